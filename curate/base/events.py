@@ -19,7 +19,8 @@ from pydantic import (
 
 from curate.base.record import Json, Split
 
-Operation = Literal["drop", "restore", "assign", "label", "edit", "add", "approve", "resolve", "undo"]
+Operation = Literal["drop", "restore", "assign", "label", "edit", "add", "approve", "resolve", "prefer", "undo"]
+PreferenceWord = Literal["a", "b", "tie", "both bad"]
 
 # The version in which events of a kind are written; 1 for all others. A version is that of the meaning of one kind of
 # event, so that a journal without drops can be read by programs that know only version 1. A workspace with a line of a
@@ -154,6 +155,20 @@ class ResolveEvent(_AnswerEvent):
     op: Literal["resolve"]
 
 
+class PreferEvent(_Event):
+    """Say which of two models' answers to the record is better, without knowing which model gave which."""
+
+    op: Literal["prefer"]
+    between: Sequence[Annotated[str, Field(min_length=1)]] = Field(min_length=2, max_length=2)
+    """The models, in the order of their names: the id of a run, or that of a run and ":base"."""
+    value: PreferenceWord
+    """The better one, "a" the first of them and "b" the second."""
+    first: Literal["a", "b"]
+    """The one whose answer stood on the left, or above."""
+    texts: Sequence[Annotated[str, Field(pattern=_HEX)]] = Field(min_length=2, max_length=2)
+    """BLAKE2b digests, 16 bytes, of their answers: it holds for these texts and no others."""
+
+
 class UndoEvent(_Event):
     """Take back what another event did to the record; taking back an undo does it again."""
 
@@ -163,7 +178,16 @@ class UndoEvent(_Event):
 
 
 AnyEvent = (
-    DropEvent | RestoreEvent | AssignEvent | LabelEvent | EditEvent | AddEvent | ApproveEvent | ResolveEvent | UndoEvent
+    DropEvent
+    | RestoreEvent
+    | AssignEvent
+    | LabelEvent
+    | EditEvent
+    | AddEvent
+    | ApproveEvent
+    | ResolveEvent
+    | PreferEvent
+    | UndoEvent
 )
 Event = Annotated[AnyEvent, Field(discriminator="op")]
 
@@ -287,6 +311,17 @@ class Resolve(Decision):
     question: str
     value: Json
     texts: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Prefer(Decision):
+    """Say which of two models' answers is better; the fields are those of a `PreferEvent`."""
+
+    op = "prefer"
+    between: Sequence[str]
+    value: PreferenceWord
+    first: Literal["a", "b"]
+    texts: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)

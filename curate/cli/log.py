@@ -110,10 +110,11 @@ def _visibility(
 
     The lines of the records are not read: of a million of them one only wants to know what was decided last.
     """
-    from curate.base.events import LabelEvent, ResolveEvent
+    from curate.base.events import LabelEvent, PreferEvent, ResolveEvent
 
     answers = [event for event in about if isinstance(event, LabelEvent | ResolveEvent)]
-    if values != "seen" or not answers:
+    preferences = [event for event in about if isinstance(event, PreferEvent)]
+    if values != "seen" or not (answers or preferences):
         return ValueVisibility(values != "none")
     from curate.project.fold import answered
     from curate.project.history import by_record
@@ -127,6 +128,8 @@ def _visibility(
         states |= {name: state for name in unsure if (state := full(name)) is not None}
     others = (event for event in answers if event.by != blind.by)
     hidden = {event.event for event in others if blind.still_asks(states[event.id], event.question)}
+    # Whoever compares the same answers later has not seen what others prefer; `curate compare --report` tells it.
+    hidden |= {event.event for event in preferences if event.by != blind.by}
     if hidden:
         console.talk(
             f"hidden: {counted(len(hidden), 'answer')} of others to what you are still asked; see --show-values"

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from curate.base.console import one_line
-from curate.base.events import AnyEvent, LabelEvent, ResolveEvent
+from curate.base.events import AnyEvent, LabelEvent, PreferEvent, ResolveEvent
 from curate.base.file_guard import inside
 from curate.base.record import CurateError, Finding, Json, Record
 from curate.jsonl import Entry, read_entries
@@ -184,10 +184,14 @@ class _OpenProject(Protocol):
 def hides_event(project: _OpenProject, event: AnyEvent) -> bool:
     """Whether ``event`` must not be shown in full to the project's annotator.
 
-    So it is with somebody else's answer, and with what somebody else has settled, also if it does not hold any more.
+    So it is with somebody else's answer, and with what somebody else has settled, also if it does not hold any more;
+    and with which of two models' answers somebody else prefers, before the annotator has said so too.
     """
-    if not isinstance(event, LabelEvent | ResolveEvent) or event.by == project.by:
+    if not isinstance(event, LabelEvent | ResolveEvent | PreferEvent) or event.by == project.by:
         return False
+    if isinstance(event, PreferEvent):
+        own = ("preferred", *event.between, project.by)
+        return _hides(project, event.id, lambda state: own not in state.preferences)
     return _hides(project, event.id, lambda state: project.blind.still_asks(state, event.question))
 
 

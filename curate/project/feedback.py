@@ -140,6 +140,11 @@ def legend(verdicts: Collection[ChangeVerdict | None]) -> str:
     return f"Verdicts: {'; '.join(meanings)}. {BEYOND_CHANCE}" if meanings else ""
 
 
+def is_uncalibrated(result: Mapping[str, Json]) -> bool:
+    """Whether a category of a report was scored by an LLM judge that nobody has shown to agree with people."""
+    return result.get("metric") == "judge" and bool(result.get("is_uncalibrated"))
+
+
 def p_value(p: float) -> str:
     """Return a p value as "< .001" or ".04", as the trainer's table does; never as zero."""
     if p < 0.001:
@@ -211,20 +216,42 @@ def read_dynamics(folder: Path) -> dict[str, RecordDynamics]:
     return dict(_parsed_lines(folder / FEEDBACK_FILE, parse))
 
 
+@dataclass(frozen=True, slots=True)
+class ModelAnswer:
+    """What a model answered to a validation record, None where it has no answer; ``reference`` is what was wanted."""
+
+    category: str
+    cluster: str
+    reference: str
+    text: str | None
+
+
+def read_answers(folder: Path, side: Literal["base", "tuned"]) -> dict[str, ModelAnswer]:
+    """Return, by id, what the base or the tuned model of the run in ``folder`` answered to validation records.
+
+    Raises:
+        CurateError: E918 with the line that is not what predictions have there, or lacks this side.
+    """
+
+    def parse(line: bytes) -> tuple[str, ModelAnswer] | None:
+        row = json.loads(line)
+        if row["split"] != "validation":
+            return None
+        text = row[side]["text"]
+        category, cluster, reference = (str(row[name]) for name in ("category", "cluster", "reference"))
+        return str(row["id"]), ModelAnswer(category, cluster, reference, None if text is None else str(text))
+
+    return dict(_parsed_lines(folder / PREDICTIONS_FILE, parse))
+
+
 def read_base_answers(folder: Path, names: Collection[str]) -> dict[str, str]:
     """Return what the base answered to those of the validation records ``names`` that the run in ``folder`` tells of.
 
     Raises:
-        CurateError: E918 with the line that is not what predictions have there.
+        CurateError: as `read_answers`.
     """
-
-    def parse(line: bytes) -> tuple[str, str] | None:
-        row = json.loads(line)
-        if row["split"] != "validation" or row["id"] not in names or row["base"]["text"] is None:
-            return None
-        return str(row["id"]), str(row["base"]["text"])
-
-    return dict(_parsed_lines(folder / PREDICTIONS_FILE, parse))
+    answers = read_answers(folder, "base").items()
+    return {name: answer.text for name, answer in answers if name in names and answer.text is not None}
 
 
 def _parsed_lines(path: Path, parse: Callable[[bytes], T | None]) -> Iterator[T]:
@@ -330,17 +357,19 @@ def _outcome(line: dict[str, Any]) -> Outcomes:
 def render_scores(results: Results) -> list[str]:
     """Return the table of the categories: scores, paired difference with its interval, verdict; and general text."""
     verdicts = [results.verdict(row) for row in results.categories]
+    metrics = ["uncalibrated judge" if is_uncalibrated(row) else row["metric"] for row in results.categories]
     rows = [
         [
             console.one_line(row["category"], 30), str(row["n"]),
             f"{row['base']['value']:.3f}", f"{row['tuned']['value']:.3f}",
             f"{row['difference']['value']:+.3f} [{row['difference']['low']:+.3f}, {row['difference']['high']:+.3f}]",
-            p_value(row["p_adjusted"]), verdict.label if verdict else "", console.one_line(row["metric"], 30),
+            p_value(row["p_adjusted"]), verdict.label if verdict else "", console.one_line(metric, 30),
         ]
-        for row, verdict in zip(results.categories, verdicts, strict=True)
+        for row, verdict, metric in zip(results.categories, verdicts, metrics, strict=True)
     ]  # fmt: skip
     heads = ["category", "n", "base", "tuned", "difference", "p (Holm)", "verdict", "metric"]
-    return [*table(heads, rows), legend(verdicts), *map(console.visible, results.forgetting)]
+    judged = (results.report.get("judged") or {}).get("remarks", ())
+    return [*table(heads, rows), legend(verdicts), *map(console.visible, (*results.forgetting, *judged))]
 
 
 def render_records(data: ProjectData, results: Results, *, per_category: int = 3) -> Iterator[str]:

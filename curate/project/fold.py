@@ -12,6 +12,7 @@ from curate.base.events import AddEvent, AnyEvent, Exclusion, UndoEvent, exclusi
 from curate.base.record import Finding, Json, Record, Source, canonical, strings_of
 from curate.base.tables import listed
 from curate.project.answers import answer_now, most_given, ranked
+from curate.project.fold_findings import contradicted, disagreed, unfit
 from curate.project.history import (
     RECORD,
     SPLIT,
@@ -31,6 +32,7 @@ from curate.schema import Shape
 # Where a UUID has its version.
 _VERSION = 12
 _NONE: Mapping[str, Json] = MappingProxyType({})
+_NO_PREFERENCES: Mapping[Facet, Sequence[str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ class RecordState:
     """Who has approved what its line says now."""
     authors: frozenset[str] = frozenset()
     """Who wrote what its line says now: who added it, and who last edited each key; nobody where files alone say it."""
+    preferences: Mapping[Facet, Sequence[str]] = field(default_factory=lambda: _NO_PREFERENCES)
+    """By the facet ("preferred", model, model, annotator): word, who stood first, and the digests of both answers."""
 
     @property
     def dropped(self) -> str | None:
@@ -211,10 +215,10 @@ def folded(
         result.findings.append(finding)
     for conflict in history.conflicts(name):
         result.conflicts.append(conflict)
-        result.findings.append(_contradicted(conflict, state))
+        result.findings.append(contradicted(conflict, state.record if state else None))
     if state is not None and state.dropped is None:
         disagreements = state.disagreements().items()
-        result.findings += [_disagreed(state.record, question, values) for question, values in disagreements]
+        result.findings += [disagreed(state.record, question, values) for question, values in disagreements]
         # Where somebody has answered since, no more is to be done for it than for any other answer that is wanted.
         result.lapsed += [name for facet in state.lapsed if facet[1] not in {**state.answers, **state.resolved}]
     return state
@@ -343,7 +347,7 @@ def _walk(
         step = history.apply(event, seen_events)
         if _makes_no_line(step, record, history, shape):
             history.refuse(step)
-            result.findings.append(_unfit(event, record))
+            result.findings.append(unfit(event, record))
         yield step
 
 
@@ -384,9 +388,11 @@ def _state(record: Record | None, history: History, shape: Shape) -> RecordState
     content = content_digest(line, shape) if approved else ""
     approvals = frozenset(by for _, digest, by in approved if digest == content)
     authors = frozenset(history.authors().values())
+    preferences = {facet: value for facet, value in facts.items() if facet[0] == "preferred"}
     return RecordState(
-        decided, exclusion_of(status), status[1], answers, resolved, texts, lapsed, history.frontier, approvals, authors
-    )
+        decided, exclusion_of(status), status[1], answers, resolved, texts, lapsed, history.frontier, approvals,
+        authors, preferences or _NO_PREFERENCES,
+    )  # fmt: skip
 
 
 def _answers(
@@ -426,38 +432,9 @@ def _is_labelled_last(history: History, shape: Shape) -> bool:
     """Whether the category was answered after the line's own was edited: what was decided last holds."""
     path = shape.view.paths.get(CATEGORY) if shape.view else None
     edited = history.last_index.get(("data", path[0]), 0) if path else 0
-    answers = [n for facet, n in history.last_index.items() if facet[1:2] == (CATEGORY,) and facet[0] != "data"]
+    facets = (facet for facet in history.last_index if facet[0] in ("answer", "resolved") and facet[1] == CATEGORY)
+    answers = [history.last_index[facet] for facet in facets]
     return max(answers, default=1) > edited
-
-
-def _unfit(event: AnyEvent, record: Record | None) -> Finding:
-    source = record.source if record else Source(f"journal of {event.by}", event.seq)
-    return Finding(
-        "S102",
-        "schema-violation",
-        "error",
-        f"the {event.op} of {event.id} by {event.by} makes a line that the schema refuses; it is not applied",
-        source.file,
-        source.line,
-        record=event.id,
-        fix="Edit the record again.",
-    )
-
-
-def _contradicted(conflict: DecisionConflict, state: RecordState | None) -> Finding:
-    people = sorted({event.by if event else "the record file" for event, _ in conflict.sides})
-    what = " ".join(conflict.facet[:2])
-    return Finding(
-        "L403",
-        "edit-conflict",
-        "error",
-        f"{' and '.join(people)} decided on {what} without having seen one another's decision; both are kept",
-        state.record.source.file if state else "",
-        state.record.source.line if state else 0,
-        record=conflict.record,
-        pointer=f"/{conflict.facet[1]}" if conflict.facet[0] == "data" else "",
-        fix="Settle it with `curate review`.",
-    )
 
 
 def _hidden(record: Record, history: History, shape: Shape) -> Finding | None:
@@ -485,16 +462,3 @@ def _without_id(line: Mapping[str, Json], shape: Shape) -> dict[str, Json]:
     """Return a line without the key that its id is in: a fold may have put it there."""
     pointer = shape.view.paths.get("id", ()) if shape.view else ()
     return {key: value for key, value in line.items() if key not in pointer[:1]}
-
-
-def _disagreed(record: Record, question: str, values: Sequence[Json]) -> Finding:
-    return Finding(
-        "L402",
-        "annotators-disagree",
-        "warning",
-        f"annotators gave {len(values)} different answers to {question}",
-        record.source.file,
-        record.source.line,
-        record=record.id,
-        fix="Settle it with `curate review`.",
-    )

@@ -18,6 +18,7 @@ from curate.base.events import (
     EditEvent,
     Exclusion,
     LabelEvent,
+    PreferEvent,
     ResolveEvent,
     RestoreEvent,
     UndoEvent,
@@ -31,7 +32,8 @@ from curate.project.answers import turned
 # Where two that did not see one another give a facet different values, both are kept as *sides* and the first one
 # holds, until a later event that has seen both touches the facet, or one of them is taken back.
 # ("record",), ("status",), ("split",), ("data", key), ("answer", question, annotator), ("resolved", question), or
-# ("approved", content, annotator), which cannot be contradicted: an approval of other content is another facet.
+# ("approved", content, annotator), which cannot be contradicted: an approval of other content is another facet. Nor can
+# ("preferred", model, model, annotator) be: of two words of one person the first side holds.
 Facet = tuple[str, ...]
 RECORD: Facet = ("record",)
 STATUS: Facet = ("status",)
@@ -325,6 +327,8 @@ class History:
     def conflicts(self, record: str) -> Iterator[DecisionConflict]:
         """Yield the facets on which sides are left that do not agree."""
         for facet, indices in self._sides.items():
+            if facet[0] == "preferred":
+                continue
             sides = [self._touches[facet][index] for index in indices]
             if len({_gist(facet, side.value, self._texts(side)) for side in sides}) > 1:
                 yield DecisionConflict(
@@ -456,6 +460,8 @@ def touched(event: AnyEvent) -> dict[Facet, Json]:
         return {("resolved", event.question): event.value}
     if isinstance(event, ApproveEvent):
         return {("approved", event.content, event.by): True}
+    if isinstance(event, PreferEvent):
+        return {("preferred", *event.between, event.by): [event.value, event.first, *event.texts]}
     return {("data", key): value for key, value in event.changes.items()} if isinstance(event, EditEvent) else {}
 
 

@@ -20,7 +20,15 @@ from curate.base.resources import trainer_command
 from curate.base.tables import counted
 from curate.formats.dataset import FILE_NAME, Manifest, read_manifest
 from curate.project.data import DATASETS, ProjectData
-from curate.project.feedback import ChangeVerdict, Results, read_base_answers, read_results, verdict_of
+from curate.project.feedback import (
+    ChangeVerdict,
+    Results,
+    is_uncalibrated,
+    read_base_answers,
+    read_results,
+    verdict_of,
+)
+from curate.sessions.blind_comparison import BASE_OF
 from curate.sessions.metrics import RIGHT_FROM
 from curate.sessions.runs import Run
 
@@ -45,8 +53,14 @@ class ScoreRow:
     worse: int | None = None
     verdict: ChangeVerdict | None = None
     metric: str = ""
+    is_uncalibrated: bool = False  # Whether the scores are those of a judge that nobody has held beside people.
     # Bits per byte of base, first and second; lower is better.
     bits: tuple[float | None, float | None, float | None] = (None, None, None)
+
+    @property
+    def label(self) -> str:
+        """What the row is called: its category, and beside that what nobody should overlook."""
+        return (self.category or "(none)") + (" (uncalibrated judge)" if self.is_uncalibrated else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +124,11 @@ class RunComparison:
         if self.at:
             return "A", "ABCD"[self.at]
         return ("B", "C") if self.first else ("A", "B")
+
+    @property
+    def between(self) -> tuple[str, str]:
+        """The names of both models, as `blind_comparison` calls them."""
+        return self.first.id if self.first else f"{self.second.id}{BASE_OF}", self.second.id
 
     def listed(self, view: View, category: str | None = None) -> list[RecordPair]:
         """Return the records on which the later model is worse, wrong as before, or better; of one category or all.
@@ -254,6 +273,7 @@ def _row(entry: Mapping[str, Json], verdict: ChangeVerdict | None) -> ScoreRow:
         worse=entry.get("worse"),
         verdict=verdict,
         metric=entry.get("metric", ""),
+        is_uncalibrated=is_uncalibrated(entry),
         bits=(_bits(entry, "base"), None, _bits(entry, "tuned")),
     )
 
@@ -268,7 +288,9 @@ def _rows_against_run(first: Results, second: Results, pairs: Mapping[str | None
         row = pairs.get(name) or ScoreRow(name, first=earlier, second=later)
         base = new["base"]["value"] if new else None
         bits = (_bits(new, "base"), _bits(old, "tuned"), _bits(new, "tuned"))
-        yield replace(row, base=base, metric=(new or old or {}).get("metric", ""), bits=bits)
+        entry = new or old or {}
+        metric, is_doubtful = entry.get("metric", ""), is_uncalibrated(entry)
+        yield replace(row, base=base, metric=metric, is_uncalibrated=is_doubtful, bits=bits)
 
 
 def _bits(entry: Mapping[str, Json] | None, side: str) -> float | None:

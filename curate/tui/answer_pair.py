@@ -46,9 +46,16 @@ def answers_text(record: Record, console: Console, width: int) -> Text:
         return _block(title, safe_lines(best[:_MOST_CHARS]))
     worst_title, worst = others.pop()
     left, right = (marked(side) for side in sides_of(best, worst, _MOST_CHARS))
-    sides = _block(title, left), _block(worst_title, right)
-    text = _in_columns(*sides, console, width) if width >= _COLUMNS_FROM else Text("\n").join(sides)
+    text = two_texts((title, left), (worst_title, right), console, width, columns_from=_COLUMNS_FROM)
     return Text("\n").join([text, *(_block(name, safe_lines(said[:_MOST_CHARS])) for name, said in others)])
+
+
+def two_texts(
+    left: tuple[str, Text], right: tuple[str, Text], console: Console, width: int, *, columns_from: int
+) -> Text:
+    """Return two texts and their titles beside one another, or one above the other below ``columns_from`` cells."""
+    sides = _block(*left), _block(*right)
+    return _in_columns(*sides, console, width) if width >= columns_from else Text("\n").join(sides)
 
 
 def _said(answer: RatedAnswer) -> str:

@@ -64,6 +64,10 @@ EVENT = st.one_of(
     event("label", question=WORD, value=JSON, optional=TEXTS), event("edit", changes=OBJECT),
     event("add", record=OBJECT), event("resolve", question=WORD, value=JSON, optional=TEXTS),
     event("approve", content=HEX32), event("undo", of=HEX32),
+    event(
+        "prefer", between=st.lists(WORD, min_size=2, max_size=2), texts=st.lists(HEX32, min_size=2, max_size=2),
+        value=st.sampled_from(["a", "b", "tie", "both bad"]), first=st.sampled_from("ab"),
+    ),
 )  # fmt: skip
 SETTINGS = st.fixed_dictionaries({}, optional={
     "schema": WORD, "data": st.lists(st.sampled_from(["data/*.jsonl", "a", "**/b.c"]), max_size=2), "recipe": WORD,

@@ -35,7 +35,8 @@ def command(
 ) -> int:  # fmt: skip
     """Compute the report of RUN again from its predictions.jsonl, without a model, and print it.
 
-    Numbers do not change by it unless the rules do: another margin, or a newer version of this tool.
+    Numbers do not change by it unless the rules do: another margin, or a newer version of this tool. Verdicts of people
+    in RUN/human.jsonl, as `curate compare --blind RUN:base RUN` writes them, are held beside those of the judge.
 
     With --with the argument is a DATASET, and each MODEL answers its validation and test records: a base, a run, an
     adapter, a .gguf file or an endpoint, named as `train answer --help` says. What it answers is scored as a run is,
@@ -91,7 +92,7 @@ def _computed_again(run: Path, fail_on: str | None, margin: float | None, *, is_
     from train.base.run_folder import EVALUATION
     from train.data.dataset import MANIFEST
     from train.evaluate.predictions import FEEDBACK, PREDICTIONS, read_predictions
-    from train.report import Report, build_report, read_curve, read_data_map, table, write_report
+    from train.report import Report, build_report, read_curve, read_data_map, read_human, table, write_report
 
     if (run / MANIFEST).is_file():
         raise click.UsageError(f"{run} is a dataset. Say which model answers it: --with MODEL.")
@@ -112,6 +113,7 @@ def _computed_again(run: Path, fail_on: str | None, margin: float | None, *, is_
         noise=old.noise,
         judge_summary=old.judged,
         data_map=read_data_map(run / FEEDBACK),
+        human=read_human(run),
     )
     console.data(table(report, columns=console.columns()))
     if not is_dry:

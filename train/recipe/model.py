@@ -158,6 +158,14 @@ class JudgeRecipe(Section):
         description="Further tries after no answer, no verdict, a 429 or a server's error; with a pause.",
     )
     max_concurrency: int = Field(default=4, ge=1, le=256, description="Requests at the same time.")
+    min_human: int = Field(
+        default=50, ge=1, le=1_000_000,
+        description="Pairs that people must have judged too (`curate compare --blind RUN:base RUN`), before the judge "
+        "counts as calibrated.",
+    )  # fmt: skip
+    min_kappa: float = Field(
+        default=0.6, ge=-1, le=1, description="Cohen's kappa with them, below which the judge counts as uncalibrated."
+    )
 
 
 Objective = Literal["sft", "chat", "domain"]

@@ -22,6 +22,7 @@ from train.evaluate.predictions import DYNAMICS_FIELDS, Scored, outcome, pair, w
 from train.recipe import Recipe
 from train.recipe.forgetting import remedies
 from train.report import stats, wording
+from train.report.calibration import calibrated
 from train.report.model import (
     Curve,
     DataMap,
@@ -46,6 +47,7 @@ from train.report.results import (
     known,
     split_results,
 )
+from train.report.winrate import HumanVerdict
 from train.report.write import read_curve, write_report
 
 if TYPE_CHECKING:
@@ -71,15 +73,18 @@ def build_report(
     noise: Noise | None = None,
     judge_summary: JudgeSummary | None = None,
     data_map: DataMap | None = None,
+    human: Sequence[HumanVerdict] = (),
 ) -> Report:
     """Return the report on two models scored on the same records of the splits validation, test and general.
 
     ``default_metric`` names the categories for which no scorer was set; ``remarks`` are notes of the run that its
-    predictions cannot tell, and so are ``noise``, ``judge_summary`` and ``data_map``. Training records, which only
-    feedback wants, are passed over. Raises TrainError: E933 unpaired-results, E934 not-finite, E937 nothing-to-report
-    when no record can be compared.
+    predictions cannot tell, and so are ``noise``, ``judge_summary`` and ``data_map``; ``human`` are verdicts of people,
+    beside which the judge's are held. Training records, which only feedback wants, are passed over. Raises TrainError:
+    E933 unpaired-results, E934 not-finite, E937 nothing-to-report when no record can be compared.
     """
-    pairs, rules = pair(base, tuned), Rules(margin, fewest, resamples)
+    pairs = pair(base, tuned)
+    judged = calibrated(judge_summary, pairs, human) if judge_summary else None
+    rules = Rules(margin, fewest, resamples, is_judge_calibrated=judged is not None and judged.is_calibrated)
     splits = split_results(pairs, default_metric, rules)
     if not splits:
         raise TrainError(
@@ -104,7 +109,7 @@ def build_report(
         notes=_notes(splits, pairs, is_forgetting_measured=bool(general)),
         noise=noise,
         confusion=confusions(pairs, splits[-1].split),
-        judged=judge_summary,
+        judged=judged,
         data_map=data_map,
     )
 

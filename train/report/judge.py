@@ -24,6 +24,7 @@ from train.evaluate.predictions import Scored, pair
 from train.evaluate.scoring import CategorySpec
 from train.recipe import JudgeRecipe, Recipe
 from train.report import JudgeSummary
+from train.report.calibration import FIRST, METRIC
 
 Winner = Literal["A", "B", "tie"]
 INSTRUCTIONS = (
@@ -53,7 +54,6 @@ class Reply:
     reason: str = ""
 
 
-METRIC = "judge"
 _Pair = tuple[Scored, Scored]
 
 
@@ -64,6 +64,8 @@ class _Preference:
     tuned: float | None
     is_swayed: bool = False
     reason: str = ""
+    first: float | None = None
+    """The share of both orders in which the first place won; a tie is half."""
 
 
 class Judge:
@@ -138,8 +140,9 @@ def _preference(first: Reply, second: Reply) -> _Preference:
         return _Preference(None, reason=first.reason or second.reason)
     # The tuned answer is B in the first order and A in the second.
     if (first.winner, second.winner) in (("B", "A"), ("A", "B")):
-        return _Preference(float(first.winner == "B"))
-    return _Preference(0.5, is_swayed=first.winner == second.winner != "tie")
+        return _Preference(float(first.winner == "B"), first=0.5)
+    share = sum({"A": 0.5, "tie": 0.25, "B": 0.0}[reply.winner or "tie"] for reply in (first, second))
+    return _Preference(0.5, is_swayed=first.winner == second.winner != "tie", first=share)
 
 
 def require_judge(recipe: Recipe, categories: Mapping[str, CategorySpec]) -> None:
@@ -258,7 +261,8 @@ def _with(record: Scored, words: Mapping[tuple[str, str], _Preference], *, is_tu
     word = words.get((record.split, record.id))
     if word is None or word.tuned is None:
         return record
-    return replace(record, scores={**(record.scores or {}), METRIC: word.tuned if is_tuned else 1 - word.tuned})
+    scores = {**(record.scores or {}), METRIC: word.tuned if is_tuned else 1 - word.tuned}
+    return replace(record, scores=scores if word.first is None else {**scores, FIRST: word.first})
 
 
 def _summarise(judge: Judge, words: Sequence[_Preference]) -> JudgeSummary:
@@ -280,6 +284,8 @@ def _summarise(judge: Judge, words: Sequence[_Preference]) -> JudgeSummary:
         num_swayed=sum(word.is_swayed for word in words),
         num_unscored=counts[None],
         num_retries=num_retries,
+        min_human=judge.recipe.min_human,
+        min_kappa=judge.recipe.min_kappa,
         reasons=dict(sorted(reasons.items())),
         sentence=(
             f"The judge {judge.recipe.model} preferred tuned in {counts[1.0]} and base in {counts[0.0]} of {n} pairs, "

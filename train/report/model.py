@@ -93,6 +93,8 @@ class CategoryResult(ReportPart):
     other: dict[str, Change]
     """Further scores of the metric, e.g. "json_schema.parse"."""
     behaviour: Behaviour | None
+    is_uncalibrated: bool = False
+    """Its scores called "judge" come from a judge that nobody has shown to agree with people."""
 
 
 class Macro(ReportPart):
@@ -223,6 +225,47 @@ class Confusion(ReportPart):
     """Records whose reference is none of the labels."""
 
 
+class Bias(ReportPart):
+    """How often the better answer was also the first, or the longer one; without a bias of the judges about half."""
+
+    n: int
+    """Verdicts that name a better answer; of lengths, those on answers that are not as long."""
+    num_clusters: int
+    rate: Estimate | None
+    sentence: str
+
+
+class Calibration(ReportPart):
+    """An LLM judge beside people, on validation records of one category or of all, for which that is empty.
+
+    Win rates are those of the tuned model; a tie is half a win. Pairs of two equal answers are left out.
+    """
+
+    category: str
+    n: int
+    """Pairs that both have judged."""
+    num_clusters: int
+    num_judge: int
+    """Pairs that the judge has judged."""
+    agreement: Estimate | None
+    """Share of the pairs on which it says what people say."""
+    base_rate: float | None
+    """The share that one would get by always saying what people say most."""
+    kappa: Estimate | None
+    """Cohen's kappa; none where one of the two always says the same."""
+    order: Bias
+    """Of the judge, over pairs whose two orders did not cancel out; none known of runs of earlier versions."""
+    length: Bias
+    human_length: Bias
+    """Of people, on the pairs that both have judged."""
+    judge_rate: float | None
+    human_rate: float | None
+    debiased: Estimate | None
+    """What people would say of all pairs of the judge: prediction-powered inference, Angelopoulos et al. 2023."""
+    why_not: str
+    """Why there is no such estimate; empty where there is one."""
+
+
 class JudgeSummary(ReportPart):
     """What a model that was asked for it made of the answers of base and tuned, each pair in both orders."""
 
@@ -242,6 +285,18 @@ class JudgeSummary(ReportPart):
     reasons: dict[str, int]
     """Why, by the number of pairs."""
     sentence: str
+    min_human: int = 50
+    """Pairs that people must have judged too, before the judge counts as calibrated."""
+    min_kappa: float = 0.6
+    """How far it must agree with them then."""
+    is_calibrated: bool = False
+    calibration: Calibration | None = None
+    """Of all categories together."""
+    by_category: list[Calibration] = Field(default_factory=list)
+    num_outdated: int = 0
+    """Verdicts of people on texts that are not those of this run; they do not count."""
+    remarks: list[str] = Field(default_factory=list)
+    """What stands beside its figures."""
 
 
 class DataMap(ReportPart):

@@ -9,7 +9,6 @@ import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
-from zlib import crc32
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from train.evaluate.metrics import normalise
 from train.evaluate.predictions import Scored, outcome
 from train.report import stats, wording
 from train.report.model import Behaviour, CategoryResult, Change, Confusion, Estimate, Macro, SplitResult
+from train.report.stats import seed_of as _seed
 
 Pairs = Sequence[tuple[Scored, Scored]]
 
@@ -32,6 +32,7 @@ class Rules:
     margin: float = stats.MARGIN
     fewest: int = stats.FEWEST
     resamples: int = stats.REPLICATES
+    is_judge_calibrated: bool = False
 
 
 def split_results(pairs: Pairs, default_metric: Collection[str], rules: Rules) -> list[SplitResult]:
@@ -166,7 +167,7 @@ class _Comparison:
     def result(self, p_adjusted: float, is_default: bool) -> CategoryResult:
         """Return the category's result with its verdict."""
         n, num_clusters = len(self.compared), len(set(self.clusters))
-        verdict = self._verdict(p_adjusted, num_clusters)
+        verdict, other = self._verdict(p_adjusted, num_clusters), self._other_scores()
         spelled = [pair for pair in self.pairs if pair[0].num_bytes]
         sizes = [before.num_bytes for before, _ in spelled]
         before, after = (bits_per_byte([known(pair[side].nll) for pair in spelled], sizes) for side in (0, 1))
@@ -192,8 +193,9 @@ class _Comparison:
             note=verdict.note,
             is_no_worse=verdict.is_no_worse,
             bits_per_byte=None if before is None or after is None else Change(base=before, tuned=after),
-            other=self._other_scores(),
+            other=other,
             behaviour=_behaviour(self.pairs),
+            is_uncalibrated=JUDGE in {self.metric, *other} and not self.rules.is_judge_calibrated,
             sentence="",
         )
         return result.model_copy(update={"sentence": wording.sentence(result)})
@@ -233,7 +235,8 @@ class _Comparison:
 
     def _other_scores(self) -> dict[str, Change]:
         both = [(before.scores or {}, after.scores or {}) for before, after in self.compared]
-        names = {name for before, _ in both for name in before if name != self.metric and not name.startswith(_OWN)}
+        hidden = (_OWN, f"{JUDGE}.")
+        names = {name for before, _ in both for name in before if name != self.metric and not name.startswith(hidden)}
         changes = {}
         for name in sorted(names):
             values = [(before[name], after[name]) for before, after in both if name in before and name in after]
@@ -243,6 +246,7 @@ class _Comparison:
 
 
 _OWN = "behaviour."
+JUDGE = "judge"
 
 
 def _compare(split: str, category: str, pairs: Pairs, rules: Rules) -> _Comparison | None:
@@ -322,10 +326,6 @@ def _behaviour(pairs: Pairs) -> Behaviour | None:
         repetition=change("repetition"),
         length_ratio=change("length_ratio"),
     )
-
-
-def _seed(*names: str) -> list[int]:
-    return [crc32(name.encode("utf-8", "surrogatepass")) for name in names]
 
 
 def _mean(values: Sequence[float]) -> float:

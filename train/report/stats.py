@@ -12,9 +12,15 @@ from dataclasses import dataclass
 from operator import index
 from statistics import NormalDist
 from typing import Literal, NamedTuple
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+def seed_of(*names: str) -> list[int]:
+    """Return the seed of the draws that are about ``names``: the same data always give the same figures."""
+    return [crc32(name.encode("utf-8", "surrogatepass")) for name in names]
 
 
 def floats(values: Sequence[float]) -> list[float]:
@@ -72,16 +78,23 @@ def bootstrap_ratios(
 
     With denominators of one it is the bootstrap of a mean. Efron and Tibshirani 1993, chapter 8.
     """
-    sums = _by_cluster(clusters, numerators, denominators)
+    drawn = bootstrap_sums([numerators, denominators], clusters, seed=seed, replicates=replicates)
+    return drawn[:, 0] / drawn[:, 1]
+
+
+def bootstrap_sums(
+    columns: Sequence[Sequence[float]], clusters: Sequence[str], *, seed: Sequence[int], replicates: int = REPLICATES
+) -> Floats:
+    """Return the sums of ``columns``, [replicates, columns], whole clusters drawn with replacement."""
+    sums = sums_by_cluster(clusters, *columns)
     rng = np.random.default_rng(seed)
     size = len(sums)
-    ratios = np.empty(replicates)
+    drawn = np.empty((replicates, len(columns)))
     step = max(1, 4_000_000 // size)
     for start in range(0, replicates, step):
         stop = min(start + step, replicates)
-        drawn = rng.multinomial(size, np.full(size, 1 / size), size=stop - start) @ sums
-        ratios[start:stop] = drawn[:, 0] / drawn[:, 1]
-    return ratios
+        drawn[start:stop] = rng.multinomial(size, np.full(size, 1 / size), size=stop - start) @ sums
+    return drawn
 
 
 def bootstrap(
@@ -99,7 +112,7 @@ def bootstrap(
     differ in length.
     """
     drawn = bootstrap_ratios(numerators, denominators, clusters, seed=seed, replicates=replicates)
-    sums = _by_cluster(clusters, numerators, denominators)
+    sums = sums_by_cluster(clusters, numerators, denominators)
     total = sums.sum(axis=0)
     estimate = total[0] / total[1]
     # A draw that meets the estimate counts half; rounding must not decide on which side it is.
@@ -129,7 +142,7 @@ def effective_size(values: Sequence[float], clusters: Sequence[str]) -> float:
     n over the design effect: the variance of the mean among clusters over that of independent records (Kish 1965,
     section 5.4), never more than n. Where all values are equal nothing is known of it, and each cluster counts once.
     """
-    sums = _by_cluster(clusters, values, [1.0] * len(values))
+    sums = sums_by_cluster(clusters, values, [1.0] * len(values))
     n, groups = float(sums[:, 1].sum()), len(sums)
     share = float(sums[:, 0].sum()) / n
     simple = share * (1 - share) / n
@@ -158,7 +171,7 @@ def mean_interval(
     if _is_even(values, clusters):
         return wilson(min(1.0, max(0.0, mean)) * groups, groups)
     if groups == len(values) >= _MANY:
-        half = _t_quantile(groups - 1) * float(np.std(values, ddof=1)) / math.sqrt(groups)
+        half = t_quantile(groups - 1) * float(np.std(values, ddof=1)) / math.sqrt(groups)
         low, high = mean - half, mean + half
     else:
         low, high = bootstrap(values, [1.0] * len(values), clusters, seed=seed, replicates=replicates)
@@ -188,10 +201,11 @@ def difference_interval(
     return Interval(difference - others * (1 + difference), difference + others * (1 - difference))
 
 
-def _t_quantile(freedom: int) -> float:
-    """The quantile of Student's t that leaves out what CONFIDENCE does, for ``freedom`` of `_MANY` - 1 or more.
+def t_quantile(freedom: int) -> float:
+    """Return the quantile of Student's t that leaves out what CONFIDENCE does, for ``freedom`` of 20 or more.
 
-    The expansion around the normal quantile, correct to 1e-11 there: Abramowitz and Stegun 1964, 26.7.5.
+    The expansion around the normal quantile: Abramowitz and Stegun 1964, 26.7.5. It is correct to 1e-6, and to 1e-11
+    from `_MANY` on.
     """
     x = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
     terms = (
@@ -205,11 +219,11 @@ def _t_quantile(freedom: int) -> float:
 
 def _is_even(values: Sequence[float], clusters: Sequence[str]) -> bool:
     """True where every cluster has the same mean, so that drawing clusters shows no spread."""
-    sums = _by_cluster(clusters, values, [1.0] * len(values))
+    sums = sums_by_cluster(clusters, values, [1.0] * len(values))
     return bool(np.ptp(sums[:, 0] / sums[:, 1]) <= 1e-12)
 
 
-def _by_cluster(clusters: Sequence[str], *columns: Sequence[float]) -> Floats:
+def sums_by_cluster(clusters: Sequence[str], *columns: Sequence[float]) -> Floats:
     """Return the sums of ``columns`` by cluster, [clusters, columns], in the order of the cluster names."""
     clusters = names(clusters)
     if not clusters or any(len(column) != len(clusters) for column in columns):
@@ -308,7 +322,7 @@ MARGIN = 0.02
 """The loss of score that counts as none (absolute); for bits per byte it is a share, 1 % (see `report`)."""
 FEWEST = 30
 """Records below which a category is not judged."""
-_ALPHA, _POWER = 0.05, 0.8
+ALPHA, _POWER = 0.05, 0.8
 
 Word = Literal["improved", "regressed", "inconclusive"]
 Reason = Literal["better", "worse", "within-margin", "within-noise", "too-few"]
@@ -348,7 +362,7 @@ def judge(
     ``margin_text`` is how the margin is written where it is not an absolute number.
     """
     num, num_clusters, low, high = int(num), int(num_clusters), float(interval.low), float(interval.high)
-    is_no_worse, is_significant = low > -margin, bool(p_adjusted < _ALPHA)
+    is_no_worse, is_significant = low > -margin, bool(p_adjusted < ALPHA)
     loss = margin_text or f"{margin:g}"
     if min(num, num_clusters) < fewest:
         what = "" if num <= num_clusters else f": its {num} records are {num_clusters} clusters"
@@ -376,5 +390,5 @@ def minimum_detectable_effect(mean_square: float, num: int) -> float | None:
     if mean_square <= 0 or num < 1:
         return None
     normal = NormalDist()
-    factor = (normal.inv_cdf(1 - _ALPHA / 2) + normal.inv_cdf(_POWER)) ** 2
+    factor = (normal.inv_cdf(1 - ALPHA / 2) + normal.inv_cdf(_POWER)) ** 2
     return math.sqrt(factor * mean_square / (num + factor))

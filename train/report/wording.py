@@ -107,7 +107,8 @@ def sentence(result: CategoryResult) -> str:
         f"n = {result.n}, {number(change.value, is_share=is_share, sign=True)}, "
         f"95 % {spread(change, is_share=is_share, sign=True)}, {p_value(result.p_adjusted)}"
     )
-    text = f"{category(result.category)} {verb} {route}{unit} ({numbers})"
+    judged = ", by an uncalibrated judge" if score_name(result.metric, result) != result.metric else ""
+    text = f"{category(result.category)} {verb} {route}{unit}{judged} ({numbers})"
     # Without a verdict the reader needs to know what the records could have shown.
     if result.verdict != "inconclusive":
         return f"{text}."
@@ -127,7 +128,13 @@ def macro_sentence(macro: Macro) -> str:
 
 def label(result: CategoryResult) -> str:
     """Return the metric of a category, marked where it is only the default."""
-    return f"{result.metric} (default)" if result.is_default_metric else result.metric
+    name = score_name(result.metric, result)
+    return f"{name} (default)" if result.is_default_metric else name
+
+
+def score_name(name: str, result: CategoryResult) -> str:
+    """Return what one of a category's scores is called beside its figures."""
+    return "uncalibrated judge" if name == "judge" and result.is_uncalibrated else name
 
 
 _LONGEST_NAME = 32
@@ -160,6 +167,8 @@ def table(report: Report, *, sides: tuple[str, str] = ("base", "tuned"), columns
     for measured in (report.noise, report.judged):
         if measured is not None:
             lines += ["", *prose(measured.sentence, columns)]
+    for remark in report.judged.remarks if report.judged else ():
+        lines += prose(remark, columns)
     if report.notes or report.remarks:
         lines.append("")
     for note in report.notes + report.remarks:

@@ -112,6 +112,7 @@ def render(template: str, report: Report, *, autoescape: bool, **more: Any) -> s
         "spread": wording.spread,
         "p_value": wording.p_value,
         "label": wording.label,
+        "score_name": wording.score_name,
         "category": wording.category,
         "verdict": wording.verdict,
         "visible": visible,

@@ -26,6 +26,7 @@ from curate.sessions.run_comparison import (
     gate_command,
 )
 from curate.sessions.runs import Run, evaluations_of, runs_of
+from curate.tui.blind import BlindScreen
 from curate.tui.border import safe_lines
 from curate.tui.dialogs import Pages
 from curate.tui.frame_table import Column, FrameTable
@@ -108,6 +109,8 @@ Below, `w` goes from the validation records that got worse to those that are sti
 `enter` on a category lists its records alone, `enter` on a record opens it, and `o` opens those that the run gets wrong
 as a queue.
 
+`b` shows both models' answers without their names, and asks which is better; names and result come at the end.
+
 Only validation records are ever named. The test split is seen as numbers alone.
 
 Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too few records for a verdict.
@@ -122,6 +125,7 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
         Binding("n", "step(1)", "Next record", id="compare.next"),
         Binding("p", "step(-1)", "Previous record", id="compare.previous", show=False),
         Binding("h", "page", "HTML report", id="compare.page"),
+        Binding("b", "blind", "Blind", id="compare.blind"),
         # Before the tables, where it goes to the last row.
         Binding("G", "gate", "Gate", id="compare.gate", priority=True),
     ]
@@ -176,6 +180,8 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
         if "runs" in what:
             self._chosen_runs = [str(run) for run in what["runs"]][-MOST_MODELS:]
             self._compare()
+        if "blind" in what:
+            self.app.push_screen(BlindScreen(self.project, tuple(what["blind"])))
 
     def on_screen_resume(self) -> None:
         # A run may have ended meanwhile.
@@ -267,9 +273,7 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
 
     def on_frame_table_opened(self, event: FrameTable.Opened) -> None:
         if event.table.id == "scores":
-            names = (
-                {row.category or "(none)": row.category for row in self._comparison.rows} if self._comparison else {}
-            )
+            names = {row.label: row.category for row in self._comparison.rows} if self._comparison else {}
             chosen = names.get(event.key)
             # Once more on the same, or on the mean of all, lists all again.
             self._category = None if chosen == self._category else chosen
@@ -380,6 +384,12 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
             return
         self.app.copy_to_clipboard(str(page))
         self.tell(f"copied: {page}")
+
+    def action_blind(self) -> None:
+        if self._comparison is None:
+            self.tell_no_use("There is nothing to compare.")
+        else:
+            self.app.push_screen(BlindScreen(self.project, self._comparison.between))
 
     def action_gate(self) -> None:
         if self._comparison is None:

@@ -168,7 +168,7 @@ def _cells(comparison: RunComparison, row: ScoreRow, metric: Metric, is_narrow: 
     change = _DASH if difference is None else f"{difference:+.2f}{mark}"
     is_known = is_score and row.low is not None and row.high is not None
     span = f"[{row.low:+.2f}, {row.high:+.2f}]" if is_known else _NOT
-    cells = [row.category or "(none)", f"{row.n:,}" if row.n is not None else "", *sides, change, span]
+    cells = [row.label, f"{row.n:,}" if row.n is not None else "", *sides, change, span]
     if not is_narrow:
         if is_score:
             cells.append(_counts(row))

@@ -24,7 +24,8 @@ SIGNS = {"error": "! error", "warn": "~ warn", "": "  to do"}
 _STATES = {"done": "  done", "unknown": "  ?"}
 _DONE = {
     "label": "labelled", "edit": "edited", "add": "added", "approve": "approved", "drop": "dropped",
-    "restore": "restored", "assign": "assigned", "resolve": "settled", "undo": "took back decisions on",
+    "restore": "restored", "assign": "assigned", "resolve": "settled", "prefer": "compared",
+    "undo": "took back decisions on",
 }  # fmt: skip
 _FIRST_NUMBER = 8  # Of what is not done: the stages have the numbers before it.
 _BAR = 16

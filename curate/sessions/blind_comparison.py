@@ -1,0 +1,314 @@
+"""Two models' recorded answers to validation records, judged by people who do not know which model gave which.
+
+Each verdict is an event of the journal. What comes of them all is computed by the trainer, which has the statistics.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Literal
+
+from curate.base.console import one_line
+from curate.base.events import Prefer, PreferenceWord, PreferEvent
+from curate.base.file_guard import inside
+from curate.base.record import CurateError, Json, Record, source_of
+from curate.base.resources import trainer_command
+from curate.base.storage import write_atomic
+from curate.base.tables import counted
+from curate.project.data import RUNS, ProjectData
+from curate.project.feedback import PREDICTIONS_FILE, ModelAnswer, read_answers
+from curate.project.fold import RecordState
+from curate.project.project import Listener, Project
+from curate.project.transactions import Undone
+from curate.schema.view import REASONING, said_in
+from curate.sessions.agreement import Answers
+
+BASE_OF = ":base"
+"""After the id of a run it names the base of the run."""
+HUMAN_FILE = "human.jsonl"
+Choice = Literal["left", "right", "tie", "both bad"]
+CHOICES: tuple[Choice, ...] = ("left", "right", "tie", "both bad")
+_LETTERS: tuple[Literal["a"], Literal["b"]] = ("a", "b")
+
+
+@dataclass(frozen=True, slots=True)
+class PairCounts:
+    """How many validation records both models answered, and how many are not compared, by the reason.
+
+    *identical* answers are the same text, *lone* records only one of them was evaluated on, *changed* ones differ in
+    category or reference, *unanswered* lack an answer, *gone* ones are no validation records of the workspace any more.
+    """
+
+    compared: int = 0
+    identical: int = 0
+    lone: int = 0
+    changed: int = 0
+    unanswered: int = 0
+    gone: int = 0
+
+    def sentence(self) -> str:
+        """Return them in words."""
+        rest = [f"{number:,} {name}" for name, number in asdict(self).items() if number and name != "compared"]
+        return f"{counted(self.compared, 'pair')} to compare" + (f"; left out: {', '.join(rest)}" if rest else "")
+
+
+@dataclass(frozen=True, slots=True)
+class BlindPair:
+    """A record with the answers of both models, in the order of their names; ``first`` stands on the left."""
+
+    record: str
+    category: str
+    cluster: str
+    texts: tuple[str, str]
+    first: Literal["a", "b"]
+
+    @property
+    def sides(self) -> tuple[str, str]:
+        """The texts on the left and on the right."""
+        return self.texts if self.first == "a" else (self.texts[1], self.texts[0])
+
+    @property
+    def digests(self) -> list[str]:
+        """What a verdict on it holds for."""
+        return [blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest() for text in self.texts]
+
+
+def model_name(data: ProjectData, name: str) -> str:
+    """Return how events call the model ``name``: the id of a run, for its tuned model, or that and ":base".
+
+    Raises:
+        CurateError: E918 when the workspace has no such run with predictions; E914 for one that lies elsewhere.
+    """
+    run = Path(name.removesuffix(BASE_OF)).name
+    runs = inside(data.root, data.root / RUNS)
+    if not run or not (runs / run / PREDICTIONS_FILE).is_file():
+        message = f"{one_line(str(data.root / RUNS))} has no run {one_line(name, 60)!r} with {PREDICTIONS_FILE}"
+        raise CurateError("E918 bad-report", message, "Name a run of the workspace, or RUN:base for its base.")
+    return run + (BASE_OF if name.endswith(BASE_OF) else "")
+
+
+class BlindComparison:
+    """One person's way through the pairs. `__init__` reads both files and may run in a thread.
+
+    The order of records is the same for all and drawn at random, so that what is judged so far is a fair sample. Which
+    model stands on the left is drawn for each person and record.
+    """
+
+    def __init__(self, project: Project, first: str, second: str, listener: Listener | None = None) -> None:
+        """Begin in a project that is loaded; ``listener`` is not told of what it saves.
+
+        Raises:
+            CurateError: E918 where one cannot be read, or both are the same; E914 as `model_name`.
+        """
+        self.project, self.by, self._listener = project, project.by, listener
+        self.between = model_name(project.data, first), model_name(project.data, second)
+        if self.between[0] == self.between[1]:
+            raise CurateError("E918 bad-report", f"{self.between[0]} is compared with itself", "Name two models.")
+        self._names = sorted(self.between)
+        sides = [_answers_of(project.data, name) for name in self._names]
+        self.pairs, self.counts = self._paired(sides[0], sides[1])
+        judged = {state.record.id for state in project.decided() if self._facet(self.by) in state.preferences}
+        self._done = {name for name in judged & self.pairs.keys() if self._is_current(name, self.by)}
+        self._queue = [name for name in self.pairs if name not in self._done]
+
+    def _paired(
+        self, first: dict[str, ModelAnswer], second: dict[str, ModelAnswer]
+    ) -> tuple[dict[str, BlindPair], PairCounts]:
+        pins = self.project.data.pins()
+        shared = first.keys() & second.keys()
+        numbers = dict.fromkeys(asdict(PairCounts()), 0) | {"lone": len(first.keys() ^ second.keys())}
+        pairs = []
+        for name in shared:
+            ours, theirs = first[name], second[name]
+            why = "compared"
+            # A validation record that has become a test record since is never shown.
+            if self.project.catalog.find(name) is None or pins.get(name) == "test":
+                why = "gone"
+            elif (ours.category, ours.reference) != (theirs.category, theirs.reference):
+                why = "changed"
+            elif ours.text is None or theirs.text is None:
+                why = "unanswered"
+            elif ours.text == theirs.text:
+                why = "identical"
+            else:
+                first_side = _LETTERS[self._draw(self.by, name) & 1]
+                pairs.append(BlindPair(name, ours.category, ours.cluster, (ours.text, theirs.text), first_side))
+            numbers[why] += 1
+        pairs.sort(key=lambda pair: self._draw("", pair.record))
+        return {pair.record: pair for pair in pairs}, PairCounts(**numbers)
+
+    def _draw(self, by: str, record: str) -> int:
+        seed = json.dumps([by, self._names, record]).encode()
+        return int.from_bytes(blake2b(seed, digest_size=8).digest(), "big")
+
+    # One pair after the other.
+
+    @property
+    def current(self) -> BlindPair | None:
+        """The pair at hand, None where none is left."""
+        return self.pairs[self._queue[0]] if self._queue else None
+
+    @property
+    def num_done(self) -> int:
+        """How many of the pairs this person has judged."""
+        return len(self._done)
+
+    def prompt(self) -> Iterator[tuple[str, str]]:
+        """Yield who says what before the answers to the pair at hand."""
+        assert self.current is not None, "there is a pair at hand"
+        record = self.project.state(self.current.record).record
+        for who, text in said_in(prompt_of(record)) if record.messages else [("text", record.text)]:
+            if who != REASONING:
+                yield who, text
+
+    def reference(self) -> str:
+        """Return what the record at hand says itself."""
+        assert self.current is not None, "there is a pair at hand"
+        return self.project.state(self.current.record).record.completion
+
+    def choose(self, choice: Choice) -> None:
+        """Save a verdict on the pair at hand, and go on; it raises what `Project.apply` raises."""
+        pair = self.current
+        assert pair is not None, "there is a pair at hand"
+        value: PreferenceWord = "tie" if choice == "tie" else "both bad"
+        if choice in ("left", "right"):
+            value = _LETTERS[(choice == "right") == (pair.first == "a")]
+        decision = Prefer(pair.record, list(self._names), value, pair.first, pair.digests)
+        self.project.apply([decision], self._listener)
+        self._done.add(pair.record)
+        self._queue.remove(pair.record)
+
+    def skip(self) -> None:
+        """Leave the pair at hand for the end."""
+        self._queue.append(self._queue.pop(0))
+
+    def undo(self) -> Undone | None:
+        """Take this person's last act back, if it is a verdict of this comparison, and show its pair; else None."""
+        act = next(iter(self.project.standing()), ())
+        if not any(isinstance(event, PreferEvent) and list(event.between) == self._names for event in act):
+            return None
+        undone = self.project.undo(self._listener)
+        for event in act:
+            if event.id in self.pairs and not self._is_current(event.id, self.by):
+                self._done.discard(event.id)
+                self._queue = [event.id, *(name for name in self._queue if name != event.id)]
+        return undone
+
+    # What came of it.
+
+    def verdicts(self, between: Sequence[str] = ()) -> list[dict[str, Json]]:
+        """Return everybody's verdicts on the texts as they are, as lines of `schemas/human.schema.json`.
+
+        "a" is the first of the models that were named, or of ``between``.
+        """
+        between = list(between or self.between)
+        is_turned = between != self._names
+        turned, step = ({"a": "b", "b": "a"}, -1) if is_turned else ({}, 1)
+        judged = (state for state in self.project.decided() if state.record.id in self.pairs)
+        lines = [
+            {
+                "id": pair.record, "category": pair.category, "cluster": pair.cluster, "by": by, "between": between,
+                "value": turned.get(value, value), "first": turned.get(first, first),
+                "lengths": [len(text) for text in pair.texts][::step], "texts": pair.digests[::step],
+            }
+            for state in judged
+            for pair in [self.pairs[state.record.id]]
+            for by, (value, first, *_) in self._given(state)
+        ]  # fmt: skip
+        return sorted(lines, key=lambda line: (line["id"], line["by"]))
+
+    def num_outdated(self) -> int:
+        """Return how many verdicts are on other texts than those of the files, or on pairs that are not compared."""
+        states = self.project.decided()
+        every = sum(facet[1:3] == tuple(self._names) for state in states for facet in state.preferences)
+        return every - len(self.verdicts())
+
+    def answers(self) -> Answers:
+        """Return what each person said of each record, by the names of the models: what agreement is measured of."""
+        answers: dict[str, dict[str, Json]] = {}
+        names = dict(zip(_LETTERS, self.between, strict=True))
+        for line in self.verdicts():
+            answers.setdefault(line["id"], {})[line["by"]] = names.get(line["value"], line["value"])
+        return answers
+
+    def write_human(self) -> Path | None:
+        """Write the verdicts beside the run whose base and tuned model are compared; None for two other models.
+
+        `train eval RUN` holds its judge beside them. Raises CurateError: E906 when it cannot be written.
+        """
+        tuned = self._names[0]
+        if self._names != [tuned, tuned + BASE_OF]:
+            return None
+        lines = self.verdicts([tuned + BASE_OF, tuned])
+        folder = inside(self.project.root, self.project.root / RUNS) / tuned
+        write_atomic(folder / HUMAN_FILE, (json.dumps(line).encode() + b"\n" for line in lines))
+        return folder / HUMAN_FILE
+
+    def preferred(self) -> Iterator[dict[str, Json]]:
+        """Yield the records on which most people prefer one answer, as preference pairs; source and license stay."""
+        by_record: dict[str, list[Json]] = {}
+        for line in self.verdicts(self._names):
+            by_record.setdefault(line["id"], []).append(line["value"])
+        for name, values in by_record.items():
+            best = next((index for index, word in enumerate(_LETTERS) if values.count(word) * 2 > len(values)), None)
+            if best is not None:
+                texts = self.pairs[name].texts
+                yield _preference(self.project.state(name).record, texts[best], texts[1 - best])
+
+    def _given(self, state: RecordState) -> Iterator[tuple[str, Sequence[str]]]:
+        digests = self.pairs[state.record.id].digests
+        for facet, value in state.preferences.items():
+            if facet[1:3] == tuple(self._names) and list(value[2:]) == digests:
+                yield facet[3], value
+
+    def _facet(self, by: str) -> tuple[str, ...]:
+        return ("preferred", *self._names, by)
+
+    def _is_current(self, record: str, by: str) -> bool:
+        return any(name == by for name, _ in self._given(self.project.state(record)))
+
+
+def prompt_of(record: Record) -> Sequence[dict[str, Json]]:
+    """Return the messages of a record before its last answer."""
+    roles = [message.get("role") for message in record.messages]
+    last = len(roles) - 1 - roles[::-1].index("assistant") if "assistant" in roles else len(roles)
+    return [dict(message) for message in record.messages[:last]]
+
+
+def win_rates(verdicts: Sequence[dict[str, Json]], *, is_json: bool) -> str:
+    """Return what the trainer says of ``verdicts``, as text or as JSON; takes about a second.
+
+    Raises:
+        CurateError: E918 with what the trainer says, when it cannot read them.
+    """
+    command = trainer_command("winrate", "-", *(["--json"] if is_json else []))
+    # In ASCII: an id may hold a lone surrogate.
+    lines = "".join(json.dumps(line) + "\n" for line in verdicts)
+    done = subprocess.run(command, input=lines, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode:
+        errors = [line for line in done.stderr.splitlines() if line.startswith("error[")]
+        message = errors[0] if errors else f"exit code {done.returncode}"
+        raise CurateError("E918 bad-report", one_line(message, 300), "See `train winrate --help`.")
+    return done.stdout.rstrip("\n")
+
+
+def _answers_of(data: ProjectData, name: str) -> dict[str, ModelAnswer]:
+    folder = inside(data.root, data.root / RUNS) / name.removesuffix(BASE_OF)
+    return read_answers(folder, "base" if name.endswith(BASE_OF) else "tuned")
+
+
+def _preference(record: Record, chosen: str, rejected: str) -> dict[str, Json]:
+    line: dict[str, Json] = {"id": f"{record.id}-preferred", "messages": prompt_of(record)}
+    if not record.messages:
+        line = {"id": line["id"], "prompt": record.text}
+    line |= {"chosen": chosen, "rejected": rejected}
+    if record.tools:
+        line["tools"] = [dict(tool) for tool in record.tools]
+    if record.category:
+        line["category"] = record.category
+    return line | {"meta": {**record.meta, "source": source_of(record)}}

@@ -1,0 +1,279 @@
+"""Which of two models people prefer: win rates by category, and what place and length did to their verdicts.
+
+The verdicts come from `curate compare --blind`, where nobody knows which model gave which answer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+from train.base.console import visible
+from train.base.errors import TrainError, first_line
+from train.report import stats, wording
+from train.report.model import Bias, Estimate, ReportPart
+from train.report.results import estimate
+from train.report.stats import seed_of
+
+HUMAN = "human.jsonl"
+"""In the folder of a run: the verdicts of people on its base and its tuned model."""
+HALF = 0.5
+_POINTS = {"a": 0.0, "b": 1.0, "tie": HALF, "both bad": HALF}
+
+
+class HumanVerdict(ReportPart):
+    """A line of human.jsonl: what one person said of two answers to a validation record."""
+
+    id: str = Field(min_length=1)
+    category: str
+    cluster: str
+    by: str = Field(min_length=1)
+    between: Annotated[list[str], Field(min_length=2, max_length=2)]
+    """The two models; "a" is the first of them."""
+    value: Literal["a", "b", "tie", "both bad"]
+    first: Literal["a", "b"]
+    """The one whose answer stood on the left, or above."""
+    lengths: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=2, max_length=2)]
+    """Characters of both answers."""
+    texts: Annotated[list[Annotated[str, Field(pattern="^[0-9a-f]{32}$")]], Field(min_length=2, max_length=2)]
+    """BLAKE2b digests, 16 bytes, of both answers."""
+
+    @property
+    def points(self) -> float:
+        """What the second model gets: 1, 0, or half of it for a tie and for two bad answers."""
+        return _POINTS[self.value]
+
+
+class WinRate(ReportPart):
+    """How often the second model is preferred over the first; the interval counts clusters of repeats once."""
+
+    category: str
+    n: int
+    """Records."""
+    num_clusters: int
+    num_verdicts: int
+    num_first: int
+    """Verdicts that prefer the first model."""
+    num_second: int
+    num_ties: int
+    num_both_bad: int
+    half: Estimate
+    """Ties, and two bad answers, count as half a win for either."""
+    davidson: Estimate | None
+    """Ties are modelled: the chance that the second wins where one of them does (Davidson 1970)."""
+    tie_parameter: float | None
+    """Davidson's nu: how common ties are between models that are alike; 0 is never."""
+    p: float
+    p_adjusted: float
+    """Holm over the categories."""
+    verdict: Literal["first", "second", "none", "too-few"]
+    """Which model is preferred beyond chance."""
+    sentence: str
+
+
+class WinRates(ReportPart):
+    """The verdicts of people on two models."""
+
+    version: Literal[1] = 1
+    between: list[str]
+    n: int
+    num_verdicts: int
+    num_people: int
+    fewest: int
+    """Independent records below which nobody is said to be preferred."""
+    total: WinRate
+    categories: list[WinRate]
+    position: Bias
+    length: Bias
+
+
+def read_verdicts(lines: Iterable[bytes | str], location: str) -> list[HumanVerdict]:
+    """Return the verdicts that ``lines`` of JSON hold; ``location`` names them in an error.
+
+    Raises TrainError: E998 bad-verdict with the line.
+    """
+    verdicts: list[HumanVerdict] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            if line.strip():
+                verdicts.append(HumanVerdict.model_validate(json.loads(line), strict=True))
+        except (ValueError, RecursionError) as error:
+            hint = "Have `curate compare --blind` write them again."
+            raise TrainError("E998 bad-verdict", f"{location}:{number}: {first_line(error)}", hint) from error
+    return verdicts
+
+
+def win_rates(verdicts: Sequence[HumanVerdict], *, fewest: int = stats.FEWEST) -> WinRates:
+    """Return what people prefer; a record that several have judged counts once, with the mean of their points.
+
+    Raises TrainError: E998 bad-verdict where there is none, or they are about other models than the first one is.
+    """
+    if not verdicts:
+        raise TrainError("E998 bad-verdict", "there is no verdict", "Give some: `curate compare --blind A B`.")
+    between = verdicts[0].between
+    if any(verdict.between != between for verdict in verdicts):
+        message = "the verdicts are about more than two models"
+        raise TrainError("E998 bad-verdict", message, "Give those on two models alone.")
+    groups: dict[str, list[HumanVerdict]] = defaultdict(list)
+    for verdict in verdicts:
+        groups[verdict.category].append(verdict)
+    rates = [_rate(name, groups[name], between, fewest) for name in sorted(groups)]
+    adjusted = stats.holm([rate.p for rate in rates])
+    total = _rate("", verdicts, between, fewest)
+    return WinRates(
+        between=between,
+        n=total.n,
+        num_verdicts=len(verdicts),
+        num_people=len({verdict.by for verdict in verdicts}),
+        fewest=fewest,
+        total=_judged(total, total.p, between, fewest),
+        categories=[_judged(rate, p, between, fewest) for rate, p in zip(rates, adjusted, strict=True)],
+        position=bias("first shown", [(v.cluster, v.value == v.first) for v in verdicts if v.value in ("a", "b")]),
+        length=bias("longer", [(v.cluster, longer) for v in verdicts if (longer := _is_longer(v)) is not None]),
+    )
+
+
+def bias(what: str, choices: Sequence[tuple[str, float]]) -> Bias:
+    """Return the share of ``choices``, clusters and whether it was the one that is ``what``, with its interval."""
+    clusters = [cluster for cluster, _ in choices]
+    values = [float(value) for _, value in choices]
+    if not values:
+        return Bias(n=0, num_clusters=0, rate=None, sentence=f"The {what} answer: nothing is known.")
+    rate = estimate(sum(values) / len(values), stats.mean_interval(values, clusters, seed=seed_of("bias", what)))
+    num = len(set(clusters))
+    word = "no bias shown"
+    if num < stats.FEWEST:
+        word = f"too few to judge ({num} of {stats.FEWEST})"
+    elif not rate.low <= HALF <= rate.high:
+        word = "more often than chance" if rate.value > HALF else "less often than chance"
+    text = f"The {what} answer was preferred in {wording.percent(rate.value)} of {len(values)} (95 % {_span(rate)}): "
+    return Bias(n=len(values), num_clusters=num, rate=rate, sentence=f"{text}{word}.")
+
+
+def points_by_record(verdicts: Iterable[HumanVerdict]) -> dict[str, tuple[str, float]]:
+    """Return by record its cluster and the mean of the points that people gave the second model."""
+    points: dict[str, list[float]] = defaultdict(list)
+    clusters: dict[str, str] = {}
+    for verdict in verdicts:
+        points[verdict.id].append(verdict.points)
+        clusters[verdict.id] = verdict.cluster
+    return {name: (clusters[name], sum(given) / len(given)) for name, given in points.items()}
+
+
+def render(rates: WinRates, columns: int | None = None) -> str:
+    """Return the win rates as text for a terminal of ``columns``."""
+    first, second = map(visible, rates.between)
+    people = "1 person" if rates.num_people == 1 else f"{rates.num_people} people"
+    head = f"{second} against {first}: {rates.num_verdicts} verdicts of {people} on {rates.n} validation records"
+    rows = [(rate.category, rate) for rate in rates.categories]
+    if len(rows) > 1:
+        rows.append(("ALL", rates.total))
+    cells = [_cells(name, rate, (first, second)) for name, rate in rows]
+    lines = [head, "", *wording.grid(_HEADS, cells, columns, right=_HEADS[1:]), ""]
+    lines += wording.prose(f"Win rates are those of {second}. Ties and two bad answers count half; Davidson leaves "
+                           "them out of who wins (Davidson 1970). Repeats count once.", columns)  # fmt: skip
+    for sentence in (rates.total.sentence, rates.position.sentence, rates.length.sentence):
+        lines += wording.prose(sentence, columns)
+    return "\n".join(lines)
+
+
+_HEADS = ("category", "n", "win/tie/bad/loss", "win rate", "95 %", "Davidson", "preferred")
+_LONGEST = 32
+
+
+def _cells(name: str, rate: WinRate, between: tuple[str, str]) -> tuple[str, ...]:
+    counts = f"{rate.num_second}/{rate.num_ties}/{rate.num_both_bad}/{rate.num_first}"
+    davidson = wording.number(rate.davidson.value if rate.davidson else None)
+    half = wording.number(rate.half.value), wording.spread(rate.half)
+    words = {"first": between[0], "second": between[1], "none": "~ neither", "too-few": "? too few"}
+    return (
+        visible(wording.category(name))[:_LONGEST],
+        str(rate.n),
+        counts,
+        *half,
+        davidson,
+        words[rate.verdict][:_LONGEST],
+    )
+
+
+def _rate(category: str, verdicts: Sequence[HumanVerdict], between: Sequence[str], fewest: int) -> WinRate:
+    records = points_by_record(verdicts)
+    clusters, points = zip(*records.values(), strict=True)
+    counts = {word: sum(verdict.value == word for verdict in verdicts) for word in _POINTS}
+    decided = [verdict for verdict in verdicts if verdict.value in ("a", "b")]
+    davidson = tie_parameter = None
+    if decided:
+        wins = [verdict.points for verdict in decided]
+        # Of two models the likelihood is greatest at the shares themselves: strengths are as wins to losses.
+        span = stats.mean_interval(wins, [verdict.cluster for verdict in decided], seed=seed_of(category, "davidson"))
+        davidson = estimate(sum(wins) / len(wins), span)
+    if counts["a"] and counts["b"]:
+        tie_parameter = (counts["tie"] + counts["both bad"]) / (counts["a"] * counts["b"]) ** 0.5
+    sums: dict[str, float] = defaultdict(float)
+    for cluster, given in records.values():
+        sums[cluster] += given - HALF
+    seed = seed_of(category, "win rate")
+    return WinRate(
+        category=category,
+        n=len(records),
+        num_clusters=len(set(clusters)),
+        num_verdicts=len(verdicts),
+        num_first=counts["a"],
+        num_second=counts["b"],
+        num_ties=counts["tie"],
+        num_both_bad=counts["both bad"],
+        half=estimate(sum(points) / len(points), stats.mean_interval(points, clusters, seed=seed)),
+        davidson=davidson,
+        tie_parameter=tie_parameter,
+        p=stats.sign_flip([sums[name] for name in sorted(sums)], seed=seed),
+        p_adjusted=1.0,
+        verdict="none",
+        sentence="",
+    )
+
+
+def _judged(rate: WinRate, p: float, between: Sequence[str], fewest: int) -> WinRate:
+    is_shown = p < stats.ALPHA and not rate.half.low <= HALF <= rate.half.high
+    word: Literal["first", "second", "none", "too-few"] = "none"
+    what = "neither is preferred beyond chance"
+    if min(rate.n, rate.num_clusters) < fewest:
+        word, what = "too-few", f"too few to judge ({min(rate.n, rate.num_clusters)} of {fewest})"
+    elif is_shown:
+        word = "second" if rate.half.value > HALF else "first"
+        what = f"{between[word == 'second']} is preferred beyond chance"
+    name = f"In {rate.category}" if rate.category else "In all"
+    text = f"{name}, {between[1]} wins {wording.percent(rate.half.value)} (n = {rate.n}, 95 % {_span(rate.half)}, "
+    return rate.model_copy(
+        update={"p_adjusted": p, "verdict": word, "sentence": f"{text}{wording.p_value(p)}): {what}."}
+    )
+
+
+def _is_longer(verdict: HumanVerdict) -> bool | None:
+    first, second = verdict.lengths
+    if verdict.value not in ("a", "b") or first == second:
+        return None
+    return (verdict.value == "b") == (second > first)
+
+
+def _span(value: Estimate) -> str:
+    return f"{wording.percent(value.low)} to {wording.percent(value.high)}"
+
+
+def schemas() -> Mapping[str, dict[str, object]]:
+    """Return the JSON Schemas of a line of human.jsonl, and of what `train winrate --json` prints."""
+    models: dict[str, tuple[type[BaseModel], str]] = {
+        "human": (HumanVerdict, "A line of runs/ID/human.jsonl: a verdict of a person."),
+        "winrate": (WinRates, "What `train winrate --json` prints: which of two models people prefer."),
+    }
+    return {
+        name: {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            **model.model_json_schema(mode="validation"),
+            "title": title,
+        }
+        for name, (model, title) in models.items()
+    }
