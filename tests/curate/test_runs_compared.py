@@ -52,9 +52,9 @@ def report_of_run(folder):
 @pytest.mark.parametrize(("graded", "clusters", "shift"), [(False, None, 0.45), (True, 8, 0.0)])
 def test_two_runs_compare_as_the_trainer_compares_them(make_workspace, tmp_path, graded, clusters, shift):
     """What comes back from the program is the report of both tuned models."""
-    from train.report.comparison import match_records
     from train.evaluate.predictions import PREDICTIONS, read_predictions
     from train.report import Run, build_report
+    from train.report.comparison import match_records
 
     first = report_of_run(write_run(tmp_path / "a", rows_of(1, graded=graded, clusters=clusters)))
     second = report_of_run(
