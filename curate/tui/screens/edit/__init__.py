@@ -7,18 +7,18 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from textual.app import ComposeResult, SuspendNotSupported
+from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 
 from curate.base.record import CurateError, Finding, canonical
 from curate.project.drafts import Drafts
+from curate.sessions.answer_drafts import put_answer
 from curate.sessions.edits import (
     CHANGED_MEANWHILE,
     NOTHING_CHANGED,
     EditSession,
     copied_edit,
-    edited,
     field_of,
     new_edit,
     open_edit,
@@ -101,16 +101,15 @@ class EditScreen(ProjectScreen):
         """Whether there is room for one pane only: nobody is to type a conversation in a third of the screen."""
         return super().is_narrow or self.has_class("-solo")
 
-    def on_resize(self) -> None:
-        self._share_width()
-
     def arrive(
-        self, *, pointer: str = "", finding: Finding | None = None, listing: Listing | None = None, **what: Any
-    ) -> None:
+        self, *, pointer: str = "", finding: Finding | None = None, listing: Listing | None = None,
+        answer: str | None = None, **what: Any,
+    ) -> None:  # fmt: skip
         """Open a ``record``, a ``line`` of a ``file``, a ``copy`` of a record, a ``new`` one, or the ``draft`` of one.
 
         With ``finding`` that is what the record is opened for: it stands above the form, and the cursor in its field.
-        ``listing`` is the list in which f7 goes on.
+        ``listing`` is the list in which f7 goes on. ``answer`` is put in place of the record's own, and ``new`` may be
+        the line to begin with.
         """
         if what:
             self._listing = listing
@@ -133,7 +132,11 @@ class EditScreen(ProjectScreen):
             elif what.get("draft"):
                 self._begin(new_edit(self.project, str(what["draft"])))
             elif what.get("new"):
-                self._begin_new()
+                self._begin_new(line=what["new"])
+            if answer is not None and self.edit is not None:
+                put_answer(self.edit, answer)
+                self._save_draft()
+                self._show_soon()
 
     def lacks_records(self) -> bool:
         return False
@@ -158,6 +161,9 @@ class EditScreen(ProjectScreen):
         if view is not None and view.close_field():
             return True
         return super().close_side() or (view is not None and view.leave_field())
+
+    def current_record(self) -> str:
+        return self.edit.name if self.edit and not (self.edit.is_new or self.edit.is_line) else ""
 
     def equal_command(self) -> str:
         if self.edit is None or (self.edit.is_new and not self.edit.is_line):
@@ -226,9 +232,12 @@ class EditScreen(ProjectScreen):
         self.app.clear_message()
         self._begin_new()
 
-    def _begin_new(self, category: str = "") -> None:
+    def _begin_new(self, category: str = "", line: object = None) -> None:
         self._listing, self._opened = None, {}
-        self._begin(new_edit(self.project, category=category))
+        edit = new_edit(self.project, category=category)
+        if isinstance(line, dict):
+            edit.form.replace_line(line)
+        self._begin(edit)
 
     def action_copy(self) -> None:
         if self.edit is None or self.edit.is_new:
@@ -238,16 +247,11 @@ class EditScreen(ProjectScreen):
 
     def action_resume(self) -> None:
         names = Drafts(self.project.root, self.project.by).names()
-        name = next((name for name in names if self.edit is None or name != self.edit.name), None)
-        if name is None:
+        if not (name := next((name for name in names if self.edit is None or name != self.edit.name), "")):
             self.tell("There is no other draft.", "warn")
             return
-        try:
-            self.project.state(name)
-        except CurateError:
-            self._begin(new_edit(self.project, name))
-        else:
-            self._begin(open_edit(self.project, name))
+        is_new = self.project.catalog.find(name) is None
+        self._begin((new_edit if is_new else open_edit)(self.project, name))
 
     def action_discard(self) -> None:
         edit = self.edit
@@ -282,14 +286,8 @@ class EditScreen(ProjectScreen):
             return
         self._save_draft()
         before = edit.written(as_json=as_json)
-        try:
-            with self.app.suspend():
-                after = edited(before, edit.editor_path(before))
-        except SuspendNotSupported:
-            self.tell("An editor cannot be started from here.", "warn")
-            return
-        if after is None or after == before:
-            self.tell("the editor changed nothing")
+        after = self.in_editor(before, edit.editor_path(before))
+        if after is None:
             return
         faults = edit.take(after)
         notes = edit.follow()
@@ -456,6 +454,8 @@ class EditScreen(ProjectScreen):
         edit = self.edit
         is_chat = edit is not None and not edit.text and edit.has_turns
         self.set_class(is_chat and self.app.size.width < TWO_PANES, "-solo")
+
+    on_resize = _share_width
 
     def _say_nothing_open(self) -> None:
         if self.edit is not None:
