@@ -31,11 +31,11 @@ class AskScreen(ProjectScreen):
     """A conversation with one to four models."""
 
     NAME, TITLE = "ask", "Ask"
-    AUTO_FOCUS = "PromptField"
+    AUTO_FOCUS = "ModelPane Pane"
     HELP = """
-Type a prompt, and `enter` sends it to every model; `ctrl+j` begins a new line, `f4` opens your editor. `M` in Browse,
-Edit, Compare and other lists asks what a record asks. The conversation goes on, each model from its own answers. `esc`
-stops what is being written and keeps it; once more leaves the field.
+`i` goes to the prompt, and `enter` sends it to every model; `ctrl+j` begins a new line, `f4` opens your editor. `M` in
+Browse, Edit, Compare and other lists asks what a record asks. The conversation goes on, each model from its own
+answers. `esc` stops what is being written and keeps it; once more leaves the field.
 
 Keys act on the answer with the mark: `tab` goes to the next model, `n` and `p` to the other turns. `a` puts the answer
 into the record, or into a new one, as a draft in Edit; `e` opens it in your editor before. Nothing is saved by itself.
@@ -86,7 +86,7 @@ record with findings of personal data (X7xx) is sent to one only after you said 
         yield Container(id="panes")
         yield PromptField(
             soft_wrap=True, compact=True, show_line_numbers=False, tab_behavior="focus",
-            placeholder="What do you ask? enter sends, ctrl+j begins a line", highlight_cursor_line=False,
+            placeholder="i: what do you ask? enter sends, ctrl+j begins a line", highlight_cursor_line=False,
         )  # fmt: skip
 
     # The session.
@@ -127,7 +127,6 @@ record with findings of personal data (X7xx) is sent to one only after you said 
         if self.session is not None and self._may_start():
             self._turn = None
             self.session.begin(opening)
-            self.set_focus(self._pane().query_one(Pane) if self.query(ModelPane) else None)
             self._seek_consent()
 
     def _may_start(self) -> bool:
@@ -182,8 +181,11 @@ record with findings of personal data (X7xx) is sent to one only after you said 
     def _field(self) -> PromptField:
         return self.query_one(PromptField)
 
-    def _pane(self) -> ModelPane:
-        return list(self.query(ModelPane))[self._index]
+    def _focus_pane(self) -> None:
+        """Give the focus to the model that keys act on; one that was taken out may still be there."""
+        models = self.session.participants if self.session is not None else []
+        panes = [pane for pane in self.query(ModelPane) if models and pane.model is models[self._index]]
+        self.set_focus(panes[0].query_one(Pane) if panes else None)
 
     def _show_models(self) -> None:
         """Have a pane for each model."""
@@ -197,14 +199,21 @@ record with findings of personal data (X7xx) is sent to one only after you said 
         known = [pane.model for pane in panes]
         container.mount_all(ModelPane(model) for model in session.participants if model not in known)
         self._index = max(0, min(self._index, len(session.participants) - 1))
-        self.call_after_refresh(self._draw)
+
+        def shown() -> None:
+            self._draw()
+            if self.focused is None:
+                self._focus_pane()
+
+        self.call_after_refresh(shown)
 
     def _follow(self) -> None:
         """Draw, and go on doing so while a model is at work."""
         session = self.session
+        # Asked before it is drawn: what comes between the two is drawn by the next look.
+        is_active = session is not None and session.is_active
         if session is not None and session.num_changes != self._num_drawn and self.is_current:
             self._draw()
-        is_active = session is not None and session.is_active
         if is_active and self._timer is None:
             self._timer = self.set_interval(_EVERY, self._follow)
         elif not is_active and self._timer is not None:
@@ -348,6 +357,8 @@ record with findings of personal data (X7xx) is sent to one only after you said 
     def action_remove(self) -> None:
         if self._has_models() and self.session is not None:
             self.session.remove(self._index)
+            # The focus of what is removed would go to the prompt, where keys are letters.
+            self.set_focus(None)
             self._show_models()
             self._follow()
 
@@ -355,7 +366,7 @@ record with findings of personal data (X7xx) is sent to one only after you said 
         if self._has_models() and self.session is not None:
             self._index = (self._index + step) % len(self.session.participants)
             self._draw()
-            self.set_focus(self._pane().query_one(Pane))
+            self._focus_pane()
 
     def action_turn(self, step: int) -> None:
         if self.session is None or not self.session.turns:
