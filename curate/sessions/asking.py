@@ -328,6 +328,7 @@ class AskSession:
     def _follow(self, model: Participant) -> None:
         """Start a model's process and take what it says until it ends."""
         is_loading = not model.is_endpoint and self._loading.acquire()
+        talk: Talk | None = None
         try:
             with self._lock:
                 if model.is_closed:
@@ -346,6 +347,8 @@ class AskSession:
             message = f"{one_line(model.name, 60)}: what it says cannot be read"
             self._fail(model, CurateError("E970 worker-lost", message, "Ask it again."))
         finally:
+            if talk is not None:
+                talk.close()
             if is_loading:
                 self._loading.release()
 

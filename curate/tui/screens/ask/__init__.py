@@ -212,7 +212,7 @@ record with findings of personal data (X7xx) is sent to one only after you said 
         session = self.session
         # Asked before it is drawn: what comes between the two is drawn by the next look.
         is_active = session is not None and session.is_active
-        if session is not None and session.num_changes != self._num_drawn and self.is_current:
+        if session is not None and session.num_changes != self._num_drawn and self.app.present() is self:
             self._draw()
         if is_active and self._timer is None:
             self._timer = self.set_interval(_EVERY, self._follow)
