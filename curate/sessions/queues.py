@@ -334,31 +334,6 @@ def _record_drop(project: Project, reason: str) -> QueueAct:
     return QueueAct("drop", drop)
 
 
-# Records that somebody wants to look at again.
-
-
-@_queue("flagged", "marked for a second look")
-def _flagged(project: Project, _run: str) -> WorkQueue:
-    states = [state for state in project.decided() if state.answers.get(FLAG, {}).get(project.by)]
-    records = [state.record for state in states if state.dropped is None]
-
-    def unmark(chosen: Sequence[QueueEntry]) -> str:
-        project.apply([Label(entry.record, FLAG, None) for entry in chosen])
-        return f"took the mark of {counted(len(chosen), 'record')} away"
-
-    return WorkQueue(
-        "flagged", _TITLES["flagged"],
-        "Records that you marked by f in Label, or by d in Ask where a model answers wrong. d takes the mark away.",
-        "record", len(records),
-        (QueueColumn("id", 14, is_name=True), QueueColumn("category", 12), QueueColumn("prompt")),
-        lambda: [
-            QueueEntry(record.id, record.id, {"record": record.id}, (record.id, record.category, record.prompt))
-            for record in records
-        ],
-        partial(_record_passages, project), QueueAct("unmark", unmark),
-    )  # fmt: skip
-
-
 # Validation records that a run still gets wrong.
 
 
@@ -457,3 +432,28 @@ def _nearest_passages(
     for score, other in trained:
         prompt, answer = (text[:_MOST_TEXT] for text in (other.prompt or other.text, other.completion))
         yield QueuePassage("nearest in training", f"{prompt}\n-> {answer}", f"{score:.2f} {other.id}")
+
+
+# Records that somebody wants to look at again.
+
+
+@_queue("flagged", "marked for a second look")
+def _flagged(project: Project, _run: str) -> WorkQueue:
+    states = [state for state in project.decided() if state.answers.get(FLAG, {}).get(project.by)]
+    records = [state.record for state in states if state.dropped is None]
+
+    def unmark(chosen: Sequence[QueueEntry]) -> str:
+        project.apply([Label(entry.record, FLAG, None) for entry in chosen])
+        return f"took the mark of {counted(len(chosen), 'record')} away"
+
+    return WorkQueue(
+        "flagged", _TITLES["flagged"],
+        "Records that you marked by f in Label, or by d in Ask where a model answers wrong. d takes the mark away.",
+        "record", len(records),
+        (QueueColumn("id", 14, is_name=True), QueueColumn("category", 12), QueueColumn("prompt")),
+        lambda: [
+            QueueEntry(record.id, record.id, {"record": record.id}, (record.id, record.category, record.prompt))
+            for record in records
+        ],
+        partial(_record_passages, project), QueueAct("unmark", unmark),
+    )  # fmt: skip
