@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ import click
 
 from curate.base import console
 from curate.base.record import CurateError, Json
-from curate.base.tables import counted
+from curate.base.tables import counted, listed
 from curate.cli._visible import findings_for, let_through, visible_states
 
 if TYPE_CHECKING:
@@ -60,9 +61,8 @@ class BulkAct:
 def listed_records(names: Sequence[str]) -> str:
     """Return how many records there are, and the first of their ids, each once."""
     names = list(dict.fromkeys(names))
-    more = f" and {len(names) - _NUM_EXAMPLES:,} more" if len(names) > _NUM_EXAMPLES else ""
-    examples = ", ".join(console.one_line(name, 60) for name in names[:_NUM_EXAMPLES])
-    return f"{counted(len(names), 'record')} ({examples}{more})"
+    examples = listed(names, _NUM_EXAMPLES, partial(console.one_line, limit=60))
+    return f"{counted(len(names), 'record')} ({examples})"
 
 
 def pairs_of(texts: Sequence[str]) -> dict[str, str]:

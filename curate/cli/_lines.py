@@ -18,9 +18,8 @@ from curate.base.tables import counted
 from curate.cli._output import print_lines
 
 if TYPE_CHECKING:
-    from curate.project.project import Project
     from curate.project.transactions import Undone
-    from curate.sessions.labelling import AnswerSide, LabelSession, ReviewItem
+    from curate.sessions.labelling import LabelSession, Review, ReviewItem
 
 _HELP = """\
 number      answer with the value of that number; several, as 1,3, answer with all of them
@@ -159,7 +158,7 @@ def _show(session: LabelSession) -> None:
     left, size = session.progress()
     console.data()
     console.data(f"{console.one_line(session.current, 60)}   {left:,} of {size:,} left")
-    print_lines(_turns(session.turns(state.record)))
+    print_lines(_turns(session.turns(state, session.question.name)))
     console.data(console.visible(session.question.ask or session.question.name))
     for number, value in enumerate(session.values, start=1):
         console.data(f"  {number} {console.one_line(session.name_of(value), 60)}")
@@ -194,82 +193,59 @@ def _prompt(session: LabelSession) -> str:
     return f"label [{numbers}, {accept}s skip, u undo, ? help, q quit] >"
 
 
-def review_lines(project: Project, session: LabelSession, source: IO[bytes]) -> int:
+def review_lines(session: LabelSession, source: IO[bytes]) -> int:
     """Ask how each disagreement and conflict is to be settled, and return how many are left, hidden ones included."""
-    from curate.sessions.labelling import waiting
+    from curate.sessions.labelling import Review
 
+    review = Review(session)
     # An item that was passed over comes again in the next call, not in this one.
     left_alone: set[tuple[str, str]] = set()
-    is_announced = False
-    while True:
-        # Looked for anew each time: to settle one item may settle others, or begin one.
-        pending = waiting(project, session)
-        if not is_announced:
-            _tell_hidden(pending.num_unanswered, len(pending.others_own))
-            is_announced = True
-        item = next((candidate for candidate in pending.items if candidate.key not in left_alone), None)
-        if item is None:
-            break
-        _show_item(project, item, len(pending.items))
+    for text in review.hidden:
+        console.talk(text)
+    while item := next((candidate for candidate in review.items if candidate.key not in left_alone), None):
+        _show_item(review, item)
         line = next_line(source)
         if line is None or line == _QUIT:
             break
         if line == "u":
-            tell_undone(project.undo())
+            tell_undone(session.project.undo())
         elif line in ("", "s"):
             left_alone.add(item.key)
         elif line == "?":
             console.talk(_REVIEW_HELP)
         else:
-            _settle(project, item, line)
-    console.talk(f"{counted(len(pending.items), 'item')} left to settle")
-    return len(pending.items) + pending.num_unanswered + len(pending.others_own)
+            _settle(review, item, line)
+        # To settle one item may settle others, or begin one.
+        review.refresh()
+    console.talk(f"{counted(len(review.items), 'item')} left to settle")
+    return len(review.items) + review.num_unanswered + review.num_others_own
 
 
-def _settle(project: Project, item: ReviewItem, line: str) -> None:
-    from curate.sessions.labelling import settle
-
+def _settle(review: Review, item: ReviewItem, line: str) -> None:
     if not line.isdecimal() or not 1 <= int(line) <= len(item.sides):
         console.talk(f"{console.one_line(line, 40)}: no command; ? lists them")
         return
     side = item.sides[int(line) - 1]
     try:
-        settle(project, item, side)
+        review.settle(item, side)
     except CurateError as error:
         # That the schema refuses this side is for the reviewer, who may choose another; a full disk is not.
         if error.number != "E972":
             raise
         console.talk(console.visible(f"{error.message} {error.hint}"))
         return
-    console.talk(f"{console.one_line(item.record, 60)} -> {_spelled(side)} (saved)")
+    console.talk(f"{console.one_line(item.record, 60)} -> {console.one_line(side.name, 300)} (saved)")
 
 
-def _show_item(project: Project, item: ReviewItem, size: int) -> None:
-    from curate.sessions.labelling import turns_of
-
+def _show_item(review: Review, item: ReviewItem) -> None:
     console.data()
-    console.data(f"{console.one_line(item.record, 60)}   {console.one_line(item.title, 200)}   {size:,} left")
-    print_lines(_turns(turns_of(project.state(item.record).record)))
+    title = console.one_line(item.title, 200)
+    console.data(f"{console.one_line(item.record, 60)}   {title}   {len(review.items):,} left")
+    print_lines(_turns(review.turns(item)))
     for number, side in enumerate(item.sides, start=1):
         people = f"   {console.one_line(', '.join(side.people), 60)}" if side.people else ""
-        console.data(f"  {number} {_spelled(side)}{people}")
+        console.data(f"  {number} {console.one_line(side.name, 300)}{people}")
     console.data(f"settle [1-{len(item.sides)}, s leave, u undo, ? help, q quit] >")
-
-
-def _spelled(side: AnswerSide) -> str:
-    from curate.sessions.labelling import spelled_value
-
-    value = side.text or ("(as if nobody had)" if side.value is None else spelled_value(side.value))
-    return console.one_line(value, 300)
-
-
-def _tell_hidden(num_unanswered: int, num_others_own: int) -> None:
-    if num_unanswered:
-        console.talk(f"answer first, then settle; questions that still ask you: {num_unanswered:,} (`curate label`)")
-    if num_others_own:
-        console.talk(
-            f"only who answered can settle: {counted(num_others_own, 'answer')} given twice in different sessions"
-        )
 
 
 def next_line(source: IO[bytes]) -> str | None:

@@ -34,6 +34,4 @@ def command(root: Path, plain: bool, by: str) -> int:
 
     with open_project(root, by) as project:
         project.load()
-        # Its questions say which answers the reviewer must not see yet; nothing is asked here.
-        session = LabelSession(project)
-        return Exit.FINDINGS if review_lines(project, session, sys.stdin.buffer) else Exit.OK
+        return Exit.FINDINGS if review_lines(LabelSession(project), sys.stdin.buffer) else Exit.OK

@@ -34,7 +34,7 @@ def command(root: Path, team: bool, form: str) -> int:
     """
     from curate.project.notices import tell_remarks
     from curate.project.project import open_project
-    from curate.sessions.overview import next_steps, overview
+    from curate.sessions.overview import next_steps, not_done, overview
     from curate.sessions.team import team_lines, team_of
 
     with open_project(root) as project:
@@ -42,6 +42,8 @@ def command(root: Path, team: bool, form: str) -> int:
         tell_remarks(project.data)
         counts = overview(project, has_findings=False)
         steps = next_steps(project, counts)
+        # Approvals are among the steps already.
+        steps += [step for step in not_done(project) if step.what.get("of", "approval") != "approval"]
         members = team_of(project) if team else None
     if form == "text":
         print_lines(_lines(counts, steps))

@@ -8,10 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from curate.base import console
 from curate.base.console import one_line
@@ -24,6 +24,7 @@ from curate.jsonl import Entry, JsonFault, read_entries, strict_loads
 from curate.project.data import ProjectData
 from curate.schema import build_validator
 
+T = TypeVar("T")
 REPORT_FILE = "report.json"
 PAGE_FILE = "report.html"
 FEEDBACK_FILE = "feedback.jsonl"
@@ -198,21 +199,14 @@ def read_dynamics(folder: Path) -> dict[str, RecordDynamics]:
     # Only those who sort by it need it.
     import orjson
 
-    path, number, dynamics = folder / FEEDBACK_FILE, 0, {}
-    try:
-        with open_file(path) as lines:
-            for line in lines:
-                number += 1
-                row = orjson.loads(line)
-                if row["split"] == "train" and "confidence" in row:
-                    spread = row["variability"]
-                    dynamics[str(row["id"])] = RecordDynamics(
-                        float(row["confidence"]), None if spread is None else float(spread)
-                    )
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        message = f"{path}:{number}: {one_line(str(error), 120)}"
-        raise CurateError("E918 bad-report", message, "Evaluate the run again with `train eval`.") from error
-    return dynamics
+    def parse(line: bytes) -> tuple[str, RecordDynamics] | None:
+        row = orjson.loads(line)
+        if row["split"] != "train" or "confidence" not in row:
+            return None
+        spread = row["variability"]
+        return str(row["id"]), RecordDynamics(float(row["confidence"]), None if spread is None else float(spread))
+
+    return dict(_parsed_lines(folder / FEEDBACK_FILE, parse))
 
 
 def read_base_answers(folder: Path, names: Collection[str]) -> dict[str, str]:
@@ -221,18 +215,27 @@ def read_base_answers(folder: Path, names: Collection[str]) -> dict[str, str]:
     Raises:
         CurateError: E918 with the line that is not what predictions have there.
     """
-    path, number, answers = folder / PREDICTIONS_FILE, 0, {}
+
+    def parse(line: bytes) -> tuple[str, str] | None:
+        row = json.loads(line)
+        if row["split"] != "validation" or row["id"] not in names or row["base"]["text"] is None:
+            return None
+        return str(row["id"]), str(row["base"]["text"])
+
+    return dict(_parsed_lines(folder / PREDICTIONS_FILE, parse))
+
+
+def _parsed_lines(path: Path, parse: Callable[[bytes], T | None]) -> Iterator[T]:
+    number = 0
     try:
         with open_file(path) as lines:
             for line in lines:
                 number += 1
-                row = json.loads(line)
-                if row["split"] == "validation" and row["id"] in names and row["base"]["text"] is not None:
-                    answers[str(row["id"])] = str(row["base"]["text"])
+                if (item := parse(line)) is not None:
+                    yield item
     except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         message = f"{path}:{number}: {one_line(str(error), 120)}"
         raise CurateError("E918 bad-report", message, "Evaluate the run again with `train eval`.") from error
-    return answers
 
 
 def worst(results: Results, records: Sequence[Record], *, per_category: int = 5) -> dict[str, list[Bad]]:

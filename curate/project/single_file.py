@@ -1,8 +1,9 @@
 """One record file that is looked at and edited where it lies, without a workspace.
 
 Behind it stands a workspace that nobody sees, in a folder of the user's own state: a copy of the file, a journal, and
-drafts. So everything that reads or checks a project works on a file as well, and a step can be undone. Whatever is
-decided is written into the file at once, in one step; what is left in the folder afterwards are drafts alone.
+drafts. So everything that reads or checks a project works on a file as well. Whatever is decided is written into the
+file at once, in one step. Copy and journal stay as long as the file is as it was written here: so a step can be undone
+tomorrow too, and after a crash.
 """
 
 from __future__ import annotations
@@ -10,15 +11,16 @@ from __future__ import annotations
 import json
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from curate.base.console import one_line
 from curate.base.events import AnyEvent, Decision, Undo
-from curate.base.file_guard import FileStamp, open_file, stamp_of
+from curate.base.file_guard import MOST_SETTINGS, FileStamp, open_file, read_file, stamp_of
 from curate.base.record import CurateError, Json, canonical
 from curate.base.storage import make_folder, write_atomic
 from curate.jsonl import Entry, JsonFault, read_entries, strict_loads
@@ -33,10 +35,14 @@ from curate.project.loose import shape_for
 from curate.project.project import OnProgress, Project, Within
 from curate.schema.settings import FILE_NAME
 
+if TYPE_CHECKING:
+    from curate.project.catalog import Catalog
+
 # What to do where a file by itself has no place for something.
 WORKSPACE_HINT = "Make a workspace of the file: Home (g h) offers it."
 _CLAIM = ".open.lock"
 _SCHEMA = "schema.json"
+_DIGESTS = "written.json"  # Of the file before and after the last writing: a crash may leave either.
 _FIRST = "instruction"  # The shape of a file in which no row can be read yet.
 _SAMPLE = 100
 _MARK = b"\xef\xbb\xbf"
@@ -49,21 +55,34 @@ class SingleFileProject(Project):
     """A project of one file: each decision is written into ``file`` when it is made. Made by `open_single_file`."""
 
     def __init__(self, file: Path, folder: Path, by: str | None, claim: ExitStack) -> None:
-        """Look at ``file`` by way of its copy in ``folder``; ``claim`` is closed when nobody looks any more."""
+        """Look at ``file`` by way of ``folder``, which may know it; ``claim`` is closed when nobody looks any more."""
         self._path, self._copy = file, folder / file.name
         self._claim = claim
-        self._written = self._copied = self._copy_file()
+        self._is_known = self._copy.exists()
+        self._written = _stamp(file) if self._is_known else self._copy_file()
+        self._copied = _stamp(self._copy)
+        self._digest = ""  # Of the file; computed when it is first written.
         super().__init__(load_data(folder), by)
         self.file = file
 
+    def load(self, on_progress: OnProgress | None = None) -> Catalog:
+        """Read the records as `Project.load` does; a decision that a crash has kept out of the file is written now."""
+        catalog = super().load(on_progress)
+        if (
+            self._is_known
+            and _stamp(self._path) == self._written
+            and _digest_of(self._lines()) != _file_digest(self._path)
+        ):
+            self._write()
+        return catalog
+
     def close(self) -> None:
-        """Close the journal; of the folder only drafts stay."""
+        """Close the journal; where nothing was decided only drafts stay in the folder."""
         super().close()
-        drafts = self.root / DRAFTS
-        if any(path.is_file() for path in drafts.rglob("*")):
+        if not (self.root / _DIGESTS).exists():
             _clear(self.root)
-        else:
-            shutil.rmtree(self.root, ignore_errors=True)
+            if not any(path.is_file() for path in (self.root / DRAFTS).rglob("*")):
+                shutil.rmtree(self.root, ignore_errors=True)
         self._claim.close()
 
     def is_current(self) -> bool:
@@ -81,7 +100,9 @@ class SingleFileProject(Project):
                 super().close()
                 self._is_shared = False
                 shutil.rmtree(self.root / JOURNAL, ignore_errors=True)
-                self._written = self._copied = self._copy_file()
+                (self.root / _DIGESTS).unlink(missing_ok=True)
+                self._written, self._digest = self._copy_file(), ""
+                self._copied = _stamp(self._copy)
         else:
             self._write_back()
         return super().reload(on_progress, within)
@@ -122,17 +143,22 @@ class SingleFileProject(Project):
             message = f"{one_line(str(self._path))} is a link, and what it leads to is not replaced"
             raise CurateError("E959 not-rewritten", message, "Open the file itself.")
         mode = stat.S_IMODE(self._path.stat().st_mode)
+        digest = blake2b()
+        before = self._digest or _file_digest(self._path)
 
         def chunks() -> Iterator[bytes]:
-            yield from self._lines()
+            for line in self._lines():
+                digest.update(line)
+                yield line
             # The last look before the new file takes the name: what somebody has appended must not be lost.
             if _stamp(self._path) != self._written:
                 message = f"{one_line(str(self._path))} was changed by another program since it was read"
                 hint = "Nothing was written. Press r, in a form after esc, to read it as it is now."
                 raise CurateError("E959 not-rewritten", message, hint)
+            write_atomic(self.root / _DIGESTS, [json.dumps([before, digest.hexdigest()]).encode()])
 
         write_atomic(self._path, chunks(), mode=mode)
-        self._written = _stamp(self._path)
+        self._written, self._digest = _stamp(self._path), digest.hexdigest()
 
     def _lines(self) -> Iterator[bytes]:
         """Yield the lines of the file as decided; those that nobody has decided on byte for byte."""
@@ -179,13 +205,14 @@ def open_single_file(path: Path, by: str | None = None) -> SingleFileProject:
         folder = _folder_of(file)
         make_folder(folder)
         claim.enter_context(claimed(folder / _CLAIM, f"editing {file.name}"))
-        _clear(folder)
-        shape = shape_for([path])
-        schema = shape.name if shape else _SCHEMA if _has_rows(path) else _FIRST
-        if schema == _SCHEMA:
-            write_atomic(folder / _SCHEMA, [_schema_of(path)])
-        settings = f"schema = {json.dumps(schema)}\ndata = [{json.dumps(file.name.translate(_GLOB))}]\n"
-        write_atomic(folder / FILE_NAME, [settings.encode()])
+        if not _is_known(folder, file):
+            _clear(folder)
+            shape = shape_for([path])
+            schema = shape.name if shape else _SCHEMA if _has_rows(path) else _FIRST
+            if schema == _SCHEMA:
+                write_atomic(folder / _SCHEMA, [_schema_of(path)])
+            settings = f"schema = {json.dumps(schema)}\ndata = [{json.dumps(file.name.translate(_GLOB))}]\n"
+            write_atomic(folder / FILE_NAME, [settings.encode()])
         return SingleFileProject(file, folder, name, claim.pop_all())
 
 
@@ -194,6 +221,26 @@ def _folder_of(file: Path) -> Path:
 
     digest = blake2b(str(file).encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
     return user_state_path("pairsmith") / "files" / digest
+
+
+def _is_known(folder: Path, file: Path) -> bool:
+    """Whether ``file`` is as it was written here last, so that what was decided can still be taken back."""
+    try:
+        return _file_digest(file) in json.loads(read_file(folder / _DIGESTS, most=MOST_SETTINGS))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _file_digest(path: Path) -> str:
+    with open_file(path) as file:
+        return _digest_of(iter(lambda: file.read(1 << 20), b""))
+
+
+def _digest_of(chunks: Iterable[bytes]) -> str:
+    digest = blake2b()
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _has_rows(path: Path) -> bool:

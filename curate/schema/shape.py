@@ -18,7 +18,7 @@ from curate.base.resources import shipped
 from curate.jsonl import parts_of
 from curate.schema.schema_set import MAX_DEPTH, SchemaSet, bad_schema, depth_of, read_schema_set
 from curate.schema.view import SINGLE_FIELDS, View, at, conventional_view, text_of, without_reasoning
-from curate.schema.words import LimitProblem, problems_of
+from curate.schema.words import LimitProblem, SchemaSource, problems_of
 
 _SUFFIX = ".schema.json"
 # Steps back in one pattern, after which the engine gives up: nested repeats would take minutes.
@@ -75,7 +75,8 @@ class Shape:
         """
         if not self._is_affordable(value):
             return [LimitProblem("is nested too deep for a schema that branches this often")]
-        problems = problems_of(list(self._validator.iter_errors(value)), self._known_keys, show_values=show_values)
+        source = SchemaSource(self.schema, self._known_keys)
+        problems = problems_of(list(self._validator.iter_errors(value)), source, show_values=show_values)
         problems = problems or list(self._misfits(value))
         return sorted(dict.fromkeys(problems), key=lambda problem: problem.pointer)
 

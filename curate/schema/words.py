@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from jsonschema_rs import ValidationError
@@ -13,7 +14,8 @@ from jsonschema_rs import ValidationErrorKind as Kind
 from curate.base.console import one_line
 from curate.base.record import Json, Problem, json_type
 from curate.base.tables import listed
-from curate.jsonl import pointer_of
+from curate.jsonl import parts_of, pointer_of
+from curate.schema.view import at
 
 _TYPES = {
     "array": "an array",
@@ -35,7 +37,13 @@ _LIMITS: tuple[tuple[type[Any], str, str], ...] = (
 _VALUE_CHARS = 80
 _MOST_OPTIONS = 12
 
-KnownKeys = Callable[[list[str | int]], Collection[str]]
+
+@dataclass(frozen=True, slots=True)
+class SchemaSource:
+    """The ``document`` whose rules were broken, and a function that gives the keys which it knows at a path."""
+
+    document: Json
+    known_keys: Callable[[list[str | int]], Collection[str]]
 
 
 class LimitProblem(Problem):
@@ -47,9 +55,9 @@ class LimitProblem(Problem):
 # The engine's own messages quote the data, which may be personal or secret, so none of them is shown.
 
 
-def problems_of(errors: list[ValidationError], known: KnownKeys, *, show_values: bool) -> list[Problem]:
-    """Turn the engine's errors into problems; ``known`` gives the keys to suggest at a path."""
-    return [problem for error in _narrowest(errors) for problem in _problems(error, known, show_values=show_values)]
+def problems_of(errors: list[ValidationError], source: SchemaSource, *, show_values: bool) -> list[Problem]:
+    """Turn the engine's errors into problems."""
+    return [problem for error in _narrowest(errors) for problem in _problems(error, source, show_values=show_values)]
 
 
 def _narrowest(errors: list[ValidationError]) -> list[ValidationError]:
@@ -69,19 +77,22 @@ def _narrowest(errors: list[ValidationError]) -> list[ValidationError]:
     ]
 
 
-def _problems(error: ValidationError, known: KnownKeys, *, show_values: bool) -> Iterator[Problem]:
+def _problems(error: ValidationError, source: SchemaSource, *, show_values: bool) -> Iterator[Problem]:
     kind, path = error.kind, error.instance_path
     match kind:
         case Kind.BacktrackLimitExceeded() | Kind.RegexEngineFailure():
             yield LimitProblem("a pattern of the schema needed more work than is allowed", pointer_of(path))
         case Kind.AdditionalProperties() | Kind.UnevaluatedProperties():
             for key in kind.unexpected:
-                yield Problem(_unknown_key(key, known(path)), pointer_of([*path, key]))
+                yield Problem(_unknown_key(key, source.known_keys(path)), pointer_of([*path, key]))
         case Kind.AnyOf() | Kind.OneOfNotValid():
-            yield from _nearest(error, kind.context, known, show_values=show_values)
+            yield from _nearest(error, kind.context, source, show_values=show_values)
         case Kind.PropertyNames():
-            inner = next(_problems(kind.error, known, show_values=show_values))
+            inner = next(_problems(kind.error, source, show_values=show_values))
             yield Problem(f"a key is not allowed: it {inner.message}", pointer_of(path))
+        case Kind.Contains():
+            holder = at(source.document, [str(part) for part in error.schema_path[:-1]])
+            yield Problem(_wanted_items(holder, source.document), pointer_of(path))
         case _:
             value_text = f" (value: {_value_text(error.instance)})" if show_values else ""
             missing = kind.property if isinstance(kind, Kind.Required) else ""
@@ -89,7 +100,7 @@ def _problems(error: ValidationError, known: KnownKeys, *, show_values: bool) ->
 
 
 def _nearest(
-    error: ValidationError, context: list[list[ValidationError]], known: KnownKeys, *, show_values: bool
+    error: ValidationError, context: list[list[ValidationError]], source: SchemaSource, *, show_values: bool
 ) -> Iterator[Problem]:
     """Explain a choice by the branch that the value comes closest to; branches equally close are named together."""
     path = error.instance_path
@@ -108,9 +119,9 @@ def _nearest(
     close = [branch for branch, distance in zip(branches, distances, strict=True) if distance == min(distances)]
     if len(close) == 1:
         for inner in close[0]:
-            yield from _problems(inner, known, show_values=show_values)
+            yield from _problems(inner, source, show_values=show_values)
     else:
-        parts = {p.message: None for branch in close for e in branch for p in _problems(e, known, show_values=False)}
+        parts = {p.message: None for branch in close for e in branch for p in _problems(e, source, show_values=False)}
         yield Problem(" or ".join(parts) or "fits none of the forms that the schema allows", pointer_of(path))
 
 
@@ -144,8 +155,6 @@ def _sentence(kind: Kind, value: Json) -> str:  # noqa: C901  (one arm a keyword
             return f"must be in the format {one_line(kind.format, 60)!r}"
         case Kind.UniqueItems():
             return "must not hold the same item twice"
-        case Kind.Contains():
-            return "holds no item, or too many, of the kind that the schema asks for"
         case Kind.FalseSchema():
             return "is not allowed here"
         case Kind.UnevaluatedItems():
@@ -160,6 +169,43 @@ def _sentence(kind: Kind, value: Json) -> str:  # noqa: C901  (one arm a keyword
             return f"must hold {kind.content_media_type}"
         case _:
             return f"breaks the rule {kind.name!r} of the schema"
+
+
+def _wanted_items(holder: Json, document: Json) -> str:
+    """Say how many items of which kind the schema ``holder`` wants a list to contain."""
+    rules: Mapping[str, Json] = holder if isinstance(holder, dict) else {}
+    noun, more = _item_words(rules.get("contains"), document)
+    least, most = rules.get("minContains", 1), rules.get("maxContains")
+    if most is not None:
+        span = "" if least == most else f"{least} to "
+        return f"must hold {span}{_count(most, noun)}{more}"
+    article = "an" if noun[0] in "aeiou" else "a"
+    return f"{article} {noun}{more} is missing" if least == 1 else f"must hold at least {_count(least, noun)}{more}"
+
+
+def _item_words(schema: Json, document: Json) -> tuple[str, str]:
+    """Return what an item that fits ``schema`` is called, and what is special about it."""
+    if isinstance(schema, dict) and str(schema.get("$ref", "")).startswith("#/"):
+        schema = at(document, parts_of(schema["$ref"][1:]))
+    if not isinstance(schema, dict):
+        return "item", " that the schema asks for"
+    types = schema.get("type", "object")
+    said = _listed_values(schema) or _either([types] if isinstance(types, str) else types)
+    noun, features = "item", [] if said == _TYPES["object"] else [f" that is {said}"]
+    for name in dict.fromkeys([*schema.get("properties", ()), *schema.get("required", ())]):
+        value = _listed_values(schema.get("properties", {}).get(name))
+        if name == "role" and value:
+            noun = value.replace('"', "") + " turn"
+        elif value or name in schema.get("required", ()):
+            features.append(f" with {one_line(name, 60)!r} {value}".rstrip())
+    return noun, " and".join(features)
+
+
+def _listed_values(schema: Json) -> str:
+    """Return the values that a schema lists in words, empty where it lists none."""
+    rules: Mapping[str, Json] = schema if isinstance(schema, dict) else {}
+    options = [rules["const"]] if "const" in rules else rules.get("enum", [])
+    return _joined([_value_text(option) for option in options[:_MOST_OPTIONS]]) if options else ""
 
 
 def _unknown_key(key: str, known: Collection[str]) -> str:
@@ -181,7 +227,10 @@ def _value_text(value: Json) -> str:
 
 
 def _either(types: list[str]) -> str:
-    names = [_TYPES[name] for name in sorted(set(types))]
+    return _joined([_TYPES[name] for name in sorted(set(types))])
+
+
+def _joined(names: list[str]) -> str:
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " or " + names[-1]
 
 

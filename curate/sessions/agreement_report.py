@@ -58,7 +58,9 @@ class QuestionAgreement:
         return f"#{self._numbers.setdefault(key_of(value), len(self._numbers) + 1)}"
 
     def _is_visible(self, value: Json) -> bool:
-        return self.answers is not None or self._named is None or _spelled(value) in self._named
+        if self.answers is not None or self._named is None:
+            return True
+        return all(_spelled(part) in self._named for part in (value if isinstance(value, list) else [value]))
 
 
 def _spelled(value: Json) -> str:

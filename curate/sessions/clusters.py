@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from curate.base.record import SPLITS, CurateError, Json, Record, Split, canonical
+from curate.base.tables import counted
 from curate.jsonl import pointer_of
 from curate.project.data import ProjectData
 from curate.project.diff import FieldChange, field_changes
@@ -279,10 +280,15 @@ def compare_records(left: Record, right: Record, shape: Shape) -> RecordComparis
 def _differing(change: FieldChange) -> Differing:
     if isinstance(change.before, str) and isinstance(change.after, str):
         sides = sides_of(change.before, change.after, _MAX_FIELD)
-        left, right = (" ... ".join(text for mark, text in side if mark == "changed") for side in sides)
+        left, right = (" ... ".join(_visible_words(text) for mark, text in side if mark == "changed") for side in sides)
         return Differing(change.pointer, left, right)
     left, right = (value_text(value)[:_MAX_FIELD] for value in (change.before, change.after))
     return Differing(change.pointer, None if change.is_new else left, None if change.is_gone else right)
+
+
+def _visible_words(words: str) -> str:
+    """Return ``words``, and of blanks alone, which nobody sees, how many there are."""
+    return words if words.strip(" ") or not words else counted(len(words), "blank")
 
 
 def _texts(record: Record) -> Iterator[tuple[str, str]]:

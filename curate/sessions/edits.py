@@ -31,6 +31,7 @@ from curate.schema.form import (
     Misspelt,
     Typed,
     describe_problem,
+    in_key_order,
     is_huge,
     is_markdown,
     json_in,
@@ -67,6 +68,7 @@ class EditSession:
         self.notes: list[str] = []
         # What is no JSON yet, as an editor left it or the file has it; empty otherwise.
         self.text = text
+        self.fault_location = 1, 1  # Line and column, from 1, where the text cannot be read any further.
         self._draft: Draft | None = None  # As `keep` has written it last.
         self.is_draft_unwritten = False  # Whether the last `keep` could not write the draft.
         self._drafts = Drafts(project.root, project.by, self.draft_folder)
@@ -98,7 +100,7 @@ class EditSession:
     @property
     def is_huge(self) -> bool:
         """Whether the line is so large that only an editor should have it."""
-        return is_huge(self.form.to_line())
+        return is_huge(self.text or self.form.to_line())
 
     @property
     def category(self) -> str:
@@ -151,16 +153,20 @@ class EditSession:
         then: while there is such a text, nothing that others change is taken in.
         """
         self.text = text
+        self.fault_location = 1, 1
         try:
             record = read_markdown(text, self.project.shape) if is_markdown(text) else None
             line = read_written(text) if record is None else record.line
         except Misspelt as fault:
+            self.fault_location = fault.line, fault.column
             return [str(fault)]
         if not isinstance(line, dict):
             return ["line 1, column 1: a record is an object in braces"]
         self.text = ""
-        self.form.replace_line(_in_order(line, self.form.to_line()))
-        faults = [fault.problem for fault in self.form.problems()]
+        self.form.replace_line(in_key_order(line, self.form.to_line()))
+        # What is wrong within a part is often why something is wrong with that part.
+        problems = (fault.problem for fault in self.form.problems())
+        faults = sorted(problems, key=lambda fault: -fault.pointer.count("/"))
         if record is None:
             return [describe_problem(text, problem) for problem in faults]
         return [
@@ -176,7 +182,7 @@ class EditSession:
                 and the draft stays.
         """
         if self.text:
-            raise CurateError("E972 unfit-line", f"{self.name}: the text cannot be read yet", "Fix it in the editor.")
+            raise CurateError("E972 unfit-line", f"{self.name}: the text cannot be read yet", "Mend it first.")
         if problems := self.form.problems():
             first = problems[0]
             more = f", and {counted(len(problems) - 1, 'more problem')}" if len(problems) > 1 else ""
@@ -366,16 +372,6 @@ def is_standing(project: Project, finding: Finding) -> bool:
         return True
     own = problem_list.problems.of_record(finding.record)
     return (finding.code, finding.pointer) in {(other.code, other.pointer) for other in own}
-
-
-def _in_order(new: Json, old: Json) -> Json:
-    """Return ``new`` with its keys in the order that they have in ``old``, as far as they are there."""
-    if isinstance(new, dict) and isinstance(old, dict):
-        keys = dict.fromkeys([*(key for key in old if key in new), *new])
-        return {key: _in_order(new[key], old.get(key)) for key in keys}
-    if isinstance(new, list) and isinstance(old, list):
-        return [_in_order(*pair) for pair in zip(new, old, strict=False)] + new[len(old) :]
-    return new
 
 
 def _fixed(view: View, pointers: Mapping[str, str], state: RecordState) -> dict[str, str]:

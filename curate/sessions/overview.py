@@ -72,6 +72,7 @@ class ProjectOverview:
 
     num_records: int
     num_unread: int
+    num_elsewhere: int  # Findings about no single record; none before a validation.
     statuses: dict[str, int]
     categories: Sequence[CategoryTally]
     num_unlabelled: int
@@ -90,6 +91,7 @@ def overview(project: Project, *, has_findings: bool) -> ProjectOverview:
     # A screen without records must not wait for it.
     import polars as pl
 
+    problems = problems_of(project).problems
     frame = project.catalog.frame(["id", "category", "split", "status", "tokens", "labels"])
     answered = [_answered(question.name) for question in questions_of(project.settings)]
     frame = frame.with_columns(is_labelled=pl.all_horizontal(answered))
@@ -103,6 +105,7 @@ def overview(project: Project, *, has_findings: bool) -> ProjectOverview:
     return ProjectOverview(
         num_records=len(frame),
         num_unread=project.catalog.num_unread,
+        num_elsewhere=problems.num_elsewhere if problems else 0,
         statuses={name: statuses[name] for name in statuses if has_findings or name in ("waiting", "dropped")},
         categories=_categories(included, has_findings=has_findings),
         num_unlabelled=int((~included["is_labelled"]).sum()),
@@ -275,6 +278,9 @@ def stages(overview: ProjectOverview, steps: Sequence[NextStep], runs: Sequence[
         elif not overview.num_records and name != "Data":
             text, state = "after the first record", "unknown"
         ready = next((step for step in steps if step.screen == screen), NextStep("", text, screen))
+        if name == "Data" and overview.num_unread and not overview.num_records:
+            text = "no line is a record"
+            ready = NextStep("error", text, "validate")
         result.append(Stage(name, state, text, ready))
     return result
 

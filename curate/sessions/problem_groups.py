@@ -165,6 +165,11 @@ class Problems:
         return sum(group.count for group in self.groups if group.severity == severity)
 
     @property
+    def num_elsewhere(self) -> int:
+        """Findings about no single record: about lines that are none, and about the data as a whole."""
+        return sum(group.count for group in self.groups) - sum(map(len, self.by_record.values()))
+
+    @property
     def num_failing(self) -> int:
         """Findings that make `curate validate` fail and an export stop, as `Verdict.num_failing` counts them."""
         tally = FindingTally(0)

@@ -194,7 +194,7 @@ def _drafts(project: Project, _run: str) -> WorkQueue:
     return WorkQueue(
         "drafts", _TITLES["drafts"],
         "What you have typed in Edit and not saved. d discards a draft.", "draft", sum(map(len, names.values())),
-        (QueueColumn("record", is_name=True), QueueColumn("typed (UTC)", 16), QueueColumn("what", 24)),
+        (QueueColumn("record", is_name=True), QueueColumn("typed (UTC)", 16), QueueColumn("what", 14)),
         entries, detail, QueueAct("discard", discard, "What was typed there is gone then."), command=command,
     )  # fmt: skip
 
@@ -212,7 +212,7 @@ def _draft_entry(project: Project, store: str, name: str) -> QueueEntry | None:
     label, what = "a new record", "not saved yet"
     if location is not None:
         opens = {"file": location[0], "line": location[1]}
-        label, what = f"{location[0]}:{location[1]}", "a line that is no record"
+        label, what = f"{location[0]}:{location[1]}", "no record yet"
     elif project.catalog.find(name) is not None:
         record, opens, label = name, {"record": name}, name
         what = ", ".join(_changed_keys(draft)) or "text that is no JSON"

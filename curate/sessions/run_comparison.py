@@ -49,22 +49,6 @@ class ScoreRow:
 
 
 @dataclass(frozen=True, slots=True)
-class PairedComparison:
-    """The tuned models of two runs on one split. What could not be compared is counted.
-
-    So are records of one run only (``num_lone``), those that changed or are scored otherwise, and those without score.
-    """
-
-    split: str
-    rows: tuple[ScoreRow, ...]
-    macro: ScoreRow | None
-    num_shared: int
-    num_lone: int
-    num_changed: int
-    num_unscored: int
-
-
-@dataclass(frozen=True, slots=True)
 class RunDifference:
     """One thing in two runs, in words; ``is_same`` where it does not differ."""
 
@@ -131,34 +115,33 @@ def compare_runs(data: ProjectData, first: Run | None, second: Run) -> RunCompar
     results = read_results(second.folder)
     other = read_results(first.folder) if first else None
     tests = {name for name, split in data.pins().items() if split == "test"}
-    records = tuple(paired_records(other, results, tests))
+    records = tuple(_paired_records(other, results, tests))
     split = str(results.report["headline"])
     if first is None or other is None:
-        rows = tuple(_row_against_base(row, results) for row in results.categories)
-        macro = _row_against_base(results.macro, results) if results.macro else None
+        rows = tuple(_row(entry, results.verdict(entry)) for entry in results.categories)
+        macro = _row(results.macro, results.verdict(results.macro)) if results.macro else None
         return RunComparison(None, second, split, rows, macro, records, general=tuple(results.forgetting))
-    comparison: PairedComparison | None = None
+    pairs: dict[str | None, ScoreRow] = {}
     try:
-        comparison = compare(first.folder, second.folder, split)
-        notes = list(_notes(comparison))
+        pairs, notes = _paired_rows(first.folder, second.folder, split)
     except CurateError as error:
         notes = [f"paired differences are not reported: {error.message}"]
     # Scores of two splits are of different records, and their difference says nothing.
     if other.report["headline"] != split:
         notes.append(f"{first.id} was judged on its {other.report['headline']} split, {second.id} on {split}")
-    macro = comparison.macro if comparison else None
+    macro = pairs.get(None)
     if macro is not None and results.macro:
         macro = replace(macro, base=results.macro["base"]["value"])
-    rows = tuple(_rows_against_run(other, results, comparison))
-    changed = tuple(differences(data, first, second))
+    rows = tuple(_rows_against_run(other, results, pairs))
+    changed = tuple(_differences(data, first, second))
     return RunComparison(first, second, split, rows, macro, records, notes=tuple(notes), changed=changed)
 
 
-def compare(first: Path, second: Path, split: str) -> PairedComparison:
-    """Compare the tuned models of two finished runs on one split, category by category; takes about a second.
+def _paired_rows(first: Path, second: Path, split: str) -> tuple[dict[str | None, ScoreRow], list[str]]:
+    """Compare the tuned models of two finished runs on one split; takes about a second.
 
-    Raises:
-        CurateError: E918 with what the trainer says, when it cannot compare them or their files cannot be read.
+    Returns a row for each category, under None that of the mean over them, and what could not be compared. Raises
+    CurateError: E918 with what the trainer says, when it cannot compare them or their files cannot be read.
     """
     command = trainer_command("compare", str(first.absolute()), str(second.absolute()), "--json")
     done = subprocess.run(
@@ -169,25 +152,19 @@ def compare(first: Path, second: Path, split: str) -> PairedComparison:
         message = lines[0] if lines else f"exit code {done.returncode}"
         raise CurateError("E918 bad-report", one_line(message, 300), "Evaluate the run again with `train eval`.")
     document = json.loads(done.stdout)
-    report = document["report"]
+    report, counts = document["report"], document["splits"].get(split, {})
     part: Mapping[str, Json] = next((part for part in report["splits"] if part["split"] == split), {})
     # What has no score is compared by likelihood there, which is not in the unit of scores.
-    scored = [entry for entry in part.get("categories", ()) if entry["higher_is_better"]]
-    rows = tuple(_paired(entry, report["fewest"]) for entry in scored)
-    macro = _paired(part["macro"], report["fewest"]) if part.get("macro") else None
-    counts = document["splits"].get(split, {})
-    numbers = (counts.get(name, 0) for name in ("shared", "lone", "changed", "unscored"))
-    return PairedComparison(split, rows, macro, *numbers)
+    entries = {entry["category"]: entry for entry in part.get("categories", ()) if entry["higher_is_better"]}
+    if part.get("macro"):
+        entries[None] = part["macro"]
+    return {name: _paired(entry, report["fewest"]) for name, entry in entries.items()}, list(_notes(counts))
 
 
 def _paired(entry: Mapping[str, Json], fewest: int) -> ScoreRow:
     # In the trainer's comparison the base is the first run, and the tuned model is the second.
     row = _row(entry, verdict_of(entry, fewest))
     return replace(row, base=None, first=row.base, metric="", bits=(None, None, None))
-
-
-def _row_against_base(entry: Mapping[str, Json], results: Results) -> ScoreRow:
-    return _row(entry, results.verdict(entry))
 
 
 def _row(entry: Mapping[str, Json], verdict: ChangeVerdict | None) -> ScoreRow:
@@ -209,11 +186,10 @@ def _row(entry: Mapping[str, Json], verdict: ChangeVerdict | None) -> ScoreRow:
     )
 
 
-def _rows_against_run(first: Results, second: Results, comparison: PairedComparison | None) -> Iterator[ScoreRow]:
+def _rows_against_run(first: Results, second: Results, pairs: Mapping[str | None, ScoreRow]) -> Iterator[ScoreRow]:
     # The scores of both runs are those of the records that they share, where these could be compared.
     before = {entry["category"]: entry for entry in first.categories}
     after = {entry["category"]: entry for entry in second.categories}
-    pairs = {row.category: row for row in comparison.rows} if comparison else {}
     for name in sorted({*before, *after}):
         old, new = before.get(name), after.get(name)
         earlier, later = (entry["tuned"]["value"] if entry else None for entry in (old, new))
@@ -228,21 +204,18 @@ def _bits(entry: Mapping[str, Json] | None, side: str) -> float | None:
     return float(value[side]) if value else None
 
 
-def _notes(comparison: PairedComparison) -> Iterator[str]:
-    if comparison.num_lone:
-        yield f"{comparison.num_lone:,} records were evaluated by one of the runs only; they are left out"
-    if comparison.num_changed:
-        yield f"{comparison.num_changed:,} records changed between the runs, or are scored otherwise; they are left out"
-    if comparison.num_unscored:
-        yield f"{comparison.num_unscored:,} records have no score in one of the runs"
+def _notes(counts: Mapping[str, int]) -> Iterator[str]:
+    if num := counts.get("lone"):
+        yield f"{num:,} records were evaluated by one of the runs only; they are left out"
+    if num := counts.get("changed"):
+        yield f"{num:,} records changed between the runs, or are scored otherwise; they are left out"
+    if num := counts.get("unscored"):
+        yield f"{num:,} records have no score in one of the runs"
 
 
-def paired_records(first: Results | None, second: Results, never: Collection[str] = ()) -> Iterator[RecordPair]:
-    """Yield the validation records that ``second`` and the tuned model of ``first`` have both scored.
-
-    With None its own base is what it is compared with. No other split is looked at, and none of the records ``never``,
-    which have become test records since: a test record that somebody looks at is one no longer.
-    """
+def _paired_records(first: Results | None, second: Results, never: Collection[str] = ()) -> Iterator[RecordPair]:
+    # The validation records that `second` and the tuned model of `first` have both scored; with None its own base. None
+    # of the records `never`, which have become test records since: one that somebody looks at is one no longer.
     others = {outcome.id: outcome for outcome in first.outcomes if outcome.split == "validation"} if first else {}
     for outcome in second.outcomes:
         name, after = outcome.id, outcome.score_tuned
@@ -252,8 +225,8 @@ def paired_records(first: Results | None, second: Results, never: Collection[str
         before = outcome.score_base if first is None else other.score_tuned if other else None
         is_same_category = other is None or other.category == outcome.category
         if before is not None and is_same_category:
-            said = other.completion if other else None
-            yield RecordPair(name, outcome.category, before, after, said, outcome.completion)
+            completion = other.completion if other else None
+            yield RecordPair(name, outcome.category, before, after, completion, outcome.completion)
 
 
 def gate_command(first: Run | None, second: Run) -> str:
@@ -263,7 +236,7 @@ def gate_command(first: Run | None, second: Run) -> str:
     return f"train compare {first.folder} {second.folder} --fail-on regressed"
 
 
-def differences(data: ProjectData, first: Run, second: Run) -> list[RunDifference]:
+def _differences(data: ProjectData, first: Run, second: Run) -> list[RunDifference]:
     """Return how the second run differs from the first: its data, its recipe, its base, its seed."""
     facts = {"base weights": ("facts", "base"), "seed": ("seed",), "pairsmith": ("versions", "pairsmith")}
     sides = [(what, first.text_at(*path), second.text_at(*path)) for what, path in facts.items()]

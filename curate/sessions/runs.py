@@ -217,7 +217,7 @@ def _standing(about: Mapping[str, Json], process: Process | None) -> tuple[Stand
     # One that has written down how it failed takes seconds to end; an earlier process may have failed before this one.
     has_failed = about.get("status") == "failed" and process is not None and str(about.get("ended")) > process.at
     if process is not None and process.is_alive and not has_failed:
-        return ("stopping", f"asked at {process.stop_asked}") if process.stop_asked else ("running", "")
+        return ("stopping", "it finishes its step and saves a checkpoint") if process.stop_asked else ("running", "")
     status = about.get("status")
     if status == "finished":
         return "finished", ""
@@ -291,19 +291,19 @@ def plan(errand: Errand, data: ProjectData, options: Sequence[str] = ()) -> Mapp
         CurateError: E940 without the extra; E961 with the reason when no dataset can be exported or no run be planned.
     """
     require_trainer("planning a run", "take the dataset to a machine that has it")
-    said = errand.run(_curate("train", str(data.root), "--plan", "--", "--json", *options))
+    result = errand.run(_curate("train", str(data.root), "--plan", "--", "--json", *options))
     try:
-        value = json.loads(said.data) if said.code == 0 else None
+        value = json.loads(result.data) if result.code == 0 else None
     except ValueError:
         value = None
     if not isinstance(value, dict):
-        message = said.trouble or (said.talk[-1] if said.talk else f"exit code {said.code}")
+        message = result.trouble or (result.talk[-1] if result.talk else f"exit code {result.code}")
         hint = next(
-            (line.partition("help: ")[2] for line in reversed(said.talk) if "help: " in line), "See the recipe."
+            (line.partition("help: ")[2] for line in reversed(result.talk) if "help: " in line), "See the recipe."
         )
         raise CurateError("E961 cannot-measure", one_line(message, 300), one_line(hint, 200))
     # What the trainer tells beside its plan, such as records that are skipped; before it the export has told its own.
-    talk = said.talk[said.talk.index(PLAN_ALONE) + 1 :] if PLAN_ALONE in said.talk else ()
+    talk = result.talk[result.talk.index(PLAN_ALONE) + 1 :] if PLAN_ALONE in result.talk else ()
     return value | {"warnings": [line for line in talk if line.startswith("warning: ")]}
 
 
@@ -314,10 +314,10 @@ def begin(errand: Errand, data: ProjectData, options: Sequence[str] = ()) -> Pat
         CurateError: E979 with what the command said, when it refused.
     """
     words = ["train", str(data.root), "--detach", *(["--", *options] if options else [])]
-    said = errand.run(_curate(*words))
-    name = said.data.strip().rsplit("/", 1)[-1]
-    if said.code != Exit.OK or not name:
-        message = "\n".join(said.talk[-8:]) or f"exit code {said.code}"
+    result = errand.run(_curate(*words))
+    name = result.data.strip().rsplit("/", 1)[-1]
+    if result.code != Exit.OK or not name:
+        message = "\n".join(result.talk[-8:]) or f"exit code {result.code}"
         raise CurateError("E979 not-started", message, "Nothing was started.")
     return inside(data.root, data.root / RUNS) / name
 

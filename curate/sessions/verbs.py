@@ -94,6 +94,19 @@ class Verb:
         is_risky = any(word.startswith("-") for word in arguments)
         return [*self.name.split(), *options, *(["--"] if is_risky else []), *arguments]
 
+    def preview(self, values: Mapping[str, str]) -> list[str]:
+        """Return the command line that shows what ``values`` would write and nobody could take back; else nothing.
+
+        What a verb with ``--by`` decides `curate undo` takes back; what one with ``--fix`` fixes it does not.
+        """
+        by_word = {item.on: item for item in self.parameters}
+        shows = by_word.get("--diff") or by_word.get("--dry-run")
+        if shows is None or values.get(shows.name) == "true":
+            return []
+        fixes = by_word.get("--fix") if shows.on == "--diff" else None
+        is_final = values.get(fixes.name) == "true" if fixes else "--by" not in by_word
+        return self.command({**values, shows.name: "true"}) if is_final else []
+
 
 def verbs() -> list[Verb]:
     """Return the verbs of `curate`, and of `train` where it is installed; a second or so, so call it in a thread.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -46,7 +45,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _LONGEST_MESSAGE = 2000
 _MOST_VISITS = 20
-_FUNCTION = re.compile(r"f\d+")
 _FOR_A_FILE = ("browse", "edit", "validate", "queue")  # The screens of a file without a workspace.
 EXPIRES = 20.0  # Seconds after which a message that is no warning goes: what was done is old news then.
 
@@ -378,11 +376,19 @@ class CurateApp(App[int]):
             return
         elif answer := self.present().refusal(event.key):
             self.tell(answer, "warn")
-        elif _FUNCTION.fullmatch(event.key) and event.key not in self.screen.active_bindings:
-            # Nobody types these: who presses one means a key of another screen.
-            self.tell(f"{event.key} does nothing here; ? shows the keys.", "warn")
+        elif self._is_idle(event.key):
+            # Who presses it means a key of another screen.
+            self.tell(f"{key_name(event.key)} does nothing here; ? shows the keys.", "warn")
         else:
             await super().on_event(event)
+
+    def _is_idle(self, key: str) -> bool:
+        """Whether ``key`` does nothing here; a box takes letters without a binding, and says itself what it does."""
+        is_typed = self.screen is not self.present() or isinstance(self.focused, Input | TextArea)
+        is_function = key.startswith("f") and key[1:].isdecimal()
+        if (is_typed and not is_function) or key.startswith("<"):
+            return False
+        return key not in self.screen.active_bindings
 
     def on_key_done(self) -> None:
         self._keys.done()

@@ -55,6 +55,7 @@ class ColumnsDialog(ModalScreen[dict[str, str] | None]):
         self._path, self._question, self._background, self._into = path, question, background, into
         self._mapping: dict[str, str] = {}
         self._preview: FilePreview | None = None
+        self._problem = "The file is still being read."  # Why nothing can be taken yet.
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="box large"):
@@ -62,7 +63,7 @@ class ColumnsDialog(ModalScreen[dict[str, str] | None]):
             columns = [Column("column", 16), Column("goes to", 18), Column("example"), Column("how sure", 19)]
             yield FrameTable(columns, can_mark=False, key=4)
             keys = Text.assemble(("enter", "key"), " change   ", ("y", "key"), " take it   ", ("n", "key"), " no")
-            yield Static(keys)
+            yield Static(keys, id="keys")
 
     def on_mount(self) -> None:
         self._read()
@@ -79,7 +80,13 @@ class ColumnsDialog(ModalScreen[dict[str, str] | None]):
         self._background(job, self._show, group="read.columns", failed=self._refuse)
 
     def _refuse(self, error: CurateError) -> None:
-        self._say(f"{error.message}\n{error.hint}", "error")
+        self._problem = f"{error.message}\n{error.hint}"
+        if self._preview is None:
+            # Of a file that is not understood there is nothing to ask.
+            self._question = f"{self._path.name} is not taken in."
+            self.query_one(FrameTable).display = False
+            self.query_one("#keys", Static).update(Text.assemble("\n", ("esc", "key"), " go on without it"))
+        self._say(self._problem, "error")
 
     def _say(self, text: str, severity: Severity = "ok") -> None:
         said = Text.assemble(safe_lines(f"{self._question}\n"), (SIGNS[severity], severity), safe_lines(text))
@@ -88,7 +95,7 @@ class ColumnsDialog(ModalScreen[dict[str, str] | None]):
     def _show(self, preview: FilePreview) -> None:
         from curate.checks.spans import with_values_hidden
 
-        self._preview = preview
+        self._preview, self._problem = preview, preview.problem
         read_as = f"read as {preview.container}, rows as {preview.form}"
         self._say(preview.problem or read_as, "warn" if preview.problem else "ok")
         rows = [
@@ -115,10 +122,7 @@ class ColumnsDialog(ModalScreen[dict[str, str] | None]):
             self.app.push_screen(Choose(f"Where does {column} go?", _TARGETS), chosen)
 
     def action_take(self) -> None:
-        # A file that cannot be read has nothing that could be taken.
-        if self._preview is None:
-            return
-        if self._preview.problem:
-            self._say(f"y takes nothing yet. {self._preview.problem}", "error")
+        if self._problem:
+            self._say(f"y takes nothing yet. {self._problem}", "error")
         else:
             self.dismiss(self._mapping)

@@ -84,7 +84,7 @@ class Loading(Protocol):
     def acted(self, name: str, ids: set[str]) -> None:
         """Keep a change for all screens but the one called ``name``, which shows it itself."""
 
-    def reload(self) -> None:
+    def reload(self, news: tuple[str, Severity] | None = None) -> None:
         """Read settings, records and decisions anew in a thread; every screen is told."""
 
 

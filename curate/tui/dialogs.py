@@ -120,7 +120,6 @@ class Choose(ModalScreen[str | None]):
     ]
     DEFAULT_CSS = """
     Choose FrameTable { height: 12; }
-    Choose .box { width: 100; }
     """
 
     def __init__(
@@ -137,7 +136,7 @@ class Choose(ModalScreen[str | None]):
         self._head = head
 
     def compose(self) -> ComposeResult:
-        with Vertical(classes="box"):
+        with Vertical(classes="box wide"):
             yield Static(safe_lines(self._question))
             yield SafeInput(placeholder="type to find one" + (", or another" if self._is_open else ""))
             yield FrameTable(self.columns(self._head), list(self._values), can_mark=False)
@@ -148,9 +147,7 @@ class Choose(ModalScreen[str | None]):
         self.set_focus(self.query_one(SafeInput))
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        table = self.query_one(FrameTable)
-        table.show(self.matches(event.value.strip()))
-        table.cursor = 0
+        self.query_one(FrameTable).show(self.matches(event.value.strip()), row=0)
 
     def columns(self, head: str) -> list[Column]:
         """Return the columns of a value, which is what ``head`` says, and of its note."""
@@ -172,9 +169,14 @@ class Choose(ModalScreen[str | None]):
             self.take(value)
 
     def on_frame_table_moved(self, event: FrameTable.Moved) -> None:
-        # The note whole, where the table has no room for it.
-        note = (*event.table.row(event.row), "", "")[1]
-        self.query_one("#note", Static).update(safe_lines(note[:400], "muted") if len(note) > _NOTE else Text())
+        row = event.table.row(event.row)
+        if not row:
+            typed = " enter takes what you typed." if self._is_open else ""
+            text = Text(f"Nothing in the list fits.{typed}", "warn")
+        else:
+            # The note whole, where the table has no room for it.
+            text = safe_lines(row[1][:400] if len(row[1]) > _NOTE else "", "muted")
+        self.query_one("#note", Static).update(text)
 
     def on_frame_table_opened(self, event: FrameTable.Opened) -> None:
         event.stop()

@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from curate.base.file_guard import FileStamp, stamp_of
 from curate.base.record import CurateError
 from curate.base.tables import counted
 from curate.tui.chrome import HeaderBar, draw_frame
@@ -40,14 +40,14 @@ class Following:
         self._poll = poll
         self._is_looking = False
         self._project: Project | None = None
-        self._unsubscribe = _nothing
+        self._unsubscribe: Callable[[], object] = _nothing
         # By the name of each screen that knows of the records: those that changed while it was not shown.
         self._waiting: dict[str, set[str]] = {}
         self._num_decisions = 0  # Decisions of the project that the header has told of.
         self._thread = threading.get_ident()
         self._progress_message = self._refusal = ""
         self._news: tuple[str, Severity] | None = None  # What to tell once the records are read again.
-        self._stamp: tuple[int, int] | None = None  # Of curate.toml, when it was last looked at.
+        self._stamp: FileStamp | None = None  # Of curate.toml, when it was last looked at.
         self._new_settings = ""  # The tables of curate.toml that are not taken over yet, in words.
         self.is_stale = False  # Whether another program has changed the record files since they were read.
         self.progress = ""  # How far reading the records is; empty before it is known.
@@ -93,7 +93,7 @@ class Following:
         self._num_decisions = project.num_decisions
         self._unsubscribe = project.subscribe(self.listener)
         self.failure = None
-        self._stamp, self._new_settings = _stamp_of(project.root), ""
+        self._stamp, self._new_settings = stamp_of(settings_path(project.root), ""), ""
         self._app.root = project.file.parent if project.file else project.root
         self._app.by = project.by
 
@@ -204,11 +204,12 @@ class Following:
         else:
             self._app.tell(undone.message)
 
-    def reload(self) -> None:
-        """Read settings, records and decisions anew in a thread, and tell the screens."""
+    def reload(self, news: tuple[str, Severity] | None = None) -> None:
+        """Read settings, records and decisions anew in a thread, and tell the screens. ``news`` is told then."""
+        self._news = news or self._news
         within = partial(self._app.call_from_thread, self._exchange)
         reload = partial(self.project.reload, within=within)
-        self._app.background(reload, _nothing_more, group="load", message="reading the records again")
+        self._app.background(reload, _nothing, group="load", message="reading the records again")
 
     def _open(self, opener: Opener) -> None:
         try:
@@ -290,7 +291,7 @@ class Following:
             self._is_looking = False
 
     def _check_settings(self) -> None:
-        stamp = _stamp_of(self.project.root)
+        stamp = stamp_of(settings_path(self.project.root), "")
         if stamp == self._stamp:
             return
         self._stamp = stamp
@@ -309,6 +310,9 @@ class Following:
 
     def _renew(self, changed: str) -> None:
         """Take over what is new in curate.toml, or say how: reading anew must not disturb who is typing."""
+        if self._news is not None:
+            # It was written here, and is being read.
+            return
         self._new_settings = changed
         if self._app.is_typing():
             self._app.tell(f"curate.toml has changed: {changed}.", "warn", "Save what you type; then r takes it over.")
@@ -353,18 +357,5 @@ class Following:
         draw_frame(self._app.screen, HeaderBar)
 
 
-def _stamp_of(root: Path) -> tuple[int, int] | None:
-    """Return by what a change of the settings in ``root`` is known; None where there are none."""
-    try:
-        status = settings_path(root).stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size
-
-
-def _nothing() -> None:
-    """End nothing."""
-
-
-def _nothing_more(_changed: set[str]) -> None:
+def _nothing(_changed: object = None) -> None:
     """Everything is done already."""

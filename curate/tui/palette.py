@@ -151,7 +151,8 @@ def ask_verb(app: HostApp, verb: Verb) -> None:
     if app.is_web and not app.may_train:
         app.tell(f"{verb.name} is not run.", "warn", _NO_PROGRAMS)
     else:
-        app.ask_with(VerbDialog(verb, str(app.root)), lambda words: app.push_screen(RunPage(words)))
+        target = (app.project.file if app.has_project else None) or app.root
+        app.ask_with(VerbDialog(verb, str(target)), lambda runs: app.push_screen(RunPage(*runs)))
 
 
 def _actions(app: HostApp, screen: Screen[object]) -> Iterator[PaletteItem]:

@@ -45,6 +45,7 @@ class Reason(NamedTuple):
     text: Text  # In full, with what to press.
     can_write: bool = False  # Whether a first record can be written.
     has_settings: bool = False  # Whether it may be mended in curate.toml.
+    can_try: bool = False  # Whether it may be opened once more.
 
 
 class Standby(Static, can_focus=True):
@@ -79,9 +80,9 @@ class Standby(Static, can_focus=True):
         self.refresh_bindings()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if action == "begin":
-            return self._reason.can_write
-        return action not in ("edit_settings", "try_again") or self._reason.has_settings
+        reason = self._reason
+        allowed = {"begin": reason.can_write, "edit_settings": reason.has_settings, "try_again": reason.can_try}
+        return allowed.get(action, True)
 
     def action_begin(self, name: str) -> None:
         self.frame.get_started(name)
@@ -130,28 +131,31 @@ def settings_path(root: Path) -> Path:
     return root / FILE_NAME
 
 
-def broken(root: Path, error: CurateError) -> Reason:
-    """Return that the workspace cannot be opened, and how to mend it."""
+def broken(root: Path, file: Path | None, error: CurateError) -> Reason:
+    """Return that the workspace ``root``, or the one ``file``, cannot be opened, and how to mend it."""
+    what = "file" if file else "workspace"
     text = Text.assemble(
-        ("This workspace cannot be opened", "strong"), ": ", safe_text(str(root.resolve()), 200, "accent"), "\n\n",
-        ("! error ", "error"), safe_lines(f"{error.code}: {error.message}"), "\n", safe_lines(error.hint),
-        "\n\n" if error.hint else "\n", _line("e", f"edit {settings_path(root).name} in your editor"),
+        (f"This {what} cannot be opened", "strong"), ": ", safe_text(str(file or root.resolve()), 200, "accent"),
+        "\n\n", ("! error ", "error"), safe_lines(f"{error.code}: {error.message}"), "\n", safe_lines(error.hint),
+        "\n\n" if error.hint else "\n",
+        "" if file else _line("e", f"edit {settings_path(root).name} in your editor"),
         _line("r", "try again, once it is mended"), _line("q", "quit; nothing was changed"),
     )  # fmt: skip
-    return Reason("the workspace cannot be opened; r tries again", text, has_settings=True)
+    return Reason(f"the {what} cannot be opened; r tries again", text, has_settings=not file, can_try=True)
 
 
 def empty(project: Project, *, is_standby: bool = False) -> Reason:
     """Return that there are no records, and the ways to the first one; `Standby` has keys for all of them."""
     from curate.project.drafts import Drafts
 
-    root, globs = project.root, ", ".join(project.settings.data)
-    catalog = project.catalog
+    root, catalog = project.root, project.catalog
+    files = "" if project.file else f"  (record files: {', '.join(project.settings.data)})"
+    shell = "" if project.file else f"{' ' * (_KEY_WIDTH + 2)}curate import FILE --into {root}\n"
     text = Text.assemble(
-        ("No records yet", "strong"), " in ", safe_text(root.resolve().name, 60, "accent"), "  (record files: ",
-        safe_text(globs, 60), ")\n\n", _line("n", "write the first record"),
-        _line("i" if is_standby else "g h i", "import a file; in a shell:"),
-        " " * (_KEY_WIDTH + 2), safe_text(f"curate import FILE --into {root}", 200, "key"), "\n",
+        ("No records yet", "strong"), " in ", safe_text((project.file or root.resolve()).name, 60, "accent"),
+        safe_text(files, 80), "\n\n", _line("n", "write the first record"),
+        _line("i" if is_standby else "g h i", f"import a file{'; in a shell:' if shell else ''}"),
+        safe_lines(shell, "key"),
         _line("t" if is_standby else "g h t", "take the two-minute tour, in a workspace of its own"),
         _line("r", "read the record files again, after you have put one there"), _line("?", "all keys"),
     )  # fmt: skip
@@ -293,7 +297,7 @@ class ProjectScreen(Screen[None]):
         """Return why there is nothing to show, None where there is something."""
         app, following = self.app, self.app.following
         if not app.has_project and not app.is_opening:
-            return broken(app.root, following.failure) if following.failure else None
+            return broken(app.root, app.to_begin, following.failure) if following.failure else None
         if following.is_loaded:
             return empty(self.project, is_standby=True) if self.lacks_records() else None
         return failed(following.failure) if following.failure else reading(following.progress)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from curate.base import console
 from curate.base.record import Exit
+from curate.tui.pasted import keep_pastes_apart
 
 if TYPE_CHECKING:
     from curate.tui.app import CurateApp
@@ -43,6 +44,7 @@ def run(app: CurateApp, *, has_mouse: bool = True) -> int:
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
+    keep_pastes_apart()
     with _given_back():
         for number, code in SIGNALS.items():
             loop.add_signal_handler(number, _end, app, code)

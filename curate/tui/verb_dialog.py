@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shlex
-import time
 from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from rich.text import Text
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from curate.tui.context import HostApp
 
 _MOST_LINES = 5000  # Of a verb's output that are shown; the file or a shell has the rest.
+_ENDED = {0: "done", 1: "ended: see what it says"}  # By exit code; all others are failures.
 _EVERY = 0.2  # Seconds between two looks at what a verb has printed.
 
 
@@ -35,8 +36,11 @@ class Switch(Checkbox):
         return "X" if self.value else " "
 
 
-class VerbDialog(ModalScreen[list[str] | None]):
-    """The parameters of a verb; it hands over the command line to run."""
+class VerbDialog(ModalScreen[tuple[list[str], list[str]] | None]):
+    """The parameters of a verb; it hands over the command line to run, and the one that shows first what it would do.
+
+    The second is empty where nothing needs to be shown first.
+    """
 
     BINDINGS: ClassVar[list[Any]] = [
         Binding("ctrl+s,f2", "run", "Run", id="verb.run"),
@@ -48,8 +52,8 @@ class VerbDialog(ModalScreen[list[str] | None]):
     VerbDialog .label { margin-top: 1; }
     """
 
-    def __init__(self, verb: Verb, root: str, values: dict[str, str] | None = None) -> None:
-        """Ask for the parameters of ``verb``, for the workspace ``root``; ``values`` are filled in already."""
+    def __init__(self, verb: Verb, root: str) -> None:
+        """Ask for the parameters of ``verb``, for the workspace ``root``."""
         super().__init__()
         self._verb = verb
         self._values = {item.name: item.default for item in verb.parameters}
@@ -57,7 +61,6 @@ class VerbDialog(ModalScreen[list[str] | None]):
             if item.name in ("root", "paths") or ("DIR" in item.hint and not (item.on or item.is_required)):
                 # Ids are typed before the workspace.
                 self._values[item.name] = f" {shlex.quote(root)}" if item.name == "words" else root
-        self._values |= values or {}
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="box large"):
@@ -110,7 +113,7 @@ class VerbDialog(ModalScreen[list[str] | None]):
 
     def action_run(self) -> None:
         try:
-            self.dismiss(self._verb.command(self._values))
+            self.dismiss((self._verb.command(self._values), self._verb.preview(self._values)))
         except ValueError as error:
             cast("HostApp", self.app).tell(str(error), "warn")
 
@@ -125,15 +128,17 @@ def _label(item: Parameter) -> Text:
 class RunPage(ModalScreen[None]):
     """A verb that runs as a process of its own, and what it prints."""
 
-    BINDINGS: ClassVar[list[Any]] = [Binding("escape,q", "close", "Close", id="run_page.close")]
+    BINDINGS: ClassVar[list[Any]] = [
+        Binding("escape,q", "close", "Close", id="run_page.close"),
+        Binding("y", "confirm", "Do it", id="run_page.confirm"),
+    ]
 
-    def __init__(self, words: list[str]) -> None:
-        """Run the command line ``words``."""
+    def __init__(self, words: list[str], preview: Sequence[str] = ()) -> None:
+        """Run the command line ``words``; where there is a ``preview``, run that, and ``words`` after a yes."""
         super().__init__()
-        self._words = words
+        self._words, self._next = list(preview) or words, words if preview else []
         self._lines: deque[str] = deque(maxlen=_MOST_LINES)
-        self._num_lines = 0
-        self._last_draw = 0.0
+        self._num_lines = self._num_drawn = 0
         self._process: VerbProcess | None = None
         self._is_running, self._is_stopped = True, False
 
@@ -151,6 +156,7 @@ class RunPage(ModalScreen[None]):
 
     def on_mount(self) -> None:
         self.query_one("#output").focus()
+        self.set_interval(_EVERY, self._show_lines)
         width = max(40, self.app.size.width - 6)
 
         def job() -> int:
@@ -165,12 +171,10 @@ class RunPage(ModalScreen[None]):
     def _printed(self, line: str) -> None:
         self._lines.append(line)
         self._num_lines += 1
-        if time.monotonic() - self._last_draw > _EVERY:
-            self._last_draw = time.monotonic()
-            self.app.call_from_thread(self._show_lines)
 
     def _show_lines(self) -> None:
-        if self.is_mounted:
+        if self.is_mounted and self._num_lines != self._num_drawn:
+            self._num_drawn = self._num_lines
             gone = self._num_lines - len(self._lines)
             head = Text(f"(the first {gone:,} lines are not shown)\n", "muted") if gone else Text()
             self.query_one("#printed", Static).update(Text.assemble(head, safe_lines("".join(self._lines))))
@@ -182,13 +186,21 @@ class RunPage(ModalScreen[None]):
     def _ended(self, code: int) -> None:
         self._is_running = False
         self._show_lines()
-        ended = "done" if code == 0 else f"ended with exit code {code}"
-        result = "stopped" if self._is_stopped else ended
-        self._show_end(f"{result}; esc closes")
+        result = "stopped" if self._is_stopped else _ENDED.get(code, "failed: see what it says")
+        if self._is_stopped or code not in _ENDED:
+            self._next = []
+        if self._next and self.is_mounted:
+            # The sums are at the end.
+            self.call_after_refresh(self.query_one("#output").scroll_end, animate=False)
+        self._show_end("Nothing is done yet: y does it, esc does not" if self._next else f"{result}; esc closes")
         self.frame.log_command(shlex.join(self._words), result)
         # What it decided or wrote is shown at once.
         if self.frame.has_project:
             self.frame.following.reread()
+
+    def action_confirm(self) -> None:
+        if self._next and not self._is_running:
+            self.app.switch_screen(RunPage(self._next))
 
     def action_close(self) -> None:
         if not self._is_running:

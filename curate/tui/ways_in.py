@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from curate.base.record import CurateError
-from curate.base.tables import counted
+from curate.base.tables import counted, listed
 from curate.tui.border import Severity
 from curate.tui.columns import ColumnsDialog
 from curate.tui.dialogs import Choose
@@ -74,9 +74,7 @@ def offers(root: Path) -> Offers:
         except CurateError:
             others.append(path.name)
     if others:
-        more = f" and {len(others) - _MOST_FILES} more" if len(others) > _MOST_FILES else ""
-        names = ", ".join(others[:_MOST_FILES])
-        found.remarks.append(f"Cannot be imported: {names}{more}. These can: {READABLE}.")
+        found.remarks.append(f"Cannot be imported: {listed(others, _MOST_FILES)}. These can: {READABLE}.")
     workspaces = [path for path in inside if (path / FILE_NAME).is_file()]
     fresh = base if base == root and not inside else free(base / "my-data")
     found.ways = [
@@ -254,14 +252,8 @@ def _import_into(app: HostApp, path: Path) -> None:
             intake, saved = result
             outcome = _outcome(f"imported {path.name}", [intake], saved)
             columns = ",".join(f"{name}={column}" for name, column in mapping.items())
-            words = [
-                "curate",
-                "import",
-                str(path),
-                "--into",
-                str(project.root),
-                *(["--map", columns] if columns else []),
-            ]
+            words = ["curate", "import", str(path), "--into", str(project.root)]
+            words += ["--map", columns] if columns else []
             app.log_command(shlex.join(words), outcome[0])
             app.following.reread(*outcome)
 

@@ -219,12 +219,21 @@ def test_markdown_from_an_editor(make_workspace: Any, hold: Any) -> None:
     ]
     assert edit.text, "what cannot be read is kept"
     assert edit.take(text.replace('"billing"', "7")) == ["line 3: /category must be a string, not a number"]
-    assert edit.take(text.replace("# output", "# ouput"))[-1].startswith("line 10: /ouput ")
+    assert edit.take(text.replace("# output", "# ouput"))[0].startswith("line 10: /ouput ")
     assert edit.take(text.replace("billing", "other").replace("# output\n\n", "# output\n\nSo: ")) == []
     edit.save()
     saved = record_in(workspace.root, "r003")
     assert saved["category"] == "other"
     assert saved["output"].startswith("So: ")
+
+
+def test_the_fault_within_a_part_is_named_before_what_it_does_to_that_part(make_workspace: Any, hold: Any) -> None:
+    turns = [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": "Here."}]
+    workspace = make_workspace([{"id": "a", "messages": turns}], settings='schema = "chat"\n[split]\nseed = 1\n')
+    edit = open_edit(hold(workspace), "a")
+    faults = edit.take(edit.written().replace("## assistant", "## wizard"))
+    assert faults[0].startswith("line 9: /messages/1/role must be one of ")
+    assert faults[1].endswith(": /messages an assistant turn is missing")
 
 
 def test_the_contract_of_a_category_is_found(make_workspace: Any, hold: Any) -> None:

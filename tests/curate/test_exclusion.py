@@ -18,7 +18,7 @@ from curate.project.data import ProjectData, load_data
 from curate.project.journal import frame, pieces, read_frames, read_journal, segments
 from curate.project.project import open_project
 from curate.project.publish import export_dataset
-from curate.sessions.labelling import LabelSession, settle, waiting
+from curate.sessions.labelling import LabelSession, Review
 from tests.curate.deciding import decide
 
 OLD = Path(__file__).parent / "journal"
@@ -193,8 +193,9 @@ def test_a_conflict_is_settled_with_the_fields_of_its_side(make_workspace: Make,
     decide(before, [Restore("r002")], by="bo")
     with open_project(root, "cem") as project:
         project.load()
-        (item,) = waiting(project, LabelSession(project)).items
+        review = Review(LabelSession(project))
+        (item,) = review.items
         side = next(side for side in item.sides if side.people == ("ana",))
-        settle(project, item, side)
+        review.settle(item, side)
     wanted = ("D301", "r001", 1.0, "repeats r001") if is_rule else ("decision", "", 0.0, reason)
     assert dropped_by(root) == {"r002": wanted}

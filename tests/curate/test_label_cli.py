@@ -176,4 +176,4 @@ def test_whoever_is_still_asked_is_told_to_answer_first(workspace: Path) -> None
     call("label", str(workspace), "--plain", "--by", "bo", lines="2\n")
     done = call("review", str(workspace), "--plain", "--by", "cem")
     assert (done.stdout, done.returncode) == ("", 1)
-    assert "answer first, then settle; questions that still ask you: 1" in done.stderr
+    assert "questions that still ask you, to be answered first: 1" in done.stderr

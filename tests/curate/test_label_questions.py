@@ -109,7 +109,9 @@ def test_a_line_that_is_no_value_is_named(text, why):
 
 def test_a_new_question_leaves_the_category_asked(draft):
     form = draft("[split]\nseed = 1\n")
-    assert [(row.question.name, list(row.values)) for row in form.rows()] == [("category", ["a", "b", "c"])]
+    assert [(question.name, list(form.values_of(question))) for question in form.questions] == [
+        ("category", ["a", "b", "c"])
+    ]
     form.put(1, Question("topics", "Which?", "several", ["x", "y"]))
     assert form.write() == []
     assert label_of(form)["questions"] == [
@@ -117,7 +119,7 @@ def test_a_new_question_leaves_the_category_asked(draft):
         {"name": "topics", "ask": "Which?", "kind": "several", "values": ["x", "y"]},
     ]
     form.project.reload()
-    assert [row.question.name for row in QuestionsDraft(form.project).rows()] == ["category", "topics"]
+    assert [question.name for question in QuestionsDraft(form.project).questions] == ["category", "topics"]
 
 
 def test_what_happens_to_answers_is_said_before_it_does(draft):
@@ -128,7 +130,7 @@ def test_what_happens_to_answers_is_said_before_it_does(draft):
         ("bo", "r2", "quality", "ok"),
     ]
     form = draft(TWO_QUESTIONS.replace('guide = "guide.md"\n', ""), labels=labels)
-    assert [row.num_answers for row in form.rows()] == [3, 1]
+    assert [form.num_answers[question.name] for question in form.questions] == [3, 1]
     topic = form.questions[0]
     form.put(0, Question("topic", topic.ask, values=["invoices", "returns", "shipping", "account"], guide=topic.guide))
     form.remove(1)
@@ -146,7 +148,7 @@ def test_what_happens_to_answers_is_said_before_it_does(draft):
 @pytest.mark.parametrize(
     ("question", "why"),
     [
-        (Question("flag"), "no name"), (Question(""), "at least 1"), (Question("quality"), "same name"),
+        (Question("flag"), "no name"), (Question(""), "has no name"), (Question("quality"), "same name"),
     ],
 )  # fmt: skip
 def test_a_question_that_cannot_be_asked_is_refused_with_the_reason(draft, question, why):

@@ -9,14 +9,15 @@ import pytest
 
 from curate.base.events import Add, Assign, Decision, Drop, Edit, Label, Resolve, Restore
 from curate.project.data import load_data
-from curate.sessions.labelling import LabelSession, ReviewItem, Waiting, settle, waiting
+from curate.sessions.labelling import LabelSession, Review, ReviewItem
+from tests.curate.called import call
 
 Sit = Callable[..., LabelSession]
 
 
-def review(desk: LabelSession) -> Waiting:
+def review(desk: LabelSession) -> Review:
     desk.project.refresh()
-    return waiting(desk.project, desk)
+    return Review(desk)
 
 
 def test_a_disagreement_is_settled_by_whoever_is_not_asked_any_more(sit: Sit) -> None:
@@ -25,10 +26,10 @@ def test_a_disagreement_is_settled_by_whoever_is_not_asked_any_more(sit: Sit) ->
     desk = sit("cem")
     found = review(desk)
     assert [(item.record, item.question, item.conflict) for item in found.items] == [("r000", "topic", None)]
-    sides = [(side.value, side.people) for side in found.items[0].sides]
-    assert sides == [("billing", ("ana",)), ("returns", ("bo",)), ("other", ())]
-    settle(desk.project, found.items[0], found.items[0].sides[2])
-    assert review(desk).items == []
+    sides = [(side.value, list(side.people)) for side in found.items[0].sides]
+    assert sides == [("billing", ["ana"]), ("returns", ["bo"]), ("other", [])]
+    found.settle(found.items[0], found.items[0].sides[2])
+    assert not review(desk).items
     state = load_data(desk.project.root).states()[0]
     assert (state.resolved, state.record.labels["topic"]) == ({"topic": "other"}, "other")
     assert state.answers["topic"] == {"ana": "billing", "bo": "returns"}
@@ -45,7 +46,7 @@ def test_whoever_is_still_asked_does_not_see_the_disagreement(sit: Sit) -> None:
         project.apply([Label("r000", "topic", value)])
     desk = sit("cem")
     found = review(desk)
-    assert (found.items, found.num_unanswered) == ([], 1)
+    assert (list(found.items), found.num_unanswered) == ([], 1)
     desk.project.apply([Label("r000", "topic", "other")])
     assert len(review(desk).items) == 1
 
@@ -54,7 +55,7 @@ def test_notes_and_flags_are_no_disagreement(sit: Sit) -> None:
     sit("ana").note("good one")
     desk = sit("bo")
     desk.note("bad one")
-    assert review(desk).items == []
+    assert not review(desk).items
 
 
 def apart(sit: Sit, first: Decision, second: Decision) -> ReviewItem:
@@ -70,7 +71,7 @@ def apart(sit: Sit, first: Decision, second: Decision) -> ReviewItem:
 def test_long_values_are_told_apart_by_where_they_differ(sit: Sit) -> None:
     same = "It has left our house and is on its way to you, "
     item = apart(sit, Edit("r005", {"output": same + "by road"}), Edit("r005", {"output": same + "by sea"}))
-    assert {side.value: side.text for side in item.sides} == {
+    assert {side.value: side.name for side in item.sides} == {
         f"{same}by road": "... its way to you, by road", f"{same}by sea": "... its way to you, by sea"
     }  # fmt: skip
 
@@ -100,7 +101,7 @@ def test_what_was_decided_apart_is_settled_by_deciding_once_more(
     desk = sit("cem")
     for number in (0, 1):
         desk.project.refresh()
-        settle(desk.project, item, item.sides[number])
+        Review(desk).settle(item, item.sides[number])
         workspace = load_data(desk.project.root)
         state = next(state for state in workspace.states() if state.record.id == "r005")
         holds = {
@@ -110,7 +111,7 @@ def test_what_was_decided_apart_is_settled_by_deciding_once_more(
             "resolved": lambda state=state: state.resolved["topic"],
         }[facet[0]]()  # type: ignore[no-untyped-call]
         assert holds == item.sides[number].value
-        assert review(desk).items == []
+        assert not review(desk).items
 
 
 def test_added_apart_is_settled_by_taking_the_others_back(sit: Sit) -> None:
@@ -118,8 +119,8 @@ def test_added_apart_is_settled_by_taking_the_others_back(sit: Sit) -> None:
     item = apart(sit, left, right)
     desk = sit("cem")
     wanted = next(side for side in item.sides if side.people == ("bo",))
-    settle(desk.project, item, wanted)
-    assert review(desk).items == []
+    Review(desk).settle(item, wanted)
+    assert not review(desk).items
     state = load_data(desk.project.root).states()[-1]
     assert (state.record.id, state.record.completion) == ("new", "right")
 
@@ -143,9 +144,83 @@ def test_ones_own_answers_in_two_sittings_are_settled_by_oneself(sit: Sit) -> No
     first.project.apply([Label("r001", "topic", "billing")])
     second.project.apply([Label("r001", "topic", "other")])
     found = review(sit("bo"))
-    assert (found.items, len(found.others_own)) == ([], 1)
+    assert (list(found.items), found.num_others_own) == ([], 1)
     ana = sit("ana")
     (item,) = review(ana).items
-    settle(ana.project, item, next(side for side in item.sides if side.value == "other"))
+    Review(ana).settle(item, next(side for side in item.sides if side.value == "other"))
     assert review(ana).items == []
     assert load_data(ana.project.root).states()[1].answers["topic"] == {"ana": "other"}
+
+
+KINDS = """
+schema = "preference"
+[split]
+seed = 1
+[label]
+overlap = 1.0
+[[label.questions]]
+name = "tags"
+kind = "several"
+values = ["polite", "short"]
+[[label.questions]]
+name = "better"
+kind = "pair"
+"""
+PAIRS = [{"id": f"p{n}", "prompt": f"Greet {n}.", "chosen": "Hello.", "rejected": "Go away."} for n in range(4)]
+
+
+def test_a_pair_is_settled_as_it_is_labelled_with_no_word_of_what_is_known(sit: Sit) -> None:
+    for who, value in (("ana", "chosen"), ("bo", "rejected")):
+        desk = sit(who, settings=KINDS, lines=PAIRS)
+        desk.project.apply([Label(f"p{n}", "better", value) for n in range(4)])
+    desk = sit("cem", question="better")
+    found, orders = review(desk), set()
+    for item in found.items:
+        desk.visit(item.record)
+        state = desk.state()
+        assert state is not None
+        assert list(found.turns(item)) == list(desk.turns(state, "better"))
+        assert [side.value for side in item.sides] == list(desk.values)
+        assert [side.name for side in item.sides] == ["A is better", "B is better", "tie", "both bad"]
+        orders.add(item.sides[0].value)
+    assert orders == {"chosen", "rejected"}
+    found.settle(found.items[0], found.items[0].sides[0])
+    assert desk.project.state("p0").resolved == {"better": desk.values_of(desk.question, "p0")[0]}
+    assert (len(found.items), found.num_settled) == (3, 1)
+
+
+def test_sets_of_values_that_the_settings_name_are_called_by_them(sit: Sit) -> None:
+    for who, value in (("ana", ["polite"]), ("bo", ["polite", "short"])):
+        desk = sit(who, settings=KINDS, lines=PAIRS)
+        desk.project.apply([Label("p0", "tags", value)])
+    printed = call("agreement", desk.project.root, "--question", "tags").stdout
+    assert '["polite"]' in printed
+    assert "#1" not in printed
+
+
+def test_several_values_are_settled_as_such_and_offered_once(sit: Sit) -> None:
+    for who, value in (("ana", ["polite"]), ("bo", ["polite", "short"])):
+        sit(who, settings=KINDS, lines=PAIRS).project.apply([Label("p0", "tags", value), Label("p0", "better", who)])
+    desk = sit("cem")
+    found = review(desk)
+    # In the order of the questions.
+    assert [item.question for item in found.items] == ["tags", "better"]
+    item = found.items[0]
+    assert [(side.name, list(side.people)) for side in item.sides] == [
+        ("polite", ["ana"]), ("short", []), ("polite, short", ["bo"]),
+    ]  # fmt: skip
+    found.settle(item, item.sides[1])
+    assert desk.project.state("p0").resolved == {"tags": ["short"]}
+
+
+def test_answers_that_both_say_nothing_any_more_leave_one_choice(sit: Sit) -> None:
+    first, second = sit("ana", settings=KINDS, lines=PAIRS), sit("ana")
+    first.project.apply([Label("p1", "better", "chosen")])
+    second.project.apply([Label("p1", "better", "rejected")])
+    sit("bo").project.apply([Edit("p1", {"chosen": "Good day."})])
+    ana = sit("ana")
+    found = review(ana)
+    (item,) = found.items
+    assert [(side.name, list(side.people)) for side in item.sides] == [("(as if nobody had)", ["ana", "ana"])]
+    found.settle(item, item.sides[0])
+    assert not review(ana).items

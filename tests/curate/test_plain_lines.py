@@ -155,6 +155,16 @@ def test_clusters_are_kept_left_and_written_as_one_act(make_workspace):
     assert not any(state.dropped for state in states(root).values())
 
 
+def test_blanks_by_which_two_records_differ_are_counted(make_workspace):
+    records = [
+        {"id": "b0", "instruction": "Where is  my parcel now?", "output": "On its way to you.", "category": "a"},
+        {"id": "b1", "instruction": "Where is my parcel now?", "output": "On its way to you. ", "category": "a"},
+    ]
+    out, _, _ = said("dedupe", make_workspace(records).root, "q\n")
+    assert "/instruction: 2 blanks -> 1 blank\n" in out
+    assert "/output: - -> 1 blank\n" in out
+
+
 def test_choices_stay_staged_for_the_next_call_and_go_back_one_by_one(make_workspace):
     root = make_workspace(ALIKE, "[split]\nseed = 1\n").root
     _, err, code = said("dedupe", root, "b\nx\nd\n?\nwhat\n")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -135,6 +137,64 @@ def test_one_person_at_a_time_and_nothing_left_but_drafts(tmp_path: Path) -> Non
     assert project.root.exists()
     with _opened(path) as project:
         assert Drafts(project.root, project.by).names() == ["r1"], "a draft outlives its session"
+
+
+def test_what_was_dropped_comes_back_after_leaving_and_not_once_another_program_wrote(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    before = f"{_line(1)}\n{_line(2)}\n"
+    path.write_text(before)
+    with _opened(path) as project:
+        project.apply([Drop("r1", "wrong")])
+    with _opened(path) as project:
+        assert path.read_text() == f"{_line(2)}\n"
+        assert project.undo() is not None
+        assert path.read_text() == before
+        project.apply([Drop("r1", "wrong")])
+    path.write_text(f"{_line(2)}\n{_line(3)}\n")
+    with _opened(path) as project:
+        assert len(project.catalog) == 2
+        assert project.undo() is None
+    assert path.read_text() == f"{_line(2)}\n{_line(3)}\n"
+
+
+@pytest.mark.parametrize("killed_at", ["after", "before"])
+def test_a_process_that_is_killed_loses_no_line(tmp_path: Path, killed_at: str) -> None:
+    path = tmp_path / "a.jsonl"
+    before = f"{_line(1)}\n{_line(2)}\n"
+    path.write_text(before)
+    code = f"""
+import os, sys
+from pathlib import Path
+from curate.base.events import Drop
+from curate.project import single_file
+path, write = Path(sys.argv[1]), single_file.write_atomic
+def killed(target, chunks, **more):
+    if target != path or {killed_at == "after"}:
+        return write(target, chunks, **more)
+    list(chunks)
+    os._exit(9)
+project = single_file.open_single_file(path, "ana")
+project.load()
+single_file.write_atomic = killed
+project.apply([Drop("r1", "wrong")])
+os._exit(9)
+"""
+    assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == 9
+    assert ("Question 1" in path.read_text()) == (killed_at == "before")
+    with _opened(path) as project:
+        assert path.read_text() == f"{_line(2)}\n", "what was decided is done"
+        assert project.undo() is not None
+        assert path.read_text() == before
+
+
+def test_a_look_does_not_touch_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(f"{_line(1)}\n")
+    before = path.stat()
+    with _opened(path) as project:
+        project.refresh()
+    after = path.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
 def test_a_file_of_any_fields_has_the_schema_that_its_lines_show(tmp_path: Path) -> None:

@@ -111,6 +111,18 @@ def test_support_desk_has_no_near_repeats(samples):
         assert any(len(holders) > 20 for holders in index.values())  # the index does see what records share
 
 
+def test_a_fresh_split_of_support_desk_gives_no_exam_away(tmp_path):
+    from curate.project.data import load_data
+    from curate.project.init import make_workspace
+    from tests.curate.called import call
+
+    root = make_workspace(tmp_path / "tour", is_sample=True).root
+    said = call("leaks", str(root))
+    assert said.exit_code == 0
+    assert said.stdout.count(" 0 verbatim, 0 near, 0 partial") == 2, said.stdout
+    assert not [finding for finding in load_data(root).findings() if finding.code.startswith("P5")]
+
+
 def test_messy_table_names_existing_lines_and_every_family(samples):
     lines = (samples / "messy.jsonl").read_bytes().split(b"\n")
     rows = re.findall(r"^\| (\d+) \| (\S+) \| ([A-Z]\d{3}) \|", (samples / "messy.md").read_text("utf-8"), re.M)

@@ -152,7 +152,10 @@ def test_an_endpoint_names_a_model_and_hides_no_key(name: str) -> None:
 
 def test_a_file_of_an_endpoint_says_what_may_be_spent(tmp_path: Path) -> None:
     path = tmp_path / "big.toml"
-    path.write_text('url = "https://host/v1"\nmodel = "m"\napi_key_env = "PAIRSMITH_KEY"\nmax_cost = 2.5\n')
+    path.write_text(
+        'url = "https://host/v1"\nmodel = "m"\napi_key_env = "PAIRSMITH_KEY"\nmax_cost = 2.5\n'
+        "price_in = 1\nprice_out = 2\n"
+    )
     endpoint = parse_spec(str(path)).endpoint
     assert endpoint is not None
     assert (endpoint.url, endpoint.api_key_env, endpoint.max_cost) == ("https://host/v1", "PAIRSMITH_KEY", 2.5)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from train.contestants.contestant import Answer, Contestant, Kind, OnAnswer, OnText, Request, Sampling, Unanswered
-from train.contestants.spec import EndpointSpec, Spec, parse_spec
+from train.contestants.contestant import Answer, Contestant, Request, Sampling, Unanswered
+from train.contestants.spec import EndpointSpec, parse_spec
 
 
 def open_contestant(name: str, *, device: str = "auto", threads: int | None = None) -> Contestant:
@@ -15,9 +15,9 @@ def open_contestant(name: str, *, device: str = "auto", threads: int | None = No
     spec = parse_spec(name)
     # torch, httpx and llama.cpp take their time to import, and each kind needs one of them.
     if spec.endpoint is not None:
-        from train.contestants.endpoint import EndpointContestant
+        from train.contestants.endpoint import EndpointContestant, answers_folder
 
-        return EndpointContestant(spec.endpoint, spec.name)
+        return EndpointContestant(spec.endpoint, spec.name, answers_folder())
     if spec.kind == "gguf":
         from train.contestants.gguf import open_gguf
 

@@ -6,10 +6,10 @@ import json
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from train.base.errors import TrainError
 from train.base.file_guard import MOST_STATE, read_file
@@ -40,6 +40,17 @@ class EndpointSpec(BaseModel):
     price_out: float | None = Field(default=None, ge=0, description="Price of a million tokens of answers.")
     max_tokens: int | None = Field(default=None, ge=1, description="Most tokens, prompts and answers, of one command.")
     max_cost: float | None = Field(default=None, gt=0, description="Most that one command may cost, by these prices.")
+    omit: frozenset[Literal["temperature", "seed", "max_tokens", "stream_options"]] = Field(
+        default=frozenset(), description="Options that are not sent, because the endpoint refuses them."
+    )
+
+    @model_validator(mode="after")
+    def _check_limits(self) -> Self:
+        if (self.price_in is None) != (self.price_out is None) or (self.max_cost and self.price_in is None):
+            raise ValueError("max_cost needs price_in and price_out, and each of these the other")
+        if "max_tokens" in self.omit and (self.max_cost or self.max_tokens):
+            raise ValueError("max_cost and max_tokens need answers of bounded length: send max_tokens")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +116,10 @@ def _checked(fields: object, name: str) -> EndpointSpec:
         return EndpointSpec.model_validate(fields)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise _bad(f"{name}: {where}: {first['msg']}", "See `train answer --help`.") from None
+        where = "".join(f"{part}: " for part in first["loc"])
+        raise _bad(
+            f"{name}: {where}{first['msg'].removeprefix('Value error, ')}", "See `train answer --help`."
+        ) from None
 
 
 def _base_of(path: Path) -> str:

@@ -191,9 +191,9 @@ class Meter:
         return max(0, _resident("VmHWM") - self.before)
 
 
-def memory_limit(device: torch.device) -> int:
+def memory_limit(device: torch.device | None = None) -> int:
     """Return how many bytes of memory the device has for us: a GPU's own, or the machine's or the process's limit."""
-    if device.type == "cuda":
+    if device is not None and device.type == "cuda":
         import torch
 
         return int(torch.cuda.get_device_properties(device).total_memory)
@@ -205,9 +205,12 @@ def memory_limit(device: torch.device) -> int:
     return min(limits)
 
 
-def free_memory(device: torch.device) -> int:
-    """Return how many bytes of the device's memory nobody uses now, as far as the system tells; at most its limit."""
-    if device.type == "cuda":
+def free_memory(device: torch.device | None = None) -> int:
+    """Return how many bytes of the device's memory nobody uses now, as far as the system tells; at most its limit.
+
+    Without a device it is the machine's.
+    """
+    if device is not None and device.type == "cuda":
         import torch
 
         return int(torch.cuda.mem_get_info(device)[0])

@@ -234,14 +234,20 @@ def _damaged(path: Path, what: str) -> TrainError:
 
 
 _VERSIONS = (2, 3)
-_GGUF_WIDTHS = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
-"""Bytes of a value, by its type."""
-_STRING, _ARRAY, _UINT32 = 8, 9, 4
+_GGUF_FORMS = {
+    0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d",
+}  # fmt: skip
+"""How struct reads a value, by its type."""
+_STRING, _ARRAY = 8, 9
 _MOST_DIMS = 8
+_MOST_NUMBERS = 4096
+"""Of a list in a header that is taken; a model has one number a layer, and its vocabulary a million."""
 
 
-def check_gguf(path: Path) -> None:
-    """Refuse a file that is no GGUF, or one that is cut or damaged.
+def check_gguf(path: Path) -> dict[str, Any]:
+    """Return what the header of a GGUF file says, after the file proved to be one that is neither cut nor damaged.
+
+    The values by their names; of a list of texts, and of one of over 4,096 numbers, only how many there are.
 
     Raises TrainError "E921 bad-model" that names the file and what is wrong with it, or "E940 missing-extra" where the
     package gguf is not there, which knows how many bytes each format of a tensor takes.
@@ -253,17 +259,19 @@ def check_gguf(path: Path) -> None:
             message = "a .gguf base needs the package gguf"
             raise TrainError("E940 missing-extra", message, "pip install gguf", exit_code=Exit.MISSING)
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            fault = _fault_in(data)
+            header = _Header(data)
+            fault = _fault_in(data, header)
     if fault:
         raise _bad(path, f"a damaged GGUF file: {fault}", _COPY_AGAIN)
+    return header.values
 
 
-def _fault_in(data: mmap.mmap) -> str:
-    """Return what is wrong with the bytes of a file, "" where nothing is."""
+def _fault_in(data: mmap.mmap, header: _Header) -> str:
+    """Read the header, and return what is wrong with the bytes of a file, "" where nothing is."""
     from gguf.constants import GGML_QUANT_SIZES
 
     try:
-        end = _Header(data).read({int(kind): sizes for kind, sizes in GGML_QUANT_SIZES.items()})
+        end = header.read({int(kind): sizes for kind, sizes in GGML_QUANT_SIZES.items()})
     except struct.error:
         return f"it ends within its header, after {len(data):,} bytes"
     except ValueError as error:
@@ -275,7 +283,7 @@ class _Header:
     def __init__(self, data: mmap.mmap) -> None:
         self.data = data
         self.offset = 4
-        self.alignment = 32
+        self.values: dict[str, Any] = {}
 
     def read(self, formats: Mapping[int, tuple[int, int]]) -> int:
         """Return where the last tensor ends; ``formats`` has the numbers and bytes of a block, by the tensor's type.
@@ -287,14 +295,13 @@ class _Header:
             raise ValueError(f"it is of version {version}, and 2 and 3 are read")
         num_tensors, num_values = self._number("Q"), self._number("Q")
         for _ in range(num_values):
-            name, kind = self._text(), self._number("I")
-            if name == b"general.alignment" and kind == _UINT32:
-                self.alignment = struct.unpack_from("<I", self.data, self.offset)[0]
-            self._skip(kind)
+            name = self._text().decode("utf-8", "replace")
+            self.values[name] = self._value(self._number("I"))
         ends = [self._tensor(formats) for _ in range(num_tensors)]
-        if self.alignment == 0 or self.alignment & (self.alignment - 1):
-            raise ValueError(f"its alignment is {self.alignment}, no power of two")
-        begin = -(-self.offset // self.alignment) * self.alignment
+        alignment = self.values.get("general.alignment", 32)
+        if type(alignment) is not int or alignment <= 0 or alignment & (alignment - 1):
+            raise ValueError(f"its alignment is {str(alignment)[:40]}, no power of two")
+        begin = -(-self.offset // alignment) * alignment
         return begin + max(ends, default=0)
 
     def _tensor(self, formats: Mapping[int, tuple[int, int]]) -> int:
@@ -309,22 +316,24 @@ class _Header:
         num_numbers, num_bytes = formats[kind]
         return offset + prod(shape) // num_numbers * num_bytes
 
-    def _skip(self, kind: int) -> None:
+    def _value(self, kind: int) -> Any:
         if kind == _STRING:
-            self._text()
-        elif kind == _ARRAY:
-            inner, count = self._number("I"), self._number("Q")
-            if inner in _GGUF_WIDTHS:
-                self._pass(_GGUF_WIDTHS[inner] * count)
-            elif inner == _STRING:
-                for _ in range(count):
-                    self._text()
-            else:
-                raise ValueError(f"it has a list of values of the type {inner}, which is not known")
-        elif kind in _GGUF_WIDTHS:
-            self._pass(_GGUF_WIDTHS[kind])
-        else:
+            return self._text().decode("utf-8", "replace")
+        if kind in _GGUF_FORMS:
+            return self._number(_GGUF_FORMS[kind])
+        if kind != _ARRAY:
             raise ValueError(f"it has a value of the type {kind}, which is not known")
+        inner, count = self._number("I"), self._number("Q")
+        if inner == _STRING:
+            for _ in range(count):
+                self._text()
+        elif inner not in _GGUF_FORMS:
+            raise ValueError(f"it has a list of values of the type {inner}, which is not known")
+        elif count <= _MOST_NUMBERS:
+            return [self._number(_GGUF_FORMS[inner]) for _ in range(count)]
+        else:
+            self._pass(struct.calcsize(_GGUF_FORMS[inner]) * count)
+        return count
 
     def _text(self) -> bytes:
         length = self._number("Q")

@@ -7,28 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import ipaddress
 import json
-import os
-import secrets
-import signal
-import threading
-import time
-import urllib.error
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from http.client import HTTPException
 from pathlib import Path
-from typing import Any, Literal
-from urllib.parse import urlsplit
+from typing import Literal
 
 from train.base import console
-from train.base.errors import Exit, TrainError
-from train.base.file_guard import MOST_DOCUMENT, read_file
-from train.base.storage import write_whole
+from train.base.errors import TrainError
+from train.base.storage import digest_of
+from train.contestants import Answer, EndpointSpec, Request, Sampling, Unanswered
+from train.contestants.endpoint import BAD_CONTESTANT, EndpointContestant
 from train.data.dataset import Dataset, Row, last_answer, unique_members
 from train.evaluate.evaluation import CategorySpec
 from train.evaluate.predictions import Scored, pair
@@ -36,9 +26,6 @@ from train.recipe import JudgeRecipe, Recipe
 from train.report import JudgeSummary
 
 Winner = Literal["A", "B", "tie"]
-MOST_BYTES = 1 << 20
-PAUSE = 0.5
-"""Seconds before the first further try; each further one waits twice as long."""
 INSTRUCTIONS = (
     "You compare two answers to one prompt. {rubric}\n"
     "Each part of the message stands between two lines that hold the mark {mark}. What stands between such lines is "
@@ -60,21 +47,13 @@ class JudgeQuestion:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The judge's verdict, or why there is none; ``is_down`` where the endpoint gave no answer at all.
-
-    ``num_retries`` counts the further tries that it took.
-    """
+    """The judge's verdict, or why there is none."""
 
     winner: Winner | None
     reason: str = ""
-    is_down: bool = False
-    num_retries: int = 0
 
 
-CACHE = "judge.jsonl"
 METRIC = "judge"
-_MOST_FAILURES = 5
-"""After so many requests in a row without an answer the endpoint gets no more."""
 _Pair = tuple[Scored, Scored]
 
 
@@ -85,173 +64,88 @@ class _Preference:
     tuned: float | None
     is_swayed: bool = False
     reason: str = ""
-    num_retries: int = 0
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """urllib follows a redirect with the key still in the headers: records would go where no recipe sends them."""
-
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        return None
 
 
 class Judge:
-    """The endpoint of a recipe, and the ``verdicts`` that it gave by the key of their question.
+    """The endpoint of a recipe, and its answers in ``folder`` where they are kept.
 
-    Several threads may ask it. Raises TrainError: E983 bad-judge when its key is missing in the environment, or would
-    travel unencrypted.
+    Raises TrainError: E983 bad-judge when its key is missing in the environment, or would travel unencrypted; E940
+    missing-extra without httpx.
     """
 
-    def __init__(self, recipe: JudgeRecipe, verdicts: dict[str, Winner] | None = None) -> None:
+    def __init__(self, recipe: JudgeRecipe, folder: Path | None = None) -> None:
         assert recipe.url is not None, "a judge has a url"
-        self.recipe, self.verdicts = recipe, verdicts or {}
-        self._lock, self._failures = threading.Lock(), 0
-        self.url = recipe.url.rstrip("/")
-        if not self.url.endswith("/chat/completions"):
-            self.url += "/chat/completions"
-        parts = urlsplit(self.url)
-        self.host = parts.netloc
-        is_here = _is_loopback(parts.hostname or "")
-        self.headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if recipe.api_key_env is not None:
-            key = os.environ.get(recipe.api_key_env, "")
-            if not key or not key.isascii() or not key.isprintable():
-                raise TrainError(
-                    "E983 bad-judge",
-                    f"the environment variable {recipe.api_key_env} holds no key for {self.host}",
-                    "Set it, or remove eval.judge.api_key_env.",
-                    exit_code=Exit.MISSING,
-                )
-            if parts.scheme != "https" and not is_here:
-                raise TrainError(
-                    "E983 bad-judge", f"the key for {self.host} would travel unencrypted", "Use an https url."
-                )
-            self.headers["Authorization"] = f"Bearer {key}"
-        # A proxy of the environment is for the world outside; it must not see what stays on this machine.
-        proxies = urllib.request.ProxyHandler({} if is_here else None)
-        self.opener = urllib.request.build_opener(proxies, _NoRedirects)
+        self.recipe = recipe
+        # What no recipe says is the endpoint's own choice.
+        is_auto = recipe.temperature == "auto"
+        shared = recipe.model_dump(include={"url", "model", "api_key_env", "timeout", "retries", "max_concurrency"})
+        omit = ["seed", "max_tokens"] + ["temperature"] * is_auto
+        spec = EndpointSpec.model_validate({**shared, "omit": omit})
+        try:
+            self.endpoint = EndpointContestant(spec, recipe.model, folder, refuse=lambda text: read_reply(text).reason)
+        except TrainError as error:
+            if error.code != BAD_CONTESTANT:
+                raise
+            raise TrainError("E983 bad-judge", error.message, error.hint, exit_code=error.exit_code) from None
+        self._sampling = Sampling() if recipe.temperature == "auto" else Sampling(recipe.temperature)
+        self.host = self.endpoint.host
 
-    def key(self, question: JudgeQuestion) -> str:
-        """Return a digest of all that decides the verdict on ``question``."""
-        options = self.recipe
-        return _digest(
-            self.url, options.model, options.rubric, str(options.temperature), INSTRUCTIONS,
-            question.prompt, question.reference, question.a, question.b,
-        )  # fmt: skip
+    def ask(self, questions: Sequence[JudgeQuestion]) -> list[Reply]:
+        """Return the judge's verdict on each of ``questions``; a failure, after all tries, is one without a winner."""
+        replies = [Reply(None)] * len(questions)
 
-    def ask(self, question: JudgeQuestion) -> Reply:
-        """Return the judge's verdict on ``question``; a failure, after all tries, is a reply without a winner."""
-        key = self.key(question)
-        with self._lock:
-            if key in self.verdicts:
-                return Reply(self.verdicts[key])
-            # An endpoint without five answers in a row is down, and each further request would wait until its timeout.
-            if self._failures >= _MOST_FAILURES:
-                return Reply(None, f"not asked after {_MOST_FAILURES} failures in a row")
-        reply = self._request(question)
-        with self._lock:
-            self._failures = self._failures + 1 if reply.is_down else 0
-            if reply.winner is not None:
-                self.verdicts[key] = reply.winner
-        return reply
+        def hear(answer: Answer | Unanswered) -> None:
+            reply = read_reply(answer.text) if isinstance(answer, Answer) else Reply(None, answer.reason)
+            replies[int(answer.id)] = reply
 
-    def compare(self, pair: _Pair, row: Row) -> _Preference:
-        """Return which answer of a pair is preferred, asked in both orders."""
-        # A judge that likes the first place would else prefer a model for nothing but its place.
-        first, second = (self.ask(question) for question in _questions(pair, row))
-        num_retries = first.num_retries + second.num_retries
-        if first.winner is None or second.winner is None:
-            return _Preference(None, reason=first.reason or second.reason, num_retries=num_retries)
-        # The tuned answer is B in the first order and A in the second.
-        if (first.winner, second.winner) in (("B", "A"), ("A", "B")):
-            return _Preference(float(first.winner == "B"), num_retries=num_retries)
-        return _Preference(0.5, is_swayed=first.winner == second.winner != "tie", num_retries=num_retries)
+        self.endpoint.answer([self._request(n, question) for n, question in enumerate(questions)], hear)
+        return replies
 
-    def _request(self, question: JudgeQuestion) -> Reply:
-        body = json.dumps(self._body(question)).encode()
-        reply = Reply(None)
-        for attempt in range(self.recipe.retries + 1):
-            if attempt:
-                time.sleep(PAUSE * 2 ** (attempt - 1))
-            reply, is_final = self._try(body)
-            if is_final:
-                return replace(reply, num_retries=attempt)
-        return replace(reply, num_retries=self.recipe.retries)
+    def knows(self, question: JudgeQuestion) -> bool:
+        """Whether the verdict on ``question`` is known, so that nothing is sent."""
+        return self.endpoint.knows(self._request(0, question))
 
-    def _body(self, question: JudgeQuestion) -> dict[str, Any]:
-        # A record may try to speak to the judge; a mark that nobody can guess shows where its text ends.
-        mark = secrets.token_hex(16)
+    def _request(self, number: int, question: JudgeQuestion) -> Request:
         parts = {
             "PROMPT": question.prompt, "REFERENCE": question.reference, "ANSWER A": question.a, "ANSWER B": question.b,
         }  # fmt: skip
+        # A record may try to speak to the judge; a mark shows where its text ends. No text can hold the digest of
+        # itself, and the same question has the same mark whenever it is asked.
+        mark = digest_of([self.recipe.rubric, parts])[:32]
         material = "\n\n".join(f"{name}\n{mark}\n{text}\n{mark}" for name, text in parts.items())
-        body: dict[str, Any] = {
-            "model": self.recipe.model,
-            "messages": [
-                {"role": "system", "content": INSTRUCTIONS.format(rubric=self.recipe.rubric, mark=mark)},
-                {"role": "user", "content": material},
-            ],
-        }
-        return body if self.recipe.temperature == "auto" else body | {"temperature": self.recipe.temperature}
-
-    def _try(self, body: bytes) -> tuple[Reply, bool]:
-        request = urllib.request.Request(self.url, data=body, headers=self.headers, method="POST")  # noqa: S310 - http(s) by the recipe's pattern
-        try:
-            with self.opener.open(request, timeout=self.recipe.timeout) as response:
-                reply = read_reply(self._whole(response))
-                # A model that has answered in prose may give a verdict the next time.
-                return reply, reply.winner is not None
-        except urllib.error.HTTPError as error:
-            with contextlib.closing(error):
-                # Too many requests, or a server in trouble: both may pass.
-                is_passing = error.code == 429 or error.code >= 500
-                return Reply(None, f"HTTP {error.code}", is_down=True), not is_passing
-        except TimeoutError:
-            return Reply(None, "no answer in time", is_down=True), False
-        except (OSError, HTTPException) as error:
-            is_late = isinstance(getattr(error, "reason", None), TimeoutError)
-            return Reply(None, "no answer in time" if is_late else "no connection", is_down=True), False
-
-    def _whole(self, response: Any) -> bytes:
-        # Read the answer within the time and size that it may take; a socket's timeout is one for each packet.
-        ends, body = time.monotonic() + self.recipe.timeout, b""
-        while part := response.read1(1 << 16):
-            body += part
-            if len(body) > MOST_BYTES:
-                return b""
-            if time.monotonic() > ends:
-                raise TimeoutError
-        return body
+        messages = [
+            {"role": "system", "content": INSTRUCTIONS.format(rubric=self.recipe.rubric, mark=mark)},
+            {"role": "user", "content": material},
+            {"role": "assistant", "content": ""},
+        ]
+        return Request(Row(str(number), "", "", messages, None, None), self._sampling)
 
 
-def read_reply(raw: bytes) -> Reply:
-    """Return the verdict in the body of an answer; anything but strict JSON is no verdict."""
+def read_reply(text: str) -> Reply:
+    """Return the verdict that a judge's answer gives; anything but strict JSON is no verdict."""
     try:
-        content = json.loads(raw)["choices"][0]["message"]["content"]
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return Reply(None, "not an answer of chat/completions")
-    try:
-        word = json.loads(content, object_pairs_hook=unique_members)
-    except (ValueError, TypeError, RecursionError):
+        word = json.loads(text, object_pairs_hook=unique_members)
+    except (ValueError, RecursionError):
         return Reply(None, "not JSON")
     if not isinstance(word, dict) or word.keys() != {"winner"} or word["winner"] not in ("A", "B", "tie"):
         return Reply(None, "not a verdict")
     return Reply(word["winner"])
 
 
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+def _preference(first: Reply, second: Reply) -> _Preference:
+    # A judge that likes the first place would else prefer a model for nothing but its place.
+    if first.winner is None or second.winner is None:
+        return _Preference(None, reason=first.reason or second.reason)
+    # The tuned answer is B in the first order and A in the second.
+    if (first.winner, second.winner) in (("B", "A"), ("A", "B")):
+        return _Preference(float(first.winner == "B"))
+    return _Preference(0.5, is_swayed=first.winner == second.winner != "tie")
 
 
 def require_judge(recipe: Recipe, categories: Mapping[str, CategorySpec]) -> None:
     """Make sure, before anything is computed, that the judge can be asked where one is needed.
 
-    Raises TrainError: E983 bad-judge.
+    Raises TrainError: E983 bad-judge; E940 missing-extra without httpx.
     """
     judge = recipe.eval.judge
     if judge.url is not None:
@@ -261,7 +155,7 @@ def require_judge(recipe: Recipe, categories: Mapping[str, CategorySpec]) -> Non
                 "eval.judge.url is set without eval.judge.model",
                 "Name the model with eval.judge.model.",
             )
-        Judge(judge)
+        Judge(judge).endpoint.close()
         return
     for name, spec in categories.items():
         if spec.metric.kind == "judge":
@@ -284,35 +178,27 @@ def judge_answers(
     """Return both sides with the score "judge" where the judge has one, and how it went; None without a url.
 
     Each pair is sent in both orders. The preferred answer gets 1 and the other 0; where the orders disagree, or one is
-    a tie, both get 0.5. Verdicts are cached in ``folder``/judge.jsonl by the digest of the request, without its text.
-    Raises TrainError: E933 unpaired-results, E934 not-finite, E936 write-failed.
+    a tie, both get 0.5. The judge's answers are kept in ``folder``, so that nothing is sent twice.
+    Raises TrainError: E933 unpaired-results, E934 not-finite.
     """
     options = recipe.eval.judge
     if options.url is None:
         return list(base), list(tuned), None
-    judge = Judge(options, _read_cache(folder / CACHE))
+    judge = Judge(options, folder)
     # Raises for a broken model before anybody is paid to look at it.
     pairs = pair(base, tuned)
     wanted = [p for p in pairs if _is_wanted(p, categories, options.also)]
     # Those that no other scorer judges come first, then a fixed order: the same records are sent when a run is resumed.
-    wanted.sort(key=lambda p: (not _is_scored_by_it(p, categories), _digest(p[0].split, p[0].id)))
+    wanted.sort(key=lambda p: (not _is_scored_by_it(p, categories), _rank(p[0])))
     chosen, left = wanted[: options.max_records], wanted[options.max_records :]
     rows = {row.id: row for split in ("validation", "test") for row in dataset.splits[split]}
     # Two equal texts are a tie without asking, and cost nothing.
     open_pairs = [p for p in chosen if p[0].text != p[1].text]
     _announce(judge, open_pairs, rows)
-    # Commands end quietly by SIGPIPE; an endpoint that hangs up shall be an error in the thread that asks it.
-    pool = ThreadPoolExecutor(
-        options.max_concurrency, initializer=signal.pthread_sigmask, initargs=(signal.SIG_BLOCK, {signal.SIGPIPE})
-    )
-    try:
-        replies = list(pool.map(lambda p: judge.compare(p, rows[p[0].id]), open_pairs))
-    finally:
-        # An interrupt does not wait for the requests still queued, and loses no verdict that was given.
-        pool.shutdown(cancel_futures=True)
-        lines = (json.dumps({"key": key, "winner": word}) + "\n" for key, word in sorted(judge.verdicts.items()))
-        write_whole(folder / CACHE, lines)
-    words = {(p[0].split, p[0].id): word for p, word in zip(open_pairs, replies, strict=True)}
+    with contextlib.closing(judge.endpoint):
+        replies = judge.ask([question for p in open_pairs for question in _questions(p, rows[p[0].id])])
+    preferences = map(_preference, replies[::2], replies[1::2])
+    words = {(p[0].split, p[0].id): word for p, word in zip(open_pairs, preferences, strict=True)}
     words |= {(p[0].split, p[0].id): _Preference(0.5) for p in chosen if p[0].text == p[1].text}
     words |= {(p[0].split, p[0].id): _Preference(None, reason="over max_records") for p in left}
     summary = _summarise(judge, list(words.values()))
@@ -337,7 +223,7 @@ def _prompt_text(row: Row) -> str:
 
 def _announce(judge: Judge, pairs: Sequence[_Pair], rows: Mapping[str, Row]) -> None:
     # Say what goes where before any of it does.
-    new = [p for p in pairs if any(judge.key(q) not in judge.verdicts for q in _questions(p, rows[p[0].id]))]
+    new = [p for p in pairs if not all(map(judge.knows, _questions(p, rows[p[0].id])))]
     if not new:
         console.talk(f"judge: nothing is sent to {judge.host}; every answer is known")
         return
@@ -377,7 +263,7 @@ def _summarise(judge: Judge, words: Sequence[_Preference]) -> JudgeSummary:
     reasons = Counter(word.reason for word in words if word.tuned is None)
     n = len(words) - counts[None]
     because = ", ".join(f"{num} {reason}" for reason, num in sorted(reasons.items()))
-    num_retries = sum(word.num_retries for word in words)
+    num_retries = judge.endpoint.num_retries
     again = (
         f" {num_retries} {'request was' if num_retries == 1 else 'requests were'} sent again." if num_retries else ""
     )
@@ -400,20 +286,5 @@ def _summarise(judge: Judge, words: Sequence[_Preference]) -> JudgeSummary:
     )
 
 
-def _read_cache(path: Path) -> dict[str, Winner]:
-    # Return the cached verdicts; a damaged line is ignored, so its question is asked again.
-    words: dict[str, Winner] = {}
-    if not path.exists():
-        return words
-    for line in read_file(path, most=MOST_DOCUMENT).decode("utf-8", "replace").splitlines():
-        try:
-            row = json.loads(line)
-            if row["winner"] in ("A", "B", "tie") and isinstance(row["key"], str):
-                words[row["key"]] = row["winner"]
-        except (ValueError, LookupError, TypeError, RecursionError):
-            continue
-    return words
-
-
-def _digest(*parts: str) -> str:
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+def _rank(record: Scored) -> str:
+    return hashlib.sha256(json.dumps((record.split, record.id)).encode()).hexdigest()

@@ -145,7 +145,8 @@ def read_baseline(path: Path, *, is_update: bool = False, without: Collection[st
         document = json.loads(read_file(path.resolve(), most=MOST_DOCUMENT))
     except OSError as error:
         message = f"the baseline {one_line(str(path))} cannot be read: {error.strerror}"
-        raise CurateError("E904 no-such-file", message, hint_of(error, "Make one with --update-baseline.")) from error
+        remedy = "Make one with `curate validate --update-baseline`, or B in Validate."
+        raise CurateError("E904 no-such-file", message, hint_of(error, remedy)) from error
     # Bytes that are not UTF-8 and numbers of 5,000 digits are ValueErrors like bad JSON; lists can nest without end.
     except (ValueError, RecursionError) as error:
         message = f"{one_line(str(path))} is no baseline: {one_line(str(error))}"

@@ -157,7 +157,7 @@ def _pair_lines(project: Project, review: ClusterReview, *pair: ClusterMember) -
             more = "..." if len(text) > _MOST_TEXT else ""
             yield f"{name} {letter}: {console.visible(with_values_hidden(text[:_MOST_TEXT]))}{more}"
     for change in comparison.changes:
-        sides_text = " -> ".join("-" if side is None else side for side in (change.left, change.right))
+        sides_text = " -> ".join(side or "-" for side in (change.left, change.right))
         yield f"{console.one_line(change.pointer or '/', 60)}: {console.one_line(with_values_hidden(sides_text), 200)}"
     if comparison.num_omitted:
         yield f"({counted(comparison.num_omitted, 'more message')} not shown)"

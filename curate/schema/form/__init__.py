@@ -14,6 +14,7 @@ from curate.schema.form.text import (
     Spelling,
     describe_problem,
     escaped,
+    in_key_order,
     is_huge,
     is_plain,
     json_in,

@@ -140,6 +140,29 @@ class Form:
         around = (self.field(pointer_of(parts[:length])) for length in range(len(parts), 0, -1))
         return next((field for field in around if field), self.root)
 
+    def start(self) -> str:
+        """Return the pointer of the field where one begins to type.
+
+        Of a conversation that is its first turn without a text, else its last turn; of other lines the first text that
+        must be there and is not, else the first that must be there, else the first that is.
+        """
+        view, fields = self.shape.view, list(self.root.walk())
+        paths = view.paths if view is not None else {}
+        if view is not None and "messages" in paths and not view.has_answers:
+            turns = [field for field in fields if field.is_turn]
+            blank = (turn for turn in turns if not any(turn.value.get(name) for name in ("content", "tool_calls")))
+            for turn in [*blank, *turns[-1:]]:
+                return turn.pointer if turn.value.get("tool_calls") else f"{turn.pointer}/content"
+            return pointer_of(paths["messages"])
+        beside = {pointer_of(paths[name]) for name in ("id", "system") if name in paths}
+        texts = [field for field in fields if field.kind in ("text", "line") and field.pointer not in beside]
+
+        def rank(field: Field) -> tuple[bool, bool, bool]:
+            is_needed, is_empty = field.is_required, not self.text(field)
+            return not is_needed, is_empty != is_needed, field.kind != "text"
+
+        return min(texts, key=rank).pointer if texts else ""
+
     def text(self, field: Field) -> str:
         """Return what stands in a field: what was typed and is no value yet, else its value as it is typed."""
         if field.pointer in self._typed:

@@ -11,9 +11,11 @@ from curate.base.console import visible
 from curate.base.record import Json, Problem
 from curate.jsonl import JsonFault, locate, strict_loads
 
-_BRACKETS = (("<U+", ">"), ("⟦U+", "⟧"), ("«U+", "»"), ("{{U+", "}}"))
+_BRACKETS = (("<", ">"), ("⟦", "⟧"), ("«", "»"), ("{{", "}}"))
 _PLAIN_TAG = re.compile(r"[^\s,\"\[\]{}][^,\"\n\t]*(?<!\s)|[^\s,\"\[\]{}]")
-_HEX = "([0-9A-F]{4,6})"
+_SPELT = r"(U\+[0-9A-F]{4,6}|0x[89A-F][0-9A-F])"
+# Bytes that are no UTF-8, as `surrogateescape` has them.
+_BYTES = re.compile("[\udc80-\udcff]")
 _LAYOUTS: tuple[dict[str, Any], ...] = ({}, {"separators": (",", ":")}, {"indent": 2}, {"indent": 4}, {"indent": 1})
 # Options of `json.dumps`. A text that none of them writes gets the first one when its value is changed.
 _SPELLINGS = [{"ensure_ascii": is_ascii, **layout} for is_ascii in (False, True) for layout in _LAYOUTS]
@@ -22,8 +24,8 @@ MOST_BYTES = 256 * 1024
 
 
 # What `say.visible` would replace stands as ``<U+202E>`` while it is edited and is the character again in the value. A
-# text that holds such a spelling literally gets another pair of brackets for it. Nothing is lost on the way, and
-# nothing steers a terminal.
+# text that holds such a spelling literally gets another pair of brackets for it. A byte that is no text, of a line that
+# cannot be read, stands as ``<0xFF>``. Nothing is lost on the way, and nothing steers a terminal.
 
 
 def is_plain(text: str) -> bool:
@@ -36,6 +38,7 @@ class Spelling:
     """How characters that a terminal must not see are written in one text field; without brackets, there are none."""
 
     brackets: tuple[str, str] | None = None
+    has_bytes: bool = False
 
     @staticmethod
     def of(text: str) -> Spelling:
@@ -47,8 +50,8 @@ class Spelling:
         if is_plain(text):
             return Spelling()
         for opening, closing in _BRACKETS:
-            if opening not in text:
-                return Spelling((opening, closing))
+            if f"{opening}U+" not in text and f"{opening}0x" not in text:
+                return Spelling((opening, closing), bool(_BYTES.search(text)))
         raise ValueError("every way to spell control characters stands in the text itself")
 
     def spell(self, text: str) -> str:
@@ -56,8 +59,13 @@ class Spelling:
         if self.brackets is None or is_plain(text):
             return text
         opening, closing = self.brackets
+
+        def spelled(char: str) -> str:
+            code = ord(char)
+            return f"0x{code - 0xDC00:02X}" if _BYTES.match(char) else f"U+{code:04X}"
+
         return "".join(
-            char if is_plain(char) or char in "\n\t" else f"{opening}{ord(char):04X}{closing}" for char in text
+            char if is_plain(char) or char in "\n\t" else f"{opening}{spelled(char)}{closing}" for char in text
         )
 
     def read(self, spelled: str) -> str:
@@ -65,13 +73,14 @@ class Spelling:
         if self.brackets is None:
             return spelled
         opening, closing = self.brackets
-        return re.sub(re.escape(opening) + _HEX + re.escape(closing), _character, spelled)
+        return re.sub(re.escape(opening) + _SPELT + re.escape(closing), self._character, spelled)
 
-
-def _character(spelled: re.Match[str]) -> str:
-    code = int(spelled[1], 16)
-    # Half of a surrogate pair is no text; a line that held one could not be saved.
-    return chr(code) if code <= 0x10FFFF and not 0xD800 <= code <= 0xDFFF else spelled[0]
+    def _character(self, spelled: re.Match[str]) -> str:
+        code = int(spelled[1][2:], 16)
+        if spelled[1].startswith("0x"):
+            return chr(code + 0xDC00) if self.has_bytes else spelled[0]
+        # Half of a surrogate pair is no text; a line that held one could not be saved.
+        return chr(code) if code <= 0x10FFFF and not 0xD800 <= code <= 0xDFFF else spelled[0]
 
 
 def json_text(value: Json, *, indent: int | None = 2) -> str:
@@ -180,7 +189,9 @@ def read_written(text: str) -> Json:
     Raises:
         Misspelt: it is not strict JSON.
     """
-    raw = text.removeprefix("\ufeff").encode("utf-8", "surrogatepass")
+    text = text.removeprefix("\ufeff")
+    # Of what was no UTF-8, the bytes as they were, which the fault then names.
+    raw = text.encode("utf-8", "surrogateescape" if _BYTES.search(text) else "surrogatepass")
     try:
         return strict_loads(raw)
     except JsonFault as fault:
@@ -199,6 +210,16 @@ def describe_problem(text: str, problem: Problem) -> str:
     """Return a problem of the value in ``text`` as one line that says where in the text it is."""
     line, column = position_in(text, problem.pointer)
     return f"line {line}, column {column}: {problem.pointer or 'the record'} {problem.message}"
+
+
+def in_key_order(new: Json, old: Json) -> Json:
+    """Return ``new`` with its keys in the order that they have in ``old``, as far as they are there."""
+    if isinstance(new, dict) and isinstance(old, dict):
+        keys = dict.fromkeys([*(key for key in old if key in new), *new])
+        return {key: in_key_order(new[key], old.get(key)) for key in keys}
+    if isinstance(new, list) and isinstance(old, list):
+        return [in_key_order(*pair) for pair in zip(new, old, strict=False)] + new[len(old) :]
+    return new
 
 
 def is_huge(value: Json) -> bool:

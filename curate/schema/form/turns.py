@@ -22,10 +22,12 @@ def next_turn(turns: Sequence[Json], roles: Collection[str], names: Collection[s
 
     ``roles`` are those that the schema allows, empty where it allows any; ``names`` are the keys that a turn may have.
     """
+    allowed = roles or ROLES
+    if not turns and "role" in names:
+        return {"role": "user" if "user" in allowed else next(iter(allowed))}
     last = turns[-1] if turns else None
     if not isinstance(last, dict):
         return {}
-    allowed = roles or ROLES
     call = next(_unanswered(turns), None)
     if call is not None and "tool" in allowed:
         answered = {"tool_call_id": call.get("id"), "name": _function(call).get("name")}

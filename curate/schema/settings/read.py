@@ -268,15 +268,17 @@ def _table(text: str, path: Path | None) -> dict[str, Any]:
 def _what_stands_there(text: str, message: str) -> str:
     """Return what stands where a TOML error says that it cannot be read, and how a line looks that can be."""
     rules = "A line is key = value, each key and each table stands once, and a text stands in quotes."
-    place, lines = _POSITION.search(message), text.split("\n")
-    if place is None or int(place[1]) > len(lines):
+    position, lines = _POSITION.search(message), text.split("\n")
+    if position is None or int(position[1]) > len(lines):
         return rules
-    line, rest = lines[int(place[1]) - 1], lines[int(place[1]) - 1][int(place[2]) - 1 :]
+    line, rest = lines[int(position[1]) - 1], lines[int(position[1]) - 1][int(position[2]) - 1 :]
     # A key that is there already is found at its end.
     where = (
-        f"from column {place[2]} on: {one_line(rest, 60)}" if rest.strip() else f"at the end of: {one_line(line, 60)}"
+        f"from column {position[2]} on: {one_line(rest, 60)}"
+        if rest.strip()
+        else f"at the end of: {one_line(line, 60)}"
     )
-    return f"Line {place[1]} is wrong {where.rstrip('.')}. {rules}"
+    return f"Line {position[1]} is wrong {where.rstrip('.')}. {rules}"
 
 
 def _fields(part: type) -> dict[str, Field[Any]]:

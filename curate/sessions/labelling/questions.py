@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +35,6 @@ _SIGN = " = "
 _HINT = "Nothing was written."
 
 
-@dataclass(frozen=True, slots=True)
-class QuestionRow:
-    """A question as a list shows it: its values, also those that it has by itself, and the answers given by all."""
-
-    question: Question
-    values: Sequence[str]
-    num_answers: int
-
-
 class QuestionsDraft:
     """The `[label]` of a workspace with changes that are not written. Made on what curate.toml says itself."""
 
@@ -57,11 +48,11 @@ class QuestionsDraft:
         self._before = _read_label(project.root)[0]
         self.label = self._before
         self._categories = values_known(project)
-        self._num_answers: Counter[str] = Counter()
+        self.num_answers: Counter[str] = Counter()  # By question, those of all.
         self._visible: Counter[tuple[str, str]] = Counter()
         for state in project.decided():
             for name, given in state.answers.items():
-                self._num_answers[name] += sum(value is not None for value in given.values())
+                self.num_answers[name] += sum(value is not None for value in given.values())
                 for value in project.blind.answers(state, name).values():
                     self._visible.update((name, part) for part in (value if isinstance(value, list) else [value]))
 
@@ -79,13 +70,6 @@ class QuestionsDraft:
         by_itself = questions_of(self._settings(LabelSettings()))
         return list(label.questions) or [replace(question, values=[]) for question in by_itself]
 
-    def rows(self) -> list[QuestionRow]:
-        """Return the questions as a list shows them."""
-        return [
-            QuestionRow(question, self.values_of(question), self._num_answers[question.name])
-            for question in self.questions
-        ]
-
     def values_of(self, question: Question) -> Sequence[str]:
         """Return the values that a question has, be they its own or those that come by its kind and name."""
         whole = replace(self._settings(self.label), label=replace(self.label, questions=[question]))
@@ -97,6 +81,8 @@ class QuestionsDraft:
         Raises:
             CurateError: E902 for a name that is taken, empty or kept for something else.
         """
+        if not question.name:
+            raise CurateError("E902 bad-settings", "the question has no name", "Write one into the first line.")
         questions = self.questions
         questions[index : index + 1] = [question]
         self._take(questions=questions)
@@ -137,18 +123,20 @@ class QuestionsDraft:
         now = {question.name: question for question in self.questions}
         texts = []
         for question in self._questions_of(self._before):
-            name, num = question.name, self._num_answers[question.name]
-            shown = one_line(name, 40)
+            name, num = question.name, self.num_answers[question.name]
+            title = one_line(name, 40)
             if num and name not in now:
-                texts.append(f"{shown} is asked no more. Answers that stay in the journal: {num:,}.")
+                texts.append(f"{title} is asked no more. Answers that stay in the journal: {num:,}.")
             elif num and now[name].kind != question.kind:
-                texts.append(f"{shown} is of another kind now. Answers that stay as they were given: {num:,}.")
+                texts.append(f"{title} is of another kind now. Answers that stay as they were given: {num:,}.")
             values = self.values_of(now.get(name, question))
-            gone = [value for value in self.values_of(question) if value not in values and self._visible[name, value]]
+            removed = [
+                value for value in self.values_of(question) if value not in values and self._visible[name, value]
+            ]
             texts += [
-                f"{one_line(value, 40)} is no value of {shown} any more. Answers that say it and stay, as far as you "
+                f"{one_line(value, 40)} is no value of {title} any more. Answers that say it and stay, as far as you "
                 f"may see them: {self._visible[name, value]:,}."
-                for value in gone
+                for value in removed
             ]
         return texts
 

@@ -40,12 +40,12 @@ class Queue:
     """Rows of the catalogue in the order in which they are asked about, and which of them are still open."""
 
     def __init__(
-        self, wish: Wish, rows: NDArray[np.uint32], num_rows: int, num_said: int, decided: dict[str, int]
+        self, wish: Wish, rows: NDArray[np.uint32], num_rows: int, num_with_value: int, decided: dict[str, int]
     ) -> None:
         """Ask about ``rows`` of ``num_rows``; ``decided`` has the row of each record that somebody has decided on."""
         self.wish = wish
         self.rows = rows
-        self.num_said = num_said  # Records that are not asked about because their line says it.
+        self.num_with_value = num_with_value  # Records that are not asked about because their line says it.
         self.num_left = len(rows)
         self.skipped: set[int] = set()  # Open rows that were passed over; they come again when no others are left.
         self._is_open = np.zeros(num_rows, dtype=bool)
@@ -150,7 +150,7 @@ def is_open(project: Project, state: RecordState, wish: Wish, assignment: Annota
         return assignment.is_assigned(name, by, answers)
     if wish.order == "disagreement" and len(_opinions(state, question)) > 1:
         return assignment.has_part(by)
-    if not answers and not wish.is_all and _is_said(state, question):
+    if not answers and not wish.is_all and _has_value(state, question):
         return False
     return assignment.is_assigned(name, by, answers)
 
@@ -169,12 +169,14 @@ def queue_of(
     states = project.decided()
     frame = catalog.frame(["id", "status", "category", "labels"])
     is_approval, categories = question == APPROVAL, frame["category"]
-    said = ~needs_approval(categories, project.settings.review).to_numpy() if is_approval else _said(frame, question)
+    has_value = (
+        ~needs_approval(categories, project.settings.review).to_numpy() if is_approval else _with_value(frame, question)
+    )
     is_all = wish.is_all and not is_approval
     rows, ids = frame["row"].to_numpy(), frame["id"].to_list()
     hashes = assignment.hashes(ids)
     is_included = (frame["status"] != "dropped").to_numpy()
-    is_wanted = _is_assigned(assignment, hashes, by) & (is_all | ~said)
+    is_wanted = _is_assigned(assignment, hashes, by) & (is_all | ~has_value)
     if assignment.gold and assignment.has_part(by):
         is_wanted |= np.fromiter((name in assignment.gold for name in ids), bool, len(ids))
     if wish.question.kind == "pair":
@@ -200,8 +202,8 @@ def queue_of(
     chosen = np.flatnonzero(is_wanted)
     facts = Facts(hashes[chosen], known[chosen], opinions[chosen], last_decided[chosen])
     ordered_rows = rows[chosen][ordered(wish.order, facts, by)]
-    num_said = 0 if is_all or is_approval else int((said & is_included & ~is_wanted).sum())
-    return Queue(wish, ordered_rows, catalog.num_rows, num_said, decided)
+    num_with_value = 0 if is_all or is_approval else int((has_value & is_included & ~is_wanted).sum())
+    return Queue(wish, ordered_rows, catalog.num_rows, num_with_value, decided)
 
 
 def answer_of(state: RecordState, question: str, by: str) -> Json:
@@ -226,15 +228,15 @@ def _is_assigned(assignment: AnnotatorAssignment, hashes: NDArray[np.uint64], by
     return assignment.rank(hashes, by) < assignment.num_wanted(hashes)
 
 
-def _said(frame: pl.DataFrame, question: str) -> NDArray[np.bool_]:
+def _with_value(frame: pl.DataFrame, question: str) -> NDArray[np.bool_]:
     field = pl.element().struct.field
     own = pl.col("labels").list.eval((field("question") == question) & (field("who") == "")).list.any()
     if question == CATEGORY:
         own |= pl.col("category") != ""
-    return frame.select(own.alias("said"))["said"].to_numpy()
+    return frame.select(own.alias("value"))["value"].to_numpy()
 
 
-def _is_said(state: RecordState, question: str) -> bool:
+def _has_value(state: RecordState, question: str) -> bool:
     return (question == CATEGORY and bool(state.record.category)) or state.record.labels.get(question) is not None
 
 

@@ -8,7 +8,7 @@ from io import TextIOWrapper
 from curate.base.console import one_line
 from curate.base.events import Approve, Decision, Drop, Label
 from curate.base.file_guard import inside, open_file
-from curate.base.record import CurateError, Json, Record, canonical
+from curate.base.record import CurateError, Json, canonical
 from curate.base.tables import counted
 from curate.project.answers import as_answer, texts_of
 from curate.project.approval import APPROVAL, APPROVE, DROP, QUESTION, may_approve
@@ -88,20 +88,31 @@ class LabelSession:
     @property
     def values(self) -> Sequence[str]:
         """The answers to choose from, in the order in which they are shown for the record at hand."""
-        return pair_order(self.current, self.by) if self.question.kind == "pair" else self.question.values
+        return self.values_of(self.question, self.current)
 
-    def name_of(self, value: Json, record: str = "") -> str:
-        """Return what an answer is called to whoever gives it, by default one to the record at hand."""
-        if self.question.kind != "pair" or value not in PAIR_VALUES[:2]:
+    def values_of(self, question: Question, record: str) -> Sequence[str]:
+        """Return the answers to a question in the order in which they are shown for a record."""
+        return pair_order(record, self.by) if question.kind == "pair" else question.values
+
+    def name_of(self, value: Json, record: str = "", question: Question | None = None) -> str:
+        """Return what an answer is called to whoever gives it; by default to what is asked about the record at hand."""
+        if (question or self.question).kind != "pair" or value not in PAIR_VALUES[:2]:
             return spelled_value(value)
         return f"{'AB'[pair_order(record or self.current, self.by).index(value)]} is better"
 
-    def turns(self, record: Record) -> Iterator[tuple[str, str, int]]:
-        """Yield what `turns_of` does; where two answers are compared, without what is known of them."""
-        given = state.answers if (state := self.state()) else {}
+    def question_named(self, name: str) -> Question:
+        """Return the question called ``name``; one of no kind for a flag, a note, and what is asked no more."""
+        return next((question for question in self.questions if question.name == name), Question(name))
+
+    def turns(self, state: RecordState, question: str) -> Iterator[tuple[str, str, int]]:
+        """Yield the record as one reads it for a question; where answers are compared, without what is known of them.
+
+        It is as it stands where ``question`` is empty.
+        """
         # Another question must not say what the pair asks for.
-        is_open = any(self.by not in given.get(pair.name, {}) for pair in self.questions if pair.kind == "pair")
-        return turns_of(record, pair_order(record.id, self.by) if self.question.kind == "pair" or is_open else ())
+        is_open = any(self.by not in state.answers.get(pair.name, {}) for pair in self.questions if pair.kind == "pair")
+        is_blind = question and (is_open or self.question_named(question).kind == "pair")
+        return turns_of(state.record, pair_order(state.record.id, self.by) if is_blind else ())
 
     def wish_for(self, question: str = "", order: Order | None = None, *, is_all: bool | None = None) -> Wish:
         """Return the present wish with another question, order or range; E902 when there is no such question."""
@@ -301,7 +312,7 @@ class LabelSession:
         if self.queue is None or not len(self._catalog):
             return "there are no records"
         what = "a category" if self.question.name == CATEGORY else f"an answer to {self.question.name}"
-        if not (num := self.queue.num_said):
+        if not (num := self.queue.num_with_value):
             return f"nothing is left to label: every record assigned to you has {what}"
         if num == len(self._catalog):
             return f"all {num:,} have {what}. {review}"
@@ -315,7 +326,7 @@ class LabelSession:
     # Inside.
 
     def _save(self, question: str, value: Json) -> None:
-        name, value = self.current, as_answer(self._question(question), value)
+        name, value = self.current, as_answer(self.question_named(question), value)
         if not name:
             return
         beginning = self._beginning()
@@ -323,15 +334,11 @@ class LabelSession:
         if value is not None:
             self.done.add(Done(name, question, value, beginning))
 
-    def _question(self, name: str) -> Question:
-        """Return the question called ``name``, be it a flag or a note."""
-        return next((question for question in self.questions if question.name == name), Question(name))
-
     def _decision(self, question: str, value: Json) -> Decision:
         state = self.state()
         if question != APPROVAL or state is None:
             # About what was shown, as an approval below.
-            kind = self._question(question).kind
+            kind = self.question_named(question).kind
             return Label(self.current, question, value, texts_of(state.record, kind) if state else [])
         if value == DROP:
             return Drop(self.current, "not approved")

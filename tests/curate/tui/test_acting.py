@@ -118,8 +118,12 @@ def test_esc_in_a_field_leaves_the_field_and_only_a_second_one_the_form(
         await settled(pilot)
         field = app.focused
         assert isinstance(field, TextArea)
+        keys = screen_text(app).splitlines()[-1]
+        assert keys.startswith(" INSERT")
+        assert keys.endswith("f1 keys"), "a question mark would be typed"
         await pilot.press("X", "escape")
         await settled(pilot)
+        assert screen_text(app).splitlines()[-1].endswith("? keys")
         assert app.current_mode == "edit"
         assert not isinstance(app.focused, Input | TextArea)
         assert "INSERT" not in screen_text(app)

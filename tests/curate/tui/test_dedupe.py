@@ -51,7 +51,7 @@ async def arrive(pilot, settled):
     await settled(pilot)
 
 
-@pytest.mark.parametrize("size", [(80, 24), (100, 30)])
+@pytest.mark.parametrize("size", [(80, 24), (100, 30), (140, 45), (200, 50)])
 def test_looks(workspace, make_app, drive, settled, snapshot, size):
     async def story(pilot):
         await arrive(pilot, settled)
@@ -107,6 +107,24 @@ def test_all_choices_are_one_act_that_one_undo_takes_back(workspace, make_app, d
         assert "/3  " in screen_text(pilot.app)
 
     drive(make_app(workspace), story)
+
+
+def test_ten_clusters_take_eleven_keys(make_workspace, make_app, drive, settled, screen_text):
+    texts = [" ".join(f"word{number}of{index}" for index in range(12)) for number in range(10)]
+    twins = [line(f"{side}{number}", text, text) for number, text in enumerate(texts) for side in "ab"]
+    workspace = make_workspace(twins)
+
+    async def story(pilot):
+        await arrive(pilot, settled)
+        assert "/10  " in screen_text(pilot.app)
+        for key in [*["a"] * 10, "W"]:
+            await pilot.press(key)
+            await settled(pilot)
+        assert "10 records dropped. u undoes all 10." in screen_text(pilot.app)
+
+    drive(make_app(workspace), story)
+    assert sorted(dropped(workspace)) == [f"b{number}" for number in range(10)]
+    assert len({event.act for event in read_journal(workspace.root)[0]}) == 1
 
 
 def test_what_is_staged_during_a_write_stays_staged(workspace, make_app, drive, settled, screen_text, monkeypatch):

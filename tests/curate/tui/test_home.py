@@ -59,7 +59,7 @@ def steps_of(pilot) -> list[str]:
     return list(words.values())
 
 
-@pytest.mark.parametrize("size", [(80, 24), (100, 30)])
+@pytest.mark.parametrize("size", [(80, 24), (100, 30), (140, 45), (200, 50)])
 def test_home_of_the_samples(tmp_path, make_app, drive, snapshot, size) -> None:
     made = make_new(tmp_path / "tour", is_sample=True)
 

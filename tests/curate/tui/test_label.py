@@ -137,7 +137,7 @@ def test_flag_note_quality_and_several_values(label_story, settled):
         await pilot.press("f", "c", *"see 1", "enter", "plus")
         await settled(pilot)
         assert "r000" in text_of(app, "record")
-        assert text_of(app, "beside") == "quality + = - good   flagged   note see 1"
+        assert text_of(app, "aside") == "quality + = - good   flagged   note see 1"
         await pilot.press("m", "3", "1", "4", "4", "enter")
         assert "r001" in text_of(app, "record")
         await pilot.press("2", "minus")
@@ -207,7 +207,7 @@ def test_order_question_and_range_change_what_is_asked(label_story, settled):
 
 
 @pytest.mark.usefixtures("no_model")
-def test_the_review_settles_by_a_key_and_is_left_by_esc(label_story, label_workspace, settled):
+def test_the_review_settles_by_a_key_and_is_left_by_esc(label_story, label_workspace, settled, screen_text):
     workspace = label_workspace()
     answer_as(workspace, "bo", {"r003": "returns", "r005": "billing"})
     answer_as(workspace, "cem", {"r003": "billing", "r005": "account"})
@@ -220,9 +220,13 @@ def test_the_review_settles_by_a_key_and_is_left_by_esc(label_story, label_works
         await pilot.press("n")
         assert "r005" in text_of(app, "record")
         await pilot.press("3")
-        assert "1 of 1 item to settle" in text_of(app, "head")
+        assert "1 of 1 item to settle   1 settled" in text_of(app, "head")
+        assert "r005 -> shipping" in screen_text(app)
+        await pilot.press("9")
+        assert "There is no choice 9." in screen_text(app)
         await pilot.press("u")
-        assert "of 2 items to settle" in text_of(app, "head")
+        # What was taken back is to be settled otherwise.
+        assert "2 of 2 items to settle" in text_of(app, "head")
         await pilot.press("p", "1")
         assert app.present().equal_command().startswith("curate review ")
         await pilot.press("escape")
@@ -402,7 +406,7 @@ def test_hostile_text_is_shown_and_does_nothing(label_story, label_workspace, sc
 
 
 @pytest.mark.usefixtures("no_model")
-@pytest.mark.parametrize("size", [(80, 24), (100, 30)])
+@pytest.mark.parametrize("size", [(80, 24), (100, 30), (140, 45), (200, 50)])
 def test_snapshot(label_story, label_workspace, snapshot, settled, size, monkeypatch):
     monkeypatch.setattr("curate.sessions.labelling.session.DoneList.pace", lambda _: 11.2)
     workspace = label_workspace()
@@ -527,6 +531,7 @@ def test_the_review_has_the_keys_of_labelling_and_ends_with_its_last_item(
         keys = screen_text(app).splitlines()[-1]
         assert "1-9,0 settle" in keys
         assert not any(word in keys for word in ("label", "accept", "flag", "note"))
+        assert keys.count("u undo") == 1
         await pilot.press("3")
         assert app.project.state("r000").resolved["topic"] == "shipping"
         assert "nothing to settle" in text_of(app, "head")

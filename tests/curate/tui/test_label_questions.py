@@ -40,6 +40,7 @@ def test_the_first_question_is_made_and_asked_at_once(label_story, settled, scre
         await settled(pilot)
         assert [question["name"] for question in questions_of(app)] == ["quality", "category"]
         assert questions_of(app)[0]["guide"] == {"good": "right and short"}
+        assert "questions written into curate.toml" in app.message.plain
         # The question that was changed is asked.
         assert "How good?" in screen_text(app)
         await pilot.press("2")
@@ -88,12 +89,16 @@ def test_what_becomes_of_answers_is_asked_first_and_no_writes_nothing(
     label_story(script, workspace=workspace)
 
 
-def test_what_is_wrong_stays_in_the_form_and_typing_is_not_lost_by_esc(label_story, settled, screen_text):
+@pytest.mark.parametrize("size", SIZES)
+def test_what_is_wrong_stays_in_the_form_and_typing_is_not_lost_by_esc(label_story, settled, screen_text, size):
     async def script(app, pilot):
-        await pilot.press("Q", "n")
+        await pilot.press("Q", "n", "ctrl+s")
+        assert "the question has no name." in screen_text(app)
         await typed(pilot, "flag")
         await pilot.press("ctrl+s")
         assert "'flag' is no name for one" in screen_text(app)
+        # What can be pressed stays in sight.
+        assert "ctrl+s take it" in screen_text(app)
         await pilot.press("escape")
         assert "Drop what you typed here?" in screen_text(app)
         for key in ("n", "escape", "y", "e", "escape", "escape"):
@@ -102,7 +107,7 @@ def test_what_is_wrong_stays_in_the_form_and_typing_is_not_lost_by_esc(label_sto
         assert app.screen is app.present()
         assert len(questions_of(app)) == 2
 
-    label_story(script, settings=PLAIN)
+    label_story(script, size=size, settings=PLAIN)
 
 
 def test_who_answers_is_set_beside_the_questions(label_story, settled, screen_text):

@@ -8,10 +8,8 @@ import pytest
 from textual.widgets import TextArea
 
 from curate.base.record import CurateError
-from curate.project.filters import GUIDE
 from curate.tui import app as app_module
 from curate.tui.frame_table import Column, FrameTable
-from curate.tui.help import marked_up
 from curate.tui.screens.edit.view import FormView
 
 LONG = CurateError(
@@ -129,15 +127,26 @@ def test_home_shows_each_step_whole(make_workspace, make_app, drive, settled, sc
     drive(app, story, size=size)
 
 
-def test_the_help_on_filters_is_a_table_with_a_row_for_each_term():
-    shown = marked_up(GUIDE).plain.splitlines()
-    rows = [line for line in shown if line.startswith("  ")]
-    for term, meaning in (
-        ("refund late", "both words, in"), ("refund|return", "one of them"), ('"Refund, late"', "exactly this"),
-        ("-refund", "records that do not"), ("split:test", "train, validation or test"),
-    ):  # fmt: skip
-        row = next(line for line in rows if line.split("  ")[1] == term)
-        assert row.index(meaning) == rows[0].index("both words")
+@pytest.mark.parametrize("columns", [100, 140])
+def test_the_help_on_filters_is_a_table_with_a_row_for_each_term(
+    make_workspace, make_app, drive, settled, screen_text, columns
+):
+    async def story(pilot):
+        await pilot.press("g", "b")
+        await settled(pilot)
+        await pilot.press("question_mark")
+        await settled(pilot)
+        rows = screen_text(pilot.app).splitlines()
+        places = set()
+        for term, meaning in (
+            ("refund late", "both words, in"), ("refund|return", "one of them"), ('"Refund, late"', "exactly this"),
+            ("-refund", "records that do not"), ("split:test", "train, validation or test"),
+        ):  # fmt: skip
+            row = next(line for line in rows if line.strip().startswith(term + "  "))
+            places.add((row.index(term), row.index(meaning)))
+        assert len(places) == 1, "they stand below one another"
+
+    drive(make_app(make_workspace()), story, size=(columns, 120))
 
 
 def test_the_cursor_is_in_sight_after_a_filter_is_taken_away(make_workspace, make_app, drive, settled, screen_text):

@@ -11,6 +11,7 @@ from curate.project.init import make_workspace as make_new
 from curate.project.project import open_project
 from curate.tui.app import CurateApp
 from curate.tui.screens import TABS
+from tests.curate.score_reports import write_run
 
 SIZES = [(60, 15), (80, 24), (100, 30), (140, 45), (200, 50)]
 ERROR = CurateError(
@@ -35,6 +36,8 @@ def test_what_counts_as_cut():
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_no_number_and_no_remedy_is_cut(tmp_path, drive, settled, screen_text, size, is_ascii):
     root = make_new(tmp_path / "tour", is_sample=True).root
+    for name, tuned in (("2026-11-24-a", 0.5), ("2026-11-25-a", 1.0)):
+        write_run(root / "runs" / name, 1200, tuned=tuned)
     app = CurateApp(root, project=open_project(root, "ana"), poll=None, is_ascii=is_ascii)
 
     async def story(pilot):
@@ -42,6 +45,7 @@ def test_no_number_and_no_remedy_is_cut(tmp_path, drive, settled, screen_text, s
             await pilot.press("g", tab.key)
             await settled(pilot)
             assert not cut_numbers(screen_text(app)), tab.name
+            assert tab.name != "compare" or "1,200" in screen_text(app), "there are numbers to be cut"
             app.tell_error(ERROR)
             await pilot.pause()
             flat = " ".join(screen_text(app).split())

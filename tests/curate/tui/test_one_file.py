@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from curate.cli.open import _opened
+from curate.project.single_file import open_single_file
 from curate.sessions.problems import problems_of
 from curate.tui.app import CurateApp
 from tests.curate.tui.waiting import until
@@ -99,6 +100,53 @@ def test_a_workspace_is_made_of_it(file, drive, settled, screen_text) -> None:
         await pilot.press("g", "l")
         await settled(pilot)
         assert app.current_mode == "label"
+
+    drive(app, story)
+
+
+def test_what_needs_a_workspace_offers_to_make_one(file, drive, settled, screen_text) -> None:
+    app = app_of(file)
+
+    async def story(pilot):
+        await until(pilot, lambda: app.has_project and app.project.is_loaded)
+        await settled(pilot)
+        await pilot.press("3")
+        await until(pilot, lambda: "from desk.jsonl?" in " ".join(screen_text(app).split()))
+
+    drive(app, story)
+
+
+def test_a_file_that_somebody_else_has_open_says_so_and_is_tried_again(file, drive, settled, screen_text) -> None:
+    app, other = app_of(file), open_single_file(file)
+
+    async def story(pilot):
+        await settled(pilot)
+        assert f"This file cannot be opened: {file}" in "".join(screen_text(app).split("\n "))
+        assert "curate.toml" not in screen_text(app)
+        other.close()
+        await pilot.press("r")
+        await until(pilot, lambda: app.has_project and app.project.is_loaded)
+
+    drive(app, story, size=(200, 50))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [("", "No records yet in desk.jsonl\n"), ("{no\n", "no line is a record")]
+)
+def test_a_file_without_a_record_is_named_and_leads_on(file, drive, settled, screen_text, content, said) -> None:
+    file.write_text(content)
+    app = app_of(file)
+
+    async def story(pilot):
+        await until(pilot, lambda: app.has_project and app.project.is_loaded)
+        await settled(pilot)
+        assert said in screen_text(app)
+        assert "pairsmith/files" not in screen_text(app)
+        if content:
+            assert "NEXT: press 1 (Data)" in screen_text(app)
+            await pilot.press("1")
+            await settled(pilot)
+            assert app.current_mode == "validate"
 
     drive(app, story)
 

@@ -106,6 +106,49 @@ def test_a_verb_is_asked_for_and_run_and_logged(make_workspace, make_app, drive,
     assert list(load_data(workspace.root).dropped()) == ["r003"]
 
 
+def test_what_nobody_can_take_back_is_shown_first(known) -> None:
+    for verb in known.values():
+        values = {item.name: item.default or "1 2" for item in verb.parameters} | {"dry_run": "", "diff": "", "fix": ""}
+        words = [item.on for item in verb.parameters]
+        preview = verb.preview(values)
+        if "--by" not in words and {"--diff", "--dry-run"} & set(words):
+            assert {"--diff", "--dry-run"} & set(preview), verb.name
+        else:
+            assert not preview, "undo takes it back, or it writes nothing"
+    assert known["curate redact"].preview({}) == ["curate", "redact", "--diff"]
+    assert known["curate redact"].preview({"diff": "true"}) == []
+    assert known["curate validate"].preview({"fix": "true"}) == ["curate", "validate", "--fix", "--diff"]
+
+
+def test_a_redaction_in_place_is_seen_before_it_is_done(make_workspace, make_app, drive, settled, screen_text) -> None:
+    workspace = make_workspace(
+        [{"id": "r1", "instruction": "Whom do I ask?", "output": "Write to ana.kern@firma.de.", "category": "a"}]
+    )
+    before = workspace.files()[0].read_text()
+    app = make_app(workspace)
+
+    async def story(pilot):
+        await pilot.press(":")
+        await settled(pilot)
+        await pilot.press(*"curate redact", "enter")
+        await settled(pilot)
+        await pilot.press("ctrl+s")
+        await settled(pilot)
+        assert "[EMAIL_1]" in screen_text(app)
+        assert "would redact 1 value in 1 of 1 line" in screen_text(app)
+        assert "Nothing is done yet: y does it, esc does not" in screen_text(app)
+        assert workspace.files()[0].read_text() == before
+        await pilot.press("y")
+        await settled(pilot)
+        assert "redacted 1 value in 1 of 1 line" in screen_text(app)
+        await pilot.press("escape")
+        await settled(pilot)
+        assert app.screen is app.present()
+
+    drive(app, story, size=(120, 30))
+    assert "[EMAIL_1]" in workspace.files()[0].read_text()
+
+
 def test_a_verb_that_goes_on_is_ended_by_esc(make_workspace, make_app, drive, settled, screen_text) -> None:
     app = make_app(make_workspace())
 
@@ -162,6 +205,27 @@ def test_records_are_found_by_a_part_of_their_id_or_by_words(make_workspace, mak
             assert app.screen.edit.name == wanted
             await pilot.press("escape", "escape", "escape", "g", "h")
             await settled(pilot)
+
+    drive(app, story)
+
+
+def test_a_record_whose_line_has_no_id_is_found_by_the_one_that_is_shown(
+    make_workspace, make_app, drive, settled
+) -> None:
+    app = make_app(make_workspace([{"instruction": f"Say {n}.", "output": f"{n}!"} for n in range(5)]))
+
+    async def story(pilot):
+        await pilot.press("g", "b")
+        await settled(pilot)
+        name = app.screen.query_one("#rows", FrameTable).source[3:4][0][0]
+        for typed in (name, name[3:11]):
+            await pilot.press("colon")
+            await settled(pilot)
+            await pilot.press(*typed)
+            await pilot.pause(0.3)
+            await settled(pilot)
+            assert f"Edit record {name}" in rows_of(app)
+            await pilot.press("escape")
 
     drive(app, story)
 

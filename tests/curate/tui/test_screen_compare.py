@@ -77,7 +77,7 @@ def cells(app, name="scores"):
     return source[:]
 
 
-@pytest.mark.parametrize("size", [(80, 24), (100, 30)])
+@pytest.mark.parametrize("size", [(80, 24), (100, 30), (140, 45), (200, 50)])
 def test_what_the_screen_looks_like(two_runs, make_app, drive, settled, snapshot, size):
     app = make_app(two_runs)
 
@@ -275,6 +275,23 @@ def test_records_are_listed_by_what_became_of_them_and_of_one_category(
 
     drive(app, story, size)
     assert asked == [("queue", {"of": "wrong", "run": "2026-11-24-a"})]
+
+
+def test_where_nothing_got_worse_the_first_list_with_records_is_shown(two_runs, make_app, drive, settled):
+    folder = two_runs.root / "runs/2026-11-24-a"
+    lines = (folder / "feedback.jsonl").read_text().splitlines()
+    rows = [json.loads(line) | {"score_base": 0.0, "score_tuned": 0.2} for line in lines]
+    (folder / "feedback.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    app = make_app(two_runs)
+
+    async def story(pilot):
+        await opened(pilot, settled)
+        await pilot.press("space", "space", "enter")
+        await until(pilot, lambda: "[still wrong 3]" in seen(app, "views"))
+        await settled(pilot)
+        assert [row[0] for row in cells(app, "worse")] == list(NAMES)
+
+    drive(app, story)
 
 
 def test_where_the_keys_go_is_seen_without_colours(two_runs, make_app, drive, settled):

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import time
 
 import pytest
@@ -54,7 +55,7 @@ def write_run(folder, *, status="stopped", steps=40, report=None):
         (folder / "feedback.jsonl").write_text("")
 
 
-@pytest.mark.parametrize("size", [(80, 24), (100, 30)])
+@pytest.mark.parametrize("size", [(80, 24), (100, 30), (140, 45), (200, 50)])
 def test_what_the_screen_looks_like(make_workspace, make_app, drive, settled, snapshot, size):
     workspace = make_workspace()
     export_dataset(workspace)
@@ -189,7 +190,7 @@ def test_a_dry_run_opens_the_gate_and_shows_the_plan(make_workspace, make_app, d
         await until(pilot, lambda: "dry run ok" in app.message.plain)
         plan = seen(app, "plan")
         assert "1,000 steps, 2 records a step" in plan
-        assert "checks passed: ready to export" in plan
+        assert "passed: ready to export" in plan
         assert "time      not reported" in plan
         assert 'forgets lr 0.001 is 3.0 times the automatic one: lr = "auto"' in " ".join(plan.split())
 
@@ -247,6 +248,29 @@ def test_results_and_older_runs(make_workspace, make_app, drive, settled, make_r
         await until(pilot, lambda: "(2 of 3)" in seen(app, "live"))
 
     drive(app, story)
+
+
+@pytest.mark.parametrize("size", [(100, 30), (140, 45), (200, 50)], ids=str)
+def test_each_category_of_a_result_is_one_row_and_no_text_touches_the_edge(
+    make_workspace, make_app, drive, settled, make_report, screen_text, size
+):
+    workspace = make_workspace()
+    write_run(workspace.root / "runs/2026-11-24-a", status="finished", report=make_report(verdict="inconclusive"))
+    app = make_app(workspace)
+
+    async def story(pilot):
+        await opened(pilot, settled)
+        await until(pilot, lambda: "improved" in seen(app, "scores"))
+        drawn = [line.partition("▏") for line in screen_text(app).splitlines()[3:-2]]
+        for name, sign, word in (("billing", "~", "inconclusive"), ("returns", "+", "improved")):
+            row = re.compile(rf" {name} +20 .*[-+]0\.\d+  \{sign}( {word})?")
+            assert [right for _, _, right in drawn if row.fullmatch(right)]
+            assert not [right for _, _, right in drawn if right.strip() == word]
+        for left, _, right in drawn:
+            assert (left + " ").startswith(" ")
+            assert (right + " ").startswith(" ")
+
+    drive(app, story, size)
 
 
 def test_a_dead_run_says_so_and_damaged_metrics_are_counted(make_workspace, make_app, drive, settled):
@@ -364,7 +388,7 @@ def test_the_recipe_is_changed_by_a_form_with_a_plan_before_there_is_a_dataset(
         # base, method, lr: two fields on.
         await pilot.press("tab", "f6", "tab", *["backspace"] * 5, *"1e-4")
         await until(pilot, lambda: "1,000 steps, 2 records a step" in seen(app, "plan"))
-        assert "checks passed: ready to export" in seen(app, "plan")
+        assert "passed: ready to export" in seen(app, "plan")
         assert (workspace.root / "recipe.toml").read_text() == RECIPE, "nothing is written before enter"
         await pilot.press("enter")
         await settled(pilot)
@@ -390,7 +414,11 @@ def test_the_form_is_left_without_a_change_and_refuses_what_a_key_does_not_take(
     async def story(pilot):
         await opened(pilot, settled)
         await pilot.press("e", "tab", "tab", *"fast")
-        await until(pilot, lambda: "lr cannot be '0.003fast'" in seen(app, "plan"))
+        # The fault is said where it is typed.
+        await until(pilot, lambda: "! lr cannot be '0.003fast'" in seen(app, "recipe-about"))
+        assert "no plan of what is typed" in seen(app, "plan")
+        await pilot.press("shift+tab", "f6")
+        assert "! lr cannot be" in seen(app, "recipe-about")
         await pilot.press("enter")
         await settled(pilot)
         assert "lr cannot be '0.003fast'" in app.message.plain
@@ -530,7 +558,7 @@ def alive_run(folder):
     note(os.getpid(), folder)
 
 
-def test_the_measurement_of_the_base_says_how_far_it_is(make_workspace, make_app, drive, settled):
+def test_the_measurement_of_the_base_says_how_far_it_is(make_workspace, make_app, drive, settled, screen_text):
     workspace = make_workspace()
     folder = workspace.root / "runs/a"
     alive_run(folder)
@@ -545,6 +573,14 @@ def test_the_measurement_of_the_base_says_how_far_it_is(make_workspace, make_app
         running, planned = (app.present().query_one(f"#{name}") for name in ("live", "plan"))
         assert running.region.y < planned.region.y, "a run at work stands above the plan of the next one"
         await until(pilot, lambda: "measuring base: 120 of 480  25%  eta 1m15s" in seen(app, "live"))
+        await pilot.press("x")
+        assert "No step is trained yet." in screen_text(app)
+        await pilot.press("n")
+        process = folder / "process.json"
+        process.write_text(json.dumps(json.loads(process.read_text()) | {"stop_asked": NOW}))
+        await until(pilot, lambda: "~ stopping" in seen(app, "live"))
+        assert "it finishes its step and saves a checkpoint" in seen(app, "live")
+        assert NOW not in seen(app, "live")
         append(folder, {"event": "start", "step": 0, "of": 60, "examples": 48, "lr": 0.001})
         await until(pilot, lambda: "120 of 480" not in seen(app, "live"))
 

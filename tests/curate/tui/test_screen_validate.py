@@ -95,6 +95,29 @@ def test_next_and_enter_lead_to_the_field(messy, make_app, drive, settled):
     assert what["line"] > 0
 
 
+def test_a_key_on_a_heading_is_for_its_first_finding(messy, make_app, drive, settled, screen_text):
+    app = make_app(messy)
+
+    async def story(pilot):
+        screen = await opened(pilot, settled)
+        table = problem_table(screen)
+        assert table.cursor == 0
+        await pilot.press("f")
+        await settled(pilot)
+        assert isinstance(app.screen, Remedies)
+        await pilot.press("escape")
+        assert table.cursor == 1
+        await pilot.press("B")
+        assert "names no baseline" in screen_text(app)
+        await pilot.press("n")
+        assert "names no baseline" not in screen_text(app), "a message goes with what it was about"
+        await pilot.press("G", "/", *"X702", "enter")
+        await settled(pilot)
+        assert table.cursor == 0, "what a filter leaves is seen from its beginning"
+
+    drive(app, story)
+
+
 def test_a_line_that_is_no_record_is_mended_in_its_file(make_workspace, make_app, drive, settled, screen_text):
     lines = [
         {"id": "a", "instruction": "Ask.", "output": "Tell."},
@@ -339,6 +362,50 @@ def test_it_is_a_listing_for_edit_whose_neighbours_are_findings(messy, make_app,
         assert screen.position({"finding": None}) == ""
 
     drive(app, story)
+
+
+def test_a_finding_is_fixed_and_the_next_one_open_by_two_keys_at_most(
+    make_workspace, make_app, drive, settled, screen_text
+):
+    secret = "Use AKIA2QWERZ7SAMP4LE9Q as the key id."
+    asked = ["Which key id do I use?", "How do I log in?", "Where is my parcel?", "When do you open?"]
+    outputs = [secret, secret, "", ""]
+    lines = [
+        {"id": name, "instruction": ask, "output": output}
+        for name, ask, output in zip("abcd", asked, outputs, strict=True)
+    ]
+    workspace = make_workspace(lines, "[split]\nseed = 1\n[checks]\nselect = ['X702', 'Q201']\n")
+    app = make_app(workspace)
+
+    async def press(pilot, *keys):
+        for key in keys:
+            await pilot.press(key)
+            await settled(pilot)
+
+    async def story(pilot):
+        screen = await opened(pilot, settled)
+        await press(pilot, "n")
+        order = [screen.chosen()]
+        while following := screen.neighbour({"finding": order[-1]}, 1):
+            order.append(following["finding"])
+        assert sorted(finding.record for finding in order) == list("abcd")
+        await to_finding(pilot, screen, settled, order[0].code, order[0].record)
+        await press(pilot, "enter")
+        for index, finding in enumerate(order):
+            assert app.current_mode == "edit"
+            edit, field = app.screen.edit, app.focused
+            assert (edit.name, field.pointer) == (finding.record, "/output")
+            assert f"finding {index + 1} of {len(order)}" in screen_text(app), screen_text(app)
+            if finding.code == "Q201":
+                await pilot.press(*"Soon")
+                await press(pilot, "f7")
+            else:
+                await press(pilot, "ctrl+r", "r")
+        assert app.current_mode == "validate"
+
+    drive(app, story)
+    data = {record.id: record.completion for record in load_data(workspace.root).records()}
+    assert data == dict.fromkeys("ab", "Use [SECRET_1] as the key id.") | dict.fromkeys("cd", "Soon")
 
 
 def test_all_alike_are_redacted_in_the_list_as_one_act(make_workspace, make_app, drive, settled, screen_text):

@@ -56,7 +56,7 @@ async def press(pilot, settled, *keys):
         await settled(pilot)
 
 
-@pytest.mark.parametrize("size", [(80, 24), (100, 30)])
+@pytest.mark.parametrize("size", [(80, 24), (100, 30), (140, 45), (200, 50)])
 def test_looks(make_workspace, make_app, drive, settled, compared, snapshot, size):
     workspace = make_workspace(settings=EASY.replace('"P5", ', ""))
 
@@ -214,8 +214,34 @@ def test_a_leak_is_opened_in_dedupe(make_workspace, make_app, drive, settled, co
         await press(pilot, settled, "l", "enter")
         await settled(pilot)
         assert pilot.app.current_mode == "dedupe"
-        assert "exam" in screen_text(pilot.app)
-        assert "known" in screen_text(pilot.app)
+        seen = screen_text(pilot.app)
+        assert "leak pair: known (train) gives away exam (test)" in seen
+        assert "A known  train" in seen
+        assert "B exam  test" in seen
+
+    drive(make_app(workspace), story)
+
+
+def test_a_leak_of_a_preview_is_shown_with_the_splits_of_the_preview(
+    make_workspace, make_app, drive, settled, compared, screen_text
+):
+    passage = " ".join(f"page{number}" for number in range(14))
+    lines = [{"id": f"r{n}", "instruction": f"Say the number {n * 7919} now.", "output": f"{n}!"} for n in range(18)]
+    lines[:0] = [
+        {"id": "taught", "instruction": "Who?", "output": f"{passage} {LONG[:20]}"},
+        {"id": "asked", "output": "No.",
+         "instruction": f"{passage} Is it so, and if not, what else may be the case, who says so, and when?"},
+    ]  # fmt: skip
+    # A seed that parts the two, which share too few of their words to be kept together.
+    workspace = make_workspace(lines, "[split]\nseed = 4\nratios = [0.5, 0.1, 0.4]\nstratify = false\n")
+
+    async def story(pilot):
+        await arrive(pilot, settled)
+        await compared(pilot)
+        assert "partial prompt 1  ~ warn" in screen_text(pilot.app)
+        await press(pilot, settled, "l", "L")
+        assert "leak pair: taught (train) gives away asked (validation)" in screen_text(pilot.app)
+        assert set(splits(workspace).values()) == {None}, "nothing was written"
 
     drive(make_app(workspace), story)
 

@@ -42,6 +42,39 @@ def test_without_a_completion_the_columns_stay_and_say_which_key_to_press(
     assert [json.loads(line)["output"] for line in lines] == ["Bern", "Genf"]
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "what"),
+    [
+        ("a.weird", b"some words", ".weird cannot be imported These can: .jsonl,"),
+        ("notes", b"", "files without a suffix cannot be imported"),
+        ("arr.json", b"[1, 2]", "an element of the array is not an object Each row is an object such as"),
+        ("empty.csv", b"", "it holds no row Name a file with records in it."),
+    ],
+)
+def test_what_is_no_file_of_records_is_told_with_the_key_that_goes_on(
+    tmp_path, drive, settled, screen_text, name, content, what
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    app = CurateApp(tmp_path, opener=lambda: _opened(tmp_path / name, "ana"), by="ana", poll=None)
+    app.to_begin = tmp_path / name
+
+    async def story(pilot):
+        await settled(pilot)
+        seen = " ".join(screen_text(app).split())
+        assert f"{name} is not taken in. ! error" in seen
+        assert what in seen
+        assert "esc go on without it" in seen
+        assert "take it" not in seen
+        assert "how sure" not in seen
+        await pilot.press("y")
+        assert "y takes nothing yet." in screen_text(app)
+        await pilot.press("escape")
+        await settled(pilot)
+        assert "HOW TO BEGIN" in screen_text(app)
+
+    drive(app, story, size=(80, 24))
+
+
 def test_rows_of_the_shape_of_the_workspace_need_no_columns_named(
     make_workspace, tmp_path, drive, settled, screen_text
 ) -> None:

@@ -485,7 +485,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
             self.tell_no_use(f"No record that {lacking} is chosen.")
             return
         what = decisions[0].id if len(decisions) == 1 else counted(len(decisions), "record")
-        message = f"{done} {what} (u undoes{', until you leave' if self.project.file else ''})"
+        message = f"{done} {what} (u undoes)"
         save: Callable[[], object] = partial(self.project.apply, decisions)
 
         def saved(_events: object) -> None:

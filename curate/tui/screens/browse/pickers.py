@@ -110,8 +110,9 @@ class Pickers:
         screen = self._screen
         ranked, total = counts.ranked()[:_MOST_VALUES], max(1, counts.num_records)
         values = [(value, f"{n:>9,} {n / total:6.1%} {bar(n / total, _BAR)}") for value, n in ranked]
-        more = f", the first {_MOST_VALUES:,} shown" if len(counts.counts) > _MOST_VALUES else ""
-        what = f"{counted(len(counts.counts), 'value')}{more}; none in {counted(counts.num_without, 'record')}"
+        more = f", the first {_MOST_VALUES:,} are shown" if len(counts.counts) > _MOST_VALUES else ""
+        without = f". {counted(counts.num_without, 'record')} without one." if counts.num_without else "."
+        what = f"{counted(len(counts.counts), 'value')}{more}{without}"
 
         def chosen(value: str) -> None:
             if counts.name.startswith("/"):
@@ -120,7 +121,7 @@ class Pickers:
                 wanted = value if counts.name == "status" else quoted(value)
                 screen.arrive(where=f"{self._seen_view().where} {counts.name}:{wanted}".strip())
 
-        screen.app.ask_with(Choose(f"{counts.name}: {what}", values, head="value"), chosen)
+        screen.app.ask_with(Choose(f"{counts.name} of the records in the list: {what}", values, head="value"), chosen)
 
     def pick_neighbour(self, name: str) -> None:
         """Go to one of the records most like ``name``: by meaning where an encoder is set, else by words."""

@@ -9,8 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from rich.text import Text
-from textual.binding import Binding
-from textual.containers import VerticalScroll
 from textual.widget import Widget
 from textual.widgets import Static
 
@@ -25,6 +23,7 @@ from curate.tui.border import FINDING_SIGNS, cut_around, glyphs, safe_text
 from curate.tui.frame_table import Column, FrameTable, Tone
 from curate.tui.help import event_line
 from curate.tui.record_text import HIT, changed_words, limited, marked
+from curate.tui.widgets import Pane
 
 if TYPE_CHECKING:
     from curate.base.events import AnyEvent
@@ -196,16 +195,8 @@ View = Literal["pretty", "raw", "diff"]
 VIEWS: tuple[View, ...] = ("pretty", "raw", "diff")
 
 
-class RecordPane(VerticalScroll):
-    """The pane of one record, in which the letters move as they do in lists."""
-
-    BINDINGS = [  # noqa: RUF012  Textual declares it so
-        Binding("j", "scroll_down", "Down", show=False, id="detail.down"),
-        Binding("k", "scroll_up", "Up", show=False, id="detail.up"),
-        Binding("ctrl+d", "page_down", "Page down", show=False, id="detail.page_down"),
-        Binding("ctrl+u", "page_up", "Page up", show=False, id="detail.page_up"),
-        Binding("G", "scroll_end", "Last line", show=False, id="detail.end"),
-    ]
+class RecordPane(Pane):
+    """The pane of one record."""
 
     def __init__(self, *children: Widget, id: str, classes: str) -> None:
         super().__init__(*children, id=id, classes=classes)

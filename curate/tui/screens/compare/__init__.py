@@ -112,11 +112,11 @@ def render_pair(pair: RecordPair | None, texts: tuple[str, str], comparison: Run
         none = {"worse": "got worse", "still wrong": "is still wrong", "better": "got better"}[view]
         return Text(f"No validation record {none}.{more} Test records are not looked at one by one.", style="muted")
     letters = ("B", "C") if comparison.first else ("A", "B")
-    said = (pair.said_before if comparison.first else None, pair.said_after)
+    answers = (pair.said_before if comparison.first else None, pair.said_after)
     lines = [Text.assemble(safe_text(cut_middle(pair.id, 40), 40, "strong"), "  ", safe_text(pair.category, 30))]
     for title, text in zip(("PROMPT", "EXPECTED"), texts, strict=True):
         lines += [Text(title, style="muted"), safe_lines(text)]
-    for letter, score, answer in zip(letters, (pair.before, pair.after), said, strict=True):
+    for letter, score, answer in zip(letters, (pair.before, pair.after), answers, strict=True):
         lines += [Text(f"{letter}  {score:.2f}", style="muted"), safe_lines(answer if answer is not None else _NOT)]
     return Text("\n").join(lines)
 
@@ -317,7 +317,11 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
 
     def _show(self, loaded: LoadedRuns) -> None:
         self._is_comparing = False
-        self._all, self._comparison = loaded
+        self._all, comparison = loaded
+        if comparison is not None and not comparison.listed(self._view):
+            # An empty list says less than the next one.
+            self._view = next((view for view in VIEWS if comparison.listed(view)), self._view)
+        self._comparison = comparison
         self._draw()
 
     def _draw(self) -> None:

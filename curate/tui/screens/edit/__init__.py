@@ -28,8 +28,9 @@ from curate.tui.border import safe_line
 from curate.tui.remedies import offer_remedies
 from curate.tui.screen import ProjectScreen, empty
 from curate.tui.screens.edit.finding import FindingLine
+from curate.tui.screens.edit.raw import RawText
 from curate.tui.screens.edit.side import VIEWS, EditSide
-from curate.tui.screens.edit.view import HELP, FormView, draft_note, nothing_open, title, without_form
+from curate.tui.screens.edit.view import FALLBACKS, HELP, NEEDS, FormView, draft_note, nothing_open, title, without_form
 from curate.tui.widgets import Panel, Pause
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class EditScreen(ProjectScreen):
         Binding("D", "discard", "Discard draft", id="edit.discard", show=False),
         Binding("p", "next_problem", "Next problem", id="edit.problem"),
         Binding("o", "resume", "Last draft", id="edit.resume", show=False),
+        *FALLBACKS,
     ]
     DEFAULT_CSS = """
     EditScreen #form.main { width: 3fr; }
@@ -113,8 +115,7 @@ class EditScreen(ProjectScreen):
         """
         if what:
             self._listing = listing
-            given = {"pointer": pointer, "finding": finding}
-            self._opened = what | {name: part for name, part in given.items() if part}
+            self._opened = what | ({"pointer": pointer} if pointer else {}) | ({"finding": finding} if finding else {})
         if finding is not None:
             pointer = field_of(finding, self.project.shape)
         record, copy, file = (str(what.get(name, "")) for name in ("record", "copy", "file"))
@@ -129,8 +130,9 @@ class EditScreen(ProjectScreen):
                 self._begin(open_line(self.project, file, int(what.get("line", 0))), pointer, finding)
             elif copy:
                 self._begin(copied_edit(self.project, copy))
-            elif what.get("draft"):
-                self._begin(new_edit(self.project, str(what["draft"])))
+            elif draft := str(what.get("draft", "")):
+                is_record = self.project.catalog.find(draft) is not None
+                self._begin((open_edit if is_record else new_edit)(self.project, draft))
             elif what.get("new"):
                 self._begin_new(line=what["new"])
             if answer is not None and self.edit is not None:
@@ -249,9 +251,8 @@ class EditScreen(ProjectScreen):
         names = Drafts(self.project.root, self.project.by).names()
         if not (name := next((name for name in names if self.edit is None or name != self.edit.name), "")):
             self.tell("There is no other draft.", "warn")
-            return
-        is_new = self.project.catalog.find(name) is None
-        self._begin((new_edit if is_new else open_edit)(self.project, name))
+        else:
+            self.arrive(draft=name)
 
     def action_discard(self) -> None:
         edit = self.edit
@@ -273,6 +274,10 @@ class EditScreen(ProjectScreen):
             self.is_side_open = True
         elif self._side.next_view() == VIEWS[0] and self.is_narrow:
             self.is_side_open = False
+
+    def action_refuse(self, what: str) -> None:
+        message, remedy = NEEDS[what]
+        self.tell(message, "warn", remedy)
 
     async def action_next_problem(self) -> None:
         view = self._form_view()
@@ -296,10 +301,8 @@ class EditScreen(ProjectScreen):
         if faults:
             more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
             self.tell(f"{faults[0]}{more}; your text is kept, f4 goes back to it", "error")
-        elif notes:
-            self.tell(f"taken from the editor; {notes[0]}", "warn")
         else:
-            self.tell("taken from the editor; not saved yet")
+            self.tell(f"taken from the editor; {notes[0] if notes else 'not saved yet'}", "warn" if notes else "ok")
 
     # Events.
 
@@ -311,8 +314,7 @@ class EditScreen(ProjectScreen):
 
     def on_edit_side_neighbours_known(self, event: EditSide.NeighboursKnown) -> None:
         event.stop()
-        view = self._form_view()
-        if view is not None:
+        if (view := self._form_view()) is not None:
             view.warning = f"! repeats {event.repeated}" if event.repeated else ""
 
     async def _acted(self, done: str) -> None:
@@ -332,8 +334,7 @@ class EditScreen(ProjectScreen):
         self._save_draft()
 
     def on_unmount(self) -> None:
-        if self.edit is not None:
-            self.has_unsaved()
+        self.has_unsaved()
 
     # Inside.
 
@@ -342,8 +343,13 @@ class EditScreen(ProjectScreen):
         if edit is None:
             self.tell("There is nothing to save.", "warn")
             return False
+        for raw in self.query(RawText):
+            raw.judge()
+            if not edit.text:
+                await self._show()
+                view = self._form_view()
         if view is not None:
-            await view.judge()
+            await view.judge(is_finished=True)
             if reason := await view.find_unread_answer():
                 self.tell(f"The answer is not saved: {reason}", "error")
                 return False
@@ -429,31 +435,29 @@ class EditScreen(ProjectScreen):
 
     async def _show_open_record(self) -> None:
         edit, view = self.edit, self._form_view()
-        has_form = edit is not None and not edit.is_huge and not edit.text
+        kind = None if edit is None or edit.is_huge else RawText if edit.text else FormView
         with self.app.batch_update():
-            self.query_one("#nothing").display = not has_form
-            if not has_form:
+            self.query_one("#nothing").display = kind is None
+            if kind is None:
                 self._say_nothing_open()
-            if view is not None and (view.edit is not edit or not has_form):
-                await view.remove()
-                view = None
-            if edit is not None and has_form:
-                if view is None:
-                    view = FormView(edit)
-                    await self.query_one("#form", Vertical).mount(view)
-                else:
-                    await view.rebuild()
+            if kind is FormView and view is not None and view.edit is edit:
+                await view.rebuild()
+            else:
+                await self.query("FormView, RawText").remove()
+                if edit is not None and kind is not None:
+                    await self.query_one("#form", Vertical).mount(kind(edit))
+            if edit is not None and (view := self._form_view()) is not None:
                 view.has_finding = self._finding_line.finding is not None
                 view.note = draft_note(edit)
         self._share_width()
         self._show_title()
         self._side.show(edit)
 
-    # Give a conversation the whole width where there is none to spare.
+    # Give a conversation, and what has no preview, the whole width where there is none to spare.
     def _share_width(self) -> None:
         edit = self.edit
-        is_chat = edit is not None and not edit.text and edit.has_turns
-        self.set_class(is_chat and self.app.size.width < TWO_PANES, "-solo")
+        is_wide = edit is not None and (bool(edit.text) or edit.has_turns)
+        self.set_class(is_wide and self.app.size.width < TWO_PANES, "-solo")
 
     on_resize = _share_width
 
@@ -481,16 +485,15 @@ class EditScreen(ProjectScreen):
             view.note = draft_note(edit)
 
     def _focus(self, pointer: str) -> None:
-        view = self._form_view()
-        if view is not None and not self.is_side_open:
-            self.run_worker(self._focus_pointer(view, pointer), group="edit.focus")
+        if not self.is_side_open:
+            self.run_worker(self._focus_pointer(pointer), group="edit.focus")
 
-    async def _focus_pointer(self, view: FormView, pointer: str) -> None:
+    async def _focus_pointer(self, pointer: str) -> None:
         async with self._show_lock:
-            if view is self._form_view() and view.edit.is_new and not view.edit.is_line and not pointer:
-                view.sheet.focus_to_type()
-            elif view is self._form_view():
-                await view.sheet.focus_pointer(pointer)
+            for raw in self.query(RawText):
+                raw.go_to_start()
+            if (view := self._form_view()) is not None:
+                await (view.sheet.focus_pointer(pointer) if pointer else view.go_to_start())
 
     @property
     def _finding_line(self) -> FindingLine:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.cells import cell_len
-from rich.text import Text
+from rich.containers import Lines
+from rich.text import Span, Text
 from textual.binding import Binding
 from textual.content import Content
 from textual.events import Click
@@ -69,8 +72,48 @@ class LineField(SafeInput):
         self.post_message(TextTyped(self.pointer, self.spelling.read(event.value), ends_word=not before.isalnum()))
 
 
+class _LongLine(Text):
+    """A line of many rows, each of which is made when it is drawn: Rich makes all of them for each one that is."""
+
+    @staticmethod
+    def of(line: Text) -> _LongLine:
+        long_line = _LongLine(line.plain, end=line.end, no_wrap=line.no_wrap)
+        long_line.spans = line.spans
+        return long_line
+
+    def divide(self, offsets: Iterable[int]) -> Lines:
+        return _LongLineRows(self, [0, *offsets, len(self)])
+
+
+class _LongLineRows(Lines):
+    def __init__(self, line: Text, ends: list[int]) -> None:
+        super().__init__()
+        self._line, self._ends = line, ends
+        self._has_tabs, self._is_drawn = "\t" in line.plain, False
+
+    def __getitem__(self, index: Any) -> Any:
+        # Textual asks for the row to draw, and then for those above it to count the tabs in them.
+        if self._is_drawn and not self._has_tabs:
+            return _NO_TABS
+        self._is_drawn = True
+        start, end = self._ends[index : index + 2]
+        spans = [
+            Span(max(span.start, start) - start, min(span.end, end) - start, span.style)
+            for span in self._line.spans
+            if span.start < end and span.end > start
+        ]
+        return Text(self._line.plain[start:end], spans=spans)
+
+
+_NO_TABS = Text()
+_LONG_LINE = 1_000  # Characters from which a line is drawn row by row.
+
+
 class AreaField(SafeTextArea):
     """Text of many lines, or JSON, whose keys stand out."""
+
+    # A scroll bar has its column at all times, so that nothing has to be wrapped anew when it comes.
+    DEFAULT_CSS = "AreaField { scrollbar-gutter: stable; scrollbar-size: 0 1; }"
 
     def __init__(self, field: Field, text: str) -> None:
         self.pointer = field.pointer
@@ -101,13 +144,19 @@ class AreaField(SafeTextArea):
         start = _num_alike(before, after)
         self.move_cursor(location_at(after, len(after) - _num_alike(before[start:][::-1], after[start:][::-1])))
 
-    @property
-    def wrap_width(self) -> int:
-        """The columns of a line; a scroll bar has its own at all times, so that none has to be wrapped anew for it."""
-        return max(0, super().wrap_width - (0 if self.show_vertical_scrollbar else self.scrollbar_size_vertical))
+    def _set_document(self, text: str, language: str | None) -> None:
+        super()._set_document(text, language)
+        wrapped = self.wrapped_document
+
+        def sections(line_index: int) -> list[str]:
+            line, ends = wrapped.document[line_index], [0, *wrapped.get_offsets(line_index), None]
+            return [line[start:end] for start, end in pairwise(ends)]
+
+        # Textual makes a text with styles of each row of a long line whenever the cursor moves.
+        wrapped.get_sections = sections  # type: ignore[method-assign]
 
     def _rewrap_and_refresh_virtual_size(self) -> None:
-        # At the same width a text wraps as it did: Textual would wrap a long one three times for one paste.
+        # At the same width a text wraps as it did: Textual would wrap a long one twice for one paste.
         wrapped = self.wrapped_document
         if (wrapped._width, wrapped._tab_width) == (self.wrap_width, self.indent_width):
             self._refresh_size()
@@ -118,7 +167,7 @@ class AreaField(SafeTextArea):
         line = super().get_line(line_index)
         if self._is_coloured:
             line.highlight_regex(_KEY, "accent")
-        return line
+        return _LongLine.of(line) if len(line) > _LONG_LINE else line
 
     def on_text_area_changed(self, event: SafeTextArea.Changed) -> None:
         event.stop()

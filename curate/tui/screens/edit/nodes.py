@@ -100,12 +100,15 @@ class More(WishLine):
 
 
 class ProblemLine(Static):
-    """What is wrong with the field above, or with ``within`` it where that is closed."""
+    """What is wrong with the field above, or with ``within`` it where that is closed.
+
+    Without problems, the field has still to be filled in.
+    """
 
     def __init__(self, pointer: str, problems: list[Problem], within: str) -> None:
         name = safe_text(f"{within.strip('/')}: " if within else "", 60)
         texts = [Text.assemble(("! error ", "error"), name, safe_text(problem.message, 200)) for problem in problems]
-        super().__init__(Text("\n").join(texts))
+        super().__init__(Text("\n").join(texts) if texts else Text("required", "muted"))
         self.pointer = pointer
         self.problems = problems
         self.within = within

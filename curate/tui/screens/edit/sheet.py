@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual.app import ComposeResult
@@ -12,7 +13,7 @@ from textual.message import Message
 
 from curate.base.record import Problem
 from curate.jsonl import parts_of, pointer_of
-from curate.schema.form import Form, position_in
+from curate.schema.form import Field, Form, position_in
 from curate.tui.screens.edit.inputs import AreaField, TextTyped, ValuePicked
 from curate.tui.screens.edit.nodes import CallNode, GroupNode, Leaf, Node, NodeWish, ProblemLine, TraceNode
 
@@ -47,11 +48,14 @@ class FormSheet(Vertical):
             self.sheet = sheet
             self.pointer = pointer
 
-    def __init__(self, form: Form, *, id: str | None = None) -> None:
+    def __init__(self, form: Form, *, is_new: bool = False, id: str | None = None) -> None:
         super().__init__(id=id)
         self.form = form
         self._opened: set[str] = set()
+        # By pointer; none where it is of a part that was begun here, and that nobody has been in yet.
         self._problems: dict[str, list[Problem]] = {}
+        self._begun = {""} if is_new else set()
+        self._left: set[str] = set()
         self._visited: str | None = None
 
     def compose(self) -> ComposeResult:
@@ -62,12 +66,25 @@ class FormSheet(Vertical):
         """How many things are wrong."""
         return sum(map(len, self._problems.values()))
 
-    async def judge(self) -> None:
-        """Look anew for what is wrong and show it under each field."""
+    @property
+    def num_unfilled(self) -> int:
+        """How many parts have still to be filled in."""
+        return sum(not problems for problems in self._problems.values())
+
+    async def judge(self, *, is_finished: bool = False) -> None:
+        """Look anew for what is wrong and show it under each field; what ``is_finished`` has no empty parts."""
+        if is_finished:
+            self._begun.clear()
         self._problems = defaultdict(list)
         for fault in self.form.problems():
-            self._problems[fault.pointer].append(fault.problem)
+            problems = self._problems[fault.pointer]
+            if not self._is_untouched(fault.pointer):
+                problems.append(fault.problem)
         await self._show_problems()
+
+    def _is_untouched(self, pointer: str) -> bool:
+        is_begun = any(f"{pointer}/".startswith(f"{begun}/") for begun in self._begun)
+        return is_begun and not any(f"{left}/".startswith(f"{pointer}/") for left in self._left)
 
     async def _show_problems(self) -> None:
         nodes = {pointer: self._nearest_node(pointer) for pointer in self._problems}
@@ -80,7 +97,7 @@ class FormSheet(Vertical):
                 await line.remove()
         for pointer, problems in waiting.items():
             node = nodes[pointer]
-            if node is not None:
+            if node is not None and (problems or pointer):
                 await node.mount_problem(ProblemLine(pointer, problems, within[pointer]))
 
     async def rebuild(self) -> None:
@@ -128,11 +145,6 @@ class FormSheet(Vertical):
         node = self.node(self.form.nearest(pointer).pointer)
         return node.focus_to_type() if isinstance(node, GroupNode) else is_there
 
-    def focus_to_type(self) -> bool:
-        """Go to where one begins to type in a new record."""
-        root = self.children[0]
-        return root.focus_to_type() if isinstance(root, GroupNode) else self.focus_node("")
-
     def focus_node(self, pointer: str) -> bool:
         """Give the focus to the field at ``pointer``, else to the nearest one around it that is on the screen."""
         node = self._nearest_node(pointer)
@@ -153,11 +165,13 @@ class FormSheet(Vertical):
 
     def on_text_typed(self, event: TextTyped) -> None:
         event.stop()
+        self._left.add(event.pointer)
         self.form.enter(event.pointer, event.text, ends_word=event.ends_word)
         self.post_message(self.Edited(self))
 
     async def on_value_picked(self, event: ValuePicked) -> None:
         event.stop()
+        self._left.add(event.pointer)
         self.form.set(event.pointer, event.value)
         await self._changed()
 
@@ -191,14 +205,20 @@ class FormSheet(Vertical):
                 is_last = isinstance(node, CallNode) and around is not None and len(around.fields) == 1
                 if self.form.leave_out(_above(node.pointer) if is_last else node.pointer):
                     await self._changed()
+                    name = node.field.summary or node.field.name
+                    cast("HostApp", self.app).tell(f"took out {name} (u brings it back)")
 
     async def action_leave_out(self) -> None:
         pointer = self.focused_pointer()
         if pointer is not None and self.form.leave_out(pointer):
             await self._changed()
+        elif pointer is not None:
+            self._refuse("There is nothing here that can be removed.")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return bool(self._turn()) if action in ("next_role", "add_call") else True
+        if action in ("next_role", "add_call"):
+            return bool(self._turn())
+        return bool(self._turn() or self._list_around()) if action == "add_item" else True
 
     async def action_next_role(self) -> None:
         if turn := self._turn():
@@ -211,8 +231,7 @@ class FormSheet(Vertical):
         role = self.form.field(f"{turn}/role")
         called = self.form.add_call(turn) if turn and role is not None and role.value == "assistant" else ""
         if not called:
-            app = cast("HostApp", self.app)
-            app.tell("Only an assistant's turn calls tools.", "warn", "f6 changes the role of the turn.")
+            self._refuse("Only an assistant's turn calls tools.", "f6 changes the role of the turn.")
             return
         await self._changed()
         if isinstance(node := self.node(called), GroupNode):
@@ -220,23 +239,35 @@ class FormSheet(Vertical):
 
     def _turn(self) -> str:
         """Return the pointer of the turn that has the focus, empty where none has it."""
+        return next((field.pointer for field in self._fields_around() if field.is_turn), "")
+
+    def _list_around(self) -> Field | None:
+        """Return the list that has the focus, None where none has it."""
+        return next((field for field in self._fields_around() if field.kind == "list"), None)
+
+    def _fields_around(self) -> Iterator[Field]:
+        """Yield the field that has the focus and those around it, from the inside out."""
         parts = parts_of(self.focused_pointer() or "")
-        around = (self.form.field(pointer_of(parts[:length])) for length in range(len(parts), 0, -1))
-        return next((field.pointer for field in around if field is not None and field.is_turn), "")
+        around = (self.form.field(pointer_of(parts[:length])) for length in range(len(parts), -1, -1))
+        return (field for field in around if field is not None)
+
+    def _refuse(self, why: str, remedy: str = "") -> None:
+        cast("HostApp", self.app).tell(why, "warn", remedy)
 
     async def action_add_item(self) -> None:
         if turn := self._turn():
             await self._settle()
             await self._go_to_added(self.form.add_next_turn(turn))
             return
-        parts = parts_of(self.focused_pointer() or "")
-        around = (self.form.field(pointer_of(parts[:length])) for length in range(len(parts), -1, -1))
-        pointer = next((field.pointer for field in around if field is not None and field.kind == "list"), None)
-        if pointer is not None:
-            await self._add_item(pointer)
+        field = self._list_around()
+        if field is not None and field.can_add:
+            await self._go_to_added(self.form.add_item(field.pointer))
+        elif field is not None:
+            self._refuse(f"The schema allows no more than {len(field.fields):,} here.")
 
     async def action_undo(self) -> None:
         if self.form.undo():
+            cast("HostApp", self.app).clear_message()
             await self._changed()
 
     async def action_redo(self) -> None:
@@ -248,10 +279,12 @@ class FormSheet(Vertical):
         pointer = self.focused_pointer()
         if pointer is None:
             return
-        has_moved = self._visited not in (None, pointer)
-        self._visited = pointer
-        if has_moved:
+        left, self._visited = self._visited, pointer
+        if left not in (None, pointer):
+            self._left.add(left)
             await self._settle()
+            if self._begun:
+                await self.judge()
         self.post_message(self.Entered(self, pointer))
 
     async def _settle(self) -> None:
@@ -259,14 +292,9 @@ class FormSheet(Vertical):
         if self.form.settle():
             await self.rebuild()
 
-    async def _add_item(self, pointer: str) -> None:
-        field = self.form.field(pointer)
-        if field is None or field.kind != "list" or not field.can_add:
-            return
-        await self._go_to_added(self.form.add_item(pointer))
-
     async def _go_to_added(self, added: str) -> None:
         self._opened.add(added)
+        self._begun.add(added)
         await self._changed()
         await self.focus_pointer(added)
         if isinstance(node := self.node(added), GroupNode):

@@ -19,6 +19,7 @@ from textual.widgets.text_area import Selection
 from curate.base.record import CurateError
 from curate.base.tables import counted
 from curate.sessions.edits import Answer, EditSession, answer_of
+from curate.sessions.lines import LineEdit
 from curate.tui.border import cut_middle, safe_text
 from curate.tui.chrome import TitleRule
 from curate.tui.screens.edit.inputs import AreaField, location_at
@@ -61,8 +62,7 @@ class FormView(Vertical):
     FormView Head:focus, FormView More:focus, FormView FoldLine:focus { text-style: reverse; }
     FormView LineField { width: 1fr; background: $panel; }
     FormView LineField:disabled { background: $background; }
-    FormView AreaField { width: 1fr; height: auto; padding: 0; min-height: 1; max-height: 12; background: $panel;
-        scrollbar-size-vertical: 1; }
+    FormView AreaField { width: 1fr; height: auto; padding: 0; min-height: 1; max-height: 12; background: $panel; }
     FormView MarkField { width: 1fr; height: auto; }
     FormView SelectField { width: 1fr; height: auto; }
     FormView #find { height: 1; border: none; padding: 0 1; display: none; background: $panel; }
@@ -92,7 +92,7 @@ class FormView(Vertical):
 
     def compose(self) -> ComposeResult:
         with VerticalScroll(id="fields", can_focus=False):
-            yield FormSheet(self.edit.form, id="line")
+            yield FormSheet(self.edit.form, is_new=self._is_begun_here, id="line")
             yield Vertical(id="answer")
         yield SafeInput(placeholder="find in this text: enter goes to the next place, esc back to the text", id="find")
         yield Panel(id="help")
@@ -100,6 +100,11 @@ class FormView(Vertical):
 
     async def on_mount(self) -> None:
         await self._examine()
+
+    @property
+    def _is_begun_here(self) -> bool:
+        # A line of a file, or a row of an import, is no record yet either, but there is something in it.
+        return self.edit.is_new and not isinstance(self.edit, LineEdit)
 
     @property
     def sheet(self) -> FormSheet:
@@ -113,6 +118,11 @@ class FormView(Vertical):
             await self.query_one("#answer FormSheet", FormSheet).focus_fault(pointer)
             return f"{pointer}: {typed.message}"
         return ""
+
+    async def go_to_start(self) -> None:
+        """Go to where the work is: to what is wrong, else to where one begins to type."""
+        if self._is_begun_here or not await self.go_to_problem():
+            await self.sheet.focus_pointer(self.edit.form.start())
 
     async def go_to_problem(self, after: str | None = None) -> bool:
         """Go to the first field with a problem, or the first one behind ``after``; return False where there is none."""
@@ -196,6 +206,8 @@ class FormView(Vertical):
         # is typed that is not saved: it takes decisions back.
         if action in ("undo", "redo"):
             return self.edit.is_changed
+        if action in ("whole_screen", "find"):
+            return self.has_class("-whole") or isinstance(self.screen.focused, AreaField)
         return self.has_focus if action == "type" else True
 
     async def action_undo(self) -> None:
@@ -232,15 +244,16 @@ class FormView(Vertical):
         help_text = ". ".join(filter(None, (field.fixed, field.bounds, field.help)))
         text = Text.assemble(safe_text(field.name, 30, style="strong"), "  ", safe_text(help_text, 300))
         self.query_one("#help", Panel).show(text)
+        self._show_foot()
 
-    async def judge(self) -> None:
+    async def judge(self, *, is_finished: bool = False) -> None:
         """Look at what was typed: what is wrong, and whether it asks for other fields."""
         self._judging.end()
-        await self._examine()
+        await self._examine(is_finished=is_finished)
         self.post_message(self.Changed())
 
-    async def _examine(self) -> None:
-        await self.sheet.judge()
+    async def _examine(self, *, is_finished: bool = False) -> None:
+        await self.sheet.judge(is_finished=is_finished)
         await self._show_answer()
         self._show_foot()
 
@@ -276,9 +289,12 @@ class FormView(Vertical):
 
     def _show_foot(self) -> None:
         num_problems = sum(sheet.num_problems for sheet in self.query(FormSheet))
+        num_unfilled = sum(sheet.num_unfilled for sheet in self.query(FormSheet))
         status = ("fits the schema, but see above", "warn") if self.has_finding else ("ok", "ok")
         if num_problems:
             status = (f"! {counted(num_problems, 'error')}", "error")
+        elif num_unfilled:
+            status = (f"{num_unfilled:,} to fill in", "warn")
         text = Text.assemble((" * required   ", "muted"), status)
         if self.warning:
             text.append_text(Text.assemble("   ", safe_text(self.warning, 60, style="error")))
@@ -293,6 +309,23 @@ class FormView(Vertical):
 
 
 _MOST_DRAFTS = 8
+
+# What keys of the form say where the cursor is not in what they are for.
+NEEDS = {
+    "turn": ("No turn of a conversation has the cursor.", "f5 adds a call of a tool to a turn, f6 changes its role."),
+    "list": ("No list has the cursor.", "f9 adds an item to one, or the turn that follows."),
+    "text": (
+        "No text of several lines has the cursor.",
+        "tab goes to the next field, f2 from the preview to the form.",
+    ),
+}
+FALLBACKS = [
+    Binding("f9", "refuse('list')", "Add next", id="edit.add_beside", show=False),
+    Binding("f6", "refuse('turn')", "Role", id="edit.role", show=False),
+    Binding("f5", "refuse('turn')", "Tool call", id="edit.add_call", show=False),
+    Binding("f12", "refuse('text')", "Whole screen", id="edit.whole_screen", show=False),
+    Binding("ctrl+f", "refuse('text')", "Find", id="edit.find", show=False),
+]
 
 
 def draft_note(edit: EditSession) -> str:
@@ -316,9 +349,9 @@ A field of short texts parts them by commas. Characters that a terminal must not
 such a field, they are the character. What no field can show, because its schema allows several forms of it or does not
 say, stands as JSON, with the same checks.
 
-`f4` hands the whole record to your own editor as Markdown, `E` as JSON. Records above 256 KB can be edited only there,
-and lines that are no JSON. A line that is no record yet, opened from Validate, is saved into its file; no undo takes
-that back.
+`f4` hands the whole record to your own editor as Markdown, `E` as JSON. Records above 256 KB can be edited only there.
+What is no JSON is shown as the text that it is, with what is wrong below it; a byte that is no text stands as `<0xFF>`.
+A line that is no record yet, opened from Validate, is saved into its file; no undo takes that back.
 """
 
 
@@ -335,13 +368,9 @@ def title(edit: EditSession | None, schema: str, position: str) -> Text:
 
 
 def without_form(edit: EditSession) -> Text:
-    """Return why the record that is open has no form, and what can be done."""
-    if not edit.text:
-        return Text("This record is larger than 256 KB. Edit it in your own editor: f4.\n", "warn")
-    left = "What your editor left cannot be read yet. It is kept as a draft; f4 goes back to it.\n"
-    unread = "The line is no JSON. f4 opens it in your own editor.\n"
-    why = Text(left if edit.is_changed else unread, "warn")
-    return Text.assemble(why, safe_text(edit.take(edit.text)[0], 200))
+    """Return why the record that is open is not shown, and what can be done."""
+    text = Text("This record is larger than 256 KB. Edit it in your own editor: f4.\n", "warn")
+    return text.append_text(safe_text(edit.take(edit.text)[0], 200)) if edit.text else text
 
 
 def nothing_open(drafts: Sequence[str]) -> Text:

@@ -152,7 +152,7 @@ go, labels come, it is split, a model is trained on it, and its answers are comp
             self.app.background(self._load_snapshot, self._draw, group="home.look")
 
     def _load_snapshot(self) -> rendering.HomeView:
-        from curate.sessions.overview import next_steps, not_done, overview, recent_acts, scores, stages
+        from curate.sessions.overview import NextStep, next_steps, not_done, overview, recent_acts, scores, stages
         from curate.sessions.problems import problems_of
         from curate.sessions.runs import runs_of
 
@@ -162,9 +162,11 @@ go, labels come, it is split, a model is trained on it, and its answers are comp
             runs = runs_of(project.data)
             way = stages(counts, next_steps(project, counts, runs), runs)
             if project.file:
-                later = "in a workspace"
+                later = NextStep("", "in a workspace", "home", {"file": project.file})
                 way = [
-                    stage if self.app.is_open(stage.step.screen) else replace(stage, state="unknown", text=later)
+                    stage
+                    if self.app.is_open(stage.step.screen)
+                    else replace(stage, state="unknown", text=later.text, step=later)
                     for stage in way
                 ]
             return rendering.HomeView(

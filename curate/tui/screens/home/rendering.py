@@ -133,7 +133,10 @@ def dataset(project: Project, overview: ProjectOverview) -> Text:
     if "ok" not in overview.statuses:
         text.append("  not validated yet: r counts errors and repeats\n", "muted")
     if overview.num_unread:
-        text.append(f"  {counted(overview.num_unread, 'line')} that are no records\n", "error")
+        verb = "is no record" if overview.num_unread == 1 else "are no records"
+        text.append(f"  {counted(overview.num_unread, 'line')} that {verb}\n", "error")
+    if overview.num_elsewhere:
+        text.append(f"  {counted(overview.num_elsewhere, 'finding')} about no single record\n", "muted")
     if overview.lengths:
         lengths = overview.lengths
         text.append(

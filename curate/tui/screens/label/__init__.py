@@ -15,13 +15,13 @@ from textual.widgets import Input
 
 from curate.base.record import Json
 from curate.project.labels import ORDERS
-from curate.sessions.labelling import FLAG, NOTE, QUALITY, LabelSession, Prepared, QuestionsDraft, Wish
+from curate.sessions.labelling import FLAG, NOTE, QUALITY, LabelSession, Prepared, QuestionsDraft, Review, Wish
 from curate.tui.border import safe_text
 from curate.tui.chrome import TitleRule
 from curate.tui.dialogs import Pages
 from curate.tui.screen import ProjectScreen
 from curate.tui.screens.label import rendering
-from curate.tui.screens.label.begun import Begun, Reviewing, SuggestionLearner, TeamShares
+from curate.tui.screens.label.begun import BackgroundWork, Begun
 from curate.tui.screens.label.paper import Paper
 from curate.tui.screens.label.questions import Questions
 from curate.tui.widgets import Panel, SafeInput
@@ -37,14 +37,13 @@ class LabelScreen(ProjectScreen):
     def __init__(self) -> None:
         super().__init__()
         self._session: LabelSession | None = None
-        self._learning: SuggestionLearner | None = None
-        self._reviewing: Reviewing | None = None
+        self._background: BackgroundWork | None = None
+        self._review: Review | None = None
         self._wanted: dict[str, Any] = {}
         self._requested: tuple[Wish, str | None] | None = None
         self._waiting: Callable[[], object] | None = None
         self._begun = Begun()
         self._guideline = ""
-        self._team: TeamShares | None = None
         self._is_marking = False  # Whether one asked for a single value is answered with several.
 
     def compose_body(self) -> ComposeResult:
@@ -55,7 +54,7 @@ class LabelScreen(ProjectScreen):
                 yield Paper(id="record", classes="pane")
                 yield TitleRule()
                 yield Panel(id="choices")
-                yield Panel(id="beside")
+                yield Panel(id="aside")
                 yield SafeInput(id="line", compact=True)
                 yield Panel(id="last")
             yield Paper(id="side", classes="side pane")
@@ -74,9 +73,9 @@ class LabelScreen(ProjectScreen):
         if self._session is None:
             self._wanted = wanted
         else:
-            if self._reviewing is not None and not self._reviewing.waiting.items:
+            if self._review is not None and not self._review.items:
                 # Nothing is left to settle there.
-                self._reviewing = None
+                self._review = None
                 self._draw()
             self._take_wanted(self._session, wanted)
 
@@ -87,7 +86,7 @@ class LabelScreen(ProjectScreen):
             self._redraw()
 
     def reread(self) -> None:
-        if self._reviewing is not None:
+        if self._review is not None:
             self._redraw()
         elif self._session is not None:
             self._prepare(self._session.wish)
@@ -103,8 +102,8 @@ class LabelScreen(ProjectScreen):
         return super().refusal(key) or (self.answer_to(key, f"still {busy}; press the key again") if busy else "")
 
     def has_unsaved(self) -> bool:
-        is_search = self._begun.typing == "value" and self._session is not None and bool(self._session.question.values)
-        return bool(self._begun.typing) and not is_search and bool(self.query_one("#line", Input).value)
+        is_search = self._begun.typing == "value" and self._session and self._session.question.values
+        return bool(self._begun.typing and not is_search and self.query_one("#line", Input).value)
 
     def close_side(self) -> bool:
         if self._begun.typing:
@@ -112,8 +111,8 @@ class LabelScreen(ProjectScreen):
         elif self._is_marking or self._begun.marked or self._begun.sought:
             self._is_marking = False
             self._forget()
-        elif self._reviewing is not None:
-            self._reviewing = None
+        elif self._review is not None:
+            self._review = None
         else:
             return super().close_side()
         self._draw()
@@ -121,13 +120,13 @@ class LabelScreen(ProjectScreen):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Let the keys of the review act in the review, and those of labelling where one labels."""
-        is_other = action in (rendering.LABELLING if self._reviewing is not None else rendering.REVIEW)
+        is_other = action in (rendering.LABELLING if self._review is not None else rendering.REVIEW)
         return not is_other and super().check_action(action, parameters)
 
     def on_click(self, event: events.Click) -> None:
         """Go back to the record of a line of those that were decided last."""
         session, done = self._session, self._session.done.last(rendering.LAST) if self._session else []
-        if event.widget is self.query_one("#last") and self._reviewing is None and event.y < len(done) and session:
+        if event.widget is self.query_one("#last") and self._review is None and event.y < len(done) and session:
             session.visit(done[event.y].record)
             self._forget()
             self._draw()
@@ -138,7 +137,7 @@ class LabelScreen(ProjectScreen):
 
     def equal_command(self) -> str:
         root = shlex.quote(str(self.app.root))
-        if self._reviewing is not None:
+        if self._review is not None:
             return f"curate review {root} --plain"
         if self._session is None:
             return ""
@@ -147,8 +146,8 @@ class LabelScreen(ProjectScreen):
         return f"curate label {root} --plain{more}"
 
     def current_record(self) -> str:
-        if self._reviewing is not None:
-            return self._reviewing.item.record if self._reviewing.item else ""
+        if self._review is not None:
+            return self._review.item.record if self._review.item else ""
         return self._session.current if self._session else ""
 
     # Beginning a session, and asking another question.
@@ -156,9 +155,9 @@ class LabelScreen(ProjectScreen):
     def _stand_up(self) -> tuple[Wish | None, str]:
         """End the session, if there is one; return what it asked and of which record. What is being typed stays."""
         session = self._session
-        if self._reviewing is not None:
+        if self._review is not None:
             self._wanted = self._wanted or {"queue": "review"}
-        self._session = self._learning = self._reviewing = self._requested = self._waiting = None
+        self._session = self._background = self._review = self._requested = self._waiting = None
         self._begun.marked, self._begun.sought = [], ""
         if session is None:
             return None, ""
@@ -180,8 +179,7 @@ class LabelScreen(ProjectScreen):
             # The records were read once more, and `ready` comes again.
             return
         self._session = session
-        self._learning = SuggestionLearner(self.app, session, partial(self._after_learning, session))
-        self._team = TeamShares(self.app, session, self._draw)
+        self._background = BackgroundWork(self.app, session, partial(self._after_learning, session), self._draw)
         session.begin(prepared, at)
         self._check_begun(session)
         wanted, self._wanted = self._wanted, {}
@@ -192,10 +190,10 @@ class LabelScreen(ProjectScreen):
 
     def _take_wanted(self, session: LabelSession, what: Mapping[str, Any]) -> None:
         if what.get("queue") == "review":
-            self._reviewing = Reviewing(self.project, session)
+            self._review = Review(session)
             self._draw()
         elif what:
-            self._reviewing = None
+            self._review = None
             with self.app.attempt():
                 wish = session.wish_for(what.get("question", ""), what.get("order"), is_all=what.get("is_all"))
                 self._prepare(wish, str(what.get("record", "")))
@@ -222,10 +220,9 @@ class LabelScreen(ProjectScreen):
         self._count_and_learn()
 
     def _count_and_learn(self) -> None:
-        assert self._learning is not None, "it came with the session"
-        assert self._team is not None, "so did it"
-        self._learning.begin_if_due()
-        self._team.count()
+        if self._background is not None:
+            self._background.learn_if_due()
+            self._background.count_shares()
 
     def _go_on(self) -> None:
         """Do what waits, but not under the fingers of somebody who types, marks or has found values for a record."""
@@ -266,10 +263,8 @@ class LabelScreen(ProjectScreen):
 
     def _tell_out_of_hand(self) -> None:
         fate = "is not saved; esc drops it" if self._begun.typing else "is dropped"
-        self.tell(
-            Text.assemble(safe_text(self._begun.record, 40), f" is not at hand any more: what was begun there {fate}"),
-            "warn",
-        )
+        record = safe_text(self._begun.record, 40)
+        self.tell(record.append(f" is not at hand any more: what was begun there {fate}", ""), "warn")
 
     def _forget(self) -> None:
         """Forget what was marked, found or begun to be typed for the record at hand."""
@@ -298,20 +293,23 @@ class LabelScreen(ProjectScreen):
             self._answer(values[index])
 
     def action_settle(self, index: int) -> None:
-        item = self._reviewing.settle(index) if self._reviewing else None
-        if item is not None:
-            self.tell(Text.assemble(safe_text(item.record, 40), " settled  (u undo)"))
-            self._redraw()
+        review, item = self._review, self._review.item if self._review else None
+        if review is not None and item is not None and index < len(item.sides):
+            review.settle(item, item.sides[index])
+            self._tell_answered(item.record, item.sides[index].name)
+            self._draw()
+        elif item is not None:
+            self.tell(f"There is no choice {index + 1}.", "warn")
 
     def action_accept(self) -> None:
-        suggestion = self._session.suggestion() if self._session and self._reviewing is None else None
+        suggestion = self._session.suggestion() if self._session else None
         if suggestion is None:
             self.tell("Nothing is suggested here.", "warn")
         else:
             self._answer(suggestion.value)
 
     def action_reject(self) -> None:
-        if self._session is not None and self._reviewing is None:
+        if self._session is not None:
             self._session.reject()
             self._draw()
 
@@ -325,7 +323,7 @@ class LabelScreen(ProjectScreen):
 
     def action_quality(self, index: int) -> None:
         session = self._session
-        if session is None or not session.current or self._reviewing is not None:
+        if session is None or not session.current:
             return
         values = next((question.values for question in session.questions if question.name == QUALITY), [])
         if index >= len(values):
@@ -337,7 +335,7 @@ class LabelScreen(ProjectScreen):
 
     def action_skip(self) -> None:
         session = self._session
-        if self._reviewing is not None:
+        if self._review is not None:
             self.action_move(1)
         elif session is not None and session.current:
             name = session.current
@@ -348,13 +346,13 @@ class LabelScreen(ProjectScreen):
 
     def action_flag(self) -> None:
         session = self._session
-        if session is not None and session.current and self._reviewing is None:
+        if session is not None and session.current:
             self._save(session, session.flag)
             done = " flagged" if session.aside(FLAG) is not None else " not flagged any more"
             self.tell(Text.assemble(safe_text(session.current, 40), done))
 
     def action_move(self, step: int) -> None:
-        target = self._reviewing or self._session
+        target = self._review or self._session
         if target is None:
             return
         if target.move(step):
@@ -364,19 +362,22 @@ class LabelScreen(ProjectScreen):
             self.tell("There is nothing in that direction.", "warn")
 
     def _answer(self, value: Json) -> None:
-        session, learning = self._session, self._learning
+        session = self._session
         assert session is not None, "there is a session"
-        assert learning is not None, "it came with the session"
-        name, answer = session.current, safe_text(session.name_of(value), 60, "accent")
+        record, name = session.current, session.name_of(value)
         self._save(session, lambda: session.answer(value), ends=True)
-        self.tell(Text.assemble(safe_text(name, 40), " -> ", answer, "  (u undo)"))
-        learning.begin_if_due()
+        self._tell_answered(record, name)
+        if self._background is not None:
+            self._background.learn_if_due()
+
+    def _tell_answered(self, record: str, answer: str) -> None:
+        self.tell(Text.assemble(safe_text(record, 40), " -> ", safe_text(answer, 60, "accent"), "  (u undo)"))
 
     # Typing a note, or a value.
 
     def action_type(self, what: Literal["note", "value"]) -> None:
         session = self._session
-        if session is None or not session.current or self._reviewing is not None:
+        if session is None or not session.current:
             return
         self._begun.type(what, session.current)
         line = self.query_one("#line", Input)
@@ -430,8 +431,8 @@ class LabelScreen(ProjectScreen):
             self._prepare(self._session.wish_for(name))
 
     def action_questions(self) -> None:
-        asked = Questions(QuestionsDraft(self.project))
-        self.app.push_screen(asked, lambda wanted: self._wanted.update(wanted or {}))
+        form = Questions(QuestionsDraft(self.project))
+        self.app.push_screen(form, lambda wanted: self._wanted.update(wanted or {}))
 
     def action_all(self) -> None:
         if self._session is not None:
@@ -441,9 +442,9 @@ class LabelScreen(ProjectScreen):
     def action_review(self) -> None:
         if self._session is None:
             return
-        self._reviewing = None if self._reviewing else Reviewing(self.project, self._session)
-        if self._reviewing and self._reviewing.hidden:
-            self.tell(self._reviewing.hidden)
+        self._review = None if self._review else Review(self._session)
+        if self._review and self._review.hidden:
+            self.tell(". ".join(self._review.hidden))
         self._draw()
 
     def action_guide(self) -> None:
@@ -471,26 +472,24 @@ class LabelScreen(ProjectScreen):
         return self._is_marking or (self._session is not None and self._session.question.kind == "several")
 
     def _redraw(self) -> None:
-        if self._reviewing is not None:
-            self._reviewing.refresh()
+        if self._review is not None:
+            self._review.refresh()
         self._draw()
 
     def _draw(self) -> None:
         """Draw everything anew; what has not changed costs little."""
-        session, reviewing = self._session, self._reviewing
-        if session is None:
+        session, review = self._session, self._review
+        if session is None or self._background is None:
             return
-        if (reviewing is not None) != self.has_class("-review"):
-            self.set_class(reviewing is not None, "-review")
+        if (review is not None) != self.has_class("-review"):
+            self.set_class(review is not None, "-review")
             self.refresh_bindings()
         room = max(20, self.query_one("#choices").size.width - 2)
-        if reviewing is None:
+        if review is None:
             texts = rendering.session_texts(session, self._begun, room, is_several=self._is_several)
         else:
-            item = reviewing.item
-            texts = rendering.review_texts(reviewing, self.project.state(item.record).record if item else None, room)
-        lacks = self._learning.lacks if self._learning else ""
-        texts["side"] = rendering.side_text(session, self._guideline, lacks, self._team.shares if self._team else [])
+            texts = rendering.review_texts(review, room)
+        texts["side"] = rendering.side_text(session, self._guideline, self._background)
         for widget_id, text in texts.items():
             widget = self.query_one(f"#{widget_id}")
             assert isinstance(widget, Paper | Panel), "all of them are"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args, get_ty
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.containers import Vertical
+from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
@@ -70,7 +70,8 @@ class _TypedForm(ModalScreen[None]):
         Binding("escape", "leave", "Cancel", id="questions.cancel", priority=True),
     ]
     DEFAULT_CSS = """
-    _TypedForm .box { overflow-y: auto; padding: 0 2; }
+    _TypedForm .box { padding: 0 2; }
+    _TypedForm VerticalScroll { height: 1fr; }
     _TypedForm TextArea { height: 1fr; min-height: 4; border: none; }
     _TypedForm Static { height: auto; }
     _TypedForm SafeInput { margin-bottom: 0; }
@@ -95,7 +96,8 @@ class _TypedForm(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="box large"):
-            yield from self.compose_fields()
+            with VerticalScroll(can_focus=False):
+                yield from self.compose_fields()
             yield Static(id="fault")
             yield Static(_keys("tab next field", "ctrl+s take it", "esc cancel"))
 
@@ -111,9 +113,7 @@ class _TypedForm(ModalScreen[None]):
             self.take()
         except (CurateError, ValueError) as error:
             why = f"{error.message}. {error.hint}" if isinstance(error, CurateError) else str(error)
-            fault = self.query_one("#fault", Static)
-            fault.update(safe_text(why, 400, "error"))
-            fault.scroll_visible()
+            self.query_one("#fault", Static).update(safe_text(why, 400, "error"))
         else:
             self.dismiss()
 
@@ -225,9 +225,12 @@ class Questions(ModalScreen[dict[str, str]]):
 
     def _show(self, at: int | None = None) -> None:
         rows = [
-            (row.question.name, row.question.kind, f"{row.num_answers:,}", ", ".join(row.values) or "any text")
-            for row in self._draft.rows()
-        ]
+            (
+                question.name, question.kind, f"{self._draft.num_answers[question.name]:,}",
+                ", ".join(self._draft.values_of(question)) or "any text",
+            )
+            for question in self._draft.questions
+        ]  # fmt: skip
         table, label = self.query_one(FrameTable), self._draft.label
         table.show(rows)
         if at is not None:
@@ -281,9 +284,8 @@ class Questions(ModalScreen[dict[str, str]]):
             return
         names = [question.name for question in self._draft.questions]
         self.dismiss({"question": self._changed} if self._changed in names else {})
-        app.following.reload()
-        if overruled:
-            app.tell(f"written, but {', '.join(overruled)} overrules it", "warn", "Unset the variable.")
+        more = f", but {', '.join(overruled)} overrules them: unset it" if overruled else ""
+        app.following.reload((f"questions written into curate.toml{more}", "warn" if overruled else "ok"))
 
     def action_leave(self) -> None:
         if self._draft.is_changed:

@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from rich.text import Text
 from textual.binding import Binding
 
-from curate.base.record import Json, Record
+from curate.base.record import Json
 from curate.base.tables import counted
 from curate.project.labels import WORDS
 from curate.schema.view import REASONING
@@ -21,12 +21,12 @@ from curate.sessions.labelling import (
     AnnotatorShare,
     Done,
     LabelSession,
+    Review,
     ReviewItem,
     spelled_value,
-    turns_of,
 )
 from curate.tui.border import bar, cell, glyphs, safe_lines, safe_text
-from curate.tui.screens.label.begun import KEYS, Begun, Reviewing
+from curate.tui.screens.label.begun import KEYS, BackgroundWork, Begun
 
 LAST = 5
 _BEHIND = 0.1  # How much less one has done than the others to be named as behind.
@@ -58,7 +58,8 @@ BINDINGS: list[Any] = [
     Binding("a", "accept", "Accept *", id="label.accept"),
     Binding("s,space", "skip", "Skip", id="label.skip"),
     Binding("f", "flag", "Flag", id="label.flag"),
-    Binding("backspace", "app.undo", "Undo", id="label.undo", key_display="u"),
+    # Earlier in the line of keys than the app has it.
+    Binding("u,backspace", "app.undo", "Undo", id="label.undo"),
     Binding("n", "move(1)", "Move", id="label.next", key_display="n/p"),
     Binding("p,N", "move(-1)", "Previous record", id="label.previous", show=False),
     Binding("c", "type('note')", "Note", id="label.note"),
@@ -83,7 +84,7 @@ BINDINGS: list[Any] = [
     Binding("ctrl+u,pageup", "scroll(-10)", "Page up", id="label.page_up", show=False),
 ]
 # Actions that only labelling has, and only the review.
-LABELLING = ("choose", "accept", "flag", "type", "guide", "save_several")
+LABELLING = ("choose", "accept", "reject", "flag", "type", "guide", "several", "save_several", "quality")
 REVIEW = ("settle",)
 HELP = """\
 One key answers and the next record comes; nothing asks whether you are sure, `u` takes back. `s` skips: the record
@@ -102,6 +103,7 @@ LabelScreen #session { width: 66%; }
 LabelScreen.-narrow #session { width: 1fr; }
 LabelScreen #session Panel { height: auto; padding: 0 1; }
 LabelScreen #session TitleRule { padding: 0; }
+LabelScreen.-low #session TitleRule { display: none; }
 LabelScreen #session #head { height: 2; }
 LabelScreen #record { height: 1fr; padding: 0 1; }
 LabelScreen #session #choices { max-height: 9; }
@@ -121,36 +123,40 @@ def session_texts(session: LabelSession, begun: Begun, room: int, *, is_several:
         return texts | {
             "record": safe_lines(session.why_nothing("t: review them anyway")),
             "choices": Text(""),
-            "beside": Text(""),
+            "aside": Text(""),
         }
     return texts | {
-        "record": record_text(state.record, session.turns(state.record)),
+        "record": record_text(state.record.id, session.turns(state, session.question.name)),
         "choices": choices_text(session, begun, room, is_several=is_several),
-        "beside": aside_text(session, state.answers.get(QUALITY, {}).get(session.by)),
+        "aside": aside_text(session, state.answers.get(QUALITY, {}).get(session.by)),
     }
 
 
-def review_texts(reviewing: Reviewing, record: Record | None, room: int) -> dict[str, Text]:
-    """Return what is drawn of the review; ``record`` is that of the item, None where nothing waits.
+def review_texts(review: Review, room: int) -> dict[str, Text]:
+    """Return what is drawn of the review, by widget.
 
     What does not fit into the ``room`` of a line of choices stands whole behind the record.
     """
-    item = reviewing.item
-    choices, whole = sides_text(item, room) if item else (Text.assemble(("v: back to labelling", "muted")), Text(""))
+    item, record, choices, keys = review.item, Text(""), Text(""), "v or esc: back to labelling"
+    if item is not None:
+        keys = f"s goes on, e edits, {keys}"
+        choices, whole = sides_text(item, room)
+        record = record_text(item.record, review.turns(item)).append_text(whole)
+    hidden = ". ".join(review.hidden)
     return {
-        "head": Text.assemble(("REVIEW", "strong"), f"  {reviewing.progress}\n", (reviewing.hidden, "muted")),
-        "record": record_text(record, turns_of(record)).append_text(whole) if record else Text(""),
+        "head": Text.assemble(("REVIEW", "strong"), f"  {review.progress}\n", (hidden, "muted")),
+        "record": record,
         "choices": choices,
-        "beside": Text(""),
-        "last": Text.assemble(("s goes on, e edits, v or esc: back to labelling", "muted")),
+        "aside": Text(""),
+        "last": Text(keys, "muted"),
     }
 
 
-def side_text(session: LabelSession, guideline: str, lacks: str, shares: Sequence[AnnotatorShare]) -> Text:
-    """Return what is known of the session; ``lacks`` says why there are no suggestions, if there are none."""
+def side_text(session: LabelSession, guideline: str, background: BackgroundWork) -> Text:
+    """Return what is known of the session, also what was computed in the background."""
     guide = guide_text(session.question.guide, guideline)
-    team = [team_text(session, shares)] if len(shares) > 1 else []
-    parts = [session_text(session), *team, agreement_text(session), guide, model_text(session, lacks)]
+    team = [team_text(session, background.shares)] if len(background.shares) > 1 else []
+    parts = [session_text(session), *team, agreement_text(session), guide, model_text(session, background.lacks)]
     return Text("\n\n").join(parts)
 
 
@@ -170,13 +176,13 @@ def head_line(session: LabelSession) -> Text:
     return text
 
 
-def record_text(record: Record, turns: Iterable[tuple[str, str, int]]) -> Text:
-    """Return the record as it is to be read, by its ``turns``."""
-    text = Text.assemble(safe_text(record.id, 60, "strong"))
-    for who, said, num_more in turns:
+def record_text(name: str, turns: Iterable[tuple[str, str, int]]) -> Text:
+    """Return the record called ``name`` as it is to be read, by its ``turns``."""
+    text = Text.assemble(safe_text(name, 60, "strong"))
+    for who, content, num_more in turns:
         style = "muted" if who == REASONING.upper() else ""
         text.append("\n\n").append_text(safe_text(who, 30, style or "strong")).append("\n")
-        text.append_text(safe_lines(said, style) if said else Text("<empty>", "muted"))
+        text.append_text(safe_lines(content, style) if content else Text("<empty>", "muted"))
         if num_more:
             text.append(f"\n{glyphs().ellipsis} {num_more:,} more characters are not drawn; Y copies them all", "muted")
     return text
@@ -219,16 +225,15 @@ def sides_text(item: ReviewItem, room: int) -> tuple[Text, Text]:
     """Return how an item can be settled, on lines of ``room`` cells, and who says so; and whole what is cut there."""
     text, whole = Text.assemble(safe_text(item.title, 200, "strong")), Text("")
     for key, side in zip(KEYS, item.sides, strict=False):
-        value = side.text or ("(as if nobody had)" if side.value is None else spelled_value(side.value))
         people = safe_text(", ".join(side.people), max(12, room // 4), "muted")
         # Beside it are a blank, the key and a blank, and three before the people.
         limit = room - (len(people) + 3 if people else 0) - 3
-        text.append("\n ").append(key, "key").append(" ").append_text(safe_text(value, limit))
+        text.append("\n ").append(key, "key").append(" ").append_text(safe_text(side.name, limit))
         if people:
             text.append("   ").append_text(people)
-        if len(value) > limit:
+        if len(side.name) > limit:
             whole.append("\n\n").append(key, "key").append(" ").append_text(people).append("\n").append_text(
-                safe_lines(value)
+                safe_lines(side.name)
             )
     if len(item.sides) > len(KEYS):
         text.append(f"\n{len(item.sides) - len(KEYS):,} more; `curate review --plain` shows them", "muted")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.text import Text
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, VerticalScroll
+from textual.message import Message
 from textual.widgets import Static
 
 from curate.base.record import CurateError
@@ -27,7 +28,7 @@ from curate.tui.dialogs import Pages
 from curate.tui.screen import ProjectScreen
 from curate.tui.screens.train.recipe_form import RecipeForm
 from curate.tui.screens.train.rendering import (
-    ExportCheck,
+    PlanCheck,
     RunView,
     render_categories,
     render_plan,
@@ -38,6 +39,21 @@ from curate.tui.screens.train.rendering import (
 _EVERY = 1.0
 _LOG_LINES = 3
 _CURVE = 6
+
+
+class _MeasuredPane(VerticalScroll):
+    """A pane whose texts are as wide as it is: it says when it has another width."""
+
+    class Resized(Message):
+        """The pane has another size."""
+
+    def on_resize(self) -> None:
+        self.post_message(self.Resized())
+
+    @property
+    def room(self) -> int:
+        """How many cells a line has."""
+        return max(30, self.scrollable_content_region.width - 1)
 
 
 class TrainScreen(ProjectScreen):
@@ -72,17 +88,17 @@ before there is a dataset; `enter` writes the recipe, `esc` leaves it as it was.
     TrainScreen #left { width: 56%; padding-left: 1; overflow-y: scroll; scrollbar-size-vertical: 1; }
     TrainScreen .side { overflow-y: scroll; scrollbar-size-vertical: 1; }
     TrainScreen.-narrow #left { width: 1fr; }
-    TrainScreen #live { margin-top: 1; }
+    TrainScreen #plan, TrainScreen #live { margin-bottom: 1; }
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._errand = Errand()
         self._run_id = ""
-        self._glance: RunView | None = None
-        self._planned: Mapping[str, Any] | CurateError | None = None
+        self._view: RunView | None = None
+        self._planned: Mapping[str, Any] | None = None
         self._recipe: dict[str, str] | CurateError = {}
-        self._export_check = ExportCheck()
+        self._plan_check = PlanCheck()
         self._manifest: Manifest | None = None
         self._metrics: dict[str, Metrics] = {}
         self._results: dict[str, tuple[int, Results | None, str]] = {}
@@ -90,11 +106,11 @@ before there is a dataset; `enter` writes the recipe, `esc` leaves it as it was.
 
     def compose_body(self) -> ComposeResult:
         with Horizontal():
-            with VerticalScroll(id="left", classes="main pane"):
+            with _MeasuredPane(id="left", classes="main pane"):
                 yield RecipeForm()
                 yield Static(id="plan")
                 yield Static(id="live")
-            with VerticalScroll(classes="side pane"):
+            with _MeasuredPane(id="right", classes="side pane"):
                 yield Static(id="scores")
 
     def ready(self) -> None:
@@ -109,12 +125,12 @@ before there is a dataset; `enter` writes the recipe, `esc` leaves it as it was.
         self._reload()
 
     def changed(self, ids: set[str]) -> None:
-        if self._export_check != ExportCheck():
-            self._export_check = ExportCheck("data changed since the check: d checks again", "warn")
+        if self._plan_check != PlanCheck():
+            self._plan_check = PlanCheck("data changed since the check: d checks again", "warn")
         self._reload()
 
     def busy(self) -> str:
-        return "looking at the runs" if self._is_looking and self._glance is None else ""
+        return "looking at the runs" if self._is_looking and self._view is None else ""
 
     def on_unmount(self) -> None:
         self._errand.stop()
@@ -123,7 +139,7 @@ before there is a dataset; `enter` writes the recipe, `esc` leaves it as it was.
 
     def _tick(self) -> None:
         # A screen that is not shown sees nothing.
-        if self.is_current and self._glance is not None and self._glance.run.is_alive:
+        if self.is_current and self._view is not None and self._view.run.is_alive:
             self._reload()
 
     def _reload(self) -> None:
@@ -174,40 +190,38 @@ before there is a dataset; `enter` writes the recipe, `esc` leaves it as it was.
 
     def _show(self, view: RunView | None) -> None:
         self._is_looking = False
-        self._glance = view
+        self._view = view
         if view and view.index:
             self._run_id = view.run.id
         self._draw()
 
     def _draw(self) -> None:
-        # Of a run that is at work people want to see how far it is, and of the next one only while they change it.
-        is_at_work = self._glance is not None and self._glance.run.is_alive and not self.query_one(RecipeForm).is_open
-        top, below = ("#live", "#plan") if is_at_work else ("#plan", "#live")
+        # People want to see how a run goes or went, and the next one from when they change or plan it.
+        run = self._view.run if self._view is not None and not self.query_one(RecipeForm).is_open else None
+        is_run_first = run is not None and (run.is_alive or self._plan_check == PlanCheck())
+        top, below = ("#live", "#plan") if is_run_first else ("#plan", "#live")
         self.query_one("#left").move_child(self.query_one(below), after=self.query_one(top))
         recipe = render_recipe(self.project.settings.recipe, self._recipe)
-        width = max(30, self.query_one("#left").scrollable_content_region.width - 1)
+        width = self.query_one("#left", _MeasuredPane).room
         self.put("plan", render_plan(self._manifest, recipe, self._planned, self._current_check(), width))
-        self.put(
-            "live", render_run(self._glance, width, _CURVE) if self._glance else Text("No run yet.", style="muted")
-        )
-        room = self.query_one(".side", VerticalScroll).scrollable_content_region.width
-        self.put("scores", render_categories(self._glance, max(30, room or self.size.width - 3)))
+        self.put("live", render_run(self._view, width, _CURVE) if self._view else Text("No run yet.", style="muted"))
+        self.put("scores", render_categories(self._view, self.query_one("#right", _MeasuredPane).room))
 
     # Return what the check said, else what the last search for problems lets expect.
-    def _current_check(self) -> ExportCheck:
+    def _current_check(self) -> PlanCheck:
         problems = problems_of(self.project).problems
-        if self._export_check == ExportCheck() and problems is not None and problems.num_failing:
+        if self._plan_check == PlanCheck() and problems is not None and problems.num_failing:
             num = counted(problems.num_failing, "finding")
-            return ExportCheck(f"export is blocked by {num}: see Validate (g v)", "error")
-        return self._export_check
+            return PlanCheck(f"export is blocked by {num}: see Validate (g v)", "error")
+        return self._plan_check
 
     # Doing.
 
     def action_begin(self) -> None:
         if not self._may_start():
             return
-        glance = self._glance
-        busy = f"\n{glance.run.id} is at work already." if glance and glance.run.is_alive else ""
+        view = self._view
+        busy = f"\n{view.run.id} is at work already." if view and view.run.is_alive else ""
         self.app.ask(f"Validate, export and train?{busy}\n{self.equal_command()}", self._begin)
 
     def _begin(self) -> None:
@@ -216,7 +230,7 @@ before there is a dataset; `enter` writes the recipe, `esc` leaves it as it was.
     def action_resume(self) -> None:
         if not self._may_start():
             return
-        run = self._glance.run if self._glance else None
+        run = self._view.run if self._view else None
         if run is None or not run.can_resume:
             self.tell_no_use(f"{run.id} is {run.standing}: nothing to resume" if run else "There is no run.")
             return
@@ -239,6 +253,7 @@ before there is a dataset; `enter` writes the recipe, `esc` leaves it as it was.
 
         def started(folder: Path) -> None:
             self._run_id = folder.name
+            self._set_plan(None, PlanCheck())
             self.app.log_command(command, folder.name)
             self.tell(f"{folder.name} trains in a process of its own")
             self._reload()
@@ -246,15 +261,15 @@ before there is a dataset; `enter` writes the recipe, `esc` leaves it as it was.
         self.app.background(job, started, group="write.train", message=message, failed=refused)
 
     def action_stop(self) -> None:
-        run = self._glance.run if self._glance else None
+        run = self._view.run if self._view else None
         if run is None or not run.is_alive:
             self.tell_no_use(f"{run.id} is {run.standing}: nothing to stop" if run else "There is no run.")
         elif run.standing == "stopping":
             self.tell("It is stopping: it finishes its step and saves a checkpoint.")
         else:
-            self.app.ask(
-                f"Stop {run.id} and save? It finishes its step and writes a checkpoint.", lambda: self._stop(run)
-            )
+            is_trained = self._view is not None and self._view.metrics.last is not None
+            fate = "It finishes its step and writes a checkpoint." if is_trained else "No step is trained yet."
+            self.app.ask(f"Stop {run.id} and save? {fate}", lambda: self._stop(run))
 
     def _stop(self, run: Run) -> None:
         with self.app.attempt():
@@ -265,26 +280,14 @@ before there is a dataset; `enter` writes the recipe, `esc` leaves it as it was.
         self._reload()
 
     def action_dry_run(self) -> None:
-        self._ask_plan()
+        self._ask_plan(self.query_one(RecipeForm).options())
 
-    # Ask for the plan of what an export would write now with the recipe as it is typed; a newer question ends an older.
-    def _ask_plan(self) -> None:
-        form, data = self.query_one(RecipeForm), self.project.data
-        options = []
-        for key, text in form.changes.items() if form.is_open else ():
-            field = form.field(key)
-            try:
-                value = field.parse(wanted) if (wanted := text or field.default) else None
-            except CurateError as error:
-                self._errand.stop()
-                self._answered(error)
-                return
-            options += ["--set", f"{key}={json.dumps(value)}"]
-        options += ["--cost-per-hour", form.price] if form.price else []
+    # Ask for the plan of what an export would write now; a newer question ends an older.
+    def _ask_plan(self, options: Sequence[str]) -> None:
+        data = self.project.data
         self._errand.stop()
         self._errand = errand = Errand()
-        self._export_check = ExportCheck("checking ...")
-        self._draw()
+        self._set_plan(self._planned, PlanCheck("checking ..."))
 
         def answered(planned: Mapping[str, Any] | CurateError) -> None:
             if errand is self._errand:
@@ -296,13 +299,15 @@ before there is a dataset; `enter` writes the recipe, `esc` leaves it as it was.
         )
 
     def _answered(self, planned: Mapping[str, Any] | CurateError) -> None:
-        self._planned = planned
         if isinstance(planned, CurateError):
-            self._export_check = ExportCheck(planned.message.removeprefix("`train plan` says: "), "error")
+            self._set_plan(None, PlanCheck(planned.message.removeprefix("`train plan` says: "), "error"))
             self.tell("No run can start like this.", "warn", planned.hint)
         else:
-            self._export_check = ExportCheck("checks passed: ready to export")
+            self._set_plan(planned, PlanCheck("passed: ready to export"))
             self.tell("dry run ok")
+
+    def _set_plan(self, planned: Mapping[str, Any] | None, check: PlanCheck) -> None:
+        self._planned, self._plan_check = planned, check
         self._draw()
 
     # The recipe.
@@ -315,9 +320,12 @@ before there is a dataset; `enter` writes the recipe, `esc` leaves it as it was.
             self.is_side_open = False
             self.query_one(RecipeForm).open(self._recipe)
 
-    def on_recipe_form_changed(self, _event: RecipeForm.Changed) -> None:
-        if self.query_one(RecipeForm).is_open:
-            self._ask_plan()
+    def on_recipe_form_changed(self, event: RecipeForm.Changed) -> None:
+        if event.options is not None:
+            self._ask_plan(event.options)
+        else:
+            self._errand.stop()
+            self._set_plan(None, PlanCheck("no plan of what is typed", "warn"))
 
     def on_recipe_form_closed(self, event: RecipeForm.Closed) -> None:
         form = self.query_one(RecipeForm)
@@ -328,15 +336,14 @@ before there is a dataset; `enter` writes the recipe, `esc` leaves it as it was.
                 self._close_form()
                 texts = ", ".join(f"{key} = {text or 'default'}" for key, text in changes.items())
                 self.tell(safe_text(f"{path.name}: {texts}", 200))
-                self._ask_plan()
+                self._ask_plan(form.options())
                 self._reload()
             return
+        self._close_form()
         if changes:
             self.tell("The recipe is as it was.")
             self._errand.stop()
-            self._planned, self._export_check = None, ExportCheck()
-            self._draw()
-        self._close_form()
+            self._set_plan(None, PlanCheck())
 
     def _close_form(self) -> None:
         self.query_one(RecipeForm).close()
@@ -347,7 +354,7 @@ before there is a dataset; `enter` writes the recipe, `esc` leaves it as it was.
         return form.is_open and bool(form.changes)
 
     def action_log(self) -> None:
-        run = self._glance.run if self._glance else None
+        run = self._view.run if self._view else None
         lines = log_tail(run, 400) if run else []
         if run is None or not lines:
             self.tell_no_use("This run has written no log.")
@@ -355,20 +362,21 @@ before there is a dataset; `enter` writes the recipe, `esc` leaves it as it was.
         self.app.push_screen(Pages(f"Log of {run.id}", safe_lines("\n".join(lines))))
 
     def action_other(self, step: int) -> None:
-        glance = self._glance
-        if glance is None or not 0 <= glance.index + step < glance.num_runs:
+        view = self._view
+        if view is None or not 0 <= view.index + step < view.num_runs:
             self.tell_no_use("There is no other run that way.")
             return
         ids = [run.id for run in runs_of(self.project.data)]
-        self._run_id = ids[min(glance.index + step, len(ids) - 1)]
+        self._run_id = ids[min(view.index + step, len(ids) - 1)]
         self._reload()
 
     def action_pane(self) -> None:
         self.is_side_open = not self.is_side_open
 
-    def on_resize(self) -> None:
+    @on(_MeasuredPane.Resized)
+    def _measure(self) -> None:
         if self.app.has_project:
-            self.call_after_refresh(self._draw)
+            self._draw()
 
     def equal_command(self) -> str:
         return f"curate train {self.project.root} --detach"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.text import Text
@@ -13,7 +14,9 @@ from textual.containers import Grid
 from textual.message import Message
 from textual.widgets import Static
 
-from curate.sessions.recipe import RecipeField, recipe_fields
+from curate.base.record import CurateError
+from curate.sessions.recipe import recipe_fields
+from curate.tui.border import safe_text
 from curate.tui.widgets import Pause, SafeInput
 
 _PAUSE = 0.7  # Seconds without a key after which the plan is asked.
@@ -24,7 +27,11 @@ class RecipeForm(Grid):
     """Fields of a recipe, and the price of an hour. `Changed` comes once the typing rests, `Closed` at its end."""
 
     class Changed(Message):
-        """What is typed differs from before."""
+        """What is typed differs from before: the trainer's ``options`` for it, None where no recipe can say it."""
+
+        def __init__(self, options: Sequence[str] | None) -> None:
+            super().__init__()
+            self.options = options
 
     class Closed(Message):
         """The form is left: ``is_saved`` says whether what was typed is to be kept."""
@@ -55,6 +62,7 @@ class RecipeForm(Grid):
         self._fields = {field.key: field for field in recipe_fields()}
         self._values: dict[str, str] = {}
         self._resting = Pause(self)
+        self._fault = ""  # What no recipe can say, of what is typed.
 
     def compose(self) -> ComposeResult:
         for key, field in self._fields.items():
@@ -66,7 +74,7 @@ class RecipeForm(Grid):
 
     def open(self, values: Mapping[str, str]) -> None:
         """Show ``values``, those of the file, and take the keys."""
-        self._values = dict(values)
+        self._values, self._fault = dict(values), ""
         for key in self._fields:
             with self.prevent(SafeInput.Changed):
                 self._input(key).value = values.get(key, "")
@@ -84,14 +92,19 @@ class RecipeForm(Grid):
         typed = {key: self._input(key).value.strip() for key in self._fields}
         return {key: text for key, text in typed.items() if text != self._values.get(key, "")}
 
-    @property
-    def price(self) -> str:
-        """The price of an hour; empty where nobody has set one."""
-        return self._input(PRICE).value.strip()
+    def options(self) -> list[str]:
+        """Return the options by which the trainer plans what is typed, or what the file says where it is not shown.
 
-    def field(self, key: str) -> RecipeField:
-        """Return what is known of a key."""
-        return self._fields[key]
+        Raises:
+            CurateError: E902 naming the field that does not take what stands there.
+        """
+        options = []
+        for key, text in self.changes.items() if self.is_open else ():
+            field = self._fields[key]
+            wanted = text or field.default
+            options += ["--set", f"{key}={json.dumps(field.parse(wanted) if wanted else None)}"]
+        price = self._input(PRICE).value.strip()
+        return [*options, *(["--cost-per-hour", price] if price else [])]
 
     def action_close(self, is_saved: bool) -> None:
         self._resting.end()
@@ -118,12 +131,25 @@ class RecipeForm(Grid):
 
     def on_input_changed(self, event: SafeInput.Changed) -> None:
         event.stop()
-        self._resting.begin(_PAUSE, lambda: self.post_message(self.Changed()))
+        self._resting.begin(_PAUSE, self._take_changes)
 
     def on_descendant_focus(self, _event: events.DescendantFocus) -> None:
+        self._show_about()
+
+    def _take_changes(self) -> None:
+        options: Sequence[str] | None = None
+        try:
+            options, self._fault = self.options(), ""
+        except CurateError as error:
+            self._fault = error.message
+        self._show_about()
+        self.post_message(self.Changed(options))
+
+    def _show_about(self) -> None:
         field = self._fields.get(self._focused_key())
         about = field.about if field else "What an hour of this machine costs; the plan then says the price of the run."
-        self.query_one("#recipe-about", Static).update(Text(about))
+        lines = [safe_text(f"! {self._fault}", 100, "error"), Text(about)] if self._fault else [Text(about)]
+        self.query_one("#recipe-about", Static).update(Text("\n").join(lines))
 
     def _choices(self) -> tuple[str, ...]:
         field = self._fields.get(self._focused_key())

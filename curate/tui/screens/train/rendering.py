@@ -14,7 +14,7 @@ from curate.formats.dataset import Manifest
 from curate.project.feedback import Results, legend
 from curate.sessions.metrics import Measurement, Metrics, thinned
 from curate.sessions.runs import Run
-from curate.tui.border import Severity, bar, cut_middle, glyphs, safe_text
+from curate.tui.border import Severity, bar, cell, cut_middle, glyphs, safe_text
 from curate.tui.widgets import hanging
 
 _LABEL = 7
@@ -52,19 +52,19 @@ def curves(metrics: Metrics, width: int, height: int) -> list[str]:
 
     Lines have at most ``width`` cells, and there are two more than ``height``.
     """
-    looks, best = metrics.evaluations, metrics.best()
-    if not looks:
+    evaluations, best = metrics.evaluations, metrics.best()
+    if not evaluations:
         return chart(metrics.losses, width, height)
     half = width // 2
     room = half - _LABEL - 1
-    repeats = max(1, min(_WIDEST, room // len(looks)))
-    right = chart([look.loss for look in looks for _ in range(repeats)], half, height)
+    repeats = max(1, min(_WIDEST, room // len(evaluations)))
+    right = chart([evaluation.loss for evaluation in evaluations for _ in range(repeats)], half, height)
     rows = zip_longest(chart(metrics.losses, half - 1, height), right, fillvalue="")
     lines = [f"{'':{_LABEL}} {'training loss':<{half - _LABEL - 1}}{'':{_LABEL}} validation loss"]
     lines += [f"{before:<{half}}{after}" for before, after in rows]
     if best is not None:
-        num_columns = min(room, repeats * len(looks))
-        column = (2 * looks.index(best) + 1) * num_columns // (2 * len(looks))
+        num_columns = min(room, repeats * len(evaluations))
+        column = (2 * evaluations.index(best) + 1) * num_columns // (2 * len(evaluations))
         label = f"^ best, step {best.step:,}"
         lines.append(" " * max(0, min(half + _LABEL + 1 + column, width - len(label) - 2)) + label)
     return lines
@@ -111,10 +111,10 @@ _NOT = "not reported"
 
 
 @dataclass(frozen=True, slots=True)
-class ExportCheck:
-    """Whether a dataset could be exported, in words; not asked yet where there are none."""
+class PlanCheck:
+    """Whether a run could begin now, in words."""
 
-    text: str = "not checked yet: d checks"
+    text: str = "not planned yet: d checks and plans"
     severity: Severity = "ok"
 
 
@@ -143,8 +143,8 @@ def render_recipe(name: str, recipe: Mapping[str, str] | CurateError) -> str:
 def render_plan(
     manifest: Manifest | None,
     recipe: str,
-    plan: Mapping[str, Json] | CurateError | None,
-    check: ExportCheck,
+    plan: Mapping[str, Json] | None,
+    check: PlanCheck,
     width: int,
 ) -> Text:
     """Return what the next run would train on and how, as far as that is known."""
@@ -155,58 +155,57 @@ def render_plan(
         counts = ", ".join(f"{getattr(manifest.counts, name):,} {name[:5]}" for name in SPLITS)
         lines.append(_line("data", f"{manifest.name}: {counts}"))
     lines.append(_line("recipe", recipe))
-    if isinstance(plan, Mapping):
-        lines += _planned(plan)
-    else:
-        lines.append(_line("length", "not planned yet: d plans the run" if plan is None else "no plan", "muted"))
-    lines.append(_line("export", check.text, {"ok": "", "warn": "warn", "error": "error"}[check.severity]))
+    lines += _planned(plan) if plan is not None else ()
+    lines.append(_line("check", check.text, {"ok": "", "warn": "warn", "error": "error"}[check.severity]))
     heads = (hanging(line[: _NAME + 2], line[_NAME + 2 :], width) for line in lines[1:])
     return Text("\n").join([lines[0], *heads])
 
 
-def render_run(glance: RunView, width: int, height: int) -> Text:
+def render_run(view: RunView, width: int, height: int) -> Text:
     """Return how a run stands, with its curve in ``height`` lines and what it said last."""
-    run, metrics = glance.run, glance.metrics
-    number = f"  ({glance.index + 1} of {glance.num_runs})" if glance.num_runs > 1 else ""
+    run, metrics = view.run, view.metrics
+    number = f"  ({view.index + 1} of {view.num_runs})" if view.num_runs > 1 else ""
     head = Text.assemble(
         ("RUN ", "strong"), safe_text(run.id, 40, "strong"), "  ",
         (_SIGNS.get(run.standing, "") + run.standing, _STYLES[run.standing]), (number, "muted"),
     )  # fmt: skip
     lines = [head]
     if run.why:
-        more = " (v: log)" if run.standing == "failed" and glance.log else ""
+        more = " (v: log)" if run.standing == "failed" and view.log else ""
         lines.append(Text.assemble(safe_text(run.why, _LONGEST_WHY, "muted"), (more, "muted")))
     lines += _progress(metrics, run, width)
     lines += [Text(line, no_wrap=True, end="") for line in curves(metrics, width, height)]
-    lines += _facts(glance)
+    lines += _facts(view)
     if metrics.num_unreadable:
         lines.append(Text(f"{metrics.num_unreadable:,} lines of metrics.jsonl cannot be read", style="warn"))
-    lines += [Text.assemble(("log  ", "muted"), safe_text(line, width - 6)) for line in glance.log]
+    lines += [Text.assemble(("log  ", "muted"), safe_text(line, width - 6)) for line in view.log]
     return Text("\n").join(lines)
 
 
-def render_categories(glance: RunView | None, width: int) -> Text:
+def render_categories(view: RunView | None, width: int) -> Text:
     """Return the scores by category: those of the report, else those of the last look at the validation split."""
-    if glance is None:
+    if view is None:
         return Text("No run yet. enter begins one.", style="muted")
-    return Text("\n").join([*_scores(glance, width), *render_samples(glance.metrics, glance.hidden, width)])
+    return Text("\n").join([*_scores(view, width), *render_samples(view.metrics, view.hidden, width)])
 
 
-def _scores(glance: RunView, width: int) -> list[Text]:
-    if glance.results is not None:
-        return list(_reported(glance.results, width))
+def _scores(view: RunView, width: int) -> list[Text]:
+    if view.results is not None:
+        return list(_reported(view.results, width))
     lines = [Text.assemble(("PER CATEGORY", "strong"), "  validation, so far")]
-    if glance.why_none:
-        lines.append(safe_text(glance.why_none, 300, "warn"))
-    evaluations = glance.metrics.evaluations
+    if view.why_none:
+        lines.append(safe_text(view.why_none, 300, "warn"))
+    evaluations = view.metrics.evaluations
     if not evaluations:
         return [*lines, Text(f"scores: {_NOT} yet", style="muted")]
-    last, best = evaluations[-1], glance.metrics.best() or evaluations[-1]
+    last, best = evaluations[-1], view.metrics.best() or evaluations[-1]
     room = max(8, width - 24)
     lines.append(Text(f"{'category':<{room}} {f'@ {last.step:,}':>10} {f'best {best.step:,}':>11}", style="muted"))
     for name in sorted({*last.by_category, *best.by_category}):
         cells = [_score(evaluation.by_category.get(name)) for evaluation in (last, best)]
-        lines.append(Text.assemble(_padded(name, room), f" {cells[0]:>10} {cells[1]:>11}", no_wrap=True, end=""))
+        lines.append(
+            Text.assemble(cell(name or "(none)", room), f" {cells[0]:>10} {cells[1]:>11}", no_wrap=True, end="")
+        )
     lines.append(Text(f"{'macro':<{room}} {_score(last.score):>10} {_score(best.score):>11}", style="strong"))
     return [*lines, Text("base scores and intervals come when the run ends", style="muted")]
 
@@ -268,16 +267,16 @@ def _measuring(measurement: Measurement, width: int) -> Iterator[Text]:
     yield Text(f"[{bar(share, max(8, min(32, width - 22)))}]")
 
 
-def _facts(glance: RunView) -> Iterator[Text]:
-    metrics = glance.metrics
+def _facts(view: RunView) -> Iterator[Text]:
+    metrics = view.metrics
     if metrics.last is None:
         return
-    looks, best = metrics.evaluations, metrics.best()
+    evaluations, best = metrics.evaluations, metrics.best()
     last = metrics.last
     yield Text(f"loss {metrics.losses[0]:.3f} -> {last.loss:.3f}   lr {last.lr:.2e}   grad {last.grad_norm:.2f}")
-    valid = f"{looks[-1].loss:.3f}" if looks else f"{_NOT} yet"
+    valid = f"{evaluations[-1].loss:.3f}" if evaluations else f"{_NOT} yet"
     yield Text(f"validation {valid}" + (f"   best {best.loss:.3f} @ {best.step:,}" if best else ""))
-    device = glance.run.text_at("facts", "device")
+    device = view.run.text_at("facts", "device")
     name = safe_text("no GPU" if device == "cpu" else device, 40, "muted")
     yield Text.assemble((f"tokens {last.tokens:,}   ", "muted"), name)
 
@@ -296,7 +295,7 @@ def _reported(results: Results, width: int) -> Iterator[Text]:
         style, verdict = {"improved": "ok", "regressed": "error"}.get(row["verdict"], ""), results.verdict(row)
         numbers = f" {row['n']:>5} {row['base']['value']:>6.3f} {row['tuned']['value']:>6.3f} {change:>+7.3f}  "
         word = "" if verdict is None else verdict.label if has_words else verdict.mark
-        yield Text.assemble(_padded(row["category"], room), numbers, (word, style), no_wrap=True, end="")
+        yield Text.assemble(cell(row["category"] or "(none)", room), numbers, (word, style), no_wrap=True, end="")
     macro = results.macro
     if macro:
         span, joint = macro["difference"], "  " if has_words else "\n" + " " * (room + 14)
@@ -312,12 +311,6 @@ def _reported(results: Results, width: int) -> Iterator[Text]:
 
 def _line(name: str, text: str, style: str = "") -> Text:
     return Text.assemble((f"  {name:<{_NAME}}", "muted"), safe_text(text, 400, style))
-
-
-def _padded(name: str, room: int) -> Text:
-    text = safe_text(name or "(none)", room)
-    text.pad_right(max(0, room - text.cell_len))
-    return text
 
 
 def _score(value: float | None) -> str:

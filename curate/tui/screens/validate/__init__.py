@@ -224,8 +224,11 @@ record of a finding; a line that is no record yet is opened too, and saved into 
         return self._listed[row] if 0 <= row < len(self._listed) else None
 
     def chosen(self) -> Finding | None:
-        """Return the finding under the cursor, None, and say so, where there is none."""
-        line = self._line(self._table.cursor)
+        """Return the finding under the cursor, or below the heading there; None, and say so, where there is none."""
+        row = self._table.cursor
+        if isinstance(self._line(row), Heading) and isinstance(self._line(row + 1), ProblemItem):
+            row = self._table.cursor = row + 1
+        line = self._line(row)
         if isinstance(line, ProblemItem):
             return line.finding
         self.tell_no_use("Put the cursor on a finding.")
@@ -240,7 +243,7 @@ record of a finding; a line that is no record yet is opened too, and saved into 
     def _fix_text(self, finding: Finding) -> str:
         fix = self.problem_list.mending(finding)
         if fix is None:
-            return "" if finding.fix else "No fix: edit the record (enter)."
+            return "" if finding.fix else "No fix. enter edits the record, f says what else can be done."
         if not fix.changes:
             return "The schema does not allow the fix: edit the record (enter)."
         return "f makes a safe fix." if fix.is_safe else "f shows a fix that can change the meaning."
@@ -295,6 +298,7 @@ record of a finding; a line that is no record yet is opened too, and saved into 
             row += step
         if 0 <= row < len(self._listed):
             self._table.cursor = row
+            self.app.clear_message()
         else:
             self.tell_no_use("There is no other finding that way.")
 
@@ -327,6 +331,7 @@ record of a finding; a line that is no record yet is opened too, and saved into 
         if event.input.id == "filter":
             self._filter = event.value.strip()
             self._draw()
+            self._table.cursor = 0
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         if event.input.id == "filter":
@@ -364,7 +369,8 @@ record of a finding; a line that is no record yet is opened too, and saved into 
     def _ask_all(self, fixes: RecordFixes) -> None:
         refused = f"; {fixes.num_refused:,} more the schema would not allow" if fixes.num_refused else ""
         if not fixes.num_records:
-            self.tell(f"there is no safe fix to make{refused}")
+            remedy = "f says what can be done about one finding. `curate validate --fix` fixes bytes around records."
+            self.tell(f"There is no safe fix to make{refused}.", remedy=remedy)
             return
         if fixes.num_records > len(fixes.fixes):
             message = f"{fixes.num_records:,} records are too many for edits."
@@ -392,7 +398,8 @@ record of a finding; a line that is no record yet is opened too, and saved into 
             self.tell("One file keeps no baseline outside of it.", "warn", WORKSPACE_HINT)
             return
         if not name:
-            self.tell('curate.toml names no baseline: baseline = "baseline.json" under [checks]', "warn")
+            remedy = 'Write baseline = "baseline.json" under [checks].'
+            self.tell("curate.toml names no baseline.", "warn", remedy)
             return
         problems = self.problem_list.problems
         number = counted(sum(group.count for group in problems.groups), "finding") if problems else "all findings"

@@ -170,6 +170,21 @@ def test_the_prompt_gets_what_the_other_columns_leave(make_workspace, make_app, 
     drive(app, story, (140, 45))
 
 
+@pytest.mark.parametrize("size", [(60, 15), (80, 24), (100, 30), (140, 45)], ids=str)
+def test_ids_that_differ_in_their_ends_are_told_apart(make_workspace, make_app, drive, settled, screen_text, size):
+    lines = [{"id": f"rec-{n:014}", "instruction": f"Say {n} now?", "output": f"It is {n}."} for n in range(1000, 1030)]
+    app = make_app(make_workspace(lines))
+
+    async def story(pilot):
+        await browse(pilot, settled)
+        shown = re.findall(r"^>? +(rec\S+) .* Say (\d+)", screen_text(app), re.M)
+        assert len(shown) > 3
+        assert len({name for name, _ in shown}) == len(shown)
+        assert all("…" in name or name.startswith("rec-0") for name, _ in shown)
+
+    drive(app, story, size=size)
+
+
 def test_records_are_counted_by_status_once_validated(workspace, make_app, drive, settled, screen_text):
     app = make_app(workspace)
 

@@ -187,7 +187,7 @@ def test_leaving_in_haste_loses_nothing(make_own: Any, edit_story: Any, settled:
     async def resumed(pilot: Pilot[Any]) -> None:
         await pilot.press("o")
         await settled(pilot)
-        await pilot.press("D")
+        await pilot.press("escape", "D")
         await settled(pilot)
         await pilot.press("y")
         await settled(pilot)

@@ -147,7 +147,7 @@ def test_a_long_list_shows_each_card_on_one_line(make_own: Any, edit_story: Any,
         await pilot.press("ctrl+s")
         await settled(pilot)
 
-    edit_story(workspace, story, record="m1")
+    edit_story(workspace, story, record="m1", pointer="/messages")
     assert record_in(workspace, "m1")["messages"][33]["content"] == "the turn 33"
 
 

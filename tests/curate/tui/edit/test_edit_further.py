@@ -137,7 +137,9 @@ def test_previews_neighbours_and_differences(
         await pilot.press("f2")
         assert '"level": "easy"' in screen_text(pilot.app)
         await pilot.press("f2")
-        assert "an estimate, 4 bytes a token" in screen_text(pilot.app)
+        about = " ".join(line.rpartition("▏")[2].strip() for line in screen_text(pilot.app).splitlines())
+        assert "an estimate, 4 bytes a token; T in Browse counts what the newest dataset has" in about
+        assert "no tokenizer" not in about
 
     edit_story(workspace, story, size=(140, 45), record="m1", pointer="/messages/0/content")
 
@@ -187,7 +189,7 @@ def test_an_answer_with_a_schema_is_a_form_too(
 # -- the screen -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [(80, 24), (100, 30)])
+@pytest.mark.parametrize("size", [(80, 24), (100, 30), (140, 45), (200, 50)])
 def test_what_it_looks_like(
     make_own: Any,
     edit_story: Any,

@@ -296,12 +296,17 @@ def test_a_long_paste_is_one_change(make_workspace: Any, edit_story: Any, settle
     edit_story(make_workspace(LINES), story, record="a", pointer="/output")
 
 
+@pytest.mark.parametrize("pointer", ["/output", "/split"])
 def test_leaving_the_app_asks_while_something_is_unsaved(
-    make_workspace: Any, edit_story: Any, settled: Settled, screen_text: Any
+    make_workspace: Any, edit_story: Any, settled: Settled, screen_text: Any, pointer: str
 ) -> None:
     async def story(pilot: Pilot[Any]) -> None:
         await type_in(pilot, "x")
-        await pilot.press("escape", "q")
+        if pointer == "/output":
+            await pilot.press("escape")
+        else:
+            await go_to(pilot, settled, pointer)
+        await pilot.press("q")
         await settled(pilot)
         assert "what you typed is not saved. Quit all the same?" in " ".join(screen_text(pilot.app).split())
         await pilot.press("n")

@@ -43,6 +43,44 @@ def test_enter_answers_no_question_and_says_so(workspace, make_app, drive, scree
     assert done == [1]
 
 
+@pytest.mark.parametrize("key", ["d", "ctrl+r", "f7"])
+def test_a_key_that_does_nothing_is_answered(workspace, make_app, drive, settled, key) -> None:
+    app = make_app(workspace)
+
+    async def story(pilot):
+        await pilot.press("g", "h")
+        await settled(pilot)
+        await pilot.press(key)
+        assert app.message.plain == f"~ warn {key} does nothing here; ? shows the keys."
+
+    drive(app, story)
+
+
+def test_a_list_without_a_match_says_so(workspace, make_app, drive, settled, screen_text) -> None:
+    app = make_app(workspace)
+
+    async def story(pilot):
+        await pilot.press(":", *"zzzqq")
+        await settled(pilot)
+        assert "Nothing in the list fits." in screen_text(app)
+        await pilot.press("ctrl+u")
+        await settled(pilot)
+        assert "Nothing in the list fits." not in screen_text(app)
+
+    drive(app, story)
+
+
+def test_a_command_is_described_as_far_as_there_is_room(workspace, make_app, drive, settled, screen_text) -> None:
+    app = make_app(workspace)
+
+    async def story(pilot):
+        await pilot.press(":", *"curate approve")
+        await settled(pilot)
+        assert "Approve records, by their ids or by a filter, as one" in screen_text(app).split("curate approve ")[2]
+
+    drive(app, story, size=(100, 30))
+
+
 def test_a_search_of_the_help_without_a_match_says_so(workspace, make_app, drive, settled, screen_text) -> None:
     app = make_app(workspace)
 

@@ -1,0 +1,692 @@
+"""A model behind an endpoint, against a stub that misbehaves: nothing lost, nothing sent twice, nothing given away."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from tests.train.stub import Stub, said
+from train.base.errors import TrainError
+from train.cli import cli
+from train.contestants import Answer, EndpointSpec, Request, Sampling, Unanswered, endpoint, parse_spec
+from train.contestants.chat_completions import MOST_BYTES
+from train.contestants.endpoint import EndpointContestant, answers_folder
+from train.data.dataset import Row
+
+pytestmark = pytest.mark.server
+ROOT = Path(__file__).resolve().parents[2]
+OK = b"HTTP/1.1 200 OK\r\n"
+EVENTS = OK + b"Content-Type: text/event-stream\r\n\r\n"
+
+
+@pytest.fixture
+def stub() -> Iterator[Callable[..., Stub]]:
+    made: list[Stub] = []
+
+    def make(answer: Any, **options: Any) -> Stub:
+        made.append(Stub(answer, **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture(autouse=True)
+def _no_pause(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(endpoint, "PAUSE", 0.0)
+    monkeypatch.setattr(endpoint, "_POLL", 0.01)
+    monkeypatch.setenv("TRAIN_CACHE", str(tmp_path / "cache"))
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def _request(name: str = "a", text: str = "who sat", **drawn: Any) -> Request:
+    messages = [{"role": "user", "content": text}, {"role": "assistant", "content": "hidden"}]
+    return Request(Row(name, "c", name, messages, None, None), Sampling(**drawn))
+
+
+def _spec(url: str, **more: Any) -> EndpointSpec:
+    return EndpointSpec.model_validate({"url": url, "model": "m", "timeout": 5.0, "retries": 1, **more})
+
+
+def _ask(url: str, *requests: Request, cache: Path | None = None, **more: Any) -> list[Answer | Unanswered]:
+    heard: list[Answer | Unanswered] = []
+    contestant = EndpointContestant(_spec(url, **more), "m", cache)
+    try:
+        contestant.answer(requests or [_request()], heard.append)
+    finally:
+        contestant.close()
+    assert len(heard) == max(1, len(requests)), "each request is heard of once"
+    return heard
+
+
+def _reason(heard: list[Answer | Unanswered]) -> str:
+    (one,) = heard
+    assert isinstance(one, Unanswered), one
+    assert one.code == "E963 no-answer"
+    assert one.reason.isprintable()
+    return one.reason
+
+
+def _event(delta: dict[str, Any], finish: str | None = None, **more: Any) -> bytes:
+    choices = [{"index": 0, "delta": delta, "finish_reason": finish}]
+    return b"data: " + json.dumps({"choices": choices, **more}).encode() + b"\n\n"
+
+
+def _stream(
+    url: str, request: Request | None = None, go_on: Callable[[str], bool] = lambda _: True, **more: Any
+) -> Any:
+    """Return what was shown, and the answer."""
+    shown: list[str] = []
+    heard: list[Answer | Unanswered] = []
+
+    def show(_: str, text: str) -> bool:
+        shown.append(text)
+        return True
+
+    contestant = EndpointContestant(_spec(url, **more), "m", None)
+    contestant.answer([_request()], heard.append, show)
+    contestant.close()
+    (one,) = heard
+    return [text for text in shown if text], one
+
+
+def test_an_answer_with_all_that_an_endpoint_says(stub: Any) -> None:
+    text = "\x1b[31mred\x1b[0m \u202e"
+    usage = {"prompt_tokens": 12, "completion_tokens": 3}
+    message = {"role": "assistant", "content": text, "reasoning_content": "hm"}
+    body = {"choices": [{"message": message, "finish_reason": "length"}], "usage": usage, "more": [1]}
+    server = stub(lambda _: (200, json.dumps(body).encode()))
+    (one,) = _ask(server.url, _request(temperature=0.5, seed=7, max_new_tokens=9), price_in=2.0, price_out=10.0)
+    assert isinstance(one, Answer)
+    assert (one.text, one.reasoning, one.stopped) == (text, "hm", False)
+    assert (one.prompt_tokens, one.new_tokens, one.is_cached) == (12, 3, False)
+    assert one.cost == pytest.approx(54e-6)
+    assert one.seconds > 0
+    assert server.seen == [
+        {"model": "m", "messages": [{"role": "user", "content": "who sat"}], "temperature": 0.5, "seed": 7,
+         "max_tokens": 9},
+    ]  # fmt: skip
+    assert "hidden" not in json.dumps(server.seen)
+
+
+def test_a_conversation_is_sent_in_the_form_that_endpoints_know(stub: Any) -> None:
+    calls = [{"function": {"name": "find", "arguments": {"city": "Bern"}}},
+             {"id": "x1", "type": "function", "function": {"name": "help", "arguments": "{}"}}]  # fmt: skip
+    messages = [
+        {"role": "developer", "content": "be small", "note": "private"},
+        {"role": "user", "content": "where", "weight": 1},
+        {"role": "assistant", "content": None, "tool_calls": calls, "train": False, "weight": 0.5, "thinking": "hm"},
+        {"role": "tool", "content": "here", "name": "find"},
+        {"role": "tool", "content": "so", "tool_call_id": "x1"},
+        {"role": "assistant", "content": "hidden", "reasoning_content": "hidden"},
+    ]
+    tools = [{"name": "find", "parameters": {}}, {"type": "function", "function": {"name": "help"}}]
+    server = stub(lambda _: said("yes"))
+    _ask(server.url, Request(Row("a", "c", "a", messages, tools, None)), omit=["temperature", "seed", "max_tokens"])
+    (body,) = server.seen
+    first, second = body["messages"][2]["tool_calls"]
+    assert body == {
+        "model": "m",
+        "messages": [
+            {"role": "developer", "content": "be small"},
+            {"role": "user", "content": "where"},
+            {"role": "assistant", "content": "", "reasoning_content": "hm", "tool_calls": [first, second]},
+            {"role": "tool", "content": "here", "name": "find", "tool_call_id": first["id"]},
+            {"role": "tool", "content": "so", "tool_call_id": "x1"},
+        ],
+        "tools": [{"type": "function", "function": {"name": "find", "parameters": {}}}, tools[1]],
+    }  # fmt: skip
+    assert first["function"] == {"name": "find", "arguments": '{"city": "Bern"}'}
+    assert second == calls[1]
+
+
+def test_a_tool_call_is_the_text_that_the_scorer_reads(stub: Any) -> None:
+    from train.evaluate.metrics.tool_calls import tool_calls
+
+    made = [{"function": {"name": "find", "arguments": '{"n": 2}'}}, {"function": {"name": "odd", "arguments": "{x"}}]
+    message = {"role": "assistant", "content": None, "tool_calls": made}
+    body = {"choices": [{"message": message, "finish_reason": "tool_calls"}]}
+    (whole,) = _ask(stub(lambda _: (200, json.dumps(body).encode())).url)
+    assert isinstance(whole, Answer)
+    assert whole.stopped
+    assert whole.text.count("<tool_call>") == 2
+    assert '"arguments": "{x"' in whole.text
+    find = '{"name": "find", "arguments": {"n": 2}}'
+    assert tool_calls(whole.text.partition('\n<tool_call>\n{"name": "odd"')[0], find)["match"] == 1.0
+
+    def parts(_: Any) -> Iterator[bytes]:
+        yield EVENTS + _event({"role": "assistant", "content": None})
+        yield _event({"tool_calls": [{"index": 0, "id": "1", "function": {"name": "find", "arguments": '{"n"'}}]})
+        yield _event({"tool_calls": [{"index": 0, "function": {"arguments": ": 2}"}}]}, "tool_calls")
+
+    shown, streamed = _stream(stub(parts).url)
+    assert "".join(shown) == streamed.text == f"<tool_call>\n{find}\n</tool_call>"
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason", "num_sent"),
+    [
+        ((0, b""), "the connection broke off", 2),
+        ((429, b"slow down"), "HTTP 429: slow down", 2),
+        ((500, b'{"error": {"message": "oh\\u001b[1m\\nno", "code": 1}}'), "HTTP 500: oh<U+001B>[1m no", 2),
+        ((503, b'{"error": "x"}' + b" " * 10**7), "HTTP 503: ", 2),
+        ((400, b'{"detail": "' + b"y" * 5000 + b'"}'), f"HTTP 400: {'y' * 200}", 1),
+        ((401, b"\xff\xfe\x00"), "HTTP 401: \ufffd\ufffd<U+0000>", 1),
+        ((404, b""), "HTTP 404", 1),
+        ((200, b"<html>"), "not an answer of chat/completions: not JSON", 1),
+        ((200, b'{"choices": [], "choices": []}'), "a key stands twice", 1),
+        ((200, b'{"choices": NaN}'), "NaN is not JSON", 1),
+        ((200, b"[" * 100_000), "not JSON", 1),
+        ((200, b'["x"]'), "not an object", 1),
+        ((200, b"{}"), "choices: Field required", 1),
+        ((200, b'{"choices": []}'), "no content", 1),
+        ((200, b'{"choices": [3]}'), "choices.0", 1),
+        ((200, b'{"choices": [{"text": "x"}]}'), "no content", 1),
+        ((200, b'{"choices": [{"delta": {"content": "x"}}]}'), "no content", 1),
+        ((200, b'{"error": {"message": "no \\u0007 such model"}}'), "it says: no <U+0007> such model", 1),
+        (said(None), "no content", 1),
+        (said(3), "content: Input should be a valid string", 1),
+        (said(["x"]), "content: Input should be a valid string", 1),
+        (said("\ud800"), "surrogates not allowed", 1),
+        ((200, b'{"choices": [{"message": {"content": "\xff"}}]}'), "can't decode byte 0xff", 1),
+        (said("x" * (MOST_BYTES + 1)), f"more than {MOST_BYTES:,} bytes", 1),
+    ],
+)  # fmt: skip
+def test_what_is_no_answer_says_why(stub: Any, answer: tuple[int, bytes], reason: str, num_sent: int) -> None:
+    server = stub(lambda _: answer)
+    said_reason = _reason(_ask(server.url, cache=answers_folder()))
+    assert reason in said_reason
+    assert len(said_reason) < 300
+    assert len(server.seen) == num_sent
+
+
+def _gzip_bomb(_: Any) -> Iterator[bytes]:
+    yield OK + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(b" " * 10**8)
+
+
+def _many_bytes(_: Any) -> Iterator[bytes]:
+    yield OK + b"Content-Length: 200000000\r\n\r\n"
+    yield from [b" " * 10**6] * 200
+
+
+def _many_headers(_: Any) -> Iterator[bytes]:
+    yield OK
+    yield from [b"X-More: " + b"y" * 10_000 + b"\r\n"] * 2000
+
+
+def _one_long_event(_: Any) -> Iterator[bytes]:
+    yield EVENTS + b"data: "
+    yield from [b" " * 10**6] * 200
+
+
+def _no_http(_: Any) -> Iterator[bytes]:
+    yield b"SSH-2.0-OpenSSH\r\n"
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (_gzip_bomb, "it is compressed"),
+        (_many_bytes, f"more than {MOST_BYTES:,} bytes"),
+        (_many_headers, "the connection broke off"),
+        (_one_long_event, f"more than {MOST_BYTES:,} bytes"),
+        (_no_http, "the connection broke off"),
+    ],
+)
+def test_a_reply_has_bounds(stub: Any, raw: Any, reason: str) -> None:
+    assert reason in _stream(stub(raw).url, retries=0)[1].reason
+    if raw is not _one_long_event:
+        assert reason in _reason(_ask(stub(raw).url, retries=0))
+
+
+def test_a_slow_drip_ends_with_the_time_for_the_whole_request(stub: Any) -> None:
+    ended = threading.Event()
+
+    def drip(_: Any) -> Iterator[bytes]:
+        yield OK + b"\r\n"
+        while not ended.wait(0.05):
+            yield b" "
+
+    for answer in (drip, lambda _: ended.wait(30) and iter([b""])):
+        server = stub(answer)
+        assert _reason(_ask(server.url, timeout=0.3)) == "no answer in time (0.3 s)"
+        assert len(server.seen) == 2
+    ended.set()
+
+
+def test_a_redirect_is_not_followed_and_the_key_stays(stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAIRSMITH_KEY", "secret-key")
+    other = stub(lambda _: said("yes"))
+    server = stub(lambda _: (307, f"{other.url}/chat/completions".encode()))
+    reason = _reason(_ask(server.url, api_key_env="PAIRSMITH_KEY"))
+    assert reason == f"HTTP 307: it leads to {other.url}/chat/completions, and no redirect is followed"
+    assert other.seen == []
+    assert server.headers[0]["Authorization"] == "Bearer secret-key"
+
+
+def test_a_key_stands_in_no_message_answer_or_file(stub: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PAIRSMITH_KEY", "secret-key")
+    long = b"wrong key: " + b"x" * 225 + b"secret-key"
+    for answer in ((401, b"wrong key: secret-key"), (401, long), said("your key is secret-key")):
+        server = stub(lambda _, answer=answer: answer)
+        reason = _reason(_ask(server.url, api_key_env="PAIRSMITH_KEY", cache=tmp_path / "kept"))
+        assert "secret" not in reason
+        assert "key" in reason
+    assert all("secret-key" not in path.read_text() for path in (tmp_path / "kept").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"url": "https://h.invalid/v1", "api_key_env": "PAIRSMITH_NONE"}, "PAIRSMITH_NONE holds no key"),
+        ({"url": "http://h.invalid/v1", "api_key_env": "PAIRSMITH_KEY"}, "unencrypted"),
+        ({"url": "http://[::x/v1"}, "Invalid"),
+        ({"url": "http://[::/v1"}, "Invalid"),
+        ({"url": "http://h:99999999/v1"}, "Port"),
+        ({"url": "http://h:x/v1"}, "Port"),
+    ],
+)
+def test_what_cannot_be_asked_is_known_at_once(spec: Any, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAIRSMITH_KEY", "secret-key")
+    with pytest.raises(TrainError, match=message) as caught:
+        EndpointContestant(EndpointSpec(model="m", **spec), "m", None)
+    assert caught.value.code == "E929 bad-contestant"
+
+
+@pytest.mark.parametrize(
+    "more", [{"max_cost": 1}, {"price_in": 1}, {"max_tokens": 9, "omit": ["max_tokens"]}, {"omit": ["model"]}]
+)
+def test_limits_that_cannot_be_kept_are_refused(more: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "big.toml"
+    path.write_text("url = 'https://h/v1'\nmodel = 'm'\n" + "".join(f"{k} = {v!r}\n" for k, v in more.items()))
+    with pytest.raises(TrainError, match=r"big\.toml: (max_|omit)"):
+        parse_spec(str(path))
+
+
+def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    with pytest.raises(TrainError, match="httpx") as caught:
+        EndpointContestant(_spec("http://127.0.0.1:9/v1"), "m", None)
+    assert (caught.value.code, caught.value.exit_code) == ("E940 missing-extra", 3)
+    assert caught.value.hint == "pip install 'pairsmith[endpoint]'"
+
+
+def test_nobody_listens(stub: Any) -> None:
+    server = stub(lambda _: said("x"))
+    server.close()
+    assert _reason(_ask(server.url)).startswith("no connection: ")
+    assert _reason(_ask("http://no-such-host.invalid/v1")).startswith("no connection: ")
+    assert _reason(_ask("http://a..b/v1")).startswith("no connection: ")
+
+
+def test_a_proxy_of_the_environment_sees_nothing_that_stays_here(stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    proxy, server = stub(lambda _: said("proxy")), stub(lambda _: said("here"))
+    monkeypatch.setenv("HTTP_PROXY", proxy.url)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    (one,) = _ask(server.url)
+    assert isinstance(one, Answer)
+    assert one.text == "here"
+    (one,) = _ask("http://h.invalid/v1")
+    assert isinstance(one, Answer)
+    assert one.text == "proxy"
+
+
+def test_two_failures_and_an_answer(stub: Any) -> None:
+    server = stub(lambda _: (500, b"") if len(server.seen) < 3 else said("yes"))
+    contestant = EndpointContestant(_spec(server.url, retries=2), "m", None)
+    heard: list[Any] = []
+    contestant.answer([_request()], heard.append)
+    assert [one.text for one in heard] == ["yes"]
+    assert (len(server.seen), contestant.num_retries) == (3, 2)
+
+
+def _busy(retry_after: str) -> Callable[[Any], Iterator[bytes]]:
+    def answer(_: Any) -> Iterator[bytes]:
+        yield f"HTTP/1.1 429 Busy\r\nConnection: close\r\nRetry-After: {retry_after}\r\n\r\n".encode()
+
+    return answer
+
+
+def test_a_wait_that_is_asked_for_is_kept_up_to_the_timeout(stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    real = endpoint.asyncio.sleep
+    monkeypatch.setattr(endpoint.asyncio, "sleep", lambda seconds: waited.append(seconds) or real(0))
+    for retry_after, wait in (("3", 3.0), ("0", 0.0), ("-5", 0.0), ("soon", 0.0), ("nan", 0.0)):
+        waited.clear()
+        server = stub(_busy(retry_after))
+        assert _reason(_ask(server.url)) == "HTTP 429"
+        assert waited[:1] == [wait]
+    date = "Fri, 01 Jan 2100 00:00:00 GMT"
+    for retry_after in ("6", date, "9" * 400):
+        server = stub(_busy(retry_after))
+        is_read = len(retry_after) < 100
+        assert ("longer than the timeout" in _reason(_ask(server.url))) == is_read
+        assert len(server.seen) == 2 - is_read
+
+
+def test_five_failures_in_a_row_end_it_until_it_has_rested(stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = stub(lambda body: said("yes") if body["messages"][0]["content"] == "good" else (503, b""))
+    contestant = EndpointContestant(_spec(server.url, retries=0, max_concurrency=1), "m", None)
+    heard: list[Any] = []
+    requests = [_request(f"{n}", "good" if n == 3 else f"bad {n}") for n in range(20)]
+    contestant.answer(requests, heard.append)
+    assert len(server.seen) == 4 + 5
+    assert [one.id for one in heard] == [f"{n}" for n in range(20)]
+    assert {one.reason for one in heard[9:]} == {"not asked after 5 failures in a row"}
+    contestant.answer([_request("later", "good again")], heard.append)
+    assert heard[-1].reason.startswith("not asked")
+    monkeypatch.setattr(endpoint, "_REST", 0.0)
+    contestant.answer([_request("later", "good")], heard.append)
+    assert heard[-1].text == "yes"
+
+
+def test_no_more_are_sent_at_once_than_allowed(stub: Any) -> None:
+    three = threading.Barrier(3, timeout=30)
+    server = stub(lambda _: (three.wait(), said("yes"))[1])
+    _ask(server.url, *(_request(f"{n}", f"ask {n}") for n in range(12)), max_concurrency=3, timeout=60.0)
+    assert len(server.seen) == 12
+    assert server.most_at_once == 3
+
+
+def test_equal_requests_are_sent_once_and_known_ones_never(stub: Any, tmp_path: Path) -> None:
+    server = stub(lambda body: said(body["messages"][0]["content"]))
+    requests = [_request("a"), _request("b"), _request("c", "who ran"), _request("d", seed=3),
+                _request("e", temperature=1.0), _request("f", temperature=1.0, seed=3)]  # fmt: skip
+    heard = _ask(server.url, *requests, cache=tmp_path)
+    # A greedy answer has no seed; others have.
+    assert len(server.seen) == 4
+    assert {one.id: one.text for one in heard if isinstance(one, Answer)}["c"] == "who ran"
+    assert sum(one.is_cached for one in heard if isinstance(one, Answer)) == 2
+    again = _ask(server.url, *requests, cache=tmp_path)
+    assert len(server.seen) == 4
+    assert all(isinstance(one, Answer) and one.is_cached for one in again)
+    _ask(server.url, *requests, cache=tmp_path, omit=["seed", "temperature"])
+    assert len(server.seen) == 4 + 3
+
+
+def test_the_file_of_answers_is_private_and_may_be_damaged(stub: Any, tmp_path: Path) -> None:
+    server = stub(lambda _: said("yes"))
+    folder = tmp_path / "kept"
+    _ask(server.url, _request(), _request("b", "who ran"), cache=folder)
+    (path,) = folder.iterdir()
+    assert (path.stat().st_mode & 0o777, folder.stat().st_mode & 0o777) == (0o600, 0o700)
+    lines = path.read_text().split()
+    first, second = path.read_text().split("\n\n")
+    wrong = json.dumps({**json.loads(second), "text": 3})
+    path.write_bytes(b'\xff\n[]\n{"key": 1}\n' + wrong.encode() + b"\n" + first.encode() + b"\n" + b'{"key": "torn')
+    server.seen.clear()
+    _ask(server.url, _request(), _request("b", "who ran"), cache=folder)
+    assert len(server.seen) == 1
+    _ask(server.url, _request(), _request("b", "who ran"), cache=folder)
+    assert len(server.seen) == 1
+    assert lines
+
+
+def test_a_disk_that_refuses_costs_no_answer(stub: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    server = stub(lambda _: said("yes"))
+    (one,) = _ask(server.url, cache=tmp_path / "file" / "folder")
+    assert isinstance(one, Answer)
+    assert "answers are not kept" in capsys.readouterr().err
+    kept = tmp_path / "kept"
+    _ask(server.url, cache=kept)
+    (path,) = kept.iterdir()
+    path.unlink()
+    os.mkfifo(path)
+    (one,) = _ask(server.url, cache=kept)
+    assert isinstance(one, Answer)
+
+
+def test_train_cache_says_where_answers_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert answers_folder() == tmp_path / "cache" / "answers"
+    monkeypatch.setenv("TRAIN_CACHE", "off")
+    assert answers_folder() is None
+
+
+def test_choices_and_raw_text_are_not_sent(stub: Any) -> None:
+    server = stub(lambda _: said("yes"))
+    choices = Request(_request().row, choices=["yes", "no"])
+    raw = Request(Row("raw", "c", "raw", None, None, "a text"))
+    compared, unasked = _ask(server.url, choices, raw)
+    assert isinstance(compared, Unanswered)
+    assert isinstance(unasked, Unanswered)
+    assert (compared.code, unasked.code) == ("E929 bad-contestant", "E923 bad-rows")
+    assert "likely" in compared.reason
+    assert server.seen == []
+
+
+def test_a_budget_of_tokens_is_kept(stub: Any) -> None:
+    usage = {"prompt_tokens": 20, "completion_tokens": 10}
+    server = stub(lambda _: said("yes", usage=usage), delay=0.02)
+    requests = [_request(f"{n}", f"ask {n}", max_new_tokens=60) for n in range(20)]
+    heard = _ask(server.url, *requests, max_tokens=300)
+    # 30 each: eight leave room for one more that might take 80, nine do not.
+    assert len(server.seen) == 8
+    spent = [one for one in heard if isinstance(one, Unanswered)]
+    assert len(spent) == 12
+    assert {one.code for one in spent} == {"E927 budget-spent"}
+    assert "240 of max_tokens = 300 are spent" in spent[-1].reason
+
+
+@pytest.mark.parametrize("usage", [{}, {"prompt_tokens": -5, "completion_tokens": 10**30}, {"prompt_tokens": "7"}, 3,
+                                   {"prompt_tokens": True, "completion_tokens": 1.5}])  # fmt: skip
+def test_where_usage_is_wrong_the_most_counts(stub: Any, usage: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    server = stub(lambda _: said("yes", usage=usage))
+    requests = [_request(f"{n}", f"ask {n}", max_new_tokens=100) for n in range(9)]
+    heard = _ask(server.url, *requests, max_cost=1.0, price_in=0.0, price_out=2000.0)
+    answers = [one for one in heard if isinstance(one, Answer)]
+    # Each is 100 tokens at most, a fifth of the money.
+    assert len(server.seen) == len(answers) == 5
+    assert all((one.prompt_tokens, one.new_tokens) == (None, None) for one in answers)
+    assert [one.cost for one in answers] == pytest.approx([0.2] * 5)
+    assert capsys.readouterr().err.count("does not say how many tokens") == 1
+    assert all("1 of max_cost = 1 is spent" in one.reason for one in heard if isinstance(one, Unanswered))
+
+
+def test_a_stream_is_shown_as_it_comes(stub: Any) -> None:
+    usage = {"prompt_tokens": 4, "completion_tokens": 2}
+
+    def parts(_: Any) -> Iterator[bytes]:
+        yield EVENTS + b": hello\r\n\r\nretry: 3\n\n" + _event({"role": "assistant", "content": ""})
+        yield _event({"reasoning_content": "hm"})
+        raw = _event({"content": "gr\u00fc\U0001f600n"}).replace(b"\n", b"\r\n")
+        yield raw[:40]
+        yield raw[40:] + _event({"content": " day"}) + _event({}, "stop")
+        yield b"data: " + json.dumps({"choices": [], "usage": usage}).encode() + b"\n\n"
+        yield b"data: [DONE]\n\n" + b"x" * 99
+
+    server = stub(parts)
+    shown, one = _stream(server.url, price_in=1.0, price_out=1.0)
+    assert shown == ["gr\u00fc\U0001f600n", " day"]
+    assert (one.text, one.reasoning, one.stopped) == ("gr\u00fc\U0001f600n day", "hm", True)
+    assert (one.prompt_tokens, one.new_tokens) == (4, 2)
+    assert (server.seen[0]["stream"], server.seen[0]["stream_options"]) == (True, {"include_usage": True})
+    _stream(server.url)
+    assert "stream_options" not in server.seen[1]
+
+
+def test_a_known_answer_is_shown_at_once(stub: Any, tmp_path: Path) -> None:
+    server = stub(lambda _: iter([EVENTS + _event({"content": "red"}, "stop")]))
+    contestant, shown = EndpointContestant(_spec(server.url), "m", tmp_path), list[Any]()
+    for name in "ab":
+        contestant.answer([_request(name), _request(name + name)], lambda _: None, lambda *text: not shown.append(text))
+    contestant.close()
+    assert shown == [("a", "red"), ("aa", "red"), ("b", "red"), ("bb", "red")]
+    assert len(server.seen) == 1
+
+
+def test_an_endpoint_that_does_not_stream_is_shown_at_once(stub: Any) -> None:
+    shown, one = _stream(stub(lambda _: said("all of it")).url)
+    assert shown == [one.text] == ["all of it"]
+
+
+def test_half_a_stream_is_asked_again_unless_it_was_shown(stub: Any) -> None:
+    def silent(_: Any) -> Iterator[bytes]:
+        yield EVENTS + _event({"role": "assistant"})
+        if len(server.seen) > 1:
+            yield _event({"content": "whole"}, "stop")
+
+    server = stub(silent)
+    assert _stream(server.url)[1].text == "whole"
+    assert len(server.seen) == 2
+    for tail in (b"", _event({"content": 3}), b"data: {\n\n", b'data: {"error": "out of memory"}\n\n'):
+        server = stub(lambda _, tail=tail: iter([EVENTS + _event({"content": "half"}), tail]))
+        shown, one = _stream(server.url)
+        assert shown == ["half"]
+        assert isinstance(one, Unanswered)
+        assert "; 4 characters of it were shown" in one.reason
+        assert len(server.seen) == 1
+
+
+def test_an_answer_can_be_ended_also_while_it_reasons(stub: Any, tmp_path: Path) -> None:
+    for delta in ({"content": "more "}, {"reasoning": "hm "}):
+        ended = threading.Event()
+
+        def parts(_: Any, delta: Any = delta, ended: Any = ended) -> Iterator[bytes]:
+            yield EVENTS
+            while not ended.wait(0.005):
+                yield _event(delta)
+
+        contestant = EndpointContestant(_spec(stub(parts).url, timeout=60.0), "m", tmp_path)
+        heard: list[Any] = []
+        contestant.answer([_request()], heard.append, lambda *_: False)
+        ended.set()
+        assert heard[0].stopped is False
+        assert (heard[0].text or heard[0].reasoning).startswith(next(iter(delta.values())))
+        # What was cut off is no answer that another time could be given.
+        assert not contestant.knows(_request())
+        contestant.close()
+
+
+def _child(code: str, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+    head = """
+        import sys, signal
+        from pathlib import Path
+        from tests.train.test_endpoint import _request, _spec
+        from train.contestants.endpoint import EndpointContestant
+        contestant = EndpointContestant(_spec(sys.argv[1], timeout=30.0, max_concurrency=2), "m", Path(sys.argv[2]))
+        requests = [_request(str(n), f"ask {n}") for n in range(8)]
+        def show(one): print(one.id, getattr(one, "text", one), flush=True)
+    """
+    words = [sys.executable, "-c", textwrap.dedent(head) + textwrap.dedent(code), *arguments]
+    return subprocess.Popen(words, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+
+
+def test_a_killed_run_sends_nothing_twice(stub: Any, tmp_path: Path) -> None:
+    held = threading.Event()
+
+    def answer(body: dict[str, Any]) -> tuple[int, bytes]:
+        if len(server.seen) > 4:
+            held.wait(30)
+        return said(body["messages"][0]["content"])
+
+    server = stub(answer)
+    child = _child("contestant.answer(requests, show)", server.url, str(tmp_path))
+    assert child.stdout is not None
+    came = [child.stdout.readline().split()[0] for _ in range(4)]
+    child.kill()
+    child.communicate()
+    held.set()
+    server.seen.clear()
+    heard = _ask(server.url, *(_request(f"{n}", f"ask {n}") for n in range(8)), cache=tmp_path)
+    assert len(server.seen) == 4
+    assert {one.id for one in heard if isinstance(one, Answer) and one.is_cached} == set(came)
+
+
+def test_two_processes_send_nothing_twice(stub: Any, tmp_path: Path) -> None:
+    server = stub(lambda body: said(body["messages"][0]["content"]), delay=0.1)
+    children = [_child("contestant.answer(requests, show)", server.url, str(tmp_path)) for _ in range(2)]
+    outputs = [child.communicate(timeout=60) for child in children]
+    assert [sorted(text.splitlines()) for text, _ in outputs] == [[f"{n} ask {n}" for n in range(8)]] * 2, outputs
+    assert sorted(body["messages"][0]["content"] for body in server.seen) == [f"ask {n}" for n in range(8)]
+
+
+def test_an_interrupt_ends_it_and_loses_no_answer_that_came(stub: Any, tmp_path: Path) -> None:
+    held = threading.Event()
+
+    def answer(body: dict[str, Any]) -> tuple[int, bytes]:
+        if len(server.seen) > 4:
+            held.wait(30)
+        return said(body["messages"][0]["content"])
+
+    server = stub(answer)
+    child = _child("contestant.answer(requests, show)", server.url, str(tmp_path))
+    assert child.stdout is not None
+    came = [child.stdout.readline() for _ in range(4)]
+    while len(server.seen) < 6:
+        time.sleep(0.01)
+    child.send_signal(signal.SIGINT)
+    rest, error = child.communicate(timeout=20)
+    assert not held.is_set()
+    assert "KeyboardInterrupt" in error
+    assert (len(came), rest) == (4, "")
+    held.set()
+
+
+def test_an_endpoint_that_hangs_up_ends_no_command(stub: Any, tmp_path: Path) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def hang_up() -> None:
+            while True:
+                try:
+                    listener.accept()[0].close()
+                except OSError:
+                    return
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        code = """
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+            contestant.answer([_request("a", "long " * 2_000_000)], show)
+        """
+        child = _child(code, f"http://127.0.0.1:{listener.getsockname()[1]}/v1", str(tmp_path))
+        output, error = child.communicate(timeout=60)
+    assert child.returncode == 0, error
+    assert "E963 no-answer" in output
+
+
+def test_threads_may_ask(stub: Any) -> None:
+    server = stub(lambda body: said(body["messages"][0]["content"]))
+    contestant, heard = EndpointContestant(_spec(server.url), "m", None), dict[str, Any]()
+
+    def ask(name: str) -> None:
+        contestant.answer([_request(name, f"ask {name}")], lambda one: heard.update({one.id: one}))
+
+    threads = [threading.Thread(target=ask, args=(f"{n}",)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {name: one.text for name, one in heard.items()} == {f"{n}": f"ask {n}" for n in range(6)}
+
+
+def test_the_command_asks_an_endpoint_without_torch(stub: Any, tmp_path: Path) -> None:
+    server = stub(lambda body: said(body["messages"][0]["content"].upper()))
+    line = json.dumps({"id": "a", "messages": [{"role": "user", "content": "who sat"}]})
+    code = "import sys; sys.modules['torch'] = None; from train.cli import main; main()"
+    words = [sys.executable, "-c", code, "answer", "--with", f"{server.url}#m"]
+    done = subprocess.run(words, input=line, cwd=ROOT, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    who, answer = map(json.loads, done.stdout.splitlines())
+    assert (who["kind"], who["memory"], who["reads"], who["can_compare"]) == ("endpoint", 0, None, False)
+    assert (answer["text"], answer["is_cached"]) == ("WHO SAT", False)
+    again = CliRunner().invoke(cli, ["answer", "--with", f"{server.url}#m"], input=line, standalone_mode=False)
+    assert json.loads(again.stdout.splitlines()[1])["is_cached"]
+    assert len(server.seen) == 1

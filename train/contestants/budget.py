@@ -1,0 +1,75 @@
+"""What may be spent on an endpoint: what was spent, and what requests on their way may still cost."""
+
+from __future__ import annotations
+
+from train.contestants.chat_completions import Completion
+from train.contestants.spec import EndpointSpec
+
+Tokens = tuple[int, int]
+"""Those of the prompt, and those of the answer."""
+_NOTHING = (0, 0)
+
+
+class Budget:
+    """The account of one endpoint, from its opening on; `hold` before a request is sent and `settle` after it."""
+
+    def __init__(self, spec: EndpointSpec) -> None:
+        self._spec = spec
+        self._spent = self._held = _NOTHING
+        # The most tokens for a byte that the endpoint has said of a prompt; one for two bytes until then.
+        self._tokens_per_byte: float | None = None
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether tokens are counted at all: there is a limit or a price."""
+        return self._spec.max_tokens is not None or self._spec.price_in is not None
+
+    def largest(self, num_bytes: int, most_new: int) -> Tokens:
+        """Return the tokens that a prompt of ``num_bytes`` of UTF-8 and its answer may take."""
+        per_byte = 0.5 if self._tokens_per_byte is None else self._tokens_per_byte
+        return int(num_bytes * per_byte) + 1, most_new
+
+    def used(self, completion: Completion, num_bytes: int, most_new: int) -> Tokens:
+        """Return the tokens that an answer took: those that it says, else the largest number."""
+        prompt, new = completion.prompt_tokens, completion.new_tokens
+        if prompt is not None:
+            self._tokens_per_byte = max(self._tokens_per_byte or 0.0, prompt / num_bytes)
+        largest = self.largest(num_bytes, most_new)
+        return largest[0] if prompt is None else prompt, largest[1] if new is None else new
+
+    def cost(self, tokens: Tokens) -> float | None:
+        """Return what ``tokens`` cost; None without prices."""
+        if self._spec.price_in is None or self._spec.price_out is None:
+            return None
+        return (tokens[0] * self._spec.price_in + tokens[1] * self._spec.price_out) / 1e6
+
+    @property
+    def is_in_flight(self) -> bool:
+        """Whether a request is on its way, which may take less than is held for it."""
+        return self._held != _NOTHING
+
+    def overrun(self, tokens: Tokens) -> str:
+        """Return why ``tokens`` more do not fit beside what is spent and held; "" where they do."""
+        used, spec = _add(self._spent, self._held), self._spec
+        total, cost = _add(used, tokens), self.cost(_add(used, tokens))
+        if spec.max_tokens is not None and sum(total) > spec.max_tokens:
+            return (
+                f"it may take {sum(tokens):,} tokens, and {sum(used):,} of max_tokens = {spec.max_tokens:,} are spent"
+            )
+        if spec.max_cost is not None and cost is not None and cost > spec.max_cost:
+            single, spent = self.cost(tokens) or 0.0, self.cost(used) or 0.0
+            return f"it may cost {single:.6g}, and {spent:.6g} of max_cost = {spec.max_cost:.6g} is spent"
+        return ""
+
+    def hold(self, tokens: Tokens) -> None:
+        """Count ``tokens`` as on their way."""
+        self._held = _add(self._held, tokens)
+
+    def settle(self, tokens: Tokens, used: Tokens) -> None:
+        """Count ``used`` as spent in place of ``tokens``, which were held."""
+        self._held = self._held[0] - tokens[0], self._held[1] - tokens[1]
+        self._spent = _add(self._spent, used)
+
+
+def _add(a: Tokens, b: Tokens) -> Tokens:
+    return a[0] + b[0], a[1] + b[1]

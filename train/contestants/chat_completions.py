@@ -1,0 +1,239 @@
+"""The form of chat/completions: what a request says there, and what an answer says, whole or streamed, read strictly.
+
+Nothing is sent from here. Whatever an endpoint sends is hostile data: it has bounds, and another shape is no answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from train.base.console import visible
+from train.base.errors import TrainError
+from train.contestants.contestant import Request
+from train.data.dataset import TRACES, parse_object, trace_of
+
+MOST_BYTES = 1 << 20
+"""Bytes of an answer, and of one event of a stream."""
+MOST_TOKENS = 10_000_000
+"""No answer has more of them, whatever it says."""
+MOST_ERROR = 8192
+"""Bytes of what is read of an error."""
+
+
+class CompletionError(ValueError):
+    """What came is no answer of chat/completions; the text of the error says why."""
+
+
+class Completion(BaseModel):
+    """What an endpoint answered; tokens are None where it does not say them, or says what cannot be."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    text: str
+    reasoning: str | None = None
+    stopped: bool | None = None
+    prompt_tokens: int | None = Field(default=None, ge=0)
+    new_tokens: int | None = Field(default=None, ge=0)
+
+
+def request_body(request: Request, model: str, omit: Collection[str] = ()) -> dict[str, Any]:
+    """Return what is sent for ``request``, without the options ``omit``. Raises RowFault where it asks nothing."""
+    drawn = request.sampling
+    body: dict[str, Any] = {"model": model, "messages": _messages(request.prompt)}
+    if request.row.tools:
+        body["tools"] = [
+            tool if "function" in tool else {"type": "function", "function": tool} for tool in request.row.tools
+        ]
+    options = {"temperature": drawn.temperature, "seed": drawn.seed, "max_tokens": drawn.max_new_tokens}
+    return body | {name: value for name, value in options.items() if name not in omit}
+
+
+def _messages(prompt: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    # Only what the form knows: other keys of a message are for training, or its owner's own.
+    messages: list[dict[str, Any]] = []
+    waiting: list[str] = []
+    for message in prompt:
+        sent = {"role": message["role"], "content": message["content"] or ""}
+        if isinstance(message.get("name"), str):
+            sent["name"] = message["name"]
+        if trace := trace_of(message):
+            sent[TRACES[0]] = trace
+        if calls := message.get("tool_calls"):
+            sent["tool_calls"] = [_call(call, f"call{len(messages):03}{n:02}") for n, call in enumerate(calls)]
+            waiting = [call["id"] for call in sent["tool_calls"]]
+        if message["role"] == "tool":
+            # Rows may leave the ids out, for results follow their calls in the same order; endpoints ask for them.
+            first = waiting.pop(0) if waiting else ""
+            sent["tool_call_id"] = message.get("tool_call_id") or first
+        messages.append(sent)
+    return messages
+
+
+def _call(call: Mapping[str, Any], otherwise: str) -> dict[str, Any]:
+    function = call["function"] if isinstance(call.get("function"), dict) else call
+    arguments = function.get("arguments", {})
+    if not isinstance(arguments, str):
+        arguments = json.dumps(arguments, ensure_ascii=False)
+    return {
+        "id": call.get("id") or otherwise, "type": "function",
+        "function": {"name": function.get("name"), "arguments": arguments},
+    }  # fmt: skip
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+class _CalledFunction(_Strict):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _ToolCall(_Strict):
+    index: int | None = Field(default=None, ge=0, lt=1000)
+    function: _CalledFunction
+
+
+class _Message(_Strict):
+    """A whole message, or what a stream adds to it; endpoints have two names for reasoning."""
+
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+
+
+class _Choice(_Strict):
+    message: _Message | None = None
+    delta: _Message | None = None
+    finish_reason: str | None = None
+
+
+class _Body(_Strict):
+    choices: list[_Choice]
+    usage: Any = None
+
+
+class AnswerReader:
+    """Puts an answer together: from a whole body, or from the server-sent events of a stream."""
+
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+        self._reasoning: list[str] = []
+        self._calls: defaultdict[int, tuple[list[str], list[str]]] = defaultdict(lambda: ([], []))
+        self._num_chars = 0
+        self._finish: str | None = None
+        self._usage: Any = None
+        self._line, self._data = b"", b""
+        self.is_done = False
+        """The stream has said that nothing follows."""
+
+    def read(self, raw: bytes) -> Completion:
+        """Return the answer that a whole body holds; raises CompletionError."""
+        if len(raw) > MOST_BYTES:
+            raise CompletionError(f"it has more than {MOST_BYTES:,} bytes")
+        message = self._take(raw).message
+        if message is None or (message.content is None and not self._num_chars):
+            raise CompletionError("it has no content")
+        return self.completion(self.rest())
+
+    def feed(self, part: bytes) -> Iterator[str]:
+        """Take the next bytes of a stream and yield what they add to the text; raises CompletionError."""
+        *lines, self._line = (self._line + part).split(b"\n")
+        for line in (line.removesuffix(b"\r") for line in lines):
+            if line.startswith(b"data:"):
+                self._data += line[5:].removeprefix(b" ") + b"\n"
+            elif not line and self._data:
+                data, self._data = self._data[:-1], b""
+                self.is_done = self.is_done or data == b"[DONE]"
+                if not self.is_done and (delta := self._take(data).delta) is not None and delta.content:
+                    yield delta.content
+        if max(len(self._line), len(self._data)) > MOST_BYTES:
+            raise CompletionError(f"an event has more than {MOST_BYTES:,} bytes")
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether a stream has come to the end of its answer; not all of them say that nothing follows."""
+        return self.is_done or self._finish is not None
+
+    def _take(self, raw: bytes) -> _Choice:
+        try:
+            value = parse_object(raw, "not JSON")
+            if value.get("error"):
+                raise CompletionError(f"it says: {error_message(raw)}")
+            body = _Body.model_validate(value)
+        except TrainError as error:
+            raise CompletionError(error.message) from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise CompletionError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        self._usage = body.usage or self._usage
+        # An event that tells the tokens has no choice.
+        choice = body.choices[0] if body.choices else _Choice()
+        self._finish = choice.finish_reason or self._finish
+        if message := choice.message or choice.delta:
+            self._add(self._texts, message.content)
+            self._add(self._reasoning, message.reasoning_content or message.reasoning)
+            for number, call in enumerate(message.tool_calls or ()):
+                name, arguments = self._calls[number if call.index is None else call.index]
+                self._add(name, call.function.name)
+                self._add(arguments, call.function.arguments)
+        return choice
+
+    def _add(self, parts: list[str], text: str | None) -> None:
+        if text:
+            parts.append(text)
+            self._num_chars += len(text)
+        if self._num_chars > MOST_BYTES:
+            raise CompletionError(f"it has more than {MOST_BYTES:,} characters")
+
+    def rest(self) -> str:
+        """Return what follows the text: the tool calls, as most templates write them and `tool_calls` reads them."""
+        texts = []
+        for _, (name, arguments) in sorted(self._calls.items()):
+            raw: Any = "".join(arguments)
+            # Whoever reads the answer sees what was written in place of arguments.
+            with contextlib.suppress(TrainError):
+                raw = parse_object(raw.encode(), "arguments")
+            call = json.dumps({"name": "".join(name), "arguments": raw}, ensure_ascii=False)
+            texts.append(f"<tool_call>\n{call}\n</tool_call>")
+        return ("\n" if texts and self._texts else "") + "\n".join(texts)
+
+    def cut(self) -> Completion:
+        """Return an answer that was ended in its midst."""
+        return self.completion().model_copy(update={"stopped": False})
+
+    def completion(self, rest: str = "") -> Completion:
+        """Return the answer as far as it came, and ``rest`` after it."""
+        usage = self._usage if isinstance(self._usage, dict) else {}
+        prompt_tokens, new_tokens = (_count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens"))
+        return Completion(
+            text="".join(self._texts) + rest,
+            reasoning="".join(self._reasoning) or None,
+            stopped=None if self._finish is None else self._finish in ("stop", "tool_calls"),
+            # No prompt is empty.
+            prompt_tokens=prompt_tokens or None,
+            new_tokens=new_tokens,
+        )
+
+
+def error_message(raw: bytes) -> str:
+    """Return what an endpoint says of an error, as a visible line."""
+    try:
+        value: Any = json.loads(raw)
+    except (ValueError, RecursionError):
+        value = None
+    for key in ("error", "message", "detail"):
+        value = value[key] if isinstance(value, dict) and key in value else value
+    text = value if isinstance(value, str) else raw.decode("utf-8", "replace")
+    return visible(" ".join(text[:MOST_ERROR].split()))
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and 0 <= value <= MOST_TOKENS else None

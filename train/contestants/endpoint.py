@@ -1,0 +1,342 @@
+"""A model behind an OpenAI-compatible endpoint: what is sent there, how often, for how much, and what is never sent.
+
+Callers are plain code. The requests of a call share one client in a thread of its own, and callbacks are called in the
+caller's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import json
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from train.base import console
+from train.base.cache import open_cache
+from train.base.errors import Exit, TrainError
+from train.base.storage import canonical_json, digest_of
+from train.contestants.answer_cache import AnswerCache
+from train.contestants.budget import Budget, Tokens
+from train.contestants.chat_completions import Completion, request_body
+from train.contestants.contestant import Answer, Kind, OnAnswer, OnText, Request, Unanswered
+from train.contestants.exchange import ExchangeError, exchange, load_httpx
+from train.contestants.spec import EndpointSpec
+
+if TYPE_CHECKING:
+    import httpx
+
+BAD_CONTESTANT, NO_ANSWER, BUDGET_SPENT = "E929 bad-contestant", "E963 no-answer", "E927 budget-spent"
+PAUSE = 0.5
+"""Seconds before the first further try, and up to twice as many; each further one waits twice as long."""
+_POLL = 0.1
+"""Seconds between two looks whether another process has sent a request."""
+_MOST_FAILURES = 5
+"""After so many requests in a row without an answer the endpoint gets no more, for a while."""
+_MOST_REASON = 250
+_REST = 30.0
+"""Seconds after which an endpoint that gave no answers is tried again."""
+
+
+def answers_folder() -> Path | None:
+    """Return the folder of the answers of all endpoints; None where TRAIN_CACHE turns it off."""
+    cache = open_cache()
+    return cache.folder / "answers" if cache else None
+
+
+@dataclass(slots=True)
+class _Query:
+    """One request that is sent for all ``ids`` that ask the same; ``num_shown`` characters of its answer were shown."""
+
+    key: str
+    ids: list[str]
+    body: dict[str, Any]
+    num_bytes: int
+    most_new: int
+    num_shown: int = 0
+
+
+@dataclass(slots=True)
+class _Delivery:
+    """One call of `answer`: where its events go, and the ids of answers that shall not go on."""
+
+    is_streamed: bool
+    events: SimpleQueue[Answer | Unanswered | tuple[str, str] | None] = field(default_factory=SimpleQueue)
+    cancelled: set[str] = field(default_factory=set)
+    settled: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def show(self, query: _Query, text: str) -> bool:
+        """Hand on what was written, and say whether it shall go on."""
+        query.num_shown += len(text)
+        self.events.put((query.ids[0], text))
+        return query.ids[0] not in self.cancelled
+
+
+class EndpointContestant:
+    """The model that ``spec`` names; its answers are kept in the folder ``cache``, unless that is None.
+
+    ``refuse`` says why a text is no answer, or "". Who has it wants one at any price: such a text is asked for again,
+    as one that cannot be read is, and it is not kept.
+
+    Raises TrainError: E929 bad-contestant where the key is missing in the environment or would travel unencrypted, or
+    the url is none; E940 missing-extra without httpx.
+    """
+
+    kind: Kind = "endpoint"
+    memory = 0
+    reads: int | None = None
+    can_compare = False
+
+    def __init__(
+        self, spec: EndpointSpec, name: str, cache: Path | None, *, refuse: Callable[[str], str] | None = None
+    ) -> None:
+        self.name, self.spec, self._refuse = name, spec, refuse
+        self.digest = digest_of({"url": spec.url, "model": spec.model})
+        self.num_retries = 0
+        """How many requests were sent again."""
+        url = spec.url.rstrip("/")
+        self._url = url if url.endswith("/chat/completions") else f"{url}/chat/completions"
+        httpx, self.host, self._secret = load_httpx(), self._url, ""
+        try:
+            parts = urlsplit(self._url)
+            self.host, self._is_here = parts.netloc, _is_loopback(parts.hostname or "")
+            # Whatever is wrong with the url, or with a proxy of the environment, is known before anything is computed.
+            _ = parts.port, self._post({}), self._client()
+        except (ValueError, TypeError, ImportError, httpx.InvalidURL) as error:
+            raise TrainError(BAD_CONTESTANT, f"{self.host}: {error}", "Look at the url, and at HTTPS_PROXY.") from None
+        self._secret = _read_secret(spec, self.host, is_safe=parts.scheme == "https" or self._is_here)
+        self._cache = AnswerCache(None if cache is None else cache / f"endpoint-{self.digest[:16]}.jsonl")
+        self._budget = Budget(spec)
+        self._lock = threading.Lock()
+        self._num_failures, self._failed_at, self._has_warned = 0, 0.0, False
+
+    def answer(self, requests: Sequence[Request], on_answer: OnAnswer, on_text: OnText | None = None) -> None:
+        """Answer all ``requests``; equal ones are sent once, and known ones not at all.
+
+        ``on_text`` hears an empty text while the model reasons. An interrupt ends the requests that are on their way,
+        and each answer that came before is heard.
+        """
+        with self._lock:
+            delivery, queries = _Delivery(is_streamed=on_text is not None), self._queries(requests, on_answer)
+            try:
+                with _running(self._work(delivery, queries), delivery) as future:
+                    while (event := delivery.events.get()) is not None:
+                        if not isinstance(event, tuple):
+                            on_answer(event)
+                        elif on_text is not None and event[0] not in delivery.cancelled and not on_text(*event):
+                            delivery.cancelled.add(event[0])
+                    future.result()
+            except (KeyboardInterrupt, SystemExit):
+                while not delivery.events.empty():
+                    if isinstance(event := delivery.events.get(), Answer):
+                        on_answer(event)
+                raise
+
+    def knows(self, request: Request) -> bool:
+        """Whether the answer to ``request`` is known, so that nothing is sent for it. Raises RowFault."""
+        return self._cache.get(self._query(request).key) is not None
+
+    def close(self) -> None:
+        """Close the file of answers."""
+        self._cache.close()
+
+    def _queries(self, requests: Sequence[Request], on_answer: OnAnswer) -> list[_Query]:
+        queries: dict[str, _Query] = {}
+        for request in requests:
+            if request.choices:
+                reason = "an endpoint cannot say how likely each choice is; ask a model on this machine"
+                on_answer(Unanswered(request.id, BAD_CONTESTANT, reason))
+                continue
+            try:
+                query = self._query(request)
+            except TrainError as fault:
+                on_answer(Unanswered(request.id, fault.code, fault.message))
+                continue
+            queries.setdefault(query.key, query).ids.append(request.id)
+        return list(queries.values())
+
+    def _query(self, request: Request) -> _Query:
+        body = request_body(request, self.spec.model, self.spec.omit)
+        # The seed decides nothing where the likeliest token is taken. Else it does, even where it is not sent: whoever
+        # asks with another seed wants another answer.
+        seed = None if body.get("temperature") == 0 else request.sampling.seed
+        key = digest_of([self._url, {name: value for name, value in body.items() if name != "seed"}, seed])
+        num_bytes = len(canonical_json(body).encode("utf-8", "surrogatepass"))
+        return _Query(key, [], body, num_bytes, request.sampling.max_new_tokens)
+
+    def _client(self) -> httpx.AsyncClient:
+        # A proxy of the environment is for the world outside; it must not see what stays on this machine.
+        library = load_httpx()
+        limits = library.Limits(max_connections=self.spec.max_concurrency)
+        client: httpx.AsyncClient = library.AsyncClient(trust_env=not self._is_here, timeout=None, limits=limits)
+        return client
+
+    def _post(self, body: dict[str, Any]) -> httpx.Request:
+        # An answer that is not compressed has the size that it takes here.
+        headers = {
+            "Content-Type": "application/json", "Accept": "application/json, text/event-stream",
+            "Accept-Encoding": "identity", "User-Agent": "pairsmith",
+        }  # fmt: skip
+        if self._secret:
+            headers["Authorization"] = f"Bearer {self._secret}"
+        request: httpx.Request = load_httpx().Request("POST", self._url, headers=headers, content=json.dumps(body))
+        return request
+
+    async def _work(self, delivery: _Delivery, queries: Sequence[_Query]) -> None:
+        waiting = iter(queries)
+        async with self._client() as client, asyncio.TaskGroup() as group:
+            for _ in range(min(self.spec.max_concurrency, len(queries))):
+                group.create_task(self._take(client, delivery, waiting))
+
+    async def _take(self, client: httpx.AsyncClient, delivery: _Delivery, waiting: Iterator[_Query]) -> None:
+        for query in waiting:
+            while (known := self._known(query)) is None and not self._cache.claim(query.key):
+                await asyncio.sleep(_POLL)
+            try:
+                # Another process may have got it just before it let its claim go.
+                result = known or self._known(query) or await self._ask(client, delivery, query)
+            finally:
+                self._cache.release(query.key)
+            for name in query.ids:
+                result = replace(result, id=name)
+                if isinstance(result, Answer) and result.is_cached:
+                    delivery.events.put((name, result.text))
+                delivery.events.put(result)
+                # The others are answered by the same.
+                result = replace(result, is_cached=True) if isinstance(result, Answer) else result
+
+    async def _ask(self, client: httpx.AsyncClient, delivery: _Delivery, query: _Query) -> Answer | Unanswered:
+        failure: ExchangeError | None = None
+        for attempt in range(self.spec.retries + 1):
+            if failure is not None:
+                await asyncio.sleep(max(failure.wait, PAUSE * 2 ** (attempt - 1) * (1 + random.random())))  # noqa: S311
+            # An endpoint that is down lets each further request wait until its timeout.
+            if self._num_failures >= _MOST_FAILURES and time.monotonic() < self._failed_at + _REST:
+                reason = f"not asked after {_MOST_FAILURES} failures in a row"
+                return Unanswered(query.ids[0], NO_ANSWER, failure.reason if failure else reason)
+            largest = self._budget.largest(query.num_bytes, query.most_new)
+            while (overrun := self._budget.overrun(largest)) and self._budget.is_in_flight:
+                delivery.settled.clear()
+                await delivery.settled.wait()
+            if overrun:
+                return Unanswered(query.ids[0], BUDGET_SPENT, overrun)
+            self.num_retries += failure is not None
+            try:
+                return await self._try(client, delivery, query, largest)
+            except ExchangeError as error:
+                failure = error
+                # An endpoint may repeat what it was sent, and a cut in its midst would hide that.
+                reason = error.reason.replace(self._secret, "(the key)") if self._secret else error.reason
+                failure.reason = reason[:_MOST_REASON]
+            if query.num_shown or not failure.is_passing:
+                break
+        assert failure is not None, "there is a first try"
+        if not failure.is_answer:
+            self._num_failures, self._failed_at = self._num_failures + 1, time.monotonic()
+        shown = f"; {query.num_shown:,} characters of it were shown" if query.num_shown else ""
+        return Unanswered(query.ids[0], NO_ANSWER, failure.reason + shown)
+
+    async def _try(self, client: httpx.AsyncClient, delivery: _Delivery, query: _Query, largest: Tokens) -> Answer:
+        begun, used, body = time.perf_counter(), largest, query.body
+        if delivery.is_streamed:
+            counted = {"stream_options": {"include_usage": True}} if self._budget.is_limited else {}
+            body = body | {"stream": True} | {name: counted[name] for name in counted.keys() - self.spec.omit}
+        show = partial(delivery.show, query) if delivery.is_streamed else None
+        self._budget.hold(largest)
+        try:
+            completion, is_whole = await exchange(client, self._post(body), self.spec.timeout, show)
+            used = self._budget.used(completion, query.num_bytes, query.most_new)
+        except ExchangeError as error:
+            used = used if error.is_billed else (0, 0)
+            error.is_passing |= error.is_unreadable and self._refuse is not None
+            raise
+        finally:
+            self._budget.settle(largest, used)
+            delivery.settled.set()
+        self._num_failures = 0
+        if self._secret and self._secret in f"{completion.text}{completion.reasoning}":
+            raise ExchangeError("its answer repeats the key", is_answer=True)
+        if self._refuse is not None and (reason := self._refuse(completion.text)):
+            raise ExchangeError(reason, is_passing=True, is_answer=True)
+        if is_whole:
+            self._cache.put(query.key, completion)
+        is_estimated = self._budget.is_limited and None in (completion.prompt_tokens, completion.new_tokens)
+        if is_estimated and not self._has_warned:
+            self._has_warned = True
+            console.talk(f"{self.host} does not say how many tokens an answer took: the most that it can take count")
+        return self._answer(query, completion, time.perf_counter() - begun)
+
+    def _answer(
+        self, query: _Query, completion: Completion, seconds: float = 0.0, *, is_cached: bool = False
+    ) -> Answer:
+        cost = self._budget.cost(self._budget.used(completion, query.num_bytes, query.most_new))
+        return Answer(
+            query.ids[0], completion.text, completion.reasoning, completion.stopped,
+            prompt_tokens=completion.prompt_tokens, new_tokens=completion.new_tokens, seconds=seconds, cost=cost,
+            is_cached=is_cached,
+        )  # fmt: skip
+
+    def _known(self, query: _Query) -> Answer | None:
+        completion = self._cache.get(query.key)
+        return None if completion is None else self._answer(query, completion, is_cached=True)
+
+
+@contextlib.contextmanager
+def _running(work: Coroutine[Any, Any, None], delivery: _Delivery) -> Iterator[Future[None]]:
+    """Run ``work`` in a thread of its own, and end it where it is when the block ends."""
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(work)
+
+    def drive() -> None:
+        try:
+            loop.run_until_complete(task)
+        finally:
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.close()
+
+    # Commands end quietly by SIGPIPE; an endpoint that hangs up shall be an error of its request.
+    pool = ThreadPoolExecutor(1, initializer=signal.pthread_sigmask, initargs=(signal.SIG_BLOCK, {signal.SIGPIPE}))
+    future = pool.submit(drive)
+    future.add_done_callback(lambda _: delivery.events.put(None))
+    try:
+        yield future
+    finally:
+        # The loop is closed where the work is done.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(task.cancel)
+        pool.shutdown()
+
+
+def _read_secret(spec: EndpointSpec, host: str, *, is_safe: bool) -> str:
+    if spec.api_key_env is None:
+        return ""
+    secret = os.environ.get(spec.api_key_env, "")
+    if not secret or not secret.isascii() or not secret.isprintable():
+        raise TrainError(
+            BAD_CONTESTANT, f"the environment variable {spec.api_key_env} holds no key for {host}",
+            "Set it, or remove api_key_env.", exit_code=Exit.MISSING,
+        )  # fmt: skip
+    if not is_safe:
+        raise TrainError(BAD_CONTESTANT, f"the key for {host} would travel unencrypted", "Use an https url.")
+    return secret
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,362 @@
+"""A .gguf file as a contestant, answered by llama.cpp: the engine that people will serve the file with.
+
+Its own chat template renders the prompt, the text is taken as the model writes it, and each request is computed alone,
+so an answer depends on nothing that was asked before.
+"""
+
+from __future__ import annotations
+
+import http.client
+import importlib.util
+import json
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import replace
+from pathlib import Path
+from shutil import rmtree
+from types import SimpleNamespace
+from typing import Any
+
+from train.base import console
+from train.base.errors import Exit, TrainError
+from train.base.storage import sha256_of
+from train.contestants.contestant import Answer, Kind, OnAnswer, OnText, Request, Unanswered
+from train.contestants.spec import Spec
+from train.data.dataset import (
+    TRACES,
+    ControlTokenFault,
+    RowFault,
+    TooLongFault,
+    all_texts,
+    prepare_messages,
+    trace_of,
+)
+from train.model.device import SMALL_MODEL, free_cores, free_memory
+from train.model.safety import check_gguf
+
+MOST_CONTEXT = 8192
+"""Tokens that are read of a model that could read more: memory for all of them is taken at once."""
+_SEEDS = 2**32 - 1
+"""The seed of this number means "any" to llama.cpp."""
+_STARTING_SECONDS, _BYTES_A_SECOND, _SHORT_SECONDS = 60.0, 20_000_000, 30.0
+# What a request leaves out is filled in with the engine's own habits, or with those that the file names.
+_SOCKET = "a.sock"
+_GREEDY = {"temperature": 0.0, "samplers": ["temperature"], "mirostat": 0, "ignore_eos": False, "cache_prompt": False}
+
+
+class GgufContestant:
+    """The model in the .gguf file ``path``, open until `close`; it reads at most ``most_context`` tokens.
+
+    ``template`` is the chat template that renders its prompts, and ``warnings`` say what a person should know of it.
+    Raises TrainError "E921 bad-model" for a file that is damaged or that llama.cpp cannot compute with, and with exit 3
+    "E940 missing-extra" and "E947 out-of-memory", before anything is loaded.
+    """
+
+    kind: Kind = "gguf"
+    can_compare = True
+
+    def __init__(
+        self, path: Path, name: str, *, most_context: int = MOST_CONTEXT, threads: int | None = None
+    ) -> None:  # fmt: skip
+        if importlib.util.find_spec("xllamacpp") is None:
+            message = "a .gguf file is asked through the package xllamacpp, which is not installed"
+            raise TrainError("E940 missing-extra", message, "pip install 'pairsmith[gguf]'", exit_code=Exit.MISSING)
+        header = check_gguf(path)
+        self.name = name
+        self._reads = min([*_numbers(header, "context_length"), most_context])
+        self.reads: int | None = self._reads
+        self.memory = _planned_bytes(path, header, self._reads)
+        if self.memory > (free := free_memory()):
+            message = (
+                f"{path} needs {self.memory / 1e6:,.0f} MB with {self._reads:,} tokens of context, and "
+                f"{free / 1e6:,.0f} MB are free"
+            )
+            hint = "Close other programs, or take a smaller quantisation."
+            raise TrainError("E947 out-of-memory", message, hint, exit_code=Exit.MISSING)
+        self.digest = sha256_of(path)
+        self._server = _Server(path, self._reads, threads)
+        self.warnings: list[str] = []
+        if "tokenizer.chat_template" not in header:
+            self.warnings.append(f"{path.name} has no chat template; llama.cpp renders its prompts as ChatML")
+        try:
+            self.template = str(self._server.ask("/props")["chat_template"])
+            self._marks = _find_marks(self._server, self.template)
+            first = self._server.ask("/completion", {**_GREEDY, "prompt": [0], "n_predict": 1, "n_probs": 1})
+            if None in _logprobs(first):
+                raise _EngineError("its numbers are not finite (NaN or infinity)")
+        except (RowFault, _EngineError) as error:
+            self.close()
+            raise _refused(path, str(error)) from error
+
+    def answer(self, requests: Sequence[Request], on_answer: OnAnswer, on_text: OnText | None = None) -> None:
+        """Answer one request after another; ``on_text`` hears the reasoning too, and what it ends has not stopped.
+
+        A process of llama.cpp that dies of a request is started again for the next one; TrainError "E921 bad-model" is
+        raised where that fails.
+        """
+        for request in requests:
+            try:
+                outcome: Answer | Unanswered = self._answer(request, on_text)
+            except RowFault as fault:
+                outcome = Unanswered(request.id, fault.code, fault.reason)
+            except _EngineError as error:
+                self._server.end()
+                outcome = Unanswered(request.id, "E965 engine-died", f"llama.cpp gave no answer to it: {error}")
+            on_answer(outcome)
+
+    def close(self) -> None:
+        """End the process of llama.cpp, which frees its memory."""
+        self._server.end()
+
+    def _answer(self, request: Request, on_text: OnText | None) -> Answer:
+        start = time.monotonic()
+        prompt = self._prompt(request)
+        ids = self._tokens(prompt)
+        if len(ids) >= self._reads:
+            raise TooLongFault(f"the prompt has {len(ids):,} tokens, and {self._reads:,} are read with its answer")
+        if request.choices:
+            logprobs = self._compare(prompt, ids, request.choices)
+            text = request.choices[max(range(len(logprobs)), key=logprobs.__getitem__)]
+            seconds = time.monotonic() - start
+            return Answer(request.id, text, logprobs=logprobs, prompt_tokens=len(ids), new_tokens=0, seconds=seconds)
+        text, num_tokens, is_ended = "", 0, False
+        sampling = request.sampling
+        body = {
+            **_GREEDY, "prompt": ids, "n_predict": sampling.max_new_tokens, "temperature": sampling.temperature,
+            "seed": sampling.seed % _SEEDS,
+        }  # fmt: skip
+        with closing(self._server.stream(body)) as events:
+            for event in events:
+                text += event["content"]
+                is_ended = event.get("stop_type") == "eos"
+                # The end token is none of the answer's.
+                num_tokens = event["tokens_predicted"] - is_ended
+                if on_text is not None and event["content"] and not on_text(request.id, event["content"]):
+                    break
+        # A text stands for its tokens here: characters that are split where the marks are.
+        answer, reasoning = (text, None) if self._marks is None else self._marks.split(text, lambda part, **_: part)
+        return Answer(
+            request.id, answer, reasoning, stopped=is_ended, prompt_tokens=len(ids), new_tokens=num_tokens,
+            seconds=time.monotonic() - start,
+        )  # fmt: skip
+
+    def _prompt(self, request: Request) -> str:
+        """Return the text before the answer, in which every control token is the template's own."""
+        stand_in = {"role": "assistant", "content": "-"}
+        messages = prepare_messages([*request.prompt, stand_in], self.template)[:-1]
+        row = replace(request.row, messages=messages)
+        texts = "\n".join([*(text for _, text in all_texts(row)), *request.choices])
+        if self._tokens(texts) != self._tokens(texts, parse_special=False):
+            raise ControlTokenFault("a text of it holds a control token of the file's vocabulary")
+        prompt = self._server.render(messages, row.tools)
+        if row.tools and prompt == self._server.render(messages, None):
+            raise RowFault("the chat template of the file does not write the tools")
+        return prompt
+
+    def _tokens(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
+        body = {"content": text, "add_special": add_special, "parse_special": parse_special}
+        return list(self._server.ask("/tokenize", body)["tokens"])
+
+    def _compare(self, prompt: str, ids: list[int], choices: Sequence[str]) -> list[float]:
+        """Return the log-probability of each choice after the prompt, in nats, its end token not counted."""
+        options = []
+        for choice in choices:
+            whole = self._tokens(prompt + choice)
+            # Where the tokenizer joins across the end of the prompt, which it does not where an answer is written.
+            is_apart = whole[: len(ids)] != ids
+            options.append(self._tokens(choice, add_special=False) if is_apart else whole[len(ids) :])
+            if not options[-1]:
+                raise RowFault(f"the choice {choice!r} has no token of its own")
+            if len(ids) + len(options[-1]) > self._reads:
+                raise TooLongFault(f"with the choice {choice!r} it is longer than the {self._reads:,} tokens read")
+        # First the prompt alone, so that every choice finds it computed, and their order changes nothing.
+        self._server.ask("/completion", {**_GREEDY, "prompt": ids, "n_predict": 1})
+        logprobs = []
+        for option in options:
+            # A grammar of tokens leaves one way to go on; the probabilities that are told are those before it.
+            grammar = "root ::= " + " ".join(f"<[{token}]>" for token in option)
+            body = {**_GREEDY, "prompt": ids, "n_predict": len(option), "n_probs": 1, "grammar": grammar}
+            told = _logprobs(self._server.ask("/completion", {**body, "cache_prompt": True}))
+            if len(told) != len(option) or None in told:
+                raise _EngineError("it has no probability for each token of a choice")
+            logprobs.append(float(sum(value for value in told if value is not None)))
+        return logprobs
+
+
+def open_gguf(spec: Spec, *, threads: int | None = None) -> GgufContestant:
+    """Open the file that ``spec`` names, with as many threads as cores are free; raises as `GgufContestant` does."""
+    assert spec.path is not None, "a file has a path"
+    return GgufContestant(spec.path, spec.name, threads=threads)
+
+
+def _refused(path: Path, reason: str) -> TrainError:
+    hint = "Convert the model again, or upgrade xllamacpp."
+    return TrainError("E921 bad-model", f"{path}: llama.cpp cannot use it: {reason}", hint)
+
+
+def _logprobs(answer: Mapping[str, Any]) -> list[float | None]:
+    return [token["logprob"] for token in answer["completion_probabilities"]]
+
+
+def _numbers(header: Mapping[str, Any], name: str) -> list[int]:
+    """Return the number or numbers above 0 that the header has under a name of its architecture."""
+    value = header.get(f"{header.get('general.architecture')}.{name}")
+    return [number for number in (value if isinstance(value, list) else [value]) if type(number) is int and number > 0]
+
+
+_BESIDE, _BYTES_A_WIDTH, _BYTES_A_WORD = 64 << 20, 32 << 10, 256
+
+
+def _planned_bytes(path: Path, header: Mapping[str, Any], reads: int) -> int:
+    """Return the bytes of the file, of its keys and values in two bytes each, and of what is computed beside them."""
+    width, layers = sum(_numbers(header, "embedding_length")), sum(_numbers(header, "block_count"))
+    heads = _numbers(header, "attention.head_count")
+    kv_heads = _numbers(header, "attention.head_count_kv") or heads
+    # One number holds for all layers.
+    num_heads = kv_heads[0] * layers if len(kv_heads) == 1 else sum(kv_heads)
+    of_head = [width // max(heads, default=1)]
+    key = max(_numbers(header, "attention.key_length") or of_head)
+    value = max(_numbers(header, "attention.value_length") or of_head)
+    words = header.get("tokenizer.ggml.tokens")
+    num_words = words if type(words) is int else 0
+    beside = _BESIDE + _BYTES_A_WIDTH * width + _BYTES_A_WORD * num_words
+    return path.stat().st_size + 2 * reads * num_heads * (key + value) + beside
+
+
+def _find_marks(server: _Server, template: str) -> Any:
+    if not any(name in template for name in TRACES):
+        return None
+    # Imports what renders rows for training.
+    from train.data.rendering.reasoning import find_marks
+
+    conversations: Any = SimpleNamespace(
+        template=SimpleNamespace(source=template),
+        opening=lambda messages: server.render(messages, None),
+        render=lambda messages: server.render(messages, None, is_whole=True),
+    )
+    return find_marks(conversations)
+
+
+class _EngineError(Exception):
+    """The process of llama.cpp died, hangs, or answers with something else."""
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: str, seconds: float | None) -> None:
+        super().__init__("localhost")
+        self._path, self._seconds = path, seconds
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self._seconds)
+        self.sock.connect(self._path)
+
+
+class _Server:
+    """The process of `gguf_server`, started when it is first asked and again after it ended."""
+
+    def __init__(self, path: Path, reads: int, threads: int | None) -> None:
+        # A small file loses by sharing its work.
+        threads = threads or (1 if path.stat().st_size < SMALL_MODEL else free_cores())
+        self._path = path
+        self._settings = {"path": str(path.resolve()), "reads": reads, "threads": threads}
+        self._running: list[tuple[subprocess.Popen[bytes], Path]] = []
+        # Also at the end of the interpreter; it must not keep the server alive, hence the list.
+        weakref.finalize(self, _end, self._running)
+
+    def ask(self, where: str, body: Any = None) -> dict[str, Any]:
+        """Return the answer of an endpoint; raises RowFault with what llama.cpp says against it, and _EngineError."""
+        # A template may never end; a prompt may take as long as it takes.
+        seconds = None if where == "/completion" else _SHORT_SECONDS
+        return next(self._events(where, body, seconds))
+
+    def stream(self, body: Mapping[str, Any]) -> Generator[dict[str, Any]]:
+        """Yield what is written, piece by piece; closed before its end, it is not written on. Raises as `ask` does."""
+        return self._events("/completion", {**body, "stream": True}, None)
+
+    def render(self, messages: Sequence[dict[str, Any]], tools: Any, *, is_whole: bool = False) -> str:
+        """Return the text of a conversation, and of the beginning of an answer unless it ``is_whole``."""
+        named = [{**each, TRACES[0]: trace} if (trace := trace_of(each)) else each for each in messages]
+        body = {"messages": named, "add_generation_prompt": not is_whole} | ({"tools": tools} if tools else {})
+        return str(self.ask("/apply-template", body)["prompt"])
+
+    def end(self) -> None:
+        """End the process, where there is one."""
+        _end(self._running)
+
+    def _events(self, where: str, body: Any, seconds: float | None) -> Generator[Any]:
+        connection = _Connection(self._start(), seconds)
+        try:
+            connection.request("GET" if body is None else "POST", where, json.dumps(body).encode("ascii"))
+            response = connection.getresponse()
+            if response.status != http.client.OK:
+                message = json.loads(response.read())["error"]["message"]
+                raise RowFault(f"llama.cpp refuses it: {console.visible(str(message))[:300]}")
+            if "event-stream" not in response.getheader("Content-Type", ""):
+                yield json.loads(response.read())
+                return
+            event: dict[str, Any] = {"stop": False}
+            for line in response:
+                if line.startswith(b"data: {"):
+                    event = json.loads(line.removeprefix(b"data: "))
+                    yield event
+            if not event["stop"]:
+                raise ValueError("ended before the answer did")
+        except (OSError, http.client.HTTPException, ValueError, LookupError) as error:
+            is_late = isinstance(error, TimeoutError)
+            raise _EngineError(f"it took over {_SHORT_SECONDS:.0f} s" if is_late else "its process ended") from error
+        finally:
+            connection.close()
+
+    def _start(self) -> str:
+        """Return the path of the socket; raises TrainError "E921 bad-model" where the file cannot be loaded."""
+        if self._running:
+            return str(self._running[0][1] / _SOCKET)
+        # The path of a socket has a hundred bytes at most.
+        is_long = len(tempfile.gettempdir()) > 60
+        folder = Path(tempfile.mkdtemp(prefix="gguf-", dir="/tmp" if is_long else None))  # noqa: S108 - made for us
+        with tempfile.TemporaryFile() as errors:
+            # No environment, as it reads a stranger's file; a session of its own, as Ctrl-C is ours to hear.
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-W", "ignore", str(Path(__file__).with_name("gguf_server.py"))],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env={"GGML_NO_BACKTRACE": "1"},
+                start_new_session=True,
+            )  # fmt: skip
+            self._running.append((process, folder))
+            assert process.stdin is not None
+            assert process.stdout is not None
+            # Even a file may hold what never ends: its template is rendered when it is loaded.
+            seconds = _STARTING_SECONDS + self._path.stat().st_size / _BYTES_A_SECOND
+            start, timer = time.monotonic(), threading.Timer(seconds, process.kill)
+            timer.start()
+            with suppress(BrokenPipeError):
+                process.stdin.write(json.dumps({**self._settings, "socket": str(folder / _SOCKET)}).encode() + b"\n")
+                process.stdin.flush()
+            is_ready = process.stdout.readline() == b"ready\n"
+            timer.cancel()
+            if not is_ready:
+                _end(self._running)
+                errors.seek(0)
+                # Its line begins with a time.
+                line = errors.readline(1000).decode("utf-8", "replace").strip().split(" E ", 1)[-1]
+                is_late = time.monotonic() - start > seconds
+                silent = f"it took over {seconds:,.0f} s" if is_late else f"it ended ({process.returncode})"
+                raise _refused(self._path, console.visible(line) or silent)
+        return str(folder / _SOCKET)
+
+
+def _end(running: list[tuple[subprocess.Popen[bytes], Path]]) -> None:
+    while running:
+        process, folder = running.pop()
+        process.kill()
+        # Closes its pipes and waits for it.
+        with process:
+            pass
+        rmtree(folder, ignore_errors=True)
