@@ -13,7 +13,7 @@ from curate.sessions.labelling.done import FLAG
 
 
 def put_answer(edit: EditSession, text: str) -> None:
-    """Put ``text`` in place of the answer of a record under edit, which its undo takes back; nothing is saved.
+    """Put ``text`` in place of the answer in the draft of a record, which undo takes back; nothing is saved.
 
     Raises:
         CurateError: E905 where the record has no place for it; E972 where its draft is text that is no JSON.
@@ -27,7 +27,8 @@ def put_answer(edit: EditSession, text: str) -> None:
     why = edit.form.enter(pointer, text, ends_word=True) if pointer else "it compares answers, calls tools, or has none"
     if why:
         message = f"{one_line(edit.name, 60)} has no place for one answer in text: {why}"
-        raise CurateError("E905 cannot-express", message, "Y copies the record, and e shows the answer to copy.")
+        raise CurateError("E905 cannot-express", message, "Copy it by hand.")
+    edit.keep()
 
 
 def line_of(session: AskSession, model: Participant | None, turn: int, answer: str) -> dict[str, Json]:
@@ -52,9 +53,7 @@ def line_of(session: AskSession, model: Participant | None, turn: int, answer: s
 
 def keep_prompt(session: AskSession, model: Participant | None, turn: int) -> None:
     """Write a draft of a new record with what was asked at ``turn`` and no answer; raises E905 and E906."""
-    edit = new_edit(session.project)
-    edit.form.replace_line(line_of(session, model, turn, ""))
-    edit.keep()
+    new_edit(session.project, line=line_of(session, model, turn, "")).keep()
 
 
 def mark_wrong(project: Project, name: str) -> bool:

@@ -66,7 +66,6 @@ class CurateApp(App[int]):
         Binding("U", "redo", "Redo", id="app.redo", show=False),
         Binding("y", "copy_command", "Copy command", id="app.copy", show=False),
         Binding("Y", "copy_record", "Copy record", id="app.copy_record", show=False),
-        Binding("M", "ask_models", "Ask models", id="app.ask", show=False),
         Binding("z", "zoom", "Zoom", id="app.zoom", show=False),
         Binding("r", "reread", "Refresh", id="app.refresh", show=False),
         Binding("at", "command_log", "Command log", id="app.log", show=False),
@@ -451,9 +450,6 @@ class CurateApp(App[int]):
             self.tell(f"copied {what}: {text}")
         else:
             self.tell("There is nothing to copy here.", "warn")
-
-    def action_ask_models(self) -> None:
-        self.present().ask_models()
 
     def action_zoom(self) -> None:
         screen = self.present()

@@ -178,6 +178,7 @@ class ProjectScreen(Screen[None]):
     NAME: ClassVar[str]  # The name of its file: ``app.go(NAME)`` shows it.
     # Whether there is something to show where no line of the record files is a record.
     SHOWS_LINES: ClassVar[bool] = False
+    BINDINGS: ClassVar[list[Any]] = [Binding("M", "ask_models", "Ask models", id="screen.ask", show=False)]
     HELP = ""  # Markdown that `?` shows above the keys.
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (90, "-wide")]  # noqa: RUF012  Textual declares it so
 
@@ -220,8 +221,7 @@ class ProjectScreen(Screen[None]):
         """Return the id of the record under the cursor; empty where there is none."""
         return ""
 
-    def ask_models(self) -> None:
-        """Ask models about the record under the cursor."""
+    def action_ask_models(self) -> None:
         if name := self.current_record():
             self.app.go("ask", record=name)
         else:

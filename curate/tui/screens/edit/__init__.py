@@ -137,7 +137,6 @@ class EditScreen(ProjectScreen):
                 self._begin_new(line=what["new"])
             if answer is not None and self.edit is not None:
                 put_answer(self.edit, answer)
-                self._save_draft()
                 self._show_soon()
 
     def lacks_records(self) -> bool:
@@ -234,12 +233,9 @@ class EditScreen(ProjectScreen):
         self.app.clear_message()
         self._begin_new()
 
-    def _begin_new(self, category: str = "", line: object = None) -> None:
+    def _begin_new(self, category: str = "", line: Any = None) -> None:
         self._listing, self._opened = None, {}
-        edit = new_edit(self.project, category=category)
-        if isinstance(line, dict):
-            edit.form.replace_line(line)
-        self._begin(edit)
+        self._begin(new_edit(self.project, category=category, line=line))
 
     def action_copy(self) -> None:
         if self.edit is None or self.edit.is_new:
@@ -249,10 +245,10 @@ class EditScreen(ProjectScreen):
 
     def action_resume(self) -> None:
         names = Drafts(self.project.root, self.project.by).names()
-        if not (name := next((name for name in names if self.edit is None or name != self.edit.name), "")):
-            self.tell("There is no other draft.", "warn")
-        else:
+        if name := next((name for name in names if self.edit is None or name != self.edit.name), ""):
             self.arrive(draft=name)
+        else:
+            self.tell("There is no other draft.", "warn")
 
     def action_discard(self) -> None:
         edit = self.edit
