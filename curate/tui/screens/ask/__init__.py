@@ -251,7 +251,6 @@ record with findings of personal data (X7xx) is sent to one only after you said 
         return last if self._turn is None else min(self._turn, last)
 
     def on_screen_resume(self) -> None:
-        super().on_screen_resume()
         self._follow()
 
     def on_resize(self) -> None:
