@@ -83,9 +83,13 @@ def visible_findings(findings: Sequence[Finding], validation: Validation) -> lis
     return [finding for finding in visible if finding]
 
 
-def findings_for(project: Project, wanted: Filter | None) -> Sequence[Finding]:
-    """Return what validation says where a filter asks for it. Ask first: records are then taken from that reading."""
-    return project.validate(limit=sys.maxsize, has_leaks=True).findings if wanted and wanted.needs_findings else ()
+def findings_for(project: Project, wanted: Filter | None, columns: Sequence[str] = ()) -> Sequence[Finding]:
+    """Return what validation says where a filter or a column asks for it.
+
+    Ask first: records are then taken from that reading.
+    """
+    is_asked = "status" in columns or (wanted is not None and wanted.needs_findings)
+    return project.validate(limit=sys.maxsize, has_leaks=True).findings if is_asked else ()
 
 
 def let_through(

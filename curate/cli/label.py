@@ -13,6 +13,7 @@ from curate.cli._options import refuse_if, workspace_argument
 
 if TYPE_CHECKING:
     from curate.project.labels import Order
+    from curate.sessions.labelling import LabelSession
 
 _ORDERS = ("file", "random", "uncertain", "disagreement", "oldest")
 
@@ -30,9 +31,11 @@ _ORDERS = ("file", "random", "uncertain", "disagreement", "oldest")
 @click.option("--set", "answers", multiple=True, metavar="QUESTION=VALUE", help="The answer; may be repeated.")
 @click.option("--dry-run", is_flag=True, help="With --set: say what would be answered, and write nothing.")
 @click.option("--suggest", is_flag=True, help="With --plain: learn from the answers (extra [quality]) and suggest.")
+@click.option("--suggest-with", default="", metavar="MODEL", help="Suggest by the likelihoods of a model.")
+@click.option("--calibration", is_flag=True, help="Print how far suggestions may be believed, and ask nothing.")
 def command(
     root: Path, plain: bool, by: str, question: str, order: Order, is_all: bool, where: str, answers: tuple[str, ...],
-    dry_run: bool, suggest: bool,
+    dry_run: bool, suggest: bool, suggest_with: str, calibration: bool,
 ) -> int:  # fmt: skip
     """Answer the questions of `label.questions` about each record; without any, give its category.
 
@@ -45,6 +48,11 @@ def command(
     With --where and --set all records that a filter lets through, as `curate list --where` takes it, get your answer at
     once, as one decision. What others have answered, or somebody has settled, is left alone and counted; no value
     (`--set quality=`) takes your answers back.
+
+    With --suggest-with, or `label.suggest_with`, a model on this machine suggests: a name of [contestants], "base", a
+    run, an adapter or a .gguf file. It learns nothing from the answers. --calibration holds its probabilities, and
+    those of the model of words, against the answers that people gave: for each tenth how sure it was and how often it
+    was right, and the expected calibration error.
 
     Example: curate label my-data --by ana --order uncertain
 
@@ -60,27 +68,39 @@ def command(
         with named_records([str(root)], where, by) as (project, states):
             answer_all(project, states, pairs_of(answers), dry_run=dry_run)
         return Exit.OK
-    from curate.cli._lines import has_screen, label_lines, show
+    from curate.cli._lines import has_screen, show
 
-    if not plain and has_screen():
-        wanted = {"question": question, "order": order if order != "file" else "", "is_all": is_all}
+    if not (plain or calibration) and has_screen():
+        wanted = {
+            "question": question, "order": order if order != "file" else "", "is_all": is_all,
+            "suggest_with": suggest_with,
+        }  # fmt: skip
         show(root, by, "label", **{key: value for key, value in wanted.items() if value})
     from curate.project.project import open_project
     from curate.sessions.labelling import LabelSession
 
     with open_project(root, by) as project:
         project.load()
-        session = LabelSession(project)
+        session = LabelSession(project, suggest_with=suggest_with)
         try:
-            session.begin(
-                session.prepare(session.wish_for(question, "file" if order == "uncertain" else order, is_all=is_all))
-            )
-            # The first queue is in the order of the files: to be uncertain, the model has to learn from its answers
-            # first.
-            if order == "uncertain":
-                session.learn()
-                session.begin(session.prepare(session.wish_for(question, order, is_all=is_all)))
-            label_lines(session, sys.stdin.buffer, has_suggestions=suggest or order == "uncertain")
+            if calibration:
+                from curate.cli._calibration import print_calibration
+
+                return print_calibration(session, question)
+            has_suggestions = suggest or bool(session.suggest_with)
+            return _answer_lines(session, question, order, is_all=is_all, has_suggestions=has_suggestions)
         finally:
             session.close()
+
+
+def _answer_lines(session: LabelSession, question: str, order: Order, *, is_all: bool, has_suggestions: bool) -> int:
+    from curate.cli._lines import label_lines
+
+    # The first queue is in the order of the files: to be uncertain, the model has to learn from its answers first.
+    is_uncertain = order == "uncertain"
+    session.begin(session.prepare(session.wish_for(question, "file" if is_uncertain else order, is_all=is_all)))
+    if is_uncertain:
+        session.learn()
+        session.begin(session.prepare(session.wish_for(question, order, is_all=is_all)))
+    label_lines(session, sys.stdin.buffer, has_suggestions=has_suggestions or is_uncertain)
     return Exit.OK

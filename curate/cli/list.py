@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -17,10 +17,16 @@ from curate.cli._output import print_lines
 from curate.cli._visible import findings_for, let_through, visible_states
 
 if TYPE_CHECKING:
+    from curate.base.record import Finding
     from curate.project.filters import Filter
     from curate.project.fold import RecordState
     from curate.project.project import Project
     from curate.schema.settings import SavedView
+
+    CellGetter = Callable[[RecordState], Mapping[str, str | int | float | None]]
+
+# Columns of how the newest run learnt a record.
+_LEARNT = ("confidence", "variability")
 
 
 @click.command("list")
@@ -97,21 +103,23 @@ def command(
         _save(project, save, chosen)
         return Exit.OK
     pins = project.data.pins()
-    matching = _matching(project, wanted, pins, category, splits, status, show_values=show_values)
+    findings = findings_for(project, wanted, () if field else chosen.columns)
+    matching = _matching(project, wanted, findings, pins, category, splits, status, show_values=show_values)
     if field:
         print_lines(_count_lines(matching, field, pins, is_json=form != "text"))
     else:
         # A million of them need not be held at once.
         rest = iter(_sorted(matching, chosen.sort, pins))
-        print_lines(_lines_of(islice(rest, limit), chosen.columns, pins, is_json=form == "jsonl"))
+        cells_of = _cell_getter(project, chosen.columns, findings, pins)
+        print_lines(_lines_of(islice(rest, limit), cells_of, is_json=form == "jsonl"))
         if num_more := sum(1 for _ in rest):
             console.talk(f"not shown: {counted(num_more, 'record')}")
     return Exit.OK
 
 
 def _matching(
-    project: Project, wanted: Filter | None, pins: Mapping[str, Split], categories: Collection[str],
-    splits: Collection[str], status: str | None, *, show_values: bool,
+    project: Project, wanted: Filter | None, findings: Sequence[Finding], pins: Mapping[str, Split],
+    categories: Collection[str], splits: Collection[str], status: str | None, *, show_values: bool,
 ) -> Iterable[RecordState]:  # fmt: skip
     """Return the records that all conditions let through."""
     from curate.project.notices import tell_remarks
@@ -119,7 +127,6 @@ def _matching(
     if status is None:
         # A filter that asks for dropped records would else find none.
         status = "all" if wanted and wanted.asks_about("status") else "in"
-    findings = findings_for(project, wanted)
     tell_remarks(project.data)
     states: Iterable[RecordState] = (
         state
@@ -182,18 +189,44 @@ def _sorted(states: Iterable[RecordState], sort: str, pins: Mapping[str, Split])
     return sorted(listed, key=lambda state: value_of(state, column, pins), reverse=is_descending)
 
 
-def _lines_of(
-    states: Iterator[RecordState], columns: Sequence[str], pins: Mapping[str, Split], *, is_json: bool
-) -> Iterator[str]:
-    import json
-
+def _cell_getter(
+    project: Project, columns: Sequence[str], findings: Sequence[Finding], pins: Mapping[str, Split]
+) -> CellGetter | None:
+    """Return the function that returns the values of ``columns`` of a record by their names; None without columns."""
+    if not columns:
+        return None
     from curate.project.views import value_of
 
-    if not columns:
+    if not {"status", *_LEARNT} & set(columns):
+        return lambda state: {column: value_of(state, column, pins) for column in columns}
+    from curate.project.catalog.columns import LearningDynamics, rank_findings
+
+    known, learning = rank_findings(findings, project.data), LearningDynamics(project.data)
+    learning.renew(columns)
+
+    def cell(state: RecordState, column: str) -> str | int | float | None:
+        if column in _LEARNT:
+            number: float | None = getattr(learning.by_id.get(state.record.id), column, None)
+            return number if number is None else round(number, 4)
+        is_in = state.dropped is None
+        return (known.status(state) if is_in else "dropped") if column == "status" else value_of(state, column, pins)
+
+    return lambda state: {column: cell(state, column) for column in columns}
+
+
+def _lines_of(states: Iterator[RecordState], cells_of: CellGetter | None, *, is_json: bool) -> Iterator[str]:
+    import json
+
+    if cells_of is None:
         yield from _json_lines(states) if is_json else _lines(states)
+        return
     for state in states:
-        cells = {column: value_of(state, column, pins) for column in columns}
-        yield json.dumps(cells) if is_json else "\t".join(console.one_line(str(cell), 60) for cell in cells.values())
+        cells = cells_of(state)
+        yield (
+            json.dumps(cells)
+            if is_json
+            else "\t".join(console.one_line("-" if cell is None else str(cell), 60) for cell in cells.values())
+        )
 
 
 def _count_lines(

@@ -71,6 +71,7 @@ def command(words: tuple[str, ...], by: str, limit: int, form: str, no_values: b
 
     Example: curate log my-data r012
     """
+    from curate.project.history import redo_names
     from curate.project.journal import damage_texts, read_journal
     from curate.project.project import open_project
     from curate.project.snapshot import retired_events
@@ -91,8 +92,9 @@ def command(words: tuple[str, ...], by: str, limit: int, form: str, no_values: b
     # The order of people's clocks is all there is between records.
     last = sorted(chosen, key=lambda event: (event.at, event.session, event.seq))[-limit:]
     visibility = _visibility(project.data, last, events, values)
+    redos = redo_names((*folded, *events))
     for event in last:
-        line = _line(event, visibility)
+        line = _line(event, visibility, redos)
         console.data(_event(event, visibility) if form == "jsonl" else console.one_line(line, console.width()))
     if not events and not folded:
         console.talk(f"{console.one_line(str(root))}: nothing has been decided yet")
@@ -217,12 +219,13 @@ def _story(
     import textwrap
 
     from curate.project.diff import field_changes, field_lines
+    from curate.project.history import redo_names
 
-    width = console.width()
+    width, redos = console.width(), redo_names(step.event for step in steps)
     location = f"{console.visible(record.source.file)}:{record.source.line}" if record else "in no record file"
     yield f"{console.one_line(name, 60)}: {location}"
     for step in steps:
-        sentence = _line(step.event, visibility, is_of_record=True)
+        sentence = _line(step.event, visibility, redos, is_of_record=True)
         yield from textwrap.wrap(sentence, width, initial_indent="  ", subsequent_indent="    ")
         if step.is_apart:
             yield "    (made on another state of the record than the one before)"
@@ -261,12 +264,13 @@ def _event(event: AnyEvent, visibility: ValueVisibility) -> str:
     return _json(event.model_dump(mode="json", exclude=left_out))
 
 
-def _line(event: AnyEvent, visibility: ValueVisibility, *, is_of_record: bool = False) -> str:
+def _line(event: AnyEvent, visibility: ValueVisibility, redos: Container[str], *, is_of_record: bool = False) -> str:
     """Return a decision on one line: when, who, what, on which record, and why or to which value."""
     record = "" if is_of_record else f" {console.one_line(event.id, 24)}"
     what = _what(event, show_values=visibility.has_value(event))
+    op = "redo" if event.event in redos else event.op
     when = event.at.replace("T", " ").removesuffix("Z")
-    return f"{when} {console.one_line(event.by, 12)} {event.op}{record}" + (f": {what}" if what else "")
+    return f"{when} {console.one_line(event.by, 12)} {op}{record}" + (f": {what}" if what else "")
 
 
 def _what(event: AnyEvent, *, show_values: bool) -> str:

@@ -26,7 +26,7 @@ def command(run: Path | None, root: Path, count: int, form: str) -> int:
     """
     from curate.base.file_guard import inside
     from curate.project.data import RUNS
-    from curate.project.feedback import latest_run, read_results, render_records, render_scores, worst
+    from curate.project.feedback import EVALUATION_FILE, latest_run, read_results, render_records, render_scores, worst
     from curate.project.notices import open_and_tell
 
     project = open_and_tell(root)
@@ -34,6 +34,9 @@ def command(run: Path | None, root: Path, count: int, form: str) -> int:
     if folder is None:
         hint = f"Make one with `curate train {root}`."
         raise CurateError("E918 bad-report", f"{root / RUNS} holds no finished run", hint)
+    if (folder / EVALUATION_FILE).is_file():
+        message = f"{folder} is an evaluation of one model, and has no report"
+        raise CurateError("E918 bad-report", message, f"Compare it: `train compare {folder} RUN`.")
     results = read_results(folder)
     if form == "text":
         print_lines([*render_scores(results), *render_records(project.data, results, per_category=count)])

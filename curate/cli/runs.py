@@ -25,7 +25,7 @@ _SECONDS = 1.0
 @click.option("--stop", "is_stop", is_flag=True, help="Have the run save a checkpoint and stop.")
 @format_option("text", "jsonl")
 def command(root: Path, name: str | None, follow: bool, is_stop: bool, form: str) -> int:
-    """List the runs of a workspace and how each stands, or follow or stop one of them.
+    """List the runs and evaluations of a workspace and how each stands, or follow or stop a run.
 
     A run that `curate train --detach` has started is found by its files alone, from any terminal of this machine.
     With --follow the exit code is 1 when the run fails.
@@ -33,7 +33,7 @@ def command(root: Path, name: str | None, follow: bool, is_stop: bool, form: str
     Example: curate runs my-data --follow
     """
     from curate.project.project import open_project
-    from curate.sessions.runs import runs_of
+    from curate.sessions.runs import evaluations_of, runs_of
 
     project = open_project(root)
     runs = runs_of(project.data)
@@ -49,7 +49,10 @@ def command(root: Path, name: str | None, follow: bool, is_stop: bool, form: str
         runs = [] if is_stop else [chosen]
     for run in runs:
         console.data(_line(run, form))
-    if not runs and not is_stop:
+    evaluations = evaluations_of(project.data) if not (name or follow or is_stop) else []
+    for evaluation in evaluations:
+        console.data(_line(evaluation, form))
+    if not (runs or evaluations) and not is_stop:
         console.talk(f"no run yet; `curate train {console.one_line(str(root))}` begins one")
     return Exit.OK
 
@@ -67,9 +70,12 @@ def _line(run: Run, form: str) -> str:
             "id": run.id, "state": run.standing, "why": run.why, "pid": run.process.pid if run.process else None,
             "step": last.step if last else None, "steps": of, "loss": last.loss if last else None,
             "dataset": run.text_at("dataset", "name") or None, "has_report": run.has_report,
+            "evaluated": run.evaluated or None,
         }  # fmt: skip
         return json.dumps(row)
     step = f"step {last.step:,} of {of or 0:,}, loss {last.loss:.4f}" if last else "no step yet"
+    if run.evaluated:
+        step = f"evaluated {console.one_line(run.evaluated, 60)}"
     parts = [f"{console.one_line(run.id, 40):<16}", f"{run.standing:<9}", step]
     parts += ["report"] if run.has_report else []
     parts += [console.one_line(run.why, 120)] if run.why else []

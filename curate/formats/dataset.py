@@ -139,6 +139,8 @@ class Manifest(_ManifestPart):
     """Records left out, by the code of the reason; each is listed in dropped.jsonl."""
     findings: dict[str, int]
     """Warnings let through, by code."""
+    flagged: list[str] | None = None
+    """Records with open findings X7xx, such as personal data; no endpoint gets them unasked. Left out without any."""
     about: AboutEntry = Field(default_factory=AboutEntry)
     provenance: list[Origin] = Field(default_factory=list)
     """Where the records come from and under which licence they are, most records first."""
@@ -398,6 +400,9 @@ def _write(
         }
     )
     # The manifest comes last: where there is one, every file that it names was written and synced.
-    text = orjson.dumps(manifest.model_dump(mode="json", by_alias=True), option=orjson.OPT_INDENT_2)
+    value = manifest.model_dump(mode="json", by_alias=True)
+    if manifest.flagged is None:
+        del value["flagged"]
+    text = orjson.dumps(value, option=orjson.OPT_INDENT_2)
     write_atomic(folder / FILE_NAME, [text, b"\n"])
     return manifest

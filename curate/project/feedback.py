@@ -28,6 +28,8 @@ T = TypeVar("T")
 REPORT_FILE = "report.json"
 PAGE_FILE = "report.html"
 FEEDBACK_FILE = "feedback.jsonl"
+EVALUATION_FILE = "eval.json"
+"""What the folder of an evaluation of one model has, which lies beside the runs."""
 PREDICTIONS_FILE = "predictions.jsonl"
 
 Outcome = Literal["fixed", "broken", "still-wrong", "ok", "unscored"]

@@ -371,11 +371,17 @@ class _Scanner:
             return self._checked(field, self._pattern(), start)
         text = self._match(_BARE)
         if not text:
+            sign = self.text[start - 1] if start else ""
             hint = "To search for | put it in quotes."
-            if field:
+            if field and sign in "!|":
+                hint = f"Write a value after {sign}, or take {sign} away."
+            elif field:
                 hint = _MISSING.get(field) or f'Write {field}:"" for records without one.'
             _fault(start, f"a value is missing{f' after {field}:' if field else ''}", hint)
         if field in (*_NUMBERS, "label") and (bounds := _bounds(text)):
+            if bounds.low is not None and bounds.high is not None and bounds.low > bounds.high:
+                low, high = text.split("..")
+                _fault(start, f"no number is from {low} to {high}", f"The lower one comes first: {high}..{low}.")
             return bounds
         return self._checked(field, Word(text), start)
 
@@ -395,7 +401,8 @@ class _Scanner:
                 _fault(start, f"has: knows no {one_line(text, 60)!r}", _near(text, _HAS))
             return Word(text.lower())
         if field == "split" and isinstance(option, Word) and "*" not in text and text.lower() not in SPLITS:
-            _fault(start, f"there is no split {one_line(text, 60)!r}", _near(text, SPLITS))
+            hint = f'{_near(text, SPLITS)} split:"" finds records without one.'
+            _fault(start, f"there is no split {one_line(text, 60)!r}", hint)
         if field in _NAMES and isinstance(option, Word) and _COMPARISON.fullmatch(text):
             _fault(
                 start, f"{field} is text and cannot be compared by size", f"Only {', '.join(_NUMBERS)} and labels can."
@@ -437,7 +444,8 @@ class _Scanner:
         pattern = "".join(characters)
         flags = self._match(re.compile(r"\w*"))
         if flags not in ("", "i"):
-            hint = f'Only i, to ignore case. To search for a path, write it in quotes: "{one_line(pattern, 20)}".'
+            path = one_line(self.text[start:].split()[0], 40)
+            hint = f'Only i, to ignore case. To search for a path, write it in quotes: "{path}".'
             _fault(self.offset - len(flags), f"{flags!r} is no flag of a regular expression", hint)
         if not pattern:
             _fault(start, "the regular expression is empty", 'To search for slashes, write "//" in quotes.')

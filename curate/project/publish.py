@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -27,18 +27,19 @@ from curate.base.record import (
 )
 from curate.base.tables import counted
 from curate.checks.language import scripts_of
-from curate.checks.runner import Verdict
+from curate.checks.runner import UNREADABLE, ExaminerSpec, Verdict, baseline_path, read_baseline
 from curate.formats.dataset import Export, row_of, write_dataset
 from curate.formats.row_file import Row, RowSpool
 from curate.project.approval import UNAPPROVED
 from curate.project.data import DATASETS, ProjectData
 from curate.project.journal import require_known
 from curate.project.plan import ExportPlan, plan
-from curate.project.validation import validate_data
+from curate.project.validation import Validation, validate_data
 from curate.schema import bundled, load_contract
 from curate.schema.settings import Category, Settings, settings_adapter
 
 _MAX_FINDINGS = 5
+_PRIVATE = "X7"
 # What the manifest counts of a row: its split, category, objective, source and licence.
 _Content = tuple[Split, str, str, str, str]
 
@@ -66,7 +67,8 @@ def _dirty(findings: Sequence[Finding], noun: str, number: int, hint: str, limit
         f"{name} x{some}" for name, some in Counter(f"{finding.code} {finding.name}" for finding in findings).items()
     )
     lines = "\n".join(
-        f"  {finding.file}:{finding.line}:{finding.column}: {finding.code} {finding.message}"
+        f"  {':'.join(str(part) for part in (finding.file, finding.line, finding.column) if part)}: "
+        f"{finding.code} {finding.message}"
         for finding in findings[:_MAX_FINDINGS]
     )
     more = f"\n  and {number - _MAX_FINDINGS:,} more" if number > _MAX_FINDINGS else ""
@@ -159,9 +161,11 @@ def _about(
     data: ProjectData, verdict: Verdict, planned: ExportPlan, contents: Mapping[_Content, int]
 ) -> dict[str, Json]:
     settings, schema = data.settings, read_file(data.shape.path, most=MOST_DOCUMENT)
-    # Keys of the terminal, plug-ins, views and who has to approve change no record, and so make no other dataset.
-    unrelated = {"keys", "plugins", "review", "views"}
+    # Keys of the terminal, plug-ins, views, models that are asked and who has to approve change no record, and so make
+    # no other dataset.
+    unrelated = {"contestants", "keys", "plugins", "review", "views"}
     fields = settings_adapter().dump_python(settings, mode="json", by_alias=True, exclude=unrelated)
+    del fields["label"]["suggest_with"]
     about_splits = [*planned.assignment.findings, *planned.leaks]
     findings = Counter(verdict.counts) + Counter(verdict.forgiven) + Counter(finding.code for finding in about_splits)
     categories: dict[str, Counter[str]] = defaultdict(Counter)
@@ -183,9 +187,30 @@ def _about(
             for name, counts in sorted(categories.items())
         },
         "findings": dict(sorted(findings.items())),
+        "flagged": _flagged(data, verdict, planned) if any(map(_is_private, findings)) else None,
         "about": asdict(settings.about),
         "provenance": _provenance(contents),
     }
+
+
+def _is_private(code: str) -> bool:
+    return code.startswith(_PRIVATE)
+
+
+def _flagged(data: ProjectData, verdict: Verdict, planned: ExportPlan) -> list[str]:
+    """Return the exported records that have findings of personal data, secrets and the like."""
+    findings = [finding for finding in verdict.findings if _is_private(finding.code)]
+    number = sum(count for code, count in verdict.counts.items() if _is_private(code))
+    if len(findings) < number:
+        # A validation retains so many findings and no more; here none may be missing.
+        known = baseline_path(data.settings, data.root)
+        settings = replace(data.settings, checks=replace(data.settings.checks, select=[_PRIVATE]))
+        spec = ExaminerSpec(
+            data.shape, settings, limit=number, root=data.root,
+            baseline=read_baseline(known, without=UNREADABLE) if known else None,
+        )  # fmt: skip
+        findings = list(Validation(data.files(), spec, data, has_leaks=False).run().findings)
+    return sorted({finding.record for finding in findings} & planned.assignment.splits.keys())
 
 
 def _provenance(contents: Mapping[_Content, int]) -> list[Json]:

@@ -20,6 +20,7 @@ from curate.formats.import_note import NOTES_FOLDER
 from curate.project.approval import APPROVAL, QUESTION, UNAPPROVED
 from curate.project.blind import hides_event
 from curate.project.feedback import read_results
+from curate.project.history import redo_names
 from curate.project.journal import CATEGORY
 from curate.project.labels import AnnotatorAssignment, questions_of
 from curate.sessions.labelling.queue import Wish, queue_of
@@ -329,6 +330,7 @@ class Act:
     event: AnyEvent
     num_events: int
     is_hidden: bool  # Whether its answer must not be shown.
+    is_redo: bool  # Whether it does something again that was taken back.
     is_next_undone: bool
 
 
@@ -342,8 +344,15 @@ def recent_acts(project: Project, count: int) -> list[Act]:
     standing = project.standing()
     undone = standing[0][0].act if standing else ""
     return [
-        Act(events[-1], len(events), hides_event(project, events[-1]), act == undone) for act, events in by_act.items()
+        Act(event, len(events), hides_event(project, event), is_redo(project, event), act == undone)
+        for act, events in by_act.items()
+        for event in events[-1:]
     ]
+
+
+def is_redo(project: Project, event: AnyEvent) -> bool:
+    """Whether ``event`` does something again that was taken back."""
+    return event.op == "undo" and event.event in redo_names(project.history(event.id))
 
 
 def _problems(project: Project, overview: ProjectOverview) -> Iterator[NextStep]:

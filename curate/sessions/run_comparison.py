@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -19,7 +20,7 @@ from curate.base.resources import trainer_command
 from curate.base.tables import counted
 from curate.formats.dataset import FILE_NAME, Manifest, read_manifest
 from curate.project.data import DATASETS, ProjectData
-from curate.project.feedback import ChangeVerdict, Results, read_results, verdict_of
+from curate.project.feedback import ChangeVerdict, Results, read_base_answers, read_results, verdict_of
 from curate.sessions.metrics import RIGHT_FROM
 from curate.sessions.runs import Run
 
@@ -81,9 +82,15 @@ class RecordPair:
         return self.after < self.before if view == "worse" else self.after > self.before
 
 
+MOST_MODELS = 4
+
+
 @dataclass(frozen=True, slots=True)
 class RunComparison:
-    """Two runs, or one and its base, on the split whose verdicts count."""
+    """Two runs, or one and its base, on the split whose verdicts count; or one of several models and the first of them.
+
+    ``at`` is its place among these, from 1, and 0 otherwise.
+    """
 
     first: Run | None
     second: Run
@@ -95,6 +102,14 @@ class RunComparison:
     # What the run says of general text, with what to do next where it forgot; of one run beside its base.
     general: tuple[str, ...] = ()
     changed: tuple[RunDifference, ...] = ()
+    at: int = 0
+
+    @property
+    def letters(self) -> tuple[str, str]:
+        """What the two sides are called on a screen."""
+        if self.at:
+            return "A", "ABCD"[self.at]
+        return ("B", "C") if self.first else ("A", "B")
 
     def listed(self, view: View, category: str | None = None) -> list[RecordPair]:
         """Return the records on which the later model is worse, wrong as before, or better; of one category or all.
@@ -106,6 +121,58 @@ class RunComparison:
         return sorted(chosen, key=lambda pair: (sign * (pair.after - pair.before), pair.category, pair.id))
 
 
+def compare_models(data: ProjectData, models: Sequence[Run]) -> list[RunComparison]:
+    """Put one run beside its base, two runs side by side, or of several models each beside the first.
+
+    Evaluations have no base beside them, so that one alone is compared with nothing. Asks the trainer: call it in a
+    thread. Raises CurateError: as `compare_runs`; E918 for an evaluation alone.
+    """
+    if len(models) <= 2 and not any(model.evaluated for model in models):
+        return [compare_runs(data, models[0] if len(models) > 1 else None, models[-1])]
+    if len(models) == 1:
+        message = f"{models[0].id} is an evaluation of one model, which has no base beside it"
+        raise CurateError("E918 bad-report", message, "Mark another run or evaluation too.")
+    table = _ask_trainer([model.folder for model in models])["table"]
+    tests = {name for name, split in data.pins().items() if split == "test"}
+    split, costs = str(table["headline"]), "; ".join(filter(None, map(_cost, table["models"])))
+    general = tuple(conclusion["sentence"] for conclusion in table["conclusions"])
+    general += (f"1,000 answers: {costs}",) if costs else ()
+    comparisons = []
+    for at, pair in enumerate(table["pairs"], 1):
+        part: Mapping[str, Json] = next((part for part in pair["splits"] if part["split"] == split), {})
+        rows = tuple(
+            _paired(entry, table["fewest"]) for entry in part.get("categories", ()) if entry["higher_is_better"]
+        )
+        macro = _paired(part["macro"], table["fewest"]) if part.get("macro") else None
+        records = tuple(
+            RecordPair(record["id"], record["category"], before, after, record["texts"][0], record["texts"][at])
+            for record in table["records"]
+            if record["id"] not in tests
+            and (before := record["scores"][0]) is not None
+            and (after := record["scores"][at]) is not None
+        )
+        changed = tuple(_model_differences(models[0], models[at]))
+        comparisons.append(
+            RunComparison(
+                models[0], models[at], split, rows, macro, records, tuple(table["notes"]), general, changed, at
+            )
+        )
+    return comparisons
+
+
+def _cost(model: Mapping[str, Json]) -> str:
+    parts = [f"{model['seconds']:,.0f} s"] if model["seconds"] is not None else []
+    parts += [f"cost {model['cost']:,.4f}"] if model["cost"] is not None else []
+    return " ".join([model["name"].rpartition("/")[2], ", ".join(parts)]) if parts else ""
+
+
+def _model_differences(first: Run, second: Run) -> Iterator[RunDifference]:
+    names = [run.text_at("dataset", "name") or "not reported" for run in (first, second)]
+    is_same = first.text_at("dataset", "sha256") == second.text_at("dataset", "sha256")
+    yield RunDifference("data", f"same ({names[0]})" if is_same else " -> ".join(names), is_same)
+    yield RunDifference("model", " -> ".join(run.evaluated or f"run {run.id}" for run in (first, second)))
+
+
 def compare_runs(data: ProjectData, first: Run | None, second: Run) -> RunComparison:
     """Put ``second`` beside ``first``, or beside its base with None. Asks the trainer: call it in a thread.
 
@@ -115,7 +182,7 @@ def compare_runs(data: ProjectData, first: Run | None, second: Run) -> RunCompar
     results = read_results(second.folder)
     other = read_results(first.folder) if first else None
     tests = {name for name, split in data.pins().items() if split == "test"}
-    records = tuple(_paired_records(other, results, tests))
+    records = tuple(_paired_records(other, results, tests, {} if first else _base_answers(second, results)))
     split = str(results.report["headline"])
     if first is None or other is None:
         rows = tuple(_row(entry, results.verdict(entry)) for entry in results.categories)
@@ -143,15 +210,7 @@ def _paired_rows(first: Path, second: Path, split: str) -> tuple[dict[str | None
     Returns a row for each category, under None that of the mean over them, and what could not be compared. Raises
     CurateError: E918 with what the trainer says, when it cannot compare them or their files cannot be read.
     """
-    command = trainer_command("compare", str(first.absolute()), str(second.absolute()), "--json")
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
-    )
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.startswith("error[")]
-        message = lines[0] if lines else f"exit code {done.returncode}"
-        raise CurateError("E918 bad-report", one_line(message, 300), "Evaluate the run again with `train eval`.")
-    document = json.loads(done.stdout)
+    document = _ask_trainer([first, second])
     report, counts = document["report"], document["splits"].get(split, {})
     part: Mapping[str, Json] = next((part for part in report["splits"] if part["split"] == split), {})
     # What has no score is compared by likelihood there, which is not in the unit of scores.
@@ -159,6 +218,19 @@ def _paired_rows(first: Path, second: Path, split: str) -> tuple[dict[str | None
     if part.get("macro"):
         entries[None] = part["macro"]
     return {name: _paired(entry, report["fewest"]) for name, entry in entries.items()}, list(_notes(counts))
+
+
+def _ask_trainer(folders: Sequence[Path]) -> dict[str, Json]:
+    command = trainer_command("compare", *(str(folder.absolute()) for folder in folders), "--json")
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
+    )
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.startswith("error[")]
+        message = lines[0] if lines else f"exit code {done.returncode}"
+        raise CurateError("E918 bad-report", one_line(message, 300), "Evaluate the run again with `train eval`.")
+    document: dict[str, Json] = json.loads(done.stdout)
+    return document
 
 
 def _paired(entry: Mapping[str, Json], fewest: int) -> ScoreRow:
@@ -213,9 +285,19 @@ def _notes(counts: Mapping[str, int]) -> Iterator[str]:
         yield f"{num:,} records have no score in one of the runs"
 
 
-def _paired_records(first: Results | None, second: Results, never: Collection[str] = ()) -> Iterator[RecordPair]:
-    # The validation records that `second` and the tuned model of `first` have both scored; with None its own base. None
-    # of the records `never`, which have become test records since: one that somebody looks at is one no longer.
+def _base_answers(run: Run, results: Results) -> Mapping[str, str]:
+    # Where they cannot be read, scores are compared all the same.
+    with suppress(CurateError):
+        return read_base_answers(run.folder, {outcome.id for outcome in results.outcomes})
+    return {}
+
+
+def _paired_records(
+    first: Results | None, second: Results, never: Collection[str], base_answers: Mapping[str, str]
+) -> Iterator[RecordPair]:
+    # The validation records that `second` and the tuned model of `first` have both scored; with None its own base,
+    # which said `base_answers`. None of the records `never`, which have become test records since: one that somebody
+    # looks at is one no longer.
     others = {outcome.id: outcome for outcome in first.outcomes if outcome.split == "validation"} if first else {}
     for outcome in second.outcomes:
         name, after = outcome.id, outcome.score_tuned
@@ -225,7 +307,7 @@ def _paired_records(first: Results | None, second: Results, never: Collection[st
         before = outcome.score_base if first is None else other.score_tuned if other else None
         is_same_category = other is None or other.category == outcome.category
         if before is not None and is_same_category:
-            completion = other.completion if other else None
+            completion = other.completion if other else base_answers.get(name)
             yield RecordPair(name, outcome.category, before, after, completion, outcome.completion)
 
 

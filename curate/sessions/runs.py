@@ -23,7 +23,7 @@ from curate.base.file_guard import MOST_STATE, inside, open_file, read_file
 from curate.base.record import CurateError, Exit, Json
 from curate.base.resources import require_trainer, trainer_command
 from curate.project.data import RUNS, ProjectData
-from curate.project.feedback import REPORT_FILE
+from curate.project.feedback import EVALUATION_FILE, REPORT_FILE
 from curate.sessions.detached import LOG_FILE, Process, berth_of, note, read_process, settle, start
 
 DRY_RUN = "--dry-run"  # The trainer's option for a run that writes nothing.
@@ -53,6 +53,18 @@ class Run:
         return self.folder.name
 
     @property
+    def evaluated(self) -> str:
+        """What an evaluation of one model by `train eval --with` asked, in words; "" of a run."""
+        if not self.text_at("contestant", "name"):
+            return ""
+        shots, prompt = (
+            self.text_at("prompting", "shots"),
+            "a system text" if self.text_at("prompting", "system") else "",
+        )
+        behind = [part for part in (prompt, f"{shots} examples" if shots not in ("", "0") else "") if part]
+        return " behind ".join([self.text_at("contestant", "name"), *([" and ".join(behind)] if behind else [])])
+
+    @property
     def is_alive(self) -> bool:
         """Whether its process is at work."""
         return self.standing in ("running", "stopping")
@@ -73,6 +85,20 @@ class Run:
 def runs_of(data: ProjectData) -> list[Run]:
     """Return the runs of a workspace, the newest first; E914 when its folder of runs lies elsewhere."""
     return [read_run(folder) for folder in _run_folders(data)]
+
+
+def evaluations_of(data: ProjectData) -> list[Run]:
+    """Return the evaluations that lie beside the runs, the newest first; they have results, and no report."""
+    evaluations = []
+    for folder in _run_folders(data, is_run=False):
+        about = _about(folder, EVALUATION_FILE)
+        standing, why = _standing(about, None)
+        counts = about.get("counts")
+        if standing == "stopped" and isinstance(counts, Mapping):
+            number = sum(counts.get("unanswered", {}).values())
+            why = f"{number:,} records have no answer; the same `train eval` asks them again"
+        evaluations.append(Run(folder, standing, why, about, None, has_report=False))
+    return evaluations
 
 
 def read_run(folder: Path) -> Run:
@@ -174,13 +200,14 @@ def _command(data: ProjectData, dataset: Path, folder: Path | None, options: Seq
     return trainer_command(*words, *chosen, *options)
 
 
-def _run_folders(data: ProjectData) -> list[Path]:
+def _run_folders(data: ProjectData, *, is_run: bool = True) -> list[Path]:
     runs = inside(data.root, data.root / RUNS)
     # A run that was begun a moment ago has only its berth, and is listed all the same.
-    folders = {path for path in runs.glob("*") if path.is_dir() and not path.name.startswith(".")}
+    everything = {path for path in runs.glob("*") if path.is_dir() and not path.name.startswith(".")}
+    folders = {path for path in everything if (path / EVALUATION_FILE).is_file() is not is_run}
     for berth in runs.glob(".*"):
         folder = berth.with_name(berth.name.removeprefix("."))
-        if berth.is_dir() and berth == berth_of(folder):
+        if is_run and berth.is_dir() and berth == berth_of(folder):
             settle(folder)
             if folder.is_dir() or berth.is_dir():
                 folders.add(folder)
@@ -205,9 +232,9 @@ def _letters(number: int) -> str:
             return digits
 
 
-def _about(folder: Path) -> Mapping[str, Json]:
+def _about(folder: Path, name: str = _RUN_FILE) -> Mapping[str, Json]:
     try:
-        value = json.loads(read_file(folder / _RUN_FILE, most=MOST_STATE))
+        value = json.loads(read_file(folder / name, most=MOST_STATE))
     except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
@@ -288,7 +315,8 @@ def plan(errand: Errand, data: ProjectData, options: Sequence[str] = ()) -> Mapp
     """Return what `curate train --plan` says of a run on what an export would write now; ``options`` are the trainer's.
 
     Raises:
-        CurateError: E940 without the extra; E961 with the reason when no dataset can be exported or no run be planned.
+        CurateError: E940 without the extra; E907 when the data fails its validation; E961 with the reason when no
+            dataset can be exported or no run be planned.
     """
     require_trainer("planning a run", "take the dataset to a machine that has it")
     result = errand.run(_curate("train", str(data.root), "--plan", "--", "--json", *options))
@@ -297,11 +325,13 @@ def plan(errand: Errand, data: ProjectData, options: Sequence[str] = ()) -> Mapp
     except ValueError:
         value = None
     if not isinstance(value, dict):
-        message = result.trouble or (result.talk[-1] if result.talk else f"exit code {result.code}")
+        # Its code is ours to give.
+        message = result.trouble.partition("]: ")[2] or (result.talk[-1] if result.talk else f"exit code {result.code}")
         hint = next(
             (line.partition("help: ")[2] for line in reversed(result.talk) if "help: " in line), "See the recipe."
         )
-        raise CurateError("E961 cannot-measure", one_line(message, 300), one_line(hint, 200))
+        code = "E907 dirty-data" if result.code == Exit.FINDINGS else "E961 cannot-measure"
+        raise CurateError(code, one_line(message, 300), one_line(hint, 200))
     # What the trainer tells beside its plan, such as records that are skipped; before it the export has told its own.
     talk = result.talk[result.talk.index(PLAN_ALONE) + 1 :] if PLAN_ALONE in result.talk else ()
     return value | {"warnings": [line for line in talk if line.startswith("warning: ")]}

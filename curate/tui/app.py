@@ -143,8 +143,8 @@ class CurateApp(App[int]):
             self.following.when_open = partial(self.go, name, **what)
         elif not self.is_open(name):
             if self.has_project:
-                message = "One file is for reading, checking and editing."
-                self.tell(message, "warn", "For labels, splits and training make a workspace of it: g h, then 8.")
+                remedy = "For labels, splits and training make a workspace of it: g h, then 8."
+                self.tell("One file is for reading, checking and editing.", "warn", remedy)
             else:
                 reason = self.present().standby()
                 self.tell(reason.word if reason else "Open or make a workspace first.", "warn")
@@ -317,7 +317,8 @@ class CurateApp(App[int]):
 
         def answered(answer: Any) -> None:
             if answer is not None:
-                then(answer)
+                with self.attempt():  # Textual calls this outside of any action.
+                    then(answer)
 
         self.push_screen(box, answered)
 
@@ -437,8 +438,7 @@ class CurateApp(App[int]):
 
     def _equal_command(self) -> str:
         file = self.project.file if self.has_project else None
-        # All other commands are about a workspace.
-        return f"curate {quote(str(file))}" if file else self.present().equal_command()
+        return f"curate {quote(str(file))}" if file else self.present().equal_command()  # Of a workspace.
 
     def action_copy_record(self) -> None:
         self._copy(self.present().record_json, "the record")

@@ -48,6 +48,7 @@ class Following:
         self._progress_message = self._refusal = ""
         self._news: tuple[str, Severity] | None = None  # What to tell once the records are read again.
         self._stamp: FileStamp | None = None  # Of curate.toml, when it was last looked at.
+        self._is_settings_broken = False  # Whether curate.toml could not be read when it was last looked at.
         self._new_settings = ""  # The tables of curate.toml that are not taken over yet, in words.
         self.is_stale = False  # Whether another program has changed the record files since they were read.
         self.progress = ""  # How far reading the records is; empty before it is known.
@@ -294,9 +295,14 @@ class Following:
         stamp = stamp_of(settings_path(self.project.root), "")
         if stamp == self._stamp:
             return
-        self._stamp = stamp
+        self._stamp, was_broken = stamp, self._is_settings_broken
+        self._is_settings_broken = True
         from curate.schema.settings import read_settings
 
+        if not settings_path(self.project.root).is_file():
+            message, hint = "curate.toml is gone; what it said before holds.", "Put it back, or no command works here."
+            self._app.call_from_thread(self._app.tell, message, "error", hint)
+            return
         try:
             new, old = read_settings(self.project.root), self.project.settings
             checked_keymap(new.keys, known_bindings())
@@ -304,9 +310,12 @@ class Following:
             message = f"curate.toml was changed and is not taken over; what it said before holds. {error.message}"
             self._app.call_from_thread(self._app.tell, message, "error", error.hint)
             return
+        self._is_settings_broken = False
         changed = [item.name for item in fields(new) if getattr(new, item.name) != getattr(old, item.name)]
         if changed:
             self._app.call_from_thread(self._renew, ", ".join(name.rstrip("_") for name in changed))
+        elif was_broken:
+            self._app.call_from_thread(self._app.tell, "curate.toml can be read again; it says what it said before.")
 
     def _renew(self, changed: str) -> None:
         """Take over what is new in curate.toml, or say how: reading anew must not disturb who is typing."""
@@ -320,7 +329,10 @@ class Following:
             self.reread()
 
     def _tell_stale(self) -> None:
-        self._app.tell("The record files were changed by another program; r reads them again.", "warn")
+        message, remedy = "The record files were changed by another program.", "r reads them again."
+        if self._app.is_typing():
+            remedy = "Nothing can be saved before they are read: press esc, then r. What you type is kept."
+        self._app.tell(message, "warn", remedy)
         draw_frame(self._app.screen, HeaderBar)
 
     def listener(self, ids: set[str]) -> None:

@@ -26,6 +26,7 @@ from curate.tui.border import cell, cut_middle
 WINDOW = 256
 _GUTTER = 3
 _NARROWEST = 8
+_LONGEST_NAME, _LONGEST_TEXT = 60, 240  # Characters from which on nothing is measured.
 
 Tone = Literal["", "ok", "warn", "error", "muted"]
 
@@ -53,7 +54,7 @@ class Column:
 
     ``is_name`` is for ids and paths, whose middle is cut and not their end; ``cut`` takes a value and the width where
     something else is to be cut. One that ``is_snug`` takes no more than its values need, as far as they were in sight,
-    and leaves the rest to the others.
+    and leaves the rest to the others. A name with a width takes more where columns without one have no use for it.
     """
 
     title: str
@@ -127,6 +128,7 @@ class FrameTable(ScrollView, can_focus=True):
         self._anchor: int | None = None
         self._num_widths = [0] * len(self.columns)
         self._look: tuple[Style, list[int]] | None = None
+        self.empty = ""  # What is drawn in place of the rows where there are none: why, and what to press.
 
     # What screens call.
 
@@ -135,10 +137,13 @@ class FrameTable(ScrollView, can_focus=True):
     ) -> None:
         """Show ``source`` in place of what was shown; marks stay.
 
-        The cursor goes to ``row``, else to the one named ``at`` if it lies near where the cursor was, else
-        stays where it is.
+        The cursor goes to ``row``, else to the one named ``at`` if it lies near where the cursor was, else to the
+        next row of before that is still there, else stays where it is.
         """
         anchor = "" if self._anchor is None else self._key_of(self._anchor)
+        # Where the cursor's row goes, the next one that stays takes its place.
+        following = self._window[max(0, self.cursor - self._start) :] if self._start >= 0 else ()
+        names = [at, *(row[self._key] for row in following)] if at else []
         self.source = source
         if columns is not None:
             self.columns = list(columns)
@@ -148,7 +153,7 @@ class FrameTable(ScrollView, can_focus=True):
         # A range goes on where its first row still is: what others decide must not change what a key acts on.
         index = self.index_near(anchor)
         self._anchor = index if anchor and self._key_of(index) == anchor else None
-        wanted = self.index_near(at) if row is None else row
+        wanted = self._index_of_first(names) if row is None else row
         self.set_reactive(FrameTable.cursor, self.validate_cursor(wanted))
         self._follow()
         self.refresh()
@@ -245,7 +250,9 @@ class FrameTable(ScrollView, can_focus=True):
             index = top + y - 1
             row = self.row(index)
             if not row:
-                return Strip.blank(width, base)
+                style = self.get_component_rich_style("frame-table--muted") if index == 0 and self.empty else base
+                text = " " * _GUTTER + self.empty if index == 0 and not len(self.source) else ""
+                return Strip([Segment(cell(text, width), style)])
             style = self._row_style(index, base)
             # The cursor's own colours must stay readable, so a tone only adds to rows that are not under it.
             segments = self._segments(self._gutter(index, row), row, widths, style, has_tones=style is base)
@@ -279,12 +286,19 @@ class FrameTable(ScrollView, can_focus=True):
     # Widen columns of numbers for those of the window: a number that is cut is another number. Snug ones grow as well.
     def _make_room(self) -> None:
         needed = list(self._num_widths)
+
+        def measure(index: int, most: int | None) -> None:
+            # What is longer than the column need not be measured to its end.
+            lengths = (cell_len(row[index][:most]) for row in self._window if index < len(row))
+            needed[index] = max(needed[index], max(lengths, default=0))
+
         for index, column in enumerate(self.columns):
             if column.is_right or column.is_snug:
-                # What is longer than the column need not be measured to its end.
-                most = None if column.is_right else column.width + 1
-                lengths = (cell_len(row[index][:most]) for row in self._window if index < len(row))
-                needed[index] = max(needed[index], max(lengths, default=0))
+                is_long = column.is_name or not column.width
+                measure(index, None if column.is_right else _LONGEST_NAME if is_long else column.width + 1)
+        if any(column.is_name and 0 < column.width < size for column, size in zip(self.columns, needed, strict=True)):
+            for index in [index for index, column in enumerate(self.columns) if not column.width]:
+                measure(index, _LONGEST_TEXT)
         if needed != self._num_widths:
             self._num_widths = needed
             self._measure()
@@ -292,11 +306,20 @@ class FrameTable(ScrollView, can_focus=True):
 
     # Return the width of each column in cells; those without one share what the others leave.
     def _widths(self) -> list[int]:
-        given = [self._given(*pair) for pair in zip(self.columns, self._num_widths, strict=True)]
-        fixed = sum(given) + len(self.columns) + _GUTTER
-        num_flexible = sum(not width for width in given)
-        share = max(_NARROWEST, (self.scrollable_content_region.width - fixed) // num_flexible) if num_flexible else 0
-        return [width or share for width in given]
+        needed = [max(size, cell_len(col.title)) for size, col in zip(self._num_widths, self.columns, strict=True)]
+        widths = [self._given(*pair) for pair in zip(self.columns, self._num_widths, strict=True)]
+        fixed = sum(widths) + len(self.columns) + _GUTTER
+        flexible = [index for index, width in enumerate(widths) if not width]
+        for index in flexible:
+            share = max(_NARROWEST, (self.scrollable_content_region.width - fixed) // len(flexible))
+            widths[index] = min(share, needed[index]) if self.columns[index].is_snug else share
+        for index, column in enumerate(self.columns):
+            # A name that is cut gets what nobody else needs.
+            for other in flexible if column.is_name and column.width and self._num_widths[index] > column.width else ():
+                spare = widths[other] - max(needed[other], _NARROWEST) if self._num_widths[other] else 0
+                more = max(0, min(spare, needed[index] - widths[index]))
+                widths[index], widths[other] = widths[index] + more, widths[other] - more
+        return widths
 
     # Return the width of a column whose values in sight need ``needed`` cells; 0 where it takes what others leave.
     def _given(self, column: Column, needed: int) -> int:
@@ -338,11 +361,16 @@ class FrameTable(ScrollView, can_focus=True):
 
     def index_near(self, key: str) -> int:
         """Return the index of the row named ``key`` within the window around the cursor, else the cursor."""
-        if not key:
+        return self._index_of_first([key] if key else [])
+
+    def _index_of_first(self, names: Sequence[str]) -> int:
+        """Return the index of the first of ``names`` that is a row near the cursor, else the cursor."""
+        if not names:
             return self.cursor
         start = max(0, self.cursor - WINDOW)
         rows = self.source[start : start + 2 * WINDOW]
-        return next((start + index for index, row in enumerate(rows) if row[self._key] == key), self.cursor)
+        indices = {row[self._key]: start + index for index, row in reversed([*enumerate(rows)])}
+        return next((indices[name] for name in names if name in indices), self.cursor)
 
     def action_move(self, step: int) -> None:
         self.cursor += step

@@ -110,14 +110,17 @@ def command_log(message: Text, commands: Sequence[LoggedCommand], project: Proje
     text.append("" if commands else "  nothing yet\n").append("\nDecided\n", "strong")
     if project is not None:
         from curate.project.blind import hides_event
+        from curate.sessions.overview import is_redo
 
         for event in project.recent(_MOST_EVENTS):
-            text.append_text(event_line(event, is_hidden=hides_event(project, event))).append("\n")
+            line = event_line(event, is_hidden=hides_event(project, event), is_redo=is_redo(project, event))
+            text.append_text(line).append("\n")
     return text
 
 
-def event_line(event: AnyEvent, *, is_hidden: bool = False) -> Text:
+def event_line(event: AnyEvent, *, is_hidden: bool = False, is_redo: bool = False) -> Text:
     """Return one decision on one line: time, annotator, what, on which record; without the answer if it is hidden."""
+    op = "redo" if is_redo else event.op
     what = event.model_dump(mode="json")
     match event.op:
         case "drop":
@@ -135,7 +138,7 @@ def event_line(event: AnyEvent, *, is_hidden: bool = False) -> Text:
         case _:
             detail = ""
     return Text.assemble(
-        f"  {event.at[11:16]} ", safe_text(event.by, 12), f"  {event.op:8}", safe_text(event.id, 30, "accent"), "  ",
+        f"  {event.at[11:16]} ", safe_text(event.by, 12), f"  {op:8}", safe_text(event.id, 30, "accent"), "  ",
         safe_text(detail, 80),
     )  # fmt: skip
 

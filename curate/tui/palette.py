@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ _REST = 0.15  # Seconds without a key before records are searched.
 _MOST_RECORDS = 20
 _MOST_RECENT = 8
 _TEXT_FITS = 0.01
+_CODE = re.compile(r"[A-Z][0-9]{3}")
 # Actions of the app itself; of widgets none is listed, because they move a cursor.
 _HIDDEN = ("app.palette", "app.goto")
 _MOVING = ("table.", "pane.", "dialog.", "choose.")
@@ -76,7 +78,9 @@ class CommandPalette(Choose):
 
     def _show_matches(self) -> None:
         # What joins stands below what fits better: the cursor stays where it is.
-        self.query_one(FrameTable).show(self.matches(self.query_one(Input).value.strip()))
+        # A search may end while the dialog is being closed, and its widgets go before it does.
+        for table in self.query(FrameTable):
+            table.show(self.matches(self.query_one(Input).value.strip()))
 
     def matches(self, typed: str) -> Sequence[tuple[str, str]]:
         if not typed:
@@ -84,12 +88,17 @@ class CommandPalette(Choose):
         searched, hits = self._hits
         if typed != searched:
             self._pause.begin(_REST, partial(self._search, typed))
-        matcher = Matcher(typed)
+        matcher, code = Matcher(typed), typed.upper()
+        explained = []
+        if _CODE.fullmatch(code):
+            item = PaletteItem(f"Explain {code}", f"curate rule {code}", partial(_explain, self._host, code))
+            self.entries[item.title] = item
+            explained = [(item.title, item.note)]
         scored = [(max(matcher.match(title), matcher.match(note) / 4), title, note) for title, note in self._values]
         # A record that was found by its texts fits too, if not as well as what is called so.
         scored += [(max(matcher.match(title), _TEXT_FITS), title, note) for title, note in hits if typed == searched]
         best = sorted((row for row in scored if row[0] > 0), key=lambda row: -row[0])
-        return [(title, note) for _, title, note in best]
+        return [*explained, *((title, note) for _, title, note in best)]
 
     def _search(self, typed: str) -> None:
         app = self._host
@@ -154,6 +163,13 @@ def ask_verb(app: HostApp, verb: Verb) -> None:
     else:
         target = (app.project.file if app.has_project else None) or app.root
         app.ask_with(VerbDialog(verb, str(target)), lambda runs: app.push_screen(RunPage(*runs)))
+
+
+def _explain(app: HostApp, code: str) -> None:
+    if app.is_web and not app.may_train:
+        app.tell(f"{code} is not explained.", "warn", _NO_PROGRAMS)
+    else:
+        app.push_screen(RunPage(["curate", "rule", code]))
 
 
 def _actions(app: HostApp, screen: Screen[object]) -> Iterator[PaletteItem]:

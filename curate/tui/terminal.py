@@ -53,7 +53,8 @@ def run(app: CurateApp, *, has_mouse: bool = True) -> int:
         app.run(mouse=has_mouse, loop=loop)
     if app.crash:
         console.talk(console.visible(app.crash))
-        console.trouble("E991 internal-error", "a mistake of ours ended the terminal UI", "All decisions are saved.")
+        hint = "What was decided before it is in the journal: `curate log` shows it, and `curate` goes on from there."
+        console.trouble("E991 internal-error", "a mistake of ours ended the terminal UI", hint)
         return Exit.USAGE
     return app.return_code or Exit.OK
 

@@ -142,7 +142,8 @@ def _entries(root: Path, typed: str) -> list[tuple[str, str]]:
     entries = []
     try:
         for path in sorted(folder.iterdir()) if "\0" not in typed else ():
-            if stem.lower() in path.name.lower() and (stem.startswith(".") or not path.name.startswith(".")):
+            is_hidden = path.name.startswith(".") or path.name == FILE_NAME
+            if stem.lower() in path.name.lower() and (stem.startswith(".") or not is_hidden):
                 is_folder = path.is_dir()
                 what = "workspace" if (path / FILE_NAME).is_file() else "folder" if is_folder else _size(path)
                 entries.append((f"{begun}{slash}{path.name}{'/' if is_folder else ''}", what))
@@ -172,19 +173,23 @@ def _offer_of(app: HostApp, kind: str) -> None:
 
 
 def import_file(app: HostApp) -> None:
-    """Ask for a file, show where its columns go, and take it in: into the open workspace, or a new one."""
+    """Ask for a file, show where its columns go, and take it in: into the open workspace, or a new one.
+
+    A path is meant from where curate was started, as on the command line.
+    """
+    root = Path.cwd()
 
     def chosen(typed: str) -> None:
-        path = app.root / Path(typed).expanduser()
+        path = root / Path(typed).expanduser()
         if "\0" in typed or not path.exists():
-            app.tell(f"There is no workspace and no file at {typed}", "warn")
+            app.tell(f"There is no workspace and no file at {typed}", "warn", f"A path begins in {root}, or with /.")
         elif path.is_file() and app.has_project and app.project.file is None:
             _import_into(app, path)
         else:
             target = None if path.is_dir() else free((path.parent if app.root == path.parent else app.root) / path.stem)
             begin(app, Offer("open" if path.is_dir() else "make", "", path, target))
 
-    app.ask_with(FileChooser("Which file? Type its path, or pick it.", app.root), chosen)
+    app.ask_with(FileChooser("Which file? Type its path, or pick it.", root), chosen)
 
 
 def offer_workspace(app: HostApp, file: Path) -> None:

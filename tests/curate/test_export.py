@@ -11,6 +11,7 @@ from curate.formats.dataset import read_manifest, read_pins
 from curate.project.data import load_data
 from curate.project.plan import plan
 from curate.project.publish import export_dataset
+from curate.project.validation import validate_data
 from tests.curate.deciding import decide
 
 SCORED = '[split]\nseed = 1\n[categories.billing]\nscorer = "exact"\noptions = {trim = true}\n[categories.returns]\n'
@@ -267,3 +268,27 @@ def test_git_is_named(make_workspace):
     assert made.manifest.git is not None
     assert len(made.manifest.git.commit) == 40
     assert made.manifest.git.is_dirty
+
+
+@pytest.mark.parametrize("limit", [1, 1000], ids=["more than is retained", "all retained"])
+def test_the_manifest_names_records_with_personal_data(make_workspace, limit):
+    """Also those that a validation only counts; not those that are excused, or that are left out."""
+    mail = [
+        {"id": f"m{n}", "instruction": f"Whose is number {n} of them all?", "category": "c",
+         "output": f"Write to person{n}@acme-parts.com at once, thing{n}."}
+        for n in range(5)
+    ]  # fmt: skip
+    mail[3]["x-ignore"] = ["X701"]
+    clean = [{"id": f"c{n}", "instruction": f"What is word{n} plus part{n}?", "output": f"It is sum{n} of it{n}."}
+             for n in range(9)]  # fmt: skip
+    data = make_workspace([*mail, *clean])
+    data = decide(data, [Drop("m4", reason="no")])
+    made, _ = export_dataset(data, verdict=validate_data(data, limit=limit))
+    assert made.manifest.flagged == ["m0", "m1", "m2"]
+    again, _ = export_dataset(load_data(data.root))
+    assert not again.is_new
+
+
+def test_without_such_records_a_manifest_is_as_ever(make_workspace):
+    made, _ = export_dataset(make_workspace())
+    assert "flagged" not in json.loads((made.path / "manifest.json").read_bytes())

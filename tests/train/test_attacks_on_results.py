@@ -11,9 +11,9 @@ import pytest
 
 from train.base.errors import TrainError
 from train.base.worker import Worker
-from train.evaluate.evaluation import category_specs
 from train.evaluate.metrics import discover
 from train.evaluate.predictions import Scored, pair, read_predictions, write_predictions
+from train.evaluate.scoring import category_specs
 from train.report import Report, read_curve
 
 

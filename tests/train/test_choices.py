@@ -13,7 +13,8 @@ from tests.train.tiny import KINDS, SHAPE, chat_row, louder, make_model, make_to
 from train.base.errors import TrainError
 from train.data.rendering import Renderer
 from train.evaluate.answers import Question, option_nlls, questions
-from train.evaluate.evaluation import category_specs, evaluate_model
+from train.evaluate.evaluation import evaluate_model
+from train.evaluate.scoring import category_specs
 from train.model import attention
 from train.model.capabilities import capabilities_of, optimize_for_device
 from train.recipe import Recipe

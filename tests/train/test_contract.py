@@ -10,8 +10,8 @@ import pytest
 
 from train.base.errors import TrainError
 from train.data.dataset import Row
-from train.evaluate.evaluation import Prediction, category_specs, score
 from train.evaluate.metrics import discover
+from train.evaluate.scoring import Prediction, category_specs, score
 from train.model.loss import Nll
 
 CASES = json.loads((Path(__file__).resolve().parent.parent / "contract_cases.json").read_text(encoding="utf-8"))

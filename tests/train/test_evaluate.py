@@ -17,17 +17,9 @@ from train.base.errors import TrainError
 from train.data.dataset import Row, open_dataset
 from train.data.rendering import Renderer
 from train.evaluate.answers import generate
-from train.evaluate.evaluation import (
-    Prediction,
-    category_specs,
-    evaluate_model,
-    evaluate_splits,
-    general_rows,
-    predict,
-    score,
-    summary,
-)
+from train.evaluate.evaluation import evaluate_model, evaluate_splits, general_rows, predict, summary
 from train.evaluate.predictions import Scored, read_predictions
+from train.evaluate.scoring import Prediction, category_specs, score
 from train.model import add_lora, load_base
 from train.model.loss import Nll
 from train.recipe import LoraRecipe, Recipe

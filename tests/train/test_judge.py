@@ -21,8 +21,8 @@ from train.cli import cli
 from train.contestants import endpoint
 from train.contestants.chat_completions import MOST_BYTES
 from train.data.dataset import open_dataset
-from train.evaluate.evaluation import category_specs
 from train.evaluate.predictions import Scored, read_predictions
+from train.evaluate.scoring import category_specs
 from train.recipe import Recipe, build_recipe, load_recipe, recipe_toml
 from train.report import Report, build_report
 from train.report.judge import Judge, JudgeQuestion, judge_answers, read_reply, require_judge
@@ -125,6 +125,18 @@ def test_the_honest_judge_prefers_what_is_right(tmp_path: Path, stub: Any, capsy
     assert "sending 5 validation records" in told
     assert f"127.0.0.1:{server.server.server_address[1]}" in told
     assert not any("of test" in json.dumps(body) for body in server.seen)
+
+
+@pytest.mark.parametrize("is_sent", [False, True])
+def test_records_with_personal_data_are_not_sent(tmp_path: Path, stub: Any, *, is_sent: bool) -> None:
+    server, dataset = stub(_honest), _dataset(tmp_path)
+    dataset.manifest["flagged"] = ["validation1", "validation2"]
+    base, tuned = _sides((1, 4))
+    recipe = _recipe(server.url, send_flagged=is_sent)
+    judged = judge_answers(base, tuned, dataset=dataset, categories={}, recipe=recipe, folder=tmp_path / "run")[2]
+    assert judged is not None
+    assert len(server.seen) == 2 * (5 if is_sent else 3)
+    assert judged.reasons == ({} if is_sent else {"not sent for findings X7xx": 2})
 
 
 def test_a_broken_model_is_found_before_anything_is_sent(tmp_path: Path, stub: Any) -> None:

@@ -191,7 +191,7 @@ def shout(completion: str, reference: str) -> float:
 """
 PROGRAM = """
 from train.base.errors import TrainError
-from train.evaluate.evaluation import category_specs
+from train.evaluate.scoring import category_specs
 for _ in range(2):
     try:
         metric = category_specs({"a": {"scorer": "shout"}})["a"].metric

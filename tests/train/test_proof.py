@@ -243,7 +243,7 @@ def test_calls_are_trained_scored_and_never_an_empty_reference(holding: Path, ca
 
 
 def test_the_reference_of_a_call_is_what_must_be_written_and_scores_full_marks() -> None:
-    from train.evaluate.evaluation import Prediction, category_specs, score
+    from train.evaluate.scoring import Prediction, category_specs, score
     from train.model.loss import Nll
 
     specs = category_specs({"calls": {"scorer": "tool_calls"}})

@@ -19,7 +19,7 @@ from train.base.errors import Exit, TrainError
 from train.cli import cli
 from train.data.dataset import Row, open_dataset
 from train.data.rendering import Renderer, render_cached
-from train.evaluate.evaluation import Prediction, category_specs, score
+from train.evaluate.scoring import Prediction, category_specs, score
 from train.model.loss import Nll
 
 MODES = ("train", "context", "drop-history")

@@ -21,8 +21,9 @@ from train.cli import cli
 from train.data.dataset import open_dataset
 from train.data.rendering import Renderer
 from train.evaluate.dynamics import Dynamic
-from train.evaluate.evaluation import category_specs, evaluate_model
+from train.evaluate.evaluation import evaluate_model
 from train.evaluate.predictions import Scored
+from train.evaluate.scoring import category_specs
 from train.pipeline import base_results
 from train.pipeline.base_results import noise_floor
 from train.recipe import build_recipe

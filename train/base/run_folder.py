@@ -1,10 +1,14 @@
-"""Where a run lives, and its run.json: what was run, on what, with which versions, and how it ended."""
+"""Where a run lives, and its run.json: what was run, on what, with which versions, and how it ended.
+
+An evaluation of one model lies beside the runs, and has an eval.json in its place: nobody resumes or exports it.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import platform
+import re
 import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -17,23 +21,27 @@ from train.base.file_guard import MOST_STATE, hint_of, read_file
 from train.base.storage import installed_version, sha256_of, write_whole
 
 RUN = "run.json"
+EVALUATION = "eval.json"
 RECIPE = "recipe.toml"
+
+
+_NO_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 def next_run(dataset: Path) -> Path:
     """Return the first free runs/DATE-a, -b ... beside the dataset/ folder, or else in the working directory."""
-    runs = _runs(dataset)
+    runs = runs_folder(dataset)
     today = datetime.now(UTC).date().isoformat()
     return next(path for number in count() if not (path := runs / f"{today}-{_letters(number)}").exists())
 
 
 def newest_run(dataset: Path) -> Path:
     """Return the run that was begun last; raises TrainError "E953 nothing-to-resume"."""
-    runs = [path for path in _runs(dataset).glob("*") if (path / RUN).is_file()]
+    runs = [path for path in runs_folder(dataset).glob("*") if (path / RUN).is_file()]
     if not runs:
         raise TrainError(
             "E953 nothing-to-resume",
-            f"no run in {_runs(dataset)}",
+            f"no run in {runs_folder(dataset)}",
             "Begin a run without --resume, or name one with --out.",
         )
     # By the time of run.json, as a name tells the day alone, and run 27 of a day is "aa".
@@ -58,6 +66,30 @@ def read_run(folder: Path) -> dict[str, Any]:
             hint_of(error, "Begin a new run without --resume.") if isinstance(error, OSError) else "Begin a new run.",
         ) from None
     return value
+
+
+def evaluation_folder(parent: Path, name: str, key: str) -> Path:
+    """Return the folder of an evaluation below ``parent``: ``name``, with a number behind it where that is another's.
+
+    ``key`` is a digest of all that decides what it finds, so that a second call goes on with the first one's.
+    """
+    stem = _NO_NAME.sub("-", name).strip("-.") or "eval"
+    folders = (parent / (stem if number == 1 else f"{stem}-{number}") for number in count(1))
+    return next(path for path in folders if not path.exists() or read_evaluation(path).get("key") == key)
+
+
+def read_evaluation(folder: Path) -> dict[str, Any]:
+    """Return the eval.json of an evaluation; empty where it is none or damaged."""
+    try:
+        value = json.loads(read_file(folder / EVALUATION, most=MOST_STATE))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def write_evaluation(folder: Path, record: Mapping[str, Any]) -> None:
+    """Replace eval.json in one step."""
+    write_whole(folder / EVALUATION, [json.dumps(record, indent=1) + "\n"])
 
 
 def read_finished(run: Path) -> dict[str, Any]:
@@ -127,7 +159,8 @@ def weights_digest(path: Path) -> str:
     return hashed.hexdigest()
 
 
-def _runs(dataset: Path) -> Path:
+def runs_folder(dataset: Path) -> Path:
+    """Return the folder of the runs on ``dataset``; raises TrainError "E955 outside" where it is a link elsewhere."""
     parent = dataset.resolve().parent
     home = parent.parent if parent.name == "dataset" else Path.cwd()
     # Beside the dataset/ folder of a workspace; an export that was copied elsewhere has no such home.

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -64,6 +64,24 @@ def write_whole(path: Path, chunks: Iterable[str]) -> Path:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
     return path
+
+
+@contextmanager
+def appending(path: Path) -> Iterator[Callable[[str], None]]:
+    """Yield a function that appends lines to ``path``, each of which outlives a kill of this process.
+
+    It raises TrainError "E936 write-failed" as `writing` does.
+    """
+    with writing(path):
+        file = path.open("a", encoding="utf-8", newline="\n")
+
+    def put(line: str) -> None:
+        with writing(path):
+            file.write(line)
+            file.flush()
+
+    with file:
+        yield put
 
 
 @contextmanager

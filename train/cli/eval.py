@@ -1,4 +1,4 @@
-"""`train eval`: a run's report, computed again from its predictions."""
+"""`train eval`: a run's report, computed again from its predictions; or other models, evaluated on a dataset."""
 
 from __future__ import annotations
 
@@ -7,27 +7,96 @@ from pathlib import Path
 import click
 
 from train.base import console
+from train.base.errors import Exit, TrainError
 from train.cli import report_exit
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("target", metavar="RUN|DATASET", type=click.Path(path_type=Path))
 @click.option("--fail-on", type=click.Choice(["regressed"]), help="Exit 1 when a category got worse.")
 @click.option(
     "--margin", type=click.FloatRange(0, 1, max_open=True), help="The loss that counts as none; the run's by default."
 )
 @click.option("--dry-run", is_flag=True, help="Print the table and write nothing.")
-def command(run: Path, fail_on: str | None, margin: float | None, dry_run: bool) -> int:
+@click.option("--with", "names", multiple=True, metavar="MODEL", help="Evaluate MODEL on DATASET; may be given again.")
+@click.option("--split", "splits", default="validation,test", show_default=True, help="Splits to answer.")
+@click.option("--system", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Text that comes first.")
+@click.option("--shots", type=click.IntRange(0, 64), default=0, help="Examples that stand before each prompt.")
+@click.option("--shots-from", type=click.Choice(["train", "validation"]), default="train", show_default=True)
+@click.option("--max-new-tokens", type=click.IntRange(1, 1 << 20), help="By default those of a run's recipe, else 256.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Put evaluations here, not into runs/.")
+@click.option("--send-flagged", is_flag=True, help="Send records with findings X7xx to an endpoint too.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads; by default as many as a run would use.")
+def command(
+    target: Path, fail_on: str | None, margin: float | None, dry_run: bool, names: tuple[str, ...], splits: str,
+    system: Path | None, shots: int, shots_from: str, max_new_tokens: int | None, out: Path | None,
+    send_flagged: bool, device: str, threads: int | None,
+) -> int:  # fmt: skip
     """Compute the report of RUN again from its predictions.jsonl, without a model, and print it.
 
     Numbers do not change by it unless the rules do: another margin, or a newer version of this tool.
 
+    With --with the argument is a DATASET, and each MODEL answers its validation and test records: a base, a run, an
+    adapter, a .gguf file or an endpoint, named as `train answer --help` says. What it answers is scored as a run is,
+    and lies in runs/eval-MODEL, where `train compare` takes it. The same call goes on after an interruption. Exit 1
+    when a record has no answer.
+
     Example: train eval runs/2026-11-24-a --fail-on regressed
+
+    Example: train eval my-data/dataset/v1 --with samples/tiny-base --shots 4
     """
+    if not names:
+        return _computed_again(target, fail_on, margin, is_dry=dry_run)
+    for is_given, option in ((fail_on, "--fail-on"), (margin is not None, "--margin"), (dry_run, "--dry-run")):
+        if is_given:
+            raise click.UsageError(f"{option} is for a report of a run; compare evaluations with `train compare`.")
+    # Loaded late: imports as much as each model's kind needs.
+    from train.base.run_folder import runs_folder
+    from train.contestants import open_contestant
+    from train.contestants.prompting import Prompting
+    from train.data.dataset import open_dataset
+    from train.pipeline.contest import Conditions, evaluate_contestant
+    from train.report.comparison import compare_sides, read_side
+    from train.report.comparison_table import render_table
+
+    dataset = open_dataset(target)
+    chosen = [name.strip() for name in splits.split(",")]
+    if not chosen or not set(chosen) <= {"validation", "test"} or len(set(chosen)) < len(chosen):
+        raise click.UsageError("--split takes validation, test or both with a comma.")
+    examples = [row for row in dataset.splits[shots_from] if row.messages] if shots else []
+    conditions = Conditions(chosen, Prompting.of(system, shots, examples), max_new_tokens, send_flagged)
+    folders, is_complete = [], True
+    for name in names:
+        contestant = open_contestant(name, device=device, threads=threads)
+        try:
+            folder, record = evaluate_contestant(contestant, dataset, conditions, out or runs_folder(target))
+        finally:
+            contestant.close()
+        is_complete = is_complete and record["status"] == "finished"
+        folders.append(folder)
+    try:
+        comparison = compare_sides([read_side(str(folder)) for folder in folders])
+        console.data(render_table(comparison, columns=console.columns()))
+    except TrainError as error:
+        # Nothing could be scored; what was answered is there all the same.
+        console.talk(f"warning: {error.message}")
+    for folder in folders:
+        console.talk(f"written: {folder}")
+    return Exit.OK if is_complete else Exit.FAILED
+
+
+def _computed_again(run: Path, fail_on: str | None, margin: float | None, *, is_dry: bool) -> int:
     # Loaded late: the report needs numpy and pydantic, which `train --help` must not pay for.
+    from train.base.run_folder import EVALUATION
+    from train.data.dataset import MANIFEST
     from train.evaluate.predictions import FEEDBACK, PREDICTIONS, read_predictions
     from train.report import Report, build_report, read_curve, read_data_map, table, write_report
 
+    if (run / MANIFEST).is_file():
+        raise click.UsageError(f"{run} is a dataset. Say which model answers it: --with MODEL.")
+    if (run / EVALUATION).is_file():
+        raise click.UsageError(f"{run} is an evaluation of one model. Compare it: `train compare {run} OTHER`.")
     old = Report.load(run)
     base, tuned = read_predictions(run / PREDICTIONS)
     report = build_report(
@@ -45,7 +114,7 @@ def command(run: Path, fail_on: str | None, margin: float | None, dry_run: bool)
         data_map=read_data_map(run / FEEDBACK),
     )
     console.data(table(report, columns=console.columns()))
-    if not dry_run:
+    if not is_dry:
         write_report(report, run)
         console.talk(f"written: {run / 'report.html'}")
     return report_exit(report.regressed(), fail_on)

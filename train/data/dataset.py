@@ -66,6 +66,23 @@ class Dataset:
     splits: dict[str, list[Row]]
     digest: str
 
+    def flagged(self) -> frozenset[str]:
+        """Return the ids of the records that have personal data, secrets or the like in them, by findings X7xx.
+
+        Raises TrainError "E912 bad-dataset" where there are such findings, and an earlier version did not say where.
+        """
+        flagged = self.manifest.get("flagged")
+        findings = self.manifest.get("findings")
+        if flagged is None and any(code.startswith("X7") for code in (findings if isinstance(findings, dict) else ())):
+            raise TrainError(
+                "E912 bad-dataset",
+                f"{self.path / MANIFEST} counts findings X7xx, such as personal data, but names no records",
+                "Export the dataset again, or send all: --send-flagged; in a recipe eval.judge.send_flagged.",
+            )
+        if not isinstance(flagged, list | None) or not all(isinstance(name, str) for name in flagged or ()):
+            raise TrainError("E912 bad-dataset", f"{self.path / MANIFEST}: flagged is not a list of ids", _EXPORT_AGAIN)
+        return frozenset(flagged or ())
+
 
 def open_dataset(folder: Path) -> Dataset:
     """Return the dataset in ``folder`` after its files proved to be those that the manifest describes.

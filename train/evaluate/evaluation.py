@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from io import TextIOWrapper
 from itertools import zip_longest
@@ -18,100 +19,30 @@ from typing import Any
 
 from train.base.errors import TrainError
 from train.base.file_guard import MOST_DOCUMENT, open_file
-from train.data.dataset import Dataset, Row, TooLongFault, last_answer, sample_rows
+from train.data.dataset import Dataset, Row, TooLongFault, sample_rows
 from train.data.rendering import Renderer, RowFault
-from train.evaluate import metrics
 from train.evaluate.answers import generate, option_nlls, questions
 from train.evaluate.predictions import SampledScore, Scored, sample_of
+from train.evaluate.scoring import CategorySpec, Prediction, rows_with_choices, score
 from train.model import computing, pick_dtype
 from train.model.distributed import DistributedContext
-from train.model.loss import Nll, OnDone, nll_per_example
+from train.model.loss import OnDone, nll_per_example
 from train.recipe import Recipe
 
 OnProgress = Callable[[str, int], None]
 """Is called after each batch: "likelihoods" or "answers", and how many rows it was."""
 
 
-@dataclass(frozen=True, slots=True)
-class CategorySpec:
-    """How a category is scored: the metric, its options, and whether it is only the default.
-
-    ``contract`` holds options of the metric of that name, which is measured beside the one that scores.
-    """
-
-    metric: metrics.Metric
-    options: Mapping[str, Any]
-    is_default: bool
-    contract: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def choices(self) -> Sequence[str]:
-        """The answers that are compared by likelihood instead of generating one; empty where one is generated."""
-        choices: Sequence[str] = self.options.get("choices", ()) if self.metric.kind == "likelihood" else ()
-        return choices
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """A greedy completion: its text, whether it ended by itself, and the reasoning before it, None without any.
-
-    Where choices were compared, their log-probabilities, and the likeliest one as the text; it has no end to stop at.
-    """
-
-    id: str
-    text: str
-    stopped: bool | None
-    logprobs: Sequence[float] = ()
-    reasoning: str | None = None
-
-
-def category_specs(categories: Mapping[str, Any]) -> dict[str, CategorySpec]:
-    """Return how each category of a manifest is scored; call it first, so that a bad scorer costs no training.
-
-    Raises TrainError: E912 bad-dataset, E931 unknown-metric, E932 bad-metric-option, each naming the category.
-    """
-    specs = {}
-    for name, entry in categories.items():
-        table = entry if isinstance(entry, dict) else {}
-        chosen, options, contract = table.get("scorer") or "", table.get("options") or {}, table.get("contract") or {}
-        if (
-            table is not entry
-            or not isinstance(chosen, str)
-            or not all(isinstance(o, dict) for o in (options, contract))
-        ):
-            raise TrainError(
-                "E912 bad-dataset",
-                f"the manifest's category {name!r} is not a table with a scorer's name, its options and a contract",
-                "Export the dataset again.",
-            )
-        # A scorer that cannot work would else end the run after hours of training.
-        try:
-            metrics.discover()["contract"].check(contract)
-            specs[name] = CategorySpec(metrics.scorer(chosen, options), options, not chosen, contract)
-            if specs[name].metric.kind == "likelihood" and not specs[name].choices:
-                raise TrainError(
-                    "E932 bad-metric-option",
-                    f"the metric {chosen!r} needs choices",
-                    'Set choices, such as ["yes", "no"].',
-                )
-        except TrainError as error:
-            raise TrainError(error.code, f"category {name!r}: {error.message}", error.hint) from error
-    return specs
-
-
-def spec_of(categories: Mapping[str, CategorySpec], name: str) -> CategorySpec:
-    """Return how a category is scored: by the default metric where ``categories`` does not know it."""
-    return categories.get(name) or CategorySpec(metrics.scorer(""), {}, is_default=True)
-
-
 def predict(
     model: Any, renderer: Renderer, rows: Sequence[Row], *, max_new_tokens: int, batch_tokens: int,
-    on_done: OnDone | None = None,
+    on_done: OnDone | None = None, is_metered: bool = False,
 ) -> list[Prediction]:  # fmt: skip
     """Return the model's answer to each row that has messages, in order; raw-text rows have none.
 
+    With ``is_metered`` each says what it took; of a batch there is one time, which is shared out by what was written.
     Raises TrainError: a row cannot be rendered.
     """
+    begun = time.perf_counter()
     prompts = [prompt for row in rows if (prompt := renderer.prompt(row)) is not None]
     done = generate(
         model,
@@ -121,94 +52,36 @@ def predict(
         batch_tokens=batch_tokens,
         on_done=on_done,
     )
+    per_token = (time.perf_counter() - begun) / max(1, sum(len(generated.ids) + 1 for generated in done))
     predictions = []
     for prompt, generated in zip(prompts, done, strict=True):
         text, reasoning = renderer.answer(generated.ids)
-        predictions.append(Prediction(prompt.id, text, generated.stopped, reasoning=reasoning))
+        num = len(generated.ids)
+        usage = {"prompt_tokens": len(prompt.ids), "new_tokens": num, "seconds": round((num + 1) * per_token, 6)}
+        predictions.append(
+            Prediction(prompt.id, text, generated.stopped, reasoning=reasoning, usage=usage if is_metered else None)
+        )
     return predictions
-
-
-def rows_with_choices(rows: Sequence[Row], categories: Mapping[str, CategorySpec]) -> list[tuple[Row, Sequence[str]]]:
-    """Return the rows of which choices are compared, with their choices."""
-    each = ((row, categories[row.category].choices) for row in rows if row.messages and row.category in categories)
-    return [(row, choices) for row, choices in each if choices]
 
 
 def choose(
     model: Any, renderer: Renderer, choice_rows: Sequence[tuple[Row, Sequence[str]]], *, batch_tokens: int,
-    on_done: OnDone | None = None,
+    on_done: OnDone | None = None, is_metered: bool = False,
 ) -> list[Prediction]:  # fmt: skip
     """Return for each row the likeliest of its choices, and the log-probabilities of all.
 
-    Raises TrainError: a row cannot be rendered with one of its choices.
+    With ``is_metered`` each says its share of the time. Raises TrainError: a row cannot be rendered with one of its
+    choices.
     """
+    begun = time.perf_counter()
     nlls = option_nlls(model, questions(renderer, choice_rows), batch_tokens=batch_tokens, on_done=on_done)
+    usage = {"new_tokens": 0, "seconds": round((time.perf_counter() - begun) / max(1, len(choice_rows)), 6)}
     predictions = []
     for (row, choices), each in zip(choice_rows, nlls, strict=True):
         likeliest = choices[min(range(len(each)), key=each.__getitem__)]
-        predictions.append(Prediction(row.id, likeliest, None, tuple(-nll for nll in each)))
+        logprobs = tuple(-nll for nll in each)
+        predictions.append(Prediction(row.id, likeliest, None, logprobs, usage=usage if is_metered else None))
     return predictions
-
-
-def answer_scores(
-    spec: CategorySpec, prediction: Prediction, reference: str, options: Mapping[str, Any]
-) -> dict[str, float]:
-    """Return the metric's scores of an answer, without its reasoning; ``options`` are the record's own."""
-    scores = spec.metric.scores(prediction.text, reference, {**spec.options, **options})
-    # Reasoning that used up all tokens is no answer, also where a metric takes an empty one.
-    if prediction.reasoning is not None and not prediction.text.strip() and spec.metric.primary in scores:
-        scores = {**scores, spec.metric.primary: 0.0}
-    return scores
-
-
-def score(
-    rows: Sequence[Row],
-    references: Mapping[str, str],
-    predictions: Sequence[Prediction],
-    nlls: Sequence[Nll],
-    categories: Mapping[str, CategorySpec],
-    *,
-    split: str,
-) -> list[Scored]:
-    """Join completions and likelihoods by record id and score them; a row without a likelihood is left out.
-
-    A category that ``categories`` does not know is scored by the default metric, and so is the empty one.
-    """
-    said = {prediction.id: prediction for prediction in predictions}
-    likely = {nll.id: nll for nll in nlls}
-    behaviour, contract = (metrics.discover()[name] for name in ("behaviour", "contract"))
-    scored = []
-    for row in rows:
-        if row.id not in likely:
-            continue
-        nll, prediction, reference = likely[row.id], said.get(row.id), references.get(row.id, "")
-        spec = spec_of(categories, row.category)
-        scores: dict[str, float] = {}
-        if prediction is not None:
-            scores = answer_scores(spec, prediction, reference, _record_options(spec, row, prediction))
-            # A choice that was taken by likelihood was not written, so it has no behaviour.
-            if prediction.stopped is not None:
-                scores |= behaviour.scores(prediction.text, reference)
-            if spec.contract and (prompt_text := _prompt_text(row)) is not None:
-                scores |= contract.scores(prediction.text, reference, {**spec.contract, "prompt": prompt_text})
-        scored.append(
-            Scored(
-                row.id,
-                split,
-                row.category,
-                row.cluster,
-                reference,
-                nll.nll,
-                nll.num_tokens,
-                nll.num_bytes,
-                text=None if prediction is None else prediction.text,
-                reasoning=None if prediction is None else prediction.reasoning,
-                stopped=None if prediction is None else prediction.stopped,
-                metric="" if prediction is None else spec.metric.primary,
-                scores=scores,
-            )
-        )
-    return scored
 
 
 def evaluate_model(
@@ -221,8 +94,13 @@ def evaluate_model(
     split: str,
     is_generating: bool = True,
     on_progress: OnProgress | None = None,
+    prompts: Mapping[str, Row] | None = None,
+    is_metered: bool = False,
 ) -> list[Scored]:
     """Return the model's results on ``rows``: likelihoods of all, and with ``is_generating`` scored answers.
+
+    ``prompts`` has by id what the model reads in place of a row, such as one with examples before it; scored is the
+    row. With ``is_metered`` results say what their answers took.
 
     An answer is generated greedily, or is the likeliest choice of a category that is scored by choices. ``on_progress``
     hears of each batch; rows that are skipped count as done.
@@ -232,6 +110,8 @@ def evaluate_model(
 
     Raises TrainError: rows cannot be rendered; each reason with its record ids.
     """
+    scored_rows = rows
+    rows = rows if prompts is None else [prompts[row.id] for row in rows]
     examples = renderer.examples(rows).examples
     ids = {example.id for example in examples}
     on_likelihoods, on_answers = (
@@ -251,14 +131,16 @@ def evaluate_model(
         if is_generating:
             references = {row.id: prompt.reference for row in rows if (prompt := renderer.prompt(row)) is not None}
             choice_rows, most = rows_with_choices(rows, categories), recipe.eval.batch_tokens
-            predictions = choose(model, renderer, choice_rows, batch_tokens=most, on_done=on_answers)
+            predictions = choose(
+                model, renderer, choice_rows, batch_tokens=most, on_done=on_answers, is_metered=is_metered
+            )
             chosen = {row.id for row, _ in choice_rows}
             written = [row for row in rows if row.id not in chosen]
             predictions += predict(
                 model, renderer, written, max_new_tokens=recipe.eval.max_new_tokens, batch_tokens=most,
-                on_done=on_answers,
+                on_done=on_answers, is_metered=is_metered,
             )  # fmt: skip
-    return score(rows, references, predictions, nlls, categories, split=split)
+    return score(scored_rows, references, predictions, nlls, categories, split=split)
 
 
 def evaluate_splits(
@@ -349,21 +231,11 @@ def summary(scored: Sequence[Scored], samples: Sequence[str] = ()) -> SampledSco
     by_id = {record.id: record for record in scored}
     means = {name: math.fsum(values) / len(values) for name, values in sorted(groups.items())}
     return SampledScore(
-        loss=math.fsum(record.nll for record in scored) / tokens if tokens else math.nan,
+        loss=math.fsum(record.nll or 0.0 for record in scored) / tokens if tokens else math.nan,
         score=math.fsum(means.values()) / len(means) if means else None,
         by_category=means,
         samples=[sample_of(by_id[name]) for name in samples if name in by_id and by_id[name].text is not None],
     )
-
-
-def _record_options(spec: CategorySpec, row: Row, prediction: Prediction) -> dict[str, Any]:
-    """The options of a metric that are not its category's but the record's and the prediction's own."""
-    if prediction.logprobs:
-        return {"logprobs": prediction.logprobs}
-    if spec.metric.kind == "calls" and row.messages:
-        calls = row.messages[last_answer(row.messages)].get("tool_calls") or ()
-        return {"calls": [call.get("function", call) for call in calls]}
-    return {}
 
 
 def _is_short_enough(renderer: Renderer, row: Row) -> bool:
@@ -374,19 +246,6 @@ def _is_short_enough(renderer: Renderer, row: Row) -> bool:
     except RowFault as fault:
         raise TrainError(fault.code, f"general text {row.id} of {row.source}: {fault.reason}", fault.hint) from None
     return True
-
-
-def _prompt_text(row: Row) -> str | None:
-    """Return the texts of all messages before the last answer, which its citations must stand in.
-
-    None where no contract applies: the answer is to call tools.
-    """
-    if row.messages is None:
-        return None
-    last = last_answer(row.messages)
-    if row.messages[last].get("tool_calls"):
-        return None
-    return "\n\n".join(message["content"] for message in row.messages[:last] if message["content"] is not None)
 
 
 SPLIT = "general"

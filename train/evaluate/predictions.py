@@ -1,6 +1,7 @@
 """Answers and likelihoods of both models for every scored record, and the two files that they are written to.
 
-`predictions.jsonl` holds all that a report is computed from, so a report can be rebuilt without a model.
+`predictions.jsonl` holds all that a report is computed from, so a report can be rebuilt without a model. That of an
+evaluation is about one model, which stands where a run has its tuned one.
 `feedback.jsonl` goes back to curation and therefore never names a test record.
 """
 
@@ -23,6 +24,7 @@ PREDICTIONS = "predictions.jsonl"
 FEEDBACK = "feedback.jsonl"
 DYNAMICS_FIELDS = ("epochs", "confidence", "variability", "correctness")
 """What a line of feedback on a training record says of how it was learnt."""
+_COMMON = ("id", "split", "category", "cluster", "reference", "metric")
 # A file that somebody wrote by hand may hold numbers whose sums overflow.
 _MOST_NATS = 1e30
 _MOST_SAMPLE = 500
@@ -39,9 +41,10 @@ class Scored:
 
     ``text`` is the greedy completion without its ``reasoning``, which is None where there was none. No text: raw text,
     training records. A choice taken by likelihood: its text, and ``stopped`` is None. ``nll`` is in nats, summed over
-    ``num_tokens`` supervised tokens that spell ``num_bytes`` UTF-8 bytes. ``metric`` is the name of the score that
-    stands for the record; where ``scores`` lacks it, the record is unscored. ``split`` is train, validation, test, or
-    general for the slice that forgetting is measured on.
+    ``num_tokens`` supervised tokens that spell ``num_bytes`` UTF-8 bytes; where nobody can tell it is None, and both
+    numbers are 0. ``metric`` is the name of the score that stands for the record; where ``scores`` lacks it, the record
+    is unscored. ``split`` is train, validation, test, or general for the slice that forgetting is measured on.
+    ``usage`` is what the answer took, of an evaluation: prompt_tokens, new_tokens, seconds, cost, those that are known.
     """
 
     id: str
@@ -49,7 +52,7 @@ class Scored:
     category: str
     cluster: str
     reference: str
-    nll: float
+    nll: float | None
     num_tokens: int
     num_bytes: int
     text: str | None = None
@@ -57,6 +60,7 @@ class Scored:
     metric: str = ""
     scores: Mapping[str, float] | None = None
     reasoning: str | None = None
+    usage: Mapping[str, float] | None = None
 
     @property
     def is_generated(self) -> bool:
@@ -130,7 +134,7 @@ def outcome(base: float | None, tuned: float | None) -> Outcome:
 
 def not_finite(records: Sequence[Scored]) -> list[str]:
     """Return the ids of records whose likelihood or one of whose scores is no number."""
-    return [r.id for r in records if not all(map(math.isfinite, (r.nll, *(r.scores or {}).values())))]
+    return [r.id for r in records if not all(map(math.isfinite, (r.nll or 0.0, *(r.scores or {}).values())))]
 
 
 def pair(base: Sequence[Scored], tuned: Sequence[Scored]) -> list[tuple[Scored, Scored]]:
@@ -171,39 +175,37 @@ def write_predictions(base: Sequence[Scored], tuned: Sequence[Scored], folder: P
     return write_whole(
         folder / PREDICTIONS,
         (
-            _line(
-                {
-                    "id": before.id,
-                    "split": before.split,
-                    "category": before.category,
-                    "cluster": before.cluster,
-                    "reference": before.reference,
-                    "metric": before.metric,
-                    "base": _side(before),
-                    "tuned": _side(after),
-                }
-            )
+            _line(_common(before) | {"base": _side(before), "tuned": _side(after)})
             for before, after in pair(base, tuned)
         ),
     )
 
 
+def prediction_line(record: Scored) -> str:
+    """Return the line of `predictions.jsonl` for a record that one model alone was evaluated on."""
+    return _line(_common(record) | {"tuned": _side(record)})
+
+
 def read_predictions(path: Path) -> tuple[list[Scored], list[Scored]]:
-    """Return what `write_predictions` wrote: base and tuned.
+    """Return what a file of predictions holds: base and tuned. Of an evaluation, which has no base, the first is empty.
 
     Raises:
         TrainError: E935 bad-predictions with the line, when the file is missing or not what this tool writes.
     """
-    base, tuned = [], []
+    base: list[Scored] = []
+    tuned: list[Scored] = []
     number = 0
     try:
         with open_file(path) as lines:
             for line in lines:
                 number += 1
                 row = json.loads(line)
-                common = {name: row[name] for name in ("id", "split", "category", "cluster", "reference", "metric")}
-                base.append(_checked(Scored(**common, **row["base"])))
+                common = {name: row[name] for name in _COMMON}
                 tuned.append(_checked(Scored(**common, **row["tuned"])))
+                if "base" in row:
+                    base.append(_checked(Scored(**common, **row["base"])))
+                if len(base) not in (0, number):
+                    raise ValueError("some lines have a base, and others have none")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise TrainError(
             "E935 bad-predictions",
@@ -220,12 +222,13 @@ def _checked(record: Scored) -> Scored:
         isinstance(text, str | None) for text in (record.text, record.reasoning)
     ):
         raise TypeError("id, split, category, cluster, reference, metric, text and reasoning are texts")
-    if (
-        type(record.nll) not in (int, float)
-        or abs(record.nll) > _MOST_NATS
-        or not isinstance(record.stopped, bool | None)
-    ):
-        raise TypeError("nll is a number, stopped true or false")
+    if record.nll is None:
+        if record.num_bytes or record.num_tokens:
+            raise ValueError("nll is null, and num_bytes or num_tokens is not 0")
+    elif type(record.nll) not in (int, float) or abs(record.nll) > _MOST_NATS:
+        raise TypeError("nll is a number or null")
+    if not isinstance(record.stopped, bool | None):
+        raise TypeError("stopped is true, false or null")
     if any(type(size) is not int or size < 0 for size in (record.num_tokens, record.num_bytes)):
         raise TypeError("num_tokens and num_bytes are numbers from 0")
     scores = record.scores or {}
@@ -233,6 +236,11 @@ def _checked(record: Scored) -> Scored:
         raise TypeError("scores are numbers by name")
     if not all(map(math.isfinite, scores.values())) or not 0 <= (record.score or 0) <= 1:
         raise ValueError("scores are finite, and the one that counts lies in 0 to 1")
+    usage = record.usage or {}
+    if not isinstance(usage, Mapping) or not all(
+        type(value) in (int, float) and 0 <= value < _MOST_NATS for value in usage.values()
+    ):
+        raise TypeError("usage are numbers from 0 by name")
     return record
 
 
@@ -273,15 +281,21 @@ def _feedback(before: Scored, after: Scored, dynamic: Dynamic | None) -> dict[st
     return row
 
 
+def _common(record: Scored) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in _COMMON}
+
+
 def _side(record: Scored) -> dict[str, Any]:
-    return {
+    side: dict[str, Any] = {
         "text": record.text,
         "nll": record.nll,
         "num_bytes": record.num_bytes,
         "num_tokens": record.num_tokens,
         "stopped": record.stopped,
         "scores": dict(record.scores or {}),
-    } | ({} if record.reasoning is None else {"reasoning": record.reasoning})
+    }
+    further = {"reasoning": record.reasoning, "usage": None if record.usage is None else dict(record.usage)}
+    return side | {name: value for name, value in further.items() if value is not None}
 
 
 def _line(row: Mapping[str, Any]) -> str:

@@ -22,17 +22,10 @@ from train.base.errors import TrainError
 from train.base.run_folder import versions
 from train.base.storage import digest_of, installed_version, sha256_of, sources_digest
 from train.data.dataset import sample_rows
-from train.evaluate.evaluation import (
-    SHIPPED,
-    answer_scores,
-    evaluate_splits,
-    gather_scores,
-    predict,
-    shard_dataset,
-    spec_of,
-)
+from train.evaluate.evaluation import SHIPPED, evaluate_splits, gather_scores, predict, shard_dataset
 from train.evaluate.metrics import discover
 from train.evaluate.predictions import RIGHT_FROM, Scored, not_finite
+from train.evaluate.scoring import answer_scores, spec_of
 from train.loop import METRICS, Events
 from train.model import computing
 from train.pipeline.measure_log import MeasureLog

@@ -19,7 +19,8 @@ from train.base.run_folder import versions, weights_digest
 from train.data.dataset import Dataset, Row, TooLongFault, open_dataset, reasoning_remark, sample_rows
 from train.data.rendering import Example, Examples, Rendered, Renderer, RowFault, render_cached
 from train.evaluate.answers import questions
-from train.evaluate.evaluation import CategorySpec, category_specs, general_rows, readable_general, rows_with_choices
+from train.evaluate.evaluation import general_rows, readable_general
+from train.evaluate.scoring import CategorySpec, category_specs, rows_with_choices
 from train.loop import Placement
 from train.model import (
     add_lora,
@@ -115,12 +116,7 @@ def prepare(
         raise TrainError("E920 bad-recipe", f"device: {recipe.device} is one, and there are {context.world_size} ranks",
                          "Set device = cuda; each rank takes its own.")  # fmt: skip
     # The cheap checks first: a large base takes minutes to load.
-    dataset = open_dataset(dataset_path)
-    categories = category_specs(dataset.manifest.get("categories", {}))
-    require_judge(recipe, categories)
-    if not dataset.splits["train"]:
-        message = f"{dataset_path}: no record to train on"
-        raise TrainError("E912 bad-dataset", message, "Export a dataset with a train split.")
+    dataset, categories = _open(dataset_path, recipe)
     model, tokenizer = load_base(
         recipe.base, device=recipe.device, folder=folder, four_bits=pick_four_bits(recipe),
         new_tokens=recipe.new_tokens,
@@ -162,6 +158,19 @@ def prepare(
     )  # fmt: skip
 
 
+def _open(path: Path, recipe: Recipe) -> tuple[Dataset, dict[str, CategorySpec]]:
+    dataset = open_dataset(path)
+    categories = category_specs(dataset.manifest.get("categories", {}))
+    require_judge(recipe, categories)
+    if recipe.eval.judge.url is not None and not recipe.eval.judge.send_flagged:
+        # Which records the judge may not get is known before the training, or it is refused.
+        dataset.flagged()
+    if not dataset.splits["train"]:
+        message = f"{path}: no record to train on"
+        raise TrainError("E912 bad-dataset", message, "Export a dataset with a train split.")
+    return dataset, categories
+
+
 def open_renderer(
     dataset: Dataset, recipe: Recipe, *, folder: Path | None = None
 ) -> tuple[Renderer, int | None]:  # fmt: skip
@@ -172,6 +181,12 @@ def open_renderer(
     tokenizer, stop_ids = load_tokenizer(recipe.base, folder=folder, new_tokens=recipe.new_tokens)
     reads = read_length(recipe.base, folder=folder)
     return _renderer(tokenizer, recipe, _objective(recipe, dataset), reads, stop_ids), reads
+
+
+def renderer_of(model: Any, tokenizer: Any, recipe: Recipe, dataset: Dataset) -> Renderer:
+    """Return the renderer that a run of ``recipe`` on ``dataset`` evaluates ``model`` with."""
+    reads = getattr(model.config, "max_position_embeddings", None)
+    return _renderer(tokenizer, recipe, _objective(recipe, dataset), reads, eos_ids(model))
 
 
 def _renderer(tokenizer: Any, recipe: Recipe, objective: Objective, reads: int | None, stop_ids: list[int]) -> Renderer:

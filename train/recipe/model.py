@@ -139,6 +139,9 @@ class JudgeRecipe(Section):
         '"validation", or "all", test records included.',
     )
     max_records: int = Field(default=200, ge=1, le=1_000_000, description="Most records that are sent.")
+    send_flagged: bool = Field(
+        default=False, description="Send records with findings X7xx too, such as those with personal data."
+    )
     rubric: str = Field(
         default="Prefer the answer that does what the prompt asks, is correct, and agrees with the reference.",
         max_length=20_000,

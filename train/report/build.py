@@ -50,7 +50,7 @@ from train.report.write import read_curve, write_report
 
 if TYPE_CHECKING:
     # Imports torch, which a report that is computed again does without.
-    from train.evaluate.evaluation import CategorySpec
+    from train.evaluate.scoring import CategorySpec
 
 MOST_LISTED = 20
 FEWEST_DOCUMENTS = 10
@@ -252,7 +252,7 @@ def _worst(validation: Pairs) -> list[Worst]:
             id=after.id,
             category=after.category,
             score=after.score,
-            bits_per_byte=bits_per_byte([after.nll], [after.num_bytes]),
+            bits_per_byte=None if after.nll is None else bits_per_byte([after.nll], [after.num_bytes]),
         )
         for _, after in validation
         if after.score is None or after.score < 1

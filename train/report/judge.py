@@ -20,8 +20,8 @@ from train.base.storage import digest_of
 from train.contestants import Answer, EndpointSpec, Request, Sampling, Unanswered
 from train.contestants.endpoint import BAD_CONTESTANT, EndpointContestant
 from train.data.dataset import Dataset, Row, last_answer, unique_members
-from train.evaluate.evaluation import CategorySpec
 from train.evaluate.predictions import Scored, pair
+from train.evaluate.scoring import CategorySpec
 from train.recipe import JudgeRecipe, Recipe
 from train.report import JudgeSummary
 
@@ -187,7 +187,9 @@ def judge_answers(
     judge = Judge(options, folder)
     # Raises for a broken model before anybody is paid to look at it.
     pairs = pair(base, tuned)
-    wanted = [p for p in pairs if _is_wanted(p, categories, options.also)]
+    flagged: frozenset[str] = frozenset() if options.send_flagged else dataset.flagged()
+    everything = [p for p in pairs if _is_wanted(p, categories, options.also)]
+    held_back, wanted = ([p for p in everything if (p[0].id in flagged) is is_flagged] for is_flagged in (True, False))
     # Those that no other scorer judges come first, then a fixed order: the same records are sent when a run is resumed.
     wanted.sort(key=lambda p: (not _is_scored_by_it(p, categories), _rank(p[0])))
     chosen, left = wanted[: options.max_records], wanted[options.max_records :]
@@ -201,6 +203,7 @@ def judge_answers(
     words = {(p[0].split, p[0].id): word for p, word in zip(open_pairs, preferences, strict=True)}
     words |= {(p[0].split, p[0].id): _Preference(0.5) for p in chosen if p[0].text == p[1].text}
     words |= {(p[0].split, p[0].id): _Preference(None, reason="over max_records") for p in left}
+    words |= {(p[0].split, p[0].id): _Preference(None, reason="not sent for findings X7xx") for p in held_back}
     summary = _summarise(judge, list(words.values()))
     return (
         [_with(record, words, is_tuned=False) for record in base],

@@ -20,12 +20,14 @@ from train.report.stats import Reason, Word
 REPORT = "report.json"
 
 
-class _ReportPart(BaseModel):
+class ReportPart(BaseModel):
+    """Whatever a report or a comparison is made of."""
+
     # The docstrings of fields become the descriptions of the schema.
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
-class Estimate(_ReportPart):
+class Estimate(ReportPart):
     """A number with its 95 % interval."""
 
     value: float
@@ -33,14 +35,14 @@ class Estimate(_ReportPart):
     high: float
 
 
-class Change(_ReportPart):
+class Change(ReportPart):
     """A number before and after training."""
 
     base: float
     tuned: float
 
 
-class Behaviour(_ReportPart):
+class Behaviour(ReportPart):
     """How completions behaved, as means over the generated records."""
 
     n: int
@@ -54,7 +56,7 @@ class Behaviour(_ReportPart):
     """Characters of the completion over those of the reference."""
 
 
-class CategoryResult(_ReportPart):
+class CategoryResult(ReportPart):
     """One category in one split: is the tuned model better."""
 
     category: str
@@ -93,7 +95,7 @@ class CategoryResult(_ReportPart):
     behaviour: Behaviour | None
 
 
-class Macro(_ReportPart):
+class Macro(ReportPart):
     """The mean over the scored categories, each weighing the same."""
 
     num_categories: int
@@ -107,7 +109,7 @@ class Macro(_ReportPart):
     reason: Reason | None = None
 
 
-class SplitResult(_ReportPart):
+class SplitResult(ReportPart):
     """All categories of one split."""
 
     split: Literal["validation", "test"]
@@ -124,7 +126,7 @@ class SplitResult(_ReportPart):
         return [*self.categories, *([self.macro] if self.macro is not None else [])]
 
 
-class Forgetting(_ReportPart):
+class Forgetting(ReportPart):
     """Bits per byte on text that has nothing to do with the dataset; lower is better."""
 
     n: int
@@ -139,7 +141,7 @@ class Forgetting(_ReportPart):
     """What to do next, where the model forgot."""
 
 
-class Flip(_ReportPart):
+class Flip(ReportPart):
     """A validation record that training fixed or broke."""
 
     id: str
@@ -151,7 +153,7 @@ class Flip(_ReportPart):
     score_tuned: float
 
 
-class Flips(_ReportPart):
+class Flips(ReportPart):
     """The flips of the validation split, those with the largest change first, at most `shown` of each."""
 
     num_fixed: int
@@ -161,7 +163,7 @@ class Flips(_ReportPart):
     broken: list[Flip]
 
 
-class Worst(_ReportPart):
+class Worst(ReportPart):
     """A validation record that the tuned model does badly on."""
 
     id: str
@@ -170,14 +172,14 @@ class Worst(_ReportPart):
     bits_per_byte: float | None
 
 
-class StepPoint(_ReportPart):
+class StepPoint(ReportPart):
     """Training loss at one optimizer step, in nats a supervised token."""
 
     step: int
     loss: float
 
 
-class EvalPoint(_ReportPart):
+class EvalPoint(ReportPart):
     """Validation at one step: loss in nats a supervised token, and the macro mean score where it was measured."""
 
     step: int
@@ -185,14 +187,14 @@ class EvalPoint(_ReportPart):
     score: float | None
 
 
-class Curve(_ReportPart):
+class Curve(ReportPart):
     """How training went; thinned out to what a chart can show."""
 
     steps: list[StepPoint]
     evals: list[EvalPoint]
 
 
-class Noise(_ReportPart):
+class Noise(ReportPart):
     """What greedy decoding alone changes: the base's answers, generated again in another batch layout."""
 
     n: int
@@ -205,7 +207,7 @@ class Noise(_ReportPart):
     sentence: str
 
 
-class Confusion(_ReportPart):
+class Confusion(ReportPart):
     """A category whose references are a few labels: which of them was answered for which.
 
     Only labels that validation records carry are named, since nothing of a test record may be.
@@ -221,7 +223,7 @@ class Confusion(_ReportPart):
     """Records whose reference is none of the labels."""
 
 
-class JudgeSummary(_ReportPart):
+class JudgeSummary(ReportPart):
     """What a model that was asked for it made of the answers of base and tuned, each pair in both orders."""
 
     model: str
@@ -242,7 +244,7 @@ class JudgeSummary(_ReportPart):
     sentence: str
 
 
-class DataMap(_ReportPart):
+class DataMap(ReportPart):
     """How the training records were learnt: Swayamdipta et al. 2020, arXiv:2009.10795."""
 
     n: int
@@ -253,7 +255,7 @@ class DataMap(_ReportPart):
     most_variable: list[Dynamic]
 
 
-class Run(_ReportPart):
+class Run(ReportPart):
     """What made the numbers."""
 
     id: str
@@ -275,7 +277,7 @@ class Run(_ReportPart):
     digests: dict[str, str] = Field(default_factory=dict)
 
 
-class Report(_ReportPart):
+class Report(ReportPart):
     """Everything that one run showed."""
 
     version: Literal[1] = 1

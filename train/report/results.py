@@ -6,7 +6,7 @@ In categories whose references are a few labels they say which label was answere
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 from zlib import crc32
@@ -39,35 +39,59 @@ def split_results(pairs: Pairs, default_metric: Collection[str], rules: Rules) -
 
     Draws are seeded by the names of split and category, so the same records always give the same numbers.
     """
-    results = []
-    names: tuple[Literal["validation", "test"], ...] = ("validation", "test")
-    for name in names:
-        mine = [p for p in pairs if p[0].split == name]
+    results = [several_results([pairs], name, default_metric, rules)[0] for name in SPLITS]
+    return [result for result in results if result is not None]
+
+
+SPLITS: tuple[Literal["validation", "test"], ...] = ("validation", "test")
+"""Those that are judged; test comes last."""
+
+
+def several_results(
+    sides: Sequence[Pairs], split: Literal["validation", "test"], default_metric: Collection[str], rules: Rules
+) -> list[SplitResult | None]:
+    """Return the results of one split for each of several comparisons, None where nothing can be compared.
+
+    All p values are adjusted together: over the categories and over the comparisons.
+    """
+    each: list[tuple[Pairs, list[_Comparison]]] = []
+    for pairs in sides:
+        mine = [p for p in pairs if p[0].split == split]
         groups: dict[str, list[tuple[Scored, Scored]]] = {}
         for record_pair in mine:
             groups.setdefault(record_pair[0].category, []).append(record_pair)
-        comparisons = [_compare(name, category, of, rules) for category, of in sorted(groups.items())]
-        complete = [comparison for comparison in comparisons if comparison is not None]
-        if not complete:
-            continue
-        # Of twenty categories one looks improved by chance alone, so all p values of a split are adjusted together.
-        adjusted = stats.holm([comparison.p for comparison in complete])
-        outcomes = [outcome(before.score, after.score) for before, after in mine]
-        results.append(
-            SplitResult(
-                split=name,
-                n=len(mine),
-                macro=_macro(name, complete, rules),
-                behaviour=_behaviour(mine),
-                categories=[
-                    comparison.result(p, comparison.category in default_metric)
-                    for comparison, p in zip(complete, adjusted, strict=True)
-                ],
-                num_fixed=outcomes.count("fixed"),
-                num_broken=outcomes.count("broken"),
-            )
-        )
-    return results
+        comparisons = [_compare(split, category, of, rules) for category, of in sorted(groups.items())]
+        each.append((mine, [comparison for comparison in comparisons if comparison is not None]))
+    # Of twenty categories one looks improved by chance alone, so all p values of a split are adjusted together.
+    adjusted = iter(stats.holm([comparison.p for _, complete in each for comparison in complete]))
+    macros = [_macro(split, complete, rules) for _, complete in each]
+    adjusted_macros = iter(stats.holm([macro.p for macro in macros if macro is not None]))
+    macros = [macro and _with_p(macro, complete, next(adjusted_macros), rules)
+              for macro, (_, complete) in zip(macros, each, strict=True)]  # fmt: skip
+    return [
+        _split_result(split, mine, complete, macro, adjusted, default_metric)
+        for (mine, complete), macro in zip(each, macros, strict=True)
+    ]
+
+
+def _split_result(
+    split: Literal["validation", "test"], pairs: Pairs, complete: Sequence[_Comparison], macro: Macro | None,
+    adjusted: Iterator[float], default_metric: Collection[str],
+) -> SplitResult | None:  # fmt: skip
+    if not complete:
+        return None
+    outcomes = [outcome(before.score, after.score) for before, after in pairs]
+    return SplitResult(
+        split=split,
+        n=len(pairs),
+        macro=macro,
+        behaviour=_behaviour(pairs),
+        categories=[
+            comparison.result(next(adjusted), comparison.category in default_metric) for comparison in complete
+        ],
+        num_fixed=outcomes.count("fixed"),
+        num_broken=outcomes.count("broken"),
+    )
 
 
 def bits(pairs: Pairs, rules: Rules, *names: str) -> tuple[Estimate, Estimate, Estimate]:
@@ -79,9 +103,9 @@ def bits(pairs: Pairs, rules: Rules, *names: str) -> tuple[Estimate, Estimate, E
     weights = [before.num_bytes * math.log(2) for before, _ in pairs]
     clusters = [before.cluster for before, _ in pairs]
     sides = (
-        [before.nll for before, _ in pairs],
-        [after.nll for _, after in pairs],
-        [after.nll - before.nll for before, after in pairs],
+        [known(before.nll) for before, _ in pairs],
+        [known(after.nll) for _, after in pairs],
+        [known(after.nll) - known(before.nll) for before, after in pairs],
     )
     base, tuned, difference = (
         estimate(
@@ -132,8 +156,8 @@ class _Comparison:
             )
             self.difference = estimate(_mean(self.after) - _mean(self.before), interval)
         else:
-            self.before = [before.nll for before, _ in compared]
-            self.after = [after.nll for _, after in compared]
+            self.before = [known(before.nll) for before, _ in compared]
+            self.after = [known(after.nll) for _, after in compared]
             self.base, self.tuned, self.difference = bits(compared, rules, split, category)
         self.test, self.p = stats.paired_test(self.before, self.after, self.clusters, seed=seed)
         up, down = stats.discordant(self.before, self.after)
@@ -143,8 +167,9 @@ class _Comparison:
         """Return the category's result with its verdict."""
         n, num_clusters = len(self.compared), len(set(self.clusters))
         verdict = self._verdict(p_adjusted, num_clusters)
-        sizes = [before.num_bytes for before, _ in self.pairs]
-        before, after = (bits_per_byte([pair[side].nll for pair in self.pairs], sizes) for side in (0, 1))
+        spelled = [pair for pair in self.pairs if pair[0].num_bytes]
+        sizes = [before.num_bytes for before, _ in spelled]
+        before, after = (bits_per_byte([known(pair[side].nll) for pair in spelled], sizes) for side in (0, 1))
         result = CategoryResult(
             category=self.category,
             metric=self.metric,
@@ -264,21 +289,19 @@ def _macro(split: str, comparisons: Sequence[_Comparison], rules: Rules) -> Macr
             parts[cluster] = parts.get(cluster, 0.0) + part
     base, tuned, difference = estimates
     p = stats.sign_flip(list(parts.values()), seed=_seed(split, "macro"))
-    verdict = stats.judge(
-        sum(len(comparison.compared) for comparison in scored), difference.value,
-        stats.Interval(difference.low, difference.high), p, num_clusters=len(parts), margin=rules.margin,
-        fewest=rules.fewest,
-    )  # fmt: skip
     return Macro(
-        num_categories=len(scored),
-        num_clusters=len(parts),
-        base=base,
-        tuned=tuned,
-        difference=difference,
-        p=p,
-        verdict=verdict.word,
-        reason=verdict.reason,
-    )
+        num_categories=len(scored), num_clusters=len(parts), base=base, tuned=tuned, difference=difference, p=p
+    )  # fmt: skip
+
+
+def _with_p(macro: Macro, comparisons: Sequence[_Comparison], p: float, rules: Rules) -> Macro:
+    # The verdict goes by the p value that is adjusted for the other comparisons beside it.
+    num = sum(len(comparison.compared) for comparison in comparisons if comparison.is_score)
+    verdict = stats.judge(
+        num, macro.difference.value, stats.Interval(macro.difference.low, macro.difference.high), p,
+        num_clusters=macro.num_clusters or 0, margin=rules.margin, fewest=rules.fewest,
+    )  # fmt: skip
+    return macro.model_copy(update={"p": p, "verdict": verdict.word, "reason": verdict.reason})
 
 
 def _behaviour(pairs: Pairs) -> Behaviour | None:
@@ -309,10 +332,10 @@ def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def known(score: float | None) -> float:
-    """Return the score of a record that has one."""
-    assert score is not None, "only scored records are compared"
-    return score
+def known(value: float | None) -> float:
+    """Return the score, or the likelihood, of a record that has one."""
+    assert value is not None, "only records that have one are compared"
+    return value
 
 
 MOST_LABELS = 12

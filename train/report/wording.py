@@ -6,7 +6,7 @@ The terminal UI of `curate` says the same verdicts in the same words, from `cura
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from unicodedata import combining, east_asian_width
 
 from train.base.console import visible
@@ -148,30 +148,22 @@ def table(report: Report, *, sides: tuple[str, str] = ("base", "tuned"), columns
     if main.macro is not None:
         macro = main.macro
         rows.append(_row(macro, "MEAN", "", f"{macro.num_categories} categories", macro.p, report.fewest))
-    everything = [_HEADS, *rows]
-    widths = [max(_width(row[column]) for row in everything) for column in range(len(_HEADS))]
-    chosen = list(range(len(widths)))
-    # Numbers are never cut, whole columns go: a cut number is a wrong number.
-    for name in _GIVEN_UP:
-        if columns is not None and sum(widths[column] for column in chosen) + 2 * (len(chosen) - 1) > columns:
-            chosen.remove(_HEADS.index(name))
-    rule = "  ".join("-" * widths[column] for column in chosen)
-    lines = [_title(report, sides), "", _line(_HEADS, widths, chosen), rule]
-    lines += [_line(row, widths, chosen) for row in rows[: len(main.categories)]]
+    head, rule, *body = grid(_HEADS, rows, columns, right=_ALIGNED_RIGHT, given_up=_GIVEN_UP)
+    lines = [_title(report, sides), "", head, rule, *body[: len(main.categories)]]
     if main.macro is not None:
-        lines += [rule, _line(rows[-1], widths, chosen)]
-    lines += ["", *_prose(legend(main.results()), columns)]
+        lines += [rule, body[-1]]
+    lines += ["", *prose(legend(main.results()), columns)]
     if report.forgetting is not None:
-        lines += ["", *_prose(report.forgetting.sentence, columns)]
+        lines += ["", *prose(report.forgetting.sentence, columns)]
         for remedy in report.forgetting.remedies:
-            lines += [*_prose(f"next: {remedy.text}", columns), *(f"    {line}" for line in remedy.lines)]
+            lines += [*prose(f"next: {remedy.text}", columns), *(f"    {line}" for line in remedy.lines)]
     for measured in (report.noise, report.judged):
         if measured is not None:
-            lines += ["", *_prose(measured.sentence, columns)]
+            lines += ["", *prose(measured.sentence, columns)]
     if report.notes or report.remarks:
         lines.append("")
     for note in report.notes + report.remarks:
-        lines += _prose(f"note: {note}", columns)
+        lines += prose(f"note: {note}", columns)
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -181,12 +173,38 @@ def flip_lines(flips: Flips) -> list[str]:
     for word, some in (("fixed", flips.fixed), ("broken", flips.broken)):
         for flip in some:
             scores = f"{number(flip.score_base)} to {number(flip.score_tuned)}"
-            lines.append(f"  {word:6}  {_cell(flip.id)}  {_cell(category(flip.category))}  {scores}")
+            lines.append(f"  {word:6}  {cell(flip.id)}  {cell(category(flip.category))}  {scores}")
     hidden = flips.num_fixed + flips.num_broken - len(flips.fixed) - len(flips.broken)
     return [*lines, f"  and {hidden} more"] if hidden else lines
 
 
-def _prose(text: str, columns: int | None) -> list[str]:
+def grid(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], columns: int | None, *, right: Collection[str],
+    given_up: Sequence[str] = (),
+) -> list[str]:  # fmt: skip
+    """Return a table as lines: heads, a rule, and ``rows``; the columns ``right`` are aligned there.
+
+    Where it is wider than ``columns``, those ``given_up`` are left out one by one.
+    """
+    widths = [max(_width(row[column]) for row in (heads, *rows)) for column in range(len(heads))]
+    chosen = list(range(len(widths)))
+    # Numbers are never cut, whole columns go: a cut number is a wrong number.
+    for name in given_up:
+        if columns is not None and sum(widths[column] for column in chosen) + 2 * (len(chosen) - 1) > columns:
+            chosen.remove(heads.index(name))
+
+    def line(row: Sequence[str]) -> str:
+        blanks = {column: " " * (widths[column] - _width(row[column])) for column in chosen}
+        return "  ".join(
+            blanks[column] + row[column] if heads[column] in right else row[column] + blanks[column]
+            for column in chosen
+        )
+
+    return [line(heads), "  ".join("-" * widths[column] for column in chosen), *map(line, rows)]
+
+
+def prose(text: str, columns: int | None) -> list[str]:
+    """Return a sentence as lines of at most ``columns``, made visible."""
     return [visible(text)] if columns is None else textwrap.wrap(visible(text), max(20, columns))
 
 
@@ -198,11 +216,17 @@ def _title(report: Report, sides: tuple[str, str]) -> str:
 
 
 def _category_row(result: CategoryResult, fewest: int) -> tuple[str, ...]:
-    name = _cell(category(result.category))
+    name = cell(category(result.category))
     if len(name) > _LONGEST_NAME:
         name = name[: _LONGEST_NAME - 1] + "\u2026"
     is_share = result.higher_is_better
     return _row(result, name, str(result.n), label(result), result.p_adjusted, fewest, is_share=is_share)
+
+
+def change_cells(result: CategoryResult | Macro, fewest: int) -> tuple[str, ...]:
+    """Return number, metric, score of the later model, change, interval, p value and verdict as a table has them."""
+    row = _row(result, "", "", "", result.p, fewest) if isinstance(result, Macro) else _category_row(result, fewest)
+    return (row[1], row[2], *row[4:])
 
 
 def _row(
@@ -221,17 +245,9 @@ def _row(
     )
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
+    """Return ``text`` on one line, made visible."""
     return visible(text).replace("\n", " ").replace("\t", " ")
-
-
-def _line(cells: tuple[str, ...], widths: list[int], chosen: list[int]) -> str:
-    padded = []
-    for column in chosen:
-        cell = cells[column]
-        blank = " " * (widths[column] - _width(cell))
-        padded.append(blank + cell if _HEADS[column] in _ALIGNED_RIGHT else cell + blank)
-    return "  ".join(padded)
 
 
 def _width(text: str) -> int:

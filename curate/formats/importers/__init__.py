@@ -34,6 +34,7 @@ _NO_TEXT = bytes({*range(32)} - {*b"\t\n\f\r\x1a\x1b"})
 # Files that are known by their content as well as by their name.
 _KNOWN_BY_CONTENT = (".json", ".xlsx", ".zip", ".gz", ".zst")
 _SPREADSHEETS = (".xlsx", ".xlsm", ".xls", ".ods")
+WORD_PROCESSORS = (".docx", ".pptx", ".odt", ".odp", ".epub")
 READABLE = (
     ".jsonl, .json, .csv, .tsv, .xlsx, .parquet, .arrow, .kiln, .md and .txt, packed as .gz, .zst or .zip too; folders "
     "of documents, of `datasets`, of Kiln, and `dataset/vN`"
@@ -287,6 +288,8 @@ def container_of(path: Path) -> Container:
         hint = "Unpack it and import what is inside."
         if path.suffix.lower() in _SPREADSHEETS:
             hint = "Save the table as .xlsx or CSV and import that."
+        elif path.suffix.lower() in WORD_PROCESSORS:
+            name, hint = "a document of an office program", "Save it as .txt or .md and import that."
         raise cannot_import(f"{path}: {name}, which is not unpacked here", hint)
     if matching is None and path.suffix.lower() in _KNOWN_BY_CONTENT and not path.is_dir():
         known = wide_encoding(head)

@@ -15,7 +15,16 @@ from weakref import finalize
 
 from curate.base.record import CurateError, missing_extra
 from curate.base.tables import listed
-from curate.formats.importers import Container, Rejected, SourceRow, cannot_import, container, container_of, head_of
+from curate.formats.importers import (
+    WORD_PROCESSORS,
+    Container,
+    Rejected,
+    SourceRow,
+    cannot_import,
+    container,
+    container_of,
+    head_of,
+)
 from curate.formats.importers._reading import split_of
 from curate.formats.importers.documents import ABOUT, SUFFIXES
 
@@ -57,8 +66,9 @@ class _Unpacked(NamedTuple):
 
 
 def _fits(path: Path, head: bytes) -> bool:
-    # Tables of Excel are zip files, too.
-    return head.startswith((_GZIP, _ZSTD)) or (head.startswith(_ZIP) and path.suffix.lower() not in (".xlsx", ".xlsm"))
+    # Tables and documents of office programs are zip files, too.
+    no_archives = (".xlsx", ".xlsm", *WORD_PROCESSORS)
+    return head.startswith((_GZIP, _ZSTD)) or (head.startswith(_ZIP) and path.suffix.lower() not in no_archives)
 
 
 def _notices(path: Path) -> Sequence[str]:

@@ -368,7 +368,7 @@ def check_runs(report: Report, folder: Path) -> None:
         for name, digest in entries.items():
             if digest_of(path.parent / name) != digest:
                 report.add("changed-file", path.parent / name, f"it is not what {CHECKPOINT_FILE} says", fix)
-    for path in [*sorted(folder.glob("*/run.json")), *sorted(folder.glob("*/report.json"))]:
+    for path in [path for name in ("run", "report", "eval") for path in sorted(folder.glob(f"*/{name}.json"))]:
         report.count("run file")
         _check_json(report, path, "bad-report", "Evaluate the run again with `train eval`.")
 

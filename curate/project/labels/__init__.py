@@ -233,6 +233,36 @@ class Suggestions:
         return f"suggestions start after {FEWEST} agreed answers for each of two labels"
 
 
+_BINS = 10
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far the probabilities of suggestions may be believed, by the answers that people gave.
+
+    ``bins`` are, for each tenth of probability with answers in it, their number, the mean probability, and the share of
+    right suggestions. ``error`` is the expected calibration error: the mean distance of the two (Naeini et al. 2015).
+    """
+
+    bins: Sequence[tuple[int, float, float]]
+    error: float
+    num: int
+
+
+def calibration_of(scores: Sequence[float], is_right: Sequence[bool]) -> Calibration | None:
+    """Return the calibration of suggestions of which it is known whether they were right; None without any."""
+    groups: dict[int, list[tuple[float, bool]]] = {}
+    for score, right in zip(scores, is_right, strict=True):
+        groups.setdefault(min(_BINS - 1, int(score * _BINS)), []).append((score, right))
+    bins = []
+    for _, group in sorted(groups.items()):
+        num = len(group)
+        bins.append((num, sum(score for score, _ in group) / num, sum(right for _, right in group) / num))
+    if not bins:
+        return None
+    return Calibration(bins, sum(num * abs(mean - share) for num, mean, share in bins) / len(scores), len(scores))
+
+
 def _suggestions(model: Predictions) -> Suggestions:
     if not model.classes:
         size = len(model.probabilities)

@@ -269,6 +269,8 @@ class LabelSettings(_SettingsPart):
     """Path, inside the workspace, of a JSONL file of known answers ({"id", "question", "value"}), asked like others."""
     guide: str = ""
     """Path, inside the workspace, of the guideline that annotators read, in Markdown."""
+    suggest_with: str = ""
+    """The model whose likelihoods suggest answers in Label: a name of `contestants`, "base", a run or a file."""
 
     def __post_init__(self) -> None:
         names = [question.name for question in self.questions]
@@ -276,7 +278,10 @@ class LabelSettings(_SettingsPart):
             raise ValueError(f"two questions have the same name: {sorted(names)}")
 
 
-ViewColumn = Literal["id", "category", "split", "tokens", "source", "kind", "place", "prompt", "completion"]
+ViewColumn = Literal[
+    "id", "category", "status", "split", "tokens", "source", "kind", "place", "prompt", "completion", "confidence",
+    "variability",
+]  # fmt: skip
 
 VIEW_COLUMNS = get_args(ViewColumn)
 VIEW_SORTS = ("file", "id", "category", "split", "tokens", "prompt")

@@ -119,9 +119,15 @@ def _put(table: Any, key: str, value: Any) -> None:
         return
     old, is_tables = table.get(key), bool(value) and isinstance(value, list) and isinstance(value[0], dict)
     if isinstance(value, dict):
+        trailing: list[Any] = []
         if old is None:
+            last = table.value.body[-1][1] if isinstance(table, Table) and table.value.body else None
+            above = last if isinstance(last, Table) else table
+            if trailing := _pop_trailing(above):
+                above.add(tomlkit.nl())
             table[key] = tomlkit.inline_table() if isinstance(table, InlineTable) else tomlkit.table()
         _update(table[key], value)
+        _add_all(table[key], trailing)
         return
     known = {item["name"]: item for item in old if isinstance(item, dict)} if isinstance(old, list) else {}
     if not known and not is_tables:

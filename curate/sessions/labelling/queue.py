@@ -18,10 +18,21 @@ from curate.project.catalog import Catalog
 from curate.project.catalog.columns import labelled
 from curate.project.fold import RecordState
 from curate.project.journal import CATEGORY
-from curate.project.labels import AnnotatorAssignment, Facts, Order, Suggestion, Suggestions, Trainer, ordered
+from curate.project.labels import (
+    AnnotatorAssignment,
+    Calibration,
+    Facts,
+    Order,
+    Suggestion,
+    Suggestions,
+    Trainer,
+    calibration_of,
+    ordered,
+)
 from curate.project.project import Project
 from curate.schema.settings import Question
 from curate.sessions.agreement import LiveAgreement
+from curate.sessions.labelling.likelihoods import LikelihoodJudge
 
 _STEP = 512
 _NEVER = float("-inf")
@@ -330,17 +341,22 @@ AGAIN_AFTER = 10  # New answers after which it is worth learning again.
 # Labelled records that are learned from, and open ones that are judged: with both at their most, learning again takes
 # half a second of CPU time.
 _MOST_LEARNED, _MOST_AHEAD = 10_000, 5_000
+# Where a model is asked for likelihoods: answered records that it is measured on, and open ones that it is asked ahead.
+_MOST_MEASURED, _MOST_ASKED = 200, 64
 _SEED = 3
 
 
 class Suggester:
     """What is proposed for the records of one question. `learn` waits for a model: call it in a thread."""
 
-    def __init__(self, project: Project, question: str) -> None:
+    def __init__(self, project: Project, question: str, judge: LikelihoodJudge | None = None) -> None:
+        """Propose answers to ``question`` by ``judge``, or else by a model of words that learns from the answers."""
         self._project = project
+        self._judge = judge
+        self._most_learned, self._most_ahead = (_MOST_MEASURED, _MOST_ASKED) if judge else (_MOST_LEARNED, _MOST_AHEAD)
         self._catalog = project.catalog
         self._question = question
-        self._trainer: Trainer | None = None
+        self._trainer: Trainer | LikelihoodJudge | None = None
         self._indices: dict[int, int] = {}
         self._names: dict[str, int] = {}
         self._labels: list[str] = []
@@ -396,6 +412,22 @@ class Suggester:
             self._learned = self._indices, self._trainer.learn(self._labels)
             self.num_waiting -= waiting
 
+    def calibration(self) -> Calibration | None:
+        """Return how far what is proposed may be believed, by answers that the annotator may see; None without any."""
+        _, suggestions = self._learned or ({}, None)
+        if suggestions is None:
+            return None
+        scores, is_right = [], []
+        for name, index in self._names.items():
+            label, proposal = self._labels[index], suggestions.of(index)
+            if not label or proposal is None or label not in suggestions.values:
+                continue
+            # Of an answer that is hidden a table with few records in it would tell.
+            if not self._project.blind.hides(self._project.state(name), self._question):
+                scores.append(proposal.score)
+                is_right.append(proposal.value == label)
+        return calibration_of(scores, is_right)
+
     def close(self) -> None:
         """End the process that learns, for good."""
         self._is_closed = True
@@ -403,7 +435,8 @@ class Suggester:
             self._trainer.close()
 
     def _gather(self, queue: Queue, index: int) -> None:
-        if self._trainer is not None:
+        # A model that is asked stays warm.
+        if self._trainer is not None and self._judge is None:
             self._trainer.close()
         self._num_decisions = self._project.num_decisions
         # Also what others answered and nobody may see: what is proposed for a text is never learned from its answer.
@@ -414,15 +447,18 @@ class Suggester:
         self._labels = chosen["label"].to_list()
         texts = self._catalog.frame(["prompt", "completion"], chosen["row"]).select("prompt", "completion")
         pairs = [f"{prompt}\n{completion}" for prompt, completion in texts.iter_rows()]
-        self._trainer = Trainer(pairs, [normalised(pair) for pair in pairs])
+        if self._judge is not None:
+            self._judge.take(pairs)
+        self._trainer = self._judge or Trainer(pairs, [normalised(pair) for pair in pairs])
         self._indices = {row: number for number, row in enumerate(chosen["row"].to_list())}
         self._learned = None
 
     def _rows(self, labels: pl.DataFrame, queue: Queue, index: int) -> NDArray[np.uint32]:
         # Where there are too many they are drawn by the order of hashes, the same ones each time.
         known = labels.filter((pl.col("status") != "dropped") & (pl.col("label") != ""))
-        drawn = known.with_columns(draw=pl.col("id").hash(_SEED)).sort("draw", "row")[:_MOST_LEARNED]
-        ahead = np.concatenate([queue.upcoming(index, _MOST_AHEAD), queue.upcoming(0, _MOST_AHEAD)])[:_MOST_AHEAD]
+        drawn = known.with_columns(draw=pl.col("id").hash(_SEED)).sort("draw", "row")[: self._most_learned]
+        most = self._most_ahead
+        ahead = np.concatenate([queue.upcoming(index, most), queue.upcoming(0, most)])[:most]
         return np.union1d(drawn["row"].to_numpy(), ahead).astype(np.uint32)
 
     def _catch_up(self) -> None:

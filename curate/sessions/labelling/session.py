@@ -21,6 +21,7 @@ from curate.schema.settings import PAIR_VALUES, Question
 from curate.sessions.agreement import AgreementGlance, LiveAgreement
 from curate.sessions.labelling.done import FLAG, NOTE, Done, DoneList
 from curate.sessions.labelling.excerpts import spelled_value, turns_of
+from curate.sessions.labelling.likelihoods import LikelihoodJudge
 from curate.sessions.labelling.queue import (
     AnnotatorShare,
     Prepared,
@@ -46,8 +47,10 @@ class LabelSession:
     other calls. Once the project has read its records anew, another session takes its place.
     """
 
-    def __init__(self, project: Project, listener: Listener | None = None) -> None:
+    def __init__(self, project: Project, listener: Listener | None = None, suggest_with: str = "") -> None:
         """Begin in a project that is loaded; ``listener`` is not told of what the session saves.
+
+        ``suggest_with`` is the model whose likelihoods suggest answers, by default that of the settings.
 
         Raises:
             CurateError: as `Blind.assignments`.
@@ -74,6 +77,7 @@ class LabelSession:
         self._rejected: set[str] = set()
         self._agreement = LiveAgreement()
         self._suggesters: dict[str, Suggester] = {}
+        self.suggest_with = suggest_with or project.settings.label.suggest_with
 
     @property
     def is_current(self) -> bool:
@@ -251,7 +255,18 @@ class LabelSession:
     @property
     def suggester(self) -> Suggester:
         """What proposes answers to the present question."""
-        return self._suggesters.setdefault(self.question.name, Suggester(self.project, self.question.name))
+        name = self.question.name
+        if name not in self._suggesters:
+            self._suggesters[name] = self.suggester_by(self.suggest_with)
+        return self._suggesters[name]
+
+    def suggester_by(self, model: str) -> Suggester:
+        """Return what proposes answers to the present question by the likelihoods of ``model``, or with "" by words.
+
+        Whoever asks for it closes it.
+        """
+        judge = LikelihoodJudge(self.project.data, model, self.question) if model else None
+        return Suggester(self.project, self.question.name, judge)
 
     def is_learning_due(self) -> bool:
         """Whether enough was answered since, or records come that no model has judged."""

@@ -15,8 +15,9 @@ from train.base.errors import TrainError
 from train.base.run_folder import RECIPE, read_finished, recipe_folder, weights_digest
 from train.data.dataset import Dataset, Row, open_dataset, sample_rows
 from train.data.rendering import Renderer
-from train.evaluate.evaluation import CategorySpec, category_specs, predict
+from train.evaluate.evaluation import predict
 from train.evaluate.predictions import PREDICTIONS, Scored, pair, read_predictions
+from train.evaluate.scoring import CategorySpec, category_specs
 from train.model import check_finite, check_folder, computing, find_base, load_adapter, load_base, pick_dtype
 from train.pipeline.prepare import open_renderer
 from train.recipe import Recipe, load_recipe

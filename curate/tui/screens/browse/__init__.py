@@ -32,6 +32,7 @@ from curate.tui.screens.browse.rendering import (
     CatalogRows,
     RecordPane,
     columns_of,
+    empty_text,
     position_text,
     render_subject,
     subject_of,
@@ -110,8 +111,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
         self._at = ""
         self._column_names: Sequence[str] = SETS[self._set]
         self._since: set[str] = set()
-        self._judgement = 0
-        self._is_validating = False
+        self._judgement, self._is_validating = 0, False
 
     def compose_body(self) -> ComposeResult:
         with Horizontal(id="line"):
@@ -268,12 +268,11 @@ The status is `?` until the records were validated; a filter that asks for it ha
     def _show(self, rows: Rows) -> None:
         self._rows, names = rows, self._names
         at, self._at = self._at or self.table.current, ""
-        if self._where.has_words:
-            names = with_hits(names)
-        self._column_names = names
+        self._column_names = names = with_hits(names) if self._where.has_words else names
         source = CatalogRows(self.project.catalog, rows, names, self._where)
         row = self.project.catalog.find(at) if at else None
         index = None if row is None else rows.index_of(row)
+        self.table.empty = empty_text(self._where, self.project.settings)
         self.table.show(source, row=index, columns=columns_of(names, self.size.width))
         num_all, count = f"{len(self.project.catalog):,}", self.query_one("#count", Panel)
         count.styles.width = 2 * len(num_all) + len(" of ") + 2  # Room for all: another number moves nothing.
@@ -427,8 +426,8 @@ The status is `?` until the records were validated; a filter that asks for it ha
             self._show(rows)
         self._ask()
 
-    def action_view(self) -> None:
-        self._view = (self._view + 1) % len(VIEWS)
+    def action_view(self, name: str = "") -> None:
+        self._view = VIEWS.index(name) if name else (self._view + 1) % len(VIEWS)
         if self.is_narrow and not self.is_side_open:
             self.is_side_open = True
         self._draw()
@@ -442,10 +441,11 @@ The status is `?` until the records were validated; a filter that asks for it ha
             self._pickers.pick(what, rows, self.table.current)
 
     def current_view(self) -> SavedView:
-        """Return filter, order and columns as they are now; statuses and what runs say are no part of a view."""
-        sign = "-" if self._is_descending else ""
+        """Return filter, order and columns as they are now; an order that no view has is left out."""
+        sign, names = "-" if self._is_descending else "", [*self._names]
         order = f"{sign}{self._sort}" if self._sort in VIEW_SORTS and (sign or self._sort != "file") else ""
-        return SavedView(self._field.value, order, [name for name in VIEW_COLUMNS if name in self._names])
+        columns = sorted((name for name in VIEW_COLUMNS if name in names), key=names.index)
+        return SavedView(self._field.value, order, columns)
 
     def show_view(self, view: SavedView) -> None:
         """Show the records of a view in its order, with its columns."""

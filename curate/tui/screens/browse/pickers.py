@@ -78,7 +78,8 @@ class Pickers:
             parse_filter(view.where)
             save_view(screen.project.root, name, view)
             self._saved[name] = view
-            screen.tell(f"view {name} saved in curate.toml")
+            # Read now: it would else be taken for a change by somebody else.
+            screen.app.following.reload((f"saved view {name.strip()}", "ok"))
 
     def pick_field(self, rows: Rows, record: str) -> None:
         """Count ``rows`` by a field that is chosen; the line of ``record``, if any, says which there are."""

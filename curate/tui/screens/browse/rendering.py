@@ -13,11 +13,13 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from curate.base.record import Finding, Json, Record, canonical
-from curate.base.tables import counted
+from curate.base.tables import counted, listed
 from curate.project.blind import HIDDEN, UNSEEN, hides_event, visible_finding
 from curate.project.diff.words import text_of as value_text
 from curate.project.filters import Filter
+from curate.project.history import redo_names
 from curate.project.journal import CATEGORY
+from curate.project.labels import questions_of
 from curate.schema.view import REASONING, spoken_turns
 from curate.tui.border import FINDING_SIGNS, cut_around, glyphs, safe_text
 from curate.tui.frame_table import Column, FrameTable, Tone
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from curate.project.catalog import Catalog, CatalogRow, Rows
     from curate.project.fold import RecordState
     from curate.project.project import Project
+    from curate.schema.settings import Settings
     from curate.sessions.problems import ProblemList
 
 # Each status with its symbol.
@@ -126,6 +129,13 @@ def columns_of(names: Sequence[str], width: int) -> list[Column]:
 def with_hits(names: Sequence[str]) -> tuple[str, ...]:
     """Return the columns ``names`` with the hit of a filter in place of the prompt, or as the last one."""
     return tuple("hit" if name == "prompt" else name for name in names if "prompt" in names) or (*names, "hit")
+
+
+def empty_text(where: Filter, settings: Settings) -> str:
+    """Return what stands in place of rows where ``where`` lets no record through."""
+    if not where.asks_about("label"):
+        return "No record fits the filter; esc takes it away."
+    return f"No record fits. Questions are {listed([question.name for question in questions_of(settings)])}."
 
 
 def position_text(table: FrameTable, order: str, columns: str) -> Text:
@@ -299,7 +309,9 @@ def _head(subject: Subject, view: View) -> Text:
     word = f"{UNKNOWN} not validated" if is_unknown else WORDS[row.status]
     text = Text.assemble(safe_text(row.id, 60, "strong"), "  ")
     for option in VIEWS:
+        start = len(text)
         text.append(f"[{option}]" if option == view else f" {option} ", "tab" if option == view else "muted")
+        text.apply_meta({"@click": f"screen.view('{option}')"}, start, len(text))
     category = row.category or (HIDDEN if CATEGORY in subject.hidden else "no category")
     text.append("\n").append_text(safe_text(category, 30, "accent"))
     text.append("  ").append(word, "muted" if is_unknown else _STYLES[row.status])
@@ -393,8 +405,9 @@ def _time(event: AnyEvent) -> str:
 def _history(subject: Subject) -> Iterator[Text]:
     events = subject.history
     yield Text.assemble(("HISTORY ", "strong"), counted(len(events), "decision") if events else "nothing decided")
+    redos = redo_names(event for event, _ in events)
     for event, is_hidden in reversed(events):
-        yield Text.assemble(event.at[:10], event_line(event, is_hidden=is_hidden))
+        yield Text.assemble(event.at[:10], event_line(event, is_hidden=is_hidden, is_redo=event.event in redos))
 
 
 # Yield what decisions have made of the line, key by key; the words that went and came stand in brackets.

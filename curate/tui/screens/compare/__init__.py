@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -15,163 +15,48 @@ from textual.widgets import Static
 
 from curate.base.record import CurateError
 from curate.project.data import ProjectData
-from curate.project.feedback import PAGE_FILE, legend
-from curate.sessions.run_comparison import VIEWS, RecordPair, RunComparison, ScoreRow, View, compare_runs, gate_command
-from curate.sessions.runs import Run, runs_of
-from curate.tui.border import bar, cut_middle, safe_lines, safe_text
+from curate.project.feedback import PAGE_FILE
+from curate.sessions.run_comparison import (
+    MOST_MODELS,
+    VIEWS,
+    RecordPair,
+    RunComparison,
+    View,
+    compare_models,
+    gate_command,
+)
+from curate.sessions.runs import Run, evaluations_of, runs_of
+from curate.tui.border import safe_lines
 from curate.tui.dialogs import Pages
-from curate.tui.frame_table import Column, FrameTable, Tone
+from curate.tui.frame_table import Column, FrameTable
 from curate.tui.screen import ProjectScreen
-from curate.tui.widgets import hanging
+from curate.tui.screens.compare.rendering import (
+    METRICS,
+    ORDERS,
+    Metric,
+    Order,
+    columns,
+    pair_rows,
+    render_changes,
+    render_head,
+    render_notes,
+    render_pair,
+    render_views,
+    rows_of,
+)
 
-Metric = Literal["score", "bits per byte"]
-Order = Literal["category", "change", "n"]
-_METRICS: tuple[Metric, ...] = ("score", "bits per byte")
-_ORDERS: tuple[Order, ...] = ("category", "change", "n")
-_NOT = "not reported"
-_DASH = "-"
 _LOW = 20  # Lines below which the records get the room of the legend and of what changed.
-
-
-def tone(value: str) -> Tone:
-    """Return how a change is drawn: only a verdict that it got better or worse has a colour."""
-    return {"+": "ok", "!": "error", "": ""}.get(value.partition(" ")[2], "muted")  # type: ignore[return-value]
-
-
-def columns(comparison: RunComparison, metric: Metric, *, is_narrow: bool) -> list[Column]:
-    """Return the columns of the table of categories."""
-    second = "C" if comparison.first else "B"
-    sides = [Column("A", 6, is_right=True), *([Column("B", 6, is_right=True)] if comparison.first else [])]
-    names = [Column("category"), Column("n", 6, is_right=True), *sides, Column(second, 6, is_right=True)]
-    against = f"{second}-{'B' if comparison.first else 'A'}"
-    changes = [Column(against, 8, is_right=True, tone=tone), Column("95 %", 16)]
-    counts = [] if is_narrow or metric != "score" else [Column("win/tie/loss", 13)]
-    return [*names, *changes, *counts, *([] if is_narrow else [Column(f"bar ({second})", 18)])]
-
-
-def rows_of(comparison: RunComparison, metric: Metric, order: Order, *, is_narrow: bool) -> list[tuple[str, ...]]:
-    """Return the categories in some order, and last the mean over them."""
-    rows = sorted(comparison.rows, key=lambda row: _rank(row, order))
-    return [
-        _cells(comparison, row, metric, is_narrow) for row in [*rows, *([comparison.macro] if comparison.macro else [])]
-    ]
-
-
-def render_head(comparison: RunComparison, metric: Metric) -> Text:
-    """Return which runs are compared, and on what."""
-    base = comparison.second.text_at("recipe", "base")
-    sides = [f"base {base}".rstrip(), *([comparison.first.id] if comparison.first else []), comparison.second.id]
-    text = Text(" ", no_wrap=True, end="")
-    for letter, side in zip("ABC", sides, strict=False):
-        text.append_text(Text.assemble((f"{letter} ", "strong"), safe_text(side, 28), "   "))
-    number = sum(row.n or 0 for row in comparison.rows)
-    text.append(f"{metric}   {comparison.split} {number:,}", "muted")
-    return text
-
-
-def render_notes(comparison: RunComparison, *, has_legend: bool) -> Text:
-    """Return what the marks mean, where there is room for it, and what could not be compared."""
-    rows = [*comparison.rows, *([comparison.macro] if comparison.macro else [])]
-    lines = [Text(legend([row.verdict for row in rows]), style="muted")] if has_legend else []
-    lines += [safe_text(note, 200, "warn") for note in comparison.notes]
-    lines += [safe_text(line, 400, "warn" if len(comparison.general) > 1 else "muted") for line in comparison.general]
-    return Text("\n").join(lines)
-
-
-def render_changes(comparison: RunComparison, width: int) -> Text:
-    """Return what differs between two runs, what is the same last; a line that goes on is set in under its text."""
-    if comparison.first is None:
-        return Text.assemble(("WHAT CHANGED", "strong"), ("  the run beside its own base", "muted"))
-    lines = [Text("WHAT CHANGED  B -> C", style="strong")]
-    for difference in sorted(comparison.changed, key=lambda change: change.is_same and not change.what.startswith(" ")):
-        style = "muted" if difference.is_same else ""
-        head = safe_text(f"{difference.what:<16} ", 30, "muted")
-        lines.append(hanging(head, safe_text(difference.text, 400, style), width))
-    return Text("\n").join(lines)
-
-
-def render_views(comparison: RunComparison, view: View, category: str | None) -> Text:
-    """Return how many validation records each view lists, and which view and category are shown."""
-    text = Text("validation: ", style="muted")
-    for name in VIEWS:
-        count = f"{name} {len(comparison.listed(name, category)):,}"
-        text.append_text(
-            Text.assemble((f"[{count}]" if name == view else f" {count} ", "strong" if name == view else ""))
-        )
-        text.append(" ")
-    if category is not None:
-        text.append_text(Text.assemble(" of ", safe_text(category or "(none)", 24, "accent"), "  esc: all"))
-    return text
-
-
-def render_pair(pair: RecordPair | None, texts: tuple[str, str], comparison: RunComparison, view: View) -> Text:
-    """Return a validation record under both models: its prompt, what was wanted (``texts``), and what both said."""
-    if pair is None:
-        num_wrong = len(comparison.listed("still wrong"))
-        more = f" w lists {num_wrong:,} that are still wrong." if num_wrong and view != "still wrong" else ""
-        none = {"worse": "got worse", "still wrong": "is still wrong", "better": "got better"}[view]
-        return Text(f"No validation record {none}.{more} Test records are not looked at one by one.", style="muted")
-    letters = ("B", "C") if comparison.first else ("A", "B")
-    answers = (pair.said_before if comparison.first else None, pair.said_after)
-    lines = [Text.assemble(safe_text(cut_middle(pair.id, 40), 40, "strong"), "  ", safe_text(pair.category, 30))]
-    for title, text in zip(("PROMPT", "EXPECTED"), texts, strict=True):
-        lines += [Text(title, style="muted"), safe_lines(text)]
-    for letter, score, answer in zip(letters, (pair.before, pair.after), answers, strict=True):
-        lines += [Text(f"{letter}  {score:.2f}", style="muted"), safe_lines(answer if answer is not None else _NOT)]
-    return Text("\n").join(lines)
-
-
-def pair_rows(pairs: Sequence[RecordPair]) -> list[tuple[str, ...]]:
-    """Return validation records under both models as rows."""
-    return [(item.id, item.category, f"{item.before:.2f} -> {item.after:.2f}") for item in pairs]
-
-
-def _rank(row: ScoreRow, order: Order) -> tuple[float, str]:
-    if order == "change":
-        return (row.difference if row.difference is not None else 9.0, row.category)
-    return (-(row.n or 0) if order == "n" else 0.0, row.category)
-
-
-def _cells(comparison: RunComparison, row: ScoreRow, metric: Metric, is_narrow: bool) -> tuple[str, ...]:
-    is_score = metric == "score"
-    base, first, second = (row.base, row.first, row.second) if is_score else row.bits
-    before = first if comparison.first else base
-    difference = row.difference
-    if not is_score:
-        difference = None if second is None or before is None else second - before
-    sides = [_number(base), *([_number(first)] if comparison.first else []), _number(second)]
-    mark = f" {row.verdict.mark}" if is_score and row.verdict else ""
-    change = _DASH if difference is None else f"{difference:+.2f}{mark}"
-    is_known = is_score and row.low is not None and row.high is not None
-    span = f"[{row.low:+.2f}, {row.high:+.2f}]" if is_known else _NOT
-    cells = [row.category or "(none)", f"{row.n:,}" if row.n is not None else "", *sides, change, span]
-    if not is_narrow:
-        if is_score:
-            cells.append(_counts(row))
-        cells.append(bar(second, 18) if is_score and second is not None else "")
-    return tuple(cells)
-
-
-def _counts(row: ScoreRow) -> str:
-    if row.better is None or row.worse is None or row.n is None:
-        return ""
-    return f"{row.better}/{row.n - row.better - row.worse}/{row.worse}"
-
-
-def _number(value: float | None) -> str:
-    return _DASH if value is None else f"{value:.2f}"
-
-
-LoadedRuns = tuple[list[Run], RunComparison | None]
+LoadedRuns = tuple[list[Run], list[RunComparison]]
 
 
 def _reported(data: ProjectData) -> list[Run]:
-    """Return the runs that have a report, the newest first."""
-    return [run for run in runs_of(data) if run.has_report]
+    """Return the runs that have a report, the newest first, and then the evaluations that have ended."""
+    evaluations = [run for run in evaluations_of(data) if run.standing in ("finished", "stopped")]
+    return [run for run in runs_of(data) if run.has_report] + evaluations
 
 
 class PickRuns(ModalScreen[list[str]]):
-    """A list of runs of which one or two are marked; closes with their ids, the older one first."""
+    """A list of runs and evaluations of which up to four are marked; closes with their ids, the last in it first."""
 
     BINDINGS = [  # noqa: RUF012  Textual declares it so
         Binding("escape,q", "dismiss", "Cancel", id="compare_pick.cancel"),
@@ -185,14 +70,17 @@ class PickRuns(ModalScreen[list[str]]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="box large"):
-            yield Static(Text("Compare which runs? Mark one, to see it beside its base, or two.", style="strong"))
-            yield FrameTable([Column("run", 24), Column("dataset", 10), Column("created")], id="runs")
+            title = "Compare which? Mark one run, to see it beside its base, or two to four of all."
+            yield Static(Text(title, style="strong"))
+            yield FrameTable(
+                [Column("run", 24), Column("dataset", 10), Column("created", 20), Column("model")], id="runs"
+            )
             yield Static(
                 Text.assemble(("space", "key"), " mark   ", ("enter", "key"), " compare   ", ("esc", "key"), " no")
             )
 
     def on_mount(self) -> None:
-        rows = [(run.id, run.text_at("dataset", "name"), run.text_at("created")) for run in self._runs]
+        rows = [(run.id, run.text_at("dataset", "name"), run.text_at("created"), run.evaluated) for run in self._runs]
         table = self.query_one(FrameTable)
         table.marks = self._chosen & {run.id for run in self._runs}
         table.show(rows)
@@ -212,8 +100,9 @@ class CompareScreen(ProjectScreen):
     NAME, TITLE = "compare", "Compare"
     AUTO_FOCUS = "#worse"
     HELP = """
-`space` picks one run, to see it beside its base, or two. Differences are paired: record by record, over the records
-that both runs were evaluated on, with clusters of repeats counted once.
+`space` picks one run, to see it beside its base, or two to four runs and evaluations of other models. Differences are
+paired: record by record, over the records that all were evaluated on, with clusters of repeats counted once. Of three
+or four each is held against A, and `c` goes to the next of them.
 
 Below, `w` goes from the validation records that got worse to those that are still wrong and those that got better.
 `enter` on a category lists its records alone, `enter` on a record opens it, and `o` opens those that the run gets wrong
@@ -225,6 +114,7 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
 """
     BINDINGS = [  # noqa: RUF012  Textual declares it so
         Binding("space", "pick", "Pick runs", id="compare.pick"),
+        Binding("c", "model", "Next model", id="compare.model", show=False),
         Binding("m", "metric", "Metric", id="compare.metric"),
         Binding("s", "sort", "Sort", id="compare.sort"),
         Binding("w", "view", "Worse/wrong/better", id="compare.view"),
@@ -254,7 +144,9 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
         self._chosen_runs: list[str] = []
         self._all: list[Run] = []
         self._is_comparing = False
-        self._comparison: RunComparison | None = None
+        # Each of the other models against the first; one of them is shown in full.
+        self._comparisons: list[RunComparison] = []
+        self._shown = 0
         self._metric: Metric = "score"
         self._sorting: Order = "category"
         self._view: View = "worse"
@@ -271,8 +163,8 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
                     yield Static(id="differences")
                 yield Static(id="views")
                 yield FrameTable(
-                    [Column("record", is_name=True), Column("category", 14), Column("score", 14)], can_mark=False,
-                    id="worse",
+                    [Column("record", is_name=True, is_snug=True), Column("category", 14), Column("score", 14)],
+                    can_mark=False, id="worse",
                 )  # fmt: skip
             with VerticalScroll(classes="side pane"):
                 yield Static(id="record")
@@ -282,7 +174,7 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
 
     def arrive(self, **what: Any) -> None:
         if "runs" in what:
-            self._chosen_runs = [str(run) for run in what["runs"]][-2:]
+            self._chosen_runs = [str(run) for run in what["runs"]][-MOST_MODELS:]
             self._compare()
 
     def on_screen_resume(self) -> None:
@@ -300,29 +192,39 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
     def _compare(self) -> None:
         data, chosen = self.project.data, list(self._chosen_runs)
         self._is_comparing = True
+        self.put("head", Text(" comparing the runs ...", style="muted"))
 
         def compared() -> LoadedRuns:
             runs = _reported(data)
-            picked = [run for run in reversed(runs) if run.id in chosen] or list(reversed(runs[:2]))
-            if not picked:
-                return runs, None
-            return runs, compare_runs(data, picked[0] if len(picked) > 1 else None, picked[-1])
+            reported = [run for run in reversed(runs) if not run.evaluated]
+            # A run comes before an evaluation, and is what that is held against.
+            ordered = [*reported, *(run for run in reversed(runs) if run.evaluated)]
+            picked = [run for run in ordered if run.id in chosen] or reported[-2:]
+            return runs, compare_models(data, picked) if picked else []
 
         self.app.background(compared, self._show, group="compare.read", failed=self._compare_failed)
 
     def _compare_failed(self, error: CurateError) -> None:
-        self._is_comparing, self._comparison = False, None
+        self._is_comparing, self._comparisons = False, []
         self.app.tell_error(error)
         self.put("head", Text(" these runs cannot be compared; space picks others", style="warn"))
 
     def _show(self, loaded: LoadedRuns) -> None:
         self._is_comparing = False
-        self._all, comparison = loaded
+        self._all, self._comparisons = loaded
+        # The newest is what somebody came for.
+        self._show_model(len(self._comparisons) - 1)
+
+    def _show_model(self, index: int) -> None:
+        self._shown, comparison = index, self._comparisons[index] if self._comparisons else None
         if comparison is not None and not comparison.listed(self._view):
             # An empty list says less than the next one.
             self._view = next((view for view in VIEWS if comparison.listed(view)), self._view)
-        self._comparison = comparison
         self._draw()
+
+    @property
+    def _comparison(self) -> RunComparison | None:
+        return self._comparisons[self._shown] if self._comparisons else None
 
     def _draw(self) -> None:
         comparison = self._comparison
@@ -330,7 +232,7 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
             text = " No finished run with a report yet: `curate train` makes one (g t)."
             self.put("head", Text(text, style="muted"))
             return
-        self.put("head", render_head(comparison, self._metric))
+        self.put("head", render_head(self._comparisons, self._shown, self._metric))
         is_low = self.size.height < _LOW
         self.put("notes", render_notes(comparison, has_legend=not is_low))
         self.query_one("#changed").display = not is_low
@@ -338,10 +240,11 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
         pane = self.size.width if is_narrow else self.size.width // 2 - 1
         self.put("differences", render_changes(comparison, pane))
         scores = self.query_one("#scores", FrameTable)
-        rows = rows_of(comparison, self._metric, self._sorting, is_narrow=is_narrow)
+        everything = self._comparisons
+        rows = rows_of(everything, self._shown, self._metric, self._sorting, is_narrow=is_narrow)
         # As high as its rows, so that the lists below get what is left.
         scores.styles.height = min(len(rows) + 1, max(4, (self.size.height - 6) * 2 // 5))
-        scores.show(rows, columns=columns(comparison, self._metric, is_narrow=is_narrow))
+        scores.show(rows, columns=columns(everything, self._shown, self._metric, is_narrow=is_narrow))
         self._show_records()
 
     def _show_records(self) -> None:
@@ -351,6 +254,7 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
         self.put("views", render_views(comparison, self._view, self._category))
         self._pairs = comparison.listed(self._view, self._category)
         worse = self.query_one("#worse", FrameTable)
+        worse.empty = "no record"
         worse.show(pair_rows(self._pairs), at=worse.current)
 
     # Single records.
@@ -426,6 +330,8 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
     def action_queue(self) -> None:
         if self._comparison is None:
             self.tell_no_use("There is nothing to compare.")
+        elif self._comparison.second.evaluated:
+            self.tell_no_use("What an evaluation gets wrong is listed here; a queue is made of a run.")
         else:
             self.app.go("queue", of="wrong", run=self._comparison.second.id)
 
@@ -442,23 +348,28 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
             return
 
         def picked(chosen: list[str] | None) -> None:
-            if chosen and len(chosen) > 2:
-                self.tell("Two runs at the most can be compared.", "warn")
+            if chosen and len(chosen) > MOST_MODELS:
+                self.tell("Four at the most can be compared.", "warn")
             elif chosen:
                 self._chosen_runs = chosen
                 self._compare()
 
-        comparison = self._comparison
-        now = [run.id for run in (comparison.first, comparison.second) if run] if comparison else []
+        now = [run.id for comparison in self._comparisons for run in (comparison.first, comparison.second) if run]
         self.app.push_screen(PickRuns(self._all, now), picked)
 
+    def action_model(self) -> None:
+        if len(self._comparisons) < 2:
+            self.tell_no_use("There is one model to show; space picks up to four.")
+            return
+        self._show_model((self._shown + 1) % len(self._comparisons))
+
     def action_metric(self) -> None:
-        self._metric = _METRICS[(_METRICS.index(self._metric) + 1) % len(_METRICS)]
+        self._metric = METRICS[(METRICS.index(self._metric) + 1) % len(METRICS)]
         self._draw()
         self.tell("bits per byte: lower is better; runs report no interval" if self._metric != "score" else "score")
 
     def action_sort(self) -> None:
-        self._sorting = _ORDERS[(_ORDERS.index(self._sorting) + 1) % len(_ORDERS)]
+        self._sorting = ORDERS[(ORDERS.index(self._sorting) + 1) % len(ORDERS)]
         self._draw()
         self.tell(f"sorted by {self._sorting}")
 
@@ -485,7 +396,8 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
             return ""
         if comparison.first is None:
             return f"curate report {comparison.second.folder} --workspace {self.project.root}"
-        return f"train compare {comparison.first.folder} {comparison.second.folder}"
+        others = [other.second.folder for other in self._comparisons]
+        return " ".join(["train compare", *map(str, [comparison.first.folder, *others])])
 
     def current_record(self) -> str:
         pair = self._pair(self.query_one("#worse", FrameTable).cursor)

@@ -168,8 +168,8 @@ def aside(snapshot: HomeView) -> Text:
 def _act_line(act: Act) -> Text:
     """Return one decision as the log has it, and of many at once how many they are."""
     if act.num_events == 1:
-        return event_line(act.event, is_hidden=act.is_hidden)
-    what = f"{_DONE[act.event.op]} {counted(act.num_events, 'record')}"
+        return event_line(act.event, is_hidden=act.is_hidden, is_redo=act.is_redo)
+    what = f"{'did again decisions on' if act.is_redo else _DONE[act.event.op]} {counted(act.num_events, 'record')}"
     return Text.assemble(f"  {act.event.at[11:16]} ", safe_text(act.event.by, 12), f"  {what}")
 
 

@@ -40,6 +40,7 @@ class LabelScreen(ProjectScreen):
         self._background: BackgroundWork | None = None
         self._review: Review | None = None
         self._wanted: dict[str, Any] = {}
+        self._suggest_with = ""
         self._requested: tuple[Wish, str | None] | None = None
         self._waiting: Callable[[], object] | None = None
         self._begun = Begun()
@@ -68,8 +69,9 @@ class LabelScreen(ProjectScreen):
         self.app.background(partial(self._sit_down, wish), partial(self._seated, at), group="label.prepare")
 
     def arrive(self, **what: Any) -> None:
-        """Take what is asked for: ``question``, ``order``, ``is_all``, ``record``, or ``queue`` = "review"."""
+        """Take ``question``, ``order``, ``is_all``, ``record``, ``suggest_with``, or ``queue`` = "review"."""
         wanted = {key: value for key, value in what.items() if value not in ("", None)}
+        self._suggest_with = wanted.pop("suggest_with", self._suggest_with)
         if self._session is None:
             self._wanted = wanted
         else:
@@ -165,7 +167,7 @@ class LabelScreen(ProjectScreen):
         return session.wish, session.current
 
     def _sit_down(self, wish: Wish | None) -> tuple[LabelSession, Prepared, str]:
-        session = LabelSession(self.project, self.app.following.listener)
+        session = LabelSession(self.project, self.app.following.listener, self._suggest_with)
         # The settings were read anew as well, and may ask something else.
         if wish is not None and wish.question.name in {question.name for question in session.questions}:
             wish = session.wish_for(wish.question.name, wish.order, is_all=wish.is_all)
@@ -495,5 +497,4 @@ class LabelScreen(ProjectScreen):
             assert isinstance(widget, Paper | Panel), "all of them are"
             widget.show(text)
         if self._waiting is not None:
-            # Not before what is being done now has come to its end.
-            self.call_later(self._go_on)
+            self.call_later(self._go_on)  # Not before what is being done now has come to its end.

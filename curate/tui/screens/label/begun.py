@@ -72,7 +72,8 @@ class BackgroundWork:
         if self._trouble:
             return self._trouble
         suggestions = self._session.suggester.suggestions
-        return "being learned from the answers so far" if suggestions is None else suggestions.lacks
+        waiting = f"{self._session.suggest_with} is asked" if self._session.suggest_with else ""
+        return waiting or "being learned from the answers so far" if suggestions is None else suggestions.lacks
 
     def learn_if_due(self) -> None:
         """Learn again if there is enough to learn, and nothing has gone wrong with it."""

@@ -338,6 +338,9 @@ def model_text(session: LabelSession, lacks: str) -> Text:
     if lacks or learned is None:
         return text.append_text(safe_text(lacks, 300, "muted"))
     labels = counted(learned.num_learned, "label")
+    if session.suggest_with:
+        name = safe_text(session.suggest_with, 40)
+        return text.append_text(name).append(f"; right in {learned.accuracy:.0%} of {labels}", "muted")
     return text.append(f"learned from {labels}; right out of sample {learned.accuracy:.0%}", "muted")
 
 

@@ -36,7 +36,11 @@ _SETTLED = 0.4  # Seconds without a key after which the splits are compared.
 
 
 _NOTHING_YET = "Nothing is split yet; r compares the records."
-_LEAKS = (Column("exam record", 11), Column("split", 5), Column("given away by"), Column("plan", 4))
+_ROOMY = 140  # Columns of the terminal from which the side pane has room for both records of a leak.
+_LEAKS = (
+    Column("exam record", 11, is_name=True), Column("split", 5), Column("how"), Column("plan", 4),
+    Column("given away by", 20, is_name=True),
+)  # fmt: skip
 
 
 class SplitScreen(ComparingScreen):
@@ -99,7 +103,7 @@ an estimate.
             with Vertical(classes="side pane") as side:
                 side.styles.width = "3fr"
                 yield Static(id="leaks")
-                yield FrameTable(_LEAKS, id="pairs", can_mark=False)
+                yield FrameTable(_LEAKS[:-1], id="pairs", can_mark=False)
                 yield Static(id="golden")
 
     # What the app calls.
@@ -187,7 +191,8 @@ an estimate.
         self.put("figures", figures_text(preview, division.saved, name=name))
         self.put("leaks", leaks_text(report, preview, is_running=is_running))
         pairs = self.query_one("#pairs", FrameTable)
-        columns = [*_LEAKS, Column("training record", 20)] if self.is_narrow else _LEAKS
+        pairs.empty = "no leak" if report else "not compared yet"
+        columns = _LEAKS[:-1] if not self.is_narrow and self.size.width < _ROOMY else _LEAKS
         pairs.show(leak_rows(report, preview), at=pairs.current, columns=columns)
         self.put("golden", golden_text(preview))
 

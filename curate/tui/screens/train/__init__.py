@@ -301,7 +301,8 @@ before there is a dataset; `enter` writes the recipe, `esc` leaves it as it was.
     def _answered(self, planned: Mapping[str, Any] | CurateError) -> None:
         if isinstance(planned, CurateError):
             self._set_plan(None, PlanCheck(planned.message.removeprefix("`train plan` says: "), "error"))
-            self.tell("No run can start like this.", "warn", planned.hint)
+            is_dirty = planned.number == "E907"
+            self.tell("No run can start like this.", "warn", "g v shows what to fix." if is_dirty else planned.hint)
         else:
             self._set_plan(planned, PlanCheck("passed: ready to export"))
             self.tell("dry run ok")

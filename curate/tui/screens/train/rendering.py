@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, zip_longest
 
+from rich.cells import cell_len
 from rich.text import Text
 
 from curate.base.record import SPLITS, CurateError, Json
@@ -199,7 +200,7 @@ def _scores(view: RunView, width: int) -> list[Text]:
     if not evaluations:
         return [*lines, Text(f"scores: {_NOT} yet", style="muted")]
     last, best = evaluations[-1], view.metrics.best() or evaluations[-1]
-    room = max(8, width - 24)
+    room = _room_of([*last.by_category, *best.by_category], width - 24)
     lines.append(Text(f"{'category':<{room}} {f'@ {last.step:,}':>10} {f'best {best.step:,}':>11}", style="muted"))
     for name in sorted({*last.by_category, *best.by_category}):
         cells = [_score(evaluation.by_category.get(name)) for evaluation in (last, best)]
@@ -208,6 +209,11 @@ def _scores(view: RunView, width: int) -> list[Text]:
         )
     lines.append(Text(f"{'macro':<{room}} {_score(last.score):>10} {_score(best.score):>11}", style="strong"))
     return [*lines, Text("base scores and intervals come when the run ends", style="muted")]
+
+
+def _room_of(names: Iterable[str], most: int) -> int:
+    """Return the cells of a column of ``names``: their numbers stand beside them, however wide the pane is."""
+    return max(8, min(most, max((cell_len(name) for name in names), default=0)))
 
 
 def _planned(plan: Mapping[str, Json]) -> Iterator[Text]:
@@ -284,7 +290,7 @@ def _facts(view: RunView) -> Iterator[Text]:
 def _reported(results: Results, width: int) -> Iterator[Text]:
     # Where a verdict has no room for its word, the legend below has it beside its mark.
     has_words = width >= _WORDS
-    room = max(8, width - (44 if has_words else 33))
+    room = _room_of([row["category"] for row in results.categories], width - (44 if has_words else 33))
     yield Text.assemble(("PER CATEGORY", "strong"), f"  {results.report['headline']}, base against tuned")
     yield Text(
         f"{'category':<{room}} {'n':>5} {'base':>6} {'tuned':>6} {'change':>7}  {'verdict' if has_words else ''}",

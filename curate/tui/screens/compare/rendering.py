@@ -1,0 +1,186 @@
+"""What the Compare screen shows, as columns, rows and texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from rich.text import Text
+
+from curate.project.feedback import legend
+from curate.sessions.run_comparison import VIEWS, RecordPair, RunComparison, ScoreRow, View
+from curate.tui.border import bar, cut_middle, safe_lines, safe_text
+from curate.tui.frame_table import Column, Tone
+from curate.tui.widgets import hanging
+
+Metric = Literal["score", "bits per byte"]
+Order = Literal["category", "change", "n"]
+METRICS: tuple[Metric, ...] = ("score", "bits per byte")
+ORDERS: tuple[Order, ...] = ("category", "change", "n")
+_NOT = "not reported"
+_DASH = "-"
+
+
+def tone(value: str) -> Tone:
+    """Return how a change is drawn: only a verdict that it got better or worse has a colour."""
+    return {"+": "ok", "!": "error", "": ""}.get(value.partition(" ")[2], "muted")  # type: ignore[return-value]
+
+
+def columns(comparisons: Sequence[RunComparison], shown: int, metric: Metric, *, is_narrow: bool) -> list[Column]:
+    """Return the columns of the table of categories; of several models a narrow screen has only the one ``shown``."""
+    comparison = comparisons[shown]
+    before, second = comparison.letters
+    # An interval is whole at 60 columns too.
+    score, change, interval = (5, 7, 14) if is_narrow else (6, 8, 16)
+    names = [Column("category", is_snug=True), Column("n", score, is_right=True)]
+    changes = [Column(f"{second}-{before}", change, is_right=True, tone=tone), Column("95 %", interval)]
+    if len(comparisons) > 1:
+        others = [] if is_narrow else [other for other in comparisons if other is not comparison]
+        sides = [Column(letter, score, is_right=True) for letter in (before, second)]
+        return [*names, *sides, *changes, *(Column(other.letters[1], 14, is_right=True) for other in others)]
+    sides = [Column(letter, score, is_right=True) for letter in ("ABC" if comparison.first else "AB")]
+    counts = [] if is_narrow or metric != "score" else [Column("win/tie/loss", 13)]
+    return [*names, *sides, *changes, *counts, *([] if is_narrow else [Column(f"bar ({second})", 18)])]
+
+
+def rows_of(
+    comparisons: Sequence[RunComparison], shown: int, metric: Metric, order: Order, *, is_narrow: bool
+) -> list[tuple[str, ...]]:
+    """Return the categories in some order, and last the mean over them."""
+    comparison = comparisons[shown]
+    rows = sorted(comparison.rows, key=lambda row: _rank(row, order))
+    rows += [comparison.macro] if comparison.macro else []
+    cells = [_cells(comparison, row, metric, is_narrow or len(comparisons) > 1) for row in rows]
+    if len(comparisons) == 1 or is_narrow:
+        return cells
+    others = [
+        {row.category: row for row in (*other.rows, *([other.macro] if other.macro else []))}
+        for other in comparisons
+        if other is not comparison
+    ]
+    return [
+        (*own, *(_other_cell(other.get(row.category), metric) for other in others))
+        for own, row in zip(cells, rows, strict=True)
+    ]
+
+
+def _other_cell(row: ScoreRow | None, metric: Metric) -> str:
+    # The score of a model that is not shown in full, and how it changed.
+    if row is None:
+        return _DASH
+    second, difference = (row.second, row.difference) if metric == "score" else (row.bits[2], None)
+    mark = f" {row.verdict.mark}" if row.verdict and difference is not None else ""
+    return _number(second) + ("" if difference is None else f" {difference:+.2f}{mark}")
+
+
+def render_head(comparisons: Sequence[RunComparison], shown: int, metric: Metric) -> Text:
+    """Return which models are compared, and on what."""
+    comparison = comparisons[shown]
+    sides = [] if comparison.at else [f"base {comparison.second.text_at('recipe', 'base')}".rstrip()]
+    sides += [comparison.first.id] if comparison.first else []
+    sides += [other.second.id for other in comparisons]
+    text = Text(" ", no_wrap=True, end="")
+    width = 28 if len(sides) < 4 else 18
+    for letter, side in zip("ABCD", sides, strict=False):
+        is_shown = len(comparisons) > 1 and letter == comparison.letters[1]
+        text.append_text(Text.assemble((f"{letter} ", "strong"), safe_text(side, width, "accent" if is_shown else "")))
+        text.append("   ")
+    number = sum(row.n or 0 for row in comparison.rows)
+    text.append(f"{metric}   {comparison.split} {number:,}{'   c: next' if len(comparisons) > 1 else ''}", "muted")
+    return text
+
+
+def render_notes(comparison: RunComparison, *, has_legend: bool) -> Text:
+    """Return what the marks mean, where there is room for it, and what could not be compared."""
+    rows = [*comparison.rows, *([comparison.macro] if comparison.macro else [])]
+    lines = [Text(legend([row.verdict for row in rows]), style="muted")] if has_legend else []
+    lines += [safe_text(note, 200, "warn") for note in comparison.notes]
+    lines += [
+        safe_text(line, 400, "warn" if len(comparison.general) > 1 and not comparison.at else "muted")
+        for line in comparison.general
+    ]
+    return Text("\n").join(lines)
+
+
+def render_changes(comparison: RunComparison, width: int) -> Text:
+    """Return what differs between two runs, what is the same last; a line that goes on is set in under its text."""
+    if comparison.first is None:
+        return Text.assemble(("WHAT CHANGED", "strong"), ("  the run beside its own base", "muted"))
+    lines = [Text(f"WHAT CHANGED  {' -> '.join(comparison.letters)}", style="strong")]
+    for difference in sorted(comparison.changed, key=lambda change: change.is_same and not change.what.startswith(" ")):
+        style = "muted" if difference.is_same else ""
+        head = safe_text(f"{difference.what:<16} ", 30, "muted")
+        lines.append(hanging(head, safe_text(difference.text, 400, style), width))
+    return Text("\n").join(lines)
+
+
+def render_views(comparison: RunComparison, view: View, category: str | None) -> Text:
+    """Return how many validation records each view lists, and which view and category are shown."""
+    text = Text("validation: ", style="muted")
+    for name in VIEWS:
+        count = f"{name} {len(comparison.listed(name, category)):,}"
+        text.append_text(
+            Text.assemble((f"[{count}]" if name == view else f" {count} ", "strong" if name == view else ""))
+        )
+        text.append(" ")
+    if category is not None:
+        text.append_text(Text.assemble(" of ", safe_text(category or "(none)", 24, "accent"), "  esc: all"))
+    return text
+
+
+def render_pair(pair: RecordPair | None, texts: tuple[str, str], comparison: RunComparison, view: View) -> Text:
+    """Return a validation record under both models: its prompt, what was wanted (``texts``), and what both said."""
+    if pair is None:
+        num_wrong = len(comparison.listed("still wrong"))
+        more = f" w lists {num_wrong:,} that are still wrong." if num_wrong and view != "still wrong" else ""
+        none = {"worse": "got worse", "still wrong": "is still wrong", "better": "got better"}[view]
+        return Text(f"No validation record {none}.{more} Test records are not looked at one by one.", style="muted")
+    answers = (pair.said_before, pair.said_after)
+    lines = [Text.assemble(safe_text(cut_middle(pair.id, 40), 40, "strong"), "  ", safe_text(pair.category, 30))]
+    for title, text in zip(("PROMPT", "EXPECTED"), texts, strict=True):
+        lines += [Text(title, style="muted"), safe_lines(text)]
+    for letter, score, answer in zip(comparison.letters, (pair.before, pair.after), answers, strict=True):
+        lines += [Text(f"{letter}  {score:.2f}", style="muted"), safe_lines(answer if answer is not None else _NOT)]
+    return Text("\n").join(lines)
+
+
+def pair_rows(pairs: Sequence[RecordPair]) -> list[tuple[str, ...]]:
+    """Return validation records under both models as rows."""
+    return [(item.id, item.category, f"{item.before:.2f} -> {item.after:.2f}") for item in pairs]
+
+
+def _rank(row: ScoreRow, order: Order) -> tuple[float, str]:
+    if order == "change":
+        return (row.difference if row.difference is not None else 9.0, row.category)
+    return (-(row.n or 0) if order == "n" else 0.0, row.category)
+
+
+def _cells(comparison: RunComparison, row: ScoreRow, metric: Metric, is_narrow: bool) -> tuple[str, ...]:
+    is_score = metric == "score"
+    base, first, second = (row.base, row.first, row.second) if is_score else row.bits
+    before = first if comparison.first else base
+    difference = row.difference
+    if not is_score:
+        difference = None if second is None or before is None else second - before
+    sides = [_number(base)] if not comparison.at else []
+    sides += [*([_number(first)] if comparison.first else []), _number(second)]
+    mark = f" {row.verdict.mark}" if is_score and row.verdict else ""
+    change = _DASH if difference is None else f"{difference:+.2f}{mark}"
+    is_known = is_score and row.low is not None and row.high is not None
+    span = f"[{row.low:+.2f}, {row.high:+.2f}]" if is_known else _NOT
+    cells = [row.category or "(none)", f"{row.n:,}" if row.n is not None else "", *sides, change, span]
+    if not is_narrow:
+        if is_score:
+            cells.append(_counts(row))
+        cells.append(bar(second, 18) if is_score and second is not None else "")
+    return tuple(cells)
+
+
+def _counts(row: ScoreRow) -> str:
+    if row.better is None or row.worse is None or row.n is None:
+        return ""
+    return f"{row.better}/{row.n - row.better - row.worse}/{row.worse}"
+
+
+def _number(value: float | None) -> str:
+    return _DASH if value is None else f"{value:.2f}"

@@ -1,0 +1,161 @@
+"""`train compare` of several models: one reference, p values adjusted together, and what follows in one line each."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from click.testing import CliRunner
+
+from tests.train.sides import joined, report_of, sides_of
+from train.cli import cli
+from train.evaluate.predictions import PREDICTIONS, Scored, prediction_line, write_predictions
+from train.report import write_report
+from train.report.comparison import comparison_schema
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def put_run(folder: Path, tuned: float, *, base: float = 0.2, num: int = 60) -> tuple[list[Scored], list[Scored]]:
+    parts = [sides_of(c, split=s, base=base, tuned=tuned, num=num) for c in ("a", "b") for s in ("test", "validation")]
+    sides = joined(*parts)
+    write_predictions(*sides, folder)
+    write_report(report_of(*sides), folder)
+    return sides
+
+
+def put_evaluation(
+    folder: Path, records: Sequence[Scored], *, kind: str = "base", shots: int = 0, cost: float | None = None
+) -> Path:
+    """Write an evaluation that knows no likelihoods."""
+    folder.mkdir()
+    usage = {"seconds": 0.25, "new_tokens": 4} | ({} if cost is None else {"cost": cost})
+    lines = [replace(r, nll=None, num_bytes=0, num_tokens=0, usage=usage) for r in records]
+    (folder / PREDICTIONS).write_text("".join(map(prediction_line, lines)))
+    record = {
+        "version": 1, "id": folder.name, "status": "finished", "contestant": {"name": "x", "kind": kind, "digest": "d"},
+        "prompting": {"system": "", "shots": shots}, "max_new_tokens": 256, "default_metric": [], "general_text": "",
+    }  # fmt: skip
+    (folder / "eval.json").write_text(json.dumps(record))
+    return folder
+
+
+def compare(*arguments: object, code: int = 0) -> str:
+    done = CliRunner().invoke(cli, ["compare", *map(str, arguments)], standalone_mode=False)
+    assert done.exception is None, done.exception
+    assert done.return_value == code
+    return done.stdout
+
+
+def table_of(*arguments: object) -> dict[str, Any]:
+    value = json.loads(compare(*arguments, "--json"))
+    schema = json.loads((ROOT / "schemas/comparison.schema.json").read_text())
+    jsonschema.Draft202012Validator(schema).validate(value)
+    assert "-test-" not in json.dumps(value)
+    return value["table"]
+
+
+def test_the_schema_is_that_of_the_models() -> None:
+    written = json.loads((ROOT / "schemas/comparison.schema.json").read_text(encoding="utf-8"))
+    assert written == json.loads(json.dumps(comparison_schema())), "write it from comparison_schema()"
+
+
+def test_a_run_its_base_and_another_run_stand_in_one_table(tmp_path: Path) -> None:
+    put_run(tmp_path / "one", 0.6)
+    put_run(tmp_path / "two", 0.9)
+    names = [f"{tmp_path / 'one'}:base", tmp_path / "one", tmp_path / "two"]
+    table = table_of(*names)
+    assert [model["kind"] for model in table["models"]] == ["base", "run", "run"]
+    test = [{s["split"]: s for s in pair["splits"]}["test"] for pair in table["pairs"]]
+    scores = [[(c["base"]["value"], c["tuned"]["value"]) for c in split["categories"]] for split in test]
+    assert scores == [[(pytest.approx(0.2), pytest.approx(0.6))] * 2, [(pytest.approx(0.2), pytest.approx(0.9))] * 2]
+    printed = compare(*names)
+    assert f"Against {tmp_path / 'one'}:base, on the test split" in printed
+    assert "+ improved" in printed
+    other = table_of(tmp_path / "one", tmp_path / "two", f"{tmp_path / 'one'}:base", "--against", tmp_path / "two")
+    assert other["models"][other["reference"]]["name"] == str(tmp_path / "two")
+    assert "regressed" in {c["verdict"] for pair in other["pairs"] for s in pair["splits"] for c in s["categories"]}
+    compare(*reversed(names), "--fail-on", "regressed", code=1)
+    compare(*names, "--fail-on", "regressed")
+
+
+def test_p_values_are_adjusted_for_all_models_together(tmp_path: Path) -> None:
+    """Beside another model the same difference weighs less: Holm goes over categories and pairs."""
+    put_run(tmp_path / "one", 0.3)
+    put_run(tmp_path / "two", 0.35)
+    put_run(tmp_path / "three", 0.4)
+    few = json.loads(compare(tmp_path / "one", tmp_path / "three", "--json"))["report"]["splits"][-1]["categories"]
+    both = table_of(tmp_path / "one", tmp_path / "two", tmp_path / "three")["pairs"][1]["splits"][-1]["categories"]
+    for alone, beside in zip(few, both, strict=True):
+        assert beside["p"] == alone["p"]
+        assert beside["p_adjusted"] == pytest.approx(2 * alone["p_adjusted"])
+
+
+@pytest.mark.parametrize(
+    ("prompted", "word"), [(0.3, "yes"), (0.95, "no"), (0.6, "unclear")], ids=["worse", "better", "alike"]
+)
+def test_whether_tuning_beat_a_good_prompt(tmp_path: Path, prompted: float, word: str) -> None:
+    put_run(tmp_path / "run", 0.6)
+    records = put_run(tmp_path / "other", prompted)[1]
+    shot = put_evaluation(tmp_path / "shot", records, shots=4)
+    for others in ([], [f"{tmp_path / 'run'}:base"]):
+        table = table_of(tmp_path / "run", shot, *others)
+        (conclusion,) = table["conclusions"]
+        assert (conclusion["question"], conclusion["word"]) == ("tuning-or-prompt", word)
+        assert conclusion["sentence"] in compare(tmp_path / "run", shot, *others)
+    assert table["models"][1]["prompting"] == "4 examples"
+    # A base without a prompt is no good prompt.
+    plain = put_evaluation(tmp_path / "plain", records)
+    assert table_of(tmp_path / "run", plain)["conclusions"] == []
+
+
+def test_a_quantised_file_has_to_rule_a_loss_out(tmp_path: Path) -> None:
+    """That no difference is found is not enough: with few records a loss cannot be ruled out."""
+    tuned = put_run(tmp_path / "run", 0.9, num=400)[1]
+    rng = random.Random(1)
+    close = [replace(r, scores={**(r.scores or {}), "exact": 1 - (r.score or 0)} if rng.random() < 0.005 else r.scores)
+             for r in tuned]  # fmt: skip
+    words = {}
+    for name, records in (("same", close), ("few", close[:35] + close[800:835]), ("lossy", [
+        replace(r, scores={**(r.scores or {}), "exact": 0.0}) if n % 5 == 0 else r for n, r in enumerate(tuned)
+    ])):  # fmt: skip
+        file = put_evaluation(tmp_path / name, records, kind="gguf")
+        (conclusion,) = table_of(tmp_path / "run", file)["conclusions"]
+        assert conclusion["question"] == "quantised"
+        words[name] = conclusion["word"]
+    assert words == {"same": "yes", "few": "unclear", "lossy": "no"}
+
+
+def test_costs_stand_beside_the_scores(tmp_path: Path) -> None:
+    records = put_run(tmp_path / "run", 0.6)[1]
+    paid = put_evaluation(tmp_path / "paid", records, kind="endpoint", cost=0.002)
+    table = table_of(tmp_path / "run", paid)
+    assert [(m["seconds"], m["cost"]) for m in table["models"]] == [(None, None), (250.0, pytest.approx(2.0))]
+    assert "2.0000" in compare(tmp_path / "run", paid)
+    assert all(c["bits_per_byte"] is None for s in table["pairs"][0]["splits"] for c in s["categories"])
+
+
+def test_two_runs_are_told_as_ever(tmp_path: Path) -> None:
+    put_run(tmp_path / "one", 0.6)
+    put_run(tmp_path / "two", 0.9)
+    value = json.loads(compare(tmp_path / "one", tmp_path / "two", "--json"))
+    assert value.keys() == {"version", "splits", "report"}
+    assert "A thousand answers" not in compare(tmp_path / "one", tmp_path / "two")
+
+
+def test_what_is_no_model_is_named(tmp_path: Path) -> None:
+    put_run(tmp_path / "one", 0.6)
+    folder = put_evaluation(tmp_path / "bad", [])
+    (folder / "eval.json").write_text("[]")
+    for name, message in ((folder, "cannot be read"), (tmp_path / "none", "report.json")):
+        done = CliRunner().invoke(cli, ["compare", str(tmp_path / "one"), str(name)], standalone_mode=False)
+        assert message in str(done.exception)
+    done = CliRunner().invoke(cli, ["compare", str(tmp_path / "one")])
+    assert done.exit_code == 2
+    assert "Name two models or more" in done.output

@@ -1,0 +1,184 @@
+"""How an answer is scored: by its category's metric, whatever model gave it; no model is needed here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from train.base.errors import TrainError
+from train.data.dataset import Row, last_answer
+from train.evaluate import metrics
+from train.evaluate.predictions import Scored
+
+if TYPE_CHECKING:
+    # Imports torch, which the answers of a model that is elsewhere do without.
+    from train.model.loss import Nll
+
+
+@dataclass(frozen=True, slots=True)
+class CategorySpec:
+    """How a category is scored: the metric, its options, and whether it is only the default.
+
+    ``contract`` holds options of the metric of that name, which is measured beside the one that scores.
+    """
+
+    metric: metrics.Metric
+    options: Mapping[str, Any]
+    is_default: bool
+    contract: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def choices(self) -> Sequence[str]:
+        """The answers that are compared by likelihood instead of generating one; empty where one is generated."""
+        choices: Sequence[str] = self.options.get("choices", ()) if self.metric.kind == "likelihood" else ()
+        return choices
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A greedy completion: its text, whether it ended by itself, and the reasoning before it, None without any.
+
+    Where choices were compared, their log-probabilities, and the likeliest one as the text; it has no end to stop at.
+    ``usage`` is as that of `Scored`.
+    """
+
+    id: str
+    text: str
+    stopped: bool | None
+    logprobs: Sequence[float] = ()
+    reasoning: str | None = None
+    usage: Mapping[str, float] | None = None
+
+
+def category_specs(categories: Mapping[str, Any]) -> dict[str, CategorySpec]:
+    """Return how each category of a manifest is scored; call it first, so that a bad scorer costs no training.
+
+    Raises TrainError: E912 bad-dataset, E931 unknown-metric, E932 bad-metric-option, each naming the category.
+    """
+    specs = {}
+    for name, entry in categories.items():
+        table = entry if isinstance(entry, dict) else {}
+        chosen, options, contract = table.get("scorer") or "", table.get("options") or {}, table.get("contract") or {}
+        if (
+            table is not entry
+            or not isinstance(chosen, str)
+            or not all(isinstance(o, dict) for o in (options, contract))
+        ):
+            raise TrainError(
+                "E912 bad-dataset",
+                f"the manifest's category {name!r} is not a table with a scorer's name, its options and a contract",
+                "Export the dataset again.",
+            )
+        # A scorer that cannot work would else end the run after hours of training.
+        try:
+            metrics.discover()["contract"].check(contract)
+            specs[name] = CategorySpec(metrics.scorer(chosen, options), options, not chosen, contract)
+            if specs[name].metric.kind == "likelihood" and not specs[name].choices:
+                raise TrainError(
+                    "E932 bad-metric-option",
+                    f"the metric {chosen!r} needs choices",
+                    'Set choices, such as ["yes", "no"].',
+                )
+        except TrainError as error:
+            raise TrainError(error.code, f"category {name!r}: {error.message}", error.hint) from error
+    return specs
+
+
+def spec_of(categories: Mapping[str, CategorySpec], name: str) -> CategorySpec:
+    """Return how a category is scored: by the default metric where ``categories`` does not know it."""
+    return categories.get(name) or CategorySpec(metrics.scorer(""), {}, is_default=True)
+
+
+def rows_with_choices(rows: Sequence[Row], categories: Mapping[str, CategorySpec]) -> list[tuple[Row, Sequence[str]]]:
+    """Return the rows of which choices are compared, with their choices."""
+    each = ((row, categories[row.category].choices) for row in rows if row.messages and row.category in categories)
+    return [(row, choices) for row, choices in each if choices]
+
+
+def answer_scores(
+    spec: CategorySpec, prediction: Prediction, reference: str, options: Mapping[str, Any]
+) -> dict[str, float]:
+    """Return the metric's scores of an answer, without its reasoning; ``options`` are the record's own."""
+    scores = spec.metric.scores(prediction.text, reference, {**spec.options, **options})
+    # Reasoning that used up all tokens is no answer, also where a metric takes an empty one.
+    if prediction.reasoning is not None and not prediction.text.strip() and spec.metric.primary in scores:
+        scores = {**scores, spec.metric.primary: 0.0}
+    return scores
+
+
+def score(
+    rows: Sequence[Row],
+    references: Mapping[str, str],
+    predictions: Sequence[Prediction],
+    nlls: Sequence[Nll] | None,
+    categories: Mapping[str, CategorySpec],
+    *,
+    split: str,
+) -> list[Scored]:
+    """Join completions and likelihoods by record id and score them; a row without a likelihood is left out.
+
+    None as ``nlls`` is a model that tells none: then a row without a completion is left out.
+
+    A category that ``categories`` does not know is scored by the default metric, and so is the empty one.
+    """
+    said = {prediction.id: prediction for prediction in predictions}
+    likely = None if nlls is None else {nll.id: nll for nll in nlls}
+    behaviour, contract = (metrics.discover()[name] for name in ("behaviour", "contract"))
+    scored = []
+    for row in rows:
+        if row.id not in (said if likely is None else likely):
+            continue
+        nll = None if likely is None else likely[row.id]
+        prediction, reference = said.get(row.id), references.get(row.id, "")
+        spec = spec_of(categories, row.category)
+        scores: dict[str, float] = {}
+        if prediction is not None:
+            scores = answer_scores(spec, prediction, reference, _record_options(spec, row, prediction))
+            # A choice that was taken by likelihood was not written, so it has no behaviour.
+            if prediction.stopped is not None:
+                scores |= behaviour.scores(prediction.text, reference)
+            if spec.contract and (prompt_text := _prompt_text(row)) is not None:
+                scores |= contract.scores(prediction.text, reference, {**spec.contract, "prompt": prompt_text})
+        scored.append(
+            Scored(
+                row.id,
+                split,
+                row.category,
+                row.cluster,
+                reference,
+                None if nll is None else nll.nll,
+                0 if nll is None else nll.num_tokens,
+                0 if nll is None else nll.num_bytes,
+                text=None if prediction is None else prediction.text,
+                reasoning=None if prediction is None else prediction.reasoning,
+                stopped=None if prediction is None else prediction.stopped,
+                metric="" if prediction is None else spec.metric.primary,
+                scores=scores,
+                usage=None if prediction is None else prediction.usage,
+            )
+        )
+    return scored
+
+
+def _record_options(spec: CategorySpec, row: Row, prediction: Prediction) -> dict[str, Any]:
+    """The options of a metric that are not its category's but the record's and the prediction's own."""
+    if prediction.logprobs:
+        return {"logprobs": prediction.logprobs}
+    if spec.metric.kind == "calls" and row.messages:
+        calls = row.messages[last_answer(row.messages)].get("tool_calls") or ()
+        return {"calls": [call.get("function", call) for call in calls]}
+    return {}
+
+
+def _prompt_text(row: Row) -> str | None:
+    """Return the texts of all messages before the last answer, which its citations must stand in.
+
+    None where no contract applies: the answer is to call tools.
+    """
+    if row.messages is None:
+        return None
+    last = last_answer(row.messages)
+    if row.messages[last].get("tool_calls"):
+        return None
+    return "\n\n".join(message["content"] for message in row.messages[:last] if message["content"] is not None)

@@ -1,0 +1,385 @@
+"""Several models side by side: tuned models of runs, their bases, and evaluations, each against one of them.
+
+Intervals are paired, record by record; p values are adjusted over the categories and over all models together. What a
+reader asks of such a table, whether tuning beat a good prompt, or whether a quantised file is as good as what was
+measured, is answered in one sentence each.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from train.base.errors import TrainError
+from train.base.run_folder import EVALUATION, read_evaluation
+from train.evaluate.predictions import PREDICTIONS, Scored, read_predictions
+from train.report import wording
+from train.report.model import Estimate, Report, ReportPart, SplitResult
+from train.report.results import SPLITS, Rules, several_results
+
+_GENERAL = "general"
+BASE_OF = ":base"
+"""After a run's folder it names the base of the run."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the models that are compared: its results, and what is known of how they came about."""
+
+    name: str
+    id: str
+    kind: str
+    records: Sequence[Scored]
+    default_metric: Collection[str]
+    general_text: str
+    prompting: str = ""
+    digest: str = ""
+    max_new_tokens: int | None = None
+    rules: Rules = field(default_factory=Rules)
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether it was trained, and asked without further help."""
+        return self.kind in ("run", "adapter") and not self.prompting
+
+
+@dataclass
+class Counts:
+    """Of one split: records that all have, that not all have, that are not comparable, and those without a score."""
+
+    shared: int = 0
+    lone: int = 0
+    changed: int = 0
+    unscored: int = 0
+
+
+class ComparedModel(ReportPart):
+    """One of the models, and what a thousand of its answers took; None is what nobody measured."""
+
+    name: str
+    kind: str
+    digest: str
+    prompting: str
+    """What stood before each prompt in words, such as "4 examples"; empty for nothing."""
+    num_answers: int
+    """Those that were measured."""
+    seconds: float | None
+    new_tokens: float | None
+    cost: float | None
+    """In the currency of the prices that were given."""
+
+
+class PairedResults(ReportPart):
+    """One of the models against the reference, which stands as the base there."""
+
+    name: str
+    splits: list[SplitResult]
+
+
+class Conclusion(ReportPart):
+    """An answer to what such a table is made for."""
+
+    question: Literal["tuning-or-prompt", "quantised"]
+    first: str
+    """The model that the question is about."""
+    second: str
+    """What it is held against."""
+    word: Literal["yes", "no", "unclear"]
+    difference: Estimate
+    """Mean score of the first less that of the second, over the categories."""
+    sentence: str
+
+
+class ComparedRecord(ReportPart):
+    """A validation record under all models, in their order; a record of the test split is never shown."""
+
+    id: str
+    category: str
+    scores: list[float | None]
+    texts: list[str | None]
+
+
+class ComparisonTable(ReportPart):
+    """Several models on the records that all of them were evaluated on."""
+
+    version: Literal[1] = 1
+    reference: int
+    """Which of the models the others are held against."""
+    models: list[ComparedModel]
+    headline: Literal["validation", "test"]
+    """The split whose verdicts count."""
+    pairs: list[PairedResults]
+    """The other models, in their order."""
+    conclusions: list[Conclusion] = Field(default_factory=list)
+    records: list[ComparedRecord] = Field(default_factory=list)
+    fewest: int
+    margin: float
+    notes: list[str]
+
+    def regressed(self) -> list[str]:
+        """Return what is worse than the reference in the split whose verdicts count, as "category (model)"."""
+        return [
+            f"{wording.category(result.category)} ({pair.name})"
+            for pair in self.pairs
+            for split in pair.splits
+            if split.split == self.headline
+            for result in split.categories
+            if result.verdict == "regressed"
+        ]
+
+
+class ComparisonDocument(ReportPart):
+    """What `train compare --json` prints: of two models counts and a report, of more and of evaluations a table."""
+
+    version: Literal[1] = 1
+    splits: dict[str, Counts] | None = None
+    report: Report | None = None
+    table: ComparisonTable | None = None
+
+
+def comparison_schema() -> dict[str, Any]:
+    """Return the JSON Schema of what `train compare --json` prints, as `schemas/comparison.schema.json` holds it."""
+    schema = ComparisonDocument.model_json_schema(mode="validation")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "`train compare --json`"}
+
+
+def read_side(name: str) -> Side:
+    """Return what ``name`` means: a run's folder (its tuned model), RUN:base, or the folder of an evaluation.
+
+    Raises TrainError: E942 unfinished-run of an evaluation that was not brought to its end, E938 bad-report and E935
+    bad-predictions.
+    """
+    is_base = name.endswith(BASE_OF)
+    folder = Path(name.removesuffix(BASE_OF))
+    if (folder / EVALUATION).is_file():
+        return _read_evaluation(name, folder)
+    report = Report.load(folder)
+    base, tuned = read_predictions(folder / PREDICTIONS)
+    return Side(
+        name, report.run.id, "base" if is_base else "run", base if is_base else tuned, report.default_metric,
+        report.run.general_text, rules=Rules(report.margin, report.fewest, report.resamples),
+    )  # fmt: skip
+
+
+def _read_evaluation(name: str, folder: Path) -> Side:
+    record = read_evaluation(folder)
+    try:
+        contestant, prompting = record["contestant"], record["prompting"]
+        number, has_system = int(prompting["shots"]), bool(prompting["system"])
+        side = Side(
+            name, folder.name, str(contestant["kind"]), [], [str(entry) for entry in record["default_metric"]],
+            str(record["general_text"]), _prompting(number, has_system=has_system), str(contestant["digest"]),
+            int(record["max_new_tokens"]),
+        )  # fmt: skip
+    except (LookupError, TypeError, ValueError):
+        raise TrainError(
+            "E938 bad-report", f"{folder / EVALUATION} cannot be read", "Evaluate the model again."
+        ) from None
+    if not (folder / PREDICTIONS).is_file():
+        raise TrainError(
+            "E942 unfinished-run", f"{folder}: the evaluation was not brought to its end",
+            "Call `train eval` as before; it goes on.",
+        )  # fmt: skip
+    return replace(side, records=read_predictions(folder / PREDICTIONS)[1])
+
+
+def _prompting(number: int, *, has_system: bool) -> str:
+    examples = f"{number} example{'' if number == 1 else 's'}" if number else ""
+    return " and ".join(part for part in ("a system text" if has_system else "", examples) if part)
+
+
+def match_records(sides: Sequence[Sequence[Scored]]) -> tuple[list[list[Scored]], dict[str, Counts]]:
+    """Return the records that all ``sides`` scored in the same way, in the order of the first, and counts by split.
+
+    Where one of them knows no likelihood of a record, none has one.
+    """
+    # General text is measured by likelihoods, so that some models have nothing to say of it.
+    has_general = all(any(record.split == _GENERAL for record in side) for side in sides)
+    first, *others = [
+        {(record.split, record.id): record for record in side if has_general or record.split != _GENERAL}
+        for side in sides
+    ]
+    matched: list[list[Scored]] = [[] for _ in sides]
+    counts: dict[str, Counts] = defaultdict(Counts)
+    for key, record in first.items():
+        twins = [record, *(other[key] for other in others if key in other)]
+        count = counts[record.split]
+        if len(twins) < len(sides):
+            count.lone += 1
+            continue
+        is_likely = all(twin.nll is not None for twin in twins)
+        if len({_key(twin, is_likely=is_likely) for twin in twins}) > 1:
+            count.changed += 1
+            continue
+        count.shared += 1
+        count.unscored += any(twin.score is None for twin in twins)
+        for side, twin in zip(matched, twins, strict=True):
+            side.append(twin if is_likely else replace(twin, nll=None, num_tokens=0, num_bytes=0))
+    for split, _ in {key for other in others for key in other} - first.keys():
+        counts[split].lone += 1
+    return matched, counts
+
+
+def _key(record: Scored, *, is_likely: bool) -> tuple[object, ...]:
+    # What must be the same for two scores to be comparable. How a call of tools is spelled is the model's own affair.
+    is_spelled = record.metric.startswith("tool_calls") and not is_likely
+    return record.category, None if is_spelled else record.reference, record.metric, is_likely and record.num_bytes
+
+
+def remarks(counts: Collection[Counts], num_sides: int = 2) -> list[str]:
+    """Return what is to be said of records that were left out of a comparison of ``num_sides`` models."""
+    lone, changed = sum(count.lone for count in counts), sum(count.changed for count in counts)
+    whose = "one of the runs only" if num_sides == 2 else "some of the models only"
+    said = [f"{lone} records were evaluated by {whose}; they are left out."] if lone else []
+    if changed:
+        between = "the runs" if num_sides == 2 else "the models"
+        said.append(f"{changed} records changed between {between}, or are scored otherwise; they are left out.")
+    return said
+
+
+def compare_sides(sides: Sequence[Side], reference: int = 0) -> ComparisonTable:
+    """Return the comparison of all ``sides`` with the one at ``reference``; one side alone is compared with itself.
+
+    Raises TrainError: E937 nothing-to-report where no record can be compared.
+    """
+    matched, counts = match_records([side.records for side in sides])
+    first = matched[reference]
+    others = [index for index in range(len(sides)) if index != reference] or [reference]
+    rules = next((side.rules for side in sides if side.kind == "run"), Rules())
+    defaults = set.intersection(*(set(side.default_metric) for side in sides))
+    splits: dict[int, list[SplitResult]] = {index: [] for index in others}
+    for split in SPLITS:
+        each = several_results(
+            [list(zip(first, matched[index], strict=True)) for index in others], split, defaults, rules
+        )
+        for index, result in zip(others, each, strict=True):
+            splits[index] += [] if result is None else [result]
+    known = [result.split for results in splits.values() for result in results]
+    if not known:
+        raise TrainError(
+            "E937 nothing-to-report", "no validation or test record can be compared",
+            "Evaluate the models on the same dataset: `train eval DATASET --with MODEL`.",
+        )  # fmt: skip
+    headline: Literal["validation", "test"] = "test" if "test" in known else "validation"
+    return ComparisonTable(
+        reference=reference,
+        models=[_model(side, records) for side, records in zip(sides, matched, strict=True)],
+        headline=headline,
+        pairs=[PairedResults(name=sides[index].name, splits=splits[index]) for index in others],
+        conclusions=_conclusions(sides, matched, reference, headline, rules) if len(sides) > 1 else [],
+        records=[
+            ComparedRecord(
+                id=twins[0].id, category=twins[0].category, scores=[twin.score for twin in twins],
+                texts=[twin.text for twin in twins],
+            )
+            for twins in zip(*matched, strict=True)
+            if twins[0].split == "validation" and twins[0].text is not None
+        ],
+        fewest=rules.fewest,
+        margin=rules.margin,
+        notes=[*remarks(counts.values(), len(sides)), *side_notes(sides, matched)],
+    )  # fmt: skip
+
+
+def _model(side: Side, records: Sequence[Scored]) -> ComparedModel:
+    used = [record.usage for record in records if record.usage]
+
+    def per_thousand(name: str) -> float | None:
+        values = [usage[name] for usage in used if name in usage]
+        return 1000 * sum(values) / len(values) if values else None
+
+    return ComparedModel(
+        name=side.name, kind=side.kind, digest=side.digest, prompting=side.prompting, num_answers=len(used),
+        seconds=per_thousand("seconds"), new_tokens=per_thousand("new_tokens"), cost=per_thousand("cost"),
+    )  # fmt: skip
+
+
+def side_notes(sides: Sequence[Side], matched: Sequence[Sequence[Scored]]) -> list[str]:
+    """Return what a reader must know of how the ``matched`` results of the models came about."""
+    notes = []
+    for side, records in zip(sides, matched, strict=True):
+        # Of choices that are compared by likelihood none is written.
+        written = {
+            record.category for record in records if record.metric.startswith("choice_logprob") and record.is_generated
+        }
+        if written:
+            names = ", ".join(map(wording.category, sorted(written)))
+            notes.append(
+                f"{side.name} wrote its choices in {names}, as it tells no likelihoods; what it wrote is matched."
+            )
+    if len(sides) > 1 and any(record.nll is None for record in matched[0]):
+        notes.append("One of the models tells no likelihoods, so bits per byte are not compared.")
+    most = {side.max_new_tokens for side in sides if side.max_new_tokens is not None}
+    if len(most) > 1:
+        notes.append(f"Answers ended after different numbers of tokens: {', '.join(map(str, sorted(most)))}.")
+    return notes
+
+
+def _conclusions(
+    sides: Sequence[Side], matched: Sequence[Sequence[Scored]], reference: int,
+    headline: Literal["validation", "test"], rules: Rules,
+) -> list[Conclusion]:  # fmt: skip
+    tuned = [index for index, side in enumerate(sides) if side.is_tuned]
+    prompted = [index for index, side in enumerate(sides) if side.prompting]
+    asked: list[tuple[Literal["tuning-or-prompt", "quantised"], int, int]] = [
+        ("tuning-or-prompt", one, other) for one in tuned for other in prompted
+    ]
+    for index, side in enumerate(sides):
+        if side.kind != "gguf":
+            continue
+        # What was measured: the reference, or else the first tuned model.
+        whole = [at for at in (reference, *tuned) if sides[at].kind in ("run", "adapter", "base")]
+        asked += [("quantised", index, at) for at in whole if sides[at].prompting == side.prompting][:1]
+    pairs = [list(zip(matched[other], matched[one], strict=True)) for _, one, other in asked]
+    results = several_results(pairs, headline, (), rules)
+    return [
+        _conclusion(question, sides[one].name, sides[other].name, result, rules)
+        for (question, one, other), result in zip(asked, results, strict=True)
+        if result is not None and result.macro is not None
+    ]
+
+
+def _conclusion(
+    question: Literal["tuning-or-prompt", "quantised"], first: str, second: str, result: SplitResult, rules: Rules
+) -> Conclusion:
+    macro = result.macro
+    assert macro is not None, "only a mean over categories is concluded from"
+    change, loss = macro.difference, wording.number(rules.margin)
+    numbers = f"{wording.number(change.value, sign=True)}, 95 % {wording.spread(change, sign=True)}"
+    word: Literal["yes", "no", "unclear"] = "unclear"
+    if macro.reason == "too-few":
+        why = f"there are too few records to say ({macro.num_clusters} of {rules.fewest})"
+    elif question == "tuning-or-prompt":
+        word = "yes" if macro.verdict == "improved" else "no" if change.high < 0 else "unclear"
+        why = {
+            "yes": f"{first} is better than {second} beyond chance",
+            "no": f"{second} is better than {first}",
+            "unclear": f"between {first} and {second} no difference is shown",
+        }[word]
+    else:
+        # That no difference was found says nothing; a loss that matters has to be ruled out.
+        word = "yes" if change.low > -rules.margin else "no" if change.high < -rules.margin else "unclear"
+        why = {
+            "yes": f"against {second} a loss of {loss} or more is ruled out",
+            "no": f"it loses more than {loss} against {second}",
+            "unclear": f"against {second} a loss of {loss} or more is not ruled out",
+        }[word]
+    if question == "quantised":
+        worse = [wording.category(row.category) for row in result.categories if row.verdict == "regressed"]
+        why += f"; worse in {', '.join(worse)}" if worse else ""
+    asked = (
+        "Did tuning beat a good prompt?"
+        if question == "tuning-or-prompt"
+        else f"Is {first} as good as what was measured?"
+    )
+    said = {"yes": "Yes", "no": "No", "unclear": "Not shown"}[word]
+    numbers = f"mean of {macro.num_categories} categories, {numbers}, {wording.p_value(macro.p)}"
+    return Conclusion(
+        question=question, first=first, second=second, word=word, difference=change,
+        sentence=f"{asked} {said}: {why} ({numbers}).",
+    )  # fmt: skip

@@ -1,0 +1,80 @@
+"""The comparison of several models as a table for the terminal."""
+
+from __future__ import annotations
+
+from train.report import wording
+from train.report.comparison import ComparisonTable
+from train.report.model import CategoryResult, Macro
+
+_HEADS = ("category", "model", "n", "metric", "score", "change", "95 %", "p", "verdict")
+_ALIGNED_RIGHT = ("n", "score", "change", "p")
+_COST_HEADS = ("model", "prompting", "answers", "seconds", "tokens", "cost")
+_Row = tuple[str, ...]
+
+
+def render_table(comparison: ComparisonTable, *, columns: int | None = None) -> str:
+    """Return the results by category of the split whose verdicts count, what answers took, and what follows from it.
+
+    One model alone has its scores with their intervals. As in the table of a run, the metric and then the p value are
+    left out where ``columns`` are too few for them.
+    """
+    reference = wording.cell(comparison.models[comparison.reference].name)
+    is_alone = len(comparison.models) == 1
+    splits = [
+        (pair.name, split) for pair in comparison.pairs for split in pair.splits if split.split == comparison.headline
+    ]
+    rows: list[_Row] = []
+    for category in sorted({row.category for _, split in splits for row in split.categories}):
+        results = [(name, row) for name, split in splits for row in split.categories if row.category == category]
+        first = results[0][1]
+        title = wording.cell(wording.category(category))
+        rows.append(_reference_row(first, title, reference, str(first.n), wording.label(first), is_alone=is_alone))
+        rows += [] if is_alone else [_row(name, row, comparison.fewest) for name, row in results]
+    macros = [(name, split.macro) for name, split in splits if split.macro is not None]
+    if macros:
+        label = f"{macros[0][1].num_categories} categories"
+        rows.append(_reference_row(macros[0][1], "MEAN", reference, "", label, is_alone=is_alone))
+        rows += [] if is_alone else [_row(name, macro, comparison.fewest) for name, macro in macros]
+    heading = f"{reference} on" if is_alone else f"Against {reference}, on"
+    lines = [f"{heading} the {comparison.headline} split", ""]
+    lines += wording.grid(_HEADS, rows, columns, right=_ALIGNED_RIGHT, given_up=("metric", "p"))
+    if not is_alone:
+        verdicts = [result for _, split in splits for result in split.results()]
+        lines += ["", *wording.prose(wording.legend(verdicts), columns)]
+    lines += ["", *cost_lines(comparison, columns), *([""] if comparison.notes else [])]
+    for note in comparison.notes:
+        lines += wording.prose(f"note: {note}", columns)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _reference_row(
+    result: CategoryResult | Macro, title: str, name: str, n: str, metric: str, *, is_alone: bool
+) -> _Row:
+    is_share = isinstance(result, Macro) or result.higher_is_better
+    score = wording.number(result.base.value, is_share=is_share)
+    interval = wording.spread(result.base, is_share=is_share) if is_alone else ""
+    return (title, name, n, metric, score, "", interval, "", "")
+
+
+def _row(name: str, result: CategoryResult | Macro, fewest: int) -> _Row:
+    return ("", wording.cell(name), *wording.change_cells(result, fewest))
+
+
+def cost_lines(comparison: ComparisonTable, columns: int | None) -> list[str]:
+    """Return what a thousand answers of each model take, as lines of a table, and what follows from the comparison."""
+
+    def text(value: float | None, decimals: int) -> str:
+        return "-" if value is None else f"{value:,.{decimals}f}"
+
+    rows = [
+        (
+            wording.cell(model.name), model.prompting or "-", f"{model.num_answers:,}", text(model.seconds, 1),
+            text(model.new_tokens, 0), text(model.cost, 4),
+        )
+        for model in comparison.models
+    ]  # fmt: skip
+    right, given_up = _COST_HEADS[2:], ("answers", "tokens")
+    lines = ["A thousand answers take:", *wording.grid(_COST_HEADS, rows, columns, right=right, given_up=given_up)]
+    for conclusion in comparison.conclusions:
+        lines += ["", *wording.prose(conclusion.sentence, columns)]
+    return lines
