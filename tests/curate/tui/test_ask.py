@@ -95,7 +95,7 @@ def test_a_prompt_is_typed_in_lines_and_the_conversation_goes_on(story, asked, s
     async def script(app, pilot):
         await pilot.press("i", *"One", "ctrl+j", *"two", "enter")
         await quiet(pilot)
-        assert asked() == [("one", "One\ntwo"), ("two", "One\ntwo")]
+        assert sorted(asked()) == [("one", "One\ntwo"), ("two", "One\ntwo")]
         await say(pilot, "Why?")
         assert "two heard: Why?" in screen_text(app)
         assert "8 MB" in screen_text(app)

@@ -113,7 +113,7 @@ class EditScreen(ProjectScreen):
         """Open a ``record``, a ``line`` of a ``file``, a ``copy`` of a record, a ``new`` one, or the ``draft`` of one.
 
         With ``finding`` that is what the record is opened for: it stands above the form, and the cursor in its field.
-        f7 goes on in ``listing``. ``answer`` is put in place of the record's own; ``new`` may be the line to begin with.
+        f7 goes on in ``listing``. ``answer`` replaces the record's own; ``new`` may be the line to begin with.
         """
         if what:
             self._listing = listing
@@ -133,8 +133,8 @@ class EditScreen(ProjectScreen):
             elif copy:
                 self._begin(copied_edit(self.project, copy))
             elif draft := str(what.get("draft", "")):
-                is_record = self.project.catalog.find(draft) is not None
-                self._begin((open_edit if is_record else new_edit)(self.project, draft))
+                opener = new_edit if self.project.catalog.find(draft) is None else open_edit
+                self._begin(opener(self.project, draft))
             elif what.get("new"):
                 self._begin_new(line=what["new"])
             if answer is not None and self.edit is not None:
@@ -248,10 +248,8 @@ class EditScreen(ProjectScreen):
 
     def action_resume(self) -> None:
         names = Drafts(self.project.root, self.project.by).names()
-        if name := next((name for name in names if self.edit is None or name != self.edit.name), ""):
-            self.arrive(draft=name)
-        else:
-            self.tell("There is no other draft.", "warn")
+        name = next((name for name in names if self.edit is None or name != self.edit.name), "")
+        self.arrive(draft=name) if name else self.tell("There is no other draft.", "warn")
 
     def action_discard(self) -> None:
         edit = self.edit
