@@ -315,12 +315,15 @@ def open_edit(project: Project, name: str) -> EditSession:
     return EditSession(project, name, dict(project.state(name).record.data), is_new=False)
 
 
-def new_edit(project: Project, name: str = "", category: str = "") -> EditSession:
-    """Return a new record under edit, of this ``category``; ``name`` is that of a draft to go on with."""
-    line, view = Form.blank_line(project.shape), project.shape.view
+def new_edit(project: Project, name: str = "", category: str = "", line: Json = None) -> EditSession:
+    """Return a new record under edit, of this ``category`` or with a ``line``; ``name`` is a draft to go on with."""
+    blank, view = Form.blank_line(project.shape), project.shape.view
     if category and view is not None and "category" in view.paths:
-        put(line, view.paths["category"], category)
-    return EditSession(project, name or fresh_name(), line)
+        put(blank, view.paths["category"], category)
+    edit = EditSession(project, name or fresh_name(), blank)
+    if isinstance(line, dict):
+        edit.form.replace_line(line)
+    return edit
 
 
 def copied_edit(project: Project, name: str) -> EditSession:

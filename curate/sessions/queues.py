@@ -15,7 +15,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from curate.base.events import Approve, Drop
+from curate.base.events import Approve, Drop, Label
 from curate.base.file_guard import FileStamp, inside, stamp_of
 from curate.base.record import CurateError, Json, Record
 from curate.base.tables import counted
@@ -28,6 +28,7 @@ from curate.project.feedback import FEEDBACK_FILE, Outcomes, latest_run, read_ba
 from curate.project.labels import AnnotatorAssignment
 from curate.project.project import Project
 from curate.schema.view import spoken_turns
+from curate.sessions.labelling.done import FLAG
 from curate.sessions.labelling.queue import Wish, queue_of
 from curate.sessions.lines import draft_location, is_settled
 from curate.sessions.nearest import Nearest
@@ -126,7 +127,7 @@ def queues(project: Project) -> list[WorkQueue]:
 
 
 def queue_named(project: Project, name: str, run: str = "") -> WorkQueue:
-    """Return the queue called ``name``, one of "drafts", "aside", "approval" and "wrong", of ``run`` where that is one.
+    """Return the queue called ``name``, such as "drafts" or "wrong", of ``run`` where that is one.
 
     Where it cannot be counted it has a ``fault``, which its entries raise.
     """
@@ -431,3 +432,28 @@ def _nearest_passages(
     for score, other in trained:
         prompt, answer = (text[:_MOST_TEXT] for text in (other.prompt or other.text, other.completion))
         yield QueuePassage("nearest in training", f"{prompt}\n-> {answer}", f"{score:.2f} {other.id}")
+
+
+# Records that somebody wants to look at again.
+
+
+@_queue("flagged", "marked for a second look")
+def _flagged(project: Project, _run: str) -> WorkQueue:
+    states = [state for state in project.decided() if state.answers.get(FLAG, {}).get(project.by)]
+    records = [state.record for state in states if state.dropped is None]
+
+    def unmark(chosen: Sequence[QueueEntry]) -> str:
+        project.apply([Label(entry.record, FLAG, None) for entry in chosen])
+        return f"took the mark of {counted(len(chosen), 'record')} away"
+
+    return WorkQueue(
+        "flagged", _TITLES["flagged"],
+        "Records that you marked by f in Label, or by d in Ask where a model answers wrong. d takes the mark away.",
+        "record", len(records),
+        (QueueColumn("id", 14, is_name=True), QueueColumn("category", 12), QueueColumn("prompt")),
+        lambda: [
+            QueueEntry(record.id, record.id, {"record": record.id}, (record.id, record.category, record.prompt))
+            for record in records
+        ],
+        partial(_record_passages, project), QueueAct("unmark", unmark),
+    )  # fmt: skip

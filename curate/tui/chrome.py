@@ -93,7 +93,7 @@ class HeaderBar(FrameLine):
 
 
 class TabBar(FrameLine):
-    """The nine tabs, the present one in brackets; a click goes there."""
+    """The ten tabs, the present one in brackets; a click goes there."""
 
     def __init__(self, name: str) -> None:
         super().__init__()

@@ -44,6 +44,7 @@ TABS = (
     Tab("validate", "Validate", "v"),
     Tab("train", "Train", "t"),
     Tab("compare", "Compare", "c"),
+    Tab("ask", "Ask", "a"),
 )
 
 # Screens that are gone to by name, and have no tab.

@@ -189,8 +189,9 @@ class KeysInTurn:
             return
         if self._timer is None:
             self._timer = self._app.set_timer(_PATIENCE, self.release)
-        # A form that the key has closed would take it along.
-        (target if target.screen in self._app.screen_stack else self._app.screen).post_message(KeyDone())
+        # A form that the key has closed, or a widget that it has removed, would take it along.
+        is_there = target.is_attached and target.screen in self._app.screen_stack
+        (target if is_there else self._app.screen).post_message(KeyDone())
 
     def done(self) -> None:
         """Take note that the key has come to its end; what it has put off comes first."""

@@ -68,7 +68,8 @@ class CommandPalette(Choose):
         ranks = {title: number for number, title in enumerate(self._recent)}
         order = sorted(self.entries.values(), key=lambda entry: ranks.get(entry.title, len(ranks)))
         self._values = [(entry.title, entry.note) for entry in order]
-        if self.is_mounted:
+        # It may be closed before the verbs are known.
+        if self.is_mounted and self.is_attached:
             self._show_matches()
 
     def on_mount(self) -> None:

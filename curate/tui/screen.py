@@ -173,11 +173,12 @@ def _line(key: str, what: str) -> Text:
 
 
 class ProjectScreen(Screen[None]):
-    """One of the nine screens. Subclasses give the class variables, `compose_body`, and what else they need."""
+    """One of the ten screens. Subclasses give the class variables, `compose_body`, and what else they need."""
 
     NAME: ClassVar[str]  # The name of its file: ``app.go(NAME)`` shows it.
     # Whether there is something to show where no line of the record files is a record.
     SHOWS_LINES: ClassVar[bool] = False
+    BINDINGS: ClassVar[list[Any]] = [Binding("M", "ask_models", "Ask models", id="screen.ask", show=False)]
     HELP = ""  # Markdown that `?` shows above the keys.
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (90, "-wide")]  # noqa: RUF012  Textual declares it so
 
@@ -219,6 +220,30 @@ class ProjectScreen(Screen[None]):
     def current_record(self) -> str:
         """Return the id of the record under the cursor; empty where there is none."""
         return ""
+
+    def action_ask_models(self) -> None:
+        if name := self.current_record():
+            self.app.go("ask", record=name)
+        else:
+            self.tell_no_use("There is no saved record here to ask models about.")
+
+    def in_editor(self, text: str, path: Path) -> str | None:
+        """Return ``text`` as somebody leaves it in an editor of their own, None where nothing changed, which is said.
+
+        Raises CurateError as `curate.sessions.own_editor.edited` does.
+        """
+        from curate.sessions.own_editor import edited
+
+        try:
+            with self.app.suspend():
+                after = edited(text, path)
+        except SuspendNotSupported:
+            self.tell("An editor cannot be started from here.", "warn")
+            return None
+        if after is None or after == text:
+            self.tell("the editor changed nothing")
+            return None
+        return after
 
     def record_json(self) -> str:
         """Return the record under the cursor as one line of JSON, for `Y`; empty where there is none."""

@@ -1,5 +1,7 @@
 """A trainer that trains nothing: it keeps the files and signals of `train run` and `train plan`, and needs no torch.
 
+It answers as `train answer --stream` does, with the name of the model and what is asked; some names do something else.
+
 Tests put it in the way of the real one: a folder of PYTHONPATH that has it as the package `train`.
 """
 
@@ -7,8 +9,10 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import signal
 import sys
+import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +41,8 @@ PLAN = {
 
 
 def main(words: list[str]) -> int:
+    if words[0] == "answer":
+        return answer(words[words.index("--with") + 1])
     if words[0] == "plan":
         if "lr=13" in words:
             return talk("error[E920 bad-recipe]: lr must be less than or equal to 10")
@@ -50,6 +56,58 @@ def main(words: list[str]) -> int:
         # A real one reads the dataset before it says its plan.
         return 0 if (Path(words[1]) / "manifest.json").is_file() else talk("error[E912 bad-dataset]: no manifest")
     return run(Path(words[1]), Path(words[words.index("--out") + 1]), is_resumed="--resume" in words)
+
+
+def answer(name: str) -> int:
+    """Answer requests as "broken" (which does not start), "slow", "refuses", "hostile", or any other model.
+
+    What is asked goes to the file FAKE_ASKED.
+    """
+    if "broken" in name:
+        return talk("error[E926 no-such-base]: no folder 'broken' here\n  help: Name another.")
+    cancelled, requests = set(), queue.Queue()
+
+    def listen() -> None:
+        for line in iter(sys.stdin.readline, ""):
+            value = json.loads(line)
+            cancelled.add(value["cancel"]) if "cancel" in value else requests.put(value)
+        os._exit(0)
+
+    threading.Thread(target=listen, daemon=True).start()
+    kind = "endpoint" if name.startswith("http") else "base"
+    tell_line(model=name, kind=kind, digest="f" * 8, memory=8_300_000, reads=512, can_compare=True)
+    while True:
+        request = requests.get()
+        if path := os.environ.get("FAKE_ASKED"):
+            with Path(path).open("a") as file:
+                file.write(json.dumps({"model": name, **request}) + "\n")
+        if "refuses" in name:
+            tell_line(id=request["id"], error={"code": "E925 too-long", "reason": "its 900 tokens fill all 512"})
+            continue
+        text, stopped = f"{Path(name).name} heard: {request['messages'][-1]['content']}", True
+        if request["temperature"]:
+            text += f" (seed {request['seed']})"
+        text = HOSTILE if "hostile" in name else "on " * 500 if "slow" in name else text
+        written = ""
+        for piece in text.split(" "):
+            if request["id"] in cancelled:
+                stopped = False
+                break
+            written += f"{' ' if written else ''}{piece}"
+            tell_line(id=request["id"], delta=f"{' ' if written != piece else ''}{piece}")
+            time.sleep(0.05 if "slow" in name else 0)
+        tell_line(
+            id=request["id"], text=written, reasoning=None, stopped=stopped, logprobs=[], prompt_tokens=9,
+            new_tokens=len(written.split()), seconds=0.5, cost=None, is_cached=False,
+        )  # fmt: skip
+
+
+HOSTILE = "\x1b[31mred\x1b[0m \x1b]0;title\x07 [/b] \u202eback \udc80"
+
+
+def tell_line(**value: object) -> None:
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
 
 
 def talk(text: str) -> int:

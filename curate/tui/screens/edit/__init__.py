@@ -7,12 +7,13 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from textual.app import ComposeResult, SuspendNotSupported
+from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 
 from curate.base.record import CurateError, Finding, canonical
 from curate.project.drafts import Drafts
+from curate.sessions.answer_drafts import put_answer
 from curate.sessions.edits import (
     CHANGED_MEANWHILE,
     NOTHING_CHANGED,
@@ -106,12 +107,13 @@ class EditScreen(ProjectScreen):
             self.call_after_refresh(self._show_title)
 
     def arrive(
-        self, *, pointer: str = "", finding: Finding | None = None, listing: Listing | None = None, **what: Any
-    ) -> None:
+        self, *, pointer: str = "", finding: Finding | None = None, listing: Listing | None = None,
+        answer: str | None = None, **what: Any,
+    ) -> None:  # fmt: skip
         """Open a ``record``, a ``line`` of a ``file``, a ``copy`` of a record, a ``new`` one, or the ``draft`` of one.
 
         With ``finding`` that is what the record is opened for: it stands above the form, and the cursor in its field.
-        ``listing`` is the list in which f7 goes on.
+        f7 goes on in ``listing``. ``answer`` replaces the record's own; ``new`` may be the line to begin with.
         """
         if what:
             self._listing = listing
@@ -131,10 +133,13 @@ class EditScreen(ProjectScreen):
             elif copy:
                 self._begin(copied_edit(self.project, copy))
             elif draft := str(what.get("draft", "")):
-                is_record = self.project.catalog.find(draft) is not None
-                self._begin((open_edit if is_record else new_edit)(self.project, draft))
+                opener = new_edit if self.project.catalog.find(draft) is None else open_edit
+                self._begin(opener(self.project, draft))
             elif what.get("new"):
-                self._begin_new()
+                self._begin_new(line=what["new"])
+            if answer is not None and self.edit is not None:
+                put_answer(self.edit, answer)
+                self._show_soon()
 
     def lacks_records(self) -> bool:
         return False
@@ -160,6 +165,9 @@ class EditScreen(ProjectScreen):
         if view is not None and view.close_field():
             return True
         return super().close_side() or (view is not None and view.leave_field())
+
+    def current_record(self) -> str:
+        return self.edit.name if self.edit and not (self.edit.is_new or self.edit.is_line) else ""
 
     def equal_command(self) -> str:
         if self.edit is None or (self.edit.is_new and not self.edit.is_line):
@@ -228,9 +236,9 @@ class EditScreen(ProjectScreen):
         self.app.clear_message()
         self._begin_new()
 
-    def _begin_new(self, category: str = "") -> None:
+    def _begin_new(self, category: str = "", line: Any = None) -> None:
         self._listing, self._opened = None, {}
-        self._begin(new_edit(self.project, category=category))
+        self._begin(new_edit(self.project, category=category, line=line))
 
     def action_copy(self) -> None:
         if self.edit is None or self.edit.is_new:
@@ -240,11 +248,8 @@ class EditScreen(ProjectScreen):
 
     def action_resume(self) -> None:
         names = Drafts(self.project.root, self.project.by).names()
-        name = next((name for name in names if self.edit is None or name != self.edit.name), None)
-        if name is None:
-            self.tell("There is no other draft.", "warn")
-        else:
-            self.arrive(draft=name)
+        name = next((name for name in names if self.edit is None or name != self.edit.name), "")
+        self.arrive(draft=name) if name else self.tell("There is no other draft.", "warn")
 
     def action_discard(self) -> None:
         edit = self.edit
@@ -283,14 +288,8 @@ class EditScreen(ProjectScreen):
             return
         self._save_draft()
         before = edit.written(as_json=as_json)
-        try:
-            with self.app.suspend():
-                after = edited(before, edit.editor_path(before))
-        except SuspendNotSupported:
-            self.tell("An editor cannot be started from here.", "warn")
-            return
-        if after is None or after == before:
-            self.tell("the editor changed nothing")
+        after = self.in_editor(before, edit.editor_path(before))
+        if after is None:
             return
         faults = edit.take(after)
         notes = edit.follow()

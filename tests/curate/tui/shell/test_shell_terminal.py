@@ -272,7 +272,7 @@ def _our_widgets():
 
 
 def test_every_screen_is_what_its_tab_says() -> None:
-    assert len(TABS) == len({tab.key for tab in TABS}) == 9
+    assert len(TABS) == len({tab.key for tab in TABS}) == 10
     for tab in TABS:
         kind = screen_class(tab.name)
         assert (tab.name, tab.title) == (kind.NAME, kind.TITLE)
