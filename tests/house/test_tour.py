@@ -110,7 +110,7 @@ def test_what_was_done_in_a_sitting_is_there_in_the_next(
     first.press("Enter")
     first.press("e")
     first.until("[Edit]", "PREVIEW")
-    first.press("Tab", "Tab", "Tab")
+    first.press("Tab", "Tab")
     first.type("Mended. ")
     first.until("Mended. ")
     first.press("C-s")
