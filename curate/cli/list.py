@@ -108,13 +108,19 @@ def command(
     if field:
         print_lines(_count_lines(matching, field, pins, is_json=form != "text"))
     else:
-        # A million of them need not be held at once.
-        rest = iter(_sorted(matching, chosen.sort, pins))
         cells_of = _cell_getter(project, chosen.columns, findings, pins)
-        print_lines(_lines_of(islice(rest, limit), cells_of, is_json=form == "jsonl"))
-        if num_more := sum(1 for _ in rest):
-            console.talk(f"not shown: {counted(num_more, 'record')}")
+        _print_some(_sorted(matching, chosen.sort, pins), limit, cells_of, is_json=form == "jsonl")
     return Exit.OK
+
+
+def _print_some(
+    states: Iterable[RecordState], limit: int | None, cells_of: CellGetter | None, *, is_json: bool
+) -> None:
+    # A million of them need not be held at once.
+    rest = iter(states)
+    print_lines(_lines_of(islice(rest, limit), cells_of, is_json=is_json))
+    if num_more := sum(1 for _ in rest):
+        console.talk(f"not shown: {counted(num_more, 'record')}")
 
 
 def _matching(
