@@ -8,10 +8,11 @@ from hashlib import blake2b
 from itertools import chain
 from types import MappingProxyType
 
-from curate.base.events import AddEvent, AnyEvent, Exclusion, UndoEvent, exclusion_of
+from curate.base.events import AddEvent, AnyEvent, Exclusion, ProposeEvent, UndoEvent, exclusion_of, needs_record
 from curate.base.record import Finding, Json, Record, Source, canonical, strings_of
 from curate.base.tables import listed
 from curate.project.answers import answer_now, most_given, ranked
+from curate.project.fold_findings import contradicted, disagreed, unfit
 from curate.project.history import (
     RECORD,
     SPLIT,
@@ -25,6 +26,7 @@ from curate.project.history import (
     in_causal_order,
 )
 from curate.project.journal import ASIDES, CATEGORY
+from curate.project.proposals import machine_in
 from curate.project.snapshot import Snapshot
 from curate.schema import Shape
 
@@ -59,6 +61,8 @@ class RecordState:
     """Who has approved what its line says now."""
     authors: frozenset[str] = frozenset()
     """Who wrote what its line says now: who added it, and who last edited each key; nobody where files alone say it."""
+    machine: str = ""
+    """The model of the last proposal that somebody took for it, edited or not; empty where nobody took one."""
 
     @property
     def dropped(self) -> str | None:
@@ -144,7 +148,7 @@ class Decisions:
     def fold(self, name: str, record: Record | None) -> RecordState | None:
         """Return the state of one record, None where there is none; ``record`` is its line, if a file has one."""
         events, outcome = self.of(name), Fold({})
-        if record is None and not any(isinstance(event, AddEvent) for event in events):
+        if record is None and not any(isinstance(event, AddEvent | ProposeEvent) for event in events):
             state = None
             outcome.orphans += events
             outcome.idle += [event.event for event in events]
@@ -155,10 +159,23 @@ class Decisions:
             self.outcomes[name] = outcome
         return state
 
+    def facts(self, name: str) -> Mapping[Facet, Json]:
+        """Return what the decisions on a record come to, by facet, whatever its line says."""
+        return _history_of_decisions(name, self.of(name), self._snapshot).facts
+
     def is_out(self, name: str) -> bool:
         """Whether a decision leaves the record out, whatever its line says."""
-        history = _history_of_decisions(name, self.of(name), self._snapshot)
-        return exclusion_of(history.facts.get(STATUS)) is not None
+        return exclusion_of(self.facts(name).get(STATUS)) is not None
+
+    def with_proposals(self) -> list[str]:
+        """Return the records, some not there yet, that models have proposed something for."""
+        folded = self._snapshot.records
+        return [
+            name
+            for name in self.names
+            if any(isinstance(event, ProposeEvent) for event in self.of(name))
+            or (name in folded and any(facet[0] == "proposal" for facet in folded[name].facts))
+        ]
 
     def can_say(self, texts: Collection[str]) -> bool:
         """Whether a decision, or what was kept of one, holds one of ``texts`` as a value."""
@@ -211,10 +228,10 @@ def folded(
         result.findings.append(finding)
     for conflict in history.conflicts(name):
         result.conflicts.append(conflict)
-        result.findings.append(_contradicted(conflict, state))
+        result.findings.append(contradicted(conflict, state.record if state else None))
     if state is not None and state.dropped is None:
         disagreements = state.disagreements().items()
-        result.findings += [_disagreed(state.record, question, values) for question, values in disagreements]
+        result.findings += [disagreed(state.record, question, values) for question, values in disagreements]
         # Where somebody has answered since, no more is to be done for it than for any other answer that is wanted.
         result.lapsed += [name for facet in state.lapsed if facet[1] not in {**state.answers, **state.resolved}]
     return state
@@ -337,13 +354,13 @@ def _walk(
     record: Record | None, events: Sequence[AnyEvent], shape: Shape, history: History, result: Fold
 ) -> Iterator[AppliedEvent]:
     for event, seen_events in in_causal_order(events, history.base):
-        if record is None and not isinstance(event, AddEvent | UndoEvent) and RECORD not in history.facts:
+        if record is None and needs_record(event) and RECORD not in history.facts:
             result.orphans.append(event)
             continue
         step = history.apply(event, seen_events)
         if _makes_no_line(step, record, history, shape):
             history.refuse(step)
-            result.findings.append(_unfit(event, record))
+            result.findings.append(unfit(event, record))
         yield step
 
 
@@ -385,8 +402,9 @@ def _state(record: Record | None, history: History, shape: Shape) -> RecordState
     approvals = frozenset(by for _, digest, by in approved if digest == content)
     authors = frozenset(history.authors().values())
     return RecordState(
-        decided, exclusion_of(status), status[1], answers, resolved, texts, lapsed, history.frontier, approvals, authors
-    )
+        decided, exclusion_of(status), status[1], answers, resolved, texts, lapsed, history.frontier, approvals,
+        authors, machine_in(facts),
+    )  # fmt: skip
 
 
 def _answers(
@@ -430,36 +448,6 @@ def _is_labelled_last(history: History, shape: Shape) -> bool:
     return max(answers, default=1) > edited
 
 
-def _unfit(event: AnyEvent, record: Record | None) -> Finding:
-    source = record.source if record else Source(f"journal of {event.by}", event.seq)
-    return Finding(
-        "S102",
-        "schema-violation",
-        "error",
-        f"the {event.op} of {event.id} by {event.by} makes a line that the schema refuses; it is not applied",
-        source.file,
-        source.line,
-        record=event.id,
-        fix="Edit the record again.",
-    )
-
-
-def _contradicted(conflict: DecisionConflict, state: RecordState | None) -> Finding:
-    people = sorted({event.by if event else "the record file" for event, _ in conflict.sides})
-    what = " ".join(conflict.facet[:2])
-    return Finding(
-        "L403",
-        "edit-conflict",
-        "error",
-        f"{' and '.join(people)} decided on {what} without having seen one another's decision; both are kept",
-        state.record.source.file if state else "",
-        state.record.source.line if state else 0,
-        record=conflict.record,
-        pointer=f"/{conflict.facet[1]}" if conflict.facet[0] == "data" else "",
-        fix="Settle it with `curate review`.",
-    )
-
-
 def _hidden(record: Record, history: History, shape: Shape) -> Finding | None:
     """Return the finding about a line that was added by decision, where a record file has another with its id."""
     added = _line(None, history.facts)
@@ -485,16 +473,3 @@ def _without_id(line: Mapping[str, Json], shape: Shape) -> dict[str, Json]:
     """Return a line without the key that its id is in: a fold may have put it there."""
     pointer = shape.view.paths.get("id", ()) if shape.view else ()
     return {key: value for key, value in line.items() if key not in pointer[:1]}
-
-
-def _disagreed(record: Record, question: str, values: Sequence[Json]) -> Finding:
-    return Finding(
-        "L402",
-        "annotators-disagree",
-        "warning",
-        f"annotators gave {len(values)} different answers to {question}",
-        record.source.file,
-        record.source.line,
-        record=record.id,
-        fix="Settle it with `curate review`.",
-    )

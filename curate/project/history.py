@@ -18,6 +18,8 @@ from curate.base.events import (
     EditEvent,
     Exclusion,
     LabelEvent,
+    ProposeEvent,
+    RejectEvent,
     ResolveEvent,
     RestoreEvent,
     UndoEvent,
@@ -31,7 +33,8 @@ from curate.project.answers import turned
 # Where two that did not see one another give a facet different values, both are kept as *sides* and the first one
 # holds, until a later event that has seen both touches the facet, or one of them is taken back.
 # ("record",), ("status",), ("split",), ("data", key), ("answer", question, annotator), ("resolved", question), or
-# ("approved", content, annotator), which cannot be contradicted: an approval of other content is another facet.
+# ("approved", content, annotator), which cannot be contradicted: an approval of other content is another facet. Nor can
+# those of a proposal: ("proposal", event) is what it says, ("taken", event) and ("rejected", event) how it ended.
 Facet = tuple[str, ...]
 RECORD: Facet = ("record",)
 STATUS: Facet = ("status",)
@@ -442,6 +445,10 @@ class History:
 
 def touched(event: AnyEvent) -> dict[Facet, Json]:
     """Return the facets that ``event`` gives a value, an undo apart."""
+    return {**_touched_of_record(event), **_touched_by_proposal(event)}
+
+
+def _touched_of_record(event: AnyEvent) -> dict[Facet, Json]:
     if isinstance(event, AddEvent):
         return {RECORD: event.record}
     if isinstance(event, DropEvent):
@@ -457,6 +464,19 @@ def touched(event: AnyEvent) -> dict[Facet, Json]:
     if isinstance(event, ApproveEvent):
         return {("approved", event.content, event.by): True}
     return {("data", key): value for key, value in event.changes.items()} if isinstance(event, EditEvent) else {}
+
+
+def _touched_by_proposal(event: AnyEvent) -> dict[Facet, Json]:
+    """Return the facets of proposals that ``event`` gives a value: it makes one, takes it or rejects it."""
+    if isinstance(event, ProposeEvent):
+        fields = ("model", "parameters", "changes", "record", "failed")
+        said = {name: value for name in fields if (value := getattr(event, name)) not in (None, "")}
+        return {("proposal", event.event): said}
+    if isinstance(event, RejectEvent):
+        return {("rejected", event.of): True}
+    if isinstance(event, EditEvent | AddEvent) and event.proposal:
+        return {("taken", event.proposal): True}
+    return {}
 
 
 def _gist(facet: Facet, value: Json, texts: Sequence[str] = ()) -> bytes:

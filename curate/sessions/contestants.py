@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from curate.base.console import one_line
 from curate.base.record import CurateError, Exit, Json
 from curate.base.resources import require_trainer, trainer_command
 from curate.project.data import RUNS, ProjectData
+from curate.project.project import Project
 from curate.sessions.recipe import read_recipe
 
 BASE = "base"
@@ -49,6 +51,16 @@ def contestant_of(data: ProjectData, name: str) -> str:
 def is_endpoint(name: str) -> bool:
     """Return whether what is asked of ``name`` leaves this program for a url that it, or its .toml file, says."""
     return name.startswith(("http://", "https://")) or name.endswith(".toml")
+
+
+def private_ids(project: Project) -> set[str]:
+    """Return the records with open findings X7xx, which are not sent to an endpoint unasked; it validates them all.
+
+    Raises:
+        CurateError: as `Project.validate`.
+    """
+    findings = project.validate(limit=sys.maxsize).findings
+    return {finding.record for finding in findings if finding.code.startswith("X7")}
 
 
 class Talk:

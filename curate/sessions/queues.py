@@ -7,6 +7,7 @@ which queues there are.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,10 +28,12 @@ from curate.project.drafts import Draft, Drafts
 from curate.project.feedback import FEEDBACK_FILE, Outcomes, latest_run, read_base_answers, read_results
 from curate.project.labels import AnnotatorAssignment
 from curate.project.project import Project
+from curate.project.proposals import Proposal
 from curate.schema.view import spoken_turns
 from curate.sessions.labelling.queue import Wish, queue_of
 from curate.sessions.lines import draft_location, is_settled
 from curate.sessions.nearest import Nearest
+from curate.sessions.proposals import open_proposals, proposal_cells, proposal_texts, reject, take
 
 _WRONG = ("broken", "still-wrong")
 _NUM_NEAREST, _NUM_CANDIDATES = 5, 24
@@ -126,7 +129,7 @@ def queues(project: Project) -> list[WorkQueue]:
 
 
 def queue_named(project: Project, name: str, run: str = "") -> WorkQueue:
-    """Return the queue called ``name``, one of "drafts", "aside", "approval" and "wrong", of ``run`` where that is one.
+    """Return the queue called ``name``: "drafts", "aside", "approval", "wrong" (of ``run`` if given), "proposals".
 
     Where it cannot be counted it has a ``fault``, which its entries raise.
     """
@@ -431,3 +434,41 @@ def _nearest_passages(
     for score, other in trained:
         prompt, answer = (text[:_MOST_TEXT] for text in (other.prompt or other.text, other.completion))
         yield QueuePassage("nearest in training", f"{prompt}\n-> {answer}", f"{score:.2f} {other.id}")
+
+
+# What models propose.
+
+
+@_queue("proposals", "proposals of models")
+def _proposals(project: Project, _run: str) -> WorkQueue:
+    proposals = open_proposals(project)
+    counts = Counter(proposal.record for proposal in proposals)
+
+    def entries() -> list[QueueEntry]:
+        return [
+            QueueEntry(
+                one.event, "" if one.line is not None else one.record, {"record": one.record, "proposal": one.event},
+                proposal_cells(project, one, counts[one.record]), one,
+            )
+            for one in proposals
+        ]  # fmt: skip
+
+    def detail(entry: QueueEntry) -> list[QueuePassage]:
+        # Two for one record stand beside one another, each against what the record says.
+        alike = sorted((one for one in proposals if one.record == entry.source.record), key=entry.source.__ne__)
+        return [QueuePassage(*passage) for passage in proposal_texts(project, alike)]
+
+    def on_proposals(act: Callable[[Project, Sequence[Proposal]], str]) -> Callable[[Sequence[QueueEntry]], str]:
+        return lambda chosen: act(project, [entry.source for entry in chosen])
+
+    return WorkQueue(
+        "proposals", _TITLES["proposals"],
+        "What models wrote for records. Nothing of it is in a record before you take it: a takes, e edits first, "
+        "d rejects.", "proposal", len(proposals),
+        (
+            QueueColumn("record", 14, is_name=True), QueueColumn("category", 10), QueueColumn("model", 14),
+            QueueColumn("proposed"),
+        ),
+        entries, detail, QueueAct("reject", on_proposals(reject)), QueueAct("take", on_proposals(take)),
+        lambda _: f"curate propose {quote(str(project.root))} --report",
+    )  # fmt: skip

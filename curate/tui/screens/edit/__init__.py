@@ -22,7 +22,8 @@ from curate.sessions.edits import (
     new_edit,
     open_edit,
 )
-from curate.sessions.lines import RowEdit, open_line
+from curate.sessions.lines import RowEdit
+from curate.sessions.opening import open_any
 from curate.sessions.own_editor import edited
 from curate.tui.border import safe_line
 from curate.tui.remedies import offer_remedies
@@ -108,7 +109,7 @@ class EditScreen(ProjectScreen):
     def arrive(
         self, *, pointer: str = "", finding: Finding | None = None, listing: Listing | None = None, **what: Any
     ) -> None:
-        """Open a ``record``, a ``line`` of a ``file``, a ``copy`` of a record, a ``new`` one, or the ``draft`` of one.
+        """Open what `open_any` knows.
 
         With ``finding`` that is what the record is opened for: it stands above the form, and the cursor in its field.
         ``listing`` is the list in which f7 goes on.
@@ -118,23 +119,14 @@ class EditScreen(ProjectScreen):
             self._opened = what | ({"pointer": pointer} if pointer else {}) | ({"finding": finding} if finding else {})
         if finding is not None:
             pointer = field_of(finding, self.project.shape)
-        record, copy, file = (str(what.get(name, "")) for name in ("record", "copy", "file"))
+        record, file = (str(what.get(part, "")) for part in ("record", "file"))
         name = f"{file}:{what.get('line', 0)}" if file else record
         with self.app.attempt():
-            if name and self.edit is not None and self.edit.name == name:
+            if name and self.edit is not None and self.edit.name == name and "proposal" not in what:
                 self._show_finding(finding)
                 self._focus(pointer)
-            elif record:
-                self._begin(open_edit(self.project, record), pointer, finding)
-            elif file:
-                self._begin(open_line(self.project, file, int(what.get("line", 0))), pointer, finding)
-            elif copy:
-                self._begin(copied_edit(self.project, copy))
-            elif draft := str(what.get("draft", "")):
-                is_record = self.project.catalog.find(draft) is not None
-                self._begin((open_edit if is_record else new_edit)(self.project, draft))
-            elif what.get("new"):
-                self._begin_new()
+            elif (edit := open_any(self.project, what)) is not None:
+                self._begin(edit, pointer, finding)
 
     def lacks_records(self) -> bool:
         return False

@@ -1,0 +1,55 @@
+"""What is wrong with decisions, as findings about the records that they are on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from curate.base.events import AnyEvent
+from curate.base.record import Finding, Json, Record, Source
+from curate.project.history import DecisionConflict
+
+
+def unfit(event: AnyEvent, record: Record | None) -> Finding:
+    """Return the finding about a decision that is not applied: the schema refuses the line that it makes."""
+    source = record.source if record else Source(f"journal of {event.by}", event.seq)
+    return Finding(
+        "S102",
+        "schema-violation",
+        "error",
+        f"the {event.op} of {event.id} by {event.by} makes a line that the schema refuses; it is not applied",
+        source.file,
+        source.line,
+        record=event.id,
+        fix="Edit the record again.",
+    )
+
+
+def contradicted(conflict: DecisionConflict, record: Record | None) -> Finding:
+    """Return the finding about decisions that contradict one another; ``record`` is as they leave it."""
+    people = sorted({event.by if event else "the record file" for event, _ in conflict.sides})
+    what = " ".join(conflict.facet[:2])
+    return Finding(
+        "L403",
+        "edit-conflict",
+        "error",
+        f"{' and '.join(people)} decided on {what} without having seen one another's decision; both are kept",
+        record.source.file if record else "",
+        record.source.line if record else 0,
+        record=conflict.record,
+        pointer=f"/{conflict.facet[1]}" if conflict.facet[0] == "data" else "",
+        fix="Settle it with `curate review`.",
+    )
+
+
+def disagreed(record: Record, question: str, values: Sequence[Json]) -> Finding:
+    """Return the finding about a question to which annotators gave different answers."""
+    return Finding(
+        "L402",
+        "annotators-disagree",
+        "warning",
+        f"annotators gave {len(values)} different answers to {question}",
+        record.source.file,
+        record.source.line,
+        record=record.id,
+        fix="Settle it with `curate review`.",
+    )
