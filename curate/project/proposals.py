@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from curate.base.record import Json
+from curate.base.record import Json, canonical
 from curate.project.history import Facet
 
 Outcome = Literal["open", "taken", "rejected", "failed"]
@@ -39,6 +39,11 @@ class Proposal:
         changes = self.changes or {}
         merged = {**(present or {}), **changes}
         return {key: value for key, value in merged.items() if value is not None or key not in changes}
+
+    def is_in(self, line: Mapping[str, Json]) -> bool:
+        """Whether a record's line says what was proposed, word for word."""
+        proposed = self.changes if self.line is None else self.line
+        return all(canonical(line.get(key)) == canonical(value) for key, value in (proposed or {}).items())
 
 
 def proposals_in(record: str, facts: Mapping[Facet, Json]) -> Iterator[Proposal]:

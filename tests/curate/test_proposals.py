@@ -373,3 +373,52 @@ def test_a_filter_finds_what_a_model_wrote(workspace):
         project.apply([Edit("a", {"output": "In my own words: Paris."})])
         assert [one.id for one in project.records("machine:yes")] == ["a"]
     assert call("list", workspace.root, "--where", "machine:yes").stdout.count("data/a.jsonl:") == 1
+
+
+# What a dataset says of it.
+
+
+def taken_workspace(make_workspace, more=""):
+    workspace = make_workspace(settings=SETTINGS + more)
+    with opened(workspace) as project:
+        texts = {f"r{number:03}": f"Fresh words {number} about matter{number * 11} only." for number in range(4)}
+        project.apply([Propose(name, MODEL, ABOUT, {"output": text}) for name, text in texts.items()])
+        take(project, open_proposals(project))
+        project.apply([Edit("r000", {"output": "Written anew by hand, with other words."})])
+    return workspace
+
+
+def test_manifest_and_card_count_what_models_wrote(make_workspace):
+    workspace = taken_workspace(make_workspace)
+    assert call("export", workspace.root, "--to", "hf").exit_code == 0
+    manifest = json.loads((workspace.root / "dataset/v1/manifest.json").read_text())
+    assert manifest["machine"] == {"as_proposed": 3, "edited": 1, "categories": {"billing": 2, "returns": 2}}
+    (card,) = (workspace.root / "exports").rglob("README.md")
+    assert "Written by a model and taken by a person: 3 as proposed, 1 after an edit." in card.read_text()
+
+
+def test_a_dataset_without_proposals_says_nothing_of_them(make_workspace):
+    workspace = make_workspace()
+    assert call("export", workspace.root).exit_code == 0
+    assert '"machine"' not in (workspace.root / "dataset/v1/manifest.json").read_text()
+
+
+@pytest.mark.parametrize("words", [[], ["--dry-run"]])
+def test_an_export_with_more_machine_text_than_allowed_is_refused_with_counts(make_workspace, words):
+    workspace = taken_workspace(make_workspace, "[export]\nmax_machine_share = 0.05\n")
+    said = call("export", workspace.root, *words)
+    assert said.exit_code == 1
+    assert "E997" in said.stderr
+    assert "billing: 2 of 30" in said.stderr
+    assert not (workspace.root / "dataset").exists()
+    toml = workspace.root / "curate.toml"
+    toml.write_text(toml.read_text().replace("0.05", "0.1"))
+    assert call("export", workspace.root, *words).exit_code == 0
+
+
+def test_what_an_export_refuses_makes_no_other_dataset(make_workspace):
+    workspace = make_workspace()
+    call("export", workspace.root)
+    with (workspace.root / "curate.toml").open("a") as toml:
+        toml.write("[export]\nmax_machine_share = 0.5\n")
+    assert "nothing has changed since v1" in call("export", workspace.root).stderr
