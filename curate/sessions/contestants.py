@@ -7,24 +7,26 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from curate.base.console import one_line
 from curate.base.record import CurateError, Exit, Json
 from curate.base.resources import require_trainer, trainer_command
 from curate.project.data import RUNS, ProjectData
-from curate.project.project import Project
 from curate.sessions.recipe import read_recipe
+
+if TYPE_CHECKING:
+    from curate.project.project import Project
 
 BASE = "base"
 """The name of the model that the recipe tunes."""
 _DEFAULT_BASE = "tiny-base"
 _LAST_LINES = 20
+_PRIVATE = "X7"
 
 
 def contestant_of(data: ProjectData, name: str) -> str:
@@ -54,13 +56,19 @@ def is_endpoint(name: str) -> bool:
 
 
 def private_ids(project: Project) -> set[str]:
-    """Return the records with open findings X7xx, which are not sent to an endpoint unasked; it validates them all.
+    """Return the records with open findings of personal data and secrets (X7xx), which no endpoint gets unasked.
 
-    Raises:
-        CurateError: as `Project.validate`.
+    They are those that Validate lists; what a record asks to be excused from, or a baseline knows, is settled. Long
+    where the records were not validated yet: call it in a thread. Raises CurateError as `ProblemList.search` does.
     """
-    findings = project.validate(limit=sys.maxsize).findings
-    return {finding.record for finding in findings if finding.code.startswith("X7")}
+    # It brings the checks with it.
+    from curate.sessions.problems import problems_of
+
+    problem_list = problems_of(project)
+    problem_list.catch_up()
+    problems = problem_list.problems or problem_list.search()
+    private = {number for number, group in enumerate(problems.groups) if group.code.startswith(_PRIVATE)}
+    return {name for name, numbers in problems.by_record.items() if not private.isdisjoint(numbers)}
 
 
 class Talk:

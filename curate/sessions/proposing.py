@@ -20,12 +20,14 @@ from curate.base.record import TRACES, CurateError, Exit, Json, Record, Source, 
 from curate.base.storage import make_cache, write_atomic
 from curate.formats.dataset import row_of
 from curate.jsonl import strict_loads
+from curate.project.data import RUNS
 from curate.project.drafts import changes
+from curate.project.feedback import latest_run
 from curate.project.project import Project
 from curate.project.proposals import Proposal
 from curate.schema import Shape
 from curate.schema.view import put
-from curate.sessions.contestants import Talk, is_endpoint, private_ids
+from curate.sessions.contestants import BASE, Talk, is_endpoint, private_ids
 from curate.sessions.edits import fresh_name
 from curate.sessions.proposal_checks import Candidate, ProposalChecks
 from curate.sessions.proposals import all_proposals, open_proposals, present, proposed_record
@@ -83,9 +85,10 @@ class _Request:
 
 
 def propose(
-    project: Project, where: str, task: ModelTask, on_progress: OnProgress = lambda *_: None, *, is_dry: bool = False
-) -> Proposing:
-    """Ask a model for what ``task`` says about the records that the filter ``where`` lets through.
+    project: Project, where: str, task: ModelTask, on_progress: OnProgress = lambda *_: None, *, is_dry: bool = False,
+    records: Sequence[Record] | None = None,
+) -> Proposing:  # fmt: skip
+    """Ask a model for what ``task`` says about ``records``, by default those that the filter ``where`` lets through.
 
     What passes all checks becomes a proposal, block by block: an interruption loses no more than a block. With
     ``is_dry`` nobody is asked. Long: call it in a thread.
@@ -96,7 +99,7 @@ def propose(
     if not project.is_loaded:
         project.load()
     result, maker = Proposing(), _RequestMaker(project, task)
-    chosen = list(project.records(where))
+    chosen = list(project.records(where)) if records is None else records
     requests = maker.of_new(chosen, result) if task.like else maker.of_answers(chosen, result)
     result.num_requests = len(requests)
     if not requests:
@@ -104,6 +107,12 @@ def propose(
         message = f"there is nothing to ask a model: {why}"
         raise CurateError("E996 nothing-to-ask", message, "Change --where.", exit_code=Exit.FINDINGS)
     return result if is_dry else _ask(project, task, requests, maker, result, on_progress)
+
+
+def default_model(project: Project) -> str:
+    """Return whom to ask where nobody is named: the first of ``[contestants]``, else the newest run, else the base."""
+    run = latest_run(project.root / RUNS)
+    return next(iter(project.settings.contestants), f"{RUNS}/{run.name}" if run else BASE)
 
 
 class _RequestMaker:

@@ -13,7 +13,6 @@ from curate.project.data import load_data
 from curate.project.project import open_project
 from curate.sessions.contestants import private_ids
 from curate.sessions.proposals import all_proposals, counts_of, edit_of, open_proposals, reject, take
-from tests.curate import fake_answers
 from tests.curate.called import call
 
 MODEL = "model:base@0123456789ab"
@@ -29,21 +28,6 @@ SETTINGS = "[split]\nseed = 1\n"
 @pytest.fixture
 def workspace(make_workspace):
     return make_workspace(LINES, SETTINGS)
-
-
-@pytest.fixture
-def answers(tmp_path, monkeypatch):
-    """Return a function that has the model answer by rules; it returns what it was asked so far."""
-    monkeypatch.setenv("PYTHONPATH", fake_answers.install(tmp_path / "shadow"))
-    path = tmp_path / "rules.json"
-    monkeypatch.setenv("FAKE_ANSWERS", str(path))
-
-    def set_rules(rules):
-        path.write_text(json.dumps(rules))
-        asked = path.with_suffix(".asked")
-        return lambda: [json.loads(line) for line in asked.read_text().splitlines()] if asked.exists() else []
-
-    return set_rules
 
 
 def opened(workspace, by="ana"):

@@ -98,3 +98,39 @@ def test_home_counts_proposals(workspace, make_app, drive, settled, screen_text)
         assert "4 proposals" in screen_text(app)
 
     drive(app, story)
+
+
+def test_a_key_in_edit_has_a_model_answer_beside_the_form(workspace, make_app, drive, settled, screen_text, answers):
+    answers({"Add": ["Five, as every child knows."], "France": [""]})
+    app = make_app(workspace)
+
+    async def story(pilot):
+        app.go("edit", record="c")
+        await settled(pilot)
+        await pilot.press("ctrl+g")
+        await settled(pilot)
+        edit = app.present().edit
+        assert edit.form.to_line()["output"] == ""
+        text = screen_text(app)
+        assert "PROPOSED" in text
+        assert "Five, as every child knows." in text
+        await pilot.press("ctrl+g")
+        await settled(pilot)
+        assert edit.form.to_line()["output"] == "Five, as every child knows."
+        assert answer_of(workspace, "c") == ""
+        await pilot.press("ctrl+s")
+        await settled(pilot)
+        assert answer_of(workspace, "c") == "Five, as every child knows."
+        assert load_data(workspace.root).state("c").machine == MODEL
+        app.go("edit", record="a")
+        await settled(pilot)
+        await pilot.press("ctrl+g")
+        await settled(pilot)
+        assert "Nothing is proposed: as it stands." in screen_text(app)
+        app.go("edit", new=True)
+        await settled(pilot)
+        await pilot.press("ctrl+g")
+        await settled(pilot)
+        assert "no saved record is open" in screen_text(app)
+
+    drive(app, story)

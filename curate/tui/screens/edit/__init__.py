@@ -29,6 +29,7 @@ from curate.tui.border import safe_line
 from curate.tui.remedies import offer_remedies
 from curate.tui.screen import ProjectScreen, empty
 from curate.tui.screens.edit.finding import FindingLine
+from curate.tui.screens.edit.proposal import Answerer
 from curate.tui.screens.edit.raw import RawText
 from curate.tui.screens.edit.side import VIEWS, EditSide
 from curate.tui.screens.edit.view import FALLBACKS, HELP, NEEDS, FormView, draft_note, nothing_open, title, without_form
@@ -52,6 +53,7 @@ class EditScreen(ProjectScreen):
         Binding("ctrl+r", "remedy", "Remedies", id="edit.remedy"),
         Binding("f4", "editor", "$EDITOR", id="edit.editor"),
         Binding("E", "editor(True)", "$EDITOR, JSON", id="edit.editor_json", show=False),
+        Binding("ctrl+g", "propose", "Ask a model", id="edit.propose"),
         Binding("f2", "next_view", "Chat/JSON", id="edit.view"),
         Binding("n", "new", "New", id="edit.new"),
         Binding("ctrl+n", "save_and_new", "Save + new", id="edit.save_and_new", show=False),
@@ -79,6 +81,7 @@ class EditScreen(ProjectScreen):
         self._waiting: dict[str, Any] | None = None
         self._side = EditSide()
         self._num_shows = 0
+        self._answerer = Answerer()
         self._show_lock = asyncio.Lock()
 
     def compose_body(self) -> ComposeResult:
@@ -251,6 +254,9 @@ class EditScreen(ProjectScreen):
                 self.tell(f"draft discarded: the {'form' if edit.is_new else 'record'} is as it was")
 
         self.app.ask("Discard what you typed here?", sure)
+
+    def action_propose(self) -> None:
+        self._answerer.press(self, self.edit, self._side, self._show_soon)
 
     def action_next_view(self) -> None:
         # Show the preview in another way; where there is room for one pane only, go to it and back.
