@@ -29,4 +29,4 @@ def open_any(project: Project, what: Mapping[str, Any]) -> EditSession | None:
     if draft := str(what.get("draft", "")):
         is_record = project.catalog.find(draft) is not None
         return (open_edit if is_record else new_edit)(project, draft)
-    return new_edit(project) if what.get("new") else None
+    return new_edit(project, category=str(what.get("category", ""))) if what.get("new") else None

@@ -57,6 +57,10 @@ class ProposalChecks:
             codes[number] = code
         return codes
 
+    def codes(self, record: Record) -> set[str]:
+        """Return the codes of what the record checks say of a record."""
+        return {finding.code for finding in self._findings(record)}
+
     def _own_fault(self, candidate: Candidate) -> str:
         known = {(finding.code, finding.pointer) for finding in self._findings(candidate.before)}
         fresh = (one for one in self._findings(candidate.record) if (one.code, one.pointer) not in known)

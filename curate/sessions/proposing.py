@@ -281,7 +281,11 @@ class _Saver:
         made, code = None, "cut off"
         if line.get("stopped") is not False:
             code = ""
-            made = _answered(request.record, line, shape) if request.record else _new_line(line["text"], request, shape)
+            made = (
+                answered_line(request.record, line, shape)
+                if request.record
+                else _new_line(line["text"], request, shape)
+            )
         if made is None:
             code = code or "no record"
         elif request.record and made == dict(request.record.data):
@@ -330,7 +334,7 @@ def _has_messages(line: Mapping[str, Json], shape: Shape) -> bool:
     return bool(shape.view and shape.view.get(line, "messages"))
 
 
-def _answered(record: Record, said: Mapping[str, Any], shape: Shape) -> dict[str, Json] | None:
+def answered_line(record: Record, said: Mapping[str, Any], shape: Shape) -> dict[str, Json] | None:
     """Return the record's line with the answer that was ``said``; None where its schema has no place for one."""
     line, text = deepcopy(dict(record.data)), said["text"].strip()
     assert shape.view is not None, "there are records"

@@ -7,9 +7,7 @@ which queues there are.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache, lru_cache, partial
 from pathlib import Path
@@ -28,85 +26,16 @@ from curate.project.drafts import Draft, Drafts
 from curate.project.feedback import FEEDBACK_FILE, Outcomes, latest_run, read_base_answers, read_results
 from curate.project.labels import AnnotatorAssignment
 from curate.project.project import Project
-from curate.project.proposals import Proposal
 from curate.schema.view import spoken_turns
 from curate.sessions.labelling.queue import Wish, queue_of
 from curate.sessions.lines import draft_location, is_settled
+from curate.sessions.model_queues import PROPOSALS_TITLE, WORKLIST_TITLE, proposals_queue, worklist_queue
 from curate.sessions.nearest import Nearest
-from curate.sessions.proposals import open_proposals, proposal_cells, proposal_texts, reject, take
+from curate.sessions.work_queue import QueueAct, QueueColumn, QueueEntry, QueuePassage, WorkQueue
 
 _WRONG = ("broken", "still-wrong")
 _NUM_NEAREST, _NUM_CANDIDATES = 5, 24
 _MOST_TEXT = 200  # Characters of a nearest record that are shown.
-
-
-@dataclass(frozen=True, slots=True)
-class QueueColumn:
-    """A column of a queue's list; without a width, in cells, it takes what the others leave."""
-
-    title: str
-    width: int = 0
-    is_number: bool = False
-    is_name: bool = False  # Of ids and paths, whose middle is cut and not their end.
-
-
-@dataclass(frozen=True, slots=True)
-class QueueEntry:
-    """One thing that is left to do.
-
-    ``opens`` is what Edit is called with for it, ``record`` the id of its record, "" where it has none yet, and
-    ``cells`` what the list shows. ``source`` is what the queue's own functions need to know of it.
-    """
-
-    key: str
-    record: str
-    opens: Mapping[str, Any]
-    cells: tuple[str, ...]
-    source: Any = field(default=None, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class QueuePassage:
-    """A text of an entry under its head; with ``before`` it is shown by the words in which it differs from that."""
-
-    head: str
-    text: str
-    note: str = ""  # What stands behind the head.
-    before: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class QueueAct:
-    """What a key does to entries: in a word, and the function that does it and returns what became of them.
-
-    ``warning`` says what no undo takes back, and has it asked before; "" where `u` undoes it.
-    """
-
-    word: str
-    act: Callable[[Sequence[QueueEntry]], str]
-    warning: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class WorkQueue:
-    """What is left to do of one kind.
-
-    ``entries`` and ``detail`` may take long: call them in a thread. They raise `CurateError` for what cannot be read;
-    ``fault`` is why the entries could not even be counted.
-    """
-
-    name: str
-    title: str
-    about: str  # What its entries are, in a sentence.
-    unit: str  # What an entry is: "draft", "row", "record".
-    count: int
-    columns: tuple[QueueColumn, ...]
-    entries: Callable[[], list[QueueEntry]]
-    detail: Callable[[QueueEntry], list[QueuePassage]]
-    drop: QueueAct | None = None
-    accept: QueueAct | None = None
-    command: Callable[[QueueEntry | None], str] = lambda _: ""
-    fault: CurateError | None = None
 
 
 # Makes a queue of a project; of several alike, such as those of runs, the one that is named, else the newest.
@@ -129,7 +58,7 @@ def queues(project: Project) -> list[WorkQueue]:
 
 
 def queue_named(project: Project, name: str, run: str = "") -> WorkQueue:
-    """Return the queue called ``name``: "drafts", "aside", "approval", "wrong" (of ``run`` if given), "proposals".
+    """Return the queue called ``name``, such as "drafts" or "wrong", of ``run`` where that is one.
 
     Where it cannot be counted it has a ``fault``, which its entries raise.
     """
@@ -436,39 +365,5 @@ def _nearest_passages(
         yield QueuePassage("nearest in training", f"{prompt}\n-> {answer}", f"{score:.2f} {other.id}")
 
 
-# What models propose.
-
-
-@_queue("proposals", "proposals of models")
-def _proposals(project: Project, _run: str) -> WorkQueue:
-    proposals = open_proposals(project)
-    counts = Counter(proposal.record for proposal in proposals)
-
-    def entries() -> list[QueueEntry]:
-        return [
-            QueueEntry(
-                one.event, "" if one.line is not None else one.record, {"record": one.record, "proposal": one.event},
-                proposal_cells(project, one, counts[one.record]), one,
-            )
-            for one in proposals
-        ]  # fmt: skip
-
-    def detail(entry: QueueEntry) -> list[QueuePassage]:
-        # Two for one record stand beside one another, each against what the record says.
-        alike = sorted((one for one in proposals if one.record == entry.source.record), key=entry.source.__ne__)
-        return [QueuePassage(*passage) for passage in proposal_texts(project, alike)]
-
-    def on_proposals(act: Callable[[Project, Sequence[Proposal]], str]) -> Callable[[Sequence[QueueEntry]], str]:
-        return lambda chosen: act(project, [entry.source for entry in chosen])
-
-    return WorkQueue(
-        "proposals", _TITLES["proposals"],
-        "What models wrote for records. Nothing of it is in a record before you take it: a takes, e edits first, "
-        "d rejects.", "proposal", len(proposals),
-        (
-            QueueColumn("record", 14, is_name=True), QueueColumn("category", 10), QueueColumn("model", 14),
-            QueueColumn("proposed"),
-        ),
-        entries, detail, QueueAct("reject", on_proposals(reject)), QueueAct("take", on_proposals(take)),
-        lambda _: f"curate propose {quote(str(project.root))} --report",
-    )  # fmt: skip
+_queue("worklist", WORKLIST_TITLE)(worklist_queue)
+_queue("proposals", PROPOSALS_TITLE)(proposals_queue)

@@ -13,7 +13,8 @@ from textual.containers import Container
 from textual.widgets import Static
 
 from curate.base.tables import counted
-from curate.sessions.queues import QueueAct, QueueEntry, QueuePassage, WorkQueue, queue_named, queue_of_queues
+from curate.sessions.queues import queue_named, queue_of_queues
+from curate.sessions.work_queue import QueueAct, QueueEntry, QueuePassage, WorkQueue
 from curate.tui.border import safe_text
 from curate.tui.frame_table import Column, FrameTable
 from curate.tui.record_text import changed_words, limited
