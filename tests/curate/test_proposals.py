@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import jsonschema
 import pytest
 
 from curate.base.events import Edit, Propose, Reject
@@ -326,7 +327,7 @@ def test_new_records_like_the_chosen_ones_are_proposed_and_repeats_refused(works
 # What became of them.
 
 
-def test_the_report_counts_by_category_and_model(workspace):
+def test_the_report_counts_by_category_and_model(workspace, root):
     with opened(workspace) as project:
         answer_for(project, "Paris, on the Seine.")
         answer_for(project, "No capital comes to mind.")
@@ -335,6 +336,7 @@ def test_the_report_counts_by_category_and_model(workspace):
         take(project, [first])
         reject(project, [second])
     said = call("propose", workspace.root, "--report", "--json")
+    jsonschema.validate(json.loads(said.stdout), json.loads((root / "schemas/proposals.schema.json").read_text()))
     rows = {row["category"]: row for row in json.loads(said.stdout)["rows"]}
     assert rows["geo"] | {"accepted": None} == {
         "category": "geo", "model": MODEL, "proposed": 2, "open": 0, "taken": 1, "edited": 0, "rejected": 1,

@@ -6,6 +6,7 @@ import json
 import os
 from collections import Counter
 
+import jsonschema
 import pytest
 
 from curate.base.events import Add
@@ -131,7 +132,7 @@ def test_the_list_stays_in_the_runs_folder_and_is_a_queue(make_run):
     assert call("worklist", RUN, "--workspace", workspace.root, "--by", "ana", "--anew").exit_code == 0
 
 
-def test_the_next_run_says_which_item_paid(make_run, make_report):
+def test_the_next_run_says_which_item_paid(make_run, make_report, root):
     workspace, _ = make_run(6)
     listed(workspace)
     first = workspace.root / "runs" / RUN
@@ -143,7 +144,11 @@ def test_the_next_run_says_which_item_paid(make_run, make_report):
         project.apply([Add("n1", line)])
     write_run(workspace.root / "runs" / "2026-11-25-a", make_report(), share=0.95, after=(1.0, 1.0, 1.0), epochs=2)
     said = call("worklist", "2026-11-25-a", "--workspace", workspace.root, "--by", "ana", "--json")
-    paid = json.loads(said.stdout)["paid"]
+    document = json.loads(said.stdout)
+    schema = json.loads((root / "schemas/worklist.schema.json").read_text())
+    jsonschema.validate(document, schema)
+    jsonschema.validate(json.loads((first / "worklist.json").read_text()), schema)
+    paid = document["paid"]
     assert paid["run"] == RUN
     (row,) = paid["rows"]
     assert (row["category"], row["written"]) == ("billing", 1)
