@@ -16,7 +16,7 @@ from typing import Any
 
 from curate.base.events import Propose
 from curate.base.file_guard import MOST_DOCUMENT, read_file
-from curate.base.record import TRACES, CurateError, Exit, Json, Record, Source, normalised
+from curate.base.record import TRACES, CurateError, Exit, Json, Record, Source, canonical, normalised
 from curate.base.storage import make_cache, write_atomic
 from curate.formats.dataset import row_of
 from curate.jsonl import strict_loads
@@ -286,7 +286,7 @@ class _Saver:
                 if request.record
                 else _new_line(line["text"], request, shape)
             )
-        if made is None:
+        if made is None or not _is_json(made):
             code = code or "no record"
         elif request.record and made == dict(request.record.data):
             code = "as it stands"
@@ -328,6 +328,15 @@ class _Saver:
     def _fail(self, name: str, code: str, about: dict[str, Json]) -> None:
         self._result.failed[code] += 1
         self._failed.append(Propose(name, self.model, about, failed=code))
+
+
+def _is_json(line: Mapping[str, Json]) -> bool:
+    """Whether a line can be saved: half of a surrogate pair cannot."""
+    try:
+        strict_loads(canonical(line))
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _has_messages(line: Mapping[str, Json], shape: Shape) -> bool:

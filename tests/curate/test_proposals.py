@@ -205,6 +205,13 @@ def test_a_model_that_ends_midway_loses_no_answer_that_came(workspace, answers):
         assert [one.record for one in open_proposals(project)] == ["a"]
 
 
+def test_a_text_that_cannot_be_saved_spoils_no_other(workspace, answers):
+    answers({"France": ["Paris \ud800 lies there."], "Add": ["Five is what they make."]})
+    said = call("propose", workspace.root, "--where", "-has:completion", "--with", "base", "--by", "ana")
+    assert said.stdout == "proposed: 1 of 2 requests\n"
+    assert "no record: 1" in said.stderr
+
+
 def test_a_dry_run_asks_nobody(workspace, answers):
     asked = answers({"*": ["x"]})
     said = call("propose", workspace.root, "--where", "-has:completion", "--with", "base", "--dry-run", "--by", "ana")
