@@ -18,8 +18,6 @@ from curate.base.events import (
     EditEvent,
     Exclusion,
     LabelEvent,
-    ProposeEvent,
-    RejectEvent,
     ResolveEvent,
     RestoreEvent,
     UndoEvent,
@@ -27,6 +25,7 @@ from curate.base.events import (
 )
 from curate.base.record import Json, canonical
 from curate.project.answers import turned
+from curate.project.proposals import touched_by_proposal
 
 # A *facet* is what one decision can change and another can contradict: a key of the line, the split, whether the record
 # is in, one annotator's answer to one question. It has the value of the last decision on it that nobody has taken back.
@@ -445,7 +444,7 @@ class History:
 
 def touched(event: AnyEvent) -> dict[Facet, Json]:
     """Return the facets that ``event`` gives a value, an undo apart."""
-    return {**_touched_of_record(event), **_touched_by_proposal(event)}
+    return {**_touched_of_record(event), **touched_by_proposal(event)}
 
 
 def _touched_of_record(event: AnyEvent) -> dict[Facet, Json]:
@@ -464,19 +463,6 @@ def _touched_of_record(event: AnyEvent) -> dict[Facet, Json]:
     if isinstance(event, ApproveEvent):
         return {("approved", event.content, event.by): True}
     return {("data", key): value for key, value in event.changes.items()} if isinstance(event, EditEvent) else {}
-
-
-def _touched_by_proposal(event: AnyEvent) -> dict[Facet, Json]:
-    """Return the facets of proposals that ``event`` gives a value: it makes one, takes it or rejects it."""
-    if isinstance(event, ProposeEvent):
-        fields = ("model", "parameters", "changes", "record", "failed")
-        said = {name: value for name in fields if (value := getattr(event, name)) not in (None, "")}
-        return {("proposal", event.event): said}
-    if isinstance(event, RejectEvent):
-        return {("rejected", event.of): True}
-    if isinstance(event, EditEvent | AddEvent) and event.proposal:
-        return {("taken", event.proposal): True}
-    return {}
 
 
 def _gist(facet: Facet, value: Json, texts: Sequence[str] = ()) -> bytes:

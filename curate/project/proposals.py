@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from curate.base.events import AddEvent, AnyEvent, EditEvent, ProposeEvent, RejectEvent
 from curate.base.record import Json, canonical
-from curate.project.history import Facet
 
 Outcome = Literal["open", "taken", "rejected", "failed"]
 _UNKNOWN = "model:?"
@@ -46,7 +46,7 @@ class Proposal:
         return all(canonical(line.get(key)) == canonical(value) for key, value in (proposed or {}).items())
 
 
-def proposals_in(record: str, facts: Mapping[Facet, Json]) -> Iterator[Proposal]:
+def proposals_in(record: str, facts: Mapping[tuple[str, ...], Json]) -> Iterator[Proposal]:
     """Yield the proposals for a record that are among the ``facts`` that its decisions come to, the oldest first."""
     for (kind, *rest), said in facts.items():
         if kind != "proposal":
@@ -64,8 +64,21 @@ def proposals_in(record: str, facts: Mapping[Facet, Json]) -> Iterator[Proposal]
         )  # fmt: skip
 
 
-def machine_in(facts: Mapping[Facet, Json]) -> str:
+def machine_in(facts: Mapping[tuple[str, ...], Json]) -> str:
     """Return the model of the last proposal that was taken; empty where nobody took one."""
     taken = [facet[1] for facet in facts if facet[0] == "taken"]
     model: str = facts.get(("proposal", taken[-1]), {}).get("model", _UNKNOWN) if taken else ""
     return model
+
+
+def touched_by_proposal(event: AnyEvent) -> dict[tuple[str, ...], Json]:
+    """Return the facets of proposals that ``event`` gives a value: it makes one, takes it or rejects it."""
+    if isinstance(event, ProposeEvent):
+        fields = ("model", "parameters", "changes", "record", "failed")
+        said = {name: value for name in fields if (value := getattr(event, name)) not in (None, "")}
+        return {("proposal", event.event): said}
+    if isinstance(event, RejectEvent):
+        return {("rejected", event.of): True}
+    if isinstance(event, EditEvent | AddEvent) and event.proposal:
+        return {("taken", event.proposal): True}
+    return {}
