@@ -19,7 +19,9 @@ from pydantic import (
 
 from curate.base.record import Json, Split
 
-Operation = Literal["drop", "restore", "assign", "label", "edit", "add", "approve", "resolve", "prefer", "undo"]
+Operation = Literal[
+    "drop", "restore", "assign", "label", "edit", "add", "approve", "resolve", "prefer", "propose", "reject", "undo"
+]  # fmt: skip
 PreferenceWord = Literal["a", "b", "tie", "both bad"]
 
 # The version in which events of a kind are written; 1 for all others. A version is that of the meaning of one kind of
@@ -30,7 +32,7 @@ VERSIONS: Mapping[str, int] = {"drop": 2}
 _HEX = r"^[0-9a-f]{32}$"
 # What a drop has since version 2.
 _FIELDS = frozenset({"code", "of", "score"})
-_SPARSE = _FIELDS | {"texts"}
+_SPARSE = _FIELDS | {"texts", "proposal", "changes", "record", "failed"}
 _NO_FIELDS: dict[str, Any] = {"not": {"anyOf": [{"required": [name]} for name in sorted(_FIELDS)]}}
 
 
@@ -127,18 +129,59 @@ class LabelEvent(_AnswerEvent):
     op: Literal["label"]
 
 
-class EditEvent(_Event):
+class _LineEvent(_SparseEvent):
+    proposal: str = Field("", pattern=r"^([0-9a-f]{32})?$")
+    """The event that proposed it, where a person took a model's proposal as it was or after an edit."""
+
+
+class EditEvent(_LineEvent):
     """Give top-level keys of the record's line new values; null removes the key."""
 
     op: Literal["edit"]
     changes: dict[str, Any] = Field(min_length=1)
 
 
-class AddEvent(_Event):
+class AddEvent(_LineEvent):
     """Add a record with this line."""
 
     op: Literal["add"]
     record: dict[str, Any]
+
+
+class ProposeEvent(_SparseEvent):
+    """Say what a model has written for the record, which may not be there yet; it changes nothing.
+
+    It has the ``changes`` of an edit, or the line of a new record as ``record``; or, without a text, the code of the
+    finding for which nobody is shown it as ``failed``. ``by`` is who asked the model.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": [name]} for name in ("changes", "record", "failed")]}
+    )
+
+    op: Literal["propose"]
+    changes: dict[str, Any] | None = Field(None, min_length=1)
+    record: dict[str, Any] | None = None
+    failed: str = Field("", pattern=r"^[a-zA-Z0-9 -]{0,40}$")
+    model: str = Field(pattern=r"^model:.", max_length=600)
+    """The model's name, with the first digits of its digest behind an @."""
+    parameters: dict[str, Any]
+    """How it was asked, such as temperature, seed and number of examples."""
+
+    @model_validator(mode="after")
+    def _proposes_one_thing(self) -> ProposeEvent:
+        if sum((self.changes is not None, self.record is not None, bool(self.failed))) != 1:
+            raise ValueError("a proposal has changes, a record, or why it failed")
+        return self
+
+
+class RejectEvent(_Event):
+    """Say that a proposal is not wanted."""
+
+    op: Literal["reject"]
+    of: str = Field(pattern=_HEX)
+    """The event that proposed it."""
+    reason: str
 
 
 class ApproveEvent(_Event):
@@ -187,9 +230,19 @@ AnyEvent = (
     | ApproveEvent
     | ResolveEvent
     | PreferEvent
+    | ProposeEvent
+    | RejectEvent
     | UndoEvent
 )
 Event = Annotated[AnyEvent, Field(discriminator="op")]
+
+
+def needs_record(event: AnyEvent) -> bool:
+    """Whether ``event`` says nothing where its record is not there: all do but those that make or propose one."""
+    if isinstance(event, ProposeEvent):
+        return event.changes is not None
+    return not isinstance(event, AddEvent | RejectEvent | UndoEvent)
+
 
 EVENTS: TypeAdapter[AnyEvent] = TypeAdapter(Event, config=ConfigDict(defer_build=True))
 
@@ -257,10 +310,11 @@ class Label(Decision):
 
 @dataclass(frozen=True, slots=True)
 class Edit(Decision):
-    """Give top-level keys of the record's line new values; None removes the key."""
+    """Give top-level keys of the record's line new values; None removes the key. See `Propose` for ``proposal``."""
 
     op = "edit"
     changes: Mapping[str, Json]
+    proposal: str = ""
 
 
 class SourceEdit(Edit):
@@ -286,10 +340,32 @@ class FileEdit(SourceEdit):
 
 @dataclass(frozen=True, slots=True)
 class Add(Decision):
-    """Add a record with the line ``record``."""
+    """Add a record with the line ``record``; see `Propose` for ``proposal``."""
 
     op = "add"
     record: Mapping[str, Json]
+    proposal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Propose(Decision):
+    """Keep what ``model`` wrote, by `ProposeEvent`; an `Edit` or `Add` with its event as ``proposal`` takes it."""
+
+    op = "propose"
+    model: str
+    parameters: Mapping[str, Json]
+    changes: Mapping[str, Json] | None = None
+    record: Mapping[str, Json] | None = None
+    failed: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reject(Decision):
+    """Say that the proposal of the event ``of`` is not wanted."""
+
+    op = "reject"
+    of: str
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ def command(root: Path, form: str, out: Path | None, dry_run: bool) -> int:
     from curate.project.notices import tell_plan, tell_preferences, tell_remarks
     from curate.project.plan import plan
     from curate.project.project import open_project
-    from curate.project.publish import export_dataset, require_clean, require_no_leaks
+    from curate.project.publish import export_dataset, require_clean, require_machine_share, require_no_leaks
 
     if out is not None and form == "dataset":
         raise click.UsageError("--out goes with --to; a dataset belongs in the workspace.")
@@ -55,6 +55,7 @@ def command(root: Path, form: str, out: Path | None, dry_run: bool) -> int:
         require_clean(verdict)
         planned = plan(project.data)
         require_no_leaks(planned)
+        require_machine_share(project.data, planned)
         tell_plan(planned)
         console.talk("nothing was written")
         return Exit.OK

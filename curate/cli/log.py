@@ -288,7 +288,7 @@ def _what(event: AnyEvent, *, show_values: bool) -> str:
 
         # A reason can quote the data as well, but without it the log says nothing.
         return console.one_line(str(exclusion_by(event)), 2000)
-    return console.one_line(str(fields.get("split", "")), 2000)
+    return console.one_line(str(fields.get("split", fields.get("model", ""))), 2000)
 
 
 def _state_of(name: str, state: RecordState | None, *, show_values: bool) -> dict[str, Json]:

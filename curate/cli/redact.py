@@ -347,7 +347,7 @@ def _tell_copies(root: Path, find_kinds: Callable[[str], Sequence[str]]) -> bool
 
 def _sensitive_decisions(root: Path | None, find_kinds: Callable[[str], Sequence[str]]) -> int:
     """Return how many decisions repeat personal data or secrets: folding would bring them back, or has kept them."""
-    from curate.base.events import AddEvent, AnyEvent, DropEvent, EditEvent, LabelEvent, ResolveEvent
+    from curate.base.events import AddEvent, AnyEvent, DropEvent, EditEvent, LabelEvent, ProposeEvent, ResolveEvent
     from curate.project.journal import read_journal
     from curate.project.snapshot import folded_record, read_snapshot, retired_events
 
@@ -356,6 +356,8 @@ def _sensitive_decisions(root: Path | None, find_kinds: Callable[[str], Sequence
             return event.changes
         if isinstance(event, AddEvent):
             return event.record
+        if isinstance(event, ProposeEvent):
+            return event.record or event.changes
         if isinstance(event, DropEvent):
             return event.reason
         return event.value if isinstance(event, LabelEvent | ResolveEvent) else None

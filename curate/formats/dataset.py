@@ -117,6 +117,15 @@ class Origin(_ManifestPart):
     records: int = _Count
 
 
+class MachineText(_ManifestPart):
+    """How many records are by a model: a person took what it proposed, as it was or after an edit."""
+
+    as_proposed: int = _Count
+    edited: int = _Count
+    categories: dict[str, int]
+    """Both together, by category."""
+
+
 class Manifest(_ManifestPart):
     """What `dataset/vN/manifest.json` says."""
 
@@ -144,6 +153,8 @@ class Manifest(_ManifestPart):
     about: AboutEntry = Field(default_factory=AboutEntry)
     provenance: list[Origin] = Field(default_factory=list)
     """Where the records come from and under which licence they are, most records first."""
+    machine: MachineText | None = None
+    """Machine-made text; left out where there is none."""
     files: dict[str, FileEntry]
     frozen_test: str = _SHA256
     """Digest of the sorted ids of the test split, one a line: equal digests mean comparable scores."""
@@ -400,9 +411,9 @@ def _write(
         }
     )
     # The manifest comes last: where there is one, every file that it names was written and synced.
-    value = manifest.model_dump(mode="json", by_alias=True)
-    if manifest.flagged is None:
-        del value["flagged"]
-    text = orjson.dumps(value, option=orjson.OPT_INDENT_2)
+    # What says nothing is left out, so that data without it makes the same bytes as before it was known.
+    absent = {name for name in ("flagged", "machine") if getattr(manifest, name) is None}
+    fields = manifest.model_dump(mode="json", by_alias=True, exclude=absent)
+    text = orjson.dumps(fields, option=orjson.OPT_INDENT_2)
     write_atomic(folder / FILE_NAME, [text, b"\n"])
     return manifest

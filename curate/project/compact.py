@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from curate.base.console import one_line, spelled
-from curate.base.events import AddEvent, AnyEvent, UndoEvent
+from curate.base.events import AddEvent, AnyEvent, ProposeEvent, RejectEvent, UndoEvent
 from curate.base.file_guard import inside, open_file
 from curate.base.record import CurateError, Exit, Finding, Json, Record, Source, canonical
 from curate.base.storage import remove_file, write_atomic
@@ -215,7 +215,8 @@ def _plan_record(
     """Add to ``plan`` what becomes of one record's decisions; return where they contradict one another."""
     own = plan.last.records.get(name, RecordSnapshot())
     if record is None and not any(isinstance(event, AddEvent) for event in fresh):
-        plan.left[name] = "it is in no record file"
+        is_proposed = all(isinstance(event, ProposeEvent | RejectEvent | UndoEvent) for event in fresh)
+        plan.left[name] = "nobody took what a model proposed" if is_proposed else "it is in no record file"
         return ()
     if _lacks({*own.events, *(event.event for event in fresh)}, fresh):
         plan.left[name] = "earlier decisions on it are missing here"

@@ -40,6 +40,8 @@ class Draft:
     typed: dict[str, Annotated[tuple[str, str], Strict(False)]] = field(default_factory=dict)
     text: str = ""
     at: str = ""
+    proposal: str = ""
+    """The event of the proposal that it began as; saving it takes that."""
 
 
 # Drafts lie in ``.curate/drafts/<annotator>/<record>.json``, so that two people on one folder never write over one
@@ -97,6 +99,9 @@ class Drafts:
         inside(self._root, self.path(draft.id))
         make_cache(self._root / ".curate")
         content = {"v": 1, **asdict(replace(draft, at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")))}
+        if not draft.proposal:
+            # Versions before it would not read a draft that has it.
+            del content["proposal"]
         # ASCII, so that whatever was typed can be written: half of a surrogate pair has no bytes of its own.
         write_atomic(self.path(draft.id), [json.dumps(content).encode()], mode=0o600)
 

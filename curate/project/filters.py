@@ -34,6 +34,7 @@ A filter is terms with blanks between them, all of which must hold:
 - `confidence:<-2` `variability:>1`: how the newest run learnt it: mean and spread of its log-probability a token
 - `label.quality:good`: this answer is agreed on a question; `label.quality:*` any is
 - `label.ana:*`: the annotator ana has answered; `label.ana.quality:good` names the question too
+- `machine:yes`: a model's proposal was taken for it; `machine:no`, and `machine:runs/b*` by the model's name
 - `has:label`: any label; also `has:category`, `has:split`, `has:prompt`, `has:completion`
 - `id:ex-1*` `source:faq` `kind:chat` `file:data/*` `line:7` `prompt:word` `completion:"exact words"`
 
@@ -43,7 +44,7 @@ Regular expressions are those of Rust's regex: they take linear time, without lo
 """
 
 CODE = "E971 bad-filter"
-_NAMES = ("id", "category", "split", "source", "kind", "file")
+_NAMES = ("id", "category", "split", "source", "kind", "file", "machine")
 _NUMBERS = ("tokens", "line", *DYNAMICS_COLUMNS)
 _HAS = ("label", "category", "split", "prompt", "completion")
 # What may stand before a colon.
@@ -153,6 +154,8 @@ class Term:
             return self._labelled(option)
         if self.field == "status":
             return pl.col("status") == (option.text if isinstance(option, Word) else "")
+        if self.field == "machine" and isinstance(option, Word) and option.text.lower() in ("yes", "no"):
+            return (pl.col("machine") != "") == (option.text.lower() == "yes")
         if self.field in DYNAMICS_COLUMNS:
             # Of a record that no run has trained on, nothing holds.
             return _is(pl.col(self.field), option).fill_null(value=False)

@@ -8,7 +8,7 @@ from hashlib import blake2b
 from itertools import chain
 from types import MappingProxyType
 
-from curate.base.events import AddEvent, AnyEvent, Exclusion, UndoEvent, exclusion_of
+from curate.base.events import AddEvent, AnyEvent, Exclusion, ProposeEvent, UndoEvent, exclusion_of, needs_record
 from curate.base.record import Finding, Json, Record, Source, canonical, strings_of
 from curate.base.tables import listed
 from curate.project.answers import answer_now, most_given, ranked
@@ -26,6 +26,7 @@ from curate.project.history import (
     in_causal_order,
 )
 from curate.project.journal import ASIDES, CATEGORY
+from curate.project.proposals import machine_in
 from curate.project.snapshot import Snapshot
 from curate.schema import Shape
 
@@ -63,6 +64,8 @@ class RecordState:
     """Who wrote what its line says now: who added it, and who last edited each key; nobody where files alone say it."""
     preferences: Mapping[Facet, Sequence[str]] = field(default_factory=lambda: _NO_PREFERENCES)
     """By the facet ("preferred", model, model, annotator): word, who stood first, and the digests of both answers."""
+    machine: str = ""
+    """The model of the last proposal that somebody took for it, edited or not; empty where nobody took one."""
 
     @property
     def dropped(self) -> str | None:
@@ -148,7 +151,7 @@ class Decisions:
     def fold(self, name: str, record: Record | None) -> RecordState | None:
         """Return the state of one record, None where there is none; ``record`` is its line, if a file has one."""
         events, outcome = self.of(name), Fold({})
-        if record is None and not any(isinstance(event, AddEvent) for event in events):
+        if record is None and not any(isinstance(event, AddEvent | ProposeEvent) for event in events):
             state = None
             outcome.orphans += events
             outcome.idle += [event.event for event in events]
@@ -159,10 +162,23 @@ class Decisions:
             self.outcomes[name] = outcome
         return state
 
+    def facts(self, name: str) -> Mapping[Facet, Json]:
+        """Return what the decisions on a record come to, by facet, whatever its line says."""
+        return _history_of_decisions(name, self.of(name), self._snapshot).facts
+
     def is_out(self, name: str) -> bool:
         """Whether a decision leaves the record out, whatever its line says."""
-        history = _history_of_decisions(name, self.of(name), self._snapshot)
-        return exclusion_of(history.facts.get(STATUS)) is not None
+        return exclusion_of(self.facts(name).get(STATUS)) is not None
+
+    def with_proposals(self) -> list[str]:
+        """Return the records, some not there yet, that models have proposed something for."""
+        folded = self._snapshot.records
+        return [
+            name
+            for name in self.names
+            if any(isinstance(event, ProposeEvent) for event in self.of(name))
+            or (name in folded and any(facet[0] == "proposal" for facet in folded[name].facts))
+        ]
 
     def can_say(self, texts: Collection[str]) -> bool:
         """Whether a decision, or what was kept of one, holds one of ``texts`` as a value."""
@@ -341,7 +357,7 @@ def _walk(
     record: Record | None, events: Sequence[AnyEvent], shape: Shape, history: History, result: Fold
 ) -> Iterator[AppliedEvent]:
     for event, seen_events in in_causal_order(events, history.base):
-        if record is None and not isinstance(event, AddEvent | UndoEvent) and RECORD not in history.facts:
+        if record is None and needs_record(event) and RECORD not in history.facts:
             result.orphans.append(event)
             continue
         step = history.apply(event, seen_events)
@@ -391,7 +407,7 @@ def _state(record: Record | None, history: History, shape: Shape) -> RecordState
     preferences = {facet: value for facet, value in facts.items() if facet[0] == "preferred"}
     return RecordState(
         decided, exclusion_of(status), status[1], answers, resolved, texts, lapsed, history.frontier, approvals,
-        authors, preferences or _NO_PREFERENCES,
+        authors, preferences or _NO_PREFERENCES, machine_in(facts),
     )  # fmt: skip
 
 

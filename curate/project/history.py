@@ -26,6 +26,7 @@ from curate.base.events import (
 )
 from curate.base.record import Json, canonical
 from curate.project.answers import turned
+from curate.project.proposals import touched_by_proposal
 
 # A *facet* is what one decision can change and another can contradict: a key of the line, the split, whether the record
 # is in, one annotator's answer to one question. It has the value of the last decision on it that nobody has taken back.
@@ -33,7 +34,8 @@ from curate.project.answers import turned
 # holds, until a later event that has seen both touches the facet, or one of them is taken back.
 # ("record",), ("status",), ("split",), ("data", key), ("answer", question, annotator), ("resolved", question), or
 # ("approved", content, annotator), which cannot be contradicted: an approval of other content is another facet. Nor can
-# ("preferred", model, model, annotator) be: of two words of one person the first side holds.
+# ("preferred", model, model, annotator) be: of two words of one person the first side holds; nor can
+# those of a proposal: ("proposal", event) is what it says, ("taken", event) and ("rejected", event) how it ended.
 Facet = tuple[str, ...]
 RECORD: Facet = ("record",)
 STATUS: Facet = ("status",)
@@ -446,6 +448,10 @@ class History:
 
 def touched(event: AnyEvent) -> dict[Facet, Json]:
     """Return the facets that ``event`` gives a value, an undo apart."""
+    return {**_touched_of_record(event), **touched_by_proposal(event)}
+
+
+def _touched_of_record(event: AnyEvent) -> dict[Facet, Json]:
     if isinstance(event, AddEvent):
         return {RECORD: event.record}
     if isinstance(event, DropEvent):

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from curate.base.console import one_line
 from curate.base.file_guard import MOST_DOCUMENT, inside, read_file
 from curate.base.git import GitError, ask_git
 from curate.base.record import (
@@ -34,6 +35,7 @@ from curate.project.approval import UNAPPROVED
 from curate.project.data import DATASETS, ProjectData
 from curate.project.journal import require_known
 from curate.project.plan import ExportPlan, plan
+from curate.project.proposals import proposals_in
 from curate.project.validation import Validation, validate_data
 from curate.schema import bundled, load_contract
 from curate.schema.settings import Category, Settings, settings_adapter
@@ -90,6 +92,40 @@ def require_no_leaks(planned: ExportPlan) -> None:
         raise _dirty(errors, "error", len(errors), hint)
 
 
+def require_machine_share(data: ProjectData, planned: ExportPlan) -> None:
+    """Refuse a plan of which models have written more than ``[export] max_machine_share``.
+
+    Raises:
+        CurateError: E997 with the counts of each category; exit code 1.
+    """
+    most = data.settings.export.max_machine_share
+    if most is None or not (machine := _machine_made(data)):
+        return
+    splits, records = planned.assignment.splits, planned.records
+    names = [(name, category or UNCATEGORISED) for name, category in zip(records.ids, records.categories, strict=True)]
+    totals = Counter(category for name, category in names if name in splits)
+    made = Counter(category for name, category in names if name in splits and name in machine)
+    if made.total() <= most * totals.total():
+        return
+    counts = "".join(
+        f"\n  {one_line(name, 40)}: {number:,} of {totals[name]:,}" for name, number in sorted(made.items())
+    )
+    message = f"{made.total():,} of {counted(totals.total(), 'record')} are by a model; [export] max_machine_share"
+    hint = "See them with `curate list --where machine:yes`. Write more by hand, drop some, or raise the share."
+    raise CurateError("E997 machine-share", f"{message} allows {most:.0%}{counts}", hint, exit_code=Exit.FINDINGS)
+
+
+def _machine_made(data: ProjectData) -> dict[str, bool]:
+    """Return the records for which a proposal was taken, and whether each says something else than that by now."""
+    machine = {}
+    for name in data.decisions.with_proposals():
+        taken = [one for one in proposals_in(name, data.decisions.facts(name)) if one.outcome == "taken"]
+        state = data.state(name) if taken else None
+        if state is not None:
+            machine[name] = not any(proposal.is_in(state.record.data) for proposal in taken)
+    return machine
+
+
 def export_dataset(
     data: ProjectData, into: Path | None = None, *, verdict: Verdict | None = None
 ) -> tuple[Export, ExportPlan]:
@@ -99,8 +135,8 @@ def export_dataset(
     own, for one that is thrown away.
 
     Raises:
-        CurateError: E907 while error findings or leaks remain, E909 without a seed, E906 when writing fails; E913 when
-            a newer version has decided what this one does not know.
+        CurateError: E907 while error findings or leaks remain, E997 while models wrote too much of it, E909 without a
+            seed, E906 when writing fails; E913 when a newer version has decided what this one does not know.
     """
     require_known(data.damages)
     verdict = verdict or validate_data(data)
@@ -114,6 +150,7 @@ def export_dataset(
             exit_code=Exit.FINDINGS,
         )
     require_no_leaks(planned)
+    require_machine_share(data, planned)
     datasets = into or inside(data.root, data.root / DATASETS)
     return write_planned(data, planned, verdict, datasets), planned
 
@@ -127,14 +164,31 @@ def write_planned(data: ProjectData, planned: ExportPlan, verdict: Verdict, data
         CurateError: E906 when writing fails.
     """
     contents: Counter[_Content] = Counter()
+    machine, made = _machine_made(data), Counter[tuple[str, bool]]()
 
     def rows() -> Iterator[tuple[Split, Row]]:
         for split, row, record in _rows(data, planned):
             objective = "domain" if row["messages"] is None else "chat" if record.kind == "chat" else "sft"
             contents[split, row["category"], objective, source_of(record), row["license"] or ""] += 1
+            if (is_edited := machine.get(row["id"])) is not None:
+                made[row["category"], is_edited] += 1
             yield split, row
 
-    return write_dataset(datasets, rows(), planned.dropped, lambda: _about(data, verdict, planned, contents))
+    return write_dataset(
+        datasets, rows(), planned.dropped, lambda: _about(data, verdict, planned, contents) | _about_machine(made)
+    )
+
+
+def _about_machine(made: Mapping[tuple[str, bool], int]) -> dict[str, Json]:
+    """Return the entry of the manifest about machine-made text: by category and whether edited, the records."""
+    if not made:
+        return {}
+    categories, edited = Counter[str](), Counter[bool]()
+    for (category, is_edited), number in made.items():
+        categories[category] += number
+        edited[is_edited] += number
+    machine = {"as_proposed": edited[False], "edited": edited[True], "categories": dict(sorted(categories.items()))}
+    return {"machine": machine}
 
 
 def rows_with_lines(data: ProjectData, planned: ExportPlan, folder: Path) -> dict[Split, RowSpool]:
@@ -161,9 +215,9 @@ def _about(
     data: ProjectData, verdict: Verdict, planned: ExportPlan, contents: Mapping[_Content, int]
 ) -> dict[str, Json]:
     settings, schema = data.settings, read_file(data.shape.path, most=MOST_DOCUMENT)
-    # Keys of the terminal, plug-ins, views, models that are asked and who has to approve change no record, and so make
-    # no other dataset.
-    unrelated = {"contestants", "keys", "plugins", "review", "views"}
+    # Keys of the terminal, plug-ins, views, models to ask, what an export refuses and who has to approve change no
+    # record, and so make no other dataset.
+    unrelated = {"contestants", "export", "keys", "plugins", "review", "views"}
     fields = settings_adapter().dump_python(settings, mode="json", by_alias=True, exclude=unrelated)
     del fields["label"]["suggest_with"]
     about_splits = [*planned.assignment.findings, *planned.leaks]

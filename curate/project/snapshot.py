@@ -138,10 +138,9 @@ class Snapshot:
         Raises:
             CurateError: as `retired_events`.
         """
-        own = [event for events in self._retired.values() for event in events if event.by == by]
-        lasting = {
-            event.act for event in own if (record := self.records.get(event.id)) is None or record.before is None
-        }
+        # What a fold has left in the journal is not folded, though its segment was retired.
+        own = [event for name in self.records for event in self.retired(name) if event.by == by]
+        lasting = {event.act for event in own if self.records[event.id].before is None}
         return [event for event in own if event.act not in lasting]
 
     @cached_property

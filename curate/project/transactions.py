@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from curate.base.console import one_line
-from curate.base.events import AnyEvent, Approve, Decision, Label, Resolve, SourceEdit, UndoEvent
+from curate.base.events import AnyEvent, Approve, Decision, Label, Propose, Reject, Resolve, SourceEdit, UndoEvent
 from curate.base.record import CurateError, Json, Record, Source, canonical
 from curate.base.tables import counted, listed
 from curate.jsonl import strict_loads
@@ -50,13 +50,13 @@ def require_valid(
         state = state_of(name)
         # Of several decisions on one record, each is held against the line that the one before it makes.
         present = lines.get(name, state.record.data if state else None)
-        if (present is None) != (decision.op == "add"):
+        if _is_misplaced(decision, is_there=present is not None):
             message = "there is no record" if present is None else "there already is a record"
             raise CurateError("E916 unknown-record", f"{message} {one_line(name, 60)!r}", "Nothing was saved.")
         line = _line(decision, present or {})
         if line is not None:
             _require_fit(line, present, name, shape)
-            lines[name] = line
+            lines |= {} if isinstance(decision, Propose) else {name: line}
         completed = decision
         if not isinstance(decision, SourceEdit):
             completed = replace(decision, parents=state.parents() if state else heads_of(name))
@@ -71,13 +71,22 @@ def require_valid(
     return valid
 
 
+def _is_misplaced(decision: Decision, *, is_there: bool) -> bool:
+    """Whether ``decision`` is for a record that is not there, or for a new one that is."""
+    if isinstance(decision, Reject) or (isinstance(decision, Propose) and decision.failed):
+        return False
+    is_of_new = decision.op == "add" or (isinstance(decision, Propose) and decision.changes is None)
+    return is_there == is_of_new
+
+
 def _line(decision: Decision, present: Mapping[str, Json]) -> dict[str, Json] | None:
     """Return the line that ``decision`` makes, None where it makes none."""
-    if decision.op == "add":
-        return dict(decision.fields["record"])
-    if decision.op != "edit":
+    fields = decision.fields
+    if fields.get("record") is not None:
+        return dict(fields["record"])
+    changes = fields.get("changes")
+    if changes is None:
         return None
-    changes = decision.fields["changes"]
     return {key: value for key, value in {**present, **changes}.items() if value is not None or key not in changes}
 
 

@@ -59,10 +59,10 @@ class EditSession:
         self.name = name
         self.is_new = is_new
         self.notes: list[str] = []
-        # What is no JSON yet, as an editor left it or the file has it; empty otherwise.
-        self.text = text
+        self.text = text  # What is no JSON yet, as an editor left it or the file has it; empty otherwise.
         self.fault_location = 1, 1  # Line and column, from 1, where the text cannot be read any further.
         self._draft: Draft | None = None  # As `keep` has written it last.
+        self.proposal = ""  # The event of the proposal that saving takes.
         self.is_draft_unwritten = False  # Whether the last `keep` could not write the draft.
         self._drafts = Drafts(project.root, project.by, self.draft_folder)
         self._parents: tuple[str, ...] = () if self.is_new else project.state(name).parents()
@@ -116,7 +116,8 @@ class EditSession:
         typed = {pointer: (value.text, value.message) for pointer, value in self.form.typed.items()}
         line = self.form.to_line()
         base = {**self.form.saved, **self._before} if self._before else self.form.saved
-        draft = Draft(self.draft_name, base, line, self._parents, self.is_new, typed, self.text)
+        about = self.draft_name, base, line, self._parents, self.is_new, typed, self.text
+        draft = Draft(*about, proposal=self.proposal)
         # One that was discarded elsewhere since it was written does not come back by itself.
         if draft == self._draft:
             return
@@ -127,7 +128,7 @@ class EditSession:
 
     def _remove_draft(self) -> None:
         self._drafts.remove(self.draft_name)
-        self._draft, self.is_draft_unwritten = None, False
+        self._draft, self.is_draft_unwritten, self.proposal = None, False, ""
 
     def discard(self) -> None:
         """Let go of what is typed and of the draft, which may fail with E914 and E985, and `follow`."""
@@ -226,7 +227,7 @@ class EditSession:
             return
         if draft is None:
             return
-        self.text = draft.text
+        self.text, self.proposal = draft.text, draft.proposal
         typed = {pointer: Typed(*value) for pointer, value in draft.typed.items()}
         keys = ""
         if self.is_new:
@@ -279,7 +280,7 @@ class EditSession:
         if own in (None, "") and path is not None and len(path) == 1:
             named = {path[0]: name, **{key: part for key, part in line.items() if key != path[0]}}
             line = named if shape.is_valid(named) else line
-        self.project.apply([Add(name, line)])
+        self.project.apply([Add(name, line, self.proposal)])
         self._remove_draft()
         self.name, self.is_new = name, False
         self._begin_anew()
@@ -298,7 +299,7 @@ class EditSession:
         if not changed:
             self._remove_draft()
             return NOTHING_CHANGED
-        self.project.apply([Edit(self.name, changed)])
+        self.project.apply([Edit(self.name, changed, self.proposal)])
         self._remove_draft()
         self._begin_anew()
         return f"saved {one_line(self.name, 60)}: {_words(changed)}"

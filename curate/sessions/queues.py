@@ -8,7 +8,6 @@ which queues there are.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache, lru_cache, partial
 from pathlib import Path
@@ -31,80 +30,13 @@ from curate.schema.view import spoken_turns
 from curate.sessions.labelling.done import FLAG
 from curate.sessions.labelling.queue import Wish, queue_of
 from curate.sessions.lines import draft_location, is_settled
+from curate.sessions.model_queues import PROPOSALS_TITLE, WORKLIST_TITLE, proposals_queue, worklist_queue
 from curate.sessions.nearest import Nearest
+from curate.sessions.work_queue import QueueAct, QueueColumn, QueueEntry, QueuePassage, WorkQueue
 
 _WRONG = ("broken", "still-wrong")
 _NUM_NEAREST, _NUM_CANDIDATES = 5, 24
 _MOST_TEXT = 200  # Characters of a nearest record that are shown.
-
-
-@dataclass(frozen=True, slots=True)
-class QueueColumn:
-    """A column of a queue's list; without a width, in cells, it takes what the others leave."""
-
-    title: str
-    width: int = 0
-    is_number: bool = False
-    is_name: bool = False  # Of ids and paths, whose middle is cut and not their end.
-
-
-@dataclass(frozen=True, slots=True)
-class QueueEntry:
-    """One thing that is left to do.
-
-    ``opens`` is what Edit is called with for it, ``record`` the id of its record, "" where it has none yet, and
-    ``cells`` what the list shows. ``source`` is what the queue's own functions need to know of it.
-    """
-
-    key: str
-    record: str
-    opens: Mapping[str, Any]
-    cells: tuple[str, ...]
-    source: Any = field(default=None, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class QueuePassage:
-    """A text of an entry under its head; with ``before`` it is shown by the words in which it differs from that."""
-
-    head: str
-    text: str
-    note: str = ""  # What stands behind the head.
-    before: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class QueueAct:
-    """What a key does to entries: in a word, and the function that does it and returns what became of them.
-
-    ``warning`` says what no undo takes back, and has it asked before; "" where `u` undoes it.
-    """
-
-    word: str
-    act: Callable[[Sequence[QueueEntry]], str]
-    warning: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class WorkQueue:
-    """What is left to do of one kind.
-
-    ``entries`` and ``detail`` may take long: call them in a thread. They raise `CurateError` for what cannot be read;
-    ``fault`` is why the entries could not even be counted.
-    """
-
-    name: str
-    title: str
-    about: str  # What its entries are, in a sentence.
-    unit: str  # What an entry is: "draft", "row", "record".
-    count: int
-    columns: tuple[QueueColumn, ...]
-    entries: Callable[[], list[QueueEntry]]
-    detail: Callable[[QueueEntry], list[QueuePassage]]
-    drop: QueueAct | None = None
-    accept: QueueAct | None = None
-    command: Callable[[QueueEntry | None], str] = lambda _: ""
-    fault: CurateError | None = None
 
 
 # Makes a queue of a project; of several alike, such as those of runs, the one that is named, else the newest.
@@ -457,3 +389,7 @@ def _flagged(project: Project, _run: str) -> WorkQueue:
         ],
         partial(_record_passages, project), QueueAct("unmark", unmark),
     )  # fmt: skip
+
+
+_queue("worklist", WORKLIST_TITLE)(worklist_queue)
+_queue("proposals", PROPOSALS_TITLE)(proposals_queue)

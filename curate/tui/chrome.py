@@ -199,7 +199,8 @@ class KeyLine(FrameLine):
             # Where no workspace is open there is nothing to undo.
             is_idle = binding.id == "app.undo" and not self.frame.has_project
             if binding.show and binding.description and active.enabled and not is_idle:
-                names, _, _ = keys.setdefault(binding.action, ([], binding.description, binding.id or ""))
+                word = getattr(self.screen, "words", {}).get(binding.action, binding.description)
+                names, _, _ = keys.setdefault(binding.action, ([], word, binding.id or ""))
                 # Where one types, a key that is a character is typed.
                 label = key_name(binding.key) if is_typing else binding.key_display or key_name(binding.key)
                 names.append((label, binding.key))

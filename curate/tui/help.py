@@ -135,6 +135,8 @@ def event_line(event: AnyEvent, *, is_hidden: bool = False, is_redo: bool = Fals
             detail = f"{what['question']} -> " + ("shown once you have answered" if is_hidden else answer)
         case "edit":
             detail = ", ".join(what["changes"])
+        case "propose":
+            detail = what["model"]
         case _:
             detail = ""
     return Text.assemble(

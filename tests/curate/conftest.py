@@ -14,7 +14,7 @@ import pytest
 
 from curate.project.data import ProjectData, load_data
 from curate.sessions.detached import read_process
-from tests.curate import fake_trainer
+from tests.curate import fake_answers, fake_trainer
 from tests.curate.troubled import SETTINGS as MESSY_SETTINGS
 
 if TYPE_CHECKING:
@@ -199,3 +199,18 @@ def hold() -> Iterator[Callable[..., Project]]:
     yield opened
     for project in held:
         project.close()
+
+
+@pytest.fixture
+def answers(tmp_path, monkeypatch):
+    """Return a function that has the model answer by rules; it returns what it was asked so far."""
+    monkeypatch.setenv("PYTHONPATH", fake_answers.install(tmp_path / "shadow"))
+    path = tmp_path / "rules.json"
+    monkeypatch.setenv("FAKE_ANSWERS", str(path))
+
+    def set_rules(rules):
+        path.write_text(json.dumps(rules))
+        asked = path.with_suffix(".asked")
+        return lambda: [json.loads(line) for line in asked.read_text().splitlines()] if asked.exists() else []
+
+    return set_rules

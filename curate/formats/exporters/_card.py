@@ -96,6 +96,9 @@ def _making(manifest: Mapping[str, Json]) -> Iterator[str]:
     if schema := manifest.get("schema"):
         name = markdown_cell(str(schema["name"]))
         yield f"- Every record fits the schema {name} (SHA-256 {schema['sha256'][:16]}...)."
+    if machine := manifest.get("machine"):
+        as_proposed, edited = machine["as_proposed"], machine["edited"]
+        yield f"- Written by a model and taken by a person: {as_proposed:,} as proposed, {edited:,} after an edit."
     for code, number in (manifest.get("drops") or {}).items():
         yield f"- Left out with code {markdown_cell(code)}: {number:,}."
     for code, number in (manifest.get("findings") or {}).items():

@@ -82,7 +82,7 @@ class _Patch:
     def some(self, rows: Iterable[int]) -> pl.DataFrame:
         """Return those of ``rows``, all of which were put, that are there, as such a frame."""
         there = [(row, state) for row in rows if (state := self.states[row]) is not None]
-        return frame_of([values_of(state.record, state.answers) for _, state in there]).with_columns(
+        return frame_of([values_of(state.record, state.answers, state.machine) for _, state in there]).with_columns(
             pl.Series("row", [row for row, _ in there], pl.UInt32),
             pl.Series("id", [state.record.id for _, state in there], pl.String),
             pl.Series("is_dropped", [state.dropped is not None for _, state in there], pl.Boolean),

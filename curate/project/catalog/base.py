@@ -59,6 +59,8 @@ class Base:
                 pl.repeat(table.shape.kind, len(table), dtype=pl.String, eager=True).alias("kind"),
                 pl.Series("tokens", -(-table.num_bytes // 4), pl.UInt32),
                 labels_column(labels, len(table)),
+                # Only decisions tell.
+                pl.repeat("", len(table), dtype=pl.String, eager=True).alias("machine"),
             ]
         )
 

@@ -44,6 +44,7 @@ _TYPES: dict[str, pl.DataType | type[pl.DataType]] = {
     "prompt": pl.String,
     "completion": pl.String,
     "labels": pl.List(pl.Struct({"who": pl.String, "question": pl.String, "answer": pl.String})),
+    "machine": pl.String,
 }
 # What the texts of the base are kept as; nothing is null, what is not there is "" or an empty list.
 SCHEMA = pl.Schema(_TYPES)
@@ -83,6 +84,8 @@ class Values:
     prompt: str
     completion: str
     labels: Sequence[Labelled]
+    machine: str = ""
+    """The model of the proposal that was taken for it, NAME@DIGEST; empty where nobody took one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,7 @@ class CatalogRow:
     labels: tuple[Labelled, ...]
 
 
-def values_of(record: Record, answers: Mapping[str, Mapping[str, Json]] | None = None) -> Values:
+def values_of(record: Record, answers: Mapping[str, Mapping[str, Json]] | None = None, machine: str = "") -> Values:
     """Return what the catalogue keeps of a record. A record of raw text has its text as prompt and no completion."""
     return Values(
         record.source.file,
@@ -117,6 +120,7 @@ def values_of(record: Record, answers: Mapping[str, Mapping[str, Json]] | None =
         record.prompt or record.text,
         record.completion,
         list(labelled(record.labels, answers or {})),
+        machine.removeprefix("model:"),
     )
 
 
@@ -168,7 +172,7 @@ def states_frame(
 
     ``further`` are columns that neither lines nor decisions tell, such as those of a run.
     """
-    frame = frame_of([values_of(state.record, state.answers) for state in states])
+    frame = frame_of([values_of(state.record, state.answers, state.machine) for state in states])
     return frame.with_columns(
         pl.Series("id", [state.record.id for state in states], pl.String),
         pl.Series("status", statuses, STATUS),

@@ -323,6 +323,14 @@ class PluginSettings(_SettingsPart):
     """Folder, inside the workspace, of Python files; each runs once it was trusted: see `curate config trust`."""
 
 
+@dataclass(frozen=True)
+class ExportSettings(_SettingsPart):
+    """What a dataset may hold."""
+
+    max_machine_share: float | None = field(default=None, metadata={"ge": 0, "le": 1})
+    """The largest share of records for which somebody took a model's proposal, edited or not, e.g. 0.3."""
+
+
 Target = Literal["", "openai", "trl", "axolotl", "llama-factory", "together"]
 
 
@@ -346,6 +354,7 @@ class Settings(_SettingsPart):
     views: dict[str, SavedView] = field(default_factory=dict)
     """Filters with an order and columns, under a name; `curate list --save` and Browse write them."""
     plugins: PluginSettings = field(default_factory=PluginSettings)
+    export: ExportSettings = field(default_factory=ExportSettings)
     contestants: dict[str, str] = field(default_factory=dict)
     """Names of models that are asked: a run, a folder, a .gguf file, URL#MODEL, or a .toml file with url and model."""
     keys: dict[str, str] = field(default_factory=dict)

@@ -381,7 +381,8 @@ def test_counts_are_of_what_is_there(make_workspace):
     with open_project(workspace.root, "ana") as project:
         project.load()
         assert [(queue.name, queue.count) for queue in queues(project)] == [
-            ("drafts", 0), ("aside", 0), ("approval", 0), ("wrong", 0), ("flagged", 0),
+            ("drafts", 0), ("aside", 0), ("approval", 0), ("wrong", 0), ("flagged", 0), ("worklist", 0),
+            ("proposals", 0),
         ]  # fmt: skip
 
 

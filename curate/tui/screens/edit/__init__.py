@@ -23,12 +23,14 @@ from curate.sessions.edits import (
     new_edit,
     open_edit,
 )
-from curate.sessions.lines import RowEdit, open_line
+from curate.sessions.lines import RowEdit
+from curate.sessions.opening import open_any
 from curate.sessions.own_editor import edited
 from curate.tui.border import safe_line
 from curate.tui.remedies import offer_remedies
 from curate.tui.screen import ProjectScreen, empty
 from curate.tui.screens.edit.finding import FindingLine
+from curate.tui.screens.edit.proposal import Answerer
 from curate.tui.screens.edit.raw import RawText
 from curate.tui.screens.edit.side import VIEWS, EditSide
 from curate.tui.screens.edit.view import FALLBACKS, HELP, NEEDS, FormView, draft_note, nothing_open, title, without_form
@@ -58,6 +60,7 @@ class EditScreen(ProjectScreen):
         Binding("c", "copy", "Duplicate", id="edit.copy"),
         Binding("D", "discard", "Discard draft", id="edit.discard", show=False),
         Binding("p", "next_problem", "Next problem", id="edit.problem"),
+        Binding("ctrl+g", "propose", "Ask a model", id="edit.propose"),
         Binding("o", "resume", "Last draft", id="edit.resume", show=False),
         *FALLBACKS,
     ]
@@ -79,6 +82,7 @@ class EditScreen(ProjectScreen):
         self._waiting: dict[str, Any] | None = None
         self._side = EditSide()
         self._num_shows = 0
+        self._answerer = Answerer()
         self._show_lock = asyncio.Lock()
 
     def compose_body(self) -> ComposeResult:
@@ -110,7 +114,7 @@ class EditScreen(ProjectScreen):
         self, *, pointer: str = "", finding: Finding | None = None, listing: Listing | None = None,
         answer: str | None = None, **what: Any,
     ) -> None:  # fmt: skip
-        """Open a ``record``, a ``line`` of a ``file``, a ``copy`` of a record, a ``new`` one, or the ``draft`` of one.
+        """Open what `open_any` knows.
 
         With ``finding`` that is what the record is opened for: it stands above the form, and the cursor in its field.
         f7 goes on in ``listing``. ``answer`` replaces the record's own; ``new`` may be the line to begin with.
@@ -120,23 +124,14 @@ class EditScreen(ProjectScreen):
             self._opened = what | ({"pointer": pointer} if pointer else {}) | ({"finding": finding} if finding else {})
         if finding is not None:
             pointer = field_of(finding, self.project.shape)
-        record, copy, file = (str(what.get(name, "")) for name in ("record", "copy", "file"))
+        record, file = (str(what.get(part, "")) for part in ("record", "file"))
         name = f"{file}:{what.get('line', 0)}" if file else record
         with self.app.attempt():
-            if name and self.edit is not None and self.edit.name == name:
+            if name and self.edit is not None and self.edit.name == name and "proposal" not in what:
                 self._show_finding(finding)
                 self._focus(pointer)
-            elif record:
-                self._begin(open_edit(self.project, record), pointer, finding)
-            elif file:
-                self._begin(open_line(self.project, file, int(what.get("line", 0))), pointer, finding)
-            elif copy:
-                self._begin(copied_edit(self.project, copy))
-            elif draft := str(what.get("draft", "")):
-                opener = new_edit if self.project.catalog.find(draft) is None else open_edit
-                self._begin(opener(self.project, draft))
-            elif what.get("new"):
-                self._begin_new(line=what["new"])
+            elif (edit := open_any(self.project, what)) is not None:
+                self._begin(edit, pointer, finding)
             if answer is not None and self.edit is not None:
                 put_answer(self.edit, answer)
                 self._show_soon()
@@ -264,6 +259,9 @@ class EditScreen(ProjectScreen):
                 self.tell(f"draft discarded: the {'form' if edit.is_new else 'record'} is as it was")
 
         self.app.ask("Discard what you typed here?", sure)
+
+    def action_propose(self) -> None:
+        self._answerer.press(self, self.edit, self._side, self._show_soon)
 
     def action_next_view(self) -> None:
         # Show the preview in another way; where there is room for one pane only, go to it and back.

@@ -53,9 +53,11 @@ class EditSide(VerticalScroll):
         self._nearest: Nearest | None = None
         self._neighbours: list[Neighbour] | None = None
         self._searched = b""
+        self.proposed: Text | None = None
+        """What a model proposes for the record, if anything."""
 
     def compose(self) -> ComposeResult:
-        for name in ("view", "preview", "nearest", "diff"):
+        for name in ("proposed", "view", "preview", "nearest", "diff"):
             yield Panel(id=name)
 
     def ready(self, project: Project) -> None:
@@ -70,8 +72,13 @@ class EditSide(VerticalScroll):
         """Show what ``edit`` is like now."""
         if edit is not self._edit:
             self._edit, self._neighbours, self._searched = edit, None, b""
+            self.proposed = None
         self._draw()
         self._search()
+
+    def shows(self, edit: EditSession) -> bool:
+        """Whether ``edit`` is what it shows."""
+        return self._edit is edit
 
     def next_view(self) -> View:
         """Show the preview in the next way, and return which that is."""
@@ -95,6 +102,9 @@ class EditSide(VerticalScroll):
         if edit is None or not self.display:
             return
         line, shape = edit.form.to_line(), edit.project.shape
+        parts["proposed"].display = self.proposed is not None
+        if self.proposed is not None:
+            parts["proposed"].show(self.proposed)
         parts["view"].show(view_line(self._view))
         width = max(30, self.size.width - 3)
         parts["preview"].show(preview(self._view, line, shape, self.app.console, width))

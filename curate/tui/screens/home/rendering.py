@@ -26,6 +26,7 @@ _DONE = {
     "label": "labelled", "edit": "edited", "add": "added", "approve": "approved", "drop": "dropped",
     "restore": "restored", "assign": "assigned", "resolve": "settled", "prefer": "compared",
     "undo": "took back decisions on",
+    "propose": "had a model propose for", "reject": "rejected what models proposed for",
 }  # fmt: skip
 _FIRST_NUMBER = 8  # Of what is not done: the stages have the numbers before it.
 _BAR = 16

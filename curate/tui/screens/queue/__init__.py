@@ -13,7 +13,8 @@ from textual.containers import Container
 from textual.widgets import Static
 
 from curate.base.tables import counted
-from curate.sessions.queues import QueueAct, QueueEntry, QueuePassage, WorkQueue, queue_named, queue_of_queues
+from curate.sessions.queues import queue_named, queue_of_queues
+from curate.sessions.work_queue import QueueAct, QueueEntry, QueuePassage, WorkQueue
 from curate.tui.border import safe_text
 from curate.tui.frame_table import Column, FrameTable
 from curate.tui.record_text import changed_words, limited
@@ -48,18 +49,19 @@ class QueueScreen(ProjectScreen):
     SHOWS_LINES = True
     AUTO_FOCUS = "#entries"
     HELP = """
-What is left to do: unsaved drafts, rows that an import has set aside, records that wait for your approval, and
-validation records that the newest run still gets wrong. `o` shows all queues.
+What is left to do: unsaved drafts, rows that an import has set aside, records that wait for your approval, what models
+propose, and validation records that the newest run still gets wrong. `o` shows all queues.
 
 `enter` and `e` edit the entry; in Edit, `f7` saves it and goes on to the next one. `d` drops it, which asks first where
-`u` could not take it back: a draft is discarded, a row or a record is left out. `space` marks, `v` begins a range.
+`u` could not take it back: a draft is discarded, a row or a record is left out, a proposal is rejected. `a` approves a
+record, or takes a proposal as it stands. `space` marks, `v` begins a range.
 """
     BINDINGS: ClassVar[list[Any]] = [
         Binding("e", "edit", "Edit", id="queue.edit"),
         Binding("n", "step(1)", "Next", id="queue.next"),
         Binding("N,p", "step(-1)", "Previous", id="queue.previous", show=False),
         Binding("d", "drop", "Drop", id="queue.drop"),
-        Binding("a", "accept", "Approve", id="queue.accept"),
+        Binding("a", "accept", "Approve, take", id="queue.accept"),
         Binding("o", "choose", "All queues", id="queue.choose"),
         Binding("tab", "other_pane", "Other pane", id="queue.pane", show=False),
     ]
@@ -98,6 +100,12 @@ validation records that the newest run still gets wrong. `o` shows all queues.
 
     def busy(self) -> str:
         return "reading the queue" if self._is_reading else ""
+
+    @property
+    def words(self) -> Mapping[str, str]:
+        """What the keys of this queue are called below, by their action."""
+        acts = {"drop": self._queue.drop, "accept": self._queue.accept} if self._queue else {}
+        return {action: act.word for action, act in acts.items() if act is not None}
 
     # What is shown.
 

@@ -1,0 +1,247 @@
+"""What to do after a run: by category the likely cause of what it gets wrong, and how many records to write.
+
+A cause is claimed only from a share of enough records. The worklist of a run stays in its folder, so that after the
+next run it can be said which item paid.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from curate.base.console import one_line
+from curate.base.file_guard import MOST_DOCUMENT, hint_of, read_file
+from curate.base.record import UNCATEGORISED, CurateError, Json, Record, normalised
+from curate.base.storage import write_atomic
+from curate.base.tables import counted
+from curate.jsonl import JsonFault, strict_loads
+from curate.project.feedback import Outcomes, read_dynamics, read_results
+from curate.project.project import Project
+from curate.sessions.nearest import Nearest
+from curate.sessions.proposal_checks import ProposalChecks
+from curate.sessions.proposing import answered_line
+from curate.sessions.run_comparison import compare_runs
+from curate.sessions.runs import read_run, runs_of
+
+WORKLIST_FILE = "worklist.json"
+FEWEST = 5
+"""Wrong validation records of a category from which a cause is read from them; twice as many of other records."""
+_WRONG = ("broken", "still-wrong")
+_MOSTLY = 0.5
+_CONTRACT = {"Q210", "Q211", "Q212", "Q213"}
+_CONFLICTS = {"D303", "L402", "L403"}
+_SOME = 0.05  # Share of a category's records that contradict others from which that is a cause.
+_FAR = 0.3  # Likeness below which a training record teaches little about another.
+_MOST_WRONG, _MOST_NEAREST, _NUM_CANDIDATES = 40, 5, 24
+_FEWEST_TO_WRITE, _MOST_TO_WRITE = 4, 24
+_MOST_ANSWERS = 10  # Different answers of a category up to which it is a choice among them.
+
+
+@dataclass(frozen=True, slots=True)
+class WorkItem:
+    """What to do for one category. ``score`` is the tuned model's, ``causes`` are sentences with their figures.
+
+    ``number`` records are to be written like those in ``nearest``, ``num_answer`` of them with the answer ``answer``.
+    """
+
+    category: str
+    num_validation: int
+    num_wrong: int
+    score: float | None
+    causes: Sequence[str]
+    nearest: Sequence[str]
+    number: int
+    answer: str = ""
+    num_answer: int = 0
+
+    @property
+    def task(self) -> str:
+        """The task in words."""
+        text = f"write {self.number} like these"
+        if self.num_answer:
+            text += f'; {self.num_answer} must be answered "{one_line(self.answer, 40)}"'
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class Worklist:
+    """The items of a run, the most wrong records first, and when it was made."""
+
+    run: str
+    created: str
+    items: Sequence[WorkItem]
+
+    def document(self) -> dict[str, Json]:
+        """Return it as `schemas/worklist.schema.json` has it."""
+        items = [{**asdict(item), "causes": list(item.causes), "nearest": list(item.nearest)} for item in self.items]
+        return {"version": 1, "run": self.run, "created": self.created, "items": items}
+
+
+def worklist_of(project: Project, folder: Path, *, is_anew: bool = False) -> Worklist:
+    """Return the worklist of the run in ``folder``, which is made and written there once. Long: call it in a thread.
+
+    Raises:
+        CurateError: E918 when what the run says, or its worklist, cannot be read; E906 when it cannot be written.
+    """
+    if not is_anew and (known := read_worklist(folder)) is not None:
+        return known
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    made = Worklist(folder.name, now, list(_Analysis(project, folder).items()))
+    write_atomic(folder / WORKLIST_FILE, [json.dumps(made.document(), indent=2).encode() + b"\n"])
+    return made
+
+
+def read_worklist(folder: Path) -> Worklist | None:
+    """Return the worklist that lies in the folder of a run, None where there is none; E918 where it cannot be read."""
+    path = folder / WORKLIST_FILE
+    try:
+        value = strict_loads(read_file(path, most=MOST_DOCUMENT))
+        return Worklist(str(value["run"]), str(value["created"]), [WorkItem(**item) for item in value["items"]])
+    except FileNotFoundError:
+        return None
+    except (OSError, JsonFault, KeyError, TypeError) as error:
+        hint = hint_of(error, "Make it anew: --anew.") if isinstance(error, OSError) else "Make it anew: --anew."
+        raise CurateError("E918 bad-report", f"{path}: {one_line(str(error), 120)}", hint) from error
+
+
+class _Analysis:
+    """One run held against the records."""
+
+    def __init__(self, project: Project, folder: Path) -> None:
+        self._project = project
+        self._results, self._dynamics = read_results(folder), read_dynamics(folder)
+        self._nearest = Nearest(project)
+        pins = project.data.pins()
+        self._records: dict[str, list[Record]] = defaultdict(list)
+        self._train: dict[str, list[Record]] = defaultdict(list)
+        for record in project.data.records():
+            split = pins.get(record.id) or record.split
+            # Nothing of a test record is looked at.
+            if split != "test":
+                self._records[record.category or UNCATEGORISED].append(record)
+            if split == "train":
+                self._train[record.category or UNCATEGORISED].append(record)
+        self._names = {record.id: record for records in self._records.values() for record in records}
+        self._checks = ProposalChecks(project, lambda record: pins.get(record.id) or record.split or "")
+        findings = project.validate(limit=sys.maxsize).findings
+        self._contradicted = {finding.record for finding in findings if finding.code in _CONFLICTS}
+
+    def items(self) -> Iterator[WorkItem]:
+        """Yield an item for each category with wrong validation records."""
+        scores = {row["category"]: row["tuned"]["value"] for row in self._results.categories}
+        wrong: dict[str, list[Outcomes]] = defaultdict(list)
+        totals: Counter[str] = Counter()
+        for outcome in self._results.outcomes:
+            if outcome.split == "validation" and outcome.id in self._names:
+                totals[outcome.category] += 1
+                if outcome.verdict in _WRONG:
+                    wrong[outcome.category].append(outcome)
+        for category, outcomes in sorted(wrong.items(), key=lambda item: (-len(item[1]), item[0])):
+            yield self._item(category, outcomes, totals[category], scores.get(category))
+
+    def _item(self, category: str, wrong: Sequence[Outcomes], num: int, score: float | None) -> WorkItem:
+        train = self._train[category]
+        near: Counter[str] = Counter()
+        num_far = 0
+        for outcome in wrong[:_MOST_WRONG]:
+            found = self._nearest.find(self._names[outcome.id].data, _NUM_CANDIDATES, without=outcome.id)
+            taught = [one for one in found if one.id in {record.id for record in train}]
+            near.update(one.id for one in taught[:_MOST_NEAREST])
+            num_far += not taught or taught[0].score < _FAR
+        fewest = self._project.settings.checks.min_category
+        causes = [*self._causes_in_training(category, train, fewest), *self._causes_in_answers(wrong, num_far)]
+        if not causes:
+            few = f"too few to say: {counted(len(wrong), 'wrong record')}, and it takes {FEWEST}"
+            causes = [few if len(wrong) < FEWEST else "no cause stands out"]
+        number = max(_FEWEST_TO_WRITE, 2 * len(wrong), fewest - len(train))
+        number = min(_MOST_TO_WRITE, number)
+        # Where none is near, some of the category tell at least what its records look like.
+        nearest = [name for name, _ in near.most_common(_MOST_NEAREST)] or [one.id for one in train[:_MOST_NEAREST]]
+        return WorkItem(category, num, len(wrong), score, causes, nearest, number, *self._answer(wrong, train, number))
+
+    def _causes_in_training(self, category: str, train: Sequence[Record], fewest: int) -> Iterator[str]:
+        if len(train) < fewest:
+            yield f"too few: {counted(len(train), 'training record')}, and [checks] min_category is {fewest}"
+        own = self._records[category]
+        num = sum(record.id in self._contradicted for record in own)
+        if len(own) >= 2 * FEWEST and num >= _SOME * len(own):
+            yield f"conflicting labels: {num} of {counted(len(own), 'record')} contradict others (D303, L402, L403)"
+        every = sorted(dynamics.confidence for dynamics in self._dynamics.values())
+        known = [self._dynamics[record.id].confidence for record in train if record.id in self._dynamics]
+        if len(known) >= 2 * FEWEST:
+            num = sum(confidence <= every[len(every) // 4] for confidence in known)
+            if num >= _MOSTLY * len(known):
+                yield f"hard: {num} of {counted(len(known), 'training record')} are in the least learnt quarter of all"
+
+    def _causes_in_answers(self, wrong: Sequence[Outcomes], num_far: int) -> Iterator[str]:
+        said = [(self._names[outcome.id], outcome.completion) for outcome in wrong if outcome.completion is not None]
+        if len(said) >= FEWEST:
+            num = sum(self._breaks_contract(record, text) for record, text in said)
+            if num >= _MOSTLY * len(said):
+                yield f"contract broken: {num} of {counted(len(said), 'wrong answer')} (Q210 to Q213)"
+            sizes = [(len(text.split()), len(record.completion.split())) for record, text in said]
+            num = sum(got * 2 < wanted or got > 2 * wanted for got, wanted in sizes)
+            if num >= _MOSTLY * len(said):
+                share = f"{num} of {counted(len(said), 'wrong answer')}"
+                yield f"length: {share} are less than half or more than twice as long as wanted"
+        looked_at = min(len(wrong), _MOST_WRONG)
+        if looked_at >= FEWEST and num_far >= _MOSTLY * looked_at:
+            yield f"far from training: {num_far} of {looked_at} wrong records are like no training record ({_FAR})"
+
+    def _breaks_contract(self, record: Record, text: str) -> bool:
+        line, shape = answered_line(record, {"text": text}, self._project.shape), self._project.shape
+        if line is None or not shape.is_valid(line):
+            return False
+        return not _CONTRACT.isdisjoint(self._checks.codes(shape.record(line, record.source)))
+
+    def _answer(self, wrong: Sequence[Outcomes], train: Sequence[Record], number: int) -> tuple[str, int]:
+        """Return the answer that was missed most, and how many of ``number`` records are to have it."""
+        known = {normalised(record.completion) for record in train}
+        if len(train) < 2 * FEWEST or len(known) > _MOST_ANSWERS:
+            return "", 0
+        missed = Counter(self._names[outcome.id].completion for outcome in wrong)
+        answer, num = missed.most_common(1)[0]
+        return answer, max(1, round(number * num / len(wrong)))
+
+
+def num_written(project: Project, worklist: Worklist) -> Counter[str]:
+    """Return how many records were added since the worklist was made, by category."""
+    added = {event.id for event in project.since(0) if event.op == "add" and event.at >= worklist.created}
+    rows = [row for name in added if (row := project.catalog.find(name)) is not None]
+    return Counter(row.category or UNCATEGORISED for row in project.catalog.rows(rows) if row.status != "dropped")
+
+
+def paid(project: Project, folder: Path) -> tuple[str, list[dict[str, Json]]]:
+    """Return which items of the newest worklist before the run in ``folder`` paid: its run, and a row each.
+
+    A row has the category, the records added since, the scores before and after, and the trainer's paired difference
+    with its interval, None where it cannot tell. Asks the trainer: call it in a thread.
+    """
+    run = read_run(folder)
+    older = [other for other in runs_of(project.data) if other.id != run.id and _moment(other.folder) < _moment(folder)]
+    before = next((other for other in older if other.has_report and (other.folder / WORKLIST_FILE).is_file()), None)
+    worklist = read_worklist(before.folder) if before is not None else None
+    if before is None or worklist is None:
+        return "", []
+    rows: Mapping[str, Json] = {row.category: row for row in compare_runs(project.data, before, run).rows}
+    written = num_written(project, worklist)
+    result = []
+    for item in worklist.items:
+        row = rows.get(item.category)
+        result.append({
+            "category": item.category, "task": item.task, "written": written[item.category],
+            "before": row.first if row else item.score, "after": row.second if row else None,
+            "difference": row.difference if row else None, "low": row.low if row else None,
+            "high": row.high if row else None,
+        })  # fmt: skip
+    return before.id, result
+
+
+def _moment(folder: Path) -> float:
+    path = folder / "report.json"
+    return path.stat().st_mtime if path.is_file() else 0.0

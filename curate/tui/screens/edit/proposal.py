@@ -1,0 +1,113 @@
+"""A model's answer to what is in the form: shown beside it, and put into it by a second press of the key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from curate.base.record import CurateError, Record
+from curate.base.tables import listed
+from curate.sessions.contestants import is_endpoint
+from curate.sessions.edits import EditSession
+from curate.sessions.proposals import open_proposals, proposed_record
+from curate.sessions.proposing import ModelTask, Proposing, default_model, propose
+from curate.tui.border import safe_line, safe_text
+from curate.tui.record_text import changed_words
+from curate.tui.screen import ProjectScreen
+from curate.tui.screens.edit.side import EditSide
+
+if TYPE_CHECKING:
+    from curate.project.proposals import Proposal
+
+
+_KEY = "ctrl+g"
+
+
+class Answerer:
+    """Has the default model answer what is in the form, one answer at a time."""
+
+    def __init__(self) -> None:
+        self._made: tuple[EditSession, Proposal] | None = None
+        self._num_asked = 0
+
+    def press(
+        self, screen: ProjectScreen, edit: EditSession | None, side: EditSide, refresh: Callable[[], None]
+    ) -> None:
+        """Ask for an answer, or put the last one into the form; ``refresh`` shows the form anew.
+
+        Raises:
+            CurateError: E972 where there is nothing to ask about.
+        """
+        if self._made is not None and self._made[0] is edit:
+            put_in(*self._made)
+            self._made = side.proposed = None
+            refresh()
+            screen.tell("The proposal is in the form; saving takes it.")
+            return
+        model = default_model(screen.project)
+        record = asked_record(edit, model)
+        assert edit is not None, "it has a record"
+        self._num_asked += 1
+
+        def show(made: tuple[Proposal | None, str]) -> None:
+            proposal, reason = made
+            if proposal is None:
+                hint = "Ask once more: another seed draws another answer."
+                screen.tell(f"Nothing is proposed: {reason}.", "warn", hint)
+            elif side.shows(edit):
+                self._made, side.proposed = (edit, proposal), beside(edit, proposal)
+                side.show(edit)
+                screen.is_side_open = screen.is_narrow
+                screen.tell(f"{model} proposes an answer; {_KEY} puts it into the form, g q has all proposals")
+
+        task = partial(ask, edit, record, model, self._num_asked)
+        screen.app.background(task, show, group="edit.propose", message=f"asking {safe_line(model)}")
+
+
+def asked_record(edit: EditSession | None, model: str) -> Record:
+    """Return the record that the form holds, for a model to answer.
+
+    Raises:
+        CurateError: E972 where there is none to ask about, or it must be saved first.
+    """
+    if edit is None or edit.is_new or edit.is_line or edit.text:
+        raise CurateError("E972 unfit-line", "no saved record is open", "A model proposes answers to records.")
+    line, settings = edit.form.to_line(), edit.project.settings
+    if edit.form.problems():
+        raise CurateError("E972 unfit-line", "the record is not valid yet", "p goes to what is wrong.")
+    if edit.is_changed and is_endpoint(settings.contestants.get(model, model)):
+        # Whether it holds personal data is known of what was checked.
+        raise CurateError("E972 unfit-line", "what you typed is not saved yet", "Save it, then ask the endpoint.")
+    state = edit.project.state(edit.name)
+    return replace(edit.project.shape.record(line, state.record.source), id=edit.name)
+
+
+def ask(edit: EditSession, record: Record, model: str, seed: int) -> tuple[Proposal | None, str]:
+    """Have ``model`` answer ``record``, and return the proposal; None with the reason where none passed the checks."""
+    result = propose(edit.project, "", ModelTask(model, seed=seed), records=[record])
+    made = next((one for one in open_proposals(edit.project) if one.event in result.events), None)
+    return made, "" if made else _reason(result)
+
+
+def put_in(edit: EditSession, proposal: Proposal) -> None:
+    """Put a proposal into the form: saving takes it."""
+    edit.form.resume(proposal.on(edit.form.to_line()), {})
+    edit.proposal = proposal.event
+
+
+def beside(edit: EditSession, proposal: Proposal) -> Text:
+    """Return a proposal as it is shown beside the form, by the words in which it differs from what stands there."""
+    line = edit.form.to_line()
+    present = edit.project.shape.record(line, edit.project.state(edit.name).record.source)
+    proposed = proposed_record(edit.project, proposal, present)
+    head = Text.assemble(("PROPOSED", "strong"), " by ", safe_text(proposal.model.removeprefix("model:"), 40), "\n")
+    body = changed_words(present.completion, proposed.completion) if proposed else Text("it does not fit any more")
+    return Text.assemble(head, body, "\n", (f"{_KEY} puts it into the form; nothing is saved by that\n", "muted"))
+
+
+def _reason(result: Proposing) -> str:
+    return listed([*result.failed, *result.skipped]) or "the model gave no answer"

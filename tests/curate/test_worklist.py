@@ -1,0 +1,171 @@
+"""The worklist of a run: causes with their figures, counted tasks, and which of them paid."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+
+import jsonschema
+import pytest
+
+from curate.base.events import Add
+from curate.project.project import open_project
+from curate.project.publish import export_dataset
+from curate.sessions.proposals import open_proposals
+from curate.sessions.queues import queue_named
+from curate.sessions.worklist import read_worklist
+from tests.curate.called import call
+from tests.curate.conftest import support_lines
+from tests.curate.tui.test_screen_compare import write_run
+
+RUN = "2026-11-24-a"
+CONTRACT = "[split]\nseed = 1\nratios = [0.5, 0.4, 0.1]\n[categories.billing]\nmax_chars = 60\n[categories.returns]\n"
+
+
+def outcome(name, category, said, *, split="validation", verdict="still-wrong", **more):
+    return {"id": name, "split": split, "category": category, "nll_base": 2.0, "nll_tuned": 1.0, "score_base": 0.0,
+            "score_tuned": 0.0, "verdict": verdict, "completion_tuned": said, **more}  # fmt: skip
+
+
+def train_outcome(name, category, confidence):
+    row = outcome(name, category, None, split="train", confidence=confidence, variability=0.1)
+    del row["completion_tuned"]
+    return row
+
+
+@pytest.fixture
+def make_run(make_workspace, make_report):
+    """Return a function that makes a workspace and a run that gets so many validation records of billing wrong."""
+
+    def make(num_wrong, said="short", settings=CONTRACT, name=RUN):
+        lines = [line | {"instruction": f"Who mends the lamp on the desk in room {n} today? {line['instruction']}"}
+                 for n, line in enumerate(support_lines())]  # fmt: skip
+        workspace = make_workspace(lines, settings)
+        made, _ = export_dataset(workspace)
+        rows = {split: list(made.rows[split]) for split in ("train", "validation", "test")}
+        write_run(workspace.root / "runs" / name, make_report(), share=0.2, after=(1.0, 1.0, 1.0), epochs=3)
+        billing = [row["id"] for row in rows["validation"] if row["category"] == "billing"]
+        feedback = [outcome(name, "billing", said) for name in billing[:num_wrong]]
+        feedback += [outcome(name, "billing", "x", verdict="ok") for name in billing[num_wrong:]]
+        # The test split never flows back, whatever a file says.
+        feedback += [outcome(row["id"], "billing", "SECRET") for row in rows["test"][:1]]
+        hard = "billing" if num_wrong > 5 else ""
+        feedback += [train_outcome(row["id"], row["category"], -3.0 if row["category"] == hard else -0.1 * number)
+                     for number, row in enumerate(rows["train"])]  # fmt: skip
+        path = workspace.root / "runs" / name / "feedback.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in feedback))
+        return workspace, rows
+
+    return make
+
+
+def listed(workspace, *words):
+    said = call("worklist", RUN, "--workspace", workspace.root, "--by", "ana", "--json", *words)
+    assert said.exit_code == 0, said.stderr
+    return json.loads(said.stdout)
+
+
+def test_each_cause_comes_with_its_figure_and_a_counted_task(make_run):
+    workspace, rows = make_run(6, said="far too many words " * 20)
+    (item,) = listed(workspace)["items"]
+    num_train = Counter(row["category"] for row in rows["train"])["billing"]
+    assert (item["category"], item["num_wrong"]) == ("billing", 6)
+    causes = {cause.partition(":")[0]: cause for cause in item["causes"]}
+    assert f"{num_train} training records" in causes["too few"]
+    assert "6 of 6 wrong answers" in causes["contract broken"]
+    assert "6 of 6 wrong answers" in causes["length"]
+    assert f"{num_train} of {num_train} training records" in causes["hard"]
+    assert item["number"] == max(12, min(24, 30 - num_train))
+    trained = {row["id"] for row in rows["train"]}
+    assert item["nearest"]
+    assert set(item["nearest"]) <= trained
+    text = call("worklist", RUN, "--workspace", workspace.root, "--by", "ana").stdout
+    assert f"write {item['number']} like these" in text
+    assert "SECRET" not in text
+
+
+def test_from_a_few_wrong_records_no_cause_is_read(make_run):
+    workspace, _ = make_run(2, settings=CONTRACT + "[checks]\nmin_category = 1\n")
+    (item,) = listed(workspace)["items"]
+    assert not [cause for cause in item["causes"] if cause.startswith(("contract", "length", "far"))]
+    assert item["causes"] == ["too few to say: 2 wrong records, and it takes 5"]
+
+
+def test_the_answer_that_is_missed_most_is_asked_for(make_workspace, make_report):
+    lines = [line | {"output": "yes" if number % 4 else "no"} for number, line in enumerate(support_lines())]
+    workspace = make_workspace(lines, CONTRACT)
+    made, _ = export_dataset(workspace)
+    write_run(workspace.root / "runs" / RUN, make_report(), share=0.2, after=(1.0, 1.0, 1.0), epochs=3)
+    wrong = [row for row in made.rows["validation"] if row["category"] == "returns"]
+    path = workspace.root / "runs" / RUN / "feedback.jsonl"
+    path.write_text("".join(json.dumps(outcome(row["id"], "returns", "maybe")) + "\n" for row in wrong))
+    (item,) = listed(workspace)["items"]
+    missed = Counter(row["messages"][-1]["content"] for row in wrong)
+    answer, num = missed.most_common(1)[0]
+    assert item["answer"] == answer
+    assert item["num_answer"] == round(item["number"] * num / len(wrong))
+    assert (
+        f'{item["num_answer"]} must be answered "{answer}"'
+        in call("worklist", RUN, "--workspace", workspace.root, "--by", "ana").stdout
+    )
+
+
+def test_the_list_stays_in_the_runs_folder_and_is_a_queue(make_run):
+    workspace, _ = make_run(6)
+    listed(workspace)
+    stored = read_worklist(workspace.root / "runs" / RUN)
+    with open_project(workspace.root, "ana") as project:
+        project.load()
+        queue = queue_named(project, "worklist")
+        assert queue.count == 1
+        (entry,) = queue.entries()
+        assert entry.opens == {"new": True, "category": "billing"}
+        assert entry.cells[1] == f"0 of {stored.items[0].number}"
+        assert queue.detail(entry)[0].head == "likely cause"
+        line = {"id": "n1", "instruction": "Who pays?", "output": "The buyer pays.", "category": "billing"}
+        project.apply([Add("n1", line)])
+        assert queue_named(project, "worklist").entries()[0].cells[1].startswith("1 of")
+    (workspace.root / "runs" / RUN / "worklist.json").write_text("{}")
+    said = call("worklist", RUN, "--workspace", workspace.root, "--by", "ana")
+    assert (said.exit_code, "E918" in said.stderr) == (2, True)
+    assert call("worklist", RUN, "--workspace", workspace.root, "--by", "ana", "--anew").exit_code == 0
+
+
+def test_the_next_run_says_which_item_paid(make_run, make_report, root):
+    workspace, _ = make_run(6)
+    listed(workspace)
+    first = workspace.root / "runs" / RUN
+    for path in (first / "report.json", first / "worklist.json"):
+        os.utime(path, (1, 1))
+    with open_project(workspace.root, "ana") as project:
+        project.load()
+        line = {"id": "n1", "instruction": "Who pays?", "output": "The buyer pays.", "category": "billing"}
+        project.apply([Add("n1", line)])
+    write_run(workspace.root / "runs" / "2026-11-25-a", make_report(), share=0.95, after=(1.0, 1.0, 1.0), epochs=2)
+    said = call("worklist", "2026-11-25-a", "--workspace", workspace.root, "--by", "ana", "--json")
+    document = json.loads(said.stdout)
+    schema = json.loads((root / "schemas/worklist.schema.json").read_text())
+    jsonschema.validate(document, schema)
+    jsonschema.validate(json.loads((first / "worklist.json").read_text()), schema)
+    paid = document["paid"]
+    assert paid["run"] == RUN
+    (row,) = paid["rows"]
+    assert (row["category"], row["written"]) == ("billing", 1)
+    assert row["low"] <= row["difference"] <= row["high"]
+    text = call("worklist", "2026-11-25-a", "--workspace", workspace.root, "--by", "ana").stdout
+    assert f"what the worklist of run {RUN} came to:" in text
+    assert "1 written" in text
+
+
+def test_a_model_proposes_what_is_to_be_written(make_run, answers):
+    workspace, _ = make_run(6)
+    answers({"*": [json.dumps({"instruction": f"Ask about invoice {word}.", "output": f"See {word} there at the desk."})
+                   for word in ("alpha", "beta with tea", "gamma ray burst", "delta")]})  # fmt: skip
+    said = call("worklist", RUN, "--workspace", workspace.root, "--with", "base", "--by", "ana")
+    assert said.exit_code == 0, said.stderr
+    with open_project(workspace.root, "ana") as project:
+        project.load()
+        made = open_proposals(project)
+        assert made
+        assert {one.line["category"] for one in made} == {"billing"}
