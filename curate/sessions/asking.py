@@ -48,14 +48,14 @@ def opening_of(project: Project, name: str) -> Opening:
     """Return the conversation before the answer of the record called ``name``, as it is saved.
 
     Raises:
-        CurateError: E916 for an unknown record; E997 for one of the test split; E905 where nothing is asked in it.
+        CurateError: E916 for an unknown record; E999 for one of the test split; E905 where nothing is asked in it.
     """
     from curate.formats.dataset import row_of
 
     record = project.state(name).record
     if "test" in (record.split, project.data.pins().get(name)):
         message = f"{one_line(name, 60)} is a test record: who sees a model's answer to it has spent it"
-        raise CurateError("E997 test-record", message, "Ask about a record of another split.")
+        raise CurateError("E999 test-record", message, "Ask about a record of another split.")
     row = row_of(record, "", "")
     messages: Sequence[Message] = row["messages"] or ()
     last = max((number for number, turn in enumerate(messages) if turn["role"] == "assistant"), default=len(messages))

@@ -110,7 +110,7 @@ def test_a_record_with_personal_data_goes_to_no_endpoint_unasked(root, asked):
 
 
 def test_test_records_and_unknown_ones_are_not_asked_about(root, asked):
-    assert ask(root, "--with", "one", "--record", "exam").exception.code == "E997 test-record"
+    assert ask(root, "--with", "one", "--record", "exam").exception.code == "E999 test-record"
     assert ask(root, "--with", "one", "--record", "nope").exception.code == "E916 unknown-record"
     words = [word for name in "abcde" for word in ("--with", name)]
     assert ask(root, *words, "--prompt", "Hi").exception.code == "E929 bad-contestant"

@@ -276,7 +276,7 @@ def test_other_lists_ask_about_the_record_under_the_cursor(workspace, make_app, 
         assert app.present().session.opening.record == "a"
         assert "tiny-base heard: Name a colour." in screen_text(app), "without a run the base is asked"
         await pilot.press("g", "b", "j", "j", "M")
-        await until(pilot, lambda: "E997" in app.message.plain)
+        await until(pilot, lambda: "E999" in app.message.plain)
         app.go("edit", record="mail")
         await settled(pilot)
         await pilot.press("escape", "M")
