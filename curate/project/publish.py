@@ -99,7 +99,7 @@ def require_machine_share(data: ProjectData, planned: ExportPlan) -> None:
         CurateError: E997 with the counts of each category; exit code 1.
     """
     most = data.settings.export.max_machine_share
-    if most is None or not (machine := _machine_made(data)):
+    if most == 1 or not (machine := _machine_made(data)):
         return
     splits, records = planned.assignment.splits, planned.records
     names = [(name, category or UNCATEGORISED) for name, category in zip(records.ids, records.categories, strict=True)]

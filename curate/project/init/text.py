@@ -81,6 +81,14 @@ _SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
             "categories": "The categories whose records need it; empty means all.",
         },
     ),
+    "export": (
+        "What a dataset may hold.",
+        {"max_machine_share": "The largest share of records that `curate propose` had a model write; 1 takes any."},
+    ),
+    "contestants": (
+        'Names of models to ask, for example large = "large.toml"; a run, a folder, a .gguf file or URL#MODEL too.',
+        {},
+    ),
     "plugins": (
         "Python files of your own with checks, fixes, importers, exporters and reports.",
         {"path": "Their folder in this one; each runs once `curate config trust` was typed. Empty: none."},

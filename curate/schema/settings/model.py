@@ -327,8 +327,8 @@ class PluginSettings(_SettingsPart):
 class ExportSettings(_SettingsPart):
     """What a dataset may hold."""
 
-    max_machine_share: float | None = field(default=None, metadata={"ge": 0, "le": 1})
-    """The largest share of records for which somebody took a model's proposal, edited or not, e.g. 0.3."""
+    max_machine_share: float = field(default=1.0, metadata={"ge": 0, "le": 1})
+    """The largest share of records for which somebody took a model's proposal, edited or not; 1 takes any."""
 
 
 Target = Literal["", "openai", "trl", "axolotl", "llama-factory", "together"]
