@@ -103,6 +103,7 @@ def main(demo: Path) -> None:
             ("palette", desk, "colon"),
             ("chat", chat, "g b e"),
             ("recipe", desk, "g t e"),
+            ("ask", desk, "g b j j M"),
         ):
             draw(root, name, keys)
 
