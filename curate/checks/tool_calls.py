@@ -47,6 +47,8 @@ def broken_arguments_of_calls(record: Record, settings: Settings) -> Iterator[Pr
     record declares its tools. Write the arguments as an object: {"city": "Oslo"}, or {} for none. With a ``target``,
     T905 says the same and what that trainer does with it.
     """
+    if settings.target:
+        return
     base = messages_pointer(record)
     for path, fault in broken_arguments(record.messages):
         pointer = f"{base}/{'/'.join(map(str, path))}" if base else ""
