@@ -21,6 +21,7 @@ from textual.pilot import Pilot
 from curate.project.init import make_workspace
 from curate.project.project import open_project
 from curate.tui.app import CurateApp
+from curate.tui.screens.ask import AskScreen
 
 SAMPLES = Path(__file__).resolve().parent
 PICTURES = SAMPLES.parent / "docs" / "pictures"
@@ -65,6 +66,10 @@ def draw(root: Path, name: str, keys: str) -> None:
             await settled(pilot)
             for key in keys.split():
                 await pilot.press(key)
+                await settled(pilot)
+            # Models answer in processes of their own, which no worker waits for.
+            if isinstance(app.screen, AskScreen) and app.screen.session is not None:
+                await asyncio.to_thread(app.screen.session.wait)
                 await settled(pilot)
             picture = app.export_screenshot(title=f"curate: {name}")
             # The picture asks a server for its font; a page that shows it shall ask nobody.
