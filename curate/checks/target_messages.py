@@ -6,10 +6,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import orjson
-
 from curate.base.record import Json, Problem, Record
 from curate.checks import check, is_blank, messages_pointer
+from curate.schema.calls import fault_of_arguments
 from curate.schema.settings import Settings
 
 Message = Mapping[str, Json]
@@ -279,7 +278,7 @@ def target_tool_arguments(record: Record, settings: Settings) -> Iterator[Proble
     if not settings.target:
         return
     for index, number, call in _calls(record):
-        if fault := _fault_of(_function(call).get("arguments")):
+        if fault := fault_of_arguments(_function(call).get("arguments")):
             pointer = message_pointer(record, index, f"tool_calls/{number}/function/arguments")
             yield Problem(f"the arguments of the call {fault}; {_BREAKS[settings.target]}", pointer)
 
@@ -375,13 +374,3 @@ def _at(record: Record, index: int, inner: str, call: Json) -> str:
 
 def _is_name(function: Mapping[str, Json]) -> bool:
     return _NAME.fullmatch(str(function.get("name", ""))) is not None
-
-
-def _fault_of(arguments: Json) -> str:
-    """Return why ``arguments`` are no object, nor the JSON text of one; "" where they are."""
-    if isinstance(arguments, str):
-        try:
-            arguments = orjson.loads(arguments)
-        except orjson.JSONDecodeError:
-            return "are not JSON"
-    return "" if isinstance(arguments, Mapping) else "are not an object"

@@ -103,7 +103,8 @@ def _opened(project: Project, name: str) -> EditSession:
 
 
 def _edit_until_saved(edit: EditSession, *, as_json: bool) -> int:
-    from curate.sessions.edits import NOTHING_CHANGED, edited
+    from curate.sessions.edits import NOTHING_CHANGED
+    from curate.sessions.own_editor import edited
 
     while True:
         before = edit.written(as_json=as_json)

@@ -137,11 +137,14 @@ class SingleFileProject(Project):
         """Write the file as decided.
 
         Raises:
-            CurateError: E959 when it is a link or somebody has written to it; E906 when the system refuses.
+            CurateError: E959 when it is a link, is gone, or somebody has written to it; E906 when the system refuses.
         """
         if self._path.is_symlink():
             message = f"{one_line(str(self._path))} is a link, and what it leads to is not replaced"
             raise CurateError("E959 not-rewritten", message, "Open the file itself.")
+        if not self._path.exists():
+            hint = "Nothing was written. Put the file back, then save again."
+            raise CurateError("E959 not-rewritten", f"{one_line(str(self._path))} is gone", hint)
         mode = stat.S_IMODE(self._path.stat().st_mode)
         digest = blake2b()
         before = self._digest or _file_digest(self._path)

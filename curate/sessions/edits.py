@@ -1,15 +1,10 @@
 """One record under edit, from opening it to the decision that saves it; the same for screens and the command line.
 
-An answer whose category has a schema is a form of its own (`Answer`) while the record around it is edited. A person's
-own editor gets the record as a text, and what it leaves is taken back (`edited`).
+An answer whose category has a schema is a form of its own (`Answer`) while the record around it is edited.
 """
 
 from __future__ import annotations
 
-import os
-import shlex
-import shutil
-import subprocess
 import uuid
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
@@ -17,9 +12,7 @@ from pathlib import Path
 
 from curate.base.console import one_line
 from curate.base.events import Add, Edit
-from curate.base.file_guard import MOST_DOCUMENT, read_file
-from curate.base.record import CurateError, Exit, Finding, Json, canonical
-from curate.base.storage import write_atomic
+from curate.base.record import CurateError, Finding, Json, canonical
 from curate.base.tables import counted
 from curate.jsonl import JsonFault, parts_of, pointer_of
 from curate.project.drafts import Draft, Drafts, changes, rebased
@@ -74,6 +67,8 @@ class EditSession:
         self._drafts = Drafts(project.root, project.by, self.draft_folder)
         self._parents: tuple[str, ...] = () if self.is_new else project.state(name).parents()
         self._disputed: set[str] = set()
+        # By key, what both sides have changed: without it a reopened draft could not tell that there was a dispute.
+        self._before: dict[str, Json] = {}
         self.form = Form(project.shape, line)
         self._reopen(line)
         self._resume()
@@ -120,7 +115,8 @@ class EditSession:
             return
         typed = {pointer: (value.text, value.message) for pointer, value in self.form.typed.items()}
         line = self.form.to_line()
-        draft = Draft(self.draft_name, self.form.saved, line, self._parents, self.is_new, typed, self.text)
+        base = {**self.form.saved, **self._before} if self._before else self.form.saved
+        draft = Draft(self.draft_name, base, line, self._parents, self.is_new, typed, self.text)
         # One that was discarded elsewhere since it was written does not come back by itself.
         if draft == self._draft:
             return
@@ -138,6 +134,7 @@ class EditSession:
         self._remove_draft()
         self.text = ""
         self._disputed.clear()
+        self._before.clear()
         self._reopen(self.form.saved)
         self.follow()
 
@@ -256,6 +253,8 @@ class EditSession:
         self._reopen(theirs)
         self.form.resume(mine, typed)
         self._disputed.update(disputed)
+        for key in disputed:
+            self._before.setdefault(key, base.get(key))
         return _words(disputed)
 
     def _reopen(self, line: Json) -> None:
@@ -307,6 +306,7 @@ class EditSession:
     def _begin_anew(self) -> None:
         state = self.project.state(self.name)
         self._parents = state.parents()
+        self._before.clear()
         self._reopen(dict(state.record.data))
 
 
@@ -438,59 +438,3 @@ def answer_of(edit: EditSession, known: Answer | None = None) -> Answer | None:
     pointer, shape = contract
     is_known = known is not None and known.pointer == pointer and known.shape is shape
     return known if is_known else Answer(pointer, shape)
-
-
-_USUAL = ("editor", "nano", "vi")
-
-
-def editor_command() -> list[str]:
-    """Return the command of the editor: VISUAL, else EDITOR, else what is usual where it is installed.
-
-    Raises:
-        CurateError: E987 when there is none.
-    """
-    for name in ("VISUAL", "EDITOR"):
-        if value := os.environ.get(name, "").strip():
-            try:
-                command = shlex.split(value)
-            except ValueError as error:
-                raise _none(f"{name} is {one_line(value, 60)!r}, which is no command: {error}") from error
-            if command and shutil.which(command[0]):
-                return command
-            raise _none(f"{name} names {one_line(value, 60)!r}, which is not there")
-    usual = next((name for name in _USUAL if shutil.which(name)), None)
-    if usual is None:
-        raise _none("neither VISUAL nor EDITOR names one")
-    return [usual]
-
-
-def edited(text: str, path: Path) -> str | None:
-    """Return ``text`` as it is after a person has edited it in ``path``, None where the editor gave up on it.
-
-    The file is gone afterwards; where the system ends us before, it stays and nothing typed is lost.
-
-    Raises:
-        CurateError: E987 when there is no editor, it cannot be started, or it has failed on a text that it changed: the
-            file stays then. E906 when the file cannot be written.
-    """
-    command = editor_command()
-    write_atomic(path, [text.encode("utf-8", "surrogateescape")], mode=0o600)
-    try:
-        code = subprocess.run([*command, str(path)], check=False).returncode
-    except OSError as error:
-        raise _none(f"{one_line(command[0], 60)!r} cannot be started: {error.strerror}") from error
-    try:
-        # Bytes that are not UTF-8 come back as they are, to be shown and mended.
-        after = read_file(path, most=MOST_DOCUMENT).decode("utf-8", "surrogateescape")
-    except FileNotFoundError:
-        return None
-    # An editor that failed may have left half a text.
-    if code and after != text:
-        hint = "Nothing was changed; what it left is still there."
-        raise CurateError("E987 no-editor", f"the editor has failed ({code}); see {one_line(str(path), 300)}", hint)
-    path.unlink(missing_ok=True)
-    return None if code else after
-
-
-def _none(reason: str) -> CurateError:
-    return CurateError("E987 no-editor", f"there is no editor: {reason}", "Set EDITOR.", exit_code=Exit.MISSING)

@@ -7,10 +7,13 @@ step with this one line changed, as `curate validate --fix` does it, and only by
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 from curate.base.console import one_line
+from curate.base.events import AddEvent
 from curate.base.record import CurateError, Finding, Json, Record, Source, canonical
 from curate.checks.runner import relative_name
 from curate.formats.quarantine import QUARANTINE_FOLDER, QuarantinedRow, quarantined_rows, settle
@@ -129,6 +132,25 @@ class RowEdit(LineEdit):
     def __init__(self, project: Project, row: QuarantinedRow) -> None:
         self._row = row
         super().__init__(project, project.root / row.name, row.name, row.number, row.raw)
+        if row.record and not self.is_changed:
+            self._take_undone(row.record)
+
+    @property
+    def opens(self) -> dict[str, Any]:
+        """What a screen is called with to open the row again."""
+        return {"file": self._row.name, "line": self._row.number}
+
+    def _take_undone(self, name: str) -> None:
+        """Go on with what the row was saved as before an undo, where that can be found."""
+        for event in reversed(self.project.history(name)):
+            if isinstance(event, AddEvent):
+                self.text = ""
+                self.form.resume(dict(event.record), {})
+                self.notes.append("it was taken in and that was undone; what was typed is here again")
+                with suppress(CurateError):
+                    # A full disk says so at the next key.
+                    self.keep()
+                return
 
     def _note(self) -> str:
         return f"set aside from {self._row.file}:{self._row.line}: {self._row.reason}; saving takes it in as a record"

@@ -59,6 +59,8 @@ class Problems:
         self.by_record: dict[str, tuple[int, ...]] = {}  # By record, the number of the group of each of its findings.
         self.num_records = self.num_lines = self.num_suppressed = self.num_forgiven = self.num_mended = 0
         self._files, self._names, self._tolerances = dict(files), dict(names), dict(tolerances)
+        folders = (path.removesuffix(name) for path, name in files.items() if path.endswith(f"/{name}"))
+        self._folder = next(folders, "")
         self._numbers: dict[tuple[Level, str, Severity, str], int] = {}
         self._num_pointers: Counter[str] = Counter()
         # Most records with findings have the same ones: each tuple of numbers is held once.
@@ -101,7 +103,9 @@ class Problems:
         self._count(number, name, file)
         if len(group.examples) < MAX_PER_GROUP and self._num_retained < _MAX_RETAINED:
             self._num_retained += 1
-            group.examples.append(replace(finding, file=file, record=name or finding.record))
+            # What it says of another file's record names that file as well.
+            message = finding.message.replace(self._folder, "") if self._folder else finding.message
+            group.examples.append(replace(finding, file=file, message=message, record=name or finding.record))
 
     def forget(self, name: str, levels: Collection[Level], file: str = "") -> None:
         """Take out what was found of the record called ``name`` at these levels; ``file`` is its file, if known."""

@@ -157,7 +157,7 @@ class TourBar(FrameLine):
 class KeyLine(FrameLine):
     """What the keys do here, made from the bindings that are active now."""
 
-    ALWAYS: ClassVar[tuple[str, ...]] = ("app.help",)  # Ids that are shown at the end, however many others there are.
+    ALWAYS: ClassVar[tuple[str, ...]] = ("edit.next_field", "edit.save", "app.help")  # Ids at the end.
 
     def __init__(self) -> None:
         super().__init__()

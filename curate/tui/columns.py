@@ -80,6 +80,8 @@ class ColumnsDialog(ModalScreen[dict[str, str] | None]):
         self._background(job, self._show, group="read.columns", failed=self._refuse)
 
     def _refuse(self, error: CurateError) -> None:
+        if not self.query(FrameTable):  # The box was closed meanwhile.
+            return
         self._problem = f"{error.message}\n{error.hint}"
         if self._preview is None:
             # Of a file that is not understood there is nothing to ask.
@@ -95,6 +97,8 @@ class ColumnsDialog(ModalScreen[dict[str, str] | None]):
     def _show(self, preview: FilePreview) -> None:
         from curate.checks.spans import with_values_hidden
 
+        if not self.query(FrameTable):
+            return
         self._preview, self._problem = preview, preview.problem
         read_as = f"read as {preview.container}, rows as {preview.form}"
         self._say(preview.problem or read_as, "warn" if preview.problem else "ok")

@@ -329,7 +329,10 @@ class Following:
             self.reread()
 
     def _tell_stale(self) -> None:
-        self._app.tell("The record files were changed by another program; r reads them again.", "warn")
+        message, remedy = "The record files were changed by another program.", "r reads them again."
+        if self._app.is_typing():
+            remedy = "Nothing can be saved before they are read: press esc, then r. What you type is kept."
+        self._app.tell(message, "warn", remedy)
         draw_frame(self._app.screen, HeaderBar)
 
     def listener(self, ids: set[str]) -> None:

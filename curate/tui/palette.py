@@ -77,7 +77,9 @@ class CommandPalette(Choose):
 
     def _show_matches(self) -> None:
         # What joins stands below what fits better: the cursor stays where it is.
-        self.query_one(FrameTable).show(self.matches(self.query_one(Input).value.strip()))
+        # A search may end while the dialog is being closed, and its widgets go before it does.
+        for table in self.query(FrameTable):
+            table.show(self.matches(self.query_one(Input).value.strip()))
 
     def matches(self, typed: str) -> Sequence[tuple[str, str]]:
         if not typed:

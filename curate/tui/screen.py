@@ -93,7 +93,7 @@ class Standby(Static, can_focus=True):
     def action_edit_settings(self) -> None:
         """Have curate.toml changed in the person's own editor, and open the workspace again."""
         from curate.base.storage import write_atomic
-        from curate.sessions.edits import edited
+        from curate.sessions.own_editor import edited
 
         path = settings_path(self.frame.root)
         before = read_file(path, most=MOST_DOCUMENT).decode("utf-8", "surrogateescape")

@@ -120,6 +120,23 @@ def test_saving_over_what_somebody_else_has_changed_asks_once(make_workspace: An
     assert record_in(workspace.root, "r003")["output"] == "Mine"
 
 
+def test_a_dispute_outlives_the_session_that_met_it(make_workspace: Any, hold: Any) -> None:
+    workspace = make_workspace()
+    edit = open_edit(hold(workspace), "r003")
+    edit.form.enter("/output", "Mine")
+    hold(workspace, "bo").apply([Edit("r003", {"output": "Theirs"})])
+    with pytest.raises(CurateError, match="somebody else has changed output"):
+        edit.save()
+    edit.keep()
+    again = open_edit(hold(workspace), "r003")
+    assert any("changed by somebody else since: output" in note for note in again.notes)
+    with pytest.raises(CurateError, match="somebody else has changed output"):
+        again.save()
+    again.save()
+    assert record_in(workspace.root, "r003")["output"] == "Mine"
+    assert open_edit(hold(workspace), "r003").notes == []
+
+
 def test_a_new_record_gets_a_fresh_id(make_workspace: Any, hold: Any) -> None:
     workspace = make_workspace()
     edit = new_edit(hold(workspace))
@@ -344,6 +361,49 @@ def test_curate_edit_keeps_what_is_refused_as_a_draft(make_workspace: Any, edit_
     assert record_in(root, "r003")["category"] == "five"
 
 
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_bytes_of_another_encoding_are_refused_and_kept(make_workspace: Any, edit_with: Any, more: Any) -> None:
+    root = make_workspace(lines=[{"id": "r", "instruction": "Ask the mayor.", "output": "b"}]).root
+    program = "path.write_bytes(path.read_bytes().replace(b'the', b'f\\xfcr'))"
+    code, told = edit_with(root, "r", program, *more)
+    assert code == 1
+    assert "byte 0xFC is not UTF-8" in told
+    assert "UTF-8" in told.split("byte 0xFC is not UTF-8")[1]
+    assert "not saved; kept as a draft in " in told
+    assert record_in(root, "r")["instruction"] == "Ask the mayor."
+    draft = json.loads(Path(told.split("kept as a draft in ")[1].strip()).read_text(encoding="utf-8"))
+    assert "Ask f\udcfcr mayor." in draft["text"]
+
+
+def test_line_ends_of_windows_and_an_empty_file(make_workspace: Any, edit_with: Any) -> None:
+    root = make_workspace(lines=[{"id": "r", "instruction": "Ask\nus.", "output": "b"}]).root
+    program = "path.write_bytes(path.read_bytes().replace(b'us', b'them').replace(b'\\n', b'\\r\\n'))"
+    assert edit_with(root, "r", program) == (0, "saved r: instruction\n")
+    assert record_in(root, "r")["instruction"] == "Ask\nthem."
+    code, told = edit_with(root, "r", "path.write_text('')")
+    assert code == 2
+    assert "the editor left an empty file" in told
+    assert "Nothing was changed." in told
+
+
+def test_a_call_that_cannot_be_run_is_not_saved_unless_it_is_excused(make_workspace: Any, hold: Any) -> None:
+    call = {"function": {"name": "find", "arguments": "{}"}}
+    turns = [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": None, "tool_calls": [call]}]
+    workspace = make_workspace([{"id": "c", "messages": turns}], 'schema = "chat"\n[split]\nseed = 1\n')
+    edit = open_edit(hold(workspace), "c")
+    pointer = "/messages/1/tool_calls/0/function/arguments"
+    edit.form.enter(pointer, "{}x")
+    assert [(fault.pointer, fault.problem.message) for fault in edit.form.problems()] == [
+        (pointer, "the arguments of the call are not JSON")
+    ]
+    with pytest.raises(CurateError, match="the arguments of the call are not JSON"):
+        edit.save()
+    edit.form.set("/x-ignore", ["Q217"])
+    edit.save()
+    saved = record_in(workspace.root, "c")["messages"][1]["tool_calls"][0]["function"]
+    assert saved["arguments"] == "{}x"
+
+
 def test_curate_edit_discards_a_draft_when_asked(make_workspace: Any, edit_with: Any) -> None:
     root = make_workspace().root
     edit_with(root, "r003", "path.write_text('{')")
@@ -379,7 +439,7 @@ def test_curate_edit_without_a_record_or_an_editor(make_workspace: Any, edit_wit
     code, told = edit_with(root, "r003", "path.write_text('{}')\nsys.exit(1)")
     assert code == 2
     assert "r003.md" in told
-    from curate.sessions.edits import editor_command
+    from curate.sessions.own_editor import editor_command
 
     monkeypatch.setenv("VISUAL", "/no/such/editor")
     with pytest.raises(CurateError, match="not there") as caught:

@@ -71,6 +71,14 @@ def test_findings_are_dropped_excused_and_taken_back_one_by_one(troubled):
     assert states(troubled)["r0"].record.data["x-ignore"] == ["Q201"]
 
 
+def test_the_last_decision_can_be_taken_back_when_no_finding_is_left(make_workspace):
+    root = make_workspace([{"id": "r0", "instruction": "Ask.", "output": ""}], "[split]\nseed = 1\n").root
+    out, err, code = said("validate", root, "d\nu\nd\nq\n")
+    assert out.count("no other finding") == 2
+    assert err.splitlines()[:3] == ["r0 dropped (saved)", "taken back: drop of r0", "r0 dropped (saved)"]
+    assert code == 0
+
+
 def test_a_drop_keeps_its_reason_and_what_is_left_comes_again_in_the_next_call(troubled):
     first, err, _ = said("validate", troubled, "s\ns\np\nd because\n")
     again, _, _ = said("validate", troubled, "")

@@ -4,10 +4,8 @@ import random
 
 import pytest
 
-from curate.base.record import CurateError
-from curate.project.feedback import read_results
 from curate.project.publish import export_dataset
-from curate.sessions.run_comparison import RunComparison, compare, differences, gate_command, paired_records
+from curate.sessions.run_comparison import compare_runs, gate_command
 from curate.sessions.runs import read_run
 
 
@@ -41,25 +39,32 @@ def outcome(name, before, after, split="validation", category="billing", **more)
             "score_tuned": after, "verdict": "broken"} | more  # fmt: skip
 
 
+def report_of_run(folder):
+    """Write the report of a run as the trainer does, and return the run."""
+    from train.evaluate.predictions import PREDICTIONS, read_predictions
+    from train.report import Run, build_report
+
+    report = build_report(*read_predictions(folder / PREDICTIONS), run=Run(id=folder.name), resamples=200)
+    (folder / "report.json").write_text(report.model_dump_json(), encoding="utf-8")
+    return read_run(folder)
+
+
 @pytest.mark.parametrize(("graded", "clusters", "shift"), [(False, None, 0.45), (True, 8, 0.0)])
-def test_two_runs_compare_as_the_trainer_compares_them(tmp_path, make_report, graded, clusters, shift):
+def test_two_runs_compare_as_the_trainer_compares_them(make_workspace, tmp_path, graded, clusters, shift):
     """What comes back from the program is the report of both tuned models."""
     from train.cli.compare import match_records
     from train.evaluate.predictions import PREDICTIONS, read_predictions
     from train.report import Run, build_report
 
-    plain = make_report()
-    first = write_run(tmp_path / "a", rows_of(1, graded=graded, clusters=clusters), report=plain)
-    second = write_run(
-        tmp_path / "b", rows_of(2, graded=graded, clusters=clusters, shift=shift, count=87), report=plain
+    first = report_of_run(write_run(tmp_path / "a", rows_of(1, graded=graded, clusters=clusters)))
+    second = report_of_run(
+        write_run(tmp_path / "b", rows_of(2, graded=graded, clusters=clusters, shift=shift, count=87))
     )
-    sides = [read_predictions(run / PREDICTIONS)[1] for run in (first, second)]
+    sides = [read_predictions(run.folder / PREDICTIONS)[1] for run in (first, second)]
     before, after, _ = match_records(sides[0], sides[1])
-    rules = {name: plain[name] for name in ("margin", "fewest", "resamples")}
-    report = build_report(before, after, run=Run(id="both"), **rules).main()
-    theirs = report.categories
-    ours = compare(first, second, "test")
-    assert (ours.num_shared, ours.num_lone, ours.num_changed) == (87, 3, 0)
+    report = build_report(before, after, run=Run(id="both"), resamples=200).main()
+    ours, theirs = compare_runs(make_workspace(), first, second), report.categories
+    assert ours.notes == ("3 records were evaluated by one of the runs only; they are left out",)
     assert len(ours.rows) == len(theirs) == 3
     for one, other in zip(ours.rows, theirs, strict=True):
         assert (one.category, one.n) == (other.category, other.n)
@@ -73,69 +78,65 @@ def test_two_runs_compare_as_the_trainer_compares_them(tmp_path, make_report, gr
     assert (macro.verdict.reason, macro.verdict.num) == (theirs.reason, theirs.num_clusters)
 
 
-def test_a_run_against_itself_is_noise_whatever_its_size(tmp_path, make_report):
-    folder = write_run(tmp_path / "a", rows_of(3), report=make_report())
-    found = compare(folder, folder, "test")
-    results = [(one.difference, one.n, one.better, one.worse, one.verdict.reason) for one in found.rows]
+def test_a_run_against_itself_is_noise_whatever_its_size(make_workspace, tmp_path):
+    run = report_of_run(write_run(tmp_path / "a", rows_of(3)))
+    rows = compare_runs(make_workspace(), run, run).rows
+    results = [(row.difference, row.n, row.better, row.worse, row.verdict.reason) for row in rows]
     assert results == [(0.0, 30, 0, 0, "within-noise")] * 3
-    assert all(one.low < 0 < one.high for one in found.rows)
-    assert compare(folder, folder, "validation").rows == ()
+    assert all(row.low < 0 < row.high for row in rows)
 
 
-def test_what_cannot_be_compared_is_counted(tmp_path, make_report):
+def test_what_cannot_be_compared_is_counted(make_workspace, tmp_path):
     rows = rows_of(4, count=9)
     changed = [row | {"reference": "no"} if row["id"] == "t0" else row for row in rows]
     changed[1] = changed[1] | {"tuned": changed[1]["tuned"] | {"scores": {}}}
-    first = write_run(tmp_path / "a", rows, report=make_report())
-    second = write_run(tmp_path / "b", changed[:-1], report=make_report())
-    found = compare(first, second, "test")
-    assert (found.num_shared, found.num_lone, found.num_changed, found.num_unscored) == (7, 1, 1, 1)
-    assert sum(one.n for one in found.rows) == 6
+    first = report_of_run(write_run(tmp_path / "a", rows))
+    second = report_of_run(write_run(tmp_path / "b", changed[:-1]))
+    comparison = compare_runs(make_workspace(), first, second)
+    assert [note.partition(" record")[0] for note in comparison.notes] == ["1", "1", "1"]
+    assert sum(row.n for row in comparison.rows) == 6
 
 
-def test_what_the_trainer_refuses_is_told_with_its_line(tmp_path, make_report):
-    folder = write_run(tmp_path / "a", rows_of(1, count=3), report=make_report())
-    with (folder / "predictions.jsonl").open("a") as file:
+def test_what_the_trainer_refuses_is_told_with_its_line(make_workspace, tmp_path):
+    data, run = make_workspace(), report_of_run(write_run(tmp_path / "a", rows_of(1, count=3)))
+    with (run.folder / "predictions.jsonl").open("a") as file:
         file.write("nonsense\n")
-    with pytest.raises(CurateError, match=r"predictions\.jsonl:4") as caught:
-        compare(folder, folder, "test")
-    assert caught.value.code == "E918 bad-report"
-    (folder / "predictions.jsonl").unlink()
-    with pytest.raises(CurateError, match="No such file"):
-        compare(folder, folder, "test")
+    assert "predictions.jsonl:4" in compare_runs(data, run, run).notes[0]
+    (run.folder / "predictions.jsonl").unlink()
+    assert "No such file" in compare_runs(data, run, run).notes[0]
 
 
-def listed(first, second, view, never=()):
-    pairs = tuple(paired_records(first, second, never))
-    return RunComparison(None, None, "test", (), None, pairs).listed(view)
-
-
-def test_only_validation_records_are_named_as_regressions(tmp_path, make_report):
+def test_only_validation_records_are_named_as_regressions(make_workspace, tmp_path, make_report, monkeypatch):
+    data = make_workspace()
     first = [outcome("v1", 0.5, 1.0, completion_tuned="yes"), outcome("v2", 0.5, 0.5), outcome("v3", 0.5, 1.0)]
     second = [
         outcome("v1", 0.5, 0.0, completion_tuned="no"), outcome("v2", 0.5, 0.75), outcome("v3", 0.5, 0.5),
         outcome("v4", 1.0, 0.0), outcome("x", 1.0, 0.0, split="train"),
     ]  # fmt: skip
-    a = read_results(write_run(tmp_path / "a", [], first, make_report()))
-    b = read_results(write_run(tmp_path / "b", [], second, make_report()))
-    found = listed(a, b, "worse")
-    assert [(one.id, one.before, one.after) for one in found] == [("v1", 1.0, 0.0), ("v3", 1.0, 0.5)]
-    assert (found[0].said_before, found[0].said_after) == ("yes", "no")
+    a = read_run(write_run(tmp_path / "a", [], first, make_report()))
+    b = read_run(write_run(tmp_path / "b", [], second, make_report()))
+    worse = compare_runs(data, a, b).listed("worse")
+    assert [(pair.id, pair.before, pair.after) for pair in worse] == [("v1", 1.0, 0.0), ("v3", 1.0, 0.5)]
+    assert (worse[0].said_before, worse[0].said_after) == ("yes", "no")
+    assert [pair.id for pair in compare_runs(data, a, b).listed("better")] == ["v2"]
     # Against its own base; a record that has become a test record is left out.
-    assert [one.id for one in listed(None, b, "worse")] == ["v4", "v1"]
-    assert [one.id for one in listed(None, b, "worse", {"v4"})] == ["v1"]
-    assert [one.id for one in listed(a, b, "better")] == ["v2"]
+    assert [pair.id for pair in compare_runs(data, None, b).listed("worse")] == ["v4", "v1"]
+    monkeypatch.setattr(type(data), "pins", lambda _: {"v4": "test"})
+    assert [pair.id for pair in compare_runs(data, None, b).listed("worse")] == ["v1"]
 
 
-def test_still_wrong_is_wrong_under_both(tmp_path, make_report):
+def test_still_wrong_is_wrong_under_both(make_workspace, tmp_path, make_report):
     first = [outcome("v1", 0.0, 0.0), outcome("v2", 0.0, 0.4), outcome("v3", 0.0, 0.5), outcome("v4", 0.0, 0.0)]
     second = [outcome("v1", 0.0, 0.4), outcome("v2", 0.0, 0.1), outcome("v3", 0.0, 0.0), outcome("v4", 0.0, 1.0)]
-    a = read_results(write_run(tmp_path / "a", [], first, make_report()))
-    b = read_results(write_run(tmp_path / "b", [], second, make_report()))
-    assert [one.id for one in listed(a, b, "still wrong")] == ["v2", "v1"]
+    a = read_run(write_run(tmp_path / "a", [], first, make_report()))
+    b = read_run(write_run(tmp_path / "b", [], second, make_report()))
+    assert [pair.id for pair in compare_runs(make_workspace(), a, b).listed("still wrong")] == ["v2", "v1"]
 
 
-def test_what_changed_between_two_runs(make_workspace, tmp_path):
+def test_what_changed_between_two_runs(make_workspace, tmp_path, make_report):
+    def differences(data, first, second):
+        return compare_runs(data, first, second).changed
+
     workspace = make_workspace()
     made, _ = export_dataset(workspace)
     digests = {"v1": hashlib.sha256((made.path / "manifest.json").read_bytes()).hexdigest()}
@@ -153,8 +154,8 @@ def test_what_changed_between_two_runs(make_workspace, tmp_path):
         return {"dataset": {"name": name, "sha256": digests[name]}, "seed": seed, "facts": {"base": "9f" * 32},
                 "recipe": {"epochs": 2, "lora": {"rank": 8}} | recipe}  # fmt: skip
 
-    a = read_run(write_run(tmp_path / "a", [], about=about("v1", 13)))
-    b = read_run(write_run(tmp_path / "b", [], about=about("v2", 13, lora={"rank": 16})))
+    a = read_run(write_run(tmp_path / "a", [], report=make_report(), about=about("v1", 13)))
+    b = read_run(write_run(tmp_path / "b", [], report=make_report(), about=about("v2", 13, lora={"rank": 16})))
     told = {one.what.strip(): one for one in differences(workspace, a, b)}
     assert told["data"].text == "v1 -> v2"
     counts = [told[name].text for name in ("train", "validation", "test")]
@@ -172,7 +173,7 @@ def test_what_changed_between_two_runs(make_workspace, tmp_path):
     last, _ = export_dataset(load_data(workspace.root))
     assert last.path.name == "v3"
     digests["v3"] = hashlib.sha256((last.path / "manifest.json").read_bytes()).hexdigest()
-    c = read_run(write_run(tmp_path / "c", [], about=about("v3", 13)))
+    c = read_run(write_run(tmp_path / "c", [], report=make_report(), about=about("v3", 13)))
     told = {one.what.strip(): one for one in differences(load_data(workspace.root), b, c)}
     assert told["train"].text.endswith(", 1 record changed")
     assert "(+0)" not in told["train"].text

@@ -59,6 +59,7 @@ class _Walk:
         self._project, self._list = project, problem_list
         self._passed: list[tuple[object, ...]] = []
         self._printed: Finding | None = None
+        self._has_decided = False  # Whether there is anything that u could take back.
 
     def go(self, source: IO[bytes]) -> None:
         """Show a finding, obey a line, and so on."""
@@ -68,7 +69,7 @@ class _Walk:
             if finding is None:
                 if num_hidden:
                     console.talk(f"{counted(num_hidden, 'more finding')} of the same kinds are counted and not listed")
-                if not self._passed:
+                if not self._passed and not self._has_decided:
                     return
                 console.data("no other finding [p the one before, u undo, R look again, q quit] >")
                 remedies: list[Remedy] = []
@@ -108,6 +109,7 @@ class _Walk:
         elif finding is not None and line == "e":
             is_record = self._list.is_of_record(finding)
             where = partial(open_line, self._project, finding.file, finding.line)
+            self._has_decided |= is_record
             _edit_until_saved(open_edit(self._project, finding.record) if is_record else where(), as_json=not is_record)
             if not is_record:
                 self._project.reload()
@@ -124,6 +126,7 @@ class _Walk:
             console.talk(f"{key} does nothing about {finding.code} here; e edits the record")
         else:
             done = drop(self._project, finding, reason) if reason else remedy.act()
+            self._has_decided = True
             console.talk(f"{done} (saved)")
 
     def _show(self, finding: Finding, size: int) -> list[Remedy]:

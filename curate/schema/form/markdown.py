@@ -15,7 +15,7 @@ from itertools import pairwise
 from curate.base.record import TRACES, Json, canonical
 from curate.jsonl import pointer_of
 from curate.schema import Shape
-from curate.schema.form.text import Misspelt, is_plain, json_text, read_written
+from curate.schema.form.text import Misspelt, is_plain, json_text, read_written, require_text
 
 _RULE, _BLOCK, _END = "---", "```json turn", "```"
 _FIELD = re.compile(r'((?:[A-Za-z_][\w.-]*)|"(?:[^"\\]|\\.)*"):(?: (.*))?$')
@@ -83,6 +83,7 @@ def read_markdown(text: str, shape: Shape) -> MarkdownRecord:
     Raises:
         Misspelt: a part of it cannot be read, with line and column.
     """
+    require_text(text)
     view = shape.view
     turns = view.paths["messages"][0] if view is not None and len(view.paths.get("messages", ())) == 1 else "messages"
     record, lines = MarkdownRecord(), text.lstrip("\ufeff").removesuffix("\n").split("\n")

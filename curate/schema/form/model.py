@@ -10,6 +10,7 @@ from time import monotonic
 from curate.base.record import TRACES, Json, Problem, canonical
 from curate.jsonl import parts_of, pointer_of
 from curate.schema import Shape
+from curate.schema.calls import refused_arguments
 from curate.schema.form.fields import Builder, Field
 from curate.schema.form.rules import NOTHING, Schemas
 from curate.schema.form.text import (
@@ -343,6 +344,12 @@ class Form:
             # While a text is typed there, what the old value breaks is of no interest.
             if pointer not in self._typed:
                 problems.append(FieldProblem(pointer, problem))
+        view, known = self.shape.view, {problem.pointer for problem in problems}
+        if view is not None and isinstance(self._value, dict):
+            # No schema can say what a text has to be: a call that no program could run.
+            for pointer, fault in refused_arguments(self._value, view):
+                if (at := self.nearest(pointer).pointer) not in known:
+                    problems.append(FieldProblem(at, Problem(f"the arguments of the call {fault}", pointer)))
         return problems
 
     def _tree(self) -> dict[str, Field]:

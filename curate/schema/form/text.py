@@ -155,6 +155,14 @@ class Misspelt(ValueError):  # noqa: N818  a fault of what was typed, shown wher
         self.column = column
 
 
+def require_text(text: str) -> None:
+    """Raise `Misspelt` at the first byte of ``text`` that is no UTF-8, as `surrogateescape` has it."""
+    if odd := _BYTES.search(text):
+        start = text.rfind("\n", 0, odd.start()) + 1
+        message = f"byte 0x{ord(odd[0]) - 0xDC00:02X} is not UTF-8. Write the character anew, and save as UTF-8"
+        raise Misspelt(message, text.count("\n", 0, start) + 1, odd.start() - start + 1)
+
+
 def json_in(text: str) -> Json:
     """Return the value that ``text`` is the JSON of, blanks around it left out; a `JsonFault` where it is none."""
     return strict_loads(text.strip().encode("utf-8", "surrogatepass"))

@@ -85,6 +85,32 @@ def test_what_is_wrong_is_found_and_what_another_program_writes_is_read(file, dr
     drive(app, story)
 
 
+def test_a_file_that_is_gone_or_changed_is_told_with_what_to_press(file, drive, settled) -> None:
+    app = app_of(file)
+
+    async def story(pilot):
+        await until(pilot, lambda: app.has_project and app.project.is_loaded)
+        await pilot.press("g", "b", "j", "e")
+        await settled(pilot)
+        before = file.read_bytes()
+        await pilot.press("x")
+        file.rename(file.with_suffix(".away"))
+        await pilot.press("ctrl+s")
+        await settled(pilot)
+        assert "is gone" in app.message.plain
+        assert "Nothing was written. Put the file back, then save again." in app.message.plain
+        assert app.present().edit.draft_path.exists()
+        file.with_suffix(".away").rename(file)
+        file.write_bytes(before + b"\n")
+        app.following._tell_stale()
+        assert "press esc, then r" in app.message.plain
+        await pilot.press("ctrl+s")
+        await settled(pilot)
+        assert "Nothing was written. Press r, in a form after esc" in app.message.plain
+
+    drive(app, story)
+
+
 def test_a_workspace_is_made_of_it(file, drive, settled, screen_text) -> None:
     app = app_of(file)
 

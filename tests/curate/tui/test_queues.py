@@ -128,6 +128,10 @@ def test_rows_that_were_set_aside_are_repaired_and_dropped(workspace, make_app, 
         app.go("queue", of="aside")
         await settled(pilot)
         assert listed(app) == ["quarantine/some.jsonl.jsonl:2"]
+        # What was typed is there again, too.
+        await pilot.press("e")
+        await settled(pilot)
+        assert app.present().edit.form.to_line()["output"] == "Six."
 
     drive(app, story)
     notes = [json.loads(line).get("settled") for line in path.read_text().splitlines() if line.startswith("{")]
@@ -290,6 +294,43 @@ def test_a_queue_is_a_listing(workspace, make_app, drive, settled):
         assert screen.neighbour({"record": "r001"}, -1) is None
         assert screen.neighbour({"record": "r059"}, 1) is None
         assert screen.position({"record": "gone"}) == ""
+
+    drive(app, story)
+
+
+def test_steps_that_come_before_the_entries_are_made(workspace, make_app, drive, settled, screen_text):
+    app = make_app(workspace)
+
+    async def story(pilot):
+        app.go("queue", of="approval")
+        await settled(pilot)
+        screen = app.present()
+        screen.arrive(of="approval")
+        screen._table.action_move(1)
+        screen.action_step(1)
+        await settled(pilot)
+        assert "3 of 30" in screen_text(app)
+
+    drive(app, story)
+
+
+def test_a_row_that_is_taken_in_in_edit_and_taken_back_is_open_with_what_was_typed(workspace, make_app, drive, settled):
+    set_aside(workspace)
+    app = make_app(workspace)
+
+    async def story(pilot):
+        app.go("edit", file="quarantine/some.jsonl.jsonl", line=2)
+        await settled(pilot)
+        app.present().edit.form.enter("/output", "Six.")
+        await app.present()._show()
+        await pilot.press("ctrl+s", "escape", "u")
+        await settled(pilot)
+        edit = app.present().edit
+        assert (edit.name, edit.form.to_line()["output"]) == ("quarantine/some.jsonl.jsonl:2", "Six.")
+        assert edit.draft_path.exists()
+        await pilot.press("ctrl+s")
+        await settled(pilot)
+        assert app.present().edit.name != "quarantine/some.jsonl.jsonl:2"
 
     drive(app, story)
 

@@ -51,7 +51,29 @@ def state(workspace, name):
         return project.state(name)
 
 
-@pytest.mark.parametrize("size", [(80, 24), (100, 30)])
+@pytest.mark.parametrize("size", [(60, 15), (60, 16), (70, 15)])
+def test_findings_are_in_sight_in_a_small_terminal_with_their_line_numbers(tmp_path, drive, settled, screen_text, size):
+    file = tmp_path / "data" / "a_rather_long_folder_name" / "and_a_long_file_name_too.jsonl"
+    file.parent.mkdir(parents=True)
+    (tmp_path / "curate.toml").write_text('data = ["data/**/*.jsonl"]\n[split]\nseed = 1\n')
+    line = {"id": "a", "instruction": "What is the longest river?", "output": "The Ob is a long river."}
+    file.write_text("".join(json.dumps(item) + "\n" for item in (line, line, line | {"id": "b"})))
+    app = CurateApp(tmp_path, project=open_project(tmp_path, "ana"), poll=None)
+
+    async def story(pilot):
+        screen = await opened(pilot, settled)
+        await pilot.press("n")
+        await settled(pilot)
+        assert ".jsonl:2 " in screen_text(app)
+        assert problem_table(screen).size.height >= screen.query_one("#body").size.height // 3
+        messages = [row[4] for row in problem_table(screen).source[:]]
+        assert "this id is taken already, by the record at data/a_rather_long" in " ".join(messages)
+        assert str(tmp_path) not in " ".join(messages)
+
+    drive(app, story, size)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (100, 30), (140, 45), (200, 50)])
 def test_what_the_screen_looks_like(messy, make_app, drive, settled, snapshot, size):
     app = make_app(messy)
 

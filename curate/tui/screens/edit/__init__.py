@@ -18,12 +18,12 @@ from curate.sessions.edits import (
     NOTHING_CHANGED,
     EditSession,
     copied_edit,
-    edited,
     field_of,
     new_edit,
     open_edit,
 )
-from curate.sessions.lines import open_line
+from curate.sessions.lines import RowEdit, open_line
+from curate.sessions.own_editor import edited
 from curate.tui.border import safe_line
 from curate.tui.remedies import offer_remedies
 from curate.tui.screen import ProjectScreen, empty
@@ -61,14 +61,11 @@ class EditScreen(ProjectScreen):
         *FALLBACKS,
     ]
     DEFAULT_CSS = """
-    EditScreen #form.main { width: 3fr; }
-    EditScreen EditSide { width: 2fr; }
-    EditScreen.-solo .side { display: none; }
+    EditScreen #form.main { width: 3fr; } EditScreen EditSide { width: 2fr; }
+    EditScreen.-solo .side, EditScreen.-solo.-side #form.main { display: none; }
     EditScreen.-solo.-side .side { display: block; width: 1fr; border-left: none; padding-left: 0; }
-    EditScreen.-solo.-side #form.main { display: none; }
-    EditScreen #title { height: 1; width: 1fr; }
+    EditScreen #title { height: 1; width: 1fr; } EditScreen #nothing { padding: 1 2; }
     EditScreen #finding { height: auto; max-height: 5; width: 1fr; display: none; }
-    EditScreen #nothing { padding: 1 2; }
     """
 
     def __init__(self) -> None:
@@ -105,6 +102,8 @@ class EditScreen(ProjectScreen):
 
     def on_resize(self) -> None:
         self._share_width()
+        if self.app.has_project:
+            self.call_after_refresh(self._show_title)
 
     def arrive(
         self, *, pointer: str = "", finding: Finding | None = None, listing: Listing | None = None, **what: Any
@@ -147,9 +146,10 @@ class EditScreen(ProjectScreen):
         try:
             notes = edit.follow()
         except CurateError:
-            self._close(
-                f"{edit.name} is gone: the decision that added it was undone. What you typed is kept as a draft."
-            )
+            more = "What you typed is kept as a draft." if edit.is_changed else "U brings it back."
+            self._close(f"{edit.name} is gone: the decision that added it was undone. {more}")
+            if isinstance(edit, RowEdit):
+                self.arrive(**edit.opens, listing=self._listing)
             return
         for note in notes:
             self.tell(note, "warn")
@@ -249,14 +249,14 @@ class EditScreen(ProjectScreen):
     def action_discard(self) -> None:
         edit = self.edit
         if edit is None or not edit.is_changed:
-            self.tell("Nothing to discard: the record is as it was saved.", "warn")
+            self.tell("Nothing to discard: nothing is typed that is not saved.", "warn")
             return
 
         def sure() -> None:
             with self.app.attempt():
                 edit.discard()
                 self._show_soon()
-                self.tell("draft discarded: the record is as it was saved")
+                self.tell(f"draft discarded: the {'form' if edit.is_new else 'record'} is as it was")
 
         self.app.ask("Discard what you typed here?", sure)
 
@@ -468,7 +468,8 @@ class EditScreen(ProjectScreen):
 
     def _show_title(self) -> None:
         position = self._listing.position(self._opened) if self._listing is not None else ""
-        self.query_one("#title", Panel).show(title(self.edit, self.project.shape.name, position))
+        width = self.query_one("#form").size.width
+        self.query_one("#title", Panel).show(title(self.edit, self.project.shape.name, position, width))
 
     def _save_draft(self) -> None:
         self._saving_draft.end()

@@ -38,7 +38,7 @@ class RawText(Vertical):
         self._judging = Pause(self)
 
     def compose(self) -> ComposeResult:
-        note = "This is no JSON yet. Mend it here, or in your own editor (f4); then ctrl+s saves it."
+        note = "This cannot be read yet. Mend it here, or in your own editor (f4); then ctrl+s saves it."
         if not self.edit.text.isprintable():
             note += " A character or byte that cannot be shown stands as <U+202E> or <0xFF>."
         yield Panel(Text(note, "warn"), id="note")
@@ -66,7 +66,7 @@ class RawText(Vertical):
         self._judging.end()
         edit = self.edit
         faults = edit.take(self._typed)
-        state = ("! error ", "error") if edit.text else ("it is JSON", "ok")
+        state = ("! error ", "error") if edit.text else ("it can be read", "ok")
         fault = safe_text(faults[0], 300) if edit.text else ""
         self.query_one("#fault", Panel).show(Text.assemble(state, fault, (f"   {draft_note(edit)}", "muted")))
         self.post_message(FormView.Changed())

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from rich.cells import cell_len
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -37,12 +38,12 @@ class FormView(Vertical):
         Binding("pagedown", "scroll(1)", "Page down", id="edit.page_down", show=False),
         Binding("pageup", "scroll(-1)", "Page up", id="edit.page_up", show=False),
         Binding("i,enter", "type", "Type", id="edit.type", key_display="i"),
-        Binding("tab", "type(1)", "Next field", id="edit.next_field", show=False),
+        Binding("tab", "type(1)", "Next field", id="edit.next_field"),
         Binding("shift+tab", "type(-1)", "Previous field", id="edit.previous_field", show=False),
         Binding("u", "undo", "Undo typing", id="edit.undo_change", show=False),
         Binding("U", "redo", "Redo typing", id="edit.redo_change", show=False),
         Binding("f12", "whole_screen", "Whole screen", id="edit.whole_screen"),
-        Binding("ctrl+f", "find", "Find", id="edit.find"),
+        Binding("ctrl+f", "find", "Find", id="edit.find", show=False),
     ]
     DEFAULT_CSS = """
     FormView { height: 1fr; }
@@ -208,7 +209,7 @@ class FormView(Vertical):
             return self.edit.is_changed
         if action in ("whole_screen", "find"):
             return self.has_class("-whole") or isinstance(self.screen.focused, AreaField)
-        return self.has_focus if action == "type" else True
+        return self.has_focus or bool(parameters) if action == "type" else True
 
     async def action_undo(self) -> None:
         await self.sheet.action_undo()
@@ -218,12 +219,11 @@ class FormView(Vertical):
 
     def action_type(self, step: int = 0) -> None:
         screen, field = self.screen, self._left
-        if field is None or not field.is_attached:
-            screen.focus_next()
-            return
-        screen.set_focus(field)
-        if step:
-            screen.focus_next() if step > 0 else screen.focus_previous()
+        is_between = self.has_focus and field is not None and field.is_attached
+        if is_between:
+            screen.set_focus(field)
+        if step or not is_between:
+            screen.focus_previous() if step < 0 else screen.focus_next()
 
     async def rebuild(self) -> None:
         """Show the record under edit as it is now: others may have changed it, or an editor."""
@@ -309,6 +309,7 @@ class FormView(Vertical):
 
 
 _MOST_DRAFTS = 8
+_NARROWEST = 8  # Cells that are left of a record's name.
 
 # What keys of the form say where the cursor is not in what they are for.
 NEEDS = {
@@ -355,16 +356,25 @@ A line that is no record yet, opened from Validate, is saved into its file; no u
 """
 
 
-def title(edit: EditSession | None, schema: str, position: str) -> Text:
-    """Return the line above the form; ``position`` says where in its list the record stands."""
+def title(edit: EditSession | None, schema: str, position: str, width: int) -> Text:
+    """Return the line above the form, in ``width`` cells; ``position`` says where in its list the record stands.
+
+    Where not all of it fits, the schema is left out first, and then the middle of the record's name.
+    """
     about = Text.assemble("   ", safe_text(position, 40)) if position else Text("")
-    about.append_text(Text.assemble("   schema ", safe_text(schema, 30)))
-    if edit is None:
-        return Text.assemble((" FORM", "strong"), about)
-    state = ("  edited", "warn") if edit.is_changed else ("", "")
-    what = "line " if edit.is_line else "a new record" if edit.is_new else "record "
-    name = "" if edit.is_new and not edit.is_line else cut_middle(edit.name, 40)
-    return Text.assemble((" FORM  ", "strong"), what, (name, "accent"), state, about)
+    about_schema = Text.assemble("   schema ", safe_text(schema, 30))
+    head, state, name = Text(" FORM", "strong"), Text(""), ""
+    if edit is not None:
+        what = "line " if edit.is_line else "a new record" if edit.is_new else "record "
+        head = Text.assemble(head, "  ", what)
+        state = Text("  edited" if edit.is_changed else "", "warn")
+        name = "" if edit.is_new and not edit.is_line else cut_middle(edit.name, 40)
+    room = width - head.cell_len - state.cell_len - about.cell_len
+    if cell_len(name) + about_schema.cell_len <= room:
+        about.append_text(about_schema)
+    elif cell_len(name) > room:
+        name = cut_middle(name, max(_NARROWEST, room))
+    return Text.assemble(head, (name, "accent"), state, about)
 
 
 def without_form(edit: EditSession) -> Text:

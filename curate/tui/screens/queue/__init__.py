@@ -23,6 +23,24 @@ from curate.tui.widgets import Pane, Panel, Pause
 _REST = 0.08  # Seconds without another step until what is known of an entry is looked up.
 
 
+class EntryTable(FrameTable):
+    """The entries of a queue; steps that come before the entries do are made once these are there."""
+
+    is_waiting = True
+    _num_steps = 0
+
+    def action_move(self, step: int) -> None:
+        if self.is_waiting:
+            self._num_steps = max(0, self._num_steps + step)
+        else:
+            super().action_move(step)
+
+    def end_waiting(self) -> int:
+        """Return the row of another list to begin with: the first one, and on from there by the steps that waited."""
+        row, self._num_steps, self.is_waiting = self._num_steps, 0, False
+        return row
+
+
 class QueueScreen(ProjectScreen):
     """One queue: its entries, and what is known of the one under the cursor."""
 
@@ -66,13 +84,13 @@ validation records that the newest run still gets wrong. `o` shows all queues.
         yield Panel(id="title")
         with Container(id="panes"):
             # A row begins with what its columns show, and ends with its name.
-            yield FrameTable([Column("")], key=-1, id="entries")
+            yield EntryTable([Column("")], key=-1, id="entries")
             with Pane(id="detail"):
                 yield Static(id="passages")
 
     @property
-    def _table(self) -> FrameTable:
-        return self.query_one("#entries", FrameTable)
+    def _table(self) -> EntryTable:
+        return self.query_one("#entries", EntryTable)
 
     def lacks_records(self) -> bool:
         # Drafts and rows that were set aside are there before the first record.
@@ -90,6 +108,7 @@ validation records that the newest run still gets wrong. `o` shows all queues.
     def arrive(self, *, of: str = "", run: str = "", **_: Any) -> None:
         """Show the queue ``of`` a kind, of ``run`` where runs have one each; without a kind, all kinds."""
         self._of, self._run, self._queue = of, run, None
+        self._table.is_waiting = True
         self._read()
 
     def changed(self, ids: set[str]) -> None:
@@ -110,7 +129,7 @@ validation records that the newest run still gets wrong. `o` shows all queues.
             return queue, queue.entries()
 
         def failed(error: Any) -> None:
-            self._is_reading = False
+            self._is_reading = self._table.is_waiting = False
             self.app.tell_error(error)
 
         message = "" if self._queue is not None else "reading the queue"
@@ -119,9 +138,10 @@ validation records that the newest run still gets wrong. `o` shows all queues.
     def _show(self, result: tuple[WorkQueue, list[QueueEntry]]) -> None:
         self._is_reading = False
         queue, entries = result
+        row = None
         if self._queue is None or self._queue.name != queue.name:
             self._table.clear_marks()
-            self._table.action_top()
+            row = self._table.end_waiting()
         self._queue, self._entries = queue, entries
         self.refresh_bindings()
         columns = [
@@ -130,7 +150,7 @@ validation records that the newest run still gets wrong. `o` shows all queues.
         ]
         table = self._table
         table.marks &= {entry.key for entry in entries}
-        table.show([(*entry.cells, entry.key) for entry in entries], at=table.current, columns=columns)
+        table.show([(*entry.cells, entry.key) for entry in entries], at=table.current, row=row, columns=columns)
         self._show_title()
         table.empty = f"no {queue.unit}"
         if not entries:
@@ -207,8 +227,8 @@ validation records that the newest run still gets wrong. `o` shows all queues.
 
     def action_step(self, step: int) -> None:
         before = self._table.cursor
-        self._table.cursor += step
-        if self._table.cursor == before:
+        self._table.action_move(step)
+        if self._table.cursor == before and not self._table.is_waiting:
             self.tell_no_use("There is no other entry that way.")
 
     def action_other_pane(self) -> None:

@@ -83,7 +83,7 @@ record of a finding; a line that is no record yet is opened too, and saved into 
     ValidateScreen #summary { height: 1; }
     ValidateScreen #filter { height: 1; border: none; padding: 0 1; display: none; }
     ValidateScreen #filter.-open { display: block; }
-    ValidateScreen #detail { height: 11; }
+    ValidateScreen #detail { height: 11; max-height: 45%; }
     ValidateScreen.-narrow #detail { height: 8; }
     """
 

@@ -16,7 +16,7 @@ from curate.jsonl import FAULTS
 from curate.project.approval import UNAPPROVED
 from curate.sessions.excerpt import Excerpt, ExcerptLine
 from curate.sessions.problem_groups import Heading, ProblemItem, Problems, level_of
-from curate.tui.border import FINDING_SIGNS, dotted, glyphs, safe_line, safe_text
+from curate.tui.border import FINDING_SIGNS, cut_middle, dotted, glyphs, safe_line, safe_text
 from curate.tui.frame_table import Column, tone_of_sign
 
 KEY = 5  # Which value of a row names it.
@@ -35,10 +35,16 @@ Line = Heading | ProblemItem | MoreRow
 
 def columns(is_narrow: bool) -> list[Column]:
     """Return the columns for the room there is."""
-    finding, where = (24, 13) if is_narrow else (34, 24)
+    finding, where = (22, 11) if is_narrow else (34, 24)
     number = Column("n", 7, is_right=True, is_snug=True)
-    heads = Column("finding", finding, is_snug=True), Column("where", where, is_name=True, is_snug=True), number
-    return [Column("", 9, tone=tone_of_sign), *heads, Column("says")]
+    head = Column("finding", finding, is_snug=True, cut=_location)
+    place = Column("where", where, is_name=True, is_snug=True)
+    return [Column("", 9, tone=tone_of_sign), head, place, number, Column("says")]
+
+
+# Return the location of a finding with its line number, which stands at the end; titles of groups lose theirs.
+def _location(value: str, width: int) -> str:
+    return f"  {cut_middle(value[2:], width - 2)}" if value.startswith("  ") else value
 
 
 def lines_of(listed: Sequence[Heading | ProblemItem]) -> list[Line]:
@@ -114,7 +120,7 @@ def render_finding(finding: Finding, excerpt: Excerpt, fix: str, width: int) -> 
     location = f"{finding.file}:{finding.line}" if finding.line else finding.file or "all records"
     column = f":{excerpt.column}" if excerpt.column else ""
     head = Text.assemble(
-        safe_text(location + column, 48, "strong"),
+        Text(cut_middle(location + column, 48), "strong"),
         "  ",
         safe_text(finding.record, 30),
         "  ",

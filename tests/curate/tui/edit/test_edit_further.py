@@ -59,6 +59,49 @@ def test_a_record_goes_to_an_editor_and_comes_back(
     assert (found["level"], found["messages"][0]["content"]) == ("hard", "And now Where is my parcel?")
 
 
+def test_bytes_of_another_encoding_end_no_screen_and_lose_nothing(
+    make_own: Any, edit_story: Any, settled: Settled, with_editor: Any, screen_text: Any
+) -> None:
+    workspace = make_own()
+
+    async def story(pilot: Pilot[Any]) -> None:
+        with_editor("path.write_bytes(text.encode().replace(b'Where', b'W\\xfcre'))")
+        await pilot.press("f4")
+        await settled(pilot)
+        assert "byte 0xFC is not UTF-8" in screen_text(pilot.app)
+        assert "W<0xFC>re" in screen_text(pilot.app)
+
+    edit_story(workspace, story, record="m1", pointer="/messages/0/content")
+    assert record_in(workspace, "m1") == LINE
+
+
+@pytest.mark.parametrize("size", [(60, 15), (80, 24)])
+def test_saving_and_the_next_field_are_named_at_every_width(
+    make_own: Any, edit_story: Any, screen_text: Any, size: tuple[int, int]
+) -> None:
+    async def story(pilot: Pilot[Any]) -> None:
+        last = screen_text(pilot.app).splitlines()[-1]
+        assert "tab next field" in last
+        assert "ctrl+s save" in last
+        title = next(line for line in screen_text(pilot.app).splitlines() if " FORM " in line)
+        assert "m1" in title
+        assert title.count("schema") in (0, 2), "the schema is named or left out"
+
+    edit_story(make_own(), story, size=size, record="m1", pointer="/messages/0/content")
+
+
+def test_a_draft_of_a_new_record_is_discarded_in_words_that_hold(
+    make_own: Any, edit_story: Any, settled: Settled
+) -> None:
+    async def story(pilot: Pilot[Any]) -> None:
+        await type_in(pilot, "Ask")
+        await pilot.press("escape", "D", "y")
+        await settled(pilot)
+        assert pilot.app.message.plain == "draft discarded: the form is as it was"
+
+    edit_story(make_own(), story, new=True)
+
+
 def test_an_editor_gets_json_on_request(make_own: Any, edit_story: Any, settled: Settled, with_editor: Any) -> None:
     workspace = make_own()
 
