@@ -100,18 +100,16 @@ def command(
     chosen = _chosen(project, view, where, sort, columns)
     wanted = _parsed(chosen.where)
     if save:
-        _save(project, save, chosen)
-        return Exit.OK
+        return _save(project, save, chosen)
     pins = project.data.pins()
     findings = findings_for(project, wanted, () if field else chosen.columns)
     matching = _matching(project, wanted, findings, pins, category, splits, status, show_values=show_values)
     if field:
         print_lines(_count_lines(matching, field, pins, is_json=form != "text"))
     else:
-        # A million of them need not be held at once.
-        rest = iter(_sorted(matching, chosen.sort, pins))
-        cells_of = _cell_getter(project, chosen.columns, findings, pins)
-        print_lines(_lines_of(islice(rest, limit), cells_of, is_json=form == "jsonl"))
+        rest = iter(_sorted(matching, chosen.sort, pins))  # A million of them need not be held at once.
+        cells = _cell_getter(project, chosen.columns, findings, pins)
+        print_lines(_lines_of(islice(rest, limit), cells, is_json=form == "jsonl"))
         if num_more := sum(1 for _ in rest):
             console.talk(f"not shown: {counted(num_more, 'record')}")
     return Exit.OK
@@ -167,13 +165,14 @@ def _chosen(project: Project, view: str, where: str, sort: str, columns: str) ->
     return SavedView(f"{saved.where} {where}".strip(), sort or saved.sort, cast("Any", names) or saved.columns)
 
 
-def _save(project: Project, name: str, view: SavedView) -> None:
+def _save(project: Project, name: str, view: SavedView) -> int:
     from curate.project.views import save_view
     from curate.schema.settings import FILE_NAME
 
     is_known = name in project.settings.views
     save_view(project.root, name, view)
     console.talk(f"view {console.one_line(name, 40)} {'replaced' if is_known else 'saved'} in {FILE_NAME}")
+    return Exit.OK
 
 
 def _sorted(states: Iterable[RecordState], sort: str, pins: Mapping[str, Split]) -> Iterable[RecordState]:

@@ -239,9 +239,10 @@ def test_an_empty_folder_gets_the_tour(tmp_path, drive, settled) -> None:
 
 
 def test_a_workspace_below_is_offered_and_a_path_may_be_typed(
-    tmp_path, make_workspace, drive, settled, screen_text
+    tmp_path, make_workspace, drive, settled, screen_text, monkeypatch
 ) -> None:
     workspace = make_workspace()
+    monkeypatch.chdir(tmp_path)
 
     async def story(pilot):
         assert steps_of(pilot)[0] == "open the workspace ws"
@@ -381,8 +382,11 @@ def test_a_refusal_of_the_system_ends_nothing(tmp_path, drive, settled, screen_t
     assert not app.crash
 
 
-def test_a_file_comes_into_an_empty_workspace_by_keys_of_the_screen(tmp_path, drive, settled, screen_text) -> None:
+def test_a_file_comes_into_an_empty_workspace_by_keys_of_the_screen(
+    tmp_path, drive, settled, screen_text, monkeypatch
+) -> None:
     made = make_new(tmp_path / "ws").root
+    monkeypatch.chdir(made)
     (tmp_path / "ws" / "faq.csv").write_text("question,answer\nHow long?,Three days\nWho?,\n", encoding="utf-8")
 
     async def story(pilot):
