@@ -1,6 +1,7 @@
 """Draw the pictures of the screens in docs/pictures/: the app itself, headless, on workspaces made from the samples.
 
-Call it as `python samples/make_screens.py DEMO`. DEMO is the workspace that `make run` has made; it is not changed.
+Call it as `.venv/bin/python samples/make_screens.py demo` after `make run`, which makes the workspace
+`demo`; that is copied and stays as it is.
 """
 
 from __future__ import annotations

@@ -315,8 +315,8 @@ def plan(errand: Errand, data: ProjectData, options: Sequence[str] = ()) -> Mapp
     """Return what `curate train --plan` says of a run on what an export would write now; ``options`` are the trainer's.
 
     Raises:
-        CurateError: E940 without the extra; E907 when the data fails its validation; E961 with the reason when no
-            dataset can be exported or no run be planned.
+        CurateError: E940 without the extra; what the command ended with, such as E907 when the data fails its
+            validation; E961 where it told of nothing.
     """
     require_trainer("planning a run", "take the dataset to a machine that has it")
     result = errand.run(_curate("train", str(data.root), "--plan", "--", "--json", *options))
@@ -325,12 +325,11 @@ def plan(errand: Errand, data: ProjectData, options: Sequence[str] = ()) -> Mapp
     except ValueError:
         value = None
     if not isinstance(value, dict):
-        # Its code is ours to give.
         message = result.trouble.partition("]: ")[2] or (result.talk[-1] if result.talk else f"exit code {result.code}")
         hint = next(
             (line.partition("help: ")[2] for line in reversed(result.talk) if "help: " in line), "See the recipe."
         )
-        code = "E907 dirty-data" if result.code == Exit.FINDINGS else "E961 cannot-measure"
+        code = result.trouble.removeprefix("error[").partition("]: ")[0] or "E961 cannot-measure"
         raise CurateError(code, one_line(message, 300), one_line(hint, 200))
     # What the trainer tells beside its plan, such as records that are skipped; before it the export has told its own.
     talk = result.talk[result.talk.index(PLAN_ALONE) + 1 :] if PLAN_ALONE in result.talk else ()

@@ -9,7 +9,8 @@ from click.testing import CliRunner
 
 from curate.cli import cli
 from curate.project import feedback
-from curate.sessions.run_comparison import compare
+from curate.sessions.run_comparison import compare_runs
+from curate.sessions.runs import read_run
 from tests.curate.score_reports import write_run
 from train.report import Report, table, wording
 from train.report.stats import Reason
@@ -48,15 +49,20 @@ def test_general_text_is_named_and_what_forgets_says_what_to_do_next(make_worksp
     assert "next:" not in held
 
 
-def test_two_runs_have_the_trainers_verdicts(tmp_path):
+def test_two_runs_have_the_trainers_verdicts(make_workspace, tmp_path):
+    workspace = make_workspace()
+
+    def compare(first, second):
+        return compare_runs(workspace, read_run(first), read_run(second))
+
     first = write_run(tmp_path / "a", 24, tuned=0.0)
-    found = compare(first, write_run(tmp_path / "b", 24), "test")
+    found = compare(first, write_run(tmp_path / "b", 24))
     assert [row.verdict.label for row in found.rows] == ["? too few (24 of 30)"]
     assert found.macro.verdict.label == "? too few (24 of 30)"
     first = write_run(tmp_path / "c", 40, tuned=0.0)
-    found = compare(first, write_run(tmp_path / "d", 40), "test")
+    found = compare(first, write_run(tmp_path / "d", 40))
     assert [row.verdict.label for row in found.rows] == ["+ improved"]
-    assert [row.verdict.label for row in compare(first, first, "test").rows] == ["~ inconclusive"]
+    assert [row.verdict.label for row in compare(first, first).rows] == ["~ inconclusive"]
 
 
 @pytest.mark.parametrize("reason", REASONS)

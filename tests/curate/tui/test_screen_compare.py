@@ -90,6 +90,16 @@ def test_what_the_screen_looks_like(two_runs, make_app, drive, settled, snapshot
     drive(app, story, size)
 
 
+def test_an_interval_is_whole_at_sixty_columns(two_runs, make_app, drive, settled, screen_text):
+    app = make_app(two_runs)
+
+    async def story(pilot):
+        await opened(pilot, settled)
+        assert "-0.67 ! [-0.78, -0.52]" in screen_text(app)
+
+    drive(app, story, (60, 15))
+
+
 def test_two_runs_are_compared_pair_by_pair(two_runs, make_app, drive, settled):
     app = make_app(two_runs)
 

@@ -171,7 +171,9 @@ def test_dirty_data_begin_nothing_and_say_why(make_workspace, make_app, drive, s
         assert "nothing was started" in app.message.plain
         assert "E907 dirty-data" in page_text(app)
         await pilot.press("escape", "d")
-        await until(pilot, lambda: "E907" in seen(app, "plan"))
+        await until(pilot, lambda: "1 error blocks the export" in seen(app, "plan"))
+        assert "error[" not in seen(app, "plan")
+        assert "g v shows what to fix." in app.message.plain
 
     drive(app, story)
     assert not (workspace.root / "runs").exists()

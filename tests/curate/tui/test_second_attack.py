@@ -208,3 +208,52 @@ def test_a_refused_export_is_told_without_its_code(make_workspace, monkeypatch):
     with pytest.raises(CurateError) as caught:
         plan(Errand(), data)
     assert (caught.value.number, caught.value.message) == ("E907", "2 errors block the export: S101 x2")
+
+
+def test_a_list_shows_the_status_and_what_a_run_learnt(make_workspace, capsys):
+    from curate.cli import cli
+
+    data = make_workspace([*lines()[:2], {"id": "bad", "instruction": "What?", "output": ""}], settings=SETTINGS)
+    cli.main(["list", str(data.root), "--columns", "id,status,confidence"], standalone_mode=False)
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert rows[-1] == ["bad", "error", "-"]
+    assert {row[1] for row in rows[:-1]} <= {"ok", "warning"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("/a/q", "'q' is no flag", 'write it in quotes: "/a/q".'),
+        ("split:none", "there is no split 'none'", 'split:"" finds records without one.'),
+        ("source:!", "a value is missing", "Write a value after !, or take ! away."),
+        ("id:r*|", "a value is missing", "Write a value after |, or take | away."),
+        ("tokens:30..5", "no number is from 30 to 5", "The lower one comes first: 5..30."),
+    ],
+)
+def test_a_remedy_of_a_filter_is_about_the_fault(text, message, hint):
+    from curate.project.filters import parse_filter
+
+    with pytest.raises(CurateError) as caught:
+        parse_filter(text)
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+
+
+def test_a_place_without_a_column_has_none(make_workspace):
+    data = make_workspace(settings=APPROVAL)
+    with pytest.raises(CurateError) as caught:
+        open_project(data.root).export()
+    assert "L406" in caught.value.message
+    assert ":0:" not in caught.value.message
+
+
+def test_a_document_is_not_offered_as_a_table(tmp_path):
+    import zipfile
+
+    from curate.tui.ways_in import offers
+
+    with zipfile.ZipFile(tmp_path / "plan.docx", "w") as archive:
+        archive.writestr("word/document.xml", "<w/>")
+    found = offers(tmp_path)
+    assert not [offer for offer in found.ways if offer.kind == "make"]
+    assert "Cannot be imported: plan.docx." in found.remarks[0]

@@ -69,9 +69,9 @@ def figures_text(preview: Preview, saved: Preview | None, *, name: str) -> Text:
     if preview.basis.repeats.pins:
         text.append(f"\nagainst {name}: {added}, {preview.num_moved:,} moved, {preview.num_gone:,} gone")
     else:
-        num_locked = len(preview.basis.fixed)
-        who = f"all but the {num_locked:,} locked may" if num_locked else "every record may still"
-        text.append(f"\nno dataset exported yet: {who} move", "muted")
+        basis = preview.basis
+        who = counted(len(basis.staying) - len(basis.fixed), "record") if basis.fixed else "every record"
+        text.append(f"\nno dataset exported yet, so {who} may still move", "muted")
     if saved is not None and saved.settings != preview.settings:
         elsewhere = sum(1 for _ in elsewhere_of(preview, saved))
         text.append(f"\n{counted(elsewhere, 'record')} in another split than by the saved settings", "accent")
