@@ -376,15 +376,18 @@ class CurateApp(App[int]):
             return
         elif answer := self.present().refusal(event.key):
             self.tell(answer, "warn")
-        elif self._is_idle(event.key):
+        elif self._is_idle(event):
             # Who presses it means a key of another screen.
             self.tell(f"{key_name(event.key)} does nothing here; ? shows the keys.", "warn")
         else:
             await super().on_event(event)
 
-    def _is_idle(self, key: str) -> bool:
-        """Whether ``key`` does nothing here; a box takes letters without a binding, and says itself what it does."""
-        is_typed = self.screen is not self.present() or isinstance(self.focused, Input | TextArea)
+    def _is_idle(self, event: events.Key) -> bool:
+        """Whether a key does nothing here; a box takes letters without a binding, and says itself what it does."""
+        key, focused = event.key, self.focused
+        # A text, or an open list, in which letters look for a value.
+        is_taken = focused is not None and focused.check_consume_key(key, event.character)
+        is_typed = self.screen is not self.present() or isinstance(focused, Input | TextArea) or is_taken
         is_function = key.startswith("f") and key[1:].isdecimal()
         if (is_typed and not is_function) or key.startswith("<"):
             return False
