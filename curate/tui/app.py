@@ -377,21 +377,18 @@ class CurateApp(App[int]):
         elif answer := self.present().refusal(event.key):
             self.tell(answer, "warn")
         elif self._is_idle(event):
-            # Who presses it means a key of another screen.
             self.tell(f"{key_name(event.key)} does nothing here; ? shows the keys.", "warn")
         else:
             await super().on_event(event)
 
     def _is_idle(self, event: events.Key) -> bool:
-        """Whether a key does nothing here; a box takes letters without a binding, and says itself what it does."""
+        """Whether a key does nothing here; a box, and an open list, takes letters without a binding."""
         key, focused = event.key, self.focused
-        # A text, or an open list, in which letters look for a value.
-        is_taken = focused is not None and focused.check_consume_key(key, event.character)
-        is_typed = self.screen is not self.present() or isinstance(focused, Input | TextArea) or is_taken
+        is_typed = self.screen is not self.present() or isinstance(focused, Input | TextArea)
+        is_typed |= focused is not None and focused.check_consume_key(key, event.character)
         is_function = key.startswith("f") and key[1:].isdecimal()
-        if (is_typed and not is_function) or key.startswith("<"):
-            return False
-        return key not in self.screen.active_bindings
+        is_taken = (is_typed and not is_function) or key.startswith("<")
+        return not is_taken and key not in self.screen.active_bindings
 
     def on_key_done(self) -> None:
         self._keys.done()

@@ -75,6 +75,6 @@ def test_whoever_labels_reads_it_too(make_workspace: Any) -> None:
 
     record = load_shape("chat").record(json.loads((root / "data/a.jsonl").read_text()), Source("a", 1))
     assert [who for who, *_ in turns_of(record)] == ["USER", "REASONING", "ASSISTANT"]
-    text = record_text(record, turns_of(record))
+    text = record_text(record.id, turns_of(record))
     spans = {text.plain[span.start : span.end]: span.style for span in text.spans}
     assert spans["two and three"] == "muted"
