@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -482,3 +482,17 @@ def read_rule(exclusion: Exclusion, record: str, exists: Callable[[str], bool]) 
     if of == record or not exists(of):
         return exclusion
     return replace(exclusion, code=code, of=of, score=float(score))
+
+
+def redo_names(events: Iterable[AnyEvent]) -> set[str]:
+    """Return those of the undos among ``events``, all of a journal or of a record, that do something again."""
+    targets = {event.event: event.of for event in events if isinstance(event, UndoEvent)}
+    levels: dict[str, int] = {}  # 1 for what takes a decision back, 2 for what takes that back, and so on.
+    for latest in targets:
+        name, chain = latest, dict[str, None]()
+        while name in targets and name not in levels and name not in chain:
+            chain[name] = None
+            name = targets[name]
+        level = levels.get(name, 0)
+        levels |= {link: level + number for number, link in enumerate(reversed(chain), 1)}
+    return {name for name, level in levels.items() if level % 2 == 0}

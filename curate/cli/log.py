@@ -71,7 +71,7 @@ def command(words: tuple[str, ...], by: str, limit: int, form: str, no_values: b
 
     Example: curate log my-data r012
     """
-    from curate.project.history import redo_names
+    from curate.base.events import redo_names
     from curate.project.journal import damage_texts, read_journal
     from curate.project.project import open_project
     from curate.project.snapshot import retired_events
@@ -221,8 +221,8 @@ def _story(
 ) -> Iterator[str]:
     import textwrap
 
+    from curate.base.events import redo_names
     from curate.project.diff import field_changes, field_lines
-    from curate.project.history import redo_names
 
     width, redos = console.width(), redo_names(step.event for step in steps)
     location = f"{console.visible(record.source.file)}:{record.source.line}" if record else "in no record file"

@@ -490,17 +490,3 @@ def _gist(facet: Facet, value: Json, texts: Sequence[str] = ()) -> bytes:
 
 def _as_value(value: Json) -> Json:
     return None if value is _TAKEN_BACK else value
-
-
-def redo_names(events: Iterable[AnyEvent]) -> set[str]:
-    """Return those of the undos among ``events``, all of a journal or of a record, that do something again."""
-    targets = {event.event: event.of for event in events if isinstance(event, UndoEvent)}
-    levels: dict[str, int] = {}  # 1 for what takes a decision back, 2 for what takes that back, and so on.
-    for latest in targets:
-        name, chain = latest, dict[str, None]()
-        while name in targets and name not in levels and name not in chain:
-            chain[name] = None
-            name = targets[name]
-        level = levels.get(name, 0)
-        levels |= {link: level + number for number, link in enumerate(reversed(chain), 1)}
-    return {name for name, level in levels.items() if level % 2 == 0}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
 
 from curate.base.console import one_line
+from curate.base.events import redo_names
 from curate.base.git import GitError, ask_git
 from curate.base.record import SPLITS, CurateError, Severity
 from curate.base.tables import counted
@@ -20,7 +21,6 @@ from curate.formats.import_note import NOTES_FOLDER
 from curate.project.approval import APPROVAL, QUESTION, UNAPPROVED
 from curate.project.blind import hides_event
 from curate.project.feedback import read_results
-from curate.project.history import redo_names
 from curate.project.journal import CATEGORY
 from curate.project.labels import AnnotatorAssignment, questions_of
 from curate.sessions.labelling.queue import Wish, queue_of

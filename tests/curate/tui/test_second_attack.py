@@ -194,7 +194,7 @@ def test_a_redo_is_called_so(make_workspace, make_app, drive, settled, screen_te
         assert [word for word in screen_text(app).split() if word in ("undo", "redo")] == ["redo", "undo"]
 
     drive(app, story)
-    from curate.project.history import redo_names
+    from curate.base.events import redo_names
 
     project = open_project(data.root)
     assert len(redo_names(project.history("ex-000"))) == 1

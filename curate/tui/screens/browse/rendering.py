@@ -12,12 +12,12 @@ from rich.text import Text
 from textual.widget import Widget
 from textual.widgets import Static
 
+from curate.base.events import redo_names
 from curate.base.record import Finding, Json, Record, canonical
 from curate.base.tables import counted, listed
 from curate.project.blind import HIDDEN, UNSEEN, hides_event, visible_finding
 from curate.project.diff.words import text_of as value_text
 from curate.project.filters import Filter
-from curate.project.history import redo_names
 from curate.project.journal import CATEGORY
 from curate.project.labels import questions_of
 from curate.schema.view import REASONING, spoken_turns
