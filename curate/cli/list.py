@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     CellGetter = Callable[[RecordState], Mapping[str, str | int | float | None]]
 
 # Columns of how the newest run learnt a record.
-_LEARNT = ("confidence", "variability")
+_DYNAMICS = ("confidence", "variability")
 
 
 @click.command("list")
@@ -203,7 +203,7 @@ def _cell_getter(
         return None
     from curate.project.views import value_of
 
-    if not {"status", *_LEARNT} & set(columns):
+    if not {"status", *_DYNAMICS} & set(columns):
         return lambda state: {column: value_of(state, column, pins) for column in columns}
     from curate.project.catalog.columns import LearningDynamics, rank_findings
 
@@ -211,7 +211,7 @@ def _cell_getter(
     learning.renew(columns)
 
     def cell(state: RecordState, column: str) -> str | int | float | None:
-        if column in _LEARNT:
+        if column in _DYNAMICS:
             number: float | None = getattr(learning.by_id.get(state.record.id), column, None)
             return number if number is None else round(number, 4)
         is_in = state.dropped is None

@@ -99,7 +99,7 @@ def require_machine_share(data: ProjectData, planned: ExportPlan) -> None:
         CurateError: E997 with the counts of each category; exit code 1.
     """
     most = data.settings.export.max_machine_share
-    if most == 1 or not (machine := _machine_made(data)):
+    if most == 1 or not (machine := _written_by_models(data)):
         return
     splits, records = planned.assignment.splits, planned.records
     names = [(name, category or UNCATEGORISED) for name, category in zip(records.ids, records.categories, strict=True)]
@@ -115,7 +115,7 @@ def require_machine_share(data: ProjectData, planned: ExportPlan) -> None:
     raise CurateError("E997 machine-share", f"{message} allows {most:.0%}{counts}", hint, exit_code=Exit.FINDINGS)
 
 
-def _machine_made(data: ProjectData) -> dict[str, bool]:
+def _written_by_models(data: ProjectData) -> dict[str, bool]:
     """Return the records for which a proposal was taken, and whether each says something else than that by now."""
     machine = {}
     for name in data.decisions.with_proposals():
@@ -164,7 +164,7 @@ def write_planned(data: ProjectData, planned: ExportPlan, verdict: Verdict, data
         CurateError: E906 when writing fails.
     """
     contents: Counter[_Content] = Counter()
-    machine, made = _machine_made(data), Counter[tuple[str, bool]]()
+    machine, made = _written_by_models(data), Counter[tuple[str, bool]]()
 
     def rows() -> Iterator[tuple[Split, Row]]:
         for split, row, record in _rows(data, planned):

@@ -121,7 +121,7 @@ class AskSession:
         self.may_send: bool | None = None
         self.num_changes = 0
         self.participants: list[Participant] = []
-        self._num_asked = 0
+        self._num_requests = 0
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         # Models are loaded one after the other: each looks at what memory is free then.
@@ -284,9 +284,9 @@ class AskSession:
                     return
                 model.replies.append(Reply("", self.sampling, "failed", note=NOT_SENT))
                 continue
-            self._num_asked += 1
+            self._num_requests += 1
             messages = self.messages_before(model, turn)
-            reply = Reply(str(self._num_asked), self.sampling)
+            reply = Reply(str(self._num_requests), self.sampling)
             model.replies.append(reply)
             request = {"id": reply.id, "messages": messages, "tools": self.opening.tools or None}
             assert model.talk is not None, "a model that is ready has a process"

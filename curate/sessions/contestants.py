@@ -44,9 +44,9 @@ def contestant_of(data: ProjectData, name: str) -> str:
         # A recipe's paths are read from its own folder.
         folder = (data.root / data.settings.recipe).parent if data.settings.recipe else data.root
     path, at, base = name.partition("@")
-    for place in (data.root / RUNS / path, folder / path):
-        if path and place.exists():
-            return f"{place}{at}{base}"
+    for candidate in (data.root / RUNS / path, folder / path):
+        if path and candidate.exists():
+            return f"{candidate}{at}{base}"
     return name
 
 

@@ -99,9 +99,9 @@ class BlindScreen(ModalScreen[None]):
         self._put("head", Text.assemble((number, "strong"), safe_text(pair.category, 30), "  ", (pair.record, "muted")))
         parts: list[Text] = []
         for who, text in comparison.prompt():
-            parts.append(Text.assemble(safe_text(who.upper(), 30, "muted"), "\n", _shown(text)))
+            parts.append(Text.assemble(safe_text(who.upper(), 30, "muted"), "\n", _answer_text(text)))
         if self._has_reference:
-            parts.append(Text.assemble(("THE RECORD SAYS\n", "muted"), _shown(comparison.reference())))
+            parts.append(Text.assemble(("THE RECORD SAYS\n", "muted"), _answer_text(comparison.reference())))
         self._put("text", Text("\n").join([*parts, self._answers(pair.sides)]))
 
     def _answers(self, texts: tuple[str, str]) -> Text:
@@ -110,7 +110,7 @@ class BlindScreen(ModalScreen[None]):
         if self._is_marked:
             left, right = (marked(side) for side in sides_of(*texts, _MOST_CHARS))
         else:
-            left, right = map(_shown, texts)
+            left, right = map(_answer_text, texts)
         sides = ("\nanswer 1", left), ("\nanswer 2", right)
         return two_texts(*sides, self.app.console, width, columns_from=_COLUMNS_FROM)
 
@@ -178,7 +178,7 @@ class BlindScreen(ModalScreen[None]):
             self._show()
 
 
-def _shown(text: str) -> Text:
+def _answer_text(text: str) -> Text:
     lines = safe_lines(text[:_MOST_CHARS])
     more = len(text) - _MOST_CHARS
     return Text.assemble(lines, (f"\n({more:,} characters more are not shown)", "muted")) if more > 0 else lines

@@ -8,7 +8,7 @@ from textual._xterm_parser import XTermParser
 from textual.drivers import linux_driver, web_driver
 from textual.message import Message
 
-_ESC, _SHOWN_ESC = "\x1b", "\u241b"
+_ESC, _ESC_SYMBOL = "\x1b", "\u241b"
 _START, _END = "\x1b[200~", "\x1b[201~"
 
 
@@ -44,7 +44,7 @@ class PasteParser(XTermParser):
                 continue
             pasted, mark, data = (self._before + data).partition(_END)
             self._before = "" if mark else _begun(pasted)
-            parts.append(pasted.removesuffix(self._before).replace(_ESC, _SHOWN_ESC) + mark)
+            parts.append(pasted.removesuffix(self._before).replace(_ESC, _ESC_SYMBOL) + mark)
             self._is_pasting = not mark
         return "".join(parts)
 

@@ -15,7 +15,7 @@ class Budget:
 
     def __init__(self, spec: EndpointSpec) -> None:
         self._spec = spec
-        self._spent = self._held = _NOTHING
+        self._spent = self._reserved = _NOTHING
         # The most tokens for a byte that the endpoint has said of a prompt; one for two bytes until then.
         self._tokens_per_byte: float | None = None
 
@@ -46,11 +46,11 @@ class Budget:
     @property
     def is_in_flight(self) -> bool:
         """Whether a request is on its way, which may take less than is held for it."""
-        return self._held != _NOTHING
+        return self._reserved != _NOTHING
 
     def overrun(self, tokens: Tokens) -> str:
         """Return why ``tokens`` more do not fit beside what is spent and held; "" where they do."""
-        used, spec = _add(self._spent, self._held), self._spec
+        used, spec = _add(self._spent, self._reserved), self._spec
         total, cost = _add(used, tokens), self.cost(_add(used, tokens))
         if spec.max_tokens is not None and sum(total) > spec.max_tokens:
             return (
@@ -63,11 +63,11 @@ class Budget:
 
     def hold(self, tokens: Tokens) -> None:
         """Count ``tokens`` as on their way."""
-        self._held = _add(self._held, tokens)
+        self._reserved = _add(self._reserved, tokens)
 
     def settle(self, tokens: Tokens, used: Tokens) -> None:
         """Count ``used`` as spent in place of ``tokens``, which were held."""
-        self._held = self._held[0] - tokens[0], self._held[1] - tokens[1]
+        self._reserved = self._reserved[0] - tokens[0], self._reserved[1] - tokens[1]
         self._spent = _add(self._spent, used)
 
 

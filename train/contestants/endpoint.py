@@ -58,14 +58,14 @@ def answers_folder() -> Path | None:
 
 @dataclass(slots=True)
 class _Query:
-    """One request that is sent for all ``ids`` that ask the same; ``num_shown`` characters of its answer were shown."""
+    """One request for all ``ids`` that ask the same; of its answer ``num_streamed`` characters were shown."""
 
     key: str
     ids: list[str]
     body: dict[str, Any]
     num_bytes: int
     most_new: int
-    num_shown: int = 0
+    num_streamed: int = 0
 
 
 @dataclass(slots=True)
@@ -79,7 +79,7 @@ class _Delivery:
 
     def show(self, query: _Query, text: str) -> bool:
         """Hand on what was written, and say whether it shall go on."""
-        query.num_shown += len(text)
+        query.num_streamed += len(text)
         self.events.put((query.ids[0], text))
         return query.ids[0] not in self.cancelled
 
@@ -240,12 +240,12 @@ class EndpointContestant:
                 # An endpoint may repeat what it was sent, and a cut in its midst would hide that.
                 reason = error.reason.replace(self._secret, "(the key)") if self._secret else error.reason
                 failure.reason = reason[:_MOST_REASON]
-            if query.num_shown or not failure.is_passing:
+            if query.num_streamed or not failure.is_passing:
                 break
         assert failure is not None, "there is a first try"
         if not failure.is_answer:
             self._num_failures, self._failed_at = self._num_failures + 1, time.monotonic()
-        shown = f"; {query.num_shown:,} characters of it were shown" if query.num_shown else ""
+        shown = f"; {query.num_streamed:,} characters of it were shown" if query.num_streamed else ""
         return Unanswered(query.ids[0], NO_ANSWER, failure.reason + shown)
 
     async def _try(self, client: httpx.AsyncClient, delivery: _Delivery, query: _Query, largest: Tokens) -> Answer:

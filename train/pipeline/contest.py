@@ -56,7 +56,7 @@ class _Tally:
 
     unanswered: Counter[str] = field(default_factory=Counter)
     reasons: dict[str, str] = field(default_factory=dict)
-    num_held_back: int = 0
+    num_withheld: int = 0
 
 
 def evaluate_contestant(
@@ -85,9 +85,9 @@ def evaluate_contestant(
     rows: dict[str, list[Row]] = {}
     for split in conditions.splits:
         rows[split] = [row for row in dataset.splits[split] if row.id not in flagged]
-        tally.num_held_back += len(dataset.splits[split]) - len(rows[split])
+        tally.num_withheld += len(dataset.splits[split]) - len(rows[split])
     left = {split: [row for row in some if (split, row.id) not in known] for split, some in rows.items()}
-    _announce(record, left, len(answered), tally.num_held_back)
+    _announce(record, left, len(answered), tally.num_withheld)
     try:
         with appending(folder / _PART) as append:
 
@@ -168,13 +168,13 @@ def _read_answered(folder: Path) -> list[Scored]:
     return read_predictions(part)[1]
 
 
-def _announce(record: Mapping[str, Any], left: Mapping[str, Sequence[Row]], num_known: int, num_held_back: int) -> None:
+def _announce(record: Mapping[str, Any], left: Mapping[str, Sequence[Row]], num_known: int, num_withheld: int) -> None:
     number = " and ".join(f"{len(rows):,} {split}" for split, rows in left.items())
     known = f"; {num_known:,} results are there already" if num_known else ""
     console.talk(f"{record['contestant']['name']}: asking {number} records{known}")
-    if num_held_back:
+    if num_withheld:
         console.talk(
-            f"{num_held_back:,} records with findings X7xx, such as personal data, are not sent; "
+            f"{num_withheld:,} records with findings X7xx, such as personal data, are not sent; "
             "--send-flagged sends them"
         )
 
@@ -296,7 +296,7 @@ def _finish(
             "results": num_answered,
             "unanswered": dict(sorted(tally.unanswered.items())),
             "skipped": num_rows - num_answered - num_unanswered,
-            "held_back": tally.num_held_back,
+            "held_back": tally.num_withheld,
         },
     }
     write_whole(folder / PREDICTIONS, map(prediction_line, ordered))

@@ -130,8 +130,8 @@ def win_rates(verdicts: Sequence[HumanVerdict], *, fewest: int = stats.FEWEST) -
         num_verdicts=len(verdicts),
         num_people=len({verdict.by for verdict in verdicts}),
         fewest=fewest,
-        total=_judged(total, total.p, between, fewest),
-        categories=[_judged(rate, p, between, fewest) for rate, p in zip(rates, adjusted, strict=True)],
+        total=_with_verdict(total, total.p, between, fewest),
+        categories=[_with_verdict(rate, p, between, fewest) for rate, p in zip(rates, adjusted, strict=True)],
         position=bias("first shown", [(v.cluster, v.value == v.first) for v in verdicts if v.value in ("a", "b")]),
         length=bias("longer", [(v.cluster, longer) for v in verdicts if (longer := _is_longer(v)) is not None]),
     )
@@ -236,7 +236,7 @@ def _rate(category: str, verdicts: Sequence[HumanVerdict], between: Sequence[str
     )
 
 
-def _judged(rate: WinRate, p: float, between: Sequence[str], fewest: int) -> WinRate:
+def _with_verdict(rate: WinRate, p: float, between: Sequence[str], fewest: int) -> WinRate:
     is_shown = p < stats.ALPHA and not rate.half.low <= HALF <= rate.half.high
     word: Literal["first", "second", "none", "too-few"] = "none"
     what = "neither is preferred beyond chance"

@@ -342,7 +342,7 @@ AGAIN_AFTER = 10  # New answers after which it is worth learning again.
 # half a second of CPU time.
 _MOST_LEARNED, _MOST_AHEAD = 10_000, 5_000
 # Where a model is asked for likelihoods: answered records that it is measured on, and open ones that it is asked ahead.
-_MOST_MEASURED, _MOST_ASKED = 200, 64
+_MOST_MEASURED, _MOST_SCORED = 200, 64
 _SEED = 3
 
 
@@ -353,7 +353,7 @@ class Suggester:
         """Propose answers to ``question`` by ``judge``, or else by a model of words that learns from the answers."""
         self._project = project
         self._judge = judge
-        self._most_learned, self._most_ahead = (_MOST_MEASURED, _MOST_ASKED) if judge else (_MOST_LEARNED, _MOST_AHEAD)
+        self._most_learned, self._most_ahead = (_MOST_MEASURED, _MOST_SCORED) if judge else (_MOST_LEARNED, _MOST_AHEAD)
         self._catalog = project.catalog
         self._question = question
         self._trainer: Trainer | LikelihoodJudge | None = None

@@ -150,7 +150,7 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
         self._is_comparing = False
         # Each of the other models against the first; one of them is shown in full.
         self._comparisons: list[RunComparison] = []
-        self._shown = 0
+        self._model_index = 0
         self._metric: Metric = "score"
         self._sorting: Order = "category"
         self._view: View = "worse"
@@ -222,7 +222,7 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
         self._show_model(len(self._comparisons) - 1)
 
     def _show_model(self, index: int) -> None:
-        self._shown, comparison = index, self._comparisons[index] if self._comparisons else None
+        self._model_index, comparison = index, self._comparisons[index] if self._comparisons else None
         if comparison is not None and not comparison.listed(self._view):
             # An empty list says less than the next one.
             self._view = next((view for view in VIEWS if comparison.listed(view)), self._view)
@@ -230,7 +230,7 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
 
     @property
     def _comparison(self) -> RunComparison | None:
-        return self._comparisons[self._shown] if self._comparisons else None
+        return self._comparisons[self._model_index] if self._comparisons else None
 
     def _draw(self) -> None:
         comparison = self._comparison
@@ -238,7 +238,7 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
             text = " No finished run with a report yet: `curate train` makes one (g t)."
             self.put("head", Text(text, style="muted"))
             return
-        self.put("head", render_head(self._comparisons, self._shown, self._metric))
+        self.put("head", render_head(self._comparisons, self._model_index, self._metric))
         is_low = self.size.height < _LOW
         self.put("notes", render_notes(comparison, has_legend=not is_low))
         self.query_one("#changed").display = not is_low
@@ -247,10 +247,10 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
         self.put("differences", render_changes(comparison, pane))
         scores = self.query_one("#scores", FrameTable)
         everything = self._comparisons
-        rows = rows_of(everything, self._shown, self._metric, self._sorting, is_narrow=is_narrow)
+        rows = rows_of(everything, self._model_index, self._metric, self._sorting, is_narrow=is_narrow)
         # As high as its rows, so that the lists below get what is left.
         scores.styles.height = min(len(rows) + 1, max(4, (self.size.height - 6) * 2 // 5))
-        scores.show(rows, columns=columns(everything, self._shown, self._metric, is_narrow=is_narrow))
+        scores.show(rows, columns=columns(everything, self._model_index, self._metric, is_narrow=is_narrow))
         self._show_records()
 
     def _show_records(self) -> None:
@@ -365,7 +365,7 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
         if len(self._comparisons) < 2:
             self.tell_no_use("There is one model to show; space picks up to four.")
             return
-        self._show_model((self._shown + 1) % len(self._comparisons))
+        self._show_model((self._model_index + 1) % len(self._comparisons))
 
     def action_metric(self) -> None:
         self._metric = METRICS[(METRICS.index(self._metric) + 1) % len(METRICS)]

@@ -31,8 +31,8 @@ class Answerer:
     """Has the default model answer what is in the form, one answer at a time."""
 
     def __init__(self) -> None:
-        self._made: tuple[EditSession, Proposal] | None = None
-        self._num_asked = 0
+        self._open_proposal: tuple[EditSession, Proposal] | None = None
+        self._num_requests = 0
 
     def press(
         self, screen: ProjectScreen, edit: EditSession | None, side: EditSide, refresh: Callable[[], None]
@@ -42,16 +42,16 @@ class Answerer:
         Raises:
             CurateError: E972 where there is nothing to ask about.
         """
-        if self._made is not None and self._made[0] is edit:
-            put_in(*self._made)
-            self._made = side.proposed = None
+        if self._open_proposal is not None and self._open_proposal[0] is edit:
+            put_in(*self._open_proposal)
+            self._open_proposal = side.proposed = None
             refresh()
             screen.tell("The proposal is in the form; saving takes it.")
             return
         model = default_model(screen.project)
-        record = asked_record(edit, model)
+        record = record_to_answer(edit, model)
         assert edit is not None, "it has a record"
-        self._num_asked += 1
+        self._num_requests += 1
 
         def show(made: tuple[Proposal | None, str]) -> None:
             proposal, reason = made
@@ -59,16 +59,16 @@ class Answerer:
                 hint = "Ask once more: another seed draws another answer."
                 screen.tell(f"Nothing is proposed: {reason}.", "warn", hint)
             elif side.shows(edit):
-                self._made, side.proposed = (edit, proposal), beside(edit, proposal)
+                self._open_proposal, side.proposed = (edit, proposal), proposal_text(edit, proposal)
                 side.show(edit)
                 screen.is_side_open = screen.is_narrow
                 screen.tell(f"{model} proposes an answer; {_KEY} puts it into the form, g q has all proposals")
 
-        task = partial(ask, edit, record, model, self._num_asked)
+        task = partial(ask, edit, record, model, self._num_requests)
         screen.app.background(task, show, group="edit.propose", message=f"asking {safe_line(model)}")
 
 
-def asked_record(edit: EditSession | None, model: str) -> Record:
+def record_to_answer(edit: EditSession | None, model: str) -> Record:
     """Return the record that the form holds, for a model to answer.
 
     Raises:
@@ -99,8 +99,8 @@ def put_in(edit: EditSession, proposal: Proposal) -> None:
     edit.proposal = proposal.event
 
 
-def beside(edit: EditSession, proposal: Proposal) -> Text:
-    """Return a proposal as it is shown beside the form, by the words in which it differs from what stands there."""
+def proposal_text(edit: EditSession, proposal: Proposal) -> Text:
+    """Return a proposal as it stands beside the form, by the words in which it differs."""
     line = edit.form.to_line()
     present = edit.project.shape.record(line, edit.project.state(edit.name).record.source)
     proposed = proposed_record(edit.project, proposal, present)
