@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -307,3 +308,24 @@ def test_through_a_browser_no_model_is_started(story, monkeypatch, asked):
         assert not asked()
 
     story(script, "one")
+
+
+def test_keys_find_a_model_whose_pane_is_not_whole_yet(workspace, make_app, drive, monkeypatch):
+    compose = ModelPane._compose
+
+    async def slow(pane):
+        await asyncio.sleep(0.5)
+        await compose(pane)
+
+    monkeypatch.setattr(ModelPane, "_compose", slow)
+
+    async def script(pilot):
+        app = pilot.app
+        app.go("ask", models=["first", "second"])
+        await until(pilot, lambda: app.current_mode == "ask" and len(panes(app)) == 2)
+        assert not any(pane.is_mounted for pane in panes(app))
+        await pilot.press("tab", "j", "escape")
+        await until(pilot, lambda: app.focused is not None and app.focused.parent in panes(app))
+        await quiet(pilot)
+
+    drive(make_app(workspace), script)

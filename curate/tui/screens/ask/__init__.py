@@ -181,10 +181,16 @@ record with findings of personal data (X7xx) is sent to one only after you said 
     def _field(self) -> PromptField:
         return self.query_one(PromptField)
 
-    def _focus_pane(self) -> None:
-        """Give the focus to the model that keys act on; one that was taken out may still be there."""
+    @property
+    def _panes(self) -> list[ModelPane]:
+        """The panes that can be drawn: one taken out may still be there, and a new one not yet have its parts."""
         models = self.session.participants if self.session is not None else []
-        panes = [pane for pane in self.query(ModelPane) if models and pane.model is models[self._index]]
+        return [pane for pane in self.query(ModelPane) if pane.is_mounted and pane.model in models]
+
+    def _focus_pane(self) -> None:
+        """Give the focus to the model that keys act on."""
+        models = self.session.participants if self.session is not None else []
+        panes = [pane for pane in self._panes if pane.model is models[self._index]]
         self.set_focus(panes[0].query_one(Pane) if panes else None)
 
     def _show_models(self) -> None:
@@ -197,10 +203,12 @@ record with findings of personal data (X7xx) is sent to one only after you said 
             if pane.model not in session.participants:
                 pane.remove()
         known = [pane.model for pane in panes]
-        container.mount_all(ModelPane(model) for model in session.participants if model not in known)
+        mounting = container.mount_all(ModelPane(model) for model in session.participants if model not in known)
         self._index = max(0, min(self._index, len(session.participants) - 1))
 
-        def shown() -> None:
+        async def shown() -> None:
+            # A refresh may come before a pane has its parts.
+            await mounting
             self._draw()
             if self.focused is None:
                 self._focus_pane()
@@ -241,10 +249,9 @@ record with findings of personal data (X7xx) is sent to one only after you said 
         )  # fmt: skip
         self.query_one("#models", Panel).show(names if names else Text("no model: c adds one", "warn"))
         turn = self._present_turn()
-        for pane in self.query(ModelPane):
-            if pane.model in session.participants and pane.is_mounted:
-                pane.set_class(session.participants.index(pane.model) == self._index, "-current")
-                pane.show(session, turn)
+        for pane in self._panes:
+            pane.set_class(session.participants.index(pane.model) == self._index, "-current")
+            pane.show(session, turn)
 
     def _present_turn(self) -> int:
         last = len(self.session.turns) - 1 if self.session else -1
@@ -373,7 +380,7 @@ record with findings of personal data (X7xx) is sent to one only after you said 
             return
         self._turn = max(0, min(self._present_turn() + step, len(self.session.turns) - 1))
         self._draw()
-        for pane in self.query(ModelPane):
+        for pane in self._panes:
             pane.go_to(self._turn)
 
     # What becomes of an answer.
