@@ -426,7 +426,8 @@ def taken_workspace(make_workspace, more=""):
 
 def test_manifest_and_card_count_what_models_wrote(make_workspace):
     workspace = taken_workspace(make_workspace)
-    assert call("export", workspace.root, "--to", "hf").exit_code == 0
+    said = call("export", workspace.root, "--to", "hf")
+    assert (said.exit_code, "written by a model: 3 as proposed, 1 after an edit" in said.stderr) == (0, True)
     manifest = json.loads((workspace.root / "dataset/v1/manifest.json").read_text())
     assert manifest["machine"] == {"as_proposed": 3, "edited": 1, "categories": {"billing": 2, "returns": 2}}
     (card,) = (workspace.root / "exports").rglob("README.md")
@@ -435,7 +436,8 @@ def test_manifest_and_card_count_what_models_wrote(make_workspace):
 
 def test_a_dataset_without_proposals_says_nothing_of_them(make_workspace):
     workspace = make_workspace()
-    assert call("export", workspace.root).exit_code == 0
+    said = call("export", workspace.root)
+    assert (said.exit_code, "by a model" in said.stderr) == (0, False)
     assert '"machine"' not in (workspace.root / "dataset/v1/manifest.json").read_text()
 
 
