@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from math import ceil
 from pathlib import Path
 
 from curate.base.console import one_line
@@ -158,8 +159,9 @@ class _Analysis:
         if not causes:
             few = f"too few to say: {counted(len(wrong), 'wrong record')}, and it takes {FEWEST}"
             causes = [few if len(wrong) < FEWEST else "no cause stands out"]
-        number = max(_FEWEST_TO_WRITE, 2 * len(wrong), fewest - len(train))
-        number = min(_MOST_TO_WRITE, number)
+        # Of what is written, the split takes some for its exams.
+        num_lacking = ceil((fewest - len(train)) / max(self._project.settings.split.ratios[0], 0.1))
+        number = min(_MOST_TO_WRITE, max(_FEWEST_TO_WRITE, 2 * len(wrong), num_lacking))
         # Where none is near, some of the category tell at least what its records look like.
         nearest = [name for name, _ in near.most_common(_MOST_NEAREST)] or [one.id for one in train[:_MOST_NEAREST]]
         return WorkItem(category, num, len(wrong), score, causes, nearest, number, *self._answer(wrong, train, number))
@@ -204,9 +206,10 @@ class _Analysis:
         known = {normalised(record.completion) for record in train}
         if len(train) < 2 * FEWEST or len(known) > _MOST_ANSWERS:
             return "", 0
-        missed = Counter(self._names[outcome.id].completion for outcome in wrong)
-        answer, num = missed.most_common(1)[0]
-        return answer, max(1, round(number * num / len(wrong)))
+        # A few records have few answers, also where each has its own and there is no choice.
+        wanted = (self._names[outcome.id].completion for outcome in wrong)
+        missed = Counter(answer for answer in wanted if normalised(answer) in known).most_common(1)
+        return (missed[0][0], max(1, round(number * missed[0][1] / len(wrong)))) if missed else ("", 0)
 
 
 def num_written(project: Project, worklist: Worklist) -> Counter[str]:

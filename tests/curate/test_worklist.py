@@ -76,7 +76,8 @@ def test_each_cause_comes_with_its_figure_and_a_counted_task(make_run):
     assert "6 of 6 wrong answers" in causes["contract broken"]
     assert "6 of 6 wrong answers" in causes["length"]
     assert f"{num_train} of {num_train} training records" in causes["hard"]
-    assert item["number"] == max(12, min(24, 30 - num_train))
+    # A half of what is written gets into the exams.
+    assert item["number"] == max(12, min(24, 2 * (30 - num_train)))
     trained = {row["id"] for row in rows["train"]}
     assert item["nearest"]
     assert set(item["nearest"]) <= trained
@@ -109,6 +110,23 @@ def test_the_answer_that_is_missed_most_is_asked_for(make_workspace, make_report
         f'{item["num_answer"]} must be answered "{answer}"'
         in call("worklist", RUN, "--workspace", workspace.root, "--by", "ana").stdout
     )
+
+
+@pytest.mark.parametrize("num_answers", [3, 40])
+def test_no_answer_is_asked_for_where_each_record_has_its_own(make_workspace, make_report, num_answers):
+    lines = [line | {"output": f"answer {number % num_answers}"} for number, line in enumerate(support_lines(38))]
+    workspace = make_workspace(lines, CONTRACT)
+    made, _ = export_dataset(workspace)
+    train = [row["messages"][-1]["content"] for row in made.rows["train"] if row["category"] == "returns"]
+    assert len(train) == 10
+    write_run(workspace.root / "runs" / RUN, make_report(), share=0.2, after=(1.0, 1.0, 1.0), epochs=3)
+    wrong = [row for row in made.rows["validation"] if row["category"] == "returns"][:2]
+    path = workspace.root / "runs" / RUN / "feedback.jsonl"
+    path.write_text("".join(json.dumps(outcome(row["id"], "returns", "maybe")) + "\n" for row in wrong))
+    (item,) = listed(workspace)["items"]
+    assert bool(item["answer"]) == (num_answers == 3)
+    assert (item["answer"] in train) == (num_answers == 3)
+    assert bool(item["num_answer"]) == (num_answers == 3)
 
 
 def test_the_list_stays_in_the_runs_folder_and_is_a_queue(make_run):
