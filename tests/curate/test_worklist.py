@@ -9,12 +9,14 @@ from collections import Counter
 import jsonschema
 import pytest
 
-from curate.base.events import Add
+from curate.base.events import Add, Drop, Edit
+from curate.project.compact import fold_journal
+from curate.project.data import load_data
 from curate.project.project import open_project
 from curate.project.publish import export_dataset
 from curate.sessions.proposals import open_proposals
 from curate.sessions.queues import queue_named
-from curate.sessions.worklist import read_worklist
+from curate.sessions.worklist import num_written, read_worklist
 from tests.curate.called import call
 from tests.curate.conftest import support_lines
 from tests.curate.tui.test_screen_compare import write_run
@@ -174,6 +176,34 @@ def test_the_next_run_says_which_item_paid(make_run, make_report, root):
     text = call("worklist", "2026-11-25-a", "--workspace", workspace.root, "--by", "ana").stdout
     assert f"what the worklist of run {RUN} came to:" in text
     assert "1 written" in text
+
+
+def test_written_is_what_has_an_answer_however_it_came(make_run, tmp_path):
+    workspace, _ = make_run(6)
+    (before,) = listed(workspace)["items"]
+    rows = [{"id": f"n{n}", "instruction": f"Who pays number {n}?", "output": "The buyer." if n else "",
+             "category": "billing"} for n in range(3)]  # fmt: skip
+    (tmp_path / "more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert call("import", tmp_path / "more.jsonl", "--into", workspace.root).exit_code == 0
+    stored = read_worklist(workspace.root / "runs" / RUN)
+
+    def written():
+        with open_project(workspace.root, "ana") as project:
+            project.load()
+            return num_written(project, stored)["billing"]
+
+    assert before["num_before"] == 30
+    assert written() == 2
+    with open_project(workspace.root, "ana") as project:
+        project.load()
+        project.apply([Edit("n0", {"output": "The seller."})])
+        assert num_written(project, stored)["billing"] == 3
+    fold_journal(load_data(workspace.root))
+    assert written() == 3
+    with open_project(workspace.root, "ana") as project:
+        project.load()
+        project.apply([Drop("n1", reason="off topic")])
+    assert written() == 2
 
 
 def test_a_model_proposes_what_is_to_be_written(make_run, answers):
