@@ -260,12 +260,12 @@ def test_what_it_says_of_itself(tiny: GgufContestant, path: Path) -> None:
 
 
 def _pid(contestant: GgufContestant) -> int:
-    return contestant._server._running[0][0].pid
+    return contestant._server._worker._running[0].process.pid
 
 
 def test_no_port_is_opened_and_nothing_is_left(path: Path) -> None:
     contestant = GgufContestant(path, "tiny")
-    process, folder = contestant._server._running[0]
+    process, folder = contestant._server._worker._running[0].process, contestant._server._socket.parent
     inodes = {str(handle.readlink()) for handle in Path(f"/proc/{process.pid}/fd").iterdir()}
     for table in ("tcp", "tcp6", "udp", "udp6"):
         lines = Path(f"/proc/{process.pid}/net/{table}").read_text().splitlines()[1:]
@@ -301,8 +301,8 @@ from train.contestants.contestant import Request, Sampling
 from train.contestants.gguf import GgufContestant
 from tests.train.test_contestant_gguf import row
 contestant = GgufContestant(Path(sys.argv[1]), "tiny")
-process, folder = contestant._server._running[0]
-print(process.pid, folder, flush=True)
+server = contestant._server
+print(server._worker._running[0].process.pid, server._socket.parent, flush=True)
 while True:
     contestant.answer([Request(row("Hi"), Sampling(9.0, 1, 490))], lambda _: None)
 """

@@ -31,9 +31,10 @@ from train.base.storage import canonical_json, digest_of
 from train.contestants.answer_cache import AnswerCache
 from train.contestants.budget import Budget, Tokens
 from train.contestants.chat_completions import Completion, request_body
-from train.contestants.contestant import Answer, Kind, OnAnswer, OnText, Request, Unanswered
+from train.contestants.contestant import Kind, OnAnswer, OnText, Request, Unanswered
 from train.contestants.exchange import ExchangeError, exchange, load_httpx
 from train.contestants.spec import EndpointSpec
+from train.evaluate.scoring import Answer
 
 if TYPE_CHECKING:
     import httpx
@@ -283,7 +284,7 @@ class EndpointContestant:
     ) -> Answer:
         cost = self._budget.cost(self._budget.used(completion, query.num_bytes, query.most_new))
         return Answer(
-            query.ids[0], completion.text, completion.reasoning, completion.stopped,
+            query.ids[0], completion.text, completion.stopped, completion.reasoning,
             prompt_tokens=completion.prompt_tokens, new_tokens=completion.new_tokens, seconds=seconds, cost=cost,
             is_cached=is_cached,
         )  # fmt: skip

@@ -23,7 +23,7 @@ from train.contestants.prompting import Prompting
 from train.data.dataset import Dataset, Row, last_answer
 from train.evaluate.metrics import discover
 from train.evaluate.predictions import PREDICTIONS, Scored, prediction_line, read_predictions
-from train.evaluate.scoring import CategorySpec, Prediction, category_specs, score, spec_of
+from train.evaluate.scoring import CategorySpec, category_specs, score, spec_of
 
 if TYPE_CHECKING:
     # Imports torch, which a model behind an endpoint does without.
@@ -198,11 +198,7 @@ def _measure(
         for start in range(0, len(rows), _BLOCK):
             block = rows[start : start + _BLOCK]
             prompts = {row.id: _prompted(conditions.prompting, row) for row in block}
-            put(
-                evaluate_model(
-                    local.model, renderer, block, categories, recipe, split=split, prompts=prompts, is_metered=True
-                )
-            )
+            put(evaluate_model(local.model, renderer, block, categories, recipe, split=split, prompts=prompts))
     name, path = recipe.eval.general, None
     if name is not None:
         path = (recipe_folder(spec.path) if spec.path is not None else Path()) / name
@@ -259,18 +255,12 @@ def _ask(
 
 
 def _scored(answer: Answer, row: Row, spec: CategorySpec, split: str) -> Scored:
-    known = {
-        "prompt_tokens": answer.prompt_tokens, "new_tokens": answer.new_tokens,
-        # What was known already took no time and no money now.
-        "seconds": None if answer.is_cached else round(answer.seconds, 6), "cost": answer.cost,
-    }  # fmt: skip
-    usage = {name: value for name, value in known.items() if value is not None}
-    stopped = None if answer.logprobs else bool(answer.stopped)
-    prediction = Prediction(answer.id, answer.text, stopped, tuple(answer.logprobs), answer.reasoning, usage)
+    # An endpoint may not say whether it came to an end.
+    answer = answer if answer.logprobs else replace(answer, stopped=bool(answer.stopped))
     message = (row.messages or [])[last_answer(row.messages or [])]
     is_written_choice = bool(spec.choices) and not answer.logprobs
     used = replace(spec, metric=discover()["choice"], options={"choices": spec.choices}) if is_written_choice else spec
-    [scored] = score([row], {row.id: message["content"] or ""}, [prediction], None, {row.category: used}, split=split)
+    [scored] = score([row], {row.id: message["content"] or ""}, [answer], None, {row.category: used}, split=split)
     if not is_written_choice:
         return scored
     # It stands for the record as the comparison of likelihoods does for other models; whoever compares them says so.
