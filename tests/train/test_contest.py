@@ -142,7 +142,7 @@ def test_what_was_answered_is_asked_no_more(workspace: Path, tmp_path: Path, stu
     folder = tmp_path / "eval-stub"
     assert json.loads((folder / "eval.json").read_text())["status"] == "stopped"
     # A kill may cut a line off.
-    with (folder / "predictions.part.jsonl").open("a") as file:
+    with (folder / PREDICTIONS).open("a") as file:
         file.write('{"id": "va')
     with pytest.raises(AssertionError, match="not brought to its end"):
         train_call("compare", str(folder), str(workspace / "runs/one"))
@@ -156,7 +156,7 @@ def test_what_was_answered_is_asked_no_more(workspace: Path, tmp_path: Path, stu
     records = fits(folder / PREDICTIONS, "predictions")
     assert len({record["id"] for record in records}) == len(records) == 28
     assert {record["tuned"]["nll"] for record in records} == {None}
-    assert [path.name for path in folder.iterdir() if "part" in path.name] == []
+    assert sorted(path.name for path in folder.iterdir()) == ["eval.json", PREDICTIONS]
     evaluate(dataset, *arguments)
     assert len(last.asked) == 1
 

@@ -180,7 +180,8 @@ def _read_evaluation(name: str, folder: Path) -> Side:
         raise TrainError(
             "E938 bad-report", f"{folder / EVALUATION} cannot be read", "Evaluate the model again."
         ) from None
-    if not (folder / PREDICTIONS).is_file():
+    # Counted where all were asked, also those without an answer.
+    if record.get("status") != "finished" and "counts" not in record:
         raise TrainError(
             "E942 unfinished-run", f"{folder}: the evaluation was not brought to its end",
             "Call `train eval` as before; it goes on.",
