@@ -361,12 +361,13 @@ def test_a_template_that_is_broken_or_never_ends_is_refused(
 
 
 def test_memory_is_planned_before_anything_is_loaded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("train.contestants.gguf.free_memory", lambda: 50_000_000)
+    monkeypatch.setattr("train.model.device.free_memory", lambda _: 50_000_000)
     monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("started"))
     with pytest.raises(TrainError) as caught:
         GgufContestant(path, "tiny")
     assert (caught.value.code, caught.value.exit_code) == ("E947 out-of-memory", Exit.MISSING)
-    assert "512 tokens of context, and 50 MB are free" in caught.value.message
+    assert "tiny.gguf with 512 tokens of context takes about" in caught.value.message
+    assert caught.value.message.endswith("MB, and 50 MB are free")
 
 
 def test_without_the_extra_it_says_what_to_install(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

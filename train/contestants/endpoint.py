@@ -291,25 +291,17 @@ def _running(work: Coroutine[Any, Any, None], delivery: _Delivery) -> Iterator[F
     """Run ``work`` in a thread of its own, and end it where it is when the block ends."""
     loop = asyncio.new_event_loop()
     task = loop.create_task(work)
-
-    def drive() -> None:
-        try:
-            loop.run_until_complete(task)
-        finally:
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.close()
-
     # Commands end quietly by SIGPIPE; an endpoint that hangs up shall be an error of its request.
     pool = ThreadPoolExecutor(1, initializer=signal.pthread_sigmask, initargs=(signal.SIG_BLOCK, {signal.SIGPIPE}))
-    future = pool.submit(drive)
+    future = pool.submit(loop.run_until_complete, task)
     future.add_done_callback(lambda _: delivery.events.put(None))
     try:
         yield future
     finally:
-        # The loop is closed where the work is done.
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(task.cancel)
+        loop.call_soon_threadsafe(task.cancel)
         pool.shutdown()
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
 
 
 def _read_secret(spec: EndpointSpec, host: str, *, is_safe: bool) -> str:

@@ -35,7 +35,7 @@ from train.data.dataset import (
     trace_of,
 )
 from train.evaluate.scoring import Answer
-from train.model.device import SMALL_MODEL, free_cores, free_memory
+from train.model.device import SMALL_MODEL, free_cores, require_memory
 from train.model.safety import check_gguf
 
 MOST_CONTEXT = 8192
@@ -71,13 +71,8 @@ class GgufContestant:
         self._reads = min([*_numbers(header, "context_length"), most_context])
         self.reads: int | None = self._reads
         self.memory = _planned_bytes(path, header, self._reads)
-        if self.memory > (free := free_memory()):
-            message = (
-                f"{path} needs {self.memory / 1e6:,.0f} MB with {self._reads:,} tokens of context, and "
-                f"{free / 1e6:,.0f} MB are free"
-            )
-            hint = "Close other programs, or take a smaller quantisation."
-            raise TrainError("E947 out-of-memory", message, hint, exit_code=Exit.MISSING)
+        what, hint = f"{path} with {self._reads:,} tokens of context", "Close other programs, or take a smaller file."
+        require_memory(what, self.memory, hint)
         self.digest = sha256_of(path)
         self._server = _Server(path, self._reads, threads)
         self.warnings: list[str] = []

@@ -8,7 +8,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from train.base.errors import Exit, TrainError
+from train.base.errors import TrainError
 from train.base.run_folder import RECIPE, read_finished, recipe_folder, weights_digest
 from train.base.storage import digest_of
 from train.contestants.contestant import Kind, OnAnswer, OnText, Request, Sampling, Unanswered
@@ -29,7 +29,7 @@ from train.model import (
     pick_dtype,
     pick_threads,
 )
-from train.model.device import free_memory
+from train.model.device import require_memory
 from train.model.safety import check_safetensors
 from train.recipe import Recipe, build_recipe, load_recipe
 
@@ -124,7 +124,8 @@ def open_local(spec: Spec, *, device: str = "auto", threads: int | None = None) 
     recipe, folder, tuned = _recipe_of(spec, device)
     base = find_base(recipe.base, folder)
     whole = tuned if tuned is not None and (tuned / "config.json").is_file() else None
-    _check_memory(spec.name, whole or base, pick_device(recipe.device))
+    needed, hint = int(planned_memory(whole or base) * _SPARE), "Close another model, or take a smaller one."
+    require_memory(spec.name, needed, hint, pick_device(recipe.device))
     if tuned is not None:
         check_folder(tuned, needs_weights=whole is not None)
     model, tokenizer = load_base(
@@ -162,15 +163,6 @@ def _recipe_of(spec: Spec, device: str) -> tuple[Recipe, Path | None, Path | Non
         folder,
         spec.path / record["saved"],
     )
-
-
-def _check_memory(name: str, path: Path, device: torch.device) -> None:
-    needed, free = int(planned_memory(path) * _SPARE), free_memory(device)
-    if needed > free:
-        raise TrainError(
-            "E947 out-of-memory", f"{name} takes about {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free",
-            "Close another model, or take a smaller one.", exit_code=Exit.MISSING,
-        )  # fmt: skip
 
 
 def planned_memory(path: Path) -> int:
