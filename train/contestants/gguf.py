@@ -52,7 +52,7 @@ class GgufContestant:
 
     Without ``threads`` as many are taken as cores are free.
 
-    ``template`` is the chat template that renders its prompts, and ``warnings`` say what a person should know of it.
+    ``template`` is the chat template that renders its prompts.
     Raises TrainError "E921 bad-model" for a file that is damaged or that llama.cpp cannot compute with, and with exit 3
     "E940 missing-extra" and "E947 out-of-memory", before anything is loaded.
     """
@@ -75,9 +75,8 @@ class GgufContestant:
         require_memory(what, self.memory, hint)
         self.digest = sha256_of(path)
         self._server = _Server(path, self._reads, threads)
-        self.warnings: list[str] = []
         if "tokenizer.chat_template" not in header:
-            self.warnings.append(f"{path.name} has no chat template; llama.cpp renders its prompts as ChatML")
+            console.talk(f"warning: {path.name} has no chat template; llama.cpp renders its prompts as ChatML")
         try:
             self.template = str(self._server.ask("/props")["chat_template"])
             self._marks = _find_marks(self._server, self.template)
