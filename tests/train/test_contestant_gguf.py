@@ -362,6 +362,16 @@ def test_a_template_that_is_broken_or_never_ends_is_refused(
         GgufContestant(write(tmp_path / "bad.gguf", template=template), "bad")
 
 
+def test_its_threads_let_others_have_the_core_while_they_wait() -> None:
+    """On a busy machine two that wait in a loop take many times as long as one; the library says how they wait."""
+    program = SAMPLES.parent / "train/contestants/gguf_server.py"
+    done = subprocess.run(
+        [sys.executable, "-I", str(program)], stdin=subprocess.DEVNULL, capture_output=True, check=False, text=True,
+        env={"OMP_DISPLAY_ENV": "VERBOSE"},
+    )  # fmt: skip
+    assert "GOMP_SPINCOUNT = '0'" in done.stderr
+
+
 def test_memory_is_planned_before_anything_is_loaded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("train.model.device.free_memory", lambda _: 50_000_000)
     monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("started"))
