@@ -76,10 +76,7 @@ def _converse(
 
     is_complete = True
     if record:
-        session.begin(opening_of(session.project, record))
-        if session.needs_consent:
-            session.project.load()
-            session.decide(may_send=send_flagged or not session.is_private())
+        session.begin(opening_of(session.project, record), may_send=send_flagged)
         is_complete = _print_answers(session, as_json=as_json)
     for prompt in prompts if prompts or record else _lines():
         session.ask(prompt)

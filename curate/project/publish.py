@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -28,20 +28,20 @@ from curate.base.record import (
 )
 from curate.base.tables import counted
 from curate.checks.language import scripts_of
-from curate.checks.runner import UNREADABLE, ExaminerSpec, Verdict, baseline_path, read_baseline
+from curate.checks.runner import Verdict
 from curate.formats.dataset import Export, row_of, write_dataset
 from curate.formats.row_file import Row, RowSpool
 from curate.project.approval import UNAPPROVED
 from curate.project.data import DATASETS, ProjectData
 from curate.project.journal import require_known
 from curate.project.plan import ExportPlan, plan
+from curate.project.privacy import PrivacyCheck, is_private_code
 from curate.project.proposals import proposals_in
-from curate.project.validation import Validation, validate_data
+from curate.project.validation import validate_data
 from curate.schema import bundled, load_contract
 from curate.schema.settings import Category, Settings, settings_adapter
 
 _MAX_FINDINGS = 5
-_PRIVATE = "X7"
 # What the manifest counts of a row: its split, category, objective, source and licence.
 _Content = tuple[Split, str, str, str, str]
 
@@ -241,30 +241,16 @@ def _about(
             for name, counts in sorted(categories.items())
         },
         "findings": dict(sorted(findings.items())),
-        "flagged": _flagged(data, verdict, planned) if any(map(_is_private, findings)) else None,
+        "flagged": _private(data, planned) if any(map(is_private_code, findings)) else None,
         "about": asdict(settings.about),
         "provenance": _provenance(contents),
     }
 
 
-def _is_private(code: str) -> bool:
-    return code.startswith(_PRIVATE)
-
-
-def _flagged(data: ProjectData, verdict: Verdict, planned: ExportPlan) -> list[str]:
-    """Return the exported records that have findings of personal data, secrets and the like."""
-    findings = [finding for finding in verdict.findings if _is_private(finding.code)]
-    number = sum(count for code, count in verdict.counts.items() if _is_private(code))
-    if len(findings) < number:
-        # A validation retains so many findings and no more; here none may be missing.
-        known = baseline_path(data.settings, data.root)
-        settings = replace(data.settings, checks=replace(data.settings.checks, select=[_PRIVATE]))
-        spec = ExaminerSpec(
-            data.shape, settings, limit=number, root=data.root,
-            baseline=read_baseline(known, without=UNREADABLE) if known else None,
-        )  # fmt: skip
-        findings = list(Validation(data.files(), spec, data, has_leaks=False).run().findings)
-    return sorted({finding.record for finding in findings} & planned.assignment.splits.keys())
+def _private(data: ProjectData, planned: ExportPlan) -> list[str]:
+    """Return the exported records that have open findings of personal data, secrets and the like."""
+    check, exported = PrivacyCheck(data), planned.assignment.splits
+    return sorted(record.id for record in data.records() if record.id in exported and check.is_private(record))
 
 
 def _provenance(contents: Mapping[_Content, int]) -> list[Json]:

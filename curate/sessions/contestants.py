@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from curate.base.console import one_line
 from curate.base.record import CurateError, Exit, Json
@@ -19,14 +19,10 @@ from curate.base.resources import require_trainer, trainer_command
 from curate.project.data import RUNS, ProjectData
 from curate.sessions.recipe import read_recipe
 
-if TYPE_CHECKING:
-    from curate.project.project import Project
-
 BASE = "base"
 """The name of the model that the recipe tunes."""
 _DEFAULT_BASE = "tiny-base"
 _LAST_LINES = 20
-_PRIVATE = "X7"
 
 
 def contestant_of(data: ProjectData, name: str) -> str:
@@ -53,22 +49,6 @@ def contestant_of(data: ProjectData, name: str) -> str:
 def is_endpoint(name: str) -> bool:
     """Return whether what is asked of ``name`` leaves this program for a url that it, or its .toml file, says."""
     return name.startswith(("http://", "https://")) or name.endswith(".toml")
-
-
-def private_ids(project: Project) -> set[str]:
-    """Return the records with open findings of personal data and secrets (X7xx), which no endpoint gets unasked.
-
-    They are those that Validate lists; what a record asks to be excused from, or a baseline knows, is settled. Long
-    where the records were not validated yet: call it in a thread. Raises CurateError as `ProblemList.search` does.
-    """
-    # It brings the checks with it.
-    from curate.sessions.problems import problems_of
-
-    problem_list = problems_of(project)
-    problem_list.catch_up()
-    problems = problem_list.problems or problem_list.search()
-    private = {number for number, group in enumerate(problems.groups) if group.code.startswith(_PRIVATE)}
-    return {name for name, numbers in problems.by_record.items() if not private.isdisjoint(numbers)}
 
 
 class Talk:

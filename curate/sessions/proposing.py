@@ -23,11 +23,12 @@ from curate.jsonl import strict_loads
 from curate.project.data import RUNS
 from curate.project.drafts import changes
 from curate.project.feedback import latest_run
+from curate.project.privacy import PrivacyCheck
 from curate.project.project import Project
 from curate.project.proposals import Proposal
 from curate.schema import Shape
 from curate.schema.view import put
-from curate.sessions.contestants import BASE, Talk, is_endpoint, private_ids
+from curate.sessions.contestants import BASE, Talk, contestant_of, is_endpoint
 from curate.sessions.edits import fresh_name
 from curate.sessions.proposal_checks import Candidate, ProposalChecks
 from curate.sessions.proposals import all_proposals, open_proposals, present, proposed_record
@@ -120,11 +121,8 @@ class _RequestMaker:
 
     def __init__(self, project: Project, task: ModelTask) -> None:
         self._project, self._task = project, task
-        self._is_sent = is_endpoint(project.settings.contestants.get(task.model, task.model)) and not task.sends_flagged
-
-    @cached_property
-    def _private(self) -> set[str]:
-        return private_ids(self._project) if self._is_sent else set()
+        is_sent = is_endpoint(contestant_of(project.data, task.model)) and not task.sends_flagged
+        self._privacy = PrivacyCheck(project.data) if is_sent else None
 
     @cached_property
     def _pins(self) -> Mapping[str, str]:
@@ -168,7 +166,7 @@ class _RequestMaker:
         return "personal data or a secret, not sent to an endpoint (--send-flagged)" if self._holds_back(record) else ""
 
     def _holds_back(self, record: Record) -> bool:
-        return record.id in self._private
+        return self._privacy is not None and self._privacy.is_private(record)
 
     def of_new(self, chosen: Iterable[Record], result: Proposing) -> list[_Request]:
         """Return the requests for new records, each after a few of those of one category."""

@@ -10,6 +10,7 @@ from curate.base.record import SPLITS, CurateError, Exit
 from curate.formats.dataset import read_manifest, read_pins
 from curate.project.data import load_data
 from curate.project.plan import plan
+from curate.project.privacy import PrivacyCheck
 from curate.project.publish import export_dataset
 from curate.project.validation import validate_data
 from tests.curate.deciding import decide
@@ -287,6 +288,25 @@ def test_the_manifest_names_records_with_personal_data(make_workspace, limit):
     assert made.manifest.flagged == ["m0", "m1", "m2"]
     again, _ = export_dataset(load_data(data.root))
     assert not again.is_new
+
+
+def test_a_record_with_personal_data_is_named_as_the_workspace_calls_it(make_workspace):
+    """Where an id is there twice, the second record has a number behind it: that one is private, not the first."""
+    lines = [
+        {"id": "a", "instruction": "Where is my parcel?", "output": "It is on its way to you."},
+        {"id": "a", "instruction": "Who writes of it?", "output": "Ask anna.schmidt@acme-parts.com for more."},
+        {"id": "b", "instruction": "Does rain fall today?", "output": "Only a little in the evening."},
+    ]
+    made, _ = export_dataset(make_workspace(lines, '[checks.severity]\nS104 = "warning"\n[split]\nseed = 1\n'))
+    assert made.manifest.flagged == ["a-2"]
+
+
+def test_a_finding_of_personal_data_that_the_settings_ignore_is_none(make_workspace):
+    lines = [{"id": "a", "instruction": "Who writes of it?", "output": "Ask anna.schmidt@acme-parts.com for more."},
+             {"id": "b", "instruction": "Which key opens it?", "output": "It is AKIAIOSFODNN7EXAMPLE."}]  # fmt: skip
+    data = make_workspace(lines, '[checks]\nignore = ["X701"]\n[split]\nseed = 1\n')
+    check = PrivacyCheck(data)
+    assert [record.id for record in data.records() if check.is_private(record)] == ["b"]
 
 
 def test_without_such_records_a_manifest_is_as_ever(make_workspace):

@@ -12,7 +12,6 @@ from curate.base.record import CurateError
 from curate.project.compact import fold_journal
 from curate.project.data import load_data
 from curate.project.project import open_project
-from curate.sessions.contestants import private_ids
 from curate.sessions.proposals import all_proposals, counts_of, edit_of, open_proposals, reject, take
 from tests.curate.called import call
 
@@ -261,8 +260,6 @@ def test_examples_are_training_records_alone(make_workspace, answers, monkeypatc
 def test_records_with_personal_data_are_not_sent_to_an_endpoint(make_workspace, answers):
     secret = {"id": "p", "instruction": "Write to ana.lopez@hafen-post.de now.", "output": ""}
     workspace = make_workspace([*LINES, secret])
-    with opened(workspace) as project:
-        assert private_ids(project) == {"p"}
     asked = answers({"*": ["Paris lies on the Seine."]})
     words = (
         "propose",

@@ -136,30 +136,19 @@ record with findings of personal data (X7xx) is sent to one only after you said 
         return True
 
     def _seek_consent(self) -> None:
-        """Follow what is written, and see to it that no endpoint gets a record that it must not have."""
+        """Follow what is written, and ask whether an endpoint may have a record that it does not get unasked."""
         self._follow()
         session = self.session
-        if session is None or not session.needs_consent:
+        if session is None or not session.withheld:
             return
 
-        def answered(is_private: bool) -> None:
-            if not is_private:
-                session.decide(may_send=True)
-                self._follow()
-                return
-            names = ", ".join(model.name for model in session.participants if model.is_endpoint)
-            question = (
-                f"{session.opening.record} has findings of personal data (X7xx). Send it to {names} all the same?"
-            )
-            self.app.ask_with(Ask(question), decided)
-
-        def decided(is_sure: bool) -> None:
-            session.decide(may_send=is_sure)
+        def send() -> None:
+            session.allow()
             self._follow()
 
-        self.app.background(
-            session.is_private, answered, group="ask.private", message="looking for personal data in the record"
-        )
+        names = ", ".join(model.name for model in session.withheld)
+        question = f"{session.opening.record} has findings of personal data (X7xx). Send it to {names} all the same?"
+        self.app.ask(question, send)
 
     def _end(self) -> None:
         if self.session is not None:
@@ -289,7 +278,7 @@ record with findings of personal data (X7xx) is sent to one only after you said 
             self._field.clear()
             self._turn = None
             self.session.ask(text)
-            self._seek_consent()
+            self._follow()
 
     def _has_models(self) -> bool:
         if self.session is not None and self.session.participants:
@@ -349,7 +338,9 @@ record with findings of personal data (X7xx) is sent to one only after you said 
         def add(name: str) -> None:
             session.add(name)
             self._show_models()
-            self._seek_consent()
+            if any(model.name == name for model in session.withheld):
+                self._seek_consent()
+            self._follow()
 
         def choose(choices: list[tuple[str, str]]) -> None:
             names = [model.name for model in session.participants]

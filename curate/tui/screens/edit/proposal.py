@@ -11,7 +11,6 @@ from rich.text import Text
 
 from curate.base.record import CurateError, Record
 from curate.base.tables import listed
-from curate.sessions.contestants import is_endpoint
 from curate.sessions.edits import EditSession
 from curate.sessions.proposals import open_proposals, proposed_record
 from curate.sessions.proposing import ModelTask, Proposing, default_model, propose
@@ -49,7 +48,7 @@ class Answerer:
             screen.tell("The proposal is in the form; saving takes it.")
             return
         model = default_model(screen.project)
-        record = record_to_answer(edit, model)
+        record = record_to_answer(edit)
         assert edit is not None, "it has a record"
         self._num_requests += 1
 
@@ -68,22 +67,18 @@ class Answerer:
         screen.app.background(task, show, group="edit.propose", message=f"asking {safe_line(model)}")
 
 
-def record_to_answer(edit: EditSession | None, model: str) -> Record:
+def record_to_answer(edit: EditSession | None) -> Record:
     """Return the record that the form holds, for a model to answer.
 
     Raises:
-        CurateError: E972 where there is none to ask about, or it must be saved first.
+        CurateError: E972 where there is none to ask about, or it is not valid.
     """
     if edit is None or edit.is_new or edit.is_line or edit.text:
         raise CurateError("E972 unfit-line", "no saved record is open", "A model proposes answers to records.")
-    line, settings = edit.form.to_line(), edit.project.settings
     if edit.form.problems():
         raise CurateError("E972 unfit-line", "the record is not valid yet", "p goes to what is wrong.")
-    if edit.is_changed and is_endpoint(settings.contestants.get(model, model)):
-        # Whether it holds personal data is known of what was checked.
-        raise CurateError("E972 unfit-line", "what you typed is not saved yet", "Save it, then ask the endpoint.")
-    state = edit.project.state(edit.name)
-    return replace(edit.project.shape.record(line, state.record.source), id=edit.name)
+    source = edit.project.state(edit.name).record.source
+    return replace(edit.project.shape.record(edit.form.to_line(), source), id=edit.name)
 
 
 def ask(edit: EditSession, record: Record, model: str, seed: int) -> tuple[Proposal | None, str]:
