@@ -6,7 +6,6 @@ Each verdict is an event of the journal. What comes of them all is computed by t
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
@@ -17,7 +16,6 @@ from curate.base.console import one_line
 from curate.base.events import Prefer, PreferenceWord, PreferEvent
 from curate.base.file_guard import inside
 from curate.base.record import CurateError, Json, Record, source_of
-from curate.base.resources import trainer_command
 from curate.base.storage import write_atomic
 from curate.base.tables import counted
 from curate.project.data import RUNS, ProjectData
@@ -27,6 +25,7 @@ from curate.project.project import Listener, Project
 from curate.project.transactions import Undone
 from curate.schema.view import REASONING, said_in
 from curate.sessions.agreement import Answers
+from curate.sessions.runs import ask_trainer
 
 BASE_OF = ":base"
 """After the id of a run it names the base of the run."""
@@ -286,15 +285,10 @@ def win_rates(verdicts: Sequence[dict[str, Json]], *, is_json: bool) -> str:
     Raises:
         CurateError: E918 with what the trainer says, when it cannot read them.
     """
-    command = trainer_command("winrate", "-", *(["--json"] if is_json else []))
     # In ASCII: an id may hold a lone surrogate.
     lines = "".join(json.dumps(line) + "\n" for line in verdicts)
-    done = subprocess.run(command, input=lines, capture_output=True, text=True, errors="replace", check=False)
-    if done.returncode:
-        errors = [line for line in done.stderr.splitlines() if line.startswith("error[")]
-        message = errors[0] if errors else f"exit code {done.returncode}"
-        raise CurateError("E918 bad-report", one_line(message, 300), "See `train winrate --help`.")
-    return done.stdout.rstrip("\n")
+    words = ["winrate", "-", *(["--json"] if is_json else [])]
+    return ask_trainer(words, "See `train winrate --help`.", lines).rstrip("\n")
 
 
 def _answers_of(data: ProjectData, name: str) -> dict[str, ModelAnswer]:

@@ -74,6 +74,25 @@ class Talk:
         self._listener.start()
         self._is_closed = False
 
+    def about(self) -> dict[str, Json]:
+        """Return what the model is, its first line, once it is loaded; nothing where it was closed before."""
+        return next(iter(self), {})
+
+    def answers(self, requests: Sequence[Mapping[str, Json]]) -> Iterator[dict[str, Json]]:
+        """Ask all ``requests``, and yield a line for each, an answer or an error with its id, as they come.
+
+        Ends early where it is closed meanwhile.
+        """
+        for request in requests:
+            self.ask(request)
+        left = {str(request["id"]) for request in requests}
+        for line in self if left else ():
+            if line.get("id") in left and "delta" not in line:
+                left.discard(str(line["id"]))
+                yield line
+            if not left:
+                return
+
     def ask(self, request: Mapping[str, Json]) -> None:
         """Send one request; its answer, or why there is none, comes as a line with its id."""
         self._send(request)
@@ -126,25 +145,3 @@ class Talk:
         advice = next((line.partition("help: ")[2] for line in reversed(said) if "help: " in line), "Ask it again.")
         message = f"{one_line(self.name, 60)}: {one_line(trouble, 300) or f'it ended with exit code {code}'}"
         return CurateError("E970 worker-lost", message, one_line(advice, 200), exit_code=Exit.MISSING)
-
-
-def answers(
-    data: ProjectData, name: str, requests: Sequence[Mapping[str, Json]], options: Sequence[str] = ()
-) -> Iterator[dict[str, Json]]:
-    """Yield a line for each of ``requests``, an answer or an error with its id, as they come.
-
-    Raises CurateError as `Talk` does.
-    """
-    talk = Talk(data, name, options)
-    try:
-        for request in requests:
-            talk.ask(request)
-        left = {str(request["id"]) for request in requests}
-        for line in talk:
-            if line.get("id") in left and ("text" in line or "error" in line):
-                left.discard(str(line["id"]))
-                yield line
-            if not left:
-                return
-    finally:
-        talk.close()

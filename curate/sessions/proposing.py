@@ -234,18 +234,10 @@ def _ask(
             result.skipped["examples: no training record may stand before a prompt"] += 1
         talk = Talk(project.data, task.model, options)
         try:
-            for request in requests:
-                talk.ask(request.line)
-            for line in talk:
-                if "digest" in line:
-                    saver.model = f"model:{task.model}@{str(line['digest'])[:12]}"
-                if (request_ := by_id.get(str(line.get("id")))) is None or not ("text" in line or "error" in line):
-                    continue
-                del by_id[str(line["id"])]
-                saver.take(request_, line)
-                on_progress(len(requests) - len(by_id), len(requests))
-                if not by_id:
-                    break
+            saver.model = f"model:{task.model}@{str(talk.about()['digest'])[:12]}"
+            for number, line in enumerate(talk.answers([request.line for request in requests]), 1):
+                saver.take(by_id[str(line["id"])], line)
+                on_progress(number, len(requests))
         finally:
             talk.close()
             # Also where the model ended, or somebody ended it: what it wrote until then took its time.

@@ -307,6 +307,21 @@ class Errand:
                 os.killpg(child.pid, signal.SIGTERM)
 
 
+def ask_trainer(words: Sequence[str], hint: str, text: str = "") -> str:
+    """Return what `train` says with ``words`` behind it and ``text`` as its input; takes about a second.
+
+    Raises:
+        CurateError: E918 with the trainer's own words and ``hint``, when it cannot do it.
+    """
+    done = subprocess.run(
+        trainer_command(*words), input=text, capture_output=True, text=True, errors="replace", check=False
+    )
+    if done.returncode:
+        result = CommandResult(done.returncode, done.stdout, tuple(done.stderr.splitlines()))
+        raise CurateError("E918 bad-report", one_line(result.trouble or f"exit code {done.returncode}", 300), hint)
+    return done.stdout
+
+
 def _curate(*words: str) -> list[str]:
     return [sys.executable, "-P", "-m", "curate", *words]
 

@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from curate.base.record import CurateError
 from curate.project.project import open_project
-from curate.sessions.contestants import Talk, answers, contestant_of
+from curate.sessions.contestants import Talk, contestant_of
 
 ROOT = Path(__file__).resolve().parents[2]
 pytest.importorskip("torch")
@@ -69,11 +70,12 @@ def test_a_talk_stays_warm_and_can_be_cancelled(root: Path) -> None:
 
 def test_each_request_gets_its_line_and_a_model_that_is_not_there_says_so(root: Path) -> None:
     data = open_project(root, "ana").data
-    got = {line["id"]: line for line in answers(data, "base", [question("a"), question("b"), {"id": "c"}])}
+    with closing(Talk(data, "base")) as talk:
+        got = {line["id"]: line for line in talk.answers([question("a"), question("b"), {"id": "c"}])}
     assert got.keys() == {"a", "b", "c"}
     assert "error" in got["c"]
-    with pytest.raises(CurateError, match="no-such-model") as caught:
-        list(answers(data, "no-such-model", [question("a")]))
+    with closing(Talk(data, "no-such-model")) as talk, pytest.raises(CurateError, match="no-such-model") as caught:
+        list(talk.answers([question("a")]))
     assert caught.value.code == "E970 worker-lost"
     assert "E926" in caught.value.message
 
