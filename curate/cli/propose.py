@@ -105,13 +105,10 @@ def report_lines(counts: Sequence[ProposalCounts]) -> list[str]:
     rows = []
     for row in counts:
         about = row.document()
-        share = about["accepted"]
-        accepted = f"{share['value']:.0%} [{share['low']:.0%}, {share['high']:.0%}]" if share else "-"
         rows.append([
             console.one_line(row.category, 24), console.one_line(row.model.removeprefix("model:"), 32),
             *(f"{number:,}" for number in (row.proposed, row.open, row.taken, row.edited, row.rejected)),
-            accepted + (" too few" if about["is_too_few"] else ""),
-            "-" if about["words_edited"] is None else f"{about['words_edited']:g}",
+            row.accepted, "-" if about["words_edited"] is None else f"{about['words_edited']:g}",
             ", ".join(f"{code} {number:,}" for code, number in about["failed"].items()) or "-",
         ])  # fmt: skip
     heads = ["category", "model", "proposed", "open", "taken", "edited", "rejected", "accepted", "words", "failed"]
