@@ -25,7 +25,7 @@ from curate.project.project import Listener, Project
 from curate.project.transactions import Undone
 from curate.schema.view import REASONING, said_in
 from curate.sessions.agreement import Answers
-from curate.sessions.runs import ask_trainer
+from curate.sessions.runs import trainer_output
 
 BASE_OF = ":base"
 """After the id of a run it names the base of the run."""
@@ -288,7 +288,7 @@ def win_rates(verdicts: Sequence[dict[str, Json]], *, is_json: bool) -> str:
     # In ASCII: an id may hold a lone surrogate.
     lines = "".join(json.dumps(line) + "\n" for line in verdicts)
     words = ["winrate", "-", *(["--json"] if is_json else [])]
-    return ask_trainer(words, "See `train winrate --help`.", lines).rstrip("\n")
+    return trainer_output(words, "See `train winrate --help`.", lines).rstrip("\n")
 
 
 def _answers_of(data: ProjectData, name: str) -> dict[str, ModelAnswer]:

@@ -27,7 +27,7 @@ from curate.project.feedback import (
 )
 from curate.sessions.blind_comparison import BASE_OF
 from curate.sessions.metrics import RIGHT_FROM
-from curate.sessions.runs import Run, ask_trainer
+from curate.sessions.runs import Run, trainer_output
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +238,7 @@ def _paired_rows(first: Path, second: Path, split: str) -> tuple[dict[str | None
 
 def _ask_trainer(folders: Sequence[Path]) -> dict[str, Json]:
     words = ["compare", *(str(folder.absolute()) for folder in folders), "--json"]
-    document: dict[str, Json] = json.loads(ask_trainer(words, "Evaluate the run again with `train eval`."))
+    document: dict[str, Json] = json.loads(trainer_output(words, "Evaluate the run again with `train eval`."))
     return document
 
 

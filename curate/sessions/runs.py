@@ -307,7 +307,7 @@ class Errand:
                 os.killpg(child.pid, signal.SIGTERM)
 
 
-def ask_trainer(words: Sequence[str], hint: str, text: str = "") -> str:
+def trainer_output(words: Sequence[str], hint: str, text: str = "") -> str:
     """Return what `train` says with ``words`` behind it and ``text`` as its input; takes about a second.
 
     Raises:
