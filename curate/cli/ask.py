@@ -59,7 +59,8 @@ def command(
     if not (plain or as_json or prompts) and has_screen():
         show(root, by, "ask", record=record, models=names, sampling=sampling)
     from curate.project.project import open_project
-    from curate.sessions.asking import AskSession, usual_names
+    from curate.sessions.asking import AskSession
+    from curate.sessions.contestants import usual_names
 
     with open_project(root, by) as project:
         session = AskSession(project, names or usual_names(project.data), sampling)

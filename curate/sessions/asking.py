@@ -366,9 +366,3 @@ def choices_of(data: ProjectData) -> list[tuple[str, str]]:
     names = [(BASE, f"the base of the recipe: {contestant_of(data, BASE)}")]
     names += sorted(data.settings.contestants.items())
     return [*names, *((f"runs/{run.id}", f"run of {run.text_at('created')[:10]}") for run in runs_of(data))]
-
-
-def usual_names(data: ProjectData) -> list[str]:
-    """Return whom to ask where nobody was named: the base, and the newest run that has ended well."""
-    run = next((run for run in runs_of(data) if run.has_report), None)
-    return [BASE, *([f"runs/{run.id}"] if run else [])]

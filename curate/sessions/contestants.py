@@ -14,9 +14,11 @@ from contextlib import suppress
 from typing import IO
 
 from curate.base.console import one_line
+from curate.base.file_guard import inside
 from curate.base.record import CurateError, Exit, Json
 from curate.base.resources import require_trainer, trainer_command
 from curate.project.data import RUNS, ProjectData
+from curate.project.feedback import latest_run
 from curate.sessions.recipe import read_recipe
 
 BASE = "base"
@@ -44,6 +46,17 @@ def contestant_of(data: ProjectData, name: str) -> str:
         if path and candidate.exists():
             return f"{candidate}{at}{base}"
     return name
+
+
+def usual_names(data: ProjectData) -> list[str]:
+    """Return whom to ask where nobody was named: the base, and the newest run that has a report."""
+    run = latest_run(inside(data.root, data.root / RUNS))
+    return [BASE, *([f"{RUNS}/{run.name}"] if run else [])]
+
+
+def default_model(data: ProjectData) -> str:
+    """Return who proposes where nobody was named: the first of `[contestants]`, else the newest run or the base."""
+    return next(iter(data.settings.contestants), usual_names(data)[-1])
 
 
 def is_endpoint(name: str) -> bool:

@@ -20,15 +20,13 @@ from curate.base.record import TRACES, CurateError, Exit, Json, Record, Source, 
 from curate.base.storage import make_cache, write_atomic
 from curate.formats.dataset import row_of
 from curate.jsonl import strict_loads
-from curate.project.data import RUNS
 from curate.project.drafts import changes
-from curate.project.feedback import latest_run
 from curate.project.privacy import PrivacyCheck
 from curate.project.project import Project
 from curate.project.proposals import Proposal
 from curate.schema import Shape
 from curate.schema.view import put
-from curate.sessions.contestants import BASE, Talk, contestant_of, is_endpoint
+from curate.sessions.contestants import Talk, contestant_of, is_endpoint
 from curate.sessions.edits import fresh_name
 from curate.sessions.proposal_checks import Candidate, ProposalChecks
 from curate.sessions.proposals import all_proposals, open_proposals, present, proposed_record
@@ -108,12 +106,6 @@ def propose(
         message = f"there is nothing to ask a model: {why}"
         raise CurateError("E996 nothing-to-ask", message, "Change --where.", exit_code=Exit.FINDINGS)
     return result if is_dry else _ask(project, task, requests, maker, result, on_progress)
-
-
-def default_model(project: Project) -> str:
-    """Return whom to ask where nobody is named: the first of ``[contestants]``, else the newest run, else the base."""
-    run = latest_run(project.root / RUNS)
-    return next(iter(project.settings.contestants), f"{RUNS}/{run.name}" if run else BASE)
 
 
 class _RequestMaker:

@@ -11,9 +11,10 @@ from rich.text import Text
 
 from curate.base.record import CurateError, Record
 from curate.base.tables import listed
+from curate.sessions.contestants import default_model
 from curate.sessions.edits import EditSession
 from curate.sessions.proposals import open_proposals, proposed_record
-from curate.sessions.proposing import ModelTask, Proposing, default_model, propose
+from curate.sessions.proposing import ModelTask, Proposing, propose
 from curate.tui.border import safe_line, safe_text
 from curate.tui.record_text import changed_words
 from curate.tui.screen import ProjectScreen
@@ -47,7 +48,7 @@ class Answerer:
             refresh()
             screen.tell("The proposal is in the form; saving takes it.")
             return
-        model = default_model(screen.project)
+        model = default_model(screen.project.data)
         record = record_to_answer(edit)
         assert edit is not None, "it has a record"
         self._num_requests += 1
