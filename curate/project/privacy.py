@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from curate.base.record import Record
-from curate.checks.runner import ExaminerSpec, open_baseline, select_checks
+from curate.checks.runner import ExaminerSpec, open_baseline
 from curate.checks.runner.examine import Examiner
 from curate.checks.runner.results import SpanResult
 from curate.checks.runner.verdict import FindingTally
@@ -22,20 +22,19 @@ def is_private_code(code: str) -> bool:
 class PrivacyCheck:
     """Finds the records of a workspace with open findings X7xx, which no endpoint gets unasked.
 
-    They are those that Validate lists; what a record asks to be excused from, or a baseline knows, is settled.
+    These checks run for it whatever the settings choose: to be spared their findings is no word on sending. What a
+    record asks to be excused from, or a baseline knows, is settled.
     """
 
     def __init__(self, data: ProjectData) -> None:
-        """Take the checks from the settings; raises CurateError: E902, E904 or E956 where these cannot be used."""
-        codes = sorted(filter(is_private_code, select_checks(data.settings).codes(False)))
-        settings = replace(data.settings, checks=replace(data.settings.checks, select=codes))
+        """Take the baseline from the settings; raises CurateError: as `open_baseline` does."""
+        checks = replace(data.settings.checks, select=[_FAMILY], ignore=[], per_path={}, per_category={})
+        settings = replace(data.settings, checks=checks)
         baseline = open_baseline(settings, data.root)
-        spec = ExaminerSpec(data.shape, settings, limit=1, root=data.root, baseline=baseline)
-        self._examiner = Examiner(spec) if codes else None
+        self._examiner = Examiner(ExaminerSpec(data.shape, settings, limit=1, root=data.root, baseline=baseline))
 
     def is_private(self, record: Record) -> bool:
         """Whether ``record``, as it is given, has such a finding."""
         result = SpanResult(FindingTally(1))
-        if self._examiner is not None:
-            self._examiner.add_record(result, record, record.source.file, None)
+        self._examiner.add_record(result, record, record.source.file, None)
         return bool(result.tally.counts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -164,31 +164,23 @@ def write_planned(data: ProjectData, planned: ExportPlan, verdict: Verdict, data
         CurateError: E906 when writing fails.
     """
     contents: Counter[_Content] = Counter()
-    machine, made = _written_by_models(data), Counter[tuple[str, bool]]()
+    machine, categories, edited = _written_by_models(data), Counter[str](), Counter[bool]()
 
     def rows() -> Iterator[tuple[Split, Row]]:
         for split, row, record in _rows(data, planned):
             objective = "domain" if row["messages"] is None else "chat" if record.kind == "chat" else "sft"
             contents[split, row["category"], objective, source_of(record), row["license"] or ""] += 1
             if (is_edited := machine.get(row["id"])) is not None:
-                made[row["category"], is_edited] += 1
+                categories[row["category"]] += 1
+                edited[is_edited] += 1
             yield split, row
 
-    return write_dataset(
-        datasets, rows(), planned.dropped, lambda: _about(data, verdict, planned, contents) | _about_machine(made)
-    )
+    def about() -> dict[str, Json]:
+        by_category = dict(sorted(categories.items()))
+        share = {"as_proposed": edited[False], "edited": edited[True], "categories": by_category}
+        return {**_about(data, verdict, planned, contents), **({"machine": share} if categories else {})}
 
-
-def _about_machine(made: Mapping[tuple[str, bool], int]) -> dict[str, Json]:
-    """Return the entry of the manifest about machine-made text: by category and whether edited, the records."""
-    if not made:
-        return {}
-    categories, edited = Counter[str](), Counter[bool]()
-    for (category, is_edited), number in made.items():
-        categories[category] += number
-        edited[is_edited] += number
-    machine = {"as_proposed": edited[False], "edited": edited[True], "categories": dict(sorted(categories.items()))}
-    return {"machine": machine}
+    return write_dataset(datasets, rows(), planned.dropped, about)
 
 
 def rows_with_lines(data: ProjectData, planned: ExportPlan, folder: Path) -> dict[Split, RowSpool]:
@@ -241,16 +233,23 @@ def _about(
             for name, counts in sorted(categories.items())
         },
         "findings": dict(sorted(findings.items())),
-        "flagged": _private(data, planned) if any(map(is_private_code, findings)) else None,
+        "flagged": _private(data, planned, findings),
         "about": asdict(settings.about),
         "provenance": _provenance(contents),
     }
 
 
-def _private(data: ProjectData, planned: ExportPlan) -> list[str]:
-    """Return the exported records that have open findings of personal data, secrets and the like."""
+def _private(data: ProjectData, planned: ExportPlan, codes: Iterable[str]) -> list[str] | None:
+    """Return the exported records that have open findings of personal data, secrets and the like.
+
+    None where there is nothing of the kind: among ``codes``, of all that a validation found, and forgave.
+    """
+    checks, has_findings = data.settings.checks, any(map(is_private_code, codes))
+    if not (has_findings or checks.select or checks.ignore or checks.per_path or checks.per_category):
+        return None
     check, exported = PrivacyCheck(data), planned.assignment.splits
-    return sorted(record.id for record in data.records() if record.id in exported and check.is_private(record))
+    names = sorted(record.id for record in data.records() if record.id in exported and check.is_private(record))
+    return names if names or has_findings else None
 
 
 def _provenance(contents: Mapping[_Content, int]) -> list[Json]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from curate.base.console import one_line
 from curate.base.record import CurateError, Json
 from curate.project.data import ProjectData
+from curate.schema.view import unanswered
 from curate.sessions.contestants import BASE, Talk, contestant_of, is_endpoint
 from curate.sessions.runs import runs_of
 
@@ -62,12 +63,11 @@ def opening_of(project: Project, name: str) -> Opening:
         message = f"{one_line(name, 60)} is a test record: who sees a model's answer to it has spent it"
         raise CurateError("E999 test-record", message, "Ask about a record of another split.")
     row = row_of(record, "", "")
-    messages: Sequence[Message] = row["messages"] or ()
-    last = max((number for number, turn in enumerate(messages) if turn["role"] == "assistant"), default=len(messages))
-    if not any(turn["role"] == "user" for turn in messages[:last]):
+    messages: Sequence[Message] = unanswered(row["messages"] or ())
+    if not any(turn["role"] == "user" for turn in messages):
         message = f"nothing is asked in {one_line(name, 60)}"
         raise CurateError("E905 cannot-express", message, "Type a prompt instead.")
-    return Opening(name, messages[:last], row["tools"] or (), PrivacyCheck(project.data).is_private(record))
+    return Opening(name, messages, row["tools"] or (), PrivacyCheck(project.data).is_private(record))
 
 
 @dataclass(slots=True)

@@ -23,7 +23,7 @@ from curate.project.feedback import PREDICTIONS_FILE, ModelAnswer, read_answers
 from curate.project.fold import RecordState
 from curate.project.project import Listener, Project
 from curate.project.transactions import Undone
-from curate.schema.view import REASONING, said_in
+from curate.schema.view import REASONING, said_in, unanswered
 from curate.sessions.agreement import Answers
 from curate.sessions.runs import trainer_output
 
@@ -31,7 +31,6 @@ BASE_OF = ":base"
 """After the id of a run it names the base of the run."""
 HUMAN_FILE = "human.jsonl"
 Choice = Literal["left", "right", "tie", "both bad"]
-CHOICES: tuple[Choice, ...] = ("left", "right", "tie", "both bad")
 _LETTERS: tuple[Literal["a"], Literal["b"]] = ("a", "b")
 
 
@@ -161,7 +160,7 @@ class BlindComparison:
         """Yield who says what before the answers to the pair at hand."""
         assert self.current is not None, "there is a pair at hand"
         record = self.project.state(self.current.record).record
-        for who, text in said_in(prompt_of(record)) if record.messages else [("text", record.text)]:
+        for who, text in said_in(unanswered(record.messages)) if record.messages else [("text", record.text)]:
             if who != REASONING:
                 yield who, text
 
@@ -272,13 +271,6 @@ class BlindComparison:
         return any(name == by for name, _ in self._given(self.project.state(record)))
 
 
-def prompt_of(record: Record) -> Sequence[dict[str, Json]]:
-    """Return the messages of a record before its last answer."""
-    roles = [message.get("role") for message in record.messages]
-    last = len(roles) - 1 - roles[::-1].index("assistant") if "assistant" in roles else len(roles)
-    return [dict(message) for message in record.messages[:last]]
-
-
 def win_rates(verdicts: Sequence[dict[str, Json]], *, is_json: bool) -> str:
     """Return what the trainer says of ``verdicts``, as text or as JSON; takes about a second.
 
@@ -297,7 +289,7 @@ def _answers_of(data: ProjectData, name: str) -> dict[str, ModelAnswer]:
 
 
 def _preference(record: Record, chosen: str, rejected: str) -> dict[str, Json]:
-    line: dict[str, Json] = {"id": f"{record.id}-preferred", "messages": prompt_of(record)}
+    line: dict[str, Json] = {"id": f"{record.id}-preferred", "messages": list(map(dict, unanswered(record.messages)))}
     if not record.messages:
         line = {"id": line["id"], "prompt": record.text}
     line |= {"chosen": chosen, "rejected": rejected}

@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import IO
 
 from curate.base.console import one_line
@@ -23,6 +24,7 @@ from curate.sessions.recipe import read_recipe
 
 BASE = "base"
 """The name of the model that the recipe tunes."""
+_URLS = "http://", "https://"
 _DEFAULT_BASE = "tiny-base"
 _LAST_LINES = 20
 
@@ -34,7 +36,7 @@ def contestant_of(data: ProjectData, name: str) -> str:
     paths in the workspace; anything else is left as it is.
     """
     name = data.settings.contestants.get(name, name)
-    if is_endpoint(name):
+    if name.startswith(_URLS):
         return name
     folder = data.root
     if name == BASE:
@@ -61,7 +63,7 @@ def default_model(data: ProjectData) -> str:
 
 def is_endpoint(name: str) -> bool:
     """Return whether what is asked of ``name`` leaves this program for a url that it, or its .toml file, says."""
-    return name.startswith(("http://", "https://")) or name.endswith(".toml")
+    return name.startswith(_URLS) or Path(name).suffix.lower() == ".toml"
 
 
 class Talk:

@@ -25,7 +25,7 @@ from curate.project.privacy import PrivacyCheck
 from curate.project.project import Project
 from curate.project.proposals import Proposal
 from curate.schema import Shape
-from curate.schema.view import put
+from curate.schema.view import put, unanswered
 from curate.sessions.contestants import Talk, contestant_of, is_endpoint
 from curate.sessions.edits import fresh_name
 from curate.sessions.proposal_checks import Candidate, ProposalChecks
@@ -140,8 +140,7 @@ class _RequestMaker:
                 result.skipped[why] += 1
                 continue
             row = row_of(record, record.id, record.source.file)
-            turns = row["messages"]
-            row["messages"] = turns[:-1] if turns[-1].get("role") == "assistant" else turns
+            row["messages"] = unanswered(row["messages"])
             for number in range(self._task.number):
                 seed = self._task.seed + number
                 line = {**row, "id": f"{record.id}#{number}", "cluster": record.id, "seed": seed}
@@ -260,26 +259,13 @@ class _Saver:
         about = {**self._about, "seed": request.line["seed"]}
         about |= {} if request.record else {"category": request.category}
         name, shape = request.record.id if request.record else fresh_name(), self._project.shape
-        made, code = None, "cut off"
-        if line.get("stopped") is not False:
-            code = ""
-            made = (
-                answered_line(request.record, line, shape)
-                if request.record
-                else _new_line(line["text"], request, shape)
-            )
-        if made is None or not _is_json(made):
-            code = code or "no record"
-        elif request.record and made == dict(request.record.data):
-            code = "as it stands"
-        elif not shape.is_valid(made):
-            code = "S102"
-        if code or made is None:
-            self._fail(name, code, about)
+        proposed = _proposed_line(request, line, shape)
+        if isinstance(proposed, str):
+            self._fail(name, proposed, about)
             return
-        if line.get("reasoning") and not (request.record and _has_messages(made, shape)):
+        if line.get("reasoning") and not (request.record and _has_messages(proposed, shape)):
             self._result.skipped["reasoning before an answer: the schema has no place for it"] += 1
-        record = replace(shape.record(made, request.record.source if request.record else Source("", 0)), id=name)
+        record = replace(shape.record(proposed, request.record.source if request.record else Source("", 0)), id=name)
         said = (name if request.record else "", _text(record))
         if said in self._said:
             self._fail(name, "said before", about)
@@ -310,6 +296,18 @@ class _Saver:
     def _fail(self, name: str, code: str, about: dict[str, Json]) -> None:
         self._result.failed[code] += 1
         self._failed.append(Propose(name, self.model, about, failed=code))
+
+
+def _proposed_line(request: _Request, said: Mapping[str, Any], shape: Shape) -> dict[str, Json] | str:
+    """Return the line that an answer makes, or why it makes none: the code of the finding, or a word."""
+    if said.get("stopped") is False:
+        return "cut off"
+    line = answered_line(request.record, said, shape) if request.record else _new_line(said["text"], request, shape)
+    if line is None or not _is_json(line):
+        return "no record"
+    if request.record and line == dict(request.record.data):
+        return "as it stands"
+    return line if shape.is_valid(line) else "S102"
 
 
 def _is_json(line: Mapping[str, Json]) -> bool:

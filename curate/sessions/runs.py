@@ -55,14 +55,10 @@ class Run:
     @property
     def evaluated(self) -> str:
         """What an evaluation of one model by `train eval --with` asked, in words; "" of a run."""
-        if not self.text_at("contestant", "name"):
-            return ""
-        shots, prompt = (
-            self.text_at("prompting", "shots"),
-            "a system text" if self.text_at("prompting", "system") else "",
-        )
-        behind = [part for part in (prompt, f"{shots} examples" if shots not in ("", "0") else "") if part]
-        return " behind ".join([self.text_at("contestant", "name"), *([" and ".join(behind)] if behind else [])])
+        name, shots = self.text_at("contestant", "name"), self.text_at("prompting", "shots")
+        behind = ["a system text"] if self.text_at("prompting", "system") else []
+        behind += [f"{shots} examples"] if shots not in ("", "0") else []
+        return f"{name} behind {' and '.join(behind)}" if name and behind else name
 
     @property
     def is_alive(self) -> bool:

@@ -10,7 +10,6 @@ from curate.base.record import SPLITS, CurateError, Exit
 from curate.formats.dataset import read_manifest, read_pins
 from curate.project.data import load_data
 from curate.project.plan import plan
-from curate.project.privacy import PrivacyCheck
 from curate.project.publish import export_dataset
 from curate.project.validation import validate_data
 from tests.curate.deciding import decide
@@ -301,12 +300,14 @@ def test_a_record_with_personal_data_is_named_as_the_workspace_calls_it(make_wor
     assert made.manifest.flagged == ["a-2"]
 
 
-def test_a_finding_of_personal_data_that_the_settings_ignore_is_none(make_workspace):
+@pytest.mark.parametrize("settings", ['ignore = ["X701"]', 'select = ["Q2"]', 'per_path."**".ignore = ["X7"]'])
+def test_what_the_settings_check_is_no_word_on_what_may_be_sent(make_workspace, settings):
     lines = [{"id": "a", "instruction": "Who writes of it?", "output": "Ask anna.schmidt@acme-parts.com for more."},
-             {"id": "b", "instruction": "Which key opens it?", "output": "It is AKIAIOSFODNN7EXAMPLE."}]  # fmt: skip
-    data = make_workspace(lines, '[checks]\nignore = ["X701"]\n[split]\nseed = 1\n')
-    check = PrivacyCheck(data)
-    assert [record.id for record in data.records() if check.is_private(record)] == ["b"]
+             {"id": "b", "instruction": "Which key opens it?", "output": "It is on the hook."}]  # fmt: skip
+    made, _ = export_dataset(make_workspace(lines, f"[checks]\n{settings}\n[split]\nseed = 1\n"))
+    assert made.manifest.flagged == ["a"]
+    clean, _ = export_dataset(make_workspace(lines[1:], f"[checks]\n{settings}\n[split]\nseed = 1\n", name="clean"))
+    assert clean.manifest.flagged is None
 
 
 def test_without_such_records_a_manifest_is_as_ever(make_workspace):
