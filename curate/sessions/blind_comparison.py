@@ -20,7 +20,6 @@ from curate.base.storage import write_atomic
 from curate.base.tables import counted
 from curate.project.data import RUNS, ProjectData
 from curate.project.feedback import PREDICTIONS_FILE, ModelAnswer, read_answers
-from curate.project.fold import RecordState
 from curate.project.project import Listener, Project
 from curate.project.transactions import Undone
 from curate.schema.view import REASONING, said_in, unanswered
@@ -109,9 +108,9 @@ class BlindComparison:
             raise CurateError("E918 bad-report", f"{self.between[0]} is compared with itself", "Name two models.")
         self._names = sorted(self.between)
         sides = [_answers_of(project.data, name) for name in self._names]
+        self._answered = sides[0].keys() | sides[1].keys()
         self.pairs, self.counts = self._paired(sides[0], sides[1])
-        judged = {state.record.id for state in project.decided() if self._facet(self.by) in state.preferences}
-        self._done = {name for name in judged & self.pairs.keys() if self._is_current(name, self.by)}
+        self._done = {name for name in self.pairs if self._is_judged(name)}
         self._queue = [name for name in self.pairs if name not in self._done]
 
     def _paired(
@@ -192,7 +191,7 @@ class BlindComparison:
             return None
         undone = self.project.undo(self._listener)
         for event in act:
-            if event.id in self.pairs and not self._is_current(event.id, self.by):
+            if event.id in self.pairs and not self._is_judged(event.id):
                 self._done.discard(event.id)
                 self._queue = [event.id, *(name for name in self._queue if name != event.id)]
         return undone
@@ -207,24 +206,20 @@ class BlindComparison:
         between = list(between or self.between)
         is_turned = between != self._names
         turned, step = ({"a": "b", "b": "a"}, -1) if is_turned else ({}, 1)
-        judged = (state for state in self.project.decided() if state.record.id in self.pairs)
         lines = [
             {
                 "id": pair.record, "category": pair.category, "cluster": pair.cluster, "by": by, "between": between,
                 "value": turned.get(value, value), "first": turned.get(first, first),
                 "lengths": [len(text) for text in pair.texts][::step], "texts": pair.digests[::step],
             }
-            for state in judged
-            for pair in [self.pairs[state.record.id]]
-            for by, (value, first, *_) in self._given(state)
+            for pair in self.pairs.values()
+            for by, (value, first, *_) in self._given(pair.record)
         ]  # fmt: skip
         return sorted(lines, key=lambda line: (line["id"], line["by"]))
 
     def num_outdated(self) -> int:
         """Return how many verdicts are on other texts than those of the files, or on pairs that are not compared."""
-        states = self.project.decided()
-        every = sum(facet[1:3] == tuple(self._names) for state in states for facet in state.preferences)
-        return every - len(self.verdicts())
+        return sum(len(self._words(name)) for name in self._answered) - len(self.verdicts())
 
     def answers(self) -> Answers:
         """Return what each person said of each record, by the names of the models: what agreement is measured of."""
@@ -258,17 +253,18 @@ class BlindComparison:
                 texts = self.pairs[name].texts
                 yield _preference(self.project.state(name).record, texts[best], texts[1 - best])
 
-    def _given(self, state: RecordState) -> Iterator[tuple[str, Sequence[str]]]:
-        digests = self.pairs[state.record.id].digests
-        for facet, value in state.preferences.items():
-            if facet[1:3] == tuple(self._names) and list(value[2:]) == digests:
-                yield facet[3], value
+    def _words(self, record: str) -> dict[str, Sequence[str]]:
+        """Return by annotator what was said of these models' answers to a record: word, who stood first, digests."""
+        facts = self.project.data.decisions.facts(record)
+        return {facet[3]: value for facet, value in facts.items() if facet[:3] == ("preferred", *self._names)}
 
-    def _facet(self, by: str) -> tuple[str, ...]:
-        return ("preferred", *self._names, by)
+    def _given(self, record: str) -> Iterator[tuple[str, Sequence[str]]]:
+        """Yield of that what was said of the texts as they are."""
+        digests = self.pairs[record].digests
+        return ((by, said) for by, said in self._words(record).items() if list(said[2:]) == digests)
 
-    def _is_current(self, record: str, by: str) -> bool:
-        return any(name == by for name, _ in self._given(self.project.state(record)))
+    def _is_judged(self, record: str) -> bool:
+        return any(by == self.by for by, _ in self._given(record))
 
 
 def win_rates(verdicts: Sequence[dict[str, Json]], *, is_json: bool) -> str:

@@ -259,8 +259,7 @@ record with findings of personal data (X7xx) is sent to one only after you said 
 
     # What is asked.
 
-    def on_prompt_field_sent(self, event: PromptField.Sent) -> None:
-        event.stop()
+    def action_send(self) -> None:
         text = self._field.text.strip()
         if not text:
             self.tell("There is no prompt to send.", "warn")
