@@ -175,8 +175,12 @@ class ProposalCounts:
 
     def sentence(self) -> str:
         """Return the counts in words."""
-        edits = f", by a median of {median(self.distances):g} words" if self.distances else ""
-        return f"{self.taken} of {self.decided} taken, {self.edited} of them edited{edits}; accepted {self.accepted}"
+        failed = f"; {self.failed.total():,} failed the checks" if self.failed else ""
+        if not self.decided:
+            return f"nobody has decided on one yet{failed}"
+        edits = f"{self.edited} of them edited"
+        edits += f" by a median of {median(self.distances):g} words" if self.distances else ""
+        return f"{self.taken} of {self.decided} taken, {edits}; accepted {self.accepted}{failed}"
 
     def document(self) -> dict[str, Json]:
         """Return the counts as `schemas/proposals.schema.json` has them."""

@@ -290,6 +290,20 @@ def test_an_answer_that_gives_the_test_split_away_is_shown_to_nobody(make_worksp
         assert [one.record for one in open_proposals(project)] == ["c"]
 
 
+def test_what_gives_a_benchmark_away_is_shown_to_nobody(make_workspace, answers):
+    exam = ("A lock keeper opens the upper sluice only after the lower gate is shut, the bollards are manned and the "
+            "water in the chamber stands level with the canal above the weir.")  # fmt: skip
+    workspace = make_workspace(LINES, SETTINGS + '[leaks]\nagainst = ["benchmarks/*.jsonl"]\n')
+    (workspace.root / "benchmarks").mkdir()
+    rows = [{"question": f"How is a lock worked? {exam}"}, {"question": "Which gate is opened first of them all?"}]
+    (workspace.root / "benchmarks" / "exam.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    answers({"France": [exam], "Add": ["Five is what they make."]})
+    said = call("propose", workspace.root, "--where", "-has:completion", "--with", "base", "--by", "ana")
+    assert "P504: 1" in said.stderr
+    with opened(workspace) as project:
+        assert [one.record for one in open_proposals(project)] == ["c"]
+
+
 def test_an_answer_in_a_conversation_takes_the_place_of_the_last_and_keeps_its_reasoning(make_workspace, answers):
     turns = [{"role": "user", "content": "Name a river."}, {"role": "assistant", "content": ""}]
     settings = 'schema = "chat"\n' + SETTINGS
@@ -348,6 +362,12 @@ def test_the_report_counts_by_category_and_model(workspace, root):
     }  # fmt: skip
     assert rows["geo"]["accepted"]["value"] == 0.5
     assert rows["sum"]["failed"] == {"Q204": 1}
+    with opened(workspace) as project:
+        shares = {row.category: row.sentence() for row in counts_of(project)}
+    assert shares == {
+        "geo": "1 of 2 taken, 0 of them edited; accepted 50% [9%, 91%] too few",
+        "sum": "nobody has decided on one yet; 1 failed the checks",
+    }
     text = call("propose", workspace.root, "--report").stdout
     assert "too few" in text
     assert "Q204 1" in text
