@@ -61,7 +61,8 @@ def command(
         if is_report:
             return _report(project, as_json=as_json)
         task = ModelTask(model, number, like or 0, system, shots, temperature, seed, max_new_tokens, send_flagged)
-        result = propose(project, where, task, _tell_progress, is_dry=dry_run)
+        project.load()
+        result = propose(project, project.records(where), task, _tell_progress, is_dry=dry_run)
     for what, counts in (("left out", result.skipped), ("failed, shown to nobody", result.failed)):
         if counts:
             console.talk(f"{what}: {_listed(counts)}")

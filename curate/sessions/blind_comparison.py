@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from curate.base.console import one_line
+from curate.base.console import one_line, visible
 from curate.base.events import Prefer, PreferenceWord, PreferEvent
 from curate.base.file_guard import inside
 from curate.base.record import CurateError, Json, Record, source_of
@@ -23,8 +23,10 @@ from curate.project.feedback import PREDICTIONS_FILE, ModelAnswer, read_answers
 from curate.project.project import Listener, Project
 from curate.project.transactions import Undone
 from curate.schema.view import REASONING, said_in, unanswered
-from curate.sessions.agreement import Answers
 from curate.sessions.runs import trainer_output
+
+if TYPE_CHECKING:
+    from curate.sessions.agreement_report import QuestionAgreement
 
 BASE_OF = ":base"
 """After the id of a run it names the base of the run."""
@@ -221,14 +223,6 @@ class BlindComparison:
         """Return how many verdicts are on other texts than those of the files, or on pairs that are not compared."""
         return sum(len(self._words(name)) for name in self._answered) - len(self.verdicts())
 
-    def answers(self) -> Answers:
-        """Return what each person said of each record, by the names of the models: what agreement is measured of."""
-        answers: dict[str, dict[str, Json]] = {}
-        names = dict(zip(_LETTERS, self.between, strict=True))
-        for line in self.verdicts():
-            answers.setdefault(line["id"], {})[line["by"]] = names.get(line["value"], line["value"])
-        return answers
-
     def write_human(self) -> Path | None:
         """Write the verdicts beside the run whose base and tuned model are compared; None for two other models.
 
@@ -277,6 +271,53 @@ def win_rates(verdicts: Sequence[dict[str, Json]], *, is_json: bool) -> str:
     lines = "".join(json.dumps(line) + "\n" for line in verdicts)
     words = ["winrate", "-", *(["--json"] if is_json else [])]
     return trainer_output(words, "See `train winrate --help`.", lines).rstrip("\n")
+
+
+def report_lines(comparison: BlindComparison) -> Iterator[str]:
+    """Yield what people prefer, with the names, and how far they agree; raises CurateError as `win_rates` does."""
+    verdicts = comparison.verdicts()
+    yield comparison.counts.sentence()
+    if outdated := comparison.num_outdated():
+        yield f"verdicts on other texts, which do not count: {outdated:,}"
+    if not verdicts:
+        yield "nobody has judged a pair yet"
+        return
+    yield from map(visible, win_rates(verdicts, is_json=False).split("\n"))
+    if agreement := _agreement(comparison, verdicts):
+        from curate.sessions.agreement_report import render_text
+
+        yield ""
+        yield from render_text(agreement)
+
+
+def report_document(comparison: BlindComparison) -> dict[str, Json]:
+    """Return the same as `schemas/blind.schema.json` says; raises CurateError as `win_rates` does."""
+    verdicts, judged = comparison.verdicts(), None
+    if agreement := _agreement(comparison, verdicts):
+        from curate.sessions.agreement_figures import Chance
+        from curate.sessions.agreement_report import document
+
+        judged = document([agreement], Chance())
+    rates = json.loads(win_rates(verdicts, is_json=True)) if verdicts else None
+    return {
+        "version": 1, "between": list(comparison.between), "pairs": asdict(comparison.counts),
+        "num_outdated": comparison.num_outdated(), "win_rates": rates, "agreement": judged,
+    }  # fmt: skip
+
+
+def _agreement(comparison: BlindComparison, verdicts: Sequence[dict[str, Json]]) -> QuestionAgreement | None:
+    """Return how far people agree, by the names of the models; None of one person, who agrees with nobody."""
+    if len({line["by"] for line in verdicts}) < 2:
+        return None
+    # It brings numpy.
+    from curate.sessions.agreement_measure import measure
+    from curate.sessions.agreement_report import QuestionAgreement
+
+    answers: dict[str, dict[str, Json]] = {}
+    names = dict(zip(_LETTERS, comparison.between, strict=True))
+    for line in verdicts:
+        answers.setdefault(line["id"], {})[line["by"]] = names.get(line["value"], line["value"])
+    return QuestionAgreement("preferred", measure(answers), answers=answers)
 
 
 def _answers_of(data: ProjectData, name: str) -> dict[str, ModelAnswer]:

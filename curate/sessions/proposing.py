@@ -84,22 +84,19 @@ class _Request:
 
 
 def propose(
-    project: Project, where: str, task: ModelTask, on_progress: OnProgress = lambda *_: None, *, is_dry: bool = False,
-    records: Sequence[Record] | None = None,
+    project: Project, records: Iterable[Record], task: ModelTask, on_progress: OnProgress = lambda *_: None, *,
+    is_dry: bool = False,
 ) -> Proposing:  # fmt: skip
-    """Ask a model for what ``task`` says about ``records``, by default those that the filter ``where`` lets through.
+    """Ask a model for what ``task`` says about ``records`` of a project that is loaded.
 
     What passes all checks becomes a proposal, block by block: an interruption loses no more than a block. With
     ``is_dry`` nobody is asked. Long: call it in a thread.
 
     Raises:
-        CurateError: E971 for the filter; E996 where nothing is left to ask; E904 for ``system``; as `Talk` does.
+        CurateError: E996 where nothing is left to ask; E904 for ``system``; as `Talk` does.
     """
-    if not project.is_loaded:
-        project.load()
     result, maker = Proposing(), _RequestMaker(project, task)
-    chosen = list(project.records(where)) if records is None else records
-    requests = maker.of_new(chosen, result) if task.like else maker.of_answers(chosen, result)
+    requests = maker.of_new(records, result) if task.like else maker.of_answers(records, result)
     result.num_requests = len(requests)
     if not requests:
         why = "; ".join(f"{reason}: {number:,}" for reason, number in result.skipped.items()) or "the filter gives none"

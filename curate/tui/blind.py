@@ -13,7 +13,7 @@ from textual.widgets import Static
 from curate.base.record import CurateError
 from curate.project.diff.words import sides_of
 from curate.project.project import Project
-from curate.sessions.blind_comparison import BlindComparison, Choice
+from curate.sessions.blind_comparison import BlindComparison, Choice, report_lines
 from curate.tui.answer_pair import marked, two_texts
 from curate.tui.border import safe_lines, safe_text
 from curate.tui.chrome import KeyLine, StatusLine
@@ -109,9 +109,6 @@ class BlindScreen(ModalScreen[None]):
         return two_texts(*sides, self.app.console, width, columns_from=_COLUMNS_FROM)
 
     def _result(self) -> str:
-        # numpy comes with the agreement of people.
-        from curate.sessions.blind_report import report_lines
-
         assert self._comparison is not None, "its pairs were judged"
         lines = list(report_lines(self._comparison))
         if path := self._comparison.write_human():
