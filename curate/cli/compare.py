@@ -58,7 +58,7 @@ def command(
     if not (plain or is_report or pairs) and has_screen():
         show(root, by, "compare", blind=between)
     from curate.project.project import open_project
-    from curate.sessions.blind_comparison import BlindComparison
+    from curate.sessions.blind_comparison import BlindComparison, report_document, report_lines
 
     with open_project(root, by) as project:
         project.load()
@@ -70,9 +70,6 @@ def command(
             _write_pairs(comparison, pairs)
         is_over = comparison.current is None and not pairs
         if is_report or is_over:
-            # numpy comes with the agreement of people.
-            from curate.sessions.blind_report import report_document, report_lines
-
             if is_json:
                 print_json(report_document(comparison))
             else:

@@ -61,7 +61,8 @@ def command(
         if is_report:
             return _report(project, as_json=as_json)
         task = ModelTask(model, number, like or 0, system, shots, temperature, seed, max_new_tokens, send_flagged)
-        result = propose(project, where, task, _tell_progress, is_dry=dry_run)
+        project.load()
+        result = propose(project, project.records(where), task, _tell_progress, is_dry=dry_run)
     for what, counts in (("left out", result.skipped), ("failed, shown to nobody", result.failed)):
         if counts:
             console.talk(f"{what}: {_listed(counts)}")
@@ -105,13 +106,10 @@ def report_lines(counts: Sequence[ProposalCounts]) -> list[str]:
     rows = []
     for row in counts:
         about = row.document()
-        share = about["accepted"]
-        accepted = f"{share['value']:.0%} [{share['low']:.0%}, {share['high']:.0%}]" if share else "-"
         rows.append([
             console.one_line(row.category, 24), console.one_line(row.model.removeprefix("model:"), 32),
             *(f"{number:,}" for number in (row.proposed, row.open, row.taken, row.edited, row.rejected)),
-            accepted + (" too few" if about["is_too_few"] else ""),
-            "-" if about["words_edited"] is None else f"{about['words_edited']:g}",
+            row.accepted, "-" if about["words_edited"] is None else f"{about['words_edited']:g}",
             ", ".join(f"{code} {number:,}" for code, number in about["failed"].items()) or "-",
         ])  # fmt: skip
     heads = ["category", "model", "proposed", "open", "taken", "edited", "rejected", "accepted", "words", "failed"]

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary, ref
 
 from curate.base.events import Edit
 from curate.base.record import CurateError, Finding, Json, Severity, Source
-from curate.checks.runner import UNREADABLE, ExaminerSpec, baseline_path, read_baseline
+from curate.checks.runner import ExaminerSpec, open_baseline
 from curate.checks.runner.baseline import Changed
 from curate.checks.runner.examine import Examiner
 from curate.checks.runner.results import SpanResult
@@ -273,8 +273,7 @@ class ProblemList:
     def _single(self) -> Examiner:
         if self._examiner is None:
             data = self.project.data
-            known = baseline_path(data.settings, data.root)
-            baseline = read_baseline(known, without=UNREADABLE) if known else None
+            baseline = open_baseline(data.settings, data.root)
             self._examiner = Examiner(
                 ExaminerSpec(shape=data.shape, settings=data.settings, limit=EVERY, root=data.root, baseline=baseline)
             )

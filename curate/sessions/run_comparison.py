@@ -6,17 +6,14 @@ The statistics are the trainer's: it is asked as a program, so that the screen a
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from curate.base.console import one_line
 from curate.base.file_guard import MOST_DOCUMENT, inside, open_file, read_file
 from curate.base.record import SPLITS, CurateError, Json
-from curate.base.resources import trainer_command
 from curate.base.tables import counted
 from curate.formats.dataset import FILE_NAME, Manifest, read_manifest
 from curate.project.data import DATASETS, ProjectData
@@ -30,7 +27,7 @@ from curate.project.feedback import (
 )
 from curate.sessions.blind_comparison import BASE_OF
 from curate.sessions.metrics import RIGHT_FROM
-from curate.sessions.runs import Run
+from curate.sessions.runs import Run, trainer_output
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,15 +237,8 @@ def _paired_rows(first: Path, second: Path, split: str) -> tuple[dict[str | None
 
 
 def _ask_trainer(folders: Sequence[Path]) -> dict[str, Json]:
-    command = trainer_command("compare", *(str(folder.absolute()) for folder in folders), "--json")
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
-    )
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.startswith("error[")]
-        message = lines[0] if lines else f"exit code {done.returncode}"
-        raise CurateError("E918 bad-report", one_line(message, 300), "Evaluate the run again with `train eval`.")
-    document: dict[str, Json] = json.loads(done.stdout)
+    words = ["compare", *(str(folder.absolute()) for folder in folders), "--json"]
+    document: dict[str, Json] = json.loads(trainer_output(words, "Evaluate the run again with `train eval`."))
     return document
 
 

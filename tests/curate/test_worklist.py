@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections import Counter
 
 import jsonschema
@@ -17,6 +18,7 @@ from curate.project.publish import export_dataset
 from curate.sessions.proposals import open_proposals
 from curate.sessions.queues import queue_named
 from curate.sessions.worklist import num_written, read_worklist
+from tests import commands
 from tests.curate.called import call
 from tests.curate.conftest import support_lines
 from tests.curate.tui.test_screen_compare import write_run
@@ -217,3 +219,40 @@ def test_a_model_proposes_what_is_to_be_written(make_run, answers):
         made = open_proposals(project)
         assert made
         assert {one.line["category"] for one in made} == {"billing"}
+
+
+@pytest.mark.slow
+def test_a_real_run_of_the_tiny_base_is_worked_through(tmp_path, root):
+    pytest.importorskip("torch")
+    workspace = tmp_path / "ws"
+    (workspace / "data").mkdir(parents=True)
+    shutil.copytree(root / "samples/tiny-base", workspace / "models/tiny-base")
+    lines = (root / "samples/support_desk.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)[:240]
+    (workspace / "data/desk.jsonl").write_text("".join(lines), encoding="utf-8")
+    settings = 'schema = "instruction"\nrecipe = "recipe.toml"\n[split]\nseed = 1\nratios = [0.6, 0.3, 0.1]\n'
+    (workspace / "curate.toml").write_text(settings)
+    recipe = 'base = "models/tiny-base"\nmethod = "full"\nmax_steps = 3\nbatch_size = 8\n[eval]\nmax_new_tokens = 24\n'
+    (workspace / "recipe.toml").write_text(recipe)
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = commands.run("curate", "train", workspace, env=env, timeout=600)
+    assert done.returncode == 0, done.stderr
+    said = commands.run("curate", "worklist", "--workspace", workspace, "--json")
+    document = json.loads(said.stdout)
+    jsonschema.validate(document, json.loads((root / "schemas/worklist.schema.json").read_text()))
+    (run,) = (workspace / "runs").glob("*/feedback.jsonl")
+    feedback = [json.loads(line) for line in run.read_text().splitlines()]
+    wrong = Counter(row["category"] for row in feedback
+                    if row["split"] == "validation" and row["verdict"] in ("broken", "still-wrong"))  # fmt: skip
+    assert {item["category"]: item["num_wrong"] for item in document["items"]} == dict(wrong)
+    assert len(wrong) >= 4, "after three steps most categories are wrong"
+    (dataset,) = (workspace / "dataset").glob("v1")
+    split_of = {json.loads(line)["id"]: path.stem for path in dataset.glob("t*.jsonl")
+                for line in path.read_text().splitlines()}  # fmt: skip
+    for item in document["items"]:
+        assert item["causes"]
+        assert 4 <= item["number"] <= 24
+        assert {split_of[name] for name in item["nearest"]} == {"train"}
+    with open_project(workspace, "ana") as project:
+        project.load()
+        assert queue_named(project, "worklist").count == len(wrong)
+    assert not any(name in said.stdout for name, split in split_of.items() if split == "test")

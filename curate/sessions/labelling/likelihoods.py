@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from curate.base.console import one_line
@@ -39,7 +39,6 @@ class LikelihoodJudge:
         self._data, self._question = data, question
         self._texts: Sequence[str] = ()
         self._talk: Talk | None = None
-        self._lines: Iterator[dict[str, Json]] = iter(())
         self._is_closed = False
         self._known: dict[str, list[float]] = {}
         self._file = inside(data.root, data.root / _CACHE) / "none"
@@ -101,8 +100,7 @@ class LikelihoodJudge:
         self._talk = Talk(self._data, self.name)
         if self._is_closed:
             self._talk.close()
-        self._lines = iter(self._talk)
-        about = next(self._lines, {})
+        about = self._talk.about()
         if not about.get("can_compare"):
             self._talk.close()
             raise self._stopped() if self._is_closed else self._cannot()
@@ -111,16 +109,11 @@ class LikelihoodJudge:
 
     def _ask(self, requests: Mapping[str, Mapping[str, Json]]) -> None:
         assert self._talk is not None, "it was opened"
-        for key, request in requests.items():
-            self._talk.ask({"id": key, **request})
-        left = set(requests)
-        while left:
-            line = next(self._lines, None)
-            if line is None:
-                raise self._stopped()
-            left.discard(str(line.get("id")))
+        for line in self._talk.answers([{"id": key, **request} for key, request in requests.items()]):
             if len(line.get("logprobs", ())) == len(self._question.values):
                 self._known[str(line["id"])] = line["logprobs"]
+        if self._is_closed:
+            raise self._stopped()
         if requests:
             lines = (json.dumps({"key": key, "logprobs": value}) + "\n" for key, value in self._known.items())
             self._file.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
 from textual.fuzzy import Matcher
-from textual.message import Message
 from textual.widgets import Static
 
 from curate.schema.view import text_of
@@ -23,7 +22,6 @@ from curate.tui.widgets import Pane, Panel, SafeTextArea
 if TYPE_CHECKING:
     from curate.base.record import CurateError
 
-_NAME = 60
 _STYLES = {"failed": "error", "ready": "ok", "loading": "accent", "writing": "accent"}
 
 
@@ -124,19 +122,13 @@ class ModelPane(Vertical):
 class PromptField(SafeTextArea):
     """Where a prompt is typed: enter sends it, and another key begins a line."""
 
-    class Sent(Message):
-        """Somebody sent what is typed."""
-
     BINDINGS = [  # noqa: RUF012  Textual declares it so
-        Binding("enter", "send", "Send", id="ask_prompt.send", priority=True),
+        Binding("enter", "screen.send", "Send", id="ask_prompt.send", priority=True),
         Binding("ctrl+j,shift+enter", "line", "New line", id="ask_prompt.line", priority=True),
     ]
     DEFAULT_CSS = """
     PromptField { height: auto; min-height: 2; max-height: 6; border-top: hkey $panel; }
     """
-
-    def action_send(self) -> None:
-        self.post_message(self.Sent())
 
     def action_line(self) -> None:
         self.insert("\n")
