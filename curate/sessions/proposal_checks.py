@@ -111,8 +111,8 @@ class ProposalChecks:
             leaks = find_leaks(exam, list(left.values()), self._project.settings.leaks).leaks
             bad = [each for leak in leaks for each in (leak, *leak.also) if each.severity == "error"]
             # A leak names seven of those that give it away at most: the others come to light without them.
-            found = {numbers[each.rows[1]]: "P501" if self._split_of(each.exam) else "P504" for each in bad}
-            if not found:
+            leaking = {numbers[each.rows[1]]: "P501" if self._split_of(each.exam) else "P504" for each in bad}
+            if not leaking:
                 return
-            yield from found.items()
-            left = {number: record for number, record in left.items() if number not in found}
+            yield from leaking.items()
+            left = {number: record for number, record in left.items() if number not in leaking}
