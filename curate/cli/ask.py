@@ -35,7 +35,7 @@ def command(
     root: Path, names: tuple[str, ...], record: str, prompts: tuple[str, ...], temperature: float, seed: int,
     max_new_tokens: int, plain: bool, as_json: bool, send_flagged: bool, by: str,
 ) -> int:  # fmt: skip
-    r"""Ask one to four models the same, through the template of their training, and compare what they answer.
+    """Ask one to four models the same, through the template of their training, and compare what they answer.
 
     Without --with the base and the newest run are asked. With --prompt, --plain or --json, and where there is no
     terminal, answers are printed one after another. The exit code is 1 where one is lacking, 3 where a model cannot
@@ -46,12 +46,13 @@ def command(
       base               the base of the recipe
       a name of [contestants] in curate.toml
       runs/ID            the tuned model of a run
-      and what `train answer --with` takes: a folder, ADAPTER@BASE, FILE.gguf, URL#MODEL, FILE.toml
+      and what `train answer --with` takes:
+      a folder, ADAPTER@BASE, FILE.gguf, URL#MODEL, FILE.toml
 
     Nothing is sent anywhere without a URL. A record with findings of personal data (X7xx) is sent to none unasked.
 
     Example: curate ask my-data --with base --with runs/2026-11-24-a --prompt 'Where is my parcel?'
-    """
+    """  # noqa: D301
     from curate.cli._lines import has_screen, show
     from curate.sessions.asking import AskSampling
 

@@ -36,7 +36,7 @@ def command(root: Path, form: str, out: Path | None, dry_run: bool) -> int:
     """
     from curate.base.registry import use_plugins
     from curate.formats.exporters import exporters
-    from curate.project.notices import tell_plan, tell_preferences, tell_remarks
+    from curate.project.notices import tell_machine, tell_plan, tell_preferences, tell_remarks
     from curate.project.plan import plan
     from curate.project.project import open_project
     from curate.project.publish import export_dataset, require_clean, require_machine_share, require_no_leaks
@@ -62,6 +62,7 @@ def command(root: Path, form: str, out: Path | None, dry_run: bool) -> int:
     # The verdict is handed on, so that each record is examined once in this call.
     export, planned = export_dataset(project.data, verdict=verdict)
     tell_plan(planned)
+    tell_machine(export.manifest)
     if not export.is_new:
         console.talk(f"nothing has changed since {export.manifest.name}, which is used again")
     if form == "dataset":

@@ -72,8 +72,8 @@ def command(
 
     A record's split is that of the last dataset, else the one written in it or assigned to it. A filter is what Browse
     takes: words, "exact words", /regex/, category:, status:, split:, source:, kind:, id:, file:, line:, tokens:,
-    prompt:, completion:, confidence:, variability: (how the newest run learnt a record), label.NAME: and has:, each
-    negated by - before it; all of them must hold.
+    prompt:, completion:, confidence:, variability: (how the newest run learnt a record), machine: (yes where a model's
+    proposal was taken), label.NAME: and has:, each negated by - before it; all of them must hold.
 
     Where a record still asks you (CURATE_ANNOTATOR, else your user name) a question that others have answered, it is
     listed as if they had not, and stderr says of how many that is so: label.annotators and label.overlap say who is

@@ -45,7 +45,7 @@ def command(
 
     A proposal changes nothing before a person takes it: `g q` in `curate`, then "proposals". Each is checked first, by
     schema, contract, checks, duplicates and leaks; what fails is counted by its code, and nobody is shown it. Records
-    of the test split are left out, and examples come from training records alone.
+    of the validation and test splits are left out, and examples come from training records alone.
 
     Example: curate propose my-data --where 'category:billing -has:completion' --with runs/b -n 2
     """

@@ -110,7 +110,7 @@ def _dataset(data: ProjectData, folder: Path | None, options: list[str], into: P
 
     ``into`` is a folder in place of the workspace's datasets.
     """
-    from curate.project.notices import tell_plan, tell_preferences
+    from curate.project.notices import tell_machine, tell_plan, tell_preferences
     from curate.project.publish import export_dataset
     from curate.sessions.runs import PLAN_ALONE, resumed_dataset
 
@@ -120,6 +120,7 @@ def _dataset(data: ProjectData, folder: Path | None, options: list[str], into: P
         return path
     export, planned = export_dataset(data, into)
     tell_plan(planned)
+    tell_machine(export.manifest)
     tell_preferences(data)
     if into is not None:
         console.talk(PLAN_ALONE if folder is None else "dry run: no dataset is written")

@@ -393,7 +393,9 @@ def _state(record: Record | None, history: History, shape: Shape) -> RecordState
     # An answer that was taken back leaves no label, although the line may still have one.
     taken_back = {facet[1] for facet in facts if facet[0] == "answer"} - answers.keys()
     labels = {question: value for question, value in decided.labels.items() if question not in taken_back} | agreed
-    decided = replace(decided, labels=labels, split=facts.get(SPLIT) or decided.split)
+    # What a model wrote is trained on: no exam holds models against the words of one of them.
+    machine = machine_in(facts)
+    decided = replace(decided, labels=labels, split=facts.get(SPLIT) or decided.split or ("train" if machine else None))
     if CATEGORY in agreed and isinstance(agreed[CATEGORY], str) and _is_labelled_last(history, shape):
         decided = replace(decided, category=agreed[CATEGORY])
     status = facts.get(STATUS) or [None, False]
@@ -403,7 +405,7 @@ def _state(record: Record | None, history: History, shape: Shape) -> RecordState
     authors = frozenset(history.authors().values())
     return RecordState(
         decided, exclusion_of(status), status[1], answers, resolved, texts, lapsed, history.frontier, approvals,
-        authors, machine_in(facts),
+        authors, machine,
     )  # fmt: skip
 
 

@@ -13,6 +13,8 @@ from curate.project.data import ProjectData
 from curate.project.project import Project, open_project
 
 if TYPE_CHECKING:
+    from curate.formats.dataset import Manifest
+
     # It brings numpy, which most commands that open a workspace do without.
     from curate.project.plan import ExportPlan
 
@@ -42,6 +44,12 @@ def tell_preferences(data: ProjectData) -> None:
     """Say on stderr what of preferences is trained, where ``data`` has any."""
     if data.shape.kind == "preference":
         console.talk("`train run` learns the best answer of each preference; --to trl-preference writes the pairs")
+
+
+def tell_machine(manifest: Manifest) -> None:
+    """Say on stderr how many records of a dataset are by a model, where some are."""
+    if machine := manifest.machine:
+        console.talk(f"written by a model: {machine.as_proposed:,} as proposed, {machine.edited:,} after an edit")
 
 
 def tell_plan(planned: ExportPlan) -> None:

@@ -119,7 +119,9 @@ class _RequestMaker:
 
     @cached_property
     def _is_divided(self) -> bool:
-        return bool(self._pins) or any(record.split for record in self._project.data.records())
+        # One that a model wrote is a training record from the start.
+        proposed = {*self._project.data.decisions.with_proposals()}
+        return bool(self._pins) or any(one.split for one in self._project.data.records() if one.id not in proposed)
 
     def split_of(self, record: Record) -> str:
         """Return the split of a record as far as it is known."""
@@ -149,8 +151,8 @@ class _RequestMaker:
         turns = record.messages
         if record.answers or not turns or (len(turns) == 1 and turns[0].get("role") == "assistant"):
             return "asks nothing, or compares answers"
-        if self.split_of(record) == "test":
-            return "in the test split"
+        if (split := self.split_of(record)) in ("validation", "test"):
+            return f"in the {split} split"
         return "personal data or a secret, not sent to an endpoint (--send-flagged)" if self._holds_back(record) else ""
 
     def _holds_back(self, record: Record) -> bool:

@@ -278,8 +278,9 @@ def _rows_against_run(first: Results, second: Results, pairs: Mapping[str | None
         row = pairs.get(name) or ScoreRow(name, first=earlier, second=later)
         base = new["base"]["value"] if new else None
         bits = (_bits(new, "base"), _bits(old, "tuned"), _bits(new, "tuned"))
-        entry = new or old or {}
-        metric, is_doubtful = entry.get("metric", ""), is_uncalibrated(entry)
+        metric = (new or old or {}).get("metric", "")
+        # A difference is as doubtful as either of its scores.
+        is_doubtful = is_uncalibrated(old or {}) or is_uncalibrated(new or {})
         yield replace(row, base=base, metric=metric, is_uncalibrated=is_doubtful, bits=bits)
 
 

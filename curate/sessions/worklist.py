@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from math import ceil
 from pathlib import Path
 
 from curate.base.console import one_line
@@ -21,6 +22,7 @@ from curate.base.storage import write_atomic
 from curate.base.tables import counted
 from curate.jsonl import JsonFault, strict_loads
 from curate.project.feedback import Outcomes, read_dynamics, read_results
+from curate.project.filters import parse_filter
 from curate.project.project import Project
 from curate.sessions.nearest import Nearest
 from curate.sessions.proposal_checks import ProposalChecks
@@ -47,6 +49,7 @@ class WorkItem:
     """What to do for one category. ``score`` is the tuned model's, ``causes`` are sentences with their figures.
 
     ``number`` records are to be written like those in ``nearest``, ``num_answer`` of them with the answer ``answer``.
+    The category had ``num_before`` records with an answer.
     """
 
     category: str
@@ -56,6 +59,7 @@ class WorkItem:
     causes: Sequence[str]
     nearest: Sequence[str]
     number: int
+    num_before: int
     answer: str = ""
     num_answer: int = 0
 
@@ -129,6 +133,7 @@ class _Analysis:
         self._names = {record.id: record for records in self._records.values() for record in records}
         self._checks = ProposalChecks(project, lambda record: pins.get(record.id) or record.split or "")
         findings = project.validate(limit=sys.maxsize).findings
+        self._num_answered = _num_answered(project)
         self._contradicted = {finding.record for finding in findings if finding.code in _CONFLICTS}
 
     def items(self) -> Iterator[WorkItem]:
@@ -158,11 +163,13 @@ class _Analysis:
         if not causes:
             few = f"too few to say: {counted(len(wrong), 'wrong record')}, and it takes {FEWEST}"
             causes = [few if len(wrong) < FEWEST else "no cause stands out"]
-        number = max(_FEWEST_TO_WRITE, 2 * len(wrong), fewest - len(train))
-        number = min(_MOST_TO_WRITE, number)
+        # Of what is written, the split takes some for its exams.
+        num_lacking = ceil((fewest - len(train)) / max(self._project.settings.split.ratios[0], 0.1))
+        number = min(_MOST_TO_WRITE, max(_FEWEST_TO_WRITE, 2 * len(wrong), num_lacking))
         # Where none is near, some of the category tell at least what its records look like.
         nearest = [name for name, _ in near.most_common(_MOST_NEAREST)] or [one.id for one in train[:_MOST_NEAREST]]
-        return WorkItem(category, num, len(wrong), score, causes, nearest, number, *self._answer(wrong, train, number))
+        before, (answer, num_answer) = self._num_answered[category], self._answer(wrong, train, number)
+        return WorkItem(category, num, len(wrong), score, causes, nearest, number, before, answer, num_answer)
 
     def _causes_in_training(self, category: str, train: Sequence[Record], fewest: int) -> Iterator[str]:
         if len(train) < fewest:
@@ -204,16 +211,22 @@ class _Analysis:
         known = {normalised(record.completion) for record in train}
         if len(train) < 2 * FEWEST or len(known) > _MOST_ANSWERS:
             return "", 0
-        missed = Counter(self._names[outcome.id].completion for outcome in wrong)
-        answer, num = missed.most_common(1)[0]
-        return answer, max(1, round(number * num / len(wrong)))
+        # A few records have few answers, also where each has its own and there is no choice.
+        wanted = (self._names[outcome.id].completion for outcome in wrong)
+        missed = Counter(answer for answer in wanted if normalised(answer) in known).most_common(1)
+        return (missed[0][0], max(1, round(number * missed[0][1] / len(wrong)))) if missed else ("", 0)
 
 
 def num_written(project: Project, worklist: Worklist) -> Counter[str]:
-    """Return how many records were added since the worklist was made, by category."""
-    added = {event.id for event in project.since(0) if event.op == "add" and event.at >= worklist.created}
-    rows = [row for name in added if (row := project.catalog.find(name)) is not None]
-    return Counter(row.category or UNCATEGORISED for row in project.catalog.rows(rows) if row.status != "dropped")
+    """Return how many more answered records each category has than when the worklist was made."""
+    now = _num_answered(project)
+    return Counter({item.category: max(0, now[item.category] - item.num_before) for item in worklist.items})
+
+
+def _num_answered(project: Project) -> Counter[str]:
+    rows = project.catalog.select(parse_filter("has:completion -status:dropped"))
+    counts = project.catalog.frame(["category"], rows)["category"].value_counts()
+    return Counter({name or UNCATEGORISED: num for name, num in counts.iter_rows()})
 
 
 def paid(project: Project, folder: Path) -> tuple[str, list[dict[str, Json]]]:

@@ -7,11 +7,12 @@ import json
 import jsonschema
 import pytest
 
-from curate.base.events import Edit, Propose, Reject
+from curate.base.events import Assign, Drop, Edit, Propose, Reject
 from curate.base.record import CurateError
 from curate.project.compact import fold_journal
 from curate.project.data import load_data
 from curate.project.project import open_project
+from curate.project.publish import export_dataset
 from curate.sessions.proposals import all_proposals, counts_of, edit_of, open_proposals, reject, take
 from tests.curate.called import call
 
@@ -225,7 +226,7 @@ def test_nothing_to_ask_is_said(workspace, answers):
     assert "E996" in said.stderr
 
 
-def test_the_test_split_is_neither_asked_about_nor_shown(make_workspace, answers):
+def test_no_exam_is_asked_about_or_shown(make_workspace, answers):
     splits = ["test", "train", "validation"]
     lines = [{**line, "output": line["output"] or f"answer {line['id']}", "split": split}
              for line, split in zip(LINES, splits, strict=True)]  # fmt: skip
@@ -233,12 +234,58 @@ def test_the_test_split_is_neither_asked_about_nor_shown(make_workspace, answers
         [*lines, {"id": "d", "instruction": "Name a river of Spain.", "output": "", "split": "train"}]
     )
     asked = answers({"*": ["The Ebro flows through Spain."]})
-    said = call("propose", workspace.root, "--where", "geo|Spain|Name", "--with", "base", "--shots", 3, "--by", "ana")
+    said = call("propose", workspace.root, "--with", "base", "--shots", 3, "--by", "ana")
     assert said.exit_code == 0, said.stderr
     assert "in the test split: 1" in said.stderr
+    assert "in the validation split: 1" in said.stderr
     options, *requests = asked()
     assert {line["id"] for line in requests} == {"b#0", "d#0"}
     assert options[options.index("--shots") + 1] == "3"
+
+
+def test_what_a_model_wrote_is_in_no_exam(make_workspace, answers, monkeypatch):
+    lines = [{"id": f"r{n:02}", "instruction": f"Say the number {n} as a word.", "output": "", "category": "sum"}
+             for n in range(30)]  # fmt: skip
+    workspace = make_workspace([*lines, LINES[1]], "[split]\nseed = 1\nratios = [0.2, 0.4, 0.4]\n")
+    answers({"*": [f"As a word it is written {n * 'very '}long." for n in range(30)]})
+    call("propose", workspace.root, "--where=-has:completion", "--with", "base", "--by", "ana")
+    with opened(workspace) as project:
+        proposals = open_proposals(project)
+        assert len(proposals) > 10
+        names = {one.record for one in proposals}
+        take(project, proposals[:-1])
+        assert {project.state(one.record).record.split for one in proposals[:-1]} == {"train"}
+        # People wrote what stands before a prompt: nothing is divided yet.
+        written = examples_written(monkeypatch)
+        call("propose", workspace.root, "--where", f"id:{proposals[-1].record}", "--with", "base", "--shots", 1)
+        assert [json.loads(line)["id"] for line in written] == ["b"]
+        edit = edit_of(project, proposals[-1].event)
+        edit.form.enter("/output", "My own words on it.")
+        edit.save()
+        # Somebody's word on where a record belongs has precedence.
+        project.apply([Assign(proposals[0].record, "validation")])
+        project.undo()
+        assert project.state(proposals[0].record).record.split == "train"
+        project.apply([Drop(state.record.id, reason="nobody answered") for state in project.data.states()
+                       if not state.record.completion])  # fmt: skip
+    made, _ = export_dataset(load_data(workspace.root))
+    splits = {row["id"]: split for split in ("train", "validation", "test") for row in made.rows[split]}
+    assert {splits[name] for name in names} == {"train"}
+    with opened(workspace) as project:
+        name = proposals[0].record
+        project.undo()
+        project.undo()
+        project.undo()
+        assert project.state(name).record.split is None
+
+
+def examples_written(monkeypatch):
+    """Return a list that grows by the rows that are laid out as examples."""
+    from curate.sessions import proposing
+
+    written, keep = [], proposing.write_atomic
+    monkeypatch.setattr(proposing, "write_atomic", lambda path, parts: (written.extend(parts), keep(path, parts)))
+    return written
 
 
 def test_examples_are_training_records_alone(make_workspace, answers, monkeypatch):
@@ -246,11 +293,7 @@ def test_examples_are_training_records_alone(make_workspace, answers, monkeypatc
              for line, split in zip(LINES, ["test", "train", "validation"], strict=True)]  # fmt: skip
     workspace = make_workspace([*lines, {"id": "d", "instruction": "Name a river.", "output": "", "split": "train"}])
     answers({"*": ["The Ebro flows through Spain."]})
-    written = []
-    from curate.sessions import proposing
-
-    keep = proposing.write_atomic
-    monkeypatch.setattr(proposing, "write_atomic", lambda path, parts: (written.extend(parts), keep(path, parts)))
+    written = examples_written(monkeypatch)
     assert (
         call("propose", workspace.root, "--where", "id:d", "--with", "base", "--shots", 3, "--by", "ana").exit_code == 0
     )
@@ -400,7 +443,8 @@ def taken_workspace(make_workspace, more=""):
 
 def test_manifest_and_card_count_what_models_wrote(make_workspace):
     workspace = taken_workspace(make_workspace)
-    assert call("export", workspace.root, "--to", "hf").exit_code == 0
+    said = call("export", workspace.root, "--to", "hf")
+    assert (said.exit_code, "written by a model: 3 as proposed, 1 after an edit" in said.stderr) == (0, True)
     manifest = json.loads((workspace.root / "dataset/v1/manifest.json").read_text())
     assert manifest["machine"] == {"as_proposed": 3, "edited": 1, "categories": {"billing": 2, "returns": 2}}
     (card,) = (workspace.root / "exports").rglob("README.md")
@@ -409,7 +453,8 @@ def test_manifest_and_card_count_what_models_wrote(make_workspace):
 
 def test_a_dataset_without_proposals_says_nothing_of_them(make_workspace):
     workspace = make_workspace()
-    assert call("export", workspace.root).exit_code == 0
+    said = call("export", workspace.root)
+    assert (said.exit_code, "by a model" in said.stderr) == (0, False)
     assert '"machine"' not in (workspace.root / "dataset/v1/manifest.json").read_text()
 
 

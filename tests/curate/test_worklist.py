@@ -10,12 +10,14 @@ from collections import Counter
 import jsonschema
 import pytest
 
-from curate.base.events import Add
+from curate.base.events import Add, Drop, Edit
+from curate.project.compact import fold_journal
+from curate.project.data import load_data
 from curate.project.project import open_project
 from curate.project.publish import export_dataset
 from curate.sessions.proposals import open_proposals
 from curate.sessions.queues import queue_named
-from curate.sessions.worklist import read_worklist
+from curate.sessions.worklist import num_written, read_worklist
 from tests import commands
 from tests.curate.called import call
 from tests.curate.conftest import support_lines
@@ -78,7 +80,8 @@ def test_each_cause_comes_with_its_figure_and_a_counted_task(make_run):
     assert "6 of 6 wrong answers" in causes["contract broken"]
     assert "6 of 6 wrong answers" in causes["length"]
     assert f"{num_train} of {num_train} training records" in causes["hard"]
-    assert item["number"] == max(12, min(24, 30 - num_train))
+    # A half of what is written gets into the exams.
+    assert item["number"] == max(12, min(24, 2 * (30 - num_train)))
     trained = {row["id"] for row in rows["train"]}
     assert item["nearest"]
     assert set(item["nearest"]) <= trained
@@ -111,6 +114,23 @@ def test_the_answer_that_is_missed_most_is_asked_for(make_workspace, make_report
         f'{item["num_answer"]} must be answered "{answer}"'
         in call("worklist", RUN, "--workspace", workspace.root, "--by", "ana").stdout
     )
+
+
+@pytest.mark.parametrize("num_answers", [3, 40])
+def test_no_answer_is_asked_for_where_each_record_has_its_own(make_workspace, make_report, num_answers):
+    lines = [line | {"output": f"answer {number % num_answers}"} for number, line in enumerate(support_lines(38))]
+    workspace = make_workspace(lines, CONTRACT)
+    made, _ = export_dataset(workspace)
+    train = [row["messages"][-1]["content"] for row in made.rows["train"] if row["category"] == "returns"]
+    assert len(train) == 10
+    write_run(workspace.root / "runs" / RUN, make_report(), share=0.2, after=(1.0, 1.0, 1.0), epochs=3)
+    wrong = [row for row in made.rows["validation"] if row["category"] == "returns"][:2]
+    path = workspace.root / "runs" / RUN / "feedback.jsonl"
+    path.write_text("".join(json.dumps(outcome(row["id"], "returns", "maybe")) + "\n" for row in wrong))
+    (item,) = listed(workspace)["items"]
+    assert bool(item["answer"]) == (num_answers == 3)
+    assert (item["answer"] in train) == (num_answers == 3)
+    assert bool(item["num_answer"]) == (num_answers == 3)
 
 
 def test_the_list_stays_in_the_runs_folder_and_is_a_queue(make_run):
@@ -158,6 +178,34 @@ def test_the_next_run_says_which_item_paid(make_run, make_report, root):
     text = call("worklist", "2026-11-25-a", "--workspace", workspace.root, "--by", "ana").stdout
     assert f"what the worklist of run {RUN} came to:" in text
     assert "1 written" in text
+
+
+def test_written_is_what_has_an_answer_however_it_came(make_run, tmp_path):
+    workspace, _ = make_run(6)
+    (before,) = listed(workspace)["items"]
+    rows = [{"id": f"n{n}", "instruction": f"Who pays number {n}?", "output": "The buyer." if n else "",
+             "category": "billing"} for n in range(3)]  # fmt: skip
+    (tmp_path / "more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert call("import", tmp_path / "more.jsonl", "--into", workspace.root).exit_code == 0
+    stored = read_worklist(workspace.root / "runs" / RUN)
+
+    def written():
+        with open_project(workspace.root, "ana") as project:
+            project.load()
+            return num_written(project, stored)["billing"]
+
+    assert before["num_before"] == 30
+    assert written() == 2
+    with open_project(workspace.root, "ana") as project:
+        project.load()
+        project.apply([Edit("n0", {"output": "The seller."})])
+        assert num_written(project, stored)["billing"] == 3
+    fold_journal(load_data(workspace.root))
+    assert written() == 3
+    with open_project(workspace.root, "ana") as project:
+        project.load()
+        project.apply([Drop("n1", reason="off topic")])
+    assert written() == 2
 
 
 def test_a_model_proposes_what_is_to_be_written(make_run, answers):

@@ -94,3 +94,15 @@ def test_what_exists_passes(command: str) -> None:
 )
 def test_what_does_not_exist_is_found(command: str) -> None:
     assert len(faults(command)) == 1
+
+
+@pytest.mark.parametrize("program", _GROUPS)
+def test_a_help_text_keeps_its_tables_and_fits_a_terminal(program: str) -> None:
+    group: click.Group = _GROUPS[program]
+    lines = []
+    for verb in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), verb)
+        assert command is not None
+        text = command.get_help(click.Context(command, info_name=f"{program} {verb}", max_content_width=80))
+        lines += [f"{verb}: {line}" for line in text.splitlines() if len(line) > 80 or "\\b" in line]
+    assert not lines

@@ -39,7 +39,7 @@ def command(
     requests: BinaryIO, name: str, system: Path | None, shots: int, shots_from: BinaryIO | None, temperature: float,
     seed: int, max_new_tokens: int, device: str, threads: int | None, is_streamed: bool,
 ) -> int:  # fmt: skip
-    r"""Print what MODEL answers to REQUESTS, one JSON object a line ("-", the default, reads stdin).
+    """Print what MODEL answers to REQUESTS, one JSON object a line ("-", the default, reads stdin).
 
     A request has an id and messages, and perhaps tools, choices, temperature, seed and max_new_tokens of its own. A
     last message of the assistant is not shown to the model, so rows of an export are requests too. First comes a line
@@ -51,13 +51,13 @@ def command(
       runs/ID              the tuned model of a run
       ADAPTER[@BASE]       the folder of an adapter, on the base that it names
       FILE.gguf            a file as llama.cpp serves it (extra gguf)
-      URL#MODEL            a model behind an OpenAI-compatible endpoint (extra endpoint)
+      URL#MODEL            an OpenAI-compatible endpoint (extra endpoint)
       FILE.toml            the same with its key, limits and prices
 
     Nothing is sent anywhere without a URL.
 
     Example: train answer my-data/dataset/v1/validation.jsonl --with runs/2026-11-24-a
-    """
+    """  # noqa: D301
     # Imports as much as the model's kind needs: an endpoint no torch.
     from train.contestants import Sampling, open_contestant
     from train.contestants.prompting import Prompting, read_shots

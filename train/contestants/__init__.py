@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from train.contestants.contestant import Answer, Contestant, Request, Sampling, Unanswered
+from train.contestants.contestant import Contestant, Request, Sampling, Unanswered
 from train.contestants.spec import EndpointSpec, parse_spec
+from train.evaluate.scoring import Answer
 
 
 def open_contestant(name: str, *, device: str = "auto", threads: int | None = None) -> Contestant:
@@ -19,9 +20,10 @@ def open_contestant(name: str, *, device: str = "auto", threads: int | None = No
 
         return EndpointContestant(spec.endpoint, spec.name, answers_folder())
     if spec.kind == "gguf":
-        from train.contestants.gguf import open_gguf
+        from train.contestants.gguf import GgufContestant
 
-        return open_gguf(spec, threads=threads)
+        assert spec.path is not None, "a file has a path"
+        return GgufContestant(spec.path, spec.name, threads=threads)
     from train.contestants.local import open_local
 
     return open_local(spec, device=device, threads=threads)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from train.contestants.chat_completions import Completion
 from train.contestants.spec import EndpointSpec
+from train.evaluate.scoring import Answer
 
 Tokens = tuple[int, int]
 """Those of the prompt, and those of the answer."""
@@ -29,9 +29,9 @@ class Budget:
         per_byte = 0.5 if self._tokens_per_byte is None else self._tokens_per_byte
         return int(num_bytes * per_byte) + 1, most_new
 
-    def used(self, completion: Completion, num_bytes: int, most_new: int) -> Tokens:
+    def used(self, answer: Answer, num_bytes: int, most_new: int) -> Tokens:
         """Return the tokens that an answer took: those that it says, else the largest number."""
-        prompt, new = completion.prompt_tokens, completion.new_tokens
+        prompt, new = answer.prompt_tokens, answer.new_tokens
         if prompt is not None:
             self._tokens_per_byte = max(self._tokens_per_byte or 0.0, prompt / num_bytes)
         largest = self.largest(num_bytes, most_new)

@@ -30,10 +30,11 @@ from train.base.errors import Exit, TrainError
 from train.base.storage import canonical_json, digest_of
 from train.contestants.answer_cache import AnswerCache
 from train.contestants.budget import Budget, Tokens
-from train.contestants.chat_completions import Completion, request_body
-from train.contestants.contestant import Answer, Kind, OnAnswer, OnText, Request, Unanswered
+from train.contestants.chat_completions import request_body
+from train.contestants.contestant import Kind, OnAnswer, OnText, Request, Unanswered
 from train.contestants.exchange import ExchangeError, exchange, load_httpx
 from train.contestants.spec import EndpointSpec
+from train.evaluate.scoring import Answer
 
 if TYPE_CHECKING:
     import httpx
@@ -202,11 +203,10 @@ class EndpointContestant:
 
     async def _take(self, client: httpx.AsyncClient, delivery: _Delivery, waiting: Iterator[_Query]) -> None:
         for query in waiting:
-            while (known := self._known(query)) is None and not self._cache.claim(query.key):
+            while not self._cache.claim(query.key):
                 await asyncio.sleep(_POLL)
             try:
-                # Another process may have got it just before it let its claim go.
-                result = known or self._known(query) or await self._ask(client, delivery, query)
+                result = self._known(query) or await self._ask(client, delivery, query)
             finally:
                 self._cache.release(query.key)
             for name in query.ids:
@@ -225,13 +225,13 @@ class EndpointContestant:
             # An endpoint that is down lets each further request wait until its timeout.
             if self._num_failures >= _MOST_FAILURES and time.monotonic() < self._failed_at + _REST:
                 reason = f"not asked after {_MOST_FAILURES} failures in a row"
-                return Unanswered(query.ids[0], NO_ANSWER, failure.reason if failure else reason)
+                return Unanswered("", NO_ANSWER, failure.reason if failure else reason)
             largest = self._budget.largest(query.num_bytes, query.most_new)
             while (overrun := self._budget.overrun(largest)) and self._budget.is_in_flight:
                 delivery.settled.clear()
                 await delivery.settled.wait()
             if overrun:
-                return Unanswered(query.ids[0], BUDGET_SPENT, overrun)
+                return Unanswered("", BUDGET_SPENT, overrun)
             self.num_retries += failure is not None
             try:
                 return await self._try(client, delivery, query, largest)
@@ -246,7 +246,7 @@ class EndpointContestant:
         if not failure.is_answer:
             self._num_failures, self._failed_at = self._num_failures + 1, time.monotonic()
         shown = f"; {query.num_streamed:,} characters of it were shown" if query.num_streamed else ""
-        return Unanswered(query.ids[0], NO_ANSWER, failure.reason + shown)
+        return Unanswered("", NO_ANSWER, failure.reason + shown)
 
     async def _try(self, client: httpx.AsyncClient, delivery: _Delivery, query: _Query, largest: Tokens) -> Answer:
         begun, used, body = time.perf_counter(), largest, query.body
@@ -256,8 +256,8 @@ class EndpointContestant:
         show = partial(delivery.show, query) if delivery.is_streamed else None
         self._budget.hold(largest)
         try:
-            completion, is_whole = await exchange(client, self._post(body), self.spec.timeout, show)
-            used = self._budget.used(completion, query.num_bytes, query.most_new)
+            answer, is_whole = await exchange(client, self._post(body), self.spec.timeout, show)
+            used = self._budget.used(answer, query.num_bytes, query.most_new)
         except ExchangeError as error:
             used = used if error.is_billed else (0, 0)
             error.is_passing |= error.is_unreadable and self._refuse is not None
@@ -266,31 +266,24 @@ class EndpointContestant:
             self._budget.settle(largest, used)
             delivery.settled.set()
         self._num_failures = 0
-        if self._secret and self._secret in f"{completion.text}{completion.reasoning}":
+        if self._secret and self._secret in f"{answer.text}{answer.reasoning}":
             raise ExchangeError("its answer repeats the key", is_answer=True)
-        if self._refuse is not None and (reason := self._refuse(completion.text)):
+        if self._refuse is not None and (reason := self._refuse(answer.text)):
             raise ExchangeError(reason, is_passing=True, is_answer=True)
         if is_whole:
-            self._cache.put(query.key, completion)
-        is_estimated = self._budget.is_limited and None in (completion.prompt_tokens, completion.new_tokens)
+            self._cache.put(query.key, answer)
+        is_estimated = self._budget.is_limited and None in (answer.prompt_tokens, answer.new_tokens)
         if is_estimated and not self._has_warned:
             self._has_warned = True
             console.talk(f"{self.host} does not say how many tokens an answer took: the most that it can take count")
-        return self._answer(query, completion, time.perf_counter() - begun)
-
-    def _answer(
-        self, query: _Query, completion: Completion, seconds: float = 0.0, *, is_cached: bool = False
-    ) -> Answer:
-        cost = self._budget.cost(self._budget.used(completion, query.num_bytes, query.most_new))
-        return Answer(
-            query.ids[0], completion.text, completion.reasoning, completion.stopped,
-            prompt_tokens=completion.prompt_tokens, new_tokens=completion.new_tokens, seconds=seconds, cost=cost,
-            is_cached=is_cached,
-        )  # fmt: skip
+        return replace(answer, seconds=time.perf_counter() - begun, cost=self._budget.cost(used))
 
     def _known(self, query: _Query) -> Answer | None:
-        completion = self._cache.get(query.key)
-        return None if completion is None else self._answer(query, completion, is_cached=True)
+        answer = self._cache.get(query.key)
+        if answer is None:
+            return None
+        cost = self._budget.cost(self._budget.used(answer, query.num_bytes, query.most_new))
+        return replace(answer, cost=cost, is_cached=True)
 
 
 @contextlib.contextmanager
@@ -298,25 +291,17 @@ def _running(work: Coroutine[Any, Any, None], delivery: _Delivery) -> Iterator[F
     """Run ``work`` in a thread of its own, and end it where it is when the block ends."""
     loop = asyncio.new_event_loop()
     task = loop.create_task(work)
-
-    def drive() -> None:
-        try:
-            loop.run_until_complete(task)
-        finally:
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.close()
-
     # Commands end quietly by SIGPIPE; an endpoint that hangs up shall be an error of its request.
     pool = ThreadPoolExecutor(1, initializer=signal.pthread_sigmask, initargs=(signal.SIG_BLOCK, {signal.SIGPIPE}))
-    future = pool.submit(drive)
+    future = pool.submit(loop.run_until_complete, task)
     future.add_done_callback(lambda _: delivery.events.put(None))
     try:
         yield future
     finally:
-        # The loop is closed where the work is done.
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(task.cancel)
+        loop.call_soon_threadsafe(task.cancel)
         pool.shutdown()
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
 
 
 def _read_secret(spec: EndpointSpec, host: str, *, is_safe: bool) -> str:

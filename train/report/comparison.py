@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -133,19 +133,13 @@ class ComparisonTable(ReportPart):
         ]
 
 
-class ComparisonDocument(ReportPart):
+class ComparisonDocument(ReportPart, title="`train compare --json`"):
     """What `train compare --json` prints: of two models counts and a report, of more and of evaluations a table."""
 
     version: Literal[1] = 1
     splits: dict[str, Counts] | None = None
     report: Report | None = None
     table: ComparisonTable | None = None
-
-
-def comparison_schema() -> dict[str, Any]:
-    """Return the JSON Schema of what `train compare --json` prints, as `schemas/comparison.schema.json` holds it."""
-    schema = ComparisonDocument.model_json_schema(mode="validation")
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "`train compare --json`"}
 
 
 def read_side(name: str) -> Side:
@@ -180,7 +174,8 @@ def _read_evaluation(name: str, folder: Path) -> Side:
         raise TrainError(
             "E938 bad-report", f"{folder / EVALUATION} cannot be read", "Evaluate the model again."
         ) from None
-    if not (folder / PREDICTIONS).is_file():
+    # Counted where all were asked, also those without an answer.
+    if record.get("status") != "finished" and "counts" not in record:
         raise TrainError(
             "E942 unfinished-run", f"{folder}: the evaluation was not brought to its end",
             "Call `train eval` as before; it goes on.",

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from train.base.console import visible
 from train.base.errors import TrainError, first_line
@@ -25,7 +25,7 @@ HALF = 0.5
 _POINTS = {"a": 0.0, "b": 1.0, "tie": HALF, "both bad": HALF}
 
 
-class HumanVerdict(ReportPart):
+class HumanVerdict(ReportPart, title="A line of runs/ID/human.jsonl: a verdict of a person."):
     """A line of human.jsonl: what one person said of two answers to a validation record."""
 
     id: str = Field(min_length=1)
@@ -75,7 +75,7 @@ class WinRate(ReportPart):
     sentence: str
 
 
-class WinRates(ReportPart):
+class WinRates(ReportPart, title="What `train winrate --json` prints: which of two models people prefer."):
     """The verdicts of people on two models."""
 
     version: Literal[1] = 1
@@ -261,19 +261,3 @@ def _is_longer(verdict: HumanVerdict) -> bool | None:
 
 def _span(value: Estimate) -> str:
     return f"{wording.percent(value.low)} to {wording.percent(value.high)}"
-
-
-def schemas() -> Mapping[str, dict[str, object]]:
-    """Return the JSON Schemas of a line of human.jsonl, and of what `train winrate --json` prints."""
-    models: dict[str, tuple[type[BaseModel], str]] = {
-        "human": (HumanVerdict, "A line of runs/ID/human.jsonl: a verdict of a person."),
-        "winrate": (WinRates, "What `train winrate --json` prints: which of two models people prefer."),
-    }
-    return {
-        name: {
-            "$schema": "https://json-schema.org/draft/2020-12/schema",
-            **model.model_json_schema(mode="validation"),
-            "title": title,
-        }
-        for name, (model, title) in models.items()
-    }

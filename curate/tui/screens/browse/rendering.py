@@ -393,6 +393,8 @@ def _split_reason(subject: Subject) -> Text:
         moved = f", moved from {former}" if former and former != split else ""
         by = safe_text(f"{assigned[-1].by}{moved}", 80, "muted")
         text.append_text(Text.assemble((f"since {_time(assigned[-1])}, assigned by ", "muted"), by))
+    elif subject.state.machine and not (subject.line and subject.line.split):
+        text.append("a model wrote it, so it is trained on", "muted")
     else:
         text.append("its line says so", "muted")
     return text

@@ -9,11 +9,12 @@ from rich.cells import cell_len
 from rich.text import Text
 from textual.widgets import Static
 
-from curate.base.events import Assign
+from curate.base.events import Assign, Propose
 from curate.project.filters import parse_filter
 from curate.project.project import open_project
 from curate.project.publish import export_dataset
 from curate.sessions import token_preview
+from curate.sessions.proposals import open_proposals, take
 from curate.sessions.runs import CommandResult
 from curate.tui.border import cut_around
 from curate.tui.dialogs import Pages
@@ -204,6 +205,21 @@ def test_records_are_counted_by_status_once_validated(workspace, make_app, drive
         await settled(pilot)
         assert app.present().query_one("#filter").value == "status:error"
         assert shown(app) == ["ex-000"]
+
+    drive(app, story)
+
+
+def test_a_record_that_a_model_wrote_is_trained_on_and_says_why(make_workspace, make_app, drive, settled):
+    workspace = make_workspace(list(lines()), settings=SETTINGS)
+    with open_project(workspace.root, "ana") as project:
+        project.load()
+        project.apply([Propose("ex-000", "model:base@0123456789ab", {}, {"output": "By the harbour, at nine."})])
+        take(project, open_proposals(project))
+    app = make_app(workspace)
+
+    async def story(pilot):
+        await browse(pilot, settled)
+        assert "SPLIT train  a model wrote it, so it is trained on" in detail(app).plain
 
     drive(app, story)
 
