@@ -85,11 +85,11 @@ def command(
 def _ask(comparison: BlindComparison, source: IO[bytes]) -> None:
     from curate.cli._lines import next_line, tell_undone
 
-    shown, is_marked = "", False
+    printed, is_marked = "", False
     while pair := comparison.current:
-        if shown != pair.record:
+        if printed != pair.record:
             _show(comparison, is_marked=is_marked)
-        shown = pair.record
+        printed = pair.record
         console.data("better [1, 2, t tie, b both bad, s skip, u undo, ? help, q quit] >")
         line = next_line(source)
         if line is None or line == "q":
@@ -99,11 +99,11 @@ def _ask(comparison: BlindComparison, source: IO[bytes]) -> None:
             console.talk(f"saved; {comparison.num_done:,} of {len(comparison.pairs):,}")
         elif line in ("", "s"):
             comparison.skip()
-            shown = ""
+            printed = ""
         elif line == "u":
             tell_undone(comparison.undo())
         elif line == "d":
-            is_marked, shown = not is_marked, ""
+            is_marked, printed = not is_marked, ""
         elif line == "r":
             console.data(console.visible(comparison.reference()))
         else:

@@ -238,10 +238,10 @@ class AskSession:
     def messages_before(self, model: Participant, turn: int) -> list[Message]:
         """Return what ``model`` is asked at ``turn``: all turns up to that with its own answers between them."""
         messages: list[Message] = []
-        for said, reply in zip(self.turns[:turn], model.replies, strict=False):
+        for asked_turn, reply in zip(self.turns[:turn], model.replies, strict=False):
             # A turn without an answer is left out whole: no template takes two questions in a row.
             if reply.text:
-                messages += [*said, {"role": "assistant", "content": reply.text}]
+                messages += [*asked_turn, {"role": "assistant", "content": reply.text}]
         return [*messages, *self.turns[turn]]
 
     def command(self) -> str:

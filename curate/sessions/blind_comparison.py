@@ -253,9 +253,9 @@ class BlindComparison:
         return {facet[3]: value for facet, value in facts.items() if facet[:3] == ("preferred", *self._names)}
 
     def _given(self, record: str) -> Iterator[tuple[str, Sequence[str]]]:
-        """Yield of that what was said of the texts as they are."""
+        """Yield of that what holds for the texts as they are."""
         digests = self.pairs[record].digests
-        return ((by, said) for by, said in self._words(record).items() if list(said[2:]) == digests)
+        return ((by, words) for by, words in self._words(record).items() if list(words[2:]) == digests)
 
     def _is_judged(self, record: str) -> bool:
         return any(by == self.by for by, _ in self._given(record))
@@ -292,16 +292,16 @@ def report_lines(comparison: BlindComparison) -> Iterator[str]:
 
 def report_document(comparison: BlindComparison) -> dict[str, Json]:
     """Return the same as `schemas/blind.schema.json` says; raises CurateError as `win_rates` does."""
-    verdicts, judged = comparison.verdicts(), None
+    verdicts, figures = comparison.verdicts(), None
     if agreement := _agreement(comparison, verdicts):
         from curate.sessions.agreement_figures import Chance
         from curate.sessions.agreement_report import document
 
-        judged = document([agreement], Chance())
+        figures = document([agreement], Chance())
     rates = json.loads(win_rates(verdicts, is_json=True)) if verdicts else None
     return {
         "version": 1, "between": list(comparison.between), "pairs": asdict(comparison.counts),
-        "num_outdated": comparison.num_outdated(), "win_rates": rates, "agreement": judged,
+        "num_outdated": comparison.num_outdated(), "win_rates": rates, "agreement": figures,
     }  # fmt: skip
 
 

@@ -155,8 +155,8 @@ class Talk:
         self._talk.extend(line.rstrip() for line in lines)
 
     def _ended(self, code: int) -> CurateError:
-        said = [line for line in self._talk if line.strip()]
-        trouble = next((line for line in reversed(said) if line.startswith("error[")), said[-1] if said else "")
-        advice = next((line.partition("help: ")[2] for line in reversed(said) if "help: " in line), "Ask it again.")
+        lines = [line for line in self._talk if line.strip()]
+        trouble = next((line for line in reversed(lines) if line.startswith("error[")), lines[-1] if lines else "")
+        advice = next((line.partition("help: ")[2] for line in reversed(lines) if "help: " in line), "Ask it again.")
         message = f"{one_line(self.name, 60)}: {one_line(trouble, 300) or f'it ended with exit code {code}'}"
         return CurateError("E970 worker-lost", message, one_line(advice, 200), exit_code=Exit.MISSING)

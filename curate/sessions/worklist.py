@@ -98,9 +98,9 @@ def worklist_of(project: Project, folder: Path, *, is_anew: bool = False) -> Wor
     if not is_anew and (known := read_worklist(folder)) is not None:
         return known
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    made = Worklist(folder.name, now, list(_Analysis(project, folder).items()))
-    write_atomic(folder / WORKLIST_FILE, [json.dumps(made.document(), indent=2).encode() + b"\n"])
-    return made
+    worklist = Worklist(folder.name, now, list(_Analysis(project, folder).items()))
+    write_atomic(folder / WORKLIST_FILE, [json.dumps(worklist.document(), indent=2).encode() + b"\n"])
+    return worklist
 
 
 def read_worklist(folder: Path) -> Worklist | None:
@@ -157,8 +157,8 @@ class _Analysis:
         near: Counter[str] = Counter()
         num_far = 0
         for outcome in wrong[:_MOST_WRONG]:
-            found = self._nearest.find(self._names[outcome.id].data, _NUM_CANDIDATES, without=outcome.id)
-            taught = [one for one in found if one.id in {record.id for record in train}]
+            neighbours = self._nearest.find(self._names[outcome.id].data, _NUM_CANDIDATES, without=outcome.id)
+            taught = [one for one in neighbours if one.id in {record.id for record in train}]
             near.update(one.id for one in taught[:_MOST_NEAREST])
             num_far += not taught or taught[0].score < _FAR
         fewest = self._project.settings.checks.min_category
@@ -189,15 +189,15 @@ class _Analysis:
                 yield f"hard: {num} of {counted(len(known), 'training record')} are in the least learnt quarter of all"
 
     def _causes_in_answers(self, wrong: Sequence[Outcomes], num_far: int) -> Iterator[str]:
-        said = [(self._names[outcome.id], outcome.completion) for outcome in wrong if outcome.completion is not None]
-        if len(said) >= FEWEST:
-            num = sum(self._breaks_contract(record, text) for record, text in said)
-            if num >= _MOSTLY * len(said):
-                yield f"contract broken: {num} of {counted(len(said), 'wrong answer')} (Q210 to Q213)"
-            sizes = [(len(text.split()), len(record.completion.split())) for record, text in said]
+        answers = [(self._names[outcome.id], outcome.completion) for outcome in wrong if outcome.completion is not None]
+        if len(answers) >= FEWEST:
+            num = sum(self._breaks_contract(record, text) for record, text in answers)
+            if num >= _MOSTLY * len(answers):
+                yield f"contract broken: {num} of {counted(len(answers), 'wrong answer')} (Q210 to Q213)"
+            sizes = [(len(text.split()), len(record.completion.split())) for record, text in answers]
             num = sum(got * 2 < wanted or got > 2 * wanted for got, wanted in sizes)
-            if num >= _MOSTLY * len(said):
-                share = f"{num} of {counted(len(said), 'wrong answer')}"
+            if num >= _MOSTLY * len(answers):
+                share = f"{num} of {counted(len(answers), 'wrong answer')}"
                 yield f"length: {share} are less than half or more than twice as long as wanted"
         looked_at = min(len(wrong), _MOST_WRONG)
         if looked_at >= FEWEST and num_far >= _MOSTLY * looked_at:
