@@ -24,10 +24,10 @@ FEWEST = 10
 
 
 def all_proposals(project: Project) -> Iterator[Proposal]:
-    """Yield every proposal that stands, with what became of it."""
+    """Yield every proposal that stands, with what became of it; what was taken in Ask is none."""
     decisions = project.data.decisions
     for name in decisions.with_proposals():
-        yield from proposals_in(name, decisions.facts(name))
+        yield from (one for one in proposals_in(name, decisions.facts(name)) if not one.answer)
 
 
 def open_proposals(project: Project) -> list[Proposal]:

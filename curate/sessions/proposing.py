@@ -26,7 +26,7 @@ from curate.project.project import Project
 from curate.project.proposals import Proposal
 from curate.schema import Shape
 from curate.schema.view import put, unanswered
-from curate.sessions.contestants import Talk, contestant_of, is_endpoint
+from curate.sessions.contestants import Talk, contestant_of, is_endpoint, source_of
 from curate.sessions.edits import fresh_name
 from curate.sessions.proposal_checks import Candidate, ProposalChecks
 from curate.sessions.proposals import all_proposals, open_proposals, present, proposed_record
@@ -224,7 +224,7 @@ def _ask(
             result.skipped["examples: no training record may stand before a prompt"] += 1
         talk = Talk(project.data, task.model, options)
         try:
-            saver.model = f"model:{task.model}@{str(talk.about()['digest'])[:12]}"
+            saver.model = source_of(task.model, str(talk.about()["digest"]))
             for number, line in enumerate(talk.answers([request.line for request in requests]), 1):
                 saver.take(by_id[str(line["id"])], line)
                 on_progress(number, len(requests))

@@ -109,6 +109,8 @@ def test_a_proposal_that_the_schema_refuses_or_without_a_record_is_not_saved(wor
 @pytest.mark.parametrize("end", ["open", "taken", "rejected"])
 def test_a_fold_leaves_proposals_as_they_are(workspace, end):
     with opened(workspace) as project:
+        text = "Rome, by the Tiber."
+        project.apply([Edit("b", {"output": text}, {"model": "model:asked@1", "text": text})])
         answer_for(project)
         new_for(project)
         if end == "taken":
@@ -118,6 +120,7 @@ def test_a_fold_leaves_proposals_as_they_are(workspace, end):
         before = {(one.record, one.outcome, one.model) for one in all_proposals(project)}
         counts = [row.document() for row in counts_of(project)]
         machine = {state.record.id: state.machine for state in project.data.states()}
+        assert machine["b"] == "model:asked@1"
     fold_journal(load_data(workspace.root))
     with opened(workspace) as project:
         assert {(one.record, one.outcome, one.model) for one in all_proposals(project)} == before
