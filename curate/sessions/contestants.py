@@ -81,7 +81,8 @@ class Talk:
     def __init__(self, data: ProjectData, name: str, options: Sequence[str] = ()) -> None:
         self.name = name
         chosen = contestant_of(data, name)
-        if not is_endpoint(chosen):
+        self.is_endpoint = is_endpoint(chosen)
+        if not self.is_endpoint:
             require_trainer(f"asking {one_line(name, 60)}", "ask a model behind an endpoint")
         pipe = subprocess.PIPE
         # In a group of its own: Ctrl-C is for the one who asks, and the end of its input ends the child in any case.
