@@ -336,6 +336,27 @@ def test_an_answer_that_gives_the_test_split_away_is_shown_to_nobody(make_worksp
         assert [one.record for one in open_proposals(project)] == ["c"]
 
 
+@pytest.mark.parametrize("is_answer", [False, True])
+def test_a_whole_text_of_an_exam_is_refused_however_common_its_phrases_are(make_workspace, answers, is_answer):
+    # Each run of words stands in many prompts, so that it says nothing of its own: together they are one record's.
+    starts = ["a clerk in the town hall", "our man at the harbour", "the lady from the bakery", "one of the neighbours"]
+    ends = ["asks for a new key to the shed", "wants the broken lamp to be mended", "sends the grey parcel back again"]
+    inputs = [f"{start} calls early in the week and {end}" for start in starts for end in ends] * 2
+    lines = [{"id": f"g{n}", "instruction": f"Number {n}: what is it about?", "input": text if n else inputs[0],
+              "output": f"topic{n}", "category": "geo", "split": "train"} for n, text in enumerate(inputs)]  # fmt: skip
+    exam = f"{starts[0]} calls early in the week and {ends[1]}"
+    lines = [line for line in lines if line["input"] != exam]
+    ask = {"id": "ask", "instruction": "Who calls?", "output": "", "split": "train"}
+    workspace = make_workspace([*lines, ask, {"id": "t", "instruction": "What is it about?", "input": exam,
+                                              "output": "lamps", "split": "test"}], SETTINGS)  # fmt: skip
+    told = f"It is said that {exam}." if is_answer else json.dumps({"instruction": f"Sum up: {exam}", "output": "lamp"})
+    answers({"*": [told]})
+    words = ("-has:completion",) if is_answer else ("category:geo", "--like", "1")
+    said = call("propose", workspace.root, "--with", "base", "--by", "ana", "--where", *words)
+    assert "P501: 1" in said.stderr
+    assert said.exit_code == 1
+
+
 def test_what_gives_a_benchmark_away_is_shown_to_nobody(make_workspace, answers):
     exam = ("A lock keeper opens the upper sluice only after the lower gate is shut, the bollards are manned and the "
             "water in the chamber stands level with the canal above the weir.")  # fmt: skip
