@@ -48,7 +48,9 @@ def command(
 
     --report says how often the second model is preferred by category, and what place and length did to the verdicts.
     Verdicts on RUN:base and RUN are also written to runs/RUN/human.jsonl, where `train eval RUN` holds its judge beside
-    them. --pairs writes records of the shape "preference" to a new file; `curate import` takes it.
+    them. Who has begun to judge gets it after the last pair. --pairs writes records of the shape "preference" to a new
+    file; `curate import` takes it. Their prompts are validation records: what is trained on them is not measured by
+    these.
 
     Example: curate compare my-data --blind 2026-11-24-a:base 2026-11-24-a
     """
@@ -76,7 +78,7 @@ def command(
                 print_lines(report_lines(comparison))
         elif not pairs:
             left = counted(len(comparison.pairs) - comparison.num_done, "pair")
-            console.talk(f"{left} left; the names and the result come after the last one, or with --report")
+            console.talk(f"{left} left; the names and the result come after the last one")
         if path := comparison.write_human():
             console.talk(f"written: {console.one_line(str(path))}")
     return Exit.OK
@@ -142,3 +144,4 @@ def _write_pairs(comparison: BlindComparison, path: Path) -> None:
         f"written: {console.one_line(str(path))}, {counted(len(records), 'preference pair')}; left out: "
         f"{counted(num_left, 'record')} without a better answer. `curate import {console.one_line(str(path))}` takes it"
     )
+    console.talk("they repeat validation records: do not measure by those what is trained on the pairs")

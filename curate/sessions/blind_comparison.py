@@ -81,11 +81,13 @@ def model_name(data: ProjectData, name: str) -> str:
     """Return how events call the model ``name``: the id of a run, for its tuned model, or that and ":base".
 
     Raises:
-        CurateError: E918 when the workspace has no such run with predictions; E914 for one that lies elsewhere.
+        CurateError: E918 when the workspace has no such run with predictions, also where a folder elsewhere has its id;
+            E914 when its runs lie elsewhere.
     """
-    run = Path(name.removesuffix(BASE_OF)).name
-    runs = inside(data.root, data.root / RUNS)
-    if not run or not (runs / run / PREDICTIONS_FILE).is_file():
+    path, runs = Path(name.removesuffix(BASE_OF)), inside(data.root, data.root / RUNS)
+    run = path.name
+    is_here = path.parent in (Path(), Path(RUNS)) or path.resolve().parent == runs.resolve()
+    if not run or not is_here or not (runs / run / PREDICTIONS_FILE).is_file():
         message = f"{one_line(str(data.root / RUNS))} has no run {one_line(name, 60)!r} with {PREDICTIONS_FILE}"
         raise CurateError("E918 bad-report", message, "Name a run of the workspace, or RUN:base for its base.")
     return run + (BASE_OF if name.endswith(BASE_OF) else "")
@@ -151,6 +153,11 @@ class BlindComparison:
     def current(self) -> BlindPair | None:
         """The pair at hand, None where none is left."""
         return self.pairs[self._queue[0]] if self._queue else None
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether this person has begun to judge and is not done: who won so far would tell which model is which."""
+        return bool(self._done) and bool(self._queue)
 
     @property
     def num_done(self) -> int:
@@ -245,7 +252,9 @@ class BlindComparison:
             best = next((index for index, word in enumerate(_LETTERS) if values.count(word) * 2 > len(values)), None)
             if best is not None:
                 texts = self.pairs[name].texts
-                yield _preference(self.project.state(name).record, texts[best], texts[1 - best])
+                line = _preference(self.project.state(name).record, texts[best], texts[1 - best])
+                models = {"chosen_by": self._names[best], "rejected_by": self._names[1 - best]}
+                yield line | {"meta": {**line["meta"], **models}}
 
     def _words(self, record: str) -> dict[str, Sequence[str]]:
         """Return by annotator what was said of these models' answers to a record: word, who stood first, digests."""
@@ -277,6 +286,10 @@ def report_lines(comparison: BlindComparison) -> Iterator[str]:
     """Yield what people prefer, with the names, and how far they agree; raises CurateError as `win_rates` does."""
     verdicts = comparison.verdicts()
     yield comparison.counts.sentence()
+    if comparison.is_under_way:
+        left = counted(len(comparison.pairs) - comparison.num_done, "pair")
+        yield f"{left} left for {one_line(comparison.by, 40)}; the names and the result come after the last one"
+        return
     if outdated := comparison.num_outdated():
         yield f"verdicts on other texts, which do not count: {outdated:,}"
     if not verdicts:
@@ -292,7 +305,7 @@ def report_lines(comparison: BlindComparison) -> Iterator[str]:
 
 def report_document(comparison: BlindComparison) -> dict[str, Json]:
     """Return the same as `schemas/blind.schema.json` says; raises CurateError as `win_rates` does."""
-    verdicts, figures = comparison.verdicts(), None
+    verdicts, figures = [] if comparison.is_under_way else comparison.verdicts(), None
     if agreement := _agreement(comparison, verdicts):
         from curate.sessions.agreement_figures import Chance
         from curate.sessions.agreement_report import document

@@ -48,6 +48,12 @@ def test_names_come_only_after_the_last_pair(workspace):
     assert "win rate" not in half.stdout
     assert "b:base" not in half.stdout
     assert "4 pairs left" in half.stderr
+    # In the midst of it the result would tell which model is which.
+    told = call(workspace, "--blind", "b:base", "b", "--report")
+    assert "4 pairs left for ana" in told.stdout
+    assert "b:base" not in told.stdout
+    assert json.loads(call(workspace, "--blind", "b:base", "b", "--report", "--json").stdout)["win_rates"] is None
+    assert "win rate" in call(workspace, "--blind", "b:base", "b", "--report", by="ben").stdout, "who judges nothing"
     whole = call(workspace, "--blind", "b:base", "b", "--plain", lines="t\nb\n1\n1\n")
     assert "b against b:base: 6 verdicts of 1 person on 6 validation records" in whole.stdout
     assert "too few to judge (6 of 30)" in whole.stdout
@@ -225,7 +231,11 @@ def test_preferred_answers_become_records_that_an_import_takes(make_workspace, t
     records = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text().splitlines()]
     texts = [{record[side].split()[0] for side in ("chosen", "rejected")} for record in records]
     assert texts == [{"BASE", "TUNED"}] * 2
-    assert all(record["meta"] == {"source": "faq", "license": "CC0-1.0"} for record in records)
+    assert all(record["meta"].items() >= {"source": "faq", "license": "CC0-1.0"}.items() for record in records)
+    said_by = {"BASE": "b:base", "TUNED": "b"}
+    assert all(said_by[record["chosen"].split()[0]] == record["meta"]["chosen_by"] for record in records)
+    assert all(said_by[record["rejected"].split()[0]] == record["meta"]["rejected_by"] for record in records)
+    assert "do not measure by those what is trained on the pairs" in done.stderr
     assert commands.run("curate", "validate", tmp_path / "pairs.jsonl", "--schema", "preference").returncode == 0
     # A file that is there is not written over.
     assert call(root, "--blind", "b:base", "b", "--pairs", tmp_path / "pairs.jsonl").returncode == 2
@@ -233,7 +243,8 @@ def test_preferred_answers_become_records_that_an_import_takes(make_workspace, t
 
 @pytest.mark.parametrize(("between", "why"), [
     (("b", "nowhere"), "has no run 'nowhere'"), (("b", "b"), "compared with itself"), (("b", "../../etc"), "no run"),
-    (("b", ":base"), "has no run ':base'"),
+    (("b", ":base"), "has no run ':base'"), (("b:base", "/elsewhere/b"), "has no run '/elsewhere/b'"),
+    (("b:base", "other/runs/b"), "has no run"),
 ])  # fmt: skip
 def test_models_that_cannot_be_compared_are_named(workspace, begin, between, why):
     with pytest.raises(CurateError, match=why):
