@@ -118,13 +118,13 @@ def test_a_fold_leaves_proposals_as_they_are(workspace, end):
         elif end == "rejected":
             reject(project, open_proposals(project))
         before = {(one.record, one.outcome, one.model) for one in all_proposals(project)}
-        counts = [row.document() for row in counts_of(project)]
+        counts = [row.document() for row in counts_of(project).values()]
         machine = {state.record.id: state.machine for state in project.data.states()}
         assert machine["b"] == "model:asked@1"
     fold_journal(load_data(workspace.root))
     with opened(workspace) as project:
         assert {(one.record, one.outcome, one.model) for one in all_proposals(project)} == before
-        assert [row.document() for row in counts_of(project)] == counts
+        assert [row.document() for row in counts_of(project).values()] == counts
         assert {state.record.id: state.machine for state in project.data.states()} == machine
         assert not project.remarks()
         if end != "open":
@@ -145,7 +145,7 @@ def test_an_edit_that_began_as_a_proposal_takes_it_also_after_a_crash(workspace)
         edit.save()
         assert [one.outcome for one in all_proposals(project)] == ["taken"]
         assert project.state("a").machine == MODEL
-        (row,) = counts_of(project)
+        (row,) = counts_of(project).values()
         assert (row.edited, row.distances) == (1, [2])
 
 
@@ -194,7 +194,7 @@ def test_what_is_cut_off_or_breaks_the_contract_is_counted_and_not_shown(make_wo
     assert "cut off: 1" in said.stderr
     with opened(workspace) as project:
         assert not open_proposals(project)
-        failed = {row.category: dict(row.failed) for row in counts_of(project)}
+        failed = {row.category: dict(row.failed) for row in counts_of(project).values()}
         assert failed["sum"] == {"cut off": 1}
         assert list(failed["geo"].values()) == [1]
 
@@ -213,6 +213,29 @@ def test_a_text_that_cannot_be_saved_spoils_no_other(workspace, answers):
     said = call("propose", workspace.root, "--where", "-has:completion", "--with", "base", "--by", "ana")
     assert said.stdout == "proposed: 1 of 2 requests\n"
     assert "no record: 1" in said.stderr
+
+
+def test_one_undo_takes_back_all_that_one_command_proposed(make_workspace, answers):
+    tails = [f"{first} and {second}" for first in ("apples", "pears", "plums", "figs", "nuts", "beans", "oats")
+             for second in ("bread", "milk", "salt", "rice", "wine")]  # fmt: skip
+    workspace = make_workspace([{"id": f"x{n}", "instruction": f"What is in basket {n} with the {tail} today?",
+                                 "output": ""} for n, tail in enumerate(tails)])  # fmt: skip
+    answers({tail: [f"Basket holds {tail}, number {n}."] for n, tail in enumerate(tails)})
+    assert call("propose", workspace.root, "--with", "base", "--by", "ana").exit_code == 0
+    with opened(workspace) as project:
+        assert len(open_proposals(project)) == 35, "more than are saved at once"
+        project.undo()
+        assert not open_proposals(project)
+        project.redo()
+        assert len(open_proposals(project)) == 35
+
+
+def test_a_model_with_several_names_is_one_model(workspace):
+    with opened(workspace) as project:
+        for model in ("model:base@0123456789ab", "model:/data/base@0123456789ab"):
+            project.apply([Propose("a", model, ABOUT, {"output": f"Paris, says {len(model)}."})])
+        (row,) = counts_of(project).values()
+        assert row.open == 2
 
 
 def test_a_dry_run_asks_nobody(workspace, answers):
@@ -289,6 +312,15 @@ def examples_written(monkeypatch):
     written, keep = [], proposing.write_atomic
     monkeypatch.setattr(proposing, "write_atomic", lambda path, parts: (written.extend(parts), keep(path, parts)))
     return written
+
+
+def test_words_behind_a_new_record_may_have_braces(workspace, answers):
+    line = {"instruction": "Name the capital of Spain.", "output": "It is {Madrid}."}
+    answers({"*": [f"Sure: {json.dumps(line)} Hope {{this}} helps."]})
+    call("propose", workspace.root, "--where", "id:b", "--like", "1", "--with", "base", "--by", "ana")
+    with opened(workspace) as project:
+        (one,) = open_proposals(project)
+        assert one.line["output"] == "It is {Madrid}."
 
 
 def test_examples_are_training_records_alone(make_workspace, answers, monkeypatch):
@@ -430,7 +462,7 @@ def test_the_report_counts_by_category_and_model(workspace, root):
     assert rows["geo"]["accepted"]["value"] == 0.5
     assert rows["sum"]["failed"] == {"Q204": 1}
     with opened(workspace) as project:
-        shares = {row.category: row.sentence() for row in counts_of(project)}
+        shares = {row.category: row.sentence() for row in counts_of(project).values()}
     assert shares == {
         "geo": "1 of 2 taken, 0 of them edited; accepted 50% [9%, 91%] too few",
         "sum": "nobody has decided on one yet; 1 failed the checks",

@@ -172,7 +172,7 @@ def test_an_answer_becomes_the_draft_of_its_record_and_nothing_is_saved_by_itsel
         assert app.project.state("a").record.completion.lower() == text.lower()
         # A model's answer counts as one, however it came; one that was chosen says nothing of how many are worth it.
         assert app.project.state("a").machine == "model:one@ffffffff"
-        assert counts_of(app.project) == []
+        assert not counts_of(app.project)
         assert not open_proposals(app.project)
         made, _ = export_dataset(load_data(workspace.root))
         assert (made.manifest.machine.as_proposed, made.manifest.machine.edited) == ((1, 0) if key == "a" else (0, 1))
