@@ -21,6 +21,7 @@ from curate.base.resources import require_trainer, trainer_command
 from curate.project.data import RUNS, ProjectData
 from curate.project.feedback import latest_run
 from curate.sessions.recipe import read_recipe
+from curate.sessions.runs import CommandResult
 
 BASE = "base"
 """The name of the model that the recipe tunes."""
@@ -162,7 +163,5 @@ class Talk:
 
     def _ended(self, code: int) -> CurateError:
         lines = [line for line in self._talk if line.strip()]
-        trouble = next((line for line in reversed(lines) if line.startswith("error[")), lines[-1] if lines else "")
-        advice = next((line.partition("help: ")[2] for line in reversed(lines) if "help: " in line), "Ask it again.")
-        message = f"{one_line(self.name, 60)}: {one_line(trouble, 300) or f'it ended with exit code {code}'}"
-        return CurateError("E970 worker-lost", message, one_line(advice, 200), exit_code=Exit.MISSING)
+        about = f"{one_line(self.name, 60)}: "
+        return CommandResult(code, "", tuple(lines)).error("E970 worker-lost", "Ask it again.", about, Exit.MISSING)

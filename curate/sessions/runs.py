@@ -265,10 +265,16 @@ class CommandResult:
     data: str
     talk: tuple[str, ...]
 
-    @property
-    def trouble(self) -> str:
-        """The error that it ended with, on one line; "" where it told of none."""
-        return next((line for line in reversed(self.talk) if line.startswith("error[")), "")
+    def error(self, code: str, hint: str, about: str = "", exit_code: Exit = Exit.USAGE) -> CurateError:
+        """Return the error that it ended with; ``code`` and ``hint`` where it told of none, ``about`` before its words.
+
+        ``exit_code`` is that of this program.
+        """
+        trouble = next((line for line in reversed(self.talk) if line.startswith("error[")), "")
+        message = trouble.partition("]: ")[2] or (self.talk[-1] if self.talk else f"exit code {self.code}")
+        advice = next((line.partition("help: ")[2] for line in reversed(self.talk) if "help: " in line), hint)
+        own = trouble.removeprefix("error[").partition("]: ")[0] or code
+        return CurateError(own, about + one_line(message, 300), one_line(advice, 200), exit_code=exit_code)
 
 
 class Errand:
@@ -307,14 +313,13 @@ def trainer_output(words: Sequence[str], hint: str, text: str = "") -> str:
     """Return what `train` says with ``words`` behind it and ``text`` as its input; takes about a second.
 
     Raises:
-        CurateError: E918 with the trainer's own words and ``hint``, when it cannot do it.
+        CurateError: the trainer's own, when it cannot do it; E918 with ``hint`` where it tells of none.
     """
     done = subprocess.run(
         trainer_command(*words), input=text, capture_output=True, text=True, errors="replace", check=False
     )
     if done.returncode:
-        result = CommandResult(done.returncode, done.stdout, tuple(done.stderr.splitlines()))
-        raise CurateError("E918 bad-report", one_line(result.trouble or f"exit code {done.returncode}", 300), hint)
+        raise CommandResult(done.returncode, "", tuple(done.stderr.splitlines())).error("E918 bad-report", hint)
     return done.stdout
 
 
@@ -336,12 +341,7 @@ def plan(errand: Errand, data: ProjectData, options: Sequence[str] = ()) -> Mapp
     except ValueError:
         value = None
     if not isinstance(value, dict):
-        message = result.trouble.partition("]: ")[2] or (result.talk[-1] if result.talk else f"exit code {result.code}")
-        hint = next(
-            (line.partition("help: ")[2] for line in reversed(result.talk) if "help: " in line), "See the recipe."
-        )
-        code = result.trouble.removeprefix("error[").partition("]: ")[0] or "E961 cannot-measure"
-        raise CurateError(code, one_line(message, 300), one_line(hint, 200))
+        raise result.error("E961 cannot-measure", "See the recipe.")
     # What the trainer tells beside its plan, such as records that are skipped; before it the export has told its own.
     talk = result.talk[result.talk.index(PLAN_ALONE) + 1 :] if PLAN_ALONE in result.talk else ()
     return value | {"warnings": [line for line in talk if line.startswith("warning: ")]}

@@ -87,7 +87,7 @@ def test_json_has_a_schema_and_a_record_is_asked_as_it_is_trained(root, asked):
 
 def test_a_model_that_does_not_start_is_told_and_the_others_answer(root):
     result = ask(root, "--with", "broken", "--with", "one", "--prompt", "Hi")
-    assert result.exception.code == "E970 worker-lost"
+    assert result.exception.code == "E926 no-such-base"
     assert result.exception.exit_code == 3
     assert "one heard: Hi" in result.stdout
     assert "no folder 'broken' here" in result.stdout

@@ -100,3 +100,20 @@ def test_an_evaluation_alone_has_nothing_beside_it(evaluated, make_app, drive, s
         await until(pilot, lambda: "cannot be compared" in seen(app, "head"))
 
     drive(app, story, (140, 45))
+
+
+def test_what_cannot_be_compared_leaves_no_table_of_others(evaluated, make_app, drive, settled):
+    app = make_app(evaluated)
+
+    async def story(pilot):
+        await picked(pilot, settled, number=3)
+        assert table(app)[1]
+        await pilot.press("space")
+        await pilot.pause()
+        await pilot.press("space", "space", "enter")
+        await until(pilot, lambda: "cannot be compared" in seen(app, "head"))
+        assert not table(app)[1]
+        assert not table(app, "worse")[1]
+        assert not any(seen(app, name) for name in ("notes", "differences", "views", "record"))
+
+    drive(app, story)

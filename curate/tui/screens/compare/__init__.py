@@ -214,6 +214,12 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
         self._is_comparing, self._comparisons = False, []
         self.app.tell_error(error)
         self.put("head", Text(" these runs cannot be compared; space picks others", style="warn"))
+        # What was there before belongs to others.
+        for name in ("notes", "differences", "views", "record"):
+            self.put(name, Text())
+        self._pairs = []
+        for table in self.query(FrameTable):
+            table.show([])
 
     def _show(self, loaded: LoadedRuns) -> None:
         self._is_comparing = False
