@@ -63,8 +63,11 @@ class Results:
     @property
     def categories(self) -> list[Mapping[str, Json]]:
         """The categories of the split whose verdicts count."""
-        name = self.report["headline"]
-        return next((part["categories"] for part in self.report["splits"] if part["split"] == name), [])
+        return self.categories_of(self.report["headline"])
+
+    def categories_of(self, split: str) -> list[Mapping[str, Json]]:
+        """Return the categories of one split, none where nothing of it was measured."""
+        return next((part["categories"] for part in self.report["splits"] if part["split"] == split), [])
 
     @property
     def macro(self) -> Mapping[str, Json] | None:
