@@ -7,8 +7,6 @@ from dataclasses import replace
 from curate.base.record import Record
 from curate.checks.runner import ExaminerSpec, open_baseline
 from curate.checks.runner.examine import Examiner
-from curate.checks.runner.results import SpanResult
-from curate.checks.runner.verdict import FindingTally
 from curate.project.data import ProjectData
 
 _FAMILY = "X7"
@@ -35,6 +33,4 @@ class PrivacyCheck:
 
     def is_private(self, record: Record) -> bool:
         """Whether ``record``, as it is given, has such a finding."""
-        result = SpanResult(FindingTally(1))
-        self._examiner.add_record(result, record, record.source.file, None)
-        return bool(result.tally.counts)
+        return bool(self._examiner.findings_of(record))

@@ -104,13 +104,13 @@ def require_machine_share(data: ProjectData, planned: ExportPlan) -> None:
     splits, records = planned.assignment.splits, planned.records
     names = [(name, category or UNCATEGORISED) for name, category in zip(records.ids, records.categories, strict=True)]
     totals = Counter(category for name, category in names if name in splits)
-    made = Counter(category for name, category in names if name in splits and name in machine)
-    if made.total() <= most * totals.total():
+    by_model = Counter(category for name, category in names if name in splits and name in machine)
+    if by_model.total() <= most * totals.total():
         return
     counts = "".join(
-        f"\n  {one_line(name, 40)}: {number:,} of {totals[name]:,}" for name, number in sorted(made.items())
+        f"\n  {one_line(name, 40)}: {number:,} of {totals[name]:,}" for name, number in sorted(by_model.items())
     )
-    message = f"{made.total():,} of {counted(totals.total(), 'record')} are by a model; [export] max_machine_share"
+    message = f"{by_model.total():,} of {counted(totals.total(), 'record')} are by a model; [export] max_machine_share"
     hint = "See them with `curate list --where machine:yes`. Write more by hand, drop some, or raise the share."
     raise CurateError("E997 machine-share", f"{message} allows {most:.0%}{counts}", hint, exit_code=Exit.FINDINGS)
 

@@ -88,9 +88,9 @@ class Reply:
 class Participant:
     """One model of a conversation and its replies, of which it may have fewer than there are turns."""
 
-    def __init__(self, name: str, *, is_endpoint: bool) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
-        self.is_endpoint = is_endpoint
+        self.is_endpoint = False
         self.state: Literal["not loaded", "loading", "ready", "failed"] = "not loaded"
         self.error: CurateError | None = None
         self.kind = ""
@@ -209,8 +209,12 @@ class AskSession:
             if len(self.participants) >= MOST_CONTESTANTS:
                 message = f"{MOST_CONTESTANTS} models at the most are asked at once"
                 raise CurateError("E929 bad-contestant", message, "Take one out first.")
-            chosen = contestant_of(self.project.data, name)
-            self.participants.append(Participant(name, is_endpoint=is_endpoint(chosen)))
+            model = Participant(name)
+            try:
+                model.is_endpoint = is_endpoint(contestant_of(self.project.data, name))
+            except CurateError as error:
+                model.state, model.error = "failed", error
+            self.participants.append(model)
             if self.turns:
                 self._go_on()
 
@@ -238,10 +242,10 @@ class AskSession:
     def messages_before(self, model: Participant, turn: int) -> list[Message]:
         """Return what ``model`` is asked at ``turn``: all turns up to that with its own answers between them."""
         messages: list[Message] = []
-        for said, reply in zip(self.turns[:turn], model.replies, strict=False):
+        for asked_turn, reply in zip(self.turns[:turn], model.replies, strict=False):
             # A turn without an answer is left out whole: no template takes two questions in a row.
             if reply.text:
-                messages += [*said, {"role": "assistant", "content": reply.text}]
+                messages += [*asked_turn, {"role": "assistant", "content": reply.text}]
         return [*messages, *self.turns[turn]]
 
     def command(self) -> str:
@@ -334,6 +338,8 @@ class AskSession:
                 if model.is_closed:
                     return
                 model.talk = talk = Talk(self.project.data, model.name)
+                # What its name means may have changed since.
+                model.is_endpoint = talk.is_endpoint
             for line in talk:
                 if is_loading:
                     self._loading.release()

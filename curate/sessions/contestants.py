@@ -76,7 +76,8 @@ class Talk:
     def __init__(self, data: ProjectData, name: str, options: Sequence[str] = ()) -> None:
         self.name = name
         chosen = contestant_of(data, name)
-        if not is_endpoint(chosen):
+        self.is_endpoint = is_endpoint(chosen)
+        if not self.is_endpoint:
             require_trainer(f"asking {one_line(name, 60)}", "ask a model behind an endpoint")
         pipe = subprocess.PIPE
         # In a group of its own: Ctrl-C is for the one who asks, and the end of its input ends the child in any case.
@@ -155,8 +156,8 @@ class Talk:
         self._talk.extend(line.rstrip() for line in lines)
 
     def _ended(self, code: int) -> CurateError:
-        said = [line for line in self._talk if line.strip()]
-        trouble = next((line for line in reversed(said) if line.startswith("error[")), said[-1] if said else "")
-        advice = next((line.partition("help: ")[2] for line in reversed(said) if "help: " in line), "Ask it again.")
+        lines = [line for line in self._talk if line.strip()]
+        trouble = next((line for line in reversed(lines) if line.startswith("error[")), lines[-1] if lines else "")
+        advice = next((line.partition("help: ")[2] for line in reversed(lines) if "help: " in line), "Ask it again.")
         message = f"{one_line(self.name, 60)}: {one_line(trouble, 300) or f'it ended with exit code {code}'}"
         return CurateError("E970 worker-lost", message, one_line(advice, 200), exit_code=Exit.MISSING)

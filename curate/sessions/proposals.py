@@ -115,8 +115,8 @@ def proposal_texts(project: Project, proposals: Sequence[Proposal]) -> Iterator[
     """Yield the texts of ``proposals`` for one record: head, text, a note, and what the record says in its place."""
     record = present(project, proposals[0].record)
     if record is not None:
-        for who, said in list(spoken_turns(record))[:-1]:
-            yield who, said, "", None
+        for who, text in list(spoken_turns(record))[:-1]:
+            yield who, text, "", None
     for number, proposal in enumerate(proposals):
         head, model = "also proposed" if number else "proposed", proposal.model.removeprefix("model:")
         proposed = proposed_record(project, proposal, record)
@@ -125,8 +125,8 @@ def proposal_texts(project: Project, proposals: Sequence[Proposal]) -> Iterator[
         elif record is not None:
             yield head, proposed.completion, model, record.completion or None
         else:
-            for who, said in spoken_turns(proposed):
-                yield f"{head}: {who}", said, model, None
+            for who, text in spoken_turns(proposed):
+                yield f"{head}: {who}", text, model, None
 
 
 def proposed_record(project: Project, proposal: Proposal, record: Record | None) -> Record | None:
@@ -175,7 +175,8 @@ class ProposalCounts:
 
     def sentence(self) -> str:
         """Return the counts in words."""
-        failed = f"; {self.failed.total():,} failed the checks" if self.failed else ""
+        codes = ", ".join(f"{code} {number:,}" for code, number in sorted(self.failed.items()))
+        failed = f"; {self.failed.total():,} failed the checks ({codes})" if self.failed else ""
         if not self.decided:
             return f"nobody has decided on one yet{failed}"
         edits = f"{self.edited} of them edited"

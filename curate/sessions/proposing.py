@@ -244,7 +244,7 @@ class _Saver:
         self.model = ""
         self._waiting: list[tuple[Candidate, dict[str, Json]]] = []
         self._failed: list[Propose] = []
-        self._said = {
+        self._known_texts = {
             ("" if proposal.line is not None else proposal.record, _spelled(proposal, project))
             for proposal in all_proposals(project)
             if not proposal.failed
@@ -265,11 +265,11 @@ class _Saver:
         if line.get("reasoning") and not (request.record and _has_messages(proposed, shape)):
             self._result.skipped["reasoning before an answer: the schema has no place for it"] += 1
         record = replace(shape.record(proposed, request.record.source if request.record else Source("", 0)), id=name)
-        said = (name if request.record else "", _text(record))
-        if said in self._said:
+        spelling = (name if request.record else "", _text(record))
+        if spelling in self._known_texts:
             self._fail(name, "said before", about)
             return
-        self._said.add(said)
+        self._known_texts.add(spelling)
         self._waiting.append((Candidate(record, request.record), about))
         if len(self._waiting) >= _BLOCK:
             self.flush()
@@ -297,11 +297,11 @@ class _Saver:
         self._failed.append(Propose(name, self.model, about, failed=code))
 
 
-def _proposed_line(request: _Request, said: Mapping[str, Any], shape: Shape) -> dict[str, Json] | str:
+def _proposed_line(request: _Request, answer: Mapping[str, Any], shape: Shape) -> dict[str, Json] | str:
     """Return the line that an answer makes, or why it makes none: the code of the finding, or a word."""
-    if said.get("stopped") is False:
+    if answer.get("stopped") is False:
         return "cut off"
-    line = answered_line(request.record, said, shape) if request.record else _new_line(said["text"], request, shape)
+    line = answered_line(request.record, answer, shape) if request.record else _new_line(answer["text"], request, shape)
     if line is None or not _is_json(line):
         return "no record"
     if request.record and line == dict(request.record.data):
@@ -322,9 +322,9 @@ def _has_messages(line: Mapping[str, Json], shape: Shape) -> bool:
     return bool(shape.view and shape.view.get(line, "messages"))
 
 
-def answered_line(record: Record, said: Mapping[str, Any], shape: Shape) -> dict[str, Json] | None:
-    """Return the record's line with the answer that was ``said``; None where its schema has no place for one."""
-    line, text = deepcopy(dict(record.data)), said["text"].strip()
+def answered_line(record: Record, answer: Mapping[str, Any], shape: Shape) -> dict[str, Json] | None:
+    """Return the record's line with ``answer``; None where its schema has no place for one."""
+    line, text = deepcopy(dict(record.data)), answer["text"].strip()
     assert shape.view is not None, "there are records"
     if not _has_messages(line, shape):
         if "completion" not in shape.view.paths:
@@ -334,7 +334,7 @@ def answered_line(record: Record, said: Mapping[str, Any], shape: Shape) -> dict
     turns = shape.view.get(line, "messages")
     own = turns.pop() if turns[-1].get("role") == "assistant" else {"role": "assistant"}
     turn = {key: value for key, value in own.items() if key not in (*TRACES, "tool_calls")} | {"content": text}
-    turns.append(turn | ({TRACES[0]: said["reasoning"]} if said.get("reasoning") else {}))
+    turns.append(turn | ({TRACES[0]: answer["reasoning"]} if answer.get("reasoning") else {}))
     return line
 
 

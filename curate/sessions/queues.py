@@ -265,7 +265,7 @@ def _record_entry(record: Record | CatalogRow) -> QueueEntry:
 
 def _record_passages(project: Project, entry: QueueEntry) -> list[QueuePassage]:
     record = project.state(entry.record).record
-    return [QueuePassage(who, said) for who, said in spoken_turns(record)]
+    return [QueuePassage(who, text) for who, text in spoken_turns(record)]
 
 
 def _on_records(project: Project, word: str, result: str, decision: Callable[[str], Decision]) -> QueueAct:
@@ -302,7 +302,7 @@ def _still_wrong(project: Project, run: str) -> WorkQueue:
         record = project.state(entry.record).record
         answer = "not reported" if item.completion is None else item.completion
         passages = [
-            *(QueuePassage(who, said) for who, said in spoken_turns(record) if said != record.completion),
+            *(QueuePassage(who, text) for who, text in spoken_turns(record) if text != record.completion),
             QueuePassage("expected", record.completion),
             QueuePassage("got", answer, f"score {_score(item.score_tuned)}"),
             QueuePassage("the base", base_answers().get(item.id, "not reported"), f"score {_score(item.score_base)}"),

@@ -93,7 +93,7 @@ record with findings of personal data (X7xx) is sent to one only after you said 
 
     @property
     def session(self) -> AskSession:
-        """The conversation; it begins with whom is asked by default. Raises CurateError as `contestant_of` does."""
+        """The conversation; it begins with whom is asked by default. Raises CurateError as `usual_names` does."""
         if self._session is None or self._session.project is not self.project:
             self._begin(usual_names(self.project.data))
         assert self._session is not None, "it was begun"
@@ -115,13 +115,14 @@ record with findings of personal data (X7xx) is sent to one only after you said 
         self, *, record: str = "", models: Sequence[str] = (), sampling: AskSampling | None = None, **_: Any
     ) -> None:
         """Ask what ``record`` asks; ``models`` take the place of those that there are, and are loaded at once."""
-        if models:
-            self._begin(models, sampling)
-            if self._may_start():
-                self.session.load()
-        elif sampling is not None:
-            self.session.sampling = sampling
-        self._show_models()
+        with self.app.attempt():
+            if models:
+                self._begin(models, sampling)
+                if self._may_start():
+                    self.session.load()
+            elif sampling is not None:
+                self.session.sampling = sampling
+            self._show_models()
         if record:
             self.app.background(partial(opening_of, self.project, record), self._open, group="ask.open")
 
