@@ -296,8 +296,9 @@ def _running(work: Coroutine[Any, Any, None], delivery: _Delivery) -> Iterator[F
         yield future
     finally:
         loop.call_soon_threadsafe(task.cancel)
+        # In the same thread: what is closed may be written to.
+        pool.submit(loop.run_until_complete, loop.shutdown_asyncgens())
         pool.shutdown()
-        loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
 
 
