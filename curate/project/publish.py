@@ -35,7 +35,7 @@ from curate.project.approval import UNAPPROVED
 from curate.project.data import DATASETS, ProjectData
 from curate.project.journal import require_known
 from curate.project.plan import ExportPlan, plan
-from curate.project.privacy import PrivacyCheck, is_private_code
+from curate.project.privacy import PrivacyCheck, is_looked_for, is_private_code
 from curate.project.proposals import proposals_in
 from curate.project.validation import validate_data
 from curate.schema import bundled, load_contract
@@ -244,8 +244,8 @@ def _private(data: ProjectData, planned: ExportPlan, codes: Iterable[str]) -> li
 
     None where there is nothing of the kind: among ``codes``, of all that a validation found, and forgave.
     """
-    checks, has_findings = data.settings.checks, any(map(is_private_code, codes))
-    if not (has_findings or checks.select or checks.ignore or checks.per_path or checks.per_category):
+    has_findings = any(map(is_private_code, codes))
+    if not has_findings and is_looked_for(data.settings):
         return None
     check, exported = PrivacyCheck(data), planned.assignment.splits
     names = sorted(record.id for record in data.records() if record.id in exported and check.is_private(record))
