@@ -89,7 +89,7 @@ def _report(project: Project, *, as_json: bool) -> int:
     from curate.sessions.proposals import counts_of
 
     project.load()
-    counts = counts_of(project)
+    counts = list(counts_of(project).values())
     if as_json:
         from curate.cli._output import print_json
 

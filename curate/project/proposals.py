@@ -20,7 +20,8 @@ _UNKNOWN = "model:?"
 class Proposal:
     """What a model wrote for the record ``record``: the ``changes`` of an edit, or the ``line`` of a new record.
 
-    ``failed`` is the code of the finding for which nobody was shown it; then there is no text.
+    ``failed`` is the code of the finding for which nobody was shown it; then there is no text. ``answer`` is one that
+    was taken in Ask: no proposal, and so without changes and line.
     """
 
     event: str
@@ -30,6 +31,7 @@ class Proposal:
     changes: Mapping[str, Json] | None = None
     line: Mapping[str, Json] | None = None
     failed: str = ""
+    answer: str = ""
     outcome: Outcome = "open"
 
     def on(self, present: Mapping[str, Json] | None) -> dict[str, Json]:
@@ -43,7 +45,8 @@ class Proposal:
     def is_in(self, line: Mapping[str, Json]) -> bool:
         """Whether a record's line says what was proposed, word for word."""
         proposed = self.changes if self.line is None else self.line
-        return all(canonical(line.get(key)) == canonical(value) for key, value in (proposed or {}).items())
+        is_same = all(canonical(line.get(key)) == canonical(value) for key, value in (proposed or {}).items())
+        return is_same and canonical(self.answer)[1:-1] in canonical(line)
 
 
 def proposals_in(record: str, facts: Mapping[tuple[str, ...], Json]) -> Iterator[Proposal]:
@@ -60,7 +63,7 @@ def proposals_in(record: str, facts: Mapping[tuple[str, ...], Json]) -> Iterator
             outcome = "taken"
         yield Proposal(
             event, record, content["model"], content["parameters"], content.get("changes"), content.get("record"),
-            content.get("failed", ""), outcome,
+            content.get("failed", ""), content.get("text", ""), outcome,
         )  # fmt: skip
 
 
@@ -79,6 +82,8 @@ def touched_by_proposal(event: AnyEvent) -> dict[tuple[str, ...], Json]:
         return {("proposal", event.event): content}
     if isinstance(event, RejectEvent):
         return {("rejected", event.of): True}
-    if isinstance(event, EditEvent | AddEvent) and event.proposal:
-        return {("taken", event.proposal): True}
+    if isinstance(event, EditEvent | AddEvent) and (taken := event.proposal):
+        if isinstance(taken, str):
+            return {("taken", taken): True}
+        return {("proposal", event.event): {**taken, "parameters": {}}, ("taken", event.event): True}
     return {}

@@ -112,7 +112,7 @@ def require_machine_share(data: ProjectData, planned: ExportPlan) -> None:
     )
     message = f"{by_model.total():,} of {counted(totals.total(), 'record')} are by a model; [export] max_machine_share"
     hint = "See them with `curate list --where machine:yes`. Write more by hand, drop some, or raise the share."
-    raise CurateError("E997 machine-share", f"{message} allows {most:.0%}{counts}", hint, exit_code=Exit.FINDINGS)
+    raise CurateError("E997 machine-share", f"{message} allows {most * 100:g}%{counts}", hint, exit_code=Exit.FINDINGS)
 
 
 def _written_by_models(data: ProjectData) -> dict[str, bool]:

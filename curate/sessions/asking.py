@@ -15,7 +15,7 @@ from curate.base.console import one_line
 from curate.base.record import CurateError, Json
 from curate.project.data import ProjectData
 from curate.schema.view import unanswered
-from curate.sessions.contestants import BASE, Talk, contestant_of, is_endpoint
+from curate.sessions.contestants import BASE, Talk, contestant_of, is_endpoint, source_of
 from curate.sessions.runs import runs_of
 
 if TYPE_CHECKING:
@@ -40,13 +40,15 @@ class AskSampling:
 class Opening:
     """What a conversation begins with: the messages of a record before its last answer; nothing where one types.
 
-    No endpoint gets one that ``is_private``, as `PrivacyCheck` says, unless somebody allows it.
+    No endpoint gets one that ``is_private``, as `PrivacyCheck` says, unless somebody allows it. To an ``is_exam``, a
+    validation record, models answer, but none writes the answer that they are measured against.
     """
 
     record: str = ""
     messages: Sequence[Message] = ()
     tools: Sequence[Message] = ()
     is_private: bool = False
+    is_exam: bool = False
 
 
 def opening_of(project: Project, name: str) -> Opening:
@@ -59,7 +61,8 @@ def opening_of(project: Project, name: str) -> Opening:
     from curate.project.privacy import PrivacyCheck
 
     record = project.state(name).record
-    if "test" in (record.split, project.data.pins().get(name)):
+    splits = record.split, project.data.pins().get(name)
+    if "test" in splits:
         message = f"{one_line(name, 60)} is a test record: who sees a model's answer to it has spent it"
         raise CurateError("E999 test-record", message, "Ask about a record of another split.")
     row = row_of(record, "", "")
@@ -67,7 +70,8 @@ def opening_of(project: Project, name: str) -> Opening:
     if not any(turn["role"] == "user" for turn in messages):
         message = f"nothing is asked in {one_line(name, 60)}"
         raise CurateError("E905 cannot-express", message, "Type a prompt instead.")
-    return Opening(name, messages, row["tools"] or (), PrivacyCheck(project.data).is_private(record))
+    is_private = PrivacyCheck(project.data).is_private(record)
+    return Opening(name, messages, row["tools"] or (), is_private, "validation" in splits)
 
 
 @dataclass(slots=True)
@@ -84,6 +88,10 @@ class Reply:
     seconds: float = 0.0
     cost: float | None = None
 
+    def fail(self, *notes: str) -> None:
+        """Note why there is no answer. What was written until then is none: nothing goes on from it."""
+        self.state, self.text, self.note = "failed", "", ", ".join(filter(None, notes))
+
 
 class Participant:
     """One model of a conversation and its replies, of which it may have fewer than there are turns."""
@@ -94,6 +102,7 @@ class Participant:
         self.state: Literal["not loaded", "loading", "ready", "failed"] = "not loaded"
         self.error: CurateError | None = None
         self.kind = ""
+        self.source = ""  # What decisions call it, once it is loaded.
         self.memory = 0  # Bytes that its weights take; 0 of an endpoint.
         self.replies: list[Reply] = []
         self.talk: Talk | None = None
@@ -122,7 +131,7 @@ class AskSession:
         self.sampling = sampling or AskSampling()
         self.opening = Opening()
         self.turns: list[Sequence[Message]] = []
-        self._may_send = False  # Whether endpoints get a private record.
+        self._allowed: set[str] = set()  # The endpoints that get the record though it is private.
         self.num_changes = 0
         self.participants: list[Participant] = []
         self._num_requests = 0
@@ -147,23 +156,24 @@ class AskSession:
 
     @property
     def withheld(self) -> list[Participant]:
-        """The endpoints that do not get the record, because it is private and nobody has allowed it."""
-        is_withheld = self.opening.is_private and not self._may_send
-        return [model for model in self.participants if is_withheld and model.is_endpoint]
+        """The endpoints that do not get the record, because it is private and nobody has allowed it for them."""
+        endpoints = [model for model in self.participants if model.is_endpoint and model.name not in self._allowed]
+        return endpoints if self.opening.is_private else []
 
-    def allow(self) -> None:
-        """Send the record to endpoints too, although it is private."""
+    def allow(self, models: Sequence[Participant]) -> None:
+        """Send the record to these endpoints, and to no other, although it is private."""
         with self._lock:
-            for model in self.withheld:
+            for model in models:
                 model.replies = []
-            self._may_send = True
+                self._allowed.add(model.name)
             self._go_on()
 
     def begin(self, opening: Opening | None = None, *, may_send: bool = False) -> None:
         """Begin a new conversation; one of a record asks what the record does, a private one where it ``may_send``."""
         with self._lock:
             self.stop()
-            self.opening, self.turns, self._may_send = opening or Opening(), [], may_send
+            self.opening, self.turns = opening or Opening(), []
+            self._allowed = {model.name for model in self.participants if may_send}
             for model in self.participants:
                 model.replies = []
             if self.opening.messages:
@@ -301,6 +311,7 @@ class AskSession:
         reply = model.replies[-1] if model.replies else None
         if "model" in line:
             model.state, model.kind, model.memory = "ready", str(line["kind"]), int(line["memory"])
+            model.source = source_of(model.name, str(line["digest"]))
         elif reply is None or line.get("id") != reply.id:
             return
         elif "delta" in line:
@@ -308,13 +319,15 @@ class AskSession:
             if len(reply.text) > _MOST_CHARS and reply.state == "writing":
                 self._cancel_long(model, reply)
         elif "error" in line:
-            reply.state, reply.note = "failed", f"{line['error']['code']}: {line['error']['reason']}"
+            reply.fail(f"{line['error']['code']}: {line['error']['reason']}")
         else:
             reply.text, reply.reasoning = str(line["text"])[:_MOST_CHARS], str(line["reasoning"] or "")[:_MOST_CHARS]
             reply.new_tokens, reply.seconds, reply.cost = line["new_tokens"], line["seconds"], line["cost"]
             if reply.state == "writing":
                 reply.state = "done"
                 reply.note = "" if line["stopped"] is not False else f"cut at {reply.sampling.max_new_tokens:,} tokens"
+                if not reply.text.strip():
+                    reply.fail(f"it {'only reasoned' if reply.reasoning else 'answered nothing'}", reply.note)
         self._send(model)
         self._note_change()
 
@@ -363,7 +376,7 @@ class AskSession:
             if not model.is_closed:
                 model.state, model.error, model.talk = "failed", error, None
                 if model.is_writing:
-                    model.replies[-1].state, model.replies[-1].note = "failed", error.message
+                    model.replies[-1].fail(error.message)
                 self._note_change()
 
 

@@ -61,6 +61,11 @@ def default_model(data: ProjectData) -> str:
     return next(iter(data.settings.contestants), usual_names(data)[-1])
 
 
+def source_of(name: str, digest: str) -> str:
+    """Return what decisions call a model: the name that it was asked by, with the first digits of its digest."""
+    return f"model:{name}@{digest[:12]}"
+
+
 def is_endpoint(name: str) -> bool:
     """Return whether what is asked of ``name`` leaves this program for a url that it, or its .toml file, says."""
     return name.startswith(_URLS) or Path(name).suffix.lower() == ".toml"

@@ -24,10 +24,10 @@ FEWEST = 10
 
 
 def all_proposals(project: Project) -> Iterator[Proposal]:
-    """Yield every proposal that stands, with what became of it."""
+    """Yield every proposal that stands, with what became of it; what was taken in Ask is none."""
     decisions = project.data.decisions
     for name in decisions.with_proposals():
-        yield from proposals_in(name, decisions.facts(name))
+        yield from (one for one in proposals_in(name, decisions.facts(name)) if not one.answer)
 
 
 def open_proposals(project: Project) -> list[Proposal]:
@@ -197,13 +197,18 @@ class ProposalCounts:
         }  # fmt: skip
 
 
-def counts_of(project: Project) -> list[ProposalCounts]:
-    """Return what became of all proposals, by category and model, sorted by both."""
+def counts_key(project: Project, proposal: Proposal) -> tuple[str, str]:
+    """Return under what a proposal counts: its category, and its model, which is the same by whatever name it goes."""
+    return category_of(project, proposal), proposal.model.rpartition("@")[2]
+
+
+def counts_of(project: Project) -> dict[tuple[str, str], ProposalCounts]:
+    """Return what became of all proposals, by `counts_key`, sorted by category and model."""
     tables: dict[tuple[str, str], ProposalCounts] = {}
     for proposal in all_proposals(project):
         record = present(project, proposal.record)
-        key = category_of(project, proposal), proposal.model
-        counts = tables.setdefault(key, ProposalCounts(*key))
+        key = counts_key(project, proposal)
+        counts = tables.setdefault(key, ProposalCounts(key[0], proposal.model))
         if proposal.failed:
             counts.failed[proposal.failed] += 1
         elif proposal.outcome == "taken":
@@ -215,7 +220,7 @@ def counts_of(project: Project) -> list[ProposalCounts]:
             counts.rejected += 1
         else:
             counts.open += 1
-    return [counts for _, counts in sorted(tables.items())]
+    return dict(sorted(tables.items(), key=lambda item: (item[1].category, item[1].model)))
 
 
 def category_of(project: Project, proposal: Proposal) -> str:

@@ -54,6 +54,7 @@ def event(op: str, *, optional: Any = None, **fields: st.SearchStrategy) -> st.S
 
 
 TEXTS = {"texts": st.lists(HEX32, max_size=2)}
+TAKEN = {"proposal": HEX32 | st.just("") | st.fixed_dictionaries({"model": WORD, "text": WORD})}
 
 
 DROP_2 = st.fixed_dictionaries(
@@ -62,8 +63,8 @@ DROP_2 = st.fixed_dictionaries(
 )
 EVENT = st.one_of(
     event("drop", reason=WORD), DROP_2, event("restore"), event("assign", split=st.sampled_from(SPLITS)),
-    event("label", question=WORD, value=JSON, optional=TEXTS), event("edit", changes=OBJECT),
-    event("add", record=OBJECT), event("resolve", question=WORD, value=JSON, optional=TEXTS),
+    event("label", question=WORD, value=JSON, optional=TEXTS), event("edit", changes=OBJECT, optional=TAKEN),
+    event("add", record=OBJECT, optional=TAKEN), event("resolve", question=WORD, value=JSON, optional=TEXTS),
     event("approve", content=HEX32), event("undo", of=HEX32),
     event(
         "prefer", between=st.lists(WORD, min_size=2, max_size=2), texts=st.lists(HEX32, min_size=2, max_size=2),
