@@ -46,11 +46,11 @@ def command(
     never shown. With --plain, each line of stdin is a command: 1 or 2 is better, t ties, b is both bad, ? lists the
     others.
 
-    --report says how often the second model is preferred by category, and what place and length did to the verdicts.
-    Verdicts on RUN:base and RUN are also written to runs/RUN/human.jsonl, where `train eval RUN` holds its judge beside
-    them. Who has begun to judge gets it after the last pair. --pairs writes records of the shape "preference" to a new
-    file; `curate import` takes it. Their prompts are validation records: what is trained on them is not measured by
-    these.
+    --report says how often the second model is preferred by category, and what place and length did to the
+    verdicts; who has begun must end first. Verdicts on RUN:base and RUN are also written to runs/RUN/human.jsonl,
+    where `train eval RUN` holds its judge beside them. --pairs writes records of the shape "preference" to a new
+    file; `curate import` takes it. They ask what validation records ask, so a model that is trained on them cannot
+    be held against these any more.
 
     Example: curate compare my-data --blind 2026-11-24-a:base 2026-11-24-a
     """
@@ -65,7 +65,9 @@ def command(
     with open_project(root, by) as project:
         project.load()
         comparison = BlindComparison(project, *between)
-        if not (is_report or pairs):
+        if is_report or pairs:
+            comparison.check_blind()
+        else:
             console.talk(comparison.counts.sentence())
             _ask(comparison, sys.stdin.buffer)
         if pairs:
@@ -144,4 +146,4 @@ def _write_pairs(comparison: BlindComparison, path: Path) -> None:
         f"written: {console.one_line(str(path))}, {counted(len(records), 'preference pair')}; left out: "
         f"{counted(num_left, 'record')} without a better answer. `curate import {console.one_line(str(path))}` takes it"
     )
-    console.talk("they repeat validation records: do not measure by those what is trained on the pairs")
+    console.talk("they ask what validation records ask: hold no model that is trained on them against these")

@@ -176,6 +176,9 @@ def read_results(folder: Path) -> Results:
         CurateError: E918 when one is missing, not what its schema says, or names a test record.
     """
     path = folder / REPORT_FILE
+    if not path.exists():
+        message = f"{path} is not there: {one_line(folder.name, 60)} is no run, or has not ended well"
+        raise CurateError("E918 bad-report", message, "`curate runs` lists the runs of a workspace.")
     try:
         report = strict_loads(read_file(path, most=MOST_DOCUMENT))
     except OSError as error:

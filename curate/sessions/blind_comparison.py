@@ -81,13 +81,16 @@ def model_name(data: ProjectData, name: str) -> str:
     """Return how events call the model ``name``: the id of a run, for its tuned model, or that and ":base".
 
     Raises:
-        CurateError: E918 when the workspace has no such run with predictions, also where a folder elsewhere has its id;
-            E914 when its runs lie elsewhere.
+        CurateError: E918 when the workspace has no such run with predictions; E914 for one that lies elsewhere.
     """
-    path, runs = Path(name.removesuffix(BASE_OF)), inside(data.root, data.root / RUNS)
+    path = Path(name.removesuffix(BASE_OF))
     run = path.name
-    is_here = path.parent in (Path(), Path(RUNS)) or path.resolve().parent == runs.resolve()
-    if not run or not is_here or not (runs / run / PREDICTIONS_FILE).is_file():
+    runs = inside(data.root, data.root / RUNS)
+    # Runs are called by their dates, so a run of another workspace may have the same name.
+    if path != Path(run) and not any(where.parent.resolve() == runs.resolve() for where in (path, data.root / path)):
+        hint = f"Name the id of a run in {one_line(str(runs))}."
+        raise CurateError("E914 outside-workspace", f"{one_line(name)} is no run of this workspace", hint)
+    if not run or not (runs / run / PREDICTIONS_FILE).is_file():
         message = f"{one_line(str(data.root / RUNS))} has no run {one_line(name, 60)!r} with {PREDICTIONS_FILE}"
         raise CurateError("E918 bad-report", message, "Name a run of the workspace, or RUN:base for its base.")
     return run + (BASE_OF if name.endswith(BASE_OF) else "")
@@ -155,11 +158,6 @@ class BlindComparison:
         return self.pairs[self._queue[0]] if self._queue else None
 
     @property
-    def is_under_way(self) -> bool:
-        """Whether this person has begun to judge and is not done: who won so far would tell which model is which."""
-        return bool(self._done) and bool(self._queue)
-
-    @property
     def num_done(self) -> int:
         """How many of the pairs this person has judged."""
         return len(self._done)
@@ -207,6 +205,13 @@ class BlindComparison:
 
     # What came of it.
 
+    def check_blind(self) -> None:
+        """Raise CurateError, E994, for somebody who has begun and not ended: which model wins tells which is which."""
+        if self.num_done and self.current is not None:
+            left = counted(len(self._queue), "pair")
+            hint = "Judge them first, or ask as somebody who judges none: --by NAME."
+            raise CurateError("E994 not-blind", f"{self.by} has {left} left, and names come after the last one", hint)
+
     def verdicts(self, between: Sequence[str] = ()) -> list[dict[str, Json]]:
         """Return everybody's verdicts on the texts as they are, as lines of `schemas/human.schema.json`.
 
@@ -252,9 +257,8 @@ class BlindComparison:
             best = next((index for index, word in enumerate(_LETTERS) if values.count(word) * 2 > len(values)), None)
             if best is not None:
                 texts = self.pairs[name].texts
-                line = _preference(self.project.state(name).record, texts[best], texts[1 - best])
-                models = {"chosen_by": self._names[best], "rejected_by": self._names[1 - best]}
-                yield line | {"meta": {**line["meta"], **models}}
+                models = self._names[best], self._names[1 - best]
+                yield _preference(self.project.state(name).record, texts[best], texts[1 - best], models)
 
     def _words(self, record: str) -> dict[str, Sequence[str]]:
         """Return by annotator what was said of these models' answers to a record: word, who stood first, digests."""
@@ -286,10 +290,6 @@ def report_lines(comparison: BlindComparison) -> Iterator[str]:
     """Yield what people prefer, with the names, and how far they agree; raises CurateError as `win_rates` does."""
     verdicts = comparison.verdicts()
     yield comparison.counts.sentence()
-    if comparison.is_under_way:
-        left = counted(len(comparison.pairs) - comparison.num_done, "pair")
-        yield f"{left} left for {one_line(comparison.by, 40)}; the names and the result come after the last one"
-        return
     if outdated := comparison.num_outdated():
         yield f"verdicts on other texts, which do not count: {outdated:,}"
     if not verdicts:
@@ -305,7 +305,7 @@ def report_lines(comparison: BlindComparison) -> Iterator[str]:
 
 def report_document(comparison: BlindComparison) -> dict[str, Json]:
     """Return the same as `schemas/blind.schema.json` says; raises CurateError as `win_rates` does."""
-    verdicts, figures = [] if comparison.is_under_way else comparison.verdicts(), None
+    verdicts, figures = comparison.verdicts(), None
     if agreement := _agreement(comparison, verdicts):
         from curate.sessions.agreement_figures import Chance
         from curate.sessions.agreement_report import document
@@ -338,7 +338,7 @@ def _answers_of(data: ProjectData, name: str) -> dict[str, ModelAnswer]:
     return read_answers(folder, "base" if name.endswith(BASE_OF) else "tuned")
 
 
-def _preference(record: Record, chosen: str, rejected: str) -> dict[str, Json]:
+def _preference(record: Record, chosen: str, rejected: str, models: Sequence[str]) -> dict[str, Json]:
     line: dict[str, Json] = {"id": f"{record.id}-preferred", "messages": list(map(dict, unanswered(record.messages)))}
     if not record.messages:
         line = {"id": line["id"], "prompt": record.text}
@@ -347,4 +347,10 @@ def _preference(record: Record, chosen: str, rejected: str) -> dict[str, Json]:
         line["tools"] = [dict(tool) for tool in record.tools]
     if record.category:
         line["category"] = record.category
-    return line | {"meta": {**record.meta, "source": source_of(record)}}
+    # Whoever gets the line shall know that it is of an exam, and that models wrote it.
+    about = {
+        "source": source_of(record),
+        "split": "validation",
+        "models": dict(zip(("chosen", "rejected"), models, strict=True)),
+    }
+    return line | {"meta": {**record.meta, **about}}

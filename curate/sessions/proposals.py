@@ -175,7 +175,8 @@ class ProposalCounts:
 
     def sentence(self) -> str:
         """Return the counts in words."""
-        failed = f"; {self.failed.total():,} failed the checks" if self.failed else ""
+        codes = ", ".join(f"{code} {number:,}" for code, number in sorted(self.failed.items()))
+        failed = f"; {self.failed.total():,} failed the checks ({codes})" if self.failed else ""
         if not self.decided:
             return f"nobody has decided on one yet{failed}"
         edits = f"{self.edited} of them edited"

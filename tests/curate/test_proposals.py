@@ -465,11 +465,17 @@ def test_the_report_counts_by_category_and_model(workspace, root):
         shares = {row.category: row.sentence() for row in counts_of(project).values()}
     assert shares == {
         "geo": "1 of 2 taken, 0 of them edited; accepted 50% [9%, 91%] too few",
-        "sum": "nobody has decided on one yet; 1 failed the checks",
+        "sum": "nobody has decided on one yet; 1 failed the checks (Q204 1)",
     }
     text = call("propose", workspace.root, "--report").stdout
     assert "too few" in text
     assert "Q204 1" in text
+    assert all(len(line) <= 100 for line in text.splitlines())
+
+
+def test_how_many_new_records_are_written_is_said_once(workspace):
+    said = call("propose", workspace.root, "--with", "base", "--like", "3", "-n", "2")
+    assert (said.exit_code, "leave -n out" in said.stderr) == (2, True)
 
 
 def test_a_filter_finds_what_a_model_wrote(workspace):

@@ -21,8 +21,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
+
+import httpx
 
 from train.base import console
 from train.base.cache import open_cache
@@ -32,14 +34,11 @@ from train.contestants.answer_cache import AnswerCache
 from train.contestants.budget import Budget, Tokens
 from train.contestants.chat_completions import request_body
 from train.contestants.contestant import Kind, OnAnswer, OnText, Request, Unanswered
-from train.contestants.exchange import ExchangeError, exchange, load_httpx
-from train.contestants.spec import EndpointSpec
+from train.contestants.exchange import ExchangeError, exchange
+from train.contestants.spec import BAD_CONTESTANT, EndpointSpec
 from train.evaluate.scoring import Answer
 
-if TYPE_CHECKING:
-    import httpx
-
-BAD_CONTESTANT, NO_ANSWER, BUDGET_SPENT = "E929 bad-contestant", "E963 no-answer", "E927 budget-spent"
+NO_ANSWER, BUDGET_SPENT = "E963 no-answer", "E927 budget-spent"
 PAUSE = 0.5
 """Seconds before the first further try, and up to twice as many; each further one waits twice as long."""
 _POLL = 0.1
@@ -92,7 +91,7 @@ class EndpointContestant:
     as one that cannot be read is, and it is not kept.
 
     Raises TrainError: E929 bad-contestant where the key is missing in the environment or would travel unencrypted, or
-    the url is none; E940 missing-extra without httpx.
+    the url is none.
     """
 
     kind: Kind = "endpoint"
@@ -109,7 +108,7 @@ class EndpointContestant:
         """How many requests were sent again."""
         url = spec.url.rstrip("/")
         self._url = url if url.endswith("/chat/completions") else f"{url}/chat/completions"
-        httpx, self.host, self._secret = load_httpx(), self._url, ""
+        self.host, self._secret = self._url, ""
         try:
             parts = urlsplit(self._url)
             self.host, self._is_here = parts.netloc, _is_loopback(parts.hostname or "")
@@ -179,10 +178,9 @@ class EndpointContestant:
 
     def _client(self) -> httpx.AsyncClient:
         # A proxy of the environment is for the world outside; it must not see what stays on this machine.
-        library = load_httpx()
-        limits = library.Limits(max_connections=self.spec.max_concurrency)
-        client: httpx.AsyncClient = library.AsyncClient(trust_env=not self._is_here, timeout=None, limits=limits)
-        return client
+        limits = httpx.Limits(max_connections=self.spec.max_concurrency)
+        # The time for all of a request is bounded, and not that of each read.
+        return httpx.AsyncClient(trust_env=not self._is_here, timeout=None, limits=limits)  # noqa: S113
 
     def _post(self, body: dict[str, Any]) -> httpx.Request:
         # An answer that is not compressed has the size that it takes here.
@@ -192,17 +190,16 @@ class EndpointContestant:
         }  # fmt: skip
         if self._secret:
             headers["Authorization"] = f"Bearer {self._secret}"
-        request: httpx.Request = load_httpx().Request("POST", self._url, headers=headers, content=json.dumps(body))
-        return request
+        return httpx.Request("POST", self._url, headers=headers, content=json.dumps(body))
 
     async def _work(self, delivery: _Delivery, queries: Sequence[_Query]) -> None:
-        waiting = iter(queries)
+        remaining = iter(queries)
         async with self._client() as client, asyncio.TaskGroup() as group:
             for _ in range(min(self.spec.max_concurrency, len(queries))):
-                group.create_task(self._take(client, delivery, waiting))
+                group.create_task(self._take(client, delivery, remaining))
 
-    async def _take(self, client: httpx.AsyncClient, delivery: _Delivery, waiting: Iterator[_Query]) -> None:
-        for query in waiting:
+    async def _take(self, client: httpx.AsyncClient, delivery: _Delivery, remaining: Iterator[_Query]) -> None:
+        for query in remaining:
             while not self._cache.claim(query.key):
                 await asyncio.sleep(_POLL)
             try:
@@ -245,11 +242,11 @@ class EndpointContestant:
         assert failure is not None, "there is a first try"
         if not failure.is_answer:
             self._num_failures, self._failed_at = self._num_failures + 1, time.monotonic()
-        shown = f"; {query.num_streamed:,} characters of it were shown" if query.num_streamed else ""
-        return Unanswered("", NO_ANSWER, failure.reason + shown)
+        suffix = f"; {query.num_streamed:,} characters of it were shown" if query.num_streamed else ""
+        return Unanswered("", NO_ANSWER, failure.reason + suffix)
 
     async def _try(self, client: httpx.AsyncClient, delivery: _Delivery, query: _Query, largest: Tokens) -> Answer:
-        begun, used, body = time.perf_counter(), largest, query.body
+        begun, spent, body = time.perf_counter(), largest, query.body
         if delivery.is_streamed:
             counted = {"stream_options": {"include_usage": True}} if self._budget.is_limited else {}
             body = body | {"stream": True} | {name: counted[name] for name in counted.keys() - self.spec.omit}
@@ -257,13 +254,13 @@ class EndpointContestant:
         self._budget.hold(largest)
         try:
             answer, is_whole = await exchange(client, self._post(body), self.spec.timeout, show)
-            used = self._budget.used(answer, query.num_bytes, query.most_new)
+            spent = self._budget.tokens_of(answer, query.num_bytes, query.most_new)
         except ExchangeError as error:
-            used = used if error.is_billed else (0, 0)
+            spent = spent if error.is_billed else (0, 0)
             error.is_passing |= error.is_unreadable and self._refuse is not None
             raise
         finally:
-            self._budget.settle(largest, used)
+            self._budget.settle(largest, spent)
             delivery.settled.set()
         self._num_failures = 0
         if self._secret and self._secret in f"{answer.text}{answer.reasoning}":
@@ -276,13 +273,13 @@ class EndpointContestant:
         if is_estimated and not self._has_warned:
             self._has_warned = True
             console.talk(f"{self.host} does not say how many tokens an answer took: the most that it can take count")
-        return replace(answer, seconds=time.perf_counter() - begun, cost=self._budget.cost(used))
+        return replace(answer, seconds=time.perf_counter() - begun, cost=self._budget.cost(spent))
 
     def _known(self, query: _Query) -> Answer | None:
         answer = self._cache.get(query.key)
         if answer is None:
             return None
-        cost = self._budget.cost(self._budget.used(answer, query.num_bytes, query.most_new))
+        cost = self._budget.cost(self._budget.tokens_of(answer, query.num_bytes, query.most_new))
         return replace(answer, cost=cost, is_cached=True)
 
 
@@ -299,8 +296,9 @@ def _running(work: Coroutine[Any, Any, None], delivery: _Delivery) -> Iterator[F
         yield future
     finally:
         loop.call_soon_threadsafe(task.cancel)
+        # In the same thread: what is closed may be written to.
+        pool.submit(loop.run_until_complete, loop.shutdown_asyncgens())
         pool.shutdown()
-        loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
 
 
