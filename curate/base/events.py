@@ -30,6 +30,8 @@ PreferenceWord = Literal["a", "b", "tie", "both bad"]
 VERSIONS: Mapping[str, int] = {"drop": 2}
 
 _HEX = r"^[0-9a-f]{32}$"
+# A model that has answered without proposing anything, as `ProposeEvent` names it, and its text.
+_Answered = Annotated[dict[Literal["model", "text"], str], Field(min_length=2, max_length=2)]
 # What a drop has since version 2.
 _FIELDS = frozenset({"code", "of", "score"})
 _SPARSE = _FIELDS | {"texts", "proposal", "changes", "record", "failed"}
@@ -129,12 +131,8 @@ class LabelEvent(_AnswerEvent):
     op: Literal["label"]
 
 
-Answered = Annotated[dict[Literal["model", "text"], str], Field(min_length=2, max_length=2)]
-"""The model that has answered without proposing anything, as `ProposeEvent` names it, and its text."""
-
-
 class _LineEvent(_SparseEvent):
-    proposal: Annotated[str, Field(pattern=r"^([0-9a-f]{32})?$")] | Answered = ""
+    proposal: Annotated[str, Field(pattern=r"^([0-9a-f]{32})?$")] | _Answered = ""
     """What a person took from a model, as it was or after an edit: the event that proposed it, or an answer in Ask."""
 
 

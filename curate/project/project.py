@@ -255,8 +255,7 @@ class Project:
     def apply(self, decisions: Sequence[Decision], actor: Listener | None = None, act: str = "") -> Applied:
         """Save ``decisions`` as one act, which one `undo` takes back, and return them as events.
 
-        The records that changed are `Applied.ids`. ``actor`` is the listener in whose name this is done, if any. What
-        takes long is saved in parts: ``act`` is the act of the first part's events, and all of them are one.
+        The records that changed are `Applied.ids`. ``actor`` is the listener that does it, ``act`` one to go on with.
 
         Raises:
             CurateError: E906 when they are not saved; E904 for a first record that no record file would take; E913 when
