@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -30,6 +30,7 @@ from curate.sessions.proposal_checks import ProposalChecks
 from curate.sessions.proposing import answered_line
 from curate.sessions.run_comparison import ScoreRow, paired_rows
 from curate.sessions.runs import read_run, runs_of
+from curate.similarity.dedupe.nearest import Neighbour
 
 WORKLIST_FILE = "worklist.json"
 FEWEST = 5
@@ -40,7 +41,7 @@ _CONTRACT = {"Q210", "Q211", "Q212", "Q213"}
 _CONFLICTS = {"D303", "L402", "L403"}
 _SOME = 0.05  # Share of a category's records that contradict others from which that is a cause.
 _FAR = 0.3  # Likeness below which a training record teaches little about another.
-_MOST_WRONG, _MOST_NEAREST, _NUM_CANDIDATES = 40, 5, 24
+_MOST_LOOKED_AT, _MOST_NEAREST, _NUM_CANDIDATES = 40, 5, 24
 _FEWEST_TO_WRITE, _MOST_TO_WRITE = 4, 24
 _MOST_ANSWERS = 10  # Different answers of a category up to which it is a choice among them.
 
@@ -143,26 +144,27 @@ class _Analysis:
         """Yield an item for each category with wrong validation records."""
         scores = {row["category"]: row["tuned"]["value"] for row in self._results.categories_of("validation")}
         wrong: dict[str, list[Outcomes]] = defaultdict(list)
-        totals: Counter[str] = Counter()
+        right: dict[str, list[Outcomes]] = defaultdict(list)
         for outcome in self._results.outcomes:
             if outcome.split == "validation" and outcome.id in self._names:
-                totals[outcome.category] += 1
-                if outcome.verdict in _WRONG:
-                    wrong[outcome.category].append(outcome)
+                (wrong if outcome.verdict in _WRONG else right)[outcome.category].append(outcome)
         for category, outcomes in sorted(wrong.items(), key=lambda item: (-len(item[1]), item[0])):
-            yield self._item(category, outcomes, totals[category], scores.get(category))
+            yield self._item(category, outcomes, right[category], scores.get(category))
 
-    def _item(self, category: str, wrong: Sequence[Outcomes], num: int, score: float | None) -> WorkItem:
+    def _item(
+        self, category: str, wrong: Sequence[Outcomes], right: Sequence[Outcomes], score: float | None
+    ) -> WorkItem:
         train = self._train[category]
-        near: Counter[str] = Counter()
-        num_far = 0
-        for outcome in wrong[:_MOST_WRONG]:
-            neighbours = self._nearest.find(self._names[outcome.id].data, _NUM_CANDIDATES, without=outcome.id)
-            taught = [one for one in neighbours if one.id in {record.id for record in train}]
-            near.update(one.id for one in taught[:_MOST_NEAREST])
-            num_far += not taught or taught[0].score < _FAR
+        taught = {record.id for record in train}
+        near_wrong, near_right = (
+            [self._near(outcome, taught) for outcome in some[:_MOST_LOOKED_AT]] for some in (wrong, right)
+        )
+        near = Counter(one.id for neighbours in near_wrong for one in neighbours[:_MOST_NEAREST])
         fewest = self._project.settings.checks.min_category
-        causes = [*self._causes_in_training(category, train, fewest), *self._causes_in_answers(wrong, num_far)]
+        causes = [
+            *self._causes_in_training(category, train, fewest), *self._causes_in_answers(wrong),
+            *_distance(list(map(_is_far, near_wrong)), list(map(_is_far, near_right))),
+        ]  # fmt: skip
         if not causes:
             few = f"too few to say: {counted(len(wrong), 'wrong record')}, and it takes {FEWEST}"
             causes = [few if len(wrong) < FEWEST else "no cause stands out"]
@@ -172,7 +174,13 @@ class _Analysis:
         # Where none is near, some of the category tell at least what its records look like.
         nearest = [name for name, _ in near.most_common(_MOST_NEAREST)] or [one.id for one in train[:_MOST_NEAREST]]
         before, (answer, num_answer) = self._num_answered[category], self._answer(wrong, train, number)
+        num = len(wrong) + len(right)
         return WorkItem(category, num, len(wrong), score, causes, nearest, number, before, answer, num_answer)
+
+    def _near(self, outcome: Outcomes, taught: Collection[str]) -> list[Neighbour]:
+        """Return the training records that are like a validation record, the likest first."""
+        neighbours = self._nearest.find(self._names[outcome.id].data, _NUM_CANDIDATES, without=outcome.id)
+        return [one for one in neighbours if one.id in taught]
 
     def _causes_in_training(self, category: str, train: Sequence[Record], fewest: int) -> Iterator[str]:
         if len(train) < fewest:
@@ -188,7 +196,7 @@ class _Analysis:
             if num >= _MOSTLY * len(known):
                 yield f"hard: {num} of {counted(len(known), 'training record')} are in the least learnt quarter of all"
 
-    def _causes_in_answers(self, wrong: Sequence[Outcomes], num_far: int) -> Iterator[str]:
+    def _causes_in_answers(self, wrong: Sequence[Outcomes]) -> Iterator[str]:
         answers = [(self._names[outcome.id], outcome.completion) for outcome in wrong if outcome.completion is not None]
         if len(answers) >= FEWEST:
             num = sum(self._breaks_contract(record, text) for record, text in answers)
@@ -199,9 +207,6 @@ class _Analysis:
             if num >= _MOSTLY * len(answers):
                 share = f"{num} of {counted(len(answers), 'wrong answer')}"
                 yield f"length: {share} are less than half or more than twice as long as wanted"
-        looked_at = min(len(wrong), _MOST_WRONG)
-        if looked_at >= FEWEST and num_far >= _MOSTLY * looked_at:
-            yield f"far from training: {num_far} of {looked_at} wrong records are like no training record ({_FAR})"
 
     def _breaks_contract(self, record: Record, text: str) -> bool:
         line, shape = answered_line(record, {"text": text}, self._project.shape), self._project.shape
@@ -218,6 +223,21 @@ class _Analysis:
         wanted = (self._names[outcome.id].completion for outcome in wrong)
         missed = Counter(answer for answer in wanted if normalised(answer) in known).most_common(1)
         return (missed[0][0], max(1, round(number * missed[0][1] / len(wrong)))) if missed else ("", 0)
+
+
+def _is_far(near: Sequence[Neighbour]) -> bool:
+    return not near or near[0].score < _FAR
+
+
+def _distance(wrong: Sequence[bool], right: Sequence[bool]) -> Iterator[str]:
+    """Yield that wrong records are far from training, where that is so of most, and half as often of right ones."""
+    num, num_right = sum(wrong), sum(right)
+    if len(wrong) < FEWEST or num < _MOSTLY * len(wrong):
+        return
+    # What is as common where the model is right explains nothing.
+    if 2 * num_right * len(wrong) <= num * len(right):
+        beside = f"; of right ones {num_right} of {len(right)}" if right else ""
+        yield f"far from training: {num} of {len(wrong)} wrong records are like no training record ({_FAR}){beside}"
 
 
 def num_written(project: Project, worklist: Worklist) -> Counter[str]:

@@ -107,6 +107,28 @@ def test_each_cause_comes_with_its_figure_and_a_counted_task(make_run):
     assert "6 of 13 validation records wrong, score 0.40" in text
 
 
+@pytest.mark.parametrize("are_right_ones_far", [False, True])
+def test_distance_is_a_cause_only_where_right_records_are_nearer(make_workspace, make_report, are_right_ones_far):
+    places = ("Lima", "Oslo", "Bern", "Riga", "Kiel", "Nice")
+    near = "Where does the shop take back a lamp that was bought in another town, with its box but no bill, in {}?"
+    far = "{} owls sleep under seven old bridges; count their grey feathers."
+    lines = [{"id": f"t{n}", "split": "train", "instruction": near.format(f"{place} {n}")} for n, place in
+             enumerate(places * 4)]  # fmt: skip
+    for name, text in (("wrong", far), ("right", far if are_right_ones_far else near)):
+        lines += [{"id": f"{name}{place}", "split": "validation", "instruction": text.format(f"{name} {place}")}
+                  for place in places]  # fmt: skip
+    workspace = make_workspace([line | {"output": "yes", "category": "billing"} for line in lines])
+    folder = workspace.root / "runs" / RUN
+    write_measured(folder, make_report(), 0.5)
+    rows = [outcome(f"{name}{place}", "billing", "yes", verdict=verdict) for place in places
+            for name, verdict in (("wrong", "still-wrong"), ("right", "ok"))]  # fmt: skip
+    (folder / "feedback.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (item,) = listed(workspace)["items"]
+    causes = [cause for cause in item["causes"] if cause.startswith("far")]
+    expected = "far from training: 6 of 6 wrong records are like no training record (0.3); of right ones 0 of 6"
+    assert causes == ([] if are_right_ones_far else [expected])
+
+
 def test_from_a_few_wrong_records_no_cause_is_read(make_run):
     workspace, _ = make_run(2, settings=CONTRACT + "[checks]\nmin_category = 1\n")
     (item,) = listed(workspace)["items"]
