@@ -23,8 +23,8 @@ from tests import commands
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 TINY = "--records 120 --steps 12 --set method=full --set lr=3e-3"
-SMOLLM2 = "--records 60 --steps 4 --runs 1 --set method=lora"
-BRIEF = "--set eval.max_new_tokens=24 --set eval.resamples=200"
+SMOLLM2 = "--records 40 --steps 2 --runs 1 --set method=lora"
+BRIEF = "--set eval.max_new_tokens=24 --set eval.resamples=200 --set eval.during_training=0"
 
 
 class Turn(NamedTuple):
