@@ -60,7 +60,8 @@ def command(
     if not (plain or as_json or prompts) and has_screen():
         show(root, by, "ask", record=record, models=names, sampling=sampling)
     from curate.project.project import open_project
-    from curate.sessions.asking import AskSession, usual_names
+    from curate.sessions.asking import AskSession
+    from curate.sessions.contestants import usual_names
 
     with open_project(root, by) as project:
         session = AskSession(project, names or usual_names(project.data), sampling)
@@ -77,10 +78,7 @@ def _converse(
 
     is_complete = True
     if record:
-        session.begin(opening_of(session.project, record))
-        if session.needs_consent:
-            session.project.load()
-            session.decide(may_send=send_flagged or not session.is_private())
+        session.begin(opening_of(session.project, record), may_send=send_flagged)
         is_complete = _print_answers(session, as_json=as_json)
     for prompt in prompts if prompts or record else _lines():
         session.ask(prompt)

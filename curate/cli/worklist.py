@@ -89,7 +89,7 @@ def _propose(project: Project, worklist: Worklist, model: str) -> int:
     for item in worklist.items:
         records = [project.state(name).record for name in item.nearest if project.catalog.find(name) is not None]
         if records:
-            result = propose(project, "", ModelTask(model, like=item.number), records=records)
+            result = propose(project, records, ModelTask(model, like=item.number))
             num += result.num_proposed
             category = console.one_line(item.category, 40)
             failed = f", {result.failed.total()} failed the checks" if result.failed else ""

@@ -175,6 +175,8 @@ class _OpenProject(Protocol):
     @property
     def blind(self) -> Blind: ...
     @property
+    def data(self) -> ProjectData: ...
+    @property
     def shape(self) -> Shape: ...
     @property
     def has_hidden_categories(self) -> bool: ...
@@ -190,8 +192,7 @@ def hides_event(project: _OpenProject, event: AnyEvent) -> bool:
     if not isinstance(event, LabelEvent | ResolveEvent | PreferEvent) or event.by == project.by:
         return False
     if isinstance(event, PreferEvent):
-        own = ("preferred", *event.between, project.by)
-        return _hides(project, event.id, lambda state: own not in state.preferences)
+        return ("preferred", *event.between, project.by) not in project.data.decisions.facts(event.id)
     return _hides(project, event.id, lambda state: project.blind.still_asks(state, event.question))
 
 

@@ -33,7 +33,6 @@ from curate.schema import Shape
 # Where a UUID has its version.
 _VERSION = 12
 _NONE: Mapping[str, Json] = MappingProxyType({})
-_NO_PREFERENCES: Mapping[Facet, Sequence[str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +61,6 @@ class RecordState:
     """Who has approved what its line says now."""
     authors: frozenset[str] = frozenset()
     """Who wrote what its line says now: who added it, and who last edited each key; nobody where files alone say it."""
-    preferences: Mapping[Facet, Sequence[str]] = field(default_factory=lambda: _NO_PREFERENCES)
-    """By the facet ("preferred", model, model, annotator): word, who stood first, and the digests of both answers."""
     machine: str = ""
     """The model of the last proposal that somebody took for it, edited or not; empty where nobody took one."""
 
@@ -406,10 +403,9 @@ def _state(record: Record | None, history: History, shape: Shape) -> RecordState
     content = content_digest(line, shape) if approved else ""
     approvals = frozenset(by for _, digest, by in approved if digest == content)
     authors = frozenset(history.authors().values())
-    preferences = {facet: value for facet, value in facts.items() if facet[0] == "preferred"}
     return RecordState(
         decided, exclusion_of(status), status[1], answers, resolved, texts, lapsed, history.frontier, approvals,
-        authors, preferences or _NO_PREFERENCES, machine,
+        authors, machine,
     )  # fmt: skip
 
 

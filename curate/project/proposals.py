@@ -48,19 +48,19 @@ class Proposal:
 
 def proposals_in(record: str, facts: Mapping[tuple[str, ...], Json]) -> Iterator[Proposal]:
     """Yield the proposals for a record that are among the ``facts`` that its decisions come to, the oldest first."""
-    for (kind, *rest), said in facts.items():
+    for (kind, *rest), content in facts.items():
         if kind != "proposal":
             continue
         (event,) = rest
-        outcome: Outcome = "failed" if "failed" in said else "open"
+        outcome: Outcome = "failed" if "failed" in content else "open"
         if ("rejected", event) in facts:
             outcome = "rejected"
         # Where one took it while another rejected it, its text is in the record.
         if ("taken", event) in facts:
             outcome = "taken"
         yield Proposal(
-            event, record, said["model"], said["parameters"], said.get("changes"), said.get("record"),
-            said.get("failed", ""), outcome,
+            event, record, content["model"], content["parameters"], content.get("changes"), content.get("record"),
+            content.get("failed", ""), outcome,
         )  # fmt: skip
 
 
@@ -75,8 +75,8 @@ def touched_by_proposal(event: AnyEvent) -> dict[tuple[str, ...], Json]:
     """Return the facets of proposals that ``event`` gives a value: it makes one, takes it or rejects it."""
     if isinstance(event, ProposeEvent):
         fields = ("model", "parameters", "changes", "record", "failed")
-        said = {name: value for name in fields if (value := getattr(event, name)) not in (None, "")}
-        return {("proposal", event.event): said}
+        content = {name: value for name in fields if (value := getattr(event, name)) not in (None, "")}
+        return {("proposal", event.event): content}
     if isinstance(event, RejectEvent):
         return {("rejected", event.of): True}
     if isinstance(event, EditEvent | AddEvent) and event.proposal:

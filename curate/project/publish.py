@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -28,20 +28,20 @@ from curate.base.record import (
 )
 from curate.base.tables import counted
 from curate.checks.language import scripts_of
-from curate.checks.runner import UNREADABLE, ExaminerSpec, Verdict, baseline_path, read_baseline
+from curate.checks.runner import Verdict
 from curate.formats.dataset import Export, row_of, write_dataset
 from curate.formats.row_file import Row, RowSpool
 from curate.project.approval import UNAPPROVED
 from curate.project.data import DATASETS, ProjectData
 from curate.project.journal import require_known
 from curate.project.plan import ExportPlan, plan
+from curate.project.privacy import PrivacyCheck, is_looked_for, is_private_code
 from curate.project.proposals import proposals_in
-from curate.project.validation import Validation, validate_data
+from curate.project.validation import validate_data
 from curate.schema import bundled, load_contract
 from curate.schema.settings import Category, Settings, settings_adapter
 
 _MAX_FINDINGS = 5
-_PRIVATE = "X7"
 # What the manifest counts of a row: its split, category, objective, source and licence.
 _Content = tuple[Split, str, str, str, str]
 
@@ -104,13 +104,13 @@ def require_machine_share(data: ProjectData, planned: ExportPlan) -> None:
     splits, records = planned.assignment.splits, planned.records
     names = [(name, category or UNCATEGORISED) for name, category in zip(records.ids, records.categories, strict=True)]
     totals = Counter(category for name, category in names if name in splits)
-    made = Counter(category for name, category in names if name in splits and name in machine)
-    if made.total() <= most * totals.total():
+    by_model = Counter(category for name, category in names if name in splits and name in machine)
+    if by_model.total() <= most * totals.total():
         return
     counts = "".join(
-        f"\n  {one_line(name, 40)}: {number:,} of {totals[name]:,}" for name, number in sorted(made.items())
+        f"\n  {one_line(name, 40)}: {number:,} of {totals[name]:,}" for name, number in sorted(by_model.items())
     )
-    message = f"{made.total():,} of {counted(totals.total(), 'record')} are by a model; [export] max_machine_share"
+    message = f"{by_model.total():,} of {counted(totals.total(), 'record')} are by a model; [export] max_machine_share"
     hint = "See them with `curate list --where machine:yes`. Write more by hand, drop some, or raise the share."
     raise CurateError("E997 machine-share", f"{message} allows {most:.0%}{counts}", hint, exit_code=Exit.FINDINGS)
 
@@ -164,31 +164,23 @@ def write_planned(data: ProjectData, planned: ExportPlan, verdict: Verdict, data
         CurateError: E906 when writing fails.
     """
     contents: Counter[_Content] = Counter()
-    machine, made = _written_by_models(data), Counter[tuple[str, bool]]()
+    machine, categories, edited = _written_by_models(data), Counter[str](), Counter[bool]()
 
     def rows() -> Iterator[tuple[Split, Row]]:
         for split, row, record in _rows(data, planned):
             objective = "domain" if row["messages"] is None else "chat" if record.kind == "chat" else "sft"
             contents[split, row["category"], objective, source_of(record), row["license"] or ""] += 1
             if (is_edited := machine.get(row["id"])) is not None:
-                made[row["category"], is_edited] += 1
+                categories[row["category"]] += 1
+                edited[is_edited] += 1
             yield split, row
 
-    return write_dataset(
-        datasets, rows(), planned.dropped, lambda: _about(data, verdict, planned, contents) | _about_machine(made)
-    )
+    def about() -> dict[str, Json]:
+        by_category = dict(sorted(categories.items()))
+        share = {"as_proposed": edited[False], "edited": edited[True], "categories": by_category}
+        return {**_about(data, verdict, planned, contents), **({"machine": share} if categories else {})}
 
-
-def _about_machine(made: Mapping[tuple[str, bool], int]) -> dict[str, Json]:
-    """Return the entry of the manifest about machine-made text: by category and whether edited, the records."""
-    if not made:
-        return {}
-    categories, edited = Counter[str](), Counter[bool]()
-    for (category, is_edited), number in made.items():
-        categories[category] += number
-        edited[is_edited] += number
-    machine = {"as_proposed": edited[False], "edited": edited[True], "categories": dict(sorted(categories.items()))}
-    return {"machine": machine}
+    return write_dataset(datasets, rows(), planned.dropped, about)
 
 
 def rows_with_lines(data: ProjectData, planned: ExportPlan, folder: Path) -> dict[Split, RowSpool]:
@@ -241,30 +233,23 @@ def _about(
             for name, counts in sorted(categories.items())
         },
         "findings": dict(sorted(findings.items())),
-        "flagged": _flagged(data, verdict, planned) if any(map(_is_private, findings)) else None,
+        "flagged": _private(data, planned, findings),
         "about": asdict(settings.about),
         "provenance": _provenance(contents),
     }
 
 
-def _is_private(code: str) -> bool:
-    return code.startswith(_PRIVATE)
+def _private(data: ProjectData, planned: ExportPlan, codes: Iterable[str]) -> list[str] | None:
+    """Return the exported records that have open findings of personal data, secrets and the like.
 
-
-def _flagged(data: ProjectData, verdict: Verdict, planned: ExportPlan) -> list[str]:
-    """Return the exported records that have findings of personal data, secrets and the like."""
-    findings = [finding for finding in verdict.findings if _is_private(finding.code)]
-    number = sum(count for code, count in verdict.counts.items() if _is_private(code))
-    if len(findings) < number:
-        # A validation retains so many findings and no more; here none may be missing.
-        known = baseline_path(data.settings, data.root)
-        settings = replace(data.settings, checks=replace(data.settings.checks, select=[_PRIVATE]))
-        spec = ExaminerSpec(
-            data.shape, settings, limit=number, root=data.root,
-            baseline=read_baseline(known, without=UNREADABLE) if known else None,
-        )  # fmt: skip
-        findings = list(Validation(data.files(), spec, data, has_leaks=False).run().findings)
-    return sorted({finding.record for finding in findings} & planned.assignment.splits.keys())
+    None where there is nothing of the kind: among ``codes``, of all that a validation found, and forgave.
+    """
+    has_findings = any(map(is_private_code, codes))
+    if not has_findings and is_looked_for(data.settings):
+        return None
+    check, exported = PrivacyCheck(data), planned.assignment.splits
+    names = sorted(record.id for record in data.records() if record.id in exported and check.is_private(record))
+    return names if names or has_findings else None
 
 
 def _provenance(contents: Mapping[_Content, int]) -> list[Json]:

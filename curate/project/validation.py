@@ -21,14 +21,12 @@ from curate.base.console import spelled
 from curate.base.record import SPLITS, CurateError, Finding, Record, Source
 from curate.checks import DatasetProblem
 from curate.checks.runner import (
-    UNREADABLE,
     Engine,
     ExaminerSpec,
     Verdict,
-    baseline_path,
     examine_all,
     num_bytes,
-    read_baseline,
+    open_baseline,
     read_records,
     relative_name,
     select_checks,
@@ -253,9 +251,7 @@ def validate_data(data: ProjectData, *, limit: int = 1000, has_leaks: bool = Fal
     Raises:
         CurateError: E902, E904 or E956 for settings and a baseline that cannot be used.
     """
-    known = baseline_path(data.settings, data.root)
-    # The baseline forgives old findings, but none of a line that cannot be read: it would be left out unseen.
-    baseline = read_baseline(known, without=UNREADABLE) if known else None
+    baseline = open_baseline(data.settings, data.root)
     spec = ExaminerSpec(shape=data.shape, settings=data.settings, limit=limit, root=data.root, baseline=baseline)
     validation = Validation(data.files(), spec, data, has_leaks=has_leaks, has_records=not data.is_loaded)
     return validation.with_decisions(validation.run())

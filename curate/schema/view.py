@@ -456,6 +456,11 @@ def said_in(messages: Sequence[Mapping[str, Json]]) -> Iterator[tuple[str, str]]
         yield str(message.get("role", "")), text_of(message)
 
 
+def unanswered(messages: Sequence[Mapping[str, Json]]) -> Sequence[Mapping[str, Json]]:
+    """Return ``messages`` without the answer at their end, all of them where there is none."""
+    return messages[:-1] if messages and messages[-1].get("role") == "assistant" else messages
+
+
 @cache
 def _fits(name: str) -> Callable[[Json], bool]:
     """Return the function that says whether a value may stand at the place called ``name``."""

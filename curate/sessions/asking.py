@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Literal
 from curate.base.console import one_line
 from curate.base.record import CurateError, Json
 from curate.project.data import ProjectData
-from curate.sessions.contestants import BASE, Talk, contestant_of, is_endpoint, private_ids
+from curate.schema.view import unanswered
+from curate.sessions.contestants import BASE, Talk, contestant_of, is_endpoint
 from curate.sessions.runs import runs_of
 
 if TYPE_CHECKING:
@@ -37,11 +38,15 @@ class AskSampling:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What a conversation begins with: the messages of a record before its last answer; nothing where one types."""
+    """What a conversation begins with: the messages of a record before its last answer; nothing where one types.
+
+    No endpoint gets one that ``is_private``, as `PrivacyCheck` says, unless somebody allows it.
+    """
 
     record: str = ""
     messages: Sequence[Message] = ()
     tools: Sequence[Message] = ()
+    is_private: bool = False
 
 
 def opening_of(project: Project, name: str) -> Opening:
@@ -51,18 +56,18 @@ def opening_of(project: Project, name: str) -> Opening:
         CurateError: E916 for an unknown record; E999 for one of the test split; E905 where nothing is asked in it.
     """
     from curate.formats.dataset import row_of
+    from curate.project.privacy import PrivacyCheck
 
     record = project.state(name).record
     if "test" in (record.split, project.data.pins().get(name)):
         message = f"{one_line(name, 60)} is a test record: who sees a model's answer to it has spent it"
         raise CurateError("E999 test-record", message, "Ask about a record of another split.")
     row = row_of(record, "", "")
-    messages: Sequence[Message] = row["messages"] or ()
-    last = max((number for number, turn in enumerate(messages) if turn["role"] == "assistant"), default=len(messages))
-    if not any(turn["role"] == "user" for turn in messages[:last]):
+    messages: Sequence[Message] = unanswered(row["messages"] or ())
+    if not any(turn["role"] == "user" for turn in messages):
         message = f"nothing is asked in {one_line(name, 60)}"
         raise CurateError("E905 cannot-express", message, "Type a prompt instead.")
-    return Opening(name, messages[:last], row["tools"] or ())
+    return Opening(name, messages, row["tools"] or (), PrivacyCheck(project.data).is_private(record))
 
 
 @dataclass(slots=True)
@@ -83,9 +88,9 @@ class Reply:
 class Participant:
     """One model of a conversation and its replies, of which it may have fewer than there are turns."""
 
-    def __init__(self, name: str, *, is_endpoint: bool) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
-        self.is_endpoint = is_endpoint
+        self.is_endpoint = False
         self.state: Literal["not loaded", "loading", "ready", "failed"] = "not loaded"
         self.error: CurateError | None = None
         self.kind = ""
@@ -109,8 +114,7 @@ class Participant:
 class AskSession:
     """Models that are asked the same; each goes on from its own answers. `close` it: it holds processes.
 
-    ``may_send`` is whether the record of the opening may go to an endpoint; None where nobody has looked, and then it
-    waits. ``num_changes`` grows with each change.
+    ``num_changes`` grows with each change.
     """
 
     def __init__(self, project: Project, names: Sequence[str], sampling: AskSampling | None = None) -> None:
@@ -118,7 +122,7 @@ class AskSession:
         self.sampling = sampling or AskSampling()
         self.opening = Opening()
         self.turns: list[Sequence[Message]] = []
-        self.may_send: bool | None = None
+        self._may_send = False  # Whether endpoints get a private record.
         self.num_changes = 0
         self.participants: list[Participant] = []
         self._num_requests = 0
@@ -142,26 +146,24 @@ class AskSession:
                 self._changed.wait()
 
     @property
-    def needs_consent(self) -> bool:
-        """Whether an endpoint would get a record of which nobody knows yet whether it may be sent."""
-        has_endpoint = any(model.is_endpoint for model in self.participants)
-        return has_endpoint and bool(self.opening.record) and self.may_send is None
+    def withheld(self) -> list[Participant]:
+        """The endpoints that do not get the record, because it is private and nobody has allowed it."""
+        is_withheld = self.opening.is_private and not self._may_send
+        return [model for model in self.participants if is_withheld and model.is_endpoint]
 
-    def is_private(self) -> bool:
-        """Return whether the record has open findings of personal data. Long: call it in a thread."""
-        return self.opening.record in private_ids(self.project)
-
-    def decide(self, *, may_send: bool) -> None:
-        """Let the record be sent to endpoints, or refuse it to them."""
+    def allow(self) -> None:
+        """Send the record to endpoints too, although it is private."""
         with self._lock:
-            self.may_send = may_send
+            for model in self.withheld:
+                model.replies = []
+            self._may_send = True
             self._go_on()
 
-    def begin(self, opening: Opening | None = None) -> None:
-        """Begin a new conversation; one of a record asks what the record does."""
+    def begin(self, opening: Opening | None = None, *, may_send: bool = False) -> None:
+        """Begin a new conversation; one of a record asks what the record does, a private one where it ``may_send``."""
         with self._lock:
             self.stop()
-            self.opening, self.turns, self.may_send = opening or Opening(), [], None
+            self.opening, self.turns, self._may_send = opening or Opening(), [], may_send
             for model in self.participants:
                 model.replies = []
             if self.opening.messages:
@@ -207,8 +209,12 @@ class AskSession:
             if len(self.participants) >= MOST_CONTESTANTS:
                 message = f"{MOST_CONTESTANTS} models at the most are asked at once"
                 raise CurateError("E929 bad-contestant", message, "Take one out first.")
-            chosen = contestant_of(self.project.data, name)
-            self.participants.append(Participant(name, is_endpoint=is_endpoint(chosen)))
+            model = Participant(name)
+            try:
+                model.is_endpoint = is_endpoint(contestant_of(self.project.data, name))
+            except CurateError as error:
+                model.state, model.error = "failed", error
+            self.participants.append(model)
             if self.turns:
                 self._go_on()
 
@@ -236,10 +242,10 @@ class AskSession:
     def messages_before(self, model: Participant, turn: int) -> list[Message]:
         """Return what ``model`` is asked at ``turn``: all turns up to that with its own answers between them."""
         messages: list[Message] = []
-        for said, reply in zip(self.turns[:turn], model.replies, strict=False):
+        for asked_turn, reply in zip(self.turns[:turn], model.replies, strict=False):
             # A turn without an answer is left out whole: no template takes two questions in a row.
             if reply.text:
-                messages += [*said, {"role": "assistant", "content": reply.text}]
+                messages += [*asked_turn, {"role": "assistant", "content": reply.text}]
         return [*messages, *self.turns[turn]]
 
     def command(self) -> str:
@@ -279,9 +285,7 @@ class AskSession:
         """Ask ``model`` what it has not answered yet, as far as it can take it now."""
         while model.state == "ready" and not model.is_writing and len(model.replies) < len(self.turns):
             turn = len(model.replies)
-            if model.is_endpoint and self.opening.record and not self.may_send:
-                if self.may_send is None:
-                    return
+            if model in self.withheld:
                 model.replies.append(Reply("", self.sampling, "failed", note=NOT_SENT))
                 continue
             self._num_requests += 1
@@ -334,6 +338,8 @@ class AskSession:
                 if model.is_closed:
                     return
                 model.talk = talk = Talk(self.project.data, model.name)
+                # What its name means may have changed since.
+                model.is_endpoint = talk.is_endpoint
             for line in talk:
                 if is_loading:
                     self._loading.release()
@@ -366,9 +372,3 @@ def choices_of(data: ProjectData) -> list[tuple[str, str]]:
     names = [(BASE, f"the base of the recipe: {contestant_of(data, BASE)}")]
     names += sorted(data.settings.contestants.items())
     return [*names, *((f"runs/{run.id}", f"run of {run.text_at('created')[:10]}") for run in runs_of(data))]
-
-
-def usual_names(data: ProjectData) -> list[str]:
-    """Return whom to ask where nobody was named: the base, and the newest run that has ended well."""
-    run = next((run for run in runs_of(data) if run.has_report), None)
-    return [BASE, *([f"runs/{run.id}"] if run else [])]

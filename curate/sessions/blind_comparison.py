@@ -6,33 +6,32 @@ Each verdict is an event of the journal. What comes of them all is computed by t
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from curate.base.console import one_line
+from curate.base.console import one_line, visible
 from curate.base.events import Prefer, PreferenceWord, PreferEvent
 from curate.base.file_guard import inside
 from curate.base.record import CurateError, Json, Record, source_of
-from curate.base.resources import trainer_command
 from curate.base.storage import write_atomic
 from curate.base.tables import counted
 from curate.project.data import RUNS, ProjectData
 from curate.project.feedback import PREDICTIONS_FILE, ModelAnswer, read_answers
-from curate.project.fold import RecordState
 from curate.project.project import Listener, Project
 from curate.project.transactions import Undone
-from curate.schema.view import REASONING, said_in
-from curate.sessions.agreement import Answers
+from curate.schema.view import REASONING, said_in, unanswered
+from curate.sessions.runs import trainer_output
+
+if TYPE_CHECKING:
+    from curate.sessions.agreement_report import QuestionAgreement
 
 BASE_OF = ":base"
 """After the id of a run it names the base of the run."""
 HUMAN_FILE = "human.jsonl"
 Choice = Literal["left", "right", "tie", "both bad"]
-CHOICES: tuple[Choice, ...] = ("left", "right", "tie", "both bad")
 _LETTERS: tuple[Literal["a"], Literal["b"]] = ("a", "b")
 
 
@@ -84,8 +83,13 @@ def model_name(data: ProjectData, name: str) -> str:
     Raises:
         CurateError: E918 when the workspace has no such run with predictions; E914 for one that lies elsewhere.
     """
-    run = Path(name.removesuffix(BASE_OF)).name
+    path = Path(name.removesuffix(BASE_OF))
+    run = path.name
     runs = inside(data.root, data.root / RUNS)
+    # Runs are called by their dates, so a run of another workspace may have the same name.
+    if path != Path(run) and not any(where.parent.resolve() == runs.resolve() for where in (path, data.root / path)):
+        hint = f"Name the id of a run in {one_line(str(runs))}."
+        raise CurateError("E914 outside-workspace", f"{one_line(name)} is no run of this workspace", hint)
     if not run or not (runs / run / PREDICTIONS_FILE).is_file():
         message = f"{one_line(str(data.root / RUNS))} has no run {one_line(name, 60)!r} with {PREDICTIONS_FILE}"
         raise CurateError("E918 bad-report", message, "Name a run of the workspace, or RUN:base for its base.")
@@ -111,9 +115,9 @@ class BlindComparison:
             raise CurateError("E918 bad-report", f"{self.between[0]} is compared with itself", "Name two models.")
         self._names = sorted(self.between)
         sides = [_answers_of(project.data, name) for name in self._names]
+        self._answered = sides[0].keys() | sides[1].keys()
         self.pairs, self.counts = self._paired(sides[0], sides[1])
-        judged = {state.record.id for state in project.decided() if self._facet(self.by) in state.preferences}
-        self._done = {name for name in judged & self.pairs.keys() if self._is_current(name, self.by)}
+        self._done = {name for name in self.pairs if self._is_judged(name)}
         self._queue = [name for name in self.pairs if name not in self._done]
 
     def _paired(
@@ -162,7 +166,7 @@ class BlindComparison:
         """Yield who says what before the answers to the pair at hand."""
         assert self.current is not None, "there is a pair at hand"
         record = self.project.state(self.current.record).record
-        for who, text in said_in(prompt_of(record)) if record.messages else [("text", record.text)]:
+        for who, text in said_in(unanswered(record.messages)) if record.messages else [("text", record.text)]:
             if who != REASONING:
                 yield who, text
 
@@ -194,12 +198,19 @@ class BlindComparison:
             return None
         undone = self.project.undo(self._listener)
         for event in act:
-            if event.id in self.pairs and not self._is_current(event.id, self.by):
+            if event.id in self.pairs and not self._is_judged(event.id):
                 self._done.discard(event.id)
                 self._queue = [event.id, *(name for name in self._queue if name != event.id)]
         return undone
 
     # What came of it.
+
+    def check_blind(self) -> None:
+        """Raise CurateError, E994, for somebody who has begun and not ended: which model wins tells which is which."""
+        if self.num_done and self.current is not None:
+            left = counted(len(self._queue), "pair")
+            hint = "Judge them first, or ask as somebody who judges none: --by NAME."
+            raise CurateError("E994 not-blind", f"{self.by} has {left} left, and names come after the last one", hint)
 
     def verdicts(self, between: Sequence[str] = ()) -> list[dict[str, Json]]:
         """Return everybody's verdicts on the texts as they are, as lines of `schemas/human.schema.json`.
@@ -209,32 +220,20 @@ class BlindComparison:
         between = list(between or self.between)
         is_turned = between != self._names
         turned, step = ({"a": "b", "b": "a"}, -1) if is_turned else ({}, 1)
-        judged = (state for state in self.project.decided() if state.record.id in self.pairs)
         lines = [
             {
                 "id": pair.record, "category": pair.category, "cluster": pair.cluster, "by": by, "between": between,
                 "value": turned.get(value, value), "first": turned.get(first, first),
                 "lengths": [len(text) for text in pair.texts][::step], "texts": pair.digests[::step],
             }
-            for state in judged
-            for pair in [self.pairs[state.record.id]]
-            for by, (value, first, *_) in self._given(state)
+            for pair in self.pairs.values()
+            for by, (value, first, *_) in self._given(pair.record)
         ]  # fmt: skip
         return sorted(lines, key=lambda line: (line["id"], line["by"]))
 
     def num_outdated(self) -> int:
         """Return how many verdicts are on other texts than those of the files, or on pairs that are not compared."""
-        states = self.project.decided()
-        every = sum(facet[1:3] == tuple(self._names) for state in states for facet in state.preferences)
-        return every - len(self.verdicts())
-
-    def answers(self) -> Answers:
-        """Return what each person said of each record, by the names of the models: what agreement is measured of."""
-        answers: dict[str, dict[str, Json]] = {}
-        names = dict(zip(_LETTERS, self.between, strict=True))
-        for line in self.verdicts():
-            answers.setdefault(line["id"], {})[line["by"]] = names.get(line["value"], line["value"])
-        return answers
+        return sum(len(self._words(name)) for name in self._answered) - len(self.verdicts())
 
     def write_human(self) -> Path | None:
         """Write the verdicts beside the run whose base and tuned model are compared; None for two other models.
@@ -258,26 +257,21 @@ class BlindComparison:
             best = next((index for index, word in enumerate(_LETTERS) if values.count(word) * 2 > len(values)), None)
             if best is not None:
                 texts = self.pairs[name].texts
-                yield _preference(self.project.state(name).record, texts[best], texts[1 - best])
+                models = self._names[best], self._names[1 - best]
+                yield _preference(self.project.state(name).record, texts[best], texts[1 - best], models)
 
-    def _given(self, state: RecordState) -> Iterator[tuple[str, Sequence[str]]]:
-        digests = self.pairs[state.record.id].digests
-        for facet, value in state.preferences.items():
-            if facet[1:3] == tuple(self._names) and list(value[2:]) == digests:
-                yield facet[3], value
+    def _words(self, record: str) -> dict[str, Sequence[str]]:
+        """Return by annotator what was said of these models' answers to a record: word, who stood first, digests."""
+        facts = self.project.data.decisions.facts(record)
+        return {facet[3]: value for facet, value in facts.items() if facet[:3] == ("preferred", *self._names)}
 
-    def _facet(self, by: str) -> tuple[str, ...]:
-        return ("preferred", *self._names, by)
+    def _given(self, record: str) -> Iterator[tuple[str, Sequence[str]]]:
+        """Yield of that what holds for the texts as they are."""
+        digests = self.pairs[record].digests
+        return ((by, words) for by, words in self._words(record).items() if list(words[2:]) == digests)
 
-    def _is_current(self, record: str, by: str) -> bool:
-        return any(name == by for name, _ in self._given(self.project.state(record)))
-
-
-def prompt_of(record: Record) -> Sequence[dict[str, Json]]:
-    """Return the messages of a record before its last answer."""
-    roles = [message.get("role") for message in record.messages]
-    last = len(roles) - 1 - roles[::-1].index("assistant") if "assistant" in roles else len(roles)
-    return [dict(message) for message in record.messages[:last]]
+    def _is_judged(self, record: str) -> bool:
+        return any(by == self.by for by, _ in self._given(record))
 
 
 def win_rates(verdicts: Sequence[dict[str, Json]], *, is_json: bool) -> str:
@@ -286,15 +280,57 @@ def win_rates(verdicts: Sequence[dict[str, Json]], *, is_json: bool) -> str:
     Raises:
         CurateError: E918 with what the trainer says, when it cannot read them.
     """
-    command = trainer_command("winrate", "-", *(["--json"] if is_json else []))
     # In ASCII: an id may hold a lone surrogate.
     lines = "".join(json.dumps(line) + "\n" for line in verdicts)
-    done = subprocess.run(command, input=lines, capture_output=True, text=True, errors="replace", check=False)
-    if done.returncode:
-        errors = [line for line in done.stderr.splitlines() if line.startswith("error[")]
-        message = errors[0] if errors else f"exit code {done.returncode}"
-        raise CurateError("E918 bad-report", one_line(message, 300), "See `train winrate --help`.")
-    return done.stdout.rstrip("\n")
+    words = ["winrate", "-", *(["--json"] if is_json else [])]
+    return trainer_output(words, "See `train winrate --help`.", lines).rstrip("\n")
+
+
+def report_lines(comparison: BlindComparison) -> Iterator[str]:
+    """Yield what people prefer, with the names, and how far they agree; raises CurateError as `win_rates` does."""
+    verdicts = comparison.verdicts()
+    yield comparison.counts.sentence()
+    if outdated := comparison.num_outdated():
+        yield f"verdicts on other texts, which do not count: {outdated:,}"
+    if not verdicts:
+        yield "nobody has judged a pair yet"
+        return
+    yield from map(visible, win_rates(verdicts, is_json=False).split("\n"))
+    if agreement := _agreement(comparison, verdicts):
+        from curate.sessions.agreement_report import render_text
+
+        yield ""
+        yield from render_text(agreement)
+
+
+def report_document(comparison: BlindComparison) -> dict[str, Json]:
+    """Return the same as `schemas/blind.schema.json` says; raises CurateError as `win_rates` does."""
+    verdicts, figures = comparison.verdicts(), None
+    if agreement := _agreement(comparison, verdicts):
+        from curate.sessions.agreement_figures import Chance
+        from curate.sessions.agreement_report import document
+
+        figures = document([agreement], Chance())
+    rates = json.loads(win_rates(verdicts, is_json=True)) if verdicts else None
+    return {
+        "version": 1, "between": list(comparison.between), "pairs": asdict(comparison.counts),
+        "num_outdated": comparison.num_outdated(), "win_rates": rates, "agreement": figures,
+    }  # fmt: skip
+
+
+def _agreement(comparison: BlindComparison, verdicts: Sequence[dict[str, Json]]) -> QuestionAgreement | None:
+    """Return how far people agree, by the names of the models; None of one person, who agrees with nobody."""
+    if len({line["by"] for line in verdicts}) < 2:
+        return None
+    # It brings numpy.
+    from curate.sessions.agreement_measure import measure
+    from curate.sessions.agreement_report import QuestionAgreement
+
+    answers: dict[str, dict[str, Json]] = {}
+    names = dict(zip(_LETTERS, comparison.between, strict=True))
+    for line in verdicts:
+        answers.setdefault(line["id"], {})[line["by"]] = names.get(line["value"], line["value"])
+    return QuestionAgreement("preferred", measure(answers), answers=answers)
 
 
 def _answers_of(data: ProjectData, name: str) -> dict[str, ModelAnswer]:
@@ -302,8 +338,8 @@ def _answers_of(data: ProjectData, name: str) -> dict[str, ModelAnswer]:
     return read_answers(folder, "base" if name.endswith(BASE_OF) else "tuned")
 
 
-def _preference(record: Record, chosen: str, rejected: str) -> dict[str, Json]:
-    line: dict[str, Json] = {"id": f"{record.id}-preferred", "messages": prompt_of(record)}
+def _preference(record: Record, chosen: str, rejected: str, models: Sequence[str]) -> dict[str, Json]:
+    line: dict[str, Json] = {"id": f"{record.id}-preferred", "messages": list(map(dict, unanswered(record.messages)))}
     if not record.messages:
         line = {"id": line["id"], "prompt": record.text}
     line |= {"chosen": chosen, "rejected": rejected}
@@ -311,4 +347,10 @@ def _preference(record: Record, chosen: str, rejected: str) -> dict[str, Json]:
         line["tools"] = [dict(tool) for tool in record.tools]
     if record.category:
         line["category"] = record.category
-    return line | {"meta": {**record.meta, "source": source_of(record)}}
+    # Whoever gets the line shall know that it is of an exam, and that models wrote it.
+    about = {
+        "source": source_of(record),
+        "split": "validation",
+        "models": dict(zip(("chosen", "rejected"), models, strict=True)),
+    }
+    return line | {"meta": {**record.meta, **about}}

@@ -11,22 +11,22 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING
+from pathlib import Path
+from typing import IO
 
 from curate.base.console import one_line
+from curate.base.file_guard import inside
 from curate.base.record import CurateError, Exit, Json
 from curate.base.resources import require_trainer, trainer_command
 from curate.project.data import RUNS, ProjectData
+from curate.project.feedback import latest_run
 from curate.sessions.recipe import read_recipe
-
-if TYPE_CHECKING:
-    from curate.project.project import Project
 
 BASE = "base"
 """The name of the model that the recipe tunes."""
+_URLS = "http://", "https://"
 _DEFAULT_BASE = "tiny-base"
 _LAST_LINES = 20
-_PRIVATE = "X7"
 
 
 def contestant_of(data: ProjectData, name: str) -> str:
@@ -36,7 +36,7 @@ def contestant_of(data: ProjectData, name: str) -> str:
     paths in the workspace; anything else is left as it is.
     """
     name = data.settings.contestants.get(name, name)
-    if is_endpoint(name):
+    if name.startswith(_URLS):
         return name
     folder = data.root
     if name == BASE:
@@ -50,25 +50,20 @@ def contestant_of(data: ProjectData, name: str) -> str:
     return name
 
 
+def usual_names(data: ProjectData) -> list[str]:
+    """Return whom to ask where nobody was named: the base, and the newest run that has a report."""
+    run = latest_run(inside(data.root, data.root / RUNS))
+    return [BASE, *([f"{RUNS}/{run.name}"] if run else [])]
+
+
+def default_model(data: ProjectData) -> str:
+    """Return who proposes where nobody was named: the first of `[contestants]`, else the newest run or the base."""
+    return next(iter(data.settings.contestants), usual_names(data)[-1])
+
+
 def is_endpoint(name: str) -> bool:
     """Return whether what is asked of ``name`` leaves this program for a url that it, or its .toml file, says."""
-    return name.startswith(("http://", "https://")) or name.endswith(".toml")
-
-
-def private_ids(project: Project) -> set[str]:
-    """Return the records with open findings of personal data and secrets (X7xx), which no endpoint gets unasked.
-
-    They are those that Validate lists; what a record asks to be excused from, or a baseline knows, is settled. Long
-    where the records were not validated yet: call it in a thread. Raises CurateError as `ProblemList.search` does.
-    """
-    # It brings the checks with it.
-    from curate.sessions.problems import problems_of
-
-    problem_list = problems_of(project)
-    problem_list.catch_up()
-    problems = problem_list.problems or problem_list.search()
-    private = {number for number, group in enumerate(problems.groups) if group.code.startswith(_PRIVATE)}
-    return {name for name, numbers in problems.by_record.items() if not private.isdisjoint(numbers)}
+    return name.startswith(_URLS) or Path(name).suffix.lower() == ".toml"
 
 
 class Talk:
@@ -81,7 +76,8 @@ class Talk:
     def __init__(self, data: ProjectData, name: str, options: Sequence[str] = ()) -> None:
         self.name = name
         chosen = contestant_of(data, name)
-        if not is_endpoint(chosen):
+        self.is_endpoint = is_endpoint(chosen)
+        if not self.is_endpoint:
             require_trainer(f"asking {one_line(name, 60)}", "ask a model behind an endpoint")
         pipe = subprocess.PIPE
         # In a group of its own: Ctrl-C is for the one who asks, and the end of its input ends the child in any case.
@@ -93,6 +89,25 @@ class Talk:
         self._listener = threading.Thread(target=self._listen, args=(self._child.stderr,), daemon=True)
         self._listener.start()
         self._is_closed = False
+
+    def about(self) -> dict[str, Json]:
+        """Return what the model is, its first line, once it is loaded; nothing where it was closed before."""
+        return next(iter(self), {})
+
+    def answers(self, requests: Sequence[Mapping[str, Json]]) -> Iterator[dict[str, Json]]:
+        """Ask all ``requests``, and yield a line for each, an answer or an error with its id, as they come.
+
+        Ends early where it is closed meanwhile.
+        """
+        for request in requests:
+            self.ask(request)
+        left = {str(request["id"]) for request in requests}
+        for line in self if left else ():
+            if line.get("id") in left and "delta" not in line:
+                left.discard(str(line["id"]))
+                yield line
+            if not left:
+                return
 
     def ask(self, request: Mapping[str, Json]) -> None:
         """Send one request; its answer, or why there is none, comes as a line with its id."""
@@ -141,30 +156,8 @@ class Talk:
         self._talk.extend(line.rstrip() for line in lines)
 
     def _ended(self, code: int) -> CurateError:
-        said = [line for line in self._talk if line.strip()]
-        trouble = next((line for line in reversed(said) if line.startswith("error[")), said[-1] if said else "")
-        advice = next((line.partition("help: ")[2] for line in reversed(said) if "help: " in line), "Ask it again.")
+        lines = [line for line in self._talk if line.strip()]
+        trouble = next((line for line in reversed(lines) if line.startswith("error[")), lines[-1] if lines else "")
+        advice = next((line.partition("help: ")[2] for line in reversed(lines) if "help: " in line), "Ask it again.")
         message = f"{one_line(self.name, 60)}: {one_line(trouble, 300) or f'it ended with exit code {code}'}"
         return CurateError("E970 worker-lost", message, one_line(advice, 200), exit_code=Exit.MISSING)
-
-
-def answers(
-    data: ProjectData, name: str, requests: Sequence[Mapping[str, Json]], options: Sequence[str] = ()
-) -> Iterator[dict[str, Json]]:
-    """Yield a line for each of ``requests``, an answer or an error with its id, as they come.
-
-    Raises CurateError as `Talk` does.
-    """
-    talk = Talk(data, name, options)
-    try:
-        for request in requests:
-            talk.ask(request)
-        left = {str(request["id"]) for request in requests}
-        for line in talk:
-            if line.get("id") in left and ("text" in line or "error" in line):
-                left.discard(str(line["id"]))
-                yield line
-            if not left:
-                return
-    finally:
-        talk.close()

@@ -27,10 +27,10 @@ from curate.base.record import CurateError, Exit, Finding, Json, Record
 from curate.base.storage import write_atomic
 from curate.checks.fixes import Fix, discover, fixed_text, is_ignored, texts, with_texts
 from curate.checks.runner import (
-    UNREADABLE,
     ExaminerSpec,
     Verdict,
     baseline_path,
+    open_baseline,
     read_baseline,
     relative_name,
     select_checks,
@@ -220,8 +220,7 @@ def search(job: Job, on_progress: OnProgress) -> Problems:
         CurateError: as `ProjectData.verdict` does.
     """
     data = load_data(job.root)
-    known = baseline_path(data.settings, data.root)
-    baseline = read_baseline(known, without=UNREADABLE) if known else None
+    baseline = open_baseline(data.settings, data.root)
     files = {spelled(str(path)): relative_name(path, data.root) for path in data.files()}
     problems = Problems(files, job.names, select_checks(data.settings).tolerances)
     problems.finish(_verdict(data, baseline, problems, on_progress))

@@ -8,8 +8,7 @@ from functools import cached_property
 
 from curate.base.record import Finding, Json, Record, Source
 from curate.checks.runner.examine import Examiner
-from curate.checks.runner.results import ExaminerSpec, SpanResult
-from curate.checks.runner.verdict import FindingTally
+from curate.checks.runner.results import ExaminerSpec
 from curate.project.plan import benchmark_files
 from curate.project.project import Project
 from curate.sessions.nearest import Nearest
@@ -66,13 +65,9 @@ class ProposalChecks:
         fresh = (one for one in self._findings(candidate.record) if (one.code, one.pointer) not in known)
         return next((finding.code for finding in fresh), "")
 
-    def _findings(self, record: Record | None) -> Iterator[Finding]:
-        if record is None:
-            return
-        result = SpanResult(FindingTally(_MOST_FINDINGS))
-        self._examiner.add_record(result, record, record.source.file, None)
-        yield from result.tally.retained["error"]
-        yield from result.tally.retained["warning"]
+    def _findings(self, record: Record | None) -> list[Finding]:
+        findings = self._examiner.findings_of(record) if record else []
+        return [finding for finding in findings if finding.severity != "info"]
 
     def _repeat(self, candidate: Candidate) -> str:
         record, is_new = candidate.record, candidate.before is None
@@ -111,8 +106,8 @@ class ProposalChecks:
             leaks = find_leaks(exam, list(left.values()), self._project.settings.leaks).leaks
             bad = [each for leak in leaks for each in (leak, *leak.also) if each.severity == "error"]
             # A leak names seven of those that give it away at most: the others come to light without them.
-            found = {numbers[each.rows[1]]: "P501" if self._split_of(each.exam) else "P504" for each in bad}
-            if not found:
+            leaking = {numbers[each.rows[1]]: "P501" if self._split_of(each.exam) else "P504" for each in bad}
+            if not leaking:
                 return
-            yield from found.items()
-            left = {number: record for number, record in left.items() if number not in found}
+            yield from leaking.items()
+            left = {number: record for number, record in left.items() if number not in leaking}

@@ -108,15 +108,15 @@ def proposal_cells(project: Project, proposal: Proposal, number: int) -> tuple[s
     proposed = proposed_record(project, proposal, record)
     text = (proposed.completion if record else f"{proposed.prompt} -> {proposed.completion}") if proposed else _UNFIT
     label = ("new" if record is None else proposal.record) + (f" ({number})" if number > 1 else "")
-    return label, _category(project, proposal, record), proposal.model.removeprefix("model:"), text
+    return label, category_of(project, proposal), proposal.model.removeprefix("model:"), text
 
 
 def proposal_texts(project: Project, proposals: Sequence[Proposal]) -> Iterator[tuple[str, str, str, str | None]]:
     """Yield the texts of ``proposals`` for one record: head, text, a note, and what the record says in its place."""
     record = present(project, proposals[0].record)
     if record is not None:
-        for who, said in list(spoken_turns(record))[:-1]:
-            yield who, said, "", None
+        for who, text in list(spoken_turns(record))[:-1]:
+            yield who, text, "", None
     for number, proposal in enumerate(proposals):
         head, model = "also proposed" if number else "proposed", proposal.model.removeprefix("model:")
         proposed = proposed_record(project, proposal, record)
@@ -125,8 +125,8 @@ def proposal_texts(project: Project, proposals: Sequence[Proposal]) -> Iterator[
         elif record is not None:
             yield head, proposed.completion, model, record.completion or None
         else:
-            for who, said in spoken_turns(proposed):
-                yield f"{head}: {who}", said, model, None
+            for who, text in spoken_turns(proposed):
+                yield f"{head}: {who}", text, model, None
 
 
 def proposed_record(project: Project, proposal: Proposal, record: Record | None) -> Record | None:
@@ -160,6 +160,29 @@ class ProposalCounts:
         """Those that a person took or rejected."""
         return self.taken + self.rejected
 
+    @property
+    def name(self) -> str:
+        """What it is about: the model, and the category."""
+        return f"{self.model.removeprefix('model:')}, {self.category}"
+
+    @property
+    def accepted(self) -> str:
+        """The share of what people decided on that they took, with its interval, and whether that says little."""
+        share = "-"
+        if self.decided:
+            share = "{:.0%} [{:.0%}, {:.0%}]".format(self.taken / self.decided, *wilson(self.taken, self.decided))
+        return share + (" too few" if self.decided < FEWEST else "")
+
+    def sentence(self) -> str:
+        """Return the counts in words."""
+        codes = ", ".join(f"{code} {number:,}" for code, number in sorted(self.failed.items()))
+        failed = f"; {self.failed.total():,} failed the checks ({codes})" if self.failed else ""
+        if not self.decided:
+            return f"nobody has decided on one yet{failed}"
+        edits = f"{self.edited} of them edited"
+        edits += f" by a median of {median(self.distances):g} words" if self.distances else ""
+        return f"{self.taken} of {self.decided} taken, {edits}; accepted {self.accepted}{failed}"
+
     def document(self) -> dict[str, Json]:
         """Return the counts as `schemas/proposals.schema.json` has them."""
         low, high = wilson(self.taken, self.decided) if self.decided else (0.0, 1.0)
@@ -179,7 +202,7 @@ def counts_of(project: Project) -> list[ProposalCounts]:
     tables: dict[tuple[str, str], ProposalCounts] = {}
     for proposal in all_proposals(project):
         record = present(project, proposal.record)
-        key = _category(project, proposal, record) or UNCATEGORISED, proposal.model
+        key = category_of(project, proposal), proposal.model
         counts = tables.setdefault(key, ProposalCounts(*key))
         if proposal.failed:
             counts.failed[proposal.failed] += 1
@@ -195,14 +218,13 @@ def counts_of(project: Project) -> list[ProposalCounts]:
     return [counts for _, counts in sorted(tables.items())]
 
 
-def _category(project: Project, proposal: Proposal, record: Record | None) -> str:
+def category_of(project: Project, proposal: Proposal) -> str:
     """Return the category that a proposal is for, as the annotator may see it."""
-    if record is not None:
-        row = project.catalog.find(record.id)
-        return "" if row is None else project.catalog.row(row).category
-    view = project.shape.view
+    view, row = project.shape.view, project.catalog.find(proposal.record)
+    if row is not None:
+        return project.catalog.row(row).category or UNCATEGORISED
     own = view.get(proposal.line, "category") if view and proposal.line else None
-    return str(own or proposal.parameters.get("category", ""))
+    return str(own or proposal.parameters.get("category") or UNCATEGORISED)
 
 
 def _distance(project: Project, proposal: Proposal, record: Record | None) -> int:

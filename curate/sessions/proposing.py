@@ -20,14 +20,13 @@ from curate.base.record import TRACES, CurateError, Exit, Json, Record, Source, 
 from curate.base.storage import make_cache, write_atomic
 from curate.formats.dataset import row_of
 from curate.jsonl import strict_loads
-from curate.project.data import RUNS
 from curate.project.drafts import changes
-from curate.project.feedback import latest_run
+from curate.project.privacy import PrivacyCheck
 from curate.project.project import Project
 from curate.project.proposals import Proposal
 from curate.schema import Shape
-from curate.schema.view import put
-from curate.sessions.contestants import BASE, Talk, is_endpoint, private_ids
+from curate.schema.view import put, unanswered
+from curate.sessions.contestants import Talk, contestant_of, is_endpoint
 from curate.sessions.edits import fresh_name
 from curate.sessions.proposal_checks import Candidate, ProposalChecks
 from curate.sessions.proposals import all_proposals, open_proposals, present, proposed_record
@@ -85,22 +84,19 @@ class _Request:
 
 
 def propose(
-    project: Project, where: str, task: ModelTask, on_progress: OnProgress = lambda *_: None, *, is_dry: bool = False,
-    records: Sequence[Record] | None = None,
+    project: Project, records: Iterable[Record], task: ModelTask, on_progress: OnProgress = lambda *_: None, *,
+    is_dry: bool = False,
 ) -> Proposing:  # fmt: skip
-    """Ask a model for what ``task`` says about ``records``, by default those that the filter ``where`` lets through.
+    """Ask a model for what ``task`` says about ``records`` of a project that is loaded.
 
     What passes all checks becomes a proposal, block by block: an interruption loses no more than a block. With
     ``is_dry`` nobody is asked. Long: call it in a thread.
 
     Raises:
-        CurateError: E971 for the filter; E996 where nothing is left to ask; E904 for ``system``; as `Talk` does.
+        CurateError: E996 where nothing is left to ask; E904 for ``system``; as `Talk` does.
     """
-    if not project.is_loaded:
-        project.load()
     result, maker = Proposing(), _RequestMaker(project, task)
-    chosen = list(project.records(where)) if records is None else records
-    requests = maker.of_new(chosen, result) if task.like else maker.of_answers(chosen, result)
+    requests = maker.of_new(records, result) if task.like else maker.of_answers(records, result)
     result.num_requests = len(requests)
     if not requests:
         why = "; ".join(f"{reason}: {number:,}" for reason, number in result.skipped.items()) or "the filter gives none"
@@ -109,22 +105,13 @@ def propose(
     return result if is_dry else _ask(project, task, requests, maker, result, on_progress)
 
 
-def default_model(project: Project) -> str:
-    """Return whom to ask where nobody is named: the first of ``[contestants]``, else the newest run, else the base."""
-    run = latest_run(project.root / RUNS)
-    return next(iter(project.settings.contestants), f"{RUNS}/{run.name}" if run else BASE)
-
-
 class _RequestMaker:
     """Makes the requests about one project's records."""
 
     def __init__(self, project: Project, task: ModelTask) -> None:
         self._project, self._task = project, task
-        self._is_sent = is_endpoint(project.settings.contestants.get(task.model, task.model)) and not task.sends_flagged
-
-    @cached_property
-    def _private(self) -> set[str]:
-        return private_ids(self._project) if self._is_sent else set()
+        is_sent = is_endpoint(contestant_of(project.data, task.model)) and not task.sends_flagged
+        self._privacy = PrivacyCheck(project.data) if is_sent else None
 
     @cached_property
     def _pins(self) -> Mapping[str, str]:
@@ -152,8 +139,7 @@ class _RequestMaker:
                 result.skipped[why] += 1
                 continue
             row = row_of(record, record.id, record.source.file)
-            turns = row["messages"]
-            row["messages"] = turns[:-1] if turns[-1].get("role") == "assistant" else turns
+            row["messages"] = unanswered(row["messages"])
             for number in range(self._task.number):
                 seed = self._task.seed + number
                 line = {**row, "id": f"{record.id}#{number}", "cluster": record.id, "seed": seed}
@@ -170,7 +156,7 @@ class _RequestMaker:
         return "personal data or a secret, not sent to an endpoint (--send-flagged)" if self._holds_back(record) else ""
 
     def _holds_back(self, record: Record) -> bool:
-        return record.id in self._private
+        return self._privacy is not None and self._privacy.is_private(record)
 
     def of_new(self, chosen: Iterable[Record], result: Proposing) -> list[_Request]:
         """Return the requests for new records, each after a few of those of one category."""
@@ -238,18 +224,10 @@ def _ask(
             result.skipped["examples: no training record may stand before a prompt"] += 1
         talk = Talk(project.data, task.model, options)
         try:
-            for request in requests:
-                talk.ask(request.line)
-            for line in talk:
-                if "digest" in line:
-                    saver.model = f"model:{task.model}@{str(line['digest'])[:12]}"
-                if (request_ := by_id.get(str(line.get("id")))) is None or not ("text" in line or "error" in line):
-                    continue
-                del by_id[str(line["id"])]
-                saver.take(request_, line)
-                on_progress(len(requests) - len(by_id), len(requests))
-                if not by_id:
-                    break
+            saver.model = f"model:{task.model}@{str(talk.about()['digest'])[:12]}"
+            for number, line in enumerate(talk.answers([request.line for request in requests]), 1):
+                saver.take(by_id[str(line["id"])], line)
+                on_progress(number, len(requests))
         finally:
             talk.close()
             # Also where the model ended, or somebody ended it: what it wrote until then took its time.
@@ -266,7 +244,7 @@ class _Saver:
         self.model = ""
         self._waiting: list[tuple[Candidate, dict[str, Json]]] = []
         self._failed: list[Propose] = []
-        self._said = {
+        self._known_texts = {
             ("" if proposal.line is not None else proposal.record, _spelled(proposal, project))
             for proposal in all_proposals(project)
             if not proposal.failed
@@ -280,31 +258,18 @@ class _Saver:
         about = {**self._about, "seed": request.line["seed"]}
         about |= {} if request.record else {"category": request.category}
         name, shape = request.record.id if request.record else fresh_name(), self._project.shape
-        made, code = None, "cut off"
-        if line.get("stopped") is not False:
-            code = ""
-            made = (
-                answered_line(request.record, line, shape)
-                if request.record
-                else _new_line(line["text"], request, shape)
-            )
-        if made is None or not _is_json(made):
-            code = code or "no record"
-        elif request.record and made == dict(request.record.data):
-            code = "as it stands"
-        elif not shape.is_valid(made):
-            code = "S102"
-        if code or made is None:
-            self._fail(name, code, about)
+        proposed = _proposed_line(request, line, shape)
+        if isinstance(proposed, str):
+            self._fail(name, proposed, about)
             return
-        if line.get("reasoning") and not (request.record and _has_messages(made, shape)):
+        if line.get("reasoning") and not (request.record and _has_messages(proposed, shape)):
             self._result.skipped["reasoning before an answer: the schema has no place for it"] += 1
-        record = replace(shape.record(made, request.record.source if request.record else Source("", 0)), id=name)
-        said = (name if request.record else "", _text(record))
-        if said in self._said:
+        record = replace(shape.record(proposed, request.record.source if request.record else Source("", 0)), id=name)
+        spelling = (name if request.record else "", _text(record))
+        if spelling in self._known_texts:
             self._fail(name, "said before", about)
             return
-        self._said.add(said)
+        self._known_texts.add(spelling)
         self._waiting.append((Candidate(record, request.record), about))
         if len(self._waiting) >= _BLOCK:
             self.flush()
@@ -332,6 +297,18 @@ class _Saver:
         self._failed.append(Propose(name, self.model, about, failed=code))
 
 
+def _proposed_line(request: _Request, answer: Mapping[str, Any], shape: Shape) -> dict[str, Json] | str:
+    """Return the line that an answer makes, or why it makes none: the code of the finding, or a word."""
+    if answer.get("stopped") is False:
+        return "cut off"
+    line = answered_line(request.record, answer, shape) if request.record else _new_line(answer["text"], request, shape)
+    if line is None or not _is_json(line):
+        return "no record"
+    if request.record and line == dict(request.record.data):
+        return "as it stands"
+    return line if shape.is_valid(line) else "S102"
+
+
 def _is_json(line: Mapping[str, Json]) -> bool:
     """Whether a line can be saved: half of a surrogate pair cannot."""
     try:
@@ -345,9 +322,9 @@ def _has_messages(line: Mapping[str, Json], shape: Shape) -> bool:
     return bool(shape.view and shape.view.get(line, "messages"))
 
 
-def answered_line(record: Record, said: Mapping[str, Any], shape: Shape) -> dict[str, Json] | None:
-    """Return the record's line with the answer that was ``said``; None where its schema has no place for one."""
-    line, text = deepcopy(dict(record.data)), said["text"].strip()
+def answered_line(record: Record, answer: Mapping[str, Any], shape: Shape) -> dict[str, Json] | None:
+    """Return the record's line with ``answer``; None where its schema has no place for one."""
+    line, text = deepcopy(dict(record.data)), answer["text"].strip()
     assert shape.view is not None, "there are records"
     if not _has_messages(line, shape):
         if "completion" not in shape.view.paths:
@@ -357,7 +334,7 @@ def answered_line(record: Record, said: Mapping[str, Any], shape: Shape) -> dict
     turns = shape.view.get(line, "messages")
     own = turns.pop() if turns[-1].get("role") == "assistant" else {"role": "assistant"}
     turn = {key: value for key, value in own.items() if key not in (*TRACES, "tool_calls")} | {"content": text}
-    turns.append(turn | ({TRACES[0]: said["reasoning"]} if said.get("reasoning") else {}))
+    turns.append(turn | ({TRACES[0]: answer["reasoning"]} if answer.get("reasoning") else {}))
     return line
 
 

@@ -7,32 +7,46 @@ which queues there are.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from curate.base.events import Approve, Drop, Label
+from curate.base.events import Approve, Decision, Drop, Label
 from curate.base.file_guard import FileStamp, inside, stamp_of
-from curate.base.record import CurateError, Json, Record
+from curate.base.record import UNCATEGORISED, CurateError, Json, Record
 from curate.base.tables import counted
 from curate.formats.quarantine import QUARANTINE_FOLDER, QuarantinedRow, quarantined_rows, settle
 from curate.project.approval import QUESTION
+from curate.project.catalog.columns import CatalogRow
 from curate.project.data import RUNS
 from curate.project.diff.words import text_of
 from curate.project.drafts import Draft, Drafts
 from curate.project.feedback import FEEDBACK_FILE, Outcomes, latest_run, read_base_answers, read_results
 from curate.project.labels import AnnotatorAssignment
 from curate.project.project import Project
+from curate.project.proposals import Proposal
 from curate.schema.view import spoken_turns
 from curate.sessions.labelling.done import FLAG
 from curate.sessions.labelling.queue import Wish, queue_of
 from curate.sessions.lines import draft_location, is_settled
-from curate.sessions.model_queues import PROPOSALS_TITLE, WORKLIST_TITLE, proposals_queue, worklist_queue
 from curate.sessions.nearest import Nearest
+from curate.sessions.proposals import (
+    category_of,
+    counts_of,
+    open_proposals,
+    present,
+    proposal_cells,
+    proposal_texts,
+    reject,
+    take,
+)
 from curate.sessions.work_queue import QueueAct, QueueColumn, QueueEntry, QueuePassage, WorkQueue
+from curate.sessions.worklist import num_written, read_worklist
 
 _WRONG = ("broken", "still-wrong")
 _NUM_NEAREST, _NUM_CANDIDATES = 5, 24
@@ -41,13 +55,12 @@ _MOST_TEXT = 200  # Characters of a nearest record that are shown.
 
 # Makes a queue of a project; of several alike, such as those of runs, the one that is named, else the newest.
 MakeQueue = Callable[[Project, str], WorkQueue]
-_MAKERS: dict[str, MakeQueue] = {}
-_TITLES: dict[str, str] = {}
+_MAKERS: dict[str, tuple[str, MakeQueue]] = {}  # By the queue's name, with its title.
 
 
 def _queue(name: str, title: str) -> Callable[[MakeQueue], MakeQueue]:
     def register(make: MakeQueue) -> MakeQueue:
-        _MAKERS[name], _TITLES[name] = make, title
+        _MAKERS[name] = title, make
         return make
 
     return register
@@ -63,15 +76,17 @@ def queue_named(project: Project, name: str, run: str = "") -> WorkQueue:
 
     Where it cannot be counted it has a ``fault``, which its entries raise.
     """
+    title, make = _MAKERS[name]
     try:
-        return _MAKERS[name](project, run)
+        queue = make(project, run)
+        return replace(queue, name=name, title=queue.title or title)
     except CurateError as error:
         fault = error
 
     def refuse(*_: object) -> Any:
         raise fault
 
-    return WorkQueue(name, _TITLES[name], "", "entry", 0, (), refuse, refuse, fault=fault)
+    return WorkQueue("", "entry", 0, (), refuse, refuse, name=name, title=title, fault=fault)
 
 
 def queue_of_queues(project: Project) -> WorkQueue:
@@ -95,7 +110,7 @@ def queue_of_queues(project: Project) -> WorkQueue:
         )
 
     columns = QueueColumn("left", 7, is_number=True), QueueColumn("what")
-    return WorkQueue("", "what is left to do", "", "queue", len(_MAKERS), columns, entries, detail)
+    return WorkQueue("", "queue", len(_MAKERS), columns, entries, detail, title="what is left to do")
 
 
 # Unsaved drafts.
@@ -124,7 +139,6 @@ def _drafts(project: Project, _run: str) -> WorkQueue:
         return f"curate edit {quote(entry.cells[0])} {quote(str(project.root))}"
 
     return WorkQueue(
-        "drafts", _TITLES["drafts"],
         "What you have typed in Edit and not saved. d discards a draft.", "draft", sum(map(len, names.values())),
         (QueueColumn("record", is_name=True), QueueColumn("typed (UTC)", 16), QueueColumn("what", 14)),
         entries, detail, QueueAct("discard", discard, "What was typed there is gone then."), command=command,
@@ -205,7 +219,6 @@ def _rows_aside(project: Project, _run: str) -> WorkQueue:
 
     warning = "They stay in the quarantine file, marked as dropped, and are not asked about again."
     return WorkQueue(
-        "aside", _TITLES["aside"],
         "Rows that no record could be made of, with the reason. e repairs one and takes it in, d drops it.",
         "row", len(rows),
         (QueueColumn("row of", 24, is_name=True), QueueColumn("code", 5), QueueColumn("reason")),
@@ -233,37 +246,36 @@ def _approvals(project: Project, _run: str) -> WorkQueue:
         waiting = queue_of(project, catalog, Wish(QUESTION), AnnotatorAssignment())
         rows = [int(row) for row in waiting.rows if waiting.is_open(int(row))]
 
-    def entries() -> list[QueueEntry]:
-        return [
-            QueueEntry(row.id, row.id, {"record": row.id}, (row.id, row.category, row.prompt))
-            for row in catalog.rows(rows)
-        ]
-
-    def approve(chosen: Sequence[QueueEntry]) -> str:
-        project.apply([Approve(entry.record) for entry in chosen])
-        return f"approved {counted(len(chosen), 'record')}"
-
     return WorkQueue(
-        "approval", _TITLES["approval"],
         "Records that are not exported before somebody has approved them. a approves, d drops.", "record", len(rows),
-        (QueueColumn("id", 14, is_name=True), QueueColumn("category", 12), QueueColumn("prompt")),
-        entries, partial(_record_passages, project), _record_drop(project, "not approved"),
-        accept=QueueAct("approve", approve),
+        _RECORD_COLUMNS, lambda: list(map(_record_entry, catalog.rows(rows))), partial(_record_passages, project),
+        _on_records(project, "drop", "dropped {}", lambda name: Drop(name, "not approved")),
+        _on_records(project, "approve", "approved {}", Approve),
         command=lambda entry: f"curate approve {quote(entry.record)} {quote(str(project.root))}" if entry else "",
     )  # fmt: skip
 
 
+_RECORD_COLUMNS = QueueColumn("id", 14, is_name=True), QueueColumn("category", 12), QueueColumn("prompt")
+
+
+def _record_entry(record: Record | CatalogRow) -> QueueEntry:
+    cells = record.id, record.category, record.prompt
+    return QueueEntry(record.id, record.id, {"record": record.id}, cells)
+
+
 def _record_passages(project: Project, entry: QueueEntry) -> list[QueuePassage]:
     record = project.state(entry.record).record
-    return [QueuePassage(who, said) for who, said in spoken_turns(record)]
+    return [QueuePassage(who, text) for who, text in spoken_turns(record)]
 
 
-def _record_drop(project: Project, reason: str) -> QueueAct:
-    def drop(chosen: Sequence[QueueEntry]) -> str:
-        project.apply([Drop(entry.record, reason) for entry in chosen])
-        return f"dropped {counted(len(chosen), 'record')}"
+def _on_records(project: Project, word: str, result: str, decision: Callable[[str], Decision]) -> QueueAct:
+    """Return the act that makes a ``decision`` on each record; ``result`` has {} where their number stands."""
 
-    return QueueAct("drop", drop)
+    def act(chosen: Sequence[QueueEntry]) -> str:
+        project.apply([decision(entry.record) for entry in chosen])
+        return result.format(counted(len(chosen), "record"))
+
+    return QueueAct(word, act)
 
 
 # Validation records that a run still gets wrong.
@@ -290,7 +302,7 @@ def _still_wrong(project: Project, run: str) -> WorkQueue:
         record = project.state(entry.record).record
         answer = "not reported" if item.completion is None else item.completion
         passages = [
-            *(QueuePassage(who, said) for who, said in spoken_turns(record) if said != record.completion),
+            *(QueuePassage(who, text) for who, text in spoken_turns(record) if text != record.completion),
             QueuePassage("expected", record.completion),
             QueuePassage("got", answer, f"score {_score(item.score_tuned)}"),
             QueuePassage("the base", base_answers().get(item.id, "not reported"), f"score {_score(item.score_base)}"),
@@ -300,7 +312,6 @@ def _still_wrong(project: Project, run: str) -> WorkQueue:
     name = folder.name if folder else ""
     report = f"curate report {quote(str(folder))} --workspace {quote(str(project.root))}" if folder else ""
     return WorkQueue(
-        "wrong", f"still wrong in run {name}" if name else _TITLES["wrong"],
         "Validation records that the tuned model gets wrong. Fix them, or write more training records like them."
         if name else "No run has a report yet.", "record",
         len(outcomes),
@@ -308,7 +319,10 @@ def _still_wrong(project: Project, run: str) -> WorkQueue:
             QueueColumn("id", 14, is_name=True), QueueColumn("category", 10), QueueColumn("score", 5, is_number=True),
             QueueColumn("base", 5, is_number=True), QueueColumn("since", 7), QueueColumn("got"),
         ),
-        entries, detail, _record_drop(project, f"wrong in run {name}"), command=lambda _: report,
+        entries, detail,
+        _on_records(project, "drop", "dropped {}", lambda record: Drop(record, f"wrong in run {name}")),
+        command=lambda _: report,
+        title=f"still wrong in run {name}" if name else "",
     )  # fmt: skip
 
 
@@ -374,22 +388,88 @@ def _flagged(project: Project, _run: str) -> WorkQueue:
     states = [state for state in project.decided() if state.answers.get(FLAG, {}).get(project.by)]
     records = [state.record for state in states if state.dropped is None]
 
-    def unmark(chosen: Sequence[QueueEntry]) -> str:
-        project.apply([Label(entry.record, FLAG, None) for entry in chosen])
-        return f"took the mark of {counted(len(chosen), 'record')} away"
-
     return WorkQueue(
-        "flagged", _TITLES["flagged"],
         "Records that you marked by f in Label, or by d in Ask where a model answers wrong. d takes the mark away.",
         "record", len(records),
-        (QueueColumn("id", 14, is_name=True), QueueColumn("category", 12), QueueColumn("prompt")),
-        lambda: [
-            QueueEntry(record.id, record.id, {"record": record.id}, (record.id, record.category, record.prompt))
-            for record in records
-        ],
-        partial(_record_passages, project), QueueAct("unmark", unmark),
+        _RECORD_COLUMNS, lambda: list(map(_record_entry, records)), partial(_record_passages, project),
+        _on_records(project, "unmark", "took the mark of {} away", lambda name: Label(name, FLAG, None)),
     )  # fmt: skip
 
 
-_queue("worklist", WORKLIST_TITLE)(worklist_queue)
-_queue("proposals", PROPOSALS_TITLE)(proposals_queue)
+# What is to be written after a run.
+
+
+@_queue("worklist", "what to write after the newest run")
+def _worklist(project: Project, run: str) -> WorkQueue:
+    runs = inside(project.root, project.root / RUNS)
+    folder = runs / run if run else latest_run(runs)
+    worklist = read_worklist(folder) if folder else None
+    items = worklist.items if worklist else []
+    written = num_written(project, worklist) if worklist else Counter[str]()
+
+    def entries() -> list[QueueEntry]:
+        return [
+            QueueEntry(
+                item.category, "", {"new": True, "category": "" if item.category == UNCATEGORISED else item.category},
+                (item.category, f"{written[item.category]} of {item.number}", item.task), item,
+            )
+            for item in items
+        ]  # fmt: skip
+
+    def detail(entry: QueueEntry) -> list[QueuePassage]:
+        near = [record for name in entry.source.nearest if (record := present(project, name)) is not None]
+        return [
+            QueuePassage("likely cause", "\n".join(entry.source.causes)),
+            *(
+                QueuePassage("like", f"{one.prompt[:_MOST_TEXT]}\n-> {one.completion[:_MOST_TEXT]}", one.id)
+                for one in near
+            ),
+        ]
+
+    about = "Categories that the run gets wrong. e begins a new record, ctrl+n saves it and begins the next."
+    return WorkQueue(
+        about if worklist else "No worklist yet: `curate worklist` makes one.", "task",
+        sum(written[item.category] < item.number for item in items),
+        (QueueColumn("category", 14, is_name=True), QueueColumn("written", 8, is_number=True), QueueColumn("task")),
+        entries, detail, command=lambda _: f"curate worklist --workspace {quote(str(project.root))}",
+    )  # fmt: skip
+
+
+# What models propose.
+
+
+@_queue("proposals", "proposals of models")
+def _proposals(project: Project, _run: str) -> WorkQueue:
+    proposals = open_proposals(project)
+    counts = Counter(proposal.record for proposal in proposals)
+    tables = cache(lambda: {(row.category, row.model): row for row in counts_of(project)})
+
+    def entries() -> list[QueueEntry]:
+        return [
+            QueueEntry(
+                one.event, "" if one.line is not None else one.record, {"record": one.record, "proposal": one.event},
+                proposal_cells(project, one, counts[one.record]), one,
+            )
+            for one in proposals
+        ]  # fmt: skip
+
+    def detail(entry: QueueEntry) -> list[QueuePassage]:
+        # Two for one record stand beside one another, each against what the record says.
+        alike = sorted((one for one in proposals if one.record == entry.source.record), key=entry.source.__ne__)
+        table = tables()[category_of(project, entry.source), entry.source.model]
+        passages = [QueuePassage(*passage) for passage in proposal_texts(project, alike)]
+        return [*passages, QueuePassage("what became of others", table.sentence(), table.name)]
+
+    def on_proposals(act: Callable[[Project, Sequence[Proposal]], str]) -> Callable[[Sequence[QueueEntry]], str]:
+        return lambda chosen: act(project, [entry.source for entry in chosen])
+
+    return WorkQueue(
+        "What models wrote for records. Nothing of it is in a record before you take it: a takes, e edits first, "
+        "d rejects.", "proposal", len(proposals),
+        (
+            QueueColumn("record", 14, is_name=True), QueueColumn("category", 10), QueueColumn("model", 14),
+            QueueColumn("proposed"),
+        ),
+        entries, detail, QueueAct("reject", on_proposals(reject)), QueueAct("take", on_proposals(take)),
+        lambda _: f"curate propose {quote(str(project.root))} --report",
+    )  # fmt: skip

@@ -6,17 +6,14 @@ The statistics are the trainer's: it is asked as a program, so that the screen a
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from curate.base.console import one_line
 from curate.base.file_guard import MOST_DOCUMENT, inside, open_file, read_file
 from curate.base.record import SPLITS, CurateError, Json
-from curate.base.resources import trainer_command
 from curate.base.tables import counted
 from curate.formats.dataset import FILE_NAME, Manifest, read_manifest
 from curate.project.data import DATASETS, ProjectData
@@ -30,7 +27,7 @@ from curate.project.feedback import (
 )
 from curate.sessions.blind_comparison import BASE_OF
 from curate.sessions.metrics import RIGHT_FROM
-from curate.sessions.runs import Run
+from curate.sessions.runs import Run, trainer_output
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +206,7 @@ def compare_runs(data: ProjectData, first: Run | None, second: Run) -> RunCompar
         return RunComparison(None, second, split, rows, macro, records, general=tuple(results.forgetting))
     pairs: dict[str | None, ScoreRow] = {}
     try:
-        pairs, notes = _paired_rows(first.folder, second.folder, split)
+        pairs, notes = paired_rows(first.folder, second.folder, split)
     except CurateError as error:
         notes = [f"paired differences are not reported: {error.message}"]
     # Scores of two splits are of different records, and their difference says nothing.
@@ -223,7 +220,7 @@ def compare_runs(data: ProjectData, first: Run | None, second: Run) -> RunCompar
     return RunComparison(first, second, split, rows, macro, records, notes=tuple(notes), changed=changed)
 
 
-def _paired_rows(first: Path, second: Path, split: str) -> tuple[dict[str | None, ScoreRow], list[str]]:
+def paired_rows(first: Path, second: Path, split: str) -> tuple[dict[str | None, ScoreRow], list[str]]:
     """Compare the tuned models of two finished runs on one split; takes about a second.
 
     Returns a row for each category, under None that of the mean over them, and what could not be compared. Raises
@@ -240,15 +237,8 @@ def _paired_rows(first: Path, second: Path, split: str) -> tuple[dict[str | None
 
 
 def _ask_trainer(folders: Sequence[Path]) -> dict[str, Json]:
-    command = trainer_command("compare", *(str(folder.absolute()) for folder in folders), "--json")
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
-    )
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.startswith("error[")]
-        message = lines[0] if lines else f"exit code {done.returncode}"
-        raise CurateError("E918 bad-report", one_line(message, 300), "Evaluate the run again with `train eval`.")
-    document: dict[str, Json] = json.loads(done.stdout)
+    words = ["compare", *(str(folder.absolute()) for folder in folders), "--json"]
+    document: dict[str, Json] = json.loads(trainer_output(words, "Evaluate the run again with `train eval`."))
     return document
 
 
@@ -288,8 +278,9 @@ def _rows_against_run(first: Results, second: Results, pairs: Mapping[str | None
         row = pairs.get(name) or ScoreRow(name, first=earlier, second=later)
         base = new["base"]["value"] if new else None
         bits = (_bits(new, "base"), _bits(old, "tuned"), _bits(new, "tuned"))
-        entry = new or old or {}
-        metric, is_doubtful = entry.get("metric", ""), is_uncalibrated(entry)
+        metric = (new or old or {}).get("metric", "")
+        # A difference is as doubtful as either of its scores.
+        is_doubtful = is_uncalibrated(old or {}) or is_uncalibrated(new or {})
         yield replace(row, base=base, metric=metric, is_uncalibrated=is_doubtful, bits=bits)
 
 

@@ -55,14 +55,10 @@ class Run:
     @property
     def evaluated(self) -> str:
         """What an evaluation of one model by `train eval --with` asked, in words; "" of a run."""
-        if not self.text_at("contestant", "name"):
-            return ""
-        shots, prompt = (
-            self.text_at("prompting", "shots"),
-            "a system text" if self.text_at("prompting", "system") else "",
-        )
-        behind = [part for part in (prompt, f"{shots} examples" if shots not in ("", "0") else "") if part]
-        return " behind ".join([self.text_at("contestant", "name"), *([" and ".join(behind)] if behind else [])])
+        name, shots = self.text_at("contestant", "name"), self.text_at("prompting", "shots")
+        behind = ["a system text"] if self.text_at("prompting", "system") else []
+        behind += [f"{shots} examples"] if shots not in ("", "0") else []
+        return f"{name} behind {' and '.join(behind)}" if name and behind else name
 
     @property
     def is_alive(self) -> bool:
@@ -305,6 +301,21 @@ class Errand:
         if child and child.poll() is None:
             with suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGTERM)
+
+
+def trainer_output(words: Sequence[str], hint: str, text: str = "") -> str:
+    """Return what `train` says with ``words`` behind it and ``text`` as its input; takes about a second.
+
+    Raises:
+        CurateError: E918 with the trainer's own words and ``hint``, when it cannot do it.
+    """
+    done = subprocess.run(
+        trainer_command(*words), input=text, capture_output=True, text=True, errors="replace", check=False
+    )
+    if done.returncode:
+        result = CommandResult(done.returncode, done.stdout, tuple(done.stderr.splitlines()))
+        raise CurateError("E918 bad-report", one_line(result.trouble or f"exit code {done.returncode}", 300), hint)
+    return done.stdout
 
 
 def _curate(*words: str) -> list[str]:

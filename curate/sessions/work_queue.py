@@ -64,8 +64,6 @@ class WorkQueue:
     ``fault`` is why the entries could not even be counted.
     """
 
-    name: str
-    title: str
     about: str  # What its entries are, in a sentence.
     unit: str  # What an entry is: "draft", "row", "record".
     count: int
@@ -75,4 +73,6 @@ class WorkQueue:
     drop: QueueAct | None = None
     accept: QueueAct | None = None
     command: Callable[[QueueEntry | None], str] = lambda _: ""
+    title: str = ""
+    name: str = ""
     fault: CurateError | None = None

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, cast
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from curate.base.record import CurateError
 from curate.project.diff.words import sides_of
 from curate.project.project import Project
-from curate.sessions.blind_comparison import BlindComparison, Choice
+from curate.sessions.blind_comparison import BlindComparison, Choice, report_lines
 from curate.tui.answer_pair import marked, two_texts
 from curate.tui.border import safe_lines, safe_text
+from curate.tui.chrome import KeyLine, StatusLine
 from curate.tui.widgets import Pane
 
 if TYPE_CHECKING:
@@ -24,28 +24,25 @@ if TYPE_CHECKING:
 
 _COLUMNS_FROM = 100  # Cells from which the answers stand beside one another.
 _MOST_CHARS = 20_000
-_KEYS = (("1", "first"), ("2", "second"), ("t", "tie"), ("b", "both bad"), ("s", "skip"), ("u", "undo"),
-         ("d", "words"), ("r", "record"), ("q", "leave"))  # fmt: skip
 
 
 class BlindScreen(ModalScreen[None]):
     """One pair after the other; after the last the names and the result."""
 
     BINDINGS = [  # noqa: RUF012  Textual declares it so
-        Binding("1", "choose('left')", "First is better", id="blind.first"),
-        Binding("2", "choose('right')", "Second is better", id="blind.second"),
+        Binding("1", "choose('left')", "First", id="blind.first"),
+        Binding("2", "choose('right')", "Second", id="blind.second"),
         Binding("t", "choose('tie')", "Tie", id="blind.tie"),
         Binding("b", "choose('both bad')", "Both bad", id="blind.both_bad"),
-        Binding("s", "skip", "Skip", id="blind.skip"),
         Binding("u", "undo", "Undo", id="blind.undo"),
-        Binding("d", "words", "Mark words", id="blind.words"),
-        Binding("r", "record", "What the record says", id="blind.record"),
-        Binding("escape,q", "dismiss", "Leave", id="blind.leave"),
+        Binding("q,escape", "dismiss", "Quit", id="blind.leave"),
+        Binding("s", "skip", "Skip", id="blind.skip"),
+        Binding("d", "words", "Diff", id="blind.words"),
+        Binding("r", "record", "Says", id="blind.record"),
     ]
     DEFAULT_CSS = """
-    BlindScreen > Vertical { width: 100%; height: 100%; background: $surface; }
-    BlindScreen #blind-head, BlindScreen #blind-keys { height: 1; }
-    BlindScreen #blind-said { height: auto; max-height: 2; }
+    BlindScreen { align: left top; background: $surface; }
+    BlindScreen #blind-head { height: 1; }
     BlindScreen Pane { height: 1fr; }
     """
 
@@ -62,12 +59,11 @@ class BlindScreen(ModalScreen[None]):
         return cast("HostApp", self.app)
 
     def compose(self) -> ComposeResult:
-        with Vertical():
-            yield Static(" reading the answers", id="blind-head")
-            with Pane(id="blind-pane"):
-                yield Static(id="blind-text")
-            yield Static(id="blind-said")
-            yield Static(id="blind-keys")
+        yield Static(" reading the answers", id="blind-head")
+        with Pane(id="blind-pane"):
+            yield Static(id="blind-text")
+        yield StatusLine()
+        yield KeyLine()
 
     def on_mount(self) -> None:
         self.query_one(Pane).focus()
@@ -77,8 +73,7 @@ class BlindScreen(ModalScreen[None]):
 
     def _begin(self, comparison: BlindComparison) -> None:
         self._comparison = comparison
-        self._say(comparison.counts.sentence())
-        self._show()
+        self._next(comparison.counts.sentence())
 
     def _failed(self, error: CurateError) -> None:
         self._put("head", Text(" these models cannot be compared", style="warn"))
@@ -88,7 +83,6 @@ class BlindScreen(ModalScreen[None]):
         comparison = self._comparison
         if comparison is None:
             return
-        self._put("keys", Text(" ").join(Text.assemble((key, "key"), f" {word} ") for key, word in _KEYS))
         pair = comparison.current
         if pair is None:
             self._put("head", Text(" every pair is judged", style="strong"))
@@ -115,9 +109,6 @@ class BlindScreen(ModalScreen[None]):
         return two_texts(*sides, self.app.console, width, columns_from=_COLUMNS_FROM)
 
     def _result(self) -> str:
-        # numpy comes with the agreement of people.
-        from curate.sessions.blind_report import report_lines
-
         assert self._comparison is not None, "its pairs were judged"
         lines = list(report_lines(self._comparison))
         if path := self._comparison.write_human():
@@ -131,24 +122,16 @@ class BlindScreen(ModalScreen[None]):
     def _put(self, name: str, text: Text) -> None:
         self.query_one(f"#blind-{name}", Static).update(text)
 
-    def _say(self, text: str) -> None:
-        self._put("said", safe_text(f" {text}", 200, "muted"))
-
-    def _next(self, said: str) -> None:
-        self._say(said)
+    def _next(self, message: str) -> None:
+        self.frame.tell(message)
         self._show()
         self.query_one(Pane).scroll_home(animate=False)
 
     def action_choose(self, choice: Choice) -> None:
         comparison = self._comparison
-        if comparison is None or comparison.current is None:
-            return
-        try:
+        if comparison is not None and comparison.current is not None:
             comparison.choose(choice)
-        except CurateError as error:
-            self._say(f"{error.code}: {error.message}")
-            return
-        self._next(f"saved; {comparison.num_done:,} of {len(comparison.pairs):,}")
+            self._next(f"saved; {comparison.num_done:,} of {len(comparison.pairs):,}")
 
     def action_skip(self) -> None:
         if self._comparison is not None and self._comparison.current is not None:
@@ -156,14 +139,9 @@ class BlindScreen(ModalScreen[None]):
             self._next("skipped: it comes again at the end")
 
     def action_undo(self) -> None:
-        if self._comparison is None:
-            return
-        try:
+        if self._comparison is not None:
             undone = self._comparison.undo()
-        except CurateError as error:
-            self._say(f"{error.code}: {error.message}")
-            return
-        self._next(undone.message if undone else "your last decision is no verdict of this comparison")
+            self._next(undone.message if undone else "your last decision is no verdict of this comparison")
 
     def action_words(self) -> None:
         self._is_marked = not self._is_marked

@@ -17,8 +17,7 @@ from click.testing import CliRunner
 from curate.cli import cli
 from curate.project.project import open_project
 from curate.sessions.answer_drafts import keep_prompt, line_of
-from curate.sessions.asking import AskSession
-from curate.sessions.contestants import private_ids
+from curate.sessions.asking import AskSession, opening_of
 
 ROOT = Path(__file__).resolve().parents[2]
 LINES = [
@@ -96,8 +95,7 @@ def test_a_model_that_does_not_start_is_told_and_the_others_answer(root):
 
 def test_a_record_with_personal_data_goes_to_no_endpoint_unasked(root, asked):
     project = open_project(root, "ana")
-    project.load()
-    assert private_ids(project) == {"mail"}
+    assert [name for name in ("a", "mail") if opening_of(project, name).is_private] == ["mail"]
     words = ("--with", ENDPOINT, "--with", "one", "--record", "mail", "--json")
     result = ask(root, *words)
     assert result.return_value == 1

@@ -6,13 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from curate.base.record import CurateError
 from curate.project.project import open_project
-from curate.sessions.contestants import Talk, answers, contestant_of
+from curate.sessions.contestants import Talk, contestant_of, is_endpoint
+from train.contestants import parse_spec
 
 ROOT = Path(__file__).resolve().parents[2]
 pytest.importorskip("torch")
@@ -38,6 +40,19 @@ def test_names_mean_the_recipes_base_an_alias_a_run_or_a_path(root: Path) -> Non
     assert contestant_of(data, "b") == str(root / "runs" / "b")
     assert contestant_of(data, "runs/b") == str(root / "runs" / "b")
     assert contestant_of(data, "org/model") == "org/model"
+
+
+@pytest.mark.parametrize("name", ["end.toml", "end.TOML", "end.toml/", "end.toml/.", "alias"])
+def test_what_leads_to_a_url_is_an_endpoint_however_it_is_spelled(root: Path, name: str) -> None:
+    """As the trainer reads a name; and a file named in curate.toml is found in the workspace."""
+    for spelling in ("end.toml", "end.TOML"):
+        (root / spelling).write_text('url = "http://127.0.0.1:9/v1"\nmodel = "m"\n')
+    settings = (root / "curate.toml").read_text()
+    (root / "curate.toml").write_text(settings.replace("[contestants]", '[contestants]\nalias = "end.TOML"'))
+    chosen = contestant_of(open_project(root, "ana").data, name)
+    assert is_endpoint(chosen)
+    assert Path(chosen).is_relative_to(root)
+    assert parse_spec(chosen).kind == "endpoint"
 
 
 def test_a_base_named_by_a_recipe_is_found_beside_it(root: Path) -> None:
@@ -69,11 +84,12 @@ def test_a_talk_stays_warm_and_can_be_cancelled(root: Path) -> None:
 
 def test_each_request_gets_its_line_and_a_model_that_is_not_there_says_so(root: Path) -> None:
     data = open_project(root, "ana").data
-    got = {line["id"]: line for line in answers(data, "base", [question("a"), question("b"), {"id": "c"}])}
+    with closing(Talk(data, "base")) as talk:
+        got = {line["id"]: line for line in talk.answers([question("a"), question("b"), {"id": "c"}])}
     assert got.keys() == {"a", "b", "c"}
     assert "error" in got["c"]
-    with pytest.raises(CurateError, match="no-such-model") as caught:
-        list(answers(data, "no-such-model", [question("a")]))
+    with closing(Talk(data, "no-such-model")) as talk, pytest.raises(CurateError, match="no-such-model") as caught:
+        list(talk.answers([question("a")]))
     assert caught.value.code == "E970 worker-lost"
     assert "E926" in caught.value.message
 

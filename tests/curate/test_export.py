@@ -289,6 +289,27 @@ def test_the_manifest_names_records_with_personal_data(make_workspace, limit):
     assert not again.is_new
 
 
+def test_a_record_with_personal_data_is_named_as_the_workspace_calls_it(make_workspace):
+    """Where an id is there twice, the second record has a number behind it: that one is private, not the first."""
+    lines = [
+        {"id": "a", "instruction": "Where is my parcel?", "output": "It is on its way to you."},
+        {"id": "a", "instruction": "Who writes of it?", "output": "Ask anna.schmidt@acme-parts.com for more."},
+        {"id": "b", "instruction": "Does rain fall today?", "output": "Only a little in the evening."},
+    ]
+    made, _ = export_dataset(make_workspace(lines, '[checks.severity]\nS104 = "warning"\n[split]\nseed = 1\n'))
+    assert made.manifest.flagged == ["a-2"]
+
+
+@pytest.mark.parametrize("settings", ['ignore = ["X701"]', 'select = ["Q2"]', 'per_path."**".ignore = ["X7"]'])
+def test_what_the_settings_check_is_no_word_on_what_may_be_sent(make_workspace, settings):
+    lines = [{"id": "a", "instruction": "Who writes of it?", "output": "Ask anna.schmidt@acme-parts.com for more."},
+             {"id": "b", "instruction": "Which key opens it?", "output": "It is on the hook."}]  # fmt: skip
+    made, _ = export_dataset(make_workspace(lines, f"[checks]\n{settings}\n[split]\nseed = 1\n"))
+    assert made.manifest.flagged == ["a"]
+    clean, _ = export_dataset(make_workspace(lines[1:], f"[checks]\n{settings}\n[split]\nseed = 1\n", name="clean"))
+    assert clean.manifest.flagged is None
+
+
 def test_without_such_records_a_manifest_is_as_ever(make_workspace):
     made, _ = export_dataset(make_workspace())
     assert "flagged" not in json.loads((made.path / "manifest.json").read_bytes())

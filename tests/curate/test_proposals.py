@@ -13,7 +13,6 @@ from curate.project.compact import fold_journal
 from curate.project.data import load_data
 from curate.project.project import open_project
 from curate.project.publish import export_dataset
-from curate.sessions.contestants import private_ids
 from curate.sessions.proposals import all_proposals, counts_of, edit_of, open_proposals, reject, take
 from tests.curate.called import call
 
@@ -304,8 +303,6 @@ def test_examples_are_training_records_alone(make_workspace, answers, monkeypatc
 def test_records_with_personal_data_are_not_sent_to_an_endpoint(make_workspace, answers):
     secret = {"id": "p", "instruction": "Write to ana.lopez@hafen-post.de now.", "output": ""}
     workspace = make_workspace([*LINES, secret])
-    with opened(workspace) as project:
-        assert private_ids(project) == {"p"}
     asked = answers({"*": ["Paris lies on the Seine."]})
     words = (
         "propose",
@@ -332,6 +329,20 @@ def test_an_answer_that_gives_the_test_split_away_is_shown_to_nobody(make_worksp
     answers({"France": [exam], "Add": ["Five is what they make."]})
     said = call("propose", workspace.root, "--where", "-has:completion", "--with", "base", "--by", "ana")
     assert "P501: 1" in said.stderr
+    with opened(workspace) as project:
+        assert [one.record for one in open_proposals(project)] == ["c"]
+
+
+def test_what_gives_a_benchmark_away_is_shown_to_nobody(make_workspace, answers):
+    exam = ("A lock keeper opens the upper sluice only after the lower gate is shut, the bollards are manned and the "
+            "water in the chamber stands level with the canal above the weir.")  # fmt: skip
+    workspace = make_workspace(LINES, SETTINGS + '[leaks]\nagainst = ["benchmarks/*.jsonl"]\n')
+    (workspace.root / "benchmarks").mkdir()
+    rows = [{"question": f"How is a lock worked? {exam}"}, {"question": "Which gate is opened first of them all?"}]
+    (workspace.root / "benchmarks" / "exam.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    answers({"France": [exam], "Add": ["Five is what they make."]})
+    said = call("propose", workspace.root, "--where", "-has:completion", "--with", "base", "--by", "ana")
+    assert "P504: 1" in said.stderr
     with opened(workspace) as project:
         assert [one.record for one in open_proposals(project)] == ["c"]
 
@@ -394,9 +405,21 @@ def test_the_report_counts_by_category_and_model(workspace, root):
     }  # fmt: skip
     assert rows["geo"]["accepted"]["value"] == 0.5
     assert rows["sum"]["failed"] == {"Q204": 1}
+    with opened(workspace) as project:
+        shares = {row.category: row.sentence() for row in counts_of(project)}
+    assert shares == {
+        "geo": "1 of 2 taken, 0 of them edited; accepted 50% [9%, 91%] too few",
+        "sum": "nobody has decided on one yet; 1 failed the checks (Q204 1)",
+    }
     text = call("propose", workspace.root, "--report").stdout
     assert "too few" in text
     assert "Q204 1" in text
+    assert all(len(line) <= 100 for line in text.splitlines())
+
+
+def test_how_many_new_records_are_written_is_said_once(workspace):
+    said = call("propose", workspace.root, "--with", "base", "--like", "3", "-n", "2")
+    assert (said.exit_code, "leave -n out" in said.stderr) == (2, True)
 
 
 def test_a_filter_finds_what_a_model_wrote(workspace):

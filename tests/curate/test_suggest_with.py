@@ -14,6 +14,7 @@ from curate.base.record import CurateError
 from curate.project.labels import calibration_of
 from curate.project.project import open_project
 from curate.project.publish import export_dataset
+from curate.sessions.contestants import Talk
 from curate.sessions.labelling import LabelSession, likelihoods
 from tests.curate.called import call
 
@@ -30,7 +31,7 @@ values = ["calm", "angry"]
 """
 
 
-class FakeTalk:
+class FakeTalk(Talk):
     """A model that finds "angry" likelier where the text says so, and notes what it was asked."""
 
     can_compare = True

@@ -19,6 +19,7 @@ from curate.formats.dataset import Dropped, Manifest
 from curate.project.contracts import NAMES, contract
 from curate.project.snapshot import Folded
 from curate.schema.settings import settings_adapter
+from tests.effort import draws
 
 MODELS = {
     "workspace": settings_adapter(),
@@ -180,7 +181,7 @@ def test_tables_are_described_where_pydantic_leaves_them_bare(name, root, monkey
 def test_good_values_are_good_for_both(root, name):
     validator = schema_of(root, name)
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=draws(150), deadline=None)
     @given(VALUES[name])
     def check(value):
         assert is_model_valid(name, value)
@@ -194,7 +195,7 @@ def test_broken_values_get_the_same_verdict(root, name):
     validator = schema_of(root, name)
     seen = set()
 
-    @settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+    @settings(max_examples=draws(500), deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
     @given(mutated(VALUES[name]))
     def check(value):
         # That shares add up to one is beyond JSON Schema; only the model says so.

@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from train.evaluate.predictions import Scored
-from train.report import Report, Run, build_report, json_schema
+from train.report import Report, Run, build_report, schema_of
 
 
 def _report() -> Report:
@@ -41,8 +41,8 @@ def _report() -> Report:
 
 def test_the_file_is_made_from_the_models(root: Path) -> None:
     written = json.loads((root / "schemas/report.schema.json").read_text(encoding="utf-8"))
-    assert written == json.loads(json.dumps(json_schema())), (
-        "write schemas/report.schema.json from train.report.json_schema()"
+    assert written == json.loads(json.dumps(schema_of(Report))), (
+        "write schemas/report.schema.json from schema_of(Report)"
     )
 
 

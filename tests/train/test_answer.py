@@ -174,7 +174,7 @@ def test_what_is_no_contestant_says_so(tmp_path: Path, run: Path) -> None:
 
 
 def test_a_model_that_does_not_fit_is_not_loaded(bases: Bases, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("train.contestants.local.free_memory", lambda _: 1000)
+    monkeypatch.setattr("train.model.device.free_memory", lambda _: 1000)
     monkeypatch.setattr("train.contestants.local.load_base", lambda *_, **__: pytest.fail("it was loaded"))
     with pytest.raises(TrainError, match="MB are free"):
         open_contestant(str(bases()))

@@ -219,12 +219,14 @@ def test_reasoning_is_parted_by_what_the_template_writes_around_it(tmp_path: Pat
     contestant.close()
 
 
-def test_a_file_without_a_template_is_told(tmp_path: Path, tiny: GgufContestant) -> None:
+def test_a_file_without_a_template_is_told(
+    tmp_path: Path, tiny: GgufContestant, capsys: pytest.CaptureFixture[str]
+) -> None:
     contestant = GgufContestant(write(tmp_path / "bare.gguf", template=None), "bare")
-    assert contestant.warnings == ["bare.gguf has no chat template; llama.cpp renders its prompts as ChatML"]
+    told = "warning: bare.gguf has no chat template; llama.cpp renders its prompts as ChatML\n"
+    assert capsys.readouterr().err == told
     assert isinstance(ask(contestant, [Request(row("Hi"), Sampling(max_new_tokens=2))])[0], Answer)
     contestant.close()
-    assert tiny.warnings == []
     assert tiny.template == (SAMPLES / "tiny-base" / "chat_template.jinja").read_text(encoding="utf-8")
 
 
@@ -260,12 +262,12 @@ def test_what_it_says_of_itself(tiny: GgufContestant, path: Path) -> None:
 
 
 def _pid(contestant: GgufContestant) -> int:
-    return contestant._server._running[0][0].pid
+    return contestant._server._worker._running[0].process.pid
 
 
 def test_no_port_is_opened_and_nothing_is_left(path: Path) -> None:
     contestant = GgufContestant(path, "tiny")
-    process, folder = contestant._server._running[0]
+    process, folder = contestant._server._worker._running[0].process, contestant._server._socket.parent
     inodes = {str(handle.readlink()) for handle in Path(f"/proc/{process.pid}/fd").iterdir()}
     for table in ("tcp", "tcp6", "udp", "udp6"):
         lines = Path(f"/proc/{process.pid}/net/{table}").read_text().splitlines()[1:]
@@ -301,8 +303,8 @@ from train.contestants.contestant import Request, Sampling
 from train.contestants.gguf import GgufContestant
 from tests.train.test_contestant_gguf import row
 contestant = GgufContestant(Path(sys.argv[1]), "tiny")
-process, folder = contestant._server._running[0]
-print(process.pid, folder, flush=True)
+server = contestant._server
+print(server._worker._running[0].process.pid, server._socket.parent, flush=True)
 while True:
     contestant.answer([Request(row("Hi"), Sampling(9.0, 1, 490))], lambda _: None)
 """
@@ -360,13 +362,24 @@ def test_a_template_that_is_broken_or_never_ends_is_refused(
         GgufContestant(write(tmp_path / "bad.gguf", template=template), "bad")
 
 
+def test_its_threads_let_others_have_the_core_while_they_wait() -> None:
+    """On a busy machine two that wait in a loop take many times as long as one; the library says how they wait."""
+    program = SAMPLES.parent / "train/contestants/gguf_server.py"
+    done = subprocess.run(
+        [sys.executable, "-I", str(program)], stdin=subprocess.DEVNULL, capture_output=True, check=False, text=True,
+        env={"OMP_DISPLAY_ENV": "VERBOSE"},
+    )  # fmt: skip
+    assert "GOMP_SPINCOUNT = '0'" in done.stderr
+
+
 def test_memory_is_planned_before_anything_is_loaded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("train.contestants.gguf.free_memory", lambda: 50_000_000)
+    monkeypatch.setattr("train.model.device.free_memory", lambda _: 50_000_000)
     monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("started"))
     with pytest.raises(TrainError) as caught:
         GgufContestant(path, "tiny")
     assert (caught.value.code, caught.value.exit_code) == ("E947 out-of-memory", Exit.MISSING)
-    assert "512 tokens of context, and 50 MB are free" in caught.value.message
+    assert "tiny.gguf with 512 tokens of context takes about" in caught.value.message
+    assert caught.value.message.endswith("MB, and 50 MB are free")
 
 
 def test_without_the_extra_it_says_what_to_install(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 from train.base.errors import TrainError
 from train.data.dataset import Row
 from train.evaluate.metrics import discover
-from train.evaluate.scoring import Prediction, category_specs, score
+from train.evaluate.scoring import Answer, category_specs, score
 from train.model.loss import Nll
 
 CASES = json.loads((Path(__file__).resolve().parent.parent / "contract_cases.json").read_text(encoding="utf-8"))
@@ -60,7 +60,7 @@ def test_evaluation_measures_the_contract_beside_the_scorer() -> None:
     scored = score(
         rows,
         {one.id: "Rain [2]." for one in rows},
-        [Prediction(name, text, True) for name, text in said.items()],
+        [Answer(name, text, True) for name, text in said.items()],
         [Nll(one.id, 1.0, 2, 3) for one in rows],
         specs,
         split="test",

@@ -19,7 +19,7 @@ from train.data.rendering import Renderer
 from train.evaluate.answers import generate
 from train.evaluate.evaluation import evaluate_model, evaluate_splits, general_rows, predict, summary
 from train.evaluate.predictions import Scored, read_predictions
-from train.evaluate.scoring import Prediction, category_specs, score
+from train.evaluate.scoring import Answer, category_specs, score
 from train.model import add_lora, load_base
 from train.model.loss import Nll
 from train.recipe import LoraRecipe, Recipe
@@ -133,7 +133,7 @@ def test_a_right_answer_scores_one_and_raw_text_has_no_answer() -> None:
         Row("skipped", "text", "d", None, None, "raw"),
     ]
     nlls = [Nll("c", 3.0, 2, 3), Nll("a", 1.0, 2, 3), Nll("b", 2.0, 4, 2)]
-    said = [Prediction("b", "yes", True), Prediction("a", " yes\n", False)]
+    said = [Answer("b", "yes", True), Answer("a", " yes\n", False)]
     scored = score(
         rows, {"a": "yes", "b": "no"}, said, nlls, category_specs({"cats": {"scorer": "exact"}}), split="test"
     )

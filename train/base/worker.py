@@ -32,21 +32,33 @@ class Worker:
     """Answers one JSON value with one JSON value, each on a line; started when first asked, and again after it died.
 
     ``arguments`` are those of a Python that sees no environment and no working directory. ``greeting`` is sent first,
-    with time to import, so that the clock of a question counts its work alone.
+    with ``starting_seconds`` to import, so that the clock of a question counts its work alone.
     """
 
-    def __init__(self, arguments: Sequence[str], *, greeting: Any, seconds: float) -> None:
-        self._arguments, self._greeting, self._seconds = list(arguments), greeting, seconds
+    def __init__(
+        self, arguments: Sequence[str], *, greeting: Any, seconds: float, starting_seconds: float = _STARTING_SECONDS
+    ) -> None:
+        self._arguments, self._greeting = list(arguments), greeting
+        self._seconds, self._starting_seconds = seconds, starting_seconds
         self._running: list[_Child] = []
         self._lock = threading.Lock()
         # Also at the end of the interpreter; it must not keep the worker alive, hence the list.
         weakref.finalize(self, _end, self._running)
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started, and has not been ended since."""
+        return bool(self._running)
+
+    def end(self) -> None:
+        """End the child, where there is one."""
+        _end(self._running)
+
     def ask(self, question: Any) -> Any:
         """Return the answer, or None when there was none in time or the child died of the question."""
         with self._lock:
             # The first call pays for the start; a run that never asks starts nothing.
-            if not self._running:
+            if not self.is_running:
                 greeted = self._start()
                 if greeted is None or (isinstance(greeted, Mapping) and "fault" in greeted):
                     _end(self._running)
@@ -62,7 +74,7 @@ class Worker:
                 stderr=subprocess.DEVNULL, env={}, start_new_session=True,
             )  # fmt: skip
         self._running.append(_Child(process, ours, ours.makefile("rb")))
-        return self._exchange(self._greeting, _STARTING_SECONDS)
+        return self._exchange(self._greeting, self._starting_seconds)
 
     def _exchange(self, value: Any, seconds: float) -> Any:
         child = self._running[0]

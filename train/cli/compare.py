@@ -68,9 +68,7 @@ def _two(first: Side, second: Side, comparison: ComparisonTable | None, fail_on:
         after,
         run=Run(id=f"{first.id} and {second.id}", general_text=texts.pop() if len(texts) == 1 else ""),
         default_metric=set(first.default_metric) & set(second.default_metric),
-        margin=first.rules.margin,
-        fewest=first.rules.fewest,
-        resamples=first.rules.resamples,
+        rules=first.rules,
         remarks=[*remarks(counts.values()), *side_notes((first, second), (before, after))],
     )
     if is_json:

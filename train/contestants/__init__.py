@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from train.contestants.contestant import Answer, Contestant, Request, Sampling, Unanswered
+from train.base.errors import require_extra
+from train.contestants.contestant import Contestant, Request, Sampling, Unanswered
 from train.contestants.spec import EndpointSpec, parse_spec
+from train.evaluate.scoring import Answer
 
 
 def open_contestant(name: str, *, device: str = "auto", threads: int | None = None) -> Contestant:
@@ -15,13 +17,15 @@ def open_contestant(name: str, *, device: str = "auto", threads: int | None = No
     spec = parse_spec(name)
     # torch, httpx and llama.cpp take their time to import, and each kind needs one of them.
     if spec.endpoint is not None:
+        require_extra("httpx", "a model behind an endpoint", "endpoint")
         from train.contestants.endpoint import EndpointContestant, answers_folder
 
         return EndpointContestant(spec.endpoint, spec.name, answers_folder())
     if spec.kind == "gguf":
-        from train.contestants.gguf import open_gguf
+        from train.contestants.gguf import GgufContestant
 
-        return open_gguf(spec, threads=threads)
+        assert spec.path is not None, "a file has a path"
+        return GgufContestant(spec.path, spec.name, threads=threads)
     from train.contestants.local import open_local
 
     return open_local(spec, device=device, threads=threads)

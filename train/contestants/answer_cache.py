@@ -11,12 +11,16 @@ import fcntl
 import json
 import os
 import stat
+from dataclasses import asdict
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from train.base import console
-from train.contestants.chat_completions import Completion
+from train.evaluate.scoring import Answer
 
 _MOST_READ = 1 << 30
+_ANSWER = TypeAdapter(Answer)
 
 
 class AnswerCache:
@@ -26,7 +30,7 @@ class AnswerCache:
     """
 
     def __init__(self, path: Path | None) -> None:
-        self._completions: dict[str, Completion] = {}
+        self._answers: dict[str, Answer] = {}
         self._handle: int | None = None
         self._offset = 0
         if path is not None:
@@ -36,22 +40,22 @@ class AnswerCache:
             except OSError as error:
                 self._warn(error)
 
-    def get(self, key: str) -> Completion | None:
+    def get(self, key: str) -> Answer | None:
         """Return the answer to the request ``key``, where any process has got one by now."""
-        if key not in self._completions and self._handle is not None:
+        if key not in self._answers and self._handle is not None:
             try:
                 self._read(self._handle)
             except OSError as error:
                 self._warn(error)
-        return self._completions.get(key)
+        return self._answers.get(key)
 
-    def put(self, key: str, completion: Completion) -> None:
+    def put(self, key: str, answer: Answer) -> None:
         """Add an answer, and bring it to the disk."""
         if self._handle is None:
             return
-        self._completions[key] = completion
+        self._answers[key] = answer
         # A line that a killed process left unfinished ends here.
-        line = "\n" + json.dumps({"key": key, **completion.model_dump()}) + "\n"
+        line = "\n" + json.dumps({"key": key, **asdict(answer)}) + "\n"
         try:
             os.write(self._handle, line.encode())
             os.fsync(self._handle)
@@ -94,7 +98,7 @@ class AnswerCache:
             with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError, RecursionError):
                 entry = json.loads(line)
                 key = str(entry.pop("key"))
-                self._completions[key] = Completion.model_validate(entry)
+                self._answers[key] = _ANSWER.validate_python({"id": "", **entry})
 
     def _warn(self, error: OSError) -> None:
         console.talk(f"warning: answers are not kept: {error}")

@@ -17,6 +17,7 @@ from train.base.console import visible
 from train.base.errors import TrainError
 from train.contestants.contestant import Request
 from train.data.dataset import TRACES, parse_object, trace_of
+from train.evaluate.scoring import Answer
 
 MOST_BYTES = 1 << 20
 """Bytes of an answer, and of one event of a stream."""
@@ -30,34 +31,22 @@ class CompletionError(ValueError):
     """What came is no answer of chat/completions; the text of the error says why."""
 
 
-class Completion(BaseModel):
-    """What an endpoint answered; tokens are None where it does not say them, or says what cannot be."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
-    text: str
-    reasoning: str | None = None
-    stopped: bool | None = None
-    prompt_tokens: int | None = Field(default=None, ge=0)
-    new_tokens: int | None = Field(default=None, ge=0)
-
-
 def request_body(request: Request, model: str, omit: Collection[str] = ()) -> dict[str, Any]:
     """Return what is sent for ``request``, without the options ``omit``. Raises RowFault where it asks nothing."""
-    drawn = request.sampling
+    sampling = request.sampling
     body: dict[str, Any] = {"model": model, "messages": _messages(request.prompt)}
     if request.row.tools:
         body["tools"] = [
             tool if "function" in tool else {"type": "function", "function": tool} for tool in request.row.tools
         ]
-    options = {"temperature": drawn.temperature, "seed": drawn.seed, "max_tokens": drawn.max_new_tokens}
+    options = {"temperature": sampling.temperature, "seed": sampling.seed, "max_tokens": sampling.max_new_tokens}
     return body | {name: value for name, value in options.items() if name not in omit}
 
 
 def _messages(prompt: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     # Only what the form knows: other keys of a message are for training, or its owner's own.
     messages: list[dict[str, Any]] = []
-    waiting: list[str] = []
+    open_calls: list[str] = []
     for message in prompt:
         sent = {"role": message["role"], "content": message["content"] or ""}
         if isinstance(message.get("name"), str):
@@ -66,10 +55,10 @@ def _messages(prompt: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             sent[TRACES[0]] = trace
         if calls := message.get("tool_calls"):
             sent["tool_calls"] = [_call(call, f"call{len(messages):03}{n:02}") for n, call in enumerate(calls)]
-            waiting = [call["id"] for call in sent["tool_calls"]]
+            open_calls = [call["id"] for call in sent["tool_calls"]]
         if message["role"] == "tool":
             # Rows may leave the ids out, for results follow their calls in the same order; endpoints ask for them.
-            first = waiting.pop(0) if waiting else ""
+            first = open_calls.pop(0) if open_calls else ""
             sent["tool_call_id"] = message.get("tool_call_id") or first
         messages.append(sent)
     return messages
@@ -121,7 +110,10 @@ class _Body(_Strict):
 
 
 class AnswerReader:
-    """Puts an answer together: from a whole body, or from the server-sent events of a stream."""
+    """Puts an answer together: from a whole body, or from the server-sent events of a stream.
+
+    Its id is empty, and it has tokens where the endpoint says numbers that can be.
+    """
 
     def __init__(self) -> None:
         self._texts: list[str] = []
@@ -134,17 +126,20 @@ class AnswerReader:
         self.is_done = False
         """The stream has said that nothing follows."""
 
-    def read(self, raw: bytes) -> Completion:
+    def read(self, raw: bytes) -> Answer:
         """Return the answer that a whole body holds; raises CompletionError."""
         if len(raw) > MOST_BYTES:
             raise CompletionError(f"it has more than {MOST_BYTES:,} bytes")
         message = self._take(raw).message
         if message is None or (message.content is None and not self._num_chars):
             raise CompletionError("it has no content")
-        return self.completion(self.rest())
+        return self.answer(self.rest())
 
     def feed(self, part: bytes) -> Iterator[str]:
-        """Take the next bytes of a stream and yield what they add to the text; raises CompletionError."""
+        """Take the next bytes of a stream and yield what each event adds to the text; raises CompletionError.
+
+        That is empty while the model reasons: it can be stopped then, too.
+        """
         *lines, self._line = (self._line + part).split(b"\n")
         for line in (line.removesuffix(b"\r") for line in lines):
             if line.startswith(b"data:"):
@@ -152,8 +147,8 @@ class AnswerReader:
             elif not line and self._data:
                 data, self._data = self._data[:-1], b""
                 self.is_done = self.is_done or data == b"[DONE]"
-                if not self.is_done and (delta := self._take(data).delta) is not None and delta.content:
-                    yield delta.content
+                if not self.is_done and (delta := self._take(data).delta) is not None:
+                    yield delta.content or ""
         if max(len(self._line), len(self._data)) > MOST_BYTES:
             raise CompletionError(f"an event has more than {MOST_BYTES:,} bytes")
 
@@ -205,22 +200,16 @@ class AnswerReader:
             texts.append(f"<tool_call>\n{call}\n</tool_call>")
         return ("\n" if texts and self._texts else "") + "\n".join(texts)
 
-    def cut(self) -> Completion:
-        """Return an answer that was ended in its midst."""
-        return self.completion().model_copy(update={"stopped": False})
-
-    def completion(self, rest: str = "") -> Completion:
+    def answer(self, rest: str = "") -> Answer:
         """Return the answer as far as it came, and ``rest`` after it."""
         usage = self._usage if isinstance(self._usage, dict) else {}
         prompt_tokens, new_tokens = (_count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens"))
-        return Completion(
-            text="".join(self._texts) + rest,
-            reasoning="".join(self._reasoning) or None,
-            stopped=None if self._finish is None else self._finish in ("stop", "tool_calls"),
+        stopped = None if self._finish is None else self._finish in ("stop", "tool_calls")
+        return Answer(
+            "", "".join(self._texts) + rest, stopped, "".join(self._reasoning) or None,
             # No prompt is empty.
-            prompt_tokens=prompt_tokens or None,
-            new_tokens=new_tokens,
-        )
+            prompt_tokens=prompt_tokens or None, new_tokens=new_tokens,
+        )  # fmt: skip
 
 
 def error_message(raw: bytes) -> str:

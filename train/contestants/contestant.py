@@ -1,4 +1,4 @@
-"""What a contestant is asked and what it answers; nothing here knows what kind of model it is."""
+"""What a contestant is asked, and how; nothing here knows what kind of model it is."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from train.data.dataset import Row, last_answer
+from train.evaluate.scoring import Answer
 
 Kind = Literal["base", "run", "adapter", "gguf", "endpoint"]
 
@@ -41,27 +42,6 @@ class Request:
         """The messages before the answer; raises RowFault where the row has none."""
         messages = self.row.messages or []
         return messages[: last_answer(messages)]
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a contestant wrote, without the ``reasoning`` before it, None where there was none.
-
-    Where choices were compared: the likeliest, ``logprobs`` of all in nats, and no ``stopped``. Tokens are counted by
-    the contestant's own tokenizer, and are None where an endpoint does not tell; ``cost`` is in the currency of the
-    prices that were given, None without. ``is_cached``: it was known, so nothing was computed or sent.
-    """
-
-    id: str
-    text: str
-    reasoning: str | None = None
-    stopped: bool | None = None
-    logprobs: Sequence[float] = ()
-    prompt_tokens: int | None = None
-    new_tokens: int | None = None
-    seconds: float = 0.0
-    cost: float | None = None
-    is_cached: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
+
+import httpx
 
 from train.base import console
 from train.base.cache import open_cache
@@ -30,15 +32,13 @@ from train.base.errors import Exit, TrainError
 from train.base.storage import canonical_json, digest_of
 from train.contestants.answer_cache import AnswerCache
 from train.contestants.budget import Budget, Tokens
-from train.contestants.chat_completions import Completion, request_body
-from train.contestants.contestant import Answer, Kind, OnAnswer, OnText, Request, Unanswered
-from train.contestants.exchange import ExchangeError, exchange, load_httpx
-from train.contestants.spec import EndpointSpec
+from train.contestants.chat_completions import request_body
+from train.contestants.contestant import Kind, OnAnswer, OnText, Request, Unanswered
+from train.contestants.exchange import ExchangeError, exchange
+from train.contestants.spec import BAD_CONTESTANT, EndpointSpec
+from train.evaluate.scoring import Answer
 
-if TYPE_CHECKING:
-    import httpx
-
-BAD_CONTESTANT, NO_ANSWER, BUDGET_SPENT = "E929 bad-contestant", "E963 no-answer", "E927 budget-spent"
+NO_ANSWER, BUDGET_SPENT = "E963 no-answer", "E927 budget-spent"
 PAUSE = 0.5
 """Seconds before the first further try, and up to twice as many; each further one waits twice as long."""
 _POLL = 0.1
@@ -91,7 +91,7 @@ class EndpointContestant:
     as one that cannot be read is, and it is not kept.
 
     Raises TrainError: E929 bad-contestant where the key is missing in the environment or would travel unencrypted, or
-    the url is none; E940 missing-extra without httpx.
+    the url is none.
     """
 
     kind: Kind = "endpoint"
@@ -108,7 +108,7 @@ class EndpointContestant:
         """How many requests were sent again."""
         url = spec.url.rstrip("/")
         self._url = url if url.endswith("/chat/completions") else f"{url}/chat/completions"
-        httpx, self.host, self._secret = load_httpx(), self._url, ""
+        self.host, self._secret = self._url, ""
         try:
             parts = urlsplit(self._url)
             self.host, self._is_here = parts.netloc, _is_loopback(parts.hostname or "")
@@ -178,10 +178,9 @@ class EndpointContestant:
 
     def _client(self) -> httpx.AsyncClient:
         # A proxy of the environment is for the world outside; it must not see what stays on this machine.
-        library = load_httpx()
-        limits = library.Limits(max_connections=self.spec.max_concurrency)
-        client: httpx.AsyncClient = library.AsyncClient(trust_env=not self._is_here, timeout=None, limits=limits)
-        return client
+        limits = httpx.Limits(max_connections=self.spec.max_concurrency)
+        # The time for all of a request is bounded, and not that of each read.
+        return httpx.AsyncClient(trust_env=not self._is_here, timeout=None, limits=limits)  # noqa: S113
 
     def _post(self, body: dict[str, Any]) -> httpx.Request:
         # An answer that is not compressed has the size that it takes here.
@@ -191,22 +190,20 @@ class EndpointContestant:
         }  # fmt: skip
         if self._secret:
             headers["Authorization"] = f"Bearer {self._secret}"
-        request: httpx.Request = load_httpx().Request("POST", self._url, headers=headers, content=json.dumps(body))
-        return request
+        return httpx.Request("POST", self._url, headers=headers, content=json.dumps(body))
 
     async def _work(self, delivery: _Delivery, queries: Sequence[_Query]) -> None:
-        waiting = iter(queries)
+        remaining = iter(queries)
         async with self._client() as client, asyncio.TaskGroup() as group:
             for _ in range(min(self.spec.max_concurrency, len(queries))):
-                group.create_task(self._take(client, delivery, waiting))
+                group.create_task(self._take(client, delivery, remaining))
 
-    async def _take(self, client: httpx.AsyncClient, delivery: _Delivery, waiting: Iterator[_Query]) -> None:
-        for query in waiting:
-            while (known := self._known(query)) is None and not self._cache.claim(query.key):
+    async def _take(self, client: httpx.AsyncClient, delivery: _Delivery, remaining: Iterator[_Query]) -> None:
+        for query in remaining:
+            while not self._cache.claim(query.key):
                 await asyncio.sleep(_POLL)
             try:
-                # Another process may have got it just before it let its claim go.
-                result = known or self._known(query) or await self._ask(client, delivery, query)
+                result = self._known(query) or await self._ask(client, delivery, query)
             finally:
                 self._cache.release(query.key)
             for name in query.ids:
@@ -225,13 +222,13 @@ class EndpointContestant:
             # An endpoint that is down lets each further request wait until its timeout.
             if self._num_failures >= _MOST_FAILURES and time.monotonic() < self._failed_at + _REST:
                 reason = f"not asked after {_MOST_FAILURES} failures in a row"
-                return Unanswered(query.ids[0], NO_ANSWER, failure.reason if failure else reason)
+                return Unanswered("", NO_ANSWER, failure.reason if failure else reason)
             largest = self._budget.largest(query.num_bytes, query.most_new)
             while (overrun := self._budget.overrun(largest)) and self._budget.is_in_flight:
                 delivery.settled.clear()
                 await delivery.settled.wait()
             if overrun:
-                return Unanswered(query.ids[0], BUDGET_SPENT, overrun)
+                return Unanswered("", BUDGET_SPENT, overrun)
             self.num_retries += failure is not None
             try:
                 return await self._try(client, delivery, query, largest)
@@ -245,52 +242,45 @@ class EndpointContestant:
         assert failure is not None, "there is a first try"
         if not failure.is_answer:
             self._num_failures, self._failed_at = self._num_failures + 1, time.monotonic()
-        shown = f"; {query.num_streamed:,} characters of it were shown" if query.num_streamed else ""
-        return Unanswered(query.ids[0], NO_ANSWER, failure.reason + shown)
+        suffix = f"; {query.num_streamed:,} characters of it were shown" if query.num_streamed else ""
+        return Unanswered("", NO_ANSWER, failure.reason + suffix)
 
     async def _try(self, client: httpx.AsyncClient, delivery: _Delivery, query: _Query, largest: Tokens) -> Answer:
-        begun, used, body = time.perf_counter(), largest, query.body
+        begun, spent, body = time.perf_counter(), largest, query.body
         if delivery.is_streamed:
             counted = {"stream_options": {"include_usage": True}} if self._budget.is_limited else {}
             body = body | {"stream": True} | {name: counted[name] for name in counted.keys() - self.spec.omit}
         show = partial(delivery.show, query) if delivery.is_streamed else None
         self._budget.hold(largest)
         try:
-            completion, is_whole = await exchange(client, self._post(body), self.spec.timeout, show)
-            used = self._budget.used(completion, query.num_bytes, query.most_new)
+            answer, is_whole = await exchange(client, self._post(body), self.spec.timeout, show)
+            spent = self._budget.tokens_of(answer, query.num_bytes, query.most_new)
         except ExchangeError as error:
-            used = used if error.is_billed else (0, 0)
+            spent = spent if error.is_billed else (0, 0)
             error.is_passing |= error.is_unreadable and self._refuse is not None
             raise
         finally:
-            self._budget.settle(largest, used)
+            self._budget.settle(largest, spent)
             delivery.settled.set()
         self._num_failures = 0
-        if self._secret and self._secret in f"{completion.text}{completion.reasoning}":
+        if self._secret and self._secret in f"{answer.text}{answer.reasoning}":
             raise ExchangeError("its answer repeats the key", is_answer=True)
-        if self._refuse is not None and (reason := self._refuse(completion.text)):
+        if self._refuse is not None and (reason := self._refuse(answer.text)):
             raise ExchangeError(reason, is_passing=True, is_answer=True)
         if is_whole:
-            self._cache.put(query.key, completion)
-        is_estimated = self._budget.is_limited and None in (completion.prompt_tokens, completion.new_tokens)
+            self._cache.put(query.key, answer)
+        is_estimated = self._budget.is_limited and None in (answer.prompt_tokens, answer.new_tokens)
         if is_estimated and not self._has_warned:
             self._has_warned = True
             console.talk(f"{self.host} does not say how many tokens an answer took: the most that it can take count")
-        return self._answer(query, completion, time.perf_counter() - begun)
-
-    def _answer(
-        self, query: _Query, completion: Completion, seconds: float = 0.0, *, is_cached: bool = False
-    ) -> Answer:
-        cost = self._budget.cost(self._budget.used(completion, query.num_bytes, query.most_new))
-        return Answer(
-            query.ids[0], completion.text, completion.reasoning, completion.stopped,
-            prompt_tokens=completion.prompt_tokens, new_tokens=completion.new_tokens, seconds=seconds, cost=cost,
-            is_cached=is_cached,
-        )  # fmt: skip
+        return replace(answer, seconds=time.perf_counter() - begun, cost=self._budget.cost(spent))
 
     def _known(self, query: _Query) -> Answer | None:
-        completion = self._cache.get(query.key)
-        return None if completion is None else self._answer(query, completion, is_cached=True)
+        answer = self._cache.get(query.key)
+        if answer is None:
+            return None
+        cost = self._budget.cost(self._budget.tokens_of(answer, query.num_bytes, query.most_new))
+        return replace(answer, cost=cost, is_cached=True)
 
 
 @contextlib.contextmanager
@@ -298,25 +288,18 @@ def _running(work: Coroutine[Any, Any, None], delivery: _Delivery) -> Iterator[F
     """Run ``work`` in a thread of its own, and end it where it is when the block ends."""
     loop = asyncio.new_event_loop()
     task = loop.create_task(work)
-
-    def drive() -> None:
-        try:
-            loop.run_until_complete(task)
-        finally:
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.close()
-
     # Commands end quietly by SIGPIPE; an endpoint that hangs up shall be an error of its request.
     pool = ThreadPoolExecutor(1, initializer=signal.pthread_sigmask, initargs=(signal.SIG_BLOCK, {signal.SIGPIPE}))
-    future = pool.submit(drive)
+    future = pool.submit(loop.run_until_complete, task)
     future.add_done_callback(lambda _: delivery.events.put(None))
     try:
         yield future
     finally:
-        # The loop is closed where the work is done.
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(task.cancel)
+        loop.call_soon_threadsafe(task.cancel)
+        # In the same thread: what is closed may be written to.
+        pool.submit(loop.run_until_complete, loop.shutdown_asyncgens())
         pool.shutdown()
+        loop.close()
 
 
 def _read_secret(spec: EndpointSpec, host: str, *, is_safe: bool) -> str:

@@ -5,26 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import email.utils
-import importlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from types import ModuleType
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+
+import httpx
 
 from train.base.console import visible
-from train.base.errors import Exit, TrainError, first_line
+from train.base.errors import first_line
 from train.contestants.chat_completions import (
     MOST_BYTES,
     MOST_ERROR,
     AnswerReader,
-    Completion,
     CompletionError,
     error_message,
 )
-
-if TYPE_CHECKING:
-    import httpx
+from train.evaluate.scoring import Answer
 
 
 @dataclass
@@ -42,25 +38,13 @@ class ExchangeError(Exception):
     """It was answered, but not with what was asked for."""
 
 
-def load_httpx() -> ModuleType:
-    """Return the module httpx; raises TrainError "E940 missing-extra" where it is not installed."""
-    try:
-        return importlib.import_module("httpx")
-    except ImportError:
-        raise TrainError(
-            "E940 missing-extra", "a model behind an endpoint needs the package httpx, which is not installed",
-            "pip install 'pairsmith[endpoint]'", exit_code=Exit.MISSING,
-        ) from None  # fmt: skip
-
-
 async def exchange(
     client: httpx.AsyncClient, request: httpx.Request, timeout: float, on_text: Callable[[str], bool] | None
-) -> tuple[Completion, bool]:
+) -> tuple[Answer, bool]:
     """Send ``request`` and return its answer, and whether it is whole: ``on_text`` may have ended it.
 
     ``timeout`` is for all of it, in seconds. Raises ExchangeError.
     """
-    httpx = load_httpx()
     try:
         async with asyncio.timeout(timeout):
             # A request that the client has not built takes no cookie of an answer along.
@@ -72,10 +56,10 @@ async def exchange(
                 is_stream = response.headers.get("content-type", "").startswith("text/event-stream")
                 if on_text is not None and is_stream:
                     return await _stream(response, on_text)
-                completion = AnswerReader().read(await _read(response, MOST_BYTES))
+                answer = AnswerReader().read(await _read(response, MOST_BYTES))
                 if on_text is not None:
-                    on_text(completion.text)
-                return completion, True
+                    on_text(answer.text)
+                return answer, True
     except CompletionError as error:
         raise ExchangeError(f"not an answer of chat/completions: {error}", is_unreadable=True) from None
     except TimeoutError:
@@ -87,24 +71,19 @@ async def exchange(
         raise ExchangeError(f"{what}: {visible(first_line(error))}", is_passing=True, is_billed=is_sent) from None
 
 
-async def _stream(response: httpx.Response, on_text: Callable[[str], bool]) -> tuple[Completion, bool]:
+async def _stream(response: httpx.Response, on_text: Callable[[str], bool]) -> tuple[Answer, bool]:
     reader = AnswerReader()
     async for part in response.aiter_raw():
-        has_text = False
         for text in reader.feed(part):
-            has_text = True
             if not on_text(text):
-                return reader.cut(), False
-        # A model that reasons for long can be stopped, too.
-        if not has_text and not on_text(""):
-            return reader.cut(), False
+                return replace(reader.answer(), stopped=False), False
         if reader.is_done:
             break
     if not reader.is_whole:
         raise ExchangeError("half an answer: the stream ended in its midst", is_passing=True)
     if rest := reader.rest():
         on_text(rest)
-    return reader.completion(rest), True
+    return reader.answer(rest), True
 
 
 async def _read(response: httpx.Response, most: int) -> bytes:
@@ -128,7 +107,7 @@ async def _refusal(response: httpx.Response, timeout: float) -> ExchangeError:
     if 300 <= status < 400:
         message = f"it leads to {visible(response.headers.get('location', ''))}, and no redirect is followed"
     elif "content-encoding" not in response.headers:
-        with contextlib.suppress(load_httpx().HTTPError):
+        with contextlib.suppress(httpx.HTTPError):
             message = error_message(await _read(response, MOST_ERROR))
     reason += f": {message}" if message else ""
     return ExchangeError(reason, is_passing=is_passing, wait=wait, is_billed=False)

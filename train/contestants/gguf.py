@@ -7,28 +7,23 @@ so an answer depends on nothing that was asked before.
 from __future__ import annotations
 
 import http.client
-import importlib.util
 import json
 import socket
-import subprocess
-import sys
 import tempfile
-import threading
 import time
-import weakref
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
-from shutil import rmtree
 from types import SimpleNamespace
 from typing import Any
 
 from train.base import console
-from train.base.errors import Exit, TrainError
+from train.base.errors import TrainError, require_extra
+from train.base.file_guard import MOST_STATE, read_file
 from train.base.storage import sha256_of
-from train.contestants.contestant import Answer, Kind, OnAnswer, OnText, Request, Unanswered
-from train.contestants.spec import Spec
+from train.base.worker import Worker
+from train.contestants.contestant import Kind, OnAnswer, OnText, Request, Unanswered
 from train.data.dataset import (
     TRACES,
     ControlTokenFault,
@@ -38,7 +33,8 @@ from train.data.dataset import (
     prepare_messages,
     trace_of,
 )
-from train.model.device import SMALL_MODEL, free_cores, free_memory
+from train.evaluate.scoring import Answer
+from train.model.device import SMALL_MODEL, free_cores, require_memory
 from train.model.safety import check_gguf
 
 MOST_CONTEXT = 8192
@@ -47,14 +43,15 @@ _SEEDS = 2**32 - 1
 """The seed of this number means "any" to llama.cpp."""
 _STARTING_SECONDS, _BYTES_A_SECOND, _SHORT_SECONDS = 60.0, 20_000_000, 30.0
 # What a request leaves out is filled in with the engine's own habits, or with those that the file names.
-_SOCKET = "a.sock"
 _GREEDY = {"temperature": 0.0, "samplers": ["temperature"], "mirostat": 0, "ignore_eos": False, "cache_prompt": False}
 
 
 class GgufContestant:
     """The model in the .gguf file ``path``, open until `close`; it reads at most ``most_context`` tokens.
 
-    ``template`` is the chat template that renders its prompts, and ``warnings`` say what a person should know of it.
+    Without ``threads`` as many are taken as cores are free.
+
+    ``template`` is the chat template that renders its prompts.
     Raises TrainError "E921 bad-model" for a file that is damaged or that llama.cpp cannot compute with, and with exit 3
     "E940 missing-extra" and "E947 out-of-memory", before anything is loaded.
     """
@@ -65,26 +62,18 @@ class GgufContestant:
     def __init__(
         self, path: Path, name: str, *, most_context: int = MOST_CONTEXT, threads: int | None = None
     ) -> None:  # fmt: skip
-        if importlib.util.find_spec("xllamacpp") is None:
-            message = "a .gguf file is asked through the package xllamacpp, which is not installed"
-            raise TrainError("E940 missing-extra", message, "pip install 'pairsmith[gguf]'", exit_code=Exit.MISSING)
+        require_extra("xllamacpp", "asking a .gguf file", "gguf")
         header = check_gguf(path)
         self.name = name
         self._reads = min([*_numbers(header, "context_length"), most_context])
         self.reads: int | None = self._reads
         self.memory = _planned_bytes(path, header, self._reads)
-        if self.memory > (free := free_memory()):
-            message = (
-                f"{path} needs {self.memory / 1e6:,.0f} MB with {self._reads:,} tokens of context, and "
-                f"{free / 1e6:,.0f} MB are free"
-            )
-            hint = "Close other programs, or take a smaller quantisation."
-            raise TrainError("E947 out-of-memory", message, hint, exit_code=Exit.MISSING)
+        what, hint = f"{path} with {self._reads:,} tokens of context", "Close other programs, or take a smaller file."
+        require_memory(what, self.memory, hint)
         self.digest = sha256_of(path)
         self._server = _Server(path, self._reads, threads)
-        self.warnings: list[str] = []
         if "tokenizer.chat_template" not in header:
-            self.warnings.append(f"{path.name} has no chat template; llama.cpp renders its prompts as ChatML")
+            console.talk(f"warning: {path.name} has no chat template; llama.cpp renders its prompts as ChatML")
         try:
             self.template = str(self._server.ask("/props")["chat_template"])
             self._marks = _find_marks(self._server, self.template)
@@ -113,7 +102,7 @@ class GgufContestant:
 
     def close(self) -> None:
         """End the process of llama.cpp, which frees its memory."""
-        self._server.end()
+        self._server.close()
 
     def _answer(self, request: Request, on_text: OnText | None) -> Answer:
         start = time.monotonic()
@@ -125,7 +114,9 @@ class GgufContestant:
             logprobs = self._compare(prompt, ids, request.choices)
             text = request.choices[max(range(len(logprobs)), key=logprobs.__getitem__)]
             seconds = time.monotonic() - start
-            return Answer(request.id, text, logprobs=logprobs, prompt_tokens=len(ids), new_tokens=0, seconds=seconds)
+            return Answer(
+                request.id, text, None, logprobs=logprobs, prompt_tokens=len(ids), new_tokens=0, seconds=seconds
+            )
         text, num_tokens, is_ended = "", 0, False
         sampling = request.sampling
         body = {
@@ -143,7 +134,7 @@ class GgufContestant:
         # A text stands for its tokens here: characters that are split where the marks are.
         answer, reasoning = (text, None) if self._marks is None else self._marks.split(text, lambda part, **_: part)
         return Answer(
-            request.id, answer, reasoning, stopped=is_ended, prompt_tokens=len(ids), new_tokens=num_tokens,
+            request.id, answer, is_ended, reasoning, prompt_tokens=len(ids), new_tokens=num_tokens,
             seconds=time.monotonic() - start,
         )  # fmt: skip
 
@@ -168,10 +159,10 @@ class GgufContestant:
         """Return the log-probability of each choice after the prompt, in nats, its end token not counted."""
         options = []
         for choice in choices:
-            whole = self._tokens(prompt + choice)
+            joined = self._tokens(prompt + choice)
             # Where the tokenizer joins across the end of the prompt, which it does not where an answer is written.
-            is_apart = whole[: len(ids)] != ids
-            options.append(self._tokens(choice, add_special=False) if is_apart else whole[len(ids) :])
+            is_apart = joined[: len(ids)] != ids
+            options.append(self._tokens(choice, add_special=False) if is_apart else joined[len(ids) :])
             if not options[-1]:
                 raise RowFault(f"the choice {choice!r} has no token of its own")
             if len(ids) + len(options[-1]) > self._reads:
@@ -183,17 +174,11 @@ class GgufContestant:
             # A grammar of tokens leaves one way to go on; the probabilities that are told are those before it.
             grammar = "root ::= " + " ".join(f"<[{token}]>" for token in option)
             body = {**_GREEDY, "prompt": ids, "n_predict": len(option), "n_probs": 1, "grammar": grammar}
-            told = _logprobs(self._server.ask("/completion", {**body, "cache_prompt": True}))
-            if len(told) != len(option) or None in told:
+            values = _logprobs(self._server.ask("/completion", {**body, "cache_prompt": True}))
+            if len(values) != len(option) or None in values:
                 raise _EngineError("it has no probability for each token of a choice")
-            logprobs.append(float(sum(value for value in told if value is not None)))
+            logprobs.append(float(sum(value for value in values if value is not None)))
         return logprobs
-
-
-def open_gguf(spec: Spec, *, threads: int | None = None) -> GgufContestant:
-    """Open the file that ``spec`` names, with as many threads as cores are free; raises as `GgufContestant` does."""
-    assert spec.path is not None, "a file has a path"
-    return GgufContestant(spec.path, spec.name, threads=threads)
 
 
 def _refused(path: Path, reason: str) -> TrainError:
@@ -211,7 +196,7 @@ def _numbers(header: Mapping[str, Any], name: str) -> list[int]:
     return [number for number in (value if isinstance(value, list) else [value]) if type(number) is int and number > 0]
 
 
-_BESIDE, _BYTES_A_WIDTH, _BYTES_A_WORD = 64 << 20, 32 << 10, 256
+_WORKING_BYTES, _BYTES_A_WIDTH, _BYTES_A_WORD = 64 << 20, 32 << 10, 256
 
 
 def _planned_bytes(path: Path, header: Mapping[str, Any], reads: int) -> int:
@@ -226,8 +211,8 @@ def _planned_bytes(path: Path, header: Mapping[str, Any], reads: int) -> int:
     value = max(_numbers(header, "attention.value_length") or of_head)
     words = header.get("tokenizer.ggml.tokens")
     num_words = words if type(words) is int else 0
-    beside = _BESIDE + _BYTES_A_WIDTH * width + _BYTES_A_WORD * num_words
-    return path.stat().st_size + 2 * reads * num_heads * (key + value) + beside
+    working = _WORKING_BYTES + _BYTES_A_WIDTH * width + _BYTES_A_WORD * num_words
+    return path.stat().st_size + 2 * reads * num_heads * (key + value) + working
 
 
 def _find_marks(server: _Server, template: str) -> Any:
@@ -248,34 +233,36 @@ class _EngineError(Exception):
     """The process of llama.cpp died, hangs, or answers with something else."""
 
 
-class _Connection(http.client.HTTPConnection):
-    def __init__(self, path: str, seconds: float | None) -> None:
-        super().__init__("localhost")
-        self._path, self._seconds = path, seconds
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self._seconds)
-        self.sock.connect(self._path)
-
-
 class _Server:
-    """The process of `gguf_server`, started when it is first asked and again after it ended."""
+    """llama.cpp in the process of `gguf_server`, which is started when it is first asked and again after it ended."""
 
     def __init__(self, path: Path, reads: int, threads: int | None) -> None:
-        # A small file loses by sharing its work.
-        threads = threads or (1 if path.stat().st_size < SMALL_MODEL else free_cores())
-        self._path = path
-        self._settings = {"path": str(path.resolve()), "reads": reads, "threads": threads}
-        self._running: list[tuple[subprocess.Popen[bytes], Path]] = []
-        # Also at the end of the interpreter; it must not keep the server alive, hence the list.
-        weakref.finalize(self, _end, self._running)
+        # The path of a socket has a hundred bytes at most.
+        is_long = len(tempfile.gettempdir()) > 60
+        self._folder = tempfile.TemporaryDirectory(
+            prefix="gguf-", dir="/tmp" if is_long else None, ignore_cleanup_errors=True  # noqa: S108 - made for us
+        )  # fmt: skip
+        self._path, self._socket = path, Path(self._folder.name) / "a.sock"
+        self._errors = self._socket.with_name("errors")
+        # Even a file may hold what never ends: its template is rendered when it is loaded.
+        self._seconds = _STARTING_SECONDS + path.stat().st_size / _BYTES_A_SECOND
+        settings = {
+            "path": str(path.resolve()), "reads": reads, "socket": str(self._socket), "errors": str(self._errors),
+            # A small file loses by sharing its work.
+            "threads": threads or (1 if path.stat().st_size < SMALL_MODEL else free_cores()),
+        }  # fmt: skip
+        self._worker = Worker(
+            [str(Path(__file__).with_name("gguf_server.py"))], greeting=settings, seconds=_SHORT_SECONDS,
+            starting_seconds=self._seconds,
+        )  # fmt: skip
 
     def ask(self, where: str, body: Any = None) -> dict[str, Any]:
         """Return the answer of an endpoint; raises RowFault with what llama.cpp says against it, and _EngineError."""
         # A template may never end; a prompt may take as long as it takes.
         seconds = None if where == "/completion" else _SHORT_SECONDS
-        return next(self._events(where, body, seconds))
+        # Closed here: an interrupt that falls into what is closed by itself is lost.
+        with closing(self._events(where, body, seconds)) as events:
+            return dict(next(events))
 
     def stream(self, body: Mapping[str, Any]) -> Generator[dict[str, Any]]:
         """Yield what is written, piece by piece; closed before its end, it is not written on. Raises as `ask` does."""
@@ -289,11 +276,20 @@ class _Server:
 
     def end(self) -> None:
         """End the process, where there is one."""
-        _end(self._running)
+        self._worker.end()
+
+    def close(self) -> None:
+        """End the process, and remove what it left; it is not asked again."""
+        self.end()
+        self._folder.cleanup()
 
     def _events(self, where: str, body: Any, seconds: float | None) -> Generator[Any]:
-        connection = _Connection(self._start(), seconds)
+        self._start()
+        connection = http.client.HTTPConnection("localhost")
+        connection.sock = socket.socket(socket.AF_UNIX)
         try:
+            connection.sock.settimeout(seconds)
+            connection.sock.connect(str(self._socket))
             connection.request("GET" if body is None else "POST", where, json.dumps(body).encode("ascii"))
             response = connection.getresponse()
             if response.status != http.client.OK:
@@ -315,48 +311,16 @@ class _Server:
         finally:
             connection.close()
 
-    def _start(self) -> str:
-        """Return the path of the socket; raises TrainError "E921 bad-model" where the file cannot be loaded."""
-        if self._running:
-            return str(self._running[0][1] / _SOCKET)
-        # The path of a socket has a hundred bytes at most.
-        is_long = len(tempfile.gettempdir()) > 60
-        folder = Path(tempfile.mkdtemp(prefix="gguf-", dir="/tmp" if is_long else None))  # noqa: S108 - made for us
-        with tempfile.TemporaryFile() as errors:
-            # No environment, as it reads a stranger's file; a session of its own, as Ctrl-C is ours to hear.
-            process = subprocess.Popen(
-                [sys.executable, "-I", "-W", "ignore", str(Path(__file__).with_name("gguf_server.py"))],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env={"GGML_NO_BACKTRACE": "1"},
-                start_new_session=True,
-            )  # fmt: skip
-            self._running.append((process, folder))
-            assert process.stdin is not None
-            assert process.stdout is not None
-            # Even a file may hold what never ends: its template is rendered when it is loaded.
-            seconds = _STARTING_SECONDS + self._path.stat().st_size / _BYTES_A_SECOND
-            start, timer = time.monotonic(), threading.Timer(seconds, process.kill)
-            timer.start()
-            with suppress(BrokenPipeError):
-                process.stdin.write(json.dumps({**self._settings, "socket": str(folder / _SOCKET)}).encode() + b"\n")
-                process.stdin.flush()
-            is_ready = process.stdout.readline() == b"ready\n"
-            timer.cancel()
-            if not is_ready:
-                _end(self._running)
-                errors.seek(0)
-                # Its line begins with a time.
-                line = errors.readline(1000).decode("utf-8", "replace").strip().split(" E ", 1)[-1]
-                is_late = time.monotonic() - start > seconds
-                silent = f"it took over {seconds:,.0f} s" if is_late else f"it ended ({process.returncode})"
-                raise _refused(self._path, console.visible(line) or silent)
-        return str(folder / _SOCKET)
-
-
-def _end(running: list[tuple[subprocess.Popen[bytes], Path]]) -> None:
-    while running:
-        process, folder = running.pop()
-        process.kill()
-        # Closes its pipes and waits for it.
-        with process:
-            pass
-        rmtree(folder, ignore_errors=True)
+    def _start(self) -> None:
+        """Start the process where there is none; raises TrainError "E921 bad-model" where it cannot load the file."""
+        begun = time.monotonic()
+        if self._worker.is_running or self._worker.ask("ready") is not None:
+            return
+        is_late = time.monotonic() - begun > self._seconds
+        complaint = f"it took over {self._seconds:,.0f} s" if is_late else "its process ended"
+        with suppress(OSError):
+            lines = read_file(self._errors, most=MOST_STATE).decode("utf-8", "replace").strip().splitlines()
+            # The first says what is wrong; it begins with a time.
+            complaint = console.visible(lines[0][:1000].split(" E ", 1)[-1]) if lines else complaint
+        self.close()
+        raise _refused(self._path, complaint)

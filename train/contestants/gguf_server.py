@@ -1,4 +1,4 @@
-"""The process that holds a .gguf file open: llama.cpp behind a Unix socket, until standard input ends.
+"""The worker that holds a .gguf file open: llama.cpp behind a Unix socket, until standard input ends.
 
 Started by its path, so nothing of ours is imported. It is a process of its own because llama.cpp ends the whole process
 over a file that its asserts refuse, takes SIGINT and SIGTERM for itself, and always opens a port: the package has no
@@ -14,22 +14,30 @@ import sys
 from pathlib import Path
 from typing import Any
 
+# What the library reads when it is loaded. A thread that waits for another lets others have the core: two that wait by
+# turning in a loop took three to seventeen times as long as one thread on a busy machine of two cores.
+os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "GGML_NO_BACKTRACE": "1"}
 import xllamacpp
 
 
 def main() -> None:
-    """Read the settings, a line of JSON; write "ready" when the file can be asked; end when nobody listens any more."""
+    """Read the settings, a line of JSON; answer it and each further line with {} once the file can be asked."""
     settings: dict[str, Any] = json.loads(sys.stdin.readline())
-    socket_path = Path(settings["socket"])
+    socket_path, errors = Path(settings["socket"]), Path(settings["errors"])
+    os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), sys.stderr.fileno())
+    # That of a process that was killed.
+    socket_path.unlink(missing_ok=True)
     try:
         # It holds the lock of the interpreter while it loads, and starts its threads on its own.
         server = xllamacpp.Server(_parameters(settings))
     except RuntimeError:
         # What is wrong stands on standard error already.
         os._exit(1)
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
-    sys.stdin.read()
+    is_heard = True
+    while is_heard:
+        sys.stdout.write("{}\n")
+        sys.stdout.flush()
+        is_heard = bool(sys.stdin.readline())
     shutil.rmtree(socket_path.parent, ignore_errors=True)
     # Not by the destructor of ``server``, which waits for an answer that is being written.
     os._exit(int(server is None))

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from functools import partial
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from train.base.errors import Exit, TrainError
+from train.base.errors import TrainError
 from train.base.run_folder import RECIPE, read_finished, recipe_folder, weights_digest
 from train.base.storage import digest_of
-from train.contestants.contestant import Answer, Kind, OnAnswer, OnText, Request, Sampling, Unanswered
+from train.contestants.contestant import Kind, OnAnswer, OnText, Request, Sampling, Unanswered
 from train.contestants.spec import Spec
+from train.data.dataset import Row
 from train.data.rendering import Renderer, RowFault
-from train.evaluate.answers import Draw, Generated, generate, option_nlls, questions
+from train.evaluate.answers import Draw, OnToken
+from train.evaluate.evaluation import choose, predict
 from train.model import (
     check_folder,
     computing,
@@ -28,7 +29,7 @@ from train.model import (
     pick_dtype,
     pick_threads,
 )
-from train.model.device import free_memory
+from train.model.device import require_memory
 from train.model.safety import check_safetensors
 from train.recipe import Recipe, build_recipe, load_recipe
 
@@ -56,66 +57,41 @@ class LocalContestant:
 
     def answer(self, requests: Sequence[Request], on_answer: OnAnswer, on_text: OnText | None = None) -> None:
         """Answer all ``requests``; those that are drawn alike are written together."""
-        asked: dict[Sampling, list[tuple[Request, list[int]]]] = {}
+        rows: dict[Sampling, list[Row]] = {}
+        batch_tokens = self.recipe.eval.batch_tokens
         with computing(self.device, self._dtype):
             for request in requests:
                 try:
                     if request.choices:
-                        on_answer(self._chosen(request))
+                        choice_rows = [(request.row, request.choices)]
+                        on_answer(choose(self.model, self.renderer, choice_rows, batch_tokens=batch_tokens)[0])
                         continue
-                    asked.setdefault(request.sampling, []).append((request, self._prompt(request)))
+                    self._check_prompt(request.row)
+                    rows.setdefault(request.sampling, []).append(request.row)
                 except TrainError as fault:
-                    reason = fault.reason if isinstance(fault, RowFault) else fault.message
-                    on_answer(Unanswered(request.id, fault.code, reason))
-            for sampling, prompts in asked.items():
-                self._write(sampling, prompts, on_answer, on_text)
+                    on_answer(Unanswered(request.id, fault.code, fault.message))
+            for sampling, group in rows.items():
+                for answer in predict(
+                    self.model, self.renderer, group, max_new_tokens=sampling.max_new_tokens, batch_tokens=batch_tokens,
+                    draw=Draw(sampling.temperature, sampling.seed) if sampling.temperature else None,
+                    on_token=None if on_text is None else self._written(group, on_text),
+                ):  # fmt: skip
+                    on_answer(answer)
 
     def close(self) -> None:
         """Let the weights go."""
         del self.model
 
-    def _prompt(self, request: Request) -> list[int]:
-        prompt = self.renderer.prompt(request.row)
+    def _check_prompt(self, row: Row) -> None:
+        prompt = self.renderer.prompt(row)
         if prompt is None:
             raise RowFault("raw text asks nothing")
         if self.reads and len(prompt.ids) >= self.reads:
             raise TrainError("E925 too-long", f"its {len(prompt.ids):,} tokens fill all {self.reads:,} that are read")
-        return prompt.ids
 
-    def _write(
-        self, sampling: Sampling, prompts: Sequence[tuple[Request, list[int]]], on_answer: OnAnswer,
-        on_text: OnText | None,
-    ) -> None:  # fmt: skip
-        begun = time.perf_counter()
-        texts = [_Text(request.id, self.renderer, on_text) for request, _ in prompts] if on_text else []
-        done = generate(
-            self.model, [ids for _, ids in prompts], max_new_tokens=sampling.max_new_tokens,
-            stop_ids=self.renderer.stop_ids, batch_tokens=self.recipe.eval.batch_tokens,
-            draw=Draw(sampling.temperature, sampling.seed) if sampling.temperature else None,
-            on_token=(lambda number, token: texts[number].take(token)) if texts else None,
-        )  # fmt: skip
-        # Of a batch there is one time; each answer gets its share of it by what was written.
-        per_token = (time.perf_counter() - begun) / max(1, sum(len(generated.ids) + 1 for generated in done))
-        for (request, ids), generated in zip(prompts, done, strict=True):
-            on_answer(self._answer(request, len(ids), generated, per_token))
-
-    def _answer(self, request: Request, num_prompt: int, generated: Generated, per_token: float) -> Answer:
-        text, reasoning = self.renderer.answer(generated.ids)
-        num = len(generated.ids)
-        return Answer(
-            request.id, text, reasoning, generated.stopped, prompt_tokens=num_prompt, new_tokens=num,
-            seconds=(num + 1) * per_token,
-        )  # fmt: skip
-
-    def _chosen(self, request: Request) -> Answer:
-        begun = time.perf_counter()
-        asked = questions(self.renderer, [(request.row, request.choices)])
-        nlls = option_nlls(self.model, asked, batch_tokens=self.recipe.eval.batch_tokens)[0]
-        likeliest = min(range(len(nlls)), key=nlls.__getitem__)
-        return Answer(
-            request.id, request.choices[likeliest], logprobs=[-nll for nll in nlls],
-            prompt_tokens=len(asked[0].prompt), new_tokens=0, seconds=time.perf_counter() - begun,
-        )  # fmt: skip
+    def _written(self, rows: Sequence[Row], on_text: OnText) -> OnToken:
+        texts = [_Text(row.id, self.renderer, on_text) for row in rows]
+        return lambda number, token: texts[number].take(token)
 
 
 class _Text:
@@ -146,14 +122,15 @@ def open_local(spec: Spec, *, device: str = "auto", threads: int | None = None) 
 
     recipe, folder, tuned = _recipe_of(spec, device)
     base = find_base(recipe.base, folder)
-    whole = tuned if tuned is not None and (tuned / "config.json").is_file() else None
-    _check_memory(spec.name, whole or base, pick_device(recipe.device))
+    full_model = tuned if tuned is not None and (tuned / "config.json").is_file() else None
+    needed, hint = int(planned_memory(full_model or base) * _SPARE), "Close another model, or take a smaller one."
+    require_memory(spec.name, needed, hint, pick_device(recipe.device))
     if tuned is not None:
-        check_folder(tuned, needs_weights=whole is not None)
+        check_folder(tuned, needs_weights=full_model is not None)
     model, tokenizer = load_base(
-        str(whole or base), device=recipe.device, new_tokens=() if whole else recipe.new_tokens
+        str(full_model or base), device=recipe.device, new_tokens=() if full_model else recipe.new_tokens
     )  # fmt: skip
-    if tuned is not None and whole is None:
+    if tuned is not None and full_model is None:
         # Not merged: that rounds, and the run was measured without it.
         model = load_adapter(model, tuned)
     torch.set_num_threads(threads or pick_threads(recipe, num_parameters(model)))
@@ -162,7 +139,7 @@ def open_local(spec: Spec, *, device: str = "auto", threads: int | None = None) 
         tokenizer, objective, reasoning=recipe.reasoning, allow_special_tokens=recipe.allow_special_tokens,
         stop_ids=eos_ids(model),
     )  # fmt: skip
-    weights = [path for path in (whole or base, None if whole else tuned) if path is not None]
+    weights = [path for path in (full_model or base, None if full_model else tuned) if path is not None]
     digest = digest_of({"weights": [weights_digest(path) for path in weights], "renderer": renderer.digest})
     return LocalContestant(spec.name, spec.kind, model, renderer, recipe, digest)
 
@@ -185,15 +162,6 @@ def _recipe_of(spec: Spec, device: str) -> tuple[Recipe, Path | None, Path | Non
         folder,
         spec.path / record["saved"],
     )
-
-
-def _check_memory(name: str, path: Path, device: torch.device) -> None:
-    needed, free = int(planned_memory(path) * _SPARE), free_memory(device)
-    if needed > free:
-        raise TrainError(
-            "E947 out-of-memory", f"{name} takes about {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free",
-            "Close another model, or take a smaller one.", exit_code=Exit.MISSING,
-        )  # fmt: skip
 
 
 def planned_memory(path: Path) -> int:

@@ -21,9 +21,9 @@ from train.base.errors import TrainError
 from train.base.file_guard import MOST_DOCUMENT, open_file
 from train.data.dataset import Dataset, Row, TooLongFault, sample_rows
 from train.data.rendering import Renderer, RowFault
-from train.evaluate.answers import generate, option_nlls, questions
+from train.evaluate.answers import Draw, OnToken, generate, option_nlls, questions
 from train.evaluate.predictions import SampledScore, Scored, sample_of
-from train.evaluate.scoring import CategorySpec, Prediction, rows_with_choices, score
+from train.evaluate.scoring import Answer, CategorySpec, rows_with_choices, score
 from train.model import computing, pick_dtype
 from train.model.distributed import DistributedContext
 from train.model.loss import OnDone, nll_per_example
@@ -35,12 +35,11 @@ OnProgress = Callable[[str, int], None]
 
 def predict(
     model: Any, renderer: Renderer, rows: Sequence[Row], *, max_new_tokens: int, batch_tokens: int,
-    on_done: OnDone | None = None, is_metered: bool = False,
-) -> list[Prediction]:  # fmt: skip
+    draw: Draw | None = None, on_token: OnToken | None = None, on_done: OnDone | None = None,
+) -> list[Answer]:  # fmt: skip
     """Return the model's answer to each row that has messages, in order; raw-text rows have none.
 
-    With ``is_metered`` each says what it took; of a batch there is one time, which is shared out by what was written.
-    Raises TrainError: a row cannot be rendered.
+    The other arguments are those of `generate`. Raises TrainError: a row cannot be rendered.
     """
     begun = time.perf_counter()
     prompts = [prompt for row in rows if (prompt := renderer.prompt(row)) is not None]
@@ -50,38 +49,43 @@ def predict(
         max_new_tokens=max_new_tokens,
         stop_ids=renderer.stop_ids,
         batch_tokens=batch_tokens,
+        draw=draw,
+        on_token=on_token,
         on_done=on_done,
     )
+    # Of a batch there is one time, which is shared out by what was written.
     per_token = (time.perf_counter() - begun) / max(1, sum(len(generated.ids) + 1 for generated in done))
-    predictions = []
+    answers = []
     for prompt, generated in zip(prompts, done, strict=True):
         text, reasoning = renderer.answer(generated.ids)
         num = len(generated.ids)
-        usage = {"prompt_tokens": len(prompt.ids), "new_tokens": num, "seconds": round((num + 1) * per_token, 6)}
-        predictions.append(
-            Prediction(prompt.id, text, generated.stopped, reasoning=reasoning, usage=usage if is_metered else None)
-        )
-    return predictions
+        answers.append(Answer(
+            prompt.id, text, generated.stopped, reasoning, prompt_tokens=len(prompt.ids), new_tokens=num,
+            seconds=(num + 1) * per_token,
+        ))  # fmt: skip
+    return answers
 
 
 def choose(
     model: Any, renderer: Renderer, choice_rows: Sequence[tuple[Row, Sequence[str]]], *, batch_tokens: int,
-    on_done: OnDone | None = None, is_metered: bool = False,
-) -> list[Prediction]:  # fmt: skip
+    on_done: OnDone | None = None,
+) -> list[Answer]:  # fmt: skip
     """Return for each row the likeliest of its choices, and the log-probabilities of all.
 
-    With ``is_metered`` each says its share of the time. Raises TrainError: a row cannot be rendered with one of its
-    choices.
+    Raises TrainError: a row cannot be rendered with one of its choices.
     """
     begun = time.perf_counter()
-    nlls = option_nlls(model, questions(renderer, choice_rows), batch_tokens=batch_tokens, on_done=on_done)
-    usage = {"new_tokens": 0, "seconds": round((time.perf_counter() - begun) / max(1, len(choice_rows)), 6)}
-    predictions = []
-    for (row, choices), each in zip(choice_rows, nlls, strict=True):
+    rendered = questions(renderer, choice_rows)
+    nlls = option_nlls(model, rendered, batch_tokens=batch_tokens, on_done=on_done)
+    seconds = (time.perf_counter() - begun) / max(1, len(choice_rows))
+    answers = []
+    for (row, choices), question, each in zip(choice_rows, rendered, nlls, strict=True):
         likeliest = choices[min(range(len(each)), key=each.__getitem__)]
-        logprobs = tuple(-nll for nll in each)
-        predictions.append(Prediction(row.id, likeliest, None, logprobs, usage=usage if is_metered else None))
-    return predictions
+        answers.append(Answer(
+            row.id, likeliest, None, logprobs=tuple(-nll for nll in each), prompt_tokens=len(question.prompt),
+            new_tokens=0, seconds=seconds,
+        ))  # fmt: skip
+    return answers
 
 
 def evaluate_model(
@@ -95,12 +99,11 @@ def evaluate_model(
     is_generating: bool = True,
     on_progress: OnProgress | None = None,
     prompts: Mapping[str, Row] | None = None,
-    is_metered: bool = False,
 ) -> list[Scored]:
     """Return the model's results on ``rows``: likelihoods of all, and with ``is_generating`` scored answers.
 
     ``prompts`` has by id what the model reads in place of a row, such as one with examples before it; scored is the
-    row. With ``is_metered`` results say what their answers took.
+    row.
 
     An answer is generated greedily, or is the likeliest choice of a category that is scored by choices. ``on_progress``
     hears of each batch; rows that are skipped count as done.
@@ -123,7 +126,7 @@ def evaluate_model(
         on_progress("answers", num_answers(skipped) if is_generating else 0)
     rows = [row for row in rows if row.id in ids]
     references: dict[str, str] = {}
-    predictions: list[Prediction] = []
+    answers: list[Answer] = []
     device = next(model.parameters()).device
     # The number format of training: in another one the base would be another model.
     with computing(device, pick_dtype(recipe, device, sum(weights.numel() for weights in model.parameters()))):
@@ -131,16 +134,14 @@ def evaluate_model(
         if is_generating:
             references = {row.id: prompt.reference for row in rows if (prompt := renderer.prompt(row)) is not None}
             choice_rows, most = rows_with_choices(rows, categories), recipe.eval.batch_tokens
-            predictions = choose(
-                model, renderer, choice_rows, batch_tokens=most, on_done=on_answers, is_metered=is_metered
-            )
+            answers = choose(model, renderer, choice_rows, batch_tokens=most, on_done=on_answers)
             chosen = {row.id for row, _ in choice_rows}
             written = [row for row in rows if row.id not in chosen]
-            predictions += predict(
+            answers += predict(
                 model, renderer, written, max_new_tokens=recipe.eval.max_new_tokens, batch_tokens=most,
-                on_done=on_answers, is_metered=is_metered,
+                on_done=on_answers,
             )  # fmt: skip
-    return score(scored_rows, references, predictions, nlls, categories, split=split)
+    return score(scored_rows, references, answers, nlls, categories, split=split)
 
 
 def evaluate_splits(

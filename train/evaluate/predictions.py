@@ -44,7 +44,7 @@ class Scored:
     ``num_tokens`` supervised tokens that spell ``num_bytes`` UTF-8 bytes; where nobody can tell it is None, and both
     numbers are 0. ``metric`` is the name of the score that stands for the record; where ``scores`` lacks it, the record
     is unscored. ``split`` is train, validation, test, or general for the slice that forgetting is measured on.
-    ``usage`` is what the answer took, of an evaluation: prompt_tokens, new_tokens, seconds, cost, those that are known.
+    ``usage`` is what the answer took: prompt_tokens, new_tokens, seconds, cost, those that are known.
     """
 
     id: str
@@ -182,8 +182,9 @@ def write_predictions(base: Sequence[Scored], tuned: Sequence[Scored], folder: P
 
 
 def prediction_line(record: Scored) -> str:
-    """Return the line of `predictions.jsonl` for a record that one model alone was evaluated on."""
-    return _line(_common(record) | {"tuned": _side(record)})
+    """Return the line of `predictions.jsonl` for a record that one model alone was evaluated on, with its usage."""
+    usage = {} if record.usage is None else {"usage": dict(record.usage)}
+    return _line(_common(record) | {"tuned": _side(record) | usage})
 
 
 def read_predictions(path: Path) -> tuple[list[Scored], list[Scored]]:
@@ -294,8 +295,7 @@ def _side(record: Scored) -> dict[str, Any]:
         "stopped": record.stopped,
         "scores": dict(record.scores or {}),
     }
-    further = {"reasoning": record.reasoning, "usage": None if record.usage is None else dict(record.usage)}
-    return side | {name: value for name, value in further.items() if value is not None}
+    return side if record.reasoning is None else side | {"reasoning": record.reasoning}
 
 
 def _line(row: Mapping[str, Any]) -> str:

@@ -36,19 +36,34 @@ class CategorySpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
-    """A greedy completion: its text, whether it ended by itself, and the reasoning before it, None without any.
+class Answer:
+    """What a model wrote, whether it ended by itself, and the ``reasoning`` before it, None where there was none.
 
-    Where choices were compared, their log-probabilities, and the likeliest one as the text; it has no end to stop at.
-    ``usage`` is as that of `Scored`.
+    Where choices were compared: the likeliest, ``logprobs`` of all in nats, and no ``stopped``. Tokens are counted by
+    the model's own tokenizer, and are None where an endpoint does not tell; of a batch ``seconds`` are its share.
+    ``cost`` is in the currency of the prices that were given, None without. ``is_cached``: it was known, so nothing was
+    computed or sent.
     """
 
     id: str
     text: str
     stopped: bool | None
-    logprobs: Sequence[float] = ()
     reasoning: str | None = None
-    usage: Mapping[str, float] | None = None
+    logprobs: Sequence[float] = ()
+    prompt_tokens: int | None = None
+    new_tokens: int | None = None
+    seconds: float = 0.0
+    cost: float | None = None
+    is_cached: bool = False
+
+    @property
+    def usage(self) -> dict[str, float]:
+        """What it took, as `Scored` has it; what was known took no time."""
+        seconds = None if self.is_cached else round(self.seconds, 6)
+        usage = {
+            "prompt_tokens": self.prompt_tokens, "new_tokens": self.new_tokens, "seconds": seconds, "cost": self.cost,
+        }  # fmt: skip
+        return {name: value for name, value in usage.items() if value is not None}
 
 
 def category_specs(categories: Mapping[str, Any]) -> dict[str, CategorySpec]:
@@ -96,13 +111,11 @@ def rows_with_choices(rows: Sequence[Row], categories: Mapping[str, CategorySpec
     return [(row, choices) for row, choices in each if choices]
 
 
-def answer_scores(
-    spec: CategorySpec, prediction: Prediction, reference: str, options: Mapping[str, Any]
-) -> dict[str, float]:
+def answer_scores(spec: CategorySpec, answer: Answer, reference: str, options: Mapping[str, Any]) -> dict[str, float]:
     """Return the metric's scores of an answer, without its reasoning; ``options`` are the record's own."""
-    scores = spec.metric.scores(prediction.text, reference, {**spec.options, **options})
+    scores = spec.metric.scores(answer.text, reference, {**spec.options, **options})
     # Reasoning that used up all tokens is no answer, also where a metric takes an empty one.
-    if prediction.reasoning is not None and not prediction.text.strip() and spec.metric.primary in scores:
+    if answer.reasoning is not None and not answer.text.strip() and spec.metric.primary in scores:
         scores = {**scores, spec.metric.primary: 0.0}
     return scores
 
@@ -110,7 +123,7 @@ def answer_scores(
 def score(
     rows: Sequence[Row],
     references: Mapping[str, str],
-    predictions: Sequence[Prediction],
+    answers: Sequence[Answer],
     nlls: Sequence[Nll] | None,
     categories: Mapping[str, CategorySpec],
     *,
@@ -122,24 +135,24 @@ def score(
 
     A category that ``categories`` does not know is scored by the default metric, and so is the empty one.
     """
-    said = {prediction.id: prediction for prediction in predictions}
+    by_id = {answer.id: answer for answer in answers}
     likely = None if nlls is None else {nll.id: nll for nll in nlls}
     behaviour, contract = (metrics.discover()[name] for name in ("behaviour", "contract"))
     scored = []
     for row in rows:
-        if row.id not in (said if likely is None else likely):
+        if row.id not in (by_id if likely is None else likely):
             continue
         nll = None if likely is None else likely[row.id]
-        prediction, reference = said.get(row.id), references.get(row.id, "")
+        answer, reference = by_id.get(row.id), references.get(row.id, "")
         spec = spec_of(categories, row.category)
         scores: dict[str, float] = {}
-        if prediction is not None:
-            scores = answer_scores(spec, prediction, reference, _record_options(spec, row, prediction))
+        if answer is not None:
+            scores = answer_scores(spec, answer, reference, _record_options(spec, row, answer))
             # A choice that was taken by likelihood was not written, so it has no behaviour.
-            if prediction.stopped is not None:
-                scores |= behaviour.scores(prediction.text, reference)
+            if answer.stopped is not None:
+                scores |= behaviour.scores(answer.text, reference)
             if spec.contract and (prompt_text := _prompt_text(row)) is not None:
-                scores |= contract.scores(prediction.text, reference, {**spec.contract, "prompt": prompt_text})
+                scores |= contract.scores(answer.text, reference, {**spec.contract, "prompt": prompt_text})
         scored.append(
             Scored(
                 row.id,
@@ -150,21 +163,21 @@ def score(
                 None if nll is None else nll.nll,
                 0 if nll is None else nll.num_tokens,
                 0 if nll is None else nll.num_bytes,
-                text=None if prediction is None else prediction.text,
-                reasoning=None if prediction is None else prediction.reasoning,
-                stopped=None if prediction is None else prediction.stopped,
-                metric="" if prediction is None else spec.metric.primary,
+                text=None if answer is None else answer.text,
+                reasoning=None if answer is None else answer.reasoning,
+                stopped=None if answer is None else answer.stopped,
+                metric="" if answer is None else spec.metric.primary,
                 scores=scores,
-                usage=None if prediction is None else prediction.usage,
+                usage=None if answer is None else answer.usage,
             )
         )
     return scored
 
 
-def _record_options(spec: CategorySpec, row: Row, prediction: Prediction) -> dict[str, Any]:
-    """The options of a metric that are not its category's but the record's and the prediction's own."""
-    if prediction.logprobs:
-        return {"logprobs": prediction.logprobs}
+def _record_options(spec: CategorySpec, row: Row, answer: Answer) -> dict[str, Any]:
+    """The options of a metric that are not its category's but the record's and the answer's own."""
+    if answer.logprobs:
+        return {"logprobs": answer.logprobs}
     if spec.metric.kind == "calls" and row.messages:
         calls = row.messages[last_answer(row.messages)].get("tool_calls") or ()
         return {"calls": [call.get("function", call) for call in calls]}

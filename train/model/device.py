@@ -221,6 +221,16 @@ def free_memory(device: torch.device | None = None) -> int:
     return limit
 
 
+def require_memory(what: str, needed: int, hint: str, device: torch.device | None = None) -> None:
+    """Raise TrainError "E947 out-of-memory" (exit 3) where ``what`` needs more bytes than are free.
+
+    Without a device they are the machine's.
+    """
+    if needed > (free := free_memory(device)):
+        message = f"{what} takes about {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free"
+        raise TrainError("E947 out-of-memory", message, hint, exit_code=Exit.MISSING)
+
+
 def _resident(name: str) -> int:
     # A line of /proc/self/status in bytes; on other systems the highest peak ever, as they report nothing else.
     try:

@@ -27,6 +27,11 @@ class ReportPart(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
+def schema_of(model: type[ReportPart]) -> dict[str, Any]:
+    """Return the JSON Schema of what is written or printed whole, as a file of `schemas/` holds it."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema(mode="validation")}
+
+
 class Estimate(ReportPart):
     """A number with its 95 % interval."""
 
@@ -332,7 +337,7 @@ class Run(ReportPart):
     digests: dict[str, str] = Field(default_factory=dict)
 
 
-class Report(ReportPart):
+class Report(ReportPart, title="The report of a training run: runs/ID/report.json."):
     """Everything that one run showed."""
 
     version: Literal[1] = 1

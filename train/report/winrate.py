@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from train.base.console import visible
 from train.base.errors import TrainError, first_line
@@ -25,7 +25,7 @@ HALF = 0.5
 _POINTS = {"a": 0.0, "b": 1.0, "tie": HALF, "both bad": HALF}
 
 
-class HumanVerdict(ReportPart):
+class HumanVerdict(ReportPart, title="A line of runs/ID/human.jsonl: a verdict of a person."):
     """A line of human.jsonl: what one person said of two answers to a validation record."""
 
     id: str = Field(min_length=1)
@@ -75,7 +75,7 @@ class WinRate(ReportPart):
     sentence: str
 
 
-class WinRates(ReportPart):
+class WinRates(ReportPart, title="What `train winrate --json` prints: which of two models people prefer."):
     """The verdicts of people on two models."""
 
     version: Literal[1] = 1
@@ -132,15 +132,27 @@ def win_rates(verdicts: Sequence[HumanVerdict], *, fewest: int = stats.FEWEST) -
         fewest=fewest,
         total=_with_verdict(total, total.p, between, fewest),
         categories=[_with_verdict(rate, p, between, fewest) for rate, p in zip(rates, adjusted, strict=True)],
-        position=bias("first shown", [(v.cluster, v.value == v.first) for v in verdicts if v.value in ("a", "b")]),
-        length=bias("longer", [(v.cluster, longer) for v in verdicts if (longer := _is_longer(v)) is not None]),
+        position=bias("first shown", [(v.cluster, v.value == v.first) for v in verdicts if v.points != HALF]),
+        length=bias("longer", [(v.cluster, prefers_longer(v.points, v.lengths)) for v in verdicts]),
     )
 
 
-def bias(what: str, choices: Sequence[tuple[str, float]]) -> Bias:
-    """Return the share of ``choices``, clusters and whether it was the one that is ``what``, with its interval."""
-    clusters = [cluster for cluster, _ in choices]
-    values = [float(value) for _, value in choices]
+def prefers_longer(points: float, lengths: Sequence[int]) -> bool | None:
+    """Return whether the longer of two answers was preferred; None where neither was, or both are as long.
+
+    ``points`` are what the second one got, and ``lengths`` those of both.
+    """
+    first, second = lengths
+    return None if points == HALF or first == second else (points > HALF) == (second > first)
+
+
+def bias(what: str, choices: Sequence[tuple[str, float | None]]) -> Bias:
+    """Return the share of ``choices``, clusters and whether it was the one that is ``what``, with its interval.
+
+    Those that are None are passed over.
+    """
+    clusters = [cluster for cluster, value in choices if value is not None]
+    values = [float(value) for _, value in choices if value is not None]
     if not values:
         return Bias(n=0, num_clusters=0, rate=None, sentence=f"The {what} answer: nothing is known.")
     rate = estimate(sum(values) / len(values), stats.mean_interval(values, clusters, seed=seed_of("bias", what)))
@@ -161,7 +173,7 @@ def points_by_record(verdicts: Iterable[HumanVerdict]) -> dict[str, tuple[str, f
     for verdict in verdicts:
         points[verdict.id].append(verdict.points)
         clusters[verdict.id] = verdict.cluster
-    return {name: (clusters[name], sum(given) / len(given)) for name, given in points.items()}
+    return {name: (clusters[name], sum(values) / len(values)) for name, values in points.items()}
 
 
 def render(rates: WinRates, columns: int | None = None) -> str:
@@ -204,7 +216,7 @@ def _rate(category: str, verdicts: Sequence[HumanVerdict], between: Sequence[str
     records = points_by_record(verdicts)
     clusters, points = zip(*records.values(), strict=True)
     counts = {word: sum(verdict.value == word for verdict in verdicts) for word in _POINTS}
-    decided = [verdict for verdict in verdicts if verdict.value in ("a", "b")]
+    decided = [verdict for verdict in verdicts if verdict.points != HALF]
     davidson = tie_parameter = None
     if decided:
         wins = [verdict.points for verdict in decided]
@@ -214,8 +226,8 @@ def _rate(category: str, verdicts: Sequence[HumanVerdict], between: Sequence[str
     if counts["a"] and counts["b"]:
         tie_parameter = (counts["tie"] + counts["both bad"]) / (counts["a"] * counts["b"]) ** 0.5
     sums: dict[str, float] = defaultdict(float)
-    for cluster, given in records.values():
-        sums[cluster] += given - HALF
+    for cluster, mean in records.values():
+        sums[cluster] += mean - HALF
     seed = seed_of(category, "win rate")
     return WinRate(
         category=category,
@@ -237,12 +249,12 @@ def _rate(category: str, verdicts: Sequence[HumanVerdict], between: Sequence[str
 
 
 def _with_verdict(rate: WinRate, p: float, between: Sequence[str], fewest: int) -> WinRate:
-    is_shown = p < stats.ALPHA and not rate.half.low <= HALF <= rate.half.high
+    is_significant = p < stats.ALPHA and not rate.half.low <= HALF <= rate.half.high
     word: Literal["first", "second", "none", "too-few"] = "none"
     what = "neither is preferred beyond chance"
     if min(rate.n, rate.num_clusters) < fewest:
         word, what = "too-few", f"too few to judge ({min(rate.n, rate.num_clusters)} of {fewest})"
-    elif is_shown:
+    elif is_significant:
         word = "second" if rate.half.value > HALF else "first"
         what = f"{between[word == 'second']} is preferred beyond chance"
     name = f"In {rate.category}" if rate.category else "In all"
@@ -252,28 +264,5 @@ def _with_verdict(rate: WinRate, p: float, between: Sequence[str], fewest: int) 
     )
 
 
-def _is_longer(verdict: HumanVerdict) -> bool | None:
-    first, second = verdict.lengths
-    if verdict.value not in ("a", "b") or first == second:
-        return None
-    return (verdict.value == "b") == (second > first)
-
-
 def _span(value: Estimate) -> str:
     return f"{wording.percent(value.low)} to {wording.percent(value.high)}"
-
-
-def schemas() -> Mapping[str, dict[str, object]]:
-    """Return the JSON Schemas of a line of human.jsonl, and of what `train winrate --json` prints."""
-    models: dict[str, tuple[type[BaseModel], str]] = {
-        "human": (HumanVerdict, "A line of runs/ID/human.jsonl: a verdict of a person."),
-        "winrate": (WinRates, "What `train winrate --json` prints: which of two models people prefer."),
-    }
-    return {
-        name: {
-            "$schema": "https://json-schema.org/draft/2020-12/schema",
-            **model.model_json_schema(mode="validation"),
-            "title": title,
-        }
-        for name, (model, title) in models.items()
-    }

@@ -70,13 +70,6 @@ def read_curve(path: Path) -> Curve:
     return Curve(steps=points, evals=[evals[step] for step in sorted(evals)])
 
 
-def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of `report.json`, as `schemas/report.schema.json` holds it."""
-    schema = Report.model_json_schema(mode="validation")
-    title = "The report of a training run: runs/ID/report.json."
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": title}
-
-
 def html(report: Report) -> str:
     """Return the report as one HTML file: no script, no request, every text of the data escaped."""
     pictures = {

@@ -47,7 +47,7 @@ _MOST_KEYS = 10_000
 _LEAST_NUMBER = 10**11
 _QUARANTINE, _DATASETS, _RUNS = "quarantine", "dataset", "runs"
 _TEXT = frozenset({".jsonl", ".json", ".csv", ".tsv", ".txt", ".md"})
-_OF_RUNS = frozenset({"predictions.jsonl", "predictions.part.jsonl", "feedback.jsonl", "report.json"})
+_OF_RUNS = frozenset({"predictions.jsonl", "feedback.jsonl", "report.json"})
 
 
 class Redactor:

@@ -33,6 +33,7 @@ from curate.checks.runner.verdict import FindingTally, judge
 from curate.formats.reports import Verdict
 from curate.jsonl import FAULTS, RawLine, Reader, Span, crlf_finding, locate, strict_loads_all
 from curate.schema import Shape
+from curate.schema.settings import Settings
 
 if TYPE_CHECKING:
     from curate.checks.runner.file_parts import FileParts
@@ -50,6 +51,16 @@ _NOTHING = Problem("")
 
 def _no_further(_has_exam: bool) -> Sequence[tuple[Finding, DatasetProblem | None]]:
     return ()
+
+
+def open_baseline(settings: Settings, root: Path | None) -> Baseline | None:
+    """Return the baseline that the settings name, None where they name none.
+
+    It forgives old findings, but none of a line that cannot be read: that would be left out unseen. Raises CurateError:
+    as `baseline_path` and `read_baseline`.
+    """
+    path = baseline_path(settings, root)
+    return read_baseline(path, without=UNREADABLE) if path else None
 
 
 def validate(

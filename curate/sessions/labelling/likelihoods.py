@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from curate.base.console import one_line
@@ -39,7 +39,6 @@ class LikelihoodJudge:
         self._data, self._question = data, question
         self._texts: Sequence[str] = ()
         self._talk: Talk | None = None
-        self._lines: Iterator[dict[str, Json]] = iter(())
         self._is_closed = False
         self._known: dict[str, list[float]] = {}
         self._file = inside(data.root, data.root / _CACHE) / "none"
@@ -79,16 +78,16 @@ class LikelihoodJudge:
     def _suggestions(
         self, values: Sequence[str], likeliest: NDArray[np.int64], scores: NDArray[np.float64], labels: Sequence[str]
     ) -> Suggestions:
-        judged = [n for n, label in enumerate(labels) if label in values and scores[n]]
-        num_right = sum(values[int(likeliest[n])] == labels[n] for n in judged)
-        accuracy = num_right / len(judged) if judged else 0.0
-        return Suggestions(values, likeliest, scores, len(judged), accuracy)
+        known = [n for n, label in enumerate(labels) if label in values and scores[n]]
+        num_right = sum(values[int(likeliest[n])] == labels[n] for n in known)
+        accuracy = num_right / len(known) if known else 0.0
+        return Suggestions(values, likeliest, scores, len(known), accuracy)
 
     def _request(self, text: str) -> dict[str, Json]:
         question = self._question
         guide = [f"{value}: {when}" for value, when in question.guide.items()]
-        asked = question.ask or f"What is the {question.name} of this record?"
-        lines = [text[:_MOST_CHARACTERS], "", asked, *guide, f"Answer with one of: {', '.join(question.values)}"]
+        wording = question.ask or f"What is the {question.name} of this record?"
+        lines = [text[:_MOST_CHARACTERS], "", wording, *guide, f"Answer with one of: {', '.join(question.values)}"]
         return {"messages": [{"role": "user", "content": "\n".join(lines)}], "choices": list(question.values)}
 
     def _open(self) -> None:
@@ -101,8 +100,7 @@ class LikelihoodJudge:
         self._talk = Talk(self._data, self.name)
         if self._is_closed:
             self._talk.close()
-        self._lines = iter(self._talk)
-        about = next(self._lines, {})
+        about = self._talk.about()
         if not about.get("can_compare"):
             self._talk.close()
             raise self._stopped() if self._is_closed else self._cannot()
@@ -111,16 +109,11 @@ class LikelihoodJudge:
 
     def _ask(self, requests: Mapping[str, Mapping[str, Json]]) -> None:
         assert self._talk is not None, "it was opened"
-        for key, request in requests.items():
-            self._talk.ask({"id": key, **request})
-        left = set(requests)
-        while left:
-            line = next(self._lines, None)
-            if line is None:
-                raise self._stopped()
-            left.discard(str(line.get("id")))
+        for line in self._talk.answers([{"id": key, **request} for key, request in requests.items()]):
             if len(line.get("logprobs", ())) == len(self._question.values):
                 self._known[str(line["id"])] = line["logprobs"]
+        if self._is_closed:
+            raise self._stopped()
         if requests:
             lines = (json.dumps({"key": key, "logprobs": value}) + "\n" for key, value in self._known.items())
             self._file.parent.mkdir(parents=True, exist_ok=True)

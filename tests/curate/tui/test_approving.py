@@ -98,7 +98,7 @@ def test_home_counts_what_waits_and_shows_the_team(reviewed, make_app, drive, se
         await settled(pilot)
         assert steps_of(pilot)[3].startswith("4 records wait for your approval")
         assert not [step for step in steps_of(pilot) if "to fix" in step]
-        assert ". waiting" in app.screen.query_one("#dataset").content.plain
+        assert ". waiting" in str(app.screen.query_one("#dataset").content)
         await pilot.press("T")
         await settled(pilot)
         assert isinstance(app.screen, Pages)

@@ -265,6 +265,29 @@ def test_a_record_with_personal_data_is_sent_only_after_a_yes(story, asked, scre
     story(script, "one", ENDPOINT, record="mail")
 
 
+@pytest.mark.parametrize("record", ["", "a"])
+def test_a_recipe_that_cannot_be_read_is_told_in_the_pane_of_the_base(
+    make_workspace, make_app, drive, trainer, screen_text, record
+):
+    workspace = make_workspace(LINES, 'recipe = "gone.toml"\n[split]\nseed = 1\n')
+
+    async def script(pilot):
+        app = pilot.app
+        app.go("ask", record=record)
+        await until(pilot, lambda: app.current_mode == "ask" and len(panes(app)) == 1)
+        await until(pilot, lambda: "E902 bad-settings: gone.toml" in screen_text(app))
+        await pilot.press("c")
+        await until(pilot, lambda: "gone.toml" in app.message.plain)
+        (workspace.root / "gone.toml").write_text('base = "tiny-base"\n')
+        if not record:
+            await say(pilot, "Hi")
+        await pilot.press("r")
+        await quiet(pilot)
+        assert "heard: " in screen_text(app), "the recipe was mended"
+
+    drive(make_app(workspace), script, size=(80, 24))
+
+
 def test_other_lists_ask_about_the_record_under_the_cursor(workspace, make_app, drive, settled, screen_text):
     app = make_app(workspace)
 

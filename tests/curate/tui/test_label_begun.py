@@ -36,7 +36,7 @@ def at_hand(app):
 
 def head(app):
     """Return what the line over the record says: what is asked, and how far it is."""
-    return app.present().query_one("#head").content.plain
+    return str(app.present().query_one("#head").content)
 
 
 def answer_elsewhere(app, name, value="other"):

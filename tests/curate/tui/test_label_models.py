@@ -9,7 +9,7 @@ from tests.curate.tui.waiting import until
 
 
 def text_of(app, name):
-    return app.present().query_one(f"#{name}").content.plain
+    return str(app.present().query_one(f"#{name}").content)
 
 
 def test_what_a_model_suggests_is_marked_and_taken_by_a_key(make_workspace, make_app, drive, settled, monkeypatch):

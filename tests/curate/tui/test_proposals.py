@@ -41,8 +41,11 @@ def test_proposals_are_taken_rejected_and_undone(workspace, make_app, drive, set
         assert "ALSO PROPOSED" in text
         assert "\x1b[31m" not in text
         assert "d reject  a take" in text
+        assert "nobody has decided on one yet" in text
         await pilot.press("a")
         await settled(pilot)
+        assert "WHAT BECAME OF OTHERS" in screen_text(app)
+        assert "1 of 1 taken, 0 of them edited" in screen_text(app)
         assert answer_of(workspace, "a") == "Paris, on the Seine."
         assert listed(app) == ["a", "b", "new"]
         await pilot.press("d")

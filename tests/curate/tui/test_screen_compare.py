@@ -14,7 +14,7 @@ CATEGORIES = ("billing", "returns")
 
 def page_text(app):
     """Return the text of the page that lies over the screen."""
-    return app.screen.query_one("#pages Static").content.plain
+    return str(app.screen.query_one("#pages Static").content)
 
 
 def predictions(seed, share):

@@ -19,7 +19,7 @@ NOW = "2026-11-25T10:00:00.000Z"
 
 def page_text(app):
     """Return the text of the page that lies over the screen."""
-    return app.screen.query_one("#pages Static").content.plain
+    return str(app.screen.query_one("#pages Static").content)
 
 
 def seen(app, name):

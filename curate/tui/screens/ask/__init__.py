@@ -16,7 +16,8 @@ from textual.timer import Timer
 
 from curate.project.drafts import Drafts
 from curate.sessions.answer_drafts import keep_prompt, line_of, mark_wrong
-from curate.sessions.asking import AskSampling, AskSession, Opening, Reply, choices_of, opening_of, usual_names
+from curate.sessions.asking import AskSampling, AskSession, Opening, Reply, choices_of, opening_of
+from curate.sessions.contestants import usual_names
 from curate.tui.border import safe_text
 from curate.tui.dialogs import Ask
 from curate.tui.screen import ProjectScreen
@@ -73,8 +74,7 @@ record with findings of personal data (X7xx) is sent to one only after you said 
 
     def __init__(self) -> None:
         super().__init__()
-        self.session: AskSession | None = None
-        self._waiting: dict[str, Any] | None = None  # What to do once there is a session.
+        self._session: AskSession | None = None
         self._index = 0  # Of the model that keys act on.
         self._turn: int | None = None  # The turn that keys act on; None is the last.
         self._num_drawn = -1
@@ -91,40 +91,43 @@ record with findings of personal data (X7xx) is sent to one only after you said 
 
     # The session.
 
-    def ready(self) -> None:
-        if self.session is None or self.session.project is not self.project:
-            self._end()
-            self.app.background(partial(usual_names, self.project.data), self._begin, group="ask.names")
+    @property
+    def session(self) -> AskSession:
+        """The conversation; it begins with whom is asked by default. Raises CurateError as `usual_names` does."""
+        if self._session is None or self._session.project is not self.project:
+            self._begin(usual_names(self.project.data))
+        assert self._session is not None, "it was begun"
+        return self._session
 
-    def _begin(self, names: Sequence[str]) -> None:
-        self.session = AskSession(self.project, names)
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None:
-            self.arrive(**waiting)
-        else:
-            self._show_models()
+    def _begin(self, names: Sequence[str], sampling: AskSampling | None = None) -> None:
+        self.on_unmount()
+        self._session, self._index = AskSession(self.project, names, sampling), 0
+
+    def ready(self) -> None:
+        def show() -> None:
+            with self.app.attempt():
+                self._show_models()
+
+        # Whom to ask may come at once after this, by `arrive`.
+        self.call_later(show)
 
     def arrive(
         self, *, record: str = "", models: Sequence[str] = (), sampling: AskSampling | None = None, **_: Any
     ) -> None:
         """Ask what ``record`` asks; ``models`` take the place of those that there are, and are loaded at once."""
-        if self.session is None:
-            self._waiting = {"record": record, "models": models, "sampling": sampling}
-            return
-        if models:
-            self.session.close()
-            self.session = AskSession(self.project, models, sampling)
-            self._index = 0
-            if self._may_start():
-                self.session.load()
-        elif sampling is not None:
-            self.session.sampling = sampling
-        self._show_models()
+        with self.app.attempt():
+            if models:
+                self._begin(models, sampling)
+                if self._may_start():
+                    self.session.load()
+            elif sampling is not None:
+                self.session.sampling = sampling
+            self._show_models()
         if record:
             self.app.background(partial(opening_of, self.project, record), self._open, group="ask.open")
 
     def _open(self, opening: Opening) -> None:
-        if self.session is not None and self._may_start():
+        if self._may_start():
             self._turn = None
             self.session.begin(opening)
             self._seek_consent()
@@ -136,44 +139,26 @@ record with findings of personal data (X7xx) is sent to one only after you said 
         return True
 
     def _seek_consent(self) -> None:
-        """Follow what is written, and see to it that no endpoint gets a record that it must not have."""
+        """Follow what is written, and ask whether an endpoint may have a record that it does not get unasked."""
         self._follow()
         session = self.session
-        if session is None or not session.needs_consent:
+        if not session.withheld:
             return
 
-        def answered(is_private: bool) -> None:
-            if not is_private:
-                session.decide(may_send=True)
-                self._follow()
-                return
-            names = ", ".join(model.name for model in session.participants if model.is_endpoint)
-            question = (
-                f"{session.opening.record} has findings of personal data (X7xx). Send it to {names} all the same?"
-            )
-            self.app.ask_with(Ask(question), decided)
-
-        def decided(is_sure: bool) -> None:
-            session.decide(may_send=is_sure)
+        def send() -> None:
+            session.allow()
             self._follow()
 
-        self.app.background(
-            session.is_private, answered, group="ask.private", message="looking for personal data in the record"
-        )
-
-    def _end(self) -> None:
-        if self.session is not None:
-            self.session.close()
-            self.session = None
+        names = ", ".join(model.name for model in session.withheld)
+        question = f"{session.opening.record} has findings of personal data (X7xx). Send it to {names} all the same?"
+        self.app.ask(question, send)
 
     def on_unmount(self) -> None:
-        self._end()
+        if self._session is not None:
+            self._session.close()
 
     def has_unsaved(self) -> bool:
         return bool(self.query(PromptField) and self._field.text.strip())
-
-    def busy(self) -> str:
-        return "finding the models" if self.session is None else ""
 
     # What is shown.
 
@@ -184,20 +169,17 @@ record with findings of personal data (X7xx) is sent to one only after you said 
     @property
     def _panes(self) -> list[ModelPane]:
         """The panes that can be drawn: one taken out may still be there, and a new one not yet have its parts."""
-        models = self.session.participants if self.session is not None else []
+        models = self.session.participants
         return [pane for pane in self.query(ModelPane) if pane.is_mounted and pane.model in models]
 
     def _focus_pane(self) -> None:
         """Give the focus to the model that keys act on."""
-        models = self.session.participants if self.session is not None else []
-        panes = [pane for pane in self._panes if pane.model is models[self._index]]
+        panes = [pane for pane in self._panes if pane.model is self.session.participants[self._index]]
         self.set_focus(panes[0].query_one(Pane) if panes else None)
 
     def _show_models(self) -> None:
         """Have a pane for each model."""
         session = self.session
-        if session is None:
-            return
         panes, container = list(self.query(ModelPane)), self.query_one("#panes")
         for pane in panes:
             if pane.model not in session.participants:
@@ -217,10 +199,9 @@ record with findings of personal data (X7xx) is sent to one only after you said 
 
     def _follow(self) -> None:
         """Draw, and go on doing so while a model is at work."""
-        session = self.session
         # Asked before it is drawn: what comes between the two is drawn by the next look.
-        is_active = session is not None and session.is_active
-        if session is not None and session.num_changes != self._num_drawn and self.app.present() is self:
+        is_active = self._session is not None and self._session.is_active
+        if self._session is not None and self._session.num_changes != self._num_drawn and self.app.present() is self:
             self._draw()
         if is_active and self._timer is None:
             self._timer = self.set_interval(_EVERY, self._follow)
@@ -229,7 +210,7 @@ record with findings of personal data (X7xx) is sent to one only after you said 
             self._timer = None
 
     def _draw(self) -> None:
-        session = self.session
+        session = self._session
         if session is None:
             return
         self._num_drawn = session.num_changes
@@ -254,7 +235,7 @@ record with findings of personal data (X7xx) is sent to one only after you said 
             pane.show(session, turn)
 
     def _present_turn(self) -> int:
-        last = len(self.session.turns) - 1 if self.session else -1
+        last = len(self.session.turns) - 1
         return last if self._turn is None else min(self._turn, last)
 
     def on_screen_resume(self) -> None:
@@ -266,12 +247,12 @@ record with findings of personal data (X7xx) is sent to one only after you said 
     def on_descendant_focus(self) -> None:
         around = self.focused.ancestors if self.focused is not None else ()
         pane = next((node for node in around if isinstance(node, ModelPane)), None)
-        if pane is not None and self.session is not None and pane.model in self.session.participants:
+        if pane is not None and pane.model in self.session.participants:
             self._index = self.session.participants.index(pane.model)
             self._draw()
 
     def close_side(self) -> bool:
-        if self.session is not None and self.session.is_active and self.session.stop():
+        if self._session is not None and self._session.is_active and self._session.stop():
             self.tell("Stopped; what was written stays. r asks once more.")
             self._follow()
             return True
@@ -279,20 +260,18 @@ record with findings of personal data (X7xx) is sent to one only after you said 
 
     # What is asked.
 
-    def on_prompt_field_sent(self, event: PromptField.Sent) -> None:
-        event.stop()
+    def action_send(self) -> None:
         text = self._field.text.strip()
         if not text:
             self.tell("There is no prompt to send.", "warn")
         elif self._has_models() and self._may_start():
-            assert self.session is not None, "it has models"
             self._field.clear()
             self._turn = None
             self.session.ask(text)
-            self._seek_consent()
+            self._follow()
 
     def _has_models(self) -> bool:
-        if self.session is not None and self.session.participants:
+        if self.session.participants:
             return True
         self.tell_no_use("There is no model to ask: c adds one.")
         return False
@@ -307,32 +286,28 @@ record with findings of personal data (X7xx) is sent to one only after you said 
             self.tell("taken from the editor; enter sends it")
 
     def action_again(self) -> None:
-        if self.session is None or not self.session.turns:
+        if not self.session.turns:
             self.tell_no_use("Nothing was asked yet.")
         elif self._has_models() and self._may_start():
             self.session.again()
             self._seek_consent()
 
     def action_new(self) -> None:
-        if self.session is not None:
-            self.session.begin()
-            self._turn = None
-            self._follow()
-            self.set_focus(self._field)
+        self.session.begin()
+        self._turn = None
+        self._follow()
+        self.set_focus(self._field)
 
     def action_seed(self, step: int) -> None:
-        if self.session is not None:
-            sampling = self.session.sampling
-            self._sample(replace(sampling, seed=max(0, sampling.seed + step)))
+        sampling = self.session.sampling
+        self._sample(replace(sampling, seed=max(0, sampling.seed + step)))
 
     def action_temperature(self) -> None:
-        if self.session is not None:
-            now = self.session.sampling.temperature
-            following = next((other for other in _TEMPERATURES if other > now), _TEMPERATURES[0])
-            self._sample(replace(self.session.sampling, temperature=following))
+        sampling = self.session.sampling
+        following = next((other for other in _TEMPERATURES if other > sampling.temperature), _TEMPERATURES[0])
+        self._sample(replace(sampling, temperature=following))
 
     def _sample(self, sampling: AskSampling) -> None:
-        assert self.session is not None, "it has a sampling"
         self.session.sampling = sampling
         self._draw()
         has_use = sampling.temperature or sampling.seed == 0
@@ -342,14 +317,13 @@ record with findings of personal data (X7xx) is sent to one only after you said 
 
     def action_add(self) -> None:
         session = self.session
-        if session is None:
-            self.tell_no_use("")
-            return
 
         def add(name: str) -> None:
             session.add(name)
             self._show_models()
-            self._seek_consent()
+            if any(model.name == name for model in session.withheld):
+                self._seek_consent()
+            self._follow()
 
         def choose(choices: list[tuple[str, str]]) -> None:
             names = [model.name for model in session.participants]
@@ -361,7 +335,7 @@ record with findings of personal data (X7xx) is sent to one only after you said 
             self.app.background(partial(choices_of, self.project.data), choose, group="ask.choices")
 
     def action_remove(self) -> None:
-        if self._has_models() and self.session is not None:
+        if self._has_models():
             self.session.remove(self._index)
             # The focus of what is removed would go to the prompt, where keys are letters.
             self.set_focus(None)
@@ -369,13 +343,13 @@ record with findings of personal data (X7xx) is sent to one only after you said 
             self._follow()
 
     def action_other(self, step: int) -> None:
-        if self._has_models() and self.session is not None:
+        if self._has_models():
             self._index = (self._index + step) % len(self.session.participants)
             self._draw()
             self._focus_pane()
 
     def action_turn(self, step: int) -> None:
-        if self.session is None or not self.session.turns:
+        if not self.session.turns:
             self.tell_no_use("Nothing was asked yet.")
             return
         self._turn = max(0, min(self._present_turn() + step, len(self.session.turns) - 1))
@@ -387,11 +361,10 @@ record with findings of personal data (X7xx) is sent to one only after you said 
 
     def _reply(self) -> Reply | None:
         """Return the answer that keys act on; say so where there is none."""
-        turn, session = self._present_turn(), self.session
-        if session is not None and 0 <= self._index < len(session.participants):
-            replies = session.participants[self._index].replies
-            if 0 <= turn < len(replies) and replies[turn].text:
-                return replies[turn]
+        turn, participants = self._present_turn(), self.session.participants
+        replies = participants[self._index].replies if participants else []
+        if 0 <= turn < len(replies) and replies[turn].text:
+            return replies[turn]
         self.tell_no_use("There is no answer here.")
         return None
 
@@ -410,8 +383,6 @@ record with findings of personal data (X7xx) is sent to one only after you said 
 
     def _to_draft(self, answer: str) -> None:
         session, turn = self.session, self._present_turn()
-        if session is None:
-            return
         if turn == 0 and session.opening.record:
             self.app.go("edit", record=session.opening.record, answer=answer)
             message = "The answer stands in the draft; ctrl+s saves it, ctrl+z takes it out, D discards the draft."
@@ -423,7 +394,7 @@ record with findings of personal data (X7xx) is sent to one only after you said 
 
     def action_wrong(self) -> None:
         session, turn = self.session, self._present_turn()
-        if session is None or turn < 0:
+        if turn < 0:
             self.tell_no_use("Nothing was asked yet.")
         elif turn == 0 and (name := session.opening.record):
             is_new = mark_wrong(self.project, name)
@@ -434,7 +405,7 @@ record with findings of personal data (X7xx) is sent to one only after you said 
             self.tell("No record asks this: it is a draft now, without an answer (g q, unsaved drafts)")
 
     def current_record(self) -> str:
-        return self.session.opening.record if self.session is not None else ""
+        return self._session.opening.record if self._session is not None else ""
 
     def equal_command(self) -> str:
-        return self.session.command() if self.session is not None and self.session.turns else ""
+        return self._session.command() if self._session is not None and self._session.turns else ""

@@ -10,7 +10,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
 from textual.fuzzy import Matcher
-from textual.message import Message
 from textual.widgets import Static
 
 from curate.schema.view import text_of
@@ -23,7 +22,6 @@ from curate.tui.widgets import Pane, Panel, SafeTextArea
 if TYPE_CHECKING:
     from curate.base.record import CurateError
 
-_NAME = 60
 _STYLES = {"failed": "error", "ready": "ok", "loading": "accent", "writing": "accent"}
 
 
@@ -48,10 +46,10 @@ def render_failure(error: CurateError) -> Text:
     )  # fmt: skip
 
 
-def render_turn(asked: Sequence[Any], reply: Reply | None, model: Participant, *, is_marked: bool) -> Text:
-    """Return what was asked at a turn, and what a model answered; the one that keys act on has a mark."""
+def render_turn(messages: Sequence[Any], reply: Reply | None, model: Participant, *, is_marked: bool) -> Text:
+    """Return what was messages at a turn, and what a model answered; the one that keys act on has a mark."""
     text = Text()
-    for message in asked:
+    for message in messages:
         text.append_text(safe_text(str(message["role"]).upper(), 20, "muted")).append("\n")
         text.append_text(limited(text_of(message), "accent")).append("\n")
     text.append("> ANSWER\n" if is_marked else "ANSWER\n", "strong" if is_marked else "muted")
@@ -94,8 +92,8 @@ class ModelPane(Vertical):
         self.query_one(Panel).show(render_head(model, self.size.width - 2))
         replies = [*model.replies, *[None] * (len(session.turns) - len(model.replies))]
         texts = [
-            render_turn(asked, reply, model, is_marked=number == turn)
-            for number, (asked, reply) in enumerate(zip(session.turns, replies, strict=False))
+            render_turn(messages, reply, model, is_marked=number == turn)
+            for number, (messages, reply) in enumerate(zip(session.turns, replies, strict=False))
         ]
         if model.error is not None:
             texts.append(render_failure(model.error))
@@ -124,19 +122,13 @@ class ModelPane(Vertical):
 class PromptField(SafeTextArea):
     """Where a prompt is typed: enter sends it, and another key begins a line."""
 
-    class Sent(Message):
-        """Somebody sent what is typed."""
-
     BINDINGS = [  # noqa: RUF012  Textual declares it so
-        Binding("enter", "send", "Send", id="ask_prompt.send", priority=True),
+        Binding("enter", "screen.send", "Send", id="ask_prompt.send", priority=True),
         Binding("ctrl+j,shift+enter", "line", "New line", id="ask_prompt.line", priority=True),
     ]
     DEFAULT_CSS = """
     PromptField { height: auto; min-height: 2; max-height: 6; border-top: hkey $panel; }
     """
-
-    def action_send(self) -> None:
-        self.post_message(self.Sent())
 
     def action_line(self) -> None:
         self.insert("\n")

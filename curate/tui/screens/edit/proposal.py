@@ -11,10 +11,10 @@ from rich.text import Text
 
 from curate.base.record import CurateError, Record
 from curate.base.tables import listed
-from curate.sessions.contestants import is_endpoint
+from curate.sessions.contestants import default_model
 from curate.sessions.edits import EditSession
 from curate.sessions.proposals import open_proposals, proposed_record
-from curate.sessions.proposing import ModelTask, Proposing, default_model, propose
+from curate.sessions.proposing import ModelTask, propose
 from curate.tui.border import safe_line, safe_text
 from curate.tui.record_text import changed_words
 from curate.tui.screen import ProjectScreen
@@ -42,19 +42,21 @@ class Answerer:
         Raises:
             CurateError: E972 where there is nothing to ask about.
         """
-        if self._open_proposal is not None and self._open_proposal[0] is edit:
-            put_in(*self._open_proposal)
+        if edit is not None and self._open_proposal is not None and self._open_proposal[0] is edit:
+            proposal = self._open_proposal[1]
+            edit.form.resume(proposal.on(edit.form.to_line()), {})
+            edit.proposal = proposal.event
             self._open_proposal = side.proposed = None
             refresh()
             screen.tell("The proposal is in the form; saving takes it.")
             return
-        model = default_model(screen.project)
-        record = record_to_answer(edit, model)
+        model = default_model(screen.project.data)
+        record = record_to_answer(edit)
         assert edit is not None, "it has a record"
         self._num_requests += 1
 
-        def show(made: tuple[Proposal | None, str]) -> None:
-            proposal, reason = made
+        def show(answer: tuple[Proposal | None, str]) -> None:
+            proposal, reason = answer
             if proposal is None:
                 hint = "Ask once more: another seed draws another answer."
                 screen.tell(f"Nothing is proposed: {reason}.", "warn", hint)
@@ -68,35 +70,25 @@ class Answerer:
         screen.app.background(task, show, group="edit.propose", message=f"asking {safe_line(model)}")
 
 
-def record_to_answer(edit: EditSession | None, model: str) -> Record:
+def record_to_answer(edit: EditSession | None) -> Record:
     """Return the record that the form holds, for a model to answer.
 
     Raises:
-        CurateError: E972 where there is none to ask about, or it must be saved first.
+        CurateError: E972 where there is none to ask about, or it is not valid.
     """
     if edit is None or edit.is_new or edit.is_line or edit.text:
         raise CurateError("E972 unfit-line", "no saved record is open", "A model proposes answers to records.")
-    line, settings = edit.form.to_line(), edit.project.settings
     if edit.form.problems():
         raise CurateError("E972 unfit-line", "the record is not valid yet", "p goes to what is wrong.")
-    if edit.is_changed and is_endpoint(settings.contestants.get(model, model)):
-        # Whether it holds personal data is known of what was checked.
-        raise CurateError("E972 unfit-line", "what you typed is not saved yet", "Save it, then ask the endpoint.")
-    state = edit.project.state(edit.name)
-    return replace(edit.project.shape.record(line, state.record.source), id=edit.name)
+    source = edit.project.state(edit.name).record.source
+    return replace(edit.project.shape.record(edit.form.to_line(), source), id=edit.name)
 
 
 def ask(edit: EditSession, record: Record, model: str, seed: int) -> tuple[Proposal | None, str]:
     """Have ``model`` answer ``record``, and return the proposal; None with the reason where none passed the checks."""
-    result = propose(edit.project, "", ModelTask(model, seed=seed), records=[record])
-    made = next((one for one in open_proposals(edit.project) if one.event in result.events), None)
-    return made, "" if made else _reason(result)
-
-
-def put_in(edit: EditSession, proposal: Proposal) -> None:
-    """Put a proposal into the form: saving takes it."""
-    edit.form.resume(proposal.on(edit.form.to_line()), {})
-    edit.proposal = proposal.event
+    result = propose(edit.project, [record], ModelTask(model, seed=seed))
+    proposal = next((one for one in open_proposals(edit.project) if one.event in result.events), None)
+    return proposal, listed([*result.failed, *result.skipped]) or "the model gave no answer"
 
 
 def proposal_text(edit: EditSession, proposal: Proposal) -> Text:
@@ -107,7 +99,3 @@ def proposal_text(edit: EditSession, proposal: Proposal) -> Text:
     head = Text.assemble(("PROPOSED", "strong"), " by ", safe_text(proposal.model.removeprefix("model:"), 40), "\n")
     body = changed_words(present.completion, proposed.completion) if proposed else Text("it does not fit any more")
     return Text.assemble(head, body, "\n", (f"{_KEY} puts it into the form; nothing is saved by that\n", "muted"))
-
-
-def _reason(result: Proposing) -> str:
-    return listed([*result.failed, *result.skipped]) or "the model gave no answer"
