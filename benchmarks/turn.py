@@ -67,6 +67,16 @@ class Turn:
         (self.folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         return name
 
+    def begin(self, rows: Sequence[dict[str, Any]], recipe: Sequence[str]) -> None:
+        """Make the workspace of ``rows``, with a recipe that sets ``recipe``."""
+        self.type("curate", "init", "turn", "--from", self.write("records.jsonl", rows))
+        path = self.root / "curate.toml"
+        text = path.read_text(encoding="utf-8")
+        for key, value in SETTINGS.items():
+            text = re.sub(rf"(?m)^{key} = .*$", f"{key} = {value}", text)
+        path.write_text(text, encoding="utf-8")
+        self.type("train", "new", "turn/recipe.toml", *(word for one in recipe for word in ("--set", one)))
+
     def newest_run(self) -> str:
         """Return the id of the run that was made last."""
         reports = (self.root / "runs").glob("*/report.json")
@@ -179,14 +189,8 @@ def main() -> None:
         return line | {"output": row[answer], "category": row["category"]}
 
     turn = Turn(options.folder)
-    turn.type("curate", "init", "turn", "--from", turn.write("records.jsonl", first))
-    path = turn.root / "curate.toml"
-    text = path.read_text(encoding="utf-8")
-    for key, value in SETTINGS.items():
-        text = re.sub(rf"(?m)^{key} = .*$", f"{key} = {value}", text)
-    path.write_text(text, encoding="utf-8")
     chosen = [f"base={base}", f"max_steps={options.steps}", "batch_size=8", "threads=1", *options.more]
-    turn.type("train", "new", "turn/recipe.toml", *(word for one in chosen for word in ("--set", one)))
+    turn.begin(first, chosen)
     turn.type("curate", "dedupe", "turn")
     turn.type("curate", "train", "turn")
     run = turn.newest_run()

@@ -12,7 +12,6 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from math import ceil
 from pathlib import Path
 
@@ -78,16 +77,15 @@ class WorkItem:
 
 @dataclass(frozen=True, slots=True)
 class Worklist:
-    """The items of a run, the most wrong records first, and when it was made."""
+    """The items of a run, the most wrong records first."""
 
     run: str
-    created: str
     items: Sequence[WorkItem]
 
     def document(self) -> dict[str, Json]:
         """Return it as `schemas/worklist.schema.json` has it."""
         items = [{**asdict(item), "causes": list(item.causes), "nearest": list(item.nearest)} for item in self.items]
-        return {"version": 1, "run": self.run, "created": self.created, "items": items}
+        return {"version": 1, "run": self.run, "items": items}
 
 
 def worklist_of(project: Project, folder: Path, *, is_anew: bool = False) -> Worklist:
@@ -98,8 +96,7 @@ def worklist_of(project: Project, folder: Path, *, is_anew: bool = False) -> Wor
     """
     if not is_anew and (known := read_worklist(folder)) is not None:
         return known
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    worklist = Worklist(folder.name, now, list(_Analysis(project, folder).items()))
+    worklist = Worklist(folder.name, list(_Analysis(project, folder).items()))
     write_atomic(folder / WORKLIST_FILE, [json.dumps(worklist.document(), indent=2).encode() + b"\n"])
     return worklist
 
@@ -109,7 +106,7 @@ def read_worklist(folder: Path) -> Worklist | None:
     path = folder / WORKLIST_FILE
     try:
         value = strict_loads(read_file(path, most=MOST_DOCUMENT))
-        return Worklist(str(value["run"]), str(value["created"]), [WorkItem(**item) for item in value["items"]])
+        return Worklist(str(value["run"]), [WorkItem(**item) for item in value["items"]])
     except FileNotFoundError:
         return None
     except (OSError, JsonFault, KeyError, TypeError) as error:

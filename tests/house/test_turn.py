@@ -45,7 +45,7 @@ class Turn(NamedTuple):
         return [row for path in self.root.glob(f"dataset/v*/{split}.jsonl") for row in self.rows(str(path))]
 
 
-@pytest.fixture(scope="module", params=["tiny base", "SmolLM2"])
+@pytest.fixture(scope="module", params=["tiny base", pytest.param("SmolLM2", marks=pytest.mark.minutes)])
 def turn(request: pytest.FixtureRequest, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Turn:
     words = [*TINY.split(), "--base", str(root / "samples/tiny-base")]
     data = root / "samples/support_desk.jsonl"
@@ -56,7 +56,7 @@ def turn(request: pytest.FixtureRequest, root: Path, tmp_path_factory: pytest.Te
         words = SMOLLM2.split()
     folder = tmp_path_factory.mktemp("turn") / "new"
     command = [sys.executable, str(root / "benchmarks/turn.py"), str(folder), "--data", str(data), *words]
-    done = subprocess.run([*command, *BRIEF.split()], capture_output=True, text=True, timeout=1200, check=False)
+    done = subprocess.run([*command, *BRIEF.split()], capture_output=True, text=True, timeout=1800, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     runs = sorted(path.parent.name for path in (folder / "turn/runs").glob("*/report.json"))
     return Turn(folder / "turn", done.stdout, runs)
