@@ -290,6 +290,40 @@ def test_a_key_stands_in_no_message_answer_or_file(stub: Any, monkeypatch: pytes
     assert all("secret-key" not in path.read_text() for path in (tmp_path / "kept").iterdir())
 
 
+KEY = "Sk-1/AbCdEfGhIjKlMnOpQrSt+9"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"error": {"message": "bad key: ' + KEY[:-3].encode() + b'..."}}',
+        b'{"error": "' + KEY.replace("/", "\\/").encode() + b'", "more": "' + b"x" * 9000 + b'"}',
+        b"wrong: " + KEY[:9].encode() + b"\n" + KEY[9:].encode(),
+    ],
+    ids=["cut", "spelled otherwise", "broken"],
+)
+def test_no_part_of_a_key_stands_in_a_message(stub: Any, monkeypatch: pytest.MonkeyPatch, raw: bytes) -> None:
+    monkeypatch.setenv("PAIRSMITH_KEY", KEY)
+    reason = _reason(_ask(stub(lambda _: (401, raw)).url, api_key_env="PAIRSMITH_KEY"))
+    assert "(the key)" in reason
+    assert not any(KEY[at : at + 8] in reason for at in range(len(KEY)))
+
+
+def test_a_key_is_not_shown_while_it_is_written(stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What may be its beginning waits; what turns out to be none is shown."""
+    monkeypatch.setenv("PAIRSMITH_KEY", KEY)
+    for parts in ([f"it is {KEY[:5]}", f"{KEY[5:]}!"], [*f"it is {KEY}!"], [f"it is {KEY[:-3]}"]):
+        server = stub(lambda _, parts=parts: iter([EVENTS, *(_event({"content": part}) for part in parts)]))
+        shown, one = _stream(server.url, api_key_env="PAIRSMITH_KEY", timeout=60.0)
+        assert "".join(shown) in ("", "it is ")
+        assert one.reason.startswith("its answer repeats the key")
+    server = stub(
+        lambda _: iter([EVENTS, *(_event({"content": part}) for part in ("keys are S", "k-1", "")), _event({}, "stop")])
+    )
+    shown, one = _stream(server.url, api_key_env="PAIRSMITH_KEY")
+    assert "".join(shown) == one.text == "keys are Sk-1"
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [

@@ -33,6 +33,7 @@ from train.contestants.budget import Budget, Tokens
 from train.contestants.chat_completions import request_body
 from train.contestants.contestant import Kind, OnAnswer, OnText, Request, Unanswered
 from train.contestants.exchange import ExchangeError, exchange, load_httpx
+from train.contestants.secret import GuardedText, Secret
 from train.contestants.spec import EndpointSpec
 from train.evaluate.scoring import Answer
 
@@ -109,7 +110,7 @@ class EndpointContestant:
         """How many requests were sent again."""
         url = spec.url.rstrip("/")
         self._url = url if url.endswith("/chat/completions") else f"{url}/chat/completions"
-        httpx, self.host, self._secret = load_httpx(), self._url, ""
+        httpx, self.host, self._secret = load_httpx(), self._url, Secret("")
         try:
             parts = urlsplit(self._url)
             self.host, self._is_here = parts.netloc, _is_loopback(parts.hostname or "")
@@ -117,7 +118,7 @@ class EndpointContestant:
             _ = parts.port, self._post({}), self._client()
         except (ValueError, TypeError, ImportError, httpx.InvalidURL) as error:
             raise TrainError(BAD_CONTESTANT, f"{self.host}: {error}", "Look at the url, and at HTTPS_PROXY.") from None
-        self._secret = _read_secret(spec, self.host, is_safe=parts.scheme == "https" or self._is_here)
+        self._secret = Secret(_read_secret(spec, self.host, is_safe=parts.scheme == "https" or self._is_here))
         self._cache = AnswerCache(None if cache is None else cache / f"endpoint-{self.digest[:16]}.jsonl")
         self._budget = Budget(spec)
         self._lock = threading.Lock()
@@ -190,8 +191,8 @@ class EndpointContestant:
             "Content-Type": "application/json", "Accept": "application/json, text/event-stream",
             "Accept-Encoding": "identity", "User-Agent": "pairsmith",
         }  # fmt: skip
-        if self._secret:
-            headers["Authorization"] = f"Bearer {self._secret}"
+        if self._secret.text:
+            headers["Authorization"] = f"Bearer {self._secret.text}"
         request: httpx.Request = load_httpx().Request("POST", self._url, headers=headers, content=json.dumps(body))
         return request
 
@@ -237,9 +238,8 @@ class EndpointContestant:
                 return await self._try(client, delivery, query, largest)
             except ExchangeError as error:
                 failure = error
-                # An endpoint may repeat what it was sent, and a cut in its midst would hide that.
-                reason = error.reason.replace(self._secret, "(the key)") if self._secret else error.reason
-                failure.reason = reason[:_MOST_REASON]
+                # A cut in the midst of the key would hide that it is one.
+                failure.reason = self._secret.hidden(error.reason)[:_MOST_REASON]
             if query.num_streamed or not failure.is_passing:
                 break
         assert failure is not None, "there is a first try"
@@ -253,10 +253,10 @@ class EndpointContestant:
         if delivery.is_streamed:
             counted = {"stream_options": {"include_usage": True}} if self._budget.is_limited else {}
             body = body | {"stream": True} | {name: counted[name] for name in counted.keys() - self.spec.omit}
-        show = partial(delivery.show, query) if delivery.is_streamed else None
+        shown = GuardedText(self._secret, partial(delivery.show, query)) if delivery.is_streamed else None
         self._budget.hold(largest)
         try:
-            answer, is_whole = await exchange(client, self._post(body), self.spec.timeout, show)
+            answer, is_whole = await exchange(client, self._post(body), self.spec.timeout, shown and shown.take)
             used = self._budget.used(answer, query.num_bytes, query.most_new)
         except ExchangeError as error:
             used = used if error.is_billed else (0, 0)
@@ -266,8 +266,10 @@ class EndpointContestant:
             self._budget.settle(largest, used)
             delivery.settled.set()
         self._num_failures = 0
-        if self._secret and self._secret in f"{answer.text}{answer.reasoning}":
-            raise ExchangeError("its answer repeats the key", is_answer=True)
+        self._secret.check(answer.text)
+        self._secret.check(answer.reasoning or "")
+        if shown is not None:
+            shown.end()
         if self._refuse is not None and (reason := self._refuse(answer.text)):
             raise ExchangeError(reason, is_passing=True, is_answer=True)
         if is_whole:
