@@ -518,8 +518,18 @@ def test_a_budget_of_tokens_is_kept(stub: Any) -> None:
     assert "240 of max_tokens = 300 are spent" in spent[-1].reason
 
 
+def test_with_a_limit_the_first_request_goes_alone(stub: Any) -> None:
+    """What it took counts for the others, before they are sent."""
+    server = stub(lambda _: said("yes", usage={"prompt_tokens": 1990, "completion_tokens": 10}), delay=0.05)
+    requests = [_request(f"{n}", f"ask {n}", max_new_tokens=60) for n in range(8)]
+    heard = _ask(server.url, *requests, max_tokens=3000)
+    assert len(server.seen) == 1
+    assert {one.code for one in heard if isinstance(one, Unanswered)} == {"E927 budget-spent"}
+
+
 @pytest.mark.parametrize("usage", [{}, {"prompt_tokens": -5, "completion_tokens": 10**30}, {"prompt_tokens": "7"}, 3,
-                                   {"prompt_tokens": True, "completion_tokens": 1.5}])  # fmt: skip
+                                   {"prompt_tokens": True, "completion_tokens": 1.5},
+                                   {"prompt_tokens": 0, "completion_tokens": 0}])  # fmt: skip
 def test_where_usage_is_wrong_the_most_counts(stub: Any, usage: Any, capsys: pytest.CaptureFixture[str]) -> None:
     server = stub(lambda _: said("yes", usage=usage))
     requests = [_request(f"{n}", f"ask {n}", max_new_tokens=100) for n in range(9)]

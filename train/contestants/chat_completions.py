@@ -205,10 +205,11 @@ class AnswerReader:
         usage = self._usage if isinstance(self._usage, dict) else {}
         prompt_tokens, new_tokens = (_count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens"))
         stopped = None if self._finish is None else self._finish in ("stop", "tool_calls")
+        # No prompt takes no token, nor does an answer that says something.
+        is_wrong = new_tokens == 0 and bool(self._num_chars or rest)
         return Answer(
             "", "".join(self._texts) + rest, stopped, "".join(self._reasoning) or None,
-            # No prompt is empty.
-            prompt_tokens=prompt_tokens or None, new_tokens=new_tokens,
+            prompt_tokens=prompt_tokens or None, new_tokens=None if is_wrong else new_tokens,
         )  # fmt: skip
 
 

@@ -227,8 +227,11 @@ class EndpointContestant:
             if self._num_failures >= _MOST_FAILURES and time.monotonic() < self._failed_at + _REST:
                 reason = f"not asked after {_MOST_FAILURES} failures in a row"
                 return Unanswered("", NO_ANSWER, failure.reason if failure else reason)
-            largest = self._budget.largest(query.num_bytes, query.most_new)
-            while (overrun := self._budget.overrun(largest)) and self._budget.is_in_flight:
+            while True:
+                largest = self._budget.largest(query.num_bytes, query.most_new)
+                overrun = self._budget.overrun(largest)
+                if not self._budget.must_wait(overrun):
+                    break
                 delivery.settled.clear()
                 await delivery.settled.wait()
             if overrun:
