@@ -91,10 +91,12 @@ def test_choices_are_compared_and_not_written(run: Path) -> None:
 
 def test_each_request_that_cannot_be_answered_is_told_and_stops_no_other(bases: Bases) -> None:
     lines = ["nonsense", "[]", {"id": "x"}, {"messages": []}, question("t", temperature=3), question("c", choices=[1]),
-             question("long", "who sat " * 500), {"id": "raw", "text": "the cat"}, question("good")]  # fmt: skip
+             question("long", "who sat " * 500), {"id": "raw", "text": "the cat"}, question("good"),
+             {"id": "n", "messages": [{"role": "assistant", "content": "a"}]},
+             {"id": "m", "messages": [{"role": "user"}]}, question("e", " ")]  # fmt: skip
     _, *said = ask(bases(), *lines)
     errors = {line["id"]: line["error"] for line in said if "error" in line}
-    bad = {"line 1", "line 2", "x", "line 4", "t", "c"}
+    bad = {"line 1", "line 2", "x", "line 4", "t", "c", "n", "m", "e"}
     assert errors.keys() == bad | {"long", "raw"}
     assert errors["long"]["code"] == "E925 too-long"
     assert all(errors[name]["code"] == "E928 bad-request" for name in bad)

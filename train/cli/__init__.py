@@ -96,19 +96,12 @@ def render_line(line: bytes, location: str, renderer: Renderer) -> Example | Unr
 
     ``location`` stands in for the id of a line without one.
     """
-    import json
-
-    from train.data.dataset import read_row
+    from train.data.dataset import read_row, text_of
 
     try:
         return renderer.whole(read_row(line, location))
     except TrainError as fault:
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError):
-            value = None
-        name = value.get("id") if isinstance(value, dict) else None
-        return Unrendered(name if isinstance(name, str) and name else location, fault.message)
+        return Unrendered(text_of(line, "id") or location, fault.message)
 
 
 def report_exit(regressed: list[str], fail_on: str | None) -> int:

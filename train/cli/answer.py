@@ -62,10 +62,10 @@ def command(
     from train.contestants import Sampling, open_contestant
     from train.contestants.prompting import Prompting, read_shots
 
-    drawn = Sampling(temperature, seed, max_new_tokens)
+    defaults = Sampling(temperature, seed, max_new_tokens)
     prompting = Prompting.of(system, shots, [] if shots_from is None else read_shots(shots_from))
     contestant = open_contestant(name, device=device, threads=threads)
-    session = _Session(contestant, prompting, drawn)
+    session = _Session(contestant, prompting, defaults)
     session.say_who()
     try:
         session.converse(requests) if is_streamed else session.work_off(requests)
@@ -106,16 +106,16 @@ class _Session:
 
         Whoever asks may die. Its end of the pipe is closed then, and this process ends too, in the midst of an answer.
         """
-        waiting: SimpleQueue[Request] = SimpleQueue()
-        threading.Thread(target=self._listen, args=(lines, waiting), daemon=True).start()
+        inbox: SimpleQueue[Request] = SimpleQueue()
+        threading.Thread(target=self._listen, args=(lines, inbox), daemon=True).start()
         while True:
-            block = [waiting.get()]
-            while not waiting.empty() and len(block) < _BLOCK:
-                block.append(waiting.get())
+            block = [inbox.get()]
+            while not inbox.empty() and len(block) < _BLOCK:
+                block.append(inbox.get())
             self._contestant.answer(block, self._report, self._hand_on)
 
-    def _listen(self, lines: BinaryIO, waiting: SimpleQueue[Request]) -> None:
-        from train.contestants.prompting import text_of
+    def _listen(self, lines: BinaryIO, inbox: SimpleQueue[Request]) -> None:
+        from train.data.dataset import text_of
 
         for number, line in enumerate(iter(lines.readline, b""), 1):
             if (cancelled := text_of(line, "cancel")) is not None:
@@ -123,13 +123,14 @@ class _Session:
                 continue
             for request in self._read(line, number):
                 self._cancelled.discard(request.id)
-                waiting.put(request)
+                inbox.put(request)
         # Nobody listens any more; a lock that another thread holds must not keep us.
         os._exit(Exit.OK)
 
     def _read(self, line: bytes, number: int) -> Iterator[Request]:
         from train.contestants import Unanswered
-        from train.contestants.prompting import read_request, text_of
+        from train.contestants.prompting import read_request
+        from train.data.dataset import text_of
 
         if not line.strip():
             return

@@ -30,9 +30,10 @@ class Budget:
         per_byte = 0.5 if self._tokens_per_byte is None else self._tokens_per_byte
         return int(num_bytes * per_byte) + 1, most_new
 
-    def used(self, answer: Answer, num_bytes: int, most_new: int) -> Tokens:
+    def tokens_of(self, answer: Answer, num_bytes: int, most_new: int) -> Tokens:
         """Return the tokens that an answer took: those that it says, else the largest number."""
-        prompt, new, self._has_answered = answer.prompt_tokens, answer.new_tokens, True
+        prompt, new = answer.prompt_tokens, answer.new_tokens
+        self._has_answered = True
         if prompt is not None:
             self._tokens_per_byte = max(self._tokens_per_byte or 0.0, prompt / num_bytes)
         largest = self.largest(num_bytes, most_new)
@@ -54,14 +55,14 @@ class Budget:
 
     def overrun(self, tokens: Tokens) -> str:
         """Return why ``tokens`` more do not fit beside what is spent and held; "" where they do."""
-        used, spec = _add(self._spent, self._reserved), self._spec
-        total, cost = _add(used, tokens), self.cost(_add(used, tokens))
+        booked, spec = _add(self._spent, self._reserved), self._spec
+        total, cost = _add(booked, tokens), self.cost(_add(booked, tokens))
         if spec.max_tokens is not None and sum(total) > spec.max_tokens:
             return (
-                f"it may take {sum(tokens):,} tokens, and {sum(used):,} of max_tokens = {spec.max_tokens:,} are spent"
+                f"it may take {sum(tokens):,} tokens, and {sum(booked):,} of max_tokens = {spec.max_tokens:,} are spent"
             )
         if spec.max_cost is not None and cost is not None and cost > spec.max_cost:
-            single, spent = self.cost(tokens) or 0.0, self.cost(used) or 0.0
+            single, spent = self.cost(tokens) or 0.0, self.cost(booked) or 0.0
             return f"it may cost {single:.6g}, and {spent:.6g} of max_cost = {spec.max_cost:.6g} is spent"
         return ""
 
@@ -69,10 +70,10 @@ class Budget:
         """Count ``tokens`` as on their way."""
         self._reserved = _add(self._reserved, tokens)
 
-    def settle(self, tokens: Tokens, used: Tokens) -> None:
-        """Count ``used`` as spent in place of ``tokens``, which were held."""
+    def settle(self, tokens: Tokens, spent: Tokens) -> None:
+        """Count ``spent`` in place of ``tokens``, which were held."""
         self._reserved = self._reserved[0] - tokens[0], self._reserved[1] - tokens[1]
-        self._spent = _add(self._spent, used)
+        self._spent = _add(self._spent, spent)
 
 
 def _add(a: Tokens, b: Tokens) -> Tokens:

@@ -33,20 +33,20 @@ class CompletionError(ValueError):
 
 def request_body(request: Request, model: str, omit: Collection[str] = ()) -> dict[str, Any]:
     """Return what is sent for ``request``, without the options ``omit``. Raises RowFault where it asks nothing."""
-    drawn = request.sampling
+    sampling = request.sampling
     body: dict[str, Any] = {"model": model, "messages": _messages(request.prompt)}
     if request.row.tools:
         body["tools"] = [
             tool if "function" in tool else {"type": "function", "function": tool} for tool in request.row.tools
         ]
-    options = {"temperature": drawn.temperature, "seed": drawn.seed, "max_tokens": drawn.max_new_tokens}
+    options = {"temperature": sampling.temperature, "seed": sampling.seed, "max_tokens": sampling.max_new_tokens}
     return body | {name: value for name, value in options.items() if name not in omit}
 
 
 def _messages(prompt: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     # Only what the form knows: other keys of a message are for training, or its owner's own.
     messages: list[dict[str, Any]] = []
-    waiting: list[str] = []
+    open_calls: list[str] = []
     for message in prompt:
         sent = {"role": message["role"], "content": message["content"] or ""}
         if isinstance(message.get("name"), str):
@@ -55,10 +55,10 @@ def _messages(prompt: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             sent[TRACES[0]] = trace
         if calls := message.get("tool_calls"):
             sent["tool_calls"] = [_call(call, f"call{len(messages):03}{n:02}") for n, call in enumerate(calls)]
-            waiting = [call["id"] for call in sent["tool_calls"]]
+            open_calls = [call["id"] for call in sent["tool_calls"]]
         if message["role"] == "tool":
             # Rows may leave the ids out, for results follow their calls in the same order; endpoints ask for them.
-            first = waiting.pop(0) if waiting else ""
+            first = open_calls.pop(0) if open_calls else ""
             sent["tool_call_id"] = message.get("tool_call_id") or first
         messages.append(sent)
     return messages

@@ -197,13 +197,13 @@ class EndpointContestant:
         return request
 
     async def _work(self, delivery: _Delivery, queries: Sequence[_Query]) -> None:
-        waiting = iter(queries)
+        remaining = iter(queries)
         async with self._client() as client, asyncio.TaskGroup() as group:
             for _ in range(min(self.spec.max_concurrency, len(queries))):
-                group.create_task(self._take(client, delivery, waiting))
+                group.create_task(self._take(client, delivery, remaining))
 
-    async def _take(self, client: httpx.AsyncClient, delivery: _Delivery, waiting: Iterator[_Query]) -> None:
-        for query in waiting:
+    async def _take(self, client: httpx.AsyncClient, delivery: _Delivery, remaining: Iterator[_Query]) -> None:
+        for query in remaining:
             while not self._cache.claim(query.key):
                 await asyncio.sleep(_POLL)
             try:
@@ -248,11 +248,11 @@ class EndpointContestant:
         assert failure is not None, "there is a first try"
         if not failure.is_answer:
             self._num_failures, self._failed_at = self._num_failures + 1, time.monotonic()
-        shown = f"; {query.num_streamed:,} characters of it were shown" if query.num_streamed else ""
-        return Unanswered("", NO_ANSWER, failure.reason + shown)
+        suffix = f"; {query.num_streamed:,} characters of it were shown" if query.num_streamed else ""
+        return Unanswered("", NO_ANSWER, failure.reason + suffix)
 
     async def _try(self, client: httpx.AsyncClient, delivery: _Delivery, query: _Query, largest: Tokens) -> Answer:
-        begun, used, body = time.perf_counter(), largest, query.body
+        begun, spent, body = time.perf_counter(), largest, query.body
         if delivery.is_streamed:
             counted = {"stream_options": {"include_usage": True}} if self._budget.is_limited else {}
             body = body | {"stream": True} | {name: counted[name] for name in counted.keys() - self.spec.omit}
@@ -260,13 +260,13 @@ class EndpointContestant:
         self._budget.hold(largest)
         try:
             answer, is_whole = await exchange(client, self._post(body), self.spec.timeout, shown and shown.take)
-            used = self._budget.used(answer, query.num_bytes, query.most_new)
+            spent = self._budget.tokens_of(answer, query.num_bytes, query.most_new)
         except ExchangeError as error:
-            used = used if error.is_billed else (0, 0)
+            spent = spent if error.is_billed else (0, 0)
             error.is_passing |= error.is_unreadable and self._refuse is not None
             raise
         finally:
-            self._budget.settle(largest, used)
+            self._budget.settle(largest, spent)
             delivery.settled.set()
         self._num_failures = 0
         self._secret.check(answer.text)
@@ -281,13 +281,13 @@ class EndpointContestant:
         if is_estimated and not self._has_warned:
             self._has_warned = True
             console.talk(f"{self.host} does not say how many tokens an answer took: the most that it can take count")
-        return replace(answer, seconds=time.perf_counter() - begun, cost=self._budget.cost(used))
+        return replace(answer, seconds=time.perf_counter() - begun, cost=self._budget.cost(spent))
 
     def _known(self, query: _Query) -> Answer | None:
         answer = self._cache.get(query.key)
         if answer is None:
             return None
-        cost = self._budget.cost(self._budget.used(answer, query.num_bytes, query.most_new))
+        cost = self._budget.cost(self._budget.tokens_of(answer, query.num_bytes, query.most_new))
         return replace(answer, cost=cost, is_cached=True)
 
 

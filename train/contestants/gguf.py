@@ -162,10 +162,10 @@ class GgufContestant:
         """Return the log-probability of each choice after the prompt, in nats, its end token not counted."""
         options = []
         for choice in choices:
-            whole = self._tokens(prompt + choice)
+            joined = self._tokens(prompt + choice)
             # Where the tokenizer joins across the end of the prompt, which it does not where an answer is written.
-            is_apart = whole[: len(ids)] != ids
-            options.append(self._tokens(choice, add_special=False) if is_apart else whole[len(ids) :])
+            is_apart = joined[: len(ids)] != ids
+            options.append(self._tokens(choice, add_special=False) if is_apart else joined[len(ids) :])
             if not options[-1]:
                 raise RowFault(f"the choice {choice!r} has no token of its own")
             if len(ids) + len(options[-1]) > self._reads:
@@ -177,10 +177,10 @@ class GgufContestant:
             # A grammar of tokens leaves one way to go on; the probabilities that are told are those before it.
             grammar = "root ::= " + " ".join(f"<[{token}]>" for token in option)
             body = {**_GREEDY, "prompt": ids, "n_predict": len(option), "n_probs": 1, "grammar": grammar}
-            told = _logprobs(self._server.ask("/completion", {**body, "cache_prompt": True}))
-            if len(told) != len(option) or None in told:
+            values = _logprobs(self._server.ask("/completion", {**body, "cache_prompt": True}))
+            if len(values) != len(option) or None in values:
                 raise _EngineError("it has no probability for each token of a choice")
-            logprobs.append(float(sum(value for value in told if value is not None)))
+            logprobs.append(float(sum(value for value in values if value is not None)))
         return logprobs
 
 
@@ -199,7 +199,7 @@ def _numbers(header: Mapping[str, Any], name: str) -> list[int]:
     return [number for number in (value if isinstance(value, list) else [value]) if type(number) is int and number > 0]
 
 
-_BESIDE, _BYTES_A_WIDTH, _BYTES_A_WORD = 64 << 20, 32 << 10, 256
+_WORKING_BYTES, _BYTES_A_WIDTH, _BYTES_A_WORD = 64 << 20, 32 << 10, 256
 
 
 def _planned_bytes(path: Path, header: Mapping[str, Any], reads: int) -> int:
@@ -214,8 +214,8 @@ def _planned_bytes(path: Path, header: Mapping[str, Any], reads: int) -> int:
     value = max(_numbers(header, "attention.value_length") or of_head)
     words = header.get("tokenizer.ggml.tokens")
     num_words = words if type(words) is int else 0
-    beside = _BESIDE + _BYTES_A_WIDTH * width + _BYTES_A_WORD * num_words
-    return path.stat().st_size + 2 * reads * num_heads * (key + value) + beside
+    working = _WORKING_BYTES + _BYTES_A_WIDTH * width + _BYTES_A_WORD * num_words
+    return path.stat().st_size + 2 * reads * num_heads * (key + value) + working
 
 
 def _find_marks(server: _Server, template: str) -> Any:
@@ -263,7 +263,9 @@ class _Server:
         """Return the answer of an endpoint; raises RowFault with what llama.cpp says against it, and _EngineError."""
         # A template may never end; a prompt may take as long as it takes.
         seconds = None if where == "/completion" else _SHORT_SECONDS
-        return next(self._events(where, body, seconds))
+        # Closed here: an interrupt that falls into what is closed by itself is lost.
+        with closing(self._events(where, body, seconds)) as events:
+            return dict(next(events))
 
     def stream(self, body: Mapping[str, Any]) -> Generator[dict[str, Any]]:
         """Yield what is written, piece by piece; closed before its end, it is not written on. Raises as `ask` does."""

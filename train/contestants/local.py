@@ -123,15 +123,15 @@ def open_local(spec: Spec, *, device: str = "auto", threads: int | None = None) 
 
     recipe, folder, tuned = _recipe_of(spec, device)
     base = find_base(recipe.base, folder)
-    whole = tuned if tuned is not None and (tuned / "config.json").is_file() else None
-    needed, hint = int(planned_memory(whole or base) * _SPARE), "Close another model, or take a smaller one."
+    full_model = tuned if tuned is not None and (tuned / "config.json").is_file() else None
+    needed, hint = int(planned_memory(full_model or base) * _SPARE), "Close another model, or take a smaller one."
     require_memory(spec.name, needed, hint, pick_device(recipe.device))
     if tuned is not None:
-        check_folder(tuned, needs_weights=whole is not None)
+        check_folder(tuned, needs_weights=full_model is not None)
     model, tokenizer = load_base(
-        str(whole or base), device=recipe.device, new_tokens=() if whole else recipe.new_tokens
+        str(full_model or base), device=recipe.device, new_tokens=() if full_model else recipe.new_tokens
     )  # fmt: skip
-    if tuned is not None and whole is None:
+    if tuned is not None and full_model is None:
         # Not merged: that rounds, and the run was measured without it.
         model = load_adapter(model, tuned)
     torch.set_num_threads(threads or pick_threads(recipe, num_parameters(model)))
@@ -140,7 +140,7 @@ def open_local(spec: Spec, *, device: str = "auto", threads: int | None = None) 
         tokenizer, objective, reasoning=recipe.reasoning, allow_special_tokens=recipe.allow_special_tokens,
         stop_ids=eos_ids(model),
     )  # fmt: skip
-    weights = [path for path in (whole or base, None if whole else tuned) if path is not None]
+    weights = [path for path in (full_model or base, None if full_model else tuned) if path is not None]
     digest = digest_of({"weights": [weights_digest(path) for path in weights], "renderer": renderer.digest})
     return LocalContestant(spec.name, spec.kind, model, renderer, recipe, digest)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,6 +33,8 @@ def read_request(line: bytes, location: str, sampling: Sampling) -> Request:
         row = row_of(value, location)
     except TrainError as error:
         raise TrainError("E928 bad-request", error.message) from None
+    if row.messages is not None and not any(map(_says_something, Request(row).prompt)):
+        raise _bad(location, "nothing is asked: no message before the answer says anything")
     choices = value.get("choices") or []
     if not isinstance(choices, list) or not all(isinstance(choice, str) and choice for choice in choices):
         raise _bad(location, "choices are texts that are not empty")
@@ -44,14 +45,8 @@ def _is_answered(messages: list[Any]) -> bool:
     return isinstance(messages[-1], dict) and messages[-1].get("role") == "assistant"
 
 
-def text_of(line: bytes, key: str) -> str | None:
-    """Return the text that a line has under ``key``, such as the id of a request; None where it has none."""
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    text = value.get(key) if isinstance(value, dict) else None
-    return text if isinstance(text, str) and text else None
+def _says_something(message: Mapping[str, Any]) -> bool:
+    return bool((message["content"] or "").strip() or message.get("tool_calls"))
 
 
 def _sampling(value: Mapping[str, Any], sampling: Sampling, location: str) -> Sampling:
@@ -108,8 +103,8 @@ class Prompting:
         begins = [message for message in row.messages if message["role"] == "system"][:1]
         rest = row.messages[len(begins) :] if row.messages[: len(begins)] == begins else row.messages
         # The record's own system text stays where it has one; ours comes first.
-        said = "\n\n".join(text for text in (self.system, *(message["content"] or "" for message in begins)) if text)
-        before = [{"role": "system", "content": said}] if said else []
+        system = "\n\n".join(text for text in (self.system, *(message["content"] or "" for message in begins)) if text)
+        before = [{"role": "system", "content": system}] if system else []
         for shot in self._shots(row):
             assert shot.messages is not None, "only rows with messages are examples"
             turns = shot.messages[: last_answer(shot.messages) + 1]

@@ -244,6 +244,16 @@ def parse_object(raw: bytes, location: str) -> dict[str, Any]:
     return dict(value)
 
 
+def text_of(line: bytes, key: str) -> str | None:
+    """Return the text that a line has under ``key``, such as the id of a request; None where it has none."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    text = value.get(key) if isinstance(value, dict) else None
+    return text if isinstance(text, str) and text else None
+
+
 def unique_members(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """Return an object of its members, as ``object_pairs_hook``; raises ValueError where a key stands twice."""
     members = dict(pairs)

@@ -140,10 +140,12 @@ class _Evaluation:
 
     def work(self) -> None:
         """Have all rows answered that have no result yet."""
-        known = {(result.split, result.id) for result in self._results}
-        left = {split: [row for row in rows if (split, row.id) not in known] for split, rows in self._rows.items()}
-        number = " and ".join(f"{len(rows):,} {split}" for split, rows in left.items())
-        already = f"; {len(known):,} results are there already" if known else ""
+        answered = {(result.split, result.id) for result in self._results}
+        open_rows = {
+            split: [row for row in rows if (split, row.id) not in answered] for split, rows in self._rows.items()
+        }
+        number = " and ".join(f"{len(rows):,} {split}" for split, rows in open_rows.items())
+        already = f"; {len(answered):,} results are there already" if answered else ""
         console.talk(f"{self._contestant.name}: asking {number} records{already}")
         if self._num_withheld:
             console.talk(
@@ -158,11 +160,11 @@ class _Evaluation:
                     append(prediction_line(result))
 
             if self._contestant.kind in ("base", "run", "adapter"):
-                self._measure(left, put)
+                self._measure(open_rows, put)
             else:
-                self._ask(left, put)
+                self._ask(open_rows, put)
 
-    def _measure(self, left: Mapping[str, Sequence[Row]], put: Callable[[Sequence[Scored]], None]) -> None:
+    def _measure(self, open_rows: Mapping[str, Sequence[Row]], put: Callable[[Sequence[Scored]], None]) -> None:
         # A model in this process is measured as a run measures its own.
         from train.evaluate.evaluation import evaluate_model, general_name, readable_general
         from train.pipeline.prepare import renderer_of
@@ -175,7 +177,7 @@ class _Evaluation:
         evaluation = local.recipe.eval.model_copy(update={"max_new_tokens": self._max_new_tokens})
         recipe = local.recipe.model_copy(update={"eval": evaluation, **skips})
         renderer = renderer_of(local.model, local.renderer.tokenizer, recipe, self._dataset)
-        for split, rows in left.items():
+        for split, rows in open_rows.items():
             for start in range(0, len(rows), _BLOCK):
                 block = rows[start : start + _BLOCK]
                 prompts = {row.id: _prompted(prompting, row) for row in block}
@@ -190,10 +192,10 @@ class _Evaluation:
             put(evaluate_model(local.model, renderer, rows, {}, recipe, split=_GENERAL, is_generating=False))
         self.record["general_text"] = general_name(name)
 
-    def _ask(self, left: Mapping[str, Sequence[Row]], put: Callable[[Sequence[Scored]], None]) -> None:
+    def _ask(self, open_rows: Mapping[str, Sequence[Row]], put: Callable[[Sequence[Scored]], None]) -> None:
         # A model that is elsewhere is asked for answers, and for the likelihoods of choices where it can tell them.
         sampling = Sampling(max_new_tokens=self._max_new_tokens)
-        for split, rows in left.items():
+        for split, rows in open_rows.items():
             by_id = {row.id: row for row in rows if row.messages is not None}
 
             def take(answer: Answer | Unanswered, by_id: Mapping[str, Row] = by_id, split: str = split) -> None:
@@ -272,12 +274,14 @@ def _scored(answer: Answer, row: Row, spec: CategorySpec, split: str) -> Scored:
     answer = answer if answer.logprobs else replace(answer, stopped=bool(answer.stopped))
     message = (row.messages or [])[last_answer(row.messages or [])]
     is_written_choice = bool(spec.choices) and not answer.logprobs
-    used = replace(spec, metric=discover()["choice"], options={"choices": spec.choices}) if is_written_choice else spec
-    [scored] = score([row], {row.id: message["content"] or ""}, [answer], None, {row.category: used}, split=split)
+    own_spec = (
+        replace(spec, metric=discover()["choice"], options={"choices": spec.choices}) if is_written_choice else spec
+    )
+    [scored] = score([row], {row.id: message["content"] or ""}, [answer], None, {row.category: own_spec}, split=split)
     if not is_written_choice:
         return scored
     # It stands for the record as the comparison of likelihoods does for other models; whoever compares them says so.
     named = {
-        spec.metric.primary if name == used.metric.primary else name: v for name, v in (scored.scores or {}).items()
+        spec.metric.primary if name == own_spec.metric.primary else name: v for name, v in (scored.scores or {}).items()
     }
     return replace(scored, metric=spec.metric.primary, scores=named)

@@ -31,7 +31,7 @@ _WORDS = (0.0, HALF, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
-class _JudgedRecord:
+class _RatedRecord:
     """A validation record that the judge has a verdict on, and people too where ``human`` is not None.
 
     Both say what the tuned answer gets: 1, 0 or half.
@@ -70,7 +70,7 @@ def calibrated(summary: JudgeSummary, pairs: Pairs, verdicts: Sequence[HumanVerd
     current = [v for v in verdicts if texts.get(v.id) == v.texts and v.between[0] == f"{v.between[1]}:base"]
     points = points_by_record(current)
     records = [
-        _JudgedRecord(
+        _RatedRecord(
             before.category, before.cluster, after.scores[METRIC], after.scores.get(FIRST),
             points[before.id][1] if before.id in points else None, (len(before.text or ""), len(after.text or "")),
         )
@@ -79,16 +79,18 @@ def calibrated(summary: JudgeSummary, pairs: Pairs, verdicts: Sequence[HumanVerd
         if before.split == "validation" and after.scores and METRIC in after.scores and before.text != after.text
     ]  # fmt: skip
     names = sorted({record.category for record in records})
-    whole = _calibration("", records, summary)
+    overall = _calibration("", records, summary)
     parts = [_calibration(name, [r for r in records if r.category == name], summary) for name in names]
-    is_calibrated = whole.n >= summary.min_human and whole.kappa is not None and whole.kappa.value >= summary.min_kappa
+    is_calibrated = (
+        overall.n >= summary.min_human and overall.kappa is not None and overall.kappa.value >= summary.min_kappa
+    )
     return summary.model_copy(
         update={
             "is_calibrated": is_calibrated,
-            "calibration": whole,
+            "calibration": overall,
             "by_category": parts if len(parts) > 1 else [],
             "num_outdated": len(verdicts) - len(current),
-            "remarks": list(_remarks(whole, summary, len(verdicts) - len(current), is_calibrated=is_calibrated)),
+            "remarks": list(_remarks(overall, summary, len(verdicts) - len(current), is_calibrated=is_calibrated)),
         }
     )
 
@@ -112,10 +114,10 @@ def _remarks(
         return
     same, kappa_ = calibration.agreement, calibration.kappa
     number, spread, percent = wording.number, wording.spread, wording.percent
-    beside = "" if kappa_ is None else f"; kappa {number(kappa_.value)}, 95 % {spread(kappa_)}"
+    agreed = "" if kappa_ is None else f"; kappa {number(kappa_.value)}, 95 % {spread(kappa_)}"
     yield (
         f"Judge and people say the same of {percent(same.value)} of {calibration.n} pairs (95 % {percent(same.low)} to "
-        f"{percent(same.high)}; {percent(calibration.base_rate or 0.0)} by always saying what people say most{beside})."
+        f"{percent(same.high)}; {percent(calibration.base_rate or 0.0)} by always saying what people say most{agreed})."
     )
     yield f"Judge, order. {calibration.order.sentence}"
     yield f"Judge, length. {calibration.length.sentence}"
@@ -130,7 +132,7 @@ def _remarks(
         )
 
 
-def _calibration(category: str, records: Sequence[_JudgedRecord], summary: JudgeSummary) -> Calibration:
+def _calibration(category: str, records: Sequence[_RatedRecord], summary: JudgeSummary) -> Calibration:
     both = [record for record in records if record.human is not None]
     people = [_word(record.human) for record in both]
     words = [_word(record.judge) for record in both]
@@ -172,7 +174,7 @@ def _word(points: float | None) -> float:
     return HALF if points is None or points == HALF else float(points > HALF)
 
 
-def _longer(record: _JudgedRecord, points: float | None) -> tuple[str, float] | None:
+def _longer(record: _RatedRecord, points: float | None) -> tuple[str, float] | None:
     """Return the cluster and whether the longer answer was preferred; None where neither was, or both are as long."""
     base, tuned = record.lengths
     word = _word(points)

@@ -230,11 +230,11 @@ def remarks(counts: Collection[Counts], num_sides: int = 2) -> list[str]:
     """Return what is to be said of records that were left out of a comparison of ``num_sides`` models."""
     lone, changed = sum(count.lone for count in counts), sum(count.changed for count in counts)
     whose = "one of the runs only" if num_sides == 2 else "some of the models only"
-    said = [f"{lone} records were evaluated by {whose}; they are left out."] if lone else []
+    sentences = [f"{lone} records were evaluated by {whose}; they are left out."] if lone else []
     if changed:
         between = "the runs" if num_sides == 2 else "the models"
-        said.append(f"{changed} records changed between {between}, or are scored otherwise; they are left out.")
-    return said
+        sentences.append(f"{changed} records changed between {between}, or are scored otherwise; they are left out.")
+    return sentences
 
 
 def compare_sides(sides: Sequence[Side], reference: int = 0) -> ComparisonTable:
@@ -254,13 +254,13 @@ def compare_sides(sides: Sequence[Side], reference: int = 0) -> ComparisonTable:
         )
         for index, result in zip(others, each, strict=True):
             splits[index] += [] if result is None else [result]
-    known = [result.split for results in splits.values() for result in results]
-    if not known:
+    compared = [result.split for results in splits.values() for result in results]
+    if not compared:
         raise TrainError(
             "E937 nothing-to-report", "no validation or test record can be compared",
             "Evaluate the models on the same dataset: `train eval DATASET --with MODEL`.",
         )  # fmt: skip
-    headline: Literal["validation", "test"] = "test" if "test" in known else "validation"
+    headline: Literal["validation", "test"] = "test" if "test" in compared else "validation"
     return ComparisonTable(
         reference=reference,
         models=[_model(side, records) for side, records in zip(sides, matched, strict=True)],
@@ -282,14 +282,14 @@ def compare_sides(sides: Sequence[Side], reference: int = 0) -> ComparisonTable:
 
 
 def _model(side: Side, records: Sequence[Scored]) -> ComparedModel:
-    used = [record.usage for record in records if record.usage]
+    usages = [record.usage for record in records if record.usage]
 
     def per_thousand(name: str) -> float | None:
-        values = [usage[name] for usage in used if name in usage]
+        values = [usage[name] for usage in usages if name in usage]
         return 1000 * sum(values) / len(values) if values else None
 
     return ComparedModel(
-        name=side.name, kind=side.kind, digest=side.digest, prompting=side.prompting, num_answers=len(used),
+        name=side.name, kind=side.kind, digest=side.digest, prompting=side.prompting, num_answers=len(usages),
         seconds=per_thousand("seconds"), new_tokens=per_thousand("new_tokens"), cost=per_thousand("cost"),
     )  # fmt: skip
 
@@ -321,20 +321,20 @@ def _conclusions(
 ) -> list[Conclusion]:  # fmt: skip
     tuned = [index for index, side in enumerate(sides) if side.is_tuned]
     prompted = [index for index, side in enumerate(sides) if side.prompting]
-    asked: list[tuple[Literal["tuning-or-prompt", "quantised"], int, int]] = [
-        ("tuning-or-prompt", one, other) for one in tuned for other in prompted
+    questions: list[tuple[Literal["tuning-or-prompt", "quantised"], int, int]] = [
+        ("tuning-or-prompt", first, second) for first in tuned for second in prompted
     ]
     for index, side in enumerate(sides):
         if side.kind != "gguf":
             continue
         # What was measured: the reference, or else the first tuned model.
-        whole = [at for at in (reference, *tuned) if sides[at].kind in ("run", "adapter", "base")]
-        asked += [("quantised", index, at) for at in whole if sides[at].prompting == side.prompting][:1]
-    pairs = [list(zip(matched[other], matched[one], strict=True)) for _, one, other in asked]
+        measured = [at for at in (reference, *tuned) if sides[at].kind in ("run", "adapter", "base")]
+        questions += [("quantised", index, at) for at in measured if sides[at].prompting == side.prompting][:1]
+    pairs = [list(zip(matched[second], matched[first], strict=True)) for _, first, second in questions]
     results = several_results(pairs, headline, (), rules)
     return [
-        _conclusion(question, sides[one].name, sides[other].name, result, rules)
-        for (question, one, other), result in zip(asked, results, strict=True)
+        _conclusion(question, sides[first].name, sides[second].name, result, rules)
+        for (question, first, second), result in zip(questions, results, strict=True)
         if result is not None and result.macro is not None
     ]
 
@@ -367,14 +367,14 @@ def _conclusion(
     if question == "quantised":
         worse = [wording.category(row.category) for row in result.categories if row.verdict == "regressed"]
         why += f"; worse in {', '.join(worse)}" if worse else ""
-    asked = (
+    asking = (
         "Did tuning beat a good prompt?"
         if question == "tuning-or-prompt"
         else f"Is {first} as good as what was measured?"
     )
-    said = {"yes": "Yes", "no": "No", "unclear": "Not shown"}[word]
+    answer = {"yes": "Yes", "no": "No", "unclear": "Not shown"}[word]
     numbers = f"mean of {macro.num_categories} categories, {numbers}, {wording.p_value(macro.p)}"
     return Conclusion(
         question=question, first=first, second=second, word=word, difference=change,
-        sentence=f"{asked} {said}: {why} ({numbers}).",
+        sentence=f"{asking} {answer}: {why} ({numbers}).",
     )  # fmt: skip

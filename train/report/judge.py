@@ -192,10 +192,10 @@ def judge_answers(
     pairs = pair(base, tuned)
     flagged: frozenset[str] = frozenset() if options.send_flagged else dataset.flagged()
     everything = [p for p in pairs if _is_wanted(p, categories, options.also)]
-    held_back, wanted = ([p for p in everything if (p[0].id in flagged) is is_flagged] for is_flagged in (True, False))
+    withheld, wanted = ([p for p in everything if (p[0].id in flagged) is is_flagged] for is_flagged in (True, False))
     # Those that no other scorer judges come first, then a fixed order: the same records are sent when a run is resumed.
     wanted.sort(key=lambda p: (not _is_scored_by_it(p, categories), _rank(p[0])))
-    chosen, left = wanted[: options.max_records], wanted[options.max_records :]
+    chosen, surplus = wanted[: options.max_records], wanted[options.max_records :]
     rows = {row.id: row for split in ("validation", "test") for row in dataset.splits[split]}
     # Two equal texts are a tie without asking, and cost nothing.
     open_pairs = [p for p in chosen if p[0].text != p[1].text]
@@ -205,8 +205,8 @@ def judge_answers(
     preferences = map(_preference, replies[::2], replies[1::2])
     words = {(p[0].split, p[0].id): word for p, word in zip(open_pairs, preferences, strict=True)}
     words |= {(p[0].split, p[0].id): _Preference(0.5) for p in chosen if p[0].text == p[1].text}
-    words |= {(p[0].split, p[0].id): _Preference(None, reason="over max_records") for p in left}
-    words |= {(p[0].split, p[0].id): _Preference(None, reason="not sent for findings X7xx") for p in held_back}
+    words |= {(p[0].split, p[0].id): _Preference(None, reason="over max_records") for p in surplus}
+    words |= {(p[0].split, p[0].id): _Preference(None, reason="not sent for findings X7xx") for p in withheld}
     summary = _summarise(judge, list(words.values()))
     return (
         [_with(record, words, is_tuned=False) for record in base],

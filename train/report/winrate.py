@@ -161,7 +161,7 @@ def points_by_record(verdicts: Iterable[HumanVerdict]) -> dict[str, tuple[str, f
     for verdict in verdicts:
         points[verdict.id].append(verdict.points)
         clusters[verdict.id] = verdict.cluster
-    return {name: (clusters[name], sum(given) / len(given)) for name, given in points.items()}
+    return {name: (clusters[name], sum(values) / len(values)) for name, values in points.items()}
 
 
 def render(rates: WinRates, columns: int | None = None) -> str:
@@ -214,8 +214,8 @@ def _rate(category: str, verdicts: Sequence[HumanVerdict], between: Sequence[str
     if counts["a"] and counts["b"]:
         tie_parameter = (counts["tie"] + counts["both bad"]) / (counts["a"] * counts["b"]) ** 0.5
     sums: dict[str, float] = defaultdict(float)
-    for cluster, given in records.values():
-        sums[cluster] += given - HALF
+    for cluster, mean in records.values():
+        sums[cluster] += mean - HALF
     seed = seed_of(category, "win rate")
     return WinRate(
         category=category,
@@ -237,12 +237,12 @@ def _rate(category: str, verdicts: Sequence[HumanVerdict], between: Sequence[str
 
 
 def _with_verdict(rate: WinRate, p: float, between: Sequence[str], fewest: int) -> WinRate:
-    is_shown = p < stats.ALPHA and not rate.half.low <= HALF <= rate.half.high
+    is_significant = p < stats.ALPHA and not rate.half.low <= HALF <= rate.half.high
     word: Literal["first", "second", "none", "too-few"] = "none"
     what = "neither is preferred beyond chance"
     if min(rate.n, rate.num_clusters) < fewest:
         word, what = "too-few", f"too few to judge ({min(rate.n, rate.num_clusters)} of {fewest})"
-    elif is_shown:
+    elif is_significant:
         word = "second" if rate.half.value > HALF else "first"
         what = f"{between[word == 'second']} is preferred beyond chance"
     name = f"In {rate.category}" if rate.category else "In all"
