@@ -132,6 +132,19 @@ def test_a_quantised_file_has_to_rule_a_loss_out(tmp_path: Path) -> None:
     assert words == {"same": "yes", "few": "unclear", "lossy": "no"}
 
 
+def test_the_mean_of_few_records_is_not_said_to_be_sure(tmp_path: Path) -> None:
+    """One record of each of two categories, and answers that are all wrong."""
+    first, second = put_run(tmp_path / "run", 0.9, base=0.0)
+    lone = [r for r in first if r.id.endswith("-000")]
+    few = [put_evaluation(tmp_path / name, lone, kind="endpoint") for name in ("few", "others")]
+    for sides in (few, [tmp_path / "run:base", put_evaluation(tmp_path / "bad", first), tmp_path / "run"]):
+        (split,) = [s for s in table_of(*sides)["pairs"][0]["splits"] if s["split"] == "test"]
+        assert split["macro"]["base"]["value"] == 0
+        assert split["macro"]["base"]["high"] > 0.01
+    one = [put_evaluation(tmp_path / name, lone[:1]) for name in ("one", "other")]
+    assert "1 category " in compare(*one)
+
+
 def test_costs_stand_beside_the_scores(tmp_path: Path) -> None:
     records = put_run(tmp_path / "run", 0.6)[1]
     paid = put_evaluation(tmp_path / "paid", records, kind="endpoint", cost=0.002)

@@ -373,7 +373,7 @@ def _conclusion(
         else f"Is {first} as good as what was measured?"
     )
     answer = {"yes": "Yes", "no": "No", "unclear": "Not shown"}[word]
-    numbers = f"mean of {macro.num_categories} categories, {numbers}, {wording.p_value(macro.p)}"
+    numbers = f"mean of {wording.num_categories(macro)}, {numbers}, {wording.p_value(macro.p)}"
     return Conclusion(
         question=question, first=first, second=second, word=word, difference=change,
         sentence=f"{asking} {answer}: {why} ({numbers}).",

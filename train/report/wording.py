@@ -94,6 +94,11 @@ def category(name: str) -> str:
     return name or NO_CATEGORY
 
 
+def num_categories(macro: Macro) -> str:
+    """Return over how many categories a mean is."""
+    return "1 category" if macro.num_categories == 1 else f"{macro.num_categories} categories"
+
+
 def sentence(result: CategoryResult) -> str:
     """Return one category's result as a sentence that a reader without statistics can take as it stands."""
     is_share, change = result.higher_is_better, result.difference
@@ -120,7 +125,7 @@ def sentence(result: CategoryResult) -> str:
 def macro_sentence(macro: Macro) -> str:
     """Return the mean over categories as a sentence."""
     return (
-        f"Mean of {macro.num_categories} categories: {number(macro.base.value)} before, "
+        f"Mean of {num_categories(macro)}: {number(macro.base.value)} before, "
         f"{number(macro.tuned.value)} after ({number(macro.difference.value, sign=True)}, "
         f"95 % {spread(macro.difference, sign=True)}, {p_value(macro.p)})."
     )
@@ -154,7 +159,7 @@ def table(report: Report, *, sides: tuple[str, str] = ("base", "tuned"), columns
     rows = [_category_row(result, report.fewest) for result in main.categories]
     if main.macro is not None:
         macro = main.macro
-        rows.append(_row(macro, "MEAN", "", f"{macro.num_categories} categories", macro.p, report.fewest))
+        rows.append(_row(macro, "MEAN", "", num_categories(macro), macro.p, report.fewest))
     head, rule, *body = grid(_HEADS, rows, columns, right=_ALIGNED_RIGHT, given_up=_GIVEN_UP)
     lines = [_title(report, sides), "", head, rule, *body[: len(main.categories)]]
     if main.macro is not None:
