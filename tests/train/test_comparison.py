@@ -134,7 +134,7 @@ def test_a_quantised_file_has_to_rule_a_loss_out(tmp_path: Path) -> None:
 
 def test_the_mean_of_few_records_is_not_said_to_be_sure(tmp_path: Path) -> None:
     """One record of each of two categories, and answers that are all wrong."""
-    first, second = put_run(tmp_path / "run", 0.9, base=0.0)
+    first = put_run(tmp_path / "run", 0.9, base=0.0)[0]
     lone = [r for r in first if r.id.endswith("-000")]
     few = [put_evaluation(tmp_path / name, lone, kind="endpoint") for name in ("few", "others")]
     for sides in (few, [tmp_path / "run:base", put_evaluation(tmp_path / "bad", first), tmp_path / "run"]):
