@@ -154,6 +154,26 @@ def test_costs_stand_beside_the_scores(tmp_path: Path) -> None:
     assert all(c["bits_per_byte"] is None for s in table["pairs"][0]["splits"] for c in s["categories"])
 
 
+def test_general_text_is_compared_with_the_same_one_alone(tmp_path: Path) -> None:
+    """Passages of two texts have the same ids; as records they are neither changed nor lacking."""
+    sides = put_run(tmp_path / "run", 0.6)
+    write_predictions(*joined(sides, sides_of("", split="general", num=20)), tmp_path / "run")
+    other = put_evaluation(tmp_path / "other", [*sides[1], *sides_of("", split="general", num=24, seed=2)[1]])
+    record = json.loads((other / "eval.json").read_text())
+    (other / "eval.json").write_text(json.dumps(record | {"general_text": "another.txt"}))
+    for models in ([tmp_path / "run", other], [tmp_path / "run", other, f"{tmp_path / 'run'}:base"]):
+        printed = compare(*models)
+        assert "left out" not in printed
+        assert "went from" not in printed.split("On validation")[0]
+
+
+def test_evaluations_chose_no_checkpoint(tmp_path: Path) -> None:
+    records = [r for r in put_run(tmp_path / "run", 0.6)[1] if r.split == "validation"]
+    one, other = (put_evaluation(tmp_path / name, records) for name in ("one", "other"))
+    assert "No test record is compared: verdicts are on the validation split (n = 120).\n" in compare(one, other)
+    assert "It chose the best checkpoint, too" in compare(tmp_path / "run", other)
+
+
 def test_two_runs_are_told_as_ever(tmp_path: Path) -> None:
     put_run(tmp_path / "one", 0.6)
     put_run(tmp_path / "two", 0.9)

@@ -6,7 +6,7 @@ In categories whose references are a few labels they say which label was answere
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -73,6 +73,28 @@ def several_results(
         _split_result(split, mine, complete, macro, adjusted, default_metric)
         for (mine, complete), macro in zip(each, macros, strict=True)
     ]
+
+
+def without_verdicts(result: SplitResult, asked: Mapping[str, int]) -> SplitResult:
+    """Return ``result`` without verdicts on the categories ``asked``, and on the mean.
+
+    ``asked`` says of how many records one of the models did not answer all: those that it did may be the easy ones.
+    """
+
+    def changed(row: CategoryResult) -> CategoryResult:
+        num = asked.get(row.category, 0) - row.n - row.num_unscored
+        if row.category not in asked:
+            return row
+        row = row.model_copy(update={**unknown, "num_unanswered": num, "is_no_worse": False, "note": (
+            f"{row.n} of {row.n + num} records were answered, so there is no verdict"
+        )})  # fmt: skip
+        return row.model_copy(update={"sentence": wording.sentence(row)})
+
+    unknown = {"verdict": "inconclusive", "reason": "unanswered"}
+    if not asked:
+        return result
+    macro = result.macro and result.macro.model_copy(update=unknown)
+    return result.model_copy(update={"categories": list(map(changed, result.categories)), "macro": macro})
 
 
 def _split_result(

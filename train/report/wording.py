@@ -21,6 +21,7 @@ VERDICTS: Mapping[Reason, tuple[str, str, str]] = {
     "within-noise": ("~", "inconclusive", "within noise"),
     "within-margin": ("=", "within margin", "worse beyond chance by less than the margin"),
     "too-few": ("?", "too few", "fewer independent records than a verdict takes"),
+    "unanswered": ("?", "in part", "some records have no answer, so there is no verdict"),
 }
 """What each verdict is called, by its reason: mark, word, meaning; `curate.project.feedback` has the same."""
 BEYOND_CHANCE = "Beyond chance: 95 % interval without 0, p < .05 (Holm)."
@@ -53,7 +54,15 @@ def verdict(result: CategoryResult | Macro, fewest: int) -> str:
     if reason is None:
         return ""
     mark, word, _ = VERDICTS[reason]
-    return f"{mark} {word}" + (f" ({result.num_clusters} of {fewest})" if reason == "too-few" else "")
+    counts = f" ({result.num_clusters} of {fewest})" if reason == "too-few" else ""
+    if isinstance(result, CategoryResult) and result.num_unanswered:
+        counts = f" ({num_answered(result)})"
+    return f"{mark} {word}{counts}"
+
+
+def num_answered(result: CategoryResult) -> str:
+    """Return how many records of a category count, and of how many where some have no answer."""
+    return f"{result.n} of {result.n + result.num_unanswered}" if result.num_unanswered else str(result.n)
 
 
 def legend(results: Collection[CategoryResult | Macro]) -> str:
