@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from tests.train.finished import make_dataset
 from tests.train.stub import Stub, said
 from train.base.errors import TrainError
 from train.cli import cli
@@ -734,3 +735,26 @@ def test_the_command_asks_an_endpoint_without_torch(stub: Any, tmp_path: Path) -
     again = CliRunner().invoke(cli, ["answer", "--with", f"{server.url}#m"], input=line, standalone_mode=False)
     assert json.loads(again.stdout.splitlines()[1])["is_cached"]
     assert len(server.seen) == 1
+
+
+def test_of_an_export_neither_flagged_records_nor_those_of_test_are_sent_unasked(stub: Any, tmp_path: Path) -> None:
+    flagged = ["va0", "ta0", "ta1"]
+    dataset = make_dataset(tmp_path / "v1", flagged=flagged, findings={"X701": 3})
+    server = stub(lambda body: said("yes"))
+
+    def sent(file: str, *options: str) -> tuple[int, str]:
+        server.seen.clear()
+        words = ["answer", str(dataset / file), "--with", f"{server.url}#m", *options]
+        done = CliRunner().invoke(cli, words, standalone_mode=False)
+        assert done.return_value == 0, done.output
+        return len(done.stdout.splitlines()) - 1, done.stderr
+
+    num = len((dataset / "validation.jsonl").read_text().splitlines())
+    assert sent("validation.jsonl", "--send-flagged") == (num, "")
+    few, message = sent("validation.jsonl")
+    assert few == num - 1
+    assert "not sent: 1 records and examples with findings X7xx" in message
+    assert sent("test.jsonl")[0] == len(server.seen) == 0
+    assert sent("test.jsonl", "--send-test")[0] > 0
+    message = sent("validation.jsonl", "--shots", "8", "--shots-from", str(dataset / "train.jsonl"))[1]
+    assert "not sent: 3 records and examples" in message

@@ -259,7 +259,9 @@ class EndpointContestant:
         shown = GuardedText(self._secret, partial(delivery.show, query)) if delivery.is_streamed else None
         self._budget.hold(largest)
         try:
-            answer, is_whole = await exchange(client, self._post(body), self.spec.timeout, shown.take if shown else None)
+            answer, is_whole = await exchange(
+                client, self._post(body), self.spec.timeout, shown.take if shown else None
+            )
             spent = self._budget.tokens_of(answer, query.num_bytes, query.most_new)
         except ExchangeError as error:
             spent = spent if error.is_billed else (0, 0)
