@@ -12,7 +12,7 @@ export TOKENIZERS_PARALLELISM := false
 # The tests start some hundred programs, each of which would else compile its modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run test quick nightly check format docs pythons clean
+.PHONY: help run test ci quick nightly check format docs pythons clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,7 +24,10 @@ run: $(VENV)/installed-train ## The main job on samples/: raw lines to per-categ
 	$(BIN)/curate split $(DEMO)
 	$(BIN)/curate train $(DEMO) -- $(TRAIN)
 
-test: check ## All checks and all tests
+test: check ## All checks, and all tests but the few that take a minute and more each
+	@$(BIN)/python -m pytest -n 3 --dist worksteal -m "not minutes"
+
+ci: check ## All checks and all tests, as continuous integration runs them
 	@$(BIN)/python -m pytest -n 3 --dist worksteal
 
 quick: $(VENV)/installed-dev ## Three fifths of the tests, those of light files, in two minutes

@@ -129,9 +129,13 @@ class LabelEvent(_AnswerEvent):
     op: Literal["label"]
 
 
+Answered = Annotated[dict[Literal["model", "text"], str], Field(min_length=2, max_length=2)]
+"""The model that has answered without proposing anything, as `ProposeEvent` names it, and its text."""
+
+
 class _LineEvent(_SparseEvent):
-    proposal: str = Field("", pattern=r"^([0-9a-f]{32})?$")
-    """The event that proposed it, where a person took a model's proposal as it was or after an edit."""
+    proposal: Annotated[str, Field(pattern=r"^([0-9a-f]{32})?$")] | Answered = ""
+    """What a person took from a model, as it was or after an edit: the event that proposed it, or an answer in Ask."""
 
 
 class EditEvent(_LineEvent):
@@ -310,11 +314,11 @@ class Label(Decision):
 
 @dataclass(frozen=True, slots=True)
 class Edit(Decision):
-    """Give top-level keys of the record's line new values; None removes the key. See `Propose` for ``proposal``."""
+    """Give top-level keys of the record's line new values; None removes the key. See `EditEvent` for ``proposal``."""
 
     op = "edit"
     changes: Mapping[str, Json]
-    proposal: str = ""
+    proposal: str | Mapping[str, str] = ""
 
 
 class SourceEdit(Edit):
@@ -340,11 +344,11 @@ class FileEdit(SourceEdit):
 
 @dataclass(frozen=True, slots=True)
 class Add(Decision):
-    """Add a record with the line ``record``; see `Propose` for ``proposal``."""
+    """Add a record with the line ``record``; see `EditEvent` for ``proposal``."""
 
     op = "add"
     record: Mapping[str, Json]
-    proposal: str = ""
+    proposal: str | Mapping[str, str] = ""
 
 
 @dataclass(frozen=True, slots=True)

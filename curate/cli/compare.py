@@ -46,9 +46,11 @@ def command(
     never shown. With --plain, each line of stdin is a command: 1 or 2 is better, t ties, b is both bad, ? lists the
     others.
 
-    --report says how often the second model is preferred by category, and what place and length did to the verdicts.
-    Verdicts on RUN:base and RUN are also written to runs/RUN/human.jsonl, where `train eval RUN` holds its judge beside
-    them. --pairs writes records of the shape "preference" to a new file; `curate import` takes it.
+    --report says how often the second model is preferred by category, and what place and length did to the
+    verdicts; who has begun must end first. Verdicts on RUN:base and RUN are also written to runs/RUN/human.jsonl,
+    where `train eval RUN` holds its judge beside them. --pairs writes records of the shape "preference" to a new
+    file; `curate import` takes it. They ask what validation records ask, so a model that is trained on them cannot
+    be held against these any more.
 
     Example: curate compare my-data --blind 2026-11-24-a:base 2026-11-24-a
     """
@@ -63,7 +65,9 @@ def command(
     with open_project(root, by) as project:
         project.load()
         comparison = BlindComparison(project, *between)
-        if not (is_report or pairs):
+        if is_report or pairs:
+            comparison.check_blind()
+        else:
             console.talk(comparison.counts.sentence())
             _ask(comparison, sys.stdin.buffer)
         if pairs:
@@ -76,7 +80,7 @@ def command(
                 print_lines(report_lines(comparison))
         elif not pairs:
             left = counted(len(comparison.pairs) - comparison.num_done, "pair")
-            console.talk(f"{left} left; the names and the result come after the last one, or with --report")
+            console.talk(f"{left} left; the names and the result come after the last one")
         if path := comparison.write_human():
             console.talk(f"written: {console.one_line(str(path))}")
     return Exit.OK
@@ -85,11 +89,11 @@ def command(
 def _ask(comparison: BlindComparison, source: IO[bytes]) -> None:
     from curate.cli._lines import next_line, tell_undone
 
-    shown, is_marked = "", False
+    printed, is_marked = "", False
     while pair := comparison.current:
-        if shown != pair.record:
+        if printed != pair.record:
             _show(comparison, is_marked=is_marked)
-        shown = pair.record
+        printed = pair.record
         console.data("better [1, 2, t tie, b both bad, s skip, u undo, ? help, q quit] >")
         line = next_line(source)
         if line is None or line == "q":
@@ -99,11 +103,11 @@ def _ask(comparison: BlindComparison, source: IO[bytes]) -> None:
             console.talk(f"saved; {comparison.num_done:,} of {len(comparison.pairs):,}")
         elif line in ("", "s"):
             comparison.skip()
-            shown = ""
+            printed = ""
         elif line == "u":
             tell_undone(comparison.undo())
         elif line == "d":
-            is_marked, shown = not is_marked, ""
+            is_marked, printed = not is_marked, ""
         elif line == "r":
             console.data(console.visible(comparison.reference()))
         else:
@@ -142,3 +146,4 @@ def _write_pairs(comparison: BlindComparison, path: Path) -> None:
         f"written: {console.one_line(str(path))}, {counted(len(records), 'preference pair')}; left out: "
         f"{counted(num_left, 'record')} without a better answer. `curate import {console.one_line(str(path))}` takes it"
     )
+    console.talk("they ask what validation records ask: hold no model that is trained on them against these")

@@ -10,7 +10,7 @@ import click
 
 from curate.base import console
 from curate.base.record import Exit
-from curate.base.tables import counted, table
+from curate.base.tables import counted
 from curate.cli._options import by_option, refuse_if, workspace_argument
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def command(
         (is_report and model, "--report asks nobody; leave --with out"),
         (not is_report and not model, "name who writes: --with MODEL"),
         (as_json and not is_report, "--json goes with --report"),
+        (like and number > 1, "--like says how many records are written; leave -n out"),
     )
     with open_project(root, by) as project:
         if is_report:
@@ -88,7 +89,7 @@ def _report(project: Project, *, as_json: bool) -> int:
     from curate.sessions.proposals import counts_of
 
     project.load()
-    counts = counts_of(project)
+    counts = list(counts_of(project).values())
     if as_json:
         from curate.cli._output import print_json
 
@@ -100,17 +101,12 @@ def _report(project: Project, *, as_json: bool) -> int:
 
 
 def report_lines(counts: Sequence[ProposalCounts]) -> list[str]:
-    """Return the table of what became of proposals, and what it cannot say."""
+    """Return what became of proposals, in words."""
     if not counts:
         return ["no model has proposed anything yet"]
-    rows = []
+    lines = []
     for row in counts:
-        about = row.document()
-        rows.append([
-            console.one_line(row.category, 24), console.one_line(row.model.removeprefix("model:"), 32),
-            *(f"{number:,}" for number in (row.proposed, row.open, row.taken, row.edited, row.rejected)),
-            row.accepted, "-" if about["words_edited"] is None else f"{about['words_edited']:g}",
-            ", ".join(f"{code} {number:,}" for code, number in about["failed"].items()) or "-",
-        ])  # fmt: skip
-    heads = ["category", "model", "proposed", "open", "taken", "edited", "rejected", "accepted", "words", "failed"]
-    return [*table(heads, rows), "accepted: share of what people decided on, 95 % by Wilson; words: median of edits"]
+        name = console.one_line(row.model.removeprefix("model:"), 60)
+        number = f"{row.proposed:,} proposed, {row.open:,} open"
+        lines += [f"{console.one_line(row.category, 40)}, {name}: {number}", f"  {row.sentence()}"]
+    return [*lines, "accepted: share of what people decided on, with the 95 % interval of Wilson"]

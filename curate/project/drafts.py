@@ -40,8 +40,8 @@ class Draft:
     typed: dict[str, Annotated[tuple[str, str], Strict(False)]] = field(default_factory=dict)
     text: str = ""
     at: str = ""
-    proposal: str = ""
-    """The event of the proposal that it began as; saving it takes that."""
+    proposal: str | dict[str, str] = ""
+    """What it began as, by `EditEvent`: the event of a proposal, or an answer in Ask. Saving it takes that."""
 
 
 # Drafts lie in ``.curate/drafts/<annotator>/<record>.json``, so that two people on one folder never write over one

@@ -63,8 +63,11 @@ class Results:
     @property
     def categories(self) -> list[Mapping[str, Json]]:
         """The categories of the split whose verdicts count."""
-        name = self.report["headline"]
-        return next((part["categories"] for part in self.report["splits"] if part["split"] == name), [])
+        return self.categories_of(self.report["headline"])
+
+    def categories_of(self, split: str) -> list[Mapping[str, Json]]:
+        """Return the categories of one split, none where nothing of it was measured."""
+        return next((part["categories"] for part in self.report["splits"] if part["split"] == split), [])
 
     @property
     def macro(self) -> Mapping[str, Json] | None:
@@ -174,6 +177,9 @@ def read_results(folder: Path) -> Results:
         CurateError: E918 when one is missing, not what its schema says, or names a test record.
     """
     path = folder / REPORT_FILE
+    if not path.exists():
+        message = f"{path} is not there: {one_line(folder.name, 60)} is no run, or has not ended well"
+        raise CurateError("E918 bad-report", message, "`curate runs` lists the runs of a workspace.")
     try:
         report = strict_loads(read_file(path, most=MOST_DOCUMENT))
     except OSError as error:

@@ -26,7 +26,7 @@ from curate.project.history import (
     in_causal_order,
 )
 from curate.project.journal import ASIDES, CATEGORY
-from curate.project.proposals import machine_in
+from curate.project.proposals import machine_in, touched_by_proposal
 from curate.project.snapshot import Snapshot
 from curate.schema import Shape
 
@@ -168,12 +168,12 @@ class Decisions:
         return exclusion_of(self.facts(name).get(STATUS)) is not None
 
     def with_proposals(self) -> list[str]:
-        """Return the records, some not there yet, that models have proposed something for."""
+        """Return the records, some not there yet, that models have proposed something for, or answered in Ask."""
         folded = self._snapshot.records
         return [
             name
             for name in self.names
-            if any(isinstance(event, ProposeEvent) for event in self.of(name))
+            if any(facet[0] == "proposal" for event in self.of(name) for facet in touched_by_proposal(event))
             or (name in folded and any(facet[0] == "proposal" for facet in folded[name].facts))
         ]
 

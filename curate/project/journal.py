@@ -170,10 +170,10 @@ class JournalWriter:
         if self._segment is not None:
             self._segment.close()
 
-    def append(self, decisions: Sequence[Decision]) -> list[AnyEvent]:
+    def append(self, decisions: Sequence[Decision], act: str = "") -> list[AnyEvent]:
         """Number and save ``decisions`` together, as one act, and return them as events.
 
-        Of several on one record, each comes after the one before it.
+        Of several on one record, each comes after the one before it. They go on with ``act``, if one is named.
 
         Raises:
             CurateError: E906 when they could be saved neither in this segment nor in a fresh one.
@@ -182,7 +182,7 @@ class JournalWriter:
         at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         # A clock that was put back makes no act earlier than those that its maker has seen.
         self._last_moment = min(max((time.time_ns() << _TICK_BITS) // 10**6, self._last_moment + 1), _LAST_MOMENT)
-        act = _act_at(self._last_moment)
+        act = act or _act_at(self._last_moment)
         if not self._seq and decisions and isinstance(decisions[0], SourceEdit):
             self._session = f"{decisions[0].session}{self._session[len(decisions[0].session) :]}"
             self.sessions.add(self._session)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from curate.base.record import Record
+from curate.base.record import Record, is_named
+from curate.checks import discover
 from curate.checks.runner import ExaminerSpec, open_baseline
 from curate.checks.runner.examine import Examiner
-from curate.checks.runner.results import SpanResult
-from curate.checks.runner.verdict import FindingTally
 from curate.project.data import ProjectData
+from curate.schema.settings import Settings
 
 _FAMILY = "X7"
 
@@ -17,6 +17,16 @@ _FAMILY = "X7"
 def is_private_code(code: str) -> bool:
     """Whether findings with this code are of personal data, secrets and the like."""
     return code.startswith(_FAMILY)
+
+
+def is_looked_for(settings: Settings) -> bool:
+    """Whether a validation by ``settings`` finds all that a `PrivacyCheck` finds, so that no finding means none."""
+    checks = settings.checks
+    scopes = [*checks.per_path.values(), *checks.per_category.values()]
+    ignored = [*checks.ignore, *(selector for scope in scopes for selector in scope.ignore)]
+    private = [(check.code, check.name) for check in discover(settings).values() if is_private_code(check.code)]
+    is_selected = not checks.select or all(is_named(*rule, checks.select) for rule in private)
+    return is_selected and not any(is_named(*rule, ignored) for rule in private)
 
 
 class PrivacyCheck:
@@ -35,6 +45,4 @@ class PrivacyCheck:
 
     def is_private(self, record: Record) -> bool:
         """Whether ``record``, as it is given, has such a finding."""
-        result = SpanResult(FindingTally(1))
-        self._examiner.add_record(result, record, record.source.file, None)
-        return bool(result.tally.counts)
+        return bool(self._examiner.findings_of(record))

@@ -252,10 +252,11 @@ class Project:
         with self._lock:
             return self._loaded_tracker.decided()
 
-    def apply(self, decisions: Sequence[Decision], actor: Listener | None = None) -> Applied:
+    def apply(self, decisions: Sequence[Decision], actor: Listener | None = None, act: str = "") -> Applied:
         """Save ``decisions`` as one act, which one `undo` takes back, and return them as events.
 
-        The records that changed are `Applied.ids`. ``actor`` is the listener in whose name this is done, if any.
+        The records that changed are `Applied.ids`. ``actor`` is the listener in whose name this is done, if any. What
+        takes long is saved in parts: ``act`` is the act of the first part's events, and all of them are one.
 
         Raises:
             CurateError: E906 when they are not saved; E904 for a first record that no record file would take; E913 when
@@ -266,7 +267,7 @@ class Project:
             known, names = self._tracker, list(dict.fromkeys(decision.id for decision in decisions))
             state_of = known.hold if known else self._data.state_getter(names)
             heads_of = known.parents if known else self._data.frontier
-            events, changed = self._save(require_valid(decisions, state_of, heads_of, self._data))
+            events, changed = self._save(require_valid(decisions, state_of, heads_of, self._data), act)
         # Listeners are called outside of the lock, because they may ask the project in another thread and wait.
         self._tell(changed, actor)
         return Applied(events)
@@ -418,7 +419,7 @@ class Project:
             self._acts.add(event for event in events if event.by == self._reader)
         return tracker.take(events)
 
-    def _save(self, decisions: Sequence[Decision]) -> tuple[list[AnyEvent], set[str]]:
+    def _save(self, decisions: Sequence[Decision], act: str = "") -> tuple[list[AnyEvent], set[str]]:
         # The folder may have become a link to elsewhere since the last decision.
         inside(self.root, self.root / FOLDER)
         require_known(self._damages)
@@ -431,7 +432,7 @@ class Project:
 
             self._writer.is_unsaved = True
             make_added_file(self._data)
-        events = self._writer.append(decisions)
+        events = self._writer.append(decisions, act)
         self._data = replace(self._data)  # With the same settings, schema and lines, it reads the journal anew.
         return events, self._take(self._tracker, events) if self._tracker else {event.id for event in events}
 

@@ -20,7 +20,8 @@ _UNKNOWN = "model:?"
 class Proposal:
     """What a model wrote for the record ``record``: the ``changes`` of an edit, or the ``line`` of a new record.
 
-    ``failed`` is the code of the finding for which nobody was shown it; then there is no text.
+    ``failed`` is the code of the finding for which nobody was shown it; then there is no text. ``answer`` is one that
+    was taken in Ask: no proposal, and so without changes and line.
     """
 
     event: str
@@ -30,6 +31,7 @@ class Proposal:
     changes: Mapping[str, Json] | None = None
     line: Mapping[str, Json] | None = None
     failed: str = ""
+    answer: str = ""
     outcome: Outcome = "open"
 
     def on(self, present: Mapping[str, Json] | None) -> dict[str, Json]:
@@ -43,24 +45,25 @@ class Proposal:
     def is_in(self, line: Mapping[str, Json]) -> bool:
         """Whether a record's line says what was proposed, word for word."""
         proposed = self.changes if self.line is None else self.line
-        return all(canonical(line.get(key)) == canonical(value) for key, value in (proposed or {}).items())
+        is_same = all(canonical(line.get(key)) == canonical(value) for key, value in (proposed or {}).items())
+        return is_same and canonical(self.answer)[1:-1] in canonical(line)
 
 
 def proposals_in(record: str, facts: Mapping[tuple[str, ...], Json]) -> Iterator[Proposal]:
     """Yield the proposals for a record that are among the ``facts`` that its decisions come to, the oldest first."""
-    for (kind, *rest), said in facts.items():
+    for (kind, *rest), content in facts.items():
         if kind != "proposal":
             continue
         (event,) = rest
-        outcome: Outcome = "failed" if "failed" in said else "open"
+        outcome: Outcome = "failed" if "failed" in content else "open"
         if ("rejected", event) in facts:
             outcome = "rejected"
         # Where one took it while another rejected it, its text is in the record.
         if ("taken", event) in facts:
             outcome = "taken"
         yield Proposal(
-            event, record, said["model"], said["parameters"], said.get("changes"), said.get("record"),
-            said.get("failed", ""), outcome,
+            event, record, content["model"], content["parameters"], content.get("changes"), content.get("record"),
+            content.get("failed", ""), content.get("text", ""), outcome,
         )  # fmt: skip
 
 
@@ -75,10 +78,12 @@ def touched_by_proposal(event: AnyEvent) -> dict[tuple[str, ...], Json]:
     """Return the facets of proposals that ``event`` gives a value: it makes one, takes it or rejects it."""
     if isinstance(event, ProposeEvent):
         fields = ("model", "parameters", "changes", "record", "failed")
-        said = {name: value for name in fields if (value := getattr(event, name)) not in (None, "")}
-        return {("proposal", event.event): said}
+        content = {name: value for name in fields if (value := getattr(event, name)) not in (None, "")}
+        return {("proposal", event.event): content}
     if isinstance(event, RejectEvent):
         return {("rejected", event.of): True}
-    if isinstance(event, EditEvent | AddEvent) and event.proposal:
-        return {("taken", event.proposal): True}
+    if isinstance(event, EditEvent | AddEvent) and (taken := event.proposal):
+        if isinstance(taken, str):
+            return {("taken", taken): True}
+        return {("proposal", event.event): {**taken, "parameters": {}}, ("taken", event.event): True}
     return {}

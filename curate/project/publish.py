@@ -35,7 +35,7 @@ from curate.project.approval import UNAPPROVED
 from curate.project.data import DATASETS, ProjectData
 from curate.project.journal import require_known
 from curate.project.plan import ExportPlan, plan
-from curate.project.privacy import PrivacyCheck, is_private_code
+from curate.project.privacy import PrivacyCheck, is_looked_for, is_private_code
 from curate.project.proposals import proposals_in
 from curate.project.validation import validate_data
 from curate.schema import bundled, load_contract
@@ -104,15 +104,15 @@ def require_machine_share(data: ProjectData, planned: ExportPlan) -> None:
     splits, records = planned.assignment.splits, planned.records
     names = [(name, category or UNCATEGORISED) for name, category in zip(records.ids, records.categories, strict=True)]
     totals = Counter(category for name, category in names if name in splits)
-    made = Counter(category for name, category in names if name in splits and name in machine)
-    if made.total() <= most * totals.total():
+    by_model = Counter(category for name, category in names if name in splits and name in machine)
+    if by_model.total() <= most * totals.total():
         return
     counts = "".join(
-        f"\n  {one_line(name, 40)}: {number:,} of {totals[name]:,}" for name, number in sorted(made.items())
+        f"\n  {one_line(name, 40)}: {number:,} of {totals[name]:,}" for name, number in sorted(by_model.items())
     )
-    message = f"{made.total():,} of {counted(totals.total(), 'record')} are by a model; [export] max_machine_share"
+    message = f"{by_model.total():,} of {counted(totals.total(), 'record')} are by a model; [export] max_machine_share"
     hint = "See them with `curate list --where machine:yes`. Write more by hand, drop some, or raise the share."
-    raise CurateError("E997 machine-share", f"{message} allows {most:.0%}{counts}", hint, exit_code=Exit.FINDINGS)
+    raise CurateError("E997 machine-share", f"{message} allows {most * 100:g}%{counts}", hint, exit_code=Exit.FINDINGS)
 
 
 def _written_by_models(data: ProjectData) -> dict[str, bool]:
@@ -244,8 +244,8 @@ def _private(data: ProjectData, planned: ExportPlan, codes: Iterable[str]) -> li
 
     None where there is nothing of the kind: among ``codes``, of all that a validation found, and forgave.
     """
-    checks, has_findings = data.settings.checks, any(map(is_private_code, codes))
-    if not (has_findings or checks.select or checks.ignore or checks.per_path or checks.per_category):
+    has_findings = any(map(is_private_code, codes))
+    if not has_findings and is_looked_for(data.settings):
         return None
     check, exported = PrivacyCheck(data), planned.assignment.splits
     names = sorted(record.id for record in data.records() if record.id in exported and check.is_private(record))

@@ -107,12 +107,12 @@ class SingleFileProject(Project):
             self._write_back()
         return super().reload(on_progress, within)
 
-    def _save(self, decisions: Sequence[Decision]) -> tuple[list[AnyEvent], set[str]]:
+    def _save(self, decisions: Sequence[Decision], act: str = "") -> tuple[list[AnyEvent], set[str]]:
         strange = next((decision.op for decision in decisions if decision.op not in _WRITTEN), None)
         if strange is not None:
             message = f"{one_line(self._path.name, 100)} has no place for this ({strange}); nothing was saved"
             raise CurateError("E901 no-workspace", message, WORKSPACE_HINT)
-        events, changed = super()._save(decisions)
+        events, changed = super()._save(decisions, act)
         try:
             self._write()
         except (CurateError, OSError):

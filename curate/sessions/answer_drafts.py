@@ -38,8 +38,8 @@ def line_of(session: AskSession, model: Participant | None, turn: int, answer: s
         CurateError: E905 where the schema has no place for such a conversation.
     """
     project = session.project
-    asked = session.messages_before(model, turn) if model is not None else session.turns[turn]
-    turns = (*asked, {"role": "assistant", "content": answer})
+    messages = session.messages_before(model, turn) if model is not None else session.turns[turn]
+    turns = (*messages, {"role": "assistant", "content": answer})
     view, tools = project.shape.view, tuple(session.opening.tools)
     record = Record("", "chat", Source("", 0), {}, messages=turns, tools=tools, has_own_id=False)
     lines = view.drafts(record) if view is not None else iter(())

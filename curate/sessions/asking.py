@@ -15,7 +15,7 @@ from curate.base.console import one_line
 from curate.base.record import CurateError, Json
 from curate.project.data import ProjectData
 from curate.schema.view import unanswered
-from curate.sessions.contestants import BASE, Talk, contestant_of, is_endpoint
+from curate.sessions.contestants import BASE, Talk, contestant_of, is_endpoint, source_of
 from curate.sessions.runs import runs_of
 
 if TYPE_CHECKING:
@@ -40,13 +40,15 @@ class AskSampling:
 class Opening:
     """What a conversation begins with: the messages of a record before its last answer; nothing where one types.
 
-    No endpoint gets one that ``is_private``, as `PrivacyCheck` says, unless somebody allows it.
+    No endpoint gets one that ``is_private``, as `PrivacyCheck` says, unless somebody allows it. To an ``is_exam``, a
+    validation record, models answer, but none writes the answer that they are measured against.
     """
 
     record: str = ""
     messages: Sequence[Message] = ()
     tools: Sequence[Message] = ()
     is_private: bool = False
+    is_exam: bool = False
 
 
 def opening_of(project: Project, name: str) -> Opening:
@@ -59,7 +61,8 @@ def opening_of(project: Project, name: str) -> Opening:
     from curate.project.privacy import PrivacyCheck
 
     record = project.state(name).record
-    if "test" in (record.split, project.data.pins().get(name)):
+    splits = record.split, project.data.pins().get(name)
+    if "test" in splits:
         message = f"{one_line(name, 60)} is a test record: who sees a model's answer to it has spent it"
         raise CurateError("E999 test-record", message, "Ask about a record of another split.")
     row = row_of(record, "", "")
@@ -67,7 +70,8 @@ def opening_of(project: Project, name: str) -> Opening:
     if not any(turn["role"] == "user" for turn in messages):
         message = f"nothing is asked in {one_line(name, 60)}"
         raise CurateError("E905 cannot-express", message, "Type a prompt instead.")
-    return Opening(name, messages, row["tools"] or (), PrivacyCheck(project.data).is_private(record))
+    is_private = PrivacyCheck(project.data).is_private(record)
+    return Opening(name, messages, row["tools"] or (), is_private, "validation" in splits)
 
 
 @dataclass(slots=True)
@@ -84,16 +88,21 @@ class Reply:
     seconds: float = 0.0
     cost: float | None = None
 
+    def fail(self, *notes: str) -> None:
+        """Note why there is no answer. What was written until then is none: nothing goes on from it."""
+        self.state, self.text, self.note = "failed", "", ", ".join(filter(None, notes))
+
 
 class Participant:
     """One model of a conversation and its replies, of which it may have fewer than there are turns."""
 
-    def __init__(self, name: str, *, is_endpoint: bool) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
-        self.is_endpoint = is_endpoint
+        self.is_endpoint = False
         self.state: Literal["not loaded", "loading", "ready", "failed"] = "not loaded"
         self.error: CurateError | None = None
         self.kind = ""
+        self.source = ""  # What decisions call it, once it is loaded.
         self.memory = 0  # Bytes that its weights take; 0 of an endpoint.
         self.replies: list[Reply] = []
         self.talk: Talk | None = None
@@ -122,7 +131,7 @@ class AskSession:
         self.sampling = sampling or AskSampling()
         self.opening = Opening()
         self.turns: list[Sequence[Message]] = []
-        self._may_send = False  # Whether endpoints get a private record.
+        self._allowed: set[str] = set()  # The endpoints that get the record though it is private.
         self.num_changes = 0
         self.participants: list[Participant] = []
         self._num_requests = 0
@@ -147,23 +156,24 @@ class AskSession:
 
     @property
     def withheld(self) -> list[Participant]:
-        """The endpoints that do not get the record, because it is private and nobody has allowed it."""
-        is_withheld = self.opening.is_private and not self._may_send
-        return [model for model in self.participants if is_withheld and model.is_endpoint]
+        """The endpoints that do not get the record, because it is private and nobody has allowed it for them."""
+        endpoints = [model for model in self.participants if model.is_endpoint and model.name not in self._allowed]
+        return endpoints if self.opening.is_private else []
 
-    def allow(self) -> None:
-        """Send the record to endpoints too, although it is private."""
+    def allow(self, models: Sequence[Participant]) -> None:
+        """Send the record to these endpoints, and to no other, although it is private."""
         with self._lock:
-            for model in self.withheld:
+            for model in models:
                 model.replies = []
-            self._may_send = True
+                self._allowed.add(model.name)
             self._go_on()
 
     def begin(self, opening: Opening | None = None, *, may_send: bool = False) -> None:
         """Begin a new conversation; one of a record asks what the record does, a private one where it ``may_send``."""
         with self._lock:
             self.stop()
-            self.opening, self.turns, self._may_send = opening or Opening(), [], may_send
+            self.opening, self.turns = opening or Opening(), []
+            self._allowed = {model.name for model in self.participants if may_send}
             for model in self.participants:
                 model.replies = []
             if self.opening.messages:
@@ -209,8 +219,12 @@ class AskSession:
             if len(self.participants) >= MOST_CONTESTANTS:
                 message = f"{MOST_CONTESTANTS} models at the most are asked at once"
                 raise CurateError("E929 bad-contestant", message, "Take one out first.")
-            chosen = contestant_of(self.project.data, name)
-            self.participants.append(Participant(name, is_endpoint=is_endpoint(chosen)))
+            model = Participant(name)
+            try:
+                model.is_endpoint = is_endpoint(contestant_of(self.project.data, name))
+            except CurateError as error:
+                model.state, model.error = "failed", error
+            self.participants.append(model)
             if self.turns:
                 self._go_on()
 
@@ -238,10 +252,10 @@ class AskSession:
     def messages_before(self, model: Participant, turn: int) -> list[Message]:
         """Return what ``model`` is asked at ``turn``: all turns up to that with its own answers between them."""
         messages: list[Message] = []
-        for said, reply in zip(self.turns[:turn], model.replies, strict=False):
+        for asked_turn, reply in zip(self.turns[:turn], model.replies, strict=False):
             # A turn without an answer is left out whole: no template takes two questions in a row.
             if reply.text:
-                messages += [*said, {"role": "assistant", "content": reply.text}]
+                messages += [*asked_turn, {"role": "assistant", "content": reply.text}]
         return [*messages, *self.turns[turn]]
 
     def command(self) -> str:
@@ -297,6 +311,7 @@ class AskSession:
         reply = model.replies[-1] if model.replies else None
         if "model" in line:
             model.state, model.kind, model.memory = "ready", str(line["kind"]), int(line["memory"])
+            model.source = source_of(model.name, str(line["digest"]))
         elif reply is None or line.get("id") != reply.id:
             return
         elif "delta" in line:
@@ -304,13 +319,15 @@ class AskSession:
             if len(reply.text) > _MOST_CHARS and reply.state == "writing":
                 self._cancel_long(model, reply)
         elif "error" in line:
-            reply.state, reply.note = "failed", f"{line['error']['code']}: {line['error']['reason']}"
+            reply.fail(f"{line['error']['code']}: {line['error']['reason']}")
         else:
             reply.text, reply.reasoning = str(line["text"])[:_MOST_CHARS], str(line["reasoning"] or "")[:_MOST_CHARS]
             reply.new_tokens, reply.seconds, reply.cost = line["new_tokens"], line["seconds"], line["cost"]
             if reply.state == "writing":
                 reply.state = "done"
                 reply.note = "" if line["stopped"] is not False else f"cut at {reply.sampling.max_new_tokens:,} tokens"
+                if not reply.text.strip():
+                    reply.fail(f"it {'only reasoned' if reply.reasoning else 'answered nothing'}", reply.note)
         self._send(model)
         self._note_change()
 
@@ -334,6 +351,8 @@ class AskSession:
                 if model.is_closed:
                     return
                 model.talk = talk = Talk(self.project.data, model.name)
+                # What its name means may have changed since.
+                model.is_endpoint = talk.is_endpoint
             for line in talk:
                 if is_loading:
                     self._loading.release()
@@ -357,7 +376,7 @@ class AskSession:
             if not model.is_closed:
                 model.state, model.error, model.talk = "failed", error, None
                 if model.is_writing:
-                    model.replies[-1].state, model.replies[-1].note = "failed", error.message
+                    model.replies[-1].fail(error.message)
                 self._note_change()
 
 

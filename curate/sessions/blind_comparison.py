@@ -83,8 +83,13 @@ def model_name(data: ProjectData, name: str) -> str:
     Raises:
         CurateError: E918 when the workspace has no such run with predictions; E914 for one that lies elsewhere.
     """
-    run = Path(name.removesuffix(BASE_OF)).name
+    path = Path(name.removesuffix(BASE_OF))
+    run = path.name
     runs = inside(data.root, data.root / RUNS)
+    # Runs are called by their dates, so a run of another workspace may have the same name.
+    if path != Path(run) and not any(where.parent.resolve() == runs.resolve() for where in (path, data.root / path)):
+        hint = f"Name the id of a run in {one_line(str(runs))}."
+        raise CurateError("E914 outside-workspace", f"{one_line(name)} is no run of this workspace", hint)
     if not run or not (runs / run / PREDICTIONS_FILE).is_file():
         message = f"{one_line(str(data.root / RUNS))} has no run {one_line(name, 60)!r} with {PREDICTIONS_FILE}"
         raise CurateError("E918 bad-report", message, "Name a run of the workspace, or RUN:base for its base.")
@@ -200,6 +205,13 @@ class BlindComparison:
 
     # What came of it.
 
+    def check_blind(self) -> None:
+        """Raise CurateError, E994, for somebody who has begun and not ended: which model wins tells which is which."""
+        if self.num_done and self.current is not None:
+            left = counted(len(self._queue), "pair")
+            hint = "Judge them first, or ask as somebody who judges none: --by NAME."
+            raise CurateError("E994 not-blind", f"{self.by} has {left} left, and names come after the last one", hint)
+
     def verdicts(self, between: Sequence[str] = ()) -> list[dict[str, Json]]:
         """Return everybody's verdicts on the texts as they are, as lines of `schemas/human.schema.json`.
 
@@ -245,7 +257,8 @@ class BlindComparison:
             best = next((index for index, word in enumerate(_LETTERS) if values.count(word) * 2 > len(values)), None)
             if best is not None:
                 texts = self.pairs[name].texts
-                yield _preference(self.project.state(name).record, texts[best], texts[1 - best])
+                models = self._names[best], self._names[1 - best]
+                yield _preference(self.project.state(name).record, texts[best], texts[1 - best], models)
 
     def _words(self, record: str) -> dict[str, Sequence[str]]:
         """Return by annotator what was said of these models' answers to a record: word, who stood first, digests."""
@@ -253,9 +266,9 @@ class BlindComparison:
         return {facet[3]: value for facet, value in facts.items() if facet[:3] == ("preferred", *self._names)}
 
     def _given(self, record: str) -> Iterator[tuple[str, Sequence[str]]]:
-        """Yield of that what was said of the texts as they are."""
+        """Yield of that what holds for the texts as they are."""
         digests = self.pairs[record].digests
-        return ((by, said) for by, said in self._words(record).items() if list(said[2:]) == digests)
+        return ((by, words) for by, words in self._words(record).items() if list(words[2:]) == digests)
 
     def _is_judged(self, record: str) -> bool:
         return any(by == self.by for by, _ in self._given(record))
@@ -292,16 +305,16 @@ def report_lines(comparison: BlindComparison) -> Iterator[str]:
 
 def report_document(comparison: BlindComparison) -> dict[str, Json]:
     """Return the same as `schemas/blind.schema.json` says; raises CurateError as `win_rates` does."""
-    verdicts, judged = comparison.verdicts(), None
+    verdicts, figures = comparison.verdicts(), None
     if agreement := _agreement(comparison, verdicts):
         from curate.sessions.agreement_figures import Chance
         from curate.sessions.agreement_report import document
 
-        judged = document([agreement], Chance())
+        figures = document([agreement], Chance())
     rates = json.loads(win_rates(verdicts, is_json=True)) if verdicts else None
     return {
         "version": 1, "between": list(comparison.between), "pairs": asdict(comparison.counts),
-        "num_outdated": comparison.num_outdated(), "win_rates": rates, "agreement": judged,
+        "num_outdated": comparison.num_outdated(), "win_rates": rates, "agreement": figures,
     }  # fmt: skip
 
 
@@ -325,7 +338,7 @@ def _answers_of(data: ProjectData, name: str) -> dict[str, ModelAnswer]:
     return read_answers(folder, "base" if name.endswith(BASE_OF) else "tuned")
 
 
-def _preference(record: Record, chosen: str, rejected: str) -> dict[str, Json]:
+def _preference(record: Record, chosen: str, rejected: str, models: Sequence[str]) -> dict[str, Json]:
     line: dict[str, Json] = {"id": f"{record.id}-preferred", "messages": list(map(dict, unanswered(record.messages)))}
     if not record.messages:
         line = {"id": line["id"], "prompt": record.text}
@@ -334,4 +347,10 @@ def _preference(record: Record, chosen: str, rejected: str) -> dict[str, Json]:
         line["tools"] = [dict(tool) for tool in record.tools]
     if record.category:
         line["category"] = record.category
-    return line | {"meta": {**record.meta, "source": source_of(record)}}
+    # Whoever gets the line shall know that it is of an exam, and that models wrote it.
+    about = {
+        "source": source_of(record),
+        "split": "validation",
+        "models": dict(zip(("chosen", "rejected"), models, strict=True)),
+    }
+    return line | {"meta": {**record.meta, **about}}

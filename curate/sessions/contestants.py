@@ -61,6 +61,11 @@ def default_model(data: ProjectData) -> str:
     return next(iter(data.settings.contestants), usual_names(data)[-1])
 
 
+def source_of(name: str, digest: str) -> str:
+    """Return what decisions call a model: the name that it was asked by, with the first digits of its digest."""
+    return f"model:{name}@{digest[:12]}"
+
+
 def is_endpoint(name: str) -> bool:
     """Return whether what is asked of ``name`` leaves this program for a url that it, or its .toml file, says."""
     return name.startswith(_URLS) or Path(name).suffix.lower() == ".toml"
@@ -76,7 +81,8 @@ class Talk:
     def __init__(self, data: ProjectData, name: str, options: Sequence[str] = ()) -> None:
         self.name = name
         chosen = contestant_of(data, name)
-        if not is_endpoint(chosen):
+        self.is_endpoint = is_endpoint(chosen)
+        if not self.is_endpoint:
             require_trainer(f"asking {one_line(name, 60)}", "ask a model behind an endpoint")
         pipe = subprocess.PIPE
         # In a group of its own: Ctrl-C is for the one who asks, and the end of its input ends the child in any case.
@@ -155,8 +161,8 @@ class Talk:
         self._talk.extend(line.rstrip() for line in lines)
 
     def _ended(self, code: int) -> CurateError:
-        said = [line for line in self._talk if line.strip()]
-        trouble = next((line for line in reversed(said) if line.startswith("error[")), said[-1] if said else "")
-        advice = next((line.partition("help: ")[2] for line in reversed(said) if "help: " in line), "Ask it again.")
+        lines = [line for line in self._talk if line.strip()]
+        trouble = next((line for line in reversed(lines) if line.startswith("error[")), lines[-1] if lines else "")
+        advice = next((line.partition("help: ")[2] for line in reversed(lines) if "help: " in line), "Ask it again.")
         message = f"{one_line(self.name, 60)}: {one_line(trouble, 300) or f'it ended with exit code {code}'}"
         return CurateError("E970 worker-lost", message, one_line(advice, 200), exit_code=Exit.MISSING)

@@ -62,7 +62,7 @@ class EditSession:
         self.text = text  # What is no JSON yet, as an editor left it or the file has it; empty otherwise.
         self.fault_location = 1, 1  # Line and column, from 1, where the text cannot be read any further.
         self._draft: Draft | None = None  # As `keep` has written it last.
-        self.proposal = ""  # The event of the proposal that saving takes.
+        self.proposal: str | dict[str, str] = ""  # What saving takes from a model, as `EditEvent` has it.
         self.is_draft_unwritten = False  # Whether the last `keep` could not write the draft.
         self._drafts = Drafts(project.root, project.by, self.draft_folder)
         self._parents: tuple[str, ...] = () if self.is_new else project.state(name).parents()

@@ -287,9 +287,11 @@ def stages(overview: ProjectOverview, steps: Sequence[NextStep], runs: Sequence[
 
 
 # By queue: what its entries are, one of them, and what is said behind the number.
+# Decisions that no record is another by.
+_CHANGING_NOTHING = {"propose", "reject", "prefer"}
 _QUEUES = {
     "drafts": ("unsaved draft", ""), "aside": ("row", " set aside: see, repair, drop"),
-    "approval": ("record", " waiting for your approval"),
+    "approval": ("record", " waiting for your approval"), "proposals": ("proposal", " of models: take or reject"),
 }  # fmt: skip
 
 
@@ -410,9 +412,19 @@ def _split(project: Project, overview: ProjectOverview) -> Iterator[NextStep]:
     # A file may change without a decision, and a decision without a file.
     newest = max(path.stat().st_mtime for path in project.data.files())
     changed = datetime.fromtimestamp(newest, UTC)
-    changed = max([changed, *(datetime.fromisoformat(event.at) for event in project.recent(1))])
+    events = project.recent(_MOST_OF_AN_ACT)
+    decided = next((event.at for event in events if _what(event, events) not in _CHANGING_NOTHING), None)
+    changed = max([changed, *([datetime.fromisoformat(decided)] if decided else [])])
     if changed > created:
         yield NextStep("warn", f"dataset {manifest.name} is older than the data ({_ago(changed)})", "split")
+
+
+def _what(event: AnyEvent, events: Sequence[AnyEvent]) -> str:
+    """Return what a decision does, or takes back."""
+    if event.op != "undo":
+        return event.op
+    original = next((other for other in events if other.event == event.of), None)
+    return _what(original, events) if original is not None else event.op
 
 
 def _runs(runs: Sequence[Run]) -> Iterator[NextStep]:

@@ -16,8 +16,6 @@ from curate.base.record import CurateError, Finding, Json, Severity, Source
 from curate.checks.runner import ExaminerSpec, open_baseline
 from curate.checks.runner.baseline import Changed
 from curate.checks.runner.examine import Examiner
-from curate.checks.runner.results import SpanResult
-from curate.checks.runner.verdict import FindingTally
 from curate.jsonl import FAULTS, parts_of
 from curate.project.approval import UNAPPROVED, num_lacking, waiting, waiting_finding
 from curate.project.fold import RecordState
@@ -259,12 +257,9 @@ class ProblemList:
             problems.put_aside(name, file)
             return
         problems.put_back(name, file)
-        result = SpanResult(FindingTally(EVERY))
         # What the baseline holds is forgiven here without counting how often it has been forgiven elsewhere.
-        self._single().add_record(result, record, file, None)
-        for findings in result.tally.retained.values():
-            for finding in findings:
-                problems.add(replace(finding, record=name), "record")
+        for finding in self._single().findings_of(record):
+            problems.add(replace(finding, record=name), "record")
         for finding in decision_findings:
             problems.add(finding, "decision")
         if num_lacking(state, review := self.project.settings.review):

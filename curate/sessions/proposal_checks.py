@@ -8,8 +8,7 @@ from functools import cached_property
 
 from curate.base.record import Finding, Json, Record, Source
 from curate.checks.runner.examine import Examiner
-from curate.checks.runner.results import ExaminerSpec, SpanResult
-from curate.checks.runner.verdict import FindingTally
+from curate.checks.runner.results import ExaminerSpec
 from curate.project.plan import benchmark_files
 from curate.project.project import Project
 from curate.sessions.nearest import Nearest
@@ -49,7 +48,7 @@ class ProposalChecks:
 
         Errors and warnings count, those that its record has already do not. A new record that repeats one, or asks the
         same, fails; so does what is like an earlier candidate, and what gives a validation or test record, or a
-        benchmark of ``[leaks]``, away.
+        benchmark of ``[leaks]``, away: by a leak, or by a whole text of it that no training record has.
         """
         codes = [self._own_fault(candidate) or self._repeat(candidate) for candidate in candidates]
         clean = [(number, candidate) for number, candidate in enumerate(candidates) if not codes[number]]
@@ -66,13 +65,9 @@ class ProposalChecks:
         fresh = (one for one in self._findings(candidate.record) if (one.code, one.pointer) not in known)
         return next((finding.code for finding in fresh), "")
 
-    def _findings(self, record: Record | None) -> Iterator[Finding]:
-        if record is None:
-            return
-        result = SpanResult(FindingTally(_MOST_FINDINGS))
-        self._examiner.add_record(result, record, record.source.file, None)
-        yield from result.tally.retained["error"]
-        yield from result.tally.retained["warning"]
+    def _findings(self, record: Record | None) -> list[Finding]:
+        findings = self._examiner.findings_of(record) if record else []
+        return [finding for finding in findings if finding.severity != "info"]
 
     def _repeat(self, candidate: Candidate) -> str:
         record, is_new = candidate.record, candidate.before is None
@@ -100,19 +95,53 @@ class ProposalChecks:
             records += read_any(path, data.shape, root=data.root).records
         return records
 
+    @cached_property
+    def _exam_texts(self) -> dict[str, str]:
+        """The texts of exams, as words, that are long enough to say something, each with the code of giving it away.
+
+        Where all prompts are made of the same phrases, as generated data are, `find_leaks` takes them for a template.
+        """
+        known = {
+            text
+            for record in self._project.data.records()
+            if self._split_of(record) not in ("validation", "test")
+            for text in _spelled_texts(record)
+        }
+        return {
+            text: "P501" if self._split_of(record) else "P504"
+            for record in self._exam
+            for text in _spelled_texts(record)
+            if text not in known and text.count(" ") + 1 >= self._project.settings.leaks.ngram
+        }
+
     def _leaking(self, pool: Sequence[tuple[int, Record]]) -> Iterator[tuple[int, str]]:
         """Yield the numbers of the records of ``pool`` that give an exam away, each with the code for that."""
         left = dict(pool)
+        for number, record in pool:
+            texts = [f" {text} " for text in _spelled_texts(record)]
+            whole = (code for text, code in self._exam_texts.items() if any(f" {text} " in other for other in texts))
+            if code := next(whole, ""):
+                yield number, code
+                del left[number]
         while left and self._exam:
             numbers = list(left)
             # An answer to a validation record repeats nothing but its own.
             names = {record.id for record in left.values()}
             exam = [record for record in self._exam if record.id not in names]
             leaks = find_leaks(exam, list(left.values()), self._project.settings.leaks).leaks
-            bad = [each for leak in leaks for each in (leak, *leak.also) if each.severity == "error"]
+            bad = [each for leak in leaks for each in (leak, *leak.also)]
             # A leak names seven of those that give it away at most: the others come to light without them.
-            found = {numbers[each.rows[1]]: "P501" if self._split_of(each.exam) else "P504" for each in bad}
-            if not found:
+            leaking = {numbers[each.rows[1]]: "P501" if self._split_of(each.exam) else "P504" for each in bad}
+            if not leaking:
                 return
-            yield from found.items()
-            left = {number: record for number, record in left.items() if number not in found}
+            yield from leaking.items()
+            left = {number: record for number, record in left.items() if number not in leaking}
+
+
+def _spelled_texts(record: Record) -> set[str]:
+    """Return the texts of a record, each as its words."""
+    # It needs numpy.
+    from curate.similarity.leaks.words import spelled
+
+    texts = (record.prompt, *record.prompt_parts, record.completion, record.text)
+    return {" ".join(spelled(text).split()) for text in texts if text}

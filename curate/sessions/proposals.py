@@ -24,10 +24,10 @@ FEWEST = 10
 
 
 def all_proposals(project: Project) -> Iterator[Proposal]:
-    """Yield every proposal that stands, with what became of it."""
+    """Yield every proposal that stands, with what became of it; what was taken in Ask is none."""
     decisions = project.data.decisions
     for name in decisions.with_proposals():
-        yield from proposals_in(name, decisions.facts(name))
+        yield from (one for one in proposals_in(name, decisions.facts(name)) if not one.answer)
 
 
 def open_proposals(project: Project) -> list[Proposal]:
@@ -115,8 +115,8 @@ def proposal_texts(project: Project, proposals: Sequence[Proposal]) -> Iterator[
     """Yield the texts of ``proposals`` for one record: head, text, a note, and what the record says in its place."""
     record = present(project, proposals[0].record)
     if record is not None:
-        for who, said in list(spoken_turns(record))[:-1]:
-            yield who, said, "", None
+        for who, text in list(spoken_turns(record))[:-1]:
+            yield who, text, "", None
     for number, proposal in enumerate(proposals):
         head, model = "also proposed" if number else "proposed", proposal.model.removeprefix("model:")
         proposed = proposed_record(project, proposal, record)
@@ -125,8 +125,8 @@ def proposal_texts(project: Project, proposals: Sequence[Proposal]) -> Iterator[
         elif record is not None:
             yield head, proposed.completion, model, record.completion or None
         else:
-            for who, said in spoken_turns(proposed):
-                yield f"{head}: {who}", said, model, None
+            for who, text in spoken_turns(proposed):
+                yield f"{head}: {who}", text, model, None
 
 
 def proposed_record(project: Project, proposal: Proposal, record: Record | None) -> Record | None:
@@ -175,7 +175,8 @@ class ProposalCounts:
 
     def sentence(self) -> str:
         """Return the counts in words."""
-        failed = f"; {self.failed.total():,} failed the checks" if self.failed else ""
+        codes = ", ".join(f"{code} {number:,}" for code, number in sorted(self.failed.items()))
+        failed = f"; {self.failed.total():,} failed the checks ({codes})" if self.failed else ""
         if not self.decided:
             return f"nobody has decided on one yet{failed}"
         edits = f"{self.edited} of them edited"
@@ -196,13 +197,18 @@ class ProposalCounts:
         }  # fmt: skip
 
 
-def counts_of(project: Project) -> list[ProposalCounts]:
-    """Return what became of all proposals, by category and model, sorted by both."""
+def counts_key(project: Project, proposal: Proposal) -> tuple[str, str]:
+    """Return under what a proposal counts: its category, and its model, which is the same by whatever name it goes."""
+    return category_of(project, proposal), proposal.model.rpartition("@")[2]
+
+
+def counts_of(project: Project) -> dict[tuple[str, str], ProposalCounts]:
+    """Return what became of all proposals, by `counts_key`, sorted by category and model."""
     tables: dict[tuple[str, str], ProposalCounts] = {}
     for proposal in all_proposals(project):
         record = present(project, proposal.record)
-        key = category_of(project, proposal), proposal.model
-        counts = tables.setdefault(key, ProposalCounts(*key))
+        key = counts_key(project, proposal)
+        counts = tables.setdefault(key, ProposalCounts(key[0], proposal.model))
         if proposal.failed:
             counts.failed[proposal.failed] += 1
         elif proposal.outcome == "taken":
@@ -214,7 +220,7 @@ def counts_of(project: Project) -> list[ProposalCounts]:
             counts.rejected += 1
         else:
             counts.open += 1
-    return [counts for _, counts in sorted(tables.items())]
+    return dict(sorted(tables.items(), key=lambda item: (item[1].category, item[1].model)))
 
 
 def category_of(project: Project, proposal: Proposal) -> str:

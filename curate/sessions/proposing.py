@@ -17,7 +17,7 @@ from typing import Any
 from curate.base.events import Propose
 from curate.base.file_guard import MOST_DOCUMENT, read_file
 from curate.base.record import TRACES, CurateError, Exit, Json, Record, Source, canonical, normalised
-from curate.base.storage import make_cache, write_atomic
+from curate.base.storage import write_atomic
 from curate.formats.dataset import row_of
 from curate.jsonl import strict_loads
 from curate.project.drafts import changes
@@ -26,7 +26,7 @@ from curate.project.project import Project
 from curate.project.proposals import Proposal
 from curate.schema import Shape
 from curate.schema.view import put, unanswered
-from curate.sessions.contestants import Talk, contestant_of, is_endpoint
+from curate.sessions.contestants import Talk, contestant_of, is_endpoint, source_of
 from curate.sessions.edits import fresh_name
 from curate.sessions.proposal_checks import Candidate, ProposalChecks
 from curate.sessions.proposals import all_proposals, open_proposals, present, proposed_record
@@ -215,8 +215,7 @@ def _ask(
         "system": hashlib.sha256(text).hexdigest()[:12] if text else "",
     }  # fmt: skip
     saver = _Saver(project, ProposalChecks(project, maker.split_of), about, result)
-    make_cache(project.root / ".curate")
-    with tempfile.TemporaryDirectory(dir=project.root / ".curate") as folder:
+    with tempfile.TemporaryDirectory() as folder:
         if task.shots and not task.like and (shots := maker.shots()):
             write_atomic(Path(folder) / "shots.jsonl", shots)
             options += ["--shots", str(task.shots), "--shots-from", str(Path(folder) / "shots.jsonl")]
@@ -224,7 +223,7 @@ def _ask(
             result.skipped["examples: no training record may stand before a prompt"] += 1
         talk = Talk(project.data, task.model, options)
         try:
-            saver.model = f"model:{task.model}@{str(talk.about()['digest'])[:12]}"
+            saver.model = source_of(task.model, str(talk.about()["digest"]))
             for number, line in enumerate(talk.answers([request.line for request in requests]), 1):
                 saver.take(by_id[str(line["id"])], line)
                 on_progress(number, len(requests))
@@ -242,9 +241,10 @@ class _Saver:
         self._project, self._checks, self._about, self._result = project, checks, about, result
         checks.know(proposal.line for proposal in open_proposals(project) if proposal.line is not None)
         self.model = ""
+        self._act = ""  # All that one command proposes is one act.
         self._waiting: list[tuple[Candidate, dict[str, Json]]] = []
         self._failed: list[Propose] = []
-        self._said = {
+        self._known_texts = {
             ("" if proposal.line is not None else proposal.record, _spelled(proposal, project))
             for proposal in all_proposals(project)
             if not proposal.failed
@@ -265,11 +265,11 @@ class _Saver:
         if line.get("reasoning") and not (request.record and _has_messages(proposed, shape)):
             self._result.skipped["reasoning before an answer: the schema has no place for it"] += 1
         record = replace(shape.record(proposed, request.record.source if request.record else Source("", 0)), id=name)
-        said = (name if request.record else "", _text(record))
-        if said in self._said:
+        spelling = (name if request.record else "", _text(record))
+        if spelling in self._known_texts:
             self._fail(name, "said before", about)
             return
-        self._said.add(said)
+        self._known_texts.add(spelling)
         self._waiting.append((Candidate(record, request.record), about))
         if len(self._waiting) >= _BLOCK:
             self.flush()
@@ -288,7 +288,8 @@ class _Saver:
             else:
                 decisions.append(Propose(before.id, self.model, about, changes(before.data, line)))
         failed, self._failed = self._failed, []
-        for event in self._project.apply([*decisions, *failed]) if decisions or failed else ():
+        for event in self._project.apply([*decisions, *failed], act=self._act) if decisions or failed else ():
+            self._act = event.act
             self._result.events += [] if getattr(event, "failed", "") else [event.event]
         self._result.num_proposed += len(decisions)
 
@@ -297,11 +298,11 @@ class _Saver:
         self._failed.append(Propose(name, self.model, about, failed=code))
 
 
-def _proposed_line(request: _Request, said: Mapping[str, Any], shape: Shape) -> dict[str, Json] | str:
+def _proposed_line(request: _Request, answer: Mapping[str, Any], shape: Shape) -> dict[str, Json] | str:
     """Return the line that an answer makes, or why it makes none: the code of the finding, or a word."""
-    if said.get("stopped") is False:
+    if answer.get("stopped") is False:
         return "cut off"
-    line = answered_line(request.record, said, shape) if request.record else _new_line(said["text"], request, shape)
+    line = answered_line(request.record, answer, shape) if request.record else _new_line(answer["text"], request, shape)
     if line is None or not _is_json(line):
         return "no record"
     if request.record and line == dict(request.record.data):
@@ -322,9 +323,9 @@ def _has_messages(line: Mapping[str, Json], shape: Shape) -> bool:
     return bool(shape.view and shape.view.get(line, "messages"))
 
 
-def answered_line(record: Record, said: Mapping[str, Any], shape: Shape) -> dict[str, Json] | None:
-    """Return the record's line with the answer that was ``said``; None where its schema has no place for one."""
-    line, text = deepcopy(dict(record.data)), said["text"].strip()
+def answered_line(record: Record, answer: Mapping[str, Any], shape: Shape) -> dict[str, Json] | None:
+    """Return the record's line with ``answer``; None where its schema has no place for one."""
+    line, text = deepcopy(dict(record.data)), answer["text"].strip()
     assert shape.view is not None, "there are records"
     if not _has_messages(line, shape):
         if "completion" not in shape.view.paths:
@@ -334,15 +335,17 @@ def answered_line(record: Record, said: Mapping[str, Any], shape: Shape) -> dict
     turns = shape.view.get(line, "messages")
     own = turns.pop() if turns[-1].get("role") == "assistant" else {"role": "assistant"}
     turn = {key: value for key, value in own.items() if key not in (*TRACES, "tool_calls")} | {"content": text}
-    turns.append(turn | ({TRACES[0]: said["reasoning"]} if said.get("reasoning") else {}))
+    turns.append(turn | ({TRACES[0]: answer["reasoning"]} if answer.get("reasoning") else {}))
     return line
 
 
 def _new_line(text: str, request: _Request, shape: Shape) -> dict[str, Json] | None:
     """Return the line of a new record that a model wrote as JSON, perhaps with words around it; None without one."""
-    begin, end = text.find("{"), text.rfind("}") + 1
     try:
-        line = strict_loads(text[begin:end].encode())
+        text = text[text.index("{") :]
+        # What comes behind the object may have braces too.
+        _, end = json.JSONDecoder().raw_decode(text)
+        line = strict_loads(text[:end].encode())
     except (ValueError, RecursionError):
         return None
     if not isinstance(line, dict):

@@ -36,7 +36,7 @@ from curate.sessions.labelling.queue import Wish, queue_of
 from curate.sessions.lines import draft_location, is_settled
 from curate.sessions.nearest import Nearest
 from curate.sessions.proposals import (
-    category_of,
+    counts_key,
     counts_of,
     open_proposals,
     present,
@@ -265,7 +265,7 @@ def _record_entry(record: Record | CatalogRow) -> QueueEntry:
 
 def _record_passages(project: Project, entry: QueueEntry) -> list[QueuePassage]:
     record = project.state(entry.record).record
-    return [QueuePassage(who, said) for who, said in spoken_turns(record)]
+    return [QueuePassage(who, text) for who, text in spoken_turns(record)]
 
 
 def _on_records(project: Project, word: str, result: str, decision: Callable[[str], Decision]) -> QueueAct:
@@ -302,7 +302,7 @@ def _still_wrong(project: Project, run: str) -> WorkQueue:
         record = project.state(entry.record).record
         answer = "not reported" if item.completion is None else item.completion
         passages = [
-            *(QueuePassage(who, said) for who, said in spoken_turns(record) if said != record.completion),
+            *(QueuePassage(who, text) for who, text in spoken_turns(record) if text != record.completion),
             QueuePassage("expected", record.completion),
             QueuePassage("got", answer, f"score {_score(item.score_tuned)}"),
             QueuePassage("the base", base_answers().get(item.id, "not reported"), f"score {_score(item.score_base)}"),
@@ -442,7 +442,7 @@ def _worklist(project: Project, run: str) -> WorkQueue:
 def _proposals(project: Project, _run: str) -> WorkQueue:
     proposals = open_proposals(project)
     counts = Counter(proposal.record for proposal in proposals)
-    tables = cache(lambda: {(row.category, row.model): row for row in counts_of(project)})
+    tables = cache(lambda: counts_of(project))
 
     def entries() -> list[QueueEntry]:
         return [
@@ -456,7 +456,7 @@ def _proposals(project: Project, _run: str) -> WorkQueue:
     def detail(entry: QueueEntry) -> list[QueuePassage]:
         # Two for one record stand beside one another, each against what the record says.
         alike = sorted((one for one in proposals if one.record == entry.source.record), key=entry.source.__ne__)
-        table = tables()[category_of(project, entry.source), entry.source.model]
+        table = tables()[counts_key(project, entry.source)]
         passages = [QueuePassage(*passage) for passage in proposal_texts(project, alike)]
         return [*passages, QueuePassage("what became of others", table.sentence(), table.name)]
 

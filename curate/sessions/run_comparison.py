@@ -206,7 +206,7 @@ def compare_runs(data: ProjectData, first: Run | None, second: Run) -> RunCompar
         return RunComparison(None, second, split, rows, macro, records, general=tuple(results.forgetting))
     pairs: dict[str | None, ScoreRow] = {}
     try:
-        pairs, notes = _paired_rows(first.folder, second.folder, split)
+        pairs, notes = paired_rows(first.folder, second.folder, split)
     except CurateError as error:
         notes = [f"paired differences are not reported: {error.message}"]
     # Scores of two splits are of different records, and their difference says nothing.
@@ -220,7 +220,7 @@ def compare_runs(data: ProjectData, first: Run | None, second: Run) -> RunCompar
     return RunComparison(first, second, split, rows, macro, records, notes=tuple(notes), changed=changed)
 
 
-def _paired_rows(first: Path, second: Path, split: str) -> tuple[dict[str | None, ScoreRow], list[str]]:
+def paired_rows(first: Path, second: Path, split: str) -> tuple[dict[str | None, ScoreRow], list[str]]:
     """Compare the tuned models of two finished runs on one split; takes about a second.
 
     Returns a row for each category, under None that of the mean over them, and what could not be compared. Raises

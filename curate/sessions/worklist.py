@@ -10,6 +10,7 @@ import json
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from math import ceil
@@ -27,7 +28,7 @@ from curate.project.project import Project
 from curate.sessions.nearest import Nearest
 from curate.sessions.proposal_checks import ProposalChecks
 from curate.sessions.proposing import answered_line
-from curate.sessions.run_comparison import compare_runs
+from curate.sessions.run_comparison import ScoreRow, paired_rows
 from curate.sessions.runs import read_run, runs_of
 
 WORKLIST_FILE = "worklist.json"
@@ -46,7 +47,9 @@ _MOST_ANSWERS = 10  # Different answers of a category up to which it is a choice
 
 @dataclass(frozen=True, slots=True)
 class WorkItem:
-    """What to do for one category. ``score`` is the tuned model's, ``causes`` are sentences with their figures.
+    """What to do for one category. ``score`` is the tuned model's on the validation split, None where it has none.
+
+    ``causes`` are sentences with their figures.
 
     ``number`` records are to be written like those in ``nearest``, ``num_answer`` of them with the answer ``answer``.
     The category had ``num_before`` records with an answer.
@@ -95,9 +98,9 @@ def worklist_of(project: Project, folder: Path, *, is_anew: bool = False) -> Wor
     if not is_anew and (known := read_worklist(folder)) is not None:
         return known
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    made = Worklist(folder.name, now, list(_Analysis(project, folder).items()))
-    write_atomic(folder / WORKLIST_FILE, [json.dumps(made.document(), indent=2).encode() + b"\n"])
-    return made
+    worklist = Worklist(folder.name, now, list(_Analysis(project, folder).items()))
+    write_atomic(folder / WORKLIST_FILE, [json.dumps(worklist.document(), indent=2).encode() + b"\n"])
+    return worklist
 
 
 def read_worklist(folder: Path) -> Worklist | None:
@@ -138,7 +141,7 @@ class _Analysis:
 
     def items(self) -> Iterator[WorkItem]:
         """Yield an item for each category with wrong validation records."""
-        scores = {row["category"]: row["tuned"]["value"] for row in self._results.categories}
+        scores = {row["category"]: row["tuned"]["value"] for row in self._results.categories_of("validation")}
         wrong: dict[str, list[Outcomes]] = defaultdict(list)
         totals: Counter[str] = Counter()
         for outcome in self._results.outcomes:
@@ -154,8 +157,8 @@ class _Analysis:
         near: Counter[str] = Counter()
         num_far = 0
         for outcome in wrong[:_MOST_WRONG]:
-            found = self._nearest.find(self._names[outcome.id].data, _NUM_CANDIDATES, without=outcome.id)
-            taught = [one for one in found if one.id in {record.id for record in train}]
+            neighbours = self._nearest.find(self._names[outcome.id].data, _NUM_CANDIDATES, without=outcome.id)
+            taught = [one for one in neighbours if one.id in {record.id for record in train}]
             near.update(one.id for one in taught[:_MOST_NEAREST])
             num_far += not taught or taught[0].score < _FAR
         fewest = self._project.settings.checks.min_category
@@ -186,15 +189,15 @@ class _Analysis:
                 yield f"hard: {num} of {counted(len(known), 'training record')} are in the least learnt quarter of all"
 
     def _causes_in_answers(self, wrong: Sequence[Outcomes], num_far: int) -> Iterator[str]:
-        said = [(self._names[outcome.id], outcome.completion) for outcome in wrong if outcome.completion is not None]
-        if len(said) >= FEWEST:
-            num = sum(self._breaks_contract(record, text) for record, text in said)
-            if num >= _MOSTLY * len(said):
-                yield f"contract broken: {num} of {counted(len(said), 'wrong answer')} (Q210 to Q213)"
-            sizes = [(len(text.split()), len(record.completion.split())) for record, text in said]
+        answers = [(self._names[outcome.id], outcome.completion) for outcome in wrong if outcome.completion is not None]
+        if len(answers) >= FEWEST:
+            num = sum(self._breaks_contract(record, text) for record, text in answers)
+            if num >= _MOSTLY * len(answers):
+                yield f"contract broken: {num} of {counted(len(answers), 'wrong answer')} (Q210 to Q213)"
+            sizes = [(len(text.split()), len(record.completion.split())) for record, text in answers]
             num = sum(got * 2 < wanted or got > 2 * wanted for got, wanted in sizes)
-            if num >= _MOSTLY * len(said):
-                share = f"{num} of {counted(len(said), 'wrong answer')}"
+            if num >= _MOSTLY * len(answers):
+                share = f"{num} of {counted(len(answers), 'wrong answer')}"
                 yield f"length: {share} are less than half or more than twice as long as wanted"
         looked_at = min(len(wrong), _MOST_WRONG)
         if looked_at >= FEWEST and num_far >= _MOSTLY * looked_at:
@@ -232,8 +235,9 @@ def _num_answered(project: Project) -> Counter[str]:
 def paid(project: Project, folder: Path) -> tuple[str, list[dict[str, Json]]]:
     """Return which items of the newest worklist before the run in ``folder`` paid: its run, and a row each.
 
-    A row has the category, the records added since, the scores before and after, and the trainer's paired difference
-    with its interval, None where it cannot tell. Asks the trainer: call it in a thread.
+    A row has the category, the records added since, the scores before and after on the validation split, and the
+    trainer's paired difference with its interval, None where it cannot tell: whoever writes by test scores trains on
+    them in the end. Asks the trainer: call it in a thread.
     """
     run = read_run(folder)
     older = [other for other in runs_of(project.data) if other.id != run.id and _moment(other.folder) < _moment(folder)]
@@ -241,7 +245,9 @@ def paid(project: Project, folder: Path) -> tuple[str, list[dict[str, Json]]]:
     worklist = read_worklist(before.folder) if before is not None else None
     if before is None or worklist is None:
         return "", []
-    rows: Mapping[str, Json] = {row.category: row for row in compare_runs(project.data, before, run).rows}
+    rows: Mapping[str | None, ScoreRow] = {}
+    with suppress(CurateError):
+        rows, _ = paired_rows(before.folder, run.folder, "validation")
     written = num_written(project, worklist)
     result = []
     for item in worklist.items:

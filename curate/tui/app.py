@@ -375,7 +375,7 @@ class CurateApp(App[int]):
         elif self.present().is_too_small and event.key not in ("q", "ctrl+q"):
             return
         elif answer := self.present().refusal(event.key):
-            self.tell(answer, "warn")
+            self.following.refuse(answer)
         elif self._is_idle(event):
             self.tell(f"{key_name(event.key)} does nothing here; ? shows the keys.", "warn")
         else:
@@ -455,7 +455,7 @@ class CurateApp(App[int]):
         screen = self.present()
         if screen.maximized is not None:
             screen.minimize()
-        elif (pane := screen.pane()) is not None:
+        elif not screen.is_on_standby and (pane := screen.pane()) is not None:
             screen.maximize(pane, container=False)
 
     def action_reread(self) -> None:

@@ -191,9 +191,13 @@ class Following:
         if is_reading and self.failure:
             self._app.tell(f"{what}: the records could not be read")
         elif is_reading:
-            self._refusal = f"{what}: still reading the records"
-            self._app.tell(self._refusal)
+            self.refuse(f"{what}: still reading the records")
         return not is_reading
+
+    def refuse(self, message: str) -> None:
+        """Say why a key cannot act now; where it waits for the records, that is unsaid once they are read."""
+        self._app.tell(message, "warn")
+        self._refusal = "" if self.is_loaded else self._app.message.plain
 
     def _show_undone(self, undone: Undone | None, nothing: str) -> None:
         if undone is None:

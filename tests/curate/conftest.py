@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import signal
@@ -214,3 +215,18 @@ def answers(tmp_path, monkeypatch):
         return lambda: [json.loads(line) for line in asked.read_text().splitlines()] if asked.exists() else []
 
     return set_rules
+
+
+@pytest.fixture
+def problems_sought_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Search for problems in a thread; a child takes as long as a whole test, and those about it are marked `child`."""
+    from curate.sessions.problem_search import JOBS, Child, Job, OnProgress
+
+    if request.node.get_closest_marker("child"):
+        return
+
+    def run(_: Child, what: str, job: Job, on_progress: OnProgress | None = None) -> object:
+        # As between two processes, nobody shares what was asked and answered.
+        return copy.deepcopy(JOBS[what](copy.deepcopy(job), on_progress or (lambda _: None)))
+
+    monkeypatch.setattr(Child, "run", run)

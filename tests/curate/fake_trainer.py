@@ -59,9 +59,9 @@ def main(words: list[str]) -> int:
 
 
 def answer(name: str) -> int:
-    """Answer requests as "broken" (which does not start), "slow", "refuses", "hostile", or any other model.
+    """Answer requests as "broken" (which does not start), "slow", "refuses", "cut-off", "silent", "thinks", "hostile".
 
-    What is asked goes to the file FAKE_ASKED.
+    Any other model says what it heard. What is asked goes to the file FAKE_ASKED.
     """
     if "broken" in name:
         return talk("error[E926 no-such-base]: no folder 'broken' here\n  help: Name another.")
@@ -84,10 +84,16 @@ def answer(name: str) -> int:
         if "refuses" in name:
             tell_line(id=request["id"], error={"code": "E925 too-long", "reason": "its 900 tokens fill all 512"})
             continue
+        if "cut-off" in name:
+            tell_line(id=request["id"], delta="half an ans")
+            tell_line(id=request["id"], error={"code": "E963 no-answer", "reason": "the stream ended"})
+            continue
         text, stopped = f"{Path(name).name} heard: {request['messages'][-1]['content']}", True
         if request["temperature"]:
             text += f" (seed {request['seed']})"
         text = HOSTILE if "hostile" in name else "on " * 500 if "slow" in name else text
+        reasoning = "well" if "thinks" in name else None
+        text = "" if "silent" in name or reasoning else text
         written = ""
         for piece in text.split(" "):
             if request["id"] in cancelled:
@@ -97,7 +103,7 @@ def answer(name: str) -> int:
             tell_line(id=request["id"], delta=f"{' ' if written != piece else ''}{piece}")
             time.sleep(0.05 if "slow" in name else 0)
         tell_line(
-            id=request["id"], text=written, reasoning=None, stopped=stopped, logprobs=[], prompt_tokens=9,
+            id=request["id"], text=written, reasoning=reasoning, stopped=stopped, logprobs=[], prompt_tokens=9,
             new_tokens=len(written.split()), seconds=0.5, cost=None, is_cached=False,
         )  # fmt: skip
 

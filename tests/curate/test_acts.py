@@ -10,6 +10,7 @@ from curate.base.events import EVENTS, Label
 from curate.project.journal import frame, read_journal, segments
 from curate.project.project import open_project
 from curate.project.transactions import Undone, UndoStacks, render_act
+from tests.effort import draws
 
 
 def event(op, act, record="a", **fields):
@@ -57,7 +58,7 @@ def test_something_new_ends_what_can_be_done_again():
     assert (len(acts.done), len(acts.undone)) == (1, 0)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=draws(200), deadline=None)
 @given(st.lists(st.sampled_from(["do", "undo", "redo"]), max_size=20))
 def test_the_stacks_are_those_of_an_editor(steps):
     acts = UndoStacks()

@@ -18,6 +18,7 @@ from curate.sessions.agreement import Answers, LiveAgreement
 from curate.sessions.agreement_figures import ALIKE, NO_OVERLAP, SAME_VALUE, TOO_FEW, Chance
 from curate.sessions.agreement_measure import Agreement, measure
 from tests.curate.agreeing import QUICK, close, random_answers, written_out_alpha
+from tests.effort import draws
 
 
 def told(*rows: str) -> dict[str, dict[str, str]]:
@@ -240,7 +241,7 @@ def values_of(found: Agreement) -> list[float | None]:
     return [one.value for one in figures]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=draws(60))
 @given(ANSWERS, st.permutations(["ana", "bo", "cem", "dora"]), st.permutations(["a", "b", "c"]), st.randoms())
 def test_who_is_who_and_what_is_what_changes_nothing(
     answers: dict[str, dict[str, str]], people: list[str], values: list[str], shuffler: random.Random
@@ -258,7 +259,7 @@ def test_who_is_who_and_what_is_what_changes_nothing(
     assert {frozenset((one.left, one.right)): one.kappa.value for one in after.pairs} == pytest.approx(kappas)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=draws(40))
 @given(ANSWERS)
 def test_perfect_agreement_is_one_whatever_is_missing(answers: dict[str, dict[str, str]]) -> None:
     same = {name: dict.fromkeys(own, "abc"[int(name) % 3]) for name, own in answers.items()}
@@ -276,7 +277,7 @@ def test_guessing_is_near_nought() -> None:
     assert all(one.value is not None and abs(one.value) < 0.05 for one in measured)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=draws(100))
 @given(st.lists(st.tuples(st.integers(0, 6).map(str), st.dictionaries(NAMES, st.none() | VALUES)), max_size=40))
 def test_the_live_figures_keep_up(puts: list[tuple[str, dict[str, str | None]]]) -> None:
     live = LiveAgreement()

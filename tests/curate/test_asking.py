@@ -93,6 +93,13 @@ def test_a_model_that_does_not_start_is_told_and_the_others_answer(root):
     assert "no folder 'broken' here" in result.stdout
 
 
+@pytest.mark.parametrize(("model", "note"), [("silent", "it answered nothing"), ("thinks", "it only reasoned")])
+def test_an_empty_answer_is_none(root, model, note):
+    result = ask(root, "--with", model, "--prompt", "Hi", "--json")
+    assert result.return_value == 1
+    assert [(row["state"], row["note"]) for row in rows(result)] == [("failed", note)]
+
+
 def test_a_record_with_personal_data_goes_to_no_endpoint_unasked(root, asked):
     project = open_project(root, "ana")
     assert [name for name in ("a", "mail") if opening_of(project, name).is_private] == ["mail"]

@@ -48,6 +48,12 @@ def test_names_come_only_after_the_last_pair(workspace):
     assert "win rate" not in half.stdout
     assert "b:base" not in half.stdout
     assert "4 pairs left" in half.stderr
+    # Which model wins would tell whoever goes on which answer is whose; who judges nothing may know.
+    early = call(workspace, "--blind", "b:base", "b", "--report")
+    assert (early.returncode, early.stdout) == (2, "")
+    assert "E994 not-blind" in early.stderr
+    assert "ana has 4 pairs left" in early.stderr
+    assert "win rate" in call(workspace, "--blind", "b:base", "b", "--report", by="owner").stdout
     whole = call(workspace, "--blind", "b:base", "b", "--plain", lines="t\nb\n1\n1\n")
     assert "b against b:base: 6 verdicts of 1 person on 6 validation records" in whole.stdout
     assert "too few to judge (6 of 30)" in whole.stdout
@@ -182,6 +188,16 @@ def test_what_is_not_compared_is_counted(workspace, begin):
     assert "left out: 2 identical, 1 lone, 1 changed, 1 gone" in two.sentence()
 
 
+def test_a_path_names_a_run_of_this_workspace_alone(workspace, make_workspace, tmp_path):
+    report = call(workspace, "--blind", "runs/b:base", workspace / "runs" / "b", "--report")
+    assert "6 pairs to compare" in report.stdout
+    elsewhere = tmp_path / "elsewhere" / "runs"
+    write_predictions(elsewhere.parent, "b", [row(name, "x", "y") for name in NAMES])
+    refused = call(workspace, "--blind", "b:base", elsewhere / "b", "--report")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "is no run of this workspace" in refused.stderr
+
+
 def test_the_report_is_one_json_object(workspace, root):
     schema = json.loads((root / "schemas/blind.schema.json").read_text(encoding="utf-8"))
     empty = json.loads(call(workspace, "--blind", "b:base", "b", "--report", "--json").stdout)
@@ -220,15 +236,20 @@ def test_preferred_answers_become_records_that_an_import_takes(make_workspace, t
     comparison = begin(root)
     for choice in ("left", "right", "tie", "both bad"):
         comparison.choose(choice)
-    done = call(root, "--blind", "b:base", "b", "--pairs", tmp_path / "pairs.jsonl")
+    done = call(root, "--blind", "b:base", "b", "--pairs", tmp_path / "pairs.jsonl", by="owner")
     assert "2 preference pairs; left out: 2 records without a better answer" in done.stderr
+    assert "hold no model that is trained on them against these" in done.stderr
     records = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text().splitlines()]
     texts = [{record[side].split()[0] for side in ("chosen", "rejected")} for record in records]
     assert texts == [{"BASE", "TUNED"}] * 2
-    assert all(record["meta"] == {"source": "faq", "license": "CC0-1.0"} for record in records)
+    # Whoever has the file alone knows that models wrote it, and for which exam.
+    model_of = {"BASE": "b:base", "TUNED": "b"}
+    for record in records:
+        models = {side: model_of[record[side].split()[0]] for side in ("chosen", "rejected")}
+        assert record["meta"] == {"source": "faq", "license": "CC0-1.0", "split": "validation", "models": models}
     assert commands.run("curate", "validate", tmp_path / "pairs.jsonl", "--schema", "preference").returncode == 0
     # A file that is there is not written over.
-    assert call(root, "--blind", "b:base", "b", "--pairs", tmp_path / "pairs.jsonl").returncode == 2
+    assert call(root, "--blind", "b:base", "b", "--pairs", tmp_path / "pairs.jsonl", by="owner").returncode == 2
 
 
 @pytest.mark.parametrize(("between", "why"), [

@@ -36,7 +36,7 @@ from tests.curate.deciding import decide
 from tests.curate.test_as_decided import line as line_of
 from tests.curate.test_as_decided import made
 from tests.curate.test_fast_paths import json_texts
-from tests.effort import EFFORT
+from tests.effort import EFFORT, draws
 
 CONDITIONED = [check for check in discover().values() if check.condition]
 
@@ -81,7 +81,7 @@ def one_by_one(monkeypatch: pytest.MonkeyPatch, path: Path, spec: ExaminerSpec) 
 # --- the strict proof ------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=200 * EFFORT, deadline=None)
+@settings(max_examples=draws(200), deadline=None)
 @given(st.lists(json_texts.map(lambda text: f'{{"k":{text}}}'), min_size=1, max_size=6))
 def test_lines_that_are_proved_at_once_are_proved_one_by_one(texts: list[str]) -> None:
     lines = [text.encode() for text in texts]
@@ -165,7 +165,7 @@ def test_columns_say_what_records_say(name: str, lines: st.SearchStrategy[Any], 
     shape = load_shape(name)
     assert shape.view
 
-    @settings(max_examples=60 * EFFORT, deadline=None)
+    @settings(max_examples=draws(60), deadline=None)
     @given(st.lists(lines, min_size=1, max_size=12))
     def holds(drawn: list[dict[str, Any]]) -> None:
         assert shape.view
@@ -257,7 +257,7 @@ def test_a_condition_never_misses_what_its_check_reports(check: Check, loops: Ke
     )
     chosen = replace(EXAMPLE_SETTINGS, checks=CheckSettings(max_chars=60))
 
-    @settings(max_examples=50 * EFFORT, deadline=None)
+    @settings(max_examples=draws(50), deadline=None)
     @given(st.lists(lines, min_size=1, max_size=6))
     def holds(values: list[dict[str, Any]]) -> None:
         assert missed(check, chosen, values, loops) == []
@@ -313,11 +313,11 @@ def seeds() -> list[bytes]:
 @pytest.mark.parametrize("name", shape_names())
 def test_mutated_lines_have_the_same_findings(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "lines.jsonl"
-    path.write_bytes(b"\n".join(mutated(seeds(), 2_000 * EFFORT, random.Random(name))))
+    path.write_bytes(b"\n".join(mutated(seeds(), 1_000 * EFFORT, random.Random(name))))
     spec = ExaminerSpec(shape=load_shape(name), settings=Settings(), limit=100_000)
     found = at_once(path, spec, tmp_path)
     assert found == one_by_one(monkeypatch, path, spec)
-    assert found.num_lines > 1_800 * EFFORT
+    assert found.num_lines > 900 * EFFORT
 
 
 @pytest.mark.usefixtures("small_blocks")

@@ -35,6 +35,7 @@ from curate.checks.runner.proof import problems, record_of, trials
 from curate.checks.secret import entropy
 from curate.checks.secret import find as find_secrets
 from curate.schema.settings import CheckSettings, Settings
+from tests.effort import draws
 
 CHECKS = discover()
 RECORD_CHECKS = [check for check in CHECKS.values() if check.on_record]
@@ -107,7 +108,7 @@ tricky = st.text(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=draws(150), deadline=None)
 @given(
     st.one_of(anything, tricky),
     st.one_of(anything, tricky),
@@ -127,7 +128,7 @@ def test_no_text_makes_a_record_check_raise(asked: str, answered: str, meta: dic
         sketch_of(record)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=draws(100), deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["a", "á", "a\u0301", "а", "b", "ｂ"]), st.booleans()), max_size=12))
 def test_id_checks_agree_with_a_plain_definition(rows: list[tuple[str, bool]]) -> None:
     lines = [{"id": name, "instruction": f"{n}", "output": "x"} for n, (name, _) in enumerate(rows)]

@@ -14,6 +14,7 @@ from curate.project.journal import read_journal
 from curate.sessions.cluster_review import ClusterReview, choose, read_staged
 from curate.sessions.clusters import find_clusters
 from tests.curate.cluster_lines import ANSWER, ASKED, FAMILY, PAIRS, changed, line, words, write
+from tests.effort import draws
 
 
 def whole(side):
@@ -23,7 +24,7 @@ def whole(side):
 TEXTS = st.text(st.sampled_from("ab \n.é日"), max_size=60)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=draws(300), deadline=None)
 @given(TEXTS, TEXTS)
 def test_sides_lose_no_character(one, other):
     left, right = sides_of(one, other, 10_000)
@@ -32,7 +33,7 @@ def test_sides_lose_no_character(one, other):
     assert "".join(same[0]) == "".join(same[1])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=draws(30), deadline=None)
 @given(st.integers(0, 10_000), st.lists(st.integers(0, 2999), max_size=20))
 def test_long_texts_are_compared_piece_by_piece(seed, places):
     one = words(seed, 3000)

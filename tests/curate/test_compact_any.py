@@ -28,7 +28,7 @@ from curate.project.project import open_project
 from curate.schema import load_shape
 from tests.curate.deciding import decide
 from tests.curate.folding import KEYS, LINES, edit, everything, make, seen_by_people, unfolded
-from tests.effort import EFFORT
+from tests.effort import draws
 
 
 def test_somebody_who_writes_meanwhile_is_not_written_over(tmp_path, monkeypatch):
@@ -186,7 +186,7 @@ def decision_of(op: str, key: str, value: str, name: str, own: list) -> Decision
 
 
 @settings(
-    max_examples=15 * EFFORT,
+    max_examples=draws(15),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
     # Each example is a dozen workspaces on the disk: to make one smaller would take minutes.
@@ -253,7 +253,7 @@ VALUE = st.recursive(
 OBJECT = st.dictionaries(TEXT, VALUE, max_size=4)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=draws(300), deadline=None)
 @given(
     OBJECT, OBJECT, st.lists(st.integers(0, 3), max_size=3), st.sampled_from([None, 0, 2]), st.booleans(), st.booleans()
 )

@@ -18,6 +18,7 @@ from curate.checks.runner import Baseline, ExaminerSpec, Verdict, read_baseline,
 from curate.jsonl import FAULTS
 from curate.schema import load_shape
 from curate.schema.settings import CheckSettings, Scope, Settings
+from tests.effort import draws
 
 INSTRUCTION = load_shape("instruction")
 BROKEN = ["{'id': 1}", '{"instruction": "I"}', '{"instruction": 1, "output": 2}', "", '{"a": 1, "a": 2}', "[]"]
@@ -74,7 +75,7 @@ LINES = st.lists(
 
 
 @given(lines=LINES, seed=st.integers(0, 99))
-@hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=draws(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_was_noted_is_forgiven_wherever_it_stands(lines: list[str], seed: int, tmp_path: Path) -> None:
     known = tmp_path / "known.json"
     known.unlink(missing_ok=True)

@@ -15,6 +15,7 @@ from curate.similarity.dedupe.kernels import NUM_BANDS, NUMPY, Bands
 from curate.similarity.dedupe.near import links
 from curate.similarity.dedupe.pairs import compare
 from curate.similarity.dedupe.shingles import Cut, Spans, spaced, storable
+from tests.effort import draws
 
 SHORT = DedupeSettings()
 WEB = DedupeSettings(ngram=5, threshold=0.75)
@@ -236,7 +237,7 @@ def test_pairs_are_compared_once_however_often_they_meet(monkeypatch):
 TEXT = st.lists(st.sampled_from(["a", "b", "cc", "dé", "日", "本", "ไท", "e"]), max_size=12).map(" ".join)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=draws(150), deadline=None)
 @given(st.lists(TEXT, min_size=2, max_size=6), st.integers(1, 5))
 def test_jaccard_is_that_of_sets(texts, ngram):
     left, right = (np.array(side) for side in zip(*[(i, j) for i in range(len(texts)) for j in range(i)], strict=True))
@@ -246,7 +247,7 @@ def test_jaccard_is_that_of_sets(texts, ngram):
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=draws(60), deadline=None)
 @given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=8), st.randoms(use_true_random=False))
 def test_order_decides_only_who_is_kept(texts, rng):
     records = [pair(f"r{number}", *text) for number, text in enumerate(texts)]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from curate.base.record import normalised
 from curate.similarity.dedupe.kernels import NUMPY, Kernels, kernels_for
 from curate.similarity.dedupe.shingles import Cut, Spans, distinct, storable, windows
+from tests.effort import draws
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ WORDS = st.lists(
 TEXTS = st.lists(st.one_of(MARKS, WORDS, st.text(max_size=40)), min_size=1, max_size=8)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=draws(150), deadline=None)
 @given(TEXTS)
 @example(["", " ", "."])
 def test_words_are_hashed_alike(numba: Kernels, texts: list[str]) -> None:
@@ -40,7 +41,7 @@ def test_words_are_hashed_alike(numba: Kernels, texts: list[str]) -> None:
     assert one.keys.tolist() == two.keys.tolist()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=draws(100), deadline=None)
 @given(st.lists(MARKS, min_size=1, max_size=6))
 def test_keys_and_words_differ_as_normalised_texts_do(numba: Kernels, texts: list[str]) -> None:
     flat = [normalised(text) for text in texts]
@@ -65,7 +66,7 @@ def spans_of(texts: list[str]) -> Spans:
 ALIKE = st.lists(st.lists(st.sampled_from("abcd語"), max_size=40).map(" ".join), min_size=2, max_size=8)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=draws(150), deadline=None)
 @given(st.one_of(ALIKE, TEXTS.filter(lambda texts: len(texts) > 1)), st.integers(1, 12), st.data())
 def test_buckets_and_similarities_are_the_same(
     numba: Kernels, texts: list[str], ngram: int, data: st.DataObject
@@ -95,7 +96,7 @@ def test_no_texts_at_all(numba: Kernels) -> None:
         assert kernels.jaccard(kernels.sets(nothing, cut), none, none).tolist() == []
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=draws(100), deadline=None)
 @given(ALIKE, st.integers(1, 9), st.data())
 def test_passages_are_counted_and_texts_printed_alike(
     numba: Kernels, texts: list[str], width: int, data: st.DataObject

@@ -14,9 +14,10 @@ from curate.project.records import Records
 from curate.similarity.dedupe import components, preference_of
 from curate.similarity.dedupe.near import firsts
 from curate.similarity.dedupe.results import ClusterNames, Repetition
+from tests.effort import draws
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=draws(200), deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 5), st.integers(0, 2)), max_size=30))
 def test_the_first_of_equal_keys_whichever_bits_differ(parts: list[tuple[int, int, int]]) -> None:
     # The last bits of a half are where the rows are while keys are sorted.
@@ -69,7 +70,7 @@ def nearest(
     return repetition.ids[row], repetition.ids[other], *ties[other]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=draws(300), deadline=None)
 @given(repeating())
 def test_who_stays_and_what_the_others_repeat(case: tuple[Repetition, np.ndarray, set[str]]) -> None:
     repetition, order, wanted = case
@@ -92,7 +93,7 @@ def test_who_stays_and_what_the_others_repeat(case: tuple[Repetition, np.ndarray
     assert [(pair.record, pair.keeper, pair.kind, pair.score) for pair in pairs] == [each for each in expected if each]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=draws(200), deadline=None)
 @given(repeating(), st.data())
 def test_the_nearest_among_some(case: tuple[Repetition, np.ndarray, set[str]], data: st.DataObject) -> None:
     repetition, _, names = case
@@ -118,7 +119,7 @@ def test_many_copies_of_one_content_take_no_square_of_time() -> None:
     assert {pair.keeper for pair in repetition.duplicates(order, is_retained)} == {"r0"}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=draws(100), deadline=None)
 @given(st.integers(1, 12), st.data())
 def test_a_cluster_is_called_by_its_smallest_id(count: int, data: st.DataObject) -> None:
     number = st.integers(0, count - 1)

@@ -28,6 +28,7 @@ from curate.jsonl import (
 )
 from curate.jsonl.reader import MAX_LINE
 from curate.jsonl.strict import scan
+from tests.effort import draws
 
 
 def write(folder: Path, raw: bytes, name: str = "a.jsonl") -> Path:
@@ -179,7 +180,7 @@ def both_verdicts(raw: bytes) -> tuple[str, str]:
 
 
 @given(JSON_VALUES, st.booleans())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=draws(400), deadline=None)
 def test_fast_and_slow_agree_on_json(value: Any, is_ascii: bool) -> None:
     raw = json.dumps(value, ensure_ascii=is_ascii).encode("utf-8", "surrogatepass")
     fast, slow = both_verdicts(raw)
@@ -189,7 +190,7 @@ def test_fast_and_slow_agree_on_json(value: Any, is_ascii: bool) -> None:
 
 
 @given(JSON_VALUES, st.lists(st.tuples(st.integers(0, 200), st.binary(max_size=3)), max_size=3))
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=draws(600), deadline=None)
 def test_fast_and_slow_agree_on_damage(value: Any, cuts: list[tuple[int, bytes]]) -> None:
     raw = json.dumps(value).encode()
     for place, new in cuts:
@@ -202,7 +203,7 @@ def test_fast_and_slow_agree_on_damage(value: Any, cuts: list[tuple[int, bytes]]
 
 
 @given(st.lists(st.sampled_from(['{"a":1}', '"a":', ',"a":2', "{", "}", "[", "]", '"\\""', "1e5", " "]), max_size=12))
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=draws(600), deadline=None)
 def test_fast_and_slow_agree_on_pieces(pieces: list[str]) -> None:
     fast, slow = both_verdicts("".join(pieces).encode())
     assert fast == slow
@@ -216,7 +217,7 @@ KEYS = st.text(alphabet='ab/~"\\é\u20ac', max_size=3)
         st.integers(0, 9) | st.text(max_size=3), lambda i: st.lists(i) | st.dictionaries(KEYS, i), max_leaves=10
     )
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=draws(300), deadline=None)
 def test_locate_finds_every_value(value: Any) -> None:
     raw = json.dumps(value, indent=1).encode()
     stack: list[tuple[list[str | int], Any]] = [([], value)]
@@ -327,7 +328,7 @@ def test_only_regular_files_inside_the_project(tmp_path: Path) -> None:
     st.integers(1, 7),
     st.booleans(),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=draws(150), deadline=None)
 def test_spans_make_the_whole(lines: list[bytes], number: int, is_ended: bool) -> None:
     import tempfile
 

@@ -19,7 +19,7 @@ from curate.cli import cli
 from curate.project.data import load_data
 from curate.project.publish import export_dataset
 from tests.curate.deciding import decide
-from tests.effort import EFFORT
+from tests.effort import draws
 
 SETTINGS = '[split]\nseed = {seed}\nratios = [0.4, 0.3, 0.3]\n[checks]\nignore = ["D303", "P505", "P501"]\n'
 WORDS = 24
@@ -91,7 +91,7 @@ def decide_each(root: Path, decisions: list[tuple[str, str, str]]) -> None:
 
 
 @settings(
-    max_examples=25 * EFFORT,
+    max_examples=draws(25),
     deadline=None,
     phases=[Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture],

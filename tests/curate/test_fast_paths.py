@@ -15,6 +15,7 @@ from curate.base.record import SPLITS, content_id, normalised
 from curate.jsonl import JsonFault, strict, strict_loads
 from curate.jsonl.strict import scan
 from curate.schema.view import Content, View
+from tests.effort import draws
 
 # --- the front door --------------------------------------------------------------------------------------------------
 
@@ -51,7 +52,7 @@ json_texts = st.recursive(
 )
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=draws(600), deadline=None)
 @given(json_texts, blanks)
 def test_the_cheap_proof_accepts_only_what_the_scanner_accepts(text: str, blank: str) -> None:
     raw = (blank + text + blank).encode()
@@ -92,7 +93,7 @@ def test_the_cheap_proof_holds_where_it_should_and_only_there(raw: bytes, is_pro
 spaced = st.text(alphabet=" \n\t\r\x0b\x1c\x1f\x7f\x85\u00a0\u3000aAbB.éÉﬁİ１e\u0301", max_size=40)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=draws(400), deadline=None)
 @given(spaced | st.text())
 def test_normal_form_is_what_it_was(text: str) -> None:
     assert normalised(text) == " ".join(unicodedata.normalize("NFKC", text).lower().split())
@@ -102,7 +103,7 @@ parts = st.none() | st.text(max_size=5) | st.integers() | st.floats(allow_nan=Fa
 objects = st.dictionaries(st.text(max_size=3), parts | st.lists(parts, max_size=2), max_size=3)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=draws(300), deadline=None)
 @given(st.lists(st.dictionaries(st.text(max_size=3), st.text(max_size=9), max_size=3) | objects, max_size=3), st.text())
 def test_an_id_made_of_content_is_the_digest_of_its_canonical_spelling(turns: list[Any], text: str) -> None:
     for tools in ((), ({"name": "find"},)):
@@ -164,7 +165,7 @@ standing = st.one_of(
 NAMES = ("id", "system", "completion", "messages", "tools", "text", "category", "labels", "split", "meta", "ignore")
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=draws(500), deadline=None)
 @given(st.dictionaries(st.sampled_from((*NAMES, "prompt")), standing, max_size=5), st.booleans())
 def test_the_engine_agrees_on_what_may_stand_at_each_place(line: dict[str, Any], is_nested: bool) -> None:
     prefix = "/a/b" if is_nested else ""

@@ -31,6 +31,7 @@ from curate.project.filters import (
 from curate.project.fold import RecordState
 from tests import commands
 from tests.curate.deciding import decide
+from tests.effort import draws
 
 
 def state(
@@ -285,14 +286,14 @@ def same(one: RecordState, word: str) -> bool:
 
 
 @given(st.lists(states(), max_size=5), st.lists(conditions(), max_size=3), st.sampled_from([" ", "  ", "\t"]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=draws(200), deadline=None)
 def test_it_means_what_a_second_reading_says(asked, parts, blank):
     found = parse_filter(blank.join(text for text, _ in parts))
     assert found.lets_through(asked) == [all(holds(one) for _, holds in parts) for one in asked]
 
 
 @given(st.text(max_size=40))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=draws(500), deadline=None)
 @example('label."":a')
 @example("-!a")
 @example('category:"\\')

@@ -17,6 +17,7 @@ from curate.jsonl import JsonFault, strict_loads
 from curate.jsonl.rewrite import Rewrite, diff_of
 from curate.jsonl.walker import Walker, respelled
 from tests.curate.mending import INSTRUCTION, fixed, line, run_validate
+from tests.effort import draws
 
 # --- properties ------------------------------------------------------------------------------------------------------
 
@@ -75,7 +76,7 @@ def _without_strings(raw: bytes) -> bytes:
     return raw
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=draws(60), deadline=None)
 @given(
     st.lists(st.tuples(spelled() | st.binary(max_size=8), st.sampled_from([b"\n", b"\r\n", b"\n\n"])), max_size=6),
     st.booleans(),

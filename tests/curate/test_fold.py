@@ -17,6 +17,7 @@ from curate.project.fold import RecordState, content_digest, fold, line_digest, 
 from curate.project.history import Fact, RecordSnapshot
 from curate.project.snapshot import Snapshot, folded_bytes, read_snapshot
 from curate.schema import load_shape
+from tests.effort import draws
 
 SHAPE = load_shape("instruction")
 LINE = {"id": "a", "instruction": "Add 2 and 3.", "output": "5", "category": "sum"}
@@ -221,7 +222,7 @@ def journals(draw):
     return events
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=draws(200), deadline=None)
 @given(journals(), st.randoms(use_true_random=False))
 def test_the_order_of_reading_means_nothing(events, random):
     shuffled = events[:]
@@ -230,7 +231,7 @@ def test_the_order_of_reading_means_nothing(events, random):
     assert json.dumps([one.code for one in fold([RECORD], events, SHAPE).findings])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=draws(200), deadline=None)
 @given(journals(), KEYS, VALUES)
 def test_undo_after_apply_is_identity_and_redo_does_it_again(events, key, value):
     before = state(*events)
@@ -257,7 +258,7 @@ def facts(one: RecordState):
     return one.record, one.dropped, one.is_wanted, one.answers, one.resolved, one.approvals, one.authors
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=draws(100), deadline=None)
 @given(journals())
 def test_steps_end_where_the_fold_does(events):
     *_, (_, last) = steps("a", RECORD, events, SHAPE, Snapshot())
@@ -271,7 +272,7 @@ def test_a_long_history_is_quick(number):
     assert state(*events).answers == {"q": {"ana": str(number - 1)}}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=draws(300), deadline=None)
 @given(journals())
 def test_what_is_folded_gives_the_same_state(events):
     """After a fold into the record file, in the middle of one, and if a merge brings the journal back."""

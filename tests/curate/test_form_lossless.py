@@ -16,6 +16,7 @@ from curate.jsonl import read_entries
 from curate.schema import Shape, load_shape, shape_names
 from curate.schema.form import Form, Spelling, escaped, is_plain, outline, read_tags, read_written, tags_text, written
 from tests.curate.forming import SCALARS, TYPED, VALUES, leaves, obj, own, shown
+from tests.effort import draws
 
 # -- nothing is lost --------------------------------------------------------------------------------------------------
 
@@ -68,7 +69,7 @@ def test_the_samples_come_back_as_they_were(file: str) -> None:
         assert_nothing_is_lost(shape, entry.value)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=draws(150))
 @given(st.dictionaries(st.sampled_from(["id", "messages", "tools", "meta", "labels", "split", "x"]), VALUES))
 def test_whatever_a_chat_line_holds_comes_back(line: dict[str, Any]) -> None:
     assert_nothing_is_lost(load_shape("chat"), line)
@@ -112,7 +113,7 @@ def schemas(draw: Any, depth: int = 0) -> Any:
             return {"type": kind, **draw(st.sampled_from([{}, {"default": None}, {"title": "T", "maxLength": 300}]))}
 
 
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=draws(300), suppress_health_check=[HealthCheck.too_slow])
 @given(schemas(), VALUES, st.randoms())
 def test_whatever_the_schema_says_the_line_comes_back(
     tmp_path_factory: pytest.TempPathFactory, schema: Any, line: Any, chance: random.Random
@@ -163,7 +164,7 @@ def act(form: Form, chance: random.Random) -> None:
 ODD = st.text(st.sampled_from("<U+>0012FE⟦⟧«»{} \n\t\x00\x1b\x7f\x85\u2028\u202e\u200b\U000e0041é\r"), max_size=30)
 
 
-@settings(max_examples=500)
+@settings(max_examples=draws(500))
 @given(st.text() | ODD)
 def test_texts_are_shown_without_what_steers_a_terminal_and_read_back_whole(text: str) -> None:
     try:

@@ -16,7 +16,7 @@ from curate.base.record import Exit, Finding
 from curate.cli import cli
 from curate.formats.reports import format_names
 from curate.jsonl import FAULTS, Entry, locate, read_entries
-from tests.effort import EFFORT
+from tests.effort import draws
 
 LINES = [
     json.dumps(value, ensure_ascii=is_ascii).encode()
@@ -59,7 +59,7 @@ def broken_lines(draw: st.DrawFn) -> bytes:
 
 @given(broken_lines())
 @example(b'{"id": "a"' + b"\x00" * 40)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=draws(400), deadline=None)
 def test_a_broken_line_is_told_and_its_neighbours_are_read(raw: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.jsonl"
@@ -79,7 +79,7 @@ def test_a_broken_line_is_told_and_its_neighbours_are_read(raw: bytes) -> None:
 
 
 @given(broken_lines())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=draws(200), deadline=None)
 def test_what_is_read_is_what_a_lenient_parser_reads(raw: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.jsonl"
@@ -98,7 +98,7 @@ def test_what_is_read_is_what_a_lenient_parser_reads(raw: bytes) -> None:
 
 @pytest.mark.slow
 @given(st.lists(broken_lines(), min_size=25, max_size=25), st.sampled_from(format_names()), st.booleans())
-@settings(max_examples=100 * EFFORT, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=draws(100), deadline=None, suppress_health_check=list(HealthCheck))
 def test_broken_lines_end_in_a_verdict(raws: list[bytes], form: str, is_mended: bool) -> None:
     """Lines, checks, fixes and every output format together: files of 25 lines."""
     with tempfile.TemporaryDirectory() as folder:

@@ -17,6 +17,7 @@ from curate.similarity.dedupe.shingles import Spans, distinct
 from curate.similarity.leaks import kernels as loops
 from curate.similarity.leaks.kernels import EVERYTHING, NUMPY, LeakKernels, Sieve, Words, kernels_for
 from curate.similarity.leaks.words import HashedRecords, TextColumns, separated, words_of
+from tests.effort import draws
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ BLOBS = st.sampled_from(["x" * 4095, "x" * 4096, "x" * 4097, "x" * 4096 + "y", "
 TEXTS = st.lists(st.one_of(MARKS, st.text(max_size=40), st.lists(BLOBS, max_size=4).map(" ".join)), max_size=8)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=draws(200), deadline=None)
 @given(TEXTS)
 @example(["", " ", ".", "A"])
 def test_words_are_those_of_the_texts(numba: LeakKernels, texts: list[str]) -> None:
@@ -61,7 +62,7 @@ def test_words_are_those_of_the_texts(numba: LeakKernels, texts: list[str]) -> N
     assert wholes.get((), 0) == 0
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=draws(300), deadline=None)
 @given(st.one_of(MARKS, st.text(max_size=40)))
 def test_words_are_what_unicode_says(text: str) -> None:
     said = ""
@@ -76,7 +77,7 @@ def test_words_are_what_unicode_says(text: str) -> None:
 ALIKE = st.lists(st.lists(st.sampled_from(["a", "b", "ä", "字"]), max_size=12), max_size=6)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=draws(200), deadline=None)
 @given(ALIKE, st.integers(1, 4), st.data())
 def test_runs_are_those_of_the_texts(numba: LeakKernels, texts: list[list[str]], n: int, data: st.DataObject) -> None:
     words = NUMPY.words(hashable([" ".join(part) for part in texts]))

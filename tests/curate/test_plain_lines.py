@@ -9,6 +9,8 @@ from curate.cli import cli
 from curate.project.data import load_data
 from tests.curate.called import call
 
+pytestmark = pytest.mark.usefixtures("problems_sought_here")
+
 SECRET = "AKIA" + "2QWERZ7SAMP4LE9Q"
 TROUBLED = [
     {"id": "r0", "instruction": "Where is it?", "output": ""},
@@ -54,6 +56,7 @@ def troubled(make_workspace):
     return make_workspace(TROUBLED, "[split]\nseed = 1\n").root
 
 
+@pytest.mark.child
 def test_findings_are_dropped_excused_and_taken_back_one_by_one(troubled):
     out, err, code = said("validate", troubled, "d off topic\nu\ni\nnonsense\n?\nq\n")
     assert out.count("error Q201 empty-completion") == 2

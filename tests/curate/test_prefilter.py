@@ -21,6 +21,7 @@ from curate.checks.runner import shortcuts as prefiltering
 from curate.checks.runner.shortcuts import Prefilter, absence_of, loosened
 from curate.schema import load_shape
 from curate.schema.settings import CheckSettings, Settings
+from tests.effort import draws
 
 RECORD_CHECKS = [check for check in discover().values() if check.on_record]
 SIGNED = [check for check in RECORD_CHECKS if check.signs]
@@ -46,7 +47,7 @@ def test_the_engine_finds_every_sign_that_python_finds(sign: re.Pattern[str]) ->
     # Hypothesis takes a compiled pattern alone, and signs may wait to be compiled.
     texts = st.from_regex(re.compile(sign.pattern, sign.flags))
 
-    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=draws(25), deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(texts, st.sampled_from(["", " ", "a", "é ", "\n", "5"]), st.sampled_from(["", " ", "Z", "\n"]))
     def holds(text: str, before: str, after: str) -> None:
         whole = before + text + after
@@ -83,7 +84,7 @@ fragments = st.sampled_from(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=draws(400), deadline=None)
 @given(st.lists(fragments, max_size=25), st.sampled_from(["", " "]), st.data())
 def test_without_a_sign_there_is_no_problem(pieces: list[str], joint: str, data: st.DataObject) -> None:
     text = joint.join(pieces)
@@ -169,7 +170,7 @@ def test_a_prefilter_starts_after_the_lines_that_pay_for_it(monkeypatch: pytest.
 words = st.sampled_from(["a", "b", "don't", "it's", "its", "'q'", "x_y", "Don'T", "5", "a''b", "-", "ok.", "é", "漢字"])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=draws(300), deadline=None)
 @given(st.lists(words, min_size=1, max_size=9), st.integers(1, 9), st.sampled_from([" ", "  ", ", "]))
 def test_varied_texts_are_not_judged_and_others_are(some: list[str], times: int, joint: str) -> None:
     text = joint.join(some * times)

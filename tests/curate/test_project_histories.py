@@ -32,7 +32,7 @@ from tests.curate.attacking import (
     states,
 )
 from tests.curate.folding import fold_elsewhere
-from tests.effort import EFFORT
+from tests.effort import draws
 
 
 @pytest.fixture
@@ -326,7 +326,7 @@ def assert_undo_is_identity(project):
 
 
 @pytest.mark.slow
-@settings(max_examples=30 * EFFORT, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=draws(30), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(STEPS)
 def test_all_see_the_same_in_the_end_and_undo_is_identity(tmp_path, steps):
     root = made(tmp_path / uuid.uuid4().hex)

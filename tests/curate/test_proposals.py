@@ -109,6 +109,8 @@ def test_a_proposal_that_the_schema_refuses_or_without_a_record_is_not_saved(wor
 @pytest.mark.parametrize("end", ["open", "taken", "rejected"])
 def test_a_fold_leaves_proposals_as_they_are(workspace, end):
     with opened(workspace) as project:
+        text = "Rome, by the Tiber."
+        project.apply([Edit("b", {"output": text}, {"model": "model:asked@1", "text": text})])
         answer_for(project)
         new_for(project)
         if end == "taken":
@@ -116,12 +118,13 @@ def test_a_fold_leaves_proposals_as_they_are(workspace, end):
         elif end == "rejected":
             reject(project, open_proposals(project))
         before = {(one.record, one.outcome, one.model) for one in all_proposals(project)}
-        counts = [row.document() for row in counts_of(project)]
+        counts = [row.document() for row in counts_of(project).values()]
         machine = {state.record.id: state.machine for state in project.data.states()}
+        assert machine["b"] == "model:asked@1"
     fold_journal(load_data(workspace.root))
     with opened(workspace) as project:
         assert {(one.record, one.outcome, one.model) for one in all_proposals(project)} == before
-        assert [row.document() for row in counts_of(project)] == counts
+        assert [row.document() for row in counts_of(project).values()] == counts
         assert {state.record.id: state.machine for state in project.data.states()} == machine
         assert not project.remarks()
         if end != "open":
@@ -142,7 +145,7 @@ def test_an_edit_that_began_as_a_proposal_takes_it_also_after_a_crash(workspace)
         edit.save()
         assert [one.outcome for one in all_proposals(project)] == ["taken"]
         assert project.state("a").machine == MODEL
-        (row,) = counts_of(project)
+        (row,) = counts_of(project).values()
         assert (row.edited, row.distances) == (1, [2])
 
 
@@ -191,7 +194,7 @@ def test_what_is_cut_off_or_breaks_the_contract_is_counted_and_not_shown(make_wo
     assert "cut off: 1" in said.stderr
     with opened(workspace) as project:
         assert not open_proposals(project)
-        failed = {row.category: dict(row.failed) for row in counts_of(project)}
+        failed = {row.category: dict(row.failed) for row in counts_of(project).values()}
         assert failed["sum"] == {"cut off": 1}
         assert list(failed["geo"].values()) == [1]
 
@@ -210,6 +213,29 @@ def test_a_text_that_cannot_be_saved_spoils_no_other(workspace, answers):
     said = call("propose", workspace.root, "--where", "-has:completion", "--with", "base", "--by", "ana")
     assert said.stdout == "proposed: 1 of 2 requests\n"
     assert "no record: 1" in said.stderr
+
+
+def test_one_undo_takes_back_all_that_one_command_proposed(make_workspace, answers):
+    tails = [f"{first} and {second}" for first in ("apples", "pears", "plums", "figs", "nuts", "beans", "oats")
+             for second in ("bread", "milk", "salt", "rice", "wine")]  # fmt: skip
+    workspace = make_workspace([{"id": f"x{n}", "instruction": f"What is in basket {n} with the {tail} today?",
+                                 "output": ""} for n, tail in enumerate(tails)])  # fmt: skip
+    answers({tail: [f"Basket holds {tail}, number {n}."] for n, tail in enumerate(tails)})
+    assert call("propose", workspace.root, "--with", "base", "--by", "ana").exit_code == 0
+    with opened(workspace) as project:
+        assert len(open_proposals(project)) == 35, "more than are saved at once"
+        project.undo()
+        assert not open_proposals(project)
+        project.redo()
+        assert len(open_proposals(project)) == 35
+
+
+def test_a_model_with_several_names_is_one_model(workspace):
+    with opened(workspace) as project:
+        for model in ("model:base@0123456789ab", "model:/data/base@0123456789ab"):
+            project.apply([Propose("a", model, ABOUT, {"output": f"Paris, says {len(model)}."})])
+        (row,) = counts_of(project).values()
+        assert row.open == 2
 
 
 def test_a_dry_run_asks_nobody(workspace, answers):
@@ -288,6 +314,15 @@ def examples_written(monkeypatch):
     return written
 
 
+def test_words_behind_a_new_record_may_have_braces(workspace, answers):
+    line = {"instruction": "Name the capital of Spain.", "output": "It is {Madrid}."}
+    answers({"*": [f"Sure: {json.dumps(line)} Hope {{this}} helps."]})
+    call("propose", workspace.root, "--where", "id:b", "--like", "1", "--with", "base", "--by", "ana")
+    with opened(workspace) as project:
+        (one,) = open_proposals(project)
+        assert one.line["output"] == "It is {Madrid}."
+
+
 def test_examples_are_training_records_alone(make_workspace, answers, monkeypatch):
     lines = [{**line, "output": line["output"] or f"answer {line['id']}", "split": split}
              for line, split in zip(LINES, ["test", "train", "validation"], strict=True)]  # fmt: skip
@@ -331,6 +366,27 @@ def test_an_answer_that_gives_the_test_split_away_is_shown_to_nobody(make_worksp
     assert "P501: 1" in said.stderr
     with opened(workspace) as project:
         assert [one.record for one in open_proposals(project)] == ["c"]
+
+
+@pytest.mark.parametrize("is_answer", [False, True])
+def test_a_whole_text_of_an_exam_is_refused_however_common_its_phrases_are(make_workspace, answers, is_answer):
+    # Each run of words stands in many prompts, so that it says nothing of its own: together they are one record's.
+    starts = ["a clerk in the town hall", "our man at the harbour", "the lady from the bakery", "one of the neighbours"]
+    ends = ["asks for a new key to the shed", "wants the broken lamp to be mended", "sends the grey parcel back again"]
+    inputs = [f"{start} calls early in the week and {end}" for start in starts for end in ends] * 2
+    lines = [{"id": f"g{n}", "instruction": f"Number {n}: what is it about?", "input": text if n else inputs[0],
+              "output": f"topic{n}", "category": "geo", "split": "train"} for n, text in enumerate(inputs)]  # fmt: skip
+    exam = f"{starts[0]} calls early in the week and {ends[1]}"
+    lines = [line for line in lines if line["input"] != exam]
+    ask = {"id": "ask", "instruction": "Who calls?", "output": "", "split": "train"}
+    workspace = make_workspace([*lines, ask, {"id": "t", "instruction": "What is it about?", "input": exam,
+                                              "output": "lamps", "split": "test"}], SETTINGS)  # fmt: skip
+    told = f"It is said that {exam}." if is_answer else json.dumps({"instruction": f"Sum up: {exam}", "output": "lamp"})
+    answers({"*": [told]})
+    words = ("-has:completion",) if is_answer else ("category:geo", "--like", "1")
+    said = call("propose", workspace.root, "--with", "base", "--by", "ana", "--where", *words)
+    assert "P501: 1" in said.stderr
+    assert said.exit_code == 1
 
 
 def test_what_gives_a_benchmark_away_is_shown_to_nobody(make_workspace, answers):
@@ -406,14 +462,20 @@ def test_the_report_counts_by_category_and_model(workspace, root):
     assert rows["geo"]["accepted"]["value"] == 0.5
     assert rows["sum"]["failed"] == {"Q204": 1}
     with opened(workspace) as project:
-        shares = {row.category: row.sentence() for row in counts_of(project)}
+        shares = {row.category: row.sentence() for row in counts_of(project).values()}
     assert shares == {
         "geo": "1 of 2 taken, 0 of them edited; accepted 50% [9%, 91%] too few",
-        "sum": "nobody has decided on one yet; 1 failed the checks",
+        "sum": "nobody has decided on one yet; 1 failed the checks (Q204 1)",
     }
     text = call("propose", workspace.root, "--report").stdout
     assert "too few" in text
     assert "Q204 1" in text
+    assert all(len(line) <= 100 for line in text.splitlines())
+
+
+def test_how_many_new_records_are_written_is_said_once(workspace):
+    said = call("propose", workspace.root, "--with", "base", "--like", "3", "-n", "2")
+    assert (said.exit_code, "leave -n out" in said.stderr) == (2, True)
 
 
 def test_a_filter_finds_what_a_model_wrote(workspace):

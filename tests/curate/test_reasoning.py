@@ -18,6 +18,7 @@ from curate.formats.exporters import exporters
 from curate.schema import load_shape
 from tests.curate.called import call
 from tests.curate.test_round_trips import exported, imported, said
+from tests.effort import draws
 
 CARRYING = ("trl", "trl-conversational", "sharegpt", "llama-factory", "parquet", "hf", "hub")
 EMAIL = "ana.kovac@parcels.shop"
@@ -64,7 +65,7 @@ ANSWERS = TEXTS.map("It is {}".format)
 
 
 @pytest.mark.parametrize("form", exporters())
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=draws(15), deadline=None)
 @given(turns=st.lists(st.tuples(TEXTS, ANSWERS, st.none() | TEXTS), min_size=1, max_size=3))
 def test_any_reasoning_comes_back_or_is_counted(form: str, turns: list[tuple[str, str, str | None]]) -> None:
     if form == "hf":

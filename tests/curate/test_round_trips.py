@@ -26,6 +26,7 @@ from curate.formats.intake import Imported, convert
 from curate.formats.spreadsheet import guarded, unguarded
 from curate.schema import load_shape
 from tests.curate.called import call
+from tests.effort import draws
 
 TOOLS = [
     {"type": "function", "function": {"name": "look_up", "description": "Find.", "parameters": {"type": "object"}}}
@@ -281,7 +282,7 @@ def test_what_guards_a_cell_is_taken_away_again(cell: str) -> None:
 @given(
     st.lists(st.tuples(st.text("'=+-@\t\n\",; a1é", min_size=1, max_size=12), st.booleans()), min_size=1, max_size=5)
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=draws(60), deadline=None)
 def test_any_text_comes_back_from_csv(texts: list[tuple[str, bool]]) -> None:
     lines = [
         {"id": f"r{number}", "instruction": text, "output": f"{text}!", **({"input": f"{text}?"} if has_input else {})}

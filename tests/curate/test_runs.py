@@ -16,6 +16,7 @@ from curate.sessions.detached import Process, ask_to_stop, berth_of, note, read_
 from curate.sessions.metrics import Metrics, thinned
 from curate.sessions.run_comparison import gate_command
 from curate.sessions.runs import Errand, begin, log_tail, plan, read_run, resume, runs_of
+from tests.effort import draws
 
 SECONDS = 30
 
@@ -201,7 +202,7 @@ def test_a_thinned_curve_keeps_its_mean_and_its_bounds(values, width):
 
 
 @given(st.binary(max_size=400), st.lists(st.integers(0, 400), max_size=6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=draws(60), deadline=None)
 def test_metrics_take_any_bytes_in_any_pieces(tmp_path_factory, data, cuts):
     folder = tmp_path_factory.mktemp("metrics")
     whole = data + b"\n" + json.dumps(step(2, 0.5)).encode() + b"\n"

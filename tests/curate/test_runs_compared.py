@@ -42,9 +42,9 @@ def outcome(name, before, after, split="validation", category="billing", **more)
 def report_of_run(folder):
     """Write the report of a run as the trainer does, and return the run."""
     from train.evaluate.predictions import PREDICTIONS, read_predictions
-    from train.report import Run, build_report
+    from train.report import Rules, Run, build_report
 
-    report = build_report(*read_predictions(folder / PREDICTIONS), run=Run(id=folder.name), resamples=200)
+    report = build_report(*read_predictions(folder / PREDICTIONS), run=Run(id=folder.name), rules=Rules(resamples=200))
     (folder / "report.json").write_text(report.model_dump_json(), encoding="utf-8")
     return read_run(folder)
 
@@ -53,7 +53,7 @@ def report_of_run(folder):
 def test_two_runs_compare_as_the_trainer_compares_them(make_workspace, tmp_path, graded, clusters, shift):
     """What comes back from the program is the report of both tuned models."""
     from train.evaluate.predictions import PREDICTIONS, read_predictions
-    from train.report import Run, build_report
+    from train.report import Rules, Run, build_report
     from train.report.comparison import match_records
 
     first = report_of_run(write_run(tmp_path / "a", rows_of(1, graded=graded, clusters=clusters)))
@@ -62,7 +62,7 @@ def test_two_runs_compare_as_the_trainer_compares_them(make_workspace, tmp_path,
     )
     sides = [read_predictions(run.folder / PREDICTIONS)[1] for run in (first, second)]
     (before, after), _ = match_records(sides)
-    report = build_report(before, after, run=Run(id="both"), resamples=200).main()
+    report = build_report(before, after, run=Run(id="both"), rules=Rules(resamples=200)).main()
     ours, theirs = compare_runs(make_workspace(), first, second), report.categories
     assert ours.notes == ("3 records were evaluated by one of the runs only; they are left out",)
     assert len(ours.rows) == len(theirs) == 3

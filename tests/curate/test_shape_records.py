@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from curate.base.record import CurateError, Record, Source, trace_of
 from curate.schema import Shape, guess_shape, load_shape, resembled_shape, shape_names
+from tests.effort import draws
 
 HERE = Source("a.jsonl", 1)
 
@@ -115,7 +116,7 @@ LINES = st.fixed_dictionaries(
 
 
 @given(LINES)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=draws(200), deadline=None)
 def test_lines_come_back_as_they_were(value: dict[str, Any]) -> None:
     shape = load_shape("instruction")
     record = shape.record(value, HERE)

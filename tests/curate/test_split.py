@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from curate.base.record import SPLITS, CurateError, Record, Source, canonical
 from curate.schema.settings import SplitSettings
 from curate.similarity.split import SplitRow, groups_of, split
+from tests.effort import draws
 
 SEEDED = SplitSettings(seed=7)
 
@@ -58,7 +59,7 @@ def test_zero_shares_get_nothing():
 GROUPS = st.lists(st.integers(0, 8), min_size=1, max_size=40)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=draws(200), deadline=None)
 @given(GROUPS, st.integers(0, 2**40), st.booleans())
 def test_no_cluster_spans_splits(groups, seed, stratify):
     records = [record(f"r{number:03}", f"c{number % 3}") for number in range(len(groups))]
@@ -71,7 +72,7 @@ def test_no_cluster_spans_splits(groups, seed, stratify):
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=draws(200), deadline=None)
 @given(GROUPS, st.integers(0, 9), st.integers(0, 100), st.sampled_from(["billing", "other"]))
 def test_adding_a_record_moves_nobody(groups, joined, seed, category):
     records = [record(f"r{number:03}") for number in range(len(groups))]
@@ -85,7 +86,7 @@ def test_adding_a_record_moves_nobody(groups, joined, seed, category):
     assert all(after.splits["a new one"] == before[name] for name in mates)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=draws(200), deadline=None)
 @given(GROUPS, st.data(), st.integers(0, 100))
 def test_pinned_records_never_move(groups, data, seed):
     records = [record(f"r{number:03}") for number in range(len(groups))]
@@ -191,7 +192,7 @@ def test_every_key_falls_by_its_canonical_spelling(ratios, seed, stratify):
     assert found.splits == {one.id: fallen(one.id, one.category, chosen) for one in records}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=draws(100), deadline=None)
 @given(st.text(max_size=8), st.text(max_size=8), st.integers(-(2**63), 2**63 - 1))
 def test_any_text_is_a_key(name, category, seed):
     chosen = SplitSettings(seed=seed)
@@ -205,7 +206,7 @@ def test_an_id_that_no_encoding_holds_is_refused_as_in_a_digest():
         split([row], alone([row]), SEEDED, {})
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=draws(100), deadline=None)
 @given(GROUPS, st.data())
 def test_light_rows_and_group_values_are_divided_as_records_are(groups, data):
     splits = st.sampled_from([None, None, *SPLITS])

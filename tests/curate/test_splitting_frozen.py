@@ -17,6 +17,7 @@ from curate.project.plan import plan
 from curate.project.publish import export_dataset
 from curate.schema.settings import SplitSettings
 from tests.curate.split_plans import EASY, add, another_answer_to, fresh, record, run, seen_of
+from tests.effort import draws
 
 # --- the frozen test set
 
@@ -157,7 +158,7 @@ def test_the_command_freezes_and_unfreezes(make_workspace, monkeypatch):
     assert not read_golden(workspace.root).is_frozen
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=draws(150), deadline=None)
 @given(st.lists(st.integers(0, 8), min_size=1, max_size=30), st.data(), st.integers(0, 50))
 def test_a_frozen_test_split_is_the_list_whatever_comes(tmp_path_factory, groups, data, seed):
     root = tmp_path_factory.getbasetemp() / f"golden{os.getpid()}"

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from curate.base.events import Drop, Label
+from curate.base.events import Drop, Edit, Label, Propose, Undo
 from curate.project.data import load_data
 from curate.project.project import open_project
 from curate.project.publish import export_dataset
-from curate.sessions.overview import NUM_BINS, next_steps, noted, overview, scores
+from curate.sessions.overview import NUM_BINS, next_steps, not_done, noted, overview, scores
 from curate.sessions.problems import problems_of
 from curate.sessions.runs import Run
 
@@ -120,6 +120,26 @@ def test_a_dataset_older_than_the_data_is_stale(make_workspace) -> None:
     with open_project(workspace.root, "ana") as project:
         project.load()
         assert [text for text in told(project) if text.startswith("dataset v1 is older than the data")]
+
+
+def test_what_models_propose_makes_no_dataset_stale(make_workspace) -> None:
+    workspace = make_workspace()
+    export_dataset(workspace)
+    os.utime(workspace.root / "data" / "a.jsonl", (1_000_000_000, 1_000_000_000))
+    at = "2100-01-01T00:00:00Z"
+
+    def stale(project):
+        return [text for text in told(project) if "older" in text]
+
+    with open_project(workspace.root, "ana") as project:
+        project.load()
+        project.apply([Propose("r001", "model:m@1", {}, {"output": "New words."}, at=at)])
+        assert not stale(project)
+        assert "1 proposal of models: take or reject" in [step.text for step in not_done(project)]
+        project.apply([Undo("r001", project.recent(1)[0].event, at=at)])
+        assert not stale(project)
+        project.apply([Edit("r001", {"output": "Newer words."}, at=at)])
+        assert stale(project)
 
 
 @pytest.mark.parametrize(

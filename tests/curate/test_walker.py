@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from curate.jsonl import locate, parts_of, pointer_of
 from curate.jsonl.walker import Walker
+from tests.effort import draws
 
 _BLANKS = st.text(" \t\r\n", max_size=2)
 _SCALARS = st.sampled_from(["0", "-0", "12", "1.50e3", "-7E-2", "true", "false", "null", "9223372036854775807"])
@@ -95,7 +96,7 @@ def _is_list(value: Any) -> bool:
 
 @pytest.mark.parametrize("how", ["", "d", "e", "ed", "ad", "aed"])
 @given(line=LINES)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=draws(200), deadline=None)
 def test_keys_and_values_stand_where_a_parser_reads_them(how: str, line: str) -> None:
     raw = line.encode()
     walker = Walker(raw)
@@ -111,7 +112,7 @@ def _paths(value: Any) -> list[tuple[list[str | int], Any]]:
 
 
 @given(LINES)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=draws(500), deadline=None)
 def test_strings_come_in_order_with_their_pointers(line: str) -> None:
     raw = line.encode()
     strings = [(pointer, json.loads(raw[start:end])) for pointer, start, end in Walker(raw).strings()]
@@ -126,7 +127,7 @@ def _first_of_each_key(value: Any) -> Any:
 
 
 @given(LINES, st.randoms(use_true_random=False))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=draws(500), deadline=None)
 def test_a_pointer_leads_to_the_first_value_of_its_name(line: str, random: Random) -> None:
     raw = line.encode()
     paths = _paths(_first_of_each_key(_parsed(line)))

@@ -21,7 +21,7 @@ from curate.sessions.worklist import num_written, read_worklist
 from tests import commands
 from tests.curate.called import call
 from tests.curate.conftest import support_lines
-from tests.curate.tui.test_screen_compare import write_run
+from tests.curate.tui.test_screen_compare import predictions, write_run
 
 RUN = "2026-11-24-a"
 CONTRACT = "[split]\nseed = 1\nratios = [0.5, 0.4, 0.1]\n[categories.billing]\nmax_chars = 60\n[categories.returns]\n"
@@ -38,17 +38,31 @@ def train_outcome(name, category, confidence):
     return row
 
 
+def write_measured(folder, report, score, epochs=3):
+    """Write a run with ``score`` on validation, which is not what it has on test."""
+    (test,) = report["splits"]
+    billing = test["categories"][0]
+    validation = [billing | {"tuned": billing["tuned"] | {"value": score}}]
+    report["splits"] = [test | {"split": "validation", "categories": validation}, test]
+    write_run(folder, report, share=0.2, after=(1.0, 1.0, 1.0), epochs=epochs)
+    rows = [row | {"id": f"v{n}", "split": "validation", "category": "billing",
+                   "tuned": row["tuned"] | {"scores": {"exact": float(n < 40 * score)}}}
+            for n, row in enumerate(predictions(epochs, 0.2)[:40])]  # fmt: skip
+    with (folder / "predictions.jsonl").open("a") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
 @pytest.fixture
 def make_run(make_workspace, make_report):
     """Return a function that makes a workspace and a run that gets so many validation records of billing wrong."""
 
-    def make(num_wrong, said="short", settings=CONTRACT, name=RUN):
+    def make(num_wrong, said="short", settings=CONTRACT, name=RUN, score=0.4):
         lines = [line | {"instruction": f"Who mends the lamp on the desk in room {n} today? {line['instruction']}"}
                  for n, line in enumerate(support_lines())]  # fmt: skip
         workspace = make_workspace(lines, settings)
         made, _ = export_dataset(workspace)
         rows = {split: list(made.rows[split]) for split in ("train", "validation", "test")}
-        write_run(workspace.root / "runs" / name, make_report(), share=0.2, after=(1.0, 1.0, 1.0), epochs=3)
+        write_measured(workspace.root / "runs" / name, make_report(), score)
         billing = [row["id"] for row in rows["validation"] if row["category"] == "billing"]
         feedback = [outcome(name, "billing", said) for name in billing[:num_wrong]]
         feedback += [outcome(name, "billing", "x", verdict="ok") for name in billing[num_wrong:]]
@@ -88,6 +102,9 @@ def test_each_cause_comes_with_its_figure_and_a_counted_task(make_run):
     text = call("worklist", RUN, "--workspace", workspace.root, "--by", "ana").stdout
     assert f"write {item['number']} like these" in text
     assert "SECRET" not in text
+    # Nothing steers by the scores of test, which is .30 here.
+    assert item["score"] == 0.4
+    assert "6 of 13 validation records wrong, score 0.40" in text
 
 
 def test_from_a_few_wrong_records_no_cause_is_read(make_run):
@@ -164,7 +181,7 @@ def test_the_next_run_says_which_item_paid(make_run, make_report, root):
         project.load()
         line = {"id": "n1", "instruction": "Who pays?", "output": "The buyer pays.", "category": "billing"}
         project.apply([Add("n1", line)])
-    write_run(workspace.root / "runs" / "2026-11-25-a", make_report(), share=0.95, after=(1.0, 1.0, 1.0), epochs=2)
+    write_measured(workspace.root / "runs" / "2026-11-25-a", make_report(), 0.9, epochs=2)
     said = call("worklist", "2026-11-25-a", "--workspace", workspace.root, "--by", "ana", "--json")
     document = json.loads(said.stdout)
     schema = json.loads((root / "schemas/worklist.schema.json").read_text())
@@ -174,6 +191,7 @@ def test_the_next_run_says_which_item_paid(make_run, make_report, root):
     assert paid["run"] == RUN
     (row,) = paid["rows"]
     assert (row["category"], row["written"]) == ("billing", 1)
+    assert (row["before"], row["after"], row["difference"]) == pytest.approx((0.4, 0.9, 0.5))
     assert row["low"] <= row["difference"] <= row["high"]
     text = call("worklist", "2026-11-25-a", "--workspace", workspace.root, "--by", "ana").stdout
     assert f"what the worklist of run {RUN} came to:" in text

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,10 @@ from typing import NamedTuple
 
 import pytest
 
+from tests import commands
+
 _BLOCK = re.compile(r"<!-- (run|file)(?:: (?:exits )?(\S+))? -->\n```\w+\n(.*?)```", re.DOTALL)
+_FOR_A_SHELL = re.compile(r"[|<>&;$`*?=~#\n]")
 _MAKES_A_TOUR = "$ curate init tour --sample"
 _ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -45,15 +49,12 @@ def _commands(block: str) -> list[tuple[str, list[str]]]:
 
 
 def _run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    more = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "100"}
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "100"}
+    program, *words = shlex.split(command) if not _FOR_A_SHELL.search(command) else ("bash", "-c", command)
+    if program in ("curate", "train"):
+        return commands.run(program, *words, cwd=folder, env=environment, timeout=300)
     return subprocess.run(
-        ["bash", "-c", command],
-        cwd=folder,
-        env=os.environ | more,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
+        ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
 
 
@@ -102,7 +103,7 @@ def test_the_check_of_contributing_works_in_a_checkout(root: Path, tmp_path: Pat
     assert {kind for kind, _, _ in blocks(page)} == {"file", "run"}
     for name in ("curate", "schemas", "samples", "tests/curate"):
         shutil.copytree(root / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "tests/__init__.py", "tests/conftest.py", "tests/heavy.txt"):
+    for name in ("pyproject.toml", "tests/__init__.py", "tests/conftest.py", "tests/effort.py", "tests/heavy.txt"):
         shutil.copy(root / name, tmp_path / name)
     run_page(page, tmp_path)
 

@@ -19,6 +19,7 @@ from curate.formats.dataset import Dropped, Manifest
 from curate.project.contracts import NAMES, contract
 from curate.project.snapshot import Folded
 from curate.schema.settings import settings_adapter
+from tests.effort import draws
 
 MODELS = {
     "workspace": settings_adapter(),
@@ -53,6 +54,7 @@ def event(op: str, *, optional: Any = None, **fields: st.SearchStrategy) -> st.S
 
 
 TEXTS = {"texts": st.lists(HEX32, max_size=2)}
+TAKEN = {"proposal": HEX32 | st.just("") | st.fixed_dictionaries({"model": WORD, "text": WORD})}
 
 
 DROP_2 = st.fixed_dictionaries(
@@ -61,8 +63,8 @@ DROP_2 = st.fixed_dictionaries(
 )
 EVENT = st.one_of(
     event("drop", reason=WORD), DROP_2, event("restore"), event("assign", split=st.sampled_from(SPLITS)),
-    event("label", question=WORD, value=JSON, optional=TEXTS), event("edit", changes=OBJECT),
-    event("add", record=OBJECT), event("resolve", question=WORD, value=JSON, optional=TEXTS),
+    event("label", question=WORD, value=JSON, optional=TEXTS), event("edit", changes=OBJECT, optional=TAKEN),
+    event("add", record=OBJECT, optional=TAKEN), event("resolve", question=WORD, value=JSON, optional=TEXTS),
     event("approve", content=HEX32), event("undo", of=HEX32),
     event(
         "prefer", between=st.lists(WORD, min_size=2, max_size=2), texts=st.lists(HEX32, min_size=2, max_size=2),
@@ -180,7 +182,7 @@ def test_tables_are_described_where_pydantic_leaves_them_bare(name, root, monkey
 def test_good_values_are_good_for_both(root, name):
     validator = schema_of(root, name)
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=draws(150), deadline=None)
     @given(VALUES[name])
     def check(value):
         assert is_model_valid(name, value)
@@ -194,7 +196,7 @@ def test_broken_values_get_the_same_verdict(root, name):
     validator = schema_of(root, name)
     seen = set()
 
-    @settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+    @settings(max_examples=draws(500), deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
     @given(mutated(VALUES[name]))
     def check(value):
         # That shares add up to one is beyond JSON Schema; only the model says so.

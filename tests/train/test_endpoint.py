@@ -22,7 +22,7 @@ from tests.train.finished import make_dataset
 from tests.train.stub import Stub, said
 from train.base.errors import TrainError
 from train.cli import cli
-from train.contestants import Answer, EndpointSpec, Request, Sampling, Unanswered, endpoint, parse_spec
+from train.contestants import Answer, EndpointSpec, Request, Sampling, Unanswered, endpoint, open_contestant, parse_spec
 from train.contestants.chat_completions import MOST_BYTES
 from train.contestants.endpoint import EndpointContestant, answers_folder
 from train.data.dataset import Row
@@ -356,7 +356,7 @@ def test_limits_that_cannot_be_kept_are_refused(more: dict[str, Any], tmp_path: 
 def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "httpx", None)
     with pytest.raises(TrainError, match="httpx") as caught:
-        EndpointContestant(_spec("http://127.0.0.1:9/v1"), "m", None)
+        open_contestant("http://127.0.0.1:9/v1#m")
     assert (caught.value.code, caught.value.exit_code) == ("E940 missing-extra", 3)
     assert caught.value.hint == "pip install 'pairsmith[endpoint]'"
 

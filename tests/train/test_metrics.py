@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.effort import draws
 from train.base.errors import TrainError
 from train.evaluate.metrics import Metric, discover, normalise, scorer, words
 from train.evaluate.metrics.rouge_l import lcs_length
@@ -78,7 +79,7 @@ def test_every_file_of_the_shelf_is_found_and_proves_itself() -> None:
 
 @pytest.mark.parametrize("name", sorted(discover()))
 @given(completion=ANY_TEXT, reference=ANY_TEXT)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=draws(60), deadline=None)
 def test_no_completion_makes_a_metric_fail(name: str, completion: str, reference: str) -> None:
     metric = discover()[name]
     scores = metric.scores(completion, reference)
@@ -97,7 +98,7 @@ def test_hostile_completions_are_scored(name: str, number: int) -> None:
 
 @pytest.mark.parametrize("name", sorted(m.name for m in discover().values() if m.primary and m.name != "regex"))
 @given(text=st.text(max_size=40))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=draws(40), deadline=None)
 def test_a_reference_is_its_own_best_answer(name: str, text: str) -> None:
     scores = discover()[name].scores(text, text)
     assert scores.get(discover()[name].primary, 1.0) == pytest.approx(1.0)

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 
+from tests.effort import draws
 from tests.train.tiny import CHATML_WITHOUT_MARKS, KINDS, chat_row, make_tokenizer, some_rows, text_row
 from train.base.cache import Cache, open_cache
 from train.base.errors import TrainError
@@ -71,7 +72,7 @@ def test_a_template_that_dies_of_one_row_costs_that_row_only() -> None:
 WORDS = st.lists(st.sampled_from([*"ab1 \n'.<é́🙂", "<|im_end|>", "<|im_start|>"]), max_size=40).map("".join)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=draws(300), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.lists(WORDS, min_size=1, max_size=4), data=st.data())
 def test_word_by_word_is_the_same_as_whole(texts: list[str], data: st.DataObject) -> None:
     starts = [data.draw(st.integers(0, len(text))) for text in texts]

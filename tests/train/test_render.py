@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
+from tests.effort import draws
 from tests.train.tiny import CHATML, CHATML_WITHOUT_MARKS, KINDS, chat_row, make_tokenizer, some_rows, text_row
 from train.base.errors import TrainError
 from train.data.dataset import Row
@@ -73,7 +74,7 @@ TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), mi
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=draws(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(prompt=TEXT, answer=TEXT, again=TEXT)
 def test_no_prompt_token_is_trained_and_no_answer_token_is_dropped(
     tokenizer: Any, prompt: str, answer: str, again: str

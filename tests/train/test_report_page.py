@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.effort import draws
 from tests.train.sides import joined, report_of, sides_of
 from train.base.console import visible
 from train.report import Curve, EvalPoint, Report, Run, StepPoint, build_report, table, write_report
@@ -157,7 +158,7 @@ def test_the_public_hostile_reports_stay_texts(shared: Path) -> None:
 
 
 @given(st.text(st.characters(exclude_categories=()), max_size=30))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=draws(15), deadline=None)
 def test_any_text_survives_the_way_into_the_page(text: str) -> None:
     parts = joined(sides_of(text, text=text, num=3), sides_of(text, split="validation", text=text, num=3))
     report = report_of(*parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -45,3 +46,10 @@ class TrainError(Exception):
         self.message = message
         self.hint = hint
         self.exit_code = exit_code
+
+
+def require_extra(package: str, what: str, extra: str) -> None:
+    """Raise TrainError "E940 missing-extra" (exit 3) unless ``package`` is there, which ``what`` needs."""
+    if find_spec(package) is None:
+        message = f"{what} needs the package {package}, which is not installed"
+        raise TrainError("E940 missing-extra", message, f"pip install 'pairsmith[{extra}]'", exit_code=Exit.MISSING)

@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -123,13 +124,8 @@ class _Session:
 
     def work_off(self, lines: BinaryIO) -> None:
         """Answer all requests, block by block."""
-        block: list[Request] = []
-        for number, line in enumerate(lines, 1):
-            block += self._read(line, number)
-            if len(block) == _BLOCK:
-                self._contestant.answer(block, self._report)
-                block = []
-        if block:
+        requests = (request for number, line in enumerate(lines, 1) for request in self._read(line, number))
+        while block := list(islice(requests, _BLOCK)):
             self._contestant.answer(block, self._report)
 
     def converse(self, lines: BinaryIO) -> None:

@@ -72,9 +72,7 @@ def _two(first: Side, second: Side, comparison: ComparisonTable | None, fail_on:
         after,
         run=Run(id=f"{first.id} and {second.id}", general_text=first.general_text if is_same_text else ""),
         default_metric=set(first.default_metric) & set(second.default_metric),
-        margin=first.rules.margin,
-        fewest=first.rules.fewest,
-        resamples=first.rules.resamples,
+        rules=first.rules,
         remarks=[*remarks(counts.values()), *notes],
         is_checkpoint_chosen="run" in {first.kind, second.kind},
     )

@@ -97,7 +97,7 @@ def _computed_again(run: Path, fail_on: str | None, margin: float | None, *, is_
     from train.base.run_folder import EVALUATION
     from train.data.dataset import MANIFEST
     from train.evaluate.predictions import FEEDBACK, PREDICTIONS, read_predictions
-    from train.report import Report, build_report, read_curve, read_data_map, read_human, table, write_report
+    from train.report import Report, Rules, build_report, read_curve, read_data_map, read_human, table, write_report
 
     if (run / MANIFEST).is_file():
         raise click.UsageError(f"{run} is a dataset. Say which model answers it: --with MODEL.")
@@ -111,9 +111,7 @@ def _computed_again(run: Path, fail_on: str | None, margin: float | None, *, is_
         run=old.run,
         curve=read_curve(run / "metrics.jsonl"),
         default_metric=old.default_metric,
-        margin=old.margin if margin is None else margin,
-        fewest=old.fewest,
-        resamples=old.resamples,
+        rules=Rules(old.margin if margin is None else margin, old.fewest, old.resamples),
         remarks=old.remarks,
         noise=old.noise,
         judge_summary=old.judged,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from train.base.errors import require_extra
 from train.contestants.contestant import Contestant, Request, Sampling, Unanswered
 from train.contestants.spec import EndpointSpec, parse_spec
 from train.evaluate.scoring import Answer
@@ -16,6 +17,7 @@ def open_contestant(name: str, *, device: str = "auto", threads: int | None = No
     spec = parse_spec(name)
     # torch, httpx and llama.cpp take their time to import, and each kind needs one of them.
     if spec.endpoint is not None:
+        require_extra("httpx", "a model behind an endpoint", "endpoint")
         from train.contestants.endpoint import EndpointContestant, answers_folder
 
         return EndpointContestant(spec.endpoint, spec.name, answers_folder())

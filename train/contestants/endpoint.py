@@ -21,8 +21,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
+
+import httpx
 
 from train.base import console
 from train.base.cache import open_cache
@@ -32,15 +34,12 @@ from train.contestants.answer_cache import AnswerCache
 from train.contestants.budget import Budget, Tokens
 from train.contestants.chat_completions import request_body
 from train.contestants.contestant import Kind, OnAnswer, OnText, Request, Unanswered
-from train.contestants.exchange import ExchangeError, exchange, load_httpx
+from train.contestants.exchange import ExchangeError, exchange
 from train.contestants.secret import GuardedText, Secret
-from train.contestants.spec import EndpointSpec
+from train.contestants.spec import BAD_CONTESTANT, EndpointSpec
 from train.evaluate.scoring import Answer
 
-if TYPE_CHECKING:
-    import httpx
-
-BAD_CONTESTANT, NO_ANSWER, BUDGET_SPENT = "E929 bad-contestant", "E963 no-answer", "E927 budget-spent"
+NO_ANSWER, BUDGET_SPENT = "E963 no-answer", "E927 budget-spent"
 PAUSE = 0.5
 """Seconds before the first further try, and up to twice as many; each further one waits twice as long."""
 _POLL = 0.1
@@ -93,7 +92,7 @@ class EndpointContestant:
     as one that cannot be read is, and it is not kept.
 
     Raises TrainError: E929 bad-contestant where the key is missing in the environment or would travel unencrypted, or
-    the url is none; E940 missing-extra without httpx.
+    the url is none.
     """
 
     kind: Kind = "endpoint"
@@ -110,7 +109,7 @@ class EndpointContestant:
         """How many requests were sent again."""
         url = spec.url.rstrip("/")
         self._url = url if url.endswith("/chat/completions") else f"{url}/chat/completions"
-        httpx, self.host, self._secret = load_httpx(), self._url, Secret("")
+        self.host, self._secret = self._url, Secret("")
         try:
             parts = urlsplit(self._url)
             self.host, self._is_here = parts.netloc, _is_loopback(parts.hostname or "")
@@ -180,10 +179,9 @@ class EndpointContestant:
 
     def _client(self) -> httpx.AsyncClient:
         # A proxy of the environment is for the world outside; it must not see what stays on this machine.
-        library = load_httpx()
-        limits = library.Limits(max_connections=self.spec.max_concurrency)
-        client: httpx.AsyncClient = library.AsyncClient(trust_env=not self._is_here, timeout=None, limits=limits)
-        return client
+        limits = httpx.Limits(max_connections=self.spec.max_concurrency)
+        # The time for all of a request is bounded, and not that of each read.
+        return httpx.AsyncClient(trust_env=not self._is_here, timeout=None, limits=limits)  # noqa: S113
 
     def _post(self, body: dict[str, Any]) -> httpx.Request:
         # An answer that is not compressed has the size that it takes here.
@@ -193,8 +191,7 @@ class EndpointContestant:
         }  # fmt: skip
         if self._secret.text:
             headers["Authorization"] = f"Bearer {self._secret.text}"
-        request: httpx.Request = load_httpx().Request("POST", self._url, headers=headers, content=json.dumps(body))
-        return request
+        return httpx.Request("POST", self._url, headers=headers, content=json.dumps(body))
 
     async def _work(self, delivery: _Delivery, queries: Sequence[_Query]) -> None:
         remaining = iter(queries)
@@ -306,8 +303,9 @@ def _running(work: Coroutine[Any, Any, None], delivery: _Delivery) -> Iterator[F
         yield future
     finally:
         loop.call_soon_threadsafe(task.cancel)
+        # In the same thread: what is closed may be written to.
+        pool.submit(loop.run_until_complete, loop.shutdown_asyncgens())
         pool.shutdown()
-        loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import email.utils
-import importlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from types import ModuleType
-from typing import TYPE_CHECKING
+
+import httpx
 
 from train.base.console import visible
-from train.base.errors import Exit, TrainError, first_line
+from train.base.errors import first_line
 from train.contestants.chat_completions import (
     MOST_BYTES,
     MOST_ERROR,
@@ -22,9 +21,6 @@ from train.contestants.chat_completions import (
     error_message,
 )
 from train.evaluate.scoring import Answer
-
-if TYPE_CHECKING:
-    import httpx
 
 
 @dataclass
@@ -42,17 +38,6 @@ class ExchangeError(Exception):
     """It was answered, but not with what was asked for."""
 
 
-def load_httpx() -> ModuleType:
-    """Return the module httpx; raises TrainError "E940 missing-extra" where it is not installed."""
-    try:
-        return importlib.import_module("httpx")
-    except ImportError:
-        raise TrainError(
-            "E940 missing-extra", "a model behind an endpoint needs the package httpx, which is not installed",
-            "pip install 'pairsmith[endpoint]'", exit_code=Exit.MISSING,
-        ) from None  # fmt: skip
-
-
 async def exchange(
     client: httpx.AsyncClient, request: httpx.Request, timeout: float, on_text: Callable[[str], bool] | None
 ) -> tuple[Answer, bool]:
@@ -60,7 +45,6 @@ async def exchange(
 
     ``timeout`` is for all of it, in seconds. Raises ExchangeError.
     """
-    httpx = load_httpx()
     try:
         async with asyncio.timeout(timeout):
             # A request that the client has not built takes no cookie of an answer along.
@@ -123,7 +107,7 @@ async def _refusal(response: httpx.Response, timeout: float) -> ExchangeError:
     if 300 <= status < 400:
         message = f"it leads to {visible(response.headers.get('location', ''))}, and no redirect is followed"
     elif "content-encoding" not in response.headers:
-        with contextlib.suppress(load_httpx().HTTPError):
+        with contextlib.suppress(httpx.HTTPError):
             message = error_message(await _read(response, MOST_ERROR))
     reason += f": {message}" if message else ""
     return ExchangeError(reason, is_passing=is_passing, wait=wait, is_billed=False)

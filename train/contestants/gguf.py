@@ -7,7 +7,6 @@ so an answer depends on nothing that was asked before.
 from __future__ import annotations
 
 import http.client
-import importlib.util
 import json
 import socket
 import tempfile
@@ -20,7 +19,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from train.base import console
-from train.base.errors import Exit, TrainError
+from train.base.errors import TrainError, require_extra
 from train.base.file_guard import MOST_STATE, read_file
 from train.base.storage import sha256_of
 from train.base.worker import Worker
@@ -63,9 +62,7 @@ class GgufContestant:
     def __init__(
         self, path: Path, name: str, *, most_context: int = MOST_CONTEXT, threads: int | None = None
     ) -> None:  # fmt: skip
-        if importlib.util.find_spec("xllamacpp") is None:
-            message = "a .gguf file is asked through the package xllamacpp, which is not installed"
-            raise TrainError("E940 missing-extra", message, "pip install 'pairsmith[gguf]'", exit_code=Exit.MISSING)
+        require_extra("xllamacpp", "asking a .gguf file", "gguf")
         header = check_gguf(path)
         self.name = name
         self._reads = min([*_numbers(header, "context_length"), most_context])

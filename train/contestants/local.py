@@ -69,8 +69,7 @@ class LocalContestant:
                     self._check_prompt(request.row)
                     rows.setdefault(request.sampling, []).append(request.row)
                 except TrainError as fault:
-                    reason = fault.reason if isinstance(fault, RowFault) else fault.message
-                    on_answer(Unanswered(request.id, fault.code, reason))
+                    on_answer(Unanswered(request.id, fault.code, fault.message))
             for sampling, group in rows.items():
                 predict(
                     self.model, self.renderer, group, max_new_tokens=sampling.max_new_tokens, batch_tokens=batch_tokens,

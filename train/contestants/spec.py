@@ -16,7 +16,7 @@ from train.base.file_guard import MOST_STATE, read_file
 from train.base.run_folder import RUN
 from train.contestants.contestant import Kind
 
-ADAPTER = "adapter_config.json"
+ADAPTER, BAD_CONTESTANT = "adapter_config.json", "E929 bad-contestant"
 
 
 class EndpointSpec(BaseModel):
@@ -133,4 +133,4 @@ def _base_of(path: Path) -> str:
 
 
 def _bad(message: str, hint: str) -> TrainError:
-    return TrainError("E929 bad-contestant", message, hint)
+    return TrainError(BAD_CONTESTANT, message, hint)

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from train.base import console
 from train.base.errors import TrainError
@@ -25,10 +25,6 @@ from train.evaluate.metrics import discover
 from train.evaluate.predictions import PREDICTIONS, Scored, prediction_line, read_predictions
 from train.evaluate.scoring import CategorySpec, category_specs, score, spec_of
 from train.recipe import load_recipe
-
-if TYPE_CHECKING:
-    # Imports torch, which a model behind an endpoint does without.
-    from train.contestants.local import LocalContestant
 
 _BLOCK = 256
 """Rows that a model on this machine answers before they are written down; no more are lost by a kill."""
@@ -174,11 +170,13 @@ class _Evaluation:
                 self._ask(open_rows, put)
 
     def _measure(self, open_rows: Mapping[str, Sequence[Row]], put: Callable[[Sequence[Scored]], None]) -> None:
-        # A model in this process is measured as a run measures its own.
+        # A model in this process is measured as a run measures its own. It all imports torch, which others do without.
+        from train.contestants.local import LocalContestant
         from train.evaluate.evaluation import evaluate_model, general_name, readable_general
         from train.pipeline.prepare import renderer_of
 
-        local, spec, prompting = _local(self._contestant), parse_spec(self._contestant.name), self._prompting
+        local, spec, prompting = self._contestant, parse_spec(self._contestant.name), self._prompting
+        assert isinstance(local, LocalContestant), "models of these kinds are on this machine"
         # A run can read what it was trained on, as its recipe says; of another model, or behind examples, nobody asks
         # that.
         is_as_run = local.kind == "run" and not (prompting.system or prompting.number)
@@ -263,13 +261,6 @@ def _folder_name(contestant: Contestant, prompting: Prompting) -> str:
     name = (spec.endpoint.model if spec.endpoint else spec.name.partition("@")[0]).rstrip("/").rpartition("/")[2]
     name = re.sub(r"\.(gguf|toml)$", "", name)
     return f"eval-{name}{'-system' if prompting.system else ''}{f'-{prompting.number}shot' if prompting.number else ''}"
-
-
-def _local(contestant: Contestant) -> LocalContestant:
-    from train.contestants.local import LocalContestant
-
-    assert isinstance(contestant, LocalContestant), "models of these kinds are on this machine"
-    return contestant
 
 
 def _prompted(prompting: Prompting, row: Row) -> Row:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from zlib import crc32
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 MOST_LISTED = 20
 FEWEST_DOCUMENTS = 10
 MOST_ON_MAP = 10
+_RULES = Rules()
 
 
 def build_report(
@@ -66,9 +68,7 @@ def build_report(
     run: Run,
     curve: Curve | None = None,
     default_metric: Collection[str] = (),
-    margin: float = stats.MARGIN,
-    fewest: int = stats.FEWEST,
-    resamples: int = stats.REPLICATES,
+    rules: Rules = _RULES,
     remarks: Sequence[str] = (),
     noise: Noise | None = None,
     judge_summary: JudgeSummary | None = None,
@@ -86,7 +86,7 @@ def build_report(
     """
     pairs = pair(base, tuned)
     judged = calibrated(judge_summary, pairs, human) if judge_summary else None
-    rules = Rules(margin, fewest, resamples, is_judge_calibrated=judged is not None and judged.is_calibrated)
+    rules = replace(rules, is_judge_calibrated=judged is not None and judged.is_calibrated)
     splits = split_results(pairs, default_metric, rules)
     if not splits:
         raise TrainError(
@@ -103,9 +103,9 @@ def build_report(
         flips=_flips(validation),
         worst=_worst(validation),
         curve=curve or Curve(steps=[], evals=[]),
-        margin=margin,
-        fewest=fewest,
-        resamples=resamples,
+        margin=rules.margin,
+        fewest=rules.fewest,
+        resamples=rules.resamples,
         default_metric=sorted(default_metric),
         remarks=list(remarks),
         notes=[
@@ -147,8 +147,7 @@ def publish(
         run=run,
         curve=read_curve(folder / "metrics.jsonl"),
         default_metric=sorted(name for name in names if name not in categories or categories[name].is_default),
-        margin=recipe.eval.margin,
-        resamples=recipe.eval.resamples,
+        rules=Rules(recipe.eval.margin, resamples=recipe.eval.resamples),
         remarks=_skipped(base, dataset)
         + [
             remark

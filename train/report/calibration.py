@@ -21,7 +21,7 @@ from train.report import stats, wording
 from train.report.model import Calibration, Estimate, JudgeSummary
 from train.report.results import JUDGE, Pairs, estimate
 from train.report.stats import Interval, seed_of
-from train.report.winrate import HALF, HUMAN, HumanVerdict, bias, points_by_record, read_verdicts
+from train.report.winrate import HALF, HUMAN, HumanVerdict, bias, points_by_record, prefers_longer, read_verdicts
 
 METRIC, FIRST = JUDGE, f"{JUDGE}.first"
 """The scores in which predictions.jsonl has the judge's verdict, and how often the first place won in both orders."""
@@ -150,7 +150,6 @@ def _calibration(category: str, records: Sequence[_RatedRecord], summary: JudgeS
         ))  # fmt: skip
     except ValueError as error:
         why = str(error)
-    order = [(r.cluster, r.first) for r in records if r.first not in (None, HALF)]
     return Calibration(
         category=category,
         n=len(both),
@@ -159,9 +158,9 @@ def _calibration(category: str, records: Sequence[_RatedRecord], summary: JudgeS
         agreement=agreement,
         base_rate=max(map(people.count, _WORDS)) / len(people) if people else None,
         kappa=kappa(people, words, clusters, seed=seed_of(category, "kappa")),
-        order=bias("first placed", [(cluster, float(first or 0)) for cluster, first in order]),
-        length=bias("longer", [choice for r in records if (choice := _longer(r, r.judge)) is not None]),
-        human_length=bias("longer", [choice for r in both if (choice := _longer(r, r.human)) is not None]),
+        order=bias("first placed", [(r.cluster, r.first) for r in records if r.first != HALF]),
+        length=bias("longer", [(r.cluster, prefers_longer(r.judge, r.lengths)) for r in records]),
+        human_length=bias("longer", [(r.cluster, prefers_longer(r.human or 0.0, r.lengths)) for r in both]),
         judge_rate=sum(r.judge for r in records) / len(records) if records else None,
         human_rate=sum(r.human or 0.0 for r in both) / len(both) if both else None,
         debiased=debiased,
@@ -172,13 +171,6 @@ def _calibration(category: str, records: Sequence[_RatedRecord], summary: JudgeS
 def _word(points: float | None) -> float:
     """Return which answer is preferred: several people's points come to one of three words."""
     return HALF if points is None or points == HALF else float(points > HALF)
-
-
-def _longer(record: _RatedRecord, points: float | None) -> tuple[str, float] | None:
-    """Return the cluster and whether the longer answer was preferred; None where neither was, or both are as long."""
-    base, tuned = record.lengths
-    word = _word(points)
-    return None if word == HALF or base == tuned else (record.cluster, float((word == 1.0) == (tuned > base)))
 
 
 def kappa(

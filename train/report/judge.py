@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Literal
 
 from train.base import console
-from train.base.errors import TrainError
+from train.base.errors import TrainError, require_extra
 from train.base.storage import digest_of
 from train.contestants import Answer, EndpointSpec, Request, Sampling, Unanswered
-from train.contestants.endpoint import BAD_CONTESTANT, EndpointContestant
+from train.contestants.spec import BAD_CONTESTANT
 from train.data.dataset import Dataset, Row, last_answer, unique_members
 from train.evaluate.predictions import Scored, pair
 from train.evaluate.scoring import CategorySpec
@@ -77,6 +77,10 @@ class Judge:
 
     def __init__(self, recipe: JudgeRecipe, folder: Path | None = None) -> None:
         assert recipe.url is not None, "a judge has a url"
+        require_extra("httpx", "a judge behind an endpoint", "endpoint")
+        # Imports httpx, which a recipe without a judge does without.
+        from train.contestants.endpoint import EndpointContestant
+
         self.recipe = recipe
         # What no recipe says is the endpoint's own choice.
         is_auto = recipe.temperature == "auto"

@@ -374,10 +374,8 @@ LONGEST_LABEL = 40
 EACH_LABEL = 3
 """Validation records that there are for a label on average, at least; else references are answers and not labels."""
 
-_Pairs = Sequence[tuple[Scored, Scored]]
 
-
-def confusions(pairs: _Pairs, split: Literal["validation", "test"]) -> list[Confusion]:
+def confusions(pairs: Pairs, split: Literal["validation", "test"]) -> list[Confusion]:
     """Return the matrix of each label-like category in ``split``, by name.
 
     Texts are equal as the metric "exact" sees them with case folded.

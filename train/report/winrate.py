@@ -144,15 +144,27 @@ def win_rates(verdicts: Sequence[HumanVerdict], *, fewest: int = stats.FEWEST) -
         fewest=fewest,
         total=_with_verdict(total, total.p, between, fewest),
         categories=[_with_verdict(rate, p, between, fewest) for rate, p in zip(rates, adjusted, strict=True)],
-        position=bias("first shown", [(v.cluster, v.value == v.first) for v in verdicts if v.value in ("a", "b")]),
-        length=bias("longer", [(v.cluster, longer) for v in verdicts if (longer := _is_longer(v)) is not None]),
+        position=bias("first shown", [(v.cluster, v.value == v.first) for v in verdicts if v.points != HALF]),
+        length=bias("longer", [(v.cluster, prefers_longer(v.points, v.lengths)) for v in verdicts]),
     )
 
 
-def bias(what: str, choices: Sequence[tuple[str, float]]) -> Bias:
-    """Return the share of ``choices``, clusters and whether it was the one that is ``what``, with its interval."""
-    clusters = [cluster for cluster, _ in choices]
-    values = [float(value) for _, value in choices]
+def prefers_longer(points: float, lengths: Sequence[int]) -> bool | None:
+    """Return whether the longer of two answers was preferred; None where neither was, or both are as long.
+
+    ``points`` are what the second one got, and ``lengths`` those of both.
+    """
+    first, second = lengths
+    return None if points == HALF or first == second else (points > HALF) == (second > first)
+
+
+def bias(what: str, choices: Sequence[tuple[str, float | None]]) -> Bias:
+    """Return the share of ``choices``, clusters and whether it was the one that is ``what``, with its interval.
+
+    Those that are None are passed over.
+    """
+    clusters = [cluster for cluster, value in choices if value is not None]
+    values = [float(value) for _, value in choices if value is not None]
     if not values:
         return Bias(n=0, num_clusters=0, rate=None, sentence=f"The {what} answer: nothing is known.")
     rate = estimate(sum(values) / len(values), stats.mean_interval(values, clusters, seed=seed_of("bias", what)))
@@ -216,7 +228,7 @@ def _rate(category: str, verdicts: Sequence[HumanVerdict], between: Sequence[str
     records = points_by_record(verdicts)
     clusters, points = zip(*records.values(), strict=True)
     counts = {word: sum(verdict.value == word for verdict in verdicts) for word in _POINTS}
-    decided = [verdict for verdict in verdicts if verdict.value in ("a", "b")]
+    decided = [verdict for verdict in verdicts if verdict.points != HALF]
     davidson = tie_parameter = None
     if decided:
         wins = [verdict.points for verdict in decided]
@@ -262,13 +274,6 @@ def _with_verdict(rate: WinRate, p: float, between: Sequence[str], fewest: int) 
     return rate.model_copy(
         update={"p_adjusted": p, "verdict": word, "sentence": f"{text}{wording.p_value(p)}): {what}."}
     )
-
-
-def _is_longer(verdict: HumanVerdict) -> bool | None:
-    first, second = verdict.lengths
-    if verdict.value not in ("a", "b") or first == second:
-        return None
-    return (verdict.value == "b") == (second > first)
 
 
 def _span(value: Estimate) -> str:

@@ -159,6 +159,12 @@ class Examiner:
         else:
             self._add_unchanged(record, result)
 
+    def findings_of(self, record: Record) -> list[Finding]:
+        """Return what is wrong with one record, errors first and without columns; what a baseline holds is left out."""
+        result = SpanResult(FindingTally(self.limit))
+        self.add_record(result, record, record.source.file, None)
+        return [finding for findings in result.tally.retained.values() for finding in findings]
+
     def _note_unread(self, result: SpanResult, finding: Finding) -> None:
         if self.spec.has_records and finding.severity == "error":
             result.unread.append(finding.line)

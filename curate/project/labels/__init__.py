@@ -263,7 +263,8 @@ def calibration_of(scores: Sequence[float], is_right: Sequence[bool]) -> Calibra
     return Calibration(bins, sum(num * abs(mean - share) for num, mean, share in bins) / len(scores), len(scores))
 
 
-def _suggestions(model: Predictions) -> Suggestions:
+def to_suggestions(model: Predictions) -> Suggestions:
+    """Return the likeliest class of each text; nothing is proposed where no class was learned."""
     if not model.classes:
         size = len(model.probabilities)
         return Suggestions([], np.zeros(size, np.int64), np.zeros(size), 0, 0.0)
@@ -375,7 +376,7 @@ def serve(source: IO[bytes], target: IO[bytes]) -> None:
             return
         try:
             classifier = classifier or Classifier(texts, clusters, what=_WHAT)
-            answer: object = _suggestions(classifier.judge(labels))
+            answer: object = to_suggestions(classifier.judge(labels))
         except CurateError as error:
             answer = error
         pickle.dump(answer, target)

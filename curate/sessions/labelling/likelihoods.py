@@ -78,16 +78,16 @@ class LikelihoodJudge:
     def _suggestions(
         self, values: Sequence[str], likeliest: NDArray[np.int64], scores: NDArray[np.float64], labels: Sequence[str]
     ) -> Suggestions:
-        judged = [n for n, label in enumerate(labels) if label in values and scores[n]]
-        num_right = sum(values[int(likeliest[n])] == labels[n] for n in judged)
-        accuracy = num_right / len(judged) if judged else 0.0
-        return Suggestions(values, likeliest, scores, len(judged), accuracy)
+        known = [n for n, label in enumerate(labels) if label in values and scores[n]]
+        num_right = sum(values[int(likeliest[n])] == labels[n] for n in known)
+        accuracy = num_right / len(known) if known else 0.0
+        return Suggestions(values, likeliest, scores, len(known), accuracy)
 
     def _request(self, text: str) -> dict[str, Json]:
         question = self._question
         guide = [f"{value}: {when}" for value, when in question.guide.items()]
-        asked = question.ask or f"What is the {question.name} of this record?"
-        lines = [text[:_MOST_CHARACTERS], "", asked, *guide, f"Answer with one of: {', '.join(question.values)}"]
+        wording = question.ask or f"What is the {question.name} of this record?"
+        lines = [text[:_MOST_CHARACTERS], "", wording, *guide, f"Answer with one of: {', '.join(question.values)}"]
         return {"messages": [{"role": "user", "content": "\n".join(lines)}], "choices": list(question.values)}
 
     def _open(self) -> None:

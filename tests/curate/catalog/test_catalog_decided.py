@@ -20,6 +20,7 @@ from curate.project.fold import RecordState
 from curate.project.validation import validate_data
 from tests.curate.catalogs import LINES, QUESTIONS, check, finding, line
 from tests.curate.deciding import decide
+from tests.effort import draws
 
 # What decisions make of it.
 
@@ -78,7 +79,7 @@ acts = st.lists(
 
 
 @given(acts, st.sampled_from([*QUESTIONS, "refund label.bo:*", "status:dropped -answer"]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=draws(100), deadline=None)
 def test_base_and_patch_mean_the_same_as_states(shared_workspace, done, text):
     catalog = open_catalog(shared_workspace)
     states = {state.record.id: state for state in shared_workspace.states()}

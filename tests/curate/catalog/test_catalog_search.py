@@ -17,6 +17,7 @@ from curate.project.catalog import open_catalog
 from curate.project.data import load_data
 from curate.project.expressions import line_pattern, required_text
 from curate.project.filters import Filter, parse_filter, quoted
+from tests.effort import draws
 
 # Letters that fold in odd ways, escapes, what JSON may escape, and what cuts lines elsewhere.
 ALPHABET = [*"kK\u212asSſßéÉiİıΣς漢😀aAbnu", *'"\\/', *"\n\t\x00\x7f \u2028\ufeff061"]
@@ -65,7 +66,7 @@ def filters(draw: Any) -> str:
     return draw(st.sampled_from(["", "-", "prompt:", "completion:!", "prompt:zz|"])) + option
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=draws(150), deadline=None)
 @given(st.lists(TEXTS, min_size=2, max_size=8), st.lists(st.booleans(), min_size=1, max_size=5), filters())
 @example(["\u212a", "xx"], [True], "prompt:k")
 @example(["ſ", "xx"], [True], "s")

@@ -21,6 +21,7 @@ from curate.formats.importers import ConvertedRow, Rejected, importers
 from curate.formats.importers._foreign import FORMS
 from curate.formats.intake import Imported, convert
 from curate.schema import load_shape
+from tests.effort import draws
 
 SHAPES = {name: load_shape(name) for name in ("instruction", "chat", "domain", "preference")}
 
@@ -190,7 +191,7 @@ PROPERTIES = [
 
 @pytest.mark.parametrize(("name", "exporter", "strategy"), PROPERTIES, ids=[f"{a}-{b}" for a, b, _ in PROPERTIES])
 def test_any_row_comes_back(name: str, exporter: str, strategy: st.SearchStrategy[dict[str, Any]]) -> None:
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=draws(60), deadline=None)
     @given(st.lists(strategy, min_size=1, max_size=3))
     def run(rows: list[dict[str, Any]]) -> None:
         check_rows(name, exporter, rows)
@@ -198,7 +199,7 @@ def test_any_row_comes_back(name: str, exporter: str, strategy: st.SearchStrateg
     run()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=draws(60), deadline=None)
 @given(st.lists(sharegpt, min_size=1, max_size=3))
 def test_any_sharegpt_row_comes_back(rows: list[dict[str, Any]]) -> None:
     check_rows("sharegpt", "sharegpt", rows)

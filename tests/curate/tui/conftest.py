@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import fcntl
 import os
 import pty
@@ -12,7 +11,7 @@ import struct
 import subprocess
 import termios
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -29,8 +28,9 @@ from textual.pilot import Pilot, WaitForScreenTimeout
 from textual.worker import WorkerCancelled
 
 from curate.base.record import missing_extra
+from curate.checks.quality.suspects import Classifier
 from curate.project.data import ProjectData
-from curate.sessions.problem_search import JOBS, Child, Job, OnProgress
+from curate.project.labels import Suggestions, to_suggestions
 from curate.tui.app import CurateApp
 from tests.curate.tui.asking import TWO_QUESTIONS
 
@@ -55,23 +55,26 @@ async def _wait_for_living_widgets(pilot: Pilot[Any], timeout: float = 60.0) -> 
 
     Pilot's own waits for every widget that was there at the start. One that the app removes meanwhile never
     answers, and Pilot gives up after 30 seconds; this one waits for those that are not closed, or not started yet.
+    It looks at their queues: a message to each of them was half of all messages, and a tenth of the CPU time.
     """
-    waiting: set[MessagePump] = set()
-
-    def done(widget: MessagePump) -> None:  # a function of ours: Textual cannot call a method of a built-in type
-        waiting.discard(widget)
-
-    for widget in (pilot.app, *pilot.app.screen.walk_children(with_self=True)):
-        if widget.call_later(done, widget):
-            waiting.add(widget)
+    waiting = {widget for widget in (pilot.app, *pilot.app.screen.walk_children(with_self=True)) if not widget._closing}
     deadline = time.monotonic() + timeout
-    while not all(widget._closed or (widget._closing and not widget.is_running) for widget in waiting):
+    # What came from outside is in their queues after one turn of the loop.
+    await asyncio.sleep(0)
+    while waiting := {widget for widget in waiting if not _is_at_rest(widget)}:
         if pilot.app._exception is not None:
             return False
         if time.monotonic() > deadline:
             raise WaitForScreenTimeout(f"still busy: {[widget for widget in waiting if not widget._closed]}")
         await asyncio.sleep(0.001)
     return True
+
+
+def _is_at_rest(widget: MessagePump) -> bool:
+    """Return whether a widget waits for its next message, or takes none any more."""
+    filled = widget._message_queue.ready_event
+    waits = not filled.is_set() and bool(filled._waiters)
+    return waits or widget._closed or (widget._closing and not widget.is_running)
 
 
 FRAME = 0.02
@@ -111,16 +114,28 @@ def _wait_for_what_lives(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _problems_are_sought_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Search for problems in a thread; a child takes as long as a whole test, and those about it are marked `child`."""
-    if request.node.get_closest_marker("child"):
-        return
+def _problems_are_sought_here(problems_sought_here: None) -> None:
+    """Search for problems in a thread."""
 
-    def run(_: Child, what: str, job: Job, on_progress: OnProgress | None = None) -> object:
-        # As between two processes, nobody shares what was asked and answered.
-        return copy.deepcopy(JOBS[what](copy.deepcopy(job), on_progress or (lambda _: None)))
 
-    monkeypatch.setattr(Child, "run", run)
+class ThreadTrainer:
+    """Learns in the thread that asks, where a `Trainer` starts a process that imports for as long as a test takes."""
+
+    def __init__(self, texts: Sequence[str], clusters: Sequence[str]) -> None:
+        self._classifier = Classifier(texts, clusters)
+
+    def learn(self, labels: Sequence[str]) -> Suggestions:
+        return to_suggestions(self._classifier.judge(labels))
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+@pytest.fixture(autouse=True)
+def _labels_are_learnt_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Learn labels in a thread, but where a test is marked `child`."""
+    if request.node.get_closest_marker("child") is None:
+        monkeypatch.setattr("curate.sessions.labelling.queue.Trainer", ThreadTrainer)
 
 
 _PARSED_RULES: dict[tuple[Any, ...], list[RuleSet]] = {}

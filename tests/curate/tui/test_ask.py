@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from curate.project.data import load_data
 from curate.project.drafts import Drafts
 from curate.project.project import open_project
+from curate.project.publish import export_dataset
+from curate.sessions.proposals import counts_of, open_proposals
 from curate.sessions.queues import queue_named
 from curate.tui.dialogs import Ask
 from curate.tui.screens.ask.panes import ModelPane, PickModel
@@ -167,6 +170,15 @@ def test_an_answer_becomes_the_draft_of_its_record_and_nothing_is_saved_by_itsel
         await pilot.press("escape", "ctrl+s")
         await settled(pilot)
         assert app.project.state("a").record.completion.lower() == text.lower()
+        # A model's answer counts as one, however it came; one that was chosen says nothing of how many are worth it.
+        assert app.project.state("a").machine == "model:one@ffffffff"
+        assert not counts_of(app.project)
+        assert not open_proposals(app.project)
+        made, _ = export_dataset(load_data(workspace.root))
+        assert (made.manifest.machine.as_proposed, made.manifest.machine.edited) == ((1, 0) if key == "a" else (0, 1))
+        await pilot.press("escape", "u")
+        await settled(pilot)
+        assert app.project.state("a").machine == ""
 
     story(script, "one", record="a")
 
@@ -200,6 +212,11 @@ def test_a_typed_prompt_becomes_a_new_record_with_its_answer_or_without(story, s
         line = app.present().edit.form.to_line()
         assert (line["instruction"], line["output"]) == ("Name a bird.", "one heard: Name a bird.")
         assert len(app.project.catalog) == 3, "it is a draft"
+        await pilot.press("escape", "ctrl+s")
+        await settled(pilot)
+        name = app.present().edit.name
+        assert app.project.state(name).machine == "model:one@ffffffff"
+        assert app.project.state(name).record.split == "train", "and in no exam"
 
     story(script, "one")
 
@@ -249,6 +266,56 @@ def test_models_are_added_and_taken_out_and_their_processes_end(story, settled, 
     story(script, "one")
 
 
+def test_a_yes_is_for_the_endpoints_that_it_named(story, asked, screen_text):
+    other = "http://127.0.0.1:9/v1#other"
+
+    async def script(app, pilot):
+        await until(pilot, lambda: isinstance(app.screen, Ask))
+        await pilot.press("y")
+        await quiet(pilot)
+        assert [model for model, _ in asked()] == [ENDPOINT]
+        await pilot.press("c")
+        await until(pilot, lambda: isinstance(app.screen, PickModel))
+        await pilot.press(*other, "enter")
+        await until(pilot, lambda: isinstance(app.screen, Ask))
+        assert f"Send it to {other} all" in " ".join(screen_text(app).split())
+        await pilot.press("n")
+        await quiet(pilot)
+        assert [model for model, _ in asked()] == [ENDPOINT]
+
+    story(script, ENDPOINT, record="mail", size=(140, 30))
+
+
+def test_no_model_writes_the_answer_that_models_are_measured_against(make_workspace, trainer, make_app, drive, settled):
+    app = make_app(make_workspace([{**LINES[0], "split": "validation"}]))
+
+    async def script(pilot):
+        app.go("ask", models=["one"], record="a")
+        await until(pilot, lambda: app.current_mode == "ask" and len(panes(app)) == 1 and app.present().session.turns)
+        await quiet(pilot)
+        await pilot.press("a")
+        await settled(pilot)
+        assert app.current_mode == "ask"
+        assert "validation record" in app.message.plain
+        assert not app.project.num_decisions
+
+    drive(app, script)
+
+
+def test_half_an_answer_that_failed_is_no_answer(story, asked, screen_text, workspace):
+    async def script(app, pilot):
+        await say(pilot, "Hi")
+        assert "E963" in screen_text(app)
+        assert "half" not in screen_text(app)
+        await pilot.press("a")
+        assert "no answer here" in app.message.plain
+        await say(pilot, "Why?")
+        model = app.present().session.participants[0]
+        assert [turn["content"] for turn in app.present().session.messages_before(model, 1)] == ["Why?"]
+
+    story(script, "cut-off")
+
+
 @pytest.mark.parametrize(("key", "is_sent"), [("n", False), ("y", True)])
 def test_a_record_with_personal_data_is_sent_only_after_a_yes(story, asked, screen_text, key, is_sent):
     async def script(app, pilot):
@@ -263,6 +330,29 @@ def test_a_record_with_personal_data_is_sent_only_after_a_yes(story, asked, scre
         assert (ENDPOINT in dict(asked())) is is_sent, "nor with a later turn"
 
     story(script, "one", ENDPOINT, record="mail")
+
+
+@pytest.mark.parametrize("record", ["", "a"])
+def test_a_recipe_that_cannot_be_read_is_told_in_the_pane_of_the_base(
+    make_workspace, make_app, drive, trainer, screen_text, record
+):
+    workspace = make_workspace(LINES, 'recipe = "gone.toml"\n[split]\nseed = 1\n')
+
+    async def script(pilot):
+        app = pilot.app
+        app.go("ask", record=record)
+        await until(pilot, lambda: app.current_mode == "ask" and len(panes(app)) == 1)
+        await until(pilot, lambda: "E902 bad-settings: gone.toml" in screen_text(app))
+        await pilot.press("c")
+        await until(pilot, lambda: "gone.toml" in app.message.plain)
+        (workspace.root / "gone.toml").write_text('base = "tiny-base"\n')
+        if not record:
+            await say(pilot, "Hi")
+        await pilot.press("r")
+        await quiet(pilot)
+        assert "heard: " in screen_text(app), "the recipe was mended"
+
+    drive(make_app(workspace), script, size=(80, 24))
 
 
 def test_other_lists_ask_about_the_record_under_the_cursor(workspace, make_app, drive, settled, screen_text):

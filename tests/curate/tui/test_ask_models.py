@@ -9,11 +9,25 @@ from itertools import pairwise
 
 import pytest
 
-from tests.curate.tui.test_ask import LINES, panes, quiet, say
+from tests.curate.tui.test_ask import LINES, panes
 from tests.curate.tui.waiting import until
 from tests.train.stub import Stub, said
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
+
+
+async def quiet(pilot):
+    """Wait until no model is at work; a real one is loaded, which takes long on a busy machine."""
+    screen = pilot.app.present()
+    await until(pilot, lambda: not screen.session.is_active and screen._timer is None, seconds=600)
+    await pilot.pause()
+
+
+async def say(pilot, text):
+    pilot.app.present().action_write()
+    await pilot.press(*text, "enter")
+    await quiet(pilot)
+    await pilot.press("escape")
 
 
 @pytest.fixture

@@ -331,6 +331,7 @@ def test_without_the_extra_labelling_goes_on_and_says_what_is_lacking(label_stor
     assert answers(label_story(script)) == {"r000": "billing"}
 
 
+@pytest.mark.child
 def test_a_suggestion_is_accepted_or_rejected(label_story, label_workspace, settled):
     pytest.importorskip("sklearn", reason="suggestions need the extra [quality]")
     workspace = label_workspace()

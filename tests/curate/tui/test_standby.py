@@ -64,6 +64,8 @@ def test_no_screen_ends_the_program_while_records_are_read(tab, make_workspace, 
             await pilot.resize_terminal(80, 24)
             await pilot.pause(0.2)
             assert app.current_mode == tab.name
+            # What is hidden meanwhile would fill the screen.
+            assert app.present().maximized is None
             assert "eading the records" in screen_text(app)
             held_reading.set()
             await until(pilot, lambda: app.following.is_loaded)

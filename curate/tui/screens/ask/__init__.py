@@ -93,7 +93,7 @@ record with findings of personal data (X7xx) is sent to one only after you said 
 
     @property
     def session(self) -> AskSession:
-        """The conversation; it begins with whom is asked by default. Raises CurateError as `contestant_of` does."""
+        """The conversation; it begins with whom is asked by default. Raises CurateError as `usual_names` does."""
         if self._session is None or self._session.project is not self.project:
             self._begin(usual_names(self.project.data))
         assert self._session is not None, "it was begun"
@@ -115,13 +115,14 @@ record with findings of personal data (X7xx) is sent to one only after you said 
         self, *, record: str = "", models: Sequence[str] = (), sampling: AskSampling | None = None, **_: Any
     ) -> None:
         """Ask what ``record`` asks; ``models`` take the place of those that there are, and are loaded at once."""
-        if models:
-            self._begin(models, sampling)
-            if self._may_start():
-                self.session.load()
-        elif sampling is not None:
-            self.session.sampling = sampling
-        self._show_models()
+        with self.app.attempt():
+            if models:
+                self._begin(models, sampling)
+                if self._may_start():
+                    self.session.load()
+            elif sampling is not None:
+                self.session.sampling = sampling
+            self._show_models()
         if record:
             self.app.background(partial(opening_of, self.project, record), self._open, group="ask.open")
 
@@ -140,15 +141,15 @@ record with findings of personal data (X7xx) is sent to one only after you said 
     def _seek_consent(self) -> None:
         """Follow what is written, and ask whether an endpoint may have a record that it does not get unasked."""
         self._follow()
-        session = self.session
-        if not session.withheld:
+        session, withheld = self.session, self.session.withheld
+        if not withheld:
             return
 
         def send() -> None:
-            session.allow()
+            session.allow(withheld)
             self._follow()
 
-        names = ", ".join(model.name for model in session.withheld)
+        names = ", ".join(model.name for model in withheld)
         question = f"{session.opening.record} has findings of personal data (X7xx). Send it to {names} all the same?"
         self.app.ask(question, send)
 
@@ -382,12 +383,17 @@ record with findings of personal data (X7xx) is sent to one only after you said 
 
     def _to_draft(self, answer: str) -> None:
         session, turn = self.session, self._present_turn()
+        model = session.participants[self._index]
+        answered = {"model": model.source, "text": model.replies[turn].text}
+        if turn == 0 and session.opening.is_exam:
+            hint = "The score would be measured against what a model wrote. Type the answer in Edit."
+            self.tell(f"{session.opening.record} is a validation record, whose answer no model writes.", "warn", hint)
+            return
         if turn == 0 and session.opening.record:
-            self.app.go("edit", record=session.opening.record, answer=answer)
+            self.app.go("edit", record=session.opening.record, answer=answer, answered=answered)
             message = "The answer stands in the draft; ctrl+s saves it, ctrl+z takes it out, D discards the draft."
         else:
-            line = line_of(session, session.participants[self._index], turn, answer)
-            self.app.go("edit", new=line)
+            self.app.go("edit", new=line_of(session, model, turn, answer), answered=answered)
             message = "A draft of a new record; ctrl+s saves it."
         self.app.call_later(self.tell, message)
 

@@ -46,10 +46,10 @@ def render_failure(error: CurateError) -> Text:
     )  # fmt: skip
 
 
-def render_turn(asked: Sequence[Any], reply: Reply | None, model: Participant, *, is_marked: bool) -> Text:
-    """Return what was asked at a turn, and what a model answered; the one that keys act on has a mark."""
+def render_turn(messages: Sequence[Any], reply: Reply | None, model: Participant, *, is_marked: bool) -> Text:
+    """Return what was messages at a turn, and what a model answered; the one that keys act on has a mark."""
     text = Text()
-    for message in asked:
+    for message in messages:
         text.append_text(safe_text(str(message["role"]).upper(), 20, "muted")).append("\n")
         text.append_text(limited(text_of(message), "accent")).append("\n")
     text.append("> ANSWER\n" if is_marked else "ANSWER\n", "strong" if is_marked else "muted")
@@ -92,8 +92,8 @@ class ModelPane(Vertical):
         self.query_one(Panel).show(render_head(model, self.size.width - 2))
         replies = [*model.replies, *[None] * (len(session.turns) - len(model.replies))]
         texts = [
-            render_turn(asked, reply, model, is_marked=number == turn)
-            for number, (asked, reply) in enumerate(zip(session.turns, replies, strict=False))
+            render_turn(messages, reply, model, is_marked=number == turn)
+            for number, (messages, reply) in enumerate(zip(session.turns, replies, strict=False))
         ]
         if model.error is not None:
             texts.append(render_failure(model.error))

@@ -112,12 +112,13 @@ class EditScreen(ProjectScreen):
 
     def arrive(
         self, *, pointer: str = "", finding: Finding | None = None, listing: Listing | None = None,
-        answer: str | None = None, **what: Any,
+        answer: str | None = None, answered: dict[str, str] | None = None, **what: Any,
     ) -> None:  # fmt: skip
         """Open what `open_any` knows.
 
         With ``finding`` that is what the record is opened for: it stands above the form, and the cursor in its field.
-        f7 goes on in ``listing``. ``answer`` replaces the record's own; ``new`` may be the line to begin with.
+        f7 goes on in ``listing``. ``answer`` replaces the record's own, and ``new`` may be the line to begin
+        with; ``answered`` is the model's answer in them, as `EditEvent.proposal` has it.
         """
         if what:
             self._listing = listing
@@ -132,8 +133,10 @@ class EditScreen(ProjectScreen):
                 self._focus(pointer)
             elif (edit := open_any(self.project, what)) is not None:
                 self._begin(edit, pointer, finding)
-            if answer is not None and self.edit is not None:
-                put_answer(self.edit, answer)
+            if answered is not None and self.edit is not None:
+                self.edit.proposal = answered
+                if answer is not None:
+                    put_answer(self.edit, answer)
                 self._show_soon()
 
     def lacks_records(self) -> bool:
