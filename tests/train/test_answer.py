@@ -83,6 +83,26 @@ def test_an_adapter_is_the_run_that_it_comes_from(run: Path, bases: Bases, tmp_p
     assert texts != [line["text"] for line in ask(bases(), *asked)[1:]]
 
 
+def test_what_a_local_model_has_answered_survives_an_interrupt(bases: Bases, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batch by batch, not when all of a block are done."""
+    from train.evaluate import answers
+
+    real, batches = answers.decode_packed, list[int]()
+
+    def interrupted(model: Any, prompts: Any, *more: Any) -> Any:
+        batches.append(len(prompts))
+        if len(batches) == 2:
+            raise KeyboardInterrupt
+        return real(model, prompts, *more)
+
+    monkeypatch.setattr(answers, "decode_packed", interrupted)
+    lines = "".join(json.dumps(question(f"{n}")) + "\n" for n in range(100))
+    words = ["answer", "--with", str(bases()), "--max-new-tokens", "240"]
+    done = CliRunner().invoke(cli, words, input=lines, standalone_mode=False)
+    assert len(batches) == 2
+    assert len(done.stdout.splitlines()) == 1 + batches[0] > 1
+
+
 def test_choices_are_compared_and_not_written(run: Path) -> None:
     _, answer = ask(run, question("a", "is it home", choices=["yes", "no"]))
     assert answer["text"] == ["yes", "no"][answer["logprobs"].index(max(answer["logprobs"]))]
@@ -91,10 +111,12 @@ def test_choices_are_compared_and_not_written(run: Path) -> None:
 
 def test_each_request_that_cannot_be_answered_is_told_and_stops_no_other(bases: Bases) -> None:
     lines = ["nonsense", "[]", {"id": "x"}, {"messages": []}, question("t", temperature=3), question("c", choices=[1]),
-             question("long", "who sat " * 500), {"id": "raw", "text": "the cat"}, question("good")]  # fmt: skip
+             question("long", "who sat " * 500), {"id": "raw", "text": "the cat"}, question("good"),
+             {"id": "n", "messages": [{"role": "assistant", "content": "a"}]},
+             {"id": "m", "messages": [{"role": "user"}]}, question("e", " ")]  # fmt: skip
     _, *said = ask(bases(), *lines)
     errors = {line["id"]: line["error"] for line in said if "error" in line}
-    bad = {"line 1", "line 2", "x", "line 4", "t", "c"}
+    bad = {"line 1", "line 2", "x", "line 4", "t", "c", "n", "m", "e"}
     assert errors.keys() == bad | {"long", "raw"}
     assert errors["long"]["code"] == "E925 too-long"
     assert all(errors[name]["code"] == "E928 bad-request" for name in bad)
@@ -169,8 +191,14 @@ def test_what_is_no_contestant_says_so(tmp_path: Path, run: Path) -> None:
     (tmp_path / "a.bin").write_bytes(b"x")
     with pytest.raises(TrainError, match="is no contestant"):
         open_contestant(str(tmp_path / "a.bin"))
-    with pytest.raises(TrainError, match="not a hub id"):
+    with pytest.raises(TrainError, match="not a hub id") as caught:
         open_contestant("no-such-folder")
+    assert "--base" not in caught.value.hint
+    for name in ("nope.gguf", "no.TOML"):
+        with pytest.raises(TrainError, match=f"there is no file {name}"):
+            parse_spec(name)
+    with pytest.raises(TrainError, match="names no base"):
+        parse_spec(f"{run / 'adapter'}@")
 
 
 def test_a_model_that_does_not_fit_is_not_loaded(bases: Bases, monkeypatch: pytest.MonkeyPatch) -> None:

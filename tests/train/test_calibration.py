@@ -88,6 +88,19 @@ def test_a_line_that_is_no_verdict_is_named(line):
     with pytest.raises(TrainError, match=r"file:2: .+") as caught:
         read_verdicts([json.dumps(verdict(1, "a")), line], "file")
     assert caught.value.code == "E998 bad-verdict"
+    assert "validation error" not in caught.value.message
+
+
+def test_the_order_of_the_two_models_does_not_matter():
+    rows = [verdict(n, word, lengths=(4, 9), first="b") for n, word in enumerate("abb")]
+    turned = [
+        row | {"between": row["between"][::-1], "value": "ba"["ab".index(row["value"])], "first": "a",
+               "lengths": [9, 4], "texts": row["texts"][::-1]}
+        for row in rows[1:]
+    ]  # fmt: skip
+    assert rates_of(rows[:1] + turned) == rates_of(rows)
+    with pytest.raises(TrainError, match="against itself"):
+        rates_of([verdict(1, "a") | {"between": ["x", "x"]}])
 
 
 def test_verdicts_on_other_models_are_refused():

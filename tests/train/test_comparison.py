@@ -132,6 +132,19 @@ def test_a_quantised_file_has_to_rule_a_loss_out(tmp_path: Path) -> None:
     assert words == {"same": "yes", "few": "unclear", "lossy": "no"}
 
 
+def test_the_mean_of_few_records_is_not_said_to_be_sure(tmp_path: Path) -> None:
+    """One record of each of two categories, and answers that are all wrong."""
+    first = put_run(tmp_path / "run", 0.9, base=0.0)[0]
+    lone = [r for r in first if r.id.endswith("-000")]
+    few = [put_evaluation(tmp_path / name, lone, kind="endpoint") for name in ("few", "others")]
+    for sides in (few, [tmp_path / "run:base", put_evaluation(tmp_path / "bad", first), tmp_path / "run"]):
+        (split,) = [s for s in table_of(*sides)["pairs"][0]["splits"] if s["split"] == "test"]
+        assert split["macro"]["base"]["value"] == 0
+        assert split["macro"]["base"]["high"] > 0.01
+    one = [put_evaluation(tmp_path / name, lone[:1]) for name in ("one", "other")]
+    assert "1 category " in compare(*one)
+
+
 def test_costs_stand_beside_the_scores(tmp_path: Path) -> None:
     records = put_run(tmp_path / "run", 0.6)[1]
     paid = put_evaluation(tmp_path / "paid", records, kind="endpoint", cost=0.002)
@@ -139,6 +152,26 @@ def test_costs_stand_beside_the_scores(tmp_path: Path) -> None:
     assert [(m["seconds"], m["cost"]) for m in table["models"]] == [(None, None), (250.0, pytest.approx(2.0))]
     assert "2.0000" in compare(tmp_path / "run", paid)
     assert all(c["bits_per_byte"] is None for s in table["pairs"][0]["splits"] for c in s["categories"])
+
+
+def test_general_text_is_compared_with_the_same_one_alone(tmp_path: Path) -> None:
+    """Passages of two texts have the same ids; as records they are neither changed nor lacking."""
+    sides = put_run(tmp_path / "run", 0.6)
+    write_predictions(*joined(sides, sides_of("", split="general", num=20)), tmp_path / "run")
+    other = put_evaluation(tmp_path / "other", [*sides[1], *sides_of("", split="general", num=24, seed=2)[1]])
+    record = json.loads((other / "eval.json").read_text())
+    (other / "eval.json").write_text(json.dumps(record | {"general_text": "another.txt"}))
+    for models in ([tmp_path / "run", other], [tmp_path / "run", other, f"{tmp_path / 'run'}:base"]):
+        printed = compare(*models)
+        assert "left out" not in printed
+        assert "went from" not in printed.split("On validation")[0]
+
+
+def test_evaluations_chose_no_checkpoint(tmp_path: Path) -> None:
+    records = [r for r in put_run(tmp_path / "run", 0.6)[1] if r.split == "validation"]
+    one, other = (put_evaluation(tmp_path / name, records) for name in ("one", "other"))
+    assert "No test record is compared: verdicts are on the validation split (n = 120).\n" in compare(one, other)
+    assert "It chose the best checkpoint, too" in compare(tmp_path / "run", other)
 
 
 def test_two_runs_are_told_as_ever(tmp_path: Path) -> None:

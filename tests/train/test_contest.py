@@ -148,7 +148,7 @@ def test_what_was_answered_is_asked_no_more(workspace: Path, tmp_path: Path, stu
         train_call("compare", str(folder), str(workspace / "runs/one"))
     lame = stub(lambda request: None if request.id == "xa0" else "the red cat sat")
     done = evaluate(dataset, *arguments, code=1)
-    assert "1 records have no answer: E963 no-answer: HTTP 500" in done.stderr
+    assert "warning: 1 record without an answer: E963 no-answer: HTTP 500" in done.stderr
     assert {r.id for r in lame.asked}.isdisjoint({r.id for r in first.asked[:5]})
     last = stub(lambda _: "the red cat sat")
     evaluate(dataset, *arguments)
@@ -159,6 +159,36 @@ def test_what_was_answered_is_asked_no_more(workspace: Path, tmp_path: Path, stu
     assert sorted(path.name for path in folder.iterdir()) == ["eval.json", PREDICTIONS]
     evaluate(dataset, *arguments)
     assert len(last.asked) == 1
+
+
+def test_records_without_an_answer_are_counted_and_take_the_verdict(workspace: Path, tmp_path: Path, stub: Any) -> None:
+    """A model that answers the easy ones alone is not better for it."""
+    stub(lambda request: None if request.row.category == "who" and request.id.endswith("1") else "the red cat sat")
+    done = evaluate(workspace / "dataset/v1", "--with", "stub", "--out", str(tmp_path), code=1)
+    [record] = fits(tmp_path / "eval-stub/eval.json", "evaluation")
+    assert record["unanswered"] == {"test": {"who": 1}, "validation": {"who": 1}}
+    num = sum(row.split == "test" and row.category == "who" for row in read_predictions(
+        tmp_path / "eval-stub" / PREDICTIONS)[1])  # fmt: skip
+    (row,) = [line.split() for line in done.stdout.splitlines() if line.startswith("who ")]
+    assert row[1:5] == ["eval-stub", str(num), "of", str(num + 1)]
+    assert "eval-stub gave no answer to 2 of the records that it was asked (who 2)." in done.stdout
+    run = str(workspace / "runs/one")
+    for models in ((run, str(tmp_path / "eval-stub")), (run, f"{run}:base", str(tmp_path / "eval-stub"))):
+        printed = train_call("compare", *models).stdout
+        assert f"? in part ({num} of {num + 1})" in printed
+        assert any(line.endswith("? in part") for line in printed.splitlines()), "the mean has no verdict either"
+    value = json.loads(train_call("compare", run, str(tmp_path / "eval-stub"), "--json").stdout)
+    verdicts = {c["category"]: c["reason"] for c in value["report"]["splits"][-1]["categories"]}
+    assert [name for name, reason in verdicts.items() if reason == "unanswered"] == ["who"]
+
+
+def test_all_models_of_a_command_may_write_as_much(workspace: Path, bases: Bases, tmp_path: Path) -> None:
+    models = ["--with", str(bases()), "--with", str(workspace / "runs/one")]
+    done = evaluate(workspace / "dataset/v1", *models, "--out", str(tmp_path), "--split", "validation")
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("*/eval.json")]
+    assert [record["max_new_tokens"] for record in records] == [12, 12]
+    assert "different numbers of tokens" not in done.stdout
+    assert str(tmp_path) not in done.stdout
 
 
 def test_another_question_is_another_evaluation(workspace: Path, tmp_path: Path, stub: Any) -> None:
@@ -189,7 +219,7 @@ def test_records_with_personal_data_stay_here(tmp_path: Path, stub: Any) -> None
     arguments = ("--with", "stub", "--out", str(tmp_path / "out"), "--shots", "6")
     made = stub(lambda _: "a dog")
     done = evaluate(dataset, *arguments)
-    assert "2 records with findings X7xx, such as personal data, are not sent" in done.stderr
+    assert "not sent: 2 records with findings X7xx, such as personal data" in done.stderr
     assert {request.id for request in made.asked}.isdisjoint(flagged)
     assert len(made.asked) == 26
     said = {m["content"] for r in made.asked if r.row.category == "who" for m in r.prompt}

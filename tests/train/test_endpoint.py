@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from tests.train.finished import make_dataset
 from tests.train.stub import Stub, said
 from train.base.errors import TrainError
 from train.cli import cli
@@ -290,6 +291,40 @@ def test_a_key_stands_in_no_message_answer_or_file(stub: Any, monkeypatch: pytes
     assert all("secret-key" not in path.read_text() for path in (tmp_path / "kept").iterdir())
 
 
+KEY = "Sk-1/AbCdEfGhIjKlMnOpQrSt+9"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"error": {"message": "bad key: ' + KEY[:-3].encode() + b'..."}}',
+        b'{"error": "' + KEY.replace("/", "\\/").encode() + b'", "more": "' + b"x" * 9000 + b'"}',
+        b"wrong: " + KEY[:9].encode() + b"\n" + KEY[9:].encode(),
+    ],
+    ids=["cut", "spelled otherwise", "broken"],
+)
+def test_no_part_of_a_key_stands_in_a_message(stub: Any, monkeypatch: pytest.MonkeyPatch, raw: bytes) -> None:
+    monkeypatch.setenv("PAIRSMITH_KEY", KEY)
+    reason = _reason(_ask(stub(lambda _: (401, raw)).url, api_key_env="PAIRSMITH_KEY"))
+    assert "(the key)" in reason
+    assert not any(KEY[at : at + 8] in reason for at in range(len(KEY)))
+
+
+def test_a_key_is_not_shown_while_it_is_written(stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What may be its beginning waits; what turns out to be none is shown."""
+    monkeypatch.setenv("PAIRSMITH_KEY", KEY)
+    for parts in ([f"it is {KEY[:5]}", f"{KEY[5:]}!"], [*f"it is {KEY}!"], [f"it is {KEY[:-3]}"]):
+        server = stub(lambda _, parts=parts: iter([EVENTS, *(_event({"content": part}) for part in parts)]))
+        shown, one = _stream(server.url, api_key_env="PAIRSMITH_KEY", timeout=60.0)
+        assert "".join(shown) in ("", "it is ")
+        assert one.reason.startswith("its answer repeats the key")
+    server = stub(
+        lambda _: iter([EVENTS, *(_event({"content": part}) for part in ("keys are S", "k-1", "")), _event({}, "stop")])
+    )
+    shown, one = _stream(server.url, api_key_env="PAIRSMITH_KEY")
+    assert "".join(shown) == one.text == "keys are Sk-1"
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
@@ -484,8 +519,18 @@ def test_a_budget_of_tokens_is_kept(stub: Any) -> None:
     assert "240 of max_tokens = 300 are spent" in spent[-1].reason
 
 
+def test_with_a_limit_the_first_request_goes_alone(stub: Any) -> None:
+    """What it took counts for the others, before they are sent."""
+    server = stub(lambda _: said("yes", usage={"prompt_tokens": 1990, "completion_tokens": 10}), delay=0.05)
+    requests = [_request(f"{n}", f"ask {n}", max_new_tokens=60) for n in range(8)]
+    heard = _ask(server.url, *requests, max_tokens=3000)
+    assert len(server.seen) == 1
+    assert {one.code for one in heard if isinstance(one, Unanswered)} == {"E927 budget-spent"}
+
+
 @pytest.mark.parametrize("usage", [{}, {"prompt_tokens": -5, "completion_tokens": 10**30}, {"prompt_tokens": "7"}, 3,
-                                   {"prompt_tokens": True, "completion_tokens": 1.5}])  # fmt: skip
+                                   {"prompt_tokens": True, "completion_tokens": 1.5},
+                                   {"prompt_tokens": 0, "completion_tokens": 0}])  # fmt: skip
 def test_where_usage_is_wrong_the_most_counts(stub: Any, usage: Any, capsys: pytest.CaptureFixture[str]) -> None:
     server = stub(lambda _: said("yes", usage=usage))
     requests = [_request(f"{n}", f"ask {n}", max_new_tokens=100) for n in range(9)]
@@ -690,3 +735,26 @@ def test_the_command_asks_an_endpoint_without_torch(stub: Any, tmp_path: Path) -
     again = CliRunner().invoke(cli, ["answer", "--with", f"{server.url}#m"], input=line, standalone_mode=False)
     assert json.loads(again.stdout.splitlines()[1])["is_cached"]
     assert len(server.seen) == 1
+
+
+def test_of_an_export_neither_flagged_records_nor_those_of_test_are_sent_unasked(stub: Any, tmp_path: Path) -> None:
+    flagged = ["va0", "ta0", "ta1"]
+    dataset = make_dataset(tmp_path / "v1", flagged=flagged, findings={"X701": 3})
+    server = stub(lambda body: said("yes"))
+
+    def sent(file: str, *options: str) -> tuple[int, str]:
+        server.seen.clear()
+        words = ["answer", str(dataset / file), "--with", f"{server.url}#m", *options]
+        done = CliRunner().invoke(cli, words, standalone_mode=False)
+        assert done.return_value == 0, done.output
+        return len(done.stdout.splitlines()) - 1, done.stderr
+
+    num = len((dataset / "validation.jsonl").read_text().splitlines())
+    assert sent("validation.jsonl", "--send-flagged") == (num, "")
+    few, message = sent("validation.jsonl")
+    assert few == num - 1
+    assert "not sent: 1 records and examples with findings X7xx" in message
+    assert sent("test.jsonl")[0] == len(server.seen) == 0
+    assert sent("test.jsonl", "--send-test")[0] > 0
+    message = sent("validation.jsonl", "--shots", "8", "--shots-from", str(dataset / "train.jsonl"))[1]
+    assert "not sent: 3 records and examples" in message

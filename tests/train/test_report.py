@@ -80,7 +80,7 @@ def test_thin_repeated_and_unscored_records_are_said_aloud() -> None:
         "Too few records to judge repeated, thin",
         "5 records could not be scored, as the reference is empty or does not suit the scorer (odd 5)",
         "repeat one another",
-        "Forgetting was not",
+        "Forgetting is not",
     ):
         assert said in notes
 

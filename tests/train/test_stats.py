@@ -131,6 +131,20 @@ def _mean_of_moved() -> float:
     return float((np.minimum(1.0, graded + rng.random(400_000) * 0.2) - graded).mean())
 
 
+@pytest.mark.parametrize("num", [2, 3, 5, 8])
+def test_the_interval_of_a_few_graded_scores_does_not_claim_too_much(num: int) -> None:
+    """A bootstrap of two holds the mean in half of all cases."""
+    rng, names = np.random.default_rng(3), [f"c{n}" for n in range(num)]
+    hits = 0
+    for trial in range(300):
+        values, before = rng.beta(2, 5, num).tolist(), rng.beta(2, 5, num).tolist()
+        low, high = stats.mean_interval(values, names, seed=[trial])
+        hits += low <= 2 / 7 <= high
+        low, high = stats.difference_interval(before, values, names, seed=[trial])
+        hits += low <= 0 <= high
+    assert hits >= 0.95 * 600
+
+
 @pytest.mark.parametrize(
     ("better", "worse", "p"),
     # 1 and 7: the airway example that Fagerland et al. 2013, BMC Medical Research Methodology 13:91, work out.

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from enum import IntEnum
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class Exit(IntEnum):
@@ -24,6 +28,13 @@ class Exit(IntEnum):
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's text that is not blank, at most 300 characters, else the error's type."""
     return next((line.strip()[:300] for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def validation_fault(error: ValidationError) -> str:
+    """Return the first fault of a value that a model refuses, as "categories.0: what is wrong"."""
+    first = error.errors()[0]
+    where = f"{'.'.join(map(str, first['loc']))}: " if first["loc"] else ""
+    return f"{where}{first['msg'].removeprefix('Value error, ')}"
 
 
 class TrainError(Exception):

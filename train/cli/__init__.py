@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import os
@@ -136,6 +137,13 @@ def main() -> NoReturn:
     except click.ClickException as error:
         error.show()
         sys.exit(Exit.USAGE)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        # Also what is still in the buffer would be tried again at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        console.trouble("E936 write-failed", f"what is printed cannot be written: {error.strerror}", "Make room.")
+        sys.exit(Exit.MISSING)
     except (KeyboardInterrupt, click.Abort):
         console.talk("interrupted")
         sys.exit(Exit.INTERRUPTED)

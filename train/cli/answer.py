@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
@@ -33,12 +33,15 @@ _BLOCK = 256
 @click.option("--temperature", type=click.FloatRange(0, 2), default=0.0, show_default=True, help="0 is the likeliest.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of what is drawn.")
 @click.option("--max-new-tokens", type=click.IntRange(1, 1 << 20), default=256, show_default=True)
+@click.option("--send-flagged", is_flag=True, help="Send an export's records with findings X7xx to an endpoint too.")
+@click.option("--send-test", is_flag=True, help="Send an export's test.jsonl to an endpoint.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads; by default as many as a run would use.")
 @click.option("--stream", "is_streamed", is_flag=True, help="Print text as it is written; end when the input ends.")
 def command(
     requests: BinaryIO, name: str, system: Path | None, shots: int, shots_from: BinaryIO | None, temperature: float,
-    seed: int, max_new_tokens: int, device: str, threads: int | None, is_streamed: bool,
+    seed: int, max_new_tokens: int, send_flagged: bool, send_test: bool, device: str, threads: int | None,
+    is_streamed: bool,
 ) -> int:  # fmt: skip
     """Print what MODEL answers to REQUESTS, one JSON object a line ("-", the default, reads stdin).
 
@@ -55,30 +58,58 @@ def command(
       URL#MODEL            an OpenAI-compatible endpoint (extra endpoint)
       FILE.toml            the same with its key, limits and prices
 
-    Nothing is sent anywhere without a URL.
+    Nothing is sent anywhere without a URL. Of a file beside an export's manifest.json an endpoint gets neither the
+    records with findings X7xx, such as personal data, nor those of test, unless the options say so.
 
     Example: train answer my-data/dataset/v1/validation.jsonl --with runs/2026-11-24-a
     """  # noqa: D301
     # Imports as much as the model's kind needs: an endpoint no torch.
-    from train.contestants import Sampling, open_contestant
+    from train.contestants import Sampling, open_contestant, parse_spec
     from train.contestants.prompting import Prompting, read_shots
 
     defaults = Sampling(temperature, seed, max_new_tokens)
-    prompting = Prompting.of(system, shots, [] if shots_from is None else read_shots(shots_from))
+    is_local = parse_spec(name).kind != "endpoint"
+    may_send, may_show = (
+        _permission(lines, flagged=is_local or send_flagged, test=is_local or send_test)
+        for lines in (requests, shots_from)
+    )
+    examples = [] if shots_from is None else read_shots(shots_from)
+    prompting = Prompting.of(system, shots, [row for row in examples if may_show(row.id)])
     contestant = open_contestant(name, device=device, threads=threads)
-    session = _Session(contestant, prompting, defaults)
+    session = _Session(contestant, prompting, defaults, may_send)
     session.say_who()
     try:
         session.converse(requests) if is_streamed else session.work_off(requests)
     finally:
         contestant.close()
+    if num := session.num_withheld + sum(not may_show(row.id) for row in examples):
+        console.talk(
+            f"not sent: {num:,} records and examples with findings X7xx, such as personal data, or of test; "
+            "--send-flagged and --send-test send them"
+        )
     return Exit.FAILED if session.num_unanswered else Exit.OK
 
 
-class _Session:
-    """One model and everything that it is asked."""
+def _permission(lines: BinaryIO | None, *, flagged: bool, test: bool) -> Callable[[str], bool]:
+    # Whether the record of an id may be sent, by the export whose file these lines are.
+    from train.data.dataset import MANIFEST, flagged_beside
 
-    def __init__(self, contestant: Contestant, prompting: Prompting, sampling: Sampling) -> None:
+    # A pipe has no folder; one in memory has no name.
+    path = Path(getattr(lines, "name", "<stdin>"))
+    if lines is None or path == Path("<stdin>"):
+        return lambda _: True
+    is_withheld = not test and path.name == "test.jsonl" and (path.parent / MANIFEST).is_file()
+    private = frozenset() if flagged else flagged_beside(path)
+    return lambda name: not is_withheld and name not in private
+
+
+class _Session:
+    """One model and everything that it is asked; ``may_send`` says whether the record of an id is for it."""
+
+    def __init__(
+        self, contestant: Contestant, prompting: Prompting, sampling: Sampling, may_send: Callable[[str], bool]
+    ) -> None:
+        self._may_send, self.num_withheld = may_send, 0
         self._contestant, self._prompting, self._sampling = contestant, prompting, sampling
         self._cancelled: set[str] = set()
         self.num_unanswered = 0
@@ -131,7 +162,11 @@ class _Session:
         if not line.strip():
             return
         try:
-            yield self._prompting.applied(read_request(line, f"line {number}", self._sampling))
+            request = read_request(line, f"line {number}", self._sampling)
+            if not self._may_send(request.id):
+                self.num_withheld += 1
+                return
+            yield self._prompting.applied(request)
         except TrainError as error:
             name = text_of(line, "id") or f"line {number}"
             self._report(Unanswered(name, error.code, error.message))

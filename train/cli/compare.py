@@ -58,19 +58,26 @@ def command(names: tuple[str, ...], against: str | None, fail_on: str | None, is
 
 def _two(first: Side, second: Side, comparison: ComparisonTable | None, fail_on: str | None, *, is_json: bool) -> int:
     from train.report import Run, build_report, flip_lines, table
-    from train.report.comparison import match_records, remarks, side_notes
+    from train.report.comparison import asked_in_part, has_same_general_text, match_records, remarks, side_notes
     from train.report.comparison_table import cost_lines
+    from train.report.results import without_verdicts
 
-    (before, after), counts = match_records([first.records, second.records])
-    texts = {first.general_text, second.general_text}
+    is_same_text = has_same_general_text((first, second))
+    (before, after), counts = match_records([first.records, second.records], has_general=is_same_text)
+    notes = side_notes((first, second), (before, after))
+    if not is_same_text and first.general_text and second.general_text:
+        notes.append(f"General text is not compared: it is {first.general_text} there and {second.general_text} here.")
     report = build_report(
         before,
         after,
-        run=Run(id=f"{first.id} and {second.id}", general_text=texts.pop() if len(texts) == 1 else ""),
+        run=Run(id=f"{first.id} and {second.id}", general_text=first.general_text if is_same_text else ""),
         default_metric=set(first.default_metric) & set(second.default_metric),
         rules=first.rules,
-        remarks=[*remarks(counts.values()), *side_notes((first, second), (before, after))],
+        remarks=[*remarks(counts.values()), *notes],
+        is_checkpoint_chosen="run" in {first.kind, second.kind},
     )
+    parts = [without_verdicts(part, asked_in_part((first, second), part.split)) for part in report.splits]
+    report = report.model_copy(update={"splits": parts})
     if is_json:
         splits = {split: asdict(count) for split, count in sorted(counts.items())}
         document = {"version": 1, "splits": splits, "report": report.model_dump(mode="json")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -23,7 +24,9 @@ from train.cli import report_exit
 @click.option("--system", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Text that comes first.")
 @click.option("--shots", type=click.IntRange(0, 64), default=0, help="Examples that stand before each prompt.")
 @click.option("--shots-from", type=click.Choice(["train", "validation"]), default="train", show_default=True)
-@click.option("--max-new-tokens", type=click.IntRange(1, 1 << 20), help="By default those of a run's recipe, else 256.")
+@click.option(
+    "--max-new-tokens", type=click.IntRange(1, 1 << 20), help="By default the fewest of a run's recipe, else 256."
+)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Put evaluations here, not into runs/.")
 @click.option("--send-flagged", is_flag=True, help="Send records with findings X7xx to an endpoint too.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
@@ -57,7 +60,7 @@ def command(
     from train.contestants import open_contestant
     from train.contestants.prompting import Prompting
     from train.data.dataset import open_dataset
-    from train.pipeline.contest import Conditions, evaluate_contestant
+    from train.pipeline.contest import Conditions, evaluate_contestant, shared_length
     from train.report.comparison import compare_sides, read_side
     from train.report.comparison_table import render_table
 
@@ -66,7 +69,8 @@ def command(
     if not chosen or not set(chosen) <= {"validation", "test"} or len(set(chosen)) < len(chosen):
         raise click.UsageError("--split takes validation, test or both with a comma.")
     examples = [row for row in dataset.splits[shots_from] if row.messages] if shots else []
-    conditions = Conditions(chosen, Prompting.of(system, shots, examples), max_new_tokens, send_flagged)
+    most = max_new_tokens or shared_length(names)
+    conditions = Conditions(chosen, Prompting.of(system, shots, examples), most, send_flagged)
     folders, is_complete = [], True
     for name in names:
         contestant = open_contestant(name, device=device, threads=threads)
@@ -77,7 +81,8 @@ def command(
         is_complete = is_complete and record["status"] == "finished"
         folders.append(folder)
     try:
-        comparison = compare_sides([read_side(str(folder)) for folder in folders])
+        # They lie in one folder, which is said below.
+        comparison = compare_sides([replace(read_side(str(folder)), name=folder.name) for folder in folders])
         console.data(render_table(comparison, columns=console.columns()))
     except TrainError as error:
         # Nothing could be scored; what was answered is there all the same.

@@ -18,6 +18,7 @@ class Budget:
         self._spent = self._reserved = _NOTHING
         # The most tokens for a byte that the endpoint has said of a prompt; one for two bytes until then.
         self._tokens_per_byte: float | None = None
+        self._has_answered = False
 
     @property
     def is_limited(self) -> bool:
@@ -32,6 +33,7 @@ class Budget:
     def tokens_of(self, answer: Answer, num_bytes: int, most_new: int) -> Tokens:
         """Return the tokens that an answer took: those that it says, else the largest number."""
         prompt, new = answer.prompt_tokens, answer.new_tokens
+        self._has_answered = True
         if prompt is not None:
             self._tokens_per_byte = max(self._tokens_per_byte or 0.0, prompt / num_bytes)
         largest = self.largest(num_bytes, most_new)
@@ -43,10 +45,13 @@ class Budget:
             return None
         return (tokens[0] * self._spec.price_in + tokens[1] * self._spec.price_out) / 1e6
 
-    @property
-    def is_in_flight(self) -> bool:
-        """Whether a request is on its way, which may take less than is held for it."""
-        return self._reserved != _NOTHING
+    def must_wait(self, overrun: str) -> bool:
+        """Whether the next request waits for one on its way, which may take less than is held for it.
+
+        With a limit the first goes alone: what it took tells how much the others may take.
+        """
+        has_limit = self._spec.max_tokens is not None or self._spec.max_cost is not None
+        return self._reserved != _NOTHING and bool(overrun or (has_limit and not self._has_answered))
 
     def overrun(self, tokens: Tokens) -> str:
         """Return why ``tokens`` more do not fit beside what is spent and held; "" where they do."""

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from train.base.console import visible
-from train.base.errors import TrainError
+from train.base.errors import TrainError, validation_fault
 from train.contestants.contestant import Request
 from train.data.dataset import TRACES, parse_object, trace_of
 from train.evaluate.scoring import Answer
@@ -166,8 +166,7 @@ class AnswerReader:
         except TrainError as error:
             raise CompletionError(error.message) from None
         except ValidationError as error:
-            first = error.errors()[0]
-            raise CompletionError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+            raise CompletionError(validation_fault(error)) from None
         self._usage = body.usage or self._usage
         # An event that tells the tokens has no choice.
         choice = body.choices[0] if body.choices else _Choice()
@@ -205,10 +204,11 @@ class AnswerReader:
         usage = self._usage if isinstance(self._usage, dict) else {}
         prompt_tokens, new_tokens = (_count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens"))
         stopped = None if self._finish is None else self._finish in ("stop", "tool_calls")
+        # No prompt takes no token, nor does an answer that says something.
+        is_wrong = new_tokens == 0 and bool(self._num_chars or rest)
         return Answer(
             "", "".join(self._texts) + rest, stopped, "".join(self._reasoning) or None,
-            # No prompt is empty.
-            prompt_tokens=prompt_tokens or None, new_tokens=new_tokens,
+            prompt_tokens=prompt_tokens or None, new_tokens=None if is_wrong else new_tokens,
         )  # fmt: skip
 
 

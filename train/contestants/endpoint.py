@@ -35,6 +35,7 @@ from train.contestants.budget import Budget, Tokens
 from train.contestants.chat_completions import request_body
 from train.contestants.contestant import Kind, OnAnswer, OnText, Request, Unanswered
 from train.contestants.exchange import ExchangeError, exchange
+from train.contestants.secret import GuardedText, Secret
 from train.contestants.spec import BAD_CONTESTANT, EndpointSpec
 from train.evaluate.scoring import Answer
 
@@ -108,7 +109,7 @@ class EndpointContestant:
         """How many requests were sent again."""
         url = spec.url.rstrip("/")
         self._url = url if url.endswith("/chat/completions") else f"{url}/chat/completions"
-        self.host, self._secret = self._url, ""
+        self.host, self._secret = self._url, Secret("")
         try:
             parts = urlsplit(self._url)
             self.host, self._is_here = parts.netloc, _is_loopback(parts.hostname or "")
@@ -116,7 +117,7 @@ class EndpointContestant:
             _ = parts.port, self._post({}), self._client()
         except (ValueError, TypeError, ImportError, httpx.InvalidURL) as error:
             raise TrainError(BAD_CONTESTANT, f"{self.host}: {error}", "Look at the url, and at HTTPS_PROXY.") from None
-        self._secret = _read_secret(spec, self.host, is_safe=parts.scheme == "https" or self._is_here)
+        self._secret = Secret(_read_secret(spec, self.host, is_safe=parts.scheme == "https" or self._is_here))
         self._cache = AnswerCache(None if cache is None else cache / f"endpoint-{self.digest[:16]}.jsonl")
         self._budget = Budget(spec)
         self._lock = threading.Lock()
@@ -188,8 +189,8 @@ class EndpointContestant:
             "Content-Type": "application/json", "Accept": "application/json, text/event-stream",
             "Accept-Encoding": "identity", "User-Agent": "pairsmith",
         }  # fmt: skip
-        if self._secret:
-            headers["Authorization"] = f"Bearer {self._secret}"
+        if self._secret.text:
+            headers["Authorization"] = f"Bearer {self._secret.text}"
         return httpx.Request("POST", self._url, headers=headers, content=json.dumps(body))
 
     async def _work(self, delivery: _Delivery, queries: Sequence[_Query]) -> None:
@@ -223,8 +224,11 @@ class EndpointContestant:
             if self._num_failures >= _MOST_FAILURES and time.monotonic() < self._failed_at + _REST:
                 reason = f"not asked after {_MOST_FAILURES} failures in a row"
                 return Unanswered("", NO_ANSWER, failure.reason if failure else reason)
-            largest = self._budget.largest(query.num_bytes, query.most_new)
-            while (overrun := self._budget.overrun(largest)) and self._budget.is_in_flight:
+            while True:
+                largest = self._budget.largest(query.num_bytes, query.most_new)
+                overrun = self._budget.overrun(largest)
+                if not self._budget.must_wait(overrun):
+                    break
                 delivery.settled.clear()
                 await delivery.settled.wait()
             if overrun:
@@ -234,9 +238,8 @@ class EndpointContestant:
                 return await self._try(client, delivery, query, largest)
             except ExchangeError as error:
                 failure = error
-                # An endpoint may repeat what it was sent, and a cut in its midst would hide that.
-                reason = error.reason.replace(self._secret, "(the key)") if self._secret else error.reason
-                failure.reason = reason[:_MOST_REASON]
+                # A cut in the midst of the key would hide that it is one.
+                failure.reason = self._secret.hidden(error.reason)[:_MOST_REASON]
             if query.num_streamed or not failure.is_passing:
                 break
         assert failure is not None, "there is a first try"
@@ -250,10 +253,12 @@ class EndpointContestant:
         if delivery.is_streamed:
             counted = {"stream_options": {"include_usage": True}} if self._budget.is_limited else {}
             body = body | {"stream": True} | {name: counted[name] for name in counted.keys() - self.spec.omit}
-        show = partial(delivery.show, query) if delivery.is_streamed else None
+        shown = GuardedText(self._secret, partial(delivery.show, query)) if delivery.is_streamed else None
         self._budget.hold(largest)
         try:
-            answer, is_whole = await exchange(client, self._post(body), self.spec.timeout, show)
+            answer, is_whole = await exchange(
+                client, self._post(body), self.spec.timeout, shown.take if shown else None
+            )
             spent = self._budget.tokens_of(answer, query.num_bytes, query.most_new)
         except ExchangeError as error:
             spent = spent if error.is_billed else (0, 0)
@@ -263,8 +268,10 @@ class EndpointContestant:
             self._budget.settle(largest, spent)
             delivery.settled.set()
         self._num_failures = 0
-        if self._secret and self._secret in f"{answer.text}{answer.reasoning}":
-            raise ExchangeError("its answer repeats the key", is_answer=True)
+        self._secret.check(answer.text)
+        self._secret.check(answer.reasoning or "")
+        if shown is not None:
+            shown.end()
         if self._refuse is not None and (reason := self._refuse(answer.text)):
             raise ExchangeError(reason, is_passing=True, is_answer=True)
         if is_whole:

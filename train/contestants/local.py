@@ -71,12 +71,11 @@ class LocalContestant:
                 except TrainError as fault:
                     on_answer(Unanswered(request.id, fault.code, fault.message))
             for sampling, group in rows.items():
-                for answer in predict(
+                predict(
                     self.model, self.renderer, group, max_new_tokens=sampling.max_new_tokens, batch_tokens=batch_tokens,
                     draw=Draw(sampling.temperature, sampling.seed) if sampling.temperature else None,
-                    on_token=None if on_text is None else self._written(group, on_text),
-                ):  # fmt: skip
-                    on_answer(answer)
+                    on_token=None if on_text is None else self._written(group, on_text), on_answer=on_answer,
+                )  # fmt: skip
 
     def close(self) -> None:
         """Let the weights go."""

@@ -33,6 +33,8 @@ def read_request(line: bytes, location: str, sampling: Sampling) -> Request:
         row = row_of(value, location)
     except TrainError as error:
         raise TrainError("E928 bad-request", error.message) from None
+    if row.messages is not None and not any(map(_says_something, Request(row).prompt)):
+        raise _bad(location, "nothing is asked: no message before the answer says anything")
     choices = value.get("choices") or []
     if not isinstance(choices, list) or not all(isinstance(choice, str) and choice for choice in choices):
         raise _bad(location, "choices are texts that are not empty")
@@ -41,6 +43,10 @@ def read_request(line: bytes, location: str, sampling: Sampling) -> Request:
 
 def _is_answered(messages: list[Any]) -> bool:
     return isinstance(messages[-1], dict) and messages[-1].get("role") == "assistant"
+
+
+def _says_something(message: Mapping[str, Any]) -> bool:
+    return bool((message["content"] or "").strip() or message.get("tool_calls"))
 
 
 def _sampling(value: Mapping[str, Any], sampling: Sampling, location: str) -> Sampling:

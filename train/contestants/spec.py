@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from train.base.errors import TrainError
+from train.base.errors import TrainError, validation_fault
 from train.base.file_guard import MOST_STATE, read_file
 from train.base.run_folder import RUN
 from train.contestants.contestant import Kind
@@ -80,12 +80,16 @@ def parse_spec(name: str) -> Spec:
         if path.suffix.lower() == ".toml":
             return Spec(name, "endpoint", path, endpoint=_read_endpoint(path))
         raise _bad(f"{name} is no contestant", "Name a folder, a .gguf file, a .toml file or URL#MODEL.")
+    if path.suffix.lower() in (".gguf", ".toml") and not path.is_dir():
+        raise _bad(f"there is no file {name}", "See `train answer --help` for what --with takes.")
     if (path / RUN).is_file():
         return Spec(name, "run", path)
     if (path / ADAPTER).is_file():
         return Spec(name, "adapter", path, _base_of(path))
     folder, at, base = name.partition("@")
     if at and (Path(folder) / ADAPTER).is_file():
+        if not base:
+            raise _bad(f"{name} names no base", f"Write {name}BASE, or {folder} alone.")
         return Spec(name, "adapter", Path(folder), base)
     return Spec(name, "base", path if path.is_dir() else None, name)
 
@@ -115,11 +119,7 @@ def _checked(fields: object, name: str) -> EndpointSpec:
     try:
         return EndpointSpec.model_validate(fields)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = "".join(f"{part}: " for part in first["loc"])
-        raise _bad(
-            f"{name}: {where}{first['msg'].removeprefix('Value error, ')}", "See `train answer --help`."
-        ) from None
+        raise _bad(f"{name}: {validation_fault(error)}", "See `train answer --help`.") from None
 
 
 def _base_of(path: Path) -> str:

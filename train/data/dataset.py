@@ -71,17 +71,31 @@ class Dataset:
 
         Raises TrainError "E912 bad-dataset" where there are such findings, and an earlier version did not say where.
         """
-        flagged = self.manifest.get("flagged")
-        findings = self.manifest.get("findings")
-        if flagged is None and any(code.startswith("X7") for code in (findings if isinstance(findings, dict) else ())):
-            raise TrainError(
-                "E912 bad-dataset",
-                f"{self.path / MANIFEST} counts findings X7xx, such as personal data, but names no records",
-                "Export the dataset again, or send all: --send-flagged; in a recipe eval.judge.send_flagged.",
-            )
-        if not isinstance(flagged, list | None) or not all(isinstance(name, str) for name in flagged or ()):
-            raise TrainError("E912 bad-dataset", f"{self.path / MANIFEST}: flagged is not a list of ids", _EXPORT_AGAIN)
-        return frozenset(flagged or ())
+        return _flagged_in(self.manifest, self.path / MANIFEST)
+
+
+def flagged_beside(rows: Path) -> frozenset[str]:
+    """Return what `Dataset.flagged` does, for a file of rows that lies beside a manifest; without one there are none.
+
+    Raises TrainError "E912 bad-dataset" as it does, and where the manifest cannot be read.
+    """
+    manifest = rows.parent / MANIFEST
+    if not manifest.is_file():
+        return frozenset()
+    return _flagged_in(parse_object(_read(manifest, MOST_DOCUMENT, _EXPORT_AGAIN), manifest.name), manifest)
+
+
+def _flagged_in(manifest: Mapping[str, Any], path: Path) -> frozenset[str]:
+    flagged, findings = manifest.get("flagged"), manifest.get("findings")
+    if flagged is None and any(code.startswith("X7") for code in (findings if isinstance(findings, dict) else ())):
+        raise TrainError(
+            "E912 bad-dataset",
+            f"{path} counts findings X7xx, such as personal data, but names no records",
+            "Export the dataset again, or send all: --send-flagged; in a recipe eval.judge.send_flagged.",
+        )
+    if not isinstance(flagged, list | None) or not all(isinstance(name, str) for name in flagged or ()):
+        raise TrainError("E912 bad-dataset", f"{path}: flagged is not a list of ids", _EXPORT_AGAIN)
+    return frozenset(flagged or ())
 
 
 def open_dataset(folder: Path) -> Dataset:

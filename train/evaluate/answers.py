@@ -15,7 +15,7 @@ B rows that are unfinished, N tokens of all prompts, H width, V vocabulary.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from zlib import crc32
@@ -41,19 +41,21 @@ class Generated:
     stopped: bool
 
 
+OnBatch = Callable[[Mapping[int, Generated]], None]
+"""Hears of each batch that is done: the new tokens by the number of their prompt."""
 OnToken = Callable[[int, int], bool]
 """Hears the number of a prompt and the token that was just written after it, and says whether it shall go on."""
 
 
 def generate(
     model: Any, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, stop_ids: Collection[int], batch_tokens: int,
-    draw: Draw | None = None, on_token: OnToken | None = None, on_done: OnDone | None = None,
+    draw: Draw | None = None, on_token: OnToken | None = None, on_batch: OnBatch | None = None,
 ) -> list[Generated]:  # fmt: skip
     """Return the continuation of each prompt, in the order of ``prompts``: greedy, or as ``draw`` says.
 
     A prompt is never cut. Where prompt and new tokens together would pass the positions that the model has, fewer
     tokens are generated, down to none; such a completion has not ``stopped``. The model is put into evaluation mode
-    meanwhile. ``on_done`` gets the number of prompts of each batch that is done. Raises ValueError: a prompt is empty.
+    meanwhile. Raises ValueError: a prompt is empty.
     """
     if not all(prompts):
         raise ValueError("a prompt needs at least one token")
@@ -66,6 +68,8 @@ def generate(
         is_packed = can_decode_packed(model)
         decode = decode_packed if is_packed else decode_padded
         lengths = [len(prompts[index]) + limits[index] for index in answerable]
+        if on_batch is not None and len(answerable) < len(prompts):
+            on_batch({index: completions[index] for index, limit in enumerate(limits) if limit <= 0})
         # As many prompts as the tokens allow, the longest first: what a cache costs is tokens, not rows.
         for group in by_length(lengths, batch_tokens, is_packed=is_packed):
             batch = [answerable[number] for number in group]
@@ -74,8 +78,8 @@ def generate(
             done = decode(model, [prompts[index] for index in batch], answers, picker)
             for index, (ids, is_stopped) in zip(batch, done, strict=True):
                 completions[index] = Generated(ids, is_stopped)
-            if on_done is not None:
-                on_done(len(batch))
+            if on_batch is not None:
+                on_batch({index: completions[index] for index in batch})
     return completions
 
 

@@ -21,7 +21,7 @@ from train.base.errors import TrainError
 from train.base.file_guard import MOST_DOCUMENT, open_file
 from train.data.dataset import Dataset, Row, TooLongFault, sample_rows
 from train.data.rendering import Renderer, RowFault
-from train.evaluate.answers import Draw, OnToken, generate, option_nlls, questions
+from train.evaluate.answers import Draw, Generated, OnToken, generate, option_nlls, questions
 from train.evaluate.predictions import SampledScore, Scored, sample_of
 from train.evaluate.scoring import Answer, CategorySpec, rows_with_choices, score
 from train.model import computing, pick_dtype
@@ -35,15 +35,33 @@ OnProgress = Callable[[str, int], None]
 
 def predict(
     model: Any, renderer: Renderer, rows: Sequence[Row], *, max_new_tokens: int, batch_tokens: int,
-    draw: Draw | None = None, on_token: OnToken | None = None, on_done: OnDone | None = None,
+    draw: Draw | None = None, on_token: OnToken | None = None, on_answer: Callable[[Answer], None] | None = None,
 ) -> list[Answer]:  # fmt: skip
     """Return the model's answer to each row that has messages, in order; raw-text rows have none.
 
-    The other arguments are those of `generate`. Raises TrainError: a row cannot be rendered.
+    ``on_answer`` hears each of them when its batch is done; the other arguments are those of `generate`. Raises
+    TrainError: a row cannot be rendered.
     """
     begun = time.perf_counter()
     prompts = [prompt for row in rows if (prompt := renderer.prompt(row)) is not None]
-    done = generate(
+    answers: dict[int, Answer] = {}
+
+    def take(batch: Mapping[int, Generated]) -> None:
+        nonlocal begun
+        # Of a batch there is one time, which is shared out by what was written.
+        per_token = (time.perf_counter() - begun) / sum(len(generated.ids) + 1 for generated in batch.values())
+        begun = time.perf_counter()
+        for index, generated in batch.items():
+            text, reasoning = renderer.answer(generated.ids)
+            num = len(generated.ids)
+            answers[index] = Answer(
+                prompts[index].id, text, generated.stopped, reasoning, prompt_tokens=len(prompts[index].ids),
+                new_tokens=num, seconds=(num + 1) * per_token,
+            )  # fmt: skip
+            if on_answer is not None:
+                on_answer(answers[index])
+
+    generate(
         model,
         [prompt.ids for prompt in prompts],
         max_new_tokens=max_new_tokens,
@@ -51,19 +69,9 @@ def predict(
         batch_tokens=batch_tokens,
         draw=draw,
         on_token=on_token,
-        on_done=on_done,
+        on_batch=take,
     )
-    # Of a batch there is one time, which is shared out by what was written.
-    per_token = (time.perf_counter() - begun) / max(1, sum(len(generated.ids) + 1 for generated in done))
-    answers = []
-    for prompt, generated in zip(prompts, done, strict=True):
-        text, reasoning = renderer.answer(generated.ids)
-        num = len(generated.ids)
-        answers.append(Answer(
-            prompt.id, text, generated.stopped, reasoning, prompt_tokens=len(prompt.ids), new_tokens=num,
-            seconds=(num + 1) * per_token,
-        ))  # fmt: skip
-    return answers
+    return [answers[index] for index in range(len(prompts))]
 
 
 def choose(
@@ -139,7 +147,7 @@ def evaluate_model(
             written = [row for row in rows if row.id not in chosen]
             answers += predict(
                 model, renderer, written, max_new_tokens=recipe.eval.max_new_tokens, batch_tokens=most,
-                on_done=on_answers,
+                on_answer=None if on_answers is None else lambda _: on_answers(1),
             )  # fmt: skip
     return score(scored_rows, references, answers, nlls, categories, split=split)
 

@@ -271,7 +271,7 @@ def find_base(name: str, folder: Path | None = None) -> Path:
         return _shipped()
     if not _HUB_ID.fullmatch(name) or ".." in name:
         raise TrainError(
-            "E926 no-such-base", f"no folder {name!r} here, and it is not a hub id", "Name a folder with --base."
+            "E926 no-such-base", f"no folder {name!r} here, and it is not a hub id", "Name the folder of a model."
         )
     return _from_hub(name)
 
@@ -282,7 +282,9 @@ def _shipped() -> Path:
     for path in (root / "samples" / DEFAULT_BASE, root / "curate" / "samples" / DEFAULT_BASE):
         if path.is_dir():
             return path
-    raise TrainError("E926 no-such-base", f"the embedded {DEFAULT_BASE} is not installed", "Name a folder with --base.")
+    raise TrainError(
+        "E926 no-such-base", f"the embedded {DEFAULT_BASE} is not installed", "Name the folder of a model."
+    )
 
 
 def _from_hub(name: str) -> Path:
@@ -297,7 +299,7 @@ def _from_hub(name: str) -> Path:
         message = f"{name} is not a folder here and could not be downloaded from the hub: {first_line(error)}"
         raise TrainError(
             "E926 no-such-base", message,
-            "Name a local folder with --base, or go online (HF_HUB_OFFLINE=0).", exit_code=Exit.MISSING,
+            "Name a local folder, or go online (HF_HUB_OFFLINE=0).", exit_code=Exit.MISSING,
         ) from None  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from train.base import console
 from train.base.errors import TrainError
 from train.base.file_guard import MOST_DOCUMENT, read_file
-from train.base.run_folder import evaluation_folder, now, recipe_folder, versions, write_evaluation
+from train.base.run_folder import RECIPE, evaluation_folder, now, recipe_folder, versions, write_evaluation
 from train.base.storage import appending, digest_of, write_whole
 from train.contestants import Answer, Contestant, Request, Sampling, Unanswered, parse_spec
 from train.contestants.prompting import Prompting
@@ -24,6 +24,7 @@ from train.data.dataset import Dataset, Row, last_answer
 from train.evaluate.metrics import discover
 from train.evaluate.predictions import PREDICTIONS, Scored, prediction_line, read_predictions
 from train.evaluate.scoring import CategorySpec, category_specs, score, spec_of
+from train.recipe import load_recipe
 
 _BLOCK = 256
 """Rows that a model on this machine answers before they are written down; no more are lost by a kill."""
@@ -34,14 +35,23 @@ _GENERAL = "general"
 class Conditions:
     """What each contestant is asked: which splits, after which prompting, for how many tokens at most.
 
-    Without a number of tokens it is that of a run's own recipe, or the default. ``is_flagged_sent``: records with
-    findings X7xx are sent to an endpoint too.
+    ``is_flagged_sent``: records with findings X7xx are sent to an endpoint too.
     """
 
     splits: Sequence[str] = ("validation", "test")
     prompting: Prompting = field(default_factory=Prompting)
-    max_new_tokens: int | None = None
+    max_new_tokens: int = Sampling().max_new_tokens
     is_flagged_sent: bool = False
+
+
+def shared_length(names: Sequence[str]) -> int:
+    """Return the most tokens of an answer of the models ``names``: the fewest that a run among them has in its recipe.
+
+    One number for all of them: a model that may write more is another model. Without a run it is the default.
+    """
+    runs = [spec.path for spec in map(parse_spec, names) if spec.kind == "run" and spec.path is not None]
+    lengths = [load_recipe(run / RECIPE, is_own=True).eval.max_new_tokens for run in runs]
+    return min(lengths, default=Sampling().max_new_tokens)
 
 
 def evaluate_contestant(
@@ -76,14 +86,13 @@ class _Evaluation:
         # An example is sent as a prompt is.
         examples = [row for row in conditions.prompting.examples if row.id not in flagged]
         self._prompting = replace(conditions.prompting, examples=examples)
-        recipe = getattr(contestant, "recipe", None)
-        default = recipe.eval.max_new_tokens if recipe else Sampling().max_new_tokens
-        self._max_new_tokens = conditions.max_new_tokens or default
+        self._max_new_tokens = conditions.max_new_tokens
         splits = {split: dataset.splits[split] for split in conditions.splits}
         self._rows = {split: [row for row in rows if row.id not in flagged] for split, rows in splits.items()}
         self._num_withheld = sum(map(len, splits.values())) - sum(map(len, self._rows.values()))
         # What came of the rows that have no result: how many, and the first reason, by the code of the error.
         self._unanswered: Counter[str] = Counter()
+        self._unanswered_by_category: dict[str, Counter[str]] = {split: Counter() for split in self._rows}
         self._reasons: dict[str, str] = {}
         self.record = self._begin(splits)
         self.folder = evaluation_folder(parent, self.record["id"], self.record["key"])
@@ -145,7 +154,7 @@ class _Evaluation:
         console.talk(f"{self._contestant.name}: asking {number} records{already}")
         if self._num_withheld:
             console.talk(
-                f"{self._num_withheld:,} records with findings X7xx, such as personal data, are not sent; "
+                f"not sent: {_records(self._num_withheld)} with findings X7xx, such as personal data; "
                 "--send-flagged sends them"
             )
         with appending(self.folder / PREDICTIONS) as append:
@@ -199,6 +208,7 @@ class _Evaluation:
             def take(answer: Answer | Unanswered, by_id: Mapping[str, Row] = by_id, split: str = split) -> None:
                 if isinstance(answer, Unanswered):
                     self._unanswered[answer.code] += 1
+                    self._unanswered_by_category[split][by_id[answer.id].category] += 1
                     self._reasons.setdefault(answer.code, answer.reason)
                     return
                 row = by_id[answer.id]
@@ -227,15 +237,22 @@ class _Evaluation:
                 "skipped": num_skipped,
                 "held_back": self._num_withheld,
             },
+            "unanswered": {
+                split: dict(sorted(num.items())) for split, num in self._unanswered_by_category.items() if num
+            },
         }
         write_whole(self.folder / PREDICTIONS, map(prediction_line, self._results))
         self.write({})
         for code, number in sorted(self._unanswered.items()):
-            console.talk(f"warning: {number:,} records have no answer: {code}: {self._reasons[code]}")
+            console.talk(f"warning: {_records(number)} without an answer: {code}: {self._reasons[code]}")
         if num_skipped:
             console.talk(
-                f"warning: {num_skipped:,} records have no result: too long, raw text, or they cannot be rendered"
+                f"warning: {_records(num_skipped)} without a result: too long, raw text, or cannot be rendered"
             )
+
+
+def _records(number: int) -> str:
+    return f"{number:,} record{'' if number == 1 else 's'}"
 
 
 def _folder_name(contestant: Contestant, prompting: Prompting) -> str:

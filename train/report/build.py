@@ -74,13 +74,15 @@ def build_report(
     judge_summary: JudgeSummary | None = None,
     data_map: DataMap | None = None,
     human: Sequence[HumanVerdict] = (),
+    is_checkpoint_chosen: bool = True,
 ) -> Report:
     """Return the report on two models scored on the same records of the splits validation, test and general.
 
     ``default_metric`` names the categories for which no scorer was set; ``remarks`` are notes of the run that its
     predictions cannot tell, and so are ``noise``, ``judge_summary`` and ``data_map``; ``human`` are verdicts of people,
-    beside which the judge's are held. Training records, which only feedback wants, are passed over. Raises TrainError:
-    E933 unpaired-results, E934 not-finite, E937 nothing-to-report when no record can be compared.
+    beside which the judge's are held; ``is_checkpoint_chosen`` where a model is the best checkpoint of a run. Training
+    records, which only feedback wants, are passed over. Raises TrainError: E933 unpaired-results, E934 not-finite, E937
+    nothing-to-report when no record can be compared.
     """
     pairs = pair(base, tuned)
     judged = calibrated(judge_summary, pairs, human) if judge_summary else None
@@ -106,7 +108,10 @@ def build_report(
         resamples=rules.resamples,
         default_metric=sorted(default_metric),
         remarks=list(remarks),
-        notes=_notes(splits, pairs, is_forgetting_measured=bool(general)),
+        notes=[
+            _split_note(splits[-1], is_checkpoint_chosen=is_checkpoint_chosen),
+            *_notes(splits, pairs, is_forgetting_measured=bool(general)),
+        ],
         noise=noise,
         confusion=confusions(pairs, splits[-1].split),
         judged=judged,
@@ -265,18 +270,18 @@ def _worst(validation: Pairs) -> list[Worst]:
     return rows[:MOST_LISTED]
 
 
-def _notes(splits: Sequence[SplitResult], pairs: Pairs, *, is_forgetting_measured: bool) -> list[str]:
-    main = splits[-1]
+def _split_note(main: SplitResult, *, is_checkpoint_chosen: bool) -> str:
     if main.split == "test":
-        notes = [
-            f"Verdicts are on the test split (n = {main.n}), of which nothing but numbers is shown. The best "
-            "checkpoint was chosen on validation, so validation scores flatter."
-        ]
+        note = f"Verdicts are on the test split (n = {main.n}), of which nothing but numbers is shown."
+        flattery = " The best checkpoint was chosen on validation, so validation scores flatter."
     else:
-        notes = [
-            f"The dataset has no test records: verdicts are on the validation split (n = {main.n}), which also chose "
-            "the checkpoint, so they flatter."
-        ]
+        note = f"No test record is compared: verdicts are on the validation split (n = {main.n})."
+        flattery = " It chose the best checkpoint, too, so they flatter."
+    return note + (flattery if is_checkpoint_chosen else "")
+
+
+def _notes(splits: Sequence[SplitResult], pairs: Pairs, *, is_forgetting_measured: bool) -> list[str]:
+    main, notes = splits[-1], list[str]()
     defaults = [result for result in main.categories if result.is_default_metric]
     if defaults:
         used = _list(sorted({result.metric for result in defaults}))
@@ -305,7 +310,7 @@ def _notes(splits: Sequence[SplitResult], pairs: Pairs, *, is_forgetting_measure
     if rest:
         notes.append(f"Nothing could be compared in {_list(sorted(rest))}.")
     if not is_forgetting_measured:
-        notes.append("Forgetting was not measured: no general text was scored.")
+        notes.append("Forgetting is not judged: no general text was compared.")
     return notes
 
 

@@ -1,14 +1,14 @@
 """Several models side by side: tuned models of runs, their bases, and evaluations, each against one of them.
 
 Intervals are paired, record by record; p values are adjusted over the categories and over all models together. What a
-reader asks of such a table, whether tuning beat a good prompt, or whether a quantised file is as good as what was
+reader asks of such a table, whether tuning beat a prompt, or whether a quantised file is as good as what was
 measured, is answered in one sentence each.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -20,7 +20,7 @@ from train.base.run_folder import EVALUATION, read_evaluation
 from train.evaluate.predictions import PREDICTIONS, Scored, read_predictions
 from train.report import wording
 from train.report.model import Estimate, Report, ReportPart, SplitResult
-from train.report.results import SPLITS, Rules, several_results
+from train.report.results import SPLITS, Rules, several_results, without_verdicts
 
 _GENERAL = "general"
 BASE_OF = ":base"
@@ -39,6 +39,8 @@ class Side:
     general_text: str
     prompting: str = ""
     digest: str = ""
+    unanswered: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """By split and category how many records have no answer."""
     max_new_tokens: int | None = None
     rules: Rules = field(default_factory=Rules)
 
@@ -168,9 +170,13 @@ def _read_evaluation(name: str, folder: Path) -> Side:
         side = Side(
             name, folder.name, str(contestant["kind"]), [], [str(entry) for entry in record["default_metric"]],
             str(record["general_text"]), _prompting(number, has_system=has_system), str(contestant["digest"]),
-            int(record["max_new_tokens"]),
+            max_new_tokens=int(record["max_new_tokens"]),
+            unanswered={
+                str(split): {str(name): int(num) for name, num in numbers.items()}
+                for split, numbers in record.get("unanswered", {}).items()
+            },
         )  # fmt: skip
-    except (LookupError, TypeError, ValueError):
+    except (LookupError, TypeError, ValueError, AttributeError):
         raise TrainError(
             "E938 bad-report", f"{folder / EVALUATION} cannot be read", "Evaluate the model again."
         ) from None
@@ -188,13 +194,20 @@ def _prompting(number: int, *, has_system: bool) -> str:
     return " and ".join(part for part in ("a system text" if has_system else "", examples) if part)
 
 
-def match_records(sides: Sequence[Sequence[Scored]]) -> tuple[list[list[Scored]], dict[str, Counts]]:
+def has_same_general_text(sides: Collection[Side]) -> bool:
+    """Whether all ``sides`` were measured on one general text; of another one the passages have the same ids."""
+    return len({side.general_text for side in sides}) == 1
+
+
+def match_records(
+    sides: Sequence[Sequence[Scored]], *, has_general: bool = True
+) -> tuple[list[list[Scored]], dict[str, Counts]]:
     """Return the records that all ``sides`` scored in the same way, in the order of the first, and counts by split.
 
-    Where one of them knows no likelihood of a record, none has one.
+    Where one of them knows no likelihood of a record, none has one. Without ``has_general`` general text is no record.
     """
     # General text is measured by likelihoods, so that some models have nothing to say of it.
-    has_general = all(any(record.split == _GENERAL for record in side) for side in sides)
+    has_general = has_general and all(any(record.split == _GENERAL for record in side) for side in sides)
     first, *others = [
         {(record.split, record.id): record for record in side if has_general or record.split != _GENERAL}
         for side in sides
@@ -242,7 +255,7 @@ def compare_sides(sides: Sequence[Side], reference: int = 0) -> ComparisonTable:
 
     Raises TrainError: E937 nothing-to-report where no record can be compared.
     """
-    matched, counts = match_records([side.records for side in sides])
+    matched, counts = match_records([side.records for side in sides], has_general=False)
     first = matched[reference]
     others = [index for index in range(len(sides)) if index != reference] or [reference]
     rules = next((side.rules for side in sides if side.kind == "run"), Rules())
@@ -253,7 +266,8 @@ def compare_sides(sides: Sequence[Side], reference: int = 0) -> ComparisonTable:
             [list(zip(first, matched[index], strict=True)) for index in others], split, defaults, rules
         )
         for index, result in zip(others, each, strict=True):
-            splits[index] += [] if result is None else [result]
+            asked = asked_in_part([sides[reference], sides[index]], split)
+            splits[index] += [] if result is None else [without_verdicts(result, asked)]
     compared = [result.split for results in splits.values() for result in results]
     if not compared:
         raise TrainError(
@@ -281,6 +295,16 @@ def compare_sides(sides: Sequence[Side], reference: int = 0) -> ComparisonTable:
     )  # fmt: skip
 
 
+def asked_in_part(sides: Sequence[Side], split: str) -> dict[str, int]:
+    """Return how many records there are in each category of ``split`` of which one of ``sides`` answered a part."""
+    asked: dict[str, int] = {}
+    for side in sides:
+        for category, num in side.unanswered.get(split, {}).items():
+            results = [record for record in side.records if (record.split, record.category) == (split, category)]
+            asked[category] = max(asked.get(category, 0), len(results) + num)
+    return asked
+
+
 def _model(side: Side, records: Sequence[Scored]) -> ComparedModel:
     usages = [record.usage for record in records if record.usage]
 
@@ -298,6 +322,12 @@ def side_notes(sides: Sequence[Side], matched: Sequence[Sequence[Scored]]) -> li
     """Return what a reader must know of how the ``matched`` results of the models came about."""
     notes = []
     for side, records in zip(sides, matched, strict=True):
+        missing: Counter[str] = Counter()
+        for numbers in side.unanswered.values():
+            missing.update(numbers)
+        if missing:
+            each = ", ".join(f"{wording.category(name)} {num}" for name, num in sorted(missing.items()))
+            notes.append(f"{side.name} gave no answer to {missing.total()} of the records that it was asked ({each}).")
         # Of choices that are compared by likelihood none is written.
         written = {
             record.category for record in records if record.metric.startswith("choice_logprob") and record.is_generated
@@ -333,7 +363,13 @@ def _conclusions(
     pairs = [list(zip(matched[second], matched[first], strict=True)) for _, first, second in questions]
     results = several_results(pairs, headline, (), rules)
     return [
-        _conclusion(question, sides[first].name, sides[second].name, result, rules)
+        _conclusion(
+            question,
+            sides[first].name,
+            sides[second].name,
+            without_verdicts(result, asked_in_part([sides[first], sides[second]], headline)),
+            rules,
+        )
         for (question, first, second), result in zip(questions, results, strict=True)
         if result is not None and result.macro is not None
     ]
@@ -347,7 +383,9 @@ def _conclusion(
     change, loss = macro.difference, wording.number(rules.margin)
     numbers = f"{wording.number(change.value, sign=True)}, 95 % {wording.spread(change, sign=True)}"
     word: Literal["yes", "no", "unclear"] = "unclear"
-    if macro.reason == "too-few":
+    if macro.reason == "unanswered":
+        why = "some records have no answer"
+    elif macro.reason == "too-few":
         why = f"there are too few records to say ({macro.num_clusters} of {rules.fewest})"
     elif question == "tuning-or-prompt":
         word = "yes" if macro.verdict == "improved" else "no" if change.high < 0 else "unclear"
@@ -368,12 +406,12 @@ def _conclusion(
         worse = [wording.category(row.category) for row in result.categories if row.verdict == "regressed"]
         why += f"; worse in {', '.join(worse)}" if worse else ""
     asking = (
-        "Did tuning beat a good prompt?"
+        "Did tuning beat this prompt?"
         if question == "tuning-or-prompt"
         else f"Is {first} as good as what was measured?"
     )
     answer = {"yes": "Yes", "no": "No", "unclear": "Not shown"}[word]
-    numbers = f"mean of {macro.num_categories} categories, {numbers}, {wording.p_value(macro.p)}"
+    numbers = f"mean of {wording.num_categories(macro)}, {numbers}, {wording.p_value(macro.p)}"
     return Conclusion(
         question=question, first=first, second=second, word=word, difference=change,
         sentence=f"{asking} {answer}: {why} ({numbers}).",

@@ -28,12 +28,13 @@ def render_table(comparison: ComparisonTable, *, columns: int | None = None) -> 
         results = [(name, row) for name, split in splits for row in split.categories if row.category == category]
         first = results[0][1]
         title = wording.cell(wording.category(category))
-        rows.append(_reference_row(first, title, reference, str(first.n), wording.label(first), is_alone=is_alone))
+        num = wording.num_answered(first) if is_alone else str(first.n)
+        rows.append(_reference_row(first, title, reference, num, wording.label(first), is_alone=is_alone))
         rows += [] if is_alone else [_row(name, row, comparison.fewest) for name, row in results]
     macros = [(name, split.macro) for name, split in splits if split.macro is not None]
     if macros:
-        label = f"{macros[0][1].num_categories} categories"
-        rows.append(_reference_row(macros[0][1], "MEAN", reference, "", label, is_alone=is_alone))
+        mean = macros[0][1]
+        rows.append(_reference_row(mean, "MEAN", reference, "", wording.num_categories(mean), is_alone=is_alone))
         rows += [] if is_alone else [_row(name, macro, comparison.fewest) for name, macro in macros]
     heading = f"{reference} on" if is_alone else f"Against {reference}, on"
     lines = [f"{heading} the {comparison.headline} split", ""]

@@ -76,6 +76,8 @@ class CategoryResult(ReportPart):
     `fewest`.
     """
     num_unscored: int
+    num_unanswered: int = 0
+    """Further records that one of the two models did not answer."""
     base: Estimate
     tuned: Estimate
     difference: Estimate

@@ -6,7 +6,7 @@ In categories whose references are a few labels they say which label was answere
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -73,6 +73,28 @@ def several_results(
         _split_result(split, mine, complete, macro, adjusted, default_metric)
         for (mine, complete), macro in zip(each, macros, strict=True)
     ]
+
+
+def without_verdicts(result: SplitResult, asked: Mapping[str, int]) -> SplitResult:
+    """Return ``result`` without verdicts on the categories ``asked``, and on the mean.
+
+    ``asked`` says of how many records one of the models did not answer all: those that it did may be the easy ones.
+    """
+
+    def changed(row: CategoryResult) -> CategoryResult:
+        num = asked.get(row.category, 0) - row.n - row.num_unscored
+        if row.category not in asked:
+            return row
+        row = row.model_copy(update={**unknown, "num_unanswered": num, "is_no_worse": False, "note": (
+            f"{row.n} of {row.n + num} records were answered, so there is no verdict"
+        )})  # fmt: skip
+        return row.model_copy(update={"sentence": wording.sentence(row)})
+
+    unknown = {"verdict": "inconclusive", "reason": "unanswered"}
+    if not asked:
+        return result
+    macro = result.macro and result.macro.model_copy(update=unknown)
+    return result.model_copy(update={"categories": list(map(changed, result.categories)), "macro": macro})
 
 
 def _split_result(
@@ -263,29 +285,19 @@ def _macro(split: str, comparisons: Sequence[_Comparison], rules: Rules) -> Macr
     scored = [comparison for comparison in comparisons if comparison.is_score]
     if not scored:
         return None
-    sides = [
-        [comparison.before for comparison in scored],
-        [comparison.after for comparison in scored],
-        [
-            [after - before for before, after in zip(comparison.before, comparison.after, strict=True)]
-            for comparison in scored
-        ],
+    changes = [
+        [after - before for before, after in zip(comparison.before, comparison.after, strict=True)]
+        for comparison in scored
     ]
-    estimates = []
-    for side in sides:
-        # Each category's clusters are drawn by themselves, so the interval is that of categories that share none.
-        draws = [
-            stats.bootstrap_ratios(
-                values,
-                [1.0] * len(values),
-                comparison.clusters,
-                seed=_seed(split, comparison.category, "macro"),
-                replicates=rules.resamples,
-            )
-            for values, comparison in zip(side, scored, strict=True)
-        ]
-        low, high = np.quantile(np.mean(draws, axis=0), (0.025, 0.975))
-        estimates.append(estimate(_mean([_mean(values) for values in side]), stats.Interval(float(low), float(high))))
+    sides = [
+        ([comparison.before for comparison in scored], [comparison.base for comparison in scored]),
+        ([comparison.after for comparison in scored], [comparison.tuned for comparison in scored]),
+        (changes, [comparison.difference for comparison in scored]),
+    ]
+    estimates = [
+        estimate(_mean([_mean(values) for values in side]), _mean_interval(split, scored, side, own, rules))
+        for side, own in sides
+    ]
     # The test flips a cluster's parts in all categories together.
     parts: dict[str, float] = {}
     for comparison in scored:
@@ -296,6 +308,25 @@ def _macro(split: str, comparisons: Sequence[_Comparison], rules: Rules) -> Macr
     return Macro(
         num_categories=len(scored), num_clusters=len(parts), base=base, tuned=tuned, difference=difference, p=p
     )  # fmt: skip
+
+
+def _mean_interval(
+    split: str, comparisons: Sequence[_Comparison], side: Sequence[Sequence[float]], own: Sequence[Estimate],
+    rules: Rules,
+) -> stats.Interval:  # fmt: skip
+    each = list(zip(side, comparisons, strict=True))
+    if not all(stats.can_resample(values, comparison.clusters) for values, comparison in each):
+        return stats.mean_of_intervals([part.value for part in own], [stats.Interval(p.low, p.high) for p in own])
+    # Each category's clusters are drawn by themselves, so the interval is that of categories that share none.
+    draws = [
+        stats.bootstrap_ratios(
+            values, [1.0] * len(values), comparison.clusters, seed=_seed(split, comparison.category, "macro"),
+            replicates=rules.resamples,
+        )
+        for values, comparison in each
+    ]  # fmt: skip
+    low, high = np.quantile(np.mean(draws, axis=0), (0.025, 0.975))
+    return stats.Interval(float(low), float(high))
 
 
 def _with_p(macro: Macro, comparisons: Sequence[_Comparison], p: float, rules: Rules) -> Macro:

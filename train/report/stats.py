@@ -40,6 +40,8 @@ CONFIDENCE = 0.95
 REPLICATES = 2000
 _MANY = 200
 """Clusters from which the mean of a graded score is taken to be normal."""
+_FEWEST_DRAWN = 10
+"""Clusters below which draws of them are too much alike: the interval of a bootstrap covers 50 % at 2, 90 % at 8."""
 
 
 class Interval(NamedTuple):
@@ -160,15 +162,15 @@ def mean_interval(
     """Return the interval of a mean score in [0, 1].
 
     Values of 0 and 1: Wilson on the effective size. Graded ones: BCa cluster bootstrap, or Student's t from 200
-    clusters of one record on. Graded ones whose clusters are all alike: Wilson on the clusters, since no score in [0,
-    1] varies more than a coin of the same mean. Raises ValueError: there is no record.
+    clusters of one record on. Graded ones that no `can_resample`: Wilson on the clusters, since no score in [0, 1]
+    varies more than a coin of the same mean. Raises ValueError: there is no record.
     """
     values, clusters = floats(values), names(clusters)
     groups, mean = len(set(clusters)), math.fsum(values) / len(values)
     if set(values) <= {0.0, 1.0}:
         size = effective_size(values, clusters)
         return wilson(mean * size, size)
-    if _is_even(values, clusters):
+    if not can_resample(values, clusters):
         return wilson(min(1.0, max(0.0, mean)) * groups, groups)
     if groups == len(values) >= _MANY:
         half = t_quantile(groups - 1) * float(np.std(values, ddof=1)) / math.sqrt(groups)
@@ -190,14 +192,18 @@ def difference_interval(
 
     Where every cluster changed by the same amount, the bootstrap has no width and claims too much. Then the share of
     records that would have changed otherwise is bounded by Wilson's interval for none of the clusters, and each such
-    record may lie as far off as a score can. Raises ValueError: there is no record.
+    record may lie as far off as a score can. Other differences that no `can_resample` have Wilson's interval on the
+    clusters, between -1 and 1. Raises ValueError: there is no record.
     """
     clusters = names(clusters)
     differences = [after - before for before, after in zip(floats(base), floats(tuned), strict=True)]
-    if not _is_even(differences, clusters):
+    if can_resample(differences, clusters):
         return bootstrap(differences, [1.0] * len(differences), clusters, seed=seed, replicates=replicates)
-    difference = math.fsum(differences) / len(differences)
-    others = wilson(0, len(set(clusters))).high
+    difference, groups = math.fsum(differences) / len(differences), len(set(clusters))
+    if not _is_even(differences, clusters):
+        low, high = wilson((1 + difference) / 2 * groups, groups)
+        return Interval(2 * low - 1, 2 * high - 1)
+    others = wilson(0, groups).high
     return Interval(difference - others * (1 + difference), difference + others * (1 - difference))
 
 
@@ -215,6 +221,24 @@ def t_quantile(freedom: int) -> float:
         (79 * x**9 + 776 * x**7 + 1482 * x**5 - 1920 * x**3 - 945 * x) / 92160,
     )
     return float(x + sum(term / freedom ** (power + 1) for power, term in enumerate(terms)))
+
+
+def can_resample(values: Sequence[float], clusters: Sequence[str]) -> bool:
+    """Whether drawing the clusters of ``values`` shows how far their mean may lie off: there are enough, not alike."""
+    return len(set(clusters)) >= _FEWEST_DRAWN and not _is_even(values, clusters)
+
+
+def mean_of_intervals(values: Sequence[float], intervals: Sequence[Interval]) -> Interval:
+    """Return the interval of the mean of independent ``values`` from their own intervals.
+
+    Each side's distances are added as variances are (Zou and Donner 2008, Statistics in Medicine 27:1693).
+    """
+    mean, num = math.fsum(values) / len(values), len(values)
+    below, above = (
+        math.sqrt(math.fsum((value - interval[side]) ** 2 for value, interval in zip(values, intervals, strict=True)))
+        for side in (0, 1)
+    )
+    return Interval(mean - below / num, mean + above / num)
 
 
 def _is_even(values: Sequence[float], clusters: Sequence[str]) -> bool:
@@ -325,7 +349,7 @@ FEWEST = 30
 ALPHA, _POWER = 0.05, 0.8
 
 Word = Literal["improved", "regressed", "inconclusive"]
-Reason = Literal["better", "worse", "within-margin", "within-noise", "too-few"]
+Reason = Literal["better", "worse", "within-margin", "within-noise", "too-few", "unanswered"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,7 +357,7 @@ class Verdict:
     """The word, why it is that one, and whether a loss beyond the margin is ruled out.
 
     ``reason`` is *better* for improved and *worse* for regressed; of what is inconclusive it says whether the loss lies
-    *within-margin*, the change *within-noise*, or there are *too-few* records for a verdict.
+    *within-margin*, the change *within-noise*, there are *too-few* records for a verdict, or some are *unanswered*.
     """
 
     word: Word

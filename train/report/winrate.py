@@ -10,10 +10,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from train.base.console import visible
-from train.base.errors import TrainError, first_line
+from train.base.errors import TrainError, first_line, validation_fault
 from train.report import stats, wording
 from train.report.model import Bias, Estimate, ReportPart
 from train.report.results import estimate
@@ -41,6 +41,14 @@ class HumanVerdict(ReportPart, title="A line of runs/ID/human.jsonl: a verdict o
     """Characters of both answers."""
     texts: Annotated[list[Annotated[str, Field(pattern="^[0-9a-f]{32}$")]], Field(min_length=2, max_length=2)]
     """BLAKE2b digests, 16 bytes, of both answers."""
+
+    def turned(self) -> HumanVerdict:
+        """Return the same verdict with the two models in the other order."""
+        other: dict[str, Literal["a", "b"]] = {"a": "b", "b": "a"}
+        return self.model_copy(update={
+            "between": self.between[::-1], "lengths": self.lengths[::-1], "texts": self.texts[::-1],
+            "first": other[self.first], "value": other.get(self.value, self.value),
+        })  # fmt: skip
 
     @property
     def points(self) -> float:
@@ -102,8 +110,9 @@ def read_verdicts(lines: Iterable[bytes | str], location: str) -> list[HumanVerd
             if line.strip():
                 verdicts.append(HumanVerdict.model_validate(json.loads(line), strict=True))
         except (ValueError, RecursionError) as error:
+            fault = validation_fault(error) if isinstance(error, ValidationError) else first_line(error)
             hint = "Have `curate compare --blind` write them again."
-            raise TrainError("E998 bad-verdict", f"{location}:{number}: {first_line(error)}", hint) from error
+            raise TrainError("E998 bad-verdict", f"{location}:{number}: {fault}", hint) from error
     return verdicts
 
 
@@ -115,9 +124,12 @@ def win_rates(verdicts: Sequence[HumanVerdict], *, fewest: int = stats.FEWEST) -
     if not verdicts:
         raise TrainError("E998 bad-verdict", "there is no verdict", "Give some: `curate compare --blind A B`.")
     between = verdicts[0].between
-    if any(verdict.between != between for verdict in verdicts):
+    if between[0] == between[1]:
+        raise TrainError("E998 bad-verdict", f"{between[0]} stands against itself", "Give those on two models.")
+    if any(sorted(verdict.between) != sorted(between) for verdict in verdicts):
         message = "the verdicts are about more than two models"
         raise TrainError("E998 bad-verdict", message, "Give those on two models alone.")
+    verdicts = [verdict if verdict.between == between else verdict.turned() for verdict in verdicts]
     groups: dict[str, list[HumanVerdict]] = defaultdict(list)
     for verdict in verdicts:
         groups[verdict.category].append(verdict)

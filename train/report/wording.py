@@ -21,6 +21,7 @@ VERDICTS: Mapping[Reason, tuple[str, str, str]] = {
     "within-noise": ("~", "inconclusive", "within noise"),
     "within-margin": ("=", "within margin", "worse beyond chance by less than the margin"),
     "too-few": ("?", "too few", "fewer independent records than a verdict takes"),
+    "unanswered": ("?", "in part", "some records have no answer, so there is no verdict"),
 }
 """What each verdict is called, by its reason: mark, word, meaning; `curate.project.feedback` has the same."""
 BEYOND_CHANCE = "Beyond chance: 95 % interval without 0, p < .05 (Holm)."
@@ -53,7 +54,15 @@ def verdict(result: CategoryResult | Macro, fewest: int) -> str:
     if reason is None:
         return ""
     mark, word, _ = VERDICTS[reason]
-    return f"{mark} {word}" + (f" ({result.num_clusters} of {fewest})" if reason == "too-few" else "")
+    counts = f" ({result.num_clusters} of {fewest})" if reason == "too-few" else ""
+    if isinstance(result, CategoryResult) and result.num_unanswered:
+        counts = f" ({num_answered(result)})"
+    return f"{mark} {word}{counts}"
+
+
+def num_answered(result: CategoryResult) -> str:
+    """Return how many records of a category count, and of how many where some have no answer."""
+    return f"{result.n} of {result.n + result.num_unanswered}" if result.num_unanswered else str(result.n)
 
 
 def legend(results: Collection[CategoryResult | Macro]) -> str:
@@ -94,6 +103,11 @@ def category(name: str) -> str:
     return name or NO_CATEGORY
 
 
+def num_categories(macro: Macro) -> str:
+    """Return over how many categories a mean is."""
+    return "1 category" if macro.num_categories == 1 else f"{macro.num_categories} categories"
+
+
 def sentence(result: CategoryResult) -> str:
     """Return one category's result as a sentence that a reader without statistics can take as it stands."""
     is_share, change = result.higher_is_better, result.difference
@@ -120,7 +134,7 @@ def sentence(result: CategoryResult) -> str:
 def macro_sentence(macro: Macro) -> str:
     """Return the mean over categories as a sentence."""
     return (
-        f"Mean of {macro.num_categories} categories: {number(macro.base.value)} before, "
+        f"Mean of {num_categories(macro)}: {number(macro.base.value)} before, "
         f"{number(macro.tuned.value)} after ({number(macro.difference.value, sign=True)}, "
         f"95 % {spread(macro.difference, sign=True)}, {p_value(macro.p)})."
     )
@@ -154,7 +168,7 @@ def table(report: Report, *, sides: tuple[str, str] = ("base", "tuned"), columns
     rows = [_category_row(result, report.fewest) for result in main.categories]
     if main.macro is not None:
         macro = main.macro
-        rows.append(_row(macro, "MEAN", "", f"{macro.num_categories} categories", macro.p, report.fewest))
+        rows.append(_row(macro, "MEAN", "", num_categories(macro), macro.p, report.fewest))
     head, rule, *body = grid(_HEADS, rows, columns, right=_ALIGNED_RIGHT, given_up=_GIVEN_UP)
     lines = [_title(report, sides), "", head, rule, *body[: len(main.categories)]]
     if main.macro is not None:
