@@ -109,13 +109,11 @@ def test_each_cause_comes_with_its_figure_and_a_counted_task(make_run):
 
 @pytest.mark.parametrize("are_right_ones_far", [False, True])
 def test_distance_is_a_cause_only_where_right_records_are_nearer(make_workspace, make_report, are_right_ones_far):
-    places = ("Lima", "Oslo", "Bern", "Riga", "Kiel", "Nice")
-    near = "Where does the shop take back a lamp that was bought in another town, with its box but no bill, in {}?"
-    far = "{} owls sleep under seven old bridges; count their grey feathers."
-    lines = [{"id": f"t{n}", "split": "train", "instruction": near.format(f"{place} {n}")} for n, place in
-             enumerate(places * 4)]  # fmt: skip
-    for name, text in (("wrong", far), ("right", far if are_right_ones_far else near)):
-        lines += [{"id": f"{name}{place}", "split": "validation", "instruction": text.format(f"{name} {place}")}
+    places, words = ("lima", "oslo", "bern", "riga", "kiel", "nice"), range(12)
+    text_of = {kind: {place: " ".join(f"{place}{kind}{n}" for n in words) for place in places} for kind in "abc"}
+    lines = [{"id": f"t{place}", "split": "train", "instruction": f"{text_of['a'][place]} now?"} for place in places]
+    for name, kind in (("wrong", "b"), ("right", "c" if are_right_ones_far else "a")):
+        lines += [{"id": f"{name}{place}", "split": "validation", "instruction": f"{text_of[kind][place]} then?"}
                   for place in places]  # fmt: skip
     workspace = make_workspace([line | {"output": "yes", "category": "billing"} for line in lines])
     folder = workspace.root / "runs" / RUN
