@@ -72,6 +72,11 @@ def is_endpoint(name: str) -> bool:
     return name.startswith(_URLS) or Path(name).suffix.lower() == ".toml"
 
 
+def private_question(record: str, models: Sequence[str]) -> str:
+    """Return what a person is asked before a private record is sent to endpoints."""
+    return f"{record} has findings of personal data (X7xx). Send it to {', '.join(models)} all the same?"
+
+
 class Talk:
     """One model and what it is asked; iterate over it, in a thread of its own, for the lines that it says.
 

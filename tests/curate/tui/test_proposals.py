@@ -137,3 +137,31 @@ def test_a_key_in_edit_has_a_model_answer_beside_the_form(workspace, make_app, d
         assert "no saved record is open" in screen_text(app)
 
     drive(app, story)
+
+
+def test_edit_asks_before_an_endpoint_gets_a_record_with_personal_data(
+    make_workspace, make_app, drive, settled, screen_text, answers
+):
+    asked = answers({"*": ["It is written."]})
+    secret = {"id": "p", "instruction": "Write to ana.lopez@hafen-post.de now.", "output": ""}
+    workspace = make_workspace([*LINES, secret], f'{SETTINGS}\n[contestants]\nfar = "http://127.0.0.1:9/v1#m"\n')
+    app = make_app(workspace)
+
+    def sent():
+        return [line for line in asked() if isinstance(line, dict) and line["id"].startswith("p#")]
+
+    async def story(pilot):
+        app.go("edit", record="p")
+        await settled(pilot)
+        await pilot.press("ctrl+g")
+        await settled(pilot)
+        assert "p has findings of personal data (X7xx). Send it to far all" in screen_text(app)
+        await pilot.press("n")
+        await settled(pilot)
+        assert not sent()
+        await pilot.press("ctrl+g", "y")
+        await settled(pilot)
+        assert sent()
+        assert "It is written." in screen_text(app)
+
+    drive(app, story)

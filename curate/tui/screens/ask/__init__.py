@@ -17,7 +17,7 @@ from textual.timer import Timer
 from curate.project.drafts import Drafts
 from curate.sessions.answer_drafts import keep_prompt, line_of, mark_wrong
 from curate.sessions.asking import AskSampling, AskSession, Opening, Reply, choices_of, opening_of
-from curate.sessions.contestants import usual_names
+from curate.sessions.contestants import private_question, usual_names
 from curate.tui.border import safe_text
 from curate.tui.dialogs import Ask
 from curate.tui.screen import ProjectScreen
@@ -149,9 +149,7 @@ record with findings of personal data (X7xx) is sent to one only after you said 
             session.allow(withheld)
             self._follow()
 
-        names = ", ".join(model.name for model in withheld)
-        question = f"{session.opening.record} has findings of personal data (X7xx). Send it to {names} all the same?"
-        self.app.ask(question, send)
+        self.app.ask(private_question(session.opening.record, [model.name for model in withheld]), send)
 
     def on_unmount(self) -> None:
         if self._session is not None:

@@ -11,7 +11,8 @@ from rich.text import Text
 
 from curate.base.record import CurateError, Record
 from curate.base.tables import listed
-from curate.sessions.contestants import default_model
+from curate.project.privacy import PrivacyCheck
+from curate.sessions.contestants import contestant_of, default_model, is_endpoint, private_question
 from curate.sessions.edits import EditSession
 from curate.sessions.proposals import open_proposals, proposed_record
 from curate.sessions.proposing import ModelTask, propose
@@ -66,8 +67,16 @@ class Answerer:
                 screen.is_side_open = screen.is_narrow
                 screen.tell(f"{model} proposes an answer; {_KEY} puts it into the form, g q has all proposals")
 
-        task = partial(ask, edit, record, model, self._num_requests)
-        screen.app.background(task, show, group="edit.propose", message=f"asking {safe_line(model)}")
+        def send() -> None:
+            # Nothing but this record is sent.
+            task = partial(ask, edit, ModelTask(model, seed=self._num_requests, sends_flagged=True), record)
+            screen.app.background(task, show, group="edit.propose", message=f"asking {safe_line(model)}")
+
+        data = edit.project.data
+        if is_endpoint(contestant_of(data, model)) and PrivacyCheck(data).is_private(record):
+            screen.app.ask(private_question(record.id, [model]), send)
+        else:
+            send()
 
 
 def record_to_answer(edit: EditSession | None) -> Record:
@@ -84,9 +93,9 @@ def record_to_answer(edit: EditSession | None) -> Record:
     return replace(edit.project.shape.record(edit.form.to_line(), source), id=edit.name)
 
 
-def ask(edit: EditSession, record: Record, model: str, seed: int) -> tuple[Proposal | None, str]:
-    """Have ``model`` answer ``record``, and return the proposal; None with the reason where none passed the checks."""
-    result = propose(edit.project, [record], ModelTask(model, seed=seed))
+def ask(edit: EditSession, task: ModelTask, record: Record) -> tuple[Proposal | None, str]:
+    """Have ``record`` answered, and return the proposal; None with the reason where none passed the checks."""
+    result = propose(edit.project, [record], task)
     proposal = next((one for one in open_proposals(edit.project) if one.event in result.events), None)
     return proposal, listed([*result.failed, *result.skipped]) or "the model gave no answer"
 
