@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from curate.sessions.labelling import LabelSession
 
 
+_FEWEST, _FEW = 30, ": too few to tell"
+
+
 def print_calibration(session: LabelSession, question: str) -> int:
     """Print a reliability table of the model of words, and of the one that suggests by likelihoods where there is one.
 
@@ -45,4 +48,4 @@ def print_calibration(session: LabelSession, question: str) -> int:
 def _lines(title: str, calibration: Calibration) -> list[str]:
     rows = [[str(num), f"{mean:.2f}", f"{share:.2f}"] for num, mean, share in calibration.bins]
     error = f"expected calibration error {calibration.error:.2f} over {counted(calibration.num, 'answer')}"
-    return [title, *table(["answers", "sure", "right"], rows), error, ""]
+    return [title, *table(["answers", "sure", "right"], rows), error + (_FEW if calibration.num < _FEWEST else ""), ""]
