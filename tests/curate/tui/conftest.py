@@ -61,11 +61,12 @@ async def _wait_for_living_widgets(pilot: Pilot[Any], timeout: float = 60.0) -> 
     deadline = time.monotonic() + timeout
     # What came from outside is in their queues after one turn of the loop.
     await asyncio.sleep(0)
-    while waiting := {widget for widget in waiting if not _is_at_rest(widget)}:
+    # All at once: one that rests may get a message from another that does not.
+    while busy := [widget for widget in waiting if not _is_at_rest(widget)]:
         if pilot.app._exception is not None:
             return False
         if time.monotonic() > deadline:
-            raise WaitForScreenTimeout(f"still busy: {[widget for widget in waiting if not widget._closed]}")
+            raise WaitForScreenTimeout(f"still busy: {busy}")
         await asyncio.sleep(0.001)
     return True
 
