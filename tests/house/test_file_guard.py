@@ -41,6 +41,7 @@ ELSEWHERE = {
     "curate/sessions/problem_search.py": "standard output",
     "curate/project/claim.py": "/proc",
     "curate/sessions/detached.py": "/proc",
+    "train/cli/__init__.py": "/dev/null, in place of a disk that is full",
     "train/cli/new.py": "writing",
     "train/base/storage.py": "a file just written, to sync it",
     "train/contestants/gguf_server.py": "writing what llama.cpp says against a file",

@@ -6,6 +6,7 @@ With the tiny base on our own samples, and with SmolLM2 on Dolly where both are 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -136,4 +137,8 @@ def test_the_worklist_names_causes_and_the_next_run_says_which_item_paid(turn: T
     assert not [item["category"] for item in items if not item["causes"] or item["causes"][0].startswith(vague)]
     came_to = turn.printed.partition(f"what the worklist of run {turn.runs[0]} came to:\n")[2]
     if len(turn.runs) > 1:
-        assert not [item for item in items if f"  {item['category']}: {item['number']} written; " not in came_to]
+        written = {name: int(number) for name, number in re.findall(r"  (\w+): (\d+) written; ", came_to)}
+        more = {item["category"]: written[item["category"]] - item["number"] for item in items}
+        # The proposals that were taken are records with an answer, too.
+        assert min(more.values()) >= 0
+        assert sum(more.values()) <= 10

