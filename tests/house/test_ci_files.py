@@ -50,7 +50,7 @@ def environment(**more: str) -> dict[str, str]:
 
 def run(command: list[str], folder: Path, **more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, cwd=folder, env=environment(**more), capture_output=True, text=True, timeout=120, check=False
+        command, cwd=folder, env=environment(**more), capture_output=True, text=True, timeout=900, check=False
     )
 
 
