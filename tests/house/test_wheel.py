@@ -19,7 +19,7 @@ def install(root: Path, folder: Path) -> Path:
         cwd=root,
         check=True,
         capture_output=True,
-        timeout=120,
+        timeout=900,
     )
     (wheel,) = folder.glob("*.whl")
     venv.create(folder / "env", with_pip=True)
