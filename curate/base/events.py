@@ -171,7 +171,7 @@ class ProposeEvent(_SparseEvent):
     """How it was asked, such as temperature, seed and number of examples."""
 
     @model_validator(mode="after")
-    def _has_one_content(self) -> ProposeEvent:
+    def _check_content(self) -> ProposeEvent:
         if sum((self.changes is not None, self.record is not None, bool(self.failed))) != 1:
             raise ValueError("a proposal has changes, a record, or why it failed")
         return self

@@ -117,7 +117,7 @@ class BlindComparison:
         sides = [_answers_of(project.data, name) for name in self._names]
         self._answered = sides[0].keys() | sides[1].keys()
         self.pairs, self.counts = self._paired(sides[0], sides[1])
-        self._done = {name for name in self.pairs if self._is_judged(name)}
+        self._done = {name for name in self.pairs if self._has_verdict(name)}
         self._queue = [name for name in self.pairs if name not in self._done]
 
     def _paired(
@@ -198,7 +198,7 @@ class BlindComparison:
             return None
         undone = self.project.undo(self._listener)
         for event in act:
-            if event.id in self.pairs and not self._is_judged(event.id):
+            if event.id in self.pairs and not self._has_verdict(event.id):
                 self._done.discard(event.id)
                 self._queue = [event.id, *(name for name in self._queue if name != event.id)]
         return undone
@@ -270,7 +270,7 @@ class BlindComparison:
         digests = self.pairs[record].digests
         return ((by, words) for by, words in self._words(record).items() if list(words[2:]) == digests)
 
-    def _is_judged(self, record: str) -> bool:
+    def _has_verdict(self, record: str) -> bool:
         return any(by == self.by for by, _ in self._given(record))
 
 

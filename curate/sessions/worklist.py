@@ -233,8 +233,8 @@ def _distance(wrong: Sequence[bool], right: Sequence[bool]) -> Iterator[str]:
         return
     # What is as common where the model is right explains nothing.
     if 2 * num_right * len(wrong) <= num * len(right):
-        beside = f"; of right ones {num_right} of {len(right)}" if right else ""
-        yield f"far from training: {num} of {len(wrong)} wrong records are like no training record ({_FAR}){beside}"
+        rate = f"of right ones {num_right} of {len(right)}" if right else "no right one to compare"
+        yield f"far from training: {num} of {len(wrong)} wrong records are like no training record ({_FAR}); {rate}"
 
 
 def num_written(project: Project, worklist: Worklist) -> Counter[str]:

@@ -753,8 +753,11 @@ def test_of_an_export_neither_flagged_records_nor_those_of_test_are_sent_unasked
     assert sent("validation.jsonl", "--send-flagged") == (num, "")
     few, message = sent("validation.jsonl")
     assert few == num - 1
-    assert "not sent: 1 records and examples with findings X7xx" in message
+    assert "not sent: 1 of the records and examples, with findings X7xx" in message
     assert sent("test.jsonl")[0] == len(server.seen) == 0
+    # Nor by another name.
+    (tmp_path / "prompts.jsonl").symlink_to(dataset / "test.jsonl")
+    assert sent("../prompts.jsonl")[0] == len(server.seen) == 0
     assert sent("test.jsonl", "--send-test")[0] > 0
     message = sent("validation.jsonl", "--shots", "8", "--shots-from", str(dataset / "train.jsonl"))[1]
-    assert "not sent: 3 records and examples" in message
+    assert "not sent: 3 of the records and examples" in message

@@ -84,7 +84,7 @@ def command(
         contestant.close()
     if num := session.num_withheld + sum(not may_show(row.id) for row in examples):
         console.talk(
-            f"not sent: {num:,} records and examples with findings X7xx, such as personal data, or of test; "
+            f"not sent: {num:,} of the records and examples, with findings X7xx, such as personal data, or of test; "
             "--send-flagged and --send-test send them"
         )
     return Exit.FAILED if session.num_unanswered else Exit.OK
@@ -92,14 +92,16 @@ def command(
 
 def _permission(lines: BinaryIO | None, *, flagged: bool, test: bool) -> Callable[[str], bool]:
     # Whether the record of an id may be sent, by the export whose file these lines are.
-    from train.data.dataset import MANIFEST, flagged_beside
+    from train.data.dataset import MANIFEST, read_flagged
 
     # A pipe has no folder; one in memory has no name.
-    path = Path(getattr(lines, "name", "<stdin>"))
-    if lines is None or path == Path("<stdin>"):
+    source = getattr(lines, "name", "<stdin>")
+    if lines is None or source == "<stdin>":
         return lambda _: True
+    # A link to the file of an export is that file.
+    path = Path(source).resolve()
     is_withheld = not test and path.name == "test.jsonl" and (path.parent / MANIFEST).is_file()
-    private = frozenset() if flagged else flagged_beside(path)
+    private = frozenset() if flagged else read_flagged(path)
     return lambda name: not is_withheld and name not in private
 
 

@@ -253,11 +253,11 @@ class EndpointContestant:
         if delivery.is_streamed:
             counted = {"stream_options": {"include_usage": True}} if self._budget.is_limited else {}
             body = body | {"stream": True} | {name: counted[name] for name in counted.keys() - self.spec.omit}
-        shown = GuardedText(self._secret, partial(delivery.show, query)) if delivery.is_streamed else None
+        guarded = GuardedText(self._secret, partial(delivery.show, query)) if delivery.is_streamed else None
         self._budget.hold(largest)
         try:
             answer, is_whole = await exchange(
-                client, self._post(body), self.spec.timeout, shown.take if shown else None
+                client, self._post(body), self.spec.timeout, guarded.take if guarded else None
             )
             spent = self._budget.tokens_of(answer, query.num_bytes, query.most_new)
         except ExchangeError as error:
@@ -270,8 +270,8 @@ class EndpointContestant:
         self._num_failures = 0
         self._secret.check(answer.text)
         self._secret.check(answer.reasoning or "")
-        if shown is not None:
-            shown.end()
+        if guarded is not None:
+            guarded.end()
         if self._refuse is not None and (reason := self._refuse(answer.text)):
             raise ExchangeError(reason, is_passing=True, is_answer=True)
         if is_whole:

@@ -50,17 +50,17 @@ class GuardedText:
     """Hands what is written on to ``show``, and holds back what may be the beginning of ``secret``."""
 
     def __init__(self, secret: Secret, show: Callable[[str], bool]) -> None:
-        self._secret, self._show, self._held = secret, show, ""
+        self._secret, self._show, self._pending = secret, show, ""
 
     def take(self, text: str) -> bool:
         """Take the next part, and say whether it shall go on; raises ExchangeError where the key is in it."""
-        self._held += text
-        self._secret.check(self._held)
-        num = len(self._held) - self._secret.may_begin(self._held)
-        ready, self._held = self._held[:num], self._held[num:]
+        self._pending += text
+        self._secret.check(self._pending)
+        num = len(self._pending) - self._secret.may_begin(self._pending)
+        ready, self._pending = self._pending[:num], self._pending[num:]
         return self._show(ready)
 
     def end(self) -> None:
         """Hand on what was held back: it was no key."""
-        if self._held:
-            self._show(self._held)
+        if self._pending:
+            self._show(self._pending)

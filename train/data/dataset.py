@@ -74,7 +74,7 @@ class Dataset:
         return _flagged_in(self.manifest, self.path / MANIFEST)
 
 
-def flagged_beside(rows: Path) -> frozenset[str]:
+def read_flagged(rows: Path) -> frozenset[str]:
     """Return what `Dataset.flagged` does, for a file of rows that lies beside a manifest; without one there are none.
 
     Raises TrainError "E912 bad-dataset" as it does, and where the manifest cannot be read.

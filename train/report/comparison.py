@@ -266,8 +266,8 @@ def compare_sides(sides: Sequence[Side], reference: int = 0) -> ComparisonTable:
             [list(zip(first, matched[index], strict=True)) for index in others], split, defaults, rules
         )
         for index, result in zip(others, each, strict=True):
-            asked = asked_in_part([sides[reference], sides[index]], split)
-            splits[index] += [] if result is None else [without_verdicts(result, asked)]
+            num_asked = count_asked([sides[reference], sides[index]], split)
+            splits[index] += [] if result is None else [without_verdicts(result, num_asked)]
     compared = [result.split for results in splits.values() for result in results]
     if not compared:
         raise TrainError(
@@ -295,14 +295,14 @@ def compare_sides(sides: Sequence[Side], reference: int = 0) -> ComparisonTable:
     )  # fmt: skip
 
 
-def asked_in_part(sides: Sequence[Side], split: str) -> dict[str, int]:
+def count_asked(sides: Sequence[Side], split: str) -> dict[str, int]:
     """Return how many records there are in each category of ``split`` of which one of ``sides`` answered a part."""
-    asked: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for side in sides:
         for category, num in side.unanswered.get(split, {}).items():
             results = [record for record in side.records if (record.split, record.category) == (split, category)]
-            asked[category] = max(asked.get(category, 0), len(results) + num)
-    return asked
+            counts[category] = max(counts.get(category, 0), len(results) + num)
+    return counts
 
 
 def _model(side: Side, records: Sequence[Scored]) -> ComparedModel:
@@ -367,7 +367,7 @@ def _conclusions(
             question,
             sides[first].name,
             sides[second].name,
-            without_verdicts(result, asked_in_part([sides[first], sides[second]], headline)),
+            without_verdicts(result, count_asked([sides[first], sides[second]], headline)),
             rules,
         )
         for (question, first, second), result in zip(questions, results, strict=True)

@@ -186,14 +186,14 @@ record with findings of personal data (X7xx) is sent to one only after you said 
         mounting = container.mount_all(ModelPane(model) for model in session.participants if model not in known)
         self._index = max(0, min(self._index, len(session.participants) - 1))
 
-        async def shown() -> None:
+        async def draw_whole() -> None:
             # A refresh may come before a pane has its parts.
             await mounting
             self._draw()
             if self.focused is None:
                 self._focus_pane()
 
-        self.call_after_refresh(shown)
+        self.call_after_refresh(draw_whole)
 
     def _follow(self) -> None:
         """Draw, and go on doing so while a model is at work."""
