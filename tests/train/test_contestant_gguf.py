@@ -383,8 +383,7 @@ def test_memory_is_planned_before_anything_is_loaded(path: Path, monkeypatch: py
 
 
 def test_without_the_extra_it_says_what_to_install(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *r: None if name == "xllamacpp" else find(name, *r))
+    monkeypatch.setattr("train.base.errors.find_spec", lambda name: None)
     with pytest.raises(TrainError) as caught:
         GgufContestant(path, "tiny")
     assert (caught.value.code, caught.value.exit_code) == ("E940 missing-extra", Exit.MISSING)

@@ -402,19 +402,25 @@ def test_through_a_browser_no_model_is_started(story, monkeypatch, asked):
 
 def test_keys_find_a_model_whose_pane_is_not_whole_yet(workspace, make_app, drive, monkeypatch):
     compose = ModelPane._compose
+    may_go_on = asyncio.Event()
 
-    async def slow(pane):
-        await asyncio.sleep(0.5)
+    async def waiting(pane):
+        await may_go_on.wait()
         await compose(pane)
 
-    monkeypatch.setattr(ModelPane, "_compose", slow)
+    monkeypatch.setattr(ModelPane, "_compose", waiting)
 
     async def script(pilot):
         app = pilot.app
         app.go("ask", models=["first", "second"])
-        await until(pilot, lambda: app.current_mode == "ask" and len(panes(app)) == 2)
+        # Not by the pilot: that waits until all is at rest, and nothing is before the panes are whole.
+        while len(panes(app)) < 2:
+            await asyncio.sleep(0.01)
+        keys = asyncio.create_task(pilot.press("tab", "j", "escape"))
+        await asyncio.sleep(0.2)
         assert not any(pane.is_mounted for pane in panes(app))
-        await pilot.press("tab", "j", "escape")
+        may_go_on.set()
+        await keys
         await until(pilot, lambda: app.focused is not None and app.focused.parent in panes(app))
         await quiet(pilot)
 
