@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-_ERROR = re.compile(r'"(E9\d\d) ([a-z-]+)"')
+_ERROR = re.compile(r'"(E[89]\d\d) ([a-z-]+)"')
 
 
 def test_an_error_code_has_one_name(root: Path) -> None:
