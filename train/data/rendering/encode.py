@@ -19,6 +19,7 @@ import json
 import re
 from array import array
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import accumulate, chain, pairwise
@@ -102,12 +103,28 @@ class Encoder:
 
     def decode(self, ids: Sequence[int] | Ints, *, has_control: bool) -> str:
         """Return the text of ``ids``, with or without the control tokens."""
+        if has_control and self._bytes is not None:
+            # Bytes that are no UTF-8 are replaced by the tokenizer in its own way.
+            with suppress(UnicodeDecodeError):
+                return b"".join(map(self._bytes.__getitem__, ids)).decode()
         text: str = self.tokenizer.backend_tokenizer.decode(list(ids), skip_special_tokens=not has_control)
         return text
 
     def num_control(self, ids: Sequence[int] | Ints) -> int:
         """Number of control tokens among ``ids``."""
         return int(np.count_nonzero(self._is_control[ids]))
+
+    @cached_property
+    def _bytes(self) -> dict[int, bytes] | None:
+        """The bytes of each id, which a decoder of the kind ByteLevel only joins; None for another decoder."""
+        description = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        if (description["decoder"] or {}).get("type") != "ByteLevel":
+            return None
+        characters = byte_level_characters()
+        return {
+            number: bytes(characters[c] for c in token) if characters.keys() >= set(token) else token.encode()
+            for token, number in self.tokenizer.get_vocab().items()
+        }
 
     @cached_property
     def _is_control(self) -> npt.NDArray[np.bool_]:
@@ -193,6 +210,16 @@ class Encoder:
         return list(encode(list(texts), add_special_tokens=False))
 
 
+def byte_level_characters() -> dict[str, int]:
+    """Return which byte each character stands for in a vocabulary of the kind ByteLevel.
+
+    Printable ones stand for themselves, the others follow from 256 on (Radford et al. 2019, the code of GPT-2).
+    """
+    own = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in own]
+    return {chr(byte): byte for byte in own} | {chr(256 + n): byte for n, byte in enumerate(others)}
+
+
 @dataclass(frozen=True)
 class _TextPart:
     """A part of a text that begins at character ``start`` and is encoded apart from the others."""
@@ -263,7 +290,7 @@ class Words:
             except KeyError:
                 unread.append(number)
         every = chain.from_iterable(chain(*keys[number]) for number in unread)
-        new = list({key for piece in every for key in piece if key not in self._ids})
+        new = list(set(chain.from_iterable(every)).difference(self._ids))
         for key, encoding in zip(new, self._tokenize([_word(key) for key in new]), strict=True):
             self._ids[key] = array("i", encoding.ids).tobytes()
         for number in unread:
