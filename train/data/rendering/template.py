@@ -145,7 +145,7 @@ def _rendering(template: ChatTemplate, request: Mapping[str, Any]) -> dict[str, 
     """
     messages, tools = request["messages"], request["tools"]
     marked = _text(template, messages, tools, has_marks=True) if request["has_marks"] else None
-    text = template.without_marks(marked) if isinstance(marked, str) else None
+    text: Any = template.without_marks(marked) if isinstance(marked, str) else None
     if text is None:
         text = _text(template, messages, tools)
 
