@@ -4,7 +4,10 @@
     python benchmarks/train_gpu.py --dry-run      # the same on a CPU with small shapes: says that it runs, not how fast
 
 It needs torch, transformers, peft and pydantic; the TRL rows also trl and datasets (without them they are left out and
-named). Weights are random. Rows have prompts of 200 and completions of 80 tokens in the mean, 64 a step.
+named). Where pydantic is not installed, wheels that were carried along do: `pip download --only-binary :all: -d wheels
+--python-version 3.12 pydantic` elsewhere, then `--wheels wheels` here. It exits with 1 where a row failed, where losses
+differ or rows are not packed. Weights are random. Rows have prompts of 200 and completions of 80 tokens in the mean, 64
+a step.
 
 MFU counts useful work only: matrix products of the tokens of the rows, the head of supervised ones, attention within
 each row; no padding and nothing computed twice. Its base is the card's dense bf16 peak, 989 TF/s unless --peak says
@@ -20,7 +23,9 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
+import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -132,11 +137,25 @@ def child(asked: argparse.Namespace, model: str, method: str, what: str) -> dict
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def rows_of(asked: argparse.Namespace, model: str, method: str) -> Iterator[str]:
-    """Check, run all variants and return the lines of their table."""
+def use_wheels(wheels: Path, folder: Path) -> None:
+    """Unpack ``wheels`` into ``folder`` and let this process and those that it starts import from there."""
+    files = sorted(wheels.glob("*.whl"))
+    if not files:
+        raise SystemExit(f"{wheels}: no *.whl in it")
+    for path in files:
+        with zipfile.ZipFile(path) as wheel:
+            wheel.extractall(folder)
+    # Behind what is installed: a wheel may be older.
+    sys.path.append(str(folder))
+
+
+def rows_of(asked: argparse.Namespace, model: str, method: str, faults: list[str]) -> Iterator[str]:
+    """Check, run all variants and return the lines of their table; what went wrong is added to ``faults``."""
     job = job_of(model, method, asked.steps, is_dry=asked.dry_run)
     told = child(asked, model, method, "checks")
     yield f"| {model} {method}, {', '.join(f'{key} {value}' for key, value in told.items())} | | | | | | |"
+    if not told.get("can_pack"):
+        faults.append(f"{model} {method}: {told.get('error', 'rows are not packed')}")
     flops, first = useful_flops(job), None
     for variant in asked.variants:
         if variant.startswith("trl") and not importlib.util.find_spec("trl"):
@@ -144,6 +163,7 @@ def rows_of(asked: argparse.Namespace, model: str, method: str) -> Iterator[str]
             continue
         found = child(asked, model, method, variant)
         if "error" in found:
+            faults.append(f"{model} {method} {variant}: {found['error']}")
             yield f"| {variant} | failed: {found['error']} | | | | | |"
             continue
         first = first or found
@@ -152,6 +172,8 @@ def rows_of(asked: argparse.Namespace, model: str, method: str) -> Iterator[str]
         share = "" if asked.dry_run else f"{flops * speed / asked.peak / 1e12:.1%}"
         away = max(abs(one - other) for one, other in zip(first["loss"], found["loss"], strict=True))
         verdict = "agrees" if away <= AGREE[job.dtype] else "DIFFERS"
+        if verdict != "agrees":
+            faults.append(f"{model} {method} {variant}: losses differ by {away:.1e}")
         memory = "" if asked.dry_run else f"{found['peak'] / 2**30:.1f}"
         yield f"| {variant} | {speed:,.0f} | {ratio:.2f} | {share} | {memory} | {away:.1e} | {verdict} |"
 
@@ -164,8 +186,17 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--peak", type=float, default=H100, help="TF/s that MFU is a share of")
     parser.add_argument("--dry-run", action="store_true", help="on the CPU, small, without figures of speed")
+    parser.add_argument("--wheels", type=Path, help="a folder of wheels of packages that are missing here")
     parser.add_argument("--one", help="only this part, here, as a line of JSON")
     asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        if asked.wheels:
+            use_wheels(asked.wheels, Path(folder))
+        measure(asked)
+
+
+def measure(asked: argparse.Namespace) -> None:
+    """Print the table, or the part that is asked for; raises SystemExit where something went wrong."""
     if asked.dry_run:
         asked.steps = min(asked.steps, 6)
     if asked.one:
@@ -175,10 +206,13 @@ def main() -> None:
     unit = "(dry run: no measurement)" if asked.dry_run else "per second"
     print(f"| variant | tokens {unit} | ours over it | MFU | peak GiB | loss | |", flush=True)
     print("|---|---:|---:|---:|---:|---:|---|", flush=True)
+    faults: list[str] = []
     for model in asked.models:
         for method in asked.methods:
-            for line in rows_of(asked, model, method):
+            for line in rows_of(asked, model, method, faults):
                 print(line, flush=True)
+    if faults:
+        raise SystemExit("\n".join(faults))
 
 
 if __name__ == "__main__":

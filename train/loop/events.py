@@ -117,8 +117,32 @@ class TakenStep:
     num_tokens: int
     total_tokens: int
     began: float
-    loss: torch.Tensor
-    norm: torch.Tensor
+    numbers: Numbers
+
+
+class Numbers:
+    """The loss and the gradient norm of a step, on their way from the device.
+
+    On a GPU they are copied as soon as they are there, beside what is computed next: to read them waits for the copy
+    and for nothing that was started after it.
+    """
+
+    def __init__(self, loss: torch.Tensor, norm: torch.Tensor) -> None:
+        import torch
+
+        self._both, self._arrived = torch.stack([loss.detach(), norm.detach()]), None
+        if self._both.device.type == "cuda":
+            # A copy into memory that is not pinned would wait at once.
+            pinned = torch.empty(2, dtype=self._both.dtype, pin_memory=True)
+            self._both, self._arrived = pinned.copy_(self._both, non_blocking=True), torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._arrived.record()
+
+    def read(self) -> tuple[float, float]:
+        """Return the two numbers, as soon as they are there."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        loss, norm = self._both.tolist()
+        return loss, norm
 
 
 class StepLog:
@@ -127,7 +151,7 @@ class StepLog:
     On a GPU that is one step late.
     """
 
-    # Reading a number waits for the device, so by then the next step must be under way.
+    # Reading a step's numbers waits until the device has taken it, so by then the next step must be under way.
 
     def __init__(self, sampler: BatchSampler, state: TrainingState, events: Events) -> None:
         self.sampler, self.state, self.events = sampler, state, events
@@ -147,7 +171,7 @@ class StepLog:
         """Read the numbers of all steps but the last ``num_pending``; raises TrainError "E930 diverged"."""
         while len(self._pending) > num_pending:
             taken = self._pending.popleft()
-            loss, norm = float(taken.loss), float(taken.norm)
+            loss, norm = taken.numbers.read()
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 raise self._diverged(taken, loss, norm)
             self.state.loss = loss

@@ -21,7 +21,7 @@ from train.base.errors import Exit, TrainError
 from train.evaluate.dynamics import Dynamics
 from train.evaluate.predictions import SampledScore, ValidationScore
 from train.loop.checkpoint import Checkpoints
-from train.loop.events import METRICS, Events, OnEvent, StepLog, TakenStep
+from train.loop.events import METRICS, Events, Numbers, OnEvent, StepLog, TakenStep
 from train.loop.gradients import CPU, Gradients, Optimizer, Placement
 from train.loop.state import EarlyStopping, FitResult, TrainingState
 from train.model.batch import BatchSampler, few_lengths
@@ -79,7 +79,7 @@ def fit(
             norm = optimizer.step(loss, lr)
             num_tokens = sum(int(sampler.lengths[index]) for index in step.indices)
             state.step, state.tokens = state.step + 1, state.tokens + num_tokens
-            taken = TakenStep(state.step, step, lr, num_tokens, state.tokens, began, loss, norm)
+            taken = TakenStep(state.step, step, lr, num_tokens, state.tokens, began, Numbers(loss, norm))
             log.add(taken, num_pending=placement.steps_in_flight)
 
             is_last, is_stopping = state.step == num_steps, bool(context.max(stop.exit_code))
@@ -119,8 +119,9 @@ def _gradients(model: Any, sampler: BatchSampler, placement: Placement, dynamics
     parallel = parallelize(model, placement.strategy, placement.context, dtype=placement.dtype)
     is_wanted = sampler.recipe.compile is True or (sampler.recipe.compile == "auto" and placement.device.type == "cuda")
     is_compiled = is_wanted and compile_layers(model) > 0
-    # Each shape is compiled anew, so compiled layers get few; else rows are filled up as little as possible.
-    round_to = max(1, sampler.micro_batch_tokens // 4) if is_compiled else few_lengths(placement.device)
+    # Each shape is compiled anew, so compiled layers get few; else rows are filled up as little as possible. The
+    # micro-batches of a step are about as long as each other, so steps of much the same size share a few shapes.
+    round_to = max(1, sampler.micro_batch_tokens // 32) if is_compiled else few_lengths(placement.device)
     return Gradients(model, sampler, placement, parallel, dynamics, attention, is_compiled, round_to)
 
 

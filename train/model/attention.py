@@ -63,6 +63,25 @@ class Packed:
         """Length of the longest example."""
         return max(self.lengths)
 
+    def arguments(self) -> dict[str, Any]:
+        """Return what a model is called with so that it reads its row as this says, besides the ids and `packing`."""
+        placed: dict[str, Any] = {"position_ids": self.positions}
+        if not self.branches and has_varlen(self.starts.device):
+            # By these names transformers hands them down to the attention, and a compiled layer sees plain arguments.
+            # Each other number is one more shape to compile: so the longest is rounded up, and empty examples follow
+            # the last; neither changes what is computed.
+            starts = functional.pad(self.starts, (0, -len(self.lengths) % _EXAMPLES), value=sum(self.lengths))
+            longest = max(QUERIES, 1 << (self.longest - 1).bit_length())
+            # Without a mask transformers looks into the positions for the examples, and waits for the device to do so;
+            # a mask of four dimensions it hands down as it is. Nothing reads this one.
+            unread = torch.ones((1, 1, 1, 1), dtype=torch.bool, device=starts.device)
+            placed |= {"cu_seq_lens_q": starts, "max_length_q": longest, "attention_mask": unread}
+        return placed
+
+
+_EXAMPLES = 64
+"""Examples of a row are rounded up to a multiple of so many where layers may be compiled."""
+
 
 class _Reading(NamedTuple):
     packed: Packed | None
@@ -121,11 +140,27 @@ def register() -> None:
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
     from transformers.masking_utils import sdpa_mask
 
-    # A compiled layer leaves it alone: what it does depends on the lengths, and each set of them would be a new shape.
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def attention(
         module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: Any,
-        scaling: float | None = None, sliding_window: int | None = None, **others: Any,
+        scaling: float | None = None, sliding_window: int | None = None, cu_seq_lens_q: torch.Tensor | None = None,
+        max_length_q: int = 0, **others: Any,
+    ) -> tuple[torch.Tensor, None]:  # fmt: skip
+        if cu_seq_lens_q is None or working_dtype(query) == torch.float32:
+            mixed: tuple[torch.Tensor, None] = by_lengths(
+                module, query, key, value, attention_mask, scaling, sliding_window, **others
+            )
+            return mixed
+        # One node of the graph of a compiled layer, without a break in it.
+        refuse_others(others)
+        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        q, k, v = (tensor[0].to(working_dtype(query)) for tensor in (query, key, value))
+        return _varlen_attend(q, k, v, cu_seq_lens_q, max_length_q, scale, sliding_window).transpose(0, 1)[None], None
+
+    # A compiled layer leaves it alone: what it does depends on the lengths, and each set of them would be a new shape.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def by_lengths(
+        module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: Any,
+        scaling: float | None, sliding_window: int | None, **others: Any,
     ) -> tuple[torch.Tensor, None]:  # fmt: skip
         packed, kv_cache = _reading.get()
         if packed is None and kv_cache is None:
@@ -133,8 +168,7 @@ def register() -> None:
                 module, query, key, value, attention_mask, scaling=scaling, **others
             )
             return plain
-        if others.get("softcap") is not None or others.get("s_aux") is not None:
-            raise NotImplementedError("attention with soft caps or sinks")
+        refuse_others(others)
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         if packed is None:
             assert kv_cache is not None, "one of the two is there"
@@ -143,6 +177,10 @@ def register() -> None:
             kv_cache.store(module.layer_idx, key[0], value[0])
         mixed = attend(query[0], key[0], value[0], packed, scale, sliding_window)
         return mixed.transpose(0, 1)[None], None
+
+    def refuse_others(others: dict[str, Any]) -> None:
+        if others.get("softcap") is not None or others.get("s_aux") is not None:
+            raise NotImplementedError("attention with soft caps or sinks")
 
     def mask(*arguments: Any, **named: Any) -> Any:
         # transformers would notice the packing by the positions, and build a dense mask for it.
@@ -160,8 +198,8 @@ def attend(
     query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     is_windowed = window is not None and window < packed.longest
     with torch.autocast(kind, enabled=False):
-        if kind == "cuda" and dtype != torch.float32 and not packed.branches and (varlen := _varlen()):
-            return varlen(query, key, value, packed, scale, window if is_windowed else None)
+        if dtype != torch.float32 and not packed.branches and has_varlen(query.device):
+            return _varlen_attend(query, key, value, packed.starts, packed.longest, scale, window)
         if kind == "cpu" or is_windowed or packed.branches:
             apply: Callable[..., torch.Tensor] = _Blocks.apply
             return apply(query, key, value, _blocks(packed, window if is_windowed else None), scale)
@@ -171,34 +209,48 @@ def attend(
         return torch.cat(mixed, 2)[0]
 
 
+def has_varlen(device: torch.device) -> bool:
+    """Return whether torch has an attention over examples of different lengths on ``device``; not for float32."""
+    return device.type == "cuda" and _varlen_names() is not None
+
+
 @cache
-def _varlen() -> Callable[..., torch.Tensor] | None:
-    """Return torch's attention over sequences of different lengths, as this version of torch takes its arguments."""
+def _varlen_names() -> frozenset[str] | None:
+    """Return the names of the arguments of torch's `varlen_attn`; None where this version of torch has none."""
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
         return None
-    known = inspect.signature(varlen_attn).parameters
+    return frozenset(inspect.signature(varlen_attn).parameters)
 
-    def attend(
-        query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packed: Packed, scale: float, window: int | None
-    ) -> torch.Tensor:
-        named: dict[str, Any] = {"scale": scale}
-        if "window_size" in known:
-            named["window_size"] = (-1 if window is None else window - 1, 0)
+
+def _varlen_attend(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, starts: torch.Tensor, longest: int, scale: float,
+    window: int | None,
+) -> torch.Tensor:  # fmt: skip
+    """Return [H, N, D] of queries [H, N, D], keys and values [K, N, D] by torch's own kernel, as this version takes it.
+
+    ``longest`` may be more than the longest example has.
+    """
+    from torch.nn.attention.varlen import varlen_attn
+
+    known = _varlen_names() or frozenset()
+    named: dict[str, Any] = {"scale": scale}
+    if "window_size" in known:
+        named["window_size"] = (-1 if window is None else window - 1, 0)
+    elif window is not None:
+        raise NotImplementedError("this version of torch has no windows in it")
+    else:
+        named["is_causal"] = True
+    if len(query) != len(key):
+        if "enable_gqa" in known:
+            named["enable_gqa"] = True
         else:
-            named["is_causal"] = True
-        if len(query) != len(key):
-            if "enable_gqa" in known:
-                named["enable_gqa"] = True
-            else:
-                key, value = (t.repeat_interleave(len(query) // len(t), 0) for t in (key, value))
-        q, k, v = (tensor.transpose(0, 1) for tensor in (query, key, value))
-        mixed = varlen_attn(q, k, v, packed.starts, packed.starts, packed.longest, packed.longest, **named)
-        assert isinstance(mixed, torch.Tensor), "only a request for more returns more"
-        return mixed.transpose(0, 1)
-
-    return attend
+            key, value = (t.repeat_interleave(len(query) // len(t), 0) for t in (key, value))
+    q, k, v = (tensor.transpose(0, 1) for tensor in (query, key, value))
+    mixed = varlen_attn(q, k, v, starts, starts, longest, longest, **named)
+    assert isinstance(mixed, torch.Tensor), "only a request for more returns more"
+    return mixed.transpose(0, 1)
 
 
 class _Blocks(torch.autograd.Function):

@@ -119,7 +119,8 @@ class BatchSampler:
     def _micro_batches(self, indices: list[int], num_ranks: int = 1) -> list[list[int]]:
         lengths = [int(self.lengths[index]) for index in indices]
         at_least = -(-self.recipe.accumulation // num_ranks)
-        groups = by_length(lengths, self.micro_batch_tokens, at_least=at_least, is_packed=self.is_packed)
+        group = balanced if self.is_packed else by_length
+        groups = group(lengths, self.micro_batch_tokens, at_least=at_least)
         return [[indices[n] for n in group] for group in groups]
 
     @property
@@ -213,6 +214,29 @@ def by_length(
         groups.append([index])
         tokens = lengths[index]
     return groups
+
+
+def balanced(lengths: Sequence[int], most_tokens: int, *, at_least: int = 1) -> list[list[int]]:
+    """Group indices 0..n-1 into as few packed batches of at most ``most_tokens`` as `by_length`, or nearly, but so that
+    all are about as long as each other; the longest batch first.
+
+    Each item goes, the longest first, to the batch with the fewest tokens (Graham 1969, SIAM J. Appl. Math. 17:416).
+    """
+    # Filled one after another all but the last would be full: of compiled layers a small rest is one more shape, and
+    # it is filled up by the most.
+    num = max(min(at_least, len(lengths)), -(-sum(lengths) // most_tokens))
+    while True:
+        groups: list[list[int]] = [[] for _ in range(num)]
+        totals = [0] * num
+        for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
+            place = totals.index(min(totals))
+            groups[place].append(index)
+            totals[place] += lengths[index]
+        # A single item over ``most_tokens`` is a batch of its own.
+        if all(total <= most_tokens or len(group) == 1 for total, group in zip(totals, groups, strict=True)):
+            order = sorted(range(num), key=lambda place: (-totals[place], place))
+            return [groups[place] for place in order if groups[place]]
+        num += 1
 
 
 def few_lengths(device: torch.device) -> int:

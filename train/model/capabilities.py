@@ -19,8 +19,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from train.model.attention import NAME, KVCache, pack, packed_now, packing, register, working_dtype
-from train.model.device import keep_freed_memory
+from train.model.attention import NAME, KVCache, has_varlen, pack, packed_now, packing, register, working_dtype
+from train.model.device import computing, keep_freed_memory
 
 
 def inner_of(model: Any) -> Any:
@@ -135,6 +135,12 @@ def _try(model: Any) -> Capabilities:
     except _OTHER_WAYS:
         return Capabilities(has_packing=False, has_kv_cache=False, has_plain_head=False)
     has_packing = _has_packing(model, texts, alone)
+    if has_packing and has_varlen(ids.device):
+        # Another kernel, and one that takes no float32: it is tried as it will run.
+        with computing(ids.device, torch.bfloat16):
+            with evaluating(model):
+                rounded = [_logits(model, text) for text in texts]
+            has_packing = _has_packing(model, texts, rounded)
     return Capabilities(
         has_packing,
         has_kv_cache=has_packing and _has_kv_cache(model, texts, alone),
@@ -156,7 +162,7 @@ def _has_packing(model: Any, texts: list[torch.Tensor], alone: list[torch.Tensor
     try:
         model.set_attn_implementation(NAME)
         with evaluating(model), packing(packed):
-            together = _logits(model, torch.cat(texts), position_ids=packed.positions)
+            together = _logits(model, torch.cat(texts), **packed.arguments())
         has_packing = are_close(torch.cat(alone), together)
     except _OTHER_WAYS:
         has_packing = False

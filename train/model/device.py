@@ -35,7 +35,8 @@ def pick_device(wanted: str) -> torch.device:
     import torch
 
     if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+        there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+        wanted = next(kind for kind, is_there in there.items() if is_there)
     device = torch.device(wanted)
     is_there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}.get(device.type, True)
     if not is_there or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):

@@ -159,7 +159,7 @@ def supervised_loss(model: Any, batch: Batch, *, scale: float = 1.0) -> tuple[to
     Uses the chunked head where it gives what the model itself gives (see `capabilities_of`), else the full logits.
     """
     inner = inner_of(model)
-    placed = {} if batch.packed is None else {"position_ids": batch.packed.positions}
+    placed = {} if batch.packed is None else batch.packed.arguments()
     if capabilities_of(model).has_plain_head:
         with packing(batch.packed):
             hidden = decoder_of(inner)(input_ids=batch.ids, use_cache=False, **placed).last_hidden_state
@@ -178,8 +178,10 @@ def supervised_loss(model: Any, batch: Batch, *, scale: float = 1.0) -> tuple[to
 def batch_nlls(model: Any, batch: Batch, num_owners: int) -> list[float]:
     """Return the NLL in nats of each owner of a batch's supervised tokens, 0 to ``num_owners`` - 1, in sum."""
     _, nll = supervised_loss(model, batch)
-    sums = torch.zeros(num_owners, dtype=torch.float64, device=nll.device)
-    by_owner: list[float] = sums.index_add_(0, batch.owners, nll.double()).tolist()
+    # Apple's devices have no float64: there the sums are the CPU's.
+    device = "cpu" if nll.device.type == "mps" else nll.device
+    sums = torch.zeros(num_owners, dtype=torch.float64, device=device)
+    by_owner: list[float] = sums.index_add_(0, batch.owners.to(device), nll.to(device).double()).tolist()
     return by_owner
 
 

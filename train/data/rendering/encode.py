@@ -19,6 +19,7 @@ import json
 import re
 from array import array
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import accumulate, chain, pairwise
@@ -84,7 +85,8 @@ class Encoder:
         self._words: Words | None = None
         if has_separable_words(tokenizer.backend_tokenizer.to_str()):
             apart = [token.content for token in added.values() if not token.normalized]
-            self._words = Words(partial(self._tokenize, has_offsets=False), apart)
+            opening = [n for token, n in tokenizer.get_vocab().items() if token.startswith(_SPACE)]
+            self._words = Words(partial(self._tokenize, has_offsets=False), apart, opening)
 
     def encode(self, passages: Sequence[Passage]) -> list[Encoded]:
         """Return the ids of each passage, so that its answers begin and end with tokens of their own.
@@ -102,12 +104,28 @@ class Encoder:
 
     def decode(self, ids: Sequence[int] | Ints, *, has_control: bool) -> str:
         """Return the text of ``ids``, with or without the control tokens."""
+        if has_control and self._bytes is not None:
+            # Bytes that are no UTF-8 are replaced by the tokenizer in its own way.
+            with suppress(UnicodeDecodeError):
+                return b"".join(map(self._bytes.__getitem__, ids)).decode()
         text: str = self.tokenizer.backend_tokenizer.decode(list(ids), skip_special_tokens=not has_control)
         return text
 
     def num_control(self, ids: Sequence[int] | Ints) -> int:
         """Number of control tokens among ``ids``."""
         return int(np.count_nonzero(self._is_control[ids]))
+
+    @cached_property
+    def _bytes(self) -> dict[int, bytes] | None:
+        """The bytes of each id, which a decoder of the kind ByteLevel only joins; None for another decoder."""
+        description = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        if (description["decoder"] or {}).get("type") != "ByteLevel":
+            return None
+        characters = byte_level_characters()
+        return {
+            number: bytes(characters[c] for c in token) if characters.keys() >= set(token) else token.encode()
+            for token, number in self.tokenizer.get_vocab().items()
+        }
 
     @cached_property
     def _is_control(self) -> npt.NDArray[np.bool_]:
@@ -193,6 +211,16 @@ class Encoder:
         return list(encode(list(texts), add_special_tokens=False))
 
 
+def byte_level_characters() -> dict[str, int]:
+    """Return which byte each character stands for in a vocabulary of the kind ByteLevel.
+
+    Printable ones stand for themselves, the others follow from 256 on (Radford et al. 2019, the code of GPT-2).
+    """
+    own = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in own]
+    return {chr(byte): byte for byte in own} | {chr(256 + n): byte for n, byte in enumerate(others)}
+
+
 @dataclass(frozen=True)
 class _TextPart:
     """A part of a text that begins at character ``start`` and is encoded apart from the others."""
@@ -217,6 +245,9 @@ def _edges(passage: Passage) -> list[int]:
     return [edge for answer in passage.answers for edge in answer]
 
 
+_SPACE = "\u0120"
+"""What stands for a space in a vocabulary of the kind ByteLevel."""
+_VISIBLE, _WORDS_OF_A_TEXT = re.compile(r"[!-~]{1,64}"), 64
 _CUT = re.compile(r"(?<=[!-~])(?= [!-~])")
 PATTERNS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
@@ -236,14 +267,18 @@ Ints = npt.NDArray[np.integer]
 class Words:
     """Remembers the ids of words, which ``tokenize`` gives (texts -> encodings without added tokens).
 
-    ``apart`` are the added tokens that a text is cut beside.
+    ``apart`` are the added tokens that a text is cut beside, ``opening`` the ids of tokens that begin with a space.
 
     A word is known by its key, which is cheap to get by ``str.split``: the word without the space that it begins with,
     or with one more where it begins with none or has another.
     """
 
-    def __init__(self, tokenize: Callable[[Sequence[str]], list[Any]], apart: Collection[str]) -> None:
+    def __init__(
+        self, tokenize: Callable[[Sequence[str]], list[Any]], apart: Collection[str], opening: Collection[int]
+    ) -> None:
         self._tokenize = tokenize
+        self._is_opening = np.zeros(max(opening, default=-1) + 2, np.bool_)
+        self._is_opening[list(opening)] = True
         longest_first = sorted(apart, key=len, reverse=True)
         self._apart = re.compile(f"({'|'.join(map(re.escape, longest_first)) or '(?!)'})")
         # Of each word by its key: its ids, as the bytes of an array of int32.
@@ -263,9 +298,8 @@ class Words:
             except KeyError:
                 unread.append(number)
         every = chain.from_iterable(chain(*keys[number]) for number in unread)
-        new = list({key for piece in every for key in piece if key not in self._ids})
-        for key, encoding in zip(new, self._tokenize([_word(key) for key in new]), strict=True):
-            self._ids[key] = array("i", encoding.ids).tobytes()
+        new = set(chain.from_iterable(every)).difference(self._ids)
+        self._learn(new)
         for number in unread:
             readings[number] = self._join(*keys[number])
         for key in new:
@@ -274,6 +308,24 @@ class Words:
         if len(self._ids) > _MOST_WORDS:
             self._ids.clear()
         return readings
+
+    def _learn(self, keys: Collection[str]) -> None:
+        """Read words that are new: most of them many at once, as a text of which each is a part."""
+        # To ask for one costs ten times what its tokens do. In a text of words that begin with a space, have no other
+        # and could be cut apart, each begins with the token that begins with a space.
+        joined = [key for key in keys if _VISIBLE.fullmatch(key)]
+        groups = [joined[start : start + _WORDS_OF_A_TEXT] for start in range(0, len(joined), _WORDS_OF_A_TEXT)]
+        alone = [key for key in keys if not _VISIBLE.fullmatch(key)]
+        for group, encoding in zip(groups, self._tokenize(["".join(map(_word, own)) for own in groups]), strict=True):
+            ids = np.array(encoding.ids, np.int32)
+            edges = np.flatnonzero(self._is_opening[np.minimum(ids, len(self._is_opening) - 1)]).tolist()
+            if len(edges) != len(group):
+                alone += group
+                continue
+            for key, start, stop in zip(group, edges, [*edges[1:], len(ids)], strict=True):
+                self._ids[key] = ids[start:stop].tobytes()
+        for key, encoding in zip(alone, self._tokenize([_word(key) for key in alone]), strict=True):
+            self._ids[key] = array("i", encoding.ids).tobytes()
 
     def _keys(self, text: str, edges: Sequence[int]) -> tuple[list[list[str]], list[list[str]]]:
         """The keys of the words of a text in pieces, and of what stands between the end of each piece but the last and

@@ -21,7 +21,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 # Noncharacters: no exchangeable text contains them, so they can stand for the ends of a {% generation %} block.
-MARK_START, MARK_END = "\ufdd0", "\ufdd1"
+MARK_START, MARK_END = _MARKS = "\ufdd0", "\ufdd1"
 CHILD_BYTES, CHILD_SECONDS = 768 << 20, 5
 # A template's own text, and how often it may write what it was given (refused later with a better reason).
 MOST_CHARACTERS, MOST_COPIES = 4 << 20, 4
@@ -39,12 +39,14 @@ class _Generation(Extension):
         return nodes.CallBlock(self.call_method("mark"), [], [], body).set_lineno(line)
 
     def mark(self, caller: Any) -> str:
-        text = str(caller())
-        return f"{MARK_START}{text}{MARK_END}" if getattr(self.environment, "has_marks", False) else text
+        text, sandbox = str(caller()), self.environment
+        assert isinstance(sandbox, _Sandbox)
+        sandbox.num_marked += 1
+        return f"{MARK_START}{text}{MARK_END}" if sandbox.has_marks else text
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
-    has_marks = False
+    has_marks, num_marked = False, 0
 
     def unsafe_undefined(self, obj: object, attribute: str) -> NoReturn:
         """Refuse at once; Jinja's own answer is an undefined value, which prints as nothing."""
@@ -63,6 +65,7 @@ class ChatTemplate:
         del self.sandbox.filters["random"]
         self.sandbox.globals["lipsum"] = _no_dice
         self.compiled = self.sandbox.from_string(source)
+        self._are_marks_unseen = _are_marks_unseen(self.sandbox.parse(source))
 
     def render(
         self,
@@ -73,10 +76,25 @@ class ChatTemplate:
         has_marks: bool = False,
     ) -> str:
         """Return the text; ``is_prompt`` asks for the next answer's opening, ``has_marks`` for generation marks."""
-        self.sandbox.has_marks = has_marks
+        self.sandbox.has_marks, self.sandbox.num_marked = has_marks, 0
         return self.compiled.render(
             messages=messages, tools=tools, documents=None, add_generation_prompt=is_prompt, **self.tokens
         )
+
+    def without_marks(self, marked: str) -> str | None:
+        """Return what `render` would give without marks where it gave ``marked`` last, None where that is not sure."""
+        # One that the conversation has itself, or that the template made otherwise, is one too many.
+        if not self._are_marks_unseen or any(marked.count(mark) != self.sandbox.num_marked for mark in _MARKS):
+            return None
+        return marked.replace(MARK_START, "").replace(MARK_END, "")
+
+
+def _are_marks_unseen(tree: nodes.Template) -> bool:
+    # Whether no code of the template reads what it wrote, as where that is assigned, filtered or a macro's.
+    readers = (nodes.AssignBlock, nodes.FilterBlock, nodes.Macro, nodes.Block)
+    if any(tree.find_all((*readers, nodes.Include, nodes.Extends))):
+        return False
+    return not any(any(block.find_all(nodes.CallBlock)) for block in tree.find_all(nodes.CallBlock))
 
 
 def _raise(message: str) -> NoReturn:
@@ -126,7 +144,10 @@ def _rendering(template: ChatTemplate, request: Mapping[str, Any]) -> dict[str, 
     A number stands for so many characters of the text, {"refused": why} or {"fault": why} for one that there is not.
     """
     messages, tools = request["messages"], request["tools"]
-    text = _text(template, messages, tools)
+    marked = _text(template, messages, tools, has_marks=True) if request["has_marks"] else None
+    text: Any = template.without_marks(marked) if isinstance(marked, str) else None
+    if text is None:
+        text = _text(template, messages, tools)
 
     def part(stop: int, *, is_prompt: bool) -> Any:
         # Nearly always a beginning of the text, of which its length says all, so that the pipe carries little.
@@ -137,8 +158,7 @@ def _rendering(template: ChatTemplate, request: Mapping[str, Any]) -> dict[str, 
     endings = [part(turn + 1, is_prompt=False) for turn in request["endings"]]
     marks: Any = []
     # A mark that the conversation itself has would be taken for the template's.
-    if request["has_marks"] and isinstance(text, str) and MARK_START not in text and MARK_END not in text:
-        marked = _text(template, messages, tools, has_marks=True)
+    if marked is not None and isinstance(text, str) and MARK_START not in text and MARK_END not in text:
         marks = marked_spans(marked) if isinstance(marked, str) else marked
     return {"text": text, "openings": openings, "endings": endings, "marks": marks}
 

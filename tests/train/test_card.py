@@ -1,0 +1,195 @@
+"""What a GPU needs, held on a CPU where that can be: nothing waits, layers are one graph, rows have few lengths."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from train.data.rendering import Example
+from train.loop import fit
+from train.loop.events import Numbers
+from train.loop.gradients import CPU, Optimizer
+from train.model import attention, capabilities, pick_device
+from train.model.batch import BatchSampler, balanced, by_length, collate
+from train.model.capabilities import capabilities_of, compile_layers, compiling
+from train.model.loss import supervised_loss
+from train.recipe import build_recipe
+
+from .tiny import make_model
+
+LENGTHS = st.lists(st.integers(1, 200), min_size=1, max_size=60)
+
+
+def _examples(lengths: list[int]) -> list[Example]:
+    return [
+        Example(f"e{n}", "", "", [(7 * n + k) % 90 + 3 for k in range(size)], [k > 0 for k in range(size)], size)
+        for n, size in enumerate(lengths)
+    ]
+
+
+class _NoWaits(TorchDispatchMode):
+    """Refuses what a GPU must end all its work for: a number, or a shape, that hangs on what a tensor holds."""
+
+    WAITS = ("aten._local_scalar_dense", "aten.nonzero", "aten.masked_select", "aten._unique2", "aten.equal")
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert not str(func).startswith(self.WAITS), f"{func} waits for the device"
+        return func(*args, **(kwargs or {}))
+
+
+def test_nothing_of_a_step_waits_for_the_device(varlen_on_cpu: list[int]) -> None:
+    model = make_model("qwen3").requires_grad_(True)
+    assert capabilities_of(model).has_packing
+    sampler = BatchSampler(_examples([5, 9, 3, 12]), build_recipe({"batch_size": 4}), is_packed=True)
+    module = sys.modules[fit.__module__]
+    gradients = module._gradients(model, sampler, CPU, module.Dynamics(sampler.supervised.tolist(), "cpu"))
+    optimizer = Optimizer(model, gradients.parallel, sampler.recipe)
+    # The state of the optimizer is made in the first step.
+    optimizer.step(gradients.backward(sampler[0]), 1e-3)
+    with _NoWaits():
+        loss = gradients.backward(sampler[0])
+        numbers = Numbers(loss, optimizer.step(loss, 1e-3))
+    assert all(number > 0 for number in numbers.read())
+    with pytest.raises(AssertionError, match="waits"), _NoWaits():
+        float(loss)
+
+
+@pytest.fixture
+def varlen_on_cpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Give torch's attention of a GPU a kernel for the CPU, and return the lengths of the rows that it saw."""
+    varlen = pytest.importorskip("torch.nn.attention.varlen")
+    seen: list[int] = []
+
+    def shares(query: Any, key: Any, scale: float, begin: int, end: int) -> tuple[torch.Tensor, ...]:
+        # Queries, keys with their heads repeated, and softmax of the scores, each [heads, tokens, ..], of one example.
+        q, k = (tensor[begin:end].float().transpose(0, 1) for tensor in (query, key))
+        k = k.repeat_interleave(len(q) // len(k), 0)
+        hidden = torch.ones(end - begin, end - begin, dtype=torch.bool).triu(1)
+        return q, k, torch.softmax((q @ k.transpose(1, 2) * scale).masked_fill(hidden, -torch.inf), -1)
+
+    def edges_of(starts: torch.Tensor) -> list[tuple[int, int]]:
+        # Not as a number of the tensor: what only this stand-in must know is no wait of the model's.
+        return list(pairwise(starts.numpy().tolist()))
+
+    def forward(query: Any, key: Any, value: Any, starts: Any, *others: Any) -> Any:
+        seen.append(len(query))
+        out = torch.zeros_like(query)
+        for begin, end in edges_of(starts):
+            q, _, share = shares(query, key, others[4], begin, end)
+            v = value[begin:end].float().transpose(0, 1)
+            out[begin:end] = (share @ v.repeat_interleave(len(q) // len(v), 0)).transpose(0, 1).to(out.dtype)
+        return out, torch.zeros(query.shape[1], len(query)), torch.zeros(2, dtype=torch.uint64)
+
+    def backward(grad: Any, query: Any, key: Any, value: Any, out: Any, lse: Any, starts: Any, *others: Any) -> Any:
+        grads = [torch.zeros_like(tensor) for tensor in (query, key, value)]
+        heads = key.shape[1]
+        for begin, end in edges_of(starts):
+            q, k, share = shares(query, key, others[5], begin, end)
+            d, v = (tensor[begin:end].float().transpose(0, 1) for tensor in (grad, value))
+            d_share = d @ v.repeat_interleave(len(q) // len(v), 0).transpose(1, 2)
+            d_scores = share * (d_share - (d_share * share).sum(-1, keepdim=True)) * others[5]
+            parts = d_scores @ k, d_scores.transpose(1, 2) @ q, share.transpose(1, 2) @ d
+            for total, part in zip(grads, parts, strict=True):
+                own = part if total is grads[0] else part.unflatten(0, (heads, -1)).sum(1)
+                total[begin:end] = own.transpose(0, 1).to(total.dtype)
+        return tuple(grads)
+
+    with monkeypatch.context() as patched:
+        for module in (attention, capabilities):
+            patched.setattr(module, "has_varlen", lambda _device: True)
+        library = torch.library.Library("torch_attn", "IMPL")
+        library.impl("_varlen_attn", forward, "CPU")
+        library.impl("_varlen_attn_backward", backward, "CPU")
+        assert varlen
+        yield seen
+        library._destroy()
+
+
+def test_the_kernel_of_a_gpu_is_proved_in_the_format_in_which_it_will_run(
+    varlen_on_cpu: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert capabilities_of(make_model("qwen3")).has_packing
+    assert varlen_on_cpu
+    monkeypatch.setattr(attention, "_varlen_attend", lambda query, *_: query)
+    assert not capabilities_of(make_model("qwen3")).has_packing
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["qwen3", "llama"])
+def test_a_compiled_layer_is_one_graph_for_rows_of_other_examples(varlen_on_cpu: list[int], kind: str) -> None:
+    torch.manual_seed(0)
+    model = make_model(kind).requires_grad_(True)
+    rows = [_examples([12, 3, 18]), _examples([5, 5, 9, 14]), _examples([30])]
+
+    def gradients(examples: list[Example], *, is_packed: bool) -> dict[str, torch.Tensor]:
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss, _ = supervised_loss(model, collate(examples, is_packed=is_packed, round_to=64))
+        loss.backward()
+        return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+    wanted = [gradients(row, is_packed=False) for row in rows]
+    assert capabilities_of(model).has_packing
+    graphs: list[Any] = []
+
+    def counting(graph: Any, _inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    try:
+        assert compile_layers(model, backend=counting) == 2
+        with compiling(True):
+            found = [gradients(row, is_packed=True) for row in rows]
+    finally:
+        torch.compiler.set_stance("default")
+    assert len(graphs) == 1, "both layers and all rows share one graph, without a break"
+    assert varlen_on_cpu
+    for own, other in zip(found, wanted, strict=True):
+        for name, gradient in other.items():
+            assert (own[name] - gradient).norm() <= 0.05 * gradient.norm() + 1e-6, name
+
+
+@given(LENGTHS, st.integers(1, 300), st.integers(1, 10))
+def test_balanced_micro_batches_keep_to_the_budget(lengths: list[int], most: int, at_least: int) -> None:
+    groups = balanced(lengths, most, at_least=at_least)
+    assert sorted(place for group in groups for place in group) == list(range(len(lengths)))
+    totals = [sum(lengths[place] for place in group) for group in groups]
+    assert all(len(group) == 1 or total <= most for group, total in zip(groups, totals, strict=True))
+    assert totals == sorted(totals, reverse=True)
+    assert len(groups) >= min(at_least, len(lengths))
+    assert len(groups) <= len(by_length(lengths, most, at_least=at_least, is_packed=True)) + len(lengths) // 2
+
+
+def test_rows_of_compiled_layers_are_filled_up_little_and_have_few_lengths() -> None:
+    """Rows as `benchmarks/training.py` makes them, 64 a step, of 8,192 and of 16,384 tokens."""
+    random = np.random.default_rng(0)
+    lengths = [
+        int(sum(np.clip(random.lognormal(np.log(mean) - spread**2 / 2, spread), 8, 900) for mean, spread in parts))
+        for parts in [((200, 0.6), (80, 0.7))] * 64 * 30
+    ]
+    for most in (8_192, 16_384):
+        recipe = build_recipe({"batch_size": 64, "micro_batch_tokens": most, "epochs": 1})
+        sampler, step = BatchSampler(_examples(lengths), recipe, is_packed=True), most // 32
+        rows = [
+            -(-sum(lengths[index] for index in group) // step) * step
+            for number in range(len(sampler)) for group in sampler[number].micro_batches
+        ]  # fmt: skip
+        assert sum(rows) <= 1.04 * sum(lengths)
+        assert len(set(rows)) <= 9
+
+
+def test_auto_finds_an_apple_gpu_where_there_is_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert pick_device("auto").type == "mps"
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert pick_device("auto").type == "cpu"
