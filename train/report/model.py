@@ -339,6 +339,26 @@ class Run(ReportPart):
     digests: dict[str, str] = Field(default_factory=dict)
 
 
+class SeedSpread(ReportPart):
+    """How far training seeds lie apart in one category of the headline split; the mean of all has no name."""
+
+    category: str
+    changes: list[float]
+    """Tuned minus base of each seed."""
+    share: float
+    """Of the variance behind the interval, what lies between seeds and not between records."""
+
+
+class SeedsSummary(ReportPart):
+    """Several runs that differ in the seed alone; the report's figures are their means."""
+
+    seeds: list[int]
+    kept: str
+    """The run with the best validation score, whose answers are shown."""
+    spreads: list[SeedSpread]
+    sentence: str
+
+
 class Report(ReportPart, title="The report of a training run: runs/ID/report.json."):
     """Everything that one run showed."""
 
@@ -364,6 +384,7 @@ class Report(ReportPart, title="The report of a training run: runs/ID/report.jso
     confusion: list[Confusion] = Field(default_factory=list)
     judged: JudgeSummary | None = None
     data_map: DataMap | None = None
+    seeds: SeedsSummary | None = None
 
     @classmethod
     def load(cls, path: str | Path) -> Report:
