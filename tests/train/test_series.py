@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from train.base.errors import TrainError
+from train.base.run_folder import read_finished
 from train.cli import cli
 from train.pipeline import execute, series
 from train.pipeline.series import SeriesRecord
@@ -161,3 +162,123 @@ def test_a_dry_run_prices_all_and_writes_nothing(dataset: Path, base: str, tmp_p
 def test_the_schema_is_made_from_the_model(root: Path) -> None:
     written = json.loads((root / "schemas/series.schema.json").read_text(encoding="utf-8"))
     assert written == json.loads(json.dumps(schema_of(SeriesRecord)))
+
+
+def test_a_curve_measures_shares_under_the_same_steps_and_leaves_the_exam_to_the_whole(
+    dataset: Path, base: str, tmp_path: Path
+) -> None:
+    done = call("curve", dataset, "--base", base, "--out", str(tmp_path / "c"), "--cost-per-hour", "36")
+    assert done.exception is None, done.exception
+    assert "plan: 6 runs of 2 steps, 12 in all" in done.stderr
+    record = about(tmp_path / "c")
+    assert [m["name"] for m in record["members"]] == [
+        f"share-{share}-seed-{seed}" for share in (25, 50, 100) for seed in (0, 1)
+    ]
+    runs = {m["name"]: json.loads((tmp_path / "c" / m["name"] / "run.json").read_text()) for m in record["members"]}
+    assert {run["steps"] for run in runs.values()} == {2}
+    assert [runs[f"share-{share}-seed-0"]["examples"] for share in (25, 50, 100)] == [6, 12, 24]
+    splits = {name: Report.load(tmp_path / "c" / name).headline for name in runs}
+    assert {name for name, split in splits.items() if split == "test"} == {"share-100-seed-0", "share-100-seed-1"}
+    report = Report.load(tmp_path / "c")
+    assert report.learning_curve is not None
+    assert [curve.category for curve in report.learning_curve.categories] == ["cats", "dogs", ""]
+    cats = report.learning_curve.categories[0]
+    assert [(point.share, point.num_records) for point in cats.points] == [(0.25, 3), (0.5, 6), (1.0, 12)]
+    assert cats.sentence == "cats: cannot tell, 3 of 30 independent records"
+    assert "Learning curve: validation scores by share" in done.stdout
+    for name in ("report.md", "report.html"):
+        assert "cats: cannot tell, 3 of 30" in (tmp_path / "c" / name).read_text(encoding="utf-8").replace(
+            "Cats", "cats"
+        )
+
+
+def test_a_sweep_chooses_on_validation_and_measures_the_winner_on_fresh_seeds(
+    dataset: Path, base: str, tmp_path: Path
+) -> None:
+    words = ("--base", base, "--out", str(tmp_path / "w"), "--grid", "lr=1e-4,0.03", "--grid", "lora.rank=2,4")
+    done = call("sweep", dataset, *words, "--halving", "--seeds", "2", max_steps=6)
+    assert done.exception is None, done.exception
+    # Four for a third of the steps, the best two whole, and two seeds of the winner.
+    assert "plan: 8 runs of 2 to 6 steps, 32 in all" in done.stderr
+    names = [member["name"] for member in about(tmp_path / "w")["members"]]
+    assert names[0] == "lr-0.0001-lora.rank-2-steps-2"
+    assert len(names) == 8
+    assert names[-2:] == ["winner-seed-1", "winner-seed-2"]
+    tested = [name for name in names if Report.load(tmp_path / "w" / name).headline == "test"]
+    assert tested == names[-2:], "the test split is measured on the winner alone"
+    report = Report.load(tmp_path / "w")
+    assert report.sweep is not None
+    chosen = next(trial for trial in report.sweep.trials if trial.name == report.sweep.chosen)
+    winner = json.loads((tmp_path / "w" / names[-1] / "run.json").read_text())["recipe"]
+    assert (winner["lr"], winner["lora"]["rank"]) == (chosen.changes["lr"], chosen.changes["lora.rank"])
+    assert chosen.steps == 6
+    whole = [trial for trial in report.sweep.trials if trial.steps == 6]
+    assert len(whole) == 2
+    scores = [(trial.score, -(trial.bits or 0)) for trial in whole]
+    assert (chosen.score, -(chosen.bits or 0)) == max(scores)
+    assert "the test split was measured once, after the choice" in done.stdout
+    first = (tmp_path / "w" / names[0] / "run.json").stat().st_mtime_ns
+    again = CliRunner().invoke(
+        cli, ["sweep", str(dataset), "--resume", "--out", str(tmp_path / "w")], standalone_mode=False
+    )
+    assert again.exception is None, again.exception
+    assert again.stdout == done.stdout
+    assert (tmp_path / "w" / names[0] / "run.json").stat().st_mtime_ns == first
+
+
+def test_a_choice_that_diverges_loses_and_ends_nothing(
+    dataset: Path, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = execute.fit
+
+    def diverging(*args: Any, **more: Any) -> Any:
+        if args[1].recipe.lr == 0.5:
+            raise TrainError("E930 diverged", "the loss is no number")
+        return fit(*args, **more)
+
+    monkeypatch.setattr(execute, "fit", diverging)
+    words = ("--base", base, "--out", str(tmp_path / "w"), "--grid", "lr=0.5,0.001", "--seeds", "1")
+    done = call("sweep", dataset, *words)
+    assert done.exception is None, done.exception
+    assert "warning: lr-0.5: the loss is no number; the series goes on without it" in done.stderr
+    report = Report.load(tmp_path / "w")
+    assert report.sweep is not None
+    assert report.sweep.chosen == "lr-0.001"
+    assert [trial.note for trial in report.sweep.trials] == ["ended with an error", ""]
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "message"),
+    [
+        ("curve", ("--at", "50,100"), "three shares or more"),
+        ("curve", ("--at", "10,20,30"), "100 is one of them"),
+        ("curve", ("--at", "0,50,100"), "above 0"),
+        ("curve", ("--at", "a,b,100"), "per cent"),
+        ("curve", ("--set", "mixing.share=0.5"), "E871"),
+        ("sweep", (), "Name what is tried"),
+        ("sweep", ("--grid", "lr"), "write each key once"),
+        ("sweep", ("--grid", "lr=1,1"), "twice"),
+        ("sweep", ("--grid", "lr=0.1"), "1 combinations"),
+        ("sweep", ("--grid", "lr=0.1,-1"), "lr must be"),
+        ("sweep", ("--grid", "seed=1,2"), "sets it itself"),
+        ("sweep", ("--grid", "max_steps=1,2", "--halving"), "sets it itself"),
+        ("sweep", ("--grid", "nothing=1,2"), "unknown key"),
+        ("run", ("--seeds", "2", "--set", "seed=4294967295"), "E871"),
+    ],
+)
+def test_what_makes_no_series_is_refused_before_anything_is_loaded(
+    verb: str, words: tuple[str, ...], message: str, dataset: Path, tmp_path: Path
+) -> None:
+    done = call(verb, dataset, "--base", str(tmp_path / "none"), "--out", str(tmp_path / "s"), *words)
+    error = done.exception
+    assert isinstance(error, TrainError | click.UsageError), error
+    told = error.message if isinstance(error, click.UsageError) else f"{error.code}: {error.message}"
+    assert message in told
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_series_is_no_run_to_export(dataset: Path, base: str, tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "series.json").write_text("{}")
+    with pytest.raises(TrainError, match="is a series of runs"):
+        read_finished(tmp_path / "s")

@@ -57,8 +57,8 @@ def command(
     context = click.get_current_context().obj or SINGLE_PROCESS
     if resume:
         out = Path(context.broadcast_object(out or newest_run(dataset)))
-    if resume and out is not None and (out / SERIES).is_file():
-        return resumed_series(dataset, out, is_cached=not no_cache, report_to=report_to)
+        if (out / SERIES).is_file():
+            return resumed_series(dataset, out, is_cached=not no_cache, report_to=report_to)
     if seeds > 1:
         if resume or force:
             raise click.UsageError("--seeds begins a series; --resume goes on with one as it was begun.")
@@ -77,12 +77,14 @@ def command(
     return code
 
 
-def resumed_series(dataset: Path, folder: Path, *, is_cached: bool, report_to: Sequence[str] = ()) -> int:
-    """Go on with the series in ``folder`` and return the exit code."""
+def resumed_series(dataset: Path, folder: Path | None, *, is_cached: bool, report_to: Sequence[str] = ()) -> int:
+    """Go on with the series in ``folder``, by default the newest, and return the exit code."""
+    from train.base.run_folder import newest_run
     from train.model.distributed import SINGLE_PROCESS
     from train.pipeline.series import resume_series
     from train.pipeline.series_kinds import kind_of
 
     context = click.get_current_context().obj or SINGLE_PROCESS
+    folder = Path(context.broadcast_object(folder or newest_run(dataset)))
     _, code = resume_series(dataset, folder, kind_of, is_cached=is_cached, report_to=report_to, context=context)
     return code

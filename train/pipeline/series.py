@@ -31,6 +31,7 @@ from train.pipeline.prepare import add_adapters, plan_run, prepare
 from train.recipe import Recipe, load_recipe, recipe_toml
 from train.report import Report, table, write_report
 from train.report.model import ReportPart
+from train.report.series_tables import series_lines
 
 SeriesKind = Literal["seeds", "curve", "sweep", "stages"]
 _STOPPED = (Exit.INTERRUPTED, Exit.TERMINATED, Exit.HUNG_UP)
@@ -117,6 +118,10 @@ class Kind(Protocol):
     @property
     def request(self) -> Mapping[str, Any]:
         """What it was asked for."""
+
+    @property
+    def is_on_validation(self) -> bool:
+        """Whether it compares its members on validation records."""
 
     def check(self, recipe: Recipe) -> None:
         """Raise TrainError where a member could not be begun."""
@@ -232,7 +237,7 @@ def start_series(
     loaded = load_recipe(recipe, settings, base)
     kind.check(loaded)
     recipe_folder = (recipe.parent if recipe else Path()).resolve()
-    whole, name = _whole(dataset, loaded, recipe_folder, context)
+    whole, name = _whole(kind, dataset, loaded, recipe_folder, context)
     steps = kind.steps(whole)
     seconds = None if whole.seconds is None else whole.seconds * sum(steps) / whole.steps
     cost = None if seconds is None or cost_per_hour is None else seconds / 3600 * cost_per_hour
@@ -288,10 +293,15 @@ def read_series(folder: Path) -> SeriesRecord:
 
 
 def _whole(
-    dataset: Path, recipe: Recipe, folder: Path, context: DistributedContext
+    kind: Kind, dataset: Path, recipe: Recipe, folder: Path, context: DistributedContext
 ) -> tuple[Whole, str]:  # fmt: skip
     # Everything that can be wrong is known before the first member begins, and three steps say what a step takes.
     prepared = prepare(dataset, recipe, folder=folder, context=context)
+    if kind.is_on_validation and not prepared.dataset.splits["validation"]:
+        raise TrainError(
+            "E871 bad-series", f"{dataset} has no validation record, on which a {kind.name} is measured",
+            "Export a validation split.",
+        )  # fmt: skip
     steps = prepared.steps
     plan = plan_run(add_adapters(prepared), prepared, is_measured=len(steps) >= FEWEST_STEPS)
     batch_size = None if recipe.batch_tokens else steps.batch_size
@@ -324,7 +334,8 @@ def _drive(series: Series, kind: Kind) -> tuple[Path, Exit]:
         write_report(outcome.report, folder)
     series.write(status="finished", kept=outcome.kept, ended=now())
     if series.context.is_first:
-        console.data(table(outcome.report, columns=console.columns()))
+        columns = console.columns()
+        console.data("\n".join([table(outcome.report, columns=columns), *series_lines(outcome.report, columns)]))
         console.talk(f"the model to take: {folder / outcome.kept}")
         console.talk(f"report: {folder / 'report.html'}")
     return folder, Exit.OK
