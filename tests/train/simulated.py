@@ -13,7 +13,7 @@ from train.report.model import Estimate
 from train.report.seeds import seeds_report
 
 _NORMAL = NormalDist()
-RULES = Rules(resamples=200)
+RULES = Rules(resamples=100)
 
 
 def _side(values: np.ndarray, size: int) -> list[Scored]:
