@@ -18,6 +18,7 @@ from train.base.errors import TrainError
 from train.base.run_folder import versions, weights_digest
 from train.data.dataset import Dataset, Row, TooLongFault, open_dataset, reasoning_remark, sample_rows
 from train.data.rendering import Example, Examples, Rendered, Renderer, RowFault, render_cached
+from train.data.subset import nested_subset
 from train.evaluate.answers import questions
 from train.evaluate.evaluation import general_rows, readable_general
 from train.evaluate.scoring import CategorySpec, category_specs, rows_with_choices
@@ -140,8 +141,8 @@ def prepare(
     objective = _objective(recipe, dataset)
     reads = getattr(model.config, "max_position_embeddings", None)
     renderer = _renderer(tokenizer, recipe, objective, reads, eos_ids(model))
-    examples = _examples(renderer, dataset)
-    measured = _check_evaluation(renderer, dataset, categories, _general(recipe, folder))
+    examples = _subset(_examples(renderer, dataset), recipe)
+    measured = _check_evaluation(renderer, dataset, categories, recipe.eval.splits, _general(recipe, folder))
     replay, replay_digest = load_replay(renderer, recipe.mixing, measured, folder)
     if replay:
         examples = [*examples, *replay]
@@ -289,14 +290,27 @@ def _examples(renderer: Renderer, dataset: Dataset) -> Sequence[Example]:
     return examples
 
 
+def _subset(examples: Sequence[Example], recipe: Recipe) -> Sequence[Example]:
+    """The examples of mixing.share, which is said."""
+    share = recipe.mixing.share
+    if share == 1:
+        return examples
+    names = examples.names if isinstance(examples, Examples) else [(e.id, e.category, e.cluster) for e in examples]
+    indices = nested_subset(names, share, recipe.seed)
+    sizes = Counter(names[index][1] for index in indices)
+    each = ", ".join(f"{console.visible(name) or '-'} {sizes[name]:,}" for name in sorted(sizes))
+    console.talk(f"mixing.share {share:g}: {len(indices):,} of {len(names):,} training records are taken: {each}")
+    return examples.take(indices) if isinstance(examples, Examples) else [examples[index] for index in indices]
+
+
 def _check_evaluation(
-    renderer: Renderer, dataset: Dataset, categories: Mapping[str, CategorySpec], general: Path | None
-) -> list[Row]:
+    renderer: Renderer, dataset: Dataset, categories: Mapping[str, CategorySpec], measured: Sequence[str],
+    general: Path | None,
+) -> list[Row]:  # fmt: skip
     # Rows that could not be evaluated after the training must be known before it; returns the general ones.
-    ids = {
-        example.id for split in ("validation", "test") for example in _render_split(renderer, dataset, split).examples
-    }
-    rows = [row for split in ("validation", "test") for row in dataset.splits[split] if row.id in ids]
+    splits = [split for split in ("validation", "test") if split in measured]
+    ids = {example.id for split in splits for example in _render_split(renderer, dataset, split).examples}
+    rows = [row for split in splits for row in dataset.splits[split] if row.id in ids]
     questions(renderer, rows_with_choices(rows, categories))
     if not ids:
         raise TrainError(

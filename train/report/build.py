@@ -7,7 +7,7 @@ can check them.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -27,6 +27,7 @@ from train.report.calibration import calibrated
 from train.report.model import (
     Curve,
     DataMap,
+    Estimate,
     Flip,
     Flips,
     Forgetting,
@@ -148,7 +149,7 @@ def publish(
         curve=read_curve(folder / "metrics.jsonl"),
         default_metric=sorted(name for name in names if name not in categories or categories[name].is_default),
         rules=Rules(recipe.eval.margin, resamples=recipe.eval.resamples),
-        remarks=_skipped(base, dataset)
+        remarks=_skipped(base, dataset, recipe.eval.splits)
         + [
             remark
             for split in ("validation", "test")
@@ -164,11 +165,13 @@ def publish(
     return report
 
 
-def forgetting(pairs: Pairs, rules: Rules, run: Run) -> Forgetting | None:
+def forgetting(
+    pairs: Pairs, rules: Rules, run: Run, widened: Callable[[Estimate], Estimate] | None = None
+) -> Forgetting | None:  # fmt: skip
     """Return how bits per byte on general text changed, or None where no such text was scored.
 
     *forgot*: a rise above 1 % is shown; *held*: it is ruled out; else inconclusive. ``run`` says which text it is, and
-    what to do next.
+    what to do next. ``widened`` adds to the interval of the difference what records do not show.
     """
     # As loss and not by answers, which on a small slice are too noisy to show a change of one percent.
     pairs = [(before, after) for before, after in pairs if before.num_bytes]
@@ -177,6 +180,7 @@ def forgetting(pairs: Pairs, rules: Rules, run: Run) -> Forgetting | None:
     base, tuned, difference = bits(pairs, rules, "general")
     if not base.value:
         return None
+    difference = difference if widened is None else widened(difference)
     low, high = difference.low / base.value, difference.high / base.value
     word: Literal["forgot", "held", "inconclusive"] = (
         "forgot" if low > BITS_MARGIN else "held" if high < BITS_MARGIN else "inconclusive"
@@ -318,9 +322,12 @@ def _list(names: Iterable[str]) -> str:
     return ", ".join(map(wording.category, names))
 
 
-def _skipped(scored: Sequence[Scored], dataset: Dataset) -> list[str]:
+def _skipped(scored: Sequence[Scored], dataset: Dataset, measured: Collection[str]) -> list[str]:
     remarks = []
     for split in ("validation", "test"):
+        if split not in measured:
+            remarks.append(f"The {split} split was not measured: eval.splits leaves it out.")
+            continue
         missing = len(dataset.splits[split]) - len([record for record in scored if record.split == split])
         if missing:
             remarks.append(

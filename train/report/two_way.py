@@ -1,0 +1,126 @@
+"""A change measured on records and by several training seeds: how much of its uncertainty comes from which.
+
+Records (by cluster) and seeds are crossed random effects with one value a cell, the two-way model of Searle, Casella
+and McCulloch 1992, *Variance Components*, section 4.4. Two or three seeds hardly know their own spread, so each of the
+two parts has an interval by Student's t with its own degrees of freedom, and the squares of their halves are added
+(Zou and Donner 2008, Statistics in Medicine 27:1693). One t with Satterthwaite's degrees of freedom would be too sure:
+where two seeds lie close by luck it takes the many degrees of the records (`benchmarks/series.py`). numpy only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+from train.report.stats import CONFIDENCE, Floats, Interval, sums_by_cluster
+
+
+class TwoWay(NamedTuple):
+    """A mean over clusters and seeds, [clusters, seeds]: its variance by records and what seeds add to it, and the mean
+    of each seed.
+    """
+
+    mean: float
+    of_records: float
+    of_seeds: float
+    num_clusters: int
+    by_seed: tuple[float, ...]
+
+    @property
+    def seed_share(self) -> float:
+        """The part of the variance that is between seeds."""
+        total = self.of_records + self.of_seeds
+        return self.of_seeds / total if total > 0 else 0.0
+
+    def half(self, tail: float = 1 - CONFIDENCE) -> float:
+        """Return half of the width of the interval that misses the truth in a share of ``tail``."""
+        records, seeds = (student_quantile(num - 1, tail) for num in (self.num_clusters, len(self.by_seed)))
+        return math.sqrt(records**2 * self.of_records + seeds**2 * self.of_seeds)
+
+    def interval(self) -> Interval:
+        """Return the 95 % interval."""
+        return Interval(self.mean - self.half(), self.mean + self.half())
+
+    def p(self) -> float:
+        """Return the two-sided p value of a mean of zero: the tail whose interval ends there; never below 1e-9."""
+        low, high = math.log(1e-9), 0.0
+        for _ in range(24):
+            middle = (low + high) / 2
+            low, high = (low, middle) if self.half(math.exp(middle)) < abs(self.mean) else (middle, high)
+        return math.exp(high)
+
+
+def cluster_parts(numerators: Sequence[Sequence[float]], weights: Sequence[float], clusters: Sequence[str]) -> Floats:
+    """Return [clusters, seeds] whose column means are sum(numerators) / sum(weights) of each seed.
+
+    ``numerators`` are [seeds, records]. A cluster's part is its share in the linearised ratio, so that clusters of many
+    records weigh more, as they do in the ratio itself.
+    """
+    sums = sums_by_cluster(clusters, *numerators, weights)
+    x, w = sums[:, :-1], sums[:, -1:]
+    ratio = x.sum() / (w.sum() * x.shape[1])
+    parts: Floats = len(sums) * (x - ratio * w) / w.sum() + ratio
+    return parts
+
+
+def two_way(parts: Floats) -> TwoWay:
+    """Return the mean of ``parts``, [clusters, seeds] with 2 or more of both, and how uncertain it is.
+
+    The variance of the mean is (MS clusters + MS seeds - MS rest) / (clusters x seeds). That of the records is the
+    first of these, and seeds add the rest of it, which is not below zero.
+    """
+    num, seeds = parts.shape
+    mean, by_cluster, by_seed = float(parts.mean()), parts.mean(axis=1), parts.mean(axis=0)
+    rest = parts - by_cluster[:, None] - by_seed[None, :] + mean
+    of_rest = float((rest**2).sum()) / ((num - 1) * (seeds - 1)) / (num * seeds)
+    of_seeds = max(0.0, float(by_seed.var(ddof=1)) / seeds - of_rest)
+    return TwoWay(mean, float(by_cluster.var(ddof=1)) / num, of_seeds, num, tuple(by_seed.tolist()))
+
+
+def student_p(t: float, freedom: float) -> float:
+    """Return the two-sided p value of Student's t; ``freedom`` need not be whole."""
+    # Abramowitz and Stegun 1964, 26.7.1: the incomplete beta function at freedom / (freedom + t^2).
+    return _beta_ratio(freedom / (freedom + t * t), freedom / 2, 0.5)
+
+
+@lru_cache(maxsize=1024)
+def student_quantile(freedom: float, tail: float = 1 - CONFIDENCE) -> float:
+    """Return the t that leaves out ``tail`` on both sides together."""
+    low, high = 0.0, 1.0
+    while student_p(high, freedom) > tail:
+        high *= 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if student_p(middle, freedom) > tail else (low, middle)
+    return high
+
+
+def _beta_ratio(x: float, a: float, b: float) -> float:
+    """The regularised incomplete beta function, by its continued fraction (Abramowitz and Stegun 26.5.8)."""
+    if not 0 < x < 1:
+        return 0.0 if x <= 0 else 1.0
+    if x > (a + 1) / (a + b + 2):
+        # There the fraction of the other tail converges.
+        return 1 - _beta_ratio(1 - x, b, a)
+    front = math.exp(
+        math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
+    ) / a  # fmt: skip
+    # Lentz's way of evaluating it from the front: Numerical Recipes, section 5.2.
+    tiny = 1e-300
+    fraction, c, d = 1.0, 1.0, 0.0
+    for n in range(400):
+        m = n // 2
+        if n == 0:
+            term = 1.0
+        elif n % 2 == 0:
+            term = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        else:
+            term = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
+        d = 1 / (1 + term * d if abs(1 + term * d) > tiny else tiny)
+        c = 1 + term / c if abs(1 + term / c) > tiny else tiny
+        fraction *= c * d
+        if abs(1 - c * d) < 1e-14:
+            break
+    return front * (fraction - 1)
