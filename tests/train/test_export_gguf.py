@@ -94,13 +94,12 @@ def test_a_file_answers_as_the_run_did_and_says_how_it_was_proved(run: Path, tmp
     assert agreement == proof["exact_agreement"]
     assert agreement["num_same"] == agreement["num_clear"] > 20
     assert (manifest["dtype"], proof["exact"], proof["file"], proof["num_records"]) == ("f16", "f16", path.name, 12)
-    # A mean, and all categories: each with what the run scored in its own report.
+    # Each category has the run scored in its own report.
     report = json.loads((run / "report.json").read_text(encoding="utf-8"))
     [validation] = [split for split in report["splits"] if split["split"] == "validation"]
     recorded = {result["category"]: result["tuned"]["value"] for result in validation["categories"]}
-    losses = {loss["category"]: loss for loss in proof["losses"]}
-    assert losses.keys() == recorded.keys() | {None}
-    assert {name: losses[name]["run"]["value"] for name in recorded} == pytest.approx(recorded)
+    losses = {result["category"]: result["base"]["value"] for result in proof["loss"]["categories"]}
+    assert losses == pytest.approx(recorded)
     # Its template, stops and tokens are the run's: the answers are those that were recorded.
     contestant = GgufContestant(path, "x")
     heard: list[Any] = []
@@ -321,8 +320,22 @@ def test_a_file_that_is_shown_to_be_worse_is_told_by_the_exit_code(bases: Bases,
     assert done.return_value == Exit.FAILED
     assert "error[E893 worse-than-run]" in done.stderr
     proof = manifest_of(tmp_path / "out")["gguf"]
-    assert "No: it loses more than" in proof["conclusion"]
-    assert [loss["verdict"] for loss in proof["losses"] if loss["category"] is None] == ["regressed"]
+    assert proof["conclusion"]["word"] == "no"
+    assert proof["loss"]["macro"]["verdict"] == "regressed"
+
+
+def test_without_a_score_to_compare_the_loss_is_unknown(bases: Bases, tmp_path: Path) -> None:
+    run = _short_run(tmp_path, bases())
+    predictions = run / "predictions.jsonl"
+    lines = [json.loads(line) for line in predictions.read_text(encoding="utf-8").splitlines()]
+    # As where a judge scored the answers of the run.
+    lines = [line | {"metric": "judge"} for line in lines]
+    predictions.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    done = export(run, "gguf", tmp_path / "out")
+    assert done.return_value == Exit.OK
+    assert "what quantising loses is not known" in done.stderr
+    proof = manifest_of(tmp_path / "out")["gguf"]
+    assert (proof["loss"], proof["conclusion"]) == (None, None)
 
 
 def test_a_run_without_answers_proves_nothing(bases: Bases, tmp_path: Path) -> None:

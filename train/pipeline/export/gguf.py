@@ -22,10 +22,10 @@ from train.contestants.gguf import GgufContestant
 from train.data.dataset import Row, RowFault, sample_rows
 from train.pipeline.contest import Conditions, evaluate_contestant
 from train.pipeline.export.gguf_file import FORMATS, write_gguf
-from train.pipeline.export.manifest import Agreement, GgufProof, Loss
+from train.pipeline.export.manifest import Agreement, GgufProof
 from train.pipeline.export.source import Source, Written, tuned_model
 from train.report import model_card
-from train.report.comparison import ComparisonTable, compare_sides, read_side
+from train.report.comparison import NOTHING_TO_REPORT, ComparisonTable, compare_sides, read_side
 from train.report.comparison_table import render_table
 
 BY_LLAMA_CPP = ("q3_k_m", "q4_k_m", "q5_k_m", "q6_k")
@@ -45,11 +45,10 @@ _NOTHING_TO_PROVE_BY = "there is no validation record with an answer that could 
 
 @dataclass(frozen=True)
 class _ReferenceAnswer:
-    """The tokens of a record's prompt and answer, and at each place of the answer the run's likeliest token and by
-    how many nats it leads.
+    """Tokens of a prompt and its answer; at each place of the answer the run's likeliest token, and by how many nats it
+    leads.
     """
 
-    row: Row
     prompt: list[int]
     answer: list[int]
     top: list[int]
@@ -80,16 +79,7 @@ def write(source: Source, work: Path, quant: str) -> Written:
         if quant in FORMATS and exact != quant:
             write_gguf(path, model, source.renderer, source.name, quant)
     del model
-    contestant = GgufContestant(exact_path, name)
-    try:
-        agreement = _compare_tokens(contestant, expected)
-    finally:
-        contestant.close()
-    if agreement.num_same < agreement.num_clear:
-        raise _unproved(
-            f"of {agreement.num_clear:,} tokens that lead by over {_TOLERANCE} nats the file of {exact} names"
-            f" {agreement.num_same:,}, so llama.cpp computes something else"
-        )
+    agreement = _prove_computation(exact_path, exact, expected)
     by = _quantise(program, exact_path, path, quant) if program else ""
     if exact_path != path:
         exact_path.unlink()
@@ -104,18 +94,21 @@ def write(source: Source, work: Path, quant: str) -> Written:
                 "Take a format with more bits, such as q8_0.",
             )
         most = source.recipe.eval.max_new_tokens
-        folder, _ = evaluate_contestant(
-            contestant, source.dataset, Conditions(["validation"], max_new_tokens=most), work
-        )
+        conditions = Conditions(["validation"], max_new_tokens=most)
+        folder, _ = evaluate_contestant(contestant, source.dataset, conditions, work)
     finally:
         contestant.close()
-    (work / "README.md").write_text(
-        model_card(source.report, source.facts, source.name, library="gguf"), encoding="utf-8"
-    )
+    card = model_card(source.report, source.facts, source.name, library="gguf")
+    (work / "README.md").write_text(card, encoding="utf-8")
     table = _loss_of(source, name, folder)
-    proof = _proof(path, exact, agreement, quantised, table, num_same, by)
+    proof = GgufProof(
+        file=path.name, sha256=sha256_of(path), llama_cpp=f"xllamacpp {installed_version('xllamacpp')}",
+        quantized_by=by, num_records=num_same, exact=exact, exact_agreement=agreement, agreement=quantised,
+        loss=table.pairs[0].splits[0] if table else None,
+        conclusion=next(iter(table.conclusions), None) if table else None,
+    )  # fmt: skip
     _tell(proof, table)
-    is_worse = any(conclusion.word == "no" for conclusion in table.conclusions) or bool(table.regressed())
+    is_worse = table is not None and (bool(table.regressed()) or any(c.word == "no" for c in table.conclusions))
     return Written(None, f"llama-server --jinja -m FOLDER/{path.name}", proof=proof, is_worse=is_worse)
 
 
@@ -146,8 +139,24 @@ def _expected(source: Source, model: Any, rows: Sequence[Row]) -> list[_Referenc
             logits = model(torch.tensor([ids], device=model.device)).logits[0, start - 1 : -1]
         best = logits.float().topk(2)
         leads = (best.values[:, 0] - best.values[:, 1]).tolist()
-        answers.append(_ReferenceAnswer(row, prompt.ids, ids[start:], best.indices[:, 0].tolist(), leads))
+        answers.append(_ReferenceAnswer(prompt.ids, ids[start:], best.indices[:, 0].tolist(), leads))
     return answers
+
+
+def _prove_computation(path: Path, exact: str, expected: Sequence[_ReferenceAnswer]) -> Agreement:
+    """Return how the exact file agrees with the run; raises TrainError "E890 not-proved" where it does not."""
+    console.talk(f"the file of {exact} is written; llama.cpp reads {len(expected)} answers token by token")
+    contestant = GgufContestant(path, path.name)
+    try:
+        agreement = _compare_tokens(contestant, expected)
+    finally:
+        contestant.close()
+    if agreement.num_same < agreement.num_clear:
+        raise _unproved(
+            f"of {agreement.num_clear:,} tokens that lead by over {_TOLERANCE} nats the file of {exact} names"
+            f" {agreement.num_same:,}, so llama.cpp computes something else"
+        )
+    return agreement
 
 
 def _prove_tokens(source: Source, contestant: GgufContestant, rows: Sequence[Row]) -> int:
@@ -220,42 +229,33 @@ def _quantise(program: str, exact: Path, path: Path, quant: str) -> str:
     return next((line for line in lines if "build" in line), "")
 
 
-def _loss_of(source: Source, name: str, folder: Path) -> ComparisonTable:
-    """Return the file's scores of the validation records against those that the run recorded."""
+def _loss_of(source: Source, name: str, folder: Path) -> ComparisonTable | None:
+    """Return the file's scores of the validation records against those that the run recorded.
+
+    None where both have none that is comparable, as when a judge scored the run.
+    """
     run = read_side(str(source.tuned.parent))
     records = [record for record in run.records if record.split == "validation"]
     sides = [replace(run, name=source.name, records=records), replace(read_side(str(folder)), name=name)]
-    return compare_sides(sides)
+    try:
+        return compare_sides(sides)
+    except TrainError as error:
+        if error.code != NOTHING_TO_REPORT:
+            raise
+        return None
 
 
-def _proof(
-    path: Path, exact: Literal["f32", "f16"], of_exact: Agreement, agreement: Agreement, table: ComparisonTable,
-    num_records: int, by: str,
-) -> GgufProof:  # fmt: skip
-    [split] = table.pairs[0].splits
-    losses = [
-        Loss(
-            category=getattr(result, "category", None), metric=getattr(result, "metric", ""),
-            n=getattr(result, "n", split.n), run=result.base, file=result.tuned, difference=result.difference,
-            verdict=result.verdict, reason=result.reason,
-        )
-        for result in split.results()
-    ]  # fmt: skip
-    return GgufProof(
-        file=path.name, sha256=sha256_of(path), llama_cpp=f"xllamacpp {installed_version('xllamacpp')}",
-        quantized_by=by, num_records=num_records, exact=exact, exact_agreement=of_exact, agreement=agreement,
-        losses=losses, conclusion="".join(conclusion.sentence for conclusion in table.conclusions),
-    )  # fmt: skip
-
-
-def _tell(proof: GgufProof, table: ComparisonTable) -> None:
+def _tell(proof: GgufProof, table: ComparisonTable | None) -> None:
     console.talk(
         f"proved: llama.cpp makes the same tokens of {proof.num_records:,} validation prompts, and the file of"
         f" {proof.exact} names the run's {_share(proof.exact_agreement)}"
     )
     if proof.agreement is not proof.exact_agreement:
         console.talk(f"{proof.file} names the run's {_share(proof.agreement)}")
-    console.talk(render_table(table, columns=console.columns()))
+    if table is None:
+        console.talk("warning: what quantising loses is not known: no score of the run is one that the file can have")
+    else:
+        console.talk(render_table(table, columns=console.columns()))
 
 
 def _share(agreement: Agreement) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from train.report.model import Estimate, ReportPart
-from train.report.stats import Reason, Word
+from train.report.comparison import Conclusion
+from train.report.model import ReportPart, SplitResult
 
 EXPORT = "export.json"
 
@@ -24,22 +24,6 @@ class Agreement(ReportPart):
     num_close_same: int
 
 
-class Loss(ReportPart):
-    """The scores of a category's validation records, or their mean over the categories."""
-
-    category: str | None
-    """None for the mean."""
-    metric: str
-    n: int
-    run: Estimate
-    file: Estimate
-    difference: Estimate
-    """The file's less the run's, paired."""
-    verdict: Word | None
-    reason: Reason | None
-    """Why the verdict is that one."""
-
-
 class GgufProof(ReportPart):
     """A .gguf file, and what llama.cpp was seen to do with it."""
 
@@ -56,9 +40,10 @@ class GgufProof(ReportPart):
     exact_agreement: Agreement
     agreement: Agreement
     """That of the file itself."""
-    losses: list[Loss]
-    conclusion: str
-    """Whether the file is as good as what was measured; empty without a mean."""
+    loss: SplitResult | None
+    """The scores of the validation records: the run's as base, the file's as tuned; None where none is comparable."""
+    conclusion: Conclusion | None
+    """Whether the file is as good as what was measured; None without a mean over categories."""
 
 
 class ExportManifest(ReportPart, title="export.json of `train export`"):
