@@ -13,11 +13,21 @@ import pytest
 import torch
 import transformers
 from click.testing import CliRunner
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from tests.train.finished import Bases, call, export, make_dataset, make_run, rows
-from tests.train.tiny import CHATML, SHAPE, louder, make_model, make_tokenizer, some_rows, text_row, write_dataset
+from tests.train.tiny import (
+    CHATML,
+    SHAPE,
+    chat_row,
+    louder,
+    make_model,
+    make_tokenizer,
+    some_rows,
+    text_row,
+    write_dataset,
+)
 from train.base.errors import Exit, TrainError
 from train.cli import cli
 from train.cli.export import command
@@ -200,6 +210,37 @@ def test_pieces_of_sentencepiece_are_joined_as_the_tokenizer_joins_them(has_pref
     )  # fmt: skip
     tokenizer.chat_template = CHATML
     assert compare(louder(make_model("llama")), tokenizer, tmp_path / "a.gguf") > 50
+
+
+@pytest.mark.parametrize("name", ["smollm", "qwen2", "llama 3"])
+def test_texts_are_cut_into_words_as_the_tokenizer_cuts_them(name: str, tmp_path: Path) -> None:
+    from transformers.convert_slow_tokenizer import TikTokenConverter
+    from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
+
+    tokenizer = make_tokenizer()
+    own = {"smollm": "", "qwen2": PRETOKENIZE_REGEX, "llama 3": TikTokenConverter().pattern}[name]
+    first = pre_tokenizers.Split(Regex(own), "isolated") if own else pre_tokenizers.Digits(individual_digits=True)
+    second = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not own)
+    core = tokenizer.backend_tokenizer
+    core.pre_tokenizer = pre_tokenizers.Sequence([first, second])
+    # Enough merges that words cut in another way give other tokens.
+    texts = ["it's 12345 67 items,\n\n  WE'LL see:\tx--y!!\r\n", "caf\u00e9 \u4f60\u597d 1.5e10 don't"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False,
+        special_tokens=["<|pad|>", "<|im_start|>", "<|im_end|>"],
+    )  # fmt: skip
+    core.train_from_iterator(texts * 4, trainer)
+    if name == "llama 3":
+        spec = json.loads(core.to_str())
+        spec["model"]["ignore_merges"] = True
+        tokenizer._tokenizer = Tokenizer.from_str(json.dumps(spec))
+    renderer = Renderer(tokenizer, "sft")
+    write_gguf(tmp_path / "a.gguf", make_model(), renderer, "x", "f32")
+    contestant = GgufContestant(tmp_path / "a.gguf", "x")
+    asked = [chat_row(f"r{n}", text, "yes") for n, text in enumerate([*texts, "1234567 '\u017fs it'S  \n \n\n a"])]
+    seen = [(contestant.prompt_ids(row), prompt.ids) for row in asked if (prompt := renderer.prompt(row))]
+    contestant.close()
+    assert [ids for ids, _ in seen] == [ids for _, ids in seen]
 
 
 def _base(folder: Path, model: Any, tokenizer: Any) -> Path:
