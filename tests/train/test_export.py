@@ -22,7 +22,7 @@ from train.cli.export import command as export_command
 from train.data.dataset import open_dataset
 from train.data.rendering import Renderer
 from train.evaluate.predictions import read_predictions
-from train.pipeline.export import MARK, TARGETS, open_source
+from train.pipeline.export import EXPORT, TARGETS, open_source
 
 # peft reads a property that transformers renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
@@ -164,7 +164,7 @@ def test_the_number_format_can_be_asked_for(run: Path, tmp_path: Path) -> None:
     assert {str(tensor.dtype) for tensor in load_file(tmp_path / "m" / "model.safetensors").values()} == {
         "torch.bfloat16"
     }
-    assert json.loads((tmp_path / "m" / MARK).read_text())["dtype"] == "bfloat16"
+    assert json.loads((tmp_path / "m" / EXPORT).read_text())["dtype"] == "bfloat16"
 
 
 def test_a_card_tells_data_base_table_and_licence_and_hostile_names_stay_text(run: Path, tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def test_the_folder_one_stands_in_is_a_place_too(run: Path, tmp_path: Path, monk
     done = export(run, "adapter", Path(), "--check", "0")
     monkeypatch.chdir(tmp_path)
     assert done.stdout.strip() == str(here)
-    assert (here / MARK).is_file()
+    assert (here / EXPORT).is_file()
     assert list(tmp_path.iterdir()) == [here]
 
 
@@ -367,7 +367,7 @@ def test_a_full_fine_tune_has_no_adapter(full_run: Path, tmp_path: Path) -> None
 
 def test_the_command_knows_every_target() -> None:
     option = next(one for one in export_command.params if one.name == "target")
-    assert tuple(option.type.choices) == tuple(TARGETS)  # type: ignore[attr-defined]
+    assert tuple(option.type.choices) == (*TARGETS, "hub")  # type: ignore[attr-defined]
 
 
 def test_a_run_on_raw_text_is_exported_without_answers_to_compare(bases: Bases, tmp_path: Path) -> None:

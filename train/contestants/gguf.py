@@ -11,8 +11,8 @@ import json
 import socket
 import tempfile
 import time
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,6 +27,7 @@ from train.contestants.contestant import Kind, OnAnswer, OnText, Request, Unansw
 from train.data.dataset import (
     TRACES,
     ControlTokenFault,
+    Row,
     RowFault,
     TooLongFault,
     all_texts,
@@ -41,6 +42,8 @@ MOST_CONTEXT = 8192
 """Tokens that are read of a model that could read more: memory for all of them is taken at once."""
 _SEEDS = 2**32 - 1
 """The seed of this number means "any" to llama.cpp."""
+_CERTAIN = 1e5
+"""What is added to the logit of a token that shall be written."""
 _STARTING_SECONDS, _BYTES_A_SECOND, _SHORT_SECONDS = 60.0, 20_000_000, 30.0
 # What a request leaves out is filled in with the engine's own habits, or with those that the file names.
 _GREEDY = {"temperature": 0.0, "samplers": ["temperature"], "mirostat": 0, "ignore_eos": False, "cache_prompt": False}
@@ -70,7 +73,7 @@ class GgufContestant:
         self.memory = _planned_bytes(path, header, self._reads)
         what, hint = f"{path} with {self._reads:,} tokens of context", "Close other programs, or take a smaller file."
         require_memory(what, self.memory, hint)
-        self.digest = sha256_of(path)
+        self._path, self.digest = path, sha256_of(path)
         self._server = _Server(path, self._reads, threads)
         if "tokenizer.chat_template" not in header:
             console.talk(f"warning: {path.name} has no chat template; llama.cpp renders its prompts as ChatML")
@@ -100,9 +103,37 @@ class GgufContestant:
                 outcome = Unanswered(request.id, "E965 engine-died", f"llama.cpp gave no answer to it: {error}")
             on_answer(outcome)
 
+    def prompt_ids(self, row: Row) -> list[int]:
+        """Return the tokens after which the answer of ``row`` is written; raises RowFault as `answer` tells it."""
+        with self._asking():
+            return self._tokens(self._prompt(Request(row)))
+
+    def ends_with(self, token: int) -> bool:
+        """Return whether an answer ends where the model writes ``token``."""
+        body = {**_GREEDY, "prompt": [0], "n_predict": 2, "logit_bias": [[token, _CERTAIN]]}
+        with self._asking():
+            answer = self._server.ask("/completion", body)
+        return bool(answer["stop_type"] == "eos" and answer["tokens_predicted"] == 1)
+
+    def top_tokens(self, prompt: list[int], continuation: Sequence[int]) -> list[int]:
+        """Return the likeliest token at each place of ``continuation``, given all before it.
+
+        Of the continuation the last token alone may be one that ends an answer.
+        """
+        with self._asking():
+            tokens = self._follow(prompt, list(continuation[:-1]), len(continuation))
+        return [int(token["top_logprobs"][0]["id"]) for token in tokens]
+
     def close(self) -> None:
         """End the process of llama.cpp, which frees its memory."""
         self._server.close()
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        try:
+            yield
+        except _EngineError as error:
+            raise _refused(self._path, str(error)) from error
 
     def _answer(self, request: Request, on_text: OnText | None) -> Answer:
         start = time.monotonic()
@@ -171,14 +202,22 @@ class GgufContestant:
         self._server.ask("/completion", {**_GREEDY, "prompt": ids, "n_predict": 1})
         logprobs = []
         for option in options:
-            # A grammar of tokens leaves one way to go on; the probabilities that are told are those before it.
-            grammar = "root ::= " + " ".join(f"<[{token}]>" for token in option)
-            body = {**_GREEDY, "prompt": ids, "n_predict": len(option), "n_probs": 1, "grammar": grammar}
-            values = _logprobs(self._server.ask("/completion", {**body, "cache_prompt": True}))
-            if len(values) != len(option) or None in values:
+            values = [token["logprob"] for token in self._follow(ids, option, len(option))]
+            if None in values:
                 raise _EngineError("it has no probability for each token of a choice")
-            logprobs.append(float(sum(value for value in values if value is not None)))
+            logprobs.append(float(sum(values)))
         return logprobs
+
+    def _follow(self, ids: list[int], option: Sequence[int], number: int) -> list[dict[str, Any]]:
+        """Return what is told of each of ``number`` tokens after ``ids``, of which the first are ``option``."""
+        # A grammar of tokens leaves one way to go on; the probabilities that are told are those before it.
+        grammar = "root ::= " + (" ".join(f"<[{token}]>" for token in option) or '""')
+        body = {**_GREEDY, "prompt": ids, "n_predict": number, "n_probs": 1, "grammar": grammar}
+        answer = self._server.ask("/completion", {**body, "cache_prompt": True})
+        tokens: list[dict[str, Any]] = answer["completion_probabilities"]
+        if len(tokens) != number:
+            raise _EngineError(f"it tells {len(tokens)} of {number} tokens")
+        return tokens
 
 
 def _refused(path: Path, reason: str) -> TrainError:

@@ -23,6 +23,7 @@ from train.report.model import Estimate, Report, ReportPart, SplitResult
 from train.report.results import SPLITS, Rules, several_results, without_verdicts
 
 _GENERAL = "general"
+NOTHING_TO_REPORT = "E937 nothing-to-report"
 BASE_OF = ":base"
 """After a run's folder it names the base of the run."""
 
@@ -271,7 +272,7 @@ def compare_sides(sides: Sequence[Side], reference: int = 0) -> ComparisonTable:
     compared = [result.split for results in splits.values() for result in results]
     if not compared:
         raise TrainError(
-            "E937 nothing-to-report", "no validation or test record can be compared",
+            NOTHING_TO_REPORT, "no validation or test record can be compared",
             "Evaluate the models on the same dataset: `train eval DATASET --with MODEL`.",
         )  # fmt: skip
     headline: Literal["validation", "test"] = "test" if "test" in compared else "validation"

@@ -6,7 +6,6 @@ export_run(source, "merged", Path("my-model"))
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 from collections.abc import Callable
@@ -14,8 +13,11 @@ from pathlib import Path
 
 from train.base import console
 from train.base.errors import Exit, TrainError
+from train.base.run_folder import weights_digest
 from train.base.storage import whole_folder
-from train.pipeline.export import harness, models, ollama
+from train.pipeline.export import gguf, harness, models, ollama
+from train.pipeline.export.hub import doubts_of, form_of, require_repository, send
+from train.pipeline.export.manifest import EXPORT, ExportManifest
 from train.pipeline.export.source import Source, Written, compare_answers, ids_served_differently, open_source, reload
 
 Writer = Callable[[Source, Path, str], Written]
@@ -27,6 +29,7 @@ TARGETS: dict[str, Writer] = {
     "ollama": ollama.write,
     "vllm": models.write_vllm,
     "lm-eval": harness.write,
+    "gguf": gguf.write,
 }
 
 
@@ -35,13 +38,13 @@ def export_run(
 ) -> Exit:
     """Write a finished run to the folder ``output`` as ``target``, print the command for it, and return the exit code.
 
-    ``dtype`` is the number format of whole models; "" keeps the run's. ``num_compared`` recorded answers are asked for
-    again from what was written: in the run's own number format of float32 a difference is a failure, in another one it
-    is only reported, as rounding may change a greedy answer. Raises TrainError: E919 would-overwrite, E936
-    write-failed, E905 cannot-express, and what the target refuses.
+    ``dtype`` is the number format of whole models, or of a .gguf file; "" keeps the run's. ``num_compared`` recorded
+    answers are asked for again from what was written: in the run's own number format of float32 a difference is a
+    failure, in another one it is only reported, as rounding may change a greedy answer. A .gguf file has a proof of its
+    own, and a loss of quality that it shows is a failure. Raises TrainError: E919 would-overwrite, E936 write-failed,
+    E905 cannot-express, and what the target refuses.
     """
     chosen = dtype or source.recipe.dtype
-    mark = {"version": 1, "to": target, "run": source.name, "dtype": chosen, "dataset": source.dataset.digest}
     check_free(output, is_forced=is_forced)
     with whole_folder(output) as work:
         written = TARGETS[target](source, work, chosen)
@@ -52,7 +55,11 @@ def export_run(
                 f" and training did not: {console.join_names(other)}"
             )
         num, odd = compare_answers(source, reload(source, model), num_compared) if model and num_compared else (0, [])
-        (work / MARK).write_text(json.dumps(mark, indent=1) + "\n", encoding="utf-8")
+        manifest = ExportManifest(
+            to=target, run=source.name, dtype=chosen, dataset=source.dataset.digest,
+            weights=weights_digest(source.tuned), gguf=written.proof,
+        )  # fmt: skip
+        (work / EXPORT).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
         # Another process may have written there meanwhile.
         check_free(output, is_forced=is_forced)
     num_bytes = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
@@ -68,10 +75,9 @@ def export_run(
             "E943 answers-differ", f"other answers than the run recorded for {console.join_names(odd)}{reason}"
         )
         return Exit.FAILED if is_exact else Exit.OK
-    return Exit.OK
-
-
-MARK = "export.json"
+    if written.is_worse:
+        console.trouble("E893 worse-than-run", f"{output} loses quality beyond chance", "Take a format with more bits.")
+    return Exit.FAILED if written.is_worse else Exit.OK
 
 
 def check_free(final: Path, *, is_forced: bool) -> None:
@@ -79,7 +85,7 @@ def check_free(final: Path, *, is_forced: bool) -> None:
     is_taken = os.path.lexists(final) and not (final.is_dir() and not final.is_symlink() and not any(final.iterdir()))
     if not is_taken:
         return
-    if final.is_symlink() or not (final / MARK).is_file():
+    if final.is_symlink() or not (final / EXPORT).is_file():
         raise TrainError("E919 would-overwrite", f"{final} exists and is not an export", "Choose another --output.")
     if not is_forced:
         raise TrainError("E919 would-overwrite", f"{final} exists", "Replace that export with --force.")

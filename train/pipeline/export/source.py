@@ -19,6 +19,7 @@ from train.evaluate.evaluation import predict
 from train.evaluate.predictions import PREDICTIONS, Scored, pair, read_predictions
 from train.evaluate.scoring import CategorySpec, category_specs
 from train.model import check_finite, check_folder, computing, find_base, load_adapter, load_base, pick_dtype
+from train.pipeline.export.manifest import GgufProof
 from train.pipeline.prepare import open_renderer
 from train.recipe import Recipe, load_recipe
 from train.report import CardFacts, Report, card_facts
@@ -69,11 +70,14 @@ class Source:
 class Written:
     """What an export made: where a model is that can be loaded again, if there is one, and the command that uses it.
 
-    In the command FOLDER stands for the place of the export.
+    In the command FOLDER stands for the place of the export. ``proof`` is that of a .gguf file, and ``is_worse`` where
+    it is shown that it loses quality.
     """
 
     model: Path | None
     command: str = ""
+    proof: GgufProof | None = None
+    is_worse: bool = False
 
 
 def open_source(run: Path, dataset: Path | None = None) -> Source:

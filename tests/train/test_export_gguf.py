@@ -1,0 +1,407 @@
+"""`train export --to gguf`: llama.cpp computes from the file what the run does, or no file is left."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import torch
+import transformers
+from click.testing import CliRunner
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from tests.train.finished import Bases, call, export, make_dataset, make_run, rows
+from tests.train.tiny import (
+    CHATML,
+    SHAPE,
+    chat_row,
+    louder,
+    make_model,
+    make_tokenizer,
+    some_rows,
+    text_row,
+    write_dataset,
+)
+from train.base.errors import Exit, TrainError
+from train.cli import cli
+from train.cli.export import command
+from train.contestants.contestant import Answer, Request, Sampling
+from train.contestants.gguf import GgufContestant
+from train.data.dataset import open_dataset
+from train.data.rendering import Renderer
+from train.evaluate.predictions import read_predictions
+from train.pipeline.export import EXPORT
+from train.pipeline.export.gguf import BY_LLAMA_CPP
+from train.pipeline.export.gguf_file import FORMATS, write_gguf
+from train.pipeline.export.manifest import ExportManifest
+from train.report import schema_of
+
+pytestmark = [
+    pytest.mark.skipif(importlib.util.find_spec("xllamacpp") is None, reason="needs the extra gguf (xllamacpp)"),
+    pytest.mark.server,
+    pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning"),
+]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def run(bases: Bases, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run with adapters."""
+    root = tmp_path_factory.mktemp("lora")
+    return make_run(make_dataset(root / "dataset" / "v1"), bases(), root / "runs" / "one")
+
+
+def manifest_of(folder: Path) -> dict[str, Any]:
+    value = json.loads((folder / EXPORT).read_text(encoding="utf-8"))
+    schema = json.loads((ROOT / "schemas/export.schema.json").read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator(schema).validate(value)
+    return dict(value)
+
+
+def refusal(run: Path, output: Path, *more: str) -> TrainError:
+    arguments = ["export", str(run), "--to", "gguf", "--output", str(output), *more]
+    error = CliRunner().invoke(cli, arguments, standalone_mode=False).exception
+    assert isinstance(error, TrainError), error
+    left = list(output.parent.iterdir()) if output.parent.exists() else []
+    assert not left, "nothing is left, under no name"
+    return error
+
+
+def formats_of(path: Path) -> dict[str, str]:
+    import gguf
+
+    return {tensor.name: tensor.tensor_type.name for tensor in gguf.GGUFReader(path).tensors}
+
+
+def test_the_schema_is_that_of_the_model() -> None:
+    written = json.loads((ROOT / "schemas/export.schema.json").read_text(encoding="utf-8"))
+    assert written == json.loads(json.dumps(schema_of(ExportManifest))), "write it from schema_of(ExportManifest)"
+
+
+def test_the_command_knows_every_format() -> None:
+    option = next(option for option in command.params if option.name == "quant")
+    assert tuple(option.type.choices) == (*FORMATS, *BY_LLAMA_CPP)  # type: ignore[attr-defined]
+
+
+def test_a_file_answers_as_the_run_did_and_says_how_it_was_proved(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = export(run, "gguf", out)
+    assert done.return_value == Exit.OK
+    path = out / "one-f16.gguf"
+    assert f"llama-server --jinja -m {path}" in done.stdout
+    assert done.stdout.strip().endswith(str(out))
+    assert "proved: llama.cpp makes the same tokens of 12 validation prompts" in done.stderr
+    assert sorted(entry.name for entry in out.iterdir()) == ["README.md", "eval-one-f16", EXPORT, path.name]
+    manifest = manifest_of(out)
+    proof = manifest["gguf"]
+    agreement = proof["agreement"]
+    assert agreement == proof["exact_agreement"]
+    assert agreement["num_same"] == agreement["num_clear"] > 20
+    assert (manifest["dtype"], proof["exact"], proof["file"], proof["num_records"]) == ("f16", "f16", path.name, 12)
+    # Each category has the run scored in its own report.
+    report = json.loads((run / "report.json").read_text(encoding="utf-8"))
+    [validation] = [split for split in report["splits"] if split["split"] == "validation"]
+    recorded = {result["category"]: result["tuned"]["value"] for result in validation["categories"]}
+    losses = {result["category"]: result["base"]["value"] for result in proof["loss"]["categories"]}
+    assert losses == pytest.approx(recorded)
+    # Its template, stops and tokens are the run's: the answers are those that were recorded.
+    contestant = GgufContestant(path, "x")
+    heard: list[Any] = []
+    asked = open_dataset(Path(json.loads((run / "run.json").read_text())["dataset"]["path"])).splits["validation"]
+    contestant.answer([Request(row, Sampling(max_new_tokens=12)) for row in asked], heard.append)
+    contestant.close()
+    _, tuned = read_predictions(run / "predictions.jsonl")
+    texts = {answer.id: (answer.text, answer.stopped) for answer in tuned if answer.split == "validation"}
+    assert all(isinstance(answer, Answer) for answer in heard)
+    assert {answer.id: (answer.text, answer.stopped) for answer in heard} == texts
+    # What it was scored on lies beside it, as any other evaluation does.
+    table = call("compare", str(run), str(out / "eval-one-f16"))
+    assert "Is " in table.stdout
+
+
+@pytest.mark.parametrize(
+    ("quant", "matrix", "head"),
+    [("f32", "F32", "F32"), ("bf16", "BF16", "BF16"), ("q8_0", "Q8_0", "Q8_0"), ("q5_1", "Q5_1", "Q8_0")],
+)
+def test_weights_have_the_format_that_was_asked_for(run: Path, quant: str, matrix: str, head: str) -> None:
+    assert export(run, "gguf", run / "export" / f"gguf-{quant}", "--quant", quant).return_value in (0, 1)
+    path = run / "export" / f"gguf-{quant}" / f"one-{quant}.gguf"
+    formats = formats_of(path)
+    assert (formats["blk.0.attn_q.weight"], formats["token_embd.weight"]) == (matrix, head)
+    assert formats["output_norm.weight"] == "F32"
+    proof = manifest_of(path.parent)["gguf"]
+    assert proof["exact"] == ("f32" if quant in ("f32", "bf16") else "f16")
+    assert list(path.parent.glob("*.gguf")) == [path]
+
+
+def compare(model: Any, tokenizer: Any, path: Path) -> int:
+    """Write a file, have llama.cpp read it, and return at how many places both name the same token."""
+    renderer = Renderer(tokenizer, "sft")
+    write_gguf(path, model, renderer, "x", "f32")
+    contestant = GgufContestant(path, "x")
+    num = 0
+    try:
+        assert all(contestant.ends_with(stop) for stop in renderer.stop_ids)
+        assert not contestant.ends_with(7)
+        for row in [*rows("a", 2), *some_rows(4)]:
+            prompt, ids = renderer.prompt(row), renderer.whole(row).ids
+            assert prompt
+            assert contestant.prompt_ids(row) == prompt.ids
+            with torch.no_grad():
+                best = model(torch.tensor([ids])).logits[0, len(prompt.ids) - 1 : -1].topk(2)
+            tops = contestant.top_tokens(prompt.ids, ids[len(prompt.ids) : ids.index(2, len(prompt.ids)) + 1])
+            for top, (own, _), (first, second) in zip(tops, best.indices.tolist(), best.values.tolist(), strict=False):
+                assert top == own or first - second < 0.1
+                num += 1
+    finally:
+        contestant.close()
+    return num
+
+
+_LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+           "original_max_position_embeddings": 64, "rope_theta": 1e4}  # fmt: skip
+_WINDOW = {"sliding_window": 8, "query_pre_attn_scalar": 8, "num_hidden_layers": 7}
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("Llama", {"rope_parameters": _LLAMA3}),
+        ("Llama", {"rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 1e4}}),
+        ("Mistral", {}),
+        ("Qwen2", {}),
+        ("Gemma3", _WINDOW),
+        ("Phi3", {}),
+    ],
+)
+def test_architectures_are_computed_as_transformers_does(name: str, config: dict[str, Any], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    kind = getattr(transformers, f"{name}TextConfig" if name == "Gemma3" else f"{name}Config")
+    model = louder(getattr(transformers, f"{name}ForCausalLM")(kind(**SHAPE | config)))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(torch.randn_like(parameter) * 0.3)
+    assert compare(model, make_tokenizer("bos" if name == "Mistral" else "marked"), tmp_path / "a.gguf") > 50
+
+
+@pytest.mark.parametrize("has_prefix", [True, False])
+def test_pieces_of_sentencepiece_are_joined_as_the_tokenizer_joins_them(has_prefix: bool, tmp_path: Path) -> None:
+    special = ["<unk>", "<|im_start|>", "<|im_end|>"]
+    bytes_ = [f"<0x{number:02X}>" for number in range(256)]
+    core = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    steps = [normalizers.Prepend("▁")] if has_prefix else []
+    core.normalizer = normalizers.Sequence([*steps, normalizers.Replace(" ", "▁")])
+    core.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=[*special, *bytes_], show_progress=False)
+    core.train_from_iterator(["the red cat sat on a mat", "who said yes and no", "user\nassistant\nsystem\n"], trainer)
+    # The bytes are no control tokens.
+    spec = json.loads(core.to_str())
+    spec["added_tokens"] = [token for token in spec["added_tokens"] if token["content"] in special]
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(spec)), eos_token="<|im_end|>", unk_token="<unk>",
+        additional_special_tokens=["<|im_start|>"],
+    )  # fmt: skip
+    tokenizer.chat_template = CHATML
+    assert compare(louder(make_model("llama")), tokenizer, tmp_path / "a.gguf") > 50
+
+
+@pytest.mark.parametrize("name", ["smollm", "qwen2", "llama 3"])
+def test_texts_are_cut_into_words_as_the_tokenizer_cuts_them(name: str, tmp_path: Path) -> None:
+    from transformers.convert_slow_tokenizer import TikTokenConverter
+    from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
+
+    tokenizer = make_tokenizer()
+    own = {"smollm": "", "qwen2": PRETOKENIZE_REGEX, "llama 3": TikTokenConverter().pattern}[name]
+    first = pre_tokenizers.Split(Regex(own), "isolated") if own else pre_tokenizers.Digits(individual_digits=True)
+    second = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not own)
+    core = tokenizer.backend_tokenizer
+    core.pre_tokenizer = pre_tokenizers.Sequence([first, second])
+    # Enough merges that words cut in another way give other tokens.
+    texts = ["it's 12345 67 items,\n\n  WE'LL see:\tx--y!!\r\n", "caf\u00e9 \u4f60\u597d 1.5e10 don't"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False,
+        special_tokens=["<|pad|>", "<|im_start|>", "<|im_end|>"],
+    )  # fmt: skip
+    core.train_from_iterator(texts * 4, trainer)
+    if name == "llama 3":
+        spec = json.loads(core.to_str())
+        spec["model"]["ignore_merges"] = True
+        tokenizer._tokenizer = Tokenizer.from_str(json.dumps(spec))
+    renderer = Renderer(tokenizer, "sft")
+    write_gguf(tmp_path / "a.gguf", make_model(), renderer, "x", "f32")
+    contestant = GgufContestant(tmp_path / "a.gguf", "x")
+    asked = [chat_row(f"r{n}", text, "yes") for n, text in enumerate([*texts, "1234567 '\u017fs it'S  \n \n\n a"])]
+    seen = [(contestant.prompt_ids(row), prompt.ids) for row in asked if (prompt := renderer.prompt(row))]
+    contestant.close()
+    assert [ids for ids, _ in seen] == [ids for _, ids in seen]
+
+
+def _base(folder: Path, model: Any, tokenizer: Any) -> Path:
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def _short_run(folder: Path, base: Path, *settings: str) -> Path:
+    return make_run(make_dataset(folder / "dataset" / "v1"), base, folder / "r", "max_steps=1", "lr=1e-6", *settings)
+
+
+def test_what_a_comparison_cannot_see_is_refused_in_words(tmp_path: Path) -> None:
+    renderer = Renderer(make_tokenizer(), "sft")
+    yarn = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e4, "original_max_position_embeddings": 64}
+    config = transformers.LlamaConfig(**SHAPE, rope_parameters=yarn)
+    with pytest.raises(TrainError, match="positions of the kind 'yarn'"):
+        write_gguf(tmp_path / "a", transformers.LlamaForCausalLM(config), renderer, "x", "f16")
+    kinds = ["full_attention", "sliding_attention"]
+    gemma = transformers.Gemma3TextConfig(**SHAPE, layer_types=kinds, sliding_window=8)
+    with pytest.raises(TrainError, match=r"the layers \[1\] see a window"):
+        write_gguf(tmp_path / "a", transformers.Gemma3ForCausalLM(gemma), renderer, "x", "f16")
+    neox = {name: value for name, value in SHAPE.items() if name not in ("head_dim", "num_key_value_heads")}
+    other = transformers.GPTNeoXForCausalLM(transformers.GPTNeoXConfig(**neox))
+    with pytest.raises(TrainError, match="architecture 'gpt_neox'"):
+        write_gguf(tmp_path / "a", other, renderer, "x", "f16")
+    tokenizer = make_tokenizer()
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    with pytest.raises(TrainError, match="cuts a text into words"):
+        write_gguf(tmp_path / "a", make_model(), Renderer(tokenizer, "sft"), "x", "f16")
+    model = make_model()
+    model.model.layers[0].mlp.up_proj.weight.data[0, 0] = 1e6
+    with pytest.raises(TrainError, match="beyond f16"):
+        write_gguf(tmp_path / "a", model, renderer, "x", "f16")
+
+
+def test_a_window_that_llama_cpp_has_not_limits_what_the_file_reads(tmp_path: Path) -> None:
+    config = transformers.MistralConfig(**SHAPE, sliding_window=100)
+    write_gguf(
+        tmp_path / "a.gguf", transformers.MistralForCausalLM(config), Renderer(make_tokenizer(), "sft"), "x", "f32"
+    )
+    contestant = GgufContestant(tmp_path / "a.gguf", "x")
+    contestant.close()
+    assert contestant.reads == 100
+
+
+def test_a_file_that_computes_something_else_is_not_left(tmp_path: Path) -> None:
+    # llama.cpp has this scale of Gemma 3 by the width of a head, whatever its config says.
+    config = transformers.Gemma3TextConfig(**SHAPE, query_pre_attn_scalar=1)
+    base = _base(tmp_path / "base", louder(transformers.Gemma3ForCausalLM(config)), make_tokenizer())
+    error = refusal(_short_run(tmp_path, base, "method=full"), tmp_path / "e" / "out")
+    assert (error.code, error.exit_code) == ("E890 not-proved", Exit.FAILED)
+    assert "computes something else" in error.message
+
+
+def test_a_file_that_makes_other_tokens_is_not_left(tmp_path: Path) -> None:
+    tokenizer = make_tokenizer()
+    # llama.cpp composes no characters.
+    tokenizer.backend_tokenizer.normalizer = normalizers.NFC()
+    splits = {"train": some_rows(6), "validation": rows("v", 2), "test": rows("x", 1)}
+    assert splits["validation"][1].messages
+    splits["validation"][1].messages[0]["content"] = "is it a cafe\u0301"
+    dataset = write_dataset(tmp_path / "dataset" / "v1", splits)
+    run = make_run(dataset, _base(tmp_path / "base", make_model(), tokenizer), tmp_path / "r", "max_steps=1")
+    error = refusal(run, tmp_path / "e" / "out")
+    assert error.code == "E890 not-proved"
+    assert error.message.endswith("other tokens of the prompts of 1 records: vb0")
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The place of a stand-in for llama-quantize."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}/usr/bin:/bin")
+    return folder / "llama-quantize"
+
+
+def _put(program: Path, script: str) -> None:
+    program.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    program.chmod(0o755)
+
+
+def test_formats_with_k_are_written_by_the_program_of_llama_cpp(run: Path, program: Path, tmp_path: Path) -> None:
+    out = tmp_path / "e" / "out"
+    out.parent.mkdir()
+    error = refusal(run, out, "--quant", "q4_k_m")
+    assert (error.code, error.exit_code) == ("E891 no-quantizer", Exit.MISSING)
+    _put(program, "echo the disk is full >&2; exit 3")
+    error = refusal(run, out, "--quant", "q4_k_m")
+    assert (error.code, error.message) == ("E892 quantizer-failed", f"{program} ended with 3: the disk is full")
+    _put(program, 'echo "main: build = 7 (abc)"; echo "to $3"; cp "$1" "$2"')
+    assert export(run, "gguf", out, "--quant", "q4_k_m").return_value == Exit.OK
+    proof = manifest_of(out)["gguf"]
+    assert (proof["quantized_by"], proof["file"], proof["exact"]) == ("main: build = 7 (abc)", "one-q4_k_m.gguf", "f16")
+    assert [path.name for path in out.glob("*.gguf")] == ["one-q4_k_m.gguf"]
+
+
+def test_a_quantised_file_that_babbles_is_not_left(run: Path, program: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.gguf"
+    write_gguf(other, louder(make_model(seed=9)), Renderer(make_tokenizer(), "sft"), "x", "f16")
+    _put(program, f'cp "{other}" "$2"')
+    (tmp_path / "e").mkdir()
+    error = refusal(run, tmp_path / "e" / "out", "--quant", "q6_k")
+    assert error.code == "E890 not-proved"
+    assert error.message.startswith("it babbles: of ")
+
+
+def test_a_file_that_is_shown_to_be_worse_is_told_by_the_exit_code(bases: Bases, tmp_path: Path) -> None:
+    splits = {"train": rows("t", 2), "validation": rows("v", 10), "test": rows("x", 1)}
+    run = make_run(write_dataset(tmp_path / "dataset" / "v1", splits), bases(), tmp_path / "r", "max_steps=1")
+    predictions = run / "predictions.jsonl"
+    lines = [json.loads(line) for line in predictions.read_text(encoding="utf-8").splitlines()]
+    for line in lines:
+        line["tuned"]["scores"] = dict.fromkeys(line["tuned"]["scores"] or {}, 1.0)
+    predictions.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    done = export(run, "gguf", tmp_path / "out")
+    assert done.return_value == Exit.FAILED
+    assert "error[E893 worse-than-run]" in done.stderr
+    proof = manifest_of(tmp_path / "out")["gguf"]
+    assert proof["conclusion"]["word"] == "no"
+    assert proof["loss"]["macro"]["verdict"] == "regressed"
+
+
+def test_without_a_score_to_compare_the_loss_is_unknown(bases: Bases, tmp_path: Path) -> None:
+    run = _short_run(tmp_path, bases())
+    predictions = run / "predictions.jsonl"
+    lines = [json.loads(line) for line in predictions.read_text(encoding="utf-8").splitlines()]
+    # As where a judge scored the answers of the run.
+    lines = [line | {"metric": "judge"} for line in lines]
+    predictions.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    done = export(run, "gguf", tmp_path / "out")
+    assert done.return_value == Exit.OK
+    assert "what quantising loses is not known" in done.stderr
+    proof = manifest_of(tmp_path / "out")["gguf"]
+    assert (proof["loss"], proof["conclusion"]) == (None, None)
+
+
+def test_a_run_without_answers_proves_nothing(bases: Bases, tmp_path: Path) -> None:
+    texts = [text_row(f"t{n}", "the red cat sat on a mat") for n in range(4)]
+    splits = {"train": texts[:2], "validation": texts[2:3], "test": texts[3:]}
+    dataset = write_dataset(tmp_path / "v1", splits, objective_hint="domain")
+    run = make_run(dataset, bases(), tmp_path / "r", "max_steps=1", "batch_size=2")
+    assert "no validation record with an answer" in refusal(run, tmp_path / "e" / "out").message
+
+
+def test_a_base_that_writes_its_beginning_of_text_is_served_with_one(bases: Bases, tmp_path: Path) -> None:
+    run = _short_run(tmp_path, bases("llama", "bos"), "method=full")
+    assert export(run, "gguf", tmp_path / "out", "--quant", "f32").return_value == Exit.OK
+    assert manifest_of(tmp_path / "out")["gguf"]["num_records"] == 12
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--to", "gguf", "--dtype", "float16"), "--dtype is for whole models"),
+        (("--to", "merged", "--quant", "f16"), "--quant is for --to gguf"),
+        (("--to", "gguf", "--check", "0"), "always proved"),
+    ],
+)
+def test_options_that_mean_nothing_here_are_refused(run: Path, arguments: tuple[str, ...], words: str) -> None:
+    done = CliRunner().invoke(cli, ["export", str(run), *arguments])
+    assert done.exit_code == 2
+    assert words in done.output
