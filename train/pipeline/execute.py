@@ -40,6 +40,7 @@ from train.pipeline.base_results import forget, measure, measure_base, noise_flo
 from train.pipeline.export.models import write_card_and_tokenizer
 from train.pipeline.plan import Plan, explain_oom
 from train.pipeline.prepare import Prepared, add_adapters, plan_run, prepare
+from train.pipeline.reference import reference_logps
 from train.pipeline.trackers import Trackers
 from train.pipeline.validating import base_score, validation_of
 from train.recipe import Recipe, load_recipe, recipe_toml
@@ -197,6 +198,7 @@ def _run_prepared(
     context = prepared.context
     base = measure_base(prepared, run, is_cached=is_cached)
     noise = noise_floor(prepared.model, prepared, base)
+    reference = reference_logps(prepared.model, prepared)
     model = add_adapters(prepared)
     plan = plan_run(model, prepared, is_measured=len(prepared.steps) >= _FEWEST_STEPS)
     console.talk(
@@ -210,7 +212,7 @@ def _run_prepared(
     meter = Meter(prepared.device)
     base_at_start = base_score(prepared, base)
     with explain_oom(plan, "training"):
-        result = _fit(model, prepared, run, checkpoint, record, trackers, base_at_start)
+        result = _fit(model, prepared, run, checkpoint, record, trackers, base_at_start, reference)
     record["plan_accuracy"] = _report_accuracy(plan, result, meter, model)
     if result.stopped is not None:
         if context.is_first:
@@ -315,13 +317,13 @@ def _begin(run: Path, prepared: Prepared, changed: list[str], *, is_resumed: boo
 
 def _fit(
     model: Any, prepared: Prepared, run: Path, checkpoint: Checkpoint | None, record: dict[str, Any],
-    trackers: Trackers, base: SampledScore,
+    trackers: Trackers, base: SampledScore, reference: Any,
 ) -> FitResult:  # fmt: skip
     with trackers:
         trackers.begin(run, record["recipe"] | {"dataset_sha256": prepared.dataset.digest})
         return fit(
             model, prepared.steps, Checkpoints(run, prepared.facts, checkpoint), placement=prepared.placement,
-            validation=validation_of(model, prepared, base), on_event=trackers.on_event,
+            validation=validation_of(model, prepared, base), on_event=trackers.on_event, reference=reference,
         )  # fmt: skip
 
 

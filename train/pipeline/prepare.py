@@ -17,7 +17,18 @@ from train.base.cache import open_cache
 from train.base.errors import TrainError
 from train.base.run_folder import versions, weights_digest
 from train.data.dataset import Dataset, Row, TooLongFault, open_dataset, reasoning_remark, sample_rows
-from train.data.rendering import Example, Examples, Rendered, Renderer, RowFault, render_cached
+from train.data.rendering import (
+    Example,
+    Examples,
+    PreferenceExample,
+    PreferenceExamples,
+    Rendered,
+    Renderer,
+    RowFault,
+    preference_examples,
+    render_cached,
+)
+from train.data.rendering.preferences import EQUAL_SIDES, NO_PAIR
 from train.evaluate.answers import questions
 from train.evaluate.evaluation import general_rows, readable_general
 from train.evaluate.scoring import CategorySpec, category_specs, rows_with_choices
@@ -40,7 +51,7 @@ from train.model.device import memory_limit
 from train.model.distributed import SINGLE_PROCESS, DistributedContext
 from train.model.parallel import ParallelStrategy, num_shards, pick_strategy
 from train.pipeline.plan import Plan, make_plan, needs_checkpointing
-from train.recipe import SHIPPED_TEXT, CheckpointRecipe, MixingRecipe, Objective, Recipe, recipe_digest
+from train.recipe import PREFERENCES, SHIPPED_TEXT, CheckpointRecipe, MixingRecipe, Objective, Recipe, recipe_digest
 from train.recipe.forgetting import Tuning, tuning_of
 from train.report.judge import require_judge
 
@@ -144,7 +155,8 @@ def prepare(
     measured = _check_evaluation(renderer, dataset, categories, _general(recipe, folder))
     replay, replay_digest = load_replay(renderer, recipe.mixing, measured, folder)
     if replay:
-        examples = [*examples, *replay]
+        is_compared = objective in PREFERENCES
+        examples = [*examples, *(map(PreferenceExample.replayed, replay) if is_compared else replay)]
     steps = BatchSampler(examples, recipe, is_packed=capabilities_of(model).has_packing)
     base_path = find_base(recipe.base, folder)
     facts = _facts(dataset, recipe, renderer, steps, base_path, device)
@@ -257,7 +269,8 @@ def _render_split(renderer: Renderer, dataset: Dataset, split: str) -> Rendered:
     # The examples of a split; `open_dataset` has proved that the file's SHA-256 is the manifest's.
     file = dataset.manifest["files"].get(f"{split}.jsonl")
     rows, digest = dataset.splits[split], "" if file is None else file["sha256"]
-    rendered = render_cached(renderer, rows, digest, open_cache())
+    is_compared = split == "train" and renderer.objective in PREFERENCES
+    rendered = (preference_examples if is_compared else render_cached)(renderer, rows, digest, open_cache())
     for warning in rendered.warnings(split):
         console.talk(f"warning: {warning}")
     totals = Counter(row.category for row in rows)
@@ -272,7 +285,7 @@ def _examples(renderer: Renderer, dataset: Dataset) -> Sequence[Example]:
     rendered = _render_split(renderer, dataset, "train")
     examples = rendered.examples
     # Flat arrays have all weights at hand; of a list each example is asked.
-    has_all = isinstance(examples, Examples) and bool(examples.weights.all())
+    has_all = isinstance(examples, Examples | PreferenceExamples) and bool(examples.weights.all())
     if not has_all and (weightless := [example.id for example in examples if not example.weight]):
         console.talk(
             f"warning: {len(weightless)} records of weight 0 are not trained: {console.join_names(weightless)}"
@@ -283,6 +296,8 @@ def _examples(renderer: Renderer, dataset: Dataset) -> Sequence[Example]:
         code = reasons.most_common(1)[0][0][0] if reasons else "E923 bad-rows"
         skipped = "".join(f"; {number} skipped, {reason}" for (_, reason), number in reasons.items())
         hint = "Give records weights above 0, or take a base whose chat template has what they need."
+        if code in (NO_PAIR, EQUAL_SIDES):
+            hint = 'Export records that compare answers (schema = "preference"), or take another objective.'
         if code == TooLongFault.error_code:
             hint = "Raise max_length, or let long records be cut: --set on_too_long=cut"
         raise TrainError(code, f"no training record is left{skipped or ': all have weight 0'}", hint)

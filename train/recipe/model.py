@@ -168,10 +168,54 @@ class JudgeRecipe(Section):
     )
 
 
-Objective = Literal["sft", "chat", "domain"]
+Objective = Literal["sft", "chat", "domain", "dpo", "orpo", "kto"]
+PREFERENCES: frozenset[Objective] = frozenset(("dpo", "orpo", "kto"))
+"""Objectives that compare answers: they train on records of the kind "preference"."""
 Reasoning = Literal["train", "context", "drop-history"]
 
 DEFAULT_BASE = "tiny-base"
+
+
+class PreferenceRecipe(Section):
+    """How answers are compared; used by the objectives "dpo", "orpo" and "kto"."""
+
+    beta: Annotated[float, Field(gt=0, le=1000)] | Auto = Field(
+        default="auto",
+        description="How closely the model is held to the base (dpo, kto), or what the comparison counts beside the "
+        'answer (orpo). "auto" is 0.1, and 5 for sigmoid with normalised lengths.',
+    )
+    loss: Literal["sigmoid", "ipo"] = Field(
+        default="sigmoid", description='Of dpo: "sigmoid" as in DPO, or "ipo", which aims at a margin and stops there.'
+    )
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = Field(
+        default=0.0, description="Of dpo with sigmoid: the share of pairs that are taken to be the wrong way round."
+    )
+    length_normalised: bool | Auto = Field(
+        default="auto",
+        description='Of dpo: compare log-probabilities a token, not of whole answers; "auto" does so for ipo alone.',
+    )
+    good_weight: float = Field(default=1.0, ge=0, le=1000, description="Of kto: what an answer counts that was liked.")
+    bad_weight: float = Field(default=1.0, ge=0, le=1000, description="Of kto: what one counts that was not.")
+
+    @model_validator(mode="after")
+    def _check_combination(self) -> PreferenceRecipe:
+        if self.loss == "ipo" and self.label_smoothing:
+            raise ValueError('label_smoothing is of the loss "sigmoid", and "ipo" takes every pair as it is')
+        if not self.good_weight + self.bad_weight:
+            raise ValueError("good_weight and bad_weight are both 0, so nothing would be trained")
+        return self
+
+    @property
+    def is_normalised(self) -> bool:
+        """Whether log-probabilities of dpo are divided by the number of tokens."""
+        return self.loss == "ipo" if self.length_normalised == "auto" else self.length_normalised
+
+    @property
+    def strength(self) -> float:
+        """The value of beta."""
+        if self.beta != "auto":
+            return self.beta
+        return 5.0 if self.loss == "sigmoid" and self.is_normalised else 0.1
 
 
 def _check_new_tokens(tokens: list[str]) -> list[str]:
@@ -242,7 +286,8 @@ class Recipe(Section):
     )  # fmt: skip
     objective: Objective | Auto = Field(
         default="auto",
-        description='"sft" trains the last answer, "chat" each one, "domain" all tokens; "auto": as the dataset says.',
+        description='"sft" trains the last answer, "chat" each one, "domain" all tokens; "auto": as the dataset says. '
+        '"dpo" and "orpo" train on pairs of a better and a worse answer, "kto" on answers that were liked or not.',
     )
     reasoning: Reasoning = Field(
         default="train",
@@ -253,7 +298,9 @@ class Recipe(Section):
         default="lora", description='"lora" tunes small adapters, "full" every weight.'
     )
     lr: Annotated[float, Field(gt=0, le=10)] | Auto = Field(
-        default="auto", description='Highest learning rate; "auto" follows the method and the width of the model.'
+        default="auto",
+        description='Highest learning rate; "auto" follows the method and the width of the model, and is a tenth of '
+        "that for dpo, orpo and kto.",
     )
     epochs: int = Field(default=2, ge=1, le=10_000, description="Passes over the training records.")
     max_steps: Steps | None = Field(
@@ -346,6 +393,7 @@ class Recipe(Section):
     checkpoint: CheckpointRecipe = Field(default_factory=CheckpointRecipe)
     mixing: MixingRecipe = Field(default_factory=MixingRecipe)
     guard: GuardRecipe = Field(default_factory=GuardRecipe)
+    preference: PreferenceRecipe = Field(default_factory=PreferenceRecipe)
 
     @model_validator(mode="after")
     def _check_step_size(self) -> Recipe:
