@@ -160,13 +160,14 @@ def evaluate_splits(
     recipe: Recipe,
     *,
     general: Path | None = None,
+    has_general: bool = True,
     on_progress: OnProgress | None = None,
 ) -> list[Scored]:
     """Return everything that a report and its feedback need of one model: call it before training, and after.
 
-    Answers on validation and test, and likelihoods of the training records and of the general slice (``general`` is the
-    recipe's file, found; without one the shipped text). General text that is longer than the model reads is left out,
-    and ``on_progress`` does not hear of it.
+    Answers on validation and test, and likelihoods of the training records and, with ``has_general``, of the general
+    slice (``general`` is the recipe's file, found; without one the shipped text). General text that is longer than the
+    model reads is left out, and ``on_progress`` does not hear of it.
     Raises TrainError: rows cannot be rendered, or E944 bad-general-text.
     """
     scored = []
@@ -177,6 +178,8 @@ def evaluate_splits(
             model, renderer, rows, categories, recipe, split=split, is_generating=split != "train",
             on_progress=on_progress,
         )  # fmt: skip
+    if not has_general:
+        return scored
     rows = readable_general(renderer, general)
     return scored + evaluate_model(model, renderer, rows, {}, recipe, split=SPLIT, is_generating=False)
 

@@ -11,8 +11,8 @@ import json
 import platform
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ from train.base.run_folder import versions
 from train.base.storage import digest_of, installed_version, sha256_of, sources_digest
 from train.data.dataset import sample_rows
 from train.evaluate.evaluation import SHIPPED, evaluate_splits, gather_scores, predict, shard_dataset
+from train.evaluate.evaluation import SPLIT as GENERAL
 from train.evaluate.metrics import discover
 from train.evaluate.predictions import RIGHT_FROM, Scored, not_finite
 from train.evaluate.scoring import answer_scores, spec_of
@@ -31,6 +32,7 @@ from train.model import computing
 from train.pipeline.measure_log import MeasureLog
 from train.pipeline.plan import explain_oom
 from train.pipeline.prepare import Prepared
+from train.recipe import Recipe
 from train.report import Noise, noise_of
 
 _MOST_BYTES = 256 << 20
@@ -47,8 +49,9 @@ _OF_TRAINING: dict[str, Any] = {
     "parallel": True, "checkpointing": True, "neftune": True, "mixing": True, "guard": True,
     "preference": True,
     "lora": {"rank": True, "alpha": True, "dropout": True, "targets": True, "init": True, "rslora": True, "dora": True},
-    "eval": {"every_steps": True, "during_training": True, "samples": True, "general": True, "margin": True,
-             "resamples": True, "judge": True},
+    # Of the splits each has a key of its own.
+    "eval": {"splits": True, "every_steps": True, "during_training": True, "samples": True, "general": True,
+             "margin": True, "resamples": True, "judge": True},
 }  # fmt: skip
 
 
@@ -111,15 +114,12 @@ def _digest_of_config(config: Mapping[str, Any]) -> str:
 
 
 def recall(run: Path, key: Mapping[str, Any], *, is_cached: bool) -> list[Scored] | None:
-    """Return the base's results of ``key`` from the run's own copy, or with ``is_cached`` from the cache; say which."""
+    """Return the base's results of ``key`` from the run's own copy, or with ``is_cached`` from the cache."""
     own, *shared = _caches(run, is_cached=is_cached)
     for cache in (own, *shared):
         entry = cache.get(digest_of(key))
         if entry is not None:
             results = [Scored(**values) for values in entry.values["scored"]]
-            console.talk(
-                f"the base was measured before: {len(results)} results are taken from {cache.folder / digest_of(key)}"
-            )
             if cache is not own:
                 own.put(digest_of(key), {}, entry.values)
             return results
@@ -137,38 +137,57 @@ def remember(run: Path, key: Mapping[str, Any], scored: Sequence[Scored], *, is_
         cache.put(digest_of(key), {}, {"scored": [asdict(result) for result in scored]})
 
 
-def measure(model: Any, prepared: Prepared, run: Path, name: Literal["base", "tuned"], step: int = 0) -> list[Scored]:
-    """Return everything that the report needs of ``model``; each rank measures a part, and gets all.
+def measured_splits(recipe: Recipe) -> list[str]:
+    """Return what a model is measured on: the recipe's splits in the order of a report, and general text."""
+    return [*(split for split in ("validation", "test", "train") if split in recipe.eval.splits), GENERAL]
 
-    How far it is goes to the run's metrics.jsonl, of the part of the first rank; ``step`` is that of the weights.
+
+def measure(
+    model: Any, prepared: Prepared, run: Path, name: Literal["base", "tuned"], step: int = 0,
+    splits: Collection[str] | None = None,
+) -> list[Scored]:  # fmt: skip
+    """Return what the report needs of ``model`` on ``splits``, by default all of the recipe's.
+
+    Each rank measures a part, and gets all. How far it is goes to the run's metrics.jsonl, of the part of the first
+    rank; ``step`` is that of the weights.
     """
     recipe, dataset, context = prepared.recipe, prepared.dataset, prepared.context
-    part = shard_dataset(context, dataset)
+    splits = measured_splits(recipe) if splits is None else splits
+    rows = {split: each if split in splits else [] for split, each in dataset.splits.items()}
+    part = shard_dataset(context, replace(dataset, splits=rows))
     metrics = run / METRICS if context.is_first else None
     smaller = f"Add --set eval.batch_tokens={max(16, recipe.eval.batch_tokens // 2)}."
     with Events(metrics, resumed_from=None) as events, explain_oom(None, "measuring", smaller):
         scored = evaluate_splits(
             model, prepared.renderer, part, prepared.categories, recipe, general=prepared.general,
-            on_progress=MeasureLog(events, name, part, step).add,
+            has_general=GENERAL in splits, on_progress=MeasureLog(events, name, part, step).add,
         )  # fmt: skip
-    order = [row.id for split in ("validation", "test", "train") for row in dataset.splits[split]]
-    return gather_scores(context, scored, order)
+    return gather_scores(context, scored, [row.id for split in ("validation", "test", "train") for row in rows[split]])
 
 
 def measure_base(prepared: Prepared, run: Path, *, is_cached: bool) -> list[Scored]:
-    """Return what `measure` returns of the base, measured once for all runs in which nothing of it differs."""
-    key = key_of(prepared)
-    context = prepared.context
+    """Return what `measure` returns of the base, each split measured once for all runs in which nothing of it differs.
+
+    So a run that leaves the test split alone shares the rest with one that does not.
+    """
+    key, context = key_of(prepared), prepared.context
+    keys = {split: key | {"split": split} for split in measured_splits(prepared.recipe)}
     # Rank 0 decides for all: what is cached on one machine may be missing on another.
-    base: list[Scored] | None = context.broadcast_object(
-        recall(run, key, is_cached=is_cached) if context.is_first else None
+    results: dict[str, list[Scored] | None] = context.broadcast_object(
+        {split: recall(run, each, is_cached=is_cached) for split, each in keys.items()} if context.is_first else None
     )
-    if base is None:
+    missing = [split for split, scored in results.items() if scored is None]
+    if len(missing) < len(keys):
+        num = sum(len(scored or ()) for scored in results.values())
+        console.talk(f"the base was measured before: {num} results are taken from the cache")
+    if missing:
         console.talk(f"run {run.name}: measuring the base")
-        base = measure(prepared.model, prepared, run, "base")
-        if context.is_first:
-            remember(run, key, base, is_cached=is_cached)
-    return base
+        fresh = measure(prepared.model, prepared, run, "base", splits=missing)
+        for split in missing:
+            results[split] = [record for record in fresh if record.split == split]
+            if context.is_first:
+                remember(run, keys[split], results[split] or [], is_cached=is_cached)
+    return [record for scored in results.values() for record in scored or ()]
 
 
 def forget(run: Path) -> None:

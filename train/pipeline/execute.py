@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -285,6 +286,7 @@ def _find_checkpoint(run: Path, prepared: Prepared, *, is_forced: bool) -> tuple
 
 def _begin(run: Path, prepared: Prepared, changed: list[str], *, is_resumed: bool) -> dict[str, Any]:
     earlier = read_run(run) if is_resumed else {}
+    sizes = Counter(example.category for example in prepared.steps.examples if not example.is_replay)
     record = {
         "version": 1,
         "id": run.name,
@@ -293,7 +295,8 @@ def _begin(run: Path, prepared: Prepared, changed: list[str], *, is_resumed: boo
         "recipe": prepared.recipe.model_dump(mode="json"),
         "recipe_folder": str((prepared.folder or Path()).resolve()),
         "objective": prepared.objective,
-        "examples": sum(not example.is_replay for example in prepared.steps.examples),
+        "examples": sizes.total(),
+        "examples_by_category": dict(sorted(sizes.items())),
         "seed": prepared.recipe.seed,
         "dataset": {
             "path": str(prepared.dataset.path),
@@ -410,6 +413,8 @@ def _run_facts(run: Path, prepared: Prepared, result: FitResult, record: dict[st
         "dtype": prepared.recipe.dtype,
         "threads": prepared.recipe.threads,
     }
+    if prepared.recipe.mixing.share < 1:
+        settings["share of the training records"] = prepared.recipe.mixing.share
     if prepared.context.world_size > 1:
         settings["ranks"] = prepared.facts["ranks"]
     if result.early_stop:

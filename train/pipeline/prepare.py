@@ -29,6 +29,7 @@ from train.data.rendering import (
     render_cached,
 )
 from train.data.rendering.preferences import EQUAL_SIDES, NO_PAIR
+from train.data.subset import nested_subset
 from train.evaluate.answers import questions
 from train.evaluate.evaluation import general_rows, readable_general
 from train.evaluate.scoring import CategorySpec, category_specs, rows_with_choices
@@ -151,7 +152,7 @@ def prepare(
     objective = _objective(recipe, dataset)
     reads = getattr(model.config, "max_position_embeddings", None)
     renderer = _renderer(tokenizer, recipe, objective, reads, eos_ids(model))
-    examples = _examples(renderer, dataset)
+    examples = _subset(_examples(renderer, dataset), recipe)
     measured = _check_evaluation(renderer, dataset, categories, _general(recipe, folder))
     replay, replay_digest = load_replay(renderer, recipe.mixing, measured, folder)
     if replay:
@@ -302,6 +303,19 @@ def _examples(renderer: Renderer, dataset: Dataset) -> Sequence[Example]:
             hint = "Raise max_length, or let long records be cut: --set on_too_long=cut"
         raise TrainError(code, f"no training record is left{skipped or ': all have weight 0'}", hint)
     return examples
+
+
+def _subset(examples: Sequence[Example], recipe: Recipe) -> Sequence[Example]:
+    """The examples of mixing.share, which is said."""
+    share = recipe.mixing.share
+    if share == 1:
+        return examples
+    names = examples.names if isinstance(examples, Examples) else [(e.id, e.category, e.cluster) for e in examples]
+    indices = nested_subset(names, share, recipe.seed)
+    sizes = Counter(names[index][1] for index in indices)
+    each = ", ".join(f"{console.visible(name) or '-'} {sizes[name]:,}" for name in sorted(sizes))
+    console.talk(f"mixing.share {share:g}: {len(indices):,} of {len(names):,} training records are taken: {each}")
+    return examples.take(indices) if isinstance(examples, Examples) else [examples[index] for index in indices]
 
 
 def _check_evaluation(

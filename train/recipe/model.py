@@ -81,6 +81,11 @@ class MixingRecipe(Section):
         description="1 takes categories as large as they are; above it small ones are repeated and large ones thinned, "
         "in proportion to size^(1/temperature).",
     )  # fmt: skip
+    share: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=1.0,
+        description="Share of each category's records that is trained on, in whole clusters of repeats: those of .25 "
+        "are among those of .5, and the seed chooses them. A category keeps one cluster at the least.",
+    )
     caps: dict[str, Annotated[int, Field(ge=1, le=1_000_000_000)]] = Field(
         default_factory=dict, description="Most records that an epoch takes of a category, such as { chat = 500 }."
     )
@@ -235,6 +240,15 @@ NewTokens = Annotated[
 ]
 
 
+MeasuredSplit = Literal["validation", "test", "train"]
+
+
+def _check_splits(splits: list[MeasuredSplit]) -> list[MeasuredSplit]:
+    if "validation" not in splits or len(set(splits)) < len(splits):
+        raise ValueError("validation is always measured, and each split stands there once")
+    return splits
+
+
 class EvalRecipe(Section):
     """How base and tuned are measured, during the run and after it."""
 
@@ -257,6 +271,11 @@ class EvalRecipe(Section):
     )
     batch_tokens: int = Field(
         default=8192, ge=16, le=16_777_216, description="Tokens of one evaluation batch, padding included."
+    )
+    splits: Annotated[list[MeasuredSplit], AfterValidator(_check_splits)] = Field(
+        default=["validation", "test", "train"],
+        description="Splits whose records base and tuned are measured on; without test a run that only competes "
+        "leaves the exam alone.",
     )
     general: Name | None = Field(
         default=None, description="A JSONL or text file of general text; its bits per byte show what was forgotten."

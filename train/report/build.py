@@ -148,7 +148,7 @@ def publish(
         curve=read_curve(folder / "metrics.jsonl"),
         default_metric=sorted(name for name in names if name not in categories or categories[name].is_default),
         rules=Rules(recipe.eval.margin, resamples=recipe.eval.resamples),
-        remarks=_skipped(base, dataset)
+        remarks=_skipped(base, dataset, recipe.eval.splits)
         + [
             remark
             for split in ("validation", "test")
@@ -318,9 +318,12 @@ def _list(names: Iterable[str]) -> str:
     return ", ".join(map(wording.category, names))
 
 
-def _skipped(scored: Sequence[Scored], dataset: Dataset) -> list[str]:
+def _skipped(scored: Sequence[Scored], dataset: Dataset, measured: Collection[str]) -> list[str]:
     remarks = []
     for split in ("validation", "test"):
+        if split not in measured:
+            remarks.append(f"The {split} split was not measured: eval.splits leaves it out.")
+            continue
         missing = len(dataset.splits[split]) - len([record for record in scored if record.split == split])
         if missing:
             remarks.append(

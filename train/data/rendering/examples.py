@@ -176,6 +176,10 @@ class Examples(Sequence[Example]):
             arrays["weights"] = np.array([weight for each in every for weight in each], np.float64)
         return Examples(arrays, [record.name for record in records])
 
+    def take(self, indices: Sequence[int]) -> Examples:
+        """Return the records at ``indices``, in memory."""
+        return Examples.of([self.record(index) for index in indices])
+
     def __len__(self) -> int:
         return len(self.names)
 
