@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from tests.train.tiny import chat_row, make_model, make_tokenizer, text_row
-from train.data.dataset import RatedAnswer, Row
+from tests.train.tiny import make_model, make_tokenizer, pair_row, text_row
+from train.data.dataset import Row
 from train.data.rendering import Example, PreferenceExample, Renderer, preference_examples
 from train.evaluate.dynamics import Dynamics
 from train.loop.gradients import CPU, Gradients
@@ -28,16 +28,9 @@ TEXTS = [
 ]
 
 
-def pair_row(record: str, prompt: str, better: str, worse: str, *, weight: float = 1.0) -> Row:
-    """A row of two answers."""
-    row = chat_row(record, prompt, better)
-    answers = [RatedAnswer([{"role": "assistant", "content": text}], rate) for text, rate in ((better, 1), (worse, 0))]
-    return replace(row, answers=answers, weight=weight)
-
-
 def rows() -> list[Row]:
     """Some pairs of several lengths, one of them with a weight."""
-    return [pair_row(f"p{n}", *text[:3], weight=text[3]) for n, text in enumerate(TEXTS)]
+    return [replace(pair_row(f"p{n}", *text[:3]), weight=text[3]) for n, text in enumerate(TEXTS)]
 
 
 def rendered(objective: Objective) -> list[PreferenceExample]:

@@ -10,8 +10,8 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,6 +70,26 @@ class Row:
     def first_answer(self) -> int | None:
         """The index of the first message of a preference's answer; None of other rows."""
         return len(self.messages or ()) - len(self.answers[0].messages) if self.answers else None
+
+    @cached_property
+    def worse(self) -> Row | None:
+        """The row with the worst of the answers that it compares; None where none is better than another."""
+        if len(self.answers) < 2 or self.answers[0].rating == self.answers[-1].rating:
+            return None
+        messages = [*(self.messages or ())[: self.first_answer], *self.answers[-1].messages]
+        return replace(self, messages=messages, answers=self.answers[-1:])
+
+    @property
+    def judged(self) -> Row:
+        """The row with its answer unmarked where that was not liked, as who learns from verdicts reads it."""
+        if self.is_liked is not False:
+            return self
+        return replace(self, messages=[*(self.messages or ())[: self.first_answer], *self.answers[0].messages])
+
+    @property
+    def is_liked(self) -> bool | None:
+        """The verdict on an answer that stands alone; None of other rows."""
+        return self.answers[0].rating > 0 if len(self.answers) == 1 else None
 
 
 @dataclass(frozen=True)
@@ -221,11 +241,16 @@ def _answers(values: Any, messages: Any, location: str) -> tuple[RatedAnswer, ..
             refuse(location, "the rating of an answer must be a number")
     answers = tuple(RatedAnswer(value["messages"], float(value["rating"])) for value in values)
     best = answers[0].messages
-    if not messages or len(messages) <= len(best) or messages[-len(best) :] != best:
+    if not messages or len(messages) <= len(best) or _unmarked(messages[-len(best) :]) != _unmarked(best):
         refuse(location, "the messages must end with the first of the answers, after a question")
     if any(before.rating < after.rating for before, after in pairwise(answers)):
         refuse(location, "the answers must stand in the order of their ratings, the best first")
     return answers
+
+
+def _unmarked(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    # An answer that was not liked is marked so that nobody learns it.
+    return [{key: value for key, value in message.items() if key not in _TRAINING} for message in messages]
 
 
 def _check_messages(messages: Any, location: str) -> None:

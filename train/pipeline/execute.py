@@ -25,8 +25,8 @@ from train.base.run_folder import (
 )
 from train.base.storage import whole_folder, write_whole, writing
 from train.evaluate.evaluation import general_name
-from train.evaluate.predictions import PREDICTIONS, SampledScore, Scored
-from train.loop import Checkpoints, FitResult, fit, restore_weights, trained_tensors
+from train.evaluate.predictions import PREDICTIONS, Scored
+from train.loop import Checkpoints, FitResult, Validation, fit, restore_weights, trained_tensors
 from train.loop.checkpoint import (
     Checkpoint,
     check_facts,
@@ -213,7 +213,8 @@ def _run_prepared(
     meter = Meter(prepared.device)
     base_at_start = base_score(prepared, base)
     with explain_oom(plan, "training"):
-        result = _fit(model, prepared, run, checkpoint, record, trackers, base_at_start, reference)
+        validation = validation_of(model, prepared, base_at_start, base)
+        result = _fit(model, prepared, run, checkpoint, record, trackers, validation, reference)
     record["plan_accuracy"] = _report_accuracy(plan, result, meter, model)
     if result.stopped is not None:
         if context.is_first:
@@ -320,13 +321,13 @@ def _begin(run: Path, prepared: Prepared, changed: list[str], *, is_resumed: boo
 
 def _fit(
     model: Any, prepared: Prepared, run: Path, checkpoint: Checkpoint | None, record: dict[str, Any],
-    trackers: Trackers, base: SampledScore, reference: Any,
+    trackers: Trackers, validation: Validation | None, reference: Any,
 ) -> FitResult:  # fmt: skip
     with trackers:
         trackers.begin(run, record["recipe"] | {"dataset_sha256": prepared.dataset.digest})
         return fit(
             model, prepared.steps, Checkpoints(run, prepared.facts, checkpoint), placement=prepared.placement,
-            validation=validation_of(model, prepared, base), on_event=trackers.on_event, reference=reference,
+            validation=validation, on_event=trackers.on_event, reference=reference,
         )  # fmt: skip
 
 

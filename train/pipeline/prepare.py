@@ -31,7 +31,7 @@ from train.data.rendering import (
 from train.data.rendering.preferences import EQUAL_SIDES, NO_PAIR
 from train.data.subset import nested_subset
 from train.evaluate.answers import questions
-from train.evaluate.evaluation import general_rows, readable_general
+from train.evaluate.evaluation import general_rows, readable_general, worse_sides
 from train.evaluate.scoring import CategorySpec, category_specs, rows_with_choices
 from train.loop import Placement
 from train.model import (
@@ -150,6 +150,8 @@ def prepare(
     if recipe.micro_batch_tokens == "auto":
         recipe = recipe.model_copy(update={"micro_batch_tokens": MICRO_BATCH_TOKENS if device.type == "cpu" else 8192})
     objective = _objective(recipe, dataset)
+    if objective == "kto":
+        dataset = replace(dataset, splits={name: [row.judged for row in rows] for name, rows in dataset.splits.items()})
     reads = getattr(model.config, "max_position_embeddings", None)
     renderer = _renderer(tokenizer, recipe, objective, reads, eos_ids(model))
     examples = _subset(_examples(renderer, dataset), recipe)
@@ -327,6 +329,8 @@ def _check_evaluation(
     }
     rows = [row for split in ("validation", "test") for row in dataset.splits[split] if row.id in ids]
     questions(renderer, rows_with_choices(rows, categories))
+    # What `evaluate_model` reads of preferences.
+    renderer.examples(worse_sides(rows))
     if not ids:
         raise TrainError(
             "E937 nothing-to-report",

@@ -216,6 +216,35 @@ class Noise(ReportPart):
     sentence: str
 
 
+class PreferenceResult(ReportPart):
+    """How far training moved one category, or all for which it is empty, towards what people prefer."""
+
+    category: str
+    n: int
+    num_clusters: int
+    agreement: Estimate
+    """Share of the records that moved so: of two answers the better gained more likelihood than the worse, an answer
+    that was liked gained some, one that was not lost some. Where nothing changed a record counts half.
+    """
+    margin: Estimate | None
+    """By how many nats, as a mean over the records; none where there are too few to draw from."""
+    likelier: Change | None
+    """Share of the pairs of which the model finds the better answer likelier, whatever their lengths."""
+    length: Change | None
+    """Mean characters of the answers that were generated."""
+    length_drift: Estimate | None
+    """Their change as a share of the base's; none where there are too few to draw from."""
+
+
+class Preferences(ReportPart):
+    """Of records that compare answers: what training did to them, in the split whose verdicts count."""
+
+    split: Literal["validation", "test"]
+    total: PreferenceResult
+    categories: list[PreferenceResult]
+    sentence: str
+
+
 class Confusion(ReportPart):
     """A category whose references are a few labels: which of them was answered for which.
 
@@ -364,6 +393,7 @@ class Report(ReportPart, title="The report of a training run: runs/ID/report.jso
     confusion: list[Confusion] = Field(default_factory=list)
     judged: JudgeSummary | None = None
     data_map: DataMap | None = None
+    preferences: Preferences | None = None
 
     @classmethod
     def load(cls, path: str | Path) -> Report:

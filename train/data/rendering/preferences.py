@@ -89,11 +89,9 @@ def sides_of(row: Row) -> tuple[Row, Row] | str:
         return "the record compares no answers"
     if len(row.answers) < 2:
         return "the record has one answer, and a pair needs two"
-    best, worst = row.answers[0], row.answers[-1]
-    if best.rating == worst.rating:
+    if row.worse is None:
         return "the answers have the same rating, so that none is the better one"
-    prompt = (row.messages or [])[: row.first_answer]
-    return row, replace(row, messages=[*prompt, *worst.messages], answers=(worst,))
+    return row, row.worse
 
 
 def preference_examples(renderer: Renderer, rows: Sequence[Row], digest: str, cache: Cache | None) -> Rendered:
@@ -145,7 +143,7 @@ def _verdicts(renderer: Renderer, rows: Sequence[Row], digest: str, cache: Cache
         if not isinstance(sides, str):
             judged += [(sides[0], 1), (replace(sides[1], id=f"{row.id} (worse)"), -1)]
         elif len(row.answers) == 1:
-            judged.append((row, 1 if row.answers[0].rating > 0 else -1))
+            judged.append((row, 1 if row.is_liked else -1))
         else:
             left_out[row.id] = NO_PAIR, sides
     rendered = render_cached(renderer, [row for row, _ in judged], f"{digest} verdicts", cache)
