@@ -22,6 +22,8 @@ from train.base.storage import installed_version, sha256_of, write_whole
 
 RUN = "run.json"
 EVALUATION = "eval.json"
+SERIES = "series.json"
+"""What the folder of several runs as one has in place of a run.json."""
 RECIPE = "recipe.toml"
 
 
@@ -36,8 +38,9 @@ def next_run(dataset: Path) -> Path:
 
 
 def newest_run(dataset: Path) -> Path:
-    """Return the run that was begun last; raises TrainError "E953 nothing-to-resume"."""
-    runs = [path for path in runs_folder(dataset).glob("*") if (path / RUN).is_file()]
+    """Return the run or series that was begun last; raises TrainError "E953 nothing-to-resume"."""
+    records = {path: path / (SERIES if (path / SERIES).is_file() else RUN) for path in runs_folder(dataset).glob("*")}
+    runs = [path for path, record in records.items() if record.is_file()]
     if not runs:
         raise TrainError(
             "E953 nothing-to-resume",
@@ -45,7 +48,7 @@ def newest_run(dataset: Path) -> Path:
             "Begin a run without --resume, or name one with --out.",
         )
     # By the time of run.json, as a name tells the day alone, and run 27 of a day is "aa".
-    return max(runs, key=lambda path: (path / RUN).stat().st_mtime_ns)
+    return max(runs, key=lambda path: records[path].stat().st_mtime_ns)
 
 
 def write_run(folder: Path, record: Mapping[str, Any]) -> None:
@@ -94,6 +97,10 @@ def write_evaluation(folder: Path, record: Mapping[str, Any]) -> None:
 
 def read_finished(run: Path) -> dict[str, Any]:
     """Return the run.json of a run that made a model; raises TrainError "E942 unfinished-run"."""
+    if (run / SERIES).is_file():
+        raise TrainError(
+            "E942 unfinished-run", f"{run} is a series of runs", f"Name one of them, such as {run}/NAME; see {SERIES}."
+        )
     if not (run / RUN).is_file():
         raise TrainError(
             "E942 unfinished-run", f"{run} has no run.json, so it is not a run", "Name a folder such as runs/ID."

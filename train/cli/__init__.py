@@ -85,6 +85,20 @@ def takes_a_recipe(command: Verb) -> Verb:
     return command
 
 
+def takes_a_series(command: Verb) -> Verb:
+    """Give a verb what `curve` and `sweep` share: where the series lies, going on with it, and what it may cost."""
+    shared = (
+        click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder; default runs/DATE-a."),
+        click.option("--resume", is_flag=True, help="Go on with the newest series, or that of --out, as it was begun."),
+        click.option("--no-cache", is_flag=True, help="Measure the base again, though it was measured before."),
+        click.option("--dry-run", is_flag=True, help="Check everything and say the price; write nothing."),
+        click.option("--cost-per-hour", type=click.FloatRange(min=0), metavar="X", help="Price of an hour here."),
+    )
+    for give in reversed(shared):
+        command = give(command)
+    return command
+
+
 class Unrendered(NamedTuple):
     """A line that has no example: the id of its row, or where the line is, and why."""
 

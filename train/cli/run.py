@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -16,6 +17,9 @@ from train.pipeline.trackers import TRACKERS
 @click.option("--resume", is_flag=True, help="Go on with a stopped run from its newest whole checkpoint.")
 @click.option("--force", is_flag=True, help='Resume although facts changed; the run is recorded as "not exact".')
 @click.option("--no-cache", is_flag=True, help="Measure the base again, though it was measured on the same records.")
+@click.option(
+    "--seeds", type=click.IntRange(1, 100), default=1, metavar="N", help="Train with N seeds; report all as one."
+)
 @click.option("--dry-run", is_flag=True, help="Check everything and say the plan; write nothing.")
 @click.option(
     "--report-to", multiple=True, type=click.Choice(TRACKERS),
@@ -30,6 +34,7 @@ def command(
     resume: bool,
     force: bool,
     no_cache: bool,
+    seeds: int,
     dry_run: bool,
     report_to: tuple[str, ...],
 ) -> int:
@@ -41,13 +46,45 @@ def command(
     130/143/129 stopped with a checkpoint.
 
     Example: train run my-data/dataset/v1 --set epochs=3
+
+    Example: train run my-data/dataset/v1 --seeds 3
     """
     # torch and transformers take seconds to import, so only a run pays for them.
+    from train.base.run_folder import SERIES, newest_run
     from train.model.distributed import SINGLE_PROCESS
     from train.pipeline.execute import start_run
 
+    context = click.get_current_context().obj or SINGLE_PROCESS
+    if resume:
+        out = Path(context.broadcast_object(out or newest_run(dataset)))
+        if (out / SERIES).is_file():
+            return resumed_series(dataset, out, is_cached=not no_cache, report_to=report_to)
+    if seeds > 1:
+        if resume or force:
+            raise click.UsageError("--seeds begins a series; --resume goes on with one as it was begun.")
+        from train.pipeline.series import start_series
+        from train.pipeline.series_kinds import Seeds
+
+        _, code = start_series(
+            Seeds(seeds), dataset, recipe_path, settings=settings, base=base, out=out, is_dry=dry_run,
+            is_cached=not no_cache, report_to=report_to, context=context,
+        )  # fmt: skip
+        return code
     _, code = start_run(
         dataset, recipe_path, settings=settings, base=base, out=out, is_resumed=resume, is_forced=force, is_dry=dry_run,
-        is_cached=not no_cache, report_to=report_to, context=click.get_current_context().obj or SINGLE_PROCESS,
+        is_cached=not no_cache, report_to=report_to, context=context,
     )  # fmt: skip
+    return code
+
+
+def resumed_series(dataset: Path, folder: Path | None, *, is_cached: bool, report_to: Sequence[str] = ()) -> int:
+    """Go on with the series in ``folder``, by default the newest, and return the exit code."""
+    from train.base.run_folder import newest_run
+    from train.model.distributed import SINGLE_PROCESS
+    from train.pipeline.series import resume_series
+    from train.pipeline.series_kinds import kind_of
+
+    context = click.get_current_context().obj or SINGLE_PROCESS
+    folder = Path(context.broadcast_object(folder or newest_run(dataset)))
+    _, code = resume_series(dataset, folder, kind_of, is_cached=is_cached, report_to=report_to, context=context)
     return code

@@ -50,7 +50,7 @@ from train.report.build import publish
 from train.report.judge import judge_answers
 from train.report.model import JudgeSummary
 
-_FEWEST_STEPS = 20
+FEWEST_STEPS = 20
 """Runs of fewer steps are not calibrated: three more would be much of them."""
 
 
@@ -139,30 +139,25 @@ def start_run(
     is_cached: bool = True,
     report_to: Sequence[str] = (),
     context: DistributedContext = SINGLE_PROCESS,
+    folder: Path | None = None,
+    is_quiet: bool = False,
 ) -> tuple[Path, Exit]:
-    """Run a recipe on a dataset and return the run's folder and exit code; results go to stdout.
+    """Run a recipe on a dataset and return the run's folder and exit code; results go to stdout unless ``is_quiet``.
 
-    As `run`, which has the same arguments; ``is_dry`` stops before anything is written. Each rank calls this; the first
-    writes. Raises TrainError as `prepare`, `fit`, `publish` and `Trackers` do, "E950 run-exists" where the folder is in
+    As `run`, which has the same arguments; ``is_dry`` stops before anything is written. ``folder`` is what the paths of
+    a `Recipe` are read from. Each rank calls this; the first writes. Raises TrainError as `prepare`, `fit`, `publish`
+    and `Trackers` do, "E950 run-exists" where the folder is in
     use, and "E936 write-failed" for a folder whose name cannot be printed.
     """
     # Rank 0 chooses for all, since the free or newest folder may change between two ranks' looks at the disk.
     run = context.broadcast_object(out or (newest_run(dataset) if is_resumed else next_run(dataset)))
-    if not str(run).isprintable():
-        raise TrainError(
-            "E936 write-failed", f"the run's folder {str(run)!a} has a name that files cannot be written under",
-            "Name another folder with --out.",
-        )  # fmt: skip
+    check_free(run, is_resumed=is_resumed)
     is_own = is_resumed and recipe is None
-    folder = recipe.parent if isinstance(recipe, Path) else None
+    folder = recipe.parent if isinstance(recipe, Path) else folder
     if is_own:
         # The relative paths of a run's own recipe are still those of the file that it came from.
         recipe, folder = run / RECIPE, recipe_folder(run)
     loaded = load_recipe(recipe, settings, base, is_own=is_own)
-    if run.exists() and any(run.iterdir()) and not is_resumed:
-        raise TrainError(
-            "E950 run-exists", f"{run} is not empty", "Go on with it by --resume, or name another folder with --out."
-        )
     # A missing library is reported before the minutes that a base takes to load; only rank 0 reports to trackers.
     trackers = Trackers(report_to if context.is_first else ())
     prepared = prepare(dataset, loaded, folder=folder, context=context)
@@ -176,10 +171,23 @@ def start_run(
     record = _begin(run, prepared, changed, is_resumed=is_resumed)
     context.barrier()
     try:
-        return run, _run_prepared(prepared, run, checkpoint, record, trackers, is_cached=is_cached)
+        return run, _run_prepared(prepared, run, checkpoint, record, trackers, is_cached=is_cached, is_quiet=is_quiet)
     except TrainError as error:
         _record_failure(run, record, error)
         raise
+
+
+def check_free(run: Path, *, is_resumed: bool = False) -> None:
+    """Raise TrainError where a run cannot begin in a folder: "E936 write-failed" for its name, "E950 run-exists"."""
+    if not str(run).isprintable():
+        raise TrainError(
+            "E936 write-failed", f"the run's folder {str(run)!a} has a name that files cannot be written under",
+            "Name another folder with --out.",
+        )  # fmt: skip
+    if run.exists() and any(run.iterdir()) and not is_resumed:
+        raise TrainError(
+            "E950 run-exists", f"{run} is not empty", "Go on with it by --resume, or name another folder with --out."
+        )
 
 
 def _record_failure(run: Path, record: dict[str, Any], error: TrainError) -> None:
@@ -193,7 +201,7 @@ def _record_failure(run: Path, record: dict[str, Any], error: TrainError) -> Non
 
 def _run_prepared(
     prepared: Prepared, run: Path, checkpoint: Checkpoint | None, record: dict[str, Any], trackers: Trackers, *,
-    is_cached: bool,
+    is_cached: bool, is_quiet: bool,
 ) -> Exit:  # fmt: skip
     # Measure, train, measure, report; a run that fails on the way has no report and no saved model.
     context = prepared.context
@@ -201,7 +209,7 @@ def _run_prepared(
     noise = noise_floor(prepared.model, prepared, base)
     reference = reference_logps(prepared.model, prepared)
     model = add_adapters(prepared)
-    plan = plan_run(model, prepared, is_measured=len(prepared.steps) >= _FEWEST_STEPS)
+    plan = plan_run(model, prepared, is_measured=len(prepared.steps) >= FEWEST_STEPS)
     console.talk(
         "plan: "
         + plan.sentence()
@@ -227,7 +235,10 @@ def _run_prepared(
     console.talk("measuring the tuned model")
     tuned = measure(model, prepared, run, "tuned", result.step)
     if context.is_first:
-        judge_summary = _finish(model, prepared, run, result, record, base, tuned, taken, noise)
+        report, judge_summary = _finish(model, prepared, run, result, record, base, tuned, taken, noise)
+        if not is_quiet:
+            console.data(table(report, columns=console.columns()))
+            console.talk(f"report: {run / 'report.html'}")
     context.barrier()
     return _exit_of(judge_summary) if context.is_first else Exit.OK
 
@@ -247,8 +258,8 @@ def _exit_of(summary: JudgeSummary | None) -> Exit:
 def _finish(
     model: Any, prepared: Prepared, run: Path, result: FitResult, record: dict[str, Any], base: list[Scored],
     tuned: list[Scored], taken: int, noise: Noise | None,
-) -> JudgeSummary | None:  # fmt: skip
-    """Write the report, the model and the record of a run that ended well, and return how its judge did."""
+) -> tuple[Report, JudgeSummary | None]:  # fmt: skip
+    """Write the report, the model and the record of a run that ended well; return the report and how its judge did."""
     base, tuned, judge_summary = judge_answers(
         base, tuned, dataset=prepared.dataset, categories=prepared.categories, recipe=prepared.recipe, folder=run
     )
@@ -265,9 +276,7 @@ def _finish(
         run,
         record | _ending(result, "finished") | {"taken_step": taken, "saved": saved.name, "results": verdicts},
     )
-    console.data(table(report, columns=console.columns()))
-    console.talk(f"report: {run / 'report.html'}")
-    return judge_summary
+    return report, judge_summary
 
 
 def _find_checkpoint(run: Path, prepared: Prepared, *, is_forced: bool) -> tuple[Checkpoint | None, list[str]]:

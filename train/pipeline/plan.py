@@ -253,7 +253,7 @@ class Plan:
             f"{self.records:,} records, {self.tokens:,} tokens an epoch ({self.supervised / self.tokens:.0%} trained), "
             f"{self.steps:,} steps, {self._size()}, lr {self.lr:.2e}; {self.trained:,} of {self.parameters:,} "
             f"parameters, {self._machine()}; {self.peak_bytes / 1e6:,.0f} MB at the most"
-            + (f", {_duration(self.seconds)}" if self.seconds is not None else "")
+            + (f", {duration(self.seconds)}" if self.seconds is not None else "")
             + (f"; an epoch mixes {self.mixture}" if self.mixture else "")
         )
 
@@ -282,7 +282,7 @@ class Plan:
     def _time(self) -> list[str]:
         if self.seconds is None:
             return ["time        not measured; leave --no-measure out to measure three steps"]
-        text = f"{_duration(self.seconds)} of training, without evaluation, by {CALIBRATION_STEPS} steps here"
+        text = f"{duration(self.seconds)} of training, without evaluation, by {CALIBRATION_STEPS} steps here"
         lines = [f"time        {text}"]
         if self.cost is not None:
             lines.append(f"cost        {self.cost:,.2f} at {self.cost_per_hour:,.2f} an hour")
@@ -311,7 +311,8 @@ def _mb(size: int) -> str:
     return f"{size / 1e6:,.0f}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return seconds as people say them, as "12 minutes"."""
     if seconds < 90:
         return f"{seconds:.0f} seconds"
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

@@ -155,7 +155,7 @@ def prepare(
     reads = getattr(model.config, "max_position_embeddings", None)
     renderer = _renderer(tokenizer, recipe, objective, reads, eos_ids(model))
     examples = _subset(_examples(renderer, dataset), recipe)
-    measured = _check_evaluation(renderer, dataset, categories, _general(recipe, folder))
+    measured = _check_evaluation(renderer, dataset, categories, recipe.eval.splits, _general(recipe, folder))
     replay, replay_digest = load_replay(renderer, recipe.mixing, measured, folder)
     if replay:
         is_compared = objective in PREFERENCES
@@ -321,13 +321,13 @@ def _subset(examples: Sequence[Example], recipe: Recipe) -> Sequence[Example]:
 
 
 def _check_evaluation(
-    renderer: Renderer, dataset: Dataset, categories: Mapping[str, CategorySpec], general: Path | None
-) -> list[Row]:
+    renderer: Renderer, dataset: Dataset, categories: Mapping[str, CategorySpec], measured: Sequence[str],
+    general: Path | None,
+) -> list[Row]:  # fmt: skip
     # Rows that could not be evaluated after the training must be known before it; returns the general ones.
-    ids = {
-        example.id for split in ("validation", "test") for example in _render_split(renderer, dataset, split).examples
-    }
-    rows = [row for split in ("validation", "test") for row in dataset.splits[split] if row.id in ids]
+    splits = [split for split in ("validation", "test") if split in measured]
+    ids = {example.id for split in splits for example in _render_split(renderer, dataset, split).examples}
+    rows = [row for split in splits for row in dataset.splits[split] if row.id in ids]
     questions(renderer, rows_with_choices(rows, categories))
     # What `evaluate_model` reads of preferences.
     renderer.examples(worse_sides(rows))

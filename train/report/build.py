@@ -7,7 +7,7 @@ can check them.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -27,6 +27,7 @@ from train.report.calibration import calibrated
 from train.report.model import (
     Curve,
     DataMap,
+    Estimate,
     Flip,
     Flips,
     Forgetting,
@@ -166,11 +167,13 @@ def publish(
     return report
 
 
-def forgetting(pairs: Pairs, rules: Rules, run: Run) -> Forgetting | None:
+def forgetting(
+    pairs: Pairs, rules: Rules, run: Run, widened: Callable[[Estimate], Estimate] | None = None
+) -> Forgetting | None:  # fmt: skip
     """Return how bits per byte on general text changed, or None where no such text was scored.
 
     *forgot*: a rise above 1 % is shown; *held*: it is ruled out; else inconclusive. ``run`` says which text it is, and
-    what to do next.
+    what to do next. ``widened`` adds to the interval of the difference what records do not show.
     """
     # As loss and not by answers, which on a small slice are too noisy to show a change of one percent.
     pairs = [(before, after) for before, after in pairs if before.num_bytes]
@@ -179,6 +182,7 @@ def forgetting(pairs: Pairs, rules: Rules, run: Run) -> Forgetting | None:
     base, tuned, difference = bits(pairs, rules, "general")
     if not base.value:
         return None
+    difference = difference if widened is None else widened(difference)
     low, high = difference.low / base.value, difference.high / base.value
     word: Literal["forgot", "held", "inconclusive"] = (
         "forgot" if low > BITS_MARGIN else "held" if high < BITS_MARGIN else "inconclusive"

@@ -181,7 +181,7 @@ def table(report: Report, *, sides: tuple[str, str] = ("base", "tuned"), columns
     if report.preferences is not None:
         lines += ["", *prose(report.preferences.sentence, columns)]
         lines += grid(PREFERENCE_HEADS, preference_rows(report.preferences), columns, right=PREFERENCE_HEADS[1:])
-    for measured in (report.noise, report.judged):
+    for measured in (report.seeds, report.noise, report.judged):
         if measured is not None:
             lines += ["", *prose(measured.sentence, columns)]
     for remark in report.judged.remarks if report.judged else ():

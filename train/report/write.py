@@ -18,7 +18,18 @@ from train.base.errors import TrainError, first_line
 from train.base.file_guard import MOST_DOCUMENT, FileGuardError, read_file
 from train.base.storage import write_whole
 from train.report import wording
-from train.report.model import REPORT, CategoryResult, Confusion, Curve, DataMap, EvalPoint, Report, StepPoint
+from train.report.model import (
+    REPORT,
+    CategoryCurve,
+    CategoryResult,
+    Confusion,
+    Curve,
+    DataMap,
+    EvalPoint,
+    Report,
+    StepPoint,
+)
+from train.report.series_tables import series_tables
 
 MARKDOWN, HTML = "report.md", "report.html"
 _MOST_POINTS = 400
@@ -74,6 +85,7 @@ def html(report: Report) -> str:
     """Return the report as one HTML file: no script, no request, every text of the data escaped."""
     pictures = {
         "curve": _curve_picture(report.curve), "data_map": _map_picture(report.data_map), "shades": _SHADES,
+        "curves": [_law_picture(each) for each in report.learning_curve.categories] if report.learning_curve else [],
         "dots": _dots, "scale_of": _scale_of, "accuracy": _accuracy, "confusion_rows": _confusion_rows,
     }  # fmt: skip
     return render("report.html.j2", report, autoescape=True, **pictures)
@@ -122,6 +134,7 @@ def render(template: str, report: Report, *, autoescape: bool, **more: Any) -> s
         legend=wording.legend,
         preference_heads=wording.PREFERENCE_HEADS,
         preference_rows=wording.preference_rows,
+        series_tables=series_tables(report),
         **more,
     )
 
@@ -213,7 +226,7 @@ def _line(text: str) -> str:
 Picture = dict[str, Any]
 Point = tuple[float, float]
 _SPAN = 170.0
-_CURVE_SIZE, _MAP_SIZE = (640.0, 220.0), (640.0, 380.0)
+_CURVE_SIZE, _MAP_SIZE, _LAW_SIZE = (640.0, 220.0), (640.0, 380.0), (320.0, 200.0)
 _SHADES = 5
 """Steps of colour in which a share between 0 and 1 is drawn."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 12.0, 10.0, 28.0
@@ -252,6 +265,25 @@ def _curve_picture(curve: Curve) -> Picture | None:
     dots = [project(*point) for point in checked]
     return {"train": _path([project(*point) for point in trained]), "validation": _path(dots), "dots": dots,
             "summary": summary, **ticks}  # fmt: skip
+
+
+def _law_picture(curve: CategoryCurve) -> Picture:
+    """Scores over the number of records, each with its interval; the law through them, and beyond them to twice."""
+    points = [(float(point.num_records), point.score) for point in curve.points]
+    ends = [end for _, score in points for end in (score.low, score.high)]
+    project, ticks = _axes(_marks(0, 2 * points[-1][0]), _marks(min(*ends, curve.base), max(ends) + 1e-6), *_LAW_SIZE)
+    paths = {"law": "", "beyond": ""}
+    if curve.level is not None and curve.fall is not None and curve.exponent is not None:
+        first = points[0][0] / points[-1][0]
+        for name, start, stop in (("law", first, 1.0), ("beyond", 1.0, 2.0)):
+            sizes = [start + (stop - start) * n / 20 for n in range(21)]
+            paths[name] = _path([
+                project(size * points[-1][0], curve.level - curve.fall * size**-curve.exponent) for size in sizes
+            ])  # fmt: skip
+    whiskers = [(*project(num, score.value), project(num, score.low)[1], project(num, score.high)[1])
+                for num, score in points]  # fmt: skip
+    name = wording.category(curve.category) if curve.metric else "mean of the categories"
+    return {"name": name, "summary": curve.sentence, "whiskers": whiskers, **paths, **ticks}
 
 
 def _map_picture(data_map: DataMap | None) -> Picture | None:

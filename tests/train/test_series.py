@@ -1,0 +1,284 @@
+"""Several runs as one: what is finished is not run again, what all cost is said first, and a report of all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import jsonschema_rs
+import pytest
+from click.testing import CliRunner, Result
+
+from train.base.errors import TrainError
+from train.base.run_folder import read_finished
+from train.cli import cli
+from train.pipeline import execute, series
+from train.pipeline.series import SeriesRecord
+from train.report import Report, schema_of
+
+FAST: Mapping[str, Any] = {
+    "eval.max_new_tokens": 4, "eval.resamples": 100, "eval.during_training": 4, "batch_size": 4, "max_steps": 2,
+    "warmup": 0, "threads": 1,
+}  # fmt: skip
+
+
+class Killed(BaseException):
+    """As `kill -9` leaves things: nobody catches it, and nothing is tidied up."""
+
+
+def call(verb: str, dataset: Path, *words: str, **settings: Any) -> Result:
+    """Run a verb of `train` on a dataset with fast settings."""
+    chosen = [word for key, value in {**FAST, **settings}.items() for word in ("--set", f"{key}={value}")]
+    return CliRunner().invoke(cli, [verb, str(dataset), *chosen, *words], standalone_mode=False)
+
+
+def resume(dataset: Path, folder: Path) -> Result:
+    return CliRunner().invoke(cli, ["run", str(dataset), "--resume", "--out", str(folder)], standalone_mode=False)
+
+
+def about(folder: Path) -> Any:
+    return json.loads((folder / "series.json").read_text())
+
+
+@pytest.fixture
+def base(bases: Callable[..., Path]) -> str:
+    return str(bases())
+
+
+def test_seeds_are_one_series_with_one_report(dataset: Path, base: str, tmp_path: Path, root: Path) -> None:
+    done = call("run", dataset, "--base", base, "--out", str(tmp_path / "s"), "--seeds", "2", seed=7)
+    assert done.exception is None, done.exception
+    assert "plan: 2 runs of 2 steps, 4 in all" in done.stderr
+    record = about(tmp_path / "s")
+    schema = json.loads((root / "schemas/series.schema.json").read_text(encoding="utf-8"))
+    assert jsonschema_rs.is_valid(schema, record)
+    assert (record["kind"], record["status"]) == ("seeds", "finished")
+    assert [(m["name"], m["changes"], m["status"]) for m in record["members"]] == [
+        ("seed-7", {"seed": 7}, "finished"), ("seed-8", {"seed": 8}, "finished"),
+    ]  # fmt: skip
+    report = Report.load(tmp_path / "s")
+    each = [Report.load(tmp_path / "s" / name) for name in ("seed-7", "seed-8")]
+    assert report.seeds is not None
+    assert report.seeds.seeds == [7, 8]
+    assert report.seeds.sentence in done.stdout
+    assert done.stdout.count("base against tuned") == 1, "one table, of all"
+    for row, *alone in zip(report.main().categories, *(part.main().categories for part in each), strict=True):
+        assert row.tuned.value == pytest.approx(sum(part.tuned.value for part in alone) / 2)
+        assert row.test == "two-way t"
+    # The base was measured for the first one alone.
+    assert done.stderr.count("measuring the base") == 1
+    for name in ("report.html", "report.md"):
+        assert "training seeds (7, 8)" in (tmp_path / "s" / name).read_text(encoding="utf-8")
+    kept = tmp_path / "s" / record["kept"]
+    assert (tmp_path / "s" / "feedback.jsonl").read_bytes() == (kept / "feedback.jsonl").read_bytes()
+
+
+def test_a_killed_series_goes_on_and_ends_as_one_that_was_not(
+    dataset: Path, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = call("run", dataset, "--base", base, "--out", str(tmp_path / "whole"), "--seeds", "2")
+    assert whole.exception is None, whole.exception
+    fit = execute.fit
+
+    def killed_in_the_second(*args: Any, **more: Any) -> Any:
+        if args[1].recipe.seed == 1:
+            raise Killed
+        return fit(*args, **more)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(execute, "fit", killed_in_the_second)
+        with pytest.raises(Killed):
+            call("run", dataset, "--base", base, "--out", str(tmp_path / "s"), "--seeds", "2")
+    record = about(tmp_path / "s")
+    assert [member["status"] for member in record["members"]] == ["finished", "running"]
+    first = (tmp_path / "s" / "seed-0" / "run.json").stat().st_mtime_ns
+    done = resume(dataset, tmp_path / "s")
+    assert done.exception is None, done.exception
+    assert (tmp_path / "s" / "seed-0" / "run.json").stat().st_mtime_ns == first, "it is not run again"
+    assert about(tmp_path / "s")["status"] == "finished"
+    assert done.stdout.splitlines()[1:] == whole.stdout.splitlines()[1:]
+
+
+def test_a_member_that_was_killed_before_its_first_file_begins_again(
+    dataset: Path, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as broken:
+        broken.setattr(execute, "write_run", killed)
+        with pytest.raises(Killed):
+            call("run", dataset, "--base", base, "--out", str(tmp_path / "s"), "--seeds", "2")
+    assert (tmp_path / "s" / "seed-0" / "recipe.toml").exists()
+    done = resume(dataset, tmp_path / "s")
+    assert done.exception is None, done.exception
+
+
+def test_an_interruption_says_how_to_go_on(
+    dataset: Path, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(series, "start_run", interrupted)
+    done = call("run", dataset, "--base", base, "--out", str(tmp_path / "s"), "--seeds", "2")
+    assert isinstance(done.exception, click.Abort)
+    assert f"go on with `train run {dataset} --resume --out {tmp_path / 's'}`" in done.stderr
+    assert about(tmp_path / "s")["status"] == "stopped"
+
+
+def test_another_dataset_is_refused_and_so_is_a_damaged_record(
+    dataset: Path, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failed(*_: Any, **__: Any) -> Any:
+        raise TrainError("E930 diverged", "as if")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(execute, "fit", failed)
+        call("run", dataset, "--base", base, "--out", str(tmp_path / "s"), "--seeds", "2")
+    record = about(tmp_path / "s")
+    assert (record["status"], record["error"]) == ("failed", "E930 diverged")
+    (tmp_path / "s" / "series.json").write_text(json.dumps(record | {"dataset": record["dataset"] | {"sha256": "0"}}))
+    error = resume(dataset, tmp_path / "s").exception
+    assert isinstance(error, TrainError)
+    assert error.code == "E870 series-changed"
+    for text in ("{", "[]", '{"version": 2}'):
+        (tmp_path / "s" / "series.json").write_text(text)
+        error = resume(dataset, tmp_path / "s").exception
+        assert isinstance(error, TrainError)
+        assert error.code == "E953 nothing-to-resume"
+
+
+def test_a_dry_run_prices_all_and_writes_nothing(dataset: Path, base: str, tmp_path: Path) -> None:
+    done = call("run", dataset, "--base", base, "--out", str(tmp_path / "s"), "--seeds", "3", "--dry-run", max_steps=20)
+    assert done.exception is None, done.exception
+    assert "plan: 3 runs of 20 steps, 60 in all; " in done.stderr
+    assert not (tmp_path / "s").exists()
+
+
+def test_the_schema_is_made_from_the_model(root: Path) -> None:
+    written = json.loads((root / "schemas/series.schema.json").read_text(encoding="utf-8"))
+    assert written == json.loads(json.dumps(schema_of(SeriesRecord)))
+
+
+def test_a_curve_measures_shares_under_the_same_steps_and_leaves_the_exam_to_the_whole(
+    dataset: Path, base: str, tmp_path: Path
+) -> None:
+    done = call("curve", dataset, "--base", base, "--out", str(tmp_path / "c"), "--cost-per-hour", "36")
+    assert done.exception is None, done.exception
+    assert "plan: 6 runs of 2 steps, 12 in all" in done.stderr
+    record = about(tmp_path / "c")
+    assert [m["name"] for m in record["members"]] == [
+        f"share-{share}-seed-{seed}" for share in (25, 50, 100) for seed in (0, 1)
+    ]
+    runs = {m["name"]: json.loads((tmp_path / "c" / m["name"] / "run.json").read_text()) for m in record["members"]}
+    assert {run["steps"] for run in runs.values()} == {2}
+    assert [runs[f"share-{share}-seed-0"]["examples"] for share in (25, 50, 100)] == [6, 12, 24]
+    splits = {name: Report.load(tmp_path / "c" / name).headline for name in runs}
+    assert {name for name, split in splits.items() if split == "test"} == {"share-100-seed-0", "share-100-seed-1"}
+    report = Report.load(tmp_path / "c")
+    assert report.learning_curve is not None
+    assert [curve.category for curve in report.learning_curve.categories] == ["cats", "dogs", ""]
+    cats = report.learning_curve.categories[0]
+    assert [(point.share, point.num_records) for point in cats.points] == [(0.25, 3), (0.5, 6), (1.0, 12)]
+    assert cats.sentence == "cats: cannot tell, 3 of 30 independent records"
+    assert "Learning curve: validation scores by share" in done.stdout
+    for name in ("report.md", "report.html"):
+        assert "cats: cannot tell, 3 of 30" in (tmp_path / "c" / name).read_text(encoding="utf-8").replace(
+            "Cats", "cats"
+        )
+
+
+def test_a_sweep_chooses_on_validation_and_measures_the_winner_on_fresh_seeds(
+    dataset: Path, base: str, tmp_path: Path
+) -> None:
+    words = ("--base", base, "--out", str(tmp_path / "w"), "--grid", "lr=1e-4,0.03", "--grid", "lora.rank=2,4")
+    done = call("sweep", dataset, *words, "--halving", "--seeds", "2", max_steps=6)
+    assert done.exception is None, done.exception
+    # Four for a third of the steps, the best two whole, and two seeds of the winner.
+    assert "plan: 8 runs of 2 to 6 steps, 32 in all" in done.stderr
+    names = [member["name"] for member in about(tmp_path / "w")["members"]]
+    assert names[0] == "lr-0.0001-lora.rank-2-steps-2"
+    assert len(names) == 8
+    assert names[-2:] == ["winner-seed-1", "winner-seed-2"]
+    tested = [name for name in names if Report.load(tmp_path / "w" / name).headline == "test"]
+    assert tested == names[-2:], "the test split is measured on the winner alone"
+    report = Report.load(tmp_path / "w")
+    assert report.sweep is not None
+    chosen = next(trial for trial in report.sweep.trials if trial.name == report.sweep.chosen)
+    winner = json.loads((tmp_path / "w" / names[-1] / "run.json").read_text())["recipe"]
+    assert (winner["lr"], winner["lora"]["rank"]) == (chosen.changes["lr"], chosen.changes["lora.rank"])
+    assert chosen.steps == 6
+    whole = [trial for trial in report.sweep.trials if trial.steps == 6]
+    assert len(whole) == 2
+    scores = [(trial.score, -(trial.bits or 0)) for trial in whole]
+    assert (chosen.score, -(chosen.bits or 0)) == max(scores)
+    assert "the test split was measured once, after the choice" in done.stdout
+    first = (tmp_path / "w" / names[0] / "run.json").stat().st_mtime_ns
+    again = CliRunner().invoke(
+        cli, ["sweep", str(dataset), "--resume", "--out", str(tmp_path / "w")], standalone_mode=False
+    )
+    assert again.exception is None, again.exception
+    assert again.stdout == done.stdout
+    assert (tmp_path / "w" / names[0] / "run.json").stat().st_mtime_ns == first
+
+
+def test_a_choice_that_diverges_loses_and_ends_nothing(
+    dataset: Path, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = execute.fit
+
+    def diverging(*args: Any, **more: Any) -> Any:
+        if args[1].recipe.lr == 0.5:
+            raise TrainError("E930 diverged", "the loss is no number")
+        return fit(*args, **more)
+
+    monkeypatch.setattr(execute, "fit", diverging)
+    words = ("--base", base, "--out", str(tmp_path / "w"), "--grid", "lr=0.5,0.001", "--seeds", "1")
+    done = call("sweep", dataset, *words)
+    assert done.exception is None, done.exception
+    assert "warning: lr-0.5: the loss is no number; the series goes on without it" in done.stderr
+    report = Report.load(tmp_path / "w")
+    assert report.sweep is not None
+    assert report.sweep.chosen == "lr-0.001"
+    assert [trial.note for trial in report.sweep.trials] == ["ended with an error", ""]
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "message"),
+    [
+        ("curve", ("--at", "50,100"), "three shares or more"),
+        ("curve", ("--at", "10,20,30"), "100 is one of them"),
+        ("curve", ("--at", "0,50,100"), "above 0"),
+        ("curve", ("--at", "a,b,100"), "per cent"),
+        ("curve", ("--set", "mixing.share=0.5"), "E871"),
+        ("sweep", (), "Name what is tried"),
+        ("sweep", ("--grid", "lr"), "write each key once"),
+        ("sweep", ("--grid", "lr=1,1"), "twice"),
+        ("sweep", ("--grid", "lr=0.1"), "1 combinations"),
+        ("sweep", ("--grid", "lr=0.1,-1"), "lr must be"),
+        ("sweep", ("--grid", "seed=1,2"), "sets it itself"),
+        ("sweep", ("--grid", "max_steps=1,2", "--halving"), "sets it itself"),
+        ("sweep", ("--grid", "nothing=1,2"), "unknown key"),
+        ("run", ("--seeds", "2", "--set", "seed=4294967295"), "E871"),
+    ],
+)
+def test_what_makes_no_series_is_refused_before_anything_is_loaded(
+    verb: str, words: tuple[str, ...], message: str, dataset: Path, tmp_path: Path
+) -> None:
+    done = call(verb, dataset, "--base", str(tmp_path / "none"), "--out", str(tmp_path / "s"), *words)
+    error = done.exception
+    assert isinstance(error, TrainError | click.UsageError), error
+    told = error.message if isinstance(error, click.UsageError) else f"{error.code}: {error.message}"
+    assert message in told
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_series_is_no_run_to_export(dataset: Path, base: str, tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "series.json").write_text("{}")
+    with pytest.raises(TrainError, match="is a series of runs"):
+        read_finished(tmp_path / "s")

@@ -1,0 +1,341 @@
+"""Several runs as one, a *series*: members that differ in some settings of a recipe, one after another.
+
+A series is a folder with `series.json`, the recipe, and an ordinary run folder for each member. What is finished is not
+run again, so a series that was stopped or killed goes on. What all cost is said before the first one begins. Which
+members there are, and what is made of them, is up to its kind (`train.pipeline.series_kinds`).
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import shutil
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from pydantic import Field, ValidationError
+
+from train.base import console
+from train.base.errors import Exit, TrainError
+from train.base.file_guard import MOST_STATE, hint_of, open_file, read_file
+from train.base.run_folder import RECIPE, RUN, SERIES, next_run, now, read_run
+from train.base.storage import sha256_of, write_whole, writing
+from train.data.dataset import MANIFEST
+from train.evaluate.predictions import FEEDBACK
+from train.model.distributed import SINGLE_PROCESS, DistributedContext
+from train.pipeline.execute import FEWEST_STEPS, check_free, start_run
+from train.pipeline.plan import duration
+from train.pipeline.prepare import add_adapters, plan_run, prepare
+from train.recipe import Recipe, load_recipe, recipe_toml
+from train.report import Report, table, write_report
+from train.report.model import ReportPart
+from train.report.series_tables import series_lines
+
+SeriesKind = Literal["seeds", "curve", "sweep", "stages"]
+_STOPPED = (Exit.INTERRUPTED, Exit.TERMINATED, Exit.HUNG_UP)
+
+
+class MemberRecord(ReportPart):
+    """One run of a series, which lies in the series' folder under its name."""
+
+    name: str
+    changes: dict[str, Any]
+    """What it has otherwise than the recipe, by dotted key."""
+    status: Literal["waiting", "running", "stopped", "finished", "failed"] = "waiting"
+    error: str = ""
+
+
+class SeriesRecord(ReportPart, title="A series of runs: runs/ID/series.json."):
+    """What a series was asked for, and how far it is."""
+
+    version: Literal[1] = 1
+    id: str
+    kind: SeriesKind
+    status: Literal["running", "stopped", "finished", "failed"] = "running"
+    created: str
+    ended: str = ""
+    error: str = ""
+    """The code of the error that it failed with."""
+    message: str = ""
+    dataset: dict[str, str | None]
+    """Its path, name and sha256."""
+    recipe_folder: str
+    request: dict[str, Any]
+    """What the kind was asked for."""
+    steps: int
+    """Optimizer steps of a run of the recipe on the whole dataset."""
+    batch_size: int | None
+    seconds: float | None = None
+    """The training of all members as it was planned; none where it was not measured."""
+    cost: float | None = None
+    members: list[MemberRecord] = Field(default_factory=list)
+    kept: str = ""
+    """The member whose model is the one to take."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A run to be made: its folder's name, what it changes in the recipe, and its dataset where that is another."""
+
+    name: str
+    changes: Mapping[str, Any]
+    dataset: Path | None = None
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A run of the recipe on the whole dataset: its steps, records a step (None where tokens decide), and seconds of
+    training (None where that was not measured).
+    """
+
+    steps: int
+    batch_size: int | None
+    seconds: float | None
+
+    @property
+    def matched(self) -> dict[str, Any]:
+        """The settings by which a run on fewer records has the same steps."""
+        return {"max_steps": self.steps} | ({} if self.batch_size is None else {"batch_size": self.batch_size})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a series found: its report, and the name of the member whose model and feedback are taken."""
+
+    report: Report
+    kept: str
+
+
+class Kind(Protocol):
+    """A kind of series; ``request`` is all that it was asked for, as plain values, and makes the same kind again."""
+
+    @property
+    def name(self) -> SeriesKind:
+        """What it is called."""
+
+    @property
+    def request(self) -> Mapping[str, Any]:
+        """What it was asked for."""
+
+    @property
+    def is_on_validation(self) -> bool:
+        """Whether it compares its members on validation records."""
+
+    def check(self, recipe: Recipe) -> None:
+        """Raise TrainError where a member could not be begun."""
+
+    def steps(self, whole: Whole) -> list[int]:
+        """Return the optimizer steps of each run that there will be, at the most."""
+
+    def conclude(self, series: Series) -> Outcome:
+        """Run the members by `Series.run`, and return what they found."""
+
+
+class SeriesStopped(Exception):  # noqa: N818 - a stop is no error
+    """A member was stopped and saved a checkpoint; ``code`` is the exit code that says by what."""
+
+    def __init__(self, code: Exit) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+@dataclass
+class Series:
+    """A series at work. Each rank has one; the first writes."""
+
+    folder: Path
+    dataset: Path
+    recipe: Recipe
+    record: SeriesRecord
+    is_cached: bool = True
+    report_to: Sequence[str] = ()
+    context: DistributedContext = field(default=SINGLE_PROCESS)
+
+    @property
+    def whole(self) -> Whole:
+        """A run of the recipe on all records."""
+        return Whole(self.record.steps, self.record.batch_size, None)
+
+    def run(self, members: Sequence[Member], *, tolerated: Collection[str] = ()) -> list[Path | None]:
+        """Run those members that are not finished, in order, and return the folder of each.
+
+        A member that ends with an error of the codes ``tolerated`` has None in its place. Raises SeriesStopped, and
+        TrainError as `start_run` does.
+        """
+        known = {member.name for member in self.record.members}
+        new = [MemberRecord(name=m.name, changes=dict(m.changes)) for m in members if m.name not in known]
+        self.write(members=[*self.record.members, *new])
+        return [self._run(member, tolerated) for member in members]
+
+    def write(self, **changes: Any) -> None:
+        """Replace series.json with these fields changed."""
+        self.record = self.record.model_copy(update=changes)
+        if self.context.is_first:
+            text = json.dumps(self.record.model_dump(mode="json"), indent=1) + "\n"
+            write_whole(self.folder / SERIES, [text])
+
+    def _run(self, member: Member, tolerated: Collection[str]) -> Path | None:
+        folder = self.folder / member.name
+        about = self.context.broadcast_object(self._begun(folder) if self.context.is_first else None)
+        if about.get("status") == "finished":
+            self._note(member.name, "finished")
+            return folder
+        if about.get("status") == "failed" and about.get("error") in tolerated:
+            return None
+        num = [each.name for each in self.record.members].index(member.name) + 1
+        console.talk(f"{self.record.kind}: {member.name}, run {num} of {len(self.record.members)}")
+        self._note(member.name, "running")
+        try:
+            _, code = start_run(
+                member.dataset or self.dataset, self.recipe, settings=member.changes, out=folder,
+                folder=Path(self.record.recipe_folder), is_resumed=bool(about), is_cached=self.is_cached,
+                report_to=self.report_to, context=self.context, is_quiet=True,
+            )  # fmt: skip
+        except TrainError as error:
+            self._note(member.name, "failed", error.code)
+            if error.code not in tolerated:
+                raise
+            console.talk(f"warning: {member.name}: {error.message}; the series goes on without it")
+            return None
+        if code in _STOPPED:
+            self._note(member.name, "stopped")
+            raise SeriesStopped(code)
+        self._note(member.name, "finished")
+        # The model of the last one must be gone before the next is loaded.
+        gc.collect()
+        return folder
+
+    def _begun(self, folder: Path) -> dict[str, Any]:
+        """The run.json of a member that was begun, empty for one that was not."""
+        if (folder / RUN).is_file():
+            return read_run(folder)
+        # Killed before its run.json was written: there is nothing to go on with, and a run begins in an empty folder.
+        shutil.rmtree(folder, ignore_errors=True)
+        return {}
+
+    def _note(self, name: str, status: str, error: str = "") -> None:
+        changed = {"status": status, "error": error}
+        self.write(members=[
+            member.model_copy(update=changed) if member.name == name else member for member in self.record.members
+        ])  # fmt: skip
+
+
+def start_series(
+    kind: Kind, dataset: Path, recipe: Path | None, *, settings: Sequence[str] | Mapping[str, Any] = (),
+    base: str | None = None, out: Path | None = None, is_dry: bool = False, is_cached: bool = True,
+    cost_per_hour: float | None = None, report_to: Sequence[str] = (), context: DistributedContext = SINGLE_PROCESS,
+) -> tuple[Path, Exit]:  # fmt: skip
+    """Price and run a series, and return its folder and exit code; the results go to stdout.
+
+    The arguments are those of `start_run`. Raises TrainError as it does, before anything is written where it can be
+    known by then.
+    """
+    folder = context.broadcast_object(out or next_run(dataset))
+    check_free(folder)
+    loaded = load_recipe(recipe, settings, base)
+    kind.check(loaded)
+    recipe_folder = (recipe.parent if recipe else Path()).resolve()
+    whole, name = _whole(kind, dataset, loaded, recipe_folder, context)
+    steps = kind.steps(whole)
+    seconds = None if whole.seconds is None else whole.seconds * sum(steps) / whole.steps
+    cost = None if seconds is None or cost_per_hour is None else seconds / 3600 * cost_per_hour
+    text = f"plan: {len(steps)} runs of {_span(steps)} steps, {sum(steps):,} in all"
+    text += "" if seconds is None else f"; {duration(seconds)} of training, without evaluation"
+    console.talk(text + ("" if cost is None else f"; {cost:,.2f} at {cost_per_hour:,.2f} an hour"))
+    if is_dry:
+        console.talk(f"dry run: nothing was written; the series would be {folder}")
+        return folder, Exit.OK
+    record = SeriesRecord(
+        id=folder.name, kind=kind.name, created=now(), recipe_folder=str(recipe_folder), request=dict(kind.request),
+        dataset={"path": str(dataset), "name": name, "sha256": sha256_of(dataset / MANIFEST)}, steps=whole.steps,
+        batch_size=whole.batch_size, seconds=seconds, cost=cost,
+    )  # fmt: skip
+    series = Series(folder, dataset, loaded, record, is_cached, report_to, context)
+    if context.is_first:
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / RECIPE, [recipe_toml(loaded)])
+    series.write()
+    return _drive(series, kind)
+
+
+def resume_series(
+    dataset: Path, folder: Path, kind_of: Callable[[SeriesRecord], Kind], *, is_cached: bool = True,
+    report_to: Sequence[str] = (), context: DistributedContext = SINGLE_PROCESS,
+) -> tuple[Path, Exit]:  # fmt: skip
+    """Go on with the series in ``folder``, as `start_series`; ``kind_of`` makes its kind again.
+
+    Raises TrainError "E870 series-changed" where it was begun on another dataset, and "E953 nothing-to-resume".
+    """
+    record = read_series(folder)
+    if record.dataset["sha256"] != sha256_of(dataset / MANIFEST):
+        raise TrainError(
+            "E870 series-changed", f"{folder} was begun on another dataset than {dataset}",
+            f"Name {record.dataset['path']} as it was, or begin a new series.",
+        )  # fmt: skip
+    loaded = load_recipe(folder / RECIPE, is_own=True)
+    series = Series(folder, dataset, loaded, record, is_cached, report_to, context)
+    series.write(status="running", error="", message="")
+    return _drive(series, kind_of(record))
+
+
+def read_series(folder: Path) -> SeriesRecord:
+    """Return what series.json says; raises TrainError "E953 nothing-to-resume" where it is missing or damaged."""
+    try:
+        return SeriesRecord.model_validate(json.loads(read_file(folder / SERIES, most=MOST_STATE)))
+    except OSError as error:
+        reason, hint = str(error), hint_of(error, "Begin a new series.")
+    except (ValidationError, ValueError, RecursionError) as error:
+        reason, hint = str(error).partition("\n")[0], "Begin a new series."
+    raise TrainError("E953 nothing-to-resume", f"{folder / SERIES}: {reason}", hint)
+
+
+def _whole(
+    kind: Kind, dataset: Path, recipe: Recipe, folder: Path, context: DistributedContext
+) -> tuple[Whole, str]:  # fmt: skip
+    # Everything that can be wrong is known before the first member begins, and three steps say what a step takes.
+    prepared = prepare(dataset, recipe, folder=folder, context=context)
+    if kind.is_on_validation and not prepared.dataset.splits["validation"]:
+        raise TrainError(
+            "E871 bad-series", f"{dataset} has no validation record, on which a {kind.name} is measured",
+            "Export a validation split.",
+        )  # fmt: skip
+    steps = prepared.steps
+    plan = plan_run(add_adapters(prepared), prepared, is_measured=len(steps) >= FEWEST_STEPS)
+    batch_size = None if recipe.batch_tokens else steps.batch_size
+    return Whole(len(steps), batch_size, plan.seconds), str(prepared.dataset.manifest.get("name") or "")
+
+
+def _span(steps: Sequence[int]) -> str:
+    low, high = min(steps), max(steps)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _drive(series: Series, kind: Kind) -> tuple[Path, Exit]:
+    folder = series.folder
+    try:
+        outcome = kind.conclude(series)
+    except (SeriesStopped, KeyboardInterrupt, SystemExit) as stop:
+        # While a member is measured there is nothing to save, and the signal comes through as it is.
+        series.write(status="stopped")
+        console.talk(f"the series is stopped; go on with `train run {series.dataset} --resume --out {folder}`")
+        if not isinstance(stop, SeriesStopped):
+            raise
+        return folder, stop.code
+    except TrainError as error:
+        series.write(status="failed", error=error.code, message=error.message, ended=now())
+        raise
+    if series.context.is_first:
+        # The scores by record that go back to curation are those of the model to take.
+        with open_file(folder / outcome.kept / FEEDBACK) as lines:
+            write_whole(folder / FEEDBACK, (line.decode("utf-8") for line in lines))
+        write_report(outcome.report, folder)
+    series.write(status="finished", kept=outcome.kept, ended=now())
+    if series.context.is_first:
+        columns = console.columns()
+        console.data("\n".join([table(outcome.report, columns=columns), *series_lines(outcome.report, columns)]))
+        console.talk(f"the model to take: {folder / outcome.kept}")
+        console.talk(f"report: {folder / 'report.html'}")
+    return folder, Exit.OK

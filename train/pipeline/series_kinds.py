@@ -1,0 +1,294 @@
+"""The kinds of series: which members each has, and what it makes of them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+from train.base.errors import TrainError
+from train.base.run_folder import read_run
+from train.base.storage import digest_of
+from train.evaluate.predictions import PREDICTIONS, Scored, pair, read_predictions
+from train.pipeline.series import Kind, Member, Outcome, Series, SeriesRecord, Whole
+from train.recipe import Recipe, load_recipe
+from train.report import Report, Rules
+from train.report.learning_curve import ShareResult, learning_curve
+from train.report.model import Estimate, Sweep, Trial
+from train.report.results import several_results
+from train.report.seeds import seeds_report
+from train.report.series_tables import settings_text
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """The recipe with ``number`` seeds one after another, beginning with its own."""
+
+    number: int
+    name: Literal["seeds"] = "seeds"
+
+    is_on_validation = False
+
+    @property
+    def request(self) -> Mapping[str, Any]:
+        """How many."""
+        return {"number": self.number}
+
+    def check(self, recipe: Recipe) -> None:
+        """Refuse seeds beyond 32 bits."""
+        check_seeds(recipe, self.number)
+
+    def steps(self, whole: Whole) -> list[int]:
+        """Return as many steps for each."""
+        return [whole.steps] * self.number
+
+    def conclude(self, series: Series) -> Outcome:
+        """Run all, and report them as one."""
+        seeds = range(series.recipe.seed, series.recipe.seed + self.number)
+        return pool(run_all(series, [Member(f"seed-{seed}", {"seed": seed}) for seed in seeds]), series.record.id)
+
+
+def run_all(series: Series, members: Sequence[Member]) -> list[Path]:
+    """Return the folders of ``members`` after they were run; no error of theirs is tolerated."""
+    return [folder for folder in series.run(members) if folder is not None]
+
+
+@dataclass(frozen=True)
+class LearningCurveSeries:
+    """The recipe on each of ``shares`` of the training records, ascending to 1, with ``number`` seeds each.
+
+    All have the steps of the whole, so that data and compute are not mixed up. Those on fewer records are measured on
+    validation alone; those on all are also the answer of the recipe, and are measured as any run.
+    """
+
+    shares: Sequence[float]
+    number: int
+    name: Literal["curve"] = "curve"
+    is_on_validation = True
+
+    @property
+    def request(self) -> Mapping[str, Any]:
+        """Which shares, and how many seeds."""
+        return {"shares": list(self.shares), "number": self.number}
+
+    def check(self, recipe: Recipe) -> None:
+        """Refuse shares that draw no curve, and a recipe that has one of its own."""
+        check_seeds(recipe, self.number)
+        if recipe.mixing.share != 1:
+            message = f"the recipe has mixing.share = {recipe.mixing.share:g}, and a curve takes shares of the whole"
+            raise TrainError("E871 bad-series", message, "Remove it from the recipe.")
+
+    def steps(self, whole: Whole) -> list[int]:
+        """Return the same for each."""
+        return [whole.steps] * (len(self.shares) * self.number)
+
+    def conclude(self, series: Series) -> Outcome:
+        """Run all, and draw the curve beside the report on the whole."""
+        seeds = range(series.recipe.seed, series.recipe.seed + self.number)
+        folders = []
+        for share in self.shares:
+            part: dict[str, Any] = {} if share == 1 else {"mixing.share": share, "eval.splits": ["validation"]}
+            changes = [{**series.whole.matched, **part, "seed": seed} for seed in seeds]
+            folders.append(run_all(series, [Member(f"share-{100 * share:g}-seed-{c['seed']}", c) for c in changes]))
+        results, base = [], list[Scored]()
+        for share, each in zip(self.shares, folders, strict=True):
+            sides = [read_predictions(folder / PREDICTIONS) for folder in each]
+            base, sizes = sides[0][0], read_run(each[0])["examples_by_category"]
+            results.append(ShareResult(share, sizes, [tuned for _, tuned in sides]))
+        outcome = pool(folders[-1], series.record.id)
+        curve = learning_curve(base, results, seeds, margin=outcome.report.margin, fewest=outcome.report.fewest)
+        return Outcome(outcome.report.model_copy(update={"learning_curve": curve}), outcome.kept)
+
+
+_TOLERATED = ("E930 diverged", "E934 not-finite", "E947 out-of-memory")
+"""What a choice of settings may end with without ending the sweep."""
+_MOST_TRIALS, _KEPT = 200, 3
+_NOT_SWEPT = {"seed", "base", "eval.splits", "mixing.share"}
+_OF_STEPS = {"epochs", "max_steps"}
+
+
+@dataclass(frozen=True)
+class SweepSeries:
+    """Each combination of the values of ``grid``, chosen between on validation, and the winner on ``number`` seeds.
+
+    With ``is_halving`` all are trained for a part of the steps, the best third of them three times as long, and so on,
+    each from the beginning, as a schedule is made for its steps: Jamieson and Talwalkar 2016, arXiv:1502.07943.
+    """
+
+    grid: Mapping[str, Sequence[Any]]
+    number: int
+    is_halving: bool = False
+    name: Literal["sweep"] = "sweep"
+    is_on_validation = True
+
+    @property
+    def request(self) -> Mapping[str, Any]:
+        """The grid and how it is gone through."""
+        return {
+            "grid": {key: list(values) for key, values in self.grid.items()}, "number": self.number,
+            "is_halving": self.is_halving,
+        }  # fmt: skip
+
+    @property
+    def trials(self) -> list[dict[str, Any]]:
+        """All combinations, those of the last key together."""
+        return [dict(zip(self.grid, values, strict=True)) for values in product(*self.grid.values())]
+
+    def check(self, recipe: Recipe) -> None:
+        """Refuse a grid with a combination that is no recipe, and one that nobody can go through."""
+        check_seeds(recipe, self.number + 1)
+        num = math.prod(map(len, self.grid.values()))
+        if not 2 <= num <= _MOST_TRIALS:
+            raise TrainError("E871 bad-series", f"the grid has {num:,} combinations", f"Give 2 to {_MOST_TRIALS}.")
+        refused = _NOT_SWEPT | (_OF_STEPS if self.is_halving else set())
+        if taken := sorted(refused & self.grid.keys()):
+            message = f"--grid {taken[0]}: a sweep sets it itself" + (
+                " with --halving" if taken[0] in _OF_STEPS else ""
+            )
+            raise TrainError("E871 bad-series", message, "Remove it from the grid.")
+        for trial in self.trials:
+            load_recipe(recipe, trial)
+
+    def rounds(self, whole: Whole) -> list[tuple[int, int]]:
+        """Return how many trials each round has, and of how many steps each is."""
+        counts = [len(self.trials)]
+        while self.is_halving and counts[-1] > _KEPT:
+            counts.append(-(-counts[-1] // _KEPT))
+        last = len(counts) - 1
+        return [(num, -(-whole.steps // _KEPT ** (last - n))) for n, num in enumerate(counts)]
+
+    def steps(self, whole: Whole) -> list[int]:
+        """Return those of all rounds, and of the winner's fresh seeds."""
+        each = [steps for num, steps in self.rounds(whole) for _ in range(num)]
+        return [*each, *[whole.steps] * self.number]
+
+    def conclude(self, series: Series) -> Outcome:
+        """Try all, choose on validation, train the winner on fresh seeds, and measure the test split on these alone."""
+        left, results = self.trials, dict[str, Trial]()
+        reports: dict[str, Path] = {}
+        for num, steps in self.rounds(series.whole):
+            ranked = sorted(left, key=lambda trial: _rank(results.get(_slug(trial))), reverse=True)
+            # Sorting keeps the order of the grid among equals.
+            left = [trial for trial in self.trials if trial in ranked[:num]]
+            scores = self._round(series, left, steps)
+            for trial, folder in zip(left, scores, strict=True):
+                results[_slug(trial)] = _trial(trial, folder, steps)
+                reports.pop(_slug(trial), None)
+                if folder is not None:
+                    reports[_slug(trial)] = folder
+        best = max((_slug(trial) for trial in left), key=lambda name: _rank(results[name]))
+        if results[best].score is None:
+            raise TrainError("E871 bad-series", "no combination of the grid could be trained", "Look at series.json.")
+        final = {_slug(trial): reports[_slug(trial)] for trial in left if _slug(trial) in reports}
+        winner = results[best].changes
+        seeds = [series.recipe.seed + 1 + n for n in range(self.number)]
+        members = [Member(f"winner-seed-{seed}", {**winner, "seed": seed}) for seed in seeds]
+        outcome = pool(run_all(series, members), series.record.id)
+        trials = [
+            trial.model_copy(update={"behind": _behind(final[best], final[name])})
+            if name in final and name != best else trial
+            for name, trial in results.items()
+        ]  # fmt: skip
+        sweep = Sweep(chosen=best, trials=trials, seeds=seeds, sentence=_swept(results[best], trials, seeds))
+        return Outcome(outcome.report.model_copy(update={"sweep": sweep}), outcome.kept)
+
+    def _round(self, series: Series, trials: Sequence[Mapping[str, Any]], steps: int) -> list[Path | None]:
+        is_part = steps < series.whole.steps
+        common: dict[str, Any] = {"eval.splits": ["validation"]}
+        if self.is_halving:
+            common |= series.whole.matched | {"max_steps": steps}
+        suffix = f"-steps-{steps}" if is_part else ""
+        members = [Member(_slug(trial) + suffix, {**common, **trial}) for trial in trials]
+        return series.run(members, tolerated=_TOLERATED)
+
+
+_NO_NAME = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+def _slug(trial: Mapping[str, Any]) -> str:
+    """The name of the folder of a trial: "lr-0.001-lora.rank-8", with a digest where that is long or not all of it."""
+    text = "-".join(f"{key}-{value}" for key, value in trial.items())
+    name = _NO_NAME.sub("_", text)
+    return name if name == text and len(name) <= 60 else f"{name[:50]}-{digest_of(dict(trial))[:8]}"
+
+
+def _rank(trial: Trial | None) -> tuple[float, float]:
+    return (0.0, 0.0) if trial is None else (-1.0, 0.0) if trial.score is None else (trial.score, -(trial.bits or 0.0))
+
+
+def _trial(changes: Mapping[str, Any], folder: Path | None, steps: int) -> Trial:
+    if folder is None:
+        return Trial(name=_slug(changes), changes=dict(changes), steps=steps, score=None, note="ended with an error")
+    score, bits = validation_score(Report.load(folder))
+    return Trial(
+        name=_slug(changes), changes=dict(changes), steps=int(read_run(folder)["steps"]), score=score, bits=-bits
+    )
+
+
+def _behind(best: Path, other: Path) -> Estimate | None:
+    """How much higher the best one's mean score on validation is, paired; of two that have one."""
+    sides = [read_predictions(folder / PREDICTIONS)[1] for folder in (other, best)]
+    (result,) = several_results([pair(*sides)], "validation", (), Rules())
+    return None if result is None or result.macro is None else result.macro.difference
+
+
+def _swept(best: Trial, trials: Sequence[Trial], seeds: Sequence[int]) -> str:
+    close = sum(trial.behind is not None and trial.behind.low <= 0 for trial in trials)
+    rest = f" {close} of the others cannot be told from it." if close else ""
+    return (
+        f"Of {len(trials)} choices {settings_text(best.changes)} was the best on validation.{rest} It was chosen on "
+        f"validation alone and trained again with seed {', '.join(map(str, seeds))}, which no choice has seen; the "
+        "test split was measured once, after the choice, on these runs."
+    )
+
+
+def check_seeds(recipe: Recipe, number: int) -> None:
+    """Raise TrainError "E871 bad-series" where ``number`` seeds from the recipe's on are more than there are."""
+    if recipe.seed + number > 1 << 32:
+        raise TrainError("E871 bad-series", f"seed {recipe.seed} has no {number - 1} seeds after it", "Lower the seed.")
+
+
+def pool(folders: Sequence[Path], name: str, remarks: Sequence[str] = ()) -> Outcome:
+    """Return the runs in ``folders``, which differ in the seed, as one report called ``name``; of one its own."""
+    reports = [Report.load(folder) for folder in folders]
+    sides = [read_predictions(folder / PREDICTIONS) for folder in folders]
+    kept = max(range(len(folders)), key=lambda index: validation_score(reports[index]))
+    first = reports[kept]
+    if len(folders) == 1:
+        return Outcome(first.model_copy(update={"remarks": [*first.remarks, *remarks]}), folders[0].name)
+    report = seeds_report(
+        sides[0][0], [tuned for _, tuned in sides], seeds=[int(each.run.seed or 0) for each in reports], kept=kept,
+        name=folders[kept].name, run=first.run.model_copy(update={"id": name}), default_metric=first.default_metric,
+        rules=Rules(first.margin, first.fewest, first.resamples), remarks=[*first.remarks, *remarks],
+    )  # fmt: skip
+    return Outcome(report.model_copy(update={"curve": first.curve, "noise": first.noise}), folders[kept].name)
+
+
+def validation_score(report: Report) -> tuple[float, float]:
+    """Return what runs are chosen by, higher being better: the mean score on validation, then fewer bits per byte.
+
+    Without a validation split all are alike: the test split chooses nothing.
+    """
+    part = report.splits[0]
+    if part.split != "validation":
+        return 0.0, 0.0
+    bits = [row.bits_per_byte.tuned for row in part.categories if row.bits_per_byte is not None]
+    return part.macro.tuned.value if part.macro else 0.0, -sum(bits) / max(1, len(bits))
+
+
+_KINDS: Mapping[str, Any] = {"seeds": Seeds, "curve": LearningCurveSeries, "sweep": SweepSeries}
+
+
+def kind_of(record: SeriesRecord) -> Kind:
+    """Return the kind that a series was begun with; raises TrainError "E871 bad-series" for one not known here."""
+    try:
+        kind: Kind = _KINDS[record.kind](**record.request)
+    except (KeyError, TypeError) as error:
+        raise TrainError(
+            "E871 bad-series", f"{record.id}: a series of {record.kind}: {error}", "Begin a new series."
+        ) from error
+    return kind

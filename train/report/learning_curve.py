@@ -1,0 +1,218 @@
+"""What more records would bring: a power law through the scores of runs on shares of the training records.
+
+score = a - b n^-c, the form of Hestness et al. 2017, arXiv:1712.00409, with b >= 0 and the exponent on a bounded grid:
+three or four points do not say it well, and what they leave open belongs into the interval. That is by bootstrap:
+clusters of records are drawn, the same ones for all points, which were measured on the same records; and each point is
+moved as training seeds move it, with a variance that is drawn too, since a few seeds hardly tell it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from train.evaluate.predictions import Scored
+from train.report import stats, wording
+from train.report.model import CategoryCurve, CurvePoint, Estimate, LearningCurve
+from train.report.results import BITS, known
+from train.report.stats import Floats
+from train.report.two_way import cluster_parts, two_way
+
+EXPONENTS = np.geomspace(0.1, 2.0, 24)
+DRAWS = 2000
+WIDE = 0.1
+"""An interval that is wider and begins at no gain says nothing."""
+_BEYOND = 2.0
+
+
+class Law(NamedTuple):
+    """score = level - fall (n / largest)^-exponent, [fits] of each."""
+
+    level: Floats
+    fall: Floats
+    exponent: Floats
+
+    def at(self, size: float) -> Floats:
+        """Return the score at ``size`` times the largest number of records."""
+        return self.level - self.fall * size**-self.exponent
+
+
+class ShareResult(NamedTuple):
+    """The runs on one share: how many records of each category they trained on, and what each seed scored."""
+
+    share: float
+    sizes: dict[str, int]
+    sides: Sequence[Sequence[Scored]]
+
+
+def fit_law(sizes: Sequence[float], scores: Floats, weights: Floats, most: float) -> Law:
+    """Return the laws through ``scores``, [fits, points], by weighted least squares, none of which exceeds ``most``.
+
+    ``sizes`` and ``weights`` are of the points. Of equally good exponents the smallest is taken.
+    """
+    x = (np.asarray(sizes, dtype=np.float64) / max(sizes))[:, None] ** -EXPONENTS
+    share = weights / weights.sum()
+    mean_x, mean_y = share @ x, scores @ share
+    # [fits, exponents]: the line of y on -x, with its slope not below zero and its level not above what there is.
+    spread = share @ (x - mean_x) ** 2
+    fall = np.maximum(0.0, -((scores - mean_y[:, None]) * share) @ (x - mean_x) / spread)
+    level = mean_y[:, None] + fall * mean_x
+    through = np.maximum(0.0, (most - mean_y)[:, None] * mean_x / (share @ x**2))
+    fall, level = np.where(level > most, through, fall), np.minimum(level, most)
+    rest = scores[:, :, None] - (level[:, None, :] - fall[:, None, :] * x[None])
+    best = np.einsum("fpe,p->fe", rest**2, share).argmin(axis=1)
+    rows = np.arange(len(scores))
+    return Law(level[rows, best], fall[rows, best], EXPONENTS[best])
+
+
+def law_and_gain(
+    sizes: Sequence[float], parts: Floats, *, most: float, seed: Sequence[int], draws: int = DRAWS
+) -> tuple[Law, Estimate]:
+    """Return the law through the points and what twice the largest size is expected to bring, with its interval.
+
+    ``parts`` are [clusters, points, seeds] with means that are the scores. With one seed the interval lacks what seeds
+    add.
+    """
+    num, points, seeds = parts.shape
+    by_cluster = parts.mean(axis=2)
+    scores = by_cluster.mean(axis=0)
+    between = parts.mean(axis=0).var(axis=1, ddof=1).mean() if seeds > 1 else 0.0
+    variances = by_cluster.var(axis=0, ddof=1) / num + between / seeds
+    weights = 1 / np.maximum(variances, variances.max() / 100 if variances.max() > 0 else 1.0)
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(num, np.full(num, 1 / num), size=draws) @ by_cluster / num
+    if seeds > 1:
+        # The variance of what two seeds say of each of three points has three degrees of freedom.
+        freedom = points * (seeds - 1)
+        scale = np.sqrt(between / seeds * freedom / rng.chisquare(freedom, size=(draws, 1)))
+        drawn = drawn + scale * rng.standard_normal((draws, points))
+    law, laws = fit_law(sizes, scores[None], weights, most), fit_law(sizes, drawn, weights, most)
+    gains = laws.at(_BEYOND) - laws.at(1.0)
+    low, high = np.quantile(gains, (0.025, 0.975))
+    value = float((law.at(_BEYOND) - law.at(1.0))[0])
+    return law, Estimate(value=value, low=float(min(low, value)), high=float(max(high, value)))
+
+
+def learning_curve(
+    base: Sequence[Scored], results: Sequence[ShareResult], seeds: Sequence[int], *, margin: float, fewest: int
+) -> LearningCurve:
+    """Return the curve of each category, and of their mean, on validation; ``results`` are in order of the share."""
+    mine = [record for record in base if record.split == "validation"]
+    tables = [[{record.id: record for record in side if record.split == "validation"} for side in result.sides]
+              for result in results]  # fmt: skip
+    curves: list[CategoryCurve] = []
+    scored: list[tuple[Floats, list[str]]] = []
+    for category in sorted({record.category for record in mine}):
+        rows = [record for record in mine if record.category == category]
+        columns = [[[table[row.id] for row in rows] for table in each] for each in tables]
+        sides = [side for each in columns for side in each]
+        keep = [n for n, row in enumerate(rows) if row.score is not None and all(s[n].score is not None for s in sides)]
+        is_score = bool(keep)
+        keep = keep or [n for n, row in enumerate(rows) if row.num_bytes]
+        if not keep:
+            continue
+        clusters = [rows[n].cluster for n in keep]
+        if is_score:
+            values, weights = [[known(side[n].score) for n in keep] for side in sides], [1.0] * len(keep)
+        else:
+            # Bits per byte, of which fewer are better: the law is that of their negative.
+            values = [[-known(side[n].nll) for n in keep] for side in sides]
+            weights = [rows[n].num_bytes * math.log(2) for n in keep]
+        parts = cluster_parts(values, weights, clusters).reshape(-1, len(results), len(seeds))
+        # A cluster's part is held against each point's own mean, so a ratio of sums keeps that mean.
+        parts += _exact(values, weights).reshape(1, len(results), len(seeds)) - parts.mean(axis=0)
+        before = _exact([[known(rows[n].score if is_score else rows[n].nll) for n in keep]], weights)[0]
+        sizes = [result.sizes.get(category, 0) for result in results]
+        metric = rows[keep[0]].metric if is_score else BITS
+        curves.append(_curve(category, metric, sizes, parts, float(before), results, margin, fewest, is_score=is_score))
+        if is_score:
+            scored.append((parts, clusters))
+    if len(scored) > 1:
+        curves.append(_mean_curve(curves, scored, results, margin, fewest))
+    note = "" if len(seeds) > 1 else " One seed was trained, so the intervals lack what another seed would change."
+    return LearningCurve(
+        seeds=list(seeds), shares=[result.share for result in results], categories=curves,
+        sentence="; ".join(curve.sentence for curve in curves) + "." + note,
+    )  # fmt: skip
+
+
+def _exact(values: Sequence[Sequence[float]], weights: Sequence[float]) -> Floats:
+    exact: Floats = np.asarray(values, dtype=np.float64).sum(axis=1) / math.fsum(weights)
+    return exact
+
+
+def _mean_curve(
+    curves: Sequence[CategoryCurve], scored: Sequence[tuple[Floats, list[str]]], results: Sequence[ShareResult],
+    margin: float, fewest: int,
+) -> CategoryCurve:  # fmt: skip
+    # Each category is one stratum of clusters, and weighs the same; what a cluster adds is held against its category.
+    total = sum(len(parts) for parts, _ in scored)
+    means = [parts.mean(axis=0) for parts, _ in scored]
+    level = np.mean(means, axis=0)
+    centred = [
+        (parts - mean) * (total / (len(scored) * len(parts))) for (parts, _), mean in zip(scored, means, strict=True)
+    ]
+    parts = np.concatenate(centred) + level
+    sizes = [sum(result.sizes.values()) for result in results]
+    before = math.fsum(curve.base for curve in curves if curve.higher_is_better) / len(scored)
+    return _curve("", "", sizes, parts, before, results, margin, fewest, is_score=True)
+
+
+def _curve(
+    category: str, metric: str, sizes: Sequence[int], parts: Floats, before: float, results: Sequence[ShareResult],
+    margin: float, fewest: int, *, is_score: bool,
+) -> CategoryCurve:  # fmt: skip
+    num = len(parts)
+    points = []
+    for index, result in enumerate(results):
+        by_seed = parts[:, index].mean(axis=0)
+        estimate = _point(parts[:, index], is_score=is_score)
+        points.append(
+            CurvePoint(share=result.share, num_records=sizes[index], score=estimate, by_seed=np.abs(by_seed).tolist())
+        )
+    curve = CategoryCurve(
+        category=category, metric=metric, higher_is_better=is_score, num_clusters=num, base=before, points=points,
+        word="unclear", sentence="",
+    )  # fmt: skip
+    name = wording.category(category) if metric else "the mean"
+    if num < fewest or min(sizes) < 1:
+        text = f"cannot tell, {num} of {fewest} independent records"
+        return curve.model_copy(update={"sentence": f"{name}: {text}"})
+    seed = stats.seed_of("learning curve", category)
+    law, gain = law_and_gain(sizes, parts, most=1.0 if is_score else 0.0, seed=seed)
+    loss = margin if is_score else 0.01 * abs(points[-1].score.value)
+    word, text = _words(gain, loss, is_score=is_score)
+    sign = 1.0 if is_score else -1.0
+    return curve.model_copy(update={
+        "level": sign * float(law.level[0]), "fall": sign * float(law.fall[0]), "exponent": float(law.exponent[0]),
+        "gain": gain, "word": word, "sentence": f"{name}: {text}",
+    })  # fmt: skip
+
+
+def _point(parts: Floats, *, is_score: bool) -> Estimate:
+    clusters = [str(n) for n in range(len(parts))]
+    means = parts.mean(axis=1)
+    value = float(means.mean())
+    low, high = value, value
+    if len(parts) > 1:
+        low, high = stats.bootstrap(means.tolist(), [1.0] * len(parts), clusters, seed=[0])
+    if len(parts) > 1 and parts.shape[1] > 1:
+        span = two_way(parts).interval()
+        low, high = min(low, span.low), max(high, span.high)
+    if not is_score:
+        value, low, high = -value, -high, -low
+    return Estimate(value=value, low=max(0.0, low), high=min(1.0, high) if is_score else high)
+
+
+def _words(gain: Estimate, margin: float, *, is_score: bool) -> tuple[str, str]:
+    if gain.high < margin:
+        return "flat", "flat"
+    if gain.low < margin / 10 and gain.high - gain.low > WIDE * (1.0 if is_score else 10 * margin):
+        return "unclear", "cannot tell"
+    unit = "" if is_score else " bits per byte less"
+    value = wording.number(gain.value, sign=is_score)
+    span = f"{wording.number(gain.low)} to {wording.number(gain.high, sign=is_score)}"
+    return "gain", f"doubling is expected to bring {value}{unit} ({span})"

@@ -1,0 +1,189 @@
+"""One report of several runs that differ in the training seed alone: verdicts that count both records and seeds.
+
+Scores and likelihoods are means over the seeds. An interval is never narrower than that of the records for these means,
+nor than what Student's t gives for the two-way model (`train.report.two_way`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from itertools import chain
+from typing import TypeVar
+
+import numpy as np
+
+from train.base.errors import TrainError
+from train.evaluate.predictions import Scored
+from train.report import stats, wording
+from train.report.build import build_report, forgetting
+from train.report.model import CategoryResult, Estimate, Macro, Report, Run, SeedSpread, SeedsSummary, SplitResult
+from train.report.results import BITS, BITS_MARGIN, Rules, known
+from train.report.two_way import TwoWay, cluster_parts, two_way
+
+Sides = Sequence[Sequence[Scored]]
+
+
+def seeds_report(
+    base: Sequence[Scored], sides: Sides, *, seeds: Sequence[int], kept: int, name: str, run: Run,
+    default_metric: Collection[str], rules: Rules, remarks: Sequence[str] = (),
+) -> Report:  # fmt: skip
+    """Return the report of ``sides``, the tuned results of each of two or more ``seeds``, against one base.
+
+    The texts that it shows are those of side ``kept``, a run that is called ``name``. Raises TrainError "E933
+    unpaired-results" where the sides hold other records, and those of `build_report`.
+    """
+    mean = _mean_side(sides, kept)
+    report = build_report(
+        base, mean, run=run, default_metric=default_metric, rules=rules,
+        remarks=[*remarks, f"Answers that are shown are those of {name}; scores are means over {len(sides)} seeds."],
+    )  # fmt: skip
+    table = {(record.split, record.id): index for index, record in enumerate(mean)}
+    # In the order of the base, as pairs are.
+    ordered = [[side[table[record.split, record.id]] for record in base] for side in sides]
+    spreads: list[SeedSpread] = []
+    splits = []
+    for part in report.splits:
+        both = _of_split(part, base, ordered)
+        splits.append(_with_seeds(part, both, rules))
+        if part.split == report.headline:
+            spreads = [_spread(name, way) for name, way in both.items() if way is not None]
+    general = [index for index, record in enumerate(base) if record.split == "general" and record.num_bytes]
+    way = _bits([base[i] for i in general], [[side[i] for i in general] for side in ordered])
+    pairs = [(base[index], _mean_side([[side[index]] for side in ordered], kept)[0]) for index in general]
+    return report.model_copy(update={
+        "splits": splits,
+        "forgetting": forgetting(pairs, rules, run, None if way is None else lambda found: _hull(found, way)),
+        "seeds": SeedsSummary(seeds=list(seeds), kept=name, spreads=spreads, sentence=_sentence(seeds, spreads)),
+    })  # fmt: skip
+
+
+def _mean_side(sides: Sides, kept: int) -> list[Scored]:
+    first = {(record.split, record.id) for record in sides[0]}
+    tables = [{(record.split, record.id): record for record in side} for side in sides]
+    if any(table.keys() != first for table in tables):
+        raise TrainError(
+            "E933 unpaired-results", "the seeds were measured on other records", "Evaluate all on the same records."
+        )
+    results = []
+    for record in sides[kept]:
+        twins = [table[record.split, record.id] for table in tables]
+        names = set.intersection(*(set(twin.scores or {}) for twin in twins))
+        scores = {name: math.fsum((twin.scores or {})[name] for twin in twins) / len(twins) for name in sorted(names)}
+        nlls = [twin.nll for twin in twins if twin.nll is not None]
+        nll = math.fsum(nlls) / len(twins) if len(nlls) == len(twins) else None
+        results.append(replace(record, scores=scores, nll=nll))
+    return results
+
+
+def _of_split(part: SplitResult, base: Sequence[Scored], sides: Sides) -> dict[str | None, TwoWay | None]:
+    """The two-way model of each category of a split, and under None that of their mean; None with one cluster."""
+    models: dict[str | None, TwoWay | None] = {}
+    scored: list[tuple[list[list[float]], list[str]]] = []
+    for result in part.categories:
+        mine = [n for n, r in enumerate(base) if (r.split, r.category) == (part.split, result.category)]
+        if result.metric == BITS:
+            mine = [n for n in mine if base[n].num_bytes]
+            models[result.category] = _bits([base[n] for n in mine], [[side[n] for n in mine] for side in sides])
+            continue
+        mine = [n for n in mine if base[n].score is not None and all(side[n].score is not None for side in sides)]
+        changes = [[known(side[n].score) - known(base[n].score) for n in mine] for side in sides]
+        clusters = [base[n].cluster for n in mine]
+        models[result.category] = _model(changes, [1.0] * len(mine), clusters)
+        scored.append((changes, clusters))
+    if part.macro is not None:
+        # Each category weighs the same and is held against its own mean, so that its level is no spread of records.
+        weights = [[1 / (len(scored) * len(clusters))] * len(clusters) for _, clusters in scored]
+        means = [float(np.mean(changes)) for changes, _ in scored]
+        centred = [
+            [
+                weight * (value - mean)
+                for (changes, _), each, mean in zip(scored, weights, means, strict=True)
+                for value, weight in zip(changes[number], each, strict=True)
+            ]
+            for number in range(len(sides))
+        ]
+        clusters = list(chain.from_iterable(clusters for _, clusters in scored))
+        way = _model(centred, list(chain.from_iterable(weights)), clusters)
+        shift = math.fsum(means) / len(means)
+        models[None] = way and way._replace(
+            mean=way.mean + shift, by_seed=tuple(value + shift for value in way.by_seed)
+        )
+    return models
+
+
+def _bits(base: Sequence[Scored], sides: Sides) -> TwoWay | None:
+    changes = [[known(after.nll) - known(before.nll) for before, after in zip(base, side, strict=True)]
+               for side in sides]  # fmt: skip
+    return _model(changes, [record.num_bytes * math.log(2) for record in base], [record.cluster for record in base])
+
+
+def _model(changes: Sequence[Sequence[float]], weights: Sequence[float], clusters: Sequence[str]) -> TwoWay | None:
+    return two_way(cluster_parts(changes, weights, clusters)) if len(set(clusters)) > 1 else None
+
+
+def _hull(difference: Estimate, way: TwoWay) -> Estimate:
+    low, high = way.interval()
+    return difference.model_copy(update={"low": min(low, difference.low), "high": max(high, difference.high)})
+
+
+def _with_seeds(part: SplitResult, models: dict[str | None, TwoWay | None], rules: Rules) -> SplitResult:
+    rows = [_widened(row, models[row.category]) for row in part.categories]
+    adjusted = stats.holm([row.p for row in rows])
+    macro = part.macro and _judged_mean(_widened(part.macro, models[None]), part, rules)
+    categories = [_judged(row, p, rules) for row, p in zip(rows, adjusted, strict=True)]
+    return part.model_copy(update={"categories": categories, "macro": macro})
+
+
+Part = TypeVar("Part", CategoryResult, Macro)
+
+
+def _widened(row: Part, way: TwoWay | None) -> Part:
+    if way is None:
+        return row
+    difference = _hull(row.difference, way)
+    if isinstance(row, Macro) or row.higher_is_better:
+        difference = Estimate(value=difference.value, low=max(-1.0, difference.low), high=min(1.0, difference.high))
+    return row.model_copy(update={"difference": difference, "p": max(row.p, way.p())})
+
+
+def _judged(row: CategoryResult, p: float, rules: Rules) -> CategoryResult:
+    span, scale, margin, text = row.difference, 1.0, rules.margin, ""
+    if not row.higher_is_better:
+        scale, margin, text = -1 / row.base.value if row.base.value else -1.0, BITS_MARGIN, f"{BITS_MARGIN:.0%}"
+    ends = sorted((span.low * scale, span.high * scale))
+    verdict = stats.judge(
+        row.n, span.value * scale, stats.Interval(*ends), p, num_clusters=row.num_clusters, margin=margin,
+        fewest=rules.fewest, margin_text=text,
+    )  # fmt: skip
+    row = row.model_copy(update={
+        "p_adjusted": p, "test": "two-way t", "verdict": verdict.word, "reason": verdict.reason, "note": verdict.note,
+        "is_no_worse": verdict.is_no_worse,
+    })  # fmt: skip
+    return row.model_copy(update={"sentence": wording.sentence(row)})
+
+
+def _judged_mean(macro: Macro, part: SplitResult, rules: Rules) -> Macro:
+    num = sum(row.n for row in part.categories if row.higher_is_better)
+    verdict = stats.judge(
+        num, macro.difference.value, stats.Interval(macro.difference.low, macro.difference.high), macro.p,
+        num_clusters=macro.num_clusters or 0, margin=rules.margin, fewest=rules.fewest,
+    )  # fmt: skip
+    return macro.model_copy(update={"verdict": verdict.word, "reason": verdict.reason})
+
+
+def _spread(category: str | None, way: TwoWay) -> SeedSpread:
+    return SeedSpread(category=category or "", changes=list(way.by_seed), share=way.seed_share)
+
+
+def _sentence(seeds: Sequence[int], spreads: Sequence[SeedSpread]) -> str:
+    each = ", ".join(
+        f"{wording.category(spread.category) if n < len(spreads) - 1 or len(spreads) == 1 else 'the mean'} "
+        f"{wording.percent(spread.share)}"
+        for n, spread in enumerate(spreads)
+    )
+    return (
+        f"Figures are means over {len(seeds)} training seeds ({', '.join(map(str, seeds))}). Intervals count records "
+        f"and seeds; of their variance seeds are {each or 'unknown'}."
+    )
