@@ -23,7 +23,7 @@ from train.model.capabilities import compiling
 from train.model.distributed import SINGLE_PROCESS, DistributedContext
 from train.model.loss import supervised_loss
 from train.model.parallel import ParallelStrategy, Replicated, Sharded, gradient_norm
-from train.model.preference import Comparison, StepTotals, texts_of, totals_of
+from train.model.preference import PreferenceLoss, StepTotals, texts_of, totals_of
 from train.recipe import PREFERENCES, Recipe
 from train.recipe.schedule import betas, peak_lr, weight_decay
 
@@ -102,9 +102,9 @@ class Gradients:
         return context.sum(total) / self.parallel.weight
 
     @property
-    def _comparison(self) -> Comparison | None:
+    def _comparison(self) -> PreferenceLoss | None:
         recipe = self.sampler.recipe
-        return Comparison(recipe.objective, recipe.preference) if recipe.objective in PREFERENCES else None
+        return PreferenceLoss(recipe.objective, recipe.preference) if recipe.objective in PREFERENCES else None
 
     @contextmanager
     def _computing(self) -> Iterator[None]:

@@ -58,7 +58,7 @@ def texts_of(examples: Sequence[PreferenceExample], *, is_second_read: bool) -> 
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PreferenceLoss:
     """The losses of one objective as a recipe sets it."""
 
     objective: Objective

@@ -40,7 +40,7 @@ from train.model.distributed import SINGLE_PROCESS, DistributedContext, join_gro
 from train.pipeline.base_results import forget, measure, measure_base, noise_floor
 from train.pipeline.export.models import write_card_and_tokenizer
 from train.pipeline.plan import Plan, explain_oom
-from train.pipeline.prepare import Prepared, add_adapters, plan_run, prepare
+from train.pipeline.prepare import Prepared, add_adapters, how_begun, plan_run, prepare
 from train.pipeline.reference import reference_logps
 from train.pipeline.trackers import Trackers
 from train.pipeline.validating import base_score, validation_of
@@ -347,7 +347,8 @@ def _take_weights(model: Any, prepared: Prepared, run: Path, result: FitResult) 
         # A sharded model stays sharded, so a new one takes the weights from the last step's checkpoint.
         recipe = prepared.recipe
         fresh, _ = load_base(
-            recipe.base, device=recipe.device, folder=prepared.folder, new_tokens=recipe.new_tokens
+            recipe.base, device=recipe.device, folder=prepared.folder, new_tokens=recipe.new_tokens,
+            is_continued=recipe.lora.continued,
         )  # fmt: skip
         model = add_adapters(replace(prepared, model=fresh))
         if context.is_first:
@@ -416,7 +417,9 @@ def _ending(result: FitResult, status: str) -> dict[str, Any]:
 
 
 def _run_facts(run: Path, prepared: Prepared, result: FitResult, record: dict[str, Any]) -> Run:
+    begun = how_begun(prepared.recipe, prepared.base_path)
     settings: dict[str, Any] = {
+        **({"begun": begun} if begun else {}),
         "steps": result.num_steps,
         "best step": result.best_step,
         "batch": prepared.steps.batch_size,
@@ -462,8 +465,10 @@ def save_tuned(model: Any, prepared: Prepared, report: Report, run: Path, facts:
             for config in model.peft_config.values():
                 # A hub id is the same everywhere; a folder needs its whole path.
                 path = prepared.base_path.resolve()
-                is_local = Path(prepared.recipe.base).name == path.name
-                config.base_model_name_or_path = str(path) if is_local else prepared.recipe.base.partition("@")[0]
+                # One that was continued still lies on what it lay on.
+                if not prepared.recipe.lora.continued:
+                    is_local = Path(prepared.recipe.base).name in (path.name, path.parent.name)
+                    config.base_model_name_or_path = str(path) if is_local else prepared.recipe.base.partition("@")[0]
             save_adapter(model, work)
         else:
             # Training may have had more stops than the base names: the end token of the template.

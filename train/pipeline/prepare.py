@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from train.base import console
 from train.base.cache import open_cache
 from train.base.errors import TrainError
-from train.base.run_folder import versions, weights_digest
+from train.base.run_folder import RUN, versions, weights_digest
 from train.data.dataset import Dataset, Row, TooLongFault, open_dataset, reasoning_remark, sample_rows
 from train.data.rendering import (
     Example,
@@ -36,6 +36,8 @@ from train.evaluate.scoring import CategorySpec, category_specs, rows_with_choic
 from train.loop import Placement
 from train.model import (
     add_lora,
+    continue_lora,
+    continued_shape,
     eos_ids,
     find_base,
     load_base,
@@ -131,8 +133,13 @@ def prepare(
     dataset, categories = _open(dataset_path, recipe)
     model, tokenizer = load_base(
         recipe.base, device=recipe.device, folder=folder, four_bits=pick_four_bits(recipe),
-        new_tokens=recipe.new_tokens,
+        new_tokens=recipe.new_tokens, is_continued=recipe.lora.continued,
     )  # fmt: skip
+    base_path = find_base(recipe.base, folder)
+    if recipe.lora.continued:
+        recipe = recipe.model_copy(update={"lora": continued_shape(model, recipe.lora)})
+    if how := how_begun(recipe, base_path):
+        console.talk(how)
     if recipe.new_tokens:
         console.talk(
             f"{len(recipe.new_tokens)} new tokens: their rows begin at the mean of the others, for the base too"
@@ -161,7 +168,6 @@ def prepare(
         is_compared = objective in PREFERENCES
         examples = [*examples, *(map(PreferenceExample.replayed, replay) if is_compared else replay)]
     steps = BatchSampler(examples, recipe, is_packed=capabilities_of(model).has_packing)
-    base_path = find_base(recipe.base, folder)
     facts = _facts(dataset, recipe, renderer, steps, base_path, device)
     if replay:
         facts["replayed text"] = replay_digest
@@ -171,6 +177,18 @@ def prepare(
         dataset, recipe, objective, categories, model, tokenizer, renderer, steps, base_path, device, dtype, facts,
         folder, context, strategy,
     )  # fmt: skip
+
+
+def how_begun(recipe: Recipe, base_path: Path) -> str:
+    """Return how a run begins from another run, in a sentence; "" where its base is none."""
+    run = base_path.parent.name
+    if not (base_path.parent / RUN).is_file():
+        return ""
+    if base_path.name != "adapter":
+        return f"the base is the model of run {run}"
+    if recipe.lora.continued:
+        return f"the base is run {run}, whose adapter is continued"
+    return f"the base is run {run}, whose adapter is merged in memory"
 
 
 def _open(path: Path, recipe: Recipe) -> tuple[Dataset, dict[str, CategorySpec]]:
@@ -224,7 +242,9 @@ def _renderer(tokenizer: Any, recipe: Recipe, objective: Objective, reads: int |
 def add_adapters(prepared: Prepared) -> Any:
     """Return the model to train: with adapters, or with every weight trainable; it may compute activations again."""
     recipe, model = prepared.recipe, prepared.model
-    if recipe.method == "lora":
+    if recipe.lora.continued:
+        model = continue_lora(model, dtype=prepared.dtype)
+    elif recipe.method == "lora":
         ids = prepared.tokenizer.convert_tokens_to_ids(recipe.new_tokens)
         model = add_lora(model, recipe.lora, dtype=prepared.dtype, seed=recipe.seed, new_ids=ids)
     else:

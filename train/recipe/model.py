@@ -57,6 +57,12 @@ class LoraRecipe(Section):
         default=None, description='QLoRA: keep the frozen weights in 4 bits ("nf4"). Needs CUDA and bitsandbytes.'
     )
 
+    continued: bool = Field(
+        default=False,
+        description="Where base is a LoRA run: go on with its adapter, whose shape counts. Without it the adapter is "
+        "merged into its base in memory, and a new one begins.",
+    )
+
     @model_validator(mode="after")
     def _check_combination(self) -> LoraRecipe:
         # Refused here, by the names of the settings, and not by peft after the base was loaded.
@@ -301,7 +307,8 @@ class Recipe(Section):
 
     base: Name = Field(
         default=DEFAULT_BASE, min_length=1, max_length=4096,
-        description='The model to tune: a Hugging Face folder, a .gguf file, a hub id, or "tiny-base" (ships with us).',
+        description="The model to tune: a Hugging Face folder, a .gguf file, a hub id, the folder of a finished run, "
+        'or "tiny-base" (ships with us).',
     )  # fmt: skip
     objective: Objective | Auto = Field(
         default="auto",
@@ -424,6 +431,10 @@ class Recipe(Section):
     def _check_combination(self) -> Recipe:
         if self.method == "full" and self.lora.quantize:
             raise ValueError('lora.quantize freezes the weights that method "full" trains: use method "lora"')
+        if self.method == "full" and self.lora.continued:
+            raise ValueError('lora.continued goes on with an adapter, which method "full" has none of')
+        if self.lora.continued and self.new_tokens:
+            raise ValueError("lora.continued goes on with an adapter, whose tokens are given: leave new_tokens out")
         # The guard sees scores, and without evaluations there are none.
         if self.guard.is_on and not self.eval.during_training:
             raise ValueError("the guard looks at validation, and eval.during_training is 0")

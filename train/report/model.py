@@ -217,23 +217,20 @@ class Noise(ReportPart):
 
 
 class PreferenceResult(ReportPart):
-    """How far training moved one category, or all for which it is empty, towards what people prefer."""
+    """How far training moved one category, or all for which it is empty; none where too few can be drawn from."""
 
     category: str
     n: int
     num_clusters: int
     agreement: Estimate
-    """Share of the records that moved so: of two answers the better gained more likelihood than the worse, an answer
-    that was liked gained some, one that was not lost some. Where nothing changed a record counts half.
-    """
+    """Share whose better answer gained more likelihood than the worse; where nothing changed a record counts half."""
     margin: Estimate | None
-    """By how many nats, as a mean over the records; none where there are too few to draw from."""
+    """By how many nats on average."""
     likelier: Change | None
     """Share of the pairs of which the model finds the better answer likelier, whatever their lengths."""
     length: Change | None
-    """Mean characters of the answers that were generated."""
+    """Mean characters of the answers that were generated; the drift is their change as a share of the base's."""
     length_drift: Estimate | None
-    """Their change as a share of the base's; none where there are too few to draw from."""
 
 
 class Preferences(ReportPart):
