@@ -158,6 +158,9 @@ def start_run(
         # The relative paths of a run's own recipe are still those of the file that it came from.
         recipe, folder = run / RECIPE, recipe_folder(run)
     loaded = load_recipe(recipe, settings, base, is_own=is_own)
+    if loaded.stage:
+        raise TrainError("E883 bad-stage", "the recipe has stages, and this is one run",
+                         "Run them with `train run DATASET --recipe FILE`.")  # fmt: skip
     # A missing library is reported before the minutes that a base takes to load; only rank 0 reports to trackers.
     trackers = Trackers(report_to if context.is_first else ())
     prepared = prepare(dataset, loaded, folder=folder, context=context)

@@ -13,4 +13,5 @@ from train.recipe.model import (
     PreferenceRecipe,
     Reasoning,
     Recipe,
+    StageRecipe,
 )

@@ -302,6 +302,35 @@ class CheckpointRecipe(Section):
     )
 
 
+class StageRecipe(Section):
+    """One of several trainings one after another; what it does not say is as the recipe has it."""
+
+    name: Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9_-]{0,39})?$")] = Field(
+        default="", description='What it is called; "" is stage-1, stage-2 and so on.'
+    )
+    data: Annotated[Name, Field(min_length=1)] | None = Field(
+        default=None,
+        description="What it is trained on: a folder that `curate export` wrote, or a text or JSONL file; without it "
+        "the records of DATASET.",
+    )
+    continued: bool = Field(
+        default=False,
+        description="Go on with the adapter of the stage before, instead of merging it and beginning anew.",
+    )
+    objective: Objective | None = Field(
+        default=None, description="Its objective; of a text file all tokens are trained."
+    )
+    lr: Annotated[float, Field(gt=0, le=10)] | None = Field(default=None, description="Its highest learning rate.")
+    epochs: Annotated[int, Field(ge=1, le=10_000)] | None = Field(default=None, description="Its passes over its data.")
+    max_steps: Steps | None = Field(default=None, description="Its steps.")
+    replay: Annotated[Name, Field(min_length=1)] | None = Field(
+        default=None, description=f'General text that is trained along, as mixing.replay; "{SHIPPED_TEXT}" is ours.'
+    )
+    replay_share: Annotated[float, Field(gt=0, le=0.9)] | None = Field(
+        default=None, description="Its share of an epoch's records."
+    )
+
+
 class Recipe(Section):
     """Everything that decides a run's result besides the dataset and the versions of the libraries."""
 
@@ -420,6 +449,10 @@ class Recipe(Section):
     mixing: MixingRecipe = Field(default_factory=MixingRecipe)
     guard: GuardRecipe = Field(default_factory=GuardRecipe)
     preference: PreferenceRecipe = Field(default_factory=PreferenceRecipe)
+    stage: list[StageRecipe] = Field(
+        default_factory=list, max_length=20,
+        description="Trainings one after another, each on the model of the one before: a table [[stage]] for each.",
+    )  # fmt: skip
 
     @model_validator(mode="after")
     def _check_step_size(self) -> Recipe:
@@ -431,6 +464,10 @@ class Recipe(Section):
     def _check_combination(self) -> Recipe:
         if self.method == "full" and self.lora.quantize:
             raise ValueError('lora.quantize freezes the weights that method "full" trains: use method "lora"')
+        if any(stage.continued for stage in self.stage[:1]) or (
+            self.method == "full" and any(stage.continued for stage in self.stage)
+        ):
+            raise ValueError("a stage is continued from the adapter of the stage before, and there is none")
         if self.method == "full" and self.lora.continued:
             raise ValueError('lora.continued goes on with an adapter, which method "full" has none of')
         if self.lora.continued and self.new_tokens:

@@ -9,8 +9,9 @@ from typing import Literal, NamedTuple
 from train.evaluate.predictions import Scored
 from train.evaluate.preferences import agreement_of, gain_of, margin_of
 from train.report import stats, wording
-from train.report.model import Change, Estimate, PreferenceResult, Preferences
+from train.report.part import Change, Estimate
 from train.report.results import Pairs, Rules, estimate
+from train.report.training_parts import PreferenceResult, Preferences
 
 
 class _Draws(NamedTuple):

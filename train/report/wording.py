@@ -10,8 +10,9 @@ from collections.abc import Collection, Mapping, Sequence
 from unicodedata import combining, east_asian_width
 
 from train.base.console import visible
-from train.report.model import CategoryResult, Estimate, Flips, Macro, Preferences, Report
+from train.report.model import CategoryResult, Estimate, Flips, Macro, Report
 from train.report.stats import Reason, Word
+from train.report.training_parts import Preferences
 
 MINUS = "\u2212"
 NO_CATEGORY = "(no category)"
