@@ -191,8 +191,8 @@ def _write_part(
     if is_said and shared:
         of_validation = f", of validation {console.join_names(named, 5)}" if named else ""
         console.talk(
-            f"warning: {name}: {len(shared)} of {len(others):,} exam records share {NUM_WORDS} words in a row with training records"
-            f"{of_validation}"
+            f"warning: {name}: {len(shared)} of {len(others):,} exam records share {NUM_WORDS} words in a row with "
+            f"training records{of_validation}"
         )
     _write_export(path, {"train": train, **exam}, data, exams)
     return _Part(name, shown, path, sum(same), shared, named)
