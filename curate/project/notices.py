@@ -43,7 +43,7 @@ def tell_remarks(data: ProjectData) -> None:
 def tell_preferences(data: ProjectData) -> None:
     """Say on stderr what of preferences is trained, where ``data`` has any."""
     if data.shape.kind == "preference":
-        console.talk("`train run` learns the best answer of each preference; --to trl-preference writes the pairs")
+        console.talk("`train run` learns the best answer of each preference; --set objective=dpo learns the comparison")
 
 
 def tell_machine(manifest: Manifest) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from safetensors.torch import save
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from train.data.dataset import Row
+from train.data.dataset import RatedAnswer, Row
 from train.data.rendering import Example
 from train.model.batch import BatchSampler
 from train.model.capabilities import capabilities_of
@@ -111,6 +112,12 @@ def chat_row(record: str, *contents: str, category: str = "general", system: str
     return Row(record, category, record, messages, None, None)
 
 
+def pair_row(record: str, prompt: str, better: str, worse: str, *, category: str = "general") -> Row:
+    """A row that compares two answers."""
+    answers = [RatedAnswer([{"role": "assistant", "content": text}], rate) for text, rate in ((better, 1), (worse, 0))]
+    return replace(chat_row(record, prompt, better, category=category), answers=answers)
+
+
 def text_row(record: str, text: str) -> Row:
     """A raw-text row."""
     return Row(record, "general", record, None, None, text)
@@ -147,6 +154,7 @@ def write_dataset(folder: Path, splits: Mapping[str, Sequence[Row]], **manifest:
                     "text": row.text,
                     "source": f"data.jsonl:{number}",
                     "weight": None if row.weight == 1 else row.weight,
+                    **({"answers": [vars(answer) for answer in row.answers]} if row.answers else {}),
                 }
             )
             for number, row in enumerate(splits.get(split, ()), 1)

@@ -161,6 +161,9 @@ def now() -> str:
 def weights_digest(path: Path) -> str:
     """Return a SHA-256 over the names and digests of a base's weight files."""
     hashed = hashlib.sha256()
+    if (path / "adapter_config.json").is_file():
+        # That of a run: what it lies on is part of the model.
+        hashed.update(str(read_finished(path.parent)["facts"]["base"]).encode())
     for file in [path] if path.is_file() else sorted(path.glob("*.safetensors")):
         hashed.update(f"{file.name} {sha256_of(file)}\n".encode())
     return hashed.hexdigest()

@@ -111,7 +111,8 @@ def render_line(line: bytes, location: str, renderer: Renderer) -> Example | Unr
 
     ``location`` stands in for the id of a line without one.
     """
-    from train.data.dataset import read_row, text_of
+    from train.data.dataset import read_row
+    from train.data.strict import text_of
 
     try:
         return renderer.whole(read_row(line, location))

@@ -144,7 +144,7 @@ class _Session:
             self._contestant.answer(block, self._report, self._hand_on)
 
     def _listen(self, lines: BinaryIO, inbox: SimpleQueue[Request]) -> None:
-        from train.data.dataset import text_of
+        from train.data.strict import text_of
 
         for number, line in enumerate(iter(lines.readline, b""), 1):
             if (cancelled := text_of(line, "cancel")) is not None:
@@ -159,7 +159,7 @@ class _Session:
     def _read(self, line: bytes, number: int) -> Iterator[Request]:
         from train.contestants import Unanswered
         from train.contestants.prompting import read_request
-        from train.data.dataset import text_of
+        from train.data.strict import text_of
 
         if not line.strip():
             return

@@ -50,7 +50,7 @@ def command(
     from train.data.dataset import open_dataset
     from train.data.rendering import RowFault
     from train.pipeline.prepare import open_renderer
-    from train.recipe import load_recipe
+    from train.recipe import PREFERENCES, load_recipe
 
     recipe = load_recipe(recipe_path, settings, base)
     opened = open_dataset(dataset)
@@ -64,6 +64,9 @@ def command(
     if missing:
         raise click.UsageError(console.visible(f"no record {', '.join(missing)} in {dataset}"))
     refused = 0
+    if renderer.objective in PREFERENCES:
+        # Both sides of a pair are trained.
+        rows = [side for row in rows for side in (row.judged, row.worse) if side is not None]
     for row in rows:
         try:
             refused += _show(row, renderer, has_ids=has_ids)

@@ -53,6 +53,7 @@ def command(
     from train.base.run_folder import SERIES, newest_run
     from train.model.distributed import SINGLE_PROCESS
     from train.pipeline.execute import start_run
+    from train.recipe import load_recipe
 
     context = click.get_current_context().obj or SINGLE_PROCESS
     if resume:
@@ -60,6 +61,8 @@ def command(
         if (out / SERIES).is_file():
             return resumed_series(dataset, out, is_cached=not no_cache, report_to=report_to)
     if seeds > 1:
+        if recipe_path is not None and load_recipe(recipe_path, settings, base).stage:
+            raise click.UsageError("the recipe has stages, which are a series of their own: leave --seeds out.")
         if resume or force:
             raise click.UsageError("--seeds begins a series; --resume goes on with one as it was begun.")
         from train.pipeline.series import start_series
@@ -68,6 +71,16 @@ def command(
         _, code = start_series(
             Seeds(seeds), dataset, recipe_path, settings=settings, base=base, out=out, is_dry=dry_run,
             is_cached=not no_cache, report_to=report_to, context=context,
+        )  # fmt: skip
+        return code
+    if not resume and recipe_path is not None and load_recipe(recipe_path, settings, base).stage:
+        from train.pipeline.series import start_series
+        from train.pipeline.stages import StageSeries
+
+        _, code = start_series(
+            StageSeries(str(dataset.resolve()), str(recipe_path.parent.resolve())), dataset, recipe_path,
+            settings=settings, base=base, out=out, is_dry=dry_run, is_cached=not no_cache, report_to=report_to,
+            context=context,
         )  # fmt: skip
         return code
     _, code = start_run(

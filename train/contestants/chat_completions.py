@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from train.base.console import visible
 from train.base.errors import TrainError, validation_fault
 from train.contestants.contestant import Request
-from train.data.dataset import TRACES, parse_object, trace_of
+from train.data.dataset import TRACES, trace_of
+from train.data.strict import parse_object
 from train.evaluate.scoring import Answer
 
 MOST_BYTES = 1 << 20

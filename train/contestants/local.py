@@ -18,6 +18,7 @@ from train.data.rendering import Renderer, RowFault
 from train.evaluate.answers import Draw, OnToken
 from train.evaluate.evaluation import choose, predict
 from train.model import (
+    base_below,
     check_folder,
     computing,
     eos_ids,
@@ -126,8 +127,10 @@ def open_local(spec: Spec, *, device: str = "auto", threads: int | None = None) 
     require_memory(spec.name, needed, hint, pick_device(recipe.device))
     if tuned is not None:
         check_folder(tuned, needs_weights=full_model is not None)
+    below, home = base_below(recipe, folder)
     model, tokenizer = load_base(
-        str(full_model or base), device=recipe.device, new_tokens=() if full_model else recipe.new_tokens
+        str(full_model or find_base(below.base, home)), device=recipe.device,
+        new_tokens=() if full_model else below.new_tokens,
     )  # fmt: skip
     if tuned is not None and full_model is None:
         # Not merged: that rounds, and the run was measured without it.
@@ -168,6 +171,10 @@ def planned_memory(path: Path) -> int:
     if path.is_file():
         # Loaded as a base they are whole numbers again: of four bits eight times their size.
         return path.stat().st_size * 2 * _FLOAT
+    if (path / "adapter_config.json").is_file():
+        # That of a run, which lies on the run's base.
+        run = path.parent
+        return planned_memory(find_base(load_recipe(run / RECIPE, is_own=True).base, recipe_folder(run)))
     headers = [check_safetensors(file) for file in sorted(path.glob("*.safetensors"))]
     return sum(
         prod(entry["shape"]) * _FLOAT for header in headers for name, entry in header.items() if name != "__metadata__"

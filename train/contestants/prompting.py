@@ -11,7 +11,8 @@ from typing import Any
 from train.base.errors import TrainError
 from train.base.file_guard import MOST_STATE, read_file
 from train.contestants.contestant import Request, Sampling
-from train.data.dataset import Row, last_answer, parse_object, read_row, row_of
+from train.data.dataset import Row, last_answer, read_row, row_of
+from train.data.strict import parse_object
 
 # What the model has to write instead; a text that no template refuses.
 _NOTHING_YET = {"role": "assistant", "content": "A"}

@@ -10,13 +10,15 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from train.base.errors import TrainError
 from train.base.file_guard import MOST_DOCUMENT, FileGuardError, read_file
+from train.data.strict import parse_object, refuse
 
 if TYPE_CHECKING:
     from train.recipe import Objective, Reasoning
@@ -28,13 +30,19 @@ VERSION = 1
 MOST_WEIGHT = 1000
 SPLITS = ("train", "validation", "test")
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
-MOST_LEVELS = 64
-"""Levels of objects and lists that any value of a dataset or an answer may have."""
 _EXPORT_AGAIN = "Export the dataset again; a run uses no row that the manifest does not vouch for."
 # What a message says about its training; no template and no model sees it.
 _TRAINING = {"train": True, "weight": 1}
 TRACES = ("reasoning_content", "thinking", "reasoning")
 """What messages and chat templates call the reasoning before an answer; an export writes the first."""
+
+
+@dataclass(frozen=True)
+class RatedAnswer:
+    """One of the answers that a record compares; a higher rating is better, and of a verdict 1 is good and 0 is not."""
+
+    messages: list[dict[str, Any]]
+    rating: float
 
 
 @dataclass(frozen=True)
@@ -50,11 +58,38 @@ class Row:
     source: str = ""
     weight: float = 1.0
     """How much each trained token of the record counts in the loss."""
+    answers: Sequence[RatedAnswer] = ()
+    """Of a preference the answers that it compares, best first; the messages end with the first of them."""
 
     @property
     def name(self) -> tuple[str, str, str]:
         """Id, category and cluster, which travel with the tokens into the report."""
         return self.id, self.category, self.cluster
+
+    @property
+    def first_answer(self) -> int | None:
+        """The index of the first message of a preference's answer; None of other rows."""
+        return len(self.messages or ()) - len(self.answers[0].messages) if self.answers else None
+
+    @cached_property
+    def worse(self) -> Row | None:
+        """The row with the worst of the answers that it compares; None where none is better than another."""
+        if len(self.answers) < 2 or self.answers[0].rating == self.answers[-1].rating:
+            return None
+        messages = [*(self.messages or ())[: self.first_answer], *self.answers[-1].messages]
+        return replace(self, messages=messages, answers=self.answers[-1:])
+
+    @property
+    def judged(self) -> Row:
+        """The row with its answer unmarked where that was not liked, as who learns from verdicts reads it."""
+        if self.is_liked is not False:
+            return self
+        return replace(self, messages=[*(self.messages or ())[: self.first_answer], *self.answers[0].messages])
+
+    @property
+    def is_liked(self) -> bool | None:
+        """The verdict on an answer that stands alone; None of other rows."""
+        return self.answers[0].rating > 0 if len(self.answers) == 1 else None
 
 
 @dataclass(frozen=True)
@@ -172,54 +207,79 @@ def row_of(value: dict[str, Any], location: str) -> Row:
     """Return the row that an object says, as `read_row` does."""
     for key in ("id", "kind", "category", "cluster"):
         if not isinstance(value.get(key), str):
-            _refuse(location, f"{key} must be text")
+            refuse(location, f"{key} must be text")
     if not value["id"]:
-        _refuse(location, "id is empty")
+        refuse(location, "id is empty")
     messages, text, tools = value.get("messages"), value.get("text"), value.get("tools")
     if (messages is None) == (text is None):
-        _refuse(location, f"record {value['id']!r} needs either messages or text")
+        refuse(location, f"record {value['id']!r} needs either messages or text")
     if text is not None and not isinstance(text, str):
-        _refuse(location, "text must be text")
+        refuse(location, "text must be text")
     if tools is not None and not (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):
-        _refuse(location, "tools must be a list of objects")
+        refuse(location, "tools must be a list of objects")
     if messages is not None:
         _check_messages(messages, location)
     source, weight = value.get("source"), value.get("weight")
     if weight is not None and not _is_weight(weight):
-        _refuse(location, f"weight must be a number from 0 to {MOST_WEIGHT}")
+        refuse(location, f"weight must be a number from 0 to {MOST_WEIGHT}")
     return Row(
         value["id"], value["category"], value["cluster"] or value["id"], messages, tools or None, text,
         source if isinstance(source, str) else "", 1.0 if weight is None else float(weight),
+        _answers(value.get("answers"), messages, location),
     )  # fmt: skip
+
+
+def _answers(values: Any, messages: Any, location: str) -> tuple[RatedAnswer, ...]:
+    if values is None:
+        return ()
+    if not isinstance(values, list) or not values or not all(isinstance(value, dict) for value in values):
+        refuse(location, "answers must be a list of objects, at least one")
+    for value in values:
+        _check_messages(value.get("messages"), location)
+        rating = value.get("rating")
+        if not isinstance(rating, int | float) or isinstance(rating, bool):
+            refuse(location, "the rating of an answer must be a number")
+    answers = tuple(RatedAnswer(value["messages"], float(value["rating"])) for value in values)
+    best = answers[0].messages
+    if not messages or len(messages) <= len(best) or _unmarked(messages[-len(best) :]) != _unmarked(best):
+        refuse(location, "the messages must end with the first of the answers, after a question")
+    if any(before.rating < after.rating for before, after in pairwise(answers)):
+        refuse(location, "the answers must stand in the order of their ratings, the best first")
+    return answers
+
+
+def _unmarked(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    # An answer that was not liked is marked so that nobody learns it.
+    return [{key: value for key, value in message.items() if key not in _TRAINING} for message in messages]
 
 
 def _check_messages(messages: Any, location: str) -> None:
     if not isinstance(messages, list) or not messages:
-        _refuse(location, "messages must be a list with at least one message")
+        refuse(location, "messages must be a list with at least one message")
     for number, message in enumerate(messages):
         if not isinstance(message, dict) or message.get("role") not in ROLES:
-            _refuse(location, f"messages[{number}].role must be one of {', '.join(sorted(ROLES))}")
+            refuse(location, f"messages[{number}].role must be one of {', '.join(sorted(ROLES))}")
         # Other exporters leave content out where there are tool calls; from here on every message has one.
         if not isinstance(message.setdefault("content", None), str | None):
-            _refuse(location, f"messages[{number}].content must be text or null")
+            refuse(location, f"messages[{number}].content must be text or null")
         calls = message.get("tool_calls")
         if calls is not None and not (isinstance(calls, list) and all(isinstance(call, dict) for call in calls)):
-            _refuse(location, f"messages[{number}].tool_calls must be a list of objects")
+            refuse(location, f"messages[{number}].tool_calls must be a list of objects")
         is_trained, weight = message.get("train"), message.get("weight")
         if not isinstance(is_trained, bool | None):
-            _refuse(location, f"messages[{number}].train must be true or false")
+            refuse(location, f"messages[{number}].train must be true or false")
         if weight is not None and not _is_weight(weight):
-            _refuse(location, f"messages[{number}].weight must be a number from 0 to {MOST_WEIGHT}")
+            refuse(location, f"messages[{number}].weight must be a number from 0 to {MOST_WEIGHT}")
         if message["role"] != "assistant" and (is_trained or weight):
-            _refuse(
+            refuse(
                 location,
                 f"messages[{number}]: only what the assistant says is trained, so train and weight are its own",
             )
         for name in TRACES:
             if not isinstance(message.get(name), str | None):
-                _refuse(location, f"messages[{number}].{name} must be text or null")
+                refuse(location, f"messages[{number}].{name} must be text or null")
         if message["role"] != "assistant" and trace_of(message):
-            _refuse(location, f"messages[{number}]: only the assistant's messages have reasoning")
+            refuse(location, f"messages[{number}]: only the assistant's messages have reasoning")
 
 
 def _is_weight(value: Any) -> bool:
@@ -236,64 +296,6 @@ def _check_unique_ids(splits: Mapping[str, list[Row]]) -> None:
                     "E912 bad-dataset", f"record {row.id!r} stands in {split_of[row.id]} and again in {split}"
                 )
             split_of[row.id] = split
-
-
-def parse_object(raw: bytes, location: str) -> dict[str, Any]:
-    """Return an object of strict JSON; raises TrainError "E912 bad-dataset" that names ``location``."""
-    # JSON without duplicate keys, NaN or lone surrogates: other programs read the first two in another way, and the
-    # last is other data after one save.
-
-    def no_constants(name: str) -> NoReturn:
-        raise ValueError(f"{name} is not JSON")
-
-    try:
-        value = json.loads(raw.decode("utf-8"), object_pairs_hook=unique_members, parse_constant=no_constants)
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
-        if depth(value) > MOST_LEVELS:
-            raise ValueError(f"nested deeper than {MOST_LEVELS} levels")
-    except (ValueError, RecursionError) as error:
-        _refuse(location, str(error) or "nested too deeply")
-    if not isinstance(value, dict):
-        _refuse(location, "not an object")
-    return dict(value)
-
-
-def text_of(line: bytes, key: str) -> str | None:
-    """Return the text that a line has under ``key``, such as the id of a request; None where it has none."""
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    text = value.get(key) if isinstance(value, dict) else None
-    return text if isinstance(text, str) and text else None
-
-
-def unique_members(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object of its members, as ``object_pairs_hook``; raises ValueError where a key stands twice."""
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a key stands twice in one object")
-    return members
-
-
-def levels(value: Any) -> Iterator[list[Any]]:
-    """Yield a JSON value level by level, without recursion: the value itself, then its members, then theirs."""
-    level = [value]
-    while level:
-        yield level
-        holders = [node for node in level if isinstance(node, dict | list)]
-        level = [inner for node in holders for inner in (node.values() if isinstance(node, dict) else node)]
-
-
-def depth(value: Any) -> int:
-    """Return how many levels of a value hold an object or a list; 0 for a text or a number."""
-    return sum(any(isinstance(node, dict | list) for node in level) for level in levels(value))
-
-
-def _refuse(location: str, what: str) -> NoReturn:
-    raise TrainError(
-        "E912 bad-dataset", f"{location}: {what}", "Find such lines with `curate validate`, fix them, and export again."
-    )
 
 
 class RowFault(TrainError):  # noqa: N818 - a fault of a row, as a finding is of a line
@@ -381,13 +383,17 @@ def last_answer(messages: Sequence[dict[str, Any]]) -> int:
     raise RowFault("no message of the assistant, so nothing is trained")
 
 
-def answers_of(messages: Sequence[dict[str, Any]], objective: Objective) -> list[int]:
+def answers_of(messages: Sequence[dict[str, Any]], objective: Objective, first: int | None = None) -> list[int]:
     """Return the indices of the answers that an objective trains: each one for "chat", else the last.
 
+    ``first`` is where the answer of a preference begins; where preferences are trained, all turns of it are.
     Raises RowFault where there is none.
     """
     last = last_answer(messages)
-    return [n for n in range(last) if objective == "chat" and messages[n]["role"] == "assistant"] + [last]
+    begin = 0 if objective == "chat" else last
+    if first is not None and objective in ("dpo", "orpo", "kto"):
+        begin = first
+    return [n for n in range(begin, last) if messages[n]["role"] == "assistant"] + [last]
 
 
 def trace_of(message: Mapping[str, Any]) -> str:

@@ -26,7 +26,7 @@ from train.evaluate.predictions import SampledScore, Scored, sample_of
 from train.evaluate.scoring import Answer, CategorySpec, rows_with_choices, score
 from train.model import computing, pick_dtype
 from train.model.distributed import DistributedContext
-from train.model.loss import OnDone, nll_per_example
+from train.model.loss import Nll, OnDone, nll_per_example
 from train.recipe import Recipe
 
 OnProgress = Callable[[str, int], None]
@@ -134,13 +134,18 @@ def evaluate_model(
         on_progress("answers", num_answers(skipped) if is_generating else 0)
     rows = [row for row in rows if row.id in ids]
     references: dict[str, str] = {}
+    rejected: dict[str, Nll] = {}
     answers: list[Answer] = []
     device = next(model.parameters()).device
     # The number format of training: in another one the base would be another model.
     with computing(device, pick_dtype(recipe, device, sum(weights.numel() for weights in model.parameters()))):
         nlls = nll_per_example(model, examples, batch_tokens=recipe.eval.batch_tokens, on_done=on_likelihoods)
         if is_generating:
-            references = {row.id: prompt.reference for row in rows if (prompt := renderer.prompt(row)) is not None}
+            # Of preferences the worse answer too; what a verdict rejects is no reference.
+            worse = renderer.examples(worse_sides(rows)).examples
+            rejected = {nll.id: nll for nll in nll_per_example(model, worse, batch_tokens=recipe.eval.batch_tokens)}
+            wanted = [row for row in rows if row.is_liked is not False]
+            references = {row.id: prompt.reference for row in wanted if (prompt := renderer.prompt(row)) is not None}
             choice_rows, most = rows_with_choices(rows, categories), recipe.eval.batch_tokens
             answers = choose(model, renderer, choice_rows, batch_tokens=most, on_done=on_answers)
             chosen = {row.id for row, _ in choice_rows}
@@ -149,7 +154,7 @@ def evaluate_model(
                 model, renderer, written, max_new_tokens=recipe.eval.max_new_tokens, batch_tokens=most,
                 on_answer=None if on_answers is None else lambda _: on_answers(1),
             )  # fmt: skip
-    return score(scored_rows, references, answers, nlls, categories, split=split)
+    return score(scored_rows, references, answers, nlls, categories, split=split, rejected=rejected)
 
 
 def evaluate_splits(
@@ -182,6 +187,11 @@ def evaluate_splits(
         return scored
     rows = readable_general(renderer, general)
     return scored + evaluate_model(model, renderer, rows, {}, recipe, split=SPLIT, is_generating=False)
+
+
+def worse_sides(rows: Sequence[Row]) -> list[Row]:
+    """Return the worse side of each row that compares two answers which are not the same."""
+    return [row.worse for row in rows if row.worse is not None and row.worse.messages != row.messages]
 
 
 def num_answers(rows: Sequence[Row]) -> int:

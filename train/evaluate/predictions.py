@@ -44,7 +44,9 @@ class Scored:
     ``num_tokens`` supervised tokens that spell ``num_bytes`` UTF-8 bytes; where nobody can tell it is None, and both
     numbers are 0. ``metric`` is the name of the score that stands for the record; where ``scores`` lacks it, the record
     is unscored. ``split`` is train, validation, test, or general for the slice that forgetting is measured on.
-    ``usage`` is what the answer took: prompt_tokens, new_tokens, seconds, cost, those that are known.
+    ``usage`` is what the answer took: prompt_tokens, new_tokens, seconds, cost, those that are known. Of a record that
+    compares two answers ``nll`` is that of the better one, and ``rejected`` has nll and num_tokens of the worse;
+    ``is_liked`` is the verdict on an answer that stands alone.
     """
 
     id: str
@@ -61,6 +63,8 @@ class Scored:
     scores: Mapping[str, float] | None = None
     reasoning: str | None = None
     usage: Mapping[str, float] | None = None
+    rejected: Mapping[str, float] | None = None
+    is_liked: bool | None = None
 
     @property
     def is_generated(self) -> bool:
@@ -134,7 +138,11 @@ def outcome(base: float | None, tuned: float | None) -> Outcome:
 
 def not_finite(records: Sequence[Scored]) -> list[str]:
     """Return the ids of records whose likelihood or one of whose scores is no number."""
-    return [r.id for r in records if not all(map(math.isfinite, (r.nll or 0.0, *(r.scores or {}).values())))]
+    return [
+        r.id
+        for r in records
+        if not all(map(math.isfinite, (r.nll or 0.0, *(r.scores or {}).values(), *(r.rejected or {}).values())))
+    ]
 
 
 def pair(base: Sequence[Scored], tuned: Sequence[Scored]) -> list[tuple[Scored, Scored]]:
@@ -201,7 +209,7 @@ def read_predictions(path: Path) -> tuple[list[Scored], list[Scored]]:
             for line in lines:
                 number += 1
                 row = json.loads(line)
-                common = {name: row[name] for name in _COMMON}
+                common = {name: row[name] for name in _COMMON} | {"is_liked": row.get("is_liked")}
                 tuned.append(_checked(Scored(**common, **row["tuned"])))
                 if "base" in row:
                     base.append(_checked(Scored(**common, **row["base"])))
@@ -232,6 +240,15 @@ def _checked(record: Scored) -> Scored:
         raise TypeError("stopped is true, false or null")
     if any(type(size) is not int or size < 0 for size in (record.num_tokens, record.num_bytes)):
         raise TypeError("num_tokens and num_bytes are numbers from 0")
+    rejected = record.rejected
+    if rejected is not None and not (
+        isinstance(rejected, Mapping)
+        and rejected.keys() == {"nll", "num_tokens"}
+        and all(type(value) in (int, float) and abs(value) < _MOST_NATS for value in rejected.values())
+    ):
+        raise TypeError("rejected has the numbers nll and num_tokens")
+    if not isinstance(record.is_liked, bool | None):
+        raise TypeError("is_liked is true, false or null")
     scores = record.scores or {}
     if not isinstance(scores, Mapping) or any(type(score) not in (int, float) for score in scores.values()):
         raise TypeError("scores are numbers by name")
@@ -283,7 +300,8 @@ def _feedback(before: Scored, after: Scored, dynamic: Dynamic | None) -> dict[st
 
 
 def _common(record: Scored) -> dict[str, Any]:
-    return {name: getattr(record, name) for name in _COMMON}
+    liked = {} if record.is_liked is None else {"is_liked": record.is_liked}
+    return {name: getattr(record, name) for name in _COMMON} | liked
 
 
 def _side(record: Scored) -> dict[str, Any]:
@@ -295,6 +313,8 @@ def _side(record: Scored) -> dict[str, Any]:
         "stopped": record.stopped,
         "scores": dict(record.scores or {}),
     }
+    if record.rejected is not None:
+        side["rejected"] = dict(record.rejected)
     return side if record.reasoning is None else side | {"reasoning": record.reasoning}
 
 

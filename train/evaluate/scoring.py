@@ -128,10 +128,12 @@ def score(
     categories: Mapping[str, CategorySpec],
     *,
     split: str,
+    rejected: Mapping[str, Nll] | None = None,
 ) -> list[Scored]:
     """Join completions and likelihoods by record id and score them; a row without a likelihood is left out.
 
-    None as ``nlls`` is a model that tells none: then a row without a completion is left out.
+    ``rejected`` has by id the likelihoods of the worse of two answers. None as ``nlls`` is a model that tells none:
+    then a row without a completion is left out.
 
     A category that ``categories`` does not know is scored by the default metric, and so is the empty one.
     """
@@ -142,7 +144,7 @@ def score(
     for row in rows:
         if row.id not in (by_id if likely is None else likely):
             continue
-        nll = None if likely is None else likely[row.id]
+        nll, worse = None if likely is None else likely[row.id], (rejected or {}).get(row.id)
         answer, reference = by_id.get(row.id), references.get(row.id, "")
         spec = spec_of(categories, row.category)
         scores: dict[str, float] = {}
@@ -169,6 +171,8 @@ def score(
                 metric="" if answer is None else spec.metric.primary,
                 scores=scores,
                 usage=None if answer is None else answer.usage,
+                rejected=None if worse is None else {"nll": worse.nll, "num_tokens": worse.num_tokens},
+                is_liked=row.is_liked,
             )
         )
     return scored

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from train.base import console
 from train.base.errors import Exit, TrainError
@@ -30,6 +30,9 @@ from train.model.distributed import DistributedContext, attention_share, seed_st
 from train.model.parallel import parallelize
 from train.recipe.schedule import checkpoint_steps, lr_factor, validation_steps
 
+if TYPE_CHECKING:
+    import torch
+
 
 @dataclass(frozen=True)
 class Validation:
@@ -41,19 +44,20 @@ class Validation:
 
 def fit(
     model: Any, sampler: BatchSampler, checkpoints: Checkpoints, *, placement: Placement = CPU,
-    validation: Validation | None = None, on_event: OnEvent | None = None,
+    validation: Validation | None = None, on_event: OnEvent | None = None, reference: torch.Tensor | None = None,
 ) -> FitResult:  # fmt: skip
     """Train ``model``'s trainable parameters on the batches of ``sampler`` and return how it ended.
 
     Writes metrics.jsonl and checkpoints; the best evaluation's is always kept. A resumed run goes on bit for bit on the
-    CPU. All ranks call this with the same arguments, share each step's examples and get the same result.
+    CPU. All ranks call this with the same arguments, share each step's examples and get the same result. ``reference``
+    is that of `Gradients`.
 
     Raises TrainError "E930 diverged" (exit 1) at the first loss or gradient that is not finite, naming the batch's
     records.
     """
     recipe, context, num_steps = sampler.recipe, placement.context, len(sampler)
-    dynamics = Dynamics(sampler.supervised.tolist(), placement.device)
-    gradients = _gradients(model, sampler, placement, dynamics)
+    dynamics = Dynamics(sampler.learnt.tolist(), placement.device)
+    gradients = _gradients(model, sampler, placement, dynamics, reference)
     optimizer = Optimizer(model, gradients.parallel, recipe)
     state = checkpoints.load(model, optimizer, dynamics)
     started = time.monotonic()
@@ -111,7 +115,9 @@ def _write_start(
     events.write("resume" if checkpoints.resume else "start", step=step, **about)
 
 
-def _gradients(model: Any, sampler: BatchSampler, placement: Placement, dynamics: Dynamics) -> Gradients:
+def _gradients(
+    model: Any, sampler: BatchSampler, placement: Placement, dynamics: Dynamics, reference: torch.Tensor | None
+) -> Gradients:  # fmt: skip
     # Spread the model over the ranks, compile its layers where the recipe says so, and return what trains it.
     attention = attention_share(model)
     # Probed and cached now, while the model is whole and without the noise of training.
@@ -122,7 +128,7 @@ def _gradients(model: Any, sampler: BatchSampler, placement: Placement, dynamics
     # Each shape is compiled anew, so compiled layers get few; else rows are filled up as little as possible. The
     # micro-batches of a step are about as long as each other, so steps of much the same size share a few shapes.
     round_to = max(1, sampler.micro_batch_tokens // 32) if is_compiled else few_lengths(placement.device)
-    return Gradients(model, sampler, placement, parallel, dynamics, attention, is_compiled, round_to)
+    return Gradients(model, sampler, placement, parallel, dynamics, attention, is_compiled, round_to, reference)
 
 
 def _record(

@@ -8,20 +8,23 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import torch
 
+from train.data.rendering import Example, PreferenceExample
 from train.evaluate.dynamics import Dynamics
 from train.model import computing
-from train.model.batch import BatchSampler, Step, collate
+from train.model.attention import to_device
+from train.model.batch import Batch, BatchSampler, Step, collate
 from train.model.capabilities import compiling
 from train.model.distributed import SINGLE_PROCESS, DistributedContext
 from train.model.loss import supervised_loss
 from train.model.parallel import ParallelStrategy, Replicated, Sharded, gradient_norm
-from train.recipe import Recipe
+from train.model.preference import PreferenceLoss, StepTotals, texts_of, totals_of
+from train.recipe import PREFERENCES, Recipe
 from train.recipe.schedule import betas, peak_lr, weight_decay
 
 
@@ -48,7 +51,8 @@ CPU = Placement()
 class Gradients:
     """Computes the gradients of ``model`` for the steps of ``sampler``, and tells ``dynamics`` of each record's loss.
 
-    ``attention`` is `attention_share` of the model; rows are rounded up to a multiple of ``round_to`` tokens.
+    ``attention`` is `attention_share` of the model; rows are rounded up to a multiple of ``round_to`` tokens. Where
+    answers are compared, ``reference`` [records, 2] has the log-probabilities of their texts in nats; None is zeros.
     """
 
     model: Any
@@ -59,6 +63,7 @@ class Gradients:
     attention: float
     is_compiled: bool
     round_to: int
+    reference: torch.Tensor | None = None
 
     def backward(self, step: Step) -> torch.Tensor:
         """Add this rank's gradients of ``step`` to the parameters and return the loss of the whole step, on all ranks.
@@ -68,26 +73,79 @@ class Gradients:
         context, scale = self.placement.context, self.parallel.weight / step.weight
         total = torch.zeros((), device=self.placement.device)
         observed = self.dynamics.of_step(step.indices)
+        totals = self._totals(step)
         for indices, weight in self._micro_batches(step):
-            batch = collate(
-                [self.sampler.examples[index] for index in indices], self.placement.device,
-                is_packed=self.sampler.is_packed, round_to=self.round_to,
-            )  # fmt: skip
+            examples = [self.sampler.examples[index] for index in indices]
+            comparison = self._comparison
+            compared = [example for example in examples if isinstance(example, PreferenceExample)]
+            texts = examples if comparison is None else texts_of(compared, is_second_read=comparison.is_pairwise)
+            batch = self._collate(texts)
             # With that of the example that fills a packed row up.
-            lengths = batch.packed.lengths if batch.packed else [int(self.sampler.lengths[index]) for index in indices]
-            with (
-                computing(self.placement.device, self.placement.dtype),
-                compiling(self.is_compiled),
-                noisy_embeddings(self.model, lengths, self.sampler.recipe.neftune),
-            ):
-                loss, nll = self.parallel.run(partial(supervised_loss, batch=batch, scale=weight * scale))
+            lengths = batch.packed.lengths if batch.packed else [len(text.ids) for text in texts]
+            if comparison is None:
+                loss_of = partial(supervised_loss, batch=batch, scale=weight * scale)
+            else:
+                loss_of = partial(
+                    comparison.loss, batch=batch, examples=compared, reference=self._reference(indices),
+                    totals=totals, scale=weight * scale,
+                )  # fmt: skip
+            with self._computing(), noisy_embeddings(self.model, lengths, self.sampler.recipe.neftune):
+                loss, nll = self.parallel.run(loss_of)
             # A micro-batch that is computed only since others wait for it belongs to another rank's records.
             if weight:
-                observed.add(indices, batch.owners, nll)
+                # First parts come first: of a pair the better answer is what is learnt.
+                num = int(self.sampler.learnt[indices].sum())
+                observed.add(indices, batch.owners[:num], nll[:num])
             loss.backward()
             total += loss.detach()
         self.dynamics.take(observed.indices, context.sum(observed.values))
         return context.sum(total) / self.parallel.weight
+
+    @property
+    def _comparison(self) -> PreferenceLoss | None:
+        recipe = self.sampler.recipe
+        return PreferenceLoss(recipe.objective, recipe.preference) if recipe.objective in PREFERENCES else None
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        with computing(self.placement.device, self.placement.dtype), compiling(self.is_compiled):
+            yield
+
+    def _collate(self, texts: Sequence[Example]) -> Batch:
+        return collate(texts, self.placement.device, is_packed=self.sampler.is_packed, round_to=self.round_to)
+
+    def _reference(self, indices: Sequence[int]) -> torch.Tensor:
+        # Of the texts of some records, in nats [records, 2].
+        if self.reference is None:
+            return torch.zeros(len(indices), 2, device=self.placement.device)
+        return to_device(self.reference[list(indices)], self.placement.device)
+
+    def _totals(self, step: Step) -> StepTotals:
+        # What the loss of a record depends on of the whole step; KTO reads texts for it, without a gradient.
+        comparison = self._comparison
+        if comparison is None:
+            return _NO_TOTALS
+        totals = totals_of([self.sampler.examples[index] for index in step.indices])
+        if comparison.is_pairwise:
+            return totals
+        gains = torch.zeros(2, device=self.placement.device)
+        for indices, weight in self._micro_batches(step):
+            examples = [self.sampler.examples[index] for index in indices]
+            both = [(index, example.parts[1]) for index, example in zip(indices, examples, strict=True)
+                    if isinstance(example, PreferenceExample) and not example.is_replay]  # fmt: skip
+            # Replayed text has no second part; where there is nothing else, a pass is made since others wait for it.
+            own, texts = (
+                ([index for index, _ in both], [text for _, text in both]) if both else (indices[:1], examples[:1])
+            )
+            batch = self._collate(texts)
+            with self._computing(), torch.no_grad():
+                gain = self.parallel.run(
+                    partial(comparison.drift, batch=batch, num_texts=len(texts), reference=self._reference(own)[:, 1])
+                )
+            if weight and both:
+                gains += torch.stack([gain.sum(), torch.full_like(gain[0], len(texts))])
+        gains = self.placement.context.sum(gains)
+        return replace(totals, drift=(gains[0] / gains[1].clamp(min=1)).clamp(min=0))
 
     def _micro_batches(self, step: Step) -> Iterator[tuple[list[int], float]]:
         # Yield this rank's micro-batches, each with its weight: 0 where it computes only since others wait for it.
@@ -98,6 +156,9 @@ class Gradients:
         if self.parallel.needs_equal_turns:
             shortest = min(step.indices, key=lambda index: int(self.sampler.lengths[index]))
             yield from [([shortest], 0.0)] * (max(map(len, shares)) - len(own))
+
+
+_NO_TOTALS = StepTotals(0.0, 0.0)
 
 
 @contextmanager

@@ -60,6 +60,37 @@ def add_lora(model: Any, recipe: LoraRecipe, *, dtype: torch.dtype, seed: int, n
     for parameter in tuned.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+    _freeze_rest(tuned, tables, dtype)
+    if takes_over(tuned):
+        _INITIAL[tuned] = {name: p.detach().cpu().clone() for name, p in tuned.named_parameters() if p.requires_grad}
+    return tuned
+
+
+def continue_lora(tuned: Any, *, dtype: torch.dtype) -> Any:
+    """Return a model with an adapter that was loaded, which is trained on; all else is as `add_lora` leaves it."""
+    names = [f".{name}." for name in tuned.peft_config]
+    for path, parameter in tuned.named_parameters():
+        # What peft adds bears the adapter's name.
+        parameter.requires_grad_(any(name in f".{path}." for name in names))
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    tables = [module for module in (tuned.get_input_embeddings(), tuned.get_output_embeddings()) if module is not None]
+    _freeze_rest(tuned, tables, dtype)
+    return tuned
+
+
+def continued_shape(tuned: Any, recipe: LoraRecipe) -> LoraRecipe:
+    """Return what a recipe says of adapters, as the one that was loaded has it."""
+    (config,) = tuned.peft_config.values()
+    return recipe.model_copy(update={
+        "rank": config.r, "alpha": config.lora_alpha, "dropout": config.lora_dropout, "rslora": config.use_rslora,
+        "dora": config.use_dora, "init": "default", "targets": sorted(config.target_modules),
+    })  # fmt: skip
+
+
+def _freeze_rest(tuned: Any, tables: Sequence[Any], dtype: torch.dtype) -> None:
+    import torch
+
     if dtype == torch.bfloat16:
         for module in tuned.modules():
             is_plain = type(module) is torch.nn.Linear and not any(module is table for table in tables)
@@ -72,9 +103,6 @@ def add_lora(model: Any, recipe: LoraRecipe, *, dtype: torch.dtype, seed: int, n
     trained = {name: p.dtype for name, p in tuned.named_parameters() if p.requires_grad}
     assert trained, "no adapter was added"
     assert set(trained.values()) == {torch.float32}, trained
-    if takes_over(tuned):
-        _INITIAL[tuned] = {name: p.detach().cpu().clone() for name, p in tuned.named_parameters() if p.requires_grad}
-    return tuned
 
 
 def is_lora(model: Any) -> bool:

@@ -19,7 +19,7 @@ import numpy as np
 
 from train.base import console
 from train.base.errors import TrainError
-from train.data.rendering import Example, Examples
+from train.data.rendering import Example, Examples, PreferenceExamples
 from train.model.distributed import shard_by_cost, token_costs
 from train.recipe import MixingRecipe, Recipe
 
@@ -77,9 +77,11 @@ class BatchSampler:
     def __init__(self, examples: Sequence[Example], recipe: Recipe, *, is_packed: bool = False) -> None:
         assert examples, "a run needs at least one example"
         self.examples, self.recipe, self.is_packed = examples, recipe, is_packed
-        if isinstance(examples, Examples):
+        if isinstance(examples, Examples | PreferenceExamples):
             self.lengths, self.supervised, self.weights = examples.lengths, examples.supervised, examples.weights
+            self.learnt = examples.learnt
         else:
+            self.learnt = np.array([example.num_learnt for example in examples])
             self.lengths = np.array([len(example.ids) for example in examples])
             self.supervised = np.array([example.num_supervised for example in examples])
             self.weights = np.array([example.weight for example in examples])
@@ -119,8 +121,8 @@ class BatchSampler:
     def _micro_batches(self, indices: list[int], num_ranks: int = 1) -> list[list[int]]:
         lengths = [int(self.lengths[index]) for index in indices]
         at_least = -(-self.recipe.accumulation // num_ranks)
-        group = balanced if self.is_packed else by_length
-        groups = group(lengths, self.micro_batch_tokens, at_least=at_least)
+        divide = balanced if self.is_packed else by_length
+        groups = divide(lengths, self.micro_batch_tokens, at_least=at_least)
         return [[indices[n] for n in group] for group in groups]
 
     @property

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from train.base import console
 from train.base.errors import Exit, TrainError, first_line
+from train.base.run_folder import RECIPE, RUN, read_finished, recipe_folder, weights_digest
 from train.model.adapter import add_tokens, name_tokens
 from train.model.device import SMALL_MODEL, pick_device, pick_dtype
 from train.model.safety import check_folder, check_gguf
-from train.recipe import Recipe
+from train.recipe import Recipe, load_recipe
 from train.recipe.model import DEFAULT_BASE
 
 if TYPE_CHECKING:
@@ -30,10 +31,11 @@ if TYPE_CHECKING:
 
 def load_base(
     name: str, *, device: str = "auto", folder: Path | None = None, four_bits: torch.dtype | None = None,
-    new_tokens: Sequence[str] = (),
+    new_tokens: Sequence[str] = (), is_continued: bool = False,
 ) -> tuple[Any, Any]:  # fmt: skip
     """Return (model in float32 on its device, fast tokenizer with a padding token) of a folder, .gguf file or hub id.
 
+    Of a LoRA run it is its base with the adapter merged, in memory, or with ``is_continued`` beside it.
     ``four_bits``: keep its matrices in 4 bits, with products in that format; see `pick_four_bits`. ``new_tokens``
     are added to both. Code that a model brings is never run. Raises TrainError "E921 bad-model", "E926 no-such-base",
     or "E940 missing-extra" where a .gguf file needs the gguf package.
@@ -43,6 +45,16 @@ def load_base(
 
     path = find_base(name, folder)
     where = pick_device(device)
+    if _is_adapter(path):
+        if four_bits is not None:
+            raise TrainError(
+                "E882 bad-run-base", f"{path.parent}: lora.quantize needs whole weights on the disk, and this run "
+                "has an adapter", f"Run `train export {path.parent} --to merged`, and name what it writes.",
+            )  # fmt: skip
+        return _load_run(path, device, new_tokens, is_continued=is_continued)
+    if is_continued:
+        raise TrainError("E882 bad-run-base", f"lora.continued: {name} is no run that made an adapter",
+                         "Name the folder of a LoRA run as base, or leave lora.continued out.")  # fmt: skip
     if path.is_file() and four_bits is not None:
         raise TrainError("E920 bad-recipe", f"{path}: lora.quantize needs whole weights, not those of a .gguf file",
                          "Take the base as a folder in Hugging Face format.")  # fmt: skip
@@ -54,6 +66,49 @@ def load_base(
     model = optimize_for_device(model if four_bits is not None else model.to(where))
     add_tokens(model, tokenizer, new_tokens)
     return model, tokenizer
+
+
+def _is_adapter(path: Path) -> bool:
+    # An adapter of a run; of any other nobody knows what it lies on.
+    return (path / "adapter_config.json").is_file() and (path.parent / RUN).is_file()
+
+
+def _load_run(path: Path, device: str, new_tokens: Sequence[str], *, is_continued: bool) -> tuple[Any, Any]:
+    # The adapter folder of a run has its tokenizer, and the run's recipe says what lies below.
+    run = path.parent
+    recipe = _own_recipe(run)
+    below, folder = base_below(recipe, recipe_folder(run))
+    if weights_digest(find_base(recipe.base, recipe_folder(run))) != read_finished(run)["facts"]["base"]:
+        raise TrainError(
+            "E952 run-changed", f"{run}: the weights of the base {recipe.base} changed since the run",
+            "Bring back what the run was made of.",
+        )  # fmt: skip
+    base, _ = load_base(below.base, device=device, folder=folder, new_tokens=below.new_tokens)
+    check_folder(path, needs_weights=False)
+    model = load_adapter(base, path)
+    if not is_continued:
+        generation = model.generation_config
+        model = model.merge_and_unload()
+        model.generation_config = generation
+    # With the tokens and the template that the run was trained with.
+    tokenizer, _ = load_tokenizer(str(path))
+    add_tokens(model, tokenizer, new_tokens)
+    return model, tokenizer
+
+
+def _own_recipe(run: Path) -> Recipe:
+    return load_recipe(run / RECIPE, is_own=True)
+
+
+def base_below(recipe: Recipe, folder: Path | None) -> tuple[Recipe, Path | None]:
+    """Return the recipe whose base and new tokens the adapter of a run of ``recipe`` lies on, and its folder.
+
+    It is ``recipe`` itself, or that of the first of several runs of which each continued the adapter of another.
+    """
+    while recipe.lora.continued:
+        run = find_base(recipe.base, folder).parent
+        recipe, folder = _own_recipe(run), recipe_folder(run)
+    return recipe, folder
 
 
 def load_adapter(base: Any, folder: Path) -> Any:
@@ -108,6 +163,7 @@ def load_tokenizer(name: str, *, folder: Path | None = None, new_tokens: Sequenc
     from transformers import AutoTokenizer
 
     path, arguments = _checked(find_base(name, folder), needs="tokenizer")
+    is_run = _is_adapter(path)
     with _loading(path, arguments, "Name the folder of a model with its tokenizer.json."):
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True, **arguments)
     _give_padding(tokenizer)
@@ -115,6 +171,10 @@ def load_tokenizer(name: str, *, folder: Path | None = None, new_tokens: Sequenc
     # As transformers does for a loaded model: without a generation config the config decides.
     files = [file for name in ("generation_config.json", "config.json") if (file := path / name).is_file()]
     ends = json.loads(files[0].read_bytes()).get("eos_token_id") if files else None
+    if is_run:
+        # Its folder has no config: the ends are those of what lies below.
+        recipe = _own_recipe(path.parent)
+        return tokenizer, load_tokenizer(recipe.base, folder=recipe_folder(path.parent))[1]
     return tokenizer, [end for end in _as_list(ends) if type(end) is int]
 
 
@@ -125,7 +185,10 @@ def read_length(name: str, *, folder: Path | None = None) -> int | None:
     """
     from transformers import AutoConfig
 
-    path, arguments = _checked(find_base(name, folder), needs="config")
+    path = find_base(name, folder)
+    if _is_adapter(path):
+        return read_length(_own_recipe(path.parent).base, folder=recipe_folder(path.parent))
+    path, arguments = _checked(path, needs="config")
     with _loading(path, arguments, "Name the folder of a model with its config.json."):
         config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True, **arguments)
     reads = getattr(config, "max_position_embeddings", None)
@@ -260,9 +323,12 @@ def find_base(name: str, folder: Path | None = None) -> Path:
 
     A relative path is looked for in ``folder`` (that of the recipe) and then in the working directory. Of a hub model
     only configuration, tokenizer and safetensors are fetched, and nothing with HF_HUB_OFFLINE=1. Raises TrainError
-    "E926 no-such-base".
+    "E926 no-such-base", and "E942 unfinished-run" of the folder of a run.
     """
     for path in ([folder / name] if folder else []) + [Path(name)]:
+        if (path / RUN).is_file():
+            # What a finished run made: a whole model, or an adapter, which lies on the run's own base.
+            return path / str(read_finished(path)["saved"])
         if path.is_dir() or (path.is_file() and path.suffix.lower() == ".gguf"):
             return path
         if path.is_file():

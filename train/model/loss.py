@@ -158,6 +158,30 @@ def supervised_loss(model: Any, batch: Batch, *, scale: float = 1.0) -> tuple[to
 
     Uses the chunked head where it gives what the model itself gives (see `capabilities_of`), else the full logits.
     """
+    return _head_loss(model, batch)(batch.weights, scale)
+
+
+def weighed_loss(
+    model: Any, batch: Batch, weigh: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a loss that is any function of the supervised tokens' NLL (differentiable), and each one's NLL [S].
+
+    ``weigh`` gets these NLL and returns (the loss, its gradient by each of them [S]).
+    """
+    head_loss = _head_loss(model, batch)
+    # The gradient of each token is known only after all of them were read, so the head is gone through twice.
+    with torch.no_grad():
+        _, nll = head_loss(None, 1.0)
+    value, weights = weigh(nll)
+    sum_of_weighted, _ = head_loss(weights, 1.0)
+    # The value of the loss, with the gradient of the weighted sum, which is its own.
+    return sum_of_weighted + (value - sum_of_weighted).detach(), nll
+
+
+def _head_loss(
+    model: Any, batch: Batch
+) -> Callable[[torch.Tensor | None, float], tuple[torch.Tensor, torch.Tensor]]:  # fmt: skip
+    # Read the batch up to its head, and return what makes a loss of weights [S] and a scale; see `supervised_loss`.
     inner = inner_of(model)
     placed = {} if batch.packed is None else batch.packed.arguments()
     if capabilities_of(model).has_plain_head:
@@ -165,14 +189,14 @@ def supervised_loss(model: Any, batch: Batch, *, scale: float = 1.0) -> tuple[to
             hidden = decoder_of(inner)(input_ids=batch.ids, use_cache=False, **placed).last_hidden_state
         head = inner.get_output_embeddings()
         rows = hidden.flatten(0, 1)[batch.rows]
-        return linear_cross_entropy(
+        return lambda weights, scale: linear_cross_entropy(
             rows, head_weight(head), getattr(head, "bias", None), batch.targets,
-            weights=batch.weights, scale=scale, dtype=working_dtype(hidden),
+            weights=weights, scale=scale, dtype=working_dtype(hidden),
         )  # fmt: skip
     with packing(batch.packed):
         logits = model(input_ids=batch.ids, use_cache=False, **placed).logits.flatten(0, 1)[batch.rows]
     nll = functional.cross_entropy(logits.float(), batch.targets, reduction="none")
-    return _summed(nll, batch.weights) * scale, nll.detach()
+    return lambda weights, scale: (_summed(nll, weights) * scale, nll.detach())
 
 
 def batch_nlls(model: Any, batch: Batch, num_owners: int) -> list[float]:

@@ -47,7 +47,9 @@ _OF_TRAINING: dict[str, Any] = {
     "batch_tokens": True, "accumulation": True, "micro_batch_tokens": True, "warmup": True, "schedule": True,
     "weight_decay": True, "betas": True, "clip": True, "seed": True, "checkpoint": True, "compile": True,
     "parallel": True, "checkpointing": True, "neftune": True, "mixing": True, "guard": True,
-    "lora": {"rank": True, "alpha": True, "dropout": True, "targets": True, "init": True, "rslora": True, "dora": True},
+    "preference": True, "stage": True,
+    "lora": {"rank": True, "alpha": True, "dropout": True, "targets": True, "init": True, "rslora": True, "dora": True,
+             "continued": True},
     # Of the splits each has a key of its own.
     "eval": {"splits": True, "every_steps": True, "during_training": True, "samples": True, "general": True,
              "margin": True, "resamples": True, "judge": True},

@@ -25,8 +25,8 @@ from train.base.run_folder import (
 )
 from train.base.storage import whole_folder, write_whole, writing
 from train.evaluate.evaluation import general_name
-from train.evaluate.predictions import PREDICTIONS, SampledScore, Scored
-from train.loop import Checkpoints, FitResult, fit, restore_weights, trained_tensors
+from train.evaluate.predictions import PREDICTIONS, Scored
+from train.loop import Checkpoints, FitResult, Validation, fit, restore_weights, trained_tensors
 from train.loop.checkpoint import (
     Checkpoint,
     check_facts,
@@ -40,7 +40,8 @@ from train.model.distributed import SINGLE_PROCESS, DistributedContext, join_gro
 from train.pipeline.base_results import forget, measure, measure_base, noise_floor
 from train.pipeline.export.models import write_card_and_tokenizer
 from train.pipeline.plan import Plan, explain_oom
-from train.pipeline.prepare import Prepared, add_adapters, plan_run, prepare
+from train.pipeline.prepare import Prepared, add_adapters, how_begun, plan_run, prepare
+from train.pipeline.reference import reference_logps
 from train.pipeline.trackers import Trackers
 from train.pipeline.validating import base_score, validation_of
 from train.recipe import Recipe, load_recipe, recipe_toml
@@ -157,6 +158,9 @@ def start_run(
         # The relative paths of a run's own recipe are still those of the file that it came from.
         recipe, folder = run / RECIPE, recipe_folder(run)
     loaded = load_recipe(recipe, settings, base, is_own=is_own)
+    if loaded.stage:
+        raise TrainError("E883 bad-stage", "the recipe has stages, and this is one run",
+                         "Run them with `train run DATASET --recipe FILE`.")  # fmt: skip
     # A missing library is reported before the minutes that a base takes to load; only rank 0 reports to trackers.
     trackers = Trackers(report_to if context.is_first else ())
     prepared = prepare(dataset, loaded, folder=folder, context=context)
@@ -206,6 +210,7 @@ def _run_prepared(
     context = prepared.context
     base = measure_base(prepared, run, is_cached=is_cached)
     noise = noise_floor(prepared.model, prepared, base)
+    reference = reference_logps(prepared.model, prepared)
     model = add_adapters(prepared)
     plan = plan_run(model, prepared, is_measured=len(prepared.steps) >= FEWEST_STEPS)
     console.talk(
@@ -219,7 +224,8 @@ def _run_prepared(
     meter = Meter(prepared.device)
     base_at_start = base_score(prepared, base)
     with explain_oom(plan, "training"):
-        result = _fit(model, prepared, run, checkpoint, record, trackers, base_at_start)
+        validation = validation_of(model, prepared, base_at_start, base)
+        result = _fit(model, prepared, run, checkpoint, record, trackers, validation, reference)
     record["plan_accuracy"] = _report_accuracy(plan, result, meter, model)
     if result.stopped is not None:
         if context.is_first:
@@ -327,13 +333,13 @@ def _begin(run: Path, prepared: Prepared, changed: list[str], *, is_resumed: boo
 
 def _fit(
     model: Any, prepared: Prepared, run: Path, checkpoint: Checkpoint | None, record: dict[str, Any],
-    trackers: Trackers, base: SampledScore,
+    trackers: Trackers, validation: Validation | None, reference: Any,
 ) -> FitResult:  # fmt: skip
     with trackers:
         trackers.begin(run, record["recipe"] | {"dataset_sha256": prepared.dataset.digest})
         return fit(
             model, prepared.steps, Checkpoints(run, prepared.facts, checkpoint), placement=prepared.placement,
-            validation=validation_of(model, prepared, base), on_event=trackers.on_event,
+            validation=validation, on_event=trackers.on_event, reference=reference,
         )  # fmt: skip
 
 
@@ -344,7 +350,8 @@ def _take_weights(model: Any, prepared: Prepared, run: Path, result: FitResult) 
         # A sharded model stays sharded, so a new one takes the weights from the last step's checkpoint.
         recipe = prepared.recipe
         fresh, _ = load_base(
-            recipe.base, device=recipe.device, folder=prepared.folder, new_tokens=recipe.new_tokens
+            recipe.base, device=recipe.device, folder=prepared.folder, new_tokens=recipe.new_tokens,
+            is_continued=recipe.lora.continued,
         )  # fmt: skip
         model = add_adapters(replace(prepared, model=fresh))
         if context.is_first:
@@ -413,7 +420,9 @@ def _ending(result: FitResult, status: str) -> dict[str, Any]:
 
 
 def _run_facts(run: Path, prepared: Prepared, result: FitResult, record: dict[str, Any]) -> Run:
+    begun = how_begun(prepared.recipe, prepared.base_path)
     settings: dict[str, Any] = {
+        **({"begun": begun} if begun else {}),
         "steps": result.num_steps,
         "best step": result.best_step,
         "batch": prepared.steps.batch_size,
@@ -459,8 +468,10 @@ def save_tuned(model: Any, prepared: Prepared, report: Report, run: Path, facts:
             for config in model.peft_config.values():
                 # A hub id is the same everywhere; a folder needs its whole path.
                 path = prepared.base_path.resolve()
-                is_local = Path(prepared.recipe.base).name == path.name
-                config.base_model_name_or_path = str(path) if is_local else prepared.recipe.base.partition("@")[0]
+                # One that was continued still lies on what it lay on.
+                if not prepared.recipe.lora.continued:
+                    is_local = Path(prepared.recipe.base).name in (path.name, path.parent.name)
+                    config.base_model_name_or_path = str(path) if is_local else prepared.recipe.base.partition("@")[0]
             save_adapter(model, work)
         else:
             # Training may have had more stops than the base names: the end token of the template.

@@ -15,16 +15,29 @@ from typing import TYPE_CHECKING, Any
 from train.base import console
 from train.base.cache import open_cache
 from train.base.errors import TrainError
-from train.base.run_folder import versions, weights_digest
+from train.base.run_folder import RUN, versions, weights_digest
 from train.data.dataset import Dataset, Row, TooLongFault, open_dataset, reasoning_remark, sample_rows
-from train.data.rendering import Example, Examples, Rendered, Renderer, RowFault, render_cached
+from train.data.rendering import (
+    Example,
+    Examples,
+    PreferenceExample,
+    PreferenceExamples,
+    Rendered,
+    Renderer,
+    RowFault,
+    preference_examples,
+    render_cached,
+)
+from train.data.rendering.preferences import EQUAL_SIDES, NO_PAIR
 from train.data.subset import nested_subset
 from train.evaluate.answers import questions
-from train.evaluate.evaluation import general_rows, readable_general
+from train.evaluate.evaluation import general_rows, readable_general, worse_sides
 from train.evaluate.scoring import CategorySpec, category_specs, rows_with_choices
 from train.loop import Placement
 from train.model import (
     add_lora,
+    continue_lora,
+    continued_shape,
     eos_ids,
     find_base,
     load_base,
@@ -41,7 +54,7 @@ from train.model.device import memory_limit
 from train.model.distributed import SINGLE_PROCESS, DistributedContext
 from train.model.parallel import ParallelStrategy, num_shards, pick_strategy
 from train.pipeline.plan import Plan, make_plan, needs_checkpointing
-from train.recipe import SHIPPED_TEXT, CheckpointRecipe, MixingRecipe, Objective, Recipe, recipe_digest
+from train.recipe import PREFERENCES, SHIPPED_TEXT, CheckpointRecipe, MixingRecipe, Objective, Recipe, recipe_digest
 from train.recipe.forgetting import Tuning, tuning_of
 from train.report.judge import require_judge
 
@@ -120,8 +133,13 @@ def prepare(
     dataset, categories = _open(dataset_path, recipe)
     model, tokenizer = load_base(
         recipe.base, device=recipe.device, folder=folder, four_bits=pick_four_bits(recipe),
-        new_tokens=recipe.new_tokens,
+        new_tokens=recipe.new_tokens, is_continued=recipe.lora.continued,
     )  # fmt: skip
+    base_path = find_base(recipe.base, folder)
+    if recipe.lora.continued:
+        recipe = recipe.model_copy(update={"lora": continued_shape(model, recipe.lora)})
+    if how := how_begun(recipe, base_path):
+        console.talk(how)
     if recipe.new_tokens:
         console.talk(
             f"{len(recipe.new_tokens)} new tokens: their rows begin at the mean of the others, for the base too"
@@ -139,15 +157,17 @@ def prepare(
     if recipe.micro_batch_tokens == "auto":
         recipe = recipe.model_copy(update={"micro_batch_tokens": MICRO_BATCH_TOKENS if device.type == "cpu" else 8192})
     objective = _objective(recipe, dataset)
+    if objective == "kto":
+        dataset = replace(dataset, splits={name: [row.judged for row in rows] for name, rows in dataset.splits.items()})
     reads = getattr(model.config, "max_position_embeddings", None)
     renderer = _renderer(tokenizer, recipe, objective, reads, eos_ids(model))
     examples = _subset(_examples(renderer, dataset), recipe)
     measured = _check_evaluation(renderer, dataset, categories, recipe.eval.splits, _general(recipe, folder))
     replay, replay_digest = load_replay(renderer, recipe.mixing, measured, folder)
     if replay:
-        examples = [*examples, *replay]
+        is_compared = objective in PREFERENCES
+        examples = [*examples, *(map(PreferenceExample.replayed, replay) if is_compared else replay)]
     steps = BatchSampler(examples, recipe, is_packed=capabilities_of(model).has_packing)
-    base_path = find_base(recipe.base, folder)
     facts = _facts(dataset, recipe, renderer, steps, base_path, device)
     if replay:
         facts["replayed text"] = replay_digest
@@ -157,6 +177,18 @@ def prepare(
         dataset, recipe, objective, categories, model, tokenizer, renderer, steps, base_path, device, dtype, facts,
         folder, context, strategy,
     )  # fmt: skip
+
+
+def how_begun(recipe: Recipe, base_path: Path) -> str:
+    """Return how a run begins from another run, in a sentence; "" where its base is none."""
+    run = base_path.parent.name
+    if not (base_path.parent / RUN).is_file():
+        return ""
+    if base_path.name != "adapter":
+        return f"the base is the model of run {run}"
+    if recipe.lora.continued:
+        return f"the base is run {run}, whose adapter is continued"
+    return f"the base is run {run}, whose adapter is merged in memory"
 
 
 def _open(path: Path, recipe: Recipe) -> tuple[Dataset, dict[str, CategorySpec]]:
@@ -210,7 +242,9 @@ def _renderer(tokenizer: Any, recipe: Recipe, objective: Objective, reads: int |
 def add_adapters(prepared: Prepared) -> Any:
     """Return the model to train: with adapters, or with every weight trainable; it may compute activations again."""
     recipe, model = prepared.recipe, prepared.model
-    if recipe.method == "lora":
+    if recipe.lora.continued:
+        model = continue_lora(model, dtype=prepared.dtype)
+    elif recipe.method == "lora":
         ids = prepared.tokenizer.convert_tokens_to_ids(recipe.new_tokens)
         model = add_lora(model, recipe.lora, dtype=prepared.dtype, seed=recipe.seed, new_ids=ids)
     else:
@@ -258,7 +292,8 @@ def _render_split(renderer: Renderer, dataset: Dataset, split: str) -> Rendered:
     # The examples of a split; `open_dataset` has proved that the file's SHA-256 is the manifest's.
     file = dataset.manifest["files"].get(f"{split}.jsonl")
     rows, digest = dataset.splits[split], "" if file is None else file["sha256"]
-    rendered = render_cached(renderer, rows, digest, open_cache())
+    is_compared = split == "train" and renderer.objective in PREFERENCES
+    rendered = (preference_examples if is_compared else render_cached)(renderer, rows, digest, open_cache())
     for warning in rendered.warnings(split):
         console.talk(f"warning: {warning}")
     totals = Counter(row.category for row in rows)
@@ -273,7 +308,7 @@ def _examples(renderer: Renderer, dataset: Dataset) -> Sequence[Example]:
     rendered = _render_split(renderer, dataset, "train")
     examples = rendered.examples
     # Flat arrays have all weights at hand; of a list each example is asked.
-    has_all = isinstance(examples, Examples) and bool(examples.weights.all())
+    has_all = isinstance(examples, Examples | PreferenceExamples) and bool(examples.weights.all())
     if not has_all and (weightless := [example.id for example in examples if not example.weight]):
         console.talk(
             f"warning: {len(weightless)} records of weight 0 are not trained: {console.join_names(weightless)}"
@@ -284,6 +319,8 @@ def _examples(renderer: Renderer, dataset: Dataset) -> Sequence[Example]:
         code = reasons.most_common(1)[0][0][0] if reasons else "E923 bad-rows"
         skipped = "".join(f"; {number} skipped, {reason}" for (_, reason), number in reasons.items())
         hint = "Give records weights above 0, or take a base whose chat template has what they need."
+        if code in (NO_PAIR, EQUAL_SIDES):
+            hint = 'Export records that compare answers (schema = "preference"), or take another objective.'
         if code == TooLongFault.error_code:
             hint = "Raise max_length, or let long records be cut: --set on_too_long=cut"
         raise TrainError(code, f"no training record is left{skipped or ': all have weight 0'}", hint)
@@ -312,6 +349,8 @@ def _check_evaluation(
     ids = {example.id for split in splits for example in _render_split(renderer, dataset, split).examples}
     rows = [row for split in splits for row in dataset.splits[split] if row.id in ids]
     questions(renderer, rows_with_choices(rows, categories))
+    # What `evaluate_model` reads of preferences.
+    renderer.examples(worse_sides(rows))
     if not ids:
         raise TrainError(
             "E937 nothing-to-report",

@@ -15,6 +15,7 @@ from train.base.run_folder import read_run
 from train.base.storage import digest_of
 from train.evaluate.predictions import PREDICTIONS, pair, read_predictions
 from train.pipeline.series import Kind, Member, Outcome, Series, SeriesRecord, Whole
+from train.pipeline.stages import StageSeries
 from train.recipe import Recipe, load_recipe
 from train.report import Report, Rules
 from train.report.learning_curve import ShareResult, learning_curve
@@ -281,7 +282,7 @@ def validation_score(report: Report) -> tuple[float, float]:
     return part.macro.tuned.value if part.macro else 0.0, -sum(bits) / max(1, len(bits))
 
 
-_KINDS: Mapping[str, Any] = {"seeds": Seeds, "curve": LearningCurveSeries, "sweep": SweepSeries}
+_KINDS: Mapping[str, Any] = {"seeds": Seeds, "curve": LearningCurveSeries, "sweep": SweepSeries, "stages": StageSeries}
 
 
 def kind_of(record: SeriesRecord) -> Kind:

@@ -9,8 +9,10 @@ from train.base import console
 from train.base.errors import TrainError
 from train.evaluate.evaluation import evaluate_model, gather_scores, sample_ids, summary
 from train.evaluate.predictions import SampledScore, Scored
+from train.evaluate.preferences import preference_summary
 from train.loop import EarlyStopping, Validation
 from train.pipeline.prepare import Prepared
+from train.recipe import PREFERENCES
 from train.recipe.schedule import validation_steps
 
 
@@ -21,10 +23,8 @@ def base_score(prepared: Prepared, base: Sequence[Scored]) -> SampledScore:
     """
     recipe, rows = prepared.recipe, prepared.evaluated_rows
     ids = {row.id for row in rows}
-    score = summary(
-        [record for record in base if record.split == "validation" and record.id in ids],
-        sample_ids(rows, recipe.eval.samples),
-    )
+    own = [record for record in base if record.split == "validation" and record.id in ids]
+    score = _summary(prepared, own, own, sample_ids(rows, recipe.eval.samples))
     scores = score.by_category
     if recipe.guard.is_on and (not ids or (recipe.guard.regress is not None and not scores)):
         raise TrainError("E920 bad-recipe", "the guard has no validation record with a score to compare",
@@ -40,8 +40,21 @@ def base_score(prepared: Prepared, base: Sequence[Scored]) -> SampledScore:
     return score
 
 
-def validation_of(model: Any, prepared: Prepared, base: SampledScore) -> Validation | None:
+def _summary(
+    prepared: Prepared, scored: Sequence[Scored], base: Sequence[Scored], samples: Sequence[str]
+) -> SampledScore:  # fmt: skip
+    # Where answers are compared, the best model is the one that moved towards what people prefer.
+    if prepared.objective not in PREFERENCES:
+        return summary(scored, samples)
+    return preference_summary(scored, {record.id: record for record in base if record.split == "validation"}, samples)
+
+
+def validation_of(
+    model: Any, prepared: Prepared, base: SampledScore, base_results: Sequence[Scored]
+) -> Validation | None:  # fmt: skip
     """Return how ``model`` is validated while it trains; None, which is said, where no record is scored.
+
+    ``base`` is what the base scores, of its ``base_results``.
 
     All ranks score a part of the records, and each gets the scores of all.
     """
@@ -56,6 +69,7 @@ def validation_of(model: Any, prepared: Prepared, base: SampledScore) -> Validat
         scored = evaluate_model(
             model, prepared.renderer, mine, prepared.categories, prepared.recipe, split="validation"
         )
-        return summary(gather_scores(prepared.context, scored, [row.id for row in rows]), samples)
+        gathered = gather_scores(prepared.context, scored, [row.id for row in rows])
+        return _summary(prepared, gathered, base_results, samples)
 
     return Validation(evaluate, base)

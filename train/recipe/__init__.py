@@ -2,6 +2,7 @@
 
 from train.recipe.files import build_recipe, load_recipe, read_values, recipe_digest, recipe_schema, recipe_toml
 from train.recipe.model import (
+    PREFERENCES,
     SHIPPED_TEXT,
     CheckpointRecipe,
     GuardRecipe,
@@ -9,6 +10,8 @@ from train.recipe.model import (
     LoraRecipe,
     MixingRecipe,
     Objective,
+    PreferenceRecipe,
     Reasoning,
     Recipe,
+    StageRecipe,
 )

@@ -376,6 +376,9 @@ def _paths_outside(recipe: Recipe, path: Path) -> list[str]:
     # Paths that a recipe file names lead inside its project: the folder of the file, or above it the one with .git.
     replay = None if recipe.mixing.replay == SHIPPED_TEXT else recipe.mixing.replay
     named = {"eval.general": recipe.eval.general, "mixing.replay": replay}
+    for number, stage in enumerate(recipe.stage):
+        named[f"stage[{number}].data"] = stage.data
+        named[f"stage[{number}].replay"] = None if stage.replay == SHIPPED_TEXT else stage.replay
     folder = path.resolve().parent
     project = next(
         (f for f in (folder, *folder.parents) if (f / ".git").exists() or (f / "curate.toml").exists()), folder
@@ -438,6 +441,8 @@ def _toml(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
     if isinstance(value, list):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, BaseModel):
+        return _toml(value.model_dump(exclude_none=True))
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_toml(key)} = {_toml(item)}" for key, item in value.items()) + "}"
     return repr(value)

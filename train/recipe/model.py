@@ -57,6 +57,12 @@ class LoraRecipe(Section):
         default=None, description='QLoRA: keep the frozen weights in 4 bits ("nf4"). Needs CUDA and bitsandbytes.'
     )
 
+    continued: bool = Field(
+        default=False,
+        description="Where base is a LoRA run: go on with its adapter, whose shape counts. Without it the adapter is "
+        "merged into its base in memory, and a new one begins.",
+    )
+
     @model_validator(mode="after")
     def _check_combination(self) -> LoraRecipe:
         # Refused here, by the names of the settings, and not by peft after the base was loaded.
@@ -173,10 +179,54 @@ class JudgeRecipe(Section):
     )
 
 
-Objective = Literal["sft", "chat", "domain"]
+Objective = Literal["sft", "chat", "domain", "dpo", "orpo", "kto"]
+PREFERENCES: frozenset[Objective] = frozenset(("dpo", "orpo", "kto"))
+"""Objectives that compare answers: they train on records of the kind "preference"."""
 Reasoning = Literal["train", "context", "drop-history"]
 
 DEFAULT_BASE = "tiny-base"
+
+
+class PreferenceRecipe(Section):
+    """How answers are compared; used by the objectives "dpo", "orpo" and "kto"."""
+
+    beta: Annotated[float, Field(gt=0, le=1000)] | Auto = Field(
+        default="auto",
+        description="How closely the model is held to the base (dpo, kto), or what the comparison counts beside the "
+        'answer (orpo). "auto" is 0.1, and 5 for sigmoid with normalised lengths.',
+    )
+    loss: Literal["sigmoid", "ipo"] = Field(
+        default="sigmoid", description='Of dpo: "sigmoid" as in DPO, or "ipo", which aims at a margin and stops there.'
+    )
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = Field(
+        default=0.0, description="Of dpo with sigmoid: the share of pairs that are taken to be the wrong way round."
+    )
+    length_normalised: bool | Auto = Field(
+        default="auto",
+        description='Of dpo: compare log-probabilities a token, not of whole answers; "auto" does so for ipo alone.',
+    )
+    good_weight: float = Field(default=1.0, ge=0, le=1000, description="Of kto: what an answer counts that was liked.")
+    bad_weight: float = Field(default=1.0, ge=0, le=1000, description="Of kto: what one counts that was not.")
+
+    @model_validator(mode="after")
+    def _check_combination(self) -> PreferenceRecipe:
+        if self.loss == "ipo" and self.label_smoothing:
+            raise ValueError('label_smoothing is of the loss "sigmoid", and "ipo" takes every pair as it is')
+        if not self.good_weight + self.bad_weight:
+            raise ValueError("good_weight and bad_weight are both 0, so nothing would be trained")
+        return self
+
+    @property
+    def is_normalised(self) -> bool:
+        """Whether log-probabilities of dpo are divided by the number of tokens."""
+        return self.loss == "ipo" if self.length_normalised == "auto" else self.length_normalised
+
+    @property
+    def strength(self) -> float:
+        """The value of beta."""
+        if self.beta != "auto":
+            return self.beta
+        return 5.0 if self.loss == "sigmoid" and self.is_normalised else 0.1
 
 
 def _check_new_tokens(tokens: list[str]) -> list[str]:
@@ -252,16 +302,47 @@ class CheckpointRecipe(Section):
     )
 
 
+class StageRecipe(Section):
+    """One of several trainings one after another; what it does not say is as the recipe has it."""
+
+    name: Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9_-]{0,39})?$")] = Field(
+        default="", description='What it is called; "" is stage-1, stage-2 and so on.'
+    )
+    data: Annotated[Name, Field(min_length=1)] | None = Field(
+        default=None,
+        description="What it is trained on: a folder that `curate export` wrote, or a text or JSONL file; without it "
+        "the records of DATASET.",
+    )
+    continued: bool = Field(
+        default=False,
+        description="Go on with the adapter of the stage before, instead of merging it and beginning anew.",
+    )
+    objective: Objective | None = Field(
+        default=None, description="Its objective; of a text file all tokens are trained."
+    )
+    lr: Annotated[float, Field(gt=0, le=10)] | None = Field(default=None, description="Its highest learning rate.")
+    epochs: Annotated[int, Field(ge=1, le=10_000)] | None = Field(default=None, description="Its passes over its data.")
+    max_steps: Steps | None = Field(default=None, description="Its steps.")
+    replay: Annotated[Name, Field(min_length=1)] | None = Field(
+        default=None, description=f'General text that is trained along, as mixing.replay; "{SHIPPED_TEXT}" is ours.'
+    )
+    replay_share: Annotated[float, Field(gt=0, le=0.9)] | None = Field(
+        default=None, description="Its share of an epoch's records."
+    )
+
+
 class Recipe(Section):
     """Everything that decides a run's result besides the dataset and the versions of the libraries."""
 
     base: Name = Field(
         default=DEFAULT_BASE, min_length=1, max_length=4096,
-        description='The model to tune: a Hugging Face folder, a .gguf file, a hub id, or "tiny-base" (ships with us).',
+        description="The model to tune: a Hugging Face folder, a .gguf file, a hub id, the folder of a finished run, "
+        'or "tiny-base" (ships with us).',
     )  # fmt: skip
     objective: Objective | Auto = Field(
         default="auto",
-        description='"sft" trains the last answer, "chat" each one, "domain" all tokens; "auto": as the dataset says.',
+        description='"sft" trains the last answer, "chat" each one, "domain" all tokens; "auto": as the dataset says. '
+        '"dpo" and "orpo" train on pairs of a better and a worse answer, "kto" on answers that were liked or not.',
     )
     reasoning: Reasoning = Field(
         default="train",
@@ -272,7 +353,9 @@ class Recipe(Section):
         default="lora", description='"lora" tunes small adapters, "full" every weight.'
     )
     lr: Annotated[float, Field(gt=0, le=10)] | Auto = Field(
-        default="auto", description='Highest learning rate; "auto" follows the method and the width of the model.'
+        default="auto",
+        description='Highest learning rate; "auto" follows the method and the width of the model, and is a tenth of '
+        "that for dpo, orpo and kto.",
     )
     epochs: int = Field(default=2, ge=1, le=10_000, description="Passes over the training records.")
     max_steps: Steps | None = Field(
@@ -365,6 +448,11 @@ class Recipe(Section):
     checkpoint: CheckpointRecipe = Field(default_factory=CheckpointRecipe)
     mixing: MixingRecipe = Field(default_factory=MixingRecipe)
     guard: GuardRecipe = Field(default_factory=GuardRecipe)
+    preference: PreferenceRecipe = Field(default_factory=PreferenceRecipe)
+    stage: list[StageRecipe] = Field(
+        default_factory=list, max_length=20,
+        description="Trainings one after another, each on the model of the one before: a table [[stage]] for each.",
+    )  # fmt: skip
 
     @model_validator(mode="after")
     def _check_step_size(self) -> Recipe:
@@ -376,6 +464,14 @@ class Recipe(Section):
     def _check_combination(self) -> Recipe:
         if self.method == "full" and self.lora.quantize:
             raise ValueError('lora.quantize freezes the weights that method "full" trains: use method "lora"')
+        if any(stage.continued for stage in self.stage[:1]) or (
+            self.method == "full" and any(stage.continued for stage in self.stage)
+        ):
+            raise ValueError("a stage is continued from the adapter of the stage before, and there is none")
+        if self.method == "full" and self.lora.continued:
+            raise ValueError('lora.continued goes on with an adapter, which method "full" has none of')
+        if self.lora.continued and self.new_tokens:
+            raise ValueError("lora.continued goes on with an adapter, whose tokens are given: leave new_tokens out")
         # The guard sees scores, and without evaluations there are none.
         if self.guard.is_on and not self.eval.during_training:
             raise ValueError("the guard looks at validation, and eval.during_training is 0")

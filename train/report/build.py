@@ -38,6 +38,7 @@ from train.report.model import (
     SplitResult,
     Worst,
 )
+from train.report.preferences import preferences
 from train.report.results import (
     BITS_MARGIN,
     Pairs,
@@ -117,6 +118,7 @@ def build_report(
         confusion=confusions(pairs, splits[-1].split),
         judged=judged,
         data_map=data_map,
+        preferences=preferences([p for p in pairs if p[0].split == splits[-1].split], splits[-1].split, rules),
     )
 
 

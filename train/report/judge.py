@@ -19,7 +19,8 @@ from train.base.errors import TrainError, require_extra
 from train.base.storage import digest_of
 from train.contestants import Answer, EndpointSpec, Request, Sampling, Unanswered
 from train.contestants.spec import BAD_CONTESTANT
-from train.data.dataset import Dataset, Row, last_answer, unique_members
+from train.data.dataset import Dataset, Row, last_answer
+from train.data.strict import unique_members
 from train.evaluate.predictions import Scored, pair
 from train.evaluate.scoring import CategorySpec
 from train.recipe import JudgeRecipe, Recipe

@@ -9,42 +9,20 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from train.base.errors import TrainError, first_line
 from train.base.file_guard import MOST_DOCUMENT, read_file
 from train.evaluate.dynamics import Dynamic
 from train.recipe.forgetting import Remedy, Tuning
+from train.report.part import Change as Change  # noqa: PLC0414 - all parts of a report are found here
+from train.report.part import Estimate as Estimate  # noqa: PLC0414
+from train.report.part import ReportPart as ReportPart  # noqa: PLC0414
+from train.report.part import schema_of as schema_of  # noqa: PLC0414
 from train.report.stats import Reason, Word
+from train.report.training_parts import Preferences, Stages
 
 REPORT = "report.json"
-
-
-class ReportPart(BaseModel):
-    """Whatever a report or a comparison is made of."""
-
-    # The docstrings of fields become the descriptions of the schema.
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
-
-
-def schema_of(model: type[ReportPart]) -> dict[str, Any]:
-    """Return the JSON Schema of what is written or printed whole, as a file of `schemas/` holds it."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema(mode="validation")}
-
-
-class Estimate(ReportPart):
-    """A number with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-class Change(ReportPart):
-    """A number before and after training."""
-
-    base: float
-    tuned: float
 
 
 class Behaviour(ReportPart):
@@ -446,6 +424,8 @@ class Report(ReportPart, title="The report of a training run: runs/ID/report.jso
     confusion: list[Confusion] = Field(default_factory=list)
     judged: JudgeSummary | None = None
     data_map: DataMap | None = None
+    preferences: Preferences | None = None
+    stages: Stages | None = None
     seeds: SeedsSummary | None = None
     learning_curve: LearningCurve | None = None
     sweep: Sweep | None = None

@@ -57,7 +57,8 @@ def several_results(
     """
     each: list[tuple[Pairs, list[_Comparison]]] = []
     for pairs in sides:
-        mine = [p for p in pairs if p[0].split == split]
+        # That an answer which nobody liked became less likely is no loss.
+        mine = [p for p in pairs if p[0].split == split and p[0].is_liked is not False]
         groups: dict[str, list[tuple[Scored, Scored]]] = {}
         for record_pair in mine:
             groups.setdefault(record_pair[0].category, []).append(record_pair)

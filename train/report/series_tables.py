@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from train.report import wording
 from train.report.model import CategoryCurve, Estimate, LearningCurve, Report, Sweep
+from train.report.stages import stage_rows
 from train.report.wording import MINUS
 
 _RIGHT = {"n", "base", "doubled", "steps", "score", "behind"}
@@ -24,6 +25,11 @@ class SeriesTable(NamedTuple):
 def series_tables(report: Report) -> list[SeriesTable]:
     """Return what a report has of a series, beside its results."""
     tables = [] if report.learning_curve is None else [_of_curve(report.learning_curve)]
+    if report.stages is not None:
+        heads = ["category", "base", *(wording.cell(result.name) for result in report.stages.results)]
+        title = f"Stages: scores on the {report.stages.split} split (+ better, ! worse than the stage before)"
+        rows = stage_rows(report.stages, report.main().categories)
+        tables.append(SeriesTable(title, heads, rows, report.stages.sentence))
     return tables if report.sweep is None else [*tables, _of_sweep(report.sweep)]
 
 

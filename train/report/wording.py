@@ -12,6 +12,7 @@ from unicodedata import combining, east_asian_width
 from train.base.console import visible
 from train.report.model import CategoryResult, Estimate, Flips, Macro, Report
 from train.report.stats import Reason, Word
+from train.report.training_parts import Preferences
 
 MINUS = "\u2212"
 NO_CATEGORY = "(no category)"
@@ -178,6 +179,9 @@ def table(report: Report, *, sides: tuple[str, str] = ("base", "tuned"), columns
         lines += ["", *prose(report.forgetting.sentence, columns)]
         for remedy in report.forgetting.remedies:
             lines += [*prose(f"next: {remedy.text}", columns), *(f"    {line}" for line in remedy.lines)]
+    if report.preferences is not None:
+        lines += ["", *prose(report.preferences.sentence, columns)]
+        lines += grid(PREFERENCE_HEADS, preference_rows(report.preferences), columns, right=PREFERENCE_HEADS[1:])
     for measured in (report.seeds, report.noise, report.judged):
         if measured is not None:
             lines += ["", *prose(measured.sentence, columns)]
@@ -188,6 +192,26 @@ def table(report: Report, *, sides: tuple[str, str] = ("base", "tuned"), columns
     for note in report.notes + report.remarks:
         lines += prose(f"note: {note}", columns)
     return "\n".join(line.rstrip() for line in lines)
+
+
+PREFERENCE_HEADS = ("category", "n", "moved so", "95 %", "nats", "95 % ", "likelier", "length")
+
+
+def preference_rows(preferences: Preferences) -> list[tuple[str, ...]]:
+    """Return a row of cells for each category, under `PREFERENCE_HEADS`; of several one for all together."""
+    several = [preferences.total] if len(preferences.categories) > 1 else []
+    rows: list[tuple[str, ...]] = []
+    for result in [*preferences.categories, *several]:
+        margin, likelier, drift = result.margin, result.likelier, result.length_drift
+        rows.append((
+            "ALL" if result is preferences.total else cell(category(result.category)), str(result.n),
+            number(result.agreement.value), spread(result.agreement),
+            number(margin.value, is_share=False, sign=True) if margin else "-",
+            spread(margin, is_share=False, sign=True) if margin else "too few",
+            f"{number(likelier.base)} to {number(likelier.tuned)}" if likelier else "-",
+            percent(drift.value, sign=True) if drift else "-",
+        ))  # fmt: skip
+    return rows
 
 
 def flip_lines(flips: Flips) -> list[str]:

@@ -132,6 +132,8 @@ def render(template: str, report: Report, *, autoescape: bool, **more: Any) -> s
         macro_sentence=wording.macro_sentence(main.macro) if main.macro else "",
         verdicts=wording.verdict_counts(main.categories),
         legend=wording.legend,
+        preference_heads=wording.PREFERENCE_HEADS,
+        preference_rows=wording.preference_rows,
         series_tables=series_tables(report),
         **more,
     )

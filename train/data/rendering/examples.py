@@ -41,6 +41,11 @@ class Example:
         return sum(self.mask)
 
     @property
+    def num_learnt(self) -> int:
+        """Number of trained tokens that are to become likelier."""
+        return self.num_supervised
+
+    @property
     def weight(self) -> float:
         """The weights of the trained tokens in sum."""
         if self.weights is None:
@@ -146,6 +151,8 @@ class Examples(Sequence[Example]):
         sizes = np.diff(arrays["runs"], axis=1)[:, 0]
         self.supervised: Ints = np.diff(np.append(0, np.cumsum(sizes))[arrays["run_starts"]])
         """Trained tokens of each record [n]."""
+        self.learnt = self.supervised
+        """Trained tokens that are to become likelier: all of them."""
         self.weights: npt.NDArray[np.floating] = self.supervised.astype(np.float64)
         """Their weights in sum [n]."""
         if "weights" in arrays:

@@ -149,7 +149,11 @@ class Pipeline:
         if item.row.messages is not None or not is_trained:
             item.messages = prepare_messages(item.row.messages or (), self.conversations.template.source)
             dropped = drop_history(item.messages) if self.reasoning == "drop-history" else set()
-            item.answers = answers_of(item.messages, self.objective) if is_trained else [last_answer(item.messages)]
+            item.answers = (
+                answers_of(item.messages, self.objective, item.row.first_answer)
+                if is_trained
+                else [last_answer(item.messages)]
+            )
             if dropped:
                 # Trained without it, such an answer would teach to answer without reasoning.
                 item.answers = [answer for answer in item.answers if answer not in dropped]

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from train.base.worker import Worker
-from train.data.dataset import MOST_LEVELS, depth, levels
+from train.data.strict import MOST_LEVELS, depth, levels
 from train.evaluate.metrics import Scores, metric, pattern_fault
 from train.evaluate.metrics.json_schema import NotJsonError, fits, strict_loads
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from train.base.worker import Worker
-from train.data.dataset import unique_members
+from train.data.strict import unique_members
 from train.evaluate.metrics import Scores, metric, normalise
 
 SECONDS = 2.0

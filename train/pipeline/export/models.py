@@ -34,6 +34,11 @@ def write_adapter(source: Source, work: Path, _dtype: str) -> Written:
         )
     if find_base(source.recipe.base, source.folder).is_file():
         raise TrainError("E905 cannot-express", "peft loads no base that is a .gguf file", "Use --to merged.")
+    if (find_base(source.recipe.base, source.folder) / "adapter_config.json").is_file() and (
+        not source.recipe.lora.continued
+    ):
+        message = "the run's adapter lies on another run's, merged in memory, and peft finds no such base"
+        raise TrainError("E905 cannot-express", message, "Use --to merged.")
     # The check that loads an export again would notice it too, but it can be switched off.
     with safe_open(source.tuned / _PARTS[1], framework="pt") as file:
         names = file.keys()

@@ -18,7 +18,16 @@ from train.data.rendering import Renderer
 from train.evaluate.evaluation import predict
 from train.evaluate.predictions import PREDICTIONS, Scored, pair, read_predictions
 from train.evaluate.scoring import CategorySpec, category_specs
-from train.model import check_finite, check_folder, computing, find_base, load_adapter, load_base, pick_dtype
+from train.model import (
+    base_below,
+    check_finite,
+    check_folder,
+    computing,
+    find_base,
+    load_adapter,
+    load_base,
+    pick_dtype,
+)
 from train.pipeline.export.manifest import GgufProof
 from train.pipeline.prepare import open_renderer
 from train.recipe import Recipe, load_recipe
@@ -145,7 +154,8 @@ def reload(source: Source, folder: Path) -> Any:
     """Return the model or the base with the adapter of ``folder``, loaded as others would load it."""
     if (folder / "adapter_config.json").is_file():
         recipe = source.recipe
-        base, _ = load_base(recipe.base, device=recipe.device, folder=source.folder, new_tokens=recipe.new_tokens)
+        below, home = base_below(recipe, source.folder)
+        base, _ = load_base(below.base, device=recipe.device, folder=home, new_tokens=below.new_tokens)
         return load_adapter(base, folder)
     return load_base(str(folder), device=source.recipe.device)[0]
 

@@ -1,0 +1,162 @@
+"""Stages: several trainings one after another, one exam for all, and what training data give away of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from tests.train.test_preferences import pairs
+from tests.train.tiny import chat_row, some_rows, text_row, write_dataset
+from train.base.errors import TrainError
+from train.cli import cli
+from train.data.overlap import is_same_text, overlapping
+from train.evaluate.predictions import read_predictions
+from train.report import Report
+from train.report.write import render
+
+# peft reads a property that transformers renamed.
+pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+FAST = "eval.max_new_tokens = 4\neval.resamples = 100\nbatch_size = 8\nlr = 0.01\n"
+
+
+def _call(*arguments: str) -> Any:
+    return CliRunner().invoke(cli, [*arguments], standalone_mode=False)
+
+
+@pytest.fixture
+def recipe(dataset: Path, bases: Callable[..., Path], tmp_path: Path) -> Path:
+    """A recipe of three stages: a text, the records of the dataset, and pairs."""
+    (tmp_path / "book.txt").write_text("the small dog ran home\n\nthe red cat said hello to one small dog\n")
+    rows = {"train": pairs(12, "p"), "validation": pairs(4, "q"), "test": pairs(12, "z")}
+    write_dataset(tmp_path / "pairs", rows)
+    path = tmp_path / "recipe.toml"
+    path.write_text(
+        f'base = "{bases()}"\n{FAST}'
+        '[[stage]]\nname = "text"\ndata = "book.txt"\nmax_steps = 2\n'
+        "[[stage]]\nmax_steps = 2\n"
+        '[[stage]]\nname = "pairs"\ndata = "pairs"\nobjective = "dpo"\nmax_steps = 4\ncontinued = true\n'
+    )
+    return path
+
+
+def test_stages_are_one_series_with_one_exam(recipe: Path, dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "runs" / "a"
+    done = _call("run", str(dataset), "--recipe", str(recipe), "--out", str(out))
+    assert done.exception is None, done.exception
+    assert "plan: 3 runs of 2 to 4 steps, 8 in all" in done.stderr
+    series = json.loads((out / "series.json").read_text())
+    assert series["kind"] == "stages"
+    assert [member["name"] for member in series["members"]] == ["text", "stage-2", "pairs"]
+    report = Report.load(out)
+    assert report.stages is not None
+    results = report.stages.results
+    assert [result.begun for result in results] == [
+        "",
+        "the base is run text, whose adapter is merged in memory",
+        "the base is run stage-2, whose adapter is continued",
+    ]  # fmt: skip
+    assert [result.objective for result in results] == ["sft", "sft", "dpo"]
+    assert [result.n for result in results] == [2, 24, 12]
+    # All columns are of the same records: those of the dataset, and of the pairs.
+    sides = [read_predictions(out / name / "predictions.jsonl") for name in ("text", "stage-2", "pairs")]
+    names = [{record.id for record in side if record.split == "test"} for pair in sides for side in pair]
+    assert names == [{*(f"x{n}" for n in range(6)), *(f"pairs/z{n}" for n in range(12))}] * 6
+    # Each stage begins where the one before ended.
+    for (_, before), (after, _) in pairwise(sides):
+        ends = {record.id: record.nll for record in before if record.split == "test"}
+        assert {r.id: r.nll for r in after if r.split == "test"} == pytest.approx(ends, rel=1e-3)
+    # The table has a column for each, and says what was forgotten at each border.
+    assert "Stages: scores on the test split" in done.stdout
+    assert "general text, bits" in done.stdout
+    assert done.stdout.count("General text (the built-in general.txt") >= 4
+    assert all(result.likelier is not None for result in results)
+    assert "Stages: scores" in render("report.md.j2", report, autoescape=False)
+    assert "Stages: scores" in (out / "report.html").read_text()
+    assert report.preferences is not None
+
+
+def test_a_series_of_stages_goes_on(recipe: Path, dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "runs" / "a"
+    done = _call("run", str(dataset), "--recipe", str(recipe), "--out", str(out))
+    assert done.exception is None, done.exception
+    before = (out / "text" / "report.json").stat().st_mtime_ns
+    # As if it had been killed before the last stage began.
+    shutil.rmtree(out / "pairs")
+    again = _call("run", str(dataset), "--resume", "--out", str(out))
+    assert again.exception is None, again.exception
+    assert json.loads((out / "series.json").read_text())["status"] == "finished"
+    assert (out / "pairs" / "report.json").exists()
+    assert (out / "text" / "report.json").stat().st_mtime_ns == before
+
+
+def test_records_of_the_exam_are_not_trained_on_and_what_overlaps_is_told(
+    dataset: Path, bases: Callable[..., Path], tmp_path: Path
+) -> None:
+    long = "the red cat sat on a mat and said hello to one small dog who ran far away from home"
+    exam = [chat_row("v", long, "yes"), *some_rows(4, prefix="v")]
+    dataset = write_dataset(
+        tmp_path / "exam", {"train": some_rows(8), "validation": exam, "test": some_rows(4, prefix="x")}
+    )
+    other = [chat_row("same", long, "yes"), chat_row("near", f"maybe {long}", "no"), *some_rows(8, prefix="o", seed=5)]
+    write_dataset(tmp_path / "other", {"train": other})
+    path = tmp_path / "recipe.toml"
+    path.write_text(f'base = "{bases()}"\n{FAST}[[stage]]\ndata = "other"\nmax_steps = 1\n[[stage]]\nmax_steps = 1\n')
+    done = _call("run", str(dataset), "--recipe", str(path), "--out", str(tmp_path / "a"))
+    assert done.exception is None, done.exception
+    assert "stage-1: 1 of 10 training records are exam records; left out" in done.stderr
+    assert "exam records share 13 words in a row with training records, of validation v" in done.stderr
+    stages = Report.load(tmp_path / "a").stages
+    assert stages is not None
+    first = stages.results[0]
+    assert (first.n, first.num_left_out, first.num_overlapping, first.overlapping) == (9, 1, 1, ["v"])
+    assert "1 of its records are exam records and were left out" in stages.sentence
+
+
+def test_overlap() -> None:
+    words = [f"w{n}" for n in range(30)]
+    exam = [text_row("a", " ".join(words)), text_row("b", "short")]
+    assert overlapping([text_row("t", " ".join(["x", *words[3:16], "y"]))], exam) == [0]
+    assert overlapping([text_row("t", " ".join(["x", *words[3:15], "y"]))], exam) == []
+    assert is_same_text([text_row("t", "Short!"), text_row("u", "shorter")], exam) == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("stages", "code", "what"),
+    [
+        ('[[stage]]\nname = "a"\n[[stage]]\nname = "a"\n', "E883 bad-stage", "same name"),
+        ("[[stage]]\ncontinued = true\n", "E920 bad-recipe", "there is none"),
+        ('[[stage]]\ndata = "nothing.txt"\n', "E944 bad-general-text", "nothing.txt"),
+        ('[[stage]]\nobjective = "dpo"\n', "E880 no-pair", "compares no answers"),
+        ('[[stage]]\nname = "../a"\n', "E920 bad-recipe", "stage"),
+        ('[[stage]]\ndata = "../../secret"\n', "E920 bad-recipe", "leads out"),
+    ],
+)  # fmt: skip
+def test_stages_that_cannot_begin_are_refused_before_the_first(
+    stages: str, code: str, what: str, dataset: Path, bases: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(f'base = "{bases()}"\n{FAST}{stages}')
+    done = _call("run", str(dataset), "--recipe", str(path), "--out", str(tmp_path / "a"))
+    assert isinstance(done.exception, TrainError)
+    assert done.exception.code == code
+    assert what in done.exception.message
+    assert not (tmp_path / "a").exists()
+
+
+def test_another_scorer_for_the_same_category_is_refused(
+    dataset: Path, bases: Callable[..., Path], tmp_path: Path
+) -> None:
+    rows = {"train": some_rows(4, prefix="o"), "validation": some_rows(2, prefix="y")}
+    write_dataset(tmp_path / "other", rows, categories={"cats": {"scorer": "contains", "options": {}}})
+    path = tmp_path / "recipe.toml"
+    path.write_text(f'base = "{bases()}"\n{FAST}[[stage]]\ndata = "other"\n')
+    done = _call("run", str(dataset), "--recipe", str(path), "--out", str(tmp_path / "a"))
+    assert isinstance(done.exception, TrainError)
+    assert done.exception.code == "E883 bad-stage"

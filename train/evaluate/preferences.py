@@ -1,0 +1,62 @@
+"""What training did to answers that were compared: the better one of a pair should gain, and one that was liked.
+
+Of one record under two models it is the change of log-probability that favours the better answer, in nats: the implicit
+reward of Rafailov et al. 2023, arXiv:2305.18290, section 4, without its factor.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from train.evaluate.evaluation import summary
+from train.evaluate.predictions import SampledScore, Scored
+
+_BETA = 0.1
+"""Of the loss that validations are compared by: DPO's at its usual strength."""
+
+
+def margin_of(record: Scored) -> float | None:
+    """Return by how many nats a model finds the better answer likelier than the worse; None where there are no two."""
+    if record.nll is None or record.rejected is None:
+        return None
+    return record.rejected["nll"] - record.nll
+
+
+def gain_of(before: Scored, after: Scored) -> float | None:
+    """Return by how many nats training moved a record towards what people prefer; None where they said nothing."""
+    own, other = margin_of(before), margin_of(after)
+    if own is not None and other is not None:
+        return other - own
+    if after.is_liked is None or before.nll is None or after.nll is None:
+        return None
+    return (before.nll - after.nll) * (1 if after.is_liked else -1)
+
+
+def agreement_of(gain: float) -> float:
+    """Return 1 where a gain is what people prefer, 0 where it is not, and one half where nothing changed."""
+    return 0.5 if gain == 0 else float(gain > 0)
+
+
+def preference_summary(
+    scored: Sequence[Scored], base: Mapping[str, Scored], samples: Sequence[str] = ()
+) -> SampledScore:  # fmt: skip
+    """Return what a run that compares answers watches: the share of records that moved towards what people prefer.
+
+    ``base`` has the base's results by id. The loss is DPO's. Without a record that compares answers it is `summary`.
+    """
+    plain = summary(scored, samples)
+    gains = [(record.category, gain_of(base[record.id], record)) for record in scored if record.id in base]
+    known = [(category, gain) for category, gain in gains if gain is not None]
+    if not known:
+        return plain
+    groups: dict[str, list[float]] = {}
+    for category, gain in known:
+        groups.setdefault(category, []).append(agreement_of(gain))
+    means = {name: math.fsum(values) / len(values) for name, values in sorted(groups.items())}
+    # log(1 + exp(-x)), whose exponential would overflow for a large -x.
+    losses = [max(0.0, -_BETA * gain) + math.log1p(math.exp(-abs(_BETA * gain))) for _, gain in known]
+    return replace(
+        plain, loss=math.fsum(losses) / len(losses), score=math.fsum(means.values()) / len(means), by_category=means
+    )

@@ -1,0 +1,164 @@
+"""Losses that compare answers, by the log-probabilities that the model and the reference give them.
+
+- DPO: Rafailov et al. 2023, arXiv:2305.18290, equation 7; with label smoothing as in Mitchell 2023, "A note on DPO with
+  noisy preferences", equation 3; normalised by length as in Lambert et al. 2024, arXiv:2411.15124, equation 6.
+- IPO: Azar et al. 2023, arXiv:2310.12036, equation 17, on log-probabilities a token.
+- ORPO: Hong et al. 2024, arXiv:2403.07691, equations 6 and 7; its supervised part is the mean over the tokens of the
+  better answers, as everywhere here, and knows no prompt.
+- KTO: Ethayarajh et al. 2024, arXiv:2402.01306, equation 8, with the estimate of the divergence of section 4.1.
+
+B records, P texts (first all first parts, then the second ones), S supervised tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from train.data.rendering import Example, PreferenceExample
+from train.model.attention import to_device
+from train.model.batch import Batch
+from train.model.loss import supervised_loss, weighed_loss
+from train.recipe import Objective, PreferenceRecipe
+
+
+@dataclass(frozen=True)
+class StepTotals:
+    """What the loss of a record depends on of the whole step.
+
+    ``answer_rate`` is the weight of the compared records over that of the tokens of their first parts, and
+    ``replay_rate`` the same of replayed text, so that all tokens of either count as their records do. ``drift`` is
+    KTO's estimate of how far the model has moved, in nats; a tensor without gradient.
+    """
+
+    answer_rate: float
+    replay_rate: float
+    drift: torch.Tensor | None = None
+
+
+def totals_of(examples: Sequence[Example]) -> StepTotals:
+    """Return the totals of a step of ``examples``, without the drift."""
+    rates = []
+    for is_replay in (False, True):
+        own = [example for example in examples if example.is_replay == is_replay]
+        tokens = math.fsum(example.weight * example.num_learnt for example in own)
+        rates.append(math.fsum(example.weight for example in own) / tokens if tokens else 0.0)
+    return StepTotals(rates[0], rates[1])
+
+
+def texts_of(examples: Sequence[PreferenceExample], *, is_second_read: bool) -> list[Example]:
+    """Return the texts of ``examples`` as a batch holds them: all first parts, and then the second ones."""
+    seconds = [example.parts[1] for example in examples if len(example.parts) > 1] if is_second_read else []
+    return [*(example.parts[0] for example in examples), *seconds]
+
+
+@dataclass(frozen=True)
+class PreferenceLoss:
+    """The losses of one objective as a recipe sets it."""
+
+    objective: Objective
+    recipe: PreferenceRecipe
+
+    @property
+    def is_pairwise(self) -> bool:
+        """Whether both parts of a record are trained; KTO only reads the second."""
+        return self.objective != "kto"
+
+    def loss(
+        self, model: Any, batch: Batch, examples: Sequence[PreferenceExample], reference: torch.Tensor,
+        totals: StepTotals, scale: float,
+    ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+        """Return ``scale`` * the weighted sum of the records' losses (differentiable), and each token's NLL [S].
+
+        ``batch`` holds `texts_of` the examples; ``reference`` [B, 2] is what the reference gives their parts, in nats.
+        """
+        texts = texts_of(examples, is_second_read=self.is_pairwise)
+
+        def weigh(nll: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            with torch.enable_grad(), torch.autocast(nll.device.type, enabled=False):
+                nll = nll.detach().requires_grad_()
+                logps = torch.zeros(len(texts), device=nll.device).index_add(0, batch.owners, -nll)
+                value = scale * self._sum(logps, examples, reference, totals)
+                (weights,) = torch.autograd.grad(value, nll)
+            return value.detach(), weights
+
+        return weighed_loss(model, batch, weigh)
+
+    def _sum(
+        self, logps: torch.Tensor, examples: Sequence[PreferenceExample], reference: torch.Tensor, totals: StepTotals
+    ) -> torch.Tensor:
+        """The weighted sum of the losses of ``examples`` by the log-probabilities [P] of their texts."""
+
+        def put(values: Sequence[float]) -> torch.Tensor:
+            return to_device(torch.tensor(values, dtype=torch.float32), logps.device)
+
+        compared = [index for index, example in enumerate(examples) if not example.is_replay]
+        weights = put([0.0 if example.is_replay else example.weight for example in examples])
+        rates = [
+            (totals.replay_rate if example.is_replay else totals.answer_rate if self.objective == "orpo" else 0.0)
+            * example.weight
+            for example in examples
+        ]
+        # Likelihood alone: of replayed text, and with ORPO of the better answers too.
+        total = -(logps[: len(examples)] * put(rates)).sum()
+        if not compared:
+            return total
+        first = logps[: len(examples)]
+        if self.objective == "kto":
+            drift = totals.drift if totals.drift is not None else first.new_zeros(())
+            return total + (kto_loss(self.recipe, first - reference[:, 0], put([e.sign for e in examples]), drift)
+                            * weights).sum()  # fmt: skip
+        where = to_device(torch.tensor(compared), logps.device)
+        sides = torch.stack([first[where], logps[len(examples) :]], 1)
+        sizes = put([part.num_supervised for n in compared for part in examples[n].parts]).view(-1, 2)
+        losses = (
+            self.recipe.strength * odds_ratio_loss(sides / sizes)
+            if self.objective == "orpo"
+            else pair_loss(self.recipe, sides - reference[where], sizes)
+        )
+        return total + (losses * weights[where]).sum()
+
+    def drift(self, model: Any, batch: Batch, num_texts: int, reference: torch.Tensor) -> torch.Tensor:
+        """Return by how much the model finds texts likelier than the reference does, [number of texts], in nats."""
+        with torch.no_grad():
+            _, nll = supervised_loss(model, batch)
+            return torch.zeros(num_texts, device=nll.device).index_add(0, batch.owners, -nll.float()) - reference
+
+
+def pair_loss(recipe: PreferenceRecipe, gains: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
+    """Return the losses [B] of DPO or IPO; ``gains`` [B, 2] are log-ratios of model and reference of the better and the
+    worse answer, ``sizes`` [B, 2] their tokens.
+    """
+    if recipe.is_normalised:
+        gains = gains / sizes
+    margin = gains[:, 0] - gains[:, 1]
+    if recipe.loss == "ipo":
+        return (margin - 1 / (2 * recipe.strength)) ** 2
+    logits = recipe.strength * margin
+    smoothing = recipe.label_smoothing
+    return -(1 - smoothing) * functional.logsigmoid(logits) - smoothing * functional.logsigmoid(-logits)
+
+
+def odds_ratio_loss(means: torch.Tensor) -> torch.Tensor:
+    """Return the losses [B] of ORPO's comparison by the mean log-probability a token [B, 2] of both answers."""
+    # A text of probability 1 has no odds; float32 rounds to it from 6e-8 on.
+    means = means.clamp(max=-1e-7)
+    odds = means - torch.log(-torch.expm1(means))
+    return -functional.logsigmoid(odds[:, 0] - odds[:, 1])
+
+
+def kto_loss(
+    recipe: PreferenceRecipe, gains: torch.Tensor, signs: torch.Tensor, drift: torch.Tensor
+) -> torch.Tensor:  # fmt: skip
+    """Return the losses [B] of KTO.
+
+    ``gains`` [B] are log-ratios of model and reference, ``signs`` [B] 1 for answers that were liked and -1 for others,
+    ``drift`` is the estimate of the divergence.
+    """
+    counts = torch.where(signs > 0, recipe.good_weight, recipe.bad_weight)
+    return counts * (1 - torch.sigmoid(recipe.strength * signs * (gains - drift)))

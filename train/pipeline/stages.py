@@ -1,0 +1,237 @@
+"""Several trainings one after another as a series: each begins from the model of the one before, all have one exam.
+
+The exam is that of DATASET, and beside it that of each export that a stage is trained on, so the columns of the table
+can be held against one another. What a stage trains on lies beside it, as an export of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from train.base import console
+from train.base.errors import TrainError
+from train.base.run_folder import read_run
+from train.base.storage import write_whole, writing
+from train.data.dataset import MANIFEST, VERSION, Dataset, Row, open_dataset
+from train.data.overlap import NUM_WORDS, is_same_text, overlapping
+from train.evaluate.evaluation import general_rows
+from train.evaluate.predictions import PREDICTIONS, Scored, read_predictions
+from train.pipeline.prepare import prepare
+from train.pipeline.series import Member, Outcome, Series, Whole
+from train.recipe import Recipe, StageRecipe, load_recipe
+from train.report import Report, Rules, build_report
+from train.report.stages import StageFacts, stages_of
+
+_MOST_NAMED = 20
+
+
+@dataclass
+class StageSeries:
+    """The stages of a recipe on ``dataset``; the paths of the recipe are read from ``folder``."""
+
+    dataset: str
+    folder: str
+    name: Literal["stages"] = "stages"
+    is_on_validation = False
+    _recipe: Recipe = field(default_factory=Recipe)
+
+    @property
+    def request(self) -> Mapping[str, Any]:
+        """Where dataset and recipe are."""
+        return {"dataset": self.dataset, "folder": self.folder}
+
+    def check(self, recipe: Recipe) -> None:
+        """Refuse stages with the same name."""
+        names = [_name(stage, number) for number, stage in enumerate(recipe.stage)]
+        if len(set(names)) < len(names):
+            raise TrainError("E883 bad-stage", "two stages have the same name", "Give each a name of its own.")
+        self._recipe = recipe
+
+    def steps(self, whole: Whole) -> list[int]:
+        """Return the steps of each stage, after its data were checked as those of a run are."""
+        steps = []
+        with tempfile.TemporaryDirectory() as work:
+            for number, part in enumerate(self._parts(self._recipe, Path(work), is_said=True)):
+                # An adapter that is continued is not there yet, and decides nothing about the steps.
+                changes = self._changes(self._recipe, number, self._recipe.base) | {"lora.continued": False}
+                recipe = load_recipe(self._recipe, changes)
+                steps.append(len(prepare(part.path, recipe, folder=Path(self.folder)).steps))
+        return steps
+
+    def conclude(self, series: Series) -> Outcome:
+        """Run the stages one after another, and report the last one against the first one's base."""
+        parts = self._parts(series.recipe, series.folder, is_said=False)
+        folders: list[Path] = []
+        for number, part in enumerate(parts):
+            base = str(folders[-1].resolve()) if folders else series.recipe.base
+            changes = self._changes(series.recipe, number, base)
+            (folder,) = series.run([Member(part.name, changes, part.path)])
+            assert folder is not None, "no error of a stage is tolerated"
+            folders.append(folder)
+        reports = [Report.load(folder) for folder in folders]
+        first, last = reports[0], reports[-1]
+        base_side, _ = read_predictions(folders[0] / PREDICTIONS)
+        _, tuned_side = read_predictions(folders[-1] / PREDICTIONS)
+        run = last.run.model_copy(update={"id": series.record.id, "base_model": first.run.base_model})
+        base_side, tuned_side = _comparable(base_side, tuned_side)
+        report = build_report(
+            base_side, tuned_side, run=run, curve=last.curve, default_metric=last.default_metric,
+            rules=Rules(last.margin, last.fewest, last.resamples), remarks=last.remarks, noise=first.noise,
+        )  # fmt: skip
+        facts = [
+            StageFacts(part.name, part.data, int(read_run(folder)["examples"]), part.num_left_out,
+                       len(part.overlapping), part.named)
+            for part, folder in zip(parts, folders, strict=True)
+        ]  # fmt: skip
+        return Outcome(report.model_copy(update={"stages": stages_of(facts, reports)}), parts[-1].name)
+
+    def _changes(self, recipe: Recipe, number: int, base: str) -> dict[str, Any]:
+        stage = recipe.stage[number]
+        named = {"objective": stage.objective, "lr": stage.lr, "epochs": stage.epochs, "max_steps": stage.max_steps,
+                 "mixing.replay": stage.replay, "mixing.replay_share": stage.replay_share}  # fmt: skip
+        changes: dict[str, Any] = {key: value for key, value in named.items() if value is not None}
+        if stage.objective is None and self._is_text(stage):
+            # All tokens of raw text are trained by any objective, and what is measured stays the same.
+            changes["objective"] = "sft"
+        if number:
+            changes["lora.continued"] = stage.continued
+        return {"stage": [], "base": base, **changes}
+
+    def _is_text(self, stage: StageRecipe) -> bool:
+        return stage.data is not None and not (Path(self.folder) / stage.data).is_dir()
+
+    def _parts(self, recipe: Recipe, work: Path, *, is_said: bool) -> list[_Part]:
+        """Write what each stage trains on below ``work``; say what of it is left out, and what gives the exam away."""
+        own = open_dataset(Path(self.dataset))
+        opened: dict[str, Dataset] = {}
+        for number, stage in enumerate(recipe.stage):
+            if stage.data is not None and stage.data not in opened:
+                opened[stage.data] = self._open(stage, _name(stage, number), own)
+        exams = [own, *(data for data in opened.values() if data is not own)]
+        exam = {split: [row for data in exams for row in data.splits[split]] for split in ("validation", "test")}
+        parts = []
+        for number, stage in enumerate(recipe.stage):
+            data = own if stage.data is None else opened[stage.data]
+            parts.append(
+                _write_part(work, _name(stage, number), stage.data or self.dataset, data, exams, exam, is_said=is_said)
+            )
+        return parts
+
+    def _open(self, stage: StageRecipe, name: str, own: Dataset) -> Dataset:
+        # The data of a stage, whose records have names of their own.
+        path = Path(self.folder) / str(stage.data)
+        if not path.is_dir():
+            rows = [replace(row, id=f"{name}/{row.id}", cluster=f"{name}/{row.cluster}") for row in general_rows(path)]
+            manifest = {"objective_hint": "domain", "name": path.name}
+            return Dataset(path, manifest, {"train": rows, "validation": [], "test": []}, "")
+        opened = open_dataset(path)
+        if opened.digest == own.digest:
+            return own
+        splits = {
+            split: [replace(row, id=f"{name}/{row.id}", cluster=f"{name}/{row.cluster}") for row in rows]
+            for split, rows in opened.splits.items()
+        }
+        # Only an export that counts such findings says which records they are of.
+        flagged = sorted(f"{name}/{record}" for record in opened.flagged())
+        return replace(opened, splits=splits, manifest=opened.manifest | {"flagged": flagged})
+
+
+def _comparable(base: Sequence[Scored], tuned: Sequence[Scored]) -> tuple[list[Scored], list[Scored]]:
+    # Likelihoods of two objectives may be of other tokens of a record; they are left out where they are.
+    sizes = {(record.split, record.id): record.num_tokens for record in base}
+    other = {key for record in tuned if sizes.get(key := (record.split, record.id)) != record.num_tokens}
+    unknown: dict[str, Any] = {"nll": None, "num_tokens": 0, "num_bytes": 0, "rejected": None}
+    first, last = (
+        [replace(record, **unknown) if (record.split, record.id) in other else record for record in side]
+        for side in (base, tuned)
+    )
+    return first, last
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one stage trains on, as an export in ``path``."""
+
+    name: str
+    data: str
+    path: Path
+    num_left_out: int
+    overlapping: Sequence[Row]
+    named: Sequence[str]
+
+
+def _name(stage: StageRecipe, number: int) -> str:
+    return stage.name or f"stage-{number + 1}"
+
+
+def _write_part(
+    work: Path, name: str, shown: str, data: Dataset, exams: Sequence[Dataset], exam: Mapping[str, Sequence[Row]],
+    *, is_said: bool,
+) -> _Part:  # fmt: skip
+    rows, path = data.splits["train"], work / f"data-{name}"
+    every = [row for split in exam.values() for row in split]
+    same = is_same_text(rows, every)
+    train = [row for row, is_same in zip(rows, same, strict=True) if not is_same]
+    # Within one export `curate` has seen to it.
+    own = {id(row) for split in ("validation", "test") for row in data.splits[split]}
+    others = [row for row in every if id(row) not in own]
+    shared = [others[index] for index in overlapping(train, others)]
+    if not train:
+        raise TrainError("E883 bad-stage", f"{name}: no record of {shown} is left to train on", "Name other data.")
+    if is_said and any(same):
+        console.talk(f"warning: {name}: {sum(same)} of {len(rows):,} training records are exam records; left out")
+    validation = {id(row) for row in exam["validation"]}
+    named = [row.id for row in shared if id(row) in validation][:_MOST_NAMED]
+    if is_said and shared:
+        of_validation = f", of validation {console.join_names(named, 5)}" if named else ""
+        console.talk(
+            f"warning: {name}: {len(shared)} of {len(others):,} exam records share {NUM_WORDS} words in a row with "
+            f"training records{of_validation}"
+        )
+    _write_export(path, {"train": train, **exam}, data, exams)
+    return _Part(name, shown, path, sum(same), shared, named)
+
+
+def _write_export(
+    path: Path, splits: Mapping[str, Sequence[Row]], data: Dataset, exams: Sequence[Dataset]
+) -> None:  # fmt: skip
+    categories: dict[str, Any] = {}
+    for each in exams:
+        for name, entry in each.manifest.get("categories", {}).items():
+            scored = [{key: of.get(key) for key in ("scorer", "options", "contract")} if isinstance(of, dict) else of
+                      for of in (categories.get(name, entry), entry)]  # fmt: skip
+            if scored[0] != scored[1]:
+                raise TrainError(
+                    "E883 bad-stage", f"the category {name!r} is scored otherwise in {each.path} than in another of "
+                    "these exports", "Give it the same scorer in both workspaces, or another name in one.",
+                )  # fmt: skip
+            categories.setdefault(name, entry)
+    files = {}
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+    for split, rows in splits.items():
+        lines = [json.dumps(_line_of(row)) + "\n" for row in rows]
+        raw = "".join(lines).encode()
+        write_whole(path / f"{split}.jsonl", lines)
+        files[f"{split}.jsonl"] = {"sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw), "records": len(rows)}
+    flagged = [name for each in exams if each.digest for name in each.flagged()]
+    manifest = {
+        "version": VERSION, "name": data.manifest.get("name"), "categories": categories, "files": files,
+        "objective_hint": data.manifest.get("objective_hint", "sft"), "flagged": flagged,
+    }  # fmt: skip
+    write_whole(path / MANIFEST, [json.dumps(manifest, indent=1) + "\n"])
+
+
+def _line_of(row: Row) -> dict[str, Any]:
+    kind = "domain" if row.messages is None else "preference" if row.answers else "chat"
+    line: dict[str, Any] = {
+        "id": row.id, "kind": kind, "category": row.category, "cluster": row.cluster, "messages": row.messages,
+        "tools": row.tools, "text": row.text, "source": row.source, "weight": None if row.weight == 1 else row.weight,
+    }  # fmt: skip
+    return line | ({"answers": [vars(answer) for answer in row.answers]} if row.answers else {})

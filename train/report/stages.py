@@ -1,0 +1,94 @@
+"""What each of several trainings one after another changed: a column a stage, all on the same records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from train.report import wording
+from train.report.model import CategoryResult, Change, Report
+from train.report.training_parts import StageResult, Stages
+
+
+@dataclass(frozen=True)
+class StageFacts:
+    """What a report of one stage does not know: its data, its records, and what they share with the exam."""
+
+    name: str
+    data: str
+    num_records: int
+    num_left_out: int
+    num_overlapping: int
+    overlapping: Sequence[str]
+
+
+def stages_of(facts: Sequence[StageFacts], reports: Sequence[Report]) -> Stages:
+    """Return the stages of ``reports``, each of which has the model of the one before as its base."""
+    first = reports[0].main()
+    results = [_result(fact, report) for fact, report in zip(facts, reports, strict=True)]
+    return Stages(
+        split=first.split,
+        base={row.category: row.base.value for row in first.categories},
+        base_mean=first.macro.base.value if first.macro else None,
+        results=results,
+        sentence=" ".join(map(_sentence, results)),
+    )
+
+
+def _result(fact: StageFacts, report: Report) -> StageResult:
+    main, general, total = report.main(), report.forgetting, report.preferences and report.preferences.total
+    return StageResult(
+        name=fact.name, data=fact.data, objective=report.run.objective,
+        begun=str(report.run.settings.get("begun", "")), n=fact.num_records, num_left_out=fact.num_left_out,
+        num_overlapping=fact.num_overlapping, overlapping=list(fact.overlapping),
+        scores={row.category: row.tuned.value for row in main.categories},
+        mean=main.macro.tuned.value if main.macro else None,
+        improved=_named(main.categories, "improved"), regressed=_named(main.categories, "regressed"),
+        likelier=total.likelier if total else None,
+        general=Change(base=general.base.value, tuned=general.tuned.value) if general else None,
+        forgetting=general.sentence if general else "",
+    )  # fmt: skip
+
+
+def _named(rows: Sequence[CategoryResult], verdict: str) -> list[str]:
+    return [row.category for row in rows if row.verdict == verdict]
+
+
+def _sentence(result: StageResult) -> str:
+    """What one stage did, against the one before."""
+    parts = [
+        f"{word} {', '.join(map(wording.category, names))}"
+        for word, names in (("improved", result.improved), ("made worse", result.regressed)) if names
+    ]  # fmt: skip
+    text = f"{result.name} ({result.objective}, {result.n:,} records) " + (
+        " and ".join(parts) if parts else "shows no change of a category"
+    )
+    if result.begun:
+        text += f"; {result.begun}"
+    if result.num_left_out:
+        text += f"; {result.num_left_out} of its records are exam records and were left out"
+    if result.num_overlapping:
+        text += f"; {result.num_overlapping} exam records share 13 words in a row with its data"
+    return f"{text}. {result.forgetting}".rstrip()
+
+
+def stage_rows(stages: Stages, main: Sequence[CategoryResult]) -> list[list[str]]:
+    """Return a row for each category: its score before the first stage and after each, marked where it changed."""
+    rows = []
+    for row in main:
+        cells = [wording.number(stages.base.get(row.category), is_share=row.higher_is_better)]
+        for result in stages.results:
+            mark = " +" if row.category in result.improved else " !" if row.category in result.regressed else ""
+            cells.append(wording.number(result.scores.get(row.category), is_share=row.higher_is_better) + mark)
+        rows.append([wording.cell(wording.category(row.category)), *cells])
+    rows.append(["MEAN", *map(wording.number, (stages.base_mean, *(result.mean for result in stages.results)))])
+    for name, changes in (
+        ("better answer likelier", [result.likelier for result in stages.results]),
+        ("general text, bits", [result.general for result in stages.results]),
+    ):
+        if any(changes):
+            before = next(change.base for change in changes if change is not None)
+            is_share = name != "general text, bits"
+            values = [before, *(None if change is None else change.tuned for change in changes)]
+            rows.append([name, *(wording.number(value, is_share=is_share) for value in values)])
+    return rows
