@@ -222,14 +222,15 @@ def test_texts_are_cut_into_words_as_the_tokenizer_cuts_them(name: str, tmp_path
     first = pre_tokenizers.Split(Regex(own), "isolated") if own else pre_tokenizers.Digits(individual_digits=True)
     second = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not own)
     core = tokenizer.backend_tokenizer
-    core.pre_tokenizer = pre_tokenizers.Sequence([first, second])
-    # Enough merges that words cut in another way give other tokens.
+    # Merges beyond words: cut in another way, a text gives other tokens.
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     texts = ["it's 12345 67 items,\n\n  WE'LL see:\tx--y!!\r\n", "caf\u00e9 \u4f60\u597d 1.5e10 don't"]
     trainer = trainers.BpeTrainer(
         vocab_size=400, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False,
         special_tokens=["<|pad|>", "<|im_start|>", "<|im_end|>"],
     )  # fmt: skip
     core.train_from_iterator(texts * 4, trainer)
+    core.pre_tokenizer = pre_tokenizers.Sequence([first, second])
     if name == "llama 3":
         spec = json.loads(core.to_str())
         spec["model"]["ignore_merges"] = True
