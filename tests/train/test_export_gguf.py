@@ -218,6 +218,12 @@ def test_pieces_of_sentencepiece_are_joined_as_the_tokenizer_joins_them(has_pref
     )  # fmt: skip
     tokenizer.chat_template = CHATML
     assert compare(louder(make_model("llama")), tokenizer, tmp_path / "a.gguf") > 50
+    import gguf
+
+    # By its type llama.cpp writes a byte, and not the name of it.
+    types = gguf.GGUFReader(tmp_path / "a.gguf").fields["tokenizer.ggml.token_type"].contents()
+    assert types[: len(special)] == [gguf.TokenType.UNKNOWN, gguf.TokenType.CONTROL, gguf.TokenType.CONTROL]
+    assert set(types[len(special) : len(special) + 256]) == {gguf.TokenType.BYTE}
 
 
 @pytest.mark.parametrize("name", ["smollm", "qwen2", "llama 3"])
