@@ -221,7 +221,7 @@ def test_quitting_does_not_wait_for_a_dry_run(make_workspace, make_app, drive, s
     import asyncio
 
     asyncio.run(main())
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 300
 
 
 def test_results_and_older_runs(make_workspace, make_app, drive, settled, make_report, screen_text):
