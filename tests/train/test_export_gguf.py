@@ -36,6 +36,7 @@ from train.contestants.gguf import GgufContestant
 from train.data.dataset import open_dataset
 from train.data.rendering import Renderer
 from train.evaluate.predictions import read_predictions
+from train.model.safety import check_gguf
 from train.pipeline.export import EXPORT
 from train.pipeline.export.gguf import BY_LLAMA_CPP
 from train.pipeline.export.gguf_file import FORMATS, write_gguf
@@ -96,6 +97,7 @@ def test_a_file_answers_as_the_run_did_and_says_how_it_was_proved(run: Path, tmp
     path = out / "one-f16.gguf"
     assert f"llama-server --jinja -m {path}" in done.stdout
     assert done.stdout.strip().endswith(str(out))
+    assert "are left out" not in done.stderr
     assert "proved: llama.cpp makes the same tokens of 12 validation prompts" in done.stderr
     assert sorted(entry.name for entry in out.iterdir()) == ["README.md", "eval-one-f16", EXPORT, path.name]
     manifest = manifest_of(out)
@@ -149,7 +151,7 @@ def compare(model: Any, tokenizer: Any, path: Path) -> int:
     try:
         assert all(contestant.ends_with(stop) for stop in renderer.stop_ids)
         assert not contestant.ends_with(7)
-        for row in [*rows("a", 2), *some_rows(4)]:
+        for row in [*rows("a", 2), *some_rows(4), chat_row("odd", "is it a caf\u00e9 \u2602", "no")]:
             prompt, ids = renderer.prompt(row), renderer.whole(row).ids
             assert prompt
             assert contestant.prompt_ids(row) == prompt.ids
@@ -166,7 +168,13 @@ def compare(model: Any, tokenizer: Any, path: Path) -> int:
 
 _LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
            "original_max_position_embeddings": 64, "rope_theta": 1e4}  # fmt: skip
-_WINDOW = {"sliding_window": 8, "query_pre_attn_scalar": 8, "num_hidden_layers": 7}
+_WINDOW = {
+    "sliding_window": 8, "query_pre_attn_scalar": 8, "num_hidden_layers": 7,
+    "rope_parameters": {
+        "full_attention": {"rope_type": "default", "rope_theta": 1e6},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 50.0},
+    },
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -210,6 +218,12 @@ def test_pieces_of_sentencepiece_are_joined_as_the_tokenizer_joins_them(has_pref
     )  # fmt: skip
     tokenizer.chat_template = CHATML
     assert compare(louder(make_model("llama")), tokenizer, tmp_path / "a.gguf") > 50
+    import gguf
+
+    # By its type llama.cpp writes a byte, and not the name of it.
+    types = gguf.GGUFReader(tmp_path / "a.gguf").fields["tokenizer.ggml.token_type"].contents()
+    assert types[: len(special)] == [gguf.TokenType.UNKNOWN, gguf.TokenType.CONTROL, gguf.TokenType.CONTROL]
+    assert set(types[len(special) : len(special) + 256]) == {gguf.TokenType.BYTE}
 
 
 @pytest.mark.parametrize("name", ["smollm", "qwen2", "llama 3"])
@@ -222,14 +236,15 @@ def test_texts_are_cut_into_words_as_the_tokenizer_cuts_them(name: str, tmp_path
     first = pre_tokenizers.Split(Regex(own), "isolated") if own else pre_tokenizers.Digits(individual_digits=True)
     second = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not own)
     core = tokenizer.backend_tokenizer
-    core.pre_tokenizer = pre_tokenizers.Sequence([first, second])
-    # Enough merges that words cut in another way give other tokens.
+    # Merges beyond words: cut in another way, a text gives other tokens.
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     texts = ["it's 12345 67 items,\n\n  WE'LL see:\tx--y!!\r\n", "caf\u00e9 \u4f60\u597d 1.5e10 don't"]
     trainer = trainers.BpeTrainer(
         vocab_size=400, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False,
         special_tokens=["<|pad|>", "<|im_start|>", "<|im_end|>"],
     )  # fmt: skip
     core.train_from_iterator(texts * 4, trainer)
+    core.pre_tokenizer = pre_tokenizers.Sequence([first, second])
     if name == "llama 3":
         spec = json.loads(core.to_str())
         spec["model"]["ignore_merges"] = True
@@ -390,7 +405,9 @@ def test_a_run_without_answers_proves_nothing(bases: Bases, tmp_path: Path) -> N
 def test_a_base_that_writes_its_beginning_of_text_is_served_with_one(bases: Bases, tmp_path: Path) -> None:
     run = _short_run(tmp_path, bases("llama", "bos"), "method=full")
     assert export(run, "gguf", tmp_path / "out", "--quant", "f32").return_value == Exit.OK
-    assert manifest_of(tmp_path / "out")["gguf"]["num_records"] == 12
+    proof = manifest_of(tmp_path / "out")["gguf"]
+    assert proof["num_records"] == 12
+    assert check_gguf(tmp_path / "out" / proof["file"])["tokenizer.ggml.add_bos_token"] is True
 
 
 @pytest.mark.parametrize(

@@ -222,17 +222,17 @@ def _vocabulary(renderer: Renderer, num_rows: int) -> dict[str, Any]:
         values, of_bytes = _pieces(spec, words, merges)
         for number in of_bytes:
             types[number] = kinds.BYTE
-        if (unknown := tokenizer.unk_token_id) is not None:
-            types[unknown] = kinds.UNKNOWN
     else:
         values = {"model": "gpt2", "pre": _word_rules(spec), "merges": merges}
     for token in spec["added_tokens"]:
         words[token["id"]] = token["content"]
         types[token["id"]] = kinds.CONTROL if token["id"] in renderer.encoder.special_ids else kinds.USER_DEFINED
+    if (unknown := tokenizer.unk_token_id) is not None and values["model"] == "llama":
+        types[unknown] = kinds.UNKNOWN
     stops = dict.fromkeys([tokenizer.eos_token_id, *renderer.stop_ids])
     # Three may be named; of further ones llama.cpp knows some by their texts.
     ends = zip(("eos", "eot", "eom"), [stop for stop in stops if stop is not None], strict=False)
-    ids = {**dict(ends), "bos": tokenizer.bos_token_id, "padding": tokenizer.pad_token_id}
+    ids = {**dict(ends), "bos": tokenizer.bos_token_id, "padding": tokenizer.pad_token_id, "unknown": unknown}
     values |= {f"{name}_token_id": number for name, number in ids.items() if number is not None}
     values |= {"tokens": words, "token_type": types, "add_bos_token": renderer.encoder.is_adding_bos}
     return {
