@@ -19,7 +19,7 @@ LAWS = [(0.9, 0.2, 0.5), (0.8, 0.1, 0.3), (0.95, 0.05, 1.0), (1.0, 0.3, 0.2), (0
 
 
 RECORDS = 60
-"""Validation records that measure a curve."""
+"""Records that measure a curve."""
 
 
 def seeds_table(replicates: int) -> None:

@@ -133,7 +133,7 @@ def test_a_curve_says_what_to_do_category_by_category() -> None:
         sides = [_side(means, 60, 0.01, seed) for seed in (1, 2)]
         results.append(ShareResult(share, {name: int(400 * share) for name in means}, sides))
     few = [record for record in base if record.category != "few" or int(record.id[3:]) < 20]
-    curve = learning_curve(few, results, [0, 1], margin=0.02, fewest=30)
+    curve = learning_curve(few, results, [0, 1], split="validation", margin=0.02, fewest=30)
     by_name = {each.category: each for each in curve.categories}
     assert {name: each.word for name, each in by_name.items()} == {
         "rises": "gain", "flat": "flat", "few": "unclear", "bits": "gain", "": "gain",
@@ -148,4 +148,4 @@ def test_a_curve_says_what_to_do_category_by_category() -> None:
     assert by_name["bits"].points[0].score.value > by_name["bits"].points[-1].score.value
     assert "; flat: flat" in curve.sentence
     lone = [result._replace(sides=result.sides[:1]) for result in results]
-    assert "One seed was trained" in learning_curve(few, lone, [0], margin=0.02, fewest=30).sentence
+    assert "One seed was trained" in learning_curve(few, lone, [0], split="validation", margin=0.02, fewest=30).sentence

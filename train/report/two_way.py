@@ -4,7 +4,8 @@ Records (by cluster) and seeds are crossed random effects with one value a cell,
 and McCulloch 1992, *Variance Components*, section 4.4. Two or three seeds hardly know their own spread, so each of the
 two parts has an interval by Student's t with its own degrees of freedom, and the squares of their halves are added
 (Zou and Donner 2008, Statistics in Medicine 27:1693). One t with Satterthwaite's degrees of freedom would be too sure:
-where two seeds lie close by luck it takes the many degrees of the records. `benchmarks/series.py` simulates it. numpy only.
+where two seeds lie close by luck it takes the many degrees of the records. `benchmarks/series.py` simulates it. numpy
+only.
 """
 
 from __future__ import annotations
