@@ -190,7 +190,8 @@ def _curve(
     )  # fmt: skip
     name = wording.category(category) if metric else "the mean"
     if num < fewest or min(sizes) < 1:
-        text = f"cannot tell, {num} of {fewest} independent records"
+        reason = f"{num} of {fewest} independent records" if num < fewest else "no training record"
+        text = f"cannot tell, {reason}"
         return curve.model_copy(update={"sentence": f"{name}: {text}"})
     seed = stats.seed_of("learning curve", category)
     law, gain = law_and_gain(sizes, parts, most=1.0 if is_score else 0.0, seed=seed)
