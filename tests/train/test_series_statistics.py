@@ -12,6 +12,7 @@ from train.base.errors import TrainError
 from train.evaluate.predictions import Scored
 from train.report.learning_curve import ShareResult, fit_laws, learning_curve
 from train.report.two_way import cluster_parts, student_p, student_quantile, two_way
+from train.report.write import html
 
 
 @pytest.mark.parametrize("freedom", [1, 1.37, 2, 7.5, 29, 480])
@@ -133,7 +134,7 @@ def test_a_curve_says_what_to_do_category_by_category() -> None:
         sides = [_side(means, 60, 0.01, seed) for seed in (1, 2)]
         results.append(ShareResult(share, {name: int(400 * share) for name in means}, sides))
     few = [record for record in base if record.category != "few" or int(record.id[3:]) < 20]
-    curve = learning_curve(few, results, [0, 1], margin=0.02, fewest=30)
+    curve = learning_curve(few, results, [0, 1], split="validation", margin=0.02, fewest=30)
     by_name = {each.category: each for each in curve.categories}
     assert {name: each.word for name, each in by_name.items()} == {
         "rises": "gain", "flat": "flat", "few": "unclear", "bits": "gain", "": "gain",
@@ -147,5 +148,11 @@ def test_a_curve_says_what_to_do_category_by_category() -> None:
     assert "bits per byte less" in by_name["bits"].sentence
     assert by_name["bits"].points[0].score.value > by_name["bits"].points[-1].score.value
     assert "; flat: flat" in curve.sentence
+    none = [result._replace(sizes={**result.sizes, "flat": 0}) for result in results]
+    empty = learning_curve(few, none, [0, 1], split="validation", margin=0.02, fewest=30)
+    assert "; flat: cannot tell, no training record;" in empty.sentence
+    base, sides = seed_runs(np.random.default_rng(1), 40, 2, between=0.0)
+    page = html(pooled(base, sides).model_copy(update={"learning_curve": empty}))
+    assert page.count('viewBox="0 0 320 200"') == len(empty.categories)
     lone = [result._replace(sides=result.sides[:1]) for result in results]
-    assert "One seed was trained" in learning_curve(few, lone, [0], margin=0.02, fewest=30).sentence
+    assert "One seed was trained" in learning_curve(few, lone, [0], split="validation", margin=0.02, fewest=30).sentence

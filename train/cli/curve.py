@@ -22,7 +22,7 @@ def command(
     """Train on shares of DATASET under one recipe and say what twice the records would bring, by category.
 
     A share is taken of each category, in whole clusters of repeats, and the smaller ones lie in the larger ones. All
-    runs have the steps of the whole. Validation records draw the curve; the test split is measured on the whole alone.
+    runs have the steps of the whole. The curve is that of the split whose verdicts count.
 
     Example: train curve my-data/dataset/v1 --at 25,50,100
     """

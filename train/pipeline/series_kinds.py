@@ -62,14 +62,14 @@ def run_all(series: Series, members: Sequence[Member]) -> list[Path]:
 class LearningCurveSeries:
     """The recipe on each of ``shares`` of the training records, ascending to 1, with ``number`` seeds each.
 
-    All have the steps of the whole, so that data and compute are not mixed up. Those on fewer records are measured on
-    validation alone; those on all are also the answer of the recipe, and are measured as any run.
+    All have the steps of the whole, so that data and compute are not mixed up. The curve is that of the split whose
+    verdicts count; nothing is chosen by it.
     """
 
     shares: Sequence[float]
     number: int
     name: Literal["curve"] = "curve"
-    is_on_validation = True
+    is_on_validation = False
 
     @property
     def request(self) -> Mapping[str, Any]:
@@ -92,8 +92,7 @@ class LearningCurveSeries:
         seeds = range(series.recipe.seed, series.recipe.seed + self.number)
         members = []
         for share in self.shares:
-            part = {} if share == 1 else {"mixing.share": share, "eval.splits": ["validation"]}
-            changes = [{**series.whole.matched, **part, "seed": seed} for seed in seeds]
+            changes = [{**series.whole.matched, "mixing.share": share, "seed": seed} for seed in seeds]
             members += [Member(f"share-{100 * share:g}-seed-{each['seed']}", each) for each in changes]
         folders = run_all(series, members)
         base, results = read_predictions(folders[0] / PREDICTIONS)[0], list[ShareResult]()
@@ -102,7 +101,10 @@ class LearningCurveSeries:
             sizes = read_run(mine[0])["examples_by_category"]
             results.append(ShareResult(share, sizes, [read_predictions(each / PREDICTIONS)[1] for each in mine]))
         outcome = pool(folders[-self.number :], series.record.id)
-        curve = learning_curve(base, results, seeds, margin=outcome.report.margin, fewest=outcome.report.fewest)
+        curve = learning_curve(
+            base, results, seeds, split=outcome.report.headline, margin=outcome.report.margin,
+            fewest=outcome.report.fewest,
+        )  # fmt: skip
         return Outcome(outcome.report.model_copy(update={"learning_curve": curve}), outcome.kept)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -107,11 +107,12 @@ def law_and_gain(
 
 
 def learning_curve(
-    base: Sequence[Scored], results: Sequence[ShareResult], seeds: Sequence[int], *, margin: float, fewest: int
-) -> LearningCurve:
-    """Return the curve of each category, and of their mean, on validation; ``results`` are in order of the share."""
-    mine = [record for record in base if record.split == "validation"]
-    tables = [[{record.id: record for record in side if record.split == "validation"} for side in result.sides]
+    base: Sequence[Scored], results: Sequence[ShareResult], seeds: Sequence[int], *,
+    split: Literal["validation", "test"], margin: float, fewest: int,
+) -> LearningCurve:  # fmt: skip
+    """Return the curve of each category, and of their mean, on ``split``; ``results`` are in order of the share."""
+    mine = [record for record in base if record.split == split]
+    tables = [[{record.id: record for record in side if record.split == split} for side in result.sides]
               for result in results]  # fmt: skip
     curves: list[CategoryCurve] = []
     scored: list[tuple[Floats, list[str]]] = []
@@ -144,7 +145,7 @@ def learning_curve(
         curves.append(_mean_curve(curves, scored, results, margin, fewest))
     note = "" if len(seeds) > 1 else " One seed was trained, so the intervals lack what another seed would change."
     return LearningCurve(
-        seeds=list(seeds), shares=[result.share for result in results], categories=curves,
+        split=split, seeds=list(seeds), shares=[result.share for result in results], categories=curves,
         sentence="; ".join(curve.sentence for curve in curves) + "." + note,
     )  # fmt: skip
 
@@ -189,7 +190,8 @@ def _curve(
     )  # fmt: skip
     name = wording.category(category) if metric else "the mean"
     if num < fewest or min(sizes) < 1:
-        text = f"cannot tell, {num} of {fewest} independent records"
+        reason = f"{num} of {fewest} independent records" if num < fewest else "no training record"
+        text = f"cannot tell, {reason}"
         return curve.model_copy(update={"sentence": f"{name}: {text}"})
     seed = stats.seed_of("learning curve", category)
     law, gain = law_and_gain(sizes, parts, most=1.0 if is_score else 0.0, seed=seed)
@@ -220,8 +222,9 @@ def _point(parts: Floats, *, is_score: bool) -> Estimate:
 def _words(gain: Estimate, margin: float, *, is_score: bool) -> tuple[str, str]:
     if gain.high < margin:
         return "flat", "flat"
-    if gain.low < margin / 10 and gain.high - gain.low > WIDE * (1.0 if is_score else 10 * margin):
-        return "unclear", "cannot tell"
+    is_wide = gain.high - gain.low > WIDE * (1.0 if is_score else 10 * margin)
+    if gain.low < margin / 10 and (is_wide or gain.value < margin / 4):
+        return "unclear", f"cannot tell, at most {wording.number(gain.high, sign=True)}"
     unit = "" if is_score else " bits per byte less"
     value = wording.number(gain.value, sign=is_score)
     span = f"{wording.number(gain.low)} to {wording.number(gain.high, sign=is_score)}"

@@ -348,7 +348,7 @@ class CurvePoint(ReportPart):
 
 
 class CategoryCurve(ReportPart):
-    """One category on validation: score = level - fall (n / largest n)^-exponent, where enough records say so."""
+    """One category: score = level - fall (n / largest n)^-exponent, where enough records say so."""
 
     category: str
     """Empty for the mean, which has no metric."""
@@ -369,6 +369,7 @@ class CategoryCurve(ReportPart):
 class LearningCurve(ReportPart):
     """What shares of the training records brought, each under the same recipe and number of steps."""
 
+    split: Literal["validation", "test"]
     seeds: list[int]
     shares: list[float]
     categories: list[CategoryCurve]

@@ -4,7 +4,8 @@ Records (by cluster) and seeds are crossed random effects with one value a cell,
 and McCulloch 1992, *Variance Components*, section 4.4. Two or three seeds hardly know their own spread, so each of the
 two parts has an interval by Student's t with its own degrees of freedom, and the squares of their halves are added
 (Zou and Donner 2008, Statistics in Medicine 27:1693). One t with Satterthwaite's degrees of freedom would be too sure:
-where two seeds lie close by luck it takes the many degrees of the records (`benchmarks/series.py`). numpy only.
+where two seeds lie close by luck it takes the many degrees of the records. `benchmarks/series.py` simulates it. numpy
+only.
 """
 
 from __future__ import annotations
@@ -69,13 +70,14 @@ def two_way(parts: Floats) -> TwoWay:
     """Return the mean of ``parts``, [clusters, seeds] with 2 or more of both, and how uncertain it is.
 
     The variance of the mean is (MS clusters + MS seeds - MS rest) / (clusters x seeds). That of the records is the
-    first of these, and seeds add the rest of it, which is not below zero.
+    first of these, and seeds add the rest of it, which is not below zero. Half of MS rest alone is taken off: where two
+    seeds lie close by luck, all of it would leave them nothing to add, and seeds would count too little.
     """
     num, seeds = parts.shape
     mean, by_cluster, by_seed = float(parts.mean()), parts.mean(axis=1), parts.mean(axis=0)
     rest = parts - by_cluster[:, None] - by_seed[None, :] + mean
     of_rest = float((rest**2).sum()) / ((num - 1) * (seeds - 1)) / (num * seeds)
-    of_seeds = max(0.0, float(by_seed.var(ddof=1)) / seeds - of_rest)
+    of_seeds = max(0.0, float(by_seed.var(ddof=1)) / seeds - of_rest / 2)
     return TwoWay(mean, float(by_cluster.var(ddof=1)) / num, of_seeds, num, tuple(by_seed.tolist()))
 
 

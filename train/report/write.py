@@ -271,7 +271,9 @@ def _law_picture(curve: CategoryCurve) -> Picture:
     """Scores over the number of records, each with its interval; the law through them, and beyond them to twice."""
     points = [(float(point.num_records), point.score) for point in curve.points]
     ends = [end for _, score in points for end in (score.low, score.high)]
-    project, ticks = _axes(_marks(0, 2 * points[-1][0]), _marks(min(*ends, curve.base), max(ends) + 1e-6), *_LAW_SIZE)
+    low = min(*ends, curve.base)
+    marks = _marks(0, 2 * max(1.0, points[-1][0])), _marks(low, max(*ends, low + 1e-6))
+    project, ticks = _axes(*marks, *_LAW_SIZE)
     paths = {"law": "", "beyond": ""}
     if curve.level is not None and curve.fall is not None and curve.exponent is not None:
         first = points[0][0] / points[-1][0]
