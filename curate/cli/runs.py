@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,12 +34,13 @@ def command(root: Path, name: str | None, follow: bool, is_stop: bool, form: str
     Example: curate runs my-data --follow
     """
     from curate.project.project import open_project
-    from curate.sessions.runs import evaluations_of, runs_of
+    from curate.sessions.runs import evaluations_of, members_of, runs_of
 
     project = open_project(root)
     runs = runs_of(project.data)
     if name or follow or is_stop:
-        chosen = next((run for run in runs if name in (None, run.id)), None)
+        every = chain(runs, chain.from_iterable(map(members_of, runs)))
+        chosen = next((run for run in every if name in (None, run.id)), None)
         if chosen is None:
             message = f"there is no run {name!r}" if name else "there is no run yet"
             raise CurateError("E976 unknown-run", message, f"Begin one with `curate train {root}`.")
@@ -48,7 +50,8 @@ def command(root: Path, name: str | None, follow: bool, is_stop: bool, form: str
             return _followed(project.data, chosen)
         runs = [] if is_stop else [chosen]
     for run in runs:
-        console.data(_line(run, form))
+        for part in (run, *members_of(run)):
+            console.data(_line(part, form))
     evaluations = evaluations_of(project.data) if not (name or follow or is_stop) else []
     for evaluation in evaluations:
         console.data(_line(evaluation, form))
@@ -60,7 +63,7 @@ def command(root: Path, name: str | None, follow: bool, is_stop: bool, form: str
 def _line(run: Run, form: str) -> str:
     from curate.sessions.metrics import Metrics
 
-    metrics = Metrics(run.folder)
+    metrics = Metrics(run.metrics_folder)
     metrics.read()
     last, of = metrics.last, metrics.num_steps
     if form == "jsonl":
@@ -70,7 +73,7 @@ def _line(run: Run, form: str) -> str:
             "id": run.id, "state": run.standing, "why": run.why, "pid": run.process.pid if run.process else None,
             "step": last.step if last else None, "steps": of, "loss": last.loss if last else None,
             "dataset": run.text_at("dataset", "name") or None, "has_report": run.has_report,
-            "evaluated": run.evaluated or None,
+            "evaluated": run.evaluated or None, "series": run.series or None,
         }  # fmt: skip
         return json.dumps(row)
     step = f"step {last.step:,} of {of or 0:,}, loss {last.loss:.4f}" if last else "no step yet"
@@ -101,11 +104,16 @@ def _followed(data: ProjectData, run: Run) -> int:
     from curate.sessions.metrics import Metrics
     from curate.sessions.runs import log_tail, read_run
 
-    metrics, last_step, num_answers = Metrics(run.folder), -1, 0
+    folder = run.metrics_folder
+    metrics, last_step, num_answers = Metrics(folder), -1, 0
     hidden = {name for name, split in data.pins().items() if split == "test"}
     while True:
         # Looked at before the metrics are read: what came between the last line and the end is not missed.
         is_last = not run.is_alive
+        if run.metrics_folder != folder:
+            folder = run.metrics_folder
+            console.talk(f"{console.one_line(run.id, 40)}: {console.one_line(folder.name, 60)}")
+            metrics, last_step, num_answers = Metrics(folder), -1, 0
         metrics.read()
         last = metrics.last
         if last and last.step != last_step:

@@ -90,6 +90,12 @@ class Results:
         return [general["sentence"], *steps]
 
     @property
+    def series(self) -> list[str]:
+        """What is said of several runs as one: the spread of seeds, a learning curve, a sweep."""
+        parts = [self.report.get(name) for name in ("seeds", "learning_curve", "sweep")]
+        return [part["sentence"] for part in parts if part]
+
+    @property
     def regressed(self) -> list[str]:
         """Categories that got worse."""
         return [row["category"] for row in self.categories if row["verdict"] == "regressed"]
@@ -376,7 +382,11 @@ def render_scores(results: Results) -> list[str]:
     ]  # fmt: skip
     heads = ["category", "n", "base", "tuned", "difference", "p (Holm)", "verdict", "metric"]
     judged = (results.report.get("judged") or {}).get("remarks", ())
-    return [*table(heads, rows), legend(verdicts), *map(console.visible, (*results.forgetting, *judged))]
+    return [
+        *table(heads, rows),
+        legend(verdicts),
+        *map(console.visible, (*results.series, *results.forgetting, *judged)),
+    ]
 
 
 def render_records(data: ProjectData, results: Results, *, per_category: int = 3) -> Iterator[str]:

@@ -143,6 +143,8 @@ def compare_models(data: ProjectData, models: Sequence[Run]) -> list[RunComparis
     Evaluations have no base beside them, so that one alone is compared with nothing. Asks the trainer: call it in a
     thread. Raises CurateError: as `compare_runs`; E918 for an evaluation alone.
     """
+    # Several models are held against one another by what they answered, which of a series one run did.
+    models = [model.kept for model in models] if len(models) > 1 else models
     if len(models) <= 2 and not any(model.evaluated for model in models):
         return [compare_runs(data, models[0] if len(models) > 1 else None, models[-1])]
     if len(models) == 1:
@@ -203,7 +205,7 @@ def compare_runs(data: ProjectData, first: Run | None, second: Run) -> RunCompar
     if first is None or other is None:
         rows = tuple(_row(entry, results.verdict(entry)) for entry in results.categories)
         macro = _row(results.macro, results.verdict(results.macro)) if results.macro else None
-        return RunComparison(None, second, split, rows, macro, records, general=tuple(results.forgetting))
+        return RunComparison(None, second, split, rows, macro, records, general=(*results.series, *results.forgetting))
     pairs: dict[str | None, ScoreRow] = {}
     try:
         pairs, notes = paired_rows(first.folder, second.folder, split)
@@ -301,7 +303,7 @@ def _notes(counts: Mapping[str, int]) -> Iterator[str]:
 def _base_answers(run: Run, results: Results) -> Mapping[str, str]:
     # Where they cannot be read, scores are compared all the same.
     with suppress(CurateError):
-        return read_base_answers(run.folder, {outcome.id for outcome in results.outcomes})
+        return read_base_answers(run.kept.folder, {outcome.id for outcome in results.outcomes})
     return {}
 
 

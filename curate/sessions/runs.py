@@ -32,6 +32,7 @@ Standing = Literal["running", "stopping", "stopped", "finished", "failed", "dead
 # *stopping* was asked to save and stop and has not ended; *failed* ended by itself with an error; *dead* ended without
 # having said so, as by a power cut; *unknown* says that it runs, and nobody has written down which process that is.
 _RUN_FILE = "run.json"
+_SERIES_FILE = "series.json"
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _TAIL_BYTES = 64 * 1024
 
@@ -46,11 +47,34 @@ class Run:
     about: Mapping[str, Json]
     process: Process | None
     has_report: bool
+    series: str = ""
+    """The id of the series that it is a part of."""
 
     @property
     def id(self) -> str:
-        """The name of its folder."""
-        return self.folder.name
+        """The name of its folder, behind that of its series where it is a part of one."""
+        return f"{self.series}/{self.folder.name}" if self.series else self.folder.name
+
+    @property
+    def members(self) -> list[tuple[str, str]]:
+        """The runs of a series, by name and status; none of a run."""
+        members = self.about.get("members")
+        pairs = [(str(m.get("name")), str(m.get("status"))) for m in members or () if isinstance(m, Mapping)]
+        # Such a name is a folder's, and leads nowhere else.
+        return [(name, status) for name, status in pairs if Path(name).name == name not in ("", "..")]
+
+    @property
+    def metrics_folder(self) -> Path:
+        """Where its steps are told: of a series in the member that was begun last."""
+        begun = [name for name, status in self.members if status != "waiting"]
+        return self.folder / begun[-1] if begun else self.folder
+
+    @property
+    def kept(self) -> Run:
+        """The run whose model is to be taken: of a finished series one of its members, else itself."""
+        name = self.text_at("kept")
+        chosen = name in [member for member, _ in self.members]
+        return replace(read_run(self.folder / name), series=self.id) if chosen else self
 
     @property
     def evaluated(self) -> str:
@@ -83,6 +107,12 @@ def runs_of(data: ProjectData) -> list[Run]:
     return [read_run(folder) for folder in _run_folders(data)]
 
 
+def members_of(run: Run) -> list[Run]:
+    """Return the runs of a series that were begun, in their order; none of a run."""
+    folders = [run.folder / name for name, _ in run.members]
+    return [replace(read_run(folder), series=run.id) for folder in folders if (folder / _RUN_FILE).is_file()]
+
+
 def evaluations_of(data: ProjectData) -> list[Run]:
     """Return the evaluations that lie beside the runs, the newest first; they have results, and no report."""
     evaluations = []
@@ -100,8 +130,12 @@ def evaluations_of(data: ProjectData) -> list[Run]:
 def read_run(folder: Path) -> Run:
     """Return how the run in ``folder`` stands now."""
     settle(folder)
-    process, about = read_process(folder), _about(folder)
+    process, about = read_process(folder), _about(folder) or _about(folder, _SERIES_FILE)
     standing, why = _standing(about, process)
+    run = Run(folder, standing, why, about, process, has_report=False)
+    if run.members and not why:
+        num = sum(status == "finished" for _, status in run.members)
+        why = f"{run.text_at('kind')}: {num} of {len(run.members)} runs are finished"
     run = Run(folder, standing, why, about, process, (folder / REPORT_FILE).is_file())
     if about or not (lines := log_tail(run, 20)):
         return run
@@ -143,10 +177,11 @@ def run_folder(data: ProjectData, options: Sequence[str]) -> Path:
 
 def resumed_dataset(folder: Path) -> Path:
     """Return the dataset that the run in ``folder`` was begun on, to resume it; E978 where that is unknown or gone."""
+    name = _SERIES_FILE if (folder / _SERIES_FILE).is_file() else _RUN_FILE
     try:
-        path = Path(json.loads(read_file(folder / _RUN_FILE, most=MOST_STATE))["dataset"]["path"])
+        path = Path(json.loads(read_file(folder / name, most=MOST_STATE))["dataset"]["path"])
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        message = f"{one_line(str(folder / _RUN_FILE))} does not say what the run was begun on"
+        message = f"{one_line(str(folder / name))} does not say what the run was begun on"
         raise CurateError("E978 cannot-resume", message, "Begin a new run.") from error
     if not path.is_dir():
         raise CurateError("E978 cannot-resume", f"the dataset {one_line(str(path))} is gone", "Begin a new run.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
@@ -10,9 +11,13 @@ from pathlib import Path
 from train.evaluate.predictions import Scored, write_predictions
 from train.recipe.forgetting import Tuning
 from train.report import JudgeSummary, Report, Run, build_report, write_report
+from train.report.results import Rules
+from train.report.seeds import seeds_report
 from train.report.winrate import HumanVerdict
 
 TUNING = Tuning(method="full", lr=3e-3, auto_lr=1.5e-3, replay=None, replay_share=0.05)
+
+SERIES_ID = "2026-11-24-a"
 
 
 def sides(num: int, *, tuned: float, factor: float = 1.0) -> tuple[list[Scored], list[Scored]]:
@@ -65,4 +70,30 @@ def _write(folder: Path, base: list[Scored], after: list[Scored], report: Report
     (folder / "feedback.jsonl").write_text("", encoding="utf-8")
     about = {"status": "finished", "recipe": {"base": "tiny-base"}, "dataset": {"name": "v1", "sha256": "0" * 64}}
     (folder / "run.json").write_text(json.dumps(about), encoding="utf-8")
+    return folder
+
+
+def write_series(runs: Path, status: str = "finished") -> Path:
+    """Write a series of two seeds and its report; the second member is the one to take."""
+    folder = runs / SERIES_ID
+    members = []
+    for seed, tuned in ((0, 0.8), (1, 1.0)):
+        write_run(folder / f"seed-{seed}", 40, tuned=tuned)
+        members.append({"name": f"seed-{seed}", "changes": {"seed": seed}, "status": "finished", "error": ""})
+    members[-1]["status"] = status
+    base = sides(40, tuned=1.0)[0]
+    report = seeds_report(
+        base, [sides(40, tuned=tuned)[1] for tuned in (0.8, 1.0)], seeds=[0, 1], kept=1, name="seed-1",
+        run=Run(id=SERIES_ID), default_metric=(), rules=Rules(resamples=200),
+    )  # fmt: skip
+    if status == "finished":
+        write_report(report, folder)
+        shutil.copy(folder / "seed-1/feedback.jsonl", folder / "feedback.jsonl")
+    about = {
+        "version": 1, "id": SERIES_ID, "kind": "seeds", "status": status, "created": "2026-11-24T10:00:00Z",
+        "dataset": {"path": str(runs.parent / "dataset/v1"), "name": "v1", "sha256": "0" * 64},
+        "recipe_folder": "/", "request": {"number": 2}, "steps": 4, "batch_size": 2, "members": members,
+        "kept": "seed-1" if status == "finished" else "",
+    }  # fmt: skip
+    (folder / "series.json").write_text(json.dumps(about), encoding="utf-8")
     return folder

@@ -12,7 +12,7 @@ import jsonschema_rs
 import pytest
 from click.testing import CliRunner, Result
 
-from train.base.errors import TrainError
+from train.base.errors import Exit, TrainError
 from train.base.run_folder import read_finished
 from train.cli import cli
 from train.pipeline import execute, series
@@ -128,6 +128,17 @@ def test_an_interruption_says_how_to_go_on(
     assert isinstance(done.exception, click.Abort)
     assert f"go on with `train run {dataset} --resume --out {tmp_path / 's'}`" in done.stderr
     assert about(tmp_path / "s")["status"] == "stopped"
+
+
+def test_a_member_that_saved_a_checkpoint_stops_the_series(
+    dataset: Path, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(series, "start_run", lambda *_, out, **__: (out, Exit.TERMINATED))
+    done = call("run", dataset, "--base", base, "--out", str(tmp_path / "s"), "--seeds", "2")
+    assert done.return_value == Exit.TERMINATED
+    record = about(tmp_path / "s")
+    assert (record["status"], [member["status"] for member in record["members"]]) == ("stopped", ["stopped", "waiting"])
+    assert "go on with `train run" in done.stderr
 
 
 def test_another_dataset_is_refused_and_so_is_a_damaged_record(

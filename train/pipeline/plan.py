@@ -313,9 +313,8 @@ def _mb(size: int) -> str:
 
 def duration(seconds: float) -> str:
     """Return seconds as people say them, as "12 minutes"."""
-    if seconds < 90:
-        return f"{seconds:.0f} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+    text = f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+    return f"{seconds:.0f} seconds" if seconds < 90 else text
 
 
 _MOST_SAMPLED = 200

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from train.base.errors import TrainError
 from train.base.run_folder import read_run
 from train.base.storage import digest_of
-from train.evaluate.predictions import PREDICTIONS, Scored, pair, read_predictions
+from train.evaluate.predictions import PREDICTIONS, pair, read_predictions
 from train.pipeline.series import Kind, Member, Outcome, Series, SeriesRecord, Whole
 from train.pipeline.stages import StageSeries
 from train.recipe import Recipe, load_recipe
@@ -90,17 +90,18 @@ class LearningCurveSeries:
     def conclude(self, series: Series) -> Outcome:
         """Run all, and draw the curve beside the report on the whole."""
         seeds = range(series.recipe.seed, series.recipe.seed + self.number)
-        folders = []
+        members = []
         for share in self.shares:
-            part: dict[str, Any] = {} if share == 1 else {"mixing.share": share, "eval.splits": ["validation"]}
+            part = {} if share == 1 else {"mixing.share": share, "eval.splits": ["validation"]}
             changes = [{**series.whole.matched, **part, "seed": seed} for seed in seeds]
-            folders.append(run_all(series, [Member(f"share-{100 * share:g}-seed-{c['seed']}", c) for c in changes]))
-        results, base = [], list[Scored]()
-        for share, each in zip(self.shares, folders, strict=True):
-            sides = [read_predictions(folder / PREDICTIONS) for folder in each]
-            base, sizes = sides[0][0], read_run(each[0])["examples_by_category"]
-            results.append(ShareResult(share, sizes, [tuned for _, tuned in sides]))
-        outcome = pool(folders[-1], series.record.id)
+            members += [Member(f"share-{100 * share:g}-seed-{each['seed']}", each) for each in changes]
+        folders = run_all(series, members)
+        base, results = read_predictions(folders[0] / PREDICTIONS)[0], list[ShareResult]()
+        for n, share in enumerate(self.shares):
+            mine = folders[n * self.number : (n + 1) * self.number]
+            sizes = read_run(mine[0])["examples_by_category"]
+            results.append(ShareResult(share, sizes, [read_predictions(each / PREDICTIONS)[1] for each in mine]))
+        outcome = pool(folders[-self.number :], series.record.id)
         curve = learning_curve(base, results, seeds, margin=outcome.report.margin, fewest=outcome.report.fewest)
         return Outcome(outcome.report.model_copy(update={"learning_curve": curve}), outcome.kept)
 

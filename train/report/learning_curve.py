@@ -3,7 +3,8 @@
 score = a - b n^-c, the form of Hestness et al. 2017, arXiv:1712.00409, with b >= 0 and the exponent on a bounded grid:
 three or four points do not say it well, and what they leave open belongs into the interval. That is by bootstrap:
 clusters of records are drawn, the same ones for all points, which were measured on the same records; and each point is
-moved as training seeds move it, with a variance that is drawn too, since a few seeds hardly tell it.
+moved as training seeds move it, with a variance that is drawn too, since a few seeds hardly tell it. Several exponents
+fit so few points alike, and the interval reaches over all of these.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from train.report.results import BITS, known
 from train.report.stats import Floats
 from train.report.two_way import cluster_parts, two_way
 
-EXPONENTS = np.geomspace(0.1, 2.0, 24)
+EXPONENTS = np.geomspace(0.05, 2.0, 24)
 DRAWS = 2000
 WIDE = 0.1
 """An interval that is wider and begins at no gain says nothing."""
@@ -48,10 +49,13 @@ class ShareResult(NamedTuple):
     sides: Sequence[Sequence[Scored]]
 
 
-def fit_law(sizes: Sequence[float], scores: Floats, weights: Floats, most: float) -> Law:
-    """Return the laws through ``scores``, [fits, points], by weighted least squares, none of which exceeds ``most``.
+def fit_laws(
+    sizes: Sequence[float], scores: Floats, weights: Floats, most: float, noise: float
+) -> tuple[Law, Law, Law]:  # fmt: skip
+    """Return the best law for each of ``scores``, [fits, points], and the slowest and the fastest to level off that fit
+    as well: by at most one ``noise``, the variance of a point, more of squares. None exceeds ``most``.
 
-    ``sizes`` and ``weights`` are of the points. Of equally good exponents the smallest is taken.
+    They are fitted by least squares to points at ``sizes``, weighted by ``weights``.
     """
     x = (np.asarray(sizes, dtype=np.float64) / max(sizes))[:, None] ** -EXPONENTS
     share = weights / weights.sum()
@@ -63,9 +67,12 @@ def fit_law(sizes: Sequence[float], scores: Floats, weights: Floats, most: float
     through = np.maximum(0.0, (most - mean_y)[:, None] * mean_x / (share @ x**2))
     fall, level = np.where(level > most, through, fall), np.minimum(level, most)
     rest = scores[:, :, None] - (level[:, None, :] - fall[:, None, :] * x[None])
-    best = np.einsum("fpe,p->fe", rest**2, share).argmin(axis=1)
-    rows = np.arange(len(scores))
-    return Law(level[rows, best], fall[rows, best], EXPONENTS[best])
+    squares = np.einsum("fpe,p->fe", rest**2, share)
+    is_near = len(sizes) * (squares - squares.min(axis=1, keepdims=True)) <= noise
+    rows, last = np.arange(len(scores)), len(EXPONENTS) - 1
+    chosen = (squares.argmin(axis=1), is_near.argmax(axis=1), last - is_near[:, ::-1].argmax(axis=1))
+    best, slow, fast = (Law(level[rows, index], fall[rows, index], EXPONENTS[index]) for index in chosen)
+    return best, slow, fast
 
 
 def law_and_gain(
@@ -79,7 +86,10 @@ def law_and_gain(
     num, points, seeds = parts.shape
     by_cluster = parts.mean(axis=2)
     scores = by_cluster.mean(axis=0)
-    between = parts.mean(axis=0).var(axis=1, ddof=1).mean() if seeds > 1 else 0.0
+    between = float(parts.mean(axis=0).var(axis=1, ddof=1).mean()) if seeds > 1 else 0.0
+    # What moves all points alike moves the level of the law, and tells nothing of its form.
+    contrasts = by_cluster - by_cluster.mean(axis=1, keepdims=True)
+    noise = float((contrasts.var(axis=0, ddof=1) / num).sum()) / (points - 1) + between / seeds
     variances = by_cluster.var(axis=0, ddof=1) / num + between / seeds
     weights = 1 / np.maximum(variances, variances.max() / 100 if variances.max() > 0 else 1.0)
     rng = np.random.default_rng(seed)
@@ -89,11 +99,11 @@ def law_and_gain(
         freedom = points * (seeds - 1)
         scale = np.sqrt(between / seeds * freedom / rng.chisquare(freedom, size=(draws, 1)))
         drawn = drawn + scale * rng.standard_normal((draws, points))
-    law, laws = fit_law(sizes, scores[None], weights, most), fit_law(sizes, drawn, weights, most)
-    gains = laws.at(_BEYOND) - laws.at(1.0)
-    low, high = np.quantile(gains, (0.025, 0.975))
-    value = float((law.at(_BEYOND) - law.at(1.0))[0])
-    return law, Estimate(value=value, low=float(min(low, value)), high=float(max(high, value)))
+    best, _, _ = fit_laws(sizes, scores[None], weights, most, noise)
+    _, slow, fast = (law.at(_BEYOND) - law.at(1.0) for law in fit_laws(sizes, drawn, weights, most, noise))
+    value = float((best.at(_BEYOND) - best.at(1.0))[0])
+    low, high = float(np.quantile(fast, 0.025)), float(np.quantile(slow, 0.975))
+    return best, Estimate(value=value, low=min(low, value), high=max(high, value))
 
 
 def learning_curve(

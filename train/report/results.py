@@ -68,7 +68,7 @@ def several_results(
     adjusted = iter(stats.holm([comparison.p for _, complete in each for comparison in complete]))
     macros = [_macro(split, complete, rules) for _, complete in each]
     adjusted_macros = iter(stats.holm([macro.p for macro in macros if macro is not None]))
-    macros = [macro and _with_p(macro, complete, next(adjusted_macros), rules)
+    macros = [macro and judged_mean(macro, _num_scored(complete), next(adjusted_macros), rules)
               for macro, (_, complete) in zip(macros, each, strict=True)]  # fmt: skip
     return [
         _split_result(split, mine, complete, macro, adjusted, default_metric)
@@ -190,7 +190,7 @@ class _Comparison:
     def result(self, p_adjusted: float, is_default: bool) -> CategoryResult:
         """Return the category's result with its verdict."""
         n, num_clusters = len(self.compared), len(set(self.clusters))
-        verdict, other = self._verdict(p_adjusted, num_clusters), self._other_scores()
+        other = self._other_scores()
         spelled = [pair for pair in self.pairs if pair[0].num_bytes]
         sizes = [before.num_bytes for before, _ in spelled]
         before, after = (bits_per_byte([known(pair[side].nll) for pair in spelled], sizes) for side in (0, 1))
@@ -211,17 +211,16 @@ class _Comparison:
             better=self.better,
             worse=self.worse,
             minimum_detectable_effect=self._detectable_effect(num_clusters),
-            verdict=verdict.word,
-            reason=verdict.reason,
-            note=verdict.note,
-            is_no_worse=verdict.is_no_worse,
+            verdict="inconclusive",
+            note="",
+            is_no_worse=False,
             bits_per_byte=None if before is None or after is None else Change(base=before, tuned=after),
             other=other,
             behaviour=_behaviour(self.pairs),
             is_uncalibrated=JUDGE in {self.metric, *other} and not self.rules.is_judge_calibrated,
             sentence="",
         )
-        return result.model_copy(update={"sentence": wording.sentence(result)})
+        return judged(result, p_adjusted, self.rules)
 
     def weighted(self, num_categories: int) -> dict[str, float]:
         """Return each cluster's part in the mean difference over ``num_categories`` categories."""
@@ -229,25 +228,6 @@ class _Comparison:
         for before, after, cluster in zip(self.before, self.after, self.clusters, strict=True):
             sums[cluster] = sums.get(cluster, 0.0) + (after - before) / (num_categories * len(self.before))
         return sums
-
-    def _verdict(self, p_adjusted: float, num_clusters: int) -> stats.Verdict:
-        gain, span, margin, text = self.difference.value, self.difference, self.rules.margin, ""
-        interval = stats.Interval(span.low, span.high)
-        if not self.is_score:
-            # Lower is better, and the margin is a share of the base's bits.
-            scale = -1 / self.base.value if self.base.value else -1.0
-            gain, interval = gain * scale, stats.Interval(span.high * scale, span.low * scale)
-            margin, text = BITS_MARGIN, f"{BITS_MARGIN:.0%}"
-        return stats.judge(
-            len(self.compared),
-            gain,
-            interval,
-            p_adjusted,
-            margin=margin,
-            fewest=self.rules.fewest,
-            num_clusters=num_clusters,
-            margin_text=text,
-        )
 
     def _detectable_effect(self, num_clusters: int) -> float | None:
         if not self.is_score:
@@ -330,14 +310,36 @@ def _mean_interval(
     return stats.Interval(float(low), float(high))
 
 
-def _with_p(macro: Macro, comparisons: Sequence[_Comparison], p: float, rules: Rules) -> Macro:
-    # The verdict goes by the p value that is adjusted for the other comparisons beside it.
-    num = sum(len(comparison.compared) for comparison in comparisons if comparison.is_score)
+def judged_mean(macro: Macro, num: int, p: float, rules: Rules) -> Macro:
+    """Return the mean with the verdict on its ``num`` records; ``p`` is adjusted for other comparisons beside it."""
     verdict = stats.judge(
         num, macro.difference.value, stats.Interval(macro.difference.low, macro.difference.high), p,
         num_clusters=macro.num_clusters or 0, margin=rules.margin, fewest=rules.fewest,
     )  # fmt: skip
     return macro.model_copy(update={"p": p, "verdict": verdict.word, "reason": verdict.reason})
+
+
+def _num_scored(comparisons: Sequence[_Comparison]) -> int:
+    return sum(len(comparison.compared) for comparison in comparisons if comparison.is_score)
+
+
+def judged(row: CategoryResult, p: float, rules: Rules) -> CategoryResult:
+    """Return the category with its verdict and its sentence; ``p`` is adjusted for the other categories."""
+    gain, span, margin, text = row.difference.value, row.difference, rules.margin, ""
+    interval = stats.Interval(span.low, span.high)
+    if not row.higher_is_better:
+        # Lower is better, and the margin is a share of the base's bits.
+        scale = -1 / row.base.value if row.base.value else -1.0
+        gain, interval = gain * scale, stats.Interval(span.high * scale, span.low * scale)
+        margin, text = BITS_MARGIN, f"{BITS_MARGIN:.0%}"
+    verdict = stats.judge(
+        row.n, gain, interval, p, margin=margin, fewest=rules.fewest, num_clusters=row.num_clusters, margin_text=text
+    )
+    row = row.model_copy(update={
+        "p_adjusted": p, "verdict": verdict.word, "reason": verdict.reason, "note": verdict.note,
+        "is_no_worse": verdict.is_no_worse,
+    })  # fmt: skip
+    return row.model_copy(update={"sentence": wording.sentence(row)})
 
 
 def _behaviour(pairs: Pairs) -> Behaviour | None:

@@ -19,7 +19,7 @@ from train.evaluate.predictions import Scored
 from train.report import stats, wording
 from train.report.build import build_report, forgetting
 from train.report.model import CategoryResult, Estimate, Macro, Report, Run, SeedSpread, SeedsSummary, SplitResult
-from train.report.results import BITS, BITS_MARGIN, Rules, known
+from train.report.results import BITS, Rules, judged, judged_mean, known
 from train.report.two_way import TwoWay, cluster_parts, two_way
 
 Sides = Sequence[Sequence[Scored]]
@@ -131,8 +131,12 @@ def _hull(difference: Estimate, way: TwoWay) -> Estimate:
 def _with_seeds(part: SplitResult, models: dict[str | None, TwoWay | None], rules: Rules) -> SplitResult:
     rows = [_widened(row, models[row.category]) for row in part.categories]
     adjusted = stats.holm([row.p for row in rows])
-    macro = part.macro and _judged_mean(_widened(part.macro, models[None]), part, rules)
-    categories = [_judged(row, p, rules) for row, p in zip(rows, adjusted, strict=True)]
+    num = sum(row.n for row in rows if row.higher_is_better)
+    mean = part.macro and _widened(part.macro, models[None])
+    macro = mean and judged_mean(mean, num, mean.p, rules)
+    categories = [
+        judged(row.model_copy(update={"test": "two-way t"}), p, rules) for row, p in zip(rows, adjusted, strict=True)
+    ]
     return part.model_copy(update={"categories": categories, "macro": macro})
 
 
@@ -146,31 +150,6 @@ def _widened(row: Part, way: TwoWay | None) -> Part:
     if isinstance(row, Macro) or row.higher_is_better:
         difference = Estimate(value=difference.value, low=max(-1.0, difference.low), high=min(1.0, difference.high))
     return row.model_copy(update={"difference": difference, "p": max(row.p, way.p())})
-
-
-def _judged(row: CategoryResult, p: float, rules: Rules) -> CategoryResult:
-    span, scale, margin, text = row.difference, 1.0, rules.margin, ""
-    if not row.higher_is_better:
-        scale, margin, text = -1 / row.base.value if row.base.value else -1.0, BITS_MARGIN, f"{BITS_MARGIN:.0%}"
-    ends = sorted((span.low * scale, span.high * scale))
-    verdict = stats.judge(
-        row.n, span.value * scale, stats.Interval(*ends), p, num_clusters=row.num_clusters, margin=margin,
-        fewest=rules.fewest, margin_text=text,
-    )  # fmt: skip
-    row = row.model_copy(update={
-        "p_adjusted": p, "test": "two-way t", "verdict": verdict.word, "reason": verdict.reason, "note": verdict.note,
-        "is_no_worse": verdict.is_no_worse,
-    })  # fmt: skip
-    return row.model_copy(update={"sentence": wording.sentence(row)})
-
-
-def _judged_mean(macro: Macro, part: SplitResult, rules: Rules) -> Macro:
-    num = sum(row.n for row in part.categories if row.higher_is_better)
-    verdict = stats.judge(
-        num, macro.difference.value, stats.Interval(macro.difference.low, macro.difference.high), macro.p,
-        num_clusters=macro.num_clusters or 0, margin=rules.margin, fewest=rules.fewest,
-    )  # fmt: skip
-    return macro.model_copy(update={"verdict": verdict.word, "reason": verdict.reason})
 
 
 def _spread(category: str | None, way: TwoWay) -> SeedSpread:

@@ -1,42 +1,55 @@
 """A change measured on records and by several training seeds: how much of its uncertainty comes from which.
 
 Records (by cluster) and seeds are crossed random effects with one value a cell, the two-way model of Searle, Casella
-and McCulloch 1992, *Variance Components*, section 4.4. The variance of the mean is a sum of mean squares, so its
-degrees of freedom are those of Satterthwaite 1946, Biometrics Bulletin 2:110. numpy only.
+and McCulloch 1992, *Variance Components*, section 4.4. Two or three seeds hardly know their own spread, so each of the
+two parts has an interval by Student's t with its own degrees of freedom, and the squares of their halves are added
+(Zou and Donner 2008, Statistics in Medicine 27:1693). One t with Satterthwaite's degrees of freedom would be too sure:
+where two seeds lie close by luck it takes the many degrees of the records (`benchmarks/series.py`). numpy only.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
-
-import numpy as np
 
 from train.report.stats import CONFIDENCE, Floats, Interval, sums_by_cluster
 
 
 class TwoWay(NamedTuple):
-    """A mean over clusters and seeds: its variance, degrees of freedom, the share of the variance that is between
-    seeds, and the mean of each seed.
+    """A mean over clusters and seeds, [clusters, seeds]: its variance by records and what seeds add to it, and the mean
+    of each seed.
     """
 
     mean: float
-    variance: float
-    freedom: float
-    seed_share: float
+    of_records: float
+    of_seeds: float
+    num_clusters: int
     by_seed: tuple[float, ...]
 
+    @property
+    def seed_share(self) -> float:
+        """The part of the variance that is between seeds."""
+        total = self.of_records + self.of_seeds
+        return self.of_seeds / total if total > 0 else 0.0
+
+    def half(self, tail: float = 1 - CONFIDENCE) -> float:
+        """Return half of the width of the interval that misses the truth in a share of ``tail``."""
+        records, seeds = (student_quantile(num - 1, tail) for num in (self.num_clusters, len(self.by_seed)))
+        return math.sqrt(records**2 * self.of_records + seeds**2 * self.of_seeds)
+
     def interval(self) -> Interval:
-        """Return the interval by Student's t."""
-        half = student_quantile(self.freedom) * math.sqrt(self.variance)
-        return Interval(self.mean - half, self.mean + half)
+        """Return the 95 % interval."""
+        return Interval(self.mean - self.half(), self.mean + self.half())
 
     def p(self) -> float:
-        """Return the two-sided p value of a mean of zero."""
-        if self.variance <= 0:
-            return 1.0 if self.mean == 0 else 0.0
-        return student_p(self.mean / math.sqrt(self.variance), self.freedom)
+        """Return the two-sided p value of a mean of zero: the tail whose interval ends there; never below 1e-9."""
+        low, high = math.log(1e-9), 0.0
+        for _ in range(24):
+            middle = (low + high) / 2
+            low, high = (low, middle) if self.half(math.exp(middle)) < abs(self.mean) else (middle, high)
+        return math.exp(high)
 
 
 def cluster_parts(numerators: Sequence[Sequence[float]], weights: Sequence[float], clusters: Sequence[str]) -> Floats:
@@ -53,28 +66,18 @@ def cluster_parts(numerators: Sequence[Sequence[float]], weights: Sequence[float
 
 
 def two_way(parts: Floats) -> TwoWay:
-    """Return the mean of ``parts``, [clusters, seeds], with both of at least 2, and how uncertain it is.
+    """Return the mean of ``parts``, [clusters, seeds] with 2 or more of both, and how uncertain it is.
 
-    The variance is (MS clusters + MS seeds - MS rest) / (clusters x seeds), and never below the larger of what clusters
-    and seeds say alone: with two seeds their spread is hardly known, and a difference of mean squares may be negative.
+    The variance of the mean is (MS clusters + MS seeds - MS rest) / (clusters x seeds). That of the records is the
+    first of these, and seeds add the rest of it, which is not below zero. Half of MS rest alone is taken off: where two
+    seeds lie close by luck, all of it would leave them nothing to add, and seeds would count too little.
     """
     num, seeds = parts.shape
     mean, by_cluster, by_seed = float(parts.mean()), parts.mean(axis=1), parts.mean(axis=0)
     rest = parts - by_cluster[:, None] - by_seed[None, :] + mean
-    degrees = np.array([num - 1, seeds - 1, (num - 1) * (seeds - 1)], dtype=np.float64)
-    squares = np.array([
-        seeds * float(((by_cluster - mean) ** 2).sum()), num * float(((by_seed - mean) ** 2).sum()),
-        float((rest**2).sum()),
-    ]) / degrees  # fmt: skip
-    of_clusters, of_seeds, of_rest = squares
-    total = max(of_clusters + of_seeds - of_rest, of_clusters, of_seeds)
-    used = [of_clusters, of_seeds, of_rest] if total == of_clusters + of_seeds - of_rest else (
-        [of_clusters, 0.0, 0.0] if total == of_clusters else [0.0, of_seeds, 0.0]
-    )  # fmt: skip
-    spread = float((np.array(used) ** 2 / degrees).sum())
-    freedom = total**2 / spread if spread > 0 else float(degrees[0])
-    share = max(0.0, of_seeds - of_rest) / total if total > 0 else 0.0
-    return TwoWay(mean, float(total / (num * seeds)), float(freedom), float(min(1.0, share)), tuple(by_seed.tolist()))
+    of_rest = float((rest**2).sum()) / ((num - 1) * (seeds - 1)) / (num * seeds)
+    of_seeds = max(0.0, float(by_seed.var(ddof=1)) / seeds - of_rest / 2)
+    return TwoWay(mean, float(by_cluster.var(ddof=1)) / num, of_seeds, num, tuple(by_seed.tolist()))
 
 
 def student_p(t: float, freedom: float) -> float:
@@ -83,14 +86,15 @@ def student_p(t: float, freedom: float) -> float:
     return _beta_ratio(freedom / (freedom + t * t), freedom / 2, 0.5)
 
 
-def student_quantile(freedom: float, confidence: float = CONFIDENCE) -> float:
-    """Return the t that leaves out 1 - ``confidence`` on both sides together."""
+@lru_cache(maxsize=1024)
+def student_quantile(freedom: float, tail: float = 1 - CONFIDENCE) -> float:
+    """Return the t that leaves out ``tail`` on both sides together."""
     low, high = 0.0, 1.0
-    while student_p(high, freedom) > 1 - confidence:
+    while student_p(high, freedom) > tail:
         high *= 2
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if student_p(middle, freedom) > 1 - confidence else (low, middle)
+        low, high = (middle, high) if student_p(middle, freedom) > tail else (low, middle)
     return high
 
 

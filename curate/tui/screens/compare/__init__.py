@@ -25,7 +25,7 @@ from curate.sessions.run_comparison import (
     compare_models,
     gate_command,
 )
-from curate.sessions.runs import Run, evaluations_of, runs_of
+from curate.sessions.runs import Run, evaluations_of, members_of, runs_of
 from curate.tui.blind import BlindScreen
 from curate.tui.border import safe_lines
 from curate.tui.dialogs import Pages
@@ -51,9 +51,12 @@ LoadedRuns = tuple[list[Run], list[RunComparison]]
 
 
 def _reported(data: ProjectData) -> list[Run]:
-    """Return the runs that have a report, the newest first, and then the evaluations that have ended."""
+    """Return the runs that have a report, the newest first, each series before its runs, and then the evaluations that
+    have ended.
+    """
     evaluations = [run for run in evaluations_of(data) if run.standing in ("finished", "stopped")]
-    return [run for run in runs_of(data) if run.has_report] + evaluations
+    runs = [part for run in runs_of(data) for part in (run, *members_of(run))]
+    return [run for run in runs if run.has_report] + evaluations
 
 
 class PickRuns(ModalScreen[list[str]]):
@@ -205,7 +208,10 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
             reported = [run for run in reversed(runs) if not run.evaluated]
             # A run comes before an evaluation, and is what that is held against.
             ordered = [*reported, *(run for run in reversed(runs) if run.evaluated)]
-            picked = [run for run in ordered if run.id in chosen] or reported[-2:]
+            # A series has compared its runs already, so that the newest is shown beside its base.
+            newest = [run for run in reported if not run.series]
+            newest = newest[-1:] if newest and newest[-1].members else newest[-2:]
+            picked = [run for run in ordered if run.id in chosen] or newest
             return runs, compare_models(data, picked) if picked else []
 
         self.app.background(compared, self._show, group="compare.read", failed=self._compare_failed)

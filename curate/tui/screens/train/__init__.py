@@ -167,7 +167,7 @@ before there is a dataset; `enter` writes the recipe, `esc` leaves it as it was.
             return None
         position = next((index for index, run in enumerate(runs) if run.id == self._run_id), 0)
         run = runs[position]
-        metrics = self._metrics.setdefault(run.id, Metrics(run.folder))
+        metrics = self._metrics.setdefault(str(run.metrics_folder), Metrics(run.metrics_folder))
         metrics.read()
         results, why = self._read_results(run)
         hidden = {name for name, split in data.pins().items() if split == "test"}

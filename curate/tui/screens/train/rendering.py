@@ -311,6 +311,8 @@ def _reported(results: Results, width: int) -> Iterator[Text]:
             style="strong", no_wrap=True, end="",
         )  # fmt: skip
     yield Text(legend([results.verdict(row) for row in results.categories]), style="muted")
+    for line in results.series:
+        yield safe_text(line, 800, "strong")
     for line in results.forgetting:
         yield safe_text(line, 400, "warn" if results.report["forgetting"]["word"] == "forgot" else "muted")
 

@@ -1,0 +1,72 @@
+"""Several runs as one, in `curate runs`, `curate report`, Compare and Train."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from curate.cli import cli
+from curate.sessions.run_comparison import compare_models
+from curate.sessions.runs import members_of, read_run, resumed_dataset, runs_of
+from tests.curate.score_reports import SERIES_ID as ID
+from tests.curate.score_reports import write_run, write_series
+
+
+def test_runs_lists_a_series_and_its_runs(make_workspace) -> None:
+    workspace = make_workspace()
+    write_series(workspace.root / "runs")
+    done = CliRunner().invoke(cli, ["runs", str(workspace.root)])
+    lines = done.output.splitlines()
+    assert [line.split()[0] for line in lines] == [ID, f"{ID}/seed-0", f"{ID}/seed-1"]
+    assert "seeds: 2 of 2 runs are finished" in lines[0]
+    told = CliRunner().invoke(cli, ["runs", str(workspace.root), "--format", "jsonl"]).output
+    rows = [json.loads(line) for line in told.splitlines()]
+    assert [(row["id"], row["series"]) for row in rows] == [(ID, None), (f"{ID}/seed-0", ID), (f"{ID}/seed-1", ID)]
+    alone = CliRunner().invoke(cli, ["runs", str(workspace.root), "--run", f"{ID}/seed-1"]).output
+    assert alone.startswith(f"{ID}/seed-1")
+
+
+def test_report_is_that_of_the_series(make_workspace) -> None:
+    workspace = make_workspace()
+    write_series(workspace.root / "runs")
+    done = CliRunner().invoke(cli, ["report", "--workspace", str(workspace.root)])
+    assert done.exit_code == 0, done.output
+    assert "Figures are means over 2 training seeds (0, 1)." in done.output
+    assert "+0.900 [" in done.output
+
+
+def test_a_series_that_was_stopped_is_gone_on_with_on_its_dataset(make_workspace) -> None:
+    workspace = make_workspace()
+    folder = write_series(workspace.root / "runs", "stopped")
+    (workspace.root / "dataset/v1").mkdir(parents=True)
+    run = read_run(folder)
+    assert (run.standing, run.can_resume, run.has_report) == ("stopped", True, False)
+    assert run.metrics_folder == folder / "seed-1"
+    assert run.kept == run
+    assert resumed_dataset(folder) == workspace.root / "dataset/v1"
+
+
+def test_compare_shows_a_series_beside_its_base_and_its_model_beside_others(make_workspace) -> None:
+    workspace = make_workspace()
+    series = read_run(write_series(workspace.root / "runs"))
+    other = read_run(write_run(workspace.root / "runs/2026-11-23-a", 40, tuned=0.5))
+    (alone,) = compare_models(workspace, [series])
+    assert alone.general[0].startswith("Figures are means over 2 training seeds")
+    assert alone.rows[0].difference == pytest.approx(0.9)
+    (pair,) = compare_models(workspace, [other, series])
+    assert pair.second.id == f"{ID}/seed-1"
+    assert pair.rows[0].difference == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("name", ["../../outside", "/etc", ".."])
+def test_a_member_lies_in_its_series(make_workspace, name: str) -> None:
+    workspace = make_workspace()
+    folder = write_series(workspace.root / "runs")
+    about = json.loads((folder / "series.json").read_text())
+    about["members"][0]["name"] = about["kept"] = name
+    (folder / "series.json").write_text(json.dumps(about | {"members": [*about["members"], 7]}))
+    (run,) = runs_of(workspace)
+    assert [member.id for member in members_of(run)] == [f"{ID}/seed-1"]
+    assert run.kept == run

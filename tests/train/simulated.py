@@ -1,0 +1,83 @@
+"""Runs whose truth is known: what training seeds move, and what shares of the records bring."""
+
+from __future__ import annotations
+
+from statistics import NormalDist
+
+import numpy as np
+
+from train.evaluate.predictions import Scored
+from train.report import Report, Rules, Run, build_report
+from train.report.learning_curve import law_and_gain
+from train.report.model import Estimate
+from train.report.seeds import seeds_report
+
+_NORMAL = NormalDist()
+RULES = Rules(resamples=100)
+
+
+def _side(values: np.ndarray, size: int) -> list[Scored]:
+    return [
+        Scored(f"r{n}", "test", "c", f"c{n // size}", "yes", 1.0, 2, 3, "x", True, "exact", {"exact": float(value)})
+        for n, value in enumerate(values)
+    ]
+
+
+def graded(rng: np.random.Generator, mean: float, difficulty: np.ndarray) -> np.ndarray:
+    """Return scores of exactly this ``mean`` whose spread is half of the records and half of the run."""
+    room = min(mean, 1 - mean) / 2
+    return mean + room * (2 * np.vectorize(_NORMAL.cdf)(difficulty) - 1) + room * rng.uniform(-1, 1, len(difficulty))
+
+
+def seed_runs(
+    rng: np.random.Generator, num: int, seeds: int, *, between: float, effect: float = 0.0, size: int = 1,
+    is_graded: bool = False,
+) -> tuple[list[Scored], list[list[Scored]]]:  # fmt: skip
+    """Return a base and the runs of some seeds on ``num`` records: means .5 and .5 + ``effect``, one number a seed.
+
+    Seeds differ by a normal number of the spread ``between``; clusters are of ``size`` records.
+    """
+    clusters = -(-num // size)
+    difficulty = np.repeat(rng.normal(size=clusters), size)[:num]
+
+    def answers(mean: float) -> np.ndarray:
+        mean = min(0.98, max(0.02, mean))
+        if is_graded:
+            return graded(rng, mean, difficulty)
+        return (difficulty + rng.normal(size=num)) / np.sqrt(2) < _NORMAL.inv_cdf(mean)
+
+    means = 0.5 + effect + between * rng.normal(size=seeds)
+    return _side(answers(0.5), size), [_side(answers(mean), size) for mean in means]
+
+
+def pooled(base: list[Scored], sides: list[list[Scored]]) -> Report:
+    """The report of several seeds."""
+    return seeds_report(
+        base, sides, seeds=range(len(sides)), kept=0, name="seed-0", run=Run(id="s"), default_metric=(), rules=RULES
+    )
+
+
+def alone(base: list[Scored], side: list[Scored]) -> Report:
+    """The report of one run, which knows of no seeds."""
+    return build_report(base, side, run=Run(id="s"), rules=RULES)
+
+
+def curve_gain(
+    rng: np.random.Generator, law: tuple[float, float, float], num: int, seeds: int, *, between: float,
+    is_graded: bool = False, draws: int = 1000,
+) -> tuple[float, Estimate]:  # fmt: skip
+    """Return what doubling truly brings by ``law`` (level, fall, exponent), and what three shares say of it."""
+    level, fall, exponent = law
+    shares = (0.25, 0.5, 1.0)
+    difficulty = rng.normal(size=num)
+    parts = np.empty((num, len(shares), seeds))
+    for index, share in enumerate(shares):
+        for seed in range(seeds):
+            mean = min(0.99, max(0.01, level - fall * share**-exponent + between * rng.normal()))
+            if is_graded:
+                parts[:, index, seed] = graded(rng, mean, difficulty)
+            else:
+                parts[:, index, seed] = (difficulty + rng.normal(size=num)) / np.sqrt(2) < _NORMAL.inv_cdf(mean)
+    seed_of = [int(rng.integers(1 << 30))]
+    return fall * (1 - 2**-exponent), law_and_gain([400 * s for s in shares], parts, most=1.0, seed=seed_of,
+                                                   draws=draws)[1]  # fmt: skip
