@@ -91,8 +91,8 @@ class Results:
 
     @property
     def series(self) -> list[str]:
-        """What is said of several runs as one: the spread of seeds, a learning curve, a sweep."""
-        parts = [self.report.get(name) for name in ("seeds", "learning_curve", "sweep")]
+        """What is said of several runs as one, and of what people prefer."""
+        parts = [self.report.get(name) for name in ("seeds", "learning_curve", "sweep", "stages", "preferences")]
         return [part["sentence"] for part in parts if part]
 
     @property

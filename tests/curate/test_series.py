@@ -70,3 +70,20 @@ def test_a_member_lies_in_its_series(make_workspace, name: str) -> None:
     (run,) = runs_of(workspace)
     assert [member.id for member in members_of(run)] == [f"{ID}/seed-1"]
     assert run.kept == run
+
+
+def test_what_stages_did_and_people_prefer_is_said(make_workspace) -> None:
+    workspace = make_workspace()
+    folder = write_run(workspace.root / "runs/2026-11-23-a", 40, tuned=0.9)
+    path = folder / "report.json"
+    report = json.loads(path.read_text())
+    result = {"category": "", "n": 9, "num_clusters": 9, "agreement": {"value": 0.9, "low": 0.5, "high": 1.0},
+              "margin": None, "likelier": None, "length": None, "length_drift": None}  # fmt: skip
+    report["preferences"] = {"split": "test", "total": result, "categories": [result], "sentence": "Nine moved."}
+    report["stages"] = {"split": "test", "base": {}, "base_mean": None, "results": [], "sentence": "Two stages."}
+    path.write_text(json.dumps(report))
+    done = CliRunner().invoke(cli, ["report", "--workspace", str(workspace.root)])
+    assert done.exit_code == 0, done.output
+    assert "Two stages.\nNine moved." in done.output
+    (alone,) = compare_models(workspace, [read_run(folder)])
+    assert alone.general[:2] == ("Two stages.", "Nine moved.")

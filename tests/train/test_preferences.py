@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -182,6 +183,25 @@ def test_runs_of_orpo_and_kto(bases: Callable[..., Path], tmp_path: Path) -> Non
     assert report.preferences.total.agreement.value > 0.8
     # No score and no loss is that of an answer which nobody liked.
     assert sum(result.n for result in report.main().categories) == 6
+
+
+@pytest.mark.parametrize("objective", ["dpo", "kto"])
+def test_a_resumed_run_ends_with_the_same_bits(objective: str, bases: Callable[..., Path], tmp_path: Path) -> None:
+    rows = {"train": pairs(16, "t"), "validation": pairs(4, "v"), "test": pairs(4, "x")}
+    dataset = write_dataset(tmp_path / "dataset" / "v1", rows)
+    whole, again = tmp_path / "whole", tmp_path / "again"
+    settings = (f"objective={objective}", "max_steps=6", "lr=0.01", "checkpoint.every_steps=3", "eval.every_steps=6")
+    _run(dataset, bases(), whole, *settings)
+    # As if it had been killed after the third step.
+    shutil.copytree(whole, again)
+    for name in ("checkpoint-6", "adapter"):
+        shutil.rmtree(again / name)
+    (again / "run.json").write_text((again / "run.json").read_text().replace('"finished"', '"running"'))
+    done = CliRunner().invoke(cli, ["run", str(dataset), "--resume", "--out", str(again)], standalone_mode=False)
+    assert done.exception is None, done.exception
+    assert "resuming from checkpoint-3" in done.stderr
+    name = "adapter/adapter_model.safetensors"
+    assert (again / name).read_bytes() == (whole / name).read_bytes()
 
 
 def test_without_pairs_the_run_is_refused_before_it_begins(dataset: Path, bases: Callable[..., Path]) -> None:

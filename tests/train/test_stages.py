@@ -116,7 +116,7 @@ def test_records_of_the_exam_are_not_trained_on_and_what_overlaps_is_told(
     assert stages is not None
     first = stages.results[0]
     assert (first.n, first.num_left_out, first.num_overlapping, first.overlapping) == (9, 1, 1, ["v"])
-    assert "1 of its records are exam records and were left out" in stages.sentence
+    assert "left out as exam records: 1" in stages.sentence
 
 
 def test_overlap() -> None:

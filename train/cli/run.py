@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from train.cli import takes_a_recipe
 from train.pipeline.trackers import TRACKERS
+
+if TYPE_CHECKING:
+    from train.pipeline.series import Kind
+    from train.recipe import Recipe
 
 
 @click.command("run")
@@ -60,27 +65,15 @@ def command(
         out = Path(context.broadcast_object(out or newest_run(dataset)))
         if (out / SERIES).is_file():
             return resumed_series(dataset, out, is_cached=not no_cache, report_to=report_to)
-    if seeds > 1:
-        if recipe_path is not None and load_recipe(recipe_path, settings, base).stage:
-            raise click.UsageError("the recipe has stages, which are a series of their own: leave --seeds out.")
-        if resume or force:
-            raise click.UsageError("--seeds begins a series; --resume goes on with one as it was begun.")
+    if seeds > 1 and (resume or force):
+        raise click.UsageError("--seeds begins a series; --resume goes on with one as it was begun.")
+    kind = None if resume else _series_of(dataset, recipe_path, load_recipe(recipe_path, settings, base), seeds)
+    if kind is not None:
         from train.pipeline.series import start_series
-        from train.pipeline.series_kinds import Seeds
 
         _, code = start_series(
-            Seeds(seeds), dataset, recipe_path, settings=settings, base=base, out=out, is_dry=dry_run,
+            kind, dataset, recipe_path, settings=settings, base=base, out=out, is_dry=dry_run,
             is_cached=not no_cache, report_to=report_to, context=context,
-        )  # fmt: skip
-        return code
-    if not resume and recipe_path is not None and load_recipe(recipe_path, settings, base).stage:
-        from train.pipeline.series import start_series
-        from train.pipeline.stages import StageSeries
-
-        _, code = start_series(
-            StageSeries(str(dataset.resolve()), str(recipe_path.parent.resolve())), dataset, recipe_path,
-            settings=settings, base=base, out=out, is_dry=dry_run, is_cached=not no_cache, report_to=report_to,
-            context=context,
         )  # fmt: skip
         return code
     _, code = start_run(
@@ -88,6 +81,21 @@ def command(
         is_cached=not no_cache, report_to=report_to, context=context,
     )  # fmt: skip
     return code
+
+
+def _series_of(dataset: Path, recipe_path: Path | None, recipe: Recipe, seeds: int) -> Kind | None:
+    # What the run is a series of; None where it is one run.
+    if recipe.stage and seeds > 1:
+        raise click.UsageError("the recipe has stages, which are a series of their own: leave --seeds out.")
+    if recipe.stage:
+        from train.pipeline.stages import StageSeries
+
+        return StageSeries(str(dataset.resolve()), str((recipe_path.parent if recipe_path else Path()).resolve()))
+    if seeds > 1:
+        from train.pipeline.series_kinds import Seeds
+
+        return Seeds(seeds)
+    return None
 
 
 def resumed_series(dataset: Path, folder: Path | None, *, is_cached: bool, report_to: Sequence[str] = ()) -> int:

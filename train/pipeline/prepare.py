@@ -157,8 +157,6 @@ def prepare(
     if recipe.micro_batch_tokens == "auto":
         recipe = recipe.model_copy(update={"micro_batch_tokens": MICRO_BATCH_TOKENS if device.type == "cpu" else 8192})
     objective = _objective(recipe, dataset)
-    if objective == "kto":
-        dataset = replace(dataset, splits={name: [row.judged for row in rows] for name, rows in dataset.splits.items()})
     reads = getattr(model.config, "max_position_embeddings", None)
     renderer = _renderer(tokenizer, recipe, objective, reads, eos_ids(model))
     examples = _subset(_examples(renderer, dataset), recipe)
@@ -201,6 +199,9 @@ def _open(path: Path, recipe: Recipe) -> tuple[Dataset, dict[str, CategorySpec]]
     if not dataset.splits["train"]:
         message = f"{path}: no record to train on"
         raise TrainError("E912 bad-dataset", message, "Export a dataset with a train split.")
+    if recipe.objective == "kto":
+        # Of the other objectives nobody learns an answer that was not liked.
+        dataset = replace(dataset, splits={name: [row.judged for row in rows] for name, rows in dataset.splits.items()})
     return dataset, categories
 
 

@@ -66,9 +66,9 @@ def _sentence(result: StageResult) -> str:
     if result.begun:
         text += f"; {result.begun}"
     if result.num_left_out:
-        text += f"; {result.num_left_out} of its records are exam records and were left out"
+        text += f"; left out as exam records: {result.num_left_out}"
     if result.num_overlapping:
-        text += f"; {result.num_overlapping} exam records share 13 words in a row with its data"
+        text += f"; exam records with 13 words in a row of its data: {result.num_overlapping}"
     return f"{text}. {result.forgetting}".rstrip()
 
 
