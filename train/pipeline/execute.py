@@ -230,8 +230,9 @@ def _run_prepared(
     if result.stopped is not None:
         if context.is_first:
             write_run(run, record | _ending(result, "stopped"))
-        on = f"`train run {prepared.dataset.path} --resume --out {run}`"
-        console.talk(f"stopped after step {result.step} of {result.num_steps}; go on with {on}")
+        # A series says itself how to go on.
+        on = "" if is_quiet else f"; go on with `train run {prepared.dataset.path} --resume --out {run}`"
+        console.talk(f"stopped after step {result.step} of {result.num_steps}{on}")
         context.barrier()
         return result.stopped
     model, taken = _take_weights(model, prepared, run, result)
