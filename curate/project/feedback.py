@@ -90,6 +90,11 @@ class Results:
         return [general["sentence"], *steps]
 
     @property
+    def further(self) -> list[str]:
+        """What is said of parts of the records, such as a language that gains less than the others."""
+        return [sentence for part in self.report.get("slices", ()) for sentence in part["sentences"]]
+
+    @property
     def regressed(self) -> list[str]:
         """Categories that got worse."""
         return [row["category"] for row in self.categories if row["verdict"] == "regressed"]
@@ -376,7 +381,11 @@ def render_scores(results: Results) -> list[str]:
     ]  # fmt: skip
     heads = ["category", "n", "base", "tuned", "difference", "p (Holm)", "verdict", "metric"]
     judged = (results.report.get("judged") or {}).get("remarks", ())
-    return [*table(heads, rows), legend(verdicts), *map(console.visible, (*results.forgetting, *judged))]
+    return [
+        *table(heads, rows),
+        legend(verdicts),
+        *map(console.visible, (*results.forgetting, *results.further, *judged)),
+    ]
 
 
 def render_records(data: ProjectData, results: Results, *, per_category: int = 3) -> Iterator[str]:

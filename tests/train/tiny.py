@@ -148,6 +148,7 @@ def write_dataset(folder: Path, splits: Mapping[str, Sequence[Row]], **manifest:
                     "source": f"data.jsonl:{number}",
                     "weight": None if row.weight == 1 else row.weight,
                 }
+                | ({} if row.slices is None else {"slices": row.slices})
             )
             for number, row in enumerate(splits.get(split, ()), 1)
         ]

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from train.base.errors import Exit, TrainError
 from train.base.file_guard import open_file
 from train.base.storage import write_whole
+from train.data.dataset import SliceValues, read_slices
 from train.evaluate.dynamics import Dynamic
 
 PREDICTIONS = "predictions.jsonl"
@@ -44,7 +45,8 @@ class Scored:
     ``num_tokens`` supervised tokens that spell ``num_bytes`` UTF-8 bytes; where nobody can tell it is None, and both
     numbers are 0. ``metric`` is the name of the score that stands for the record; where ``scores`` lacks it, the record
     is unscored. ``split`` is train, validation, test, or general for the slice that forgetting is measured on.
-    ``usage`` is what the answer took: prompt_tokens, new_tokens, seconds, cost, those that are known.
+    ``usage`` is what the answer took: prompt_tokens, new_tokens, seconds, cost, those that are known. ``slices`` are
+    those of the row.
     """
 
     id: str
@@ -61,6 +63,7 @@ class Scored:
     scores: Mapping[str, float] | None = None
     reasoning: str | None = None
     usage: Mapping[str, float] | None = None
+    slices: SliceValues | None = None
 
     @property
     def is_generated(self) -> bool:
@@ -202,12 +205,14 @@ def read_predictions(path: Path) -> tuple[list[Scored], list[Scored]]:
                 number += 1
                 row = json.loads(line)
                 common = {name: row[name] for name in _COMMON}
+                if "slices" in row:
+                    common["slices"] = read_slices(row["slices"], "predictions")
                 tuned.append(_checked(Scored(**common, **row["tuned"])))
                 if "base" in row:
                     base.append(_checked(Scored(**common, **row["base"])))
                 if len(base) not in (0, number):
                     raise ValueError("some lines have a base, and others have none")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, TrainError) as error:
         raise TrainError(
             "E935 bad-predictions",
             f"{path}:{number}: {type(error).__name__}: {error}",
@@ -283,7 +288,8 @@ def _feedback(before: Scored, after: Scored, dynamic: Dynamic | None) -> dict[st
 
 
 def _common(record: Scored) -> dict[str, Any]:
-    return {name: getattr(record, name) for name in _COMMON}
+    common = {name: getattr(record, name) for name in _COMMON}
+    return common if record.slices is None else common | {"slices": record.slices}
 
 
 def _side(record: Scored) -> dict[str, Any]:

@@ -169,6 +169,7 @@ def score(
                 metric="" if answer is None else spec.metric.primary,
                 scores=scores,
                 usage=None if answer is None else answer.usage,
+                slices=row.slices,
             )
         )
     return scored

@@ -48,6 +48,7 @@ from train.report.results import (
     known,
     split_results,
 )
+from train.report.slices import slice_results
 from train.report.winrate import HumanVerdict
 from train.report.write import read_curve, write_report
 
@@ -116,6 +117,7 @@ def build_report(
         confusion=confusions(pairs, splits[-1].split),
         judged=judged,
         data_map=data_map,
+        slices=slice_results(pairs, splits[-1].split, rules),
     )
 
 

@@ -135,6 +135,38 @@ class SplitResult(ReportPart):
         return [*self.categories, *([self.macro] if self.macro is not None else [])]
 
 
+class Disparity(ReportPart):
+    """Whether the records of one value of a slice gained less than the others of the same categories."""
+
+    value: str
+    n: int
+    num_others: int
+    difference: Estimate
+    """How much more the others gained, each category weighed as the records of this value are."""
+    p: float
+    p_adjusted: float
+    """Holm over all slices, the tests of their values among them."""
+    is_shown: bool
+    sentence: str
+
+
+class SliceResult(ReportPart):
+    """The records of a split by what they have in one field."""
+
+    name: str
+    """The field, such as "/meta/language", "label.audience" or "tokens"."""
+    split: Literal["validation", "test"]
+    values: list[CategoryResult]
+    """Its values, which stand as categories there; numbers of many kinds by quarters of the records."""
+    disparities: list[Disparity]
+    """Of values that have as many clusters as a verdict takes, and so have the others."""
+    num_without: int
+    """Records without a value."""
+    num_pooled: int
+    """Rare values that stand together as "other values", so that no test record is told by its own."""
+    sentences: list[str]
+
+
 class Forgetting(ReportPart):
     """Bits per byte on text that has nothing to do with the dataset; lower is better."""
 
@@ -364,6 +396,8 @@ class Report(ReportPart, title="The report of a training run: runs/ID/report.jso
     confusion: list[Confusion] = Field(default_factory=list)
     judged: JudgeSummary | None = None
     data_map: DataMap | None = None
+    slices: list[SliceResult] = Field(default_factory=list)
+    """Of the split whose verdicts count."""
 
     @classmethod
     def load(cls, path: str | Path) -> Report:

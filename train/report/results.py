@@ -55,7 +55,7 @@ def several_results(
 
     All p values are adjusted together: over the categories and over the comparisons.
     """
-    each: list[tuple[Pairs, list[_Comparison]]] = []
+    each: list[tuple[Pairs, list[Comparison]]] = []
     for pairs in sides:
         mine = [p for p in pairs if p[0].split == split]
         groups: dict[str, list[tuple[Scored, Scored]]] = {}
@@ -98,7 +98,7 @@ def without_verdicts(result: SplitResult, asked: Mapping[str, int]) -> SplitResu
 
 
 def _split_result(
-    split: Literal["validation", "test"], pairs: Pairs, complete: Sequence[_Comparison], macro: Macro | None,
+    split: Literal["validation", "test"], pairs: Pairs, complete: Sequence[Comparison], macro: Macro | None,
     adjusted: Iterator[float], default_metric: Collection[str],
 ) -> SplitResult | None:  # fmt: skip
     if not complete:
@@ -157,7 +157,7 @@ def estimate(value: float, interval: stats.Interval) -> Estimate:
     return Estimate(value=value, low=interval.low, high=interval.high)
 
 
-class _Comparison:
+class Comparison:
     """A category's numbers before the p values of all categories are adjusted together."""
 
     def __init__(self, split: str, category: str, pairs: Pairs, compared: Pairs, metric: str, rules: Rules) -> None:
@@ -271,16 +271,16 @@ _OWN = "behaviour."
 JUDGE = "judge"
 
 
-def _compare(split: str, category: str, pairs: Pairs, rules: Rules) -> _Comparison | None:
+def _compare(split: str, category: str, pairs: Pairs, rules: Rules) -> Comparison | None:
     # A category without one score is compared by loss, which every record with a text has.
     scored = [p for p in pairs if p[0].score is not None and p[1].score is not None]
     if scored:
-        return _Comparison(split, category, pairs, scored, scored[0][0].metric, rules)
+        return Comparison(split, category, pairs, scored, scored[0][0].metric, rules)
     spelled = [p for p in pairs if p[0].num_bytes]
-    return _Comparison(split, category, pairs, spelled, BITS, rules) if spelled else None
+    return Comparison(split, category, pairs, spelled, BITS, rules) if spelled else None
 
 
-def _macro(split: str, comparisons: Sequence[_Comparison], rules: Rules) -> Macro | None:
+def _macro(split: str, comparisons: Sequence[Comparison], rules: Rules) -> Macro | None:
     """The mean over the scored categories, None without any."""
     scored = [comparison for comparison in comparisons if comparison.is_score]
     if not scored:
@@ -311,7 +311,7 @@ def _macro(split: str, comparisons: Sequence[_Comparison], rules: Rules) -> Macr
 
 
 def _mean_interval(
-    split: str, comparisons: Sequence[_Comparison], side: Sequence[Sequence[float]], own: Sequence[Estimate],
+    split: str, comparisons: Sequence[Comparison], side: Sequence[Sequence[float]], own: Sequence[Estimate],
     rules: Rules,
 ) -> stats.Interval:  # fmt: skip
     each = list(zip(side, comparisons, strict=True))
@@ -329,7 +329,7 @@ def _mean_interval(
     return stats.Interval(float(low), float(high))
 
 
-def _with_p(macro: Macro, comparisons: Sequence[_Comparison], p: float, rules: Rules) -> Macro:
+def _with_p(macro: Macro, comparisons: Sequence[Comparison], p: float, rules: Rules) -> Macro:
     # The verdict goes by the p value that is adjusted for the other comparisons beside it.
     num = sum(len(comparison.compared) for comparison in comparisons if comparison.is_score)
     verdict = stats.judge(

@@ -174,6 +174,10 @@ def table(report: Report, *, sides: tuple[str, str] = ("base", "tuned"), columns
     if main.macro is not None:
         lines += [rule, body[-1]]
     lines += ["", *prose(legend(main.results()), columns)]
+    for part in report.slices:
+        cells = [_category_row(value, report.fewest) for value in part.values]
+        lines += ["", *grid((cell(part.name), *_HEADS[1:]), cells, columns, right=_ALIGNED_RIGHT, given_up=_GIVEN_UP)]
+        lines += [line for sentence in part.sentences for line in prose(sentence, columns)]
     if report.forgetting is not None:
         lines += ["", *prose(report.forgetting.sentence, columns)]
         for remedy in report.forgetting.remedies:

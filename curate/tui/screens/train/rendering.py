@@ -313,6 +313,8 @@ def _reported(results: Results, width: int) -> Iterator[Text]:
     yield Text(legend([results.verdict(row) for row in results.categories]), style="muted")
     for line in results.forgetting:
         yield safe_text(line, 400, "warn" if results.report["forgetting"]["word"] == "forgot" else "muted")
+    for line in results.further:
+        yield safe_text(line, 400, "muted")
 
 
 def _line(name: str, text: str, style: str = "") -> Text:
