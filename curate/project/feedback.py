@@ -91,8 +91,11 @@ class Results:
 
     @property
     def further(self) -> list[str]:
-        """What is said of parts of the records, such as a language that gains less than the others."""
-        return [sentence for part in self.report.get("slices", ()) for sentence in part["sentences"]]
+        """What is said of parts of the records that gain less than others, and of over-fitting."""
+        slices = [sentence for part in self.report.get("slices", ()) for sentence in part["sentences"]]
+        fits = [fit["sentence"] for fit in self.report.get("fits", ()) if fit["fell_from"] is not None]
+        memory = self.report.get("memory")
+        return [*slices, *fits, *([memory["sentence"]] if memory else [])]
 
     @property
     def regressed(self) -> list[str]:

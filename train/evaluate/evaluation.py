@@ -22,7 +22,8 @@ from train.base.file_guard import MOST_DOCUMENT, open_file
 from train.data.dataset import Dataset, Row, TooLongFault, sample_rows
 from train.data.rendering import Renderer, RowFault
 from train.evaluate.answers import Draw, Generated, OnToken, generate, option_nlls, questions
-from train.evaluate.predictions import SampledScore, Scored, sample_of
+from train.evaluate.memory import verbatim
+from train.evaluate.predictions import VERBATIM, SampledScore, Scored, sample_of
 from train.evaluate.scoring import Answer, CategorySpec, rows_with_choices, score
 from train.model import computing, pick_dtype
 from train.model.distributed import DistributedContext
@@ -177,8 +178,26 @@ def evaluate_splits(
             model, renderer, rows, categories, recipe, split=split, is_generating=split != "train",
             on_progress=on_progress,
         )  # fmt: skip
+    by_heart = _by_heart(model, renderer, dataset, recipe)
+    scored = [
+        replace(record, scores={**(record.scores or {}), VERBATIM: by_heart[record.id]})
+        if record.id in by_heart else record
+        for record in scored
+    ]  # fmt: skip
     rows = readable_general(renderer, general)
     return scored + evaluate_model(model, renderer, rows, {}, recipe, split=SPLIT, is_generating=False)
+
+
+def _by_heart(model: Any, renderer: Renderer, dataset: Dataset, recipe: Recipe) -> dict[str, float]:
+    # As many of validation beside them, of which a model that has only learnt to answer writes the same share.
+    most, known = recipe.eval.fit_records, dict[str, float]()
+    device = next(model.parameters()).device
+    for split in ("train", "validation") if most else ():
+        # Many answers are too short to be tried.
+        rows = sample_rows(dataset.splits[split], 20 * most)
+        with computing(device, pick_dtype(recipe, device, sum(weights.numel() for weights in model.parameters()))):
+            known |= verbatim(model, renderer, rows, most=most, batch_tokens=recipe.eval.batch_tokens)
+    return known
 
 
 def num_answers(rows: Sequence[Row]) -> int:
@@ -226,10 +245,13 @@ def sample_ids(rows: Sequence[Row], most: int) -> list[str]:
     return [name for names in rounds for name in names if name is not None][:most]
 
 
-def summary(scored: Sequence[Scored], samples: Sequence[str] = ()) -> SampledScore:
+def summary(
+    scored: Sequence[Scored], samples: Sequence[str] = (), trained: Sequence[Scored] = ()
+) -> SampledScore:  # fmt: skip
     """Return the means that a run watches while it trains; each category weighs the same in the score.
 
-    Of the records ``samples`` it has the answers too, of those that have one.
+    Of the records ``samples`` it has the answers too, of those that have one. ``trained`` are training records, which
+    stand in no mean, and beside which the others show over-fitting.
     """
     tokens = sum(record.num_tokens for record in scored)
     # Each category weighs the same, lest a large one hides that a small one was lost.
@@ -244,7 +266,18 @@ def summary(scored: Sequence[Scored], samples: Sequence[str] = ()) -> SampledSco
         score=math.fsum(means.values()) / len(means) if means else None,
         by_category=means,
         samples=[sample_of(by_id[name]) for name in samples if name in by_id and by_id[name].text is not None],
+        fit={"train": _columns(trained), "validation": _columns(scored)} if trained else {},
     )
+
+
+def _columns(scored: Sequence[Scored]) -> dict[str, dict[str, list[Any]]]:
+    columns: dict[str, dict[str, list[Any]]] = {}
+    for record in scored:
+        column = columns.setdefault(record.category, {"score": [], "loss": [], "cluster": []})
+        column["score"].append(None if record.score is None else round(record.score, 4))
+        column["loss"].append(round((record.nll or 0.0) / max(1, record.num_tokens), 4))
+        column["cluster"].append(record.cluster)
+    return columns
 
 
 def _is_short_enough(renderer: Renderer, row: Row) -> bool:

@@ -30,6 +30,10 @@ _COMMON = ("id", "split", "category", "cluster", "reference", "metric")
 _MOST_NATS = 1e30
 _MOST_SAMPLE = 500
 _SURROGATE = re.compile("[\ud800-\udfff]")
+VERBATIM = "behaviour.verbatim"
+"""The score that says whether a model continues an answer word for word, see `train.evaluate.memory`."""
+PREFIX, FEWEST_AFTER = 8, 16
+"""Tokens of an answer that are given for it, and how many must follow at the least."""
 RIGHT_FROM = 0.5
 """The score from which a completion counts as right when it is called fixed, broken, ok or still wrong."""
 
@@ -121,9 +125,13 @@ class ValidationScore:
 
 @dataclass(frozen=True)
 class SampledScore(ValidationScore):
-    """Means over some records, and a few of the answers that they are means of."""
+    """Means over some records, and a few of the answers that they are means of.
+
+    ``fit`` has, by split and category, the values of each record by which over-fitting is told.
+    """
 
     samples: Sequence[SampleAnswer] = ()
+    fit: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def outcome(base: float | None, tuned: float | None) -> Outcome:

@@ -136,6 +136,8 @@ def _record(
                          "Lower lr.", exit_code=Exit.FAILED)  # fmt: skip
     early_stopping = EarlyStopping(sampler.recipe.guard, validation.base.by_category)
     fields = asdict(score)
+    if not fields.get("fit"):
+        fields.pop("fit", None)
     # Samples are for people to watch: no checkpoint carries them along.
     score = ValidationScore(score.score, score.loss, score.by_category)
     state.evaluations.append(score)

@@ -7,6 +7,7 @@ from typing import Any
 
 from train.base import console
 from train.base.errors import TrainError
+from train.data.dataset import Row, sample_rows
 from train.evaluate.evaluation import evaluate_model, gather_scores, sample_ids, summary
 from train.evaluate.predictions import SampledScore, Scored
 from train.loop import EarlyStopping, Validation
@@ -50,12 +51,18 @@ def validation_of(model: Any, prepared: Prepared, base: SampledScore) -> Validat
         console.talk("warning: no validation records are scored while training, so the last step counts as the best")
         return None
     samples = sample_ids(rows, prepared.recipe.eval.samples)
-    mine = rows[prepared.context.rank :: prepared.context.world_size]
+    trained = prepared.dataset.splits["train"]
+    most = prepared.recipe.eval.fit_records
+    by_id = {row.id: row for row in trained}
+    # Raw text has no answers, and so no categories to balance.
+    trained = [by_id[name] for name in sample_ids(trained, most)] or sample_rows(trained, most)
+
+    def scored_rows(rows: list[Row], split: str) -> list[Scored]:
+        mine = rows[prepared.context.rank :: prepared.context.world_size]
+        scored = evaluate_model(model, prepared.renderer, mine, prepared.categories, prepared.recipe, split=split)
+        return gather_scores(prepared.context, scored, [row.id for row in rows])
 
     def evaluate(_step: int) -> SampledScore:
-        scored = evaluate_model(
-            model, prepared.renderer, mine, prepared.categories, prepared.recipe, split="validation"
-        )
-        return summary(gather_scores(prepared.context, scored, [row.id for row in rows]), samples)
+        return summary(scored_rows(rows, "validation"), samples, scored_rows(trained, "train"))
 
     return Validation(evaluate, base)

@@ -208,6 +208,11 @@ class EvalRecipe(Section):
         description="At most this many of them have their answers written to metrics.jsonl at each validation, for you "
         "to watch; the same ones each time. 0 is none.",
     )  # fmt: skip
+    fit_records: int = Field(
+        default=40, ge=0, le=1_000_000,
+        description="At most this many training records are answered at each validation, beside which validation shows "
+        "over-fitting, and tried whether they are known by heart; 0 is none.",
+    )  # fmt: skip
     max_new_tokens: int = Field(
         default=256, ge=1, le=65_536, description="Longest completion that is generated, in tokens."
     )

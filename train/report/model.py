@@ -235,6 +235,48 @@ class Curve(ReportPart):
     evals: list[EvalPoint]
 
 
+class FitPoint(ReportPart):
+    """One category at one step: records that are trained on beside those that are not."""
+
+    step: int
+    train: float
+    validation: float
+    gap: Estimate
+    """By how much training is the better one."""
+
+
+class CategoryFit(ReportPart):
+    """How far a category is over-fitted, by the samples that are answered at each validation."""
+
+    category: str
+    measure: Literal["score", "loss"]
+    """A loss is in nats a supervised token; lower is better, and a fall of it is told as a negative change."""
+    num_train: int
+    num_validation: int
+    points: list[FitPoint]
+    """Some of the steps; none where no training record was answered."""
+    fell_from: int | None
+    """The step that was best on validation, where the last one is worse beyond chance."""
+    fall: Estimate | None
+    p_adjusted: float
+    """For the choice of the best step, and Holm over the categories."""
+    sentence: str
+
+
+class Memorised(ReportPart):
+    """Shares of answers that are continued word for word from their first tokens."""
+
+    n: int
+    base: Estimate
+    tuned: Estimate
+    num_control: int
+    control: Estimate | None
+    """The tuned model on validation records; none where no answer there is long enough."""
+    is_shown: bool
+    """More of the training answers than of those, beyond chance."""
+    sentence: str
+
+
 class Noise(ReportPart):
     """What greedy decoding alone changes: the base's answers, generated again in another batch layout."""
 
@@ -398,6 +440,8 @@ class Report(ReportPart, title="The report of a training run: runs/ID/report.jso
     data_map: DataMap | None = None
     slices: list[SliceResult] = Field(default_factory=list)
     """Of the split whose verdicts count."""
+    fits: list[CategoryFit] = Field(default_factory=list)
+    memory: Memorised | None = None
 
     @classmethod
     def load(cls, path: str | Path) -> Report:

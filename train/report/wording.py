@@ -182,7 +182,9 @@ def table(report: Report, *, sides: tuple[str, str] = ("base", "tuned"), columns
         lines += ["", *prose(report.forgetting.sentence, columns)]
         for remedy in report.forgetting.remedies:
             lines += [*prose(f"next: {remedy.text}", columns), *(f"    {line}" for line in remedy.lines)]
-    for measured in (report.noise, report.judged):
+    for fit in report.fits:
+        lines += ["", *prose(f"Fit of {fit.sentence}", columns)] if fit.fell_from is not None else []
+    for measured in (report.memory, report.noise, report.judged):
         if measured is not None:
             lines += ["", *prose(measured.sentence, columns)]
     for remark in report.judged.remarks if report.judged else ():
