@@ -32,6 +32,8 @@ _MOST_SAMPLE = 500
 _SURROGATE = re.compile("[\ud800-\udfff]")
 VERBATIM = "behaviour.verbatim"
 """The score that says whether a model continues an answer word for word, see `train.evaluate.memory`."""
+REASONING_TOKENS, REASONING_CUT = "behaviour.reasoning_tokens", "behaviour.reasoning_cut"
+"""How many tokens of an answer are reasoning, and whether its budget was spent; scores of answers that have some."""
 PREFIX, FEWEST_AFTER = 8, 16
 """Tokens of an answer that are given for it, and how many must follow at the least."""
 RIGHT_FROM = 0.5
@@ -113,6 +115,8 @@ class ValidationScore:
     score: float | None
     loss: float
     by_category: dict[str, float] = field(default_factory=dict)
+    general: float | None = None
+    """Bits per byte of general text, where a guard asks for it."""
 
     def is_better_than(self, other: ValidationScore | None) -> bool:
         """Higher score, and on a tie (or without scores) lower loss."""

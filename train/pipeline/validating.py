@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from train.base import console
 from train.base.errors import TrainError
 from train.data.dataset import Row, sample_rows
-from train.evaluate.evaluation import evaluate_model, gather_scores, sample_ids, summary
+from train.evaluate.evaluation import SPLIT, evaluate_model, gather_scores, readable_general, sample_ids, summary
 from train.evaluate.predictions import SampledScore, Scored
 from train.loop import EarlyStopping, Validation
 from train.pipeline.prepare import Prepared
@@ -26,6 +28,7 @@ def base_score(prepared: Prepared, base: Sequence[Scored]) -> SampledScore:
         [record for record in base if record.split == "validation" and record.id in ids],
         sample_ids(rows, recipe.eval.samples),
     )
+    score = replace(score, general=_bits([record for record in base if record.split == SPLIT]))
     scores = score.by_category
     if recipe.guard.is_on and (not ids or (recipe.guard.regress is not None and not scores)):
         raise TrainError("E920 bad-recipe", "the guard has no validation record with a score to compare",
@@ -62,7 +65,20 @@ def validation_of(model: Any, prepared: Prepared, base: SampledScore) -> Validat
         scored = evaluate_model(model, prepared.renderer, mine, prepared.categories, prepared.recipe, split=split)
         return gather_scores(prepared.context, scored, [row.id for row in rows])
 
+    is_guarded = prepared.recipe.guard.general is not None
+    texts = readable_general(prepared.renderer, prepared.general) if is_guarded else []
+
     def evaluate(_step: int) -> SampledScore:
-        return summary(scored_rows(rows, "validation"), samples, scored_rows(trained, "train"))
+        score = summary(scored_rows(rows, "validation"), samples, scored_rows(trained, "train"))
+        # Every rank reads all of it: it is a page.
+        read = evaluate_model(
+            model, prepared.renderer, texts, {}, prepared.recipe, split=SPLIT, is_generating=False
+        ) if texts else []  # fmt: skip
+        return replace(score, general=_bits(read))
 
     return Validation(evaluate, base)
+
+
+def _bits(scored: Sequence[Scored]) -> float | None:
+    num_bytes = sum(record.num_bytes for record in scored)
+    return math.fsum(record.nll or 0.0 for record in scored) / (math.log(2) * num_bytes) if num_bytes else None

@@ -87,8 +87,7 @@ def build_report(
     ``default_metric`` names the categories for which no scorer was set; ``remarks`` are notes of the run that its
     predictions cannot tell, and so are ``noise``, ``judge_summary``, ``data_map``, ``fits`` and ``memory``; ``human``
     are verdicts of people, beside which the judge's are held; ``is_checkpoint_chosen`` where a model is the best
-    checkpoint of a run. Training records, which only feedback wants, are passed over. Raises TrainError: E933
-    unpaired-results, E934 not-finite, E937 nothing-to-report when no record can be compared.
+    checkpoint of a run. Raises TrainError: E933 unpaired-results, E934 not-finite, E937 nothing-to-report.
     """
     pairs = pair(base, tuned)
     judged = calibrated(judge_summary, pairs, human) if judge_summary else None

@@ -59,6 +59,10 @@ class Behaviour(ReportPart):
     """Share of word 4-grams that the same completion had used before."""
     length_ratio: Change
     """Characters of the completion over those of the reference."""
+    reasoning_tokens: Change | None = None
+    """Tokens of reasoning before the answer, 0 of answers without; none where no answer has some."""
+    reasoning_cut: Change | None = None
+    """Share whose reasoning was ended, as `eval.max_reasoning_tokens` was spent."""
 
 
 class CategoryResult(ReportPart):

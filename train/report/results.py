@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from train.evaluate.metrics import normalise
-from train.evaluate.predictions import Scored, outcome
+from train.evaluate.predictions import REASONING_TOKENS, Scored, outcome
 from train.report import stats, wording
 from train.report.model import Behaviour, CategoryResult, Change, Confusion, Estimate, Macro, SplitResult
 from train.report.stats import seed_of as _seed
@@ -350,12 +350,15 @@ def _behaviour(pairs: Pairs) -> Behaviour | None:
         return Change(base=base, tuned=tuned)
 
     base, tuned = (_mean([float(bool(record.stopped)) for record in side]) for side in sides)
+    has_reasoning = any(REASONING_TOKENS in (record.scores or {}) for side in sides for record in side)
     return Behaviour(
         n=len(sides[0]),
         stopped=Change(base=base, tuned=tuned),
         empty=change("empty"),
         repetition=change("repetition"),
         length_ratio=change("length_ratio"),
+        reasoning_tokens=change("reasoning_tokens") if has_reasoning else None,
+        reasoning_cut=change("reasoning_cut") if has_reasoning else None,
     )
 
 
