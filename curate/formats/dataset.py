@@ -155,6 +155,8 @@ class Manifest(_ManifestPart):
     """Where the records come from and under which licence they are, most records first."""
     machine: MachineText | None = None
     """Machine-made text; left out where there is none."""
+    slices: list[str] | None = None
+    """Fields by whose values a run compares answers; each row has its own. Left out where the settings name none."""
     files: dict[str, FileEntry]
     frozen_test: str = _SHA256
     """Digest of the sorted ids of the test split, one a line: equal digests mean comparable scores."""
@@ -412,7 +414,7 @@ def _write(
     )
     # The manifest comes last: where there is one, every file that it names was written and synced.
     # What says nothing is left out, so that data without it makes the same bytes as before it was known.
-    absent = {name for name in ("flagged", "machine") if getattr(manifest, name) is None}
+    absent = {name for name in ("flagged", "machine", "slices") if getattr(manifest, name) is None}
     fields = manifest.model_dump(mode="json", by_alias=True, exclude=absent)
     text = orjson.dumps(fields, option=orjson.OPT_INDENT_2)
     write_atomic(folder / FILE_NAME, [text, b"\n"])

@@ -96,6 +96,14 @@ class Results:
         return [part["sentence"] for part in parts if part]
 
     @property
+    def further(self) -> list[str]:
+        """What is said of parts of the records that gain less than others, and of over-fitting."""
+        slices = [sentence for part in self.report.get("slices", ()) for sentence in part["sentences"]]
+        fits = [fit["sentence"] for fit in self.report.get("fits", ()) if fit["fell_from"] is not None]
+        memory = self.report.get("memory")
+        return [*slices, *fits, *([memory["sentence"]] if memory else [])]
+
+    @property
     def regressed(self) -> list[str]:
         """Categories that got worse."""
         return [row["category"] for row in self.categories if row["verdict"] == "regressed"]
@@ -385,7 +393,7 @@ def render_scores(results: Results) -> list[str]:
     return [
         *table(heads, rows),
         legend(verdicts),
-        *map(console.visible, (*results.series, *results.forgetting, *judged)),
+        *map(console.visible, (*results.series, *results.forgetting, *results.further, *judged)),
     ]
 
 

@@ -38,6 +38,7 @@ from curate.project.plan import ExportPlan, plan
 from curate.project.privacy import PrivacyCheck, is_looked_for, is_private_code
 from curate.project.proposals import proposals_in
 from curate.project.validation import validate_data
+from curate.project.views import require_field, slice_values
 from curate.schema import bundled, load_contract
 from curate.schema.settings import Category, Settings, settings_adapter
 
@@ -151,6 +152,9 @@ def export_dataset(
         )
     require_no_leaks(planned)
     require_machine_share(data, planned)
+    for name in data.settings.eval.slices:
+        if name != "tokens":
+            require_field(name)
     datasets = into or inside(data.root, data.root / DATASETS)
     return write_planned(data, planned, verdict, datasets), planned
 
@@ -199,8 +203,13 @@ def rows_with_lines(data: ProjectData, planned: ExportPlan, folder: Path) -> dic
 
 def _rows(data: ProjectData, planned: ExportPlan) -> Iterator[tuple[Split, Row, Record | Example]]:
     splits, units, license_ = planned.assignment.splits, planned.assignment.units, data.settings.about.license
-    for record in planned.records.examples():
-        yield splits[record.id], row_of(record, units[record.id], record.source.file, license_), record
+    slices = data.settings.eval.slices
+    # Only whole records have labels and lengths.
+    for record in planned.records if slices else planned.records.examples():
+        row = row_of(record, units[record.id], record.source.file, license_)
+        if isinstance(record, Record) and slices:
+            row["slices"] = {name: slice_values(record, name) for name in slices}
+        yield splits[record.id], row, record
 
 
 def _about(
@@ -208,8 +217,8 @@ def _about(
 ) -> dict[str, Json]:
     settings, schema = data.settings, read_file(data.shape.path, most=MOST_DOCUMENT)
     # Keys of the terminal, plug-ins, views, models to ask, what an export refuses and who has to approve change no
-    # record, and so make no other dataset.
-    unrelated = {"contestants", "export", "keys", "plugins", "review", "views"}
+    # record, and so make no other dataset; slices stand in the manifest by themselves.
+    unrelated = {"contestants", "eval", "export", "keys", "plugins", "review", "views"}
     fields = settings_adapter().dump_python(settings, mode="json", by_alias=True, exclude=unrelated)
     del fields["label"]["suggest_with"]
     about_splits = [*planned.assignment.findings, *planned.leaks]
@@ -236,6 +245,7 @@ def _about(
         "flagged": _private(data, planned, findings),
         "about": asdict(settings.about),
         "provenance": _provenance(contents),
+        "slices": settings.eval.slices or None,
     }
 
 

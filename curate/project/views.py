@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from curate.base.console import one_line
-from curate.base.record import CurateError, Json, Split, estimated_tokens, source_of
+from curate.base.record import CurateError, Json, Record, Split, estimated_tokens, source_of
 from curate.jsonl import parts_of, pointer_of
 from curate.project.fold import RecordState
 from curate.schema.settings import SavedView, Settings, write_values
@@ -75,7 +75,8 @@ def count_by(states: Iterable[RecordState], name: str, pins: Mapping[str, Split]
     """
     result = FieldCounts(name)
     for state in states:
-        values = {value for value in _values(state, name, pins) if value}
+        items = items_of(state, name, pins)
+        values = {item if isinstance(item, str) else json.dumps(item, sort_keys=True) for item in items} - {""}
         result.num_records += 1
         result.num_without += not values
         result.counts.update(values)
@@ -102,10 +103,11 @@ def value_of(state: RecordState, name: str, pins: Mapping[str, Split]) -> str | 
             return str(getattr(record, name))
 
 
-def _values(state: RecordState, name: str, pins: Mapping[str, Split]) -> Iterator[str]:
+def items_of(state: RecordState, name: str, pins: Mapping[str, Split]) -> list[Json]:
+    """Return what a record has in a field as `count_by` knows it: the items of a list, or the value."""
     record = state.record
     value: Json
-    if name in FIELDS:
+    if name in FIELDS or name == "tokens":
         value = value_of(state, name, pins)
     elif name.startswith("label."):
         label = name.removeprefix("label.")
@@ -113,9 +115,22 @@ def _values(state: RecordState, name: str, pins: Mapping[str, Split]) -> Iterato
         value = record.labels.get(label, state.answers.get(question, {}).get(who))
     else:
         value = at(record.data, parts_of(name))
-    for item in value if isinstance(value, list) else [value]:
-        if item is not None:
-            yield item if isinstance(item, str) else json.dumps(item, sort_keys=True)
+    return [item for item in (value if isinstance(value, list) else [value]) if item is not None]
+
+
+def slice_values(record: Record, name: str) -> list[str | int | float]:
+    """Return the values by which a run counts a record in the slices of a field: numbers, and texts cut short.
+
+    ``name`` is as `count_by` takes it; without a value the list is empty.
+    """
+    values: list[str | int | float] = []
+    for item in items_of(RecordState(record), name, {}):
+        is_number = isinstance(item, int | float) and not isinstance(item, bool)
+        value = item if is_number or isinstance(item, str) else json.dumps(item, sort_keys=True)
+        value = f"{value[:_SHORT]}…" if isinstance(value, str) and len(value) > _SHORT else value
+        if value != "" and value not in values:
+            values.append(value)
+    return values
 
 
 def require_field(name: str) -> None:

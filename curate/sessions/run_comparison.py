@@ -205,7 +205,10 @@ def compare_runs(data: ProjectData, first: Run | None, second: Run) -> RunCompar
     if first is None or other is None:
         rows = tuple(_row(entry, results.verdict(entry)) for entry in results.categories)
         macro = _row(results.macro, results.verdict(results.macro)) if results.macro else None
-        return RunComparison(None, second, split, rows, macro, records, general=(*results.series, *results.forgetting))
+        return RunComparison(
+            None, second, split, rows, macro, records, tuple(results.further),
+            (*results.series, *results.forgetting),
+        )  # fmt: skip
     pairs: dict[str | None, ScoreRow] = {}
     try:
         pairs, notes = paired_rows(first.folder, second.folder, split)
@@ -235,7 +238,8 @@ def paired_rows(first: Path, second: Path, split: str) -> tuple[dict[str | None,
     entries = {entry["category"]: entry for entry in part.get("categories", ()) if entry["higher_is_better"]}
     if part.get("macro"):
         entries[None] = part["macro"]
-    return {name: _paired(entry, report["fewest"]) for name, entry in entries.items()}, list(_notes(counts))
+    notes = [*_notes(counts), *(sentence for part in report["slices"] for sentence in part["sentences"])]
+    return {name: _paired(entry, report["fewest"]) for name, entry in entries.items()}, notes
 
 
 def _ask_trainer(folders: Sequence[Path]) -> dict[str, Json]:

@@ -156,6 +156,7 @@ def write_dataset(folder: Path, splits: Mapping[str, Sequence[Row]], **manifest:
                     "weight": None if row.weight == 1 else row.weight,
                     **({"answers": [vars(answer) for answer in row.answers]} if row.answers else {}),
                 }
+                | ({} if row.slices is None else {"slices": row.slices})
             )
             for number, row in enumerate(splits.get(split, ()), 1)
         ]

@@ -117,6 +117,8 @@ def _computed_again(run: Path, fail_on: str | None, margin: float | None, *, is_
         judge_summary=old.judged,
         data_map=read_data_map(run / FEEDBACK),
         human=read_human(run),
+        fits=old.fits,
+        memory=old.memory,
     )
     console.data(table(report, columns=console.columns()))
     if not is_dry:

@@ -39,8 +39,9 @@ def command(
     # torch and transformers take seconds to import, so only this command pays for them.
     import json
 
-    from train.pipeline.prepare import add_adapters, plan_run, prepare
+    from train.pipeline.prepare import add_adapters, plan_run, prepare, reasoning_length
     from train.recipe import load_recipe
+    from train.recipe.forgetting import protection
 
     size = _bytes(gpu, memory)
     recipe = load_recipe(recipe_path, settings, base)
@@ -50,7 +51,11 @@ def command(
     model = add_adapters(prepared)
 
     plan = plan_run(model, prepared, is_measured=is_measured, memory_bytes=size, cost_per_hour=cost_per_hour)
-    console.data(json.dumps(plan.values(), indent=1) if is_json else "\n".join(plan.lines()))
+    kept = protection(recipe)
+    length = reasoning_length(prepared.renderer, prepared.dataset.splits["train"])
+    lines = [*plan.lines(), *([f"reasoning   {length}"] if length else []), f"kept        {console.visible(kept)}"]
+    document = plan.values() | {"kept": kept, "reasoning": length}
+    console.data(json.dumps(document, indent=1) if is_json else "\n".join(lines))
 
 
 def _bytes(gpu: str | None, memory: float | None) -> int | None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from train.recipe import Objective, Reasoning
 
 
+SliceValues = Mapping[str, Sequence[str | float]]
+"""By the name of a slice, such as "/meta/language", the values that a record has there."""
 MANIFEST = "manifest.json"
 VERSION = 1
 """The version of manifests that is read here."""
@@ -60,6 +62,8 @@ class Row:
     """How much each trained token of the record counts in the loss."""
     answers: Sequence[RatedAnswer] = ()
     """Of a preference the answers that it compares, best first; the messages end with the first of them."""
+    slices: SliceValues | None = None
+    """The values by which answers are compared beside the category; None where the manifest names no slices."""
 
     @property
     def name(self) -> tuple[str, str, str]:
@@ -226,7 +230,18 @@ def row_of(value: dict[str, Any], location: str) -> Row:
         value["id"], value["category"], value["cluster"] or value["id"], messages, tools or None, text,
         source if isinstance(source, str) else "", 1.0 if weight is None else float(weight),
         _answers(value.get("answers"), messages, location),
+        read_slices(value["slices"], location) if "slices" in value else None,
     )  # fmt: skip
+
+
+def read_slices(value: Any, location: str) -> SliceValues:
+    """Return the slices of a row or a prediction; raises TrainError "E912 bad-dataset" that names ``location``."""
+    if not isinstance(value, dict) or not all(
+        isinstance(items, list) and all(isinstance(item, str) or type(item) in (int, float) for item in items)
+        for items in value.values()
+    ):
+        refuse(location, "slices must be lists of texts and numbers by name")
+    return dict(value)
 
 
 def _answers(values: Any, messages: Any, location: str) -> tuple[RatedAnswer, ...]:

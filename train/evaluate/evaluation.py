@@ -22,7 +22,8 @@ from train.base.file_guard import MOST_DOCUMENT, open_file
 from train.data.dataset import Dataset, Row, TooLongFault, sample_rows
 from train.data.rendering import Renderer, RowFault
 from train.evaluate.answers import Draw, Generated, OnToken, generate, option_nlls, questions
-from train.evaluate.predictions import SampledScore, Scored, sample_of
+from train.evaluate.memory import verbatim
+from train.evaluate.predictions import VERBATIM, SampledScore, Scored, sample_of
 from train.evaluate.scoring import Answer, CategorySpec, rows_with_choices, score
 from train.model import computing, pick_dtype
 from train.model.distributed import DistributedContext
@@ -35,9 +36,14 @@ OnProgress = Callable[[str, int], None]
 
 def predict(
     model: Any, renderer: Renderer, rows: Sequence[Row], *, max_new_tokens: int, batch_tokens: int,
-    draw: Draw | None = None, on_token: OnToken | None = None, on_answer: Callable[[Answer], None] | None = None,
+    max_reasoning_tokens: int | None = None, draw: Draw | None = None, on_token: OnToken | None = None,
+    on_answer: Callable[[Answer], None] | None = None,
 ) -> list[Answer]:  # fmt: skip
     """Return the model's answer to each row that has messages, in order; raw-text rows have none.
+
+    Reasoning that has not ended after ``max_reasoning_tokens`` is ended by the template's own mark, and the answer
+    follows within what is left of ``max_new_tokens`` (Muennighoff et al. 2025, arXiv:2501.19393). With it no
+    ``on_token`` is heard.
 
     ``on_answer`` hears each of them when its batch is done; the other arguments are those of `generate`. Raises
     TrainError: a row cannot be rendered.
@@ -45,9 +51,15 @@ def predict(
     begun = time.perf_counter()
     prompts = [prompt for row in rows if (prompt := renderer.prompt(row)) is not None]
     answers: dict[int, Answer] = {}
+    most = max_reasoning_tokens if renderer.reasoning_end else None
+    budget = _ReasoningBudget(renderer, most) if most else None
 
     def take(batch: Mapping[int, Generated]) -> None:
         nonlocal begun
+        if budget is not None:
+            batch = budget.spend(batch)
+            if not batch:
+                return
         # Of a batch there is one time, which is shared out by what was written.
         per_token = (time.perf_counter() - begun) / sum(len(generated.ids) + 1 for generated in batch.values())
         begun = time.perf_counter()
@@ -56,7 +68,8 @@ def predict(
             num = len(generated.ids)
             answers[index] = Answer(
                 prompts[index].id, text, generated.stopped, reasoning, prompt_tokens=len(prompts[index].ids),
-                new_tokens=num, seconds=(num + 1) * per_token,
+                new_tokens=num, seconds=(num + 1) * per_token, reasoning_tokens=renderer.num_reasoning(generated.ids),
+                is_cut=budget is not None and index in budget.cut,
             )  # fmt: skip
             if on_answer is not None:
                 on_answer(answers[index])
@@ -68,10 +81,46 @@ def predict(
         stop_ids=renderer.stop_ids,
         batch_tokens=batch_tokens,
         draw=draw,
-        on_token=on_token,
+        on_token=on_token if budget is None else budget.goes_on,
         on_batch=take,
     )
+    if budget is not None and budget.cut:
+        order, spent, budget.is_over = sorted(budget.cut), budget.cut, True
+        room = max_new_tokens - len(spent[order[0]])
+        written = generate(
+            model, [[*prompts[index].ids, *spent[index]] for index in order], max_new_tokens=max(0, room),
+            stop_ids=renderer.stop_ids, batch_tokens=batch_tokens, draw=draw,
+        )  # fmt: skip
+        answered = zip(order, written, strict=True)
+        take({index: Generated([*spent[index], *rest.ids], rest.stopped) for index, rest in answered})
     return [answers[index] for index in range(len(prompts))]
+
+
+class _ReasoningBudget:
+    """Which answers still reason when their budget is spent: ``cut`` has their ids by number, with the end added."""
+
+    def __init__(self, renderer: Renderer, most: int) -> None:
+        self._renderer, self._most = renderer, most
+        self._ids: dict[int, list[int]] = {}
+        self.cut: dict[int, list[int]] = {}
+        self.is_over = False
+
+    def goes_on(self, number: int, token: int) -> bool:
+        """Hear a token, as `generate` tells it, and return whether the answer goes on."""
+        ids = self._ids.setdefault(number, [])
+        ids.append(token)
+        if len(ids) != self._most:
+            return True
+        # All of them are reasoning: one that has ended is shorter, or ends with this very token.
+        end = self._renderer.num_reasoning(ids)
+        if end is None or end < len(ids) or self._renderer.num_reasoning([*ids, *self._renderer.reasoning_end]) == end:
+            return True
+        self.cut[number] = [*ids, *self._renderer.reasoning_end]
+        return False
+
+    def spend(self, batch: Mapping[int, Generated]) -> dict[int, Generated]:
+        """Return those of a batch that are whole."""
+        return {index: done for index, done in batch.items() if self.is_over or index not in self.cut}
 
 
 def choose(
@@ -152,6 +201,7 @@ def evaluate_model(
             written = [row for row in rows if row.id not in chosen]
             answers += predict(
                 model, renderer, written, max_new_tokens=recipe.eval.max_new_tokens, batch_tokens=most,
+                max_reasoning_tokens=recipe.eval.max_reasoning_tokens,
                 on_answer=None if on_answers is None else lambda _: on_answers(1),
             )  # fmt: skip
     return score(scored_rows, references, answers, nlls, categories, split=split, rejected=rejected)
@@ -183,6 +233,12 @@ def evaluate_splits(
             model, renderer, rows, categories, recipe, split=split, is_generating=split != "train",
             on_progress=on_progress,
         )  # fmt: skip
+    by_heart = _by_heart(model, renderer, dataset, recipe)
+    scored = [
+        replace(record, scores={**(record.scores or {}), VERBATIM: by_heart[record.id]})
+        if record.id in by_heart else record
+        for record in scored
+    ]  # fmt: skip
     if not has_general:
         return scored
     rows = readable_general(renderer, general)
@@ -192,6 +248,18 @@ def evaluate_splits(
 def worse_sides(rows: Sequence[Row]) -> list[Row]:
     """Return the worse side of each row that compares two answers which are not the same."""
     return [row.worse for row in rows if row.worse is not None and row.worse.messages != row.messages]
+
+
+def _by_heart(model: Any, renderer: Renderer, dataset: Dataset, recipe: Recipe) -> dict[str, float]:
+    # As many of validation beside them, of which a model that has only learnt to answer writes the same share.
+    most, known = recipe.eval.fit_records, dict[str, float]()
+    device = next(model.parameters()).device
+    for split in ("train", "validation") if most else ():
+        # Many answers are too short to be tried.
+        rows = sample_rows(dataset.splits[split], 20 * most)
+        with computing(device, pick_dtype(recipe, device, sum(weights.numel() for weights in model.parameters()))):
+            known |= verbatim(model, renderer, rows, most=most, batch_tokens=recipe.eval.batch_tokens)
+    return known
 
 
 def num_answers(rows: Sequence[Row]) -> int:
@@ -239,10 +307,13 @@ def sample_ids(rows: Sequence[Row], most: int) -> list[str]:
     return [name for names in rounds for name in names if name is not None][:most]
 
 
-def summary(scored: Sequence[Scored], samples: Sequence[str] = ()) -> SampledScore:
+def summary(
+    scored: Sequence[Scored], samples: Sequence[str] = (), trained: Sequence[Scored] = ()
+) -> SampledScore:  # fmt: skip
     """Return the means that a run watches while it trains; each category weighs the same in the score.
 
-    Of the records ``samples`` it has the answers too, of those that have one.
+    Of the records ``samples`` it has the answers too, of those that have one. ``trained`` are training records, which
+    stand in no mean, and beside which the others show over-fitting.
     """
     tokens = sum(record.num_tokens for record in scored)
     # Each category weighs the same, lest a large one hides that a small one was lost.
@@ -257,7 +328,18 @@ def summary(scored: Sequence[Scored], samples: Sequence[str] = ()) -> SampledSco
         score=math.fsum(means.values()) / len(means) if means else None,
         by_category=means,
         samples=[sample_of(by_id[name]) for name in samples if name in by_id and by_id[name].text is not None],
+        fit={"train": _columns(trained), "validation": _columns(scored)} if trained else {},
     )
+
+
+def _columns(scored: Sequence[Scored]) -> dict[str, dict[str, list[Any]]]:
+    columns: dict[str, dict[str, list[Any]]] = {}
+    for record in scored:
+        column = columns.setdefault(record.category, {"score": [], "loss": [], "cluster": []})
+        column["score"].append(None if record.score is None else round(record.score, 4))
+        column["loss"].append(round((record.nll or 0.0) / max(1, record.num_tokens), 4))
+        column["cluster"].append(record.cluster)
+    return columns
 
 
 def _is_short_enough(renderer: Renderer, row: Row) -> bool:

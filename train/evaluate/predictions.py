@@ -18,6 +18,7 @@ from typing import Any, Literal
 from train.base.errors import Exit, TrainError
 from train.base.file_guard import open_file
 from train.base.storage import write_whole
+from train.data.dataset import SliceValues, read_slices
 from train.evaluate.dynamics import Dynamic
 
 PREDICTIONS = "predictions.jsonl"
@@ -29,6 +30,12 @@ _COMMON = ("id", "split", "category", "cluster", "reference", "metric")
 _MOST_NATS = 1e30
 _MOST_SAMPLE = 500
 _SURROGATE = re.compile("[\ud800-\udfff]")
+VERBATIM = "behaviour.verbatim"
+"""The score that says whether a model continues an answer word for word, see `train.evaluate.memory`."""
+REASONING_TOKENS, REASONING_CUT = "behaviour.reasoning_tokens", "behaviour.reasoning_cut"
+"""How many tokens of an answer are reasoning, and whether its budget was spent; scores of answers that have some."""
+PREFIX, FEWEST_AFTER = 8, 16
+"""Tokens of an answer that are given for it, and how many must follow at the least."""
 RIGHT_FROM = 0.5
 """The score from which a completion counts as right when it is called fixed, broken, ok or still wrong."""
 
@@ -46,7 +53,8 @@ class Scored:
     is unscored. ``split`` is train, validation, test, or general for the slice that forgetting is measured on.
     ``usage`` is what the answer took: prompt_tokens, new_tokens, seconds, cost, those that are known. Of a record that
     compares two answers ``nll`` is that of the better one, and ``rejected`` has nll and num_tokens of the worse;
-    ``is_liked`` is the verdict on an answer that stands alone.
+    ``is_liked`` is the verdict on an answer that stands alone. ``slices`` are
+    those of the row.
     """
 
     id: str
@@ -65,6 +73,7 @@ class Scored:
     usage: Mapping[str, float] | None = None
     rejected: Mapping[str, float] | None = None
     is_liked: bool | None = None
+    slices: SliceValues | None = None
 
     @property
     def is_generated(self) -> bool:
@@ -110,6 +119,8 @@ class ValidationScore:
     score: float | None
     loss: float
     by_category: dict[str, float] = field(default_factory=dict)
+    general: float | None = None
+    """Bits per byte of general text, where a guard asks for it."""
 
     def is_better_than(self, other: ValidationScore | None) -> bool:
         """Higher score, and on a tie (or without scores) lower loss."""
@@ -122,9 +133,13 @@ class ValidationScore:
 
 @dataclass(frozen=True)
 class SampledScore(ValidationScore):
-    """Means over some records, and a few of the answers that they are means of."""
+    """Means over some records, and a few of the answers that they are means of.
+
+    ``fit`` has, by split and category, the values of each record by which over-fitting is told.
+    """
 
     samples: Sequence[SampleAnswer] = ()
+    fit: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def outcome(base: float | None, tuned: float | None) -> Outcome:
@@ -210,12 +225,14 @@ def read_predictions(path: Path) -> tuple[list[Scored], list[Scored]]:
                 number += 1
                 row = json.loads(line)
                 common = {name: row[name] for name in _COMMON} | {"is_liked": row.get("is_liked")}
+                if "slices" in row:
+                    common["slices"] = read_slices(row["slices"], "predictions")
                 tuned.append(_checked(Scored(**common, **row["tuned"])))
                 if "base" in row:
                     base.append(_checked(Scored(**common, **row["base"])))
                 if len(base) not in (0, number):
                     raise ValueError("some lines have a base, and others have none")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, TrainError) as error:
         raise TrainError(
             "E935 bad-predictions",
             f"{path}:{number}: {type(error).__name__}: {error}",
@@ -300,8 +317,9 @@ def _feedback(before: Scored, after: Scored, dynamic: Dynamic | None) -> dict[st
 
 
 def _common(record: Scored) -> dict[str, Any]:
-    liked = {} if record.is_liked is None else {"is_liked": record.is_liked}
-    return {name: getattr(record, name) for name in _COMMON} | liked
+    further = {"is_liked": record.is_liked, "slices": record.slices}
+    common = {name: getattr(record, name) for name in _COMMON}
+    return common | {name: value for name, value in further.items() if value is not None}
 
 
 def _side(record: Scored) -> dict[str, Any]:

@@ -40,13 +40,13 @@ def agreement_of(gain: float) -> float:
 
 
 def preference_summary(
-    scored: Sequence[Scored], base: Mapping[str, Scored], samples: Sequence[str] = ()
+    scored: Sequence[Scored], base: Mapping[str, Scored], samples: Sequence[str] = (), trained: Sequence[Scored] = ()
 ) -> SampledScore:  # fmt: skip
     """Return what a run that compares answers watches: the share of records that moved towards what people prefer.
 
     ``base`` has the base's results by id. The loss is DPO's. Without a record that compares answers it is `summary`.
     """
-    plain = summary(scored, samples)
+    plain = summary(scored, samples, trained)
     gains = [(record.category, gain_of(base[record.id], record)) for record in scored if record.id in base]
     known = [(category, gain) for category, gain in gains if gain is not None]
     if not known:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from train.base.errors import TrainError
 from train.data.dataset import Row, last_answer
 from train.evaluate import metrics
-from train.evaluate.predictions import Scored
+from train.evaluate.predictions import REASONING_CUT, REASONING_TOKENS, Scored
 
 if TYPE_CHECKING:
     # Imports torch, which the answers of a model that is elsewhere do without.
@@ -55,6 +55,9 @@ class Answer:
     seconds: float = 0.0
     cost: float | None = None
     is_cached: bool = False
+    reasoning_tokens: int | None = None
+    """Those of ``new_tokens`` that are reasoning; ``is_cut`` where it was ended because its budget was spent."""
+    is_cut: bool = False
 
     @property
     def usage(self) -> dict[str, float]:
@@ -153,6 +156,8 @@ def score(
             # A choice that was taken by likelihood was not written, so it has no behaviour.
             if answer.stopped is not None:
                 scores |= behaviour.scores(answer.text, reference)
+            if answer.reasoning_tokens is not None:
+                scores |= {REASONING_TOKENS: float(answer.reasoning_tokens), REASONING_CUT: float(answer.is_cut)}
             if spec.contract and (prompt_text := _prompt_text(row)) is not None:
                 scores |= contract.scores(answer.text, reference, {**spec.contract, "prompt": prompt_text})
         scored.append(
@@ -173,6 +178,7 @@ def score(
                 usage=None if answer is None else answer.usage,
                 rejected=None if worse is None else {"nll": worse.nll, "num_tokens": worse.num_tokens},
                 is_liked=row.is_liked,
+                slices=row.slices,
             )
         )
     return scored

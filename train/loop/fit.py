@@ -143,8 +143,11 @@ def _record(
                          "Lower lr.", exit_code=Exit.FAILED)  # fmt: skip
     early_stopping = EarlyStopping(sampler.recipe.guard, validation.base.by_category)
     fields = asdict(score)
+    for name in ("fit", "general"):
+        if not fields.get(name):
+            fields.pop(name, None)
     # Samples are for people to watch: no checkpoint carries them along.
-    score = ValidationScore(score.score, score.loss, score.by_category)
+    score = ValidationScore(score.score, score.loss, score.by_category, score.general)
     state.evaluations.append(score)
     is_best = early_stopping.is_best(state.evaluations)
     if is_best:
@@ -152,12 +155,24 @@ def _record(
     events.write("eval", step=state.step, **fields, best=is_best)
     text = "" if score.score is None else f"score {score.score:.4f}, "
     console.talk(f"step {state.step}: validation {text}loss {score.loss:.4f}" + (" (best so far)" if is_best else ""))
-    if state.step < len(sampler) and (reason := early_stopping.reason(state.evaluations)):
+    if state.step < len(sampler) and (rise := _rise(score, validation, sampler)) is not None:
+        state.forgot = rise
+    reason = early_stopping.reason(state.evaluations) if state.forgot is None else "general text was forgotten"
+    if state.step < len(sampler) and reason:
         # The loop ends by itself at its next turn, after the checkpoint of this step.
         state.early_stop = reason
         events.write("guard", step=state.step, of=len(sampler), reason=reason)
         console.talk(f"stopped by the guard after step {state.step} of {len(sampler)}: {reason}")
     return is_best or state.early_stop is not None
+
+
+def _rise(score: ValidationScore, validation: Validation, sampler: BatchSampler) -> float | None:
+    """Return by which share general text takes more bits than with the base; None where the recipe allows that."""
+    base, margin = validation.base.general, sampler.recipe.guard.general
+    if margin is None or score.general is None or not base:
+        return None
+    rise = score.general / base - 1
+    return rise if rise > margin else None
 
 
 def _end(

@@ -33,6 +33,8 @@ class TrainingState:
     evaluations: list[ValidationScore] = field(default_factory=list)
     early_stop: str | None = None
     """Why early stopping ended the run before its last step."""
+    forgot: float | None = None
+    """By which share general text takes more bits than with the base, where the guard ended the run for it."""
 
     def progress(self) -> dict[str, Any]:
         """Return the state as progress.json has it."""
@@ -75,6 +77,8 @@ class EarlyStopping:
 
     def num_needed(self) -> int:
         """Return how many evaluations it takes before a run can end."""
+        if self.recipe.general is not None:
+            return 1
         return self.recipe.patience if self.recipe.regress is not None else self.recipe.patience + 1
 
     def regressed(self, evaluations: Sequence[ValidationScore]) -> list[list[str]]:

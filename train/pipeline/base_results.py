@@ -222,7 +222,12 @@ def noise_floor(model: Any, prepared: Prepared, base: Sequence[Scored]) -> Noise
     # and where two tokens are nearly as likely, rounding chooses.
     with computing(prepared.device, prepared.dtype):
         predictions = predict(
-            model, prepared.renderer, rows, max_new_tokens=most, batch_tokens=max(*sizes, sum(sizes) // _BATCHES)
+            model,
+            prepared.renderer,
+            rows,
+            max_new_tokens=most,
+            batch_tokens=max(*sizes, sum(sizes) // _BATCHES),
+            max_reasoning_tokens=prepared.recipe.eval.max_reasoning_tokens,
         )
     num_changed = num_flipped = 0
     for prediction in predictions:

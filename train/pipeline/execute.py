@@ -44,7 +44,8 @@ from train.pipeline.prepare import Prepared, add_adapters, how_begun, plan_run, 
 from train.pipeline.reference import reference_logps
 from train.pipeline.trackers import Trackers
 from train.pipeline.validating import base_score, validation_of
-from train.recipe import Recipe, load_recipe, recipe_toml
+from train.recipe import OF_BASE, Recipe, load_recipe, recipe_toml
+from train.recipe.forgetting import protection, remedies
 from train.report import CardFacts, Noise, Report, Run, card_facts, table
 from train.report.build import publish
 from train.report.judge import judge_answers
@@ -218,6 +219,7 @@ def _run_prepared(
         + plan.sentence()
         + (f"; {context.world_size} ranks, {prepared.strategy}" if context.world_size > 1 else "")
     )
+    console.talk(f"kept: {console.visible(protection(prepared.recipe))}")
     record["plan"] = plan.values()
     if context.is_first:
         write_run(run, record)
@@ -227,6 +229,8 @@ def _run_prepared(
         validation = validation_of(model, prepared, base_at_start, base)
         result = _fit(model, prepared, run, checkpoint, record, trackers, validation, reference)
     record["plan_accuracy"] = _report_accuracy(plan, result, meter, model)
+    if result.forgot is not None:
+        raise _forgot(result.forgot, result.step, prepared)
     if result.stopped is not None:
         if context.is_first:
             write_run(run, record | _ending(result, "stopped"))
@@ -245,6 +249,17 @@ def _run_prepared(
             console.talk(f"report: {run / 'report.html'}")
     context.barrier()
     return _exit_of(judge_summary) if context.is_first else Exit.OK
+
+
+def _forgot(rise: float, step: int, prepared: Prepared) -> TrainError:
+    steps = "; ".join(f"{remedy.text}: {'  '.join(remedy.lines)}" for remedy in remedies(prepared.tuning))
+    return TrainError(
+        "E899 forgetting",
+        f"general text takes {rise:+.1%} bits per byte after step {step}, and guard.general allows "
+        f"{prepared.recipe.guard.general:.1%}; checkpoint-{step} is kept",
+        f"Begin a new run with less of it. {steps}. Or allow more: --set guard.general={rise * 1.5:.2g}",
+        exit_code=Exit.FAILED,
+    )
 
 
 def _exit_of(summary: JudgeSummary | None) -> Exit:
@@ -434,6 +449,8 @@ def _run_facts(run: Path, prepared: Prepared, result: FitResult, record: dict[st
         settings["share of the training records"] = prepared.recipe.mixing.share
     if prepared.context.world_size > 1:
         settings["ranks"] = prepared.facts["ranks"]
+    if num := len({example.id for example in prepared.steps.examples if example.is_replay}):
+        settings["replayed"] = f"{num} texts" + " that the base wrote" * (prepared.recipe.mixing.replay == OF_BASE)
     if result.early_stop:
         settings["stopped by the guard"] = f"after step {result.step}: {result.early_stop}"
     if record["not_exact"]:

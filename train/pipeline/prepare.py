@@ -16,7 +16,7 @@ from train.base import console
 from train.base.cache import open_cache
 from train.base.errors import TrainError
 from train.base.run_folder import RUN, versions, weights_digest
-from train.data.dataset import Dataset, Row, TooLongFault, open_dataset, reasoning_remark, sample_rows
+from train.data.dataset import Dataset, Row, TooLongFault, open_dataset, reasoning_remark, sample_rows, trace_of
 from train.data.rendering import (
     Example,
     Examples,
@@ -53,8 +53,18 @@ from train.model.capabilities import capabilities_of, checkpoint_activations
 from train.model.device import memory_limit
 from train.model.distributed import SINGLE_PROCESS, DistributedContext
 from train.model.parallel import ParallelStrategy, num_shards, pick_strategy
+from train.pipeline.base_samples import base_samples
 from train.pipeline.plan import Plan, make_plan, needs_checkpointing
-from train.recipe import PREFERENCES, SHIPPED_TEXT, CheckpointRecipe, MixingRecipe, Objective, Recipe, recipe_digest
+from train.recipe import (
+    OF_BASE,
+    PREFERENCES,
+    SHIPPED_TEXT,
+    CheckpointRecipe,
+    MixingRecipe,
+    Objective,
+    Recipe,
+    recipe_digest,
+)
 from train.recipe.forgetting import Tuning, tuning_of
 from train.report.judge import require_judge
 
@@ -161,7 +171,10 @@ def prepare(
     renderer = _renderer(tokenizer, recipe, objective, reads, eos_ids(model))
     examples = _subset(_examples(renderer, dataset), recipe)
     measured = _check_evaluation(renderer, dataset, categories, recipe.eval.splits, _general(recipe, folder))
-    replay, replay_digest = load_replay(renderer, recipe.mixing, measured, folder)
+    base_path, texts = find_base(recipe.base, folder), None
+    if recipe.mixing.replay == OF_BASE:
+        texts = base_samples(model, tokenizer, renderer, recipe, len(examples), base_path)
+    replay, replay_digest = load_replay(renderer, recipe.mixing, measured, folder, texts)
     if replay:
         is_compared = objective in PREFERENCES
         examples = [*examples, *(map(PreferenceExample.replayed, replay) if is_compared else replay)]
@@ -289,6 +302,17 @@ def _objective(recipe: Recipe, dataset: Dataset) -> Objective:
     return chosen
 
 
+def reasoning_length(renderer: Renderer, rows: Sequence[Row]) -> str:
+    """Return in words how long the reasoning in ``rows`` is, by up to 1,000 of them; "" where none has any."""
+    traces = [
+        trace for row in sample_rows(rows, 1000) for message in row.messages or () if (trace := trace_of(message))
+    ]
+    if not traces:
+        return ""
+    sizes = [len(ids) for ids in renderer.tokenizer(traces, add_special_tokens=False).input_ids]
+    return f"{sum(sizes) / len(sizes):,.0f} tokens in the mean, {max(sizes):,} at the most"
+
+
 def _render_split(renderer: Renderer, dataset: Dataset, split: str) -> Rendered:
     # The examples of a split; `open_dataset` has proved that the file's SHA-256 is the manifest's.
     file = dataset.manifest["files"].get(f"{split}.jsonl")
@@ -305,7 +329,7 @@ def _render_split(renderer: Renderer, dataset: Dataset, split: str) -> Rendered:
 
 def _examples(renderer: Renderer, dataset: Dataset) -> Sequence[Example]:
     for remark in reasoning_remark(dataset.splits["train"], "train", renderer.reasoning):
-        console.talk(remark)
+        console.talk(f"{remark} It has {reasoning_length(renderer, dataset.splits['train'])}.")
     rendered = _render_split(renderer, dataset, "train")
     examples = rendered.examples
     # Flat arrays have all weights at hand; of a list each example is asked.
@@ -390,18 +414,23 @@ def _facts(
 
 
 def load_replay(
-    renderer: Renderer, recipe: MixingRecipe, measured: Sequence[Row], folder: Path | None
-) -> tuple[list[Example], str]:
+    renderer: Renderer, recipe: MixingRecipe, measured: Sequence[Row], folder: Path | None,
+    texts: Sequence[Row] | None = None,
+) -> tuple[list[Example], str]:  # fmt: skip
     """Return the examples of the recipe's general text and the SHA-256 of their texts; ([], "") where it names none.
 
     Texts that ``measured`` has too are left out, and so are texts over max_length; both are said. The path is read from
-    ``folder``, that of the recipe file. Raises TrainError "E944 bad-general-text" where nothing is left, and "E924
-    control-token-in-data".
+    ``folder``, that of the recipe file; ``texts`` stand in its place. Raises TrainError "E944 bad-general-text" where
+    nothing is left, and "E924 control-token-in-data".
     """
     if recipe.replay is None:
         return [], ""
     try:
-        rows = general_rows(None if recipe.replay == SHIPPED_TEXT else (folder or Path()) / recipe.replay)
+        rows = (
+            list(texts)
+            if texts is not None
+            else general_rows(None if recipe.replay == SHIPPED_TEXT else (folder or Path()) / recipe.replay)
+        )
     except TrainError as error:
         # Its hint speaks of the text that is measured.
         hint = f'Name a JSONL or text file with mixing.replay, or set it to "{SHIPPED_TEXT}".'

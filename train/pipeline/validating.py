@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from train.base import console
 from train.base.errors import TrainError
-from train.evaluate.evaluation import evaluate_model, gather_scores, sample_ids, summary
+from train.data.dataset import Row, sample_rows
+from train.evaluate.evaluation import SPLIT, evaluate_model, gather_scores, readable_general, sample_ids, summary
 from train.evaluate.predictions import SampledScore, Scored
 from train.evaluate.preferences import preference_summary
 from train.loop import EarlyStopping, Validation
@@ -25,6 +28,7 @@ def base_score(prepared: Prepared, base: Sequence[Scored]) -> SampledScore:
     ids = {row.id for row in rows}
     own = [record for record in base if record.split == "validation" and record.id in ids]
     score = _summary(prepared, own, own, sample_ids(rows, recipe.eval.samples))
+    score = replace(score, general=_bits([record for record in base if record.split == SPLIT]))
     scores = score.by_category
     if recipe.guard.is_on and (not ids or (recipe.guard.regress is not None and not scores)):
         raise TrainError("E920 bad-recipe", "the guard has no validation record with a score to compare",
@@ -41,12 +45,14 @@ def base_score(prepared: Prepared, base: Sequence[Scored]) -> SampledScore:
 
 
 def _summary(
-    prepared: Prepared, scored: Sequence[Scored], base: Sequence[Scored], samples: Sequence[str]
+    prepared: Prepared, scored: Sequence[Scored], base: Sequence[Scored], samples: Sequence[str],
+    trained: Sequence[Scored] = (),
 ) -> SampledScore:  # fmt: skip
     # Where answers are compared, the best model is the one that moved towards what people prefer.
     if prepared.objective not in PREFERENCES:
-        return summary(scored, samples)
-    return preference_summary(scored, {record.id: record for record in base if record.split == "validation"}, samples)
+        return summary(scored, samples, trained)
+    measured = {record.id: record for record in base if record.split == "validation"}
+    return preference_summary(scored, measured, samples, trained)
 
 
 def validation_of(
@@ -63,13 +69,32 @@ def validation_of(
         console.talk("warning: no validation records are scored while training, so the last step counts as the best")
         return None
     samples = sample_ids(rows, prepared.recipe.eval.samples)
-    mine = rows[prepared.context.rank :: prepared.context.world_size]
+    trained = prepared.dataset.splits["train"]
+    most = prepared.recipe.eval.fit_records
+    by_id = {row.id: row for row in trained}
+    # Raw text has no answers, and so no categories to balance.
+    trained = [by_id[name] for name in sample_ids(trained, most)] or sample_rows(trained, most)
+
+    def scored_rows(rows: list[Row], split: str) -> list[Scored]:
+        mine = rows[prepared.context.rank :: prepared.context.world_size]
+        scored = evaluate_model(model, prepared.renderer, mine, prepared.categories, prepared.recipe, split=split)
+        return gather_scores(prepared.context, scored, [row.id for row in rows])
+
+    is_guarded = prepared.recipe.guard.general is not None
+    texts = readable_general(prepared.renderer, prepared.general) if is_guarded else []
 
     def evaluate(_step: int) -> SampledScore:
-        scored = evaluate_model(
-            model, prepared.renderer, mine, prepared.categories, prepared.recipe, split="validation"
-        )
-        gathered = gather_scores(prepared.context, scored, [row.id for row in rows])
-        return _summary(prepared, gathered, base_results, samples)
+        own = scored_rows(rows, "validation")
+        score = _summary(prepared, own, base_results, samples, scored_rows(trained, "train"))
+        # Every rank reads all of it: it is a page.
+        read = evaluate_model(
+            model, prepared.renderer, texts, {}, prepared.recipe, split=SPLIT, is_generating=False
+        ) if texts else []  # fmt: skip
+        return replace(score, general=_bits(read))
 
     return Validation(evaluate, base)
+
+
+def _bits(scored: Sequence[Scored]) -> float | None:
+    num_bytes = sum(record.num_bytes for record in scored)
+    return math.fsum(record.nll or 0.0 for record in scored) / (math.log(2) * num_bytes) if num_bytes else None

@@ -2,6 +2,7 @@
 
 from train.recipe.files import build_recipe, load_recipe, read_values, recipe_digest, recipe_schema, recipe_toml
 from train.recipe.model import (
+    OF_BASE,
     PREFERENCES,
     SHIPPED_TEXT,
     CheckpointRecipe,

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ValidationError
 from train.base.errors import TrainError
 from train.base.file_guard import hint_of, read_file
 from train.base.storage import digest_of
-from train.recipe.model import SHIPPED_TEXT, Recipe
+from train.recipe.model import OF_BASE, SHIPPED_TEXT, Recipe
 
 if TYPE_CHECKING:
     import yaml
@@ -374,7 +374,7 @@ def _near(key: str) -> str:
 
 def _paths_outside(recipe: Recipe, path: Path) -> list[str]:
     # Paths that a recipe file names lead inside its project: the folder of the file, or above it the one with .git.
-    replay = None if recipe.mixing.replay == SHIPPED_TEXT else recipe.mixing.replay
+    replay = None if recipe.mixing.replay in (SHIPPED_TEXT, OF_BASE) else recipe.mixing.replay
     named = {"eval.general": recipe.eval.general, "mixing.replay": replay}
     for number, stage in enumerate(recipe.stage):
         named[f"stage[{number}].data"] = stage.data

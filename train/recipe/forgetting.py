@@ -57,6 +57,15 @@ def tuning_of(recipe: Recipe, hidden_size: int, model_type: str) -> Tuning:
     )
 
 
+def protection(recipe: Recipe) -> str:
+    """Return in words what of ``recipe`` holds against forgetting, as the plan and a run say it."""
+    mixing, margin = recipe.mixing, recipe.guard.general
+    what = {"base": "text that the base wrote", "general": "the built-in text"}.get(mixing.replay or "", mixing.replay)
+    replayed = f"{mixing.replay_share:.0%} of an epoch replay {what}" if what else "nothing is replayed"
+    held = "no guard" if margin is None else f"the run ends where general text takes {margin:.1%} more bits per byte"
+    return f"{replayed}; {held}"
+
+
 def risks(tuning: Tuning) -> list[Remedy]:
     """Return what is known before a run to make a model forget: a rate above the automatic one, and no replay."""
     steps = []
@@ -64,7 +73,7 @@ def risks(tuning: Tuning) -> list[Remedy]:
         text = f"lr {tuning.lr:.3g} is {tuning.lr / tuning.auto_lr:.1f} times the automatic {tuning.auto_lr:.3g}"
         steps.append(Remedy("auto-lr", text, ['lr = "auto"']))
     if tuning.replay is None:
-        text = "nothing is replayed; name a file of text like that which the base was trained on"
+        text = 'nothing is replayed; name a file of text like that which the base was trained on, or "base"'
         steps.append(Remedy("add-replay", text, ["[mixing]", 'replay = "FILE.jsonl"']))
     return steps
 

@@ -12,6 +12,8 @@ Steps = Annotated[int, Field(ge=1, le=10_000_000)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 SHIPPED_TEXT = "general"
 """The value of mixing.replay that means the general text that ships with us."""
+OF_BASE = "base"
+"""The value of mixing.replay that means text which the base writes itself."""
 
 
 def _check_printable(text: str) -> str:
@@ -97,8 +99,9 @@ class MixingRecipe(Section):
     )
     replay: Annotated[Name, Field(min_length=1)] | None = Field(
         default=None,
-        description="General text that is trained along against forgetting: a JSONL or text file, or "
-        f'"{SHIPPED_TEXT}" for ours. Texts that eval.general measures are left out.',
+        description="General text that is trained along against forgetting: a JSONL or text file, "
+        f'"{OF_BASE}" for text that the base writes itself, or "{SHIPPED_TEXT}" for ours. Texts that eval.general '
+        "measures are left out.",
     )
     replay_share: Annotated[float, Field(gt=0, le=0.9)] = Field(
         default=0.05, description="Share of an epoch's records that are replayed text, where replay names one."
@@ -119,6 +122,11 @@ class GuardRecipe(Section):
     against: Literal["base", "best"] = Field(
         default="base", description='Lower than what: the "base" model\'s score or the category\'s "best" so far.'
     )
+    general: Annotated[float, Field(ge=0, le=10)] | None = Field(
+        default=None,
+        description="End the run with an error once general text takes more bits per byte than with the base by more "
+        "than this share, such as 0.05.",
+    )
     plateau: bool = Field(default=False, description="Stop once validation as a whole no longer improves.")
     patience: int = Field(
         default=3, ge=1, le=10_000, description="How many validations in a row it takes for either of the two."
@@ -127,7 +135,7 @@ class GuardRecipe(Section):
     @property
     def is_on(self) -> bool:
         """True where something may stop the run."""
-        return self.regress is not None or self.plateau
+        return self.regress is not None or self.plateau or self.general is not None
 
 
 class JudgeRecipe(Section):
@@ -272,8 +280,17 @@ class EvalRecipe(Section):
         description="At most this many of them have their answers written to metrics.jsonl at each validation, for you "
         "to watch; the same ones each time. 0 is none.",
     )  # fmt: skip
+    fit_records: int = Field(
+        default=40, ge=0, le=1_000_000,
+        description="At most this many training records are answered at each validation, beside which validation shows "
+        "over-fitting, and tried whether they are known by heart; 0 is none.",
+    )  # fmt: skip
     max_new_tokens: int = Field(
         default=256, ge=1, le=65_536, description="Longest completion that is generated, in tokens."
+    )
+    max_reasoning_tokens: Annotated[int, Field(ge=1, le=65_536)] | None = Field(
+        default=None,
+        description="Most of them that are reasoning: what has not ended by then is ended, and the answer follows.",
     )
     batch_tokens: int = Field(
         default=8192, ge=16, le=16_777_216, description="Tokens of one evaluation batch, padding included."
@@ -289,6 +306,12 @@ class EvalRecipe(Section):
     margin: Share = Field(default=0.02, description="A category is worse only when its score fell by more than this.")
     resamples: int = Field(default=2000, ge=100, le=1_000_000, description="Bootstrap and permutation resamples.")
     judge: JudgeRecipe = Field(default_factory=JudgeRecipe)
+
+    @model_validator(mode="after")
+    def _check_budget(self) -> EvalRecipe:
+        if self.max_reasoning_tokens is not None and self.max_reasoning_tokens >= self.max_new_tokens:
+            raise ValueError("max_reasoning_tokens leaves none of max_new_tokens for the answer")
+        return self
 
 
 class CheckpointRecipe(Section):

@@ -25,6 +25,7 @@ from train.recipe.forgetting import remedies
 from train.report import stats, wording
 from train.report.calibration import calibrated
 from train.report.model import (
+    CategoryFit,
     Curve,
     DataMap,
     Estimate,
@@ -32,12 +33,14 @@ from train.report.model import (
     Flips,
     Forgetting,
     JudgeSummary,
+    Memorised,
     Noise,
     Report,
     Run,
     SplitResult,
     Worst,
 )
+from train.report.overfitting import category_fits, memory_of, read_events
 from train.report.preferences import preferences
 from train.report.results import (
     BITS_MARGIN,
@@ -50,6 +53,7 @@ from train.report.results import (
     known,
     split_results,
 )
+from train.report.slices import slice_results
 from train.report.winrate import HumanVerdict
 from train.report.write import read_curve, write_report
 
@@ -77,14 +81,15 @@ def build_report(
     data_map: DataMap | None = None,
     human: Sequence[HumanVerdict] = (),
     is_checkpoint_chosen: bool = True,
+    fits: Sequence[CategoryFit] = (),
+    memory: Memorised | None = None,
 ) -> Report:
     """Return the report on two models scored on the same records of the splits validation, test and general.
 
     ``default_metric`` names the categories for which no scorer was set; ``remarks`` are notes of the run that its
-    predictions cannot tell, and so are ``noise``, ``judge_summary`` and ``data_map``; ``human`` are verdicts of people,
-    beside which the judge's are held; ``is_checkpoint_chosen`` where a model is the best checkpoint of a run. Training
-    records, which only feedback wants, are passed over. Raises TrainError: E933 unpaired-results, E934 not-finite, E937
-    nothing-to-report when no record can be compared.
+    predictions cannot tell, and so are ``noise``, ``judge_summary``, ``data_map``, ``fits`` and ``memory``; ``human``
+    are verdicts of people, beside which the judge's are held; ``is_checkpoint_chosen`` where a model is the best
+    checkpoint of a run. Raises TrainError: E933 unpaired-results, E934 not-finite, E937 nothing-to-report.
     """
     pairs = pair(base, tuned)
     judged = calibrated(judge_summary, pairs, human) if judge_summary else None
@@ -119,6 +124,9 @@ def build_report(
         judged=judged,
         data_map=data_map,
         preferences=preferences([p for p in pairs if p[0].split == splits[-1].split], splits[-1].split, rules),
+        slices=slice_results(pairs, splits[-1].split, rules),
+        fits=list(fits),
+        memory=memory,
     )
 
 
@@ -160,6 +168,8 @@ def publish(
         noise=noise,
         judge_summary=judge_summary,
         data_map=data_map(dynamics),
+        fits=category_fits(list(read_events(folder / "metrics.jsonl"))),
+        memory=memory_of(base, tuned),
     )
     write_predictions(sides[0], sides[1], folder)
     write_feedback(base, tuned, folder, dynamics)

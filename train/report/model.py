@@ -37,6 +37,10 @@ class Behaviour(ReportPart):
     """Share of word 4-grams that the same completion had used before."""
     length_ratio: Change
     """Characters of the completion over those of the reference."""
+    reasoning_tokens: Change | None = None
+    """Tokens of reasoning before the answer, 0 of answers without; none where no answer has some."""
+    reasoning_cut: Change | None = None
+    """Share whose reasoning was ended, as `eval.max_reasoning_tokens` was spent."""
 
 
 class CategoryResult(ReportPart):
@@ -113,6 +117,38 @@ class SplitResult(ReportPart):
         return [*self.categories, *([self.macro] if self.macro is not None else [])]
 
 
+class Disparity(ReportPart):
+    """Whether the records of one value of a slice gained less than the others of the same categories."""
+
+    value: str
+    n: int
+    num_others: int
+    difference: Estimate
+    """How much more the others gained, each category weighed as the records of this value are."""
+    p: float
+    p_adjusted: float
+    """Holm over all slices, the tests of their values among them."""
+    is_shown: bool
+    sentence: str
+
+
+class SliceResult(ReportPart):
+    """The records of a split by what they have in one field."""
+
+    name: str
+    """The field, such as "/meta/language", "label.audience" or "tokens"."""
+    split: Literal["validation", "test"]
+    values: list[CategoryResult]
+    """Its values, which stand as categories there; numbers of many kinds by quarters of the records."""
+    disparities: list[Disparity]
+    """Of values that have as many clusters as a verdict takes, and so have the others."""
+    num_without: int
+    """Records without a value."""
+    num_pooled: int
+    """Rare values that stand together as "other values", so that no test record is told by its own."""
+    sentences: list[str]
+
+
 class Forgetting(ReportPart):
     """Bits per byte on text that has nothing to do with the dataset; lower is better."""
 
@@ -179,6 +215,48 @@ class Curve(ReportPart):
 
     steps: list[StepPoint]
     evals: list[EvalPoint]
+
+
+class FitPoint(ReportPart):
+    """One category at one step: records that are trained on beside those that are not."""
+
+    step: int
+    train: float
+    validation: float
+    gap: Estimate
+    """By how much training is the better one."""
+
+
+class CategoryFit(ReportPart):
+    """How far a category is over-fitted, by the samples that are answered at each validation."""
+
+    category: str
+    measure: Literal["score", "loss"]
+    """A loss is in nats a supervised token; lower is better, and a fall of it is told as a negative change."""
+    num_train: int
+    num_validation: int
+    points: list[FitPoint]
+    """Some of the steps; none where no training record was answered."""
+    fell_from: int | None
+    """The step that was best on validation, where the last one is worse beyond chance."""
+    fall: Estimate | None
+    p_adjusted: float
+    """For the choice of the best step, and Holm over the categories."""
+    sentence: str
+
+
+class Memorised(ReportPart):
+    """Shares of answers that are continued word for word from their first tokens."""
+
+    n: int
+    base: Estimate
+    tuned: Estimate
+    num_control: int
+    control: Estimate | None
+    """The tuned model on validation records; none where no answer there is long enough."""
+    is_shown: bool
+    """More of the training answers than of those, beyond chance."""
+    sentence: str
 
 
 class Noise(ReportPart):
@@ -430,6 +508,10 @@ class Report(ReportPart, title="The report of a training run: runs/ID/report.jso
     seeds: SeedsSummary | None = None
     learning_curve: LearningCurve | None = None
     sweep: Sweep | None = None
+    slices: list[SliceResult] = Field(default_factory=list)
+    """Of the split whose verdicts count."""
+    fits: list[CategoryFit] = Field(default_factory=list)
+    memory: Memorised | None = None
 
     @classmethod
     def load(cls, path: str | Path) -> Report:

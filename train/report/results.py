@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from train.evaluate.metrics import normalise
-from train.evaluate.predictions import Scored, outcome
+from train.evaluate.predictions import REASONING_TOKENS, Scored, outcome
 from train.report import stats, wording
 from train.report.model import Behaviour, CategoryResult, Change, Confusion, Estimate, Macro, SplitResult
 from train.report.stats import seed_of as _seed
@@ -55,7 +55,7 @@ def several_results(
 
     All p values are adjusted together: over the categories and over the comparisons.
     """
-    each: list[tuple[Pairs, list[_Comparison]]] = []
+    each: list[tuple[Pairs, list[Comparison]]] = []
     for pairs in sides:
         # That an answer which nobody liked became less likely is no loss.
         mine = [p for p in pairs if p[0].split == split and p[0].is_liked is not False]
@@ -99,7 +99,7 @@ def without_verdicts(result: SplitResult, asked: Mapping[str, int]) -> SplitResu
 
 
 def _split_result(
-    split: Literal["validation", "test"], pairs: Pairs, complete: Sequence[_Comparison], macro: Macro | None,
+    split: Literal["validation", "test"], pairs: Pairs, complete: Sequence[Comparison], macro: Macro | None,
     adjusted: Iterator[float], default_metric: Collection[str],
 ) -> SplitResult | None:  # fmt: skip
     if not complete:
@@ -158,7 +158,7 @@ def estimate(value: float, interval: stats.Interval) -> Estimate:
     return Estimate(value=value, low=interval.low, high=interval.high)
 
 
-class _Comparison:
+class Comparison:
     """A category's numbers before the p values of all categories are adjusted together."""
 
     def __init__(self, split: str, category: str, pairs: Pairs, compared: Pairs, metric: str, rules: Rules) -> None:
@@ -252,16 +252,16 @@ _OWN = "behaviour."
 JUDGE = "judge"
 
 
-def _compare(split: str, category: str, pairs: Pairs, rules: Rules) -> _Comparison | None:
+def _compare(split: str, category: str, pairs: Pairs, rules: Rules) -> Comparison | None:
     # A category without one score is compared by loss, which every record with a text has.
     scored = [p for p in pairs if p[0].score is not None and p[1].score is not None]
     if scored:
-        return _Comparison(split, category, pairs, scored, scored[0][0].metric, rules)
+        return Comparison(split, category, pairs, scored, scored[0][0].metric, rules)
     spelled = [p for p in pairs if p[0].num_bytes]
-    return _Comparison(split, category, pairs, spelled, BITS, rules) if spelled else None
+    return Comparison(split, category, pairs, spelled, BITS, rules) if spelled else None
 
 
-def _macro(split: str, comparisons: Sequence[_Comparison], rules: Rules) -> Macro | None:
+def _macro(split: str, comparisons: Sequence[Comparison], rules: Rules) -> Macro | None:
     """The mean over the scored categories, None without any."""
     scored = [comparison for comparison in comparisons if comparison.is_score]
     if not scored:
@@ -292,7 +292,7 @@ def _macro(split: str, comparisons: Sequence[_Comparison], rules: Rules) -> Macr
 
 
 def _mean_interval(
-    split: str, comparisons: Sequence[_Comparison], side: Sequence[Sequence[float]], own: Sequence[Estimate],
+    split: str, comparisons: Sequence[Comparison], side: Sequence[Sequence[float]], own: Sequence[Estimate],
     rules: Rules,
 ) -> stats.Interval:  # fmt: skip
     each = list(zip(side, comparisons, strict=True))
@@ -319,7 +319,7 @@ def judged_mean(macro: Macro, num: int, p: float, rules: Rules) -> Macro:
     return macro.model_copy(update={"p": p, "verdict": verdict.word, "reason": verdict.reason})
 
 
-def _num_scored(comparisons: Sequence[_Comparison]) -> int:
+def _num_scored(comparisons: Sequence[Comparison]) -> int:
     return sum(len(comparison.compared) for comparison in comparisons if comparison.is_score)
 
 
@@ -353,12 +353,15 @@ def _behaviour(pairs: Pairs) -> Behaviour | None:
         return Change(base=base, tuned=tuned)
 
     base, tuned = (_mean([float(bool(record.stopped)) for record in side]) for side in sides)
+    has_reasoning = any(REASONING_TOKENS in (record.scores or {}) for side in sides for record in side)
     return Behaviour(
         n=len(sides[0]),
         stopped=Change(base=base, tuned=tuned),
         empty=change("empty"),
         repetition=change("repetition"),
         length_ratio=change("length_ratio"),
+        reasoning_tokens=change("reasoning_tokens") if has_reasoning else None,
+        reasoning_cut=change("reasoning_cut") if has_reasoning else None,
     )
 
 

@@ -175,6 +175,10 @@ def table(report: Report, *, sides: tuple[str, str] = ("base", "tuned"), columns
     if main.macro is not None:
         lines += [rule, body[-1]]
     lines += ["", *prose(legend(main.results()), columns)]
+    for part in report.slices:
+        cells = [_category_row(value, report.fewest) for value in part.values]
+        lines += ["", *grid((cell(part.name), *_HEADS[1:]), cells, columns, right=_ALIGNED_RIGHT, given_up=_GIVEN_UP)]
+        lines += [line for sentence in part.sentences for line in prose(sentence, columns)]
     if report.forgetting is not None:
         lines += ["", *prose(report.forgetting.sentence, columns)]
         for remedy in report.forgetting.remedies:
@@ -182,7 +186,9 @@ def table(report: Report, *, sides: tuple[str, str] = ("base", "tuned"), columns
     if report.preferences is not None:
         lines += ["", *prose(report.preferences.sentence, columns)]
         lines += grid(PREFERENCE_HEADS, preference_rows(report.preferences), columns, right=PREFERENCE_HEADS[1:])
-    for measured in (report.seeds, report.noise, report.judged):
+    for fit in report.fits:
+        lines += ["", *prose(f"Fit of {fit.sentence}", columns)] if fit.fell_from is not None else []
+    for measured in (report.memory, report.seeds, report.noise, report.judged):
         if measured is not None:
             lines += ["", *prose(measured.sentence, columns)]
     for remark in report.judged.remarks if report.judged else ():

@@ -15,7 +15,6 @@ from typing import Any
 
 from train.base.console import visible
 from train.base.errors import TrainError, first_line
-from train.base.file_guard import MOST_DOCUMENT, FileGuardError, read_file
 from train.base.storage import write_whole
 from train.report import wording
 from train.report.model import (
@@ -29,6 +28,7 @@ from train.report.model import (
     Report,
     StepPoint,
 )
+from train.report.overfitting import read_events
 from train.report.series_tables import series_tables
 
 MARKDOWN, HTML = "report.md", "report.html"
@@ -53,24 +53,16 @@ def read_curve(path: Path) -> Curve:
     A missing file gives an empty curve. Raises TrainError: E939 bad-metrics with the line, when another line is no
     event.
     """
-    if not path.exists():
-        return Curve(steps=[], evals=[])
     steps: dict[int, StepPoint] = {}
     evals: dict[int, EvalPoint] = {}
-    try:
-        lines = read_file(path, most=MOST_DOCUMENT).split(b"\n")
-    except FileGuardError as error:
-        raise TrainError("E939 bad-metrics", f"{path}: {error}", error.hint) from error
-    # The last part is empty, or a line without its end, as a killed run leaves it.
-    for number, line in enumerate(lines[:-1], start=1):
+    for number, event in enumerate(read_events(path), start=1):
         try:
-            event = json.loads(line.decode("utf-8"))
             kind = event["event"]
             if kind == "step" and math.isfinite(event["loss"]):
                 steps[event["step"]] = StepPoint(step=event["step"], loss=event["loss"])
             elif kind == "eval":
                 evals[event["step"]] = EvalPoint(step=event["step"], loss=event.get("loss"), score=event.get("score"))
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise TrainError(
                 "E939 bad-metrics", f"{path}:{number}: {type(error).__name__}: {first_line(error)}"
             ) from error

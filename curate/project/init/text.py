@@ -81,6 +81,10 @@ _SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
             "categories": "The categories whose records need it; empty means all.",
         },
     ),
+    "eval": (
+        "What a training run is asked about the records beside their categories.",
+        {"slices": 'Fields by whose values answers are compared too, such as ["/meta/language", "source", "tokens"].'},
+    ),
     "export": (
         "What a dataset may hold.",
         {"max_machine_share": "The largest share of records that `curate propose` had a model write; 1 takes any."},

@@ -324,6 +324,18 @@ class PluginSettings(_SettingsPart):
 
 
 @dataclass(frozen=True)
+class EvalSettings(_SettingsPart):
+    """What a training run is asked about the records beside their categories."""
+
+    slices: list[str] = field(default_factory=list)
+    """Fields by whose values answers are compared too: a JSON pointer, "label.QUESTION", "source" or "tokens"."""
+
+    def __post_init__(self) -> None:
+        if len(set(self.slices)) != len(self.slices):
+            raise ValueError(f"eval.slices has one of its fields twice: {sorted(self.slices)}")
+
+
+@dataclass(frozen=True)
 class ExportSettings(_SettingsPart):
     """What a dataset may hold."""
 
@@ -354,6 +366,7 @@ class Settings(_SettingsPart):
     views: dict[str, SavedView] = field(default_factory=dict)
     """Filters with an order and columns, under a name; `curate list --save` and Browse write them."""
     plugins: PluginSettings = field(default_factory=PluginSettings)
+    eval: EvalSettings = field(default_factory=EvalSettings)
     export: ExportSettings = field(default_factory=ExportSettings)
     contestants: dict[str, str] = field(default_factory=dict)
     """Names of models that are asked: a run, a folder, a .gguf file, URL#MODEL, or a .toml file with url and model."""

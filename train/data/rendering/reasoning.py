@@ -30,17 +30,24 @@ class ReasoningMarks:
 
         ``decode(ids, has_control=...)`` gives their text. Reasoning that does not end has an empty answer.
         """
+        low = self.length(ids, decode)
+        if low is None:
+            return decode(ids, has_control=False), None
+        trace, _, rest = self._begun(ids[:low], decode).partition(self.closing)
+        return (rest + decode(ids[low:], has_control=False)).lstrip(), trace.strip()
+
+    def length(self, ids: Sequence[int], decode: Callable[..., str]) -> int | None:
+        """Return how many of generated ``ids`` are reasoning with its end, None where there is none."""
         text = decode(ids, has_control=True)
         is_begun = self.is_open or text.lstrip().startswith(self.opening)
         if not is_begun or not (self.opening or self.is_open or self.closing in text):
-            return decode(ids, has_control=False), None
+            return None
         # The fewest ids whose text has the end of the reasoning; more of them never lose it.
         low, high = 0, len(ids)
         while low < high:
             middle = (low + high) // 2
             low, high = (low, middle) if self.closing in self._begun(ids[:middle], decode) else (middle + 1, high)
-        trace, _, rest = self._begun(ids[:low], decode).partition(self.closing)
-        return (rest + decode(ids[low:], has_control=False)).lstrip(), trace.strip()
+        return low
 
     def answer_in(self, content: str) -> str:
         """Return the content of an answer without the reasoning that it begins with, as completions are parted too."""

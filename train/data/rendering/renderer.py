@@ -252,6 +252,19 @@ class Renderer:
         marks = self._pipeline.marks
         return (self.decode(ids), None) if marks is None else marks.split(ids, self.encoder.decode)
 
+    def num_reasoning(self, ids: Sequence[int]) -> int | None:
+        """Return how many of generated ids are reasoning with its end, None where there is none."""
+        marks = self._pipeline.marks
+        return None if marks is None else marks.length(ids, self.encoder.decode)
+
+    @cached_property
+    def reasoning_end(self) -> list[int]:
+        """The ids that end reasoning which does not end by itself; none where the template has no mark for it."""
+        marks = self._pipeline.marks
+        if marks is None:
+            return []
+        return list(self.tokenizer(f"\n{marks.closing}\n\n", add_special_tokens=False).input_ids)
+
     @cached_property
     def served_bos(self) -> str:
         """The beginning-of-text token, where the tokenizer adds it and the template does not write it; else ""."""

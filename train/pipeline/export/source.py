@@ -172,7 +172,12 @@ def compare_answers(source: Source, model: Any, number: int) -> tuple[int, list[
     device = next(model.parameters()).device
     with computing(device, pick_dtype(source.recipe, device, 0)):
         predictions = predict(
-            model, source.renderer, rows, max_new_tokens=limits.max_new_tokens, batch_tokens=limits.batch_tokens
+            model,
+            source.renderer,
+            rows,
+            max_new_tokens=limits.max_new_tokens,
+            batch_tokens=limits.batch_tokens,
+            max_reasoning_tokens=limits.max_reasoning_tokens,
         )
     return len(rows), [prediction.id for prediction in predictions if prediction.text != recorded[prediction.id]]
 

@@ -94,7 +94,7 @@ def render_notes(comparison: RunComparison, *, has_legend: bool) -> Text:
     """Return what the marks mean, where there is room for it, and what could not be compared."""
     rows = [*comparison.rows, *([comparison.macro] if comparison.macro else [])]
     lines = [Text(legend([row.verdict for row in rows]), style="muted")] if has_legend else []
-    lines += [safe_text(note, 200, "warn") for note in comparison.notes]
+    lines += [safe_text(note, 400, "warn") for note in comparison.notes]
     lines += [
         safe_text(line, 400, "warn" if len(comparison.general) > 1 and not comparison.at else "muted")
         for line in comparison.general

@@ -315,6 +315,8 @@ def _reported(results: Results, width: int) -> Iterator[Text]:
         yield safe_text(line, 800, "strong")
     for line in results.forgetting:
         yield safe_text(line, 400, "warn" if results.report["forgetting"]["word"] == "forgot" else "muted")
+    for line in results.further:
+        yield safe_text(line, 400, "muted")
 
 
 def _line(name: str, text: str, style: str = "") -> Text:

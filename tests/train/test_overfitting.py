@@ -1,0 +1,171 @@
+"""Over-fitting: a category that is trained for twenty epochs is told, with the step and the answers known by heart."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import numpy as np
+import pytest
+
+from tests.train.finished import call
+from tests.train.tiny import chat_row, write_dataset
+from train.base.errors import TrainError
+from train.data.dataset import Row
+from train.report import Report
+from train.report.overfitting import category_fits
+from train.report.write import html, markdown
+
+_WORDS = [
+    "the",
+    "red",
+    "cat",
+    "sat",
+    "on",
+    "a",
+    "mat",
+    "and",
+    "said",
+    "hello",
+    "to",
+    "one",
+    "small",
+    "dog",
+    "who",
+    "ran",
+    "far",
+    "away",
+    "from",
+    "home",
+    "yes",
+    "no",
+    "maybe",
+]
+
+
+def _rows(prefix: str, answers: list[str]) -> list[Row]:
+    rng = random.Random(prefix)
+    return [
+        chat_row(f"{prefix}{n}", f"who ran {' '.join(rng.choices(_WORDS, k=3))}", answer, category="heart")
+        for n, answer in enumerate(answers)
+    ]
+
+
+def _events(
+    curves: dict[str, tuple[list[float], list[float]]], *, seed: int = 0, num: int = 20
+) -> list[dict[str, Any]]:
+    """Return evaluations of ``num`` records: by category the means on training and on validation at each step."""
+    rng = np.random.default_rng(seed)
+    own = {name: rng.normal(0, 0.3, num) for name in curves}
+    steps = len(next(iter(curves.values()))[0])
+    return [
+        {
+            "event": "eval", "step": 10 * (at + 1),
+            "fit": {
+                split: {
+                    name: {
+                        "score": [None] * num,
+                        "loss": (means[side][at] + own[name] + rng.normal(0, 0.2, num)).tolist(),
+                        "cluster": [f"c{n}" for n in range(num)],
+                    }
+                    for name, means in curves.items()
+                }
+                for side, split in enumerate(("train", "validation"))
+            },
+        }
+        for at in range(steps)
+    ]  # fmt: skip
+
+
+def test_a_category_of_twenty_epochs_is_told(bases: Callable[..., Path], tmp_path: Path, root: Path) -> None:
+    rng = random.Random(0)
+    known = [" ".join(rng.choices(_WORDS, k=28)) for _ in range(2)]
+    splits = {name[0]: _rows(name, [" ".join(rng.choices(_WORDS, k=28)) for _ in range(12)]) for name in ("v", "x")}
+    dataset = write_dataset(
+        tmp_path / "dataset" / "v1", {"train": _rows("t", known * 6), "validation": splits["v"], "test": splits["x"]},
+        categories={"heart": {"scorer": "token_f1", "options": {}}},
+    )  # fmt: skip
+    run = tmp_path / "runs" / "a"
+    settings = ["epochs=20", "lr=0.02", "method=full", "batch_size=4", "eval.every_steps=6", "eval.max_new_tokens=40"]
+    words = [word for setting in [*settings, "eval.resamples=100"] for word in ("--set", setting)]
+    call("run", str(dataset), "--base", str(bases()), "--out", str(run), *words)
+    report = Report.load(run)
+    (fit,) = report.fits
+    assert (fit.category, fit.num_train, fit.num_validation) == ("heart", 12, 12)
+    assert fit.fell_from is not None
+    assert 6 <= fit.fell_from <= 24
+    assert fit.points[-1].gap.low > 1
+    assert f"from step {fit.fell_from} on validation got worse" in fit.sentence
+    assert f"Next: end there (max_steps = {fit.fell_from}), train fewer epochs" in fit.sentence
+    memory = report.memory
+    assert memory is not None
+    assert (memory.n, memory.num_control, memory.base.value, memory.is_shown) == (12, 12, 0, True)
+    assert memory.tuned.value > 0.7
+    assert "it knows training answers by heart. Next: train fewer epochs" in memory.sentence
+    for shown in (html(report).replace("&#39;", "'"), markdown(report).replace("\\", "")):
+        assert fit.sentence in shown
+        assert memory.sentence in shown
+    printed = " ".join(call("eval", str(run)).output.split())
+    assert "Fit of heart: from step" in printed
+    assert memory.sentence in printed
+    assert Report.load(run) == report, "computed again"
+    schema = json.loads((root / "schemas/metrics.schema.json").read_text(encoding="utf-8"))
+    evaluations = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines() if '"fit"' in line]
+    assert len(evaluations) == 10
+    assert all(jsonschema_rs.is_valid(schema, event) for event in evaluations)
+    assert not jsonschema_rs.is_valid(schema, evaluations[0] | {"fit": {"test": {}}})
+
+
+def test_none_is_answered_where_the_recipe_says_so(bases: Callable[..., Path], dataset: Path, tmp_path: Path) -> None:
+    words = [word for setting in ("max_steps=2", "eval.fit_records=0", "eval.max_new_tokens=4")
+             for word in ("--set", setting)]  # fmt: skip
+    call("run", str(dataset), "--base", str(bases()), "--out", str(tmp_path / "r"), *words)
+    report = Report.load(tmp_path / "r")
+    assert (report.fits, report.memory) == ([], None)
+    assert '"fit"' not in (tmp_path / "r" / "metrics.jsonl").read_text()
+    assert "Over-fitting" not in html(report)
+
+
+def test_the_right_category_and_step_are_named() -> None:
+    falling = [2.0, 1.5, 1.0, 0.6, 0.4, 0.3]
+    fits = category_fits(_events({"fits": (falling, falling), "over": (falling, [2.0, 1.5, 1.4, 1.6, 2.0, 2.5])}))
+    assert {fit.category: fit.fell_from for fit in fits} == {"fits": None, "over": 30}
+    over = fits[1]
+    assert over.fall is not None
+    assert over.fall.low < -1.1 < over.fall.high
+    assert [round(point.gap.value, 1) for point in over.points][-1] == pytest.approx(2.2, abs=0.2)
+    assert "no fall on validation is shown" in fits[0].sentence
+
+
+def test_what_gets_worse_in_training_too_is_no_over_fitting() -> None:
+    (fit,) = category_fits(_events({"a": ([1.0, 2.0, 3.0], [1.0, 2.0, 3.0])}))
+    assert fit.fell_from == 10
+    assert "Next: lower lr: training got worse too, so that is no over-fitting." in fit.sentence
+
+
+def test_the_best_of_many_steps_is_no_fall() -> None:
+    flat = [1.0] * 8
+    false = sum(
+        any(
+            fit.fell_from is not None
+            for fit in category_fits(_events({"a": (flat, flat), "b": (flat, flat)}, seed=seed))
+        )
+        for seed in range(60)
+    )
+    assert false <= 5
+
+
+def test_few_records_tell_nothing() -> None:
+    (fit,) = category_fits(_events({"a": ([2.0, 1.0], [2.0, 9.0])}, num=9))
+    assert (fit.fell_from, fit.sentence) == (None, "a: too few validation records to tell over-fitting (9).")
+
+
+@pytest.mark.parametrize("fit", [{}, {"validation": {"a": {}}}, {"train": {}, "validation": {"a": {"score": [1]}}}, []])
+def test_a_fit_that_is_none_is_refused_by_name(fit: Any) -> None:
+    with pytest.raises(TrainError) as caught:
+        category_fits([{"event": "eval", "step": 1, "fit": fit}])
+    assert caught.value.code == "E939 bad-metrics"

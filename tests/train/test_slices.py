@@ -1,0 +1,160 @@
+"""Answers compared by slices: a planted source of flipped answers is named, chance is not, and all forms say it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from tests.train.finished import call, make_run
+from tests.train.sides import report_of
+from tests.train.tiny import chat_row, write_dataset
+from train.base.errors import TrainError
+from train.cli import cli
+from train.data.dataset import Row, open_dataset
+from train.evaluate.predictions import Scored, read_predictions, write_predictions
+from train.report import Report
+from train.report.write import html, markdown
+
+_PLACES = ("home", "far away", "the mat", "a small dog", "one red cat", "the red mat")
+
+
+def _rows(prefix: str, number: int, *, source: str, is_flipped: bool = False) -> list[Row]:
+    rows = []
+    for n in range(number):
+        place = n % len(_PLACES)
+        answer = ("yes", "no")[is_flipped]
+        row = chat_row(f"{prefix}{source}{n}", f"is it {_PLACES[place]}", answer, category="choose")
+        rows.append(replace(row, slices={"source": [source], "tokens": [n + 1]}))
+    return rows
+
+
+def _pairs(effect: float, seed: int, number: int = 200) -> tuple[list[Scored], list[Scored]]:
+    """Return base and tuned of two categories, of which the harder one is mostly from B; B gains ``effect`` less."""
+    rng = np.random.default_rng(seed)
+    base, tuned = [], []
+    for n in range(number):
+        category = "ab"[int(rng.random() < 0.4)]
+        is_b = bool(rng.random() < (0.2 if category == "a" else 0.6))
+        before, after = {"a": (0.2, 0.8), "b": (0.5, 0.7)}[category]
+        scores = [float(rng.random() < share) for share in (before, after - effect * is_b)]
+        slices = {"source": ["B" if is_b else "A"], "/meta/rare": [f"secret {n}"], "tokens": [n]}
+        for side, score in zip((base, tuned), scores, strict=True):
+            side.append(Scored(f"r{n}", "test", category, f"r{n}", "ref", 1.0, 1, 1, "x", True, "exact",
+                               {"exact": score}, slices=slices))  # fmt: skip
+    return base, tuned
+
+
+def test_a_source_of_flipped_answers_is_named(bases: Callable[..., Path], tmp_path: Path) -> None:
+    splits = {
+        "train": [*_rows("t", 60, source="A"), *_rows("t", 18, source="B", is_flipped=True)],
+        "validation": [*_rows("v", 6, source="A"), *_rows("v", 6, source="B", is_flipped=True)],
+        "test": [*_rows("x", 36, source="A"), *_rows("x", 36, source="B", is_flipped=True)],
+    }
+    dataset = write_dataset(tmp_path / "dataset" / "v1", splits, slices=["source", "tokens"])
+    run = make_run(dataset, bases(), tmp_path / "runs" / "a", "eval.resamples=400")
+    report = Report.load(run)
+    source, tokens = report.slices
+    assert [value.category for value in source.values] == ["A", "B"]
+    (gap,) = source.disparities
+    assert (gap.value, gap.is_shown, gap.n, gap.num_others) == ("B", True, 36, 36)
+    assert gap.difference.value > 0.5
+    assert gap.difference.low > 0
+    assert gap.sentence.startswith("source: answers to records of B improved ")
+    assert " less than those to other records of the same categories (95 % " in gap.sentence
+    assert len(tokens.values) == 4
+    assert tokens.disparities == []
+    assert "no two parts of the records are large enough" in tokens.sentences[0]
+    shown = call("eval", str(run)).output
+    assert gap.sentence in " ".join(shown.split())
+    assert Report.load(run) == report, "computed again from predictions.jsonl"
+    assert gap.sentence in html(report).replace("&#39;", "'")
+    assert "## By source (test split)" in markdown(report)
+
+
+def test_two_runs_are_compared_by_slice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, effect in (("a", 0.0), ("b", 0.6)):
+        base, tuned = _pairs(effect, seed=1)
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "report.json").write_text(report_of(base, tuned).model_dump_json(), encoding="utf-8")
+        write_predictions(base, tuned, folder)
+    done = CliRunner().invoke(cli, ["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--json"])
+    (source, *_) = json.loads(done.stdout)["report"]["slices"]
+    assert source["sentences"][0].startswith("source: answers to records of B improved ")
+
+
+def test_what_a_harder_category_does_is_no_disparity() -> None:
+    # B holds most of the category that gains little, so that its plain mean gains far less.
+    shown, means = [], []
+    for seed in range(12):
+        (source, *_) = report_of(*_pairs(0.0, seed), rules=_quick()).slices
+        gains = {value.category: value.difference.value for value in source.values}
+        means.append(gains["A"] - gains["B"])
+        shown.append(source.disparities[0].is_shown)
+    assert float(np.mean(means)) > 0.1
+    assert sum(shown) <= 1
+
+
+def test_coverage_of_a_planted_effect() -> None:
+    inside = 0
+    for seed in range(20):
+        (source, *_) = report_of(*_pairs(0.3, seed), rules=_quick()).slices
+        gap = source.disparities[0].difference
+        inside += gap.low <= (0.3 if source.disparities[0].value == "B" else -0.3) <= gap.high
+    assert inside >= 17
+
+
+def test_p_values_are_adjusted_over_all_slices_and_rare_values_are_not_told() -> None:
+    report = report_of(*_pairs(0.5, seed=2), rules=_quick())
+    source, rare, tokens = report.slices
+    assert [value.category for value in rare.values] == ["other values"]
+    assert rare.num_pooled == 200
+    assert "secret" not in report.model_dump_json() + html(report) + markdown(report)
+    assert [value.n for value in tokens.values] == [50, 50, 50, 50]
+    (gap,) = source.disparities
+    assert gap.p_adjusted == pytest.approx(min(1.0, gap.p * 12), rel=0.9)
+    assert gap.p_adjusted > gap.p
+
+
+def test_slices_travel_with_predictions(tmp_path: Path) -> None:
+    base, tuned = _pairs(0.0, seed=3, number=4)
+    write_predictions(base, tuned, tmp_path)
+    assert [record.slices for record in read_predictions(tmp_path / "predictions.jsonl")[0]] == [
+        {"source": ["B" if "B" in (record.slices or {})["source"] else "A"], "/meta/rare": [f"secret {n}"],
+         "tokens": [n]}
+        for n, record in enumerate(base)
+    ]  # fmt: skip
+    spoilt = (tmp_path / "predictions.jsonl").read_text().replace('["A"]', '[["A"]]').replace('["B"]', '[["B"]]')
+    (tmp_path / "predictions.jsonl").write_text(spoilt)
+    with pytest.raises(TrainError, match="slices must be lists") as caught:
+        read_predictions(tmp_path / "predictions.jsonl")
+    assert caught.value.code == "E935 bad-predictions"
+
+
+@pytest.mark.parametrize("slices", [[], {"a": "b"}, {"a": [None]}, {"a": [{}]}, {"a": [True]}])
+def test_a_row_with_other_slices_is_refused(slices: Any, tmp_path: Path) -> None:
+    rows: Sequence[Row] = [replace(chat_row("r", "who", "a dog"), slices=slices)]
+    with pytest.raises(TrainError, match=r"train.jsonl:1: slices must be lists") as caught:
+        open_dataset(write_dataset(tmp_path / "v1", {"train": rows}))
+    assert caught.value.code == "E912 bad-dataset"
+
+
+def test_without_slices_nothing_is_said() -> None:
+    base, tuned = _pairs(0.0, seed=4)
+    plain = [[replace(record, slices=None) for record in side] for side in (base, tuned)]
+    report = report_of(*plain)
+    assert report.slices == []
+    assert "slice" not in html(report)
+
+
+def _quick() -> Any:
+    from train.report import Rules
+
+    return Rules(resamples=300)
