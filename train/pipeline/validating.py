@@ -44,9 +44,10 @@ def _summary(
     prepared: Prepared, scored: Sequence[Scored], base: Sequence[Scored], samples: Sequence[str]
 ) -> SampledScore:  # fmt: skip
     # Where answers are compared, the best model is the one that moved towards what people prefer.
+    plain = summary(scored, samples)
     if prepared.objective not in PREFERENCES:
-        return summary(scored, samples)
-    return preference_summary(scored, {record.id: record for record in base if record.split == "validation"}, samples)
+        return plain
+    return preference_summary(plain, scored, {record.id: record for record in base if record.split == "validation"})
 
 
 def validation_of(
