@@ -161,7 +161,7 @@ def now() -> str:
 def weights_digest(path: Path) -> str:
     """Return a SHA-256 over the names and digests of a base's weight files."""
     hashed = hashlib.sha256()
-    if (path / "adapter_config.json").is_file():
+    if (path / "adapter_config.json").is_file() and (path.parent / RUN).is_file():
         # That of a run: what it lies on is part of the model.
         hashed.update(str(read_finished(path.parent)["facts"]["base"]).encode())
     for file in [path] if path.is_file() else sorted(path.glob("*.safetensors")):

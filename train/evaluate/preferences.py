@@ -10,7 +10,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from train.evaluate.evaluation import summary
 from train.evaluate.predictions import SampledScore, Scored
 
 _BETA = 0.1
@@ -40,13 +39,13 @@ def agreement_of(gain: float) -> float:
 
 
 def preference_summary(
-    scored: Sequence[Scored], base: Mapping[str, Scored], samples: Sequence[str] = (), trained: Sequence[Scored] = ()
+    plain: SampledScore, scored: Sequence[Scored], base: Mapping[str, Scored]
 ) -> SampledScore:  # fmt: skip
     """Return what a run that compares answers watches: the share of records that moved towards what people prefer.
 
-    ``base`` has the base's results by id. The loss is DPO's. Without a record that compares answers it is `summary`.
+    ``base`` has the base's results by id. The loss is DPO's. Without a record that compares answers it is ``plain``,
+    what any other run watches.
     """
-    plain = summary(scored, samples, trained)
     gains = [(record.category, gain_of(base[record.id], record)) for record in scored if record.id in base]
     known = [(category, gain) for category, gain in gains if gain is not None]
     if not known:

@@ -49,10 +49,10 @@ def _summary(
     trained: Sequence[Scored] = (),
 ) -> SampledScore:  # fmt: skip
     # Where answers are compared, the best model is the one that moved towards what people prefer.
+    plain = summary(scored, samples, trained)
     if prepared.objective not in PREFERENCES:
-        return summary(scored, samples, trained)
-    measured = {record.id: record for record in base if record.split == "validation"}
-    return preference_summary(scored, measured, samples, trained)
+        return plain
+    return preference_summary(plain, scored, {record.id: record for record in base if record.split == "validation"})
 
 
 def validation_of(
