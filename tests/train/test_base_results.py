@@ -135,7 +135,7 @@ def test_a_field_of_the_recipe_that_nobody_thought_of_is_a_part(base: Path, data
         "device", "threads", "lora", "eval",
     }  # fmt: skip
     assert fields["lora"].keys() == {"quantize"}
-    assert fields["eval"].keys() == {"max_new_tokens", "batch_tokens", "fit_records"}
+    assert fields["eval"].keys() == {"max_new_tokens", "max_reasoning_tokens", "batch_tokens", "fit_records"}
 
 
 def _shared() -> Path:

@@ -94,6 +94,7 @@ def test_a_run_that_forgets_is_ended_and_says_what_to_do(bases: Callable[..., Pa
             start_run(dataset, None, settings=settings, out=tmp_path / "run", is_resumed=is_resumed)
         error = caught.value
         assert (error.code, error.exit_code) == ("E899 forgetting", Exit.FAILED)
+        assert "more bits per byte after step" in error.message
         assert "and guard.general allows 1.0%" in error.message
         assert 'lr = "auto"' in error.hint
         assert "--set guard.general=" in error.hint

@@ -294,7 +294,7 @@ def test_progress_keeps_the_names_that_earlier_versions_gave_it(tmp_path: Path) 
     changes = {"max_steps": 4, "eval": {"every_steps": 2}, "checkpoint": {"every_steps": 2, "keep": 9}}
     _, whole = _fit(tmp_path, changes, validate=lambda step: ValidationScore(0.5, 1.0 / step, {"cats": 0.5}))
     progress = json.loads((tmp_path / "checkpoint-2" / "progress.json").read_text())
-    assert progress.keys() == {"step", "tokens", "loss", "best_step", "best", "looks", "guarded"}
+    assert progress.keys() == {"step", "tokens", "loss", "best_step", "best", "looks", "guarded", "forgot"}
     score = {"score": 0.5, "loss": 0.5, "by_category": {"cats": 0.5}}
     assert (progress["looks"], progress["best"], progress["guarded"]) == ([score], score, None)
     _, again = _fit(

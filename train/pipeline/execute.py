@@ -255,7 +255,7 @@ def _forgot(rise: float, step: int, prepared: Prepared) -> TrainError:
     steps = "; ".join(f"{remedy.text}: {'  '.join(remedy.lines)}" for remedy in remedies(prepared.tuning))
     return TrainError(
         "E899 forgetting",
-        f"general text takes {rise:+.1%} bits per byte after step {step}, and guard.general allows "
+        f"general text takes {rise:.1%} more bits per byte after step {step}, and guard.general allows "
         f"{prepared.recipe.guard.general:.1%}; checkpoint-{step} is kept",
         f"Begin a new run with less of it. {steps}. Or allow more: --set guard.general={rise * 1.5:.2g}",
         exit_code=Exit.FAILED,
