@@ -119,8 +119,6 @@ class ValidationScore:
     score: float | None
     loss: float
     by_category: dict[str, float] = field(default_factory=dict)
-    general: float | None = None
-    """Bits per byte of general text, where a guard asks for it."""
 
     def is_better_than(self, other: ValidationScore | None) -> bool:
         """Higher score, and on a tie (or without scores) lower loss."""
@@ -140,6 +138,8 @@ class SampledScore(ValidationScore):
 
     samples: Sequence[SampleAnswer] = ()
     fit: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    general: float | None = None
+    """Bits per byte of general text, where a guard asks for it."""
 
 
 def outcome(base: float | None, tuned: float | None) -> Outcome:

@@ -147,7 +147,7 @@ def _record(
         if not fields.get(name):
             fields.pop(name, None)
     # Samples are for people to watch: no checkpoint carries them along.
-    score = ValidationScore(score.score, score.loss, score.by_category, score.general)
+    score = ValidationScore(score.score, score.loss, score.by_category)
     state.evaluations.append(score)
     is_best = early_stopping.is_best(state.evaluations)
     if is_best:
@@ -155,7 +155,7 @@ def _record(
     events.write("eval", step=state.step, **fields, best=is_best)
     text = "" if score.score is None else f"score {score.score:.4f}, "
     console.talk(f"step {state.step}: validation {text}loss {score.loss:.4f}" + (" (best so far)" if is_best else ""))
-    if state.step < len(sampler) and (rise := _rise(score, validation, sampler)) is not None:
+    if state.step < len(sampler) and (rise := _rise(fields.get("general"), validation, sampler)) is not None:
         state.forgot = rise
     reason = early_stopping.reason(state.evaluations) if state.forgot is None else "general text was forgotten"
     if state.step < len(sampler) and reason:
@@ -166,12 +166,12 @@ def _record(
     return is_best or state.early_stop is not None
 
 
-def _rise(score: ValidationScore, validation: Validation, sampler: BatchSampler) -> float | None:
+def _rise(bits: float | None, validation: Validation, sampler: BatchSampler) -> float | None:
     """Return by which share general text takes more bits than with the base; None where the recipe allows that."""
     base, margin = validation.base.general, sampler.recipe.guard.general
-    if margin is None or score.general is None or not base:
+    if margin is None or bits is None or not base:
         return None
-    rise = score.general / base - 1
+    rise = bits / base - 1
     return rise if rise > margin else None
 
 
