@@ -18,14 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from train.base.errors import TrainError
 from train.base.file_guard import MOST_DOCUMENT, FileGuardError, read_file
-from train.data.strict import parse_object, refuse
+from train.data.strict import SliceValues, parse_object, read_slices, refuse
 
 if TYPE_CHECKING:
     from train.recipe import Objective, Reasoning
 
 
-SliceValues = Mapping[str, Sequence[str | float]]
-"""By the name of a slice, such as "/meta/language", the values that a record has there."""
 MANIFEST = "manifest.json"
 VERSION = 1
 """The version of manifests that is read here."""
@@ -232,16 +230,6 @@ def row_of(value: dict[str, Any], location: str) -> Row:
         _answers(value.get("answers"), messages, location),
         read_slices(value["slices"], location) if "slices" in value else None,
     )  # fmt: skip
-
-
-def read_slices(value: Any, location: str) -> SliceValues:
-    """Return the slices of a row or a prediction; raises TrainError "E912 bad-dataset" that names ``location``."""
-    if not isinstance(value, dict) or not all(
-        isinstance(items, list) and all(isinstance(item, str) or type(item) in (int, float) for item in items)
-        for items in value.values()
-    ):
-        refuse(location, "slices must be lists of texts and numbers by name")
-    return dict(value)
 
 
 def _answers(values: Any, messages: Any, location: str) -> tuple[RatedAnswer, ...]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from train.base.errors import TrainError
 
 MOST_LEVELS = 64
 """Levels of objects and lists that any value of a dataset or an answer may have."""
+SliceValues = Mapping[str, Sequence[str | float]]
+"""By the name of a slice, such as "/meta/language", the values that a record has there."""
 
 
 def parse_object(raw: bytes, location: str) -> dict[str, Any]:
@@ -29,6 +31,16 @@ def parse_object(raw: bytes, location: str) -> dict[str, Any]:
         refuse(location, str(error) or "nested too deeply")
     if not isinstance(value, dict):
         refuse(location, "not an object")
+    return dict(value)
+
+
+def read_slices(value: Any, location: str) -> SliceValues:
+    """Return the slices of a row or a prediction; raises TrainError "E912 bad-dataset" that names ``location``."""
+    if not isinstance(value, dict) or not all(
+        isinstance(items, list) and all(isinstance(item, str) or type(item) in (int, float) for item in items)
+        for items in value.values()
+    ):
+        refuse(location, "slices must be lists of texts and numbers by name")
     return dict(value)
 
 

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from train.base.errors import Exit, TrainError
 from train.base.file_guard import open_file
 from train.base.storage import write_whole
-from train.data.dataset import SliceValues, read_slices
+from train.data.strict import SliceValues, read_slices
 from train.evaluate.dynamics import Dynamic
 
 PREDICTIONS = "predictions.jsonl"

@@ -163,15 +163,13 @@ def prepare(
         recipe.parallel, is_lora=recipe.method == "lora", trained=num_parameters, memory=memory, context=context
     )
     torch.set_num_threads(threads)
-    recipe = recipe.model_copy(update={"dtype": str(dtype).removeprefix("torch."), "threads": threads})
-    if recipe.micro_batch_tokens == "auto":
-        recipe = recipe.model_copy(update={"micro_batch_tokens": MICRO_BATCH_TOKENS if device.type == "cpu" else 8192})
+    recipe = _on_this_machine(recipe, device, dtype, threads)
     objective = _objective(recipe, dataset)
     reads = getattr(model.config, "max_position_embeddings", None)
     renderer = _renderer(tokenizer, recipe, objective, reads, eos_ids(model))
     examples = _subset(_examples(renderer, dataset), recipe)
     measured = _check_evaluation(renderer, dataset, categories, recipe.eval.splits, _general(recipe, folder))
-    base_path, texts = find_base(recipe.base, folder), None
+    texts = None
     if recipe.mixing.replay == OF_BASE:
         texts = base_samples(model, tokenizer, renderer, recipe, len(examples), base_path)
     replay, replay_digest = load_replay(renderer, recipe.mixing, measured, folder, texts)
@@ -180,14 +178,21 @@ def prepare(
         examples = [*examples, *(map(PreferenceExample.replayed, replay) if is_compared else replay)]
     steps = BatchSampler(examples, recipe, is_packed=capabilities_of(model).has_packing)
     facts = _facts(dataset, recipe, renderer, steps, base_path, device)
-    if replay:
-        facts["replayed text"] = replay_digest
+    facts |= {"replayed text": replay_digest} if replay else {}
     facts["ranks"] = "1" if context.world_size == 1 else f"{context.world_size} {strategy}"
     context.require_equal(facts)
     return Prepared(
         dataset, recipe, objective, categories, model, tokenizer, renderer, steps, base_path, device, dtype, facts,
         folder, context, strategy,
     )  # fmt: skip
+
+
+def _on_this_machine(recipe: Recipe, device: torch.device, dtype: torch.dtype, threads: int) -> Recipe:
+    # With what "auto" means here.
+    settled: dict[str, Any] = {"dtype": str(dtype).removeprefix("torch."), "threads": threads}
+    if recipe.micro_batch_tokens == "auto":
+        settled["micro_batch_tokens"] = MICRO_BATCH_TOKENS if device.type == "cpu" else 8192
+    return recipe.model_copy(update=settled)
 
 
 def how_begun(recipe: Recipe, base_path: Path) -> str:

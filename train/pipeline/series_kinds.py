@@ -19,10 +19,11 @@ from train.pipeline.stages import StageSeries
 from train.recipe import Recipe, load_recipe
 from train.report import Report, Rules
 from train.report.learning_curve import ShareResult, learning_curve
-from train.report.model import Estimate, Sweep, Trial
+from train.report.model import Estimate
 from train.report.results import several_results
 from train.report.seeds import seeds_report
 from train.report.series_tables import settings_text
+from train.report.training_parts import Sweep, Trial
 
 
 @dataclass(frozen=True)

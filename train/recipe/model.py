@@ -487,9 +487,8 @@ class Recipe(Section):
     def _check_combination(self) -> Recipe:
         if self.method == "full" and self.lora.quantize:
             raise ValueError('lora.quantize freezes the weights that method "full" trains: use method "lora"')
-        if any(stage.continued for stage in self.stage[:1]) or (
-            self.method == "full" and any(stage.continued for stage in self.stage)
-        ):
+        without_adapter = self.stage if self.method == "full" else self.stage[:1]
+        if any(stage.continued for stage in without_adapter):
             raise ValueError("a stage is continued from the adapter of the stage before, and there is none")
         if self.method == "full" and self.lora.continued:
             raise ValueError('lora.continued goes on with an adapter, which method "full" has none of')

@@ -115,10 +115,7 @@ def build_report(
         resamples=rules.resamples,
         default_metric=sorted(default_metric),
         remarks=list(remarks),
-        notes=[
-            _split_note(splits[-1], is_checkpoint_chosen=is_checkpoint_chosen),
-            *_notes(splits, pairs, is_forgetting_measured=bool(general)),
-        ],
+        notes=_notes(splits, pairs, is_forgetting_measured=bool(general), is_checkpoint_chosen=is_checkpoint_chosen),
         noise=noise,
         confusion=confusions(pairs, splits[-1].split),
         judged=judged,
@@ -296,8 +293,11 @@ def _split_note(main: SplitResult, *, is_checkpoint_chosen: bool) -> str:
     return note + (flattery if is_checkpoint_chosen else "")
 
 
-def _notes(splits: Sequence[SplitResult], pairs: Pairs, *, is_forgetting_measured: bool) -> list[str]:
-    main, notes = splits[-1], list[str]()
+def _notes(
+    splits: Sequence[SplitResult], pairs: Pairs, *, is_forgetting_measured: bool, is_checkpoint_chosen: bool
+) -> list[str]:
+    main = splits[-1]
+    notes = [_split_note(main, is_checkpoint_chosen=is_checkpoint_chosen)]
     defaults = [result for result in main.categories if result.is_default_metric]
     if defaults:
         used = _list(sorted({result.metric for result in defaults}))

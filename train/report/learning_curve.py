@@ -17,9 +17,10 @@ import numpy as np
 
 from train.evaluate.predictions import Scored
 from train.report import stats, wording
-from train.report.model import CategoryCurve, CurvePoint, Estimate, LearningCurve
+from train.report.model import Estimate
 from train.report.results import BITS, known
 from train.report.stats import Floats
+from train.report.training_parts import CategoryCurve, CurvePoint, LearningCurve
 from train.report.two_way import cluster_parts, two_way
 
 EXPONENTS = np.geomspace(0.05, 2.0, 24)

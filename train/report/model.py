@@ -20,7 +20,7 @@ from train.report.part import Estimate as Estimate  # noqa: PLC0414
 from train.report.part import ReportPart as ReportPart  # noqa: PLC0414
 from train.report.part import schema_of as schema_of  # noqa: PLC0414
 from train.report.stats import Reason, Word
-from train.report.training_parts import Preferences, Stages
+from train.report.training_parts import LearningCurve, Preferences, SeedsSummary, Stages, Sweep
 
 REPORT = "report.json"
 
@@ -393,89 +393,6 @@ class Run(ReportPart):
     """Further facts worth showing, by name."""
     versions: dict[str, str] = Field(default_factory=dict)
     digests: dict[str, str] = Field(default_factory=dict)
-
-
-class SeedSpread(ReportPart):
-    """How far training seeds lie apart in one category of the headline split; the mean of all has no name."""
-
-    category: str
-    changes: list[float]
-    """Tuned minus base of each seed."""
-    share: float
-    """Of the variance behind the interval, what lies between seeds and not between records."""
-
-
-class SeedsSummary(ReportPart):
-    """Several runs that differ in the seed alone; the report's figures are their means."""
-
-    seeds: list[int]
-    kept: str
-    """The run with the best validation score, whose answers are shown."""
-    spreads: list[SeedSpread]
-    sentence: str
-
-
-class CurvePoint(ReportPart):
-    """The runs on one share of the training records."""
-
-    share: float
-    num_records: int
-    """Training records of the category, as they were taken: clusters are whole."""
-    score: Estimate
-    by_seed: list[float]
-
-
-class CategoryCurve(ReportPart):
-    """One category: score = level - fall (n / largest n)^-exponent, where enough records say so."""
-
-    category: str
-    """Empty for the mean, which has no metric."""
-    metric: str
-    higher_is_better: bool
-    num_clusters: int
-    base: float
-    points: list[CurvePoint]
-    level: float | None = None
-    fall: float | None = None
-    exponent: float | None = None
-    gain: Estimate | None = None
-    """What twice the records are expected to bring, better being positive."""
-    word: Literal["gain", "flat", "unclear"]
-    sentence: str
-
-
-class LearningCurve(ReportPart):
-    """What shares of the training records brought, each under the same recipe and number of steps."""
-
-    split: Literal["validation", "test"]
-    seeds: list[int]
-    shares: list[float]
-    categories: list[CategoryCurve]
-    sentence: str
-
-
-class Trial(ReportPart):
-    """One choice of settings in a sweep, at the most steps that it was trained for."""
-
-    name: str
-    changes: dict[str, Any]
-    steps: int
-    score: float | None
-    """The mean score on validation; none where the run ended with an error."""
-    bits: float | None = None
-    """Bits per byte there, which decide between equal scores."""
-    behind: Estimate | None = None
-    """How much higher the chosen one scored on the same records, where both had the same steps."""
-    note: str = ""
-
-
-class Sweep(ReportPart):
-    """Settings that were tried, and the one that validation chose; the report is that of its runs on fresh seeds."""
-
-    chosen: str
-    trials: list[Trial]
-    seeds: list[int]
-    sentence: str
 
 
 class Report(ReportPart, title="The report of a training run: runs/ID/report.json."):

@@ -50,7 +50,7 @@ def category_fits(events: Sequence[Mapping[str, Any]]) -> list[CategoryFit]:
     fits = {int(event["step"]): event["fit"] for event in events if event.get("event") == "eval" and "fit" in event}
     try:
         names = sorted({name for fit in fits.values() for name in fit["validation"]})
-        series = [_Series(name, fits, is_score) for name in names for is_score in (True, False)]
+        series = [_FitOverSteps(name, fits, is_score) for name in names for is_score in (True, False)]
         series = [one for one in series if not one.is_score or one.has_scores]
         adjusted = stats.holm([one.p for one in series])
         chosen: dict[str, CategoryFit] = {}
@@ -64,7 +64,7 @@ def category_fits(events: Sequence[Mapping[str, Any]]) -> list[CategoryFit]:
         ) from error
 
 
-class _Series:
+class _FitOverSteps:
     """A category over the steps: of both splits [steps, records], higher being better."""
 
     def __init__(self, category: str, fits: Mapping[int, Mapping[str, Any]], is_score: bool) -> None:

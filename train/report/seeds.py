@@ -18,8 +18,9 @@ from train.base.errors import TrainError
 from train.evaluate.predictions import Scored
 from train.report import stats, wording
 from train.report.build import build_report, forgetting
-from train.report.model import CategoryResult, Estimate, Macro, Report, Run, SeedSpread, SeedsSummary, SplitResult
+from train.report.model import CategoryResult, Estimate, Macro, Report, Run, SplitResult
 from train.report.results import BITS, Rules, judged, judged_mean, known
+from train.report.training_parts import SeedSpread, SeedsSummary
 from train.report.two_way import TwoWay, cluster_parts, two_way
 
 Sides = Sequence[Sequence[Scored]]

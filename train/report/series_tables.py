@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from train.report import wording
-from train.report.model import CategoryCurve, Estimate, LearningCurve, Report, Sweep
+from train.report.model import Estimate, Report
 from train.report.stages import stage_rows
+from train.report.training_parts import CategoryCurve, LearningCurve, Sweep
 from train.report.wording import MINUS
 
 _RIGHT = {"n", "base", "doubled", "steps", "score", "behind"}

@@ -19,7 +19,6 @@ from train.base.storage import write_whole
 from train.report import wording
 from train.report.model import (
     REPORT,
-    CategoryCurve,
     CategoryResult,
     Confusion,
     Curve,
@@ -30,6 +29,7 @@ from train.report.model import (
 )
 from train.report.overfitting import read_events
 from train.report.series_tables import series_tables
+from train.report.training_parts import CategoryCurve
 
 MARKDOWN, HTML = "report.md", "report.html"
 _MOST_POINTS = 400
