@@ -77,8 +77,8 @@ def test_an_interrupt_is_raised_after_a_checkpoint_and_resume_goes_on(
     scores: list[ValidationScore] = []
     summary = sys.modules["train.pipeline.validating"].summary
 
-    def interrupted(scored: Any, ids: Any) -> ValidationScore:
-        scores.append(summary(scored, ids))
+    def interrupted(*arguments: Any) -> ValidationScore:
+        scores.append(summary(*arguments))
         if len(scores) == 2:
             # The first is that of the base; this one is of the evaluation after the first step.
             os.kill(os.getpid(), signal.SIGINT)

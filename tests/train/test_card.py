@@ -51,7 +51,7 @@ def test_nothing_of_a_step_waits_for_the_device(varlen_on_cpu: list[int]) -> Non
     assert capabilities_of(model).has_packing
     sampler = BatchSampler(_examples([5, 9, 3, 12]), build_recipe({"batch_size": 4}), is_packed=True)
     module = sys.modules[fit.__module__]
-    gradients = module._gradients(model, sampler, CPU, module.Dynamics(sampler.supervised.tolist(), "cpu"))
+    gradients = module._gradients(model, sampler, CPU, module.Dynamics(sampler.supervised.tolist(), "cpu"), None)
     optimizer = Optimizer(model, gradients.parallel, sampler.recipe)
     # The state of the optimizer is made in the first step.
     optimizer.step(gradients.backward(sampler[0]), 1e-3)
