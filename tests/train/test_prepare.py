@@ -96,7 +96,8 @@ def test_word_by_word_is_the_same_as_whole(texts: list[str], data: st.DataObject
 def test_tokens_are_decoded_as_the_tokenizer_decodes_them(numbers: list[int], text: str) -> None:
     for tokenizer in _TOKENIZERS:
         encoder, size = Encoder(tokenizer), len(tokenizer)
-        for ids in ([number % size for number in numbers], tokenizer(text, add_special_tokens=False).input_ids):
+        # Some are beyond the vocabulary, as of a model whose table has rows to spare.
+        for ids in ([number % (size + 9) for number in numbers], tokenizer(text, add_special_tokens=False).input_ids):
             decoded = tokenizer.backend_tokenizer.decode(ids, skip_special_tokens=False)
             assert encoder.decode(ids, has_control=True) == decoded
 

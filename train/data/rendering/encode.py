@@ -105,8 +105,8 @@ class Encoder:
     def decode(self, ids: Sequence[int] | Ints, *, has_control: bool) -> str:
         """Return the text of ``ids``, with or without the control tokens."""
         if has_control and self._bytes is not None:
-            # Bytes that are no UTF-8 are replaced by the tokenizer in its own way.
-            with suppress(UnicodeDecodeError):
+            # The tokenizer has its own way with bytes that are no UTF-8, and with ids that only the model has.
+            with suppress(UnicodeDecodeError, KeyError):
                 return b"".join(map(self._bytes.__getitem__, ids)).decode()
         text: str = self.tokenizer.backend_tokenizer.decode(list(ids), skip_special_tokens=not has_control)
         return text
