@@ -179,16 +179,19 @@ def memory_of(base: Sequence[Scored], tuned: Sequence[Scored]) -> Memorised | No
     if before is None or after is None:
         return None
     excess = after.value - (control.value if control else 0.0)
+    # The distances of both intervals, added as variances are: Newcombe 1998, Statistics in Medicine 17:873, method 10.
     low = excess - math.hypot(after.value - after.low, (control.high - control.value) if control else 0.0)
+    high = excess + math.hypot(after.high - after.value, (control.value - control.low) if control else 0.0)
     is_shown = control is not None and min(n, n_control) >= _FEWEST and low > 0
     numbers = [
         f"{wording.percent(part.value)} (95 % {wording.percent(part.low)} to {wording.percent(part.high)})"
         for part in (after, before, *([control] if control else []))
     ]
     beside = f", and {numbers[2]} of {n_control} validation answers, which it has not seen" if control else ""
-    verdict = (
-        f"it knows training answers by heart. Next: {_NEXT}" if is_shown else "that it learns by heart is not shown"
-    )
+    verdict = "that it learns by heart is not shown"
+    if is_shown:
+        span = f"{wording.percent(low)} to {wording.percent(min(1.0, high))}"
+        verdict = f"it knows about {wording.percent(excess)} of them by heart (95 % {span}). Next: {_NEXT}"
     return Memorised(
         n=n, base=before, tuned=after, num_control=n_control, control=control, is_shown=is_shown,
         sentence=(
