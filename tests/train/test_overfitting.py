@@ -106,7 +106,7 @@ def test_a_category_of_twenty_epochs_is_told(bases: Callable[..., Path], tmp_pat
     assert memory is not None
     assert (memory.n, memory.num_control, memory.base.value, memory.is_shown) == (12, 12, 0, True)
     assert memory.tuned.value > 0.7
-    assert re.search(r"it knows about [\d.]+ % of them by heart \(95 % [\d.]+ % to [\d.]+ %\)", memory.sentence)
+    assert re.search(r"known by heart: about [\d.]+ % \(95 % [\d.]+ % to [\d.]+ %\)", memory.sentence)
     assert "Next: train fewer epochs" in memory.sentence
     for shown in (html(report).replace("&#39;", "'"), markdown(report).replace("\\", "")):
         assert fit.sentence in shown

@@ -12,7 +12,7 @@ import numpy as np
 
 from train.base.errors import TrainError, first_line
 from train.base.file_guard import MOST_DOCUMENT, FileGuardError, read_file
-from train.evaluate.predictions import FEWEST_AFTER, PREFIX, VERBATIM, Scored
+from train.evaluate.predictions import VERBATIM, Scored
 from train.report import stats, wording
 from train.report.model import CategoryFit, Estimate, FitPoint, Memorised
 from train.report.results import estimate
@@ -183,19 +183,13 @@ def memory_of(base: Sequence[Scored], tuned: Sequence[Scored]) -> Memorised | No
     low = excess - math.hypot(after.value - after.low, (control.high - control.value) if control else 0.0)
     high = excess + math.hypot(after.high - after.value, (control.value - control.low) if control else 0.0)
     is_shown = control is not None and min(n, n_control) >= _FEWEST and low > 0
-    numbers = [
-        f"{wording.percent(part.value)} (95 % {wording.percent(part.low)} to {wording.percent(part.high)})"
-        for part in (after, before, *([control] if control else []))
-    ]
-    beside = f", and {numbers[2]} of {n_control} validation answers, which it has not seen" if control else ""
-    verdict = "that it learns by heart is not shown"
+    known = "not shown"
     if is_shown:
-        span = f"{wording.percent(low)} to {wording.percent(min(1.0, high))}"
-        verdict = f"it knows about {wording.percent(excess)} of them by heart (95 % {span}). Next: {_NEXT}"
+        known = f"about {wording.percent(excess)} (95 % {wording.percent(low)} to {wording.percent(min(1.0, high))})"
+    beside = f"; of {n_control} validation answers {wording.percent(control.value)}" if control else ""
+    after_text = wording.percent(after.value)
     return Memorised(
         n=n, base=before, tuned=after, num_control=n_control, control=control, is_shown=is_shown,
-        sentence=(
-            f"Of {n} training answers of {PREFIX + FEWEST_AFTER} tokens or more the tuned model continues {numbers[0]} "
-            f"word for word from their first {PREFIX} tokens, the base {numbers[1]}{beside}: {verdict}."
-        ),
+        sentence=f"Training answers known by heart: {known}. Of {n} the tuned model continues {after_text} word for "
+        f"word, the base {wording.percent(before.value)}{beside}." + (f" Next: {_NEXT}." if is_shown else ""),
     )  # fmt: skip
