@@ -192,7 +192,7 @@ def read_results(folder: Path) -> Results:
     """
     path = folder / REPORT_FILE
     if not path.exists():
-        message = f"{path} is not there: {one_line(folder.name, 60)} is no run, or has not ended well"
+        message = f"{path} is not there: {one_line(folder.name or str(folder), 60)} is no run, or has not ended well"
         raise CurateError("E918 bad-report", message, "`curate runs` lists the runs of a workspace.")
     try:
         report = strict_loads(read_file(path, most=MOST_DOCUMENT))

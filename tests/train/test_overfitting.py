@@ -14,44 +14,18 @@ import numpy as np
 import pytest
 
 from tests.train.finished import call
-from tests.train.tiny import chat_row, write_dataset
+from tests.train.tiny import WORDS, chat_row, write_dataset
 from train.base.errors import TrainError
 from train.data.dataset import Row
 from train.report import Report
 from train.report.overfitting import category_fits
 from train.report.write import html, markdown
 
-_WORDS = [
-    "the",
-    "red",
-    "cat",
-    "sat",
-    "on",
-    "a",
-    "mat",
-    "and",
-    "said",
-    "hello",
-    "to",
-    "one",
-    "small",
-    "dog",
-    "who",
-    "ran",
-    "far",
-    "away",
-    "from",
-    "home",
-    "yes",
-    "no",
-    "maybe",
-]
-
 
 def _rows(prefix: str, answers: list[str]) -> list[Row]:
     rng = random.Random(prefix)
     return [
-        chat_row(f"{prefix}{n}", f"who ran {' '.join(rng.choices(_WORDS, k=3))}", answer, category="heart")
+        chat_row(f"{prefix}{n}", f"who ran {' '.join(rng.choices(WORDS, k=3))}", answer, category="heart")
         for n, answer in enumerate(answers)
     ]
 
@@ -84,8 +58,8 @@ def _events(
 
 def test_a_category_of_twenty_epochs_is_told(bases: Callable[..., Path], tmp_path: Path, root: Path) -> None:
     rng = random.Random(0)
-    known = [" ".join(rng.choices(_WORDS, k=28)) for _ in range(2)]
-    splits = {name[0]: _rows(name, [" ".join(rng.choices(_WORDS, k=28)) for _ in range(12)]) for name in ("v", "x")}
+    known = [" ".join(rng.choices(WORDS, k=28)) for _ in range(2)]
+    splits = {name[0]: _rows(name, [" ".join(rng.choices(WORDS, k=28)) for _ in range(12)]) for name in ("v", "x")}
     dataset = write_dataset(
         tmp_path / "dataset" / "v1", {"train": _rows("t", known * 6), "validation": splits["v"], "test": splits["x"]},
         categories={"heart": {"scorer": "token_f1", "options": {}}},

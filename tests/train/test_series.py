@@ -127,7 +127,8 @@ def test_an_interruption_says_how_to_go_on(
     done = call("run", dataset, "--base", base, "--out", str(tmp_path / "s"), "--seeds", "2")
     assert isinstance(done.exception, click.Abort)
     assert f"go on with `train run {dataset} --resume --out {tmp_path / 's'}`" in done.stderr
-    assert about(tmp_path / "s")["status"] == "stopped"
+    record = about(tmp_path / "s")
+    assert (record["status"], record["members"][0]["status"]) == ("stopped", "stopped")
 
 
 def test_a_member_that_saved_a_checkpoint_stops_the_series(

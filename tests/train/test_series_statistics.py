@@ -11,7 +11,7 @@ from tests.train.simulated import alone, curve_gain, pooled, seed_runs
 from train.base.errors import TrainError
 from train.evaluate.predictions import Scored
 from train.report.learning_curve import ShareResult, fit_laws, learning_curve
-from train.report.two_way import cluster_parts, student_p, student_quantile, two_way
+from train.report.two_way import cluster_parts, fit_two_way, student_p, student_quantile
 from train.report.write import html
 
 
@@ -25,20 +25,20 @@ def test_students_t_is_scipys(freedom: float) -> None:
 
 def test_clusters_and_seeds_add_up() -> None:
     # By hand: cluster means 1, 3, 5, seed means 2 and 4, and nothing is left.
-    way = two_way(np.array([[0.0, 2.0], [2.0, 4.0], [4.0, 6.0]]))
-    assert way.by_seed == (2.0, 4.0)
-    assert (way.of_records, way.of_seeds) == pytest.approx((4 / 3, 2 / 2))
-    assert way.seed_share == pytest.approx(1 / (1 + 4 / 3))
+    components = fit_two_way(np.array([[0.0, 2.0], [2.0, 4.0], [4.0, 6.0]]))
+    assert components.by_seed == (2.0, 4.0)
+    assert (components.of_records, components.of_seeds) == pytest.approx((4 / 3, 2 / 2))
+    assert components.seed_share == pytest.approx(1 / (1 + 4 / 3))
     half = (4.302653**2 * 4 / 3 + 12.706205**2) ** 0.5
-    assert tuple(way.interval()) == pytest.approx((3 - half, 3 + half), rel=1e-6)
-    assert way._replace(mean=half).p() == pytest.approx(0.05, rel=1e-3)
+    assert tuple(components.interval()) == pytest.approx((3 - half, 3 + half), rel=1e-6)
+    assert components._replace(mean=half).p() == pytest.approx(0.05, rel=1e-3)
     # What is left over explains the distance of these seeds, so that they add nothing.
-    mixed = two_way(np.array([[3.0, 0.0], [0.0, 2.9], [1.0, 0.0], [0.0, 1.0]]))
+    mixed = fit_two_way(np.array([[3.0, 0.0], [0.0, 2.9], [1.0, 0.0], [0.0, 1.0]]))
     assert mixed.of_seeds == 0
     assert mixed.of_records == pytest.approx(np.array([1.5, 1.45, 0.5, 0.5]).var(ddof=1) / 4)
-    even = two_way(np.full((4, 2), 0.5))
+    even = fit_two_way(np.full((4, 2), 0.5))
     assert (even.p(), even.seed_share) == (pytest.approx(1e-9, rel=1e-3), 0)
-    assert two_way(np.zeros((4, 2))).p() == 1
+    assert fit_two_way(np.zeros((4, 2))).p() == 1
 
 
 def test_a_cluster_of_many_records_weighs_more() -> None:

@@ -39,7 +39,7 @@ SHAPE: dict[str, Any] = {
 }  # fmt: skip
 """Of a tiny model of any kind."""
 KINDS = ("marked", "unmarked", "bos", "pad-is-eos", "adds-eos", "no-template")
-_WORDS = [
+WORDS = [
     "the",
     "red",
     "cat",
@@ -78,7 +78,7 @@ def make_tokenizer(kind: str = "marked") -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    core.train_from_iterator([" ".join(_WORDS), "user\nassistant\nsystem\n"] * 4, trainer)
+    core.train_from_iterator([" ".join(WORDS), "user\nassistant\nsystem\n"] * 4, trainer)
     extra: dict[str, Any] = {"pad_token": "<|im_end|>" if kind == "pad-is-eos" else "<|pad|>"}
     if kind == "bos":
         extra["bos_token"] = "<|bos|>"
@@ -129,8 +129,8 @@ def some_rows(number: int, *, prefix: str = "r", seed: int = 0) -> list[Row]:
     return [
         chat_row(
             f"{prefix}{n}",
-            " ".join(r.choices(_WORDS, k=r.randint(1, 20))),
-            " ".join(r.choices(_WORDS, k=r.randint(1, 8))),
+            " ".join(r.choices(WORDS, k=r.randint(1, 20))),
+            " ".join(r.choices(WORDS, k=r.randint(1, 8))),
             category=("cats", "dogs")[n % 2],
         )
         for n in range(number)

@@ -199,6 +199,9 @@ class Series:
                 raise
             console.talk(f"warning: {member.name}: {error.message}; the series goes on without it")
             return None
+        except (KeyboardInterrupt, SystemExit):
+            self._note(member.name, "stopped")
+            raise
         if code in _STOPPED:
             self._note(member.name, "stopped")
             raise SeriesStopped(code)

@@ -111,7 +111,7 @@ class LearningCurveSeries:
 
 _TOLERATED = ("E930 diverged", "E934 not-finite", "E947 out-of-memory")
 """What a choice of settings may end with without ending the sweep."""
-_MOST_TRIALS, _KEPT = 200, 3
+_MOST_TRIALS, _REDUCTION = 200, 3
 _NOT_SWEPT = {"seed", "base", "eval.splits", "mixing.share"}
 _OF_STEPS = {"epochs", "max_steps"}
 
@@ -161,10 +161,10 @@ class SweepSeries:
     def rounds(self, whole: Whole) -> list[tuple[int, int]]:
         """Return how many trials each round has, and of how many steps each is."""
         counts = [len(self.trials)]
-        while self.is_halving and counts[-1] > _KEPT:
-            counts.append(-(-counts[-1] // _KEPT))
+        while self.is_halving and counts[-1] > _REDUCTION:
+            counts.append(-(-counts[-1] // _REDUCTION))
         last = len(counts) - 1
-        return [(num, -(-whole.steps // _KEPT ** (last - n))) for n, num in enumerate(counts)]
+        return [(num, -(-whole.steps // _REDUCTION ** (last - n))) for n, num in enumerate(counts)]
 
     def steps(self, whole: Whole) -> list[int]:
         """Return those of all rounds, and of the winner's fresh seeds."""
@@ -261,16 +261,16 @@ def pool(folders: Sequence[Path], name: str, remarks: Sequence[str] = ()) -> Out
     """Return the runs in ``folders``, which differ in the seed, as one report called ``name``; of one its own."""
     reports = [Report.load(folder) for folder in folders]
     sides = [read_predictions(folder / PREDICTIONS) for folder in folders]
-    kept = max(range(len(folders)), key=lambda index: validation_score(reports[index]))
-    first = reports[kept]
+    best = max(range(len(folders)), key=lambda index: validation_score(reports[index]))
+    first = reports[best]
     if len(folders) == 1:
         return Outcome(first.model_copy(update={"remarks": [*first.remarks, *remarks]}), folders[0].name)
     report = seeds_report(
-        sides[0][0], [tuned for _, tuned in sides], seeds=[int(each.run.seed or 0) for each in reports], kept=kept,
-        name=folders[kept].name, run=first.run.model_copy(update={"id": name}), default_metric=first.default_metric,
+        sides[0][0], [tuned for _, tuned in sides], seeds=[int(each.run.seed or 0) for each in reports], kept=best,
+        name=folders[best].name, run=first.run.model_copy(update={"id": name}), default_metric=first.default_metric,
         rules=Rules(first.margin, first.fewest, first.resamples), remarks=[*first.remarks, *remarks],
     )  # fmt: skip
-    return Outcome(report.model_copy(update={"curve": first.curve, "noise": first.noise}), folders[kept].name)
+    return Outcome(report.model_copy(update={"curve": first.curve, "noise": first.noise}), folders[best].name)
 
 
 def validation_score(report: Report) -> tuple[float, float]:

@@ -21,7 +21,7 @@ from train.report.model import Estimate
 from train.report.results import BITS, known
 from train.report.stats import Floats
 from train.report.training_parts import CategoryCurve, CurvePoint, LearningCurve
-from train.report.two_way import cluster_parts, two_way
+from train.report.two_way import cluster_parts, fit_two_way
 
 EXPONENTS = np.geomspace(0.05, 2.0, 24)
 DRAWS = 2000
@@ -213,7 +213,7 @@ def _point(parts: Floats, *, is_score: bool) -> Estimate:
     if len(parts) > 1:
         low, high = stats.bootstrap(means.tolist(), [1.0] * len(parts), clusters, seed=[0])
     if len(parts) > 1 and parts.shape[1] > 1:
-        span = two_way(parts).interval()
+        span = fit_two_way(parts).interval()
         low, high = min(low, span.low), max(high, span.high)
     if not is_score:
         value, low, high = -value, -high, -low

@@ -68,7 +68,7 @@ def several_results(
     adjusted = iter(stats.holm([comparison.p for _, complete in each for comparison in complete]))
     macros = [_macro(split, complete, rules) for _, complete in each]
     adjusted_macros = iter(stats.holm([macro.p for macro in macros if macro is not None]))
-    macros = [macro and judged_mean(macro, _num_scored(complete), next(adjusted_macros), rules)
+    macros = [macro and mean_with_verdict(macro, _num_scored(complete), next(adjusted_macros), rules)
               for macro, (_, complete) in zip(macros, each, strict=True)]  # fmt: skip
     return [
         _split_result(split, mine, complete, macro, adjusted, default_metric)
@@ -220,7 +220,7 @@ class Comparison:
             is_uncalibrated=JUDGE in {self.metric, *other} and not self.rules.is_judge_calibrated,
             sentence="",
         )
-        return judged(result, p_adjusted, self.rules)
+        return with_verdict(result, p_adjusted, self.rules)
 
     def weighted(self, num_categories: int) -> dict[str, float]:
         """Return each cluster's part in the mean difference over ``num_categories`` categories."""
@@ -310,7 +310,7 @@ def _mean_interval(
     return stats.Interval(float(low), float(high))
 
 
-def judged_mean(macro: Macro, num: int, p: float, rules: Rules) -> Macro:
+def mean_with_verdict(macro: Macro, num: int, p: float, rules: Rules) -> Macro:
     """Return the mean with the verdict on its ``num`` records; ``p`` is adjusted for other comparisons beside it."""
     verdict = stats.judge(
         num, macro.difference.value, stats.Interval(macro.difference.low, macro.difference.high), p,
@@ -323,7 +323,7 @@ def _num_scored(comparisons: Sequence[Comparison]) -> int:
     return sum(len(comparison.compared) for comparison in comparisons if comparison.is_score)
 
 
-def judged(row: CategoryResult, p: float, rules: Rules) -> CategoryResult:
+def with_verdict(row: CategoryResult, p: float, rules: Rules) -> CategoryResult:
     """Return the category with its verdict and its sentence; ``p`` is adjusted for the other categories."""
     gain, span, margin, text = row.difference.value, row.difference, rules.margin, ""
     interval = stats.Interval(span.low, span.high)

@@ -19,9 +19,9 @@ from train.evaluate.predictions import Scored
 from train.report import stats, wording
 from train.report.build import build_report, forgetting
 from train.report.model import CategoryResult, Estimate, Macro, Report, Run, SplitResult
-from train.report.results import BITS, Rules, judged, judged_mean, known
+from train.report.results import BITS, Rules, known, mean_with_verdict, with_verdict
 from train.report.training_parts import SeedSpread, SeedsSummary
-from train.report.two_way import TwoWay, cluster_parts, two_way
+from train.report.two_way import TwoWay, cluster_parts, fit_two_way
 
 Sides = Sequence[Sequence[Scored]]
 
@@ -49,13 +49,14 @@ def seeds_report(
         both = _of_split(part, base, ordered)
         splits.append(_with_seeds(part, both, rules))
         if part.split == report.headline:
-            spreads = [_spread(name, way) for name, way in both.items() if way is not None]
+            spreads = [_spread(name, components) for name, components in both.items() if components is not None]
     general = [index for index, record in enumerate(base) if record.split == "general" and record.num_bytes]
-    way = _bits([base[i] for i in general], [[side[i] for i in general] for side in ordered])
+    components = _bits([base[i] for i in general], [[side[i] for i in general] for side in ordered])
     pairs = [(base[index], _mean_side([[side[index]] for side in ordered], kept)[0]) for index in general]
+    widen = None if components is None else lambda change: _hull(change, components)
     return report.model_copy(update={
         "splits": splits,
-        "forgetting": forgetting(pairs, rules, run, None if way is None else lambda found: _hull(found, way)),
+        "forgetting": forgetting(pairs, rules, run, widen),
         "seeds": SeedsSummary(seeds=list(seeds), kept=name, spreads=spreads, sentence=_sentence(seeds, spreads)),
     })  # fmt: skip
 
@@ -106,10 +107,10 @@ def _of_split(part: SplitResult, base: Sequence[Scored], sides: Sides) -> dict[s
             for number in range(len(sides))
         ]
         clusters = list(chain.from_iterable(clusters for _, clusters in scored))
-        way = _model(centred, list(chain.from_iterable(weights)), clusters)
+        components = _model(centred, list(chain.from_iterable(weights)), clusters)
         shift = math.fsum(means) / len(means)
-        models[None] = way and way._replace(
-            mean=way.mean + shift, by_seed=tuple(value + shift for value in way.by_seed)
+        models[None] = components and components._replace(
+            mean=components.mean + shift, by_seed=tuple(value + shift for value in components.by_seed)
         )
     return models
 
@@ -121,11 +122,11 @@ def _bits(base: Sequence[Scored], sides: Sides) -> TwoWay | None:
 
 
 def _model(changes: Sequence[Sequence[float]], weights: Sequence[float], clusters: Sequence[str]) -> TwoWay | None:
-    return two_way(cluster_parts(changes, weights, clusters)) if len(set(clusters)) > 1 else None
+    return fit_two_way(cluster_parts(changes, weights, clusters)) if len(set(clusters)) > 1 else None
 
 
-def _hull(difference: Estimate, way: TwoWay) -> Estimate:
-    low, high = way.interval()
+def _hull(difference: Estimate, components: TwoWay) -> Estimate:
+    low, high = components.interval()
     return difference.model_copy(update={"low": min(low, difference.low), "high": max(high, difference.high)})
 
 
@@ -134,9 +135,10 @@ def _with_seeds(part: SplitResult, models: dict[str | None, TwoWay | None], rule
     adjusted = stats.holm([row.p for row in rows])
     num = sum(row.n for row in rows if row.higher_is_better)
     mean = part.macro and _widened(part.macro, models[None])
-    macro = mean and judged_mean(mean, num, mean.p, rules)
+    macro = mean and mean_with_verdict(mean, num, mean.p, rules)
     categories = [
-        judged(row.model_copy(update={"test": "two-way t"}), p, rules) for row, p in zip(rows, adjusted, strict=True)
+        with_verdict(row.model_copy(update={"test": "two-way t"}), p, rules)
+        for row, p in zip(rows, adjusted, strict=True)
     ]
     return part.model_copy(update={"categories": categories, "macro": macro})
 
@@ -144,17 +146,17 @@ def _with_seeds(part: SplitResult, models: dict[str | None, TwoWay | None], rule
 Part = TypeVar("Part", CategoryResult, Macro)
 
 
-def _widened(row: Part, way: TwoWay | None) -> Part:
-    if way is None:
+def _widened(row: Part, components: TwoWay | None) -> Part:
+    if components is None:
         return row
-    difference = _hull(row.difference, way)
+    difference = _hull(row.difference, components)
     if isinstance(row, Macro) or row.higher_is_better:
         difference = Estimate(value=difference.value, low=max(-1.0, difference.low), high=min(1.0, difference.high))
-    return row.model_copy(update={"difference": difference, "p": max(row.p, way.p())})
+    return row.model_copy(update={"difference": difference, "p": max(row.p, components.p())})
 
 
-def _spread(category: str | None, way: TwoWay) -> SeedSpread:
-    return SeedSpread(category=category or "", changes=list(way.by_seed), share=way.seed_share)
+def _spread(category: str | None, components: TwoWay) -> SeedSpread:
+    return SeedSpread(category=category or "", changes=list(components.by_seed), share=components.seed_share)
 
 
 def _sentence(seeds: Sequence[int], spreads: Sequence[SeedSpread]) -> str:

@@ -66,7 +66,7 @@ def cluster_parts(numerators: Sequence[Sequence[float]], weights: Sequence[float
     return parts
 
 
-def two_way(parts: Floats) -> TwoWay:
+def fit_two_way(parts: Floats) -> TwoWay:
     """Return the mean of ``parts``, [clusters, seeds] with 2 or more of both, and how uncertain it is.
 
     The variance of the mean is (MS clusters + MS seeds - MS rest) / (clusters x seeds). That of the records is the
