@@ -2,17 +2,23 @@
 
     pip install '.[bench]'
     python benchmarks/prepare.py [--rows 2000 20000] [--rounds 3] [--base samples/tiny-base]
+    python benchmarks/prepare.py --memory 50000 200000 1000000
 
 Each measurement is a process of its own (ours counts the child that renders too), the ways take turns, medians count.
 All get the same rows, already read, and the same tokenizer. "first" has an empty cache, "cached" a full one. TRL's
 first run is `SFTTrainer._prepare_dataset` on prompt and completion; cached it finds the files that `datasets` kept of a
 run on the same file. The token ids must be the same, and so must the trained positions; TRL trains what
 the template writes after the end token too, which is left out of the comparison.
+
+--memory opens and prepares short rows in a process of its own, and prints by how much its resident memory was larger at
+its peak, and is at the end, than when all was imported.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import itertools
 import json
 import os
 import random
@@ -32,29 +38,30 @@ sys.path.insert(0, str(HERE.parent.parent))
 WAYS = ("ours, first", "ours, cached", "TRL, first", "TRL, cached")
 
 
-def written(folder: Path, num_rows: int) -> Path:
-    """Write a dataset of short questions and answers with log-normal lengths, the same one every time."""
-    import hashlib
+def written(folder: Path, num_rows: int, means: tuple[float, float] = (4.4, 3.6)) -> Path:
+    """Write a dataset of short questions and answers with log-normal lengths, the same one every time.
 
+    ``means`` are those of the logarithms of the words of a question and an answer.
+    """
     draw = random.Random(0)
     sounds = [a + b for a in "bcdfglmnprstvw" for b in ("a", "e", "i", "o", "u", "an", "er", "in")]
     words = ["".join(draw.choices(sounds, k=draw.choice((1, 1, 2, 2, 3)))) for _ in range(20_000)]
     words[10::40] = [str(draw.randrange(10_000)) for _ in words[10::40]]
     # Words as frequent as in a text: the n-th has a share of 1 / n.
-    shares = [1 / (n + 1) for n in range(len(words))]
-    lines = []
-    for number in range(num_rows):
-        asked, answered = (
-            " ".join(draw.choices(words, shares, k=max(4, int(draw.lognormvariate(mean, 0.6))))) + end
-            for mean, end in ((4.4, "?"), (3.6, "."))
-        )
-        messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
-        row = {"id": f"r{number}", "kind": "chat", "category": "c", "cluster": "", "messages": messages}
-        lines.append(json.dumps(row) + "\n")
-    raw = "".join(lines).encode()
+    shares = list(itertools.accumulate(1 / (n + 1) for n in range(len(words))))
     folder.mkdir(parents=True)
-    (folder / "train.jsonl").write_bytes(raw)
-    files = {"train.jsonl": {"sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw), "records": num_rows}}
+    with (folder / "train.jsonl").open("w") as file:
+        for number in range(num_rows):
+            asked, answered = (
+                " ".join(draw.choices(words, cum_weights=shares, k=max(4, int(draw.lognormvariate(mean, 0.6))))) + end
+                for mean, end in zip(means, "?.", strict=True)
+            )
+            messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
+            row = {"id": f"r{number}", "kind": "chat", "category": "c", "cluster": "", "messages": messages}
+            file.write(json.dumps(row) + "\n")
+    with (folder / "train.jsonl").open("rb") as raw:
+        digest, size = hashlib.file_digest(raw, "sha256").hexdigest(), raw.tell()
+    files = {"train.jsonl": {"sha256": digest, "bytes": size, "records": num_rows}}
     (folder / "manifest.json").write_text(json.dumps({"version": 1, "files": files}), encoding="utf-8")
     return folder
 
@@ -93,6 +100,46 @@ def ours(folder: Path, base: str, cache: Path) -> dict[str, Any]:
     rendered, cpu, wall = timed(work)
     examples = rendered.examples
     return {"cpu": cpu, "wall": wall, "tokens": _fingerprint((one.ids, one.mask) for one in examples)}
+
+
+def memory(folder: Path, base: str, cache: Path) -> dict[str, Any]:
+    """Open and prepare as `train run` does; the bytes that it took, resident and without the pages of files."""
+    import torch
+
+    from train.base.cache import Cache
+    from train.data.dataset import open_dataset
+    from train.data.rendering import Renderer, render_cached
+    from train.model import load_tokenizer
+    from train.model.batch import BatchSampler
+    from train.model.device import Meter
+    from train.recipe import Recipe
+
+    def anonymous() -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:"))
+
+    tokenizer, ends = load_tokenizer(base)
+    renderer = Renderer(tokenizer, "sft", None, stop_ids=ends)
+    meter, before = Meter(torch.device("cpu")), anonymous()
+    dataset = open_dataset(folder)
+    opened = meter.grown()
+    digest = dataset.manifest["files"]["train.jsonl"]["sha256"]
+    rendered, cpu, wall = timed(lambda: render_cached(renderer, dataset.splits["train"], digest, Cache(cache)))
+    steps = BatchSampler(rendered.examples, Recipe(), is_packed=True)
+    found = {"opened": opened, "peak": meter.grown(), "end": anonymous() - before, "cpu": cpu, "wall": wall}
+    size = sum(file.stat().st_size for file in cache.rglob("*.bin"))
+    return found | {"order": steps.digest(), "cached": size, "data": (folder / "train.jsonl").stat().st_size}
+
+
+def memory_table(sizes: list[int], base: str, root: Path) -> None:
+    """Print what each number of short rows takes; their base is `samples/tiny-base` unless another is named."""
+    print(f"{'rows':>10} {'data MB':>8} {'opened MB':>10} {'peak MB':>8} {'at the end':>11} {'cached':>7} {'CPU-s':>8}")
+    for num_rows in sizes:
+        folder = written(root / f"m{num_rows}", num_rows, (2.6, 2.2))
+        found = measured("memory, first", folder, base, root)
+        data, opened, peak, end, cached = (found[name] / 1e6 for name in ("data", "opened", "peak", "end", "cached"))
+        row = f"{num_rows:>10,} {data:>8.0f} {opened:>10.0f} {peak:>8.0f} {end:>11.0f} {cached:>7.0f}"
+        print(f"{row} {found['cpu']:>8.1f}  order {found['order'][:16]}", flush=True)
 
 
 def trl(folder: Path, base: str, cache: Path) -> dict[str, Any]:
@@ -136,8 +183,6 @@ def _to_the_end(ids: list[int], mask: list[bool], end: int) -> list[bool]:
 
 
 def _fingerprint(pairs: Any) -> str:
-    import hashlib
-
     hashed = hashlib.sha256()
     for ids, mask in pairs:
         hashed.update(json.dumps([list(ids), [int(bit) for bit in mask]]).encode())
@@ -187,15 +232,17 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--base", default=str(HERE.parent.parent / "samples" / "tiny-base"))
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--memory", type=int, nargs="+", default=[], help="prepare so many rows and show the memory")
     asked = parser.parse_args()
     if asked.child:
         side, folder, base, cache = asked.child
-        if side == "ours":
-            print(json.dumps(ours(Path(folder), base, Path(cache))))
-        else:
-            print(json.dumps(trl(Path(folder), base, Path(cache))))
+        work = {"ours": ours, "memory": memory, "TRL": trl}[side]
+        print(json.dumps(work(Path(folder), base, Path(cache))))
         return 0
     with tempfile.TemporaryDirectory() as name:
+        if asked.memory:
+            memory_table(asked.memory, asked.base, Path(name))
+            return 0
         return 0 if all(table(number, asked.base, asked.rounds, Path(name)) for number in asked.rows) else 1
 
 

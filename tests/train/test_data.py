@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 
 from tests.train.tiny import some_rows, text_row, write_dataset
 from train.base.errors import TrainError
-from train.data.dataset import open_dataset
+from train.data.dataset import open_dataset, sample_rows
 
 
 def test_a_dataset_opens_with_all_rows(tmp_path: Path) -> None:
@@ -20,6 +22,42 @@ def test_a_dataset_opens_with_all_rows(tmp_path: Path) -> None:
     }  # fmt: skip
     assert opened.splits["train"][0].messages == rows["train"][0].messages
     assert opened.splits["train"][1].source == "data.jsonl:2"
+
+
+def test_training_rows_are_read_when_they_are_asked_for(tmp_path: Path) -> None:
+    rows = [*some_rows(40), text_row("raw", "the red cat")]
+    folder = write_dataset(tmp_path / "v1", {"train": rows})
+    file = folder / "train.jsonl"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    # Blank lines count in places, and the last line may have no end.
+    raw = b"\n" + file.read_bytes().replace(b"\n", b"\n\n", 1).rstrip(b"\n")
+    file.write_bytes(raw)
+    manifest["files"]["train.jsonl"] |= {"sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw)}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    opened = open_dataset(folder).splits["train"]
+    wanted = list(opened)
+    assert [row.id for row in wanted] == [row.id for row in rows]
+    assert [row.messages for row in wanted] == [row.messages for row in rows]
+    assert (len(opened), opened[-1], opened[3]) == (41, wanted[-1], wanted[3])
+    assert list(opened[1::2][::-3]) == wanted[1::2][::-3]
+    for part, most in ((slice(None), 7), (slice(1, None, 2), 50)):
+        assert sample_rows(opened[part], most) == sample_rows(wanted[part], most)
+    assert opened[0].place is not None
+    assert dataclasses.replace(opened[0], id="other").place is None
+
+
+@pytest.mark.parametrize("change", ["edit", "cut", "gone"])
+def test_training_rows_that_change_while_they_are_in_use_are_refused(dataset: Path, change: str) -> None:
+    opened, file = open_dataset(dataset).splits["train"], dataset / "train.jsonl"
+    first, raw = opened[0], file.read_bytes()
+    file.unlink()
+    if change != "gone":
+        file.write_bytes(raw[:-9] if change == "cut" else raw.replace(b"assistant", b"assistent"))
+    with pytest.raises(TrainError, match="changed while it was in use") as caught:
+        list(opened)
+    assert caught.value.code == "E911 dataset-changed"
+    if change == "cut":
+        assert opened[0] == first
 
 
 def test_a_changed_file_is_refused(dataset: Path) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import shutil
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,18 @@ from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 
 from tests.effort import draws
-from tests.train.tiny import CHATML_WITHOUT_MARKS, KINDS, chat_row, make_tokenizer, some_rows, text_row
+from tests.train.tiny import CHATML_WITHOUT_MARKS, KINDS, chat_row, make_tokenizer, some_rows, text_row, write_dataset
 from train.base.cache import Cache, open_cache
 from train.base.errors import TrainError
 from train.cli import cli
-from train.data.dataset import Row
+from train.data.dataset import Row, open_dataset
 from train.data.rendering import Examples, Renderer, render_cached
 from train.data.rendering import renderer as renderer_room
 from train.data.rendering.encode import PATTERNS, Encoder, Passage, has_separable_words
+from train.data.rendering.pipeline import Pipeline
 from train.model import load_tokenizer
 from train.model.batch import BatchSampler
-from train.recipe import build_recipe
+from train.recipe import Recipe, build_recipe
 
 ODD = [
     chat_row("spaces", "  two  spaces \n\n", "\n leading"), chat_row("accents", "é ñ 漢字", "naïve ﷺ 🙂"),
@@ -187,6 +189,44 @@ def test_weights_and_records_without_a_trained_answer_come_from_the_cache_too(tm
         assert rendered.left_out == alone.left_out
 
 
+@pytest.mark.parametrize("is_cached", [True, False])
+def test_rows_of_a_file_give_what_rows_in_memory_give(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_cached: bool
+) -> None:
+    rows = [*some_rows(30), *ODD[:3], chat_row("silent", "a", "b"), *ODD[3:]]
+    rows[33].messages[1]["train"] = False
+    opened = open_dataset(write_dataset(tmp_path / "v1", {"train": rows})).splits["train"]
+    args: dict[str, Any] = {"on_too_long": "skip"}
+    inside, outside = (Renderer(make_tokenizer(), "chat", 22, **args) for _ in "ab")
+    wanted = inside.examples(rows)
+    assert len(wanted.left_out) > 1
+    given = render_cached(outside, opened, "digest", Cache(tmp_path / "c") if is_cached else None)
+    assert (given.examples, given.left_out, given.notes) == (wanted.examples, wanted.left_out, wanted.notes)
+    assert outside.examples(opened) is given or outside.examples(opened).examples is given.examples
+    # Parts of the file, as each of several ranks takes one, and single rows are not rendered once more.
+    monkeypatch.setattr(Pipeline, "records", None)
+    for part in (slice(1, None, 2), slice(30, 37)):
+        ours, theirs = outside.examples(opened[part]), inside.examples(rows[part])
+        assert (ours.examples, ours.left_out) == (theirs.examples, theirs.left_out)
+    assert [outside.prompt(row) for row in opened[:20]] == [inside.prompt(row) for row in rows[:20]]
+
+
+def test_memory_hardly_grows_with_the_rows(tmp_path: Path) -> None:
+    def peak(number: int) -> int:
+        folder = write_dataset(tmp_path / f"v{number}", {"train": some_rows(number)})
+        renderer, cache = Renderer(make_tokenizer(), "sft", None), Cache(tmp_path / "c")
+        tracemalloc.start()
+        try:
+            rendered = render_cached(renderer, open_dataset(folder).splits["train"], f"{number}", cache)
+            assert len(BatchSampler(rendered.examples, Recipe()).examples) == number
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    # A row alone takes two kilobytes as objects, and as much again once it is rendered.
+    assert (peak(6000) - peak(3000)) / 3000 < 400
+
+
 def test_a_refusal_is_kept_too(tmp_path: Path) -> None:
     cache, rows = Cache(tmp_path / "c"), [chat_row("empty", "x", " ")]
     said = []
@@ -209,7 +249,7 @@ def test_another_setting_row_or_template_is_another_entry(tmp_path: Path) -> Non
     assert len(list(cache.folder.iterdir())) == 5
 
 
-@pytest.mark.parametrize("part", ["ids.bin", "manifest.json", "values.json", "starts.bin"])
+@pytest.mark.parametrize("part", ["ids.bin", "manifest.json", "values.json", "lengths.bin"])
 @pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
 def test_a_damaged_entry_is_said_and_made_anew(
     tmp_path: Path, part: str, damage: str, capsys: pytest.CaptureFixture[str]
@@ -230,7 +270,7 @@ def test_a_damaged_entry_is_said_and_made_anew(
 
 def test_an_entry_under_a_foreign_name_is_not_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cache = Cache(tmp_path)
-    cache.put("one", {"a": np.arange(3, dtype=np.int32)}, {})
+    cache.put("one", [{"a": np.arange(3, dtype=np.int32)}], {})
     (tmp_path / "one").rename(tmp_path / "two")
     assert cache.get("two") is None
     assert "another entry" in capsys.readouterr().err
@@ -240,7 +280,7 @@ def test_an_entry_under_a_foreign_name_is_not_taken(tmp_path: Path, capsys: pyte
 def test_old_entries_go_when_there_are_too_many_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cache = Cache(tmp_path, most_bytes=10_000)
     for number in range(4):
-        cache.put(f"k{number}", {"a": np.zeros(800, np.int32)}, {})
+        cache.put(f"k{number}", [{"a": np.zeros(800, np.int32)}], {})
         os.utime(tmp_path / f"k{number}", (number, number))
     assert {path.name for path in tmp_path.iterdir()} == {"k2", "k3"}
     assert "the limit is" in capsys.readouterr().err

@@ -13,7 +13,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ import numpy as np
 from train.base import console
 from train.base.errors import TrainError
 from train.base.file_guard import MOST_DOCUMENT, MOST_STATE, open_file, read_file
-from train.base.storage import digest_of, whole_folder, writing
+from train.base.storage import WRITE_FAILED, digest_of, whole_folder, writing
 
 VARIABLE = "TRAIN_CACHE"
 MOST_BYTES = 4 << 30
@@ -31,7 +32,7 @@ _MANIFEST, _VALUES, _VERSION = "manifest.json", "values.json", 1
 _OFF = ("off", "0", "no", "false")
 _DAY = 86_400
 # Little-endian on every machine, since a home folder may be shared between several.
-_TYPES = ("<i4", "<i8", "<f8")
+_TYPES = ("<i4", "<i8", "<f8", "|u1")
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,12 @@ class Cache:
             return None
         return entry
 
-    def put(self, key: str, arrays: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-        """Write an entry; where the disk refuses, warn and go on."""
+    def put(self, key: str, batches: Iterable[Mapping[str, Any]], values: Mapping[str, Any]) -> None:
+        """Write an entry; where the disk refuses, warn and go on.
+
+        An array of the entry is those of the ``batches`` under its name, end to end; none is held longer than it takes
+        to write it. ``values`` are looked at after the last one. Raises what ``batches`` raises; then nothing is there.
+        """
         if (self.folder / key).exists():
             # Another process has written the same entry.
             return
@@ -74,9 +79,11 @@ class Cache:
                 with whole_folder(self.folder / key) as work:
                     # The entry holds private records, and other users may be able to read the folder around it.
                     work.chmod(0o700)
-                    _write(work, key, arrays, values)
+                    _write(work, key, batches, values)
                 self._prune(key)
         except TrainError as error:
+            if error.code != WRITE_FAILED:
+                raise
             # A cache only saves time, so a full disk is no reason to end a run.
             console.talk(f"warning: nothing is cached: {error.message}")
 
@@ -126,13 +133,25 @@ def cache_home() -> Path | None:
         return None
 
 
-def _write(work: Path, key: str, arrays: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-    parts = {}
-    for name, array in arrays.items():
-        flat = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-        assert flat.dtype.str in _TYPES, flat.dtype
-        parts[name] = {"type": flat.dtype.str, "shape": list(flat.shape), "sha256": _sha256(flat)}
-        (work / f"{name}.bin").write_bytes(flat.reshape(-1).view(np.uint8).data)
+def _write(work: Path, key: str, batches: Iterable[Mapping[str, Any]], values: Mapping[str, Any]) -> None:
+    parts: dict[str, dict[str, Any]] = {}
+    hashes: dict[str, Any] = {}
+    with ExitStack() as files:
+        opened: dict[str, Any] = {}
+        for arrays in batches:
+            for name, array in arrays.items():
+                flat = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+                assert flat.dtype.str in _TYPES, flat.dtype
+                if name not in parts:
+                    parts[name] = {"type": flat.dtype.str, "shape": [0, *flat.shape[1:]]}
+                    hashes[name] = hashlib.sha256()
+                    opened[name] = files.enter_context((work / f"{name}.bin").open("wb"))
+                parts[name]["shape"][0] += len(flat)
+                content = flat.reshape(-1).view(np.uint8).data
+                hashes[name].update(content)
+                opened[name].write(content)
+    for name, part in parts.items():
+        part["sha256"] = hashes[name].hexdigest()
     encoded = json.dumps(values).encode()
     (work / _VALUES).write_bytes(encoded)
     manifest: dict[str, Any] = {"version": _VERSION, "key": key, "parts": parts, "values": _sha256(encoded)}
@@ -160,9 +179,10 @@ def _read(folder: Path, key: str) -> Entry:
             raise ValueError(f"{file.name} has {size} bytes")
         # An empty file cannot be mapped.
         with open_file(file) as opened:
+            # Not through the map, which would hold all of it in memory.
+            if hashlib.file_digest(opened, "sha256").hexdigest() != part["sha256"]:
+                raise ValueError(f"the SHA-256 of {file.name} differs")
             array = np.memmap(opened, dtype, "r", shape=shape) if size else np.empty(shape, dtype)
-        if _sha256(array) != part["sha256"]:
-            raise ValueError(f"the SHA-256 of {file.name} differs")
         arrays[name] = np.asarray(array)
     encoded = read_file(folder / _VALUES, most=MOST_DOCUMENT)
     if _sha256(encoded) != manifest["values"]:

@@ -20,6 +20,8 @@ from typing import Any
 from train.base.errors import Exit, TrainError
 from train.base.file_guard import open_file
 
+WRITE_FAILED = "E936 write-failed"
+
 
 @contextmanager
 def writing(what: Path) -> Iterator[None]:
@@ -34,7 +36,7 @@ def writing(what: Path) -> Iterator[None]:
         if not isinstance(error, OSError) and "(os error " not in str(error):
             raise
         raise TrainError(
-            "E936 write-failed", f"{what}: {error}", "Make room on the disk, or name a folder that may be written to.",
+            WRITE_FAILED, f"{what}: {error}", "Make room on the disk, or name a folder that may be written to.",
             exit_code=Exit.MISSING,
         ) from error  # fmt: skip
 

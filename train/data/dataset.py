@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from train.base.errors import TrainError
 from train.base.file_guard import MOST_DOCUMENT, FileGuardError, read_file
+from train.data.lines import LineFile, Lines
 from train.data.strict import SliceValues, parse_object, read_slices, refuse
 
 if TYPE_CHECKING:
@@ -31,8 +33,8 @@ MOST_WEIGHT = 1000
 SPLITS = ("train", "validation", "test")
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 _EXPORT_AGAIN = "Export the dataset again; a run uses no row that the manifest does not vouch for."
-# What a message says about its training; no template and no model sees it.
-_TRAINING = {"train": True, "weight": 1}
+TRAINING = {"train": True, "weight": 1}
+"""What a message says about its training, by default; no template and no model sees it."""
 TRACES = ("reasoning_content", "thinking", "reasoning")
 """What messages and chat templates call the reasoning before an answer; an export writes the first."""
 
@@ -62,6 +64,8 @@ class Row:
     """Of a preference the answers that it compares, best first; the messages end with the first of them."""
     slices: SliceValues | None = None
     """The values by which answers are compared beside the category; None where the manifest names no slices."""
+    place: tuple[LineFile[Row], int] | None = field(default=None, init=False, repr=False, compare=False)
+    """The line that the row was read from, where it is read anew each time; a changed copy has none."""
 
     @property
     def name(self) -> tuple[str, str, str]:
@@ -96,11 +100,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A verified export: its manifest, its rows by split, and the SHA-256 of its manifest."""
+    """A verified export: its manifest, its rows by split, and the SHA-256 of its manifest.
+
+    Training rows, of which there may be a million, are read when they are asked for.
+    """
 
     path: Path
     manifest: dict[str, Any]
-    splits: dict[str, list[Row]]
+    splits: Mapping[str, Sequence[Row]]
     digest: str
 
     def flagged(self) -> frozenset[str]:
@@ -154,7 +161,7 @@ def open_dataset(folder: Path) -> Dataset:
     files = manifest.get("files")
     if not isinstance(files, dict) or not isinstance(manifest.get("categories", {}), dict):
         raise TrainError("E912 bad-dataset", f"{manifest_path}: no table of files and categories")
-    splits: dict[str, list[Row]] = {}
+    splits: dict[str, Sequence[Row]] = {}
     for split in SPLITS:
         name = f"{split}.jsonl"
         if name in files:
@@ -171,7 +178,14 @@ def open_dataset(folder: Path) -> Dataset:
 def sample_rows(rows: Sequence[Row], most: int) -> list[Row]:
     """Return at most ``most`` rows by the hash of their ids: the same ones whatever their order and number."""
     # A run that is resumed, or made again after records were added, evaluates the same sample.
-    return sorted(rows, key=lambda row: hashlib.sha256(row.id.encode()).digest())[:most]
+    if isinstance(rows, Lines):
+        return rows.sample(most)
+    return sorted(rows, key=lambda row: hash_of(row.id))[:most]
+
+
+def hash_of(record: str) -> bytes:
+    """Return the hash of an id by which samples are taken."""
+    return hashlib.sha256(record.encode()).digest()
 
 
 def _read(path: Path, most: int, hint: str, refused: str = "E912 bad-dataset") -> bytes:
@@ -184,20 +198,38 @@ def _read(path: Path, most: int, hint: str, refused: str = "E912 bad-dataset") -
         raise TrainError("E912 bad-dataset", f"{path}: {error.strerror}", hint) from None
 
 
-def _read_rows(path: Path, entry: Any) -> list[Row]:
+def _read_rows(path: Path, entry: Any) -> Sequence[Row]:
     size = entry.get("bytes") if isinstance(entry, dict) else None
     if type(size) is not int:
         raise TrainError("E912 bad-dataset", f"{MANIFEST}: {path.name} has no number of bytes", _EXPORT_AGAIN)
     # The size is checked before a byte is read: a file that grew is not the one that the manifest describes.
-    raw = _read(path, size, _EXPORT_AGAIN, "E911 dataset-changed")
-    if entry.get("sha256") != hashlib.sha256(raw).hexdigest():
+    try:
+        file = LineFile(path, size, _row_at)
+    except FileGuardError as error:
+        raise TrainError("E911 dataset-changed", f"{path}: {error}", error.hint) from None
+    except OSError as error:
+        raise TrainError("E912 bad-dataset", f"{path}: {error.strerror}", _EXPORT_AGAIN) from None
+    if entry.get("sha256") != file.sha256:
         raise TrainError("E911 dataset-changed", f"{path}: the SHA-256 is not the manifest's", _EXPORT_AGAIN)
-    rows = [read_row(line, f"{path.name}:{number}") for number, line in enumerate(raw.split(b"\n"), 1) if line.strip()]
-    if entry.get("records", len(rows)) != len(rows):
+    keys, rows, is_trained = np.empty(len(file), np.uint64), list[Row](), path.stem == "train"
+    for index, number, line in file.raw(range(len(file))):
+        row = read_row(line.removesuffix(b"\n"), f"{path.name}:{number}")
+        keys[index] = int.from_bytes(hash_of(row.id)[:8], "big")
+        if not is_trained:
+            # The exam is read many times.
+            rows.append(row)
+    if entry.get("records", len(file)) != len(file):
         raise TrainError(
-            "E911 dataset-changed", f"{path}: {len(rows)} rows, the manifest says {entry['records']}", _EXPORT_AGAIN
+            "E911 dataset-changed", f"{path}: {len(file)} rows, the manifest says {entry['records']}", _EXPORT_AGAIN
         )
-    return rows
+    return Lines(file, keys) if is_trained else rows
+
+
+def _row_at(line: bytes, place: tuple[LineFile[Row], int]) -> Row:
+    # What was read strictly before needs no second look.
+    row = row_of(json.loads(line), place[0].path.name)
+    object.__setattr__(row, "place", place)
+    return row
 
 
 def read_row(line: bytes, location: str) -> Row:
@@ -253,7 +285,7 @@ def _answers(values: Any, messages: Any, location: str) -> tuple[RatedAnswer, ..
 
 def _unmarked(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     # An answer that was not liked is marked so that nobody learns it.
-    return [{key: value for key, value in message.items() if key not in _TRAINING} for message in messages]
+    return [{key: value for key, value in message.items() if key not in TRAINING} for message in messages]
 
 
 def _check_messages(messages: Any, location: str) -> None:
@@ -289,11 +321,18 @@ def _is_weight(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MOST_WEIGHT
 
 
-def _check_unique_ids(splits: Mapping[str, list[Row]]) -> None:
+def _check_unique_ids(splits: Mapping[str, Sequence[Row]]) -> None:
     # Feedback and reports name a record by its id alone, and a record of two splits would be its own exam.
+    keys = {
+        split: rows.keys if isinstance(rows, Lines)
+        else np.array([int.from_bytes(hash_of(row.id)[:8], "big") for row in rows], np.uint64)
+        for split, rows in splits.items()
+    }  # fmt: skip
+    known, counts = np.unique(np.concatenate(list(keys.values())), return_counts=True)
     split_of: dict[str, str] = {}
     for split, rows in splits.items():
-        for row in rows:
+        for index in np.flatnonzero(np.isin(keys[split], known[counts > 1])).tolist():
+            row = rows[index]
             if row.id in split_of:
                 raise TrainError(
                     "E912 bad-dataset", f"record {row.id!r} stands in {split_of[row.id]} and again in {split}"
@@ -368,7 +407,7 @@ def weight_of(answer: dict[str, Any]) -> float:
 
 def refuse_marks(messages: Sequence[dict[str, Any]]) -> None:
     """Raise RowFault where a message says how it is trained: the objective "domain" trains all tokens alike."""
-    if any(_or(message.get(key), default) != default for message in messages for key, default in _TRAINING.items()):
+    if any(_or(message.get(key), default) != default for message in messages for key, default in TRAINING.items()):
         raise RowFault("a message has a train flag or a weight, and the objective domain trains all tokens alike")
 
 
@@ -418,73 +457,5 @@ def reasoning_remark(rows: Sequence[Row], split: str, reasoning: Reasoning) -> l
     return [f"{number:,} of {len(rows):,} {split} records have reasoning: {_COVERED[reasoning]}"] if number else []
 
 
-@cache
-def _trace_name(template: str) -> str:
-    # As an attribute or a key: in prose, or within another name, it is no place for the text.
-    named = (name for name in TRACES if re.search(rf"[.'\"]{name}\b", template))
-    return next(named, TRACES[0])
-
-
-def drop_history(messages: list[dict[str, Any]]) -> set[int]:
-    """Remove the reasoning before the last question, and return the indices of the messages that had some."""
-    last_question = max((n for n, message in enumerate(messages) if message["role"] == "user"), default=0)
-    dropped = {n for n, message in enumerate(messages[:last_question]) if trace_of(message)}
-    for n in dropped:
-        messages[n] = {key: value for key, value in messages[n].items() if key not in TRACES}
-    return dropped
-
-
-def prepare_messages(messages: Sequence[dict[str, Any]], template: str) -> list[dict[str, Any]]:
-    """Return the messages up to the last answer, with what templates take for granted.
-
-    Content null is empty text, a developer is the system where the template knows no developer, and reasoning has the
-    name that the template reads.
-    """
-    cleaned = []
-    for message in messages[: last_answer(messages) + 1]:
-        copy = {key: value for key, value in message.items() if value is not None and key not in _TRAINING} | {
-            "content": message["content"] or ""
-        }
-        if copy["role"] == "developer" and "developer" not in template:
-            copy["role"] = "system"
-        # OpenAI sends arguments as JSON text, which templates would quote a second time.
-        if "tool_calls" in copy:
-            copy["tool_calls"] = [_with_object(call) for call in copy["tool_calls"]]
-        if not copy.keys().isdisjoint(TRACES):
-            trace = trace_of(copy)
-            copy = {key: value for key, value in copy.items() if key not in TRACES}
-            copy |= {_trace_name(template): trace} if trace else {}
-        cleaned.append(copy)
-    if not cleaned[-1]["content"].strip() and not cleaned[-1].get("tool_calls"):
-        raise RowFault("the last answer is empty, so nothing is trained")
-    return cleaned
-
-
-def all_texts(row: Row) -> Iterator[tuple[str, str]]:
-    """Yield (where, text) of every text that reaches the tokens: contents, reasoning, roles, names, calls, tools."""
-    if row.text is not None:
-        yield "text", row.text
-    for message in row.messages or ():
-        if message["content"]:
-            yield "content", message["content"]
-        for key, value in message.items():
-            if key != "content" and key not in _TRAINING and value is not None:
-                yield key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    if row.tools:
-        yield "tools", json.dumps(row.tools, ensure_ascii=False)
-
-
 def _or(value: Any, default: Any) -> Any:
     return default if value is None else value
-
-
-def _with_object(call: dict[str, Any]) -> dict[str, Any]:
-    function = call.get("function")
-    arguments = function.get("arguments") if isinstance(function, dict) else None
-    if not isinstance(arguments, str):
-        return call
-    try:
-        value = json.loads(arguments)
-    except (ValueError, RecursionError):
-        raise RowFault("the arguments of a tool call are not JSON") from None
-    return {**call, "function": {**call["function"], "arguments": value}}

@@ -19,7 +19,7 @@ from typing import Any
 
 from train.base.errors import TrainError
 from train.base.file_guard import MOST_DOCUMENT, open_file
-from train.data.dataset import Dataset, Row, TooLongFault, sample_rows
+from train.data.dataset import Dataset, Row, TooLongFault, hash_of, sample_rows
 from train.data.rendering import Renderer, RowFault
 from train.evaluate.answers import Draw, Generated, OnToken, generate, option_nlls, questions
 from train.evaluate.memory import verbatim
@@ -299,12 +299,18 @@ def readable_general(renderer: Renderer, general: Path | None) -> list[Row]:
 
 def sample_ids(rows: Sequence[Row], most: int) -> list[str]:
     """Return the ids of at most ``most`` rows that have an answer: the same ones in each run, of many categories."""
-    groups: dict[str, list[str]] = {}
-    for row in sample_rows([row for row in rows if row.messages is not None], len(rows)):
-        groups.setdefault(row.category, []).append(row.id)
+    groups: dict[str, list[tuple[bytes, str]]] = {}
+    for row in rows:
+        if row.messages is not None:
+            group = groups.setdefault(row.category, [])
+            group.append((hash_of(row.id), row.id))
+            if len(group) > 2 * most:
+                # Of a million rows few are held.
+                group.sort()
+                del group[most:]
     # The first of each category, then the second of each.
-    rounds = zip_longest(*groups.values())
-    return [name for names in rounds for name in names if name is not None][:most]
+    rounds = zip_longest(*sorted(sorted(group) for group in groups.values()))
+    return [name for names in rounds for _, name in filter(None, names)][:most]
 
 
 def summary(

@@ -135,7 +135,7 @@ def remember(run: Path, key: Mapping[str, Any], scored: Sequence[Scored], *, is_
     if not_finite(scored):
         return
     for cache in _caches(run, is_cached=is_cached):
-        cache.put(digest_of(key), {}, {"scored": [asdict(result) for result in scored]})
+        cache.put(digest_of(key), (), {"scored": [asdict(result) for result in scored]})
 
 
 def measured_splits(recipe: Recipe) -> list[str]:

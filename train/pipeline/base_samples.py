@@ -49,7 +49,7 @@ def base_samples(
     entry = cache.get(key) if cache else None
     texts: list[str] = entry.values["texts"] if entry else _write(model, tokenizer, renderer, recipe, num)
     if cache and entry is None:
-        cache.put(key, {}, {"texts": texts})
+        cache.put(key, (), {"texts": texts})
     chosen = [text for text in dict.fromkeys(texts) if len(text) >= _FEWEST_CHARACTERS]
     if len(chosen) < _FEWEST // 2:
         raise TrainError(

@@ -326,7 +326,7 @@ def _render_split(renderer: Renderer, dataset: Dataset, split: str) -> Rendered:
     rendered = (preference_examples if is_compared else render_cached)(renderer, rows, digest, open_cache())
     for warning in rendered.warnings(split):
         console.talk(f"warning: {warning}")
-    totals = Counter(row.category for row in rows)
+    totals = Counter(row.category for row in rows) if rendered.left_out else {}
     for name in sorted(totals.keys() - {row.category for row in rows if row.id not in rendered.left_out}):
         console.talk(f"warning: category {name or '-'} has no {split} record left: all {totals[name]} are left out")
     return rendered

@@ -51,7 +51,7 @@ def reference_logps(model: Any, prepared: Prepared) -> torch.Tensor | None:
                     for pair in some)  # fmt: skip
         known = np.array([[read.get((index, part), 0.0) for part in (0, 1)] for index in range(len(examples))])
         if cache is not None and context.is_first:
-            cache.put(key, {"logps": known}, {})
+            cache.put(key, [{"logps": known}], {})
     return torch.from_numpy(known).float()
 
 

@@ -71,9 +71,10 @@ def validation_of(
     samples = sample_ids(rows, prepared.recipe.eval.samples)
     trained = prepared.dataset.splits["train"]
     most = prepared.recipe.eval.fit_records
-    by_id = {row.id: row for row in trained}
+    names = {name: index for index, name in enumerate(sample_ids(trained, most))}
     # Raw text has no answers, and so no categories to balance.
-    trained = [by_id[name] for name in sample_ids(trained, most)] or sample_rows(trained, most)
+    fitted = sorted((row for row in trained if row.id in names), key=lambda row: names[row.id])
+    fitted = fitted or sample_rows(trained, most)
 
     def scored_rows(rows: list[Row], split: str) -> list[Scored]:
         mine = rows[prepared.context.rank :: prepared.context.world_size]
@@ -85,7 +86,7 @@ def validation_of(
 
     def evaluate(_step: int) -> SampledScore:
         own = scored_rows(rows, "validation")
-        score = _summary(prepared, own, base_results, samples, scored_rows(trained, "train"))
+        score = _summary(prepared, own, base_results, samples, scored_rows(fitted, "train"))
         # Every rank reads all of it: it is a page.
         read = evaluate_model(
             model, prepared.renderer, texts, {}, prepared.recipe, split=SPLIT, is_generating=False

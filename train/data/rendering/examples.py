@@ -1,7 +1,8 @@
 """What rows become: token ids, and which of them are trained.
 
 `Example` is one as the loop and the measures know it, `Record` one as ids and runs, and `Examples` are many as flat
-arrays: all token ids end to end, and per record where it begins and which runs are trained.
+arrays: all token ids end to end, and per record how many it has and which runs are trained. Arrays of some records
+after those of others are those of both, so a file of them grows batch by batch.
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ import numpy.typing as npt
 
 from train.base.console import join_names
 from train.data.rendering.encode import Ints
+
+
+BATCH = 1024
+"""Records that are held as objects before they become arrays."""
 
 
 @dataclass(frozen=True)
@@ -135,53 +140,91 @@ class Record:
         return replace(self, ids=self.ids[:length], runs=runs, num_bytes=num_bytes, weights=weights)
 
 
+def arrays_of(records: Sequence[Record]) -> dict[str, Any]:
+    """Return records as the arrays of `Examples`."""
+    names = [part.encode("utf-8", "surrogatepass") for record in records for part in record.name]
+    weights = [record.weights or [1.0] * len(record.runs) for record in records]
+    return {
+        "ids": np.concatenate([np.empty(0, np.int32), *(record.ids for record in records)]).astype(np.int32),
+        "lengths": np.array([len(record.ids) for record in records], np.int64),
+        "runs": np.array([run for record in records for run in record.runs], np.int32).reshape(-1, 2),
+        "run_counts": np.array([len(record.runs) for record in records], np.int32),
+        "weights": np.array([weight for each in weights for weight in each], np.float64),
+        "bytes": np.array([record.num_bytes for record in records], np.int64),
+        "prompts": np.array([record.num_prompt for record in records], np.int32),
+        "names": np.frombuffer(b"".join(names), np.uint8),
+        "name_lengths": np.array([len(name) for name in names], np.int32).reshape(-1, 3),
+    }
+
+
+class _Names(Sequence[tuple[str, str, str]]):
+    """Id, category and cluster of each record, whose bytes in UTF-8 stand end to end."""
+
+    def __init__(self, text: Any, lengths: Any) -> None:
+        self._text, self._starts = text, _starts(lengths.reshape(-1))
+
+    def __len__(self) -> int:
+        return len(self._starts) // 3
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[str, str, str]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[tuple[str, str, str]]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        first, second, third, end = self._starts[3 * index : 3 * index + 4].tolist()
+        text, spans = self._text[first:end].tobytes(), ((first, second), (second, third), (third, end))
+        return tuple(text[a - first : b - first].decode("utf-8", "surrogatepass") for a, b in spans)
+
+
 class Examples(Sequence[Example]):
     """A sequence of examples that are made when they are asked for.
 
-    ``arrays`` has "ids" [tokens], "starts" [n + 1], "runs" [number of runs, 2] counted from the record's first token,
-    "run_starts" [n + 1], "bytes" [n], "prompts" [n] and, unless every token counts 1, "weights" [number of runs];
-    ``names`` has (id, category, cluster) of each record.
+    ``arrays`` has "ids" [tokens], "lengths" [n], "runs" [number of runs, 2] counted from the record's first token,
+    "run_counts" [n], "weights" [number of runs], "bytes" [n], "prompts" [n], and in UTF-8 "names" with "name_lengths"
+    [n, 3]: id, category and cluster of each record.
     """
 
-    def __init__(self, arrays: dict[str, Any], names: Sequence[Sequence[str]]) -> None:
+    def __init__(self, arrays: dict[str, Any]) -> None:
         # Python lists take some thirty bytes a token; the arrays take four, and may lie in a file that is only mapped.
-        self.arrays, self.names = arrays, names
-        self.lengths: Ints = np.diff(arrays["starts"])
+        self.arrays = arrays
+        self.names = _Names(arrays["names"], arrays["name_lengths"])
+        """(id, category, cluster) of each record."""
+        self.lengths: Ints = arrays["lengths"]
         """Tokens of each record [n]."""
+        self._begins, self._run_begins = _starts(self.lengths), _starts(arrays["run_counts"])
         sizes = np.diff(arrays["runs"], axis=1)[:, 0]
-        self.supervised: Ints = np.diff(np.append(0, np.cumsum(sizes))[arrays["run_starts"]])
+        self.supervised: Ints = np.diff(_starts(sizes)[self._run_begins])
         """Trained tokens of each record [n]."""
         self.learnt = self.supervised
         """Trained tokens that are to become likelier: all of them."""
-        self.weights: npt.NDArray[np.floating] = self.supervised.astype(np.float64)
+        # Of many runs at once: a loop over them would cost more than reading the file.
+        owners = np.repeat(np.arange(len(self.lengths)), arrays["run_counts"])
+        self.weights: npt.NDArray[np.floating] = np.bincount(
+            owners, sizes * arrays["weights"], len(self.lengths)
+        ).astype(np.float64)
         """Their weights in sum [n]."""
-        if "weights" in arrays:
-            # Of many runs at once: a loop over them would cost more than reading the file.
-            owners = np.repeat(np.arange(len(names)), np.diff(arrays["run_starts"]))
-            self.weights = np.bincount(owners, sizes * arrays["weights"], len(names)).astype(np.float64)
 
     @staticmethod
     def of(records: Sequence[Record]) -> Examples:
         """Return records in memory."""
-        arrays: dict[str, Any] = {
-            "ids": np.concatenate([np.empty(0, np.int32), *(record.ids for record in records)]),
-            "starts": _starts([len(record.ids) for record in records]),
-            "runs": np.array([run for record in records for run in record.runs], np.int32).reshape(-1, 2),
-            "run_starts": _starts([len(record.runs) for record in records]),
-            "bytes": np.array([record.num_bytes for record in records], np.int64),
-            "prompts": np.array([record.num_prompt for record in records], np.int32),
-        }
-        if any(record.weights is not None for record in records):
-            every = [[1.0] * len(record.runs) if record.weights is None else record.weights for record in records]
-            arrays["weights"] = np.array([weight for each in every for weight in each], np.float64)
-        return Examples(arrays, [record.name for record in records])
+        return Examples(arrays_of(records))
+
+    @staticmethod
+    def joined(batches: Sequence[dict[str, Any]]) -> Examples:
+        """Return the records of all ``batches`` of arrays, in memory."""
+        return Examples({name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]})
 
     def take(self, indices: Sequence[int]) -> Examples:
         """Return the records at ``indices``, in memory."""
-        return Examples.of([self.record(index) for index in indices])
+        chosen = (indices[n : n + BATCH] for n in range(0, len(indices), BATCH))
+        return Examples.joined([arrays_of([self.record(index) for index in part]) for part in chosen])
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.lengths)
 
     @overload
     def __getitem__(self, index: int) -> Example: ...
@@ -204,16 +247,17 @@ class Examples(Sequence[Example]):
 
     def record(self, index: int) -> Record:
         """Return record ``index`` (from 0) as ids and runs."""
-        arrays, name = self.arrays, self.names[index]
-        start, stop = arrays["starts"][index : index + 2].tolist()
-        first, last = arrays["run_starts"][index : index + 2].tolist()
-        counted = arrays["weights"][first:last].tolist() if "weights" in arrays else []
+        arrays = self.arrays
+        start, stop = self._begins[index : index + 2].tolist()
+        first, last = self._run_begins[index : index + 2].tolist()
+        weights = arrays["weights"][first:last].tolist()
         return Record(
-            (name[0], name[1], name[2]), arrays["ids"][start:stop], arrays["runs"][first:last].tolist(),
+            self.names[index], arrays["ids"][start:stop], arrays["runs"][first:last].tolist(),
             int(arrays["bytes"][index]), int(arrays["prompts"][index]),
-            counted if any(weight != 1 for weight in counted) else None,
+            weights if any(weight != 1 for weight in weights) else None,
         )  # fmt: skip
 
 
-def _starts(lengths: Sequence[int]) -> Ints:
-    return np.cumsum([0, *lengths], dtype=np.int64)
+def _starts(lengths: Any) -> Ints:
+    # Where each of some things end to end begins, and where the last one ends.
+    return np.append(0, np.cumsum(lengths, dtype=np.int64))

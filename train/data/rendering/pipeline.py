@@ -36,16 +36,14 @@ from train.data.dataset import (
     Row,
     RowFault,
     TemplateFault,
-    all_texts,
     answer_weights,
     answers_of,
-    drop_history,
     last_answer,
-    prepare_messages,
     refuse_marks,
     trace_of,
     weight_of,
 )
+from train.data.messages import all_texts, drop_history, prepare_messages
 from train.data.rendering.conversation import (
     Conversation,
     Conversations,

@@ -13,7 +13,8 @@ from typing import Any
 
 from markupsafe import escape
 
-from train.data.dataset import TRACES, RowFault, prepare_messages, trace_of
+from train.data.dataset import TRACES, RowFault, trace_of
+from train.data.messages import prepare_messages
 from train.data.rendering.conversation import QUESTION, Conversation, Conversations, Layout, Span, Turn, sentinel
 
 

@@ -16,14 +16,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from train.base import console
 from train.base.cache import Cache, Entry
 from train.base.errors import TrainError
 from train.base.storage import digest_of, installed_version, sources_digest
-from train.data.dataset import Row, RowFault, Silent, TooLongFault, last_answer, notes_of, trace_of
+from train.data.dataset import Row, RowFault, Silent, TooLongFault, hash_of, last_answer, notes_of, trace_of
+from train.data.lines import LineFile, Lines
 from train.data.rendering.conversation import QUESTION, Conversation, Conversations, safe_template
-from train.data.rendering.encode import Encoder
-from train.data.rendering.examples import Example, Examples, Prompt, Record, Rendered
+from train.data.rendering.encode import Encoder, Ints
+from train.data.rendering.examples import BATCH, Example, Examples, Prompt, Record, Rendered, arrays_of
 from train.data.rendering.pipeline import Item, Pipeline, prove_single_bos
 from train.data.rendering.reasoning import ReasoningMarks, trace_span
 from train.recipe import Objective, Reasoning
@@ -68,10 +71,12 @@ class Renderer:
         self.encoder = Encoder(tokenizer)
         self.warnings: list[str] = []
         # Base and tuned are measured on the same rows, so each is rendered once. By id() of the row: the row, which is
-        # held so that the id stays its own, its rendering, and the index of its example where it has one.
+        # held so that the id stays its own, its rendering, and the index of its example where it has one. Of a file
+        # whose rows are read when they are asked for: the rendering of all, and the indices [rows], -1 for none.
         self._outcomes: dict[int, tuple[Row, Rendered, int | None]] = {}
-        self._prompts: dict[int, tuple[Row, Prompt]] = {}
-        self._options: dict[tuple[int, str], tuple[Row, tuple[list[int], list[int]]]] = {}
+        self._files: dict[LineFile[Row], tuple[Rendered, Ints]] = {}
+        self._prompts: dict[Any, tuple[Row, Prompt]] = {}
+        self._options: dict[tuple[Any, str], tuple[Row, tuple[list[int], list[int]]]] = {}
         self.template = self._template()
         tokens = {key: str(value) for key, value in tokenizer.special_tokens_map.items() if isinstance(value, str)}
         template = safe_template(self.template, tokens)
@@ -119,12 +124,21 @@ class Renderer:
 
     def examples(self, rows: Iterable[Row]) -> Rendered:
         """Return the examples of all rows; raises one TrainError that lists every fault with its record ids."""
+        if isinstance(rows, Lines) and rows.is_whole:
+            if rows.file not in self._files:
+                with _without_garbage_collection():
+                    rendered = Rendered()
+                    batches = list(self.batches(rows, rendered))
+                    self.learn(rows, replace(rendered, examples=Examples.joined(batches)))
+            return self._files[rows.file][0]
         rows = list(rows)
         # By identity and not by content, which would have to be hashed at each evaluation.
-        if new := [row for row in rows if id(row) not in self._outcomes]:
+        if new := [row for row in rows if self._outcome(row) is None]:
             with _without_garbage_collection():
-                self.learn(new, self._rendered(new))
-        outcomes = [self._outcomes[id(row)] for row in rows]
+                rendered = Rendered()
+                batches = list(self.batches(new, rendered))
+                self.learn(new, replace(rendered, examples=Examples.joined(batches)))
+        outcomes = [(row, *outcome) for row in rows if (outcome := self._outcome(row)) is not None]
         sources = [(source.examples, index) for _, source, index in outcomes if index is not None]
         # All rows of one rendering in its order: the flat arrays are handed on, and no example is built for it.
         is_single_source = bool(sources) and all(source is sources[0][0] for source, _ in sources)
@@ -139,21 +153,41 @@ class Renderer:
             notes={row.id: source.notes[row.id] for row, source, _ in outcomes if row.id in source.notes},
         )
 
+    def _outcome(self, row: Row) -> tuple[Rendered, int | None] | None:
+        # The rendering of a row, and the index of its example where it has one; None where it is not known.
+        if row.place is not None and (known := self._files.get(row.place[0])):
+            rendered, indices = known
+            index = int(indices[row.place[1]])
+            return rendered, None if index < 0 else index
+        outcome = self._outcomes.get(id(row))
+        return None if outcome is None else outcome[1:]
+
     def learn(self, rows: Sequence[Row], rendered: Rendered) -> None:
         """Store ``rendered`` as the outcome of these rows, in their order, under this renderer's settings."""
         examples, index = rendered.examples, 0
         assert isinstance(examples, Examples), "only what was rendered in one go is learnt"
+        if isinstance(rows, Lines) and rows.is_whole:
+            lost = [int.from_bytes(hash_of(record)[:8], "big") for record in rendered.left_out]
+            has_example = ~np.isin(rows.keys, np.array(lost, np.uint64))
+            self._files[rows.file] = rendered, np.where(has_example, np.cumsum(has_example) - 1, -1).astype(np.int32)
+            return
         # Examples come in the order of the rows, so the next one is either this row's, or the row has none.
         for row in rows:
             is_next = index < len(examples) and examples.names[index][0] == row.id
             self._outcomes[id(row)] = row, rendered, index if is_next else None
             index += is_next
 
-    def _rendered(self, rows: Sequence[Row]) -> Rendered:
+    def batches(self, rows: Sequence[Row], rendered: Rendered) -> Iterator[dict[str, Any]]:
+        """Yield the arrays of the examples of ``rows`` some at a time, at least once; tell ``rendered`` of the others.
+
+        Raises the TrainError that `examples` raises, after the last ones.
+        """
         records: list[Record] = []
-        rendered = Rendered()
         faults: dict[str, tuple[RowFault, list[str]]] = {}
         for item in self._pipeline.records(rows):
+            if len(records) == BATCH:
+                yield arrays_of(records)
+                records = []
             try:
                 record = _record(item)
                 lost = self._num_lost(record)
@@ -175,7 +209,7 @@ class Renderer:
                     faults.setdefault(fault.reason, (fault, []))[1].append(item.row.id)
         if faults:
             raise _faults_error(faults, len(rows))
-        return replace(rendered, examples=Examples.of(records))
+        yield arrays_of(records)
 
     def example(self, row: Row) -> Example:
         """Return one row's example, cut to max_length where the recipe says so; raises RowFault (a TrainError)."""
@@ -206,11 +240,11 @@ class Renderer:
         """
         if row.messages is None:
             return None
-        known = self._prompts.get(id(row)) or self._known_prompt(row)
+        known = self._prompts.get(_key_of(row)) or self._known_prompt(row)
         if known is None:
             prompt, _, answer, message = self._generated(row)
             reference = self.decode(answer) if message.get("tool_calls") else self._reference(message)
-            known = self._prompts[id(row)] = row, Prompt(row.id, prompt, reference)
+            known = self._prompts[_key_of(row)] = row, Prompt(row.id, prompt, reference)
         return known[1]
 
     def locate(self, row: Row) -> Conversation:
@@ -226,7 +260,7 @@ class Renderer:
 
         Raises RowFault (a TrainError), also where both together are longer than max_length.
         """
-        known = self._options.get((id(row), text))
+        known = self._options.get((_key_of(row), text))
         if known is None:
             assert row.messages is not None, "raw text has no answer"
             messages = [*row.messages[: last_answer(row.messages)], {"role": "assistant", "content": text}]
@@ -235,7 +269,7 @@ class Renderer:
                 raise RowFault(f"the choice {text!r} has no token of its own")
             if self.max_length and len(prompt) + len(answer) > self.max_length:
                 raise TooLongFault(f"with the choice {text!r} longer than max_length {self.max_length}")
-            known = self._options[id(row), text] = row, (prompt, answer)
+            known = self._options[_key_of(row), text] = row, (prompt, answer)
         return known[1]
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -303,9 +337,10 @@ class Renderer:
 
     def _known_prompt(self, row: Row) -> tuple[Row, Prompt] | None:
         # The prompt begins the example; a cut one may be shorter than it.
-        if id(row) not in self._outcomes or row.messages is None:
+        outcome = self._outcome(row)
+        if outcome is None or row.messages is None:
             return None
-        _, rendered, index = self._outcomes[id(row)]
+        rendered, index = outcome
         answer = row.messages[last_answer(row.messages)]
         if index is None or row.id in rendered.cut or answer.get("tool_calls"):
             return None
@@ -334,6 +369,11 @@ class Renderer:
         if record.runs[0][0] >= self.max_length:
             raise TooLongFault(f"the prompt alone is longer than max_length {self.max_length}")
         return record.shorten(self.max_length)
+
+
+def _key_of(row: Row) -> Any:
+    # A row that is read anew each time is another object each time.
+    return row.place or id(row)
 
 
 def _record(item: Item) -> Record:
@@ -403,25 +443,23 @@ def render_cached(renderer: Renderer, rows: Sequence[Row], digest: str, cache: C
         return renderer.examples(rows)
     key = _key(renderer, digest)
     entry = cache.get(key)
-    if entry is not None:
-        rendered = _open_entry(entry)
-        renderer.learn(rows, rendered)
-        return rendered
-    deaths = renderer.conversations.template.num_deaths
-    try:
-        rendered = renderer.examples(rows)
-    except TrainError as error:
-        if renderer.conversations.template.num_deaths == deaths:
-            cache.put(key, {}, {"refusal": [error.code, error.message, error.hint, int(error.exit_code)]})
-        raise
-    examples = rendered.examples
-    if isinstance(examples, Examples):
+    if entry is None:
+        deaths, rendered = renderer.conversations.template.num_deaths, Rendered()
+        # Its parts are filled while the batches are written.
         said = {"left_out": rendered.left_out, "cut": rendered.cut, "notes": rendered.notes}
-        cache.put(key, examples.arrays, {"names": [list(name) for name in examples.names], **said})
-        # The written arrays replace those in memory: mapped, they cost none.
-        if (entry := cache.get(key)) is not None:
-            rendered = _open_entry(entry)
-            renderer.learn(rows, rendered)
+        try:
+            with _without_garbage_collection():
+                cache.put(key, renderer.batches(rows, rendered), said)
+        except TrainError as error:
+            if renderer.conversations.template.num_deaths == deaths:
+                cache.put(key, (), {"refusal": [error.code, error.message, error.hint, int(error.exit_code)]})
+            raise
+        entry = cache.get(key)
+    if entry is None:
+        # The disk refuses.
+        return renderer.examples(rows)
+    rendered = _open_entry(entry)
+    renderer.learn(rows, rendered)
     return rendered
 
 
@@ -431,7 +469,7 @@ def _open_entry(entry: Entry) -> Rendered:
         code, message, hint, exit_code = values["refusal"]
         raise TrainError(code, message, hint, exit_code=exit_code)
     left_out = {record: (code, reason) for record, (code, reason) in values["left_out"].items()}
-    return Rendered(Examples(entry.arrays, values["names"]), left_out, values["cut"], values["notes"])
+    return Rendered(Examples(entry.arrays), left_out, values["cut"], values["notes"])
 
 
 def _key(renderer: Renderer, digest: str) -> str:
