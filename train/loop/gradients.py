@@ -16,6 +16,7 @@ import torch
 
 from train.data.rendering import Example, PreferenceExample
 from train.evaluate.dynamics import Dynamics
+from train.loop.eight_bit import AdamW8bit
 from train.model import computing
 from train.model.attention import to_device
 from train.model.batch import Batch, BatchSampler, Step, collate
@@ -219,9 +220,12 @@ class Optimizer:
             {"params": [p for p in self.named.values() if p.dim() >= 2], "weight_decay": weight_decay(recipe)},
             {"params": [p for p in self.named.values() if p.dim() < 2], "weight_decay": 0.0},
         ]
-        self.adamw = torch.optim.AdamW(
-            [group for group in groups if group["params"]], lr=self.peak_lr, betas=betas(recipe), fused=True
-        )
+        groups, rates = [group for group in groups if group["params"]], betas(recipe)
+        self.adamw: torch.optim.AdamW | AdamW8bit
+        if recipe.optimizer == "adamw8bit":
+            self.adamw = AdamW8bit(groups, lr=self.peak_lr, betas=rates)
+        else:
+            self.adamw = torch.optim.AdamW(groups, lr=self.peak_lr, betas=rates, fused=True)
         self.is_broken = torch.zeros((), device=next(iter(self.named.values())).device)
         """1 once a loss or a gradient was not finite."""
 
@@ -232,7 +236,7 @@ class Optimizer:
         norm = gradient_norm(parameters)
         self.is_broken = torch.maximum(self.is_broken, (~(loss.isfinite() & norm.isfinite())).float())
         # What torch's GradScaler sets: the fused kernel reads it, and then leaves weights and moments as they are.
-        self.adamw.found_inf = self.is_broken  # type: ignore[attr-defined]
+        self.adamw.found_inf = self.is_broken  # type: ignore[union-attr]
         torch.nn.utils.clip_grads_with_norm_(parameters, self.max_norm, norm)
         for group in self.adamw.param_groups:
             group["lr"] = lr
@@ -252,7 +256,7 @@ class Optimizer:
         """Begin the state of each parameter with zeros and return it, to be filled from a checkpoint."""
         for parameter in self.named.values():
             # The fused kernel wants the number of steps where the parameter is.
-            self.adamw.state[parameter] = {
+            self.adamw.state[parameter] = self.adamw.begin(parameter) if isinstance(self.adamw, AdamW8bit) else {
                 "step": torch.zeros((), device=parameter.device),
                 "exp_avg": torch.zeros_like(parameter, requires_grad=False),
                 "exp_avg_sq": torch.zeros_like(parameter, requires_grad=False),

@@ -46,7 +46,7 @@ _OF_TRAINING: dict[str, Any] = {
     "base": True, "method": True, "objective": True, "lr": True, "epochs": True, "max_steps": True, "batch_size": True,
     "batch_tokens": True, "accumulation": True, "micro_batch_tokens": True, "warmup": True, "schedule": True,
     "weight_decay": True, "betas": True, "clip": True, "seed": True, "checkpoint": True, "compile": True,
-    "parallel": True, "checkpointing": True, "neftune": True, "mixing": True, "guard": True,
+    "parallel": True, "checkpointing": True, "optimizer": True, "neftune": True, "mixing": True, "guard": True,
     "preference": True, "stage": True,
     "lora": {"rank": True, "alpha": True, "dropout": True, "targets": True, "init": True, "rslora": True, "dora": True,
              "continued": True},

@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-import unicodedata
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-Auto = Literal["auto"]
-Steps = Annotated[int, Field(ge=1, le=10_000_000)]
-Share = Annotated[float, Field(ge=0, lt=1)]
+from train.recipe.judge import JudgeRecipe
+from train.recipe.section import Auto, Name, Section, Share, Steps
+
 SHIPPED_TEXT = "general"
 """The value of mixing.replay that means the general text that ships with us."""
 OF_BASE = "base"
 """The value of mixing.replay that means text which the base writes itself."""
-
-
-def _check_printable(text: str) -> str:
-    # Refuse control characters, NUL and lone surrogates: no path or name has them, and they break other programs.
-    control = next((c for c in text if unicodedata.category(c) in ("Cc", "Cs")), None)
-    if control is not None:
-        raise ValueError(f"must have no control character, but has U+{ord(control):04X}")
-    return text
-
-
-Name = Annotated[str, AfterValidator(_check_printable)]
-
-
-class Section(BaseModel):
-    """A table of a recipe; unknown keys are refused, types are never coerced, NaN and infinity are no numbers."""
-
-    # A misspelt key that is ignored trains for hours with the default.
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class LoraRecipe(Section):
@@ -138,59 +119,11 @@ class GuardRecipe(Section):
         return self.regress is not None or self.plateau or self.general is not None
 
 
-class JudgeRecipe(Section):
-    """A model behind an OpenAI-compatible endpoint that compares answers; off, and nothing is sent, without a url."""
-
-    url: Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.:\[\]-]+(/[!-~]*)?$", max_length=2048)] | None = Field(
-        default=None,
-        description='Where the judge is, such as "http://localhost:8000/v1"; records are sent there, so the default is '
-        "none.",
-    )
-    model: Name = Field(default="", max_length=512, description="The judge's name there; needed with a url.")
-    api_key_env: Annotated[str, Field(pattern=r"^PAIRSMITH_[A-Z0-9_]{1,100}$")] | None = Field(
-        default=None,
-        description="The environment variable that holds the key, such as PAIRSMITH_JUDGE_KEY; a recipe never holds "
-        "one. Names begin with PAIRSMITH_, so that the recipe of somebody else reads no other secret.",
-    )
-    also: Literal["nothing", "validation", "all"] = Field(
-        default="validation",
-        description='Records of categories with the scorer "judge" are always sent. Of the others: "nothing", those of '
-        '"validation", or "all", test records included.',
-    )
-    max_records: int = Field(default=200, ge=1, le=1_000_000, description="Most records that are sent.")
-    send_flagged: bool = Field(
-        default=False, description="Send records with findings X7xx too, such as those with personal data."
-    )
-    rubric: str = Field(
-        default="Prefer the answer that does what the prompt asks, is correct, and agrees with the reference.",
-        max_length=20_000,
-        description="What makes an answer the better one, in words for the judge.",
-    )
-    temperature: Annotated[float, Field(ge=0, le=2)] | Auto = Field(
-        default=0.0, description='Sampling temperature; "auto" leaves it to the endpoint.'
-    )
-    timeout: float = Field(default=60.0, gt=0, le=3600, description="Seconds that one request may take.")
-    retries: int = Field(
-        default=2,
-        ge=0,
-        le=20,
-        description="Further tries after no answer, no verdict, a 429 or a server's error; with a pause.",
-    )
-    max_concurrency: int = Field(default=4, ge=1, le=256, description="Requests at the same time.")
-    min_human: int = Field(
-        default=50, ge=1, le=1_000_000,
-        description="Pairs that people must have judged too (`curate compare --blind RUN:base RUN`), before the judge "
-        "counts as calibrated.",
-    )  # fmt: skip
-    min_kappa: float = Field(
-        default=0.6, ge=-1, le=1, description="Cohen's kappa with them, below which the judge counts as uncalibrated."
-    )
-
-
 Objective = Literal["sft", "chat", "domain", "dpo", "orpo", "kto"]
 PREFERENCES: frozenset[Objective] = frozenset(("dpo", "orpo", "kto"))
 """Objectives that compare answers: they train on records of the kind "preference"."""
 Reasoning = Literal["train", "context", "drop-history"]
+Checkpointing = bool | Literal["offload"]
 
 DEFAULT_BASE = "tiny-base"
 
@@ -402,10 +335,16 @@ class Recipe(Section):
         description="Most tokens of one micro-batch, padding included; lower it to save memory. "
         '"auto" is 2,048 on a CPU and 8,192 elsewhere.',
     )
-    checkpointing: bool | Auto = Field(
+    checkpointing: Checkpointing | Auto = Field(
         default="auto",
         description="Compute activations again in the backward pass instead of keeping them: less memory, a third more "
-        'work, the same gradients. "auto" does so only where the plan says that the run would not fit otherwise.',
+        'work, the same gradients. "offload" also keeps what they are computed from in the memory of the machine '
+        'instead of the GPU\'s. "auto" computes again only where the plan says that the run would not fit otherwise.',
+    )
+    optimizer: Literal["adamw", "adamw8bit"] = Field(
+        default="adamw",
+        description='"adamw", or "adamw8bit", whose two moments of each weight take 8 bits each instead of 32: a run '
+        "ends nearly the same in less memory.",
     )
     warmup: Annotated[int, Field(ge=0, le=10_000_000)] | Auto = Field(
         default="auto", description='Steps of linear warmup; "auto" is 3 % but 10 or more, and never over half the run.'
@@ -490,6 +429,8 @@ class Recipe(Section):
         without_adapter = self.stage if self.method == "full" else self.stage[:1]
         if any(stage.continued for stage in without_adapter):
             raise ValueError("a stage is continued from the adapter of the stage before, and there is none")
+        if self.optimizer == "adamw8bit" and self.parallel in ("fsdp", "hsdp"):
+            raise ValueError(f'optimizer "adamw8bit" has no shards, and parallel is "{self.parallel}": use one of them')
         if self.method == "full" and self.lora.continued:
             raise ValueError('lora.continued goes on with an adapter, which method "full" has none of')
         if self.lora.continued and self.new_tokens:

@@ -19,7 +19,6 @@ import numpy.typing as npt
 from train.base.console import join_names
 from train.data.rendering.encode import Ints
 
-
 BATCH = 1024
 """Records that are held as objects before they become arrays."""
 

@@ -1,0 +1,30 @@
+"""What all tables of a recipe are made of."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+Auto = Literal["auto"]
+Steps = Annotated[int, Field(ge=1, le=10_000_000)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _check_printable(text: str) -> str:
+    # Refuse control characters, NUL and lone surrogates: no path or name has them, and they break other programs.
+    control = next((c for c in text if unicodedata.category(c) in ("Cc", "Cs")), None)
+    if control is not None:
+        raise ValueError(f"must have no control character, but has U+{ord(control):04X}")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_check_printable)]
+
+
+class Section(BaseModel):
+    """A table of a recipe; unknown keys are refused, types are never coerced, NaN and infinity are no numbers."""
+
+    # A misspelt key that is ignored trains for hours with the default.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
