@@ -18,6 +18,7 @@ from train.data.rendering import Example, Renderer
 from train.evaluate.predictions import ValidationScore
 from train.loop import Checkpoints, FitResult, Placement, Validation, fit, restore_weights, trained_tensors
 from train.loop.checkpoint import Checkpoint, newest_verified, open_checkpoint
+from train.loop.eight_bit import FEWEST
 from train.model import add_lora
 from train.recipe import LoraRecipe, Recipe, build_recipe
 from train.recipe.schedule import lr_factor, peak_lr, warmup_steps
@@ -76,10 +77,17 @@ def test_splitting_a_step_does_not_change_it(tmp_path: Path, changes: dict[str, 
     assert all(torch.allclose(whole[key], split[key], atol=1e-6) for key in whole)
 
 
-@pytest.mark.parametrize("method", ["full", "lora"])
-@pytest.mark.parametrize("step", [3, 9])
-def test_resume_is_bit_exact(tmp_path: Path, method: str, step: int) -> None:
-    changes = {"method": method, "checkpoint": {"every_steps": 3, "keep": 9}, "lora": {"dropout": 0.2}}
+@pytest.mark.parametrize(
+    ("method", "step", "optimizer"),
+    [("full", 3, "adamw"), ("full", 9, "adamw8bit"), ("lora", 3, "adamw8bit"), ("lora", 9, "adamw")],
+)
+def test_resume_is_bit_exact(tmp_path: Path, method: str, step: int, optimizer: str) -> None:
+    changes = {
+        "method": method,
+        "optimizer": optimizer,
+        "checkpoint": {"every_steps": 3, "keep": 9},
+        "lora": {"dropout": 0.2},
+    }
     whole, _ = _fit(tmp_path / "whole", changes)
     shutil_copy(tmp_path / "whole" / "metrics.jsonl", tmp_path / "again" / "metrics.jsonl")
     resumed, _ = _fit(
@@ -88,6 +96,28 @@ def test_resume_is_bit_exact(tmp_path: Path, method: str, step: int) -> None:
     assert _losses(tmp_path / "again") == _losses(tmp_path / "whole")
     assert len(_events(tmp_path / "again", "step")) == 12
     assert sha256_of_tensors(trained_tensors(resumed)) == sha256_of_tensors(trained_tensors(whole))
+
+
+def test_moments_of_8_bits_take_a_quarter_and_train_nearly_the_same(tmp_path: Path) -> None:
+    losses, sizes, weights = [], [], []
+    for name in ("adamw", "adamw8bit"):
+        _fit(tmp_path / name, {"max_steps": 40, "optimizer": name, "weight_decay": 0.1})
+        losses.append(_losses(tmp_path / name))
+        found = open_checkpoint(tmp_path / name / "checkpoint-40", 40)
+        state = found.tensors("optimizer")
+        # Small parameters stay as they are.
+        large = [key for key, p in make_model().named_parameters() if p.numel() >= FEWEST]
+        own = [tensor for key, tensor in state.items() if key.rpartition("/")[0] in large]
+        sizes.append(sum(tensor.numel() * tensor.element_size() for tensor in own))
+        weights.append(found.tensors("weights"))
+    assert 0 < sizes[1] < sizes[0] / 3.9
+    # From zeros the first update is the same; then the moments were rounded.
+    assert losses[1][2] == pytest.approx(losses[0][2], abs=1e-5)
+    assert losses[1][40] == pytest.approx(losses[0][40], rel=0.02)
+    begun = dict(make_model().named_parameters())
+    moved = sum(float((weights[0][name] - begun[name].detach()).square().sum()) for name in weights[0])
+    apart = sum(float((weights[0][name] - weights[1][name]).square().sum()) for name in weights[0])
+    assert apart < 0.05 * moved
 
 
 def shutil_copy(source: Path, target: Path) -> None:
@@ -190,8 +220,8 @@ def test_steps_that_are_read_late_are_the_same_steps(tmp_path: Path) -> None:
     assert order.index(("checkpoint", 3)) > order.index(("step", 3))
 
 
-@pytest.mark.parametrize("placement", [Placement(), Late()])
-def test_a_step_that_is_not_finite_changes_no_weight(placement: Placement, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("placement", "optimizer"), [(Placement(), "adamw"), (Late(), "adamw"), (Late(), "adamw8bit")])
+def test_a_step_that_is_not_finite_changes_no_weight(placement: Placement, optimizer: str, tmp_path: Path) -> None:
     before: list[dict[str, torch.Tensor]] = []
     model = make_model().requires_grad_(True)
 
@@ -202,7 +232,8 @@ def test_a_step_that_is_not_finite_changes_no_weight(placement: Placement, tmp_p
         return hidden * float("nan") if len(before) == 3 else hidden
 
     model.model.norm.register_forward_hook(spoil)
-    recipe = build_recipe({"max_steps": 6, "method": "full", "batch_size": 8, "eval": {"every_steps": 6}})
+    changes = {"max_steps": 6, "method": "full", "batch_size": 8, "optimizer": optimizer, "eval": {"every_steps": 6}}
+    recipe = build_recipe(changes)
     with pytest.raises(TrainError, match="step 3: loss nan"):
         fit(model, steps_of(model, EXAMPLES[:8], recipe), Checkpoints(tmp_path), placement=placement)
     assert len(before) == 3 + placement.steps_in_flight

@@ -16,22 +16,15 @@ from tests.train.tiny import make_model, make_tokenizer, some_rows, steps_of
 from train.base.errors import Exit, TrainError
 from train.cli import cli
 from train.data.rendering import Renderer
-from train.model import add_lora
+from train.model import add_lora, capabilities
 from train.model.batch import BatchSampler, collate
 from train.model.capabilities import capabilities_of, checkpoint_activations, optimize_for_device
 from train.model.distributed import DistributedContext
 from train.model.loss import supervised_loss
 from train.pipeline import plan as planning
 from train.pipeline.execute import accuracy
-from train.pipeline.plan import (
-    Plan,
-    estimate,
-    explain_oom,
-    fitting_tokens,
-    make_plan,
-    needs_checkpointing,
-    shape_of,
-)
+from train.pipeline.memory import choose_settings, estimate, fitting_tokens, shape_of
+from train.pipeline.plan import Plan, explain_oom, make_plan, needs_checkpointing
 from train.pipeline.prepare import add_adapters, plan_run, prepare
 from train.recipe import Recipe, build_recipe
 
@@ -98,22 +91,78 @@ def test_what_fits_grows_with_memory_and_with_checkpointing() -> None:
     assert fitting_tokens(shape, 10_000, **given) == 0
 
 
-def test_checkpointing_gives_the_same_gradients_of_packed_and_adapted_models() -> None:
+def test_checkpointing_gives_the_same_gradients_of_packed_and_adapted_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    moved: list[torch.Tensor] = []
+    away = capabilities._to_machine
+
+    def offload(tensor: torch.Tensor) -> Any:
+        moved.append(tensor)
+        return away(tensor)
+
+    monkeypatch.setattr(capabilities, "_to_machine", offload)
     for method in ("full", "lora"):
         grads = []
-        for is_on in (False, True):
+        for how in (False, True, "offload"):
+            moved.clear()
             model = optimize_for_device(make_model())
             if method == "lora":
                 model = add_lora(model, build_recipe({}).lora, dtype=torch.float32, seed=0)
-            if is_on:
-                checkpoint_activations(model)
+            if how:
+                checkpoint_activations(model, how)  # type: ignore[arg-type]
             model.train()
             assert capabilities_of(model).has_packing
-            loss, _ = supervised_loss(model, collate(EXAMPLES[:6], is_packed=True), scale=0.1)
+            batch = collate(EXAMPLES[:6], is_packed=True)
+            loss, _ = supervised_loss(model, batch, scale=0.1)
+            # The inputs of the layers, and nothing else.
+            assert len(moved) == (model.config.num_hidden_layers if how == "offload" else 0)
+            assert all(tensor.shape == (*batch.ids.shape, model.config.hidden_size) for tensor in moved)
             loss.backward()
             grads.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
-        assert grads[0].keys() == grads[1].keys()
-        assert all(torch.equal(grads[0][name], grads[1][name]) for name in grads[0]), method
+        assert grads[0].keys() == grads[1].keys() == grads[2].keys()
+        assert all(torch.equal(grads[0][name], other[name]) for other in grads[1:] for name in grads[0]), method
+
+
+def test_what_does_not_fit_is_told_the_first_settings_that_would() -> None:
+    recipe = build_recipe({"method": "full", "batch_size": 8})
+    model = make_model("llama").requires_grad_(True)
+    config = type(model.config)(**model.config.to_dict() | {"num_hidden_layers": 16})
+    model = optimize_for_device(type(model)(config)).requires_grad_(True)
+    steps = BatchSampler(EXAMPLES, recipe)
+    shape = shape_of(model, recipe, 4, checkpointing=False)
+    longest = int(steps.lengths.max())
+
+    def needed(how: Any, optimizer: str) -> int:
+        own = shape_of(model, build_recipe({"method": "full", "optimizer": optimizer}), 4, checkpointing=how)
+        share = float(steps.supervised.sum() / steps.lengths.sum())
+        supervised = int(longest * share) + 1
+        return estimate(own, tokens=longest, longest=longest, supervised=supervised, is_blocked=True).total
+
+    ways: list[tuple[Any, str]] = [
+        (False, "adamw"), (True, "adamw"), ("offload", "adamw"), (False, "adamw8bit"), (True, "adamw8bit"),
+        ("offload", "adamw8bit"),
+    ]  # fmt: skip
+    sizes = [needed(*way) for way in ways]
+    assert sizes[0] > sizes[1] > sizes[2]
+    for number, (way, size) in enumerate(zip(ways, sizes, strict=True)):
+        if size >= min(sizes[:number], default=size + 1):
+            continue
+        choices = choose_settings(shape, steps, CPU, int(size / 0.9) + 1, has_host=True)
+        assert (choices.checkpointing, choices.optimizer) == way
+        assert choices.micro_batch_tokens
+    none = choose_settings(shape, steps, CPU, min(sizes) // 2, has_host=True)
+    assert (none.micro_batch_tokens, none.checkpointing, none.optimizer) == (0, False, "adamw")
+    alone = choose_settings(shape, steps, CPU, int(sizes[2] / 0.9) + 1, has_host=False)
+    assert alone.checkpointing != "offload", "a CPU has no other memory"
+
+
+def test_moments_of_8_bits_are_planned_and_said() -> None:
+    full = {"method": "full", "batch_size": 8, "epochs": 2}
+    plain, small = (_planned(build_recipe({**full, "optimizer": name})) for name in ("adamw", "adamw8bit"))
+    assert plain.memory.optimizer / 4 < small.memory.optimizer < plain.memory.optimizer / 3.9
+    assert "moments in 8 bits" in small.sentence()
+    sizes = [plain.memory.weights * number // 8 for number in range(16, 48)]
+    told = [line for size in sizes for line in _planned(memory_bytes=size).lines() if "tokens fit with" in line]
+    assert any('optimizer = "adamw8bit"' in line for line in told), told
 
 
 def test_checkpointing_is_chosen_only_where_nothing_else_fits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,6 +243,7 @@ def test_lack_of_memory_is_told_with_what_would_fit(error: Exception) -> None:
     assert "micro_batch_tokens = 2,048" in told.message
     assert "--set micro_batch_tokens=1024" in told.hint
     assert "checkpointing=true" in told.hint
+    assert "optimizer=adamw8bit" in told.hint
     with pytest.raises(RuntimeError, match="shape"), explain_oom(plan, "training"):
         raise RuntimeError("a shape is wrong")
 

@@ -29,7 +29,7 @@ class AdamW8bit(torch.optim.Optimizer):
         self.found_inf: torch.Tensor | None = None
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Update each parameter that has a gradient."""
         for group in self.param_groups:
             for parameter in group["params"]:

@@ -256,9 +256,13 @@ class Optimizer:
         """Begin the state of each parameter with zeros and return it, to be filled from a checkpoint."""
         for parameter in self.named.values():
             # The fused kernel wants the number of steps where the parameter is.
-            self.adamw.state[parameter] = self.adamw.begin(parameter) if isinstance(self.adamw, AdamW8bit) else {
-                "step": torch.zeros((), device=parameter.device),
-                "exp_avg": torch.zeros_like(parameter, requires_grad=False),
-                "exp_avg_sq": torch.zeros_like(parameter, requires_grad=False),
-            }
+            self.adamw.state[parameter] = (
+                self.adamw.begin(parameter)
+                if isinstance(self.adamw, AdamW8bit)
+                else {
+                    "step": torch.zeros((), device=parameter.device),
+                    "exp_avg": torch.zeros_like(parameter, requires_grad=False),
+                    "exp_avg_sq": torch.zeros_like(parameter, requires_grad=False),
+                }
+            )
         return self.tensors()

@@ -9,18 +9,21 @@ run is long enough to earn the compilation back, and activations may be computed
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional
 
 from train.model.attention import NAME, KVCache, has_varlen, pack, packed_now, packing, register, working_dtype
 from train.model.device import computing, keep_freed_memory
+from train.recipe import Checkpointing
 
 
 def inner_of(model: Any) -> Any:
@@ -272,14 +275,37 @@ class _RMSNorm(torch.autograd.Function):
         return d_normed.addcmul_(normed, along, value=-1).mul_(scale).to(ctx.dtype), d_weight, None, None
 
 
-def checkpoint_activations(model: Any) -> None:
-    """Turn it on for a model of transformers, with adapters or without; the gradients stay the same."""
+def checkpoint_activations(model: Any, how: Checkpointing = True) -> None:
+    """Turn it on for a model of transformers, with adapters or without; the gradients stay the same.
+
+    With ``how`` "offload" what a layer is computed from waits in the memory of the machine.
+    """
     # Not reentrant, so that it needs no gradient of the inputs, of which frozen embeddings have none.
     arguments = {"use_reentrant": False, "context_fn": _contexts}
     inner = inner_of(model)
     # Transformers 5 renamed it and warns of the old name.
     enable = getattr(inner, "activation_checkpointing_enable", None) or inner.gradient_checkpointing_enable
     enable(arguments)
+    for module in inner.modules() if how == "offload" else ():
+        # Around a checkpoint, whose own hooks take what is saved inside it: only the inputs are left.
+        if compute := getattr(module, "_gradient_checkpointing_func", None):
+            module._gradient_checkpointing_func = partial(_offloading, compute)
+
+
+def _offloading(compute: Callable[..., Any], *arguments: Any) -> Any:
+    with saved_tensors_hooks(_to_machine, _from_machine):
+        return compute(*arguments)
+
+
+def _to_machine(tensor: torch.Tensor) -> tuple[torch.device, torch.Tensor]:
+    # Pinned, so that nothing waits: the copy back comes later in the same queue of the device.
+    stored = torch.empty_like(tensor, device="cpu", pin_memory=tensor.device.type == "cuda")
+    return tensor.device, stored.copy_(tensor, non_blocking=True)
+
+
+def _from_machine(stored: tuple[torch.device, torch.Tensor]) -> torch.Tensor:
+    device, tensor = stored
+    return tensor.to(device, non_blocking=True)
 
 
 def is_checkpointing(model: Any) -> bool:

@@ -2,15 +2,14 @@
 
     make_plan(model, steps, device=..., dtype=..., threads=1, is_measured=True).lines()
 
-The arithmetic counts the tensors that live at once at the height of a backward pass; three steps on this machine
-correct it and give the time. H width, I width of the gated layer, A width of all query heads, K width of all key heads,
-V vocabulary, L layers.
+`memory` has the arithmetic; three steps on this machine correct it and give the time.
 """
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -21,175 +20,17 @@ from train.base import console
 from train.base.errors import Exit, TrainError, first_line
 from train.evaluate.dynamics import Dynamics
 from train.loop.gradients import Gradients, Optimizer, Placement
-from train.model import num_parameters
 from train.model.batch import BatchSampler, Step, few_lengths
 from train.model.capabilities import is_checkpointing
 from train.model.device import Meter, memory_limit
 from train.model.distributed import SINGLE_PROCESS
-from train.model.loss import CHUNK_BYTES
-from train.model.parallel import ParallelStrategy, parallelize, pick_strategy
-from train.recipe import Recipe
+from train.model.parallel import parallelize
+from train.pipeline.memory import USABLE, Choices, Memory, choose_settings, peak, shape_of
+from train.recipe import Checkpointing
 from train.recipe.forgetting import Remedy, risks, tuning_of
 from train.recipe.schedule import warmup_steps
 
-USABLE = 0.9
-"""Share of a device's memory that is planned with; the rest is the context's, the kernels' and what lies scattered."""
-_FLOAT, _MOMENTS = 4, 8
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What of a model and a recipe decides its memory; counts of parameters, widths, and bytes of a number."""
-
-    parameters: int
-    trained: int
-    frozen_bytes: int
-    matrices: int
-    width: int
-    gated: int
-    queries: int
-    keys: int
-    heads: int
-    vocabulary: int
-    layers: int
-    rank: int
-    bytes_of_a_number: int
-    has_head_gradient: bool
-    checkpointing: bool
-    shards: int = 1
-    """Into how many parts weights, gradients and optimizer are cut."""
-
-    @property
-    def gathered(self) -> int:
-        """Parameters that a device has beside its shard: the embeddings', a layer's at work and the next one's."""
-        embeddings = self.vocabulary * self.width
-        whole = embeddings + min(2, self.layers) * (self.parameters - embeddings) // self.layers
-        return whole * (self.shards - 1) // self.shards
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Bytes at the peak of a step; ``activations`` are those of one micro-batch, ``head`` one chunk of logits.
-
-    ``overhead`` is what a measurement found besides: pages of libraries, buffers of kernels, gaps of the allocator.
-    """
-
-    weights: int
-    gradients: int
-    optimizer: int
-    activations: int
-    head: int
-    overhead: int = 0
-
-    @property
-    def total(self) -> int:
-        """All of them."""
-        return self.weights + self.gradients + self.optimizer + self.activations + self.head + self.overhead
-
-
-def shape_of(model: Any, recipe: Recipe, bytes_of_a_number: int, *, checkpointing: bool, shards: int = 1) -> Shape:
-    """Return the shape of a model that is ready to train: adapters added, or every weight trainable."""
-    config = getattr(model.config, "text_config", None) or model.config
-    heads = int(config.num_attention_heads)
-    width = int(config.hidden_size)
-    per_head = int(getattr(config, "head_dim", None) or width // heads)
-    trained = num_parameters(model, is_trained_only=True)
-    matrices = sum(p.numel() for p in model.parameters() if p.dim() == 2 and p.element_size() > bytes_of_a_number)
-    head = model.get_output_embeddings()
-    return Shape(
-        parameters=num_parameters(model),
-        trained=trained,
-        frozen_bytes=sum(p.numel() * p.element_size() for p in model.parameters() if not p.requires_grad),
-        matrices=matrices,
-        width=width,
-        gated=int(getattr(config, "intermediate_size", None) or 4 * width),
-        queries=heads * per_head,
-        keys=int(getattr(config, "num_key_value_heads", None) or heads) * per_head,
-        heads=heads,
-        vocabulary=int(config.vocab_size),
-        layers=int(config.num_hidden_layers),
-        rank=recipe.lora.rank if recipe.method == "lora" else 0,
-        bytes_of_a_number=bytes_of_a_number,
-        has_head_gradient=head is not None and any(p.requires_grad for p in head.parameters()),
-        checkpointing=checkpointing,
-        shards=shards,
-    )
-
-
-def estimate(shape: Shape, *, tokens: int, longest: int, supervised: int, is_blocked: bool) -> Memory:
-    """Return the memory of a micro-batch of ``tokens``, of which ``supervised`` are trained and the longest example has
-    ``longest``; ``is_blocked``: attention keeps its weights (a CPU), else it makes them anew (fused kernels).
-    """
-    size = shape.bytes_of_a_number
-    layer = _layer_bytes(shape, is_blocked=is_blocked, reach=longest / 2) * tokens
-    # With checkpointing the input of each layer stays, and one layer at a time is there whole.
-    thin = tokens * shape.width * _FLOAT * shape.layers + layer
-    activations = thin if shape.checkpointing else layer * shape.layers
-    activations += tokens * shape.width * (2 * _FLOAT + size)
-    # Under autocast every matrix that is kept in float32 is there in the small format too.
-    copies = min(shape.matrices, shape.gathered or shape.matrices) * size
-    rows = min(supervised, max(16, CHUNK_BYTES // (_FLOAT * shape.vocabulary)))
-    # Logits, which become their own gradient; their softmax is there for a few rows at a time, or else for all.
-    wide = 0 if is_blocked else 2 * _FLOAT + size % _FLOAT - size
-    head = rows * shape.vocabulary * (size + wide) + supervised * shape.width * 2 * size
-    if shape.has_head_gradient:
-        # The gradient of the chunks, and that of tied embeddings beside it until both are added up.
-        head += shape.vocabulary * shape.width * (2 * _FLOAT + size % _FLOAT)
-    return Memory(
-        weights=(shape.trained * _FLOAT + shape.frozen_bytes) // shape.shards + shape.gathered * _FLOAT,
-        gradients=shape.trained * _FLOAT // shape.shards,
-        optimizer=shape.trained * _MOMENTS // shape.shards,
-        activations=int(activations + copies),
-        head=int(head),
-    )
-
-
-def _layer_bytes(shape: Shape, *, is_blocked: bool, reach: float) -> float:
-    # Bytes that one layer keeps of one token until its backward pass.
-    size, full = shape.bytes_of_a_number, _FLOAT
-    norms: float = 2 * shape.width * (full + size)
-    # Queries and keys before and after their rotation, values, and the mixture twice (as it is, and transposed).
-    attention: float = (2 * shape.queries + 2 * shape.keys) * full + (3 * shape.queries + 2 * shape.keys) * size
-    attention += shape.heads * (reach * size if is_blocked else full)
-    gated = 3 * shape.gated * size
-    adapters = 7 * shape.rank * size
-    if shape.rank and size < full:
-        # An adapter computes in its own format from inputs that were cast for it.
-        adapters += shape.rank * 7 * full
-    return norms + attention + gated + adapters
-
-
-def fitting_tokens(
-    shape: Shape, limit: int, *, longest: int, share: float, is_blocked: bool, overhead: int = 0, most: int = 1 << 17
-) -> int:
-    """Return the most tokens of a micro-batch (a power of two from 16, 0 for none) within USABLE of ``limit`` bytes.
-
-    ``share`` of the tokens are supervised; ``overhead`` comes on top. A micro-batch holds at least the
-    longest example.
-    """
-    tokens, fitting = 16, 0
-    # In powers of two: finer steps would promise more than the arithmetic knows.
-    while tokens <= most:
-        real = max(tokens, longest)
-        needed = estimate(shape, tokens=real, longest=longest, supervised=int(real * share) + 1, is_blocked=is_blocked)
-        if needed.total + overhead > USABLE * limit:
-            break
-        fitting, tokens = tokens, tokens * 2
-    return fitting
-
-
 CALIBRATION_STEPS = 3
-
-
-@dataclass(frozen=True)
-class Choices:
-    """What follows from the plan, as advice: nothing of it is set by itself but activation checkpointing."""
-
-    micro_batch_tokens: int
-    """The largest power of two that fits, 0 where none does."""
-    checkpointing: bool
-    ranks: ParallelStrategy
-    """How to share the run between GPUs."""
 
 
 @dataclass(frozen=True)
@@ -217,7 +58,8 @@ class Plan:
     dtype: str
     threads: int
     choices: Choices
-    checkpointing: bool = False
+    checkpointing: Checkpointing = False
+    optimizer: str = "adamw"
     seconds: float | None = None
     cost_per_hour: float | None = None
     mixture: str = ""
@@ -291,7 +133,8 @@ class Plan:
     def _advice(self) -> list[str]:
         choices = self.choices
         most = choices.micro_batch_tokens
-        how = " with checkpointing = true" if choices.checkpointing and not self.checkpointing else ""
+        needed = [f"{name} = {json.dumps(value)}" for name, value in self._changes().items()]
+        how = f" with {' and '.join(needed)}" if needed else ""
         size = f"up to {most:,} tokens fit{how}" if most else "none fits: take a smaller model or max_length, or lora"
         ranks = {
             "ddp": "DDP: what each GPU must hold fits beside the whole model",
@@ -299,11 +142,18 @@ class Plan:
         }[choices.ranks]
         return [f"micro-batch {size}", f"several GPUs {ranks}"]
 
+    def _changes(self) -> dict[str, Any]:
+        # The settings that are other in what would fit.
+        wanted = {name: getattr(self.choices, name) for name in ("checkpointing", "optimizer")}
+        return {name: value for name, value in wanted.items() if value != getattr(self, name)}
+
     def _size(self) -> str:
         return f"{self.batch_size} records a step" if self.batch_size else "as many records a step as fit batch_tokens"
 
     def _machine(self) -> str:
         again = ", activations computed again" if self.checkpointing else ""
+        again += ", their inputs offloaded" if self.checkpointing == "offload" else ""
+        again += ", moments in 8 bits" if self.optimizer == "adamw8bit" else ""
         return f"{self.dtype} on {self.device}" + (f", {self.threads} threads" if self.device == "cpu" else "") + again
 
 
@@ -403,6 +253,10 @@ def _advice(plan: Plan) -> str:
         settings.append(f"--set micro_batch_tokens={smaller}")
     if not plan.checkpointing:
         settings.append("--set checkpointing=true")
+    elif plan.checkpointing is True and plan.device != "cpu":
+        settings.append("--set checkpointing=offload")
+    if plan.optimizer == "adamw" and plan.memory.optimizer > plan.peak_bytes / 10:
+        settings.append("--set optimizer=adamw8bit")
     if not settings:
         settings.append(f"--set max_length={max(8, plan.longest // 2)} (with on_too_long = cut or skip)")
     return f"Add {' or '.join(settings)}; a step keeps its batch and its gradient."
@@ -424,7 +278,12 @@ def make_plan(
     where the three steps do not fit.
     """
     recipe = steps.recipe
-    shape = shape_of(model, recipe, dtype.itemsize, checkpointing=is_checkpointing(model), shards=shards)
+    # A CPU has no other memory to put anything into, unless it stands in for a GPU.
+    has_host = device.type != "cpu" or memory_bytes is not None
+    how: Checkpointing = is_checkpointing(model)
+    if how and has_host and recipe.checkpointing == "offload":
+        how = "offload"
+    shape = shape_of(model, recipe, dtype.itemsize, checkpointing=how, shards=shards)
     limit = memory_bytes or memory_limit(device)
     heaviest, group = largest(steps)
     memory = peak(shape, steps, group, device)
@@ -437,8 +296,9 @@ def make_plan(
         micro_batch_tokens=steps.micro_batch_tokens, lr=tuning.lr,
         warmup=warmup_steps(recipe, len(steps)), memory=memory, device_bytes=limit,
         device=str(device), dtype=str(dtype).removeprefix("torch."), threads=threads,
-        choices=choose_settings(shape, steps, device, limit), checkpointing=shape.checkpointing,
-        risks=tuple(risks(tuning)), cost_per_hour=cost_per_hour, mixture=console.visible(steps.mixture.sentence()),
+        choices=choose_settings(shape, steps, device, limit, has_host=has_host), checkpointing=shape.checkpointing,
+        optimizer=recipe.optimizer, risks=tuple(risks(tuning)),
+        cost_per_hour=cost_per_hour, mixture=console.visible(steps.mixture.sentence()),
     )  # fmt: skip
     if not is_measured:
         return plan
@@ -450,41 +310,13 @@ def make_plan(
     memory = replace(memory, overhead=grown - (memory.total - memory.weights))
     return replace(
         plan, memory=memory, seconds=seconds_per_token * run_tokens,
-        choices=choose_settings(shape, steps, device, limit, memory.overhead),
+        choices=choose_settings(shape, steps, device, limit, memory.overhead, has_host=has_host),
     )  # fmt: skip
-
-
-def peak(shape: Shape, steps: BatchSampler, group: Sequence[int], device: torch.device) -> Memory:
-    """Return the memory of the micro-batch of the examples ``group`` (indices)."""
-    lengths = steps.lengths[group]
-    tokens = int(lengths.sum()) if steps.is_packed else int(lengths.max()) * len(lengths)
-    return estimate(
-        shape, tokens=tokens, longest=int(lengths.max()), supervised=int(steps.supervised[group].sum()),
-        is_blocked=device.type == "cpu",
-    )  # fmt: skip
-
-
-def choose_settings(shape: Shape, steps: BatchSampler, device: torch.device, limit: int, overhead: int = 0) -> Choices:
-    """Return what fits into ``limit`` bytes; with checkpointing only where nothing else does."""
-
-    def most(*, checkpointing: bool) -> int:
-        return fitting_tokens(
-            replace(shape, checkpointing=checkpointing), limit, longest=int(steps.lengths.max()), overhead=overhead,
-            share=float(steps.supervised.sum() / steps.lengths.sum()), is_blocked=device.type == "cpu",
-        )  # fmt: skip
-
-    tokens = most(checkpointing=shape.checkpointing)
-    needs_it = not tokens and not shape.checkpointing
-    tokens = most(checkpointing=True) if needs_it else tokens
-    strategy = pick_strategy(
-        "auto", is_lora=steps.recipe.method == "lora", trained=shape.parameters, memory=limit, context=SINGLE_PROCESS
-    )
-    return Choices(tokens, shape.checkpointing or (needs_it and tokens > 0), strategy)
 
 
 def needs_checkpointing(
     model: Any, steps: BatchSampler, device: torch.device, dtype: torch.dtype, *, shards: int = 1
-) -> bool:
+) -> Checkpointing:
     """Return whether activations must be computed again: the recipe says so, or leaves it to the plan and the largest
     micro-batch fits this way only, beside what a device holds of a model in ``shards``.
     """

@@ -162,6 +162,9 @@ def prepare(
     strategy = pick_strategy(
         recipe.parallel, is_lora=recipe.method == "lora", trained=num_parameters, memory=memory, context=context
     )
+    if strategy != "ddp" and context.world_size > 1 and recipe.optimizer == "adamw8bit":
+        raise TrainError("E872 no-shards", f'optimizer "adamw8bit" has no shards, and the model needs {strategy}',
+                         "Set optimizer = adamw, or parallel = ddp.")  # fmt: skip
     torch.set_num_threads(threads)
     recipe = _on_this_machine(recipe, device, dtype, threads)
     objective = _objective(recipe, dataset)
@@ -269,12 +272,13 @@ def add_adapters(prepared: Prepared) -> Any:
     else:
         for parameter in model.parameters():
             parameter.requires_grad_(True)
-    if needs_checkpointing(model, prepared.steps, prepared.device, prepared.dtype, shards=prepared.shards):
+    how = needs_checkpointing(model, prepared.steps, prepared.device, prepared.dtype, shards=prepared.shards)
+    if how:
         if recipe.checkpointing == "auto":
             console.talk(
                 "activations are computed again in the backward pass: the plan does not fit in memory otherwise"
             )
-        checkpoint_activations(model)
+        checkpoint_activations(model, how)
     return model
 
 

@@ -1,0 +1,225 @@
+"""The memory of a training step by arithmetic, and the settings by which a run fits.
+
+The arithmetic counts the tensors that live at once at the height of a backward pass. H width, I width of the gated
+layer, A width of all query heads, K width of all key heads, V vocabulary, L layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from train.loop.eight_bit import BLOCK
+from train.model import num_parameters
+from train.model.batch import BatchSampler
+from train.model.distributed import SINGLE_PROCESS
+from train.model.loss import CHUNK_BYTES
+from train.model.parallel import ParallelStrategy, pick_strategy
+from train.recipe import Checkpointing, Recipe
+
+if TYPE_CHECKING:
+    import torch
+
+USABLE = 0.9
+"""Share of a device's memory that is planned with; the rest is the context's, the kernels' and what lies scattered."""
+_FLOAT = 4
+# Bytes of both moments of a trained number, the scales of their blocks included.
+_MOMENTS = {"adamw": 8.0, "adamw8bit": 2 + 8 / BLOCK}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What of a model and a recipe decides its memory; counts of parameters, widths, and bytes of a number."""
+
+    parameters: int
+    trained: int
+    frozen_bytes: int
+    matrices: int
+    width: int
+    gated: int
+    queries: int
+    keys: int
+    heads: int
+    vocabulary: int
+    layers: int
+    rank: int
+    bytes_of_a_number: int
+    has_head_gradient: bool
+    checkpointing: Checkpointing
+    moments: float = _MOMENTS["adamw"]
+    """Bytes of the optimizer for a trained number."""
+    shards: int = 1
+    """Into how many parts weights, gradients and optimizer are cut."""
+
+    @property
+    def gathered(self) -> int:
+        """Parameters that a device has beside its shard: the embeddings', a layer's at work and the next one's."""
+        embeddings = self.vocabulary * self.width
+        whole = embeddings + min(2, self.layers) * (self.parameters - embeddings) // self.layers
+        return whole * (self.shards - 1) // self.shards
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes at the peak of a step; ``activations`` are those of one micro-batch, ``head`` one chunk of logits.
+
+    ``overhead`` is what a measurement found besides: pages of libraries, buffers of kernels, gaps of the allocator.
+    """
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    head: int
+    overhead: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.weights + self.gradients + self.optimizer + self.activations + self.head + self.overhead
+
+
+def shape_of(
+    model: Any, recipe: Recipe, bytes_of_a_number: int, *, checkpointing: Checkpointing, shards: int = 1
+) -> Shape:
+    """Return the shape of a model that is ready to train: adapters added, or every weight trainable."""
+    config = getattr(model.config, "text_config", None) or model.config
+    heads = int(config.num_attention_heads)
+    width = int(config.hidden_size)
+    per_head = int(getattr(config, "head_dim", None) or width // heads)
+    trained = num_parameters(model, is_trained_only=True)
+    matrices = sum(p.numel() for p in model.parameters() if p.dim() == 2 and p.element_size() > bytes_of_a_number)
+    head = model.get_output_embeddings()
+    return Shape(
+        parameters=num_parameters(model),
+        trained=trained,
+        frozen_bytes=sum(p.numel() * p.element_size() for p in model.parameters() if not p.requires_grad),
+        matrices=matrices,
+        width=width,
+        gated=int(getattr(config, "intermediate_size", None) or 4 * width),
+        queries=heads * per_head,
+        keys=int(getattr(config, "num_key_value_heads", None) or heads) * per_head,
+        heads=heads,
+        vocabulary=int(config.vocab_size),
+        layers=int(config.num_hidden_layers),
+        rank=recipe.lora.rank if recipe.method == "lora" else 0,
+        bytes_of_a_number=bytes_of_a_number,
+        has_head_gradient=head is not None and any(p.requires_grad for p in head.parameters()),
+        checkpointing=checkpointing,
+        moments=_MOMENTS[recipe.optimizer],
+        shards=shards,
+    )
+
+
+def estimate(shape: Shape, *, tokens: int, longest: int, supervised: int, is_blocked: bool) -> Memory:
+    """Return the memory of a micro-batch of ``tokens``, of which ``supervised`` are trained and the longest example has
+    ``longest``; ``is_blocked``: attention keeps its weights (a CPU), else it makes them anew (fused kernels).
+    """
+    size = shape.bytes_of_a_number
+    layer = _layer_bytes(shape, is_blocked=is_blocked, reach=longest / 2) * tokens
+    # With checkpointing the input of each layer stays, and one layer at a time is there whole. Offloaded inputs are
+    # there for the layer at work and the next one.
+    inputs = min(2, shape.layers) if shape.checkpointing == "offload" else shape.layers
+    thin = tokens * shape.width * _FLOAT * inputs + layer
+    activations = thin if shape.checkpointing else layer * shape.layers
+    activations += tokens * shape.width * (2 * _FLOAT + size)
+    # Under autocast every matrix that is kept in float32 is there in the small format too.
+    copies = min(shape.matrices, shape.gathered or shape.matrices) * size
+    rows = min(supervised, max(16, CHUNK_BYTES // (_FLOAT * shape.vocabulary)))
+    # Logits, which become their own gradient; their softmax is there for a few rows at a time, or else for all.
+    wide = 0 if is_blocked else 2 * _FLOAT + size % _FLOAT - size
+    head = rows * shape.vocabulary * (size + wide) + supervised * shape.width * 2 * size
+    if shape.has_head_gradient:
+        # The gradient of the chunks, and that of tied embeddings beside it until both are added up.
+        head += shape.vocabulary * shape.width * (2 * _FLOAT + size % _FLOAT)
+    return Memory(
+        weights=(shape.trained * _FLOAT + shape.frozen_bytes) // shape.shards + shape.gathered * _FLOAT,
+        gradients=shape.trained * _FLOAT // shape.shards,
+        optimizer=int(shape.trained * shape.moments) // shape.shards,
+        activations=int(activations + copies),
+        head=int(head),
+    )
+
+
+def _layer_bytes(shape: Shape, *, is_blocked: bool, reach: float) -> float:
+    # Bytes that one layer keeps of one token until its backward pass.
+    size, full = shape.bytes_of_a_number, _FLOAT
+    norms: float = 2 * shape.width * (full + size)
+    # Queries and keys before and after their rotation, values, and the mixture twice (as it is, and transposed).
+    attention: float = (2 * shape.queries + 2 * shape.keys) * full + (3 * shape.queries + 2 * shape.keys) * size
+    attention += shape.heads * (reach * size if is_blocked else full)
+    gated = 3 * shape.gated * size
+    adapters = 7 * shape.rank * size
+    if shape.rank and size < full:
+        # An adapter computes in its own format from inputs that were cast for it.
+        adapters += shape.rank * 7 * full
+    return norms + attention + gated + adapters
+
+
+def fitting_tokens(
+    shape: Shape, limit: int, *, longest: int, share: float, is_blocked: bool, overhead: int = 0, most: int = 1 << 17
+) -> int:
+    """Return the most tokens of a micro-batch (a power of two from 16, 0 for none) within USABLE of ``limit`` bytes.
+
+    ``share`` of the tokens are supervised; ``overhead`` comes on top. A micro-batch holds at least the
+    longest example.
+    """
+    tokens, fitting = 16, 0
+    # In powers of two: finer steps would promise more than the arithmetic knows.
+    while tokens <= most:
+        real = max(tokens, longest)
+        needed = estimate(shape, tokens=real, longest=longest, supervised=int(real * share) + 1, is_blocked=is_blocked)
+        if needed.total + overhead > USABLE * limit:
+            break
+        fitting, tokens = tokens, tokens * 2
+    return fitting
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What follows from the plan, as advice: nothing of it is set by itself but activation checkpointing."""
+
+    micro_batch_tokens: int
+    """The largest power of two that fits, 0 where none does."""
+    checkpointing: Checkpointing
+    ranks: ParallelStrategy
+    """How to share the run between GPUs."""
+    optimizer: str = "adamw"
+
+
+def peak(shape: Shape, steps: BatchSampler, group: Sequence[int], device: torch.device) -> Memory:
+    """Return the memory of the micro-batch of the examples ``group`` (indices)."""
+    lengths = steps.lengths[group]
+    tokens = int(lengths.sum()) if steps.is_packed else int(lengths.max()) * len(lengths)
+    return estimate(
+        shape, tokens=tokens, longest=int(lengths.max()), supervised=int(steps.supervised[group].sum()),
+        is_blocked=device.type == "cpu",
+    )  # fmt: skip
+
+
+def choose_settings(
+    shape: Shape, steps: BatchSampler, device: torch.device, limit: int, overhead: int = 0, *, has_host: bool
+) -> Choices:
+    """Return what fits into ``limit`` bytes, with other settings only where those of the run do not.
+
+    ``has_host`` says that there is the memory of a machine beside them, to which activations can be offloaded.
+    """
+
+    def most(checkpointing: Checkpointing, optimizer: str) -> int:
+        return fitting_tokens(
+            replace(shape, checkpointing=checkpointing, moments=_MOMENTS[optimizer]), limit,
+            longest=int(steps.lengths.max()), share=float(steps.supervised.sum() / steps.lengths.sum()),
+            is_blocked=device.type == "cpu", overhead=overhead,
+        )  # fmt: skip
+
+    # The first way that fits, those that cost least before the others.
+    ways: list[tuple[Checkpointing, str]] = [(shape.checkpointing, steps.recipe.optimizer)]
+    ways += [(True, ways[0][1])] if not shape.checkpointing else []
+    ways += [("offload", ways[0][1])] if has_host else []
+    ways += [(checkpointing, "adamw8bit") for checkpointing, _ in ways] if shape.shards == 1 else []
+    tokens, (checkpointing, optimizer) = next(((n, way) for way in ways if (n := most(*way))), (0, ways[0]))
+    strategy = pick_strategy(
+        "auto", is_lora=steps.recipe.method == "lora", trained=shape.parameters, memory=limit, context=SINGLE_PROCESS
+    )
+    return Choices(tokens, checkpointing, strategy, optimizer)
