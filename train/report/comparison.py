@@ -43,6 +43,7 @@ class Side:
     unanswered: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """By split and category how many records have no answer."""
     max_new_tokens: int | None = None
+    max_reasoning_tokens: int | None = None
     rules: Rules = field(default_factory=Rules)
 
     @property
@@ -172,6 +173,7 @@ def _read_evaluation(name: str, folder: Path) -> Side:
             name, folder.name, str(contestant["kind"]), [], [str(entry) for entry in record["default_metric"]],
             str(record["general_text"]), _prompting(number, has_system=has_system), str(contestant["digest"]),
             max_new_tokens=int(record["max_new_tokens"]),
+            max_reasoning_tokens=int(record.get("max_reasoning_tokens") or 0) or None,
             unanswered={
                 str(split): {str(name): int(num) for name, num in numbers.items()}
                 for split, numbers in record.get("unanswered", {}).items()
@@ -343,6 +345,10 @@ def side_notes(sides: Sequence[Side], matched: Sequence[Sequence[Scored]]) -> li
     most = {side.max_new_tokens for side in sides if side.max_new_tokens is not None}
     if len(most) > 1:
         notes.append(f"Answers ended after different numbers of tokens: {', '.join(map(str, sorted(most)))}.")
+    budgets = {side.max_reasoning_tokens for side in sides if side.max_new_tokens is not None}
+    if len(budgets) > 1:
+        each = ", ".join(sorted("no limit" if budget is None else str(budget) for budget in budgets))
+        notes.append(f"Reasoning ended after different numbers of tokens: {each}.")
     return notes
 
 
