@@ -166,7 +166,9 @@ class _Evaluation:
         already = f"; {len(answered):,} results are there already" if answered else ""
         console.talk(f"{self._contestant.name}: asking {number} records{already}")
         if self._is_unlimited:
-            console.talk(f"warning: {self._contestant.name} reasons as long as it likes: only a model here can be ended")
+            console.talk(
+                f"warning: {self._contestant.name} reasons as long as it likes: only a model here can be ended"
+            )
         if self._num_withheld:
             console.talk(
                 f"not sent: {_records(self._num_withheld)} with findings X7xx, such as personal data; "

@@ -19,8 +19,9 @@ from train.base.errors import TrainError
 from train.base.run_folder import EVALUATION, read_evaluation
 from train.evaluate.predictions import PREDICTIONS, Scored, read_predictions
 from train.report import wording
-from train.report.model import Estimate, Report, ReportPart, SplitResult
+from train.report.model import Estimate, Report, ReportPart, SliceResult, SplitResult
 from train.report.results import SPLITS, Rules, several_results, without_verdicts
+from train.report.slices import slice_results
 
 _GENERAL = "general"
 NOTHING_TO_REPORT = "E937 nothing-to-report"
@@ -83,6 +84,8 @@ class PairedResults(ReportPart):
 
     name: str
     splits: list[SplitResult]
+    slices: list[SliceResult] = Field(default_factory=list)
+    """Of the split whose verdicts count."""
 
 
 class Conclusion(ReportPart):
@@ -278,11 +281,15 @@ def compare_sides(sides: Sequence[Side], reference: int = 0) -> ComparisonTable:
             "Evaluate the models on the same dataset: `train eval DATASET --with MODEL`.",
         )  # fmt: skip
     headline: Literal["validation", "test"] = "test" if "test" in compared else "validation"
+    slices = slice_results([list(zip(first, matched[index], strict=True)) for index in others], headline, rules)
     return ComparisonTable(
         reference=reference,
         models=[_model(side, records) for side, records in zip(sides, matched, strict=True)],
         headline=headline,
-        pairs=[PairedResults(name=sides[index].name, splits=splits[index]) for index in others],
+        pairs=[
+            PairedResults(name=sides[index].name, splits=splits[index], slices=parts)
+            for index, parts in zip(others, slices, strict=True)
+        ],
         conclusions=_conclusions(sides, matched, reference, headline, rules) if len(sides) > 1 else [],
         records=[
             ComparedRecord(
@@ -294,7 +301,14 @@ def compare_sides(sides: Sequence[Side], reference: int = 0) -> ComparisonTable:
         ],
         fewest=rules.fewest,
         margin=rules.margin,
-        notes=[*remarks(counts.values(), len(sides)), *side_notes(sides, matched)],
+        notes=[
+            *remarks(counts.values(), len(sides)), *side_notes(sides, matched),
+            *(
+                f"{sides[index].name}: {sentence}"
+                for index, parts in zip(others, slices, strict=True) if index != reference
+                for part in parts for sentence in part.sentences
+            ),
+        ],
     )  # fmt: skip
 
 
