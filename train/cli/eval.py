@@ -73,8 +73,8 @@ def command(
     if not chosen or not set(chosen) <= {"validation", "test"} or len(set(chosen)) < len(chosen):
         raise click.UsageError("--split takes validation, test or both with a comma.")
     examples = [row for row in dataset.splits[shots_from] if row.messages] if shots else []
-    lengths = [given or own for given, own in zip((max_new_tokens, max_reasoning_tokens), shared_lengths(names))]
-    most, reasoning = lengths
+    own_most, own_reasoning = shared_lengths(names)
+    most, reasoning = max_new_tokens or own_most, max_reasoning_tokens or own_reasoning
     if reasoning is not None and reasoning >= most:
         raise click.UsageError(f"{reasoning} tokens of reasoning leave none of {most} for the answer.")
     conditions = Conditions(chosen, Prompting.of(system, shots, examples), most, reasoning, send_flagged)

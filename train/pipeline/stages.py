@@ -29,7 +29,9 @@ from train.report import Report, Rules, build_report
 from train.report.stages import StageFacts, stages_of
 
 _MOST_NAMED = 20
-_OTHER_TOKENS = "{} records have no bits per byte here: the first and the last stage read other tokens of them, as their objectives say."
+_OTHER_TOKENS = (
+    "{} records have no bits per byte here: the objectives of the first and the last stage count other tokens of them."
+)
 
 
 @dataclass
