@@ -101,13 +101,15 @@ def command(
 
 def _computed_again(run: Path, fail_on: str | None, margin: float | None, *, is_dry: bool) -> int:
     # Loaded late: the report needs numpy and pydantic, which `train --help` must not pay for.
-    from train.base.run_folder import EVALUATION
+    from train.base.run_folder import EVALUATION, SERIES
     from train.data.dataset import MANIFEST
     from train.evaluate.predictions import FEEDBACK, PREDICTIONS, read_predictions
     from train.report import Report, Rules, build_report, read_curve, read_data_map, read_human, table, write_report
 
     if (run / MANIFEST).is_file():
         raise click.UsageError(f"{run} is a dataset. Say which model answers it: --with MODEL.")
+    if (run / SERIES).is_file():
+        raise click.UsageError(f"the report of {run} is that of several runs; name one of them, such as {run}/NAME.")
     if (run / EVALUATION).is_file():
         raise click.UsageError(f"{run} is an evaluation of one model. Compare it: `train compare {run} OTHER`.")
     old = Report.load(run)

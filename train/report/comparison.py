@@ -16,7 +16,7 @@ from typing import Literal
 from pydantic import Field
 
 from train.base.errors import TrainError
-from train.base.run_folder import EVALUATION, read_evaluation
+from train.base.run_folder import EVALUATION, model_run, read_evaluation
 from train.evaluate.predictions import PREDICTIONS, Scored, read_predictions
 from train.report import wording
 from train.report.model import Estimate, Report, ReportPart, SliceResult, SplitResult
@@ -152,6 +152,8 @@ class ComparisonDocument(ReportPart, title="`train compare --json`"):
 def read_side(name: str) -> Side:
     """Return what ``name`` means: a run's folder (its tuned model), RUN:base, or the folder of an evaluation.
 
+    A series of runs stands for the one whose model is to be taken.
+
     Raises TrainError: E942 unfinished-run of an evaluation that was not brought to its end, E938 bad-report and E935
     bad-predictions.
     """
@@ -159,6 +161,7 @@ def read_side(name: str) -> Side:
     folder = Path(name.removesuffix(BASE_OF))
     if (folder / EVALUATION).is_file():
         return _read_evaluation(name, folder)
+    folder = model_run(folder)
     report = Report.load(folder)
     base, tuned = read_predictions(folder / PREDICTIONS)
     return Side(
