@@ -19,7 +19,7 @@ import numpy as np
 
 from train.base.errors import TrainError
 from train.base.file_guard import MOST_DOCUMENT, FileGuardError, read_file
-from train.data.lines import LineFile, Lines
+from train.data.lines import Lines
 from train.data.strict import SliceValues, parse_object, read_slices, refuse
 
 if TYPE_CHECKING:
@@ -64,8 +64,8 @@ class Row:
     """Of a preference the answers that it compares, best first; the messages end with the first of them."""
     slices: SliceValues | None = None
     """The values by which answers are compared beside the category; None where the manifest names no slices."""
-    place: tuple[LineFile[Row], int] | None = field(default=None, init=False, repr=False, compare=False)
-    """The line that the row was read from, where it is read anew each time; a changed copy has none."""
+    place: tuple[Lines[Row], int] | None = field(default=None, init=False, repr=False, compare=False)
+    """The lines that the row was read from, and its index; a changed copy has none."""
 
     @property
     def name(self) -> tuple[str, str, str]:
@@ -172,6 +172,8 @@ def open_dataset(folder: Path) -> Dataset:
         else:
             splits[split] = []
     _check_unique_ids(splits)
+    # The exam is read many times.
+    splits |= {split: list(splits[split]) for split in ("validation", "test")}
     return Dataset(folder, manifest, splits, hashlib.sha256(raw).hexdigest())
 
 
@@ -188,6 +190,11 @@ def hash_of(record: str) -> bytes:
     return hashlib.sha256(record.encode()).digest()
 
 
+def key_of(record: str) -> int:
+    """Return the first 8 bytes of that hash as a number."""
+    return int.from_bytes(hash_of(record)[:8], "big")
+
+
 def _read(path: Path, most: int, hint: str, refused: str = "E912 bad-dataset") -> bytes:
     """Return the bytes of a file; ``refused`` is the error code where the file guard refuses it."""
     try:
@@ -198,37 +205,32 @@ def _read(path: Path, most: int, hint: str, refused: str = "E912 bad-dataset") -
         raise TrainError("E912 bad-dataset", f"{path}: {error.strerror}", hint) from None
 
 
-def _read_rows(path: Path, entry: Any) -> Sequence[Row]:
+def _read_rows(path: Path, entry: Any) -> Lines[Row]:
     size = entry.get("bytes") if isinstance(entry, dict) else None
     if type(size) is not int:
         raise TrainError("E912 bad-dataset", f"{MANIFEST}: {path.name} has no number of bytes", _EXPORT_AGAIN)
     # The size is checked before a byte is read: a file that grew is not the one that the manifest describes.
     try:
-        file = LineFile(path, size, _row_at)
+        rows = Lines(path, size, _row_at)
     except FileGuardError as error:
         raise TrainError("E911 dataset-changed", f"{path}: {error}", error.hint) from None
     except OSError as error:
         raise TrainError("E912 bad-dataset", f"{path}: {error.strerror}", _EXPORT_AGAIN) from None
-    if entry.get("sha256") != file.sha256:
+    if entry.get("sha256") != rows.sha256:
         raise TrainError("E911 dataset-changed", f"{path}: the SHA-256 is not the manifest's", _EXPORT_AGAIN)
-    keys, rows, is_trained = np.empty(len(file), np.uint64), list[Row](), path.stem == "train"
-    for index, number, line in file.raw(range(len(file))):
-        row = read_row(line.removesuffix(b"\n"), f"{path.name}:{number}")
-        keys[index] = int.from_bytes(hash_of(row.id)[:8], "big")
-        if not is_trained:
-            # The exam is read many times.
-            rows.append(row)
-    if entry.get("records", len(file)) != len(file):
+    for index, number, line in rows.raw():
+        rows.keys[index] = key_of(read_row(line.removesuffix(b"\n"), f"{path.name}:{number}").id)
+    if entry.get("records", len(rows)) != len(rows):
         raise TrainError(
-            "E911 dataset-changed", f"{path}: {len(file)} rows, the manifest says {entry['records']}", _EXPORT_AGAIN
+            "E911 dataset-changed", f"{path}: {len(rows)} rows, the manifest says {entry['records']}", _EXPORT_AGAIN
         )
-    return Lines(file, keys) if is_trained else rows
+    return rows
 
 
-def _row_at(line: bytes, place: tuple[LineFile[Row], int]) -> Row:
+def _row_at(line: bytes, rows: Lines[Row], index: int) -> Row:
     # What was read strictly before needs no second look.
-    row = row_of(json.loads(line), place[0].path.name)
-    object.__setattr__(row, "place", place)
+    row = row_of(json.loads(line.decode()), rows.path.name)
+    object.__setattr__(row, "place", (rows, index))
     return row
 
 
@@ -323,16 +325,12 @@ def _is_weight(value: Any) -> bool:
 
 def _check_unique_ids(splits: Mapping[str, Sequence[Row]]) -> None:
     # Feedback and reports name a record by its id alone, and a record of two splits would be its own exam.
-    keys = {
-        split: rows.keys if isinstance(rows, Lines)
-        else np.array([int.from_bytes(hash_of(row.id)[:8], "big") for row in rows], np.uint64)
-        for split, rows in splits.items()
-    }  # fmt: skip
-    known, counts = np.unique(np.concatenate(list(keys.values())), return_counts=True)
+    keys = {split: rows.keys for split, rows in splits.items() if isinstance(rows, Lines)}
+    known, counts = np.unique(np.concatenate([*keys.values(), np.empty(0, np.uint64)]), return_counts=True)
     split_of: dict[str, str] = {}
-    for split, rows in splits.items():
-        for index in np.flatnonzero(np.isin(keys[split], known[counts > 1])).tolist():
-            row = rows[index]
+    for split, own in keys.items():
+        for index in np.flatnonzero(np.isin(own, known[counts > 1])).tolist():
+            row = splits[split][index]
             if row.id in split_of:
                 raise TrainError(
                     "E912 bad-dataset", f"record {row.id!r} stands in {split_of[row.id]} and again in {split}"

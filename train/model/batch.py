@@ -19,7 +19,7 @@ import numpy as np
 
 from train.base import console
 from train.base.errors import TrainError
-from train.data.rendering import Example, Examples, PreferenceExamples
+from train.data.rendering import Example, Examples, JoinedExamples, PreferenceExamples
 from train.model.distributed import shard_by_cost, token_costs
 from train.recipe import MixingRecipe, Recipe
 
@@ -77,14 +77,7 @@ class BatchSampler:
     def __init__(self, examples: Sequence[Example], recipe: Recipe, *, is_packed: bool = False) -> None:
         assert examples, "a run needs at least one example"
         self.examples, self.recipe, self.is_packed = examples, recipe, is_packed
-        if isinstance(examples, Examples | PreferenceExamples):
-            self.lengths, self.supervised, self.weights = examples.lengths, examples.supervised, examples.weights
-            self.learnt = examples.learnt
-        else:
-            self.learnt = np.array([example.num_learnt for example in examples])
-            self.lengths = np.array([len(example.ids) for example in examples])
-            self.supervised = np.array([example.num_supervised for example in examples])
-            self.weights = np.array([example.weight for example in examples])
+        self.lengths, self.supervised, self.weights, self.learnt = _columns(examples)
         self.mixture = Mixture(examples, recipe.mixing, recipe.seed)
         first = self.mixture.epoch(0)
         self.tokens, self.trained = int(self.lengths[first].sum()), int(self.supervised[first].sum())
@@ -181,6 +174,17 @@ class BatchSampler:
         owner = (np.cumsum(self.lengths[order]) - 1) // self.recipe.batch_tokens
         edges = np.flatnonzero(np.diff(owner)) + 1
         return [part.tolist() for part in np.split(order, edges)]
+
+
+def _columns(examples: Sequence[Example]) -> list[np.ndarray]:
+    """Lengths, trained tokens, weights, and trained tokens that are to become likelier, of each example [n]."""
+    if isinstance(examples, JoinedExamples):
+        return [np.concatenate(columns) for columns in zip(*map(_columns, examples.parts), strict=True)]
+    if isinstance(examples, Examples | PreferenceExamples):
+        return [examples.lengths, examples.supervised, examples.weights, examples.learnt]
+    names = ("num_supervised", "weight", "num_learnt")
+    lengths = np.array([len(example.ids) for example in examples])
+    return [lengths, *(np.array([getattr(example, name) for example in examples]) for name in names)]
 
 
 def _batch_size(lengths: np.ndarray, recipe: Recipe) -> int:

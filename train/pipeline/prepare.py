@@ -20,6 +20,7 @@ from train.data.dataset import Dataset, Row, TooLongFault, open_dataset, reasoni
 from train.data.rendering import (
     Example,
     Examples,
+    JoinedExamples,
     PreferenceExample,
     PreferenceExamples,
     Rendered,
@@ -178,7 +179,8 @@ def prepare(
     replay, replay_digest = load_replay(renderer, recipe.mixing, measured, folder, texts)
     if replay:
         is_compared = objective in PREFERENCES
-        examples = [*examples, *(map(PreferenceExample.replayed, replay) if is_compared else replay)]
+        replay = list(map(PreferenceExample.replayed, replay)) if is_compared else replay
+        examples = JoinedExamples(examples, replay)
     steps = BatchSampler(examples, recipe, is_packed=capabilities_of(model).has_packing)
     facts = _facts(dataset, recipe, renderer, steps, base_path, device)
     facts |= {"replayed text": replay_digest} if replay else {}
@@ -366,7 +368,10 @@ def _subset(examples: Sequence[Example], recipe: Recipe) -> Sequence[Example]:
     share = recipe.mixing.share
     if share == 1:
         return examples
-    names = examples.names if isinstance(examples, Examples) else [(e.id, e.category, e.cluster) for e in examples]
+    if isinstance(examples, Examples):
+        names = [examples.name(index) for index in range(len(examples))]
+    else:
+        names = [(example.id, example.category, example.cluster) for example in examples]
     indices = nested_subset(names, share, recipe.seed)
     sizes = Counter(names[index][1] for index in indices)
     each = ", ".join(f"{console.visible(name) or '-'} {sizes[name]:,}" for name in sorted(sizes))

@@ -1,7 +1,6 @@
 """The recipe of a run: every choice that changes the result, with its default in view."""
 
 from train.recipe.files import build_recipe, load_recipe, read_values, recipe_digest, recipe_schema, recipe_toml
-from train.recipe.judge import JudgeRecipe
 from train.recipe.model import (
     OF_BASE,
     PREFERENCES,
@@ -9,6 +8,7 @@ from train.recipe.model import (
     Checkpointing,
     CheckpointRecipe,
     GuardRecipe,
+    JudgeRecipe,
     LoraRecipe,
     MixingRecipe,
     Objective,

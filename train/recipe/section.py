@@ -1,4 +1,4 @@
-"""What all tables of a recipe are made of."""
+"""What the tables of a recipe are made of."""
 
 from __future__ import annotations
 
@@ -28,3 +28,32 @@ class Section(BaseModel):
 
     # A misspelt key that is ignored trains for hours with the default.
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def _check_new_tokens(tokens: list[str]) -> list[str]:
+    # New tokens are words of their own: visible, without white space, each once.
+    for token in tokens:
+        if not token.isprintable() or any(c.isspace() for c in token):
+            raise ValueError(f"{token!r}: a new token is printable and has no white space")
+    if len(set(tokens)) != len(tokens):
+        raise ValueError("a token stands there twice")
+    return tokens
+
+
+NewTokens = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=64)]],
+    Field(max_length=4096, json_schema_extra={"uniqueItems": True}),
+    AfterValidator(_check_new_tokens),
+]
+
+
+MeasuredSplit = Literal["validation", "test", "train"]
+
+
+def _check_splits(splits: list[MeasuredSplit]) -> list[MeasuredSplit]:
+    if "validation" not in splits or len(set(splits)) < len(splits):
+        raise ValueError("validation is always measured, and each split stands there once")
+    return splits
+
+
+MeasuredSplits = Annotated[list[MeasuredSplit], AfterValidator(_check_splits)]

@@ -11,6 +11,6 @@ from __future__ import annotations
 
 from train.data.dataset import RowFault
 from train.data.rendering.conversation import Conversation
-from train.data.rendering.examples import Example, Examples, Rendered
+from train.data.rendering.examples import Example, Examples, JoinedExamples, Rendered
 from train.data.rendering.preferences import PreferenceExample, PreferenceExamples, preference_examples
 from train.data.rendering.renderer import Renderer, render_cached

@@ -21,7 +21,7 @@ from array import array
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from itertools import accumulate, chain, pairwise
 from typing import Any, NamedTuple
 
@@ -80,6 +80,8 @@ class Encoder:
             reverse=True,
         )
         self.special_pattern = re.compile("|".join(map(re.escape, self.special_texts)) or r"(?!)")
+        # What a template writes around the contents is nearly always the same.
+        self.count_control = lru_cache(maxsize=1024)(lambda text: len(self.special_pattern.findall(text)))
         self.bos: int | None = tokenizer.bos_token_id
         self.is_adding_bos = self.bos is not None and list(tokenizer("a").input_ids[:1]) == [self.bos]
         self._words: Words | None = None

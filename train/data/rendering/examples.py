@@ -8,9 +8,11 @@ after those of others are those of both, so a file of them grows batch by batch.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import Any, overload
 
 import numpy as np
@@ -156,29 +158,6 @@ def arrays_of(records: Sequence[Record]) -> dict[str, Any]:
     }
 
 
-class _Names(Sequence[tuple[str, str, str]]):
-    """Id, category and cluster of each record, whose bytes in UTF-8 stand end to end."""
-
-    def __init__(self, text: Any, lengths: Any) -> None:
-        self._text, self._starts = text, _starts(lengths.reshape(-1))
-
-    def __len__(self) -> int:
-        return len(self._starts) // 3
-
-    @overload
-    def __getitem__(self, index: int) -> tuple[str, str, str]: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[tuple[str, str, str]]: ...
-    def __getitem__(self, index: int | slice) -> Any:
-        if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(len(self)))]
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        first, second, third, end = self._starts[3 * index : 3 * index + 4].tolist()
-        text, spans = self._text[first:end].tobytes(), ((first, second), (second, third), (third, end))
-        return tuple(text[a - first : b - first].decode("utf-8", "surrogatepass") for a, b in spans)
-
-
 class Examples(Sequence[Example]):
     """A sequence of examples that are made when they are asked for.
 
@@ -190,11 +169,10 @@ class Examples(Sequence[Example]):
     def __init__(self, arrays: dict[str, Any]) -> None:
         # Python lists take some thirty bytes a token; the arrays take four, and may lie in a file that is only mapped.
         self.arrays = arrays
-        self.names = _Names(arrays["names"], arrays["name_lengths"])
-        """(id, category, cluster) of each record."""
         self.lengths: Ints = arrays["lengths"]
         """Tokens of each record [n]."""
         self._begins, self._run_begins = _starts(self.lengths), _starts(arrays["run_counts"])
+        self._name_begins = _starts(arrays["name_lengths"])
         sizes = np.diff(arrays["runs"], axis=1)[:, 0]
         self.supervised: Ints = np.diff(_starts(sizes)[self._run_begins])
         """Trained tokens of each record [n]."""
@@ -244,6 +222,13 @@ class Examples(Sequence[Example]):
 
     __hash__ = None  # type: ignore[assignment]
 
+    def name(self, index: int) -> tuple[str, str, str]:
+        """Return id, category and cluster of record ``index`` (from 0)."""
+        first, second, third, end = self._name_begins[3 * index : 3 * index + 4].tolist()
+        text, spans = self.arrays["names"][first:end].tobytes(), ((first, second), (second, third), (third, end))
+        one, two, three = (text[a - first : b - first].decode("utf-8", "surrogatepass") for a, b in spans)
+        return one, two, three
+
     def record(self, index: int) -> Record:
         """Return record ``index`` (from 0) as ids and runs."""
         arrays = self.arrays
@@ -251,10 +236,32 @@ class Examples(Sequence[Example]):
         first, last = self._run_begins[index : index + 2].tolist()
         weights = arrays["weights"][first:last].tolist()
         return Record(
-            self.names[index], arrays["ids"][start:stop], arrays["runs"][first:last].tolist(),
+            self.name(index), arrays["ids"][start:stop], arrays["runs"][first:last].tolist(),
             int(arrays["bytes"][index]), int(arrays["prompts"][index]),
             weights if any(weight != 1 for weight in weights) else None,
         )  # fmt: skip
+
+
+class JoinedExamples(Sequence[Example]):
+    """The examples of ``parts``, one part after another, each made when it is asked for if its part does so."""
+
+    def __init__(self, *parts: Sequence[Example]) -> None:
+        self.parts, self._ends = parts, list(accumulate(map(len, parts)))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        part = bisect_right(self._ends, index)
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self.parts[part][index - self._ends[part] + len(self.parts[part])]
 
 
 def _starts(lengths: Any) -> Ints:

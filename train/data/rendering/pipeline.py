@@ -339,7 +339,7 @@ def prove_single_bos(encoder: Encoder, encoded: Encoded, text: str) -> None:
 
 def prove_control_tokens(encoder: Encoder, encoded: Encoded, text: str) -> None:
     """Prove that the tokens have as many control tokens as the template's ``text``, and one BOS if it was added."""
-    if encoder.num_control(encoded.ids) != len(encoder.special_pattern.findall(text)) + encoded.has_added_bos:
+    if encoder.num_control(encoded.ids) != encoder.count_control(text) + encoded.has_added_bos:
         raise RowFault("the number of control tokens is not the chat template's (data acts as structure)")
 
 

@@ -183,7 +183,7 @@ def _records(rendered: Rendered) -> dict[str, Record]:
     if not isinstance(examples, Examples):
         # No row was rendered.
         return {}
-    return {name[0]: examples.record(index) for index, name in enumerate(examples.names)}
+    return {record.name[0]: record for record in map(examples.record, range(len(examples)))}
 
 
 def _sums(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:

@@ -22,8 +22,8 @@ from train.base import console
 from train.base.cache import Cache, Entry
 from train.base.errors import TrainError
 from train.base.storage import digest_of, installed_version, sources_digest
-from train.data.dataset import Row, RowFault, Silent, TooLongFault, hash_of, last_answer, notes_of, trace_of
-from train.data.lines import LineFile, Lines
+from train.data.dataset import Row, RowFault, Silent, TooLongFault, key_of, last_answer, notes_of, trace_of
+from train.data.lines import Lines
 from train.data.rendering.conversation import QUESTION, Conversation, Conversations, safe_template
 from train.data.rendering.encode import Encoder, Ints
 from train.data.rendering.examples import BATCH, Example, Examples, Prompt, Record, Rendered, arrays_of
@@ -74,7 +74,7 @@ class Renderer:
         # held so that the id stays its own, its rendering, and the index of its example where it has one. Of a file
         # whose rows are read when they are asked for: the rendering of all, and the indices [rows], -1 for none.
         self._outcomes: dict[int, tuple[Row, Rendered, int | None]] = {}
-        self._files: dict[LineFile[Row], tuple[Rendered, Ints]] = {}
+        self._files: dict[Any, tuple[Rendered, Ints]] = {}
         self._prompts: dict[Any, tuple[Row, Prompt]] = {}
         self._options: dict[tuple[Any, str], tuple[Row, tuple[list[int], list[int]]]] = {}
         self.template = self._template()
@@ -124,20 +124,14 @@ class Renderer:
 
     def examples(self, rows: Iterable[Row]) -> Rendered:
         """Return the examples of all rows; raises one TrainError that lists every fault with its record ids."""
-        if isinstance(rows, Lines) and rows.is_whole:
-            if rows.file not in self._files:
-                with _without_garbage_collection():
-                    rendered = Rendered()
-                    batches = list(self.batches(rows, rendered))
-                    self.learn(rows, replace(rendered, examples=Examples.joined(batches)))
-            return self._files[rows.file][0]
+        if isinstance(rows, Lines) and rows is rows.root:
+            if rows not in self._files:
+                self._render(rows)
+            return self._files[rows][0]
         rows = list(rows)
         # By identity and not by content, which would have to be hashed at each evaluation.
         if new := [row for row in rows if self._outcome(row) is None]:
-            with _without_garbage_collection():
-                rendered = Rendered()
-                batches = list(self.batches(new, rendered))
-                self.learn(new, replace(rendered, examples=Examples.joined(batches)))
+            self._render(new)
         outcomes = [(row, *outcome) for row in rows if (outcome := self._outcome(row)) is not None]
         sources = [(source.examples, index) for _, source, index in outcomes if index is not None]
         # All rows of one rendering in its order: the flat arrays are handed on, and no example is built for it.
@@ -153,6 +147,12 @@ class Renderer:
             notes={row.id: source.notes[row.id] for row, source, _ in outcomes if row.id in source.notes},
         )
 
+    def _render(self, rows: Sequence[Row]) -> None:
+        rendered = Rendered()
+        with _without_garbage_collection():
+            batches = list(self.batches(rows, rendered))
+            self.learn(rows, replace(rendered, examples=Examples.joined(batches)))
+
     def _outcome(self, row: Row) -> tuple[Rendered, int | None] | None:
         # The rendering of a row, and the index of its example where it has one; None where it is not known.
         if row.place is not None and (known := self._files.get(row.place[0])):
@@ -166,14 +166,13 @@ class Renderer:
         """Store ``rendered`` as the outcome of these rows, in their order, under this renderer's settings."""
         examples, index = rendered.examples, 0
         assert isinstance(examples, Examples), "only what was rendered in one go is learnt"
-        if isinstance(rows, Lines) and rows.is_whole:
-            lost = [int.from_bytes(hash_of(record)[:8], "big") for record in rendered.left_out]
-            has_example = ~np.isin(rows.keys, np.array(lost, np.uint64))
-            self._files[rows.file] = rendered, np.where(has_example, np.cumsum(has_example) - 1, -1).astype(np.int32)
+        if isinstance(rows, Lines) and rows is rows.root:
+            has_example = ~np.isin(rows.keys, np.array([key_of(record) for record in rendered.left_out], np.uint64))
+            self._files[rows] = rendered, np.where(has_example, np.cumsum(has_example) - 1, -1).astype(np.int32)
             return
         # Examples come in the order of the rows, so the next one is either this row's, or the row has none.
         for row in rows:
-            is_next = index < len(examples) and examples.names[index][0] == row.id
+            is_next = index < len(examples) and examples.name(index)[0] == row.id
             self._outcomes[id(row)] = row, rendered, index if is_next else None
             index += is_next
 
