@@ -18,7 +18,7 @@ from train.data.rendering import Example, Renderer
 from train.evaluate.predictions import ValidationScore
 from train.loop import Checkpoints, FitResult, Placement, Validation, fit, restore_weights, trained_tensors
 from train.loop.checkpoint import Checkpoint, newest_verified, open_checkpoint
-from train.loop.eight_bit import FEWEST
+from train.loop.eight_bit import FEWEST, AdamW8bit
 from train.model import add_lora
 from train.recipe import LoraRecipe, Recipe, build_recipe
 from train.recipe.schedule import lr_factor, peak_lr, warmup_steps
@@ -118,6 +118,23 @@ def test_moments_of_8_bits_take_a_quarter_and_train_nearly_the_same(tmp_path: Pa
     moved = sum(float((weights[0][name] - begun[name].detach()).square().sum()) for name in weights[0])
     apart = sum(float((weights[0][name] - weights[1][name]).square().sum()) for name in weights[0])
     assert apart < 0.05 * moved
+
+
+def test_how_a_parameter_lies_in_memory_does_not_matter_to_its_moments() -> None:
+    torch.manual_seed(0)
+    # Longer than one block by a part of one.
+    begun, gradients = torch.randn(60, 70), torch.randn(5, 60, 70)
+    ends = []
+    for is_transposed in (False, True):
+        weight = torch.nn.Parameter(begun.t().contiguous().t() if is_transposed else begun.clone())
+        assert weight.is_contiguous() != is_transposed
+        optimizer = AdamW8bit([{"params": [weight], "weight_decay": 0.1}], lr=0.01, betas=(0.9, 0.95))
+        for gradient in gradients:
+            weight.grad = gradient.clone()
+            optimizer.step()
+        ends.append(weight.detach())
+    assert torch.equal(*ends)
+    assert not torch.equal(ends[0], begun)
 
 
 def shutil_copy(source: Path, target: Path) -> None:

@@ -155,6 +155,16 @@ def test_what_does_not_fit_is_told_the_first_settings_that_would() -> None:
     assert alone.checkpointing != "offload", "a CPU has no other memory"
 
 
+def test_moments_of_8_bits_are_refused_where_the_model_needs_shards(
+    dataset: Path, bases: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train.pipeline.prepare.pick_strategy", lambda *_, **__: "fsdp")
+    recipe = build_recipe({"base": str(bases()), "method": "full", "optimizer": "adamw8bit"})
+    with pytest.raises(TrainError, match="the model needs fsdp") as caught:
+        prepare(dataset, recipe, context=DistributedContext(0, 8, 8))
+    assert caught.value.code == "E872 no-shards"
+
+
 def test_moments_of_8_bits_are_planned_and_said() -> None:
     full = {"method": "full", "batch_size": 8, "epochs": 2}
     plain, small = (_planned(build_recipe({**full, "optimizer": name})) for name in ("adamw", "adamw8bit"))
@@ -182,8 +192,9 @@ def test_checkpointing_is_chosen_only_where_nothing_else_fits(monkeypatch: pytes
         assert needs_checkpointing(model, BatchSampler(EXAMPLES, fixed), CPU, torch.float32) is told
 
 
-def test_a_calibration_changes_no_weight_and_no_random_number() -> None:
-    recipe = build_recipe({"method": "full", "batch_size": 8})
+@pytest.mark.parametrize("optimizer", ["adamw", "adamw8bit"])
+def test_a_calibration_changes_no_weight_and_no_random_number(optimizer: str) -> None:
+    recipe = build_recipe({"method": "full", "batch_size": 8, "optimizer": optimizer})
     model = make_model("llama").requires_grad_(True)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     state = torch.get_rng_state()

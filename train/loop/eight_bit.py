@@ -58,7 +58,8 @@ class AdamW8bit(torch.optim.Optimizer):
         state["step"] += 1 - broken
         # How far the moments are still from means, as they begin with zeros.
         shares = [1 - beta ** state["step"] for beta in (first, second)]
-        weights, gradients = parameter.view(-1), parameter.grad.reshape(-1)  # type: ignore[union-attr]
+        # A view of the parameter, unless it is a transposed one.
+        weights, gradients = parameter.reshape(-1), parameter.grad.reshape(-1)  # type: ignore[union-attr]
         for begin in range(0, len(weights), _CHUNK):
             part = slice(begin, min(begin + _CHUNK, len(weights)))
             weight, gradient = weights[part], gradients[part].float()
@@ -71,6 +72,8 @@ class AdamW8bit(torch.optim.Optimizer):
                 for key, stored in _rounded(state, name, moment).items():
                     target = state[key][_rows(state, name, part)]
                     target.copy_(torch.where(broken > 0, target, stored))
+        if weights.data_ptr() != parameter.data_ptr():
+            parameter.copy_(weights.view(parameter.shape))
 
 
 def _rows(state: dict[str, torch.Tensor], name: str, part: slice) -> slice:
