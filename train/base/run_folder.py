@@ -27,7 +27,9 @@ SERIES = "series.json"
 RECIPE = "recipe.toml"
 
 
-_NO_NAME = re.compile(r"[^A-Za-z0-9._-]+")
+def plain_name(text: str) -> str:
+    """Return ``text`` as a name that needs no quotes in any shell and is one on any disk."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)
 
 
 def next_run(dataset: Path) -> Path:
@@ -76,7 +78,7 @@ def evaluation_folder(parent: Path, name: str, key: str) -> Path:
 
     ``key`` is a digest of all that decides what it finds, so that a second call goes on with the first one's.
     """
-    stem = _NO_NAME.sub("-", name).strip("-.") or "eval"
+    stem = plain_name(name).strip("-.") or "eval"
     folders = (parent / (stem if number == 1 else f"{stem}-{number}") for number in count(1))
     return next(path for path in folders if not path.exists() or read_evaluation(path).get("key") == key)
 

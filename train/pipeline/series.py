@@ -10,10 +10,11 @@ from __future__ import annotations
 import gc
 import json
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError
 
@@ -31,7 +32,6 @@ from train.pipeline.prepare import add_adapters, plan_run, prepare
 from train.recipe import Recipe, load_recipe, recipe_toml
 from train.report import Report, table, write_report
 from train.report.model import ReportPart
-from train.report.series_tables import series_lines
 
 SeriesKind = Literal["seeds", "curve", "sweep", "stages"]
 _STOPPED = (Exit.INTERRUPTED, Exit.TERMINATED, Exit.HUNG_UP)
@@ -85,22 +85,6 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Whole:
-    """A run of the recipe on the whole dataset: its steps, records a step (None where tokens decide), and seconds of
-    training (None where that was not measured).
-    """
-
-    steps: int
-    batch_size: int | None
-    seconds: float | None
-
-    @property
-    def matched(self) -> dict[str, Any]:
-        """The settings by which a run on fewer records has the same steps."""
-        return {"max_steps": self.steps} | ({} if self.batch_size is None else {"batch_size": self.batch_size})
-
-
-@dataclass(frozen=True)
 class Outcome:
     """What a series found: its report, and the name of the member whose model and feedback are taken."""
 
@@ -108,29 +92,24 @@ class Outcome:
     kept: str
 
 
-class Kind(Protocol):
-    """A kind of series; ``request`` is all that it was asked for, as plain values, and makes the same kind again."""
+class Kind(ABC):
+    """A kind of series, a dataclass: its fields are what it was asked for, by which series.json makes it again."""
 
-    @property
-    def name(self) -> SeriesKind:
-        """What it is called."""
+    name: ClassVar[SeriesKind]
+    is_on_validation: ClassVar[bool] = False
+    """Whether it compares its members on validation records."""
 
-    @property
-    def request(self) -> Mapping[str, Any]:
-        """What it was asked for."""
-
-    @property
-    def is_on_validation(self) -> bool:
-        """Whether it compares its members on validation records."""
-
+    @abstractmethod
     def check(self, recipe: Recipe) -> None:
         """Raise TrainError where a member could not be begun."""
 
-    def steps(self, whole: Whole) -> list[int]:
-        """Return the optimizer steps of each run that there will be, at the most."""
+    @abstractmethod
+    def steps(self, recipe: Recipe, num_steps: int) -> list[int]:
+        """Return the optimizer steps of each run, at the most; a run of ``recipe`` on all records has ``num_steps``."""
 
+    @abstractmethod
     def conclude(self, series: Series) -> Outcome:
-        """Run the members by `Series.run`, and return what they found."""
+        """Run the members by `Series.run`, and return the outcome."""
 
 
 class SeriesStopped(Exception):  # noqa: N818 - a stop is no error
@@ -154,20 +133,22 @@ class Series:
     context: DistributedContext = field(default=SINGLE_PROCESS)
 
     @property
-    def whole(self) -> Whole:
-        """A run of the recipe on all records."""
-        return Whole(self.record.steps, self.record.batch_size, None)
+    def matched(self) -> dict[str, Any]:
+        """The settings by which a run on fewer records has the steps of one on all."""
+        size = self.record.batch_size
+        return {"max_steps": self.record.steps} | ({} if size is None else {"batch_size": size})
 
-    def run(self, members: Sequence[Member], *, tolerated: Collection[str] = ()) -> list[Path | None]:
-        """Run those members that are not finished, in order, and return the folder of each.
+    def run(self, members: Sequence[Member], *, tolerated: Collection[str] = ()) -> dict[str, Path]:
+        """Run those members that are not finished, in order, and return the folder of each by its name.
 
-        A member that ends with an error of the codes ``tolerated`` has None in its place. Raises SeriesStopped, and
-        TrainError as `start_run` does.
+        A member that ends with an error of the codes ``tolerated`` has none. Raises SeriesStopped, and TrainError as
+        `start_run` does.
         """
         known = {member.name for member in self.record.members}
         new = [MemberRecord(name=m.name, changes=dict(m.changes)) for m in members if m.name not in known]
         self.write(members=[*self.record.members, *new])
-        return [self._run(member, tolerated) for member in members]
+        folders = {member.name: self._run(member, tolerated) for member in members}
+        return {name: folder for name, folder in folders.items() if folder is not None}
 
     def write(self, **changes: Any) -> None:
         """Replace series.json with these fields changed."""
@@ -240,9 +221,9 @@ def start_series(
     loaded = load_recipe(recipe, settings, base)
     kind.check(loaded)
     recipe_folder = (recipe.parent if recipe else Path()).resolve()
-    whole, name = _whole(kind, dataset, loaded, recipe_folder, context)
-    steps = kind.steps(whole)
-    seconds = None if whole.seconds is None else whole.seconds * sum(steps) / whole.steps
+    record, run_seconds = _planned(kind, dataset, loaded, recipe_folder, folder.name, context)
+    steps = kind.steps(loaded, record.steps)
+    seconds = None if run_seconds is None else run_seconds * sum(steps) / record.steps
     cost = None if seconds is None or cost_per_hour is None else seconds / 3600 * cost_per_hour
     text = f"plan: {len(steps)} runs of {_span(steps)} steps, {sum(steps):,} in all"
     text += "" if seconds is None else f"; {duration(seconds)} of training, without evaluation"
@@ -250,17 +231,12 @@ def start_series(
     if is_dry:
         console.talk(f"dry run: nothing was written; the series would be {folder}")
         return folder, Exit.OK
-    record = SeriesRecord(
-        id=folder.name, kind=kind.name, created=now(), recipe_folder=str(recipe_folder), request=dict(kind.request),
-        dataset={"path": str(dataset), "name": name, "sha256": sha256_of(dataset / MANIFEST)}, steps=whole.steps,
-        batch_size=whole.batch_size, seconds=seconds, cost=cost,
-    )  # fmt: skip
     series = Series(folder, dataset, loaded, record, is_cached, report_to, context)
     if context.is_first:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / RECIPE, [recipe_toml(loaded)])
-    series.write()
+    series.write(seconds=seconds, cost=cost)
     return _drive(series, kind)
 
 
@@ -295,9 +271,10 @@ def read_series(folder: Path) -> SeriesRecord:
     raise TrainError("E953 nothing-to-resume", f"{folder / SERIES}: {reason}", hint)
 
 
-def _whole(
-    kind: Kind, dataset: Path, recipe: Recipe, folder: Path, context: DistributedContext
-) -> tuple[Whole, str]:  # fmt: skip
+def _planned(
+    kind: Kind, dataset: Path, recipe: Recipe, folder: Path, name: str, context: DistributedContext
+) -> tuple[SeriesRecord, float | None]:
+    """Return what a series begins with, and the seconds of a run on all records; the model is gone by then."""
     # Everything that can be wrong is known before the first member begins, and three steps say what a step takes.
     prepared = prepare(dataset, recipe, folder=folder, context=context)
     if kind.is_on_validation and not prepared.dataset.splits["validation"]:
@@ -305,10 +282,15 @@ def _whole(
             "E871 bad-series", f"{dataset} has no validation record, on which a {kind.name} is measured",
             "Export a validation split.",
         )  # fmt: skip
-    steps = prepared.steps
-    plan = plan_run(add_adapters(prepared), prepared, is_measured=len(steps) >= FEWEST_STEPS)
-    batch_size = None if recipe.batch_tokens else steps.batch_size
-    return Whole(len(steps), batch_size, plan.seconds), str(prepared.dataset.manifest.get("name") or "")
+    num_steps = len(prepared.steps)
+    plan = plan_run(add_adapters(prepared), prepared, is_measured=num_steps >= FEWEST_STEPS)
+    title = str(prepared.dataset.manifest.get("name") or "")
+    record = SeriesRecord(
+        id=name, kind=kind.name, created=now(), recipe_folder=str(folder), request=vars(kind), steps=num_steps,
+        dataset={"path": str(dataset), "name": title, "sha256": sha256_of(dataset / MANIFEST)},
+        batch_size=None if recipe.batch_tokens else prepared.steps.batch_size,
+    )  # fmt: skip
+    return record, plan.seconds
 
 
 def _span(steps: Sequence[int]) -> str:
@@ -337,8 +319,7 @@ def _drive(series: Series, kind: Kind) -> tuple[Path, Exit]:
         write_report(outcome.report, folder)
     series.write(status="finished", kept=outcome.kept, ended=now())
     if series.context.is_first:
-        columns = console.columns()
-        console.data("\n".join([table(outcome.report, columns=columns), *series_lines(outcome.report, columns)]))
+        console.data(table(outcome.report, columns=console.columns()))
         console.talk(f"the model to take: {folder / outcome.kept}")
         console.talk(f"report: {folder / 'report.html'}")
     return folder, Exit.OK

@@ -14,6 +14,10 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
+from train.evaluate.predictions import Scored
+from train.report.results import known
 from train.report.stats import CONFIDENCE, Floats, Interval, student_quantile, sums_by_cluster
 
 
@@ -60,9 +64,41 @@ def cluster_parts(numerators: Sequence[Sequence[float]], weights: Sequence[float
     """
     sums = sums_by_cluster(clusters, *numerators, weights)
     x, w = sums[:, :-1], sums[:, -1:]
-    ratio = x.sum() / (w.sum() * x.shape[1])
+    ratio = x.sum(axis=0) / w.sum()
     parts: Floats = len(sums) * (x - ratio * w) / w.sum() + ratio
     return parts
+
+
+def result_parts(
+    base: Sequence[Scored], sides: Sequence[Sequence[Scored]], *, is_score: bool, is_change: bool
+) -> Floats:
+    """Return `cluster_parts` of what each of ``sides`` scored on the records of ``base``, or of its bits per byte.
+
+    With ``is_change`` they are those of the change against the base. Records that lack one of the values are left out;
+    [0, sides] where all do.
+    """
+
+    def number(record: Scored) -> float | None:
+        return record.score if is_score else record.nll if record.num_bytes else None
+
+    kept = [n for n, row in enumerate(base) if None not in (number(row), *(number(side[n]) for side in sides))]
+    if not kept:
+        return np.zeros((0, len(sides)))
+    origin = [known(number(base[n])) if is_change else 0.0 for n in kept]
+    values = [[known(number(side[n])) - zero for n, zero in zip(kept, origin, strict=True)] for side in sides]
+    weights = [1.0 if is_score else base[n].num_bytes * math.log(2) for n in kept]
+    return cluster_parts(values, weights, [base[n].cluster for n in kept])
+
+
+def mean_parts(each: Sequence[Floats]) -> Floats:
+    """Return [clusters, sides] whose column means are the mean of those of ``each`` category, which weigh the same.
+
+    A category is a stratum: what a cluster adds is held against its category's own mean.
+    """
+    total, means = sum(map(len, each)), [parts.mean(axis=0) for parts in each]
+    centred = [(parts - mean) * (total / (len(each) * len(parts))) for parts, mean in zip(each, means, strict=True)]
+    mean_of_all: Floats = np.concatenate(centred) + np.mean(means, axis=0)
+    return mean_of_all
 
 
 def fit_two_way(parts: Floats) -> TwoWay:

@@ -28,7 +28,7 @@ from train.report.model import (
     StepPoint,
 )
 from train.report.overfitting import read_events
-from train.report.series_tables import series_tables
+from train.report.tables import file_tables, part_tables
 from train.report.training_parts import CategoryCurve
 
 MARKDOWN, HTML = "report.md", "report.html"
@@ -124,9 +124,8 @@ def render(template: str, report: Report, *, autoescape: bool, **more: Any) -> s
         macro_sentence=wording.macro_sentence(main.macro) if main.macro else "",
         verdicts=wording.verdict_counts(main.categories),
         legend=wording.legend,
-        preference_heads=wording.PREFERENCE_HEADS,
-        preference_rows=wording.preference_rows,
-        series_tables=series_tables(report),
+        part_tables=part_tables(report),
+        file_tables=list(file_tables(report)),
         **more,
     )
 

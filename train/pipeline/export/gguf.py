@@ -7,7 +7,6 @@ the file answers the validation records, and its scores are compared with those 
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from typing import Any, Literal
 
 from train.base import console
 from train.base.errors import Exit, TrainError, require_extra
+from train.base.run_folder import plain_name
 from train.base.storage import installed_version, sha256_of, writing
 from train.contestants.gguf import GgufContestant
 from train.data.dataset import Row, RowFault, sample_rows
@@ -69,7 +69,7 @@ def write(source: Source, work: Path, quant: str) -> Written:
     rows = [row for row in source.dataset.splits["validation"] if row.messages and row.id in recorded]
     if not rows:
         raise _unproved(_NOTHING_TO_PROVE_BY)
-    name = f"{re.sub(r'[^A-Za-z0-9._-]', '-', source.name)}-{quant}"
+    name = f"{plain_name(source.name)}-{quant}"
     path, exact = work / f"{name}.gguf", _EXACT.get(quant, "f16")
     exact_path = path if exact == quant else work / f"{exact}.gguf"
     model = tuned_model(source).eval()
