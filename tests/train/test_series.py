@@ -72,8 +72,8 @@ def test_seeds_are_one_series_with_one_report(dataset: Path, base: str, tmp_path
     assert done.stderr.count("measuring the base") == 1
     for name in ("report.html", "report.md"):
         assert "training seeds (7, 8)" in (tmp_path / "s" / name).read_text(encoding="utf-8")
-    kept = tmp_path / "s" / record["kept"]
-    assert (tmp_path / "s" / "feedback.jsonl").read_bytes() == (kept / "feedback.jsonl").read_bytes()
+    selected = tmp_path / "s" / record["selected"]
+    assert (tmp_path / "s" / "feedback.jsonl").read_bytes() == (selected / "feedback.jsonl").read_bytes()
 
 
 def test_a_killed_series_goes_on_and_ends_as_one_that_was_not(

@@ -71,7 +71,7 @@ class SeriesRecord(ReportPart, title="A series of runs: runs/ID/series.json."):
     """The training of all members as it was planned; none where it was not measured."""
     cost: float | None = None
     members: list[MemberRecord] = Field(default_factory=list)
-    kept: str = ""
+    selected: str = ""
     """The member whose model is the one to take."""
 
 
@@ -89,7 +89,7 @@ class Outcome:
     """What a series found: its report, and the name of the member whose model and feedback are taken."""
 
     report: Report
-    kept: str
+    selected: str
 
 
 class Kind(ABC):
@@ -314,12 +314,12 @@ def _drive(series: Series, kind: Kind) -> tuple[Path, Exit]:
         raise
     if series.context.is_first:
         # The scores by record that go back to curation are those of the model to take.
-        with open_file(folder / outcome.kept / FEEDBACK) as lines:
+        with open_file(folder / outcome.selected / FEEDBACK) as lines:
             write_whole(folder / FEEDBACK, (line.decode("utf-8") for line in lines))
         write_report(outcome.report, folder)
-    series.write(status="finished", kept=outcome.kept, ended=now())
+    series.write(status="finished", selected=outcome.selected, ended=now())
     if series.context.is_first:
         console.data(table(outcome.report, columns=console.columns()))
-        console.talk(f"the model to take: {folder / outcome.kept}")
+        console.talk(f"the model to take: {folder / outcome.selected}")
         console.talk(f"report: {folder / 'report.html'}")
     return folder, Exit.OK

@@ -87,7 +87,7 @@ class LearningCurveSeries(Kind):
             base, results, seeds, split=outcome.report.headline, margin=outcome.report.margin,
             fewest=outcome.report.fewest,
         )  # fmt: skip
-        return Outcome(outcome.report.model_copy(update={"learning_curve": curve}), outcome.kept)
+        return Outcome(outcome.report.model_copy(update={"learning_curve": curve}), outcome.selected)
 
 
 _TOLERATED = ("E930 diverged", "E934 not-finite", "E947 out-of-memory")
@@ -166,7 +166,7 @@ class SweepSeries(Kind):
             results[name] = results[name].model_copy(update={"behind": behind})
         tried = list(results.values())
         sweep = Sweep(chosen=best, trials=tried, seeds=seeds, sentence=_swept(results[best], tried, seeds))
-        return Outcome(outcome.report.model_copy(update={"sweep": sweep}), outcome.kept)
+        return Outcome(outcome.report.model_copy(update={"sweep": sweep}), outcome.selected)
 
     def _round(self, series: Series, trials: Mapping[str, Mapping[str, Any]], steps: int) -> dict[str, Path]:
         common: dict[str, Any] = {"eval.splits": ["validation"]}
@@ -228,7 +228,7 @@ def pool(folders: Sequence[Path], name: str, remarks: Sequence[str] = ()) -> Out
     if len(folders) == 1:
         return Outcome(first.model_copy(update={"remarks": [*first.remarks, *remarks]}), folders[0].name)
     report = seeds_report(
-        sides[0][0], [tuned for _, tuned in sides], seeds=[int(each.run.seed or 0) for each in reports], kept=best,
+        sides[0][0], [tuned for _, tuned in sides], seeds=[int(each.run.seed or 0) for each in reports], selected=best,
         name=folders[best].name, run=first.run.model_copy(update={"id": name}), default_metric=first.default_metric,
         rules=Rules(first.margin, first.fewest, first.resamples), remarks=[*first.remarks, *remarks],
     )  # fmt: skip

@@ -182,14 +182,14 @@ def memory_of(base: Sequence[Scored], tuned: Sequence[Scored]) -> Memorised | No
     # The distances of both intervals, added as variances are: Newcombe 1998, Statistics in Medicine 17:873, method 10.
     low = excess - math.hypot(after.value - after.low, (control.high - control.value) if control else 0.0)
     high = excess + math.hypot(after.high - after.value, (control.value - control.low) if control else 0.0)
-    is_shown = control is not None and min(n, n_control) >= _FEWEST and low > 0
+    is_significant = control is not None and min(n, n_control) >= _FEWEST and low > 0
     known = "not shown"
-    if is_shown:
+    if is_significant:
         known = f"about {wording.percent(excess)} (95 % {wording.percent(low)} to {wording.percent(min(1.0, high))})"
-    beside = f"; of {n_control} validation answers {wording.percent(control.value)}" if control else ""
-    after_text = wording.percent(after.value)
+    control_text = f"; of {n_control} validation answers {wording.percent(control.value)}" if control else ""
+    after_text, next_step = wording.percent(after.value), f" Next: {_NEXT}." if is_significant else ""
     return Memorised(
-        n=n, base=before, tuned=after, num_control=n_control, control=control, is_shown=is_shown,
+        n=n, base=before, tuned=after, num_control=n_control, control=control, is_significant=is_significant,
         sentence=f"Training answers known by heart: {known}. Of {n} the tuned model continues {after_text} word for "
-        f"word, the base {wording.percent(before.value)}{beside}." + (f" Next: {_NEXT}." if is_shown else ""),
+        f"word, the base {wording.percent(before.value)}{control_text}.{next_step}",
     )  # fmt: skip

@@ -25,15 +25,15 @@ Sides = Sequence[Sequence[Scored]]
 
 
 def seeds_report(
-    base: Sequence[Scored], sides: Sides, *, seeds: Sequence[int], kept: int, name: str, run: Run,
+    base: Sequence[Scored], sides: Sides, *, seeds: Sequence[int], selected: int, name: str, run: Run,
     default_metric: Collection[str], rules: Rules, remarks: Sequence[str] = (),
 ) -> Report:  # fmt: skip
     """Return the report of ``sides``, the tuned results of each of two or more ``seeds``, against one base.
 
-    The texts that it shows are those of side ``kept``, a run that is called ``name``. Raises TrainError "E933
+    The texts that it shows are those of side ``selected``, a run that is called ``name``. Raises TrainError "E933
     unpaired-results" where the sides hold other records, and those of `build_report`.
     """
-    mean = _mean_side(sides, kept)
+    mean = _mean_side(sides, selected)
     report = build_report(
         base, mean, run=run, default_metric=default_metric, rules=rules,
         remarks=[*remarks, f"Answers that are shown are those of {name}; scores are means over {len(sides)} seeds."],
@@ -51,16 +51,16 @@ def seeds_report(
     general = [index for index, record in enumerate(base) if record.split == "general" and record.num_bytes]
     parts = _changes(base, ordered, general, is_score=False)
     components = fit_two_way(parts) if len(parts) > 1 else None
-    pairs = [(base[index], _mean_side([[side[index]] for side in ordered], kept)[0]) for index in general]
+    pairs = [(base[index], _mean_side([[side[index]] for side in ordered], selected)[0]) for index in general]
     widen = None if components is None else lambda change: _hull(change, components)
     return report.model_copy(update={
         "splits": splits,
         "forgetting": forgetting(pairs, rules, run, widen),
-        "seeds": SeedsSummary(seeds=list(seeds), kept=name, spreads=spreads, sentence=_sentence(seeds, spreads)),
+        "seeds": SeedsSummary(seeds=list(seeds), selected=name, spreads=spreads, sentence=_sentence(seeds, spreads)),
     })  # fmt: skip
 
 
-def _mean_side(sides: Sides, kept: int) -> list[Scored]:
+def _mean_side(sides: Sides, selected: int) -> list[Scored]:
     first = {(record.split, record.id) for record in sides[0]}
     tables = [{(record.split, record.id): record for record in side} for side in sides]
     if any(table.keys() != first for table in tables):
@@ -68,7 +68,7 @@ def _mean_side(sides: Sides, kept: int) -> list[Scored]:
             "E933 unpaired-results", "the seeds were measured on other records", "Evaluate all on the same records."
         )
     results = []
-    for record in sides[kept]:
+    for record in sides[selected]:
         twins = [table[record.split, record.id] for table in tables]
         names = set.intersection(*(set(twin.scores or {}) for twin in twins))
         scores = {name: math.fsum((twin.scores or {})[name] for twin in twins) / len(twins) for name in sorted(names)}
