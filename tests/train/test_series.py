@@ -136,7 +136,7 @@ def test_a_member_that_saved_a_checkpoint_stops_the_series(
 ) -> None:
     monkeypatch.setattr(series, "start_run", lambda *_, out, **__: (out, Exit.TERMINATED))
     done = call("run", dataset, "--base", base, "--out", str(tmp_path / "s"), "--seeds", "2")
-    assert done.return_value == Exit.TERMINATED
+    assert done.exit_code == Exit.TERMINATED
     record = about(tmp_path / "s")
     assert (record["status"], [member["status"] for member in record["members"]]) == ("stopped", ["stopped", "waiting"])
     assert "go on with `train run" in done.stderr

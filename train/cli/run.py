@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from train.base.errors import Exit
 from train.cli import takes_a_recipe
 from train.pipeline.trackers import TRACKERS
 
@@ -98,10 +99,10 @@ def run_series(
     shared: dict[str, Any] = {"is_cached": not no_cache, "report_to": report_to, "context": context}
     if kind is None:
         folder = Path(context.broadcast_object(out or newest_run(dataset)))
-        _, code = resume_series(dataset, folder, kind_of, **shared)
+        resume_series(dataset, folder, kind_of, **shared)
     else:
-        _, code = start_series(
+        start_series(
             kind, dataset, recipe_path, settings=settings, base=base, out=out, is_dry=dry_run,
             cost_per_hour=cost_per_hour, **shared,
         )  # fmt: skip
-    return code
+    return Exit.OK

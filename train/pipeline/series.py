@@ -112,14 +112,6 @@ class Kind(ABC):
         """Run the members by `Series.run`, and return the outcome."""
 
 
-class SeriesStopped(Exception):  # noqa: N818 - a stop is no error
-    """A member was stopped and saved a checkpoint; ``code`` is the exit code that says by what."""
-
-    def __init__(self, code: Exit) -> None:
-        super().__init__(code)
-        self.code = code
-
-
 @dataclass
 class Series:
     """A series at work. Each rank has one; the first writes."""
@@ -141,8 +133,8 @@ class Series:
     def run(self, members: Sequence[Member], *, tolerated: Collection[str] = ()) -> dict[str, Path]:
         """Run those members that are not finished, in order, and return the folder of each by its name.
 
-        A member that ends with an error of the codes ``tolerated`` has none. Raises SeriesStopped, and TrainError as
-        `start_run` does.
+        A member that ends with an error of the codes ``tolerated`` has none. Raises TrainError as `start_run` does, and
+        SystemExit with the exit code of a member that was stopped and saved a checkpoint.
         """
         known = {member.name for member in self.record.members}
         new = [MemberRecord(name=m.name, changes=dict(m.changes)) for m in members if m.name not in known]
@@ -174,6 +166,8 @@ class Series:
                 folder=Path(self.record.recipe_folder), is_resumed=bool(about), is_cached=self.is_cached,
                 report_to=self.report_to, context=self.context, is_quiet=True,
             )  # fmt: skip
+            if code in _STOPPED:
+                raise SystemExit(code)
         except TrainError as error:
             self._note(member.name, "failed", error.code)
             if error.code not in tolerated:
@@ -183,9 +177,6 @@ class Series:
         except (KeyboardInterrupt, SystemExit):
             self._note(member.name, "stopped")
             raise
-        if code in _STOPPED:
-            self._note(member.name, "stopped")
-            raise SeriesStopped(code)
         self._note(member.name, "finished")
         # The model of the last one must be gone before the next is loaded.
         gc.collect()
@@ -210,8 +201,8 @@ def start_series(
     kind: Kind, dataset: Path, recipe: Path | None, *, settings: Sequence[str] | Mapping[str, Any] = (),
     base: str | None = None, out: Path | None = None, is_dry: bool = False, is_cached: bool = True,
     cost_per_hour: float | None = None, report_to: Sequence[str] = (), context: DistributedContext = SINGLE_PROCESS,
-) -> tuple[Path, Exit]:  # fmt: skip
-    """Price and run a series, and return its folder and exit code; the results go to stdout.
+) -> None:  # fmt: skip
+    """Price and run a series; the results go to stdout.
 
     The arguments are those of `start_run`. Raises TrainError as it does, before anything is written where it can be
     known by then.
@@ -230,20 +221,20 @@ def start_series(
     console.talk(text + ("" if cost is None else f"; {cost:,.2f} at {cost_per_hour:,.2f} an hour"))
     if is_dry:
         console.talk(f"dry run: nothing was written; the series would be {folder}")
-        return folder, Exit.OK
+        return
     series = Series(folder, dataset, loaded, record, is_cached, report_to, context)
     if context.is_first:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / RECIPE, [recipe_toml(loaded)])
     series.write(seconds=seconds, cost=cost)
-    return _drive(series, kind)
+    _drive(series, kind)
 
 
 def resume_series(
     dataset: Path, folder: Path, kind_of: Callable[[SeriesRecord], Kind], *, is_cached: bool = True,
     report_to: Sequence[str] = (), context: DistributedContext = SINGLE_PROCESS,
-) -> tuple[Path, Exit]:  # fmt: skip
+) -> None:  # fmt: skip
     """Go on with the series in ``folder``, as `start_series`; ``kind_of`` makes its kind again.
 
     Raises TrainError "E870 series-changed" where it was begun on another dataset, and "E953 nothing-to-resume".
@@ -257,7 +248,7 @@ def resume_series(
     loaded = load_recipe(folder / RECIPE, is_own=True)
     series = Series(folder, dataset, loaded, record, is_cached, report_to, context)
     series.write(status="running", error="", message="")
-    return _drive(series, kind_of(record))
+    _drive(series, kind_of(record))
 
 
 def read_series(folder: Path) -> SeriesRecord:
@@ -298,17 +289,14 @@ def _span(steps: Sequence[int]) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def _drive(series: Series, kind: Kind) -> tuple[Path, Exit]:
+def _drive(series: Series, kind: Kind) -> None:
     folder = series.folder
     try:
         outcome = kind.conclude(series)
-    except (SeriesStopped, KeyboardInterrupt, SystemExit) as stop:
-        # While a member is measured there is nothing to save, and the signal comes through as it is.
+    except (KeyboardInterrupt, SystemExit):
         series.write(status="stopped")
         console.talk(f"the series is stopped; go on with `train run {series.dataset} --resume --out {folder}`")
-        if not isinstance(stop, SeriesStopped):
-            raise
-        return folder, stop.code
+        raise
     except TrainError as error:
         series.write(status="failed", error=error.code, message=error.message, ended=now())
         raise
@@ -322,4 +310,3 @@ def _drive(series: Series, kind: Kind) -> tuple[Path, Exit]:
         console.data(table(outcome.report, columns=console.columns()))
         console.talk(f"the model to take: {folder / outcome.selected}")
         console.talk(f"report: {folder / 'report.html'}")
-    return folder, Exit.OK
