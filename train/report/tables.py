@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from train.base.console import visible
 from train.evaluate.dynamics import Dynamic
 from train.report import wording
-from train.report.model import CategoryFit, CategoryResult, Change, Report, SliceResult
+from train.report.model import CategoryFit, CategoryResult, Change, Report, Run, SliceResult
 from train.report.training_parts import CategoryCurve, LearningCurve, Preferences, Stages, Sweep
 from train.report.wording import MINUS, cell, number, percent, prose, spread
 
@@ -126,6 +126,18 @@ def file_tables(report: Report) -> Iterator[ReportTable]:
         ]  # fmt: skip
         yield ReportTable("Where to look next", ("record", "category", "score", "bits per byte"), rows,
                     ["The validation records that the tuned model does worst on."], left=("category",))  # fmt: skip
+
+
+def run_table(run: Run) -> ReportTable:
+    """Return what made the numbers of a report."""
+    named = {
+        "objective": run.objective, "method": run.method, "seed": run.seed, "device": run.device,
+        "seconds": run.seconds, "created": run.created,
+    }  # fmt: skip
+    facts = [fact for fact in named.items() if fact[1] not in (None, "")]
+    facts += [fact for group in (run.settings, run.versions, run.digests) for fact in group.items()]
+    return ReportTable("What made these numbers", ("fact", "value"), [(name, str(value)) for name, value in facts],
+                       left=("value",))  # fmt: skip
 
 
 def _fit_rows(fit: CategoryFit) -> list[tuple[str, ...]]:

@@ -28,7 +28,7 @@ from train.report.model import (
     StepPoint,
 )
 from train.report.overfitting import read_events
-from train.report.tables import file_tables, part_tables
+from train.report.tables import file_tables, part_tables, run_table
 from train.report.training_parts import CategoryCurve
 
 MARKDOWN, HTML = "report.md", "report.html"
@@ -126,6 +126,7 @@ def render(template: str, report: Report, *, autoescape: bool, **more: Any) -> s
         legend=wording.legend,
         part_tables=part_tables(report),
         file_tables=list(file_tables(report)),
+        run_table=run_table(report.run),
         **more,
     )
 
