@@ -271,7 +271,7 @@ def test_a_choice_that_diverges_loses_and_ends_nothing(
         ("sweep", ("--grid", "seed=1,2"), "sets it itself"),
         ("sweep", ("--grid", "max_steps=1,2", "--halving"), "sets it itself"),
         ("sweep", ("--grid", "nothing=1,2"), "unknown key"),
-        ("run", ("--seeds", "2", "--set", "seed=4294967295"), "E871"),
+        ("run", ("--seeds", "2", "--set", "seed=4294967295"), "E920"),
     ],
 )
 def test_what_makes_no_series_is_refused_before_anything_is_loaded(

@@ -214,9 +214,8 @@ def _swept(best: Trial, trials: Sequence[Trial], seeds: Sequence[int]) -> str:
 
 
 def check_seeds(recipe: Recipe, number: int) -> None:
-    """Raise TrainError "E871 bad-series" where ``number`` seeds from the recipe's on are more than there are."""
-    if recipe.seed + number > 1 << 32:
-        raise TrainError("E871 bad-series", f"seed {recipe.seed} has no {number - 1} seeds after it", "Lower the seed.")
+    """Raise TrainError "E920 bad-recipe" where ``number`` seeds from the recipe's on are more than there are."""
+    load_recipe(recipe, {"seed": recipe.seed + number - 1})
 
 
 def pool(folders: Sequence[Path], name: str, remarks: Sequence[str] = ()) -> Outcome:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -69,6 +70,7 @@ class _FitOverSteps:
 
     def __init__(self, category: str, fits: Mapping[int, Mapping[str, Any]], is_score: bool) -> None:
         self.category, self.is_score = category, is_score
+        self.number, self.spread = (partial(say, is_share=is_score) for say in (wording.number, wording.spread))
         sides = {
             split: [(step, fits[step][split][category]) for step in sorted(fits) if category in fits[step][split]]
             for split in ("train", "validation")
@@ -141,8 +143,8 @@ class _FitOverSteps:
         trained = ""
         if points:
             last = points[-1]
-            trained = f" training stands at {self._number(last.train)}, validation at {self._number(last.validation)}"
-            trained += f" ({unit}; a gap of {self._number(last.gap.value)}, 95 % {self._span(last.gap)})"
+            trained = f" training stands at {self.number(last.train)}, validation at {self.number(last.validation)}"
+            trained += f" ({unit}; a gap of {self.number(last.gap.value)}, 95 % {self.spread(last.gap)})"
         if not self.is_enough:
             return f"{name}: too few validation records to tell over-fitting ({len(self.clusters['validation'])})."
         if fall is None:
@@ -152,16 +154,10 @@ class _FitOverSteps:
         if points and train[-1] < train[self.best]:
             step = "lower lr: training got worse too, so that is no over-fitting"
         return (
-            f"{name}: from step {best} on validation got worse, by {self._number(-fall.value)} {unit} up to step "
-            f"{self.steps[-1]} (95 % {self._number(-fall.high)} to {self._number(-fall.low)}, {wording.p_value(p)})"
+            f"{name}: from step {best} on validation got worse, by {self.number(-fall.value)} {unit} up to step "
+            f"{self.steps[-1]} (95 % {self.number(-fall.high)} to {self.number(-fall.low)}, {wording.p_value(p)})"
             f"{trained and ';' + trained}. Next: {step}."
         )
-
-    def _number(self, value: float) -> str:
-        return wording.number(value, is_share=self.is_score)
-
-    def _span(self, part: Estimate) -> str:
-        return wording.spread(part, is_share=self.is_score)
 
 
 def memory_of(base: Sequence[Scored], tuned: Sequence[Scored]) -> Memorised | None:

@@ -104,19 +104,9 @@ def render(template: str, report: Report, *, autoescape: bool, **more: Any) -> s
         keep_trailing_newline=True,
         autoescape=autoescape,  # noqa: S701 - off for Markdown only, whose own filters escape
     )
-    environment.filters |= {
-        "number": wording.number,
-        "spread": wording.spread,
-        "p_value": wording.p_value,
-        "label": wording.label,
-        "score_name": wording.score_name,
-        "category": wording.category,
-        "verdict": wording.verdict,
-        "visible": visible,
-        "percent": wording.percent,
-        "md": _escaped,
-        "fence": _fenced,
-    }
+    shared = ("number", "spread", "p_value", "label", "score_name", "category", "verdict", "percent")
+    environment.filters |= {name: getattr(wording, name) for name in shared}
+    environment.filters |= {"visible": visible, "md": _escaped, "fence": _fenced}
     main = report.main()
     return environment.get_template(template).render(
         report=report,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -83,8 +84,7 @@ def write(source: Source, work: Path, quant: str) -> Written:
     by = _quantise(program, exact_path, path, quant) if program else ""
     if exact_path != path:
         exact_path.unlink()
-    contestant = GgufContestant(path, name)
-    try:
+    with closing(GgufContestant(path, name)) as contestant:
         num_same = _prove_tokens(source, contestant, rows)
         quantised = agreement if exact_path == path else _compare_tokens(contestant, expected)
         if quantised.num_same < _FEWEST_SAME * quantised.num_clear:
@@ -96,8 +96,6 @@ def write(source: Source, work: Path, quant: str) -> Written:
         most = source.recipe.eval.max_new_tokens
         conditions = Conditions(["validation"], max_new_tokens=most)
         folder, _ = evaluate_contestant(contestant, source.dataset, conditions, work)
-    finally:
-        contestant.close()
     card = model_card(source.report, source.facts, source.name, library="gguf")
     (work / "README.md").write_text(card, encoding="utf-8")
     table = _loss_of(source, name, folder)
@@ -146,11 +144,8 @@ def _expected(source: Source, model: Any, rows: Sequence[Row]) -> list[_Referenc
 def _prove_computation(path: Path, exact: str, expected: Sequence[_ReferenceAnswer]) -> Agreement:
     """Return how the exact file agrees with the run; raises TrainError "E890 not-proved" where it does not."""
     console.talk(f"the file of {exact} is written; llama.cpp reads {len(expected)} answers token by token")
-    contestant = GgufContestant(path, path.name)
-    try:
+    with closing(GgufContestant(path, path.name)) as contestant:
         agreement = _compare_tokens(contestant, expected)
-    finally:
-        contestant.close()
     if agreement.num_same < agreement.num_clear:
         raise _unproved(
             f"of {agreement.num_clear:,} tokens that lead by over {_TOLERANCE} nats the file of {exact} names"
