@@ -167,5 +167,5 @@ def _sentence(seeds: Sequence[int], spreads: Sequence[SeedSpread]) -> str:
     )
     return (
         f"Figures are means over {len(seeds)} training seeds ({', '.join(map(str, seeds))}). Intervals count records "
-        f"and seeds; of their variance seeds are {each or 'unknown'}."
+        f"and seeds. Of their variance seeds make up, as far as {len(seeds)} of them can tell: {each or 'unknown'}."
     )
