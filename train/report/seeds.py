@@ -36,9 +36,9 @@ def seeds_report(
     unpaired-results" where the sides hold other records, and those of `build_report`.
     """
     mean = _mean_side(sides, kept)
+    remark = f"Answers, confusions and the loss curve are those of {name}; scores are means over {len(sides)} seeds."
     report = build_report(
-        base, mean, run=run, default_metric=default_metric, rules=rules,
-        remarks=[*remarks, f"Answers that are shown are those of {name}; scores are means over {len(sides)} seeds."],
+        base, mean, run=run, default_metric=default_metric, rules=rules, remarks=[*remarks, remark]
     )  # fmt: skip
     table = {(record.split, record.id): index for index, record in enumerate(mean)}
     # In the order of the base, as pairs are.
