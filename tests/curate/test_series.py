@@ -21,6 +21,8 @@ def test_runs_lists_a_series_and_its_runs(make_workspace) -> None:
     lines = done.output.splitlines()
     assert [line.split()[0] for line in lines] == [ID, f"{ID}/seed-0", f"{ID}/seed-1"]
     assert "seeds: 2 of 2 runs are finished" in lines[0]
+    # What a run stands at begins in one column, however long the names of a series' runs are.
+    assert len({line.index("finished") for line in lines}) == 1
     told = CliRunner().invoke(cli, ["runs", str(workspace.root), "--format", "jsonl"]).output
     rows = [json.loads(line) for line in told.splitlines()]
     assert [(row["id"], row["series"]) for row in rows] == [(ID, None), (f"{ID}/seed-0", ID), (f"{ID}/seed-1", ID)]
@@ -31,7 +33,8 @@ def test_runs_lists_a_series_and_its_runs(make_workspace) -> None:
 def test_report_is_that_of_the_series(make_workspace) -> None:
     workspace = make_workspace()
     write_series(workspace.root / "runs")
-    done = CliRunner().invoke(cli, ["report", "--workspace", str(workspace.root)])
+    write_run(workspace.root / "runs/2026-11-25-a", 40, tuned=0.2)
+    done = CliRunner().invoke(cli, ["report", ID, "--workspace", str(workspace.root)])
     assert done.exit_code == 0, done.output
     assert "Figures are means over 2 training seeds (0, 1)." in done.output
     assert "+0.900 [" in done.output

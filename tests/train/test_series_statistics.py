@@ -70,7 +70,8 @@ def test_a_gain_that_all_seeds_show_is_found_and_its_share_is_said() -> None:
     assert len(spread.changes) == 3
     assert np.mean(spread.changes) == pytest.approx(row.difference.value)
     assert mean.category == ""
-    assert "of their variance seeds are c " in report.seeds.sentence
+    assert "Of their variance seeds make up, as far as 3 of them can tell: c " in report.seeds.sentence
+    assert report.remarks[-1].startswith("Answers, confusions and the loss curve are those of ")
 
 
 def test_an_interval_over_seeds_is_never_narrower_than_that_of_the_records() -> None:

@@ -365,7 +365,7 @@ def _paths_outside(recipe: Recipe, path: Path) -> list[str]:
         (f for f in (folder, *folder.parents) if (f / ".git").exists() or (f / "curate.toml").exists()), folder
     )
     return [
-        f"{path.name}: {key} {name!r} leads out of the project {project.name!r}"
+        f"{path.name}: {key} {name!r} leads out of the project {project.name!r}; a recipe in a folder above may name it"
         for key, name in named.items()
         if name is not None and not (folder / name).resolve().is_relative_to(project)
     ]

@@ -15,6 +15,7 @@ from train.report.training_parts import PreferenceResult, Preferences
 
 Compared = Sequence[tuple[Scored, Scored, float]]
 """A record under both models, and its gain."""
+_BY_CHANCE = 0.5
 
 
 def preferences(pairs: Pairs, split: Literal["validation", "test"], rules: Rules) -> Preferences | None:
@@ -85,6 +86,9 @@ def _sentence(total: PreferenceResult, split: str, fewest: int) -> str:
     if total.margin is not None:
         margin = wording.number(total.margin.value, is_share=False, sign=True)
         text += f", by {margin} nats (95 % {wording.spread(total.margin, is_share=False, sign=True)})"
+    # Of single answers a model that likes all of them more moves as many as were liked.
+    if total.likelier is not None and total.agreement.low <= _BY_CHANCE <= total.agreement.high:
+        text += "; any change of the weights moves about half of them"
     text += f"{few}."
     if total.length is not None:
         drift = total.length_drift

@@ -34,9 +34,9 @@ def seeds_report(
     unpaired-results" where the sides hold other records, and those of `build_report`.
     """
     mean = _mean_side(sides, selected)
+    remark = f"Answers, confusions and the loss curve are those of {name}; scores are means over {len(sides)} seeds."
     report = build_report(
-        base, mean, run=run, default_metric=default_metric, rules=rules,
-        remarks=[*remarks, f"Answers that are shown are those of {name}; scores are means over {len(sides)} seeds."],
+        base, mean, run=run, default_metric=default_metric, rules=rules, remarks=[*remarks, remark]
     )  # fmt: skip
     table = {(record.split, record.id): index for index, record in enumerate(mean)}
     # In the order of the base, as pairs are.
@@ -137,5 +137,5 @@ def _sentence(seeds: Sequence[int], spreads: Sequence[SeedSpread]) -> str:
     )
     return (
         f"Figures are means over {len(seeds)} training seeds ({', '.join(map(str, seeds))}). Intervals count records "
-        f"and seeds; of their variance seeds are {each or 'unknown'}."
+        f"and seeds. Of their variance seeds make up, as far as {len(seeds)} of them can tell: {each or 'unknown'}."
     )

@@ -81,13 +81,13 @@ def result_parts(
     def number(record: Scored) -> float | None:
         return record.score if is_score else record.nll if record.num_bytes else None
 
-    kept = [n for n, row in enumerate(base) if None not in (number(row), *(number(side[n]) for side in sides))]
-    if not kept:
+    complete = [n for n, row in enumerate(base) if None not in (number(row), *(number(side[n]) for side in sides))]
+    if not complete:
         return np.zeros((0, len(sides)))
-    origin = [known(number(base[n])) if is_change else 0.0 for n in kept]
-    values = [[known(number(side[n])) - zero for n, zero in zip(kept, origin, strict=True)] for side in sides]
-    weights = [1.0 if is_score else base[n].num_bytes * math.log(2) for n in kept]
-    return cluster_parts(values, weights, [base[n].cluster for n in kept])
+    origin = [known(number(base[n])) if is_change else 0.0 for n in complete]
+    values = [[known(number(side[n])) - zero for n, zero in zip(complete, origin, strict=True)] for side in sides]
+    weights = [1.0 if is_score else base[n].num_bytes * math.log(2) for n in complete]
+    return cluster_parts(values, weights, [base[n].cluster for n in complete])
 
 
 def mean_parts(each: Sequence[Floats]) -> Floats:
