@@ -8,7 +8,6 @@ members there are, and what is made of them, is up to its kind (`train.pipeline.
 from __future__ import annotations
 
 import gc
-import json
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -19,9 +18,9 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, ValidationError
 
 from train.base import console
-from train.base.errors import Exit, TrainError
-from train.base.file_guard import MOST_STATE, hint_of, open_file, read_file
-from train.base.run_folder import RECIPE, RUN, SERIES, next_run, now, read_run
+from train.base.errors import Exit, TrainError, validation_fault
+from train.base.file_guard import open_file
+from train.base.run_folder import RECIPE, RUN, SERIES, next_run, now, read_run, write_run
 from train.base.storage import sha256_of, write_whole, writing
 from train.data.dataset import MANIFEST
 from train.evaluate.predictions import FEEDBACK
@@ -146,8 +145,7 @@ class Series:
         """Replace series.json with these fields changed."""
         self.record = self.record.model_copy(update=changes)
         if self.context.is_first:
-            text = json.dumps(self.record.model_dump(mode="json"), indent=1) + "\n"
-            write_whole(self.folder / SERIES, [text])
+            write_run(self.folder, self.record.model_dump(mode="json"), SERIES)
 
     def _run(self, member: Member, tolerated: Collection[str]) -> Path | None:
         folder = self.folder / member.name
@@ -254,12 +252,10 @@ def resume_series(
 def read_series(folder: Path) -> SeriesRecord:
     """Return what series.json says; raises TrainError "E953 nothing-to-resume" where it is missing or damaged."""
     try:
-        return SeriesRecord.model_validate(json.loads(read_file(folder / SERIES, most=MOST_STATE)))
-    except OSError as error:
-        reason, hint = str(error), hint_of(error, "Begin a new series.")
-    except (ValidationError, ValueError, RecursionError) as error:
-        reason, hint = str(error).partition("\n")[0], "Begin a new series."
-    raise TrainError("E953 nothing-to-resume", f"{folder / SERIES}: {reason}", hint)
+        return SeriesRecord.model_validate(read_run(folder, SERIES))
+    except ValidationError as error:
+        message = f"{folder / SERIES}: {validation_fault(error)}"
+        raise TrainError("E953 nothing-to-resume", message, "Begin a new series.") from None
 
 
 def _planned(
