@@ -2,12 +2,16 @@
 
     pip install '.[bench]'
     python benchmarks/train_cpu.py [--models small big] [--methods full lora] [--steps 12] [--rounds 3]
+    python benchmarks/train_cpu.py --preferences [--rounds 3]
 
 Each measurement is a process of its own; ours and TRL's take turns, and the median counts. All see the same rows in
 the same order: 8 (big: 4) a step, lengths log-normal, a quarter of the tokens supervised, so the losses must agree too.
 "loss" is the largest difference to the first row of the table, in nats, over all steps. "of peak" is the useful work
 (`useful_flops`: no padding, nothing twice, the head of supervised tokens) as a share of what a large product of two
 matrices does a CPU-second, measured in the same process just before and just after.
+
+The second form does so for losses that compare answers: loss and gradient in float32 beside TRL's, and CPU-seconds of
+a step of eight pairs on the small model.
 
 TRL as it comes pads, checkpoints and scores every position; what "best" and "compact" are says `training.py`.
 """
@@ -23,6 +27,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from training import SIDES, Job, alone, gemm_peak, ours, trl, useful_flops
 
 HERE = Path(__file__).resolve()
@@ -68,12 +73,17 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
+    parser.add_argument("--preferences", action="store_true", help="losses that compare answers, and nothing else")
     parser.add_argument("--one", choices=SIDES, help="only this side, here, as a line of JSON")
     asked = parser.parse_args()
-    if asked.one:
-        import torch
+    torch.set_num_threads(1)
+    if asked.preferences:
+        from preference_losses import table_lines
 
-        torch.set_num_threads(1)
+        for line in table_lines(SHAPES["small"], asked.rounds):
+            print(line, flush=True)
+        return
+    if asked.one:
         model = asked.models[0]
         job = Job(
             SHAPES[model], rows_of_a_step=ROWS_OF_A_STEP[model], num_steps=asked.steps, method=asked.methods[0],

@@ -20,7 +20,8 @@ from curate.cli._output import print_lines
 def command(run: Path | None, root: Path, count: int, form: str) -> int:
     """Show a run's scores by category and the validation records it does worst on, with file and line.
 
-    Without RUN the newest run of the workspace is shown. Test records are never named.
+    RUN is a folder, or the id of a run of the workspace; without it the newest one is shown. Test records are never
+    named.
 
     Example: curate report --workspace my-data --worst 10
     """
@@ -30,7 +31,8 @@ def command(run: Path | None, root: Path, count: int, form: str) -> int:
     from curate.project.notices import open_and_tell
 
     project = open_and_tell(root)
-    folder = run or latest_run(inside(root, root / RUNS))
+    runs = inside(root, root / RUNS)
+    folder = (runs / run if not run.is_dir() and (runs / run).is_dir() else run) if run else latest_run(runs)
     if folder is None:
         hint = f"Make one with `curate train {root}`."
         raise CurateError("E918 bad-report", f"{root / RUNS} holds no finished run", hint)

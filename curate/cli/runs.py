@@ -49,18 +49,21 @@ def command(root: Path, name: str | None, follow: bool, is_stop: bool, form: str
         if follow:
             return _followed(project.data, chosen)
         runs = [] if is_stop else [chosen]
-    for run in runs:
-        for part in (run, *members_of(run)):
-            console.data(_line(part, form))
     evaluations = evaluations_of(project.data) if not (name or follow or is_stop) else []
-    for evaluation in evaluations:
-        console.data(_line(evaluation, form))
-    if not (runs or evaluations) and not is_stop:
+    listed = [*chain.from_iterable((run, *members_of(run)) for run in runs), *evaluations]
+    width = max((len(_name(each)) for each in listed), default=0)
+    for each in listed:
+        console.data(_line(each, form, width))
+    if not listed and not is_stop:
         console.talk(f"no run yet; `curate train {console.one_line(str(root))}` begins one")
     return Exit.OK
 
 
-def _line(run: Run, form: str) -> str:
+def _name(run: Run) -> str:
+    return console.one_line(run.id, 40)
+
+
+def _line(run: Run, form: str, width: int) -> str:
     from curate.sessions.metrics import Metrics
 
     metrics = Metrics(run.metrics_folder)
@@ -79,7 +82,7 @@ def _line(run: Run, form: str) -> str:
     step = f"step {last.step:,} of {of or 0:,}, loss {last.loss:.4f}" if last else "no step yet"
     if run.evaluated:
         step = f"evaluated {console.one_line(run.evaluated, 60)}"
-    parts = [f"{console.one_line(run.id, 40):<16}", f"{run.standing:<9}", step]
+    parts = [_name(run).ljust(width), f"{run.standing:<9}", step]
     parts += ["report"] if run.has_report else []
     parts += [console.one_line(run.why, 120)] if run.why else []
     return "  ".join(parts)
@@ -139,7 +142,7 @@ def _followed(data: ProjectData, run: Run) -> int:
         run = read_run(run.folder)
     # The line of progress gives way to the last word on the run.
     console.progress("")
-    console.data(_line(run, "text"))
+    console.data(_line(run, "text", 0))
     if run.standing in ("failed", "dead"):
         for line in log_tail(run, 5):
             console.talk(console.one_line(line, 300))

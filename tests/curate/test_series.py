@@ -21,6 +21,8 @@ def test_runs_lists_a_series_and_its_runs(make_workspace) -> None:
     lines = done.output.splitlines()
     assert [line.split()[0] for line in lines] == [ID, f"{ID}/seed-0", f"{ID}/seed-1"]
     assert "seeds: 2 of 2 runs are finished" in lines[0]
+    # What a run stands at begins in one column, however long the names of a series' runs are.
+    assert len({line.index("finished") for line in lines}) == 1
     told = CliRunner().invoke(cli, ["runs", str(workspace.root), "--format", "jsonl"]).output
     rows = [json.loads(line) for line in told.splitlines()]
     assert [(row["id"], row["series"]) for row in rows] == [(ID, None), (f"{ID}/seed-0", ID), (f"{ID}/seed-1", ID)]
@@ -31,7 +33,8 @@ def test_runs_lists_a_series_and_its_runs(make_workspace) -> None:
 def test_report_is_that_of_the_series(make_workspace) -> None:
     workspace = make_workspace()
     write_series(workspace.root / "runs")
-    done = CliRunner().invoke(cli, ["report", "--workspace", str(workspace.root)])
+    write_run(workspace.root / "runs/2026-11-25-a", 40, tuned=0.2)
+    done = CliRunner().invoke(cli, ["report", ID, "--workspace", str(workspace.root)])
     assert done.exit_code == 0, done.output
     assert "Figures are means over 2 training seeds (0, 1)." in done.output
     assert "+0.900 [" in done.output
@@ -44,7 +47,7 @@ def test_a_series_that_was_stopped_is_gone_on_with_on_its_dataset(make_workspace
     run = read_run(folder)
     assert (run.standing, run.can_resume, run.has_report) == ("stopped", True, False)
     assert run.metrics_folder == folder / "seed-1"
-    assert run.kept == run
+    assert run.selected == run
     assert resumed_dataset(folder) == workspace.root / "dataset/v1"
 
 
@@ -65,11 +68,11 @@ def test_a_member_lies_in_its_series(make_workspace, name: str) -> None:
     workspace = make_workspace()
     folder = write_series(workspace.root / "runs")
     about = json.loads((folder / "series.json").read_text())
-    about["members"][0]["name"] = about["kept"] = name
+    about["members"][0]["name"] = about["selected"] = name
     (folder / "series.json").write_text(json.dumps(about | {"members": [*about["members"], 7]}))
     (run,) = runs_of(workspace)
     assert [member.id for member in members_of(run)] == [f"{ID}/seed-1"]
-    assert run.kept == run
+    assert run.selected == run
 
 
 def test_what_stages_did_and_people_prefer_is_said(make_workspace) -> None:

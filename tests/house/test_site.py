@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -54,6 +55,18 @@ def test_a_link_between_documents_leads_somewhere(root: Path, reference: ModuleT
     assert len(links) > 100
     targets = [(page, Path(os.path.normpath(page.parent / target))) for page, target in links]
     assert not [f"{page}: {target}" for page, target in targets if not target.exists() and target not in made]
+
+
+def test_no_page_has_a_section_twice(root: Path) -> None:
+    # As a merge leaves it where two branches wrote one section.
+    headings = [
+        (page.name, line)
+        for page in pages(root)
+        if page.name != "CHANGELOG.md"
+        for line in _FENCE.sub("", page.read_text(encoding="utf-8")).splitlines()
+        if line.startswith("#")
+    ]
+    assert not [heading for heading, number in Counter(headings).items() if number > 1]
 
 
 def test_every_check_is_on_the_page_of_checks(reference: ModuleType) -> None:

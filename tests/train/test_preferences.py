@@ -18,8 +18,10 @@ from train.base.errors import TrainError
 from train.cli import cli
 from train.data.dataset import RatedAnswer, Row, row_of
 from train.data.rendering import PreferenceExample, Renderer, preference_examples
+from train.evaluate.predictions import Scored
 from train.recipe import Objective, build_recipe
-from train.report import Report
+from train.report import Report, Rules
+from train.report.preferences import preferences
 
 # peft reads a property that transformers renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
@@ -102,7 +104,7 @@ def test_pairs_that_are_none_are_left_out_with_their_reason() -> None:
 
 
 def test_kto_takes_verdicts_and_both_answers_of_a_pair() -> None:
-    rows = [verdict("a", "yes", 1), verdict("b", "no", 0).judged, pair_row("c", "who", "the cat", "the dog")]
+    rows = [verdict("a", "yes", 1), verdict("b", "no", 0).unmasked, pair_row("c", "who", "the cat", "the dog")]
     examples = _render(rows, "kto").examples
     assert [(example.id, example.sign) for example in examples] == [("a", 1), ("b", -1), ("c", 1), ("c (worse)", -1)]
     # Beside each stands its prompt with another's answer.
@@ -212,6 +214,17 @@ def test_without_pairs_the_run_is_refused_before_it_begins(dataset: Path, bases:
     assert done.exception.code == "E880 no-pair"
     assert "24 skipped, the record compares no answers" in done.exception.message
     assert "preference" in (done.exception.hint or "")
+
+
+@pytest.mark.parametrize(("num_better", "is_chance"), [(22, True), (38, False)])
+def test_half_of_the_pairs_is_no_success(num_better: int, is_chance: bool) -> None:
+    sides = []
+    for n in range(40):
+        before = Scored(f"r{n}", "test", "ask", f"r{n}", "", 10.0, 4, 16, rejected={"nll": 9.0, "num_tokens": 4})
+        sides.append((before, replace(before, nll=8.0 if n < num_better else 12.0)))
+    found = preferences(sides, "test", Rules(resamples=200))
+    assert found is not None
+    assert ("any change of the weights moves about half of them" in found.sentence) is is_chance
 
 
 def test_what_a_recipe_says_of_preferences() -> None:

@@ -125,7 +125,7 @@ def test_a_path_in_a_recipe_stays_in_its_project(tmp_path: Path, name: str) -> N
     (tmp_path / "a" / "curate.toml").touch()
     file = tmp_path / "a" / "recipe.toml"
     file.write_text(f'[eval]\ngeneral = "{name}"\n', encoding="utf-8")
-    with pytest.raises(TrainError, match="leads out of the project"):
+    with pytest.raises(TrainError, match="out of the project 'a'; a recipe in a folder above may name it"):
         load_recipe(file)
     file.write_text('[eval]\ngeneral = "texts/general.jsonl"\n', encoding="utf-8")
     assert load_recipe(file).eval.general == "texts/general.jsonl"

@@ -77,7 +77,7 @@ class BatchSampler:
     def __init__(self, examples: Sequence[Example], recipe: Recipe, *, is_packed: bool = False) -> None:
         assert examples, "a run needs at least one example"
         self.examples, self.recipe, self.is_packed = examples, recipe, is_packed
-        self.lengths, self.supervised, self.weights, self.learnt = _columns(examples)
+        self.lengths, self.supervised, self.weights, self.chosen = _columns(examples)
         self.mixture = Mixture(examples, recipe.mixing, recipe.seed)
         first = self.mixture.epoch(0)
         self.tokens, self.trained = int(self.lengths[first].sum()), int(self.supervised[first].sum())
@@ -181,8 +181,8 @@ def _columns(examples: Sequence[Example]) -> list[np.ndarray]:
     if isinstance(examples, JoinedExamples):
         return [np.concatenate(columns) for columns in zip(*map(_columns, examples.parts), strict=True)]
     if isinstance(examples, Examples | PreferenceExamples):
-        return [examples.lengths, examples.supervised, examples.weights, examples.learnt]
-    names = ("num_supervised", "weight", "num_learnt")
+        return [examples.lengths, examples.supervised, examples.weights, examples.chosen]
+    names = ("num_supervised", "weight", "num_chosen")
     lengths = np.array([len(example.ids) for example in examples])
     return [lengths, *(np.array([getattr(example, name) for example in examples]) for name in names)]
 
@@ -235,13 +235,13 @@ def balanced(lengths: Sequence[int], most_tokens: int, *, at_least: int = 1) -> 
         groups: list[list[int]] = [[] for _ in range(num)]
         totals = [0] * num
         for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
-            place = totals.index(min(totals))
-            groups[place].append(index)
-            totals[place] += lengths[index]
+            batch = totals.index(min(totals))
+            groups[batch].append(index)
+            totals[batch] += lengths[index]
         # A single item over ``most_tokens`` is a batch of its own.
         if all(total <= most_tokens or len(group) == 1 for total, group in zip(totals, groups, strict=True)):
-            order = sorted(range(num), key=lambda place: (-totals[place], place))
-            return [groups[place] for place in order if groups[place]]
+            order = sorted(range(num), key=lambda batch: (-totals[batch], batch))
+            return [groups[batch] for batch in order if groups[batch]]
         num += 1
 
 

@@ -39,7 +39,7 @@ from train.model.device import Meter
 from train.model.distributed import SINGLE_PROCESS, DistributedContext, join_group
 from train.pipeline.base_results import forget, measure, measure_base, noise_floor
 from train.pipeline.export.models import write_card_and_tokenizer
-from train.pipeline.plan import Plan, explain_oom
+from train.pipeline.plan import Plan, duration, explain_oom
 from train.pipeline.prepare import Prepared, add_adapters, how_begun, plan_run, prepare
 from train.pipeline.reference import reference_logps
 from train.pipeline.trackers import Trackers
@@ -402,10 +402,10 @@ def _report_accuracy(plan: Plan, result: FitResult, meter: Meter, model: Any) ->
     # The meter does not count the weights, which were there when it began.
     began_with = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     comparison = accuracy(values, seconds=result.step_seconds, peak_bytes=began_with + meter.grown())
-    real, error = comparison["real"], comparison["error"]
-    text = f"plan: memory {real['peak_bytes'] / 1e6:,.0f} MB, planned {error['peak_bytes']:+.0%}"
-    if error["seconds"] is not None:
-        text += f"; steps {real['seconds']:,.1f} seconds, planned {error['seconds']:+.0%}"
+    real, planned = comparison["real"], comparison["planned"]
+    text = f"memory {real['peak_bytes'] / 1e6:,.0f} MB, planned were {planned['peak_bytes'] / 1e6:,.0f} MB"
+    if planned["seconds"] is not None:
+        text += f"; steps {duration(real['seconds'])}, planned were {duration(planned['seconds'])}"
     console.talk(text)
     return comparison
 

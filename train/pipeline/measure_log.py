@@ -10,14 +10,14 @@ from train.data.dataset import Dataset
 from train.evaluate.evaluation import num_answers
 from train.loop import PLAIN_SECONDS, Events, clock
 
-_EVERY = 1.0
+_EVERY, _FEWEST = 1.0, 0.1
 
 
 class MeasureLog:
     """Writes an event a second at the most while ``model``, "base" or "tuned", is measured on the rows of a dataset.
 
     A row counts once for its likelihood and once for its answer. The seconds to go are those of each kind at its own
-    pace, None before each has one.
+    pace, None before a tenth of each is done: many answers are written at once, and the first ones are short.
     """
 
     def __init__(self, events: Events, model: str, dataset: Dataset, step: int) -> None:
@@ -48,7 +48,7 @@ class MeasureLog:
     def _write(self) -> None:
         self._written_at = time.monotonic()
         done, left = sum(self._done.values()), None
-        if all(self._done[kind] or not num for kind, num in self._left.items()):
+        if all(_FEWEST * (self._done[kind] + num) <= self._done[kind] for kind, num in self._left.items()):
             paces = {kind: self._seconds[kind] / max(1, num) for kind, num in self._done.items()}
             left = round(sum(num * paces[kind] for kind, num in self._left.items()), 1)
         self._events.write(

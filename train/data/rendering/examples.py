@@ -47,7 +47,7 @@ class Example:
         return sum(self.mask)
 
     @property
-    def num_learnt(self) -> int:
+    def num_chosen(self) -> int:
         """Number of trained tokens that are to become likelier."""
         return self.num_supervised
 
@@ -176,7 +176,7 @@ class Examples(Sequence[Example]):
         sizes = np.diff(arrays["runs"], axis=1)[:, 0]
         self.supervised: Ints = np.diff(_starts(sizes)[self._run_begins])
         """Trained tokens of each record [n]."""
-        self.learnt = self.supervised
+        self.chosen = self.supervised
         """Trained tokens that are to become likelier: all of them."""
         # Of many runs at once: a loop over them would cost more than reading the file.
         owners = np.repeat(np.arange(len(self.lengths)), arrays["run_counts"])
