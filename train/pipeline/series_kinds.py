@@ -218,18 +218,18 @@ def check_seeds(recipe: Recipe, number: int) -> None:
     load_recipe(recipe, {"seed": recipe.seed + number - 1})
 
 
-def pool(folders: Sequence[Path], name: str, remarks: Sequence[str] = ()) -> Outcome:
+def pool(folders: Sequence[Path], name: str) -> Outcome:
     """Return the runs in ``folders``, which differ in the seed, as one report called ``name``; of one its own."""
     reports = [Report.load(folder) for folder in folders]
     sides = [read_predictions(folder / PREDICTIONS) for folder in folders]
     best = max(range(len(folders)), key=lambda index: validation_score(reports[index]))
     first = reports[best]
     if len(folders) == 1:
-        return Outcome(first.model_copy(update={"remarks": [*first.remarks, *remarks]}), folders[0].name)
+        return Outcome(first, folders[0].name)
     report = seeds_report(
         sides[0][0], [tuned for _, tuned in sides], seeds=[int(each.run.seed or 0) for each in reports], selected=best,
         name=folders[best].name, run=first.run.model_copy(update={"id": name}), default_metric=first.default_metric,
-        rules=Rules(first.margin, first.fewest, first.resamples), remarks=[*first.remarks, *remarks],
+        rules=Rules(first.margin, first.fewest, first.resamples), remarks=first.remarks,
     )  # fmt: skip
     return Outcome(report.model_copy(update={"curve": first.curve, "noise": first.noise}), folders[best].name)
 
