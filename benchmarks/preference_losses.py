@@ -71,7 +71,7 @@ def ours(model: Any, pairs: Sequence[PreferenceExample], reference: torch.Tensor
     """Return what computes our gradients of one step of all ``pairs`` and gives the loss."""
     sampler = BatchSampler(pairs, recipe, is_packed=capabilities_of(model).has_packing)
     gradients = Gradients(
-        model, sampler, CPU, Replicated(model, CPU.context), Dynamics(sampler.learnt.tolist(), "cpu"), attention=0.0,
+        model, sampler, CPU, Replicated(model, CPU.context), Dynamics(sampler.chosen.tolist(), "cpu"), attention=0.0,
         is_compiled=False, round_to=few_lengths(torch.device("cpu")), reference=reference,
     )  # fmt: skip
     return lambda: float(gradients.backward(sampler[0]))

@@ -142,7 +142,7 @@ def _followed(data: ProjectData, run: Run) -> int:
         run = read_run(run.folder)
     # The line of progress gives way to the last word on the run.
     console.progress("")
-    console.data(_line(run, "text"))
+    console.data(_line(run, "text", 0))
     if run.standing in ("failed", "dead"):
         for line in log_tail(run, 5):
             console.talk(console.one_line(line, 300))

@@ -126,8 +126,8 @@ def _row(name: str, number: int, line: bytes) -> QuarantinedRow | None:
     settled = entry.get(_SETTLED)
     record = str(settled.get("record", "")) if isinstance(settled, dict) else None
     file, code, reason = (str(entry.get(key, "")) for key in ("file", "code", "reason"))
-    place = entry.get("line")
-    line_number = place if isinstance(place, int) else 0
+    number_of_line = entry.get("line")
+    line_number = number_of_line if isinstance(number_of_line, int) else 0
     return QuarantinedRow(name, number, file, line_number, code, reason, data, bool(entry.get("is_cut")), record)
 
 

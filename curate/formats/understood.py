@@ -87,7 +87,7 @@ def columns_of(plan: ImportPlan, shape: Shape) -> list[ColumnUse]:
                 if target in (META, NOWHERE) or extra.isdisjoint(path) or pointer in plan.mapping.values():
                     is_stored = False
                 elif counts.total() < _MOST_TRIALS:
-                    is_stored = _is_stored(row, path, plan, drafts)
+                    is_stored = _said(drafts) == _said(_drafts(_without(row, path), plan))
                 else:
                     is_stored = {*+counts} == {META}
                 target = META if is_stored else target
@@ -122,11 +122,6 @@ def _drafts(row: dict[str, Json], plan: ImportPlan) -> Drafts:
         return plan.format.records(row, plan.mapping) if plan.format else ()
     except (RowError, CurateError):
         return ()
-
-
-def _is_stored(row: dict[str, Json], path: Sequence[str], plan: ImportPlan, drafts: Drafts) -> bool:
-    """Whether the records of a row say the same without what stands at a path."""
-    return _said(drafts) == _said(_drafts(_without(row, path), plan))
 
 
 def _said(drafts: Drafts) -> list[Json]:
@@ -188,8 +183,8 @@ def _target(path: Sequence[str], value: Json, fields: Iterable[tuple[Json, str]]
     equals = (value, text if isinstance(text, str) else rendered(value))
     # Numbers and single letters are the same object everywhere.
     is_object = isinstance(value, list | dict) or (isinstance(value, str) and len(value) > 1)
-    targets = [target for held, target in fields if is_object and held is value] or [
-        target for held, target in fields if held in equals
+    targets = [target for part, target in fields if is_object and part is value] or [
+        target for part, target in fields if part in equals
     ]
     if not targets and path[-1] in _TALKS:
         return _talk_target(_TALKS[path[-1]], value, fields)
@@ -198,7 +193,7 @@ def _target(path: Sequence[str], value: Json, fields: Iterable[tuple[Json, str]]
     if not targets and isinstance(value, str) and len(value) >= _LEAST_PART:
         # A part of a text, such as an input behind its instruction, or a whole talk of which parts are taken.
         targets = [
-            target for held, target in fields if isinstance(held, str) and held and (value in held or held in value)
+            target for part, target in fields if isinstance(part, str) and part and (value in part or part in value)
         ]
     return " and ".join(dict.fromkeys(targets)) or (NOWHERE if extra.isdisjoint(path) else META)
 
@@ -207,8 +202,8 @@ def _talk_target(usual: str, value: Json, fields: Iterable[tuple[Json, str]]) ->
     """Return where the turns of a talk go: to several places, such as a prompt and an answer, or the usual one."""
     texts = list(_texts(value))
     # A whole talk may be one text, too.
-    targets = [target for held, target in fields if isinstance(held, str) and held and (
-        held in texts or (isinstance(value, str) and len(held) >= _LEAST_PART and held in value)
+    targets = [target for part, target in fields if isinstance(part, str) and part and (
+        part in texts or (isinstance(value, str) and len(part) >= _LEAST_PART and part in value)
     )]  # fmt: skip
     allowed = (ROLES["instruction"], ROLES["output"], usual)
     return " and ".join(dict.fromkeys(target for target in targets if target in allowed)) or usual

@@ -240,7 +240,7 @@ def _pieces(raw: bytes, hide: Callable[[str], str]) -> list[str]:
     # Keys and numbers can be sensitive too, so every piece goes through ``hide``.
     pieces, offset = [], 0
     for start, end in _spans(raw):
-        pieces += [hide(_text(raw[offset:start])), _render_string(raw[start:end], hide)]
+        pieces += [hide(_text(raw[offset:start])), json.dumps(hide(json.loads(raw[start:end])), ensure_ascii=False)]
         offset = end
     return [*pieces, hide(_text(raw[offset:]))]
 
@@ -291,10 +291,6 @@ def _cut(parts: Iterator[Part]) -> Iterator[Part]:
 
 def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "backslashreplace")
-
-
-def _render_string(token: bytes, hide: Callable[[str], str]) -> str:
-    return json.dumps(hide(json.loads(token)), ensure_ascii=False)
 
 
 def _striking(text: str) -> str:

@@ -267,8 +267,8 @@ def _compare(update: Update, here: Iterable[Record], versions: list[VersionRecor
 
 
 def _version(record: Record, line: Mapping[str, Json]) -> VersionRecord:
-    place = f"{record.source.file}:{record.source.line}"
-    return VersionRecord(record.id, line, record.category, record.split or "", place, record.has_own_id)
+    location = f"{record.source.file}:{record.source.line}"
+    return VersionRecord(record.id, line, record.category, record.split or "", location, record.has_own_id)
 
 
 def _note(

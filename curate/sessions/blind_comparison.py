@@ -93,7 +93,7 @@ def model_name(data: ProjectData, name: str) -> str:
     if folder is None and len(path.parts) > 1 and places in ([], [runs / path]):
         hint = f"Name the id of a run in {one_line(str(runs))}."
         raise CurateError("E914 outside-workspace", f"{one_line(name)} is no run of this workspace", hint)
-    folder = folder and read_run(folder).kept.folder
+    folder = folder and read_run(folder).selected.folder
     if folder is None or not (folder / PREDICTIONS_FILE).is_file():
         message = f"{one_line(str(data.root / RUNS))} has no run {one_line(name, 60)!r} with {PREDICTIONS_FILE}"
         raise CurateError("E918 bad-report", message, "Name a run of the workspace, or RUN:base for its base.")

@@ -168,7 +168,8 @@ class EditSession:
         if record is None:
             return [describe_problem(text, problem) for problem in faults]
         return [
-            f"line {record.place(fault.pointer)}: {fault.pointer or 'the record'} {fault.message}" for fault in faults
+            f"line {record.line_number(fault.pointer)}: {fault.pointer or 'the record'} {fault.message}"
+            for fault in faults
         ]
 
     def save(self) -> str:

@@ -162,17 +162,17 @@ class RowEdit(LineEdit):
 
     def _add(self) -> str:
         # A record needs a name of its own where the row gives it none.
-        place, self.name = self.name, fresh_name()
+        row_name, self.name = self.name, fresh_name()
         try:
             result = EditSession._add(self)
         except CurateError:
-            self.name = place
+            self.name = row_name
             raise
         self._unread = ""
         # By its old name, which `_add` of a record does not know any more.
         self._drafts.remove(super().draft_name)
         settle(self.project.root, [self._row], by=self.project.by, record=self.name)
-        return f"{result}, from {one_line(place, 200)}"
+        return f"{result}, from {one_line(row_name, 200)}"
 
 
 def open_row(project: Project, row: QuarantinedRow) -> RowEdit:

@@ -144,7 +144,7 @@ def compare_models(data: ProjectData, models: Sequence[Run]) -> list[RunComparis
     thread. Raises CurateError: as `compare_runs`; E918 for an evaluation alone.
     """
     # Several models are held against one another by what they answered, which of a series one run did.
-    models = [model.kept for model in models] if len(models) > 1 else models
+    models = [model.selected for model in models] if len(models) > 1 else models
     if len(models) <= 2 and not any(model.evaluated for model in models):
         return [compare_runs(data, models[0] if len(models) > 1 else None, models[-1])]
     if len(models) == 1:
@@ -307,7 +307,7 @@ def _notes(counts: Mapping[str, int]) -> Iterator[str]:
 def _base_answers(run: Run, results: Results) -> Mapping[str, str]:
     # Where they cannot be read, scores are compared all the same.
     with suppress(CurateError):
-        return read_base_answers(run.kept.folder, {outcome.id for outcome in results.outcomes})
+        return read_base_answers(run.selected.folder, {outcome.id for outcome in results.outcomes})
     return {}
 
 

@@ -70,9 +70,9 @@ class Run:
         return self.folder / begun[-1] if begun else self.folder
 
     @property
-    def kept(self) -> Run:
+    def selected(self) -> Run:
         """The run whose model is to be taken: of a finished series one of its members, else itself."""
-        name = self.text_at("kept")
+        name = self.text_at("selected")
         chosen = name in [member for member, _ in self.members]
         return replace(read_run(self.folder / name), series=self.id) if chosen else self
 

@@ -280,5 +280,5 @@ def _outcome(head: str, intakes: Sequence[Intake], saved: Counter[str], num_more
     text += f"; {counted(saved.total(), 'answer')} of {counted(len(saved), 'annotator')}" if saved else ""
     if not rejected:
         return f"{text}.", "ok"
-    places = ", ".join(str(intake.quarantine) for intake in intakes if intake.rejected)
-    return f"{text}; {counted(rejected, 'row')} left out, with the reasons in {places}.", "warn"
+    files = ", ".join(str(intake.quarantine) for intake in intakes if intake.rejected)
+    return f"{text}; {counted(rejected, 'row')} left out, with the reasons in {files}.", "warn"

@@ -83,7 +83,7 @@ def write_series(runs: Path, status: str = "finished") -> Path:
     members[-1]["status"] = status
     base = sides(40, tuned=1.0)[0]
     report = seeds_report(
-        base, [sides(40, tuned=tuned)[1] for tuned in (0.8, 1.0)], seeds=[0, 1], kept=1, name="seed-1",
+        base, [sides(40, tuned=tuned)[1] for tuned in (0.8, 1.0)], seeds=[0, 1], selected=1, name="seed-1",
         run=Run(id=SERIES_ID), default_metric=(), rules=Rules(resamples=200),
     )  # fmt: skip
     if status == "finished":
@@ -93,7 +93,7 @@ def write_series(runs: Path, status: str = "finished") -> Path:
         "version": 1, "id": SERIES_ID, "kind": "seeds", "status": status, "created": "2026-11-24T10:00:00Z",
         "dataset": {"path": str(runs.parent / "dataset/v1"), "name": "v1", "sha256": "0" * 64},
         "recipe_folder": "/", "request": {"number": 2}, "steps": 4, "batch_size": 2, "members": members,
-        "kept": "seed-1" if status == "finished" else "",
+        "selected": "seed-1" if status == "finished" else "",
     }  # fmt: skip
     (folder / "series.json").write_text(json.dumps(about), encoding="utf-8")
     return folder

@@ -203,7 +203,7 @@ def test_a_series_stands_for_the_run_to_take(workspace, begin):
     (runs / "s").mkdir()
     (runs / "b").rename(runs / "s" / "seed-1")
     members = [{"name": "seed-1", "status": "finished", "changes": {}}]
-    (runs / "s" / "series.json").write_text(json.dumps({"kept": "seed-1", "members": members}), encoding="utf-8")
+    (runs / "s" / "series.json").write_text(json.dumps({"selected": "seed-1", "members": members}), encoding="utf-8")
     assert begin(workspace, between=("s:base", "runs/s")).between == ("s/seed-1:base", "s/seed-1")
     judged = call(workspace, "--blind", "s:base", "s", "--plain", lines="1\n2\nt\nt\nt\nt\n")
     assert "s/seed-1 against s/seed-1:base: 6 verdicts" in judged.stdout

@@ -47,7 +47,7 @@ def test_a_series_that_was_stopped_is_gone_on_with_on_its_dataset(make_workspace
     run = read_run(folder)
     assert (run.standing, run.can_resume, run.has_report) == ("stopped", True, False)
     assert run.metrics_folder == folder / "seed-1"
-    assert run.kept == run
+    assert run.selected == run
     assert resumed_dataset(folder) == workspace.root / "dataset/v1"
 
 
@@ -68,11 +68,11 @@ def test_a_member_lies_in_its_series(make_workspace, name: str) -> None:
     workspace = make_workspace()
     folder = write_series(workspace.root / "runs")
     about = json.loads((folder / "series.json").read_text())
-    about["members"][0]["name"] = about["kept"] = name
+    about["members"][0]["name"] = about["selected"] = name
     (folder / "series.json").write_text(json.dumps(about | {"members": [*about["members"], 7]}))
     (run,) = runs_of(workspace)
     assert [member.id for member in members_of(run)] == [f"{ID}/seed-1"]
-    assert run.kept == run
+    assert run.selected == run
 
 
 def test_what_stages_did_and_people_prefer_is_said(make_workspace) -> None:

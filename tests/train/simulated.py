@@ -53,7 +53,7 @@ def seed_runs(
 def pooled(base: list[Scored], sides: list[list[Scored]]) -> Report:
     """The report of several seeds."""
     return seeds_report(
-        base, sides, seeds=range(len(sides)), kept=0, name="seed-0", run=Run(id="s"), default_metric=(), rules=RULES
+        base, sides, seeds=range(len(sides)), selected=0, name="seed-0", run=Run(id="s"), default_metric=(), rules=RULES
     )
 
 

@@ -78,7 +78,7 @@ def test_a_category_of_twenty_epochs_is_told(bases: Callable[..., Path], tmp_pat
     assert f"Next: end there (max_steps = {fit.fell_from}), train fewer epochs" in fit.sentence
     memory = report.memory
     assert memory is not None
-    assert (memory.n, memory.num_control, memory.base.value, memory.is_shown) == (12, 12, 0, True)
+    assert (memory.n, memory.num_control, memory.base.value, memory.is_significant) == (12, 12, 0, True)
     assert memory.tuned.value > 0.7
     assert re.search(r"known by heart: about [\d.]+ % \(95 % [\d.]+ % to [\d.]+ %\)", memory.sentence)
     assert "Next: train fewer epochs" in memory.sentence

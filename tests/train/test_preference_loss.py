@@ -49,7 +49,7 @@ def ours(model: Any, examples: Sequence[Example], recipe: Recipe, reference: tor
     sampler = BatchSampler(examples, recipe, is_packed=capabilities_of(model).has_packing)
     model.zero_grad()
     gradients = Gradients(
-        model, sampler, CPU, Replicated(model, CPU.context), Dynamics(sampler.learnt.tolist(), "cpu"),
+        model, sampler, CPU, Replicated(model, CPU.context), Dynamics(sampler.chosen.tolist(), "cpu"),
         attention=0.0, is_compiled=False, round_to=few_lengths(torch.device("cpu")), reference=reference,
     )  # fmt: skip
     return gradients.backward(sampler[0])

@@ -104,7 +104,7 @@ def test_pairs_that_are_none_are_left_out_with_their_reason() -> None:
 
 
 def test_kto_takes_verdicts_and_both_answers_of_a_pair() -> None:
-    rows = [verdict("a", "yes", 1), verdict("b", "no", 0).judged, pair_row("c", "who", "the cat", "the dog")]
+    rows = [verdict("a", "yes", 1), verdict("b", "no", 0).unmasked, pair_row("c", "who", "the cat", "the dog")]
     examples = _render(rows, "kto").examples
     assert [(example.id, example.sign) for example in examples] == [("a", 1), ("b", -1), ("c", 1), ("c (worse)", -1)]
     # Beside each stands its prompt with another's answer.

@@ -74,15 +74,15 @@ def test_seeds_are_one_series_with_one_report(dataset: Path, base: str, tmp_path
     assert done.stderr.count("measuring the base") == 1
     for name in ("report.html", "report.md"):
         assert "training seeds (7, 8)" in (tmp_path / "s" / name).read_text(encoding="utf-8")
-    kept = tmp_path / "s" / record["kept"]
-    assert (tmp_path / "s" / "feedback.jsonl").read_bytes() == (kept / "feedback.jsonl").read_bytes()
+    selected = tmp_path / "s" / record["selected"]
+    assert (tmp_path / "s" / "feedback.jsonl").read_bytes() == (selected / "feedback.jsonl").read_bytes()
     # Elsewhere the series stands for that run.
-    assert parse_spec(str(tmp_path / "s")).path == kept
-    assert find_base(str(tmp_path / "s")).parent == kept
-    both = CliRunner().invoke(cli, ["compare", str(tmp_path / "s"), str(kept), "--json"], standalone_mode=False)
+    assert parse_spec(str(tmp_path / "s")).path == selected
+    assert find_base(str(tmp_path / "s")).parent == selected
+    both = CliRunner().invoke(cli, ["compare", str(tmp_path / "s"), str(selected), "--json"], standalone_mode=False)
     assert all(row["difference"]["value"] == 0 for row in json.loads(both.stdout)["report"]["splits"][-1]["categories"])
     out = CliRunner().invoke(cli, ["export", str(tmp_path / "s"), "--to", "adapter"], standalone_mode=False)
-    assert out.stdout.strip() == str(kept / "export/adapter")
+    assert out.stdout.strip() == str(selected / "export/adapter")
     again = CliRunner().invoke(cli, ["eval", str(tmp_path / "s")])
     assert "is that of several runs; name one of them" in again.stderr
 
@@ -147,7 +147,7 @@ def test_a_member_that_saved_a_checkpoint_stops_the_series(
 ) -> None:
     monkeypatch.setattr(series, "start_run", lambda *_, out, **__: (out, Exit.TERMINATED))
     done = call("run", dataset, "--base", base, "--out", str(tmp_path / "s"), "--seeds", "2")
-    assert done.return_value == Exit.TERMINATED
+    assert done.exit_code == Exit.TERMINATED
     record = about(tmp_path / "s")
     assert (record["status"], [member["status"] for member in record["members"]]) == ("stopped", ["stopped", "waiting"])
     assert "go on with `train run" in done.stderr
@@ -282,7 +282,7 @@ def test_a_choice_that_diverges_loses_and_ends_nothing(
         ("sweep", ("--grid", "seed=1,2"), "sets it itself"),
         ("sweep", ("--grid", "max_steps=1,2", "--halving"), "sets it itself"),
         ("sweep", ("--grid", "nothing=1,2"), "unknown key"),
-        ("run", ("--seeds", "2", "--set", "seed=4294967295"), "E871"),
+        ("run", ("--seeds", "2", "--set", "seed=4294967295"), "E920"),
     ],
 )
 def test_what_makes_no_series_is_refused_before_anything_is_loaded(
@@ -297,7 +297,7 @@ def test_what_makes_no_series_is_refused_before_anything_is_loaded(
 
 
 @pytest.mark.parametrize(
-    "record", ["{}", "no JSON", '{"kept": ""}', '{"kept": ".."}', '{"kept": "a/../../x"}', '{"kept": "gone"}']
+    "record", ["{}", "no JSON", '{"selected": ""}', '{"selected": ".."}', '{"selected": "a/../../x"}', '{"selected": "gone"}']
 )
 def test_a_series_without_a_model_is_named(record: str, tmp_path: Path) -> None:
     (tmp_path / "s").mkdir()

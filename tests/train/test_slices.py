@@ -63,7 +63,7 @@ def test_a_source_of_flipped_answers_is_named(bases: Callable[..., Path], tmp_pa
     source, tokens = report.slices
     assert [value.category for value in source.values] == ["A", "B"]
     (gap,) = source.disparities
-    assert (gap.value, gap.is_shown, gap.n, gap.num_others) == ("B", True, 36, 36)
+    assert (gap.value, gap.is_significant, gap.n, gap.num_others) == ("B", True, 36, 36)
     assert gap.difference.value > 0.5
     assert gap.difference.low > 0
     assert gap.sentence.startswith("source: answers to records of B improved ")
@@ -104,7 +104,7 @@ def test_what_a_harder_category_does_is_no_disparity() -> None:
         (source, *_) = report_of(*_pairs(0.0, seed), rules=_quick()).slices
         gains = {value.category: value.difference.value for value in source.values}
         means.append(gains["A"] - gains["B"])
-        shown.append(source.disparities[0].is_shown)
+        shown.append(source.disparities[0].is_significant)
     assert float(np.mean(means)) > 0.1
     assert sum(shown) <= 1
 

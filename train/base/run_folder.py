@@ -11,6 +11,7 @@ import platform
 import re
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -27,7 +28,9 @@ SERIES = "series.json"
 RECIPE = "recipe.toml"
 
 
-_NO_NAME = re.compile(r"[^A-Za-z0-9._-]+")
+def plain_name(text: str) -> str:
+    """Return ``text`` as a name that needs no quotes in any shell and is one on any disk."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)
 
 
 def next_run(dataset: Path) -> Path:
@@ -51,21 +54,24 @@ def newest_run(dataset: Path) -> Path:
     return max(runs, key=lambda path: records[path].stat().st_mtime_ns)
 
 
-def write_run(folder: Path, record: Mapping[str, Any]) -> None:
-    """Replace run.json in one step."""
-    write_whole(folder / RUN, [json.dumps(record, indent=1) + "\n"])
+def write_run(folder: Path, record: Mapping[str, Any], name: str = RUN) -> None:
+    """Replace run.json, or another record of a folder, in one step."""
+    write_whole(folder / name, [json.dumps(record, indent=1) + "\n"])
 
 
-def read_run(folder: Path) -> dict[str, Any]:
-    """Return a run's run.json; raises TrainError "E953 nothing-to-resume" where it is missing or damaged."""
+def read_run(folder: Path, name: str = RUN) -> dict[str, Any]:
+    """Return a run's run.json, or another record of a folder.
+
+    Raises TrainError "E953 nothing-to-resume" where it is missing or damaged.
+    """
     try:
-        value = json.loads(read_file(folder / RUN, most=MOST_STATE))
+        value = json.loads(read_file(folder / name, most=MOST_STATE))
         if not isinstance(value, dict):
             raise ValueError("not an object")
     except (OSError, ValueError, RecursionError) as error:
         raise TrainError(
             "E953 nothing-to-resume",
-            f"{folder / RUN}: {error}",
+            f"{folder / name}: {error}",
             hint_of(error, "Begin a new run without --resume.") if isinstance(error, OSError) else "Begin a new run.",
         ) from None
     return value
@@ -76,23 +82,16 @@ def evaluation_folder(parent: Path, name: str, key: str) -> Path:
 
     ``key`` is a digest of all that decides what it finds, so that a second call goes on with the first one's.
     """
-    stem = _NO_NAME.sub("-", name).strip("-.") or "eval"
+    stem = plain_name(name).strip("-.") or "eval"
     folders = (parent / (stem if number == 1 else f"{stem}-{number}") for number in count(1))
     return next(path for path in folders if not path.exists() or read_evaluation(path).get("key") == key)
 
 
 def read_evaluation(folder: Path) -> dict[str, Any]:
     """Return the eval.json of an evaluation; empty where it is none or damaged."""
-    try:
-        value = json.loads(read_file(folder / EVALUATION, most=MOST_STATE))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def write_evaluation(folder: Path, record: Mapping[str, Any]) -> None:
-    """Replace eval.json in one step."""
-    write_whole(folder / EVALUATION, [json.dumps(record, indent=1) + "\n"])
+    with suppress(TrainError):
+        return read_run(folder, EVALUATION)
+    return {}
 
 
 def model_run(folder: Path) -> Path:
@@ -102,12 +101,10 @@ def model_run(folder: Path) -> Path:
     """
     if not (folder / SERIES).is_file():
         return folder
-    try:
-        name = json.loads(read_file(folder / SERIES, most=MOST_STATE))["kept"]
-        if isinstance(name, str) and Path(name).name == name not in ("", "..") and (folder / name / RUN).is_file():
+    with suppress(TrainError):
+        name = str(read_run(folder, SERIES).get("selected", ""))
+        if Path(name).name == name not in ("", "..") and (folder / name / RUN).is_file():
             return folder / name
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        pass
     raise TrainError(
         "E942 unfinished-run", f"{folder} is a series of runs that names no model yet",
         f"Go on with it, `train run DATASET --resume --out {folder}`, or name one of its runs, such as {folder}/NAME.",

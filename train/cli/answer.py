@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
@@ -75,13 +76,10 @@ def command(
     )
     examples = [] if shots_from is None else read_shots(shots_from)
     prompting = Prompting.of(system, shots, [row for row in examples if may_show(row.id)])
-    contestant = open_contestant(name, device=device, threads=threads)
-    session = _Session(contestant, prompting, defaults, may_send)
-    session.say_who()
-    try:
+    with closing(open_contestant(name, device=device, threads=threads)) as contestant:
+        session = _Session(contestant, prompting, defaults, may_send)
+        session.say_who()
         session.converse(requests) if is_streamed else session.work_off(requests)
-    finally:
-        contestant.close()
     if num := session.num_withheld + sum(not may_show(row.id) for row in examples):
         console.talk(
             f"not sent: {num:,} of the records and examples, with findings X7xx, such as personal data, or of test; "

@@ -58,7 +58,7 @@ def command(names: tuple[str, ...], against: str | None, fail_on: str | None, is
 
 def _two(first: Side, second: Side, comparison: ComparisonTable | None, fail_on: str | None, *, is_json: bool) -> int:
     from train.report import Run, build_report, flip_lines, table
-    from train.report.comparison import count_asked, has_same_general_text, match_records, remarks, side_notes
+    from train.report.comparison import count_partly_answered, has_same_general_text, match_records, remarks, side_notes
     from train.report.comparison_table import cost_lines
     from train.report.results import without_verdicts
 
@@ -76,7 +76,7 @@ def _two(first: Side, second: Side, comparison: ComparisonTable | None, fail_on:
         remarks=[*remarks(counts.values()), *notes],
         is_checkpoint_chosen="run" in {first.kind, second.kind},
     )
-    parts = [without_verdicts(part, count_asked((first, second), part.split)) for part in report.splits]
+    parts = [without_verdicts(part, count_partly_answered((first, second), part.split)) for part in report.splits]
     report = report.model_copy(update={"splits": parts})
     if is_json:
         splits = {split: asdict(count) for split, count in sorted(counts.items())}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from train.cli import takes_a_recipe, takes_a_series
-from train.cli.run import resumed_series
+from train.cli.run import run_series
 
 
 @click.command("curve")
@@ -15,10 +16,7 @@ from train.cli.run import resumed_series
 @click.option("--at", "shares", default="25,50,100", show_default=True, help="Per cent of the records; three or more.")
 @click.option("--seeds", type=click.IntRange(1, 100), default=2, show_default=True, help="Runs on each share.")
 @takes_a_series
-def command(
-    dataset: Path, recipe_path: Path | None, settings: tuple[str, ...], base: str | None, shares: str, seeds: int,
-    out: Path | None, resume: bool, no_cache: bool, dry_run: bool, cost_per_hour: float | None,
-) -> int:  # fmt: skip
+def command(dataset: Path, shares: str, seeds: int, resume: bool, **options: Any) -> int:
     """Train on shares of DATASET under one recipe and say what twice the records would bring, by category.
 
     A share is taken of each category, in whole clusters of repeats, and the smaller ones lie in the larger ones. All
@@ -26,19 +24,10 @@ def command(
 
     Example: train curve my-data/dataset/v1 --at 25,50,100
     """
-    if resume:
-        return resumed_series(dataset, out, is_cached=not no_cache)
     # torch and transformers take seconds to import, so only a run pays for them.
-    from train.model.distributed import SINGLE_PROCESS
-    from train.pipeline.series import start_series
     from train.pipeline.series_kinds import LearningCurveSeries
 
-    _, code = start_series(
-        LearningCurveSeries(_shares(shares), seeds), dataset, recipe_path, settings=settings, base=base, out=out,
-        is_dry=dry_run, is_cached=not no_cache, cost_per_hour=cost_per_hour,
-        context=click.get_current_context().obj or SINGLE_PROCESS,
-    )  # fmt: skip
-    return code
+    return run_series(None if resume else LearningCurveSeries(_shares(shares), seeds), dataset, **options)
 
 
 def _shares(text: str) -> list[float]:

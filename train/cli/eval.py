@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,11 +81,8 @@ def command(
     conditions = Conditions(chosen, Prompting.of(system, shots, examples), most, reasoning, send_flagged)
     folders, is_complete = [], True
     for name in names:
-        contestant = open_contestant(name, device=device, threads=threads)
-        try:
+        with closing(open_contestant(name, device=device, threads=threads)) as contestant:
             folder, record = evaluate_contestant(contestant, dataset, conditions, out or runs_folder(target))
-        finally:
-            contestant.close()
         is_complete = is_complete and record["status"] == "finished"
         folders.append(folder)
     try:

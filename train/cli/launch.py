@@ -189,7 +189,7 @@ def _yaml(documents: list[dict[str, Any]]) -> str:
 @click.option("--name", help="Name of the job; that of the run's folder by default.")
 @click.option("--port", default=PORT, show_default=True, type=click.IntRange(1024, 65_535), help="Of the first node.")
 @click.option("--setup", default="", help="Shell command that each node runs first, such as: source venv/bin/activate.")
-@click.option("--time", "limit", default="", help="slurm: time limit, such as 24:00:00.")
+@click.option("--time", default="", help="slurm: time limit, such as 24:00:00.")
 @click.option("--partition", default="", help="slurm: partition.")
 @click.option("--account", default="", help="slurm: account.")
 @click.option("--accelerator", default="H100", show_default=True, help="sky: kind of GPU.")
@@ -198,9 +198,8 @@ def _yaml(documents: list[dict[str, Any]]) -> str:
 @click.option("--mount", default="/data", show_default=True, help="k8s, sky: where the volume is seen.")
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write there instead of to stdout.")
 def command(
-    dataset: Path, recipe_path: Path | None, settings: tuple[str, ...], base: str | None, emit: str, out: str,
-    nodes: int, gpus: int, name: str | None, port: int, setup: str, limit: str, partition: str, account: str,
-    accelerator: str, image: str, volume: str, mount: str, output: Path | None,
+    dataset: Path, recipe_path: Path | None, settings: tuple[str, ...], base: str | None, emit: str, name: str | None,
+    output: Path | None, **options: Any,
 ) -> None:  # fmt: skip
     """Write the file that runs `train run DATASET` with torchrun on a cluster, and goes on where it was stopped.
 
@@ -217,13 +216,11 @@ def command(
     arguments = [str(dataset)]
     arguments += [part for key, value in given.items() if value is not None for part in (key, value)]
     arguments += [part for setting in settings for part in ("--set", setting)]
-    unclear = next((text for text in (*arguments, out, setup, image, volume, mount) if not text.isprintable()), None)
+    texts = (*arguments, *(options[key] for key in ("out", "setup", "image", "volume", "mount")))
+    unclear = next((text for text in texts if not text.isprintable()), None)
     if unclear is not None:
         raise click.UsageError(f"{unclear!a} has characters that no command line can show")
-    job = Job(
-        arguments, out, nodes, gpus, name or Path(out).name, port, setup, limit, partition, account, accelerator, image,
-        volume, mount,
-    )  # fmt: skip
+    job = Job(arguments, name=name or Path(options["out"]).name, **options)
     text = EMITTERS[emit](job)
     if output is None:
         console.data(text.rstrip("\n"))

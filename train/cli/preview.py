@@ -66,7 +66,7 @@ def command(
     refused = 0
     if renderer.objective in PREFERENCES:
         # Both sides of a pair are trained.
-        rows = [side for row in rows for side in (row.judged, row.worse) if side is not None]
+        rows = [side for row in rows for side in (row.unmasked, row.worse) if side is not None]
     for row in rows:
         try:
             refused += _show(row, renderer, has_ids=has_ids)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from train.base.errors import Exit
 from train.cli import takes_a_recipe
 from train.pipeline.trackers import TRACKERS
 
 if TYPE_CHECKING:
     from train.pipeline.series import Kind
-    from train.recipe import Recipe
 
 
 @click.command("run")
@@ -58,24 +58,26 @@ def command(
     from train.base.run_folder import SERIES, newest_run
     from train.model.distributed import SINGLE_PROCESS
     from train.pipeline.execute import start_run
+    from train.pipeline.series_kinds import Seeds
+    from train.pipeline.stages import StageSeries
     from train.recipe import load_recipe
 
     context = click.get_current_context().obj or SINGLE_PROCESS
+    shared: dict[str, Any] = {"recipe_path": recipe_path, "settings": settings, "base": base, "dry_run": dry_run,
+                              "no_cache": no_cache, "report_to": report_to}  # fmt: skip
     if resume:
         out = Path(context.broadcast_object(out or newest_run(dataset)))
         if (out / SERIES).is_file():
-            return resumed_series(dataset, out, is_cached=not no_cache, report_to=report_to)
+            return run_series(None, dataset, out=out, **shared)
     if seeds > 1 and (resume or force):
         raise click.UsageError("--seeds begins a series; --resume goes on with one as it was begun.")
-    kind = None if resume else _series_of(dataset, recipe_path, load_recipe(recipe_path, settings, base), seeds)
-    if kind is not None:
-        from train.pipeline.series import start_series
-
-        _, code = start_series(
-            kind, dataset, recipe_path, settings=settings, base=base, out=out, is_dry=dry_run,
-            is_cached=not no_cache, report_to=report_to, context=context,
-        )  # fmt: skip
-        return code
+    if not resume and load_recipe(recipe_path, settings, base).stage:
+        if seeds > 1:
+            raise click.UsageError("the recipe has stages, which are a series of their own: leave --seeds out.")
+        folder = (recipe_path.parent if recipe_path else Path()).resolve()
+        return run_series(StageSeries(str(dataset.resolve()), str(folder)), dataset, out=out, **shared)
+    if seeds > 1:
+        return run_series(Seeds(seeds), dataset, out=out, **shared)
     _, code = start_run(
         dataset, recipe_path, settings=settings, base=base, out=out, is_resumed=resume, is_forced=force, is_dry=dry_run,
         is_cached=not no_cache, report_to=report_to, context=context,
@@ -83,29 +85,24 @@ def command(
     return code
 
 
-def _series_of(dataset: Path, recipe_path: Path | None, recipe: Recipe, seeds: int) -> Kind | None:
-    # What the run is a series of; None where it is one run.
-    if recipe.stage and seeds > 1:
-        raise click.UsageError("the recipe has stages, which are a series of their own: leave --seeds out.")
-    if recipe.stage:
-        from train.pipeline.stages import StageSeries
-
-        return StageSeries(str(dataset.resolve()), str((recipe_path.parent if recipe_path else Path()).resolve()))
-    if seeds > 1:
-        from train.pipeline.series_kinds import Seeds
-
-        return Seeds(seeds)
-    return None
-
-
-def resumed_series(dataset: Path, folder: Path | None, *, is_cached: bool, report_to: Sequence[str] = ()) -> int:
-    """Go on with the series in ``folder``, by default the newest, and return the exit code."""
+def run_series(
+    kind: Kind | None, dataset: Path, *, recipe_path: Path | None, settings: tuple[str, ...], base: str | None,
+    out: Path | None, dry_run: bool, no_cache: bool, cost_per_hour: float | None = None, report_to: Sequence[str] = (),
+) -> int:  # fmt: skip
+    """Run a series of ``kind``, or go on with the one in ``out``, by default the newest, where that is None."""
     from train.base.run_folder import newest_run
     from train.model.distributed import SINGLE_PROCESS
-    from train.pipeline.series import resume_series
+    from train.pipeline.series import resume_series, start_series
     from train.pipeline.series_kinds import kind_of
 
     context = click.get_current_context().obj or SINGLE_PROCESS
-    folder = Path(context.broadcast_object(folder or newest_run(dataset)))
-    _, code = resume_series(dataset, folder, kind_of, is_cached=is_cached, report_to=report_to, context=context)
-    return code
+    shared: dict[str, Any] = {"is_cached": not no_cache, "report_to": report_to, "context": context}
+    if kind is None:
+        folder = Path(context.broadcast_object(out or newest_run(dataset)))
+        resume_series(dataset, folder, kind_of, **shared)
+    else:
+        start_series(
+            kind, dataset, recipe_path, settings=settings, base=base, out=out, is_dry=dry_run,
+            cost_per_hour=cost_per_hour, **shared,
+        )  # fmt: skip
+    return Exit.OK

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from train.cli import takes_a_recipe, takes_a_series
-from train.cli.run import resumed_series
+from train.cli.run import run_series
 
 
 @click.command("sweep")
@@ -18,9 +18,7 @@ from train.cli.run import resumed_series
 @click.option("--seeds", type=click.IntRange(1, 100), default=2, show_default=True, help="Fresh seeds of the winner.")
 @takes_a_series
 def command(
-    dataset: Path, recipe_path: Path | None, settings: tuple[str, ...], base: str | None, grid: tuple[str, ...],
-    halving: bool, seeds: int, out: Path | None, resume: bool, no_cache: bool, dry_run: bool,
-    cost_per_hour: float | None,
+    dataset: Path, grid: tuple[str, ...], halving: bool, seeds: int, resume: bool, **options: Any
 ) -> int:  # fmt: skip
     """Try settings on DATASET, choose on validation alone, and train the winner again with seeds that are fresh.
 
@@ -29,19 +27,10 @@ def command(
 
     Example: train sweep my-data/dataset/v1 --grid lr=1e-4,3e-4,1e-3 --grid lora.rank=8,32
     """
-    if resume:
-        return resumed_series(dataset, out, is_cached=not no_cache)
     # torch and transformers take seconds to import, so only a run pays for them.
-    from train.model.distributed import SINGLE_PROCESS
-    from train.pipeline.series import start_series
     from train.pipeline.series_kinds import SweepSeries
 
-    _, code = start_series(
-        SweepSeries(_grid(grid), seeds, halving), dataset, recipe_path, settings=settings, base=base, out=out,
-        is_dry=dry_run, is_cached=not no_cache, cost_per_hour=cost_per_hour,
-        context=click.get_current_context().obj or SINGLE_PROCESS,
-    )  # fmt: skip
-    return code
+    return run_series(None if resume else SweepSeries(_grid(grid), seeds, halving), dataset, **options)
 
 
 def _grid(texts: tuple[str, ...]) -> dict[str, list[Any]]:

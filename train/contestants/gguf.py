@@ -81,7 +81,7 @@ class GgufContestant:
             self.template = str(self._server.ask("/props")["chat_template"])
             self._marks = _find_marks(self._server, self.template)
             first = self._server.ask("/completion", {**_GREEDY, "prompt": [0], "n_predict": 1, "n_probs": 1})
-            if None in _logprobs(first):
+            if None in [token["logprob"] for token in first["completion_probabilities"]]:
                 raise _EngineError("its numbers are not finite (NaN or infinity)")
         except (RowFault, _EngineError) as error:
             self.close()
@@ -223,10 +223,6 @@ class GgufContestant:
 def _refused(path: Path, reason: str) -> TrainError:
     hint = "Convert the model again, or upgrade xllamacpp."
     return TrainError("E921 bad-model", f"{path}: llama.cpp cannot use it: {reason}", hint)
-
-
-def _logprobs(answer: Mapping[str, Any]) -> list[float | None]:
-    return [token["logprob"] for token in answer["completion_probabilities"]]
 
 
 def _numbers(header: Mapping[str, Any], name: str) -> list[int]:

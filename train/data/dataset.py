@@ -82,8 +82,8 @@ class Row:
         return replace(self, messages=messages, answers=self.answers[-1:])
 
     @property
-    def judged(self) -> Row:
-        """The row with its answer unmarked where that was not liked, as who learns from verdicts reads it."""
+    def unmasked(self) -> Row:
+        """The row with its answer unmasked where that was not liked, as who learns from verdicts reads it."""
         if self.is_liked is not False:
             return self
         return replace(self, messages=[*(self.messages or ())[: self.first_answer], *self.answers[0].messages])

@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from train.base.errors import Exit, TrainError
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+
+from train.base.errors import Exit, TrainError, validation_fault
 from train.base.file_guard import open_file
 from train.base.storage import write_whole
 from train.data.strict import SliceValues, read_slices
@@ -241,41 +243,28 @@ def read_predictions(path: Path) -> tuple[list[Scored], list[Scored]]:
     return base, tuned
 
 
+# Where a file is read, as strictly as a report (`train.report.model`).
+_SCORED = TypeAdapter(
+    with_config(ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, revalidate_instances="always"))(Scored)
+)
+
+
 def _checked(record: Scored) -> Scored:
-    """Return ``record`` if its fields are sound; raises TypeError or ValueError that names the fields."""
-    texts = (record.id, record.split, record.category, record.cluster, record.reference, record.metric)
-    if not all(isinstance(text, str) for text in texts) or not all(
-        isinstance(text, str | None) for text in (record.text, record.reasoning)
-    ):
-        raise TypeError("id, split, category, cluster, reference, metric, text and reasoning are texts")
-    if record.nll is None:
-        if record.num_bytes or record.num_tokens:
-            raise ValueError("nll is null, and num_bytes or num_tokens is not 0")
-    elif type(record.nll) not in (int, float) or abs(record.nll) > _MOST_NATS:
-        raise TypeError("nll is a number or null")
-    if not isinstance(record.stopped, bool | None):
-        raise TypeError("stopped is true, false or null")
-    if any(type(size) is not int or size < 0 for size in (record.num_tokens, record.num_bytes)):
-        raise TypeError("num_tokens and num_bytes are numbers from 0")
-    rejected = record.rejected
-    if rejected is not None and not (
-        isinstance(rejected, Mapping)
-        and rejected.keys() == {"nll", "num_tokens"}
-        and all(type(value) in (int, float) and abs(value) < _MOST_NATS for value in rejected.values())
-    ):
-        raise TypeError("rejected has the numbers nll and num_tokens")
-    if not isinstance(record.is_liked, bool | None):
-        raise TypeError("is_liked is true, false or null")
-    scores = record.scores or {}
-    if not isinstance(scores, Mapping) or any(type(score) not in (int, float) for score in scores.values()):
-        raise TypeError("scores are numbers by name")
-    if not all(map(math.isfinite, scores.values())) or not 0 <= (record.score or 0) <= 1:
-        raise ValueError("scores are finite, and the one that counts lies in 0 to 1")
-    usage = record.usage or {}
-    if not isinstance(usage, Mapping) or not all(
-        type(value) in (int, float) and 0 <= value < _MOST_NATS for value in usage.values()
-    ):
-        raise TypeError("usage are numbers from 0 by name")
+    """Return ``record`` if its fields are sound; raises ValueError that says what is not."""
+    try:
+        _SCORED.validate_python(record)
+    except ValidationError as error:
+        raise ValueError(validation_fault(error)) from None
+    sizes = [record.num_tokens, record.num_bytes]
+    if record.nll is None and any(sizes):
+        raise ValueError("nll is null, and num_bytes or num_tokens is not 0")
+    if record.rejected is not None and record.rejected.keys() != {"nll", "num_tokens"}:
+        raise ValueError("rejected has the numbers nll and num_tokens")
+    usage, likelihoods = (record.usage or {}).values(), [record.nll or 0.0, *(record.rejected or {}).values()]
+    if min([*sizes, *usage], default=0) < 0 or max(map(abs, [*likelihoods, *usage])) > _MOST_NATS:
+        raise ValueError("num_tokens, num_bytes and usage are numbers from 0, and none is beyond 1e30")
+    if not 0 <= (record.score or 0) <= 1:
+        raise ValueError("the score that counts lies in 0 to 1")
     return record
 
 

@@ -56,7 +56,7 @@ def fit(
     records.
     """
     recipe, context, num_steps = sampler.recipe, placement.context, len(sampler)
-    dynamics = Dynamics(sampler.learnt.tolist(), placement.device)
+    dynamics = Dynamics(sampler.chosen.tolist(), placement.device)
     gradients = _gradients(model, sampler, placement, dynamics, reference)
     optimizer = Optimizer(model, gradients.parallel, recipe)
     state = checkpoints.load(model, optimizer, dynamics)

@@ -94,7 +94,7 @@ class Gradients:
             # A micro-batch that is computed only since others wait for it belongs to another rank's records.
             if weight:
                 # First parts come first: of a pair the better answer is what is learnt.
-                num = int(self.sampler.learnt[indices].sum())
+                num = int(self.sampler.chosen[indices].sum())
                 observed.add(indices, batch.owners[:num], nll[:num])
             loss.backward()
             total += loss.detach()

@@ -79,9 +79,9 @@ class BatchSampler:
         self.examples, self.recipe, self.is_packed = examples, recipe, is_packed
         if isinstance(examples, Examples | PreferenceExamples):
             self.lengths, self.supervised, self.weights = examples.lengths, examples.supervised, examples.weights
-            self.learnt = examples.learnt
+            self.chosen = examples.chosen
         else:
-            self.learnt = np.array([example.num_learnt for example in examples])
+            self.chosen = np.array([example.num_chosen for example in examples])
             self.lengths = np.array([len(example.ids) for example in examples])
             self.supervised = np.array([example.num_supervised for example in examples])
             self.weights = np.array([example.weight for example in examples])
@@ -231,13 +231,13 @@ def balanced(lengths: Sequence[int], most_tokens: int, *, at_least: int = 1) -> 
         groups: list[list[int]] = [[] for _ in range(num)]
         totals = [0] * num
         for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
-            place = totals.index(min(totals))
-            groups[place].append(index)
-            totals[place] += lengths[index]
+            batch = totals.index(min(totals))
+            groups[batch].append(index)
+            totals[batch] += lengths[index]
         # A single item over ``most_tokens`` is a batch of its own.
         if all(total <= most_tokens or len(group) == 1 for total, group in zip(totals, groups, strict=True)):
-            order = sorted(range(num), key=lambda place: (-totals[place], place))
-            return [groups[place] for place in order if groups[place]]
+            order = sorted(range(num), key=lambda batch: (-totals[batch], batch))
+            return [groups[batch] for batch in order if groups[batch]]
         num += 1
 
 

@@ -46,7 +46,7 @@ def totals_of(examples: Sequence[Example]) -> StepTotals:
     rates = []
     for is_replay in (False, True):
         own = [example for example in examples if example.is_replay == is_replay]
-        tokens = math.fsum(example.weight * example.num_learnt for example in own)
+        tokens = math.fsum(example.weight * example.num_chosen for example in own)
         rates.append(math.fsum(example.weight for example in own) / tokens if tokens else 0.0)
     return StepTotals(rates[0], rates[1])
 

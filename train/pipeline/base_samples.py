@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from train.base import console
-from train.base.cache import Cache, cache_home
+from train.base.cache import open_cache
 from train.base.errors import TrainError
 from train.base.run_folder import versions, weights_digest
 from train.base.storage import digest_of
@@ -27,7 +27,6 @@ from train.recipe import Recipe
 _FEWEST, _MOST = 24, 512
 """Texts that are written; more of them would take longer than they teach."""
 _TOKENS, _FEWEST_CHARACTERS = 128, 40
-_MOST_BYTES = 64 << 20
 
 
 def base_samples(
@@ -44,8 +43,7 @@ def base_samples(
         "weights": weights_digest(base_path), "tokenizer": renderer.digest, "num": num, "tokens": _TOKENS,
         "seed": recipe.seed, "dtype": recipe.dtype, "device": recipe.device, "versions": versions(),
     })  # fmt: skip
-    home = cache_home()
-    cache = None if home is None else Cache(home / "base-samples", most_bytes=_MOST_BYTES)
+    cache = open_cache()
     entry = cache.get(key) if cache else None
     texts: list[str] = entry.values["texts"] if entry else _write(model, tokenizer, renderer, recipe, num)
     if cache and entry is None:

@@ -16,7 +16,7 @@ from typing import Any
 from train.base import console
 from train.base.errors import TrainError
 from train.base.file_guard import MOST_DOCUMENT, read_file
-from train.base.run_folder import RECIPE, evaluation_folder, now, recipe_folder, versions, write_evaluation
+from train.base.run_folder import EVALUATION, RECIPE, evaluation_folder, now, recipe_folder, versions, write_run
 from train.base.storage import appending, digest_of, write_whole
 from train.contestants import Answer, Contestant, Request, Sampling, Unanswered, parse_spec
 from train.contestants.prompting import Prompting
@@ -154,7 +154,7 @@ class _Evaluation:
 
     def write(self, more: Mapping[str, Any]) -> None:
         """Write eval.json, with ``more`` in it."""
-        write_evaluation(self.folder, {**self.record, **more})
+        write_run(self.folder, {**self.record, **more}, EVALUATION)
 
     def work(self) -> None:
         """Have all rows answered that have no result yet."""

@@ -341,7 +341,7 @@ def calibrate(
     with torch.random.fork_rng(devices):
         meter = Meter(device)
         parallel = parallelize(model, "ddp", SINGLE_PROCESS, dtype=dtype)
-        dynamics = Dynamics(steps.learnt.tolist(), device)
+        dynamics = Dynamics(steps.chosen.tolist(), device)
         gradients = Gradients(
             model, steps, Placement(device, dtype), parallel, dynamics, attention=0.0, is_compiled=False,
             round_to=few_lengths(device),

@@ -219,7 +219,9 @@ def _open(path: Path, recipe: Recipe) -> tuple[Dataset, dict[str, CategorySpec]]
         raise TrainError("E912 bad-dataset", message, "Export a dataset with a train split.")
     if recipe.objective == "kto":
         # Of the other objectives nobody learns an answer that was not liked.
-        dataset = replace(dataset, splits={name: [row.judged for row in rows] for name, rows in dataset.splits.items()})
+        dataset = replace(
+            dataset, splits={name: [row.unmasked for row in part] for name, part in dataset.splits.items()}
+        )
     return dataset, categories
 
 

@@ -8,19 +8,19 @@ members there are, and what is made of them, is up to its kind (`train.pipeline.
 from __future__ import annotations
 
 import gc
-import json
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError
 
 from train.base import console
-from train.base.errors import Exit, TrainError
-from train.base.file_guard import MOST_STATE, hint_of, open_file, read_file
-from train.base.run_folder import RECIPE, RUN, SERIES, next_run, now, read_run
+from train.base.errors import Exit, TrainError, validation_fault
+from train.base.file_guard import open_file
+from train.base.run_folder import RECIPE, RUN, SERIES, next_run, now, read_run, write_run
 from train.base.storage import sha256_of, write_whole, writing
 from train.data.dataset import MANIFEST
 from train.evaluate.predictions import FEEDBACK
@@ -31,7 +31,6 @@ from train.pipeline.prepare import add_adapters, plan_run, prepare
 from train.recipe import Recipe, load_recipe, recipe_toml
 from train.report import Report, table, write_report
 from train.report.model import ReportPart
-from train.report.series_tables import series_lines
 
 SeriesKind = Literal["seeds", "curve", "sweep", "stages"]
 _STOPPED = (Exit.INTERRUPTED, Exit.TERMINATED, Exit.HUNG_UP)
@@ -71,7 +70,7 @@ class SeriesRecord(ReportPart, title="A series of runs: runs/ID/series.json."):
     """The training of all members as it was planned; none where it was not measured."""
     cost: float | None = None
     members: list[MemberRecord] = Field(default_factory=list)
-    kept: str = ""
+    selected: str = ""
     """The member whose model is the one to take."""
 
 
@@ -85,60 +84,31 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Whole:
-    """A run of the recipe on the whole dataset: its steps, records a step (None where tokens decide), and seconds of
-    training (None where that was not measured).
-    """
-
-    steps: int
-    batch_size: int | None
-    seconds: float | None
-
-    @property
-    def matched(self) -> dict[str, Any]:
-        """The settings by which a run on fewer records has the same steps."""
-        return {"max_steps": self.steps} | ({} if self.batch_size is None else {"batch_size": self.batch_size})
-
-
-@dataclass(frozen=True)
 class Outcome:
     """What a series found: its report, and the name of the member whose model and feedback are taken."""
 
     report: Report
-    kept: str
+    selected: str
 
 
-class Kind(Protocol):
-    """A kind of series; ``request`` is all that it was asked for, as plain values, and makes the same kind again."""
+class Kind(ABC):
+    """A kind of series, a dataclass: its fields are what it was asked for, by which series.json makes it again."""
 
-    @property
-    def name(self) -> SeriesKind:
-        """What it is called."""
+    name: ClassVar[SeriesKind]
+    is_on_validation: ClassVar[bool] = False
+    """Whether it compares its members on validation records."""
 
-    @property
-    def request(self) -> Mapping[str, Any]:
-        """What it was asked for."""
-
-    @property
-    def is_on_validation(self) -> bool:
-        """Whether it compares its members on validation records."""
-
+    @abstractmethod
     def check(self, recipe: Recipe) -> None:
         """Raise TrainError where a member could not be begun."""
 
-    def steps(self, whole: Whole) -> list[int]:
-        """Return the optimizer steps of each run that there will be, at the most."""
+    @abstractmethod
+    def steps(self, recipe: Recipe, num_steps: int) -> list[int]:
+        """Return the optimizer steps of each run, at the most; a run of ``recipe`` on all records has ``num_steps``."""
 
+    @abstractmethod
     def conclude(self, series: Series) -> Outcome:
-        """Run the members by `Series.run`, and return what they found."""
-
-
-class SeriesStopped(Exception):  # noqa: N818 - a stop is no error
-    """A member was stopped and saved a checkpoint; ``code`` is the exit code that says by what."""
-
-    def __init__(self, code: Exit) -> None:
-        super().__init__(code)
-        self.code = code
+        """Run the members by `Series.run`, and return the outcome."""
 
 
 @dataclass
@@ -154,27 +124,28 @@ class Series:
     context: DistributedContext = field(default=SINGLE_PROCESS)
 
     @property
-    def whole(self) -> Whole:
-        """A run of the recipe on all records."""
-        return Whole(self.record.steps, self.record.batch_size, None)
+    def matched(self) -> dict[str, Any]:
+        """The settings by which a run on fewer records has the steps of one on all."""
+        size = self.record.batch_size
+        return {"max_steps": self.record.steps} | ({} if size is None else {"batch_size": size})
 
-    def run(self, members: Sequence[Member], *, tolerated: Collection[str] = ()) -> list[Path | None]:
-        """Run those members that are not finished, in order, and return the folder of each.
+    def run(self, members: Sequence[Member], *, tolerated: Collection[str] = ()) -> dict[str, Path]:
+        """Run those members that are not finished, in order, and return the folder of each by its name.
 
-        A member that ends with an error of the codes ``tolerated`` has None in its place. Raises SeriesStopped, and
-        TrainError as `start_run` does.
+        A member that ends with an error of the codes ``tolerated`` has none. Raises TrainError as `start_run` does, and
+        SystemExit with the exit code of a member that was stopped and saved a checkpoint.
         """
         known = {member.name for member in self.record.members}
         new = [MemberRecord(name=m.name, changes=dict(m.changes)) for m in members if m.name not in known]
         self.write(members=[*self.record.members, *new])
-        return [self._run(member, tolerated) for member in members]
+        folders = {member.name: self._run(member, tolerated) for member in members}
+        return {name: folder for name, folder in folders.items() if folder is not None}
 
     def write(self, **changes: Any) -> None:
         """Replace series.json with these fields changed."""
         self.record = self.record.model_copy(update=changes)
         if self.context.is_first:
-            text = json.dumps(self.record.model_dump(mode="json"), indent=1) + "\n"
-            write_whole(self.folder / SERIES, [text])
+            write_run(self.folder, self.record.model_dump(mode="json"), SERIES)
 
     def _run(self, member: Member, tolerated: Collection[str]) -> Path | None:
         folder = self.folder / member.name
@@ -193,6 +164,8 @@ class Series:
                 folder=Path(self.record.recipe_folder), is_resumed=bool(about), is_cached=self.is_cached,
                 report_to=self.report_to, context=self.context, is_quiet=True,
             )  # fmt: skip
+            if code in _STOPPED:
+                raise SystemExit(code)
         except TrainError as error:
             self._note(member.name, "failed", error.code)
             if error.code not in tolerated:
@@ -202,9 +175,6 @@ class Series:
         except (KeyboardInterrupt, SystemExit):
             self._note(member.name, "stopped")
             raise
-        if code in _STOPPED:
-            self._note(member.name, "stopped")
-            raise SeriesStopped(code)
         self._note(member.name, "finished")
         # The model of the last one must be gone before the next is loaded.
         gc.collect()
@@ -229,8 +199,8 @@ def start_series(
     kind: Kind, dataset: Path, recipe: Path | None, *, settings: Sequence[str] | Mapping[str, Any] = (),
     base: str | None = None, out: Path | None = None, is_dry: bool = False, is_cached: bool = True,
     cost_per_hour: float | None = None, report_to: Sequence[str] = (), context: DistributedContext = SINGLE_PROCESS,
-) -> tuple[Path, Exit]:  # fmt: skip
-    """Price and run a series, and return its folder and exit code; the results go to stdout.
+) -> None:  # fmt: skip
+    """Price and run a series; the results go to stdout.
 
     The arguments are those of `start_run`. Raises TrainError as it does, before anything is written where it can be
     known by then.
@@ -240,34 +210,29 @@ def start_series(
     loaded = load_recipe(recipe, settings, base)
     kind.check(loaded)
     recipe_folder = (recipe.parent if recipe else Path()).resolve()
-    whole, name = _whole(kind, dataset, loaded, recipe_folder, context)
-    steps = kind.steps(whole)
-    seconds = None if whole.seconds is None else whole.seconds * sum(steps) / whole.steps
+    record, run_seconds = _planned(kind, dataset, loaded, recipe_folder, folder.name, context)
+    steps = kind.steps(loaded, record.steps)
+    seconds = None if run_seconds is None else run_seconds * sum(steps) / record.steps
     cost = None if seconds is None or cost_per_hour is None else seconds / 3600 * cost_per_hour
     text = f"plan: {len(steps)} runs of {_span(steps)} steps, {sum(steps):,} in all"
     text += "" if seconds is None else f"; {duration(seconds)} of training, without evaluation"
     console.talk(text + ("" if cost is None else f"; {cost:,.2f} at {cost_per_hour:,.2f} an hour"))
     if is_dry:
         console.talk(f"dry run: nothing was written; the series would be {folder}")
-        return folder, Exit.OK
-    record = SeriesRecord(
-        id=folder.name, kind=kind.name, created=now(), recipe_folder=str(recipe_folder), request=dict(kind.request),
-        dataset={"path": str(dataset), "name": name, "sha256": sha256_of(dataset / MANIFEST)}, steps=whole.steps,
-        batch_size=whole.batch_size, seconds=seconds, cost=cost,
-    )  # fmt: skip
+        return
     series = Series(folder, dataset, loaded, record, is_cached, report_to, context)
     if context.is_first:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / RECIPE, [recipe_toml(loaded)])
-    series.write()
-    return _drive(series, kind)
+    series.write(seconds=seconds, cost=cost)
+    _drive(series, kind)
 
 
 def resume_series(
     dataset: Path, folder: Path, kind_of: Callable[[SeriesRecord], Kind], *, is_cached: bool = True,
     report_to: Sequence[str] = (), context: DistributedContext = SINGLE_PROCESS,
-) -> tuple[Path, Exit]:  # fmt: skip
+) -> None:  # fmt: skip
     """Go on with the series in ``folder``, as `start_series`; ``kind_of`` makes its kind again.
 
     Raises TrainError "E870 series-changed" where it was begun on another dataset, and "E953 nothing-to-resume".
@@ -281,23 +246,22 @@ def resume_series(
     loaded = load_recipe(folder / RECIPE, is_own=True)
     series = Series(folder, dataset, loaded, record, is_cached, report_to, context)
     series.write(status="running", error="", message="")
-    return _drive(series, kind_of(record))
+    _drive(series, kind_of(record))
 
 
 def read_series(folder: Path) -> SeriesRecord:
     """Return what series.json says; raises TrainError "E953 nothing-to-resume" where it is missing or damaged."""
     try:
-        return SeriesRecord.model_validate(json.loads(read_file(folder / SERIES, most=MOST_STATE)))
-    except OSError as error:
-        reason, hint = str(error), hint_of(error, "Begin a new series.")
-    except (ValidationError, ValueError, RecursionError) as error:
-        reason, hint = str(error).partition("\n")[0], "Begin a new series."
-    raise TrainError("E953 nothing-to-resume", f"{folder / SERIES}: {reason}", hint)
+        return SeriesRecord.model_validate(read_run(folder, SERIES))
+    except ValidationError as error:
+        message = f"{folder / SERIES}: {validation_fault(error)}"
+        raise TrainError("E953 nothing-to-resume", message, "Begin a new series.") from None
 
 
-def _whole(
-    kind: Kind, dataset: Path, recipe: Recipe, folder: Path, context: DistributedContext
-) -> tuple[Whole, str]:  # fmt: skip
+def _planned(
+    kind: Kind, dataset: Path, recipe: Recipe, folder: Path, name: str, context: DistributedContext
+) -> tuple[SeriesRecord, float | None]:
+    """Return what a series begins with, and the seconds of a run on all records; the model is gone by then."""
     # Everything that can be wrong is known before the first member begins, and three steps say what a step takes.
     prepared = prepare(dataset, recipe, folder=folder, context=context)
     if kind.is_on_validation and not prepared.dataset.splits["validation"]:
@@ -305,10 +269,15 @@ def _whole(
             "E871 bad-series", f"{dataset} has no validation record, on which a {kind.name} is measured",
             "Export a validation split.",
         )  # fmt: skip
-    steps = prepared.steps
-    plan = plan_run(add_adapters(prepared), prepared, is_measured=len(steps) >= FEWEST_STEPS)
-    batch_size = None if recipe.batch_tokens else steps.batch_size
-    return Whole(len(steps), batch_size, plan.seconds), str(prepared.dataset.manifest.get("name") or "")
+    num_steps = len(prepared.steps)
+    plan = plan_run(add_adapters(prepared), prepared, is_measured=num_steps >= FEWEST_STEPS)
+    title = str(prepared.dataset.manifest.get("name") or "")
+    record = SeriesRecord(
+        id=name, kind=kind.name, created=now(), recipe_folder=str(folder), request=vars(kind), steps=num_steps,
+        dataset={"path": str(dataset), "name": title, "sha256": sha256_of(dataset / MANIFEST)},
+        batch_size=None if recipe.batch_tokens else prepared.steps.batch_size,
+    )  # fmt: skip
+    return record, plan.seconds
 
 
 def _span(steps: Sequence[int]) -> str:
@@ -316,29 +285,24 @@ def _span(steps: Sequence[int]) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def _drive(series: Series, kind: Kind) -> tuple[Path, Exit]:
+def _drive(series: Series, kind: Kind) -> None:
     folder = series.folder
     try:
         outcome = kind.conclude(series)
-    except (SeriesStopped, KeyboardInterrupt, SystemExit) as stop:
-        # While a member is measured there is nothing to save, and the signal comes through as it is.
+    except (KeyboardInterrupt, SystemExit):
         series.write(status="stopped")
         console.talk(f"the series is stopped; go on with `train run {series.dataset} --resume --out {folder}`")
-        if not isinstance(stop, SeriesStopped):
-            raise
-        return folder, stop.code
+        raise
     except TrainError as error:
         series.write(status="failed", error=error.code, message=error.message, ended=now())
         raise
     if series.context.is_first:
         # The scores by record that go back to curation are those of the model to take.
-        with open_file(folder / outcome.kept / FEEDBACK) as lines:
+        with open_file(folder / outcome.selected / FEEDBACK) as lines:
             write_whole(folder / FEEDBACK, (line.decode("utf-8") for line in lines))
         write_report(outcome.report, folder)
-    series.write(status="finished", kept=outcome.kept, ended=now())
+    series.write(status="finished", selected=outcome.selected, ended=now())
     if series.context.is_first:
-        columns = console.columns()
-        console.data("\n".join([table(outcome.report, columns=columns), *series_lines(outcome.report, columns)]))
-        console.talk(f"the model to take: {folder / outcome.kept}")
+        console.data(table(outcome.report, columns=console.columns()))
+        console.talk(f"the model to take: {folder / outcome.selected}")
         console.talk(f"report: {folder / 'report.html'}")
-    return folder, Exit.OK

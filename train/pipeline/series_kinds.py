@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from train.base.errors import TrainError
-from train.base.run_folder import read_run
+from train.base.run_folder import plain_name, read_run
 from train.base.storage import digest_of
 from train.evaluate.predictions import PREDICTIONS, pair, read_predictions
-from train.pipeline.series import Kind, Member, Outcome, Series, SeriesRecord, Whole
+from train.pipeline.series import Kind, Member, Outcome, Series, SeriesRecord
 from train.pipeline.stages import StageSeries
 from train.recipe import Recipe, load_recipe
 from train.report import Report, Rules
@@ -22,45 +21,34 @@ from train.report.learning_curve import ShareResult, learning_curve
 from train.report.model import Estimate
 from train.report.results import several_results
 from train.report.seeds import seeds_report
-from train.report.series_tables import settings_text
+from train.report.tables import settings_text
 from train.report.training_parts import Sweep, Trial
 
 
 @dataclass(frozen=True)
-class Seeds:
+class Seeds(Kind):
     """The recipe with ``number`` seeds one after another, beginning with its own."""
 
     number: int
-    name: Literal["seeds"] = "seeds"
-
-    is_on_validation = False
-
-    @property
-    def request(self) -> Mapping[str, Any]:
-        """How many."""
-        return {"number": self.number}
+    name = "seeds"
 
     def check(self, recipe: Recipe) -> None:
         """Refuse seeds beyond 32 bits."""
         check_seeds(recipe, self.number)
 
-    def steps(self, whole: Whole) -> list[int]:
+    def steps(self, recipe: Recipe, num_steps: int) -> list[int]:
         """Return as many steps for each."""
-        return [whole.steps] * self.number
+        return [num_steps] * self.number
 
     def conclude(self, series: Series) -> Outcome:
         """Run all, and report them as one."""
         seeds = range(series.recipe.seed, series.recipe.seed + self.number)
-        return pool(run_all(series, [Member(f"seed-{seed}", {"seed": seed}) for seed in seeds]), series.record.id)
-
-
-def run_all(series: Series, members: Sequence[Member]) -> list[Path]:
-    """Return the folders of ``members`` after they were run; no error of theirs is tolerated."""
-    return [folder for folder in series.run(members) if folder is not None]
+        folders = series.run([Member(f"seed-{seed}", {"seed": seed}) for seed in seeds])
+        return pool(list(folders.values()), series.record.id)
 
 
 @dataclass(frozen=True)
-class LearningCurveSeries:
+class LearningCurveSeries(Kind):
     """The recipe on each of ``shares`` of the training records, ascending to 1, with ``number`` seeds each.
 
     All have the steps of the whole, so that data and compute are not mixed up. The curve is that of the split whose
@@ -69,13 +57,7 @@ class LearningCurveSeries:
 
     shares: Sequence[float]
     number: int
-    name: Literal["curve"] = "curve"
-    is_on_validation = False
-
-    @property
-    def request(self) -> Mapping[str, Any]:
-        """Which shares, and how many seeds."""
-        return {"shares": list(self.shares), "number": self.number}
+    name = "curve"
 
     def check(self, recipe: Recipe) -> None:
         """Refuse shares that draw no curve, and a recipe that has one of its own."""
@@ -84,18 +66,17 @@ class LearningCurveSeries:
             message = f"the recipe has mixing.share = {recipe.mixing.share:g}, and a curve takes shares of the whole"
             raise TrainError("E871 bad-series", message, "Remove it from the recipe.")
 
-    def steps(self, whole: Whole) -> list[int]:
+    def steps(self, recipe: Recipe, num_steps: int) -> list[int]:
         """Return the same for each."""
-        return [whole.steps] * (len(self.shares) * self.number)
+        return [num_steps] * (len(self.shares) * self.number)
 
     def conclude(self, series: Series) -> Outcome:
         """Run all, and draw the curve beside the report on the whole."""
         seeds = range(series.recipe.seed, series.recipe.seed + self.number)
-        members = []
-        for share in self.shares:
-            changes = [{**series.whole.matched, "mixing.share": share, "seed": seed} for seed in seeds]
-            members += [Member(f"share-{100 * share:g}-seed-{each['seed']}", each) for each in changes]
-        folders = run_all(series, members)
+        folders = list(series.run([
+            Member(f"share-{100 * share:g}-seed-{seed}", series.matched | {"mixing.share": share, "seed": seed})
+            for share in self.shares for seed in seeds
+        ]).values())  # fmt: skip
         base, results = read_predictions(folders[0] / PREDICTIONS)[0], list[ShareResult]()
         for n, share in enumerate(self.shares):
             mine = folders[n * self.number : (n + 1) * self.number]
@@ -106,7 +87,7 @@ class LearningCurveSeries:
             base, results, seeds, split=outcome.report.headline, margin=outcome.report.margin,
             fewest=outcome.report.fewest,
         )  # fmt: skip
-        return Outcome(outcome.report.model_copy(update={"learning_curve": curve}), outcome.kept)
+        return Outcome(outcome.report.model_copy(update={"learning_curve": curve}), outcome.selected)
 
 
 _TOLERATED = ("E930 diverged", "E934 not-finite", "E947 out-of-memory")
@@ -117,7 +98,7 @@ _OF_STEPS = {"epochs", "max_steps"}
 
 
 @dataclass(frozen=True)
-class SweepSeries:
+class SweepSeries(Kind):
     """Each combination of the values of ``grid``, chosen between on validation, and the winner on ``number`` seeds.
 
     With ``is_halving`` all are trained for a part of the steps, the best third of them three times as long, and so on,
@@ -127,21 +108,14 @@ class SweepSeries:
     grid: Mapping[str, Sequence[Any]]
     number: int
     is_halving: bool = False
-    name: Literal["sweep"] = "sweep"
+    name = "sweep"
     is_on_validation = True
 
     @property
-    def request(self) -> Mapping[str, Any]:
-        """The grid and how it is gone through."""
-        return {
-            "grid": {key: list(values) for key, values in self.grid.items()}, "number": self.number,
-            "is_halving": self.is_halving,
-        }  # fmt: skip
-
-    @property
-    def trials(self) -> list[dict[str, Any]]:
-        """All combinations, those of the last key together."""
-        return [dict(zip(self.grid, values, strict=True)) for values in product(*self.grid.values())]
+    def trials(self) -> dict[str, dict[str, Any]]:
+        """All combinations by the name of their folder, those of the last key together."""
+        trials = (dict(zip(self.grid, values, strict=True)) for values in product(*self.grid.values()))
+        return {_slug(trial): trial for trial in trials}
 
     def check(self, recipe: Recipe) -> None:
         """Refuse a grid with a combination that is no recipe, and one that nobody can go through."""
@@ -155,69 +129,59 @@ class SweepSeries:
                 " with --halving" if taken[0] in _OF_STEPS else ""
             )
             raise TrainError("E871 bad-series", message, "Remove it from the grid.")
-        for trial in self.trials:
+        for trial in self.trials.values():
             load_recipe(recipe, trial)
 
-    def rounds(self, whole: Whole) -> list[tuple[int, int]]:
-        """Return how many trials each round has, and of how many steps each is."""
+    def rounds(self, num_steps: int) -> list[tuple[int, int]]:
+        """Return how many trials each round has, and of how many steps; a run of the recipe has ``num_steps``."""
         counts = [len(self.trials)]
         while self.is_halving and counts[-1] > _REDUCTION:
             counts.append(-(-counts[-1] // _REDUCTION))
         last = len(counts) - 1
-        return [(num, -(-whole.steps // _REDUCTION ** (last - n))) for n, num in enumerate(counts)]
+        return [(num, -(-num_steps // _REDUCTION ** (last - n))) for n, num in enumerate(counts)]
 
-    def steps(self, whole: Whole) -> list[int]:
+    def steps(self, recipe: Recipe, num_steps: int) -> list[int]:
         """Return those of all rounds, and of the winner's fresh seeds."""
-        each = [steps for num, steps in self.rounds(whole) for _ in range(num)]
-        return [*each, *[whole.steps] * self.number]
+        each = [steps for num, steps in self.rounds(num_steps) for _ in range(num)]
+        return [*each, *[num_steps] * self.number]
 
     def conclude(self, series: Series) -> Outcome:
         """Try all, choose on validation, train the winner on fresh seeds, and measure the test split on these alone."""
-        left, results = self.trials, dict[str, Trial]()
-        reports: dict[str, Path] = {}
-        for num, steps in self.rounds(series.whole):
-            ranked = sorted(left, key=lambda trial: _rank(results.get(_slug(trial))), reverse=True)
+        trials, results, folders = self.trials, dict[str, Trial](), dict[str, Path]()
+        left = list(trials)
+        for num, steps in self.rounds(series.record.steps):
             # Sorting keeps the order of the grid among equals.
-            left = [trial for trial in self.trials if trial in ranked[:num]]
-            scores = self._round(series, left, steps)
-            for trial, folder in zip(left, scores, strict=True):
-                results[_slug(trial)] = _trial(trial, folder, steps)
-                reports.pop(_slug(trial), None)
-                if folder is not None:
-                    reports[_slug(trial)] = folder
-        best = max((_slug(trial) for trial in left), key=lambda name: _rank(results[name]))
-        if results[best].score is None:
+            ranked = sorted(left, key=lambda name: _rank(results.get(name)), reverse=True)
+            left = [name for name in trials if name in ranked[:num]]
+            folders = self._round(series, {name: trials[name] for name in left}, steps)
+            results |= {name: _trial(name, trials[name], folders.get(name), steps) for name in left}
+        best = max(left, key=lambda name: _rank(results[name]))
+        if best not in folders:
             raise TrainError("E871 bad-series", "no combination of the grid could be trained", "Look at series.json.")
-        final = {_slug(trial): reports[_slug(trial)] for trial in left if _slug(trial) in reports}
-        winner = results[best].changes
         seeds = [series.recipe.seed + 1 + n for n in range(self.number)]
-        members = [Member(f"winner-seed-{seed}", {**winner, "seed": seed}) for seed in seeds]
-        outcome = pool(run_all(series, members), series.record.id)
-        trials = [
-            trial.model_copy(update={"behind": _behind(final[best], final[name])})
-            if name in final and name != best else trial
-            for name, trial in results.items()
-        ]  # fmt: skip
-        sweep = Sweep(chosen=best, trials=trials, seeds=seeds, sentence=_swept(results[best], trials, seeds))
-        return Outcome(outcome.report.model_copy(update={"sweep": sweep}), outcome.kept)
+        winners = series.run([Member(f"winner-seed-{seed}", {**trials[best], "seed": seed}) for seed in seeds])
+        outcome = pool(list(winners.values()), series.record.id)
+        for name in folders.keys() - {best}:
+            behind = _behind(folders[best], folders[name])
+            results[name] = results[name].model_copy(update={"behind": behind})
+        tried = list(results.values())
+        sweep = Sweep(chosen=best, trials=tried, seeds=seeds, sentence=_swept(results[best], tried, seeds))
+        return Outcome(outcome.report.model_copy(update={"sweep": sweep}), outcome.selected)
 
-    def _round(self, series: Series, trials: Sequence[Mapping[str, Any]], steps: int) -> list[Path | None]:
-        is_part = steps < series.whole.steps
+    def _round(self, series: Series, trials: Mapping[str, Mapping[str, Any]], steps: int) -> dict[str, Path]:
         common: dict[str, Any] = {"eval.splits": ["validation"]}
         if self.is_halving:
-            common |= series.whole.matched | {"max_steps": steps}
-        suffix = f"-steps-{steps}" if is_part else ""
-        members = [Member(_slug(trial) + suffix, {**common, **trial}) for trial in trials]
-        return series.run(members, tolerated=_TOLERATED)
-
-
-_NO_NAME = re.compile(r"[^A-Za-z0-9._-]+")
+            common |= series.matched | {"max_steps": steps}
+        suffix = f"-steps-{steps}" if steps < series.record.steps else ""
+        members = [Member(name + suffix, {**common, **trial}) for name, trial in trials.items()]
+        folders = series.run(members, tolerated=_TOLERATED)
+        return {name: folders[name + suffix] for name in trials if name + suffix in folders}
 
 
 def _slug(trial: Mapping[str, Any]) -> str:
     """The name of the folder of a trial: "lr-0.001-lora.rank-8", with a digest where that is long or not all of it."""
     text = "-".join(f"{key}-{value}" for key, value in trial.items())
-    name = _NO_NAME.sub("_", text)
+    name = plain_name(text)
     return name if name == text and len(name) <= 60 else f"{name[:50]}-{digest_of(dict(trial))[:8]}"
 
 
@@ -225,13 +189,11 @@ def _rank(trial: Trial | None) -> tuple[float, float]:
     return (0.0, 0.0) if trial is None else (-1.0, 0.0) if trial.score is None else (trial.score, -(trial.bits or 0.0))
 
 
-def _trial(changes: Mapping[str, Any], folder: Path | None, steps: int) -> Trial:
+def _trial(name: str, changes: dict[str, Any], folder: Path | None, steps: int) -> Trial:
     if folder is None:
-        return Trial(name=_slug(changes), changes=dict(changes), steps=steps, score=None, note="ended with an error")
+        return Trial(name=name, changes=changes, steps=steps, score=None, note="ended with an error")
     score, bits = validation_score(Report.load(folder))
-    return Trial(
-        name=_slug(changes), changes=dict(changes), steps=int(read_run(folder)["steps"]), score=score, bits=-bits
-    )
+    return Trial(name=name, changes=changes, steps=int(read_run(folder)["steps"]), score=score, bits=-bits)
 
 
 def _behind(best: Path, other: Path) -> Estimate | None:
@@ -252,9 +214,8 @@ def _swept(best: Trial, trials: Sequence[Trial], seeds: Sequence[int]) -> str:
 
 
 def check_seeds(recipe: Recipe, number: int) -> None:
-    """Raise TrainError "E871 bad-series" where ``number`` seeds from the recipe's on are more than there are."""
-    if recipe.seed + number > 1 << 32:
-        raise TrainError("E871 bad-series", f"seed {recipe.seed} has no {number - 1} seeds after it", "Lower the seed.")
+    """Raise TrainError "E920 bad-recipe" where ``number`` seeds from the recipe's on are more than there are."""
+    load_recipe(recipe, {"seed": recipe.seed + number - 1})
 
 
 def pool(folders: Sequence[Path], name: str, remarks: Sequence[str] = ()) -> Outcome:
@@ -266,7 +227,7 @@ def pool(folders: Sequence[Path], name: str, remarks: Sequence[str] = ()) -> Out
     if len(folders) == 1:
         return Outcome(first.model_copy(update={"remarks": [*first.remarks, *remarks]}), folders[0].name)
     report = seeds_report(
-        sides[0][0], [tuned for _, tuned in sides], seeds=[int(each.run.seed or 0) for each in reports], kept=best,
+        sides[0][0], [tuned for _, tuned in sides], seeds=[int(each.run.seed or 0) for each in reports], selected=best,
         name=folders[best].name, run=first.run.model_copy(update={"id": name}), default_metric=first.default_metric,
         rules=Rules(first.margin, first.fewest, first.resamples), remarks=[*first.remarks, *remarks],
     )  # fmt: skip
@@ -285,7 +246,7 @@ def validation_score(report: Report) -> tuple[float, float]:
     return part.macro.tuned.value if part.macro else 0.0, -sum(bits) / max(1, len(bits))
 
 
-_KINDS: Mapping[str, Any] = {"seeds": Seeds, "curve": LearningCurveSeries, "sweep": SweepSeries, "stages": StageSeries}
+_KINDS: Mapping[str, Any] = {kind.name: kind for kind in (Seeds, LearningCurveSeries, SweepSeries, StageSeries)}
 
 
 def kind_of(record: SeriesRecord) -> Kind:

@@ -10,9 +10,9 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from train.base import console
 from train.base.errors import TrainError
@@ -23,7 +23,7 @@ from train.data.overlap import NUM_WORDS, is_same_text, overlapping
 from train.evaluate.evaluation import general_rows
 from train.evaluate.predictions import PREDICTIONS, Scored, read_predictions
 from train.pipeline.prepare import prepare
-from train.pipeline.series import Member, Outcome, Series, Whole
+from train.pipeline.series import Kind, Member, Outcome, Series
 from train.recipe import Recipe, StageRecipe, load_recipe
 from train.report import Report, Rules, build_report
 from train.report.stages import StageFacts, stages_of
@@ -34,49 +34,39 @@ _OTHER_TOKENS = (
 )
 
 
-@dataclass
-class StageSeries:
+@dataclass(frozen=True)
+class StageSeries(Kind):
     """The stages of a recipe on ``dataset``; the paths of the recipe are read from ``folder``."""
 
     dataset: str
     folder: str
-    name: Literal["stages"] = "stages"
-    is_on_validation = False
-    _recipe: Recipe = field(default_factory=Recipe)
-
-    @property
-    def request(self) -> Mapping[str, Any]:
-        """Where dataset and recipe are."""
-        return {"dataset": self.dataset, "folder": self.folder}
+    name = "stages"
 
     def check(self, recipe: Recipe) -> None:
         """Refuse stages with the same name."""
         names = [_name(stage, number) for number, stage in enumerate(recipe.stage)]
         if len(set(names)) < len(names):
             raise TrainError("E883 bad-stage", "two stages have the same name", "Give each a name of its own.")
-        self._recipe = recipe
 
-    def steps(self, whole: Whole) -> list[int]:
+    def steps(self, recipe: Recipe, num_steps: int) -> list[int]:
         """Return the steps of each stage, after its data were checked as those of a run are."""
         steps = []
         with tempfile.TemporaryDirectory() as work:
-            for number, part in enumerate(self._parts(self._recipe, Path(work), is_said=True)):
+            for number, (path, _) in enumerate(self._parts(recipe, Path(work), is_said=True)):
                 # An adapter that is continued is not there yet, and decides nothing about the steps.
-                changes = self._changes(self._recipe, number, self._recipe.base) | {"lora.continued": False}
-                recipe = load_recipe(self._recipe, changes)
-                steps.append(len(prepare(part.path, recipe, folder=Path(self.folder)).steps))
+                changes = self._changes(recipe, number, recipe.base) | {"lora.continued": False}
+                prepared = prepare(path, load_recipe(recipe, changes), folder=Path(self.folder))
+                steps.append(len(prepared.steps))
         return steps
 
     def conclude(self, series: Series) -> Outcome:
         """Run the stages one after another, and report the last one against the first one's base."""
         parts = self._parts(series.recipe, series.folder, is_said=False)
         folders: list[Path] = []
-        for number, part in enumerate(parts):
+        for number, (path, facts) in enumerate(parts):
             base = str(folders[-1].resolve()) if folders else series.recipe.base
             changes = self._changes(series.recipe, number, base)
-            (folder,) = series.run([Member(part.name, changes, part.path)])
-            assert folder is not None, "no error of a stage is tolerated"
-            folders.append(folder)
+            folders += series.run([Member(facts.name, changes, path)]).values()
         reports = [Report.load(folder) for folder in folders]
         first, last = reports[0], reports[-1]
         base_side, _ = read_predictions(folders[0] / PREDICTIONS)
@@ -88,12 +78,11 @@ class StageSeries:
             base_side, tuned_side, run=run, curve=last.curve, default_metric=last.default_metric,
             rules=Rules(last.margin, last.fewest, last.resamples), remarks=remarks, noise=first.noise,
         )  # fmt: skip
-        facts = [
-            StageFacts(part.name, part.data, int(read_run(folder)["examples"]), part.num_left_out,
-                       len(part.overlapping), part.named)
-            for part, folder in zip(parts, folders, strict=True)
-        ]  # fmt: skip
-        return Outcome(report.model_copy(update={"stages": stages_of(facts, reports)}), parts[-1].name)
+        every = [
+            replace(facts, num_records=int(read_run(folder)["examples"]))
+            for (_, facts), folder in zip(parts, folders, strict=True)
+        ]
+        return Outcome(report.model_copy(update={"stages": stages_of(every, reports)}), folders[-1].name)
 
     def _changes(self, recipe: Recipe, number: int, base: str) -> dict[str, Any]:
         stage = recipe.stage[number]
@@ -110,7 +99,7 @@ class StageSeries:
     def _is_text(self, stage: StageRecipe) -> bool:
         return stage.data is not None and not (Path(self.folder) / stage.data).is_dir()
 
-    def _parts(self, recipe: Recipe, work: Path, *, is_said: bool) -> list[_Part]:
+    def _parts(self, recipe: Recipe, work: Path, *, is_said: bool) -> list[tuple[Path, StageFacts]]:
         """Write what each stage trains on below ``work``; say what of it is left out, and what gives the exam away."""
         own = open_dataset(Path(self.dataset))
         opened: dict[str, Dataset] = {}
@@ -158,18 +147,6 @@ def _comparable(base: Sequence[Scored], tuned: Sequence[Scored]) -> tuple[list[S
     return first, last, len(other)
 
 
-@dataclass(frozen=True)
-class _Part:
-    """What one stage trains on, as an export in ``path``."""
-
-    name: str
-    data: str
-    path: Path
-    num_left_out: int
-    overlapping: Sequence[Row]
-    named: Sequence[str]
-
-
 def _name(stage: StageRecipe, number: int) -> str:
     return stage.name or f"stage-{number + 1}"
 
@@ -177,7 +154,7 @@ def _name(stage: StageRecipe, number: int) -> str:
 def _write_part(
     work: Path, name: str, shown: str, data: Dataset, exams: Sequence[Dataset], exam: Mapping[str, Sequence[Row]],
     *, is_said: bool,
-) -> _Part:  # fmt: skip
+) -> tuple[Path, StageFacts]:  # fmt: skip
     rows, path = data.splits["train"], work / f"data-{name}"
     every = [row for split in exam.values() for row in split]
     same = is_same_text(rows, every)
@@ -199,7 +176,7 @@ def _write_part(
             f"training records{of_validation}"
         )
     _write_export(path, {"train": train, **exam}, data, exams)
-    return _Part(name, shown, path, sum(same), shared, named)
+    return path, StageFacts(name, shown, sum(same), len(shared), named)
 
 
 def _write_export(

@@ -47,9 +47,11 @@ def read_yaml(text: str, name: str = "the value") -> Any:
     # PyYAML comes with the [train] extra and is needed for YAML recipes only.
     import yaml
 
-    reader = _Reader(yaml.parse(text, Loader=yaml.SafeLoader), name)
     try:
-        return reader.document()
+        _refuse_unusual(yaml.parse(text, Loader=yaml.SafeLoader), name)
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        # An empty file has no document, and is an empty recipe.
+        return None if node is None else _value(node, name)
     except (ValueError, OverflowError) as error:
         # PyYAML hands an escape such as "\UFFFFFFFF" to chr() as it is.
         raise TrainError("E920 bad-recipe", f"{name}: this is not YAML: {error}") from None
@@ -75,73 +77,52 @@ def scalar(text: str) -> Scalar:
     return text
 
 
-class _Reader:
-    """Builds plain values from PyYAML's events and refuses what the module's docstring names."""
+def _refuse_unusual(events: Iterator[yaml.Event], name: str) -> None:
+    # Before anything is built of them.
+    import yaml
 
-    def __init__(self, events: Iterator[yaml.Event], name: str) -> None:
-        self.events = events
-        self.name = name
-        self.num_values = 0
-
-    def document(self) -> Any:
-        import yaml
-
-        # An empty file has no document, and is an empty recipe.
-        value: Any = None
-        num_documents = 0
-        for event in self.events:
-            if isinstance(event, yaml.DocumentStartEvent):
-                num_documents += 1
-                if num_documents > 1:
-                    raise self.fault(event, "a second document begins here")
-                value = self.value(next(self.events), 0)
-        return value
-
-    def value(self, event: yaml.Event, depth: int) -> Any:
-        import yaml
-
-        self.num_values += 1
-        if depth > MOST_LEVELS or self.num_values > MOST_VALUES:
-            raise self.fault(event, f"more than {MOST_LEVELS} levels or {MOST_VALUES} values")
+    depth, num_values, num_documents = 0, 0, 0
+    for event in events:
+        num_values += isinstance(event, yaml.NodeEvent)
+        num_documents += isinstance(event, yaml.DocumentStartEvent)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if num_documents > 1:
+            raise _refused(event, name, "a second document begins here")
+        if depth > MOST_LEVELS or num_values > MOST_VALUES:
+            raise _refused(event, name, f"more than {MOST_LEVELS} levels or {MOST_VALUES} values")
         if isinstance(event, yaml.AliasEvent):
-            raise self.fault(event, "aliases (*name) are not allowed")
+            raise _refused(event, name, "aliases (*name) are not allowed")
         if getattr(event, "anchor", None):
-            raise self.fault(event, "anchors (&name) are not allowed")
+            raise _refused(event, name, "anchors (&name) are not allowed")
         if getattr(event, "tag", None):
-            raise self.fault(event, f"tags ({event.tag}) are not allowed")
-        if isinstance(event, yaml.ScalarEvent):
-            # A quoted value is text, whatever it looks like.
-            return scalar(event.value) if event.style is None else event.value
-        if isinstance(event, yaml.SequenceStartEvent):
-            return [self.value(inner, depth + 1) for inner in self.until(yaml.SequenceEndEvent)]
-        return self.mapping(depth)
+            raise _refused(event, name, f"tags ({event.tag}) are not allowed")
 
-    def mapping(self, depth: int) -> dict[str, Any]:
-        import yaml
 
-        table: dict[str, Any] = {}
-        for event in self.until(yaml.MappingEndEvent):
-            key = self.value(event, depth + 1)
-            if not isinstance(key, str):
-                raise self.fault(event, "a key must be text")
-            if key in table:
-                raise self.fault(event, f"the key {key!r} stands here a second time")
-            table[key] = self.value(next(self.events), depth + 1)
-        return table
+def _value(node: yaml.Node, name: str) -> Any:
+    import yaml
 
-    def until(self, end: type[yaml.Event]) -> Iterator[yaml.Event]:
-        for event in self.events:
-            if isinstance(event, end):
-                return
-            yield event
+    if isinstance(node, yaml.ScalarNode):
+        # A quoted value is text, whatever it looks like.
+        return scalar(node.value) if node.style is None else node.value
+    if isinstance(node, yaml.SequenceNode):
+        return [_value(inner, name) for inner in node.value]
+    table: dict[str, Any] = {}
+    for part, inner in node.value:
+        key = _value(part, name)
+        if not isinstance(key, str):
+            raise _refused(part, name, "a key must be text")
+        if key in table:
+            raise _refused(part, name, f"the key {key!r} stands here a second time")
+        table[key] = _value(inner, name)
+    return table
 
-    def fault(self, event: yaml.Event, what: str) -> TrainError:
-        mark = event.start_mark
-        return TrainError(
-            "E920 bad-recipe",
-            f"{self.name}:{mark.line + 1}:{mark.column + 1}: {what}",
-            "Use plain keys and values only, or write the recipe in TOML.",
-        )
+
+def _refused(part: yaml.Event | yaml.Node, name: str, what: str) -> TrainError:
+    return TrainError(
+        "E920 bad-recipe",
+        f"{name}:{part.start_mark.line + 1}:{part.start_mark.column + 1}: {what}",
+        "Use plain keys and values only, or write the recipe in TOML.",
+    )
 
 
 MOST_BYTES = 1_048_576

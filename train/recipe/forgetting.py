@@ -62,8 +62,8 @@ def protection(recipe: Recipe) -> str:
     mixing, margin = recipe.mixing, recipe.guard.general
     what = {"base": "text that the base wrote", "general": "the built-in text"}.get(mixing.replay or "", mixing.replay)
     replayed = f"{mixing.replay_share:.0%} of an epoch replay {what}" if what else "nothing is replayed"
-    held = "no guard" if margin is None else f"the run ends where general text takes {margin:.1%} more bits per byte"
-    return f"{replayed}; {held}"
+    guard = "no guard" if margin is None else f"the run ends where general text takes {margin:.1%} more bits per byte"
+    return f"{replayed}; {guard}"
 
 
 def risks(tuning: Tuning) -> list[Remedy]:

@@ -238,7 +238,7 @@ def debiased_mean(
     inside = min(1 - 1e-6, max(1e-6, value))
     effective = inside * (1 - inside) / variance
     # As many standard errors as Student's t has, written as the confidence at which the normal has them.
-    confidence = 2 * NormalDist().cdf(stats.t_quantile(num - 2)) - 1
+    confidence = 2 * NormalDist().cdf(stats.student_quantile(num - 2)) - 1
     low, high = stats.wilson(inside * effective, effective, confidence)
     return value, Interval(min(low, value), max(high, value))
 

@@ -275,8 +275,8 @@ def compare_sides(sides: Sequence[Side], reference: int = 0) -> ComparisonTable:
             [list(zip(first, matched[index], strict=True)) for index in others], split, defaults, rules
         )
         for index, result in zip(others, each, strict=True):
-            num_asked = count_asked([sides[reference], sides[index]], split)
-            splits[index] += [] if result is None else [without_verdicts(result, num_asked)]
+            num_records = count_partly_answered([sides[reference], sides[index]], split)
+            splits[index] += [] if result is None else [without_verdicts(result, num_records)]
     compared = [result.split for results in splits.values() for result in results]
     if not compared:
         raise TrainError(
@@ -315,7 +315,7 @@ def compare_sides(sides: Sequence[Side], reference: int = 0) -> ComparisonTable:
     )  # fmt: skip
 
 
-def count_asked(sides: Sequence[Side], split: str) -> dict[str, int]:
+def count_partly_answered(sides: Sequence[Side], split: str) -> dict[str, int]:
     """Return how many records there are in each category of ``split`` of which one of ``sides`` answered a part."""
     counts: dict[str, int] = {}
     for side in sides:
@@ -391,7 +391,7 @@ def _conclusions(
             question,
             sides[first].name,
             sides[second].name,
-            without_verdicts(result, count_asked([sides[first], sides[second]], headline)),
+            without_verdicts(result, count_partly_answered([sides[first], sides[second]], headline)),
             rules,
         )
         for (question, first, second), result in zip(questions, results, strict=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from train.report import wording
 from train.report.comparison import ComparisonTable
 from train.report.model import CategoryResult, Macro
+from train.report.tables import ReportTable
 
 _HEADS = ("category", "model", "n", "metric", "score", "change", "95 %", "p", "verdict")
-_ALIGNED_RIGHT = ("n", "score", "change", "p")
 _COST_HEADS = ("model", "prompting", "answers", "seconds", "tokens", "cost")
 _Row = tuple[str, ...]
 
@@ -38,7 +38,7 @@ def render_table(comparison: ComparisonTable, *, columns: int | None = None) -> 
         rows += [] if is_alone else [_row(name, macro, comparison.fewest) for name, macro in macros]
     heading = f"{reference} on" if is_alone else f"Against {reference}, on"
     lines = [f"{heading} the {comparison.headline} split", ""]
-    lines += wording.grid(_HEADS, rows, columns, right=_ALIGNED_RIGHT, given_up=("metric", "p"))
+    lines += ReportTable("", _HEADS, rows).lines(columns)
     if not is_alone:
         verdicts = [result for _, split in splits for result in split.results()]
         lines += ["", *wording.prose(wording.legend(verdicts), columns)]
@@ -58,7 +58,9 @@ def _reference_row(
 
 
 def _row(name: str, result: CategoryResult | Macro, fewest: int) -> _Row:
-    return ("", wording.cell(name), *wording.change_cells(result, fewest))
+    cells = wording.result_row(result, fewest)
+    n, metric = ("", "") if isinstance(result, Macro) else cells[1:3]
+    return ("", wording.cell(name), n, metric, *cells[4:])
 
 
 def cost_lines(comparison: ComparisonTable, columns: int | None) -> list[str]:
@@ -74,8 +76,6 @@ def cost_lines(comparison: ComparisonTable, columns: int | None) -> list[str]:
         )
         for model in comparison.models
     ]  # fmt: skip
-    right, given_up = _COST_HEADS[2:], ("answers", "tokens")
-    lines = ["A thousand answers take:", *wording.grid(_COST_HEADS, rows, columns, right=right, given_up=given_up)]
-    for conclusion in comparison.conclusions:
-        lines += ["", *wording.prose(conclusion.sentence, columns)]
-    return lines
+    sentences = [conclusion.sentence for conclusion in comparison.conclusions]
+    costs = ReportTable("", _COST_HEADS, rows, sentences, left=("prompting",), given_up=("answers", "tokens"))
+    return ["A thousand answers take:", *costs.lines(columns)]

@@ -18,10 +18,10 @@ import numpy as np
 from train.evaluate.predictions import Scored
 from train.report import stats, wording
 from train.report.model import Estimate
-from train.report.results import BITS, known
+from train.report.results import BITS
 from train.report.stats import Floats
 from train.report.training_parts import CategoryCurve, CurvePoint, LearningCurve
-from train.report.two_way import cluster_parts, fit_two_way
+from train.report.two_way import fit_two_way, mean_parts, result_parts
 
 EXPONENTS = np.geomspace(0.05, 2.0, 24)
 DRAWS = 2000
@@ -116,61 +116,31 @@ def learning_curve(
     tables = [[{record.id: record for record in side if record.split == split} for side in result.sides]
               for result in results]  # fmt: skip
     curves: list[CategoryCurve] = []
-    scored: list[tuple[Floats, list[str]]] = []
+    scored: list[Floats] = []
     for category in sorted({record.category for record in mine}):
         rows = [record for record in mine if record.category == category]
-        columns = [[[table[row.id] for row in rows] for table in each] for each in tables]
-        sides = [side for each in columns for side in each]
-        keep = [n for n, row in enumerate(rows) if row.score is not None and all(s[n].score is not None for s in sides)]
-        is_score = bool(keep)
-        keep = keep or [n for n, row in enumerate(rows) if row.num_bytes]
-        if not keep:
+        sides = [[table[row.id] for row in rows] for each in tables for table in each]
+        both = [result_parts(rows, [*sides, rows], is_score=is_score, is_change=False) for is_score in (True, False)]
+        is_score = bool(len(both[0]))
+        parts = both[0] if is_score else -both[1]
+        if not len(parts):
             continue
-        clusters = [rows[n].cluster for n in keep]
-        if is_score:
-            values, weights = [[known(side[n].score) for n in keep] for side in sides], [1.0] * len(keep)
-        else:
-            # Bits per byte, of which fewer are better: the law is that of their negative.
-            values = [[-known(side[n].nll) for n in keep] for side in sides]
-            weights = [rows[n].num_bytes * math.log(2) for n in keep]
-        parts = cluster_parts(values, weights, clusters).reshape(-1, len(results), len(seeds))
-        # A cluster's part is held against each point's own mean, so a ratio of sums keeps that mean.
-        parts += _exact(values, weights).reshape(1, len(results), len(seeds)) - parts.mean(axis=0)
-        before = _exact([[known(rows[n].score if is_score else rows[n].nll) for n in keep]], weights)[0]
         sizes = [result.sizes.get(category, 0) for result in results]
-        metric = rows[keep[0]].metric if is_score else BITS
-        curves.append(_curve(category, metric, sizes, parts, float(before), results, margin, fewest, is_score=is_score))
-        if is_score:
-            scored.append((parts, clusters))
+        metric = next((row.metric for row in rows if row.score is not None), BITS) if is_score else BITS
+        # Bits per byte, of which fewer are better: the law is that of their negative.
+        before, parts = abs(float(parts[:, -1].mean())), parts[:, :-1].reshape(-1, len(results), len(seeds))
+        curves.append(_curve(category, metric, sizes, parts, before, results, margin, fewest, is_score=is_score))
+        scored += [parts] if is_score else []
     if len(scored) > 1:
-        curves.append(_mean_curve(curves, scored, results, margin, fewest))
+        sizes = [sum(result.sizes.values()) for result in results]
+        before = math.fsum(curve.base for curve in curves if curve.higher_is_better) / len(scored)
+        parts = mean_parts(scored)
+        curves.append(_curve("", "", sizes, parts, before, results, margin, fewest, is_score=True))
     note = "" if len(seeds) > 1 else " One seed was trained, so the intervals lack what another seed would change."
     return LearningCurve(
         split=split, seeds=list(seeds), shares=[result.share for result in results], categories=curves,
         sentence="; ".join(curve.sentence for curve in curves) + "." + note,
     )  # fmt: skip
-
-
-def _exact(values: Sequence[Sequence[float]], weights: Sequence[float]) -> Floats:
-    exact: Floats = np.asarray(values, dtype=np.float64).sum(axis=1) / math.fsum(weights)
-    return exact
-
-
-def _mean_curve(
-    curves: Sequence[CategoryCurve], scored: Sequence[tuple[Floats, list[str]]], results: Sequence[ShareResult],
-    margin: float, fewest: int,
-) -> CategoryCurve:  # fmt: skip
-    # Each category is one stratum of clusters, and weighs the same; what a cluster adds is held against its category.
-    total = sum(len(parts) for parts, _ in scored)
-    means = [parts.mean(axis=0) for parts, _ in scored]
-    level = np.mean(means, axis=0)
-    centred = [
-        (parts - mean) * (total / (len(scored) * len(parts))) for (parts, _), mean in zip(scored, means, strict=True)
-    ]
-    parts = np.concatenate(centred) + level
-    sizes = [sum(result.sizes.values()) for result in results]
-    before = math.fsum(curve.base for curve in curves if curve.higher_is_better) / len(scored)
-    return _curve("", "", sizes, parts, before, results, margin, fewest, is_score=True)
 
 
 def _curve(

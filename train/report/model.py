@@ -128,7 +128,7 @@ class Disparity(ReportPart):
     p: float
     p_adjusted: float
     """Holm over all slices, the tests of their values among them."""
-    is_shown: bool
+    is_significant: bool
     sentence: str
 
 
@@ -254,7 +254,7 @@ class Memorised(ReportPart):
     num_control: int
     control: Estimate | None
     """The tuned model on validation records; none where no answer there is long enough."""
-    is_shown: bool
+    is_significant: bool
     """More of the training answers than of those, beyond chance."""
     sentence: str
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -69,6 +70,7 @@ class _FitOverSteps:
 
     def __init__(self, category: str, fits: Mapping[int, Mapping[str, Any]], is_score: bool) -> None:
         self.category, self.is_score = category, is_score
+        self.number, self.spread = (partial(say, is_share=is_score) for say in (wording.number, wording.spread))
         sides = {
             split: [(step, fits[step][split][category]) for step in sorted(fits) if category in fits[step][split]]
             for split in ("train", "validation")
@@ -141,8 +143,8 @@ class _FitOverSteps:
         trained = ""
         if points:
             last = points[-1]
-            trained = f" training stands at {self._number(last.train)}, validation at {self._number(last.validation)}"
-            trained += f" ({unit}; a gap of {self._number(last.gap.value)}, 95 % {self._span(last.gap)})"
+            trained = f" training stands at {self.number(last.train)}, validation at {self.number(last.validation)}"
+            trained += f" ({unit}; a gap of {self.number(last.gap.value)}, 95 % {self.spread(last.gap)})"
         if not self.is_enough:
             return f"{name}: too few validation records to tell over-fitting ({len(self.clusters['validation'])})."
         if fall is None:
@@ -152,16 +154,10 @@ class _FitOverSteps:
         if points and train[-1] < train[self.best]:
             step = "lower lr: training got worse too, so that is no over-fitting"
         return (
-            f"{name}: from step {best} on validation got worse, by {self._number(-fall.value)} {unit} up to step "
-            f"{self.steps[-1]} (95 % {self._number(-fall.high)} to {self._number(-fall.low)}, {wording.p_value(p)})"
+            f"{name}: from step {best} on validation got worse, by {self.number(-fall.value)} {unit} up to step "
+            f"{self.steps[-1]} (95 % {self.number(-fall.high)} to {self.number(-fall.low)}, {wording.p_value(p)})"
             f"{trained and ';' + trained}. Next: {step}."
         )
-
-    def _number(self, value: float) -> str:
-        return wording.number(value, is_share=self.is_score)
-
-    def _span(self, part: Estimate) -> str:
-        return wording.spread(part, is_share=self.is_score)
 
 
 def memory_of(base: Sequence[Scored], tuned: Sequence[Scored]) -> Memorised | None:
@@ -182,14 +178,14 @@ def memory_of(base: Sequence[Scored], tuned: Sequence[Scored]) -> Memorised | No
     # The distances of both intervals, added as variances are: Newcombe 1998, Statistics in Medicine 17:873, method 10.
     low = excess - math.hypot(after.value - after.low, (control.high - control.value) if control else 0.0)
     high = excess + math.hypot(after.high - after.value, (control.value - control.low) if control else 0.0)
-    is_shown = control is not None and min(n, n_control) >= _FEWEST and low > 0
+    is_significant = control is not None and min(n, n_control) >= _FEWEST and low > 0
     known = "not shown"
-    if is_shown:
+    if is_significant:
         known = f"about {wording.percent(excess)} (95 % {wording.percent(low)} to {wording.percent(min(1.0, high))})"
-    beside = f"; of {n_control} validation answers {wording.percent(control.value)}" if control else ""
-    after_text = wording.percent(after.value)
+    control_text = f"; of {n_control} validation answers {wording.percent(control.value)}" if control else ""
+    after_text, next_step = wording.percent(after.value), f" Next: {_NEXT}." if is_significant else ""
     return Memorised(
-        n=n, base=before, tuned=after, num_control=n_control, control=control, is_shown=is_shown,
+        n=n, base=before, tuned=after, num_control=n_control, control=control, is_significant=is_significant,
         sentence=f"Training answers known by heart: {known}. Of {n} the tuned model continues {after_text} word for "
-        f"word, the base {wording.percent(before.value)}{beside}." + (f" Next: {_NEXT}." if is_shown else ""),
+        f"word, the base {wording.percent(before.value)}{control_text}.{next_step}",
     )  # fmt: skip

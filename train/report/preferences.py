@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from train.evaluate.predictions import Scored
 from train.evaluate.preferences import agreement_of, gain_of, margin_of
@@ -12,14 +12,6 @@ from train.report import stats, wording
 from train.report.part import Change, Estimate
 from train.report.results import Pairs, Rules, estimate
 from train.report.training_parts import PreferenceResult, Preferences
-
-
-class _Draws(NamedTuple):
-    """The seed and the number of resamples of an interval."""
-
-    seed: list[int]
-    replicates: int
-
 
 Compared = Sequence[tuple[Scored, Scored, float]]
 """A record under both models, and its gain."""
@@ -47,7 +39,7 @@ def _result(category: str, compared: Compared, rules: Rules, *seed: str) -> Pref
     clusters = [before.cluster for before, *_ in compared]
     gains = [gain for *_, gain in compared]
     agreed = [agreement_of(gain) for gain in gains]
-    draws = _Draws(stats.seed_of("preferences", *seed), rules.resamples)
+    draws: dict[str, Any] = {"seed": stats.seed_of("preferences", *seed), "replicates": rules.resamples}
     sides = [(own, other) for before, after, _ in compared
              if (own := margin_of(before)) is not None and (other := margin_of(after)) is not None]  # fmt: skip
     written = [(len(before.text or ""), len(after.text or ""), before.cluster)
@@ -56,31 +48,25 @@ def _result(category: str, compared: Compared, rules: Rules, *seed: str) -> Pref
         category=category,
         n=len(compared),
         num_clusters=len(set(clusters)),
-        agreement=estimate(
-            _mean(agreed), stats.mean_interval(agreed, clusters, seed=draws.seed, replicates=draws.replicates)
-        ),
+        agreement=estimate(_mean(agreed), stats.mean_interval(agreed, clusters, **draws)),
         margin=_ratio(gains, [1.0] * len(gains), clusters, draws),
         likelier=Change(base=_mean([float(own > 0) for own, _ in sides]),
                         tuned=_mean([float(other > 0) for _, other in sides])) if sides else None,
         length=Change(base=_mean([own for own, *_ in written]),
                       tuned=_mean([other for _, other, _ in written])) if written else None,
-        length_drift=_drift(written, draws),
+        length_drift=_ratio(
+            [float(other - own) for own, other, _ in written], [float(own) for own, *_ in written],
+            [cluster for *_, cluster in written], draws,
+        ) if sum(own for own, *_ in written) else None,
     )  # fmt: skip
 
 
-def _drift(written: Sequence[tuple[int, int, str]], draws: _Draws) -> Estimate | None:
-    if not sum(own for own, *_ in written):
-        return None
-    changes, sizes = [float(other - own) for own, other, _ in written], [float(own) for own, *_ in written]
-    return _ratio(changes, sizes, [cluster for *_, cluster in written], draws)
-
-
 def _ratio(
-    numerators: Sequence[float], denominators: Sequence[float], clusters: Sequence[str], draws: _Draws
+    numerators: Sequence[float], denominators: Sequence[float], clusters: Sequence[str], draws: Mapping[str, Any]
 ) -> Estimate | None:  # fmt: skip
     if not stats.can_resample(numerators, clusters):
         return None
-    interval = stats.bootstrap(numerators, denominators, clusters, seed=draws.seed, replicates=draws.replicates)
+    interval = stats.bootstrap(numerators, denominators, clusters, **draws)
     return estimate(math.fsum(numerators) / math.fsum(denominators), interval)
 
 

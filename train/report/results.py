@@ -76,15 +76,15 @@ def several_results(
     ]
 
 
-def without_verdicts(result: SplitResult, asked: Mapping[str, int]) -> SplitResult:
-    """Return ``result`` without verdicts on the categories ``asked``, and on the mean.
+def without_verdicts(result: SplitResult, totals: Mapping[str, int]) -> SplitResult:
+    """Return ``result`` without verdicts on the categories ``totals``, and on the mean.
 
-    ``asked`` says of how many records one of the models did not answer all: those that it did may be the easy ones.
+    ``totals`` says of how many records one of the models did not answer all: those that it did may be the easy ones.
     """
 
     def changed(row: CategoryResult) -> CategoryResult:
-        num = asked.get(row.category, 0) - row.n - row.num_unscored
-        if row.category not in asked:
+        num = totals.get(row.category, 0) - row.n - row.num_unscored
+        if row.category not in totals:
             return row
         row = row.model_copy(update={**unknown, "num_unanswered": num, "is_no_worse": False, "note": (
             f"{row.n} of {row.n + num} records were answered, so there is no verdict"
@@ -92,7 +92,7 @@ def without_verdicts(result: SplitResult, asked: Mapping[str, int]) -> SplitResu
         return row.model_copy(update={"sentence": wording.sentence(row)})
 
     unknown = {"verdict": "inconclusive", "reason": "unanswered"}
-    if not asked:
+    if not totals:
         return result
     macro = result.macro and result.macro.model_copy(update=unknown)
     return result.model_copy(update={"categories": list(map(changed, result.categories)), "macro": macro})

@@ -9,33 +9,31 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from itertools import chain
 from typing import TypeVar
-
-import numpy as np
 
 from train.base.errors import TrainError
 from train.evaluate.predictions import Scored
 from train.report import stats, wording
 from train.report.build import build_report, forgetting
 from train.report.model import CategoryResult, Estimate, Macro, Report, Run, SplitResult
-from train.report.results import BITS, Rules, known, mean_with_verdict, with_verdict
+from train.report.results import BITS, Rules, mean_with_verdict, with_verdict
+from train.report.stats import Floats
 from train.report.training_parts import SeedSpread, SeedsSummary
-from train.report.two_way import TwoWay, cluster_parts, fit_two_way
+from train.report.two_way import TwoWay, fit_two_way, mean_parts, result_parts
 
 Sides = Sequence[Sequence[Scored]]
 
 
 def seeds_report(
-    base: Sequence[Scored], sides: Sides, *, seeds: Sequence[int], kept: int, name: str, run: Run,
+    base: Sequence[Scored], sides: Sides, *, seeds: Sequence[int], selected: int, name: str, run: Run,
     default_metric: Collection[str], rules: Rules, remarks: Sequence[str] = (),
 ) -> Report:  # fmt: skip
     """Return the report of ``sides``, the tuned results of each of two or more ``seeds``, against one base.
 
-    The texts that it shows are those of side ``kept``, a run that is called ``name``. Raises TrainError "E933
+    The texts that it shows are those of side ``selected``, a run that is called ``name``. Raises TrainError "E933
     unpaired-results" where the sides hold other records, and those of `build_report`.
     """
-    mean = _mean_side(sides, kept)
+    mean = _mean_side(sides, selected)
     remark = f"Answers, confusions and the loss curve are those of {name}; scores are means over {len(sides)} seeds."
     report = build_report(
         base, mean, run=run, default_metric=default_metric, rules=rules, remarks=[*remarks, remark]
@@ -51,17 +49,18 @@ def seeds_report(
         if part.split == report.headline:
             spreads = [_spread(name, components) for name, components in both.items() if components is not None]
     general = [index for index, record in enumerate(base) if record.split == "general" and record.num_bytes]
-    components = _bits([base[i] for i in general], [[side[i] for i in general] for side in ordered])
-    pairs = [(base[index], _mean_side([[side[index]] for side in ordered], kept)[0]) for index in general]
+    parts = _changes(base, ordered, general, is_score=False)
+    components = fit_two_way(parts) if len(parts) > 1 else None
+    pairs = [(base[index], _mean_side([[side[index]] for side in ordered], selected)[0]) for index in general]
     widen = None if components is None else lambda change: _hull(change, components)
     return report.model_copy(update={
         "splits": splits,
         "forgetting": forgetting(pairs, rules, run, widen),
-        "seeds": SeedsSummary(seeds=list(seeds), kept=name, spreads=spreads, sentence=_sentence(seeds, spreads)),
+        "seeds": SeedsSummary(seeds=list(seeds), selected=name, spreads=spreads, sentence=_sentence(seeds, spreads)),
     })  # fmt: skip
 
 
-def _mean_side(sides: Sides, kept: int) -> list[Scored]:
+def _mean_side(sides: Sides, selected: int) -> list[Scored]:
     first = {(record.split, record.id) for record in sides[0]}
     tables = [{(record.split, record.id): record for record in side} for side in sides]
     if any(table.keys() != first for table in tables):
@@ -69,7 +68,7 @@ def _mean_side(sides: Sides, kept: int) -> list[Scored]:
             "E933 unpaired-results", "the seeds were measured on other records", "Evaluate all on the same records."
         )
     results = []
-    for record in sides[kept]:
+    for record in sides[selected]:
         twins = [table[record.split, record.id] for table in tables]
         names = set.intersection(*(set(twin.scores or {}) for twin in twins))
         scores = {name: math.fsum((twin.scores or {})[name] for twin in twins) / len(twins) for name in sorted(names)}
@@ -81,48 +80,19 @@ def _mean_side(sides: Sides, kept: int) -> list[Scored]:
 
 def _of_split(part: SplitResult, base: Sequence[Scored], sides: Sides) -> dict[str | None, TwoWay | None]:
     """The two-way model of each category of a split, and under None that of their mean; None with one cluster."""
-    models: dict[str | None, TwoWay | None] = {}
-    scored: list[tuple[list[list[float]], list[str]]] = []
+    parts, scored = dict[str | None, Floats](), list[Floats]()
     for result in part.categories:
         mine = [n for n, r in enumerate(base) if (r.split, r.category) == (part.split, result.category)]
-        if result.metric == BITS:
-            mine = [n for n in mine if base[n].num_bytes]
-            models[result.category] = _bits([base[n] for n in mine], [[side[n] for n in mine] for side in sides])
-            continue
-        mine = [n for n in mine if base[n].score is not None and all(side[n].score is not None for side in sides)]
-        changes = [[known(side[n].score) - known(base[n].score) for n in mine] for side in sides]
-        clusters = [base[n].cluster for n in mine]
-        models[result.category] = _model(changes, [1.0] * len(mine), clusters)
-        scored.append((changes, clusters))
+        parts[result.category] = _changes(base, sides, mine, is_score=result.metric != BITS)
+        scored += [parts[result.category]] if result.metric != BITS else []
     if part.macro is not None:
-        # Each category weighs the same and is held against its own mean, so that its level is no spread of records.
-        weights = [[1 / (len(scored) * len(clusters))] * len(clusters) for _, clusters in scored]
-        means = [float(np.mean(changes)) for changes, _ in scored]
-        centred = [
-            [
-                weight * (value - mean)
-                for (changes, _), each, mean in zip(scored, weights, means, strict=True)
-                for value, weight in zip(changes[number], each, strict=True)
-            ]
-            for number in range(len(sides))
-        ]
-        clusters = list(chain.from_iterable(clusters for _, clusters in scored))
-        components = _model(centred, list(chain.from_iterable(weights)), clusters)
-        shift = math.fsum(means) / len(means)
-        models[None] = components and components._replace(
-            mean=components.mean + shift, by_seed=tuple(value + shift for value in components.by_seed)
-        )
-    return models
+        parts[None] = mean_parts(scored)
+    return {category: fit_two_way(each) if len(each) > 1 else None for category, each in parts.items()}
 
 
-def _bits(base: Sequence[Scored], sides: Sides) -> TwoWay | None:
-    changes = [[known(after.nll) - known(before.nll) for before, after in zip(base, side, strict=True)]
-               for side in sides]  # fmt: skip
-    return _model(changes, [record.num_bytes * math.log(2) for record in base], [record.cluster for record in base])
-
-
-def _model(changes: Sequence[Sequence[float]], weights: Sequence[float], clusters: Sequence[str]) -> TwoWay | None:
-    return fit_two_way(cluster_parts(changes, weights, clusters)) if len(set(clusters)) > 1 else None
+def _changes(base: Sequence[Scored], sides: Sides, mine: Sequence[int], *, is_score: bool) -> Floats:
+    own, theirs = [base[n] for n in mine], [[side[n] for n in mine] for side in sides]
+    return result_parts(own, theirs, is_score=is_score, is_change=True)
 
 
 def _hull(difference: Estimate, components: TwoWay) -> Estimate:

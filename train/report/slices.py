@@ -115,7 +115,7 @@ class _Slice:
         numbers = f"95 % {wording.number(low)} to {wording.number(high)}, {wording.p_value(p_adjusted)}"
         return Disparity(
             value=value, n=num, num_others=num_others, difference=gap, p=p, p_adjusted=p_adjusted,
-            is_shown=gap.low * gap.high > 0 and p_adjusted < stats.ALPHA,
+            is_significant=gap.low * gap.high > 0 and p_adjusted < stats.ALPHA,
             sentence=(
                 f"{self.name}: answers to records of {value} improved {wording.number(abs(gap.value))} {word} than "
                 f"those to other records of the same categories ({numbers}, n = {num} and {num_others})."
@@ -125,7 +125,7 @@ class _Slice:
     def _sentences(self, values: Sequence[CategoryResult], disparities: Sequence[Disparity]) -> list[str]:
         if set(self.members) <= {NO_VALUE}:
             return [f"{self.name}: no record has a value there."]
-        shown = sorted((gap for gap in disparities if gap.is_shown), key=lambda gap: -gap.difference.value)
+        shown = sorted((gap for gap in disparities if gap.is_significant), key=lambda gap: -gap.difference.value)
         sentences = [gap.sentence for gap in shown]
         if not disparities:
             sentences.append(f"{self.name}: no two parts of the records are large enough to be held together.")

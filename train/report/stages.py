@@ -16,10 +16,10 @@ class StageFacts:
 
     name: str
     data: str
-    num_records: int
     num_left_out: int
     num_overlapping: int
     overlapping: Sequence[str]
+    num_records: int = 0
 
 
 def stages_of(facts: Sequence[StageFacts], reports: Sequence[Report]) -> Stages:
@@ -70,25 +70,3 @@ def _sentence(result: StageResult) -> str:
     if result.num_overlapping:
         text += f"; exam records with 13 words in a row of its data: {result.num_overlapping}"
     return f"{text}. {result.forgetting}".rstrip()
-
-
-def stage_rows(stages: Stages, main: Sequence[CategoryResult]) -> list[list[str]]:
-    """Return a row for each category: its score before the first stage and after each, marked where it changed."""
-    rows = []
-    for row in main:
-        cells = [wording.number(stages.base.get(row.category), is_share=row.higher_is_better)]
-        for result in stages.results:
-            mark = " +" if row.category in result.improved else " !" if row.category in result.regressed else ""
-            cells.append(wording.number(result.scores.get(row.category), is_share=row.higher_is_better) + mark)
-        rows.append([wording.cell(wording.category(row.category)), *cells])
-    rows.append(["MEAN", *map(wording.number, (stages.base_mean, *(result.mean for result in stages.results)))])
-    for name, changes in (
-        ("better answer likelier", [result.likelier for result in stages.results]),
-        ("general text, bits", [result.general for result in stages.results]),
-    ):
-        if any(changes):
-            before = next(change.base for change in changes if change is not None)
-            is_share = name != "general text, bits"
-            values = [before, *(None if change is None else change.tuned for change in changes)]
-            rows.append([name, *(wording.number(value, is_share=is_share) for value in values)])
-    return rows

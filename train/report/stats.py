@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from operator import index
 from statistics import NormalDist
 from typing import Literal, NamedTuple
@@ -173,7 +174,7 @@ def mean_interval(
     if not can_resample(values, clusters):
         return wilson(min(1.0, max(0.0, mean)) * groups, groups)
     if groups == len(values) >= _MANY:
-        half = t_quantile(groups - 1) * float(np.std(values, ddof=1)) / math.sqrt(groups)
+        half = student_quantile(groups - 1) * float(np.std(values, ddof=1)) / math.sqrt(groups)
         low, high = mean - half, mean + half
     else:
         low, high = bootstrap(values, [1.0] * len(values), clusters, seed=seed, replicates=replicates)
@@ -207,20 +208,25 @@ def difference_interval(
     return Interval(difference - others * (1 + difference), difference + others * (1 - difference))
 
 
-def t_quantile(freedom: int) -> float:
-    """Return the quantile of Student's t that leaves out what CONFIDENCE does, for ``freedom`` of 20 or more.
+def student_p(t: float, freedom: int) -> float:
+    """Return the two-sided p value of Student's t: Abramowitz and Stegun 1964, 26.7.3 and 26.7.4; exact to 1e-15."""
+    is_odd, angle = freedom % 2, math.atan(abs(t) / math.sqrt(freedom))
+    ratios = np.arange(1 + is_odd, freedom - 2, 2)
+    terms = np.cumprod([math.cos(angle) if is_odd else 1.0, *(ratios / (ratios + 1) * math.cos(angle) ** 2)])
+    inside = math.sin(angle) * float(terms.sum() if freedom > 1 else 0.0)
+    return max(0.0, 1 - (2 / math.pi * (angle + inside) if is_odd else inside))
 
-    The expansion around the normal quantile: Abramowitz and Stegun 1964, 26.7.5. It is correct to 1e-6, and to 1e-11
-    from `_MANY` on.
-    """
-    x = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
-    terms = (
-        (x**3 + x) / 4,
-        (5 * x**5 + 16 * x**3 + 3 * x) / 96,
-        (3 * x**7 + 19 * x**5 + 17 * x**3 - 15 * x) / 384,
-        (79 * x**9 + 776 * x**7 + 1482 * x**5 - 1920 * x**3 - 945 * x) / 92160,
-    )
-    return float(x + sum(term / freedom ** (power + 1) for power, term in enumerate(terms)))
+
+@lru_cache(maxsize=1024)
+def student_quantile(freedom: int, tail: float = 1 - CONFIDENCE) -> float:
+    """Return the t of Student that leaves out ``tail`` on both sides together."""
+    low, high = 0.0, 1.0
+    while student_p(high, freedom) > tail:
+        high *= 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if student_p(middle, freedom) > tail else (low, middle)
+    return high
 
 
 def can_resample(values: Sequence[float], clusters: Sequence[str]) -> bool:

@@ -88,7 +88,7 @@ class SeedsSummary(ReportPart):
     """Several runs that differ in the seed alone; the report's figures are their means."""
 
     seeds: list[int]
-    kept: str
+    selected: str
     """The run with the best validation score, whose answers are shown."""
     spreads: list[SeedSpread]
     sentence: str

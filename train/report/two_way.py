@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
-from train.report.stats import CONFIDENCE, Floats, Interval, sums_by_cluster
+import numpy as np
+
+from train.evaluate.predictions import Scored
+from train.report.results import known
+from train.report.stats import CONFIDENCE, Floats, Interval, student_quantile, sums_by_cluster
 
 
 class TwoWay(NamedTuple):
@@ -61,9 +64,41 @@ def cluster_parts(numerators: Sequence[Sequence[float]], weights: Sequence[float
     """
     sums = sums_by_cluster(clusters, *numerators, weights)
     x, w = sums[:, :-1], sums[:, -1:]
-    ratio = x.sum() / (w.sum() * x.shape[1])
+    ratio = x.sum(axis=0) / w.sum()
     parts: Floats = len(sums) * (x - ratio * w) / w.sum() + ratio
     return parts
+
+
+def result_parts(
+    base: Sequence[Scored], sides: Sequence[Sequence[Scored]], *, is_score: bool, is_change: bool
+) -> Floats:
+    """Return `cluster_parts` of what each of ``sides`` scored on the records of ``base``, or of its bits per byte.
+
+    With ``is_change`` they are those of the change against the base. Records that lack one of the values are left out;
+    [0, sides] where all do.
+    """
+
+    def number(record: Scored) -> float | None:
+        return record.score if is_score else record.nll if record.num_bytes else None
+
+    complete = [n for n, row in enumerate(base) if None not in (number(row), *(number(side[n]) for side in sides))]
+    if not complete:
+        return np.zeros((0, len(sides)))
+    origin = [known(number(base[n])) if is_change else 0.0 for n in complete]
+    values = [[known(number(side[n])) - zero for n, zero in zip(complete, origin, strict=True)] for side in sides]
+    weights = [1.0 if is_score else base[n].num_bytes * math.log(2) for n in complete]
+    return cluster_parts(values, weights, [base[n].cluster for n in complete])
+
+
+def mean_parts(each: Sequence[Floats]) -> Floats:
+    """Return [clusters, sides] whose column means are the mean of those of ``each`` category, which weigh the same.
+
+    A category is a stratum: what a cluster adds is held against its category's own mean.
+    """
+    total, means = sum(map(len, each)), [parts.mean(axis=0) for parts in each]
+    centred = [(parts - mean) * (total / (len(each) * len(parts))) for parts, mean in zip(each, means, strict=True)]
+    mean_of_all: Floats = np.concatenate(centred) + np.mean(means, axis=0)
+    return mean_of_all
 
 
 def fit_two_way(parts: Floats) -> TwoWay:
@@ -79,50 +114,3 @@ def fit_two_way(parts: Floats) -> TwoWay:
     of_rest = float((rest**2).sum()) / ((num - 1) * (seeds - 1)) / (num * seeds)
     of_seeds = max(0.0, float(by_seed.var(ddof=1)) / seeds - of_rest / 2)
     return TwoWay(mean, float(by_cluster.var(ddof=1)) / num, of_seeds, num, tuple(by_seed.tolist()))
-
-
-def student_p(t: float, freedom: float) -> float:
-    """Return the two-sided p value of Student's t; ``freedom`` need not be whole."""
-    # Abramowitz and Stegun 1964, 26.7.1: the incomplete beta function at freedom / (freedom + t^2).
-    return _beta_ratio(freedom / (freedom + t * t), freedom / 2, 0.5)
-
-
-@lru_cache(maxsize=1024)
-def student_quantile(freedom: float, tail: float = 1 - CONFIDENCE) -> float:
-    """Return the t that leaves out ``tail`` on both sides together."""
-    low, high = 0.0, 1.0
-    while student_p(high, freedom) > tail:
-        high *= 2
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if student_p(middle, freedom) > tail else (low, middle)
-    return high
-
-
-def _beta_ratio(x: float, a: float, b: float) -> float:
-    """The regularised incomplete beta function, by its continued fraction (Abramowitz and Stegun 26.5.8)."""
-    if not 0 < x < 1:
-        return 0.0 if x <= 0 else 1.0
-    if x > (a + 1) / (a + b + 2):
-        # There the fraction of the other tail converges.
-        return 1 - _beta_ratio(1 - x, b, a)
-    front = math.exp(
-        math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
-    ) / a  # fmt: skip
-    # Lentz's way of evaluating it from the front: Numerical Recipes, section 5.2.
-    tiny = 1e-300
-    fraction, c, d = 1.0, 1.0, 0.0
-    for n in range(400):
-        m = n // 2
-        if n == 0:
-            term = 1.0
-        elif n % 2 == 0:
-            term = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
-        else:
-            term = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
-        d = 1 / (1 + term * d if abs(1 + term * d) > tiny else tiny)
-        c = 1 + term / c if abs(1 + term / c) > tiny else tiny
-        fraction *= c * d
-        if abs(1 - c * d) < 1e-14:
-            break
-    return front * (fraction - 1)

@@ -18,6 +18,7 @@ from train.report import stats, wording
 from train.report.model import Bias, Estimate, ReportPart
 from train.report.results import estimate
 from train.report.stats import seed_of
+from train.report.tables import ReportTable
 
 HUMAN = "human.jsonl"
 """In the folder of a run: the verdicts of people on its base and its tuned model."""
@@ -197,7 +198,7 @@ def render(rates: WinRates, columns: int | None = None) -> str:
     if len(rows) > 1:
         rows.append(("ALL", rates.total))
     cells = [_cells(name, rate, (first, second)) for name, rate in rows]
-    lines = [head, "", *wording.grid(_HEADS, cells, columns, right=_HEADS[1:]), ""]
+    lines = [head, "", *ReportTable("", _HEADS, cells, left=()).lines(columns), ""]
     lines += wording.prose(f"Win rates are those of {second}. Ties and two bad answers count half; Davidson leaves "
                            "them out of who wins (Davidson 1970). Repeats count once.", columns)  # fmt: skip
     for sentence in (rates.total.sentence, rates.position.sentence, rates.length.sentence):

@@ -1,4 +1,4 @@
-"""Numbers and verdicts in plain words, the same in every form of the report, and the table for the terminal.
+"""Numbers and verdicts in plain words, the same in every form of the report, and their layout in a terminal.
 
 The terminal UI of `curate` says the same verdicts in the same words, from `curate.project.feedback`.
 """
@@ -10,9 +10,8 @@ from collections.abc import Collection, Mapping, Sequence
 from unicodedata import combining, east_asian_width
 
 from train.base.console import visible
-from train.report.model import CategoryResult, Estimate, Flips, Macro, Report
+from train.report.model import CategoryResult, Estimate, Flips, Macro
 from train.report.stats import Reason, Word
-from train.report.training_parts import Preferences
 
 MINUS = "\u2212"
 NO_CATEGORY = "(no category)"
@@ -153,71 +152,27 @@ def score_name(name: str, result: CategoryResult) -> str:
 
 
 _LONGEST_NAME = 32
-_HEADS = ("category", "n", "metric", "base", "tuned", "change", "95 %", "p", "verdict")
-_GIVEN_UP = ("metric", "p")
-"""Columns that a narrow terminal leaves out, in this order; the files of the report have them all."""
-_ALIGNED_RIGHT = {"n", "base", "tuned", "change", "p"}
+HEADS = ("category", "n", "metric", "base", "tuned", "change", "95 %", "p", "verdict")
 
 
-def table(report: Report, *, sides: tuple[str, str] = ("base", "tuned"), columns: int | None = None) -> str:
-    """Return the results by category of the split whose verdicts count, with notes, as text without colour.
-
-    ``sides`` names what is compared, where it is not the base and the tuned model of one run. In a terminal of
-    ``columns`` the metric and then the p value are left out where they do not fit, and prose is wrapped.
-    """
-    main = report.main()
-    rows = [_category_row(result, report.fewest) for result in main.categories]
-    if main.macro is not None:
-        macro = main.macro
-        rows.append(_row(macro, "MEAN", "", num_categories(macro), macro.p, report.fewest))
-    head, rule, *body = grid(_HEADS, rows, columns, right=_ALIGNED_RIGHT, given_up=_GIVEN_UP)
-    lines = [_title(report, sides), "", head, rule, *body[: len(main.categories)]]
-    if main.macro is not None:
-        lines += [rule, body[-1]]
-    lines += ["", *prose(legend(main.results()), columns)]
-    for part in report.slices:
-        cells = [_category_row(value, report.fewest) for value in part.values]
-        lines += ["", *grid((cell(part.name), *_HEADS[1:]), cells, columns, right=_ALIGNED_RIGHT, given_up=_GIVEN_UP)]
-        lines += [line for sentence in part.sentences for line in prose(sentence, columns)]
-    if report.forgetting is not None:
-        lines += ["", *prose(report.forgetting.sentence, columns)]
-        for remedy in report.forgetting.remedies:
-            lines += [*prose(f"next: {remedy.text}", columns), *(f"    {line}" for line in remedy.lines)]
-    if report.preferences is not None:
-        lines += ["", *prose(report.preferences.sentence, columns)]
-        lines += grid(PREFERENCE_HEADS, preference_rows(report.preferences), columns, right=PREFERENCE_HEADS[1:])
-    for fit in report.fits:
-        lines += ["", *prose(f"Fit of {fit.sentence}", columns)] if fit.fell_from is not None else []
-    for measured in (report.memory, report.seeds, report.noise, report.judged):
-        if measured is not None:
-            lines += ["", *prose(measured.sentence, columns)]
-    for remark in report.judged.remarks if report.judged else ():
-        lines += prose(remark, columns)
-    if report.notes or report.remarks:
-        lines.append("")
-    for note in report.notes + report.remarks:
-        lines += prose(f"note: {note}", columns)
-    return "\n".join(line.rstrip() for line in lines)
-
-
-PREFERENCE_HEADS = ("category", "n", "moved so", "95 %", "nats", "95 % ", "likelier", "length")
-
-
-def preference_rows(preferences: Preferences) -> list[tuple[str, ...]]:
-    """Return a row of cells for each category, under `PREFERENCE_HEADS`; of several one for all together."""
-    several = [preferences.total] if len(preferences.categories) > 1 else []
-    rows: list[tuple[str, ...]] = []
-    for result in [*preferences.categories, *several]:
-        margin, likelier, drift = result.margin, result.likelier, result.length_drift
-        rows.append((
-            "ALL" if result is preferences.total else cell(category(result.category)), str(result.n),
-            number(result.agreement.value), spread(result.agreement),
-            number(margin.value, is_share=False, sign=True) if margin else "-",
-            spread(margin, is_share=False, sign=True) if margin else "too few",
-            f"{number(likelier.base)} to {number(likelier.tuned)}" if likelier else "-",
-            percent(drift.value, sign=True) if drift else "-",
-        ))  # fmt: skip
-    return rows
+def result_row(result: CategoryResult | Macro, fewest: int) -> tuple[str, ...]:
+    """Return the cells of a result under `HEADS`."""
+    if isinstance(result, Macro):
+        name, n, metric, p, is_share = "MEAN", "", num_categories(result), result.p, True
+    else:
+        name, n, metric, p = cell(category(result.category)), str(result.n), label(result), result.p_adjusted
+        is_share = result.higher_is_better
+    return (
+        name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "\u2026",
+        n,
+        metric,
+        number(result.base.value, is_share=is_share),
+        number(result.tuned.value, is_share=is_share),
+        number(result.difference.value, is_share=is_share, sign=True),
+        spread(result.difference, is_share=is_share, sign=True),
+        p_value(p).removeprefix("p ").removeprefix("= "),
+        verdict(result, fewest),
+    )
 
 
 def flip_lines(flips: Flips) -> list[str]:
@@ -242,7 +197,7 @@ def grid(
     widths = [max(_width(row[column]) for row in (heads, *rows)) for column in range(len(heads))]
     chosen = list(range(len(widths)))
     # Numbers are never cut, whole columns go: a cut number is a wrong number.
-    for name in given_up:
+    for name in (name for name in given_up if name in heads):
         if columns is not None and sum(widths[column] for column in chosen) + 2 * (len(chosen) - 1) > columns:
             chosen.remove(heads.index(name))
 
@@ -259,43 +214,6 @@ def grid(
 def prose(text: str, columns: int | None) -> list[str]:
     """Return a sentence as lines of at most ``columns``, made visible."""
     return [visible(text)] if columns is None else textwrap.wrap(visible(text), max(20, columns))
-
-
-def _title(report: Report, sides: tuple[str, str]) -> str:
-    split = report.headline
-    if sides == ("base", "tuned"):
-        return f"{visible(report.run.id)}: base against tuned on the {split} split"
-    return f"base = {visible(sides[0])}, tuned = {visible(sides[1])}, on the {split} split"
-
-
-def _category_row(result: CategoryResult, fewest: int) -> tuple[str, ...]:
-    name = cell(category(result.category))
-    if len(name) > _LONGEST_NAME:
-        name = name[: _LONGEST_NAME - 1] + "\u2026"
-    is_share = result.higher_is_better
-    return _row(result, name, str(result.n), label(result), result.p_adjusted, fewest, is_share=is_share)
-
-
-def change_cells(result: CategoryResult | Macro, fewest: int) -> tuple[str, ...]:
-    """Return number, metric, score of the later model, change, interval, p value and verdict as a table has them."""
-    row = _row(result, "", "", "", result.p, fewest) if isinstance(result, Macro) else _category_row(result, fewest)
-    return (row[1], row[2], *row[4:])
-
-
-def _row(
-    result: CategoryResult | Macro, name: str, n: str, metric: str, p: float, fewest: int, *, is_share: bool = True
-) -> tuple[str, ...]:
-    return (
-        name,
-        n,
-        metric,
-        number(result.base.value, is_share=is_share),
-        number(result.tuned.value, is_share=is_share),
-        number(result.difference.value, is_share=is_share, sign=True),
-        spread(result.difference, is_share=is_share, sign=True),
-        p_value(p).removeprefix("p ").removeprefix("= "),
-        verdict(result, fewest),
-    )
 
 
 def cell(text: str) -> str:

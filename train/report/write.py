@@ -28,7 +28,7 @@ from train.report.model import (
     StepPoint,
 )
 from train.report.overfitting import read_events
-from train.report.series_tables import series_tables
+from train.report.tables import file_tables, part_tables, run_table
 from train.report.training_parts import CategoryCurve
 
 MARKDOWN, HTML = "report.md", "report.html"
@@ -104,19 +104,9 @@ def render(template: str, report: Report, *, autoescape: bool, **more: Any) -> s
         keep_trailing_newline=True,
         autoescape=autoescape,  # noqa: S701 - off for Markdown only, whose own filters escape
     )
-    environment.filters |= {
-        "number": wording.number,
-        "spread": wording.spread,
-        "p_value": wording.p_value,
-        "label": wording.label,
-        "score_name": wording.score_name,
-        "category": wording.category,
-        "verdict": wording.verdict,
-        "visible": visible,
-        "percent": wording.percent,
-        "md": _escaped,
-        "fence": _fenced,
-    }
+    shared = ("number", "spread", "p_value", "label", "score_name", "category", "verdict", "percent")
+    environment.filters |= {name: getattr(wording, name) for name in shared}
+    environment.filters |= {"visible": visible, "md": _escaped, "fence": _fenced}
     main = report.main()
     return environment.get_template(template).render(
         report=report,
@@ -124,9 +114,9 @@ def render(template: str, report: Report, *, autoescape: bool, **more: Any) -> s
         macro_sentence=wording.macro_sentence(main.macro) if main.macro else "",
         verdicts=wording.verdict_counts(main.categories),
         legend=wording.legend,
-        preference_heads=wording.PREFERENCE_HEADS,
-        preference_rows=wording.preference_rows,
-        series_tables=series_tables(report),
+        part_tables=part_tables(report),
+        file_tables=list(file_tables(report)),
+        run_table=run_table(report.run),
         **more,
     )
 

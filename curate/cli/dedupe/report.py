@@ -246,7 +246,7 @@ def difference(left: Record, right: Record, room: int, hide: Callable[[str], str
             changes = _changes(_words(first, hide), _words(second, hide))
             label = f"{name} +{len(changes) - 1}" if len(changes) > 1 else name
             each = max(4, (room - len(label) - 8) // 2)
-            old, new = (_quoted(words, each) for words in changes[0])
+            old, new = (f'"{console.one_line(words, each)}"' if words else "-" for words in changes[0])
             return f"{label}: {old} > {new}"
     return ""
 
@@ -272,10 +272,6 @@ def _changes(left: list[tuple[str, str]], right: list[tuple[str, str]]) -> list[
         for kind, begin, end, begin_right, stop in SequenceMatcher(None, low, high, autojunk=False).get_opcodes()
         if kind != "equal"
     ]
-
-
-def _quoted(words: str, limit: int) -> str:
-    return f'"{console.one_line(words, limit)}"' if words else "-"
 
 
 def _fitted(line: str) -> str:

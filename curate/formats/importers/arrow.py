@@ -48,7 +48,7 @@ def _frames(path: Path) -> Iterator[DataFrame]:
         raise missing_extra(f"{path}: reading Arrow", "hub", otherwise="save it as Parquet") from error
     import polars
 
-    allowed, held = max(ALWAYS_ALLOWED, MAX_RATIO * path.stat().st_size), 0
+    allowed, size = max(ALWAYS_ALLOWED, MAX_RATIO * path.stat().st_size), 0
     try:
         with path.open("rb") as handle:
             # In a file the messages of a stream stand between a mark and a footer.
@@ -64,8 +64,8 @@ def _frames(path: Path) -> Iterator[DataFrame]:
                 frame = polars.DataFrame(pyarrow.Table.from_batches([batch]))
                 for part in frame.iter_slices(_SLICE_ROWS):
                     # A dictionary lets few bytes stand for many rows.
-                    held += size_of(part)
-                    if held > allowed:
+                    size += size_of(part)
+                    if size > allowed:
                         raise too_large(path, allowed)
                     yield part
     except (
@@ -100,8 +100,8 @@ def _is_compressed(path: Path, start: int) -> bool:
 
 
 def _table(data: bytes, table: int, number: int) -> int:
-    place = _field(data, table, number)
-    return int(place + struct.unpack_from("<I", data, place)[0])
+    offset = _field(data, table, number)
+    return int(offset + struct.unpack_from("<I", data, offset)[0])
 
 
 def _field(data: bytes, table: int, number: int) -> int:

@@ -82,7 +82,7 @@ def _rules(verdict: Verdict, page: Page) -> list[dict[str, Json]]:
         if code in page.rules:
             text = page.rules[code].help
             more = f"Examples: `curate rule {code}`"
-            rule["fullDescription"] = {"text": _cut(text)}
+            rule["fullDescription"] = {"text": text if len(text) <= _MOST_TEXT else text[: _MOST_TEXT - 1] + "…"}
             rule["help"] = {"text": f"{text}\n\n{more}", "markdown": f"{text}\n\n{more}"}
         if code[:1] in _FAMILIES:
             rule["properties"] = {"tags": ["data", _FAMILIES[code[0]]]}
@@ -130,7 +130,3 @@ def _invocation(verdict: Verdict, num_results: int) -> dict[str, Json]:
         invocation["toolExecutionNotifications"] = [{"level": "note", "message": {"text": note}} for note in notes]
     counts = {"records": verdict.num_records, "lines": verdict.num_lines, "counts": dict(verdict.counts)}
     return invocation | {"properties": counts}
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _MOST_TEXT else text[: _MOST_TEXT - 1] + "…"

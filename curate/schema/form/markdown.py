@@ -30,13 +30,13 @@ class MarkdownRecord:
 
     def __init__(self) -> None:
         self.line: dict[str, Json] = {}
-        self.places: dict[str, int] = {}
+        self.line_numbers: dict[str, int] = {}
 
-    def place(self, pointer: str) -> int:
+    def line_number(self, pointer: str) -> int:
         """Return the line on which what is at ``pointer`` begins, or what is around it."""
-        while pointer and pointer not in self.places:
+        while pointer and pointer not in self.line_numbers:
             pointer = pointer.rpartition("/")[0]
-        return self.places.get(pointer, 1)
+        return self.line_numbers.get(pointer, 1)
 
 
 def is_markdown(text: str) -> bool:
@@ -101,7 +101,7 @@ def read_markdown(text: str, shape: Shape) -> MarkdownRecord:
             said = _text(lines[first + 1 : last])
             if said or name in needed:
                 record.line[name] = said
-            record.places[pointer_of([name])] = first + 1
+            record.line_numbers[pointer_of([name])] = first + 1
             continue
         role = head[3:].strip()
         if role in TRACES:
@@ -110,8 +110,8 @@ def read_markdown(text: str, shape: Shape) -> MarkdownRecord:
         known = record.line.setdefault(name, [])
         if name in fields or not isinstance(known, list):
             raise Misspelt(f"{name} stands above, and can have no turns here", first + 1, 1)
-        record.places.setdefault(pointer_of([name]), first + 1)
-        record.places[pointer_of([name, str(len(known))])] = first + 1
+        record.line_numbers.setdefault(pointer_of([name]), first + 1)
+        record.line_numbers[pointer_of([name, str(len(known))])] = first + 1
         known.append({"role": role, **traces, **_turn(lines, first + 1, last)})
         traces = {}
     if traces:
@@ -145,7 +145,7 @@ def _read_fields(record: MarkdownRecord, lines: list[str], start: int) -> int:
             raise Misspelt(f"the field {name} stands here twice", first + 1, 1)
         blank = " " * (match.start(2) if match[2] else 0)
         record.line[name] = _json("\n".join([blank + (match[2] or ""), *lines[first + 1 : last]]), first)
-        record.places[pointer_of([name])] = first + 1
+        record.line_numbers[pointer_of([name])] = first + 1
     return end + 1
 
 

@@ -155,8 +155,8 @@ class Form:
             for turn in [*blank, *turns[-1:]]:
                 return turn.pointer if turn.value.get("tool_calls") else f"{turn.pointer}/content"
             return pointer_of(paths["messages"])
-        beside = {pointer_of(paths[name]) for name in ("id", "system") if name in paths}
-        texts = [field for field in fields if field.kind in ("text", "line") and field.pointer not in beside]
+        short = {pointer_of(paths[name]) for name in ("id", "system") if name in paths}
+        texts = [field for field in fields if field.kind in ("text", "line") and field.pointer not in short]
 
         def rank(field: Field) -> tuple[bool, bool, bool]:
             is_needed, is_empty = field.is_required, not self.text(field)

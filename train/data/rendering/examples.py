@@ -41,7 +41,7 @@ class Example:
         return sum(self.mask)
 
     @property
-    def num_learnt(self) -> int:
+    def num_chosen(self) -> int:
         """Number of trained tokens that are to become likelier."""
         return self.num_supervised
 
@@ -151,7 +151,7 @@ class Examples(Sequence[Example]):
         sizes = np.diff(arrays["runs"], axis=1)[:, 0]
         self.supervised: Ints = np.diff(np.append(0, np.cumsum(sizes))[arrays["run_starts"]])
         """Trained tokens of each record [n]."""
-        self.learnt = self.supervised
+        self.chosen = self.supervised
         """Trained tokens that are to become likelier: all of them."""
         self.weights: npt.NDArray[np.floating] = self.supervised.astype(np.float64)
         """Their weights in sum [n]."""

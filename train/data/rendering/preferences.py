@@ -33,7 +33,7 @@ class PreferenceExample(Example):
     row_weight: float = 1.0
 
     @property
-    def num_learnt(self) -> int:
+    def num_chosen(self) -> int:
         """Number of trained tokens of the first part."""
         return self.parts[0].num_supervised
 
@@ -58,7 +58,7 @@ class PreferenceExamples(Sequence[PreferenceExample]):
         self.first, self.second, self.signs = first, second, signs
         self.lengths = first.lengths + second.lengths
         self.supervised = first.supervised + second.supervised
-        self.learnt = first.supervised
+        self.chosen = first.supervised
         self.weights = np.array(weights, np.float64)
 
     def __len__(self) -> int:
@@ -136,19 +136,19 @@ def preference_examples(renderer: Renderer, rows: Sequence[Row], digest: str, ca
 
 def _verdicts(renderer: Renderer, rows: Sequence[Row], digest: str, cache: Cache | None) -> Rendered:
     # One example for each answer: of a record with several, the best one was liked and the worst was not.
-    judged: list[tuple[Row, int]] = []
+    verdicts: list[tuple[Row, int]] = []
     left_out: dict[str, tuple[str, str]] = {}
     for row in rows:
         sides = sides_of(row)
         if not isinstance(sides, str):
-            judged += [(sides[0], 1), (replace(sides[1], id=f"{row.id} (worse)"), -1)]
+            verdicts += [(sides[0], 1), (replace(sides[1], id=f"{row.id} (worse)"), -1)]
         elif len(row.answers) == 1:
-            judged.append((row, 1 if row.is_liked else -1))
+            verdicts.append((row, 1 if row.is_liked else -1))
         else:
             left_out[row.id] = NO_PAIR, sides
-    rendered = render_cached(renderer, [row for row, _ in judged], f"{digest} verdicts", cache)
+    rendered = render_cached(renderer, [row for row, _ in verdicts], f"{digest} verdicts", cache)
     records = _records(rendered)
-    known = [(records[row.id], sign, row.weight) for row, sign in judged if row.id in records]
+    known = [(records[row.id], sign, row.weight) for row, sign in verdicts if row.id in records]
     mismatched = _mismatched([record for record, *_ in known], renderer.max_length)
     if known and not mismatched:
         left_out |= {record.name[0]: (NO_PAIR, "there is no other prompt to compare with") for record, *_ in known}

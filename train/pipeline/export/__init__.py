@@ -63,7 +63,7 @@ def export_run(
         # Another process may have written there meanwhile.
         check_free(output, is_forced=is_forced)
     num_bytes = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
-    console.talk(f"written: {output} ({format_size(num_bytes)})")
+    console.talk(f"written: {output} ({num_bytes / 1e6:,.1f} MB)")
     if written.command:
         console.data(console.visible(written.command.replace("FOLDER", shlex.quote(str(output)))))
     if num:
@@ -89,13 +89,3 @@ def check_free(final: Path, *, is_forced: bool) -> None:
         raise TrainError("E919 would-overwrite", f"{final} exists and is not an export", "Choose another --output.")
     if not is_forced:
         raise TrainError("E919 would-overwrite", f"{final} exists", "Replace that export with --force.")
-
-
-def format_size(num_bytes: int) -> str:
-    """Return a size as people say it: "4.2 MB"."""
-    size = float(num_bytes)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"

@@ -7,16 +7,17 @@ the file answers the validation records, and its scores are compared with those 
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from train.base import console
 from train.base.errors import Exit, TrainError, require_extra
+from train.base.run_folder import plain_name
 from train.base.storage import installed_version, sha256_of, writing
 from train.contestants.gguf import GgufContestant
 from train.data.dataset import Row, RowFault, sample_rows
@@ -69,7 +70,7 @@ def write(source: Source, work: Path, quant: str) -> Written:
     rows = [row for row in source.dataset.splits["validation"] if row.messages and row.id in recorded]
     if not rows:
         raise _unproved(_NOTHING_TO_PROVE_BY)
-    name = f"{re.sub(r'[^A-Za-z0-9._-]', '-', source.name)}-{quant}"
+    name = f"{plain_name(source.name)}-{quant}"
     path, exact = work / f"{name}.gguf", _EXACT.get(quant, "f16")
     exact_path = path if exact == quant else work / f"{exact}.gguf"
     model = tuned_model(source).eval()
@@ -83,8 +84,7 @@ def write(source: Source, work: Path, quant: str) -> Written:
     by = _quantise(program, exact_path, path, quant) if program else ""
     if exact_path != path:
         exact_path.unlink()
-    contestant = GgufContestant(path, name)
-    try:
+    with closing(GgufContestant(path, name)) as contestant:
         num_same = _prove_tokens(source, contestant, rows)
         quantised = agreement if exact_path == path else _compare_tokens(contestant, expected)
         if quantised.num_same < _FEWEST_SAME * quantised.num_clear:
@@ -98,8 +98,6 @@ def write(source: Source, work: Path, quant: str) -> Written:
             ["validation"], max_new_tokens=limits.max_new_tokens, max_reasoning_tokens=limits.max_reasoning_tokens
         )
         folder, _ = evaluate_contestant(contestant, source.dataset, conditions, work)
-    finally:
-        contestant.close()
     card = model_card(source.report, source.facts, source.name, library="gguf")
     (work / "README.md").write_text(card, encoding="utf-8")
     table = _loss_of(source, name, folder)
@@ -148,11 +146,8 @@ def _expected(source: Source, model: Any, rows: Sequence[Row]) -> list[_Referenc
 def _prove_computation(path: Path, exact: str, expected: Sequence[_ReferenceAnswer]) -> Agreement:
     """Return how the exact file agrees with the run; raises TrainError "E890 not-proved" where it does not."""
     console.talk(f"the file of {exact} is written; llama.cpp reads {len(expected)} answers token by token")
-    contestant = GgufContestant(path, path.name)
-    try:
+    with closing(GgufContestant(path, path.name)) as contestant:
         agreement = _compare_tokens(contestant, expected)
-    finally:
-        contestant.close()
     if agreement.num_same < agreement.num_clear:
         raise _unproved(
             f"of {agreement.num_clear:,} tokens that lead by over {_TOLERANCE} nats the file of {exact} names"

@@ -6,12 +6,12 @@ Each has the tokenizer with its template, the stop tokens and a card.
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 from train.base.errors import TrainError
+from train.base.run_folder import plain_name
 from train.data.rendering import Renderer
 from train.model import check_finite, find_base
 from train.pipeline.export.source import Source, Written, tuned_model
@@ -100,8 +100,7 @@ def write_vllm(source: Source, work: Path, dtype: str) -> Written:
     model = work / "model"
     model.mkdir()
     write_merged(source, model, dtype)
-    # A name that needs no quotes in any shell.
-    name = re.sub(r"[^A-Za-z0-9._-]", "-", source.name)
+    name = plain_name(source.name)
     limit = f" --max-model-len {source.reads}" if source.reads else ""
 
     def command(folder: str) -> str:

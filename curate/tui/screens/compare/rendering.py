@@ -82,8 +82,8 @@ def render_head(comparisons: Sequence[RunComparison], shown: int, metric: Metric
     text = Text(" ", no_wrap=True, end="")
     width = 28 if len(sides) < 4 else 18
     for letter, side in zip("ABCD", sides, strict=False):
-        is_shown = len(comparisons) > 1 and letter == comparison.letters[1]
-        text.append_text(Text.assemble((f"{letter} ", "strong"), safe_text(side, width, "accent" if is_shown else "")))
+        is_open = len(comparisons) > 1 and letter == comparison.letters[1]
+        text.append_text(Text.assemble((f"{letter} ", "strong"), safe_text(side, width, "accent" if is_open else "")))
         text.append("   ")
     number = sum(row.n or 0 for row in comparison.rows)
     text.append(f"{metric}   {comparison.split} {number:,}{'   c: next' if len(comparisons) > 1 else ''}", "muted")

@@ -107,14 +107,10 @@ def category_rows(overview: ProjectOverview) -> list[tuple[str, ...]]:
         (
             category.name or "(none)", f"{category.num_records:,}", percent(category.num_ok, category.num_records),
             percent(category.num_labelled, category.num_records),
-            "/".join(_short(number) for number in category.splits),
+            "/".join(str(number) if number < _THOUSANDS else f"{number / 1000:.0f}k" for number in category.splits),
         )
         for category in overview.categories
     ]  # fmt: skip
-
-
-def _short(number: int) -> str:
-    return str(number) if number < _THOUSANDS else f"{number / 1000:.0f}k"
 
 
 def dataset(project: Project, overview: ProjectOverview) -> Text:

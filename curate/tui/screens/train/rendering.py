@@ -40,7 +40,7 @@ def chart(values: Sequence[float], width: int, height: int) -> list[str]:
     for row in range(height):
         base = (height - 1 - row) * steps
         label = high if row == 0 else low if row == height - 1 else None
-        text = "" if label is None else _number(label)
+        text = "" if label is None else f"{label:.2f}" if abs(label) < 1000 else f"{label:.0e}"
         lines.append(
             f"{text:>{_LABEL - 1}} {glyphs().upright}"
             + "".join(levels[max(0, min(steps, level - base))] for level in heights)
@@ -92,10 +92,6 @@ def render_samples(metrics: Metrics, hidden: Collection[str], width: int) -> Ite
             style = "ok" if same[0].is_right else ""
             got = safe_text(same[0].got or "(nothing)", room, style)
             yield Text.assemble((f"  {steps:<12} ", "muted"), got, no_wrap=True)
-
-
-def _number(value: float) -> str:
-    return f"{value:.2f}" if abs(value) < 1000 else f"{value:.0e}"
 
 
 _WORDS = 52  # Cells from which a row has room for the word of its verdict.

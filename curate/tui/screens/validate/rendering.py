@@ -38,8 +38,8 @@ def columns(is_narrow: bool) -> list[Column]:
     finding, where = (22, 11) if is_narrow else (34, 24)
     number = Column("n", 7, is_right=True, is_snug=True)
     head = Column("finding", finding, is_snug=True, cut=_location)
-    place = Column("where", where, is_name=True, is_snug=True)
-    return [Column("", 9, tone=tone_of_sign), head, place, number, Column("says")]
+    location = Column("where", where, is_name=True, is_snug=True)
+    return [Column("", 9, tone=tone_of_sign), head, location, number, Column("says")]
 
 
 # Return the location of a finding with its line number, which stands at the end; titles of groups lose theirs.
