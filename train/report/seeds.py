@@ -132,7 +132,7 @@ def _spread(category: str | None, components: TwoWay) -> SeedSpread:
 def _sentence(seeds: Sequence[int], spreads: Sequence[SeedSpread]) -> str:
     each = ", ".join(
         f"{wording.category(spread.category) if n < len(spreads) - 1 or len(spreads) == 1 else 'the mean'} "
-        f"{wording.percent(spread.share)}"
+        f"{100 * spread.share:.0f} %"
         for n, spread in enumerate(spreads)
     )
     return (
