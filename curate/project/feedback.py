@@ -392,9 +392,11 @@ def render_scores(results: Results) -> list[str]:
     ]  # fmt: skip
     heads = ["category", "n", "base", "tuned", "difference", "p (Holm)", "verdict", "metric"]
     lines = list(table(heads, rows))
-    if max(map(width_of, lines)) > console.width():
-        # The report's own page has the metrics, and a judge that is not calibrated is told of below.
-        lines = list(table(heads[:-1], [row[:-1] for row in rows]))
+    # The report's own page has the metrics and p; a judge that is not calibrated is told of below.
+    for column in (heads.index("metric"), heads.index("p (Holm)")):
+        if max(map(width_of, lines)) > console.width():
+            heads, *rows = ([*row[:column], *row[column + 1 :]] for row in (heads, *rows))
+            lines = list(table(heads, rows))
     judged = (results.report.get("judged") or {}).get("remarks", ())
     prose = (legend(verdicts), *map(console.visible, (*results.series, *results.forgetting, *results.further, *judged)))
     return [*lines, *chain.from_iterable(wrap(text, console.width(), break_on_hyphens=False) for text in prose)]
