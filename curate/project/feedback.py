@@ -10,7 +10,9 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from textwrap import wrap
 from typing import Any, Literal, TypeVar
 
 from curate.base import console
@@ -18,7 +20,7 @@ from curate.base.console import one_line
 from curate.base.file_guard import MOST_DOCUMENT, hint_of, open_file, read_file
 from curate.base.record import CurateError, Finding, Json, Record
 from curate.base.resources import shipped
-from curate.base.tables import table
+from curate.base.tables import table, width_of
 from curate.formats.dataset import FILE_NAME
 from curate.jsonl import Entry, JsonFault, read_entries, strict_loads
 from curate.project.data import ProjectData
@@ -382,19 +384,22 @@ def render_scores(results: Results) -> list[str]:
     rows = [
         [
             console.one_line(row["category"], 30), str(row["n"]),
-            f"{row['base']['value']:.3f}", f"{row['tuned']['value']:.3f}",
-            f"{row['difference']['value']:+.3f} [{row['difference']['low']:+.3f}, {row['difference']['high']:+.3f}]",
+            f"{row['base']['value']:.2f}", f"{row['tuned']['value']:.2f}",
+            f"{row['difference']['value']:+.2f} [{row['difference']['low']:+.2f}, {row['difference']['high']:+.2f}]",
             p_value(row["p_adjusted"]), verdict.label if verdict else "", console.one_line(metric, 30),
         ]
         for row, verdict, metric in zip(results.categories, verdicts, metrics, strict=True)
     ]  # fmt: skip
     heads = ["category", "n", "base", "tuned", "difference", "p (Holm)", "verdict", "metric"]
+    lines = list(table(heads, rows))
+    # The report's own page has the metrics and p; a judge that is not calibrated is told of below.
+    for column in (heads.index("metric"), heads.index("p (Holm)")):
+        if max(map(width_of, lines)) > console.width():
+            heads, *rows = ([*row[:column], *row[column + 1 :]] for row in (heads, *rows))
+            lines = list(table(heads, rows))
     judged = (results.report.get("judged") or {}).get("remarks", ())
-    return [
-        *table(heads, rows),
-        legend(verdicts),
-        *map(console.visible, (*results.series, *results.forgetting, *results.further, *judged)),
-    ]
+    prose = (legend(verdicts), *map(console.visible, (*results.series, *results.forgetting, *results.further, *judged)))
+    return [*lines, *chain.from_iterable(wrap(text, console.width(), break_on_hyphens=False) for text in prose)]
 
 
 def render_records(data: ProjectData, results: Results, *, per_category: int = 3) -> Iterator[str]:
@@ -420,6 +425,6 @@ def _render_bad(bad: Bad) -> Iterator[str]:
     score = "no score" if outcome.score_tuned is None else f"score {outcome.score_tuned:.2f}"
     yield f"  {location} {console.one_line(outcome.id, 40)}: {outcome.verdict}, {score}"
     if bad.record and bad.record.completion:
-        yield f"    wanted {console.one_line(bad.record.completion, 80)}"
+        yield f"    wanted {console.one_line(bad.record.completion, console.width() - 11)}"
     if outcome.completion is not None:
-        yield f"    got    {console.one_line(outcome.completion, 80)}"
+        yield f"    got    {console.one_line(outcome.completion, console.width() - 11)}"

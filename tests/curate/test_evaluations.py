@@ -25,7 +25,7 @@ def data(make_workspace: Callable[..., ProjectData]) -> ProjectData:
 
 def test_they_are_listed_as_such_and_never_resumed(data: ProjectData) -> None:
     said = call("runs", data.root)
-    assert "eval-model        finished   evaluated org/model behind 4 examples" in said.stdout
+    assert "eval-model  finished   evaluated org/model behind 4 examples" in said.stdout
     assert "3 records have no answer; the same `train eval` asks them again" in said.stdout
     rows = [json.loads(line) for line in call("runs", data.root, "--format", "jsonl").stdout.splitlines()]
     assert {row["id"]: row["evaluated"] for row in rows} == {

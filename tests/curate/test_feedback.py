@@ -3,6 +3,7 @@ import json
 
 import pytest
 
+from curate.base import console
 from curate.base.record import CurateError
 from curate.project.feedback import latest_run, read_results, render_records, render_scores, report_findings, worst
 from curate.project.publish import export_dataset
@@ -59,12 +60,15 @@ def test_regression_and_staleness_are_findings(make_workspace, make_report):
     assert report_findings(stale, None) == []
 
 
-def test_told_for_people(make_workspace, make_report):
+def test_told_for_people(make_workspace, make_report, monkeypatch):
     workspace = make_workspace()
     export_dataset(workspace)
     results = read_results(make_run(workspace.root / "runs/a", make_report("0" * 64), [line("r001", 0.0)]))
     text = "\n".join([*render_scores(results), *render_records(workspace, results)])
-    assert "billing   20  0.700  0.300  -0.400 [-0.500, -0.300]" in text
+    assert "billing   20  0.70   0.30  -0.40 [-0.50, -0.30]" in text
+    assert max(map(len, render_scores(results))) <= console.width()
+    monkeypatch.setenv("COLUMNS", "60")
+    assert max(map(len, render_scores(results))) <= 60
     assert "R601 stale-report" in text
     assert "data/a.jsonl:2 r001: broken, score 0.00\n    wanted answer1 says" in text
     assert "\n    got    no" in text

@@ -37,7 +37,7 @@ def test_report_is_that_of_the_series(make_workspace) -> None:
     done = CliRunner().invoke(cli, ["report", ID, "--workspace", str(workspace.root)])
     assert done.exit_code == 0, done.output
     assert "Figures are means over 2 training seeds (0, 1)." in done.output
-    assert "+0.900 [" in done.output
+    assert "+0.90 [" in done.output
 
 
 def test_a_series_that_was_stopped_is_gone_on_with_on_its_dataset(make_workspace) -> None:

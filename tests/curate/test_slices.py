@@ -92,6 +92,6 @@ def test_report_and_comparison_say_which_part_gains_less(make_workspace):
         "source: answers to records of B improved 1.00 less than those to other records of the same categories (95 % "
     )
     done = CliRunner().invoke(cli, ["report", "--workspace", str(root)])
-    assert said in done.stdout, done.output
+    assert said in " ".join(done.stdout.split()) + " ", done.output
     comparison = compare_runs(load_data(root), None, read_run(run))
     assert said in render_notes(comparison, has_legend=True).plain

@@ -277,6 +277,9 @@ def test_the_command_says_it_as_text_and_as_json(dataset: Path, bases: Callable[
     assert said.exception is None, said.exception
     for word in ("steps", "tokens", "memory", "time", "cost", "micro-batch", "DDP"):
         assert word in said.stdout, word
+    # What is not measured is arithmetic, which knows of tensors alone.
+    assert " MB at the most of " in said.stdout
+    assert " MB at the least of " in _plan(dataset, bases(), "--no-measure").stdout
     shown = _plan(dataset, bases(), "--no-measure", "--gpu", "H100", "--json")
     value = json.loads(shown.stdout)
     assert (value["device_bytes"], value["seconds"], value["fits"]) == (80 * 10**9, None, True)

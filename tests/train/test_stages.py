@@ -18,6 +18,9 @@ from train.base.errors import TrainError
 from train.cli import cli
 from train.data.overlap import is_same_text, overlapping
 from train.evaluate.predictions import read_predictions
+from train.pipeline.series import Size
+from train.pipeline.stages import StageSeries
+from train.recipe import load_recipe
 from train.report import Report
 from train.report.write import render
 
@@ -97,6 +100,14 @@ def test_likelihoods_of_other_tokens_are_counted(dataset: Path, bases: Callable[
     assert remark in " ".join(done.stdout.split())
     assert remark in render("report.md.j2", report, autoescape=False)
     assert report.main().macro is not None, "scores are of answers, which both have"
+
+
+def test_a_stage_is_priced_by_its_tokens(recipe: Path, dataset: Path) -> None:
+    whole = Size(8, 1000.0)
+    text, answers, pairs = StageSeries(str(dataset), str(recipe.parent)).sizes(load_recipe(recipe), whole)
+    assert [text.steps, answers.steps, pairs.steps] == [2, 2, 4]
+    # A pair is read on both sides.
+    assert pairs.tokens / pairs.steps > 1.5 * answers.tokens / answers.steps
 
 
 def test_a_series_of_stages_goes_on(recipe: Path, dataset: Path, tmp_path: Path) -> None:

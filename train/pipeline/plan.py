@@ -94,14 +94,14 @@ class Plan:
         return (
             f"{self.records:,} records, {self.tokens:,} tokens an epoch ({self.supervised / self.tokens:.0%} trained), "
             f"{self.steps:,} steps, {self._size()}, lr {self.lr:.2e}; {self.trained:,} of {self.parameters:,} "
-            f"parameters, {self._machine()}; {self.peak_bytes / 1e6:,.0f} MB at the most"
+            f"parameters, {self._machine()}; {_mb(self.peak_bytes)} MB at the {'most' if self.seconds else 'least'}"
             + (f", {duration(self.seconds)}" if self.seconds is not None else "")
             + (f"; an epoch mixes {self.mixture}" if self.mixture else "")
         )
 
     def lines(self) -> list[str]:
         """Return the plan for people, a fact a line."""
-        memory, heads = self.memory, ["forgetting ", *[" " * 11] * len(self.risks)]
+        memory, bound = self.memory, "most" if self.seconds else "least"
         return [
             f"records     {self.records:,} to train on, the longest has {self.longest:,} tokens",
             f"tokens      {self.tokens:,} an epoch, {self.supervised:,} ({self.supervised / self.tokens:.1%}) trained; "
@@ -111,14 +111,14 @@ class Plan:
             f"rate        {self.lr:.3g} after {self.warmup} steps of warmup",
             f"parameters  {self.trained:,} trained of {self.parameters:,}",
             f"machine     {self._machine()}",
-            f"memory      {self.peak_bytes / 1e6:,.0f} MB at the most of {self.device_bytes / 1e6:,.0f}: "
+            f"memory      {_mb(self.peak_bytes)} MB at the {bound} of {_mb(self.device_bytes)}: "
             + ("it fits" if self.fits else f"it does NOT FIT into {USABLE:.0%} of that"),
             f"            weights {_mb(memory.weights)}, gradients {_mb(memory.gradients)}, optimizer "
             f"{_mb(memory.optimizer)}, activations {_mb(memory.activations)}, logits {_mb(memory.head)}, "
             f"the rest {_mb(memory.overhead)}",
             *self._time(),
             *self._advice(),
-            *(f"{head} {risk.text}: {'  '.join(risk.lines)}" for head, risk in zip(heads, self.risks, strict=False)),
+            *(f"{'' if n else 'forgetting':<11} {r.text}: {'  '.join(r.lines)}" for n, r in enumerate(self.risks)),
         ]
 
     def _time(self) -> list[str]:

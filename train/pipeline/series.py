@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, ValidationError
 
@@ -83,6 +83,13 @@ class Member:
     dataset: Path | None = None
 
 
+class Size(NamedTuple):
+    """How long a run is: its optimizer steps, and the tokens that these read."""
+
+    steps: int
+    tokens: float
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a series found: its report, and the name of the member whose model and feedback are taken."""
@@ -103,8 +110,8 @@ class Kind(ABC):
         """Raise TrainError where a member could not be begun."""
 
     @abstractmethod
-    def steps(self, recipe: Recipe, num_steps: int) -> list[int]:
-        """Return the optimizer steps of each run, at the most; a run of ``recipe`` on all records has ``num_steps``."""
+    def sizes(self, recipe: Recipe, whole: Size) -> list[Size]:
+        """Return the size of each run, at the most; ``whole`` is that of a run of ``recipe`` on all records."""
 
     @abstractmethod
     def conclude(self, series: Series) -> Outcome:
@@ -210,9 +217,11 @@ def start_series(
     loaded = load_recipe(recipe, settings, base)
     kind.check(loaded)
     recipe_folder = (recipe.parent if recipe else Path()).resolve()
-    record, run_seconds = _planned(kind, dataset, loaded, recipe_folder, folder.name, context)
-    steps = kind.steps(loaded, record.steps)
-    seconds = None if run_seconds is None else run_seconds * sum(steps) / record.steps
+    record, whole, run_seconds = _planned(kind, dataset, loaded, recipe_folder, folder.name, context)
+    sizes = kind.sizes(loaded, whole)
+    steps = [size.steps for size in sizes]
+    # Steps of a text and of pairs have other numbers of tokens, and these are what takes the time.
+    seconds = None if run_seconds is None else run_seconds * sum(size.tokens for size in sizes) / whole.tokens
     cost = None if seconds is None or cost_per_hour is None else seconds / 3600 * cost_per_hour
     text = f"plan: {len(steps)} runs of {_span(steps)} steps, {sum(steps):,} in all"
     text += "" if seconds is None else f"; {duration(seconds)} of training, without evaluation"
@@ -260,8 +269,8 @@ def read_series(folder: Path) -> SeriesRecord:
 
 def _planned(
     kind: Kind, dataset: Path, recipe: Recipe, folder: Path, name: str, context: DistributedContext
-) -> tuple[SeriesRecord, float | None]:
-    """Return what a series begins with, and the seconds of a run on all records; the model is gone by then."""
+) -> tuple[SeriesRecord, Size, float | None]:
+    """Return what a series begins with, and size and seconds of a run on all records; the model is gone by then."""
     # Everything that can be wrong is known before the first member begins, and three steps say what a step takes.
     prepared = prepare(dataset, recipe, folder=folder, context=context)
     if kind.is_on_validation and not prepared.dataset.splits["validation"]:
@@ -277,7 +286,7 @@ def _planned(
         dataset={"path": str(dataset), "name": title, "sha256": sha256_of(dataset / MANIFEST)},
         batch_size=None if recipe.batch_tokens else prepared.steps.batch_size,
     )  # fmt: skip
-    return record, plan.seconds
+    return record, Size(num_steps, plan.run_tokens), plan.seconds
 
 
 def _span(steps: Sequence[int]) -> str:

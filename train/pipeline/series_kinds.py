@@ -13,7 +13,7 @@ from train.base.errors import TrainError
 from train.base.run_folder import plain_name, read_run
 from train.base.storage import digest_of
 from train.evaluate.predictions import PREDICTIONS, pair, read_predictions
-from train.pipeline.series import Kind, Member, Outcome, Series, SeriesRecord
+from train.pipeline.series import Kind, Member, Outcome, Series, SeriesRecord, Size
 from train.pipeline.stages import StageSeries
 from train.recipe import Recipe, load_recipe
 from train.report import Report, Rules
@@ -36,9 +36,9 @@ class Seeds(Kind):
         """Refuse seeds beyond 32 bits."""
         check_seeds(recipe, self.number)
 
-    def steps(self, recipe: Recipe, num_steps: int) -> list[int]:
+    def sizes(self, recipe: Recipe, whole: Size) -> list[Size]:
         """Return as many steps for each."""
-        return [num_steps] * self.number
+        return [whole] * self.number
 
     def conclude(self, series: Series) -> Outcome:
         """Run all, and report them as one."""
@@ -66,9 +66,9 @@ class LearningCurveSeries(Kind):
             message = f"the recipe has mixing.share = {recipe.mixing.share:g}, and a curve takes shares of the whole"
             raise TrainError("E871 bad-series", message, "Remove it from the recipe.")
 
-    def steps(self, recipe: Recipe, num_steps: int) -> list[int]:
+    def sizes(self, recipe: Recipe, whole: Size) -> list[Size]:
         """Return the same for each."""
-        return [num_steps] * (len(self.shares) * self.number)
+        return [whole] * (len(self.shares) * self.number)
 
     def conclude(self, series: Series) -> Outcome:
         """Run all, and draw the curve beside the report on the whole."""
@@ -140,10 +140,10 @@ class SweepSeries(Kind):
         last = len(counts) - 1
         return [(num, -(-num_steps // _REDUCTION ** (last - n))) for n, num in enumerate(counts)]
 
-    def steps(self, recipe: Recipe, num_steps: int) -> list[int]:
+    def sizes(self, recipe: Recipe, whole: Size) -> list[Size]:
         """Return those of all rounds, and of the winner's fresh seeds."""
-        each = [steps for num, steps in self.rounds(num_steps) for _ in range(num)]
-        return [*each, *[num_steps] * self.number]
+        each = [steps for num, steps in self.rounds(whole.steps) for _ in range(num)]
+        return [*(Size(steps, whole.tokens * steps / whole.steps) for steps in each), *[whole] * self.number]
 
     def conclude(self, series: Series) -> Outcome:
         """Try all, choose on validation, train the winner on fresh seeds, and measure the test split on these alone."""
@@ -205,10 +205,13 @@ def _behind(best: Path, other: Path) -> Estimate | None:
 
 def _swept(best: Trial, trials: Sequence[Trial], seeds: Sequence[int]) -> str:
     close = sum(trial.behind is not None and trial.behind.low <= 0 for trial in trials)
+    early = sum(trial.score is not None and trial.steps < best.steps for trial in trials)
     rest = f" {close} of the others cannot be told from it." if close else ""
+    rest += f" {early} were dropped after fewer steps." if early else ""
+    fresh = f"{'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}"
     return (
         f"Of {len(trials)} choices {settings_text(best.changes)} was the best on validation.{rest} It was chosen on "
-        f"validation alone and trained again with seed {', '.join(map(str, seeds))}, which no choice has seen; the "
+        f"validation alone and trained again with {fresh}, which no choice has seen; the "
         "test split was measured once, after the choice, on these runs."
     )
 
@@ -218,20 +221,20 @@ def check_seeds(recipe: Recipe, number: int) -> None:
     load_recipe(recipe, {"seed": recipe.seed + number - 1})
 
 
-def pool(folders: Sequence[Path], name: str, remarks: Sequence[str] = ()) -> Outcome:
+def pool(folders: Sequence[Path], name: str) -> Outcome:
     """Return the runs in ``folders``, which differ in the seed, as one report called ``name``; of one its own."""
     reports = [Report.load(folder) for folder in folders]
     sides = [read_predictions(folder / PREDICTIONS) for folder in folders]
     best = max(range(len(folders)), key=lambda index: validation_score(reports[index]))
     first = reports[best]
     if len(folders) == 1:
-        return Outcome(first.model_copy(update={"remarks": [*first.remarks, *remarks]}), folders[0].name)
+        return Outcome(first, folders[0].name)
     report = seeds_report(
         sides[0][0], [tuned for _, tuned in sides], seeds=[int(each.run.seed or 0) for each in reports], selected=best,
         name=folders[best].name, run=first.run.model_copy(update={"id": name}), default_metric=first.default_metric,
-        rules=Rules(first.margin, first.fewest, first.resamples), remarks=[*first.remarks, *remarks],
+        rules=Rules(first.margin, first.fewest, first.resamples), remarks=first.remarks, curve=first.curve,
     )  # fmt: skip
-    return Outcome(report.model_copy(update={"curve": first.curve, "noise": first.noise}), folders[best].name)
+    return Outcome(report.model_copy(update={"noise": first.noise}), folders[best].name)
 
 
 def validation_score(report: Report) -> tuple[float, float]:

@@ -23,7 +23,7 @@ from train.data.overlap import NUM_WORDS, is_same_text, overlapping
 from train.evaluate.evaluation import general_rows
 from train.evaluate.predictions import PREDICTIONS, Scored, read_predictions
 from train.pipeline.prepare import prepare
-from train.pipeline.series import Kind, Member, Outcome, Series
+from train.pipeline.series import Kind, Member, Outcome, Series, Size
 from train.recipe import Recipe, StageRecipe, load_recipe
 from train.report import Report, Rules, build_report
 from train.report.stages import StageFacts, stages_of
@@ -48,16 +48,16 @@ class StageSeries(Kind):
         if len(set(names)) < len(names):
             raise TrainError("E883 bad-stage", "two stages have the same name", "Give each a name of its own.")
 
-    def steps(self, recipe: Recipe, num_steps: int) -> list[int]:
-        """Return the steps of each stage, after its data were checked as those of a run are."""
-        steps = []
+    def sizes(self, recipe: Recipe, whole: Size) -> list[Size]:
+        """Return the size of each stage, after its data were checked as those of a run are."""
+        sizes = []
         with tempfile.TemporaryDirectory() as work:
             for number, (path, _) in enumerate(self._parts(recipe, Path(work), is_said=True)):
                 # An adapter that is continued is not there yet, and decides nothing about the steps.
                 changes = self._changes(recipe, number, recipe.base) | {"lora.continued": False}
                 prepared = prepare(path, load_recipe(recipe, changes), folder=Path(self.folder))
-                steps.append(len(prepared.steps))
-        return steps
+                sizes.append(Size(len(prepared.steps), prepared.steps.num_tokens()))
+        return sizes
 
     def conclude(self, series: Series) -> Outcome:
         """Run the stages one after another, and report the last one against the first one's base."""

@@ -115,7 +115,13 @@ def build_report(
         resamples=rules.resamples,
         default_metric=sorted(default_metric),
         remarks=list(remarks),
-        notes=_notes(splits, pairs, is_forgetting_measured=bool(general), is_checkpoint_chosen=is_checkpoint_chosen),
+        notes=_notes(
+            splits,
+            pairs,
+            is_forgetting_measured=bool(general),
+            # A run that was not measured on validation while it trained ends with its last step.
+            is_checkpoint_chosen=is_checkpoint_chosen and (curve is None or bool(curve.evals)),
+        ),
         noise=noise,
         confusion=confusions(pairs, splits[-1].split),
         judged=judged,

@@ -115,9 +115,8 @@ class ComparisonTable(ReportPart):
     """Several models on the records that all of them were evaluated on."""
 
     version: Literal[1] = 1
-    reference: int
-    """Which of the models the others are held against."""
     models: list[ComparedModel]
+    """The first is the reference, which the others are held against."""
     headline: Literal["validation", "test"]
     """The split whose verdicts count."""
     pairs: list[PairedResults]
@@ -259,14 +258,13 @@ def remarks(counts: Collection[Counts], num_sides: int = 2) -> list[str]:
     return sentences
 
 
-def compare_sides(sides: Sequence[Side], reference: int = 0) -> ComparisonTable:
-    """Return the comparison of all ``sides`` with the one at ``reference``; one side alone is compared with itself.
+def compare_sides(sides: Sequence[Side]) -> ComparisonTable:
+    """Return the comparison of all ``sides`` with the first; one side alone is compared with itself.
 
     Raises TrainError: E937 nothing-to-report where no record can be compared.
     """
     matched, counts = match_records([side.records for side in sides], has_general=False)
-    first = matched[reference]
-    others = [index for index in range(len(sides)) if index != reference] or [reference]
+    first, others = matched[0], list(range(1, len(sides))) or [0]
     rules = next((side.rules for side in sides if side.kind == "run"), Rules())
     defaults = set.intersection(*(set(side.default_metric) for side in sides))
     splits: dict[int, list[SplitResult]] = {index: [] for index in others}
@@ -275,7 +273,7 @@ def compare_sides(sides: Sequence[Side], reference: int = 0) -> ComparisonTable:
             [list(zip(first, matched[index], strict=True)) for index in others], split, defaults, rules
         )
         for index, result in zip(others, each, strict=True):
-            num_records = count_partly_answered([sides[reference], sides[index]], split)
+            num_records = count_partly_answered([sides[0], sides[index]], split)
             splits[index] += [] if result is None else [without_verdicts(result, num_records)]
     compared = [result.split for results in splits.values() for result in results]
     if not compared:
@@ -286,14 +284,13 @@ def compare_sides(sides: Sequence[Side], reference: int = 0) -> ComparisonTable:
     headline: Literal["validation", "test"] = "test" if "test" in compared else "validation"
     slices = slice_results([list(zip(first, matched[index], strict=True)) for index in others], headline, rules)
     return ComparisonTable(
-        reference=reference,
         models=[_model(side, records) for side, records in zip(sides, matched, strict=True)],
         headline=headline,
         pairs=[
             PairedResults(name=sides[index].name, splits=splits[index], slices=parts)
             for index, parts in zip(others, slices, strict=True)
         ],
-        conclusions=_conclusions(sides, matched, reference, headline, rules) if len(sides) > 1 else [],
+        conclusions=_conclusions(sides, matched, headline, rules) if len(sides) > 1 else [],
         records=[
             ComparedRecord(
                 id=twins[0].id, category=twins[0].category, scores=[twin.score for twin in twins],
@@ -308,7 +305,7 @@ def compare_sides(sides: Sequence[Side], reference: int = 0) -> ComparisonTable:
             *remarks(counts.values(), len(sides)), *side_notes(sides, matched),
             *(
                 f"{sides[index].name}: {sentence}"
-                for index, parts in zip(others, slices, strict=True) if index != reference
+                for index, parts in zip(others, slices, strict=True) if index
                 for part in parts for sentence in part.sentences
             ),
         ],
@@ -370,8 +367,7 @@ def side_notes(sides: Sequence[Side], matched: Sequence[Sequence[Scored]]) -> li
 
 
 def _conclusions(
-    sides: Sequence[Side], matched: Sequence[Sequence[Scored]], reference: int,
-    headline: Literal["validation", "test"], rules: Rules,
+    sides: Sequence[Side], matched: Sequence[Sequence[Scored]], headline: Literal["validation", "test"], rules: Rules,
 ) -> list[Conclusion]:  # fmt: skip
     tuned = [index for index, side in enumerate(sides) if side.is_tuned]
     prompted = [index for index, side in enumerate(sides) if side.prompting]
@@ -382,7 +378,7 @@ def _conclusions(
         if side.kind != "gguf":
             continue
         # What was measured: the reference, or else the first tuned model.
-        measured = [at for at in (reference, *tuned) if sides[at].kind in ("run", "adapter", "base")]
+        measured = [at for at in (0, *tuned) if sides[at].kind in ("run", "adapter", "base")]
         questions += [("quantised", index, at) for at in measured if sides[at].prompting == side.prompting][:1]
     pairs = [list(zip(matched[second], matched[first], strict=True)) for _, first, second in questions]
     results = several_results(pairs, headline, (), rules)

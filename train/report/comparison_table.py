@@ -18,7 +18,7 @@ def render_table(comparison: ComparisonTable, *, columns: int | None = None) -> 
     One model alone has its scores with their intervals. As in the table of a run, the metric and then the p value are
     left out where ``columns`` are too few for them.
     """
-    reference = wording.cell(comparison.models[comparison.reference].name)
+    reference = wording.cell(comparison.models[0].name)
     is_alone = len(comparison.models) == 1
     splits = [
         (pair.name, split) for pair in comparison.pairs for split in pair.splits if split.split == comparison.headline

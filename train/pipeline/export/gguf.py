@@ -256,7 +256,8 @@ def _tell(proof: GgufProof, table: ComparisonTable | None) -> None:
 
 
 def _share(agreement: Agreement) -> str:
+    others = f", and at {agreement.num_close_same:,} of the {agreement.num_close:,} others"
     return (
         f"likeliest token at {agreement.num_same:,} of {agreement.num_clear:,} places where it leads by over"
-        f" {agreement.tolerance} nats, and at {agreement.num_close_same:,} of the {agreement.num_close:,} others"
+        f" {agreement.tolerance} nats{others if agreement.num_close else ''}"
     )

@@ -234,9 +234,9 @@ class EditScreen(ProjectScreen):
         self.app.clear_message()
         self._begin_new()
 
-    def _begin_new(self, category: str = "", line: Any = None) -> None:
+    def _begin_new(self, category: str = "") -> None:
         self._listing, self._opened = None, {}
-        self._begin(new_edit(self.project, category=category, line=line))
+        self._begin(new_edit(self.project, category=category))
 
     def action_copy(self) -> None:
         if self.edit is None or self.edit.is_new:

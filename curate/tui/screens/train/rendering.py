@@ -225,7 +225,7 @@ def _planned(plan: Mapping[str, Json]) -> Iterator[Text]:
     memory = f"{state / 1e6:,.0f} MB and activations" if state is not None else _NOT
     yield _line(
         "memory",
-        f"{peak / 1e6:,.0f} MB at the most{', measured' if plan.get('seconds') else ''}"
+        f"{peak / 1e6:,.0f} MB at the {'most, measured' if plan.get('seconds') else 'least'}"
         if peak is not None
         else memory,
     )
