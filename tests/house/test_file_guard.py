@@ -43,6 +43,7 @@ ELSEWHERE = {
     "curate/sessions/detached.py": "/proc",
     "train/cli/__init__.py": "/dev/null, in place of a disk that is full",
     "train/cli/new.py": "writing",
+    "train/base/cache.py": "writing",
     "train/base/storage.py": "a file just written, to sync it",
     "train/contestants/gguf_server.py": "writing what llama.cpp says against a file",
     "train/contestants/answer_cache.py": "a cache that only we write, and that is read and locked by one handle",

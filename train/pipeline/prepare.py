@@ -163,9 +163,7 @@ def prepare(
     strategy = pick_strategy(
         recipe.parallel, is_lora=recipe.method == "lora", trained=num_parameters, memory=memory, context=context
     )
-    if strategy != "ddp" and context.world_size > 1 and recipe.optimizer == "adamw8bit":
-        raise TrainError("E872 no-shards", f'optimizer "adamw8bit" has no shards, and the model needs {strategy}',
-                         "Set optimizer = adamw, or parallel = ddp.")  # fmt: skip
+    _check_shards(recipe, strategy, context)
     torch.set_num_threads(threads)
     recipe = _on_this_machine(recipe, device, dtype, threads)
     objective = _objective(recipe, dataset)
@@ -177,10 +175,7 @@ def prepare(
     if recipe.mixing.replay == OF_BASE:
         texts = base_samples(model, tokenizer, renderer, recipe, len(examples), base_path)
     replay, replay_digest = load_replay(renderer, recipe.mixing, measured, folder, texts)
-    if replay:
-        is_compared = objective in PREFERENCES
-        replay = list(map(PreferenceExample.replayed, replay)) if is_compared else replay
-        examples = JoinedExamples(examples, replay)
+    examples = _with_replay(examples, replay, objective)
     steps = BatchSampler(examples, recipe, is_packed=capabilities_of(model).has_packing)
     facts = _facts(dataset, recipe, renderer, steps, base_path, device)
     facts |= {"replayed text": replay_digest} if replay else {}
@@ -190,6 +185,18 @@ def prepare(
         dataset, recipe, objective, categories, model, tokenizer, renderer, steps, base_path, device, dtype, facts,
         folder, context, strategy,
     )  # fmt: skip
+
+
+def _check_shards(recipe: Recipe, strategy: ParallelStrategy, context: DistributedContext) -> None:
+    if strategy != "ddp" and context.world_size > 1 and recipe.optimizer == "adamw8bit":
+        message = f'optimizer "adamw8bit" has no shards, and the model needs {strategy}'
+        raise TrainError("E872 no-shards", message, "Set optimizer = adamw, or parallel = ddp.")
+
+
+def _with_replay(examples: Sequence[Example], replay: list[Example], objective: Objective) -> Sequence[Example]:
+    if not replay:
+        return examples
+    return JoinedExamples(examples, [*map(PreferenceExample.replayed, replay)] if objective in PREFERENCES else replay)
 
 
 def _on_this_machine(recipe: Recipe, device: torch.device, dtype: torch.dtype, threads: int) -> Recipe:
