@@ -54,6 +54,7 @@ def test_stages_are_one_series_with_one_exam(recipe: Path, dataset: Path, tmp_pa
     done = _call("run", str(dataset), "--recipe", str(recipe), "--out", str(out))
     assert done.exception is None, done.exception
     assert "plan: 3 runs of 2 to 4 steps, 8 in all" in done.stderr
+    assert "stages: text, run 1\n" in done.stderr
     series = json.loads((out / "series.json").read_text())
     assert series["kind"] == "stages"
     assert [member["name"] for member in series["members"]] == ["text", "stage-2", "pairs"]

@@ -163,7 +163,8 @@ class Series:
         if about.get("status") == "failed" and about.get("error") in tolerated:
             return None
         num = [each.name for each in self.record.members].index(member.name) + 1
-        console.talk(f"{self.record.kind}: {member.name}, run {num} of {len(self.record.members)}")
+        # Some kinds name their next members only when the last ones are finished, so how many there are is not told.
+        console.talk(f"{self.record.kind}: {member.name}, run {num}")
         self._note(member.name, "running")
         try:
             _, code = start_run(

@@ -102,6 +102,8 @@ def build_report(
             "Export a dataset with a test split, or more records.",
         )
     validation, general = ([p for p in pairs if p[0].split == split] for split in ("validation", "general"))
+    # A run that was not measured on validation while it trained ends with its last step.
+    is_checkpoint_chosen = is_checkpoint_chosen and (curve is None or bool(curve.evals))
     return Report(
         run=run,
         headline=splits[-1].split,
@@ -115,13 +117,7 @@ def build_report(
         resamples=rules.resamples,
         default_metric=sorted(default_metric),
         remarks=list(remarks),
-        notes=_notes(
-            splits,
-            pairs,
-            is_forgetting_measured=bool(general),
-            # A run that was not measured on validation while it trained ends with its last step.
-            is_checkpoint_chosen=is_checkpoint_chosen and (curve is None or bool(curve.evals)),
-        ),
+        notes=_notes(splits, pairs, is_forgetting_measured=bool(general), is_checkpoint_chosen=is_checkpoint_chosen),
         noise=noise,
         confusion=confusions(pairs, splits[-1].split),
         judged=judged,
