@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -19,13 +20,13 @@ from train.data.rendering import Example
 from train.evaluate.answers import Answers, Question, can_decode_packed, generate, option_nlls
 from train.loop import fit
 from train.loop.events import Numbers
-from train.loop.gradients import CPU, Optimizer
-from train.model import attention, capabilities, computing, kv_cache, pick_device
+from train.loop.gradients import CPU, Optimizer, Placement
+from train.model import add_lora, attention, capabilities, computing, kv_cache, pick_device
 from train.model.batch import BatchSampler, balanced, by_length, collate
 from train.model.capabilities import capabilities_of, compile_layers, compiling, optimize_for_device
 from train.model.kv_cache import StepShapes, TokenSteps
 from train.model.loss import supervised_loss
-from train.recipe import build_recipe
+from train.recipe import LoraRecipe, build_recipe
 
 from .tiny import louder, make_model
 
@@ -64,6 +65,56 @@ def test_nothing_of_a_step_waits_for_the_device(varlen_on_cpu: list[int]) -> Non
     assert all(number > 0 for number in numbers.read())
     with pytest.raises(AssertionError, match="waits"), _NoWaits():
         float(loss)
+
+
+class _Casts(TorchDispatchMode):
+    """Counts by shape what is cast from float32 to bfloat16."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts = Counter[tuple[int, ...]]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if str(func).startswith("aten._to_copy") and (kwargs or {}).get("dtype") == torch.bfloat16:
+            self.counts[tuple(args[0].shape)] += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_weights_are_cast_once_a_step(method: str) -> None:
+    torch.manual_seed(0)
+    whole = make_model("llama").requires_grad_(True)
+    capabilities_of(whole)
+    model = whole if method == "full" else add_lora(whole, LoraRecipe(rank=5), dtype=torch.bfloat16, seed=0)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_()
+    sampler = BatchSampler(
+        _examples([50, 40, 45, 60]), build_recipe({"batch_size": 4, "micro_batch_tokens": 60}), is_packed=True
+    )
+    placement = Placement(dtype=torch.bfloat16)
+    module = sys.modules[fit.__module__]
+    gradients = module._gradients(model, sampler, placement, module.Dynamics(sampler.supervised.tolist(), "cpu"), None)
+    micro_batches = [group for group, _ in gradients._micro_batches(sampler[0])]
+    assert len(micro_batches) == 4
+    named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    for group in micro_batches:
+        with computing(torch.device("cpu"), torch.bfloat16):
+            batch = collate([sampler.examples[index] for index in group], is_packed=True)
+            loss, _ = supervised_loss(model, batch, scale=1 / sampler[0].weight)
+        loss.backward()
+    wanted = {name: parameter.grad.clone() for name, parameter in named.items() if parameter.grad is not None}
+    model.zero_grad()
+    with _Casts() as casts:
+        gradients.backward(sampler[0])
+    matrices = [p for p in model.parameters() if p.dim() == 2 and p.dtype == torch.float32]
+    shapes = Counter(tuple(p.shape) for p in matrices)
+    # Tied tables are one tensor, and of an embedding alone rows are read.
+    assert {shape: casts.counts[shape] for shape in shapes if casts.counts[shape] > shapes[shape]} == {}
+    assert casts.counts[(400, 32)] == 1, "the head too"
+    assert wanted.keys() == {name for name, p in named.items() if p.grad is not None}
+    assert all(torch.equal(named[name].grad, gradient) for name, gradient in wanted.items())
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ from train.data.rendering import Example, Renderer, RowFault
 from train.model.attention import pack, packing, to_device, unread_mask, working_dtype
 from train.model.batch import Batch, by_length
 from train.model.capabilities import capabilities_of, decoder_of, evaluating, head_weight, inner_of
+from train.model.device import cast_weight
 from train.model.kv_cache import KVCache, TokenSteps
 from train.model.loss import OnDone, batch_nlls, nll_per_example
 
@@ -222,7 +223,7 @@ class _Head:
         weight, bias = head_weight(head), getattr(head, "bias", None)
         self._device = weight.device.type
         self._dtype = working_dtype(weight)
-        self._weight = weight.to(self._dtype)
+        self._weight = cast_weight(weight, self._dtype)
         self._bias = None if bias is None else bias.to(self._dtype)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
