@@ -23,7 +23,7 @@ from curate.project.feedback import PREDICTIONS_FILE, ModelAnswer, read_answers
 from curate.project.project import Listener, Project
 from curate.project.transactions import Undone
 from curate.schema.view import REASONING, said_in, unanswered
-from curate.sessions.runs import trainer_output
+from curate.sessions.runs import read_run, trainer_output
 
 if TYPE_CHECKING:
     from curate.sessions.agreement_report import QuestionAgreement
@@ -80,19 +80,24 @@ class BlindPair:
 def model_name(data: ProjectData, name: str) -> str:
     """Return how events call the model ``name``: the id of a run, for its tuned model, or that and ":base".
 
+    ``name`` has the run's id or a path; a series stands for the run whose model is to be taken.
+
     Raises:
         CurateError: E918 when the workspace has no such run with predictions; E914 for one that lies elsewhere.
     """
     path = Path(name.removesuffix(BASE_OF))
-    run = path.name
     runs = inside(data.root, data.root / RUNS)
     # Runs are called by their dates, so a run of another workspace may have the same name.
-    if path != Path(run) and not any(where.parent.resolve() == runs.resolve() for where in (path, data.root / path)):
+    places = [place for place in (path, data.root / path, runs / path) if runs.resolve() in place.resolve().parents]
+    folder = next((place for place in places if place.is_dir()), None)
+    if folder is None and len(path.parts) > 1 and places in ([], [runs / path]):
         hint = f"Name the id of a run in {one_line(str(runs))}."
         raise CurateError("E914 outside-workspace", f"{one_line(name)} is no run of this workspace", hint)
-    if not run or not (runs / run / PREDICTIONS_FILE).is_file():
+    folder = folder and read_run(folder).kept.folder
+    if folder is None or not (folder / PREDICTIONS_FILE).is_file():
         message = f"{one_line(str(data.root / RUNS))} has no run {one_line(name, 60)!r} with {PREDICTIONS_FILE}"
         raise CurateError("E918 bad-report", message, "Name a run of the workspace, or RUN:base for its base.")
+    run = folder.resolve().relative_to(runs.resolve()).as_posix()
     return run + (BASE_OF if name.endswith(BASE_OF) else "")
 
 

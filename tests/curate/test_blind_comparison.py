@@ -198,6 +198,18 @@ def test_a_path_names_a_run_of_this_workspace_alone(workspace, make_workspace, t
     assert "is no run of this workspace" in refused.stderr
 
 
+def test_a_series_stands_for_the_run_to_take(workspace, begin):
+    runs = workspace / "runs"
+    (runs / "s").mkdir()
+    (runs / "b").rename(runs / "s" / "seed-1")
+    members = [{"name": "seed-1", "status": "finished", "changes": {}}]
+    (runs / "s" / "series.json").write_text(json.dumps({"kept": "seed-1", "members": members}), encoding="utf-8")
+    assert begin(workspace, between=("s:base", "runs/s")).between == ("s/seed-1:base", "s/seed-1")
+    judged = call(workspace, "--blind", "s:base", "s", "--plain", lines="1\n2\nt\nt\nt\nt\n")
+    assert "s/seed-1 against s/seed-1:base: 6 verdicts" in judged.stdout
+    assert (runs / "s" / "seed-1" / "human.jsonl").exists()
+
+
 def test_the_report_is_one_json_object(workspace, root):
     schema = json.loads((root / "schemas/blind.schema.json").read_text(encoding="utf-8"))
     empty = json.loads(call(workspace, "--blind", "b:base", "b", "--report", "--json").stdout)

@@ -49,9 +49,9 @@ def make_run(dataset: Path, base: Path, out: Path, *settings: str) -> Path:
     return out
 
 
-def call(*arguments: str) -> Any:
+def call(*arguments: str | Path) -> Any:
     """Run a command that must not raise, and return click's result."""
-    done = CliRunner().invoke(cli, [*arguments], standalone_mode=False)
+    done = CliRunner().invoke(cli, [*map(str, arguments)], standalone_mode=False)
     assert done.exception is None, done.exception
     return done
 

@@ -191,6 +191,14 @@ def test_all_models_of_a_command_may_write_as_much(workspace: Path, bases: Bases
     assert str(tmp_path) not in done.stdout
 
 
+def test_an_endpoint_is_not_held_to_a_budget_of_reasoning(workspace: Path, tmp_path: Path, stub: Any) -> None:
+    stub(lambda _: "a dog")
+    words = ["--with", "stub", "--out", str(tmp_path), "--max-reasoning-tokens", "8"]
+    assert "reasons as long as it likes" in evaluate(workspace / "dataset/v1", *words).stderr
+    [record] = fits(tmp_path / "eval-stub/eval.json", "evaluation")
+    assert record["max_reasoning_tokens"] is None
+
+
 def test_another_question_is_another_evaluation(workspace: Path, tmp_path: Path, stub: Any) -> None:
     for splits in ("validation", "test"):
         stub(lambda _: "a dog")

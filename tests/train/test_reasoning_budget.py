@@ -8,15 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from tests.train.calling import save_base
+from tests.train.finished import call
 from tests.train.reasoning import ALWAYS, OPEN, SWALLOWING, thinking_row
 from tests.train.test_reasoning import QUICK, dataset, renderer, train  # noqa: F401 - a fixture
 from tests.train.tiny import chat_row, make_model
 from train.base.errors import TrainError
+from train.cli import cli
 from train.evaluate import evaluation
 from train.evaluate.answers import Generated
 from train.evaluate.evaluation import predict
+from train.evaluate.predictions import PREDICTIONS, read_predictions
 
 
 def _scripted(monkeypatch: pytest.MonkeyPatch, one: Any, texts: Sequence[str]) -> list[list[list[int]]]:
@@ -98,6 +102,17 @@ def test_report_and_plan_say_how_long_it_is(dataset: Path, tmp_path: Path) -> No
     assert behaviour["reasoning_cut"] == {"base": 1.0, "tuned": 1.0}
     assert 8 < behaviour["reasoning_tokens"]["tuned"] < 40
     assert "Reasoning cut" in (out / "report.html").read_text()
+    # Other models get the budget of the run beside them, and so what it got.
+    done = call("eval", dataset, "--with", base, "--with", out, "--out", tmp_path)
+    assert "Reasoning ended after" not in done.stdout
+    tuned = [record for record in read_predictions(out / PREDICTIONS)[1] if record.split in ("validation", "test")]
+    again = [record for record in read_predictions(tmp_path / "eval-r" / PREDICTIONS)[1] if record.is_generated]
+    assert {(one.id, one.text, one.reasoning) for one in again} == {(one.id, one.text, one.reasoning) for one in tuned}
+    call("eval", dataset, "--with", base, "--out", tmp_path, "--split", "validation")
+    both = call("compare", tmp_path / "eval-base", tmp_path / "eval-base-2")
+    assert "Reasoning ended after different numbers of tokens: 8, no limit." in both.stdout
+    refused = CliRunner().invoke(cli, ["eval", str(dataset), "--with", str(base), "--max-reasoning-tokens", "300"])
+    assert "300 tokens of reasoning leave none of 256 for the answer" in refused.stderr
 
 
 def test_a_real_model_goes_on_after_the_end() -> None:

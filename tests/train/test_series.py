@@ -13,8 +13,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from train.base.errors import Exit, TrainError
-from train.base.run_folder import read_finished
+from train.base.run_folder import model_run
 from train.cli import cli
+from train.contestants import parse_spec
+from train.model import find_base
 from train.pipeline import execute, series
 from train.pipeline.series import SeriesRecord
 from train.report import Report, schema_of
@@ -74,6 +76,15 @@ def test_seeds_are_one_series_with_one_report(dataset: Path, base: str, tmp_path
         assert "training seeds (7, 8)" in (tmp_path / "s" / name).read_text(encoding="utf-8")
     kept = tmp_path / "s" / record["kept"]
     assert (tmp_path / "s" / "feedback.jsonl").read_bytes() == (kept / "feedback.jsonl").read_bytes()
+    # Elsewhere the series stands for that run.
+    assert parse_spec(str(tmp_path / "s")).path == kept
+    assert find_base(str(tmp_path / "s")).parent == kept
+    both = CliRunner().invoke(cli, ["compare", str(tmp_path / "s"), str(kept), "--json"], standalone_mode=False)
+    assert all(row["difference"]["value"] == 0 for row in json.loads(both.stdout)["report"]["splits"][-1]["categories"])
+    out = CliRunner().invoke(cli, ["export", str(tmp_path / "s"), "--to", "adapter"], standalone_mode=False)
+    assert out.stdout.strip() == str(kept / "export/adapter")
+    again = CliRunner().invoke(cli, ["eval", str(tmp_path / "s")])
+    assert "is that of several runs; name one of them" in again.stderr
 
 
 def test_a_killed_series_goes_on_and_ends_as_one_that_was_not(
@@ -285,8 +296,13 @@ def test_what_makes_no_series_is_refused_before_anything_is_loaded(
     assert not (tmp_path / "s").exists()
 
 
-def test_a_series_is_no_run_to_export(dataset: Path, base: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "record", ["{}", "no JSON", '{"kept": ""}', '{"kept": ".."}', '{"kept": "a/../../x"}', '{"kept": "gone"}']
+)
+def test_a_series_without_a_model_is_named(record: str, tmp_path: Path) -> None:
     (tmp_path / "s").mkdir()
-    (tmp_path / "s" / "series.json").write_text("{}")
-    with pytest.raises(TrainError, match="is a series of runs"):
-        read_finished(tmp_path / "s")
+    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / "s" / "series.json").write_text(record)
+    for door in (model_run, lambda folder: parse_spec(str(folder)), lambda folder: find_base(str(folder))):
+        with pytest.raises(TrainError, match="a series of runs that names no model yet"):
+            door(tmp_path / "s")

@@ -88,6 +88,13 @@ def test_two_runs_are_compared_by_slice(tmp_path: Path, monkeypatch: pytest.Monk
     done = CliRunner().invoke(cli, ["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--json"])
     (source, *_) = json.loads(done.stdout)["report"]["slices"]
     assert source["sentences"][0].startswith("source: answers to records of B improved ")
+    done = CliRunner().invoke(cli, ["compare", *(str(tmp_path / name) for name in ("a", "a:base", "b")), "--json"])
+    table = json.loads(done.stdout)["table"]
+    of_base, of_b = ({part["name"]: part for part in pair["slices"]} for pair in table["pairs"])
+    # One family of tests: the same gap is held against more of them.
+    assert of_b["source"]["disparities"][0]["p_adjusted"] >= source["disparities"][0]["p_adjusted"]
+    assert not any(gap["is_shown"] for gap in of_base["source"]["disparities"])
+    assert any(note.startswith(f"{tmp_path / 'b'}: source: answers to records of B impr") for note in table["notes"])
 
 
 def test_what_a_harder_category_does_is_no_disparity() -> None:

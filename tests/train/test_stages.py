@@ -82,6 +82,23 @@ def test_stages_are_one_series_with_one_exam(recipe: Path, dataset: Path, tmp_pa
     assert report.preferences is not None
 
 
+def test_likelihoods_of_other_tokens_are_counted(dataset: Path, bases: Callable[..., Path], tmp_path: Path) -> None:
+    """An objective that reads the prompts too says nothing of the same tokens as one of answers."""
+    (tmp_path / "recipe.toml").write_text(
+        f'base = "{bases()}"\n{FAST}[[stage]]\nobjective = "domain"\nmax_steps = 1\n[[stage]]\nmax_steps = 1\n'
+    )
+    out = tmp_path / "a"
+    done = _call("run", str(dataset), "--recipe", str(tmp_path / "recipe.toml"), "--out", str(out))
+    assert done.exception is None, done.exception
+    report = Report.load(out)
+    num = len(read_predictions(out / "stage-2" / "predictions.jsonl")[1])
+    (remark,) = [remark for remark in report.remarks if "other tokens" in remark]
+    assert 0 < int(remark.split()[0]) <= num
+    assert remark in " ".join(done.stdout.split())
+    assert remark in render("report.md.j2", report, autoescape=False)
+    assert report.main().macro is not None, "scores are of answers, which both have"
+
+
 def test_a_series_of_stages_goes_on(recipe: Path, dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "runs" / "a"
     done = _call("run", str(dataset), "--recipe", str(recipe), "--out", str(out))

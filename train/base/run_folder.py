@@ -95,12 +95,27 @@ def write_evaluation(folder: Path, record: Mapping[str, Any]) -> None:
     write_whole(folder / EVALUATION, [json.dumps(record, indent=1) + "\n"])
 
 
+def model_run(folder: Path) -> Path:
+    """Return the run whose model ``folder`` stands for: of a finished series the one to take, else itself.
+
+    Raises TrainError "E942 unfinished-run" of a series that has none yet.
+    """
+    if not (folder / SERIES).is_file():
+        return folder
+    try:
+        name = json.loads(read_file(folder / SERIES, most=MOST_STATE))["kept"]
+        if isinstance(name, str) and Path(name).name == name not in ("", "..") and (folder / name / RUN).is_file():
+            return folder / name
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        pass
+    raise TrainError(
+        "E942 unfinished-run", f"{folder} is a series of runs that names no model yet",
+        f"Go on with it, `train run DATASET --resume --out {folder}`, or name one of its runs, such as {folder}/NAME.",
+    )  # fmt: skip
+
+
 def read_finished(run: Path) -> dict[str, Any]:
     """Return the run.json of a run that made a model; raises TrainError "E942 unfinished-run"."""
-    if (run / SERIES).is_file():
-        raise TrainError(
-            "E942 unfinished-run", f"{run} is a series of runs", f"Name one of them, such as {run}/NAME; see {SERIES}."
-        )
     if not (run / RUN).is_file():
         raise TrainError(
             "E942 unfinished-run", f"{run} has no run.json, so it is not a run", "Name a folder such as runs/ID."

@@ -27,13 +27,17 @@ from train.cli import report_exit
 @click.option(
     "--max-new-tokens", type=click.IntRange(1, 1 << 20), help="By default the fewest of a run's recipe, else 256."
 )
+@click.option(
+    "--max-reasoning-tokens", type=click.IntRange(1, 1 << 20), help="How many may be reasoning; a run's by default."
+)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Put evaluations here, not into runs/.")
 @click.option("--send-flagged", is_flag=True, help="Send records with findings X7xx to an endpoint too.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads; by default as many as a run would use.")
 def command(
     target: Path, fail_on: str | None, margin: float | None, dry_run: bool, names: tuple[str, ...], splits: str,
-    system: Path | None, shots: int, shots_from: str, max_new_tokens: int | None, out: Path | None,
+    system: Path | None, shots: int, shots_from: str, max_new_tokens: int | None,
+    max_reasoning_tokens: int | None, out: Path | None,
     send_flagged: bool, device: str, threads: int | None,
 ) -> int:  # fmt: skip
     """Compute the report of RUN again from its predictions.jsonl, without a model, and print it.
@@ -60,7 +64,7 @@ def command(
     from train.contestants import open_contestant
     from train.contestants.prompting import Prompting
     from train.data.dataset import open_dataset
-    from train.pipeline.contest import Conditions, evaluate_contestant, shared_length
+    from train.pipeline.contest import Conditions, evaluate_contestant, shared_lengths
     from train.report.comparison import compare_sides, read_side
     from train.report.comparison_table import render_table
 
@@ -69,8 +73,11 @@ def command(
     if not chosen or not set(chosen) <= {"validation", "test"} or len(set(chosen)) < len(chosen):
         raise click.UsageError("--split takes validation, test or both with a comma.")
     examples = [row for row in dataset.splits[shots_from] if row.messages] if shots else []
-    most = max_new_tokens or shared_length(names)
-    conditions = Conditions(chosen, Prompting.of(system, shots, examples), most, send_flagged)
+    own_most, own_reasoning = shared_lengths(names)
+    most, reasoning = max_new_tokens or own_most, max_reasoning_tokens or own_reasoning
+    if reasoning is not None and reasoning >= most:
+        raise click.UsageError(f"{reasoning} tokens of reasoning leave none of {most} for the answer.")
+    conditions = Conditions(chosen, Prompting.of(system, shots, examples), most, reasoning, send_flagged)
     folders, is_complete = [], True
     for name in names:
         contestant = open_contestant(name, device=device, threads=threads)
@@ -94,13 +101,15 @@ def command(
 
 def _computed_again(run: Path, fail_on: str | None, margin: float | None, *, is_dry: bool) -> int:
     # Loaded late: the report needs numpy and pydantic, which `train --help` must not pay for.
-    from train.base.run_folder import EVALUATION
+    from train.base.run_folder import EVALUATION, SERIES
     from train.data.dataset import MANIFEST
     from train.evaluate.predictions import FEEDBACK, PREDICTIONS, read_predictions
     from train.report import Report, Rules, build_report, read_curve, read_data_map, read_human, table, write_report
 
     if (run / MANIFEST).is_file():
         raise click.UsageError(f"{run} is a dataset. Say which model answers it: --with MODEL.")
+    if (run / SERIES).is_file():
+        raise click.UsageError(f"the report of {run} is that of several runs; name one of them, such as {run}/NAME.")
     if (run / EVALUATION).is_file():
         raise click.UsageError(f"{run} is an evaluation of one model. Compare it: `train compare {run} OTHER`.")
     old = Report.load(run)

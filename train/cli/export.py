@@ -75,8 +75,10 @@ def command(
     if is_hub and not (is_agreed or dry_run or sys.stdin.isatty()):
         raise click.UsageError("there is nobody to ask; --yes agrees beforehand, --dry-run only looks.")
     # torch, transformers and peft take seconds to import, so only an export pays for them.
+    from train.base.run_folder import model_run
     from train.pipeline.export import check_free, export_run, form_of, open_source, require_repository
 
+    run = model_run(run)
     if repo is not None:
         require_repository(repo)
     form = quant or "f16" if is_gguf else dtype or ""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from train.base import console
 from train.base.errors import Exit, TrainError, first_line
-from train.base.run_folder import RECIPE, RUN, read_finished, recipe_folder, weights_digest
+from train.base.run_folder import RECIPE, RUN, model_run, read_finished, recipe_folder, weights_digest
 from train.model.adapter import add_tokens, name_tokens
 from train.model.device import SMALL_MODEL, pick_device, pick_dtype
 from train.model.safety import check_folder, check_gguf
@@ -326,9 +326,10 @@ def find_base(name: str, folder: Path | None = None) -> Path:
     "E926 no-such-base", and "E942 unfinished-run" of the folder of a run.
     """
     for path in ([folder / name] if folder else []) + [Path(name)]:
-        if (path / RUN).is_file():
+        run = model_run(path)
+        if (run / RUN).is_file():
             # What a finished run made: a whole model, or an adapter, which lies on the run's own base.
-            return path / str(read_finished(path)["saved"])
+            return run / str(read_finished(run)["saved"])
         if path.is_dir() or (path.is_file() and path.suffix.lower() == ".gguf"):
             return path
         if path.is_file():

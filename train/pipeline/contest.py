@@ -35,23 +35,30 @@ _GENERAL = "general"
 class Conditions:
     """What each contestant is asked: which splits, after which prompting, for how many tokens at most.
 
+    ``max_reasoning_tokens`` is how many of them may be reasoning; only a model in this process can be held to it.
     ``is_flagged_sent``: records with findings X7xx are sent to an endpoint too.
     """
 
     splits: Sequence[str] = ("validation", "test")
     prompting: Prompting = field(default_factory=Prompting)
     max_new_tokens: int = Sampling().max_new_tokens
+    max_reasoning_tokens: int | None = None
     is_flagged_sent: bool = False
 
 
-def shared_length(names: Sequence[str]) -> int:
-    """Return the most tokens of an answer of the models ``names``: the fewest that a run among them has in its recipe.
+def shared_lengths(names: Sequence[str]) -> tuple[int, int | None]:
+    """Return the most tokens of an answer of the models ``names``, and how many of them may be reasoning.
 
-    One number for all of them: a model that may write more is another model. Without a run it is the default.
+    Each is the fewest that a run among them has in its recipe, one number for all of them: a model that may write more
+    is another model. Without a run it is the default.
     """
     runs = [spec.path for spec in map(parse_spec, names) if spec.kind == "run" and spec.path is not None]
-    lengths = [load_recipe(run / RECIPE, is_own=True).eval.max_new_tokens for run in runs]
-    return min(lengths, default=Sampling().max_new_tokens)
+    recipes = [load_recipe(run / RECIPE, is_own=True).eval for run in runs]
+    budgets = [recipe.max_reasoning_tokens for recipe in recipes if recipe.max_reasoning_tokens is not None]
+    return (
+        min((recipe.max_new_tokens for recipe in recipes), default=Sampling().max_new_tokens),
+        min(budgets, default=None),
+    )
 
 
 def evaluate_contestant(
@@ -87,6 +94,10 @@ class _Evaluation:
         examples = [row for row in conditions.prompting.examples if row.id not in flagged]
         self._prompting = replace(conditions.prompting, examples=examples)
         self._max_new_tokens = conditions.max_new_tokens
+        self._is_local = contestant.kind in ("base", "run", "adapter")
+        # What a server or llama.cpp writes cannot be ended where its reasoning is too long.
+        self._max_reasoning_tokens = conditions.max_reasoning_tokens if self._is_local else None
+        self._is_unlimited = conditions.max_reasoning_tokens != self._max_reasoning_tokens
         splits = {split: dataset.splits[split] for split in conditions.splits}
         self._rows = {split: [row for row in rows if row.id not in flagged] for split, rows in splits.items()}
         self._num_withheld = sum(map(len, splits.values())) - sum(map(len, self._rows.values()))
@@ -108,6 +119,7 @@ class _Evaluation:
             "prompting": {"system": prompting.system, "shots": prompting.number},
             "examples": digest_of(sorted(row.id for row in prompting.examples)) if prompting.number else "",
             "max_new_tokens": self._max_new_tokens,
+            "max_reasoning_tokens": self._max_reasoning_tokens,
             "splits": list(splits),
             "dataset": dataset.digest,
             "pairsmith": versions()["pairsmith"],
@@ -120,6 +132,7 @@ class _Evaluation:
             "contestant": {"name": contestant.name, "kind": contestant.kind, "digest": contestant.digest},
             "prompting": facts["prompting"],
             "max_new_tokens": facts["max_new_tokens"],
+            "max_reasoning_tokens": facts["max_reasoning_tokens"],
             "splits": facts["splits"],
             "dataset": {
                 "path": str(dataset.path), "name": dataset.manifest.get("name"), "sha256": dataset.digest,
@@ -152,6 +165,10 @@ class _Evaluation:
         number = " and ".join(f"{len(rows):,} {split}" for split, rows in open_rows.items())
         already = f"; {len(answered):,} results are there already" if answered else ""
         console.talk(f"{self._contestant.name}: asking {number} records{already}")
+        if self._is_unlimited:
+            console.talk(
+                f"warning: {self._contestant.name} reasons as long as it likes: only a model here can be ended"
+            )
         if self._num_withheld:
             console.talk(
                 f"not sent: {_records(self._num_withheld)} with findings X7xx, such as personal data; "
@@ -164,7 +181,7 @@ class _Evaluation:
                 for result in results:
                     append(prediction_line(result))
 
-            if self._contestant.kind in ("base", "run", "adapter"):
+            if self._is_local:
                 self._measure(open_rows, put)
             else:
                 self._ask(open_rows, put)
@@ -181,7 +198,8 @@ class _Evaluation:
         # that.
         is_as_run = local.kind == "run" and not (prompting.system or prompting.number)
         skips = {} if is_as_run else {"on_unrenderable": "skip", "on_too_long": "skip"}
-        evaluation = local.recipe.eval.model_copy(update={"max_new_tokens": self._max_new_tokens})
+        lengths = {"max_new_tokens": self._max_new_tokens, "max_reasoning_tokens": self._max_reasoning_tokens}
+        evaluation = local.recipe.eval.model_copy(update=lengths)
         recipe = local.recipe.model_copy(update={"eval": evaluation, **skips})
         renderer = renderer_of(local.model, local.renderer.tokenizer, recipe, self._dataset)
         for split, rows in open_rows.items():

@@ -29,6 +29,9 @@ from train.report import Report, Rules, build_report
 from train.report.stages import StageFacts, stages_of
 
 _MOST_NAMED = 20
+_OTHER_TOKENS = (
+    "{} records have no bits per byte here: the objectives of the first and the last stage count other tokens of them."
+)
 
 
 @dataclass
@@ -79,10 +82,11 @@ class StageSeries:
         base_side, _ = read_predictions(folders[0] / PREDICTIONS)
         _, tuned_side = read_predictions(folders[-1] / PREDICTIONS)
         run = last.run.model_copy(update={"id": series.record.id, "base_model": first.run.base_model})
-        base_side, tuned_side = _comparable(base_side, tuned_side)
+        base_side, tuned_side, num_others = _comparable(base_side, tuned_side)
+        remarks = [*last.remarks, *([_OTHER_TOKENS.format(num_others)] if num_others else [])]
         report = build_report(
             base_side, tuned_side, run=run, curve=last.curve, default_metric=last.default_metric,
-            rules=Rules(last.margin, last.fewest, last.resamples), remarks=last.remarks, noise=first.noise,
+            rules=Rules(last.margin, last.fewest, last.resamples), remarks=remarks, noise=first.noise,
         )  # fmt: skip
         facts = [
             StageFacts(part.name, part.data, int(read_run(folder)["examples"]), part.num_left_out,
@@ -142,8 +146,8 @@ class StageSeries:
         return replace(opened, splits=splits, manifest=opened.manifest | {"flagged": flagged})
 
 
-def _comparable(base: Sequence[Scored], tuned: Sequence[Scored]) -> tuple[list[Scored], list[Scored]]:
-    # Likelihoods of two objectives may be of other tokens of a record; they are left out where they are.
+def _comparable(base: Sequence[Scored], tuned: Sequence[Scored]) -> tuple[list[Scored], list[Scored], int]:
+    # Likelihoods of two objectives may be of other tokens of a record; they are left out where they are, and counted.
     sizes = {(record.split, record.id): record.num_tokens for record in base}
     other = {key for record in tuned if sizes.get(key := (record.split, record.id)) != record.num_tokens}
     unknown: dict[str, Any] = {"nll": None, "num_tokens": 0, "num_bytes": 0, "rejected": None}
@@ -151,7 +155,7 @@ def _comparable(base: Sequence[Scored], tuned: Sequence[Scored]) -> tuple[list[S
         [replace(record, **unknown) if (record.split, record.id) in other else record for record in side]
         for side in (base, tuned)
     )
-    return first, last
+    return first, last, len(other)
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,7 @@ def build_report(
         judged=judged,
         data_map=data_map,
         preferences=preferences([p for p in pairs if p[0].split == splits[-1].split], splits[-1].split, rules),
-        slices=slice_results(pairs, splits[-1].split, rules),
+        slices=slice_results([pairs], splits[-1].split, rules)[0],
         fits=list(fits),
         memory=memory,
     )

@@ -16,11 +16,12 @@ from typing import Literal
 from pydantic import Field
 
 from train.base.errors import TrainError
-from train.base.run_folder import EVALUATION, read_evaluation
+from train.base.run_folder import EVALUATION, model_run, read_evaluation
 from train.evaluate.predictions import PREDICTIONS, Scored, read_predictions
 from train.report import wording
-from train.report.model import Estimate, Report, ReportPart, SplitResult
+from train.report.model import Estimate, Report, ReportPart, SliceResult, SplitResult
 from train.report.results import SPLITS, Rules, several_results, without_verdicts
+from train.report.slices import slice_results
 
 _GENERAL = "general"
 NOTHING_TO_REPORT = "E937 nothing-to-report"
@@ -43,6 +44,7 @@ class Side:
     unanswered: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """By split and category how many records have no answer."""
     max_new_tokens: int | None = None
+    max_reasoning_tokens: int | None = None
     rules: Rules = field(default_factory=Rules)
 
     @property
@@ -82,6 +84,8 @@ class PairedResults(ReportPart):
 
     name: str
     splits: list[SplitResult]
+    slices: list[SliceResult] = Field(default_factory=list)
+    """Of the split whose verdicts count."""
 
 
 class Conclusion(ReportPart):
@@ -148,6 +152,8 @@ class ComparisonDocument(ReportPart, title="`train compare --json`"):
 def read_side(name: str) -> Side:
     """Return what ``name`` means: a run's folder (its tuned model), RUN:base, or the folder of an evaluation.
 
+    A series of runs stands for the one whose model is to be taken.
+
     Raises TrainError: E942 unfinished-run of an evaluation that was not brought to its end, E938 bad-report and E935
     bad-predictions.
     """
@@ -155,6 +161,7 @@ def read_side(name: str) -> Side:
     folder = Path(name.removesuffix(BASE_OF))
     if (folder / EVALUATION).is_file():
         return _read_evaluation(name, folder)
+    folder = model_run(folder)
     report = Report.load(folder)
     base, tuned = read_predictions(folder / PREDICTIONS)
     return Side(
@@ -172,6 +179,7 @@ def _read_evaluation(name: str, folder: Path) -> Side:
             name, folder.name, str(contestant["kind"]), [], [str(entry) for entry in record["default_metric"]],
             str(record["general_text"]), _prompting(number, has_system=has_system), str(contestant["digest"]),
             max_new_tokens=int(record["max_new_tokens"]),
+            max_reasoning_tokens=int(record.get("max_reasoning_tokens") or 0) or None,
             unanswered={
                 str(split): {str(name): int(num) for name, num in numbers.items()}
                 for split, numbers in record.get("unanswered", {}).items()
@@ -276,11 +284,15 @@ def compare_sides(sides: Sequence[Side], reference: int = 0) -> ComparisonTable:
             "Evaluate the models on the same dataset: `train eval DATASET --with MODEL`.",
         )  # fmt: skip
     headline: Literal["validation", "test"] = "test" if "test" in compared else "validation"
+    slices = slice_results([list(zip(first, matched[index], strict=True)) for index in others], headline, rules)
     return ComparisonTable(
         reference=reference,
         models=[_model(side, records) for side, records in zip(sides, matched, strict=True)],
         headline=headline,
-        pairs=[PairedResults(name=sides[index].name, splits=splits[index]) for index in others],
+        pairs=[
+            PairedResults(name=sides[index].name, splits=splits[index], slices=parts)
+            for index, parts in zip(others, slices, strict=True)
+        ],
         conclusions=_conclusions(sides, matched, reference, headline, rules) if len(sides) > 1 else [],
         records=[
             ComparedRecord(
@@ -292,7 +304,14 @@ def compare_sides(sides: Sequence[Side], reference: int = 0) -> ComparisonTable:
         ],
         fewest=rules.fewest,
         margin=rules.margin,
-        notes=[*remarks(counts.values(), len(sides)), *side_notes(sides, matched)],
+        notes=[
+            *remarks(counts.values(), len(sides)), *side_notes(sides, matched),
+            *(
+                f"{sides[index].name}: {sentence}"
+                for index, parts in zip(others, slices, strict=True) if index != reference
+                for part in parts for sentence in part.sentences
+            ),
+        ],
     )  # fmt: skip
 
 
@@ -343,6 +362,10 @@ def side_notes(sides: Sequence[Side], matched: Sequence[Sequence[Scored]]) -> li
     most = {side.max_new_tokens for side in sides if side.max_new_tokens is not None}
     if len(most) > 1:
         notes.append(f"Answers ended after different numbers of tokens: {', '.join(map(str, sorted(most)))}.")
+    budgets = {side.max_reasoning_tokens for side in sides if side.max_new_tokens is not None}
+    if len(budgets) > 1:
+        each = ", ".join(sorted("no limit" if budget is None else str(budget) for budget in budgets))
+        notes.append(f"Reasoning ended after different numbers of tokens: {each}.")
     return notes
 
 

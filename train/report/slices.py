@@ -28,21 +28,25 @@ _MOST_DISTINCT = 8
 _PERMUTATIONS = 1999
 
 
-def slice_results(pairs: Pairs, split: Literal["validation", "test"], rules: Rules) -> list[SliceResult]:
-    """Return the results of each slice that the records of ``split`` carry; p values are adjusted over all of them.
+def slice_results(
+    models: Sequence[Pairs], split: Literal["validation", "test"], rules: Rules
+) -> list[list[SliceResult]]:
+    """Return for each of ``models`` the results of each slice that its records of ``split`` carry.
 
-    Scores are compared, or bits per byte where no record has a score, of which no disparity is told. Draws are seeded
-    by the names of split, slice and value.
+    P values are adjusted over all slices and models. Scores are compared, or bits per byte where no record has a score,
+    of which no disparity is told. Draws are seeded by the names of split, slice and value.
     """
+    by_model = [_slices(pairs, split, rules) for pairs in models]
+    adjusted = iter(stats.holm([p for parts in by_model for part in parts for p in part.p_values]))
+    return [[part.result([next(adjusted) for _ in part.p_values]) for part in parts] for parts in by_model]
+
+
+def _slices(pairs: Pairs, split: Literal["validation", "test"], rules: Rules) -> list[_Slice]:
     mine = [pair for pair in pairs if pair[0].split == split]
     scored = [pair for pair in mine if pair[0].score is not None and pair[1].score is not None]
-    is_score = bool(scored)
     compared = scored or [pair for pair in mine if pair[0].num_bytes]
     names = list(dict.fromkeys(name for before, _ in compared for name in before.slices or {}))
-    parts = [_Slice(name, split, compared, is_score, rules) for name in names]
-    p_values = [p for part in parts for p in part.p_values]
-    adjusted = iter(stats.holm(p_values))
-    return [part.result([next(adjusted) for _ in part.p_values]) for part in parts]
+    return [_Slice(name, split, compared, bool(scored), rules) for name in names]
 
 
 class _Slice:

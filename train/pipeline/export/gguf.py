@@ -93,8 +93,10 @@ def write(source: Source, work: Path, quant: str) -> Written:
                 f" {quantised.num_same:,}",
                 "Take a format with more bits, such as q8_0.",
             )
-        most = source.recipe.eval.max_new_tokens
-        conditions = Conditions(["validation"], max_new_tokens=most)
+        limits = source.recipe.eval
+        conditions = Conditions(
+            ["validation"], max_new_tokens=limits.max_new_tokens, max_reasoning_tokens=limits.max_reasoning_tokens
+        )
         folder, _ = evaluate_contestant(contestant, source.dataset, conditions, work)
     finally:
         contestant.close()
