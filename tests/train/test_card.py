@@ -345,6 +345,44 @@ def test_a_step_of_decoding_is_recorded_once_for_a_shape_and_replayed(
     assert sum(map(bool, looks)) <= events.count("read") / 8 + 1, "the tokens are looked at every eight steps"
 
 
+class _Refusing(TorchDispatchMode):
+    """Ends in the middle, and spoils what was made until then, as a recording does that is refused."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: list[torch.Tensor] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if str(func).startswith("aten._softmax"):
+            raise RuntimeError("operation not permitted when stream is capturing")
+        out = func(*args, **(kwargs or {}))
+        given = {leaf.data_ptr() for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)}
+        self.made += [leaf for leaf in tree_leaves(out) if leaf.data_ptr() not in given]
+        return out
+
+
+def test_a_step_that_cannot_be_recorded_is_run_as_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = optimize_for_device(louder(make_model("llama")))
+    prompts = [[60 + n, 70, 80 + n] for n in range(5)]
+    wanted = generate(model, prompts, max_new_tokens=9, stop_ids=[], batch_tokens=1000)
+    refused: list[int] = []
+
+    def recorded(function: Any) -> Any:
+        try:
+            with _Refusing() as mode:
+                function()
+        finally:
+            refused.append(len(mode.made))
+            for tensor in mode.made:
+                tensor.zero_()
+
+    monkeypatch.setattr(kv_cache, "recorded", recorded)
+    monkeypatch.setattr(kv_cache, "can_record", lambda _device: True)
+    assert generate(model, prompts, max_new_tokens=9, stop_ids=[], batch_tokens=1000) == wanted
+    assert refused
+
+
 def test_auto_finds_an_apple_gpu_where_there_is_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)

@@ -149,6 +149,10 @@ class KVCache:
     def advance(self) -> None:
         """End a step on the device: each row has read the token that `attend` added."""
         torch.minimum(self.positions + 1, self._last, out=self.positions)
+        self.forget_step()
+
+    def forget_step(self) -> None:
+        """Forget what the layers of a step share."""
         self._of_step.clear()
 
     def grow(self) -> None:
@@ -225,10 +229,19 @@ class TokenSteps:
         else:
             self._ids.copy_(tokens[:, None])
             if self._replay is None:
-                self._replay = recorded(self._run) if can_record(self._ids.device) else self._run
+                self._replay = self._record() if can_record(self._ids.device) else self._run
             out = self._replay()
         self.kv_cache.grow()
         return out
+
+    def _record(self) -> Callable[[], torch.Tensor]:
+        try:
+            return recorded(self._run)
+        except RuntimeError:
+            # A model that waits for a number of the device, as rotary embeddings do that change with the length. What
+            # was made on the way was never computed.
+            self.kv_cache.forget_step()
+            return self._run
 
     def _run(self) -> torch.Tensor:
         arguments = {"input_ids": self._ids, "position_ids": self.kv_cache.positions, "use_cache": False}
