@@ -356,8 +356,11 @@ class _Refusing(TorchDispatchMode):
         if str(func).startswith("aten._softmax"):
             raise RuntimeError("operation not permitted when stream is capturing")
         out = func(*args, **(kwargs or {}))
-        given = {leaf.data_ptr() for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)}
-        self.made += [leaf for leaf in tree_leaves(out) if leaf.data_ptr() not in given]
+        given, new = (
+            {leaf.untyped_storage().data_ptr(): leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)}
+            for tree in ((args, kwargs), out)
+        )
+        self.made += [leaf for memory, leaf in new.items() if memory not in given]
         return out
 
 

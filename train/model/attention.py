@@ -117,7 +117,7 @@ _EXAMPLES = 64
 """Examples of a row are rounded up to a multiple of so many where layers may be compiled."""
 
 
-class Cache(Protocol):
+class TokenStore(Protocol):
     """What a row that was read is stored in, and goes on from."""
 
     def store(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
@@ -131,7 +131,7 @@ class Cache(Protocol):
 
 class _Reading(NamedTuple):
     packed: Packed | None
-    kv_cache: Cache | None
+    kv_cache: TokenStore | None
 
 
 _NOTHING = _Reading(None, None)
@@ -161,7 +161,7 @@ def _branched(lengths: Sequence[int], branches: Sequence[Sequence[int]]) -> np.n
 
 
 @contextmanager
-def packing(packed: Packed | None, kv_cache: Cache | None = None) -> Iterator[None]:
+def packing(packed: Packed | None, kv_cache: TokenStore | None = None) -> Iterator[None]:
     """Within, a model that uses this attention reads its row as ``packed`` says; with None as any other model does.
 
     ``kv_cache`` stores what the row's examples were read as; with it alone, each row of a batch is one token that goes
