@@ -1,6 +1,7 @@
 """What training costs on one GPU, beside TRL: tokens per second, MFU and peak memory, checked and timed in one call.
 
-    python benchmarks/train_gpu.py [--models qwen3-0.6b llama-3.2-1b] [--methods full lora] [--steps 30]
+    python benchmarks/train_gpu.py [--models qwen3-0.6b llama-3.2-1b] [--methods full lora generation]
+        [--steps 30]
     python benchmarks/train_gpu.py --dry-run      # the same on a CPU with small shapes: says that it runs, not how fast
 
 It needs torch, transformers, peft and pydantic; the TRL rows also trl and datasets (without them they are left out and
@@ -13,6 +14,9 @@ MFU counts useful work only: matrix products of the tokens of the rows, the head
 each row; no padding and nothing computed twice. Its base is the card's dense bf16 peak, 989 TF/s unless --peak says
 otherwise. TRL gets the attention that we use, "trl-default" keeps its other switches, "trl-best" pads nothing and does
 not checkpoint. Losses must agree between all sides, and are printed where they do not.
+
+"generation" is 256 greedy tokens after each of the 64 prompts of a step, beside transformers' `model.generate`; the
+second time counts. In float32 (the dry run) all answers must be the same.
 """
 
 from __future__ import annotations
@@ -31,7 +35,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from training import Job, made_model, ours, trl, useful_flops
+from training import Job, made_model, made_rows, ours, trl, useful_flops
 
 HERE = Path(__file__).resolve()
 QWEN = {"hidden_size": 1024, "num_hidden_layers": 28, "num_attention_heads": 16, "num_key_value_heads": 8,
@@ -41,6 +45,9 @@ LLAMA = {"hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 32
 DRY = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
        "head_dim": 16, "intermediate_size": 128, "vocab_size": 1_000, "tie_word_embeddings": True}  # fmt: skip
 MODELS = {"qwen3-0.6b": ("qwen3", QWEN), "llama-3.2-1b": ("llama", LLAMA)}
+METHODS = ("full", "lora", "generation")
+WRITERS = ("ours", "generate")
+"""Ours, and transformers' `model.generate` with the same prompts padded on the left."""
 VARIANTS = ("ours", "ours-uncompiled", "trl-default", "trl-best")
 WARM = 3
 """Looks until compilations and allocations are over."""
@@ -112,6 +119,64 @@ def run_one(job: Job, variant: str) -> dict[str, Any]:
     return found | {"peak": torch.cuda.max_memory_allocated() if is_cuda else 0}
 
 
+def write_one(job: Job, variant: str) -> dict[str, Any]:
+    """Write greedy answers to a batch of prompts, twice, and return the ids, seconds and peak bytes of the second."""
+    import torch
+
+    from train.evaluate.answers import generate
+    from train.model import computing
+    from train.model.capabilities import optimize_for_device
+
+    device, dtype = torch.device(job.device), getattr(torch, job.dtype)
+    model = made_model(job).eval().to(device)
+    prompts = [ids[:num] for ids, num in made_rows(job)[: job.rows_of_a_step]]
+    num_new = 256 if job.device == "cuda" else 8
+    longest = max(map(len, prompts))
+    padded = torch.tensor([[0] * (longest - len(ids)) + ids for ids in prompts], device=device)
+    mask = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts], device=device)
+
+    def ours() -> list[list[int]]:
+        with computing(device, dtype):
+            done = generate(model, prompts, max_new_tokens=num_new, stop_ids=[], batch_tokens=1 << 20)
+        return [one.ids for one in done]
+
+    def theirs() -> list[list[int]]:
+        done = model.generate(
+            padded, attention_mask=mask, max_new_tokens=num_new, do_sample=False, pad_token_id=0
+        )  # fmt: skip
+        return [list(map(int, ids)) for ids in done[:, longest:]]
+
+    # By default token 2 would end an answer.
+    model.generation_config.eos_token_id = None
+    # Ours keeps the weights of training and casts them; theirs is in its format as a whole.
+    model = optimize_for_device(model) if variant == "ours" else model.to(dtype)
+    write = ours if variant == "ours" else theirs
+    write()
+    began = time.perf_counter()
+    ids = write()
+    peak = torch.cuda.max_memory_allocated() if job.device == "cuda" else 0
+    return {"ids": ids, "seconds": time.perf_counter() - began, "peak": peak}
+
+
+def written_rows(asked: argparse.Namespace, model: str, faults: list[str]) -> Iterator[str]:
+    """Write with both sides and return their lines; what went wrong is added to ``faults``."""
+    job, first = job_of(model, "full", asked.steps, is_dry=asked.dry_run), None
+    for variant in WRITERS:
+        found = child(asked, model, "full", f"write-{variant}")
+        if "error" in found:
+            faults.append(f"{model} generation {variant}: {found['error']}")
+            yield f"| {model} generation, {variant} | failed: {found['error']} | | | | | |"
+            continue
+        first = first or found
+        same = sum(map(list.__eq__, found["ids"], first["ids"])) / len(first["ids"])
+        # In bfloat16 greedy texts of a random model soon part.
+        if same < 1 and job.dtype == "float32":
+            faults.append(f"{model} generation {variant}: {1 - same:.0%} of the answers differ")
+        speed, ratio = sum(map(len, found["ids"])) / found["seconds"], found["seconds"] / first["seconds"]
+        memory = "" if asked.dry_run else f"{found['peak'] / 2**30:.1f}"
+        yield f"| {model} generation, {variant} | {speed:,.0f} | {ratio:.2f} | | {memory} | | {same:.0%} the same |"
+
+
 def checks(job: Job) -> dict[str, Any]:
     """Return what must be so on this machine before a figure counts: packed rows are the rows alone, and versions."""
     import torch
@@ -181,7 +246,7 @@ def rows_of(asked: argparse.Namespace, model: str, method: str, faults: list[str
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
-    parser.add_argument("--methods", nargs="+", choices=("full", "lora"), default=["full", "lora"])
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--peak", type=float, default=H100, help="TF/s that MFU is a share of")
@@ -201,7 +266,9 @@ def measure(asked: argparse.Namespace) -> None:
         asked.steps = min(asked.steps, 6)
     if asked.one:
         job = job_of(asked.models[0], asked.methods[0], asked.steps, is_dry=asked.dry_run)
-        print(json.dumps(checks(job) if asked.one == "checks" else run_one(job, asked.one)))
+        part, _, writer = asked.one.partition("write-")
+        done = checks(job) if part == "checks" else write_one(job, writer) if writer else run_one(job, part)
+        print(json.dumps(done))
         return
     unit = "(dry run: no measurement)" if asked.dry_run else "per second"
     print(f"| variant | tokens {unit} | ours over it | MFU | peak GiB | loss | |", flush=True)
@@ -209,7 +276,10 @@ def measure(asked: argparse.Namespace) -> None:
     faults: list[str] = []
     for model in asked.models:
         for method in asked.methods:
-            for line in rows_of(asked, model, method, faults):
+            rows = (
+                written_rows(asked, model, faults) if method == "generation" else rows_of(asked, model, method, faults)
+            )
+            for line in rows:
                 print(line, flush=True)
     if faults:
         raise SystemExit("\n".join(faults))

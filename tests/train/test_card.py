@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -13,18 +14,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from train.data.rendering import Example
+from train.evaluate.answers import Answers, Question, can_decode_packed, generate, option_nlls
 from train.loop import fit
 from train.loop.events import Numbers
-from train.loop.gradients import CPU, Optimizer
-from train.model import attention, capabilities, pick_device
+from train.loop.gradients import CPU, Optimizer, Placement
+from train.model import add_lora, attention, capabilities, computing, kv_cache, pick_device
 from train.model.batch import BatchSampler, balanced, by_length, collate
-from train.model.capabilities import capabilities_of, compile_layers, compiling
+from train.model.capabilities import capabilities_of, compile_layers, compiling, optimize_for_device
+from train.model.kv_cache import StepShapes, TokenSteps
 from train.model.loss import supervised_loss
-from train.recipe import build_recipe
+from train.recipe import LoraRecipe, build_recipe
 
-from .tiny import make_model
+from .tiny import louder, make_model
 
 LENGTHS = st.lists(st.integers(1, 200), min_size=1, max_size=60)
 
@@ -63,17 +67,67 @@ def test_nothing_of_a_step_waits_for_the_device(varlen_on_cpu: list[int]) -> Non
         float(loss)
 
 
+class _Casts(TorchDispatchMode):
+    """Counts by shape what is cast from float32 to bfloat16."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts = Counter[tuple[int, ...]]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if str(func).startswith("aten._to_copy") and (kwargs or {}).get("dtype") == torch.bfloat16:
+            self.counts[tuple(args[0].shape)] += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_weights_are_cast_once_a_step(method: str) -> None:
+    torch.manual_seed(0)
+    whole = make_model("llama").requires_grad_(True)
+    capabilities_of(whole)
+    model = whole if method == "full" else add_lora(whole, LoraRecipe(rank=5), dtype=torch.bfloat16, seed=0)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_()
+    sampler = BatchSampler(
+        _examples([50, 40, 45, 60]), build_recipe({"batch_size": 4, "micro_batch_tokens": 60}), is_packed=True
+    )
+    placement = Placement(dtype=torch.bfloat16)
+    module = sys.modules[fit.__module__]
+    gradients = module._gradients(model, sampler, placement, module.Dynamics(sampler.supervised.tolist(), "cpu"), None)
+    micro_batches = [group for group, _ in gradients._micro_batches(sampler[0])]
+    assert len(micro_batches) == 4
+    named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    for group in micro_batches:
+        with computing(torch.device("cpu"), torch.bfloat16):
+            batch = collate([sampler.examples[index] for index in group], is_packed=True)
+            loss, _ = supervised_loss(model, batch, scale=1 / sampler[0].weight)
+        loss.backward()
+    wanted = {name: parameter.grad.clone() for name, parameter in named.items() if parameter.grad is not None}
+    model.zero_grad()
+    with _Casts() as casts:
+        gradients.backward(sampler[0])
+    matrices = [p for p in model.parameters() if p.dim() == 2 and p.dtype == torch.float32]
+    shapes = Counter(tuple(p.shape) for p in matrices)
+    # Tied tables are one tensor, and of an embedding alone rows are read.
+    assert {shape: casts.counts[shape] for shape in shapes if casts.counts[shape] > shapes[shape]} == {}
+    assert casts.counts[(400, 32)] == 1, "the head too"
+    assert wanted.keys() == {name for name, p in named.items() if p.grad is not None}
+    assert all(torch.equal(named[name].grad, gradient) for name, gradient in wanted.items())
+
+
 @pytest.fixture
 def varlen_on_cpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """Give torch's attention of a GPU a kernel for the CPU, and return the lengths of the rows that it saw."""
     varlen = pytest.importorskip("torch.nn.attention.varlen")
     seen: list[int] = []
 
-    def shares(query: Any, key: Any, scale: float, begin: int, end: int) -> tuple[torch.Tensor, ...]:
+    def shares(query: Any, key: Any, scale: float) -> tuple[torch.Tensor, ...]:
         # Queries, keys with their heads repeated, and softmax of the scores, each [heads, tokens, ..], of one example.
-        q, k = (tensor[begin:end].float().transpose(0, 1) for tensor in (query, key))
+        q, k = (tensor.float().transpose(0, 1) for tensor in (query, key))
         k = k.repeat_interleave(len(q) // len(k), 0)
-        hidden = torch.ones(end - begin, end - begin, dtype=torch.bool).triu(1)
+        hidden = torch.ones(len(query), len(key), dtype=torch.bool).triu(1 + len(key) - len(query))
         return q, k, torch.softmax((q @ k.transpose(1, 2) * scale).masked_fill(hidden, -torch.inf), -1)
 
     def edges_of(starts: torch.Tensor) -> list[tuple[int, int]]:
@@ -83,9 +137,9 @@ def varlen_on_cpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     def forward(query: Any, key: Any, value: Any, starts: Any, *others: Any) -> Any:
         seen.append(len(query))
         out = torch.zeros_like(query)
-        for begin, end in edges_of(starts):
-            q, _, share = shares(query, key, others[4], begin, end)
-            v = value[begin:end].float().transpose(0, 1)
+        for (begin, end), keys in zip(edges_of(starts), edges_of(others[0]), strict=True):
+            q, _, share = shares(query[begin:end], key[slice(*keys)], others[4])
+            v = value[slice(*keys)].float().transpose(0, 1)
             out[begin:end] = (share @ v.repeat_interleave(len(q) // len(v), 0)).transpose(0, 1).to(out.dtype)
         return out, torch.zeros(query.shape[1], len(query)), torch.zeros(2, dtype=torch.uint64)
 
@@ -93,7 +147,7 @@ def varlen_on_cpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         grads = [torch.zeros_like(tensor) for tensor in (query, key, value)]
         heads = key.shape[1]
         for begin, end in edges_of(starts):
-            q, k, share = shares(query, key, others[5], begin, end)
+            q, k, share = shares(query[begin:end], key[begin:end], others[5])
             d, v = (tensor[begin:end].float().transpose(0, 1) for tensor in (grad, value))
             d_share = d @ v.repeat_interleave(len(q) // len(v), 0).transpose(1, 2)
             d_scores = share * (d_share - (d_share * share).sum(-1, keepdim=True)) * others[5]
@@ -121,6 +175,24 @@ def test_the_kernel_of_a_gpu_is_proved_in_the_format_in_which_it_will_run(
     assert varlen_on_cpu
     monkeypatch.setattr(attention, "_varlen_attend", lambda query, *_: query)
     assert not capabilities_of(make_model("qwen3")).has_packing
+
+
+def test_options_of_a_question_are_one_call_of_the_kernel(
+    varlen_on_cpu: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    model = make_model("qwen3")
+    assert capabilities_of(model).has_kv_cache
+    asked = [Question([9, *range(3, 3 + n)], [[40], [50, 51 + n], [60] * 3][: n % 3 + 1]) for n in range(5)]
+    with computing(torch.device("cpu"), torch.bfloat16):
+        with monkeypatch.context() as patched:
+            patched.setattr(attention, "blocked_attention", lambda *_: pytest.fail("block by block"))
+            found = option_nlls(model, asked, batch_tokens=1000)
+        with monkeypatch.context() as patched:
+            patched.setattr(attention, "has_varlen", lambda _device: False)
+            wanted = option_nlls(model, asked, batch_tokens=1000)
+    for own, other in zip(found, wanted, strict=True):
+        assert own == pytest.approx(other, rel=0.05)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -185,6 +257,133 @@ def test_rows_of_compiled_layers_are_filled_up_little_and_have_few_lengths() -> 
         ]  # fmt: skip
         assert sum(rows) <= 1.04 * sum(lengths)
         assert len(set(rows)) <= 9
+
+
+class _Recorder(TorchDispatchMode):
+    """Repeats the calls that were made within on the same memory, as a graph of a GPU does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[Any, Any, Any, Any]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert not str(func).startswith((*_NoWaits.WAITS, "aten.lift_fresh")), f"{func} is of the host"
+        self.calls.append((func, args, kwargs or {}, func(*args, **(kwargs or {}))))
+        return self.calls[-1][-1]
+
+    def replay(self) -> None:
+        for func, args, kwargs, before in self.calls:
+            again = func(*args, **kwargs)
+            for old, new in zip(tree_leaves(before), tree_leaves(again), strict=True):
+                # A view is the memory that it is a view of.
+                if isinstance(old, torch.Tensor) and old.data_ptr() != new.data_ptr():
+                    old.copy_(new)
+
+
+@pytest.fixture
+def recordings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let a CPU decode as a GPU does, and return how often each recorded step was replayed."""
+    replays: list[int] = []
+
+    def recorded(function: Any) -> Any:
+        cache, recorder = function.__self__.kv_cache, _Recorder()
+        positions = cache.positions.clone()
+        with recorder:
+            out = function()
+        # What is recorded is not run.
+        cache.positions.copy_(positions)
+        replays.append(0)
+        number = len(replays) - 1
+
+        def replay() -> torch.Tensor:
+            replays[number] += 1
+            recorder.replay()
+            return out
+
+        return replay
+
+    monkeypatch.setattr(kv_cache, "recorded", recorded)
+    monkeypatch.setattr(kv_cache, "can_record", lambda _device: True)
+    return replays
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["qwen3", "llama"])
+def test_a_step_of_decoding_is_recorded_once_for_a_shape_and_replayed(
+    kind: str, dtype: torch.dtype, recordings: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    model = optimize_for_device(louder(make_model(kind)))
+    assert can_decode_packed(model)
+    assert recordings == [2], "it was tried before it is used"
+    prompts = [[(31 * n + 7 * k) % 300 + 60 for k in range(n * 11 % 29 + 1)] for n in range(14)]
+
+    def written() -> list[tuple[list[int], bool]]:
+        with computing(torch.device("cpu"), dtype):
+            got = generate(model, prompts, max_new_tokens=40, stop_ids=range(60, 75), batch_tokens=10_000)
+        return [(one.ids, one.stopped) for one in got]
+
+    with monkeypatch.context() as plain:
+        plain.setattr(kv_cache, "can_record", lambda _device: False)
+        wanted = written()
+    recordings.clear()
+    events: list[str] = []
+    for owner, name in ((Answers, "take"), (TokenSteps, "read")):
+        real = getattr(owner, name)
+        monkeypatch.setattr(
+            owner, name, lambda self, given, real=real, name=name: events.append(name) or real(self, given)
+        )
+    monkeypatch.setattr(kv_cache, "step_shapes", lambda _device: StepShapes(64, 16, 8, 0.5))
+    with _NoWaits():
+        assert written() == wanted
+    assert len({len(ids) for ids, _ in wanted}) > 4, "rows end at different times"
+    # Half the rows must go before the others move, and what is read of a row grows rarely.
+    assert events.count("read") > 30
+    assert len(recordings) <= 9
+    assert sum(recordings) >= events.count("read") - 2 * len(recordings) - 4
+    looks = "".join(name[0] for name in events).split("r")
+    assert sum(map(bool, looks)) <= events.count("read") / 8 + 1, "the tokens are looked at every eight steps"
+
+
+class _Refusing(TorchDispatchMode):
+    """Ends in the middle, and spoils what was made until then, as a recording does that is refused."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: list[torch.Tensor] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if str(func).startswith("aten._softmax"):
+            raise RuntimeError("operation not permitted when stream is capturing")
+        out = func(*args, **(kwargs or {}))
+        given, new = (
+            {leaf.untyped_storage().data_ptr(): leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)}
+            for tree in ((args, kwargs), out)
+        )
+        self.made += [leaf for memory, leaf in new.items() if memory not in given]
+        return out
+
+
+def test_a_step_that_cannot_be_recorded_is_run_as_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = optimize_for_device(louder(make_model("llama")))
+    prompts = [[60 + n, 70, 80 + n] for n in range(5)]
+    wanted = generate(model, prompts, max_new_tokens=9, stop_ids=[], batch_tokens=1000)
+    refused: list[int] = []
+
+    def recorded(function: Any) -> Any:
+        try:
+            with _Refusing() as mode:
+                function()
+        finally:
+            refused.append(len(mode.made))
+            for tensor in mode.made:
+                tensor.zero_()
+
+    monkeypatch.setattr(kv_cache, "recorded", recorded)
+    monkeypatch.setattr(kv_cache, "can_record", lambda _device: True)
+    assert generate(model, prompts, max_new_tokens=9, stop_ids=[], batch_tokens=1000) == wanted
+    assert refused
 
 
 def test_auto_finds_an_apple_gpu_where_there_is_no_other(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from train.data.rendering import Renderer
 from train.evaluate.answers import Question, option_nlls, questions
 from train.evaluate.evaluation import evaluate_model
 from train.evaluate.scoring import category_specs
-from train.model import attention
+from train.model import blocks
 from train.model.capabilities import capabilities_of, optimize_for_device
 from train.recipe import Recipe
 
@@ -52,7 +52,7 @@ def alone(model: Any, prompt: Any, option: Any) -> float:
 def test_an_option_is_as_likely_as_when_it_is_read_alone(
     kind: str, batch_tokens: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attention, "QUERIES", 16)
+    monkeypatch.setattr(blocks, "QUERIES", 16)
     model = optimize_for_device(made(kind))
     assert capabilities_of(model).has_kv_cache == (kind != "capped")
     found = option_nlls(model, some_questions(), batch_tokens=batch_tokens)

@@ -16,7 +16,7 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHead
 from tests.train.tiny import SHAPE, make_model, make_tokenizer, some_rows, steps_of
 from train.data.rendering import Example, Renderer
 from train.loop import Checkpoints, fit
-from train.model import add_lora, attention
+from train.model import add_lora, attention, blocks
 from train.model.attention import pack, packing
 from train.model.batch import by_length, collate
 from train.model.capabilities import capabilities_of, compile_layers, compiling, fuse_norms, optimize_for_device
@@ -118,7 +118,7 @@ def test_an_example_does_not_see_its_neighbours(examples: list[Example]) -> None
 @pytest.mark.parametrize("window", [None, 5, 300])
 @pytest.mark.parametrize("heads", [(4, 2), (3, 3)])
 def test_blocks_are_causal_attention(window: int | None, heads: tuple[int, int], monkeypatch: Any) -> None:
-    monkeypatch.setattr(attention, "QUERIES", 16)
+    monkeypatch.setattr(blocks, "QUERIES", 16)
     torch.manual_seed(1)
     lengths = (37, 1, 16, 20)
     q = torch.randn(heads[0], sum(lengths), 8, requires_grad=True)

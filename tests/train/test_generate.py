@@ -20,9 +20,9 @@ from transformers import (
 
 from tests.train.tiny import SHAPE, louder, make_model, one_by_one
 from train.evaluate.answers import Answers, Draw, Picker, can_decode_packed, decode_packed, decode_padded, generate
-from train.model import add_lora, attention
-from train.model.attention import KVCache
+from train.model import add_lora, kv_cache
 from train.model.capabilities import capabilities_of, optimize_for_device
+from train.model.kv_cache import KVCache, StepShapes
 from train.recipe import LoraRecipe
 
 STOP = [7, *range(20, 50)]
@@ -54,7 +54,7 @@ def prompts(num: int = 16) -> list[list[int]]:
 def test_each_continuation_is_that_of_its_prompt_alone(
     kind: str, tokens_of_a_span: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attention, "SPAN_TOKENS", tokens_of_a_span)
+    monkeypatch.setattr(kv_cache, "step_shapes", lambda _device: StepShapes(tokens_of_a_span, 32, 1, 1.0))
     model = optimize_for_device(made(kind))
     assert can_decode_packed(model)
     got = generate(model, prompts(), max_new_tokens=14, stop_ids=STOP, batch_tokens=100_000)
@@ -129,6 +129,7 @@ def test_rows_that_leave_give_their_place_to_the_last() -> None:
     # One key each, and the new one of zero: both weigh the same under a query of zero.
     mixed = cache.attend(0, one, one, one, 1.0, None)
     assert mixed.flatten().tolist() == [-6 / 2, -2 / 2]
+    cache.advance()
     cache.grow()
     assert cache.lengths == [2, 2]
     assert cache.positions.tolist() == [[2], [2]]

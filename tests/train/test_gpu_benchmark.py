@@ -28,6 +28,17 @@ def test_its_dry_run_checks_and_trains() -> None:
 
 
 @pytest.mark.slow
+def test_both_sides_write_the_same_answers() -> None:
+    script = ROOT / "benchmarks" / "train_gpu.py"
+    words = ["--dry-run", "--methods", "generation", "--models", "qwen3-0.6b"]
+    done = subprocess.run([sys.executable, str(script), *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = [line for line in done.stdout.splitlines() if "generation" in line]
+    assert [row.split(",")[1].split(" |")[0] for row in rows] == [" ours", " generate"]
+    assert all(row.endswith("| 100% the same |") for row in rows)
+
+
+@pytest.mark.slow
 def test_a_row_that_fails_fails_the_whole(tmp_path: Path) -> None:
     # A package of the same name in front of the real one: each child ends at its first import of it.
     (tmp_path / "pydantic.py").write_text("raise ImportError('no pydantic here')")

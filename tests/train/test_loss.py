@@ -27,9 +27,9 @@ def examples() -> list[Example]:
 @pytest.mark.parametrize("chunk_bytes", [1, 1 << 16, 1 << 30])
 def test_it_is_torchs_cross_entropy(has_bias: bool, chunk_bytes: int) -> None:
     torch.manual_seed(0)
-    hidden, weight = torch.randn(50, 16, requires_grad=True), torch.randn(101, 16, requires_grad=True)
+    hidden, weight = torch.randn(150, 16, requires_grad=True), torch.randn(101, 16, requires_grad=True)
     bias = torch.randn(101, requires_grad=True) if has_bias else None
-    targets = torch.randint(0, 101, (50,))
+    targets = torch.randint(0, 101, (150,))
     expected = functional.cross_entropy(functional.linear(hidden, weight, bias), targets, reduction="none")
     wanted = torch.autograd.grad(expected.sum() * 0.3, [t for t in (hidden, weight, bias) if t is not None])
     loss, nll = linear_cross_entropy(hidden, weight, bias, targets, scale=0.3, chunk_bytes=chunk_bytes)

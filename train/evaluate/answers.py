@@ -27,9 +27,11 @@ from torch.nn import functional
 from train.base.errors import TrainError
 from train.data.dataset import Row
 from train.data.rendering import Example, Renderer, RowFault
-from train.model.attention import KVCache, pack, packing, working_dtype
+from train.model.attention import pack, packing, to_device, unread_mask, working_dtype
 from train.model.batch import Batch, by_length
 from train.model.capabilities import capabilities_of, decoder_of, evaluating, head_weight, inner_of
+from train.model.device import cast_weight
+from train.model.kv_cache import KVCache, TokenSteps
 from train.model.loss import OnDone, batch_nlls, nll_per_example
 
 
@@ -124,20 +126,31 @@ class Answers:
         self._new: list[list[int]] = [[] for _ in limits]
         self._stopped = [False] * len(limits)
         self._live = list(range(len(limits)))
+        self._open = set(self._live)
 
     def take(self, tokens: Sequence[int]) -> list[int]:
-        """Add a token to the answer of each row and return the rows that go on."""
+        """Add a token to the answer of each row that is not done, and return the rows that go on."""
         open_rows = []
         for row, token in enumerate(tokens):
             index = self._live[row]
-            if token in self._stop_ids:
-                self._stopped[index] = True
+            if index not in self._open:
                 continue
-            self._new[index].append(token)
-            is_wanted = self._on_token is None or self._on_token(index, token)
+            self._stopped[index] = token in self._stop_ids
+            is_wanted = not self._stopped[index]
+            if is_wanted:
+                self._new[index].append(token)
+                is_wanted = self._on_token is None or self._on_token(index, token)
             if is_wanted and len(self._new[index]) < self.limits[index]:
                 open_rows.append(row)
+            else:
+                self._open.remove(index)
         return open_rows
+
+    @property
+    def num_left(self) -> int:
+        """The most tokens that one of them may still get before somebody looks: 1 where each is heard."""
+        left = max((self.limits[index] - len(self._new[index]) for index in self._open), default=0)
+        return left if self._on_token is None else min(left, 1)
 
     @property
     def live(self) -> Sequence[int]:
@@ -171,26 +184,35 @@ def decode_packed(
     lengths = [len(prompt) for prompt in prompts]
     room = [length + limit for length, limit in zip(lengths, answers.limits, strict=True)]
     kv_cache = KVCache(lengths, room, device)
-    ids = torch.from_numpy(np.concatenate([np.asarray(prompt, dtype=np.int64) for prompt in prompts])).to(device)
+    ids = to_device(
+        torch.from_numpy(np.concatenate([np.asarray(prompt, dtype=np.int64) for prompt in prompts])), device
+    )
     packed = pack(lengths, device)
-    last = packed.starts[1:].long() - 1
+    arguments = {"position_ids": packed.positions, "attention_mask": unread_mask(device), "use_cache": False}
     with packing(packed, kv_cache):
-        hidden = decoder(input_ids=ids[None], position_ids=packed.positions, use_cache=False).last_hidden_state[0]
-    hidden = hidden[last]
+        hidden = decoder(input_ids=ids[None], **arguments).last_hidden_state[0]
+    logits = head.logits(hidden[packed.starts[1:].long() - 1])
+    steps = TokenSteps(lambda arguments: head.logits(decoder(**arguments).last_hidden_state[:, 0]), kv_cache)
+    shapes = kv_cache.shapes
+    # Noise is drawn here for each row, which costs more than its step: none is drawn for rows that are done.
+    num_blind, open_share = (shapes.num_blind, shapes.open_share) if picker is None else (1, 1.0)
     while True:
-        tokens = head.likeliest(hidden) if picker is None else picker.pick(head.logits(hidden), answers.live)
-        open_rows = answers.take(tokens.tolist())
+        written: list[torch.Tensor] = []
+        # What is written after the end of an answer is cut off, so that not each step waits for the device.
+        for num in range(min(num_blind, answers.num_left)):
+            logits = steps.read(written[-1]) if num else logits
+            written.append(likeliest(logits) if picker is None else picker.pick(logits, answers.live))
+        for tokens in torch.stack(written).tolist():
+            open_rows = answers.take(tokens)
         if not open_rows:
             return answers.done()
-        # Rows that are done leave at once, so a step costs only what is still open.
-        order = kv_cache.select(open_rows)
-        answers.keep(order)
-        ids = tokens[torch.tensor(order, device=device)] if len(order) < len(tokens) else tokens
-        with packing(None, kv_cache):
-            hidden = decoder(
-                input_ids=ids[:, None], position_ids=kv_cache.positions, use_cache=False
-            ).last_hidden_state[:, 0]
-        kv_cache.grow()
+        last = written[-1]
+        if len(open_rows) <= open_share * len(last):
+            # A step then costs only what is still open.
+            order = kv_cache.select(open_rows)
+            answers.keep(order)
+            last = last if len(order) == len(last) else last[torch.tensor(order, device=device)]
+        logits = steps.read(last)
 
 
 class _Head:
@@ -201,7 +223,7 @@ class _Head:
         weight, bias = head_weight(head), getattr(head, "bias", None)
         self._device = weight.device.type
         self._dtype = working_dtype(weight)
-        self._weight = weight.to(self._dtype)
+        self._weight = cast_weight(weight, self._dtype)
         self._bias = None if bias is None else bias.to(self._dtype)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -209,11 +231,11 @@ class _Head:
         with torch.autocast(self._device, enabled=False):
             return functional.linear(hidden.to(self._dtype), self._weight, self._bias)
 
-    def likeliest(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Return the likeliest token [B] after each of ``hidden`` [B, H]."""
-        logits = self.logits(hidden)
-        # On a CPU numpy's takes an eighth of the time.
-        return torch.from_numpy(logits.float().numpy().argmax(-1)) if logits.device.type == "cpu" else logits.argmax(-1)
+
+def likeliest(logits: torch.Tensor) -> torch.Tensor:
+    """Return the likeliest token [B] of ``logits`` [B, V]."""
+    # On a CPU numpy's takes an eighth of the time.
+    return torch.from_numpy(logits.float().numpy().argmax(-1)) if logits.device.type == "cpu" else logits.argmax(-1)
 
 
 def decode_padded(

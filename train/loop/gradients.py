@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -75,30 +75,32 @@ class Gradients:
         total = torch.zeros((), device=self.placement.device)
         observed = self.dynamics.of_step(step.indices)
         totals = self._totals(step)
-        for indices, weight in self._micro_batches(step):
-            examples = [self.sampler.examples[index] for index in indices]
-            comparison = self._comparison
-            compared = [example for example in examples if isinstance(example, PreferenceExample)]
-            texts = examples if comparison is None else texts_of(compared, is_second_read=comparison.is_pairwise)
-            batch = self._collate(texts)
-            # With that of the example that fills a packed row up.
-            lengths = batch.packed.lengths if batch.packed else [len(text.ids) for text in texts]
-            if comparison is None:
-                loss_of = partial(supervised_loss, batch=batch, scale=weight * scale)
-            else:
-                loss_of = partial(
-                    comparison.loss, batch=batch, examples=compared, reference=self._reference(indices),
-                    totals=totals, scale=weight * scale,
-                )  # fmt: skip
-            with self._computing(), noisy_embeddings(self.model, lengths, self.sampler.recipe.neftune):
-                loss, nll = self.parallel.run(loss_of)
-            # A micro-batch that is computed only since others wait for it belongs to another rank's records.
-            if weight:
-                # First parts come first: of a pair the better answer is what is learnt.
-                num = int(self.sampler.chosen[indices].sum())
-                observed.add(indices, batch.owners[:num], nll[:num])
-            loss.backward()
-            total += loss.detach()
+        with self._casting_once():
+            for indices, weight in self._micro_batches(step):
+                examples = [self.sampler.examples[index] for index in indices]
+                comparison = self._comparison
+                compared = [example for example in examples if isinstance(example, PreferenceExample)]
+                texts = examples if comparison is None else texts_of(compared, is_second_read=comparison.is_pairwise)
+                batch = self._collate(texts)
+                # With that of the example that fills a packed row up.
+                lengths = batch.packed.lengths if batch.packed else [len(text.ids) for text in texts]
+                if comparison is None:
+                    loss_of = partial(supervised_loss, batch=batch, scale=weight * scale)
+                else:
+                    loss_of = partial(
+                        comparison.loss, batch=batch, examples=compared, reference=self._reference(indices),
+                        totals=totals, scale=weight * scale,
+                    )  # fmt: skip
+                with self._computing(), noisy_embeddings(self.model, lengths, self.sampler.recipe.neftune):
+                    loss, nll = self.parallel.run(loss_of)
+                # A micro-batch that is computed only since others wait for it belongs to another rank's records.
+                if weight:
+                    # First parts come first: of a pair the better answer is what is learnt.
+                    num = int(self.sampler.chosen[indices].sum())
+                    observed.add(indices, batch.owners[:num], nll[:num])
+                with torch.autocast(self.placement.device.type, enabled=False):
+                    loss.backward()
+                total += loss.detach()
         self.dynamics.take(observed.indices, context.sum(observed.values))
         return context.sum(total) / self.parallel.weight
 
@@ -111,6 +113,12 @@ class Gradients:
     def _computing(self) -> Iterator[None]:
         with computing(self.placement.device, self.placement.dtype), compiling(self.is_compiled):
             yield
+
+    def _casting_once(self) -> AbstractContextManager[None]:
+        # Weights change with the step alone, so all its micro-batches share what they are cast to. Of a sharded model
+        # that would gather every weight for the whole step.
+        is_whole = isinstance(self.parallel, Replicated)
+        return computing(self.placement.device, self.placement.dtype) if is_whole else nullcontext()
 
     def _collate(self, texts: Sequence[Example]) -> Batch:
         return collate(texts, self.placement.device, is_packed=self.sampler.is_packed, round_to=self.round_to)

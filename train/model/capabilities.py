@@ -21,8 +21,9 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional
 
-from train.model.attention import NAME, KVCache, has_varlen, pack, packed_now, packing, register, working_dtype
+from train.model.attention import NAME, has_varlen, pack, packed_now, packing, register, unread_mask, working_dtype
 from train.model.device import computing, keep_freed_memory
+from train.model.kv_cache import KVCache, TokenSteps
 from train.recipe import Checkpointing
 
 
@@ -81,7 +82,7 @@ def first_not_finite(named: Iterable[tuple[str, torch.Tensor]]) -> str | None:
     return None
 
 
-_LENGTHS = (12, 3, 18)
+_LENGTHS, _STEPS = (12, 4, 18), 3
 _OTHER_WAYS = (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError, KeyError)
 """Errors of models that take no positions, have an attention of their own, or layers without a number."""
 
@@ -138,17 +139,15 @@ def _try(model: Any) -> Capabilities:
     except _OTHER_WAYS:
         return Capabilities(has_packing=False, has_kv_cache=False, has_plain_head=False)
     has_packing = _has_packing(model, texts, alone)
+    has_kv_cache = has_packing and _has_kv_cache(model, texts, alone)
     if has_packing and has_varlen(ids.device):
         # Another kernel, and one that takes no float32: it is tried as it will run.
         with computing(ids.device, torch.bfloat16):
             with evaluating(model):
                 rounded = [_logits(model, text) for text in texts]
             has_packing = _has_packing(model, texts, rounded)
-    return Capabilities(
-        has_packing,
-        has_kv_cache=has_packing and _has_kv_cache(model, texts, alone),
-        has_plain_head=_has_plain_head(model, texts, alone),
-    )
+            has_kv_cache = has_kv_cache and has_packing and _has_kv_cache(model, texts, rounded)
+    return Capabilities(has_packing, has_kv_cache, has_plain_head=_has_plain_head(model, texts, alone))
 
 
 def _logits(model: Any, ids: torch.Tensor, **arguments: Any) -> torch.Tensor:
@@ -175,9 +174,9 @@ def _has_packing(model: Any, texts: list[torch.Tensor], alone: list[torch.Tensor
 
 
 def _has_kv_cache(model: Any, texts: list[torch.Tensor], alone: list[torch.Tensor]) -> bool:
-    # Read the texts but for two tokens each, then those one by one; and the last text as a branch of the first.
+    # Read the texts but for a few tokens each, then those one by one; and the last text as a branch of the first.
     device = texts[0].device
-    begun = [text[:-2] for text in texts]
+    begun = [text[:-_STEPS] for text in texts]
     cache = KVCache([len(text) for text in begun], [24] * len(begun), device)
     packed = pack(cache.lengths, device)
     branched = pack([_LENGTHS[0] + 5], device, [(2, 3)])
@@ -185,12 +184,10 @@ def _has_kv_cache(model: Any, texts: list[torch.Tensor], alone: list[torch.Tenso
     try:
         with evaluating(model):
             with packing(packed, cache):
-                _logits(model, torch.cat(begun), position_ids=packed.positions)
-            for step in (-2, -1):
-                ids = torch.stack([text[step] for text in texts])[:, None]
-                with packing(None, cache):
-                    last = model(input_ids=ids, position_ids=cache.positions, use_cache=False).logits[:, -1]
-                cache.grow()
+                _logits(model, torch.cat(begun), position_ids=packed.positions, attention_mask=unread_mask(device))
+            steps = TokenSteps(lambda arguments: model(**arguments).logits[:, -1], cache)
+            for ids in torch.stack([text[-_STEPS:] for text in texts], 1):
+                last = steps.read(ids)
             branches = [second[:2], third[:3]]
             with packing(branched):
                 together = _logits(model, torch.cat([trunk, *branches]), position_ids=branched.positions)

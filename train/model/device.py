@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,11 +79,34 @@ def pick_threads(recipe: Recipe, num_parameters: int, num_ranks: int = 1) -> int
 
 @contextmanager
 def computing(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
-    """Within, matrix products are in ``dtype``: autocast for bfloat16, nothing for float32."""
+    """Within, matrix products are in ``dtype``: autocast for bfloat16, nothing for float32.
+
+    Each weight is cast once until the outermost ends, so none may change within.
+    """
     import torch
 
-    with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
-        yield
+    outer = _casts.get()
+    token = _casts.set({} if outer is None else outer)
+    try:
+        with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+            yield
+    finally:
+        _casts.reset(token)
+
+
+_casts: ContextVar[dict[tuple[torch.Tensor, torch.dtype], torch.Tensor] | None] = ContextVar("casts", default=None)
+
+
+def cast_weight(weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return ``weight`` in ``dtype``, without a gradient; of a parameter the same tensor everywhere in `computing`."""
+    import torch
+
+    casts = _casts.get()
+    if casts is None or weight.dtype == dtype or not isinstance(weight, torch.nn.Parameter):
+        return weight.detach().to(dtype)
+    if (weight, dtype) not in casts:
+        casts[weight, dtype] = weight.detach().to(dtype)
+    return casts[weight, dtype]
 
 
 def usable_cores() -> int:

@@ -20,8 +20,9 @@ from train.data.rendering import Example
 from train.model.attention import packing, working_dtype
 from train.model.batch import Batch, by_length, collate, few_lengths
 from train.model.capabilities import capabilities_of, decoder_of, evaluating, head_weight, inner_of
+from train.model.device import cast_weight
 
-CHUNK_BYTES, SCORING_CHUNK_BYTES, _CACHED_BYTES = 256 << 20, 32 << 20, 4 << 20
+CHUNK_BYTES, SCORING_CHUNK_BYTES, _CACHED_BYTES, _TILE = 256 << 20, 32 << 20, 4 << 20, 64
 
 OnDone = Callable[[int], None]
 """Is called after each batch with the number of its rows."""
@@ -40,7 +41,7 @@ class Nll:
 class _LinearCrossEntropy(torch.autograd.Function):
     """(hidden [S, H], weight [V, H], bias [V] or None, targets [S], weights [S] or None) -> (loss, NLL [S]).
 
-    The loss is scale * the sum of weights * NLL.
+    The loss is scale * the sum of weights * NLL. ``w`` is the weight in the format of the products.
     """
 
     @staticmethod
@@ -52,16 +53,17 @@ class _LinearCrossEntropy(torch.autograd.Function):
         targets: torch.Tensor,
         weights: torch.Tensor | None,
         scale: float,
-        dtype: torch.dtype,
+        w: torch.Tensor,
         chunk_bytes: int,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         has_grad = needs_hidden or needs_weight or needs_bias
-        x, w = hidden.detach().to(dtype), weight.detach().to(dtype)
+        x, dtype = hidden.detach().to(w.dtype), w.dtype
         d_hidden = torch.empty_like(x) if needs_hidden else None
         d_weight = d_bias = None
         nll = torch.empty(len(x), dtype=torch.float32, device=x.device)
-        step = max(16, chunk_bytes // (4 * w.shape[0]))
+        # Whole tiles of a matrix product.
+        step = max(1, chunk_bytes // (4 * _TILE * len(w))) * _TILE
         for start in range(0, len(x), step):
             chunk = slice(start, start + step)
             part = x[chunk]
@@ -83,7 +85,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 continue
             if d_hidden is not None:
                 torch.mm(d_logits, w, out=d_hidden[chunk])
-            if needs_weight:
+            if needs_weight and d_weight is not None and dtype == torch.float32:
+                d_weight.addmm_(d_logits.t(), part)
+            elif needs_weight:
                 d_weight = _added(d_weight, d_logits.t() @ part)
         ctx.grads = tuple(
             None if grad is None or given is None else grad.to(given.dtype)
@@ -116,10 +120,10 @@ def _shares(
     The likeliest token has a share of 1 / V or more, so its logit and share tell the logarithm of the sum; to
     exponentiate a log-softmax would cost twice as much on a CPU.
     """
-    exact = logits.float() if bias is None else logits.float() + bias.detach().float()
-    share = torch.softmax(exact, -1)
+    exact = logits if bias is None else logits.float() + bias.detach().float()
+    share = torch.softmax(exact, -1, dtype=torch.float32)
     # The two logits first: their difference is small where the target is likely, and so is its rounding.
-    return share, (exact.amax(-1) - exact.gather(1, targets)[:, 0]) - share.amax(-1).log()
+    return share, (exact.amax(-1).float() - exact.gather(1, targets)[:, 0].float()) - share.amax(-1).log()
 
 
 def _summed(nll: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
@@ -142,6 +146,7 @@ def linear_cross_entropy(
     ``weights`` [S], float32, multiply each token's NLL in the sum; None is 1 for all.
     ``dtype`` is that of the matrix products (default: that of ``hidden``); the softmax is always float32.
     """
+    w = cast_weight(weight, dtype or hidden.dtype)
     if not torch.is_grad_enabled():
         # A product of few rows is as fast here, and new memory is filled with zeros before its first use.
         chunk_bytes = min(chunk_bytes, SCORING_CHUNK_BYTES)
@@ -150,7 +155,7 @@ def linear_cross_entropy(
     # Autocast would cast the float32 softmax's inputs behind our back.
     with torch.autocast(hidden.device.type, enabled=False):
         apply: Callable[..., tuple[torch.Tensor, torch.Tensor]] = _LinearCrossEntropy.apply
-        return apply(hidden, weight, bias, targets, weights, scale, dtype or hidden.dtype, chunk_bytes)
+        return apply(hidden, weight, bias, targets, weights, scale, w, chunk_bytes)
 
 
 def supervised_loss(model: Any, batch: Batch, *, scale: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
