@@ -248,14 +248,7 @@ def divide_apart(
             if split == "train" or (split and judge.is_wanted("P501", "P505")):
                 rows[split].append(row)
         compared = _compare(search, rows, leaks, judge, readings if is_first else ())
-        errors = [
-            (each.exam.id, each.source.id)
-            for comparison in compared
-            if comparison.split is not None
-            for leak in comparison.leaks.leaks
-            for each in (leak, *leak.also)
-            if each.severity == "error"
-        ]
+        errors = _errors_between(compared)
         units, fixed_units = assignment.units, set[str]()
         for name, own in zip(ids, records.splits, strict=True) if errors else ():
             if own or name in frozen or pins.get(name):
@@ -272,6 +265,18 @@ def divide_apart(
         is_first = False
         joined = merged(joined, pairs)
         assignment = divide(data.root, rows_of_records, joined, settings, pins, groups)
+
+
+def _errors_between(compared: Sequence[ExamLeaks]) -> list[tuple[str, str]]:
+    """Return the records of splits that may not stay apart, by their ids: one of an exam, and what gives it away."""
+    return [
+        (each.exam.id, each.source.id)
+        for comparison in compared
+        if comparison.split is not None
+        for leak in comparison.leaks.leaks
+        for each in (leak, *leak.also)
+        if each.severity == "error"
+    ]
 
 
 def parts_of(records: Records, assignment: SplitAssignment) -> dict[Split, Records]:
