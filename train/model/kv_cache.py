@@ -73,7 +73,8 @@ class KVCache:
         self.positions, self._last, self._rooms, self._firsts = (
             to_device(torch.from_numpy(np.asarray(column, dtype=np.int64))[:, None], self.device) for column in columns
         )
-        self._of_step.clear()
+        self.forget_step()
+        self._find_reaches()
 
     def _places(self, groups: int, rows: np.ndarray, tokens: np.ndarray) -> torch.Tensor:
         # Where ``tokens`` [N] of ``rows`` [N] lie, [K * N].
@@ -113,7 +114,7 @@ class KVCache:
         with torch.autocast(query.device.type, enabled=False):
             for store, new in zip(stores, (key, value), strict=True):
                 store.index_copy_(0, self._of_step[groups], new.reshape(-1, new.shape[-1]).to(dtype))
-            for rows, room, reach in self._reaches():
+            for rows, room, reach in self._reaches:
                 begin, shape = int(self._begins[rows.start]) * groups, (rows.stop - rows.start, groups, room, -1)
                 part = slice(begin, begin + shape[0] * groups * room)
                 keys, values = (store[part].view(shape)[:, :, :reach] for store in stores)
@@ -123,11 +124,11 @@ class KVCache:
                 mixed.append(torch.softmax(scores.add_(self._mask(rows, reach, window, dtype)), -1) @ values)
         return torch.cat(mixed).view(num, 1, heads, -1)
 
-    def _reaches(self) -> list[tuple[slice, int, int]]:
+    def _find_reaches(self) -> None:
         # Of each span that still has rows: those, their room, and what a step reads of it.
         num, step = len(self.lengths), self.shapes.reach
         spans = [(slice(rows.start, min(rows.stop, num)), room) for rows, room in self._spans if rows.start < num]
-        return [(rows, room, min(max(self.lengths[rows]) // step * step + step, room)) for rows, room in spans]
+        self._reaches = [(rows, room, min(max(self.lengths[rows]) // step * step + step, room)) for rows, room in spans]
 
     def _mask(self, rows: slice, reach: int, window: int | None, dtype: torch.dtype) -> torch.Tensor:
         """Return [rows, 1, 1, reach]: -inf where a row has not come to, or where its window has left behind, else 0."""
@@ -144,7 +145,7 @@ class KVCache:
     @property
     def shape(self) -> tuple[int, ...]:
         """What the shapes of a step hang on: the number of rows, and the reach of each span."""
-        return len(self.lengths), *(reach for _, _, reach in self._reaches())
+        return len(self.lengths), *(reach for _, _, reach in self._reaches)
 
     def advance(self) -> None:
         """End a step on the device: each row has read the token that `attend` added."""
@@ -158,6 +159,7 @@ class KVCache:
     def grow(self) -> None:
         """End a step for what is known of it here, also where a graph of it was replayed."""
         self.lengths = [min(length + 1, most - 1) for length, most in zip(self.lengths, self._capacity, strict=True)]
+        self._find_reaches()
 
     def select(self, rows: Sequence[int]) -> list[int]:
         """Let all but ``rows`` leave, and return those in their new order."""
