@@ -104,9 +104,14 @@ def base_below(recipe: Recipe, folder: Path | None) -> tuple[Recipe, Path | None
     """Return the recipe whose base and new tokens the adapter of a run of ``recipe`` lies on, and its folder.
 
     It is ``recipe`` itself, or that of the first of several runs of which each continued the adapter of another.
+    Raises TrainError "E882 bad-run-base" where there is no first.
     """
+    seen: set[Path] = set()
     while recipe.lora.continued:
-        run = find_base(recipe.base, folder).parent
+        run = find_base(recipe.base, folder).parent.resolve()
+        if run in seen:
+            raise TrainError("E882 bad-run-base", f"{run} continues its own adapter", "Name another base.")
+        seen.add(run)
         recipe, folder = _own_recipe(run), recipe_folder(run)
     return recipe, folder
 
