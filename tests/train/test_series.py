@@ -364,6 +364,7 @@ def test_a_choice_that_diverges_loses_and_ends_nothing(
     assert report.sweep is not None
     assert report.sweep.chosen == "lr-0.001"
     assert [trial.note for trial in report.sweep.trials] == ["ended with an error", ""]
+    assert "1 ended with an error." in report.sweep.sentence
 
 
 @pytest.mark.parametrize(

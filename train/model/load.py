@@ -97,7 +97,12 @@ def _load_run(path: Path, device: str, new_tokens: Sequence[str], *, is_continue
 
 
 def _own_recipe(run: Path) -> Recipe:
-    return load_recipe(run / RECIPE, is_own=True)
+    recipe = load_recipe(run / RECIPE, is_own=True)
+    base, beside = Path(recipe.base), run.parent / Path(recipe.base).name
+    # Stages that were moved still lie beside one another.
+    if base.is_absolute() and not base.exists() and (beside / RUN).is_file():
+        return recipe.model_copy(update={"base": str(beside)})
+    return recipe
 
 
 def base_below(recipe: Recipe, folder: Path | None) -> tuple[Recipe, Path | None]:

@@ -227,6 +227,8 @@ def _behind(best: Path, other: Path) -> Estimate | None:
 def _swept(best: Trial, trials: Sequence[Trial], seeds: Sequence[int]) -> str:
     close = sum(trial.behind is not None and trial.behind.low <= 0 for trial in trials)
     rest = f" {close} of the others cannot be told from it." if close else ""
+    if lost := sum(bool(trial.note) for trial in trials):
+        rest += f" {lost} ended with an error."
     return (
         f"Of {len(trials)} choices {settings_text(best.changes)} was the best on validation.{rest} It was chosen on "
         f"validation alone and trained again with seed {', '.join(map(str, seeds))}, which no choice has seen; the "
