@@ -127,7 +127,7 @@ def test_the_mixture_is_in_plan_toml_facts_and_run(
     file.write_text(recipe_toml(build_recipe(values)), encoding="utf-8")
     prepared = prepare(dataset, build_recipe(values), folder=tmp_path)
     said = capsys.readouterr().err
-    assert "1 of 3 replayed texts are what eval.general measures" in said
+    assert "1 of 3 replayed texts are exam records or those of eval.general" in said
     assert "1 of 3 replayed texts are over max_length" in said
     assert [example.id for example in prepared.steps.examples if example.is_replay] == ["replay-general-0001-1"]
     plan = make_plan(add_adapters(prepared), prepared.steps, device=prepared.device, dtype=prepared.dtype, threads=1)

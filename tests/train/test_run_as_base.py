@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,11 @@ def test_what_is_no_base_is_refused(first: Path, dataset: Path, bases: Callable[
     done = _run(dataset, first, tmp_path / "c")
     assert isinstance(done.exception, TrainError)
     assert done.exception.code == "E952 run-changed"
+    text = (first / "recipe.toml").read_text().replace("continued = false", "continued = true")
+    (first / "recipe.toml").write_text(re.sub("^base = .*", f'base = "{first}"', text, flags=re.MULTILINE))
+    done = _run(dataset, first, tmp_path / "d")
+    assert isinstance(done.exception, TrainError)
+    assert done.exception.code == "E882 bad-run-base"
 
 
 def test_an_adapter_on_a_merged_run_is_exported_whole(first: Path, dataset: Path, tmp_path: Path) -> None:

@@ -164,15 +164,111 @@ def test_another_dataset_is_refused_and_so_is_a_damaged_record(
         call("run", dataset, "--base", base, "--out", str(tmp_path / "s"), "--seeds", "2")
     record = about(tmp_path / "s")
     assert (record["status"], record["error"]) == ("failed", "E930 diverged")
-    (tmp_path / "s" / "series.json").write_text(json.dumps(record | {"dataset": record["dataset"] | {"sha256": "0"}}))
-    error = resume(dataset, tmp_path / "s").exception
-    assert isinstance(error, TrainError)
-    assert error.code == "E870 series-changed"
-    for text in ("{", "[]", '{"version": 2}'):
+    written = (tmp_path / "s" / "recipe.toml").read_text()
+    for changed in ("dataset", "base", "recipe"):
+        if changed == "recipe":
+            (tmp_path / "s" / "recipe.toml").write_text(written.replace("seed = 0", "seed = 1"))
+        digests = record["digests"] | ({} if changed == "recipe" else {changed: "0"})
+        (tmp_path / "s" / "series.json").write_text(json.dumps(record | {"digests": digests}))
+        error = resume(dataset, tmp_path / "s").exception
+        assert isinstance(error, TrainError)
+        assert error.code == "E870 series-changed"
+        assert f"another {changed}" in error.message
+        (tmp_path / "s" / "recipe.toml").write_text(written)
+    for text in ("{", "[]", '{"version": 2}', json.dumps(record | {"recipe_folder": "\0"})):
         (tmp_path / "s" / "series.json").write_text(text)
         error = resume(dataset, tmp_path / "s").exception
         assert isinstance(error, TrainError)
         assert error.code == "E953 nothing-to-resume"
+
+
+@pytest.fixture
+def begun(dataset: Path, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A series of two seeds that was interrupted before the first, in whose folder somebody keeps a file."""
+
+    def interrupted(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr(series, "start_run", interrupted)
+        call("run", dataset, "--base", base, "--out", str(tmp_path / "s"), "--seeds", "2")
+    (tmp_path / "s" / "seed-1").mkdir()
+    (tmp_path / "s" / "seed-1" / "mine.txt").write_text("precious")
+    return tmp_path / "s"
+
+
+def test_what_a_series_did_not_begin_stays(begun: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(series.Series, "_note", lambda *_: None)
+    start = series.start_run
+    monkeypatch.setattr(
+        series, "start_run", lambda *a, out, **m: (out, Exit.OK) if out.name == "seed-0" else start(*a, out=out, **m)
+    )
+    error = resume(dataset, begun).exception
+    assert isinstance(error, TrainError)
+    assert error.code == "E950 run-exists"
+    assert (begun / "seed-1" / "mine.txt").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("kind", "request_", "code"),
+    [
+        ("sweep", {"grid": {}, "number": 1, "is_halving": False}, "E871"),
+        ("sweep", {"grid": 5, "number": 1, "is_halving": False}, "E871"),
+        ("sweep", {"grid": {"": [1, 2]}, "number": 1, "is_halving": False}, "E920"),
+        ("seeds", {"number": "3"}, "E871"),
+        ("seeds", {"number": 0}, "E871"),
+        ("seeds", {"number": 1_000_000_000}, "E871"),
+        ("seeds", {"number": 2, "more": 1}, "E871"),
+        ("curve", {"shares": ["a", 0.5, 1], "number": 1}, "E871"),
+        ("curve", {"shares": [0.1, 0.2, 0.3], "number": 1}, "E871"),
+        ("stages", {}, "E883"),
+    ],
+)
+def test_a_series_that_nobody_asked_for_is_refused(
+    kind: str, request_: Any, code: str, begun: Path, dataset: Path
+) -> None:
+    (begun / "series.json").write_text(json.dumps(about(begun) | {"kind": kind, "request": request_}))
+    error = resume(dataset, begun).exception
+    assert isinstance(error, TrainError)
+    assert error.code.split()[0] == code
+    assert (begun / "seed-1" / "mine.txt").exists()
+
+
+def test_what_a_resumed_series_would_ignore_is_refused(begun: Path, dataset: Path) -> None:
+    for verb, *words in (
+        ("run", "--set", "lr=9"), ("run", "--base", "x"), ("run", "--seeds", "2"), ("run", "--force"),
+        ("run", "--dry-run"), ("sweep", "--grid", "lr=1,2"), ("sweep", "--seeds", "2"), ("curve", "--at", "1,2,100"),
+    ):  # fmt: skip
+        done = CliRunner().invoke(
+            cli, [verb, str(dataset), "--resume", "--out", str(begun), *words], standalone_mode=False
+        )
+        assert isinstance(done.exception, click.UsageError)
+        assert f"as it was begun: leave {words[0]} out" in done.exception.message
+
+
+@pytest.mark.parametrize(
+    ("words", "settings", "plan"),
+    [
+        (("--grid", "epochs=1,10", "--seeds", "1"), {"max_steps": "null"}, "plan: 3 runs of 6 to 60 steps, 126 in all"),
+        (("--grid", "batch_tokens=64,128", "--halving"), {"batch_size": "auto"}, "plan: 4 runs of 2 steps, 8 in all"),
+    ],
+)
+def test_a_sweep_is_priced_by_its_trials(
+    words: tuple[str, ...], settings: dict[str, Any], plan: str, dataset: Path, base: str, tmp_path: Path
+) -> None:
+    done = call("sweep", dataset, "--base", base, "--out", str(tmp_path / "s"), *words, "--dry-run", **settings)
+    assert done.exception is None, done.exception
+    assert plan in done.stderr
+
+
+def test_stages_are_no_member_of_another_series(dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text("[[stage]]\n[[stage]]\n")
+    recipe = ("--recipe", str(tmp_path / "recipe.toml"), "--out", str(tmp_path / "s"))
+    for verb, *words in (("run", "--seeds", "2"), ("curve",), ("sweep", "--grid", "lr=1e-4,1e-3")):
+        error = call(verb, dataset, *recipe, *words).exception
+        assert isinstance(error, TrainError)
+        assert error.code == "E883 bad-stage"
+    assert not (tmp_path / "s").exists()
 
 
 def test_a_dry_run_prices_all_and_writes_nothing(dataset: Path, base: str, tmp_path: Path) -> None:
@@ -251,25 +347,30 @@ def test_a_sweep_chooses_on_validation_and_measures_the_winner_on_fresh_seeds(
     assert (tmp_path / "w" / names[0] / "run.json").stat().st_mtime_ns == first
 
 
+@pytest.mark.parametrize("code", ["E930 diverged", "E899 forgetting"])
 def test_a_choice_that_diverges_loses_and_ends_nothing(
-    dataset: Path, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    code: str, dataset: Path, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fit = execute.fit
 
     def diverging(*args: Any, **more: Any) -> Any:
         if args[1].recipe.lr == 0.5:
-            raise TrainError("E930 diverged", "the loss is no number")
+            raise TrainError(code, "the loss is no number")
         return fit(*args, **more)
 
     monkeypatch.setattr(execute, "fit", diverging)
+    # As if each had a judge that scored nothing.
+    monkeypatch.setattr(execute, "_exit_of", lambda _: Exit.FAILED)
     words = ("--base", base, "--out", str(tmp_path / "w"), "--grid", "lr=0.5,0.001", "--seeds", "1")
     done = call("sweep", dataset, *words)
     assert done.exception is None, done.exception
+    assert done.return_value == Exit.FAILED
     assert "warning: lr-0.5: the loss is no number; the series goes on without it" in done.stderr
     report = Report.load(tmp_path / "w")
     assert report.sweep is not None
     assert report.sweep.chosen == "lr-0.001"
     assert [trial.note for trial in report.sweep.trials] == ["ended with an error", ""]
+    assert "1 ended with an error." in report.sweep.sentence
 
 
 @pytest.mark.parametrize(
@@ -288,6 +389,9 @@ def test_a_choice_that_diverges_loses_and_ends_nothing(
         ("sweep", ("--grid", "seed=1,2"), "sets it itself"),
         ("sweep", ("--grid", "max_steps=1,2", "--halving"), "sets it itself"),
         ("sweep", ("--grid", "nothing=1,2"), "unknown key"),
+        ("sweep", ("--grid", "eval={max_new_tokens: 4},{max_new_tokens: 5}"), "a value is a table"),
+        ("sweep", ("--grid", "max_length=30,256", "--set", "on_too_long=skip"), "which records are measured"),
+        ("sweep", ("--grid", "on_too_long=skip,cut"), "which records are measured"),
         ("run", ("--seeds", "2", "--set", "seed=4294967295"), "E920"),
     ],
 )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from tests.train.test_preferences import pairs
 from tests.train.tiny import chat_row, some_rows, text_row, write_dataset
 from train.base.errors import TrainError
 from train.cli import cli
+from train.data.dataset import Row
 from train.data.overlap import is_same_text, overlapping
 from train.evaluate.predictions import read_predictions
 from train.pipeline.series import Size
@@ -116,9 +117,20 @@ def test_a_series_of_stages_goes_on(recipe: Path, dataset: Path, tmp_path: Path)
     done = _call("run", str(dataset), "--recipe", str(recipe), "--out", str(out))
     assert done.exception is None, done.exception
     before = (out / "text" / "report.json").stat().st_mtime_ns
-    # As if it had been killed before the last stage began.
-    shutil.rmtree(out / "pairs")
+    book = recipe.with_name("book.txt")
+    text, trained = book.read_text(), (out / "data-text" / "train.jsonl").read_bytes()
+    book.write_text("another text\n")
+    error = _call("run", str(dataset), "--resume", "--out", str(out)).exception
+    assert isinstance(error, TrainError)
+    assert error.code == "E870 series-changed"
+    assert (out / "data-text" / "train.jsonl").read_bytes() == trained
+    book.write_text(text)
+    # As if it had been killed in the last stage; dataset and series lie elsewhere meanwhile.
+    about = json.loads((out / "pairs" / "run.json").read_text())
+    (out / "pairs" / "run.json").write_text(json.dumps(about | {"status": "running"}))
+    out, dataset = out.rename(tmp_path / "moved"), dataset.rename(tmp_path / "elsewhere")
     again = _call("run", str(dataset), "--resume", "--out", str(out))
+    assert "resuming from checkpoint-4" in again.stderr
     assert again.exception is None, again.exception
     assert json.loads((out / "series.json").read_text())["status"] == "finished"
     assert (out / "pairs" / "report.json").exists()
@@ -128,19 +140,28 @@ def test_a_series_of_stages_goes_on(recipe: Path, dataset: Path, tmp_path: Path)
 def test_records_of_the_exam_are_not_trained_on_and_what_overlaps_is_told(
     dataset: Path, bases: Callable[..., Path], tmp_path: Path
 ) -> None:
+    def sliced(rows: list[Row]) -> list[Row]:
+        return [replace(row, slices={"tone": ["ab"[n % 2]]}) for n, row in enumerate(rows)]
+
     long = "the red cat sat on a mat and said hello to one small dog who ran far away from home"
     exam = [chat_row("v", long, "yes"), *some_rows(4, prefix="v")]
     dataset = write_dataset(
-        tmp_path / "exam", {"train": some_rows(8), "validation": exam, "test": some_rows(4, prefix="x")}
+        tmp_path / "exam",
+        {"train": some_rows(8), "validation": exam, "test": sliced(some_rows(4, prefix="x"))},
+        slices=["tone"],
     )
     other = [chat_row("same", long, "yes"), chat_row("near", f"maybe {long}", "no"), *some_rows(8, prefix="o", seed=5)]
     write_dataset(tmp_path / "other", {"train": other})
     path = tmp_path / "recipe.toml"
-    path.write_text(f'base = "{bases()}"\n{FAST}[[stage]]\ndata = "other"\nmax_steps = 1\n[[stage]]\nmax_steps = 1\n')
+    stages = '[[stage]]\ndata = "other"\nmax_steps = 1\n[[stage]]\nmax_steps = 1\nreplay = "leak.txt"\n'
+    path.write_text(f'base = "{bases()}"\n{FAST}{stages}')
+    (tmp_path / "leak.txt").write_text(f"{long}\nyes\n\nthe sea is salt\n")
     done = _call("run", str(dataset), "--recipe", str(path), "--out", str(tmp_path / "a"))
     assert done.exception is None, done.exception
     assert "stage-1: 1 of 10 training records are exam records; left out" in done.stderr
     assert "exam records share 13 words in a row with training records, of validation v" in done.stderr
+    assert "1 of 2 replayed texts are exam records or those of eval.general; left out" in done.stderr
+    assert [part.name for part in Report.load(tmp_path / "a").slices] == ["tone"]
     stages = Report.load(tmp_path / "a").stages
     assert stages is not None
     first = stages.results[0]
@@ -153,13 +174,20 @@ def test_overlap() -> None:
     exam = [text_row("a", " ".join(words)), text_row("b", "short")]
     assert overlapping([text_row("t", " ".join(["x", *words[3:16], "y"]))], exam) == [0]
     assert overlapping([text_row("t", " ".join(["x", *words[3:15], "y"]))], exam) == []
-    assert is_same_text([text_row("t", "Short!"), text_row("u", "shorter")], exam) == [True, False]
+    assert is_same_text([text_row("t", " short\n"), text_row("u", "shorter")], exam) == [True, False]
+    near = [chat_row("a", "3 + 4 =", "7"), chat_row("b", "a != b", "🙂")]
+    assert is_same_text([chat_row("t", "3 * 4", "7"), chat_row("u", "a == b", "🙁")], near) == [False, False]
+    (call,), messages = [{"function": {"name": "f", "arguments": "1"}}], near[0].messages or []
+    called = replace(near[0], messages=[*messages[:-1], {**messages[-1], "tool_calls": [call]}])
+    assert is_same_text([called, replace(called, id="c")], [called]) == [True, True]
+    assert is_same_text([called], near) == [False]
 
 
 @pytest.mark.parametrize(
     ("stages", "code", "what"),
     [
         ('[[stage]]\nname = "a"\n[[stage]]\nname = "a"\n', "E883 bad-stage", "same name"),
+        ('[[stage]]\nname = "a"\n[[stage]]\nname = "data-a"\n', "E883 bad-stage", "another's data"),
         ("[[stage]]\ncontinued = true\n", "E920 bad-recipe", "there is none"),
         ('[[stage]]\ndata = "nothing.txt"\n', "E944 bad-general-text", "nothing.txt"),
         ('[[stage]]\nobjective = "dpo"\n', "E880 no-pair", "compares no answers"),

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
-from train.base.errors import Exit
 from train.cli import takes_a_recipe
 from train.pipeline.trackers import TRACKERS
 
 if TYPE_CHECKING:
     from train.pipeline.series import Kind
+
+_ON_RESUME = {"dataset", "out", "resume", "no_cache", "report_to"}
 
 
 @click.command("run")
@@ -71,13 +73,10 @@ def command(
             return run_series(None, dataset, out=out, **shared)
     if seeds > 1 and (resume or force):
         raise click.UsageError("--seeds begins a series; --resume goes on with one as it was begun.")
-    if not resume and load_recipe(recipe_path, settings, base).stage:
-        if seeds > 1:
-            raise click.UsageError("the recipe has stages, which are a series of their own: leave --seeds out.")
-        folder = (recipe_path.parent if recipe_path else Path()).resolve()
-        return run_series(StageSeries(str(dataset.resolve()), str(folder)), dataset, out=out, **shared)
     if seeds > 1:
         return run_series(Seeds(seeds), dataset, out=out, **shared)
+    if not resume and load_recipe(recipe_path, settings, base).stage:
+        return run_series(StageSeries(), dataset, out=out, **shared)
     _, code = start_run(
         dataset, recipe_path, settings=settings, base=base, out=out, is_resumed=resume, is_forced=force, is_dry=dry_run,
         is_cached=not no_cache, report_to=report_to, context=context,
@@ -89,20 +88,25 @@ def run_series(
     kind: Kind | None, dataset: Path, *, recipe_path: Path | None, settings: tuple[str, ...], base: str | None,
     out: Path | None, dry_run: bool, no_cache: bool, cost_per_hour: float | None = None, report_to: Sequence[str] = (),
 ) -> int:  # fmt: skip
-    """Run a series of ``kind``, or go on with the one in ``out``, by default the newest, where that is None."""
+    """Run a series of ``kind``, or go on with the one in ``out``, by default the newest, where that is None.
+
+    Returns the exit code. Raises UsageError for options beside --resume that a series which has begun does not take.
+    """
     from train.base.run_folder import newest_run
     from train.model.distributed import SINGLE_PROCESS
     from train.pipeline.series import resume_series, start_series
     from train.pipeline.series_kinds import kind_of
 
-    context = click.get_current_context().obj or SINGLE_PROCESS
+    call = click.get_current_context()
+    context = call.obj or SINGLE_PROCESS
     shared: dict[str, Any] = {"is_cached": not no_cache, "report_to": report_to, "context": context}
-    if kind is None:
-        folder = Path(context.broadcast_object(out or newest_run(dataset)))
-        resume_series(dataset, folder, kind_of, **shared)
-    else:
-        start_series(
+    if kind is not None:
+        return start_series(
             kind, dataset, recipe_path, settings=settings, base=base, out=out, is_dry=dry_run,
             cost_per_hour=cost_per_hour, **shared,
         )  # fmt: skip
-    return Exit.OK
+    for option in call.command.params:
+        is_given = call.get_parameter_source(str(option.name)) is ParameterSource.COMMANDLINE
+        if is_given and option.name not in _ON_RESUME:
+            raise click.UsageError(f"--resume goes on with a series as it was begun: leave {option.opts[0]} out.")
+    return resume_series(dataset, Path(context.broadcast_object(out or newest_run(dataset))), kind_of, **shared)

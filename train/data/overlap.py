@@ -6,10 +6,11 @@ Thirteen words are what Brown et al. 2020, arXiv:2005.14165, appendix C, take fo
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Sequence
 
-from train.data.dataset import Row
+from train.data.dataset import Row, trace_of
 
 NUM_WORDS = 13
 _WORD = re.compile(r"\w+")
@@ -21,7 +22,7 @@ def text_of_row(row: Row) -> str:
 
 
 def is_same_text(rows: Sequence[Row], exam: Sequence[Row]) -> list[bool]:
-    """Return for each row whether it is an exam row word for word."""
+    """Return for each row whether it is an exam row, with its calls and reasoning, but for the white space."""
     known = {_digest(row) for row in exam}
     return [_digest(row) in known for row in rows]
 
@@ -40,7 +41,10 @@ def overlapping(rows: Sequence[Row], exam: Sequence[Row]) -> list[int]:
 
 
 def _digest(row: Row) -> bytes:
-    return hashlib.sha256(" ".join(_words(row)).encode("utf-8", "surrogatepass")).digest()
+    further = [trace_of(message) or "" for message in row.messages or ()]
+    further += [json.dumps(message["tool_calls"]) for message in row.messages or () if message.get("tool_calls")]
+    text = " ".join(" ".join([text_of_row(row), *further]).split())
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 def _words(row: Row) -> list[str]:

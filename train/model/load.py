@@ -97,16 +97,26 @@ def _load_run(path: Path, device: str, new_tokens: Sequence[str], *, is_continue
 
 
 def _own_recipe(run: Path) -> Recipe:
-    return load_recipe(run / RECIPE, is_own=True)
+    recipe = load_recipe(run / RECIPE, is_own=True)
+    base, beside = Path(recipe.base), run.parent / Path(recipe.base).name
+    # Stages that were moved still lie beside one another.
+    if base.is_absolute() and not base.exists() and (beside / RUN).is_file():
+        return recipe.model_copy(update={"base": str(beside)})
+    return recipe
 
 
 def base_below(recipe: Recipe, folder: Path | None) -> tuple[Recipe, Path | None]:
     """Return the recipe whose base and new tokens the adapter of a run of ``recipe`` lies on, and its folder.
 
     It is ``recipe`` itself, or that of the first of several runs of which each continued the adapter of another.
+    Raises TrainError "E882 bad-run-base" where there is no first.
     """
+    seen: set[Path] = set()
     while recipe.lora.continued:
-        run = find_base(recipe.base, folder).parent
+        run = find_base(recipe.base, folder).parent.resolve()
+        if run in seen:
+            raise TrainError("E882 bad-run-base", f"{run} continues its own adapter", "Name another base.")
+        seen.add(run)
         recipe, folder = _own_recipe(run), recipe_folder(run)
     return recipe, folder
 

@@ -17,6 +17,7 @@ from train.base.cache import open_cache
 from train.base.errors import TrainError
 from train.base.run_folder import RUN, versions, weights_digest
 from train.data.dataset import Dataset, Row, TooLongFault, open_dataset, reasoning_remark, sample_rows, trace_of
+from train.data.overlap import is_same_text
 from train.data.rendering import (
     Example,
     Examples,
@@ -174,6 +175,7 @@ def prepare(
     texts = None
     if recipe.mixing.replay == OF_BASE:
         texts = base_samples(model, tokenizer, renderer, recipe, len(examples), base_path)
+    measured += [*dataset.splits["validation"], *dataset.splits["test"]]
     replay, replay_digest = load_replay(renderer, recipe.mixing, measured, folder, texts)
     examples = _with_replay(examples, replay, objective)
     steps = BatchSampler(examples, recipe, is_packed=capabilities_of(model).has_packing)
@@ -423,7 +425,10 @@ def _facts(
     # What must be the same for a resumed run to be the same run.
     # How often a checkpoint is written and how many stay does not change the result; threads and ranks are facts of
     # their own.
-    same = recipe.model_copy(update={"checkpoint": CheckpointRecipe(), "threads": "auto", "parallel": "auto"})
+    # The base is known by its weights, wherever it lies.
+    same = recipe.model_copy(
+        update={"base": "", "checkpoint": CheckpointRecipe(), "threads": "auto", "parallel": "auto"}
+    )
     return {
         "dataset": dataset.digest,
         "order": steps.digest(),
@@ -458,9 +463,8 @@ def load_replay(
         # Its hint speaks of the text that is measured.
         hint = f'Name a JSONL or text file with mixing.replay, or set it to "{SHIPPED_TEXT}".'
         raise TrainError(error.code, f"mixing.replay: {error.message}", hint) from None
-    # Bits per byte of a text that was trained say nothing of what was forgotten.
-    taken = {_words(row) for row in measured}
-    fresh = [row for row in rows if _words(row) not in taken]
+    # What was trained says nothing of what was forgotten, and nothing of what was learnt.
+    fresh = [row for row, is_same in zip(rows, is_same_text(rows, measured), strict=True) if not is_same]
     examples, num_long = [], 0
     for row in fresh:
         try:
@@ -477,17 +481,15 @@ def load_replay(
     if not examples:
         raise TrainError(
             "E944 bad-general-text",
-            f"mixing.replay: of {len(rows)} texts {num_measured} are those that eval.general measures and {num_long} "
-            "are over max_length, so none is left to replay",
+            f"mixing.replay: of {len(rows)} texts {num_measured} are exam records or those of eval.general, and "
+            f"{num_long} are over max_length, so none is left to replay",
             "Name another file for mixing.replay or for eval.general.",
         )
     if num_measured:
-        console.talk(f"warning: {num_measured} of {len(rows)} replayed texts are what eval.general measures; left out")
+        console.talk(
+            f"warning: {num_measured} of {len(rows)} replayed texts are exam records or those of eval.general; left out"
+        )
     if num_long:
         console.talk(f"warning: {num_long} of {len(rows)} replayed texts are over max_length; left out")
     digest = hashlib.sha256("\0".join(row.text or "" for row in fresh).encode()).hexdigest()
     return examples, digest
-
-
-def _words(row: Row) -> str:
-    return " ".join((row.text or "").split())

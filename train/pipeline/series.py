@@ -13,22 +13,24 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from train.base import console
 from train.base.errors import Exit, TrainError, validation_fault
 from train.base.file_guard import open_file
-from train.base.run_folder import RECIPE, RUN, SERIES, next_run, now, read_run, write_run
+from train.base.run_folder import RECIPE, RUN, SERIES, next_run, now, read_run, weights_digest, write_run
 from train.base.storage import sha256_of, write_whole, writing
 from train.data.dataset import MANIFEST
 from train.evaluate.predictions import FEEDBACK
+from train.model import find_base
+from train.model.batch import BatchSampler
 from train.model.distributed import SINGLE_PROCESS, DistributedContext
 from train.pipeline.execute import FEWEST_STEPS, check_free, start_run
 from train.pipeline.plan import duration
 from train.pipeline.prepare import add_adapters, plan_run, prepare
-from train.recipe import Recipe, load_recipe, recipe_toml
+from train.recipe import Recipe, load_recipe, recipe_digest, recipe_toml
 from train.report import Report, table, write_report
 from train.report.model import ReportPart
 
@@ -59,8 +61,10 @@ class SeriesRecord(ReportPart, title="A series of runs: runs/ID/series.json."):
     """The code of the error that it failed with."""
     message: str = ""
     dataset: dict[str, str | None]
-    """Its path, name and sha256."""
-    recipe_folder: str
+    """Its path and name."""
+    digests: dict[str, str]
+    """The SHA-256 of its dataset, recipe and base, which are the same for all members."""
+    recipe_folder: Annotated[str, Field(pattern=r"^[^\x00]*$")]
     request: dict[str, Any]
     """What the kind was asked for."""
     steps: int
@@ -83,13 +87,6 @@ class Member:
     dataset: Path | None = None
 
 
-class Size(NamedTuple):
-    """How long a run is: its optimizer steps, and the tokens that these read."""
-
-    steps: int
-    tokens: float
-
-
 @dataclass(frozen=True)
 class Outcome:
     """What a series found: its report, and the name of the member whose model and feedback are taken."""
@@ -101,6 +98,7 @@ class Outcome:
 class Kind(ABC):
     """A kind of series, a dataclass: its fields are what it was asked for, by which series.json makes it again."""
 
+    __pydantic_config__ = ConfigDict(extra="forbid")
     name: ClassVar[SeriesKind]
     is_on_validation: ClassVar[bool] = False
     """Whether it compares its members on validation records."""
@@ -110,8 +108,8 @@ class Kind(ABC):
         """Raise TrainError where a member could not be begun."""
 
     @abstractmethod
-    def sizes(self, recipe: Recipe, whole: Size) -> list[Size]:
-        """Return the size of each run, at the most; ``whole`` is that of a run of ``recipe`` on all records."""
+    def steps(self, series: Series, whole: BatchSampler) -> list[BatchSampler]:
+        """Return the steps of each run, at the most; a run of the recipe on all records has those of ``whole``."""
 
     @abstractmethod
     def conclude(self, series: Series) -> Outcome:
@@ -129,6 +127,8 @@ class Series:
     is_cached: bool = True
     report_to: Sequence[str] = ()
     context: DistributedContext = field(default=SINGLE_PROCESS)
+    code: Exit = Exit.OK
+    """FAILED where the judge of a member scored nothing."""
 
     @property
     def matched(self) -> dict[str, Any]:
@@ -156,7 +156,9 @@ class Series:
 
     def _run(self, member: Member, tolerated: Collection[str]) -> Path | None:
         folder = self.folder / member.name
-        about = self.context.broadcast_object(self._begun(folder) if self.context.is_first else None)
+        status = next(each.status for each in self.record.members if each.name == member.name)
+        is_begun = status != "waiting"
+        about = self.context.broadcast_object(self._begun(folder, is_begun) if self.context.is_first else None)
         if about.get("status") == "finished":
             self._note(member.name, "finished")
             return folder
@@ -174,6 +176,7 @@ class Series:
             )  # fmt: skip
             if code in _STOPPED:
                 raise SystemExit(code)
+            self.code = max(self.code, code)
         except TrainError as error:
             self._note(member.name, "failed", error.code)
             if error.code not in tolerated:
@@ -188,12 +191,14 @@ class Series:
         gc.collect()
         return folder
 
-    def _begun(self, folder: Path) -> dict[str, Any]:
+    def _begun(self, folder: Path, is_begun: bool) -> dict[str, Any]:
         """The run.json of a member that was begun, empty for one that was not."""
         if (folder / RUN).is_file():
             return read_run(folder)
         # Killed before its run.json was written: there is nothing to go on with, and a run begins in an empty folder.
-        shutil.rmtree(folder, ignore_errors=True)
+        # What the series did not begin stays, and is refused.
+        if is_begun and folder.parent == self.folder:
+            shutil.rmtree(folder, ignore_errors=True)
         return {}
 
     def _note(self, name: str, status: str, error: str = "") -> None:
@@ -207,8 +212,8 @@ def start_series(
     kind: Kind, dataset: Path, recipe: Path | None, *, settings: Sequence[str] | Mapping[str, Any] = (),
     base: str | None = None, out: Path | None = None, is_dry: bool = False, is_cached: bool = True,
     cost_per_hour: float | None = None, report_to: Sequence[str] = (), context: DistributedContext = SINGLE_PROCESS,
-) -> None:  # fmt: skip
-    """Price and run a series; the results go to stdout.
+) -> Exit:  # fmt: skip
+    """Price and run a series; the results go to stdout. Returns FAILED where the judge of a member scored nothing.
 
     The arguments are those of `start_run`. Raises TrainError as it does, before anything is written where it can be
     known by then.
@@ -216,47 +221,59 @@ def start_series(
     folder = context.broadcast_object(out or next_run(dataset))
     check_free(folder)
     loaded = load_recipe(recipe, settings, base)
+    if loaded.stage and kind.name != "stages":
+        raise TrainError("E883 bad-stage", "the recipe has stages, which are a series of their own",
+                         "Run them with `train run DATASET --recipe FILE`, or take them out.")  # fmt: skip
     kind.check(loaded)
     recipe_folder = (recipe.parent if recipe else Path()).resolve()
-    record, whole, run_seconds = _planned(kind, dataset, loaded, recipe_folder, folder.name, context)
-    sizes = kind.sizes(loaded, whole)
-    steps = [size.steps for size in sizes]
-    # Steps of a text and of pairs have other numbers of tokens, and these are what takes the time.
-    seconds = None if run_seconds is None else run_seconds * sum(size.tokens for size in sizes) / whole.tokens
+    record, whole, seconds = _planned(kind, dataset, loaded, recipe_folder, folder.name, context)
+    series = Series(folder, dataset, loaded, record, is_cached, report_to, context)
+    runs = kind.steps(series, whole)
+    steps = list(map(len, runs))
+    # A step takes as long as its tokens.
+    seconds = None if seconds is None else seconds * sum(run.num_tokens() for run in runs) / whole.num_tokens()
     cost = None if seconds is None or cost_per_hour is None else seconds / 3600 * cost_per_hour
     text = f"plan: {len(steps)} runs of {_span(steps)} steps, {sum(steps):,} in all"
     text += "" if seconds is None else f"; {duration(seconds)} of training, without evaluation"
     console.talk(text + ("" if cost is None else f"; {cost:,.2f} at {cost_per_hour:,.2f} an hour"))
     if is_dry:
         console.talk(f"dry run: nothing was written; the series would be {folder}")
-        return
-    series = Series(folder, dataset, loaded, record, is_cached, report_to, context)
+        return Exit.OK
     if context.is_first:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / RECIPE, [recipe_toml(loaded)])
     series.write(seconds=seconds, cost=cost)
-    _drive(series, kind)
+    return _drive(series, kind)
 
 
 def resume_series(
     dataset: Path, folder: Path, kind_of: Callable[[SeriesRecord], Kind], *, is_cached: bool = True,
     report_to: Sequence[str] = (), context: DistributedContext = SINGLE_PROCESS,
-) -> None:  # fmt: skip
+) -> Exit:  # fmt: skip
     """Go on with the series in ``folder``, as `start_series`; ``kind_of`` makes its kind again.
 
-    Raises TrainError "E870 series-changed" where it was begun on another dataset, and "E953 nothing-to-resume".
+    Raises TrainError "E870 series-changed" where dataset, recipe or base are not those that it was begun with, and
+    "E953 nothing-to-resume".
     """
     record = read_series(folder)
-    if record.dataset["sha256"] != sha256_of(dataset / MANIFEST):
-        raise TrainError(
-            "E870 series-changed", f"{folder} was begun on another dataset than {dataset}",
-            f"Name {record.dataset['path']} as it was, or begin a new series.",
-        )  # fmt: skip
     loaded = load_recipe(folder / RECIPE, is_own=True)
+    found = _digests(dataset, loaded, Path(record.recipe_folder))
+    if changed := [name for name, digest in found.items() if digest != record.digests.get(name)]:
+        raise TrainError(
+            "E870 series-changed", f"{folder} was begun with another {' and another '.join(changed)}",
+            f"Bring back what it was begun with, its dataset from {record.dataset.get('path')}, or begin a new series.",
+        )  # fmt: skip
+    kind = kind_of(record)
+    kind.check(loaded)
     series = Series(folder, dataset, loaded, record, is_cached, report_to, context)
     series.write(status="running", error="", message="")
-    _drive(series, kind_of(record))
+    return _drive(series, kind)
+
+
+def _digests(dataset: Path, recipe: Recipe, folder: Path) -> dict[str, str]:
+    base = weights_digest(find_base(recipe.base, folder))
+    return {"dataset": sha256_of(dataset / MANIFEST), "recipe": recipe_digest(recipe), "base": base}
 
 
 def read_series(folder: Path) -> SeriesRecord:
@@ -270,8 +287,8 @@ def read_series(folder: Path) -> SeriesRecord:
 
 def _planned(
     kind: Kind, dataset: Path, recipe: Recipe, folder: Path, name: str, context: DistributedContext
-) -> tuple[SeriesRecord, Size, float | None]:
-    """Return what a series begins with, and size and seconds of a run on all records; the model is gone by then."""
+) -> tuple[SeriesRecord, BatchSampler, float | None]:
+    """Return what a series begins with, and steps and seconds of a run on all records; the model is gone by then."""
     # Everything that can be wrong is known before the first member begins, and three steps say what a step takes.
     prepared = prepare(dataset, recipe, folder=folder, context=context)
     if kind.is_on_validation and not prepared.dataset.splits["validation"]:
@@ -284,10 +301,10 @@ def _planned(
     title = str(prepared.dataset.manifest.get("name") or "")
     record = SeriesRecord(
         id=name, kind=kind.name, created=now(), recipe_folder=str(folder), request=vars(kind), steps=num_steps,
-        dataset={"path": str(dataset), "name": title, "sha256": sha256_of(dataset / MANIFEST)},
+        dataset={"path": str(dataset), "name": title}, digests=_digests(dataset, recipe, folder),
         batch_size=None if recipe.batch_tokens else prepared.steps.batch_size,
     )  # fmt: skip
-    return record, Size(num_steps, plan.run_tokens), plan.seconds
+    return record, prepared.steps, plan.seconds
 
 
 def _span(steps: Sequence[int]) -> str:
@@ -295,7 +312,7 @@ def _span(steps: Sequence[int]) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def _drive(series: Series, kind: Kind) -> None:
+def _drive(series: Series, kind: Kind) -> Exit:
     folder = series.folder
     try:
         outcome = kind.conclude(series)
@@ -316,3 +333,4 @@ def _drive(series: Series, kind: Kind) -> None:
         console.data(table(outcome.report, columns=console.columns()))
         console.talk(f"the model to take: {folder / outcome.selected}")
         console.talk(f"report: {folder / 'report.html'}")
+    return series.code

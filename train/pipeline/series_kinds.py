@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from train.base.errors import TrainError
+from pydantic import Field, TypeAdapter, ValidationError
+
+from train.base.errors import TrainError, validation_fault
 from train.base.run_folder import plain_name, read_run
 from train.base.storage import digest_of
 from train.evaluate.predictions import PREDICTIONS, pair, read_predictions
-from train.pipeline.series import Kind, Member, Outcome, Series, SeriesRecord, Size
+from train.model.batch import BatchSampler
+from train.pipeline.series import Kind, Member, Outcome, Series, SeriesRecord
 from train.pipeline.stages import StageSeries
 from train.recipe import Recipe, load_recipe
 from train.report import Report, Rules
@@ -24,20 +28,23 @@ from train.report.seeds import seeds_report
 from train.report.tables import settings_text
 from train.report.training_parts import Sweep, Trial
 
+_Number = Annotated[int, Field(ge=1, le=100)]
+_Share = Annotated[float, Field(gt=0, le=1)]
+
 
 @dataclass(frozen=True)
 class Seeds(Kind):
     """The recipe with ``number`` seeds one after another, beginning with its own."""
 
-    number: int
+    number: _Number
     name = "seeds"
 
     def check(self, recipe: Recipe) -> None:
         """Refuse seeds beyond 32 bits."""
         check_seeds(recipe, self.number)
 
-    def sizes(self, recipe: Recipe, whole: Size) -> list[Size]:
-        """Return as many steps for each."""
+    def steps(self, series: Series, whole: BatchSampler) -> list[BatchSampler]:
+        """Return the same for each."""
         return [whole] * self.number
 
     def conclude(self, series: Series) -> Outcome:
@@ -55,18 +62,20 @@ class LearningCurveSeries(Kind):
     verdicts count; nothing is chosen by it.
     """
 
-    shares: Sequence[float]
-    number: int
+    shares: Annotated[Sequence[_Share], Field(min_length=3)]
+    number: _Number
     name = "curve"
 
     def check(self, recipe: Recipe) -> None:
         """Refuse shares that draw no curve, and a recipe that has one of its own."""
         check_seeds(recipe, self.number)
+        if list(self.shares) != sorted(set(self.shares)) or self.shares[-1] != 1:
+            raise TrainError("E871 bad-series", "shares of a curve ascend to 1, the whole", "Begin a new series.")
         if recipe.mixing.share != 1:
             message = f"the recipe has mixing.share = {recipe.mixing.share:g}, and a curve takes shares of the whole"
             raise TrainError("E871 bad-series", message, "Remove it from the recipe.")
 
-    def sizes(self, recipe: Recipe, whole: Size) -> list[Size]:
+    def steps(self, series: Series, whole: BatchSampler) -> list[BatchSampler]:
         """Return the same for each."""
         return [whole] * (len(self.shares) * self.number)
 
@@ -90,11 +99,14 @@ class LearningCurveSeries(Kind):
         return Outcome(outcome.report.model_copy(update={"learning_curve": curve}), outcome.selected)
 
 
-_TOLERATED = ("E930 diverged", "E934 not-finite", "E947 out-of-memory")
+_TOLERATED = ("E899 forgetting", "E930 diverged", "E934 not-finite", "E947 out-of-memory")
 """What a choice of settings may end with without ending the sweep."""
 _MOST_TRIALS, _REDUCTION = 200, 3
-_NOT_SWEPT = {"seed", "base", "eval.splits", "mixing.share"}
-_OF_STEPS = {"epochs", "max_steps"}
+_SET_HERE = "a sweep sets it itself"
+_WHICH_RECORDS = "it decides which records are measured, and choices are compared on the same ones"
+_NOT_SWEPT = dict.fromkeys(("seed", "base", "stage", "eval.splits", "mixing.share"), _SET_HERE)
+_NOT_SWEPT |= dict.fromkeys(("on_too_long", "on_unrenderable"), _WHICH_RECORDS)
+_OF_STEPS = dict.fromkeys(("epochs", "max_steps"), f"{_SET_HERE} with --halving")
 
 
 @dataclass(frozen=True)
@@ -106,7 +118,7 @@ class SweepSeries(Kind):
     """
 
     grid: Mapping[str, Sequence[Any]]
-    number: int
+    number: _Number
     is_halving: bool = False
     name = "sweep"
     is_on_validation = True
@@ -123,14 +135,17 @@ class SweepSeries(Kind):
         num = math.prod(map(len, self.grid.values()))
         if not 2 <= num <= _MOST_TRIALS:
             raise TrainError("E871 bad-series", f"the grid has {num:,} combinations", f"Give 2 to {_MOST_TRIALS}.")
-        refused = _NOT_SWEPT | (_OF_STEPS if self.is_halving else set())
-        if taken := sorted(refused & self.grid.keys()):
-            message = f"--grid {taken[0]}: a sweep sets it itself" + (
-                " with --halving" if taken[0] in _OF_STEPS else ""
-            )
-            raise TrainError("E871 bad-series", message, "Remove it from the grid.")
+        refused = _NOT_SWEPT | (_OF_STEPS if self.is_halving else {})
+        refused |= {"max_length": _WHICH_RECORDS} if recipe.on_too_long == "skip" else {}
+        # What a table sets is said by its keys, so that none of those above is among them.
+        refused |= {
+            key: "a value is a table; name each of its keys, such as lora.rank"
+            for key, values in self.grid.items() if any(isinstance(value, dict) for value in values)
+        }  # fmt: skip
+        if taken := sorted(refused.keys() & self.grid.keys()):
+            raise TrainError("E871 bad-series", f"--grid {taken[0]}: {refused[taken[0]]}", "Remove it from the grid.")
         for trial in self.trials.values():
-            load_recipe(recipe, trial)
+            load_recipe(recipe, self._settings(trial, 1))
 
     def rounds(self, num_steps: int) -> list[tuple[int, int]]:
         """Return how many trials each round has, and of how many steps; a run of the recipe has ``num_steps``."""
@@ -140,10 +155,15 @@ class SweepSeries(Kind):
         last = len(counts) - 1
         return [(num, -(-num_steps // _REDUCTION ** (last - n))) for n, num in enumerate(counts)]
 
-    def sizes(self, recipe: Recipe, whole: Size) -> list[Size]:
-        """Return those of all rounds, and of the winner's fresh seeds."""
-        each = [steps for num, steps in self.rounds(whole.steps) for _ in range(num)]
-        return [*(Size(steps, whole.tokens * steps / whole.steps) for steps in each), *[whole] * self.number]
+    def steps(self, series: Series, whole: BatchSampler) -> list[BatchSampler]:
+        """Return those of all rounds and of the winner's fresh seeds, as if the longest trials were the best."""
+        each: list[BatchSampler] = []
+        for num, steps in self.rounds(len(whole)):
+            recipes = [load_recipe(series.recipe, self._settings(trial, steps)) for trial in self.trials.values()]
+            runs = [BatchSampler(whole.examples, recipe, is_packed=whole.is_packed) for recipe in recipes]
+            longest = sorted(runs, key=BatchSampler.num_tokens, reverse=True)
+            each += longest[:num]
+        return [*each, *longest[:1] * self.number]
 
     def conclude(self, series: Series) -> Outcome:
         """Try all, choose on validation, train the winner on fresh seeds, and measure the test split on these alone."""
@@ -169,13 +189,14 @@ class SweepSeries(Kind):
         return Outcome(outcome.report.model_copy(update={"sweep": sweep}), outcome.selected)
 
     def _round(self, series: Series, trials: Mapping[str, Mapping[str, Any]], steps: int) -> dict[str, Path]:
-        common: dict[str, Any] = {"eval.splits": ["validation"]}
-        if self.is_halving:
-            common |= series.matched | {"max_steps": steps}
         suffix = f"-steps-{steps}" if steps < series.record.steps else ""
-        members = [Member(name + suffix, {**common, **trial}) for name, trial in trials.items()]
+        members = [Member(name + suffix, self._settings(trial, steps)) for name, trial in trials.items()]
         folders = series.run(members, tolerated=_TOLERATED)
         return {name: folders[name + suffix] for name in trials if name + suffix in folders}
+
+    def _settings(self, trial: Mapping[str, Any], steps: int) -> dict[str, Any]:
+        of_round = {"max_steps": steps} if self.is_halving else {}
+        return {"eval.splits": ["validation"], **of_round, **trial}
 
 
 def _slug(trial: Mapping[str, Any]) -> str:
@@ -209,6 +230,8 @@ def _swept(best: Trial, trials: Sequence[Trial], seeds: Sequence[int]) -> str:
     rest = f" {close} of the others cannot be told from it." if close else ""
     rest += f" {early} were dropped after fewer steps." if early else ""
     fresh = f"{'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}"
+    if lost := sum(bool(trial.note) for trial in trials):
+        rest += f" {lost} ended with an error."
     return (
         f"Of {len(trials)} choices {settings_text(best.changes)} was the best on validation.{rest} It was chosen on "
         f"validation alone and trained again with {fresh}, which no choice has seen; the "
@@ -253,11 +276,11 @@ _KINDS: Mapping[str, Any] = {kind.name: kind for kind in (Seeds, LearningCurveSe
 
 
 def kind_of(record: SeriesRecord) -> Kind:
-    """Return the kind that a series was begun with; raises TrainError "E871 bad-series" for one not known here."""
+    """Return the kind that a series was begun with; raises TrainError "E871 bad-series" for a request it never had."""
     try:
-        kind: Kind = _KINDS[record.kind](**record.request)
-    except (KeyError, TypeError) as error:
-        raise TrainError(
-            "E871 bad-series", f"{record.id}: a series of {record.kind}: {error}", "Begin a new series."
-        ) from error
+        # Of Python's objects a strict reading takes none but the dataclass itself.
+        kind: Kind = TypeAdapter(_KINDS[record.kind]).validate_json(json.dumps(record.request), strict=True)
+    except ValidationError as error:
+        message = f"{record.id}: a series of {record.kind}: {validation_fault(error)}"
+        raise TrainError("E871 bad-series", message, "Begin a new series.") from None
     return kind

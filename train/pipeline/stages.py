@@ -17,13 +17,14 @@ from typing import Any
 from train.base import console
 from train.base.errors import TrainError
 from train.base.run_folder import read_run
-from train.base.storage import write_whole, writing
+from train.base.storage import sha256_of, write_whole, writing
 from train.data.dataset import MANIFEST, VERSION, Dataset, Row, open_dataset
 from train.data.overlap import NUM_WORDS, is_same_text, overlapping
 from train.evaluate.evaluation import general_rows
 from train.evaluate.predictions import PREDICTIONS, Scored, read_predictions
+from train.model.batch import BatchSampler
 from train.pipeline.prepare import prepare
-from train.pipeline.series import Kind, Member, Outcome, Series, Size
+from train.pipeline.series import Kind, Member, Outcome, Series
 from train.recipe import Recipe, StageRecipe, load_recipe
 from train.report import Report, Rules, build_report
 from train.report.stages import StageFacts, stages_of
@@ -36,36 +37,37 @@ _OTHER_TOKENS = (
 
 @dataclass(frozen=True)
 class StageSeries(Kind):
-    """The stages of a recipe on ``dataset``; the paths of the recipe are read from ``folder``."""
+    """The stages of a recipe."""
 
-    dataset: str
-    folder: str
     name = "stages"
 
     def check(self, recipe: Recipe) -> None:
-        """Refuse stages with the same name."""
+        """Refuse no stage, and stages whose folders would be the same."""
         names = [_name(stage, number) for number, stage in enumerate(recipe.stage)]
-        if len(set(names)) < len(names):
-            raise TrainError("E883 bad-stage", "two stages have the same name", "Give each a name of its own.")
+        if not names:
+            raise TrainError("E883 bad-stage", "the recipe has no stage", "Begin a new series.")
+        folders = [*names, *map(_data_folder, names)]
+        if len(set(folders)) < len(folders):
+            raise TrainError("E883 bad-stage", "two stages have the same name, or one that of another's data, "
+                             f"{_data_folder('NAME')}", "Give each a name of its own.")  # fmt: skip
 
-    def sizes(self, recipe: Recipe, whole: Size) -> list[Size]:
-        """Return the size of each stage, after its data were checked as those of a run are."""
-        sizes = []
+    def steps(self, series: Series, whole: BatchSampler) -> list[BatchSampler]:
+        """Return the steps of each stage, after its data were checked as those of a run are."""
+        steps, folder = [], Path(series.record.recipe_folder)
         with tempfile.TemporaryDirectory() as work:
-            for number, (path, _) in enumerate(self._parts(recipe, Path(work), is_said=True)):
+            for number, (path, _) in enumerate(_parts(series, Path(work), is_said=True)):
                 # An adapter that is continued is not there yet, and decides nothing about the steps.
-                changes = self._changes(recipe, number, recipe.base) | {"lora.continued": False}
-                prepared = prepare(path, load_recipe(recipe, changes), folder=Path(self.folder))
-                sizes.append(Size(len(prepared.steps), prepared.steps.num_tokens()))
-        return sizes
+                changes = _changes(series, number, series.recipe.base) | {"lora.continued": False}
+                steps.append(prepare(path, load_recipe(series.recipe, changes), folder=folder).steps)
+        return steps
 
     def conclude(self, series: Series) -> Outcome:
         """Run the stages one after another, and report the last one against the first one's base."""
-        parts = self._parts(series.recipe, series.folder, is_said=False)
+        parts = _parts(series, series.folder, is_said=False)
         folders: list[Path] = []
         for number, (path, facts) in enumerate(parts):
             base = str(folders[-1].resolve()) if folders else series.recipe.base
-            changes = self._changes(series.recipe, number, base)
+            changes = _changes(series, number, base)
             folders += series.run([Member(facts.name, changes, path)]).values()
         reports = [Report.load(folder) for folder in folders]
         first, last = reports[0], reports[-1]
@@ -84,55 +86,57 @@ class StageSeries(Kind):
         ]
         return Outcome(report.model_copy(update={"stages": stages_of(every, reports)}), folders[-1].name)
 
-    def _changes(self, recipe: Recipe, number: int, base: str) -> dict[str, Any]:
-        stage = recipe.stage[number]
-        named = {"objective": stage.objective, "lr": stage.lr, "epochs": stage.epochs, "max_steps": stage.max_steps,
-                 "mixing.replay": stage.replay, "mixing.replay_share": stage.replay_share}  # fmt: skip
-        changes: dict[str, Any] = {key: value for key, value in named.items() if value is not None}
-        if stage.objective is None and self._is_text(stage):
-            # All tokens of raw text are trained by any objective, and what is measured stays the same.
-            changes["objective"] = "sft"
-        if number:
-            changes["lora.continued"] = stage.continued
-        return {"stage": [], "base": base, **changes}
 
-    def _is_text(self, stage: StageRecipe) -> bool:
-        return stage.data is not None and not (Path(self.folder) / stage.data).is_dir()
+def _changes(series: Series, number: int, base: str) -> dict[str, Any]:
+    stage = series.recipe.stage[number]
+    named = {"objective": stage.objective, "lr": stage.lr, "epochs": stage.epochs, "max_steps": stage.max_steps,
+             "mixing.replay": stage.replay, "mixing.replay_share": stage.replay_share}  # fmt: skip
+    changes: dict[str, Any] = {key: value for key, value in named.items() if value is not None}
+    if stage.objective is None and stage.data is not None and not _data_path(series, stage).is_dir():
+        # All tokens of raw text are trained by any objective, and what is measured stays the same.
+        changes["objective"] = "sft"
+    if number:
+        changes["lora.continued"] = stage.continued
+    return {"stage": [], "base": base, **changes}
 
-    def _parts(self, recipe: Recipe, work: Path, *, is_said: bool) -> list[tuple[Path, StageFacts]]:
-        """Write what each stage trains on below ``work``; say what of it is left out, and what gives the exam away."""
-        own = open_dataset(Path(self.dataset))
-        opened: dict[str, Dataset] = {}
-        for number, stage in enumerate(recipe.stage):
-            if stage.data is not None and stage.data not in opened:
-                opened[stage.data] = self._open(stage, _name(stage, number), own)
-        exams = [own, *(data for data in opened.values() if data is not own)]
-        exam = {split: [row for data in exams for row in data.splits[split]] for split in ("validation", "test")}
-        parts = []
-        for number, stage in enumerate(recipe.stage):
-            data = own if stage.data is None else opened[stage.data]
-            parts.append(
-                _write_part(work, _name(stage, number), stage.data or self.dataset, data, exams, exam, is_said=is_said)
-            )
-        return parts
 
-    def _open(self, stage: StageRecipe, name: str, own: Dataset) -> Dataset:
-        # The data of a stage, whose records have names of their own.
-        path = Path(self.folder) / str(stage.data)
-        if not path.is_dir():
-            rows = [replace(row, id=f"{name}/{row.id}", cluster=f"{name}/{row.cluster}") for row in general_rows(path)]
-            manifest = {"objective_hint": "domain", "name": path.name}
-            return Dataset(path, manifest, {"train": rows, "validation": [], "test": []}, "")
-        opened = open_dataset(path)
-        if opened.digest == own.digest:
-            return own
-        splits = {
-            split: [replace(row, id=f"{name}/{row.id}", cluster=f"{name}/{row.cluster}") for row in rows]
-            for split, rows in opened.splits.items()
-        }
-        # Only an export that counts such findings says which records they are of.
-        flagged = sorted(f"{name}/{record}" for record in opened.flagged())
-        return replace(opened, splits=splits, manifest=opened.manifest | {"flagged": flagged})
+def _data_path(series: Series, stage: StageRecipe) -> Path:
+    return Path(series.record.recipe_folder) / str(stage.data)
+
+
+def _parts(series: Series, work: Path, *, is_said: bool) -> list[tuple[Path, StageFacts]]:
+    """Write what each stage trains on below ``work``; say what of it is left out, and what gives the exam away."""
+    stages, own = series.recipe.stage, open_dataset(series.dataset)
+    opened: dict[str, Dataset] = {}
+    for number, stage in enumerate(stages):
+        if stage.data is not None and stage.data not in opened:
+            opened[stage.data] = _open(_data_path(series, stage), _name(stage, number), own)
+    exams = [own, *(data for data in opened.values() if data is not own)]
+    exam = {split: [row for data in exams for row in data.splits[split]] for split in ("validation", "test")}
+    parts = []
+    for number, stage in enumerate(stages):
+        data = own if stage.data is None else opened[stage.data]
+        shown = stage.data or str(series.dataset)
+        parts.append(_write_part(work, _name(stage, number), shown, data, exams, exam, is_said=is_said))
+    return parts
+
+
+def _open(path: Path, name: str, own: Dataset) -> Dataset:
+    # The data of a stage, whose records have names of their own.
+    if not path.is_dir():
+        rows = [replace(row, id=f"{name}/{row.id}", cluster=f"{name}/{row.cluster}") for row in general_rows(path)]
+        manifest = {"objective_hint": "domain", "name": path.name}
+        return Dataset(path, manifest, {"train": rows, "validation": [], "test": []}, "")
+    opened = open_dataset(path)
+    if opened.digest == own.digest:
+        return own
+    splits = {
+        split: [replace(row, id=f"{name}/{row.id}", cluster=f"{name}/{row.cluster}") for row in rows]
+        for split, rows in opened.splits.items()
+    }
+    # Only an export that counts such findings says which records they are of.
+    flagged = sorted(f"{name}/{record}" for record in opened.flagged())
+    return replace(opened, splits=splits, manifest=opened.manifest | {"flagged": flagged})
 
 
 def _comparable(base: Sequence[Scored], tuned: Sequence[Scored]) -> tuple[list[Scored], list[Scored], int]:
@@ -151,11 +155,15 @@ def _name(stage: StageRecipe, number: int) -> str:
     return stage.name or f"stage-{number + 1}"
 
 
+def _data_folder(name: str) -> str:
+    return f"data-{name}"
+
+
 def _write_part(
     work: Path, name: str, shown: str, data: Dataset, exams: Sequence[Dataset], exam: Mapping[str, Sequence[Row]],
     *, is_said: bool,
 ) -> tuple[Path, StageFacts]:  # fmt: skip
-    rows, path = data.splits["train"], work / f"data-{name}"
+    rows, path = data.splits["train"], work / _data_folder(name)
     every = [row for split in exam.values() for row in split]
     same = is_same_text(rows, every)
     train = [row for row, is_same in zip(rows, same, strict=True) if not is_same]
@@ -193,20 +201,25 @@ def _write_export(
                     "these exports", "Give it the same scorer in both workspaces, or another name in one.",
                 )  # fmt: skip
             categories.setdefault(name, entry)
-    files = {}
-    with writing(path):
-        path.mkdir(parents=True, exist_ok=True)
+    files, written = {}, {}
     for split, rows in splits.items():
-        lines = [json.dumps(_line_of(row)) + "\n" for row in rows]
+        lines = written[f"{split}.jsonl"] = [json.dumps(_line_of(row)) + "\n" for row in rows]
         raw = "".join(lines).encode()
-        write_whole(path / f"{split}.jsonl", lines)
         files[f"{split}.jsonl"] = {"sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw), "records": len(rows)}
-    flagged = [name for each in exams if each.digest for name in each.flagged()]
+    flagged = sorted(name for each in exams if each.digest for name in each.flagged())
     manifest = {
         "version": VERSION, "name": data.manifest.get("name"), "categories": categories, "files": files,
         "objective_hint": data.manifest.get("objective_hint", "sft"), "flagged": flagged,
+        "slices": exams[0].manifest.get("slices"),
     }  # fmt: skip
-    write_whole(path / MANIFEST, [json.dumps(manifest, indent=1) + "\n"])
+    text = json.dumps(manifest, indent=1) + "\n"
+    if (path / MANIFEST).is_file() and sha256_of(path / MANIFEST) != hashlib.sha256(text.encode()).hexdigest():
+        raise TrainError("E870 series-changed", f"{data.path} is no longer what the series was begun with",
+                         "Bring it back as it was, or begin a new series.")  # fmt: skip
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+    for name, lines in (*written.items(), (MANIFEST, [text])):
+        write_whole(path / name, lines)
 
 
 def _line_of(row: Row) -> dict[str, Any]:
@@ -215,4 +228,5 @@ def _line_of(row: Row) -> dict[str, Any]:
         "id": row.id, "kind": kind, "category": row.category, "cluster": row.cluster, "messages": row.messages,
         "tools": row.tools, "text": row.text, "source": row.source, "weight": None if row.weight == 1 else row.weight,
     }  # fmt: skip
+    line |= {} if row.slices is None else {"slices": row.slices}
     return line | ({"answers": [vars(answer) for answer in row.answers]} if row.answers else {})
