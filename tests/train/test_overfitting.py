@@ -6,6 +6,7 @@ import json
 import random
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,25 @@ def test_a_category_of_twenty_epochs_is_told(bases: Callable[..., Path], tmp_pat
     assert len(evaluations) == 10
     assert all(jsonschema_rs.is_valid(schema, event) for event in evaluations)
     assert not jsonschema_rs.is_valid(schema, evaluations[0] | {"fit": {"test": {}}})
+
+
+def test_only_what_is_trained_is_held_against_validation(bases: Callable[..., Path], tmp_path: Path) -> None:
+    rng = random.Random(0)
+    answers = [" ".join(rng.choices(WORDS, k=28)) for _ in range(20)]
+    train, validation = _rows("t", answers[:16]), _rows("v", answers[16:])
+    train[:4] = [replace(row, weight=0.0) for row in train[:4]]
+    dataset = write_dataset(tmp_path / "v1", {"train": train, "validation": validation})
+    words = [word for setting in ("max_steps=2", "mixing.share=0.5", "eval.max_new_tokens=4", "batch_size=6")
+             for word in ("--set", setting)]  # fmt: skip
+    call("run", str(dataset), "--base", str(bases()), "--out", str(tmp_path / "r"), *words)
+    events = [json.loads(line) for line in (tmp_path / "r" / "metrics.jsonl").read_text().splitlines()]
+    answered = {name for event in events if "fit" in event for name in event["fit"]["train"]["heart"]["cluster"]}
+    feedback = [json.loads(line) for line in (tmp_path / "r" / "feedback.jsonl").read_text().splitlines()]
+    assert len(answered) == 6
+    assert answered == {line["id"] for line in feedback if "epochs" in line}
+    memory = Report.load(tmp_path / "r").memory
+    assert memory is not None
+    assert memory.n == 6
 
 
 def test_none_is_answered_where_the_recipe_says_so(bases: Callable[..., Path], dataset: Path, tmp_path: Path) -> None:

@@ -183,8 +183,9 @@ def test_runs_of_orpo_and_kto(bases: Callable[..., Path], tmp_path: Path) -> Non
     assert report.preferences is not None
     assert report.preferences.total.n == 12
     assert report.preferences.total.agreement.value > 0.8
-    # No score and no loss is that of an answer which nobody liked.
+    # No score and no loss is that of an answer which nobody liked, and none of them is held to over-fit.
     assert sum(result.n for result in report.main().categories) == 6
+    assert [(fit.num_train, fit.num_validation) for fit in report.fits] == [(6, 2)]
 
 
 @pytest.mark.parametrize("objective", ["dpo", "kto"])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,6 +93,14 @@ class Prepared:
     """That of the recipe file, which its paths are read from."""
     context: DistributedContext = SINGLE_PROCESS
     strategy: ParallelStrategy = "ddp"
+    trained_ids: frozenset[str] | None = None
+    """The training records that are learnt from; None where that is each of them."""
+
+    @property
+    def trained_rows(self) -> Iterable[Row]:
+        """The training records that are learnt from."""
+        rows, ids = self.dataset.splits["train"], self.trained_ids
+        return rows if ids is None else (row for row in rows if row.id in ids)
 
     @property
     def general(self) -> Path | None:
@@ -172,6 +180,9 @@ def prepare(
     reads = getattr(model.config, "max_position_embeddings", None)
     renderer = _renderer(tokenizer, recipe, objective, reads, eos_ids(model))
     examples = _subset(_examples(renderer, dataset), recipe)
+    # Of a million records no set of ids is made where all are learnt from.
+    is_whole = isinstance(examples, Examples) and len(examples) == len(dataset.splits["train"])
+    trained_ids = None if is_whole else frozenset(example.id for example in examples)
     measured = _check_evaluation(renderer, dataset, categories, recipe.eval.splits, _general(recipe, folder))
     texts = None
     if recipe.mixing.replay == OF_BASE:
@@ -188,7 +199,7 @@ def prepare(
     context.require_equal(facts)
     return Prepared(
         dataset, recipe, objective, categories, model, tokenizer, renderer, steps, base_path, device, dtype, facts,
-        folder, context, strategy,
+        folder, context, strategy, trained_ids,
     )  # fmt: skip
 
 

@@ -69,12 +69,11 @@ def validation_of(
         console.talk("warning: no validation records are scored while training, so the last step counts as the best")
         return None
     samples = sample_ids(rows, prepared.recipe.eval.samples)
-    trained = prepared.dataset.splits["train"]
     most = prepared.recipe.eval.fit_records
-    names = {name: index for index, name in enumerate(sample_ids(trained, most))}
+    names = {name: index for index, name in enumerate(sample_ids(prepared.trained_rows, most))}
     # Raw text has no answers, and so no categories to balance.
-    fitted = sorted((row for row in trained if row.id in names), key=lambda row: names[row.id])
-    fitted = fitted or sample_rows(trained, most)
+    fitted = sorted((row for row in prepared.trained_rows if row.id in names), key=lambda row: names[row.id])
+    fitted = fitted or sample_rows(prepared.trained_rows, most)
 
     def scored_rows(rows: list[Row], split: str) -> list[Scored]:
         mine = rows[prepared.context.rank :: prepared.context.world_size]

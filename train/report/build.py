@@ -149,6 +149,7 @@ def publish(
     sides = [[record for record in side if record.split != "train"] for side in (base, tuned)]
     # A training record is no exam; feedback alone wants it.
     names = {row.category for split in ("validation", "test") for row in dataset.splits[split]}
+    learnt = {dynamic.id for dynamic in dynamics}
     report = build_report(
         sides[0],
         sides[1],
@@ -166,7 +167,7 @@ def publish(
         judge_summary=judge_summary,
         data_map=data_map(dynamics),
         fits=category_fits(list(read_events(folder / "metrics.jsonl"))),
-        memory=memory_of(base, tuned),
+        memory=memory_of(*([r for r in side if r.split != "train" or r.id in learnt] for side in (base, tuned))),
     )
     write_predictions(sides[0], sides[1], folder)
     write_feedback(base, tuned, folder, dynamics)
