@@ -18,8 +18,9 @@ from tests.train.finished import call
 from tests.train.tiny import WORDS, chat_row, write_dataset
 from train.base.errors import TrainError
 from train.data.dataset import Row
+from train.evaluate.predictions import VERBATIM, Scored
 from train.report import Report
-from train.report.overfitting import category_fits
+from train.report.overfitting import category_fits, memory_of
 from train.report.write import html, markdown
 
 
@@ -114,6 +115,24 @@ def test_only_what_is_trained_is_held_against_validation(bases: Callable[..., Pa
     memory = Report.load(tmp_path / "r").memory
     assert memory is not None
     assert memory.n == 6
+
+
+def test_what_the_base_continues_too_was_not_learnt() -> None:
+    def side(train: list[int]) -> list[Scored]:
+        known = [("train", n, value) for n, value in enumerate(train)] + [("validation", n, 0) for n in range(40)]
+        return [
+            Scored(f"{split}{n}", split, "c", f"{split}{n}", "y", 1.0, 2, 3, scores={VERBATIM: float(value)})
+            for split, n, value in known
+        ]
+
+    half, whole = side([1] * 20 + [0] * 20), side([1] * 40)
+    same, more = memory_of(half, half), memory_of(half, whole)
+    assert same is not None
+    assert not same.is_significant
+    assert "Next" not in same.sentence
+    assert more is not None
+    assert more.is_significant
+    assert "known by heart: about 50.0 %" in more.sentence
 
 
 def test_none_is_answered_where_the_recipe_says_so(bases: Callable[..., Path], dataset: Path, tmp_path: Path) -> None:

@@ -160,6 +160,19 @@ class _FitOverSteps:
         )
 
 
+def _gained(base: Sequence[Scored], tuned: Sequence[Scored]) -> Estimate:
+    """Return how many more training answers the tuned model continues than the base, paired."""
+    sides = [
+        {record.id: record.scores[VERBATIM] for record in side
+         if record.split == "train" and record.scores and VERBATIM in record.scores}
+        for side in (base, tuned)
+    ]  # fmt: skip
+    clusters = [record.cluster for record in tuned if record.id in sides[1]]
+    before, after = ([side[name] for name in sides[1]] for side in sides)
+    interval = stats.difference_interval(before, after, clusters, seed=[0])
+    return estimate(float(np.mean(after) - np.mean(before)), interval)
+
+
 def memory_of(base: Sequence[Scored], tuned: Sequence[Scored]) -> Memorised | None:
     """Return how many training answers the models know by heart, beside validation ones; None where none was tried."""
 
@@ -178,6 +191,10 @@ def memory_of(base: Sequence[Scored], tuned: Sequence[Scored]) -> Memorised | No
     # The distances of both intervals, added as variances are: Newcombe 1998, Statistics in Medicine 17:873, method 10.
     low = excess - math.hypot(after.value - after.low, (control.high - control.value) if control else 0.0)
     high = excess + math.hypot(after.high - after.value, (control.value - control.low) if control else 0.0)
+    gained = _gained(base, tuned)
+    if gained.low < low:
+        # What the base continues was not learnt here.
+        low, excess, high = gained.low, gained.value, gained.high
     is_significant = control is not None and min(n, n_control) >= _FEWEST and low > 0
     known = "not shown"
     if is_significant:
