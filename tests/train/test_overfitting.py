@@ -20,7 +20,7 @@ from train.base.errors import TrainError
 from train.data.dataset import Row
 from train.evaluate.predictions import VERBATIM, Scored
 from train.report import Report
-from train.report.overfitting import category_fits, memory_of
+from train.report.overfitting import category_fits, memory_of, read_events
 from train.report.write import html, markdown
 
 
@@ -183,4 +183,12 @@ def test_few_records_tell_nothing() -> None:
 def test_a_fit_that_is_none_is_refused_by_name(fit: Any) -> None:
     with pytest.raises(TrainError) as caught:
         category_fits([{"event": "eval", "step": 1, "fit": fit}])
+    assert caught.value.code == "E939 bad-metrics"
+
+
+@pytest.mark.parametrize("line", ["3", "[]", '{"event": "eval", "step": "1e", "fit": {}}'])
+def test_an_event_that_is_none_is_refused_by_name(line: str, tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text(f"{line}\n")
+    with pytest.raises(TrainError) as caught:
+        category_fits(list(read_events(tmp_path / "metrics.jsonl")))
     assert caught.value.code == "E939 bad-metrics"

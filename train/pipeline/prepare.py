@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from train.base import console
 from train.base.cache import open_cache
@@ -33,6 +33,7 @@ from train.data.rendering.preferences import EQUAL_SIDES, NO_PAIR
 from train.data.subset import nested_subset
 from train.evaluate.answers import questions
 from train.evaluate.evaluation import general_rows, readable_general, worse_sides
+from train.evaluate.preferences import comparison_remark
 from train.evaluate.scoring import CategorySpec, category_specs, rows_with_choices
 from train.loop import Placement
 from train.model import (
@@ -189,8 +190,7 @@ def prepare(
         texts = base_samples(model, tokenizer, renderer, recipe, len(examples), base_path)
     replay, replay_digest = load_replay(renderer, recipe.mixing, measured, folder, texts)
     if replay:
-        is_compared = objective in PREFERENCES
-        replay = list(map(PreferenceExample.replayed, replay)) if is_compared else replay
+        replay = list(map(PreferenceExample.replayed, replay)) if objective in PREFERENCES else replay
         examples = JoinedExamples(examples, replay)
     steps = BatchSampler(examples, recipe, is_packed=capabilities_of(model).has_packing)
     facts = _facts(dataset, recipe, renderer, steps, base_path, device)
@@ -271,7 +271,10 @@ def _renderer(tokenizer: Any, recipe: Recipe, objective: Objective, reads: int |
         allow_special_tokens=recipe.allow_special_tokens,
         stop_ids=stop_ids,
     )
-    for warning in renderer.warnings:
+    warnings = list(renderer.warnings)
+    if recipe.eval.max_reasoning_tokens and not renderer.reasoning_end:
+        warnings.append("the chat template marks no reasoning, so eval.max_reasoning_tokens ends none")
+    for warning in warnings:
         console.talk(f"warning: {warning}")
     return renderer
 
@@ -317,13 +320,9 @@ def _objective(recipe: Recipe, dataset: Dataset) -> Objective:
         return recipe.objective
     hint = dataset.manifest.get("objective_hint", "sft")
     if hint not in ("sft", "chat", "domain"):
-        raise TrainError(
-            "E912 bad-dataset",
-            f"the manifest's objective_hint {hint!r} is not an objective",
-            "Add --set objective=sft.",
-        )
-    chosen: Objective = hint
-    return chosen
+        message = f"the manifest's objective_hint {hint!r} is not an objective"
+        raise TrainError("E912 bad-dataset", message, "Add --set objective=sft.")
+    return cast("Objective", hint)
 
 
 def reasoning_length(renderer: Renderer, rows: Sequence[Row]) -> str:
@@ -354,6 +353,8 @@ def _render_split(renderer: Renderer, dataset: Dataset, split: str) -> Rendered:
 def _examples(renderer: Renderer, dataset: Dataset) -> Sequence[Example]:
     for remark in reasoning_remark(dataset.splits["train"], "train", renderer.reasoning):
         console.talk(f"{remark} It has {reasoning_length(renderer, dataset.splits['train'])}.")
+    for remark in comparison_remark(renderer.objective, dataset):
+        console.talk(f"warning: {remark}")
     rendered = _render_split(renderer, dataset, "train")
     examples = rendered.examples
     # Flat arrays have all weights at hand; of a list each example is asked.
@@ -406,7 +407,7 @@ def _check_evaluation(
     if not ids:
         raise TrainError(
             "E937 nothing-to-report",
-            "neither the validation nor the test split has a record that can be evaluated",
+            f"no record can be evaluated of what eval.splits measures: {' and '.join(splits)}",
             "Export a dataset with a test split, or more records; else nothing shows whether training helped.",
         )
     return readable_general(renderer, general)

@@ -20,6 +20,7 @@ from train.base.file_guard import open_file
 from train.data.dataset import Dataset, reasoning_remark
 from train.evaluate.dynamics import Dynamic
 from train.evaluate.predictions import DYNAMICS_FIELDS, Scored, outcome, pair, write_feedback, write_predictions
+from train.evaluate.preferences import comparison_remark
 from train.recipe import Recipe
 from train.recipe.forgetting import remedies
 from train.report import stats, wording
@@ -162,7 +163,8 @@ def publish(
             remark
             for split in ("validation", "test")
             for remark in reasoning_remark(dataset.splits[split], split, recipe.reasoning)
-        ],
+        ]
+        + ([] if recipe.objective == "auto" else comparison_remark(recipe.objective, dataset)),
         noise=noise,
         judge_summary=judge_summary,
         data_map=data_map(dynamics),

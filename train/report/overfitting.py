@@ -35,10 +35,13 @@ def read_events(path: Path) -> Iterator[dict[str, Any]]:
         raise TrainError("E939 bad-metrics", f"{path}: {error}", error.hint) from error
     for number, line in enumerate(lines[:-1], start=1):
         try:
-            yield json.loads(line.decode("utf-8"))
+            event = json.loads(line.decode("utf-8"))
+            if not isinstance(event, dict):
+                raise TypeError("an event must be an object")
         except (ValueError, KeyError, TypeError, RecursionError, AttributeError) as error:
             message = f"{path}:{number}: {type(error).__name__}: {first_line(error)}"
             raise TrainError("E939 bad-metrics", message) from error
+        yield event
 
 
 def category_fits(events: Sequence[Mapping[str, Any]]) -> list[CategoryFit]:
@@ -48,8 +51,8 @@ def category_fits(events: Sequence[Mapping[str, Any]]) -> list[CategoryFit]:
     against the best one, paired by record; its p value is adjusted for the choice of the best among all steps, and by
     Holm over categories and measures. Raises TrainError: E939 bad-metrics.
     """
-    fits = {int(event["step"]): event["fit"] for event in events if event.get("event") == "eval" and "fit" in event}
     try:
+        fits = {int(event["step"]): event["fit"] for event in events if event.get("event") == "eval" and "fit" in event}
         names = sorted({name for fit in fits.values() for name in fit["validation"]})
         series = [_FitOverSteps(name, fits, is_score) for name in names for is_score in (True, False)]
         series = [one for one in series if not one.is_score or one.has_scores]
