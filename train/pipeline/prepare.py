@@ -181,7 +181,6 @@ def prepare(
     reads = getattr(model.config, "max_position_embeddings", None)
     renderer = _renderer(tokenizer, recipe, objective, reads, eos_ids(model))
     examples = _subset(_examples(renderer, dataset), recipe)
-    # Of a million records no set of ids is made where all are learnt from.
     is_whole = isinstance(examples, Examples) and len(examples) == len(dataset.splits["train"])
     trained_ids = None if is_whole else frozenset(example.id for example in examples)
     measured = _check_evaluation(renderer, dataset, categories, recipe.eval.splits, _general(recipe, folder))
