@@ -318,6 +318,8 @@ def test_what_cannot_be_evaluated_is_known_before_the_training(bases: Callable[.
     assert caught.value.code == "E937 nothing-to-report"
     dataset = write_dataset(tmp_path / "v2", rows | {"test": some_rows(2, prefix="x")})
     (tmp_path / "general.txt").write_text("one\n\nand <|im_end|> two", encoding="utf-8")
+    with pytest.raises(TrainError, match=r"of what eval\.splits measures: validation$"):
+        prepare(dataset, load_recipe(None, {"eval.splits": ["validation", "train"]}, str(bases())))
     recipe = load_recipe(None, ["device=cpu", "eval.general=general.txt"], str(bases()))
     with pytest.raises(TrainError, match="general-0002-1") as caught:
         prepare(dataset, recipe, folder=tmp_path)

@@ -146,10 +146,11 @@ def test_a_guard_that_comes_too_late_is_said_before_the_training(
     splits = {name: some_rows(2, prefix=name) for name in ("validation", "test")} | {"train": some_rows(8)}
     dataset = write_dataset(tmp_path / "v1", splits)
     values = {"base": str(bases()), "max_steps": 4, "batch_size": 2, "device": "cpu", "eval": {"max_new_tokens": 2}}
-    for name, guard, is_late in (("a", {"plateau": True}, True), ("b", {"regress": 0.9, "patience": 3}, False)):
+    for name, guard, is_late in (("a", {"plateau": True, "general": 9}, True), ("b", {"regress": 0.9}, False)):
         assert start_run(dataset, build_recipe({**values, "guard": guard}), out=tmp_path / name)[1] is Exit.OK
         said = capsys.readouterr().err
-        assert ("the guard needs 4 evaluations and the run has 3" in said) == is_late
+        assert ("guard.plateau needs 4 evaluations and the run has 3" in said) == is_late
+        assert said.count("so it stops nothing") == is_late
 
 
 def test_a_guard_with_nothing_to_look_at_is_refused(tmp_path: Path, bases: Any) -> None:
@@ -159,3 +160,7 @@ def test_a_guard_with_nothing_to_look_at_is_refused(tmp_path: Path, bases: Any) 
     recipe = Recipe.model_validate({"base": str(bases()), "max_steps": 1, "device": "cpu", "guard": {"regress": 0.1}})
     with pytest.raises(TrainError, match="no validation record with a score"):
         start_run(dataset, recipe, out=tmp_path / "run")
+    dataset = write_dataset(tmp_path / "v2", {"train": some_rows(4), "validation": some_rows(2, prefix="x")})
+    values = {"base": str(bases()), "max_steps": 1, "max_length": 60, "on_too_long": "skip", "guard": {"general": 0.1}}
+    with pytest.raises(TrainError, match="the guard has no general text: all of it is over max_length"):
+        start_run(dataset, build_recipe({**values, "eval": {"max_new_tokens": 2}}), out=tmp_path / "b")

@@ -6,6 +6,7 @@ import json
 import random
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from tests.train.finished import call
 from tests.train.tiny import WORDS, chat_row, write_dataset
 from train.base.errors import TrainError
 from train.data.dataset import Row
+from train.evaluate.predictions import VERBATIM, Scored
 from train.report import Report
-from train.report.overfitting import category_fits
+from train.report.overfitting import category_fits, memory_of, read_events
 from train.report.write import html, markdown
 
 
@@ -96,6 +98,43 @@ def test_a_category_of_twenty_epochs_is_told(bases: Callable[..., Path], tmp_pat
     assert not jsonschema_rs.is_valid(schema, evaluations[0] | {"fit": {"test": {}}})
 
 
+def test_only_what_is_trained_is_held_against_validation(bases: Callable[..., Path], tmp_path: Path) -> None:
+    rng = random.Random(0)
+    answers = [" ".join(rng.choices(WORDS, k=28)) for _ in range(20)]
+    train, validation = _rows("t", answers[:16]), _rows("v", answers[16:])
+    train[:4] = [replace(row, weight=0.0) for row in train[:4]]
+    dataset = write_dataset(tmp_path / "v1", {"train": train, "validation": validation})
+    words = [word for setting in ("max_steps=2", "mixing.share=0.5", "eval.max_new_tokens=4", "batch_size=6")
+             for word in ("--set", setting)]  # fmt: skip
+    call("run", str(dataset), "--base", str(bases()), "--out", str(tmp_path / "r"), *words)
+    events = [json.loads(line) for line in (tmp_path / "r" / "metrics.jsonl").read_text().splitlines()]
+    answered = {name for event in events if "fit" in event for name in event["fit"]["train"]["heart"]["cluster"]}
+    feedback = [json.loads(line) for line in (tmp_path / "r" / "feedback.jsonl").read_text().splitlines()]
+    assert len(answered) == 6
+    assert answered == {line["id"] for line in feedback if "epochs" in line}
+    memory = Report.load(tmp_path / "r").memory
+    assert memory is not None
+    assert memory.n == 6
+
+
+def test_what_the_base_continues_too_was_not_learnt() -> None:
+    def side(train: list[int]) -> list[Scored]:
+        known = [("train", n, value) for n, value in enumerate(train)] + [("validation", n, 0) for n in range(40)]
+        return [
+            Scored(f"{split}{n}", split, "c", f"{split}{n}", "y", 1.0, 2, 3, scores={VERBATIM: float(value)})
+            for split, n, value in known
+        ]
+
+    half, whole = side([1] * 20 + [0] * 20), side([1] * 40)
+    same, more = memory_of(half, half), memory_of(half, whole)
+    assert same is not None
+    assert not same.is_significant
+    assert "Next" not in same.sentence
+    assert more is not None
+    assert more.is_significant
+    assert "known by heart: about 50.0 %" in more.sentence
+
+
 def test_none_is_answered_where_the_recipe_says_so(bases: Callable[..., Path], dataset: Path, tmp_path: Path) -> None:
     words = [word for setting in ("max_steps=2", "eval.fit_records=0", "eval.max_new_tokens=4")
              for word in ("--set", setting)]  # fmt: skip
@@ -144,4 +183,12 @@ def test_few_records_tell_nothing() -> None:
 def test_a_fit_that_is_none_is_refused_by_name(fit: Any) -> None:
     with pytest.raises(TrainError) as caught:
         category_fits([{"event": "eval", "step": 1, "fit": fit}])
+    assert caught.value.code == "E939 bad-metrics"
+
+
+@pytest.mark.parametrize("line", ["3", "[]", '{"event": "eval", "step": "1e", "fit": {}}'])
+def test_an_event_that_is_none_is_refused_by_name(line: str, tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text(f"{line}\n")
+    with pytest.raises(TrainError) as caught:
+        category_fits(list(read_events(tmp_path / "metrics.jsonl")))
     assert caught.value.code == "E939 bad-metrics"

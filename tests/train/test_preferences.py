@@ -183,8 +183,9 @@ def test_runs_of_orpo_and_kto(bases: Callable[..., Path], tmp_path: Path) -> Non
     assert report.preferences is not None
     assert report.preferences.total.n == 12
     assert report.preferences.total.agreement.value > 0.8
-    # No score and no loss is that of an answer which nobody liked.
+    # No score and no loss is that of an answer which nobody liked, and none of them is held to over-fit.
     assert sum(result.n for result in report.main().categories) == 6
+    assert [(fit.num_train, fit.num_validation) for fit in report.fits] == [(6, 2)]
 
 
 @pytest.mark.parametrize("objective", ["dpo", "kto"])
@@ -227,7 +228,20 @@ def test_half_of_the_pairs_is_no_success(num_better: int, is_chance: bool) -> No
     assert ("any change of the weights moves about half of them" in found.sentence) is is_chance
 
 
+def test_an_exam_that_compares_no_answers_is_told(bases: Callable[..., Path], tmp_path: Path) -> None:
+    rows = {"train": pairs(12, "t"), "validation": some_rows(3, prefix="v"), "test": some_rows(3, prefix="x")}
+    dataset = write_dataset(tmp_path / "dataset" / "v1", rows)
+    budget = "eval.max_reasoning_tokens=2"
+    done = _run(dataset, bases(), tmp_path / "a", "objective=dpo", "max_steps=1", budget)
+    told = "No validation or test record compares answers, so nothing shows whether training moved them as wanted."
+    assert f"warning: {told}" in done.stderr
+    assert told in Report.load(tmp_path / "a").remarks
+    assert "warning: the chat template marks no reasoning, so eval.max_reasoning_tokens ends none" in done.stderr
+
+
 def test_what_a_recipe_says_of_preferences() -> None:
+    with pytest.raises(TrainError, match=r'preference\.loss is of the objective "dpo", and this one is "orpo"'):
+        build_recipe({"objective": "orpo", "preference": {"loss": "ipo"}})
     assert build_recipe({"preference": {"loss": "ipo"}}).preference.is_normalised
     assert build_recipe({"preference": {"length_normalised": True}}).preference.strength == 5
     with pytest.raises(TrainError, match="takes every pair as it is"):

@@ -124,10 +124,33 @@ def test_p_values_are_adjusted_over_all_slices_and_rare_values_are_not_told() ->
     assert [value.category for value in rare.values] == ["other values"]
     assert rare.num_pooled == 200
     assert "secret" not in report.model_dump_json() + html(report) + markdown(report)
-    assert [value.n for value in tokens.values] == [50, 50, 50, 50]
+    assert [(value.category, value.n) for value in tokens.values] == [
+        ("up to 50", 51), ("50 to 100", 50), ("100 to 150", 50), ("over 150", 49)
+    ]  # fmt: skip
     (gap,) = source.disparities
     assert gap.p_adjusted == pytest.approx(min(1.0, gap.p * 12), rel=0.9)
     assert gap.p_adjusted > gap.p
+
+
+def _values(*values: Any) -> dict[str, int]:
+    records = [
+        Scored(f"r{n}", "test", "a", f"r{n}", "ref", 1.0, 1, 1, "x", True, "exact", {"exact": 1.0}, slices={"at": each})
+        for n, each in enumerate(values)
+    ]
+    (part,) = report_of(records, records, rules=_quick()).slices
+    return {value.category: value.n for value in part.values}
+
+
+def test_values_that_differ_stand_apart_and_no_few_numbers_do() -> None:
+    days = [[20240101 + n % 3] for n in range(30)]
+    assert _values(*days) == {"20240101": 10, "20240102": 10, "20240103": 10}
+    pooled = [["other values"]] * 6 + [["(no value)"]] * 6 + [["x"], ["y"]] + [[]] * 5
+    assert _values(*pooled) == {'"other values"': 6, '"(no value)"': 6, "other values": 2, "(no value)": 5}
+    assert _values(*([n + 0.123] for n in range(9))) == {"any number": 9}
+    assert _values(*([n + 0.123] for n in range(11))) == {"up to 5.1": 5, "over 5.1": 6}
+    assert _values(*([20240101 + n] for n in range(20))) == {
+        "up to 20240105.8": 5, "20240105.8 to 20240110.5": 5, "20240110.5 to 20240115.2": 5, "over 20240115.2": 5,
+    }  # fmt: skip
 
 
 def test_slices_travel_with_predictions(tmp_path: Path) -> None:

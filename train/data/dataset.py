@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from heapq import nsmallest
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -177,12 +178,12 @@ def open_dataset(folder: Path) -> Dataset:
     return Dataset(folder, manifest, splits, hashlib.sha256(raw).hexdigest())
 
 
-def sample_rows(rows: Sequence[Row], most: int) -> list[Row]:
+def sample_rows(rows: Iterable[Row], most: int) -> list[Row]:
     """Return at most ``most`` rows by the hash of their ids: the same ones whatever their order and number."""
     # A run that is resumed, or made again after records were added, evaluates the same sample.
     if isinstance(rows, Lines):
         return rows.sample(most)
-    return sorted(rows, key=lambda row: hash_of(row.id))[:most]
+    return nsmallest(most, rows, key=lambda row: hash_of(row.id))
 
 
 def hash_of(record: str) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from io import TextIOWrapper
@@ -297,7 +297,7 @@ def readable_general(renderer: Renderer, general: Path | None) -> list[Row]:
     return [row for row in general_rows(general) if _is_short_enough(renderer, row)]
 
 
-def sample_ids(rows: Sequence[Row], most: int) -> list[str]:
+def sample_ids(rows: Iterable[Row], most: int) -> list[str]:
     """Return the ids of at most ``most`` rows that have an answer: the same ones in each run, of many categories."""
     groups: dict[str, list[tuple[bytes, str]]] = {}
     for row in rows:
@@ -341,6 +341,9 @@ def summary(
 def _columns(scored: Sequence[Scored]) -> dict[str, dict[str, list[Any]]]:
     columns: dict[str, dict[str, list[Any]]] = {}
     for record in scored:
+        if record.is_liked is False:
+            # Where training succeeds, this answer becomes less likely.
+            continue
         column = columns.setdefault(record.category, {"score": [], "loss": [], "cluster": []})
         column["score"].append(None if record.score is None else round(record.score, 4))
         column["loss"].append(round((record.nll or 0.0) / max(1, record.num_tokens), 4))

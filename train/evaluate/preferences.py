@@ -10,7 +10,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from train.data.dataset import Dataset
 from train.evaluate.predictions import SampledScore, Scored
+from train.recipe import PREFERENCES, Objective
 
 _BETA = 0.1
 """Of the loss that validations are compared by: DPO's at its usual strength."""
@@ -31,6 +33,14 @@ def gain_of(before: Scored, after: Scored) -> float | None:
     if after.is_liked is None or before.nll is None or after.nll is None:
         return None
     return (before.nll - after.nll) * (1 if after.is_liked else -1)
+
+
+def comparison_remark(objective: Objective, dataset: Dataset) -> list[str]:
+    """Return what cannot be told of an objective that compares answers where no exam record does; else nothing."""
+    rows = (row for split in ("validation", "test") for row in dataset.splits[split])
+    if objective not in PREFERENCES or any(row.worse is not None or row.is_liked is not None for row in rows):
+        return []
+    return ["No validation or test record compares answers, so nothing shows whether training moved them as wanted."]
 
 
 def agreement_of(gain: float) -> float:

@@ -75,11 +75,15 @@ class EarlyStopping:
     def __init__(self, recipe: GuardRecipe, base: Mapping[str, float]) -> None:
         self.recipe, self.base = recipe, dict(base)
 
-    def num_needed(self) -> int:
-        """Return how many evaluations it takes before a run can end."""
-        if self.recipe.general is not None:
-            return 1
-        return self.recipe.patience if self.recipe.regress is not None else self.recipe.patience + 1
+    def num_needed(self) -> dict[str, int]:
+        """Return how many evaluations it takes before a run can end, by each setting that may end it."""
+        guard = self.recipe
+        needed = {
+            "guard.general": (guard.general is not None, 1),
+            "guard.regress": (guard.regress is not None, guard.patience),
+            "guard.plateau": (guard.plateau, guard.patience + 1),
+        }
+        return {name: num for name, (is_on, num) in needed.items() if is_on}
 
     def regressed(self, evaluations: Sequence[ValidationScore]) -> list[list[str]]:
         """Return for each evaluation the categories that score lower than they did, by more than the margin."""

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from train.base import console
 from train.base.cache import open_cache
@@ -34,6 +34,7 @@ from train.data.rendering.preferences import EQUAL_SIDES, NO_PAIR
 from train.data.subset import nested_subset
 from train.evaluate.answers import questions
 from train.evaluate.evaluation import general_rows, readable_general, worse_sides
+from train.evaluate.preferences import comparison_remark
 from train.evaluate.scoring import CategorySpec, category_specs, rows_with_choices
 from train.loop import Placement
 from train.model import (
@@ -94,6 +95,14 @@ class Prepared:
     """That of the recipe file, which its paths are read from."""
     context: DistributedContext = SINGLE_PROCESS
     strategy: ParallelStrategy = "ddp"
+    trained_ids: frozenset[str] | None = None
+    """The training records that are learnt from; None where that is each of them."""
+
+    @property
+    def trained_rows(self) -> Iterable[Row]:
+        """The training records that are learnt from."""
+        rows, ids = self.dataset.splits["train"], self.trained_ids
+        return rows if ids is None else (row for row in rows if row.id in ids)
 
     @property
     def general(self) -> Path | None:
@@ -171,6 +180,8 @@ def prepare(
     reads = getattr(model.config, "max_position_embeddings", None)
     renderer = _renderer(tokenizer, recipe, objective, reads, eos_ids(model))
     examples = _subset(_examples(renderer, dataset), recipe)
+    is_whole = isinstance(examples, Examples) and len(examples) == len(dataset.splits["train"])
+    trained_ids = None if is_whole else frozenset(example.id for example in examples)
     measured = _check_evaluation(renderer, dataset, categories, recipe.eval.splits, _general(recipe, folder))
     texts = None
     if recipe.mixing.replay == OF_BASE:
@@ -185,7 +196,7 @@ def prepare(
     context.require_equal(facts)
     return Prepared(
         dataset, recipe, objective, categories, model, tokenizer, renderer, steps, base_path, device, dtype, facts,
-        folder, context, strategy,
+        folder, context, strategy, trained_ids,
     )  # fmt: skip
 
 
@@ -269,7 +280,10 @@ def _renderer(tokenizer: Any, recipe: Recipe, objective: Objective, reads: int |
         allow_special_tokens=recipe.allow_special_tokens,
         stop_ids=stop_ids,
     )
-    for warning in renderer.warnings:
+    warnings = list(renderer.warnings)
+    if recipe.eval.max_reasoning_tokens and not renderer.reasoning_end:
+        warnings.append("the chat template marks no reasoning, so eval.max_reasoning_tokens ends none")
+    for warning in warnings:
         console.talk(f"warning: {warning}")
     return renderer
 
@@ -315,13 +329,9 @@ def _objective(recipe: Recipe, dataset: Dataset) -> Objective:
         return recipe.objective
     hint = dataset.manifest.get("objective_hint", "sft")
     if hint not in ("sft", "chat", "domain"):
-        raise TrainError(
-            "E912 bad-dataset",
-            f"the manifest's objective_hint {hint!r} is not an objective",
-            "Add --set objective=sft.",
-        )
-    chosen: Objective = hint
-    return chosen
+        message = f"the manifest's objective_hint {hint!r} is not an objective"
+        raise TrainError("E912 bad-dataset", message, "Add --set objective=sft.")
+    return cast("Objective", hint)
 
 
 def reasoning_length(renderer: Renderer, rows: Sequence[Row]) -> str:
@@ -352,6 +362,8 @@ def _render_split(renderer: Renderer, dataset: Dataset, split: str) -> Rendered:
 def _examples(renderer: Renderer, dataset: Dataset) -> Sequence[Example]:
     for remark in reasoning_remark(dataset.splits["train"], "train", renderer.reasoning):
         console.talk(f"{remark} It has {reasoning_length(renderer, dataset.splits['train'])}.")
+    for remark in comparison_remark(renderer.objective, dataset):
+        console.talk(f"warning: {remark}")
     rendered = _render_split(renderer, dataset, "train")
     examples = rendered.examples
     # Flat arrays have all weights at hand; of a list each example is asked.
@@ -404,7 +416,7 @@ def _check_evaluation(
     if not ids:
         raise TrainError(
             "E937 nothing-to-report",
-            "neither the validation nor the test split has a record that can be evaluated",
+            f"no record can be evaluated of what eval.splits measures: {' and '.join(splits)}",
             "Export a dataset with a test split, or more records; else nothing shows whether training helped.",
         )
     return readable_general(renderer, general)

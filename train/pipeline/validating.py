@@ -22,7 +22,8 @@ from train.recipe.schedule import validation_steps
 def base_score(prepared: Prepared, base: Sequence[Scored]) -> SampledScore:
     """Return what the base scores on the records that validations score, and its answers to the recipe's samples.
 
-    Raises TrainError "E920 bad-recipe" where the recipe guards scores and none of these records has one.
+    Raises TrainError "E920 bad-recipe" where the recipe guards scores and none of these records has one, and "E944
+    bad-general-text" where it guards general text and none is short enough.
     """
     recipe, rows = prepared.recipe, prepared.evaluated_rows
     ids = {row.id for row in rows}
@@ -33,14 +34,18 @@ def base_score(prepared: Prepared, base: Sequence[Scored]) -> SampledScore:
     if recipe.guard.is_on and (not ids or (recipe.guard.regress is not None and not scores)):
         raise TrainError("E920 bad-recipe", "the guard has no validation record with a score to compare",
                          "Export a validation split, or switch guard.regress and guard.plateau off.")  # fmt: skip
-    num_steps, needed = len(prepared.steps), EarlyStopping(recipe.guard, scores).num_needed()
+    if recipe.guard.general is not None and score.general is None:
+        raise TrainError("E944 bad-general-text", "the guard has no general text: all of it is over max_length",
+                         "Raise max_length, name shorter text with eval.general, or remove guard.general.")  # fmt: skip
+    num_steps = len(prepared.steps)
     # The evaluation of the last step ends nothing any more.
     num_evaluations = (num_steps - 1) // validation_steps(recipe, num_steps)
-    if recipe.guard.is_on and num_evaluations < needed:
-        console.talk(
-            f"warning: the guard needs {needed} evaluations and the run has {num_evaluations} before its last step, so "
-            "it stops nothing; lower eval.every_steps or guard.patience"
-        )
+    for part, needed in EarlyStopping(recipe.guard, scores).num_needed().items():
+        if num_evaluations < needed:
+            console.talk(
+                f"warning: {part} needs {needed} evaluations and the run has {num_evaluations} before its last step, "
+                "so it stops nothing; lower eval.every_steps or guard.patience"
+            )
     return score
 
 
@@ -69,12 +74,11 @@ def validation_of(
         console.talk("warning: no validation records are scored while training, so the last step counts as the best")
         return None
     samples = sample_ids(rows, prepared.recipe.eval.samples)
-    trained = prepared.dataset.splits["train"]
     most = prepared.recipe.eval.fit_records
-    names = {name: index for index, name in enumerate(sample_ids(trained, most))}
+    names = {name: index for index, name in enumerate(sample_ids(prepared.trained_rows, most))}
     # Raw text has no answers, and so no categories to balance.
-    fitted = sorted((row for row in trained if row.id in names), key=lambda row: names[row.id])
-    fitted = fitted or sample_rows(trained, most)
+    fitted = sorted((row for row in prepared.trained_rows if row.id in names), key=lambda row: names[row.id])
+    fitted = fitted or sample_rows(prepared.trained_rows, most)
 
     def scored_rows(rows: list[Row], split: str) -> list[Scored]:
         mine = rows[prepared.context.rank :: prepared.context.world_size]

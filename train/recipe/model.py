@@ -453,6 +453,9 @@ class Recipe(Section):
             raise ValueError("a stage is continued from the adapter of the stage before, and there is none")
         if self.optimizer == "adamw8bit" and self.parallel in ("fsdp", "hsdp"):
             raise ValueError(f'optimizer "adamw8bit" has no shards, and parallel is "{self.parallel}": use one of them')
+        if self.objective in ("orpo", "kto") and (self.preference.loss == "ipo" or self.preference.label_smoothing):
+            name = "loss" if self.preference.loss == "ipo" else "label_smoothing"
+            raise ValueError(f'preference.{name} is of the objective "dpo", and this one is "{self.objective}"')
         if self.method == "full" and self.lora.continued:
             raise ValueError('lora.continued goes on with an adapter, which method "full" has none of')
         if self.lora.continued and self.new_tokens:

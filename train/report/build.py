@@ -20,6 +20,7 @@ from train.base.file_guard import open_file
 from train.data.dataset import Dataset, reasoning_remark
 from train.evaluate.dynamics import Dynamic
 from train.evaluate.predictions import DYNAMICS_FIELDS, Scored, outcome, pair, write_feedback, write_predictions
+from train.evaluate.preferences import comparison_remark
 from train.recipe import Recipe
 from train.recipe.forgetting import remedies
 from train.report import stats, wording
@@ -151,6 +152,7 @@ def publish(
     sides = [[record for record in side if record.split != "train"] for side in (base, tuned)]
     # A training record is no exam; feedback alone wants it.
     names = {row.category for split in ("validation", "test") for row in dataset.splits[split]}
+    learnt = {dynamic.id for dynamic in dynamics}
     report = build_report(
         sides[0],
         sides[1],
@@ -163,12 +165,13 @@ def publish(
             remark
             for split in ("validation", "test")
             for remark in reasoning_remark(dataset.splits[split], split, recipe.reasoning)
-        ],
+        ]
+        + ([] if recipe.objective == "auto" else comparison_remark(recipe.objective, dataset)),
         noise=noise,
         judge_summary=judge_summary,
         data_map=data_map(dynamics),
         fits=category_fits(list(read_events(folder / "metrics.jsonl"))),
-        memory=memory_of(base, tuned),
+        memory=memory_of(*([r for r in side if r.split != "train" or r.id in learnt] for side in (base, tuned))),
     )
     write_predictions(sides[0], sides[1], folder)
     write_feedback(base, tuned, folder, dynamics)

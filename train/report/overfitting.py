@@ -35,10 +35,13 @@ def read_events(path: Path) -> Iterator[dict[str, Any]]:
         raise TrainError("E939 bad-metrics", f"{path}: {error}", error.hint) from error
     for number, line in enumerate(lines[:-1], start=1):
         try:
-            yield json.loads(line.decode("utf-8"))
+            event = json.loads(line.decode("utf-8"))
+            if not isinstance(event, dict):
+                raise TypeError("an event must be an object")
         except (ValueError, KeyError, TypeError, RecursionError, AttributeError) as error:
             message = f"{path}:{number}: {type(error).__name__}: {first_line(error)}"
             raise TrainError("E939 bad-metrics", message) from error
+        yield event
 
 
 def category_fits(events: Sequence[Mapping[str, Any]]) -> list[CategoryFit]:
@@ -48,8 +51,8 @@ def category_fits(events: Sequence[Mapping[str, Any]]) -> list[CategoryFit]:
     against the best one, paired by record; its p value is adjusted for the choice of the best among all steps, and by
     Holm over categories and measures. Raises TrainError: E939 bad-metrics.
     """
-    fits = {int(event["step"]): event["fit"] for event in events if event.get("event") == "eval" and "fit" in event}
     try:
+        fits = {int(event["step"]): event["fit"] for event in events if event.get("event") == "eval" and "fit" in event}
         names = sorted({name for fit in fits.values() for name in fit["validation"]})
         series = [_FitOverSteps(name, fits, is_score) for name in names for is_score in (True, False)]
         series = [one for one in series if not one.is_score or one.has_scores]
@@ -160,6 +163,19 @@ class _FitOverSteps:
         )
 
 
+def _gained(base: Sequence[Scored], tuned: Sequence[Scored]) -> Estimate:
+    """Return how many more training answers the tuned model continues than the base, paired."""
+    sides = [
+        {record.id: record.scores[VERBATIM] for record in side
+         if record.split == "train" and record.scores and VERBATIM in record.scores}
+        for side in (base, tuned)
+    ]  # fmt: skip
+    clusters = [record.cluster for record in tuned if record.id in sides[1]]
+    before, after = ([side[name] for name in sides[1]] for side in sides)
+    interval = stats.difference_interval(before, after, clusters, seed=[0])
+    return estimate(float(np.mean(after) - np.mean(before)), interval)
+
+
 def memory_of(base: Sequence[Scored], tuned: Sequence[Scored]) -> Memorised | None:
     """Return how many training answers the models know by heart, beside validation ones; None where none was tried."""
 
@@ -178,6 +194,10 @@ def memory_of(base: Sequence[Scored], tuned: Sequence[Scored]) -> Memorised | No
     # The distances of both intervals, added as variances are: Newcombe 1998, Statistics in Medicine 17:873, method 10.
     low = excess - math.hypot(after.value - after.low, (control.high - control.value) if control else 0.0)
     high = excess + math.hypot(after.high - after.value, (control.value - control.low) if control else 0.0)
+    gained = _gained(base, tuned)
+    if gained.low < low:
+        # What the base continues was not learnt here.
+        low, excess, high = gained.low, gained.value, gained.high
     is_significant = control is not None and min(n, n_control) >= _FEWEST and low > 0
     known = "not shown"
     if is_significant:

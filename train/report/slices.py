@@ -6,8 +6,11 @@ categories, since a source that holds the hard ones is no bias.
 
 from __future__ import annotations
 
+import json
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -151,7 +154,7 @@ def _groups(values: Sequence[Sequence[str | float]]) -> tuple[dict[str, list[int
         return _quarters([[float(item) for item in items] for items in values]), 0
     groups: dict[str, list[int]] = {}
     for index, items in enumerate(values):
-        for text in {item if isinstance(item, str) else f"{item:g}" for item in items} or {NO_VALUE}:
+        for text in set(map(_name, items)) or {NO_VALUE}:
             groups.setdefault(text, []).append(index)
     ordered = sorted(groups, key=lambda name: (name == NO_VALUE, -len(groups[name]), name))
     named = [name for name in ordered if len(groups[name]) >= _FEWEST_NAMED or name == NO_VALUE][:_MOST_VALUES]
@@ -163,16 +166,38 @@ def _groups(values: Sequence[Sequence[str | float]]) -> tuple[dict[str, list[int
 def _quarters(values: Sequence[Sequence[float]]) -> dict[str, list[int]]:
     # Of a record with several numbers the largest counts.
     own = {index: max(items) for index, items in enumerate(values) if items}
-    edges = np.unique(np.quantile(list(own.values()), (0.25, 0.5, 0.75)))
-    bins: dict[int, list[int]] = {}
+    ordered = sorted(own.values())
+    # As round as they can be: an exact one could be the number of a single test record.
+    edges = max((_edges(ordered, digits) for digits in range(2, 16)), key=len)
+    texts = list(map(_name, edges))
+    names = (
+        [f"up to {texts[0]}", *(f"{low} to {high}" for low, high in pairwise(texts)), f"over {texts[-1]}"]
+        if edges
+        else ["any number"]
+    )
+    groups: dict[str, list[int]] = {name: [] for name in names}
     for index, value in own.items():
-        bins.setdefault(int(np.searchsorted(edges, value, side="left")), []).append(index)
-    groups = {}
-    for _, members in sorted(bins.items()):
-        low, high = min(own[index] for index in members), max(own[index] for index in members)
-        groups[f"{low:g} to {high:g}" if low < high else f"{low:g}"] = members
+        groups[names[bisect_left(edges, value)]].append(index)
     without = [index for index, items in enumerate(values) if not items]
     return groups | ({NO_VALUE: without} if without else {})
+
+
+def _edges(ordered: Sequence[float], digits: int) -> list[float]:
+    """Return where quarters end, in so many ``digits``; the last is open. Each has as many records as a named value."""
+    edges, start = list[float](), 0
+    for edge in sorted({float(f"{edge:.{digits}g}") for edge in np.quantile(ordered, (0.25, 0.5, 0.75))}):
+        stop = bisect_right(ordered, edge)
+        if min(stop - start, len(ordered) - stop) >= _FEWEST_NAMED:
+            edges.append(edge)
+            start = stop
+    return edges
+
+
+def _name(value: str | float) -> str:
+    """Return what a value is called; in quotes where a reader could take it for a name of ours."""
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False) if value in (NO_VALUE, OTHER_VALUES) or value[:1] == '"' else value
+    return str(value) if isinstance(value, int) else f"{value:.15g}"
 
 
 def _shared_categories(pairs: Pairs, inside: NDArray[np.bool_]) -> list[int]:
