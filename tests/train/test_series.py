@@ -63,6 +63,9 @@ def test_seeds_are_one_series_with_one_report(dataset: Path, base: str, tmp_path
     ]  # fmt: skip
     report = Report.load(tmp_path / "s")
     each = [Report.load(tmp_path / "s" / name) for name in ("seed-7", "seed-8")]
+    own = Report.load(tmp_path / "s" / record["selected"])
+    assert own.fits
+    assert (report.fits, report.memory, report.data_map) == (own.fits, own.memory, own.data_map)
     assert report.seeds is not None
     assert report.seeds.seeds == [7, 8]
     assert report.seeds.sentence in done.stdout

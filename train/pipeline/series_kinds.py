@@ -231,7 +231,8 @@ def pool(folders: Sequence[Path], name: str, remarks: Sequence[str] = ()) -> Out
         name=folders[best].name, run=first.run.model_copy(update={"id": name}), default_metric=first.default_metric,
         rules=Rules(first.margin, first.fewest, first.resamples), remarks=[*first.remarks, *remarks],
     )  # fmt: skip
-    return Outcome(report.model_copy(update={"curve": first.curve, "noise": first.noise}), folders[best].name)
+    own = {name: getattr(first, name) for name in ("curve", "noise", "fits", "memory", "data_map")}
+    return Outcome(report.model_copy(update=own), folders[best].name)
 
 
 def validation_score(report: Report) -> tuple[float, float]:
