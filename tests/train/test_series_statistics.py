@@ -12,6 +12,7 @@ import pytest
 from tests.train.simulated import alone, curve_gain, pooled, scored_side, seed_runs
 from train.base.errors import TrainError
 from train.evaluate.predictions import Scored
+from train.report.choices import behind
 from train.report.learning_curve import ShareResult, fit_laws, learning_curve
 from train.report.stages import StageFacts, stages_of
 from train.report.stats import student_p, student_quantile
@@ -263,3 +264,27 @@ def test_marks_of_stages_are_adjusted_over_all_of_them() -> None:
     facts = [StageFacts(f"s{n}", "data", 0, 0, ()) for n in range(3)]
     assert [stage.improved for stage in stages_of(facts, reports).results] == [[], [], []]
     assert stages_of(facts[:1], reports[:1]).results[0].improved == ["c"]
+
+
+def test_equal_choices_are_not_told_apart_and_another_one_is() -> None:
+    rng, told, num = np.random.default_rng(0), 0, 12
+    for _ in range(num):
+        difficulty = rng.normal(size=60)
+        side = _side({"a": 0.5}, 60, 0.0, 0)
+        trials = [
+            [replace(row, scores={"m": float(difficulty[n] + rng.normal() < 0.4)}) for n, row in enumerate(side)]
+            for _ in range(12)
+        ]  # fmt: skip
+        trials.sort(key=lambda trial: -sum(row.score or 0 for row in trial))
+        told += any(found is not None and found.low > 0 for found in behind(trials[0], trials[1:]))
+    assert told <= 2, "5 % of 12 are 0.6; three of four where each pair is asked alone"
+    poor = [replace(row, scores={"m": 0.0}) for row in side]
+    (first, *_, last) = behind(trials[0], [*trials[1:], poor])
+    assert first is not None
+    assert last is not None
+    assert first.low <= 0 < last.low
+    # Of raw text nothing is scored, and bits per byte are held against one another.
+    text = [replace(row, scores={}, nll=1.0 + n % 3) for n, row in enumerate(side)]
+    (more,) = behind(text, [[replace(row, nll=(row.nll or 0) + 0.1 + n % 2 / 100) for n, row in enumerate(text)]])
+    assert more is not None
+    assert 0 < more.low < 0.105 / (2 * np.log(2)) < more.high

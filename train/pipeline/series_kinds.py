@@ -12,14 +12,13 @@ from typing import Any
 from train.base.errors import TrainError
 from train.base.run_folder import plain_name, read_run
 from train.base.storage import digest_of
-from train.evaluate.predictions import PREDICTIONS, pair, read_predictions
+from train.evaluate.predictions import PREDICTIONS, read_predictions
 from train.pipeline.series import Kind, Member, Outcome, Series, SeriesRecord
 from train.pipeline.stages import StageSeries
 from train.recipe import Recipe, load_recipe
 from train.report import Report, Rules
+from train.report.choices import behind
 from train.report.learning_curve import ShareResult, learning_curve
-from train.report.model import Estimate
-from train.report.results import several_results
 from train.report.seeds import seeds_report
 from train.report.tables import settings_text
 from train.report.training_parts import Sweep, Trial
@@ -161,9 +160,10 @@ class SweepSeries(Kind):
         seeds = [series.recipe.seed + 1 + n for n in range(self.number)]
         winners = series.run([Member(f"winner-seed-{seed}", {**trials[best], "seed": seed}) for seed in seeds])
         outcome = pool(list(winners.values()), series.record.id)
-        for name in folders.keys() - {best}:
-            behind = _behind(folders[best], folders[name])
-            results[name] = results[name].model_copy(update={"behind": behind})
+        others = [name for name in folders if name != best]
+        sides = [read_predictions(folders[name] / PREDICTIONS)[1] for name in (best, *others)]
+        for name, found in zip(others, behind(sides[0], sides[1:]), strict=True):
+            results[name] = results[name].model_copy(update={"behind": found})
         tried = list(results.values())
         sweep = Sweep(chosen=best, trials=tried, seeds=seeds, sentence=_swept(results[best], tried, seeds))
         return Outcome(outcome.report.model_copy(update={"sweep": sweep}), outcome.selected)
@@ -186,29 +186,31 @@ def _slug(trial: Mapping[str, Any]) -> str:
 
 
 def _rank(trial: Trial | None) -> tuple[float, float]:
-    return (0.0, 0.0) if trial is None else (-1.0, 0.0) if trial.score is None else (trial.score, -(trial.bits or 0.0))
+    if trial is None:
+        return 0.0, 0.0
+    return (-1.0, 0.0) if trial.bits is None else (trial.score or 0.0, -trial.bits)
 
 
 def _trial(name: str, changes: dict[str, Any], folder: Path | None, steps: int) -> Trial:
     if folder is None:
         return Trial(name=name, changes=changes, steps=steps, score=None, note="ended with an error")
-    score, bits = validation_score(Report.load(folder))
-    return Trial(name=name, changes=changes, steps=int(read_run(folder)["steps"]), score=score, bits=-bits)
-
-
-def _behind(best: Path, other: Path) -> Estimate | None:
-    """How much higher the best one's mean score on validation is, paired; of two that have one."""
-    sides = [read_predictions(folder / PREDICTIONS)[1] for folder in (other, best)]
-    (result,) = several_results([pair(*sides)], "validation", (), Rules())
-    return None if result is None or result.macro is None else result.macro.difference
+    report = Report.load(folder)
+    score, bits = validation_score(report)
+    return Trial(
+        name=name, changes=changes, steps=int(read_run(folder)["steps"]), bits=-bits,
+        score=None if report.splits[0].macro is None else score,
+    )  # fmt: skip
 
 
 def _swept(best: Trial, trials: Sequence[Trial], seeds: Sequence[int]) -> str:
     close = sum(trial.behind is not None and trial.behind.low <= 0 for trial in trials)
     rest = f" {close} of the others cannot be told from it." if close else ""
+    if any(trial.behind for trial in trials):
+        rest += " The intervals hold for all pairs of choices together."
+    by = " by bits per byte, as nothing there is scored" if best.score is None else ""
     return (
-        f"Of {len(trials)} choices {settings_text(best.changes)} was the best on validation.{rest} It was chosen on "
-        f"validation alone and trained again with seed {', '.join(map(str, seeds))}, which no choice has seen; the "
+        f"Of {len(trials)} choices {settings_text(best.changes)} was the best on validation{by}.{rest} It was chosen "
+        f"on validation alone and trained again with seed {', '.join(map(str, seeds))}, which no choice has seen; the "
         "test split was measured once, after the choice, on these runs."
     )
 

@@ -40,7 +40,7 @@ class TwoWay(NamedTuple):
         Half of what is not explained is taken off. Of two seeds that lie close by luck this hides the spread, in more
         cases than a smaller tail may be wrong in: there less of it is taken off.
         """
-        part = min(1.0, tail / (1 - CONFIDENCE)) ** (2 / (len(self.by_seed) - 1))
+        part: float = min(1.0, tail / (1 - CONFIDENCE)) ** (2 / (len(self.by_seed) - 1))
         return max(0.0, self.between_seeds - self.of_rest * part / 2)
 
     @property
