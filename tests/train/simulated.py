@@ -16,7 +16,8 @@ _NORMAL = NormalDist()
 RULES = Rules(resamples=100)
 
 
-def _side(values: np.ndarray, size: int) -> list[Scored]:
+def scored_side(values: np.ndarray, size: int) -> list[Scored]:
+    """Return records of the test split with these scores, in clusters of ``size``."""
     return [
         Scored(f"r{n}", "test", "c", f"c{n // size}", "yes", 1.0, 2, 3, "x", True, "exact", {"exact": float(value)})
         for n, value in enumerate(values)
@@ -47,7 +48,7 @@ def seed_runs(
         return (difficulty + rng.normal(size=num)) / np.sqrt(2) < _NORMAL.inv_cdf(mean)
 
     means = 0.5 + effect + between * rng.normal(size=seeds)
-    return _side(answers(0.5), size), [_side(answers(mean), size) for mean in means]
+    return scored_side(answers(0.5), size), [scored_side(answers(mean), size) for mean in means]
 
 
 def pooled(base: list[Scored], sides: list[list[Scored]]) -> Report:

@@ -12,6 +12,7 @@ import jsonschema_rs
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.train.tiny import text_row, write_dataset
 from train.base.errors import Exit, TrainError
 from train.base.run_folder import model_run
 from train.cli import cli
@@ -63,6 +64,9 @@ def test_seeds_are_one_series_with_one_report(dataset: Path, base: str, tmp_path
     ]  # fmt: skip
     report = Report.load(tmp_path / "s")
     each = [Report.load(tmp_path / "s" / name) for name in ("seed-7", "seed-8")]
+    own = Report.load(tmp_path / "s" / record["selected"])
+    assert own.fits
+    assert (report.fits, report.memory, report.data_map) == (own.fits, own.memory, own.data_map)
     assert report.seeds is not None
     assert report.seeds.seeds == [7, 8]
     assert report.seeds.sentence in done.stdout
@@ -417,3 +421,22 @@ def test_a_series_without_a_model_is_named(record: str, tmp_path: Path) -> None:
     for door in (model_run, lambda folder: parse_spec(str(folder)), lambda folder: find_base(str(folder))):
         with pytest.raises(TrainError, match="a series of runs that names no model yet"):
             door(tmp_path / "s")
+
+
+def test_a_sweep_of_raw_text_shows_the_bits_that_chose(base: str, tmp_path: Path) -> None:
+    splits = {
+        split: [text_row(f"{split}{n}", "the small dog ran home") for n in range(12)]
+        for split in ("train", "validation", "test")
+    }
+    dataset = write_dataset(tmp_path / "v1", splits)
+    words = ("--base", base, "--out", str(tmp_path / "w"), "--grid", "lr=1e-4,0.03", "--seeds", "1")
+    done = call("sweep", dataset, *words)
+    assert done.exception is None, done.exception
+    report = Report.load(tmp_path / "w")
+    assert report.sweep is not None
+    assert [trial.score for trial in report.sweep.trials] == [None, None]
+    (other,) = [trial for trial in report.sweep.trials if trial.name != report.sweep.chosen]
+    assert other.behind is not None
+    assert other.behind.value > 0
+    assert "Sweep: mean validation bits per byte" in done.stdout
+    assert "was the best on validation by bits per byte" in " ".join(done.stdout.split())

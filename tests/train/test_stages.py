@@ -61,6 +61,9 @@ def test_stages_are_one_series_with_one_exam(recipe: Path, dataset: Path, tmp_pa
     assert [member["name"] for member in series["members"]] == ["text", "stage-2", "pairs"]
     report = Report.load(out)
     assert report.stages is not None
+    last = Report.load(out / report.stages.results[-1].name)
+    assert (report.fits, report.memory, report.data_map) == (last.fits, last.memory, last.data_map)
+    assert any("are those of the last stage" in remark for remark in report.remarks)
     results = report.stages.results
     assert [result.begun for result in results] == [
         "",

@@ -15,15 +15,14 @@ from pydantic import Field, TypeAdapter, ValidationError
 from train.base.errors import TrainError, validation_fault
 from train.base.run_folder import plain_name, read_run
 from train.base.storage import digest_of
-from train.evaluate.predictions import PREDICTIONS, pair, read_predictions
+from train.evaluate.predictions import PREDICTIONS, read_predictions
 from train.model.batch import BatchSampler
 from train.pipeline.series import Kind, Member, Outcome, Series, SeriesRecord
 from train.pipeline.stages import StageSeries
 from train.recipe import Recipe, load_recipe
 from train.report import Report, Rules
+from train.report.choices import behind
 from train.report.learning_curve import ShareResult, learning_curve
-from train.report.model import Estimate
-from train.report.results import several_results
 from train.report.seeds import seeds_report
 from train.report.tables import settings_text
 from train.report.training_parts import Sweep, Trial
@@ -181,9 +180,10 @@ class SweepSeries(Kind):
         seeds = [series.recipe.seed + 1 + n for n in range(self.number)]
         winners = series.run([Member(f"winner-seed-{seed}", {**trials[best], "seed": seed}) for seed in seeds])
         outcome = pool(list(winners.values()), series.record.id)
-        for name in folders.keys() - {best}:
-            behind = _behind(folders[best], folders[name])
-            results[name] = results[name].model_copy(update={"behind": behind})
+        others = [name for name in folders if name != best]
+        sides = [read_predictions(folders[name] / PREDICTIONS)[1] for name in (best, *others)]
+        for name, found in zip(others, behind(sides[0], sides[1:]), strict=True):
+            results[name] = results[name].model_copy(update={"behind": found})
         tried = list(results.values())
         sweep = Sweep(chosen=best, trials=tried, seeds=seeds, sentence=_swept(results[best], tried, seeds))
         return Outcome(outcome.report.model_copy(update={"sweep": sweep}), outcome.selected)
@@ -207,34 +207,36 @@ def _slug(trial: Mapping[str, Any]) -> str:
 
 
 def _rank(trial: Trial | None) -> tuple[float, float]:
-    return (0.0, 0.0) if trial is None else (-1.0, 0.0) if trial.score is None else (trial.score, -(trial.bits or 0.0))
+    if trial is None:
+        return 0.0, 0.0
+    return (-1.0, 0.0) if trial.bits is None else (trial.score or 0.0, -trial.bits)
 
 
 def _trial(name: str, changes: dict[str, Any], folder: Path | None, steps: int) -> Trial:
     if folder is None:
         return Trial(name=name, changes=changes, steps=steps, score=None, note="ended with an error")
-    score, bits = validation_score(Report.load(folder))
-    return Trial(name=name, changes=changes, steps=int(read_run(folder)["steps"]), score=score, bits=-bits)
-
-
-def _behind(best: Path, other: Path) -> Estimate | None:
-    """How much higher the best one's mean score on validation is, paired; of two that have one."""
-    sides = [read_predictions(folder / PREDICTIONS)[1] for folder in (other, best)]
-    (result,) = several_results([pair(*sides)], "validation", (), Rules())
-    return None if result is None or result.macro is None else result.macro.difference
+    report = Report.load(folder)
+    score, bits = validation_score(report)
+    return Trial(
+        name=name, changes=changes, steps=int(read_run(folder)["steps"]), bits=-bits,
+        score=None if report.splits[0].macro is None else score,
+    )  # fmt: skip
 
 
 def _swept(best: Trial, trials: Sequence[Trial], seeds: Sequence[int]) -> str:
     close = sum(trial.behind is not None and trial.behind.low <= 0 for trial in trials)
-    early = sum(trial.score is not None and trial.steps < best.steps for trial in trials)
+    early = sum(not trial.note and trial.steps < best.steps for trial in trials)
     rest = f" {close} of the others cannot be told from it." if close else ""
     rest += f" {early} were dropped after fewer steps." if early else ""
-    fresh = f"{'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}"
     if lost := sum(bool(trial.note) for trial in trials):
         rest += f" {lost} ended with an error."
+    if any(trial.behind for trial in trials):
+        rest += " The intervals hold for all pairs of choices together."
+    by = " by bits per byte, as nothing there is scored" if best.score is None else ""
+    fresh = f"{'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}"
     return (
-        f"Of {len(trials)} choices {settings_text(best.changes)} was the best on validation.{rest} It was chosen on "
-        f"validation alone and trained again with {fresh}, which no choice has seen; the "
+        f"Of {len(trials)} choices {settings_text(best.changes)} was the best on validation{by}.{rest} It was chosen "
+        f"on validation alone and trained again with {fresh}, which no choice has seen; the "
         "test split was measured once, after the choice, on these runs."
     )
 
@@ -255,9 +257,10 @@ def pool(folders: Sequence[Path], name: str) -> Outcome:
     report = seeds_report(
         sides[0][0], [tuned for _, tuned in sides], seeds=[int(each.run.seed or 0) for each in reports], selected=best,
         name=folders[best].name, run=first.run.model_copy(update={"id": name}), default_metric=first.default_metric,
-        rules=Rules(first.margin, first.fewest, first.resamples), remarks=first.remarks, curve=first.curve,
+        rules=Rules(first.margin, first.fewest, first.resamples), remarks=first.remarks,
     )  # fmt: skip
-    return Outcome(report.model_copy(update={"noise": first.noise}), folders[best].name)
+    own = {name: getattr(first, name) for name in ("curve", "noise", "fits", "memory", "data_map")}
+    return Outcome(report.model_copy(update=own), folders[best].name)
 
 
 def validation_score(report: Report) -> tuple[float, float]:

@@ -33,6 +33,7 @@ _MOST_NAMED = 20
 _OTHER_TOKENS = (
     "{} records have no bits per byte here: the objectives of the first and the last stage count other tokens of them."
 )
+_OF_THE_LAST = "The loss curve, over-fitting, what is known by heart and the data map are those of the last stage."
 
 
 @dataclass(frozen=True)
@@ -75,10 +76,11 @@ class StageSeries(Kind):
         _, tuned_side = read_predictions(folders[-1] / PREDICTIONS)
         run = last.run.model_copy(update={"id": series.record.id, "base_model": first.run.base_model})
         base_side, tuned_side, num_others = _comparable(base_side, tuned_side)
-        remarks = [*last.remarks, *([_OTHER_TOKENS.format(num_others)] if num_others else [])]
+        remarks = [*last.remarks, _OF_THE_LAST, *([_OTHER_TOKENS.format(num_others)] if num_others else [])]
         report = build_report(
             base_side, tuned_side, run=run, curve=last.curve, default_metric=last.default_metric,
             rules=Rules(last.margin, last.fewest, last.resamples), remarks=remarks, noise=first.noise,
+            data_map=last.data_map, fits=last.fits, memory=last.memory,
         )  # fmt: skip
         every = [
             replace(facts, num_records=int(read_run(folder)["examples"]))

@@ -84,13 +84,15 @@ def build_report(
     is_checkpoint_chosen: bool = True,
     fits: Sequence[CategoryFit] = (),
     memory: Memorised | None = None,
+    sides: Sequence[Sequence[Scored]] = (),
 ) -> Report:
     """Return the report on two models scored on the same records of the splits validation, test and general.
 
     ``default_metric`` names the categories for which no scorer was set; ``remarks`` are notes of the run that its
     predictions cannot tell, and so are ``noise``, ``judge_summary``, ``data_map``, ``fits`` and ``memory``; ``human``
     are verdicts of people, beside which the judge's are held; ``is_checkpoint_chosen`` where a model is the best
-    checkpoint of a run. Raises TrainError: E933 unpaired-results, E934 not-finite, E937 nothing-to-report.
+    checkpoint of a run; ``sides`` are the results of the training seeds whose mean
+    ``tuned`` is. Raises TrainError: E933 unpaired-results, E934 not-finite, E937 nothing-to-report.
     """
     pairs = pair(base, tuned)
     judged = calibrated(judge_summary, pairs, human) if judge_summary else None
@@ -102,12 +104,14 @@ def build_report(
             "neither the test nor the validation split has a record that can be compared",
             "Export a dataset with a test split, or more records.",
         )
+    headline = splits[-1].split
+    seeds = [{record.id: record for record in side if record.split == headline} for side in sides]
     validation, general = ([p for p in pairs if p[0].split == split] for split in ("validation", "general"))
     # A run that was not measured on validation while it trained ends with its last step.
     is_checkpoint_chosen = is_checkpoint_chosen and (curve is None or bool(curve.evals))
     return Report(
         run=run,
-        headline=splits[-1].split,
+        headline=headline,
         splits=splits,
         forgetting=forgetting(general, rules, run),
         flips=_flips(validation),
@@ -120,11 +124,11 @@ def build_report(
         remarks=list(remarks),
         notes=_notes(splits, pairs, is_forgetting_measured=bool(general), is_checkpoint_chosen=is_checkpoint_chosen),
         noise=noise,
-        confusion=confusions(pairs, splits[-1].split),
+        confusion=confusions(pairs, headline),
         judged=judged,
         data_map=data_map,
-        preferences=preferences([p for p in pairs if p[0].split == splits[-1].split], splits[-1].split, rules),
-        slices=slice_results([pairs], splits[-1].split, rules)[0],
+        preferences=preferences([p for p in pairs if p[0].split == headline], headline, rules, seeds),
+        slices=slice_results([pairs], headline, rules, seeds)[0],
         fits=list(fits),
         memory=memory,
     )

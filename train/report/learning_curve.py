@@ -18,15 +18,13 @@ import numpy as np
 from train.evaluate.predictions import Scored
 from train.report import stats, wording
 from train.report.model import Estimate
-from train.report.results import BITS
+from train.report.results import BITS, BITS_MARGIN
 from train.report.stats import Floats
 from train.report.training_parts import CategoryCurve, CurvePoint, LearningCurve
 from train.report.two_way import fit_two_way, mean_parts, result_parts
 
 EXPONENTS = np.geomspace(0.05, 2.0, 24)
 DRAWS = 2000
-WIDE = 0.1
-"""An interval that is wider and begins at no gain says nothing."""
 _BEYOND = 2.0
 
 
@@ -78,8 +76,9 @@ def fit_laws(
 
 def law_and_gain(
     sizes: Sequence[float], parts: Floats, *, most: float, seed: Sequence[int], draws: int = DRAWS
-) -> tuple[Law, Estimate]:
-    """Return the law through the points and what twice the largest size is expected to bring, with its interval.
+) -> tuple[Law, Estimate, float]:
+    """Return the law through the points, what twice the largest size is expected to bring, with its interval, and the
+    p value of no gain: twice the share of draws without one.
 
     ``parts`` are [clusters, points, seeds] with means that are the scores. With one seed the interval lacks what seeds
     add.
@@ -104,7 +103,12 @@ def law_and_gain(
     _, slow, fast = (law.at(_BEYOND) - law.at(1.0) for law in fit_laws(sizes, drawn, weights, most, noise))
     value = float((best.at(_BEYOND) - best.at(1.0))[0])
     low, high = float(np.quantile(fast, 0.025)), float(np.quantile(slow, 0.975))
-    return best, Estimate(value=value, low=min(low, value), high=max(high, value))
+    p = min(1.0, 2 * (int((fast <= 1e-9).sum()) + 1) / (draws + 1))
+    if np.ptp(contrasts, axis=0).max() <= 1e-12:
+        # All records moved alike, so that draws show no spread: Wilson's bound of none holds those that would not.
+        others = stats.wilson(0, num).high * (most or float(np.abs(scores).max()))
+        low, high, p = max(0.0, low - others), high + others, p if low > others else 1.0
+    return best, Estimate(value=value, low=min(low, value), high=max(high, value)), p
 
 
 def learning_curve(
@@ -115,7 +119,7 @@ def learning_curve(
     mine = [record for record in base if record.split == split]
     tables = [[{record.id: record for record in side if record.split == split} for side in result.sides]
               for result in results]  # fmt: skip
-    curves: list[CategoryCurve] = []
+    curves: list[tuple[CategoryCurve, float]] = []
     scored: list[Floats] = []
     for category in sorted({record.category for record in mine}):
         rows = [record for record in mine if record.category == category]
@@ -129,24 +133,28 @@ def learning_curve(
         metric = next((row.metric for row in rows if row.score is not None), BITS) if is_score else BITS
         # Bits per byte, of which fewer are better: the law is that of their negative.
         before, parts = abs(float(parts[:, -1].mean())), parts[:, :-1].reshape(-1, len(results), len(seeds))
-        curves.append(_curve(category, metric, sizes, parts, before, results, margin, fewest, is_score=is_score))
+        curves.append(_curve(category, metric, sizes, parts, before, results, fewest, is_score=is_score))
         scored += [parts] if is_score else []
+    # Of many categories one looks like a gain by chance alone; the mean is none of them.
+    adjusted = stats.holm([p for _, p in curves])
+    told = [_told(curve, p, margin) for (curve, _), p in zip(curves, adjusted, strict=True)]
     if len(scored) > 1:
         sizes = [sum(result.sizes.values()) for result in results]
-        before = math.fsum(curve.base for curve in curves if curve.higher_is_better) / len(scored)
+        before = math.fsum(curve.base for curve in told if curve.higher_is_better) / len(scored)
         parts = mean_parts(scored)
-        curves.append(_curve("", "", sizes, parts, before, results, margin, fewest, is_score=True))
+        told.append(_told(*_curve("", "", sizes, parts, before, results, fewest, is_score=True), margin))
     note = "" if len(seeds) > 1 else " One seed was trained, so the intervals lack what another seed would change."
     return LearningCurve(
-        split=split, seeds=list(seeds), shares=[result.share for result in results], categories=curves,
-        sentence="; ".join(curve.sentence for curve in curves) + "." + note,
+        split=split, seeds=list(seeds), shares=[result.share for result in results], categories=told,
+        sentence="; ".join(curve.sentence for curve in told) + "." + note,
     )  # fmt: skip
 
 
 def _curve(
     category: str, metric: str, sizes: Sequence[int], parts: Floats, before: float, results: Sequence[ShareResult],
-    margin: float, fewest: int, *, is_score: bool,
-) -> CategoryCurve:  # fmt: skip
+    fewest: int, *, is_score: bool,
+) -> tuple[CategoryCurve, float]:  # fmt: skip
+    """Return a curve whose word is not chosen yet, and the p value of no gain."""
     num = len(parts)
     points = []
     for index, result in enumerate(results):
@@ -159,29 +167,43 @@ def _curve(
         category=category, metric=metric, higher_is_better=is_score, num_clusters=num, base=before, points=points,
         word="unclear", sentence="",
     )  # fmt: skip
-    name = wording.category(category) if metric else "the mean"
-    if num < fewest or min(sizes) < 1:
-        reason = f"{num} of {fewest} independent records" if num < fewest else "no training record"
-        text = f"cannot tell, {reason}"
-        return curve.model_copy(update={"sentence": f"{name}: {text}"})
+    reason = (
+        f"{num} of {fewest} independent records" if num < fewest
+        else "no training record" if min(sizes) < 1
+        else "the shares have the same records" if min(sizes) == max(sizes) else ""
+    )  # fmt: skip
+    if reason:
+        return curve.model_copy(update={"sentence": f"{_name(curve)}: cannot tell, {reason}"}), 1.0
     seed = stats.seed_of("learning curve", category)
-    law, gain = law_and_gain(sizes, parts, most=1.0 if is_score else 0.0, seed=seed)
-    loss = margin if is_score else 0.01 * abs(points[-1].score.value)
-    word, text = _words(gain, loss, is_score=is_score)
+    law, gain, p = law_and_gain(sizes, parts, most=1.0 if is_score else 0.0, seed=seed)
     sign = 1.0 if is_score else -1.0
     return curve.model_copy(update={
         "level": sign * float(law.level[0]), "fall": sign * float(law.fall[0]), "exponent": float(law.exponent[0]),
-        "gain": gain, "word": word, "sentence": f"{name}: {text}",
-    })  # fmt: skip
+        "gain": gain,
+    }), p  # fmt: skip
+
+
+def _name(curve: CategoryCurve) -> str:
+    return wording.category(curve.category) if curve.metric else "the mean"
+
+
+def _told(curve: CategoryCurve, p: float, margin: float) -> CategoryCurve:
+    """Return ``curve`` with its word and sentence; ``p`` is adjusted for the other categories."""
+    if curve.gain is None:
+        return curve
+    loss = margin if curve.higher_is_better else BITS_MARGIN * abs(curve.points[-1].score.value)
+    word, text = _words(curve.gain, p, loss, is_score=curve.higher_is_better)
+    return curve.model_copy(update={"word": word, "sentence": f"{_name(curve)}: {text}"})
 
 
 def _point(parts: Floats, *, is_score: bool) -> Estimate:
     clusters = [str(n) for n in range(len(parts))]
     means = parts.mean(axis=1)
     value = float(means.mean())
-    low, high = value, value
-    if len(parts) > 1:
-        low, high = stats.bootstrap(means.tolist(), [1.0] * len(parts), clusters, seed=[0])
+    low, high = (
+        stats.mean_interval(means.tolist(), clusters, seed=[0]) if is_score
+        else stats.bootstrap(means.tolist(), [1.0] * len(parts), clusters, seed=[0])
+    )  # fmt: skip
     if len(parts) > 1 and parts.shape[1] > 1:
         span = fit_two_way(parts).interval()
         low, high = min(low, span.low), max(high, span.high)
@@ -190,11 +212,12 @@ def _point(parts: Floats, *, is_score: bool) -> Estimate:
     return Estimate(value=value, low=max(0.0, low), high=min(1.0, high) if is_score else high)
 
 
-def _words(gain: Estimate, margin: float, *, is_score: bool) -> tuple[str, str]:
+def _words(
+    gain: Estimate, p: float, margin: float, *, is_score: bool
+) -> tuple[Literal["gain", "flat", "unclear"], str]:  # fmt: skip
     if gain.high < margin:
         return "flat", "flat"
-    is_wide = gain.high - gain.low > WIDE * (1.0 if is_score else 10 * margin)
-    if gain.low < margin / 10 and (is_wide or gain.value < margin / 4):
+    if gain.low <= 0 or p >= stats.ALPHA:
         return "unclear", f"cannot tell, at most {wording.number(gain.high, sign=True)}"
     unit = "" if is_score else " bits per byte less"
     value = wording.number(gain.value, sign=is_score)

@@ -12,16 +12,25 @@ from train.report import stats, wording
 from train.report.part import Change, Estimate
 from train.report.results import Pairs, Rules, estimate
 from train.report.training_parts import PreferenceResult, Preferences
+from train.report.two_way import cluster_parts, fit_two_way
 
-Compared = Sequence[tuple[Scored, Scored, float]]
-"""A record under both models, and its gain."""
+Compared = Sequence[tuple[Scored, Sequence[Scored], list[float]]]
+"""A record under the base and under the model of each training seed, and its gain in each."""
 _BY_CHANCE = 0.5
 
 
-def preferences(pairs: Pairs, split: Literal["validation", "test"], rules: Rules) -> Preferences | None:
-    """Return how far the records of a split moved towards what people prefer; None where none compares answers."""
-    gains = ((before, after, gain_of(before, after)) for before, after in pairs)
-    compared = [(before, after, gain) for before, after, gain in gains if gain is not None]
+def preferences(
+    pairs: Pairs, split: Literal["validation", "test"], rules: Rules, seeds: Sequence[Mapping[str, Scored]] = ()
+) -> Preferences | None:
+    """Return how far the records of a split moved towards what people prefer; None where none compares answers.
+
+    Where the tuned model is the mean of several ``seeds``, their results by record, each is compared by itself.
+    """
+    compared: list[tuple[Scored, Sequence[Scored], list[float]]] = []
+    for before, tuned in pairs:
+        afters = [seed[before.id] for seed in seeds] or [tuned]
+        gains = [gain for after in afters if (gain := gain_of(before, after)) is not None]
+        compared += [(before, afters, gains)] if len(gains) == len(afters) else []
     if not compared:
         return None
     names = sorted({before.category for before, *_ in compared})
@@ -37,37 +46,56 @@ def preferences(pairs: Pairs, split: Literal["validation", "test"], rules: Rules
 
 def _result(category: str, compared: Compared, rules: Rules, *seed: str) -> PreferenceResult:
     clusters = [before.cluster for before, *_ in compared]
-    gains = [gain for *_, gain in compared]
-    agreed = [agreement_of(gain) for gain in gains]
+    gains = list(zip(*(gains for *_, gains in compared), strict=True))
+    agreed = [list(map(agreement_of, of_seed)) for of_seed in gains]
+    shares, ones = _means(agreed), [1.0] * len(compared)
     draws: dict[str, Any] = {"seed": stats.seed_of("preferences", *seed), "replicates": rules.resamples}
-    sides = [(own, other) for before, after, _ in compared
+    sides = [(own, other) for before, afters, _ in compared for after in afters
              if (own := margin_of(before)) is not None and (other := margin_of(after)) is not None]  # fmt: skip
-    written = [(len(before.text or ""), len(after.text or ""), before.cluster)
-               for before, after, _ in compared if before.is_generated and after.is_generated]  # fmt: skip
+    written = [(float(len(before.text or "")), [float(len(after.text or "")) for after in afters], before.cluster)
+               for before, afters, _ in compared if all(one.is_generated for one in (before, *afters))]  # fmt: skip
+    own_lengths, lengths = [own for own, *_ in written], list(zip(*(each for _, each, _ in written), strict=True))
     return PreferenceResult(
         category=category,
         n=len(compared),
         num_clusters=len(set(clusters)),
-        agreement=estimate(_mean(agreed), stats.mean_interval(agreed, clusters, **draws)),
-        margin=_ratio(gains, [1.0] * len(gains), clusters, draws),
+        agreement=_widened(
+            estimate(_mean(shares), stats.mean_interval(shares, clusters, **draws)), agreed, ones, clusters, 0.0, 1.0
+        ),
+        margin=_ratio(gains, ones, clusters, draws),
         likelier=Change(base=_mean([float(own > 0) for own, _ in sides]),
                         tuned=_mean([float(other > 0) for _, other in sides])) if sides else None,
-        length=Change(base=_mean([own for own, *_ in written]),
-                      tuned=_mean([other for _, other, _ in written])) if written else None,
+        length=Change(base=_mean(own_lengths), tuned=_mean(_means(lengths))) if written else None,
         length_drift=_ratio(
-            [float(other - own) for own, other, _ in written], [float(own) for own, *_ in written],
-            [cluster for *_, cluster in written], draws,
-        ) if sum(own for own, *_ in written) else None,
+            [[other - own for own, other in zip(own_lengths, of_seed, strict=True)] for of_seed in lengths],
+            own_lengths, [cluster for *_, cluster in written], draws,
+        ) if sum(own_lengths) else None,
     )  # fmt: skip
 
 
 def _ratio(
-    numerators: Sequence[float], denominators: Sequence[float], clusters: Sequence[str], draws: Mapping[str, Any]
+    numerators: Sequence[Sequence[float]], weights: Sequence[float], clusters: Sequence[str], draws: Mapping[str, Any]
 ) -> Estimate | None:  # fmt: skip
-    if not stats.can_resample(numerators, clusters):
+    means = _means(numerators)
+    if not stats.can_resample(means, clusters):
         return None
-    interval = stats.bootstrap(numerators, denominators, clusters, **draws)
-    return estimate(math.fsum(numerators) / math.fsum(denominators), interval)
+    interval = stats.bootstrap(means, weights, clusters, **draws)
+    found = estimate(math.fsum(means) / math.fsum(weights), interval)
+    return _widened(found, numerators, weights, clusters)
+
+
+def _widened(
+    found: Estimate, numerators: Sequence[Sequence[float]], weights: Sequence[float], clusters: Sequence[str],
+    *bounds: float,
+) -> Estimate:  # fmt: skip
+    # By what several seeds change: ``numerators`` are [seeds, records].
+    if len(numerators) < 2 or len(set(clusters)) < 2:
+        return found
+    return fit_two_way(cluster_parts(numerators, weights, clusters)).widened(found, *bounds)
+
+
+def _means(sides: Sequence[Sequence[float]]) -> list[float]:
+    return [_mean(values) for values in zip(*sides, strict=True)]
 
 
 def _mean(values: Sequence[float]) -> float:

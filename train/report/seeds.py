@@ -7,7 +7,7 @@ nor than what Student's t gives for the two-way model (`train.report.two_way`).
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -15,7 +15,7 @@ from train.base.errors import TrainError
 from train.evaluate.predictions import Scored
 from train.report import stats, wording
 from train.report.build import build_report, forgetting
-from train.report.model import CategoryResult, Curve, Estimate, Macro, Report, Run, SplitResult
+from train.report.model import CategoryResult, Macro, Report, Run, SplitResult
 from train.report.results import BITS, Rules, mean_with_verdict, with_verdict
 from train.report.stats import Floats
 from train.report.training_parts import SeedSpread, SeedsSummary
@@ -26,37 +26,43 @@ Sides = Sequence[Sequence[Scored]]
 
 def seeds_report(
     base: Sequence[Scored], sides: Sides, *, seeds: Sequence[int], selected: int, name: str, run: Run,
-    default_metric: Collection[str], rules: Rules, remarks: Sequence[str] = (), curve: Curve | None = None,
+    default_metric: Collection[str], rules: Rules, remarks: Sequence[str] = (),
 ) -> Report:  # fmt: skip
     """Return the report of ``sides``, the tuned results of each of two or more ``seeds``, against one base.
 
-    The texts that it shows are those of side ``selected``, a run that is called ``name``; ``curve`` is that run's.
-    Raises TrainError "E933 unpaired-results" where the sides hold other records, and those of `build_report`.
+    The texts that it shows are those of side ``selected``, a run that is called ``name``. Raises TrainError "E933
+    unpaired-results" where the sides hold other records, and those of `build_report`.
     """
     mean = _mean_side(sides, selected)
-    remark = f"Answers, confusions and the loss curve are those of {name}; scores are means over {len(sides)} seeds."
+    remark = (
+        "Answers, confusions, the loss curve, over-fitting, what is known by heart and the data map are those of "
+        f"{name}; scores are means over {len(sides)} seeds."
+    )
     report = build_report(
-        base, mean, run=run, default_metric=default_metric, rules=rules, remarks=[*remarks, remark], curve=curve,
-    )  # fmt: skip
+        base, mean, run=run, default_metric=default_metric, rules=rules, remarks=[*remarks, remark], sides=sides
+    )
     table = {(record.split, record.id): index for index, record in enumerate(mean)}
     # In the order of the base, as pairs are.
     ordered = [[side[table[record.split, record.id]] for record in base] for side in sides]
-    spreads: list[SeedSpread] = []
+    spreads = dict[str | None, TwoWay]()
     splits = []
     for part in report.splits:
         both = _of_split(part, base, ordered)
         splits.append(_with_seeds(part, both, rules))
         if part.split == report.headline:
-            spreads = [_spread(name, components) for name, components in both.items() if components is not None]
+            spreads = {category: components for category, components in both.items() if components is not None}
     general = [index for index, record in enumerate(base) if record.split == "general" and record.num_bytes]
     parts = _changes(base, ordered, general, is_score=False)
     components = fit_two_way(parts) if len(parts) > 1 else None
     pairs = [(base[index], _mean_side([[side[index]] for side in ordered], selected)[0]) for index in general]
-    widen = None if components is None else lambda change: _hull(change, components)
+    widen = None if components is None else components.widened
     return report.model_copy(update={
         "splits": splits,
         "forgetting": forgetting(pairs, rules, run, widen),
-        "seeds": SeedsSummary(seeds=list(seeds), selected=name, spreads=spreads, sentence=_sentence(seeds, spreads)),
+        "seeds": SeedsSummary(
+            seeds=list(seeds), selected=name, sentence=_sentence(seeds, spreads),
+            spreads=[_spread(category, each) for category, each in spreads.items()],
+        ),
     })  # fmt: skip
 
 
@@ -74,7 +80,8 @@ def _mean_side(sides: Sides, selected: int) -> list[Scored]:
         scores = {name: math.fsum((twin.scores or {})[name] for twin in twins) / len(twins) for name in sorted(names)}
         nlls = [twin.nll for twin in twins if twin.nll is not None]
         nll = math.fsum(nlls) / len(twins) if len(nlls) == len(twins) else None
-        results.append(replace(record, scores=scores, nll=nll))
+        # Of the worse answer no mean is taken: pairs are compared seed by seed.
+        results.append(replace(record, scores=scores, nll=nll, rejected=None))
     return results
 
 
@@ -93,11 +100,6 @@ def _of_split(part: SplitResult, base: Sequence[Scored], sides: Sides) -> dict[s
 def _changes(base: Sequence[Scored], sides: Sides, mine: Sequence[int], *, is_score: bool) -> Floats:
     own, theirs = [base[n] for n in mine], [[side[n] for n in mine] for side in sides]
     return result_parts(own, theirs, is_score=is_score, is_change=True)
-
-
-def _hull(difference: Estimate, components: TwoWay) -> Estimate:
-    low, high = components.interval()
-    return difference.model_copy(update={"low": min(low, difference.low), "high": max(high, difference.high)})
 
 
 def _with_seeds(part: SplitResult, models: dict[str | None, TwoWay | None], rules: Rules) -> SplitResult:
@@ -119,9 +121,8 @@ Part = TypeVar("Part", CategoryResult, Macro)
 def _widened(row: Part, components: TwoWay | None) -> Part:
     if components is None:
         return row
-    difference = _hull(row.difference, components)
-    if isinstance(row, Macro) or row.higher_is_better:
-        difference = Estimate(value=difference.value, low=max(-1.0, difference.low), high=min(1.0, difference.high))
+    bounds = (-1.0, 1.0) if isinstance(row, Macro) or row.higher_is_better else ()
+    difference = components.widened(row.difference, *bounds)
     return row.model_copy(update={"difference": difference, "p": max(row.p, components.p())})
 
 
@@ -129,11 +130,10 @@ def _spread(category: str | None, components: TwoWay) -> SeedSpread:
     return SeedSpread(category=category or "", changes=list(components.by_seed), share=components.seed_share)
 
 
-def _sentence(seeds: Sequence[int], spreads: Sequence[SeedSpread]) -> str:
+def _sentence(seeds: Sequence[int], spreads: Mapping[str | None, TwoWay]) -> str:
     each = ", ".join(
-        f"{wording.category(spread.category) if n < len(spreads) - 1 or len(spreads) == 1 else 'the mean'} "
-        f"{100 * spread.share:.0f} %"
-        for n, spread in enumerate(spreads)
+        f"{'the mean' if category is None else wording.category(category)} {100 * components.seed_share:.0f} %"
+        for category, components in spreads.items()
     )
     return (
         f"Figures are means over {len(seeds)} training seeds ({', '.join(map(str, seeds))}). Intervals count records "

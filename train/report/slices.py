@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -20,8 +20,11 @@ from train.evaluate.predictions import Scored
 from train.report import stats, wording
 from train.report.model import CategoryResult, Disparity, Estimate, SliceResult
 from train.report.results import BITS, Comparison, Pairs, Rules, estimate, known
+from train.report.two_way import TwoWay, fit_two_way, mean_parts, result_parts
 
 Floats = NDArray[np.float64]
+Results = Mapping[str, Scored]
+"""What one training seed scored in a split, by record."""
 NO_VALUE, OTHER_VALUES = "(no value)", "other values"
 _MOST_VALUES = 12
 _FEWEST_NAMED = 5
@@ -32,39 +35,50 @@ _PERMUTATIONS = 1999
 
 
 def slice_results(
-    models: Sequence[Pairs], split: Literal["validation", "test"], rules: Rules
+    models: Sequence[Pairs], split: Literal["validation", "test"], rules: Rules, seeds: Sequence[Results] = ()
 ) -> list[list[SliceResult]]:
     """Return for each of ``models`` the results of each slice that its records of ``split`` carry.
 
     P values are adjusted over all slices and models. Scores are compared, or bits per byte where no record has a score,
-    of which no disparity is told. Draws are seeded by the names of split, slice and value.
+    of which no disparity is told. Draws are seeded by the names of split, slice and value. Where a model is the mean of
+    several training ``seeds``, what these scored widens the intervals.
     """
-    by_model = [_slices(pairs, split, rules) for pairs in models]
+    by_model = [_slices(pairs, split, rules, seeds) for pairs in models]
     adjusted = iter(stats.holm([p for parts in by_model for part in parts for p in part.p_values]))
     return [[part.result([next(adjusted) for _ in part.p_values]) for part in parts] for parts in by_model]
 
 
-def _slices(pairs: Pairs, split: Literal["validation", "test"], rules: Rules) -> list[_Slice]:
+def _slices(
+    pairs: Pairs, split: Literal["validation", "test"], rules: Rules, seeds: Sequence[Results]
+) -> list[_Slice]:  # fmt: skip
     mine = [pair for pair in pairs if pair[0].split == split]
     scored = [pair for pair in mine if pair[0].score is not None and pair[1].score is not None]
     compared = scored or [pair for pair in mine if pair[0].num_bytes]
     names = list(dict.fromkeys(name for before, _ in compared for name in before.slices or {}))
-    return [_Slice(name, split, compared, bool(scored), rules) for name in names]
+    sides = [[seed[before.id] for before, _ in compared] for seed in seeds]
+    return [_Slice(name, split, compared, bool(scored), rules, sides) for name in names]
 
 
 class _Slice:
     """One slice before the p values of all of them are adjusted together."""
 
     def __init__(
-        self, name: str, split: Literal["validation", "test"], pairs: Pairs, is_score: bool, rules: Rules
-    ) -> None:
-        self.name, self.split, self.pairs, self.rules = name, split, pairs, rules
+        self, name: str, split: Literal["validation", "test"], pairs: Pairs, is_score: bool, rules: Rules,
+        sides: Sequence[Sequence[Scored]],
+    ) -> None:  # fmt: skip
+        self.name, self.split, self.pairs, self.rules, self.sides = name, split, pairs, rules, sides
         self.members, self.num_pooled = _groups([(before.slices or {}).get(name, ()) for before, _ in pairs])
         self.comparisons = [
             Comparison(f"{split} {name}", value, chosen, chosen, "score" if is_score else BITS, rules)
             for value, members in self.members.items()
             if (chosen := [pairs[index] for index in members])
         ]
+        for part, members in zip(self.comparisons, self.members.values(), strict=True) if sides else ():
+            changes = self._changes(members, is_score=is_score)
+            if len(changes) > 1:
+                model = fit_two_way(changes)
+                part.test, part.p = "two-way t", max(part.p, model.p())
+                part.difference = model.widened(part.difference, *((-1.0, 1.0) if is_score else ()))
         self.gaps = self._gaps() if is_score else {}
 
     @property
@@ -105,11 +119,29 @@ class _Slice:
             contrast = _Contrast([self.pairs[index] for index in both], inside[both])
             seed = stats.seed_of(self.split, self.name, value)
             num = int(inside[both].sum())
-            gaps[value] = contrast.estimate(seed, self.rules.resamples), contrast.p_value(seed), num, len(both) - num
+            gap, p = contrast.estimate(seed, self.rules.resamples), contrast.p_value(seed)
+            if self.sides:
+                model = self._gap_over_seeds(both, inside)
+                gap, p = model.widened(gap), max(p, model.p())
+            gaps[value] = gap, p, num, len(both) - num
         if len(gaps) == 2 and len(self.members) == 2:
             # Of two values each is the other's rest: one says it all.
             gaps.pop(min(gaps, key=lambda value: gaps[value][0].value))
         return gaps
+
+    def _changes(self, members: Sequence[int], *, is_score: bool) -> Floats:
+        own, theirs = [self.pairs[n][0] for n in members], [[side[n] for n in members] for side in self.sides]
+        return result_parts(own, theirs, is_score=is_score, is_change=True)
+
+    def _gap_over_seeds(self, both: Sequence[int], inside: NDArray[np.bool_]) -> TwoWay:
+        parts, weights = list[Floats](), list[float]()
+        for category in sorted({self.pairs[n][0].category for n in both}):
+            mine = [n for n in both if self.pairs[n][0].category == category]
+            cells = [[n for n in mine if inside[n] == side] for side in (False, True)]
+            parts += [self._changes(cell, is_score=True) for cell in cells]
+            share = len(cells[1]) / int(inside[both].sum())
+            weights += [share, -share]
+        return fit_two_way(mean_parts(parts, weights))
 
     def _disparity(
         self, value: str, gap: Estimate, p: float, num: int, num_others: int, p_adjusted: float

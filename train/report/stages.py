@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from train.report import wording
+from train.report import stats, wording
 from train.report.model import CategoryResult, Change, Report
+from train.report.results import Rules, with_verdict
 from train.report.training_parts import StageResult, Stages
 
 
@@ -25,7 +26,11 @@ class StageFacts:
 def stages_of(facts: Sequence[StageFacts], reports: Sequence[Report]) -> Stages:
     """Return the stages of ``reports``, each of which has the model of the one before as its base."""
     first = reports[0].main()
-    results = [_result(fact, report) for fact, report in zip(facts, reports, strict=True)]
+    # Of the cells of a table one looks changed by chance alone, so all of its marks are adjusted together.
+    adjusted = iter(stats.holm([row.p for report in reports for row in report.main().categories]))
+    rows = [[with_verdict(row, next(adjusted), Rules(report.margin, report.fewest))
+             for row in report.main().categories] for report in reports]  # fmt: skip
+    results = [_result(*stage) for stage in zip(facts, reports, rows, strict=True)]
     return Stages(
         split=first.split,
         base={row.category: row.base.value for row in first.categories},
@@ -35,7 +40,7 @@ def stages_of(facts: Sequence[StageFacts], reports: Sequence[Report]) -> Stages:
     )
 
 
-def _result(fact: StageFacts, report: Report) -> StageResult:
+def _result(fact: StageFacts, report: Report, rows: Sequence[CategoryResult]) -> StageResult:
     main, general, total = report.main(), report.forgetting, report.preferences and report.preferences.total
     return StageResult(
         name=fact.name, data=fact.data, objective=report.run.objective,
@@ -43,7 +48,7 @@ def _result(fact: StageFacts, report: Report) -> StageResult:
         num_overlapping=fact.num_overlapping, overlapping=list(fact.overlapping),
         scores={row.category: row.tuned.value for row in main.categories},
         mean=main.macro.tuned.value if main.macro else None,
-        improved=_named(main.categories, "improved"), regressed=_named(main.categories, "regressed"),
+        improved=_named(rows, "improved"), regressed=_named(rows, "regressed"),
         likelier=total.likelier if total else None,
         general=Change(base=general.base.value, tuned=general.tuned.value) if general else None,
         forgetting=general.sentence if general else "",

@@ -232,13 +232,16 @@ def _of_stages(stages: Stages, main: Sequence[CategoryResult]) -> ReportTable:
 
 
 def _of_sweep(sweep: Sweep) -> ReportTable:
-    rows = []
+    rows, is_share = [], any(trial.score is not None for trial in sweep.trials)
     for trial in sweep.trials:
         behind = trial.behind
+        lag = "-" if behind is None else number(behind.value, is_share=is_share)
         rows.append([
-            cell(settings_text(trial.changes)), f"{trial.steps:,}", number(trial.score),
-            "best" if trial.name == sweep.chosen else "-" if behind is None else number(behind.value),
-            "" if behind is None else spread(behind, sign=True), trial.note,
+            cell(settings_text(trial.changes)), f"{trial.steps:,}",
+            number(trial.score if is_share else trial.bits, is_share=is_share),
+            "best" if trial.name == sweep.chosen else lag,
+            "" if behind is None else spread(behind, is_share=is_share, sign=True), trial.note,
         ])  # fmt: skip
-    heads = ("settings", "steps", "score", "behind", "95 %", "note")
-    return ReportTable("Sweep: mean validation scores", heads, rows, [sweep.sentence])
+    title, head = ("scores", "score") if is_share else ("bits per byte", "bits")
+    heads = ("settings", "steps", head, "behind", "95 %", "note")
+    return ReportTable(f"Sweep: mean validation {title}", heads, rows, [sweep.sentence])

@@ -140,11 +140,12 @@ class Trial(ReportPart):
     changes: dict[str, Any]
     steps: int
     score: float | None
-    """The mean score on validation; none where the run ended with an error."""
+    """The mean score on validation; none where nothing is scored, or the run ended with an error."""
     bits: float | None = None
-    """Bits per byte there, which decide between equal scores."""
+    """Bits per byte there, which decide between equal scores; none where the run ended with an error."""
     behind: Estimate | None = None
-    """How much higher the chosen one scored on the same records, where both had the same steps."""
+    """How much higher the chosen one scored on the same records, where both had the same steps; without a score, how
+    many bits per byte fewer it took. The intervals of a sweep hold together."""
     note: str = ""
 
 

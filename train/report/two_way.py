@@ -17,35 +17,52 @@ from typing import NamedTuple
 import numpy as np
 
 from train.evaluate.predictions import Scored
+from train.report.part import Estimate
 from train.report.results import known
 from train.report.stats import CONFIDENCE, Floats, Interval, student_quantile, sums_by_cluster
 
 
 class TwoWay(NamedTuple):
-    """A mean over clusters and seeds, [clusters, seeds]: its variance by records and what seeds add to it, and the mean
-    of each seed.
+    """A mean over clusters and seeds, [clusters, seeds]: its variance by records, as the seeds lie apart, and by what
+    neither of them explains; and the mean of each seed.
     """
 
     mean: float
     of_records: float
-    of_seeds: float
+    between_seeds: float
+    of_rest: float
     num_clusters: int
     by_seed: tuple[float, ...]
+
+    def of_seeds(self, tail: float = 1 - CONFIDENCE) -> float:
+        """Return what seeds add to the variance of the mean, as an interval that leaves out ``tail`` counts it.
+
+        Half of what is not explained is taken off. Of two seeds that lie close by luck this hides the spread, in more
+        cases than a smaller tail may be wrong in: there less of it is taken off.
+        """
+        part: float = min(1.0, tail / (1 - CONFIDENCE)) ** (2 / (len(self.by_seed) - 1))
+        return max(0.0, self.between_seeds - self.of_rest * part / 2)
 
     @property
     def seed_share(self) -> float:
         """The part of the variance that is between seeds."""
-        total = self.of_records + self.of_seeds
-        return self.of_seeds / total if total > 0 else 0.0
+        total = self.of_records + self.of_seeds()
+        return self.of_seeds() / total if total > 0 else 0.0
 
     def half(self, tail: float = 1 - CONFIDENCE) -> float:
         """Return half of the width of the interval that misses the truth in a share of ``tail``."""
         records, seeds = (student_quantile(num - 1, tail) for num in (self.num_clusters, len(self.by_seed)))
-        return math.sqrt(records**2 * self.of_records + seeds**2 * self.of_seeds)
+        return math.sqrt(records**2 * self.of_records + seeds**2 * self.of_seeds(tail))
 
     def interval(self) -> Interval:
         """Return the 95 % interval."""
         return Interval(self.mean - self.half(), self.mean + self.half())
+
+    def widened(self, estimate: Estimate, least: float = -math.inf, most: float = math.inf) -> Estimate:
+        """Return ``estimate`` with an interval that reaches over this one too, within ``least`` and ``most``."""
+        low, high = self.interval()
+        low, high = max(least, min(low, estimate.low)), min(most, max(high, estimate.high))
+        return Estimate(value=estimate.value, low=low, high=high)
 
     def p(self) -> float:
         """Return the two-sided p value of a mean of zero: the tail whose interval ends there; never below 1e-9."""
@@ -90,14 +107,18 @@ def result_parts(
     return cluster_parts(values, weights, [base[n].cluster for n in complete])
 
 
-def mean_parts(each: Sequence[Floats]) -> Floats:
-    """Return [clusters, sides] whose column means are the mean of those of ``each`` category, which weigh the same.
+def mean_parts(each: Sequence[Floats], weights: Sequence[float] = ()) -> Floats:
+    """Return [clusters, sides] whose column means are the mean of those of ``each`` category, or their sum by
+    ``weights``.
 
     A category is a stratum: what a cluster adds is held against its category's own mean.
     """
-    total, means = sum(map(len, each)), [parts.mean(axis=0) for parts in each]
-    centred = [(parts - mean) * (total / (len(each) * len(parts))) for parts, mean in zip(each, means, strict=True)]
-    mean_of_all: Floats = np.concatenate(centred) + np.mean(means, axis=0)
+    total, means = sum(map(len, each)), np.array([parts.mean(axis=0) for parts in each])
+    share = np.array(weights or [1 / len(each)] * len(each))
+    centred = [
+        (parts - mean) * (total * weight / len(parts)) for parts, mean, weight in zip(each, means, share, strict=True)
+    ]
+    mean_of_all: Floats = np.concatenate(centred) + np.tensordot(share, means, 1)
     return mean_of_all
 
 
@@ -112,5 +133,5 @@ def fit_two_way(parts: Floats) -> TwoWay:
     mean, by_cluster, by_seed = float(parts.mean()), parts.mean(axis=1), parts.mean(axis=0)
     rest = parts - by_cluster[:, None] - by_seed[None, :] + mean
     of_rest = float((rest**2).sum()) / ((num - 1) * (seeds - 1)) / (num * seeds)
-    of_seeds = max(0.0, float(by_seed.var(ddof=1)) / seeds - of_rest / 2)
-    return TwoWay(mean, float(by_cluster.var(ddof=1)) / num, of_seeds, num, tuple(by_seed.tolist()))
+    of_records, between_seeds = float(by_cluster.var(ddof=1)) / num, float(by_seed.var(ddof=1)) / seeds
+    return TwoWay(mean, of_records, between_seeds, of_rest, num, tuple(by_seed.tolist()))
