@@ -7,6 +7,7 @@ from train.model.load import (
     check_finite,
     eos_ids,
     find_base,
+    how_begun,
     load_adapter,
     load_base,
     load_tokenizer,

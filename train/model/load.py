@@ -96,6 +96,18 @@ def _load_run(path: Path, device: str, new_tokens: Sequence[str], *, is_continue
     return model, tokenizer
 
 
+def how_begun(recipe: Recipe, base_path: Path) -> str:
+    """Return how a run begins from another run, in a sentence; "" where its base is none."""
+    run = base_path.parent.name
+    if not (base_path.parent / RUN).is_file():
+        return ""
+    if base_path.name != "adapter":
+        return f"the base is the model of run {run}"
+    if recipe.lora.continued:
+        return f"the base is run {run}, whose adapter is continued"
+    return f"the base is run {run}, whose adapter is merged in memory"
+
+
 def _own_recipe(run: Path) -> Recipe:
     recipe = load_recipe(run / RECIPE, is_own=True)
     base, beside = Path(recipe.base), run.parent / Path(recipe.base).name

@@ -34,13 +34,13 @@ from train.loop.checkpoint import (
     newest_verified,
     open_checkpoint,
 )
-from train.model import check_finite, is_lora, load_base, save_adapter
+from train.model import check_finite, how_begun, is_lora, load_base, save_adapter
 from train.model.device import Meter
 from train.model.distributed import SINGLE_PROCESS, DistributedContext, join_group
 from train.pipeline.base_results import forget, measure, measure_base, noise_floor
 from train.pipeline.export.models import write_card_and_tokenizer
 from train.pipeline.plan import Plan, duration, explain_oom
-from train.pipeline.prepare import Prepared, add_adapters, how_begun, plan_run, prepare
+from train.pipeline.prepare import Prepared, add_adapters, plan_run, prepare
 from train.pipeline.reference import reference_logps
 from train.pipeline.trackers import Trackers
 from train.pipeline.validating import base_score, validation_of

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from train.base import console
 from train.base.cache import open_cache
 from train.base.errors import TrainError
-from train.base.run_folder import RUN, versions, weights_digest
+from train.base.run_folder import versions, weights_digest
 from train.data.dataset import Dataset, Row, TooLongFault, open_dataset, reasoning_remark, sample_rows, trace_of
 from train.data.overlap import is_same_text
 from train.data.rendering import (
@@ -43,6 +43,7 @@ from train.model import (
     continued_shape,
     eos_ids,
     find_base,
+    how_begun,
     load_base,
     load_tokenizer,
     pick_dtype,
@@ -147,9 +148,7 @@ def prepare(
     """
     import torch
 
-    if context.world_size > 1 and ":" in recipe.device:
-        raise TrainError("E920 bad-recipe", f"device: {recipe.device} is one, and there are {context.world_size} ranks",
-                         "Set device = cuda; each rank takes its own.")  # fmt: skip
+    _check_device(recipe.device, context.world_size)
     # The cheap checks first: a large base takes minutes to load.
     dataset, categories = _open(dataset_path, recipe)
     model, tokenizer = load_base(
@@ -200,6 +199,12 @@ def prepare(
     )  # fmt: skip
 
 
+def _check_device(device: str, num_ranks: int) -> None:
+    if num_ranks > 1 and ":" in device:
+        raise TrainError("E920 bad-recipe", f"device: {device} is one, and there are {num_ranks} ranks",
+                         "Set device = cuda; each rank takes its own.")  # fmt: skip
+
+
 def _check_shards(recipe: Recipe, strategy: ParallelStrategy, context: DistributedContext) -> None:
     if strategy != "ddp" and context.world_size > 1 and recipe.optimizer == "adamw8bit":
         message = f'optimizer "adamw8bit" has no shards, and the model needs {strategy}'
@@ -218,18 +223,6 @@ def _on_this_machine(recipe: Recipe, device: torch.device, dtype: torch.dtype, t
     if recipe.micro_batch_tokens == "auto":
         settled["micro_batch_tokens"] = MICRO_BATCH_TOKENS if device.type == "cpu" else 8192
     return recipe.model_copy(update=settled)
-
-
-def how_begun(recipe: Recipe, base_path: Path) -> str:
-    """Return how a run begins from another run, in a sentence; "" where its base is none."""
-    run = base_path.parent.name
-    if not (base_path.parent / RUN).is_file():
-        return ""
-    if base_path.name != "adapter":
-        return f"the base is the model of run {run}"
-    if recipe.lora.continued:
-        return f"the base is run {run}, whose adapter is continued"
-    return f"the base is run {run}, whose adapter is merged in memory"
 
 
 def _open(path: Path, recipe: Recipe) -> tuple[Dataset, dict[str, CategorySpec]]:

@@ -88,27 +88,23 @@ def build_report(
 ) -> Report:
     """Return the report on two models scored on the same records of the splits validation, test and general.
 
-    ``default_metric`` names the categories for which no scorer was set; ``remarks`` are notes of the run that its
-    predictions cannot tell, and so are ``noise``, ``judge_summary``, ``data_map``, ``fits`` and ``memory``; ``human``
-    are verdicts of people, beside which the judge's are held; ``is_checkpoint_chosen`` where a model is the best
-    checkpoint of a run; ``sides`` are the results of the training seeds whose mean
-    ``tuned`` is. Raises TrainError: E933 unpaired-results, E934 not-finite, E937 nothing-to-report.
+    ``default_metric`` names the categories without a scorer of their own. What predictions cannot tell are ``remarks``,
+    ``noise``, ``judge_summary``, ``data_map``, ``fits`` and ``memory``; ``human`` are verdicts of people, beside which
+    the judge's are held; ``is_checkpoint_chosen`` of a run's best checkpoint; ``sides`` are the results of the seeds
+    whose mean ``tuned`` is. Raises TrainError: E933 unpaired-results, E934 not-finite, E937 nothing-to-report.
     """
     pairs = pair(base, tuned)
     judged = calibrated(judge_summary, pairs, human) if judge_summary else None
     rules = replace(rules, is_judge_calibrated=judged is not None and judged.is_calibrated)
     splits = split_results(pairs, default_metric, rules)
     if not splits:
-        raise TrainError(
-            "E937 nothing-to-report",
-            "neither the test nor the validation split has a record that can be compared",
-            "Export a dataset with a test split, or more records.",
-        )
+        raise TrainError("E937 nothing-to-report", "no record of validation or test can be compared",
+                         "Export a dataset with a test split, or more records.")  # fmt: skip
     headline = splits[-1].split
     seeds = [{record.id: record for record in side if record.split == headline} for side in sides]
     validation, general = ([p for p in pairs if p[0].split == split] for split in ("validation", "general"))
     # A run that was not measured on validation while it trained ends with its last step.
-    is_checkpoint_chosen = is_checkpoint_chosen and (curve is None or bool(curve.evals))
+    is_checkpoint_chosen &= curve is None or bool(curve.evals)
     return Report(
         run=run,
         headline=headline,
