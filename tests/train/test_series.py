@@ -336,9 +336,8 @@ def test_a_sweep_chooses_on_validation_and_measures_the_winner_on_fresh_seeds(
     scores = [(trial.score, -(trial.bits or 0)) for trial in whole]
     assert (chosen.score, -(chosen.bits or 0)) == max(scores)
     said = " ".join(report.sweep.sentence.split())
-    assert (
-        "2 were dropped after fewer steps. It was chosen on validation alone and trained again with seeds 1, 2" in said
-    )
+    assert "2 were dropped after fewer steps." in said
+    assert "It was chosen on validation alone and trained again with seeds 1, 2" in said
     assert "the test split was measured once, after the choice" in done.stdout
     # Runs that are not measured on validation while they train choose no checkpoint, and their report says none.
     assert any("chosen on validation, so" in note for note in report.notes) is bool(report.curve and report.curve.evals)

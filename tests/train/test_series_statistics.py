@@ -219,7 +219,7 @@ def test_pairs_are_compared_seed_by_seed_and_bits_have_their_own_name() -> None:
     assert total.margin.value == pytest.approx((25.4 - 3.4) / 2)
     assert report.seeds is not None
     assert [spread.category for spread in report.seeds.spreads] == ["a", "b"]
-    assert report.seeds.sentence.endswith("as far as 2 of them can tell: a 100.0 %, b 100.0 %.")
+    assert report.seeds.sentence.endswith("as far as 2 of them can tell: a 100 %, b 100 %.")
 
 
 def test_a_flat_curve_is_no_gain_and_equal_scores_rule_out_little() -> None:

@@ -19,7 +19,8 @@ from train.cli import cli
 from train.data.dataset import Row
 from train.data.overlap import is_same_text, overlapping
 from train.evaluate.predictions import read_predictions
-from train.pipeline.series import Size
+from train.pipeline.prepare import prepare
+from train.pipeline.series import Series, SeriesRecord
 from train.pipeline.stages import StageSeries
 from train.recipe import load_recipe
 from train.report import Report
@@ -108,11 +109,12 @@ def test_likelihoods_of_other_tokens_are_counted(dataset: Path, bases: Callable[
 
 
 def test_a_stage_is_priced_by_its_tokens(recipe: Path, dataset: Path) -> None:
-    whole = Size(8, 1000.0)
-    text, answers, pairs = StageSeries(str(dataset), str(recipe.parent)).sizes(load_recipe(recipe), whole)
-    assert [text.steps, answers.steps, pairs.steps] == [2, 2, 4]
+    record = SeriesRecord.model_construct(recipe_folder=str(recipe.parent))
+    series = Series(recipe.parent, dataset, load_recipe(recipe), record)
+    text, answers, pairs = StageSeries().steps(series, prepare(dataset, load_recipe(recipe, {"stage": []})).steps)
+    assert [len(text), len(answers), len(pairs)] == [2, 2, 4]
     # A pair is read on both sides.
-    assert pairs.tokens / pairs.steps > 1.5 * answers.tokens / answers.steps
+    assert pairs.num_tokens() / len(pairs) > 1.5 * answers.num_tokens() / len(answers)
 
 
 def test_a_series_of_stages_goes_on(recipe: Path, dataset: Path, tmp_path: Path) -> None:
