@@ -257,9 +257,9 @@ def pool(folders: Sequence[Path], name: str) -> Outcome:
     report = seeds_report(
         sides[0][0], [tuned for _, tuned in sides], seeds=[int(each.run.seed or 0) for each in reports], selected=best,
         name=folders[best].name, run=first.run.model_copy(update={"id": name}), default_metric=first.default_metric,
-        rules=Rules(first.margin, first.fewest, first.resamples), remarks=first.remarks,
+        rules=Rules(first.margin, first.fewest, first.resamples), remarks=first.remarks, curve=first.curve,
     )  # fmt: skip
-    own = {name: getattr(first, name) for name in ("curve", "noise", "fits", "memory", "data_map")}
+    own = {name: getattr(first, name) for name in ("noise", "fits", "memory", "data_map")}
     return Outcome(report.model_copy(update=own), folders[best].name)
 
 

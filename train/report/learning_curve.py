@@ -221,5 +221,5 @@ def _words(
         return "unclear", f"cannot tell, at most {wording.number(gain.high, sign=True)}"
     unit = "" if is_score else " bits per byte less"
     value = wording.number(gain.value, sign=is_score)
-    span = f"{wording.number(gain.low)} to {wording.number(gain.high, sign=is_score)}"
+    span = f"{wording.number(gain.low, sign=is_score)} to {wording.number(gain.high, sign=is_score)}"
     return "gain", f"doubling is expected to bring {value}{unit} ({span})"

@@ -15,7 +15,7 @@ from train.base.errors import TrainError
 from train.evaluate.predictions import Scored
 from train.report import stats, wording
 from train.report.build import build_report, forgetting
-from train.report.model import CategoryResult, Macro, Report, Run, SplitResult
+from train.report.model import CategoryResult, Curve, Macro, Report, Run, SplitResult
 from train.report.results import BITS, Rules, mean_with_verdict, with_verdict
 from train.report.stats import Floats
 from train.report.training_parts import SeedSpread, SeedsSummary
@@ -26,12 +26,12 @@ Sides = Sequence[Sequence[Scored]]
 
 def seeds_report(
     base: Sequence[Scored], sides: Sides, *, seeds: Sequence[int], selected: int, name: str, run: Run,
-    default_metric: Collection[str], rules: Rules, remarks: Sequence[str] = (),
+    default_metric: Collection[str], rules: Rules, remarks: Sequence[str] = (), curve: Curve | None = None,
 ) -> Report:  # fmt: skip
     """Return the report of ``sides``, the tuned results of each of two or more ``seeds``, against one base.
 
-    The texts that it shows are those of side ``selected``, a run that is called ``name``. Raises TrainError "E933
-    unpaired-results" where the sides hold other records, and those of `build_report`.
+    The texts that it shows are those of side ``selected``, a run that is called ``name``, and so is ``curve``. Raises
+    TrainError "E933 unpaired-results" where the sides hold other records, and those of `build_report`.
     """
     mean = _mean_side(sides, selected)
     remark = (
@@ -39,7 +39,14 @@ def seeds_report(
         f"{name}; scores are means over {len(sides)} seeds."
     )
     report = build_report(
-        base, mean, run=run, default_metric=default_metric, rules=rules, remarks=[*remarks, remark], sides=sides
+        base,
+        mean,
+        run=run,
+        default_metric=default_metric,
+        rules=rules,
+        remarks=[*remarks, remark],
+        sides=sides,
+        curve=curve,
     )
     table = {(record.split, record.id): index for index, record in enumerate(mean)}
     # In the order of the base, as pairs are.
