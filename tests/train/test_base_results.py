@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from train.base.cache import cache_home
 from train.base.errors import TrainError
 from train.base.storage import digest_of
 from train.cli import cli
-from train.data.dataset import open_dataset
+from train.data.dataset import Row, open_dataset
 from train.evaluate.predictions import Scored
 from train.model.distributed import DistributedContext
 from train.pipeline import base_results, execute
@@ -50,15 +50,20 @@ def _edit(path: Path, **values: Any) -> dict[str, Any]:
     return {}
 
 
+def _read(dataset: Path) -> dict[str, Sequence[Row]]:
+    # Rows of training are read from their file when they are asked for.
+    return {split: list(rows) for split, rows in open_dataset(dataset).splits.items()}
+
+
 def _rewritten(dataset: Path, **manifest: Any) -> dict[str, Any]:
-    splits = open_dataset(dataset).splits
+    splits = _read(dataset)
     shutil.rmtree(dataset)
     write_dataset(dataset, splits, **manifest)
     return {}
 
 
 def _other_rows(_base: Path, dataset: Path) -> dict[str, Any]:
-    splits = {**open_dataset(dataset).splits, "test": some_rows(6, prefix="y")}
+    splits = _read(dataset) | {"test": some_rows(6, prefix="y")}
     shutil.rmtree(dataset)
     write_dataset(dataset, splits)
     return {}
