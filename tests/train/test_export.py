@@ -66,7 +66,7 @@ def test_an_adapter_loads_in_plain_peft_and_answers_as_the_run_did(run: Path, tm
     done = export(run, "adapter", tmp_path / "a")
     assert done.return_value == Exit.OK
     assert "loaded again: 8 of 8 greedy answers" in done.stderr
-    assert "kB)" in done.stderr
+    assert "MB)" in done.stderr
     assert done.stdout.strip() == str(tmp_path / "a")
     from peft import AutoPeftModelForCausalLM
 
@@ -317,7 +317,7 @@ def _other_base(run: Path) -> None:
         (lambda run: (run / "run.json").unlink(), "E942 unfinished-run"),
         (_poison, "E934 not-finite"),
         (_rename_tensor, "E921 bad-model"),
-        (_nan_prediction, "E934 not-finite"),
+        (_nan_prediction, "E935 bad-predictions"),
         (_other_data, "E911 dataset-changed"),
         (_other_base, "E952 run-changed"),
         (lambda run: (run / "adapter" / "x.bin").write_bytes(b"x"), "E921 bad-model"),
