@@ -53,8 +53,9 @@ def test_a_terminal_is_asked(typed: str, replay: str | None, tmp_path: Path, mon
 
 
 def test_the_base_writes_text_once_and_plan_and_run_count_it(
-    dataset: Path, bases: Callable[..., Path], tmp_path: Path
+    dataset: Path, bases: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TRAIN_CACHE", str(tmp_path / "cache"))
     words = [word for name, value in FEW.items() for word in ("--set", f"{name}={value}")]
     words += ["--base", str(bases()), "--set", "mixing.replay=base", "--set", "guard.general=0.5"]
     planned = _call("plan", str(dataset), *words, "--no-measure")

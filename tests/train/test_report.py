@@ -196,7 +196,8 @@ def test_a_curve_is_read_from_the_events_of_a_run(tmp_path: Path) -> None:
 
 def test_eval_prints_the_table_and_closes_the_gate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     parts = joined(sides_of("good"), sides_of("bad", base=0.9, tuned=0.3))
-    report = report_of(*parts, remarks=["kept"])
+    # Its metrics are not there, so that no checkpoint is known to be the best.
+    report = report_of(*parts, remarks=["kept"], curve=read_curve(tmp_path / "metrics.jsonl"))
     write_predictions(*parts, tmp_path)
     before = [path.read_bytes() for path in write_report(report, tmp_path)]
     assert cli.main(["eval", str(tmp_path)], standalone_mode=False) == Exit.OK
