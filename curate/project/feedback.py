@@ -392,8 +392,9 @@ def render_scores(results: Results) -> list[str]:
     ]  # fmt: skip
     heads = ["category", "n", "base", "tuned", "difference", "p (Holm)", "verdict", "metric"]
     lines = list(table(heads, rows))
-    # The report's own page has the metrics and p; a judge that is not calibrated is told of below.
-    for column in (heads.index("metric"), heads.index("p (Holm)")):
+    # The report's own page has the metrics and p; that a judge is not calibrated stands beside its figures.
+    is_doubtful = any(map(is_uncalibrated, results.categories))
+    for column in ([] if is_doubtful else [heads.index("metric")]) + [heads.index("p (Holm)")]:
         if max(map(width_of, lines)) > console.width():
             heads, *rows = ([*row[:column], *row[column + 1 :]] for row in (heads, *rows))
             lines = list(table(heads, rows))
