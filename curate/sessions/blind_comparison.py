@@ -88,9 +88,13 @@ def model_name(data: ProjectData, name: str) -> str:
     path = Path(name.removesuffix(BASE_OF))
     runs = inside(data.root, data.root / RUNS)
     # Runs are called by their dates, so a run of another workspace may have the same name.
-    places = [place for place in (path, data.root / path, runs / path) if runs.resolve() in place.resolve().parents]
-    folder = next((place for place in places if place.is_dir()), None)
-    if folder is None and len(path.parts) > 1 and places in ([], [runs / path]):
+    folders = [
+        candidate
+        for candidate in (path, data.root / path, runs / path)
+        if runs.resolve() in candidate.resolve().parents
+    ]
+    folder = next((candidate for candidate in folders if candidate.is_dir()), None)
+    if folder is None and len(path.parts) > 1 and folders in ([], [runs / path]):
         hint = f"Name the id of a run in {one_line(str(runs))}."
         raise CurateError("E914 outside-workspace", f"{one_line(name)} is no run of this workspace", hint)
     folder = folder and read_run(folder).selected.folder

@@ -379,7 +379,7 @@ def test_a_choice_that_diverges_loses_and_ends_nothing(
 @pytest.mark.parametrize(
     ("verb", "words", "message"),
     [
-        ("curve", ("--at", "50,100"), "three shares or more"),
+        ("curve", ("--at", "50,100"), "three different shares or more"),
         ("curve", ("--at", "10,20,30"), "100 is one of them"),
         ("curve", ("--at", "0,50,100"), "above 0"),
         ("curve", ("--at", "a,b,100"), "per cent"),

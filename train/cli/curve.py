@@ -37,5 +37,7 @@ def _shares(text: str) -> list[float]:
         raise click.UsageError(f"--at {text}: write per cent with commas, such as 25,50,100") from None
     # Not above 0 refuses NaN, too.
     if not all(0 < share <= 1 for share in shares) or len(shares) < 3 or shares[-1] != 1:
-        raise click.UsageError(f"--at {text}: a curve takes three shares or more, above 0, and 100 is one of them")
+        raise click.UsageError(
+            f"--at {text}: a curve takes three different shares or more, above 0, and 100 is one of them"
+        )
     return shares

@@ -49,9 +49,9 @@ class KVCache:
     """
 
     # Runs of like length share a right-padded store (a "span"), whose longest row is all that a step reads of it, and
-    # reading is what a step costs on a CPU. Stores of a layer lie in one tensor [places, D], so that a copy is one call
+    # reading is what a step costs on a CPU. Stores of a layer lie in one tensor [slots, D], so that a copy is one call
     # for all of them: of a row that begins at b and has room for r, token t of key head k is at b * K + k * r + t.
-    # Places come from positions on the device, and nothing but the reach hangs on how long a row is.
+    # Slots come from positions on the device, and nothing but the reach hangs on how long a row is.
     def __init__(self, lengths: Sequence[int], capacity: Sequence[int], device: torch.device | str = "cpu") -> None:
         """``lengths`` of the packed row's examples, and the ``capacity`` of each in tokens, falling."""
         self.lengths = list(lengths)
@@ -76,11 +76,11 @@ class KVCache:
         self.forget_step()
         self._find_reaches()
 
-    def _places(self, groups: int, rows: np.ndarray, tokens: np.ndarray) -> torch.Tensor:
+    def _slots(self, groups: int, rows: np.ndarray, tokens: np.ndarray) -> torch.Tensor:
         # Where ``tokens`` [N] of ``rows`` [N] lie, [K * N].
         heads = np.arange(groups)[:, None]
-        places = self._begins[rows] * groups + heads * self._room[rows] + tokens
-        return to_device(torch.from_numpy(places.ravel()), self.device)
+        slots = self._begins[rows] * groups + heads * self._room[rows] + tokens
+        return to_device(torch.from_numpy(slots.ravel()), self.device)
 
     def store(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
         """Store the keys and values [K, N, D] of a packed row."""
@@ -88,13 +88,13 @@ class KVCache:
         if name not in self._of_step:
             rows = np.repeat(np.arange(len(self.lengths)), self.lengths)
             tokens = np.concatenate([np.arange(length) for length in self.lengths])
-            self._of_step[name] = self._places(groups, rows, tokens)
-        num, places = int(self._room.sum()) * groups, self._of_step[name]
+            self._of_step[name] = self._slots(groups, rows, tokens)
+        num, slots = int(self._room.sum()) * groups, self._of_step[name]
 
         def stored(given: torch.Tensor) -> torch.Tensor:
             given = given.to(working_dtype(given)).reshape(-1, given.shape[-1])
             # What was never written is read with a weight of zero, so it may not be NaN.
-            return given.new_zeros(num, given.shape[-1]).index_copy_(0, places, given)
+            return given.new_zeros(num, given.shape[-1]).index_copy_(0, slots, given)
 
         self._layers[layer] = stored(key), stored(value)
 
@@ -108,8 +108,8 @@ class KVCache:
         dtype = stores[0].dtype
         scaled = (query * scale).to(dtype).view(num, groups, heads // groups, width).transpose(2, 3)
         if groups not in self._of_step:
-            places = self._firsts * groups + torch.arange(groups, device=self.device) * self._rooms + self.positions
-            self._of_step[groups] = places.flatten()
+            slots = self._firsts * groups + torch.arange(groups, device=self.device) * self._rooms + self.positions
+            self._of_step[groups] = slots.flatten()
         mixed = []
         with torch.autocast(query.device.type, enabled=False):
             for store, new in zip(stores, (key, value), strict=True):
@@ -189,12 +189,12 @@ class KVCache:
         # Copy rows to others, of which none is a source.
         sizes = np.asarray(self.lengths)[sources]
         tokens = np.concatenate([np.arange(size) for size in sizes])
-        places: dict[int, list[torch.Tensor]] = {}
+        slots: dict[int, list[torch.Tensor]] = {}
         for stores in self._layers.values():
             groups = len(stores[0]) // int(self._room.sum())
-            if groups not in places:
-                places[groups] = [self._places(groups, np.repeat(side, sizes), tokens) for side in (sources, targets)]
-            source, target = places[groups]
+            if groups not in slots:
+                slots[groups] = [self._slots(groups, np.repeat(side, sizes), tokens) for side in (sources, targets)]
+            source, target = slots[groups]
             for store in stores:
                 store.index_copy_(0, target, store.index_select(0, source))
 

@@ -110,10 +110,10 @@ def how_begun(recipe: Recipe, base_path: Path) -> str:
 
 def _own_recipe(run: Path) -> Recipe:
     recipe = load_recipe(run / RECIPE, is_own=True)
-    base, beside = Path(recipe.base), run.parent / Path(recipe.base).name
+    base, sibling = Path(recipe.base), run.parent / Path(recipe.base).name
     # Stages that were moved still lie beside one another.
-    if base.is_absolute() and not base.exists() and (beside / RUN).is_file():
-        return recipe.model_copy(update={"base": str(beside)})
+    if base.is_absolute() and not base.exists() and (sibling / RUN).is_file():
+        return recipe.model_copy(update={"base": str(sibling)})
     return recipe
 
 
@@ -123,12 +123,12 @@ def base_below(recipe: Recipe, folder: Path | None) -> tuple[Recipe, Path | None
     It is ``recipe`` itself, or that of the first of several runs of which each continued the adapter of another.
     Raises TrainError "E882 bad-run-base" where there is no first.
     """
-    seen: set[Path] = set()
+    visited: set[Path] = set()
     while recipe.lora.continued:
         run = find_base(recipe.base, folder).parent.resolve()
-        if run in seen:
+        if run in visited:
             raise TrainError("E882 bad-run-base", f"{run} continues its own adapter", "Name another base.")
-        seen.add(run)
+        visited.add(run)
         recipe, folder = _own_recipe(run), recipe_folder(run)
     return recipe, folder
 

@@ -137,16 +137,16 @@ def learning_curve(
         scored += [parts] if is_score else []
     # Of many categories one looks like a gain by chance alone; the mean is none of them.
     adjusted = stats.holm([p for _, p in curves])
-    told = [_told(curve, p, margin) for (curve, _), p in zip(curves, adjusted, strict=True)]
+    concluded = [_with_verdict(curve, p, margin) for (curve, _), p in zip(curves, adjusted, strict=True)]
     if len(scored) > 1:
         sizes = [sum(result.sizes.values()) for result in results]
-        before = math.fsum(curve.base for curve in told if curve.higher_is_better) / len(scored)
+        before = math.fsum(curve.base for curve in concluded if curve.higher_is_better) / len(scored)
         parts = mean_parts(scored)
-        told.append(_told(*_curve("", "", sizes, parts, before, results, fewest, is_score=True), margin))
+        concluded.append(_with_verdict(*_curve("", "", sizes, parts, before, results, fewest, is_score=True), margin))
     note = "" if len(seeds) > 1 else " One seed was trained, so the intervals lack what another seed would change."
     return LearningCurve(
-        split=split, seeds=list(seeds), shares=[result.share for result in results], categories=told,
-        sentence="; ".join(curve.sentence for curve in told) + "." + note,
+        split=split, seeds=list(seeds), shares=[result.share for result in results], categories=concluded,
+        sentence="; ".join(curve.sentence for curve in concluded) + "." + note,
     )  # fmt: skip
 
 
@@ -187,7 +187,7 @@ def _name(curve: CategoryCurve) -> str:
     return wording.category(curve.category) if curve.metric else "the mean"
 
 
-def _told(curve: CategoryCurve, p: float, margin: float) -> CategoryCurve:
+def _with_verdict(curve: CategoryCurve, p: float, margin: float) -> CategoryCurve:
     """Return ``curve`` with its word and sentence; ``p`` is adjusted for the other categories."""
     if curve.gain is None:
         return curve
