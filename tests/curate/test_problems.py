@@ -5,6 +5,7 @@ import random
 import shutil
 import threading
 from dataclasses import replace
+from time import sleep
 
 import pytest
 
@@ -236,12 +237,17 @@ def test_records_that_share_an_id_are_told_apart(make_workspace):
 def test_a_search_is_stopped_from_another_thread(project):
     book = problems_of(project)
 
-    def stop_soon(_):
+    def stop_once_begun():
+        # Not after a fixed time: on a busy machine the search may not have begun by then, and there is nothing to stop.
+        while not book.is_searching:
+            sleep(0.001)
         book.stop()
 
-    threading.Timer(0.05, book.stop).start()
+    stopper = threading.Thread(target=stop_once_begun)
+    stopper.start()
     with pytest.raises(CurateError, match="was stopped"):
-        book.search(stop_soon)
+        book.search()
+    stopper.join()
     assert not book.is_searching
     assert book.search().num_records
 
