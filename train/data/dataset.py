@@ -230,7 +230,7 @@ def _read_rows(path: Path, entry: Any) -> Lines[Row]:
 
 def _row_at(line: bytes, rows: Lines[Row], index: int) -> Row:
     # What was read strictly before needs no second look.
-    row = row_of(json.loads(line.decode()), rows.path.name)
+    row = _proved_row(json.loads(line.decode()), rows.path.name)
     object.__setattr__(row, "place", (rows, index))
     return row
 
@@ -256,12 +256,20 @@ def row_of(value: dict[str, Any], location: str) -> Row:
         refuse(location, "tools must be a list of objects")
     if messages is not None:
         _check_messages(messages, location)
-    source, weight = value.get("source"), value.get("weight")
+    weight = value.get("weight")
     if weight is not None and not _is_weight(weight):
         refuse(location, f"weight must be a number from 0 to {MOST_WEIGHT}")
+    return _proved_row(value, location)
+
+
+def _proved_row(value: dict[str, Any], location: str) -> Row:
+    messages, source, weight = value.get("messages"), value.get("source"), value.get("weight")
+    # Other exporters leave content out where there are tool calls; from here on every message has one.
+    for message in messages or ():
+        message.setdefault("content", None)
     return Row(
-        value["id"], value["category"], value["cluster"] or value["id"], messages, tools or None, text,
-        source if isinstance(source, str) else "", 1.0 if weight is None else float(weight),
+        value["id"], value["category"], value["cluster"] or value["id"], messages, value.get("tools") or None,
+        value.get("text"), source if isinstance(source, str) else "", 1.0 if weight is None else float(weight),
         _answers(value.get("answers"), messages, location),
         read_slices(value["slices"], location) if "slices" in value else None,
     )  # fmt: skip
@@ -274,6 +282,8 @@ def _answers(values: Any, messages: Any, location: str) -> tuple[RatedAnswer, ..
         refuse(location, "answers must be a list of objects, at least one")
     for value in values:
         _check_messages(value.get("messages"), location)
+        for message in value["messages"]:
+            message.setdefault("content", None)
         rating = value.get("rating")
         if not isinstance(rating, int | float) or isinstance(rating, bool):
             refuse(location, "the rating of an answer must be a number")
@@ -297,8 +307,7 @@ def _check_messages(messages: Any, location: str) -> None:
     for number, message in enumerate(messages):
         if not isinstance(message, dict) or message.get("role") not in ROLES:
             refuse(location, f"messages[{number}].role must be one of {', '.join(sorted(ROLES))}")
-        # Other exporters leave content out where there are tool calls; from here on every message has one.
-        if not isinstance(message.setdefault("content", None), str | None):
+        if not isinstance(message.get("content"), str | None):
             refuse(location, f"messages[{number}].content must be text or null")
         calls = message.get("tool_calls")
         if calls is not None and not (isinstance(calls, list) and all(isinstance(call, dict) for call in calls)):

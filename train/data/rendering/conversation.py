@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
@@ -382,6 +382,13 @@ def _quoted(message: Message) -> tuple[str, ...]:
     return tuple(json.dumps(message["content"], ensure_ascii=is_ascii)[1:-1] for is_ascii in (False, True))
 
 
+def _forms(message: Message) -> Iterator[str]:
+    # A content as templates write it, the likeliest first.
+    content = message["content"]
+    yield content
+    yield from (content.strip(), content.lstrip(), content.rstrip(), *_quoted(message))
+
+
 def _walk(text: str, pieces: Sequence[str], messages: Sequence[Message]) -> list[Span | None] | None:
     """Lay pieces and contents, as they are or stripped, over the text; None where they do not fit."""
     if not text.startswith(pieces[0]):
@@ -395,8 +402,9 @@ def _walk(text: str, pieces: Sequence[str], messages: Sequence[Message]) -> list
             continue
         number += 1
         after = pieces[number]
-        for form in (content, content.strip(), content.lstrip(), content.rstrip(), *_quoted(message)):
-            if text.startswith(form + after, position):
+        for form in _forms(message):
+            # Not the two joined: contents are long, and nearly all stand there as they are.
+            if text.startswith(form, position) and text.startswith(after, position + len(form)):
                 spans.append((position, position + len(form)))
                 position += len(form) + len(after)
                 break

@@ -8,12 +8,13 @@ after those of others are those of both, so a file of them grows batch by batch.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ import numpy.typing as npt
 from train.base.console import join_names
 from train.data.rendering.encode import Ints
 
+T = TypeVar("T")
 BATCH = 1024
 """Records that are held as objects before they become arrays."""
 
@@ -158,7 +160,26 @@ def arrays_of(records: Sequence[Record]) -> dict[str, Any]:
     }
 
 
-class Examples(Sequence[Example]):
+class LazySequence(Sequence[T]):
+    """A sequence whose values are made by `at` when they are asked for."""
+
+    @abstractmethod
+    def at(self, index: int) -> T:
+        """Return value ``index``, from 0 and below the length."""
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[T]: ...
+    def __getitem__(self, index: int | slice) -> T | list[T]:
+        numbers = range(len(self))[index]
+        return self.at(numbers) if isinstance(numbers, int) else [self.at(number) for number in numbers]
+
+    def __iter__(self) -> Iterator[T]:
+        return map(self.at, range(len(self)))
+
+
+class Examples(LazySequence[Example]):
     """A sequence of examples that are made when they are asked for.
 
     ``arrays`` has "ids" [tokens], "lengths" [n], "runs" [number of runs, 2] counted from the record's first token,
@@ -203,19 +224,9 @@ class Examples(Sequence[Example]):
     def __len__(self) -> int:
         return len(self.lengths)
 
-    @overload
-    def __getitem__(self, index: int) -> Example: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Example]: ...
-    def __getitem__(self, index: int | slice) -> Example | list[Example]:
-        if isinstance(index, slice):
-            return [self.record(number).example() for number in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        return self.record(index % len(self)).example()
-
-    def __iter__(self) -> Iterator[Example]:
-        return (self.record(index).example() for index in range(len(self)))
+    def at(self, index: int) -> Example:
+        """Return example ``index``, counted from 0."""
+        return self.record(index).example()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and len(self) == len(other) and all(a == b for a, b in zip(self, other))  # noqa: B905 - of one length
@@ -242,7 +253,7 @@ class Examples(Sequence[Example]):
         )  # fmt: skip
 
 
-class JoinedExamples(Sequence[Example]):
+class JoinedExamples(LazySequence[Example]):
     """The examples of ``parts``, one part after another, each made when it is asked for if its part does so."""
 
     def __init__(self, *parts: Sequence[Example]) -> None:
@@ -251,16 +262,9 @@ class JoinedExamples(Sequence[Example]):
     def __len__(self) -> int:
         return self._ends[-1]
 
-    @overload
-    def __getitem__(self, index: int) -> Example: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Example]: ...
-    def __getitem__(self, index: int | slice) -> Example | list[Example]:
-        if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(len(self)))]
+    def at(self, index: int) -> Example:
+        """Return example ``index``, counted from 0."""
         part = bisect_right(self._ends, index)
-        if not 0 <= index < len(self):
-            raise IndexError(index)
         return self.parts[part][index - self._ends[part] + len(self.parts[part])]
 
 

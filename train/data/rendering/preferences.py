@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import overload
 
 import numpy as np
 
 from train.base.cache import Cache
 from train.data.dataset import Row
-from train.data.rendering.examples import Example, Examples, Record, Rendered
+from train.data.rendering.examples import Example, Examples, LazySequence, Record, Rendered
 from train.data.rendering.renderer import Renderer, render_cached
 
 NO_PAIR, EQUAL_SIDES = "E880 no-pair", "E881 equal-sides"
@@ -48,7 +47,7 @@ class PreferenceExample(Example):
         return PreferenceExample(*_joined([example]), is_replay=True, parts=(example,))
 
 
-class PreferenceExamples(Sequence[PreferenceExample]):
+class PreferenceExamples(LazySequence[PreferenceExample]):
     """A sequence of examples that are made when they are asked for, from ``first`` and ``second`` parts [n] each.
 
     ``signs`` and ``weights`` are those of `PreferenceExample` [n].
@@ -64,13 +63,8 @@ class PreferenceExamples(Sequence[PreferenceExample]):
     def __len__(self) -> int:
         return len(self.first)
 
-    @overload
-    def __getitem__(self, index: int) -> PreferenceExample: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[PreferenceExample]: ...
-    def __getitem__(self, index: int | slice) -> PreferenceExample | list[PreferenceExample]:
-        if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(len(self)))]
+    def at(self, index: int) -> PreferenceExample:
+        """Return example ``index``, counted from 0."""
         parts = self.first[index], self.second[index]
         return PreferenceExample(
             *_joined(parts), parts=parts, sign=self.signs[index], row_weight=float(self.weights[index])
