@@ -71,7 +71,7 @@ def test_stages_are_one_series_with_one_exam(recipe: Path, dataset: Path, tmp_pa
         "the base is run text, whose adapter is merged in memory",
         "the base is run stage-2, whose adapter is continued",
     ]  # fmt: skip
-    assert [result.objective for result in results] == ["sft", "sft", "dpo"]
+    assert [result.objective for result in results] == ["domain", "sft", "dpo"]
     assert [result.n for result in results] == [2, 24, 12]
     # All columns are of the same records: those of the dataset, and of the pairs.
     sides = [read_predictions(out / name / "predictions.jsonl") for name in ("text", "stage-2", "pairs")]

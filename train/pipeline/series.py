@@ -35,6 +35,8 @@ from train.report import Report, table, write_report
 from train.report.model import ReportPart
 
 SeriesKind = Literal["seeds", "curve", "sweep", "stages"]
+BEGIN_ANEW = "Give its whole command again, with another --out."
+"""What to do about a series.json that says what no command writes."""
 _STOPPED = (Exit.INTERRUPTED, Exit.TERMINATED, Exit.HUNG_UP)
 
 
@@ -282,7 +284,7 @@ def read_series(folder: Path) -> SeriesRecord:
         return SeriesRecord.model_validate(read_run(folder, SERIES))
     except ValidationError as error:
         message = f"{folder / SERIES}: {validation_fault(error)}"
-        raise TrainError("E953 nothing-to-resume", message, "Begin a new series.") from None
+        raise TrainError("E953 nothing-to-resume", message, BEGIN_ANEW) from None
 
 
 def _planned(

@@ -17,7 +17,7 @@ from train.base.run_folder import plain_name, read_run
 from train.base.storage import digest_of
 from train.evaluate.predictions import PREDICTIONS, read_predictions
 from train.model.batch import BatchSampler
-from train.pipeline.series import Kind, Member, Outcome, Series, SeriesRecord
+from train.pipeline.series import BEGIN_ANEW, Kind, Member, Outcome, Series, SeriesRecord
 from train.pipeline.stages import StageSeries
 from train.recipe import Recipe, load_recipe
 from train.report import Report, Rules
@@ -69,7 +69,7 @@ class LearningCurveSeries(Kind):
         """Refuse shares that draw no curve, and a recipe that has one of its own."""
         check_seeds(recipe, self.number)
         if list(self.shares) != sorted(set(self.shares)) or self.shares[-1] != 1:
-            raise TrainError("E871 bad-series", "shares of a curve ascend to 1, the whole", "Begin a new series.")
+            raise TrainError("E871 bad-series", "shares of a curve ascend to 1, the whole", BEGIN_ANEW)
         if recipe.mixing.share != 1:
             message = f"the recipe has mixing.share = {recipe.mixing.share:g}, and a curve takes shares of the whole"
             raise TrainError("E871 bad-series", message, "Remove it from the recipe.")
@@ -285,5 +285,5 @@ def kind_of(record: SeriesRecord) -> Kind:
         kind: Kind = TypeAdapter(_KINDS[record.kind]).validate_json(json.dumps(record.request), strict=True)
     except ValidationError as error:
         message = f"{record.id}: a series of {record.kind}: {validation_fault(error)}"
-        raise TrainError("E871 bad-series", message, "Begin a new series.") from None
+        raise TrainError("E871 bad-series", message, BEGIN_ANEW) from None
     return kind

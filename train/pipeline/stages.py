@@ -24,7 +24,7 @@ from train.evaluate.evaluation import general_rows
 from train.evaluate.predictions import PREDICTIONS, Scored, read_predictions
 from train.model.batch import BatchSampler
 from train.pipeline.prepare import prepare
-from train.pipeline.series import Kind, Member, Outcome, Series
+from train.pipeline.series import BEGIN_ANEW, Kind, Member, Outcome, Series
 from train.recipe import Recipe, StageRecipe, load_recipe
 from train.report import Report, Rules, build_report
 from train.report.stages import StageFacts, stages_of
@@ -46,7 +46,7 @@ class StageSeries(Kind):
         """Refuse no stage, and stages whose folders would be the same."""
         names = [_name(stage, number) for number, stage in enumerate(recipe.stage)]
         if not names:
-            raise TrainError("E883 bad-stage", "the recipe has no stage", "Begin a new series.")
+            raise TrainError("E883 bad-stage", "the recipe has no stage", BEGIN_ANEW)
         folders = [*names, *map(_data_folder, names)]
         if len(set(folders)) < len(folders):
             raise TrainError("E883 bad-stage", "two stages have the same name, or one that of another's data, "
@@ -186,7 +186,9 @@ def _write_part(
             f"training records{of_validation}"
         )
     _write_export(path, {"train": train, **exam}, data, exams)
-    return path, StageFacts(name, shown, sum(same), len(shared), named)
+    return path, StageFacts(
+        name, shown, sum(same), len(shared), named, is_text=all(row.text is not None for row in train)
+    )
 
 
 def _write_export(

@@ -21,6 +21,8 @@ class StageFacts:
     num_overlapping: int
     overlapping: Sequence[str]
     num_records: int = 0
+    is_text: bool = False
+    """All of it is raw text, of which every objective trains all tokens, as "domain" does."""
 
 
 def stages_of(facts: Sequence[StageFacts], reports: Sequence[Report]) -> Stages:
@@ -43,7 +45,7 @@ def stages_of(facts: Sequence[StageFacts], reports: Sequence[Report]) -> Stages:
 def _result(fact: StageFacts, report: Report, rows: Sequence[CategoryResult]) -> StageResult:
     main, general, total = report.main(), report.forgetting, report.preferences and report.preferences.total
     return StageResult(
-        name=fact.name, data=fact.data, objective=report.run.objective,
+        name=fact.name, data=fact.data, objective="domain" if fact.is_text else report.run.objective,
         begun=str(report.run.settings.get("begun", "")), n=fact.num_records, num_left_out=fact.num_left_out,
         num_overlapping=fact.num_overlapping, overlapping=list(fact.overlapping),
         scores={row.category: row.tuned.value for row in main.categories},
