@@ -369,6 +369,8 @@ def test_a_choice_that_diverges_loses_and_ends_nothing(
     assert done.exception is None, done.exception
     assert done.return_value == Exit.FAILED
     assert "warning: lr-0.5: the loss is no number; the series goes on without it" in done.stderr
+    # Who resumes what is finished is told the same.
+    assert resume(dataset, tmp_path / "w").return_value == Exit.FAILED
     report = Report.load(tmp_path / "w")
     assert report.sweep is not None
     assert report.sweep.chosen == "lr-0.001"

@@ -48,7 +48,7 @@ from train.recipe import OF_BASE, Recipe, load_recipe, recipe_toml
 from train.recipe.forgetting import protection, remedies
 from train.report import CardFacts, Noise, Report, Run, card_facts, table
 from train.report.build import publish
-from train.report.judge import judge_answers
+from train.report.judge import BAD_JUDGE, judge_answers
 from train.report.model import JudgeSummary
 
 FEWEST_STEPS = 20
@@ -267,7 +267,7 @@ def _exit_of(summary: JudgeSummary | None) -> Exit:
         return Exit.OK
     reasons = ", ".join(f"{num} {reason}" for reason, num in summary.reasons.items())
     console.trouble(
-        "E983 bad-judge",
+        BAD_JUDGE,
         f"the judge {summary.model} at {summary.host} left all {summary.num_unscored} pairs unscored ({reasons})",
         "Look at what the endpoint answers. The model is trained and the report written, without scores of the judge.",
     )

@@ -32,6 +32,7 @@ from train.pipeline.plan import duration
 from train.pipeline.prepare import add_adapters, plan_run, prepare
 from train.recipe import Recipe, load_recipe, recipe_digest, recipe_toml
 from train.report import Report, table, write_report
+from train.report.judge import BAD_JUDGE
 from train.report.model import ReportPart
 
 SeriesKind = Literal["seeds", "curve", "sweep", "stages"]
@@ -48,6 +49,7 @@ class MemberRecord(ReportPart):
     """What it has otherwise than the recipe, by dotted key."""
     status: Literal["waiting", "running", "stopped", "finished", "failed"] = "waiting"
     error: str = ""
+    """The code of the error that it failed with, or of that of its judge where it finished."""
 
 
 class SeriesRecord(ReportPart, title="A series of runs: runs/ID/series.json."):
@@ -158,11 +160,12 @@ class Series:
 
     def _run(self, member: Member, tolerated: Collection[str]) -> Path | None:
         folder = self.folder / member.name
-        status = next(each.status for each in self.record.members if each.name == member.name)
-        is_begun = status != "waiting"
+        own = next(each for each in self.record.members if each.name == member.name)
+        is_begun = own.status != "waiting"
         about = self.context.broadcast_object(self._begun(folder, is_begun) if self.context.is_first else None)
         if about.get("status") == "finished":
-            self._note(member.name, "finished")
+            self.code = max(self.code, Exit.FAILED if own.error == BAD_JUDGE else Exit.OK)
+            self._note(member.name, "finished", own.error)
             return folder
         if about.get("status") == "failed" and about.get("error") in tolerated:
             return None
@@ -178,7 +181,6 @@ class Series:
             )  # fmt: skip
             if code in _STOPPED:
                 raise SystemExit(code)
-            self.code = max(self.code, code)
         except TrainError as error:
             self._note(member.name, "failed", error.code)
             if error.code not in tolerated:
@@ -188,7 +190,8 @@ class Series:
         except (KeyboardInterrupt, SystemExit):
             self._note(member.name, "stopped")
             raise
-        self._note(member.name, "finished")
+        self.code = max(self.code, code)
+        self._note(member.name, "finished", "" if code == Exit.OK else BAD_JUDGE)
         # The model of the last one must be gone before the next is loaded.
         gc.collect()
         return folder

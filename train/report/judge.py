@@ -27,6 +27,9 @@ from train.recipe import JudgeRecipe, Recipe
 from train.report import JudgeSummary
 from train.report.calibration import FIRST, METRIC
 
+BAD_JUDGE = "E983 bad-judge"
+"""The code of a judge that cannot be asked, or that scored nothing."""
+
 Winner = Literal["A", "B", "tie"]
 INSTRUCTIONS = (
     "You compare two answers to one prompt. {rubric}\n"
@@ -93,7 +96,7 @@ class Judge:
         except TrainError as error:
             if error.code != BAD_CONTESTANT:
                 raise
-            raise TrainError("E983 bad-judge", error.message, error.hint, exit_code=error.exit_code) from None
+            raise TrainError(BAD_JUDGE, error.message, error.hint, exit_code=error.exit_code) from None
         self._sampling = Sampling() if recipe.temperature == "auto" else Sampling(recipe.temperature)
         self.host = self.endpoint.host
 
@@ -159,7 +162,7 @@ def require_judge(recipe: Recipe, categories: Mapping[str, CategorySpec]) -> Non
     if judge.url is not None:
         if not judge.model:
             raise TrainError(
-                "E983 bad-judge",
+                BAD_JUDGE,
                 "eval.judge.url is set without eval.judge.model",
                 "Name the model with eval.judge.model.",
             )
@@ -168,7 +171,7 @@ def require_judge(recipe: Recipe, categories: Mapping[str, CategorySpec]) -> Non
     for name, spec in categories.items():
         if spec.metric.kind == "judge":
             raise TrainError(
-                "E983 bad-judge",
+                BAD_JUDGE,
                 f"category {name!r} has the scorer 'judge', but the recipe names no judge",
                 "Set eval.judge.url and eval.judge.model, or choose another scorer.",
             )
