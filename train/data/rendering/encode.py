@@ -292,18 +292,10 @@ class Words:
         None where the ids of the text before an edge do not begin those of the whole, as where a token lies across it.
         """
         keys = [self._keys(text, own) for text, own in zip(texts, edges, strict=True)]
-        readings: list[tuple[Ints, list[int]] | None] = [None] * len(keys)
-        unread = []
-        for number, own_keys in enumerate(keys):
-            try:
-                readings[number] = self._join(*own_keys)
-            except KeyError:
-                unread.append(number)
-        every = chain.from_iterable(chain(*keys[number]) for number in unread)
-        new = set(chain.from_iterable(every)).difference(self._ids)
+        # All at once, as most texts have a word that is new: to find that out while they are joined costs more.
+        new = set(chain.from_iterable(chain.from_iterable(chain(*own) for own in keys))).difference(self._ids)
         self._learn(new)
-        for number in unread:
-            readings[number] = self._join(*keys[number])
+        readings = [self._join(*own) for own in keys]
         for key in new:
             if len(key) > _MOST_CHARACTERS:
                 del self._ids[key]
@@ -350,7 +342,7 @@ class Words:
         return pieces, rests
 
     def _join(self, pieces: list[list[str]], rests: list[list[str]]) -> tuple[Ints, list[int]] | None:
-        """The ids of a text and how many stand before each edge; raises KeyError for a word that is new."""
+        """The ids of a text, of words that are known, and how many stand before each edge."""
         ids = self._ids.__getitem__
         parts = [b"".join(map(ids, piece)) for piece in pieces]
         heads = [b"".join(map(ids, rest)) for rest in rests]
