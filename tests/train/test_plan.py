@@ -94,13 +94,15 @@ def test_what_fits_grows_with_memory_and_with_checkpointing() -> None:
 
 def test_checkpointing_gives_the_same_gradients_of_packed_and_adapted_models(monkeypatch: pytest.MonkeyPatch) -> None:
     moved: list[torch.Tensor] = []
-    away = capabilities._to_machine
+    offload = capabilities.save_on_cpu
 
-    def offload(tensor: torch.Tensor) -> Any:
-        moved.append(tensor)
-        return away(tensor)
+    def counting(**named: Any) -> Any:
+        hooks = offload(**named)
+        away = hooks.pack_hook
+        hooks.pack_hook = lambda tensor: moved.append(tensor) or away(tensor)
+        return hooks
 
-    monkeypatch.setattr(capabilities, "_to_machine", offload)
+    monkeypatch.setattr(capabilities, "save_on_cpu", counting)
     for method in ("full", "lora"):
         grads = []
         for how in (False, True, "offload"):

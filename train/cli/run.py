@@ -32,19 +32,7 @@ _ON_RESUME = {"dataset", "out", "resume", "no_cache", "report_to"}
     "--report-to", multiple=True, type=click.Choice(TRACKERS),
     help="Hand each event on to this installed tracker too; may be given more than once.",
 )  # fmt: skip
-def command(
-    dataset: Path,
-    recipe_path: Path | None,
-    settings: tuple[str, ...],
-    base: str | None,
-    out: Path | None,
-    resume: bool,
-    force: bool,
-    no_cache: bool,
-    seeds: int,
-    dry_run: bool,
-    report_to: tuple[str, ...],
-) -> int:
+def command(dataset: Path, out: Path | None, resume: bool, force: bool, seeds: int, **options: Any) -> int:
     """Fine-tune on DATASET (made by `curate export`) and say per category whether it helped.
 
     Many GPUs: torchrun --nproc-per-node 8 -m train run DATASET; `train launch` writes files for clusters.
@@ -65,21 +53,20 @@ def command(
     from train.recipe import load_recipe
 
     context = click.get_current_context().obj or SINGLE_PROCESS
-    shared: dict[str, Any] = {"recipe_path": recipe_path, "settings": settings, "base": base, "dry_run": dry_run,
-                              "no_cache": no_cache, "report_to": report_to}  # fmt: skip
     if resume:
         out = Path(context.broadcast_object(out or newest_run(dataset)))
         if (out / SERIES).is_file():
-            return run_series(None, dataset, out=out, **shared)
+            return run_series(None, dataset, out=out, **options)
     if seeds > 1 and (resume or force):
         raise click.UsageError("--seeds begins a series; --resume goes on with one as it was begun.")
     if seeds > 1:
-        return run_series(Seeds(seeds), dataset, out=out, **shared)
-    if not resume and load_recipe(recipe_path, settings, base).stage:
-        return run_series(StageSeries(), dataset, out=out, **shared)
+        return run_series(Seeds(seeds), dataset, out=out, **options)
+    recipe, settings, base = options["recipe_path"], options["settings"], options["base"]
+    if not resume and load_recipe(recipe, settings, base).stage:
+        return run_series(StageSeries(), dataset, out=out, **options)
     _, code = start_run(
-        dataset, recipe_path, settings=settings, base=base, out=out, is_resumed=resume, is_forced=force, is_dry=dry_run,
-        is_cached=not no_cache, report_to=report_to, context=context,
+        dataset, recipe, settings=settings, base=base, out=out, is_resumed=resume, is_forced=force,
+        is_dry=options["dry_run"], is_cached=not options["no_cache"], report_to=options["report_to"], context=context,
     )  # fmt: skip
     return code
 

@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
-from torch.autograd.graph import saved_tensors_hooks
+from torch.autograd.graph import save_on_cpu
 from torch.nn import functional
 
 from train.model.attention import NAME, has_varlen, pack, packed_now, packing, register, unread_mask, working_dtype
@@ -290,19 +290,9 @@ def checkpoint_activations(model: Any, how: Checkpointing = True) -> None:
 
 
 def _offloading(compute: Callable[..., Any], *arguments: Any) -> Any:
-    with saved_tensors_hooks(_to_machine, _from_machine):
+    # Of pinned memory nothing waits where torch is new enough: the copy back comes later in the same queue.
+    with save_on_cpu(pin_memory=True):
         return compute(*arguments)
-
-
-def _to_machine(tensor: torch.Tensor) -> tuple[torch.device, torch.Tensor]:
-    # Pinned, so that nothing waits: the copy back comes later in the same queue of the device.
-    stored = torch.empty_like(tensor, device="cpu", pin_memory=tensor.device.type == "cuda")
-    return tensor.device, stored.copy_(tensor, non_blocking=True)
-
-
-def _from_machine(stored: tuple[torch.device, torch.Tensor]) -> torch.Tensor:
-    device, tensor = stored
-    return tensor.to(device, non_blocking=True)
 
 
 def is_checkpointing(model: Any) -> bool:

@@ -6,23 +6,20 @@ No step has to read them again, with adapters or without, and no second model li
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from train.base import console
 from train.base.cache import open_cache
-from train.base.run_folder import versions
-from train.base.storage import digest_of, sources_digest
+from train.base.storage import digest_of
 from train.data.rendering import Example, PreferenceExample
 from train.model import computing
 from train.model.loss import nll_per_example
+from train.pipeline.base_results import key_of
 from train.pipeline.prepare import Prepared
 from train.recipe import PREFERENCES
 
 if TYPE_CHECKING:
     import torch
-
-_SOURCES = Path(__file__).resolve().parents[1]
 
 
 def reference_logps(model: Any, prepared: Prepared) -> torch.Tensor | None:
@@ -61,19 +58,8 @@ def _text(example: Example, part: int) -> Example:
 
 
 def _key(prepared: Prepared) -> str:
-    # Everything that the figures depend on; the order of the steps does not matter, the records' own does.
+    # Everything that a base's results depend on, and the texts; not the order of the steps, but that of the records.
     hashed = hashlib.sha256()
     for example in prepared.steps.examples:
         hashed.update(repr((example.ids, example.mask)).encode())
-    return digest_of({
-        "texts": hashed.hexdigest(),
-        "base": prepared.facts["base"],
-        "tokenizer": prepared.facts["tokenizer and template"],
-        "four bits": prepared.recipe.lora.quantize,
-        "batch": prepared.recipe.eval.batch_tokens,
-        "device": f"{prepared.device.type} {prepared.recipe.threads}",
-        "dtype": str(prepared.dtype),
-        "ranks": prepared.context.world_size,
-        "code": sources_digest(_SOURCES),
-        "libraries": versions(),
-    })  # fmt: skip
+    return digest_of(key_of(prepared) | {"texts": hashed.hexdigest()})
