@@ -272,9 +272,10 @@ def _about(folder: Path, name: str = _RUN_FILE) -> Mapping[str, Json]:
 
 
 def _standing(about: Mapping[str, Json], process: Process | None) -> tuple[Standing, str]:
-    # One that has written down how it failed takes seconds to end; an earlier process may have failed before this one.
-    has_failed = about.get("status") == "failed" and process is not None and str(about.get("ended")) > process.at
-    if process is not None and process.is_alive and not has_failed:
+    # One that has written down how it ended takes seconds to end, and a notebook goes on; an earlier process may have
+    # ended so before this one began.
+    has_ended = about.get("status") in ("failed", "finished") and process and str(about.get("ended")) > process.at
+    if process is not None and process.is_alive and not has_ended:
         return ("stopping", "it finishes its step and saves a checkpoint") if process.stop_asked else ("running", "")
     status = about.get("status")
     if status == "finished":

@@ -12,8 +12,10 @@ from typing import Any
 
 from train.base import console
 from train.base.errors import Exit, TrainError
+from train.base.process import at_work, claimed
 from train.base.run_folder import (
     RECIPE,
+    RUN,
     git_commit,
     newest_run,
     next_run,
@@ -153,6 +155,10 @@ def start_run(
     # Rank 0 chooses for all, since the free or newest folder may change between two ranks' looks at the disk.
     run = context.broadcast_object(out or (newest_run(dataset) if is_resumed else next_run(dataset)))
     check_free(run, is_resumed=is_resumed)
+    if is_resumed and context.is_first and run.is_dir():
+        # Said before the minutes of preparing; what happens meanwhile is seen below.
+        with claimed(run):
+            pass
     is_own = is_resumed and recipe is None
     folder = recipe.parent if isinstance(recipe, Path) else folder
     if is_own:
@@ -172,13 +178,21 @@ def start_run(
         return run, Exit.OK
     # No rank may still read the run's folder while rank 0 writes to it.
     context.barrier()
-    record = _begin(run, prepared, changed, is_resumed=is_resumed)
-    context.barrier()
-    try:
-        return run, _run_prepared(prepared, run, checkpoint, record, trackers, is_cached=is_cached, is_quiet=is_quiet)
-    except TrainError as error:
-        _record_failure(run, record, error)
-        raise
+    with at_work(run, is_first=context.is_first):
+        record = _begin(run, prepared, changed, is_resumed=is_resumed)
+        context.barrier()
+        try:
+            code = _run_prepared(
+                prepared, run, checkpoint, record, trackers, is_cached=is_cached, is_quiet=is_quiet
+            )  # fmt: skip
+        except TrainError as error:
+            _record_end(run, record | {"status": "failed", "error": error.code, "message": error.message})
+            raise
+        except (KeyboardInterrupt, SystemExit):
+            # Within a step it saves a checkpoint first; here it was measuring.
+            _record_end(run, record | {"status": "stopped"})
+            raise
+    return run, code
 
 
 def check_free(run: Path, *, is_resumed: bool = False) -> None:
@@ -194,10 +208,9 @@ def check_free(run: Path, *, is_resumed: bool = False) -> None:
         )
 
 
-def _record_failure(run: Path, record: dict[str, Any], error: TrainError) -> None:
+def _record_end(run: Path, record: dict[str, Any]) -> None:
     try:
-        failure = {"status": "failed", "ended": now(), "error": error.code, "message": error.message}
-        write_run(run, record | failure)
+        write_run(run, record | {"ended": now()})
     except TrainError as other:
         # A full disk refuses this file too; the error of the run itself is reported after this.
         console.talk(f"warning: {other.message}")
@@ -339,8 +352,9 @@ def _begin(run: Path, prepared: Prepared, changed: list[str], *, is_resumed: boo
         "not_exact": [*earlier.get("not_exact", []), *changed],
     }
     if prepared.context.is_first:
+        if (run / RUN).exists() and not is_resumed:
+            check_free(run)
         with writing(run):
-            run.mkdir(parents=True, exist_ok=True)
             clear_leftovers(run)
         write_whole(run / RECIPE, [recipe_toml(prepared.recipe)])
         write_run(run, record)

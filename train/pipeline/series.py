@@ -20,8 +20,9 @@ from pydantic import ConfigDict, Field, ValidationError
 from train.base import console
 from train.base.errors import Exit, TrainError, validation_fault
 from train.base.file_guard import open_file
+from train.base.process import at_work
 from train.base.run_folder import RECIPE, RUN, SERIES, next_run, now, read_run, weights_digest, write_run
-from train.base.storage import sha256_of, write_whole, writing
+from train.base.storage import sha256_of, write_whole
 from train.data.dataset import MANIFEST
 from train.evaluate.predictions import FEEDBACK
 from train.model import find_base
@@ -244,12 +245,11 @@ def start_series(
     if is_dry:
         console.talk(f"dry run: nothing was written; the series would be {folder}")
         return Exit.OK
-    if context.is_first:
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / RECIPE, [recipe_toml(loaded)])
-    series.write(seconds=seconds, cost=cost)
-    return _drive(series, kind)
+    with at_work(folder, is_first=context.is_first):
+        if context.is_first:
+            write_whole(folder / RECIPE, [recipe_toml(loaded)])
+        series.write(seconds=seconds, cost=cost)
+        return _drive(series, kind)
 
 
 def resume_series(
@@ -259,7 +259,7 @@ def resume_series(
     """Go on with the series in ``folder``, as `start_series`; ``kind_of`` makes its kind again.
 
     Raises TrainError "E870 series-changed" where dataset, recipe or base are not those that it was begun with, and
-    "E953 nothing-to-resume".
+    "E953 nothing-to-resume", and "E977 run-busy" where another process is at work on it.
     """
     record = read_series(folder)
     loaded = load_recipe(folder / RECIPE, is_own=True)
@@ -272,8 +272,9 @@ def resume_series(
     kind = kind_of(record)
     kind.check(loaded)
     series = Series(folder, dataset, loaded, record, is_cached, report_to, context)
-    series.write(status="running", error="", message="")
-    return _drive(series, kind)
+    with at_work(folder, is_first=context.is_first):
+        series.write(status="running", error="", message="")
+        return _drive(series, kind)
 
 
 def _digests(dataset: Path, recipe: Recipe, folder: Path) -> dict[str, str]:
