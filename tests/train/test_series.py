@@ -74,6 +74,8 @@ def test_seeds_are_one_series_with_one_report(dataset: Path, base: str, tmp_path
     for row, *alone in zip(report.main().categories, *(part.main().categories for part in each), strict=True):
         assert row.tuned.value == pytest.approx(sum(part.tuned.value for part in alone) / 2)
         assert row.test == "two-way t"
+        effect, half = row.minimum_detectable_effect, (row.difference.high - row.difference.low) / 2
+        assert effect is None or effect > half, "what was not shown could not be shown for sure"
     # The base was measured for the first one alone.
     assert done.stderr.count("measuring the base") == 1
     for name in ("report.html", "report.md"):
@@ -291,6 +293,7 @@ def test_a_curve_measures_shares_under_the_same_steps(dataset: Path, base: str, 
     done = call("curve", dataset, "--base", base, "--out", str(tmp_path / "c"), "--cost-per-hour", "36")
     assert done.exception is None, done.exception
     assert "plan: 6 runs of 2 steps, 12 in all" in done.stderr
+    assert "of the records, so that nothing can be said of twice as many; --set max_steps=6 reads" in done.stderr
     record = about(tmp_path / "c")
     assert [m["name"] for m in record["members"]] == [
         f"share-{share}-seed-{seed}" for share in (25, 50, 100) for seed in (0, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -237,16 +238,20 @@ def test_a_flat_curve_is_no_gain_and_equal_scores_rule_out_little() -> None:
         gains += any(each.word == "gain" for each in curve.categories)
     assert gains <= 3, "5 % of 30 are 1.5; nearly half of them where the interval alone had to begin at zero"
 
-    def equal(value: float, records: int, sizes: Mapping[float, int]) -> CategoryCurve:
+    def equal(value: float, records: int, sizes: Mapping[float, int], passes: float = 1.0) -> CategoryCurve:
         side = _side({"a": value}, records, 0.0, 0)
         results = [ShareResult(share, {"a": size}, [side, side]) for share, size in sizes.items()]
-        return learning_curve(side, results, [0, 1], split="validation", margin=0.02, fewest=30).categories[0]
+        rules: Any = {"split": "validation", "margin": 0.02, "fewest": 30, "passes": passes}
+        return learning_curve(side, results, [0, 1], **rules).categories[0]
 
     shares = {0.25: 100, 0.5: 200, 1.0: 400}
     few, many = equal(0.0, 30, shares), equal(0.0, 400, shares)
     assert (few.word, few.sentence) == ("unclear", "a: cannot tell, at most +.11")
     assert few.points[0].score.high == pytest.approx(0.114, abs=1e-3)
     assert many.word == "flat"
+    # What the steps never read is no part of the larger shares.
+    unread = equal(0.0, 400, shares, passes=0.54)
+    assert (unread.word, unread.sentence) == ("unclear", "a: cannot tell, the steps read 54 % of the records")
     same = equal(0.5, 30, dict.fromkeys(shares, 12))
     assert (same.gain, same.sentence) == (None, "a: cannot tell, the shares have the same records")
 

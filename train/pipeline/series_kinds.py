@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from train.base import console
 from train.base.errors import TrainError, validation_fault
 from train.base.run_folder import plain_name, read_run
 from train.base.storage import digest_of
@@ -22,7 +23,7 @@ from train.pipeline.stages import StageSeries
 from train.recipe import Recipe, load_recipe
 from train.report import Report, Rules
 from train.report.choices import behind
-from train.report.learning_curve import ShareResult, learning_curve
+from train.report.learning_curve import READ_ALL, ShareResult, learning_curve
 from train.report.seeds import seeds_report
 from train.report.tables import settings_text
 from train.report.training_parts import Sweep, Trial
@@ -75,7 +76,13 @@ class LearningCurveSeries(Kind):
             raise TrainError("E871 bad-series", message, "Remove it from the recipe.")
 
     def steps(self, series: Series, whole: BatchSampler) -> list[BatchSampler]:
-        """Return the same for each."""
+        """Return the same for each, and warn where they are too few to read all records."""
+        passes = whole.num_tokens() / whole.tokens
+        if passes <= READ_ALL:
+            console.talk(
+                f"warning: the steps read {math.floor(100 * passes)} % of the records, so that nothing can be said of "
+                f"twice as many; --set max_steps={math.ceil(len(whole) / passes)} reads them all"
+            )
         return [whole] * (len(self.shares) * self.number)
 
     def conclude(self, series: Series) -> Outcome:
@@ -91,9 +98,10 @@ class LearningCurveSeries(Kind):
             sizes = read_run(mine[0])["examples_by_category"]
             results.append(ShareResult(share, sizes, [read_predictions(each / PREDICTIONS)[1] for each in mine]))
         outcome = pool(folders[-self.number :], series.record.id)
+        plan = read_run(folders[-1])["plan"]
         curve = learning_curve(
             base, results, seeds, split=outcome.report.headline, margin=outcome.report.margin,
-            fewest=outcome.report.fewest,
+            fewest=outcome.report.fewest, passes=plan["run_tokens"] / plan["tokens"],
         )  # fmt: skip
         return Outcome(outcome.report.model_copy(update={"learning_curve": curve}), outcome.selected)
 

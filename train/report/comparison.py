@@ -16,7 +16,7 @@ from typing import Literal
 from pydantic import Field
 
 from train.base.errors import TrainError
-from train.base.run_folder import EVALUATION, model_run, read_evaluation
+from train.base.run_folder import EVALUATION, model_run, read_evaluation, read_run
 from train.evaluate.predictions import PREDICTIONS, Scored, read_predictions
 from train.report import wording
 from train.report.model import Estimate, Report, ReportPart, SliceResult, SplitResult
@@ -46,6 +46,8 @@ class Side:
     max_new_tokens: int | None = None
     max_reasoning_tokens: int | None = None
     rules: Rules = field(default_factory=Rules)
+    series: str = ""
+    """The series that the run stands for, which has other seeds too."""
 
     @property
     def is_tuned(self) -> bool:
@@ -160,13 +162,27 @@ def read_side(name: str) -> Side:
     folder = Path(name.removesuffix(BASE_OF))
     if (folder / EVALUATION).is_file():
         return _read_evaluation(name, folder)
-    folder = model_run(folder)
+    series, folder = folder, model_run(folder)
     report = Report.load(folder)
     base, tuned = read_predictions(folder / PREDICTIONS)
+    most, most_reasoning = _limits(folder)
     return Side(
-        name, report.run.id, "base" if is_base else "run", base if is_base else tuned, report.default_metric,
-        report.run.general_text, rules=Rules(report.margin, report.fewest, report.resamples),
+        f"{folder}{BASE_OF if is_base else ''}", report.run.id, "base" if is_base else "run",
+        base if is_base else tuned, report.default_metric, report.run.general_text,
+        max_new_tokens=most, max_reasoning_tokens=most_reasoning,
+        rules=Rules(report.margin, report.fewest, report.resamples),
+        series="" if series == folder or is_base else str(series),
     )  # fmt: skip
+
+
+def _limits(run: Path) -> tuple[int | None, int | None]:
+    # How many tokens an answer of the run may have, and how many of them may be reasoning; None where nobody knows.
+    try:
+        asked = read_run(run)["recipe"]["eval"]
+        most, most_reasoning = asked["max_new_tokens"], asked["max_reasoning_tokens"]
+    except (TrainError, LookupError, TypeError):
+        return None, None
+    return (most if isinstance(most, int) else None), (most_reasoning if isinstance(most_reasoning, int) else None)
 
 
 def _read_evaluation(name: str, folder: Path) -> Side:
@@ -337,7 +353,10 @@ def _model(side: Side, records: Sequence[Scored]) -> ComparedModel:
 
 def side_notes(sides: Sequence[Side], matched: Sequence[Sequence[Scored]]) -> list[str]:
     """Return what a reader must know of how the ``matched`` results of the models came about."""
-    notes = []
+    notes = [
+        f"{side.name} stands for the series {side.series}; how far its other seeds lie apart is not counted here."
+        for side in sides if side.series
+    ]  # fmt: skip
     for side, records in zip(sides, matched, strict=True):
         missing: Counter[str] = Counter()
         for numbers in side.unanswered.values():

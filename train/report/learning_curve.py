@@ -25,6 +25,8 @@ from train.report.two_way import fit_two_way, mean_parts, result_parts
 
 EXPONENTS = np.geomspace(0.05, 2.0, 24)
 DRAWS = 2000
+READ_ALL = 0.99
+"""How often the steps read the records at the least where a curve is to say something; a last step may be a part."""
 _BEYOND = 2.0
 
 
@@ -113,9 +115,14 @@ def law_and_gain(
 
 def learning_curve(
     base: Sequence[Scored], results: Sequence[ShareResult], seeds: Sequence[int], *,
-    split: Literal["validation", "test"], margin: float, fewest: int,
+    split: Literal["validation", "test"], margin: float, fewest: int, passes: float = 1.0,
 ) -> LearningCurve:  # fmt: skip
-    """Return the curve of each category, and of their mean, on ``split``; ``results`` are in order of the share."""
+    """Return the curve of each category, and of their mean, on ``split``; ``results`` are in order of the share.
+
+    ``passes`` is how often the runs on all records read them. Below 1 the largest shares are not what was trained on,
+    and nothing is concluded.
+    """
+    unread = "" if passes > READ_ALL else f"the steps read {math.floor(100 * passes)} % of the records"
     mine = [record for record in base if record.split == split]
     tables = [[{record.id: record for record in side if record.split == split} for side in result.sides]
               for result in results]  # fmt: skip
@@ -133,7 +140,7 @@ def learning_curve(
         metric = next((row.metric for row in rows if row.score is not None), BITS) if is_score else BITS
         # Bits per byte, of which fewer are better: the law is that of their negative.
         before, parts = abs(float(parts[:, -1].mean())), parts[:, :-1].reshape(-1, len(results), len(seeds))
-        curves.append(_curve(category, metric, sizes, parts, before, results, fewest, is_score=is_score))
+        curves.append(_curve(category, metric, sizes, parts, before, results, fewest, unread, is_score=is_score))
         scored += [parts] if is_score else []
     # Of many categories one looks like a gain by chance alone; the mean is none of them.
     adjusted = stats.holm([p for _, p in curves])
@@ -142,7 +149,8 @@ def learning_curve(
         sizes = [sum(result.sizes.values()) for result in results]
         before = math.fsum(curve.base for curve in concluded if curve.higher_is_better) / len(scored)
         parts = mean_parts(scored)
-        concluded.append(_with_verdict(*_curve("", "", sizes, parts, before, results, fewest, is_score=True), margin))
+        mean = _curve("", "", sizes, parts, before, results, fewest, unread, is_score=True)
+        concluded.append(_with_verdict(*mean, margin))
     note = "" if len(seeds) > 1 else " One seed was trained, so the intervals lack what another seed would change."
     return LearningCurve(
         split=split, seeds=list(seeds), shares=[result.share for result in results], categories=concluded,
@@ -152,7 +160,7 @@ def learning_curve(
 
 def _curve(
     category: str, metric: str, sizes: Sequence[int], parts: Floats, before: float, results: Sequence[ShareResult],
-    fewest: int, *, is_score: bool,
+    fewest: int, unread: str, *, is_score: bool,
 ) -> tuple[CategoryCurve, float]:  # fmt: skip
     """Return a curve whose word is not chosen yet, and the p value of no gain."""
     num = len(parts)
@@ -170,7 +178,7 @@ def _curve(
     reason = (
         f"{num} of {fewest} independent records" if num < fewest
         else "no training record" if min(sizes) < 1
-        else "the shares have the same records" if min(sizes) == max(sizes) else ""
+        else "the shares have the same records" if min(sizes) == max(sizes) else unread
     )  # fmt: skip
     if reason:
         return curve.model_copy(update={"sentence": f"{_name(curve)}: cannot tell, {reason}"}), 1.0

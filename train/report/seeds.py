@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from train.base.errors import TrainError
 from train.evaluate.predictions import Scored
@@ -130,7 +130,12 @@ def _widened(row: Part, components: TwoWay | None) -> Part:
         return row
     bounds = (-1.0, 1.0) if isinstance(row, Macro) or row.higher_is_better else ()
     difference = components.widened(row.difference, *bounds)
-    return row.model_copy(update={"difference": difference, "p": max(row.p, components.p())})
+    wider: dict[str, Any] = {"difference": difference, "p": max(row.p, components.p())}
+    if isinstance(row, CategoryResult) and row.minimum_detectable_effect is not None:
+        wider["minimum_detectable_effect"] = max(
+            row.minimum_detectable_effect, stats.shown_beyond((difference.high - difference.low) / 2)
+        )
+    return row.model_copy(update=wider)
 
 
 def _spread(category: str | None, components: TwoWay) -> SeedSpread:

@@ -409,6 +409,15 @@ def judge(
     return Verdict("inconclusive", "within-noise", f"no change shown; a loss of {loss} or more {rest}", is_no_worse)
 
 
+def shown_beyond(half: float) -> float:
+    """Return the smallest difference that 80 % of all runs would show where an interval reaches ``half`` to each side.
+
+    As (z_alpha + z_power) standard errors, of which the interval has z_alpha.
+    """
+    normal = NormalDist()
+    return half * (1 + normal.inv_cdf(_POWER) / normal.inv_cdf(1 - ALPHA / 2))
+
+
 def minimum_detectable_effect(mean_square: float, num: int) -> float | None:
     """Return the smallest mean difference that ``num`` independent pairs would show in 80 % of all runs.
 
