@@ -131,6 +131,13 @@ def read_run(folder: Path) -> Run:
     """Return how the run in ``folder`` stands now."""
     settle(folder)
     process, about = read_process(folder), _about(folder) or _about(folder, _SERIES_FILE)
+    if not about and (folder / _SERIES_FILE).is_file():
+        # What its runs made is whole.
+        members: Json = [
+            {"name": path.parent.name, "status": "begun"} for path in sorted(folder.glob(f"*/{_RUN_FILE}"))
+        ]
+        why = f"{_SERIES_FILE} is damaged; its runs are listed below it"
+        return Run(folder, "failed", why, {"members": members}, process, (folder / REPORT_FILE).is_file())
     standing, why = _standing(about, process)
     run = Run(folder, standing, why, about, process, has_report=False)
     if run.members and not why:

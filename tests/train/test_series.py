@@ -293,7 +293,7 @@ def test_a_curve_measures_shares_under_the_same_steps(dataset: Path, base: str, 
     done = call("curve", dataset, "--base", base, "--out", str(tmp_path / "c"), "--cost-per-hour", "36")
     assert done.exception is None, done.exception
     assert "plan: 6 runs of 2 steps, 12 in all" in done.stderr
-    assert "of the records, so that nothing can be said of twice as many; --set max_steps=6 reads" in done.stderr
+    assert "of an epoch, so that nothing can be said of twice the records; --set max_steps=7 reads" in done.stderr
     record = about(tmp_path / "c")
     assert [m["name"] for m in record["members"]] == [
         f"share-{share}-seed-{seed}" for share in (25, 50, 100) for seed in (0, 1)
@@ -394,6 +394,7 @@ def test_a_choice_that_diverges_loses_and_ends_nothing(
         ("sweep", ("--grid", "lr=1,1"), "twice"),
         ("sweep", ("--grid", "lr=0.1"), "1 combinations"),
         ("sweep", ("--grid", "lr=0.1,-1"), "lr must be"),
+        ("sweep", ("--grid", "lr=0.1,0.2,0.3", "--halving"), "of 3 it would leave none out"),
         ("sweep", ("--grid", "seed=1,2"), "sets it itself"),
         ("sweep", ("--grid", "max_steps=1,2", "--halving"), "sets it itself"),
         ("sweep", ("--grid", "nothing=1,2"), "unknown key"),

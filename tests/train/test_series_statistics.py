@@ -251,7 +251,7 @@ def test_a_flat_curve_is_no_gain_and_equal_scores_rule_out_little() -> None:
     assert many.word == "flat"
     # What the steps never read is no part of the larger shares.
     unread = equal(0.0, 400, shares, passes=0.54)
-    assert (unread.word, unread.sentence) == ("unclear", "a: cannot tell, the steps read 54 % of the records")
+    assert (unread.word, unread.sentence) == ("unclear", "a: cannot tell, the steps are 54 % of an epoch")
     same = equal(0.5, 30, dict.fromkeys(shares, 12))
     assert (same.gain, same.sentence) == (None, "a: cannot tell, the shares have the same records")
 

@@ -191,11 +191,12 @@ def test_overlap() -> None:
 @pytest.mark.parametrize(
     ("stages", "code", "what"),
     [
-        ('[[stage]]\nname = "a"\n[[stage]]\nname = "a"\n', "E883 bad-stage", "same name"),
-        ('[[stage]]\nname = "a"\n[[stage]]\nname = "data-a"\n', "E883 bad-stage", "another's data"),
+        ('[[stage]]\nname = "a"\n[[stage]]\nname = "a"\n', "E883 bad-stage", "need the same folder, 'a'"),
+        ('[[stage]]\nname = "a"\n[[stage]]\nname = "data-a"\n', "E883 bad-stage", "need the same folder, 'data-a'"),
         ("[[stage]]\ncontinued = true\n", "E920 bad-recipe", "there is none"),
-        ('[[stage]]\ndata = "nothing.txt"\n', "E944 bad-general-text", "nothing.txt"),
+        ('[[stage]]\ndata = "nothing.txt"\n', "E883 bad-stage", "stage-1: nothing.txt"),
         ('[[stage]]\nobjective = "dpo"\n', "E880 no-pair", "compares no answers"),
+        ('[[stage]]\nobjectve = "dpo"\n', "E920 bad-recipe", "unknown key 'stage.objectve': did you mean 'objective'?"),
         ('[[stage]]\nname = "../a"\n', "E920 bad-recipe", "stage"),
         ('[[stage]]\ndata = "../../secret"\n', "E920 bad-recipe", "leads out"),
     ],

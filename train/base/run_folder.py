@@ -69,11 +69,10 @@ def read_run(folder: Path, name: str = RUN) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise ValueError("not an object")
     except (OSError, ValueError, RecursionError) as error:
-        raise TrainError(
-            "E953 nothing-to-resume",
-            f"{folder / name}: {error}",
-            hint_of(error, "Begin a new run without --resume.") if isinstance(error, OSError) else "Begin a new run.",
-        ) from None
+        hint = "Begin a new run." if name != SERIES else "Give its whole command again, with another --out."
+        if isinstance(error, OSError):
+            hint = hint_of(error, "Begin a new run without --resume.")
+        raise TrainError("E953 nothing-to-resume", f"{folder / name}: {error}", hint) from None
     return value
 
 
@@ -101,10 +100,14 @@ def model_run(folder: Path) -> Path:
     """
     if not (folder / SERIES).is_file():
         return folder
-    with suppress(TrainError):
+    try:
         name = str(read_run(folder, SERIES).get("selected", ""))
-        if Path(name).name == name not in ("", "..") and (folder / name / RUN).is_file():
-            return folder / name
+    except TrainError as error:
+        raise TrainError(
+            "E942 unfinished-run", error.message, f"Its runs are whole: name one of them, such as {folder}/NAME."
+        ) from None
+    if Path(name).name == name not in ("", "..") and (folder / name / RUN).is_file():
+        return folder / name
     raise TrainError(
         "E942 unfinished-run", f"{folder} is a series of runs that names no model yet",
         f"Go on with it, `train run DATASET --resume --out {folder}`, or name one of its runs, such as {folder}/NAME.",

@@ -38,6 +38,6 @@ def _shares(text: str) -> list[float]:
     # Not above 0 refuses NaN, too.
     if not all(0 < share <= 1 for share in shares) or len(shares) < 3 or shares[-1] != 1:
         raise click.UsageError(
-            f"--at {text}: a curve takes three different shares or more, above 0, and 100 is one of them"
+            f"--at {text}: a curve takes three different shares or more, from above 0 to 100, and 100 is one of them"
         )
     return shares

@@ -240,7 +240,10 @@ def start_series(
     seconds = None if seconds is None else seconds * sum(run.num_tokens() for run in runs) / whole.num_tokens()
     cost = None if seconds is None or cost_per_hour is None else seconds / 3600 * cost_per_hour
     text = f"plan: {len(steps)} runs of {_span(steps)} steps, {sum(steps):,} in all"
-    text += "" if seconds is None else f"; {duration(seconds)} of training, without evaluation"
+    text += (
+        f"; not priced: steps are measured only where a run has {FEWEST_STEPS} or more" if seconds is None
+        else f"; {duration(seconds)} of training, without evaluation"
+    )  # fmt: skip
     console.talk(text + ("" if cost is None else f"; {cost:,.2f} at {cost_per_hour:,.2f} an hour"))
     if is_dry:
         console.talk(f"dry run: nothing was written; the series would be {folder}")

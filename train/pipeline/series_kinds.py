@@ -80,8 +80,8 @@ class LearningCurveSeries(Kind):
         passes = whole.num_tokens() / whole.tokens
         if passes <= READ_ALL:
             console.talk(
-                f"warning: the steps read {math.floor(100 * passes)} % of the records, so that nothing can be said of "
-                f"twice as many; --set max_steps={math.ceil(len(whole) / passes)} reads them all"
+                f"warning: the steps are {math.floor(100 * passes)} % of an epoch, so that nothing can be said of "
+                f"twice the records; --set max_steps={math.ceil(len(whole) / passes)} reads them all"
             )
         return [whole] * (len(self.shares) * self.number)
 
@@ -142,6 +142,9 @@ class SweepSeries(Kind):
         num = math.prod(map(len, self.grid.values()))
         if not 2 <= num <= _MOST_TRIALS:
             raise TrainError("E871 bad-series", f"the grid has {num:,} combinations", f"Give 2 to {_MOST_TRIALS}.")
+        if self.is_halving and num <= _REDUCTION:
+            message = f"--halving keeps a third of the choices, and of {num} it would leave none out"
+            raise TrainError("E871 bad-series", message, f"Give {_REDUCTION + 1} or more, or leave --halving out.")
         refused = _NOT_SWEPT | (_OF_STEPS if self.is_halving else {})
         refused |= {"max_length": _WHICH_RECORDS} if recipe.on_too_long == "skip" else {}
         # What a table sets is said by its keys, so that none of those above is among them.

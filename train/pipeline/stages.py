@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +34,9 @@ _MOST_NAMED = 20
 _OTHER_TOKENS = (
     "{} records have no bits per byte here: the objectives of the first and the last stage count other tokens of them."
 )
+_OF_BASE = (
+    "What people prefer is told against the base of the first stage; the report of a stage tells it against its own."
+)
 _OF_THE_LAST = "The loss curve, over-fitting, what is known by heart and the data map are those of the last stage."
 
 
@@ -47,10 +51,10 @@ class StageSeries(Kind):
         names = [_name(stage, number) for number, stage in enumerate(recipe.stage)]
         if not names:
             raise TrainError("E883 bad-stage", "the recipe has no stage", BEGIN_ANEW)
-        folders = [*names, *map(_data_folder, names)]
-        if len(set(folders)) < len(folders):
-            raise TrainError("E883 bad-stage", "two stages have the same name, or one that of another's data, "
-                             f"{_data_folder('NAME')}", "Give each a name of its own.")  # fmt: skip
+        folders = Counter([*names, *map(_data_folder, names)])
+        if taken := [name for name, number in folders.items() if number > 1]:
+            raise TrainError("E883 bad-stage", f"two stages need the same folder, {taken[0]!r}: one for a stage of "
+                             "that name, or for the data of one", "Give each stage a name of its own.")  # fmt: skip
 
     def steps(self, series: Series, whole: BatchSampler) -> list[BatchSampler]:
         """Return the steps of each stage, after its data were checked as those of a run are."""
@@ -76,7 +80,12 @@ class StageSeries(Kind):
         _, tuned_side = read_predictions(folders[-1] / PREDICTIONS)
         run = last.run.model_copy(update={"id": series.record.id, "base_model": first.run.base_model})
         base_side, tuned_side, num_others = _comparable(base_side, tuned_side)
-        remarks = [*last.remarks, _OF_THE_LAST, *([_OTHER_TOKENS.format(num_others)] if num_others else [])]
+        remarks = [
+            *last.remarks,
+            _OF_THE_LAST,
+            *([_OF_BASE] if last.preferences else []),
+            *([_OTHER_TOKENS.format(num_others)] if num_others else []),
+        ]
         report = build_report(
             base_side, tuned_side, run=run, curve=last.curve, default_metric=last.default_metric,
             rules=Rules(last.margin, last.fewest, last.resamples), remarks=remarks, noise=first.noise,
@@ -126,7 +135,13 @@ def _parts(series: Series, work: Path, *, is_said: bool) -> list[tuple[Path, Sta
 def _open(path: Path, name: str, own: Dataset) -> Dataset:
     # The data of a stage, whose records have names of their own.
     if not path.is_dir():
-        rows = [replace(row, id=f"{name}/{row.id}", cluster=f"{name}/{row.cluster}") for row in general_rows(path)]
+        try:
+            texts = general_rows(path)
+        except TrainError as error:
+            # Its hint speaks of the text that is measured.
+            hint = 'Name a text or JSONL file, or what `curate export` wrote, as "data" of the stage.'
+            raise TrainError("E883 bad-stage", f"{name}: {error.message}", hint) from None
+        rows = [replace(row, id=f"{name}/{row.id}", cluster=f"{name}/{row.cluster}") for row in texts]
         manifest = {"objective_hint": "domain", "name": path.name}
         return Dataset(path, manifest, {"train": rows, "validation": [], "test": []}, "")
     opened = open_dataset(path)
@@ -200,9 +215,10 @@ def _write_export(
             scored = [{key: of.get(key) for key in ("scorer", "options", "contract")} if isinstance(of, dict) else of
                       for of in (categories.get(name, entry), entry)]  # fmt: skip
             if scored[0] != scored[1]:
+                first, second = (json.dumps(of, sort_keys=True) for of in scored)
                 raise TrainError(
-                    "E883 bad-stage", f"the category {name!r} is scored otherwise in {each.path} than in another of "
-                    "these exports", "Give it the same scorer in both workspaces, or another name in one.",
+                    "E883 bad-stage", f"the category {name!r} is scored by {second} in {each.path}, and by {first} in "
+                    "another of these exports", "Give it the same scorer in both workspaces, or another name in one.",
                 )  # fmt: skip
             categories.setdefault(name, entry)
     files, written = {}, {}

@@ -318,7 +318,9 @@ def _end_of(key: str, text: str) -> int:
 def _sentence(key: str, problem: Mapping[str, Any]) -> str:
     kind, given = problem["type"], problem.get("input")
     if kind == "extra_forbidden":
-        return f"unknown key {key!r}{_near(key)}"
+        # Of stages there are several, so that the place of one is no part of its key.
+        name = f"stage.{problem['loc'][-1]}" if key == "stage" else key
+        return f"unknown key {name!r}{_near(name)}"
     # An error that a validator of ours raised is in the context; pydantic words the others.
     is_ours = kind == "value_error"
     message = str(problem["ctx"]["error"] if is_ours else problem["msg"]).replace("Input should be", "must be")

@@ -78,4 +78,7 @@ def cost_lines(comparison: ComparisonTable, columns: int | None) -> list[str]:
     ]  # fmt: skip
     sentences = [conclusion.sentence for conclusion in comparison.conclusions]
     costs = ReportTable("", _COST_HEADS, rows, sentences, left=("prompting",), given_up=("answers", "tokens"))
+    if not any(model.num_answers for model in comparison.models):
+        # Of runs nobody measured it.
+        return [line for sentence in sentences for line in wording.prose(sentence, columns)]
     return ["A thousand answers take:", *costs.lines(columns)]

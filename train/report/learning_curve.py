@@ -122,7 +122,7 @@ def learning_curve(
     ``passes`` is how often the runs on all records read them. Below 1 the largest shares are not what was trained on,
     and nothing is concluded.
     """
-    unread = "" if passes > READ_ALL else f"the steps read {math.floor(100 * passes)} % of the records"
+    unread = "" if passes > READ_ALL else f"the steps are {math.floor(100 * passes)} % of an epoch"
     mine = [record for record in base if record.split == split]
     tables = [[{record.id: record for record in side if record.split == split} for side in result.sides]
               for result in results]  # fmt: skip

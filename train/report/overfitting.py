@@ -199,7 +199,7 @@ def memory_of(base: Sequence[Scored], tuned: Sequence[Scored]) -> Memorised | No
         # What the base continues was not learnt here.
         low, excess, high = gained.low, gained.value, gained.high
     is_significant = control is not None and min(n, n_control) >= _FEWEST and low > 0
-    known = "not shown"
+    known = "no more than by chance is shown"
     if is_significant:
         known = f"about {wording.percent(excess)} (95 % {wording.percent(low)} to {wording.percent(min(1.0, high))})"
     control_text = f"; of {n_control} validation answers {wording.percent(control.value)}" if control else ""

@@ -187,7 +187,7 @@ def settings_text(changes: Mapping[str, Any]) -> str:
 
 
 def _of_curve(curve: LearningCurve) -> ReportTable:
-    heads = ["category", "n", "base", *(f"{100 * share:g} %" for share in curve.shares), "doubled", "95 % doubled"]
+    heads = ["category", "trained", "base", *(f"{100 * share:g} %" for share in curve.shares), "doubled", "95 %"]
     return ReportTable(
         f"Learning curve: {curve.split} scores by share of the training records, under the same number of steps",
         heads, [_curve_row(each) for each in curve.categories], [curve.sentence[:1].upper() + curve.sentence[1:]],

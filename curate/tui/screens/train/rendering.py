@@ -308,7 +308,7 @@ def _reported(results: Results, width: int) -> Iterator[Text]:
         )  # fmt: skip
     yield Text(legend([results.verdict(row) for row in results.categories]), style="muted")
     for line in results.series:
-        yield safe_text(line, 800, "strong")
+        yield safe_text(line, 8000, "strong")
     for line in results.forgetting:
         yield safe_text(line, 400, "warn" if results.report["forgetting"]["word"] == "forgot" else "muted")
     for line in results.further:
