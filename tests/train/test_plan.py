@@ -306,7 +306,10 @@ def test_a_run_keeps_what_was_planned_and_what_it_took(
     assert kept["real"]["seconds"] > 0
     assert kept["error"]["seconds"] == pytest.approx(kept["planned"]["seconds"] / kept["real"]["seconds"] - 1, abs=0.01)
     assert re.search(
-        r"^memory [\d,]+ MB, planned were [\d,]+ MB; steps \d+ seconds, planned were \d+ seconds$", done.stderr, re.M
+        r"^memory [\d,]+ MB with validation between the steps, planned were [\d,]+ MB for the steps; "
+        r"steps \d+ seconds, planned were \d+ seconds$",
+        done.stderr,
+        re.M,
     )
 
 

@@ -241,7 +241,7 @@ def _run_prepared(
     with explain_oom(plan, "training"):
         validation = validation_of(model, prepared, base_at_start, base)
         result = _fit(model, prepared, run, checkpoint, record, trackers, validation, reference)
-    record["plan_accuracy"] = _report_accuracy(plan, result, meter, model)
+    record["plan_accuracy"] = _report_accuracy(plan, result, meter, model, has_validation=bool(prepared.evaluated_rows))
     if result.forgot is not None:
         raise _forgot(result.forgot, result.step, prepared)
     if result.stopped is not None:
@@ -408,7 +408,9 @@ def _restore_best(model: Any, run: Path, result: FitResult) -> int:
     return result.best_step
 
 
-def _report_accuracy(plan: Plan, result: FitResult, meter: Meter, model: Any) -> dict[str, Any]:
+def _report_accuracy(
+    plan: Plan, result: FitResult, meter: Meter, model: Any, *, has_validation: bool
+) -> dict[str, Any]:  # fmt: skip
     # Return planned against real and say it; the planned time is that of the tokens that were read here.
     values = plan.values()
     if plan.seconds is not None:
@@ -417,7 +419,10 @@ def _report_accuracy(plan: Plan, result: FitResult, meter: Meter, model: Any) ->
     began_with = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     comparison = accuracy(values, seconds=result.step_seconds, peak_bytes=began_with + meter.grown())
     real, planned = comparison["real"], comparison["planned"]
-    text = f"memory {real['peak_bytes'] / 1e6:,.0f} MB, planned were {planned['peak_bytes'] / 1e6:,.0f} MB"
+    # Where steps are short, answers that are written between them take more than they do; the plan is of steps.
+    between, of_steps = (" with validation between the steps", " for the steps") if has_validation else ("", "")
+    text = f"memory {real['peak_bytes'] / 1e6:,.0f} MB{between}, planned were {planned['peak_bytes'] / 1e6:,.0f} MB"
+    text += of_steps
     if planned["seconds"] is not None:
         text += f"; steps {duration(real['seconds'])}, planned were {duration(planned['seconds'])}"
     console.talk(text)

@@ -250,7 +250,7 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
             text = " No finished run with a report yet: `curate train` makes one (g t)."
             self.put("head", Text(text, style="muted"))
             return
-        self.put("head", render_head(self._comparisons, self._model_index, self._metric))
+        self.put("head", render_head(self._comparisons, self._model_index, self._metric, self.size.width))
         is_low = self.size.height < _LOW
         self.put("notes", render_notes(comparison, has_legend=not is_low))
         self.query_one("#changed").display = not is_low

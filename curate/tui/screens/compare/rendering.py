@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from rich.cells import cell_len
 from rich.text import Text
 
 from curate.project.feedback import legend
@@ -73,20 +74,23 @@ def _other_cell(row: ScoreRow | None, metric: Metric) -> str:
     return _number(second) + ("" if difference is None else f" {difference:+.2f}{mark}")
 
 
-def render_head(comparisons: Sequence[RunComparison], shown: int, metric: Metric) -> Text:
-    """Return which models are compared, and on what."""
+def render_head(comparisons: Sequence[RunComparison], shown: int, metric: Metric, room: int) -> Text:
+    """Return which models are compared, and on what, in a line of ``room`` cells."""
     comparison = comparisons[shown]
     sides = [] if comparison.at else [f"base {comparison.second.text_at('recipe', 'base')}".rstrip()]
     sides += [comparison.first.id] if comparison.first else []
     sides += [other.second.id for other in comparisons]
     text = Text(" ", no_wrap=True, end="")
-    width = 28 if len(sides) < 4 else 18
+    number = sum(row.n or 0 for row in comparison.rows)
+    what = f"{metric}   {comparison.split} {number:,}{'   c: next' if len(comparisons) > 1 else ''}"
+    width = max(8, min(28, (room - len(what) - 2) // len(sides) - 5))
     for letter, side in zip("ABCD", sides, strict=False):
         is_open = len(comparisons) > 1 and letter == comparison.letters[1]
-        text.append_text(Text.assemble((f"{letter} ", "strong"), safe_text(side, width, "accent" if is_open else "")))
+        # The members of a series begin alike, so that of a long name the end is shown.
+        name = side if cell_len(side) <= width else "…" + side[1 - width :]
+        text.append_text(Text.assemble((f"{letter} ", "strong"), safe_text(name, width, "accent" if is_open else "")))
         text.append("   ")
-    number = sum(row.n or 0 for row in comparison.rows)
-    text.append(f"{metric}   {comparison.split} {number:,}{'   c: next' if len(comparisons) > 1 else ''}", "muted")
+    text.append(what, "muted")
     return text
 
 

@@ -254,7 +254,9 @@ def _progress(metrics: Metrics, run: Run, width: int) -> Iterator[Text]:
         return
     ends = f"  eta {_clock(last.eta_seconds)}" if run.is_alive and metrics.end is None else ""
     saved = f"  checkpoint {metrics.checkpoint:,}" if metrics.checkpoint is not None else "  no checkpoint yet"
-    yield Text(f"step {last.step:,} of {of:,}  {last.step / of:.0%}{ends}{saved}")
+    # Of a series these are the steps of one of its runs.
+    whose = Text("") if not run.members else Text.assemble(safe_text(run.metrics_folder.name, 30), ": ")
+    yield Text.assemble(whose, f"step {last.step:,} of {of:,}  {last.step / of:.0%}{ends}{saved}")
     if run.is_alive and metrics.measurement is not None:
         yield from _measuring(metrics.measurement, width)
     else:
@@ -276,7 +278,7 @@ def _facts(view: RunView) -> Iterator[Text]:
     evaluations, best = metrics.evaluations, metrics.best()
     last = metrics.last
     yield Text(f"loss {metrics.losses[0]:.3f} -> {last.loss:.3f}   lr {last.lr:.2e}   grad {last.grad_norm:.2f}")
-    valid = f"{evaluations[-1].loss:.3f}" if evaluations else f"{_NOT} yet"
+    valid = f"{evaluations[-1].loss:.3f}" if evaluations else f"{_NOT} yet" if view.run.is_alive else _NOT
     yield Text(f"validation {valid}" + (f"   best {best.loss:.3f} @ {best.step:,}" if best else ""))
     device = view.run.text_at("facts", "device")
     name = safe_text("no GPU" if device == "cpu" else device, 40, "muted")
