@@ -52,8 +52,7 @@ def real(name: str, num_steps: int) -> dict[str, Any]:
     from train.model.batch import BatchSampler
     from train.model.capabilities import capabilities_of, checkpoint_activations, optimize_for_device
     from train.model.device import Meter
-    from train.pipeline.execute import accuracy
-    from train.pipeline.plan import make_plan
+    from train.pipeline.plan import accuracy, make_plan
     from train.recipe import build_recipe
 
     shape, method, settings = RUNS[name]

@@ -23,9 +23,8 @@ from train.model.capabilities import capabilities_of, checkpoint_activations, op
 from train.model.distributed import DistributedContext
 from train.model.loss import supervised_loss
 from train.pipeline import plan as planning
-from train.pipeline.execute import accuracy
 from train.pipeline.memory import choose_settings, estimate, fitting_tokens, shape_of
-from train.pipeline.plan import Plan, explain_oom, make_plan, needs_checkpointing
+from train.pipeline.plan import Plan, accuracy, explain_oom, make_plan, needs_checkpointing
 from train.pipeline.prepare import add_adapters, plan_run, prepare
 from train.recipe import Recipe, build_recipe
 

@@ -194,7 +194,7 @@ def test_overlap() -> None:
         ('[[stage]]\nname = "a"\n[[stage]]\nname = "a"\n', "E883 bad-stage", "need the same folder, 'a'"),
         ('[[stage]]\nname = "a"\n[[stage]]\nname = "data-a"\n', "E883 bad-stage", "need the same folder, 'data-a'"),
         ("[[stage]]\ncontinued = true\n", "E920 bad-recipe", "there is none"),
-        ('[[stage]]\ndata = "nothing.txt"\n', "E883 bad-stage", "stage-1: nothing.txt"),
+        ('[[stage]]\ndata = "nothing.txt"\n', "E883 bad-stage", "nothing.txt: No such file"),
         ('[[stage]]\nobjective = "dpo"\n', "E880 no-pair", "compares no answers"),
         ('[[stage]]\nobjectve = "dpo"\n', "E920 bad-recipe", "unknown key 'stage.objectve': did you mean 'objective'?"),
         ('[[stage]]\nname = "../a"\n', "E920 bad-recipe", "stage"),

@@ -385,7 +385,9 @@ def general_rows(path: Path | None = None) -> list[Row]:
             text = file.read()
     except (OSError, UnicodeDecodeError) as error:
         raise TrainError(
-            "E944 bad-general-text", f"{source}: {error}", "Name a text file in UTF-8 with eval.general."
+            "E944 bad-general-text",
+            f"{source}: {getattr(error, 'strerror', None) or error}",
+            "Name a text file in UTF-8 with eval.general.",
         ) from error
     documents = _lines(text, source) if source.suffix == ".jsonl" else text.split("\n\n")
     rows = []

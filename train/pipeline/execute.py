@@ -41,7 +41,7 @@ from train.model.device import Meter
 from train.model.distributed import SINGLE_PROCESS, DistributedContext, join_group
 from train.pipeline.base_results import forget, measure, measure_base, noise_floor
 from train.pipeline.export.models import write_card_and_tokenizer
-from train.pipeline.plan import Plan, duration, explain_oom
+from train.pipeline.plan import explain_oom, report_accuracy
 from train.pipeline.prepare import Prepared, add_adapters, plan_run, prepare
 from train.pipeline.reference import reference_logps
 from train.pipeline.trackers import Trackers
@@ -154,11 +154,7 @@ def start_run(
     """
     # Rank 0 chooses for all, since the free or newest folder may change between two ranks' looks at the disk.
     run = context.broadcast_object(out or (newest_run(dataset) if is_resumed else next_run(dataset)))
-    check_free(run, is_resumed=is_resumed)
-    if is_resumed and context.is_first and run.is_dir():
-        # Said before the minutes of preparing; what happens meanwhile is seen below.
-        with claimed(run):
-            pass
+    check_free(run, is_resumed=is_resumed, is_first=context.is_first)
     is_own = is_resumed and recipe is None
     folder = recipe.parent if isinstance(recipe, Path) else folder
     if is_own:
@@ -195,8 +191,10 @@ def start_run(
     return run, code
 
 
-def check_free(run: Path, *, is_resumed: bool = False) -> None:
-    """Raise TrainError where a run cannot begin in a folder: "E936 write-failed" for its name, "E950 run-exists"."""
+def check_free(run: Path, *, is_resumed: bool = False, is_first: bool = True) -> None:
+    """Raise TrainError where a run cannot begin in a folder: "E936 write-failed" for its name, "E950 run-exists", or
+    "E977 run-busy", which the first rank alone looks at.
+    """
     if not str(run).isprintable():
         raise TrainError(
             "E936 write-failed", f"the run's folder {str(run)!a} has a name that files cannot be written under",
@@ -206,6 +204,10 @@ def check_free(run: Path, *, is_resumed: bool = False) -> None:
         raise TrainError(
             "E950 run-exists", f"{run} is not empty", "Go on with it by --resume, or name another folder with --out."
         )
+    if is_resumed and is_first and run.is_dir():
+        # Said before the minutes of preparing; what begins meanwhile is seen after them.
+        with claimed(run):
+            pass
 
 
 def _record_end(run: Path, record: dict[str, Any]) -> None:
@@ -241,7 +243,9 @@ def _run_prepared(
     with explain_oom(plan, "training"):
         validation = validation_of(model, prepared, base_at_start, base)
         result = _fit(model, prepared, run, checkpoint, record, trackers, validation, reference)
-    record["plan_accuracy"] = _report_accuracy(plan, result, meter, model, has_validation=bool(prepared.evaluated_rows))
+    record["plan_accuracy"] = report_accuracy(
+        plan, result, meter.grown(), model, has_validation=bool(prepared.evaluated_rows)
+    )
     if result.forgot is not None:
         raise _forgot(result.forgot, result.step, prepared)
     if result.stopped is not None:
@@ -406,38 +410,6 @@ def _restore_best(model: Any, run: Path, result: FitResult) -> int:
     restore_weights(model, best)
     console.talk(f"step {result.best_step} was the best on validation; its weights are taken")
     return result.best_step
-
-
-def _report_accuracy(
-    plan: Plan, result: FitResult, meter: Meter, model: Any, *, has_validation: bool
-) -> dict[str, Any]:  # fmt: skip
-    # Return planned against real and say it; the planned time is that of the tokens that were read here.
-    values = plan.values()
-    if plan.seconds is not None:
-        values["seconds"] = plan.seconds / plan.run_tokens * result.step_tokens
-    # The meter does not count the weights, which were there when it began.
-    began_with = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-    comparison = accuracy(values, seconds=result.step_seconds, peak_bytes=began_with + meter.grown())
-    real, planned = comparison["real"], comparison["planned"]
-    # Where steps are short, answers that are written between them take more than they do; the plan is of steps.
-    between, of_steps = (" with validation between the steps", " for the steps") if has_validation else ("", "")
-    text = f"memory {real['peak_bytes'] / 1e6:,.0f} MB{between}, planned were {planned['peak_bytes'] / 1e6:,.0f} MB"
-    text += of_steps
-    if planned["seconds"] is not None:
-        text += f"; steps {duration(real['seconds'])}, planned were {duration(planned['seconds'])}"
-    console.talk(text)
-    return comparison
-
-
-def accuracy(plan: Mapping[str, Any], *, seconds: float, peak_bytes: int) -> dict[str, Any]:
-    """Return a plan's time and memory beside the real ones; an error is planned / real - 1, None where not planned."""
-    planned: dict[str, Any] = {"seconds": plan.get("seconds"), "peak_bytes": plan.get("peak_bytes")}
-    real: dict[str, float] = {"seconds": round(seconds, 3), "peak_bytes": peak_bytes}
-    errors = {
-        key: None if value is None or not real[key] else round(value / real[key] - 1, 4)
-        for key, value in planned.items()
-    }
-    return {"planned": planned, "real": real, "error": errors}
 
 
 def _ending(result: FitResult, status: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -19,6 +19,7 @@ import torch
 from train.base import console
 from train.base.errors import Exit, TrainError, first_line
 from train.evaluate.dynamics import Dynamics
+from train.loop import FitResult
 from train.loop.gradients import Gradients, Optimizer, Placement
 from train.model.batch import BatchSampler, Step, few_lengths
 from train.model.capabilities import is_checkpointing
@@ -312,6 +313,38 @@ def make_plan(
         plan, memory=memory, seconds=seconds_per_token * run_tokens,
         choices=choose_settings(shape, steps, device, limit, memory.overhead, has_host=has_host),
     )  # fmt: skip
+
+
+def report_accuracy(plan: Plan, result: FitResult, grown: int, model: Any, *, has_validation: bool) -> dict[str, Any]:
+    """Return planned against real, and say it; the planned time is that of the tokens that were read here.
+
+    ``grown`` are the bytes that training took beside the weights, ``has_validation`` says that validation is in them.
+    """
+    values = plan.values()
+    if plan.seconds is not None:
+        values["seconds"] = plan.seconds / plan.run_tokens * result.step_tokens
+    began_with = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    comparison = accuracy(values, seconds=result.step_seconds, peak_bytes=began_with + grown)
+    real, planned = comparison["real"], comparison["planned"]
+    # Where steps are short, answers that are written between them take more than they do; the plan is of steps.
+    between, of_steps = (" with validation between the steps", " for the steps") if has_validation else ("", "")
+    text = f"memory {real['peak_bytes'] / 1e6:,.0f} MB{between}, planned were {planned['peak_bytes'] / 1e6:,.0f} MB"
+    text += of_steps
+    if planned["seconds"] is not None:
+        text += f"; steps {duration(real['seconds'])}, planned were {duration(planned['seconds'])}"
+    console.talk(text)
+    return comparison
+
+
+def accuracy(plan: Mapping[str, Any], *, seconds: float, peak_bytes: int) -> dict[str, Any]:
+    """Return a plan's time and memory beside the real ones; an error is planned / real - 1, None where not planned."""
+    planned: dict[str, Any] = {"seconds": plan.get("seconds"), "peak_bytes": plan.get("peak_bytes")}
+    real: dict[str, float] = {"seconds": round(seconds, 3), "peak_bytes": peak_bytes}
+    errors = {
+        key: None if value is None or not real[key] else round(value / real[key] - 1, 4)
+        for key, value in planned.items()
+    }
+    return {"planned": planned, "real": real, "error": errors}
 
 
 def needs_checkpointing(
