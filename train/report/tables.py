@@ -174,7 +174,7 @@ def _of_preferences(preferences: Preferences) -> ReportTable:
             number(result.agreement.value), spread(result.agreement),
             number(margin.value, is_share=False, sign=True) if margin else "-",
             spread(margin, is_share=False, sign=True) if margin else "too few",
-            f"{number(likelier.base)} to {number(likelier.tuned)}" if likelier else "-",
+            f"{number(likelier.base)} → {number(likelier.tuned)}" if likelier else "-",
             percent(drift.value, sign=True) if drift else "-",
         ))  # fmt: skip
     heads = ("category", "n", "moved so", "95 %", "nats", "95 %", "likelier", "length")
