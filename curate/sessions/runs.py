@@ -195,6 +195,15 @@ def resumed_dataset(folder: Path) -> Path:
     return path
 
 
+def changed_at(folder: Path) -> int:
+    """Return when something in ``folder`` was begun or replaced last (ns); far ahead where it is not there."""
+    try:
+        return folder.stat().st_mtime_ns
+    except OSError:
+        # It is still in its berth: nothing is newer.
+        return 2**63
+
+
 def train(data: ProjectData, dataset: Path, folder: Path | None, options: Sequence[str]) -> int:
     """Run ``train run`` on ``dataset`` into ``folder``, and return its exit code; 128 + n where signal n killed it.
 
@@ -249,15 +258,7 @@ def _run_folders(data: ProjectData, *, is_run: bool = True) -> list[Path]:
             settle(folder)
             if folder.is_dir() or berth.is_dir():
                 folders.add(folder)
-    return sorted(folders, key=lambda folder: (_changed_at(folder), folder.name), reverse=True)
-
-
-def _changed_at(folder: Path) -> int:
-    try:
-        return folder.stat().st_mtime_ns
-    except OSError:
-        # It is still in its berth: nothing is newer.
-        return 2**63
+    return sorted(folders, key=lambda folder: (changed_at(folder), folder.name), reverse=True)
 
 
 def _letters(number: int) -> str:

@@ -8,6 +8,7 @@ from textual.widgets import Static
 
 from curate.project.data import load_data
 from curate.project.publish import export_dataset
+from curate.sessions.detached import note
 from curate.sessions.runs import Errand, begin, read_run, runs_of
 from curate.tui.dialogs import Ask, Pages
 from curate.tui.screens.train.rendering import chart
@@ -294,6 +295,23 @@ def test_a_dead_run_says_so_and_damaged_metrics_are_counted(make_workspace, make
     drive(app, story)
 
 
+def test_what_another_terminal_begins_and_resumes_is_shown_without_a_key(make_workspace, make_app, drive, settled):
+    workspace = make_workspace()
+    app = make_app(workspace)
+
+    async def story(pilot):
+        await opened(pilot, settled)
+        assert "No run yet" in seen(app, "live")
+        write_run(workspace.root / "runs/2026-11-24-a")
+        await until(pilot, lambda: "RUN 2026-11-24-a  ~ stopped" in seen(app, "live"))
+        write_run(workspace.root / "runs/2026-11-24-b")
+        await until(pilot, lambda: "RUN 2026-11-24-b" in seen(app, "live"))
+        note(os.getpid(), workspace.root / "runs/2026-11-24-b")
+        await until(pilot, lambda: "RUN 2026-11-24-b  running" in seen(app, "live"))
+
+    drive(app, story)
+
+
 def test_the_curve_is_ascii_where_nothing_else_is_to_be_shown():
     from curate.tui.border import ASCII, PRETTY, use_glyphs
 
@@ -553,8 +571,6 @@ def test_a_sample_that_has_become_a_test_record_is_not_shown(make_workspace, mak
 
 def alive_run(folder):
     """Write a run whose process is this one."""
-    from curate.sessions.detached import note
-
     folder.mkdir(parents=True)
     (folder / "log").write_text("run a: measuring the base\n")
     note(os.getpid(), folder)

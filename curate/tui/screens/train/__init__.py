@@ -17,12 +17,13 @@ from textual.widgets import Static
 from curate.base.record import CurateError
 from curate.base.tables import counted
 from curate.formats.dataset import Manifest
+from curate.project.data import RUNS
 from curate.project.feedback import Results, read_results
 from curate.sessions.detached import ask_to_stop
 from curate.sessions.metrics import Metrics
 from curate.sessions.problems import problems_of
 from curate.sessions.recipe import read_recipe, write_recipe
-from curate.sessions.runs import Errand, Run, begin, log_tail, plan, resume, runs_of
+from curate.sessions.runs import Errand, Run, begin, changed_at, log_tail, plan, resume, runs_of
 from curate.tui.border import safe_lines, safe_text
 from curate.tui.dialogs import Pages
 from curate.tui.screen import ProjectScreen
@@ -103,6 +104,7 @@ before there is a dataset; `enter` writes the recipe, `esc` leaves it as it was.
         self._metrics: dict[str, Metrics] = {}
         self._results: dict[str, tuple[int, Results | None, str]] = {}
         self._is_looking = False
+        self._changed = 0, 0
 
     def compose_body(self) -> ComposeResult:
         with Horizontal():
@@ -138,8 +140,12 @@ before there is a dataset; `enter` writes the recipe, `esc` leaves it as it was.
     # Looking.
 
     def _tick(self) -> None:
-        # A screen that is not shown sees nothing.
-        if self.is_current and self._view is not None and self._view.run.is_alive:
+        # A screen that is not shown sees nothing. Another terminal may begin a run, or resume this one.
+        if not self.is_current or self._is_looking or not self.app.has_project:
+            return
+        run = self._view.run if self._view else None
+        changed = changed_at(self.project.root / RUNS), changed_at(run.folder) if run else 0
+        if (run and run.is_alive) or changed != self._changed:
             self._reload()
 
     def _reload(self) -> None:
@@ -162,11 +168,14 @@ before there is a dataset; `enter` writes the recipe, `esc` leaves it as it was.
             self._recipe = read_recipe(data)
         except CurateError as error:
             self._recipe = error
+        # Looked at before what is read, so that nothing is missed.
+        self._changed = changed_at(data.root / RUNS), 0
         runs = runs_of(data)
         if not runs:
             return None
         position = next((index for index, run in enumerate(runs) if run.id == self._run_id), 0)
         run = runs[position]
+        self._changed = self._changed[0], changed_at(run.folder)
         metrics = self._metrics.setdefault(str(run.metrics_folder), Metrics(run.metrics_folder))
         metrics.read()
         results, why = self._read_results(run)
