@@ -357,6 +357,8 @@ def side_notes(sides: Sequence[Side], matched: Sequence[Sequence[Scored]]) -> li
         f"{side.name} stands for the series {side.series}; how far its other seeds lie apart is not counted here."
         for side in sides if side.series
     ]  # fmt: skip
+    if len({side.name for side in sides}) < len(sides):
+        notes.append("Some of them are one and the same model.")
     for side, records in zip(sides, matched, strict=True):
         missing: Counter[str] = Counter()
         for numbers in side.unanswered.values():
