@@ -256,7 +256,7 @@ def test_what_a_resumed_series_would_ignore_is_refused(begun: Path, dataset: Pat
     ("words", "settings", "plan"),
     [
         (("--grid", "epochs=1,10", "--seeds", "1"), {"max_steps": "null"}, "plan: 3 runs of 6 to 60 steps, 126 in all"),
-        (("--grid", "batch_tokens=64,128", "--halving"), {"batch_size": "auto"}, "plan: 4 runs of 2 steps, 8 in all"),
+        (("--grid", "batch_tokens=64,128"), {"batch_size": "auto"}, "plan: 4 runs of 2 steps, 8 in all"),
     ],
 )
 def test_a_sweep_is_priced_by_its_trials(

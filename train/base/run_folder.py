@@ -104,7 +104,9 @@ def model_run(folder: Path) -> Path:
         name = str(read_run(folder, SERIES).get("selected", ""))
     except TrainError as error:
         raise TrainError(
-            "E942 unfinished-run", error.message, f"Its runs are whole: name one of them, such as {folder}/NAME."
+            "E942 unfinished-run",
+            f"{folder} is a series of runs that names no model yet: {error.message}",
+            f"Its runs are whole: name one of them, such as {folder}/NAME.",
         ) from None
     if Path(name).name == name not in ("", "..") and (folder / name / RUN).is_file():
         return folder / name

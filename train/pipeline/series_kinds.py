@@ -142,9 +142,6 @@ class SweepSeries(Kind):
         num = math.prod(map(len, self.grid.values()))
         if not 2 <= num <= _MOST_TRIALS:
             raise TrainError("E871 bad-series", f"the grid has {num:,} combinations", f"Give 2 to {_MOST_TRIALS}.")
-        if self.is_halving and num <= _REDUCTION:
-            message = f"--halving keeps a third of the choices, and of {num} it would leave none out"
-            raise TrainError("E871 bad-series", message, f"Give {_REDUCTION + 1} or more, or leave --halving out.")
         refused = _NOT_SWEPT | (_OF_STEPS if self.is_halving else {})
         refused |= {"max_length": _WHICH_RECORDS} if recipe.on_too_long == "skip" else {}
         # What a table sets is said by its keys, so that none of those above is among them.
@@ -154,6 +151,9 @@ class SweepSeries(Kind):
         }  # fmt: skip
         if taken := sorted(refused.keys() & self.grid.keys()):
             raise TrainError("E871 bad-series", f"--grid {taken[0]}: {refused[taken[0]]}", "Remove it from the grid.")
+        if self.is_halving and num <= _REDUCTION:
+            message = f"--halving keeps a third of the choices, and of {num} it would leave none out"
+            raise TrainError("E871 bad-series", message, f"Give {_REDUCTION + 1} or more, or leave --halving out.")
         for trial in self.trials.values():
             load_recipe(recipe, self._settings(trial, 1))
 

@@ -151,10 +151,13 @@ def learning_curve(
         parts = mean_parts(scored)
         mean = _curve("", "", sizes, parts, before, results, fewest, unread, is_score=True)
         concluded.append(_with_verdict(*mean, margin))
+    sentence = "; ".join(curve.sentence for curve in concluded)
+    if unread and all(curve.sentence.endswith(unread) for curve in concluded):
+        sentence = f"nothing is said of twice the records, as {unread}"
     note = "" if len(seeds) > 1 else " One seed was trained, so the intervals lack what another seed would change."
     return LearningCurve(
         split=split, seeds=list(seeds), shares=[result.share for result in results], categories=concluded,
-        sentence="; ".join(curve.sentence for curve in concluded) + "." + note,
+        sentence=f"{sentence}.{note}",
     )  # fmt: skip
 
 

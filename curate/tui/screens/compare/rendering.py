@@ -74,6 +74,10 @@ def _other_cell(row: ScoreRow | None, metric: Metric) -> str:
     return _number(second) + ("" if difference is None else f" {difference:+.2f}{mark}")
 
 
+_NAMED = 16
+"""Cells that a model takes in the head: its letter, its name and the space behind it."""
+
+
 def render_head(comparisons: Sequence[RunComparison], shown: int, metric: Metric, room: int) -> Text:
     """Return which models are compared, and on what, in a line of ``room`` cells."""
     comparison = comparisons[shown]
@@ -83,11 +87,15 @@ def render_head(comparisons: Sequence[RunComparison], shown: int, metric: Metric
     text = Text(" ", no_wrap=True, end="")
     number = sum(row.n or 0 for row in comparison.rows)
     what = f"{metric}   {comparison.split} {number:,}{'   c: next' if len(comparisons) > 1 else ''}"
-    width = max(8, min(28, (room - len(what) - 2) // len(sides) - 5))
-    for letter, side in zip("ABCD", sides, strict=False):
+    lettered = list(zip("ABCD", sides, strict=False))
+    if (room - len(what)) // len(sides) < _NAMED and len(sides) > 2:
+        # The others come by their key.
+        lettered = [pair for pair in lettered if pair[0] in ("A", comparison.letters[1])]
+    width = max(8, min(28, (room - len(what) - 2) // len(lettered) - 5))
+    for letter, side in lettered:
         is_open = len(comparisons) > 1 and letter == comparison.letters[1]
-        # The members of a series begin alike, so that of a long name the end is shown.
-        name = side if cell_len(side) <= width else "…" + side[1 - width :]
+        # The members of a series begin with its name, and end in their own.
+        name = side if cell_len(side) <= width else side.rpartition("/")[2]
         text.append_text(Text.assemble((f"{letter} ", "strong"), safe_text(name, width, "accent" if is_open else "")))
         text.append("   ")
     text.append(what, "muted")

@@ -279,7 +279,9 @@ def _facts(view: RunView) -> Iterator[Text]:
     last = metrics.last
     yield Text(f"loss {metrics.losses[0]:.3f} -> {last.loss:.3f}   lr {last.lr:.2e}   grad {last.grad_norm:.2f}")
     valid = f"{evaluations[-1].loss:.3f}" if evaluations else f"{_NOT} yet" if view.run.is_alive else _NOT
-    yield Text(f"validation {valid}" + (f"   best {best.loss:.3f} @ {best.step:,}" if best else ""))
+    # A lower loss elsewhere is no mistake: scores decide where there are some.
+    by = " by score" if best and any(each.loss < best.loss for each in evaluations) else ""
+    yield Text(f"validation {valid}" + (f"   best{by} {best.loss:.3f} @ {best.step:,}" if best else ""))
     device = view.run.text_at("facts", "device")
     name = safe_text("no GPU" if device == "cpu" else device, 40, "muted")
     yield Text.assemble((f"tokens {last.tokens:,}   ", "muted"), name)
