@@ -88,3 +88,16 @@ def test_a_process_that_goes_on_after_its_run_is_not_at_work_on_it(tmp_path: Pat
         assert read_run(tmp_path).standing == "running"
     (tmp_path / "run.json").write_text('{"status": "finished", "ended": "9999-01-01T00:00:00Z"}', encoding="utf-8")
     assert read_run(tmp_path).standing == "finished"
+
+
+@pytest.mark.parametrize(("where", "status"), [("measure", "stopped"), ("table", "finished")])
+def test_an_interrupt_outside_of_the_steps_is_written_down_and_undoes_nothing(
+    where: str, status: str, dataset: Path, bases: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(execute, where, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        execute.start_run(dataset, None, settings=[*FAST[1::2], "max_steps=2"], base=str(bases()), out=tmp_path / "r")
+    assert json.loads((tmp_path / "r/run.json").read_text(encoding="utf-8"))["status"] == status

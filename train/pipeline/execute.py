@@ -185,8 +185,7 @@ def start_run(
             _record_end(run, record | {"status": "failed", "error": error.code, "message": error.message})
             raise
         except (KeyboardInterrupt, SystemExit):
-            # Within a step it saves a checkpoint first; here it was measuring.
-            _record_end(run, record | {"status": "stopped"})
+            _record_stop(run, record, context)
             raise
     return run, code
 
@@ -208,6 +207,12 @@ def check_free(run: Path, *, is_resumed: bool = False, is_first: bool = True) ->
         # Said before the minutes of preparing; what begins meanwhile is seen after them.
         with claimed(run):
             pass
+
+
+def _record_stop(run: Path, record: dict[str, Any], context: DistributedContext) -> None:
+    # Within a step it saves a checkpoint first; here it was measuring. What has finished stays so.
+    if context.is_first and read_run(run).get("status") == "running":
+        _record_end(run, record | {"status": "stopped"})
 
 
 def _record_end(run: Path, record: dict[str, Any]) -> None:

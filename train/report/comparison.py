@@ -178,8 +178,8 @@ def read_side(name: str) -> Side:
 def _limits(run: Path) -> tuple[int | None, int | None]:
     # How many tokens an answer of the run may have, and how many of them may be reasoning; None where nobody knows.
     try:
-        asked = read_run(run)["recipe"]["eval"]
-        most, most_reasoning = asked["max_new_tokens"], asked["max_reasoning_tokens"]
+        recipe = read_run(run)["recipe"]["eval"]
+        most, most_reasoning = recipe["max_new_tokens"], recipe["max_reasoning_tokens"]
     except (TrainError, LookupError, TypeError):
         return None, None
     return (most if isinstance(most, int) else None), (most_reasoning if isinstance(most_reasoning, int) else None)

@@ -133,7 +133,7 @@ def _widened(row: Part, components: TwoWay | None) -> Part:
     wider: dict[str, Any] = {"difference": difference, "p": max(row.p, components.p())}
     if isinstance(row, CategoryResult) and row.minimum_detectable_effect is not None:
         wider["minimum_detectable_effect"] = max(
-            row.minimum_detectable_effect, stats.shown_beyond((difference.high - difference.low) / 2)
+            row.minimum_detectable_effect, stats.detectable_effect((difference.high - difference.low) / 2)
         )
     return row.model_copy(update=wider)
 

@@ -409,7 +409,7 @@ def judge(
     return Verdict("inconclusive", "within-noise", f"no change shown; a loss of {loss} or more {rest}", is_no_worse)
 
 
-def shown_beyond(half: float) -> float:
+def detectable_effect(half: float) -> float:
     """Return the smallest difference that 80 % of all runs would show where an interval reaches ``half`` to each side.
 
     As (z_alpha + z_power) standard errors, of which the interval has z_alpha.
