@@ -1,7 +1,6 @@
 """A process that outlives the program and the terminal that started it, and is found again by its files alone.
 
-`train run` begins only in a folder that is empty or not there, so until it has made the folder of a run, what is known
-of its process lies beside it, in a *berth*: ``runs/.ID/``. The next look at the run moves it in.
+They lie in the folder of the run, which is made first: `train run` begins where nothing else is.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from pathlib import Path
 from curate.base.console import one_line
 from curate.base.file_guard import MOST_STATE, read_file
 from curate.base.record import CurateError
-from curate.base.storage import make_folder, write_atomic
+from curate.base.storage import write_atomic
 
 PROCESS_FILE = "process.json"
 LOG_FILE = "log"
@@ -70,24 +69,14 @@ class Process:
         return True
 
 
-def berth_of(folder: Path) -> Path:
-    """Return where the files of the process of the run ``folder`` lie until the folder is there."""
-    return folder.with_name(f".{folder.name}")
-
-
 def start(command: Sequence[str], folder: Path) -> Process:
     """Start ``command`` as a process of its own for the run ``folder``, and return it; its output ends the run's log.
 
     Raises:
-        CurateError: E906 when the berth cannot be written; E977 when another process has the run; E979 when it cannot
-            start.
+        CurateError: E906 and E977 as `reserve`; E979 when it cannot start.
     """
-    berth = _process_folder(folder)
-    if (known := read_process(folder)) is not None and known.is_alive:
-        message = f"process {known.pid} is at work on {one_line(str(folder))}"
-        raise CurateError("E977 run-busy", message, "Stop it first: `curate runs --stop`.")
-    make_folder(berth)
-    log = str(berth / LOG_FILE)
+    reserve(folder)
+    log = str(folder / LOG_FILE)
     actions = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
         (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666),
@@ -105,40 +94,45 @@ def start(command: Sequence[str], folder: Path) -> Process:
     return note(pid, folder)
 
 
+def reserve(folder: Path) -> None:
+    """Make ``folder`` where it is missing, and write this process down as the one at work there.
+
+    Who looks before a child has been started in its name sees a run that begins, and none that failed.
+
+    Raises:
+        CurateError: E906 when it cannot be written; E977 when another process has the run.
+    """
+    if (known := read_process(folder)) is not None and known.is_alive:
+        message = f"process {known.pid} is at work on {one_line(str(folder))}"
+        raise CurateError("E977 run-busy", message, "Stop it first: `curate runs --stop`.")
+    note(os.getpid(), folder)
+
+
 def note(pid: int, folder: Path) -> Process:
-    """Write down (E906) that the process ``pid``, a child that nobody has waited for, works on the run ``folder``."""
+    """Write down (E906) that the process ``pid``, which nobody has waited for, works on the run ``folder``."""
     process = Process(pid, _stat(pid)[1], _boot(), _now())
-    _write(process, _process_folder(folder))
+    _write(process, folder)
     return process
 
 
-def settle(folder: Path) -> None:
-    """Move what lies in a run's berth into its folder, once that is there or the process has ended without making it.
-
-    A berth without a log, of a process that ended before it made the folder, has nothing to tell and goes.
-    """
-    berth = berth_of(folder)
-    if not berth.is_dir():
-        return
-    process = _read(berth)
-    if not folder.is_dir():
-        if process is not None and process.is_alive:
-            return
-        if not (berth / LOG_FILE).exists():
-            (berth / PROCESS_FILE).unlink(missing_ok=True)
-            _remove(berth)
-            return
-        make_folder(folder)
-    for name in (LOG_FILE, PROCESS_FILE):
-        # Another one who looks may have moved it just now.
-        with suppress(FileNotFoundError):
-            (berth / name).rename(folder / name)
-    _remove(berth)
+def release(folder: Path) -> None:
+    """Forget the process of ``folder`` once it has ended; an empty folder goes too."""
+    (folder / PROCESS_FILE).unlink(missing_ok=True)
+    # A folder that holds something else stays.
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def read_process(folder: Path) -> Process | None:
     """Return the last process of the run ``folder``, None where none is written down or what is there is damaged."""
-    return _read(berth_of(folder)) or _read(folder)
+    try:
+        value = json.loads(read_file(folder / PROCESS_FILE, most=MOST_STATE))
+        process = Process(**value)
+    except (OSError, ValueError, TypeError, RecursionError):
+        return None
+    texts = (process.boot, process.at, process.stop_asked)
+    is_whole = type(process.pid) is int and type(process.started) is int and all(type(text) is str for text in texts)
+    return process if is_whole and process.pid > 0 and process.started > 0 else None
 
 
 def ask_to_stop(folder: Path) -> Process | None:
@@ -147,7 +141,6 @@ def ask_to_stop(folder: Path) -> Process | None:
     Raises:
         CurateError: E906 when it cannot be written down; it has been asked then.
     """
-    settle(folder)
     process = read_process(folder)
     if process is None or not process.is_alive:
         return None
@@ -157,27 +150,12 @@ def ask_to_stop(folder: Path) -> Process | None:
     if not process.send(signal.SIGTERM):
         return None
     stopping = replace(process, stop_asked=_now())
-    _write(stopping, _process_folder(folder))
+    _write(stopping, folder)
     return stopping
 
 
-def _process_folder(folder: Path) -> Path:
-    return folder if folder.is_dir() and not berth_of(folder).is_dir() else berth_of(folder)
-
-
-def _write(process: Process, berth: Path) -> None:
-    write_atomic(berth / PROCESS_FILE, [json.dumps(asdict(process), indent=1).encode() + b"\n"])
-
-
-def _read(berth: Path) -> Process | None:
-    try:
-        value = json.loads(read_file(berth / PROCESS_FILE, most=MOST_STATE))
-        process = Process(**value)
-    except (OSError, ValueError, TypeError, RecursionError):
-        return None
-    texts = (process.boot, process.at, process.stop_asked)
-    is_whole = type(process.pid) is int and type(process.started) is int and all(type(text) is str for text in texts)
-    return process if is_whole and process.pid > 0 and process.started > 0 else None
+def _write(process: Process, folder: Path) -> None:
+    write_atomic(folder / PROCESS_FILE, [json.dumps(asdict(process), indent=1).encode() + b"\n"])
 
 
 def _stat(pid: int) -> tuple[str, int]:
@@ -197,12 +175,6 @@ def _boot() -> str:
         return _BOOT.read_text(encoding="ascii").strip()
     except OSError:
         return ""
-
-
-def _remove(berth: Path) -> None:
-    # A folder that holds something else stays.
-    with suppress(OSError):
-        berth.rmdir()
 
 
 def _now() -> str:

@@ -24,7 +24,7 @@ from curate.base.record import CurateError, Exit, Json
 from curate.base.resources import require_trainer, trainer_command
 from curate.project.data import RUNS, ProjectData
 from curate.project.feedback import EVALUATION_FILE, REPORT_FILE
-from curate.sessions.detached import LOG_FILE, Process, berth_of, note, read_process, settle, start
+from curate.sessions.detached import LOG_FILE, Process, note, read_process, release, reserve, start
 
 DRY_RUN = "--dry-run"  # The trainer's option for a run that writes nothing.
 PLAN_ALONE = "plan: no dataset is written"  # Stands between what the export tells and what the trainer does.
@@ -129,7 +129,6 @@ def evaluations_of(data: ProjectData) -> list[Run]:
 
 def read_run(folder: Path) -> Run:
     """Return how the run in ``folder`` stands now."""
-    settle(folder)
     process, about = read_process(folder), _about(folder) or _about(folder, _SERIES_FILE)
     if not about and (folder / _SERIES_FILE).is_file():
         # What its runs made is whole.
@@ -157,17 +156,15 @@ def read_run(folder: Path) -> Run:
 
 def log_tail(run: Run, num_lines: int) -> list[str]:
     """Return the last lines of what the run has said, as they are; empty where it says nothing to a file."""
-    for folder in (run.folder, berth_of(run.folder)):
-        try:
-            with open_file(folder / LOG_FILE) as file:
-                file.seek(max(0, file.seek(0, 2) - _TAIL_BYTES))
-                text = file.read().decode("utf-8", "replace")
-        except OSError:
-            continue
-        # A line of progress is written over itself.
-        lines = [line.rsplit("\r", 1)[-1].rstrip() for line in text.split("\n")]
-        return [line for line in lines if line][-num_lines:]
-    return []
+    try:
+        with open_file(run.folder / LOG_FILE) as file:
+            file.seek(max(0, file.seek(0, 2) - _TAIL_BYTES))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return []
+    # A line of progress is written over itself.
+    lines = [line.rsplit("\r", 1)[-1].rstrip() for line in text.split("\n")]
+    return [line for line in lines if line][-num_lines:]
 
 
 def run_folder(data: ProjectData, options: Sequence[str]) -> Path:
@@ -179,7 +176,7 @@ def run_folder(data: ProjectData, options: Sequence[str]) -> Path:
         return known[0]
     today = datetime.now(UTC).strftime("%Y-%m-%d")
     folders = (runs / f"{today}-{_letters(number)}" for number in count())
-    return next(folder for folder in folders if not folder.exists() and not berth_of(folder).exists())
+    return next(folder for folder in folders if not folder.exists())
 
 
 def resumed_dataset(folder: Path) -> Path:
@@ -196,12 +193,11 @@ def resumed_dataset(folder: Path) -> Path:
 
 
 def changed_at(folder: Path) -> int:
-    """Return when something in ``folder`` was begun or replaced last (ns); far ahead where it is not there."""
+    """Return when something in ``folder`` was begun or replaced last (ns); 0 where it is not there."""
     try:
         return folder.stat().st_mtime_ns
     except OSError:
-        # It is still in its berth: nothing is newer.
-        return 2**63
+        return 0
 
 
 def train(data: ProjectData, dataset: Path, folder: Path | None, options: Sequence[str]) -> int:
@@ -213,14 +209,25 @@ def train(data: ProjectData, dataset: Path, folder: Path | None, options: Sequen
     on, and it is waited for. Others see it by the folder meanwhile; of a dry run there is none.
 
     Raises:
-        CurateError: E906 when the folder cannot be written; E914 for a recipe outside of the workspace.
+        CurateError: E906 when the folder cannot be written; E914 for a recipe outside of the workspace; E977 when
+            another process has the run.
     """
-    # In a group of its own the child gets a signal once, from us, and not a second time from the terminal.
-    # A plan has nothing to save: whoever ends us ends it too, at whatever moment.
-    group = None if folder is None else 0
-    child = subprocess.Popen(_command(data, dataset, folder, options), stdin=subprocess.DEVNULL, process_group=group)
-    before = {number: signal.signal(number, lambda number, _: child.send_signal(number)) for number in _PASSED_ON}
+    command = _command(data, dataset, folder, options)
     noted = None if DRY_RUN in options else folder
+    if noted is not None:
+        reserve(noted)
+    try:
+        # In a group of its own the child gets a signal once, from us, and not a second time from the terminal.
+        # A plan has nothing to save: whoever ends us ends it too, at whatever moment.
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=None if folder is None else 0)
+        return _wait_for(child, noted)
+    finally:
+        if noted is not None and not any((noted / name).exists() for name in (_RUN_FILE, _SERIES_FILE, LOG_FILE)):
+            release(noted)
+
+
+def _wait_for(child: subprocess.Popen[bytes], noted: Path | None) -> int:
+    before = {number: signal.signal(number, lambda number, _: child.send_signal(number)) for number in _PASSED_ON}
     try:
         if noted is not None:
             note(child.pid, noted)
@@ -228,8 +235,9 @@ def train(data: ProjectData, dataset: Path, folder: Path | None, options: Sequen
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        if noted is not None:
-            settle(noted)
+        # One that nobody could see or stop must not live on.
+        if child.poll() is None:
+            child.terminate()
     return code if code >= 0 else 128 - code
 
 
@@ -249,15 +257,9 @@ def _command(data: ProjectData, dataset: Path, folder: Path | None, options: Seq
 
 def _run_folders(data: ProjectData, *, is_run: bool = True) -> list[Path]:
     runs = inside(data.root, data.root / RUNS)
-    # A run that was begun a moment ago has only its berth, and is listed all the same.
-    everything = {path for path in runs.glob("*") if path.is_dir() and not path.name.startswith(".")}
-    folders = {path for path in everything if (path / EVALUATION_FILE).is_file() is not is_run}
-    for berth in runs.glob(".*"):
-        folder = berth.with_name(berth.name.removeprefix("."))
-        if is_run and berth.is_dir() and berth == berth_of(folder):
-            settle(folder)
-            if folder.is_dir() or berth.is_dir():
-                folders.add(folder)
+    # In one that is being made there is nothing yet, or a file that has not got its name.
+    everything = [path for path in runs.glob("[!.]*") if path.is_dir() and any(path.glob("[!.]*"))]
+    folders = [path for path in everything if (path / EVALUATION_FILE).is_file() is not is_run]
     return sorted(folders, key=lambda folder: (changed_at(folder), folder.name), reverse=True)
 
 

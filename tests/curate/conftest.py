@@ -179,7 +179,7 @@ def ended(tmp_path: Path) -> Iterator[None]:
     """End what a test has left running."""
     yield
     for path in tmp_path.rglob("process.json"):
-        process = read_process(path.parent.with_name(path.parent.name.removeprefix(".")))
+        process = read_process(path.parent)
         if process and process.is_alive:
             process.send(signal.SIGKILL)
 

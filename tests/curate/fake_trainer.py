@@ -123,7 +123,7 @@ def talk(text: str) -> int:
 
 
 def run(dataset: Path, folder: Path, *, is_resumed: bool) -> int:
-    if folder.exists() and any(folder.iterdir()) and not is_resumed:
+    if not is_resumed and folder.exists() and {path.name for path in folder.glob("[!.]*")} - {"process.json", "log"}:
         return talk(f"error[E950 run-exists]: {folder} is not empty")
     asked = []
     signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))

@@ -163,7 +163,7 @@ def test_config(make_workspace, call, root):
 TRAINER = """
 import json, os, pathlib, signal, sys, time
 folder = pathlib.Path(sys.argv[sys.argv.index("--out") + 1])
-folder.mkdir(parents=True)
+folder.mkdir(parents=True, exist_ok=True)
 (folder / "argv.json").write_text(json.dumps(sys.argv[1:]))
 assert sys.stdin.read() == ""
 print("this is the trainer's own output")

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from curate.base.record import CurateError
 from curate.cli import cli
-from curate.sessions.detached import Process, ask_to_stop, berth_of, note, read_process, settle, start
+from curate.sessions.detached import Process, ask_to_stop, read_process, start
 from curate.sessions.metrics import Metrics, thinned
 from curate.sessions.run_comparison import gate_command
 from curate.sessions.runs import Errand, begin, log_tail, plan, read_run, resume, runs_of
@@ -73,25 +74,12 @@ def test_what_cannot_start_is_told(tmp_path):
         start([str(tmp_path / "nothing")], tmp_path / "runs/a")
 
 
-def test_the_berth_moves_into_the_folder_once_it_is_there(tmp_path, ended):
-    folder = tmp_path / "runs/a"
-    process = start(sleeper(), folder)
-    until(lambda: log_tail(read_run(folder), 1) == ["up"])
-    settle(folder)
-    assert berth_of(folder).is_dir()
-    folder.mkdir()
-    settle(folder)
-    assert not berth_of(folder).exists()
-    assert read_process(folder) == process
-    assert (folder / "log").read_text() == "up\n"
-
-
 @pytest.mark.parametrize(
     ("lines", "reason"),
     [(["no such model"], "no such model"),
      (["error[E930 no-model]: no such model", "  help: Name another."], "error[E930 no-model]: no such model")],
 )  # fmt: skip
-def test_a_berth_of_what_never_began_becomes_a_failed_run_with_its_log(tmp_path, lines, reason):
+def test_what_never_began_is_a_failed_run_with_its_log(tmp_path, lines, reason):
     folder = tmp_path / "runs/a"
     said = "\n".join(lines)
     start([sys.executable, "-c", f"import sys; print({said!r}, file=sys.stderr); sys.exit(2)"], folder)
@@ -100,13 +88,36 @@ def test_a_berth_of_what_never_began_becomes_a_failed_run_with_its_log(tmp_path,
     assert (run.why, run.can_resume) == (f"the run failed before step 1: {reason}", False)
 
 
-def test_a_berth_without_a_log_goes_when_its_process_has_gone(tmp_path):
-    child = subprocess.Popen(sleeper())
-    note(child.pid, tmp_path / "runs/a")
-    child.kill()
-    child.wait()
-    settle(tmp_path / "runs/a")
-    assert list((tmp_path / "runs").iterdir()) == []
+def test_a_run_that_is_being_made_is_seen_at_every_moment(make_workspace, trainer, ended):
+    """Looks come between any two steps of a start; none of them disturbs it, or takes it for one that failed."""
+    workspace = make_workspace()
+    command = [sys.executable, "-P", "-m", "curate", "train", str(workspace.root)]
+    seen = []
+
+    def look():
+        runs = runs_of(workspace)
+        seen.extend(run.standing for run in runs)
+        return runs and runs[0].about
+
+    for words in (command, [*command, "--detach"]):
+        with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
+            end = time.monotonic() + SECONDS
+            while not look() and time.monotonic() < end:
+                pass
+            assert set(seen) == {"running"}
+            assert ask_to_stop(runs_of(workspace)[0].folder)
+            child.wait(SECONDS)
+        until(lambda: {run.standing for run in runs_of(workspace)} == {"stopped"})
+        seen.clear()
+        for run in runs_of(workspace):
+            shutil.rmtree(run.folder)
+
+
+def test_a_run_that_never_began_leaves_no_folder(make_workspace, trainer, monkeypatch, ended):
+    monkeypatch.setenv("FAKE_FAIL", "1")
+    workspace = make_workspace()
+    assert cli.main(["train", str(workspace.root)], standalone_mode=False) == 2
+    assert not list((workspace.root / "runs").iterdir())
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"pid": 0, "started": 1, "boot": "b", "at": "t"}', "[" * 100_000,

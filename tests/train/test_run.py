@@ -165,6 +165,10 @@ def test_a_used_folder_is_not_overwritten_and_a_changed_run_not_resumed(
     dataset: Path, bases: Callable[..., Path], tmp_path: Path
 ) -> None:
     out = ["--out", str(tmp_path / "r"), "--set", "max_steps=3"]
+    # What `curate` leaves there before the run begins is no run.
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r/log").touch()
+    (tmp_path / "r/process.json").write_text("{}")
     assert _run(dataset, bases(), *out).exception is None
     again = _run(dataset, bases(), *out)
     assert getattr(again.exception, "code", "") == "E950 run-exists"

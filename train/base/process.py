@@ -1,6 +1,6 @@
 """The process that works on the folder of a run: there is one at a time, and others find it by a file.
 
-`curate` reads that process.json, and writes one itself for what it starts.
+`curate` reads that process.json, and writes one itself for what it starts, which says what it does to a log beside it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,15 @@ from train.base.run_folder import now
 from train.base.storage import write_whole, writing
 
 PROCESS = "process.json"
+_LOG = "log"
 _PROC = Path("/proc")
+
+
+def is_free(folder: Path) -> bool:
+    """Whether a run can begin in ``folder``: nothing is there but what tells of a process, and hidden files."""
+    return not folder.exists() or all(
+        path.name in (PROCESS, _LOG) or path.name.startswith(".") for path in folder.iterdir()
+    )
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Any
 
 from train.base import console
 from train.base.errors import Exit, TrainError
-from train.base.process import at_work, claimed
+from train.base.process import at_work, claimed, is_free
 from train.base.run_folder import (
     RECIPE,
     RUN,
@@ -199,7 +199,7 @@ def check_free(run: Path, *, is_resumed: bool = False, is_first: bool = True) ->
             "E936 write-failed", f"the run's folder {str(run)!a} has a name that files cannot be written under",
             "Name another folder with --out.",
         )  # fmt: skip
-    if run.exists() and any(run.iterdir()) and not is_resumed:
+    if not is_resumed and not is_free(run):
         raise TrainError(
             "E950 run-exists", f"{run} is not empty", "Go on with it by --resume, or name another folder with --out."
         )
