@@ -142,6 +142,9 @@ def read_run(folder: Path) -> Run:
     if run.members and not why:
         num = sum(status == "finished" for _, status in run.members)
         why = f"{run.text_at('kind')}: {num} of {len(run.members)} runs are finished"
+    elif standing == "stopped" and not why:
+        has_checkpoint = any(folder.glob("checkpoint-*"))
+        why = "it can resume from its last checkpoint" if has_checkpoint else "it has no checkpoint and would begin again"
     run = Run(folder, standing, why, about, process, (folder / REPORT_FILE).is_file())
     if about or not (lines := log_tail(run, 20)):
         return run
@@ -291,7 +294,7 @@ def _standing(about: Mapping[str, Json], process: Process | None) -> tuple[Stand
     if status == "finished":
         return "finished", ""
     if status == "stopped":
-        return "stopped", "it can resume from its last checkpoint"
+        return "stopped", ""
     if status == "failed":
         return "failed", f"{about.get('error', '')}: {about.get('message', '')}"
     if process is None:

@@ -152,6 +152,7 @@ def run(dataset: Path, folder: Path, *, is_resumed: bool) -> int:
                 tell("eval", step=step, score=0.5, loss=0.9, by_category={"billing": 0.5}, best=True)
             time.sleep(SECONDS)
         (folder / "state").write_text(str(step))
+        (folder / f"checkpoint-{step}").mkdir(exist_ok=True)
         tell("checkpoint", step=step, path=f"checkpoint-{step}")
         tell("end", step=step, best_step=step, tokens=40 * step, seconds=1.0, stopped=143 if asked else None)
     write(folder / "run.json", json.dumps(about | {"status": "stopped" if asked else "finished", "step": step}))

@@ -144,6 +144,10 @@ def test_how_a_run_stands_whose_process_has_gone(tmp_path, status, stopped_at, s
     run = read_run(folder)
     assert run.standing == standing
     assert run.can_resume is (standing in ("stopped", "failed", "dead"))
+    if status == "stopped":
+        assert run.why == "it has no checkpoint and would begin again"
+        (folder / "checkpoint-5").mkdir()
+        assert read_run(folder).why == "it can resume from its last checkpoint"
     assert standing != "failed" or run.why == "E930 diverged: step 3"
     (folder / "process.json").unlink()
     assert read_run(folder).standing == ("unknown" if status in ("running", "nonsense") else status)

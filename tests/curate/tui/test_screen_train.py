@@ -49,6 +49,7 @@ def write_run(folder, *, status="stopped", steps=40, report=None):
             events.append({"event": "eval", "step": step, "score": 0.55, "loss": 2 - step / 50, "by_category": scores,
                            "best": True})  # fmt: skip
             events.append({"event": "checkpoint", "step": step, "path": f"checkpoint-{step}"})
+            (folder / f"checkpoint-{step}").mkdir()
     (folder / "metrics.jsonl").write_text("".join(json.dumps(one | {"time": NOW}) + "\n" for one in events))
     (folder / "log").write_text("run: measuring the base\nstep 40: validation loss 1.2 (best so far)\n")
     if report:
