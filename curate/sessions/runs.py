@@ -143,8 +143,8 @@ def read_run(folder: Path) -> Run:
         num = sum(status == "finished" for _, status in run.members)
         why = f"{run.text_at('kind')}: {num} of {len(run.members)} runs are finished"
     elif standing == "stopped" and not why:
-        has_checkpoint = any(folder.glob("checkpoint-*"))
-        why = "it can resume from its last checkpoint" if has_checkpoint else "it has no checkpoint and would begin again"
+        saved = any(folder.glob("checkpoint-*"))
+        why = "it can resume from its last checkpoint" if saved else "it has no checkpoint and would begin again"
     run = Run(folder, standing, why, about, process, (folder / REPORT_FILE).is_file())
     if about or not (lines := log_tail(run, 20)):
         return run

@@ -250,6 +250,10 @@ def test_what_a_resumed_series_would_ignore_is_refused(begun: Path, dataset: Pat
         )
         assert isinstance(done.exception, click.UsageError)
         assert f"as it was begun: leave {words[0]} out" in done.exception.message
+    done = CliRunner().invoke(cli, ["sweep", str(dataset), "--resume", "--out", str(begun)], standalone_mode=False)
+    assert isinstance(done.exception, click.UsageError)
+    assert "is no sweep, its kind is seeds" in done.exception.message
+    assert f"`train run {dataset} --resume --out {begun}` goes on with it" in done.exception.message
 
 
 @pytest.mark.parametrize(

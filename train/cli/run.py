@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,7 +82,7 @@ def run_series(
     """
     from train.base.run_folder import newest_run
     from train.model.distributed import SINGLE_PROCESS
-    from train.pipeline.series import resume_series, start_series
+    from train.pipeline.series import read_series, resume_series, start_series
     from train.pipeline.series_kinds import kind_of
 
     call = click.get_current_context()
@@ -96,4 +97,9 @@ def run_series(
         is_given = call.get_parameter_source(str(option.name)) is ParameterSource.COMMANDLINE
         if is_given and option.name not in _ON_RESUME:
             raise click.UsageError(f"--resume goes on with a series as it was begun: leave {option.opts[0]} out.")
-    return resume_series(dataset, Path(context.broadcast_object(out or newest_run(dataset))), kind_of, **shared)
+    folder = Path(context.broadcast_object(out or newest_run(dataset)))
+    found, verb = read_series(folder).kind, call.command.name
+    if verb not in ("run", found):
+        command = shlex.join(["train", "run", str(dataset), "--resume", "--out", str(folder)])
+        raise click.UsageError(f"{folder} is no {verb}, its kind is {found}. `{command}` goes on with it.")
+    return resume_series(dataset, folder, kind_of, **shared)
