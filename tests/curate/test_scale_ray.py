@@ -40,7 +40,11 @@ print(json.dumps(told))
 
 
 def environment(home: Path) -> dict[str, str]:
-    more = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "DO_NOT_TRACK": "1", "HOME": str(home)}
+    more = {
+        "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "DO_NOT_TRACK": "1", "HOME": str(home),
+        # Its workers are 15 nicer than others by default: beside other tests they would hardly run at all.
+        "RAY_worker_niceness": "0",
+    }  # fmt: skip
     return {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "DAFT_"))} | more
 
 
