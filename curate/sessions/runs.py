@@ -241,6 +241,7 @@ def _wait_for(child: subprocess.Popen[bytes], noted: Path | None) -> int:
         # One that nobody could see or stop must not live on.
         if child.poll() is None:
             child.terminate()
+            child.wait()
     return code if code >= 0 else 128 - code
 
 

@@ -328,6 +328,21 @@ def test_a_foreground_run_can_be_seen_meanwhile(make_workspace, trainer, ended):
     assert read_run(run.folder).standing == "stopped"
 
 
+def test_a_run_that_cannot_be_written_down_does_not_live_on(make_workspace, trainer, monkeypatch):
+    workspace, pids = make_workspace(), []
+
+    def full(pid, folder):
+        pids.append(pid)
+        raise CurateError("E906 cannot-write", "no space")
+
+    monkeypatch.setattr("curate.sessions.runs.note", full)
+    with pytest.raises(CurateError, match="no space"):
+        cli.main(["train", str(workspace.root)], standalone_mode=False)
+    with pytest.raises(ProcessLookupError):
+        os.kill(*pids, 0)
+    assert not runs_of(workspace)
+
+
 def test_the_verb_lists_follows_and_stops(make_workspace, trainer, ended, monkeypatch, capsys):
     monkeypatch.setenv("FAKE_STEPS", "30")
     workspace = make_workspace()

@@ -1,6 +1,6 @@
 """The process that works on the folder of a run: there is one at a time, and others find it by a file.
 
-`curate` reads that process.json, and writes one itself for what it starts, which says what it does to a log beside it.
+`curate` reads that process.json. For what it starts it writes one itself, with a log beside it.
 """
 
 from __future__ import annotations
