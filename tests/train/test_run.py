@@ -192,6 +192,12 @@ def test_runs_get_free_names_and_stay_in_the_workspace(tmp_path: Path) -> None:
     with pytest.raises(TrainError) as caught:
         newest_run(dataset)
     assert caught.value.code == "E953 nothing-to-resume"
+    for moment, (name, record) in enumerate((("s", "series.json"), ("r", "run.json"))):
+        (tmp_path / "runs" / name).mkdir()
+        (tmp_path / "runs" / name / record).write_text("{}")
+        os.utime(tmp_path / "runs" / name / record, (moment, moment))
+    assert newest_run(dataset).name == "r"
+    assert newest_run(dataset, is_series=True).name == "s", "`train curve --resume` goes on with no single run"
     (tmp_path / "other" / "dataset" / "v1").mkdir(parents=True)
     (tmp_path / "other" / "runs").symlink_to(tmp_path / "runs")
     with pytest.raises(TrainError) as caught:

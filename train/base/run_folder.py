@@ -40,15 +40,18 @@ def next_run(dataset: Path) -> Path:
     return next(path for number in count() if not (path := runs / f"{today}-{_letters(number)}").exists())
 
 
-def newest_run(dataset: Path) -> Path:
-    """Return the run or series that was begun last; raises TrainError "E953 nothing-to-resume"."""
+def newest_run(dataset: Path, *, is_series: bool = False) -> Path:
+    """Return the run or series, or where ``is_series`` the series, that was begun last.
+
+    Raises TrainError "E953 nothing-to-resume" where there is none.
+    """
     records = {path: path / (SERIES if (path / SERIES).is_file() else RUN) for path in runs_folder(dataset).glob("*")}
-    runs = [path for path, record in records.items() if record.is_file()]
+    runs = [path for path, record in records.items() if record.is_file() and (record.name == SERIES or not is_series)]
     if not runs:
         raise TrainError(
             "E953 nothing-to-resume",
-            f"no run in {runs_folder(dataset)}",
-            "Begin a run without --resume, or name one with --out.",
+            f"no {'series' if is_series else 'run'} in {runs_folder(dataset)}",
+            "Begin one without --resume, or name one with --out.",
         )
     # By the time of run.json, as a name tells the day alone, and run 27 of a day is "aa".
     return max(runs, key=lambda path: records[path].stat().st_mtime_ns)
@@ -72,7 +75,8 @@ def read_run(folder: Path, name: str = RUN) -> dict[str, Any]:
         hint = "Begin a new run." if name != SERIES else "Give its whole command again, with another --out."
         if isinstance(error, OSError):
             hint = hint_of(error, "Begin a new run without --resume.")
-        raise TrainError("E953 nothing-to-resume", f"{folder / name}: {error}", hint) from None
+        reason = getattr(error, "strerror", None) or error
+        raise TrainError("E953 nothing-to-resume", f"{folder / name}: {reason}", hint) from None
     return value
 
 

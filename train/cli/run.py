@@ -97,7 +97,7 @@ def run_series(
         is_given = call.get_parameter_source(str(option.name)) is ParameterSource.COMMANDLINE
         if is_given and option.name not in _ON_RESUME:
             raise click.UsageError(f"--resume goes on with a series as it was begun: leave {option.opts[0]} out.")
-    folder = Path(context.broadcast_object(out or newest_run(dataset)))
+    folder = Path(context.broadcast_object(out or newest_run(dataset, is_series=True)))
     found, verb = read_series(folder).kind, call.command.name
     if verb not in ("run", found):
         command = shlex.join(["train", "run", str(dataset), "--resume", "--out", str(folder)])
