@@ -101,3 +101,9 @@ def test_no_file_has_the_name_of_a_function_of_its_folder(root: Path) -> None:
                 own = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
                 clashes += [f"{folder}/{file}.py" for file in own if (folder / f"{file}.py").exists()]
     assert not clashes
+
+
+def test_no_module_or_folder_has_a_name_that_says_nothing(root: Path) -> None:
+    empty_words = {"utils", "util", "common", "helpers", "helper", "core", "misc", "manager", "factory"}
+    names = [name for package in ("curate", "train") for name in _trees(root, package)]
+    assert not [name for name in names if empty_words.intersection(Path(name).with_suffix("").parts)]

@@ -1,0 +1,134 @@
+"""How much there is to hold in the head: no room is larger than its ceiling, no function or file longer than is read.
+
+Tokens are Python's own without comments, docstrings and line ends, so that layout cannot change them. Nodes are those
+of the syntax tree without docstrings; they see into f-strings. Words are those of templates and style sheets.
+
+A ceiling goes down to what was reached when a piece of work ends. Denser lines are no way to meet one.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import sys
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+
+class Size(NamedTuple):
+    """Code tokens, syntax nodes and words of templates."""
+
+    tokens: int
+    nodes: int
+    words: int
+
+
+CEILINGS = {
+    "curate": Size(398, 233, 0),
+    "curate/base": Size(13_580, 9_606, 0),
+    "curate/checks": Size(72_144, 48_146, 594),
+    "curate/cli": Size(57_390, 40_652, 0),
+    "curate/formats": Size(61_613, 42_629, 0),
+    "curate/jsonl": Size(10_876, 7_723, 0),
+    "curate/project": Size(88_476, 60_609, 0),
+    "curate/scale": Size(3_459, 2_286, 0),
+    "curate/schema": Size(33_220, 23_240, 0),
+    "curate/sessions": Size(83_747, 57_250, 0),
+    "curate/similarity": Size(45_839, 30_992, 0),
+    "curate/tui": Size(108_210, 73_723, 338),
+    "train": Size(147, 89, 0),
+    "train/base": Size(5_349, 3_808, 0),
+    "train/cli": Size(11_346, 7_379, 0),
+    "train/contestants": Size(13_799, 9_360, 0),
+    "train/data": Size(26_902, 18_439, 0),
+    "train/evaluate": Size(20_611, 13_655, 0),
+    "train/loop": Size(9_757, 6_552, 0),
+    "train/model": Size(26_190, 17_765, 0),
+    "train/pipeline": Size(37_468, 25_967, 0),
+    "train/recipe": Size(6_960, 4_969, 0),
+    "train/report": Size(42_412, 30_126, 3_535),
+    "tests": Size(682_104, 448_602, 3_062),
+}
+MAX_LINES_OF_A_FUNCTION = 60
+MAX_LINES_OF_A_FILE = 700
+
+_TEMPLATES = (".j2", ".tcss", ".css", ".html")
+_LAYOUT = frozenset(
+    [tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER]
+)
+_SIGNS = (ast.expr_context, ast.operator, ast.cmpop, ast.boolop, ast.unaryop)
+
+
+def _docstrings(tree: ast.AST) -> set[tuple[int, int]]:
+    """Return the line and column of each string that stands alone as a statement."""
+    return {
+        (node.lineno, node.col_offset)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    }
+
+
+def _measure(text: str) -> Size:
+    tree = ast.parse(text)
+    docstrings = _docstrings(tree)
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    return Size(
+        sum(token.type not in _LAYOUT and token.start not in docstrings for token in tokens),
+        sum(not isinstance(node, _SIGNS) for node in ast.walk(tree)) - len(docstrings),
+        0,
+    )
+
+
+def _size_of(room: str, root: Path) -> Size:
+    """Return the size of a room: all below its folder, or the files of a package that lie in none of its rooms."""
+    folder = root / room
+    files = folder.glob("*") if room in ("curate", "train") else folder.rglob("*")
+    sizes = [_measure(path.read_text(encoding="utf-8")) for path in files if path.suffix == ".py"]
+    templates = [path.read_text(encoding="utf-8") for path in folder.rglob("*") if path.suffix in _TEMPLATES]
+    words = sum(len(text.split()) for text in templates) if "/" in room or room == "tests" else 0
+    return Size(sum(size.tokens for size in sizes), sum(size.nodes for size in sizes), words)
+
+
+def _sources(root: Path) -> Iterator[Path]:
+    for folder in ("curate", "train", "benchmarks", "samples"):
+        yield from sorted((root / folder).rglob("*.py"))
+
+
+def test_layout_comments_and_docstrings_are_not_counted() -> None:
+    assert _measure('"""Doc."""\nx = 1\n') == _measure('"""Doc.\n\nMore."""\n\n# Why.\nx = (1)\n')._replace(tokens=3)
+    assert _measure('f"{a}"').nodes > _measure('"a"').nodes
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="the tokens of an f-string are counted as Python 3.11 has them")
+@pytest.mark.parametrize("room", CEILINGS)
+def test_no_room_is_larger_than_its_ceiling(room: str, root: Path) -> None:
+    size, ceiling = _size_of(room, root), CEILINGS[room]
+    assert size.tokens, f"no code was found in {room}"
+    assert all(figure <= most for figure, most in zip(size, ceiling, strict=True)), f"{room}: {size} is over {ceiling}"
+
+
+def test_every_room_has_a_ceiling(root: Path) -> None:
+    rooms = {f"{path.parent.parent.name}/{path.parent.name}" for path in root.glob("[ct]*/*/__init__.py")}
+    assert {room for room in rooms if room.startswith(("curate/", "train/"))} == {
+        room for room in CEILINGS if "/" in room
+    }
+
+
+def test_no_file_is_too_long(root: Path) -> None:
+    lengths = {path: path.read_text(encoding="utf-8").count("\n") for path in _sources(root)}
+    assert not {str(path.relative_to(root)): n for path, n in lengths.items() if n > MAX_LINES_OF_A_FILE}
+
+
+def test_no_function_is_too_long(root: Path) -> None:
+    lengths = {
+        f"{path.relative_to(root)}:{node.lineno} {node.name}": (node.end_lineno or 0) - node.lineno + 1
+        for path in _sources(root)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert lengths, "no function was found"
+    assert not {name: n for name, n in lengths.items() if n > MAX_LINES_OF_A_FUNCTION}
