@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
 # uv would fetch CUDA builds of torch; pip takes the build that fits this machine.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist worksteal
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
@@ -24,17 +25,17 @@ run: $(VENV)/installed-train ## The main job on samples/: raw lines to per-categ
 	$(BIN)/curate split $(DEMO)
 	$(BIN)/curate train $(DEMO) -- $(TRAIN)
 
-test: check ## All checks, and all tests but the few that take a minute and more each
-	@$(BIN)/python -m pytest -n 3 --dist worksteal -m "not minutes"
+test: check ## All checks, and the tests that prove a change, in eight minutes
+	@$(PYTEST) -m "not ci"
+
+quick: $(VENV)/installed-dev ## The tests of light files, in one minute
+	@$(PYTEST) -m "not ci" $$(cat tests/quick.txt)
 
 ci: check ## All checks and all tests, as continuous integration runs them
-	@$(BIN)/python -m pytest -n 3 --dist worksteal
+	@PAIRSMITH_EFFORT=5 $(PYTEST)
 
-quick: $(VENV)/installed-dev ## Three fifths of the tests, those of light files, in two minutes
-	@$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow and not heavy"
-
-nightly: $(VENV)/installed-dev ## The tests that kill, cut and draw at random, ten times as often as `make test` does
-	@PAIRSMITH_EFFORT=10 $(BIN)/python -m pytest $$(grep -rl "tests.effort import" tests)
+nightly: $(VENV)/installed-dev ## The tests that kill, cut and draw at random, ten times as often as `make ci` does
+	@PAIRSMITH_EFFORT=50 $(PYTEST) $$(grep -rl "tests.effort import" tests)
 
 check: $(VENV)/installed-dev ## Lint, types and the arrows between the rooms
 	@$(BIN)/ruff check --quiet .

@@ -52,13 +52,12 @@ def shared() -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what `make quick` leaves out, and begin with the longest tests: the last would leave a core waiting."""
-    lines = (ROOT / "tests" / "heavy.txt").read_text(encoding="utf-8").splitlines()
-    heavy = {ROOT / "tests" / line for line in lines if not line.startswith("#")}
+    """Leave screens of any size but 80 by 24 to `make ci`, and begin with what only it runs, which takes longest."""
     for item in items:
-        if item.path in heavy:
-            item.add_marker("heavy")
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        if parameters.get("size", (80, 24)) != (80, 24):
+            item.add_marker("ci")
+    items.sort(key=lambda item: item.get_closest_marker("ci") is None)
 
 
 def pytest_collection_finish() -> None:

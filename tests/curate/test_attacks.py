@@ -330,7 +330,7 @@ def test_long_texts_are_normalised_as_short_ones_are() -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-@pytest.mark.slow
+@pytest.mark.ci
 def test_a_signal_ends_all_workers_at_once(number: int, code: int, tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(f'{{"id": "{n}", "instruction": "Say {n}.", "output": "{n}"}}\n' for n in range(600_000)))

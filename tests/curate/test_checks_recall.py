@@ -61,7 +61,7 @@ def test_personal_data_is_found_in_public_sentences(shared: Path, precision: Mod
         assert hits.num_right == hits.num_found, kind
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_checks_are_silent_on_clean_data_but_for_rows_with_the_defect(shared: Path, precision: ModuleType) -> None:
     seen, fired = precision.count(precision.CLEAN, shared / "data")
     assert seen["X702", "gsm8k"] == 7473

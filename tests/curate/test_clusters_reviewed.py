@@ -56,15 +56,6 @@ def test_what_is_cut_is_told():
     assert left[-1] == ("cut", f"{len(long) - MOST_READ:,} characters that were not compared")
 
 
-def test_texts_that_go_round_in_circles_take_no_time():
-    import time
-
-    started = time.process_time()
-    sides_of("a b " * 700, "b b a " * 500, 4000)
-    sides_of("a b " * 20_000, "b b a " * 20_000, 4000)
-    assert time.process_time() - started < 1
-
-
 # --- going through them
 
 

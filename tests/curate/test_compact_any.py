@@ -81,7 +81,7 @@ def fold_until(root: Path, number: int) -> bool:
     return status == 9
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.parametrize("is_second", [False, True], ids=["first", "second"])
 def test_a_fold_that_dies_anywhere_changes_nothing(tmp_path, is_second):
     root, line = tmp_path / "ws", {"instruction": "Say bye.", "output": "Bye."}

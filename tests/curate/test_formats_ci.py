@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
@@ -337,19 +336,6 @@ def test_markdown_is_cut_and_says_so() -> None:
     tolerated = replace(VERDICT, tolerated={"S101": 2}, exceeded={"S119": 0})
     assert "| S101 not-json | tolerated |" in text_of("markdown", tolerated)
     assert "| S119 crlf-line-ends | fails: at most 0 are tolerated |" in text_of("markdown", tolerated)
-
-
-@pytest.mark.parametrize("name", CI_FORMATS)
-def test_time_grows_with_the_findings_and_no_faster(name: str) -> None:
-    def seconds(count: int) -> float:
-        verdict, page = many(count), Page(files=["a.jsonl"])
-        started = time.process_time()
-        for _ in render(name, verdict, page):
-            pass
-        return time.process_time() - started
-
-    seconds(100)
-    assert seconds(20_000) < 30 * (seconds(2000) + 0.01)
 
 
 def test_each_format_says_which_lines_it_wants() -> None:

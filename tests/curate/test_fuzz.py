@@ -96,7 +96,7 @@ def test_what_is_read_is_what_a_lenient_parser_reads(raw: bytes) -> None:
             assert value == entry.value[key]
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 @given(st.lists(broken_lines(), min_size=25, max_size=25), st.sampled_from(format_names()), st.booleans())
 @settings(max_examples=draws(100), deadline=None, suppress_health_check=list(HealthCheck))
 def test_broken_lines_end_in_a_verdict(raws: list[bytes], form: str, is_mended: bool) -> None:

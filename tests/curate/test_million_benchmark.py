@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.skipif(not shutil.which("git"), reason="needs the program git")
 def test_it_takes_a_workspace_to_a_dataset_at_each_size() -> None:
     script = ROOT / "benchmarks" / "million.py"

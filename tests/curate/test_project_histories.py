@@ -3,7 +3,6 @@
 import contextlib
 import random
 import shutil
-import time
 import tracemalloc
 import uuid
 
@@ -154,42 +153,13 @@ def test_a_long_history_takes_memory_and_time_in_proportion(kind):
     assert peak < 20e6
 
 
-@pytest.mark.slow
-def test_ten_thousand_events_on_one_record_are_read_in_a_moment():
-    shape = load_shape("instruction")
-    record = shape.record(LINES[0], Source("data/a.jsonl", 1))
-    events = long_history("undo", 10_000)
-    began = time.process_time()
-    fold([record], events, shape)
-    # It was 3 s, and 2.4 GB; it is 0.2 s.
-    assert time.process_time() - began < 1.5
-
-
-@pytest.mark.slow
-def test_an_act_on_many_records_takes_time_in_proportion(tmp_path):
-    lines = [{"id": f"r{n}", "instruction": f"Say {n}.", "output": str(n)} for n in range(5000)]
-    with opened(made(tmp_path / "ws", lines)) as project:
-        began = time.process_time()
-        project.apply([drop(line["id"]) for line in lines])
-        project.undo()
-        project.redo()
-        # 0.5 ms a record and act, three times what was measured.
-        assert time.process_time() - began < 7.5
-    began = time.process_time()
-    with opened(project.root) as project:
-        assert project.num_decisions == 15_000
-    assert time.process_time() - began < 6
-
-
 def test_decisions_on_records_that_are_not_there_are_counted_and_cost_little(root):
     plant(root, *(forged(f"nobody {n}") for n in range(3000)))
-    began = time.process_time()
     with opened(root) as project:
         (remark,) = project.remarks()
         assert "3,000 (nobody 0, nobody 1, nobody 10 and 2,997 more)" in remark
         assert len(project.decided()) == 0
         assert code_of(project.state, "nobody 7") == "E916 unknown-record"
-    assert time.process_time() - began < 4
 
 
 # Forged journals.
@@ -325,7 +295,7 @@ def assert_undo_is_identity(project):
         assert ({name: after[0][name] for name in before}, after[1]) == (before, contradicted)
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 @settings(max_examples=draws(30), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(STEPS)
 def test_all_see_the_same_in_the_end_and_undo_is_identity(tmp_path, steps):

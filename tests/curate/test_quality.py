@@ -308,7 +308,7 @@ def test_too_little_to_compare() -> None:
     assert few.thin == ["z"]
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_planted_errors_in_real_intents(shared: Path) -> None:
     """banking77, 12 of its 77 intents, one label in twenty wrong."""
     pytest.importorskip("sklearn")
@@ -485,7 +485,7 @@ def test_a_record_with_an_empty_id_is_scored_too(monkeypatch: pytest.MonkeyPatch
     assert difficulties([{"id": ""}, {"id": "b"}], "m") == {"": 0.5, "b": 0.5}
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_difficulty_comes_from_the_trainer(rows: Path, root: Path) -> None:
     pytest.importorskip("transformers", reason="difficulty needs the extra [train]")
     model = str(root / "samples/tiny-base")

@@ -68,8 +68,7 @@ def records(folder: Path, count: int) -> list[str]:
     return [f"{folder.name}/part-{part}.jsonl" for part in range(4)]
 
 
-@pytest.mark.long
-@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.server
 def test_a_cluster_says_the_same(tmp_path: Path) -> None:
     files = records(tmp_path / "shards", 2000)

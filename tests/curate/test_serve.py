@@ -241,7 +241,7 @@ async def browser(url, folder):
 
 
 @pytest.mark.server
-@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (Debian package chromium)")
 def test_a_browser_shows_the_app_and_drives_it(served, tmp_path):
     async def story():

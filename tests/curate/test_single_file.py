@@ -56,7 +56,7 @@ def test_what_is_decided_is_in_the_file_and_all_else_stays_to_the_byte(tmp_path:
 
 
 def test_random_decisions_leave_the_lines_that_a_list_would_have(tmp_path: Path) -> None:
-    for seed in range(10 * EFFORT):
+    for seed in range(2 * EFFORT):
         chance = random.Random(seed)
         path = tmp_path / f"{seed}.jsonl"
         lines = {f"r{number}": json.loads(_line(number)) for number in range(12)}

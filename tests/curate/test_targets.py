@@ -316,7 +316,7 @@ def test_the_extra_is_asked_for(tmp_path: Path, root: Path, monkeypatch: pytest.
     assert caught.value.exit_code == Exit.MISSING
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_real_conversations_are_measured(shared: Path, tmp_path: Path, root: Path) -> None:
     rows = json.loads((shared / "data/glaive-toolcall-en/glaive_toolcall_en_demo.json").read_text(encoding="utf-8"))
     roles = {"human": "user", "gpt": "assistant"}

@@ -259,7 +259,7 @@ def test_a_model_proposes_what_is_to_be_written(make_run, answers):
         assert {one.line["category"] for one in made} == {"billing"}
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_a_real_run_of_the_tiny_base_is_worked_through(tmp_path, root):
     pytest.importorskip("torch")
     workspace = tmp_path / "ws"

@@ -62,6 +62,6 @@ for version in ${PYTHONS:-$promised}; do
     touch "$environment/installed"
   fi
   circle "$environment/bin"
-  "$environment/bin/python" -m pytest -m "not slow" "${tests[@]}"
+  "$environment/bin/python" -m pytest -m "not ci" "${tests[@]}"
   echo "$("$environment/bin/python" --version): the circle of commands and the border tests pass on the base install"
 done

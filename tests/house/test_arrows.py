@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.house.sources import ROOT, trees_of
+
 NEVER_IN_CURATE = {"torch", "transformers", "train", "datasets", "pandas", "scipy"}
 NEVER_AT_START = {"polars", "textual", "rich", "numpy", "sklearn", "pyarrow", "genson", "jinja2"}
 # What a file of no workspace needs neither, and a small one not: it has no settings to check and no second process.
@@ -44,13 +45,13 @@ def _loaded_by(statement: str) -> set[str]:
     return {name.split(".")[0] for name in json.loads(done.stdout)}
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_no_room_of_curate_loads_what_trains() -> None:
     loaded = _loaded_by("\n".join(f"import {name}" for name in _modules("curate")))
     assert not loaded & NEVER_IN_CURATE
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_train_loads_only_what_a_gpu_box_has() -> None:
     loaded = _loaded_by("\n".join(f"import {name}" for name in _modules("train")))
     assert not loaded & NEVER_IN_TRAIN
@@ -107,10 +108,9 @@ def test_help_starts_light(room: str) -> None:
 
 def test_somebody_takes_what_a_package_offers() -> None:
     imports = [
-        (path, node.module, alias.name)
-        for folder in ("curate", "train", "tests", "benchmarks")
-        for path in (ROOT / folder).rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_bytes()))
+        (ROOT / path, node.module, alias.name)
+        for path, tree in trees_of("curate", "train", "tests", "benchmarks").items()
+        for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     ]

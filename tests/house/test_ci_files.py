@@ -210,7 +210,7 @@ def test_data_of_the_repository_gives_no_order_to_the_runner(root: Path, reposit
     assert all(f"file={file}," in line for line in orders if line.startswith("::error"))
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_the_action_installs_what_it_needs(root: Path, repository: Path, tmp_path: Path) -> None:
     """The base package alone must do: pre-commit installs no extras either."""
     code, log, _ = run_action(root, repository, {"path": f"data/{CLEAN}"}, sys.executable)

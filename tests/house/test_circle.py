@@ -15,8 +15,7 @@ from curate.schema import build_validator
 SHORT = "--set max_steps=2 --set eval.max_new_tokens=2"
 
 
-@pytest.mark.long
-@pytest.mark.slow
+@pytest.mark.ci
 def test_make_run_writes_what_the_schemas_say(root: Path, tmp_path: Path) -> None:
     printed, report = _run_of_make(root, tmp_path / "demo", SHORT)
     assert all(category in printed for category in _verdicts(report))
@@ -27,9 +26,7 @@ def test_make_run_writes_what_the_schemas_say(root: Path, tmp_path: Path) -> Non
         assert not [line for line in lines if not validator.is_valid(line)][:1]
 
 
-@pytest.mark.minutes
-@pytest.mark.long
-@pytest.mark.slow
+@pytest.mark.ci
 def test_make_run_ends_in_scores_for_every_category(root: Path, tmp_path: Path) -> None:
     # Half of the steps are enough for that: the others bring the categories near to perfection.
     _, report = _run_of_make(root, tmp_path / "demo", "--set max_steps=110")

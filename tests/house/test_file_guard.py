@@ -13,9 +13,9 @@ from types import ModuleType
 import pytest
 
 from curate.base import file_guard as curate_guard
+from tests.house.sources import ROOT, parse
 from train.base import file_guard as train_guard
 
-ROOT = Path(__file__).resolve().parents[2]
 _OPENING = frozenset({"open", "read_bytes", "read_text", "fdopen"})
 ELSEWHERE = {
     "curate/cli/__init__.py": "the null device in place of a closed stream",
@@ -59,7 +59,7 @@ ELSEWHERE = {
 
 def _openings(path: Path) -> Iterator[int]:
     """Yield the lines of ``path`` on which a file may be opened; methods called `open` that take no mode are none."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parse(path)):
         if isinstance(node, ast.Call):
             called = node.func
             name = getattr(called, "id", "") or getattr(called, "attr", "")

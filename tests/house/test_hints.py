@@ -12,6 +12,7 @@ import click
 import pytest
 
 from curate.cli import cli as curate_cli
+from tests.house.sources import trees_of
 from train.cli import cli as train_cli
 
 _QUOTED = re.compile(r"`((?:curate|train) [^`]*)`")
@@ -24,8 +25,7 @@ _PLACEHOLDER = "X"
 
 def quoted(root: Path) -> Iterator[tuple[str, str]]:
     """Yield each quoted command with the place it stands at: in texts of the code, docstrings too, and in documents."""
-    for path in [*(root / "curate").rglob("*.py"), *(root / "train").rglob("*.py")]:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+    for name, tree in trees_of("curate", "train").items():
         inner = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
         for node in ast.walk(tree):
             if isinstance(node, ast.JoinedStr):
@@ -36,7 +36,7 @@ def quoted(root: Path) -> Iterator[tuple[str, str]]:
             else:
                 continue
             for command in _QUOTED.findall(text):
-                yield f"{path.relative_to(root)}:{node.lineno}", command
+                yield f"{name}:{node.lineno}", command
     documents = [*root.glob("*.md"), root / "samples/README.md", *(root / "benchmarks").glob("*.md")]
     for path in [*documents, *(root / "docs").rglob("*.md")]:
         if path.name in _PAST:

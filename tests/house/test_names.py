@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.house.sources import trees_of
+
 VAGUE = frozenset(
     [
         "told",
@@ -56,11 +58,6 @@ def _bindings(tree: ast.Module) -> Iterator[str]:
             yield node.id
 
 
-def _trees(root: Path, package: str) -> dict[str, ast.Module]:
-    paths = sorted((root / package).rglob("*.py"))
-    return {str(path.relative_to(root)): ast.parse(path.read_text(encoding="utf-8")) for path in paths}
-
-
 def test_words_are_told_apart() -> None:
     assert not VAGUE.intersection(_words("held_out_ids")) | VAGUE.intersection(_words("OneHot"))
     assert VAGUE.intersection(_words("rows_found")) == {"found"} == VAGUE.intersection(_words("RowsFound"))
@@ -73,18 +70,18 @@ def test_words_are_told_apart() -> None:
     ]
 
 
-def test_names_say_what_things_are(root: Path) -> None:
+def test_names_say_what_things_are() -> None:
     for package in ("curate", "train"):
-        names = collections.Counter(name for tree in _trees(root, package).values() for name in _bindings(tree))
+        names = collections.Counter(name for tree in trees_of(package).values() for name in _bindings(tree))
         assert names.total() > 1000, "the package was not found"
         vague = {name: count for name, count in names.items() if VAGUE.intersection(_words(name))}
         assert sum(vague.values()) < MOST * names.total(), f"{package}: {vague}"
 
 
-def test_a_class_name_means_one_thing(root: Path) -> None:
+def test_a_class_name_means_one_thing() -> None:
     for package in ("curate", "train"):
         places = collections.defaultdict(set)
-        for path, tree in _trees(root, package).items():
+        for path, tree in trees_of(package).items():
             for node in tree.body:
                 if isinstance(node, ast.ClassDef):
                     places[node.name.lstrip("_")].add(path)
@@ -95,7 +92,7 @@ def test_no_file_has_the_name_of_a_function_of_its_folder(root: Path) -> None:
     """Whoever imports the file later would put it in the place of the function."""
     clashes = []
     for package in ("curate", "train"):
-        for name, tree in _trees(root, package).items():
+        for name, tree in trees_of(package).items():
             folder = (root / name).parent
             if Path(name).name == "__init__.py":
                 own = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
@@ -103,7 +100,7 @@ def test_no_file_has_the_name_of_a_function_of_its_folder(root: Path) -> None:
     assert not clashes
 
 
-def test_no_module_or_folder_has_a_name_that_says_nothing(root: Path) -> None:
+def test_no_module_or_folder_has_a_name_that_says_nothing() -> None:
     empty_words = {"utils", "util", "common", "helpers", "helper", "core", "misc", "manager", "factory"}
-    names = [name for package in ("curate", "train") for name in _trees(root, package)]
+    names = [name for package in ("curate", "train") for name in trees_of(package)]
     assert not [name for name in names if empty_words.intersection(Path(name).with_suffix("").parts)]

@@ -88,7 +88,7 @@ def tour(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "tour"
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(_ROOT)))
 def test_the_commands_of_a_page_do_what_it_says(page: Path, root: Path, tour: Path, tmp_path: Path) -> None:
     if _MAKES_A_TOUR not in page.read_text(encoding="utf-8"):
@@ -97,13 +97,13 @@ def test_the_commands_of_a_page_do_what_it_says(page: Path, root: Path, tour: Pa
     run_page(page, tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_the_check_of_contributing_works_in_a_checkout(root: Path, tmp_path: Path) -> None:
     page = root / "CONTRIBUTING.md"
     assert {kind for kind, _, _ in blocks(page)} == {"file", "run"}
     for name in ("curate", "schemas", "samples", "tests/curate"):
         shutil.copytree(root / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "tests/__init__.py", "tests/conftest.py", "tests/effort.py", "tests/heavy.txt"):
+    for name in ("pyproject.toml", "tests/__init__.py", "tests/conftest.py", "tests/effort.py"):
         shutil.copy(root / name, tmp_path / name)
     run_page(page, tmp_path)
 

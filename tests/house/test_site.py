@@ -160,7 +160,7 @@ def build(folder: Path, site: Path) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(root: Path, tmp_path: Path) -> None:
     pytest.importorskip("mkdocs", reason="needs the extra [docs]")
     done = build(root, tmp_path / "site")
@@ -172,7 +172,7 @@ def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(root
     assert not [found for page in html for found in loaded.findall(page)]
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_a_broken_link_stops_the_build(root: Path, tmp_path: Path) -> None:
     pytest.importorskip("mkdocs", reason="needs the extra [docs]")
     (tmp_path / "docs").mkdir()

@@ -154,7 +154,7 @@ def test_own_calls_through_the_circle(tmp_path: Path, plain_base: Path) -> None:
     assert f"[T922 target-unrenderable]: cannot be rendered for this model: {REASON}\n  = record o47\n" in found.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_public_calls_through_the_circle(shared: Path, tmp_path: Path, plain_base: Path) -> None:
     lines = "".join(json.dumps(line) + "\n" for line in bfcl_lines(shared))
     (tmp_path / "bfcl.jsonl").write_text(lines, encoding="utf-8")
@@ -163,7 +163,7 @@ def test_public_calls_through_the_circle(shared: Path, tmp_path: Path, plain_bas
     assert (result["metric"], result["base"]["value"]) == ("tool_calls.match", 0.0)
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_public_talks_with_tools_through_the_circle(shared: Path, tmp_path: Path, plain_base: Path) -> None:
     talks = json.loads((shared / "data/glaive-toolcall-en/glaive_toolcall_en_demo.json").read_text(encoding="utf-8"))
     (tmp_path / "glaive.json").write_text(json.dumps(talks[:MOST]), encoding="utf-8")

@@ -22,7 +22,7 @@ from curate.project.init import make_workspace
 from curate.project.journal import read_journal
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.ci,
     pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed"),
 ]
 _PATIENCE = 60

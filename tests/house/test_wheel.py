@@ -36,7 +36,7 @@ def install(root: Path, folder: Path) -> Path:
     return folder / "env"
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_a_package_user_has_the_whole_product(root: Path, tmp_path: Path) -> None:
     """One test, since the environment costs more than all that is looked at in it."""
     installed = install(root, tmp_path)

@@ -29,7 +29,7 @@ def _files(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_it_trains_the_embedded_base_and_hands_back_what_the_command_writes(dataset: Path, tmp_path: Path) -> None:
     finished = train.run(dataset, base="tiny-base", settings=FAST, out=tmp_path / "api")
     settings = [part for key, value in FAST.items() for part in ("--set", f"{key}={value}")]
@@ -48,7 +48,7 @@ def test_it_trains_the_embedded_base_and_hands_back_what_the_command_writes(data
     assert finished.report.headline == "test"
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_settings_override_a_recipe_that_is_a_file_or_an_object(
     dataset: Path, bases: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -68,7 +68,7 @@ def test_the_folder_is_the_next_free_one_by_default(dataset: Path, bases: Callab
     assert finished.folder.name.endswith("-a")
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_an_interrupt_is_raised_after_a_checkpoint_and_resume_goes_on(
     dataset: Path, bases: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

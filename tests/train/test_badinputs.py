@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +45,10 @@ def test_recipes(case: dict[str, Any]) -> None:
     file = ROOT / case["file"]
     if case["expect"] == "literal":
         assert read_values(file) == {"output_dir": "${HOME}/x", "name": "{{ 7*7 }}"}
-    began = time.perf_counter()
     with pytest.raises(TrainError) as caught:
         load_recipe(file)
     assert caught.value.code == "E920 bad-recipe"
     assert caught.value.message.startswith(f"{file.name}:")
-    assert time.perf_counter() - began < 1
     said = {
         "yaml-tag": "tags",
         "yaml-alias": "anchors",

@@ -138,7 +138,7 @@ def test_kappa_is_cohens():
     ],
 )
 def test_the_debiased_estimate_covers_what_it_claims(num_human, num_others, win, tie, right, bias, size, most):
-    replicates = 200 * EFFORT if EFFORT > 1 else 200
+    replicates = max(200, 40 * EFFORT)
     rng, truth, hits, num, total = np.random.default_rng(7), win * (1 - tie) + tie / 2, 0, 0, 0.0
     for _ in range(replicates):
         try:

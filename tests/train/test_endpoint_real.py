@@ -22,7 +22,7 @@ NEEDED = ("httpx", "fastapi", "uvicorn", "openai")
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [
     pytest.mark.server,
-    pytest.mark.slow,
+    pytest.mark.ci,
     pytest.mark.skipif(
         any(importlib.util.find_spec(name) is None for name in NEEDED), reason="needs pairsmith[endpoint,dev]"
     ),

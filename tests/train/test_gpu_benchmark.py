@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_its_dry_run_checks_and_trains() -> None:
     script = ROOT / "benchmarks" / "train_gpu.py"
     words = ["--dry-run", "--steps", "3", "--variants", "ours", "--methods", "lora", "--models", "qwen3-0.6b"]
@@ -27,7 +27,7 @@ def test_its_dry_run_checks_and_trains() -> None:
     assert "%" not in row, "a CPU has no share of a card's peak"
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_both_sides_write_the_same_answers() -> None:
     script = ROOT / "benchmarks" / "train_gpu.py"
     words = ["--dry-run", "--methods", "generation", "--models", "qwen3-0.6b"]
@@ -38,7 +38,7 @@ def test_both_sides_write_the_same_answers() -> None:
     assert all(row.endswith("| 100% the same |") for row in rows)
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_a_row_that_fails_fails_the_whole(tmp_path: Path) -> None:
     # A package of the same name in front of the real one: each child ends at its first import of it.
     (tmp_path / "pydantic.py").write_text("raise ImportError('no pydantic here')")

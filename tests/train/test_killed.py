@@ -15,7 +15,7 @@ from tests.effort import EFFORT
 from tests.train import children
 from train.loop.checkpoint import MANIFEST, newest_verified
 
-KILLS = 10 * EFFORT
+KILLS = 2 * EFFORT
 STEPS_A_KILL = 2
 CHANGES: dict[str, Any] = {
     "method": "lora", "lora": {"dropout": 0.2}, "batch_size": 4, "max_steps": KILLS * STEPS_A_KILL,
@@ -37,7 +37,7 @@ def _losses(run: Path) -> list[tuple[int, float]]:
     return [(event["step"], event["loss"]) for event in events if event["event"] == "step"]
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")
 def test_killed_at_random_moments_it_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     draw = random.Random(KILLS)

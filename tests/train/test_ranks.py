@@ -267,7 +267,7 @@ def test_ranks_do_the_whole_act(dataset: Path, bases: Callable[..., Path], tmp_p
     assert all(torch.allclose(saved[name], weight, atol=1e-6) for name, weight in wanted_weights.items())
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_torchrun_is_stopped_by_a_signal_and_one_process_goes_on(
     dataset: Path, bases: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -216,8 +216,7 @@ def _talk(out: Path) -> Path:
     return out.with_suffix(".talk")
 
 
-@pytest.mark.long
-@pytest.mark.slow
+@pytest.mark.ci
 def test_a_killed_run_goes_on_to_the_same_bits(dataset: Path, bases: Callable[..., Path], tmp_path: Path) -> None:
     """SIGTERM in the middle of a run, then --resume: the same weights as without it; test_killed.py has SIGKILL."""
     steps = ["--set", "max_steps=60", "--set", "checkpoint.every_steps=5", "--set", "lora.dropout=0.1"]
@@ -237,7 +236,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(dataset: Path, bases: Callable[..
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_a_diverged_run_exits_with_one(dataset: Path, bases: Callable[..., Path], tmp_path: Path) -> None:
     run = _spawn(
         dataset,

@@ -61,7 +61,7 @@ class Puts:
             heads.update({event.id: (event.event,) for event in events})
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.parametrize("small", ["64k", "132k"], indirect=True)
 def test_nothing_that_was_saved_is_lost_on_a_full_disk(small):
     puts = Puts(small / "ws")

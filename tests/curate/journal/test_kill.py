@@ -21,7 +21,7 @@ from curate.project.journal import FOLDER, read_frames, read_journal
 from tests.curate.journal.people import Opener, make, summary
 from tests.effort import EFFORT
 
-POINTS = 40 * EFFORT
+POINTS = 8 * EFFORT
 """How many people are killed."""
 
 
@@ -99,8 +99,7 @@ class Judge:
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace (apt-get install strace)")
 
 
-@pytest.mark.long
-@pytest.mark.slow
+@pytest.mark.ci
 @needs_strace
 def test_nothing_that_was_saved_is_lost(tmp_path):
     judge, chance, seeds = Judge(tmp_path / "first"), random.Random(1), count()
@@ -125,7 +124,7 @@ def test_nothing_that_was_saved_is_lost(tmp_path):
     assert num_killed > num_done * 0.8
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 @needs_strace
 def test_a_file_rewritten_in_its_place_is_seen(tmp_path):
     # The other mistakes are not seen here: what a process has written outlives it, synced or not.

@@ -24,7 +24,7 @@ from tests.curate.journal.people import Opener, Person, Summary, make, summary
 from tests.curate.journal.power import Disk, Recorder
 from tests.effort import EFFORT
 
-STATES = 2000 * EFFORT
+STATES = 400 * EFFORT
 """How many disks are made."""
 STORIES = 20
 
@@ -136,7 +136,7 @@ def resume(story: Story, root: Path) -> None:
     assert story.opened(root).states()[0].record.split == "test"
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.parametrize("seed", range(STORIES))
 def test_nothing_that_was_saved_is_lost(tmp_path, seed):
     story = told(tmp_path / "ws", seed)
@@ -154,7 +154,7 @@ def test_nothing_that_was_saved_is_lost(tmp_path, seed):
     assert num_different > min(150, STATES // STORIES // 10)
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.parametrize("name", MISTAKES)
 def test_every_seeded_mistake_is_seen(tmp_path, monkeypatch, name):
     plant(name, monkeypatch.setattr)
@@ -191,7 +191,7 @@ def lines_last(monkeypatch):
     monkeypatch.setattr(compact, "retire", late)
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.parametrize("mistake", [retired_first, lines_last])
 def test_a_fold_in_another_order_is_seen(tmp_path, monkeypatch, mistake):
     mistake(monkeypatch)

@@ -20,7 +20,7 @@ from tests.effort import EFFORT
 
 WRITERS = 8
 RECORDS = 500
-EACH = 500 * EFFORT
+EACH = 100 * EFFORT
 
 
 def folding(root: Path, is_done: threading.Event, folds: list[int], errors: list[str]) -> None:
@@ -42,7 +42,7 @@ def answers(root: Path) -> dict[tuple[str, str], int]:
     }
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_thousands_of_decisions_of_eight_people(tmp_path):
     make(tmp_path, num_records=RECORDS)
     script = Path(__file__).with_name("writer.py")

@@ -13,7 +13,7 @@ from tests.curate.tui.test_ask import LINES, panes
 from tests.curate.tui.waiting import until
 from tests.train.stub import Stub, said
 
-pytestmark = [pytest.mark.server, pytest.mark.slow]
+pytestmark = [pytest.mark.server, pytest.mark.ci]
 
 
 async def quiet(pilot):

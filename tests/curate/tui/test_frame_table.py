@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 from textual.app import App
@@ -203,15 +202,3 @@ def test_a_table_that_cannot_mark_leaves_the_keys_to_others() -> None:
         assert list(table.span) == [0]
 
     drive([("r0", "ok", "x")], story, can_mark=False)
-
-
-@pytest.mark.slow
-def test_a_key_costs_little_at_a_million_rows() -> None:
-    async def story(pilot, table):
-        began = time.process_time()
-        for _ in range(50):
-            await pilot.press("down")
-        spent = (time.process_time() - began) / 50
-        assert spent < 0.03, f"{spent * 1000:.1f} ms of CPU time a key"
-
-    drive(Million(), story, size=(100, 30))

@@ -331,8 +331,7 @@ def test_the_curve_is_ascii_where_nothing_else_is_to_be_shown():
     assert len(chart([float(n) for n in range(5000)], 40, 5)[0]) <= 40
 
 
-@pytest.mark.long
-@pytest.mark.slow
+@pytest.mark.ci
 def test_a_real_run_is_begun_stopped_and_resumed(root, tmp_path, make_app, drive, settled, ended, monkeypatch):
     """The trainer itself, on the sample and the tiny base: every file and signal that the screen relies on."""
     pytest.importorskip("torch", reason="needs the extra [train]")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -98,19 +96,3 @@ def test_a_bad_setting_is_told_on_the_screen(pty_session, tmp_path) -> None:
     session.wait_for(b"E902")
     session.send(b"q")
     assert session.end() == 0
-
-
-@pytest.mark.slow
-def test_the_first_paint_of_an_empty_workspace_is_soon(pty_session, make_workspace) -> None:
-    root = make_workspace([]).root
-    tick = os.sysconf("SC_CLK_TCK")
-    spent = []
-    for _ in range(3):
-        session = pty_session(_command(root))
-        session.wait_for(b"[Home]")
-        user, system = Path(f"/proc/{session.pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]
-        spent.append((int(user) + int(system)) / tick)
-        session.close()
-        time.sleep(0.1)
-    # A machine whose other core is at work takes half as long again.
-    assert min(spent) < 1, spent

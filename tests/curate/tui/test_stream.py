@@ -77,8 +77,7 @@ def watched(session, keys: list[bytes], moves: Sequence[bytes] = ()) -> str:
     return session.output.decode("utf-8")
 
 
-@pytest.mark.long
-@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.parametrize(("size", "before"), [((100, 30), BARE), ((80, 24), "")], ids=["border-alone", "as-shipped"])
 def test_nothing_of_the_data_steers_the_terminal(shared, tmp_path, pty_session, size, before) -> None:
     texts = list(hostile_strings(shared))
