@@ -29,6 +29,7 @@ def naive_interval(answers: Answers, resamples: int = 2000) -> tuple[float, floa
     return low, high
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("values", [2, 60], ids=["records alike", "records differ"])
 def test_the_interval_is_that_of_drawing_records(values: int) -> None:
     answers = random_answers(11, 150, values=values, people=2, gap=0.0)

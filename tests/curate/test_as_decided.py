@@ -155,6 +155,7 @@ def test_a_text_is_found_wherever_it_stands_in_a_file(tmp_path, place):
     assert not holds_any(tmp_path / "none", [b"x"])
 
 
+@pytest.mark.ci
 def test_random_decisions_are_checked_alike_by_one_process_and_two(tmp_path, monkeypatch):
     monkeypatch.setattr("curate.checks.runner.parallel._SPAN_BYTES", 400)
     draw = random.Random(7)

@@ -176,6 +176,7 @@ def test_a_model_that_comes_later_answers_what_was_asked_before(root):
         session.close()
 
 
+@pytest.mark.ci
 def test_the_real_tiny_base_answers_and_ends_with_who_asked(make_workspace, tmp_path):
     pytest.importorskip("torch")
     root = make_workspace(LINES).root

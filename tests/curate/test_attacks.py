@@ -95,6 +95,7 @@ def test_markers_of_other_merges(marker: str, tmp_path: Path) -> None:
     assert [(f.code, f.line, f.column) for f in verdict.findings if f.severity == "error"] == [("S113", 2, 1)]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("unit", ["[],", "{},", '"ab",', "1.5,"])
 def test_a_crowd_of_values_is_refused_before_it_is_built(unit: str, tmp_path: Path) -> None:
     raw = b'{"id": "x", "meta": {"a": [' + unit.encode() * 1_000_001 + b"1]}}\n" + GOOD.encode()
@@ -345,6 +346,7 @@ def test_a_signal_ends_all_workers_at_once(number: int, code: int, tmp_path: Pat
     assert time.monotonic() - started < 5
 
 
+@pytest.mark.ci
 def test_ctrl_c_while_a_worker_starts_is_left_to_the_parent(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(f'{{"id": "{n}", "instruction": "Say {n}.", "output": "{n}"}}\n' for n in range(2_000)))

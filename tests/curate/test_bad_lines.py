@@ -76,6 +76,7 @@ OWN = {
 }  # fmt: skip
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("name", ["instruction", "chat", "domain", *OWN])
 @pytest.mark.parametrize("seed", range(4))
 def test_what_is_only_counted_is_what_would_be_found(name: str, seed: int, tmp_path: Path) -> None:

@@ -353,6 +353,7 @@ def recipe_of(name: str) -> dict[str, Any]:
     return found[0]
 
 
+@pytest.mark.ci
 def test_a_line_of_100_mb(tmp_path: Path) -> None:
     case = recipe_of("jsonl.one_line_100mb")
     recipe, path = case["recipe"], tmp_path / "long.jsonl"

@@ -42,6 +42,7 @@ def begin():
         project.close()
 
 
+@pytest.mark.ci
 def test_names_come_only_after_the_last_pair(workspace):
     half = call(workspace, "--blind", "b:base", "b", "--plain", lines="1\n2\nq\n")
     assert half.returncode == 0
@@ -153,6 +154,7 @@ def test_others_verdicts_are_hidden_in_the_log(workspace):
     assert json.loads(shown.stdout)["value"] in ("a", "b")
 
 
+@pytest.mark.ci
 def test_a_fold_keeps_every_verdict(workspace, begin):
     for by in ("ana", "ben"):
         call(workspace, "--blind", "b:base", "b", "--plain", lines="1\n" * 6, by=by)
@@ -166,6 +168,7 @@ def test_a_fold_keeps_every_verdict(workspace, begin):
     assert after.current is None
 
 
+@pytest.mark.ci
 def test_verdicts_hold_for_their_texts_alone(workspace, begin):
     call(workspace, "--blind", "b:base", "b", "--plain", lines="1\n" * 6)
     rows = [row(name, f"BASE of {name}", "another") for name in NAMES]
@@ -198,6 +201,7 @@ def test_a_path_names_a_run_of_this_workspace_alone(workspace, make_workspace, t
     assert "is no run of this workspace" in refused.stderr
 
 
+@pytest.mark.ci
 def test_a_series_stands_for_the_run_to_take(workspace, begin):
     runs = workspace / "runs"
     (runs / "s").mkdir()
@@ -210,6 +214,7 @@ def test_a_series_stands_for_the_run_to_take(workspace, begin):
     assert (runs / "s" / "seed-1" / "human.jsonl").exists()
 
 
+@pytest.mark.ci
 def test_the_report_is_one_json_object(workspace, root):
     schema = json.loads((root / "schemas/blind.schema.json").read_text(encoding="utf-8"))
     empty = json.loads(call(workspace, "--blind", "b:base", "b", "--report", "--json").stdout)
@@ -280,6 +285,7 @@ def test_a_broken_line_of_predictions_is_named(workspace, begin):
         begin(workspace)
 
 
+@pytest.mark.ci
 def test_hostile_answers_reach_no_terminal(workspace):
     evil = "\x1b[2J\x1b]0;owned\x07\u202e"
     write_predictions(workspace, "b", [row(NAMES[0], evil, f"x{evil}\ud800")])

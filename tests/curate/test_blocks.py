@@ -115,6 +115,7 @@ def test_lines_with_many_digits_are_proved_without_the_scanner() -> None:
     assert strict_loads_all(b"\n".join(lines) + b"\n", lines) == list(map(strict_loads, lines))
 
 
+@pytest.mark.ci
 def test_lines_with_many_quotes_are_proved_with_all_others() -> None:
     words = json.dumps({"text": '"so" ' * 3000, "tags": ["t"] * 1500}).encode()
     crowd = b'{"a":[' + b",".join([b"[0]"] * 400_000) + b"]}"
@@ -160,6 +161,7 @@ chats = st.fixed_dictionaries(
 raws = st.fixed_dictionaries({"text": texts}, optional=optional)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(("name", "lines"), [("instruction", pairs), ("chat", chats), ("domain", raws)])
 def test_columns_say_what_records_say(name: str, lines: st.SearchStrategy[Any], loops: Kernels) -> None:
     shape = load_shape(name)
@@ -320,6 +322,7 @@ def test_mutated_lines_have_the_same_findings(name: str, tmp_path: Path, monkeyp
     assert found.num_lines > 180 * EFFORT
 
 
+@pytest.mark.ci
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize(
     "chosen", [{"select": ["S1"]}, {"select": ["S1", "S104"]}, {"ignore": ["D3", "Q208"]}], ids=str
@@ -333,6 +336,7 @@ def test_what_is_not_asked_for_is_not_found(
     assert at_once(path, spec, tmp_path) == one_by_one(monkeypatch, path, spec)
 
 
+@pytest.mark.ci
 @pytest.mark.usefixtures("small_blocks")
 def test_conditions_of_plugins_are_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Nothing tells whether their code has changed.
@@ -376,6 +380,7 @@ def test_rules_of_a_part_hold_for_that_part(
     assert at_once(path, spec, tmp_path) == one_by_one(monkeypatch, path, spec)
 
 
+@pytest.mark.ci
 @pytest.mark.usefixtures("small_blocks")
 def test_a_source_that_is_the_file_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -400,6 +405,7 @@ DECIDED: dict[str, Any] = {
 }
 
 
+@pytest.mark.ci
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("is_part", [False, True], ids=["whole", "part"])
 @pytest.mark.parametrize("what", DECIDED)

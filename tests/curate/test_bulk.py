@@ -218,6 +218,7 @@ def test_what_is_not_clear_is_refused_and_nothing_is_written(make_workspace: Mak
     assert not journal(root)
 
 
+@pytest.mark.ci
 def test_of_a_large_file_lines_are_read_at_once(make_workspace: Make) -> None:
     """Files of 8 MB and more are read by columns, and their states by other code."""
     text = "word " * 400

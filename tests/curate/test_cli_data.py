@@ -129,6 +129,7 @@ def test_export_of_dirty_data_exits_one(make_workspace, call):
     assert "data/b.jsonl:1" in said.stderr
 
 
+@pytest.mark.ci
 def test_list_and_stats(make_workspace, call):
     workspace = make_workspace()
     rows = [
@@ -230,6 +231,7 @@ def test_train_does_not_start_on_dirty_data(make_workspace, call):
     assert not (workspace.root / "runs").exists()
 
 
+@pytest.mark.ci
 @pytest.mark.usefixtures("trainer")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_reach_the_trainer_and_are_waited_for(make_workspace, root, tmp_path, number):

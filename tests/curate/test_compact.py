@@ -41,6 +41,7 @@ def test_only_edited_lines_change_and_of_those_only_what_was_edited(tmp_path):
     ]
 
 
+@pytest.mark.ci
 def test_a_hundred_thousand_lines_stay_as_they_are(tmp_path):
     lines = [b'{"id":"r%d", "instruction":"Q%d?","output": "A"}\n' % (number, number) for number in range(100_000)]
     decide(make(tmp_path, lines), [edit("r5000", output="B")])
@@ -163,6 +164,7 @@ def test_a_decision_that_was_refused_stays_so_on_the_new_line(tmp_path):
     assert states_of(load_data(tmp_path)) == before
 
 
+@pytest.mark.ci
 def test_nobody_else_has_the_workspace_open(tmp_path):
     workspace = make(tmp_path)
     with JournalWriter(tmp_path, "ana") as sitting:

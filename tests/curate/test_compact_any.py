@@ -185,6 +185,7 @@ def decision_of(op: str, key: str, value: str, name: str, own: list) -> Decision
     }[op]()  # fmt: skip
 
 
+@pytest.mark.ci
 @settings(
     max_examples=draws(15),
     deadline=None,

@@ -62,6 +62,7 @@ def test_a_base_named_by_a_recipe_is_found_beside_it(root: Path) -> None:
     assert contestant_of(open_project(root, "ana").data, "base") == str(root / "recipes" / "small")
 
 
+@pytest.mark.ci
 def test_a_talk_stays_warm_and_can_be_cancelled(root: Path) -> None:
     talk = Talk(open_project(root, "ana").data, "base", ["--max-new-tokens", "4000"])
     try:
@@ -82,6 +83,7 @@ def test_a_talk_stays_warm_and_can_be_cancelled(root: Path) -> None:
         talk.close()
 
 
+@pytest.mark.ci
 def test_each_request_gets_its_line_and_a_model_that_is_not_there_says_so(root: Path) -> None:
     data = open_project(root, "ana").data
     with closing(Talk(data, "base")) as talk:
@@ -94,6 +96,7 @@ def test_each_request_gets_its_line_and_a_model_that_is_not_there_says_so(root: 
     assert "error[" not in caught.value.message
 
 
+@pytest.mark.ci
 def test_the_process_ends_with_the_one_who_asked(root: Path) -> None:
     program = (
         "import sys, time; from pathlib import Path; from curate.project.project import open_project\n"

@@ -255,6 +255,7 @@ def test_the_language_extra_tells_languages_of_one_script_apart() -> None:
     assert not broken(record_of(polish[:60]), short)
 
 
+@pytest.mark.ci
 def test_no_language_of_mgsm_is_taken_for_another(shared: Path) -> None:
     for path in sorted((shared / "data" / "mgsm").glob("*.tsv")):
         settings = Settings(categories={"orders": Category(language=path.stem[-2:])})

@@ -129,6 +129,7 @@ def test_spelling_does_not_reopen(tmp_path: Path) -> None:
     assert check(respelled, known).num_findings == 0
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("limit", [3, 1000])
 def test_jobs_do_not_matter(limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("curate.checks.runner.parallel._SPAN_BYTES", 400)

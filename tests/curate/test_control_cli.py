@@ -204,6 +204,7 @@ def _until(is_so: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, Exit.INTERRUPTED), (signal.SIGTERM, Exit.TERMINATED)])
 def test_watch_answers_changes_until_it_is_stopped(number: int, code: int, tmp_path: Path) -> None:
     root = workspace(tmp_path, "", a=line(1))
@@ -257,6 +258,7 @@ def test_streams_that_are_closed_or_full_change_no_verdict(streams: str, tmp_pat
     assert "Traceback" not in done.stdout + done.stderr
 
 
+@pytest.mark.ci
 def test_a_closed_stdout_is_no_traceback(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(line(1, ""), encoding="utf-8")

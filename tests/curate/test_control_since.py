@@ -235,6 +235,7 @@ def text_of(chance: random.Random, lines: list[bytes]) -> bytes:
     return text.removesuffix(b"\n") if chance.random() < 0.2 else text
 
 
+@pytest.mark.ci
 def test_any_edit_changes_the_lines_that_git_says(repo: Path) -> None:
     chance = random.Random(11)
     files = {f"data/{number}.jsonl": some_lines(chance) for number in range(300)}

@@ -69,6 +69,7 @@ def assert_rows_are_simple(records: list[Record]) -> None:
         assert orjson.dumps(row) == orjson.dumps(simple_row(record, "unit", record.source.file, license_))
 
 
+@pytest.mark.ci
 def test_rows_of_real_data_are_what_their_records_say(shared: Path) -> None:
     num_records, kinds = 0, set()
     for path in sorted((shared / "data").rglob("*.*")):

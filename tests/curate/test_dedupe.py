@@ -261,6 +261,7 @@ def test_order_decides_only_who_is_kept(texts, rng):
         assert find_duplicates(staying, SHORT).pairs == []
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("chosen", [SHORT, WEB, DedupeSettings(ngram=4, threshold=0.8)])
 def test_compiled_loops_give_the_same(planted, chosen):
     pytest.importorskip("numba", reason="the extra `fast` is not installed")

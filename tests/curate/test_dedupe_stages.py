@@ -64,6 +64,7 @@ def found_by_stages(records, stages):
     return find(gather(records, NUMPY), method_of(SETTINGS), NUMPY, stages)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("settings", [SETTINGS, DedupeSettings(ngram=4, threshold=0.8)])
 def test_files_and_their_stages_find_what_memory_finds(files, compared, settings, capsys):
     records = loose_records(files)
@@ -87,6 +88,7 @@ def test_files_and_their_stages_find_what_memory_finds(files, compared, settings
     assert list(alone.all_records()) == records
 
 
+@pytest.mark.ci
 def test_a_file_can_be_named_twice_and_two_can_say_the_same(files, compared, tmp_path):
     twin = tmp_path / "twin.jsonl"
     twin.write_bytes(files[0].read_bytes())
@@ -104,6 +106,7 @@ def test_a_file_can_be_named_twice_and_two_can_say_the_same(files, compared, tmp
         assert [row for _, rows in table.blocks() for row in rows] == list(range(len(records)))
 
 
+@pytest.mark.ci
 def test_stages_are_known_by_what_records_say(files, tmp_path):
     records = loose_records(files)
     wanted = find_duplicates(records, SETTINGS)
@@ -140,6 +143,7 @@ def test_nothing_to_compare_has_stages_too(tmp_path):
         assert (found.pairs, found.clusters, stages.num_resumed) == ([], {}, resumed)
 
 
+@pytest.mark.ci
 def test_a_damaged_stage_is_made_again(files, compared, tmp_path):
     wanted = compared(files).duplicates
     places = sorted((tmp_path / "home/pairsmith/dedupe").iterdir())
@@ -157,6 +161,7 @@ def test_a_damaged_stage_is_made_again(files, compared, tmp_path):
                 assert path.read_bytes() == content
 
 
+@pytest.mark.ci
 def test_a_damaged_cache_of_records_is_made_again(files, compared, tmp_path):
     wanted = compared(files).duplicates
     folder = tmp_path / "home/pairsmith/records"
@@ -242,6 +247,7 @@ def call(tmp_path, files, at):
     )
 
 
+@pytest.mark.ci
 def test_an_interrupted_call_is_resumed(files, tmp_path):
     stopped = call(tmp_path, files, 2)
     assert (stopped.returncode, stopped.stdout) == (130, "")

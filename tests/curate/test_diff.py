@@ -373,6 +373,7 @@ def test_repeated_ids_are_told_apart_from_those_that_look_like_it(names: list[st
     assert [(one["what"], one["fields"][0]["after"]) for one in found["changes"]] == [("changed", 9)]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("arguments", [("HEAD:", "."), ("HEAD:a.jsonl", "a.jsonl")])
 def test_what_a_commit_has_is_not_held_in_memory(
     arguments: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -397,6 +398,7 @@ def test_what_a_commit_has_is_not_held_in_memory(
     assert most < size / 4
 
 
+@pytest.mark.ci
 def test_large_data_of_a_commit_has_no_time_limit(committed: ProjectData, monkeypatch: pytest.MonkeyPatch) -> None:
     from curate.base import git as runner
 

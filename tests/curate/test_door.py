@@ -62,6 +62,7 @@ def test_rows_without_bytes(tmp_path: Path) -> None:
     assert values(write(tmp_path, b'{"a":1}\n' + long + b'\n{"b":2}\n')) == [{"a": 1}, {"b": 2}]
 
 
+@pytest.mark.ci
 def test_a_line_of_just_the_limit_is_read(tmp_path: Path) -> None:
     text = b'{"a":"' + b"x" * (MAX_LINE - 8) + b'"}'
     assert len(text) == MAX_LINE

@@ -97,6 +97,7 @@ def test_drafts_stay_inside_the_workspace(tmp_path: Path) -> None:
     assert not list(outside.iterdir())
 
 
+@pytest.mark.ci
 def test_a_kill_leaves_the_old_draft_or_the_new_one(tmp_path: Path) -> None:
     program = (
         "import sys\nfrom pathlib import Path\nfrom curate.project.drafts import Draft, Drafts\n"

@@ -276,6 +276,7 @@ def test_the_answer_of_a_conversation_is_its_last(make_workspace: Any) -> None:
     assert answer_pointer({"messages": []}, shape) == ""
 
 
+@pytest.mark.ci
 def test_huge_records_are_told(make_workspace: Any, hold: Any) -> None:
     lines = [
         {"id": "big", "instruction": "x" * 262_144, "output": "y"},
@@ -343,6 +344,7 @@ def test_curate_edit_of_nothing_saves_nothing(make_workspace: Any, edit_with: An
     assert not (root / "journal").exists()
 
 
+@pytest.mark.ci
 def test_curate_edit_keeps_what_is_refused_as_a_draft(make_workspace: Any, edit_with: Any) -> None:
     root = make_workspace().root
     code, told = edit_with(root, "r003", "path.write_text(text.replace('\"category\": ', '\"category\" '))", "--json")
@@ -410,6 +412,7 @@ def test_curate_edit_discards_a_draft_when_asked(make_workspace: Any, edit_with:
     assert edit_with(root, "r003", "assert 'billing' in text", "--discard-draft") == (0, "nothing changed\n")
 
 
+@pytest.mark.ci
 def test_curate_edit_of_new_records_and_copies(make_workspace: Any, edit_with: Any) -> None:
     root = make_workspace().root
     line = '{"id": "fresh", "instruction": "Ask", "output": "Tell"}'
@@ -429,6 +432,7 @@ def test_curate_edit_shows_no_control_character_and_keeps_each(make_workspace: A
     assert record_in(root, "r") == {"id": "r", "instruction": "a\x1b[2J\u202e\x7f", "output": "c"}
 
 
+@pytest.mark.ci
 def test_curate_edit_without_a_record_or_an_editor(make_workspace: Any, edit_with: Any, monkeypatch: Any) -> None:
     root = make_workspace().root
     code, told = edit_with(root, "nobody", "")

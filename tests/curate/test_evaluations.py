@@ -50,6 +50,7 @@ def test_a_damaged_one_is_found(data: ProjectData) -> None:
     assert evaluations_of(data)[0].standing in ("finished", "failed")
 
 
+@pytest.mark.ci
 def test_records_that_are_test_records_now_are_not_shown(data: ProjectData, monkeypatch: pytest.MonkeyPatch) -> None:
     other = write_evaluation(data.root / "runs/eval-other", {"r003": 0.0, "r005": 1.0})
     write_evaluation(data.root / "runs/eval-third", {"r003": 1.0, "r005": 1.0})

@@ -15,13 +15,12 @@ from curate.base.events import Assign, Drop, DropEvent, Restore
 from curate.base.record import CurateError
 from curate.cli import cli
 from curate.project.data import ProjectData, load_data
-from curate.project.journal import frame, pieces, read_frames, read_journal, segments
+from curate.project.journal import frame, pieces, read_journal, segments
 from curate.project.project import open_project
 from curate.project.publish import export_dataset
 from curate.sessions.labelling import LabelSession, Review
 from tests.curate.deciding import decide
 
-OLD = Path(__file__).parent / "journal"
 REPEAT = {
     "id": "x1",
     "instruction": "  please tell ITEM1 apart from thing7 and from part13 today.",
@@ -125,61 +124,6 @@ def test_a_line_that_no_version_writes_is_refused_by_its_place(
     assert caught.value.code == "E913 unknown-event"
     assert f"{path}:1" in caught.value.message
     assert "pgrade" in caught.value.hint
-
-
-@pytest.fixture(params=["version-1", "version-1-folded"])
-def old(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """Return a copy of a workspace that version 1 of the journal has written, before and after `curate fold`."""
-    return Path(shutil.copytree(OLD / request.param, tmp_path / "old"))
-
-
-FROM_1 = {
-    "copy": ("D301", "kept", 1.0, "D301: repeats kept (1.00)"),
-    "near": ("D302", "kept", 0.87, "D302: repeats kept (0.87)"),
-    # It names nobody who is there, or itself, or has a score that no exact repeat has.
-    "forged": ("decision", "", 0.0, "D301: repeats nobody (1.00)"),
-    "itself": ("decision", "", 0.0, "D302: repeats itself (0.90)"),
-    "spelled": ("decision", "", 0.0, "D301: repeats kept (0.99)"),
-    "words": ("decision", "", 0.0, "off topic"),
-}
-
-
-def test_a_journal_of_version_1_is_read_by_the_form_of_its_texts(old: Path) -> None:
-    assert dropped_by(old) == FROM_1
-    assert run("list", old, "--status", "dropped").stdout.count("[dropped: ") == len(FROM_1)
-    assert "near: D302: repeats kept (0.87)" in run("log", old).stdout
-
-
-def test_a_rule_of_version_1_that_names_who_is_gone_is_a_persons_words(old: Path) -> None:
-    path = old / "data" / "a.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    path.write_text("".join(line for line in lines if '"id": "kept"' not in line), encoding="utf-8")
-    assert dropped_by(old)["copy"] == ("decision", "", 0.0, "D301: repeats kept (1.00)")
-
-
-def test_decisions_of_both_versions_are_folded_as_they_are(old: Path) -> None:
-    decide(load_data(old), [Drop("other", reason="D301: repeats kept (1.00)")], by="cem")
-    before = dropped_by(old)
-    assert before == FROM_1 | {"other": ("decision", "", 0.0, "D301: repeats kept (1.00)")}
-    assert run("fold", old).exit_code == 0
-    assert not segments(old)
-    assert dropped_by(old) == before
-    assert [path.name for path in (old / "dataset").iterdir()] == ["v1"]
-    newest = max((old / "journal" / "folded").glob("*.json"), key=lambda path: int(path.stem))
-    assert json.loads(newest.read_bytes())["v"] == 2
-
-
-def test_a_fold_without_drops_of_version_2_stays_readable_for_version_1(old: Path) -> None:
-    decide(load_data(old), [Restore("words")], by="cem")
-    assert run("fold", old).exit_code == 0
-    newest = max((old / "journal" / "folded").glob("*.json"), key=lambda path: int(path.stem))
-    assert json.loads(newest.read_bytes())["v"] == 1
-
-
-def test_lines_are_written_as_they_were_read(old: Path) -> None:
-    for path in sorted((old / "journal").rglob("*.log")):
-        content = path.read_bytes()
-        assert b"".join(frame(event) for event in read_frames(content, path)) == content
 
 
 @pytest.mark.parametrize("reason", ["D301: repeats r001 (1.00)", "off topic"])

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -90,6 +91,7 @@ def decide_each(root: Path, decisions: list[tuple[str, str, str]]) -> None:
             workspace = decide(workspace, [decision])
 
 
+@pytest.mark.ci
 @settings(
     max_examples=draws(25),
     deadline=None,

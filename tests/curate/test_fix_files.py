@@ -52,6 +52,7 @@ def spelled(draw: st.DrawFn) -> bytes:
     return draw(st.sampled_from([text, text.replace("/", "\\/"), f" {text} "])).encode()
 
 
+@pytest.mark.ci
 @given(spelled(), st.data())
 def test_splicing_changes_the_strings_it_is_told_and_nothing_else(raw: bytes, data: st.DataObject) -> None:
     spans = {pointer: (start, end) for pointer, start, end in Walker(raw).strings()}

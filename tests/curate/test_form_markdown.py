@@ -49,6 +49,7 @@ def assert_comes_back(line: Any, shape: Any) -> None:
         assert canonical(read_markdown(text, shape).line) == canonical(line)
 
 
+@pytest.mark.ci
 @given(
     st.fixed_dictionaries(
         {"messages": TURNS | VALUES}, optional={"id": TEXTS, "category": VALUES, "meta": VALUES, "odd: key": VALUES}
@@ -59,6 +60,7 @@ def test_whatever_a_conversation_holds_comes_back(line: dict[str, Any]) -> None:
     assert_comes_back(line, load_shape("chat"))
 
 
+@pytest.mark.ci
 @given(
     st.dictionaries(st.sampled_from(["id", "instruction", "input", "output", "system", "meta", "x y"]), TEXTS | VALUES)
 )
@@ -66,6 +68,7 @@ def test_whatever_an_instruction_holds_comes_back(line: dict[str, Any]) -> None:
     assert_comes_back(line, load_shape("instruction"))
 
 
+@pytest.mark.ci
 @given(st.dictionaries(st.sampled_from(["id", "prompt", "messages", "chosen", "rejected", "answers"]), TEXTS | TURNS))
 def test_whatever_a_preference_holds_comes_back(line: dict[str, Any]) -> None:
     assert_comes_back(line, load_shape("preference"))

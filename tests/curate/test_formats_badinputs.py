@@ -91,6 +91,7 @@ def test_commands_in_paths(name: str, cases: dict[str, Any], tmp_path: Path, mon
             assert orders == []
 
 
+@pytest.mark.ci
 def test_a_file_name_of_bytes_that_are_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     raw = os.fsencode(tmp_path) + b"/caf\xe9.jsonl"

@@ -280,6 +280,7 @@ def test_gitlab_has_what_its_widget_asks_for() -> None:
     assert json.loads(text_of("gitlab", clean())) == []
 
 
+@pytest.mark.ci
 def test_junit_keeps_to_its_schema() -> None:
     xmlschema = pytest.importorskip("xmlschema", reason="needs xmlschema to read the schema of JUnit's XML")
     schema = xmlschema.XMLSchema(GOLDEN / "junit-subset.xsd")

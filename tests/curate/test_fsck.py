@@ -220,6 +220,7 @@ def test_a_merge_that_is_not_finished(make_workspace):
         fold_journal(load_data(root))
 
 
+@pytest.mark.ci
 def test_two_branches_that_both_folded(make_workspace):
     """Git cannot merge what the folds have kept; going back to before them, and folding once more, can."""
     workspace = make_workspace()
@@ -373,6 +374,7 @@ def test_the_same_dataset_before_and_after(make_workspace):
     assert (again.is_new, again.path) == (False, first.path)
 
 
+@pytest.mark.ci
 def test_fsck_loads_nothing_heavy(make_workspace):
     root = decide(make_workspace(), [drop("r001")]).root
     program = (

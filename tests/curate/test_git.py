@@ -162,6 +162,7 @@ def use(how: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{root.parent / 'bin'}:{os.environ['PATH']}")
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("age_of_git", OLD)
 @pytest.mark.parametrize("trap", TRAPS)
 def test_no_question_runs_what_the_repository_names(
@@ -182,6 +183,7 @@ def test_no_question_runs_what_the_repository_names(
         assert not ran.exists(), name
 
 
+@pytest.mark.ci
 def test_no_question_is_asked_within_a_submodule(root: Path) -> None:
     ran = root.parent / "ran"
     other = root.parent / "other"
@@ -254,6 +256,7 @@ def test_filters_of_the_person_stay_and_those_of_the_repository_go(
     assert not (tmp_path / "theirs").exists()
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -300,6 +303,7 @@ def test_a_filter_that_cannot_be_switched_off_is_told(root: Path) -> None:
     assert exported(root) is None
 
 
+@pytest.mark.ci
 def test_git_that_refuses_is_slow_or_absent(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(GitError, match="git says: Needed a single revision") as refused:
         ask_git(root, ["rev-parse", "--verify", "nosuch"])
@@ -329,6 +333,7 @@ def test_who_stops_reading_does_not_wait(root: Path, monkeypatch: pytest.MonkeyP
     assert time.monotonic() - started < 30
 
 
+@pytest.mark.ci
 def test_a_question_may_be_longer_than_a_pipe_holds(root: Path) -> None:
     names = b"HEAD:curate.toml\n" * 20_000
     with stream_git(root, ["cat-file", "--batch"], names) as answer:

@@ -115,6 +115,7 @@ PIPES = [
 ]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(("words", "name", "code"), PIPES, ids=[f"{words[0]} {name}" for words, name, _ in PIPES])
 def test_a_pipe_makes_no_verb_wait(root: Path, tmp_path: Path, words: tuple[str, ...], name: str, code: str) -> None:
     spoil(root / name, "pipe", tmp_path)
@@ -186,6 +187,7 @@ def test_a_flood_of_settings_is_refused_unread(root: Path, tmp_path: Path) -> No
 READERS = [("validate", "."), ("list", "."), ("log", "."), ("export", "."), ("fsck", "."), ("undo", "."), ("fold", ".")]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("words", READERS, ids=[words[0] for words in READERS])
 @pytest.mark.parametrize("target", ["journal", "/dev/full", "loop"])
 def test_a_journal_that_leads_out_is_refused_alike(
@@ -227,6 +229,7 @@ def test_fsck_finds_damage_where_the_data_leads_nowhere(root: Path, kind: str) -
     assert "data" in done.stdout
 
 
+@pytest.mark.ci
 def test_an_arrow_folder_with_a_pipe_is_refused(root: Path, tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets", reason="the extra [hub] is not installed")
     saved = tmp_path / "saved"

@@ -105,6 +105,7 @@ def test_two_workspaces_have_two_seeds(tmp_path: Path) -> None:
     assert len(seeds) == 3
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("name", "schema"),
     [
@@ -123,6 +124,7 @@ def test_the_shape_is_guessed(shared: Path, tmp_path: Path, name: str, schema: s
     assert not made.intakes[0].rejected
 
 
+@pytest.mark.ci
 def test_categories_of_the_data_are_listed(shared: Path, tmp_path: Path) -> None:
     make_workspace(tmp_path / "w", files=[shared / "data/dolly-15k-v0/dolly-v0-rows-0-7999-01.jsonl"])
     categories = read_settings(tmp_path / "w").categories
@@ -269,6 +271,7 @@ def test_one_option_takes_all_that_a_shell_makes_of_a_star(tmp_path: Path) -> No
     assert sorted(path.name for path in (tmp_path / "w/data").iterdir()) == ["a.jsonl", "b.jsonl", "c.jsonl"]
 
 
+@pytest.mark.ci
 def test_one_that_was_killed_leaves_nothing_in_the_way_of_the_next(tmp_path: Path) -> None:
     specimen = importers()["label-studio"].samples[0]
     (source := tmp_path / "asked.jsonl").write_text(json.dumps(specimen) + "\n" + "{broken\n", encoding="utf-8")

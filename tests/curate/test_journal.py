@@ -68,6 +68,7 @@ def test_closed_segments_take_no_more(tmp_path):
     assert (tmp_path / "a.log").read_bytes() == b"one\n"
 
 
+@pytest.mark.ci
 def test_every_cut_keeps_the_whole_lines_before_it(tmp_path):
     with JournalWriter(tmp_path, "ana") as sitting:
         written = sitting.append(DROPS[:2])
@@ -82,6 +83,7 @@ def test_every_cut_keeps_the_whole_lines_before_it(tmp_path):
         assert [damage.kind for damage in damages] == ["torn"] * is_torn
 
 
+@pytest.mark.ci
 def test_no_flipped_bit_goes_unnoticed(tmp_path):
     with JournalWriter(tmp_path, "ana") as sitting:
         written = sitting.append(DROPS)

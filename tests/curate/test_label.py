@@ -36,6 +36,7 @@ def asked(assignment: AnnotatorAssignment, name: str) -> list[str]:
     return [one for one in TEAM if assignment.is_assigned(name, one)]
 
 
+@pytest.mark.ci
 def test_each_record_asks_one_and_a_share_of_them_asks_two() -> None:
     assignment = AnnotatorAssignment(TEAM, 0.3, seed=5)
     numbers = [len(asked(assignment, name)) for name in IDS]
@@ -47,6 +48,7 @@ def test_each_record_asks_one_and_a_share_of_them_asks_two() -> None:
     assert sum(asked(AnnotatorAssignment(TEAM, 0.3, seed=6), name) != asked(assignment, name) for name in IDS) > 1000
 
 
+@pytest.mark.ci
 def test_a_larger_share_and_a_change_of_the_team_move_as_little_as_they_can() -> None:
     before = AnnotatorAssignment(TEAM, 0.2)
     more = AnnotatorAssignment(TEAM, 0.6)
@@ -59,6 +61,7 @@ def test_a_larger_share_and_a_change_of_the_team_move_as_little_as_they_can() ->
     assert all(asked(order, name) == asked(before, name) for name in IDS[:200])
 
 
+@pytest.mark.ci
 @given(st.lists(st.text(max_size=6), max_size=30), st.floats(0, 1), st.integers(0, 9))
 def test_one_by_one_and_all_at_once_are_the_same(names: list[str], overlap: float, seed: int) -> None:
     assignment = AnnotatorAssignment(TEAM, overlap, seed=seed)
@@ -171,6 +174,7 @@ def test_questions_have_the_values_to_choose_from() -> None:
             questions_of(Settings(label=LabelSettings(questions=[Question(name=name)])))
 
 
+@pytest.mark.ci
 def test_a_model_in_another_process_proposes_and_ends_with_its_trainer() -> None:
     pytest.importorskip("sklearn", reason="suggestions need the extra [quality]")
     texts = [f"invoice refund {n % 5}" if n % 2 else f"parcel courier {n % 5}" for n in range(40)]
@@ -196,6 +200,7 @@ def test_a_model_in_another_process_proposes_and_ends_with_its_trainer() -> None
         trainer.learn(labels)
 
 
+@pytest.mark.ci
 def test_a_process_that_is_killed_is_told_as_an_error() -> None:
     pytest.importorskip("sklearn", reason="suggestions need the extra [quality]")
     # As the terminal UI has it; the command line lets a closed pipe end it.

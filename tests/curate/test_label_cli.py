@@ -91,6 +91,7 @@ def test_the_end_of_the_input_and_strange_bytes_lose_nothing(workspace: Path) ->
     assert "no command" in done.stderr
 
 
+@pytest.mark.ci
 def test_an_interrupt_loses_nothing(workspace: Path) -> None:
     command = [sys.executable, "-P", "-m", "curate", "label", str(workspace), "--plain", "--by", "ana"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
@@ -116,6 +117,7 @@ def test_a_question_without_values_takes_any_text(workspace: Path) -> None:
     assert "s tells: no command; ? lists them, = TEXT answers" in done.stderr
 
 
+@pytest.mark.ci
 def test_when_all_is_answered_the_last_one_can_still_be_taken_back(workspace: Path) -> None:
     done = call("label", str(workspace), "--plain", "--by", "ana", lines="1\n" * 6 + "u\n2\n")
     assert "nothing left [u undo, q quit] >" in done.stdout
@@ -132,6 +134,7 @@ def test_a_dumb_terminal_and_a_pipe_get_lines_without_being_asked(workspace: Pat
         assert "What is it about?" in done.stdout
 
 
+@pytest.mark.ci
 def test_orders_and_suggestions(workspace: Path) -> None:
     pytest.importorskip("sklearn", reason="suggestions need the extra [quality]")
     done = call("label", str(workspace), "--plain", "--by", "ana", "--order", "uncertain", lines="1\n2\nq\n")
@@ -149,6 +152,7 @@ def test_what_cannot_be_asked_is_an_error_with_a_hint(workspace: Path, tmp_path:
     assert call("label", str(tmp_path / "nowhere"), "--plain").returncode == 2
 
 
+@pytest.mark.ci
 def test_review_settles_and_says_by_its_exit_code_what_is_left(workspace: Path) -> None:
     call("label", str(workspace), "--plain", "--by", "ana", lines="1\n1\n1\n")
     call("label", str(workspace), "--plain", "--by", "bo", lines="1\n2\n3\n")
@@ -167,6 +171,7 @@ def test_review_settles_and_says_by_its_exit_code_what_is_left(workspace: Path) 
     assert (nothing.returncode, nothing.stdout) == (0, "")
 
 
+@pytest.mark.ci
 def test_whoever_is_still_asked_is_told_to_answer_first(workspace: Path) -> None:
     known = json.dumps({"id": "r0", "question": "topic", "value": "other"}) + "\n"
     (workspace / "gold.jsonl").write_text(known, encoding="utf-8")

@@ -233,6 +233,7 @@ def test_orders_of_a_workspace(sit: Sit) -> None:
     assert names(sit("dan", order="oldest"))[-1] == flagged
 
 
+@pytest.mark.ci
 def test_the_least_certain_come_first_and_suggestions_are_out_of_sample(sit: Sit) -> None:
     pytest.importorskip("sklearn", reason="suggestions need the extra [quality]")
     words = {"billing": "invoice refund charge", "returns": "parcel courier label"}

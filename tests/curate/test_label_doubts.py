@@ -56,6 +56,7 @@ def validate(*arguments: str) -> tuple[list[dict[str, Any]], str, int]:
     return [json.loads(line) for line in done.stdout.splitlines()], done.stderr, done.returncode
 
 
+@pytest.mark.ci
 def test_it_names_the_planted_errors_at_their_place(tmp_path: Path) -> None:
     root = write(tmp_path / "ws", lines())
     found, told, code = validate(str(root), "--select", "L405")
@@ -83,6 +84,7 @@ def test_it_runs_only_where_its_own_code_or_name_is_selected(tmp_path: Path, sel
     assert "L405" not in told
 
 
+@pytest.mark.ci
 def test_it_is_held_to_the_rules_of_its_place(tmp_path: Path) -> None:
     settings = (
         '[checks]\nselect = ["L405"]\nseverity = {L405 = "error"}\n[checks.per_category.billing]\nignore = ["L405"]\n'
@@ -98,6 +100,7 @@ def test_it_is_held_to_the_rules_of_its_place(tmp_path: Path) -> None:
     assert ({one["record"] for one in found}, {one["severity"] for one in found}, code) == ({"r7", "r63"}, {"error"}, 1)
 
 
+@pytest.mark.ci
 def test_what_people_have_answered_since_is_what_is_judged(tmp_path: Path) -> None:
     root = write(tmp_path / "ws", lines())
     workspace = load_data(root)
@@ -123,6 +126,7 @@ def test_export_and_the_validate_screen_ask_for_it_where_the_settings_do(tmp_pat
     assert [(group.code, group.count) for group in found.groups] == [("L405", 3)]
 
 
+@pytest.mark.ci
 def test_the_surest_come_first_in_every_order_of_findings(tmp_path: Path) -> None:
     draw = random.Random(8)
     rows = lines()
@@ -148,6 +152,7 @@ def test_the_surest_come_first_in_every_order_of_findings(tmp_path: Path) -> Non
     assert [json.loads(line)["id"] for line in ranked.stdout.splitlines()] == ["r63", "r40", "r7"]
 
 
+@pytest.mark.ci
 def test_of_categories_that_are_close_only_those_are_named_that_hardly_can_be_right(tmp_path: Path) -> None:
     """Two of three texts fit both categories: a model that guesses there suspects nobody of them."""
     draw = random.Random(4)
@@ -166,6 +171,7 @@ def test_of_categories_that_are_close_only_those_are_named_that_hardly_can_be_ri
     assert re.search(r"4 suspects \(of about \d\d wrong categories by estimate, the others cannot be told\)", told)
 
 
+@pytest.mark.ci
 def test_where_words_tell_nothing_nobody_is_named(tmp_path: Path) -> None:
     root = write(tmp_path / "ws", lines(is_random=True))
     found, told, _ = validate(str(root), "--select", "L405")
@@ -173,6 +179,7 @@ def test_where_words_tell_nothing_nobody_is_named(tmp_path: Path) -> None:
     assert "nobody is suspected, for the model tells nothing" in told
 
 
+@pytest.mark.ci
 def test_the_letter_of_an_answer_cannot_be_known_from_words(shared: Path) -> None:
     """MMLU: 24 of 400 keys are wrong, and a model of words names none rather than hundreds."""
     rows = []

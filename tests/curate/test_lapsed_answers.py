@@ -307,6 +307,7 @@ def test_known_answers_keep_their_meaning_or_are_left_out_and_counted(root: Path
     assert accuracy()[1] == [(1.0, 2)]
 
 
+@pytest.mark.ci
 def test_known_answers_of_pairs_and_ratings_are_asked_of_everybody(root: Path) -> None:
     text = '[label]\nannotators = ["ana", "bo"]\ngold = "gold.jsonl"\n[[label'
     (root / "curate.toml").write_text(SETTINGS.replace("[[label", text, 1))

@@ -301,6 +301,7 @@ def test_the_longest_run_agrees_with_a_plain_definition(left: list[str], right: 
     assert not length or (length, end) in common
 
 
+@pytest.mark.ci
 def test_a_text_that_says_one_thing_over_and_over_is_no_trap() -> None:
     exam = record("e", "la " * 5000, "do re mi " * 2000)
     pool = [record(f"p{n}", "la " * 4000 + str(n), "do re mi " * 1500) for n in range(3)]
@@ -386,6 +387,7 @@ def plain_evidence(
     return sorted(candidates), covered, len(templates), common
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("is_compiled", [False, True])
 def test_several_exams_at_once_are_each_as_alone_and_as_sets_of_words_say(
@@ -427,6 +429,7 @@ def json_lines(path: Path) -> list[dict[str, str]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+@pytest.mark.ci
 def test_every_repeated_question_of_dolly_is_found(shared: Path) -> None:
     first: dict[str, Record] = {}
     exam: list[Record] = []

@@ -84,6 +84,7 @@ def verdicts(call):
     return run
 
 
+@pytest.mark.ci
 def test_the_tour_greets_nobody_with_leaks(tmp_path, call, verdicts):
     tour = tmp_path / "tour"
     assert call("init", tour, "--sample").returncode == 0
@@ -214,6 +215,7 @@ def test_a_changed_line_that_gives_an_old_exam_away_is_found_since(tmp_path, mak
     assert "P501" in checked.stdout
 
 
+@pytest.mark.ci
 def test_gsm8k_is_silent_against_its_own_test_questions(shared, tmp_path, call):
     root = tmp_path / "gsm8k"
     assert call("init", root, "--from", shared / "data/gsm8k/train.jsonl").returncode == 0

@@ -44,6 +44,7 @@ BLOBS = st.sampled_from(["x" * 4095, "x" * 4096, "x" * 4097, "x" * 4096 + "y", "
 TEXTS = st.lists(st.one_of(MARKS, st.text(max_size=40), st.lists(BLOBS, max_size=4).map(" ".join)), max_size=8)
 
 
+@pytest.mark.ci
 @settings(max_examples=draws(200), deadline=None)
 @given(TEXTS)
 @example(["", " ", ".", "A"])

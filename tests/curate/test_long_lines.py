@@ -108,6 +108,7 @@ def test_a_long_text_of_the_pool_takes_some_times_its_size() -> None:
     assert whole - half < 20 * size
 
 
+@pytest.mark.ci
 def test_a_long_text_is_compared_word_by_word_in_some_times_its_size() -> None:
     before, after = (f"one {'a ' * 1_000_000}{end}" for end in ("two", "six"))
 

@@ -35,6 +35,7 @@ def shingles(line: dict[str, Any]) -> set[tuple[str, ...]]:
     return {tuple(words[place : place + 3]) for place in range(len(words) - 2)}
 
 
+@pytest.mark.ci
 def test_the_scores_are_the_jaccard_similarity_and_the_best_is_first(make_workspace: Any, hold: Any) -> None:
     data = lines(300)
     finder = Nearest(hold(make_workspace(lines=data)))

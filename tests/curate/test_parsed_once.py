@@ -181,6 +181,7 @@ VALIDATE = {
 }
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("options", VALIDATE.values(), ids=VALIDATE)
 def test_validate_parses_each_line_once(parses, root, options):
     assert is_once(root, parses(root, ["-m", "curate", "validate", root, *options]))
@@ -265,6 +266,7 @@ def test_the_last_decisions_are_told_without_the_records(parses, root):
 WALKS = [["home", "split", "dedupe"], ["browse", "_d", "_u", "dedupe", "split"]]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("steps", WALKS, ids=" ".join)
 def test_screens_parse_each_line_once_beside_the_search_for_problems(parses, root, steps):
     counts = parses(root / "data", ["-c", SCREENS, root, *steps], code=0)

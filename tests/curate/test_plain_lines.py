@@ -56,6 +56,7 @@ def troubled(make_workspace):
     return make_workspace(TROUBLED, "[split]\nseed = 1\n").root
 
 
+@pytest.mark.ci
 @pytest.mark.child
 def test_findings_are_dropped_excused_and_taken_back_one_by_one(troubled):
     out, err, code = said("validate", troubled, "d off topic\nu\ni\nnonsense\n?\nq\n")

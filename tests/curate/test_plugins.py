@@ -92,6 +92,7 @@ def codes(done: subprocess.CompletedProcess[str]) -> list[str]:
     return [json.loads(line)["code"] for line in done.stdout.splitlines()]
 
 
+@pytest.mark.ci
 def test_a_clone_runs_nothing(workspace: Path, curate: Any) -> None:
     done = curate("validate", workspace)
     assert done.returncode == 2
@@ -108,6 +109,7 @@ def test_a_clone_runs_nothing(workspace: Path, curate: Any) -> None:
     assert not (workspace / "checks/ran.txt").exists()
 
 
+@pytest.mark.ci
 def test_a_trusted_file_runs_until_it_is_changed(workspace: Path, curate: Any, tmp_path: Path, root: Path) -> None:
     done = curate("config", "trust", workspace)
     digest = hashlib.sha256(CHECK.encode()).hexdigest()

@@ -141,6 +141,7 @@ def lines_of(folder: Path) -> Iterator[bytes]:
             yield from path.read_bytes().split(b"\n")
 
 
+@pytest.mark.ci
 def test_with_and_without_sifting_the_verdict_is_the_same(
     root: Path, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

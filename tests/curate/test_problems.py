@@ -55,6 +55,7 @@ def test_a_search_finds_what_validation_finds(messy, project):
     assert problems_of(project).statuses() == expected
 
 
+@pytest.mark.ci
 def test_the_catalogue_hears_of_every_status(project):
     found = problems_of(project).search()
     row = project.catalog.row
@@ -160,6 +161,7 @@ def line_of(record):
     return {**record.data, "category": record.category, **more, **labels}
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("seed", range(6))
 def test_decided_records_are_judged_as_if_their_lines_said_so(messy, project, tmp_path, seed):
     decide_at_random(project, random.Random(seed), 40)
@@ -174,6 +176,7 @@ def test_decided_records_are_judged_as_if_their_lines_said_so(messy, project, tm
     assert found.num_records == expected.num_records
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("seed", range(6))
 def test_what_is_followed_record_by_record_is_what_a_new_search_finds(project, seed):
     book = problems_of(project)
@@ -196,6 +199,7 @@ def test_what_is_followed_record_by_record_is_what_a_new_search_finds(project, s
     assert book.num_stale == 0
 
 
+@pytest.mark.ci
 def test_an_undo_brings_back_what_was_found_before(project):
     book = problems_of(project)
     book.search()
@@ -214,6 +218,7 @@ def test_an_undo_brings_back_what_was_found_before(project):
     )
 
 
+@pytest.mark.ci
 def test_records_that_share_an_id_are_told_apart(make_workspace):
     line = {"instruction": "What is this?", "output": ""}
     workspace = make_workspace([line, line | {"output": "A cat."}, line, {"id": "x-7", **line}])
@@ -252,6 +257,7 @@ def test_a_search_is_stopped_from_another_thread(project):
     assert book.search().num_records
 
 
+@pytest.mark.ci
 def test_two_who_search_at_once_get_what_one_search_finds(project, monkeypatch):
     from concurrent.futures import ThreadPoolExecutor
 
@@ -270,6 +276,7 @@ def test_two_who_search_at_once_get_what_one_search_finds(project, monkeypatch):
     assert not problems_of(project).is_searching
 
 
+@pytest.mark.ci
 def test_a_reload_during_a_search_judges_nobody_and_begins_it_again(project, monkeypatch):
     begun = []
     run = Child.run

@@ -83,6 +83,7 @@ def test_a_line_that_is_too_long_is_passed_over(tmp_path, monkeypatch):
     assert LineIndex(path).read(1, 3) == {1: b"one", 3: b"three"}
 
 
+@pytest.mark.ci
 def test_a_fix_is_an_edit_that_undo_takes_back(project):
     book = problems_of(project)
     book.search()
@@ -111,6 +112,7 @@ def test_a_fix_that_can_change_the_meaning_is_made_only_when_asked_for(project):
     assert (book.mending(finding).fixes, book.mending(finding).is_safe) == (("controls",), False)
 
 
+@pytest.mark.ci
 def test_all_safe_fixes_are_those_of_the_command(messy, project, tmp_path):
     from curate.checks.fixes import FixedFile
 
@@ -152,6 +154,7 @@ def test_one_record_asks_to_be_excused(project):
             book.ignore(finding_of(book, code))
 
 
+@pytest.mark.ci
 def test_a_baseline_is_that_of_the_command(messy, project, capsys):
     from curate.cli import cli
 

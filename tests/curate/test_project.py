@@ -240,6 +240,7 @@ with open_project(Path(sys.argv[1]), "bo") as project:
 """
 
 
+@pytest.mark.ci
 def test_two_processes_see_one_another_and_lose_nothing(root):
     with opened(root) as ana:
         other = subprocess.Popen([sys.executable, "-c", _OTHER, str(root)])

@@ -305,6 +305,7 @@ def test_a_line_with_the_id_of_an_added_record_hides_nothing(root):
         assert (project.findings(), project.state("new").record.completion) == ([], "Tschau.")
 
 
+@pytest.mark.ci
 def test_an_act_on_everything_is_taken_back_whole(tmp_path):
     lines = [{"id": f"r{n}", "instruction": f"Say {n}.", "output": str(n)} for n in range(300)]
     root = made(tmp_path / "ws", lines)

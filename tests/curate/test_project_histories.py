@@ -140,6 +140,7 @@ def long_history(kind, number):
     return events
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("kind", ["undo", "edit", "two people"])
 def test_a_long_history_takes_memory_and_time_in_proportion(kind):
     events = long_history(kind, 3000)
@@ -153,6 +154,7 @@ def test_a_long_history_takes_memory_and_time_in_proportion(kind):
     assert peak < 20e6
 
 
+@pytest.mark.ci
 def test_decisions_on_records_that_are_not_there_are_counted_and_cost_little(root):
     plant(root, *(forged(f"nobody {n}") for n in range(3000)))
     with opened(root) as project:

@@ -72,6 +72,7 @@ def test_a_listener_may_wait_for_another_thread(root):
 # Several threads.
 
 
+@pytest.mark.ci
 def test_threads_lose_nothing_and_wait_for_nobody_for_good(root):
     names = ("a", "b")
     faults = []
@@ -168,6 +169,7 @@ def test_rows_are_exchanged_in_the_thread_that_shows_them(root):
         assert project.refresh() == set()
 
 
+@pytest.mark.ci
 def test_what_was_found_in_old_lines_is_not_told_of_new_ones(root):
     from curate.sessions.problems import problems_of
 
@@ -256,6 +258,7 @@ def test_two_sittings_of_one_annotator_share_their_acts(root):
         assert (two.state("a").dropped, two.redo()) == ("x", None)
 
 
+@pytest.mark.ci
 def test_an_act_taken_back_twice_at_once_is_done_again_once(root):
     for _ in range(8):
         # Which of the two has an effect is decided by their numbers, which are random.

@@ -269,6 +269,7 @@ def test_no_exam_is_asked_about_or_shown(make_workspace, answers):
     assert options[options.index("--shots") + 1] == "3"
 
 
+@pytest.mark.ci
 def test_what_a_model_wrote_is_in_no_exam(make_workspace, answers, monkeypatch):
     lines = [{"id": f"r{n:02}", "instruction": f"Say the number {n} as a word.", "output": "", "category": "sum"}
              for n in range(30)]  # fmt: skip

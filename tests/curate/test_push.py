@@ -60,6 +60,7 @@ def test_it_asks_and_without_an_answer_sends_nothing(root: Path, hub: Hub) -> No
     assert hub.tokens == set()
 
 
+@pytest.mark.ci
 def test_a_push_is_private_and_holds_the_dataset_and_nothing_else(root: Path, hub: Hub) -> None:
     import io
 
@@ -77,6 +78,7 @@ def test_a_push_is_private_and_holds_the_dataset_and_nothing_else(root: Path, hu
     assert hub.tokens == {"Bearer hf_test", ""}
 
 
+@pytest.mark.ci
 def test_what_is_public_stays_closed_to_a_private_push(root: Path, hub: Hub) -> None:
     hub.repos["acme/desk"] = {"private": False}
     done = push(root, hub, "--yes")
@@ -93,6 +95,7 @@ def test_a_name_that_is_no_repository(root: Path, hub: Hub, repo: str) -> None:
     assert done.returncode == 2
 
 
+@pytest.mark.ci
 def test_a_refusal_is_told_in_one_line(root: Path, hub: Hub) -> None:
     hub.refuses = True
     done = push(root, hub, "--yes")
@@ -101,6 +104,7 @@ def test_a_refusal_is_told_in_one_line(root: Path, hub: Hub) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.ci
 def test_a_strange_file_in_the_folder_is_not_sent(root: Path, hub: Hub) -> None:
     assert push(root, hub, "--dry-run").returncode == 0
     (root / "exports/hub-v1/notes.txt").write_text("mine", encoding="utf-8")
@@ -109,6 +113,7 @@ def test_a_strange_file_in_the_folder_is_not_sent(root: Path, hub: Hub) -> None:
     assert "notes.txt" in done.stderr
 
 
+@pytest.mark.ci
 def test_the_manifest_says_where_records_come_from(root: Path, hub: Hub) -> None:
     push(root, hub, "--dry-run")
     manifest = json.loads((root / "dataset/v1/manifest.json").read_bytes())
@@ -152,6 +157,7 @@ def test_the_card_carries_licence_and_files_for_the_viewer(tmp_path: Path) -> No
     assert "    @misc{a,\n     title={b}}" in body
 
 
+@pytest.mark.ci
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_croissant_is_read_by_its_own_library(tmp_path: Path) -> None:
     mlcroissant = pytest.importorskip("mlcroissant", reason="mlcroissant is a development dependency")

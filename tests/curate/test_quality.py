@@ -135,6 +135,7 @@ def test_eta_squared_against_anova() -> None:
     assert eta_squared([[1.0], [1.0], []]) == 0
 
 
+@pytest.mark.ci
 def test_a_category_that_comes_from_one_source_is_seen() -> None:
     records = [record(n, category="ab"[n % 2], source="xy"[n % 2]) for n in range(60)]
     records += [record(60 + n, "long answer " * 90, category="c", source="x") for n in range(30)]
@@ -251,6 +252,7 @@ def test_texts_that_are_mostly_code_need_no_identifying() -> None:
     assert (grouping.counts, grouping.num_without, grouping.sample) == ({"de": 5}, 20, None)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(("num", "population"), [(30, 40), (30, 90), (100, 1000)])
 def test_the_interval_of_a_sample_covers_the_share_of_all(num: int, population: int) -> None:
     hypergeom = pytest.importorskip("scipy.stats").hypergeom
@@ -370,6 +372,7 @@ def rows(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.ci
 def test_stats_plots_fit_eighty_columns(rows: Path) -> None:
     done = call("stats", "rows.jsonl", "--plots", "--html", "page.html", folder=rows)
     assert done.returncode == 0, done.stderr
@@ -388,6 +391,7 @@ def in_process(first: str, last: str, *arguments: str, folder: Path) -> subproce
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=True)
 
 
+@pytest.mark.ci
 def test_stats_load_no_classifier_where_no_language_is_shown(rows: Path) -> None:
     pytest.importorskip("py3langid")
 
@@ -412,12 +416,14 @@ def many(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.ci
 def test_without_the_extra_there_is_no_sample(many: Path) -> None:
     first = "sys.modules['py3langid.langid'] = None"
     shown = in_process(first, "pass", "stats", "many.jsonl", "--plots", folder=many).stdout
     assert "\nlanguage: 2, evenness 0.81, 10,100 without\n  de  75  █" in shown
 
 
+@pytest.mark.ci
 def test_stats_say_what_the_sample_is(many: Path) -> None:
     pytest.importorskip("py3langid")
     options = ("many.jsonl", "--plots", "--html", "page.html")
@@ -434,6 +440,7 @@ def test_stats_say_what_the_sample_is(many: Path) -> None:
     assert "--plots, --html or --format json" in refused.stderr
 
 
+@pytest.mark.ci
 def test_the_document_is_what_the_schema_says(rows: Path, many: Path, root: Path) -> None:
     schema = json.loads((root / "schemas/stats.schema.json").read_bytes())
     validator = jsonschema_rs.validator_for(schema, offline=True)

@@ -110,6 +110,7 @@ def answers_of(workspace: Path, by: str, question: str = "better") -> dict[str, 
     }
 
 
+@pytest.mark.ci
 def test_sides_are_shuffled_and_what_is_stored_is_which_of_them_it_is(workspace: Path) -> None:
     said = label(workspace, "ana", "1\n" * 30)
     # Whoever compares must not know which one is chosen so far.

@@ -201,6 +201,7 @@ def test_tags_in_an_answer_are_left_as_text(tmp_path: Path) -> None:
 # --- checks, redaction, repeats, leaks --------------------------------------------------------------------------------
 
 
+@pytest.mark.ci
 def test_checks_see_it_in_few_records_and_in_many(tmp_path: Path) -> None:
     bad = [
         chat("mail", "Who is it?", "A friend of ours.", f"It is {EMAIL}."),

@@ -277,6 +277,7 @@ _TYPES = {
 }
 
 
+@pytest.mark.ci
 def test_public_sentences_hold_nothing_that_a_check_finds(tmp_path: Path, shared: Path) -> None:
     rows = json.loads((shared / "data" / "presidio-pii" / "synth_dataset_v2.json").read_text(encoding="utf-8"))
     path = written(tmp_path / "a.jsonl", *(record(row["full_text"], id=f"r{n}") for n, row in enumerate(rows)))
@@ -307,6 +308,7 @@ def test_hostile_lines_hold_nothing_that_a_check_finds(tmp_path: Path, shared: P
     ]  # fmt: skip
 
 
+@pytest.mark.ci
 def test_hostile_files_without_a_value_stay_byte_for_byte(tmp_path: Path, shared: Path) -> None:
     folders = [shared / "badinputs" / name for name in ("jsonl", "text", "tokens")]
     for number, source in enumerate(sorted(path for folder in folders for path in folder.iterdir() if path.is_file())):

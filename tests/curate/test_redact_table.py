@@ -63,6 +63,7 @@ def test_two_tables_have_different_keys(tmp_path: Path) -> None:
     assert not one["numbers"]["EMAIL"].keys() & two["numbers"]["EMAIL"].keys()
 
 
+@pytest.mark.ci
 def test_thousands_of_values_have_the_same_numbers_in_the_next_run(tmp_path: Path) -> None:
     path = written(tmp_path / "a.jsonl", *(record(f"user{n}x@parcels.shop") for n in range(2500)))
     before = path.read_bytes()
@@ -177,6 +178,7 @@ def call(*arguments: str | Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.ci
 def test_many_calls_at_once_share_one_table(tmp_path: Path) -> None:
     paths = [
         written(tmp_path / f"{n}.jsonl", *(record(f"user{n}x{m}@parcels.shop, {EMAIL}") for m in range(50)))
@@ -191,6 +193,7 @@ def test_many_calls_at_once_share_one_table(tmp_path: Path) -> None:
     assert read_table(table_of(tmp_path)).num_values == 4 * 50 + 1
 
 
+@pytest.mark.ci
 def test_who_waits_for_the_table_goes_by_what_another_call_added(tmp_path: Path) -> None:
     path = written(tmp_path / "a.jsonl", record(EMAIL))
     file = tmp_path / "t.json"

@@ -113,6 +113,7 @@ def test_a_key_within_a_text_says_what_its_value_is() -> None:
     assert redactor.table.placeholder("password", "tR7!kQz%29bLm") == "[SECRET_1]"
 
 
+@pytest.mark.ci
 @example({"": '"\\nGB82 WEST 1234 5698 7654 32Ana"'})
 @given(
     st.recursive(
@@ -201,6 +202,7 @@ def test_names_that_begin_with_no_word_match_any_white_space() -> None:
     assert spans == ["@a\n\nb", "@a", "田中\u3000太郎"]
 
 
+@pytest.mark.ci
 def test_a_text_full_of_values_takes_no_long_time() -> None:
     text = json.dumps([f"user{number}@parcels.shop +44 20 7183 {number:04}" for number in range(10_000)])
     started = time.process_time()

@@ -88,6 +88,7 @@ def test_what_never_began_is_a_failed_run_with_its_log(tmp_path, lines, reason):
     assert (run.why, run.can_resume) == (f"the run failed before step 1: {reason}", False)
 
 
+@pytest.mark.ci
 def test_a_run_that_is_being_made_is_seen_at_every_moment(make_workspace, trainer, ended):
     """Looks come between any two steps of a start; none of them disturbs it, or takes it for one that failed."""
     workspace = make_workspace()
@@ -233,6 +234,7 @@ def test_metrics_take_any_bytes_in_any_pieces(tmp_path_factory, data, cuts):
     assert (list(once.losses), once.num_unreadable) == (list(metrics.losses), metrics.num_unreadable)
 
 
+@pytest.mark.ci
 def test_a_detached_run_outlives_who_began_it_and_is_stopped_and_resumed_by_its_files(
     make_workspace, trainer, ended, monkeypatch
 ):
@@ -263,6 +265,7 @@ def test_a_detached_run_outlives_who_began_it_and_is_stopped_and_resumed_by_its_
     assert [one.id for one in runs_of(workspace)] == [folder.name]
 
 
+@pytest.mark.ci
 def test_two_runs_begun_at_once_get_folders_of_their_own(make_workspace, trainer, ended):
     workspace = make_workspace()
     first, second = begin(Errand(), workspace), begin(Errand(), workspace)
@@ -271,6 +274,7 @@ def test_two_runs_begun_at_once_get_folders_of_their_own(make_workspace, trainer
     assert {run.id for run in runs_of(workspace)} == {first.name, second.name}
 
 
+@pytest.mark.ci
 def test_dirty_data_keep_a_run_from_beginning(make_workspace, trainer):
     workspace = make_workspace([{"id": "a", "instruction": "What?", "output": 3}])
     with pytest.raises(CurateError, match="E907 dirty-data"):
@@ -281,6 +285,7 @@ def test_dirty_data_keep_a_run_from_beginning(make_workspace, trainer):
     assert not (workspace.root / "runs").exists()
 
 
+@pytest.mark.ci
 def test_what_fails_before_it_begins_is_a_failed_run(make_workspace, trainer, monkeypatch):
     monkeypatch.setenv("FAKE_FAIL", "1")
     workspace = make_workspace()
@@ -289,6 +294,7 @@ def test_what_fails_before_it_begins_is_a_failed_run(make_workspace, trainer, mo
     assert "E920 no-base" in log_tail(run, 1)[0]
 
 
+@pytest.mark.ci
 def test_the_plan_is_the_trainers(make_workspace, trainer):
     workspace = make_workspace()
     planned = plan(Errand(), workspace)
@@ -299,6 +305,7 @@ def test_the_plan_is_the_trainers(make_workspace, trainer):
         plan(Errand(), workspace, ["--set", "lr=13"])
 
 
+@pytest.mark.ci
 def test_a_plan_that_is_refused_says_why(make_workspace, trainer, tmp_path):
     workspace = make_workspace()
     (tmp_path / "fake/train/__main__.py").write_text("import sys; sys.exit('error[E924 bad-recipe]: lr is no number')")
@@ -317,6 +324,7 @@ def test_an_errand_is_ended_from_another_thread():
     assert time.monotonic() - began < SECONDS
 
 
+@pytest.mark.ci
 def test_a_foreground_run_can_be_seen_meanwhile(make_workspace, trainer, ended):
     workspace = make_workspace()
     command = [sys.executable, "-P", "-m", "curate", "train", str(workspace.root)]
@@ -343,6 +351,7 @@ def test_a_run_that_cannot_be_written_down_does_not_live_on(make_workspace, trai
     assert not runs_of(workspace)
 
 
+@pytest.mark.ci
 def test_the_verb_lists_follows_and_stops(make_workspace, trainer, ended, monkeypatch, capsys):
     monkeypatch.setenv("FAKE_STEPS", "30")
     workspace = make_workspace()

@@ -49,6 +49,7 @@ def report_of_run(folder):
     return read_run(folder)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(("graded", "clusters", "shift"), [(False, None, 0.45), (True, 8, 0.0)])
 def test_two_runs_compare_as_the_trainer_compares_them(make_workspace, tmp_path, graded, clusters, shift):
     """What comes back from the program is the report of both tuned models."""
@@ -78,6 +79,7 @@ def test_two_runs_compare_as_the_trainer_compares_them(make_workspace, tmp_path,
     assert (macro.verdict.reason, macro.verdict.num) == (theirs.reason, theirs.num_clusters)
 
 
+@pytest.mark.ci
 def test_a_run_against_itself_is_noise_whatever_its_size(make_workspace, tmp_path):
     run = report_of_run(write_run(tmp_path / "a", rows_of(3)))
     rows = compare_runs(make_workspace(), run, run).rows
@@ -86,6 +88,7 @@ def test_a_run_against_itself_is_noise_whatever_its_size(make_workspace, tmp_pat
     assert all(row.low < 0 < row.high for row in rows)
 
 
+@pytest.mark.ci
 def test_what_cannot_be_compared_is_counted(make_workspace, tmp_path):
     rows = rows_of(4, count=9)
     changed = [row | {"reference": "no"} if row["id"] == "t0" else row for row in rows]
@@ -97,6 +100,7 @@ def test_what_cannot_be_compared_is_counted(make_workspace, tmp_path):
     assert sum(row.n for row in comparison.rows) == 6
 
 
+@pytest.mark.ci
 def test_what_the_trainer_refuses_is_told_with_its_line(make_workspace, tmp_path):
     data, run = make_workspace(), report_of_run(write_run(tmp_path / "a", rows_of(1, count=3)))
     with (run.folder / "predictions.jsonl").open("a") as file:
@@ -106,6 +110,7 @@ def test_what_the_trainer_refuses_is_told_with_its_line(make_workspace, tmp_path
     assert "No such file" in compare_runs(data, run, run).notes[0]
 
 
+@pytest.mark.ci
 def test_only_validation_records_are_named_as_regressions(make_workspace, tmp_path, make_report, monkeypatch):
     data = make_workspace()
     first = [outcome("v1", 0.5, 1.0, completion_tuned="yes"), outcome("v2", 0.5, 0.5), outcome("v3", 0.5, 1.0)]
@@ -125,6 +130,7 @@ def test_only_validation_records_are_named_as_regressions(make_workspace, tmp_pa
     assert [pair.id for pair in compare_runs(data, None, b).listed("worse")] == ["v1"]
 
 
+@pytest.mark.ci
 def test_still_wrong_is_wrong_under_both(make_workspace, tmp_path, make_report):
     first = [outcome("v1", 0.0, 0.0), outcome("v2", 0.0, 0.4), outcome("v3", 0.0, 0.5), outcome("v4", 0.0, 0.0)]
     second = [outcome("v1", 0.0, 0.4), outcome("v2", 0.0, 0.1), outcome("v3", 0.0, 0.0), outcome("v4", 0.0, 1.0)]
@@ -133,6 +139,7 @@ def test_still_wrong_is_wrong_under_both(make_workspace, tmp_path, make_report):
     assert [pair.id for pair in compare_runs(make_workspace(), a, b).listed("still wrong")] == ["v2", "v1"]
 
 
+@pytest.mark.ci
 def test_what_changed_between_two_runs(make_workspace, tmp_path, make_report):
     def differences(data, first, second):
         return compare_runs(data, first, second).changed

@@ -128,6 +128,7 @@ def test_clusters_are_those_of_one_process(cluster: WorkerCluster, tmp_path: Pat
     assert_same(cluster, files, settings, tmp_path / "scratch")
 
 
+@pytest.mark.ci
 def test_clusters_do_not_depend_on_how_the_work_is_divided(
     cluster: WorkerCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,6 +211,7 @@ def test_repeated_ids_are_told_apart(cluster: WorkerCluster, tmp_path: Path) -> 
     assert [(pair.record, pair.keeper) for pair in far.duplicates.pairs] == [("a-2", "a")]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("limit", [1000, 3])
 def test_the_verdict_is_that_of_one_process(cluster: WorkerCluster, tmp_path: Path, limit: int) -> None:
     files = written(tmp_path / "shards", planted(200, seed=1))
@@ -220,6 +222,7 @@ def test_the_verdict_is_that_of_one_process(cluster: WorkerCluster, tmp_path: Pa
     assert validate(files, ExaminerSpec(CHAT, Settings(), limit=limit), engine=examine_on(cluster)) == local
 
 
+@pytest.mark.ci
 def test_threads_do_not_mix_up_whose_rules_hold(cluster: WorkerCluster, tmp_path: Path) -> None:
     files = written(tmp_path / "shards", planted(400, seed=4), num_files=8)
     settings = Settings(
@@ -264,6 +267,7 @@ def run(*arguments: str) -> tuple[int, str, str]:
     return (done.return_value or 0), done.stdout, done.stderr
 
 
+@pytest.mark.ci
 def test_commands_say_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     lines = planted(120, seed=5)
@@ -279,6 +283,7 @@ def test_commands_say_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert run(*options, "shards", "--engine", "daft") == local
 
 
+@pytest.mark.ci
 def test_processes_say_the_same(tmp_path: Path) -> None:
     files = [str(path) for path in written(tmp_path / "shards", planted(100, seed=2))]
     call = [sys.executable, "-m", "curate", "validate", "--format", "json", *files]

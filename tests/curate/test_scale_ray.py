@@ -97,6 +97,7 @@ def test_a_cluster_says_the_same(tmp_path: Path) -> None:
     assert not (tmp_path / ".ray").exists()
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("address", "why"),
     [
@@ -136,6 +137,7 @@ def test_no_cluster_at_the_address(tmp_path: Path, address: str, why: str) -> No
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.ci
 def test_without_the_extra(tmp_path: Path) -> None:
     for name in ("daft", "ray"):
         (tmp_path / f"{name}.py").write_text("raise ImportError('no')\n", encoding="utf-8")

@@ -49,6 +49,7 @@ def test_general_text_is_named_and_what_forgets_says_what_to_do_next(make_worksp
     assert "next:" not in held
 
 
+@pytest.mark.ci
 def test_two_runs_have_the_trainers_verdicts(make_workspace, tmp_path):
     workspace = make_workspace()
 

@@ -51,6 +51,7 @@ def test_a_series_that_was_stopped_is_gone_on_with_on_its_dataset(make_workspace
     assert resumed_dataset(folder) == workspace.root / "dataset/v1"
 
 
+@pytest.mark.ci
 def test_compare_shows_a_series_beside_its_base_and_its_model_beside_others(make_workspace) -> None:
     workspace = make_workspace()
     series = read_run(write_series(workspace.root / "runs"))

@@ -179,6 +179,7 @@ def served(tmp_path):
         process.communicate(timeout=30)
 
 
+@pytest.mark.ci
 @pytest.mark.server
 def test_a_taken_port_is_said(served, tmp_path):
     port = re.search(r":(\d+)/", served[0])[1]

@@ -134,6 +134,7 @@ def test_config_validate(root: Path) -> None:
     assert (done.returncode, "Q999" in done.stderr) == (2, True)
 
 
+@pytest.mark.ci
 def test_doctor_tells_of_the_workspace_and_of_what_is_wrong_with_it(root: Path) -> None:
     done = run("doctor", ".", "--json", folder=root)
     assert done.returncode == 0

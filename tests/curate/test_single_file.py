@@ -157,6 +157,7 @@ def test_what_was_dropped_comes_back_after_leaving_and_not_once_another_program_
     assert path.read_text() == f"{_line(2)}\n{_line(3)}\n"
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("killed_at", ["after", "before"])
 def test_a_process_that_is_killed_loses_no_line(tmp_path: Path, killed_at: str) -> None:
     path = tmp_path / "a.jsonl"

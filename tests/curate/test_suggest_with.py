@@ -144,6 +144,7 @@ def answer(root: Path, by: str, answers: Mapping[str, str]) -> None:
         project.apply([Label(name, "tone", value) for name, value in answers.items()])
 
 
+@pytest.mark.ci
 def test_calibration_is_measured_on_answers_that_one_may_see(root: Path) -> None:
     answer(root, "ana", {"r0": "angry", "r1": "calm", "r2": "calm"})
     for by, seen in (("ana", 3), ("ben", 0)):

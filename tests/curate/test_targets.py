@@ -232,6 +232,7 @@ def measured(path: Path, root: Path, target: str = "trl", **more: Any) -> list[F
     return token_findings(records_of(path, load_shape("chat")), load_shape("chat"), Settings(), **asked)
 
 
+@pytest.mark.ci
 def test_records_over_the_limit_are_found_with_their_counts(tmp_path: Path, root: Path) -> None:
     path = write(tmp_path, SHORT, LONG_PROMPT, LONG_ANSWER, TWO, line("token", "Say <|im_end|>", "No."))
     found = measured(path, root)
@@ -253,6 +254,7 @@ def test_records_over_the_limit_are_found_with_their_counts(tmp_path: Path, root
     assert by_target["llama-factory"] == {"prompt": "T921", "answer": "T921", "two": "T921"}
 
 
+@pytest.mark.ci
 def test_records_can_be_excused(tmp_path: Path, root: Path) -> None:
     excused = [LONG_PROMPT | {"id": f"x{n}", "x-ignore": [asked]} for n, asked in enumerate(("T920", "T9", "X701"))]
     path = write(tmp_path, *excused, {"id": "no record"})
@@ -269,6 +271,7 @@ def test_what_crosses_the_border_is_what_the_schemas_say(root: Path) -> None:
         assert jsonschema_rs.is_valid(schema, targets._row(record)), targets._row(record)
 
 
+@pytest.mark.ci
 def test_a_model_that_cannot_be_loaded_ends_the_run(
     tmp_path: Path, root: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -279,6 +282,7 @@ def test_a_model_that_cannot_be_loaded_ends_the_run(
     assert "E926 no-such-base" in capfd.readouterr().err
 
 
+@pytest.mark.ci
 def test_an_empty_id_ends_no_run(tmp_path: Path, root: Path) -> None:
     schema = {"x-record": {"id": "/id", "prompt": "/q", "completion": "/a"}, "type": "object"}
     (tmp_path / "own.json").write_text(json.dumps(schema), encoding="utf-8")
@@ -332,6 +336,7 @@ def test_real_conversations_are_measured(shared: Path, tmp_path: Path, root: Pat
     assert set(tight) == {"T920", "T921"}
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("target", ["openai", "trl", "llama-factory"])
 def test_what_an_export_leaves_out_is_found_before(target: str, tmp_path: Path) -> None:
     dice = random.Random(7)

@@ -432,6 +432,7 @@ class Model:
             assert set(project.data.names()) == {*self.imported, *self.mine}
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("seed", range(50))
 def test_whatever_both_sides_change_nothing_is_lost_and_the_counts_are_right(workspace: Path, seed: int) -> None:
     model = Model(workspace, seed)

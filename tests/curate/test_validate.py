@@ -88,6 +88,7 @@ def test_repeated_bad_lines_are_all_counted(tmp_path: Path) -> None:
     assert (verdict.num_lines, verdict.num_records, len(verdict.findings)) == (102, 1, 1)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("limit", [1000, 7])
 def test_the_verdict_does_not_depend_on_jobs(limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("curate.checks.runner.parallel._SPAN_BYTES", 4000)
@@ -106,6 +107,7 @@ def test_the_verdict_does_not_depend_on_jobs(limit: int, tmp_path: Path, monkeyp
     assert {"S101", "S104", "S111", "S119", "S120", "S121", "Q201"} & one.counts.keys() >= {"S104", "S119", "S121"}
 
 
+@pytest.mark.ci
 def test_a_worker_that_is_killed_ends_the_run_as_a_lack_of_the_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -338,6 +340,7 @@ def test_starting_is_cheap_and_loads_nothing_heavy(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
+@pytest.mark.ci
 def test_explain_adds_the_second_opinion_and_no_pattern_hangs_it(tmp_path: Path) -> None:
     from curate.cli.validate import command
 

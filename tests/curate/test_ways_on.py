@@ -45,6 +45,7 @@ def test_validating_a_table_says_that_it_is_one(in_own_folder, name, table):
     assert "--schema names another" not in said.stderr
 
 
+@pytest.mark.ci
 def test_a_table_is_one_finding_however_many_read_it(in_own_folder):
     Path("x.csv").write_text("instruction,output\n" + "q,a\n" * 200_000)
     said = call("validate", "x.csv", "--jobs", "2")

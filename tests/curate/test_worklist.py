@@ -170,6 +170,7 @@ def test_no_answer_is_asked_for_where_each_record_has_its_own(make_workspace, ma
     assert bool(item["num_answer"]) == (num_answers == 3)
 
 
+@pytest.mark.ci
 def test_the_list_stays_in_the_runs_folder_and_is_a_queue(make_run):
     workspace, _ = make_run(6)
     listed(workspace)
@@ -191,6 +192,7 @@ def test_the_list_stays_in_the_runs_folder_and_is_a_queue(make_run):
     assert call("worklist", RUN, "--workspace", workspace.root, "--by", "ana", "--anew").exit_code == 0
 
 
+@pytest.mark.ci
 def test_the_next_run_says_which_item_paid(make_run, make_report, root):
     workspace, _ = make_run(6)
     listed(workspace)

@@ -57,6 +57,7 @@ def test_train_loads_only_what_a_gpu_box_has() -> None:
     assert not loaded & NEVER_IN_TRAIN
 
 
+@pytest.mark.ci
 def test_validate_starts_light() -> None:
     sample = ROOT / "samples" / "support_desk.jsonl"
     loaded = _loaded_by(f"import curate.cli\ncurate.cli.cli.main(['validate', {str(sample)!r}], standalone_mode=False)")
@@ -72,6 +73,7 @@ def test_a_good_file_outside_of_git_loads_nothing_for_trouble(tmp_path: Path) ->
     assert not loaded & NEVER_FOR_A_GOOD_FILE
 
 
+@pytest.mark.ci
 def test_a_workspace_is_opened_light(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "curate.toml").write_text('data = ["data/*.jsonl"]\n', encoding="utf-8")
@@ -106,6 +108,7 @@ def test_help_starts_light(room: str) -> None:
     assert not loaded & (NEVER_IN_CURATE - {room} | NEVER_AT_START | NEVER_FOR_A_FILE | {"orjson", "jsonschema_rs"})
 
 
+@pytest.mark.ci
 def test_somebody_takes_what_a_package_offers() -> None:
     imports = [
         (ROOT / path, node.module, alias.name)

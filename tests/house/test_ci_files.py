@@ -75,6 +75,7 @@ def call_hook(hook: Mapping[str, Any], args: list[str], files: list[str], folder
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.ci
 def test_the_hook_passes_clean_files_and_stops_dirty_ones(root: Path, repository: Path) -> None:
     sample = load(root / "samples/ci/pre-commit-config.yaml")["repos"][0]["hooks"][0]
     chosen = hook(root, sample["id"]) | {"files": sample["files"]}
@@ -147,6 +148,7 @@ def python(tmp_path: Path) -> str:
     return str(stub)
 
 
+@pytest.mark.ci
 def test_the_action_of_the_sample_workflow(root: Path, repository: Path, python: str, tmp_path: Path) -> None:
     (step,) = [s for s in load(root / "samples/ci/github.yml")["jobs"]["validate"]["steps"] if "pairsmith" in s["uses"]]
     given = step["with"] | {"path": f"data/{CLEAN}\n\ndata/{MESSY}\n"}
@@ -185,6 +187,7 @@ def test_the_action_says_when_it_cannot_run(root: Path, repository: Path, python
     assert not summary.exists()
 
 
+@pytest.mark.ci
 def test_inputs_of_the_action_are_never_shell(root: Path, repository: Path, python: str, tmp_path: Path) -> None:
     evil = f"$(touch {tmp_path}/owned) `touch {tmp_path}/owned` '; touch {tmp_path}/owned; \" || touch {tmp_path}/owned"
     for name in ("path", "schema", "args", "sarif-file", "version", "annotations", "fail"):
@@ -194,6 +197,7 @@ def test_inputs_of_the_action_are_never_shell(root: Path, repository: Path, pyth
         assert not EXPRESSION.search(step.get("run", ""))
 
 
+@pytest.mark.ci
 def test_data_of_the_repository_gives_no_order_to_the_runner(root: Path, repository: Path, python: str) -> None:
     name = "a\n::error::b ##[add-mask]true.jsonl"
     (repository / "data" / name).write_text('{"id": "::add-mask::x", "instruction": 1}\n', encoding="utf-8")
@@ -225,6 +229,7 @@ def test_the_action_installs_what_it_needs(root: Path, repository: Path, tmp_pat
 # --- GitLab ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(("file", "code"), [(CLEAN, 0), (MESSY, 1), ("none.jsonl", 2)])
 def test_the_job_for_gitlab(file: str, code: int, root: Path, repository: Path) -> None:
     job = load(root / "samples/ci/gitlab.yml")["curate"]

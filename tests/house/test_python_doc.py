@@ -8,9 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.ci
+
 _BLOCK = re.compile(r"<!-- walk -->\n```python\n(.*?)```", re.DOTALL)
 
 
+@pytest.mark.ci
 def test_the_walk_in_python_runs(root: Path, tmp_path: Path) -> None:
     blocks = _BLOCK.findall((root / "docs/python.md").read_text(encoding="utf-8"))
     assert len(blocks) == 7

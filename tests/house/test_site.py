@@ -69,6 +69,7 @@ def test_no_page_has_a_section_twice(root: Path) -> None:
     assert not [heading for heading, number in Counter(headings).items() if number > 1]
 
 
+@pytest.mark.ci
 def test_every_check_is_on_the_page_of_checks(reference: ModuleType) -> None:
     page = reference.render_checks()
     done = subprocess.run(

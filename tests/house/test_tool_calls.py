@@ -138,6 +138,7 @@ def check_circle(dataset: Path, tmp_path: Path, plain_base: Path) -> dict[str, A
     return report
 
 
+@pytest.mark.ci
 def test_own_calls_through_the_circle(tmp_path: Path, plain_base: Path) -> None:
     (tmp_path / "own.jsonl").write_text("".join(json.dumps(line) + "\n" for line in own_lines()), encoding="utf-8")
     dataset = exported(tmp_path, tmp_path / "own.jsonl")

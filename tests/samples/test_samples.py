@@ -92,6 +92,7 @@ def test_rewrites_keep_no_casual_word(samples):
             assert not re.search(r"(?:^|[.] )[a-z]", r["output"]), r["id"]
 
 
+@pytest.mark.ci
 def test_support_desk_has_no_near_repeats(samples):
     def shingles(text: str) -> set[tuple[str, ...]]:
         words = text.lower().split()

@@ -48,6 +48,7 @@ def question(name: str, text: str = "who sat", **more: Any) -> dict[str, Any]:
     return {"id": name, "messages": [{"role": "user", "content": text}], **more}
 
 
+@pytest.mark.ci
 def test_a_base_answers_and_says_who_it_is(bases: Bases) -> None:
     who, *answers = ask(bases(), question("a"), question("b", "is it so", max_new_tokens=2))
     assert (who["kind"], who["model"]) == ("base", str(bases()))
@@ -58,6 +59,7 @@ def test_a_base_answers_and_says_who_it_is(bases: Bases) -> None:
     assert all(line["prompt_tokens"] > 0 for line in answers)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("settings", [(), ("method=full",)], ids=["adapter", "whole"])
 def test_a_run_answers_what_it_answered_when_it_was_measured(bases: Bases, tmp_path: Path, settings: Any) -> None:
     dataset = make_dataset(tmp_path / "dataset" / "v1")
@@ -72,6 +74,7 @@ def test_a_run_answers_what_it_answered_when_it_was_measured(bases: Bases, tmp_p
     assert {name: line["stopped"] for name, line in written.items()} == {n: recorded[n].stopped for n in written}
 
 
+@pytest.mark.ci
 def test_an_adapter_is_the_run_that_it_comes_from(run: Path, bases: Bases, tmp_path: Path) -> None:
     asked = [question("a"), question("b", "is it home")]
     texts = [line["text"] for line in ask(run, *asked)[1:]]
@@ -83,6 +86,7 @@ def test_an_adapter_is_the_run_that_it_comes_from(run: Path, bases: Bases, tmp_p
     assert texts != [line["text"] for line in ask(bases(), *asked)[1:]]
 
 
+@pytest.mark.ci
 def test_what_a_local_model_has_answered_survives_an_interrupt(bases: Bases, monkeypatch: pytest.MonkeyPatch) -> None:
     """Batch by batch, not when all of a block are done."""
     from train.evaluate import answers
@@ -109,6 +113,7 @@ def test_choices_are_compared_and_not_written(run: Path) -> None:
     assert answer["stopped"] is None
 
 
+@pytest.mark.ci
 def test_each_request_that_cannot_be_answered_is_told_and_stops_no_other(bases: Bases) -> None:
     lines = ["nonsense", "[]", {"id": "x"}, {"messages": []}, question("t", temperature=3), question("c", choices=[1]),
              question("long", "who sat " * 500), {"id": "raw", "text": "the cat"}, question("good"),
@@ -123,6 +128,7 @@ def test_each_request_that_cannot_be_answered_is_told_and_stops_no_other(bases: 
     assert [line["id"] for line in said if "text" in line] == ["good"]
 
 
+@pytest.mark.ci
 def test_a_seed_draws_the_same_again(bases: Bases) -> None:
     def text(seed: int) -> str:
         return str(ask(bases(), question("a", temperature=1.5, seed=seed, max_new_tokens=16))[1]["text"])
@@ -131,6 +137,7 @@ def test_a_seed_draws_the_same_again(bases: Bases) -> None:
     assert len({text(seed) for seed in range(6)}) > 1
 
 
+@pytest.mark.ci
 def test_a_system_text_and_examples_stand_before_the_prompt(bases: Bases, tmp_path: Path) -> None:
     dataset = make_dataset(tmp_path / "v1")
     (tmp_path / "system.txt").write_text("be small\n")
@@ -227,6 +234,7 @@ class Talk:
         return value
 
 
+@pytest.mark.ci
 def test_a_talk_is_streamed_cancelled_and_ends_with_whoever_asked() -> None:
     talk = Talk(ROOT / "samples" / "tiny-base")
     try:

@@ -62,6 +62,7 @@ def test_settings_override_a_recipe_that_is_a_file_or_an_object(
         assert finished.model == finished.folder / "model"
 
 
+@pytest.mark.ci
 def test_the_folder_is_the_next_free_one_by_default(dataset: Path, bases: Callable[..., Path], tmp_path: Path) -> None:
     finished = train.run(dataset, base=str(bases()), settings=FAST)
     assert finished.folder.parent == tmp_path / "runs"

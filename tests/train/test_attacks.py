@@ -270,6 +270,7 @@ def test_hostile_bases_are_refused(
     assert caught.value.code == "E921 bad-model"
 
 
+@pytest.mark.ci
 def test_an_infinity_that_configs_in_use_have_is_no_fault(bases: Callable[..., Path], tmp_path: Path) -> None:
     folder = tmp_path / "base"
     folder.mkdir()

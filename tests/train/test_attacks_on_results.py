@@ -43,6 +43,7 @@ def test_options_that_no_metric_can_work_with_cost_no_training(name: str, option
     assert caught.value.code == "E932 bad-metric-option"
 
 
+@pytest.mark.ci
 def test_a_schema_cannot_hang_the_evaluation() -> None:
     pytest.importorskip("jsonschema", reason="the own subset knows no patterns")
     answer = json.dumps("a" * 60 + "!")
@@ -54,6 +55,7 @@ def test_a_schema_cannot_hang_the_evaluation() -> None:
     assert discover()["json_schema"].scores('"a"', '"a"', {"schema": schema})["json_schema.valid"] == 1
 
 
+@pytest.mark.ci
 def test_a_worker_is_ended_and_begins_again_without_ending_us() -> None:
     program = "import sys, time\nfor line in sys.stdin:\n time.sleep(float(line)); print(line, end='', flush=True)"
     worker = Worker(["-c", program], greeting=0, seconds=1.0)

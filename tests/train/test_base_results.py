@@ -95,6 +95,7 @@ CHANGES: list[tuple[str, Change]] = [
 ]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(("part", "change"), CHANGES, ids=[f"{n}-{part}" for n, (part, _) in enumerate(CHANGES)])
 def test_each_part_of_what_was_measured_makes_another_key(part: str, change: Change, base: Path, dataset: Path) -> None:
     def key(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -204,6 +205,7 @@ def _sides(run: Path, side: str) -> list[Any]:
 
 
 # peft reads a property that transformers renamed.
+@pytest.mark.ci
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 def test_a_second_run_measures_the_tuned_model_alone(dataset: Path, base: Path, tmp_path: Path) -> None:
     told = "the base was measured before"
@@ -221,6 +223,7 @@ def test_a_second_run_measures_the_tuned_model_alone(dataset: Path, base: Path, 
     assert _sides(tmp_path / "c", "base") == _sides(tmp_path / "a", "base")
 
 
+@pytest.mark.ci
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 def test_going_on_with_a_run_never_measures_the_base_again(
     dataset: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -224,6 +224,7 @@ def evaluated(folder):
     return result.output, Report.load(folder)
 
 
+@pytest.mark.ci
 def test_train_eval_holds_the_judge_beside_people(tmp_path):
     judged_run(tmp_path / "r")
     output, report = evaluated(tmp_path / "r")
@@ -244,6 +245,7 @@ def test_train_eval_holds_the_judge_beside_people(tmp_path):
     assert evaluated(tmp_path / "r")[0] == output
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(("options", "why"), [
     ({"right": 0.5}, r"kappa with people is .+, and it takes 0\.6"),
     ({"num_human": 40}, "people have judged 40 of the same pairs, and it takes 50"),
@@ -259,6 +261,7 @@ def test_a_judge_that_people_do_not_bear_out_stays_uncalibrated(tmp_path, option
     assert re.search(f"Uncalibrated judge: {why}", " ".join(output.split()))
 
 
+@pytest.mark.ci
 def test_a_judge_that_goes_by_the_place_is_noticed(tmp_path):
     judged_run(tmp_path / "r")
     path = tmp_path / "r" / PREDICTIONS
@@ -270,6 +273,7 @@ def test_a_judge_that_goes_by_the_place_is_noticed(tmp_path):
     assert all("judge.first" not in result.other for result in report.splits[0].categories)
 
 
+@pytest.mark.ci
 def test_verdicts_on_other_texts_do_not_count(tmp_path):
     judged_run(tmp_path / "r")
     path = tmp_path / "r" / PREDICTIONS

@@ -80,6 +80,7 @@ class _Casts(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_weights_are_cast_once_a_step(method: str) -> None:
     torch.manual_seed(0)
@@ -195,6 +196,7 @@ def test_options_of_a_question_are_one_call_of_the_kernel(
         assert own == pytest.approx(other, rel=0.05)
 
 
+@pytest.mark.ci
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", ["qwen3", "llama"])
 def test_a_compiled_layer_is_one_graph_for_rows_of_other_examples(varlen_on_cpu: list[int], kind: str) -> None:
@@ -307,6 +309,7 @@ def recordings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return replays
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("kind", ["qwen3", "llama"])
 def test_a_step_of_decoding_is_recorded_once_for_a_shape_and_replayed(

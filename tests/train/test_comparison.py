@@ -66,6 +66,7 @@ def test_the_schema_is_that_of_the_models() -> None:
     assert written == json.loads(json.dumps(schema_of(ComparisonDocument))), "write it from schema_of()"
 
 
+@pytest.mark.ci
 def test_a_run_its_base_and_another_run_stand_in_one_table(tmp_path: Path) -> None:
     put_run(tmp_path / "one", 0.6)
     put_run(tmp_path / "two", 0.9)
@@ -85,6 +86,7 @@ def test_a_run_its_base_and_another_run_stand_in_one_table(tmp_path: Path) -> No
     compare(*names, "--fail-on", "regressed")
 
 
+@pytest.mark.ci
 def test_p_values_are_adjusted_for_all_models_together(tmp_path: Path) -> None:
     """Beside another model the same difference weighs less: Holm goes over categories and pairs."""
     put_run(tmp_path / "one", 0.3)
@@ -97,6 +99,7 @@ def test_p_values_are_adjusted_for_all_models_together(tmp_path: Path) -> None:
         assert beside["p_adjusted"] == pytest.approx(2 * alone["p_adjusted"])
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("prompted", "word"), [(0.3, "yes"), (0.95, "no"), (0.6, "unclear")], ids=["worse", "better", "alike"]
 )
@@ -115,6 +118,7 @@ def test_whether_tuning_beat_a_good_prompt(tmp_path: Path, prompted: float, word
     assert table_of(tmp_path / "run", plain)["conclusions"] == []
 
 
+@pytest.mark.ci
 def test_a_quantised_file_has_to_rule_a_loss_out(tmp_path: Path) -> None:
     """That no difference is found is not enough: with few records a loss cannot be ruled out."""
     tuned = put_run(tmp_path / "run", 0.9, num=400)[1]
@@ -132,6 +136,7 @@ def test_a_quantised_file_has_to_rule_a_loss_out(tmp_path: Path) -> None:
     assert words == {"same": "yes", "few": "unclear", "lossy": "no"}
 
 
+@pytest.mark.ci
 def test_the_mean_of_few_records_is_not_said_to_be_sure(tmp_path: Path) -> None:
     """One record of each of two categories, and answers that are all wrong."""
     first = put_run(tmp_path / "run", 0.9, base=0.0)[0]
@@ -145,6 +150,7 @@ def test_the_mean_of_few_records_is_not_said_to_be_sure(tmp_path: Path) -> None:
     assert "1 category " in compare(*one)
 
 
+@pytest.mark.ci
 def test_costs_stand_beside_the_scores(tmp_path: Path) -> None:
     records = put_run(tmp_path / "run", 0.6)[1]
     paid = put_evaluation(tmp_path / "paid", records, kind="endpoint", cost=0.002)
@@ -154,6 +160,7 @@ def test_costs_stand_beside_the_scores(tmp_path: Path) -> None:
     assert all(c["bits_per_byte"] is None for s in table["pairs"][0]["splits"] for c in s["categories"])
 
 
+@pytest.mark.ci
 def test_general_text_is_compared_with_the_same_one_alone(tmp_path: Path) -> None:
     """Passages of two texts have the same ids; as records they are neither changed nor lacking."""
     sides = put_run(tmp_path / "run", 0.6)
@@ -167,6 +174,7 @@ def test_general_text_is_compared_with_the_same_one_alone(tmp_path: Path) -> Non
         assert "went from" not in printed.split("On validation")[0]
 
 
+@pytest.mark.ci
 def test_evaluations_chose_no_checkpoint(tmp_path: Path) -> None:
     records = [r for r in put_run(tmp_path / "run", 0.6)[1] if r.split == "validation"]
     one, other = (put_evaluation(tmp_path / name, records) for name in ("one", "other"))
@@ -174,6 +182,7 @@ def test_evaluations_chose_no_checkpoint(tmp_path: Path) -> None:
     assert "It chose the best checkpoint, too" in compare(tmp_path / "run", other)
 
 
+@pytest.mark.ci
 def test_two_runs_are_told_as_ever(tmp_path: Path) -> None:
     put_run(tmp_path / "one", 0.6)
     put_run(tmp_path / "two", 0.9)

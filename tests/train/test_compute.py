@@ -54,6 +54,7 @@ def test_packed_examples_give_the_gradients_of_padded_ones(kind: str, examples: 
 
 
 # torch looks at each value while it traces, and some of what it looks at warns.
+@pytest.mark.ci
 @pytest.mark.filterwarnings("ignore")
 def test_compiled_layers_give_the_gradients_of_plain_ones(examples: list[Example]) -> None:
     torch.manual_seed(0)
@@ -194,6 +195,7 @@ def test_memory_that_is_freed_is_kept_where_there_is_glibc() -> None:
     assert keep_freed_memory() == keep_freed_memory()
 
 
+@pytest.mark.ci
 @pytest.mark.filterwarnings("ignore")
 def test_a_compiled_run_is_the_plain_one(
     examples: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

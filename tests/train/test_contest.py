@@ -84,6 +84,7 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Stub]:
     return put
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("name", ["one", "base"])
 def test_a_model_on_this_machine_gets_the_figures_of_the_run(
     workspace: Path, bases: Bases, tmp_path: Path, name: str
@@ -108,6 +109,7 @@ def test_a_model_on_this_machine_gets_the_figures_of_the_run(
     assert "usage" not in (run / PREDICTIONS).read_text()
 
 
+@pytest.mark.ci
 def test_examples_are_read_and_not_measured(workspace: Path, bases: Bases, tmp_path: Path) -> None:
     shots = ["--with", str(bases()), "--out", str(tmp_path), "--split", "validation", "--max-new-tokens", "4"]
     evaluate(workspace / "dataset/v1", *shots)
@@ -182,6 +184,7 @@ def test_records_without_an_answer_are_counted_and_take_the_verdict(workspace: P
     assert [name for name, reason in verdicts.items() if reason == "unanswered"] == ["who"]
 
 
+@pytest.mark.ci
 def test_all_models_of_a_command_may_write_as_much(workspace: Path, bases: Bases, tmp_path: Path) -> None:
     models = ["--with", str(bases()), "--with", str(workspace / "runs/one")]
     done = evaluate(workspace / "dataset/v1", *models, "--out", str(tmp_path), "--split", "validation")
@@ -241,6 +244,7 @@ def test_records_with_personal_data_stay_here(tmp_path: Path, stub: Any) -> None
         train_call("eval", str(old), *arguments)
 
 
+@pytest.mark.ci
 def test_an_endpoint_gets_prompts_and_no_answers(workspace: Path, tmp_path: Path) -> None:
     """And an evaluation of it needs no torch."""
     server = HttpStub(lambda _: said("the red cat sat", usage={"prompt_tokens": 9, "completion_tokens": 4}))

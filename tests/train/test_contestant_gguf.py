@@ -90,6 +90,7 @@ def base() -> tuple[Any, Renderer]:
     return model, Renderer(tokenizer, "chat")
 
 
+@pytest.mark.ci
 def test_it_writes_what_the_weights_write_in_transformers(
     tiny: GgufContestant, rows: list[Row], base: tuple[Any, Renderer]
 ) -> None:
@@ -230,6 +231,7 @@ def test_a_file_without_a_template_is_told(
     assert tiny.template == (SAMPLES / "tiny-base" / "chat_template.jinja").read_text(encoding="utf-8")
 
 
+@pytest.mark.ci
 def test_it_answers_lines_and_prints_nothing_else(path: Path) -> None:
     lines = [
         {"id": "a", "messages": [{"role": "user", "content": "Where is my parcel?"}]},
@@ -278,6 +280,7 @@ def test_no_port_is_opened_and_nothing_is_left(path: Path) -> None:
     assert not folder.exists()
 
 
+@pytest.mark.ci
 def test_a_process_that_dies_of_a_request_is_started_again(path: Path) -> None:
     contestant = GgufContestant(path, "tiny")
     first = _pid(contestant)
@@ -310,6 +313,7 @@ while True:
 """
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
 def test_it_ends_with_its_parent(path: Path, sent: signal.Signals) -> None:
     with subprocess.Popen(
@@ -350,6 +354,7 @@ def test_a_file_that_lies_ends_no_process_of_ours(tmp_path: Path, extra: dict[st
     assert words in caught.value.message
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("template", "words"),
     [("{{{", "Parser Error"), ("{% for n in range(1000000000) %}{{ n }}{% endfor %}", "took over")],
@@ -390,6 +395,7 @@ def test_without_the_extra_it_says_what_to_install(path: Path, monkeypatch: pyte
     assert "pairsmith[gguf]" in caught.value.hint
 
 
+@pytest.mark.ci
 def test_a_file_that_is_cut_is_refused_before_it_is_opened(path: Path, tmp_path: Path) -> None:
     (tmp_path / "cut.gguf").write_bytes(path.read_bytes()[:-9])
     with pytest.raises(TrainError, match="should have"):

@@ -69,6 +69,7 @@ def test_a_record_that_was_never_trained_is_not_told_of_and_one_epoch_has_no_spr
     assert all(one.epochs == 1 and one.variability is None for one in result.dynamics)
 
 
+@pytest.mark.ci
 def test_learning_is_seen(tmp_path: Path) -> None:
     _, early = _fit(tmp_path / "early", epochs=1)
     _, late = _fit(tmp_path / "late", epochs=40, lr=2e-2)
@@ -77,6 +78,7 @@ def test_learning_is_seen(tmp_path: Path) -> None:
     assert all(one.variability and one.variability > 0 for one in late.dynamics)
 
 
+@pytest.mark.ci
 def test_a_resumed_run_tells_the_same(tmp_path: Path) -> None:
     changes = {"checkpoint": {"every_steps": 2, "keep": 9}}
     _, whole = _fit(tmp_path / "whole", **changes)
@@ -85,6 +87,7 @@ def test_a_resumed_run_tells_the_same(tmp_path: Path) -> None:
     assert resumed.dynamics == whole.dynamics
 
 
+@pytest.mark.ci
 def test_a_checkpoint_of_other_records_is_taken_by_force_and_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

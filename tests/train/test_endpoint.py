@@ -255,6 +255,7 @@ def test_a_reply_has_bounds(stub: Any, raw: Any, reason: str) -> None:
         assert reason in _reason(_ask(stub(raw).url, retries=0))
 
 
+@pytest.mark.ci
 def test_a_slow_drip_ends_with_the_time_for_the_whole_request(stub: Any) -> None:
     ended = threading.Event()
 
@@ -633,6 +634,7 @@ def _child(code: str, *arguments: str, **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(words, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
 
 
+@pytest.mark.ci
 def test_a_killed_run_sends_nothing_twice(stub: Any, tmp_path: Path) -> None:
     held = threading.Event()
 
@@ -654,6 +656,7 @@ def test_a_killed_run_sends_nothing_twice(stub: Any, tmp_path: Path) -> None:
     assert {one.id for one in heard if isinstance(one, Answer) and one.is_cached} == set(came)
 
 
+@pytest.mark.ci
 def test_two_processes_send_nothing_twice(stub: Any, tmp_path: Path) -> None:
     server = stub(lambda body: said(body["messages"][0]["content"]), delay=0.1)
     children = [_child("contestant.answer(requests, show)", server.url, str(tmp_path)) for _ in range(2)]
@@ -662,6 +665,7 @@ def test_two_processes_send_nothing_twice(stub: Any, tmp_path: Path) -> None:
     assert sorted(body["messages"][0]["content"] for body in server.seen) == [f"ask {n}" for n in range(8)]
 
 
+@pytest.mark.ci
 def test_an_interrupt_ends_it_and_loses_no_answer_that_came(stub: Any, tmp_path: Path) -> None:
     held = threading.Event()
 
@@ -684,6 +688,7 @@ def test_an_interrupt_ends_it_and_loses_no_answer_that_came(stub: Any, tmp_path:
     held.set()
 
 
+@pytest.mark.ci
 def test_an_endpoint_that_hangs_up_ends_no_command(stub: Any, tmp_path: Path) -> None:
     import socket
 
@@ -722,6 +727,7 @@ def test_threads_may_ask(stub: Any) -> None:
     assert {name: one.text for name, one in heard.items()} == {f"{n}": f"ask {n}" for n in range(6)}
 
 
+@pytest.mark.ci
 def test_the_command_asks_an_endpoint_without_torch(stub: Any, tmp_path: Path) -> None:
     server = stub(lambda body: said(body["messages"][0]["content"].upper()))
     line = json.dumps({"id": "a", "messages": [{"role": "user", "content": "who sat"}]})

@@ -34,6 +34,7 @@ def _prompts(vocabulary: int, num: int = 30) -> list[list[int]]:
     return [[rng.randrange(3, vocabulary) for _ in range(rng.randint(1, 40))] for _ in range(num)]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("kind", ["qwen3", "llama", "gpt2"])
 @pytest.mark.parametrize("batch_tokens", [1, 300, 100_000])
 def test_batched_decoding_is_one_by_one_decoding(bases: Callable[..., Path], kind: str, batch_tokens: int) -> None:
@@ -52,6 +53,7 @@ def test_batched_decoding_is_one_by_one_decoding(bases: Callable[..., Path], kin
     assert 0 < sum(one.stopped for one in got) < len(got)
 
 
+@pytest.mark.ci
 def test_a_real_model_is_decoded_asone_by_one(shared: Path) -> None:
     folder = shared / "models/stories260k"
     if not (folder / "config.json").exists():
@@ -177,6 +179,7 @@ def test_the_base_is_the_same_after_training_with_adapters(bases: Callable[..., 
     assert [one.nll for one in tuned] != pytest.approx([one.nll for one in before], rel=1e-3)
 
 
+@pytest.mark.ci
 def test_a_run_is_published_and_can_be_computed_again(
     bases: Callable[..., Path], dataset: Path, tmp_path: Path
 ) -> None:
@@ -250,6 +253,7 @@ def test_the_general_slice_is_ours_or_a_file_and_faults_have_a_place(tmp_path: P
         general_rows(tmp_path / "none.txt")
 
 
+@pytest.mark.ci
 def test_a_model_that_gives_no_number_is_never_called_a_success(
     bases: Callable[..., Path], dataset: Path, tmp_path: Path
 ) -> None:

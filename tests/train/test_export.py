@@ -62,6 +62,7 @@ def _error(*arguments: str) -> TrainError:
     return error
 
 
+@pytest.mark.ci
 def test_an_adapter_loads_in_plain_peft_and_answers_as_the_run_did(run: Path, tmp_path: Path) -> None:
     done = export(run, "adapter", tmp_path / "a")
     assert done.return_value == Exit.OK
@@ -77,6 +78,7 @@ def test_an_adapter_loads_in_plain_peft_and_answers_as_the_run_did(run: Path, tm
     assert plain_answers(model.eval(), tokenizer, conversations, ends, 12) == answers
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("kind", ["run", "full_run"])
 def test_a_merged_model_loads_in_plain_transformers_and_answers_as_the_run_did(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path
@@ -120,6 +122,7 @@ def test_template_tokens_and_stops_are_the_same_in_training_evaluation_and_servi
         assert trained[-1] in renderer.stop_ids
 
 
+@pytest.mark.ci
 def test_a_template_without_the_token_that_its_tokenizer_adds_is_served_with_it(bases: Bases, tmp_path: Path) -> None:
     base = tmp_path / "base"
     shutil.copytree(bases("llama", "bos"), base)
@@ -351,6 +354,7 @@ def test_another_answer_is_a_failure_that_is_told(run: Path, tmp_path: Path) -> 
     assert "loaded again: 0 of 8" in done.stderr
 
 
+@pytest.mark.ci
 def test_an_answer_that_was_chosen_is_not_compared_with_a_written_one(bases: Bases, tmp_path: Path) -> None:
     choices = {"scorer": "choice_logprob", "options": {"choices": ["yes", "no"]}}
     dataset = make_dataset(tmp_path / "dataset" / "v1", categories={"who": {}, "choose": choices, "talk": {}})
@@ -370,6 +374,7 @@ def test_the_command_knows_every_target() -> None:
     assert tuple(option.type.choices) == (*TARGETS, "hub")  # type: ignore[attr-defined]
 
 
+@pytest.mark.ci
 def test_a_run_on_raw_text_is_exported_without_answers_to_compare(bases: Bases, tmp_path: Path) -> None:
     texts = [text_row(f"t{n}", "the red cat sat on a mat") for n in range(4)]
     splits = {"train": texts[:2], "validation": texts[2:3], "test": texts[3:]}

@@ -90,6 +90,7 @@ def test_the_command_knows_every_format() -> None:
     assert tuple(option.type.choices) == (*FORMATS, *BY_LLAMA_CPP)  # type: ignore[attr-defined]
 
 
+@pytest.mark.ci
 def test_a_file_answers_as_the_run_did_and_says_how_it_was_proved(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = export(run, "gguf", out)
@@ -127,6 +128,7 @@ def test_a_file_answers_as_the_run_did_and_says_how_it_was_proved(run: Path, tmp
     assert "Is " in table.stdout
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("quant", "matrix", "head"),
     [("f32", "F32", "F32"), ("bf16", "BF16", "BF16"), ("q8_0", "Q8_0", "Q8_0"), ("q5_1", "Q5_1", "Q8_0")],
@@ -302,6 +304,7 @@ def test_a_window_that_llama_cpp_has_not_limits_what_the_file_reads(tmp_path: Pa
     assert contestant.reads == 100
 
 
+@pytest.mark.ci
 def test_a_file_that_computes_something_else_is_not_left(tmp_path: Path) -> None:
     # llama.cpp has this scale of Gemma 3 by the width of a head, whatever its config says.
     config = transformers.Gemma3TextConfig(**SHAPE, query_pre_attn_scalar=1)
@@ -311,6 +314,7 @@ def test_a_file_that_computes_something_else_is_not_left(tmp_path: Path) -> None
     assert "computes something else" in error.message
 
 
+@pytest.mark.ci
 def test_a_file_that_makes_other_tokens_is_not_left(tmp_path: Path) -> None:
     tokenizer = make_tokenizer()
     # llama.cpp composes no characters.
@@ -339,6 +343,7 @@ def _put(program: Path, script: str) -> None:
     program.chmod(0o755)
 
 
+@pytest.mark.ci
 def test_formats_with_k_are_written_by_the_program_of_llama_cpp(run: Path, program: Path, tmp_path: Path) -> None:
     out = tmp_path / "e" / "out"
     out.parent.mkdir()
@@ -354,6 +359,7 @@ def test_formats_with_k_are_written_by_the_program_of_llama_cpp(run: Path, progr
     assert [path.name for path in out.glob("*.gguf")] == ["one-q4_k_m.gguf"]
 
 
+@pytest.mark.ci
 def test_a_quantised_file_that_babbles_is_not_left(run: Path, program: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.gguf"
     write_gguf(other, louder(make_model(seed=9)), Renderer(make_tokenizer(), "sft"), "x", "f16")
@@ -364,6 +370,7 @@ def test_a_quantised_file_that_babbles_is_not_left(run: Path, program: Path, tmp
     assert error.message.startswith("it babbles: of ")
 
 
+@pytest.mark.ci
 def test_a_file_that_is_shown_to_be_worse_is_told_by_the_exit_code(bases: Bases, tmp_path: Path) -> None:
     splits = {"train": rows("t", 2), "validation": rows("v", 10), "test": rows("x", 1)}
     run = make_run(write_dataset(tmp_path / "dataset" / "v1", splits), bases(), tmp_path / "r", "max_steps=1")
@@ -380,6 +387,7 @@ def test_a_file_that_is_shown_to_be_worse_is_told_by_the_exit_code(bases: Bases,
     assert proof["loss"]["macro"]["verdict"] == "regressed"
 
 
+@pytest.mark.ci
 def test_without_a_score_to_compare_the_loss_is_unknown(bases: Bases, tmp_path: Path) -> None:
     run = _short_run(tmp_path, bases())
     predictions = run / "predictions.jsonl"
@@ -394,6 +402,7 @@ def test_without_a_score_to_compare_the_loss_is_unknown(bases: Bases, tmp_path: 
     assert (proof["loss"], proof["conclusion"]) == (None, None)
 
 
+@pytest.mark.ci
 def test_a_run_without_answers_proves_nothing(bases: Bases, tmp_path: Path) -> None:
     texts = [text_row(f"t{n}", "the red cat sat on a mat") for n in range(4)]
     splits = {"train": texts[:2], "validation": texts[2:3], "test": texts[3:]}
@@ -402,6 +411,7 @@ def test_a_run_without_answers_proves_nothing(bases: Bases, tmp_path: Path) -> N
     assert "no validation record with an answer" in refusal(run, tmp_path / "e" / "out").message
 
 
+@pytest.mark.ci
 def test_a_base_that_writes_its_beginning_of_text_is_served_with_one(bases: Bases, tmp_path: Path) -> None:
     run = _short_run(tmp_path, bases("llama", "bos"), "method=full")
     assert export(run, "gguf", tmp_path / "out", "--quant", "f32").return_value == Exit.OK

@@ -79,6 +79,7 @@ def _code(tasks: Path) -> Any:
     return module
 
 
+@pytest.mark.ci
 def test_records_limits_and_stops_are_those_of_the_evaluation(run: Path, tasks: Path) -> None:
     configs = _configs(tasks)
     (group,) = [value for value in configs.values() if "group" in value]
@@ -147,6 +148,7 @@ def _likelihoods(model: Any, source: Source, context: str, texts: Sequence[str])
     return [-one.nll for one in nll_per_example(model, asked)]
 
 
+@pytest.mark.ci
 @pytest.mark.server
 def test_what_a_harness_cannot_score_is_said_and_marks_and_likely_choices_are_as_in_the_evaluation(
     bases: Bases, tmp_path: Path
@@ -277,6 +279,7 @@ def _likeliest(run: Path) -> dict[str, str]:
     return found
 
 
+@pytest.mark.ci
 def test_a_record_that_a_harness_would_see_otherwise_is_refused(bases: Bases, tmp_path: Path) -> None:
     rows = [chat_row(f"r{n}", "who sat", "the cat") for n in range(3)]
     odd = chat_row("odd", "a <|im_start|> is text", "the cat")

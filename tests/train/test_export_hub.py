@@ -50,6 +50,7 @@ def refusal(run: Path, *options: str, repo: str = "acme/desk") -> TrainError:
     return error
 
 
+@pytest.mark.ci
 def test_a_dry_run_shows_everything_and_sends_nothing(run: Path, hub: Hub) -> None:
     done = push(run, "--dry-run")
     assert (done.exception, done.return_value) == (None, 0)

@@ -147,6 +147,7 @@ def test_the_template_in_whole() -> None:
 
 
 # peft reads a property that transformers renamed.
+@pytest.mark.ci
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 def test_the_modelfile_names_model_template_and_stops(bases: Bases, tmp_path: Path) -> None:
     dataset = make_dataset(tmp_path / "v1")
@@ -166,6 +167,7 @@ def test_the_modelfile_names_model_template_and_stops(bases: Bases, tmp_path: Pa
 
 
 # peft reads a property that transformers renamed.
+@pytest.mark.ci
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 def test_a_refused_export_writes_nothing(bases: Bases, tmp_path: Path) -> None:
     splits = {

@@ -11,8 +11,11 @@ import yaml
 
 from tests.train.finished import Bases, export, make_dataset, make_run
 
+pytestmark = pytest.mark.ci
+
 
 # peft reads a property that transformers renamed.
+@pytest.mark.ci
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_every_stop_of_training_is_served(method: str, bases: Bases, tmp_path: Path) -> None:
@@ -40,6 +43,7 @@ def test_every_stop_of_training_is_served(method: str, bases: Bases, tmp_path: P
 
 
 # Nor is it this room's that peft looks at a tied head which grew.
+@pytest.mark.ci
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", ["qwen3", "llama"])
 def test_new_tokens_go_out_with_the_model(kind: str, bases: Bases, tmp_path: Path) -> None:

@@ -85,6 +85,7 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object]]] = {
 }
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("name", DAMAGES)
 def test_a_damaged_checkpoint_is_passed_over_with_a_message(home: Path, name: str) -> None:
     file, damage = DAMAGES[name]
@@ -98,6 +99,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_message(home: Path, name: st
     assert (home / "run" / "adapter" / "adapter_model.safetensors").read_bytes() == adapter
 
 
+@pytest.mark.ci
 def test_no_random_state_can_be_missing(home: Path) -> None:
     """It is made of seed and step, so whatever the process has drawn before, dropout is the same."""
     adapter = (home / "run" / "adapter" / "adapter_model.safetensors").read_bytes()
@@ -189,6 +191,7 @@ def test_a_folder_that_the_disk_refuses_leaves_the_old_one(tmp_path: Path) -> No
         raise RuntimeError("a bug")
 
 
+@pytest.mark.ci
 def test_what_a_run_cannot_write_is_said_with_the_exit_code_of_disks(
     dataset: Path, bases: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,6 +94,7 @@ def test_a_hostile_name_of_the_text_stays_a_name(tmp_path: Path) -> None:
     assert "\x1b" not in table(report) + page + text
 
 
+@pytest.mark.ci
 def test_two_runs_name_the_text_where_it_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     base, tuned = sides_of("a")
     general = [Scored(f"g{n}", "general", "", f"g{n}", "", 200.0 + n, 60, 150) for n in range(24)]

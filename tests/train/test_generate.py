@@ -49,6 +49,7 @@ def prompts(num: int = 16) -> list[list[int]]:
     return [[rng.randrange(60, 400) for _ in range(rng.randint(1, 50))] for _ in range(num)]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("tokens_of_a_span", [1, 1024])
 @pytest.mark.parametrize("kind", ["qwen3", "llama", "window", "mixed windows", "learned positions"])
 def test_each_continuation_is_that_of_its_prompt_alone(
@@ -87,6 +88,7 @@ def test_a_model_that_cannot_be_packed_is_padded(kind: str, monkeypatch: pytest.
     assert [(one.ids, one.stopped) for one in got] == [one_by_one(model, prompt, 6, STOP) for prompt in prompts(5)]
 
 
+@pytest.mark.ci
 def test_an_adapter_is_switched_on_and_off_in_one_process() -> None:
     base = optimize_for_device(made("qwen3"))
     alone = generate(base, prompts(), max_new_tokens=8, stop_ids=STOP, batch_tokens=500)

@@ -93,6 +93,7 @@ def test_a_guarded_run_ends_early_and_says_so_everywhere(tmp_path: Path, capsys:
     assert (again.step, again.early_stop) == (6, result.early_stop), "what it ended for still stands when it is resumed"
 
 
+@pytest.mark.ci
 def test_off_by_default_and_the_same_after_a_resume(tmp_path: Path) -> None:
     scores = [(0.6, 0.3), (0.1, 0.1), (0.6, 0.6), (0.1, 0.1), (0.1, 0.1), (0.1, 0.1)]
     assert _fit(tmp_path / "off", scores, {})[1].step == 12
@@ -110,6 +111,7 @@ def test_off_by_default_and_the_same_after_a_resume(tmp_path: Path) -> None:
     assert (early.step, late.step) == (10, 10), "looks before the checkpoint count after it"
 
 
+@pytest.mark.ci
 def test_a_guarded_run_takes_the_best_and_ends_with_zero(
     tmp_path: Path, bases: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,6 +142,7 @@ def test_a_guarded_run_takes_the_best_and_ends_with_zero(
     assert "validation did not improve" in report["run"]["settings"]["stopped by the guard"]
 
 
+@pytest.mark.ci
 def test_a_guard_that_comes_too_late_is_said_before_the_training(
     tmp_path: Path, bases: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -153,6 +156,7 @@ def test_a_guard_that_comes_too_late_is_said_before_the_training(
         assert said.count("so it stops nothing") == is_late
 
 
+@pytest.mark.ci
 def test_a_guard_with_nothing_to_look_at_is_refused(tmp_path: Path, bases: Any) -> None:
     with pytest.raises(TrainError, match=r"eval.during_training is 0"):
         build_recipe({"guard": {"plateau": True}, "eval": {"during_training": 0}})

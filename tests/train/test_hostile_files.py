@@ -46,6 +46,7 @@ def spoil(path: Path, kind: str, elsewhere: Path) -> None:
             file.truncate(200 << 30)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("name", "kind", "told"),
     [
@@ -74,6 +75,7 @@ def test_a_recipe_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
     assert "error[E920 bad-recipe]: recipe.toml: a pipe, not a regular file" in done.stderr
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("name", ["report.json", "predictions.jsonl", "metrics.jsonl", "feedback.jsonl"])
 def test_what_is_no_file_of_a_run_is_refused(tmp_path: Path, name: str) -> None:
     run = tmp_path / "r"

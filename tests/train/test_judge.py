@@ -353,6 +353,7 @@ def test_read_reply_takes_the_plain_verdict() -> None:
 
 
 # peft reads a property that transformers renamed.
+@pytest.mark.ci
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 def test_a_run_with_a_judge_reports_it(bases: Callable[..., Path], tmp_path: Path, stub: Any) -> None:
     server = stub(_honest)
@@ -384,6 +385,7 @@ def test_a_run_with_a_judge_reports_it(bases: Callable[..., Path], tmp_path: Pat
     assert server.seen == []
 
 
+@pytest.mark.ci
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 def test_a_judge_that_scores_nothing_is_no_success(bases: Callable[..., Path], tmp_path: Path, stub: Any) -> None:
     server = stub(lambda _: said("Both are fine."))

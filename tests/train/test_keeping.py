@@ -52,6 +52,7 @@ def test_a_terminal_is_asked(typed: str, replay: str | None, tmp_path: Path, mon
     assert load_recipe(tmp_path / "r.toml").mixing.replay == replay
 
 
+@pytest.mark.ci
 def test_the_base_writes_text_once_and_plan_and_run_count_it(
     dataset: Path, bases: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,6 +79,7 @@ def test_the_base_writes_text_once_and_plan_and_run_count_it(
     assert all(event["general"] > 0 for event in events if event["event"] == "eval")
 
 
+@pytest.mark.ci
 def test_a_run_that_forgets_is_ended_and_says_what_to_do(bases: Callable[..., Path], tmp_path: Path) -> None:
     splits = {name: some_rows(4, prefix=name) for name in ("validation", "test")}
     train = [chat_row(f"t{n}", "who", "a dog " * 5) for n in range(16)]

@@ -47,6 +47,7 @@ def _losses(run: Path) -> dict[int, float]:
     return {event["step"]: event["loss"] for event in _events(run, "step")}
 
 
+@pytest.mark.ci
 def test_it_learns_and_says_what_it_did(tmp_path: Path) -> None:
     _, result = _fit(tmp_path, {"max_steps": 40})
     losses = _losses(tmp_path)
@@ -77,6 +78,7 @@ def test_splitting_a_step_does_not_change_it(tmp_path: Path, changes: dict[str, 
     assert all(torch.allclose(whole[key], split[key], atol=1e-6) for key in whole)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("method", "step", "optimizer"),
     [("full", 3, "adamw"), ("full", 9, "adamw8bit"), ("lora", 3, "adamw8bit"), ("lora", 9, "adamw")],
@@ -98,6 +100,7 @@ def test_resume_is_bit_exact(tmp_path: Path, method: str, step: int, optimizer: 
     assert sha256_of_tensors(trained_tensors(resumed)) == sha256_of_tensors(trained_tensors(whole))
 
 
+@pytest.mark.ci
 def test_moments_of_8_bits_take_a_quarter_and_train_nearly_the_same(tmp_path: Path) -> None:
     losses, sizes, weights = [], [], []
     for name in ("adamw", "adamw8bit"):
@@ -142,6 +145,7 @@ def shutil_copy(source: Path, target: Path) -> None:
     target.write_bytes(source.read_bytes())
 
 
+@pytest.mark.ci
 def test_another_number_of_threads_or_seed_is_another_run(tmp_path: Path) -> None:
     first, _ = _fit(tmp_path / "a", {"seed": 0})
     other, _ = _fit(tmp_path / "b", {"seed": 1})
@@ -222,6 +226,7 @@ class Late(Placement):
     steps_in_flight = 1
 
 
+@pytest.mark.ci
 def test_steps_that_are_read_late_are_the_same_steps(tmp_path: Path) -> None:
     changes = {"max_steps": 7, "eval": {"every_steps": 4}, "checkpoint": {"every_steps": 3}}
     model, result = _fit(tmp_path / "now", changes, validate=lambda _step: ValidationScore(None, 1.0))
@@ -259,6 +264,7 @@ def test_a_step_that_is_not_finite_changes_no_weight(placement: Placement, optim
     assert not list(tmp_path.glob("checkpoint-*"))
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_finishes_the_step_and_leaves_a_checkpoint(tmp_path: Path, number: signal.Signals, code: int) -> None:
     before = signal.getsignal(number)

@@ -55,6 +55,7 @@ def test_what_is_printed_fits_the_schema_and_names_every_row(tmp_path: Path, roo
     assert [bool(one["fault"]) for one in found] == [False, False, False, True, True, True]
 
 
+@pytest.mark.ci
 def test_lengths_are_those_of_the_examples_that_are_trained(tmp_path: Path) -> None:
     _, tokenizer = load_base("tiny-base", device="cpu")
     for objective in ("sft", "chat"):

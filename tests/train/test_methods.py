@@ -79,6 +79,7 @@ def trained(model: Any) -> dict[str, Any]:
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_learns_and_is_an_adapter_of_the_base_on_the_disk(
     tmp_path: Path, kind: str, bases: Callable[..., Path]
@@ -105,6 +106,7 @@ def test_rank_stabilised_scales_by_the_root() -> None:
     assert scales == [2.0, 4.0]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("kind", ["dora", "pissa"])
 def test_in_bfloat16_the_frozen_matrices_are_stored_in_it_and_the_loss_is_near(kind: str) -> None:
     losses = []
@@ -119,6 +121,7 @@ def test_in_bfloat16_the_frozen_matrices_are_stored_in_it_and_the_loss_is_near(k
     assert losses[1] == pytest.approx(losses[0], rel=2e-3)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("kind", ["dora", "pissa", "olora"])
 def test_a_resume_is_bit_exact_for_adapters_that_look_at_the_weights(tmp_path: Path, kind: str) -> None:
     recipe = build_recipe({"batch_size": 4, "max_steps": 4, "lr": 5e-3, "checkpoint": {"every_steps": 2}})
@@ -155,6 +158,7 @@ def test_what_does_not_fit_together_is_refused_in_words(settings: dict[str, Any]
     assert "a dict" not in caught.value.message
 
 
+@pytest.mark.ci
 def test_a_run_with_everything_on_ends_in_an_adapter_that_loads(tmp_path: Path, bases: Callable[..., Path]) -> None:
     splits = {name: some_rows(4, prefix=name) for name in ("validation", "test")} | {"train": some_rows(16)}
     dataset = write_dataset(tmp_path / "v1", splits)

@@ -134,6 +134,7 @@ def test_an_empty_reference_is_never_scored(name: str, reference: str) -> None:
         assert metric.primary not in metric.scores(completion, reference)
 
 
+@pytest.mark.ci
 def test_a_pattern_with_nested_repeats_ends_in_time_and_the_next_match_works() -> None:
     regex = discover()["regex"]
     begin = time.monotonic()

@@ -111,6 +111,7 @@ def test_a_cap_on_nothing_is_refused_with_the_categories() -> None:
     assert "cats, dogs" in caught.value.hint
 
 
+@pytest.mark.ci
 def test_the_mixture_is_in_plan_toml_facts_and_run(
     tmp_path: Path, bases: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

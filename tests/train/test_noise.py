@@ -59,6 +59,7 @@ def test_without_alpha_nothing_is_drawn() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_training_is_noisy_evaluation_is_not_and_a_resume_draws_the_same(tmp_path: Path, method: str) -> None:
     recipe = build_recipe({

@@ -58,6 +58,7 @@ def _events(
     ]  # fmt: skip
 
 
+@pytest.mark.ci
 def test_a_category_of_twenty_epochs_is_told(bases: Callable[..., Path], tmp_path: Path, root: Path) -> None:
     rng = random.Random(0)
     known = [" ".join(rng.choices(WORDS, k=28)) for _ in range(2)]
@@ -98,6 +99,7 @@ def test_a_category_of_twenty_epochs_is_told(bases: Callable[..., Path], tmp_pat
     assert not jsonschema_rs.is_valid(schema, evaluations[0] | {"fit": {"test": {}}})
 
 
+@pytest.mark.ci
 def test_only_what_is_trained_is_held_against_validation(bases: Callable[..., Path], tmp_path: Path) -> None:
     rng = random.Random(0)
     answers = [" ".join(rng.choices(WORDS, k=28)) for _ in range(20)]
@@ -135,6 +137,7 @@ def test_what_the_base_continues_too_was_not_learnt() -> None:
     assert "known by heart: about 50.0 %" in more.sentence
 
 
+@pytest.mark.ci
 def test_none_is_answered_where_the_recipe_says_so(bases: Callable[..., Path], dataset: Path, tmp_path: Path) -> None:
     words = [word for setting in ("max_steps=2", "eval.fit_records=0", "eval.max_new_tokens=4")
              for word in ("--set", setting)]  # fmt: skip
@@ -162,6 +165,7 @@ def test_what_gets_worse_in_training_too_is_no_over_fitting() -> None:
     assert "Next: lower lr: training got worse too, so that is no over-fitting." in fit.sentence
 
 
+@pytest.mark.ci
 def test_the_best_of_many_steps_is_no_fall() -> None:
     flat = [1.0] * 8
     false = sum(

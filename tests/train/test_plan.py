@@ -167,6 +167,7 @@ def test_moments_of_8_bits_are_refused_where_the_model_needs_shards(
     assert caught.value.code == "E872 no-shards"
 
 
+@pytest.mark.ci
 def test_moments_of_8_bits_are_planned_and_said() -> None:
     full = {"method": "full", "batch_size": 8, "epochs": 2}
     plain, small = (_planned(build_recipe({**full, "optimizer": name})) for name in ("adamw", "adamw8bit"))
@@ -289,6 +290,7 @@ def test_the_command_says_it_as_text_and_as_json(dataset: Path, bases: Callable[
     assert "give one of them" in str(_plan(dataset, bases(), "--gpu", "t4", "--memory", "9").exception)
 
 
+@pytest.mark.ci
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 def test_a_run_keeps_what_was_planned_and_what_it_took(
     dataset: Path, bases: Callable[..., Path], tmp_path: Path

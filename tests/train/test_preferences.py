@@ -133,6 +133,7 @@ def test_bad_answers_are_refused_with_their_line(change: dict[str, Any], what: s
     assert "train.jsonl:1" in caught.value.message
 
 
+@pytest.mark.ci
 def test_a_run_of_dpo(bases: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRAIN_CACHE", str(tmp_path / "cache"))
     splits = {"train": [*pairs(24, "t"), pair_row("same", "who", "yes", "yes")], "validation": pairs(6, "v"),
@@ -166,6 +167,7 @@ def test_a_run_of_dpo(bases: Callable[..., Path], tmp_path: Path, monkeypatch: p
     assert "with the model that training begins from" not in second.stderr
 
 
+@pytest.mark.ci
 def test_runs_of_orpo_and_kto(bases: Callable[..., Path], tmp_path: Path) -> None:
     rows = {"train": pairs(16, "t"), "validation": pairs(4, "v"), "test": pairs(4, "x")}
     dataset = write_dataset(tmp_path / "dataset" / "v1", rows)
@@ -188,6 +190,7 @@ def test_runs_of_orpo_and_kto(bases: Callable[..., Path], tmp_path: Path) -> Non
     assert [(fit.num_train, fit.num_validation) for fit in report.fits] == [(6, 2)]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("objective", ["dpo", "kto"])
 def test_a_resumed_run_ends_with_the_same_bits(objective: str, bases: Callable[..., Path], tmp_path: Path) -> None:
     rows = {"train": pairs(16, "t"), "validation": pairs(4, "v"), "test": pairs(4, "x")}
@@ -228,6 +231,7 @@ def test_half_of_the_pairs_is_no_success(num_better: int, is_chance: bool) -> No
     assert ("any change of the weights moves about half of them" in found.sentence) is is_chance
 
 
+@pytest.mark.ci
 def test_an_exam_that_compares_no_answers_is_told(bases: Callable[..., Path], tmp_path: Path) -> None:
     rows = {"train": pairs(12, "t"), "validation": some_rows(3, prefix="v"), "test": some_rows(3, prefix="x")}
     dataset = write_dataset(tmp_path / "dataset" / "v1", rows)

@@ -94,6 +94,7 @@ def test_word_by_word_is_the_same_as_whole(texts: list[str], data: st.DataObject
             )
 
 
+@pytest.mark.ci
 @given(st.lists(st.integers(0, 10**6), max_size=30), st.text(max_size=30))
 def test_tokens_are_decoded_as_the_tokenizer_decodes_them(numbers: list[int], text: str) -> None:
     for tokenizer in _TOKENIZERS:
@@ -211,6 +212,7 @@ def test_rows_of_a_file_give_what_rows_in_memory_give(
     assert [outside.prompt(row) for row in opened[:20]] == [inside.prompt(row) for row in rows[:20]]
 
 
+@pytest.mark.ci
 def test_memory_hardly_grows_with_the_rows(tmp_path: Path) -> None:
     def peak(number: int) -> int:
         folder = write_dataset(tmp_path / f"v{number}", {"train": some_rows(number)})

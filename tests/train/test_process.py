@@ -31,6 +31,7 @@ def call(dataset: Path, *words: str) -> Result:
     return CliRunner().invoke(cli, ["run", str(dataset), *words], standalone_mode=False)
 
 
+@pytest.mark.ci
 def test_nobody_else_resumes_a_series_or_a_run_that_is_at_work(
     dataset: Path, bases: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -51,6 +52,7 @@ def test_nobody_else_resumes_a_series_or_a_run_that_is_at_work(
     assert call(dataset, "--resume", "--out", str(tmp_path / "s")).exception is None, "it is free again"
 
 
+@pytest.mark.ci
 def test_a_run_of_a_terminal_is_seen_and_stopped_from_another(
     dataset: Path, bases: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -90,6 +92,7 @@ def test_a_process_that_goes_on_after_its_run_is_not_at_work_on_it(tmp_path: Pat
     assert read_run(tmp_path).standing == "finished"
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(("where", "status"), [("measure", "stopped"), ("table", "finished")])
 def test_an_interrupt_outside_of_the_steps_is_written_down_and_undoes_nothing(
     where: str, status: str, dataset: Path, bases: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

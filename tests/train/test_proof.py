@@ -195,6 +195,7 @@ def test_preview_and_measure_refuse_by_id(dropping: Path, calls: Path) -> None:
     assert not faults["w0"]
 
 
+@pytest.mark.ci
 def test_skipping_is_counted_in_run_and_report(dropping: Path, calls: Path, tmp_path: Path) -> None:
     out = tmp_path / "r"
     done = train("run", calls, dropping, "--out", str(out), *QUICK, "--set", "on_unrenderable=skip")
@@ -217,6 +218,7 @@ def test_a_turn_after_the_last_answer_is_shown_everywhere(holding: Path, calls: 
         assert f"warning: 1 train record rendered in part, {note}: open" in done.stderr
 
 
+@pytest.mark.ci
 def test_calls_are_trained_scored_and_never_an_empty_reference(holding: Path, calls: Path, tmp_path: Path) -> None:
     shown = train("preview", calls, holding, "--id", "t1", "--set", "max_length=4096")
     assert shown.return_value == Exit.OK

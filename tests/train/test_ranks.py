@@ -54,6 +54,7 @@ def _is_the_same_run(one: Path, other: Path, tolerance: float = 1e-6) -> bool:
     return all(a[key] == pytest.approx(b[key], rel=tolerance) for a, b in pairs for key in keys)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("changes", "way", "ranks"),
     [
@@ -77,6 +78,7 @@ def test_ranks_compute_what_one_does(tmp_path: Path, changes: dict[str, Any], wa
         assert all(np.allclose(weights[name].numpy(), other, atol=1e-6, rtol=1e-6) for name, other in others.items())
 
 
+@pytest.mark.ci
 def test_shards_travel_in_bfloat16_and_come_out_as_one_rank(tmp_path: Path) -> None:
     children.train(tmp_path / "one", {}, dtype=torch.bfloat16)
     outcomes = on_ranks(2, children.train_as_rank, tmp_path / "many", {}, "fsdp", None, torch.bfloat16)
@@ -84,6 +86,7 @@ def test_shards_travel_in_bfloat16_and_come_out_as_one_rank(tmp_path: Path) -> N
     assert _is_the_same_run(tmp_path / "one", tmp_path / "many", 2e-2)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(("first", "then"), [("ddp", "one"), ("fsdp", "one"), ("one", "fsdp")])
 def test_a_run_goes_on_with_another_number_of_ranks(tmp_path: Path, first: str, then: str) -> None:
     changes = {"checkpoint": {"every_steps": 3, "keep": 9}}
@@ -105,6 +108,7 @@ def test_a_run_goes_on_with_another_number_of_ranks(tmp_path: Path, first: str, 
     assert all(torch.allclose(weights[name], weights_then[name], atol=1e-6, rtol=1e-6) for name in weights)
 
 
+@pytest.mark.ci
 def test_a_damaged_shard_is_noticed(tmp_path: Path) -> None:
     changes = {"checkpoint": {"every_steps": 3, "keep": 9}}
     on_ranks(2, children.train_as_rank, tmp_path, changes, "fsdp")
@@ -116,6 +120,7 @@ def test_a_damaged_shard_is_noticed(tmp_path: Path) -> None:
     assert f"checkpoint-6/{shard.name} was cut or changed" in faults[0]
 
 
+@pytest.mark.ci
 def test_one_rank_may_measure_while_the_others_wait(tmp_path: Path) -> None:
     assert on_ranks(2, children.train_while_one_measures, tmp_path) == [("done", 4), ("done", 4)]
 
@@ -241,6 +246,7 @@ def _arguments(dataset: Path, base: Path, run: Path, *more: str) -> list[str]:
 NEW = [f"<{n}>" for n in range(400 - len(make_tokenizer()) + 3)]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("way", ["ddp", "fsdp"])
 def test_ranks_do_the_whole_act(dataset: Path, bases: Callable[..., Path], tmp_path: Path, way: str) -> None:
     chosen = ["max_steps=4", *([f"new_tokens={json.dumps(NEW)}"] if way == "fsdp" else [])]

@@ -284,6 +284,7 @@ def test_preview_and_measure_name_what_is_swallowed(dataset: Path, tmp_path: Pat
     assert not faults["w0"]
 
 
+@pytest.mark.ci
 def test_measure_and_plan_count_its_tokens(dataset: Path, tmp_path: Path) -> None:
     base = save_base(tmp_path / "base", ALWAYS)
     measured = CliRunner().invoke(cli, ["measure", str(dataset / "train.jsonl"), "--model", str(base)])
@@ -298,6 +299,7 @@ def test_measure_and_plan_count_its_tokens(dataset: Path, tmp_path: Path) -> Non
     assert supervised["train"] == supervised["drop-history"] > supervised["context"]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("mode", MODES)
 def test_a_run_trains_scores_and_reports_by_the_choice(mode: str, dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "r"
@@ -321,6 +323,7 @@ def test_a_run_trains_scores_and_reports_by_the_choice(mode: str, dataset: Path,
     assert 'reasoning = "' + mode in (out / "recipe.toml").read_text()
 
 
+@pytest.mark.ci
 def test_a_run_is_refused_by_id_where_the_template_swallows_it(dataset: Path, tmp_path: Path) -> None:
     base = save_base(tmp_path / "base", SWALLOWING)
     done = train("run", dataset, base, "--out", str(tmp_path / "r"), *QUICK)
@@ -357,6 +360,7 @@ def test_rows_of_others_may_name_it_otherwise(name: str) -> None:
     assert renderer(ALWAYS).whole(other) == renderer(ALWAYS).whole(row)
 
 
+@pytest.mark.ci
 def test_a_harness_gets_no_records_with_reasoning(dataset: Path, tmp_path: Path) -> None:
     base = save_base(tmp_path / "base", ALWAYS)
     done = train("run", dataset, base, "--out", str(tmp_path / "r"), *QUICK)

@@ -87,6 +87,7 @@ def test_without_marks_or_budget_nothing_is_ended(monkeypatch: pytest.MonkeyPatc
         assert (len(calls), answer.is_cut, answer.new_tokens) == (1, False, 50)
 
 
+@pytest.mark.ci
 def test_report_and_plan_say_how_long_it_is(dataset: Path, tmp_path: Path) -> None:  # noqa: F811 - the fixture
     base, out = save_base(tmp_path / "base", OPEN), tmp_path / "r"
     words = [*QUICK, "--set", "eval.max_new_tokens=40", "--set", "eval.max_reasoning_tokens=8"]

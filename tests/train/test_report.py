@@ -194,6 +194,7 @@ def test_a_curve_is_read_from_the_events_of_a_run(tmp_path: Path) -> None:
         read_curve(path)
 
 
+@pytest.mark.ci
 def test_eval_prints_the_table_and_closes_the_gate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     parts = joined(sides_of("good"), sides_of("bad", base=0.9, tuned=0.3))
     # Its metrics are not there, so that no checkpoint is known to be the best.

@@ -183,6 +183,7 @@ def test_a_model_that_answers_otherwise_is_noticed(prepared: Any) -> None:
 
 
 # peft reads a property that transformers renamed.
+@pytest.mark.ci
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 def test_a_run_tells_all_of_it_and_eval_rebuilds_it_byte_for_byte(bases: Callable[..., Path], tmp_path: Path) -> None:
     def rows(prefix: str, num: int) -> list[Any]:

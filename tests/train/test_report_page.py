@@ -157,6 +157,7 @@ def test_the_public_hostile_reports_stay_texts(shared: Path) -> None:
         assert record["output"] in dom.text
 
 
+@pytest.mark.ci
 @given(st.text(st.characters(exclude_categories=()), max_size=30))
 @settings(max_examples=draws(15), deadline=None)
 def test_any_text_survives_the_way_into_the_page(text: str) -> None:

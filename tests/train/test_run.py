@@ -93,6 +93,7 @@ def test_the_whole_act(dataset: Path, bases: Callable[..., Path], tmp_path: Path
     assert all((loaded[name] == tensor).all() for name, tensor in weights.items())
 
 
+@pytest.mark.ci
 def test_a_full_fine_tune_saves_a_model_that_loads(dataset: Path, bases: Callable[..., Path], tmp_path: Path) -> None:
     done = _run(
         dataset, bases("llama", "bos"), "--set", "max_steps=2", "--set", "method=full", "--out", str(tmp_path / "r")
@@ -105,6 +106,7 @@ def test_a_full_fine_tune_saves_a_model_that_loads(dataset: Path, bases: Callabl
     assert AutoTokenizer.from_pretrained(tmp_path / "r" / "model").chat_template
 
 
+@pytest.mark.ci
 def test_raw_text_is_trained_and_scored_by_likelihood(bases: Callable[..., Path], tmp_path: Path) -> None:
     splits = {"train": [text_row(f"t{n}", "the red cat sat on a mat") for n in range(6)],
               "validation": [text_row("v", "a small dog ran")], "test": [text_row("x", "one dog said no")]}  # fmt: skip
@@ -161,6 +163,7 @@ def test_faults_are_found_before_anything_is_written(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.ci
 def test_a_used_folder_is_not_overwritten_and_a_changed_run_not_resumed(
     dataset: Path, bases: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -268,6 +271,7 @@ def test_a_diverged_run_exits_with_one(dataset: Path, bases: Callable[..., Path]
     assert (record["status"], record["error"]) == ("failed", "E930 diverged")
 
 
+@pytest.mark.ci
 def test_a_damaged_best_checkpoint_costs_its_weights_and_not_the_run(
     dataset: Path, bases: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -287,6 +291,7 @@ def test_a_damaged_best_checkpoint_costs_its_weights_and_not_the_run(
     assert (record["best_step"], record["taken_step"]) == (1, 2)
 
 
+@pytest.mark.ci
 def test_a_resumed_run_finds_the_base_that_its_recipe_named(
     dataset: Path, bases: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

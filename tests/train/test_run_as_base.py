@@ -45,6 +45,7 @@ def _nlls(side: list[Any]) -> dict[str, float]:
     return {record.id: record.nll for record in side}
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
@@ -78,6 +79,7 @@ def test_a_lora_run_is_a_base(
     assert done.exception is None, done.exception
 
 
+@pytest.mark.ci
 def test_a_continued_adapter_still_lies_on_the_first_base(
     first: Path, dataset: Path, bases: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -96,6 +98,7 @@ def test_a_continued_adapter_still_lies_on_the_first_base(
     assert any(not torch.equal(old[name], new[name]) for name in old)
 
 
+@pytest.mark.ci
 def test_what_is_no_base_is_refused(first: Path, dataset: Path, bases: Callable[..., Path], tmp_path: Path) -> None:
     done = _run(dataset, bases(), tmp_path / "a", "lora.continued=true")
     assert isinstance(done.exception, TrainError)
@@ -116,6 +119,7 @@ def test_what_is_no_base_is_refused(first: Path, dataset: Path, bases: Callable[
     assert done.exception.code == "E882 bad-run-base"
 
 
+@pytest.mark.ci
 def test_an_adapter_on_a_merged_run_is_exported_whole(first: Path, dataset: Path, tmp_path: Path) -> None:
     second = tmp_path / "runs" / "second"
     assert _run(dataset, first, second).exception is None

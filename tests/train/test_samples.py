@@ -42,6 +42,7 @@ def metrics_schema() -> jsonschema.Draft202012Validator:
     return jsonschema.Draft202012Validator(json.loads((ROOT / "schemas/metrics.schema.json").read_text()))
 
 
+@pytest.mark.ci
 def test_the_same_three_validation_records_are_answered_at_each_validation(
     dataset: Path, bases: Callable[..., Path], tmp_path: Path, metrics_schema: jsonschema.Draft202012Validator
 ) -> None:
@@ -61,6 +62,7 @@ def test_the_same_three_validation_records_are_answered_at_each_validation(
     assert [(s["expected"], s["got"]) for s in watched[0]["samples"]] == [answers[name] for name in ids[0]]
 
 
+@pytest.mark.ci
 def test_a_run_with_samples_is_bit_for_bit_the_run_without(
     dataset: Path, bases: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -77,6 +79,7 @@ def test_a_run_with_samples_is_bit_for_bit_the_run_without(
     assert facts[0] == facts[1], "switching them off does not make it another run"
 
 
+@pytest.mark.ci
 def test_no_more_is_generated_for_them(
     dataset: Path, bases: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,6 +117,7 @@ def test_samples_are_of_many_categories_and_never_raw_text() -> None:
     assert sample_ids(rows, 0) == []
 
 
+@pytest.mark.ci
 def test_a_resumed_run_keeps_the_answers_of_the_base(dataset: Path, bases: Callable[..., Path], tmp_path: Path) -> None:
     whole = run_to(tmp_path / "r", dataset, bases(), "checkpoint.every_steps=2")
     before = events_of(whole, "start")
@@ -142,6 +146,7 @@ def test_the_first_answer_of_many_says_nothing_of_the_time_to_go(
     assert all(seconds is not None for seconds in left[3:])
 
 
+@pytest.mark.ci
 def test_the_measurement_of_base_and_tuned_says_how_far_it_is(
     bases: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     metrics_schema: jsonschema.Draft202012Validator,

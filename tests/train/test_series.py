@@ -51,6 +51,7 @@ def base(bases: Callable[..., Path]) -> str:
     return str(bases())
 
 
+@pytest.mark.ci
 def test_seeds_are_one_series_with_one_report(dataset: Path, base: str, tmp_path: Path, root: Path) -> None:
     done = call("run", dataset, "--base", base, "--out", str(tmp_path / "s"), "--seeds", "2", seed=7)
     assert done.exception is None, done.exception
@@ -93,6 +94,7 @@ def test_seeds_are_one_series_with_one_report(dataset: Path, base: str, tmp_path
     assert "is that of several runs; name one of them" in again.stderr
 
 
+@pytest.mark.ci
 def test_a_killed_series_goes_on_and_ends_as_one_that_was_not(
     dataset: Path, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,6 +121,7 @@ def test_a_killed_series_goes_on_and_ends_as_one_that_was_not(
     assert done.stdout.splitlines()[1:] == whole.stdout.splitlines()[1:]
 
 
+@pytest.mark.ci
 def test_a_member_that_was_killed_before_its_first_file_begins_again(
     dataset: Path, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,6 +162,7 @@ def test_a_member_that_saved_a_checkpoint_stops_the_series(
     assert "go on with `train run" in done.stderr
 
 
+@pytest.mark.ci
 def test_another_dataset_is_refused_and_so_is_a_damaged_record(
     dataset: Path, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,6 +207,7 @@ def begun(dataset: Path, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     return tmp_path / "s"
 
 
+@pytest.mark.ci
 def test_what_a_series_did_not_begin_stays(begun: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(series.Series, "_note", lambda *_: None)
     start = series.start_run
@@ -293,6 +298,7 @@ def test_the_schema_is_made_from_the_model(root: Path) -> None:
     assert written == json.loads(json.dumps(schema_of(SeriesRecord)))
 
 
+@pytest.mark.ci
 def test_a_curve_measures_shares_under_the_same_steps(dataset: Path, base: str, tmp_path: Path) -> None:
     done = call("curve", dataset, "--base", base, "--out", str(tmp_path / "c"), "--cost-per-hour", "36")
     assert done.exception is None, done.exception
@@ -318,6 +324,7 @@ def test_a_curve_measures_shares_under_the_same_steps(dataset: Path, base: str, 
         )
 
 
+@pytest.mark.ci
 def test_a_sweep_chooses_on_validation_and_measures_the_winner_on_fresh_seeds(
     dataset: Path, base: str, tmp_path: Path
 ) -> None:
@@ -357,6 +364,7 @@ def test_a_sweep_chooses_on_validation_and_measures_the_winner_on_fresh_seeds(
     assert (tmp_path / "w" / names[0] / "run.json").stat().st_mtime_ns == first
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("code", ["E930 diverged", "E899 forgetting"])
 def test_a_choice_that_diverges_loses_and_ends_nothing(
     code: str, dataset: Path, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -432,6 +440,7 @@ def test_a_series_without_a_model_is_named(record: str, tmp_path: Path) -> None:
             door(tmp_path / "s")
 
 
+@pytest.mark.ci
 def test_a_sweep_of_raw_text_shows_the_bits_that_chose(base: str, tmp_path: Path) -> None:
     splits = {
         split: [text_row(f"{split}{n}", "the small dog ran home") for n in range(12)]

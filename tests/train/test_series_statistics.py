@@ -53,6 +53,7 @@ def test_a_cluster_of_many_records_weighs_more() -> None:
     assert parts.mean() == pytest.approx(0.75)
 
 
+@pytest.mark.ci
 def test_a_lucky_seed_is_no_improvement() -> None:
     rng, ours, theirs, covered, num = np.random.default_rng(3), 0, 0, 0, 40
     for _ in range(num):
@@ -133,6 +134,7 @@ def _side(means: dict[str, float], num: int, spread: float, seed: int) -> list[S
     return records
 
 
+@pytest.mark.ci
 def test_a_curve_says_what_to_do_category_by_category() -> None:
     shares = {0.25: (0.3, 0.5, 0.3), 0.5: (0.45, 0.5, 0.45), 1.0: (0.55, 0.5, 0.55)}
     base = _side({"rises": 0.1, "flat": 0.4, "few": 0.1, "bits": 0.1}, 60, 0.01, 0)
@@ -166,6 +168,7 @@ def test_a_curve_says_what_to_do_category_by_category() -> None:
     assert "One seed was trained" in learning_curve(few, lone, [0], split="validation", margin=0.02, fewest=30).sentence
 
 
+@pytest.mark.ci
 def test_what_seeds_move_by_chance_is_no_verdict_where_several_are_asked() -> None:
     # Records hardly vary, seeds move each category and each source by a number of their own.
     rng, found, shown, num = np.random.default_rng(4), 0, 0, 30
@@ -223,6 +226,7 @@ def test_pairs_are_compared_seed_by_seed_and_bits_have_their_own_name() -> None:
     assert report.seeds.sentence.endswith("as far as 2 of them can tell: a 100 %, b 100 %.")
 
 
+@pytest.mark.ci
 def test_a_flat_curve_is_no_gain_and_equal_scores_rule_out_little() -> None:
     rng, gains, num = np.random.default_rng(0), 0, 30
     for _ in range(num):

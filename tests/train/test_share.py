@@ -52,6 +52,7 @@ def test_each_category_gets_its_share_and_the_seed_chooses() -> None:
     assert chosen == nested_subset(names, 0.25, 0)
 
 
+@pytest.mark.ci
 def test_a_run_trains_on_the_share_and_says_which(
     dataset: Path, bases: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -67,6 +68,7 @@ def test_a_run_trains_on_the_share_and_says_which(
     assert len({each.facts["order"] for each in (*parts, whole)}) == 3, "another share is another run"
 
 
+@pytest.mark.ci
 def test_a_split_that_is_left_out_is_never_answered_and_costs_no_second_measurement(
     dataset: Path, bases: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

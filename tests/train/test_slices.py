@@ -51,6 +51,7 @@ def _pairs(effect: float, seed: int, number: int = 200) -> tuple[list[Scored], l
     return base, tuned
 
 
+@pytest.mark.ci
 def test_a_source_of_flipped_answers_is_named(bases: Callable[..., Path], tmp_path: Path) -> None:
     splits = {
         "train": [*_rows("t", 60, source="A"), *_rows("t", 18, source="B", is_flipped=True)],
@@ -78,6 +79,7 @@ def test_a_source_of_flipped_answers_is_named(bases: Callable[..., Path], tmp_pa
     assert "## By source (test split)" in markdown(report)
 
 
+@pytest.mark.ci
 def test_two_runs_are_compared_by_slice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, effect in (("a", 0.0), ("b", 0.6)):
         base, tuned = _pairs(effect, seed=1)
@@ -97,6 +99,7 @@ def test_two_runs_are_compared_by_slice(tmp_path: Path, monkeypatch: pytest.Monk
     assert any(note.startswith(f"{tmp_path / 'b'}: source: answers to records of B impr") for note in table["notes"])
 
 
+@pytest.mark.ci
 def test_what_a_harder_category_does_is_no_disparity() -> None:
     # B holds most of the category that gains little, so that its plain mean gains far less.
     shown, means = [], []
@@ -109,6 +112,7 @@ def test_what_a_harder_category_does_is_no_disparity() -> None:
     assert sum(shown) <= 1
 
 
+@pytest.mark.ci
 def test_coverage_of_a_planted_effect() -> None:
     inside = 0
     for seed in range(20):

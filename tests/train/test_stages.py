@@ -51,6 +51,7 @@ def recipe(dataset: Path, bases: Callable[..., Path], tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.ci
 def test_stages_are_one_series_with_one_exam(recipe: Path, dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "runs" / "a"
     done = _call("run", str(dataset), "--recipe", str(recipe), "--out", str(out))
@@ -91,6 +92,7 @@ def test_stages_are_one_series_with_one_exam(recipe: Path, dataset: Path, tmp_pa
     assert report.preferences is not None
 
 
+@pytest.mark.ci
 def test_likelihoods_of_other_tokens_are_counted(dataset: Path, bases: Callable[..., Path], tmp_path: Path) -> None:
     """An objective that reads the prompts too says nothing of the same tokens as one of answers."""
     (tmp_path / "recipe.toml").write_text(
@@ -108,6 +110,7 @@ def test_likelihoods_of_other_tokens_are_counted(dataset: Path, bases: Callable[
     assert report.main().macro is not None, "scores are of answers, which both have"
 
 
+@pytest.mark.ci
 def test_a_stage_is_priced_by_its_tokens(recipe: Path, dataset: Path) -> None:
     record = SeriesRecord.model_construct(recipe_folder=str(recipe.parent))
     series = Series(recipe.parent, dataset, load_recipe(recipe), record)
@@ -117,6 +120,7 @@ def test_a_stage_is_priced_by_its_tokens(recipe: Path, dataset: Path) -> None:
     assert pairs.num_tokens() / len(pairs) > 1.5 * answers.num_tokens() / len(answers)
 
 
+@pytest.mark.ci
 def test_a_series_of_stages_goes_on(recipe: Path, dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "runs" / "a"
     done = _call("run", str(dataset), "--recipe", str(recipe), "--out", str(out))
@@ -142,6 +146,7 @@ def test_a_series_of_stages_goes_on(recipe: Path, dataset: Path, tmp_path: Path)
     assert (out / "text" / "report.json").stat().st_mtime_ns == before
 
 
+@pytest.mark.ci
 def test_records_of_the_exam_are_not_trained_on_and_what_overlaps_is_told(
     dataset: Path, bases: Callable[..., Path], tmp_path: Path
 ) -> None:

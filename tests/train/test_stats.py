@@ -106,6 +106,7 @@ def test_equal_scores_still_have_an_interval_of_some_width(value: float) -> None
     assert high - low > 0.1
 
 
+@pytest.mark.ci
 def test_the_intervals_of_means_hold_what_they_promise() -> None:
     """95 % intervals of a known mean must contain it in about 95 % of samples; n = 40, clusters of two."""
     rng = random.Random(7)

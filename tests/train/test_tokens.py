@@ -132,6 +132,7 @@ def test_a_head_with_a_bias_is_refused_for_adapters() -> None:
         add_lora(model, LoraRecipe(), dtype=torch.float32, seed=0, new_ids=[new])
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("kind", ["qwen3", "llama"])
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_a_run_with_new_tokens_answers_the_same_when_loaded_again(

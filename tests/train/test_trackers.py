@@ -119,6 +119,7 @@ def test_the_command_knows_every_tracker() -> None:
 
 
 # peft reads a property that transformers renamed.
+@pytest.mark.ci
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 def test_a_run_hands_on_what_its_metrics_file_holds(
     dataset: Path, bases: Callable[..., Path], tmp_path: Path, calls: _Calls
@@ -139,6 +140,7 @@ def test_a_run_hands_on_what_its_metrics_file_holds(
     assert calls[-1] == ("end_run", (), {"status": "FINISHED"})
 
 
+@pytest.mark.ci
 def test_no_tracker_is_loaded_without_its_name() -> None:
     program = "import sys, train.loop; print([m for m in sys.argv[1:] if m in sys.modules])"
     done = subprocess.run(

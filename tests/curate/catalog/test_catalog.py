@@ -114,6 +114,7 @@ def test_tokens_are_a_quarter_of_the_bytes():
     assert estimated_tokens(replace(record, prompt="", completion="", system="")) == 0
 
 
+@pytest.mark.ci
 def test_several_processes_find_the_same(make_workspace, kept, monkeypatch):
     lines = [line(number % 500, category="billing" if number % 3 else "") for number in range(700)]
     made = make_workspace([*lines, {"id": "bad"}, *lines])
@@ -129,6 +130,7 @@ def test_several_processes_find_the_same(make_workspace, kept, monkeypatch):
     assert heard == sorted(heard)
 
 
+@pytest.mark.ci
 def test_whoever_stops_listening_ends_the_processes(make_workspace, kept, monkeypatch):
     monkeypatch.setattr("curate.checks.runner.parts.default_jobs", lambda _, is_by_block: 2)
     monkeypatch.setattr("curate.checks.runner.parallel._SPAN_BYTES", 9_000)
@@ -162,6 +164,7 @@ def test_the_second_opening_reads_no_record_file(workspace, kept, blocks_read):
     assert kept_folders(workspace) == [folder]
 
 
+@pytest.mark.ci
 def test_what_a_validation_has_read_is_not_read_again(make_workspace, kept, blocks_read, monkeypatch):
     monkeypatch.setattr("curate.checks.runner.examine.BLOCKS_FROM", 0)
     monkeypatch.setattr("curate.project.validation.BLOCKS_FROM", 0)
@@ -198,6 +201,7 @@ def swap(path: Path) -> None:
     path.write_bytes(content[::-1])
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("harm", [*(partial(flip, where=part / 40) for part in range(40)), cut, swap, Path.unlink])
 def test_what_was_harmed_is_made_again(workspace, kept, harm):
     first = told(open_catalog(workspace))
@@ -243,6 +247,7 @@ def test_files_may_say_the_same(workspace, kept):
         check(catalog, both)
 
 
+@pytest.mark.ci
 def test_of_a_changed_file_only_what_changed_is_read_anew(make_workspace, kept, blocks_read):
     made = make_workspace([line(number, output="x" * 5000) for number in range(2000)])
     check(open_catalog(made), made)
@@ -260,6 +265,7 @@ def test_of_a_changed_file_only_what_changed_is_read_anew(make_workspace, kept, 
     assert len(kept_folders(made)) == 1
 
 
+@pytest.mark.ci
 def test_a_pack_does_not_grow_for_ever(workspace, kept, monkeypatch):
     monkeypatch.setattr("curate.similarity.dedupe.columns._SLACK", 0)
     path = workspace.root / "data" / "a.jsonl"
@@ -272,6 +278,7 @@ def test_a_pack_does_not_grow_for_ever(workspace, kept, monkeypatch):
     assert max(sizes) < 4 * sizes[0]
 
 
+@pytest.mark.ci
 def test_packs_of_old_schemas_go(make_workspace, kept):
     made = make_workspace([{"question": "why", "answer": "so"}])
     (made.root / "curate.toml").write_text('schema = "own.json"\n', encoding="utf-8")
@@ -350,6 +357,7 @@ def test_nothing_is_kept_where_the_caches_lead_elsewhere(workspace, kept, tmp_pa
     assert list((tmp_path / "other").iterdir()) == []
 
 
+@pytest.mark.ci
 def test_a_file_is_not_known_by_some_of_its_blocks(make_workspace, kept, monkeypatch):
     monkeypatch.setattr("curate.checks.runner.examine.BLOCKS_FROM", 0)
     monkeypatch.setattr("curate.project.validation.BLOCKS_FROM", 0)

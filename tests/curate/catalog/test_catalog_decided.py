@@ -55,6 +55,7 @@ def test_it_follows_decisions(workspace):
     assert catalog.name(9) == "new"
 
 
+@pytest.mark.ci
 def test_many_decisions_are_no_other_than_few(make_workspace):
     made = make_workspace([line(number, category="billing") for number in range(700)])
     catalog = open_catalog(made)

@@ -66,6 +66,7 @@ def filters(draw: Any) -> str:
     return draw(st.sampled_from(["", "-", "prompt:", "completion:!", "prompt:zz|"])) + option
 
 
+@pytest.mark.ci
 @settings(max_examples=draws(150), deadline=None)
 @given(st.lists(TEXTS, min_size=2, max_size=8), st.lists(st.booleans(), min_size=1, max_size=5), filters())
 @example(["\u212a", "xx"], [True], "prompt:k")

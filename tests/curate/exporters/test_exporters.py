@@ -196,6 +196,7 @@ def test_parquet_has_one_schema_whatever_the_rows_hold(tmp_path: Path) -> None:
     assert frames[0].row(3, named=True)["text"] == "Rivers run."
 
 
+@pytest.mark.ci
 def test_hf_folder_opens_with_its_features(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     result = export_rows("hf", ALL, tmp_path, {"name": "v3"})
@@ -216,6 +217,7 @@ def test_hf_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert "pip install 'pairsmith[hub]'" in caught.value.hint
 
 
+@pytest.mark.ci
 def test_parquet_of_many_rows_holds_them_in_order(tmp_path: Path) -> None:
     import polars
 
@@ -231,6 +233,7 @@ def test_parquet_of_many_rows_holds_them_in_order(tmp_path: Path) -> None:
         assert [messages[0]["content"] for messages in frame["messages"]] == [f"q{n}" for n in range(number)]
 
 
+@pytest.mark.ci
 def test_parquet_leaves_nothing_beside_it_when_a_row_fails(tmp_path: Path) -> None:
     def failing() -> Iterator[dict[str, Any]]:
         yield from [PLAIN] * 10_001

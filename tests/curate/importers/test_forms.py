@@ -75,6 +75,7 @@ def form_line(name: str, folder: Path) -> str:
     return f"| {' | '.join(map(str, cells))} |".replace("  |", " |")
 
 
+@pytest.mark.ci
 def test_the_table_of_forms_is_that_of_the_page(root: Path, tmp_path: Path) -> None:
     page = root / "docs/bring-your-data.md"
     head = "| form | records | answers | beside | put aside |\n|---|---:|---:|---|---|\n"

@@ -157,6 +157,7 @@ def bomb(name: str) -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("name", ["bomb.jsonl.gz", "bomb.zip", "bomb.xlsx"])
 def test_a_bomb_is_refused_with_little_memory_and_time(
     tmp_path: Path, name: str, record_testsuite_property: Callable[[str, object], None]
@@ -224,6 +225,7 @@ def test_a_table_of_excel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert "save the table as CSV" in said
 
 
+@pytest.mark.ci
 def test_two_cells_of_excel_that_are_far_apart_are_no_bomb(tmp_path: Path) -> None:
     openpyxl = pytest.importorskip("openpyxl")
     book = openpyxl.Workbook()
@@ -267,6 +269,7 @@ def test_a_folder_of_arrow_files_as_the_cache_of_datasets_has_it(tmp_path: Path)
     }
 
 
+@pytest.mark.ci
 def test_arrow_that_is_compressed_or_damaged_or_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = {"question": ["a" * 99] * 9, "answer": ["b"] * 9}
     packed = arrow(tmp_path / "packed.arrow", rows, compression="zstd")

@@ -275,6 +275,7 @@ MAPPED = [
 ]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(("name", "mapping"), MAPPED, ids=[name for name, _ in MAPPED])
 @pytest.mark.parametrize("shape", ["instruction", "chat", "domain"])
 def test_mapped_files_come_back(shared: Path, name: str, mapping: dict[str, str], shape: str) -> None:

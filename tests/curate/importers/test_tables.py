@@ -129,6 +129,7 @@ def test_a_table_that_unpacks_to_far_too_much_is_refused(tmp_path: Path) -> None
         assert not (tmp_path / "w").exists()
 
 
+@pytest.mark.ci
 def test_a_long_text_in_all_rows_is_no_bomb(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     rows = 3_000

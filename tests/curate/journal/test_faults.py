@@ -222,6 +222,7 @@ def powerless(*words: str) -> list[str]:
     return [*kept, *bare] if os.getuid() == 0 else bare
 
 
+@pytest.mark.ci
 def test_a_segment_that_nobody_may_read(journal):
     journal.path.chmod(0)
     try:

@@ -118,6 +118,7 @@ def test_a_write_that_takes_less_than_it_is_given_is_seen(small, monkeypatch):
     assert data.read_bytes() == before
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("what", ["read-only", "no rights"])
 def test_refused_in_one_line(small, what, capfd):
     import sys

@@ -14,6 +14,8 @@ from curate.tui.frame_table import FrameTable
 from curate.tui.screens.edit.view import FormView
 from tests.curate.tui.browsing import SETTINGS, browse, lines, reopened, type_filter
 
+pytestmark = pytest.mark.ci
+
 
 @pytest.fixture
 def workspace(make_workspace):

@@ -11,6 +11,8 @@ from tests.curate.deciding import decide
 from tests.curate.tui.test_home import steps_of
 from tests.curate.tui.test_label import text_of
 
+pytestmark = pytest.mark.ci
+
 REVIEW = """[split]
 seed = 1
 [review]

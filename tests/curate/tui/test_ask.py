@@ -95,6 +95,7 @@ def test_what_the_screen_looks_like(story, snapshot, size):
     story(script, "one", "broken", size=size, record="a")
 
 
+@pytest.mark.ci
 def test_a_prompt_is_typed_in_lines_and_the_conversation_goes_on(story, asked, screen_text):
     async def script(app, pilot):
         await pilot.press("i", *"One", "ctrl+j", *"two", "enter")
@@ -114,6 +115,7 @@ def test_a_prompt_is_typed_in_lines_and_the_conversation_goes_on(story, asked, s
     story(script, "one", "two")
 
 
+@pytest.mark.ci
 def test_seed_and_temperature_are_seen_and_asked_with_again(story, asked, screen_text):
     async def script(app, pilot):
         await say(pilot, "Hi")
@@ -130,6 +132,7 @@ def test_seed_and_temperature_are_seen_and_asked_with_again(story, asked, screen
     story(script, "one")
 
 
+@pytest.mark.ci
 def test_esc_stops_what_is_written_and_keeps_it(story, screen_text):
     async def script(app, pilot):
         app.present().action_write()
@@ -150,6 +153,7 @@ def test_esc_stops_what_is_written_and_keeps_it(story, screen_text):
     assert not app.crash
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("key", ["a", "e"])
 def test_an_answer_becomes_the_draft_of_its_record_and_nothing_is_saved_by_itself(
     story, workspace, settled, monkeypatch, key

@@ -331,6 +331,7 @@ def test_hostile_texts_are_shown_harmless(make_workspace, make_app, drive, settl
     drive(make_app(workspace), story)
 
 
+@pytest.mark.ci
 def test_esc_stops_comparing(workspace, make_app, drive, settled, screen_text, monkeypatch):
     import threading
 
@@ -365,6 +366,7 @@ def test_esc_stops_comparing(workspace, make_app, drive, settled, screen_text, m
     drive(make_app(workspace), story)
 
 
+@pytest.mark.ci
 def test_long_texts_are_cut_and_told(make_workspace, make_app, drive, settled, screen_text):
     import random
 
@@ -382,6 +384,7 @@ def test_long_texts_are_cut_and_told(make_workspace, make_app, drive, settled, s
     drive(make_app(workspace), story)
 
 
+@pytest.mark.ci
 def test_y_copies_the_record_as_json(workspace, make_app, drive, settled):
     async def story(pilot):
         await arrive(pilot, settled)
@@ -390,6 +393,7 @@ def test_y_copies_the_record_as_json(workspace, make_app, drive, settled):
     drive(make_app(workspace), story)
 
 
+@pytest.mark.ci
 def test_ascii_draws_nothing_else(workspace, make_app, drive, settled, screen_text):
     async def story(pilot):
         await arrive(pilot, settled)
@@ -400,6 +404,7 @@ def test_ascii_draws_nothing_else(workspace, make_app, drive, settled, screen_te
     drive(make_app(workspace, is_ascii=True), story)
 
 
+@pytest.mark.ci
 def test_from_narrow_to_wide(workspace, make_app, drive, settled, screen_text):
     async def story(pilot):
         await arrive(pilot, settled)
@@ -412,6 +417,7 @@ def test_from_narrow_to_wide(workspace, make_app, drive, settled, screen_text):
     drive(make_app(workspace), story, size=(80, 24))
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("size", [(80, 24), (101, 30), (140, 45)])
 def test_the_first_changed_word_is_in_sight_and_both_sides_are_as_wide(
     make_workspace, make_app, drive, settled, screen_text, size

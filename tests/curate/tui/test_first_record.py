@@ -21,6 +21,8 @@ from curate.tui.app import CurateApp
 from tests.curate.tui.edited import type_in
 from tests.curate.tui.waiting import until
 
+pytestmark = pytest.mark.ci
+
 MOST_KEYS = 6
 """Keys from the first screen to a first record beside its text: a minute for who reads each screen."""
 LINES = [{"id": f"r{n}", "instruction": f"Which bird is number {n}?", "output": f"Wren {n}."} for n in range(3)]

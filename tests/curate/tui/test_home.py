@@ -198,6 +198,7 @@ def opening(root: Path):
     return lambda: _opened(root, "ana")
 
 
+@pytest.mark.ci
 def test_a_folder_offers_its_files_and_makes_a_workspace_of_one(tmp_path, drive, settled, screen_text) -> None:
     lines = [{"instruction": f"q{n}", "output": f"a{n}", "category": "c"} for n in range(5)]
     text = "".join(json.dumps(line) + "\n" for line in lines) + "{broken\n"
@@ -225,6 +226,7 @@ def test_a_folder_offers_its_files_and_makes_a_workspace_of_one(tmp_path, drive,
     assert len(load_data(tmp_path / "answers [b]").records()) == 5
 
 
+@pytest.mark.ci
 def test_an_empty_folder_gets_the_tour(tmp_path, drive, settled) -> None:
     async def story(pilot):
         assert any("tour" in text for text in steps_of(pilot))
@@ -238,6 +240,7 @@ def test_an_empty_folder_gets_the_tour(tmp_path, drive, settled) -> None:
     assert len(load_data(tmp_path / "tour").records()) >= 1140
 
 
+@pytest.mark.ci
 def test_a_workspace_below_is_offered_and_a_path_may_be_typed(
     tmp_path, make_workspace, drive, settled, screen_text, monkeypatch
 ) -> None:
@@ -338,6 +341,7 @@ def test_what_a_folder_holds_is_said_and_what_cannot_be_read_too(tmp_path, drive
     assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.md", "photo [b].png", "plan.docx", "scan.pdf"]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("is_listed", [True, False])
 def test_a_folder_without_rights_sends_a_workspace_elsewhere(
     tmp_path, drive, settled, screen_text, monkeypatch, is_listed
@@ -382,6 +386,7 @@ def test_a_refusal_of_the_system_ends_nothing(tmp_path, drive, settled, screen_t
     assert not app.crash
 
 
+@pytest.mark.ci
 def test_a_file_comes_into_an_empty_workspace_by_keys_of_the_screen(
     tmp_path, drive, settled, screen_text, monkeypatch
 ) -> None:
@@ -408,6 +413,7 @@ def test_a_file_comes_into_an_empty_workspace_by_keys_of_the_screen(
     assert len(load_data(made).records()) == 2
 
 
+@pytest.mark.ci
 def test_what_is_not_done_is_listed_and_leads_to_its_queue(
     tmp_path, root, make_app, drive, settled, screen_text
 ) -> None:
@@ -430,6 +436,7 @@ def test_what_is_not_done_is_listed_and_leads_to_its_queue(
     drive(make_app(load_data(made.root)), story, size=(140, 45))
 
 
+@pytest.mark.ci
 def test_a_source_that_has_changed_since_its_import_is_not_done(tmp_path, make_app, drive) -> None:
     source = tmp_path / "faq.jsonl"
     source.write_text('{"instruction": "How long?", "output": "Three days"}\n', encoding="utf-8")
@@ -490,6 +497,7 @@ def test_a_category_that_looks_like_markup_is_shown_as_it_is(make_workspace, mak
     drive(make_app(make_workspace(lines)), story)
 
 
+@pytest.mark.ci
 def test_where_a_column_goes_is_changed_before_anything_is_written(tmp_path, drive, settled, screen_text) -> None:
     (tmp_path / "faq.csv").write_text(
         "question,answer,better_answer\nHow long?,3,Three days\nWho?,me,Write to bo@corp-mail.net\n", encoding="utf-8"
@@ -520,6 +528,7 @@ def test_where_a_column_goes_is_changed_before_anything_is_written(tmp_path, dri
     assert [line["output"] for line in lines] == ["Three days", "Write to bo@corp-mail.net"]
 
 
+@pytest.mark.ci
 def test_columns_that_nobody_can_guess_are_asked_for(tmp_path, drive, settled, screen_text) -> None:
     (tmp_path / "odd.csv").write_text("colour,size\nred,large\nblue,small\n", encoding="utf-8")
 

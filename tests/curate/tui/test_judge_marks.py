@@ -25,6 +25,7 @@ def test_the_report_marks_each_figure_of_the_judge(judged):
     assert ("Calibrated judge: people have judged 60 of the same pairs." in text) is not is_doubtful
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("size", [(80, 24), (140, 45)])
 def test_compare_marks_the_categories_of_the_judge(judged, make_app, drive, settled, screen_text, size):
     workspace, _, is_doubtful = judged
@@ -38,6 +39,7 @@ def test_compare_marks_the_categories_of_the_judge(judged, make_app, drive, sett
     drive(app, story, size)
 
 
+@pytest.mark.ci
 def test_compare_marks_them_between_two_runs(judged, make_app, drive, settled):
     workspace, _, is_first_doubtful = judged
     write_judged_run(workspace.root / "runs/2026-11-25-a", 60 if is_first_doubtful else 9)

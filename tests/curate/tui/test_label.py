@@ -57,6 +57,7 @@ def test_one_key_is_one_decision_and_the_screen_stays(label_story, settled):
     assert answers(label_story(script)) == {"r000": "billing", "r001": "returns", "r003": "shipping"}
 
 
+@pytest.mark.ci
 @pytest.mark.usefixtures("no_model")
 def test_a_key_of_no_value_is_answered(label_story, settled):
     async def script(app, pilot):
@@ -102,6 +103,7 @@ def test_nothing_of_anothers_answer_is_on_the_screen_before_ones_own(label_story
     label_story(script, workspace=workspace)
 
 
+@pytest.mark.ci
 @pytest.mark.usefixtures("no_model")
 def test_no_other_screen_tells_it_either(label_story, make_workspace, screen_text, settled):
     settings = "[split]\nseed = 1\n[label]\noverlap = 1.0\n[categories.alpha]\n[categories.zeta]\n"
@@ -131,6 +133,7 @@ def test_no_other_screen_tells_it_either(label_story, make_workspace, screen_tex
     label_story(script, workspace=workspace)
 
 
+@pytest.mark.ci
 @pytest.mark.usefixtures("no_model")
 def test_flag_note_quality_and_several_values(label_story, settled):
     async def script(app, pilot):
@@ -149,6 +152,7 @@ def test_flag_note_quality_and_several_values(label_story, settled):
     assert answers(workspace, "quality") == {"r000": "good", "r001": "poor"}
 
 
+@pytest.mark.ci
 @pytest.mark.usefixtures("no_model")
 def test_letters_are_text_while_a_note_is_typed_and_esc_drops_it(label_story, settled):
     async def script(app, pilot):
@@ -163,6 +167,7 @@ def test_letters_are_text_while_a_note_is_typed_and_esc_drops_it(label_story, se
     assert (answers(workspace), answers(workspace, "note")) == ({"r000": "billing"}, {})
 
 
+@pytest.mark.ci
 @pytest.mark.usefixtures("no_model")
 def test_among_many_values_typing_finds_one(label_story, settled):
     async def script(app, pilot):
@@ -178,6 +183,7 @@ def test_among_many_values_typing_finds_one(label_story, settled):
     assert answers(workspace, "intent") == {"r000": "intent 09", "r001": "intent 17", "r002": "intent 22"}
 
 
+@pytest.mark.ci
 @pytest.mark.usefixtures("no_model")
 def test_a_question_without_values_takes_what_is_typed(label_story, settled):
     async def script(app, pilot):
@@ -188,6 +194,7 @@ def test_a_question_without_values_takes_what_is_typed(label_story, settled):
     assert answers(label_story(script, settings=FREE), "why") == {"r000": "so it is"}
 
 
+@pytest.mark.ci
 @pytest.mark.usefixtures("no_model")
 def test_order_question_and_range_change_what_is_asked(label_story, settled):
     async def script(app, pilot):
@@ -206,6 +213,7 @@ def test_order_question_and_range_change_what_is_asked(label_story, settled):
     assert list(answers(label_story(script), "quality").values()) == ["poor"]
 
 
+@pytest.mark.ci
 @pytest.mark.usefixtures("no_model")
 def test_the_review_settles_by_a_key_and_is_left_by_esc(label_story, label_workspace, settled, screen_text):
     workspace = label_workspace()
@@ -239,6 +247,7 @@ def test_the_review_settles_by_a_key_and_is_left_by_esc(label_story, label_works
     assert resolved["r005"] == {}
 
 
+@pytest.mark.ci
 @pytest.mark.usefixtures("no_model")
 def test_a_conflict_is_settled_in_the_review_as_home_opens_it(label_story, label_workspace, settled):
     workspace = label_workspace()
@@ -263,6 +272,7 @@ def test_a_conflict_is_settled_in_the_review_as_home_opens_it(label_story, label
     assert not [finding for finding in found.findings() if finding.code == "L403"]
 
 
+@pytest.mark.ci
 @pytest.mark.usefixtures("no_model")
 def test_what_is_to_be_settled_is_there_to_be_read_whole(label_story, label_workspace, settled):
     workspace = label_workspace()
@@ -287,6 +297,7 @@ def test_what_is_to_be_settled_is_there_to_be_read_whole(label_story, label_work
     label_story(script, workspace=workspace)
 
 
+@pytest.mark.ci
 @pytest.mark.usefixtures("no_model")
 def test_others_work_is_seen_without_losing_the_record_at_hand(label_story, label_workspace, settled):
     workspace = label_workspace(("overlap = 1.0", "overlap = 0.0"))
@@ -303,6 +314,7 @@ def test_others_work_is_seen_without_losing_the_record_at_hand(label_story, labe
     label_story(script, workspace=workspace)
 
 
+@pytest.mark.ci
 @pytest.mark.usefixtures("no_model")
 def test_a_record_can_be_asked_for_and_edited(label_story, settled):
     async def script(app, pilot):
@@ -319,6 +331,7 @@ def test_a_record_can_be_asked_for_and_edited(label_story, settled):
     assert answers(label_story(script)) == {"r007": "returns"}
 
 
+@pytest.mark.ci
 def test_without_the_extra_labelling_goes_on_and_says_what_is_lacking(label_story, no_model, settled):
     async def script(app, pilot):
         await settled(pilot)
@@ -331,6 +344,7 @@ def test_without_the_extra_labelling_goes_on_and_says_what_is_lacking(label_stor
     assert answers(label_story(script)) == {"r000": "billing"}
 
 
+@pytest.mark.ci
 @pytest.mark.child
 def test_a_suggestion_is_accepted_or_rejected(label_story, label_workspace, settled):
     pytest.importorskip("sklearn", reason="suggestions need the extra [quality]")
@@ -356,6 +370,7 @@ def test_a_suggestion_is_accepted_or_rejected(label_story, label_workspace, sett
     assert not script.learners & children()
 
 
+@pytest.mark.ci
 @pytest.mark.usefixtures("no_model")
 def test_the_guide_and_the_pane_beside(label_story, settled):
     async def script(app, pilot):
@@ -371,6 +386,7 @@ def test_the_guide_and_the_pane_beside(label_story, settled):
     label_story(script, size=(80, 24))
 
 
+@pytest.mark.ci
 @pytest.mark.usefixtures("no_model")
 def test_a_long_record_scrolls_and_says_how_much_is_below(label_story, screen_text):
     records = [{"id": "long", "instruction": "\n".join(f"line {n}" for n in range(200)), "output": "x"}]
@@ -406,6 +422,7 @@ def test_hostile_text_is_shown_and_does_nothing(label_story, label_workspace, sc
     assert list(answers(workspace).values()) == ["billing"]
 
 
+@pytest.mark.ci
 @pytest.mark.usefixtures("no_model")
 @pytest.mark.parametrize("size", [(80, 24), (100, 30), (140, 45), (200, 50)])
 def test_snapshot(label_story, label_workspace, snapshot, settled, size, monkeypatch):
@@ -434,6 +451,7 @@ def test_nothing_to_ask_says_why(label_story, label_workspace):
     assert answers(label_story(script, workspace=workspace)) == {}
 
 
+@pytest.mark.ci
 @pytest.mark.usefixtures("no_model")
 def test_two_answers_are_compared_without_what_is_known_of_them(make_workspace, make_app, drive, settled, screen_text):
     lines = [{"id": f"p{n}", "prompt": f"Ask {n}?", "chosen": "Good.", "rejected": "Bad."} for n in range(6)]
@@ -456,6 +474,7 @@ def test_two_answers_are_compared_without_what_is_known_of_them(make_workspace, 
     assert answers(workspace, "better") == {f"p{n}": side for n, side in enumerate(first)}
 
 
+@pytest.mark.ci
 @pytest.mark.usefixtures("no_model")
 def test_what_was_answered_about_other_texts_is_asked_again(make_workspace, make_app, drive, settled):
     lines = [{"id": f"p{n}", "prompt": f"Ask {n}?", "chosen": "Good.", "rejected": "Bad."} for n in range(2)]
@@ -478,6 +497,7 @@ def test_what_was_answered_about_other_texts_is_asked_again(make_workspace, make
     assert answers(workspace, "better") == {"p0": "rejected", "p1": "tie"}
 
 
+@pytest.mark.ci
 @pytest.mark.usefixtures("no_model")
 def test_a_click_on_one_of_the_last_goes_back_to_it(label_story, settled):
     async def script(app, pilot):
@@ -490,6 +510,7 @@ def test_a_click_on_one_of_the_last_goes_back_to_it(label_story, settled):
     assert answers(label_story(script)) == {"r000": "billing", "r001": "account", "r002": "shipping"}
 
 
+@pytest.mark.ci
 @pytest.mark.usefixtures("no_model")
 def test_what_was_done_in_another_sitting_counts_and_who_is_behind_is_named(label_story, label_workspace, settled):
     workspace = label_workspace(("overlap = 1.0", 'overlap = 1.0\nannotators = ["ana", "bo", "cy"]'))
@@ -515,6 +536,7 @@ def test_what_was_done_in_another_sitting_counts_and_who_is_behind_is_named(labe
     label_story(script, workspace=workspace)
 
 
+@pytest.mark.ci
 @pytest.mark.usefixtures("no_model")
 def test_the_review_has_the_keys_of_labelling_and_ends_with_its_last_item(
     label_story, label_workspace, settled, screen_text

@@ -17,6 +17,8 @@ from curate.sessions.labelling import queue as prepared
 from curate.sessions.labelling.queue import AGAIN_AFTER
 from tests.curate.tui.asking import FREE, MANY
 
+pytestmark = pytest.mark.ci
+
 
 def asides(app, question, by="ana"):
     """Return what was answered to a question, by record."""

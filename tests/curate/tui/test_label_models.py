@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from curate.sessions.labelling import likelihoods
 from tests.curate.test_suggest_with import FakeTalk
 from tests.curate.tui.asking import MANY
 from tests.curate.tui.waiting import until
+
+pytestmark = pytest.mark.ci
 
 
 def text_of(app, name):

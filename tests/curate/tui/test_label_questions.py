@@ -22,6 +22,7 @@ async def typed(pilot, text):
     await pilot.press(*("enter" if letter == "\n" else _character_to_key(letter) for letter in text))
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("size", SIZES)
 def test_the_first_question_is_made_and_asked_at_once(label_story, settled, screen_text, size):
     async def script(app, pilot):
@@ -66,6 +67,7 @@ def test_a_question_is_added_asked_and_answered(label_story, settled, screen_tex
     label_story(script, settings=PLAIN)
 
 
+@pytest.mark.ci
 def test_what_becomes_of_answers_is_asked_first_and_no_writes_nothing(
     label_story, label_workspace, settled, screen_text
 ):
@@ -89,6 +91,7 @@ def test_what_becomes_of_answers_is_asked_first_and_no_writes_nothing(
     label_story(script, workspace=workspace)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("size", SIZES)
 def test_what_is_wrong_stays_in_the_form_and_typing_is_not_lost_by_esc(label_story, settled, screen_text, size):
     async def script(app, pilot):
@@ -110,6 +113,7 @@ def test_what_is_wrong_stays_in_the_form_and_typing_is_not_lost_by_esc(label_sto
     label_story(script, size=size, settings=PLAIN)
 
 
+@pytest.mark.ci
 def test_who_answers_is_set_beside_the_questions(label_story, settled, screen_text):
     async def script(app, pilot):
         await pilot.press("Q", "o")
@@ -128,6 +132,7 @@ def test_who_answers_is_set_beside_the_questions(label_story, settled, screen_te
     label_story(script, settings=PLAIN)
 
 
+@pytest.mark.ci
 def test_several_values_are_marked_and_saved_as_one_answer(label_story, screen_text):
     settings = '[split]\nseed = 1\n[[label.questions]]\nname = "topics"\nkind = "several"\nvalues = ["a", "b", "c"]\n'
 

@@ -55,6 +55,7 @@ def test_no_character_is_lost_or_told_twice_where_pieces_meet(seed, monkeypatch)
     assert all(Text(line).cell_len <= WIDTH for line in plain(lines))
 
 
+@pytest.mark.ci
 @pytest.mark.usefixtures("no_model")
 def test_the_end_of_a_long_record_is_found_by_scrolling(label_story, screen_text):
     words = " ".join(f"word{number}" for number in range(2000))
@@ -77,6 +78,7 @@ def test_the_end_of_a_long_record_is_found_by_scrolling(label_story, screen_text
     label_story(script, records=records)
 
 
+@pytest.mark.ci
 @pytest.mark.usefixtures("no_model")
 def test_a_decision_moves_nothing_on_the_screen_around(label_story, monkeypatch):
     records = [{"id": f"a-record-with-a-long-name-{n}", "instruction": "Say.", "output": str(n)} for n in range(20)]

@@ -18,6 +18,7 @@ LONG = CurateError(
 )  # fmt: skip
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("size", [(60, 15), (80, 24), (100, 30)], ids=str)
 def test_an_error_is_whole_and_its_remedy_begins_a_line(make_workspace, make_app, drive, screen_text, size):
     app = make_app(make_workspace())
@@ -50,6 +51,7 @@ def test_a_message_with_no_room_says_where_the_rest_is(make_workspace, make_app,
     drive(app, story, size=(80, 24))
 
 
+@pytest.mark.ci
 def test_a_message_goes_with_the_screen_and_with_time_and_a_warning_stays(
     make_workspace, make_app, drive, screen_text, settled, monkeypatch
 ):
@@ -103,6 +105,7 @@ def test_no_number_of_a_table_is_cut(drive, make_workspace, make_app, screen_tex
     drive(app, story, size=size)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("size", [(60, 15), (80, 24), (100, 30), (140, 45)], ids=str)
 def test_home_shows_each_step_whole(make_workspace, make_app, drive, settled, screen_text, size, monkeypatch):
     from curate.sessions.overview import NextStep
@@ -127,6 +130,7 @@ def test_home_shows_each_step_whole(make_workspace, make_app, drive, settled, sc
     drive(app, story, size=size)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("columns", [100, 140])
 def test_the_help_on_filters_is_a_table_with_a_row_for_each_term(
     make_workspace, make_app, drive, settled, screen_text, columns
@@ -149,6 +153,7 @@ def test_the_help_on_filters_is_a_table_with_a_row_for_each_term(
     drive(make_app(make_workspace()), story, size=(columns, 120))
 
 
+@pytest.mark.ci
 def test_the_cursor_is_in_sight_after_a_filter_is_taken_away(make_workspace, make_app, drive, settled, screen_text):
     lines = [
         {"id": f"r{n:04}", "instruction": "Find the needle." if n in (3, 419, 450) else f"Say {n}.", "output": f"{n}!"}
@@ -190,6 +195,7 @@ async def opened_from_validate(app, pilot, settled, code):
     await settled(pilot)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("size", [(80, 24), (100, 30)], ids=str)
 @pytest.mark.parametrize(("code", "pointer"), [("X702", "/output"), ("Q201", "/output"), ("L404", "/category")])
 def test_edit_says_what_it_was_opened_for_with_the_cursor_in_the_field(
@@ -209,6 +215,7 @@ def test_edit_says_what_it_was_opened_for_with_the_cursor_in_the_field(
     drive(app, story, size=size)
 
 
+@pytest.mark.ci
 def test_what_was_fixed_is_said_to_be_so_when_it_is_saved(make_workspace, make_app, drive, settled, screen_text):
     workspace = make_workspace(FOUND, KNOWN)
     app = make_app(workspace)
@@ -226,6 +233,7 @@ def test_what_was_fixed_is_said_to_be_so_when_it_is_saved(make_workspace, make_a
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_a_finding_about_a_whole_file_says_so(make_workspace, make_app, drive, settled, screen_text):
     workspace = make_workspace(FOUND, KNOWN)
     (workspace.root / "data" / "b.jsonl").write_bytes(b"")

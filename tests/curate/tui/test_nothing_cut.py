@@ -32,6 +32,7 @@ def test_what_counts_as_cut():
     assert not cut_numbers("rec-0…017 …85-0026 data/v0-7999… looking ... 100 30")
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("is_ascii", [False, True], ids=["pretty", "ascii"])
 def test_no_number_and_no_remedy_is_cut(tmp_path, drive, settled, screen_text, is_ascii):
     root = make_new(tmp_path / "tour", is_sample=True).root

@@ -40,6 +40,7 @@ def app_of(path: Path) -> CurateApp:
     return app
 
 
+@pytest.mark.ci
 def test_a_record_is_found_edited_and_taken_back_in_the_file(file, drive, settled, screen_text) -> None:
     app, before = app_of(file), file.read_bytes()
 
@@ -68,6 +69,7 @@ def test_a_record_is_found_edited_and_taken_back_in_the_file(file, drive, settle
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_what_is_wrong_is_found_and_what_another_program_writes_is_read(file, drive, settled, screen_text) -> None:
     app = app_of(file)
 
@@ -85,6 +87,7 @@ def test_what_is_wrong_is_found_and_what_another_program_writes_is_read(file, dr
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_a_file_that_is_gone_or_changed_is_told_with_what_to_press(file, drive, settled) -> None:
     app = app_of(file)
 
@@ -111,6 +114,7 @@ def test_a_file_that_is_gone_or_changed_is_told_with_what_to_press(file, drive, 
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_a_workspace_is_made_of_it(file, drive, settled, screen_text) -> None:
     app = app_of(file)
 

@@ -72,6 +72,7 @@ def test_values_become_the_words_that_a_shell_would_get(known) -> None:
     assert (back.words("true"), back.words("false")) == ([], ["--no-progress"])
 
 
+@pytest.mark.ci
 def test_a_verb_is_asked_for_and_run_and_logged(make_workspace, make_app, drive, settled, screen_text) -> None:
     workspace = make_workspace()
     app = make_app(workspace)
@@ -120,6 +121,7 @@ def test_what_nobody_can_take_back_is_shown_first(known) -> None:
     assert known["curate validate"].preview({"fix": "true"}) == ["curate", "validate", "--fix", "--diff"]
 
 
+@pytest.mark.ci
 def test_a_redaction_in_place_is_seen_before_it_is_done(make_workspace, make_app, drive, settled, screen_text) -> None:
     workspace = make_workspace(
         [{"id": "r1", "instruction": "Whom do I ask?", "output": "Write to ana.kern@firma.de.", "category": "a"}]
@@ -149,6 +151,7 @@ def test_a_redaction_in_place_is_seen_before_it_is_done(make_workspace, make_app
     assert "[EMAIL_1]" in workspace.files()[0].read_text()
 
 
+@pytest.mark.ci
 def test_a_verb_that_goes_on_is_ended_by_esc(make_workspace, make_app, drive, settled, screen_text) -> None:
     app = make_app(make_workspace())
 
@@ -166,6 +169,7 @@ def test_a_verb_that_goes_on_is_ended_by_esc(make_workspace, make_app, drive, se
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_choices_are_offered_and_a_narrow_terminal_shows_them(
     make_workspace, make_app, drive, settled, screen_text, known
 ) -> None:
@@ -184,6 +188,7 @@ def test_choices_are_offered_and_a_narrow_terminal_shows_them(
     drive(app, story, size=(60, 15))
 
 
+@pytest.mark.ci
 def test_records_are_found_by_a_part_of_their_id_or_by_words(make_workspace, make_app, drive, settled) -> None:
     lines = [{"id": f"sd-{n:04}", "instruction": f"Where is parcel {n}?", "output": f"At [b] {n}."} for n in range(40)]
     lines[17]["instruction"] = "Which zeppelin carries it?"
@@ -209,6 +214,7 @@ def test_records_are_found_by_a_part_of_their_id_or_by_words(make_workspace, mak
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_a_record_whose_line_has_no_id_is_found_by_the_one_that_is_shown(
     make_workspace, make_app, drive, settled
 ) -> None:
@@ -230,6 +236,7 @@ def test_a_record_whose_line_has_no_id_is_found_by_the_one_that_is_shown(
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_what_moves_a_cursor_is_left_out_and_the_rest_is_there(make_workspace, make_app, drive, settled) -> None:
     app = make_app(make_workspace())
 
@@ -251,6 +258,7 @@ def test_what_moves_a_cursor_is_left_out_and_the_rest_is_there(make_workspace, m
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_no_program_is_started_through_a_browser(make_workspace, make_app, drive, settled, monkeypatch, known) -> None:
     app = make_app(make_workspace())
     monkeypatch.setattr(type(app), "is_web", property(lambda _: True))

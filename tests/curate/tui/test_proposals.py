@@ -30,6 +30,7 @@ def listed(app):
     return [row[0] for row in app.present().query_one("#entries", FrameTable).source[:]]
 
 
+@pytest.mark.ci
 def test_proposals_are_taken_rejected_and_undone(workspace, make_app, drive, settled, screen_text):
     app = make_app(workspace)
 
@@ -64,6 +65,7 @@ def test_proposals_are_taken_rejected_and_undone(workspace, make_app, drive, set
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_a_proposal_is_edited_and_then_taken(workspace, make_app, drive, settled, screen_text):
     app = make_app(workspace)
 
@@ -103,6 +105,7 @@ def test_home_counts_proposals(workspace, make_app, drive, settled, screen_text)
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_a_key_in_edit_has_a_model_answer_beside_the_form(workspace, make_app, drive, settled, screen_text, answers):
     answers({"Add": ["Five, as every child knows."], "France": [""]})
     app = make_app(workspace)
@@ -139,6 +142,7 @@ def test_a_key_in_edit_has_a_model_answer_beside_the_form(workspace, make_app, d
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_edit_asks_before_an_endpoint_gets_a_record_with_personal_data(
     make_workspace, make_app, drive, settled, screen_text, answers
 ):

@@ -58,6 +58,7 @@ def draft_of(workspace, name, text):
 # The whole job, queue by queue.
 
 
+@pytest.mark.ci
 def test_drafts_are_gone_on_with_and_discarded(workspace, make_app, drive, settled, screen_text):
     draft_of(workspace, "r002", "half a thou")
     draft_of(workspace, "r004", "never mind")
@@ -94,6 +95,7 @@ def test_drafts_are_gone_on_with_and_discarded(workspace, make_app, drive, settl
     assert load_data(workspace.root).state("fresh1").record.completion == "Yes."
 
 
+@pytest.mark.ci
 def test_rows_that_were_set_aside_are_repaired_and_dropped(workspace, make_app, drive, settled, screen_text):
     path = set_aside(workspace)
     app = make_app(workspace)
@@ -157,6 +159,7 @@ def test_a_second_import_brings_no_settled_row_back(tmp_path, make_workspace):
         assert [entry.source.line for entry in queue_named(project, "aside").entries()] == [3]
 
 
+@pytest.mark.ci
 def test_records_are_approved_and_dropped(workspace, make_app, drive, settled, screen_text):
     app = make_app(workspace)
 
@@ -208,6 +211,7 @@ def run_with_answers(make_workspace, make_report):
     return workspace, wrong, made.rows["test"][0]["id"]
 
 
+@pytest.mark.ci
 def test_a_draft_that_is_discarded_does_not_come_back(make_workspace, make_app, drive, settled):
     workspace = make_workspace()
     app = make_app(workspace)
@@ -230,6 +234,7 @@ def test_a_draft_that_is_discarded_does_not_come_back(make_workspace, make_app, 
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_what_a_run_gets_wrong_is_worked_off(run_with_answers, make_app, drive, settled, screen_text):
     workspace, wrong, test = run_with_answers
     app = make_app(workspace)

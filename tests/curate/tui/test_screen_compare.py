@@ -144,6 +144,7 @@ def test_a_run_is_picked_to_be_seen_beside_its_base(two_runs, make_app, drive, s
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_only_validation_records_are_named_and_lead_to_the_record(two_runs, make_app, drive, settled, screen_text):
     app = make_app(two_runs)
     gone = []
@@ -173,6 +174,7 @@ def test_only_validation_records_are_named_and_lead_to_the_record(two_runs, make
     assert screen.neighbour({"record": "elsewhere"}, 1) is None
 
 
+@pytest.mark.ci
 def test_metric_order_gate_and_page(two_runs, make_app, drive, settled):
     app = make_app(two_runs)
 
@@ -194,6 +196,7 @@ def test_metric_order_gate_and_page(two_runs, make_app, drive, settled):
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_what_is_not_there_is_said_to_be_so(make_workspace, make_report, make_app, drive, settled):
     workspace = make_workspace()
     app = make_app(workspace)
@@ -224,6 +227,7 @@ def test_what_is_not_there_is_said_to_be_so(make_workspace, make_report, make_ap
     drive(lacking, some)
 
 
+@pytest.mark.ci
 def test_what_has_become_a_test_record_is_named_no_more(two_runs, make_app, drive, settled, screen_text):
     app = make_app(two_runs)
     folder = two_runs.root / "runs/2026-11-25-a"
@@ -241,6 +245,7 @@ def test_what_has_become_a_test_record_is_named_no_more(two_runs, make_app, driv
     drive(app, story)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("size", [(60, 15), (80, 24), (140, 45), (200, 50)])
 def test_records_are_listed_by_what_became_of_them_and_of_one_category(
     two_runs, make_app, drive, settled, size, screen_text
@@ -287,6 +292,7 @@ def test_records_are_listed_by_what_became_of_them_and_of_one_category(
     assert asked == [("queue", {"of": "wrong", "run": "2026-11-24-a"})]
 
 
+@pytest.mark.ci
 def test_where_nothing_got_worse_the_first_list_with_records_is_shown(two_runs, make_app, drive, settled):
     folder = two_runs.root / "runs/2026-11-24-a"
     lines = (folder / "feedback.jsonl").read_text().splitlines()
@@ -304,6 +310,7 @@ def test_where_nothing_got_worse_the_first_list_with_records_is_shown(two_runs, 
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_where_the_keys_go_is_seen_without_colours(two_runs, make_app, drive, settled):
     app = make_app(two_runs)
 

@@ -143,6 +143,7 @@ def test_a_run_is_begun_left_found_again_stopped_and_resumed(
     assert len(runs_of(workspace)) == 1
 
 
+@pytest.mark.ci
 def test_a_run_of_another_terminal_is_seen_live(make_workspace, make_app, drive, settled, trainer, ended):
     workspace = make_workspace()
     folder = begin(Errand(), workspace)
@@ -162,6 +163,7 @@ def test_a_run_of_another_terminal_is_seen_live(make_workspace, make_app, drive,
     assert read_run(folder).is_alive
 
 
+@pytest.mark.ci
 def test_dirty_data_begin_nothing_and_say_why(make_workspace, make_app, drive, settled, trainer):
     workspace = make_workspace([{"id": "a", "instruction": "What?", "output": 3}])
     app = make_app(workspace)
@@ -182,6 +184,7 @@ def test_dirty_data_begin_nothing_and_say_why(make_workspace, make_app, drive, s
     assert not (workspace.root / "dataset").exists()
 
 
+@pytest.mark.ci
 def test_a_dry_run_opens_the_gate_and_shows_the_plan(make_workspace, make_app, drive, settled, trainer):
     workspace = make_workspace()
     export_dataset(workspace)
@@ -201,6 +204,7 @@ def test_a_dry_run_opens_the_gate_and_shows_the_plan(make_workspace, make_app, d
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_quitting_does_not_wait_for_a_dry_run(make_workspace, make_app, drive, settled, trainer, tmp_path):
     (tmp_path / "fake/train/__main__.py").write_text("import time; time.sleep(600)")
     workspace = make_workspace()
@@ -226,6 +230,7 @@ def test_quitting_does_not_wait_for_a_dry_run(make_workspace, make_app, drive, s
     assert time.monotonic() - began < 300
 
 
+@pytest.mark.ci
 def test_results_and_older_runs(make_workspace, make_app, drive, settled, make_report, screen_text):
     workspace = make_workspace()
     write_run(workspace.root / "runs/2026-11-24-a", status="finished", report=make_report())
@@ -296,6 +301,7 @@ def test_a_dead_run_says_so_and_damaged_metrics_are_counted(make_workspace, make
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_what_another_terminal_begins_and_resumes_is_shown_without_a_key(make_workspace, make_app, drive, settled):
     workspace = make_workspace()
     app = make_app(workspace)
@@ -391,6 +397,7 @@ def recipe_workspace(make_workspace, recipe=RECIPE, name="recipe.toml"):
     return load_data(workspace.root)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("size", [(60, 15), (80, 24), (140, 45)])
 def test_the_recipe_is_changed_by_a_form_with_a_plan_before_there_is_a_dataset(
     make_workspace, make_app, drive, settled, trainer, size, screen_text
@@ -425,6 +432,7 @@ def test_the_recipe_is_changed_by_a_form_with_a_plan_before_there_is_a_dataset(
     assert not (workspace.root / "dataset").exists()
 
 
+@pytest.mark.ci
 def test_the_form_is_left_without_a_change_and_refuses_what_a_key_does_not_take(
     make_workspace, make_app, drive, settled, trainer
 ):
@@ -453,6 +461,7 @@ def test_the_form_is_left_without_a_change_and_refuses_what_a_key_does_not_take(
     assert (workspace.root / "recipe.toml").read_text() == RECIPE
 
 
+@pytest.mark.ci
 def test_a_price_and_what_the_plan_leaves_out_are_shown(make_workspace, make_app, drive, settled, trainer):
     workspace = recipe_workspace(make_workspace)
     app = make_app(workspace)
@@ -466,6 +475,7 @@ def test_a_price_and_what_the_plan_leaves_out_are_shown(make_workspace, make_app
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_without_a_recipe_the_form_makes_one(make_workspace, make_app, drive, settled, trainer):
     workspace = make_workspace()
     app = make_app(workspace)
@@ -480,6 +490,7 @@ def test_without_a_recipe_the_form_makes_one(make_workspace, make_app, drive, se
     assert load_data(workspace.root).settings.recipe == "recipe.toml"
 
 
+@pytest.mark.ci
 def test_a_recipe_that_is_no_toml_says_so_and_stays(make_workspace, make_app, drive, settled, trainer):
     workspace = recipe_workspace(make_workspace, "lr: 0.003\n", "recipe.yaml")
     app = make_app(workspace)
@@ -508,6 +519,7 @@ def evaluation(step, loss, *samples, best=False):
             "samples": list(samples)}  # fmt: skip
 
 
+@pytest.mark.ci
 def test_samples_and_the_validation_curve_are_shown(make_workspace, make_app, drive, settled, screen_text):
     workspace = make_workspace()
     folder = workspace.root / "runs/a"
@@ -545,6 +557,7 @@ def test_samples_and_the_validation_curve_are_shown(make_workspace, make_app, dr
     drive(app, story, (140, 45))
 
 
+@pytest.mark.ci
 def test_a_sample_that_has_become_a_test_record_is_not_shown(make_workspace, make_app, drive, settled):
     workspace = make_workspace([
         {"id": f"r{n:03}", "instruction": f"What is {n} of it?", "output": f"It is {n}.",
@@ -576,6 +589,7 @@ def alive_run(folder):
     note(os.getpid(), folder)
 
 
+@pytest.mark.ci
 def test_the_measurement_of_the_base_says_how_far_it_is(make_workspace, make_app, drive, settled, screen_text):
     workspace = make_workspace()
     folder = workspace.root / "runs/a"
@@ -605,6 +619,7 @@ def test_the_measurement_of_the_base_says_how_far_it_is(make_workspace, make_app
     drive(app, story)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("told_by", ["log", "run.json"])
 def test_a_run_that_died_at_once_says_so_although_its_process_still_ends(
     make_workspace, make_app, drive, settled, told_by
@@ -635,6 +650,7 @@ def test_a_run_that_died_at_once_says_so_although_its_process_still_ends(
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_a_browser_that_may_not_train_changes_no_recipe(make_workspace, make_app, drive, settled, monkeypatch):
     workspace = recipe_workspace(make_workspace)
     app = make_app(workspace)

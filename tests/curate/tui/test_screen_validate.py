@@ -87,6 +87,7 @@ def test_what_the_screen_looks_like(messy, make_app, drive, settled, snapshot, s
     drive(app, story, size)
 
 
+@pytest.mark.ci
 def test_next_and_enter_lead_to_the_field(messy, make_app, drive, settled):
     app = make_app(messy)
     gone = []
@@ -117,6 +118,7 @@ def test_next_and_enter_lead_to_the_field(messy, make_app, drive, settled):
     assert what["line"] > 0
 
 
+@pytest.mark.ci
 def test_a_key_on_a_heading_is_for_its_first_finding(messy, make_app, drive, settled, screen_text):
     app = make_app(messy)
 
@@ -140,6 +142,7 @@ def test_a_key_on_a_heading_is_for_its_first_finding(messy, make_app, drive, set
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_a_line_that_is_no_record_is_mended_in_its_file(make_workspace, make_app, drive, settled, screen_text):
     lines = [
         {"id": "a", "instruction": "Ask.", "output": "Tell."},
@@ -172,6 +175,7 @@ def test_a_line_that_is_no_record_is_mended_in_its_file(make_workspace, make_app
     assert not (workspace.root / "journal").exists()
 
 
+@pytest.mark.ci
 def test_the_finding_is_looked_up_once_the_cursor_rests(messy, make_app, drive, settled, screen_text, monkeypatch):
     app = make_app(messy)
     asked = []
@@ -231,6 +235,7 @@ def test_a_fix_is_asked_for_made_and_taken_back(messy, make_app, drive, settled,
     assert json.loads(before.split(b"\n")[14])["output"] == state(messy, "messy-08").record.completion
 
 
+@pytest.mark.ci
 def test_all_safe_fixes_are_one_act(messy, make_app, drive, settled):
     app = make_app(messy)
 
@@ -249,6 +254,7 @@ def test_all_safe_fixes_are_one_act(messy, make_app, drive, settled):
         assert problems_of(project).mendings().num_records > 0
 
 
+@pytest.mark.ci
 def test_a_record_ignores_a_check(messy, make_app, drive, settled):
     app = make_app(messy)
 
@@ -268,6 +274,7 @@ def test_a_record_ignores_a_check(messy, make_app, drive, settled):
     assert state(messy, "messy-01").record.data["x-ignore"] == ["Q201"]
 
 
+@pytest.mark.ci
 def test_a_baseline_is_written_when_asked_for(messy, make_app, drive, settled):
     settings = messy.root / "curate.toml"
     app = make_app(messy)
@@ -293,6 +300,7 @@ def test_a_baseline_is_written_when_asked_for(messy, make_app, drive, settled):
     assert all(f.severity == "error" for f in validate_data(load_data(messy.root)).findings if f.code != "S118")
 
 
+@pytest.mark.ci
 def test_groups_filter_and_fold(messy, make_app, drive, settled, screen_text):
     app = make_app(messy)
 
@@ -318,6 +326,7 @@ def test_groups_filter_and_fold(messy, make_app, drive, settled, screen_text):
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_what_others_decide_is_in_the_list(messy, make_app, drive, settled):
     app = make_app(messy)
 
@@ -347,6 +356,7 @@ def test_settings_that_cannot_be_used_are_told(messy, make_app, drive, settled):
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_hostile_data_reach_the_screen_only_through_the_border(make_workspace, make_app, drive, settled, screen_text):
     evil = "\x1b]0;owned\x07 [bold]/[/bold] \u202eabc\u202c \u200b " + "\U000e0041"
     lines = [{"id": f"a{evil}", "instruction": evil, "output": ""}, {"id": "b", "instruction": "x", "output": evil}]
@@ -364,6 +374,7 @@ def test_hostile_data_reach_the_screen_only_through_the_border(make_workspace, m
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_it_is_a_listing_for_edit_whose_neighbours_are_findings(messy, make_app, drive, settled):
     app = make_app(messy)
 
@@ -386,6 +397,7 @@ def test_it_is_a_listing_for_edit_whose_neighbours_are_findings(messy, make_app,
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_a_finding_is_fixed_and_the_next_one_open_by_two_keys_at_most(
     make_workspace, make_app, drive, settled, screen_text
 ):
@@ -430,6 +442,7 @@ def test_a_finding_is_fixed_and_the_next_one_open_by_two_keys_at_most(
     assert data == dict.fromkeys("ab", "Use [SECRET_1] as the key id.") | dict.fromkeys("cd", "Soon")
 
 
+@pytest.mark.ci
 def test_all_alike_are_redacted_in_the_list_as_one_act(make_workspace, make_app, drive, settled, screen_text):
     secret = "AKIA" + "2QWERZ7SAMP4LE9Q"
     lines = [{"id": name, "instruction": f"Which key has {name}?", "output": f"Use {secret}."} for name in "abc"]
@@ -453,6 +466,7 @@ def test_all_alike_are_redacted_in_the_list_as_one_act(make_workspace, make_app,
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_what_is_about_no_single_record_has_no_remedies_and_excuses_nobody(make_workspace, make_app, drive, settled):
     lines = [
         {"id": "a", "instruction": "Ask.", "output": "Tell."},
@@ -473,6 +487,7 @@ def test_what_is_about_no_single_record_has_no_remedies_and_excuses_nobody(make_
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_one_file_keeps_excuses_in_its_lines_and_no_baseline(tmp_path, monkeypatch, drive, settled):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     path = tmp_path / "one.jsonl"

@@ -17,6 +17,7 @@ APPROVAL = "[split]\nseed = 1\n[review]\napprovals = 1\ncategories = ['billing']
 KEYS = SETTINGS + "\n[views]\n\n# Keys of the terminal UI.\n[keys]\n"
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("keys", [["t", "enter"], ["D", "enter"]], ids=["tag", "drop"])
 def test_an_answer_in_a_box_that_cannot_be_saved_is_told_and_ends_nothing(
     make_workspace, make_app, drive, settled, screen_text, monkeypatch, keys
@@ -41,6 +42,7 @@ def test_an_answer_in_a_box_that_cannot_be_saved_is_told_and_ends_nothing(
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_a_view_keeps_the_columns_in_their_order_and_the_comments_of_others(
     make_workspace, make_app, drive, settled, screen_text
 ):
@@ -67,6 +69,7 @@ def test_a_view_keeps_the_columns_in_their_order_and_the_comments_of_others(
     assert '"tokens"]\n\n# Keys of the terminal UI.\n[keys]\n' in text
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("keys", ["vjja", "a", "jjvkka"])
 def test_the_cursor_stands_on_the_row_after_those_that_were_acted_on(make_workspace, make_app, drive, settled, keys):
     app = make_app(make_workspace(settings=APPROVAL))
@@ -85,6 +88,7 @@ def test_the_cursor_stands_on_the_row_after_those_that_were_acted_on(make_worksp
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_an_empty_table_says_why(make_workspace, make_app, drive, settled, screen_text):
     app = make_app(make_workspace(lines(), settings=SETTINGS))
 
@@ -102,6 +106,7 @@ def test_an_empty_table_says_why(make_workspace, make_app, drive, settled, scree
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_the_view_in_the_title_of_a_record_takes_a_click(make_workspace, make_app, drive, settled, screen_text):
     app = make_app(make_workspace(lines(), settings=SETTINGS))
 
@@ -118,6 +123,7 @@ def test_the_view_in_the_title_of_a_record_takes_a_click(make_workspace, make_ap
     drive(app, story, (140, 45))
 
 
+@pytest.mark.ci
 def test_a_code_in_the_palette_is_explained(make_workspace, make_app, drive, settled, screen_text):
     app = make_app(make_workspace(lines(), settings=SETTINGS))
 
@@ -133,6 +139,7 @@ def test_a_code_in_the_palette_is_explained(make_workspace, make_app, drive, set
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_settings_that_were_mended_or_are_gone_are_told(make_workspace, make_app, drive, settled, screen_text):
     data = make_workspace(lines(), settings=SETTINGS)
     app, path = make_app(data), data.root / "curate.toml"
@@ -158,6 +165,7 @@ def test_settings_that_were_mended_or_are_gone_are_told(make_workspace, make_app
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_a_path_is_meant_from_where_curate_was_started(
     make_workspace, make_app, drive, settled, screen_text, tmp_path, monkeypatch
 ):
@@ -182,6 +190,7 @@ def test_a_path_is_meant_from_where_curate_was_started(
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_a_redo_is_called_so(make_workspace, make_app, drive, settled, screen_text):
     data = make_workspace(lines(), settings=SETTINGS)
     app = make_app(data)

@@ -1,5 +1,6 @@
 """The screens on several runs as one."""
 
+import pytest
 from textual.widgets import Static
 
 from curate.tui.frame_table import FrameTable
@@ -7,7 +8,10 @@ from tests.curate.score_reports import SERIES_ID as ID
 from tests.curate.score_reports import write_series
 from tests.curate.tui.waiting import until
 
+pytestmark = pytest.mark.ci
 
+
+@pytest.mark.ci
 def test_both_screens_say_what_seeds_say(make_workspace, make_app, drive, settled) -> None:
     workspace = make_workspace()
     write_series(workspace.root / "runs")

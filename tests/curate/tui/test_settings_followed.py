@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from curate.tui.app import CurateApp
 from curate.tui.widgets import SafeInput
 
@@ -16,6 +18,7 @@ async def change(app: CurateApp, settled, pilot, text: str) -> None:
 QUESTION = '[label]\n[[label.questions]]\nname = "quality"\nvalues = ["good", "bad"]\n'
 
 
+@pytest.mark.ci
 def test_questions_and_keys_are_taken_over_and_said(label_workspace, make_app, drive, settled, screen_text) -> None:
     app = make_app(label_workspace())
     first = (app.root / "curate.toml").read_text(encoding="utf-8")
@@ -57,6 +60,7 @@ def test_what_cannot_be_read_is_named_and_the_old_holds(make_workspace, make_app
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_who_is_typing_is_not_disturbed(make_workspace, make_app, drive, settled, screen_text) -> None:
     app = make_app(make_workspace())
     first = (app.root / "curate.toml").read_text(encoding="utf-8")

@@ -71,6 +71,7 @@ def test_looks(make_workspace, make_app, drive, settled, compared, snapshot, siz
     drive(make_app(workspace), story, size=size)
 
 
+@pytest.mark.ci
 def test_nothing_is_written_before_w(make_workspace, make_app, drive, settled, compared, screen_text):
     workspace = make_workspace(settings=EASY)
     before = toml(workspace)
@@ -114,6 +115,7 @@ def test_w_writes_settings_and_splits_as_one_act(make_workspace, make_app, drive
     assert toml(workspace) == EASY.replace("# drawn by lot\n", "# drawn by lot\nratios = [0.75, 0.1, 0.15]\n")
 
 
+@pytest.mark.ci
 def test_values_are_typed(make_workspace, make_app, drive, settled, screen_text):
     workspace = make_workspace(settings="")
 
@@ -140,6 +142,7 @@ def test_values_are_typed(make_workspace, make_app, drive, settled, screen_text)
     assert len({*splits(workspace).values()}) <= 2
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("keys", [["F"], ["l", "f"]])
 def test_a_leak_is_shown_fixed_and_written(make_workspace, make_app, drive, settled, compared, screen_text, keys):
     workspace = make_workspace(LEAKING)
@@ -157,6 +160,7 @@ def test_a_leak_is_shown_fixed_and_written(make_workspace, make_app, drive, sett
     drive(make_app(workspace), story)
 
 
+@pytest.mark.ci
 def test_a_leak_of_a_dataset_can_only_be_dropped(make_workspace, make_app, drive, settled, compared, screen_text):
     workspace = make_workspace(LEAKING, EASY)
     export_dataset(workspace)
@@ -205,6 +209,7 @@ def test_the_screen_counts_what_the_command_counts(
     drive(make_app(workspace), story)
 
 
+@pytest.mark.ci
 def test_a_leak_is_opened_in_dedupe(make_workspace, make_app, drive, settled, compared, screen_text):
     workspace = make_workspace(LEAKING)
 
@@ -222,6 +227,7 @@ def test_a_leak_is_opened_in_dedupe(make_workspace, make_app, drive, settled, co
     drive(make_app(workspace), story)
 
 
+@pytest.mark.ci
 def test_a_leak_of_a_preview_is_shown_with_the_splits_of_the_preview(
     make_workspace, make_app, drive, settled, compared, screen_text
 ):
@@ -246,6 +252,7 @@ def test_a_leak_of_a_preview_is_shown_with_the_splits_of_the_preview(
     drive(make_app(workspace), story)
 
 
+@pytest.mark.ci
 def test_the_test_set_is_frozen_and_unfrozen_with_a_reason(make_workspace, make_app, drive, settled, screen_text):
     workspace = make_workspace(settings=EASY)
 

@@ -45,6 +45,7 @@ def unread(app: CurateApp):
     return app.run_test(size=(100, 30))
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("tab", TABS, ids=lambda tab: tab.name)
 def test_no_screen_ends_the_program_while_records_are_read(tab, make_workspace, make_app, screen_text, held_reading):
     import asyncio
@@ -76,6 +77,7 @@ def test_no_screen_ends_the_program_while_records_are_read(tab, make_workspace, 
     assert app.return_code in (0, None)
 
 
+@pytest.mark.ci
 def test_a_key_of_a_screen_that_waits_is_answered(make_workspace, make_app, screen_text, held_reading):
     import asyncio
 
@@ -113,6 +115,7 @@ def test_that_a_key_had_to_wait_for_the_records_is_not_said_once_they_are_read(
     asyncio.run(story())
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("size", [(80, 24), (100, 30)], ids=str)
 @pytest.mark.parametrize("tab", TABS, ids=lambda tab: tab.name)
 def test_every_screen_says_that_there_are_no_records_and_what_to_press(
@@ -139,6 +142,7 @@ def test_every_screen_says_that_there_are_no_records_and_what_to_press(
     assert not app.crash
 
 
+@pytest.mark.ci
 def test_the_first_record_is_written_and_every_other_screen_has_it(empty_root, drive, settled, screen_text):
     app = CurateApp(empty_root, project=open_project(empty_root, "ana"), poll=None)
     seen = {}
@@ -169,6 +173,7 @@ def test_the_first_record_is_written_and_every_other_screen_has_it(empty_root, d
     assert "1 record" in seen["home"] or "records              1" in seen["home"]
 
 
+@pytest.mark.ci
 def test_the_command_line_finds_what_was_written_first(empty_root, drive, settled):
     from click.testing import CliRunner
 
@@ -211,6 +216,7 @@ def test_a_first_record_that_no_record_file_would_take_is_refused_with_what_to_w
     assert not (empty_root / "data" / "added.jsonl").exists()
 
 
+@pytest.mark.ci
 def test_taking_the_first_record_back_leaves_an_empty_workspace(empty_root, drive, settled, screen_text):
     from curate.base.events import Add
 
@@ -248,6 +254,7 @@ def test_records_that_another_program_brings_are_read_by_r(empty_root, drive, se
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_what_keeps_the_records_from_being_read_is_shown_until_it_is_mended(make_workspace, make_app, drive, settled,
                                                                              screen_text):  # fmt: skip
     workspace = make_workspace()

@@ -50,6 +50,7 @@ def _command(root: Path, *options: str) -> list[str]:
     return [sys.executable, "-m", "curate", str(root), "--by", "ana", *options]
 
 
+@pytest.mark.ci
 def test_no_mouse_leaves_the_mouse_alone(pty_session, make_workspace) -> None:
     session = pty_session(_command(make_workspace().root, "--no-mouse"))
     session.wait_for(b"60 records")
@@ -59,6 +60,7 @@ def test_no_mouse_leaves_the_mouse_alone(pty_session, make_workspace) -> None:
     assert b"?1003h" not in session.output
 
 
+@pytest.mark.ci
 def test_no_colour_sends_none(pty_session, make_workspace) -> None:
     import re
 
@@ -72,6 +74,7 @@ def test_no_colour_sends_none(pty_session, make_workspace) -> None:
     assert b"7" in codes, "the cursor is told by reverse"
 
 
+@pytest.mark.ci
 def test_the_locale_c_draws_ascii_alone(pty_session, make_workspace) -> None:
     session = pty_session(_command(make_workspace().root), LANG="C")
     session.wait_for(b"60 records")
@@ -84,12 +87,14 @@ def test_the_locale_c_draws_ascii_alone(pty_session, make_workspace) -> None:
     assert session.output.isascii()
 
 
+@pytest.mark.ci
 def test_nothing_is_drawn_while_nothing_happens(pty_session, make_workspace) -> None:
     session = pty_session(_command(make_workspace().root))
     session.wait_for(b"60 records")
     assert session.quiet(3, timeout=60), "a clock that looks every second must not draw every second"
 
 
+@pytest.mark.ci
 def test_a_bad_setting_is_told_on_the_screen(pty_session, tmp_path) -> None:
     (tmp_path / "curate.toml").write_text("nonsense = 1\n", encoding="utf-8")
     session = pty_session(_command(tmp_path))

@@ -29,6 +29,7 @@ def _program(root: Path, before: str = "", options: str = "") -> list[str]:
             "from curate.cli import main\nmain()"]  # fmt: skip
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
 def test_a_signal_gives_the_terminal_back(pty_session, tmp_path: Path, number: int, code: int) -> None:
     session = pty_session(_program(tmp_path))
@@ -42,6 +43,7 @@ def test_a_signal_gives_the_terminal_back(pty_session, tmp_path: Path, number: i
     assert session.modes() == before
 
 
+@pytest.mark.ci
 def test_leaving_gives_the_terminal_back(pty_session, tmp_path: Path) -> None:
     session = pty_session(_program(tmp_path))
     session.wait_for(b"no workspace")
@@ -50,6 +52,7 @@ def test_leaving_gives_the_terminal_back(pty_session, tmp_path: Path) -> None:
     assert all(sequence in session.output for sequence in GIVEN_BACK)
 
 
+@pytest.mark.ci
 def test_a_mistake_of_ours_gives_the_terminal_back_and_exits_2(pty_session, tmp_path: Path) -> None:
     session = pty_session(_program(tmp_path, FAULTY))
     session.wait_for(b"no workspace")
@@ -63,6 +66,7 @@ def test_a_mistake_of_ours_gives_the_terminal_back_and_exits_2(pty_session, tmp_
     assert b"\x1b[31mboom" not in told, "and it is made visible like all else"
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("key", [b"q", b""])
 def test_threads_that_still_work_are_not_waited_for(pty_session, tmp_path: Path, key: bytes) -> None:
     session = pty_session(_program(tmp_path, BUSY))
@@ -80,6 +84,7 @@ def test_threads_that_still_work_are_not_waited_for(pty_session, tmp_path: Path,
 DETACHED = ["sh", "-c", "trap '' HUP; setsid --wait \"$@\"", "sh"]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("before", [[], DETACHED], ids=["told by a signal", "without a signal"])
 def test_a_terminal_that_is_gone_ends_the_app(pty_session, tmp_path: Path, before: list[str]) -> None:
     session = pty_session([*before, *_program(tmp_path)])

@@ -17,6 +17,8 @@ from curate.tui.app import CurateApp
 from curate.tui.frame_table import FrameTable
 from tests.curate.tui.waiting import until
 
+pytestmark = pytest.mark.ci
+
 
 def step_of(app) -> int:
     """Return the number of the step that the bar shows, 0 where there is no bar."""
@@ -33,6 +35,7 @@ def tour_root(tmp_path):
     return root
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("size", [(60, 15), (80, 24), (140, 45)], ids=str)
 def test_from_an_empty_folder_the_tour_begins_and_goes_on(tmp_path, drive, settled, screen_text, size) -> None:
     app = CurateApp(tmp_path, opener=lambda: _opened(tmp_path, "ana"), by="ana", poll=None)
@@ -57,6 +60,7 @@ def test_from_an_empty_folder_the_tour_begins_and_goes_on(tmp_path, drive, settl
     assert not app.crash
 
 
+@pytest.mark.ci
 def test_each_decision_ends_its_step_and_there_is_something_to_decide(
     tour_root, drive, settled, screen_text, monkeypatch
 ) -> None:
@@ -105,6 +109,7 @@ def test_each_decision_ends_its_step_and_there_is_something_to_decide(
     assert Tour(tour_root).number == len(STEPS)
 
 
+@pytest.mark.ci
 def test_it_is_put_away_and_taken_up_again_and_a_step_is_skipped(tour_root, drive, settled, screen_text) -> None:
     app = CurateApp(tour_root, project=open_project(tour_root, "ana"), poll=None)
 

@@ -13,6 +13,7 @@ from curate.tui.columns import ColumnsDialog
 from curate.tui.screens.home import HomeScreen
 
 
+@pytest.mark.ci
 def test_without_a_completion_the_columns_stay_and_say_which_key_to_press(
     tmp_path, drive, settled, screen_text
 ) -> None:
@@ -75,6 +76,7 @@ def test_what_is_no_file_of_records_is_told_with_the_key_that_goes_on(
     drive(app, story, size=(80, 24))
 
 
+@pytest.mark.ci
 def test_rows_of_the_shape_of_the_workspace_need_no_columns_named(
     make_workspace, tmp_path, drive, settled, screen_text
 ) -> None:

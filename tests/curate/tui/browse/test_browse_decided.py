@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from curate.base.events import Add, Drop, Edit, Label
 from curate.base.record import Finding
 from curate.project.data import ProjectData
@@ -19,6 +21,7 @@ from tests.curate.tui.browsing import SETTINGS, browse, lines, reopened, shown, 
 # What is decided.
 
 
+@pytest.mark.ci
 def test_marked_records_are_dropped_as_one_act_and_restored(workspace, make_app, drive, settled):
     app = make_app(workspace)
 
@@ -40,6 +43,7 @@ def test_marked_records_are_dropped_as_one_act_and_restored(workspace, make_app,
     assert set(reopened(workspace).dropped()) == {"ex-000", "ex-001", "ex-002"}
 
 
+@pytest.mark.ci
 def test_a_record_that_an_undo_takes_away_is_not_asked_for_by_the_form_of_another(workspace, make_app, drive, settled):
     app = make_app(workspace)
     record = {"id": "new-1", "instruction": "Ask.", "output": "Tell.", "category": "returns"}
@@ -60,6 +64,7 @@ def test_a_record_that_an_undo_takes_away_is_not_asked_for_by_the_form_of_anothe
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_a_record_that_the_filter_lets_through_no_longer_leaves_the_table(workspace, make_app, drive, settled):
     app = make_app(workspace)
 
@@ -79,6 +84,7 @@ def test_a_record_that_the_filter_lets_through_no_longer_leaves_the_table(worksp
     assert reopened(workspace).dropped() == {}
 
 
+@pytest.mark.ci
 def test_a_reason_is_asked_for(workspace, make_app, drive, settled):
     app = make_app(workspace)
 
@@ -94,6 +100,7 @@ def test_a_reason_is_asked_for(workspace, make_app, drive, settled):
     assert reopened(workspace).dropped() == {"ex-000": "off topic"}
 
 
+@pytest.mark.ci
 def test_a_question_is_answered_for_several(workspace, make_app, drive, settled, screen_text):
     app = make_app(workspace)
 
@@ -117,6 +124,7 @@ def test_a_question_is_answered_for_several(workspace, make_app, drive, settled,
     }
 
 
+@pytest.mark.ci
 def test_an_answer_is_taken_back_and_a_category_given(make_workspace, make_app, drive, settled):
     workspace = make_workspace(lines())
     app = make_app(workspace)
@@ -138,6 +146,7 @@ def test_an_answer_is_taken_back_and_a_category_given(make_workspace, make_app, 
     assert states["ex-003"].record.category == "other"
 
 
+@pytest.mark.ci
 def test_categories_that_are_settled_are_the_only_ones(make_workspace, make_app, drive, settled):
     workspace = make_workspace(lines(), "[split]\nseed = 1\n[categories.billing]\n[categories.returns]\n")
     app = make_app(workspace)
@@ -153,6 +162,7 @@ def test_categories_that_are_settled_are_the_only_ones(make_workspace, make_app,
     assert answers == {"ex-000": {"category": {"ana": "billing"}}}
 
 
+@pytest.mark.ci
 def test_edit_goes_to_the_record(workspace, make_app, drive, settled):
     app = make_app(workspace)
 
@@ -169,6 +179,7 @@ def test_edit_goes_to_the_record(workspace, make_app, drive, settled):
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_a_status_is_unknown_until_it_was_looked_for(make_workspace, make_app, drive, settled, screen_text):
     workspace = make_workspace([*lines(), {"id": "odd", "instruction": "Why?", "output": ""}], settings=SETTINGS)
     app = make_app(workspace)
@@ -189,6 +200,7 @@ def test_a_status_is_unknown_until_it_was_looked_for(make_workspace, make_app, d
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_what_a_later_validation_finds_is_shown(workspace, make_app, drive, settled):
     app = make_app(workspace)
 
@@ -209,6 +221,7 @@ def test_what_a_later_validation_finds_is_shown(workspace, make_app, drive, sett
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_what_others_decide_is_seen(workspace, make_app, drive, settled):
     app = make_app(workspace)
 
@@ -226,6 +239,7 @@ def test_what_others_decide_is_seen(workspace, make_app, drive, settled):
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_a_file_that_changes_is_told_and_ends_nothing(workspace, make_app, drive, settled, screen_text):
     app = make_app(workspace)
 
@@ -241,6 +255,7 @@ def test_a_file_that_changes_is_told_and_ends_nothing(workspace, make_app, drive
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_rows_of_records_that_were_read_anew_are_never_mixed(workspace, make_app, drive, settled, monkeypatch):
     app = make_app(workspace)
     timers: list[str] = []
@@ -324,6 +339,7 @@ def test_what_is_not_drawn_is_counted(make_workspace):
     assert "PROBLEMS 0" in text
 
 
+@pytest.mark.ci
 def test_nothing_of_a_record_steers_the_terminal(make_workspace, make_app, drive, settled, screen_text):
     hostile = "\x1b]0;x\x07[/foo] [@click=app.quit]y[/] \u202e\u200b"
     line = {"id": hostile, "instruction": hostile, "output": hostile, "category": hostile, "meta": {hostile: hostile}}

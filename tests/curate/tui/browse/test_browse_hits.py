@@ -54,6 +54,7 @@ def test_spans_are_those_that_the_filter_means() -> None:
     assert parse_filter("a").hits([]) == []
 
 
+@pytest.mark.ci
 def test_hits_are_marked_and_gone_to_one_after_the_other(make_workspace, make_app, drive, settled):
     records = lines()
     records[3]["output"] = "First ticket.\n" + "\n".join(f"line {number}" for number in range(60)) + "\nA last TICKET."
@@ -91,6 +92,7 @@ def test_hits_are_marked_and_gone_to_one_after_the_other(make_workspace, make_ap
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_on_a_narrow_terminal_the_record_of_the_hit_is_opened(workspace, make_app, drive, settled, screen_text):
     app = make_app(workspace)
 
@@ -106,6 +108,7 @@ def test_on_a_narrow_terminal_the_record_of_the_hit_is_opened(workspace, make_ap
     drive(app, story, (60, 15))
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("size", [(60, 15), (80, 24), (100, 30), (140, 45)], ids=str)
 def test_a_hit_far_in_a_text_is_in_the_middle_with_what_stands_around(
     make_workspace, make_app, drive, settled, screen_text, size
@@ -139,6 +142,7 @@ def test_a_snippet_is_cut_on_both_sides_and_never_in_its_hit():
     assert cell_len(cut_around("日本語の文字です", 3, 4, 7)) == 7
 
 
+@pytest.mark.ci
 def test_a_click_on_a_head_sorts_and_a_second_one_turns_it_around(workspace, make_app, drive, settled, screen_text):
     app = make_app(workspace)
 
@@ -155,6 +159,7 @@ def test_a_click_on_a_head_sorts_and_a_second_one_turns_it_around(workspace, mak
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_the_prompt_gets_what_the_other_columns_leave(make_workspace, make_app, drive, settled, screen_text):
     records = lines()
     records[0]["id"] = "rec-" + "0" * 40 + "17"
@@ -188,6 +193,7 @@ def test_ids_that_differ_in_their_ends_are_told_apart(make_workspace, make_app, 
     drive(app, story, size=size)
 
 
+@pytest.mark.ci
 def test_records_are_counted_by_status_once_validated(workspace, make_app, drive, settled, screen_text):
     app = make_app(workspace)
 
@@ -224,6 +230,7 @@ def test_a_record_that_a_model_wrote_is_trained_on_and_says_why(make_workspace, 
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_why_a_record_is_in_its_split_and_since_when(make_workspace, make_app, drive, settled):
     records = [line | {"split": "test"} for line in lines()]
     workspace = make_workspace(records, settings=SETTINGS)
@@ -250,6 +257,7 @@ def test_why_a_record_is_in_its_split_and_since_when(make_workspace, make_app, d
         assert project.catalog.pinned_split("ex-000") == "test"
 
 
+@pytest.mark.ci
 def test_tokens_are_those_that_the_trainer_shows(workspace, make_app, drive, settled, monkeypatch, screen_text):
     asked = []
 
@@ -274,6 +282,7 @@ def test_tokens_are_those_that_the_trainer_shows(workspace, make_app, drive, set
     assert asked[0][-3:] == [str(workspace.root / "dataset/v1"), "--id", "ex-000"]
 
 
+@pytest.mark.ci
 def test_it_is_a_listing_for_edit(workspace, make_app, drive, settled):
     app = make_app(workspace)
 
@@ -289,6 +298,7 @@ def test_it_is_a_listing_for_edit(workspace, make_app, drive, settled):
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_the_record_stays_under_the_cursor_and_in_sight_when_the_filter_goes(make_workspace, make_app, drive, settled):
     records = [lines()[number % 40] | {"id": f"rec-{number:04}"} for number in range(900)]
     app = make_app(make_workspace(records, settings=SETTINGS))

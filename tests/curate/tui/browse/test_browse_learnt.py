@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from curate.tui.frame_table import FrameTable
+
+pytestmark = pytest.mark.ci
 
 LEARNT = {"r001": (-0.5, 0.1), "r002": (-3.0, 0.2), "r003": (-1.0, 2.5)}
 
@@ -14,6 +18,7 @@ def rows(app):
     return table.source[:]
 
 
+@pytest.mark.ci
 def test_records_are_sorted_by_confidence_and_show_it(
     make_workspace, make_report, make_app, drive, settled, screen_text
 ):

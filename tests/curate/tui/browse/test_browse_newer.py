@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
+
 from curate.project.data import load_data
 from tests.curate.attacking import newer
 from tests.curate.tui.browsing import browse
 
+pytestmark = pytest.mark.ci
 
+
+@pytest.mark.ci
 def test_a_drop_in_a_read_only_workspace_is_refused_and_nothing_changes(
     workspace, make_app, drive, settled, screen_text
 ):

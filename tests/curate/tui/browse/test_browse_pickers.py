@@ -8,6 +8,8 @@ from curate.tui.dialogs import Choose
 from curate.tui.frame_table import FrameTable
 from tests.curate.tui.browsing import SETTINGS, browse, lines, reopened, shown, type_filter
 
+pytestmark = pytest.mark.ci
+
 VIEW = '[views.returned]\nwhere = "category:returns"\nsort = "-id"\ncolumns = ["id", "tokens", "place"]\n'
 
 
@@ -25,6 +27,7 @@ async def waited(pilot, settled, is_open=None):
             return
 
 
+@pytest.mark.ci
 def test_a_saved_view_is_shown_and_what_is_seen_is_saved(make_workspace, make_app, drive, settled):
     data = make_workspace(lines(), settings=SETTINGS + VIEW)
     app = make_app(data)
@@ -54,6 +57,7 @@ def test_a_saved_view_is_shown_and_what_is_seen_is_saved(make_workspace, make_ap
     assert (data.root / "curate.toml").read_text(encoding="utf-8").startswith(SETTINGS + VIEW)
 
 
+@pytest.mark.ci
 def test_values_are_counted_and_one_of_them_narrows_the_filter(make_workspace, make_app, drive, settled):
     app = make_app(make_workspace(lines(), settings=SETTINGS))
 
@@ -81,6 +85,7 @@ def test_values_are_counted_and_one_of_them_narrows_the_filter(make_workspace, m
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_the_nearest_records_by_words_lead_to_one_of_them(make_workspace, make_app, drive, settled):
     app = make_app(make_workspace(lines(), settings=SETTINGS))
 
@@ -98,6 +103,7 @@ def test_the_nearest_records_by_words_lead_to_one_of_them(make_workspace, make_a
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_where_an_encoder_is_set_meaning_says_which_are_nearest(make_workspace, make_app, drive, settled):
     for name in ("faiss", "tokenizers", "safetensors"):
         pytest.importorskip(name)

@@ -38,6 +38,8 @@ def test_it_looks_as_drawn(workspace, make_app, drive, settled, snapshot, size):
     drive(app, story, size=size)
 
 
+@pytest.mark.ci
+@pytest.mark.ci
 def test_a_filter_shows_some_and_the_command_lists_the_same(workspace, make_app, drive, settled, call_list):
     app = make_app(workspace)
     seen: list[Any] = []
@@ -79,6 +81,8 @@ def call_list():
     return run
 
 
+@pytest.mark.ci
+@pytest.mark.ci
 def test_a_fault_is_told_where_it_is_typed_and_leaves_the_table(workspace, make_app, drive, settled, screen_text):
     app = make_app(workspace)
 
@@ -97,6 +101,8 @@ def test_a_fault_is_told_where_it_is_typed_and_leaves_the_table(workspace, make_
     drive(app, story)
 
 
+@pytest.mark.ci
+@pytest.mark.ci
 def test_keys_right_after_the_filter_are_for_the_table(workspace, make_app, drive, settled):
     app = make_app(workspace)
 
@@ -111,6 +117,7 @@ def test_keys_right_after_the_filter_are_for_the_table(workspace, make_app, driv
     assert len(reopened(workspace).dropped()) == 1
 
 
+@pytest.mark.ci
 def test_rows_are_sorted_and_columns_changed(workspace, make_app, drive, settled, screen_text):
     app = make_app(workspace)
 
@@ -128,6 +135,7 @@ def test_rows_are_sorted_and_columns_changed(workspace, make_app, drive, settled
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_other_screens_send_it_somewhere(workspace, make_app, drive, settled):
     app = make_app(workspace)
 
@@ -152,6 +160,7 @@ def test_other_screens_send_it_somewhere(workspace, make_app, drive, settled):
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_enter_opens_the_record_and_escape_leaves_it(workspace, make_app, drive, settled, screen_text):
     app = make_app(workspace)
 
@@ -173,6 +182,7 @@ def test_enter_opens_the_record_and_escape_leaves_it(workspace, make_app, drive,
     drive(app, story, size=(80, 24))
 
 
+@pytest.mark.ci
 def test_a_function_key_of_another_screen_is_answered(workspace, make_app, drive, settled):
     app = make_app(workspace)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
 from textual.pilot import Pilot
 
 from curate.base.events import Edit, Label
@@ -31,6 +32,7 @@ def test_a_text_is_changed_and_saved(make_workspace: Any, edit_story: Any, settl
     assert not Drafts(workspace.root, "ana").names()
 
 
+@pytest.mark.ci
 def test_w_saves_where_no_letter_is_typed_and_u_takes_it_back(make_own: Any, edit_story: Any, settled: Settled) -> None:
     workspace = make_own()
 
@@ -46,6 +48,7 @@ def test_w_saves_where_no_letter_is_typed_and_u_takes_it_back(make_own: Any, edi
     assert record_in(workspace, "m1") == LINE
 
 
+@pytest.mark.ci
 def test_the_palette_saves_too(make_own: Any, edit_story: Any, settled: Settled) -> None:
     workspace = make_own()
 
@@ -88,6 +91,7 @@ def test_a_new_record_is_written(make_workspace: Any, edit_story: Any, settled: 
     assert len(names_in(workspace)) == 61
 
 
+@pytest.mark.ci
 def test_a_record_is_duplicated(make_own: Any, edit_story: Any, settled: Settled) -> None:
     workspace = make_own()
 
@@ -137,6 +141,7 @@ def test_what_is_typed_is_kept_as_a_draft_and_gone_on_with(
     assert not Drafts(workspace.root, "ana").names()
 
 
+@pytest.mark.ci
 def test_only_a_draft_that_is_written_ends_its_warning(
     make_own: Any, make_app: Any, drive: Any, settled: Settled, screen_text: Any, monkeypatch: Any
 ) -> None:
@@ -173,6 +178,7 @@ def test_only_a_draft_that_is_written_ends_its_warning(
     drive(make_app(workspace, poll=0.05), story)
 
 
+@pytest.mark.ci
 def test_leaving_in_haste_loses_nothing(make_own: Any, edit_story: Any, settled: Settled) -> None:
     workspace = make_own()
 
@@ -198,6 +204,7 @@ def test_leaving_in_haste_loses_nothing(make_own: Any, edit_story: Any, settled:
     assert record_in(workspace, "m1") == LINE
 
 
+@pytest.mark.ci
 def test_what_somebody_else_changes_meanwhile_is_taken_in(
     make_own: Any, edit_story: Any, settled: Settled, screen_text: Any
 ) -> None:
@@ -220,6 +227,7 @@ def test_what_somebody_else_changes_meanwhile_is_taken_in(
     assert (found["level"], found["messages"][0]["content"]) == ("hard", "Mine Where is my parcel?")
 
 
+@pytest.mark.ci
 def test_records_opened_one_upon_the_other_end_with_the_last_one(
     make_workspace: Any, edit_story: Any, settled: Settled
 ) -> None:

@@ -15,6 +15,8 @@ from curate.tui.screens.edit import EditScreen
 from curate.tui.screens.edit.inputs import AreaField
 from tests.curate.tui.edited import Settled, edit_of, names_in, record_in, type_in
 
+pytestmark = pytest.mark.ci
+
 CHAT = 'schema = "chat"\n[split]\nseed = 1\n'
 TALK = [
     {"role": "system", "content": "Be kind."},

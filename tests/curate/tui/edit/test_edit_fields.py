@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from textual.pilot import Pilot
 
 from curate.tui.screens.edit.inputs import AreaField, LineField
@@ -17,6 +18,8 @@ from tests.curate.tui.edited import (
     record_in,
     type_in,
 )
+
+pytestmark = pytest.mark.ci
 
 # -- fields -----------------------------------------------------------------------------------------------------------
 

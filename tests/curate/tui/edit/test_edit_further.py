@@ -35,6 +35,7 @@ def with_editor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[st
     return use
 
 
+@pytest.mark.ci
 def test_a_record_goes_to_an_editor_and_comes_back(
     make_own: Any, edit_story: Any, settled: Settled, with_editor: Any, screen_text: Any
 ) -> None:
@@ -59,6 +60,7 @@ def test_a_record_goes_to_an_editor_and_comes_back(
     assert (found["level"], found["messages"][0]["content"]) == ("hard", "And now Where is my parcel?")
 
 
+@pytest.mark.ci
 def test_bytes_of_another_encoding_end_no_screen_and_lose_nothing(
     make_own: Any, edit_story: Any, settled: Settled, with_editor: Any, screen_text: Any
 ) -> None:
@@ -75,6 +77,7 @@ def test_bytes_of_another_encoding_end_no_screen_and_lose_nothing(
     assert record_in(workspace, "m1") == LINE
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("size", [(60, 15), (80, 24)])
 def test_saving_and_the_next_field_are_named_at_every_width(
     make_own: Any, edit_story: Any, screen_text: Any, size: tuple[int, int]
@@ -90,6 +93,7 @@ def test_saving_and_the_next_field_are_named_at_every_width(
     edit_story(make_own(), story, size=size, record="m1", pointer="/messages/0/content")
 
 
+@pytest.mark.ci
 def test_a_draft_of_a_new_record_is_discarded_in_words_that_hold(
     make_own: Any, edit_story: Any, settled: Settled
 ) -> None:
@@ -102,6 +106,7 @@ def test_a_draft_of_a_new_record_is_discarded_in_words_that_hold(
     edit_story(make_own(), story, new=True)
 
 
+@pytest.mark.ci
 def test_an_editor_gets_json_on_request(make_own: Any, edit_story: Any, settled: Settled, with_editor: Any) -> None:
     workspace = make_own()
 
@@ -114,6 +119,7 @@ def test_an_editor_gets_json_on_request(make_own: Any, edit_story: Any, settled:
     assert record_in(workspace, "m1") == {**LINE, "level": "hard"}
 
 
+@pytest.mark.ci
 def test_an_editor_that_changes_nothing_or_is_not_there(
     make_own: Any, edit_story: Any, settled: Settled, with_editor: Any, screen_text: Any, monkeypatch: Any
 ) -> None:
@@ -137,6 +143,7 @@ def test_an_editor_that_changes_nothing_or_is_not_there(
     assert record_in(workspace, "m1") == LINE
 
 
+@pytest.mark.ci
 def test_a_huge_record_is_for_an_editor_only(
     make_workspace: Any, edit_story: Any, settled: Settled, with_editor: Any, screen_text: Any
 ) -> None:
@@ -156,6 +163,7 @@ def test_a_huge_record_is_for_an_editor_only(
 # -- what stands beside it --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.ci
 def test_previews_neighbours_and_differences(
     make_own: Any, edit_story: Any, settled: Settled, screen_text: Any
 ) -> None:
@@ -187,6 +195,7 @@ def test_previews_neighbours_and_differences(
     edit_story(workspace, story, size=(140, 45), record="m1", pointer="/messages/0/content")
 
 
+@pytest.mark.ci
 def test_an_answer_with_a_schema_is_a_form_too(
     make_own: Any, edit_story: Any, settled: Settled, screen_text: Any
 ) -> None:
@@ -232,6 +241,7 @@ def test_an_answer_with_a_schema_is_a_form_too(
 # -- the screen -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("size", [(80, 24), (100, 30), (140, 45), (200, 50)])
 def test_what_it_looks_like(
     make_own: Any,
@@ -270,6 +280,7 @@ def test_what_it_looks_like_before_a_record_is_open(
     edit_story(make_own(), story, size=size)
 
 
+@pytest.mark.ci
 def test_an_unknown_record_is_told(make_own: Any, edit_story: Any, screen_text: Any) -> None:
     async def story(pilot: Pilot[Any]) -> None:
         assert "E916 unknown-record" in screen_text(pilot.app)
@@ -279,6 +290,7 @@ def test_an_unknown_record_is_told(make_own: Any, edit_story: Any, screen_text: 
     edit_story(make_own(), story, record="nobody")
 
 
+@pytest.mark.ci
 def test_the_equal_command_names_the_record(make_own: Any, edit_story: Any) -> None:
     workspace = make_own()
 
@@ -289,6 +301,7 @@ def test_the_equal_command_names_the_record(make_own: Any, edit_story: Any) -> N
     edit_story(workspace, story, record="m1")
 
 
+@pytest.mark.ci
 def test_no_control_character_of_a_record_reaches_the_terminal(make_workspace: Any, pty_session: Any) -> None:
     payload = "\x1b]52;c;aGk=\x07 \x1b[2J \x9b31m \u202eevil \x1bP+q\x1b\\"
     workspace = make_workspace(

@@ -16,6 +16,8 @@ from curate.tui.remedies import Remedies
 from curate.tui.screens.edit.inputs import AreaField
 from tests.curate.tui.edited import Settled, edit_of, go_to, record_in, type_in
 
+pytestmark = pytest.mark.ci
+
 SECRET = "Use AKIA2QWERZ7SAMP4LE9Q as the key id."
 LINES = [
     {"id": "a", "instruction": "Which key id do I use?", "output": SECRET},

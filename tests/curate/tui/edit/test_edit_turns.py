@@ -12,6 +12,8 @@ from curate.tui.screens.edit.inputs import AreaField
 from curate.tui.screens.edit.view import FormView
 from tests.curate.tui.edited import Settled, edit_of, go_to, names_in, record_in, type_in
 
+pytestmark = pytest.mark.ci
+
 CHAT = 'schema = "chat"\n[split]\nseed = 1\n'
 PARAMETERS = {
     "type": "object",

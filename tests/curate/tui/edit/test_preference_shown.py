@@ -10,6 +10,8 @@ from textual.pilot import Pilot
 from tests.curate.tui.browsing import browse
 from tests.curate.tui.edited import Settled, edit_of, go_to, record_in, type_in
 
+pytestmark = pytest.mark.ci
+
 LINE = {"id": "p1", "prompt": "Where is it?", "chosen": "It is on its way home.", "rejected": "It is on no way."}
 RATED = {
     "id": "p2", "prompt": "Add 2 and 3.",

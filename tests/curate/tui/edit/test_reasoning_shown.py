@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from textual.pilot import Pilot
 
 from curate.project.data import load_data
@@ -16,6 +17,7 @@ ANSWER = {"role": "assistant", "content": "5", "reasoning_content": "two and thr
 LINE = {"id": "m1", "messages": [{"role": "user", "content": "2 + 3?"}, ANSWER]}
 
 
+@pytest.mark.ci
 def test_it_is_a_field_and_an_undo_takes_it_back(make_workspace: Any, edit_story: Any, settled: Settled) -> None:
     workspace = make_workspace([LINE], 'schema = "chat"\n')
 
@@ -34,6 +36,7 @@ def test_it_is_a_field_and_an_undo_takes_it_back(make_workspace: Any, edit_story
     assert record_in(load_data(workspace.root), "m1") == LINE
 
 
+@pytest.mark.ci
 def test_it_can_be_given_to_an_answer_that_has_none(make_workspace: Any, edit_story: Any, settled: Settled) -> None:
     plain = {"id": "m1", "messages": [LINE["messages"][0], {"role": "assistant", "content": "5"}]}
     workspace = make_workspace([plain], 'schema = "chat"\n')
@@ -48,6 +51,7 @@ def test_it_can_be_given_to_an_answer_that_has_none(make_workspace: Any, edit_st
     assert record_in(workspace, "m1")["messages"][1] == {"role": "assistant", "content": "5", "reasoning_content": "so"}
 
 
+@pytest.mark.ci
 def test_browse_shows_it_dim_before_its_answer(make_workspace: Any, make_app: Any, drive: Any, settled: Any) -> None:
     app = make_app(make_workspace([LINE], 'schema = "chat"\n'))
 

@@ -56,6 +56,7 @@ def test_a_key_that_does_nothing_is_answered(workspace, make_app, drive, settled
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_a_list_without_a_match_says_so(workspace, make_app, drive, settled, screen_text) -> None:
     app = make_app(workspace)
 
@@ -70,6 +71,7 @@ def test_a_list_without_a_match_says_so(workspace, make_app, drive, settled, scr
     drive(app, story)
 
 
+@pytest.mark.ci
 def test_a_command_is_described_as_far_as_there_is_room(workspace, make_app, drive, settled, screen_text) -> None:
     app = make_app(workspace)
 

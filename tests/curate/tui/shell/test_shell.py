@@ -17,6 +17,7 @@ from curate.tui.widgets import SafeInput
 from tests.curate.tui.probing import probe
 
 
+@pytest.mark.ci
 def test_a_chord_goes_to_a_tab_and_escape_comes_back(workspace, make_app, drive, settled) -> None:
     async def story(pilot):
         await pilot.press("g", "p")
@@ -37,6 +38,7 @@ def test_a_chord_goes_to_a_tab_and_escape_comes_back(workspace, make_app, drive,
     drive(make_app(workspace), story)
 
 
+@pytest.mark.ci
 def test_the_box_of_keys_comes_late_and_goes(workspace, make_app, drive, screen_text, settled) -> None:
     async def story(pilot):
         await pilot.press("g")
@@ -58,6 +60,7 @@ def test_the_box_of_keys_comes_late_and_goes(workspace, make_app, drive, screen_
     drive(make_app(workspace), story)
 
 
+@pytest.mark.ci
 def test_gg_goes_to_the_first_row_and_letters_type_where_one_types(workspace, make_app, drive, settled) -> None:
     async def story(pilot):
         await pilot.press("g", "p")
@@ -76,6 +79,7 @@ def test_gg_goes_to_the_first_row_and_letters_type_where_one_types(workspace, ma
     drive(make_app(workspace), story)
 
 
+@pytest.mark.ci
 def test_drop_and_undo_and_redo_reach_the_journal(workspace, make_app, drive, settled, screen_text) -> None:
     async def story(pilot):
         await pilot.press("g", "p")
@@ -96,6 +100,7 @@ def test_drop_and_undo_and_redo_reach_the_journal(workspace, make_app, drive, se
     assert load_data(workspace.root).dropped() == {"r000": "[/b] asked", "r001": "[/b] asked"}
 
 
+@pytest.mark.ci
 def test_undo_takes_back_what_an_earlier_sitting_did(workspace, make_app, drive) -> None:
     with open_project(workspace.root, "ana") as before:
         before.load()
@@ -118,6 +123,7 @@ def test_nothing_to_undo_is_said(workspace, make_app, drive, screen_text) -> Non
     drive(make_app(workspace), story)
 
 
+@pytest.mark.ci
 def test_what_others_decide_is_seen(workspace, make_app, drive, settled, screen_text) -> None:
     async def story(pilot):
         await pilot.press("g", "p")

@@ -318,6 +318,7 @@ def test_every_theme_draws_text_that_differs_from_its_ground(workspace, make_app
     drive(make_app(workspace, theme=theme), story)
 
 
+@pytest.mark.ci
 def test_ascii_draws_nothing_else(workspace, make_app, drive, settled, screen_text) -> None:
     async def story(pilot):
         await pilot.press("g", "p")
