@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -47,6 +48,13 @@ def make_workspace(folder: Path, rows: Iterable[Row], settings: str = "") -> Pat
     write_rows(folder / "data" / "records.jsonl", rows)
     (folder / "curate.toml").write_text(settings or "[split]\nseed = 1\n", encoding="utf-8")
     return folder
+
+
+def set_seed(workspace: Path) -> None:
+    """Have a workspace divided by the seed 1, where `curate init` drew one."""
+    settings = workspace / "curate.toml"
+    text = settings.read_text(encoding="utf-8")
+    settings.write_text(re.sub(r"(?m)^seed = \d+$", "seed = 1", text), encoding="utf-8")
 
 
 def rows_on(topic: str, count: int) -> list[Row]:

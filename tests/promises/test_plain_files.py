@@ -89,6 +89,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         file.write('{"id": "broken"\n')
     root = folder / "ws"
     assert outside.curate("init", root, folder / "records.jsonl").returncode == 1, "one line lies in quarantine"
+    outside.set_seed(root)
 
     def do(program: str, *words: object, typed: str = "") -> None:
         run = outside.curate if program == "curate" else outside.train
@@ -103,8 +104,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in EXPORTS:
         do("curate", "export", ".", "--to", name)
     quick = ["method=full", "max_steps=2", "batch_size=4", "eval.max_new_tokens=4", "eval.resamples=100"]
-    settings = [word for one in [*quick, 'eval.splits=["validation", "test"]'] for word in ("--set", one)]
-    do("train", "run", "dataset/v1", "--base", outside.TINY_BASE, "--out", "runs/r", *settings)
+    changes = [word for one in [*quick, 'eval.splits=["validation", "test"]'] for word in ("--set", one)]
+    do("train", "run", "dataset/v1", "--base", outside.TINY_BASE, "--out", "runs/r", *changes)
     do("train", "export", "runs/r", "--to", "merged")
     do("curate", "worklist", "runs/r")
     return root

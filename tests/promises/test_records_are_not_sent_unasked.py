@@ -136,6 +136,7 @@ def test_the_whole_circle_speaks_to_nobody(canary: Canary, tmp_path: Path) -> No
         return outside.succeed(done)
 
     curate("init", desk, raw)
+    outside.set_seed(desk)
     for words in (["validate"], ["dedupe"], ["split"], ["export"], ["stats"]):
         curate(*words, desk)
     command = [sys.executable, "-m", "train", *map(str, words_of_run(desk / "dataset" / "v1", base, run))]
