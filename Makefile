@@ -29,7 +29,7 @@ test: check ## All checks, and the tests that prove a change, in eight minutes
 	@$(PYTEST) -m "not ci"
 
 quick: $(VENV)/installed-dev ## The tests of light files, in one minute
-	@$(PYTEST) -m "not ci" $$(cat tests/quick.txt)
+	@$(PYTEST) -n 2 -m "not ci" $$(cat tests/quick.txt)
 
 ci: check ## All checks and all tests, as continuous integration runs them
 	@PAIRSMITH_EFFORT=5 $(PYTEST)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
-from hashlib import blake2b
 from pathlib import Path
 
 from train.evaluate.predictions import Scored, write_predictions
 from train.recipe.forgetting import Tuning
-from train.report import JudgeSummary, Report, Run, build_report, write_report
+from train.report import Report, Run, build_report, write_report
 from train.report.results import Rules
 from train.report.seeds import seeds_report
-from train.report.winrate import HumanVerdict
 
 TUNING = Tuning(method="full", lr=3e-3, auto_lr=1.5e-3, replay=None, replay_share=0.05)
 
@@ -39,29 +36,6 @@ def write_run(folder: Path, num: int, *, tuned: float = 1.0, factor: float = 1.0
     base, after = sides(num, tuned=tuned, factor=factor)
     run = Run(id=folder.name, tuning=TUNING, general_text="general.jsonl")
     return _write(folder, base, after, build_report(base, after, run=run))
-
-
-def write_judged_run(folder: Path, num_human: int) -> Path:
-    """Write a run of 80 validation and 40 test records that a judge has scored, and people ``num_human`` of them."""
-    folder.mkdir(parents=True)
-    base, after, verdicts = [], [], []
-    texts = [blake2b(text, digest_size=16).hexdigest() for text in (b"no", b"yes")]
-    for number in range(120):
-        name, split, score = f"v{number}", "validation" if number < 80 else "test", float(number % 3 > 0)
-        record = Scored(name, split, "billing", name, "ref", 1.0, 2, 3, "no", True, "judge", {"judge": 1 - score})
-        base.append(record)
-        after.append(replace(record, text="yes", scores={"judge": score}))
-        if number < num_human:
-            verdicts.append(HumanVerdict(
-                id=name, category="billing", cluster=name, by="ana", between=["r:base", "r"],
-                value="b" if score else "a", first="a", lengths=[2, 3], texts=texts,
-            ))  # fmt: skip
-    summary = JudgeSummary(
-        model="m", host="h", n=120, num_tuned=80, num_base=40, num_tied=0, num_swayed=0, num_unscored=0, reasons={},
-        sentence="The judge m preferred tuned in 80 of 120 pairs.",
-    )  # fmt: skip
-    report = build_report(base, after, run=Run(id=folder.name), judge_summary=summary, human=verdicts)
-    return _write(folder, base, after, report)
 
 
 def _write(folder: Path, base: list[Scored], after: list[Scored], report: Report) -> Path:

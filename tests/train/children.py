@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-import itertools
 import multiprocessing
 import os
-import shutil
 import signal
 import socket
 import traceback
@@ -27,7 +25,7 @@ from train.cli import cli
 from train.data.rendering import Example, Renderer
 from train.evaluate.predictions import ValidationScore
 from train.loop import Checkpoints, FitResult, Placement, Validation, fit, trained_tensors
-from train.loop.checkpoint import Checkpoint, clear_leftovers, newest_verified
+from train.loop.checkpoint import Checkpoint
 from train.model import add_lora
 from train.model.distributed import SINGLE_PROCESS, DistributedContext, join_group
 from train.model.loss import nll_per_example
@@ -64,25 +62,6 @@ def train(
     result = fit(model, steps_of(model, EXAMPLES, recipe), checkpoints, placement=placement, validation=validation)
     weights = {name: getattr(t, "full_tensor", lambda t=t: t)().clone() for name, t in trained_tensors(model).items()}
     return weights, result
-
-
-def train_on(run: Path, changes: dict[str, Any], dies_at: int | None = None) -> None:
-    """Go on from the newest whole checkpoint of ``run``, and die at the ``dies_at``-th call that makes one durable."""
-    if dies_at is not None:
-        left = itertools.count(-dies_at)
-        for holder, name in ((os, "fsync"), (Path, "rename"), (Path, "mkdir"), (shutil, "rmtree")):
-            setattr(holder, name, _deadly(getattr(holder, name), left))
-    clear_leftovers(run)
-    train(run, changes, resume=newest_verified(run)[0])
-
-
-def _deadly(call: Callable[..., Any], left: itertools.count[int]) -> Callable[..., Any]:
-    def made(*arguments: Any, **named: Any) -> Any:
-        if next(left) == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return call(*arguments, **named)
-
-    return made
 
 
 def train_as_rank(
