@@ -52,7 +52,7 @@ CEILINGS = {
     "train/pipeline": Size(37_468, 25_967, 0),
     "train/recipe": Size(6_960, 4_969, 0),
     "train/report": Size(42_412, 30_126, 3_535),
-    "tests": Size(681_266, 447_650, 0),
+    "tests": Size(681_340, 447_702, 0),
 }
 MAX_LINES_OF_A_FUNCTION = 60
 MAX_LINES_OF_A_FILE = 700

@@ -15,8 +15,7 @@ from curate.project.compact import fold_journal
 from curate.project.fold import fold
 from curate.project.fsck import check
 from curate.project.journal import JournalWriter
-from tests.curate.journal.people import Opener, batches, make, summary
-from tests.curate.journal.test_kill import everything
+from tests.curate.journal.people import Opener, batches, everything, make, summary
 
 PUTS = 4000
 
