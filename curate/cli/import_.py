@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from curate.base.tables import counted, table, width_of
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
+    from curate.formats.import_note import ImportOptions
     from curate.formats.import_plan import ImportPlan, RowSelection
     from curate.formats.intake import Intake
     from curate.project.update import Update
@@ -64,15 +66,15 @@ def command(
     reasoning, are read once --only, --map or --to-meta says how. --map takes columns and JSON pointers: --map
     instruction=question,output=answer and --map instruction=/data/text,output=/answers/0/text.
 
-    A file that has grown or changed since needs --update. What it has added and changed is shown and written, and what
-    people decided stays. Where they changed the same as the file, theirs holds, and both are kept until somebody
-    settles it (L403, `curate review`). Records that the file has no more stay, unless --drop-gone drops them as one act
-    that `curate undo` takes back. Records are known again by --key, which the next update remembers, else by their id;
-    one without either is named by its content, so that a changed one counts as one gone and one added.
+    A file that has grown or changed since needs --update. It is read as the last time (--format, --map, --only,
+    --to-meta, --encoding, --category, --key), except for what is said otherwise. What it has added and changed is shown
+    and written, and what people decided stays. Where they changed the same as the file, theirs holds, and both are kept
+    until somebody settles it (L403, `curate review`). Records that the file has no more stay, unless --drop-gone drops
+    them as one act that `curate undo` takes back. Records are known again by --key, which must tell them apart, else by
+    their id; one without either is named by its content, so that a changed one counts as one gone and one added.
 
     Example: curate import answers.csv --map instruction=question,output=answer
     """
-    from curate.formats.import_plan import plan_import
     from curate.formats.importers.mapping import parse_map
     from curate.formats.intake import take_in
 
@@ -86,8 +88,8 @@ def command(
     # One file after the other: what is written for one stays if the next cannot be read.
     for path in with_rows(files):
         if is_update:
-            plan = plan_import(path, shape, **options)
-            intake = _update(plan, root, category, key, limit, is_dropping=drop_gone, is_dry_run=dry_run)
+            plan, reading = _plan_again(path, root, shape, options, category, key)
+            intake = _update(plan, root, reading, limit, is_dropping=drop_gone, is_dry_run=dry_run)
         else:
             intake = take_in(path, root, shape, category=category, is_dry_run=dry_run, **options)
             tell(intake, is_dry_run=dry_run)
@@ -115,8 +117,45 @@ def _workspace(root: Path, files: Sequence[Path]) -> tuple[Settings, Shape]:
     return settings, load_shape(settings.schema_, root)
 
 
+def _plan_again(
+    path: Path, root: Path, shape: Shape, options: dict[str, Any], category: str, key: str
+) -> tuple[ImportPlan, ImportOptions]:
+    """Plan to read a file as the last time, except for what is said otherwise now, and say what that is.
+
+    Raises:
+        CurateError: E908 when nothing is said and its rows have another format than they had.
+    """
+    from curate.formats.import_note import ImportOptions, note_path, read_note
+    from curate.formats.import_plan import NATIVE, RowSelection, plan_import
+    from curate.formats.intake import reading_of, target_of
+
+    noted = read_note(note_path(root, target_of(path, root)))
+    last = noted[0] if noted else ImportOptions()
+    selection: RowSelection = options["selection"]
+    now = last.otherwise(
+        format=options["format_name"] or ("mapping" if options["mapping"] else ""),
+        mapping=options["mapping"],
+        only=selection.only,
+        to_meta=sorted(selection.to_meta),
+        encoding=options["encoding"],
+        category=category,
+        key=key,
+    )
+    # Rows in the workspace's own shape are looked at anew, so that a verdict among them is seen.
+    name = "" if now.format == NATIVE and not options["format_name"] else now.format
+    chosen = RowSelection(now.only, frozenset(now.to_meta))
+    mapping = now.mapping if now.format == last.format or options["mapping"] else None
+    plan = plan_import(path, shape, format_name=name, mapping=mapping or None, selection=chosen, encoding=now.encoding)
+    if not name and last.format and plan.format_name != last.format:
+        message = f"{path}: its rows were read as {last.format}; now they look like {plan.format_name}"
+        raise CurateError("E908 cannot-import", message, "Say which with --format NAME. Nothing was written.")
+    if now != last and last != ImportOptions():
+        console.talk(f"{console.one_line(str(path))}: read otherwise than the last time")
+    return plan, replace(reading_of(plan, now.encoding, now.category), key=now.key)
+
+
 def _update(
-    plan: ImportPlan, root: Path, category: str, key: str, limit: int, *, is_dropping: bool, is_dry_run: bool
+    plan: ImportPlan, root: Path, reading: ImportOptions, limit: int, *, is_dropping: bool, is_dry_run: bool
 ) -> Intake:
     """Show what a file that was imported before says anew, and write it unless ``is_dry_run``."""
     from curate.cli._output import print_lines
@@ -129,8 +168,8 @@ def _update(
     # `curate fold` moves decisions into the same lines.
     with shared(root):
         data = load_data(root)
-        intake, rows = read_rows(plan, root, data.shape, category)
-        update = plan_update(intake, rows, data, key, is_dropping=is_dropping)
+        intake, rows = read_rows(plan, root, data.shape, reading.category)
+        update = plan_update(intake, rows, data, reading, is_dropping=is_dropping)
         intake.is_unchanged = update.is_noted and not is_dropping
         if not is_dry_run:
             write_update(update, data, is_dropping=is_dropping)
@@ -164,7 +203,7 @@ def _remarks(update: Update, *, is_dropping: bool, is_dry_run: bool) -> Iterator
         yield f"taken out of the record file here: {counted(update.num_taken_out, 'record')}; they stay out"
     if update.num_without_key:
         number = counted(update.num_without_key, "record")
-        yield f"without {console.one_line(update.key, 60)}: {number}; known by their ids or content"
+        yield f"without {console.one_line(update.reading.key, 60)}: {number}; known by their ids or content"
     if not update.has_note:
         yield "nothing says what the last import took: lines that were changed here count as the source's"
     if is_dry_run:

@@ -15,7 +15,7 @@ from curate.base.console import spelled
 from curate.base.file_guard import inside, open_file
 from curate.base.record import TRACES, CurateError, Json, Source
 from curate.base.storage import write_atomic
-from curate.formats.import_note import note_path, note_source
+from curate.formats.import_note import ImportOptions, note_path, note_source
 from curate.formats.import_plan import EVERYTHING, ImportPlan, RowSelection, forms_open_to, open_fields, plan_import
 from curate.formats.importers import (
     ConvertedRow,
@@ -134,10 +134,16 @@ def take_in(
             raise CurateError("E919 would-overwrite", message, f"{hint} Nothing was written.")
         intake.is_unchanged = True
     else:
-        note_source(root, intake.target, shape)
+        note_source(root, intake.target, shape, reading_of(plan, encoding, category))
     if not is_dry_run:
         set_aside(intake)
     return intake
+
+
+def reading_of(plan: ImportPlan, encoding: str, category: str) -> ImportOptions:
+    """Return how a planned file is read, with what was guessed of it."""
+    only, to_meta = plan.selection.only, sorted(plan.selection.to_meta)
+    return ImportOptions(plan.format_name, dict(plan.mapping), only, to_meta, encoding, category)
 
 
 def read_rows(plan: ImportPlan, root: Path, shape: Shape, category: str = "") -> tuple[Intake, list[Imported]]:
@@ -156,9 +162,14 @@ def read_rows(plan: ImportPlan, root: Path, shape: Shape, category: str = "") ->
     return intake, list(_imported_rows(intake, shape, category))
 
 
+def target_of(path: Path, root: Path) -> Path:
+    """Return the record file into which a file is imported."""
+    return root / DATA_FOLDER / f"{_stem(path.name or path.resolve().name)}.jsonl"
+
+
 def _intake_of(plan: ImportPlan, root: Path, shape: Shape) -> Intake:
     name = plan.path.name or plan.path.resolve().name
-    intake = Intake(plan, root / DATA_FOLDER / f"{_stem(name)}.jsonl", root / QUARANTINE_FOLDER / f"{name}.jsonl")
+    intake = Intake(plan, target_of(plan.path, root), root / QUARANTINE_FOLDER / f"{name}.jsonl")
     intake.columns = columns_of(plan, shape)
     for written in (intake.target, intake.quarantine, note_path(root, intake.target)):
         inside(root, written, "Remove the link. Nothing was written.")
@@ -259,8 +270,8 @@ def _is_same(chunks: Iterable[bytes], path: Path) -> bool:
 def convert(plan: ImportPlan, shape: Shape, *, category: str = "") -> Iterator[Imported | Rejected | LeftOut]:
     """Yield every row of the planned file as a line of ``shape``, as rejected with the reason, or as left out.
 
-    ``category`` is set on rows that have none. A row in the workspace's shape keeps its bytes unless a category is
-    added.
+    ``category`` is set on rows that have none. A row in the workspace's shape keeps its bytes unless a category or the
+    split of its file is added.
     """
 
     # The rows of a file have few different sets of names, and most of them show no foreign form.
@@ -371,9 +382,11 @@ def _num_parts(content: Json) -> int:
 
 def _native(row: SourceRow, shape: Shape, category: str, *, is_line: bool) -> Imported:
     _checked(row.value, shape)
-    if category and not row.value.get("category"):
-        value = _checked(row.value | {"category": category}, shape)
-        return Imported(orjson.dumps(value), value, row.line)
+    # A schema of one's own may have no place for a split.
+    split = row.split if shape.is_valid({"split": row.split, **row.value}) else ""
+    value = _with_defaults(row.value, split, category)
+    if value != row.value:
+        return Imported(orjson.dumps(_checked(value, shape)), value, row.line)
     # Only the bytes of a JSON line are a line; those of a table row or of a document's element are not.
     return Imported(row.raw if is_line else orjson.dumps(row.value), row.value, row.line)
 

@@ -16,9 +16,18 @@ from curate.base.events import Decision, Drop, EditEvent, FileEdit, SourceEdit
 from curate.base.file_guard import FileStamp, files_changed, inside, stamp_of
 from curate.base.record import CurateError, Finding, Json, Record, Source, canonical
 from curate.base.storage import write_atomic
+from curate.base.tables import counted
 from curate.checks.runner import read_records
 from curate.checks.runner.names import UniqueNames
-from curate.formats.import_note import FieldDigests, field_digests, note_path, numbered, read_note, write_note
+from curate.formats.import_note import (
+    FieldDigests,
+    ImportOptions,
+    field_digests,
+    note_path,
+    numbered,
+    read_note,
+    write_note,
+)
 from curate.formats.importers._reading import value_at
 from curate.formats.intake import Imported, Intake, set_aside
 from curate.jsonl import Entry
@@ -37,8 +46,7 @@ class Update:
     """What becomes of a record file whose source has come again; nothing is written before `write_update`."""
 
     intake: Intake
-    key: str
-    """The column or pointer that names a record; "" for its id."""
+    reading: ImportOptions
     stamp: FileStamp
     has_note: bool
     """Whether it is known what the last import took; else every line counts as the source's."""
@@ -68,29 +76,32 @@ class Update:
 
 
 def plan_update(
-    intake: Intake, rows: Sequence[Imported], data: ProjectData, key: str = "", *, is_dropping: bool = False
+    intake: Intake, rows: Sequence[Imported], data: ProjectData, reading: ImportOptions, *, is_dropping: bool = False
 ) -> Update:
     """Return what the good ``rows`` of a file change in its record file, ``intake.target``.
 
-    ``key`` is the column or JSON pointer of a line that says which record it is; by default that of the last update,
-    else its id, which is made of its content where it has none. The difference has what is gone from the file as
-    removed where it ``is_dropping`` that.
+    The key of the ``reading`` is the column or JSON pointer of a line that says which record it is; without one that
+    is its id, which is made of its content where it has none. The difference has what is gone from the file as removed
+    where it ``is_dropping`` that.
 
     Raises:
-        CurateError: E908 when no row has the key; E993 for a damaged note; and as `ProjectData.read_lines`.
+        CurateError: E908 when no row has the key, or several have the same; E993 for a damaged note; and as
+            `ProjectData.read_lines`.
     """
     target, shape = intake.target, data.shape
     stamp, noted = stamp_of(target, str(target)), read_note(note_path(data.root, target))
-    update = Update(intake, key or (noted[0] if noted else ""), stamp, noted is not None)
+    update = Update(intake, reading, stamp, noted is not None)
     here = _records_in(target, data)
     base = noted[1] if noted else {name: field_digests(record.data) for name, record in here.items()}
     records = [shape.record(row.value, Source(str(intake.plan.path), row.line)) for row in rows]
     source = dict(zip(numbered(record.id for record in records), records, strict=True))
-    known = dict(zip(_keys(here, update.key), here.items(), strict=True))
-    keys = list(_keys(source, update.key))
-    update.num_without_key = sum(value.startswith("id ") for value in keys) if update.key else 0
+    known = dict(zip(_keys(here, reading.key), here.items(), strict=True))
+    keys = list(_keys(source, reading.key))
+    _refuse_shared_key(reading.key, list(known), [record.source.line for record in here.values()], target)
+    _refuse_shared_key(reading.key, keys, [row.line for row in rows], intake.plan.path)
+    update.num_without_key = sum(value.startswith("id ") for value in keys) if reading.key else 0
     if update.num_without_key == len(rows) > 0:
-        message = f"{intake.plan.path}: no record has {one_line(update.key, 60)}"
+        message = f"{intake.plan.path}: no record has {one_line(reading.key, 60)}"
         hint = "Name a key of the lines that are written, such as /id, or a column that is stored in meta.extra."
         raise CurateError("E908 cannot-import", message, hint)
     missing = {frozenset(base[name].items()): name for name in base.keys() - here.keys()}
@@ -120,7 +131,7 @@ def plan_update(
                 update.gone.append(record)
     _compare(update, here.values(), versions, is_dropping=is_dropping)
     update.note = dict(_note(update, here, noted_lines, data)) | update.note
-    update.is_noted = noted == (update.key, update.note)
+    update.is_noted = noted == (reading, update.note)
     return update
 
 
@@ -142,7 +153,7 @@ def write_update(update: Update, data: ProjectData, *, is_dropping: bool = False
             with open_project(root, by) as project:
                 project.apply(list[Decision](decisions))
     if not update.is_noted:
-        write_note(inside(root, note_path(root, target)), update.key, update.note.items())
+        write_note(inside(root, note_path(root, target)), update.reading, update.note.items())
     set_aside(update.intake)
 
 
@@ -168,6 +179,24 @@ def _keys(records: Mapping[str, Record], key: str) -> Iterator[str]:
             yield f"id {name}" if value is None else f"key {canonical(value).decode()}"
 
     return numbered(values())
+
+
+def _refuse_shared_key(key: str, keys: Sequence[str], lines: Sequence[int], file: Path) -> None:
+    """Refuse a key that several records of a file share: which of them a row is about would be a guess.
+
+    Raises:
+        CurateError: E908 with the number of such records, and the lines of the first two.
+    """
+    shared = [place for place, value in enumerate(keys) if value.startswith("key ") and "\0" in value]
+    if not key or not shared:
+        return
+    value = keys[shared[0]].rpartition("\0")[0]
+    message = (
+        f"{file}: {one_line(key, 60)} does not tell records apart: {counted(len(shared), 'record')} have the value of "
+        f"another one, first in lines {lines[keys.index(value)]} and {lines[shared[0]]}"
+    )
+    hint = "Name a column whose value is another one in each row, or leave --key out. Nothing was written."
+    raise CurateError("E908 cannot-import", message, hint)
 
 
 def _take(

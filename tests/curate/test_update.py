@@ -315,7 +315,7 @@ def test_a_crash_loses_nothing_and_the_next_update_goes_on(
 def test_a_damaged_note_is_refused_and_without_one_all_lines_count_as_the_sources(workspace: Path) -> None:
     put(workspace, ROWS)
     note = workspace / "imports/faq.json"
-    note.write_text('{"version": 1, "key": "", "records": {"r0": 3}}')
+    note.write_text('{"version": 2, "reading": {}, "records": {"r0": 3}}')
     refused = put(workspace, ROWS[:5], "--update").exception
     assert isinstance(refused, CurateError)
     assert refused.number == "E993"

@@ -75,26 +75,34 @@ def _notices(path: Path) -> Sequence[str]:
     members, others, _ = _unpacked(path)
     said = [f"{member.name}: {notice}" for member in members for notice in member.container.notices(member.path)]
     if len(members) > 1:
-        said.insert(0, f"{len(members):,} files in it: {', '.join(member.name for member in members)}")
+        splits = [(member.name, _split_of(member)) for member in members]
+        said = [f"split {split}, by the name of {name}" for name, split in splits if split] + said
+        said.insert(0, f"{len(members):,} files in it: {', '.join(name for name, _ in splits)}")
     return [*said, *(f"{name} is left out: such files are not read in a zip" for name in others)]
 
 
 @container("packed", fits=_fits, priority=3, notices=_notices, unpacks=("gzip", "zstd", "zip"))
 def rows(path: Path) -> Iterator[SourceRow | Rejected]:
-    """Data packed by gzip or zstd (.jsonl.gz, .csv.zst), or a zip of such files; the split is the name of the part."""
+    """Data packed by gzip or zstd (.jsonl.gz, .csv.zst), or a zip of such files; of several, names say the split."""
     # Whoever reads a packed file holds its folder.
     unpacked = _unpacked(path)
     is_one = len(unpacked.members) == 1
     number = 0
-    for name, inner, reader in unpacked.members:
-        stem = PurePosixPath(name).stem
+    for member in unpacked.members:
+        name, inner, reader = member
+        # One file is read as it would be if it were not packed.
+        part, split = ("", "") if is_one else (PurePosixPath(name).stem, _split_of(member))
         for row in rows_inside(path, name, inner, reader.rows(inner)):
             number += 1
             line = row.line if is_one else number
             if isinstance(row, Rejected):
                 yield Rejected(line, row.code, row.reason if is_one else f"{name}: {row.reason}", row.raw)
             else:
-                yield SourceRow(row.value, line, row.raw, row.split or split_of(stem), "" if is_one else stem)
+                yield SourceRow(row.value, line, row.raw, row.split or split, part)
+
+
+def _split_of(member: _Member) -> str:
+    return split_of(PurePosixPath(member.name).stem)
 
 
 def rows_inside(
