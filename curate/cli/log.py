@@ -72,7 +72,7 @@ def command(words: tuple[str, ...], by: str, limit: int, form: str, no_values: b
     Example: curate log my-data r012
     """
     from curate.base.events import redo_names
-    from curate.project.journal import damage_texts, read_journal
+    from curate.project.journal import damage_texts, moment_of, read_journal
     from curate.project.project import open_project
     from curate.project.snapshot import retired_events
 
@@ -90,7 +90,7 @@ def command(words: tuple[str, ...], by: str, limit: int, form: str, no_values: b
         return _tell_record(project.data, name, events, folded, by, form, values)
     chosen = [event for event in (*folded, *events) if not by or event.by == by]
     # The order of people's clocks is all there is between records.
-    last = sorted(chosen, key=lambda event: (event.at, event.session, event.seq))[-limit:]
+    last = sorted(chosen, key=lambda event: (moment_of(event), event.session, event.seq))[-limit:]
     visibility = _visibility(project.data, last, events, values)
     redos = redo_names((*folded, *events))
     for event in last:

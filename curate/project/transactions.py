@@ -316,7 +316,7 @@ class StateTracker:
             remark = f"others' answers are hidden until you have given yours: {self.blind.fault.message}"
             self.catalog.remarks.append(remark)
         self._late = set(self._snapshot.records)
-        self.take(sorted(events, key=lambda event: (event.at, event.session, event.seq)))
+        self.take(sorted(events, key=lambda event: (moment_of(event), event.session, event.seq)))
         for name in list(self._late):
             self.state(name)
         self._num_first = len(self.order)

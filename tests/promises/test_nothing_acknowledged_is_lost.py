@@ -274,3 +274,22 @@ def test_an_export_that_is_cut_off_leaves_no_half_dataset(tmp_path: Path, worksp
         # A manifest says when it was made.
         assert {name for name in whole if kept[name] != whole[name]} <= {"manifest.json"}, f"{call} {part}"
     assert left.keys() == {(), ("v1",)}, "some were cut off before, some after"
+
+
+@needs_strace
+def test_a_dataset_is_on_the_disk_when_it_has_its_name(tmp_path: Path, workspace: Path) -> None:
+    """Each file is synced before it is renamed, and a folder after a name in it has changed."""
+    watch = f"-y -e trace=?fsync,?fdatasync,?rename,?renameat,?renameat2 -o {tmp_path / 'trace'}"
+    outside.succeed(followed(tmp_path, watch, "export", workspace))
+    synced: set[str] = set()
+    for line in (tmp_path / "trace").read_text(encoding="utf-8").splitlines():
+        if call := re.match(r"f(?:data)?sync\(\d+<(.*)>\)", line):
+            synced.add(call[1])
+        elif call := re.match(r'rename\w*\([^"]*"(.*)",[^"]*"(.*)"', line):
+            old, new = call.groups()
+            synced = {new + path[len(old) :] if f"{path}/".startswith(f"{old}/") else path for path in synced}
+            synced.discard(str(Path(new).parent))
+    dataset = workspace / "dataset"
+    written = [dataset, dataset / "v1", *(dataset / "v1").iterdir()]
+    assert len(written) > 6
+    assert {str(path) for path in written} <= synced

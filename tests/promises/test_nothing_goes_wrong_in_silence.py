@@ -230,7 +230,11 @@ def test_a_repair_changes_the_strings_that_it_names_and_no_other_byte(tmp_path: 
 def test_redaction_counts_each_value_that_it_replaces_and_touches_nothing_else(tmp_path: Path) -> None:
     keys = [f"AKIA{'ABCDEFGHIJKLMNOP'[n:]}{'QRST'[:n]}" for n in range(4)]
     rows: list[Row] = [
-        {"id": f"desk-{n}", "instruction": f"Who is at desk {n}?", "output": f"a{n % 3}@kestrel.dev, key {keys[n % 4]}"}
+        {
+            "id": f"desk-{n}",
+            "instruction": f"Who is at desk {n}?",
+            "output": f"a{n % 3}@kestrel.dev or b@kestrel.dev, key {keys[n % 4]}",
+        }
         for n in range(8)
     ]
     rows.append({"id": "none", "instruction": "Who is there?", "output": "Nobody at all."})
@@ -242,14 +246,14 @@ def test_redaction_counts_each_value_that_it_replaces_and_touches_nothing_else(t
     written = path.read_text(encoding="utf-8")
     assert not any(key in written for key in keys)
     found = re.findall(r"\[(EMAIL|SECRET)_(\d+)\]", written)
-    assert len(found) == 16
-    assert len(set(found)) == 3 + 4
+    assert len(found) == 24
+    assert len(set(found)) == 4 + 4
     assert after[-1] == rows[-1]
     for before, now in zip(rows, after, strict=True):
-        assert re.sub(r"a\d@kestrel\.dev|AKIA\w{16}", "", before["output"]) == re.sub(r"\[\w+_\d+\]", "", now["output"])
+        assert re.sub(r"\w+@kestrel\.dev|AKIA\w{16}", "", before["output"]) == re.sub(r"\[\w+_\d+\]", "", now["output"])
         assert {k: v for k, v in before.items() if k != "output"} == {k: v for k, v in now.items() if k != "output"}
     figures = {kind: int(count) for count, kind in re.findall(r"(\d+) (EMAIL|SECRET)", done.stdout + done.stderr)}
-    assert figures == {"EMAIL": 8, "SECRET": 8}
+    assert figures == {"EMAIL": 16, "SECRET": 8}
 
 
 DECISIONS = [

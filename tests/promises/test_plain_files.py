@@ -223,6 +223,28 @@ def test_an_export_for_others_has_every_question_and_answer_of_the_dataset(works
         assert [pair(row) for row in rows_of(workspace / f"exports/{name}-v1" / file_name.format(split))] == wanted
 
 
+def test_tools_and_calls_are_exported_for_others_with_the_words_around_them(tmp_path: Path) -> None:
+    tool = {"type": "function", "function": {"name": "look", "description": "Looks.", "parameters": {"type": "object"}}}
+    call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"where": "hall"}'}}
+    messages = [
+        {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Where is it?"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "in the hall"}, {"role": "assistant", "content": "In the hall."},
+    ]  # fmt: skip
+    row = {"id": "asked", "category": "a", "split": "train", "messages": messages, "tools": [tool]}
+    chat = outside.make_workspace(tmp_path / "ws", [row], 'schema = "chat"\n[split]\nseed = 1\n')
+    outside.succeed(outside.curate("export", chat, "--to", "trl"))
+    (line,) = outside.read_rows(chat / "exports/trl-v1/train.jsonl")
+    assert line["tools"] == [tool]
+    said = line["messages"] if "messages" in line else line["prompt"] + line["completion"]
+    assert [(one["role"], one.get("content") or "") for one in said] == [
+        (one["role"], one["content"] or "") for one in messages
+    ]
+    (called,) = said[2]["tool_calls"]
+    assert called["function"]["name"] == "look"
+    assert called["function"]["arguments"] == {"where": "hall"}
+
+
 @pytest.mark.parametrize("model", ["base", "runs/r/model", "runs/r/export/merged"])
 def test_transformers_loads_a_model_folder_and_answers_as_the_run_recorded(workspace: Path, model: str) -> None:
     import torch

@@ -26,6 +26,8 @@ from tests.promises.endpoints import Endpoint, endpoint, said
 
 KEY = "sk-Zq81-very-secret-0423"
 # An address that is kept for documentation: nobody has it.
+PRIVATE = ["jo", "kim", "lee", "max"]
+"""Records with an address each."""
 ELSEWHERE = "http://192.0.2.1:9/v1"
 _CANARY = """
 import os, socket
@@ -85,6 +87,8 @@ def model() -> Iterator[Endpoint]:
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [row | {"split": split} for split, count in (("train", 6), ("validation", 3))
             for row in outside.rows_on(split, count)]  # fmt: skip
+    rows += [{"id": name, "instruction": f"Whom do I ask for lamps of {name}?", "output": f"{name}@lamps.org",
+              "split": "validation"} for name in PRIVATE]  # fmt: skip
     workspace = outside.make_workspace(tmp_path_factory.mktemp("sent") / "desk", [r | {"category": "a"} for r in rows])
     outside.succeed(outside.curate("export", workspace))
     return workspace / "dataset" / "v1"
@@ -181,7 +185,8 @@ def test_a_schema_that_points_to_the_network_is_not_followed(canary: Canary, tmp
 def test_a_model_is_asked_where_it_is_named_and_the_key_stays_between_the_two(
     model: Endpoint, canary: Canary, dataset: Path, tmp_path: Path
 ) -> None:
-    wanted = [row["messages"] for row in outside.read_rows(dataset / "validation.jsonl")]
+    wanted = [row["messages"] for row in outside.read_rows(dataset / "validation.jsonl") if row["id"] not in PRIVATE]
+    assert len(wanted) == 3
     named = contestant(tmp_path, model.url)
     words = ["eval", dataset, "--with", named, "--split", "validation", "--out", tmp_path / "runs"]
     done = outside.train(*words, env=canary.environment)
@@ -242,7 +247,9 @@ def test_a_judge_gets_records_only_of_the_run_that_names_it(
     model.reply = lambda _: said('{"winner": "tie"}')
     base, run = bases.make_base(tmp_path / "base"), tmp_path / "run"
     judge = [f'eval.judge.url="{model.url}"', 'eval.judge.model="j"', 'eval.judge.api_key_env="PAIRSMITH_KEY"']
-    done = outside.train(*words_of_run(dataset, base, run, *judge, "eval.max_new_tokens=3"), env=canary.environment)
+    done = outside.train(
+        *words_of_run(dataset, base, run, *judge, "eval.max_new_tokens=9", "lr=0.5"), env=canary.environment
+    )
     outside.succeed(done)
     assert model.asked
     assert set(model.keys) == {f"Bearer {KEY}"}
@@ -254,7 +261,9 @@ def test_a_judge_gets_records_only_of_the_run_that_names_it(
         ]
         for split in ("train", "validation")
     }
+    # What has findings on personal data stays here, too.
     assert asked["validation"]
+    assert not set(asked["validation"]) & set(PRIVATE)
     assert asked["train"] == []
     assert without_key(tmp_path, done.stdout, done.stderr)
     assert canary.saw() == ""
@@ -274,7 +283,7 @@ def test_a_served_workspace_is_open_to_this_machine_and_its_token_alone(dataset:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "curate", "serve", str(dataset.parent.parent), "--port", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as served:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as served:
         try:
             deadline = time.monotonic() + 120
             while not _listening(port):
@@ -282,10 +291,18 @@ def test_a_served_workspace_is_open_to_this_machine_and_its_token_alone(dataset:
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
             assert _listening(port) == {"0100007F"}
-            for path in ("/", "/?token=guess"):
+            told = next(line for line in served.stdout or () if "token=" in line)
+            right = "/?token=" + re.split(r"[^\w-]", told.partition("token=")[2], maxsplit=1)[0]
+            visits = [("/", {}, 401), ("/?token=guess", {}, 401), (right, {}, 302)]
+            # Nor may another site call it, or a name that was pointed at this machine.
+            visits += [
+                (right, {"Origin": "http://elsewhere.example"}, 403),
+                (right, {"Host": f"pointed.example:{port}"}, 403),
+            ]
+            for path, headers, status in visits:
                 visitor = HTTPConnection("127.0.0.1", port, timeout=60)
-                visitor.request("GET", path)
-                assert visitor.getresponse().status == 401
+                visitor.request("GET", path, headers=headers)
+                assert visitor.getresponse().status == status, (path, headers)
                 visitor.close()
         finally:
             served.send_signal(signal.SIGTERM)

@@ -166,7 +166,9 @@ def test_a_plan_counts_the_tokens_that_previews_show(chats: Path, base: Path) ->
     assert plan["longest"] == max(len(tokens) for tokens in shown.values())
 
 
-def test_the_first_loss_is_that_of_the_tokens_and_weights_that_were_shown(base: Path, tmp_path: Path) -> None:
+def test_the_first_loss_and_gradient_are_those_of_the_tokens_and_weights_that_were_shown(
+    base: Path, tmp_path: Path
+) -> None:
     rows = some_conversations(6)
     rows[0]["messages"][-1]["weight"] = 0.5
     rows[1]["weight"] = 0.25
@@ -182,24 +184,28 @@ def test_the_first_loss_is_that_of_the_tokens_and_weights_that_were_shown(base: 
     step = next(e for e in outside.read_rows(tmp_path / "run" / "metrics.jsonl") if e["event"] == "step")
     assert step["step"] == 1
     assert step["supervised"] == sum(token.weight > 0 for tokens in shown.values() for token in tokens)
-    assert step["loss"] == pytest.approx(_loss(base, shown.values()), abs=1e-4)
+    loss, gradient = _loss_and_gradient(base, shown.values())
+    assert step["loss"] == pytest.approx(loss, abs=1e-4)
+    assert step["grad_norm"] == pytest.approx(gradient, rel=1e-3)
 
 
-def _loss(base: Path, records: Iterable[list[Token]]) -> float:
+def _loss_and_gradient(base: Path, records: Iterable[list[Token]]) -> tuple[float, float]:
+    """Return the mean loss of a token by its weight, and the length of its gradient."""
     import torch
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    total = weights = 0.0
+    total, weights = torch.zeros(()), 0.0
     for tokens in records:
         ids = torch.tensor([token.id for token in tokens])
         weight = torch.tensor([token.weight for token in tokens])
-        with torch.no_grad():
-            logits = model(ids[None]).logits[0]
+        logits = model(ids[None]).logits[0]
         nats = torch.nn.functional.cross_entropy(logits[:-1], ids[1:], reduction="none")
-        total += float((nats * weight[1:]).sum())
+        total = total + (nats * weight[1:]).sum()
         weights += float(weight[1:].sum())
-    return total / weights
+    (total / weights).backward()
+    squares = [float((parameter.grad**2).sum()) for parameter in model.parameters() if parameter.grad is not None]
+    return float(total.detach()) / weights, sum(squares) ** 0.5
 
 
 GOOD = conversation("good", says("user", "Where is it?"), says("assistant", "In the hall."))

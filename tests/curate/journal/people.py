@@ -9,12 +9,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from curate.base.events import Add, AnyEvent, Decision, Drop, Edit, Label, Restore
+from curate.base.events import Add, Decision, Drop, Edit, Label, Restore
 from curate.base.record import CurateError
 from curate.project.compact import fold_journal
 from curate.project.data import ProjectData
 from curate.project.fold import RecordState
-from curate.project.journal import FOLDER, JournalWriter, read_frames, read_journal
+from curate.project.journal import JournalWriter
 from curate.schema import Shape, load_shape
 from curate.schema.settings import read_settings
 
@@ -101,11 +101,3 @@ class Person:
                 raise
             return
         self.ack(("folded", None))
-
-
-def everything(root: Path) -> dict[str, AnyEvent]:
-    """Return every event that was ever written, retired ones too."""
-    events = {event.event: event for event in read_journal(root)[0]}
-    for path in (root / FOLDER / "retired").glob("*/*/*.log"):
-        events |= {event.event: event for event in read_frames(path.read_bytes(), path)}
-    return events

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from curate.base.record import CurateError, Exit
-from curate.project.compact import fold_journal
+from curate.base.record import CurateError
 from curate.project.fold import fold
 from curate.project.fsck import check
 from curate.project.journal import JournalWriter
-from tests.curate.journal.people import Opener, batches, everything, make, summary
+from tests.curate.journal.people import Opener, batches, make, summary
 
 PUTS = 4000
 
@@ -58,41 +57,6 @@ class Puts:
         else:
             self.saved += events
             heads.update({event.id: (event.event,) for event in events})
-
-
-@pytest.mark.ci
-@pytest.mark.parametrize("small", ["64k", "132k"], indirect=True)
-def test_nothing_that_was_saved_is_lost_on_a_full_disk(small):
-    puts = Puts(small / "ws")
-    waiting, num_folds, refused_folds = batches(), 0, []
-    for number in range(PUTS // 50):
-        states = puts.opened(puts.root).states()
-        heads = {state.record.id: state.parents() for state in states}
-        with JournalWriter(puts.root, "ana") as sitting:
-            for _ in range(50):
-                puts.put(sitting, [one for one in next(waiting) if one.id in heads or one.op == "add"], heads)
-        try:
-            if number % 2 or number < 4:
-                fold_journal(puts.opened(puts.root))
-                num_folds += 1
-        except CurateError as error:
-            refused_folds.append(error)
-        if number % 10 == 0:
-            assert summary(puts.opened(puts.root).states()) == puts.wanted()
-    print(f"{PUTS} puts, {len(puts.refused)} refused; {num_folds} folds, {len(refused_folds)} refused")  # noqa: T201
-    assert len(puts.refused) > PUTS // 2
-    assert num_folds
-    assert refused_folds
-    for error in [*puts.refused, *refused_folds]:
-        assert (error.code, error.exit_code) == ("E906 write-failed", Exit.MISSING)
-        assert "No space left on device" in error.message
-    assert everything(puts.root).keys() == {event.event for event in puts.saved}
-    assert summary(puts.opened(puts.root).states()) == puts.wanted()
-    assert check(puts.root).damage == []
-    assert not [path for path in puts.root.rglob("*") if path.suffix in (".tmp", ".lock")]
-    mount("-o", "remount,size=4m", str(small))
-    fold_journal(puts.opened(puts.root))
-    assert summary(puts.opened(puts.root).states()) == puts.wanted()
 
 
 def test_a_write_that_takes_less_than_it_is_given_is_seen(small, monkeypatch):
