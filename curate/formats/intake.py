@@ -383,7 +383,7 @@ def _num_parts(content: Json) -> int:
 def _native(row: SourceRow, shape: Shape, category: str, *, is_line: bool) -> Imported:
     _checked(row.value, shape)
     # A schema of one's own may have no place for a split.
-    split = row.split if shape.is_valid({"split": row.split, **row.value}) else ""
+    split = row.split if row.split and shape.is_valid({"split": row.split, **row.value}) else ""
     value = _with_defaults(row.value, split, category)
     if value != row.value:
         return Imported(orjson.dumps(_checked(value, shape)), value, row.line)

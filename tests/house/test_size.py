@@ -33,7 +33,7 @@ CEILINGS = {
     "curate/base": Size(13_580, 9_606, 0),
     "curate/checks": Size(72_144, 48_146, 594),
     "curate/cli": Size(57_723, 40_880, 0),
-    "curate/formats": Size(62_049, 42_928, 0),
+    "curate/formats": Size(62_053, 42_931, 0),
     "curate/jsonl": Size(10_876, 7_723, 0),
     "curate/project": Size(88_624, 60_733, 0),
     "curate/scale": Size(3_459, 2_286, 0),
