@@ -20,7 +20,8 @@ from pydantic import (
 from curate.base.record import Json, Split
 
 Operation = Literal[
-    "drop", "restore", "assign", "label", "edit", "add", "approve", "resolve", "prefer", "propose", "reject", "undo"
+    "drop", "restore", "assign", "label", "edit", "add", "approve", "resolve", "prefer", "propose", "reject",
+    "rewrite", "undo",
 ]  # fmt: skip
 PreferenceWord = Literal["a", "b", "tie", "both bad"]
 
@@ -59,9 +60,10 @@ class _Event(BaseModel):
     act: str = Field(pattern=_HEX)
     """What was decided in one go and is taken back in one go has the same act."""
     parents: list[Annotated[str, Field(pattern=_HEX)]]
-    """The last events on the record that the one who decides had seen; before any, the digest of the record's line.
+    """The last events on the record that the one who decides had seen, and the digest of the text of its line.
 
-    Empty for a new record.
+    What is decided holds for that text: where the line says something else by now, it is held back (L407), unless a
+    ``rewrite`` says that it holds for that as well. Empty for a new record.
     """
 
 
@@ -214,6 +216,18 @@ class PreferEvent(_Event):
     """BLAKE2b digests, 16 bytes, of their answers: it holds for these texts and no others."""
 
 
+class RewriteEvent(_Event):
+    """Say that what was decided about one text of the record's line holds for another one as well.
+
+    Written where a command rewrites the line (an update, a fix, edits that are applied), and where somebody says so.
+    """
+
+    op: Literal["rewrite"]
+    was: str = Field(pattern=_HEX)
+    now: str = Field(pattern=_HEX)
+    """Digests of the two texts, as in ``parents``."""
+
+
 class UndoEvent(_Event):
     """Take back what another event did to the record; taking back an undo does it again."""
 
@@ -234,6 +248,7 @@ AnyEvent = (
     | PreferEvent
     | ProposeEvent
     | RejectEvent
+    | RewriteEvent
     | UndoEvent
 )
 Event = Annotated[AnyEvent, Field(discriminator="op")]
@@ -243,7 +258,7 @@ def needs_record(event: AnyEvent) -> bool:
     """Whether ``event`` says nothing where its record is not there: all do but those that make or propose one."""
     if isinstance(event, ProposeEvent):
         return event.changes is not None
-    return not isinstance(event, AddEvent | RejectEvent | UndoEvent)
+    return not isinstance(event, AddEvent | RejectEvent | RewriteEvent | UndoEvent)
 
 
 EVENTS: TypeAdapter[AnyEvent] = TypeAdapter(Event, config=ConfigDict(defer_build=True))
@@ -319,6 +334,10 @@ class Edit(Decision):
     proposal: str | Mapping[str, str] = ""
 
 
+FILE_SESSION = "f" * 11
+"""How the sessions of `SourceEdit` begin: of sides that contradict one another that of the lowest session holds."""
+
+
 class SourceEdit(Edit):
     """What the file that a record came from says now, though people have decided on it since.
 
@@ -328,8 +347,7 @@ class SourceEdit(Edit):
 
     __slots__ = ()
 
-    session: ClassVar[str] = "f" * 12
-    """How its session begins: of sides that contradict one another that of the lowest session holds."""
+    session: ClassVar[str] = FILE_SESSION + "f"
 
 
 class FileEdit(SourceEdit):
@@ -337,7 +355,7 @@ class FileEdit(SourceEdit):
 
     __slots__ = ()
 
-    session = "f" * 11 + "e"
+    session = FILE_SESSION + "e"
 
 
 @dataclass(frozen=True, slots=True)
@@ -400,6 +418,15 @@ class Prefer(Decision):
     value: PreferenceWord
     first: Literal["a", "b"]
     texts: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten(Decision):
+    """Have what was decided about the text ``was`` of a line hold for ``now`` as well; both are digests."""
+
+    op = "rewrite"
+    was: str
+    now: str
 
 
 @dataclass(frozen=True, slots=True)

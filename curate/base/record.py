@@ -256,6 +256,29 @@ def canonical(value: Json) -> bytes:
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
 
 
+# Where a UUID, which is the number of an event, has a 4, the digest of a text has a 0.
+_VERSION = 12
+# What a line says about its text. By these names, whatever the schema is: it may be exchanged for another one.
+_ABOUT = frozenset({"id", "category", "labels", "split", "meta", "weight", "x-ignore"})
+
+
+def text_digest(line: Mapping[str, Json]) -> str:
+    """Return the digest of the text of a line, 32 hex digits: what a decision on its record is about.
+
+    The text is all but the id, the category, the split and what else is said about it.
+    """
+    from hashlib import blake2b
+
+    text = {key: value for key, value in line.items() if key not in _ABOUT}
+    digest = blake2b(canonical(text), digest_size=16).hexdigest()
+    return f"{digest[:_VERSION]}0{digest[_VERSION + 1 :]}"
+
+
+def is_text_digest(name: str) -> bool:
+    """Whether one of the parents of an event is the digest of a text, and not the number of an event."""
+    return name[_VERSION] == "0"
+
+
 def content_id(content: Json) -> str:
     """Return the id of a record that has none of its own: 16 hex digits of a BLAKE2b digest of its content."""
     from hashlib import blake2b

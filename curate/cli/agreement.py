@@ -94,7 +94,6 @@ def _questions(root: Path, only: str, chance: Chance, block: int, *, show_values
     from curate.project.journal import read_journal
     from curate.project.labels import questions_of
     from curate.project.notices import open_and_tell
-    from curate.project.snapshot import retired_events
     from curate.sessions.agreement_measure import measure
     from curate.sessions.agreement_report import QuestionAgreement
 
@@ -105,8 +104,7 @@ def _questions(root: Path, only: str, chance: Chance, block: int, *, show_values
     if only and only not in answered and only not in known:
         names = ", ".join(console.one_line(name, 40) for name in dict.fromkeys([*known, *answered]))
         raise click.BadParameter(f"there is no such question; there are: {names}", param_hint="--question")
-    # Folding has moved decisions out of the journal, and when they were made stands only there.
-    events = [*retired_events(root), *read_journal(root)[0]] if answered else []
+    events = read_journal(root)[0] if answered else []
     gold = _gold(project.data, questions, {*known, *answered})
     measured = []
     # First the questions of the settings in their order, then those that only the journal knows.

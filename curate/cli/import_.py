@@ -160,19 +160,16 @@ def _update(
     """Show what a file that was imported before says anew, and write it unless ``is_dry_run``."""
     from curate.cli._output import print_lines
     from curate.formats.intake import read_rows
-    from curate.project.claim import shared
     from curate.project.data import load_data
     from curate.project.diff import render_text
     from curate.project.update import plan_update, write_update
 
-    # `curate fold` moves decisions into the same lines.
-    with shared(root):
-        data = load_data(root)
-        intake, rows = read_rows(plan, root, data.shape, reading.category)
-        update = plan_update(intake, rows, data, reading, is_dropping=is_dropping)
-        intake.is_unchanged = update.is_noted and not is_dropping
-        if not is_dry_run:
-            write_update(update, data, is_dropping=is_dropping)
+    data = load_data(root)
+    intake, rows = read_rows(plan, root, data.shape, reading.category)
+    update = plan_update(intake, rows, data, reading, is_dropping=is_dropping)
+    intake.is_unchanged = update.is_noted and not is_dropping
+    if not is_dry_run:
+        write_update(update, data, is_dropping=is_dropping)
     counts = update.difference.totals()
     parts = [(name, counts[name]) for name in ("added", "changed")]
     num_staying = 0 if is_dropping else len(update.gone)

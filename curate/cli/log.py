@@ -74,7 +74,6 @@ def command(words: tuple[str, ...], by: str, limit: int, form: str, no_values: b
     from curate.base.events import redo_names
     from curate.project.journal import damage_texts, moment_of, read_journal
     from curate.project.project import open_project
-    from curate.project.snapshot import retired_events
 
     if no_values and show_values:
         raise click.UsageError("--no-values shows none, --show-values all of them.")
@@ -83,20 +82,18 @@ def command(words: tuple[str, ...], by: str, limit: int, form: str, no_values: b
     events, damages = read_journal(root)
     for text in damage_texts(damages):
         console.talk(f"warning: {console.one_line(text)}")
-    # Folded decisions are in the files, and still part of the history.
-    folded = retired_events(root)
     values: Values = "none" if no_values else "all" if show_values else "seen"
     if name:
-        return _tell_record(project.data, name, events, folded, by, form, values)
-    chosen = [event for event in (*folded, *events) if not by or event.by == by]
+        return _tell_record(project.data, name, events, by, form, values)
+    chosen = [event for event in events if not by or event.by == by]
     # The order of people's clocks is all there is between records.
     last = sorted(chosen, key=lambda event: (moment_of(event), event.session, event.seq))[-limit:]
     visibility = _visibility(project.data, last, events, values)
-    redos = redo_names((*folded, *events))
+    redos = redo_names(events)
     for event in last:
         line = _line(event, visibility, redos)
         console.data(_event(event, visibility) if form == "jsonl" else console.one_line(line, console.width()))
-    if not events and not folded:
+    if not events:
         console.talk(f"{console.one_line(str(root))}: nothing has been decided yet")
     elif len(last) < len(chosen):
         console.talk(f"not shown: {counted(len(chosen) - len(last), 'earlier decision')}; see --limit")
@@ -106,7 +103,7 @@ def command(words: tuple[str, ...], by: str, limit: int, form: str, no_values: b
 def _visibility(
     data: ProjectData, about: Sequence[AnyEvent], journal: Sequence[AnyEvent], values: Values
 ) -> ValueVisibility:
-    """Return what may be shown of the events ``about``; ``journal`` has all that count, but for those that are folded.
+    """Return what may be shown of the events ``about``; ``journal`` has all that count.
 
     The lines of the records are not read: of a million of them one only wants to know what was decided last.
     """
@@ -121,7 +118,7 @@ def _visibility(
 
     blind = blind_of(data)
     decided = by_record(journal)
-    states = {name: answered(name, decided[name], data.snapshot) for name in {event.id for event in answers}}
+    states = {name: answered(name, decided[name]) for name in {event.id for event in answers}}
     # Only its line tells whether an answer about certain texts still stands, or asks again.
     if unsure := [name for name, state in states.items() if state.lapsed]:
         full = data.state_getter(unsure)
@@ -154,28 +151,20 @@ def _tell_record(
     data: ProjectData,
     name: str,
     events: Sequence[AnyEvent],
-    folded: Sequence[AnyEvent],
     by: str,
     form: str,
     values: Values,
 ) -> int:
-    from curate.project.history import in_causal_order
-
     own = [event for event in events if event.id == name]
-    # What was folded stands in the line already: it is listed, and mostly has no states to show.
     record, state, names = _lookup(data, name)
-    new = list(_steps(name, record, own, data))
-    # A segment that a crash left in both places has each of its decisions twice.
-    folded_only = [event for event in folded if event.id == name and event not in (step.event for step in new)]
-    old = [LoggedDecision(event, None, None, is_apart=False) for event, _ in in_causal_order(folded_only)]
-    if record is None and not own and not old:
+    steps = list(_steps(record, own, data))
+    if record is None and not own:
         from difflib import get_close_matches
 
         near = get_close_matches(name, names, n=1)
         hint = f"Did you mean {near[0]!r}?" if near else "`curate list` shows the ids."
         where = console.one_line(str(data.root))
         raise CurateError("E916 unknown-record", f"there is no record {console.one_line(name, 60)!r} in {where}", hint)
-    steps = [*old, *new]
     # What others answered is hidden before any line is made, so that no form of output can tell it.
     visibility = _visibility(data, [step.event for step in steps], events, values)
     if state and visibility.blind:
@@ -199,12 +188,12 @@ def _lookup(data: ProjectData, name: str) -> tuple[Record | None, RecordState | 
     return record, everyone.get(name), list(everyone)
 
 
-def _steps(name: str, record: Record | None, events: Sequence[AnyEvent], data: ProjectData) -> Iterator[LoggedDecision]:
+def _steps(record: Record | None, events: Sequence[AnyEvent], data: ProjectData) -> Iterator[LoggedDecision]:
     from curate.project.fold import RecordState, steps
 
     state = RecordState(record) if record else None
     applied = set()
-    for step, after in steps(name, record, events, data.shape, data.snapshot):
+    for step, after in steps(record, events, data.shape):
         yield LoggedDecision(step.event, state, after, step.is_concurrent)
         state = after
         applied.add(step.event.event)

@@ -35,7 +35,6 @@ class _Task:
     root: Path | None
     shape: Shape | None
     keep: Collection[str]
-    hold: Collection[str]
     terms: Terms
     table_file: Path
     old_key: Path
@@ -81,7 +80,7 @@ def command(
     """
     from curate.base.file_guard import inside
     from curate.checks.redact import Terms, read_terms
-    from curate.project.data import names_in_chains, names_in_use
+    from curate.project.data import names_in_use
     from curate.project.loose import shape_for
 
     if no_table and table_file:
@@ -97,7 +96,6 @@ def command(
         # It says which strings are names, and so stay.
         shape_for(files, root),
         keep=names_in_use(root) if root else (),
-        hold=names_in_chains(root) if root else (),
         terms=read_terms(terms) if terms else Terms([]),
         table_file=_table_path(table_file or folder / _TABLE_NAME, root, files),
         old_key=folder / _OLD_KEY_NAME,
@@ -121,6 +119,8 @@ def command(
 def _redact(task: _Task) -> tuple[Redaction, int]:
     """Redact, and return what was done and how many values of an old key were taken over."""
     from curate.checks.redact import is_private, write_table
+    from curate.project.applied import save_rewrites
+    from curate.project.golden import require_unlocked
 
     name = console.one_line(str(task.table_file))
     if task.table_file.exists() and not is_private(task.table_file):
@@ -137,12 +137,16 @@ def _redact(task: _Task) -> tuple[Redaction, int]:
             # Another call has added to the table since it was read: its numbers are taken.
             run, num_converted = _planned(task, present)
         if is_written:
+            if task.root and not task.output:
+                require_unlocked(task.root, run.rewrites, "redacting")
             targets = _targets(task.files, task.output)
             if is_saved:
                 # Before any file needs it: a number that is lost could be given to another value.
                 write_table(task.table_file, run.redactor.table)
             run.redactor.table.close()
             run.write(targets)
+            if task.root and not task.output:
+                save_rewrites(task.root, run.rewrites, "redact")
     _tell(run.summary, "redacted" if task.is_written else "would redact")
     if is_saved:
         console.talk(f"table: {name}; it holds no value, but whoever has it can test whether one they guess is in it")
@@ -171,7 +175,7 @@ def _planned(task: _Task, saved: PlaceholderTable | None) -> tuple[Redaction, in
         # A file may hold placeholders of an earlier run; their numbers must not mean another value.
         table.reserve(placeholders_in(path, task.root))
     redactor = Redactor(table, task.terms)
-    run = Redaction(task.files, redactor, shape=task.shape, keep=task.keep, hold=task.hold, root=task.root)
+    run = Redaction(task.files, redactor, shape=task.shape, keep=task.keep, decided=task.keep, root=task.root)
     hide: Callable[[str], str] = str if task.show_values else with_values_hidden
     if task.diff:
         print_lines(diff_of(run.changes(), hide))
@@ -308,23 +312,11 @@ def _tell_left(summary: RedactionSummary, num_decisions: int) -> bool:
     if summary.unfit:
         file, line = summary.unfit[0]
         console.talk(f"no longer fit the schema: {counted(len(summary.unfit), 'record')}, the first at {file}:{line}")
-    if summary.num_decided:
-        unsettled = counted(summary.num_decided, "record")
-        console.talk(
-            f"look again at {unsettled} decided on in several sessions: the old text told which decision was the last"
-        )
     if num_decisions:
         console.talk(
             f"left: {counted(num_decisions, 'decision')} in the journal with sensitive values; it is never rewritten"
         )
-    return bool(
-        summary.num_unchanged
-        or summary.num_broken
-        or summary.num_decided
-        or summary.unfit
-        or summary.faults
-        or num_decisions
-    )
+    return bool(summary.num_unchanged or summary.num_broken or summary.unfit or summary.faults or num_decisions)
 
 
 def _tell_copies(root: Path, find_kinds: Callable[[str], Sequence[str]]) -> bool:
@@ -346,10 +338,9 @@ def _tell_copies(root: Path, find_kinds: Callable[[str], Sequence[str]]) -> bool
 
 
 def _sensitive_decisions(root: Path | None, find_kinds: Callable[[str], Sequence[str]]) -> int:
-    """Return how many decisions repeat personal data or secrets: folding would bring them back, or has kept them."""
+    """Return how many decisions repeat personal data or secrets: the journal keeps what was edited."""
     from curate.base.events import AddEvent, AnyEvent, DropEvent, EditEvent, LabelEvent, ProposeEvent, ResolveEvent
     from curate.project.journal import read_journal
-    from curate.project.snapshot import folded_record, read_snapshot, retired_events
 
     def value_of(event: AnyEvent) -> Json:
         if isinstance(event, EditEvent):
@@ -364,7 +355,4 @@ def _sensitive_decisions(root: Path | None, find_kinds: Callable[[str], Sequence
 
     if root is None:
         return 0
-    # Retired segments and snapshots repeat what was edited, and are never rewritten.
-    events = [*retired_events(root), *read_journal(root)[0]]
-    snapshots = [folded_record(record).model_dump(mode="json") for record in read_snapshot(root).records.values()]
-    return sum(any(map(find_kinds, strings_of(value))) for value in [*map(value_of, events), *snapshots])
+    return sum(any(map(find_kinds, strings_of(value_of(event)))) for event in read_journal(root)[0])

@@ -46,7 +46,7 @@ Every answer stays in the journal. `curate review` settles which one holds.""",
         "L403",
         "edit-conflict",
         "error",
-        """Two people decided on the same field of a record, and neither had seen the other's decision.
+        """Two people decided on the same field of a record, or one dropped what the other edited, unseen by each other.
 
 Both decisions stay in the journal. `curate review` settles which one holds.""",
     ),
@@ -60,6 +60,26 @@ The message says how many approvals are missing and who may give them. `curate a
 --where FILTER` many, and `curate label --question approval` asks about one after the other. An approval is of what the
 record says: after an edit it waits again. Labels, splits and drops change nothing about that. No tolerance and no
 baseline applies.""",
+    ),
+    (
+        "L407",
+        "decision-held-back",
+        "warning",
+        """The line of a record says something else than when people decided on it, so their decisions are held back.
+
+A decision holds for the text that it was made about: for all of the line but the id, the category, the split, labels
+and meta. A drop, a split or an edit that is held back keeps its record out of every dataset until somebody decides;
+answers are asked for again. `curate review` says whether they hold for the new text. What commands rewrite themselves
+(an update, a fix, applied edits) takes its decisions along.""",
+    ),
+    (
+        "P506",
+        "frozen-changed",
+        "error",
+        """A record of the frozen test set is gone, left out, or says something else than when it was frozen.
+
+`curate validate` and `curate export` fail until the change is undone or a reason is given, which golden.json keeps:
+`curate split --unfreeze REASON`, and `--freeze` afterwards.""",
     ),
     (
         "P503",

@@ -138,11 +138,11 @@ def _freeze(data: ProjectData, planned: Preview, dry_run: bool) -> None:
     from curate.project.golden import freeze
     from curate.project.journal import annotator
 
-    names = planned.by_split["test"].ids
+    records = planned.by_split["test"]
     if dry_run:
-        console.talk(f"would freeze {counted(len(names), 'test record')}; nothing was written")
+        console.talk(f"would freeze {counted(len(records), 'test record')}; nothing was written")
         return
-    golden = freeze(data.root, names, planned.basis.repeats.pins, annotator())
+    golden = freeze(data.root, records, planned.basis.repeats.pins, annotator())
     console.talk(f"froze {counted(len(golden.ids), 'test record')} in golden.json; add it to git")
 
 

@@ -29,8 +29,6 @@ def command(root: Path, by: str, is_redo: bool, steps: int, dry_run: bool) -> in
     from curate.project.transactions import render_act
 
     with open_project(root, by) as project:
-        # What can be taken back may be folded, and only the loaded project knows it.
-        project.load()
         if dry_run:
             acts = project.standing(is_redo=is_redo)[:steps]
             for act in acts:

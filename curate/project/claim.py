@@ -1,4 +1,4 @@
-"""One process at a time: a file that says who is at work on a workspace, and a lock of all who have it open."""
+"""One process at a time: a file that says who is at work on something."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pathlib import Path
 from curate.base.console import one_line
 from curate.base.file_guard import open_descriptor
 from curate.base.record import CurateError, Json
-from curate.base.storage import is_segment_open, write_atomic
+from curate.base.storage import write_atomic
 from curate.project.journal import FOLDER
 
 # Made by a process that changes what lies in the journal, other than by appending to it.
-CLAIM = f"{FOLDER}/.fold.lock"
+CLAIM = f"{FOLDER}/.recover.lock"
 _MOST_BYTES = 65536
 
 
@@ -37,74 +37,6 @@ def claimed(path: Path, what: str) -> Iterator[None]:
     finally:
         with suppress(OSError):
             path.unlink()
-
-
-@contextmanager
-def shared(root: Path) -> Iterator[None]:
-    """Have the workspace ``root`` open: until the end, or until this process dies, nobody has it for themselves."""
-    # While somebody has, and where the file system has no locks, nothing is held, and a reader sees it change.
-    handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(handle)
-
-
-@contextmanager
-def exclusive(root: Path) -> Iterator[None]:
-    """Be the only one on this machine who has the workspace ``root`` open.
-
-    Raises:
-        CurateError: E981 while somebody else has it open.
-    """
-    handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise _in_use(f"{one_line(str(root), 500)} is open", root) from error
-        except OSError:
-            # A file system without locks: what is left is to look at the segments, see `require_closed`.
-            pass
-        yield
-    finally:
-        os.close(handle)
-
-
-def require_closed(segment: Path) -> None:
-    """Make sure that nobody on this machine adds decisions to ``segment``.
-
-    Raises:
-        CurateError: E981 while somebody has it open, or the file system cannot tell.
-    """
-    try:
-        is_open = is_segment_open(segment)
-    except OSError:
-        # Gone, or not for us to read; reading it tells.
-        return
-    if is_open:
-        who = one_line(segment.parent.name, 60)
-        raise _in_use(f"{who} is deciding: {one_line(str(segment), 500)} is open", segment)
-
-
-def _in_use(what: str, path: Path) -> CurateError:
-    numbers = sorted(_lock_holders(path))
-    who = f" in process {', '.join(map(str, numbers))}" if numbers else ""
-    return CurateError("E981 in-use", f"{what}{who}; folding the journal has to wait", "Close it, then fold.")
-
-
-def _lock_holders(path: Path) -> set[int]:
-    """Return the processes that have a lock on ``path``, as far as the system tells."""
-    state = path.stat()
-    name = f"{os.major(state.st_dev):02x}:{os.minor(state.st_dev):02x}:{state.st_ino}"
-    try:
-        lines = Path("/proc/locks").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return set()
-    # Such as "1: FLOCK  ADVISORY  READ 5463 fe:00:11182186 0 EOF"; a process that waits for a lock has an arrow there.
-    return {int(words[4]) for words in map(str.split, lines) if words[1] == "FLOCK" and words[5] == name}
 
 
 def _create_claim(path: Path, content: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""The JSON Schemas that are made from models: curate.toml, journal lines, what folds keep, datasets.
+"""The JSON Schemas that are made from models: curate.toml, journal lines, datasets.
 
 `schemas/` holds what this returns, byte for byte, so that programs in any language can check the files.
 """
@@ -18,7 +18,6 @@ from pydantic import TypeAdapter
 from curate.base import events
 from curate.base.record import CurateError, Json
 from curate.formats import dataset as export
-from curate.project import snapshot
 from curate.schema.settings import model as settings
 from curate.schema.settings import settings_adapter
 
@@ -32,11 +31,6 @@ _SOURCES: dict[str, tuple[Callable[[], Json], ModuleType, str]] = {
         "The settings of a workspace: curate.toml, read as JSON.",
     ),
     "journal": (events.EVENTS.json_schema, events, "One decision: the JSON of a journal line, after its checksum."),
-    "folded": (
-        snapshot.Folded.model_json_schema,
-        snapshot,
-        "What `curate fold` has kept of decisions: journal/folded/<n>.json.",
-    ),
     "dataset": (
         partial(export.Manifest.model_json_schema, by_alias=True),
         export,

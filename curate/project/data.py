@@ -6,7 +6,6 @@ thread may go through it while `Project` takes the next decision.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -25,7 +24,6 @@ from curate.checks.runner.names import UniqueNames
 from curate.project.fold import Decisions, Fold, RecordState
 from curate.project.history import frontier_of
 from curate.project.journal import Damage, damage_texts, read_journal, require_known
-from curate.project.snapshot import Snapshot, read_snapshot
 from curate.schema import Shape, load_shape
 from curate.schema.settings import FILE_NAME, Settings, read_settings
 
@@ -213,7 +211,7 @@ class ProjectData:
     def frontier(self, name: str) -> Sequence[str]:
         """Return the last events on a record that is not there, which a decision to add it comes after."""
         own = (event for event in self.events if event.id == name)
-        return frontier_of(own, self.snapshot.records.get(name))
+        return frontier_of(own)
 
     def read(self) -> Iterator[RecordState | Finding]:
         """Read the files: yield records as decisions have left them, added ones last, and what is wrong with lines.
@@ -231,16 +229,12 @@ class ProjectData:
         Raises:
             CurateError: as `read`.
         """
-        # The journal comes first, then its snapshot, then the lines: what `curate fold` moves from one to the
-        # next meanwhile is read at least once, and counts once.
-        _ = self.decisions
         names, files = UniqueNames(), self.files()
         items = self._lines_read_of(files)
         for item in read_records(files, self.shape, root=self.root) if items is None else items:
             yield names.rename(item) if isinstance(item, Record) else item
 
     def _lines_read_of(self, files: Sequence[Path]) -> Sequence[Record | Finding] | None:
-        # A pull may bring a colleague's fold: its snapshot with the lines of before would lose the edits between them.
         return self.lines.items if self.lines.stamps == files_as_they_are(files, self.root) else None
 
     @property
@@ -258,15 +252,9 @@ class ProjectData:
         return read_journal(self.root)
 
     @cached_property
-    def snapshot(self) -> Snapshot:
-        """What `curate fold` has left of the decisions that it has put into the record files."""
-        _ = self._journal
-        return read_snapshot(self.root)
-
-    @cached_property
     def decisions(self) -> Decisions:
         """What people decided, by record."""
-        return Decisions(self.events, self.shape, self.snapshot)
+        return Decisions(self.events, self.shape)
 
     def hold(self, states: Iterable[RecordState], unread: Iterable[tuple[str, int]]) -> None:
         """Take what another reading of all files has found: the records, added ones last, and lines that are none."""
@@ -299,7 +287,6 @@ class ProjectData:
         # It needs numpy.
         from curate.checks.runner.table import read_table
 
-        _ = self.decisions  # before the lines, see `read_lines`
         files, known = self.matching_files(), self.lines.table
         if known is None or known.stamps != files_as_they_are(files, self.root):
             options: dict[str, Any] = {"root": self.root, "on_progress": on_progress, "has_tokens": has_tokens}
@@ -334,7 +321,6 @@ class ProjectData:
 
     @cached_property
     def _reading(self) -> tuple[Fold, list[Finding]]:
-        _ = self.decisions  # before the lines, see `read_lines`
         files = self.files()
         if self._lines_read_of(files) is None:
             stamps = files_as_they_are(files, self.root)
@@ -420,7 +406,7 @@ def known_events(root: Path) -> list[AnyEvent]:
 
 
 def names_in_use(root: Path) -> frozenset[str]:
-    """Return the ids that decisions name, folded ones too, and those that the newest dataset holds.
+    """Return the ids that decisions name, and those that the newest dataset or the frozen test set holds.
 
     Raises:
         CurateError: E911 when the newest dataset is not what its manifest says; E913 for an event of a newer version.
@@ -428,21 +414,8 @@ def names_in_use(root: Path) -> frozenset[str]:
     # A record without an id of its own is known by its content. If that changes it is another record: decisions on it
     # are lost, and what was a test record may be trained on.
     from curate.formats.dataset import latest, read_pins
+    from curate.project.golden import frozen_ids
 
     folder = latest(inside(root, root / DATASETS))
     decided = frozenset(event.id for event in known_events(root))
-    return decided.union(read_snapshot(root).records, read_pins(folder) if folder else ())
-
-
-def names_in_chains(root: Path) -> frozenset[str]:
-    """Return the ids of records that people decided on in more than one session.
-
-    Raises:
-        CurateError: E913 for an event of a newer version.
-    """
-    # What order those decisions are in is told by digests that begin with the record as it is in its file; if its line
-    # changes, the order is lost, and a record that was restored may be dropped again.
-    sessions: dict[str, set[str]] = defaultdict(set)
-    for event in known_events(root):
-        sessions[event.id].add(event.session)
-    return frozenset(name for name, some in sessions.items() if len(some) > 1)
+    return decided.union(read_pins(folder) if folder else (), frozen_ids(root))

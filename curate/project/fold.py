@@ -5,14 +5,22 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
-from itertools import chain
 from types import MappingProxyType
 
-from curate.base.events import AddEvent, AnyEvent, Exclusion, ProposeEvent, UndoEvent, exclusion_of, needs_record
-from curate.base.record import Finding, Json, Record, Source, canonical, strings_of
+from curate.base.events import (
+    AddEvent,
+    AnyEvent,
+    Exclusion,
+    ProposeEvent,
+    RewriteEvent,
+    UndoEvent,
+    exclusion_of,
+    needs_record,
+)
+from curate.base.record import Finding, Json, Record, Source, canonical, is_text_digest, strings_of, text_digest
 from curate.base.tables import listed
 from curate.project.answers import answer_now, most_given, ranked
-from curate.project.fold_findings import contradicted, disagreed, unfit
+from curate.project.fold_findings import contradicted, disagreed, held_back, unfit
 from curate.project.history import (
     RECORD,
     SPLIT,
@@ -21,17 +29,15 @@ from curate.project.history import (
     DecisionConflict,
     Facet,
     History,
-    RecordSnapshot,
     by_record,
     in_causal_order,
 )
 from curate.project.journal import ASIDES, CATEGORY
 from curate.project.proposals import machine_in, touched_by_proposal
-from curate.project.snapshot import Snapshot
 from curate.schema import Shape
 
-# Where a UUID has its version.
-_VERSION = 12
+# The code of the finding that decisions are about another text than the line has now.
+HELD_BACK = "L407"
 _NONE: Mapping[str, Json] = MappingProxyType({})
 
 
@@ -61,6 +67,10 @@ class RecordState:
     """Who has approved what its line says now."""
     authors: frozenset[str] = frozenset()
     """Who wrote what its line says now: who added it, and who last edited each key; nobody where files alone say it."""
+    held: Mapping[Facet, AnyEvent] = field(default_factory=lambda: MappingProxyType({}))
+    """What was decided about another text than the line has now, by facet: it does nothing until somebody decides."""
+    base: str = ""
+    """The digest of the text of its line, without what decisions make of it; empty where nobody has decided on it."""
     machine: str = ""
     """The model of the last proposal that somebody took for it, edited or not; empty where nobody took one."""
 
@@ -71,7 +81,7 @@ class RecordState:
 
     def parents(self) -> tuple[str, ...]:
         """Return what a decision on this state names as its parents."""
-        return self.heads or (line_digest(self.record),)
+        return (*self.heads, self.base or text_digest(self.record.data))
 
     def disagreements(self) -> dict[str, list[Json]]:
         """Return, by question that is not resolved, the different answers, the most frequent first."""
@@ -117,10 +127,9 @@ class Fold:
 class Decisions:
     """The decisions on the records of a workspace, in whatever order they were read, by record."""
 
-    def __init__(self, events: Iterable[AnyEvent], shape: Shape, snapshot: Snapshot | None = None) -> None:
-        """Take ``events``; ``snapshot`` has those that `curate fold` has put into the record files, or beside them."""
-        self._events, self._snapshot, self._shape = by_record(events), snapshot or Snapshot(), shape
-        self.names = dict.fromkeys([*self._snapshot.records, *self._events])
+    def __init__(self, events: Iterable[AnyEvent], shape: Shape) -> None:
+        self._events, self._shape = by_record(events), shape
+        self.names = dict.fromkeys(self._events)
         """The records that decisions are on, whether they are there or not."""
         self.outcomes: dict[str, Fold] = {}
         """What is to be said of records that were folded, by id; those of which nothing is are not there."""
@@ -150,10 +159,11 @@ class Decisions:
         events, outcome = self.of(name), Fold({})
         if record is None and not any(isinstance(event, AddEvent | ProposeEvent) for event in events):
             state = None
-            outcome.orphans += events
+            # What was left out and is gone from its file is as it was decided.
+            outcome.orphans += [] if self.is_out(name) else events
             outcome.idle += [event.event for event in events]
         else:
-            state = folded(name, record, events, self._shape, self._snapshot, outcome)
+            state = folded(name, record, events, self._shape, outcome)
         self.outcomes.pop(name, None)
         if outcome.findings or outcome.orphans or outcome.conflicts or outcome.lapsed or outcome.idle:
             self.outcomes[name] = outcome
@@ -161,7 +171,7 @@ class Decisions:
 
     def facts(self, name: str) -> Mapping[Facet, Json]:
         """Return what the decisions on a record come to, by facet, whatever its line says."""
-        return _history_of_decisions(name, self.of(name), self._snapshot).facts
+        return _history_of_decisions(self.of(name)).facts
 
     def is_out(self, name: str) -> bool:
         """Whether a decision leaves the record out, whatever its line says."""
@@ -169,21 +179,16 @@ class Decisions:
 
     def with_proposals(self) -> list[str]:
         """Return the records, some not there yet, that models have proposed something for, or answered in Ask."""
-        folded = self._snapshot.records
         return [
             name
             for name in self.names
             if any(facet[0] == "proposal" for event in self.of(name) for facet in touched_by_proposal(event))
-            or (name in folded and any(facet[0] == "proposal" for facet in folded[name].facts))
         ]
 
     def can_say(self, texts: Collection[str]) -> bool:
         """Whether a decision, or what was kept of one, holds one of ``texts`` as a value."""
         events = (event.model_dump() for record_events in self._events.values() for event in record_events)
-        folded = self._snapshot.records.values()
-        facts = (fact.value for own in folded for fact in own.facts.values())
-        before = (value for own in folded for values in (own.before or {}).values() for value in values)
-        return any(text in texts for value in chain(events, facts, before) for text in strings_of(value))
+        return any(text in texts for value in events for text in strings_of(value))
 
     def added(self) -> Iterator[RecordState]:
         """Yield the records that decisions have added; it comes last, because none of them stands in a file."""
@@ -202,33 +207,29 @@ class Decisions:
         return result
 
 
-def fold(records: Iterable[Record], events: Iterable[AnyEvent], shape: Shape, snapshot: Snapshot | None = None) -> Fold:
-    """Apply ``events``, in whatever order they come, to ``records``, whose ids all differ.
-
-    ``snapshot`` has the decisions that `curate fold` has put into the record files, or set down beside them.
-    """
-    decisions = Decisions(events, shape, snapshot)
+def fold(records: Iterable[Record], events: Iterable[AnyEvent], shape: Shape) -> Fold:
+    """Apply ``events``, in whatever order they come, to ``records``, whose ids all differ."""
+    decisions = Decisions(events, shape)
     states = [decisions.state(record) for record in records]
     return decisions.folded({state.record.id: state for state in [*states, *decisions.added()]})
 
 
 def folded(
-    name: str, record: Record | None, events: Sequence[AnyEvent], shape: Shape, snapshot: Snapshot, result: Fold
+    name: str, record: Record | None, events: Sequence[AnyEvent], shape: Shape, result: Fold
 ) -> RecordState | None:
     """Return one record's state; what is found on the way is added to ``result``."""
-    base, events, own = history_of(name, record, events, shape, snapshot)
-    history = History(own)
-    for step in _walk(base, events, shape, history, result):
+    history, held = History(), History()
+    for step in _walk(record, events, shape, history, held, result):
         if isinstance(step.event, UndoEvent) and not step.facets:
             result.idle.append(step.event.event)
-    state = _state(base, history, shape)
-    if record is not None and base is None:
-        state = _in_its_file(state, record, history)
-    if base is not None and (finding := _hidden(base, history, shape)):
+    state = _state(record, history, held, shape)
+    if record is not None and (finding := _hidden(record, history, events)):
         result.findings.append(finding)
     for conflict in history.conflicts(name):
         result.conflicts.append(conflict)
         result.findings.append(contradicted(conflict, state.record if state else None))
+    if state is not None and state.held:
+        result.findings.append(held_back(state.record, state.held))
     if state is not None and state.dropped is None:
         disagreements = state.disagreements().items()
         result.findings += [disagreed(state.record, question, values) for question, values in disagreements]
@@ -238,106 +239,29 @@ def folded(
 
 
 def steps(
-    name: str, record: Record | None, events: Sequence[AnyEvent], shape: Shape, snapshot: Snapshot
+    record: Record | None, events: Sequence[AnyEvent], shape: Shape
 ) -> Iterator[tuple[AppliedEvent, RecordState | None]]:
     """Yield the decisions on one record in the order in which they count, each with the state that it leaves."""
-    base, events, own = history_of(name, record, events, shape, snapshot)
-    history = History(own)
-    for step in _walk(base, events, shape, history, Fold({})):
-        yield step, _state(base, history, shape)
+    history, held = History(), History()
+    for step in _walk(record, events, shape, history, held, Fold({})):
+        yield step, _state(record, history, held, shape)
 
 
-def settled(
-    base: Record | None, events: Sequence[AnyEvent], shape: Shape, own: RecordSnapshot | None = None
-) -> tuple[dict[str, Json] | None, RecordSnapshot, int]:
-    """Return the line that decisions make of a record, None where they leave none, and the snapshot of them.
-
-    Last comes the number of those that had no effect, because the schema refuses the line that they make. There must be
-    no conflict among the decisions. The arguments are those that `history_of` returns.
-    """
-    history, outcome = History(own), Fold({})
-    for _ in _walk(base, events, shape, history, outcome):
-        pass
-    return _line(base, history.facts), history.snapshot(), len(outcome.findings)
-
-
-def answered(name: str, events: Sequence[AnyEvent], snapshot: Snapshot) -> RecordState:
+def answered(name: str, events: Sequence[AnyEvent]) -> RecordState:
     """Return a record with its answers as decisions leave them, and with nothing of what its line says."""
     # Some callers need no more than that, and would have to read all lines to find this one. Answers that hold for
     # certain texts have lapsed here, because there are none.
-    history = _history_of_decisions(name, events, snapshot)
+    history = _history_of_decisions(events)
     record = Record(name, "domain", Source("", 0), {})
     return RecordState(record, None, False, *_answers(history, record), heads=history.frontier)
 
 
-def _history_of_decisions(name: str, events: Sequence[AnyEvent], snapshot: Snapshot) -> History:
+def _history_of_decisions(events: Sequence[AnyEvent]) -> History:
     """Return what the decisions on a record come to, whatever its line says."""
-    own = snapshot.records.get(name)
-    if own is not None and own.before is not None and not own.is_behind(events):
-        events, own = [*snapshot.retired(name), *events], None
-    history = History(own)
-    for event, seen_events in in_causal_order(events, own):
+    history = History()
+    for event, seen_events in in_causal_order(events):
         history.apply(event, seen_events)
     return history
-
-
-def history_of(
-    name: str, record: Record | None, events: Sequence[AnyEvent], shape: Shape, snapshot: Snapshot
-) -> tuple[Record | None, Sequence[AnyEvent], RecordSnapshot | None]:
-    """Return what a record's state comes from: its line, decisions, and the snapshot of those that come before them."""
-    # Mostly that is what was given. Where one of ``events`` has not seen all that is folded, or takes it back, and
-    # where a fold was cut off, it is the line as it was before any fold, with all decisions that were ever made: so a
-    # fold changes nothing that people see. That needs the retired segments, and the line must be as the fold has left
-    # it.
-    own, unfinished = snapshot.records.get(name), snapshot.unfinished.get(name)
-    before = own.before if own is not None and unfinished is None else unfinished
-    if before is None or (unfinished is None and own is not None and own.is_behind(events)):
-        return record, events, own
-    base = _put_back(record, before, shape)
-    if own is None:
-        return base, events, None
-    counted = set(own.events)
-    retired = (event for event in snapshot.retired(name) if event.event in counted)
-    # A fold that was cut off, or a merge, can have left folded decisions in the journal.
-    known = {event.event: event for event in (*retired, *events)}
-    if known.keys() >= counted:
-        is_as_folded = unfinished is not None or _makes(
-            base, [known[event_id] for event_id in own.events], record, shape
-        )
-        return (base, list(known.values()), None) if is_as_folded else (record, events, own)
-    return record, events, own
-
-
-def _put_back(record: Record | None, before: Mapping[str, Sequence[Json]], shape: Shape) -> Record | None:
-    """Return a record as its line was before the folds, None where it had none."""
-    if record is None:
-        return None
-    old = {key: value[0] for key, value in before.items() if value}
-    line = {key: old.get(key, value) for key, value in record.data.items() if before.get(key, [value])}
-    line |= old
-    return replace(shape.record(line, record.source), id=record.id) if line else None
-
-
-def _makes(base: Record | None, events: Sequence[AnyEvent], record: Record | None, shape: Shape) -> bool:
-    """Whether ``events`` make of ``base`` the line of ``record``: nobody has changed it by hand."""
-    line = settled(base, events, shape)[0]
-    if line is None or record is None:
-        return line is None and record is None
-    return canonical(_without_id(line, shape)) == canonical(_without_id(record.data, shape))
-
-
-def _in_its_file(state: RecordState | None, record: Record, history: History) -> RecordState:
-    """Return the state of an added record that has a line by now. To take back its addition is to leave it out."""
-    if state is not None:
-        return replace(state, record=replace(state.record, source=record.source))
-    return RecordState(record, Exclusion("its addition was taken back", version=1), heads=history.frontier)
-
-
-def line_digest(record: Record) -> str:
-    """Return what a decision on a record that nobody has decided on names as its parent: the digest of its line."""
-    # It is never the number of an event, which as a random UUID has a 4 where this has a 0.
-    digest = blake2b(canonical(dict(record.data)), digest_size=16).hexdigest()
-    return f"{digest[:_VERSION]}0{digest[_VERSION + 1 :]}"
 
 
 def content_digest(line: Mapping[str, Json], shape: Shape) -> str:
@@ -345,23 +269,50 @@ def content_digest(line: Mapping[str, Json], shape: Shape) -> str:
     return blake2b(canonical(_without_id(line, shape)), digest_size=16).hexdigest()
 
 
-def is_line_digest(parent: str) -> bool:
-    """Whether a parent is the digest of a line, and not the number of an event."""
-    return parent[_VERSION] == "0"
+def _as_good_as(record: Record | None, events: Sequence[AnyEvent]) -> set[str]:
+    """Return the digests of the texts that decisions on ``record`` may be about, to hold for the text of its line."""
+    if record is None:
+        return set()
+    texts, undos = {text_digest(record.data)}, [event for event in events if isinstance(event, UndoEvent)]
+    undone = {event.of for event in undos} - {event.event for event in undos if event.event in {o.of for o in undos}}
+    rewrites = [event for event in events if isinstance(event, RewriteEvent) and event.event not in undone]
+    while earlier := {event.was for event in rewrites if event.now in texts} - texts:
+        texts |= earlier
+    return texts
 
 
 def _walk(
-    record: Record | None, events: Sequence[AnyEvent], shape: Shape, history: History, result: Fold
+    record: Record | None, events: Sequence[AnyEvent], shape: Shape, history: History, held: History, result: Fold
 ) -> Iterator[AppliedEvent]:
-    for event, seen_events in in_causal_order(events, history.base):
+    """Apply ``events`` to ``history``, those that are about another text than the line's to ``held``."""
+    texts = _as_good_as(record, events)
+    for event, seen_events in in_causal_order(events):
         if record is None and needs_record(event) and RECORD not in history.facts:
             result.orphans.append(event)
+            continue
+        about = {parent for parent in event.parents if is_text_digest(parent)}
+        # An undo goes where the decision is that it takes back, whatever the text was then.
+        is_elsewhere = bool(texts and about) and not about & texts and not isinstance(event, RewriteEvent)
+        if held.knows(event.of) if isinstance(event, UndoEvent) else is_elsewhere:
+            held.apply(event, seen_events)
+            history.pass_over(event, seen_events)
             continue
         step = history.apply(event, seen_events)
         if _makes_no_line(step, record, history, shape):
             history.refuse(step)
             result.findings.append(unfit(event, record))
         yield step
+
+
+def _held_facets(history: History, held: History) -> dict[Facet, AnyEvent]:
+    """Return what ``held`` says and nobody has decided anew since; restores and answers taken back ask for nothing."""
+    return {
+        facet: event
+        for facet, event in held.holders().items()
+        if facet[0] in ("status", "split", "data", "answer", "resolved")
+        and facet not in history.last_index
+        and (exclusion_of(held.facts[facet]) is not None if facet == STATUS else held.facts[facet] is not None)
+    }
 
 
 def _makes_no_line(step: AppliedEvent, record: Record | None, history: History, shape: Shape) -> bool:
@@ -382,7 +333,7 @@ def _line(record: Record | None, facts: Mapping[Facet, Json]) -> dict[str, Json]
     return {key: value for key, value in {**own, **changed}.items() if value is not None or key not in changed}
 
 
-def _state(record: Record | None, history: History, shape: Shape) -> RecordState | None:
+def _state(record: Record | None, history: History, others: History, shape: Shape) -> RecordState | None:
     facts = history.facts
     line = _line(record, facts)
     if line is None or (record is None and not shape.is_valid(line)):
@@ -399,13 +350,19 @@ def _state(record: Record | None, history: History, shape: Shape) -> RecordState
     if CATEGORY in agreed and isinstance(agreed[CATEGORY], str) and _is_labelled_last(history, shape):
         decided = replace(decided, category=agreed[CATEGORY])
     status = facts.get(STATUS) or [None, False]
+    held = _held_facets(history, others)
+    exclusion = exclusion_of(status)
+    if exclusion is None and not {facet[0] for facet in held} <= {"answer", "resolved"}:
+        exclusion = Exclusion("decisions about another text of it are held back", HELD_BACK)
+    lapsed += tuple(facet for facet in held if facet[0] in ("answer", "resolved"))
     approved = [facet for facet in facts if facet[0] == "approved"]
     content = content_digest(line, shape) if approved else ""
     approvals = frozenset(by for _, digest, by in approved if digest == content)
     authors = frozenset(history.authors().values())
+    base = text_digest(record.data if record else facts[RECORD])
     return RecordState(
-        decided, exclusion_of(status), status[1], answers, resolved, texts, lapsed, history.frontier, approvals,
-        authors, machine,
+        decided, exclusion, status[1], answers, resolved, texts, lapsed, history.frontier, approvals,
+        authors, held, base, machine,
     )  # fmt: skip
 
 
@@ -451,13 +408,10 @@ def _is_labelled_last(history: History, shape: Shape) -> bool:
     return max(answers, default=1) > edited
 
 
-def _hidden(record: Record, history: History, shape: Shape) -> Finding | None:
+def _hidden(record: Record, history: History, events: Sequence[AnyEvent]) -> Finding | None:
     """Return the finding about a line that was added by decision, where a record file has another with its id."""
-    added = _line(None, history.facts)
-    if added is None:
-        return None
-    if canonical(_without_id(added, shape)) == canonical(_without_id(record.data, shape)):
-        # It stands there because a fold has put it there, and was interrupted.
+    added = history.facts.get(RECORD)
+    if added is None or text_digest(added) in _as_good_as(record, events):
         return None
     event = history.adder()
     return Finding(

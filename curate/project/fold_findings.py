@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from curate.base.events import AnyEvent
 from curate.base.record import Finding, Json, Record, Source
-from curate.project.history import DecisionConflict
+from curate.base.tables import listed
+from curate.project.history import DecisionConflict, Facet
 
 
 def unfit(event: AnyEvent, record: Record | None) -> Finding:
@@ -26,7 +27,7 @@ def unfit(event: AnyEvent, record: Record | None) -> Finding:
 
 def contradicted(conflict: DecisionConflict, record: Record | None) -> Finding:
     """Return the finding about decisions that contradict one another; ``record`` is as they leave it."""
-    people = sorted({event.by if event else "the record file" for event, _ in conflict.sides})
+    people = sorted({event.by for event, _ in conflict.sides})
     what = " ".join(conflict.facet[:2])
     return Finding(
         "L403",
@@ -52,4 +53,27 @@ def disagreed(record: Record, question: str, values: Sequence[Json]) -> Finding:
         record.source.line,
         record=record.id,
         fix="Settle it with `curate review`.",
+    )
+
+
+def said_of(held: Mapping[Facet, AnyEvent]) -> str:
+    """Return what was decided, and by whom, for people."""
+    names = {"status": "drop", "data": "edit of"}
+    parts = [f"{' '.join((names.get(kind, kind), *rest[:1]))} by {event.by}" for (kind, *rest), event in held.items()]
+    return listed(parts)
+
+
+def held_back(record: Record, held: Mapping[Facet, AnyEvent]) -> Finding:
+    """Return the finding about decisions that were made about another text than the record's line has now."""
+    is_out = not {facet[0] for facet in held} <= {"answer", "resolved"}
+    fate = "the record is left out until somebody decides" if is_out else "it is asked for again"
+    return Finding(
+        "L407",
+        "decision-held-back",
+        "warning",
+        f"decided about another text than the line has now: {said_of(held)}; {fate}",
+        record.source.file,
+        record.source.line,
+        record=record.id,
+        fix="Say with `curate review` whether it holds for this text, or put the old text back.",
     )

@@ -1,22 +1,28 @@
-"""The golden test set: a frozen list of the only records in the test split, so that scores stay comparable."""
+"""The golden test set: a frozen list of the only records in the test split, so that scores stay comparable.
+
+While it is frozen its records say what they said then: no decision changes one (`require_unlocked`), and where a file
+or a merge has, validation and export fail (`changed_records`) until it is undone or an unfreezing gives a reason.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from curate.base.console import one_line
 from curate.base.file_guard import MOST_DOCUMENT, hint_of, inside, read_file
-from curate.base.record import SPLITS, CurateError, Exit, Finding, Json, Split
+from curate.base.record import SPLITS, CurateError, Exit, Finding, Json, Record, Source, Split, canonical, text_digest
 from curate.base.storage import write_atomic
 from curate.base.tables import counted, listed
 from curate.formats.dataset import frozen_digest
-from curate.project.data import GOLDEN, known_events
+from curate.project.data import GOLDEN, ProjectData, known_events
 from curate.schema.settings import SplitSettings
 from curate.similarity.split import Drift, SplitAssignment, SplitRow, split
 
@@ -44,21 +50,32 @@ class FreezeEntry(_GoldenModel):
 class Golden(_GoldenModel):
     """What ``golden.json`` says."""
 
-    version: Annotated[int, Field(ge=1, le=1)]
+    version: Annotated[int, Field(ge=2, le=2)]
     is_frozen: bool
     """Whether the list holds; an unfrozen one is kept as what was frozen last."""
     sha256: _Sha256
     """Digest of the ids, as a manifest has it of its test split."""
-    ids: list[str] = Field(min_length=1)
-    """The records, sorted."""
+    records: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]] = Field(min_length=1)
+    """By id, sorted, the digest of what the record said when it was frozen: its text and its category."""
     history: list[FreezeEntry] = Field(min_length=1)
     """The first freezing first."""
 
+    @property
+    def ids(self) -> list[str]:
+        """The records."""
+        return list(self.records)
+
     @model_validator(mode="after")
     def _digest_is_of_ids(self) -> Golden:
-        if len(set(self.ids)) != len(self.ids) or frozen_digest(self.ids) != self.sha256:
+        if frozen_digest(self.ids) != self.sha256:
             raise ValueError("the ids are not those that were frozen")
         return self
+
+
+def digest_of(record: Record) -> str:
+    """Return the digest of what a record says: its text and its category, as decided."""
+    said = canonical([text_digest(record.data), record.category])
+    return blake2b(said, digest_size=16).hexdigest()
 
 
 def read_golden(root: Path) -> Golden | None:
@@ -79,14 +96,15 @@ def read_golden(root: Path) -> Golden | None:
         raise CurateError(FROZEN, f"{path}: {reason}", hint) from error
 
 
-def freeze(root: Path, ids: Collection[str], pins: Mapping[str, Split], by: str, reason: str = "") -> Golden:
-    """Make ``ids`` the golden test set and return it; ``pins`` names the split of each record of the last dataset.
+def freeze(root: Path, records: Iterable[Record], pins: Mapping[str, Split], by: str, reason: str = "") -> Golden:
+    """Make ``records`` the golden test set and return it; ``pins`` names the split of each record of the last dataset.
 
     Raises:
         CurateError: E975 when another list is frozen, when there are no ids, or when the last dataset has other records
             in its test split or some of these elsewhere, as records never change their split; E906 when writing fails.
     """
-    names = sorted(set(ids))
+    digests = {record.id: digest_of(record) for record in records}
+    names = sorted(digests)
     before = read_golden(root)
     if before and before.is_frozen:
         if before.ids == names:
@@ -103,7 +121,8 @@ def freeze(root: Path, ids: Collection[str], pins: Mapping[str, Split], by: str,
             f"the test split of the last dataset has records that are not listed: {len(missing):,} ({listed(missing)})"
         )
         raise _refused(message, "Records never change their split. List them too, or drop them first.")
-    return _written(root, names, before, _turn("freeze", by, reason, names))
+    listed_ones = {name: digests[name] for name in names}
+    return _written(root, listed_ones, before, _turn("freeze", by, reason, names))
 
 
 def unfreeze(root: Path, reason: str, by: str) -> Golden:
@@ -117,7 +136,56 @@ def unfreeze(root: Path, reason: str, by: str) -> Golden:
         raise _refused("no test set is frozen", "Freeze one with `curate split --freeze`.")
     if not reason.strip():
         raise _refused("unfreezing needs a reason", 'Say why, as in --unfreeze "two answers were wrong".')
-    return _written(root, golden.ids, golden, _turn("unfreeze", by, reason.strip(), golden.ids))
+    return _written(root, golden.records, golden, _turn("unfreeze", by, reason.strip(), golden.ids))
+
+
+def frozen_ids(root: Path) -> frozenset[str]:
+    """Return the records of the frozen test set, none while nothing is frozen.
+
+    Raises:
+        CurateError: as `read_golden`.
+    """
+    golden = read_golden(root)
+    return frozenset(golden.records) if golden and golden.is_frozen else frozenset()
+
+
+def require_unlocked(root: Path, names: Iterable[str], what: str = "") -> None:
+    """Refuse a change of the records ``names`` where some of them are in the frozen test set.
+
+    Raises:
+        CurateError: E975 with their ids; and as `read_golden`.
+    """
+    if locked := sorted(frozen_ids(root).intersection(names)):
+        shown = listed(locked, spell=lambda name: one_line(name, 60))
+        message = f"{what or 'a decision'} would change the frozen test set: {counted(len(locked), 'record')} ({shown})"
+        hint = "Nothing was saved. To change it, give a reason: curate split --unfreeze REASON, then --freeze."
+        raise _refused(message, hint)
+
+
+def changed_records(data: ProjectData) -> Iterator[Finding]:
+    """Yield P506 for each frozen record that is gone, is left out, or says something else than when it was frozen.
+
+    Raises:
+        CurateError: as `read_golden`, and as reading the records does.
+    """
+    golden = read_golden(data.root)
+    if golden is None or not golden.is_frozen:
+        return
+    state_of = data.state_getter(golden.ids)
+    for name, digest in golden.records.items():
+        state = state_of(name)
+        if state is None:
+            why = "is not in the data any more"
+        elif state.dropped is not None:
+            why = f"is left out ({state.dropped})"
+        elif digest_of(state.record) != digest:
+            why = "says something else than when it was frozen"
+        else:
+            continue
+        source = state.record.source if state else Source("", 0)
+        message = f"frozen test record {one_line(name, 60)} {why}"
+        fix = "Undo the change, or give a reason for it: curate split --unfreeze REASON, and --freeze afterwards."
+        yield Finding("P506", "frozen-changed", "error", message, source.file, source.line, record=name, fix=fix)
 
 
 # A record of the last dataset never changes its split. That keeps the test split from losing records, not from gaining
@@ -207,13 +275,13 @@ def _recounted(row: Drift, joining: Sequence[SplitRow], ratios: dict[Split, floa
     return Drift(row.category, counts, ratios, {name: number / whole for name, number in counts.items()})
 
 
-def _written(root: Path, ids: list[str], before: Golden | None, turn: FreezeEntry) -> Golden:
+def _written(root: Path, records: dict[str, str], before: Golden | None, turn: FreezeEntry) -> Golden:
     known_events(root)
     golden = Golden(
-        version=1,
+        version=2,
         is_frozen=turn.what == "freeze",
         sha256=turn.sha256,
-        ids=ids,
+        records=records,
         history=[*(before.history if before else ()), turn],
     )
     text = orjson.dumps(golden.model_dump(mode="json"), option=orjson.OPT_INDENT_2)

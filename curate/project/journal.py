@@ -1,4 +1,4 @@
-"""What people decided, one line each, appended and never changed: the truth from which a workspace is folded.
+"""What people decided, one line each, appended and never changed: the truth from which a workspace is made.
 
 A line is ``crc32 (8 hex digits), blank, JSON, newline``; the checksum covers the JSON's bytes. Each annotator and
 session has its own segment, ``journal/<annotator>/<time>-<session>.log``, so that nobody appends to a file that git or
@@ -251,7 +251,7 @@ def moment_of(event: AnyEvent) -> int:
 
 
 def segments(root: Path) -> list[Path]:
-    """Return the segments of the journal of ``root``, sorted; those that `curate fold` has retired are not there.
+    """Return the segments of the journal of ``root``, sorted.
 
     Raises:
         CurateError: E914 when the journal leads out of ``root``; E980 when it is no folder or one of it may not be
@@ -297,7 +297,6 @@ class JournalReader:
             try:
                 now = path.stat()
             except FileNotFoundError:
-                # `curate fold` has retired it since it was listed; what it has kept is read after the journal.
                 continue
             progress = self._progress.get(path)
             # Another inode, or fewer bytes than before, is another file: it is read from its start.
@@ -330,7 +329,7 @@ class JournalReader:
             require_known(self.damages)
 
     def is_whole(self) -> bool:
-        """Whether every segment that was read is still there: neither retired by `curate fold` nor taken away."""
+        """Whether every segment that was read is still there."""
         # Another thread may be reading on.
         return all(path.exists() for path in list(self._progress))
 

@@ -14,14 +14,13 @@ from pathlib import Path
 from threading import Lock, RLock
 from typing import TYPE_CHECKING, Self
 
-from curate.base.events import AnyEvent, Decision, Undo
+from curate.base.events import AnyEvent, Decision, Label, Resolve, Undo
 from curate.base.file_guard import inside
 from curate.base.record import CurateError, Finding, Record
 from curate.base.tables import counted
-from curate.project.claim import shared
-from curate.project.data import FILES_CHANGED, ProjectData, load_data
+from curate.project.data import FILES_CHANGED, GOLDEN, ProjectData, load_data
 from curate.project.fold import RecordState
-from curate.project.journal import FOLDER, Damage, JournalWriter, annotator, require_known
+from curate.project.journal import CATEGORY, FOLDER, Damage, JournalWriter, annotator, require_known
 from curate.project.transactions import Applied, Undone, UndoStacks, require_valid
 
 if TYPE_CHECKING:
@@ -36,6 +35,8 @@ if TYPE_CHECKING:
     from curate.schema import Shape
     from curate.schema.settings import Settings
 
+# What a record of the frozen test set does not allow.
+_CHANGING = frozenset({"drop", "restore", "assign", "edit", "undo", "rewrite"})
 # Hears which records others have changed: other people, or other parts of this program.
 Listener = Callable[[set[str]], None]
 OnProgress = Callable[[int, int], None]
@@ -61,10 +62,8 @@ class Project:
         self._reading = Lock()
         self._listeners: list[Listener] = []
         self._tracker: StateTracker | None = None
-        # Made when it is first asked for: it takes reading what is folded.
         self._acts: UndoStacks | None = None
         self._writer: JournalWriter | None = None
-        self._is_shared = False
         self._open = ExitStack()
 
     def __repr__(self) -> str:
@@ -259,8 +258,8 @@ class Project:
 
         Raises:
             CurateError: E906 when they are not saved; E904 for a first record that no record file would take; E913 when
-                the project `is_read_only`; E916 and E972 as `require_valid`, E974 when a line cannot be read any more:
-                nothing is saved then.
+                the project `is_read_only`; E975 for a change of the frozen test set; E916 and E972 as `require_valid`,
+                E974 when a line cannot be read any more: nothing is saved then.
         """
         with self._lock:
             known, names = self._tracker, list(dict.fromkeys(decision.id for decision in decisions))
@@ -386,7 +385,6 @@ class Project:
         # The catalog brings polars with it.
         from curate.project.transactions import StateTracker
 
-        self._share()
         # Only one thread reads at a time. Decisions go on meanwhile, under the other lock.
         with self._reading:
             tracker = StateTracker(data, self._reader, on_progress)
@@ -422,12 +420,11 @@ class Project:
         # The folder may have become a link to elsewhere since the last decision.
         inside(self.root, self.root / FOLDER)
         require_known(self._damages)
+        self._require_unlocked(decisions)
         if self._writer is None:
-            self._share()
             self._writer = self._open.enter_context(JournalWriter(self.root, self.by, self.since(0)))
         if any(decision.op == "add" for decision in decisions):
-            # It brings what folds a journal with it.
-            from curate.project.compact import make_added_file
+            from curate.project.applied import make_added_file
 
             self._writer.is_unsaved = True
             make_added_file(self._data)
@@ -435,11 +432,24 @@ class Project:
         self._data = replace(self._data)  # With the same settings, schema and lines, it reads the journal anew.
         return events, self._take(self._tracker, events) if self._tracker else {event.id for event in events}
 
-    def _share(self) -> None:
-        """Keep `curate fold` off from now on, which nobody else may have the workspace open for."""
-        if not self._is_shared:
-            self._open.enter_context(shared(self.root))
-            self._is_shared = True
+    def _require_unlocked(self, decisions: Sequence[Decision]) -> None:
+        """Refuse a change of the frozen test set; answers to questions that are not answered yet change nothing."""
+        if not (self.root / GOLDEN).exists() or self.file:
+            return
+        # It brings what splits records with it.
+        from curate.project.golden import require_unlocked
+
+        changed = [decision.id for decision in decisions if decision.op in _CHANGING or self._is_relabelled(decision)]
+        require_unlocked(self.root, changed)
+
+    def _is_relabelled(self, decision: Decision) -> bool:
+        if not isinstance(decision, Label | Resolve):
+            return False
+        state = self._tracker.state(decision.id) if self._tracker else self._data.state(decision.id)
+        if state is None:
+            return False
+        known = state.record.category if decision.question == CATEGORY else state.record.labels.get(decision.question)
+        return known is not None and known != decision.value
 
     def _all_acts(self) -> UndoStacks:
         if self._acts is None:
@@ -454,7 +464,7 @@ class Project:
             if not stack:
                 return None
             if not tracker.is_followed():
-                message = "decisions have left the journal since it was read, perhaps by `curate fold`"
+                message = "decisions have left the journal since it was read"
                 raise CurateError(FILES_CHANGED, message, "Read the records again, and see what is left to take back.")
             act = stack[-1]
             events, changed = self._save(

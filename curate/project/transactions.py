@@ -19,7 +19,6 @@ from curate.project.data import FILES_CHANGED, ProjectData
 from curate.project.fold import Decisions, Fold, RecordState, content_digest, steps
 from curate.project.history import AppliedEvent, frontier_of
 from curate.project.journal import CATEGORY, JournalReader, moment_of
-from curate.project.snapshot import folded_files, read_snapshot
 from curate.schema import Shape
 
 if TYPE_CHECKING:
@@ -295,31 +294,25 @@ class StateTracker:
         self.order: list[AnyEvent] = []
         """Every decision, in the order in which it was made or read."""
         self.blind = blind_in(data, by)
-        self._root, self._shape = data.root, data.shape
+        self._shape = data.shape
         self._known: set[str] = set()
         self._hidden_categories: set[str] = set()
         self._states: dict[str, RecordState | None] = {}
         self._bases: dict[str, Record | None] = {}
-        # The journal, then its snapshot, then the lines: what `curate fold` moves from one to the next meanwhile is
-        # read at least once, and counts once.
         events = self.reader.read()
         for fault in self.reader.new_faults():
             raise fault
         # What a newer version has decided is a remark at first; `Project.refresh` tells of what comes later.
         with suppress(CurateError):
             self.reader.require_no_more_unknown()
-        self._snapshot = read_snapshot(data.root)
-        self._decisions = Decisions((), data.shape, self._snapshot)
+        self._decisions = Decisions((), data.shape)
         self.catalog = open_catalog(data, on_progress)
         """Every record as the annotator may see it."""
         if self.blind.fault is not None:
             remark = f"others' answers are hidden until you have given yours: {self.blind.fault.message}"
             self.catalog.remarks.append(remark)
-        self._late = set(self._snapshot.records)
+        self._late: set[str] = set()
         self.take(sorted(events, key=lambda event: (moment_of(event), event.session, event.seq)))
-        for name in list(self._late):
-            self.state(name)
-        self._num_first = len(self.order)
 
     @property
     def has_hidden_categories(self) -> bool:
@@ -328,18 +321,11 @@ class StateTracker:
 
     def is_followed(self) -> bool:
         """Whether no decision has left the journal since it was read, so that looking at its end shows all."""
-        return self.reader.is_whole() and max(folded_files(self._root), default=0) == self._snapshot.number
+        return self.reader.is_whole()
 
     def acts(self, by: str) -> UndoStacks:
-        """Return what an annotator has done, also what is folded since.
-
-        Raises:
-            CurateError: E913 and E980 when a retired segment cannot be read.
-        """
-        first, later = self.order[: self._num_first], self.order[self._num_first :]
-        acts = UndoStacks(event for event in (*self._snapshot.takes_back(by), *first) if event.by == by)
-        acts.add(event for event in later if event.by == by)
-        return acts
+        """Return what an annotator has done."""
+        return UndoStacks(event for event in self.order if event.by == by)
 
     def state(self, name: str) -> RecordState | None:
         """Return the record called ``name`` as decisions have left it, None where there is none.
@@ -366,7 +352,7 @@ class StateTracker:
         state = self.state(name)
         if state is not None:
             return state.parents()
-        return frontier_of(self._decisions.of(name), self._snapshot.records.get(name))
+        return frontier_of(self._decisions.of(name))
 
     def decided(self) -> list[RecordState]:
         """Return the states of all records that somebody has decided on and that are there."""
@@ -437,4 +423,4 @@ class StateTracker:
         return self._bases[name] if name in self._bases else self.catalog.read(name)
 
     def _steps(self, name: str) -> Iterator[tuple[AppliedEvent, RecordState | None]]:
-        return steps(name, self._base(name), self._decisions.of(name), self._shape, self._snapshot)
+        return steps(self._base(name), self._decisions.of(name), self._shape)

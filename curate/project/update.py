@@ -14,7 +14,7 @@ from pathlib import Path
 from curate.base.console import one_line, spelled
 from curate.base.events import Decision, Drop, EditEvent, FileEdit, SourceEdit
 from curate.base.file_guard import FileStamp, files_changed, inside, stamp_of
-from curate.base.record import CurateError, Finding, Json, Record, Source, canonical
+from curate.base.record import CurateError, Finding, Json, Record, Source, canonical, text_digest
 from curate.base.storage import write_atomic
 from curate.base.tables import counted
 from curate.checks.runner import read_records
@@ -33,10 +33,10 @@ from curate.formats.intake import Imported, Intake, set_aside
 from curate.jsonl import Entry
 from curate.jsonl.rewrite import Ending, Replacement, Rewrite
 from curate.jsonl.walker import edited_line
-from curate.project.compact import placed_line
+from curate.project.applied import placed_line, save_rewrites
 from curate.project.data import ProjectData
 from curate.project.diff import VersionDiff, VersionRecord, compare
-from curate.project.fold import line_digest
+from curate.project.golden import require_unlocked
 from curate.project.history import in_causal_order
 from curate.project.project import open_project
 
@@ -130,6 +130,9 @@ def plan_update(
             if not _is_dropped(record, data):
                 update.gone.append(record)
     _compare(update, here.values(), versions, is_dropping=is_dropping)
+    changed = [old.id for old, _ in update.edits.values()]
+    dropped = [record.id for record in update.gone] if is_dropping else []
+    require_unlocked(data.root, [*changed, *dropped], str(intake.plan.path))
     update.note = dict(_note(update, here, noted_lines, data)) | update.note
     update.is_noted = noted == (reading, update.note)
     return update
@@ -144,6 +147,13 @@ def write_update(update: Update, data: ProjectData, *, is_dropping: bool = False
     root, target = data.root, update.intake.target
     if stamp_of(target, str(target)) != update.stamp:
         raise files_changed(str(target))
+    # What was decided on a record goes with it: the row of the source is known to be about the same one.
+    rewrites = {
+        old.id: (text_digest(old.data), text_digest(line))
+        for old, line in update.edits.values()
+        if old.id in data.decisions.names
+    }
+    save_rewrites(root, rewrites, update.intake.plan.path.name)
     # The note comes last: what is interrupted before it is done again, and comes to the same.
     if update.edits or update.added:
         _write_lines(update, root)
@@ -239,16 +249,16 @@ def _contest(
 ) -> None:
     """Set what the source says beside what people say of ``record``, as it will stand in its file."""
     decisions, name = data.decisions, record.id
-    state = decisions.fold(name, record) if name in decisions.names else None
-    line = state.record.data if state else record.data
+    decided = {facet[1]: value for facet, value in decisions.facts(name).items() if facet[0] == "data"}
+    line = {key: value for key, value in {**record.data, **decided}.items() if value is not None or key not in decided}
     said: dict[str, Json] = {}
-    parents: tuple[str, ...] = (line_digest(record),)
+    parents: tuple[str, ...] = (text_digest(record.data),)
     source = update.intake.plan.path.name
     edits = [event for event in decisions.of(name) if isinstance(event, EditEvent)]
     for event, _ in in_causal_order([event for event in edits if event.by == source]):
         assert isinstance(event, EditEvent), "these are the edits"
         said |= event.changes
-        parents = (event.event,)
+        parents = (event.event, text_digest(record.data))
     theirs = {
         key: new.get(key)
         for key in changed
@@ -267,7 +277,7 @@ def _contest(
         if not _is_same(own := record.data.get(key), value)
         and not any(key in event.changes and _is_same(event.changes[key], own) for event in edits)
     }
-    update.ours += [FileEdit(name, ours, parents=(line_digest(record),))] if ours else []
+    update.ours += [FileEdit(name, ours, parents=(text_digest(record.data),))] if ours else []
     update.contested.append(SourceEdit(name, theirs, parents=parents))
 
 

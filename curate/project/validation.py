@@ -120,14 +120,18 @@ class Validation:
         return None
 
     def with_decisions(self, verdict: Verdict) -> Verdict:
-        """Return ``verdict`` with what keeps a whole workspace, not one of its files, from an export, once it has run:
-        what is wrong with decisions (L402, L403, unfit edits), and records that wait for approval (L406).
+        """Return ``verdict`` with what keeps a whole workspace, not one of its files, from an export, once it has run.
+
+        That is what is wrong with decisions (L402, L403, L407, unfit edits), frozen records that are not as they were
+        (P506), and records that wait for approval (L406).
         """
         if self._whole is None:
             return verdict
         from curate.project.approval import with_waiting
+        from curate.project.golden import changed_records
 
-        verdict = verdict.with_findings(self._renamed(self._whole.decisions.folded({}).findings))
+        findings = [*self._whole.decisions.folded({}).findings, *changed_records(self._whole)]
+        verdict = verdict.with_findings(self._renamed(findings))
         return with_waiting(verdict, self._whole, self.spec.limit, self._renamed)
 
     def hidden(self, blind: Blind) -> set[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from curate import checks
-from curate.base.record import TRACES, Finding, Json, is_named, trace_of, unnumbered
+from curate.base.record import TRACES, Finding, Json, is_named, text_digest, trace_of, unnumbered
 from curate.base.registry import Registry
 from curate.jsonl import Entry, Reader, pointer_of
 from curate.jsonl.rewrite import Ending, LineChange, Replacement, Rewrite
@@ -164,7 +164,8 @@ class FixedFile:
 
     Texts are fixed in valid records of ``shape``; without one, or without its ``x-record``, only bytes are. The key
     order, numbers, spacing and escapes of a line stay. ``keep`` names records that must keep their ids: those with an
-    id made from their content are left alone. ``hold`` names records whose texts must stay whatever their id.
+    id made from their content are left alone. ``decided`` names the records whose texts decisions are about,
+    ``locked`` those that stay as they are.
     ``unsafe`` adds the fixes that can change what a text means. ``ignore`` names fixes not to make, by their own name
     or by the code or name of what they fix; a record's own list of checks not to run (x-ignore) holds as well. Links
     are read inside ``root`` only, and never replaced.
@@ -182,7 +183,8 @@ class FixedFile:
         *,
         unsafe: bool = False,
         keep: Collection[str] = (),
-        hold: Collection[str] = (),
+        decided: Collection[str] = (),
+        locked: Collection[str] = (),
         ignore: Collection[str] = (),
         root: Path | None = None,
     ) -> None:
@@ -194,7 +196,9 @@ class FixedFile:
         self.refused: list[int] = []
         self._shape = shape
         self._fixes = [fix for fix in discover() if (fix.is_safe or unsafe) and not is_ignored(fix, ignore)]
-        self._hold = hold
+        self._decided, self._locked = decided, locked
+        self.rewrites: dict[str, tuple[str, str]] = {}
+        """By id, the digests of the texts before and after, of the records that people have decided on."""
         self._keep = set(map(unnumbered, keep))
         self._rewrite = Rewrite(path, self._replace, root=root)
         self._reader = Reader(path, root=root)
@@ -280,13 +284,15 @@ class FixedFile:
         if not shape.is_valid(value):
             self.refused.append(number)
             return None
-        if self._keep or self._hold:
+        if self._keep or self._decided:
             before = shape.record(entry.value, entry.line.source)
             after = shape.record(value, entry.line.source).id
             # Records with equal ids are numbered by their order, so a new id could take over the number of a neighbour.
             is_in_use = not before.has_own_id and not self._keep.isdisjoint(map(unnumbered, (before.id, after)))
-            if is_in_use or before.id in self._hold:
+            if is_in_use or before.id in self._locked:
                 self.spared[number] = before.id
                 return None
+            if before.id in self._decided:
+                self.rewrites[before.id] = text_digest(entry.value), text_digest(value)
         new_texts = {text.pointer: new for text, new in changes}
         return respelled(raw, new_texts, is_ascii=self._rewrite.is_ascii), tuple(names)

@@ -12,7 +12,7 @@ import orjson
 
 from curate.base.console import one_line, spelled
 from curate.base.file_guard import open_file
-from curate.base.record import CurateError, Finding, Json, strings_of, unnumbered
+from curate.base.record import CurateError, Finding, Json, strings_of, text_digest, unnumbered
 from curate.checks.redact.table import (
     PERSON,
     PLACEHOLDER,
@@ -165,8 +165,8 @@ class RedactionSummary:
 
     ``replaced`` counts by label; ``num_unchanged`` values stay because of where they stand, the first of which are
     ``unchanged``; ``num_broken`` lines are not JSON and could not be looked into; ``unfit`` are records that the schema
-    no longer allows; ``num_decided`` records have decisions whose order their old text told; ``num_named`` records were
-    given the id that was made from their text, so that what was decided on them still finds them.
+    no longer allows; ``num_named`` records were given the id that was made from their text, so that what was decided on
+    them still finds them.
     """
 
     num_lines: int = 0
@@ -174,7 +174,6 @@ class RedactionSummary:
     num_broken: int = 0
     num_named: int = 0
     num_unchanged: int = 0
-    num_decided: int = 0
     replaced: Counter[str] = field(default_factory=Counter)
     unchanged: list[UnchangedValue] = field(default_factory=list)
     unfit: list[tuple[str, int]] = field(default_factory=list)
@@ -184,8 +183,7 @@ class RedactionSummary:
 class Redaction:
     """Goes through files and replaces personal data, secrets and names in the texts of their records.
 
-    ``keep`` names records on whose ids something hangs, ``hold`` those on whose texts something does: that they have
-    changed is counted.
+    ``keep`` names records on whose ids something hangs, ``decided`` those whose texts decisions are about.
     """
 
     def __init__(
@@ -195,7 +193,7 @@ class Redaction:
         *,
         shape: Shape | None = None,
         keep: Collection[str] = (),
-        hold: Collection[str] = (),
+        decided: Collection[str] = (),
         root: Path | None = None,
     ) -> None:
         self.files = files
@@ -205,7 +203,9 @@ class Redaction:
         self._root = root
         self._known_keys: set[str] = set()
         self._keep = set(map(unnumbered, keep))
-        self._hold = hold
+        self._decided = decided
+        self.rewrites: dict[str, tuple[str, str]] = {}
+        """By id, the digests of the texts before and after, of the records that people have decided on."""
         self._id_counts: Counter[str] = Counter()
         self._file = ""
         self._current: Rewrite | None = None
@@ -290,9 +290,10 @@ class Redaction:
         if shape is None or shape.view is None or not shape.is_valid(entry.value):
             return new
         named = new
-        if self._keep or self._hold:
+        if self._keep or self._decided:
             record = shape.record(entry.value, source)
-            self.summary.num_decided += record.id in self._hold
+            if record.id in self._decided:
+                self.rewrites[record.id] = text_digest(entry.value), text_digest(orjson.loads(new))
             if not record.has_own_id and record.id in self._keep:
                 self._id_counts[record.id] += 1
                 # The same number that tells records with like ids apart in a workspace.

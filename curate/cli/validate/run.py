@@ -272,18 +272,21 @@ def explain(shape: Shape, inputs: Inputs, findings: Sequence[Finding]) -> None:
 def _repair(options: Options, inputs: Inputs, shape: Shape) -> int:
     """Fix the files, or print how with ``--diff``, and return how many lines that concerns.
 
-    Texts of records stay where something hangs on them: where the id is made from the text, and decisions or the newest
-    dataset name it; and where the decisions of more than one session follow one another from it.
+    Texts of records stay where the id is made from the text, and decisions or the newest dataset name it.
     """
     # Most calls mend nothing, and start without what that takes.
     from curate.checks.fixes import FixedFile
     from curate.jsonl.rewrite import diff_of
-    from curate.project.data import names_in_chains, names_in_use
+    from curate.project.applied import save_rewrites
+    from curate.project.data import names_in_use
+    from curate.project.golden import frozen_ids
 
     root, ignore = inputs.root, inputs.settings.checks.ignore
-    keep, hold = (names_in_use(root), names_in_chains(root)) if root else ((), ())
+    keep, locked = (names_in_use(root), frozen_ids(root)) if root else ((), ())
     fixes = [
-        FixedFile(path, shape, unsafe=options.unsafe_fixes, keep=keep, hold=hold, ignore=ignore, root=root)
+        FixedFile(
+            path, shape, unsafe=options.unsafe_fixes, keep=keep, decided=keep, locked=locked, ignore=ignore, root=root
+        )
         for path in inputs.files
     ]
     if options.diff:
@@ -292,6 +295,8 @@ def _repair(options: Options, inputs: Inputs, shape: Shape) -> int:
     else:
         for fixed in fixes:
             fixed.write()
+            if root:
+                save_rewrites(root, fixed.rewrites, "fix")
     _tell(fixes, "would fix" if options.diff else "fixed")
     return sum(fixed.num_changed for fixed in fixes)
 
@@ -307,7 +312,10 @@ def _tell(fixes: Sequence[FixedFile], verb: str) -> None:
     broken = sum(fixed.num_broken for fixed in fixes) + sum(len(fixed.faults) for fixed in fixes)
     if broken:
         console.talk(f"left alone: {counted(broken, 'line')} without a valid record")
-    _tell_lines("whose text decisions or a dataset know it by", [(fix, list(fix.spared)) for fix in fixes])
+    _tell_lines(
+        "frozen for the test, or whose text decisions or a dataset know it by",
+        [(fix, list(fix.spared)) for fix in fixes],
+    )
     _tell_lines("that the schema would no longer allow", [(fix, fix.refused) for fix in fixes])
 
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from curate.base.events import AddEvent, EditEvent, UndoEvent
-from curate.base.file_guard import MOST_DOCUMENT, MOST_SEGMENT, MOST_STATE, inside, read_file
+from curate.base.file_guard import MOST_DOCUMENT, MOST_SEGMENT, MOST_STATE, inside, open_file, read_file
 from curate.base.record import SPLITS, CurateError, Finding, Json, Record, canonical
 from curate.base.storage import is_segment_open, move_file, remove_file, write_atomic
 from curate.base.tables import counted
@@ -24,22 +24,6 @@ from curate.project.claim import CLAIM, claimed
 from curate.project.data import DATASETS, RUNS, data_files
 from curate.project.fsck.journal import MISSING, Report, WorkspaceFault, check_journal, noted, read_missing
 from curate.project.journal import FOLDER, pieces, read_journal, read_segment, segments
-from curate.project.snapshot import (
-    RETIRED,
-    SUMS,
-    UNFINISHED,
-    Folded,
-    RecordFile,
-    call_back,
-    changed_since,
-    digest_of,
-    folded_files,
-    parse_folded,
-    retired_folds,
-    spans_text,
-    sums_in,
-)
-from curate.schema import load_shape
 from curate.schema.settings import FILE_NAME as SETTINGS_FILE
 from curate.schema.settings import Settings, read_settings
 
@@ -63,10 +47,9 @@ def check(root: Path) -> Report:
     datasets, runs, drafts = (inside(root, root / name) for name in (DATASETS, RUNS, DRAFTS))
     inside(root, root / "journal")
     settings, files = check_settings(report)
-    folded = check_folds(report)
-    check_journal(report, folded)
+    check_journal(report)
     if files is not None:
-        check_records(report, settings, files, folded)
+        check_records(report, settings, files)
     check_datasets(report, datasets)
     check_runs(report, runs)
     check_drafts(report, drafts)
@@ -78,20 +61,19 @@ def check(root: Path) -> Report:
 def recover(root: Path) -> list[str]:
     """Make the journal of ``root`` whole again and return what was done, a sentence each.
 
-    The torn end of a segment goes to ``<segment>.torn``, damaged lines to ``<segment>.damaged``; a damaged file of the
-    last fold is put aside, and the segments that it had retired are called back. Segments that somebody has open are
-    left alone. Every step can be cut off and done again.
+    The torn end of a segment goes to ``<segment>.torn``, damaged lines to ``<segment>.damaged``. Segments that somebody
+    has open are left alone. Every step can be cut off and done again.
 
     Raises:
-        CurateError: E981 while somebody folds; E906 when the system refuses.
+        CurateError: E981 while somebody else recovers it; E906 when the system refuses.
     """
     inside(root, root / FOLDER)
     if not (root / FOLDER).is_dir():
         return []
     with claimed(root / CLAIM, "recovering the journal"):
-        done = [*_undo_bad_folds(root), *(step for path in segments(root) for step in _mend(root, path))]
+        done = [step for path in segments(root) for step in _mend(root, path)]
         report = Report(root)
-        contents = check_journal(report, check_folds(report))
+        contents = check_journal(report)
         before = read_missing(Report(root))
         now = noted(contents, before)
         # What an unknown event says may be what seems to be missing.
@@ -100,28 +82,6 @@ def recover(root: Path) -> list[str]:
             write_atomic(root / MISSING, [json.dumps(now.model_dump(), indent=1).encode(), b"\n"])
             done.append(f"took note in {MISSING} of what is missing")
     return done
-
-
-def _undo_bad_folds(root: Path) -> Iterator[str]:
-    """Put damaged files of folds aside, and go back to the last fold whose file is whole, or to before the first."""
-    good, damaged = 0, []
-    unfinished = [(0, root / UNFINISHED)] if (root / UNFINISHED).exists() else []
-    for number, path in [*folded_files(root).items(), *unfinished]:
-        try:
-            parse_folded(read_file(path, root / FOLDER, most=MOST_DOCUMENT), path)
-            good = max(good, number)
-        except CurateError:
-            damaged.append(path)
-        except OSError:
-            # It may be whole, and somebody else's to give; `check` tells of it.
-            return
-    # First the segments: if the rest is not done any more, the next time goes on from there.
-    for number in (number for number in retired_folds(root) if number > good):
-        count = call_back(root, number)
-        yield f"called {counted(count, 'segment')} of fold {number} back into the journal"
-    for path in damaged:
-        move_file(path, _free(path.with_name(f"{path.name}.damaged")))
-        yield f"put {path.relative_to(root)} aside"
 
 
 def _mend(root: Path, path: Path) -> Iterator[str]:
@@ -169,6 +129,9 @@ def _free(path: Path, content: bytes | None = None) -> Path:
 
 # What the trainer calls the digests of a checkpoint.
 CHECKPOINT_FILE = "MANIFEST.json"
+# The digests of the files of a folder.
+SUMS = "SHA256SUMS"
+_SUM = re.compile(r"([0-9a-f]{64})  (\S.*)")
 _REMAINS = re.compile(r"\..*\.tmp")
 _RESTORE = "Restore it from git or another copy"
 
@@ -190,47 +153,6 @@ def check_settings(report: Report) -> tuple[Settings, list[Path] | None]:
         return settings, None
 
 
-def check_folds(report: Report) -> Folded | None:
-    """Look at what folds have kept, and return what the last one has."""
-    last: Folded | None = None
-    for number, path in folded_files(report.root).items():
-        report.count("fold")
-        folded = _check_fold(report, path)
-        last = folded or last
-        if folded is None or last is None:
-            continue
-        if last.number != number:
-            report.add("bad-fold", path, f"it holds fold {last.number}, not {number}", f"{_RESTORE}.")
-        for segment in last.segments:
-            if digest_of(report.root / FOLDER / segment.path) == segment.sha256:
-                fix = "`curate fold` finishes it."
-                message = f"fold {number} was interrupted before it had retired this segment; nothing is lost"
-                report.add("unfinished-fold", report.root / FOLDER / segment.path, message, fix, is_damage=False)
-    newest = last.number if last else 0
-    unfinished = report.root / UNFINISHED
-    if unfinished.exists() and _check_fold(report, unfinished) is not None:
-        message = "a fold was interrupted while it wrote the record files; nothing is lost"
-        report.add("unfinished-fold", unfinished, message, "`curate fold` finishes it.", is_damage=False)
-    for number in retired_folds(report.root):
-        if number > newest:
-            fix = f"{_RESTORE}; else `curate fsck --recover` calls its segments back, and loses nothing."
-            path = report.root / FOLDER / "folded" / f"{number}.json"
-            report.add("missing-fold", path, "this snapshot is missing or damaged, and its segments are retired", fix)
-    for folder in sorted((report.root / FOLDER / RETIRED).glob("*/")):
-        _check_sums(report, folder)
-    return last
-
-
-def _check_fold(report: Report, path: Path) -> Folded | None:
-    try:
-        return parse_folded(read_file(path, report.root / FOLDER, most=MOST_DOCUMENT), path)
-    except (CurateError, OSError) as error:
-        message = error.message.partition(": ")[2] if isinstance(error, CurateError) else error.strerror or ""
-        fix = f"{_RESTORE}; else `curate fsck --recover` goes back to before this fold, and loses nothing."
-        report.add("bad-fold", path, message, fix)
-        return None
-
-
 def _check_sums(report: Report, folder: Path) -> None:
     """Hold the files of a folder against its file of digests, where it has one."""
     if not (folder / SUMS).is_file():
@@ -245,59 +167,21 @@ def _check_sums(report: Report, folder: Path) -> None:
             report.add("bad-digests", folder / SUMS, "a line of it is no digest", f"{_RESTORE}.")
             continue
         now = digest_of(folder / name)
-        # A fold that was cut off has named them before it could move them.
-        if not now and digest_of(report.root / FOLDER / name) != digest:
+        if not now:
             report.add("missing-file", folder / name, f"{SUMS} names it, and it is not there", f"{_RESTORE}.")
-        elif now and now != digest:
+        elif now != digest:
             report.add("changed-file", folder / name, f"it is not what {SUMS} says", f"{_RESTORE}.")
 
 
-def check_records(report: Report, settings: Settings, files: Sequence[Path], folded: Folded | None) -> None:
-    """Hold the record files against the last fold, and look for lines that cannot be read."""
+def check_records(report: Report, settings: Settings, files: Sequence[Path]) -> None:
+    """Look whether there are record files, and for lines that cannot be read."""
     for path in files:
         report.count("record file")
         _check_lines(report, path)
-    for sealed in folded.files if folded else ():
-        path = report.root / sealed.path
-        if path not in files:
-            report.add("missing-file", path, "the last fold names it, and it is not there", f"{_RESTORE}.")
-        elif digest_of(path) != sealed.sha256:
-            _add_change(report, settings, files, sealed)
-
-
-def _add_change(report: Report, settings: Settings, files: Sequence[Path], sealed: RecordFile) -> None:
-    path = report.root / sealed.path
-    try:
-        spans = changed_since(sealed, path)
-    except OSError:
-        # That it cannot be read is a fault of its own.
-        return
-    line, lines = spans[0][0] if spans else 0, f"lines {spans_text(spans)}"
-    if _is_of_a_fold(report.root, settings, files, sealed, spans):
-        message = f"{lines} were changed by a fold that was interrupted"
-        report.add("unfinished-fold", path, message, "`curate fold` finishes it.", line=line, is_damage=False)
-        return
-    fix = f"If that was on purpose, `curate fold` takes note of it. Else: {_RESTORE.lower()}."
-    report.add("changed-file", path, f"changed since the last fold, other than by decisions: {lines}", fix, line=line)
-
-
-def _is_of_a_fold(
-    root: Path, settings: Settings, files: Sequence[Path], sealed: RecordFile, spans: Sequence[tuple[int, int]]
-) -> bool:
-    """Whether there are decisions in the journal by which a fold changes all that has changed in the file."""
-    try:
-        shape = load_shape(settings.schema_, root)
-        decided = {event.id for event in read_journal(root)[0] if isinstance(event, EditEvent | AddEvent | UndoEvent)}
-        items = read_records(files, shape, root=root)
-        records = with_unique_ids(item for item in items if isinstance(item, Record))
-        lines = {record.source.line for record in records if record.id in decided and record.source.file == sealed.path}
-    except CurateError:
-        return False
-    return all(
-        not lines.isdisjoint(range(start, start + sealed.every))
-        for first, last in spans
-        for start in range(first, last + 1, sealed.every)
-    )
+    if not files:
+        named = ", ".join(settings.data)
+        message = f"no file matches `data` in curate.toml: {named}"
+        report.add("missing-file", report.root / SETTINGS_FILE, message, f"{_RESTORE}, or import a file.")
 
 
 def _check_lines(report: Report, path: Path) -> None:
@@ -392,6 +276,25 @@ def _check_json(report: Report, path: Path, name: str, fix: str) -> None:
         report.add(name, path, message, fix)
 
 
+def sums_in(folder: Path) -> Iterator[tuple[str, str]]:
+    """Yield the digests and names that the file of digests in ``folder`` has; a line that is none gives ("", line).
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    for line in read_file(folder / SUMS, most=MOST_DOCUMENT).decode("utf-8", "replace").splitlines():
+        match = _SUM.fullmatch(line)
+        yield (match[1], match[2]) if match else ("", line)
+
+
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file, "" where there is none."""
+    if path.is_symlink() or not path.is_file():
+        return ""
+    with open_file(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def check_remains(report: Report, folders: Collection[Path]) -> None:
     """Look for what writes that were cut off have left behind."""
     for folder in folders:
@@ -404,14 +307,12 @@ def check_remains(report: Report, folders: Collection[Path]) -> None:
                 report.add("remains", Path(parent) / name, message, fix, is_damage=False)
     claim = report.root / CLAIM
     if claim.exists():
-        fix = "`curate fold` removes it if its process is gone."
+        fix = "`curate fsck --recover` removes it if its process is gone."
         report.add("claim", claim, "somebody is at work on the journal, or has left this behind", fix, is_damage=False)
 
 
 def check_git(report: Report, files: Sequence[Path]) -> None:
     """Look for files that git has not finished merging."""
     root = report.root
-    for finding in unmerged_findings(
-        [root / SETTINGS_FILE, *files, *folded_files(root).values(), *segments(root)], root
-    ):
+    for finding in unmerged_findings([root / SETTINGS_FILE, *files, *segments(root)], root):
         report.add("unmerged", Path(finding.file), finding.message, finding.fix)

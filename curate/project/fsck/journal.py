@@ -14,11 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from curate.base.events import EVENTS, AnyEvent, UndoEvent
 from curate.base.file_guard import MOST_DOCUMENT, read_file
 from curate.base.git import GitError, ask_git
-from curate.base.record import CurateError
+from curate.base.record import CurateError, is_text_digest
 from curate.base.storage import is_segment_open
-from curate.project.fold import is_line_digest
 from curate.project.journal import FOLDER, SegmentPiece, pieces, read_segment, segments
-from curate.project.snapshot import RETIRED, Folded, retired_segments
 
 # What a person has taken note of that it is gone.
 MISSING = f"{FOLDER}/missing.json"
@@ -49,18 +47,15 @@ class JournalContents:
     """Events that are named and not there, by the event that names them."""
 
 
-def check_journal(report: Report, folded: Folded | None) -> JournalContents:
-    """Look at all segments, retired ones too; ``folded`` is the last fold."""
+def check_journal(report: Report) -> JournalContents:
+    """Look at all segments."""
     contents = JournalContents()
     for path in segments(report.root):
         _check_segment(report, path, contents)
-    for path in retired_segments(report.root):
-        _check_segment(report, path, contents, is_retired=True)
     report.count("decision", len(contents.events))
     known = read_missing(report)
     _find_gaps(report, contents, known)
-    names = {name for record in folded.records.values() for name in record.events} if folded else set()
-    _find_unknown(report, contents, known, names)
+    _find_unknown(report, contents, known)
     _find_deleted(report)
     return contents
 
@@ -82,8 +77,8 @@ def read_missing(report: Report) -> Missing:
         return Missing()
 
 
-def _check_segment(report: Report, path: Path, contents: JournalContents, *, is_retired: bool = False) -> None:
-    report.count("retired segment" if is_retired else "segment")
+def _check_segment(report: Report, path: Path, contents: JournalContents) -> None:
+    report.count("segment")
     try:
         content = read_segment(path, report.root)
         is_open = content is not None and is_segment_open(path)
@@ -96,7 +91,7 @@ def _check_segment(report: Report, path: Path, contents: JournalContents, *, is_
         fix = "Nothing was saved in it when it was made; it may be removed."
         report.add("empty-segment", path, "it holds nothing", fix, is_damage=False)
     parts = list(pieces(content or b""))
-    _tell_damage(report, path, parts, is_retired=is_retired)
+    _tell_damage(report, path, parts)
     last: dict[str, int] = {}
     for piece in parts:
         event = _event_in(report, path, piece)
@@ -104,22 +99,21 @@ def _check_segment(report: Report, path: Path, contents: JournalContents, *, is_
             _take(report, path, piece, event, contents, last)
 
 
-def _tell_damage(report: Report, path: Path, parts: list[SegmentPiece], *, is_retired: bool) -> None:
-    aside = "Compare it with another copy of the workspace." if is_retired else ""
+def _tell_damage(report: Report, path: Path, parts: list[SegmentPiece]) -> None:
     for piece in parts:
         size = f"{len(piece.raw):,} bytes"
         if piece.is_torn:
             message = f"the end of the segment is torn: {size} of a line that was not saved whole"
-            fix = aside or _RECOVER.format(f"moves them to {path.name}.torn")
+            fix = _RECOVER.format(f"moves them to {path.name}.torn")
             report.add("torn-end", path, message, fix, line=piece.line, offset=piece.offset)
         elif piece.payload is None:
             message = f"{size} cannot be read as a decision: a wrong checksum or line end"
-            fix = aside or _RECOVER.format(f"moves them to {path.name}.damaged")
+            fix = _RECOVER.format(f"moves them to {path.name}.damaged")
             report.add("damaged-line", path, message, fix, line=piece.line, offset=piece.offset)
     crlf = [piece for piece in parts if piece.payload is not None and piece.raw.endswith(b"\r\n")]
     if crlf:
         message = f"{len(crlf):,} lines were given CR LF line ends; they were read all the same"
-        fix = aside or f'Put "{FOLDER}/** -text" into .gitattributes. ' + _RECOVER.format("gives them back their own")
+        fix = f'Put "{FOLDER}/** -text" into .gitattributes. ' + _RECOVER.format("gives them back their own")
         report.add("crlf-line-ends", path, message, fix, line=crlf[0].line, offset=crlf[0].offset)
 
 
@@ -182,12 +176,12 @@ def _find_gaps(report: Report, contents: JournalContents, known: Missing) -> Non
             )
 
 
-def _find_unknown(report: Report, contents: JournalContents, known: Missing, folded: set[str]) -> None:
+def _find_unknown(report: Report, contents: JournalContents, known: Missing) -> None:
     noted = frozenset(known.events)
     for event in contents.events.values():
         named = [*event.parents, *([event.of] if isinstance(event, UndoEvent) else [])]
         for name in named:
-            if name in contents.events or name in folded or is_line_digest(name):
+            if name in contents.events or is_text_digest(name):
                 continue
             contents.unknown[name] = event.event
             if name not in noted:
@@ -200,7 +194,7 @@ def _find_unknown(report: Report, contents: JournalContents, known: Missing, fol
 
 
 def _find_deleted(report: Report) -> None:
-    """Find segments that git knows and that are neither there nor retired."""
+    """Find segments that git knows and that are not there."""
     root = report.root.resolve()
     if not any((folder / ".git").exists() for folder in (root, *root.parents)):
         return
@@ -208,9 +202,8 @@ def _find_deleted(report: Report) -> None:
         listed = os.fsdecode(ask_git(root, ["ls-files", "-d", "-z", "--", FOLDER]))
     except GitError:
         return
-    retired = {path.name for path in retired_segments(report.root)}
     for name in filter(None, listed.split("\0")):
-        if name.endswith(".log") and Path(name).name not in retired and f"/{RETIRED}/" not in name:
+        if name.endswith(".log"):
             fix = f"Restore it with `git restore {name}`."
             report.add("deleted-segment", report.root / name, "git knows this segment, and it is not there", fix)
 

@@ -2,7 +2,8 @@
 
 Where annotators answered a question differently (L402), settling is a `resolve`: the answers stay, and the value holds
 whatever they are. Where two people decided on the same thing without having seen one another's decision (L403),
-settling is to decide once more, having seen both.
+settling is to decide once more, having seen both. Where the text of a record has changed under its decisions (L407),
+settling is to say whether they hold for the new text.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from curate.base.events import Assign, Decision, Edit, Label, Resolve, Restore, Undo, exclusion_of, read_rule
-from curate.base.record import Json, canonical
+from curate.base.events import Assign, Decision, Edit, Label, Resolve, Restore, Rewritten, Undo, exclusion_of, read_rule
+from curate.base.record import Json, canonical, is_text_digest
 from curate.base.tables import counted
 from curate.project.answers import answer_now, as_answer
-from curate.project.fold import RecordState
+from curate.project.fold import HELD_BACK, RecordState
+from curate.project.fold_findings import said_of
 from curate.project.history import STATUS, DecisionConflict
 from curate.sessions.labelling.excerpts import spelled_value
 from curate.sessions.labelling.session import LabelSession
@@ -43,15 +45,19 @@ class ReviewItem:
     question: str = ""
     conflict: DecisionConflict | None = None
     sides: Sequence[AnswerSide] = ()
+    is_held: bool = False
+    """Whether it is about decisions on another text of the record than it has now."""
 
     @property
     def key(self) -> tuple[str, str]:
         """What names it among all items."""
-        return self.record, "\0".join(self.conflict.facet) if self.conflict else self.question
+        return self.record, "\0".join(self.conflict.facet) if self.conflict else self.question or HELD_BACK
 
     @property
     def title(self) -> str:
         """What it is about, in words."""
+        if self.is_held:
+            return f"decided about another text than this one ({HELD_BACK})"
         if self.conflict is None:
             return f"annotators disagree on {self.question} (L402)"
         return f"decided apart: {' '.join(self.conflict.facet[:2])} (L403)"
@@ -87,6 +93,8 @@ class Review:
         rows: list[tuple[int, int, ReviewItem]] = []
         for state in project.decided():
             row = catalog.find(state.record.id)
+            if row is not None and state.held:
+                rows.append((row, len(order), _held_item(state)))
             if state.dropped is not None or row is None:
                 continue
             num_settled += sum(value is not None for value in state.resolved.values())
@@ -153,6 +161,12 @@ class Review:
 
     def _decisions(self, item: ReviewItem, side: AnswerSide) -> list[Decision]:
         value = side.value
+        if item.is_held:
+            state = self._session.project.state(item.record)
+            if value:
+                was = {parent for event in state.held.values() for parent in event.parents if is_text_digest(parent)}
+                return [Rewritten(item.record, digest, state.base) for digest in sorted(was)]
+            return [Undo(item.record, event) for event in dict.fromkeys(e.event for e in state.held.values())]
         if item.conflict is None:
             return [Resolve(item.record, item.question, value)]
         kind, *rest = item.conflict.facet
@@ -171,7 +185,7 @@ class Review:
             catalog = self._session.project.catalog
             return [read_rule(excluded, item.record, lambda name: catalog.find(name) is not None).decision(item.record)]
         # What cannot be said once more, such as that a record was added, stands when the other sides are taken back.
-        others = [event for event, other in item.conflict.sides if event and canonical(other) != canonical(value)]
+        others = [event for event, other in item.conflict.sides if canonical(other) != canonical(value)]
         return [Undo(item.record, event.event) for event in others]
 
     def _sides(self, state: RecordState, name: str, given: Sequence[Json]) -> Sequence[AnswerSide]:
@@ -205,9 +219,18 @@ class Review:
         for (event, _), value, side_name in zip(conflict.sides, values, names, strict=True):
             # Answers that say nothing of the texts any more leave one choice: none.
             people = sides[key].people if (key := canonical(value)) in sides else ()
-            by = event.by if event else "the record file"
-            sides[key] = AnswerSide(value, _NOBODY if value is None else side_name, (*people, by))
+            sides[key] = AnswerSide(value, _NOBODY if value is None else side_name, (*people, event.by))
         return ReviewItem(record.id, question.name if question else "", conflict, list(sides.values()))
+
+
+def _held_item(state: RecordState) -> ReviewItem:
+    said = said_of(state.held)
+    people = sorted({event.by for event in state.held.values()})
+    sides = [
+        AnswerSide(True, f"holds for this text as well: {said}", people),
+        AnswerSide(False, "does not hold for it"),
+    ]
+    return ReviewItem(state.record.id, sides=sides, is_held=True)
 
 
 def _ends(values: Sequence[Json]) -> list[str]:

@@ -268,12 +268,12 @@ an estimate.
         if preview is None:
             self.tell_no_use(_NOTHING_YET)
             return
-        names = preview.by_split["test"].ids
-        root, by, tests = self.project.root, self.project.by, counted(len(names), "test record")
+        records = preview.by_split["test"]
+        root, by, tests = self.project.root, self.project.by, counted(len(records), "test record")
 
         def turn_on() -> None:
             with self.app.attempt():
-                freeze(root, names, preview.basis.repeats.pins, by)
+                freeze(root, records, preview.basis.repeats.pins, by)
                 self._show_turned("--freeze", f"froze {tests} in golden.json; add it to git")
 
         def turn_off(reason: str) -> None:

@@ -1,0 +1,143 @@
+"""A decision holds for the record and the text it was made about. On another text it is held back, and that is said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import curate as python
+from tests.promises.outside import Row, curate, make_workspace, read_export, read_rows, rows_on, succeed, write_rows
+
+ROWS = rows_on("alpha", 12)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    return make_workspace(tmp_path / "w", ROWS)
+
+
+def records(workspace: Path, *words: str) -> dict[str, Row]:
+    """Return what `curate list` shows of each record that ``words`` let through."""
+    printed = succeed(curate("list", workspace, "--status", "all", "--format", "jsonl", *words))
+    return {row["id"]: row | {"line": 0} for row in map(json.loads, printed.splitlines())}
+
+
+def mend(workspace: Path, name: str) -> None:
+    """Edit a record here, as the form does."""
+    with python.open(workspace, "ana") as project:
+        project.apply([python.Edit(name, {"output": "Mended by a person."})])
+
+
+def rewrite(workspace: Path, name: str, **fields: str) -> None:
+    """Change a line of the record file by hand, as an editor would."""
+    path = workspace / "data" / "records.jsonl"
+    write_rows(path, [row | fields if row["id"] == name else row for row in read_rows(path)])
+
+
+def exported(workspace: Path) -> set[str]:
+    succeed(curate("export", workspace))
+    version = max((path.name for path in (workspace / "dataset").glob("v*")), key=lambda name: int(name[1:]))
+    return {row["id"] for rows in read_export(workspace, version).values() for row in rows}
+
+
+def test_a_drop_of_another_text_is_held_back_until_somebody_decides(workspace: Path) -> None:
+    succeed(curate("drop", workspace, "--where", "id:alpha-001", "--reason", "wrong"))
+    rewrite(workspace, "alpha-001", instruction="What is this other question about?", output="Another answer.")
+    done = curate("validate", workspace)
+    assert "L407" in done.stdout
+    assert "alpha-001" in done.stdout
+    assert "alpha-001" not in exported(workspace)
+    succeed(curate("restore", "alpha-001", workspace))
+    assert "alpha-001" in exported(workspace)
+
+
+def test_an_edit_of_another_text_does_not_stand_below_it(workspace: Path) -> None:
+    mend(workspace, "alpha-002")
+    rewrite(workspace, "alpha-002", instruction="What is this other question about?", output="Another answer.")
+    assert "alpha-002" not in exported(workspace)
+    rewrite(workspace, "alpha-002", **{key: ROWS[2][key] for key in ("instruction", "output")})
+    exported(workspace)
+    texts = json.dumps([read_export(workspace, path.name) for path in (workspace / "dataset").glob("v*")])
+    assert "Mended by a person." in texts
+
+
+def test_what_is_about_the_text_may_change_in_the_file(workspace: Path) -> None:
+    succeed(curate("drop", workspace, "--where", "id:alpha-003", "--reason", "wrong"))
+    rewrite(workspace, "alpha-003", category="beta")
+    assert "L407" not in curate("validate", workspace).stdout
+    assert "alpha-003" not in exported(workspace)
+
+
+def test_an_edit_made_here_carries_earlier_decisions(workspace: Path) -> None:
+    succeed(curate("drop", workspace, "--where", "id:alpha-004", "--reason", "wrong"))
+    mend(workspace, "alpha-004")
+    assert "L407" not in curate("validate", workspace).stdout
+    assert "alpha-004" not in exported(workspace)
+
+
+def test_lines_that_commands_rewrite_keep_their_decisions(workspace: Path) -> None:
+    rewrite(workspace, "alpha-005", output="An answer with blanks at its end.   ")
+    succeed(curate("drop", workspace, "--where", "id:alpha-005", "--reason", "wrong"))
+    curate("validate", workspace, "--fix")
+    rewritten = read_rows(workspace / "data" / "records.jsonl")[5]["output"]
+    assert rewritten == "An answer with blanks at its end."
+    assert "L407" not in curate("validate", workspace).stdout
+    assert "alpha-005" not in exported(workspace)
+
+
+def test_an_update_keeps_the_decisions_on_the_rows_that_it_changes(tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "faq.jsonl", ROWS)
+    succeed(curate("init", tmp_path / "w", "--from", source))
+    workspace = tmp_path / "w"
+    succeed(curate("drop", workspace, "--where", "id:alpha-006", "--reason", "wrong"))
+    write_rows(source, [row | {"output": row["output"] + " Corrected."} for row in ROWS])
+    succeed(curate("import", source, "--into", workspace, "--update"))
+    assert "L407" not in curate("validate", workspace).stdout
+    assert "alpha-006" not in exported(workspace)
+
+
+def test_applied_edits_stand_in_the_files_and_change_no_record(workspace: Path) -> None:
+    mend(workspace, "alpha-007")
+    succeed(curate("drop", workspace, "--where", "id:alpha-008", "--reason", "wrong"))
+    curate("label", workspace, "--where", "id:alpha-007", "--set", "category=beta")
+    before = records(workspace, "--where", "status:ok")
+    printed = succeed(curate("apply-edits", workspace))
+    assert "1 line replaced, 1 line removed" in printed
+    lines = {row["id"]: row for row in read_rows(workspace / "data" / "records.jsonl")}
+    assert lines["alpha-007"]["output"] == "Mended by a person."
+    assert "alpha-008" not in lines
+    assert records(workspace, "--where", "status:ok") == before
+    done = curate("validate", workspace)
+    assert "L407" not in done.stdout
+    assert "no longer in the data" not in done.stderr
+    assert "no damage" in succeed(curate("fsck", workspace))
+    assert "nothing to apply" in succeed(curate("apply-edits", workspace))
+
+
+@pytest.mark.parametrize(("key", "is_in"), [("1", False), ("2", True)])
+def test_a_review_says_whether_it_holds(workspace: Path, key: str, is_in: bool) -> None:
+    succeed(curate("drop", workspace, "--where", "id:alpha-001", "--reason", "wrong"))
+    rewrite(workspace, "alpha-001", instruction="What is this other question about?")
+    done = curate("review", workspace, "--plain", input=f"{key}\nq\n")
+    assert "L407" in done.stdout
+    assert "L407" not in curate("validate", workspace).stdout
+    assert ("alpha-001" in exported(workspace)) is is_in
+
+
+def test_a_drop_against_an_edit_that_had_not_seen_it_is_a_conflict(workspace: Path, tmp_path: Path) -> None:
+    mend(workspace, "alpha-009")
+    other = make_workspace(tmp_path / "branch", ROWS)
+    succeed(curate("drop", other, "--where", "id:alpha-009", "--reason", "wrong", "--by", "bo"))
+    for segment in (other / "journal").rglob("*.log"):
+        target = workspace / segment.relative_to(other)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(segment.read_bytes())
+    done = curate("validate", workspace)
+    assert done.returncode == 1
+    assert "L403" in done.stdout
+    assert "ana and bo" in done.stdout
+    curate("review", workspace, "--plain", input="1\nq\n")
+    assert "L403" not in curate("validate", workspace).stdout
+    assert "alpha-009" not in exported(workspace)
