@@ -25,7 +25,8 @@ def command(words: tuple[str, ...], where: str, by: str, dry_run: bool) -> int:
     """Approve records, by their ids or by a filter, as one decision that `curate undo` takes back.
 
     `[review]` in curate.toml says which records need how many approvals before an export (L406). An approval is of what
-    a record says: after an edit it waits again. Records that need no approval are counted and left as they are. With
+    a record says: after an edit it waits again. A record in
+    the words of a model that is to be held out needs one as well (P507). Others are counted and left as they are. With
     `not_author`, so are those that you wrote; then the command exits with 1. A filter is what `curate list --where`
     takes. The last word is the workspace where it is a folder with a curate.toml, else it is an id too.
 
@@ -36,12 +37,14 @@ def command(words: tuple[str, ...], where: str, by: str, dry_run: bool) -> int:
 
     with named_records(words, where, by) as (project, states):
         review = project.settings.review
-        if not review.approvals:
+        proposed = {state.record.id for state in states if project.data.is_as_proposed(state)}
+        if not review.approvals and not proposed:
             hint = "Set approvals = 1 under [review] of curate.toml."
             raise CurateError("E902 bad-settings", "no record needs an approval here: review.approvals is 0", hint)
         act = BulkAct()
         for state in states:
-            if why_not := _why_not(state, review, project.by):
+            why_not = "" if state.record.id in proposed else _why_not(state, review, project.by)
+            if why_not:
                 act.left[why_not].append(state.record.id)
             else:
                 act.decisions.append(Approve(state.record.id))

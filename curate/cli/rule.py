@@ -82,6 +82,15 @@ answers are asked for again. `curate review` says whether they hold for the new 
 `curate split --unfreeze REASON`, and `--freeze` afterwards.""",
     ),
     (
+        "P507",
+        "machine-test",
+        "error",
+        """A record of the test or validation split says what a model proposed, and nobody has edited or approved it.
+
+A model would be held against the words of a model. Edit the text, approve it with `curate approve`, or drop the record.
+Taking a proposal is no approval.""",
+    ),
+    (
         "P503",
         "stale-split",
         "warning",

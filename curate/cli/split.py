@@ -142,7 +142,7 @@ def _freeze(data: ProjectData, planned: Preview, dry_run: bool) -> None:
     if dry_run:
         console.talk(f"would freeze {counted(len(records), 'test record')}; nothing was written")
         return
-    golden = freeze(data.root, records, planned.basis.repeats.pins, annotator())
+    golden = freeze(data.root, records, data.pins(), annotator())
     console.talk(f"froze {counted(len(golden.ids), 'test record')} in golden.json; add it to git")
 
 

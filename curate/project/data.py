@@ -24,6 +24,7 @@ from curate.checks.runner.names import UniqueNames
 from curate.project.fold import Decisions, Fold, RecordState
 from curate.project.history import frontier_of
 from curate.project.journal import Damage, damage_texts, read_journal, require_known
+from curate.project.proposals import proposals_in
 from curate.schema import Shape, load_shape
 from curate.schema.settings import FILE_NAME, Settings, read_settings
 
@@ -201,6 +202,13 @@ class ProjectData:
     def state(self, name: str) -> RecordState | None:
         """Return one record with what was decided on it, None where there is none."""
         return self._fold.states.get(name)
+
+    def is_as_proposed(self, state: RecordState) -> bool:
+        """Whether a record says what a model proposed for it, and nobody has approved that."""
+        if not state.machine or state.approvals:
+            return False
+        proposals = proposals_in(state.record.id, self.decisions.facts(state.record.id))
+        return any(one.outcome == "taken" and one.is_in(state.record.data) for one in proposals)
 
     def state_getter(self, names: Sequence[str]) -> Callable[[str], RecordState | None]:
         """Return what gives the states of ``names`` as `state` does, their lines read at once."""

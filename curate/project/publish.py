@@ -25,6 +25,7 @@ from curate.base.record import (
     Split,
     canonical,
     source_of,
+    text_digest,
 )
 from curate.base.tables import counted
 from curate.checks.language import scripts_of
@@ -33,6 +34,7 @@ from curate.formats.dataset import Export, row_of, write_dataset
 from curate.formats.row_file import Row, RowSpool
 from curate.project.approval import UNAPPROVED
 from curate.project.data import DATASETS, ProjectData
+from curate.project.held_out import note_held_out
 from curate.project.journal import require_known
 from curate.project.plan import ExportPlan, plan
 from curate.project.privacy import PrivacyCheck, is_looked_for, is_private_code
@@ -156,7 +158,12 @@ def export_dataset(
         if name != "tokens":
             require_field(name)
     datasets = into or inside(data.root, data.root / DATASETS)
-    return write_planned(data, planned, verdict, datasets), planned
+    export = write_planned(data, planned, verdict, datasets)
+    if not into:
+        held_out = {split: records.examples() for split, records in planned.by_split.items() if split != "train"}
+        rows = ((split, one.id, text_digest(one.data)) for split, some in held_out.items() for one in some)
+        note_held_out(data.root, rows)
+    return export, planned
 
 
 def write_planned(data: ProjectData, planned: ExportPlan, verdict: Verdict, datasets: Path) -> Export:

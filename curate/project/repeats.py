@@ -16,6 +16,8 @@ from curate.base.record import CurateError, Split
 from curate.base.storage import make_cache
 from curate.checks.runner import num_bytes
 from curate.project.data import ProjectData
+from curate.project.golden import frozen_ids
+from curate.project.held_out import read_held_out
 from curate.project.records import Records
 from curate.schema.settings import DedupeSettings
 from curate.similarity.dedupe import Duplicate, Duplicates, Keep, find, method_of, preference_of
@@ -38,7 +40,7 @@ class WorkspaceRepeats:
     """Those that no decision leaves out: what the last dataset holds comes first."""
     duplicates: Duplicates
     pins: Mapping[str, Split]
-    """The split of each record of the last dataset."""
+    """The split of each record that has one for good: by the last dataset, or because an earlier one held it out."""
     wanted: set[str]
     """Records that someone restored, which no automatic rule may leave out."""
     stages: Stages
@@ -75,27 +77,30 @@ def find_repeats(
 ) -> WorkspaceRepeats:
     """Compare the records of ``workspace``; ``settings`` stand in for its own.
 
-    Of repeats the one in the last dataset is kept, else the first or the longest. Of large inputs finished stages are
+    Of repeats the one in the last dataset is kept, of these and of all others one that is held out, else the first or
+    the longest. Of large inputs finished stages are
     kept on the disk, unless ``is_staged`` is false.
 
     Raises:
         CurateError: E910 when two records have the same id; E911 when the last dataset was changed.
     """
-    pins = data.pins()
     # The size of the files decides, before anything is read.
     num = num_bytes(data.files())
     stages = stages_in(data.root, num if is_staged else 0)
     if data.cache:
         data.read_table(partial(watch, "reading bytes") if watch else None, has_tokens=True)
     records, wanted = Records.of(data.records()), data.wanted()
-    order = preference_of(records.ids, records.splits, records.sizes, keep, pins, wanted)
+    held_out, dataset = read_held_out(data.root), data.pins()
+    # A copy of a text that is held out goes where that goes, and comes after the record that was there first.
+    first: dict[str, Split] = {**dict.fromkeys(frozen_ids(data.root), "test"), **held_out.by_id(), **dataset}
+    order = preference_of(records.ids, records.splits, records.sizes, keep, first, wanted)
     kernels = kernels_for(num)
     method = method_of(settings or data.settings.dedupe)
     corpus = records.corpus(kernels)
     watch = watch or (lambda _stage, _done, _total: None)
     duplicates = find(corpus, method, kernels, stages, watch, order, wanted)
     release_pages(corpus.tokens)
-    return WorkspaceRepeats(records.take(order), duplicates, pins, wanted, stages)
+    return WorkspaceRepeats(records.take(order), duplicates, held_out.pins(records, dataset), wanted, stages)
 
 
 def excluded_by(pair: Duplicate) -> Exclusion:

@@ -10,7 +10,18 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from curate.base.console import one_line
-from curate.base.events import AnyEvent, Approve, Decision, Label, Propose, Reject, Resolve, SourceEdit, UndoEvent
+from curate.base.events import (
+    AnyEvent,
+    Approve,
+    Assign,
+    Decision,
+    Label,
+    Propose,
+    Reject,
+    Resolve,
+    SourceEdit,
+    UndoEvent,
+)
 from curate.base.record import CurateError, Json, Record, Source, canonical
 from curate.base.tables import counted, listed
 from curate.jsonl import strict_loads
@@ -37,7 +48,8 @@ def require_valid(
     and schema.
 
     Raises:
-        CurateError: E916 when a record is not there, or is to be added and is; E972 when something is no JSON, or the
+        CurateError: E916 when a record is not there, or is to be added and is; E997 for a test or validation record in
+            the words of a model; E972 when something is no JSON, or the
             schema refuses a line, or a line names another record. Nothing is saved then.
     """
     lines: dict[str, Mapping[str, Json]] = {}
@@ -52,6 +64,8 @@ def require_valid(
         if _is_misplaced(decision, is_there=present is not None):
             message = "there is no record" if present is None else "there already is a record"
             raise CurateError("E916 unknown-record", f"{message} {one_line(name, 60)!r}", "Nothing was saved.")
+        if isinstance(decision, Assign) and decision.split != "train":
+            _require_own_words(state, data)
         line = _line(decision, present or {})
         if line is not None:
             _require_fit(line, present, name, shape)
@@ -68,6 +82,17 @@ def require_valid(
                 completed = replace(completed, texts=completed.texts or texts_of(record, question.kind))
         valid.append(completed)
     return valid
+
+
+def _require_own_words(state: RecordState | None, data: ProjectData) -> None:
+    """Refuse to hold models against the words of one of them.
+
+    Raises:
+        CurateError: E997 where a model wrote the record and nobody has edited or approved it.
+    """
+    if state is not None and data.is_as_proposed(state):
+        hint = "Nothing was saved. Edit its text first, or approve it with `curate approve`."
+        raise CurateError("E997 machine-share", f"{one_line(state.record.id, 60)} is in the words of a model", hint)
 
 
 def _is_misplaced(decision: Decision, *, is_there: bool) -> bool:

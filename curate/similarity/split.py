@@ -257,7 +257,7 @@ def _stale(
             "P503",
             "stale-split",
             record,
-            f"marked {record.split}, but the {'frozen test set' if record.id in frozen else 'last dataset'} has it in "
+            f"marked {record.split}, but the {'frozen test set' if record.id in frozen else 'dataset'} has it in "
             f"{pins[record.id]}, which holds",
             "Records never change their split; give a really new record a new id.",
         )

@@ -151,14 +151,15 @@ def test_preference_is_by_rank_and_then_by_length_or_place(cases: list[tuple[str
         Record(f"r{row}", "instruction", Source("a", row), {}, prompt="x" * size, split=split)
         for row, (split, size, _, _) in enumerate(cases)
     ]
-    pinned = {f"r{row}" for row, case in enumerate(cases) if case[2]}
+    pinned = {f"r{row}": case[0] or "train" for row, case in enumerate(cases) if case[2]}
     wanted = {f"r{row}" for row, case in enumerate(cases) if case[3]}
 
     def rank(row: int) -> int:
         split, _, is_pinned, is_wanted = cases[row]
-        if is_wanted:
-            return 1 if is_pinned or split else 2
-        return 0 if is_pinned else 2
+        is_held_out = split in SPLITS[1:]
+        if is_wanted and (is_pinned or split):
+            return 2
+        return (1 - is_held_out) if is_pinned else (4 - is_held_out)
 
     rows = range(len(cases))
     first = sorted(rows, key=rank)

@@ -296,3 +296,68 @@ def test_what_training_gives_away_of_a_benchmark_is_named_and_refused(tmp_path: 
 
     succeed(curate("drop", "alpha-003", "alpha-050", workspace, "--reason", "known", "--by", "ana"))
     assert len(export(workspace)) == 58
+
+
+@pytest.fixture
+def again(exported: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(exported, tmp_path / "workspace")
+
+
+def held_out(workspace: Path) -> set[str]:
+    return {row["id"] for row in read_export(workspace)["test"]}
+
+
+def trained_texts(workspace: Path) -> set[str]:
+    rows = read_export(workspace, newest(workspace).name)
+    return {row["messages"][-1]["content"] for split in ("train", "validation") for row in rows[split]}
+
+
+def test_a_test_record_that_missed_a_dataset_comes_back_as_one(again: Path) -> None:
+    tested = held_out(again)
+    succeed(curate("drop", *tested, again, "--reason", "later"))
+    export(again)
+    (again / "curate.toml").write_text(ALL_TRAIN)
+    succeed(curate("restore", *tested, again))
+    places = export(again)
+    assert {places[name] for name in tested} == {"test"}
+
+
+def test_test_texts_are_remembered_where_the_datasets_are_gone(again: Path) -> None:
+    tested = held_out(again)
+    shutil.rmtree(again / "dataset")
+    (again / "curate.toml").write_text(ALL_TRAIN)
+    places = export(again)
+    assert {name for name, split in places.items() if split == "test"} == tested
+
+
+@pytest.mark.parametrize("is_forgotten", [False, True])
+def test_a_test_text_is_not_trained_on_under_another_id(again: Path, *, is_forgotten: bool) -> None:
+    texts = {row["messages"][-1]["content"] for row in read_export(again)["test"]}
+    path = again / "data" / "records.jsonl"
+    write_rows(path, [{**row, "id": f"new-{row['id']}"} for row in read_rows(path)])
+    if is_forgotten:
+        shutil.rmtree(again / "dataset")
+    (again / "curate.toml").write_text(ALL_TRAIN)
+    export(again)
+    assert trained_texts(again) & texts == set()
+
+
+def test_a_training_record_that_is_edited_into_a_test_text_puts_no_test_record_out(again: Path) -> None:
+    rows = read_export(again)
+    trained, tested = rows["train"][0]["id"], rows["test"][0]
+    path = again / "data" / "records.jsonl"
+    originals = {row["id"]: row for row in read_rows(path)}
+    twin = {**originals[tested["id"]], "id": trained}
+    write_rows(path, [twin if row["id"] == trained else row for row in originals.values()])
+    places = export(again)
+    assert places.get(tested["id"], places.get(trained)) == "test"
+    assert tested["messages"][-1]["content"] not in trained_texts(again)
+
+
+def test_of_exact_copies_the_one_that_is_held_out_stays(tmp_path: Path) -> None:
+    rows = [{**row, "split": "train"} for row in rows_on("alpha", 20)]
+    copies = [{**row, "id": f"test-{row['id']}", "split": "test"} for row in rows[:6]]
+    workspace = make_workspace(tmp_path, [*rows, *copies])
+    places = export(workspace)
+    assert {name for name, split in places.items() if split == "test"} == {row["id"] for row in copies}
+    assert places.keys() & {row["id"] for row in rows[:6]} == set()

@@ -8,7 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.promises.outside import TINY_BASE, curate, make_workspace, read_export, read_rows, rows_on, succeed, train
+import curate as python
+from curate.base.events import Propose
+from tests.promises.outside import (
+    TINY_BASE,
+    curate,
+    make_workspace,
+    read_export,
+    read_rows,
+    rows_on,
+    succeed,
+    train,
+    write_rows,
+)
 
 
 @pytest.fixture(scope="module")
@@ -42,3 +54,20 @@ def test_the_test_split_never_flows_back(trained: Path) -> None:
     for row in rows["test"]:
         for text in (row["id"], *(message["content"] for message in row["messages"])):
             assert [name for name, said in told.items() if text in said] == []
+
+
+def test_the_words_of_a_model_are_no_test(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path, rows_on("alpha", 12))
+    with python.open(workspace, "ana") as project:
+        proposed = Propose("alpha-003", "model:tiny@00", {}, changes={"output": "What a model wrote."})
+        (event,) = project.apply([proposed])
+        project.apply([python.Edit("alpha-003", {"output": "What a model wrote."}, event.event)])
+        with pytest.raises(python.CurateError, match="words of a model"):
+            project.apply([python.Assign("alpha-003", "test")])
+    write_rows(workspace / "data" / "records.jsonl", [{**row, "split": "test"} for row in rows_on("alpha", 12)])
+    for verb in ("validate", "export"):
+        done = curate(verb, workspace)
+        assert done.returncode == 1
+        assert "P507" in done.stdout + done.stderr
+    succeed(curate("approve", "alpha-003", workspace, "--by", "bo"))
+    assert "P507" not in curate("validate", workspace).stdout

@@ -14,13 +14,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from curate.base.hashing import Indices
-from curate.base.record import CurateError, Record, Source, Split
+from curate.base.record import SPLITS, CurateError, Record, Source, Split
 from curate.schema.settings import DedupeSettings
 from curate.similarity.dedupe.corpus import Corpus, gather
 from curate.similarity.dedupe.kernels import Kernels, kernels_for
@@ -235,21 +236,24 @@ def preference_of(
     splits: Sequence[Split | None],
     sizes: Indices,
     keep: Keep,
-    pinned: Collection[str] = (),
+    pinned: Mapping[str, Split] = MappingProxyType({}),
     wanted: Collection[str] = (),
 ) -> Indices:
     """Return the rows of records, known by their ids, own splits and numbers of characters, in the order in which they
-    are to be kept: ``pinned`` first.
+    are to be kept: ``pinned`` first, those held out before those trained on.
 
     Next come ``wanted`` ones, which stay anyhow and so put no pinned one out, where it is certain that they go into the
-    next dataset: they are pinned, or say their split themselves. Within each rank the first or the longest comes first.
+    next dataset: they are pinned, or say their split themselves. Then come those that say that they are
+    held out. Within each rank the first or the longest comes first.
     An export of this order pins what it retains, and the order of that then retains the same.
     """
-    ranks = np.full(len(ids), 2)
+    ranks = np.array([3 if split in SPLITS[1:] else 4 for split in splits], np.int64)
     if pinned:
-        ranks[[name in pinned for name in ids]] = 0
+        fixed = [pinned.get(name) for name in ids]
+        ranks[[split == "train" for split in fixed]] = 1
+        ranks[[split in SPLITS[1:] for split in fixed]] = 0
     for row in (row for row, name in enumerate(ids) if name in wanted) if wanted else ():
-        ranks[row] = 1 if ranks[row] == 0 or splits[row] else 2
+        ranks[row] = 2 if ranks[row] <= 1 or splits[row] else ranks[row]
     return np.lexsort((-sizes, ranks)) if keep == "longest" else np.argsort(ranks, kind="stable")
 
 

@@ -273,7 +273,7 @@ an estimate.
 
         def turn_on() -> None:
             with self.app.attempt():
-                freeze(root, records, preview.basis.repeats.pins, by)
+                freeze(root, records, preview.basis.data.pins(), by)
                 self._show_turned("--freeze", f"froze {tests} in golden.json; add it to git")
 
         def turn_off(reason: str) -> None:

@@ -1,0 +1,90 @@
+"""Texts that datasets have held out: what was once in a test or validation split is never trained on.
+
+The last dataset alone knows the splits of its own records. A record that misses one dataset, that comes back under
+another id, or whose dataset was deleted would be divided anew: `held_out.json` remembers its text. Add it to git.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from curate.base.file_guard import MOST_STATE, inside, read_file
+from curate.base.record import CurateError, Example, Record, Split, text_digest
+from curate.base.storage import write_atomic
+from curate.project.records import Records
+
+FILE_NAME = "held_out.json"
+_Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+
+
+class HeldOut(BaseModel):
+    """What ``held_out.json`` says: by the digest of a text, the id of the last record that had it in a dataset."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    version: Literal[1] = 1
+    validation: dict[_Digest, str] = Field(default_factory=dict)
+    test: dict[_Digest, str] = Field(default_factory=dict)
+
+    def by_id(self) -> dict[str, Split]:
+        """Return the split of each record that a dataset has held out."""
+        splits: tuple[tuple[Split, Mapping[str, str]], ...] = (("validation", self.validation), ("test", self.test))
+        return {name: split for split, texts in splits for name in texts.values()}
+
+    def pins(self, records: Records, pins: Mapping[str, Split]) -> dict[str, Split]:
+        """Return the split of each of ``records`` that has one for good.
+
+        First by its text, then by ``pins``, those of the last dataset, then by its id.
+        """
+        splits: tuple[tuple[Split, Mapping[str, str]], ...] = (("validation", self.validation), ("test", self.test))
+        by_text: dict[str, Split] = {digest: split for split, texts in splits for digest in texts}
+        by_id = self.by_id()
+        held = dict(pins)
+        if by_text:
+            for name, digest in zip(records.ids, map(_digest_of, records.examples()), strict=True):
+                split = by_text.get(digest) or pins.get(name) or by_id.get(name)
+                held |= {name: split} if split else {}
+        return held
+
+
+def _digest_of(record: Record | Example) -> str:
+    return text_digest(record.data)
+
+
+def read_held_out(root: Path) -> HeldOut:
+    """Return what the datasets of the workspace ``root`` have held out; nothing before the first one.
+
+    Raises:
+        CurateError: E911 when the file is not what an export writes; E914 when it lies outside the workspace.
+    """
+    path = inside(root, root / FILE_NAME)
+    try:
+        return HeldOut.model_validate_json(read_file(path, root, most=MOST_STATE))
+    except FileNotFoundError:
+        return HeldOut()
+    except (OSError, ValidationError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        hint = "Restore it from git. Without it test texts could be trained on."
+        raise CurateError("E911 dataset-changed", f"{path}: {reason}", hint) from error
+
+
+def note_held_out(root: Path, rows: Iterable[tuple[Split, str, str]]) -> None:
+    """Remember what a dataset holds out: the split, id and text digest of rows that are not trained on.
+
+    Raises:
+        CurateError: E906 when it is not written; and as `read_held_out`.
+    """
+    before = read_held_out(root)
+    texts: dict[str, dict[str, str]] = {"validation": dict(before.validation), "test": dict(before.test)}
+    for split, name, digest in rows:
+        texts[split][digest] = name
+    validation, test = (dict(sorted(texts[split].items())) for split in ("validation", "test"))
+    after = HeldOut(validation=validation, test=test)
+    if after != before:
+        content = orjson.dumps(after.model_dump(), option=orjson.OPT_INDENT_2)
+        write_atomic(inside(root, root / FILE_NAME), [content, b"\n"])
