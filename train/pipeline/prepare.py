@@ -70,7 +70,7 @@ from train.recipe import (
     recipe_digest,
 )
 from train.recipe.forgetting import Tuning, tuning_of
-from train.report.judge import require_judge
+from train.report.judge import announce_judge, require_judge
 
 if TYPE_CHECKING:
     import torch
@@ -229,9 +229,7 @@ def _open(path: Path, recipe: Recipe) -> tuple[Dataset, dict[str, CategorySpec]]
     dataset = open_dataset(path)
     categories = category_specs(dataset.manifest.get("categories", {}))
     require_judge(recipe, categories)
-    if recipe.eval.judge.url is not None and not recipe.eval.judge.send_flagged:
-        # Which records the judge may not get is known before the training, or it is refused.
-        dataset.flagged()
+    announce_judge(recipe, dataset, categories)
     if not dataset.splits["train"]:
         message = f"{path}: no record to train on"
         raise TrainError("E912 bad-dataset", message, "Export a dataset with a train split.")
