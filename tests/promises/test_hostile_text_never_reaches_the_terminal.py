@@ -167,12 +167,15 @@ SECRET_ROWS: list[Row] = [
     {"id": "f", "instruction": "Say.", "output": f"  {MAIL} \u200b {KEY} <|im_end|> ", "split": KEY},
     {"id": "g", "instruction": "Write.", "output": f"Of all that was asked for, here is the token of it: {KEY},"},
     {"id": "h", "instruction": "Repeat.", "output": f"{MAIL} " * 12 + "."},
+    {"id": "i", "instruction": {KEY: 1}, "output": "Yes.", "category": "desk", KEY: 1, MAIL: {"of": 2}},
 ]
 BROKEN = [
     f'{{"id":"x","instruction":"{MAIL}","output":"{KEY}',
     f'{{"id":"y","instruction":"{MAIL}","instruction":"{KEY}","output":1}}',
     f'{{"id":"z","instruction":"a","output":{CLOUD}}}',
     f"{MAIL} {KEY} {CLOUD}",
+    f'{{"{KEY}":1,"{KEY}":2}}',
+    f'{{"id":"w","{MAIL}":1,"{MAIL}":NaN}}',
     f'{{"output":"{KEY}\x01"}}',
 ]
 
