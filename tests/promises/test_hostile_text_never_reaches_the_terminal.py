@@ -126,14 +126,23 @@ def test_an_error_quotes_what_was_typed_or_read_without_its_control_characters(
 
 
 def test_a_trainer_names_hostile_records_without_their_control_characters(tmp_path: Path) -> None:
-    rows = [row | {"id": f"{row['id']}{ON_ONE_LINE}"} for row in outside.rows_on("cards", 8)]
+    rows = [
+        row | {"id": f"{row['id']}{HOSTILE}", "category": f"cards{HOSTILE}"} for row in outside.rows_on("cards", 8)
+    ]
     workspace = outside.make_workspace(tmp_path / "work", rows)
     outside.succeed(outside.curate("export", workspace))
-    done = outside.train("preview", workspace / "dataset/v1", "--base", outside.TINY_BASE, "-n", "3")
-    printed = printed_by(done)
-    assert done.returncode == 0
-    assert len(MADE_VISIBLE.findall(printed)) >= 3
-    assert "cards-0" in printed
+    words = [workspace / "dataset/v1", "--base", outside.TINY_BASE]
+    mixed = ["--set", "mixing.temperature=2"]
+    for verb in (["preview", *words, "-n", "3"], ["plan", *words, "--no-measure", *mixed]):
+        done = outside.train(*verb)
+        printed = printed_by(done)
+        assert done.returncode == 0, printed
+        assert MADE_VISIBLE.search(printed), printed
+        assert "cards" in printed
+    # What was typed is quoted in errors, too.
+    done = outside.train("preview", *words, "--id", HOSTILE)
+    assert done.returncode == 2
+    assert MADE_VISIBLE.search(printed_by(done))
 
 
 def test_a_cell_that_a_spreadsheet_could_run_is_marked_and_comes_back_as_it_was(tmp_path: Path) -> None:

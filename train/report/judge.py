@@ -274,8 +274,8 @@ def _announce(judge: Judge, pairs: Sequence[_Pair], rows: Mapping[str, Row]) -> 
         return
     splits = Counter(before.split for before, _ in new)
     console.talk(
-        f"judge: sending {_amount(splits)} records (prompt, reference and both answers, in both orders) to {judge.host}, "
-        f"model {judge.recipe.model}"
+        f"judge: sending {_amount(splits)} records (prompt, reference and both answers, in both orders) to "
+        f"{judge.host}, model {judge.recipe.model}"
     )
 
 
@@ -294,7 +294,7 @@ def _is_wanted(pair: _Pair, categories: Mapping[str, CategorySpec], also: str) -
 
 
 def _is_included(split: str, category: str, categories: Mapping[str, CategorySpec], also: str) -> bool:
-    return also == "all" or also == split or _is_scored_by_it(category, categories)
+    return also in ("all", split) or _is_scored_by_it(category, categories)
 
 
 def _is_scored_by_it(category: str, categories: Mapping[str, CategorySpec]) -> bool:
