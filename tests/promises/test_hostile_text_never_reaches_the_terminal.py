@@ -126,9 +126,7 @@ def test_an_error_quotes_what_was_typed_or_read_without_its_control_characters(
 
 
 def test_a_trainer_names_hostile_records_without_their_control_characters(tmp_path: Path) -> None:
-    rows = [
-        row | {"id": f"{row['id']}{HOSTILE}", "category": f"cards{HOSTILE}"} for row in outside.rows_on("cards", 8)
-    ]
+    rows = [row | {"id": f"{row['id']}{HOSTILE}", "category": f"cards{HOSTILE}"} for row in outside.rows_on("cards", 8)]
     workspace = outside.make_workspace(tmp_path / "work", rows)
     outside.succeed(outside.curate("export", workspace))
     words = [workspace / "dataset/v1", "--base", outside.TINY_BASE]

@@ -192,7 +192,7 @@ def announce_judge(recipe: Recipe, dataset: Dataset, categories: Mapping[str, Ca
     if judge.url is None:
         return
     flagged: frozenset[str] = frozenset() if judge.send_flagged else dataset.flagged()
-    splits = Counter(
+    splits: Counter[str] = Counter(
         split
         for split in ("validation", "test") if split in recipe.eval.splits
         for row in dataset.splits[split]
