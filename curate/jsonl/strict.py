@@ -8,7 +8,6 @@ from typing import NoReturn
 
 import orjson
 
-from curate.base.console import one_line
 from curate.base.record import Json
 from curate.jsonl.faults import JsonFault
 
@@ -43,6 +42,8 @@ _WORDS = (b"true", b"false", b"null")
 _ESCAPE = re.compile(rb"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
 _BRACKETS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|$)|([\[{])|([\]}])', re.DOTALL)
 _BEGINNINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|$)|([,\[{])', re.DOTALL)
+
+_NAME = re.compile(r"[^\W\d][\w-]{0,18}")
 
 _KEY, _COMMA_OR_END, _VALUE, _FIRST = range(4)
 
@@ -255,9 +256,9 @@ def _scan_key(raw: bytes, offset: int, keys: set[str]) -> int:
     end = _scan_string(raw, offset)
     key = orjson.loads(raw[offset:end])
     if key in keys:
-        raise JsonFault(
-            "S105", f"the key {one_line(key, 60)!r} stands twice in one object", offset + 1, "Keep one of the two."
-        )
+        # What is no plain name may be a secret or an address, and nothing here knows them.
+        name = f"the key {key!r}" if _NAME.fullmatch(key) else "a key"
+        raise JsonFault("S105", f"{name} stands twice in one object", offset + 1, "Keep one of the two.")
     keys.add(key)
     if len(keys) > MAX_KEYS:
         raise JsonFault("S117", f"an object has more than {MAX_KEYS:,} keys", offset + 1)

@@ -126,14 +126,21 @@ def test_an_error_quotes_what_was_typed_or_read_without_its_control_characters(
 
 
 def test_a_trainer_names_hostile_records_without_their_control_characters(tmp_path: Path) -> None:
-    rows = [row | {"id": f"{row['id']}{ON_ONE_LINE}"} for row in outside.rows_on("cards", 8)]
+    rows = [row | {"id": f"{row['id']}{HOSTILE}", "category": f"cards{HOSTILE}"} for row in outside.rows_on("cards", 8)]
     workspace = outside.make_workspace(tmp_path / "work", rows)
     outside.succeed(outside.curate("export", workspace))
-    done = outside.train("preview", workspace / "dataset/v1", "--base", outside.TINY_BASE, "-n", "3")
-    printed = printed_by(done)
-    assert done.returncode == 0
-    assert len(MADE_VISIBLE.findall(printed)) >= 3
-    assert "cards-0" in printed
+    words = [workspace / "dataset/v1", "--base", outside.TINY_BASE]
+    mixed = ["--set", "mixing.temperature=2"]
+    for verb in (["preview", *words, "-n", "3"], ["plan", *words, "--no-measure", *mixed]):
+        done = outside.train(*verb)
+        printed = printed_by(done)
+        assert done.returncode == 0, printed
+        assert MADE_VISIBLE.search(printed), printed
+        assert "cards" in printed
+    # What was typed is quoted in errors, too.
+    done = outside.train("preview", *words, "--id", HOSTILE)
+    assert done.returncode == 2
+    assert MADE_VISIBLE.search(printed_by(done))
 
 
 def test_a_cell_that_a_spreadsheet_could_run_is_marked_and_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -167,12 +174,15 @@ SECRET_ROWS: list[Row] = [
     {"id": "f", "instruction": "Say.", "output": f"  {MAIL} \u200b {KEY} <|im_end|> ", "split": KEY},
     {"id": "g", "instruction": "Write.", "output": f"Of all that was asked for, here is the token of it: {KEY},"},
     {"id": "h", "instruction": "Repeat.", "output": f"{MAIL} " * 12 + "."},
+    {"id": "i", "instruction": {KEY: 1}, "output": "Yes.", "category": "desk", KEY: 1, MAIL: {"of": 2}},
 ]
 BROKEN = [
     f'{{"id":"x","instruction":"{MAIL}","output":"{KEY}',
     f'{{"id":"y","instruction":"{MAIL}","instruction":"{KEY}","output":1}}',
     f'{{"id":"z","instruction":"a","output":{CLOUD}}}',
     f"{MAIL} {KEY} {CLOUD}",
+    f'{{"{KEY}":1,"{KEY}":2}}',
+    f'{{"id":"w","{MAIL}":1,"{MAIL}":NaN}}',
     f'{{"output":"{KEY}\x01"}}',
 ]
 

@@ -241,6 +241,25 @@ def test_a_key_is_not_sent_unencrypted_to_another_machine(canary: Canary, datase
     assert canary.saw() == ""
 
 
+def test_the_judge_of_a_recipe_is_told_before_it_is_asked_and_gets_nothing_unencrypted(
+    model: Endpoint, canary: Canary, dataset: Path, tmp_path: Path
+) -> None:
+    base, recipe = bases.make_base(tmp_path / "base"), tmp_path / "theirs.toml"
+    for verb in (["plan", dataset, "--no-measure"], ["run", dataset, "--dry-run"]):
+        words = [*verb, "--base", base, "--recipe", recipe]
+        recipe.write_text(f'[eval.judge]\nurl = "{ELSEWHERE}"\nmodel = "j"\n', encoding="utf-8")
+        done = outside.train(*words, env=canary.environment)
+        assert (done.returncode, re.findall(r"\b(E\d{3})\b", done.stderr)) == (2, ["E983"])
+        assert "records for the judge at 192.0.2.1:9 would travel unencrypted" in done.stderr
+        recipe.write_text(f'[eval.judge]\nurl = "{model.url}"\nmodel = "j"\n', encoding="utf-8")
+        done = outside.train(*words, env=canary.environment)
+        outside.succeed(done)
+        # Of five validation records two have personal data.
+        host = model.url.split("/")[2]
+        assert f"will send up to 3 records (3 validation) to {host}, model j, unencrypted" in done.stderr
+    assert (canary.saw(), model.asked) == ("", [])
+
+
 def test_a_judge_gets_records_only_of_the_run_that_names_it(
     model: Endpoint, canary: Canary, dataset: Path, tmp_path: Path
 ) -> None:

@@ -171,7 +171,13 @@ def test_a_name_says_its_kind(name: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["http://127.0.0.1:1/v1", "https://me:secret@host/v1#m", "https://host/v1?key=secret#m"]
+    "name",
+    [
+        "http://127.0.0.1:1/v1",
+        "https://me:secret@host/v1#m",
+        "https://host/v1?key=secret#m",
+        "https://me:[secret]@host/v1#m",
+    ],
 )
 def test_an_endpoint_names_a_model_and_hides_no_key(name: str) -> None:
     with pytest.raises(TrainError, match=r"model|not taken") as caught:

@@ -205,6 +205,15 @@ def test_what_is_no_verdict_is_unscored(stub: Any, answer: tuple[int, bytes], re
     assert judge.endpoint.num_retries == is_tried_again
 
 
+def test_ties_that_nobody_was_asked_for_do_not_pass_for_the_work_of_a_mute_judge(tmp_path: Path, stub: Any) -> None:
+    # Of the six pairs one is alike.
+    base, _, judged = _judged(tmp_path, stub(lambda _: said("Both are fine.")).url, retries=0)
+    assert judged is not None
+    assert (judged.n, judged.num_unscored) == (0, 6)
+    assert judged.reasons == {"alike, and the judge gave no verdict": 1, "not JSON": 5}
+    assert not any("judge" in (record.scores or {}) for record in base)
+
+
 def test_a_second_try_may_succeed(stub: Any) -> None:
     server = stub(lambda _: (500, b"") if len(server.seen) < 2 else said('{"winner": "B"}'))
     assert Judge(_recipe(server.url).eval.judge).ask([JudgeQuestion("p", "r", "a", "b")])[0].winner == "B"
@@ -238,7 +247,7 @@ def test_a_dead_endpoint_is_not_asked_for_ever(tmp_path: Path, stub: Any) -> Non
     assert judged is not None
     assert len(server.seen) == 5
     # Two records have the same text twice, and tie unasked.
-    assert (judged.n, judged.num_unscored) == (2, 10)
+    assert (judged.n, judged.num_unscored) == (0, 12)
     assert "5 failures" in judged.sentence
     assert _cache(tmp_path).read_text() == ""
     assert not any("judge" in (one.scores or {}) for one in (*base, *tuned) if one.text != "answer 0")

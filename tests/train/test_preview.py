@@ -150,3 +150,11 @@ def test_a_base_without_a_config_is_told(
         (folder / extra).write_text("{}", encoding="utf-8")
     with pytest.raises(TrainError, match=told):
         raise _preview(dataset, folder).exception
+
+
+def test_of_a_folder_with_a_gguf_file_the_file_is_named(dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "packed").mkdir()
+    (tmp_path / "packed/model.gguf").write_bytes(b"GGUF")
+    error = _preview(dataset, tmp_path / "packed").exception
+    assert isinstance(error, TrainError)
+    assert error.hint == f"Name the file in it: {tmp_path / 'packed/model.gguf'}"

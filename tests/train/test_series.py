@@ -114,7 +114,8 @@ def test_a_killed_series_goes_on_and_ends_as_one_that_was_not(
     record = about(tmp_path / "s")
     assert [member["status"] for member in record["members"]] == ["finished", "running"]
     first = (tmp_path / "s" / "seed-0" / "run.json").stat().st_mtime_ns
-    done = resume(dataset, tmp_path / "s")
+    # A script may repeat its own call.
+    done = call("run", dataset, "--base", base, "--out", str(tmp_path / "s"), "--seeds", "2", "--resume")
     assert done.exception is None, done.exception
     assert (tmp_path / "s" / "seed-0" / "run.json").stat().st_mtime_ns == first, "it is not run again"
     assert about(tmp_path / "s")["status"] == "finished"
@@ -247,8 +248,8 @@ def test_a_series_that_nobody_asked_for_is_refused(
 
 def test_what_a_resumed_series_would_ignore_is_refused(begun: Path, dataset: Path) -> None:
     for verb, *words in (
-        ("run", "--set", "lr=9"), ("run", "--base", "x"), ("run", "--seeds", "2"), ("run", "--force"),
-        ("run", "--dry-run"), ("sweep", "--grid", "lr=1,2"), ("sweep", "--seeds", "2"), ("curve", "--at", "1,2,100"),
+        ("run", "--set", "lr=9"), ("run", "--base", "x"), ("run", "--seeds", "3"), ("run", "--force"),
+        ("run", "--dry-run"), ("sweep", "--grid", "lr=1,2"), ("sweep", "--seeds", "3"), ("curve", "--at", "1,2,100"),
     ):  # fmt: skip
         done = CliRunner().invoke(
             cli, [verb, str(dataset), "--resume", "--out", str(begun), *words], standalone_mode=False

@@ -6,22 +6,47 @@ So a pipe gets the table of results and nothing else, and no text of a dataset r
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import unicodedata
 from collections.abc import Iterable
 from typing import TextIO
 
+_BREAKS = "\u2028\u2029"
+_BRACKETED = re.compile(r"##(?=[a-z]*\[)", re.IGNORECASE)
+
 
 def visible(text: str) -> str:
-    """Return ``text`` with control, format, private and unassigned characters but newline and tab as ``<U+XXXX>``."""
+    """Return ``text`` with every character that steers or breaks a line as ``<U+XXXX>``, but newline and tab."""
     # Also private and unassigned ones, to which a terminal may give a meaning.
-    return "".join([f"<U+{ord(c):04X}>" if c not in "\n\t" and unicodedata.category(c)[0] == "C" else c for c in text])
+    return "".join([
+        f"<U+{ord(c):04X}>" if c not in "\n\t" and (c in _BREAKS or unicodedata.category(c)[0] == "C") else c
+        for c in text
+    ])  # fmt: skip
+
+
+def one_line(text: str) -> str:
+    """Return ``text`` on one line, made visible."""
+    return visible(text).replace("\n", " ").replace("\t", " ")
+
+
+def _harmless(line: str) -> str:
+    # As in curate: a build server takes two colons or hashes at the beginning of a line for an order, and two hashes
+    # before a bracket wherever they stand.
+    start = line.lstrip()
+    if start.startswith(("::", "##")):
+        line = f"./{line}"
+    return _BRACKETED.sub(r"#\\u0023" if start.startswith(("{", "[", '"')) else "# #", line)
+
+
+def _write(stream: TextIO, text: str) -> None:
+    stream.write("\n".join(map(_harmless, text.split("\n"))) + "\n")
 
 
 def join_names(names: Iterable[str], most: int = 10) -> str:
-    """Return ``names`` in one line: the first ``most``, and how many more there are."""
-    known = list(names)
+    """Return ``names`` in one line, made visible: the first ``most``, and how many more there are."""
+    known = list(map(one_line, names))
     return ", ".join(known[:most]) + (f" and {len(known) - most:,} more" if len(known) > most else "")
 
 
@@ -41,7 +66,7 @@ def is_colour_wanted(stream: TextIO) -> bool:
 
 def data(text: str = "") -> None:
     """Write one line of data to stdout."""
-    sys.stdout.write(text + "\n")
+    _write(sys.stdout, text)
 
 
 class _Stderr:
@@ -63,7 +88,7 @@ def talk(text: str = "") -> None:
     if _Stderr.is_line_open:
         sys.stderr.write("\n")
         _Stderr.is_line_open = False
-    sys.stderr.write(visible(text) + "\n")
+    _write(sys.stderr, visible(text))
 
 
 def trouble(code: str, message: str, hint: str = "") -> None:

@@ -123,7 +123,7 @@ def render_line(line: bytes, location: str, renderer: Renderer) -> Example | Unr
 def report_exit(regressed: list[str], fail_on: str | None) -> int:
     """Return the exit code of a gate on regressed categories, naming them where it closes."""
     if fail_on == "regressed" and regressed:
-        console.talk(f"regressed: {', '.join(regressed)}")
+        console.talk(f"regressed: {', '.join(map(console.one_line, regressed))}")
         return Exit.FAILED
     return Exit.OK
 
@@ -150,7 +150,11 @@ def main() -> NoReturn:
         console.trouble(error.code, error.message, error.hint)
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        error.show()
+        # What was typed is data too.
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            console.talk(error.ctx.get_usage())
+            console.talk(f"Try '{error.ctx.command_path} --help' for help.\n")
+        console.talk(f"Error: {console.one_line(error.format_message())}")
         sys.exit(Exit.USAGE)
     except OSError as error:
         if error.errno != errno.ENOSPC:

@@ -37,7 +37,7 @@ def command(file: Path | None, settings: tuple[str, ...], keep: str | None, forc
     if keep is not None and keep != "nothing":
         if keep not in ("base", "general"):
             if not Path(keep).is_file():
-                raise click.UsageError(f'--keep {console.visible(keep)} is no file, and not "base" or "nothing"')
+                raise click.UsageError(f'--keep {keep} is no file, and not "base" or "nothing"')
             # Paths of a recipe are read from its own folder.
             keep = os.path.relpath(keep, file.parent if file else ".")
         # As JSON, which YAML reads as it stands.
@@ -53,9 +53,9 @@ def command(file: Path | None, settings: tuple[str, ...], keep: str | None, forc
         with file.open("w" if force else "x", encoding="utf-8") as opened:
             opened.write(text)
     except FileExistsError:
-        raise click.UsageError(f"{console.visible(str(file))} is there already; --force overwrites it") from None
+        raise click.UsageError(f"{file} is there already; --force overwrites it") from None
     except OSError as error:
-        raise click.UsageError(f"{console.visible(str(file))}: {error.strerror}") from None
+        raise click.UsageError(f"{file}: {error.strerror}") from None
     console.talk(f"wrote {file}; use it with: train run DATASET --recipe {file}")
     if keep is None:
         console.talk("nothing is done against forgetting: --keep base, or --keep FILE")

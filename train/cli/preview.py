@@ -62,7 +62,7 @@ def command(
     )
     missing = sorted(set(ids) - {row.id for row in rows})
     if missing:
-        raise click.UsageError(console.visible(f"no record {', '.join(missing)} in {dataset}"))
+        raise click.UsageError(f"no record {', '.join(missing)} in {dataset}")
     refused = 0
     if renderer.objective in PREFERENCES:
         # Both sides of a pair are trained.
@@ -71,7 +71,7 @@ def command(
         try:
             refused += _show(row, renderer, has_ids=has_ids)
         except RowFault as fault:
-            console.trouble(fault.code, f"record {row.id}: {fault.reason}")
+            console.trouble(fault.code, f"record {console.one_line(row.id)}: {fault.reason}")
             refused += 1
     return Exit.USAGE if refused else Exit.OK
 
@@ -85,8 +85,8 @@ def _show(row: Row, renderer: Renderer, *, has_ids: bool) -> bool:
     num_reasoning = roles[: len(example.ids)].count(_ROLE)
     reasoning = f", {num_reasoning} of reasoning" if num_reasoning else ""
     console.data(
-        f"{console.visible(row.id)}: {len(example.ids)} tokens{cut}, {example.num_supervised} trained{reasoning},"
-        f" category {console.visible(row.category) or '-'}"
+        f"{console.one_line(row.id)}: {len(example.ids)} tokens{cut}, {example.num_supervised} trained{reasoning},"
+        f" category {console.one_line(row.category) or '-'}"
     )
     weights = example.weights or [1.0] * len(example.ids)
     marks = [
@@ -101,10 +101,10 @@ def _show(row: Row, renderer: Renderer, *, has_ids: bool) -> bool:
         for (mark, role), run in groupby(tokens, key=lambda token: token[1:]):
             _line([token for token, *_ in run], mark, role, renderer, "")
     for note in preview.notes:
-        console.talk(f"warning: record {console.visible(row.id)}: {note}")
+        console.talk(f"warning: record {console.one_line(row.id)}: {note}")
     if untrained:
-        fault = f"record {row.id}: its answer is cut by {untrained} tokens, so it is trained without its end"
-        console.trouble("E925 too-long", fault, "Raise max_length.")
+        fault = f"its answer is cut by {untrained} tokens, so it is trained without its end"
+        console.trouble("E925 too-long", f"record {console.one_line(row.id)}: {fault}", "Raise max_length.")
     return untrained > 0
 
 

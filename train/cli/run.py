@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from train.pipeline.series import Kind
 
 _ON_RESUME = {"dataset", "out", "resume", "no_cache", "report_to"}
+_OF_RECIPE = {"recipe_path", "settings", "base"}
 
 
 @click.command("run")
@@ -84,6 +85,7 @@ def run_series(
     from train.model.distributed import SINGLE_PROCESS
     from train.pipeline.series import read_series, resume_series, start_series
     from train.pipeline.series_kinds import kind_of
+    from train.recipe import load_recipe, recipe_digest
 
     call = click.get_current_context()
     context = call.obj or SINGLE_PROCESS
@@ -93,12 +95,18 @@ def run_series(
             kind, dataset, recipe_path, settings=settings, base=base, out=out, is_dry=dry_run,
             cost_per_hour=cost_per_hour, **shared,
         )  # fmt: skip
+    folder = Path(context.broadcast_object(out or newest_run(dataset, is_series=True)))
+    record, taken = read_series(folder), _ON_RESUME
+    # A script may repeat its own call.
+    if recipe_digest(load_recipe(recipe_path, settings, base)) == record.digests.get("recipe"):
+        taken = taken | _OF_RECIPE
+    if call.params["seeds"] == record.request.get("number"):
+        taken = taken | {"seeds"}
     for option in call.command.params:
         is_given = call.get_parameter_source(str(option.name)) is ParameterSource.COMMANDLINE
-        if is_given and option.name not in _ON_RESUME:
+        if is_given and option.name not in taken:
             raise click.UsageError(f"--resume goes on with a series as it was begun: leave {option.opts[0]} out.")
-    folder = Path(context.broadcast_object(out or newest_run(dataset, is_series=True)))
-    found, verb = read_series(folder).kind, call.command.name
+    found, verb = record.kind, call.command.name
     if verb not in ("run", found):
         command = shlex.join(["train", "run", str(dataset), "--resume", "--out", str(folder)])
         raise click.UsageError(f"{folder} is no {verb}, its kind is {found}. `{command}` goes on with it.")

@@ -117,7 +117,9 @@ class EndpointContestant:
             _ = parts.port, self._post({}), self._client()
         except (ValueError, TypeError, ImportError, httpx.InvalidURL) as error:
             raise TrainError(BAD_CONTESTANT, f"{self.host}: {error}", "Look at the url, and at HTTPS_PROXY.") from None
-        self._secret = Secret(_read_secret(spec, self.host, is_safe=parts.scheme == "https" or self._is_here))
+        self.is_safe = parts.scheme == "https" or self._is_here
+        """Whether what is sent travels encrypted, or stays on this machine."""
+        self._secret = Secret(_read_secret(spec, self.host, is_safe=self.is_safe))
         self._cache = AnswerCache(None if cache is None else cache / f"endpoint-{self.digest[:16]}.jsonl")
         self._budget = Budget(spec)
         self._lock = threading.Lock()

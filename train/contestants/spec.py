@@ -99,7 +99,11 @@ def _endpoint_of(name: str) -> EndpointSpec:
     url, _, model = name.partition("#")
     if not model:
         raise _bad(f"{name} names no model", f"Write {url}#MODEL.")
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        # What the error quotes may be a key.
+        raise _bad("what names the model is no url", "Look at its brackets.") from None
     if parts.username or parts.password or parts.query:
         raise _bad(
             f"{parts.hostname}: a url with a name, a key or a query in it is not taken",

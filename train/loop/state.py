@@ -123,7 +123,7 @@ class EarlyStopping:
             if always := sorted(set(each[0]).intersection(*each)):
                 what = "the base" if self.recipe.against == "base" else "their best"
                 scores = f"scored more than {self.recipe.regress} below {what} in {patience} validations"
-                return console.visible(f"{console.join_names(always, 5)} {scores}")
+                return f"{console.join_names(always, 5)} {scores}"
         if self.recipe.plateau and len(evaluations) > patience:
             best = evaluations[0]
             for evaluation in evaluations[1:-patience]:

@@ -221,6 +221,8 @@ def _checked(path: Path, *, needs: Literal["weights", "config", "tokenizer"]) ->
     if path.is_file():
         check_gguf(path)
         return path.parent, {"gguf_file": path.name}
+    if not (path / "config.json").exists() and (file := next(path.glob("*.gguf"), None)):
+        raise TrainError("E921 bad-model", f"{path} is a folder with a GGUF file", f"Name the file in it: {file}")
     if needs != "tokenizer":
         if (path / "adapter_config.json").exists():
             raise TrainError(

@@ -239,7 +239,7 @@ def _run_prepared(
         + plan.sentence()
         + (f"; {context.world_size} ranks, {prepared.strategy}" if context.world_size > 1 else "")
     )
-    console.talk(f"kept: {console.visible(protection(prepared.recipe))}")
+    console.talk(f"kept: {console.one_line(protection(prepared.recipe))}")
     record["plan"] = plan.values()
     if context.is_first:
         write_run(run, record)

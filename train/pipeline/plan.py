@@ -299,7 +299,7 @@ def make_plan(
         device=str(device), dtype=str(dtype).removeprefix("torch."), threads=threads,
         choices=choose_settings(shape, steps, device, limit, has_host=has_host), checkpointing=shape.checkpointing,
         optimizer=recipe.optimizer, risks=tuple(risks(tuning)),
-        cost_per_hour=cost_per_hour, mixture=console.visible(steps.mixture.sentence()),
+        cost_per_hour=cost_per_hour, mixture=console.one_line(steps.mixture.sentence()),
     )  # fmt: skip
     if not is_measured:
         return plan

@@ -70,7 +70,7 @@ from train.recipe import (
     recipe_digest,
 )
 from train.recipe.forgetting import Tuning, tuning_of
-from train.report.judge import require_judge
+from train.report.judge import announce_judge, require_judge
 
 if TYPE_CHECKING:
     import torch
@@ -229,9 +229,7 @@ def _open(path: Path, recipe: Recipe) -> tuple[Dataset, dict[str, CategorySpec]]
     dataset = open_dataset(path)
     categories = category_specs(dataset.manifest.get("categories", {}))
     require_judge(recipe, categories)
-    if recipe.eval.judge.url is not None and not recipe.eval.judge.send_flagged:
-        # Which records the judge may not get is known before the training, or it is refused.
-        dataset.flagged()
+    announce_judge(recipe, dataset, categories)
     if not dataset.splits["train"]:
         message = f"{path}: no record to train on"
         raise TrainError("E912 bad-dataset", message, "Export a dataset with a train split.")
@@ -348,7 +346,8 @@ def _render_split(renderer: Renderer, dataset: Dataset, split: str) -> Rendered:
         console.talk(f"warning: {warning}")
     totals = Counter(row.category for row in rows) if rendered.left_out else {}
     for name in sorted(totals.keys() - {row.category for row in rows if row.id not in rendered.left_out}):
-        console.talk(f"warning: category {name or '-'} has no {split} record left: all {totals[name]} are left out")
+        named = console.one_line(name) or "-"
+        console.talk(f"warning: category {named} has no {split} record left: all {totals[name]} are left out")
     return rendered
 
 
@@ -390,7 +389,7 @@ def _subset(examples: Sequence[Example], recipe: Recipe) -> Sequence[Example]:
         names = [(example.id, example.category, example.cluster) for example in examples]
     indices = nested_subset(names, share, recipe.seed)
     sizes = Counter(names[index][1] for index in indices)
-    each = ", ".join(f"{console.visible(name) or '-'} {sizes[name]:,}" for name in sorted(sizes))
+    each = ", ".join(f"{console.one_line(name) or '-'} {sizes[name]:,}" for name in sorted(sizes))
     console.talk(f"mixing.share {share:g}: {len(indices):,} of {len(names):,} training records are taken: {each}")
     return examples.take(indices) if isinstance(examples, Examples) else [examples[index] for index in indices]
 

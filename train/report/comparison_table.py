@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from train.base.console import one_line
 from train.report import wording
 from train.report.comparison import ComparisonTable
 from train.report.model import CategoryResult, Macro
@@ -18,7 +19,7 @@ def render_table(comparison: ComparisonTable, *, columns: int | None = None) -> 
     One model alone has its scores with their intervals. As in the table of a run, the metric and then the p value are
     left out where ``columns`` are too few for them.
     """
-    reference = wording.cell(comparison.models[0].name)
+    reference = one_line(comparison.models[0].name)
     is_alone = len(comparison.models) == 1
     splits = [
         (pair.name, split) for pair in comparison.pairs for split in pair.splits if split.split == comparison.headline
@@ -27,7 +28,7 @@ def render_table(comparison: ComparisonTable, *, columns: int | None = None) -> 
     for category in sorted({row.category for _, split in splits for row in split.categories}):
         results = [(name, row) for name, split in splits for row in split.categories if row.category == category]
         first = results[0][1]
-        title = wording.cell(wording.category(category))
+        title = wording.category(category)
         num = wording.num_answered(first) if is_alone else str(first.n)
         rows.append(_reference_row(first, title, reference, num, wording.label(first), is_alone=is_alone))
         rows += [] if is_alone else [_row(name, row, comparison.fewest) for name, row in results]
@@ -60,7 +61,7 @@ def _reference_row(
 def _row(name: str, result: CategoryResult | Macro, fewest: int) -> _Row:
     cells = wording.result_row(result, fewest)
     n, metric = ("", "") if isinstance(result, Macro) else cells[1:3]
-    return ("", wording.cell(name), n, metric, *cells[4:])
+    return ("", one_line(name), n, metric, *cells[4:])
 
 
 def cost_lines(comparison: ComparisonTable, columns: int | None) -> list[str]:
@@ -71,7 +72,7 @@ def cost_lines(comparison: ComparisonTable, columns: int | None) -> list[str]:
 
     rows = [
         (
-            wording.cell(model.name), model.prompting or "-", f"{model.num_answers:,}", text(model.seconds, 1),
+            one_line(model.name), model.prompting or "-", f"{model.num_answers:,}", text(model.seconds, 1),
             text(model.new_tokens, 0), text(model.cost, 4),
         )
         for model in comparison.models

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from train.base import console
 from train.base.errors import TrainError, require_extra
@@ -75,8 +76,8 @@ class _Preference:
 class Judge:
     """The endpoint of a recipe, and its answers in ``folder`` where they are kept.
 
-    Raises TrainError: E983 bad-judge when its key is missing in the environment, or would travel unencrypted; E940
-    missing-extra without httpx.
+    Raises TrainError: E983 bad-judge when its key is missing in the environment, or records would travel unencrypted;
+    E940 missing-extra without httpx.
     """
 
     def __init__(self, recipe: JudgeRecipe, folder: Path | None = None) -> None:
@@ -97,6 +98,11 @@ class Judge:
             if error.code != BAD_CONTESTANT:
                 raise
             raise TrainError(BAD_JUDGE, error.message, error.hint, exit_code=error.exit_code) from None
+        if not self.endpoint.is_safe:
+            raise TrainError(
+                BAD_JUDGE, f"records for the judge at {self.endpoint.host} would travel unencrypted",
+                "Set eval.judge.url to an https url, or to this machine and a tunnel there.",
+            )  # fmt: skip
         self._sampling = Sampling() if recipe.temperature == "auto" else Sampling(recipe.temperature)
         self.host = self.endpoint.host
 
@@ -177,6 +183,28 @@ def require_judge(recipe: Recipe, categories: Mapping[str, CategorySpec]) -> Non
             )
 
 
+def announce_judge(recipe: Recipe, dataset: Dataset, categories: Mapping[str, CategorySpec]) -> None:
+    """Say before anything is computed to whom the run will send how many records of which splits, if to anybody.
+
+    Raises TrainError "E912 bad-dataset" where it is not known which records the judge may not get.
+    """
+    judge = recipe.eval.judge
+    if judge.url is None:
+        return
+    flagged: frozenset[str] = frozenset() if judge.send_flagged else dataset.flagged()
+    splits: Counter[str] = Counter(
+        split
+        for split in ("validation", "test") if split in recipe.eval.splits
+        for row in dataset.splits[split]
+        if row.id not in flagged and _is_included(split, row.category, categories, judge.also)
+    )  # fmt: skip
+    console.talk(
+        f"judge: the run will send up to {min(judge.max_records, splits.total()):,} records ({_amount(splits)}) to "
+        f"{urlsplit(judge.url).netloc}, model {judge.model}"
+        + (", unencrypted on this machine" if judge.url.startswith("http:") else "")
+    )
+
+
 def judge_answers(
     base: Sequence[Scored],
     tuned: Sequence[Scored],
@@ -202,7 +230,7 @@ def judge_answers(
     everything = [p for p in pairs if _is_wanted(p, categories, options.also)]
     withheld, wanted = ([p for p in everything if (p[0].id in flagged) is is_flagged] for is_flagged in (True, False))
     # Those that no other scorer judges come first, then a fixed order: the same records are sent when a run is resumed.
-    wanted.sort(key=lambda p: (not _is_scored_by_it(p, categories), _rank(p[0])))
+    wanted.sort(key=lambda p: (not _is_scored_by_it(p[0].category, categories), _rank(p[0])))
     chosen, surplus = wanted[: options.max_records], wanted[options.max_records :]
     rows = {row.id: row for split in ("validation", "test") for row in dataset.splits[split]}
     # Two equal texts are a tie without asking, and cost nothing.
@@ -212,7 +240,10 @@ def judge_answers(
         replies = judge.ask([question for p in open_pairs for question in _questions(p, rows[p[0].id])])
     preferences = map(_preference, replies[::2], replies[1::2])
     words = {(p[0].split, p[0].id): word for p, word in zip(open_pairs, preferences, strict=True)}
-    words |= {(p[0].split, p[0].id): _Preference(0.5) for p in chosen if p[0].text == p[1].text}
+    # Beside a judge that gave no verdict at all, ties for which nobody was asked would pass for its work.
+    is_mute = bool(words) and all(word.tuned is None for word in words.values())
+    tie = _Preference(None, reason="alike, and the judge gave no verdict") if is_mute else _Preference(0.5)
+    words |= {(p[0].split, p[0].id): tie for p in chosen if p[0].text == p[1].text}
     words |= {(p[0].split, p[0].id): _Preference(None, reason="over max_records") for p in surplus}
     words |= {(p[0].split, p[0].id): _Preference(None, reason="not sent for findings X7xx") for p in withheld}
     summary = _summarise(judge, list(words.values()))
@@ -242,11 +273,14 @@ def _announce(judge: Judge, pairs: Sequence[_Pair], rows: Mapping[str, Row]) -> 
         console.talk(f"judge: nothing is sent to {judge.host}; every answer is known")
         return
     splits = Counter(before.split for before, _ in new)
-    amount = " and ".join(f"{num} {split}" for split, num in sorted(splits.items()))
     console.talk(
-        f"judge: sending {amount} records (prompt, reference and both answers, in both orders) to {judge.host}, "
-        f"model {judge.recipe.model}"
+        f"judge: sending {_amount(splits)} records (prompt, reference and both answers, in both orders) to "
+        f"{judge.host}, model {judge.recipe.model}"
     )
+
+
+def _amount(splits: Counter[str]) -> str:
+    return " and ".join(f"{num} {split}" for split, num in sorted(splits.items()))
 
 
 def _is_wanted(pair: _Pair, categories: Mapping[str, CategorySpec], also: str) -> bool:
@@ -256,12 +290,15 @@ def _is_wanted(pair: _Pair, categories: Mapping[str, CategorySpec], also: str) -
     if not before.reference.strip():
         # As with every scorer: without a reference nothing says what is right.
         return False
-    is_included = also == "all" or (also == "validation" and before.split == "validation")
-    return is_included or _is_scored_by_it(pair, categories)
+    return _is_included(before.split, before.category, categories, also)
 
 
-def _is_scored_by_it(pair: _Pair, categories: Mapping[str, CategorySpec]) -> bool:
-    spec = categories.get(pair[0].category)
+def _is_included(split: str, category: str, categories: Mapping[str, CategorySpec], also: str) -> bool:
+    return also in ("all", split) or _is_scored_by_it(category, categories)
+
+
+def _is_scored_by_it(category: str, categories: Mapping[str, CategorySpec]) -> bool:
+    spec = categories.get(category)
     return spec is not None and spec.metric.kind == "judge"
 
 

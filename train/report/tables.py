@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from train.base.console import visible
+from train.base.console import one_line, visible
 from train.evaluate.dynamics import Dynamic
 from train.report import wording
 from train.report.model import CategoryFit, CategoryResult, Change, Report, Run, SliceResult
 from train.report.training_parts import CategoryCurve, LearningCurve, Preferences, Stages, Sweep
-from train.report.wording import MINUS, cell, number, percent, prose, spread
+from train.report.wording import MINUS, number, percent, prose, spread
 
 
 class ReportTable(NamedTuple):
@@ -110,7 +110,7 @@ def file_tables(report: Report) -> Iterator[ReportTable]:
         own = Change(base=general.base.value, tuned=general.tuned.value)
         bits.append(("General text, not from the dataset: forgetting", own))
     yield ReportTable("Bits per byte", ("text", "base", "tuned"), [
-        (cell(name), f"{change.base:.3f}", f"{change.tuned:.3f}") for name, change in bits
+        (one_line(name), f"{change.base:.3f}", f"{change.tuned:.3f}") for name, change in bits
     ], ["Code length of the references; lower is better. Comparable across tokenizers."])  # fmt: skip
     about = "Confidence is the mean log-probability a token over the epochs, variability its spread."
     for title, dynamics in (
@@ -121,7 +121,7 @@ def file_tables(report: Report) -> Iterator[ReportTable]:
                         list(map(_dynamic_row, dynamics)), [about], left=("category",))  # fmt: skip
     if report.worst:
         rows = [
-            (cell(row.id), cell(wording.category(row.category)), number(row.score),
+            (one_line(row.id), wording.category(row.category), number(row.score),
              "-" if row.bits_per_byte is None else f"{row.bits_per_byte:.3f}") for row in report.worst
         ]  # fmt: skip
         yield ReportTable("Where to look next", ("record", "category", "score", "bits per byte"), rows,
@@ -144,7 +144,7 @@ def _fit_rows(fit: CategoryFit) -> list[tuple[str, ...]]:
     is_share = fit.measure == "score"
     measure = f"{'score' if is_share else 'nats a token'}, n = {fit.num_train} and {fit.num_validation}"
     return [
-        (cell(wording.category(fit.category)), measure, str(point.step), number(point.train, is_share=is_share),
+        (wording.category(fit.category), measure, str(point.step), number(point.train, is_share=is_share),
          number(point.validation, is_share=is_share), number(point.gap.value, is_share=is_share, sign=True),
          spread(point.gap, is_share=is_share, sign=True))
         for point in fit.points
@@ -153,7 +153,7 @@ def _fit_rows(fit: CategoryFit) -> list[tuple[str, ...]]:
 
 def _dynamic_row(dynamic: Dynamic) -> tuple[str, ...]:
     numbers = (number(value, is_share=False) for value in (dynamic.confidence, dynamic.variability))
-    return cell(dynamic.id), cell(wording.category(dynamic.category)), *numbers, number(dynamic.correctness)
+    return one_line(dynamic.id), wording.category(dynamic.category), *numbers, number(dynamic.correctness)
 
 
 def _of_slice(part: SliceResult, fewest: int) -> ReportTable:
@@ -170,7 +170,7 @@ def _of_preferences(preferences: Preferences) -> ReportTable:
     for result in [*preferences.categories, *several]:
         margin, likelier, drift = result.margin, result.likelier, result.length_drift
         rows.append((
-            "ALL" if result is preferences.total else cell(wording.category(result.category)), str(result.n),
+            "ALL" if result is preferences.total else wording.category(result.category), str(result.n),
             number(result.agreement.value), spread(result.agreement),
             number(margin.value, is_share=False, sign=True) if margin else "-",
             spread(margin, is_share=False, sign=True) if margin else "too few",
@@ -197,7 +197,7 @@ def _of_curve(curve: LearningCurve) -> ReportTable:
 
 def _curve_row(curve: CategoryCurve) -> list[str]:
     is_share = curve.higher_is_better
-    name = "MEAN" if not curve.metric else cell(wording.category(curve.category))
+    name = "MEAN" if not curve.metric else wording.category(curve.category)
     scores = [number(value, is_share=is_share) for value in (curve.base, *(p.score.value for p in curve.points))]
     gain, word = curve.gain, {"unclear": "cannot tell"}.get(curve.word, curve.word)
     if gain is None or curve.word != "gain":
@@ -216,7 +216,7 @@ def _of_stages(stages: Stages, main: Sequence[CategoryResult]) -> ReportTable:
         for result in stages.results:
             mark = " +" if row.category in result.improved else " !" if row.category in result.regressed else ""
             cells.append(number(result.scores.get(row.category), is_share=row.higher_is_better) + mark)
-        rows.append([cell(wording.category(row.category)), *cells])
+        rows.append([wording.category(row.category), *cells])
     rows.append(["MEAN", *map(number, (stages.base_mean, *(result.mean for result in stages.results)))])
     for name, is_share, changes in (
         ("better answer likelier", True, [result.likelier for result in stages.results]),
@@ -226,7 +226,7 @@ def _of_stages(stages: Stages, main: Sequence[CategoryResult]) -> ReportTable:
             before = next(change.base for change in changes if change is not None)
             values = [before, *(None if change is None else change.tuned for change in changes)]
             rows.append([name, *(number(value, is_share=is_share) for value in values)])
-    heads = ["category", "base", *(cell(result.name) for result in stages.results)]
+    heads = ["category", "base", *(one_line(result.name) for result in stages.results)]
     title = f"Stages: scores on the {stages.split} split (+ better, ! worse than the stage before)"
     return ReportTable(title, heads, rows, [stages.sentence], left=heads[2:])
 
@@ -237,7 +237,7 @@ def _of_sweep(sweep: Sweep) -> ReportTable:
         behind = trial.behind
         lag = "-" if behind is None else number(behind.value, is_share=is_share)
         rows.append([
-            cell(settings_text(trial.changes)), f"{trial.steps:,}",
+            one_line(settings_text(trial.changes)), f"{trial.steps:,}",
             number(trial.score if is_share else trial.bits, is_share=is_share),
             "best" if trial.name == sweep.chosen else lag,
             "" if behind is None else spread(behind, is_share=is_share, sign=True), trial.note,

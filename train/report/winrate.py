@@ -216,7 +216,7 @@ def _cells(name: str, rate: WinRate, between: tuple[str, str]) -> tuple[str, ...
     half = wording.number(rate.half.value), wording.spread(rate.half)
     words = {"first": between[0], "second": between[1], "none": "~ neither", "too-few": "? too few"}
     return (
-        visible(wording.category(name))[:_LONGEST],
+        wording.category(name)[:_LONGEST],
         str(rate.n),
         counts,
         *half,

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Collection, Mapping, Sequence
 from unicodedata import combining, east_asian_width
 
-from train.base.console import visible
+from train.base.console import one_line, visible
 from train.report.model import CategoryResult, Estimate, Flips, Macro
 from train.report.stats import Reason, Word
 
@@ -99,8 +99,8 @@ def spread(estimate: Estimate, *, is_share: bool = True, sign: bool = False) -> 
 
 
 def category(name: str) -> str:
-    """Return what a category is called; the empty name gets one."""
-    return name or NO_CATEGORY
+    """Return what a category is called, on one line; the empty name gets one."""
+    return one_line(name) or NO_CATEGORY
 
 
 def num_categories(macro: Macro) -> str:
@@ -160,7 +160,7 @@ def result_row(result: CategoryResult | Macro, fewest: int) -> tuple[str, ...]:
     if isinstance(result, Macro):
         name, n, metric, p, is_share = "MEAN", "", num_categories(result), result.p, True
     else:
-        name, n, metric, p = cell(category(result.category)), str(result.n), label(result), result.p_adjusted
+        name, n, metric, p = category(result.category), str(result.n), label(result), result.p_adjusted
         is_share = result.higher_is_better
     return (
         name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "\u2026",
@@ -181,7 +181,7 @@ def flip_lines(flips: Flips) -> list[str]:
     for word, some in (("fixed", flips.fixed), ("broken", flips.broken)):
         for flip in some:
             scores = f"{number(flip.score_base)} to {number(flip.score_tuned)}"
-            lines.append(f"  {word:6}  {cell(flip.id)}  {cell(category(flip.category))}  {scores}")
+            lines.append(f"  {word:6}  {one_line(flip.id)}  {category(flip.category)}  {scores}")
     hidden = flips.num_fixed + flips.num_broken - len(flips.fixed) - len(flips.broken)
     return [*lines, f"  and {hidden} more"] if hidden else lines
 
@@ -214,11 +214,6 @@ def grid(
 def prose(text: str, columns: int | None) -> list[str]:
     """Return a sentence as lines of at most ``columns``, made visible."""
     return [visible(text)] if columns is None else textwrap.wrap(visible(text), max(20, columns))
-
-
-def cell(text: str) -> str:
-    """Return ``text`` on one line, made visible."""
-    return visible(text).replace("\n", " ").replace("\t", " ")
 
 
 def _width(text: str) -> int:

@@ -6,7 +6,7 @@ import re
 import signal
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -177,13 +177,14 @@ def _print(options: Options, inputs: Inputs, verdict: Verdict) -> None:
         lines = raw_lines(inputs.files, wanted, root=inputs.folder)
         files = [inputs.named(console.spelled(str(path))) for path in inputs.files]
         named = {(inputs.named(file), number): raw for (file, number), raw in lines.items()}
-        page = Page(named, options.show_values, files, catalogue())
-        if inputs.is_elsewhere:
-            findings = [
-                replace(f, file=inputs.named(f.file), message=inputs.named(f.message)) for f in verdict.findings
-            ]
-            verdict = replace(verdict, findings=findings)
-        text = list(render(options.format_, verdict, page))
+        hide: Callable[[str], str] = str if options.show_values else with_values_hidden
+        page = Page(named, options.show_values, files, catalogue(), hide)
+        # Keys and categories stand in messages, and may be what no value may be.
+        findings = [
+            replace(f, file=inputs.named(f.file), message=hide(inputs.named(f.message)), pointer=hide(f.pointer))
+            for f in verdict.findings
+        ]
+        text = list(render(options.format_, replace(verdict, findings=findings), page))
     print_lines(text, options.output)
 
 

@@ -135,6 +135,8 @@ class Page:
     """All files that were validated, spelled as in findings."""
     rules: Mapping[str, ReportRule] = field(default_factory=dict)
     """The catalogue of rules by code."""
+    hide: Callable[[str], str] = str
+    """Hides the sensitive values of a text, where values may not be shown."""
 
 
 def object_of(finding: Finding) -> dict[str, Json]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from curate.base.console import one_line
 from curate.base.patterns import lazy_pattern
@@ -26,23 +26,23 @@ def render(verdict: Verdict, page: Page) -> Iterator[str]:
         yield f"{location_of(finding)}: {rule}: {one_line(finding.message, 500)}"
         raw = page.lines.get((finding.file, finding.line))
         if raw is not None and number < NUM_SOURCES and finding.column:
-            yield from _excerpt(finding, raw, show_values=page.show_values)
+            yield from _excerpt(finding, raw, page)
         if subject := subject_of(finding):
             yield f"  = {subject}"
         if finding.fix:
             yield f"  = help: {one_line(finding.fix, 300)}"
 
 
-def _excerpt(finding: Finding, raw: bytes, *, show_values: bool) -> Iterator[str]:
+def _excerpt(finding: Finding, raw: bytes, page: Page) -> Iterator[str]:
     """Yield the line around the column and a caret under it."""
     start = max(0, finding.column - 1 - _BEFORE * 4)
     before = raw[start : finding.column - 1].decode("utf-8", "replace")
     after = raw[finding.column - 1 : finding.column - 1 + _AFTER * 4].decode("utf-8", "replace")
-    if not show_values:
+    if not page.show_values:
         whole = raw.decode("utf-8", "replace")
-        hide = _hidden if finding.code in _UNREADABLE or len(whole) > 100_000 else _masked
+        is_read = finding.code not in _UNREADABLE and len(whole) <= 100_000
         cut = len(raw[: finding.column - 1].decode("utf-8", "replace"))
-        whole = hide(whole)
+        whole = _masked(whole, page.hide) if is_read else _hidden(whole)
         before, after = whole[max(0, cut - _BEFORE * 4) : cut], whole[cut : cut + _AFTER * 4]
     left = one_line(before[-_BEFORE:], _BEFORE * 12)
     if start > 0 or len(before) > _BEFORE:
@@ -53,14 +53,14 @@ def _excerpt(finding: Finding, raw: bytes, *, show_values: bool) -> Iterator[str
     yield f"  {' ' * len(margin)} | {' ' * width_of(left)}^"
 
 
-def _masked(text: str) -> str:
-    """Return JSON with the letters and digits of its values replaced by dots, its keys kept; of the same length."""
+def _masked(text: str, hide: Callable[[str], str]) -> str:
+    """Return JSON with dots for letters and digits of its values, and for what is sensitive in keys; as long as it."""
 
     def mask(token: re.Match[str]) -> str:
         string, colon, rest = token.groups()
         if string is None:
             return "".join(part if _WORDS.fullmatch(part) else _hidden(part) for part in _WORDS.split(rest))
-        return string + colon if colon else f'"{"·" * (len(string) - 2)}"'
+        return hide(string) + colon if colon else f'"{"·" * (len(string) - 2)}"'
 
     return _STRING.sub(mask, text)
 
