@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from curate.formats.import_note import ImportOptions
     from curate.formats.import_plan import ImportPlan, RowSelection
     from curate.formats.intake import Intake
+    from curate.formats.taken_ids import IdChoice
     from curate.project.update import Update
     from curate.schema import Shape
     from curate.schema.settings import Settings
@@ -37,6 +38,13 @@ _MOST_NAMES = 12
 @click.option("--to-meta", default="", metavar="FIELD,...", help="Store these fields and do not train on them.")
 @click.option("--encoding", default="", metavar="NAME", help="Of text that is not UTF-8, such as cp1252 or utf-16.")
 @click.option("--category", default="", help="The category of records that name none.")
+@click.option(
+    "--taken",
+    type=click.Choice(["new", "skip", "replace"]),
+    default="new",
+    help="What rows become whose ids records have already: records with new ids (the default), nothing, or edits.",
+)
+@click.option("--id-prefix", default="", metavar="TEXT", help="Put this before the id of each row.")
 @click.option("--update", "is_update", is_flag=True, help="The file was imported before: take what is new in it.")
 @click.option("--key", default="", metavar="COLUMN", help="With --update: the column, or pointer, that names a record.")
 @click.option("--drop-gone", is_flag=True, help="With --update: drop the records that the file has no more.")
@@ -51,6 +59,8 @@ def command(
     to_meta: str,
     encoding: str,
     category: str,
+    taken: IdChoice,
+    id_prefix: str,
     *,
     is_update: bool,
     key: str,
@@ -73,10 +83,16 @@ def command(
     them as one act that `curate undo` takes back. Records are known again by --key, which must tell them apart, else by
     their id; one without either is named by its content, so that a changed one counts as one gone and one added.
 
+    A row whose id another record has becomes a record with a new id; how many, and which, is said. --taken skip leaves
+    such rows out, --taken replace changes what the records say, as one act that `curate undo` takes back.
+
     Example: curate import answers.csv --map instruction=question,output=answer
     """
     from curate.formats.importers.mapping import parse_map
-    from curate.formats.intake import take_in
+    from curate.formats.intake import take_in, target_of
+    from curate.formats.taken_ids import TakenIds
+    from curate.project.data import load_data, taken_ids
+    from curate.project.update import replace_records
 
     settings, shape = _workspace(root, files)
     selection = selection_of(only, to_meta)
@@ -88,11 +104,14 @@ def command(
     # One file after the other: what is written for one stays if the next cannot be read.
     for path in with_rows(files):
         if is_update:
-            plan, reading = _plan_again(path, root, shape, options, category, key)
+            plan, reading = _plan_again(path, root, shape, options | {"id_prefix": id_prefix}, category, key)
             intake = _update(plan, root, reading, limit, is_dropping=drop_gone, is_dry_run=dry_run)
         else:
-            intake = take_in(path, root, shape, category=category, is_dry_run=dry_run, **options)
+            ids = TakenIds(taken_ids(load_data(root), target_of(path, root)), taken, id_prefix)
+            intake = take_in(path, root, shape, category=category, taken=ids, is_dry_run=dry_run, **options)
             tell(intake, is_dry_run=dry_run)
+            if ids.replaced and not dry_run:
+                replace_records(root, ids.replaced)
         intakes.append(intake)
     if any(intake.answers for intake in intakes):
         from curate.project.given_answers import save_answers
@@ -128,6 +147,7 @@ def _plan_again(
     from curate.formats.import_note import ImportOptions, note_path, read_note
     from curate.formats.import_plan import NATIVE, RowSelection, plan_import
     from curate.formats.intake import reading_of, target_of
+    from curate.formats.taken_ids import TakenIds
 
     noted = read_note(note_path(root, target_of(path, root)))
     last = noted[0] if noted else ImportOptions()
@@ -140,6 +160,7 @@ def _plan_again(
         encoding=options["encoding"],
         category=category,
         key=key,
+        id_prefix=options["id_prefix"],
     )
     # Rows in the workspace's own shape are looked at anew, so that a verdict among them is seen.
     name = "" if now.format == NATIVE and not options["format_name"] else now.format
@@ -151,7 +172,8 @@ def _plan_again(
         raise CurateError("E908 cannot-import", message, "Say which with --format NAME. Nothing was written.")
     if now != last and last != ImportOptions():
         console.talk(f"{console.one_line(str(path))}: read otherwise than the last time")
-    return plan, replace(reading_of(plan, now.encoding, now.category), key=now.key)
+    taken = TakenIds(prefix=now.id_prefix)
+    return plan, replace(reading_of(plan, now.encoding, now.category, taken), key=now.key, ids=now.ids)
 
 
 def _update(
@@ -159,13 +181,16 @@ def _update(
 ) -> Intake:
     """Show what a file that was imported before says anew, and write it unless ``is_dry_run``."""
     from curate.cli._output import print_lines
-    from curate.formats.intake import read_rows
-    from curate.project.data import load_data
+    from curate.formats.intake import read_rows, target_of
+    from curate.formats.taken_ids import TakenIds
+    from curate.project.data import load_data, taken_ids
     from curate.project.diff import render_text
     from curate.project.update import plan_update, write_update
 
     data = load_data(root)
-    intake, rows = read_rows(plan, root, data.shape, reading.category)
+    taken = TakenIds(taken_ids(data, target_of(plan.path, root)), prefix=reading.id_prefix, before=reading.ids)
+    intake, rows = read_rows(plan, root, data.shape, taken, reading.category)
+    reading = replace(reading, ids=dict(taken.renamed))
     update = plan_update(intake, rows, data, reading, is_dropping=is_dropping)
     intake.is_unchanged = update.is_noted and not is_dropping
     if not is_dry_run:
@@ -257,6 +282,8 @@ def tell(intake: Intake, *, is_dry_run: bool = False, outcome: str = "") -> None
     console.data(f"{console.one_line(str(intake.target))}: {counted(intake.num_records, 'record')}, {done}")
     if intake.left_out:
         console.talk(f"  {counted(intake.left_out.total(), 'row')} left out by --only: {_counted(intake.left_out)}")
+    if intake.taken.num_taken:
+        console.talk(f"  {_taken(intake)}")
     if intake.moved:
         console.talk(f"  to meta.extra, which is not trained on: {_counted(intake.moved)}")
     if intake.num_joined:
@@ -276,6 +303,19 @@ def tell(intake: Intake, *, is_dry_run: bool = False, outcome: str = "") -> None
             from curate.formats.importers import encoding_hint
 
             console.talk(f"  {console.one_line(encoding_hint(plan.path), 500)}")
+
+
+def _taken(intake: Intake) -> str:
+    """Return what became of rows whose ids are in use, in words."""
+    taken = intake.taken
+    head = f"{counted(taken.num_taken, 'row')} with an id that is taken"
+    if taken.choice == "skip":
+        return f"{head}: skipped"
+    if taken.replaced:
+        return f"{head}: what the records say is replaced; `curate undo` takes it back"
+    (old, new), *_ = taken.renamed.items()
+    first = f"{console.one_line(old.partition(chr(0))[0], 40)} is {console.one_line(new, 40)} here"
+    return f"{head}: new ids ({first}); --taken skip or replace, or --id-prefix TEXT, does otherwise"
 
 
 def _columns(intake: Intake) -> Iterator[str]:

@@ -38,6 +38,9 @@ class ImportOptions:
     category: str = ""
     key: str = ""
     """The column or JSON pointer that names a record for an update; empty for its id."""
+    id_prefix: str = ""
+    ids: Mapping[str, str] = field(default_factory=dict)
+    """The records whose ids are not those of the file, by these: a taken id is another one, an empty one no record."""
 
     def otherwise(self, **options: Any) -> ImportOptions:
         """Return the reading with those of ``options`` that say something."""
@@ -117,9 +120,17 @@ def read_note(path: Path) -> tuple[ImportOptions, dict[str, FieldDigests]] | Non
 def _reading_of(value: Mapping[str, Any]) -> ImportOptions:
     """Return what a note says of the reading; TypeError and ValueError where it is none."""
     reading = ImportOptions(**value)
-    pairs = [*reading.mapping.items(), *((column, wanted) for column, wanted in reading.only)]
-    texts = [reading.format, reading.encoding, reading.category, reading.key, *reading.to_meta, *sum(pairs, ())]
-    if not all(isinstance(text, str) for text in texts):
+    pairs = [*reading.mapping.items(), *reading.ids.items(), *((column, wanted) for column, wanted in reading.only)]
+    texts = [
+        reading.format,
+        reading.encoding,
+        reading.category,
+        reading.key,
+        reading.id_prefix,
+        *reading.to_meta,
+        *sum(pairs, ()),
+    ]
+    if not all(isinstance(text, str) for text in [*texts, *sum(pairs, ())]):
         raise TypeError("all that a reading says is text")
     return replace(reading, only=tuple((column, wanted) for column, wanted in reading.only))
 

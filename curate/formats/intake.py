@@ -28,6 +28,7 @@ from curate.formats.importers import (
 from curate.formats.importers._answers import Joined
 from curate.formats.importers._reading import is_filled, split_of
 from curate.formats.quarantine import QUARANTINE_FOLDER, entry_key, settled_entries
+from curate.formats.taken_ids import TakenIds
 from curate.formats.understood import ColumnUse, columns_of
 from curate.schema import Shape, load_shape
 
@@ -87,6 +88,8 @@ class Intake:
     answers: dict[str, tuple[GivenAnswer, ...]] = field(default_factory=dict)
     """What annotators answered, by the id of the record."""
     num_tied: int = 0
+    taken: TakenIds = field(default_factory=TakenIds)
+    """What became of rows whose ids records have already."""
     columns: list[ColumnUse] = field(default_factory=list)
     """Where each column of the first rows goes."""
 
@@ -106,9 +109,10 @@ def take_in(
     category: str = "",
     selection: RowSelection = EVERYTHING,
     encoding: str = "",
+    taken: TakenIds | None = None,
     is_dry_run: bool = False,
 ) -> Intake:
-    """Import one file into the workspace at ``root``.
+    """Import one file into the workspace at ``root``; ``taken`` says what becomes of rows with ids that are in use.
 
     Records go to ``data/<stem>.jsonl``, bad rows to ``quarantine/<name>.jsonl``. A second import changes nothing.
 
@@ -118,6 +122,7 @@ def take_in(
     """
     plan = plan_import(path, shape, format_name=format_name, mapping=mapping, selection=selection, encoding=encoding)
     intake = _intake_of(plan, root, shape)
+    intake.taken = taken or intake.taken
     if is_dry_run and not intake.target.exists():
         # A dry run converts every row as well, because it reports what becomes of each.
         for _ in _lines(intake, shape, category):
@@ -134,19 +139,24 @@ def take_in(
             raise CurateError("E919 would-overwrite", message, f"{hint} Nothing was written.")
         intake.is_unchanged = True
     else:
-        note_source(root, intake.target, shape, reading_of(plan, encoding, category))
+        note_source(root, intake.target, shape, reading_of(plan, encoding, category, intake.taken))
     if not is_dry_run:
         set_aside(intake)
     return intake
 
 
-def reading_of(plan: ImportPlan, encoding: str, category: str) -> ImportOptions:
+def reading_of(plan: ImportPlan, encoding: str, category: str, taken: TakenIds) -> ImportOptions:
     """Return how a planned file is read, with what was guessed of it."""
     only, to_meta = plan.selection.only, sorted(plan.selection.to_meta)
-    return ImportOptions(plan.format_name, dict(plan.mapping), only, to_meta, encoding, category)
+    ids = dict(taken.renamed)
+    return ImportOptions(
+        plan.format_name, dict(plan.mapping), only, to_meta, encoding, category, id_prefix=taken.prefix, ids=ids
+    )
 
 
-def read_rows(plan: ImportPlan, root: Path, shape: Shape, category: str = "") -> tuple[Intake, list[Imported]]:
+def read_rows(
+    plan: ImportPlan, root: Path, shape: Shape, taken: TakenIds, category: str = ""
+) -> tuple[Intake, list[Imported]]:
     """Return the good rows of a planned file, and what becomes of the others; nothing is written.
 
     Raises:
@@ -154,6 +164,7 @@ def read_rows(plan: ImportPlan, root: Path, shape: Shape, category: str = "") ->
             of the workspace.
     """
     intake = _intake_of(plan, root, shape)
+    intake.taken = taken
     if not intake.target.is_file():
         message = f"{intake.target} is not there: {plan.path} was not imported under this name"
         raise CurateError(
@@ -199,7 +210,13 @@ def _imported_rows(intake: Intake, shape: Shape, category: str) -> Iterator[Impo
     intake.num_records = intake.num_joined = intake.num_tied = 0
     for counts in (intake.rejected, intake.left_out, intake.moved, intake.answers):
         counts.clear()
-    for row in convert(intake.plan, shape, category=category):
+    intake.taken.begin()
+    for converted in convert(intake.plan, shape, category=category):
+        row: Imported | Rejected | LeftOut | None = converted
+        if isinstance(converted, Imported):
+            row = _placed(intake, converted, shape)
+        if row is None:
+            continue
         if isinstance(row, Imported):
             intake.num_records += 1
             intake.num_joined += row.has_joined_parts
@@ -213,6 +230,18 @@ def _imported_rows(intake: Intake, shape: Shape, category: str) -> Iterator[Impo
             intake.rejected.append(row)
         else:
             intake.left_out[row.condition] += 1
+
+
+def _placed(intake: Intake, row: Imported, shape: Shape) -> Imported | Rejected | None:
+    """Return a row with an id that no other record has; None where it makes no record of its own."""
+    placed = intake.taken.place(row, shape)
+    if placed is None or placed is row:
+        return placed
+    if not shape.is_valid(placed.value):
+        return Rejected(
+            row.line, "E908", "its id is taken, and the schema allows no other; --id-prefix names one", row.raw
+        )
+    return replace(placed, raw=orjson.dumps(placed.value))
 
 
 def _free_quarantine(wanted: Path, source: str) -> Path:

@@ -413,6 +413,19 @@ def known_events(root: Path) -> list[AnyEvent]:
     return events
 
 
+def taken_ids(data: ProjectData, target: Path) -> set[str]:
+    """Return the ids that rows of an import into the record file ``target`` cannot have: they are of other records.
+
+    Raises:
+        CurateError: as `ProjectData.read_lines` and `names_in_use`.
+    """
+    file, own, others = spelled(str(target.relative_to(data.root))), set[str](), set[str]()
+    for item in data.read_lines() if data.matching_files() else ():
+        if isinstance(item, Record):
+            (own if item.source.file == file else others).add(item.id)
+    return others | (names_in_use(data.root) - own)
+
+
 def names_in_use(root: Path) -> frozenset[str]:
     """Return the ids that decisions name, and those that the newest dataset or the frozen test set holds.
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from curate.base.console import one_line, spelled
-from curate.base.events import Decision, Drop, EditEvent, FileEdit, SourceEdit
+from curate.base.events import Decision, Drop, Edit, EditEvent, FileEdit, SourceEdit
 from curate.base.file_guard import FileStamp, files_changed, inside, stamp_of
 from curate.base.record import CurateError, Finding, Json, Record, Source, canonical, text_digest
 from curate.base.storage import write_atomic
@@ -165,6 +165,23 @@ def write_update(update: Update, data: ProjectData, *, is_dropping: bool = False
     if not update.is_noted:
         write_note(inside(root, note_path(root, target)), update.reading, update.note.items())
     set_aside(update.intake)
+
+
+def replace_records(root: Path, lines: Mapping[str, Mapping[str, Json]], by: str = "") -> None:
+    """Have records say what ``lines`` say, by id, as one act.
+
+    Raises:
+        CurateError: E975 for records of the frozen test set; and as `Project.apply`.
+    """
+    with open_project(root, by) as project:
+        edits: list[Decision] = []
+        for name, line in lines.items():
+            before = project.state(name).record.data
+            id_keys = project.shape.view.paths.get("id", ())[:1] if project.shape.view else ()
+            keys = [key for key in {**before, **line} if key not in id_keys]
+            changes = {key: line.get(key) for key in keys if not _is_same(before.get(key), line.get(key))}
+            edits += [Edit(name, changes)] if changes else []
+        project.apply(edits)
 
 
 def _records_in(target: Path, data: ProjectData) -> dict[str, Record]:

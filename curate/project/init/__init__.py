@@ -35,6 +35,7 @@ from curate.formats.importers._reading import is_filled, is_messages
 from curate.formats.importers.mapping import guess
 from curate.formats.importers.preference import COMPLETIONS, VERDICT_COLUMNS
 from curate.formats.intake import DATA_FOLDER, Intake, take_in
+from curate.formats.taken_ids import TakenIds
 from curate.formats.understood import ROLES, ColumnUse, columns_of
 from curate.jsonl import Entry, read_entries
 from curate.project.claim import claimed
@@ -393,13 +394,16 @@ def _make(root: Path, schema: str, files: Sequence[Path], options: ReadOptions) 
     if own is not None:
         write_atomic(root / SCHEMA_FILE, [own])
     shape = load_shape(workspace.schema, root)
+    ids: set[str] = set()
     for path in files:
+        taken = TakenIds(frozenset(ids))
         workspace.intakes.append(
             take_in(
                 path, root, shape, format_name=options.format_name, mapping=options.mapping,
-                selection=options.selection, encoding=options.encoding,
+                selection=options.selection, encoding=options.encoding, taken=taken,
             )
         )  # fmt: skip
+        ids |= taken.given
     texts, num_calls = _completions([intake.target for intake in workspace.intakes], shape)
     workspace.num_categories = len(texts)
     if len(texts) <= MAX_CATEGORIES:

@@ -1,0 +1,85 @@
+"""What becomes of rows whose ids records have already: a newcomer gets neither the place nor the decisions of one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal, get_args
+
+from curate.base.record import Json
+from curate.schema import Shape
+from curate.schema.view import put
+
+if TYPE_CHECKING:
+    from curate.formats.intake import Imported
+
+IdChoice = Literal["new", "skip", "replace"]
+CHOICES = get_args(IdChoice)
+
+
+@dataclass(slots=True)
+class TakenIds:
+    """The ids that records have, and what becomes of a row of an import that has one of them.
+
+    It gets a new id, is skipped, or replaces what the record says. A row whose id another row of its file has gets a
+    new one as well.
+    """
+
+    ids: Collection[str] = frozenset()
+    choice: IdChoice = "new"
+    prefix: str = ""
+    """Put before the id of every row."""
+    before: Mapping[str, str] = field(default_factory=dict)
+    """What the last import of the file did: by id in the file, the id of the record, empty where there is none."""
+    renamed: dict[str, str] = field(default_factory=dict)
+    """What this one has done, in the same way."""
+    replaced: dict[str, Mapping[str, Json]] = field(default_factory=dict)
+    """By id, what the record is to say instead."""
+    num_taken: int = 0
+    _counts: Counter[str] = field(default_factory=Counter)
+    given: set[str] = field(default_factory=set)
+    """The ids that rows of this import have now."""
+
+    def begin(self) -> None:
+        """Start with the first row again."""
+        self.num_taken = 0
+        for known in (self._counts, self.given, self.renamed, self.replaced):
+            known.clear()
+
+    def place(self, row: Imported, shape: Shape) -> Imported | None:
+        """Return ``row`` with an id that no other record has; None where it makes no record of its own."""
+        own = shape.view.get(row.value, "id") if shape.view else None
+        if own is None:
+            return row
+        wanted = f"{self.prefix}{own}"
+        self._counts[wanted] += 1
+        source = wanted if self._counts[wanted] == 1 else f"{wanted}\0{self._counts[wanted]}"
+        name = self._name(source, wanted, row.value)
+        if name != wanted:
+            self.renamed[source] = name
+        if not name:
+            return None
+        self.given.add(name)
+        if name == str(own):
+            return row
+        value = deepcopy(dict(row.value))
+        put(value, shape.view.paths["id"] if shape.view else (), name)
+        return replace(row, value=value)
+
+    def _name(self, source: str, wanted: str, value: Mapping[str, Json]) -> str:
+        if source in self.before:
+            return self.before[source]
+        is_twin = wanted in self.given
+        if not is_twin and wanted not in self.ids:
+            return wanted
+        self.num_taken += 1
+        if not is_twin and self.choice != "new":
+            if self.choice == "replace":
+                self.replaced[wanted] = value
+            return ""
+        number = 2
+        while (name := f"{wanted}-{number}") in self.ids or name in self.given:
+            number += 1
+        return name
