@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -25,18 +24,10 @@ Operation = Literal[
 ]  # fmt: skip
 PreferenceWord = Literal["a", "b", "tie", "both bad"]
 
-# The version in which events of a kind are written; 1 for all others. A version is that of the meaning of one kind of
-# event, so that a journal without drops can be read by programs that know only version 1. A workspace with a line of a
-# version or kind that they do not know is read-only to them (E913).
-VERSIONS: Mapping[str, int] = {"drop": 2}
-
 _HEX = r"^[0-9a-f]{32}$"
 # A model that has answered without proposing anything, as `ProposeEvent` names it, and its text.
 _Answered = Annotated[dict[Literal["model", "text"], str], Field(min_length=2, max_length=2)]
-# What a drop has since version 2.
-_FIELDS = frozenset({"code", "of", "score"})
-_SPARSE = _FIELDS | {"texts", "proposal", "changes", "record", "failed"}
-_NO_FIELDS: dict[str, Any] = {"not": {"anyOf": [{"required": [name]} for name in sorted(_FIELDS)]}}
+_SPARSE = frozenset({"code", "of", "score", "digest", "texts", "proposal", "changes", "record", "failed"})
 
 
 class _Event(BaseModel):
@@ -79,15 +70,8 @@ class _SparseEvent(_Event):
 
 
 class DropEvent(_SparseEvent):
-    """Leave the record out.
+    """Leave the record out: for a person's reason, or by a rule, whose finding the other fields say."""
 
-    In version 2 the reason is text for people, and what a program asks is in the other fields. Version 1 had the reason
-    alone, also where a rule had made the drop: "D301: repeats ID (1.00)".
-    """
-
-    model_config = ConfigDict(json_schema_extra={"if": {"properties": {"v": {"const": 1}}}, "then": _NO_FIELDS})
-
-    v: int = Field(ge=1, le=2)
     op: Literal["drop"]
     reason: str
     code: str = Field("", pattern=r"^([A-Z][0-9]{3})?$")
@@ -95,12 +79,8 @@ class DropEvent(_SparseEvent):
     of: str = Field("", description="The record that stays instead; empty where there is none.")
     score: float | None = Field(None, ge=0, le=1)
     """How alike the two records are."""
-
-    @model_validator(mode="after")
-    def _fields_are_of_version_2(self) -> DropEvent:
-        if self.v == 1 and not _FIELDS.isdisjoint(self.model_fields_set):
-            raise ValueError("a drop of version 1 has only a reason")
-        return self
+    digest: str = Field("", pattern=r"^([0-9a-f]{32})?$")
+    """The digest of the text that the record ``of`` then had: where it changes, somebody is to look again (L408)."""
 
 
 class RestoreEvent(_Event):
@@ -298,6 +278,7 @@ class Drop(Decision):
     code: str = ""
     of: str = ""
     score: float | None = None
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -437,80 +418,44 @@ class Undo(Decision):
     of: str
 
 
-_RULE = re.compile(r"(?:(D301): repeats (.+) \((1\.00)\)|(D302): repeats (.+) \((0\.\d\d|1\.00)\))", re.DOTALL)
-
-
-# Since version 2 of the journal the rule, the record that stays instead and the similarity are fields, and the reason
-# is text that nothing is read from. Version 1 had the text alone, and `curate dedupe --apply` wrote its finding into
-# it. A person who typed exactly such a text then, about a record that exists, cannot be told apart from the rule.
-
-
 @dataclass(frozen=True, slots=True)
 class Exclusion:
     """Why a record is left out: by the rule ``code``, because it is like the record ``of``, or for a person's reason.
 
-    The fields are those of a `DropEvent`; ``version`` is that of the journal in which they were written.
+    The fields are those of a `DropEvent`.
     """
 
     reason: str
     code: str = ""
     of: str = ""
     score: float | None = None
-    version: int = 2
+    digest: str = ""
 
     def __str__(self) -> str:
-        if self.version == 1:
-            return self.reason
         prefix = f"{self.code}: " if self.code else ""
         return f"{prefix}{self.reason}" + (f" ({self.score:.2f})" if self.score is not None else "")
 
     def decision(self, name: str) -> Drop:
-        """Return the decision, in the newest version, that leaves the record ``name`` out for this reason."""
-        # A rule's text of version 1 repeats what the fields say.
-        reason = f"repeats {self.of}" if self.version == 1 and self.code else self.reason
-        return Drop(name, reason, self.code, self.of, self.score)
+        """Return the decision that leaves the record ``name`` out for this reason."""
+        return Drop(name, self.reason, self.code, self.of, self.score)
 
     def status(self) -> list[Json]:
         """Return the value of the facet ("status",) that says so; see `exclusion_of`."""
-        head: list[Json] = [self.reason, False]
-        return head if self.version == 1 else [*head, self.code, self.of, self.score]
+        return [self.reason, False, self.code, self.of, self.score, self.digest]
 
 
 def exclusion_by(event: DropEvent) -> Exclusion:
     """Return why ``event`` leaves its record out, as it was written."""
-    return Exclusion(event.reason, event.code, event.of, event.score, event.v)
+    return Exclusion(event.reason, event.code, event.of, event.score, event.digest)
 
 
 def exclusion_of(status: list[Json] | None) -> Exclusion | None:
     """Return what a value of the facet ("status",) says, None where the record is in.
 
-    A drop is [reason, False] in version 1 and [reason, False, code, of, score] in version 2; a restore is [None, True].
+    A drop is [reason, False, code, of, score, digest], a restore [None, True].
     """
     reason, _, *fields = status or [None, False]
-    if reason is None:
-        return None
-    return Exclusion(reason, *fields) if status and is_typed(status) else Exclusion(reason, version=1)
-
-
-def is_typed(status: list[Json]) -> bool:
-    """Whether a value of the facet ("status",) is that of a drop of version 2."""
-    return len(status) > len(("reason", "is_wanted"))
-
-
-def read_rule(exclusion: Exclusion, record: str, exists: Callable[[str], bool]) -> Exclusion:
-    """Return why ``record`` is out, with the rule where a drop of version 1 was made by one; others as they are.
-
-    It was if its text has the exact form that the rules wrote, and names another record that ``exists`` in the
-    workspace. The reason stays as it was written.
-    """
-    # No other code reads a meaning out of a reason.
-    match = _RULE.fullmatch(exclusion.reason) if exclusion.version == 1 else None
-    if match is None:
-        return exclusion
-    code, of, score = (group for group in match.groups() if group is not None)
-    if of == record or not exists(of):
-        return exclusion
-    return replace(exclusion, code=code, of=of, score=float(score))
+    return None if reason is None else Exclusion(reason, *fields)
 
 
 def redo_names(events: Iterable[AnyEvent]) -> set[str]:

@@ -73,6 +73,15 @@ answers are asked for again. `curate review` says whether they hold for the new 
 (an update, a fix, applied edits) takes its decisions along.""",
     ),
     (
+        "L408",
+        "outdated-drop",
+        "warning",
+        """A record is left out as a repeat of another one, which says something else by now or is left out itself.
+
+The drop holds until somebody looks again: `curate restore` takes the record in, `curate drop` leaves it out for another
+reason.""",
+    ),
+    (
         "P506",
         "frozen-changed",
         "error",

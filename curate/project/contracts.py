@@ -1,4 +1,4 @@
-"""The JSON Schemas that are made from models: curate.toml, journal lines, datasets.
+"""The JSON Schemas that are made from models: curate.toml, journal lines, held-out records, datasets.
 
 `schemas/` holds what this returns, byte for byte, so that programs in any language can check the files.
 """
@@ -18,6 +18,7 @@ from pydantic import TypeAdapter
 from curate.base import events
 from curate.base.record import CurateError, Json
 from curate.formats import dataset as export
+from curate.project import golden, held_out
 from curate.schema.settings import model as settings
 from curate.schema.settings import settings_adapter
 
@@ -31,6 +32,12 @@ _SOURCES: dict[str, tuple[Callable[[], Json], ModuleType, str]] = {
         "The settings of a workspace: curate.toml, read as JSON.",
     ),
     "journal": (events.EVENTS.json_schema, events, "One decision: the JSON of a journal line, after its checksum."),
+    "golden": (golden.Golden.model_json_schema, golden, "The frozen test set of a workspace: golden.json."),
+    "held_out": (
+        held_out.HeldOut.model_json_schema,
+        held_out,
+        "The texts that datasets of a workspace have held out: held_out.json.",
+    ),
     "dataset": (
         partial(export.Manifest.model_json_schema, by_alias=True),
         export,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from curate.base.console import spelled
-from curate.base.events import AnyEvent, Exclusion, read_rule
+from curate.base.events import AnyEvent, Exclusion
 from curate.base.file_guard import FileStamp, inside, stamp_of
 from curate.base.record import CurateError, Finding, Record, Split
 from curate.base.storage import make_cache
@@ -141,12 +141,7 @@ class ProjectData:
 
     def exclusions(self) -> dict[str, Exclusion]:
         """Return why each record is out that a decision leaves out, by id: a rule with its finding, or words."""
-        states = self._fold.states
-        return {
-            state.record.id: read_rule(state.exclusion, state.record.id, states.__contains__)
-            for state in self.decided()
-            if state.exclusion is not None
-        }
+        return {state.record.id: state.exclusion for state in self.decided() if state.exclusion is not None}
 
     def wanted(self) -> set[str]:
         """Return the records that someone restored, which no automatic rule may leave out."""

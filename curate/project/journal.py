@@ -20,21 +20,26 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from hashlib import blake2b
 from itertools import pairwise
 from pathlib import Path
+from shlex import quote
 from types import TracebackType
 from typing import Literal, Self, get_args
 
 from pydantic import ValidationError
 
 from curate.base.console import one_line
-from curate.base.events import EVENTS, VERSIONS, AnyEvent, Decision, Operation, SourceEdit
-from curate.base.file_guard import MOST_SEGMENT, hint_of, inside, read_file
+from curate.base.events import EVENTS, AnyEvent, Decision, Operation, SourceEdit
+from curate.base.file_guard import MOST_SEGMENT, MOST_STATE, hint_of, inside, read_file
 from curate.base.record import CurateError, canonical
-from curate.base.storage import Segment, is_segment_open
+from curate.base.storage import Segment, is_segment_open, write_atomic
 from curate.base.tables import counted
 
 FOLDER = "journal"
+NUMBER = f"{FOLDER}/number"
+# Hex digits of the number of a session before those that are made for the journal.
+_CHECK = 24
 # The question whose agreed answer is the record's category.
 CATEGORY = "category"
 # Questions that nobody is asked: a mark that a record needs a second look, and words about it. Each is kept like an
@@ -154,7 +159,8 @@ class JournalWriter:
         self._folder = root / FOLDER / _folder_name(by)
         self._last_moment = max((moment_of(event) for event in earlier if event.by == by), default=0)
         self._by = by
-        self._session = uuid.uuid4().hex
+        self._journal = journal_number(root)
+        self._session = new_session(self._journal)
         # What the same person decides in another process has another session.
         self.sessions = {self._session}
         self.is_unsaved = False  # Whether the last decisions could not be saved.
@@ -184,7 +190,7 @@ class JournalWriter:
         self._last_moment = min(max((time.time_ns() << _TICK_BITS) // 10**6, self._last_moment + 1), _LAST_MOMENT)
         act = act or _act_at(self._last_moment)
         if not self._seq and decisions and isinstance(decisions[0], SourceEdit):
-            self._session = f"{decisions[0].session}{self._session[len(decisions[0].session) :]}"
+            self._session = new_session(self._journal, decisions[0].session)
             self.sessions.add(self._session)
         last: dict[str, str] = {}
         events: list[AnyEvent] = []
@@ -192,7 +198,7 @@ class JournalWriter:
             number, before = uuid.uuid4().hex, last.get(decision.id)
             last[decision.id] = number
             event = {
-                "v": VERSIONS.get(decision.op, 1),
+                "v": 1,
                 "event": number,
                 "act": act,
                 "at": decision.at or at,
@@ -212,7 +218,7 @@ class JournalWriter:
             self._save(frames)
         except CurateError:
             # What could not be saved may still turn up after a power cut. No other event shall have the same place.
-            self._session, self._seq, self.is_unsaved = uuid.uuid4().hex, 0, True
+            self._session, self._seq, self.is_unsaved = new_session(self._journal), 0, True
             self.sessions.add(self._session)
             raise
         self.is_unsaved = False
@@ -250,6 +256,41 @@ def moment_of(event: AnyEvent) -> int:
         return 0
 
 
+def begin_journal(root: Path) -> None:
+    """Give the journal of the new workspace ``root`` a number of its own, by which its segments are known.
+
+    Raises:
+        CurateError: E906 when it cannot be written.
+    """
+    write_atomic(root / NUMBER, [f"{uuid.uuid4().hex}\n".encode()], is_new=True)
+
+
+def journal_number(root: Path) -> str:
+    """Return the number of the journal of ``root``, "" where it has none: then every segment is taken for its own."""
+    try:
+        return read_file(root / NUMBER, root / FOLDER, most=MOST_STATE).decode("ascii", "replace").strip()
+    except OSError:
+        return ""
+
+
+def new_session(journal: str, prefix: str = "") -> str:
+    """Return the number of a new session, 32 hex digits, that begins with ``prefix``; its end is made for a journal."""
+    number = uuid.uuid4().hex
+    return _with_check(f"{prefix}{number[len(prefix) :]}", journal)
+
+
+def is_of_journal(session: str, journal: str) -> bool:
+    """Whether a session was made in the journal of this number; in one without a number all are."""
+    return not journal or _with_check(session, journal) == session
+
+
+def _with_check(session: str, journal: str) -> str:
+    if not journal:
+        return session
+    head = session[:_CHECK]
+    return head + blake2b(f"{journal}{head}".encode(), digest_size=4).hexdigest()
+
+
 def segments(root: Path) -> list[Path]:
     """Return the segments of the journal of ``root``, sorted.
 
@@ -282,7 +323,7 @@ class JournalReader:
     """Reads each line of every segment once; one without its newline is being written and waits for the next look."""
 
     def __init__(self, root: Path) -> None:
-        self._root = root
+        self._root, self._journal = root, journal_number(root)
         self._progress: dict[Path, _SegmentProgress] = {}
         self._faults: list[CurateError] = []
         self._num_unknown = 0
@@ -346,13 +387,23 @@ class JournalReader:
     def _read_on(self, path: Path, progress: _SegmentProgress, events: list[AnyEvent]) -> None:
         whole = read_segment(path, self._root) or b""
         damages: list[Damage] = []
-        events.extend(read_frames(whole[progress.start :], path, damages))
+        fresh = list(read_frames(whole[progress.start :], path, damages))
+        if any(not is_of_journal(session, self._journal) for session in {event.session for event in fresh}):
+            raise foreign_segment(path)
+        events.extend(fresh)
         num_lines = whole.count(b"\n", 0, progress.start) if damages else 0
         progress.damages = [damage for damage in progress.damages if damage.kind != "torn"]
         progress.damages += [
             replace(damage, line=damage.line + num_lines, offset=damage.offset + progress.start) for damage in damages
         ]
         progress.start = max(progress.start, whole.rfind(b"\n") + 1)
+
+
+def foreign_segment(path: Path) -> CurateError:
+    """Return the refusal of a segment that was copied in from another workspace."""
+    message = f"{one_line(str(path), 500)}: these decisions were made in another workspace"
+    hint = f"None of them is taken. Move it out: mv {quote(str(path))} /tmp"
+    return CurateError("E980 bad-segment", message, hint)
 
 
 def read_journal(root: Path) -> tuple[list[AnyEvent], list[Damage]]:
@@ -487,7 +538,7 @@ def is_newer(payload: bytes) -> bool:
     kind, version = line.get("op"), line.get("v")
     if not isinstance(kind, str) or kind not in get_args(Operation):
         return True
-    return isinstance(version, int) and version > VERSIONS.get(kind, 1)
+    return isinstance(version, int) and version > 1
 
 
 def _folder_name(by: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Lock, RLock
 from typing import TYPE_CHECKING, Self
 
-from curate.base.events import AnyEvent, Decision, Label, Resolve, Undo
+from curate.base.events import AnyEvent, Decision, Drop, Label, Resolve, Undo
 from curate.base.file_guard import inside
 from curate.base.record import CurateError, Finding, Record
 from curate.base.tables import counted
@@ -262,7 +262,8 @@ class Project:
                 E974 when a line cannot be read any more: nothing is saved then.
         """
         with self._lock:
-            known, names = self._tracker, list(dict.fromkeys(decision.id for decision in decisions))
+            known, kept = self._tracker, [decision.of for decision in decisions if isinstance(decision, Drop)]
+            names = list(dict.fromkeys([*(decision.id for decision in decisions), *filter(None, kept)]))
             state_of = known.hold if known else self._data.state_getter(names)
             heads_of = known.parents if known else self._data.frontier
             events, changed = self._save(require_valid(decisions, state_of, heads_of, self._data), act)

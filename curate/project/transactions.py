@@ -15,6 +15,7 @@ from curate.base.events import (
     Approve,
     Assign,
     Decision,
+    Drop,
     Label,
     Propose,
     Reject,
@@ -22,7 +23,7 @@ from curate.base.events import (
     SourceEdit,
     UndoEvent,
 )
-from curate.base.record import CurateError, Json, Record, Source, canonical
+from curate.base.record import CurateError, Json, Record, Source, canonical, text_digest
 from curate.base.tables import counted, listed
 from curate.jsonl import strict_loads
 from curate.project.answers import as_answer, texts_of
@@ -73,6 +74,8 @@ def require_valid(
         completed = decision
         if not isinstance(decision, SourceEdit):
             completed = replace(decision, parents=state.parents() if state else heads_of(name))
+        if isinstance(completed, Drop) and completed.of and (kept := state_of(completed.of)):
+            completed = replace(completed, digest=text_digest(kept.record.data))
         if isinstance(completed, Approve) and not completed.content:
             completed = replace(completed, content=content_digest(present or {}, shape))
         if isinstance(completed, Label | Resolve) and (question := questions.get(completed.question)):

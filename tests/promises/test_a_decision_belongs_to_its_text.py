@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -128,12 +129,9 @@ def test_a_review_says_whether_it_holds(workspace: Path, key: str, is_in: bool) 
 
 def test_a_drop_against_an_edit_that_had_not_seen_it_is_a_conflict(workspace: Path, tmp_path: Path) -> None:
     mend(workspace, "alpha-009")
-    other = make_workspace(tmp_path / "branch", ROWS)
+    other = shutil.copytree(workspace, tmp_path / "branch", ignore=shutil.ignore_patterns("journal"))
     succeed(curate("drop", other, "--where", "id:alpha-009", "--reason", "wrong", "--by", "bo"))
-    for segment in (other / "journal").rglob("*.log"):
-        target = workspace / segment.relative_to(other)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(segment.read_bytes())
+    shutil.copytree(other / "journal", workspace / "journal", dirs_exist_ok=True)
     done = curate("validate", workspace)
     assert done.returncode == 1
     assert "L403" in done.stdout
@@ -141,3 +139,31 @@ def test_a_drop_against_an_edit_that_had_not_seen_it_is_a_conflict(workspace: Pa
     curate("review", workspace, "--plain", input="1\nq\n")
     assert "L403" not in curate("validate", workspace).stdout
     assert "alpha-009" not in exported(workspace)
+
+
+def test_a_drop_that_leans_on_another_record_is_shown_again_when_that_changes(workspace: Path) -> None:
+    copy = {**ROWS[0], "id": "copy"}
+    write_rows(workspace / "data" / "zz.jsonl", [copy])
+    succeed(curate("dedupe", workspace, "--apply", "keep-first"))
+    assert "L408" not in curate("validate", workspace).stdout
+    mend(workspace, "alpha-000")
+    done = curate("validate", workspace)
+    assert "L408" in done.stdout
+    assert "copy" in done.stdout
+
+
+def test_a_segment_of_another_workspace_is_refused_and_named(tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "faq.jsonl", ROWS)
+    for name in ("ours", "theirs"):
+        succeed(curate("init", tmp_path / name, "--from", source))
+    succeed(curate("drop", "alpha-000", tmp_path / "theirs", "--reason", "wrong", "--by", "bo"))
+    shutil.copytree(tmp_path / "theirs" / "journal" / "bo", tmp_path / "ours" / "journal" / "bo")
+    for words in (("validate",), ("export",), ("status",), ("label", "--plain")):
+        done = curate(*words, tmp_path / "ours")
+        assert done.returncode != 0, words
+        assert "E980" in done.stderr
+        assert "journal/bo/" in done.stderr
+    (segment,) = (tmp_path / "ours" / "journal" / "bo").iterdir()
+    assert segment.name in curate("fsck", tmp_path / "ours").stdout
+    segment.unlink()
+    succeed(curate("validate", tmp_path / "ours"))

@@ -16,7 +16,16 @@ from curate.base.file_guard import MOST_DOCUMENT, read_file
 from curate.base.git import GitError, ask_git
 from curate.base.record import CurateError, is_text_digest
 from curate.base.storage import is_segment_open
-from curate.project.journal import FOLDER, SegmentPiece, pieces, read_segment, segments
+from curate.project.journal import (
+    FOLDER,
+    SegmentPiece,
+    foreign_segment,
+    is_of_journal,
+    journal_number,
+    pieces,
+    read_segment,
+    segments,
+)
 
 # What a person has taken note of that it is gone.
 MISSING = f"{FOLDER}/missing.json"
@@ -93,10 +102,14 @@ def _check_segment(report: Report, path: Path, contents: JournalContents) -> Non
     parts = list(pieces(content or b""))
     _tell_damage(report, path, parts)
     last: dict[str, int] = {}
-    for piece in parts:
-        event = _event_in(report, path, piece)
-        if event is not None:
-            _take(report, path, piece, event, contents, last)
+    events = [(piece, event) for piece in parts if (event := _event_in(report, path, piece)) is not None]
+    number = journal_number(report.root)
+    if any(not is_of_journal(event.session, number) for _, event in events):
+        refusal = foreign_segment(path)
+        report.add("foreign-segment", path, "these decisions were made in another workspace", refusal.hint)
+        return
+    for piece, event in events:
+        _take(report, path, piece, event, contents, last)
 
 
 def _tell_damage(report: Report, path: Path, parts: list[SegmentPiece]) -> None:

@@ -42,6 +42,7 @@ from curate.project.claim import claimed
 from curate.project.given_answers import questions_in, save_answers
 from curate.project.init.scorers import guess_scorer
 from curate.project.init.text import settings_text
+from curate.project.journal import begin_journal
 from curate.schema import Shape, guess_shape, load_shape
 from curate.schema.settings import FILE_NAME
 
@@ -460,6 +461,7 @@ def _make_sample(root: Path) -> NewWorkspace:
 
 def _lay_out(root: Path) -> None:
     make_folder(root / DATA_FOLDER)
+    begin_journal(root)
     make_cache(root / ".curate")
     write_atomic(root / ".gitattributes", [_GITATTRIBUTES.encode()])
 

@@ -67,7 +67,7 @@ _SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
         "What annotators are asked with `curate label`, and who answers what.",
         {
             "questions": 'For example [{ name = "quality", values = ["good", "poor"] }]; empty asks for the category.',
-            "annotators": "Who answers; while nobody is named, anybody answers everything.",
+            "annotators": "Who shares the work; if empty, a record asks whoever comes until it has its answers.",
             "overlap": "The share of records that a second annotator answers too, to measure agreement.",
             "gold": "A JSONL file in this folder of known answers, which are asked like the others.",
             "guide": "The guideline in this folder that annotators read beside the record (Markdown).",

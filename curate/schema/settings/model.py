@@ -262,7 +262,7 @@ class LabelSettings(_SettingsPart):
     questions: list[Question] = field(default_factory=list)
     """The questions; empty asks for the category."""
     annotators: list[str] = field(default_factory=list)
-    """Who answers; empty lets anybody answer everything."""
+    """Who shares the work; while nobody is named, each record asks whoever comes until it has its answers."""
     overlap: float = field(default=0.0, metadata={"ge": 0, "le": 1})
     """Share of the records that a second annotator answers too, so that agreement can be measured."""
     gold: str = ""

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from curate.base.events import Assign, Decision, Edit, Label, Resolve, Restore, Rewritten, Undo, exclusion_of, read_rule
+from curate.base.events import Assign, Decision, Edit, Label, Resolve, Restore, Rewritten, Undo, exclusion_of
 from curate.base.record import Json, canonical, is_text_digest
 from curate.base.tables import counted
 from curate.project.answers import answer_now, as_answer
@@ -182,8 +182,7 @@ class Review:
             excluded = exclusion_of(value)
             if excluded is None:
                 return [Restore(item.record)]
-            catalog = self._session.project.catalog
-            return [read_rule(excluded, item.record, lambda name: catalog.find(name) is not None).decision(item.record)]
+            return [excluded.decision(item.record)]
         # What cannot be said once more, such as that a record was added, stands when the other sides are taken back.
         others = [event for event, other in item.conflict.sides if canonical(other) != canonical(value)]
         return [Undo(item.record, event.event) for event in others]

@@ -177,7 +177,7 @@ class _PeopleForm(_TypedForm):
         label = self._draft.label
         values = (", ".join(label.annotators), f"{label.overlap:g}", label.gold, label.guide)
         texts = (
-            "who answers, with commas; empty: anybody answers everything",
+            "who answers, with commas; empty: whoever comes, until it has its answers",
             "share of the records that a second person answers too, as 0.15 or 15%",
             "file of known answers in the workspace (JSON Lines)",
             "file of the guideline in the workspace (Markdown)",
