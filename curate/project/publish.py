@@ -60,7 +60,7 @@ def require_clean(verdict: Verdict) -> None:
     failing = [finding for finding in verdict.findings if verdict.is_failing(finding)]
     limits = "".join(f"\n  {code}: its tolerance allows {most}" for code, most in verdict.exceeded.items())
     noun = "finding" if verdict.num_over_tolerance else "error"
-    hint = "See them all with `curate validate`, fix the lines or drop the records, and export again."
+    hint = "See them all with `curate validate`; fix the lines, or `curate drop --where status:error --reason WHY`."
     if UNAPPROVED in verdict.counts:
         hint += " Approve records with `curate approve`, or one by one with `curate label --question approval`."
     raise _dirty(failing, noun, verdict.num_failing, hint, limits)
