@@ -217,7 +217,7 @@ def _remarks(update: Update, *, is_dropping: bool, is_dry_run: bool) -> Iterator
         fate = f"{would}dropped; `curate undo` takes it back" if is_dropping else "they stay; --drop-gone drops them"
         console.data(f"gone from the file: {named}; {fate}")
     if update.gone and update.added and not update.reading.key:
-        yield "where a row that is gone and one that is new are the same: --key COLUMN, whose values stay, knows it again"
+        yield "where a row that is gone and one that is new are the same record, --key COLUMN knows it again"
     if update.contested:
         named = listed_records([decision.id for decision in update.contested])
         yield f"changed in the file and by people: {named}; theirs holds until `curate review` settles it"

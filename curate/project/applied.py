@@ -80,6 +80,7 @@ def _plan_record(plan: AppliedEdits, state: RecordState, line: Record | None, sh
         return
     if is_dropped:
         plan.lines.setdefault(line.source.file, {})[line.source.line] = line.data, None
+        plan.rewrites[name] = state.base, text_digest({})
         return
     if canonical(decided) == canonical(dict(line.data)):
         plan.left += [name] if state.held else []

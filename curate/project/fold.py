@@ -20,7 +20,7 @@ from curate.base.events import (
 from curate.base.record import Finding, Json, Record, Source, canonical, is_text_digest, strings_of, text_digest
 from curate.base.tables import listed
 from curate.project.answers import answer_now, most_given, ranked
-from curate.project.fold_findings import contradicted, disagreed, held_back, unfit
+from curate.project.fold_findings import contradicted, disagreed, held_back, unfit, without_record
 from curate.project.history import (
     RECORD,
     SPLIT,
@@ -159,8 +159,9 @@ class Decisions:
         events, outcome = self.of(name), Fold({})
         if record is None and not any(isinstance(event, AddEvent | ProposeEvent) for event in events):
             state = None
-            # What was left out and is gone from its file is as it was decided.
-            outcome.orphans += [] if self.is_out(name) else events
+            outcome.orphans += [] if _was_taken_out(events) else events
+            if outcome.orphans and (held := _in_force(_history_of_decisions(events))):
+                outcome.findings.append(without_record(name, held))
             outcome.idle += [event.event for event in events]
         else:
             state = folded(name, record, events, self._shape, outcome)
@@ -304,15 +305,19 @@ def _walk(
         yield step
 
 
-def _held_facets(history: History, held: History) -> dict[Facet, AnyEvent]:
-    """Return what ``held`` says and nobody has decided anew since; restores and answers taken back ask for nothing."""
+def _in_force(history: History) -> dict[Facet, AnyEvent]:
+    """Return what decides on a record, by facet; restores and answers that were taken back ask for nothing."""
     return {
         facet: event
-        for facet, event in held.holders().items()
+        for facet, event in history.holders().items()
         if facet[0] in ("status", "split", "data", "answer", "resolved")
-        and facet not in history.last_index
-        and (exclusion_of(held.facts[facet]) is not None if facet == STATUS else held.facts[facet] is not None)
+        and (exclusion_of(history.facts[facet]) is not None if facet == STATUS else history.facts[facet] is not None)
     }
+
+
+def _was_taken_out(events: Sequence[AnyEvent]) -> bool:
+    """Whether the line of a dropped record was taken out of its file with the decision."""
+    return any(isinstance(event, RewriteEvent) and event.now == text_digest({}) for event in events)
 
 
 def _makes_no_line(step: AppliedEvent, record: Record | None, history: History, shape: Shape) -> bool:
@@ -350,7 +355,7 @@ def _state(record: Record | None, history: History, others: History, shape: Shap
     if CATEGORY in agreed and isinstance(agreed[CATEGORY], str) and _is_labelled_last(history, shape):
         decided = replace(decided, category=agreed[CATEGORY])
     status = facts.get(STATUS) or [None, False]
-    held = _held_facets(history, others)
+    held = {facet: event for facet, event in _in_force(others).items() if facet not in history.last_index}
     exclusion = exclusion_of(status)
     if exclusion is None and not {facet[0] for facet in held} <= {"answer", "resolved"}:
         exclusion = Exclusion("decisions about another text of it are held back", HELD_BACK)

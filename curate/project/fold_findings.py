@@ -109,3 +109,17 @@ def held_back(record: Record, held: Mapping[Facet, AnyEvent]) -> Finding:
         record=record.id,
         fix="Say with `curate review` whether it holds for this text, or put the old text back.",
     )
+
+
+def without_record(name: str, held: Mapping[Facet, AnyEvent]) -> Finding:
+    """Return the finding about decisions on a record that is in no file any more."""
+    return Finding(
+        "L407",
+        "decision-held-back",
+        "warning",
+        f"decided on {one_line(name, 60)}, which is not in the data any more: {said_of(held)}; where its text was changed "
+        "in the file, that is another record now, without these decisions",
+        "",
+        record=name,
+        fix="Put the line back, or decide on the new one.",
+    )

@@ -118,6 +118,18 @@ def test_applied_edits_stand_in_the_files_and_change_no_record(workspace: Path) 
 
 
 @pytest.mark.parametrize(("key", "is_in"), [("1", False), ("2", True)])
+def test_a_drop_of_a_text_without_an_id_is_not_lost_in_silence(tmp_path: Path) -> None:
+    rows = [{key: value for key, value in row.items() if key != "id"} for row in ROWS]
+    workspace = make_workspace(tmp_path / "w", rows)
+    first = next(iter(records(workspace)))
+    succeed(curate("drop", first, workspace, "--reason", "wrong"))
+    write_rows(workspace / "data" / "records.jsonl", [{**rows[0], "output": "Changed by hand."}, *rows[1:]])
+    for verb in ("validate", "export"):
+        done = curate(verb, workspace)
+        assert first in done.stdout + done.stderr
+    assert "L407" in curate("validate", workspace).stdout
+
+
 def test_a_review_says_whether_it_holds(workspace: Path, key: str, is_in: bool) -> None:
     succeed(curate("drop", workspace, "--where", "id:alpha-001", "--reason", "wrong"))
     rewrite(workspace, "alpha-001", instruction="What is this other question about?")
