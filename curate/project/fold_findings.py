@@ -117,8 +117,8 @@ def without_record(name: str, held: Mapping[Facet, AnyEvent]) -> Finding:
         "L407",
         "decision-held-back",
         "warning",
-        f"decided on {one_line(name, 60)}, which is not in the data any more: {said_of(held)}; where its text was changed "
-        "in the file, that is another record now, without these decisions",
+        f"decided on {one_line(name, 60)}, which is not in the data any more: {said_of(held)}; where its text was "
+        "changed in the file, that is another record now, without these decisions",
         "",
         record=name,
         fix="Put the line back, or decide on the new one.",

@@ -117,7 +117,6 @@ def test_applied_edits_stand_in_the_files_and_change_no_record(workspace: Path) 
     assert "nothing to apply" in succeed(curate("apply-edits", workspace))
 
 
-@pytest.mark.parametrize(("key", "is_in"), [("1", False), ("2", True)])
 def test_a_drop_of_a_text_without_an_id_is_not_lost_in_silence(tmp_path: Path) -> None:
     rows = [{key: value for key, value in row.items() if key != "id"} for row in ROWS]
     workspace = make_workspace(tmp_path / "w", rows)
@@ -130,6 +129,7 @@ def test_a_drop_of_a_text_without_an_id_is_not_lost_in_silence(tmp_path: Path) -
     assert "L407" in curate("validate", workspace).stdout
 
 
+@pytest.mark.parametrize(("key", "is_in"), [("1", False), ("2", True)])
 def test_a_review_says_whether_it_holds(workspace: Path, key: str, is_in: bool) -> None:
     succeed(curate("drop", workspace, "--where", "id:alpha-001", "--reason", "wrong"))
     rewrite(workspace, "alpha-001", instruction="What is this other question about?")
