@@ -18,6 +18,7 @@ from curate.formats.importers import (
     ForeignForm,
     Importer,
     Rejected,
+    RowError,
     SourceRow,
     cannot_import,
     container_of,
@@ -101,6 +102,11 @@ class ImportPlan:
     sample: Rows = ()
 
     @property
+    def columns(self) -> Mapping[str, str]:
+        """The column of each field where columns are mapped; a question that annotators answered is none."""
+        return self.mapping if self.format_name == "mapping" else {}
+
+    @property
     def format_name(self) -> str:
         """What the rows are read as."""
         return self.format.name if self.format else NATIVE
@@ -148,7 +154,8 @@ def plan_import(
     container = container_for(path, encoding) if encoding else container_of(path)
     sample, first_rejected = _sample_of(container, path)
     notices = tuple(container.notices(path))
-    chosen = format_name or ("mapping" if mapping else "")
+    # A map of the output alone names the question whose answers are taken, where annotators answered several.
+    chosen = format_name or ("mapping" if mapping and mapping.keys() != {"output"} else "")
     if not sample and not chosen:
         why = f"line {first_rejected.line}: {first_rejected.reason}" if first_rejected else "it holds no row"
         hint = _reading_hint(path, container, first_rejected)
@@ -165,6 +172,8 @@ def plan_import(
     try:
         scores = () if chosen else _likenesses(path, shape, sample)
         importer = _importer_named(chosen or scores[0][0])
+        if mapping and not chosen and not (importer and importer.guess):
+            importer = _importer_named("mapping")
     except UnknownRowsError as error:
         unknown = error
     # Rows that the shape allows are the user's own, whatever other tool has such fields too.
@@ -173,13 +182,18 @@ def plan_import(
         _refuse_foreign(path, foreign, mapping or {}, selection, forms_open_to(importer, shape))
     if unknown:
         raise unknown
-    guess = importer.guess if importer and not mapping else None
-    columns = dict(mapping or {}) if guess is None else guess(sample)
-    if is_for_training and importer and (guess or not chosen):
-        _refuse_verdicts(path, sample, _TRL_PAIR if importer.name == "trl" else columns)
+    columns = dict(mapping or {})
+    try:
+        columns = importer.guess(sample, columns) if importer and importer.guess else columns
+    except RowError as error:
+        if is_for_training:
+            raise cannot_import(f"{path}: {error.reason}", "Say which with --map output=NAME.") from error
+    is_guessed = bool(importer and importer.name == "mapping" and not mapping)
+    if is_for_training and importer and (is_guessed or importer.name == "trl" and not chosen):
+        _refuse_verdicts(path, sample, columns or _TRL_PAIR)
     if importer:
         notices += tuple(importer.notices(path, sample))
-    return ImportPlan(path, container, importer, columns, scores, guess is not None, selection, notices, sample)
+    return ImportPlan(path, container, importer, columns, scores, is_guessed, selection, notices, sample)
 
 
 def parse_only(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:

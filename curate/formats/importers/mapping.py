@@ -107,7 +107,7 @@ def _recognise(rows: Sequence[dict[str, Json]]) -> float:
 @importer(
     "mapping",
     recognise=_recognise,
-    guess=guess,
+    guess=lambda rows, given: dict(given) or guess(rows),
     samples=[
         {"question": "How many legs has an ant?", "answer": "6"},
         {"instruction": "When?", "context": "Built in 1901.", "response": "In 1901.", "category": "closed_qa"},

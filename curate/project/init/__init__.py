@@ -104,7 +104,7 @@ def preview(path: Path, mapping: Mapping[str, str] | None = None, into: Shape | 
         plan = options.plan(path, "mapping")
     columns = columns_of(plan, load_shape(shape_for([path], replace(options, format_name=plan.format_name))))
     of = {use.target: use.column for use in columns}
-    fields = plan.mapping or {name: of[target] for name, target in ROLES.items() if target in of}
+    fields = plan.columns or {name: of[target] for name, target in ROLES.items() if target in of}
     if plan.format_name == "mapping" and not (fields.keys() >= {"instruction", "output"} or "text" in fields):
         problem = _missing(path, mapping, fields, into)
     return FilePreview(plan.container.name, plan.format_name, columns, fields, problem)

@@ -1,0 +1,86 @@
+"""Nothing is guessed where a wrong guess would spoil the data: which answer is trained, and which was found bad."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import pytest
+
+from tests.promises import outside
+from tests.promises.outside import Row
+
+
+def init(folder: Path, rows: list[Row], *words: str, name: str = "export.json") -> CompletedProcess[str]:
+    source = folder / name
+    folder.mkdir(parents=True, exist_ok=True)
+    source.write_text(json.dumps(rows), encoding="utf-8")
+    return outside.curate("init", folder / "desk", source, *words)
+
+
+def lines(folder: Path) -> list[Row]:
+    (path,) = (folder / "desk/data").glob("*.jsonl")
+    return outside.read_rows(path)
+
+
+def held(folder: Path) -> list[str]:
+    return [row["reason"] for path in (folder / "desk/quarantine").glob("*") for row in outside.read_rows(path)]
+
+
+def task(number: int, text: str, *results: tuple[str, str, Any]) -> Row:
+    """Return a task of Label Studio that one person has answered; results are a question, its kind and the answer."""
+    given = [{"from_name": name, "type": key, "value": {key: value}} for name, key, value in results]
+    note = {"completed_by": 1, "created_at": "2026-03-01T10:00:00Z", "result": given}
+    return {"id": number, "data": {"text": text}, "annotations": [note], "predictions": []}
+
+
+def responses(number: int, text: str, **answers: Any) -> Row:
+    given = {name: [{"value": value, "user_id": "u1"}] for name, value in answers.items()}
+    return {"id": str(number), "fields": {"text": text}, "responses": given}
+
+
+ASKED = ["How many legs has a spider?", "Is water wet?", "Who wrote Hamlet?"]
+SAID = ["8", "Yes", "Shakespeare did."]
+TOPICS = ["biology", "physics", "letters"]
+FORMS = {
+    "label studio": lambda n: task(
+        n, ASKED[n], ("topic", "choices", [TOPICS[n]]), ("said", "text", [SAID[n]]), ("stars", "rating", 4)
+    ),
+    "argilla": lambda n: responses(n, ASKED[n], topic=TOPICS[n], answer=SAID[n], stars=4),
+    "flat": lambda n: {
+        "text": ASKED[n], "id": n, "topic": TOPICS[n], "answer": SAID[n], "annotator": 1, "annotation_id": n,
+        "lead_time": 1.5,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_number_or_a_yes_is_an_answer_and_another_question_is_none(form: str, tmp_path: Path) -> None:
+    outside.succeed(init(tmp_path, [FORMS[form](n) for n in range(3)]))
+    assert [(line["instruction"], line["output"]) for line in lines(tmp_path)] == list(zip(ASKED, SAID, strict=True))
+
+
+def test_who_did_not_answer_the_question_of_the_file_is_put_aside(tmp_path: Path) -> None:
+    rows = [FORMS["argilla"](n) for n in range(3)]
+    del rows[1]["responses"]["answer"]
+    assert init(tmp_path, rows).returncode == 1
+    assert [line["output"] for line in lines(tmp_path)] == [SAID[0], SAID[2]]
+    assert held(tmp_path) == ["nobody has answered 'answer', whose answers are the completions of this file"]
+
+
+def test_two_questions_of_equal_standing_are_refused_until_one_is_named(tmp_path: Path) -> None:
+    texts = [("short", "text", ["It is eight."]), ("long", "text", ["A spider has eight legs."])]
+    rows = [task(1, ASKED[0], *texts)]
+    done = init(tmp_path, rows)
+    assert done.returncode == 2
+    assert "--map output=short" in done.stderr
+    outside.succeed(init(tmp_path, rows, "--map", "output=long"))
+    assert [line["output"] for line in lines(tmp_path)] == ["A spider has eight legs."]
+
+
+def test_several_labels_are_one_answer(tmp_path: Path) -> None:
+    rows = [task(n, ASKED[n], ("topic", "choices", labels)) for n, labels in enumerate([["loan", "card"], ["card"]])]
+    outside.succeed(init(tmp_path, rows))
+    assert [line["output"] for line in lines(tmp_path)] == ["loan, card", "card"]
