@@ -170,7 +170,7 @@ def plan_import(
         # Preferences of all three kinds may stand in one file, of which each importer reads one.
         shape = load_shape("preference")
     try:
-        scores = () if chosen else _likenesses(path, shape, sample)
+        scores = () if chosen else _likenesses(path, shape, sample, wanted)
         importer = _importer_named(chosen or scores[0][0])
         if mapping and not chosen and not (importer and importer.guess):
             importer = _importer_named("mapping")
@@ -178,7 +178,7 @@ def plan_import(
         unknown = error
     # Rows that the shape allows are the user's own, whatever other tool has such fields too.
     if is_for_training and chosen != NATIVE:
-        foreign = [row for row in wanted if not (shape and shape.is_valid(row))]
+        foreign = [row for row in wanted if not (shape and shape.is_valid(row) and not row.get("meta"))]
         _refuse_foreign(path, foreign, mapping or {}, selection, forms_open_to(importer, shape))
     if unknown:
         raise unknown
@@ -237,11 +237,12 @@ def _reading_hint(path: Path, container: Container, first: Rejected | None) -> s
     return "Correct that row of the file."
 
 
-def _likenesses(path: Path, shape: Shape | None, sample: Rows) -> tuple[tuple[str, float], ...]:
+def _likenesses(path: Path, shape: Shape | None, sample: Rows, whole: Rows) -> tuple[tuple[str, float], ...]:
     """Return how well each format fits, best first; those that fit no row are left out."""
     scores = {name: round(form.recognise(sample), 3) for name, form in importers().items()}
     if shape is not None:
-        scores[NATIVE] = round(sum(shape.is_valid(value) for value in sample) / len(sample), 3)
+        # Such rows are taken as they are, with the columns that decide which of them are.
+        scores[NATIVE] = round(sum(shape.is_valid(value) for value in whole) / len(whole), 3)
     # Rows that have the workspace's shape already win a tie: nothing about them needs to change. Next comes who reads
     # what else would be left aside, such as the rejected one of two answers.
     readers = {name for form in FORMS if form.fields(sample) for name in form.read_by}
@@ -274,18 +275,21 @@ def _importer_named(name: str) -> Importer | None:
 
 def open_fields(form: ForeignForm, rows: Rows, mapping: Mapping[str, str], selection: RowSelection) -> set[str]:
     """Return the fields of a foreign form that the user has not spoken of; empty for ``rows`` that may be read."""
+    if answer := mapping.get("output") or mapping.get("answer"):
+        rows = [row | {"output": value_at(row, answer)} for row in rows]
     fields = {*form.fields(rows)}
     if not fields:
         return set()
-    named = [*mapping.values(), *(column for column, _ in selection.only)]
-    return fields - {parts_of(name)[0] if name.startswith("/") else name for name in named} - selection.to_meta
+    named = {*mapping.values(), *(column for column, _ in selection.only)}
+    return fields - named - {parts_of(name)[0] for name in named if name.startswith("/")} - selection.to_meta
 
 
 def forms_open_to(importer: Importer | None, shape: Shape | None) -> list[ForeignForm]:
     """Return the foreign forms that rows must not have: all but those that ``importer`` reads for such a workspace."""
     takes_all, name = shape is None or shape.kind == "preference", importer.name if importer else NATIVE
     # Of rows in the workspace's own shape a bad one is put aside by itself.
-    return [form for form in FORMS if not (takes_all and form.read_by and name in (*form.read_by, shape and NATIVE))]
+    open_to_all = [form for form in FORMS if name not in form.left_to]
+    return [form for form in open_to_all if not (takes_all and form.read_by and name in (*form.read_by, shape and NATIVE))]
 
 
 def _refuse_foreign(
@@ -330,7 +334,7 @@ def _refuse_unknown_columns(path: Path, rows: Rows, selection: RowSelection) -> 
 
 def _counts(rows: Rows, name: str) -> str:
     """Return what a field holds in the sample: its values where they are few and short, else how many rows have it."""
-    filled = [row[name] for row in rows if is_filled(row.get(name))]
+    filled = [value for row in rows if is_filled(value := value_at(row, name))]
     among = f"of the {len(rows):,} rows looked at"
     short = [spelled_value(value) for value in filled if not isinstance(value, dict | list)]
     values = Counter(text for text in short if len(text) <= 20)

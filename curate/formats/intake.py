@@ -274,11 +274,14 @@ def convert(plan: ImportPlan, shape: Shape, *, category: str = "") -> Iterator[I
     split of its file is added.
     """
 
+    # What the rows looked at first had was judged with them.
+    known = {name for row in plan.sample for name, value in row.items() if is_filled(value)}
+
     # The rows of a file have few different sets of names, and most of them show no foreign form.
     @lru_cache(maxsize=1000)
     def forms_of(names: tuple[str, ...]) -> list[ForeignForm]:
-        forms = forms_open_to(plan.format, shape)
-        return [form for form in forms if any(name.endswith(form.signs) for name in names)]
+        forms, new = forms_open_to(plan.format, shape), set(names) - known
+        return [form for form in forms if any(name.endswith(form.signs) for name in new)]
 
     joined: dict[bytes, tuple[SourceRow, Joined]] = {}
     file_split = split_of(plan.path.stem) if plan.format and plan.format.is_named_by_split else ""
@@ -295,7 +298,7 @@ def convert(plan: ImportPlan, shape: Shape, *, category: str = "") -> Iterator[I
                 continue
             # The rows looked at first may have been of another form.
             for form in forms_of(tuple(row.value)):
-                if fields := open_fields(form, [row.value], plan.mapping, plan.selection):
+                if fields := open_fields(form, [row.value], plan.mapping, plan.selection) - known:
                     listed = ", ".join(sorted(fields))
                     raise RowError(f"it has {listed}, as rows of the form {form.name} do; --only or --to-meta decides")
             drafts = plan.format.records(row.value, plan.mapping)

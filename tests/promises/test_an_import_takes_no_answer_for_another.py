@@ -84,3 +84,47 @@ def test_several_labels_are_one_answer(tmp_path: Path) -> None:
     rows = [task(n, ASKED[n], ("topic", "choices", labels)) for n, labels in enumerate([["loan", "card"], ["card"]])]
     outside.succeed(init(tmp_path, rows))
     assert [line["output"] for line in lines(tmp_path)] == ["loan, card", "card"]
+
+
+def judged(column: str, good: Any, bad: Any) -> list[Row]:
+    rows = [{"id": f"r{n}", "instruction": f"Tell of thing{n}.", "output": f"It is {n}."} for n in range(6)]
+    return [row | {column: bad if n % 3 == 2 else good} for n, row in enumerate(rows)]
+
+
+VERDICTS = [
+    ("thumb", "up", "down"), ("thumbs_up", True, False), ("is_correct", 1, 0), ("Helpfulness", 5, 1),
+    ("preferred", "yes", "no"), ("rating", 5.0, 2.0), ("seen by ana", "good", "bad"), ("review", "👍", "👎"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("column", "good", "bad"), VERDICTS)
+@pytest.mark.parametrize("place", ["row", "meta"])
+def test_an_answer_that_was_found_bad_is_never_trained_unasked(
+    column: str, good: Any, bad: Any, place: str, tmp_path: Path
+) -> None:
+    rows, name = judged(column, good, bad), column
+    if place == "meta":
+        rows, name = [row | {"meta": {column: row.pop(column)}} for row in rows], f"/meta/{column}"
+    done = init(tmp_path, rows)
+    assert done.returncode == 2
+    assert name in done.stderr
+    desk = outside.make_workspace(tmp_path / "other", outside.rows_on("cats", 2))
+    assert outside.curate("import", tmp_path / "export.json", "--into", desk).returncode == 2
+    word = str(good).lower().removesuffix(".0")
+    outside.succeed(outside.curate("import", tmp_path / "export.json", "--into", desk, "--only", f"{name}={word}"))
+    kept = outside.read_rows(desk / "data/export.jsonl")
+    assert [line["output"] for line in kept] == ["It is 0.", "It is 1.", "It is 3.", "It is 4."]
+    assert {json.dumps(line["meta"].get("extra", line["meta"])) for line in kept} == {json.dumps({column: good})}
+    outside.succeed(init(tmp_path, rows, "--to-meta", name))
+    assert len(lines(tmp_path)) == 6
+
+
+def test_columns_that_judge_no_answer_are_not_asked_about(tmp_path: Path) -> None:
+    rows = [
+        {"instruction": f"Tell of thing{n}.", "output": f"It is {n}.", "label": "card" if n % 2 else "loan",
+         "is_new": n % 2, "level": n, "score": 40 * n, "language": "en", "reasoning_needed": "yes"}
+        for n in range(6)
+    ]  # fmt: skip
+    outside.succeed(init(tmp_path, rows))
+    texts = [{"text": "Where is my card?", "label": "good"}, {"text": "Is it lost?", "label": "card"}]
+    outside.succeed(init(tmp_path / "classes", texts))

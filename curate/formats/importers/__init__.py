@@ -190,7 +190,8 @@ class ForeignForm:
 
     ``fields`` gives the fields by which rows show it, of many rows or of one, and is asked of rows with a name that
     ends like one of ``signs``; ``advise`` says what to add to the command, from sample rows. ``read_by`` names the
-    importers that make records of all of such rows, where a workspace takes what they make.
+    importers that make records of all of such rows, where a workspace takes what they make, and ``left_to`` those that
+    decide by themselves which rows they take.
     """
 
     name: str
@@ -199,6 +200,7 @@ class ForeignForm:
     fields: ShownFields
     advise: Advise
     read_by: tuple[str, ...] = ()
+    left_to: tuple[str, ...] = ()
 
 
 _importers: Registry[Importer] = Registry("importers", __name__)
