@@ -27,6 +27,7 @@ from curate.formats.importers import (
 )
 from curate.formats.importers._answers import Joined
 from curate.formats.importers._reading import is_filled, split_of
+from curate.formats.importers.raw_text import refuse_talk
 from curate.formats.quarantine import QUARANTINE_FOLDER, entry_key, settled_entries
 from curate.formats.understood import ColumnUse, columns_of
 from curate.schema import Shape, load_shape
@@ -385,6 +386,8 @@ def _num_parts(content: Json) -> int:
 
 def _native(row: SourceRow, shape: Shape, category: str, *, is_line: bool) -> Imported:
     _checked(row.value, shape)
+    if shape.kind == "domain" and isinstance(text := row.value.get("text"), str):
+        refuse_talk(text)
     # A schema of one's own may have no place for a split.
     split = row.split if row.split and shape.is_valid({"split": row.split, **row.value}) else ""
     value = _with_defaults(row.value, split, category)

@@ -128,3 +128,39 @@ def test_columns_that_judge_no_answer_are_not_asked_about(tmp_path: Path) -> Non
     outside.succeed(init(tmp_path, rows))
     texts = [{"text": "Where is my card?", "label": "good"}, {"text": "Is it lost?", "label": "card"}]
     outside.succeed(init(tmp_path / "classes", texts))
+
+
+def test_low_rated_answers_of_kiln_are_counted_with_what_leaves_them_out(tmp_path: Path) -> None:
+    rows = [
+        {"v": 1, "id": str(n), "input": f"Greet {n}.", "output": {"output": f"Hello {n}.", "rating": {
+            "type": "five_star", "value": 1.0 if n == 1 else 5.0}}}
+        for n in range(4)
+    ]  # fmt: skip
+    done = init(tmp_path, rows)
+    outside.succeed(done)
+    assert "1 of the 4 answers looked at have a low rating" in done.stderr
+    outside.succeed(init(tmp_path / "good", rows, "--only", "/output/rating/value=5"))
+    assert [line["output"] for line in lines(tmp_path / "good")] == ["Hello 0.", "Hello 2.", "Hello 3."]
+
+
+TALKS = {
+    "one line": "### Human: Say hi{0}. ### Assistant: Hello {0}. ### Human: Again. ### Assistant: Hello.",
+    "lines": "### Human: Say hi{0}.\n### Assistant: Hello {0}.\n### Human: Again.\n### Assistant: Hello.",
+    "chatml": "<|im_start|>user\nSay hi{0}.<|im_end|>\n<|im_start|>assistant\nHello {0}.<|im_end|>\n"
+    "<|im_start|>user\nAgain.<|im_end|>\n<|im_start|>assistant\nHello.<|im_end|>\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", TALKS)
+def test_a_talk_that_is_written_out_is_read_as_a_talk(form: str, tmp_path: Path) -> None:
+    outside.succeed(init(tmp_path, [{"text": TALKS[form].format(n)} for n in range(3)]))
+    assert [turn["content"] for turn in lines(tmp_path)[1]["messages"]] == ["Say hi1.", "Hello 1.", "Again.", "Hello."]
+
+
+def test_a_talk_never_becomes_plain_text_unasked(tmp_path: Path) -> None:
+    rows = [{"text": f"Rivers run to sea{n}."} for n in range(9)]
+    rows += [{"text": TALKS["one line"].format(1)}, {"text": "[INST] Say hi. [/INST] Hello."}]
+    rows += [{"text": "User: Say hi.\nAssistant: Hello."}]
+    assert init(tmp_path, rows).returncode == 1
+    assert len(lines(tmp_path)) == 9
+    assert all("--format human-assistant" in reason for reason in held(tmp_path))
