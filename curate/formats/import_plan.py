@@ -189,7 +189,7 @@ def plan_import(
         if is_for_training:
             raise cannot_import(f"{path}: {error.reason}", "Say which with --map output=NAME.") from error
     is_guessed = bool(importer and importer.name == "mapping" and not mapping)
-    if is_for_training and importer and (is_guessed or importer.name == "trl" and not chosen):
+    if is_for_training and importer and (is_guessed or (importer.name == "trl" and not chosen)):
         _refuse_verdicts(path, sample, columns or _TRL_PAIR)
     if importer:
         notices += tuple(importer.notices(path, sample))
@@ -289,7 +289,9 @@ def forms_open_to(importer: Importer | None, shape: Shape | None) -> list[Foreig
     takes_all, name = shape is None or shape.kind == "preference", importer.name if importer else NATIVE
     # Of rows in the workspace's own shape a bad one is put aside by itself.
     open_to_all = [form for form in FORMS if name not in form.left_to]
-    return [form for form in open_to_all if not (takes_all and form.read_by and name in (*form.read_by, shape and NATIVE))]
+    return [
+        form for form in open_to_all if not (takes_all and form.read_by and name in (*form.read_by, shape and NATIVE))
+    ]
 
 
 def _refuse_foreign(

@@ -96,7 +96,7 @@ def record_of(parts: Parts, mapping: Mapping[str, str]) -> ConvertedRow:
     Raises:
         RowError: there is no text to ask about, or no answer.
     """
-    data, name, answers, left = parts
+    data, name, _, left = parts
     row = data | ({"id": name} if name is not None else {})
     if talk := _talk_of(data):
         line, extra = take_common(row, (talk,), has_our_names=False)

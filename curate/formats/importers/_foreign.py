@@ -15,6 +15,7 @@ from curate.formats.importers.preference import VERDICT_COLUMNS
 from curate.jsonl import pointer_of
 
 _PAIR = ("chosen", "rejected")
+_PARENTS = ("parent_id", "parent_message_id", "reply_to")
 _TURNS = ("messages", "conversations")
 # Words in the names of columns that judge answers, and the values of such: few, and words or small numbers.
 _JUDGES = frozenset({
@@ -113,6 +114,12 @@ FORMS = (
         "answers with a verdict on each (as for KTO), which this workspace or format has no place for: some are bad.",
         ("",), _verdict_values, _advise_verdicts, ("liked", "dataset", "preference", "rated", "openai-preference"),
         ("prodigy",),
+    ),
+    ForeignForm(
+        "flat-tree",
+        "messages that name the one before, so that each row is a turn of a talk; whole trees and talks are read.",
+        _PARENTS, lambda rows: _filled(rows, _PARENTS),
+        lambda rows: f"To read each row by itself, add: --to-meta {','.join(sorted(_filled(rows, _PARENTS)))}",
     ),
     ForeignForm(
         "reasoning",

@@ -45,4 +45,6 @@ def refuse_talk(text: str) -> None:
         RowError: it has the marks of both sides.
     """
     if marks_in(text) or _WRAPPED.search(text):
-        raise RowError("it is a talk with marks of turns: --format human-assistant reads it, --map text=text keeps it so")
+        raise RowError(
+            "it is a talk with marks of turns: --format human-assistant reads it, --map text=text keeps it so"
+        )
