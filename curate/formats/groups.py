@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from curate.formats.importers._reading import as_list, is_filled
 from curate.jsonl import Entry, parts_of, read_entries
 from curate.schema.view import at
 
@@ -26,16 +27,16 @@ def group_of(files: Sequence[Path]) -> str:
     """Return the JSON pointer of what keeps together the records that tell of one thing; "" where none share any."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     going_on: Counter[str] = Counter()
-    for entry in (entry for path in files if path.exists() for entry in read_entries(path)):
-        turns = entry.value.get("messages") if isinstance(entry, Entry) else None
-        for pointer in _POINTERS if isinstance(entry, Entry) else ():
-            value = at(entry.value, parts_of(pointer))
-            if value in (None, "") or not isinstance(value, str | int):
-                continue
-            if pointer in _TALKS and at(turns, [pointer[10], "role"]) != "user":
-                continue
-            counts[pointer][str(value)] += 1
-            going_on[pointer] += pointer not in _TALKS or len(turns) > _TURNS
+    paths = {pointer: parts_of(pointer) for pointer in _POINTERS}
+    entries = (entry for path in files if path.exists() for entry in read_entries(path))
+    for line in (entry.value for entry in entries if isinstance(entry, Entry)):
+        turns = as_list(line.get("messages"))
+        for pointer, path in paths.items():
+            value = at(line, path)
+            is_asked = pointer not in _TALKS or at(turns, [pointer[10], "role"]) == "user"
+            if is_asked and is_filled(value) and isinstance(value, str | int):
+                counts[pointer][str(value)] += 1
+                going_on[pointer] += pointer not in _TALKS or len(turns) > _TURNS
     return next((pointer for pointer in _POINTERS if going_on[pointer] and _is_shared(pointer, counts[pointer])), "")
 
 

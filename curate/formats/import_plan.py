@@ -189,10 +189,14 @@ def plan_import(
         if is_for_training:
             raise cannot_import(f"{path}: {error.reason}", "Say which with --map output=NAME.") from error
     is_guessed = bool(importer and importer.name == "mapping" and not mapping)
-    if is_for_training and importer and (is_guessed or (importer.name == "trl" and not chosen)):
+    has_options = any(field.startswith("options") for field in columns)
+    if is_for_training and importer and not has_options and (is_guessed or (importer.name == "trl" and not chosen)):
         _refuse_verdicts(path, sample, columns or _TRL_PAIR)
     if importer:
         notices += tuple(importer.notices(path, sample))
+    if num_thinking := sum("<think>" in repr(row) for row in sample):
+        said = f"{num_thinking:,} of the {len(sample):,} rows looked at hold <think>: trained as a part of the answer"
+        notices += (f"{said}; to store or train it apart, write it as reasoning_content of the assistant's message",)
     return ImportPlan(path, container, importer, columns, scores, is_guessed, selection, notices, sample)
 
 

@@ -163,4 +163,39 @@ def test_a_talk_never_becomes_plain_text_unasked(tmp_path: Path) -> None:
     rows += [{"text": "User: Say hi.\nAssistant: Hello."}]
     assert init(tmp_path, rows).returncode == 1
     assert len(lines(tmp_path)) == 9
-    assert all("--format human-assistant" in reason for reason in held(tmp_path))
+    assert all("a talk with marks of turns" in reason for reason in held(tmp_path))
+
+
+CHOICES = {
+    "letters": ("B", "B"), "from 0": (1, "B"), "texts": ("blue", "blue"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", CHOICES)
+def test_the_options_of_a_question_are_asked_with_it(kind: str, tmp_path: Path) -> None:
+    said, trained = CHOICES[kind]
+    rows = [{"question": f"Which colour has sky{n}?", "choices": ["red", "blue"], "answer": said} for n in range(3)]
+    rows += [rows[0] | {"question": "Which has blood?", "answer": 0}] if kind == "from 0" else []
+    outside.succeed(init(tmp_path, rows))
+    assert lines(tmp_path)[1]["instruction"] == "Which colour has sky1?\nA. red\nB. blue"
+    assert lines(tmp_path)[1]["output"] == trained
+
+
+def test_a_number_of_an_option_is_no_answer_until_it_is_said_what_it_counts_from(tmp_path: Path) -> None:
+    rows = [{"q": "Which has the sky?", "a": ["red", "blue", "green"], "key": 2}]
+    mapping = "instruction=q,output=key,options{}=a"
+    assert init(tmp_path, rows, "--map", mapping.format("")).returncode == 1
+    assert "options_from_0" in held(tmp_path)[0]
+    outside.succeed(init(tmp_path / "one", rows, "--map", mapping.format("_from_1")))
+    assert lines(tmp_path / "one")[0]["output"] == "B"
+
+
+def test_a_system_text_beside_the_messages_is_asked_with_them(tmp_path: Path) -> None:
+    talk = [{"role": "user", "content": "Say hi."}, {"role": "assistant", "content": "Hi."}]
+    outside.succeed(init(tmp_path, [{"system": "Be brief.", "messages": talk}]))
+    assert [turn["role"] for turn in lines(tmp_path)[0]["messages"]] == ["system", "user", "assistant"]
+
+
+def test_reasoning_within_answers_is_counted(tmp_path: Path) -> None:
+    rows = [{"instruction": f"Add {n}.", "output": f"<think>Hm.</think>It is {n}." if n else "0."} for n in range(3)]
+    assert "2 of the 3 rows looked at hold <think>" in init(tmp_path, rows).stderr

@@ -23,7 +23,7 @@ TOGETHER = {
         {"role": role, "content": f"{role} says{n // 2} turn{k}."}
         for k, role in enumerate(["user", "assistant"] * (1 + n % 2))]}),
     "titles": ("/meta/extra/title", lambda n: {
-        "title": f"Dam{n // 4}", "context": WORDS.format(n), "question": f"Which men{n}?", "answers": [f"The{n} men."]}),
+        "title": f"Dam{n // 4}", "context": WORDS.format(n), "question": f"Who{n}?", "answers": [f"The{n} men."]}),
     "passages": ("/input", lambda n: {
         "context": WORDS.format(n // 2), "question": f"Which men{n}?", "answers": [f"The{n} men."]}),
 }  # fmt: skip

@@ -44,7 +44,7 @@ def refuse_talk(text: str) -> None:
     Raises:
         RowError: it has the marks of both sides.
     """
-    if marks_in(text) or _WRAPPED.search(text):
-        raise RowError(
-            "it is a talk with marks of turns: --format human-assistant reads it, --map text=text keeps it so"
-        )
+    has_marks = bool(marks_in(text))
+    if has_marks or _WRAPPED.search(text):
+        way = "--format human-assistant reads it" if has_marks else "split it into turns"
+        raise RowError(f"it is a talk with marks of turns: {way}; --map text=text keeps it as it is")
