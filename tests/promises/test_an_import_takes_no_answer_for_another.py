@@ -190,6 +190,15 @@ def test_a_number_of_an_option_is_no_answer_until_it_is_said_what_it_counts_from
     assert lines(tmp_path / "one")[0]["output"] == "B"
 
 
+@pytest.mark.parametrize(
+    ("column", "field"), [("context", "input"), ("paragraph", "input"), ("system_prompt", "system")]
+)
+def test_a_passage_beside_a_prompt_is_asked_with_it(column: str, field: str, tmp_path: Path) -> None:
+    names = ("prompt", "completion") if column != "paragraph" else ("question", "answer")
+    outside.succeed(init(tmp_path, [{names[0]: "Who?", names[1]: "Ada.", column: "Ada was there."}]))
+    assert lines(tmp_path)[0][field] == "Ada was there."
+
+
 def test_a_system_text_beside_the_messages_is_asked_with_them(tmp_path: Path) -> None:
     talk = [{"role": "user", "content": "Say hi."}, {"role": "assistant", "content": "Hi."}]
     outside.succeed(init(tmp_path, [{"system": "Be brief.", "messages": talk}]))

@@ -24,7 +24,7 @@ _GUESSES: dict[str, tuple[str, ...]] = {
         "output", "response", "answer", "completion", "target", "reply", "assistant", "expected", "expected_output",
         "solution", "target_text", "long_answer", "model_output", "sql", "query", "column_2",
     ),
-    "input": ("input", "context", "passage", "document", "article"),
+    "input": ("input", "context", "passage", "paragraph", "document", "article"),
     "category": ("category", "query_category", "task_type", "task", "topic", "skill", "domain", "type", "subject"),
     "system": ("system", "system_prompt", "system_message"),
     "id": ("id", "uid", "uuid", "record_id", "example_id", "question_id", "key"),
