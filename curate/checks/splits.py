@@ -105,7 +105,7 @@ def shared_passage(shared: SharedText, _settings: Settings) -> Iterator[Problem]
 
     Two questions may be asked of one document, or differ in nothing but a number. `curate export` writes such records
     and counts them; `curate leaks` shows the pairs. Name what keeps them together as ``[split].group`` where a model
-    should not have read the document before the exam.
+    should not have read the document before the exam: group = "/input" for passages, "/messages/0/content" for talks.
     """
     if shared.level == "partial":
         # ``part`` is that of the exam record, which a benchmark has elsewhere.

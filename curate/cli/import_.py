@@ -88,6 +88,7 @@ def command(
 
     Example: curate import answers.csv --map instruction=question,output=answer
     """
+    from curate.formats.groups import group_of
     from curate.formats.importers.mapping import parse_map
     from curate.formats.intake import take_in, target_of
     from curate.formats.taken_ids import TakenIds
@@ -118,6 +119,10 @@ def command(
 
         saved = None if dry_run else save_answers(root, [intake.answers for intake in intakes])
         tell_answers(intakes, root, saved, {question.name for question in settings.label.questions})
+    if not settings.split.group and (group := group_of([intake.target for intake in intakes])):
+        console.talk(
+            f'to keep in one split what belongs together, write in curate.toml under [split]: group = "{group}"'
+        )
     return Exit.FINDINGS if any(intake.rejected for intake in intakes) else Exit.OK
 
 

@@ -69,6 +69,8 @@ def command(
         tell(intake)
     tell_answers(workspace.intakes, root, workspace.saved_answers, workspace.questions)
     console.talk(f"records have the shape {workspace.schema}")
+    if workspace.group:
+        console.talk(f"records with the same {workspace.group} stay in one split: group under [split] in curate.toml")
     if workspace.categories:
         pairs = ", ".join(f"{name} ({scorer or 'none'})" for name, scorer in workspace.categories.items())
         console.talk(f"categories and scorers, to be looked through: {console.one_line(pairs, 1000)}")

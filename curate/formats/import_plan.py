@@ -18,6 +18,7 @@ from curate.formats.importers import (
     ForeignForm,
     Importer,
     Rejected,
+    RowError,
     SourceRow,
     cannot_import,
     container_of,
@@ -101,6 +102,11 @@ class ImportPlan:
     sample: Rows = ()
 
     @property
+    def columns(self) -> Mapping[str, str]:
+        """The column of each field where columns are mapped; a question that annotators answered is none."""
+        return self.mapping if self.format_name == "mapping" else {}
+
+    @property
     def format_name(self) -> str:
         """What the rows are read as."""
         return self.format.name if self.format else NATIVE
@@ -148,7 +154,8 @@ def plan_import(
     container = container_for(path, encoding) if encoding else container_of(path)
     sample, first_rejected = _sample_of(container, path)
     notices = tuple(container.notices(path))
-    chosen = format_name or ("mapping" if mapping else "")
+    # A map of the output alone names the question whose answers are taken, where annotators answered several.
+    chosen = format_name or ("mapping" if mapping and mapping.keys() != {"output"} else "")
     if not sample and not chosen:
         why = f"line {first_rejected.line}: {first_rejected.reason}" if first_rejected else "it holds no row"
         hint = _reading_hint(path, container, first_rejected)
@@ -163,23 +170,34 @@ def plan_import(
         # Preferences of all three kinds may stand in one file, of which each importer reads one.
         shape = load_shape("preference")
     try:
-        scores = () if chosen else _likenesses(path, shape, sample)
+        scores = () if chosen else _likenesses(path, shape, sample, wanted)
         importer = _importer_named(chosen or scores[0][0])
+        if mapping and not chosen and not (importer and importer.guess):
+            importer = _importer_named("mapping")
     except UnknownRowsError as error:
         unknown = error
     # Rows that the shape allows are the user's own, whatever other tool has such fields too.
     if is_for_training and chosen != NATIVE:
-        foreign = [row for row in wanted if not (shape and shape.is_valid(row))]
+        foreign = [row for row in wanted if not (shape and shape.is_valid(row) and not row.get("meta"))]
         _refuse_foreign(path, foreign, mapping or {}, selection, forms_open_to(importer, shape))
     if unknown:
         raise unknown
-    guess = importer.guess if importer and not mapping else None
-    columns = dict(mapping or {}) if guess is None else guess(sample)
-    if is_for_training and importer and (guess or not chosen):
-        _refuse_verdicts(path, sample, _TRL_PAIR if importer.name == "trl" else columns)
+    columns = dict(mapping or {})
+    try:
+        columns = importer.guess(sample, columns) if importer and importer.guess else columns
+    except RowError as error:
+        if is_for_training:
+            raise cannot_import(f"{path}: {error.reason}", "Say which with --map output=NAME.") from error
+    is_guessed = bool(importer and importer.name == "mapping" and not mapping)
+    has_options = any(field.startswith("options") for field in columns)
+    if is_for_training and importer and not has_options and (is_guessed or (importer.name == "trl" and not chosen)):
+        _refuse_verdicts(path, sample, columns or _TRL_PAIR)
     if importer:
         notices += tuple(importer.notices(path, sample))
-    return ImportPlan(path, container, importer, columns, scores, guess is not None, selection, notices, sample)
+    if num_thinking := sum("<think>" in repr(row) for row in sample):
+        said = f"{num_thinking:,} of the {len(sample):,} rows looked at hold <think>: trained as a part of the answer"
+        notices += (f"{said}; to store or train it apart, write it as reasoning_content of the assistant's message",)
+    return ImportPlan(path, container, importer, columns, scores, is_guessed, selection, notices, sample)
 
 
 def parse_only(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
@@ -223,11 +241,12 @@ def _reading_hint(path: Path, container: Container, first: Rejected | None) -> s
     return "Correct that row of the file."
 
 
-def _likenesses(path: Path, shape: Shape | None, sample: Rows) -> tuple[tuple[str, float], ...]:
+def _likenesses(path: Path, shape: Shape | None, sample: Rows, whole: Rows) -> tuple[tuple[str, float], ...]:
     """Return how well each format fits, best first; those that fit no row are left out."""
     scores = {name: round(form.recognise(sample), 3) for name, form in importers().items()}
     if shape is not None:
-        scores[NATIVE] = round(sum(shape.is_valid(value) for value in sample) / len(sample), 3)
+        # Such rows are taken as they are, with the columns that decide which of them are.
+        scores[NATIVE] = round(sum(shape.is_valid(value) for value in whole) / len(whole), 3)
     # Rows that have the workspace's shape already win a tie: nothing about them needs to change. Next comes who reads
     # what else would be left aside, such as the rejected one of two answers.
     readers = {name for form in FORMS if form.fields(sample) for name in form.read_by}
@@ -260,18 +279,23 @@ def _importer_named(name: str) -> Importer | None:
 
 def open_fields(form: ForeignForm, rows: Rows, mapping: Mapping[str, str], selection: RowSelection) -> set[str]:
     """Return the fields of a foreign form that the user has not spoken of; empty for ``rows`` that may be read."""
+    if answer := mapping.get("output") or mapping.get("answer"):
+        rows = [row | {"output": value_at(row, answer)} for row in rows]
     fields = {*form.fields(rows)}
     if not fields:
         return set()
-    named = [*mapping.values(), *(column for column, _ in selection.only)]
-    return fields - {parts_of(name)[0] if name.startswith("/") else name for name in named} - selection.to_meta
+    named = {*mapping.values(), *(column for column, _ in selection.only)}
+    return fields - named - {parts_of(name)[0] for name in named if name.startswith("/")} - selection.to_meta
 
 
 def forms_open_to(importer: Importer | None, shape: Shape | None) -> list[ForeignForm]:
     """Return the foreign forms that rows must not have: all but those that ``importer`` reads for such a workspace."""
     takes_all, name = shape is None or shape.kind == "preference", importer.name if importer else NATIVE
     # Of rows in the workspace's own shape a bad one is put aside by itself.
-    return [form for form in FORMS if not (takes_all and form.read_by and name in (*form.read_by, shape and NATIVE))]
+    open_to_all = [form for form in FORMS if name not in form.left_to]
+    return [
+        form for form in open_to_all if not (takes_all and form.read_by and name in (*form.read_by, shape and NATIVE))
+    ]
 
 
 def _refuse_foreign(
@@ -316,7 +340,7 @@ def _refuse_unknown_columns(path: Path, rows: Rows, selection: RowSelection) -> 
 
 def _counts(rows: Rows, name: str) -> str:
     """Return what a field holds in the sample: its values where they are few and short, else how many rows have it."""
-    filled = [row[name] for row in rows if is_filled(row.get(name))]
+    filled = [value for row in rows if is_filled(value := value_at(row, name))]
     among = f"of the {len(rows):,} rows looked at"
     short = [spelled_value(value) for value in filled if not isinstance(value, dict | list)]
     values = Counter(text for text in short if len(text) <= 20)

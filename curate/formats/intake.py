@@ -27,6 +27,7 @@ from curate.formats.importers import (
 )
 from curate.formats.importers._answers import Joined
 from curate.formats.importers._reading import is_filled, split_of
+from curate.formats.importers.raw_text import refuse_talk
 from curate.formats.quarantine import QUARANTINE_FOLDER, entry_key, settled_entries
 from curate.formats.taken_ids import TakenIds
 from curate.formats.understood import ColumnUse, columns_of
@@ -303,11 +304,14 @@ def convert(plan: ImportPlan, shape: Shape, *, category: str = "") -> Iterator[I
     split of its file is added.
     """
 
+    # What the rows looked at first had was judged with them.
+    known = {name for row in plan.sample for name, value in row.items() if is_filled(value)}
+
     # The rows of a file have few different sets of names, and most of them show no foreign form.
     @lru_cache(maxsize=1000)
     def forms_of(names: tuple[str, ...]) -> list[ForeignForm]:
-        forms = forms_open_to(plan.format, shape)
-        return [form for form in forms if any(name.endswith(form.signs) for name in names)]
+        forms, new = forms_open_to(plan.format, shape), set(names) - known
+        return [form for form in forms if any(name.endswith(form.signs) for name in new)]
 
     joined: dict[bytes, tuple[SourceRow, Joined]] = {}
     file_split = split_of(plan.path.stem) if plan.format and plan.format.is_named_by_split else ""
@@ -324,7 +328,7 @@ def convert(plan: ImportPlan, shape: Shape, *, category: str = "") -> Iterator[I
                 continue
             # The rows looked at first may have been of another form.
             for form in forms_of(tuple(row.value)):
-                if fields := open_fields(form, [row.value], plan.mapping, plan.selection):
+                if fields := open_fields(form, [row.value], plan.mapping, plan.selection) - known:
                     listed = ", ".join(sorted(fields))
                     raise RowError(f"it has {listed}, as rows of the form {form.name} do; --only or --to-meta decides")
             drafts = plan.format.records(row.value, plan.mapping)
@@ -411,6 +415,8 @@ def _num_parts(content: Json) -> int:
 
 def _native(row: SourceRow, shape: Shape, category: str, *, is_line: bool) -> Imported:
     _checked(row.value, shape)
+    if shape.kind == "domain" and isinstance(text := row.value.get("text"), str):
+        refuse_talk(text)
     # A schema of one's own may have no place for a split.
     split = row.split if row.split and shape.is_valid({"split": row.split, **row.value}) else ""
     value = _with_defaults(row.value, split, category)

@@ -75,7 +75,7 @@ def columns_of(plan: ImportPlan, shape: Shape) -> list[ColumnUse]:
     # Of a row that is put aside nothing goes anywhere, and that is told by itself.
     for row, drafts in [(row, drafts) for row, drafts in rows if drafts] or rows:
         fields, extra = _stored_values(drafts)
-        pointers = [(column, value_at(row, column)) for column in plan.mapping.values() if column.startswith("/")]
+        pointers = [(column, value_at(row, column)) for column in plan.columns.values() if column.startswith("/")]
         for pointer, value in dict([*_leaves(row, viewed), *pointers]).items():
             targets[pointer][EMPTY] += 0
             if is_filled(value):
@@ -84,7 +84,7 @@ def columns_of(plan: ImportPlan, shape: Shape) -> list[ColumnUse]:
                 target = viewed.get(path, META) if plan.format is None else _target(path, value, fields, extra)
                 counts = targets[pointer]
                 # It may only stand elsewhere as well: then it changes nothing of the records.
-                if target in (META, NOWHERE) or extra.isdisjoint(path) or pointer in plan.mapping.values():
+                if target in (META, NOWHERE) or extra.isdisjoint(path) or pointer in plan.columns.values():
                     is_stored = False
                 elif counts.total() < _MOST_TRIALS:
                     is_stored = _said(drafts) == _said(_drafts(_without(row, path), plan))
@@ -92,8 +92,8 @@ def columns_of(plan: ImportPlan, shape: Shape) -> list[ColumnUse]:
                     is_stored = {*+counts} == {META}
                 target = META if is_stored else target
                 counts[target] += 1
-    for column in plan.mapping.values():
-        same = [ROLES.get(other, other) for other, also in plan.mapping.items() if also == column]
+    for column in plan.columns.values():
+        same = [ROLES.get(other, other) for other, also in plan.columns.items() if also == column]
         # What was asked for, or guessed from the names, need not be looked for.
         targets[column] = Counter({" and ".join(dict.fromkeys(same)): max(1, targets[column].total())})
     basis = _basis(plan)
@@ -111,7 +111,7 @@ def columns_of(plan: ImportPlan, shape: Shape) -> list[ColumnUse]:
 def _basis(plan: ImportPlan) -> str:
     if plan.format is None:
         return "the shape of the workspace"
-    if plan.mapping:
+    if plan.columns:
         return "a guess by its name" if plan.is_mapping_guessed else "as asked"
     return f"form {plan.format.name}" if plan.scores else "as asked"
 

@@ -161,7 +161,8 @@ def groups_of(records: Iterable[Record], pointer: str) -> dict[str, Json]:
             'Write it like "/meta/source_id", from the top of the line.',
         )
     parts = parts_of(pointer)
-    return {record.id: value for record in records if (value := at(record.data, parts)) is not None}
+    # An empty text is nothing in common.
+    return {record.id: value for record in records if (value := at(record.data, parts)) not in (None, "")}
 
 
 def _grouped(clusters: Mapping[str, str], groups: Mapping[str, Json]) -> dict[str, str]:

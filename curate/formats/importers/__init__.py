@@ -95,12 +95,16 @@ class RowError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class GivenAnswer:
-    """What somebody answered elsewhere to a question about a record; ``at`` is a time in ISO form, or empty."""
+    """What somebody answered elsewhere to a question about a record; ``at`` is a time in ISO form, or empty.
+
+    ``form`` is text, choice or rating where the file says what was asked for.
+    """
 
     question: str
     value: Json
     annotator: str
     at: str = ""
+    form: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +126,8 @@ class ConvertedRow:
 
 Row = dict[str, Json]
 Recognise = Callable[[Sequence[Row]], float]
-Guess = Callable[[Sequence[Row]], dict[str, str]]
+# From sample rows and what the user says to the whole mapping.
+Guess = Callable[[Sequence[Row], Mapping[str, str]], dict[str, str]]
 # A row that holds many records, such as an article with its questions, gives a list of them, with an error for each
 # that cannot be read.
 Read = Callable[[Row, Mapping[str, str]], ConvertedRow | Sequence[ConvertedRow | RowError]]
@@ -138,7 +143,7 @@ class Importer:
     """How rows of one format are recognised and read.
 
     ``recognise`` gives the likeness of sample rows in [0, 1]; ``read`` turns one row into a draft, with a mapping from
-    our field names to columns where the format takes one; ``guess`` proposes such a mapping from sample rows.
+    our field names to columns where the format takes one; ``guess`` completes such a mapping from sample rows.
     ``is_named_by_split``: a file of this format is called by the split of its rows, such as ``train.parquet``.
     ``notices`` gives what is to be said of a file and its first rows, such as what they cannot hold.
     """
@@ -185,7 +190,8 @@ class ForeignForm:
 
     ``fields`` gives the fields by which rows show it, of many rows or of one, and is asked of rows with a name that
     ends like one of ``signs``; ``advise`` says what to add to the command, from sample rows. ``read_by`` names the
-    importers that make records of all of such rows, where a workspace takes what they make.
+    importers that make records of all of such rows, where a workspace takes what they make, and ``left_to`` those that
+    decide by themselves which rows they take.
     """
 
     name: str
@@ -194,6 +200,7 @@ class ForeignForm:
     fields: ShownFields
     advise: Advise
     read_by: tuple[str, ...] = ()
+    left_to: tuple[str, ...] = ()
 
 
 _importers: Registry[Importer] = Registry("importers", __name__)

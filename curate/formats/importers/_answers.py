@@ -3,63 +3,137 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 
 from curate.base.record import Json, Kind, canonical
 from curate.formats.importers import ConvertedRow, GivenAnswer, RowError
 from curate.formats.importers._reading import VERDICTS, is_filled, is_messages, read_messages, take_common
-from curate.formats.importers.mapping import guess
+from curate.formats.importers.mapping import guess, plain_name
 
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+_ANSWERS = frozenset({"output", "response", "answer", "completion", "target", "reply", "solution"})
+_CLASSES = frozenset({"label", "labels", "category", "intent", "class", "sentiment"})
+_REMARK = re.compile(r"comment|note|remark|reason|explan|rational|feedback")
+# What annotators were shown, the id of the whole, what they answered, and all else that was said.
+Parts = tuple[dict[str, Json], Json, list[GivenAnswer], dict[str, Json]]
 
 
-def record_of(
-    data: Mapping[str, Json], name: Json, answers: Sequence[GivenAnswer], left: Mapping[str, Json]
-) -> ConvertedRow:
+def guess_questions(
+    rows: Sequence[dict[str, Json]], given: Mapping[str, str], parts_of: Callable[[dict[str, Json]], Parts]
+) -> dict[str, str]:
+    """Return, for a whole file, the field that is asked about and the question whose answers are the completions.
+
+    Raises:
+        RowError: several questions may be it, and ``given`` names none.
+    """
+    parts: list[Parts] = []
+    for row in rows:
+        with suppress(RowError):
+            parts.append(parts_of(row))
+    asked = question_of([data for data, *_ in parts])
+    answers = [one for data, _, some, _ in parts if _is_open(data) for one in some]
+    question = given.get("output") or best_question(answers)
+    return {name: column for name, column in (("instruction", asked), ("output", question)) if column} | dict(given)
+
+
+def _is_open(data: Mapping[str, Json]) -> bool:
+    """Whether what was shown to annotators holds no answer yet."""
+    if talk := _talk_of(data):
+        return bool(data[talk][-1]["role"] != "assistant")
+    return "output" not in guess([_texts(data)])
+
+
+def _talk_of(data: Mapping[str, Json]) -> str:
+    return next((key for key, value in data.items() if is_messages(value)), "")
+
+
+def _texts(data: Mapping[str, Json]) -> dict[str, Json]:
+    return {key: value for key, value in data.items() if isinstance(value, str)}
+
+
+def best_question(answers: Iterable[GivenAnswer]) -> str:
+    """Return the question whose answers are completions: free text before choices; "" where all of them only judge.
+
+    Raises:
+        RowError: several have equal standing.
+    """
+    by_question: dict[str, list[GivenAnswer]] = defaultdict(list)
+    for one in answers:
+        by_question[one.question].append(one)
+    ranks = {name: _rank(name, some) for name, some in by_question.items()}
+    best = [name for name, rank in ranks.items() if rank == min(ranks.values()) and rank < _JUDGES]
+    if len(best) > 1:
+        raise RowError(f"the answers to {' or '.join(map(repr, best))} may be the completions: --map output={best[0]}")
+    return best[0] if best else ""
+
+
+_JUDGES = 5
+
+
+def _rank(question: str, answers: Sequence[GivenAnswer]) -> int:
+    """Return the standing of a question, by its name, what it asks for, and all the answers to it; 0 is the best."""
+    name, form = plain_name(question), answers[0].form
+    texts = [text for one in answers if (text := completion_of(one.value))]
+    if not texts or form == "rating":
+        return _JUDGES
+    if name in _ANSWERS and form != "choice":
+        return 0
+    if form != "text" and all(text.lower() in VERDICTS or _NUMBER.fullmatch(text) for text in texts):
+        return _JUDGES
+    # Where nothing says what was asked for, texts of several words are free where few are given twice.
+    if form == "text" or (not form and 2 * len({*texts}) > len(texts) and any(" " in text for text in texts)):
+        return 4 if _REMARK.search(name) else 1
+    return 2 if name in _ANSWERS | _CLASSES else 3
+
+
+def record_of(parts: Parts, mapping: Mapping[str, str]) -> ConvertedRow:
     """Return the record of what was asked about, with the answers.
 
-    ``data`` are the fields that annotators saw, ``name`` is the id of the whole, ``left`` all else that was said. A
-    record that holds no answer of its own is answered by the first question whose answers are texts.
+    A record that holds no answer of its own is answered by the question that ``mapping`` calls the output.
 
     Raises:
         RowError: there is no text to ask about, or no answer.
     """
-    row = dict(data) | ({"id": name} if name is not None else {})
-    if talk := next((key for key, value in data.items() if is_messages(value)), ""):
+    data, name, _, left = parts
+    row = data | ({"id": name} if name is not None else {})
+    if talk := _talk_of(data):
         line, extra = take_common(row, (talk,), has_our_names=False)
         messages, is_exact = read_messages(data[talk], talk)
         extra |= {} if is_exact else {talk: data[talk]}
-        line |= {"messages": messages}
-        return _answered("chat", line, extra | dict(left), answers, is_open=messages[-1]["role"] != "assistant")
-    texts = {key: value for key, value in data.items() if isinstance(value, str)}
-    mapping = guess([texts])
-    asked = question_of(texts)
+        return _answered("chat", line | {"messages": messages}, extra | left, parts, mapping)
+    texts = _texts(data)
+    columns = guess([texts])
+    asked = mapping.get("instruction", "")
+    asked = asked if asked in texts else question_of([texts])
     if not texts.get(asked):
         raise RowError("there is no text that was asked about")
-    taken = {field: mapping[field] for field in ("input", "system", "output") if field in mapping} | {
-        "instruction": asked
-    }
+    others = (field for field in ("input", "system", "output") if columns.get(field, asked) != asked)
+    taken = {field: columns[field] for field in others} | {"instruction": asked}
     line, extra = take_common(row, taken.values(), has_our_names=False)
     line |= {field: texts[column] for field, column in taken.items()}
-    return _answered("instruction", line, extra | dict(left), answers, is_open="output" not in taken)
+    return _answered("instruction", line, extra | left, parts, mapping)
 
 
 def _answered(
-    kind: Kind, line: dict[str, Json], extra: dict[str, Json], answers: Sequence[GivenAnswer], *, is_open: bool
+    kind: Kind, line: dict[str, Json], extra: dict[str, Json], parts: Parts, mapping: Mapping[str, str]
 ) -> ConvertedRow:
-    """Return a record with its answers; one that ``is_open`` has no completion of its own.
+    """Return a record with its answers, of which one is the completion where it has none of its own.
 
     Raises:
-        RowError: it is open, and no answer can be its completion.
+        RowError: it has none, and no answer can be its completion.
     """
-    first = next((one for one in answers if _is_text(one.value)), None)
-    if not is_open:
+    data, _, answers, _ = parts
+    if not _is_open(data):
         return ConvertedRow(kind, line, extra, answers=tuple(answers))
-    if first is None:
-        raise RowError("nobody has answered it by a text or a choice; ratings and verdicts are no completions")
-    line = _completed(line, first.value)
-    return ConvertedRow(kind, line, extra, answers=tuple(answers), answered_by=first.question)
+    if not (question := mapping.get("output") or best_question(answers)):
+        names = ", ".join(dict.fromkeys(one.question for one in answers))
+        raise RowError(f"its answers only judge it, by ratings or verdicts ({names}); --map output=NAME takes them")
+    completion = next((text for one in answers if one.question == question and (text := completion_of(one.value))), "")
+    if not completion:
+        raise RowError(f"nobody has answered {question!r}, whose answers are the completions of this file")
+    return ConvertedRow(kind, _completed(line, completion), extra, answers=tuple(answers), answered_by=question)
 
 
 def _completed(line: dict[str, Json], answer: Json) -> dict[str, Json]:
@@ -76,14 +150,20 @@ def asked_line(draft: ConvertedRow) -> dict[str, Json]:
     return {name: value for name, value in line.items() if name != "output" or not draft.answered_by}
 
 
-def _is_text(value: Json) -> bool:
-    return isinstance(value, str) and value.lower() not in VERDICTS and not _NUMBER.fullmatch(value)
+def question_of(rows: Sequence[Mapping[str, Json]]) -> str:
+    """Return the field that is called like a question, else the one with the longest texts, "" without any."""
+    texts = [_texts(row) for row in rows]
+    lengths: Counter[str] = Counter()
+    for row in texts:
+        lengths.update({name: len(text) for name, text in row.items()})
+    return guess(texts).get("instruction") or max(lengths, key=lambda name: lengths[name], default="")
 
 
-def question_of(row: Mapping[str, Json]) -> str:
-    """Return the field that is called like a question, else the one with the longest text, "" without any."""
-    texts = {key: value for key, value in row.items() if isinstance(value, str)}
-    return guess([texts]).get("instruction") or max(texts, key=lambda key: len(texts[key]), default="")
+def completion_of(value: Json) -> str:
+    """Return an answer as a completion: a text, or several labels behind one another; "" where it is none."""
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        return ", ".join(value)
+    return value if isinstance(value, str) else ""
 
 
 def plain_answer(value: Json) -> Json:
@@ -123,9 +203,8 @@ class Joined:
 
     @property
     def _counts(self) -> Counter[str]:
-        return Counter(
-            one.value for one in self.answers if one.question == self.first.answered_by and isinstance(one.value, str)
-        )
+        given = (one.value for one in self.answers if one.question == self.first.answered_by)
+        return Counter(text for value in given if (text := completion_of(value)))
 
     def row(self) -> ConvertedRow:
         """Return the record, with the most frequent answer as its output."""
@@ -137,6 +216,12 @@ class Joined:
         return ConvertedRow(first.kind, line, extra, None, tuple(self.answers))
 
 
-def answers_of(pairs: Iterable[tuple[str, Json]], annotator: str, at: str = "") -> list[GivenAnswer]:
+def answers_of(
+    pairs: Iterable[tuple[str, Json]], annotator: str, at: str = "", forms: Mapping[str, str] | None = None
+) -> list[GivenAnswer]:
     """Return the filled answers of one annotator."""
-    return [GivenAnswer(question, plain_answer(value), annotator, at) for question, value in pairs if is_filled(value)]
+    return [
+        GivenAnswer(question, plain_answer(value), annotator, at, (forms or {}).get(question, ""))
+        for question, value in pairs
+        if is_filled(value)
+    ]

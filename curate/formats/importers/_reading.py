@@ -18,14 +18,16 @@ _NUMBER = re.compile(r"\d{1,4}(?:\.\d+)?", re.ASCII)
 _SPLITS = dict(zip(SPLITS, SPLITS, strict=True)) | dict.fromkeys(("valid", "val", "dev"), "validation")
 _SPLIT = re.compile(rf"(?:^|[^a-z])({'|'.join(_SPLITS)})(?:[^a-z]|$)")
 _OWN = frozenset({"id", "kind", "category", "cluster", "messages", "tools", "text", "source"})
-# Words that say what somebody thought of a row; as answers to be trained they are rare.
-VERDICTS = frozenset({
-    "accept", "accepted", "reject", "rejected", "ignore", "ignored", "skip", "skipped", "approve", "approved",
-    "deny", "denied", "keep", "drop", "discard", "yes", "no", "y", "n", "true", "false", "t", "f", "good",
-    "bad", "ok", "okay", "pass", "passed", "fail", "failed", "correct", "incorrect", "right", "wrong", "valid",
-    "invalid", "like", "dislike", "liked", "disliked", "thumbs_up", "thumbs_down", "upvote", "downvote", "up",
-    "down", "win", "lose", "tie",
+# Words that say what somebody thought of a row; as answers to be trained they are rare. The first mean nothing else.
+JUDGEMENTS = frozenset({
+    "accept", "accepted", "reject", "rejected", "approve", "approved", "good", "bad", "correct", "incorrect", "wrong",
+    "like", "dislike", "liked", "disliked", "thumbs_up", "thumbs_down", "upvote", "downvote", "👍", "👎",
 })  # fmt: skip
+VERDICTS = JUDGEMENTS | {
+    "ignore", "ignored", "skip", "skipped", "deny", "denied", "keep", "drop", "discard", "yes", "no", "y", "n", "true",
+    "false", "t", "f", "ok", "okay", "pass", "passed", "fail", "failed", "right", "valid", "invalid", "up", "down",
+    "win", "lose", "tie",
+}  # fmt: skip
 DIGITS = frozenset({"0", "1"})
 ROLES = ("system", "developer", "user", "assistant", "tool")
 # Parts of content that are no text, or not where they stand.
@@ -133,6 +135,7 @@ def value_at(row: Mapping[str, Json], column: str) -> Json:
 
 def spelled_value(value: Json) -> str:
     """Return a value as it is compared and counted: small letters, ``true`` for a boolean, ``null`` for nothing."""
+    value = int(value) if isinstance(value, float) and value.is_integer() else value
     return (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)).lower()
 
 

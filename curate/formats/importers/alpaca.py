@@ -12,7 +12,8 @@ _USED = ("instruction", "input", "output", "system", "history")
 
 
 def _is_alpaca(row: dict[str, Json]) -> bool:
-    return isinstance(row.get("instruction"), str) and isinstance(row.get("output"), str) and "context" not in row
+    is_pair = isinstance(row.get("instruction"), str) and isinstance(row.get("output"), str)
+    return is_pair and row.keys().isdisjoint(("context", "options", "choices"))
 
 
 @importer(

@@ -7,7 +7,7 @@ from itertools import zip_longest
 
 from curate.base.record import Json
 from curate.formats.importers import ConvertedRow, GivenAnswer, RowError, importer
-from curate.formats.importers._answers import answers_of, record_of
+from curate.formats.importers._answers import Parts, answers_of, guess_questions, record_of
 from curate.formats.importers._reading import as_list
 
 _RESPONSES = ".responses"
@@ -42,6 +42,7 @@ def _is_flat(row: dict[str, Json]) -> bool:
 @importer(
     "argilla",
     fits=lambda row: _is_nested(row) or _is_flat(row),
+    guess=lambda rows, given: guess_questions(rows, given, _parts),
     samples=[
         {"id": "a", "fields": {"text": "Say hi."}, "metadata": {}, "suggestions": {}, "vectors": {}, "responses": {
             "reply": [{"value": "Hi.", "user_id": "u1"}, {"value": "Hello.", "user_id": "u2"}]}},
@@ -51,9 +52,13 @@ def _is_flat(row: dict[str, Json]) -> bool:
          "reply": [{"user_id": "u1", "value": "Hi.", "status": "submitted"}]},
     ],
 )  # fmt: skip
-def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
+def read(row: dict[str, Json], mapping: Mapping[str, str]) -> ConvertedRow:
     """Argilla records: the fields, and what each annotator responded to each question; drafts and discarded ones are
     stored and not taken."""
+    return record_of(_parts(row), mapping)
+
+
+def _parts(row: dict[str, Json]) -> Parts:
     if _is_nested(row):
         fields: dict[str, Json] = row["fields"]
         left = {name: value for name, value in row.items() if name not in ("fields", "responses", "id")}
@@ -63,7 +68,7 @@ def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
     if not answers:
         raise RowError("nobody has submitted a response")
     left |= {"unsubmitted": others} if others else {}
-    return record_of(fields, row.get("id") or row.get("external_id"), answers, left)
+    return fields, row.get("id") or row.get("external_id"), answers, left
 
 
 def _nested(responses: Json) -> tuple[list[GivenAnswer], list[Json]]:

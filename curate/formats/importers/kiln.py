@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from curate.base.record import Json
@@ -54,9 +54,21 @@ def _is_run(row: dict[str, Json]) -> bool:
     return isinstance(row.get("input"), str) and isinstance(output, dict) and isinstance(output.get("output"), str)
 
 
+def _notices(_path: Path, rows: Sequence[dict[str, Json]]) -> Sequence[str]:
+    runs = [row["output"] for row in rows if _is_run(row) and not row.get("repaired_output")]
+    ratings = [rating for run in runs if isinstance(rating := run.get("rating"), dict)]
+    low = [one for one in ratings if one.get("value") in ((0, 1, 2) if one.get("type") == "five_star" else (0,))]
+    if not low:
+        return []
+    best = 5 if low[0].get("type") == "five_star" else 1
+    said = f"{len(low):,} of the {len(rows):,} answers looked at have a low rating and would be trained; leave them out"
+    return [f"{said} with --only /output/rating/value={best}"]
+
+
 @importer(
     "kiln",
     fits=_is_run,
+    notices=_notices,
     samples=[
         {"v": 1, "id": "102", "model_type": "task_run", "input": "Say hi.", "task_instruction": "Be brief.",
          "output": {"output": "Hello", "rating": {"type": "five_star", "value": 2.0}},

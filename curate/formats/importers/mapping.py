@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from string import ascii_uppercase
 
 from curate.base.record import TRACES, Json
 from curate.formats.importers import ConvertedRow, RowError, cannot_import, importer
@@ -12,7 +13,7 @@ from curate.schema.view import PART_JOINT
 
 FIELDS = (
     "id", "system", "instruction", "input", "output", "category", "split", "context", "question", "answer", "text",
-    "reasoning",
+    "reasoning", "options", "options_from_0", "options_from_1",
 )  # fmt: skip
 _GUESSES: dict[str, tuple[str, ...]] = {
     "instruction": (
@@ -23,7 +24,7 @@ _GUESSES: dict[str, tuple[str, ...]] = {
         "output", "response", "answer", "completion", "target", "reply", "assistant", "expected", "expected_output",
         "solution", "target_text", "long_answer", "model_output", "sql", "query", "column_2",
     ),
-    "input": ("input", "context", "passage", "document", "article"),
+    "input": ("input", "context", "passage", "paragraph", "document", "article"),
     "category": ("category", "query_category", "task_type", "task", "topic", "skill", "domain", "type", "subject"),
     "system": ("system", "system_prompt", "system_message"),
     "id": ("id", "uid", "uuid", "record_id", "example_id", "question_id", "key"),
@@ -63,7 +64,40 @@ def guess(rows: Sequence[dict[str, Json]]) -> dict[str, str]:
     take("output", [name for name in columns if name.startswith("is_")])
     for field in ("input", "category", "system", "id", "split"):
         take(field, _GUESSES[field])
+    take("options", ("options", "choices"))
+    column = mapping.pop("options", "")
+    if "output" in mapping and any(options_in(row.get(column)) for row in rows):
+        keys = [(str(row.get(mapping["output"])), options_in(row.get(column))) for row in rows]
+        numbers = [(int(key), len(texts)) for key, texts in keys if key.isdecimal() and key not in texts]
+        # Whether options are counted from 0 or from 1 is seen where the first, or the last, is the answer.
+        base = "_from_0" if any(not key for key, _ in numbers) else "_from_1" if any(k == n for k, n in numbers) else ""
+        mapping[f"options{base}"] = column
     return mapping
+
+
+def options_in(value: Json) -> list[str]:
+    """Return the texts of options: of a list, or of an object with a list of texts; empty without any."""
+    texts = value.get("text") if isinstance(value, dict) else value
+    return texts if isinstance(texts, list) and all(isinstance(text, str) for text in texts) else []
+
+
+def _with_options(texts: dict[str, str], field: str, value: Json, answer: Json) -> None:
+    """Put the options of a question behind it, and the letter of one for the number of it.
+
+    Raises:
+        RowError: there are none, or the answer is a number of which nobody knows what it counts from.
+    """
+    options, asked = options_in(value), "question" if "question" in texts else "instruction"
+    said = "answer" if asked == "question" else "output"
+    if not options or len(options) > len(ascii_uppercase):
+        raise RowError("its options are no list of texts")
+    lines = (f"{letter}. {text}" for letter, text in zip(ascii_uppercase, options, strict=False))
+    texts[asked] = "\n".join([texts.get(asked, ""), *lines])
+    if str(answer).isdecimal() and answer not in options:
+        index = int(str(answer)) - int(field[-1]) if field != "options" else -1
+        if not 0 <= index < len(options):
+            raise RowError("its answer is the number of an option: --map options_from_0=... or options_from_1=...")
+        texts[said] = ascii_uppercase[index]
 
 
 def _is_count(rows: Sequence[dict[str, Json]], column: str) -> bool:
@@ -84,7 +118,8 @@ def parse_map(text: str) -> dict[str, str]:
         if not sign or not column or field not in FIELDS or field in mapping:
             raise cannot_import(
                 f"--map {part!r} is not FIELD=COLUMN with each field named once",
-                f"Fields are {', '.join(FIELDS)}; for example --map instruction=question,output=answer.",
+                f"Fields are {', '.join(FIELDS)}; for example --map instruction=question,output=answer. Conversations "
+                "are read whole: name the column messages or conversations, or use --format.",
             )
         mapping[field] = column
     return mapping
@@ -107,7 +142,7 @@ def _recognise(rows: Sequence[dict[str, Json]]) -> float:
 @importer(
     "mapping",
     recognise=_recognise,
-    guess=guess,
+    guess=lambda rows, given: dict(given) or guess(rows),
     samples=[
         {"question": "How many legs has an ant?", "answer": "6"},
         {"instruction": "When?", "context": "Built in 1901.", "response": "In 1901.", "category": "closed_qa"},
@@ -119,8 +154,13 @@ def read(row: dict[str, Json], mapping: Mapping[str, str]) -> ConvertedRow:
     used = {column for column in mapping.values() if not column.startswith("/")}
     line, extra = take_common({key: value for key, value in row.items() if key not in used}, (), has_our_names=False)
     texts: dict[str, str] = {}
+    options: list[tuple[str, Json]] = []
     for field, column in mapping.items():
         value = value_at(row, column)
+        if field.startswith("options"):
+            options.append((field, value))
+            extra |= {column: value} if column in row else {}
+            continue
         if value is None and field not in ("instruction", "output", "question", "answer", "text"):
             if column in row:
                 extra[column] = None
@@ -129,6 +169,8 @@ def read(row: dict[str, Json], mapping: Mapping[str, str]) -> ConvertedRow:
         # What a pointer leads into stays whole in what is left over.
         if texts[field] != value and column in used:
             extra[column] = value
+    for field, value in options:
+        _with_options(texts, field, value, value_at(row, mapping.get("output") or mapping.get("answer", "")))
     _common(line, texts, extra, mapping)
     if "reasoning" in texts and ("output" not in texts or texts.keys() & {"text", "question"}):
         raise RowError("the mapping names reasoning, which stands between an instruction and its output alone")

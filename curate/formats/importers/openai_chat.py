@@ -51,5 +51,10 @@ def chat_draft(row: dict[str, Json]) -> ConvertedRow:
     line["messages"], is_exact = read_messages(row.get("messages"))
     if not is_exact:
         extra["messages"] = row["messages"]
+    system = row.get("system")
+    if isinstance(system, str) and system and line["messages"][0]["role"] != "system":
+        line["messages"].insert(0, {"role": "system", "content": system})
+        # As a turn it is not where it was.
+        extra["messages"] = row["messages"]
     take_tools(row, line, extra)
     return ConvertedRow("chat", line, extra)

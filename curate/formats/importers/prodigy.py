@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from curate.base.record import Json
 from curate.formats.importers import ConvertedRow, RowError, importer
-from curate.formats.importers._answers import answers_of, record_of
+from curate.formats.importers._answers import Parts, answers_of, guess_questions, record_of
 
 _MARKS = ("_input_hash", "_task_hash", "_view_id", "_annotator_id", "_session_id")
 _ANSWERS = ("response", "completion", "output", "label", "accept")
@@ -23,6 +23,7 @@ def _is_task(row: dict[str, Json]) -> bool:
 @importer(
     "prodigy",
     fits=_is_task,
+    guess=lambda rows, given: guess_questions(rows, given, _parts),
     samples=[
         {"text": "Where is my card?", "label": "card", "answer": "accept", "_input_hash": 1, "_task_hash": 2},
         {"text": "Where is my card?", "options": [{"id": "card", "text": "Card"}], "accept": ["card"],
@@ -30,8 +31,12 @@ def _is_task(row: dict[str, Json]) -> bool:
         {"prompt": "Say hi.", "response": "Hello.", "answer": "accept"},
     ],
 )  # fmt: skip
-def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
+def read(row: dict[str, Json], mapping: Mapping[str, str]) -> ConvertedRow:
     """Prodigy rows that were accepted: the text, and the label, the choice or the response; others are put aside."""
+    return record_of(_parts(row), mapping)
+
+
+def _parts(row: dict[str, Json]) -> Parts:
     verdict = row.get("answer")
     if not _is_task(row) or verdict != "accept":
         raise RowError(f"its annotator has said {verdict!r}")
@@ -41,7 +46,7 @@ def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
     marks = {name: value for name, value in row.items() if name.startswith("_") or name in _ABOUT}
     data = {name: value for name, value in row.items() if name not in marks and name not in ("label", "accept")}
     left = {name: value for name, value in marks.items() if name not in ("answer", "_annotator_id", "_timestamp")}
-    return record_of(data, row.get("id", row.get("_input_hash")), answers_of(pairs, annotator, at), left)
+    return data, row.get("id", row.get("_input_hash")), answers_of(pairs, annotator, at), left
 
 
 def _time_of(moment: Json) -> str:

@@ -21,7 +21,9 @@ from curate.formats.importers.openai_chat import chat_draft
 
 def _is_pair(row: dict[str, Json]) -> bool:
     prompt, completion = row.get("prompt"), row.get("completion")
-    return (isinstance(prompt, str) and isinstance(completion, str)) or (
+    # What else is asked is read by the names of the columns.
+    is_all = row.keys().isdisjoint(("context", "passage", "system", "system_prompt", "options", "choices"))
+    return (is_all and isinstance(prompt, str) and isinstance(completion, str)) or (
         is_messages(prompt) and is_messages(completion)
     )
 

@@ -21,6 +21,7 @@ from curate.base.resources import shipped
 from curate.base.storage import make_cache, make_folder, move_file, publish_folder, remove_folder, write_atomic
 from curate.base.tables import listed
 from curate.checks import turns
+from curate.formats.groups import group_of
 from curate.formats.import_plan import (
     EVERYTHING,
     MOST_COLUMNS,
@@ -106,7 +107,7 @@ def preview(path: Path, mapping: Mapping[str, str] | None = None, into: Shape | 
         plan = options.plan(path, "mapping")
     columns = columns_of(plan, load_shape(shape_for([path], replace(options, format_name=plan.format_name))))
     of = {use.target: use.column for use in columns}
-    fields = plan.mapping or {name: of[target] for name, target in ROLES.items() if target in of}
+    fields = plan.columns or {name: of[target] for name, target in ROLES.items() if target in of}
     if plan.format_name == "mapping" and not (fields.keys() >= {"instruction", "output"} or "text" in fields):
         problem = _missing(path, mapping, fields, into)
     return FilePreview(plan.container.name, plan.format_name, columns, fields, problem)
@@ -308,6 +309,8 @@ class NewWorkspace:
     intakes: list[Intake] = field(default_factory=list)
     categories: dict[str, str] = field(default_factory=dict)
     num_categories: int = 0
+    group: str = ""
+    """The JSON pointer of what records share that come from one tree, talk or passage."""
     saved_answers: Counter[str] = field(default_factory=Counter)
     """By annotator, how many of their answers became decisions."""
 
@@ -407,6 +410,7 @@ def _make(root: Path, schema: str, files: Sequence[Path], options: ReadOptions) 
         ids |= taken.given
     texts, num_calls = _completions([intake.target for intake in workspace.intakes], shape)
     workspace.num_categories = len(texts)
+    workspace.group = group_of([intake.target for intake in workspace.intakes])
     if len(texts) <= MAX_CATEGORIES:
         workspace.categories = {name: guess_scorer(some, num_calls[name]) for name, some in sorted(texts.items())}
     _write_settings(workspace)
@@ -469,8 +473,9 @@ def _lay_out(root: Path) -> None:
 def _write_settings(workspace: NewWorkspace) -> None:
     questions = questions_in([intake.answers for intake in workspace.intakes])
     text = settings_text(
-        schema=workspace.schema, seed=secrets.randbelow(2**31), categories=workspace.categories, questions=questions
-    )
+        schema=workspace.schema, seed=secrets.randbelow(2**31), categories=workspace.categories, questions=questions,
+        group=workspace.group,
+    )  # fmt: skip
     write_atomic(workspace.root / FILE_NAME, [text.encode()])
 
 

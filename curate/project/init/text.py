@@ -128,13 +128,14 @@ def settings_text(
     recipe: str = "",
     allow_refusals: tuple[str, ...] = (),
     questions: Sequence[Question] = (),
+    group: str = "",
 ) -> str:
     """Return `curate.toml` for a workspace whose ``categories`` map to the names of their scorers.
 
     ``options`` are those of a category's scorer.
     """
     settings = Settings(schema_=schema)
-    split: dict[str, Json] = {"seed": seed} | ({"ratios": list(ratios)} if ratios else {})
+    split: dict[str, Json] = {"seed": seed, "group": group} | ({"ratios": list(ratios)} if ratios else {})
     document = tomlkit.document()
     document.add(tomlkit.comment("Settings of this workspace. Every setting is listed; what you see is its value."))
     top: dict[str, Json] = {"schema": schema, "data": settings.data, "recipe": recipe, "target": ""}

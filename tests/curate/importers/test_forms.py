@@ -333,7 +333,7 @@ def test_ratings_and_verdicts_are_no_completions(tmp_path: Path) -> None:
     done = init(tmp_path, write(tmp_path, rows))
     assert done.return_value == Exit.FINDINGS
     assert [(line["id"], line["output"]) for line in records(tmp_path)] == [("c", "Me.")]
-    assert "ratings and verdicts are no completions" in done.stderr
+    assert "its answers only judge it, by ratings or verdicts (rating); --map output=NAME takes them" in done.stderr
     assert [(event.id, event.question, event.value) for event in read_journal(tmp_path / "w")[0]] == [
         ("c", "rating", "4")
     ]

@@ -213,7 +213,7 @@ def test_every_importer_knows_its_own_samples_best() -> None:
             # Who reads a form that others would half ignore wins a tie.
             readers = {reader for form in FORMS if form.fields([sample]) for reader in form.read_by}
             assert list(scores.values()).count(scores[name]) == 1 or name in readers, (name, scores)
-            drafts = one.records(dict(sample), one.guess([sample]) if one.guess else {})
+            drafts = one.records(dict(sample), one.guess([sample], {}) if one.guess else {})
             assert any(isinstance(draft, ConvertedRow) for draft in drafts)
             for draft in drafts:
                 if isinstance(draft, ConvertedRow):

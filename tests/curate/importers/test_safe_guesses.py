@@ -182,6 +182,7 @@ def test_every_form_is_known_by_its_fields() -> None:
     rows: dict[str, list[dict[str, Any]]] = {
         "preference-pairs": [*PAIRED, {"instruction": "Say hi.", "output": "Hello.", "rejected": "Go away."}],
         "unpaired-preferences": UNPAIRED[:2],
+        "flat-tree": [{"message_id": "b", "parent_id": "a", "text": "Hi."}],
         "reasoning": [*REASONED, {"messages": talk, "reasoning": "Two and two."}],
     }
     assert {form.name for form in FORMS} == rows.keys()

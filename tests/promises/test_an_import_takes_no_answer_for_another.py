@@ -1,0 +1,210 @@
+"""Nothing is guessed where a wrong guess would spoil the data: which answer is trained, and which was found bad."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import pytest
+
+from tests.promises import outside
+from tests.promises.outside import Row
+
+
+def init(folder: Path, rows: list[Row], *words: str, name: str = "export.json") -> CompletedProcess[str]:
+    source = folder / name
+    folder.mkdir(parents=True, exist_ok=True)
+    source.write_text(json.dumps(rows), encoding="utf-8")
+    return outside.curate("init", folder / "desk", source, *words)
+
+
+def lines(folder: Path) -> list[Row]:
+    (path,) = (folder / "desk/data").glob("*.jsonl")
+    return outside.read_rows(path)
+
+
+def held(folder: Path) -> list[str]:
+    return [row["reason"] for path in (folder / "desk/quarantine").glob("*") for row in outside.read_rows(path)]
+
+
+def task(number: int, text: str, *results: tuple[str, str, Any]) -> Row:
+    """Return a task of Label Studio that one person has answered; results are a question, its kind and the answer."""
+    given = [{"from_name": name, "type": key, "value": {key: value}} for name, key, value in results]
+    note = {"completed_by": 1, "created_at": "2026-03-01T10:00:00Z", "result": given}
+    return {"id": number, "data": {"text": text}, "annotations": [note], "predictions": []}
+
+
+def responses(number: int, text: str, **answers: Any) -> Row:
+    given = {name: [{"value": value, "user_id": "u1"}] for name, value in answers.items()}
+    return {"id": str(number), "fields": {"text": text}, "responses": given}
+
+
+ASKED = ["How many legs has a spider?", "Is water wet?", "Who wrote Hamlet?"]
+SAID = ["8", "Yes", "Shakespeare did."]
+TOPICS = ["biology", "physics", "letters"]
+FORMS = {
+    "label studio": lambda n: task(
+        n, ASKED[n], ("topic", "choices", [TOPICS[n]]), ("said", "text", [SAID[n]]), ("stars", "rating", 4)
+    ),
+    "argilla": lambda n: responses(n, ASKED[n], topic=TOPICS[n], answer=SAID[n], stars=4),
+    "flat": lambda n: {
+        "text": ASKED[n], "id": n, "topic": TOPICS[n], "answer": SAID[n], "annotator": 1, "annotation_id": n,
+        "lead_time": 1.5,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_number_or_a_yes_is_an_answer_and_another_question_is_none(form: str, tmp_path: Path) -> None:
+    outside.succeed(init(tmp_path, [FORMS[form](n) for n in range(3)]))
+    assert [(line["instruction"], line["output"]) for line in lines(tmp_path)] == list(zip(ASKED, SAID, strict=True))
+
+
+def test_who_did_not_answer_the_question_of_the_file_is_put_aside(tmp_path: Path) -> None:
+    rows = [FORMS["argilla"](n) for n in range(3)]
+    del rows[1]["responses"]["answer"]
+    assert init(tmp_path, rows).returncode == 1
+    assert [line["output"] for line in lines(tmp_path)] == [SAID[0], SAID[2]]
+    assert held(tmp_path) == ["nobody has answered 'answer', whose answers are the completions of this file"]
+
+
+def test_two_questions_of_equal_standing_are_refused_until_one_is_named(tmp_path: Path) -> None:
+    texts = [("short", "text", ["It is eight."]), ("long", "text", ["A spider has eight legs."])]
+    rows = [task(1, ASKED[0], *texts)]
+    done = init(tmp_path, rows)
+    assert done.returncode == 2
+    assert "--map output=short" in done.stderr
+    outside.succeed(init(tmp_path, rows, "--map", "output=long"))
+    assert [line["output"] for line in lines(tmp_path)] == ["A spider has eight legs."]
+
+
+def test_several_labels_are_one_answer(tmp_path: Path) -> None:
+    rows = [task(n, ASKED[n], ("topic", "choices", labels)) for n, labels in enumerate([["loan", "card"], ["card"]])]
+    outside.succeed(init(tmp_path, rows))
+    assert [line["output"] for line in lines(tmp_path)] == ["loan, card", "card"]
+
+
+def judged(column: str, good: Any, bad: Any) -> list[Row]:
+    rows = [{"id": f"r{n}", "instruction": f"Tell of thing{n}.", "output": f"It is {n}."} for n in range(6)]
+    return [row | {column: bad if n % 3 == 2 else good} for n, row in enumerate(rows)]
+
+
+VERDICTS = [
+    ("thumb", "up", "down"), ("thumbs_up", True, False), ("is_correct", 1, 0), ("Helpfulness", 5, 1),
+    ("preferred", "yes", "no"), ("rating", 5.0, 2.0), ("seen by ana", "good", "bad"), ("review", "👍", "👎"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("column", "good", "bad"), VERDICTS)
+@pytest.mark.parametrize("place", ["row", "meta"])
+def test_an_answer_that_was_found_bad_is_never_trained_unasked(
+    column: str, good: Any, bad: Any, place: str, tmp_path: Path
+) -> None:
+    rows, name = judged(column, good, bad), column
+    if place == "meta":
+        rows, name = [row | {"meta": {column: row.pop(column)}} for row in rows], f"/meta/{column}"
+    done = init(tmp_path, rows)
+    assert done.returncode == 2
+    assert name in done.stderr
+    desk = outside.make_workspace(tmp_path / "other", outside.rows_on("cats", 2))
+    assert outside.curate("import", tmp_path / "export.json", "--into", desk).returncode == 2
+    word = str(good).lower().removesuffix(".0")
+    outside.succeed(outside.curate("import", tmp_path / "export.json", "--into", desk, "--only", f"{name}={word}"))
+    kept = outside.read_rows(desk / "data/export.jsonl")
+    assert [line["output"] for line in kept] == ["It is 0.", "It is 1.", "It is 3.", "It is 4."]
+    assert {json.dumps(line["meta"].get("extra", line["meta"])) for line in kept} == {json.dumps({column: good})}
+    outside.succeed(init(tmp_path, rows, "--to-meta", name))
+    assert len(lines(tmp_path)) == 6
+
+
+def test_columns_that_judge_no_answer_are_not_asked_about(tmp_path: Path) -> None:
+    rows = [
+        {"instruction": f"Tell of thing{n}.", "output": f"It is {n}.", "label": "card" if n % 2 else "loan",
+         "is_new": n % 2, "level": n, "score": 40 * n, "language": "en", "reasoning_needed": "yes"}
+        for n in range(6)
+    ]  # fmt: skip
+    outside.succeed(init(tmp_path, rows))
+    texts = [{"text": "Where is my card?", "label": "good"}, {"text": "Is it lost?", "label": "card"}]
+    outside.succeed(init(tmp_path / "classes", texts))
+
+
+def test_low_rated_answers_of_kiln_are_counted_with_what_leaves_them_out(tmp_path: Path) -> None:
+    rows = [
+        {"v": 1, "id": str(n), "input": f"Greet {n}.", "output": {"output": f"Hello {n}.", "rating": {
+            "type": "five_star", "value": 1.0 if n == 1 else 5.0}}}
+        for n in range(4)
+    ]  # fmt: skip
+    done = init(tmp_path, rows)
+    outside.succeed(done)
+    assert "1 of the 4 answers looked at have a low rating" in done.stderr
+    outside.succeed(init(tmp_path / "good", rows, "--only", "/output/rating/value=5"))
+    assert [line["output"] for line in lines(tmp_path / "good")] == ["Hello 0.", "Hello 2.", "Hello 3."]
+
+
+TALKS = {
+    "one line": "### Human: Say hi{0}. ### Assistant: Hello {0}. ### Human: Again. ### Assistant: Hello.",
+    "lines": "### Human: Say hi{0}.\n### Assistant: Hello {0}.\n### Human: Again.\n### Assistant: Hello.",
+    "chatml": "<|im_start|>user\nSay hi{0}.<|im_end|>\n<|im_start|>assistant\nHello {0}.<|im_end|>\n"
+    "<|im_start|>user\nAgain.<|im_end|>\n<|im_start|>assistant\nHello.<|im_end|>\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", TALKS)
+def test_a_talk_that_is_written_out_is_read_as_a_talk(form: str, tmp_path: Path) -> None:
+    outside.succeed(init(tmp_path, [{"text": TALKS[form].format(n)} for n in range(3)]))
+    assert [turn["content"] for turn in lines(tmp_path)[1]["messages"]] == ["Say hi1.", "Hello 1.", "Again.", "Hello."]
+
+
+def test_a_talk_never_becomes_plain_text_unasked(tmp_path: Path) -> None:
+    rows = [{"text": f"Rivers run to sea{n}."} for n in range(9)]
+    rows += [{"text": TALKS["one line"].format(1)}, {"text": "[INST] Say hi. [/INST] Hello."}]
+    rows += [{"text": "User: Say hi.\nAssistant: Hello."}]
+    assert init(tmp_path, rows).returncode == 1
+    assert len(lines(tmp_path)) == 9
+    assert all("a talk with marks of turns" in reason for reason in held(tmp_path))
+
+
+CHOICES = {
+    "letters": ("B", "B"), "from 0": (1, "B"), "texts": ("blue", "blue"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", CHOICES)
+def test_the_options_of_a_question_are_asked_with_it(kind: str, tmp_path: Path) -> None:
+    said, trained = CHOICES[kind]
+    rows = [{"question": f"Which colour has sky{n}?", "choices": ["red", "blue"], "answer": said} for n in range(3)]
+    rows += [rows[0] | {"question": "Which has blood?", "answer": 0}] if kind == "from 0" else []
+    outside.succeed(init(tmp_path, rows))
+    assert lines(tmp_path)[1]["instruction"] == "Which colour has sky1?\nA. red\nB. blue"
+    assert lines(tmp_path)[1]["output"] == trained
+
+
+def test_a_number_of_an_option_is_no_answer_until_it_is_said_what_it_counts_from(tmp_path: Path) -> None:
+    rows = [{"q": "Which has the sky?", "a": ["red", "blue", "green"], "key": 2}]
+    mapping = "instruction=q,output=key,options{}=a"
+    assert init(tmp_path, rows, "--map", mapping.format("")).returncode == 1
+    assert "options_from_0" in held(tmp_path)[0]
+    outside.succeed(init(tmp_path / "one", rows, "--map", mapping.format("_from_1")))
+    assert lines(tmp_path / "one")[0]["output"] == "B"
+
+
+@pytest.mark.parametrize(
+    ("column", "field"), [("context", "input"), ("paragraph", "input"), ("system_prompt", "system")]
+)
+def test_a_passage_beside_a_prompt_is_asked_with_it(column: str, field: str, tmp_path: Path) -> None:
+    names = ("prompt", "completion") if column != "paragraph" else ("question", "answer")
+    outside.succeed(init(tmp_path, [{names[0]: "Who?", names[1]: "Ada.", column: "Ada was there."}]))
+    assert lines(tmp_path)[0][field] == "Ada was there."
+
+
+def test_a_system_text_beside_the_messages_is_asked_with_them(tmp_path: Path) -> None:
+    talk = [{"role": "user", "content": "Say hi."}, {"role": "assistant", "content": "Hi."}]
+    outside.succeed(init(tmp_path, [{"system": "Be brief.", "messages": talk}]))
+    assert [turn["role"] for turn in lines(tmp_path)[0]["messages"]] == ["system", "user", "assistant"]
+
+
+def test_reasoning_within_answers_is_counted(tmp_path: Path) -> None:
+    rows = [{"instruction": f"Add {n}.", "output": f"<think>Hm.</think>It is {n}." if n else "0."} for n in range(3)]
+    assert "2 of the 3 rows looked at hold <think>" in init(tmp_path, rows).stderr
