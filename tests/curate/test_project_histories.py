@@ -30,7 +30,7 @@ from tests.curate.attacking import (
     plant,
     states,
 )
-from tests.curate.folding import fold_elsewhere
+from tests.curate.journal.people import apply_edits
 from tests.effort import draws
 
 
@@ -249,7 +249,20 @@ def test_undo_never_reaches_into_what_others_did(tmp_path):
 
 # Whatever is done in whatever order, by several people and sittings.
 
-OPS = ["edit", "drop", "restore", "label", "assign", "add", "undo", "redo", "refresh", "reload", "reopen", "fold"]
+OPS = [
+    "edit",
+    "drop",
+    "restore",
+    "label",
+    "assign",
+    "add",
+    "undo",
+    "redo",
+    "refresh",
+    "reload",
+    "reopen",
+    "apply",
+]
 STEPS = st.lists(
     st.tuples(
         st.integers(0, 2), st.sampled_from(OPS), st.sampled_from(["a", "b", "new"]), st.sampled_from(["x", "y", None])
@@ -272,8 +285,8 @@ def deciding(op, name, value):
 def tried(project, call, *args):
     """Whether it worked: it may not where a record is not there, or another program has changed the files."""
     if project.is_current():
-        return done(call, *args, but=("E916 unknown-record", "E982 cannot-fold"))
-    return done(call, *args, but=("E916 unknown-record", "E982 cannot-fold", "E974 files-changed"))
+        return done(call, *args, but=("E916 unknown-record", "E982 cannot-apply"))
+    return done(call, *args, but=("E916 unknown-record", "E982 cannot-apply", "E974 files-changed"))
 
 
 def seen_by(project):
@@ -311,9 +324,8 @@ def test_all_see_the_same_in_the_end_and_undo_is_identity(tmp_path, steps):
             elif op == "reopen":
                 people[who].close()
                 people[who] = stack.enter_context(opened(root, people[who].by))
-            elif op == "fold":
-                (root / "curate.toml").write_text('data = ["data/*.jsonl"]\n', encoding="utf-8")
-                tried(people[who], fold_elsewhere, root)
+            elif op == "apply":
+                tried(people[who], apply_edits, load_data(root))
             else:
                 tried(people[who], getattr(people[who], op))
             assert_undo_is_identity(people[who])
