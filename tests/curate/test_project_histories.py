@@ -118,9 +118,9 @@ def test_two_people_on_one_field_and_any_of_them_may_give_way():
 
 def test_other_fields_do_not_matter():
     ana, bo = Person("ana", "1"), Person("bo", "2")
-    events = [ana.says("a"), bo.decide("drop", reason="r"), bo.decide("assign", split="test")]
-    assert outcome(*events) == ("a", "r", [])
-    assert outcome(*events, ana.undoes(events[0])) == ("5", "r", [])
+    events = [ana.says("a"), bo.decide("restore"), bo.decide("assign", split="test")]
+    assert outcome(*events) == ("a", None, [])
+    assert outcome(*events, ana.undoes(events[0])) == ("5", None, [])
 
 
 # Long histories.
@@ -156,7 +156,7 @@ def test_a_long_history_takes_memory_and_time_in_proportion(kind):
 
 @pytest.mark.ci
 def test_decisions_on_records_that_are_not_there_are_counted_and_cost_little(root):
-    plant(root, *(forged(f"nobody {n}") for n in range(3000)))
+    plant(root, *(forged(f"nobody {n}", op="restore") for n in range(3000)))
     with opened(root) as project:
         (remark,) = project.remarks()
         assert "3,000 (nobody 0, nobody 1, nobody 10 and 2,997 more)" in remark
