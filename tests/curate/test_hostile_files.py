@@ -52,7 +52,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "baseline.json").write_text('{"version": 1, "entries": []}', encoding="utf-8")
     (root / "guide.md").write_text("# Guide\n", encoding="utf-8")
     (root / "gold.jsonl").write_text('{"id": "r01", "question": "category", "value": "a"}\n', encoding="utf-8")
-    for words in (("split", ".", "--freeze"), ("export", "."), ("split", ".", "--apply")):
+    for words in (("split", ".", "--freeze", "--apply"), ("export", ".")):
         done = curate(root, *words)
         assert done.returncode == 0, done.stderr
     run = root / "runs/a"
@@ -98,7 +98,6 @@ def spoil(path: Path, kind: str, elsewhere: Path) -> None:
 
 # What each verb reads that one would not think of, and what it says of a pipe there.
 PIPES = [
-    (("apply-edits", "."), "data/a.jsonl", "E946"),
     (("export", "."), "golden.json", "E975"),
     (("split", "."), "golden.json", "E975"),
     (("export", "."), "dataset/v1/manifest.json", "E915"),
