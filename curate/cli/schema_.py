@@ -184,7 +184,7 @@ def migrate(
         if is_refused and plan.left != plan.rules:
             console.talk(
                 "help: Where lines break before decisions: migrate to a schema that takes them as they are and "
-                "the new field too, `curate fold`, and migrate to this one."
+                "the new field too, `curate apply-edits`, and migrate to this one."
             )
     else:
         write_migration(plan, data, shape, new, by)
