@@ -153,8 +153,8 @@ def migrate(
     names NEW. Nothing is written while records would break, unless --allow-broken; exits 1 then.
 
     A line must fit the schema before decisions on it count. To rename a field, let NEW take both names, migrate, and
-    `curate fold`; then migrate to the schema that takes the new name alone. To require a new field, let it be optional
-    first, in the same way.
+    `curate apply-edits`; then migrate to the schema that takes the new name alone. To require a new field, let it be
+    optional first, in the same way.
 
     Example: curate schema migrate schema.json schema-2.json my-data --rename /answer=/output --dry-run
     """
@@ -184,7 +184,7 @@ def migrate(
         if is_refused and plan.left != plan.rules:
             console.talk(
                 "help: Where lines break before decisions: migrate to a schema that takes them as they are and "
-                "the new field too, `curate fold`, and migrate to this one."
+                "the new field too, `curate apply-edits`, and migrate to this one."
             )
     else:
         write_migration(plan, data, shape, new, by)

@@ -1,7 +1,7 @@
 """From one schema to the next: which records break, what a rename or a default does, written as decisions.
 
 A line must fit the schema before decisions on it count. So records go over where the new schema takes their lines as
-they stand in the files, and as decided; one that asks for more is for after `curate fold`.
+they stand in the files, and as decided; one that asks for more is for after `curate apply-edits`.
 """
 
 from __future__ import annotations

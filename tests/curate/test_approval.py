@@ -14,7 +14,6 @@ from click.testing import CliRunner, Result
 from curate.base.events import Add, Approve, Assign, Drop, Edit, Label, Restore
 from curate.base.record import CurateError
 from curate.cli import cli
-from curate.project.compact import fold_journal
 from curate.project.data import ProjectData, load_data
 from curate.project.project import open_project
 from curate.sessions.overview import num_problems
@@ -147,20 +146,6 @@ def test_an_error_comes_before_waiting_and_a_warning_after_it(make_workspace: Ma
     with open_project(root, "ana") as project:
         assert [record.id for record in project.records("status:error")] == ["b"]
         assert [record.id for record in project.records("status:waiting")] == ["a"]
-
-
-def test_a_fold_keeps_approvals_and_who_wrote_what(ws: Path) -> None:
-    as_ana(ws, Edit("a", {"output": "A."}), Add("d", {"instruction": "Say d.", "output": "d"}))
-    decide(load_data(ws), [Approve("a"), Approve("b")], by="bo")
-    before = {state.record.id: (state.approvals, state.authors) for state in load_data(ws).states()}
-    fold_journal(load_data(ws))
-    # Also where nobody keeps the old segments.
-    shutil.rmtree(ws / "journal" / "retired")
-    after = {state.record.id: (state.approvals, state.authors) for state in load_data(ws).states()}
-    assert before == after
-    assert before["a"] == ({"bo"}, {"ana"})
-    assert before["d"] == (set(), {"ana"})
-    assert waits(ws) == ["c", "d"]
 
 
 def test_what_is_edited_elsewhere_at_the_same_time_waits(ws: Path) -> None:

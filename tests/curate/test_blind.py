@@ -20,8 +20,7 @@ from curate.base.events import Decision, Edit, Label, Resolve
 from curate.base.record import CurateError, Finding
 from curate.cli import cli
 from curate.project.blind import hides_event, visible_finding, visible_record
-from curate.project.compact import fold_journal
-from curate.project.data import ProjectData, load_data
+from curate.project.data import ProjectData
 from curate.project.filters import parse_filter
 from curate.project.project import Project, open_project
 from curate.sessions import problem_groups as listing
@@ -121,15 +120,6 @@ def test_what_asks_nobody_any_more_is_shown(make_workspace: Callable[..., Projec
     workspace = decide(make_workspace(LINES, BOTH, name="settled"), [_poor("r2")], by="ana")
     decide(workspace, [Resolve("r2", "category", "poor")], by="cleo")
     assert found(opened(workspace), "category:poor") == ["r2"]
-
-
-def test_what_was_folded_is_hidden_all_the_same(answered: ProjectData, opened: Open) -> None:
-    fold_journal(answered)
-    assert not list((answered.root / "journal").glob("ana/*.log"))
-    ben = opened(answered)
-    assert [row.category for row in ben.catalog.rows(range(3))] == ["", "", "good"]
-    assert found(ben, "category:poor") == found(ben, "label.ana:poor") == []
-    assert found(opened(answered, "ana"), "category:poor") == ["r2", "r3"]
 
 
 def test_what_the_line_says_is_nobodys_answer(make_workspace: Callable[..., ProjectData], opened: Open) -> None:
@@ -326,9 +316,6 @@ def test_log_tells_the_decision_and_not_the_hidden_answer(answered: ProjectData,
                 open_ = run(by, "log", root, *words, "--format", form, *options)
                 assert "poor" in open_.stdout
                 assert open_.stderr == ""
-    fold_journal(load_data(answered.root))
-    assert "poor" not in run("ben", "log", root).stdout + run("ben", "log", root, "r2").stdout
-    assert "poor" in run("ana", "log", root).stdout
     assert run("ana", "log", root, "--no-values", "--show-values").exception is not None
 
 

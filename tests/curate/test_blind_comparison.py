@@ -155,20 +155,6 @@ def test_others_verdicts_are_hidden_in_the_log(workspace):
 
 
 @pytest.mark.ci
-def test_a_fold_keeps_every_verdict(workspace, begin):
-    for by in ("ana", "ben"):
-        call(workspace, "--blind", "b:base", "b", "--plain", lines="1\n" * 6, by=by)
-    comparison = begin(workspace)
-    before = comparison.verdicts()
-    comparison.project.close()
-    assert commands.run("curate", "fold", workspace).returncode == 0
-    after = begin(workspace)
-    assert len(before) == 12
-    assert after.verdicts() == before
-    assert after.current is None
-
-
-@pytest.mark.ci
 def test_verdicts_hold_for_their_texts_alone(workspace, begin):
     call(workspace, "--blind", "b:base", "b", "--plain", lines="1\n" * 6)
     rows = [row(name, f"BASE of {name}", "another") for name in NAMES]

@@ -2,27 +2,22 @@
 
 import itertools
 import json
-import tempfile
 import uuid
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.base.events import EVENTS
-from curate.base.record import Source
-from curate.project.fold import RecordState, content_digest, fold, line_digest, settled, steps
-from curate.project.history import Fact, RecordSnapshot
-from curate.project.snapshot import Snapshot, folded_bytes, read_snapshot
+from curate.base.record import Source, text_digest
+from curate.project.fold import RecordState, content_digest, fold, steps
 from curate.schema import load_shape
 from tests.effort import draws
 
 SHAPE = load_shape("instruction")
 LINE = {"id": "a", "instruction": "Add 2 and 3.", "output": "5", "category": "sum"}
 RECORD = SHAPE.record(LINE, Source("data/a.jsonl", 1))
-ROOT = line_digest(RECORD)
+ROOT = text_digest(LINE)
 HEX = {name: name * 32 for name in "0123456789abcdef"}
 
 
@@ -79,9 +74,9 @@ def test_whoever_has_seen_one_side_leaves_the_other():
 
 def test_different_fields_and_equal_values_are_no_conflict():
     ana, bo = Author("ana", "1"), Author("bo", "2")
+    edits = [ana.decide("edit", changes={"output": "five"}), bo.decide("edit", changes={"category": "maths"})]
     events = [
-        ana.decide("edit", changes={"output": "five"}), bo.decide("edit", changes={"category": "maths"}),
-        ana.decide("drop", reason="x"), bo.decide("drop", reason="y"),
+        *edits, ana.decide("drop", parents=edits, reason="x"), bo.decide("drop", parents=edits, reason="y"),
         ana.decide("assign", split="test"), bo.decide("assign", split="test"),
     ]  # fmt: skip
     found = fold([RECORD], events, SHAPE)
@@ -119,7 +114,7 @@ def test_the_category_is_what_was_decided_last():
 def test_an_answer_taken_back_and_an_undone_one():
     record = SHAPE.record({**LINE, "labels": {"tone": "kind"}}, Source("data/a.jsonl", 1))
     ana = Author("ana", "1")
-    root = [line_digest(record)]
+    root = [text_digest(record.data)]
     given_ = ana.decide("label", question="tone", value="rude").model_copy(update={"parents": root})
     back = ana.decide("label", parents=[given_], question="tone", value=None)
     undone = ana.decide("undo", parents=[back], of=back.event)
@@ -165,21 +160,6 @@ def test_an_added_record_and_its_undo():
         "new": fold([], [add, undo, redo], SHAPE).states["new"]
     }
     assert fold([], [redo, undo, add], SHAPE).states["new"].record.completion == "Bye."
-
-
-def test_what_was_folded_stands_against_who_had_not_seen_it():
-    folded = SHAPE.record({**LINE, "output": "five"}, Source("data/a.jsonl", 1))
-    name = "f" * 32
-    facts = {("data", "output"): Fact("five", (name,)), ("split",): Fact("test", (name,))}
-    kept = Snapshot(records={"a": RecordSnapshot((name,), {}, facts)})
-    bo = Author("bo", "2")
-    late = bo.decide("edit", changes={"output": "V"})
-    found = fold([folded], [late], SHAPE, kept)
-    assert [one.code for one in found.findings] == ["L403"]
-    assert (found.states["a"].record.completion, found.states["a"].record.split) == ("five", "test")
-    knowing = bo.decide("edit", changes={"output": "V"}).model_copy(update={"parents": ["f" * 32]})
-    found = fold([folded], [knowing], SHAPE, kept)
-    assert (found.findings, found.states["a"].record.completion) == ([], "V")
 
 
 def test_events_that_claim_to_have_seen_each_other_still_end():
@@ -261,7 +241,7 @@ def facts(one: RecordState):
 @settings(max_examples=draws(100), deadline=None)
 @given(journals())
 def test_steps_end_where_the_fold_does(events):
-    *_, (_, last) = steps("a", RECORD, events, SHAPE, Snapshot())
+    *_, (_, last) = steps(RECORD, events, SHAPE)
     assert last == state(*events)
 
 
@@ -270,21 +250,3 @@ def test_a_long_history_is_quick(number):
     ana = Author("ana", "1")
     events = [ana.decide("label", question="q", value=str(n)) for n in range(number)]
     assert state(*events).answers == {"q": {"ana": str(number - 1)}}
-
-
-@settings(max_examples=draws(300), deadline=None)
-@given(journals())
-def test_what_is_folded_gives_the_same_state(events):
-    """After a fold into the record file, in the middle of one, and if a merge brings the journal back."""
-    before = fold([RECORD], events, SHAPE)
-    if before.conflicts:
-        return
-    line, own, _ = settled(RECORD, events, SHAPE)
-    with tempfile.TemporaryDirectory() as root:
-        (Path(root) / "journal/folded").mkdir(parents=True)
-        (Path(root) / "journal/folded/1.json").write_bytes(folded_bytes(1, [], [], {"a": own}))
-        memory = read_snapshot(Path(root))
-    written = [replace(SHAPE.record(line, RECORD.source), id="a")]
-    for after in (fold(written, [], SHAPE, memory), fold(written, events, SHAPE), fold(written, events, SHAPE, memory)):
-        assert after.states == before.states
-        assert after.conflicts == []

@@ -1,4 +1,4 @@
-"""`curate fsck` and `curate fold` on the command line, and the files beyond the journal that fsck looks at."""
+"""`curate fsck` on the command line, and the files beyond the journal that fsck looks at."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from pathlib import Path
 import pytest
 
 from curate import cli
-from curate.base.events import Add, Assign, Decision, Drop, Edit, Label, Restore
+from curate.base.events import Decision, Drop
 from curate.base.record import canonical
+from curate.project.applied import plan_edits
 from curate.project.claim import CLAIM
-from curate.project.compact import fold_journal
 from curate.project.data import load_data
-from curate.project.fold import fold
-from curate.project.fsck import check, recover
-from curate.project.journal import FOLDER, JournalWriter, read_frames, segments
+from curate.project.fsck import check
+from curate.project.journal import FOLDER, JournalWriter, segments
 from curate.project.publish import export_dataset
 from tests.curate.deciding import decide
 
@@ -48,13 +47,11 @@ def drop(name: str) -> Decision:
 
 
 def test_a_sound_workspace(make_workspace, call):
-    workspace = decide(make_workspace(), [drop("r001")])
-    fold_journal(workspace)
-    workspace = decide(load_data(workspace.root), [drop("r002")])
+    workspace = decide(make_workspace(), [drop("r002")])
     export_dataset(workspace)
     code, out, err = call("fsck", workspace.root)
     assert (code, err) == (0, "")
-    assert out == "1 fold, 1 segment, 1 retired segment, 2 decisions, 1 record file, 1 dataset: no damage\n"
+    assert out == "1 segment, 1 decision, 1 record file, 1 dataset: no damage\n"
     code, out, _ = call("fsck", workspace.root, "--format", "json")
     told = json.loads(out)
     assert (code, told["faults"], told["num_damaged"], told["recovered"]) == (0, [], 0, [])
@@ -165,7 +162,7 @@ def test_drafts_remains_and_claims(make_workspace):
     assert names(root) == [
         ("bad-draft", ".curate/drafts/ana/r002.json", True),
         ("remains", "data/.a.jsonl.abcd1234.tmp", False),
-        ("claim", "journal/.fold.lock", False),
+        ("claim", CLAIM, False),
     ]
 
 
@@ -182,15 +179,8 @@ def test_settings_and_record_files(make_workspace):
         ("conflict-marker", 61, len(whole))
     ]
     data.write_bytes(whole)
-    fold_journal(load_data(root))
-    data.write_bytes(whole.replace(b"item7 ", b"item8 ", 1))
-    (fault,) = check(root).faults
-    assert (fault.name, fault.line) == ("changed-file", 8)
-    assert "lines 8" in fault.message
-    fold_journal(load_data(root))
-    assert names(root) == []
-    data.rename(root / "data/b.jsonl")
-    assert names(root) == [("missing-file", "data/a.jsonl", True)]
+    data.rename(root / "data/b.json")
+    assert names(root) == [("missing-file", "curate.toml", True)]
     (root / "curate.toml").write_text("schema = 5\n", encoding="utf-8")
     assert ("bad-settings", "curate.toml", True) in names(root)
     (root / "curate.toml").write_text('data = ["../*"]\n', encoding="utf-8")
@@ -217,100 +207,7 @@ def test_a_merge_that_is_not_finished(make_workspace):
     git("merge", "other", is_refused=True)
     assert ("unmerged", "data/a.jsonl", True) in names(root)
     with pytest.raises(cli.CurateError, match="git has a merge to finish"):
-        fold_journal(load_data(root))
-
-
-@pytest.mark.ci
-def test_two_branches_that_both_folded(make_workspace):
-    """Git cannot merge what the folds have kept; going back to before them, and folding once more, can."""
-    workspace = make_workspace()
-    root, base = workspace.root, workspace.records()
-
-    def git(*words: str, is_refused: bool = False) -> None:
-        done = subprocess.run(["git", *words], cwd=root, capture_output=True, check=False)
-        assert (done.returncode != 0) == is_refused, done.stderr
-
-    git("init", "-q", "-b", "main")
-    for key, value in (("user.name", "t"), ("user.email", "t@example.org")):
-        git("config", key, value)
-    decide(load_data(root), [drop("r030")])
-    fold_journal(load_data(root))
-    git("add", ".")
-    git("commit", "-qm", "first")
-    for branch, by, name in (("other", "ana", "r002"), ("main", "bo", "r050")):
-        git("checkout", "-q", *(["-b"] if branch == "other" else []), branch)
-        change = Edit(name, {"output": f"by {by}"})
-        decide(load_data(root), [change, drop(f"{name[:3]}5"), Restore("r030")], by=by)
-        fold_journal(load_data(root))
-        git("add", ".")
-        git("commit", "-qm", branch)
-    git("merge", "other", is_refused=True)
-    found = {name for name, *_ in names(root)}
-    assert {"unmerged", "bad-fold"} <= found
-    with pytest.raises(cli.CurateError, match="was changed after it was written"):
-        load_data(root).states()
-    recover(root)
-    git("add", ".")
-    assert not check(root).damage
-    paths = [*segments(root), *(root / FOLDER / "retired").glob("*/*/*.log")]
-    events = {event.event: event for path in paths for event in read_frames(path.read_bytes(), path)}
-    wanted = fold(base, events.values(), workspace.shape).states
-    assert {name: (dict(one.record.data), one.dropped, one.is_wanted) for name, one in wanted.items()} == {
-        one.record.id: (dict(one.record.data), one.dropped, one.is_wanted) for one in load_data(root).states()
-    }
-    fold_journal(load_data(root))
-    assert not check(root).damage
-    assert segments(root) == []
-
-
-def states(root: Path) -> dict[str, tuple]:
-    found = load_data(root).states()
-    return {state.record.id: (dict(state.record.data), state.dropped, sorted(state.heads)) for state in found}
-
-
-@pytest.mark.parametrize("lost", [(2,), (1, 2), (1,)])
-@pytest.mark.parametrize("how", ["damaged", "gone"])
-def test_a_fold_whose_file_is_lost_is_gone_back_from(make_workspace, lost, how):
-    root = decide(make_workspace(), [drop("r001"), Edit("r002", {"output": "new"})]).root
-    fold_journal(load_data(root))
-    decide(load_data(root), [Restore("r001"), drop("r003")])
-    fold_journal(load_data(root))
-    before = states(root)
-    for number in lost:
-        path = root / FOLDER / "folded" / f"{number}.json"
-        if how == "damaged":
-            path.write_bytes(path.read_bytes().replace(b'"r001"', b'"r00l"'))
-        else:
-            path.unlink()
-    if how == "damaged":
-        assert [name for name, *_ in names(root) if name == "bad-fold"] == ["bad-fold"] * len(lost)
-        if 2 in lost:
-            with pytest.raises(cli.CurateError, match="was changed after it was written"):
-                states(root)
-    elif 2 in lost:
-        assert "missing-fold" in {name for name, *_ in names(root)}
-    recover(root)
-    assert not check(root).damage
-    assert states(root) == before
-    fold_journal(load_data(root))
-    assert states(root) == before
-    assert segments(root) == []
-    assert not check(root).damage
-
-
-def test_retired_segments_are_held_against_their_digests(make_workspace):
-    root = decide(make_workspace(), [drop("r001")]).root
-    fold_journal(load_data(root))
-    (path,) = (root / FOLDER / "retired/1").glob("*/*.log")
-    name = str(path.relative_to(root))
-    whole = path.read_bytes()
-    path.write_bytes(whole.replace(b"wrong", b"right"))
-    assert names(root) == [("changed-file", name, True), ("damaged-line", name, True)]
-    assert recover(root) == []
-    path.unlink()
-    assert names(root) == [("missing-file", name, True)]
-    path.write_bytes(whole)
-    assert names(root) == []
+        plan_edits(load_data(root))
 
 
 def test_nothing_of_the_data_reaches_the_terminal_raw(make_workspace, call):
@@ -324,54 +221,6 @@ def test_nothing_of_the_data_reaches_the_terminal_raw(make_workspace, call):
         code, out, err = call("fsck", root, *words)
         assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", out + err)
         assert code == (0 if "--recover" in words else 1)
-
-
-def test_fold_says_what_it_does(make_workspace, call):
-    workspace = make_workspace()
-    root = decide(workspace,
-        [
-            Edit("r002", {"output": "new"}), drop("r001"),
-            Add("n", {"instruction": "x", "output": "y"}),
-        ]
-    ).root  # fmt: skip
-    with JournalWriter(root, "gone") as sitting:
-        sitting.append([Drop("nobody", reason="x")])
-    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
-    code, out, _ = call("fold", root, "--dry-run")
-    assert code == 0
-    assert out.splitlines() == [
-        "data/a.jsonl: 1 line would be replaced",
-        "data/added.jsonl: 1 line would be added",
-        "journal: 2 segments with 3 decisions would be retired to journal/retired/1",
-        "left in the journal: the decisions on nobody: it is in no record file",
-    ]
-    assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
-    code, out, _ = call("fold", root)
-    assert code == 0
-    assert out.splitlines()[2] == "journal: 2 segments with 3 decisions retired to journal/retired/1"
-    code, out, _ = call("fold", root)
-    assert (code, out.splitlines()[-1]) == (0, "nothing to fold")
-    for by in ("ana", "bo"):
-        with JournalWriter(root, by) as sitting:
-            parents = next(state for state in workspace.states() if state.record.id == "r005").parents()
-            sitting.append([Edit("r005", {"output": by}, parents=parents)])
-    code, _, err = call("fold", root)
-    assert code == 1
-    assert "E982 cannot-fold: decisions contradict one another (L403): r005" in err
-
-
-def test_the_same_dataset_before_and_after(make_workspace):
-    workspace = decide(make_workspace(),
-        [
-            Edit("r002", {"output": "something else altogether"}), drop("r001"),
-            Label("r004", "category", "billing"),
-            Assign("r006", "test"), Restore("r008"),
-        ]
-    )  # fmt: skip
-    first = export_dataset(workspace)[0]
-    fold_journal(workspace)
-    again = export_dataset(load_data(workspace.root))[0]
-    assert (again.is_new, again.path) == (False, first.path)
 
 
 @pytest.mark.ci

@@ -39,7 +39,7 @@ def curate(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace with every kind of file: frozen test set, dataset, fold, open journal, and a run."""
+    """A workspace with every kind of file: frozen test set, dataset, open journal, and a run."""
     root = tmp_path_factory.mktemp("template") / "ws"
     (root / "data").mkdir(parents=True)
     lines = [
@@ -52,10 +52,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "baseline.json").write_text('{"version": 1, "entries": []}', encoding="utf-8")
     (root / "guide.md").write_text("# Guide\n", encoding="utf-8")
     (root / "gold.jsonl").write_text('{"id": "r01", "question": "category", "value": "a"}\n', encoding="utf-8")
-    for words in (("split", ".", "--freeze"), ("export", "."), ("split", ".", "--apply"), ("fold", ".")):
+    for words in (("split", ".", "--freeze", "--apply"), ("export", ".")):
         done = curate(root, *words)
         assert done.returncode == 0, done.stderr
-    assert (root / "journal/folded/1.json").is_file()
     run = root / "runs/a"
     (run / "checkpoint-1").mkdir(parents=True)
     digest = hashlib.sha256((root / "dataset/v1/manifest.json").read_bytes()).hexdigest()
@@ -99,8 +98,6 @@ def spoil(path: Path, kind: str, elsewhere: Path) -> None:
 
 # What each verb reads that one would not think of, and what it says of a pipe there.
 PIPES = [
-    (("fold", "."), "data/a.jsonl", "E946"),
-    (("fold", "."), "journal/folded/1.json", "E980"),
     (("export", "."), "golden.json", "E975"),
     (("split", "."), "golden.json", "E975"),
     (("export", "."), "dataset/v1/manifest.json", "E915"),
@@ -109,8 +106,6 @@ PIPES = [
     (("report", "--workspace", "."), "dataset/v1/manifest.json", "E946"),
     (("report", "--workspace", "."), "runs/a/report.json", "E918"),
     (("validate", "."), "baseline.json", "E904"),
-    (("validate", "."), "journal/folded/1.json", "E980"),
-    (("list", "."), "journal/folded/1.json", "E980"),
     (("agreement", "."), "gold.jsonl", "E902"),
 ]
 
@@ -129,7 +124,7 @@ def test_a_pipe_makes_no_verb_wait(root: Path, tmp_path: Path, words: tuple[str,
 
 def test_fsck_tells_of_every_pipe_and_goes_on(root: Path, tmp_path: Path) -> None:
     names = [
-        "data/a.jsonl", "dataset/v1/manifest.json", "journal/folded/1.json", "runs/a/run.json", "runs/a/report.json",
+        "data/a.jsonl", "dataset/v1/manifest.json", "runs/a/run.json", "runs/a/report.json",
         "runs/a/checkpoint-1/MANIFEST.json", "curate.toml",
     ]  # fmt: skip
     for name in names:
@@ -184,7 +179,7 @@ def test_a_flood_of_settings_is_refused_unread(root: Path, tmp_path: Path) -> No
 
 
 # One rule for the journal: what leads out of the workspace is refused alike by all.
-READERS = [("validate", "."), ("list", "."), ("log", "."), ("export", "."), ("fsck", "."), ("undo", "."), ("fold", ".")]
+READERS = [(verb, ".") for verb in ("validate", "list", "log", "export", "fsck", "undo", "apply-edits")]
 
 
 @pytest.mark.ci

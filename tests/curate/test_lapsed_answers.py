@@ -119,22 +119,7 @@ def test_the_file_that_says_something_else_makes_an_answer_lapse_as_well(root: P
     swapped = {"id": "r1", "prompt": "Greet 1.", "chosen": BAD, "rejected": GOOD}
     changed = {"id": "r2", "prompt": "Greet 2.", "chosen": GOOD, "rejected": "No."}
     (root / "data/a.jsonl").write_text(json.dumps(swapped) + "\n" + json.dumps(changed) + "\n")
-    assert (answers(root), answers(root, name="r2")) == ({"ana": "rejected"}, {})
-
-
-def test_a_fold_keeps_what_answers_are_about(root: Path) -> None:
-    decide(root, "ana", Label("r1", "better", "chosen"), Label("r2", "better", "chosen"))
-    decide(root, "ana", Resolve("r1", "better", "chosen"))
-    assert call("fold", root).exit_code == 0
-    decide(root, "carl", SWAP, Edit("r2", {"rejected": "No."}))
-    assert (answers(root), answers(root, name="r2")) == ({"ana": "rejected"}, {})
-    assert call("fold", root).exit_code == 0
-    assert (answers(root), answers(root, name="r2")) == ({"ana": "rejected"}, {})
-    assert load_data(root).records()[0].labels["better"] == "rejected"
-    # Even where nothing is left but the snapshot.
-    for segment in (root / "journal/retired").glob("*/*/*.log"):
-        segment.unlink()
-    assert (answers(root), answers(root, name="r2")) == ({"ana": "rejected"}, {})
+    assert (answers(root), answers(root, name="r2")) == ({}, {})
 
 
 def test_answers_of_earlier_versions_stay_as_they_are(root: Path) -> None:
@@ -196,24 +181,6 @@ def test_two_sessions_that_mean_the_same_text_are_no_conflict(root: Path) -> Non
     assert said.index("Hello there.") < said.index("ANSWER B")
     assert "A is better   ana" in said
     assert "B is better   ana" in said
-
-
-@pytest.mark.parametrize("decision", [Label("r1", "better", "chosen"), Resolve("r1", "better", "chosen")])
-@pytest.mark.parametrize(("chosen", "rejected"), [(GOOD, BAD), (BAD, GOOD)])
-def test_a_fold_makes_no_conflict_of_two_sessions_that_say_the_same(
-    root: Path, decision: Any, chosen: str, rejected: str
-) -> None:
-    line = {"id": "r1", "prompt": "Greet.", "chosen": chosen, "rejected": rejected}
-    (root / "data/a.jsonl").write_text(json.dumps(line) + "\n")
-    with open_project(root, "ana") as first, open_project(root, "ana") as second:
-        for project in (first, second):
-            project.load()
-        for project in (first, second):
-            project.apply([decision])
-    for _ in range(2):
-        assert load_data(root).findings() == []
-        assert call("fold", root).exit_code == 0
-    assert load_data(root).findings() == []
 
 
 def test_a_rating_stays_where_only_the_verdict_or_the_weight_in_training_changes(root: Path) -> None:

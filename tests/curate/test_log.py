@@ -14,7 +14,6 @@ from click.testing import CliRunner, Result
 from curate.base.events import EVENTS, Add, Assign, Drop, Edit, Label, Restore
 from curate.base.record import CurateError
 from curate.cli import cli
-from curate.project.compact import fold_journal
 from curate.project.data import ProjectData, load_data
 from curate.project.journal import JournalWriter, read_journal
 from tests.curate.deciding import decide
@@ -90,7 +89,7 @@ def test_values_are_hidden_when_asked_for(form: str, decided: ProjectData) -> No
 def test_people_who_worked_apart_are_told(decided: ProjectData) -> None:
     # Made on the state that the line has, as someone does who has not yet pulled.
     with JournalWriter(decided.root, "cleo") as sitting:
-        sitting.append([Assign("r001", "train", parents=["0" * 32])])
+        sitting.append([Assign("r001", "train", parents=["1" * 32])])
     # Wherever its session's number has put it, neither it nor what follows it was made on what stands before.
     assert run("r001").stdout.count("(made on another state of the record than the one before)") in (1, 2)
     together = [Assign("r009", "test"), Drop("r009", reason="x")]
@@ -141,14 +140,3 @@ def test_a_workspace_without_decisions(make_workspace: Any) -> None:
     done = run(str(root))
     assert (done.return_value, done.stdout) == (0, "")
     assert "nothing has been decided yet" in done.stderr
-
-
-def test_what_was_folded_into_the_record_files_is_still_told(decided: ProjectData) -> None:
-    everything, history = run().stdout, run("r001").stdout
-    fold_journal(decided)
-    assert run().stdout == everything
-    folded = run("r001").stdout.splitlines()
-    assert [line.split()[2:4] for line in folded if re.match(r"  \d{4}-", line)] == [
-        line.split()[2:4] for line in history.splitlines() if re.match(r"  \d{4}-", line)
-    ]
-    assert folded[-1] == history.splitlines()[-1]

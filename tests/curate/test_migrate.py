@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from curate.base.events import Drop, Edit, Label
 from curate.base.record import CurateError, Exit
-from curate.cli.fold import command as fold
+from curate.cli.apply_edits import command as apply_edits
 from curate.cli.schema_ import command
 from curate.cli.undo import command as undo
 from curate.project.project import open_project
@@ -96,12 +96,12 @@ def test_renames_and_defaults_are_one_act_and_the_settings_keep_their_comments(w
     assert values(workspace)[1] == {"id": "r1", "question": "Q1?", "answer": "Bo's."}
 
 
-def test_after_a_fold_the_schema_can_be_tightened(workspace: Path) -> None:
+def test_after_edits_are_applied_the_schema_can_be_tightened(workspace: Path) -> None:
     migrate(workspace, "one.json", "wide.json", "--rename", "/answer=/output")
     refused = migrate(workspace, "wide.json", "two.json")
     assert "its line in the file, before decisions" in refused.output
     assert "migrate to a schema that takes them as they are" in refused.output
-    assert CliRunner().invoke(fold, [str(workspace)]).exit_code == 0
+    assert CliRunner().invoke(apply_edits, [str(workspace)]).exit_code == 0
     done = migrate(workspace, "wide.json", "two.json")
     assert done.return_value == Exit.OK
     assert "0 break as they are" in done.output

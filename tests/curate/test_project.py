@@ -1,7 +1,6 @@
 """A workspace held open: decide, take back, reopen, and see what another process decides meanwhile."""
 
 import json
-import shutil
 import subprocess
 import sys
 import threading
@@ -11,7 +10,6 @@ import pytest
 
 from curate.base.events import Add, Assign, Drop, Edit, Label, Restore
 from curate.base.record import CurateError
-from curate.project.compact import fold_journal
 from curate.project.data import load_data
 from curate.project.project import open_project
 from curate.project.validation import validate_data
@@ -259,28 +257,3 @@ def test_two_processes_see_one_another_and_lose_nothing(root):
     assert {state.record.id: dict(state.answers) for state in load_data(root).states() if state.answers} == {
         "a": {"q": {"ana": number - 1}}, "b": {"q": {"bo": 19}},
     }  # fmt: skip
-
-
-def test_a_fold_that_a_pull_brings_is_read_with_its_lines(root, tmp_path_factory):
-    other = {"id": "z", "instruction": "Name a river.", "output": "The Rhine."}
-    (root / "data/z.jsonl").write_text(json.dumps(other) + "\n", encoding="utf-8")
-    with open_project(root, "ana") as ana:
-        ana.apply([Edit("a", {"output": "Edited by hand."})])
-    with open_project(root, "bo") as project:
-        project.load()
-        assert project.data.state("a").record.completion == "Edited by hand."
-        copy = tmp_path_factory.mktemp("pulled") / "copy"
-        shutil.copytree(root, copy)
-        fold_journal(load_data(copy))
-        shutil.copy(copy / "data/a.jsonl", root / "data")
-        shutil.rmtree(root / "journal")
-        shutil.copytree(copy / "journal", root / "journal")
-        project.apply([Label("z", "quality", "good")])
-        assert project.data.state("a").record.completion == "Edited by hand."
-        (exported,) = [
-            json.loads(line)
-            for path in project.export().path.glob("*.jsonl")
-            for line in path.read_text(encoding="utf-8").splitlines()
-            if json.loads(line).get("id") == "a"
-        ]
-    assert "Edited by hand." in json.dumps(exported)

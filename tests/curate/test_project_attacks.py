@@ -9,11 +9,8 @@ from pathlib import Path
 import pytest
 
 from curate.base.record import CurateError
-from curate.project.compact import fold_journal
-from curate.project.data import load_data
 from curate.project.journal import frame
 from curate.project.project import open_project
-from curate.project.validation import validate_data
 from tests.curate.attacking import (
     LINES,
     add,
@@ -31,7 +28,6 @@ from tests.curate.attacking import (
     plant,
     write,
 )
-from tests.curate.folding import fold_elsewhere
 
 
 @pytest.fixture
@@ -134,8 +130,9 @@ def test_records_that_are_gone_keep_their_decisions(root):
         project.reload()
         assert code_of(project.state, "a") == "E916 unknown-record"
         assert project.state("b").dropped == "x"
-        assert any("no longer in the data" in remark for remark in project.remarks())
+        assert project.remarks() == []
         undone = project.undo()
+        assert any("no longer in the data" in remark for remark in project.remarks())
         assert (sorted(event.id for event in undone.events), undone.unchanged) == (["a", "b"], ["a"])
         project.redo()
         write(root, LINES)
@@ -143,55 +140,7 @@ def test_records_that_are_gone_keep_their_decisions(root):
         assert (project.state("a").dropped, project.remarks()) == ("x", [])
 
 
-# Another process folds the journal.
-
-
-def test_a_fold_by_another_process_loses_nothing(root):
-    with opened(root) as earlier:
-        earlier.apply([edit("a", output="five")])
-        earlier.apply([drop("b")])
-    with opened(root) as project, opened(root, "bo") as other:
-        project.apply([label("a", 1)])
-        assert code_of(fold_journal, load_data(root)) == "E981 in-use"
-        fold_elsewhere(root)
-        for one in (project, other):
-            one.refresh()
-            assert not one.is_current()
-            assert one.state("a").record.completion == "five"
-        done(other.apply, [label("b", 2)], but="E974 files-changed")
-        project.apply([label("a", 3)])
-        for one in (project, other):
-            one.reload()
-            assert one.is_current()
-            assert one.state("a").record.completion == "five"
-            assert one.state("a").answers == {"q": {"ana": 3}}
-            assert one.state("b").dropped == "x"
-            assert one.conflicts() == []
-        assert project.state("a") == other.state("a")
-
-
-def test_what_was_folded_meanwhile_is_not_taken_back_unseen(root):
-    with opened(root) as earlier:
-        earlier.apply([edit("a", output="five")])
-    with opened(root) as project:
-        fold_elsewhere(root)
-        assert code_of(project.undo) == "E974 files-changed"
-        project.reload()
-        assert project.undo().unchanged == []
-        assert project.undo() is None
-    assert fresh(root)["a"][0]["output"] == "5"
-    assert validate_data(load_data(root)).counts.get("L403", 0) == 0
-
-
-def test_what_is_decided_and_folded_between_two_looks_is_noticed(root):
-    with opened(root) as project:
-        with opened(root, "bo") as bo:
-            bo.apply([drop("a")])
-        fold_elsewhere(root)
-        assert project.refresh() == set()
-        assert not project.is_current()
-        assert project.reload() == {"a"}
-        assert project.state("a").dropped == "x"
+# Segments that come and go.
 
 
 def test_a_segment_that_vanishes_between_two_looks_is_no_crash(root, monkeypatch):

@@ -30,7 +30,7 @@ from tests.curate.attacking import (
     plant,
     states,
 )
-from tests.curate.folding import fold_elsewhere
+from tests.curate.journal.people import apply_edits
 from tests.effort import draws
 
 
@@ -118,9 +118,9 @@ def test_two_people_on_one_field_and_any_of_them_may_give_way():
 
 def test_other_fields_do_not_matter():
     ana, bo = Person("ana", "1"), Person("bo", "2")
-    events = [ana.says("a"), bo.decide("drop", reason="r"), bo.decide("assign", split="test")]
-    assert outcome(*events) == ("a", "r", [])
-    assert outcome(*events, ana.undoes(events[0])) == ("5", "r", [])
+    events = [ana.says("a"), bo.decide("restore"), bo.decide("assign", split="test")]
+    assert outcome(*events) == ("a", None, [])
+    assert outcome(*events, ana.undoes(events[0])) == ("5", None, [])
 
 
 # Long histories.
@@ -156,7 +156,7 @@ def test_a_long_history_takes_memory_and_time_in_proportion(kind):
 
 @pytest.mark.ci
 def test_decisions_on_records_that_are_not_there_are_counted_and_cost_little(root):
-    plant(root, *(forged(f"nobody {n}") for n in range(3000)))
+    plant(root, *(forged(f"nobody {n}", op="restore") for n in range(3000)))
     with opened(root) as project:
         (remark,) = project.remarks()
         assert "3,000 (nobody 0, nobody 1, nobody 10 and 2,997 more)" in remark
@@ -249,7 +249,20 @@ def test_undo_never_reaches_into_what_others_did(tmp_path):
 
 # Whatever is done in whatever order, by several people and sittings.
 
-OPS = ["edit", "drop", "restore", "label", "assign", "add", "undo", "redo", "refresh", "reload", "reopen", "fold"]
+OPS = [
+    "edit",
+    "drop",
+    "restore",
+    "label",
+    "assign",
+    "add",
+    "undo",
+    "redo",
+    "refresh",
+    "reload",
+    "reopen",
+    "apply",
+]
 STEPS = st.lists(
     st.tuples(
         st.integers(0, 2), st.sampled_from(OPS), st.sampled_from(["a", "b", "new"]), st.sampled_from(["x", "y", None])
@@ -272,8 +285,8 @@ def deciding(op, name, value):
 def tried(project, call, *args):
     """Whether it worked: it may not where a record is not there, or another program has changed the files."""
     if project.is_current():
-        return done(call, *args, but=("E916 unknown-record", "E982 cannot-fold"))
-    return done(call, *args, but=("E916 unknown-record", "E982 cannot-fold", "E974 files-changed"))
+        return done(call, *args, but=("E916 unknown-record", "E982 cannot-apply"))
+    return done(call, *args, but=("E916 unknown-record", "E982 cannot-apply", "E974 files-changed"))
 
 
 def seen_by(project):
@@ -311,9 +324,8 @@ def test_all_see_the_same_in_the_end_and_undo_is_identity(tmp_path, steps):
             elif op == "reopen":
                 people[who].close()
                 people[who] = stack.enter_context(opened(root, people[who].by))
-            elif op == "fold":
-                (root / "curate.toml").write_text('data = ["data/*.jsonl"]\n', encoding="utf-8")
-                tried(people[who], fold_elsewhere, root)
+            elif op == "apply":
+                tried(people[who], apply_edits, load_data(root))
             else:
                 tried(people[who], getattr(people[who], op))
             assert_undo_is_identity(people[who])

@@ -7,7 +7,6 @@ import shutil
 import pytest
 
 from curate.base.events import Resolve
-from curate.project.compact import fold_journal
 from curate.project.data import load_data
 from curate.project.journal import frame
 from curate.project.project import open_project
@@ -127,7 +126,7 @@ def test_ids_with_odd_characters(tmp_path, name):
     assert fresh(root) == seen
 
 
-@pytest.mark.parametrize("by", [*ODD, "folded", "retired", "Ana", "ANA", "ana.log", " ", "con"])
+@pytest.mark.parametrize("by", [*ODD, "Ana", "ANA", "ana.log", " ", "con"])
 def test_annotators_with_odd_names(root, by):
     with opened(root, by) as project, opened(root) as ana:
         project.apply([label("a", "x")])
@@ -135,9 +134,6 @@ def test_annotators_with_odd_names(root, by):
         project.refresh()
         assert project.state("a").answers == {"q": {by: "x", "ana": "y"}}
         assert all(path.is_relative_to(root / "journal") for path in root.rglob("*.log"))
-    fold_journal(load_data(root))
-    with opened(root, by) as project:
-        assert project.state("a").answers == {"q": {by: "x", "ana": "y"}}
 
 
 def test_an_annotator_whose_name_is_no_text_is_refused(root):

@@ -9,7 +9,6 @@ import pytest
 
 from curate.base.events import Assign, Drop, Edit, Propose, Reject
 from curate.base.record import CurateError
-from curate.project.compact import fold_journal
 from curate.project.data import load_data
 from curate.project.project import open_project
 from curate.project.publish import export_dataset
@@ -104,34 +103,6 @@ def test_a_proposal_that_the_schema_refuses_or_without_a_record_is_not_saved(wor
             project.apply([Propose("nobody", MODEL, ABOUT, {"output": "x"})])
         assert caught.value.number == "E916"
         assert not list(all_proposals(project))
-
-
-@pytest.mark.parametrize("end", ["open", "taken", "rejected"])
-def test_a_fold_leaves_proposals_as_they_are(workspace, end):
-    with opened(workspace) as project:
-        text = "Rome, by the Tiber."
-        project.apply([Edit("b", {"output": text}, {"model": "model:asked@1", "text": text})])
-        answer_for(project)
-        new_for(project)
-        if end == "taken":
-            take(project, open_proposals(project))
-        elif end == "rejected":
-            reject(project, open_proposals(project))
-        before = {(one.record, one.outcome, one.model) for one in all_proposals(project)}
-        counts = [row.document() for row in counts_of(project).values()]
-        machine = {state.record.id: state.machine for state in project.data.states()}
-        assert machine["b"] == "model:asked@1"
-    fold_journal(load_data(workspace.root))
-    with opened(workspace) as project:
-        assert {(one.record, one.outcome, one.model) for one in all_proposals(project)} == before
-        assert [row.document() for row in counts_of(project).values()] == counts
-        assert {state.record.id: state.machine for state in project.data.states()} == machine
-        assert not project.remarks()
-        if end != "open":
-            project.undo()
-            # A record that was added has its line by now: to take that back is to leave it out.
-            opened_again = {"a"} if end == "taken" else {"a", "n1"}
-            assert {one.record for one in open_proposals(project)} == opened_again
 
 
 def test_an_edit_that_began_as_a_proposal_takes_it_also_after_a_crash(workspace):

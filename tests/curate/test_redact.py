@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from curate import cli
-from curate.base.events import Drop, Edit, Restore
+from curate.base.events import Drop, Edit
 from curate.base.record import CurateError
 from curate.project.data import ProjectData, load_data
 from tests.curate.deciding import decide
@@ -239,19 +239,6 @@ def test_decisions_find_records_whose_text_has_changed(make_workspace: Callable[
     assert [one.completion for one in again.records()] == ["[EMAIL_1]", "[EMAIL_2]"]
     assert third not in [one.id for one in again.records()]
     assert not again.remarks()
-
-
-def test_records_whose_decisions_may_be_out_of_order_are_told_of(
-    make_workspace: Callable[..., ProjectData], capsys: pytest.CaptureFixture[str]
-) -> None:
-    workspace = make_workspace([record(EMAIL)])
-    decide(
-        decide(workspace, [Drop("r1", reason="x")], by="ana"),
-        [Restore("r1")],
-        by="ben",
-    )
-    assert redact(workspace.root) == 1
-    assert "look again at 1 record decided on in several sessions" in capsys.readouterr().err
 
 
 def test_decisions_that_hold_values_are_told_of(

@@ -196,7 +196,7 @@ def test_fixes_go_round(make_workspace):
 def test_a_frozen_test_set_is_seen_by_a_trial(make_workspace):
     workspace = make_workspace()
     division = tried(Division(read_basis(workspace)))
-    freeze(workspace.root, [one.id for one in division.preview.by_split["test"]], {}, "ana")
+    freeze(workspace.root, division.preview.by_split["test"], {}, "ana")
     after = division.with_golden()
     after.change(ratios=(0.0, 0.0, 1.0))
     assert tried(after).preview.golden_change.added == []

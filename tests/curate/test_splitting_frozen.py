@@ -26,7 +26,7 @@ def frozen(make_workspace):
     workspace = make_workspace(settings=EASY)
     export_dataset(workspace)
     workspace = load_data(workspace.root)
-    freeze(workspace.root, [one.id for one in plan(workspace).by_split["test"]], workspace.pins(), "ana")
+    freeze(workspace.root, plan(workspace).by_split["test"], workspace.pins(), "ana")
     return workspace
 
 
@@ -71,15 +71,15 @@ def test_an_export_keeps_the_frozen_test_set(make_workspace):
 
 def test_the_list_holds_records_of_no_dataset(make_workspace):
     workspace = make_workspace()
-    names = [f"r{number:03}" for number in range(0, 60, 10)]
-    freeze(workspace.root, names, {}, "ana")
+    records = workspace.records()[::10]
+    freeze(workspace.root, records, {}, "ana")
     seen = seen_of(workspace, ratios=(1.0, 0.0, 0.0))
-    assert sorted(one.id for one in seen.by_split["test"]) == names
+    assert sorted(one.id for one in seen.by_split["test"]) == sorted(one.id for one in records)
 
 
 def test_a_listed_record_that_is_marked_elsewhere_stays_and_is_told(make_workspace):
     workspace = make_workspace([{**fresh(number), "split": "train"} for number in range(9)])
-    freeze(workspace.root, ["new003"], {}, "ana")
+    freeze(workspace.root, workspace.records()[3:4], {}, "ana")
     seen = seen_of(workspace)
     assert [one.id for one in seen.by_split["test"]] == ["new003"]
     told = [one.message for one in seen.assignment.findings if one.record == "new003"]
@@ -94,7 +94,7 @@ def test_freezing_refuses_what_would_break_a_dataset(make_workspace):
     train = next(name for name, place in pins.items() if place == "train")
     for names in ([], test[1:], [*test, train]):
         with pytest.raises(CurateError) as caught:
-            freeze(workspace.root, names, pins, "ana")
+            freeze(workspace.root, map(record, names), pins, "ana")
         assert caught.value.code == "E975 frozen-test"
     assert read_golden(workspace.root) is None
 
@@ -102,15 +102,16 @@ def test_freezing_refuses_what_would_break_a_dataset(make_workspace):
 def test_it_changes_only_by_an_unfreezing_with_a_reason(make_workspace):
     workspace = frozen(make_workspace)
     golden = read_golden(workspace.root)
+    listed = [one for one in workspace.records() if one.id in golden.ids]
     with pytest.raises(CurateError, match="are frozen"):
-        freeze(workspace.root, [*golden.ids, "more"], {}, "ana")
-    assert freeze(workspace.root, golden.ids, {}, "ana") == golden
+        freeze(workspace.root, [*listed, record("more")], {}, "ana")
+    assert freeze(workspace.root, listed, {}, "ana") == golden
     with pytest.raises(CurateError, match="reason"):
         unfreeze(workspace.root, "  ", "ana")
     unfreeze(workspace.root, "two were wrong", "bo")
     with pytest.raises(CurateError, match="no test set is frozen"):
         unfreeze(workspace.root, "again", "bo")
-    again = freeze(workspace.root, [*golden.ids, "more"], {}, "ana", "grew")
+    again = freeze(workspace.root, [*listed, record("more")], {}, "ana", "grew")
     assert [(turn.what, turn.by, turn.reason) for turn in again.history] == [
         ("freeze", "ana", ""), ("unfreeze", "bo", "two were wrong"), ("freeze", "ana", "grew"),
     ]  # fmt: skip
@@ -118,7 +119,7 @@ def test_it_changes_only_by_an_unfreezing_with_a_reason(make_workspace):
 
 @pytest.mark.parametrize(
     "spoil",
-    [lambda told: told["ids"].pop(), lambda told: told["ids"].append(told["ids"][0]),
+    [lambda told: told["records"].popitem(), lambda told: told["records"].update(more="0" * 32),
      lambda told: told.update(sha256="0" * 64), lambda told: told.update(more=1), lambda told: told.pop("history")],
 )  # fmt: skip
 def test_a_list_changed_by_hand_is_refused(make_workspace, spoil):
@@ -171,7 +172,7 @@ def test_a_frozen_test_split_is_the_list_whatever_comes(tmp_path_factory, groups
     pins = (
         data.draw(st.dictionaries(st.sampled_from(others), st.sampled_from(["train", "validation"]))) if others else {}
     )
-    freeze(root, listed, pins, "ana")
+    freeze(root, [one for one in records if one.id in listed], pins, "ana")
     found = divide(root, records, clusters, SplitSettings(seed=seed, ratios=(0.2, 0.2, 0.6)), pins)
     assert {name for name, place in found.splits.items() if place == "test"} == listed
     assert all(found.splits[name] == place for name, place in pins.items())

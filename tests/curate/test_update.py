@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from curate.base.events import Approve, Assign, Decision, Drop, Edit, Label
 from curate.base.record import CurateError
-from curate.cli.fold import command as fold
+from curate.cli.apply_edits import command as apply_edits
 from curate.cli.import_ import command
 from curate.cli.review import command as review
 from curate.project.project import Project, open_project
@@ -200,10 +200,10 @@ def test_a_line_changed_by_hand_under_an_edit_is_there_once_the_edit_is_taken_ba
     assert (output(workspace, "r1"), conflicts(workspace)) == ("The answer is seven.", [("r1", "output")])
 
 
-def test_what_was_folded_into_the_lines_is_no_change_of_the_source(workspace: Path) -> None:
+def test_what_was_applied_to_the_lines_is_no_change_of_the_source(workspace: Path) -> None:
     put(workspace, ROWS)
     decide(workspace, Edit("r1", {"output": "Ana's."}), Edit("r2", {"output": "Ana's two."}))
-    assert CliRunner().invoke(fold, [str(workspace)]).exit_code == 0
+    assert CliRunner().invoke(apply_edits, [str(workspace)]).exit_code == 0
     rows = [ROWS[0], ROWS[1], ROWS[2] | {"output": "Anew."}, *ROWS[3:]]
     update(workspace, rows)
     assert (output(workspace, "r1"), output(workspace, "r2")) == ("Ana's.", "Ana's two.")
@@ -339,6 +339,7 @@ class Model:
         self.by_hand: dict[tuple[str, str], str] = {}
         self.others: dict[str, set[str]] = {"label": set(), "drop": set(), "assign": set(), "approve": set()}
         self.mine: list[str] = []
+        self.decided: set[str] = set()
 
     def change_source(self) -> None:
         """Let the file grow, change, and lose rows."""
@@ -374,6 +375,7 @@ class Model:
             value = f"Ana says {self.random.random()}."
             project.apply([Edit(name, {key: value})])
             self.acts.append((name, key, value, self.step))
+            self.decided.add(name)
         elif what == "undo" and self.acts:
             # Sessions of one second may stand in another order than they had here.
             undone = project.undo()
@@ -383,14 +385,15 @@ class Model:
         elif what in others:
             decide(self.root, others[what], by="bo")
             self.others[what].add(name)
+            self.decided.add(name)
         elif what in ("hand", "add"):
             target = self.root / "data/faq.jsonl"
             lines_ = [json.loads(line) for line in target.read_text().splitlines()]
             if what == "add":
                 self.mine.append(f"mine{self.step}-{self.random.random()}")
                 lines_.insert(0, {"id": self.mine[-1], "instruction": "By hand?", "output": "Yes."})
-            elif (name, key) not in self.contested:
-                # Once decisions say something of a key, what is written into its line has no effect.
+            elif name not in self.decided:
+                # Once something is decided on a record, it would be held back for another text.
                 self.by_hand[name, key] = f"By hand {self.random.random()}."
                 next(line for line in lines_ if line["id"] == name)[key] = self.by_hand[name, key]
             target.write_text("".join(json.dumps(line) + "\n" for line in lines_))
@@ -407,6 +410,7 @@ class Model:
                     spot = row["id"], key
                     if self.standing(*spot) or spot in self.by_hand:
                         self.contested[spot] = row[key], self.step
+                        self.decided.add(row["id"])
         self.imported |= {row["id"]: dict(row) for row in self.rows}
         num_same = len(self.rows) - len(added) - len(changed)
         return f"{len(added)} added, {len(changed)} changed, {num_same} unchanged, {len(gone)} gone"

@@ -17,7 +17,6 @@ from curate.base.events import EVENTS
 from curate.base.record import SPLITS
 from curate.formats.dataset import Dropped, Manifest
 from curate.project.contracts import NAMES, contract
-from curate.project.snapshot import Folded
 from curate.schema.settings import settings_adapter
 from tests.effort import draws
 
@@ -25,7 +24,6 @@ MODELS = {
     "workspace": settings_adapter(),
     "journal": EVENTS,
     "dataset": TypeAdapter(Manifest),
-    "folded": TypeAdapter(Folded),
     "dropped": TypeAdapter(Dropped),
 }
 
@@ -65,7 +63,7 @@ EVENT = st.one_of(
     event("drop", reason=WORD), DROP_2, event("restore"), event("assign", split=st.sampled_from(SPLITS)),
     event("label", question=WORD, value=JSON, optional=TEXTS), event("edit", changes=OBJECT, optional=TAKEN),
     event("add", record=OBJECT, optional=TAKEN), event("resolve", question=WORD, value=JSON, optional=TEXTS),
-    event("approve", content=HEX32), event("undo", of=HEX32),
+    event("approve", content=HEX32), event("undo", of=HEX32), event("rewrite", was=HEX32, now=HEX32),
     event(
         "prefer", between=st.lists(WORD, min_size=2, max_size=2), texts=st.lists(HEX32, min_size=2, max_size=2),
         value=st.sampled_from(["a", "b", "tie", "both bad"]), first=st.sampled_from("ab"),
@@ -100,25 +98,10 @@ MANIFEST = st.fixed_dictionaries({
     "files": some(st.fixed_dictionaries({"sha256": HEX64, "bytes": COUNT, "records": COUNT})),
     "frozen_test": HEX64,
 })  # fmt: skip
-FOLDED_FILE = {"path": WORD, "sha256": HEX64}
-FOLDED = st.fixed_dictionaries({
-    "digest": HEX64, "v": st.sampled_from([1, 2]), "number": st.integers(1, 99),
-    "segments": st.lists(st.fixed_dictionaries(FOLDED_FILE), max_size=2),
-    "files": st.lists(st.fixed_dictionaries({
-        **FOLDED_FILE, "every": st.integers(1, 99), "marks": st.sampled_from(["", "0123abcd", "0123abcd89ef4567"]),
-    }), max_size=2),
-    "records": some(st.fixed_dictionaries({
-        "events": st.lists(HEX32, max_size=2),
-        "facts": st.lists(st.fixed_dictionaries({
-            "facet": st.lists(WORD, min_size=1, max_size=2), "value": JSON,
-            "by": st.lists(COUNT, min_size=1, max_size=2),
-        }), max_size=2),
-    }, optional={"apart": some(st.lists(HEX32, max_size=2))})),
-})  # fmt: skip
 DROPPED = st.fixed_dictionaries({
     "id": WORD, "code": WORD, "reason": WORD, "kept": WORD, "score": st.floats(0, 1), "file": WORD, "line": COUNT,
 })  # fmt: skip
-VALUES = {"workspace": SETTINGS, "journal": EVENT, "dataset": MANIFEST, "folded": FOLDED, "dropped": DROPPED}
+VALUES = {"workspace": SETTINGS, "journal": EVENT, "dataset": MANIFEST, "dropped": DROPPED}
 
 WRONG = st.sampled_from([None, True, -1, 0, 1.5, "", "x", "x\n", [], {}, ["x"], {"x": 1}, 10**20])
 

@@ -64,7 +64,7 @@ class _PresetCheck:
 GlobText = Annotated[str, _GlobCheck()]
 
 
-# Where the lines of records go that were added by decision; empty until they are folded.
+# Where the lines of records go that were added by decision; empty until edits are applied.
 ADDED = "data/added.jsonl"
 
 

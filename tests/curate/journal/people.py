@@ -1,4 +1,4 @@
-"""People who decide on a small workspace and fold it, told what is saved; and what the records must be afterwards."""
+"""People who decide on a small workspace and apply their edits, told what is saved; and what the records are then."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from curate.base.events import Add, Decision, Drop, Edit, Label, Restore
-from curate.base.record import CurateError
-from curate.project.compact import fold_journal
+from curate.base.events import Add, Assign, Decision, Edit, Label
+from curate.project.applied import plan_edits, write_edits
 from curate.project.data import ProjectData
 from curate.project.fold import RecordState
 from curate.project.journal import JournalWriter
@@ -56,13 +55,13 @@ def _summary(state: RecordState) -> tuple[Any, ...]:
 
 
 def batches() -> Iterator[list[Decision]]:
-    """Return decisions of every kind without end, each of them on what the last one has left."""
+    """Return decisions that leave every record in, without end, each of them on what the last one has left."""
     for number in count():
         name = f"r{number % 4}"
         yield [Edit(name, {"output": f"answer {number}" * (1 + number % 3)})]
         yield [
             Label(name, "category", f"new {number}"),
-            Drop(name, "why") if number % 2 else Restore(name),
+            Assign(name, "test" if number % 2 else "train"),
         ]
         if number % 3 == 0:
             line = {"instruction": f"Added {number}.", "output": "yes"}
@@ -92,12 +91,9 @@ class Person:
                 self.heads.update({event.id: (event.event,) for event in events})
                 self.ack(("saved", events))
 
-    def fold(self) -> None:
-        try:
-            fold_journal(self.opened(self.root))
-        except CurateError as error:
-            # Somebody is deciding: it has to wait, and nothing happens.
-            if error.code != "E981 in-use":
-                raise
-            return
-        self.ack(("folded", None))
+    def apply_edits(self) -> None:
+        apply_edits(self.opened(self.root))
+
+
+def apply_edits(data: ProjectData) -> None:
+    write_edits(data, plan_edits(data))

@@ -16,7 +16,6 @@ import pytest
 from curate.base.events import EVENTS, Assign, Drop, Label
 from curate.base.record import CurateError
 from curate.base.storage import Segment
-from curate.project.compact import fold_journal
 from curate.project.data import load_data
 from curate.project.fold import fold
 from curate.project.fsck import check, recover
@@ -210,9 +209,6 @@ def test_an_empty_and_a_deleted_segment(journal):
     journal.path.unlink()
     deleted = [one for one in check(journal.root).damage if one.name == "deleted-segment"]
     assert [one.file for one in deleted] == [f"journal/ana/{journal.path.name}"]
-    journal.path.write_bytes(journal.whole)
-    fold_journal(journal.opened(journal.root))
-    assert check(journal.root).faults == []
 
 
 def powerless(*words: str) -> list[str]:
@@ -284,9 +280,6 @@ def test_the_half_written_line_of_an_open_sitting_is_not_torn(journal):
         assert read_journal(journal.root)[1] == []
         assert check(journal.root).faults == []
         assert recover(journal.root) == []
-        with pytest.raises(CurateError, match=r"open\.log is open") as caught:
-            fold_journal(journal.opened(journal.root))
-        assert caught.value.code == "E981 in-use"
         assert path.read_bytes() == b"half a li"
         writer.kill()
         writer.wait()
@@ -344,19 +337,18 @@ def test_somebody_moves_the_segment_away_from_under_us(journal):
 
 @pytest.mark.ci
 def test_every_flipped_bit_is_found(tmp_path):
-    """Bits flipped in files that carry a digest: record files, segments, folds, retired segments, datasets."""
+    """Bits flipped in files that carry a digest: segments and datasets."""
     from curate.project.publish import export_dataset
 
     journal = Journal(tmp_path / "ws")
-    fold_journal(journal.opened(journal.root))
     decide(journal.opened(journal.root), [Label("r2", "q", 7)], by="dan")
     export_dataset(journal.opened(journal.root))
     manifest = journal.root / "dataset/v1/manifest.json"
-    odd = {"curate.toml", "manifest.json"}
-    files = [path for path in sorted(journal.root.rglob("*")) if path.is_file() and ".curate" not in path.parts]
-    chosen = [path for path in files if path.stat().st_size and path.name not in odd]
+    folders = (journal.root / "journal", journal.root / "dataset")
+    files = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
+    chosen = [path for path in files if path.stat().st_size and path != manifest]
     assert check(journal.root).faults == []
-    chance, found, named = random.Random(1), 0, 0
+    chance = random.Random(1)
     for _ in range(60 * EFFORT):
         path = chance.choice(chosen)
         whole = path.read_bytes()
@@ -366,14 +358,8 @@ def test_every_flipped_bit_is_found(tmp_path):
         path.write_bytes(flipped)
         damage = check(journal.root).damage
         path.write_bytes(whole)
-        assert damage, f"{path.name} {place} {bit}"
-        found += 1
         name = str(path.relative_to(journal.root))
-        line = whole[:place].count(b"\n") + 1
-        is_named = any(one.file == name or name.endswith("SHA256SUMS") for one in damage)
-        assert is_named, f"{name} {place}: {damage}"
-        named += name.startswith("data/") and any(one.file == name and one.line in (line, line + 1) for one in damage)
-        assert not name.startswith("data/") or any(one.line in (line, line + 1) for one in damage if one.file == name)
+        assert any(one.file == name or name.endswith("SHA256SUMS") for one in damage), f"{name} {place}: {damage}"
     whole = manifest.read_bytes()
     unseen = 0
     for _ in range(60 * EFFORT):
@@ -382,4 +368,4 @@ def test_every_flipped_bit_is_found(tmp_path):
         manifest.write_bytes(flipped)
         unseen += not check(journal.root).damage
     manifest.write_bytes(whole)
-    print(f"{found} flips found, {named} of them in record files with their lines; manifest: {unseen} unseen")  # noqa: T201
+    print(f"manifest: {unseen} unseen")  # noqa: T201

@@ -99,7 +99,7 @@ def test_refused_in_one_line(small, what, capfd):
         (puts.root / "journal/ana").chmod(0o555)
         (puts.root / "journal").chmod(0o555)
     try:
-        for words in (["fold", str(puts.root)], ["undo", str(puts.root), "--by", "ana"]):
+        for words in (["drop", "r1", str(puts.root), "--reason", "wrong"], ["undo", str(puts.root), "--by", "ana"]):
             done = subprocess.run(
                 [*powerless(), sys.executable, "-m", "curate", *words], capture_output=True, text=True, check=False
             )
