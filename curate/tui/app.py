@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _LONGEST_MESSAGE = 2000
-_MOST_VISITS = 20
+_IN_ONE_GO = 0.5  # Seconds between two keys at most that are one text.
 _FOR_A_FILE = ("browse", "edit", "validate", "queue")  # The screens of a file without a workspace.
 EXPIRES = 20.0  # Seconds after which a message that is no warning goes: what was done is old news then.
 
@@ -103,9 +103,9 @@ class CurateApp(App[int]):
         self.following = Following(cast("HostApp", self), poll, opener)
         self.guide = TourGuide(cast("HostApp", self))
         self._arrivals: dict[str, dict[str, Any]] = {}
-        self._visits: list[str] = []
         self._chord = Chord(self, self._endings)
-        self._keys = KeysInTurn(self)
+        self._keys = KeysInTurn(self, lambda: self.following.is_reading)
+        self._refused = 0.0  # When the last key came that the records were not there for.
         for tab in (*self.tabs, *UNTABBED):
             # Imported and made when it is first shown.
             self.add_mode(tab.name, partial(_new_screen, tab.name))
@@ -137,11 +137,8 @@ class CurateApp(App[int]):
         return self.following.has_project
 
     def go(self, name: str, **what: Any) -> None:
-        """Show the screen called ``name`` and hand ``what`` to its `arrive`."""
-        if self.is_opening and name != "home":
-            # Who types ahead gets there as soon as there is something to show.
-            self.following.when_open = partial(self.go, name, **what)
-        elif not self.is_open(name):
+        """Show the screen called ``name`` and hand ``what`` to its `arrive`; without one it is as it was left."""
+        if not self.is_open(name):
             if self.has_project:
                 remedy = "For labels, splits and training make a workspace of it: g h, then 8."
                 self.tell("One file is for reading, checking and editing.", "warn", remedy)
@@ -152,15 +149,12 @@ class CurateApp(App[int]):
             self._arrivals[name] = what
             self.hand_over(self.present())
         else:
-            self._visits = [*self._visits, self.current_mode][-_MOST_VISITS:]
-            self._arrivals[name] = what
-            self._show(name)
-
-    def _show(self, name: str) -> None:
-        # What was said is about the screen that is left.
-        self.clear_message()
-        self._keys.is_switching = True
-        self.switch_mode(name)
+            if what or name not in self._screen_stacks:
+                self._arrivals[name] = what
+            # What was said is about the screen that is left.
+            self.clear_message()
+            self._keys.is_arriving = True
+            self.switch_mode(name)
 
     def open(self, root: Path) -> None:
         """Work on the workspace in ``root`` from now on."""
@@ -273,8 +267,8 @@ class CurateApp(App[int]):
 
         A newer job of the same ``group`` takes the place of an older one, whose result is dropped. A `CurateError` is
         handed to ``failed``, by default to the status line. A group whose name begins with "write" is not left behind
-        when the app ends. ``message`` is on the status line while the job is at work. What comes while the app ends is
-        dropped.
+        when the app ends, and keys wait for one with the word `keys.SHOW` in it: ``then`` shows what they are meant
+        for. ``message`` is on the status line while the job is at work. What comes while the app ends is dropped.
         """
         if message:
             self.tell(message)
@@ -337,6 +331,17 @@ class CurateApp(App[int]):
         """Let nothing harmful, and with NO_COLOR no colour, through to the terminal."""
         return [self._last_filter]
 
+    @contextmanager
+    def batch_update(self) -> Iterator[None]:
+        """Draw nothing within the block, and then whatever is on top.
+
+        At its end Textual (8.2) wakes the app alone: a question that came meanwhile would be drawn with the next key.
+        """
+        with super().batch_update():
+            yield
+        if self.is_running and self._screen_stack:
+            self.screen.refresh()
+
     async def run_action(self, action: Any, default_namespace: DOMNode | None = None, namespaces: Any = None) -> bool:
         """Run an action; what it cannot do is written on the status line and ends nothing."""
         try:
@@ -360,7 +365,7 @@ class CurateApp(App[int]):
 
     async def on_event(self, event: events.Event) -> None:
         # Let a chord that waits have the next key, and a terminal that is too small only what leaves.
-        if isinstance(event, events.Key) and not event.is_forwarded:
+        if isinstance(event, events.Key | events.Paste) and not event.is_forwarded:
             if not self._keys.has_to_wait(event):
                 target = self.focused or self.screen
                 await self._take(event)
@@ -368,14 +373,26 @@ class CurateApp(App[int]):
         else:
             await super().on_event(event)
 
-    async def _take(self, event: events.Key) -> None:
-        if self._chord.is_waiting:
+    async def _take(self, event: events.Key | events.Paste) -> None:
+        if isinstance(event, events.Paste):
+            await super().on_event(event)
+        elif self._chord.is_waiting:
             if not self._chord.finish(event.key) and event.key != "escape":
                 self.tell(f"g {key_name(event.key)} is no screen; g ? lists them.", "warn")
-        elif self.present().is_too_small and event.key not in ("q", "ctrl+q"):
-            return
+        elif self.present().is_too_small and self.screen is self.present():
+            # Nothing that cannot be seen takes a key; a question lies above the cover.
+            if event.key in ("q", "ctrl+q"):
+                self.action_leave()
+        elif not self.following.is_reading and event.time - self._refused < _IN_ONE_GO:
+            # The end of a text whose beginning was refused.
+            self._refused = event.time
+            self.tell("The records are read now; what was typed before is not taken. Type it again.", "warn")
         elif answer := self.present().refusal(event.key):
+            self._refused = event.time if self.following.is_reading else 0.0
             self.following.refuse(answer)
+        elif event.key == "ctrl+j" and event.key not in self.screen.active_bindings:
+            # A terminal that is not the app's yet, as in the first second, makes a new line of enter.
+            await super().on_event(events.Key("enter", "\r"))
         elif self._is_idle(event):
             self.tell(f"{key_name(event.key)} does nothing here; ? shows the keys.", "warn")
         else:
@@ -402,17 +419,13 @@ class CurateApp(App[int]):
         self.go(names[(present + step) % len(names)])
 
     async def action_back(self) -> None:
-        # Go back one level: out of a text field or the side pane, else to the screen one came from.
+        # Close one thing: a text field, the side pane, a filter. What is typed next is meant for this screen.
         if self.present().close_side():
             return
         if isinstance(self.focused, Input | TextArea):
-            # What is typed next would else be commands of another screen.
             self.present().set_focus(None)
-            return
-        if self.current_mode == "home" and self.guide.end():
-            return
-        if self._visits:
-            self._show(self._visits.pop())
+        elif self.current_mode != "home" or not self.guide.end():
+            self.tell("Nothing is open here that esc closes: g h Home, g ? all screens.")
 
     def action_help(self) -> None:
         screen = self.present()

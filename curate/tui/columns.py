@@ -77,7 +77,7 @@ class ColumnsDialog(ModalScreen[dict[str, str] | None]):
             return preview(self._path, mapping or None, self._into)
 
         self._say("reading ...")
-        self._background(job, self._show, group="read.columns", failed=self._refuse)
+        self._background(job, self._show, group="read.show.columns", failed=self._refuse)
 
     def _refuse(self, error: CurateError) -> None:
         if not self.query(FrameTable):  # The box was closed meanwhile.

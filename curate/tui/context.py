@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from rich.text import Text
 
@@ -57,6 +57,8 @@ class Listing(Protocol):
     ``opened`` is what `EditScreen.arrive` was called with for the entry that is open now. The list may have changed
     since: an entry that is gone is looked for where it was.
     """
+
+    NAME: ClassVar[str]  # Of the screen that shows it.
 
     def neighbour(self, opened: Mapping[str, Any], by: int) -> dict[str, Any] | None:
         """Return what to open ``by`` entries further on, None where the list ends; asked before a save."""

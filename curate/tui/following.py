@@ -36,7 +36,6 @@ class Following:
         """Follow for ``app``, looking every ``poll`` seconds at what others decided; None never looks."""
         self._app = app
         self._opener = self._reopener = opener
-        self.when_open: Callable[[], object] = _nothing  # What waits for the project to be open.
         self._poll = poll
         self._is_looking = False
         self._project: Project | None = None
@@ -79,6 +78,11 @@ class Following:
     def is_loaded(self) -> bool:
         """Whether the records are read."""
         return self._project is not None and self._project.is_loaded
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether the records will be there soon, so that a key that needs them can wait."""
+        return self.is_opening or (self.has_project and not self.is_loaded and self.failure is None)
 
     def hold(self, project: Project) -> None:
         """Follow ``project`` in place of what was followed, which is closed, with the keys of its settings.
@@ -243,8 +247,6 @@ class Following:
         draw_frame(self._app.screen)
         self._app.present().show_standby()
         self._app.present().opened()
-        waiting, self.when_open = self.when_open, _nothing
-        waiting()
 
     def _load(self) -> None:
         project = self.project

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
@@ -148,13 +149,15 @@ class Chord:
         self._app.screen.mount(self._box)
 
 
-# Seconds after which the next key is handed on whatever happens: a widget may vanish with what it was sent.
-_PATIENCE = 2.0
+# Textual hands a key on before what the last one has begun is done: a screen that is still being made, a form whose
+# first field gets the focus in a moment, a question that is read from a file first. Over a slow line several keys
+# arrive at once, and then `/refund` would not be typed into the filter that `/` opens but be six commands. So a key
+# waits until the one before it is done with, and until what that one opens has the focus.
 
-
-# Textual hands a key on before what the last one has begun is done: a screen that is still being made, a field that
-# gets the focus in a moment. Over a slow line several keys arrive at once, and then `/refund` would not be typed into
-# the filter that `/` opens but be six commands. So a key waits until the one before it is done with.
+SHOW = "show"  # Workers with this word in the name of their group show something that the next keys are meant for.
+PATIENCE = 3.0  # Seconds for which keys wait for records that are still being read.
+_LOST = 2.0  # Seconds to the next refresh at most: a screen may vanish with what it was to call then.
+_AGAIN = 0.02  # Seconds between two looks at whether keys have still to wait.
 
 
 class KeyDone(Message):
@@ -162,55 +165,99 @@ class KeyDone(Message):
 
 
 class KeysInTurn:
-    """The keys that wait for the one before them."""
+    """The keys, and what is pasted between them, that wait for what came before them."""
 
-    def __init__(self, app: App[Any]) -> None:
+    def __init__(self, app: App[Any], is_reading: Callable[[], bool]) -> None:
+        """Hold the keys of ``app``; ``is_reading`` tells whether its records are still being read."""
         self._app = app
-        self._waiting: deque[events.Key] = deque()
-        self._next: events.Key | None = None
+        self._is_reading = is_reading
+        self._waiting: deque[events.Key | events.Paste] = deque()
+        self._next: events.Key | events.Paste | None = None
+        self._target: DOMNode | None = None  # What deals with the last key, and how often it has to say that it did.
+        self._num_rounds = 0
+        self._typed_into: DOMNode | None = None  # The field that the last text went to, if it may still be on its way.
         self._timer: Timer | None = None
-        self.is_switching = False  # Whether another screen has been asked for and is not shown yet.
+        self.is_arriving = True  # Whether a screen has been asked for and is not shown yet; at the start it is.
+        self._patience = 0.0  # When it ends.
 
-    def has_to_wait(self, event: events.Key) -> bool:
+    def has_to_wait(self, event: events.Key | events.Paste) -> bool:
         """Whether ``event`` is not to be handed on now; it comes again when it is its turn."""
         if event is self._next:
             self._next = None
+        elif self._waiting or self._next is not None or self._timer is not None or self._is_held():
+            # The next key may be behind this one in the queue of the app.
+            self._waiting.append(event)
+            if self._timer is None:
+                self._wait(_AGAIN)
+            return True
+        typed_into, self._typed_into = self._typed_into, None
+        if typed_into is None or self._is_text(event, self._app.focused):
             return False
-        if self._timer is None and not self._waiting:
-            return False
-        self._waiting.append(event)
+        # Textual does what has priority before the field has the text that was typed into it.
+        self._waiting.appendleft(event)
+        self._watch(typed_into)
         return True
 
-    def follow(self, event: events.Key, target: DOMNode) -> None:
+    @staticmethod
+    def _is_text(event: events.Key | events.Paste, target: DOMNode | None) -> bool:
+        return isinstance(target, Input | TextArea) and (isinstance(event, events.Paste) or event.is_printable)
+
+    def _is_held(self) -> bool:
+        """Whether what the next key is meant for is still being made."""
+        return (
+            self.is_arriving
+            or (self._is_reading() and monotonic() < self._patience)
+            or any(not screen.is_mounted for screen in self._app.screen_stack)  # There is none while the app ends.
+            or any(SHOW in worker.group.split(".") and not worker.is_finished for worker in self._app.workers)
+        )
+
+    def follow(self, event: events.Key | events.Paste, target: DOMNode) -> None:
         """Hold the keys after ``event``, which was handed on to ``target``, until it is done with."""
-        if event.is_printable and isinstance(target, Input | TextArea):
+        if self._is_text(event, target):
             # Text goes to where the text before it went; whoever types a lot shall not wait for the screen.
+            self._typed_into = target
             self._hand_on()
-            return
-        if self._timer is None:
-            self._timer = self._app.set_timer(_PATIENCE, self.release)
+        else:
+            self._watch(target)
+
+    def _watch(self, target: DOMNode) -> None:
         # A form that the key has closed, or a widget that it has removed, would take it along.
-        is_there = target.is_attached and target.screen in self._app.screen_stack
-        (target if is_there else self._app.screen).post_message(KeyDone())
+        self._target = target if target.is_attached and target.screen in self._app.screen_stack else self._app.screen
+        # What a widget says of a key, as that a line is entered, stands behind the first in its queue.
+        self._num_rounds = 2
+        self._wait(_AGAIN)
+        self._target.post_message(KeyDone())
 
     def done(self) -> None:
         """Take note that the key has come to its end; what it has put off comes first."""
-        if not self.is_switching:
-            self._app.call_after_refresh(self.release)
+        self._num_rounds -= 1
+        if self._target is not None and self._target.is_attached and self._num_rounds:
+            self._target.post_message(KeyDone())
+            return
+        self._target = None
+        self._wait(_LOST)
+        self._app.call_after_refresh(self._release)
 
     def arrived(self) -> None:
-        """Take note that the screen that was asked for is shown."""
-        if self.is_switching:
-            self.is_switching = False
-            self._app.call_after_refresh(self.release)
+        """Take note that the screen that was asked for is shown, with its records where they are read."""
+        self.is_arriving, self._patience = False, monotonic() + PATIENCE
 
-    def release(self) -> None:
-        """Hand on the next key."""
-        self.is_switching = False
+    def _wait(self, seconds: float) -> None:
         if self._timer is not None:
             self._timer.stop()
-            self._timer = None
-        self._hand_on()
+        self._timer = self._app.set_timer(seconds, self._release)
+
+    def _release(self) -> None:
+        """Hand on the next key, unless the one before it or what that one opens takes longer."""
+        if self._target is not None and not self._target.is_attached:
+            self.done()
+        elif self._target is not None or self._is_held():
+            self._wait(_AGAIN)
+        else:
+            if self._timer is not None:
+                self._timer.stop()
+                self._timer = None
+            self._hand_on()
 
     def _hand_on(self) -> None:
         if self._waiting and self._next is None:

@@ -35,7 +35,7 @@ def offer_remedies(app: HostApp, project: Project, finding: Finding, done: Calla
         else:
             app.tell("This is not about one record.", "warn", "enter on it goes to what it is about.")
 
-    app.background(partial(remedies_of, project, finding), ask, group="remedies")
+    app.background(partial(remedies_of, project, finding), ask, group="remedies.show")
 
 
 class Remedies(ModalScreen[Remedy | None]):

@@ -180,6 +180,7 @@ class ProjectScreen(Screen[None]):
     SHOWS_LINES: ClassVar[bool] = False
     BINDINGS: ClassVar[list[Any]] = [Binding("M", "ask_models", "Ask models", id="screen.ask", show=False)]
     HELP = ""  # Markdown that `?` shows above the keys.
+    _covered: Widget | None = None  # What had the focus when the terminal became too small.
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (90, "-wide")]  # noqa: RUF012  Textual declares it so
 
     if TYPE_CHECKING:
@@ -350,7 +351,7 @@ class ProjectScreen(Screen[None]):
         return False
 
     def close_side(self) -> bool:
-        """Go back one level within the screen; return False where there is none and `esc` should leave it."""
+        """Close what is open within the screen; return False where nothing is."""
         if self.is_narrow and self.is_side_open:
             self.is_side_open = False
             return True
@@ -384,6 +385,11 @@ class ProjectScreen(Screen[None]):
         return width < NARROWER or height < LOWER
 
     def _judge_size(self) -> None:
+        # Textual takes the focus from what it hides: whoever was typing goes on typing in the same field.
+        if self.is_too_small and not self.has_class("-tiny"):
+            self._covered = self.focused
+        elif self.has_class("-tiny") and not self.is_too_small:
+            self.call_later(self.set_focus, self._covered)
         self.set_class(self.is_too_small, "-tiny")
 
     on_resize = _judge_size

@@ -169,7 +169,7 @@ def _offer_of(app: HostApp, kind: str) -> None:
 
     # A workspace within a workspace would be looked for in vain.
     root = app.root.resolve().parent if app.has_project and app.project.file is None else app.root
-    app.background(partial(offers, root), begin_first, group="ways.look")
+    app.background(partial(offers, root), begin_first, group="ways.show")
 
 
 def import_file(app: HostApp) -> None:
@@ -239,7 +239,7 @@ def _make(app: HostApp, offer: Offer, target: Path, mapping: dict[str, str] | No
         elif offer.kind == "new":
             app.go("edit", new=True)
 
-    app.background(make, opened, group="write.workspace", message=f"making {target} ...")
+    app.background(make, opened, group="write.show.workspace", message=f"making {target} ...")
 
 
 def _import_into(app: HostApp, path: Path) -> None:

@@ -265,22 +265,6 @@ def test_a_workspace_below_is_offered_and_a_path_may_be_typed(
     drive(CurateApp(tmp_path, opener=opening(tmp_path), poll=None), story)
 
 
-def test_who_types_ahead_gets_there(make_workspace, drive, settled, monkeypatch) -> None:
-    workspace = make_workspace()
-    went = []
-
-    async def story(pilot):
-        assert pilot.app.has_project
-
-    app = CurateApp(workspace.root, opener=opening(workspace.root), poll=None)
-    assert app.is_opening
-    monkeypatch.setattr(app, "switch_mode", lambda name: went.append(name))
-    app.go("browse")
-    assert not went
-    drive(app, story)
-    assert went == ["browse"]
-
-
 def test_a_broken_setting_is_shown_and_mended_from_the_screen(
     make_workspace, drive, settled, screen_text, monkeypatch, tmp_path
 ) -> None:

@@ -291,6 +291,7 @@ record with findings of personal data (X7xx) is sent to one only after you said 
             self._seek_consent()
 
     def action_new(self) -> None:
+        self.app.clear_message()
         self.session.begin()
         self._turn = None
         self._follow()
@@ -330,7 +331,7 @@ record with findings of personal data (X7xx) is sent to one only after you said 
             self.app.ask_with(PickModel(question, left, is_open=True, head="model"), add)
 
         if self._may_start():
-            self.app.background(partial(choices_of, self.project.data), choose, group="ask.choices")
+            self.app.background(partial(choices_of, self.project.data), choose, group="ask.show.choices")
 
     def action_remove(self) -> None:
         if self._has_models():

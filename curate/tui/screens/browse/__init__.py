@@ -111,6 +111,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
         self._at = ""
         self._column_names: Sequence[str] = SETS[self._set]
         self._since: set[str] = set()
+        self._asked = object()  # For which rows was asked last.
         self._judgement, self._is_validating = 0, False
 
     def compose_body(self) -> ComposeResult:
@@ -189,7 +190,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
 
     def on_input_changed(self, event: Input.Changed) -> None:
         if event.input.id == "filter":
-            self._typing.begin(DEBOUNCE, self._ask)
+            self._typing.begin(DEBOUNCE, partial(self._ask, is_typed=True))
 
     def changed(self, ids: set[str]) -> None:
         self._since |= ids
@@ -205,8 +206,9 @@ The status is `?` until the records were validated; a filter that asks for it ha
         if has_changed and (rows := self._matching_rows) is not None:
             self._show(self.project.catalog.renew(rows, self._where, self._since))
 
-    # Filter and sort in a thread; what is typed meanwhile takes the place of it.
-    def _ask(self) -> None:
+    # Filter and sort in a thread. What is typed into the filter meanwhile takes the place of it; other keys are meant
+    # for the rows that come, so they wait.
+    def _ask(self, *, is_typed: bool = False) -> None:
         if not self.app.following.is_loaded:
             return
         try:
@@ -222,18 +224,19 @@ The status is `?` until the records were validated; a filter that asks for it ha
         if where.needs_findings and not catalog.has_findings:
             self._validate()
         self._since.clear()
+        self._asked = asked = object()
 
         def matching_rows() -> Rows:
             catalog.learning.renew(self._names)
             return catalog.order(catalog.select(where), by, is_descending=is_descending)
 
         def show(rows: Rows) -> None:
-            if catalog is not self.project.catalog:
-                return  # The records were read anew meanwhile, and are asked for again.
+            if catalog is not self.project.catalog or asked is not self._asked:
+                return  # The records were read anew meanwhile, or others are asked for.
             self._where, self._rows_of, self._judgement = where, catalog, number
             self._show(catalog.renew(rows, where, self._since) if self._since else rows)
 
-        self.app.background(matching_rows, show, group="browse.filter")
+        self.app.background(matching_rows, show, group="browse.filter" if is_typed else "browse.show.filter")
 
     def _see_statuses(self) -> None:
         """Show what a validation has found, whoever had begun it."""

@@ -98,7 +98,7 @@ class Pickers:
                 elif not screen.project.catalog.has_findings:
                     screen.tell("Nothing was validated yet.", "warn", "g v validates; then statuses are known.")
                     return
-                screen.app.background(job, self._show_counts, group="browse.count", message="counting")
+                screen.app.background(job, self._show_counts, group="browse.show.counts", message="counting")
 
         values = [(name, "") for name in dict.fromkeys(names)]
         screen.app.ask_with(Choose("Count by which field?", values, is_open=True, head="field"), chosen)
@@ -140,7 +140,7 @@ class Pickers:
             box = Choose(f"Most like {name} by {how}: {counted(len(values), 'record')}", values, head="record")
             screen.app.ask_with(box, lambda chosen: screen.arrive(record=chosen))
 
-        screen.app.background(job, show, group="browse.nearest", message=f"looking for what is like {name}")
+        screen.app.background(job, show, group="browse.show.nearest", message=f"looking for what is like {name}")
 
     def show_tokens(self, name: str) -> None:
         """Show which tokens of ``name`` a run trains on, by ``train preview`` on the newest dataset."""

@@ -225,9 +225,8 @@ class EditScreen(ProjectScreen):
         if following is not None:
             self.arrive(**{**following, "listing": self._listing})
             return
-        self.set_focus(None)
-        self.is_side_open = False
-        await self.app.run_action("back")
+        if self._listing is not None:
+            self.app.go(self._listing.NAME)
         self.tell("That was the last one of the list.")
 
     def action_new(self) -> None:
@@ -483,7 +482,7 @@ class EditScreen(ProjectScreen):
 
     def _focus(self, pointer: str) -> None:
         if not self.is_side_open:
-            self.run_worker(self._focus_pointer(pointer), group="edit.focus")
+            self.run_worker(self._focus_pointer(pointer), group="edit.show.focus")
 
     async def _focus_pointer(self, pointer: str) -> None:
         async with self._show_lock:

@@ -185,8 +185,6 @@ class FormView(Vertical):
             area.focus()
         return True
 
-    # `esc` in a field leaves the field alone, and only a second one leaves the form.
-
     def leave_field(self) -> bool:
         """Take the focus out of the text field that has it, so that nothing is typed; return False where none has."""
         focused = self.screen.focused
@@ -194,7 +192,7 @@ class FormView(Vertical):
             return False
         self._left, self.can_focus = focused, True
         self.focus()
-        keys = Text.assemble(("i", "key"), " goes on typing here   ", ("esc", "key"), " leaves the form")
+        keys = Text.assemble(("i", "key"), " goes on typing here   ", ("g", "key"), " another screen")
         self.query_one("#help", Panel).show(keys)
         return True
 

@@ -92,10 +92,13 @@ go, labels come, it is split, a model is trained on it, and its answers are comp
 
     def opened(self) -> None:
         if not self.app.has_project:
-            self.refresh(recompose=True)
-            self.call_after_refresh(self._offer)
+            self.run_worker(self._show_ways(), group="home.show.ways")
             if self.app.to_begin:
                 offer_workspace(self.app, self.app.to_begin)
+
+    async def _show_ways(self) -> None:
+        await self.recompose()
+        self._offer()
 
     def on_mount(self) -> None:
         if not self.app.is_opening:
@@ -115,7 +118,7 @@ go, labels come, it is split, a model is trained on it, and its answers are comp
                     self.set_focus(table)
 
         if not self.app.has_project:
-            self.app.background(partial(offers, self.app.root), show, group="home.offers")
+            self.app.background(partial(offers, self.app.root), show, group="home.show.offers")
 
     # What there is.
 
@@ -274,7 +277,7 @@ go, labels come, it is split, a model is trained on it, and its answers are comp
             self.app.push_screen(Pages("Team", safe_lines("\n".join(team_lines(members)))))
 
         if self.app.following.is_loaded:
-            self.app.background(lambda: team_of(self.project), show, group="home.team")
+            self.app.background(lambda: team_of(self.project), show, group="home.show.team")
         else:
             self.tell_no_use("There are no records yet, and no team.")
 

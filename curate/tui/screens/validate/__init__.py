@@ -364,7 +364,7 @@ record of a finding; a line that is no record yet is opened too, and saved into 
 
     def action_fix_all(self) -> None:
         search, message = self.problem_list.mendings, "looking for safe fixes ..."
-        self.app.background(search, self._ask_all, group="validate.mend", message=message)
+        self.app.background(search, self._ask_all, group="validate.show.fixes", message=message)
 
     def _ask_all(self, fixes: RecordFixes) -> None:
         refused = f"; {fixes.num_refused:,} more the schema would not allow" if fixes.num_refused else ""

@@ -30,6 +30,8 @@ LINES = [
 class Entries:
     """A list of what to open, as a screen would hand it over."""
 
+    NAME = "browse"
+
     def __init__(self, entries: list[dict[str, Any]]) -> None:
         self.entries = entries
 

@@ -18,7 +18,7 @@ from tests.curate.tui.probing import probe
 
 
 @pytest.mark.ci
-def test_a_chord_goes_to_a_tab_and_escape_comes_back(workspace, make_app, drive, settled) -> None:
+def test_a_chord_goes_to_a_tab_and_escape_stays_there(workspace, make_app, drive, settled) -> None:
     async def story(pilot):
         await pilot.press("g", "p")
         await settled(pilot)
@@ -27,8 +27,9 @@ def test_a_chord_goes_to_a_tab_and_escape_comes_back(workspace, make_app, drive,
         assert probe(pilot).told[-1] == ("arrive", {"record": "r001"})
         await pilot.press("escape")
         await settled(pilot)
-        assert pilot.app.current_mode == "home"
-        await pilot.press("]")
+        assert pilot.app.current_mode == "probe"
+        assert "g h Home" in pilot.app.message.plain
+        await pilot.press("g", "h", "]")
         await settled(pilot)
         assert pilot.app.current_mode == "probe"
         await pilot.press("left_square_bracket")
