@@ -22,6 +22,7 @@ from curate.similarity.dedupe.kernels import Kernels, Scores
 from curate.similarity.dedupe.shingles import (
     BREAK,
     CHARACTER,
+    MARKS,
     NUMBER,
     Cut,
     Ragged,
@@ -218,7 +219,8 @@ def _prints(spans: Spans) -> tuple[Hashes, Hashes]:
     """Return a hash of all tokens of each text in their order, and one of its numbers."""
     table = spans.hashed()
     numbers = np.flatnonzero(table.hashes & np.uint64(NUMBER))
-    return _in_order(table), _in_order(Ragged(table.hashes[numbers], np.searchsorted(numbers, table.offsets)))
+    bare = table.hashes[numbers] & ~np.uint64(MARKS)
+    return _in_order(table), _in_order(Ragged(bare, np.searchsorted(numbers, table.offsets)))
 
 
 def _in_order(of: Ragged) -> Hashes:
