@@ -220,10 +220,10 @@ def _prints(spans: Spans) -> tuple[Hashes, Hashes]:
     table = spans.hashed()
     numbers = np.flatnonzero(table.hashes & np.uint64(NUMBER))
     bare = table.hashes[numbers] & ~np.uint64(MARKS)
-    return _in_order(table), _in_order(Ragged(bare, np.searchsorted(numbers, table.offsets)))
+    return in_order(table), in_order(Ragged(bare, np.searchsorted(numbers, table.offsets)))
 
 
-def _in_order(of: Ragged) -> Hashes:
+def in_order(of: Ragged) -> Hashes:
     """Return a hash of all values of each row in their order."""
     # Their places are counted from the first of each row.
     rank = (np.arange(1, len(of.hashes) + 1) - np.repeat(of.offsets[:-1], of.lengths)).astype(np.uint64)
