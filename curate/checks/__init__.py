@@ -83,6 +83,8 @@ class Doubt(NamedTuple):
     num_near: int = 0
     """Of the records most like it, how many were asked, and below, how many of them have the proposed label."""
     num_agreeing: int = 0
+    of: str = "category"
+    """What the label is of the record."""
 
 
 LengthCheck = Callable[[TokenLengths, Settings], Iterable[Problem]]

@@ -69,6 +69,23 @@ def control_characters(record: Record, settings: Settings) -> Iterator[Problem]:
 
 
 @check(
+    "X707",
+    "nul-in-id",
+    severity="error",
+    signs=(_CONTROL_SIGN,),
+    good=[{"id": "r1", "instruction": "Add.", "output": "A\u0000B"}],
+    bad=[{"id": "r\u00001", "instruction": "Add.", "output": "5"}],
+)
+def nul_in_id(record: Record, settings: Settings) -> Iterator[Problem]:
+    """Report an id with the character U+0000, where other programs end it: two ids may become one.
+
+    Give the record another id; decisions and datasets know it by that.
+    """
+    if record.has_own_id and "\0" in record.id:
+        yield Problem("the id contains U+0000, where other programs end it", "/id")
+
+
+@check(
     "X704",
     "bidi-or-invisible",
     severity="warning",

@@ -33,7 +33,12 @@ _STAND_IN = lazy_pattern(
 _DOCUMENTATION = lazy_pattern(r"(?:^|\.)(?:example(?:\.(?:com|net|org|edu))?|test|invalid|localhost|local)$", re.I)
 _FILE_ENDINGS = frozenset({"png", "jpg", "jpeg", "gif", "svg", "webp", "css", "html", "js", "json", "txt", "pdf"})
 
-_CARD = lazy_pattern(r"(?<![\w.,+-])\d(?:[ -]?\d){11,18}(?![\w-]|[.,]\d)")
+# Bare, or in the groups that are printed on cards; sums are no numbers.
+_CARD = lazy_pattern(
+    r"(?<![\w.,+-])(?:\d{12,19}|\d{4}(?:[ -]\d{4}){2}(?:[ -]\d{1,4}(?:[ -]\d{1,3})?)?|\d{4}[ -]\d{6}[ -]\d{4,5})"
+    r"(?![\w-]|[.,]\d| ?=)"
+)
+_ID_DIGITS = 12
 _CARD_PREFIX = lazy_pattern(
     r"4|5[0-8]|2(?:22[1-9]|2[3-9]|[3-6]|7[01]|720)|3[47]|6011|64[4-9]|65|62|35|30[0-5]|3[68]"
     r"|2131|1800|5893|6304|67(?:59|6[1-3])"
@@ -122,6 +127,9 @@ def _emails(text: str) -> Iterator[Span]:
 def _cards(text: str) -> Iterator[Span]:
     for match in _CARD.finditer(text):
         digits = re.sub(r"\D", "", match.group())
+        # Twelve digits and nothing else are an id.
+        if text == digits and len(digits) == _ID_DIGITS:
+            continue
         if _CARD_PREFIX.match(digits) and is_luhn(digits) and len(set(digits)) > 2 - (digits[0] == "4"):
             yield match.span()
 
@@ -256,6 +264,11 @@ def _spans(text: str) -> Iterator[tuple[str, int, int]]:
         },
         {"instruction": "How many?", "output": "They sold 1 500 000 mobile phones; call 123-345-3883."},
         {"instruction": "Which card?", "output": "The one that ends in 1234; 4111 1111 1111 1112 is no card number."},
+        {
+            "instruction": "How many are left?",
+            "output": "4000 - 1200 - 4111-1111-1111-1111 = 0",
+            "meta": {"n": "500000000009"},
+        },
         {"instruction": "Which host?", "output": "192.168.0.10, 192.0.2.44 or version 2.10.3.1"},
         {"instruction": "Which host?", "output": "2001:db8::1, fe80::1 or std::vector at 20:15:30"},
         {"instruction": "How many?", "output": "Between 1990-2000 they sold 1,234,567,890,123 of 078-00-1120."},
@@ -265,6 +278,8 @@ def _spans(text: str) -> Iterator[tuple[str, int, int]]:
     bad=[
         {"instruction": "Where do I write?", "output": "To ana.kovac@parcels.shop."},
         {"instruction": "Which card?", "output": "4111 1111 1111 1111"},
+        {"instruction": "Which card?", "output": "3782-822463-10005"},
+        {"instruction": "Which card?", "output": "5018 0000 0009"},
         {"instruction": "IBAN?", "output": "GB82 WEST 1234 5698 7654 32 please"},
         {"instruction": "SSN?", "output": "ssn 078-05-1120"},
         {"instruction": "Which host?", "output": "Log in from 86.121.97.248."},

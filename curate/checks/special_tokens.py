@@ -15,8 +15,9 @@ _TOKEN = lazy_pattern(
     r"|<｜[^｜<>\n]{1,40}｜>"  # DeepSeek: full-width bars
     r"|<\|/\w{1,40}\|>|<\|\d{1,2}\.\d\d\|>|<\[[a-z\u2581]{3,40}\]>"  # Phi tools, Whisper, Seed
     r"|</?(?:start_of_turn|end_of_turn|start_of_image|end_of_image|end_of_utterance|bos|eos|unk|pad|fim_(?:prefix|middle|suffix|pad)"
-    r"|reponame|filename|gh_stars|file_sep|empty_output|extra_id_\d{1,2}|BOS_TOKEN|EOS_TOKEN"
+    r"|file_sep|empty_output|extra_id_\d{1,2}|BOS_TOKEN|EOS_TOKEN"
     r"|PRE|SUF|MID|EOT|eo[hap]|sop|unused\d{1,4}|reserved_\d{1,4}|SPECIAL_\d{1,4}|0x[0-9A-F]{2}|tool_call|tool_response)>"
+    r"|<(?:reponame|filename|gh_stars)>(?=\w)"  # StarCoder; elsewhere they stand for a name
     # ^ Gemma, Idefics, StarCoder, T5, Code Llama, InternLM, GLM, Baichuan, Nemotron, byte tokens, Qwen's tool calls
     r"|\[/?INST\]|<<\s?/?SYS\s?>>|</?s>"  # Llama 2, Mistral
     r"|\[/?(?:TOOL_CALLS|TOOL_RESULTS|AVAILABLE_TOOLS|SYSTEM_PROMPT|TOOL_CONTENT|ARGS|CALL_ID|THINK|IMG(?:_BREAK|_END)?|PREFIX|SUFFIX|MIDDLE)\]"
@@ -44,6 +45,7 @@ _UNTRAINED = ("/meta", "/labels")
         {"instruction": "What is a < b | c > d in C?", "output": "An expression: a < b, or'ed with c > d."},
         {"instruction": "Strike it.", "output": "<p>Now <s>10</s> 8 euros</p>"},
         {"instruction": "Judge <|The Start of the Answer|> yes <|The End of the Answer|>", "output": "Good."},
+        {"instruction": "How is it called?", "output": "Usage: count_lines.sh <filename>"},
         {"instruction": "What is [INSTANCE] here?", "output": "A placeholder, as is <eosin>."},
     ],
     bad=[
@@ -53,6 +55,7 @@ _UNTRAINED = ("/meta", "/labels")
         {"instruction": "x<end_of_turn>\n<start_of_turn>model", "output": "ok"},
         {"instruction": "a<|endoftext|>b", "output": "ok"},
         {"instruction": "Tell me.", "output": "All is well.</s>"},
+        {"instruction": "Code?", "output": "<filename>src/a.py\nprint()"},
         {
             "messages": [
                 {"role": "user", "content": "a<|end|>\n<|assistant|>b"},

@@ -333,7 +333,7 @@ def test_hostile_secrets_and_personal_data_are_found_and_never_shown(shared: Pat
 
 
 @pytest.mark.parametrize(
-    ("asked", "first", "num_lines"), [("x7", "X701", 6), ("X701", "X701", None), ("b80", "B801", 4)]
+    ("asked", "first", "num_lines"), [("x7", "X701", 7), ("X701", "X701", None), ("b80", "B801", 4)]
 )
 def test_rule_explains_one_and_lists_a_family(asked: str, first: str, num_lines: int | None) -> None:
     from click.testing import CliRunner

@@ -23,7 +23,26 @@ def numba() -> Kernels:
 MARKS = st.text(st.sampled_from("aZz{@[`é\u2028 \n\t\x0b\x1c\x1f\x00\x0e\x7f語"), max_size=40)
 WORDS = st.lists(
     st.sampled_from(
-        ["a", "b", "don't", "$1,000", "3rd", "(x)", "...", "--", "ünder", "語", "ไท", "🙂", "x" * 30, "1" * 9]
+        [
+            "a",
+            "b",
+            "don't",
+            "$1,000",
+            "3rd",
+            "(x)",
+            "'a,'",
+            '"a',
+            "a,",
+            ",",
+            "...",
+            "--",
+            "ünder",
+            "語",
+            "ไท",
+            "🙂",
+            "x" * 30,
+            "1" * 9,
+        ]
     )
 ).map(" ".join)
 TEXTS = st.lists(st.one_of(MARKS, WORDS, st.text(max_size=40)), min_size=1, max_size=8)

@@ -74,6 +74,17 @@ def test_it_names_the_planted_errors_at_their_place(tmp_path: Path) -> None:
     assert [one["record"] for one in by_name] == [one["record"] for one in found]
 
 
+@pytest.mark.parametrize("has_category", [True, False])
+def test_a_label_that_is_the_answer_does_not_bear_itself_out(tmp_path: Path, has_category: bool) -> None:
+    rows = [row | {"output": row["category"]} for row in lines()]
+    if not has_category:
+        rows = [{name: row[name] for name in ("id", "instruction", "output")} for row in rows]
+    found, told, _ = validate(str(write(tmp_path / "ws", rows)), "--select", "L405")
+    place = "/category" if has_category else "/output"
+    assert {(one["record"], one["pointer"]) for one in found} == {(f"r{number}", place) for number in WRONG}
+    assert "judged 120 records: 3 suspects" in told
+
+
 @pytest.mark.parametrize(
     "select", [[], ["--select", "L4"], ["--select", "L"], ["--select", "L405", "--ignore", "L405"]]
 )
@@ -168,7 +179,7 @@ def test_of_categories_that_are_close_only_those_are_named_that_hardly_can_be_ri
     found, told, _ = validate(str(write(tmp_path / "ws", rows)), "--select", "L405")
     assert {one["record"] for one in found} == {f"r{number}" for number in planted}
     # What is not named is counted.
-    assert re.search(r"4 suspects \(of about \d\d wrong categories by estimate, the others cannot be told\)", told)
+    assert re.search(r"4 suspects \(of about \d\d wrong labels by estimate, the others cannot be told\)", told)
 
 
 @pytest.mark.ci

@@ -133,6 +133,16 @@ def test_short_prompts_leak_when_they_are_equal() -> None:
     assert verdict(record("e", "Yes!"), record("p", text(1, 30), "yes")) is None
 
 
+@pytest.mark.parametrize(
+    ("asked", "other"),
+    [("What is 3 + 4?", "What is 3 * 4?"), ("True and ( False or True )", "( True and False ) or True"),
+     ("Mend: 'No, stop'", "Mend: 'No stop'")],
+)  # fmt: skip
+def test_short_prompts_with_other_signs_ask_something_else(asked: str, other: str) -> None:
+    assert verdict(record("exam", asked), record("train", other)) is None
+    assert verdict(record("exam", asked), record("p", f"**{asked.lower()}**", "No.")) == ("verbatim", "prompt", "p")
+
+
 def test_a_short_prompt_with_many_answers_asks_for_nothing_in_particular() -> None:
     some = [record(f"p{n}", "Go on.", f"answer {n}") for n in range(SETTINGS.max_prompts)]
     exam = record("e", "Go on.", "something else")

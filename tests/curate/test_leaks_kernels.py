@@ -139,7 +139,7 @@ def test_a_sieve_lets_what_it_knows_through_and_little_else(count: int) -> None:
 def some_record(number: int, rng: random.Random) -> Record:
     """Return a record of one of several shapes, often with an empty text."""
     prompt, completion, raw, system = (
-        " ".join(rng.choices(["a", "字", "Be", "-"], k=rng.choice((0, 3)))) for _ in "1234"
+        " ".join(rng.choices(["a", "字", "Be", "."], k=rng.choice((0, 3)))) for _ in "1234"
     )
     roles = rng.choice([(), ("user",), ("user", "assistant"), ("system", "user", "user"), ("user", "user")])
     turns = tuple({"role": role, "content": f"{role} {n}" if n else None} for n, role in enumerate(roles))

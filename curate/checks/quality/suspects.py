@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
-from itertools import islice
-from typing import Any
+from itertools import chain, islice
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +49,8 @@ _BAYES_WEIGHT, _BAYES_PRIOR = 1 / 3, 0.1
 # How many times as likely as the given class another one is before it is proposed: below that most are mistakes of the
 # model, where classes are close.
 _TIMES = 20
+# Share of a category's records whose answers are common ones, from which these are labels.
+_CLOSED = 0.9
 # Neighbours that are asked, for the first suspects.
 _NUM_NEAR, _MOST_EXPLAINED = 5, 500
 # Of the normal distribution at 0.95: what a lower bound is that far below.
@@ -243,6 +246,8 @@ class Suspect:
     """Of the records most like it, how many were asked; none beyond the first 500 suspects."""
     num_agreeing: int = 0
     """How many of those have the proposed label."""
+    of: Literal["category", "completion"] = "category"
+    """What the label is of the record."""
 
     @property
     def doubt(self) -> float:
@@ -389,7 +394,8 @@ def difficulties(rows: Iterable[Mapping[str, Json]], model: str) -> dict[str, fl
 
 
 def suspects_of(records: Sequence[Record], settings: DedupeSettings) -> Suspects:
-    """Return the records whose category is suspect; near repeats are judged together, by what others say.
+    """Return the records whose category is suspect, or whose answer where those of a category are few; near repeats are
+    judged together, by what others say.
 
     Raises:
         CurateError: E940 without the extra [quality].
@@ -398,32 +404,60 @@ def suspects_of(records: Sequence[Record], settings: DedupeSettings) -> Suspects
     from curate.similarity.dedupe import find_duplicates
 
     # Whole clusters go into one fold: a near repeat in the training part would give the label away.
-    clusters = find_duplicates(records, settings).clusters
-    return find_suspects(
-        [f"{record.prompt}\n{record.completion}\n{record.text}" for record in records],
-        [record.category for record in records],
-        [clusters[record.id] for record in records],
+    found = find_duplicates(records, settings).clusters
+    clusters = [found[record.id] for record in records]
+    # An answer that many give may be the label in other words: a wrong one would bear itself out.
+    given = Counter(record.completion for record in records)
+    said = [record.completion if given[record.completion] < FEWEST else "" for record in records]
+    texts = [f"{record.prompt}\n{answer}\n{record.text}" for record, answer in zip(records, said, strict=True)]
+    parts = [find_suspects(texts, [record.category for record in records], clusters)]
+    for rows in _closed(records):
+        asked = [f"{records[row].prompt}\n{records[row].text}" for row in rows]
+        part = find_suspects(asked, [records[row].completion for row in rows], [clusters[row] for row in rows])
+        moved = [replace(suspect, index=rows[suspect.index], of="completion") for suspect in part.suspects]
+        parts.append(replace(part, suspects=moved))
+    num = sum(part.num_predicted for part in parts)
+    return Suspects(
+        sorted(chain.from_iterable(part.suspects for part in parts), key=lambda suspect: -suspect.doubt),
+        num,
+        parts[0].thin,
+        sum(part.num_wrong for part in parts),
+        sum(part.accuracy * part.num_predicted for part in parts) / max(1, num),
+        sum(part.commonest * part.num_predicted for part in parts) / max(1, num),
+        is_telling=any(part.is_telling for part in parts),
     )
+
+
+def _closed(records: Sequence[Record]) -> Iterator[list[int]]:
+    """Yield the records of each category in which nearly every answer is one of several that many records give."""
+    by_category: dict[str, list[int]] = {}
+    for row, record in enumerate(records):
+        by_category.setdefault(record.category, []).append(row)
+    for rows in by_category.values():
+        given = Counter(records[row].completion for row in rows)
+        common = [count for answer, count in given.items() if answer and count >= FEWEST]
+        if len(common) > 1 and sum(common) >= _CLOSED * len(rows):
+            yield rows
 
 
 def render_suspects(suspects: Suspects) -> str:
     """Return in words how many records were judged, how well, and which categories could not be."""
     thin = f"; too thin to judge: {', '.join(one_line(name, 30) for name in suspects.thin)}" if suspects.thin else ""
     if not suspects.num_predicted:
-        return f"fewer than two categories have records enough to compare{thin}"
+        return f"fewer than two labels have records enough to compare{thin}"
     heading = f"judged {counted(suspects.num_predicted, 'record')}: "
     if not suspects.is_telling:
         commonest = f"{suspects.commonest:.1%}"
-        how = f"right for {suspects.accuracy:.1%}, and always naming the commonest category is for {commonest}"
+        how = f"right for {suspects.accuracy:.1%}, and always naming the commonest label is for {commonest}"
         return f"{heading}nobody is suspected, for the model tells nothing: it is {how}{thin}"
-    agrees = f"out of sample the model agrees with {suspects.accuracy:.1%} of the categories"
-    estimate = f"of about {suspects.num_wrong:,} wrong categories by estimate, the others cannot be told"
+    agrees = f"out of sample the model agrees with {suspects.accuracy:.1%} of the labels"
+    estimate = f"of about {suspects.num_wrong:,} wrong labels by estimate, the others cannot be told"
     few = f" ({estimate})" if suspects.num_wrong > len(suspects.suspects) else ""
     return f"{heading}{counted(len(suspects.suspects), 'suspect')}{few}, the surest first; {agrees}{thin}"
 
 
 def doubtful(records: Sequence[Record], shape: Shape, settings: Settings) -> tuple[list[Finding], str]:
-    """Return a finding for each of ``records`` whose category is suspect, the surest first, as selected checks see it.
+    """Return a finding for each of ``records`` whose label is suspect, the surest first, as selected checks see it.
 
     With them comes in words how they came about, "" where no such check is selected.
 
@@ -434,21 +468,20 @@ def doubtful(records: Sequence[Record], shape: Shape, settings: Settings) -> tup
     if not checks or shape.view is None:
         return [], ""
     suspects = suspects_of(list(with_unique_ids(records)), settings.dedupe)
-    category_path = shape.view.paths.get("category")
-    pointer = pointer_of(category_path) if category_path else ""
     findings = []
     for rank, suspect in enumerate(suspects.suspects, start=1):
         record = records[suspect.index]
+        path = shape.view.paths.get(suspect.of)
         doubt = Doubt(
             suspect.given, suspect.proposed, suspect.given_probability, suspect.proposed_probability,
-            suspect.num_near, suspect.num_agreeing,
+            suspect.num_near, suspect.num_agreeing, suspect.of,
         )  # fmt: skip
         for check in checks:
             assert check.on_doubt, "it is a check of doubts"
             findings += [
                 Finding(
                     check.code, check.name, check.severity, problem.message, record.source.file, record.source.line,
-                    record=record.id, pointer=pointer, rank=rank,
+                    record=record.id, pointer=pointer_of(path) if path else "", rank=rank,
                 )
                 for problem in check.on_doubt(doubt, settings)
             ]  # fmt: skip

@@ -9,6 +9,7 @@ importers are found by looking at the files of this folder; those whose name beg
 from __future__ import annotations
 
 import base64
+import codecs
 import inspect
 import math
 import os
@@ -31,6 +32,8 @@ MAX_QUARANTINED_RAW = 16 * 1024 * 1024
 _MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 # What stands in no text: all control characters but those of lines, of pages and of old shells.
 _NO_TEXT = bytes({*range(32)} - {*b"\t\n\f\r\x1a\x1b"})
+# Encodings in which texts that are not UTF-8 are kept; where bytes allow, more than one of them.
+_GUESSES = ("gb18030", "cp932", "euc-kr", "cp1251", "cp1252")
 # Files that are known by their content as well as by their name.
 _KNOWN_BY_CONTENT = (".json", ".xlsx", ".zip", ".gz", ".zst")
 _SPREADSHEETS = (".xlsx", ".xlsm", ".xls", ".ods")
@@ -332,7 +335,11 @@ def encoding_hint(path: Path) -> str:
         return f"The file is {known}. Add: --encoding {known}"
     if 50 * (len(head) - len(head.translate(None, _NO_TEXT))) > len(head):
         return "The file does not look like text. Save or export it again, as CSV or JSON lines."
-    return "The file is not UTF-8. Where it is from Western Europe or Excel, add: --encoding cp1252"
+    # The last character may be cut off.
+    decoders = {name: codecs.getincrementaldecoder(name)("replace").decode for name in _GUESSES}
+    known = [name for name, decode in decoders.items() if "\ufffd" not in decode(head)]
+    asked = " or ".join(f"--encoding {name}" for name in known)
+    return f"The file is not UTF-8. Add the encoding in which its words are words: {asked}"
 
 
 def jsonable(values: dict[str, Any], number: int, split: str = "") -> SourceRow | Rejected:

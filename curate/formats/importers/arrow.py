@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from curate.base.record import missing_extra
 from curate.formats.importers import Rejected, SourceRow, cannot_import, container, head_of
@@ -18,6 +18,8 @@ _FILE = b"ARROW1"
 _SLICE_ROWS = 4096
 # The fields of a Message, a DictionaryBatch and a RecordBatch (Message.fbs), by their places in a vtable.
 _HEADER, _ROWS, _COMPRESSION = 2, 1, 3
+# The same of a Footer (File.fbs), the bytes of a Block, and those behind the footer of a file.
+_DICTIONARIES, _BATCHES, _BLOCK, _END = 2, 3, 24, 10
 
 
 def _fits(path: Path, head: bytes) -> bool:
@@ -51,14 +53,13 @@ def _frames(path: Path) -> Iterator[DataFrame]:
     allowed, size = max(ALWAYS_ALLOWED, MAX_RATIO * path.stat().st_size), 0
     try:
         with path.open("rb") as handle:
-            # In a file the messages of a stream stand between a mark and a footer.
-            start = 8 if head_of(path).startswith(_FILE) else 0
+            is_file = head_of(path).startswith(_FILE)
             # A compressed buffer says itself how much room it wants, which may be any.
-            if _is_compressed(path, start):
+            if _is_compressed(path, is_file=is_file):
                 hint = "Save it as Parquet, or without compression."
                 raise cannot_import(f"{path}: its buffers are compressed, which is not read", hint)
-            handle.seek(start)
-            for batch in ipc.open_stream(handle):
+            reader = ipc.open_file(handle) if is_file else ipc.open_stream(handle)
+            for batch in map(reader.get_batch, range(reader.num_record_batches)) if is_file else reader:
                 # polars takes what it is given for sound, and damage there can end the whole process.
                 batch.validate(full=True)
                 frame = polars.DataFrame(pyarrow.Table.from_batches([batch]))
@@ -81,15 +82,14 @@ def _frames(path: Path) -> Iterator[DataFrame]:
         raise cannot_import(f"{path}: it cannot be read as Arrow: {reason}", "Fetch or save it again.") from error
 
 
-def _is_compressed(path: Path, start: int) -> bool:
+def _is_compressed(path: Path, *, is_file: bool) -> bool:
     """Whether the buffers of any batch of rows, or of any dictionary, are compressed."""
     import pyarrow
     from pyarrow import ipc
 
     # Of a file in memory a length that lies is found out without making room for it.
     with pyarrow.memory_map(str(path)) as source:
-        source.seek(start)
-        for message in ipc.MessageReader.open_stream(source):
+        for message in _messages(source) if is_file else ipc.MessageReader.open_stream(source):
             if message.type in ("record batch", "dictionary"):
                 data = message.metadata.to_pybytes()
                 batch = _table(data, struct.unpack_from("<I", data)[0], _HEADER)
@@ -97,6 +97,21 @@ def _is_compressed(path: Path, start: int) -> bool:
                 if _field(data, batch, _COMPRESSION):
                     return True
     return False
+
+
+def _messages(source: Any) -> Iterator[Any]:
+    """Yield the batches that the footer of a file names; what stands before them may be anything."""
+    from pyarrow import ipc
+
+    ipc.open_file(source)
+    source.seek(source.size() - _END)
+    data = source.read_at(length := struct.unpack("<i", source.read(4))[0], source.size() - _END - length)
+    for number in (_DICTIONARIES, _BATCHES):
+        if place := _field(data, struct.unpack_from("<I", data)[0], number):
+            place += struct.unpack_from("<I", data, place)[0]
+            for block in range(struct.unpack_from("<I", data, place)[0]):
+                source.seek(struct.unpack_from("<q", data, place + 4 + _BLOCK * block)[0])
+                yield ipc.read_message(source)
 
 
 def _table(data: bytes, table: int, number: int) -> int:

@@ -128,7 +128,12 @@ def _copied_once(path: Path, encoding: str, _size: int, _changed: int) -> tuple[
             raise cannot_import(f"{path}: it is not {encoding}: {error}", "Name another --encoding.") from error
         except OSError as error:
             raise cannot_import(f"{path}: no copy of it can be made: {error}", "Make room, or convert it.") from error
-    return folder.path / path.name, folder
+    # The "Unicode text" of Excel is a table.
+    copy = folder.path / path.name
+    lines = head_of(copy).split(b"\n")
+    if copy.suffix.lower() == ".txt" and len(lines) > 1 and 0 < lines[0].count(b"\t") == lines[1].count(b"\t"):
+        copy = copy.rename(copy.with_suffix(".tsv"))
+    return copy, folder
 
 
 def _encoding_of(path: Path) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from curate.base.record import missing_extra
 from curate.formats.importers import Rejected, SourceRow, cannot_import, container, jsonable
@@ -15,6 +16,20 @@ from curate.formats.importers.packed import ALWAYS_ALLOWED, MAX_RATIO
 from curate.formats.importers.tabular import MAX_COLUMNS, TableHeader, read_header
 
 Cells = Sequence[Any]
+# What a formula comes to that cannot be worked out.
+_ERRORS = ("#REF!", "#DIV/0!", "#N/A", "#NAME?", "#NULL!", "#NUM!", "#VALUE!")
+
+
+class _Lost(str):
+    """A formula of which no value is stored."""
+
+
+class _Sheet(NamedTuple):
+    """A sheet, once with what its formulas came to, once with the formulas."""
+
+    title: str
+    values: Any
+    formulas: Any
 
 
 def _fits(path: Path, head: bytes) -> bool:
@@ -48,7 +63,12 @@ def rows(path: Path) -> Iterator[SourceRow | Rejected]:
                 for index, (name, value) in enumerate(zip(_padded(header.names, len(cells)), cells, strict=False))
                 if value is not None
             }
-            yield jsonable(filled, number)
+            lost = next((name for name, value in filled.items() if isinstance(value, _Lost) or value in _ERRORS), None)
+            if lost is None:
+                yield jsonable(filled, number)
+            else:
+                reason = f"{lost!r} is {filled[lost]}, of which no value is stored; save the table in Excel again"
+                yield Rejected(number, "S101", reason, repr(filled).encode(errors="backslashreplace"))
 
 
 def _padded(names: Sequence[str | None], width: int) -> Sequence[str | None]:
@@ -56,7 +76,7 @@ def _padded(names: Sequence[str | None], width: int) -> Sequence[str | None]:
 
 
 @contextmanager
-def _sheets(path: Path) -> Iterator[Sequence[Any]]:
+def _sheets(path: Path) -> Iterator[Sequence[_Sheet]]:
     """Yield the sheets of a workbook.
 
     Raises:
@@ -73,19 +93,28 @@ def _sheets(path: Path) -> Iterator[Sequence[Any]]:
             size, allowed = sum(info.file_size for info in archive.infolist()), path.stat().st_size * MAX_RATIO
         if size > max(ALWAYS_ALLOWED, allowed):
             raise cannot_import(f"{path}: it unpacks to {size:,} bytes", "Save the table as CSV and import that.")
-        with closing(openpyxl.load_workbook(path, read_only=True, data_only=True)) as book:
-            for sheet in book.worksheets:
+        load = partial(openpyxl.load_workbook, path, read_only=True)
+        with closing(load(data_only=True)) as book, closing(load()) as formulas:
+            sheets = [
+                _Sheet(sheet.title, sheet, said)
+                for sheet, said in zip(book.worksheets, formulas.worksheets, strict=True)
+            ]
+            for sheet in (*book.worksheets, *formulas.worksheets):
                 # Where it says that the cells end is often wrong.
                 sheet.reset_dimensions()
-            yield book.worksheets
+            yield sheets
     except (OSError, ValueError, KeyError, TypeError, SyntaxError, zipfile.BadZipFile) as error:
         # SyntaxError is the base of what is raised for broken XML.
         raise cannot_import(f"{path}: it cannot be read as a table of Excel: {error}", "Save it as CSV.") from error
 
 
-def _records(sheet: Any) -> Iterator[tuple[int, Cells]]:
+def _records(sheet: _Sheet) -> Iterator[tuple[int, Cells]]:
     """Yield the number and the cells of each row that is not blank, up to the last cell that is not."""
-    for number, cells in enumerate(sheet.iter_rows(values_only=True), start=1):
+    both = zip(sheet.values.iter_rows(values_only=True), sheet.formulas.iter_rows(values_only=True), strict=False)
+    for number, pair in enumerate(both, start=1):
+        cells = [
+            _Lost(said) if value is None and said is not None else value for value, said in zip(*pair, strict=False)
+        ]
         width = len(cells)
         while width and (cells[width - 1] is None or cells[width - 1] == ""):
             width -= 1
@@ -93,7 +122,7 @@ def _records(sheet: Any) -> Iterator[tuple[int, Cells]]:
             yield number, cells[:width]
 
 
-def _header_of(path: Path, sheet: Any) -> TableHeader:
+def _header_of(path: Path, sheet: _Sheet) -> TableHeader:
     _, first = next(_records(sheet))
     if len(first) > MAX_COLUMNS:
         raise cannot_import(f"{path}: {len(first):,} columns are more than {MAX_COLUMNS:,}", "Delete those not needed.")

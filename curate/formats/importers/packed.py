@@ -6,11 +6,11 @@ import gzip
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 from shutil import rmtree
 from tempfile import mkdtemp
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 from weakref import finalize
 
 from curate.base.record import CurateError, missing_extra
@@ -36,6 +36,8 @@ ALWAYS_ALLOWED = 16 * 1024 * 1024
 MOST_BYTES = 8 * 1024 * 1024 * 1024
 MAX_MEMBERS = 1000
 _CHUNK = 1024 * 1024
+# Of a packed file at once: what it unpacks to is in memory, and may be 30,000 times as much.
+_PIECE = 1024
 _GZIP, _ZSTD, _ZIP = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", (b"PK\x03\x04", b"PK\x05\x06")
 _SUFFIXES = (".gz", ".gzip", ".zst", ".zstd")
 _MEMBERS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".tab", ".parquet", ".arrow", ".md", ".txt")
@@ -138,8 +140,7 @@ def _unpacked_once(path: Path, size: int, _changed: int) -> _Unpacked:
         name = path.stem if path.suffix.lower() in _SUFFIXES else path.name
         # Most packed data are lines.
         target = folder.path / f"0{Path(name).suffix or '.jsonl'}"
-        with _opened(path, head) as packed:
-            _copy(packed, target, allowed, path)
+        _copy(_unpacked_bytes(path, head), target, allowed, path)
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
         # zipfile raises the last two for a password and for an unknown method.
         message = f"{path}: it cannot be unpacked: {error}"
@@ -147,15 +148,37 @@ def _unpacked_once(path: Path, size: int, _changed: int) -> _Unpacked:
     return _Unpacked([_Member(name, target, _reader_of(target, path))], [], folder)
 
 
-def _opened(path: Path, head: bytes) -> Any:
-    """Return what reads the bytes of a packed file."""
+def _read(packed: IO[bytes]) -> Iterator[bytes]:
+    return iter(partial(packed.read, _CHUNK), b"")
+
+
+def _unpacked_bytes(path: Path, head: bytes) -> Iterator[bytes]:
+    """Yield what a packed file holds.
+
+    Raises:
+        OSError, EOFError, zlib.error: it is damaged, or ends too soon.
+        CurateError: E940 without zstandard.
+    """
     if head.startswith(_GZIP):
-        return gzip.open(path, "rb")
+        with gzip.open(path, "rb") as packed:
+            yield from _read(packed)
+        return
     try:
         import zstandard
     except ImportError as error:
         raise missing_extra(f"{path}: unpacking Zstandard", "files", otherwise="unpack it with `zstd -d`") from error
-    return zstandard.open(path, "rb")
+    # A stream reader takes the end of the file for the end of the data, wherever that is.
+    reader = None
+    with path.open("rb") as source:
+        while part := (reader and reader.unused_data) or source.read(_PIECE):
+            if reader is None or reader.eof:
+                reader = zstandard.ZstdDecompressor().decompressobj()
+            try:
+                yield reader.decompress(part)
+            except zstandard.ZstdError as error:
+                raise OSError(error) from error
+    if reader and not reader.eof:
+        raise EOFError("it ends too soon")
 
 
 def _unzipped(path: Path, folder: UnpackFolder, allowed: int) -> _Unpacked:
@@ -175,8 +198,10 @@ def _unzipped(path: Path, folder: UnpackFolder, allowed: int) -> _Unpacked:
                 continue
             # A member's name may lead anywhere, so that it names no file here.
             target = folder.path / f"{number}{suffix}"
+            if info.flag_bits & 1:
+                raise cannot_import(f"{path}: {info.filename} in it needs a password", "Unpack it and import that.")
             with archive.open(info) as packed:
-                allowed -= _copy(packed, target, allowed, path)
+                allowed -= _copy(_read(packed), target, allowed, path)
             members.append(_Member(info.filename, target, _reader_of(target, path)))
     if not members:
         what = f"no file in it can be imported: {listed(others) or 'it is empty'}"
@@ -186,17 +211,20 @@ def _unzipped(path: Path, folder: UnpackFolder, allowed: int) -> _Unpacked:
 
 def _reader_of(target: Path, path: Path) -> Container:
     # A packed file within a packed file would multiply what the bounds allow.
-    reader = container_of(target)
+    try:
+        reader = container_of(target)
+    except CurateError as error:
+        raise CurateError(error.code, error.message.replace(str(target), str(path)), error.hint) from error
     if reader.unpacks and reader.rows is rows:
         raise cannot_import(f"{path}: it holds a file that is packed itself", "Unpack it and import what is inside.")
     return reader
 
 
-def _copy(packed: IO[bytes], target: Path, allowed: int, path: Path) -> int:
+def _copy(packed: Iterator[bytes], target: Path, allowed: int, path: Path) -> int:
     """Unpack one file, and return how many bytes it has."""
     size = 0
     with target.open("wb") as file:
-        while chunk := packed.read(_CHUNK):
+        for chunk in packed:
             size += len(chunk)
             if size > allowed:
                 message = f"{path}: its {path.stat().st_size:,} bytes unpack to more than {allowed:,}"

@@ -20,7 +20,7 @@ from curate.base.record import Json, Record, Source, trace_bytes
 from curate.schema.shape import AnswerKeys, answer_keys, marks_of, record_parts
 from curate.schema.view import PART_JOINT, View, at
 from curate.similarity.dedupe.kernels import Cleaned, Kernels
-from curate.similarity.dedupe.shingles import BREAK, Ragged, spaced, storable
+from curate.similarity.dedupe.shingles import BREAK, MARKS, Ragged, spaced, storable
 
 Flags = NDArray[np.bool_]
 _NOWHERE = Source("", 0)
@@ -203,7 +203,7 @@ class RecordBlock:
         """The first word of each text, [M], 0 where it has none."""
         hashes, offsets = self.cleaned.words.hashes, self.cleaned.words.offsets
         first = np.append(hashes, np.uint64(0))[offsets[:-1]]
-        return np.where(self.num_words > 0, first, np.uint64(0))
+        return np.where(self.num_words > 0, first & ~np.uint64(MARKS), np.uint64(0))
 
     @cached_property
     def keys(self) -> Keys:

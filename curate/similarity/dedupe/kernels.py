@@ -19,9 +19,12 @@ from curate.similarity.compiled import chosen, compile_loops, lowered, mix_scala
 from curate.similarity.dedupe.repetition import repetition
 from curate.similarity.dedupe.shingles import (
     CHARACTER,
+    COMMA,
     LOWER,
+    MARKS,
     NUM_PRINTED,
     NUMBER,
+    QUOTED,
     Cut,
     Ragged,
     Sets,
@@ -36,6 +39,7 @@ from curate.similarity.dedupe.shingles import (
 from curate.similarity.dedupe.words import (
     DIGIT,
     EDGE,
+    KIND_BITS,
     KINDS,
     LEAD,
     LETTER,
@@ -245,13 +249,19 @@ def _first_blank(eight: np.uint64) -> np.uint64:
     return (lowest * np.uint64(0x0001020304050607)) >> np.uint64(56)
 
 
-def _token(units: Units, eights: Hashes, start: np.uint64, end: np.uint64) -> np.uint64:
+def _token(units: Units, eights: Hashes, start: np.uint64, end: np.uint64, is_last: bool) -> np.uint64:
     """Return the hash of a word without punctuation at its edges, with its kind; 0 where nothing is left of it."""
-    step, full, kind = np.uint64(1), np.uint64(8), np.uint64(0)
+    step, full, kind, marks = np.uint64(1), np.uint64(8), np.uint64(0), np.uint64(0)
     while start < end and KINDS[units[start]] == EDGE:
+        if units[start] == 34 or units[start] == 39:
+            marks |= np.uint64(QUOTED)
         start += step
     while start < end and KINDS[units[end - step]] == EDGE:
         end -= step
+        if units[end] == 34 or units[end] == 39:
+            marks |= np.uint64(2 * QUOTED)
+        elif units[end] == 44 and not is_last:
+            marks |= np.uint64(COMMA)
     if start == end:
         return kind
     hashed, at, first = np.uint64(WORD), start, start
@@ -267,7 +277,7 @@ def _token(units: Units, eights: Hashes, start: np.uint64, end: np.uint64) -> np
         kind = np.uint64(NUMBER)
     elif units[start] >= 0xE0 and end - start == np.uint64(3 if units[start] < 0xF0 else 4):
         kind = np.uint64(CHARACTER)
-    return (mix_scalar(hashed + (end - start)) & ~np.uint64(NUMBER | CHARACTER)) | kind
+    return (mix_scalar(hashed + (end - start)) & ~np.uint64(KIND_BITS)) | kind | marks
 
 
 def _clean(units: Units, eights: Hashes, ends: Indices, keys: Hashes, hashes: Hashes, offsets: Indices) -> None:
@@ -303,10 +313,10 @@ def _clean(units: Units, eights: Hashes, ends: Indices, keys: Hashes, hashes: Ha
             first = mix_scalar(first + length)
             if KINDS[units[start]] == LETTER and KINDS[units[at - step]] != EDGE:
                 # Nearly all words.
-                hashes[word] = first & ~np.uint64(NUMBER | CHARACTER)
+                hashes[word] = first & ~np.uint64(KIND_BITS)
                 word += step
             else:
-                token = _token(units, eights, start, at)
+                token = _token(units, eights, start, at, at >= end)
                 hashes[word] = token
                 # What is nothing but punctuation is no word.
                 word += step if token > none else none
@@ -341,7 +351,8 @@ def _cut(texts: tuple[Any, ...], row: int, cut: tuple[Any, ...], room: Hashes) -
     start, count = starts[row], ends[row] - starts[row]
     if count == 0:
         return 0
-    hashed[:count] = tokens[start : start + count]
+    for index in range(count):
+        hashed[index] = tokens[start + index] & ~np.uint64(MARKS)
     if count < ngram:
         total = np.uint64(count)
         for index in range(count):
@@ -453,7 +464,8 @@ def _num_with(texts: tuple[Any, ...], width: int, wanted: Hashes, room: Hashes, 
         numbers[slot] = number + 1
     for row in range(len(starts)):
         count = ends[row] - starts[row]
-        room[0, :count] = tokens[starts[row] : ends[row]]
+        for index in range(count):
+            room[0, index] = tokens[starts[row] + index] & ~np.uint64(MARKS)
         _roll(room[0], count, width, room[1])
         for index in range(count - width + 1):
             slot = room[1, index] & last

@@ -22,6 +22,7 @@ from curate.similarity.dedupe.kernels import Kernels, Scores
 from curate.similarity.dedupe.shingles import (
     BREAK,
     CHARACTER,
+    MARKS,
     NUMBER,
     Cut,
     Ragged,
@@ -218,10 +219,11 @@ def _prints(spans: Spans) -> tuple[Hashes, Hashes]:
     """Return a hash of all tokens of each text in their order, and one of its numbers."""
     table = spans.hashed()
     numbers = np.flatnonzero(table.hashes & np.uint64(NUMBER))
-    return _in_order(table), _in_order(Ragged(table.hashes[numbers], np.searchsorted(numbers, table.offsets)))
+    bare = table.hashes[numbers] & ~np.uint64(MARKS)
+    return in_order(table), in_order(Ragged(bare, np.searchsorted(numbers, table.offsets)))
 
 
-def _in_order(of: Ragged) -> Hashes:
+def in_order(of: Ragged) -> Hashes:
     """Return a hash of all values of each row in their order."""
     # Their places are counted from the first of each row.
     rank = (np.arange(1, len(of.hashes) + 1) - np.repeat(of.offsets[:-1], of.lengths)).astype(np.uint64)

@@ -92,8 +92,11 @@ def flattened(texts: Sequence[str]) -> NDArray[np.uint8]:
 
 _Number = TypeVar("_Number", np.int64, np.uint64)
 
-# Bits of the hash of a word: it is a number; it is one character of a script that is written without blanks.
-NUMBER, CHARACTER = 1, 2
+# Bits of the hash of a word: it is a number; it is one character of a script that is written without blanks; there is
+# a quotation mark before it, or, the next bit, behind it; a comma is behind it and more of the text. These `MARKS` tell
+# whether texts are the same word for word, and make them no less alike.
+NUMBER, CHARACTER, QUOTED, COMMA = 1, 2, 8, 32
+MARKS = 3 * QUOTED | COMMA
 # The token between two parts of a prompt; no word has it.
 BREAK = 4
 
@@ -181,7 +184,7 @@ def may_be_among(known: Hashes, hashes: Hashes) -> NDArray[np.bool_]:
 
 def shingles(of: Ragged, ngram: int) -> Ragged:
     """Join every ``ngram`` neighbouring tokens; a text with fewer tokens is one shingle, an empty one has none."""
-    counts = of.lengths
+    of, counts = Ragged(of.hashes & ~np.uint64(MARKS), of.offsets), of.lengths
     joined = windows(of.hashes, ngram)
     short = np.flatnonzero((counts > 0) & (counts < ngram))
     joined[of.offsets[short]] = _whole(of, short)
@@ -342,7 +345,7 @@ def _passages(of: Ragged, width: int) -> Ragged:
     """Hash the ``width`` tokens from each place of each row on; every row has so many."""
     offsets = np.concatenate([[0], np.cumsum(of.lengths - width + 1)]).astype(np.int64)
     positions = np.arange(int(offsets[-1])) + np.repeat(of.offsets[:-1] - offsets[:-1], np.diff(offsets))
-    return Ragged(windows(of.hashes, width)[positions], offsets)
+    return Ragged(windows(of.hashes & ~np.uint64(MARKS), width)[positions], offsets)
 
 
 def cut_texts(of: Ragged, cut: Cut) -> Ragged:
@@ -353,7 +356,7 @@ def cut_texts(of: Ragged, cut: Cut) -> Ragged:
     rows = np.flatnonzero(of.lengths >= width)
     starts = np.concatenate([[0], np.cumsum(of.lengths[rows] - width + 1)]).astype(np.int64)
     positions = np.arange(int(starts[-1])) + np.repeat(of.offsets[:-1][rows] - starts[:-1], np.diff(starts))
-    passages = windows(of.hashes, width)[positions]
+    passages = windows(of.hashes & ~np.uint64(MARKS), width)[positions]
     near = np.minimum(np.searchsorted(popular, passages), len(popular) - 1)
     # A passage that starts at a place holds the shingles from there to width - ngram places on.
     first = np.arange(len(positions)) + np.repeat(table.offsets[:-1][rows] - starts[:-1], np.diff(starts))

@@ -25,7 +25,7 @@ from curate.base.record import CurateError
 from curate.base.storage import Scratch, remove_folder
 
 # Raised whenever the same input would give other arrays.
-VERSION = 4
+VERSION = 5
 # A stage that no call has used for a week is removed.
 MAX_AGE_DAYS = 7
 _ABOUT = "about"

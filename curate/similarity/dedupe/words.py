@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.base.hashing import MIX_A, MIX_B, STEP, Hashes, Indices, mix
-from curate.similarity.dedupe.shingles import CHARACTER, NUMBER, Ragged
+from curate.similarity.dedupe.shingles import CHARACTER, COMMA, MARKS, NUMBER, QUOTED, Ragged
 
 Units = NDArray[np.uint8]
 
@@ -17,9 +17,11 @@ MASKS = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)
 # Signs before a number that are looked past, such as those of currencies.
 LEAD = 4
 SIGN, DIGIT, LETTER, EDGE = range(4)
-# What each byte is: an `EDGE` is punctuation that is no part of a word at its beginning or end.
+KIND_BITS = NUMBER | CHARACTER | MARKS
+# What each byte is: an `EDGE` is punctuation that is no part of a word at its beginning or end. Brackets are, for they
+# say what belongs together.
 KINDS = np.full(256, SIGN, np.uint8)
-KINDS[list(b".,;:!?\"'()")] = EDGE
+KINDS[list(b".,;:!?\"'")] = EDGE
 KINDS[48:58] = DIGIT
 KINDS[65:91] = KINDS[97:123] = LETTER
 
@@ -27,9 +29,9 @@ KINDS[65:91] = KINDS[97:123] = LETTER
 def word_hashes(units: Units) -> Ragged:
     """Hash the words of normalised UTF-8 texts that newlines divide; a hash's last bits say what kind of word it is."""
     # Eight bytes at a time. Punctuation at the edges of a word is left out, and what is nothing else is no word.
-    starts, ends = _trimmed(units, *_words(units))
-    hashes = hash_words(units, starts, ends - starts) & ~np.uint64(NUMBER | CHARACTER)
-    return Ragged(hashes | _kinds_of(units, starts, ends), _offsets(units, starts))
+    starts, ends, marks = _trimmed(units, *_words(units))
+    hashes = hash_words(units, starts, ends - starts) & ~np.uint64(KIND_BITS)
+    return Ragged(hashes | _kinds_of(units, starts, ends) | marks, _offsets(units, starts))
 
 
 def text_keys(units: Units) -> Hashes:
@@ -89,22 +91,28 @@ def _stepped(hashes: Hashes, factor: int, shift: int) -> Hashes:
     return hashes
 
 
-def _trimmed(units: Units, starts: Indices, ends: Indices) -> tuple[Indices, Indices]:
-    """Return the words without the punctuation at their edges; those of which nothing is left are left out."""
+def _trimmed(units: Units, starts: Indices, ends: Indices) -> tuple[Indices, Indices, Hashes]:
+    """Return the words without the punctuation at their edges, and what that was of `MARKS`; those of which nothing is
+    left are left out."""
     is_edge = KINDS == EDGE
+    first, last, starts, ends = starts, ends, starts.copy(), ends.copy()
     rows = np.flatnonzero(is_edge[units[starts]])
     while len(rows):
         starts[rows] += 1
         rows = rows[starts[rows] < ends[rows]]
         rows = rows[is_edge[units[starts[rows]]]]
     is_word = starts < ends
-    starts, ends = starts[is_word], ends[is_word]
+    first, last, starts, ends = first[is_word], last[is_word], starts[is_word], ends[is_word]
     rows = np.flatnonzero(is_edge[units[ends - 1]])
     while len(rows):
         # It ends at the latest at the first byte, which is no edge.
         ends[rows] -= 1
         rows = rows[is_edge[units[ends[rows] - 1]]]
-    return starts, ends
+    quotes, commas = (np.append(0, np.cumsum(is_mark)) for is_mark in ((units == 34) | (units == 39), units == 44))
+    is_inner = (commas[last] > commas[ends]) & (np.append(units, np.uint8(10))[last] == 32)
+    is_before, is_behind = quotes[starts] > quotes[first], quotes[last] > quotes[ends]
+    marks = is_before * np.uint64(QUOTED) | is_behind * np.uint64(2 * QUOTED) | is_inner * np.uint64(COMMA)
+    return starts, ends, marks
 
 
 def _kinds_of(units: Units, starts: Indices, ends: Indices) -> Hashes:

@@ -12,7 +12,7 @@ from curate.similarity.dedupe.shingles import Spans, distinct
 from curate.similarity.leaks.evidence import NUM_TEXTS, PARTS, Evidence, joined, numbers_in
 from curate.similarity.leaks.kernels import EVERYTHING, Flags, Sieve
 from curate.similarity.leaks.results import Level, Overlap, Part
-from curate.similarity.leaks.words import HashedRecords, is_by_character, words_of
+from curate.similarity.leaks.words import HashedRecords, is_by_character, told, words_of
 
 # Share of a text's words, templates and common phrases left out, from which a pair is near.
 NEAR = 0.5
@@ -39,6 +39,7 @@ _IN_A_THOUSAND = 1
 class _ExamText:
     """A part of an exam record: its words, those outside templates, its first and last line, characters a word."""
 
+    text: str
     words: list[str]
     free: Words
     edges: list[slice]
@@ -68,13 +69,14 @@ class PairComparison:
 
         The phrases of ``common`` count for nothing.
         """
-        theirs = [words_of(text) for text in self._corpus.texts_of(self._pool[pool])]
+        said = self._corpus.texts_of(self._pool[pool])
+        theirs = list(map(words_of, said))
         overlaps = [
             overlap
             for index, text in enumerate(self._texts(exam))
-            if text.words and (overlap := self._overlap(exam, PARTS[index], text, theirs, common))
+            if text.words and (overlap := self._overlap(exam, PARTS[index], text, theirs, said, common))
         ]
-        return [*overlaps, *self._whole(exam, overlaps, theirs)]
+        return [*overlaps, *self._whole(exam, overlaps, theirs, said)]
 
     def _texts(self, exam: int) -> list[_ExamText]:
         if self._latest[0] != exam:
@@ -84,12 +86,18 @@ class PairComparison:
                 covered = self._evidence.is_template[begin : begin + len(words)].tolist()
                 free = [None if is_in else word for word, is_in in zip(words, covered, strict=True)]
                 # Two characters of a script without blanks carry about what a word does.
-                texts.append(_ExamText(words, free, _edges(text), 2 if is_by_character(words) else 1))
+                texts.append(_ExamText(text, words, free, _edges(text), 2 if is_by_character(words) else 1))
             self._latest = exam, texts
         return self._latest[1]
 
     def _overlap(
-        self, exam: int, part: Part, text: _ExamText, theirs: Sequence[list[str]], common: CommonPhrases | None
+        self,
+        exam: int,
+        part: Part,
+        text: _ExamText,
+        theirs: Sequence[list[str]],
+        said: Sequence[str],
+        common: CommonPhrases | None,
     ) -> Overlap | None:
         words, free, unit = text.words, text.free, text.unit
         least = unit * (self._long if part == "completion" else self._short)
@@ -97,7 +105,7 @@ class PairComparison:
         # An answer that many give says nothing about what was asked.
         if part == "completion" and (num_free < least or self._is_extract(exam, text)):
             return None
-        if self._is_equal(exam, part, words, theirs, is_short=len(words) < least):
+        if words in theirs if len(words) >= least else self._is_asked(exam, part, text, said):
             return Overlap(part, "verbatim", 1.0, len(words), len(words), " ".join(words))
         if num_free < least:
             return None
@@ -123,12 +131,12 @@ class PairComparison:
         level = self._level(part, run, coverage, num_telling, unit, is_same=is_same)
         return Overlap(part, level, coverage, run, len(words), passage) if level else None
 
-    def _is_equal(self, exam: int, part: str, words: list[str], theirs: Sequence[list[str]], *, is_short: bool) -> bool:
-        """Whether a text stands there as it is; a short one says something only as a question that is not common."""
-        if not is_short:
-            return words in theirs
-        is_question = words == theirs[0] or words in theirs[4:]
-        return part == "prompt" and is_question and exam not in self._evidence.common_prompts
+    def _is_asked(self, exam: int, part: str, text: _ExamText, said: Sequence[str]) -> bool:
+        """Whether a short text stands there as a question; only one that is not common says something."""
+        if part != "prompt" or exam in self._evidence.common_prompts:
+            return False
+        mine, *theirs = told([text.text, said[0], *said[4:]]).tolist()
+        return mine in theirs
 
     def _is_extract(self, exam: int, answer: _ExamText) -> bool:
         """Whether most of an answer stands in its own prompt: who has the exam has it, and nothing gives it away."""
@@ -148,11 +156,14 @@ class PairComparison:
             return "near"
         return "partial" if is_near or run >= long else None
 
-    def _whole(self, exam: int, overlaps: Sequence[Overlap], theirs: Sequence[list[str]]) -> list[Overlap]:
+    def _whole(
+        self, exam: int, overlaps: Sequence[Overlap], theirs: Sequence[list[str]], said: Sequence[str]
+    ) -> list[Overlap]:
         """Return the overlap of the record as a whole: equal, however short, or found in both of its parts."""
-        prompt, answered, _ = (text.words for text in self._texts(exam))
-        if prompt and answered and prompt == theirs[0] and answered == theirs[1]:
-            both = [*prompt, *answered]
+        asked, answer, _ = self._texts(exam)
+        is_equal = asked.words and answer.words and [asked.words, answer.words] == theirs[:2]
+        if is_equal and (len(asked.words) >= self._short or np.ptp(told([asked.text, said[0]])) == 0):
+            both = [*asked.words, *answer.words]
             return [Overlap("record", "verbatim", 1.0, len(both), len(both), " ".join(both))]
         if len(overlaps) < 2 or any(overlap.level == "partial" for overlap in overlaps):
             return []

@@ -14,7 +14,9 @@ import numpy as np
 from curate.base.hashing import Hashes, Indices
 from curate.base.record import Json, Record, normalised, trace_of
 from curate.schema.view import LineTexts
-from curate.similarity.dedupe.shingles import Spans
+from curate.similarity.dedupe.kernels import NUMPY
+from curate.similarity.dedupe.pairs import in_order
+from curate.similarity.dedupe.shingles import Spans, spaced, storable
 from curate.similarity.leaks.kernels import Flags, LeakKernels, kernels_for
 
 _ASCII = {code: chr(code).lower() if chr(code).isalnum() else " " for code in range(128)}
@@ -25,6 +27,9 @@ _UNSPACED = re.compile(
     "([\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3100-\u312f\u31a0-\u31ff\u3400-\u4dbf"
     "\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])"
 )
+# Words below which a text is another one with other brackets, operators, quotation marks or commas inside; what may
+# stand around it all the same.
+_SHORT, _AROUND = 16, "*#_`\"' \n"
 # Records of a block, and the characters from which it has fewer.
 _BLOCK = 1024
 _CHUNK_CHARS = 1 << 21
@@ -56,6 +61,12 @@ def _mark(match: re.Match[str]) -> str:
 def words_of(text: str) -> list[str]:
     """Return the words of ``text``."""
     return spelled(text).split()
+
+
+def told(texts: Sequence[str]) -> Hashes:
+    """Return a hash of each of some short texts, the same for those that `curate.similarity.dedupe` finds the same word
+    for word, whatever stands around them."""
+    return in_order(NUMPY.clean(list(map(spaced, storable([text.strip(_AROUND) for text in texts])))).words)
 
 
 def is_by_character(words: Sequence[str]) -> bool:
@@ -197,9 +208,12 @@ class HashedRecords:
         # Of many records some columns are empty altogether.
         columns = [column if any(column) else () for column in of[:-1]]
         texts = list(chain(*columns, *of.questions))
+        cut = texts
         if not all(map(str.isascii, texts)):
-            texts = [text if text.isascii() else separated(text) for text in texts]
-        tokens, offsets, filled = self.kernels.words(texts)
+            cut = [text if text.isascii() else separated(text) for text in texts]
+        tokens, offsets, filled = self.kernels.words(cut)
+        short = np.flatnonzero((filled != 0) & (np.diff(offsets) < _SHORT))
+        filled[short] = told([texts[row] for row in short.tolist()])
         indices, num_questions = np.arange(len(rows)), np.fromiter(map(len, of.questions), np.int64, len(rows))
         parts = np.repeat(np.arange(len(of)), [*(len(rows) for _ in columns), int(num_questions.sum())])
         is_filled = np.array([*map(len, columns), 1])[parts] > 0
