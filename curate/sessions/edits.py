@@ -17,6 +17,7 @@ from curate.base.tables import counted
 from curate.jsonl import JsonFault, parts_of, pointer_of
 from curate.project.drafts import Draft, Drafts, changes, rebased
 from curate.project.fold import RecordState
+from curate.project.golden import frozen_ids
 from curate.project.project import Project
 from curate.schema import Shape, load_contract
 from curate.schema.form import (
@@ -40,6 +41,14 @@ from curate.schema.view import View, at, put
 _OF_CATEGORY = frozenset({"L404", "L405"})
 NOTHING_CHANGED = "nothing changed"  # What `save` returns where there is nothing to undo either.
 CHANGED_MEANWHILE = "E986 changed-meanwhile"  # Somebody else has changed the same key; saving again keeps one's own.
+
+
+def _split_of(project: Project, name: str) -> str:
+    """Return the split of a record by the last dataset, a decision or its line, and whether it is frozen there."""
+    if name in frozen_ids(project.root):
+        return "test, frozen: saving is refused"
+    pinned = project.catalog.pinned_split(name) if project.is_loaded else None
+    return pinned or project.state(name).record.split or ""
 
 
 class EditSession:
@@ -69,6 +78,8 @@ class EditSession:
         self._disputed: set[str] = set()
         # By key, what both sides have changed: without it a reopened draft could not tell that there was a dispute.
         self._before: dict[str, Json] = {}
+        self.split = "" if self.is_new or self.is_line else _split_of(project, name)
+        """The split that the record is in, with a word where that is frozen; empty while none is known."""
         self.form = Form(project.shape, line)
         self._reopen(line)
         self._resume()

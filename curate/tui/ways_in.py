@@ -20,10 +20,17 @@ from curate.tui.frame_table import Column
 
 if TYPE_CHECKING:
     from curate.formats.intake import Intake
+    from curate.formats.taken_ids import IdChoice
     from curate.project.init import NewWorkspace
+    from curate.project.project import Project
     from curate.schema import Shape
     from curate.tui.context import HostApp
 
+_TAKEN = [
+    ("new", "records with new ids; those that are there stay as they are"),
+    ("skip", "the rows are left out"),
+    ("replace", "the records say what the rows say; u takes it back"),
+]
 _MOST_FILES = 5
 _MOST_FOLDERS = 3
 _MOST_LOOKED = 50  # Files of a folder that are opened to see whether they can be imported.
@@ -246,25 +253,56 @@ def _import_into(app: HostApp, path: Path) -> None:
     project = app.project
 
     def take(mapping: dict[str, str]) -> None:
-        def job() -> tuple[Intake, Counter[str]]:
-            from curate.formats.intake import take_in
-            from curate.project.given_answers import save_answers
+        def look() -> int:
+            return _take_in(project, path, mapping, is_dry_run=True).taken.num_taken
 
-            intake = take_in(path, project.root, project.shape, mapping=mapping or None)
+        def chosen(choice: IdChoice | None) -> None:
+            if choice is None:
+                app.tell("Nothing was imported.")
+                return
+            message = f"importing {path.name} ..."
+            app.background(partial(job, choice), partial(done, choice), group="write.import", message=message)
+
+        def looked(num_taken: int) -> None:
+            if num_taken:
+                question = f"{counted(num_taken, 'row')} with an id that is taken. What become of them?"
+                app.ask_with(Choose(question, _TAKEN), chosen)
+            else:
+                chosen("new")
+
+        def job(choice: IdChoice) -> tuple[Intake, Counter[str]]:
+            from curate.project.given_answers import save_answers
+            from curate.project.update import replace_records
+
+            intake = _take_in(project, path, mapping, choice)
+            if intake.taken.replaced:
+                replace_records(project.root, intake.taken.replaced, project.by)
             return intake, save_answers(project.root, [intake.answers] if intake.answers else [])
 
-        def done(result: tuple[Intake, Counter[str]]) -> None:
+        def done(choice: IdChoice, result: tuple[Intake, Counter[str]]) -> None:
             intake, saved = result
             outcome = _outcome(f"imported {path.name}", [intake], saved)
             columns = ",".join(f"{name}={column}" for name, column in mapping.items())
             words = ["curate", "import", str(path), "--into", str(project.root)]
             words += ["--map", columns] if columns else []
+            words += ["--taken", choice] if intake.taken.num_taken else []
             app.log_command(shlex.join(words), outcome[0])
             app.following.reread(*outcome)
 
-        app.background(job, done, group="write.import", message=f"importing {path.name} ...")
+        app.background(look, looked, group="write.look", message=f"looking into {path.name} ...")
 
     _show_columns(app, path, f"Import {path.name} into {project.root.resolve()}?", take, project.shape)
+
+
+def _take_in(
+    project: Project, path: Path, mapping: dict[str, str], choice: IdChoice = "new", *, is_dry_run: bool = False
+) -> Intake:
+    from curate.formats.intake import take_in, target_of
+    from curate.formats.taken_ids import TakenIds
+    from curate.project.data import taken_ids
+
+    taken = TakenIds(taken_ids(project.data, target_of(path, project.root)), choice)
+    return take_in(path, project.root, project.shape, mapping=mapping or None, taken=taken, is_dry_run=is_dry_run)
 
 
 def _outcome(head: str, intakes: Sequence[Intake], saved: Counter[str], num_more: int = 0) -> tuple[str, Severity]:

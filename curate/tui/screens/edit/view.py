@@ -365,7 +365,8 @@ def title(edit: EditSession | None, schema: str, position: str, width: int) -> T
     if edit is not None:
         what = "line " if edit.is_line else "a new record" if edit.is_new else "record "
         head = Text.assemble(head, "  ", what)
-        state = Text("  edited" if edit.is_changed else "", "warn")
+        state = Text(f"  {edit.split}" if edit.split else "", "warn" if "frozen" in edit.split else "dim")
+        state.append("  edited" if edit.is_changed else "", "warn")
         name = "" if edit.is_new and not edit.is_line else cut_middle(edit.name, 40)
     room = width - head.cell_len - state.cell_len - about.cell_len
     if cell_len(name) + about_schema.cell_len <= room:
