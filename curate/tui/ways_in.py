@@ -315,6 +315,8 @@ def _outcome(head: str, intakes: Sequence[Intake], saved: Counter[str], num_more
     text = head + (f": {counted(records, 'record')}" if intakes else "")
     moved = [f"{name} ({count:,})" for intake in intakes for name, count in intake.moved.most_common(5)]
     text += f"; stored in meta.extra: {', '.join(moved)}" if moved else ""
+    num_taken = sum(intake.taken.num_taken for intake in intakes if intake.taken.choice == "new")
+    text += f"; ids that were taken: {num_taken:,}, and these are new ones" if num_taken else ""
     text += f"; {counted(saved.total(), 'answer')} of {counted(len(saved), 'annotator')}" if saved else ""
     if not rejected:
         return f"{text}.", "ok"
