@@ -93,7 +93,7 @@ def test_an_empty_workspace(tmp_path: Path) -> None:
     settings = read_settings(root)
     assert made.schema == settings.schema_ == "instruction"
     assert settings.split.seed is not None
-    assert {path.name for path in root.iterdir()} == {"curate.toml", "data", ".curate", ".gitattributes"}
+    assert {path.name for path in root.iterdir()} == {"curate.toml", "data", "journal", ".curate", ".gitattributes"}
     assert (root / ".curate/.gitignore").read_text().splitlines()[-1] == "*"
 
 
