@@ -114,7 +114,7 @@ record, or takes a proposal as it stands. `space` marks, `v` begins a range.
             self._read()
 
     def arrive(self, *, of: str | None = None, run: str = "", **_: Any) -> None:
-        """Show the queue ``of`` a kind, of ``run`` where runs have one each; "" shows all kinds, None what was there."""
+        """Show the queue ``of`` a kind, of ``run`` where runs have one each; "" shows all kinds, None what was."""
         if of is None and self._queue is not None:
             return
         self._of, self._run, self._queue = of or "", run, None
