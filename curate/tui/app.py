@@ -137,7 +137,7 @@ class CurateApp(App[int]):
         return self.following.has_project
 
     def go(self, name: str, **what: Any) -> None:
-        """Show the screen called ``name`` and hand ``what`` to its `arrive`; without one it is as it was left."""
+        """Show the screen called ``name`` and hand ``what`` to its `arrive`."""
         if not self.is_open(name):
             if self.has_project:
                 remedy = "For labels, splits and training make a workspace of it: g h, then 8."
@@ -149,8 +149,7 @@ class CurateApp(App[int]):
             self._arrivals[name] = what
             self.hand_over(self.present())
         else:
-            if what or name not in self._screen_stacks:
-                self._arrivals[name] = what
+            self._arrivals[name] = what
             # What was said is about the screen that is left.
             self.clear_message()
             self._keys.is_arriving = True

@@ -113,9 +113,11 @@ record, or takes a proposal as it stands. `space` marks, `v` begins a range.
         if self._queue is not None:
             self._read()
 
-    def arrive(self, *, of: str = "", run: str = "", **_: Any) -> None:
-        """Show the queue ``of`` a kind, of ``run`` where runs have one each; without a kind, all kinds."""
-        self._of, self._run, self._queue = of, run, None
+    def arrive(self, *, of: str | None = None, run: str = "", **_: Any) -> None:
+        """Show the queue ``of`` a kind, of ``run`` where runs have one each; "" shows all kinds, None what was."""
+        if of is None and self._queue is not None:
+            return
+        self._of, self._run, self._queue = of or "", run, None
         self._table.is_waiting = True
         self._read()
 
@@ -278,7 +280,7 @@ record, or takes a proposal as it stands. `space` marks, `v` begins a range.
 
     def action_choose(self) -> None:
         """Show what is left to do of all kinds."""
-        self.arrive()
+        self.arrive(of="")
 
     def close_side(self) -> bool:
         detail = self.query_one("#detail", Pane)
