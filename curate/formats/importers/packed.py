@@ -148,7 +148,7 @@ def _unpacked_once(path: Path, size: int, _changed: int) -> _Unpacked:
     return _Unpacked([_Member(name, target, _reader_of(target, path))], [], folder)
 
 
-def _read(packed: IO[bytes]) -> Iterator[bytes]:
+def _read(packed: IO[bytes] | gzip.GzipFile) -> Iterator[bytes]:
     return iter(partial(packed.read, _CHUNK), b"")
 
 
