@@ -201,3 +201,10 @@ def test_the_letter_of_an_answer_cannot_be_known_from_words(shared: Path) -> Non
     key = ["ABCD"[int(float(row["groundtruth_answer"]))] for row in rows]
     found = find_suspects(texts, key, [str(number) for number in range(len(rows))])
     assert (found.suspects, found.is_telling, found.num_predicted) == ([], False, 400)
+
+
+def test_validate_says_how_wrong_labels_are_searched_for(tmp_path: Path) -> None:
+    root = write(tmp_path / "ws", lines(), "[categories.billing]\n[categories.returns]\n")
+    _, told, _ = validate(str(root))
+    assert f"labels not searched for wrong ones: curate validate {root} --select L405" in told
+    assert "not searched" not in validate(str(root), "--select", "L405")[1]

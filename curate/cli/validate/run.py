@@ -23,6 +23,7 @@ from curate.base.record import CurateError, Exit, Finding
 from curate.base.registry import use_plugins
 from curate.base.storage import write_atomic
 from curate.base.tables import counted
+from curate.checks.category import label_search
 from curate.checks.runner import (
     Baseline,
     Engine,
@@ -80,6 +81,8 @@ def run(options: Options) -> Exit:
             explain(shape, inputs, verdict.findings)
     for line in summary(verdict):
         console.talk(line)
+    if inputs.root and (hint := label_search(inputs.settings, console.one_line(str(inputs.root)))):
+        console.talk(hint)
     if not verdict.num_records and "S102" in verdict.counts:
         console.talk(f"no line is a record of the shape {console.one_line(shape.name)}; --schema names another")
         console.talk("`curate import` converts Alpaca, ShareGPT, OpenAI and other common forms")

@@ -337,8 +337,8 @@ def encoding_hint(path: Path) -> str:
         return "The file does not look like text. Save or export it again, as CSV or JSON lines."
     # The last character may be cut off.
     decoders = {name: codecs.getincrementaldecoder(name)("replace").decode for name in _GUESSES}
-    known = [name for name, decode in decoders.items() if "\ufffd" not in decode(head)]
-    asked = " or ".join(f"--encoding {name}" for name in known)
+    decoding = [name for name, decode in decoders.items() if "\ufffd" not in decode(head)]
+    asked = " or ".join(f"--encoding {name}" for name in decoding)
     return f"The file is not UTF-8. Add the encoding in which its words are words: {asked}"
 
 

@@ -249,7 +249,7 @@ def _first_blank(eight: np.uint64) -> np.uint64:
     return (lowest * np.uint64(0x0001020304050607)) >> np.uint64(56)
 
 
-def _token(units: Units, eights: Hashes, start: np.uint64, end: np.uint64, is_last: bool) -> np.uint64:
+def _token(units: Units, eights: Hashes, start: np.uint64, end: np.uint64, is_last: np.bool_) -> np.uint64:
     """Return the hash of a word without punctuation at its edges, with its kind; 0 where nothing is left of it."""
     step, full, kind, marks = np.uint64(1), np.uint64(8), np.uint64(0), np.uint64(0)
     while start < end and KINDS[units[start]] == EDGE:

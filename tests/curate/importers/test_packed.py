@@ -12,6 +12,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -387,6 +388,74 @@ def test_lines_of_json_in_another_encoding_need_to_be_asked_for(tmp_path: Path) 
     assert "--encoding cp1252" in refusal(init(path))
     assert init(path, "--encoding", "cp1252").return_value == Exit.OK
     assert records(path)[0]["output"] == "père"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("gb18030", "很好，谢谢。"),
+        ("cp932", "とても良いです。"),
+        ("euc-kr", "아주 좋아요."),
+        ("cp1251", "Очень хорошая."),
+    ],
+)
+def test_each_encoding_that_decodes_is_named_and_works(tmp_path: Path, encoding: str, text: str) -> None:
+    line = json.dumps({"question": text, "answer": text}, ensure_ascii=False)
+    path = write(tmp_path, "rows.jsonl", line.encode(encoding))
+    assert f"--encoding {encoding}" in refusal(init(path))
+    assert init(path, "--encoding", encoding).return_value == Exit.OK
+    assert records(path)[0]["output"] == text
+
+
+def test_the_unicode_text_of_excel_is_a_table(tmp_path: Path) -> None:
+    path = write(tmp_path, "table.txt", "question\tanswer\r\nWho?\tMe\r\n".encode("utf-16"))
+    assert init(path).return_value == Exit.OK
+    assert [(line["instruction"], line["output"]) for line in records(path)] == [("Who?", "Me")]
+
+
+@pytest.mark.parametrize("compression", ["uncompressed", "zstd"])
+def test_arrow_as_polars_writes_it(tmp_path: Path, compression: Any) -> None:
+    polars, path = pytest.importorskip("polars"), tmp_path / "rows.arrow"
+    polars.DataFrame({"question": ["Who?", "How?"], "answer": ["Me", "So"]}).write_ipc(path, compression=compression)
+    done = init(path)
+    if compression == "zstd":
+        assert "its buffers are compressed" in refusal(done)
+    else:
+        assert [line["output"] for line in records(path)] == ["Me", "So"]
+
+
+def test_zstandard_that_is_damaged_or_ends_too_soon_is_refused(tmp_path: Path) -> None:
+    zstandard = pytest.importorskip("zstandard")
+    lines = "".join(f'{{"question": "{number * 7919}", "answer": "{number}"}}\n' for number in range(20_000)).encode()
+    packed = zstandard.compress(lines)
+    assert "it ends too soon" in refusal(init(write(tmp_path, "cut.jsonl.zst", packed[: len(packed) // 2])))
+    assert "it cannot be unpacked" in refusal(init(write(tmp_path, "bad.jsonl.zst", packed[:9] + packed[40:])))
+    assert init(path := write(tmp_path, "two.jsonl.zst", packed + zstandard.compress(PAIR))).return_value == Exit.OK
+    assert len(records(path)) == 20_001
+
+
+def test_a_formula_without_its_value_and_an_error_are_no_answers(tmp_path: Path) -> None:
+    openpyxl, path = pytest.importorskip("openpyxl"), tmp_path / "table.xlsx"
+    book = openpyxl.Workbook()
+    for row in (["question", "answer", "price"], ["a", "=1+1"], ["b", "B", "=1+1"], ["c", "#REF!"], ["d", "D", 4]):
+        book.active.append(row)
+    book.save(path)
+    done = init(path)
+    assert [line["output"] for line in records(path)] == ["D"]
+    assert "'answer' is =1+1, of which no value is stored" in done.stderr
+    assert "3 rows in" in done.stderr
+
+
+def test_what_cannot_be_unpacked_is_called_by_its_name(tmp_path: Path) -> None:
+    locked = bytearray(zipped(**{"a.jsonl": PAIR}))
+    locked[6] |= 1
+    locked[locked.find(b"PK\x01\x02") + 8] |= 1
+    assert refusal(init(write(tmp_path, "a.zip", bytes(locked)))).startswith(f"{tmp_path}/a.zip: a.jsonl in it needs a")
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("../../a.jsonl"))
+    said = refusal(init(write(tmp_path, "a.tar.gz", buffer.getvalue())))
+    assert said.startswith(f"{tmp_path}/a.tar.gz: a tar archive")
 
 
 def test_the_line_in_which_excel_names_the_separator_is_no_row(tmp_path: Path) -> None:
