@@ -37,6 +37,8 @@ class LoggedDecision:
     before: RecordState | None
     after: RecordState | None
     is_apart: bool
+    is_held: bool = False
+    """Whether it does nothing, because it is about another text than the record has now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +196,7 @@ def _steps(record: Record | None, events: Sequence[AnyEvent], data: ProjectData)
     state = RecordState(record) if record else None
     applied = set()
     for step, after in steps(record, events, data.shape):
-        yield LoggedDecision(step.event, state, after, step.is_concurrent)
+        yield LoggedDecision(step.event, state, after, step.is_concurrent, step.is_held)
         state = after
         applied.add(step.event.event)
     # What is decided on a record that is gone applies to nothing, and is listed all the same.
@@ -219,6 +221,8 @@ def _story(
     for step in steps:
         sentence = _line(step.event, visibility, redos, is_of_record=True)
         yield from textwrap.wrap(sentence, width, initial_indent="  ", subsequent_indent="    ")
+        if step.is_held:
+            yield "    (held back: about another text than the record has now)"
         if step.is_apart:
             yield "    (made on another state of the record than the one before)"
         if step.before is None or step.after is None or step.event.op != "edit":

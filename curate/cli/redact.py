@@ -35,6 +35,7 @@ class _Task:
     root: Path | None
     shape: Shape | None
     keep: Collection[str]
+    decided: Mapping[Path, Mapping[int, str]]
     terms: Terms
     table_file: Path
     old_key: Path
@@ -96,6 +97,7 @@ def command(
         # It says which strings are names, and so stay.
         shape_for(files, root),
         keep=names_in_use(root) if root else (),
+        decided=_decided_lines(root) if root else {},
         terms=read_terms(terms) if terms else Terms([]),
         table_file=_table_path(table_file or folder / _TABLE_NAME, root, files),
         old_key=folder / _OLD_KEY_NAME,
@@ -114,6 +116,15 @@ def command(
     is_left = _tell_left(summary, _sensitive_decisions(root, find_kinds))
     has_copies = root is not None and _tell_copies(root, find_kinds)
     return Exit.FINDINGS if is_left or has_copies or (diff and summary.num_changed) else Exit.OK
+
+
+def _decided_lines(root: Path) -> Mapping[Path, Mapping[int, str]]:
+    from curate.project.applied import lines_of
+    from curate.project.data import load_data
+    from curate.project.golden import frozen_ids
+
+    data = load_data(root)
+    return lines_of(data, {*data.decisions.names, *frozen_ids(root)})
 
 
 def _redact(task: _Task) -> tuple[Redaction, int]:
@@ -144,9 +155,9 @@ def _redact(task: _Task) -> tuple[Redaction, int]:
                 # Before any file needs it: a number that is lost could be given to another value.
                 write_table(task.table_file, run.redactor.table)
             run.redactor.table.close()
-            run.write(targets)
             if task.root and not task.output:
                 save_rewrites(task.root, run.rewrites, "redact")
+            run.write(targets)
     _tell(run.summary, "redacted" if task.is_written else "would redact")
     if is_saved:
         console.talk(f"table: {name}; it holds no value, but whoever has it can test whether one they guess is in it")
@@ -175,7 +186,7 @@ def _planned(task: _Task, saved: PlaceholderTable | None) -> tuple[Redaction, in
         # A file may hold placeholders of an earlier run; their numbers must not mean another value.
         table.reserve(placeholders_in(path, task.root))
     redactor = Redactor(table, task.terms)
-    run = Redaction(task.files, redactor, shape=task.shape, keep=task.keep, decided=task.keep, root=task.root)
+    run = Redaction(task.files, redactor, shape=task.shape, keep=task.keep, decided=task.decided, root=task.root)
     hide: Callable[[str], str] = str if task.show_values else with_values_hidden
     if task.diff:
         print_lines(diff_of(run.changes(), hide))

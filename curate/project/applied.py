@@ -6,7 +6,8 @@ clone, or a process that was killed in between, comes to the same records.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Container, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,20 +17,17 @@ from curate.base.events import Rewritten
 from curate.base.file_guard import inside, read_file
 from curate.base.record import CurateError, Exit, Finding, Json, Record, Source, canonical, text_digest
 from curate.base.storage import write_atomic
-from curate.base.tables import listed
+from curate.base.tables import counted, listed
 from curate.checks.runner.changes import unmerged_findings
-from curate.checks.runner.select import Glob
 from curate.jsonl import Entry
 from curate.jsonl.rewrite import Ending, Replacement, Rewrite
 from curate.jsonl.walker import edited_line, new_line
-from curate.project.data import ProjectData
+from curate.project.data import ProjectData, is_added_file_read
 from curate.project.fold import HELD_BACK, RecordState
-from curate.project.project import open_project
+from curate.project.project import APPLIED_BY, open_project
 from curate.schema import Shape
 from curate.schema.settings import ADDED
 from curate.schema.view import at, put
-
-_BY = "apply-edits"
 
 
 @dataclass(slots=True)
@@ -41,7 +39,7 @@ class AppliedEdits:
     added: dict[str, bytes] = field(default_factory=dict)
     """By id, the lines of new records."""
     rewrites: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """By id, the digests of the text that the record's line has and of the one that it gets, where they differ."""
+    """By id, the digests of the text that the record's line has and of the one that it gets."""
     left: list[str] = field(default_factory=list)
     """Records whose decisions stay in the journal: they are held back, or the line cannot hold the record's id."""
 
@@ -57,6 +55,10 @@ def plan_edits(data: ProjectData) -> AppliedEdits:
         raise _refusal("git has a merge to finish", [found.file for found in unmerged], "Finish it first.")
     if conflicts := [found.record for found in data.findings() if found.code == "L403"]:
         raise _refusal("decisions contradict one another (L403)", conflicts, "Settle them with `curate review`.")
+    if num := data.num_unread():
+        raise _refusal(
+            f"{counted(num, 'line')} of record files cannot be read", [], "See `curate validate`, and fix them."
+        )
     plan, lines = AppliedEdits(), {}
     for item in data.read_lines():
         if isinstance(item, Record) and item.id in data.decisions.names:
@@ -94,8 +96,7 @@ def _plan_record(plan: AppliedEdits, state: RecordState, line: Record | None, sh
 
 
 def _note_rewrite(plan: AppliedEdits, state: RecordState, line: Mapping[str, Json]) -> None:
-    if (now := text_digest(line)) != state.base:
-        plan.rewrites[state.record.id] = state.base, now
+    plan.rewrites[state.record.id] = state.base, text_digest(line)
 
 
 def write_edits(data: ProjectData, plan: AppliedEdits) -> None:
@@ -105,7 +106,7 @@ def write_edits(data: ProjectData, plan: AppliedEdits) -> None:
         CurateError: E959 when somebody has changed a record file since, or it is a link; E906 when the system refuses.
     """
     # First the journal: where the files are not written any more, these lines say nothing of anybody.
-    save_rewrites(data.root, plan.rewrites, _BY)
+    save_rewrites(data.root, plan.rewrites, APPLIED_BY)
     for path in data.files():
         if edits := plan.lines.get(spelled(str(path.relative_to(data.root)))):
             _rewrite(data.root, path, edits)
@@ -114,6 +115,16 @@ def write_edits(data: ProjectData, plan: AppliedEdits) -> None:
         before = read_file(path, data.root, most=path.stat().st_size) if path.exists() else b""
         joint = b"" if not before or before.endswith(b"\n") else b"\n"
         write_atomic(path, [before, joint, *(line + b"\n" for line in plan.added.values())])
+
+
+def lines_of(data: ProjectData, names: Container[str]) -> dict[Path, dict[int, str]]:
+    """Return where the records called ``names`` stand: by file and line, what each is called in the workspace."""
+    files = {spelled(str(path.relative_to(data.root))): path.resolve() for path in data.matching_files()}
+    lines: dict[Path, dict[int, str]] = defaultdict(dict)
+    for item in data.read_lines() if files else ():
+        if isinstance(item, Record) and item.id in names:
+            lines[files[item.source.file]][item.source.line] = item.id
+    return lines
 
 
 def save_rewrites(root: Path, rewrites: Mapping[str, tuple[str, str]], by: str) -> None:
@@ -176,32 +187,11 @@ def _id_in(line: Mapping[str, Json], shape: Shape) -> tuple[str, bool]:
     return record.id, record.has_own_id
 
 
-def make_added_file(data: ProjectData) -> None:
-    """Make the file that added records go to, empty, where the workspace has no record file at all.
-
-    Raises:
-        CurateError: E904 when the settings do not read that file; E906 when it cannot be made; E914 when it lies
-            outside the workspace; E919 when another process makes it in the same moment.
-    """
-    # An added record stands in the journal; commands that read a workspace ask for a record file.
-    if data.matching_files():
-        return
-    if not is_added_file_read(data):
-        message = f"{data.root}: no file matches {', '.join(data.settings.data)}; nothing was saved"
-        raise CurateError("E904 no-such-file", message, f'Make such a file, or add "{ADDED}" to `data` in curate.toml.')
-    write_atomic(inside(data.root, data.root / ADDED), [], is_new=True)
-
-
-def is_added_file_read(data: ProjectData) -> bool:
-    """Whether the settings name the file that added records go to."""
-    return any(Glob.of(pattern).matches(ADDED) for pattern in data.settings.data)
-
-
 def _written_by_others(path: Path) -> CurateError:
     message = f"{one_line(str(path))} was changed by somebody while decisions were being put into it"
     return CurateError("E959 not-rewritten", message, "Their change is untouched. Run the command again.")
 
 
 def _refusal(why: str, names: Sequence[str], hint: str) -> CurateError:
-    visible_names = listed(sorted(set(names)), spell=lambda name: one_line(name, 60))
-    return CurateError("E982 cannot-apply", f"{why}: {visible_names}", hint, exit_code=Exit.FINDINGS)
+    named = f": {listed(sorted(set(names)), spell=lambda name: one_line(name, 60))}" if names else ""
+    return CurateError("E982 cannot-apply", f"{why}{named}", hint, exit_code=Exit.FINDINGS)

@@ -17,16 +17,17 @@ from curate.base.console import spelled
 from curate.base.events import AnyEvent, Exclusion
 from curate.base.file_guard import FileStamp, inside, stamp_of
 from curate.base.record import CurateError, Finding, Record, Split
-from curate.base.storage import make_cache
+from curate.base.storage import make_cache, write_atomic
 from curate.checks.runner import num_bytes, read_records
 from curate.checks.runner.examine import BLOCKS_FROM
 from curate.checks.runner.names import UniqueNames
+from curate.checks.runner.select import Glob
 from curate.project.fold import Decisions, Fold, RecordState
 from curate.project.history import frontier_of
 from curate.project.journal import Damage, damage_texts, read_journal, require_known
 from curate.project.proposals import proposals_in
 from curate.schema import Shape, load_shape
-from curate.schema.settings import FILE_NAME, Settings, read_settings
+from curate.schema.settings import ADDED, FILE_NAME, Settings, read_settings
 
 if TYPE_CHECKING:
     from curate.base.packs import Pack
@@ -406,6 +407,27 @@ def known_events(root: Path) -> list[AnyEvent]:
     events, damages = read_journal(root)
     require_known(damages)
     return events
+
+
+def make_added_file(data: ProjectData) -> None:
+    """Make the file that added records go to, empty, where the workspace has no record file at all.
+
+    Raises:
+        CurateError: E904 when the settings do not read that file; E906 when it cannot be made; E914 when it lies
+            outside the workspace; E919 when another process makes it in the same moment.
+    """
+    # An added record stands in the journal; commands that read a workspace ask for a record file.
+    if data.matching_files():
+        return
+    if not is_added_file_read(data):
+        message = f"{data.root}: no file matches {', '.join(data.settings.data)}; nothing was saved"
+        raise CurateError("E904 no-such-file", message, f'Make such a file, or add "{ADDED}" to `data` in curate.toml.')
+    write_atomic(inside(data.root, data.root / ADDED), [], is_new=True)
+
+
+def is_added_file_read(data: ProjectData) -> bool:
+    """Whether the settings name the file that added records go to."""
+    return any(Glob.of(pattern).matches(ADDED) for pattern in data.settings.data)
 
 
 def taken_ids(data: ProjectData, target: Path) -> set[str]:

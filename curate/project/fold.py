@@ -295,8 +295,8 @@ def _walk(
         # An undo goes where the decision is that it takes back, whatever the text was then.
         is_elsewhere = bool(texts and about) and not about & texts and not isinstance(event, RewriteEvent)
         if held.knows(event.of) if isinstance(event, UndoEvent) else is_elsewhere:
-            held.apply(event, seen_events)
             history.pass_over(event, seen_events)
+            yield replace(held.apply(event, seen_events), is_held=True)
             continue
         step = history.apply(event, seen_events)
         if _makes_no_line(step, record, history, shape):

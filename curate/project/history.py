@@ -169,6 +169,8 @@ class AppliedEvent:
     is_undoing: bool = False
     """Of an undo: whether it takes that back."""
     is_undone: bool = False
+    is_held: bool = False
+    """Whether it was made about another text than the record has, and so does nothing."""
 
 
 class History:
@@ -245,10 +247,11 @@ class History:
         drop = self._holder(STATUS) if STATUS in self._sides else None
         if drop is None or exclusion_of(drop.value) is None:
             return
-        (index, *_), edits = self._sides[STATUS], dict[str, Touch]()
+        edits: dict[str, Touch] = {}
+        words = {index: self._touches[STATUS][index] for index in self._sides[STATUS]}
         for facet, (other, *_) in self._sides.items():
             touch = self._touches[facet][other]
-            is_apart = not (touch.seen_bits >> index & 1 or drop.seen_bits >> other & 1)
+            is_apart = not any(touch.seen_bits >> at & 1 or word.seen_bits >> other & 1 for at, word in words.items())
             if facet[0] == "data" and is_apart and not touch.rank[0].startswith(FILE_SESSION):
                 edits[touch.event] = touch
         if edits:

@@ -14,11 +14,12 @@ from pathlib import Path
 from threading import Lock, RLock
 from typing import TYPE_CHECKING, Self
 
+from curate.base.console import one_line
 from curate.base.events import AnyEvent, Decision, Drop, Label, Resolve, Undo
 from curate.base.file_guard import inside
 from curate.base.record import CurateError, Finding, Record
-from curate.base.tables import counted
-from curate.project.data import FILES_CHANGED, GOLDEN, ProjectData, load_data
+from curate.base.tables import counted, listed
+from curate.project.data import FILES_CHANGED, GOLDEN, ProjectData, load_data, make_added_file
 from curate.project.fold import RecordState
 from curate.project.journal import CATEGORY, FOLDER, Damage, JournalWriter, annotator, require_known
 from curate.project.transactions import Applied, Undone, UndoStacks, require_valid
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from curate.schema import Shape
     from curate.schema.settings import Settings
 
+# Who says that `curate apply-edits` has put decisions into a line.
+APPLIED_BY = "apply-edits"
 # What a record of the frozen test set does not allow.
 _CHANGING = frozenset({"drop", "restore", "assign", "edit", "undo", "rewrite"})
 # Hears which records others have changed: other people, or other parts of this program.
@@ -425,8 +428,6 @@ class Project:
         if self._writer is None:
             self._writer = self._open.enter_context(JournalWriter(self.root, self.by, self.since(0)))
         if any(decision.op == "add" for decision in decisions):
-            from curate.project.applied import make_added_file
-
             self._writer.is_unsaved = True
             make_added_file(self._data)
         events = self._writer.append(decisions, act)
@@ -440,7 +441,11 @@ class Project:
         # It brings what splits records with it.
         from curate.project.golden import require_unlocked
 
-        changed = [decision.id for decision in decisions if decision.op in _CHANGING or self._is_relabelled(decision)]
+        changed = [
+            decision.id
+            for decision in decisions
+            if (decision.op in _CHANGING and decision.fields.get("split") != "test") or self._is_relabelled(decision)
+        ]
         require_unlocked(self.root, changed)
 
     def _is_relabelled(self, decision: Decision) -> bool:
@@ -468,6 +473,12 @@ class Project:
                 message = "decisions have left the journal since it was read"
                 raise CurateError(FILES_CHANGED, message, "Read the records again, and see what is left to take back.")
             act = stack[-1]
+            if applied := [event.id for event in act.events if tracker.is_applied(event)]:
+                hint = "Nothing was saved. Take them back with git, which has the files as they were."
+                what = (
+                    f"these edits stand in the record files: {listed(applied, spell=lambda name: one_line(name, 60))}"
+                )
+                raise CurateError("E982 cannot-apply", what, hint)
             events, changed = self._save(
                 [Undo(event.id, event.event, parents=tracker.parents(event.id)) for event in reversed(act.events)]
             )

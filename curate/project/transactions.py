@@ -29,7 +29,7 @@ from curate.jsonl import strict_loads
 from curate.project.answers import as_answer, texts_of
 from curate.project.data import FILES_CHANGED, ProjectData
 from curate.project.fold import Decisions, Fold, RecordState, content_digest, steps
-from curate.project.history import AppliedEvent, frontier_of
+from curate.project.history import AppliedEvent, frontier_of, in_causal_order
 from curate.project.journal import CATEGORY, JournalReader, moment_of
 from curate.schema import Shape
 
@@ -400,6 +400,15 @@ class StateTracker:
         outcome = self._decisions.outcomes.get(name)
         idle = outcome.idle if outcome else ()
         return any(event.event in numbers and event.event not in idle for event in self._decisions.of(name))
+
+    def is_applied(self, event: AnyEvent) -> bool:
+        """Whether an edit, an addition or a drop stands in its record file, put there by `curate apply-edits`."""
+        if event.op not in ("edit", "add", "drop"):
+            return False
+        ordered = in_causal_order(self._decisions.of(event.id))
+        return any(
+            other.op == "rewrite" and other.by == "apply-edits" and event.event in seen for other, seen in ordered
+        )
 
     def take(self, events: Iterable[AnyEvent]) -> set[str]:
         """Take ``events`` in, those that are new, and return the records that they are on."""

@@ -179,3 +179,30 @@ def test_a_segment_of_another_workspace_is_refused_and_named(tmp_path: Path) -> 
     assert segment.name in curate("fsck", tmp_path / "ours").stdout
     segment.unlink()
     succeed(curate("validate", tmp_path / "ours"))
+
+
+def test_records_whose_id_repeats_keep_their_decisions_when_lines_are_fixed(tmp_path: Path) -> None:
+    twins = [{**row, "id": "r", "output": f"{row['output']}  "} for row in ROWS[:2]]
+    workspace = make_workspace(tmp_path / "w", [*twins, *ROWS[2:]])
+    succeed(curate("drop", "r", "r-2", workspace, "--reason", "wrong"))
+    curate("validate", workspace, "--fix")
+    assert "L407" not in curate("validate", workspace).stdout
+
+
+def test_an_applied_edit_is_not_taken_back_in_words_alone(workspace: Path) -> None:
+    mend(workspace, "alpha-007")
+    succeed(curate("apply-edits", workspace))
+    done = curate("undo", workspace, "--by", "ana")
+    assert done.returncode == 2
+    assert "E982" in done.stderr
+
+
+def test_lines_that_cannot_be_read_keep_edits_from_the_files(workspace: Path) -> None:
+    mend(workspace, "alpha-007")
+    path = workspace / "data" / "records.jsonl"
+    path.write_text(path.read_text() + '{"id": "broken"\n')
+    before = path.read_bytes()
+    done = curate("apply-edits", workspace)
+    assert done.returncode == 1
+    assert "E982" in done.stderr
+    assert path.read_bytes() == before

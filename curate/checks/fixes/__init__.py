@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from curate import checks
@@ -164,8 +165,8 @@ class FixedFile:
 
     Texts are fixed in valid records of ``shape``; without one, or without its ``x-record``, only bytes are. The key
     order, numbers, spacing and escapes of a line stay. ``keep`` names records that must keep their ids: those with an
-    id made from their content are left alone. ``decided`` names the records whose texts decisions are about,
-    ``locked`` those that stay as they are.
+    id made from their content are left alone. ``decided`` names, by line, the records that decisions are on,
+    ``locked`` has the lines that stay as they are.
     ``unsafe`` adds the fixes that can change what a text means. ``ignore`` names fixes not to make, by their own name
     or by the code or name of what they fix; a record's own list of checks not to run (x-ignore) holds as well. Links
     are read inside ``root`` only, and never replaced.
@@ -183,8 +184,8 @@ class FixedFile:
         *,
         unsafe: bool = False,
         keep: Collection[str] = (),
-        decided: Collection[str] = (),
-        locked: Collection[str] = (),
+        decided: Mapping[int, str] = MappingProxyType({}),
+        locked: Container[int] = (),
         ignore: Collection[str] = (),
         root: Path | None = None,
     ) -> None:
@@ -284,15 +285,15 @@ class FixedFile:
         if not shape.is_valid(value):
             self.refused.append(number)
             return None
-        if self._keep or self._decided:
+        if self._keep or self._decided or self._locked:
             before = shape.record(entry.value, entry.line.source)
             after = shape.record(value, entry.line.source).id
             # Records with equal ids are numbered by their order, so a new id could take over the number of a neighbour.
             is_in_use = not before.has_own_id and not self._keep.isdisjoint(map(unnumbered, (before.id, after)))
-            if is_in_use or before.id in self._locked:
+            if is_in_use or number in self._locked:
                 self.spared[number] = before.id
                 return None
-            if before.id in self._decided:
-                self.rewrites[before.id] = text_digest(entry.value), text_digest(value)
+            if name := self._decided.get(number):
+                self.rewrites[name] = text_digest(entry.value), text_digest(value)
         new_texts = {text.pointer: new for text, new in changes}
         return respelled(raw, new_texts, is_ascii=self._rewrite.is_ascii), tuple(names)

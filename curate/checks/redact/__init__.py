@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import orjson
 
@@ -183,7 +184,7 @@ class RedactionSummary:
 class Redaction:
     """Goes through files and replaces personal data, secrets and names in the texts of their records.
 
-    ``keep`` names records on whose ids something hangs, ``decided`` those whose texts decisions are about.
+    ``keep`` names records on whose ids something hangs, ``decided``, by file and line, those that decisions are on.
     """
 
     def __init__(
@@ -193,7 +194,7 @@ class Redaction:
         *,
         shape: Shape | None = None,
         keep: Collection[str] = (),
-        decided: Collection[str] = (),
+        decided: Mapping[Path, Mapping[int, str]] = MappingProxyType({}),
         root: Path | None = None,
     ) -> None:
         self.files = files
@@ -207,7 +208,7 @@ class Redaction:
         self.rewrites: dict[str, tuple[str, str]] = {}
         """By id, the digests of the texts before and after, of the records that people have decided on."""
         self._id_counts: Counter[str] = Counter()
-        self._file = ""
+        self._file, self._path = "", Path()
         self._current: Rewrite | None = None
         self._names = _names_of(shape)
 
@@ -236,7 +237,7 @@ class Redaction:
         self.summary = RedactionSummary()
         self._id_counts.clear()
         for path in self.files:
-            self._file = spelled(str(path))
+            self._file, self._path = spelled(str(path)), path.resolve()
             self._current = rewrite = Rewrite(path, self._replace, root=self._root)
             yield path, rewrite
             self.summary.num_lines += rewrite.num_lines
@@ -292,8 +293,8 @@ class Redaction:
         named = new
         if self._keep or self._decided:
             record = shape.record(entry.value, source)
-            if record.id in self._decided:
-                self.rewrites[record.id] = text_digest(entry.value), text_digest(orjson.loads(new))
+            if name := self._decided.get(self._path, {}).get(source.line):
+                self.rewrites[name] = text_digest(entry.value), text_digest(orjson.loads(new))
             if not record.has_own_id and record.id in self._keep:
                 self._id_counts[record.id] += 1
                 # The same number that tells records with like ids apart in a workspace.

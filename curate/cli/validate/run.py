@@ -281,26 +281,29 @@ def _repair(options: Options, inputs: Inputs, shape: Shape) -> int:
     # Most calls mend nothing, and start without what that takes.
     from curate.checks.fixes import FixedFile
     from curate.jsonl.rewrite import diff_of
-    from curate.project.applied import save_rewrites
-    from curate.project.data import names_in_use
+    from curate.project.applied import lines_of, save_rewrites
+    from curate.project.data import load_data, names_in_use
     from curate.project.golden import frozen_ids
 
     root, ignore = inputs.root, inputs.settings.checks.ignore
-    keep, locked = (names_in_use(root), frozen_ids(root)) if root else ((), ())
-    fixes = [
-        FixedFile(
-            path, shape, unsafe=options.unsafe_fixes, keep=keep, decided=keep, locked=locked, ignore=ignore, root=root
-        )
-        for path in inputs.files
-    ]
+    keep = names_in_use(root) if root else ()
+    data = load_data(root, inputs.settings, shape) if root and keep else None
+    decided = lines_of(data, data.decisions.names) if data else {}
+    locked = lines_of(data, frozen_ids(data.root)) if data else {}
+    fixed_file = partial(FixedFile, shape=shape, unsafe=options.unsafe_fixes, keep=keep, ignore=ignore, root=root)
+    places = [(path, path.resolve()) for path in inputs.files]
+    fixes = [fixed_file(path, decided=decided.get(place, {}), locked=locked.get(place, {})) for path, place in places]
     if options.diff:
         changes = ((fixed.path, change) for fixed in fixes for change in fixed)
         print_lines(diff_of(changes, str if options.show_values else with_values_hidden))
     else:
         for fixed in fixes:
-            fixed.write()
-            if root:
+            if root and decided:
+                # First the journal: what is cut off in between leaves no decision behind.
+                for _ in fixed:
+                    pass
                 save_rewrites(root, fixed.rewrites, "fix")
+            fixed.write()
     _tell(fixes, "would fix" if options.diff else "fixed")
     return sum(fixed.num_changed for fixed in fixes)
 

@@ -24,9 +24,9 @@ ANSWER = (
     "Print the label from {} and drop the parcel at any point."
 )
 LINES = [
-    line("ex-871", QUESTION.format("last week"), ANSWER.format("your orders"), category="returns", split="train",
+    line("ex-871", QUESTION.format("last week"), ANSWER.format("your orders"), category="returns", split="test",
          meta={"lang": "en"}),
-    line("ex-7714", QUESTION.format("last week"), ANSWER.format("the account"), category="returns", split="test",
+    line("ex-7714", QUESTION.format("last week"), ANSWER.format("the account"), category="returns", split="train",
          meta={"lang": "en", "source": "mail"}),
     line("a1", "Where is the invoice of my order number seven from the third of May?", "Under orders, then invoices."),
     line("a2", "Where is the invoice of my order number seven from the third of May?", "Under orders, then invoices."),
