@@ -24,7 +24,7 @@ class _Lost(str):
     """A formula of which no value is stored."""
 
 
-class _Sheet(NamedTuple):
+class _FormulaSheet(NamedTuple):
     """A sheet, once with what its formulas came to, once with the formulas."""
 
     title: str
@@ -76,7 +76,7 @@ def _padded(names: Sequence[str | None], width: int) -> Sequence[str | None]:
 
 
 @contextmanager
-def _sheets(path: Path) -> Iterator[Sequence[_Sheet]]:
+def _sheets(path: Path) -> Iterator[Sequence[_FormulaSheet]]:
     """Yield the sheets of a workbook.
 
     Raises:
@@ -96,7 +96,7 @@ def _sheets(path: Path) -> Iterator[Sequence[_Sheet]]:
         load = partial(openpyxl.load_workbook, path, read_only=True)
         with closing(load(data_only=True)) as book, closing(load()) as formulas:
             sheets = [
-                _Sheet(sheet.title, sheet, said)
+                _FormulaSheet(sheet.title, sheet, said)
                 for sheet, said in zip(book.worksheets, formulas.worksheets, strict=True)
             ]
             for sheet in (*book.worksheets, *formulas.worksheets):
@@ -108,7 +108,7 @@ def _sheets(path: Path) -> Iterator[Sequence[_Sheet]]:
         raise cannot_import(f"{path}: it cannot be read as a table of Excel: {error}", "Save it as CSV.") from error
 
 
-def _records(sheet: _Sheet) -> Iterator[tuple[int, Cells]]:
+def _records(sheet: _FormulaSheet) -> Iterator[tuple[int, Cells]]:
     """Yield the number and the cells of each row that is not blank, up to the last cell that is not."""
     both = zip(sheet.values.iter_rows(values_only=True), sheet.formulas.iter_rows(values_only=True), strict=False)
     for number, pair in enumerate(both, start=1):
@@ -122,7 +122,7 @@ def _records(sheet: _Sheet) -> Iterator[tuple[int, Cells]]:
             yield number, cells[:width]
 
 
-def _header_of(path: Path, sheet: _Sheet) -> TableHeader:
+def _header_of(path: Path, sheet: _FormulaSheet) -> TableHeader:
     _, first = next(_records(sheet))
     if len(first) > MAX_COLUMNS:
         raise cannot_import(f"{path}: {len(first):,} columns are more than {MAX_COLUMNS:,}", "Delete those not needed.")
