@@ -92,7 +92,8 @@ def command(
     from curate.formats.importers.mapping import parse_map
     from curate.formats.intake import take_in, target_of
     from curate.formats.taken_ids import TakenIds
-    from curate.project.data import load_data, taken_ids
+    from curate.project.data import load_data
+    from curate.project.ids import taken_ids
     from curate.project.update import replace_records
 
     settings, shape = _workspace(root, files)
@@ -188,8 +189,9 @@ def _update(
     from curate.cli._output import print_lines
     from curate.formats.intake import read_rows, target_of
     from curate.formats.taken_ids import TakenIds
-    from curate.project.data import load_data, taken_ids
+    from curate.project.data import load_data
     from curate.project.diff import render_text
+    from curate.project.ids import taken_ids
     from curate.project.update import plan_update, write_update
 
     data = load_data(root)

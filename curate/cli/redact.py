@@ -81,7 +81,7 @@ def command(
     """
     from curate.base.file_guard import inside
     from curate.checks.redact import Terms, read_terms
-    from curate.project.data import names_in_use
+    from curate.project.ids import names_in_use
     from curate.project.loose import shape_for
 
     if no_table and table_file:

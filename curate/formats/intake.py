@@ -235,14 +235,13 @@ def _imported_rows(intake: Intake, shape: Shape, category: str) -> Iterator[Impo
 
 def _placed(intake: Intake, row: Imported, shape: Shape) -> Imported | Rejected | None:
     """Return a row with an id that no other record has; None where it makes no record of its own."""
-    placed = intake.taken.place(row, shape)
-    if placed is None or placed is row:
-        return placed
-    if not shape.is_valid(placed.value):
-        return Rejected(
-            row.line, "E908", "its id is taken, and the schema allows no other; --id-prefix names one", row.raw
-        )
-    return replace(placed, raw=orjson.dumps(placed.value))
+    line = intake.taken.place(row.value, shape)
+    if line is None or line is row.value:
+        return row if line is not None else None
+    if not shape.is_valid(line):
+        reason = "its id is taken, and the schema allows no other; --id-prefix names one"
+        return Rejected(row.line, "E908", reason, row.raw)
+    return replace(row, raw=orjson.dumps(line), value=line)
 
 
 def _free_quarantine(wanted: Path, source: str) -> Path:

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, get_args
+from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from curate.base.record import Json
 from curate.schema import Shape
 from curate.schema.view import put
-
-if TYPE_CHECKING:
-    from curate.formats.intake import Imported
 
 IdChoice = Literal["new", "skip", "replace"]
 CHOICES = get_args(IdChoice)
@@ -48,25 +45,25 @@ class TakenIds:
         for known in (self._counts, self.given, self.renamed, self.replaced):
             known.clear()
 
-    def place(self, row: Imported, shape: Shape) -> Imported | None:
-        """Return ``row`` with an id that no other record has; None where it makes no record of its own."""
-        own = shape.view.get(row.value, "id") if shape.view else None
+    def place(self, line: Mapping[str, Json], shape: Shape) -> Mapping[str, Json] | None:
+        """Return ``line`` with an id that no other record has; None where it makes no record of its own."""
+        own = shape.view.get(line, "id") if shape.view else None
         if own is None:
-            return row
+            return line
         wanted = f"{self.prefix}{own}"
         self._counts[wanted] += 1
         source = wanted if self._counts[wanted] == 1 else f"{wanted}\0{self._counts[wanted]}"
-        name = self._name(source, wanted, row.value)
+        name = self._name(source, wanted, line)
         if name != wanted:
             self.renamed[source] = name
         if not name:
             return None
         self.given.add(name)
         if name == str(own):
-            return row
-        value = deepcopy(dict(row.value))
-        put(value, shape.view.paths["id"] if shape.view else (), name)
-        return replace(row, value=value)
+            return line
+        named = deepcopy(dict(line))
+        put(named, shape.view.paths["id"] if shape.view else (), name)
+        return named
 
     def _name(self, source: str, wanted: str, value: Mapping[str, Json]) -> str:
         if source in self.before:

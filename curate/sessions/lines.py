@@ -20,7 +20,7 @@ from curate.formats.quarantine import QUARANTINE_FOLDER, QuarantinedRow, quarant
 from curate.jsonl import Entry, JsonFault, Reader, strict_loads
 from curate.jsonl.rewrite import Ending, Replacement, Rewrite
 from curate.jsonl.walker import edited_line, new_line
-from curate.project.data import names_in_use
+from curate.project.ids import names_in_use
 from curate.project.project import Project
 from curate.sessions.edits import EditSession, fresh_name
 from curate.sessions.excerpt import LineIndex

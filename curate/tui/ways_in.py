@@ -299,7 +299,7 @@ def _take_in(
 ) -> Intake:
     from curate.formats.intake import take_in, target_of
     from curate.formats.taken_ids import TakenIds
-    from curate.project.data import taken_ids
+    from curate.project.ids import taken_ids
 
     taken = TakenIds(taken_ids(project.data, target_of(path, project.root)), choice)
     return take_in(path, project.root, project.shape, mapping=mapping or None, taken=taken, is_dry_run=is_dry_run)

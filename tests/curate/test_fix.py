@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from curate import cli
 from curate.base.events import Drop
 from curate.checks.fixes import Fix, FixedFile, discover
-from curate.project.data import ProjectData, load_data, names_in_use
+from curate.project.data import ProjectData, load_data
+from curate.project.ids import names_in_use
 from curate.schema import load_shape
 from tests.curate.deciding import decide
 from tests.curate.mending import INSTRUCTION, fixed, line, run_validate

@@ -282,8 +282,9 @@ def _repair(options: Options, inputs: Inputs, shape: Shape) -> int:
     from curate.checks.fixes import FixedFile
     from curate.jsonl.rewrite import diff_of
     from curate.project.applied import lines_of, save_rewrites
-    from curate.project.data import load_data, names_in_use
+    from curate.project.data import load_data
     from curate.project.golden import frozen_ids
+    from curate.project.ids import names_in_use
 
     root, ignore = inputs.root, inputs.settings.checks.ignore
     keep = names_in_use(root) if root else ()
