@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 from curate.base.console import one_line
-from curate.base.events import AnyEvent, DropEvent
-from curate.base.record import Finding, Json, Record, Source, text_digest
+from curate.base.events import AnyEvent
+from curate.base.record import Finding, Json, Record, Source
 from curate.base.tables import listed
 from curate.project.history import DecisionConflict, Facet
-
-if TYPE_CHECKING:
-    from curate.project.data import ProjectData
 
 
 def unfit(event: AnyEvent, record: Record | None) -> Finding:
@@ -59,33 +55,6 @@ def disagreed(record: Record, question: str, values: Sequence[Json]) -> Finding:
         record=record.id,
         fix="Settle it with `curate review`.",
     )
-
-
-def outdated_drops(data: ProjectData) -> Iterator[Finding]:
-    """Yield L408 for each record that is left out because of another one that has changed since, or is out itself."""
-    # The records are read for it only where there is such a drop.
-    names = [name for name in data.decisions.names if any(map(_leans, data.decisions.of(name)))]
-    if not names:
-        return
-    states = [state for state in map(data.state_getter(names), names) if state is not None]
-    leaning = [(state.record, state.exclusion) for state in states if state.exclusion and state.exclusion.digest]
-    state_of = data.state_getter([exclusion.of for _, exclusion in leaning])
-    for record, exclusion in leaning:
-        kept = state_of(exclusion.of)
-        if kept is None or kept.dropped is not None:
-            why = "is out itself"
-        elif text_digest(kept.record.data) != exclusion.digest:
-            why = "says something else now"
-        else:
-            continue
-        message = f"left out because of {one_line(exclusion.of, 60)}, which {why}"
-        fix = "Look again: `curate restore` takes it in, `curate drop` leaves it out for good."
-        source = record.source
-        yield Finding("L408", "outdated-drop", "warning", message, source.file, source.line, record=record.id, fix=fix)
-
-
-def _leans(event: AnyEvent) -> bool:
-    return isinstance(event, DropEvent) and bool(event.digest)
 
 
 def said_of(held: Mapping[Facet, AnyEvent]) -> str:

@@ -188,20 +188,6 @@ def changed_records(data: ProjectData) -> Iterator[Finding]:
         yield Finding("P506", "frozen-changed", "error", message, source.file, source.line, record=name, fix=fix)
 
 
-def machine_records(data: ProjectData) -> Iterator[Finding]:
-    """Yield P507 for each record that is held out and in the words of a model: they would be held against their own."""
-    pins = data.pins() if (names := data.decisions.with_proposals()) else {}
-    for name in names:
-        state = data.state(name)
-        if state is None or state.dropped is not None or not data.is_as_proposed(state):
-            continue
-        if (split := pins.get(name) or state.record.split or "train") != "train":
-            source = state.record.source
-            message = f"a {split} record is in the words of {one_line(state.machine, 60)}"
-            fix = "Edit its text, approve it with `curate approve`, or drop it."
-            yield Finding("P507", "machine-test", "error", message, source.file, source.line, record=name, fix=fix)
-
-
 # A record of the last dataset never changes its split. That keeps the test split from losing records, not from gaining
 # some: new records fall into it by the ratios, and repeats of its records join it. While a list is frozen neither
 # happens. It is a file of the workspace, ``golden.json``, with the digest of its ids and who froze and unfroze it, and

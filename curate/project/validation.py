@@ -128,8 +128,8 @@ class Validation:
         if self._whole is None:
             return verdict
         from curate.project.approval import with_waiting
-        from curate.project.fold_findings import outdated_drops
-        from curate.project.golden import changed_records, machine_records
+        from curate.project.golden import changed_records
+        from curate.project.whole_findings import machine_records, outdated_drops
 
         findings = [*self._whole.decisions.folded({}).findings, *changed_records(self._whole)]
         findings += [*machine_records(self._whole), *outdated_drops(self._whole)]

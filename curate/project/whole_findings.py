@@ -1,0 +1,51 @@
+"""What is wrong with decisions that no record shows by itself: it takes another record, or its split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from curate.base.console import one_line
+from curate.base.events import AnyEvent, DropEvent
+from curate.base.record import Finding, text_digest
+from curate.project.data import ProjectData
+
+
+def machine_records(data: ProjectData) -> Iterator[Finding]:
+    """Yield P507 for each record that is held out and in the words of a model: they would be held against their own."""
+    pins = data.pins() if (names := data.decisions.with_proposals()) else {}
+    for name in names:
+        state = data.state(name)
+        if state is None or state.dropped is not None or not data.is_as_proposed(state):
+            continue
+        if (split := pins.get(name) or state.record.split or "train") != "train":
+            source = state.record.source
+            message = f"a {split} record is in the words of {one_line(state.machine, 60)}"
+            fix = "Edit its text, approve it with `curate approve`, or drop it."
+            yield Finding("P507", "machine-test", "error", message, source.file, source.line, record=name, fix=fix)
+
+
+def outdated_drops(data: ProjectData) -> Iterator[Finding]:
+    """Yield L408 for each record that is left out because of another one that has changed since, or is out itself."""
+    # The records are read for it only where there is such a drop.
+    names = [name for name in data.decisions.names if any(map(_leans, data.decisions.of(name)))]
+    if not names:
+        return
+    states = [state for state in map(data.state_getter(names), names) if state is not None]
+    leaning = [(state.record, state.exclusion) for state in states if state.exclusion and state.exclusion.digest]
+    state_of = data.state_getter([exclusion.of for _, exclusion in leaning])
+    for record, exclusion in leaning:
+        kept = state_of(exclusion.of)
+        if kept is None or kept.dropped is not None:
+            why = "is out itself"
+        elif text_digest(kept.record.data) != exclusion.digest:
+            why = "says something else now"
+        else:
+            continue
+        message = f"left out because of {one_line(exclusion.of, 60)}, which {why}"
+        fix = "Look again: `curate restore` takes it in, `curate drop` leaves it out for good."
+        source = record.source
+        yield Finding("L408", "outdated-drop", "warning", message, source.file, source.line, record=record.id, fix=fix)
+
+
+def _leans(event: AnyEvent) -> bool:
+    return isinstance(event, DropEvent) and bool(event.digest)
