@@ -187,6 +187,7 @@ def _update(
 ) -> Intake:
     """Show what a file that was imported before says anew, and write it unless ``is_dry_run``."""
     from curate.cli._output import print_lines
+    from curate.formats.import_note import note_path, read_note
     from curate.formats.intake import read_rows, target_of
     from curate.formats.taken_ids import TakenIds
     from curate.project.data import load_data
@@ -195,7 +196,11 @@ def _update(
     from curate.project.update import plan_update, write_update
 
     data = load_data(root)
-    taken = TakenIds(taken_ids(data, target_of(plan.path, root)), prefix=reading.id_prefix, before=reading.ids)
+    target = target_of(plan.path, root)
+    # What the file had the last time is its own, also where the record was taken out here.
+    noted = read_note(note_path(root, target))
+    own = {name.partition(chr(0))[0] for name in noted[1]} if noted else set()
+    taken = TakenIds(taken_ids(data, target) - own, prefix=reading.id_prefix, before=reading.ids)
     intake, rows = read_rows(plan, root, data.shape, taken, reading.category)
     reading = replace(reading, ids=dict(taken.renamed))
     update = plan_update(intake, rows, data, reading, is_dropping=is_dropping)
@@ -225,6 +230,9 @@ def _remarks(update: Update, *, is_dropping: bool, is_dry_run: bool) -> Iterator
         console.data(f"gone from the file: {named}; {fate}")
     if update.gone and update.added and not update.reading.key:
         yield "where a row that is gone and one that is new are the same record, --key COLUMN knows it again"
+    if update.moved:
+        named = listed_records(update.moved)
+        yield f"says something else altogether: {named}; what was decided there is held back (L407), `curate review`"
     if update.contested:
         named = listed_records([decision.id for decision in update.contested])
         yield f"changed in the file and by people: {named}; theirs holds until `curate review` settles it"

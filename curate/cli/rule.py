@@ -82,6 +82,15 @@ The drop holds until somebody looks again: `curate restore` takes the record in,
 reason.""",
     ),
     (
+        "L409",
+        "dropped-again",
+        "warning",
+        """A record that nobody has decided on says, word for word, what somebody dropped under another id.
+
+It came with another file, or the ids of a source have moved. Drop it as well, or say with `curate restore` that it
+stays.""",
+    ),
+    (
         "P506",
         "frozen-changed",
         "error",

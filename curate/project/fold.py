@@ -29,6 +29,7 @@ from curate.project.history import (
     DecisionConflict,
     Facet,
     History,
+    SeenEvents,
     by_record,
     in_causal_order,
 )
@@ -159,8 +160,10 @@ class Decisions:
         events, outcome = self.of(name), Fold({})
         if record is None and not any(isinstance(event, AddEvent | ProposeEvent) for event in events):
             state = None
-            outcome.orphans += [] if _was_taken_out(events) else events
-            if outcome.orphans and (held := _in_force(_history_of_decisions(events))):
+            outcome.orphans += _not_taken_out(events)
+            lost = {event.event for event in outcome.orphans}
+            in_force = _in_force(_history_of_decisions(events))
+            if held := {facet: event for facet, event in in_force.items() if event.event in lost}:
                 outcome.findings.append(without_record(name, held))
             outcome.idle += [event.event for event in events]
         else:
@@ -315,9 +318,17 @@ def _in_force(history: History) -> dict[Facet, AnyEvent]:
     }
 
 
-def _was_taken_out(events: Sequence[AnyEvent]) -> bool:
-    """Whether the line of a dropped record was taken out of its file with the decision."""
-    return any(isinstance(event, RewriteEvent) and event.now == text_digest({}) for event in events)
+def _not_taken_out(events: Sequence[AnyEvent]) -> list[AnyEvent]:
+    """Return the decisions on a record that is gone, without those with which its line was taken out of its file."""
+    nothing, seen = text_digest({}), list[SeenEvents]()
+    for event, before in in_causal_order(events):
+        if isinstance(event, RewriteEvent) and event.now == nothing:
+            seen.append(before)
+    return [
+        event
+        for event in events
+        if not isinstance(event, RewriteEvent) and not any(event.event in before for before in seen)
+    ]
 
 
 def _makes_no_line(step: AppliedEvent, record: Record | None, history: History, shape: Shape) -> bool:

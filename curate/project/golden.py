@@ -23,6 +23,7 @@ from curate.base.storage import write_atomic
 from curate.base.tables import counted, listed
 from curate.formats.dataset import frozen_digest
 from curate.project.data import GOLDEN, ProjectData, known_events
+from curate.project.held_out import frozen_mark, note_frozen
 from curate.schema.settings import SplitSettings
 from curate.similarity.split import Drift, SplitAssignment, SplitRow, split
 
@@ -88,6 +89,10 @@ def read_golden(root: Path) -> Golden | None:
     try:
         return Golden.model_validate_json(read_file(path, root, most=MOST_DOCUMENT))
     except FileNotFoundError:
+        if mark := frozen_mark(root):
+            message = f"{path} is gone, and a test set is frozen ({mark[:12]})"
+            hint = "Restore it from git. To lift it use `curate split --unfreeze REASON`."
+            raise CurateError(FROZEN, message, hint) from None
         return None
     except (OSError, ValidationError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
@@ -103,7 +108,8 @@ def freeze(root: Path, records: Iterable[Record], pins: Mapping[str, Split], by:
         CurateError: E975 when another list is frozen, when there are no ids, or when the last dataset has other records
             in its test split or some of these elsewhere, as records never change their split; E906 when writing fails.
     """
-    digests = {record.id: digest_of(record) for record in records}
+    some = list(records)
+    digests = {record.id: digest_of(record) for record in some}
     names = sorted(digests)
     before = read_golden(root)
     if before and before.is_frozen:
@@ -122,7 +128,8 @@ def freeze(root: Path, records: Iterable[Record], pins: Mapping[str, Split], by:
         )
         raise _refused(message, "Records never change their split. List them too, or drop them first.")
     listed_ones = {name: digests[name] for name in names}
-    return _written(root, listed_ones, before, _turn("freeze", by, reason, names))
+    texts = {text_digest(record.data): record.id for record in some}
+    return _written(root, listed_ones, before, _turn("freeze", by, reason, names), texts)
 
 
 def unfreeze(root: Path, reason: str, by: str) -> Golden:
@@ -136,7 +143,7 @@ def unfreeze(root: Path, reason: str, by: str) -> Golden:
         raise _refused("no test set is frozen", "Freeze one with `curate split --freeze`.")
     if not reason.strip():
         raise _refused("unfreezing needs a reason", 'Say why, as in --unfreeze "two answers were wrong".')
-    return _written(root, golden.records, golden, _turn("unfreeze", by, reason.strip(), golden.ids))
+    return _written(root, golden.records, golden, _turn("unfreeze", by, reason.strip(), golden.ids), {})
 
 
 def frozen_ids(root: Path) -> frozenset[str]:
@@ -275,7 +282,9 @@ def _recounted(row: Drift, joining: Sequence[SplitRow], ratios: dict[Split, floa
     return Drift(row.category, counts, ratios, {name: number / whole for name, number in counts.items()})
 
 
-def _written(root: Path, records: dict[str, str], before: Golden | None, turn: FreezeEntry) -> Golden:
+def _written(
+    root: Path, records: dict[str, str], before: Golden | None, turn: FreezeEntry, texts: Mapping[str, str]
+) -> Golden:
     known_events(root)
     golden = Golden(
         version=2,
@@ -284,6 +293,7 @@ def _written(root: Path, records: dict[str, str], before: Golden | None, turn: F
         records=records,
         history=[*(before.history if before else ()), turn],
     )
+    note_frozen(root, golden.sha256 if golden.is_frozen else "", texts)
     text = orjson.dumps(golden.model_dump(mode="json"), option=orjson.OPT_INDENT_2)
     write_atomic(inside(root, root / FILE_NAME), [text, b"\n"])
     return golden

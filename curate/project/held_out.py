@@ -6,19 +6,23 @@ another id, or whose dataset was deleted would be divided anew: `held_out.json` 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from curate.base.file_guard import MOST_STATE, inside, read_file
+from curate.base.file_guard import MOST_STATE, inside, open_file, read_file
 from curate.base.record import CurateError, Example, Record, Split, text_digest
 from curate.base.storage import write_atomic
-from curate.project.records import Records
+
+if TYPE_CHECKING:
+    from curate.project.records import Records
 
 FILE_NAME = "held_out.json"
+_MARK = re.compile(rb'\{\s*"version": *1,\s*"frozen": *"([0-9a-f]{64})"')
 _Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 
 
@@ -28,6 +32,8 @@ class HeldOut(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     version: Annotated[int, Field(ge=1, le=1)] = 1
+    frozen: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+    """The digest of the ids of golden.json while that is frozen, so that the file cannot vanish unseen."""
     validation: dict[_Digest, str] = Field(default_factory=dict)
     test: dict[_Digest, str] = Field(default_factory=dict)
 
@@ -66,11 +72,39 @@ def read_held_out(root: Path) -> HeldOut:
     try:
         return HeldOut.model_validate_json(read_file(path, root, most=MOST_STATE))
     except FileNotFoundError:
-        return HeldOut()
+        return HeldOut(frozen="")
     except (OSError, ValidationError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        hint = "Restore it from git. Without it test texts could be trained on."
+        hint = (
+            "Restore it from git, after a merge with the lines of both sides: else test texts are trained on."
+        )
         raise CurateError("E911 dataset-changed", f"{path}: {reason}", hint) from error
+
+
+def frozen_mark(root: Path) -> str:
+    """Return the digest of the frozen test set, "" while nothing is frozen; only the head of the file is read."""
+    try:
+        with open_file(inside(root, root / FILE_NAME)) as file:
+            match = _MARK.match(file.read(200))
+    except FileNotFoundError:
+        return ""
+    return match[1].decode() if match else ""
+
+
+def note_frozen(root: Path, mark: str, texts: Mapping[str, str]) -> None:
+    """Remember that a test set is frozen, by its digest ``mark``, or is no more; ``texts`` are held out from now on.
+
+    Raises:
+        CurateError: E906 when it is not written; and as `read_held_out`.
+    """
+    before = read_held_out(root)
+    test = dict(sorted({**before.test, **texts}.items()))
+    _write(root, before.model_copy(update={"frozen": mark, "test": test}))
+
+
+def _write(root: Path, held_out: HeldOut) -> None:
+    content = orjson.dumps(held_out.model_dump(), option=orjson.OPT_INDENT_2)
+    write_atomic(inside(root, root / FILE_NAME), [content, b"\n"])
 
 
 def note_held_out(root: Path, rows: Iterable[tuple[Split, str, str]]) -> None:
@@ -84,7 +118,6 @@ def note_held_out(root: Path, rows: Iterable[tuple[Split, str, str]]) -> None:
     for split, name, digest in rows:
         texts[split][digest] = name
     validation, test = (dict(sorted(texts[split].items())) for split in ("validation", "test"))
-    after = HeldOut(validation=validation, test=test)
+    after = HeldOut(frozen=before.frozen, validation=validation, test=test)
     if after != before:
-        content = orjson.dumps(after.model_dump(), option=orjson.OPT_INDENT_2)
-        write_atomic(inside(root, root / FILE_NAME), [content, b"\n"])
+        _write(root, after)

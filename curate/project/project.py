@@ -21,6 +21,7 @@ from curate.base.record import CurateError, Finding, Record
 from curate.base.tables import counted, listed
 from curate.project.data import FILES_CHANGED, GOLDEN, ProjectData, load_data, make_added_file
 from curate.project.fold import RecordState
+from curate.project.held_out import frozen_mark
 from curate.project.journal import CATEGORY, FOLDER, Damage, JournalWriter, annotator, require_known
 from curate.project.transactions import Applied, Undone, UndoStacks, require_valid
 
@@ -436,7 +437,7 @@ class Project:
 
     def _require_unlocked(self, decisions: Sequence[Decision]) -> None:
         """Refuse a change of the frozen test set; answers to questions that are not answered yet change nothing."""
-        if not (self.root / GOLDEN).exists() or self.file:
+        if self.file or not ((self.root / GOLDEN).exists() or frozen_mark(self.root)):
             return
         # It brings what splits records with it.
         from curate.project.golden import require_unlocked

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -145,6 +145,9 @@ def export_dataset(
     verdict = verdict or validate_data(data)
     require_clean(verdict)
     planned = plan(data)
+    told = [finding for finding in verdict.findings if finding.code in ("L407", "L409")]
+    assignment = replace(planned.assignment, findings=[*planned.assignment.findings, *told])
+    planned = replace(planned, assignment=assignment)
     if not planned.assignment.splits:
         raise CurateError(
             "E917 nothing-to-export",

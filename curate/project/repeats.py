@@ -93,7 +93,7 @@ def find_repeats(
     held_out, dataset = read_held_out(data.root), data.pins()
     # A copy of a text that is held out goes where that goes, and comes after the record that was there first.
     first: dict[str, Split] = {**dict.fromkeys(frozen_ids(data.root), "test"), **held_out.by_id(), **dataset}
-    order = preference_of(records.ids, records.splits, records.sizes, keep, first, wanted)
+    order = preference_of(records.ids, records.splits, records.sizes, keep, first, wanted, data.decisions.names)
     kernels = kernels_for(num)
     method = method_of(settings or data.settings.dedupe)
     corpus = records.corpus(kernels)

@@ -7,6 +7,7 @@ people say holds, and the source's word is set beside it in the journal: a contr
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 from curate.base.console import one_line, spelled
 from curate.base.events import Decision, Drop, Edit, EditEvent, FileEdit, SourceEdit
 from curate.base.file_guard import FileStamp, files_changed, inside, stamp_of
-from curate.base.record import CurateError, Finding, Json, Record, Source, canonical, text_digest
+from curate.base.record import CurateError, Finding, Json, Record, Source, canonical, strings_of, text_digest
 from curate.base.storage import write_atomic
 from curate.base.tables import counted
 from curate.checks.runner import read_records
@@ -40,6 +41,9 @@ from curate.project.golden import require_unlocked
 from curate.project.history import in_causal_order
 from curate.project.project import open_project
 
+# Of the words of a row that was reworded so many stay.
+_REWORDED = 0.5
+
 
 @dataclass(slots=True)
 class Update:
@@ -61,6 +65,8 @@ class Update:
     contested: list[SourceEdit] = field(default_factory=list)
     ours: list[FileEdit] = field(default_factory=list)
     """What the record file says against the source, where no decision says it."""
+    moved: list[str] = field(default_factory=list)
+    """Records that say something else altogether now, so that what was decided on them is held back."""
     num_taken_out: int = 0
     """Rows of the source whose lines people took out of the record file."""
     num_without_key: int = 0
@@ -147,13 +153,7 @@ def write_update(update: Update, data: ProjectData, *, is_dropping: bool = False
     root, target = data.root, update.intake.target
     if stamp_of(target, str(target)) != update.stamp:
         raise files_changed(str(target))
-    # What was decided on a record goes with it: the row of the source is known to be about the same one.
-    rewrites = {
-        old.id: (text_digest(old.data), text_digest(line))
-        for old, line in update.edits.values()
-        if old.id in data.decisions.names
-    }
-    save_rewrites(root, rewrites, update.intake.plan.path.name)
+    save_rewrites(root, _carried(update, data), update.intake.plan.path.name)
     # The note comes last: what is interrupted before it is done again, and comes to the same.
     if update.edits or update.added:
         _write_lines(update, root)
@@ -165,6 +165,32 @@ def write_update(update: Update, data: ProjectData, *, is_dropping: bool = False
     if not update.is_noted:
         write_note(inside(root, note_path(root, target)), update.reading, update.note.items())
     set_aside(update.intake)
+
+
+def _carried(update: Update, data: ProjectData) -> dict[str, tuple[str, str]]:
+    """Return, by id, the old and the new text of the records that decisions go with.
+
+    They do where a row was reworded. Where it says something else altogether, or what another record said, the id of
+    the source has moved: what was decided is held back (L407).
+    """
+    decided = [(old, line) for old, line in update.edits.values() if old.id in data.decisions.names]
+    before = (
+        {text_digest(record.data) for record in _records_in(update.intake.target, data).values()} if decided else ()
+    )
+    carried = {}
+    for old, line in decided:
+        was, now = text_digest(old.data), text_digest(line)
+        if was == now or (now not in before and _likeness(old.data, line) >= _REWORDED):
+            carried[old.id] = was, now
+        else:
+            update.moved.append(old.id)
+    return carried
+
+
+def _likeness(line: Mapping[str, Json], other: Mapping[str, Json]) -> float:
+    """Return the share of words that two lines have in common, from 0 to 1."""
+    words, others = (Counter(word for text in strings_of(some) for word in text.split()) for some in (line, other))
+    return 2 * (words & others).total() / max(1, words.total() + others.total())
 
 
 def replace_records(root: Path, lines: Mapping[str, Mapping[str, Json]], by: str = "") -> None:

@@ -122,17 +122,17 @@ class Validation:
     def with_decisions(self, verdict: Verdict) -> Verdict:
         """Return ``verdict`` with what keeps a whole workspace, not one of its files, from an export, once it has run.
 
-        That is what is wrong with decisions (L402, L403, L407, L408, unfit edits), frozen records that are not as they
-        were (P506), held-out records in the words of a model (P507), and records that wait for approval (L406).
+        That is what is wrong with decisions (L402, L403, L407 to L409, unfit edits), frozen records that are not as
+        they were (P506), held-out records in the words of a model (P507), and records that wait for approval (L406).
         """
         if self._whole is None:
             return verdict
         from curate.project.approval import with_waiting
         from curate.project.golden import changed_records
-        from curate.project.whole_findings import machine_records, outdated_drops
+        from curate.project.whole_findings import machine_records, outdated_drops, returned_texts
 
         findings = [*self._whole.decisions.folded({}).findings, *changed_records(self._whole)]
-        findings += [*machine_records(self._whole), *outdated_drops(self._whole)]
+        findings += [*machine_records(self._whole), *outdated_drops(self._whole), *returned_texts(self._whole)]
         verdict = verdict.with_findings(self._renamed(findings))
         return with_waiting(verdict, self._whole, self.spec.limit, self._renamed)
 

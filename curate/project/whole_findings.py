@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from curate.base.console import one_line
-from curate.base.events import AnyEvent, DropEvent
-from curate.base.record import Finding, text_digest
+from curate.base.events import AnyEvent, DropEvent, exclusion_of
+from curate.base.record import Finding, is_text_digest, text_digest
 from curate.project.data import ProjectData
+from curate.project.history import STATUS
 
 
 def machine_records(data: ProjectData) -> Iterator[Finding]:
@@ -49,3 +50,22 @@ def outdated_drops(data: ProjectData) -> Iterator[Finding]:
 
 def _leans(event: AnyEvent) -> bool:
     return isinstance(event, DropEvent) and bool(event.digest)
+
+
+def returned_texts(data: ProjectData) -> Iterator[Finding]:
+    """Yield L409 for each record that nobody has decided on and that says what somebody dropped under another id."""
+    dropped: dict[str, str] = {}
+    for name in data.decisions.names:
+        exclusion = exclusion_of(data.decisions.facts(name).get(STATUS))
+        if exclusion is not None and not exclusion.of:
+            events = (event for event in data.decisions.of(name) if isinstance(event, DropEvent))
+            dropped |= {parent: name for event in events for parent in event.parents if is_text_digest(parent)}
+    for record in data.records() if dropped else ():
+        of = dropped.get(text_digest(record.data))
+        if of is not None and record.id not in data.decisions.names:
+            message = f"says what was dropped as {one_line(of, 60)}"
+            fix = "Drop it as well, or say with `curate restore` that it stays."
+            source = record.source
+            yield Finding(
+                "L409", "dropped-again", "warning", message, source.file, source.line, record=record.id, fix=fix
+            )

@@ -272,7 +272,7 @@ def _stale(
                 "P503",
                 "stale-split",
                 None,
-                f"records of the frozen test set that are gone: {len(gone):,} ({listed(gone)})",
+                f"test records of earlier datasets that are gone: {len(gone):,} ({listed(gone)})",
                 "Scores are not comparable with those of the last dataset. Restore the records if that matters.",
             )
         )

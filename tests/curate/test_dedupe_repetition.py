@@ -159,7 +159,7 @@ def test_preference_is_by_rank_and_then_by_length_or_place(cases: list[tuple[str
         is_held_out = split in SPLITS[1:]
         if is_wanted and (is_pinned or split):
             return 2
-        return (1 - is_held_out) if is_pinned else (4 - is_held_out)
+        return (1 - is_held_out) if is_pinned else 3 if is_held_out else 5
 
     rows = range(len(cases))
     first = sorted(rows, key=rank)

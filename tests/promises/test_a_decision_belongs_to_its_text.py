@@ -206,3 +206,61 @@ def test_lines_that_cannot_be_read_keep_edits_from_the_files(workspace: Path) ->
     assert done.returncode == 1
     assert "E982" in done.stderr
     assert path.read_bytes() == before
+
+
+@pytest.fixture
+def imported(tmp_path: Path) -> Path:
+    source = write_rows(tmp_path / "faq.jsonl", ROWS)
+    succeed(curate("init", tmp_path / "w", "--from", source))
+    return tmp_path / "w"
+
+
+def update(workspace: Path, rows: list[Row]) -> str:
+    source = write_rows(workspace.parent / "faq.jsonl", rows)
+    done = curate("import", source, "--into", workspace, "--update")
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def test_what_was_dropped_and_taken_out_does_not_come_back_with_an_update(imported: Path) -> None:
+    succeed(curate("drop", "alpha-007", imported, "--reason", "wrong"))
+    succeed(curate("apply-edits", imported))
+    update(imported, ROWS)
+    assert not {name for name in exported(imported) if name.startswith("alpha-007")}
+
+
+def test_decisions_do_not_slide_when_the_ids_of_a_source_move(imported: Path) -> None:
+    succeed(curate("drop", "alpha-003", imported, "--reason", "wrong"))
+    texts = [ROWS[-1], *ROWS[:-1]]
+    said = update(imported, [{**row, "id": old["id"]} for row, old in zip(texts, ROWS, strict=True)])
+    assert "L407" in said
+    assert "alpha-003" in said
+    done = curate("validate", imported)
+    assert "L407" in done.stdout
+    # What was dropped is alpha-004 by now, and that is said.
+    assert "says what was dropped as alpha-003" in done.stdout
+    assert "alpha-003" not in exported(imported)
+
+
+def test_the_same_file_again_puts_no_decided_record_out(imported: Path) -> None:
+    mend(imported, "alpha-002")
+    with python.open(imported, "ana") as project:
+        project.apply([python.Label("alpha-004", "category", "gamma")])
+    succeed(curate("drop", "alpha-005", imported, "--reason", "wrong"))
+    copy = write_rows(imported.parent / "aa.jsonl", ROWS)
+    succeed(curate("import", copy, "--into", imported))
+    done = curate("export", imported)
+    assert "says what was dropped as alpha-005" in done.stderr
+    rows = [row for part in read_export(imported).values() for row in part]
+    assert {row["category"] for row in rows if row["id"].startswith("alpha-004")} == {"gamma"}
+
+
+def test_an_edit_of_a_record_whose_line_was_taken_out_elsewhere_is_told(workspace: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(workspace, tmp_path / "branch")
+    mend(other, "alpha-001")
+    succeed(curate("drop", "alpha-001", workspace, "--reason", "wrong"))
+    succeed(curate("apply-edits", workspace))
+    shutil.copytree(other / "journal", workspace / "journal", dirs_exist_ok=True)
+    done = curate("validate", workspace)
+    assert "L407" in done.stdout
+    assert "edit of output by ana" in done.stdout

@@ -274,3 +274,22 @@ def test_a_list_that_does_not_fit_its_digest_or_lost_its_history_is_refused(froz
     assert refused.returncode == 2
     assert "E975" in refused.stderr
     assert newest(frozen).name == "v1"
+
+
+def test_a_frozen_list_cannot_vanish(frozen: Path) -> None:
+    (frozen / "golden.json").unlink()
+    first = read_export(frozen)["test"][0]["id"]
+    for words in (("validate", frozen), ("export", frozen), ("drop", first, frozen, "--reason", "wrong")):
+        refused = curate(*words)
+        assert refused.returncode != 0, words
+        assert "E975" in refused.stderr
+
+
+def test_what_was_frozen_is_held_out_for_good(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path, RECORDS, "[split]\nseed = 1\nratios = [0.5, 0.1, 0.4]\n")
+    succeed(curate("split", workspace, "--freeze"))
+    tested = set(golden(workspace)["records"])
+    succeed(curate("split", workspace, "--unfreeze", "too many"))
+    (workspace / "curate.toml").write_text(ALL_TRAIN)
+    succeed(curate("export", workspace))
+    assert {row["id"] for row in read_export(workspace)["test"]} == tested

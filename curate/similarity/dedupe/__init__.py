@@ -238,16 +238,18 @@ def preference_of(
     keep: Keep,
     pinned: Mapping[str, Split] = MappingProxyType({}),
     wanted: Collection[str] = (),
+    decided: Collection[str] = (),
 ) -> Indices:
     """Return the rows of records, known by their ids, own splits and numbers of characters, in the order in which they
     are to be kept: ``pinned`` first, those held out before those trained on.
 
     Next come ``wanted`` ones, which stay anyhow and so put no pinned one out, where it is certain that they go into the
     next dataset: they are pinned, or say their split themselves. Then come those that say that they are
-    held out. Within each rank the first or the longest comes first.
+    held out, and those that somebody has ``decided`` on. Within each rank the first or the longest comes first.
     An export of this order pins what it retains, and the order of that then retains the same.
     """
-    ranks = np.array([3 if split in SPLITS[1:] else 4 for split in splits], np.int64)
+    others = [4 if name in decided else 5 for name in ids]
+    ranks = np.array([3 if split in SPLITS[1:] else n for split, n in zip(splits, others, strict=True)], np.int64)
     if pinned:
         fixed = [pinned.get(name) for name in ids]
         ranks[[split == "train" for split in fixed]] = 1
