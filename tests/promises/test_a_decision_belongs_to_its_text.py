@@ -242,16 +242,16 @@ def test_decisions_do_not_slide_when_the_ids_of_a_source_move(imported: Path) ->
     assert "alpha-003" not in exported(imported)
 
 
-def test_the_same_file_again_puts_no_decided_record_out(imported: Path) -> None:
-    mend(imported, "alpha-002")
-    with python.open(imported, "ana") as project:
+def test_the_same_file_again_puts_no_decided_record_out(workspace: Path) -> None:
+    mend(workspace, "alpha-002")
+    with python.open(workspace, "ana") as project:
         project.apply([python.Label("alpha-004", "category", "gamma")])
-    succeed(curate("drop", "alpha-005", imported, "--reason", "wrong"))
-    copy = write_rows(imported.parent / "aa.jsonl", ROWS)
-    succeed(curate("import", copy, "--into", imported))
-    done = curate("export", imported)
+    succeed(curate("drop", "alpha-005", workspace, "--reason", "wrong"))
+    copy = write_rows(workspace.parent / "aa.jsonl", ROWS)
+    succeed(curate("import", copy, "--into", workspace))
+    done = curate("export", workspace)
     assert "says what was dropped as alpha-005" in done.stderr
-    rows = [row for part in read_export(imported).values() for row in part]
+    rows = [row for part in read_export(workspace).values() for row in part]
     assert {row["category"] for row in rows if row["id"].startswith("alpha-004")} == {"gamma"}
 
 
