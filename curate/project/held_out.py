@@ -75,9 +75,7 @@ def read_held_out(root: Path) -> HeldOut:
         return HeldOut(frozen="")
     except (OSError, ValidationError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        hint = (
-            "Restore it from git, after a merge with the lines of both sides: else test texts are trained on."
-        )
+        hint = "Restore it from git, after a merge with the lines of both sides: else test texts are trained on."
         raise CurateError("E911 dataset-changed", f"{path}: {reason}", hint) from error
 
 
