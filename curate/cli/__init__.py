@@ -18,29 +18,6 @@ from curate.base import collect_rarely, console
 from curate.base.file_guard import system_refused
 from curate.base.record import CurateError, Exit
 
-VERBS = {
-    # A verb or an option that is gone answers with what to type instead: scripts outlive versions.
-    "merge-driver": (
-        "git merges files of records as text, and `curate validate` refuses what it leaves in conflict. In a clone "
-        "that was set up for it, type `git config --remove-section merge.curate-records`, and remove the lines with "
-        "merge=curate-records from .gitattributes."
-    ),
-}
-# By verb and option.
-OPTIONS = {
-    ("dedupe", "--preset"): (
-        "for fineweb type --ngram 5 --threshold 0.75. For nemo type --ngram 4 --threshold 0.8, which finds nearly all "
-        "that its characters found, and more. For short type nothing."
-    ),
-    ("redact", "--restore"): "placeholders are not turned back. Keep the original file, or take it from git.",
-    ("redact", "--key"): (
-        "the key has given way to a table without values, --table FILE. An old key is converted where it lies, as "
-        ".curate/redact.key.json."
-    ),
-    ("redact", "--no-key"): "the key has given way to a table without values; --no-table keeps none.",
-}
-
-
 _OPEN_OPTIONS = ("--by", "--ascii", "--no-mouse", "--theme")
 
 
@@ -85,24 +62,12 @@ class Verbs(click.Group):
         except click.UsageError as error:
             raise click.UsageError(_no_verb(args[0], self.list_commands(ctx)), ctx) from error
 
-    def invoke(self, ctx: click.Context) -> Any:
-        """Call the verb; an option that it had in an earlier version is refused with what to type instead."""
-        try:
-            return super().invoke(ctx)
-        except click.NoSuchOption as error:
-            verb = error.ctx.info_name if error.ctx is not None else None
-            if instead := OPTIONS.get((verb or "", error.option_name)):
-                raise click.UsageError(_went(error.option_name, instead), error.ctx) from error
-            raise
-
 
 def _no_verb(name: str, verbs: list[str]) -> str:
     """Return the message for a first word that is no verb, no folder and no file."""
     from difflib import get_close_matches
     from shlex import quote
 
-    if instead := VERBS.get(name):
-        return _went(name, instead)
     if near := get_close_matches(name, verbs, n=2):
         meant = " or ".join(repr(verb) for verb in near)
         return f"There is no command, no folder and no file {name!r}. Did you mean {meant}?"
@@ -112,10 +77,6 @@ def _no_verb(name: str, verbs: list[str]) -> str:
         f"There is no command, no folder and no file {name!r}. Make a workspace there with "
         f"`curate init {quote(name)}`, or see the commands with `curate --help`."
     )
-
-
-def _went(name: str, instead: str) -> str:
-    return f"{name} is no longer there: {instead}"
 
 
 # Help asks for each verb by its name, and would look through the folder as often.

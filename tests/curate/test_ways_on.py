@@ -6,11 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 
 from curate.base.events import Add
-from curate.cli import OPTIONS, VERBS, cli
 from tests.curate.called import call
 
 
@@ -146,35 +144,6 @@ def test_the_first_record_of_a_workspace_brings_no_finding(make_workspace, hold)
     said = call("validate", workspace.root, "--ignore", "B8,P5,L4")
     assert (said.exit_code, said.stdout) == (0, "")
     assert "1 record, 0 errors, 0 warnings" in said.stderr
-
-
-@pytest.mark.parametrize(
-    ("words", "went", "instead"),
-    [
-        ("merge-driver --install", "merge-driver", "git config --remove-section merge.curate-records"),
-        ("merge-driver -- base ours theirs 7 data/a.jsonl", "merge-driver", "git merges files of records as text"),
-        ("dedupe --preset fineweb", "--preset", "--ngram 5 --threshold 0.75"),
-        ("dedupe my-data --preset=nemo --top 3", "--preset", "--ngram 4 --threshold 0.8"),
-        ("redact --restore a.jsonl", "--restore", "Keep the original file, or take it from git."),
-        ("redact --key k.json a.jsonl", "--key", "--table FILE"),
-        ("redact --no-key a.jsonl", "--no-key", "--no-table"),
-    ],
-)
-def test_what_went_is_told_what_to_type_instead(in_own_folder, words, went, instead):
-    said = call(*words.split())
-    assert said.exit_code == 2
-    assert f"{went} is no longer there: " in said.stderr
-    assert instead in said.stderr
-
-
-def test_nothing_that_went_is_still_there():
-    """Each row answers for a verb or an option that the command line does not have."""
-    context = click.Context(cli)
-    assert not VERBS.keys() & set(cli.list_commands(context))
-    for verb, option in OPTIONS:
-        command = cli.get_command(context, verb)
-        assert command is not None
-        assert option not in {name for parameter in command.params for name in parameter.opts}
 
 
 def test_an_option_that_never_was_is_no_row(in_own_folder):

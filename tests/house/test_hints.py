@@ -17,7 +17,7 @@ from train.cli import cli as train_cli
 
 _QUOTED = re.compile(r"`((?:curate|train) [^`]*)`")
 _GROUPS = {"curate": curate_cli, "train": train_cli}
-_PAST = ("CHANGELOG.md", "upgrade.md")
+_PAST = ("CHANGELOG.md",)
 """Documents that also name what is no longer there."""
 _PLACEHOLDER = "X"
 """Stands where a message puts a value."""
