@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -130,17 +132,58 @@ def test_columns_that_judge_no_answer_are_not_asked_about(tmp_path: Path) -> Non
     outside.succeed(init(tmp_path / "classes", texts))
 
 
-def test_low_rated_answers_of_kiln_are_counted_with_what_leaves_them_out(tmp_path: Path) -> None:
-    rows = [
-        {"v": 1, "id": str(n), "input": f"Greet {n}.", "output": {"output": f"Hello {n}.", "rating": {
-            "type": "five_star", "value": 1.0 if n == 1 else 5.0}}}
-        for n in range(4)
-    ]  # fmt: skip
+def kiln(number: int, stars: int) -> Row:
+    rating = {"type": "five_star", "value": float(stars)}
+    return {"v": 1, "id": str(number), "input": ASKED[number], "output": {"output": SAID[number], "rating": rating}}
+
+
+RATED = {
+    "kiln": kiln,
+    "label studio": lambda n, stars: task(n, ASKED[n], ("said", "text", [SAID[n]]), ("tone", "rating", stars)),
+    "argilla": lambda n, stars: responses(n, ASKED[n], answer=SAID[n], tone=stars),
+    "argilla's columns": lambda n, stars: {
+        "id": str(n), "text": ASKED[n], "answer.responses": [SAID[n]], "tone.responses": [stars],
+    },
+    "words": lambda n, stars: responses(n, ASKED[n], answer=SAID[n], quality="good" if stars > 2 else "bad"),
+    "prodigy": lambda n, stars: {"prompt": ASKED[n], "response": SAID[n], "answer": "accept", "rating": stars},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", RATED)
+def test_low_rated_answers_are_counted_with_what_leaves_them_out(form: str, tmp_path: Path) -> None:
+    rows = [RATED[form](n, stars) for n, stars in enumerate([4, 1, 3])]
     done = init(tmp_path, rows)
     outside.succeed(done)
-    assert "1 of the 4 answers looked at have a low rating" in done.stderr
-    outside.succeed(init(tmp_path / "good", rows, "--only", "/output/rating/value=5"))
-    assert [line["output"] for line in lines(tmp_path / "good")] == ["Hello 0.", "Hello 2.", "Hello 3."]
+    assert len(lines(tmp_path)) == 3
+    said, _, condition = done.stderr.partition("; leave them out with ")
+    assert "1 of the 3 answers looked at have a low rating" in said
+    outside.succeed(init(tmp_path / "good", rows, *shlex.split(condition.splitlines()[0])))
+    assert [line["output"] for line in lines(tmp_path / "good")] == [SAID[0], SAID[2]]
+
+
+TURNS = [({"feedback": "up"}, {"feedback": "down"}), ({"rating": 5}, {"rating": 1}),
+         ({"annotation": {"rating": 1}}, {"annotation": {"rating": -1}})]  # fmt: skip
+
+
+@pytest.mark.parametrize("column", ["messages", "conversations"])
+@pytest.mark.parametrize(("good", "bad"), TURNS)
+def test_a_turn_that_was_found_bad_is_never_trained_unasked(column: str, good: Row, bad: Row, tmp_path: Path) -> None:
+    names = ("role", "user", "assistant", "content") if column == "messages" else ("from", "human", "gpt", "value")
+    rows = [
+        {column: [{names[0]: names[1], names[3]: ASKED[n]}, {names[0]: names[2], names[3]: SAID[n], **said}]}
+        for n, said in enumerate([good, bad, good])
+    ]
+    refused = init(tmp_path, rows)
+    assert refused.returncode == 2
+    words = re.search(r"--only '(/[^']+)'", refused.stderr)
+    assert words, refused.stderr
+    outside.succeed(init(tmp_path, rows, "--only", words[1]))
+    assert [line["messages"][-1]["content"] for line in lines(tmp_path)] == [SAID[0], SAID[2]]
+    outside.succeed(init(tmp_path / "all", rows, "--to-meta", re.split(">?=", words[1])[0]))
+    assert len(lines(tmp_path / "all")) == 3
+    late = [{column: [{k: v for k, v in turn.items() if k in names} for turn in rows[0][column]]}] * 200 + rows
+    init(tmp_path / "late", late)
+    assert len(held(tmp_path / "late")) == 3
 
 
 TALKS = {
