@@ -30,6 +30,7 @@ from curate.formats.importers import (
 from curate.formats.importers._foreign import FORMS
 from curate.formats.importers._reading import DIGITS, VERDICTS, is_filled, spelled_at, spelled_value, value_at
 from curate.formats.importers.encoded import container_for
+from curate.formats.importers.mapping import OPTIONS_JOINT
 from curate.jsonl import parts_of
 from curate.schema import Shape, guess_shape, load_shape
 
@@ -114,7 +115,13 @@ class ImportPlan:
     @property
     def columns(self) -> Mapping[str, str]:
         """The column of each field where columns are mapped; a question that annotators answered is none."""
-        return self.mapping if self.format_name == "mapping" else {}
+        if self.format_name != "mapping":
+            return {}
+        return {
+            f"option {part}" if part != column else field: part
+            for field, column in self.mapping.items()
+            for part in (column.split(OPTIONS_JOINT) if field.startswith("options") else [column])
+        }
 
     @property
     def format_name(self) -> str:
@@ -218,11 +225,11 @@ def parse_only(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
     """
     conditions = []
     for text in texts:
-        column, sign, value = (part.strip() for part in text.partition(">=" if ">=" in text else "="))
+        column, sign, value = (part.strip() for part in text.partition("="))
         if not sign or not column:
             hint = "For example --only answer=accept, or --only 'rating>=3'."
             raise cannot_import(f"--only {text!r} is not COLUMN=VALUE", hint)
-        conditions.append((column, value if sign == "=" else f">={value}"))
+        conditions.append((column.rstrip("> "), f">={value}") if column.endswith(">") else (column, value))
     return tuple(conditions)
 
 

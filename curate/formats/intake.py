@@ -42,6 +42,10 @@ _TURN_KEYS = frozenset(
 )
 
 
+# A system text, a question and an answer.
+_MOST_MESSAGES = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Imported:
     """One good row: the bytes of its line without newline, the object they spell, and the line it came from.
@@ -448,6 +452,9 @@ def _line_of(draft: ConvertedRow, shape: Shape, own: Shape, source: Source) -> d
     _checked(draft.line, own)
     if shape.name == own.name:
         return draft.line
+    if own.kind == "chat" != shape.kind and len(draft.line["messages"]) > _MOST_MESSAGES:
+        why = f"it has earlier turns, which the shape {shape.name} has no place for"
+        raise RowError(f"{why}; curate init DIR FILE makes a workspace that has", "E905")
     if own.name == "instruction" and shape.name == "domain":
         return _checked(_grounded(draft.line), shape)
     # What the shape says less well shows on the way back, from its line to the shape of the row.

@@ -224,6 +224,47 @@ def test_the_options_of_a_question_are_asked_with_it(kind: str, tmp_path: Path) 
     assert lines(tmp_path)[1]["output"] == trained
 
 
+SINGLE = {
+    "letters": (["A", "B", "C"], "B", "B"), "names": (["option_a", "option_b"], "B", "B"),
+    "numbers": (["choice1", "choice2"], 1, "B"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", SINGLE)
+@pytest.mark.parametrize("names", [("question", "answer"), ("instruction", "output"), ("prompt", "completion")])
+def test_options_in_columns_of_their_own_are_asked_with_the_question(
+    names: tuple[str, str], kind: str, tmp_path: Path
+) -> None:
+    columns, said, trained = SINGLE[kind]
+    options = dict(zip(columns, ["red", "blue"], strict=False)) | ({"C": ""} if "C" in columns else {})
+    rows = [{names[0]: f"Which colour has sky{n}?", **options, names[1]: said} for n in range(3)]
+    rows += [rows[0] | {names[0]: "Which has blood?", names[1]: 0}] if kind == "numbers" else []
+    outside.succeed(init(tmp_path, rows))
+    assert lines(tmp_path)[1]["instruction"] == "Which colour has sky1?\nA. red\nB. blue"
+    assert lines(tmp_path)[1]["output"] == trained
+
+
+EARLIER = {
+    "pairs": ["Say hi.", "Hi."],
+    "messages": {"role": "user", "content": "Say hi."},
+}
+
+
+@pytest.mark.parametrize("names", [("question", "answer"), ("instruction", "output"), ("prompt", "completion")])
+@pytest.mark.parametrize("form", EARLIER)
+def test_earlier_turns_are_asked_before_the_question(names: tuple[str, str], form: str, tmp_path: Path) -> None:
+    earlier = [EARLIER[form]] + ([{"role": "assistant", "content": "Hi."}] if form == "messages" else [])
+    rows = [{names[0]: f"And {n}?", names[1]: f"It is {n}.", "history": earlier if n else []} for n in range(3)]
+    outside.succeed(init(tmp_path, rows))
+    talks = [[turn["content"] for turn in line["messages"]] for line in lines(tmp_path)]
+    assert talks[:2] == [["And 0?", "It is 0."], ["Say hi.", "Hi.", "And 1?", "It is 1."]]
+    desk = outside.make_workspace(tmp_path / "other", outside.rows_on("cats", 2))
+    assert outside.curate("import", tmp_path / "export.json", "--into", desk).returncode == 1
+    (path,) = (desk / "quarantine").iterdir()
+    assert all("earlier turns" in row["reason"] and "curate init" in row["reason"] for row in outside.read_rows(path))
+    assert len(outside.read_rows(path)) == 2
+
+
 def test_a_number_of_an_option_is_no_answer_until_it_is_said_what_it_counts_from(tmp_path: Path) -> None:
     rows = [{"q": "Which has the sky?", "a": ["red", "blue", "green"], "key": 2}]
     mapping = "instruction=q,output=key,options{}=a"

@@ -126,13 +126,13 @@ def low_ratings(_path: Path, rows: Rows) -> list[str]:
 
 def _low_and_good(values: Sequence[str]) -> tuple[set[str], str]:
     """Return which of the values say that an answer is bad, and the condition that is met by the others."""
-    numbers = {float(value): value for value in values if _SCORE.fullmatch(value)}
+    numbers = {value: float(value) for value in values if _SCORE.fullmatch(value)}
     if not numbers:
         return {*values} & BAD, f"={next(iter(sorted({*values} - BAD)), 'VALUE')}"
     # All of five stars need not be given; where there is nothing over 1, it is good, beside 0 or -1.
-    most = max(numbers)
-    least = 1 if min(numbers) < most == 1 else int(0.4 * max(5, most)) + 1
-    return {text for number, text in numbers.items() if number < least}, f"{'' if least == 1 else '>'}={least}"
+    most = max(numbers.values())
+    least = 1 if min(numbers.values()) < most == 1 else int(0.4 * max(5, most)) + 1
+    return {value for value, number in numbers.items() if number < least}, f"{'' if least == 1 else '>'}={least}"
 
 
 def _is_verdict(column: str, values: Sequence[str]) -> bool:
