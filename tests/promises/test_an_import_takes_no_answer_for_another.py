@@ -94,6 +94,7 @@ def judged(column: str, good: Any, bad: Any) -> list[Row]:
 
 
 VERDICTS = [
+    ("rating", "5 - great", "1 - bad"),
     ("thumb", "up", "down"), ("thumbs_up", True, False), ("is_correct", 1, 0), ("Helpfulness", 5, 1),
     ("preferred", "yes", "no"), ("rating", 5.0, 2.0), ("seen by ana", "good", "bad"), ("review", "👍", "👎"),
 ]  # fmt: skip
@@ -275,12 +276,30 @@ def test_a_number_of_an_option_is_no_answer_until_it_is_said_what_it_counts_from
 
 
 @pytest.mark.parametrize(
-    ("column", "field"), [("context", "input"), ("paragraph", "input"), ("system_prompt", "system")]
+    ("column", "field"),
+    [
+        ("context", "input"),
+        ("paragraph", "input"),
+        ("premise", "input"),
+        ("history", "input"),
+        ("system_prompt", "system"),
+    ],
 )
 def test_a_passage_beside_a_prompt_is_asked_with_it(column: str, field: str, tmp_path: Path) -> None:
     names = ("prompt", "completion") if column != "paragraph" else ("question", "answer")
     outside.succeed(init(tmp_path, [{names[0]: "Who?", names[1]: "Ada.", column: "Ada was there."}]))
     assert lines(tmp_path)[0][field] == "Ada was there."
+
+
+def test_a_passage_stays_beside_an_input_that_is_empty_and_in_rows_that_are_few(tmp_path: Path) -> None:
+    row = {"instruction": "Who?", "input": "", "output": "Ada."}
+    outside.succeed(init(tmp_path, [*[row | {"context": ""}] * 9, row | {"context": "Ada was there."}]))
+    assert lines(tmp_path)[-1]["input"] == "Ada was there."
+
+
+def test_named_scores_in_a_list_are_asked_about(tmp_path: Path) -> None:
+    rows = [{"input": ASKED[n], "output": SAID[n], "scores": [{"name": "it", "value": n % 2}]} for n in range(3)]
+    assert "--only '/scores/*/value=1'" in init(tmp_path, rows).stderr
 
 
 def test_a_system_text_beside_the_messages_is_asked_with_them(tmp_path: Path) -> None:

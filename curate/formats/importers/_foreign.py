@@ -27,16 +27,16 @@ from curate.jsonl import pointer_of
 _PAIR = ("chosen", "rejected")
 _PARENTS = ("parent_id", "parent_message_id", "reply_to")
 _TURNS = ("messages", "conversations")
-_TALKS = (*_TURNS, "prompt", "completion")
+_TALKS = (*_TURNS, "prompt", "completion", "scores", "ratings", "feedback")
 # What a model said of itself, and descriptions.
 _NO_VERDICTS = frozenset({"tools", "tool_calls", "suggestions", "predictions", "vectors"})
 # Words in the names of columns that judge answers, and the values of such: few, and words or small numbers.
 _JUDGES = frozenset({
     "thumb", "thumbs", "vote", "votes", "verdict", "rating", "rated", "score", "stars", "helpful", "helpfulness",
     "correct", "correctness", "preferred", "quality", "accepted", "approved", "judgement", "judgment", "grade",
-    "feedback", "liked", "good",
+    "feedback", "liked", "good", "scores", "ratings",
 })  # fmt: skip
-_SHORT = re.compile(r"(?:\d|10)(?:\.[05]0*)?|-1|[^\d\s](?:.{0,18}\D)?")
+_SHORT = re.compile(r"(?:\d|10)(?:\.[05]0*)?|-1|(?:[^\d\s]|\d ?[^\d\s.,])(?:.{0,18}\D)?|\d/\d+")
 _SCORE = re.compile(r"\d{1,3}(?:\.\d+)?|-1")
 _MOST_KINDS = 21
 Rows = Sequence[dict[str, Json]]
@@ -72,31 +72,17 @@ def _verdict_values(rows: Rows) -> dict[str, list[str]]:
     answer = guess(rows).get("output", "")
     if not answer and not _filled(rows, _TURNS):
         return {}
-    values = _values(rows, is_beside=True)
-    return {name: given for name, given in values.items() if name != answer and _is_verdict(name, given)}
+    return {name: given for name, given in values_of(rows).items() if name != answer and _is_verdict(name, given)}
 
 
-def _values(rows: Rows, *, is_beside: bool) -> dict[str, list[str]]:
+def values_of(rows: Rows, *, is_beside: bool = True) -> dict[str, list[str]]:
     """Return by column and pointer what stands there; ``is_beside``: beside an answer, in an object or in a turn."""
     values: dict[str, list[str]] = defaultdict(list)
     for row in rows:
         for path, value in _leaves(row):
-            if not is_beside or _is_beside(path):
-                values[_named(path)].append(spelled_value(value).strip())
+            if not is_beside or ("*" not in path[:2] and len(path) <= 2) or (path[0] in _TALKS and path[1] == "*"):
+                values[pointer_of(path) if len(path) > 1 else path[0]].append(spelled_value(value).strip())
     return values
-
-
-def inner_names(row: dict[str, Json]) -> list[str]:
-    """Return the pointers to what stands beside an answer, in an object or in a turn."""
-    return [_named(path) for path, _ in _leaves(row) if len(path) > 1 and _is_beside(path)]
-
-
-def _is_beside(path: Sequence[str]) -> bool:
-    return (len(path) <= 2 and "*" not in path) or (path[0] in _TALKS and path[1] == "*")
-
-
-def _named(path: Sequence[str]) -> str:
-    return pointer_of(path) if len(path) > 1 else path[0]
 
 
 def _leaves(value: Json, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Json]]:
@@ -113,7 +99,7 @@ def _leaves(value: Json, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
 def low_ratings(_path: Path, rows: Rows) -> list[str]:
     """Return how many rows hold a low rating and what leaves them out, for each place where ratings stand."""
     notices = []
-    for column, values in _values(rows, is_beside=False).items():
+    for column, values in values_of(rows, is_beside=False).items():
         # Numbers are what Argilla's ratings have, whatever they are called.
         is_number = column.endswith(("/*", "/value")) and all(map(str.isdecimal, values))
         low, good = _low_and_good(values)
@@ -128,7 +114,7 @@ def _low_and_good(values: Sequence[str]) -> tuple[set[str], str]:
     """Return which of the values say that an answer is bad, and the condition that is met by the others."""
     numbers = {value: float(value) for value in values if _SCORE.fullmatch(value)}
     if not numbers:
-        return {*values} & BAD, f"={next(iter(sorted({*values} - BAD)), 'VALUE')}"
+        return {*values} & BAD, f"={next((word for word in values if word in VERDICTS - BAD), 'VALUE')}"
     # All of five stars need not be given; where there is nothing over 1, it is good, beside 0 or -1.
     most = max(numbers.values())
     least = 1 if min(numbers.values()) < most == 1 else int(0.4 * max(5, most)) + 1

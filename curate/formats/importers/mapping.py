@@ -25,7 +25,10 @@ _GUESSES: dict[str, tuple[str, ...]] = {
         "output", "response", "answer", "completion", "target", "reply", "assistant", "expected", "expected_output",
         "solution", "target_text", "long_answer", "model_output", "sql", "query", "column_2",
     ),
-    "input": ("input", "context", "passage", "paragraph", "document", "article"),
+    "input": (
+        "input", "context", "passage", "paragraph", "document", "article", "premise", "background", "history",
+        "chat_history", "conversation_history",
+    ),
     "category": ("category", "query_category", "task_type", "task", "topic", "skill", "domain", "type", "subject"),
     "system": ("system", "system_prompt", "system_message"),
     "id": ("id", "uid", "uuid", "record_id", "example_id", "question_id", "key"),
@@ -68,10 +71,15 @@ def guess(rows: Sequence[dict[str, Json]]) -> dict[str, str]:
         take(field, _GUESSES[field])
     take("output", _CLASSES)
     take("output", [name for name in columns if name.startswith("is_")])
-    for field in ("input", "category", "system", "id", "split", "history", "options"):
+    take(
+        "history",
+        [name for name in _GUESSES["history"] if any(as_list(row.get(columns.get(name, ""))) for row in rows)],
+    )
+    # One that is always empty, as in Alpaca's rows, is not what is asked with the question.
+    filled = {name for row in rows for name, value in row.items() if is_filled(value)}
+    take("input", sorted(_GUESSES["input"], key=lambda name: columns.get(name) not in filled))
+    for field in ("category", "system", "id", "split", "options"):
         take(field, _GUESSES[field])
-    if not any(isinstance(row.get(mapping.get("history", "")), list) for row in rows):
-        mapping.pop("history", "")
     column = mapping.pop("options", "") or _lettered(columns)
     if "output" in mapping and any(options_at(row, column) for row in rows):
         keys = [(str(row.get(mapping["output"])), options_at(row, column)) for row in rows]
@@ -97,9 +105,9 @@ def _lettered(columns: Mapping[str, str]) -> str:
 
 def is_all_asked(row: dict[str, Json], *names: str) -> bool:
     """Whether what is asked stands in the columns ``names`` alone: no passage, system text, earlier turn or option."""
-    asked = {column for field, column in guess([row]).items() if field in ("input", "system", "history")
-             or field.startswith("options")}  # fmt: skip
-    return asked <= {*names}
+    columns = {plain_name(name): name for name in row}
+    asked = (columns.get(name) for field in ("input", "system", "history", "options") for name in _GUESSES[field])
+    return {*asked} <= {None, *names} and not _lettered(columns)
 
 
 def options_at(row: Mapping[str, Json], column: str) -> list[str]:
