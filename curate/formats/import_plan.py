@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -27,8 +28,9 @@ from curate.formats.importers import (
     importers,
 )
 from curate.formats.importers._foreign import FORMS
-from curate.formats.importers._reading import DIGITS, VERDICTS, is_filled, spelled_value, value_at
+from curate.formats.importers._reading import DIGITS, VERDICTS, is_filled, spelled_at, spelled_value, value_at
 from curate.formats.importers.encoded import container_for
+from curate.formats.importers.mapping import OPTIONS_JOINT
 from curate.jsonl import parts_of
 from curate.schema import Shape, guess_shape, load_shape
 
@@ -67,16 +69,25 @@ class RowSelection:
     def excluded_by(self, row: Mapping[str, Json]) -> str:
         """Return "column=value" of the first condition that ``row`` does not meet, "" where it meets all."""
         for column, wanted in self.only:
-            value = value_at(row, column)
-            if spelled_value(value) != wanted.lower():
-                text = spelled_value(value) if not isinstance(value, dict | list) else "a list or an object"
-                return f"{column}={text[:40]}"
+            texts = spelled_at(row, column)
+            if not all(_meets(text, wanted) for text in texts):
+                text = ", ".join(texts)
+                return f"{column}={text[:40] if not text.startswith(('[', '{')) else 'a list or an object'}"
         return ""
 
     def without_conditions(self, row: dict[str, Json]) -> dict[str, Json]:
         """Return ``row`` without the columns of ``only``: what decides about a row is not its answer."""
         named = {column for column, _ in self.only}
         return {name: value for name, value in row.items() if name not in named} if named else row
+
+
+def _meets(text: str, wanted: str) -> bool:
+    """Whether a value is the one wanted, or, of ">=3", such a number."""
+    if not wanted.startswith(">="):
+        return text == wanted.lower()
+    with suppress(ValueError):
+        return float(text) >= float(wanted[2:])
+    return False
 
 
 # All rows, and no field that is text to train goes to ``meta.extra``.
@@ -104,7 +115,13 @@ class ImportPlan:
     @property
     def columns(self) -> Mapping[str, str]:
         """The column of each field where columns are mapped; a question that annotators answered is none."""
-        return self.mapping if self.format_name == "mapping" else {}
+        if self.format_name != "mapping":
+            return {}
+        return {
+            f"option {part}" if part != column else field: part
+            for field, column in self.mapping.items()
+            for part in (column.split(OPTIONS_JOINT) if field.startswith("options") else [column])
+        }
 
     @property
     def format_name(self) -> str:
@@ -210,8 +227,9 @@ def parse_only(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
     for text in texts:
         column, sign, value = (part.strip() for part in text.partition("="))
         if not sign or not column:
-            raise cannot_import(f"--only {text!r} is not COLUMN=VALUE", "For example --only answer=accept.")
-        conditions.append((column, value))
+            hint = "For example --only answer=accept, or --only 'rating>=3'."
+            raise cannot_import(f"--only {text!r} is not COLUMN=VALUE", hint)
+        conditions.append((column.rstrip("> "), f">={value}") if column.endswith(">") else (column, value))
     return tuple(conditions)
 
 
@@ -340,10 +358,9 @@ def _refuse_unknown_columns(path: Path, rows: Rows, selection: RowSelection) -> 
 
 def _counts(rows: Rows, name: str) -> str:
     """Return what a field holds in the sample: its values where they are few and short, else how many rows have it."""
-    filled = [value for row in rows if is_filled(value := value_at(row, name))]
+    filled = [", ".join(spelled_at(row, name)) for row in rows if is_filled(value_at(row, name))]
     among = f"of the {len(rows):,} rows looked at"
-    short = [spelled_value(value) for value in filled if not isinstance(value, dict | list)]
-    values = Counter(text for text in short if len(text) <= 20)
+    values = Counter(text for text in filled if len(text) <= 20 and not text.startswith(("[", "{")))
     if filled and sum(values.values()) == len(filled) and len(values) <= 8:
         counts = ", ".join(f"{text} {count:,}" for text, count in values.most_common())
         return f"{name!r} is {counts} ({among})"

@@ -26,6 +26,7 @@ from curate.formats.importers import (
     SourceRow,
 )
 from curate.formats.importers._answers import Joined
+from curate.formats.importers._foreign import values_of
 from curate.formats.importers._reading import is_filled, split_of
 from curate.formats.importers.raw_text import refuse_talk
 from curate.formats.quarantine import QUARANTINE_FOLDER, entry_key, settled_entries
@@ -39,6 +40,10 @@ _TALKS = ("messages", "conversations", "prompt", "completion")
 _TURN_KEYS = frozenset(
     {"role", "content", "name", "tool_calls", "tool_call_id", "train", "weight", "from", "value", *TRACES}
 )
+
+
+# A system text, a question and an answer.
+_MOST_MESSAGES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +310,7 @@ def convert(plan: ImportPlan, shape: Shape, *, category: str = "") -> Iterator[I
 
     # What the rows looked at first had was judged with them.
     known = {name for row in plan.sample for name, value in row.items() if is_filled(value)}
+    known.update(values_of(plan.sample))
 
     # The rows of a file have few different sets of names, and most of them show no foreign form.
     @lru_cache(maxsize=1000)
@@ -326,7 +332,7 @@ def convert(plan: ImportPlan, shape: Shape, *, category: str = "") -> Iterator[I
                 yield _native(row, shape, category, is_line=plan.container.name == "jsonl")
                 continue
             # The rows looked at first may have been of another form.
-            for form in forms_of(tuple(row.value)):
+            for form in forms_of((*row.value, *values_of([row.value]))):
                 if fields := open_fields(form, [row.value], plan.mapping, plan.selection) - known:
                     listed = ", ".join(sorted(fields))
                     raise RowError(f"it has {listed}, as rows of the form {form.name} do; --only or --to-meta decides")
@@ -445,6 +451,9 @@ def _line_of(draft: ConvertedRow, shape: Shape, own: Shape, source: Source) -> d
     _checked(draft.line, own)
     if shape.name == own.name:
         return draft.line
+    if own.kind == "chat" != shape.kind and len(draft.line["messages"]) > _MOST_MESSAGES:
+        why = f"it has earlier turns, which the shape {shape.name} has no place for"
+        raise RowError(f"{why}; curate init DIR FILE makes a workspace that has", "E905")
     if own.name == "instruction" and shape.name == "domain":
         return _checked(_grounded(draft.line), shape)
     # What the shape says less well shows on the way back, from its line to the shape of the row.

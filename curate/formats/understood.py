@@ -33,7 +33,7 @@ ROLES = {
 _TALKS = {
     "messages": "prompt and completion", "conversations": "prompt and completion", "prompt": "prompt",
     "completion": "completion", "tools": "tools", "chosen": "chosen answer", "rejected": "rejected answer",
-    "preferred_output": "chosen answer", "non_preferred_output": "rejected answer",
+    "history": "prompt", "preferred_output": "chosen answer", "non_preferred_output": "rejected answer",
 }  # fmt: skip
 Drafts = Sequence[ConvertedRow | RowError]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -92,6 +94,7 @@ def judged(column: str, good: Any, bad: Any) -> list[Row]:
 
 
 VERDICTS = [
+    ("rating", "5 - great", "1 - bad"),
     ("thumb", "up", "down"), ("thumbs_up", True, False), ("is_correct", 1, 0), ("Helpfulness", 5, 1),
     ("preferred", "yes", "no"), ("rating", 5.0, 2.0), ("seen by ana", "good", "bad"), ("review", "👍", "👎"),
 ]  # fmt: skip
@@ -130,17 +133,58 @@ def test_columns_that_judge_no_answer_are_not_asked_about(tmp_path: Path) -> Non
     outside.succeed(init(tmp_path / "classes", texts))
 
 
-def test_low_rated_answers_of_kiln_are_counted_with_what_leaves_them_out(tmp_path: Path) -> None:
-    rows = [
-        {"v": 1, "id": str(n), "input": f"Greet {n}.", "output": {"output": f"Hello {n}.", "rating": {
-            "type": "five_star", "value": 1.0 if n == 1 else 5.0}}}
-        for n in range(4)
-    ]  # fmt: skip
+def kiln(number: int, stars: int) -> Row:
+    rating = {"type": "five_star", "value": float(stars)}
+    return {"v": 1, "id": str(number), "input": ASKED[number], "output": {"output": SAID[number], "rating": rating}}
+
+
+RATED = {
+    "kiln": kiln,
+    "label studio": lambda n, stars: task(n, ASKED[n], ("said", "text", [SAID[n]]), ("tone", "rating", stars)),
+    "argilla": lambda n, stars: responses(n, ASKED[n], answer=SAID[n], tone=stars),
+    "argilla's columns": lambda n, stars: {
+        "id": str(n), "text": ASKED[n], "answer.responses": [SAID[n]], "tone.responses": [stars],
+    },
+    "words": lambda n, stars: responses(n, ASKED[n], answer=SAID[n], quality="good" if stars > 2 else "bad"),
+    "prodigy": lambda n, stars: {"prompt": ASKED[n], "response": SAID[n], "answer": "accept", "rating": stars},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", RATED)
+def test_low_rated_answers_are_counted_with_what_leaves_them_out(form: str, tmp_path: Path) -> None:
+    rows = [RATED[form](n, stars) for n, stars in enumerate([4, 1, 3])]
     done = init(tmp_path, rows)
     outside.succeed(done)
-    assert "1 of the 4 answers looked at have a low rating" in done.stderr
-    outside.succeed(init(tmp_path / "good", rows, "--only", "/output/rating/value=5"))
-    assert [line["output"] for line in lines(tmp_path / "good")] == ["Hello 0.", "Hello 2.", "Hello 3."]
+    assert len(lines(tmp_path)) == 3
+    said, _, condition = done.stderr.partition("; leave them out with ")
+    assert "1 of the 3 answers looked at have a low rating" in said
+    outside.succeed(init(tmp_path / "good", rows, *shlex.split(condition.splitlines()[0])))
+    assert [line["output"] for line in lines(tmp_path / "good")] == [SAID[0], SAID[2]]
+
+
+TURNS = [({"feedback": "up"}, {"feedback": "down"}), ({"rating": 5}, {"rating": 1}),
+         ({"annotation": {"rating": 1}}, {"annotation": {"rating": -1}})]  # fmt: skip
+
+
+@pytest.mark.parametrize("column", ["messages", "conversations"])
+@pytest.mark.parametrize(("good", "bad"), TURNS)
+def test_a_turn_that_was_found_bad_is_never_trained_unasked(column: str, good: Row, bad: Row, tmp_path: Path) -> None:
+    names = ("role", "user", "assistant", "content") if column == "messages" else ("from", "human", "gpt", "value")
+    rows = [
+        {column: [{names[0]: names[1], names[3]: ASKED[n]}, {names[0]: names[2], names[3]: SAID[n], **said}]}
+        for n, said in enumerate([good, bad, good])
+    ]
+    refused = init(tmp_path, rows)
+    assert refused.returncode == 2
+    words = re.search(r"--only '(/[^']+)'", refused.stderr)
+    assert words, refused.stderr
+    outside.succeed(init(tmp_path, rows, "--only", words[1]))
+    assert [line["messages"][-1]["content"] for line in lines(tmp_path)] == [SAID[0], SAID[2]]
+    outside.succeed(init(tmp_path / "all", rows, "--to-meta", re.split(">?=", words[1])[0]))
+    assert len(lines(tmp_path / "all")) == 3
+    late = [{column: [{k: v for k, v in turn.items() if k in names} for turn in rows[0][column]]}] * 200 + rows
+    init(tmp_path / "late", late)
+    assert len(held(tmp_path / "late")) == 3
 
 
 TALKS = {
@@ -181,6 +225,47 @@ def test_the_options_of_a_question_are_asked_with_it(kind: str, tmp_path: Path) 
     assert lines(tmp_path)[1]["output"] == trained
 
 
+SINGLE = {
+    "letters": (["A", "B", "C"], "B", "B"), "names": (["option_a", "option_b"], "B", "B"),
+    "numbers": (["choice1", "choice2"], 1, "B"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", SINGLE)
+@pytest.mark.parametrize("names", [("question", "answer"), ("instruction", "output"), ("prompt", "completion")])
+def test_options_in_columns_of_their_own_are_asked_with_the_question(
+    names: tuple[str, str], kind: str, tmp_path: Path
+) -> None:
+    columns, said, trained = SINGLE[kind]
+    options = dict(zip(columns, ["red", "blue"], strict=False)) | ({"C": ""} if "C" in columns else {})
+    rows = [{names[0]: f"Which colour has sky{n}?", **options, names[1]: said} for n in range(3)]
+    rows += [rows[0] | {names[0]: "Which has blood?", names[1]: 0}] if kind == "numbers" else []
+    outside.succeed(init(tmp_path, rows))
+    assert lines(tmp_path)[1]["instruction"] == "Which colour has sky1?\nA. red\nB. blue"
+    assert lines(tmp_path)[1]["output"] == trained
+
+
+EARLIER = {
+    "pairs": ["Say hi.", "Hi."],
+    "messages": {"role": "user", "content": "Say hi."},
+}
+
+
+@pytest.mark.parametrize("names", [("question", "answer"), ("instruction", "output"), ("prompt", "completion")])
+@pytest.mark.parametrize("form", EARLIER)
+def test_earlier_turns_are_asked_before_the_question(names: tuple[str, str], form: str, tmp_path: Path) -> None:
+    earlier = [EARLIER[form]] + ([{"role": "assistant", "content": "Hi."}] if form == "messages" else [])
+    rows = [{names[0]: f"And {n}?", names[1]: f"It is {n}.", "history": earlier if n else []} for n in range(3)]
+    outside.succeed(init(tmp_path, rows))
+    talks = [[turn["content"] for turn in line["messages"]] for line in lines(tmp_path)]
+    assert talks[:2] == [["And 0?", "It is 0."], ["Say hi.", "Hi.", "And 1?", "It is 1."]]
+    desk = outside.make_workspace(tmp_path / "other", outside.rows_on("cats", 2))
+    assert outside.curate("import", tmp_path / "export.json", "--into", desk).returncode == 1
+    (path,) = (desk / "quarantine").iterdir()
+    assert all("earlier turns" in row["reason"] and "curate init" in row["reason"] for row in outside.read_rows(path))
+    assert len(outside.read_rows(path)) == 2
+
+
 def test_a_number_of_an_option_is_no_answer_until_it_is_said_what_it_counts_from(tmp_path: Path) -> None:
     rows = [{"q": "Which has the sky?", "a": ["red", "blue", "green"], "key": 2}]
     mapping = "instruction=q,output=key,options{}=a"
@@ -191,12 +276,30 @@ def test_a_number_of_an_option_is_no_answer_until_it_is_said_what_it_counts_from
 
 
 @pytest.mark.parametrize(
-    ("column", "field"), [("context", "input"), ("paragraph", "input"), ("system_prompt", "system")]
+    ("column", "field"),
+    [
+        ("context", "input"),
+        ("paragraph", "input"),
+        ("premise", "input"),
+        ("history", "input"),
+        ("system_prompt", "system"),
+    ],
 )
 def test_a_passage_beside_a_prompt_is_asked_with_it(column: str, field: str, tmp_path: Path) -> None:
     names = ("prompt", "completion") if column != "paragraph" else ("question", "answer")
     outside.succeed(init(tmp_path, [{names[0]: "Who?", names[1]: "Ada.", column: "Ada was there."}]))
     assert lines(tmp_path)[0][field] == "Ada was there."
+
+
+def test_a_passage_stays_beside_an_input_that_is_empty_and_in_rows_that_are_few(tmp_path: Path) -> None:
+    row = {"instruction": "Who?", "input": "", "output": "Ada."}
+    outside.succeed(init(tmp_path, [*[row | {"context": ""}] * 9, row | {"context": "Ada was there."}]))
+    assert lines(tmp_path)[-1]["input"] == "Ada was there."
+
+
+def test_named_scores_in_a_list_are_asked_about(tmp_path: Path) -> None:
+    rows = [{"input": ASKED[n], "output": SAID[n], "scores": [{"name": "it", "value": n % 2}]} for n in range(3)]
+    assert "--only '/scores/*/value=1'" in init(tmp_path, rows).stderr
 
 
 def test_a_system_text_beside_the_messages_is_asked_with_them(tmp_path: Path) -> None:

@@ -5,11 +5,21 @@ from __future__ import annotations
 import re
 import shlex
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from curate.base.record import TRACES, Json
 from curate.formats.importers import ForeignForm
-from curate.formats.importers._reading import DIGITS, JUDGEMENTS, VERDICTS, is_filled, map_option, spelled_value
+from curate.formats.importers._reading import (
+    BAD,
+    DIGITS,
+    JUDGEMENTS,
+    VERDICTS,
+    is_filled,
+    map_option,
+    spelled_at,
+    spelled_value,
+)
 from curate.formats.importers.mapping import guess, plain_name
 from curate.formats.importers.preference import VERDICT_COLUMNS
 from curate.jsonl import pointer_of
@@ -17,13 +27,17 @@ from curate.jsonl import pointer_of
 _PAIR = ("chosen", "rejected")
 _PARENTS = ("parent_id", "parent_message_id", "reply_to")
 _TURNS = ("messages", "conversations")
+_TALKS = (*_TURNS, "prompt", "completion", "scores", "ratings", "feedback")
+# What a model said of itself, and descriptions.
+_NO_VERDICTS = frozenset({"tools", "tool_calls", "suggestions", "predictions", "vectors"})
 # Words in the names of columns that judge answers, and the values of such: few, and words or small numbers.
 _JUDGES = frozenset({
     "thumb", "thumbs", "vote", "votes", "verdict", "rating", "rated", "score", "stars", "helpful", "helpfulness",
     "correct", "correctness", "preferred", "quality", "accepted", "approved", "judgement", "judgment", "grade",
-    "feedback", "liked", "good",
+    "feedback", "liked", "good", "scores", "ratings",
 })  # fmt: skip
-_SHORT = re.compile(r"(?:\d|10)(?:\.[05]0*)?|-1|[^\d\s](?:.{0,18}\D)?")
+_SHORT = re.compile(r"(?:\d|10)(?:\.[05]0*)?|-1|(?:[^\d\s]|\d ?[^\d\s.,])(?:.{0,18}\D)?|\d/\d+")
+_SCORE = re.compile(r"\d{1,3}(?:\.\d+)?|-1")
 _MOST_KINDS = 21
 Rows = Sequence[dict[str, Json]]
 
@@ -55,21 +69,61 @@ def _advise_pairs(rows: Rows) -> str:
 
 def _verdict_values(rows: Rows) -> dict[str, list[str]]:
     """Return by column, and by pointer into an object beside the answers, the values of those that judge answers."""
-    values: dict[str, list[str]] = defaultdict(list)
-    for row in rows:
-        inner = ((pointer_of((name, key)), part) for name, value in row.items() if isinstance(value, dict)
-                 for key, part in value.items())  # fmt: skip
-        for name, value in (*row.items(), *inner):
-            if is_filled(value) and not isinstance(value, list | dict):
-                values[name].append(spelled_value(value).strip())
     answer = guess(rows).get("output", "")
     if not answer and not _filled(rows, _TURNS):
         return {}
-    return {name: given for name, given in values.items() if name != answer and _is_verdict(name, given)}
+    return {name: given for name, given in values_of(rows).items() if name != answer and _is_verdict(name, given)}
+
+
+def values_of(rows: Rows, *, is_beside: bool = True) -> dict[str, list[str]]:
+    """Return by column and pointer what stands there; ``is_beside``: beside an answer, in an object or in a turn."""
+    values: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        for path, value in _leaves(row):
+            if not is_beside or ("*" not in path[:2] and len(path) <= 2) or (path[0] in _TALKS and path[1] == "*"):
+                values[pointer_of(path) if len(path) > 1 else path[0]].append(spelled_value(value).strip())
+    return values
+
+
+def _leaves(value: Json, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Json]]:
+    """Yield what stands in a row with its path, in which "*" is each of a list."""
+    if isinstance(value, dict | list):
+        parts = value.items() if isinstance(value, dict) else (("*", part) for part in value)
+        for name, part in parts:
+            if name not in _NO_VERDICTS:
+                yield from _leaves(part, (*path, name))
+    elif path and is_filled(value):
+        yield path, value
+
+
+def low_ratings(_path: Path, rows: Rows) -> list[str]:
+    """Return how many rows hold a low rating and what leaves them out, for each place where ratings stand."""
+    notices = []
+    for column, values in values_of(rows, is_beside=False).items():
+        # Numbers are what Argilla's ratings have, whatever they are called.
+        is_number = column.endswith(("/*", "/value")) and all(map(str.isdecimal, values))
+        low, good = _low_and_good(values)
+        count = sum(not low.isdisjoint(spelled_at(row, column)) for row in rows)
+        if count and (is_number or _is_verdict(column, values)):
+            said = f"{count:,} of the {len(rows):,} answers looked at have a low rating and would be trained"
+            notices.append(f"{said}; leave them out with --only {shlex.quote(column + good)}")
+    return notices
+
+
+def _low_and_good(values: Sequence[str]) -> tuple[set[str], str]:
+    """Return which of the values say that an answer is bad, and the condition that is met by the others."""
+    numbers = {value: float(value) for value in values if _SCORE.fullmatch(value)}
+    if not numbers:
+        return {*values} & BAD, f"={next((word for word in values if word in VERDICTS - BAD), 'VALUE')}"
+    # All of five stars need not be given; where there is nothing over 1, it is good, beside 0 or -1.
+    most = max(numbers.values())
+    least = 1 if min(numbers.values()) < most == 1 else int(0.4 * max(5, most)) + 1
+    return {value for value, number in numbers.items() if number < least}, f"{'' if least == 1 else '>'}={least}"
 
 
 def _is_verdict(column: str, values: Sequence[str]) -> bool:
-    name, kinds = plain_name(column.rsplit("/", 1)[-1]), {*values}
+    named = [part for part in column.split("/") if part not in ("*", "value")]
+    name, kinds = plain_name((named or [column])[-1]), {*values}
     if name in VERDICT_COLUMNS:
         # 0 and 1 are verdicts too where they are most of what is said, which one row alone does not show.
         are_digits = kinds >= DIGITS and 2 * sum(value in DIGITS for value in values) > len(values)
@@ -80,12 +134,10 @@ def _is_verdict(column: str, values: Sequence[str]) -> bool:
 
 def _advise_verdicts(rows: Rows) -> str:
     column, values = next(iter(_verdict_values(rows).items()))
-    words = ("true", "yes", "good", "accept", "correct", "thumbs_up", "up", "👍", "1")
-    good = next((word for word in words if word in values), "VALUE")
-    good = max(values, key=lambda value: (len(value), value)) if all(map(str.isdecimal, values)) else good
     keeps = _keep_all("liked") if column in VERDICT_COLUMNS else ""
+    only = shlex.quote(column + _low_and_good(values)[1])
     return (
-        f"{keeps}To take the answers that were found good, add: --only {shlex.quote(f'{column}={good}')}. "
+        f"{keeps}To take the answers that were found good, add: --only {only}. "
         f"The others are counted and left out. To take all of them as good answers: --to-meta {shlex.quote(column)}."
     )
 

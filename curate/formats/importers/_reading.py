@@ -19,14 +19,28 @@ _SPLITS = dict(zip(SPLITS, SPLITS, strict=True)) | dict.fromkeys(("valid", "val"
 _SPLIT = re.compile(rf"(?:^|[^a-z])({'|'.join(_SPLITS)})(?:[^a-z]|$)")
 _OWN = frozenset({"id", "kind", "category", "cluster", "messages", "tools", "text", "source"})
 # Words that say what somebody thought of a row; as answers to be trained they are rare. The first mean nothing else.
-JUDGEMENTS = frozenset({
-    "accept", "accepted", "reject", "rejected", "approve", "approved", "good", "bad", "correct", "incorrect", "wrong",
-    "like", "dislike", "liked", "disliked", "thumbs_up", "thumbs_down", "upvote", "downvote", "👍", "👎",
+_BAD = frozenset({
+    "reject", "rejected", "bad", "incorrect", "wrong", "dislike", "disliked", "thumbs_down", "downvote", "👎",
 })  # fmt: skip
-VERDICTS = JUDGEMENTS | {
-    "ignore", "ignored", "skip", "skipped", "deny", "denied", "keep", "drop", "discard", "yes", "no", "y", "n", "true",
-    "false", "t", "f", "ok", "okay", "pass", "passed", "fail", "failed", "right", "valid", "invalid", "up", "down",
-    "win", "lose", "tie",
+JUDGEMENTS = _BAD | {
+    "accept",
+    "accepted",
+    "approve",
+    "approved",
+    "good",
+    "correct",
+    "like",
+    "liked",
+    "thumbs_up",
+    "upvote",
+    "👍",
+}
+BAD = _BAD | {
+    "deny", "denied", "drop", "discard", "no", "n", "false", "f", "fail", "failed", "invalid", "down", "lose",
+    "ignore", "ignored", "skip", "skipped",
+}  # fmt: skip
+VERDICTS = JUDGEMENTS | BAD | {
+    "keep", "yes", "y", "true", "t", "ok", "okay", "pass", "passed", "right", "valid", "up", "win", "tie",
 }  # fmt: skip
 DIGITS = frozenset({"0", "1"})
 ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -127,10 +141,25 @@ def rendered(value: Json) -> str:
 
 
 def value_at(row: Mapping[str, Json], column: str) -> Json:
-    """Return what a column holds, or what stands at a JSON pointer; None where nothing does."""
+    """Return what a column holds, or what stands at a JSON pointer; None where nothing does.
+
+    Where "*" stands in the pointer for each of a list, it is a list of what stands there.
+    """
     if column in row or not column.startswith("/"):
         return row.get(column)
-    return at(row, parts_of(column))
+    parts = parts_of(column)
+    if "*" not in parts:
+        return at(row, parts)
+    found: list[Json] = [row]
+    for part in parts:
+        found = [one for value in found for one in (as_list(value) if part == "*" else [at(value, [part])])]
+    return [one for one in found if is_filled(one)] or None
+
+
+def spelled_at(row: Mapping[str, Json], column: str) -> list[str]:
+    """Return the different values at a column or a pointer as they are compared, one or, in a list, several."""
+    value = value_at(row, column)
+    return list(dict.fromkeys(map(spelled_value, value if isinstance(value, list) and "/*" in column else [value])))
 
 
 def spelled_value(value: Json) -> str:

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from curate.base.record import Json
 from curate.formats.importers import ConvertedRow, RowError, importer
 from curate.formats.importers._reading import take_common, text_of
+from curate.formats.importers.mapping import conversation, earlier_turns, is_all_asked
 
 _USED = ("instruction", "input", "output", "system", "history")
 
 
 def _is_alpaca(row: dict[str, Json]) -> bool:
     is_pair = isinstance(row.get("instruction"), str) and isinstance(row.get("output"), str)
-    return is_pair and row.keys().isdisjoint(("context", "options", "choices"))
+    return is_pair and is_all_asked(row, *_USED)
 
 
 @importer(
@@ -37,11 +38,9 @@ def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
     entry, system = row.get("input") or "", row.get("system") or ""
     history = row.get("history")
     if history:
-        return ConvertedRow(
-            "chat",
-            line | {"messages": _conversation(system, history, instruction, entry, output)},
-            extra | _joined_fields(row),
-        )
+        texts = {"system": system, "instruction": instruction, "input": entry, "output": output}
+        messages = conversation(texts, earlier_turns(history, "history"))
+        return ConvertedRow("chat", line | {"messages": messages}, extra | _joined_fields(row))
     if "history" in row:
         extra["history"] = history
     if system:
@@ -50,16 +49,6 @@ def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
         extra["system"] = row["system"]
     given = {"input": entry} if row.get("input") is not None else {}
     return ConvertedRow("instruction", line | {"instruction": instruction} | given | {"output": output}, extra)
-
-
-def _conversation(system: str, history: Json, instruction: str, entry: str, output: str) -> list[dict[str, Json]]:
-    messages: list[dict[str, Json]] = [{"role": "system", "content": system}] if system else []
-    for turn in history if isinstance(history, list) else [history]:
-        if not (isinstance(turn, list) and len(turn) == 2 and all(isinstance(part, str) for part in turn)):
-            raise RowError("'history' is not a list of pairs of texts")
-        messages += [{"role": "user", "content": turn[0]}, {"role": "assistant", "content": turn[1]}]
-    prompt = "\n\n".join(part for part in (instruction, entry) if part)
-    return [*messages, {"role": "user", "content": prompt}, {"role": "assistant", "content": output}]
 
 
 def _joined_fields(row: dict[str, Json]) -> dict[str, Json]:

@@ -8,6 +8,7 @@ from itertools import zip_longest
 from curate.base.record import Json
 from curate.formats.importers import ConvertedRow, GivenAnswer, RowError, importer
 from curate.formats.importers._answers import Parts, answers_of, guess_questions, record_of
+from curate.formats.importers._foreign import low_ratings
 from curate.formats.importers._reading import as_list
 
 _RESPONSES = ".responses"
@@ -43,6 +44,7 @@ def _is_flat(row: dict[str, Json]) -> bool:
     "argilla",
     fits=lambda row: _is_nested(row) or _is_flat(row),
     guess=lambda rows, given: guess_questions(rows, given, _parts),
+    notices=low_ratings,
     samples=[
         {"id": "a", "fields": {"text": "Say hi."}, "metadata": {}, "suggestions": {}, "vectors": {}, "responses": {
             "reply": [{"value": "Hi.", "user_id": "u1"}, {"value": "Hello.", "user_id": "u2"}]}},

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from curate.base.record import Json
 from curate.formats.importers import ConvertedRow, RowError, importer
 from curate.formats.importers._answers import Parts, answers_of, guess_questions, record_of
+from curate.formats.importers._foreign import low_ratings
 
 _LABELS = ("label", "labels", "cats")
 _COMMENTS = ("Comments", "comments")
@@ -26,6 +27,7 @@ def _is_example(row: dict[str, Json]) -> bool:
     "doccano",
     fits=_is_example,
     guess=lambda rows, given: guess_questions(rows, given, _parts),
+    notices=low_ratings,
     samples=[
         {"id": 1, "text": "Where is my card?", "label": ["card"], "Comments": []},
         {"id": 2, "text": "Where is my loan?", "cats": ["loan", "urgent"], "entities": [[9, 16, "a"]], "Comments": []},

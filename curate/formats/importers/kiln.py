@@ -7,7 +7,8 @@ from pathlib import Path
 
 from curate.base.record import Json
 from curate.formats.importers import ConvertedRow, Rejected, RowError, SourceRow, container, head_of, importer
-from curate.formats.importers._reading import take_common, text_of
+from curate.formats.importers._foreign import low_ratings
+from curate.formats.importers._reading import take_common, text_of, value_at
 from curate.jsonl import JsonFault, strict_loads
 
 _RUN, _TASK = "task_run.kiln", "task.kiln"
@@ -54,15 +55,14 @@ def _is_run(row: dict[str, Json]) -> bool:
     return isinstance(row.get("input"), str) and isinstance(output, dict) and isinstance(output.get("output"), str)
 
 
-def _notices(_path: Path, rows: Sequence[dict[str, Json]]) -> Sequence[str]:
-    runs = [row["output"] for row in rows if _is_run(row) and not row.get("repaired_output")]
-    ratings = [rating for run in runs if isinstance(rating := run.get("rating"), dict)]
-    low = [one for one in ratings if one.get("value") in ((0, 1, 2) if one.get("type") == "five_star" else (0,))]
-    if not low:
-        return []
-    best = 5 if low[0].get("type") == "five_star" else 1
-    said = f"{len(low):,} of the {len(rows):,} answers looked at have a low rating and would be trained; leave them out"
-    return [f"{said} with --only /output/rating/value={best}"]
+def _notices(path: Path, rows: Sequence[dict[str, Json]]) -> Sequence[str]:
+    return low_ratings(path, [{} if row.get("repaired_output") or _has_passed(row) else row for row in rows])
+
+
+def _has_passed(row: dict[str, Json]) -> bool:
+    """Whether a run has passed where it can only pass or fail: its 1 is the best there is."""
+    rating = value_at(row, "/output/rating")
+    return isinstance(rating, dict) and rating.get("type") != "five_star" and rating.get("value") == 1
 
 
 @importer(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from curate.base.record import Json
 from curate.formats.importers import ConvertedRow, GivenAnswer, RowError, importer
 from curate.formats.importers._answers import Parts, answers_of, guess_questions, question_of, record_of
+from curate.formats.importers._foreign import low_ratings
 from curate.formats.importers._reading import as_list
 
 _FLAT = ("annotation_id", "lead_time")
@@ -33,6 +34,7 @@ def _guess(rows: Sequence[dict[str, Json]], given: Mapping[str, str]) -> dict[st
     "label-studio",
     fits=lambda row: _is_task(row) or _is_flat(row),
     guess=_guess,
+    notices=low_ratings,
     samples=[
         {"id": 1, "data": {"text": "Where is my card?"}, "predictions": [], "annotations": [
             {"completed_by": {"id": 3, "email": "ann@example.org"}, "created_at": "2026-03-01T10:00:00Z", "result": [

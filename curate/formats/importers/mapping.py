@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from string import ascii_uppercase
+from string import ascii_lowercase, ascii_uppercase
 
 from curate.base.record import TRACES, Json
 from curate.formats.importers import ConvertedRow, RowError, cannot_import, importer
-from curate.formats.importers._reading import json_name, take_common, value_at
+from curate.formats.importers._reading import as_list, is_filled, json_name, take_common, value_at
+from curate.formats.importers.preference import turns_of
 from curate.schema.view import PART_JOINT
 
 FIELDS = (
     "id", "system", "instruction", "input", "output", "category", "split", "context", "question", "answer", "text",
-    "reasoning", "options", "options_from_0", "options_from_1",
+    "reasoning", "history", "options", "options_from_0", "options_from_1",
 )  # fmt: skip
 _GUESSES: dict[str, tuple[str, ...]] = {
     "instruction": (
@@ -24,12 +25,20 @@ _GUESSES: dict[str, tuple[str, ...]] = {
         "output", "response", "answer", "completion", "target", "reply", "assistant", "expected", "expected_output",
         "solution", "target_text", "long_answer", "model_output", "sql", "query", "column_2",
     ),
-    "input": ("input", "context", "passage", "paragraph", "document", "article"),
+    "input": (
+        "input", "context", "passage", "paragraph", "document", "article", "premise", "background", "history",
+        "chat_history", "conversation_history",
+    ),
     "category": ("category", "query_category", "task_type", "task", "topic", "skill", "domain", "type", "subject"),
     "system": ("system", "system_prompt", "system_message"),
     "id": ("id", "uid", "uuid", "record_id", "example_id", "question_id", "key"),
     "split": ("split",),
+    "history": ("history", "chat_history", "conversation_history"),
+    "options": ("options", "choices"),
 }  # fmt: skip
+# Joins the names of columns of one option each.
+OPTIONS_JOINT = "+"
+_OPTION = re.compile(r"(options?|choices?|opt|op|ending)_?([a-j]|\d)|()([a-j])")
 _CLASSES = ("label", "category", "intent", "class", "sentiment")
 # What the two columns of a table without names are called: what is asked, and the answer.
 _HEADERLESS = ("column_1", "column_2")
@@ -62,12 +71,18 @@ def guess(rows: Sequence[dict[str, Json]]) -> dict[str, str]:
         take(field, _GUESSES[field])
     take("output", _CLASSES)
     take("output", [name for name in columns if name.startswith("is_")])
-    for field in ("input", "category", "system", "id", "split"):
+    take(
+        "history",
+        [name for name in _GUESSES["history"] if any(as_list(row.get(columns.get(name, ""))) for row in rows)],
+    )
+    # One that is always empty, as in Alpaca's rows, is not what is asked with the question.
+    filled = {name for row in rows for name, value in row.items() if is_filled(value)}
+    take("input", sorted(_GUESSES["input"], key=lambda name: columns.get(name) not in filled))
+    for field in ("category", "system", "id", "split", "options"):
         take(field, _GUESSES[field])
-    take("options", ("options", "choices"))
-    column = mapping.pop("options", "")
-    if "output" in mapping and any(options_in(row.get(column)) for row in rows):
-        keys = [(str(row.get(mapping["output"])), options_in(row.get(column))) for row in rows]
+    column = mapping.pop("options", "") or _lettered(columns)
+    if "output" in mapping and any(options_at(row, column) for row in rows):
+        keys = [(str(row.get(mapping["output"])), options_at(row, column)) for row in rows]
         numbers = [(int(key), len(texts)) for key, texts in keys if key.isdecimal() and key not in texts]
         # Whether options are counted from 0 or from 1 is seen where the first, or the last, is the answer.
         base = "_from_0" if any(not key for key, _ in numbers) else "_from_1" if any(k == n for k, n in numbers) else ""
@@ -75,19 +90,45 @@ def guess(rows: Sequence[dict[str, Json]]) -> dict[str, str]:
     return mapping
 
 
-def options_in(value: Json) -> list[str]:
-    """Return the texts of options: of a list, or of an object with a list of texts; empty without any."""
+def _lettered(columns: Mapping[str, str]) -> str:
+    """Return the columns of one option each, in order, as A+B+C; "" without any."""
+    found: dict[str, dict[str, str]] = {}
+    for plain, column in columns.items():
+        if match := _OPTION.fullmatch(plain):
+            found.setdefault(match[1] or "", {})[match[2] or match[4]] = column
+    for options in found.values():
+        names = "".join(sorted(options))
+        if len(names) > 1 and names.startswith(("a", "0", "1")) and names in f"0123456789{ascii_lowercase}":
+            return OPTIONS_JOINT.join(options[name] for name in names)
+    return ""
+
+
+def is_all_asked(row: dict[str, Json], *names: str) -> bool:
+    """Whether what is asked stands in the columns ``names`` alone: no passage, system text, earlier turn or option."""
+    columns = {plain_name(name): name for name in row}
+    asked = (columns.get(name) for field in ("input", "system", "history", "options") for name in _GUESSES[field])
+    return {*asked} <= {None, *names} and not _lettered(columns)
+
+
+def options_at(row: Mapping[str, Json], column: str) -> list[str]:
+    """Return the texts of options: of a list, an object with a list of texts, or several columns; empty without any."""
+    value = value_at(row, column)
     texts = value.get("text") if isinstance(value, dict) else value
+    if value is None and OPTIONS_JOINT in column:
+        texts = [value_at(row, name) for name in column.split(OPTIONS_JOINT)]
+        while texts and not is_filled(texts[-1]):
+            texts.pop()
+        texts = [str(text) if isinstance(text, int | float) else text for text in texts]
     return texts if isinstance(texts, list) and all(isinstance(text, str) for text in texts) else []
 
 
-def _with_options(texts: dict[str, str], field: str, value: Json, answer: Json) -> None:
+def _with_options(texts: dict[str, str], field: str, options: list[str], answer: Json) -> None:
     """Put the options of a question behind it, and the letter of one for the number of it.
 
     Raises:
         RowError: there are none, or the answer is a number of which nobody knows what it counts from.
     """
-    options, asked = options_in(value), "question" if "question" in texts else "instruction"
+    asked = "question" if "question" in texts else "instruction"
     said = "answer" if asked == "question" else "output"
     if not options or len(options) > len(ascii_uppercase):
         raise RowError("its options are no list of texts")
@@ -154,12 +195,12 @@ def read(row: dict[str, Json], mapping: Mapping[str, str]) -> ConvertedRow:
     used = {column for column in mapping.values() if not column.startswith("/")}
     line, extra = take_common({key: value for key, value in row.items() if key not in used}, (), has_our_names=False)
     texts: dict[str, str] = {}
-    options: list[tuple[str, Json]] = []
+    history = value_at(row, mapping.get("history", ""))
+    earlier = earlier_turns(history, mapping["history"]) if is_filled(history) else []
     for field, column in mapping.items():
         value = value_at(row, column)
-        if field.startswith("options"):
-            options.append((field, value))
-            extra |= {column: value} if column in row else {}
+        if field.startswith("options") or field == "history":
+            extra |= {column: value} if column in row and not (earlier and field == "history") else {}
             continue
         if value is None and field not in ("instruction", "output", "question", "answer", "text"):
             if column in row:
@@ -169,11 +210,13 @@ def read(row: dict[str, Json], mapping: Mapping[str, str]) -> ConvertedRow:
         # What a pointer leads into stays whole in what is left over.
         if texts[field] != value and column in used:
             extra[column] = value
-    for field, value in options:
-        _with_options(texts, field, value, value_at(row, mapping.get("output") or mapping.get("answer", "")))
+    for field in [name for name in mapping if name.startswith("options")]:
+        answer = value_at(row, mapping.get("output") or mapping.get("answer", ""))
+        _with_options(texts, field, options_at(row, mapping[field]), answer)
     _common(line, texts, extra, mapping)
-    if "reasoning" in texts and ("output" not in texts or texts.keys() & {"text", "question"}):
-        raise RowError("the mapping names reasoning, which stands between an instruction and its output alone")
+    is_talk = bool(earlier) or "reasoning" in texts
+    if is_talk and ("output" not in texts or texts.keys() & {"text", "question"}):
+        raise RowError("the mapping names reasoning or history, which stand with an instruction and its output alone")
     if "text" in texts:
         return ConvertedRow("domain", line | {"text": texts["text"]}, extra)
     if "question" in texts:
@@ -188,18 +231,34 @@ def read(row: dict[str, Json], mapping: Mapping[str, str]) -> ConvertedRow:
     names = ("system", "instruction", "input", "output")
     if "context" in texts and "input" not in texts:
         texts["input"] = texts["context"]
-    if "reasoning" in texts:
-        return ConvertedRow("chat", line | {"messages": _reasoned(texts)}, extra)
+    if is_talk:
+        return ConvertedRow("chat", line | {"messages": conversation(texts, earlier)}, extra)
     return ConvertedRow("instruction", line | {name: texts[name] for name in names if name in texts}, extra)
 
 
-def _reasoned(texts: Mapping[str, str]) -> list[Json]:
-    """Return an instruction, the reasoning and the answer as a conversation, which has a place for all of them."""
+def conversation(texts: Mapping[str, str], earlier: Sequence[Json] = ()) -> list[Json]:
+    """Return earlier turns, an instruction, the reasoning and the answer as a conversation, which holds all of them."""
     system = [{"role": "system", "content": texts["system"]}] if texts.get("system") else []
     prompt = PART_JOINT.join(text for name in ("instruction", "input") if (text := texts.get(name)))
-    answer = {"role": "assistant", "content": texts["output"]}
-    trace = {TRACES[0]: texts["reasoning"]} if texts["reasoning"] else {}
-    return [*system, {"role": "user", "content": prompt}, answer | trace]
+    trace = {TRACES[0]: texts["reasoning"]} if texts.get("reasoning") else {}
+    answer = {"role": "assistant", "content": texts["output"]} | trace
+    return [*system, *earlier, {"role": "user", "content": prompt}, answer]
+
+
+def earlier_turns(history: Json, name: str) -> list[Json]:
+    """Return what was said before: pairs of a question and an answer, or messages.
+
+    Raises:
+        RowError: it is neither.
+    """
+    if isinstance(history, dict) or any(isinstance(turn, dict) for turn in as_list(history)):
+        return [*turns_of(history, name)]
+    turns: list[Json] = []
+    for pair in history if isinstance(history, list) else [history]:
+        if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)):
+            raise RowError(f"{name!r} is no list of pairs of texts, nor of messages")
+        turns += [{"role": "user", "content": pair[0]}, {"role": "assistant", "content": pair[1]}]
+    return turns
 
 
 def _common(line: dict[str, Json], texts: dict[str, str], extra: dict[str, Json], mapping: Mapping[str, str]) -> None:

@@ -37,7 +37,7 @@ _HH_MARK = re.compile(r"\n\n(Human|Assistant): ?")
 _ASK = {"role": "user", "content": "Say hi."}
 
 
-def _turns(value: Json, name: str) -> list[dict[str, Json]]:
+def turns_of(value: Json, name: str) -> list[dict[str, Json]]:
     """Return an answer or a conversation as messages: text, one message or several, by role or by from.
 
     Raises:
@@ -76,7 +76,7 @@ def _prompt_fields(row: dict[str, Json], prefix: Sequence[dict[str, Json]]) -> t
             value, names = f"{value}\n\n{entry}", [*names, "input"]
         messages = [{"role": "user", "content": value}]
     else:
-        messages = _turns(value, name)
+        messages = turns_of(value, name)
     # HH-RLHF ends a prompt with the mark of the answer.
     if messages[-1] == {"role": "assistant", "content": ""}:
         messages.pop()
@@ -120,7 +120,7 @@ def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
 
 
 def _pair_line(row: dict[str, Json]) -> ConvertedRow:
-    chosen, rejected = _turns(row.get("chosen"), "chosen"), _turns(row.get("rejected"), "rejected")
+    chosen, rejected = turns_of(row.get("chosen"), "chosen"), turns_of(row.get("rejected"), "rejected")
     num_shared = 0
     if chosen[0]["role"] != "assistant":
         num_shared = next(
@@ -168,7 +168,7 @@ def read_liked(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRo
     verdict, name = _verdict(row), _completion(row)
     if not verdict or not name:
         raise RowError("it has no answer with a verdict of true or false")
-    turns, before = _turns(row[name], name), list[dict[str, Json]]()
+    turns, before = turns_of(row[name], name), list[dict[str, Json]]()
     if name in _PROMPTS:
         # The last turn of a conversation is what was judged.
         before, turns = turns[:-1], turns[-1:]

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from curate.base.record import Json
 from curate.formats.importers import ConvertedRow, RowError, importer
 from curate.formats.importers._answers import Parts, answers_of, guess_questions, record_of
+from curate.formats.importers._foreign import low_ratings
 
 _MARKS = ("_input_hash", "_task_hash", "_view_id", "_annotator_id", "_session_id")
 _ANSWERS = ("response", "completion", "output", "label", "accept")
@@ -24,6 +25,7 @@ def _is_task(row: dict[str, Json]) -> bool:
     "prodigy",
     fits=_is_task,
     guess=lambda rows, given: guess_questions(rows, given, _parts),
+    notices=lambda path, rows: low_ratings(path, [row for row in rows if row.get("answer") == "accept"]),
     samples=[
         {"text": "Where is my card?", "label": "card", "answer": "accept", "_input_hash": 1, "_task_hash": 2},
         {"text": "Where is my card?", "options": [{"id": "card", "text": "Card"}], "accept": ["card"],

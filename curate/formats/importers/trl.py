@@ -16,14 +16,14 @@ from curate.formats.importers._reading import (
     take_common,
     take_tools,
 )
+from curate.formats.importers.mapping import is_all_asked
 from curate.formats.importers.openai_chat import chat_draft
 
 
 def _is_pair(row: dict[str, Json]) -> bool:
     prompt, completion = row.get("prompt"), row.get("completion")
     # What else is asked is read by the names of the columns.
-    is_all = row.keys().isdisjoint(("context", "passage", "system", "system_prompt", "options", "choices"))
-    return (is_all and isinstance(prompt, str) and isinstance(completion, str)) or (
+    return (isinstance(prompt, str) and isinstance(completion, str) and is_all_asked(row)) or (
         is_messages(prompt) and is_messages(completion)
     )
 

@@ -143,7 +143,7 @@ def test_what_a_shape_cannot_hold_is_put_aside_with_its_code(tmp_path: Path) -> 
     )
     assert good == [{"instruction": "Hi", "output": "Hello."}]
     assert [(one.line, one.code) for one in bad] == [(2, "E905")]
-    assert "does not fit instruction" in bad[0].reason
+    assert "earlier turns, which the shape instruction has no place for" in bad[0].reason
 
 
 def test_an_instruction_in_a_chat_workspace_keeps_its_parts(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def test_reasoning_is_mapped_with_an_instruction_and_its_output_alone(tmp_path: 
         (folder := tmp_path / mapping.replace("=", "-")).mkdir()
         done = init(folder, source, "--map", f"{mapping},reasoning=reasoning")
         assert (
-            "stands between an instruction and its output alone"
+            "stand with an instruction and its output alone"
             in f"{done.output} {done.exception} {done.stderr}"
             + ((folder / "w/quarantine/rows.jsonl.jsonl").read_text() if (folder / "w/quarantine").is_dir() else "")
         )
