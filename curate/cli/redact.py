@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 _PRIVATE_FOLDER = ".curate"
 _TABLE_NAME = "redaction.json"
-_OLD_KEY_NAME = "redact.key.json"
 _MAX_LOCATIONS = 5
 
 
@@ -38,7 +36,6 @@ class _Task:
     decided: Mapping[Path, Mapping[int, str]]
     terms: Terms
     table_file: Path
-    old_key: Path
     keeps_table: bool
     output: Path | None
     diff: bool
@@ -51,7 +48,6 @@ class _Task:
 @click.option("--terms", type=click.Path(path_type=Path), help="Names of people, one person a line, aliases after |.")
 @click.option("--table", "table_file", type=click.Path(path_type=Path), help="In place of .curate/redaction.json.")
 @click.option("--no-table", is_flag=True, help="Keep no table: a later run may give a value another number.")
-@click.option("--yes", "is_agreed", is_flag=True, help="Delete an old key, which holds values, without asking.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write to this file or folder, and not in place.")
 @click.option("--diff", is_flag=True, help="Print what would change and write nothing; exits 1 if anything would.")
 @click.option("--show-values", is_flag=True, help="With --diff: show the values themselves.")
@@ -61,7 +57,6 @@ def command(
     terms: Path | None,
     table_file: Path | None,
     no_table: bool,
-    is_agreed: bool,
     output: Path | None,
     diff: bool,
     show_values: bool,
@@ -90,7 +85,7 @@ def command(
     folder = (root or Path()) / _PRIVATE_FOLDER
     # A link in place of .curate would lead the table out of the workspace.
     if root:
-        inside(root, folder / _OLD_KEY_NAME)
+        inside(root, folder / _TABLE_NAME)
     task = _Task(
         files,
         root,
@@ -100,16 +95,13 @@ def command(
         decided=_decided_lines(root) if root else {},
         terms=read_terms(terms) if terms else Terms([]),
         table_file=_table_path(table_file or folder / _TABLE_NAME, root, files),
-        old_key=folder / _OLD_KEY_NAME,
         keeps_table=not no_table,
         output=output,
         diff=diff,
         show_values=show_values,
         is_written=not (diff or dry_run),
     )
-    run, num_converted = _redact(task)
-    if num_converted:
-        _tell_old_key(task, num_converted, is_agreed)
+    run = _redact(task)
     if not terms:
         console.talk("no rule finds the names of people; list them in a file for --terms")
     summary, find_kinds = run.summary, run.redactor.kinds
@@ -127,8 +119,8 @@ def _decided_lines(root: Path) -> Mapping[Path, Mapping[int, str]]:
     return lines_of(data, {*data.decisions.names, *frozen_ids(root)})
 
 
-def _redact(task: _Task) -> tuple[Redaction, int]:
-    """Redact, and return what was done and how many values of an old key were taken over."""
+def _redact(task: _Task) -> Redaction:
+    """Redact, and return what was done."""
     from curate.checks.redact import is_private, write_table
     from curate.project.applied import save_rewrites
     from curate.project.golden import require_unlocked
@@ -138,15 +130,15 @@ def _redact(task: _Task) -> tuple[Redaction, int]:
         console.talk(f"warning: others may read the table {name}; `chmod 600` makes it private")
     saved = _saved_table(task.table_file)
     # Planned without the lock: to go through large files takes minutes, in which nobody else must wait.
-    run, num_converted = _planned(task, saved)
+    run = _planned(task, saved)
     # Where nothing is found no table is begun, and no lock beside it.
-    is_written = bool(task.is_written and (run.summary.num_changed or num_converted or task.output))
+    is_written = bool(task.is_written and (run.summary.num_changed or task.output))
     num_saved = saved.num_values if saved else 0
     is_saved = is_written and task.keeps_table and run.redactor.table.num_values > num_saved
     with _locked(task.table_file if is_saved else None):
         if is_saved and _numbers(present := _saved_table(task.table_file)) != _numbers(saved):
             # Another call has added to the table since it was read: its numbers are taken.
-            run, num_converted = _planned(task, present)
+            run = _planned(task, present)
         if is_written:
             if task.root and not task.output:
                 require_unlocked(task.root, run.rewrites, "redacting")
@@ -161,22 +153,16 @@ def _redact(task: _Task) -> tuple[Redaction, int]:
     _tell(run.summary, "redacted" if task.is_written else "would redact")
     if is_saved:
         console.talk(f"table: {name}; it holds no value, but whoever has it can test whether one they guess is in it")
-    return run, num_converted
+    return run
 
 
-def _planned(task: _Task, saved: PlaceholderTable | None) -> tuple[Redaction, int]:
+def _planned(task: _Task, saved: PlaceholderTable | None) -> Redaction:
     """Go through the files without writing, for the values that the table lacks; print each change for a diff."""
-    from curate.checks.redact import PlaceholderTable, Redaction, Redactor, placeholders_in, read_old_key
+    from curate.checks.redact import PlaceholderTable, Redaction, Redactor, placeholders_in
     from curate.checks.spans import with_values_hidden
     from curate.jsonl.rewrite import diff_of
 
     table = PlaceholderTable(saved.key, saved.numbers) if saved else PlaceholderTable()
-    entries = read_old_key(task.old_key)
-    if num_lost := table.convert(entries):
-        what = counted(num_lost, "value")
-        console.talk(
-            f"{what} of {console.one_line(str(task.old_key))} get other numbers: the table has given theirs away"
-        )
     if not task.keeps_table:
         # Placeholders of the table must not mean something else too.
         taken = table.placeholders()
@@ -193,7 +179,7 @@ def _planned(task: _Task, saved: PlaceholderTable | None) -> tuple[Redaction, in
     else:
         for _ in run.changes():
             pass
-    return run, len(entries) if task.keeps_table else 0
+    return run
 
 
 def _numbers(table: PlaceholderTable | None) -> Mapping[str, Mapping[str, int]]:
@@ -219,26 +205,6 @@ def _locked(table_file: Path | None) -> Iterator[None]:
     name = console.one_line(str(table_file))
     with locked(table_file, on_wait=lambda: console.talk(f"waiting for another `curate redact` with the table {name}")):
         yield
-
-
-def _tell_old_key(task: _Task, num_values: int, is_agreed: bool) -> None:
-    """Say that an old key holds values in clear text, and delete it if the user says so."""
-    from curate.base.storage import remove_file
-
-    name, table = console.one_line(str(task.old_key)), console.one_line(str(task.table_file))
-    console.talk(f"old key: {name} holds {counted(num_values, 'value')} in clear text")
-    if not task.is_written:
-        console.talk(f"their numbers would be taken over by {table}")
-        return
-    console.talk(f"their numbers are in {table} now")
-    if not is_agreed and not sys.stdin.isatty():
-        console.talk("the old key is left as it is; run the command again with --yes to delete it")
-    # The old key is deleted last, and only after a yes: it is the one thing that turns placeholders back.
-    elif is_agreed or click.confirm(f"Delete {name} and the values in it?", default=False, err=True):
-        remove_file(task.old_key)
-        console.talk(f"deleted: {name}")
-    else:
-        console.talk("the old key is left as it is")
 
 
 def _input(paths: Sequence[Path]) -> tuple[Path | None, list[Path]]:

@@ -94,26 +94,6 @@ def test_a_mistake_in_the_file_is_told_with_its_line(root: Path) -> None:
     assert "curate.toml:13: checks.max_char" in caught.value.message
 
 
-@pytest.mark.parametrize("preset", ["fineweb", "nemo"])
-def test_a_preset_that_went_is_told_what_to_write_instead(
-    root: Path, preset: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = root / "curate.toml"
-    path.write_text(f'{TEXT}[dedupe]\npreset = "{preset}"\n', encoding="utf-8")
-    with pytest.raises(CurateError, match=rf"curate\.toml:14: dedupe\.preset: '{preset}' is no longer there") as caught:
-        read_settings(root)
-    assert caught.value.code == "E902 bad-settings"
-    instead = caught.value.message.partition("; write ")[2].partition(" in its place")[0]
-    path.write_text(f"{TEXT}[dedupe]\n" + instead.replace(" and ", "\n") + "\n", encoding="utf-8")
-    assert read_settings(root).dedupe.ngram == {"fineweb": 5, "nemo": 4}[preset]
-    # What every curate.toml of an earlier version says stands for what holds without it.
-    path.write_text(f'{TEXT}[dedupe]\npreset = "short"\n', encoding="utf-8")
-    assert (read_settings(root).dedupe.ngram, read_settings(root).dedupe.threshold) == (3, 0.7)
-    monkeypatch.setenv("CURATE_DEDUPE__PRESET", preset)
-    with pytest.raises(CurateError, match="CURATE_DEDUPE__PRESET: dedupe"):
-        read_settings(root)
-
-
 def test_show_origin_is_complete_and_says_what_is_no_setting(root: Path) -> None:
     done = run("config", "show", ".", "--origin", folder=root, CURATE_CHECKS__MAX_CHARS="77", CURATE_FOO="1")
     assert done.returncode == 0

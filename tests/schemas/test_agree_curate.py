@@ -74,7 +74,7 @@ SETTINGS = st.fixed_dictionaries({}, optional={
         "max_chars": st.integers(1, 9), "min_category": COUNT, "allow_special_tokens": st.booleans(),
     }),
     "dedupe": st.fixed_dictionaries({}, optional={
-        "preset": st.just("short"), "threshold": st.floats(0.125, 1),
+        "threshold": st.floats(0.125, 1),
         "ngram": st.integers(1, 64),
     }),
     "split": st.fixed_dictionaries({}, optional={

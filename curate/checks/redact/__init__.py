@@ -20,7 +20,6 @@ from curate.checks.redact.table import (
     PlaceholderTable,
     Terms,
     is_private,
-    read_old_key,
     read_table,
     read_terms,
     write_table,

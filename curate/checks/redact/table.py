@@ -147,25 +147,6 @@ class _TableFile(BaseModel):
     ]
 
 
-class OldEntry(BaseModel):
-    """A placeholder in a key of version 1, which held values in clear text so that they could be restored."""
-
-    model_config = _STRICT
-
-    placeholder: Annotated[str, Field(pattern=r"^\[[A-Z]{2,16}_[1-9][0-9]{0,8}\]$")]
-    kind: Annotated[str, Field(min_length=1)]
-    value: Annotated[str, Field(min_length=1)]
-    also: tuple[str, ...] = ()
-    """Other names of the same person."""
-
-
-class _OldKeyFile(BaseModel):
-    model_config = _STRICT
-
-    version: Literal[1]
-    entries: tuple[OldEntry, ...]
-
-
 # Placeholders are the same in every record and run because of it. Its random key lies in the same file, so that the two
 # never come apart: a person who holds the file can test whether a guessed value was replaced, and can read none.
 
@@ -214,23 +195,6 @@ class PlaceholderTable:
         if spelling not in self._known:
             self._known[spelling] = f"[{label}_{self._number_of(label, spelling[1:])}]"
         return self._known[spelling]
-
-    def convert(self, entries: Iterable[OldEntry]) -> int:
-        """Take over the numbers of an old key, and return how many values lose theirs."""
-        # Those are values whose number the table has given to another one, as happens when an older version of this
-        # program has added to the old key since; they get a new number when they are next met.
-        num_lost = 0
-        given = self.placeholders()
-        for entry in entries:
-            label, _, number = entry.placeholder[1:-1].rpartition("_")
-            digests = self._digests(label, (entry.value, *entry.also))
-            known = self._saved_number(label, digests)
-            if known is None and entry.placeholder in given:
-                num_lost += 1
-            else:
-                self._add(label, digests, known or int(number))
-        self._taken |= self.placeholders()
-        return num_lost
 
     def _number_of(self, label: str, names: Sequence[str]) -> int:
         digests = self._digests(label, names)
@@ -286,20 +250,6 @@ def read_table(path: Path) -> PlaceholderTable:
     """
     file = _read(path, _TableFile, "table")
     return PlaceholderTable(bytes.fromhex(file.key), file.numbers)
-
-
-def read_old_key(path: Path) -> tuple[OldEntry, ...]:
-    """Read a key of version 1; one that is not there has no entries.
-
-    Raises:
-        CurateError: E904 when it may not be read; E958 when it is no key.
-    """
-    if not path.exists():
-        return ()
-    entries = _read(path, _OldKeyFile, "old key").entries
-    if len({entry.placeholder for entry in entries}) < len(entries):
-        raise CurateError("E958 bad-key", f"{one_line(str(path))} has a placeholder twice", "The file is unchanged.")
-    return entries
 
 
 def is_private(path: Path) -> bool:

@@ -36,13 +36,6 @@ def _collapsed(glob: str) -> str:
     return re.sub(r"(?:\*\*/)+", "**/", glob)
 
 
-def _preset_is_gone(value: object) -> object:
-    instead = {"fineweb": "ngram = 5 and threshold = 0.75", "nemo": "ngram = 4 and threshold = 0.8"}
-    if isinstance(value, str) and value in instead:
-        raise ValueError(f"{value!r} is no longer there; write {instead[value]} in its place")
-    return value
-
-
 class _GlobCheck:
     """In an annotation: tells pydantic, once it asks, how a glob is checked."""
 
@@ -50,15 +43,6 @@ class _GlobCheck:
         from pydantic_core import core_schema
 
         return core_schema.no_info_after_validator_function(_collapsed, core_schema.str_schema(pattern=_GLOB))
-
-
-class _PresetCheck:
-    """In an annotation: what pydantic calls before it looks whether a preset is one."""
-
-    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        from pydantic_core import core_schema
-
-        return core_schema.no_info_before_validator_function(_preset_is_gone, handler(source))
 
 
 GlobText = Annotated[str, _GlobCheck()]
@@ -165,8 +149,6 @@ class CheckSettings(_SettingsPart):
 class DedupeSettings(_SettingsPart):
     """How near duplicates are found."""
 
-    preset: Annotated[Literal["short"], _PresetCheck()] = field(default="short", metadata={"exclude": True})
-    """Says nothing any more; `curate init` wrote it into every curate.toml."""
     threshold: float = field(default=0.7, metadata={"gt": 0, "le": 1})
     """Jaccard similarity from which two records are near duplicates."""
     ngram: int = field(default=3, metadata={"gt": 0, "le": 64})
