@@ -135,10 +135,8 @@ def test_reasoning_is_mapped_with_an_instruction_and_its_output_alone(tmp_path: 
     for mapping in ("question=question,answer=answer", "text=question,output=answer", "text=question"):
         (folder := tmp_path / mapping.replace("=", "-")).mkdir()
         done = init(folder, source, "--map", f"{mapping},reasoning=reasoning")
-        assert (
-            "stand with an instruction and its output alone"
-            in f"{done.output} {done.exception} {done.stderr}"
-            + ((folder / "w/quarantine/rows.jsonl.jsonl").read_text() if (folder / "w/quarantine").is_dir() else "")
+        assert "stand with an instruction and its output alone" in f"{done.output} {done.exception} {done.stderr}" + (
+            (folder / "w/quarantine/rows.jsonl.jsonl").read_text() if (folder / "w/quarantine").is_dir() else ""
         )
 
 
