@@ -26,7 +26,7 @@ from curate.formats.importers import (
     SourceRow,
 )
 from curate.formats.importers._answers import Joined
-from curate.formats.importers._foreign import values_of
+from curate.formats.importers._foreign import names_beside
 from curate.formats.importers._reading import is_filled, split_of
 from curate.formats.importers.raw_text import refuse_talk
 from curate.formats.quarantine import QUARANTINE_FOLDER, entry_key, settled_entries
@@ -310,7 +310,7 @@ def convert(plan: ImportPlan, shape: Shape, *, category: str = "") -> Iterator[I
 
     # What the rows looked at first had was judged with them.
     known = {name for row in plan.sample for name, value in row.items() if is_filled(value)}
-    known.update(values_of(plan.sample))
+    known.update(*map(names_beside, plan.sample))
 
     # The rows of a file have few different sets of names, and most of them show no foreign form.
     @lru_cache(maxsize=1000)
@@ -332,7 +332,7 @@ def convert(plan: ImportPlan, shape: Shape, *, category: str = "") -> Iterator[I
                 yield _native(row, shape, category, is_line=plan.container.name == "jsonl")
                 continue
             # The rows looked at first may have been of another form.
-            for form in forms_of((*row.value, *values_of([row.value]))):
+            for form in forms_of(tuple(sorted({*row.value} | names_beside(row.value)))):
                 if fields := open_fields(form, [row.value], plan.mapping, plan.selection) - known:
                     listed = ", ".join(sorted(fields))
                     raise RowError(f"it has {listed}, as rows of the form {form.name} do; --only or --to-meta decides")

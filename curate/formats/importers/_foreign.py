@@ -72,17 +72,29 @@ def _verdict_values(rows: Rows) -> dict[str, list[str]]:
     answer = guess(rows).get("output", "")
     if not answer and not _filled(rows, _TURNS):
         return {}
-    return {name: given for name, given in values_of(rows).items() if name != answer and _is_verdict(name, given)}
+    beside = {name for row in rows for name in names_beside(row)} - {answer}
+    return {name: given for name, given in _values(rows).items() if name in beside and _is_verdict(name, given)}
 
 
-def values_of(rows: Rows, *, is_beside: bool = True) -> dict[str, list[str]]:
-    """Return by column and pointer what stands there; ``is_beside``: beside an answer, in an object or in a turn."""
-    values: dict[str, list[str]] = defaultdict(list)
+def names_beside(row: dict[str, Json]) -> set[str]:
+    """Return the columns, and the pointers to what stands beside an answer, in an object or in a turn."""
+    return {_named(path) for path in {path for path, _ in _leaves(row)} if _is_beside(path)}
+
+
+def _is_beside(path: Sequence[str]) -> bool:
+    return ("*" not in path[:2] and len(path) <= 2) or (path[0] in _TALKS and path[1] == "*")
+
+
+def _named(path: Sequence[str]) -> str:
+    return pointer_of(path) if len(path) > 1 else path[0]
+
+
+def _values(rows: Rows) -> dict[str, list[str]]:
+    values: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for row in rows:
         for path, value in _leaves(row):
-            if not is_beside or ("*" not in path[:2] and len(path) <= 2) or (path[0] in _TALKS and path[1] == "*"):
-                values[pointer_of(path) if len(path) > 1 else path[0]].append(spelled_value(value).strip())
-    return values
+            values[path].append(spelled_value(value).strip())
+    return {_named(path): given for path, given in values.items()}
 
 
 def _leaves(value: Json, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Json]]:
@@ -99,7 +111,7 @@ def _leaves(value: Json, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
 def low_ratings(_path: Path, rows: Rows) -> list[str]:
     """Return how many rows hold a low rating and what leaves them out, for each place where ratings stand."""
     notices = []
-    for column, values in values_of(rows, is_beside=False).items():
+    for column, values in _values(rows).items():
         # Numbers are what Argilla's ratings have, whatever they are called.
         is_number = column.endswith(("/*", "/value")) and all(map(str.isdecimal, values))
         low, good = _low_and_good(values)
