@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from curate.formats.import_note import ImportOptions
     from curate.formats.import_plan import ImportPlan, RowSelection
     from curate.formats.intake import Intake
-    from curate.formats.taken_ids import IdChoice
+    from curate.formats.taken_ids import IdChoice, TakenIds
     from curate.project.update import Update
     from curate.schema import Shape
     from curate.schema.settings import Settings
@@ -88,13 +88,8 @@ def command(
 
     Example: curate import answers.csv --map instruction=question,output=answer
     """
-    from curate.formats.groups import group_of
     from curate.formats.importers.mapping import parse_map
-    from curate.formats.intake import take_in, target_of
     from curate.formats.taken_ids import TakenIds
-    from curate.project.data import load_data
-    from curate.project.ids import taken_ids
-    from curate.project.update import replace_records
 
     settings, shape = _workspace(root, files)
     selection = selection_of(only, to_meta)
@@ -109,22 +104,39 @@ def command(
             plan, reading = _plan_again(path, root, shape, options | {"id_prefix": id_prefix}, category, key)
             intake = _update(plan, root, reading, limit, is_dropping=drop_gone, is_dry_run=dry_run)
         else:
-            ids = TakenIds(taken_ids(load_data(root), target_of(path, root)), taken, id_prefix)
-            intake = take_in(path, root, shape, category=category, taken=ids, is_dry_run=dry_run, **options)
-            tell(intake, is_dry_run=dry_run)
-            if ids.replaced and not dry_run:
-                replace_records(root, ids.replaced)
+            ids = TakenIds(choice=taken, prefix=id_prefix)
+            intake = _take_in(path, root, shape, ids, is_dry_run=dry_run, category=category, **options)
         intakes.append(intake)
-    if any(intake.answers for intake in intakes):
-        from curate.project.given_answers import save_answers
+    _tell_all(intakes, root, settings, is_dry_run=dry_run)
+    return Exit.FINDINGS if any(intake.rejected for intake in intakes) else Exit.OK
 
-        saved = None if dry_run else save_answers(root, [intake.answers for intake in intakes])
+
+def _take_in(path: Path, root: Path, shape: Shape, ids: TakenIds, *, is_dry_run: bool, **options: Any) -> Intake:
+    """Import a file that was not imported before, and say what became of it."""
+    from curate.formats.intake import take_in, target_of
+    from curate.project.data import load_data
+    from curate.project.ids import taken_ids
+    from curate.project.update import replace_records
+
+    ids.ids = taken_ids(load_data(root), target_of(path, root))
+    intake = take_in(path, root, shape, taken=ids, is_dry_run=is_dry_run, **options)
+    tell(intake, is_dry_run=is_dry_run)
+    if ids.replaced and not is_dry_run:
+        replace_records(root, ids.replaced)
+    return intake
+
+
+def _tell_all(intakes: Sequence[Intake], root: Path, settings: Settings, *, is_dry_run: bool) -> None:
+    """Save what annotators answered, and say what concerns all files together."""
+    from curate.formats.groups import group_of
+    from curate.project.given_answers import save_answers
+
+    if any(intake.answers for intake in intakes):
+        saved = None if is_dry_run else save_answers(root, [intake.answers for intake in intakes])
         tell_answers(intakes, root, saved, {question.name for question in settings.label.questions})
     if not settings.split.group and (group := group_of([intake.target for intake in intakes])):
-        console.talk(
-            f'to keep in one split what belongs together, write in curate.toml under [split]: group = "{group}"'
-        )
-    return Exit.FINDINGS if any(intake.rejected for intake in intakes) else Exit.OK
+        line = f'group = "{group}"'
+        console.talk(f"to keep in one split what belongs together, write in curate.toml under [split]: {line}")
 
 
 def _workspace(root: Path, files: Sequence[Path]) -> tuple[Settings, Shape]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -169,15 +169,10 @@ def plan_import(
         hint = "Name the files of the splits, or the folder of the dataset."
         raise cannot_import(f"{path}: a list of what an export left out, not of records", hint)
     container = container_for(path, encoding) if encoding else container_of(path)
-    sample, first_rejected = _sample_of(container, path)
     notices = tuple(container.notices(path))
     # A map of the output alone names the question whose answers are taken, where annotators answered several.
     chosen = format_name or ("mapping" if mapping and mapping.keys() != {"output"} else "")
-    if not sample and not chosen:
-        why = f"line {first_rejected.line}: {first_rejected.reason}" if first_rejected else "it holds no row"
-        hint = _reading_hint(path, container, first_rejected)
-        raise cannot_import(f"{path}: no row of it can be read; {why}", hint)
-    _refuse_unknown_columns(path, sample, selection)
+    sample = _readable_sample(path, container, chosen, selection)
     # Where no sampled row meets the conditions, the others still show how the file is built.
     wanted = [row for row in sample if not selection.excluded_by(row)] or sample
     sample = [selection.without_conditions(row) for row in wanted]
@@ -206,15 +201,38 @@ def plan_import(
         if is_for_training:
             raise cannot_import(f"{path}: {error.reason}", "Say which with --map output=NAME.") from error
     is_guessed = bool(importer and importer.name == "mapping" and not mapping)
-    has_options = any(field.startswith("options") for field in columns)
-    if is_for_training and importer and not has_options and (is_guessed or (importer.name == "trl" and not chosen)):
+    if (
+        is_for_training
+        and importer
+        and not any(name.startswith("options") for name in columns)
+        and (is_guessed or (importer.name == "trl" and not chosen))
+    ):
         _refuse_verdicts(path, sample, columns or _TRL_PAIR)
     if importer:
         notices += tuple(importer.notices(path, sample))
-    if num_thinking := sum("<think>" in repr(row) for row in sample):
-        said = f"{num_thinking:,} of the {len(sample):,} rows looked at hold <think>: trained as a part of the answer"
-        notices += (f"{said}; to store or train it apart, write it as reasoning_content of the assistant's message",)
+    notices += tuple(_thinking(sample))
     return ImportPlan(path, container, importer, columns, scores, is_guessed, selection, notices, sample)
+
+
+def _thinking(sample: Sequence[Mapping[str, Json]]) -> Iterator[str]:
+    """Yield how many rows hold reasoning within an answer, where some do."""
+    if number := sum("<think>" in repr(row) for row in sample):
+        said = f"{number:,} of the {len(sample):,} rows looked at hold <think>: trained as a part of the answer"
+        yield f"{said}; to store or train it apart, write it as reasoning_content of the assistant's message"
+
+
+def _readable_sample(path: Path, container: Container, chosen: str, selection: RowSelection) -> list[dict[str, Json]]:
+    """Return the first rows of a file.
+
+    Raises:
+        CurateError: E908 when there is none, or the selection names a column that no row has.
+    """
+    sample, first_rejected = _sample_of(container, path)
+    if not sample and not chosen:
+        why = f"line {first_rejected.line}: {first_rejected.reason}" if first_rejected else "it holds no row"
+        raise cannot_import(f"{path}: no row of it can be read; {why}", _reading_hint(path, container, first_rejected))
+    _refuse_unknown_columns(path, sample, selection)
+    return sample
 
 
 def parse_only(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:

@@ -107,9 +107,7 @@ def plan_update(
     _refuse_shared_key(reading.key, keys, [row.line for row in rows], intake.plan.path)
     update.num_without_key = sum(value.startswith("id ") for value in keys) if reading.key else 0
     if update.num_without_key == len(rows) > 0:
-        message = f"{intake.plan.path}: no record has {one_line(reading.key, 60)}"
-        hint = "Name a key of the lines that are written, such as /id, or a column that is stored in meta.extra."
-        raise CurateError("E908 cannot-import", message, hint)
+        raise _no_key(reading.key, intake.plan.path)
     missing = {frozenset(base[name].items()): name for name in base.keys() - here.keys()}
     versions: list[VersionRecord] = []
     noted_lines: dict[int, FieldDigests] = {}
@@ -136,9 +134,9 @@ def plan_update(
             if not _is_dropped(record, data):
                 update.gone.append(record)
     _compare(update, here.values(), versions, is_dropping=is_dropping)
-    changed = [old.id for old, _ in update.edits.values()]
-    dropped = [record.id for record in update.gone] if is_dropping else []
-    require_unlocked(data.root, [*changed, *dropped], str(intake.plan.path))
+    dropped = update.gone if is_dropping else []
+    changed = [record.id for record in [*(old for old, _ in update.edits.values()), *dropped]]
+    require_unlocked(data.root, changed, str(intake.plan.path))
     update.note = dict(_note(update, here, noted_lines, data)) | update.note
     update.is_noted = noted == (reading, update.note)
     return update
@@ -250,6 +248,12 @@ def _refuse_shared_key(key: str, keys: Sequence[str], lines: Sequence[int], file
     )
     hint = "Name a column whose value is another one in each row, or leave --key out. Nothing was written."
     raise CurateError("E908 cannot-import", message, hint)
+
+
+def _no_key(key: str, file: Path) -> CurateError:
+    message = f"{file}: no record has {one_line(key, 60)}"
+    hint = "Name a key of the lines that are written, such as /id, or a column that is stored in meta.extra."
+    return CurateError("E908 cannot-import", message, hint)
 
 
 def _take(
