@@ -194,24 +194,36 @@ def plan_import(
         _refuse_foreign(path, foreign, mapping or {}, selection, forms_open_to(importer, shape))
     if unknown:
         raise unknown
-    columns = dict(mapping or {})
-    try:
-        columns = importer.guess(sample, columns) if importer and importer.guess else columns
-    except RowError as error:
-        if is_for_training:
-            raise cannot_import(f"{path}: {error.reason}", "Say which with --map output=NAME.") from error
+    columns = _columns_of(path, importer, sample, dict(mapping or {}), is_for_training=is_for_training)
     is_guessed = bool(importer and importer.name == "mapping" and not mapping)
-    if (
-        is_for_training
-        and importer
-        and not any(name.startswith("options") for name in columns)
-        and (is_guessed or (importer.name == "trl" and not chosen))
-    ):
+    is_sure = not is_for_training or any(name.startswith("options") for name in columns)
+    if importer and not is_sure and (is_guessed or (importer.name == "trl" and not chosen)):
         _refuse_verdicts(path, sample, columns or _TRL_PAIR)
     if importer:
         notices += tuple(importer.notices(path, sample))
     notices += tuple(_thinking(sample))
     return ImportPlan(path, container, importer, columns, scores, is_guessed, selection, notices, sample)
+
+
+def _columns_of(
+    path: Path,
+    importer: Importer | None,
+    sample: Sequence[Mapping[str, Json]],
+    columns: Mapping[str, str],
+    *,
+    is_for_training: bool,
+) -> Mapping[str, str]:
+    """Return where an importer takes each field from: ``columns``, and what it guesses.
+
+    Raises:
+        CurateError: E908 where several questions could be the answered one, and it matters.
+    """
+    try:
+        return importer.guess(sample, columns) if importer and importer.guess else columns
+    except RowError as error:
+        if is_for_training:
+            raise cannot_import(f"{path}: {error.reason}", "Say which with --map output=NAME.") from error
+        return columns
 
 
 def _thinking(sample: Sequence[Mapping[str, Json]]) -> Iterator[str]:
