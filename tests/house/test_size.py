@@ -33,7 +33,7 @@ CEILINGS = {
     "curate/base": Size(13_426, 9_512, 0),
     "curate/checks": Size(72_708, 48_527, 594),
     "curate/cli": Size(58_039, 40_973, 0),
-    "curate/formats": Size(68_047, 47_194, 0),
+    "curate/formats": Size(68_112, 47_237, 0),
     "curate/jsonl": Size(10_888, 7_735, 0),
     "curate/project": Size(85_703, 58_522, 0),
     "curate/scale": Size(3_459, 2_286, 0),
