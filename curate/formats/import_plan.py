@@ -208,7 +208,7 @@ def plan_import(
 def _columns_of(
     path: Path,
     importer: Importer | None,
-    sample: Sequence[Mapping[str, Json]],
+    sample: Sequence[dict[str, Json]],
     columns: Mapping[str, str],
     *,
     is_for_training: bool,
