@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 import pytest
@@ -10,13 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.base.record import SPLITS, CurateError
-from curate.formats.dataset import frozen_digest, read_manifest
 from curate.project.data import load_data
-from curate.project.golden import FILE_NAME, divide, freeze, read_golden, unfreeze
+from curate.project.golden import FILE_NAME, divide, freeze, read_golden
 from curate.project.plan import plan
 from curate.project.publish import export_dataset
 from curate.schema.settings import SplitSettings
-from tests.curate.split_plans import EASY, add, another_answer_to, fresh, record, run, seen_of
+from tests.curate.split_plans import EASY, fresh, record, seen_of
 from tests.effort import draws
 
 # --- the frozen test set
@@ -28,45 +26,6 @@ def frozen(make_workspace):
     workspace = load_data(workspace.root)
     freeze(workspace.root, plan(workspace).by_split["test"], workspace.pins(), "ana")
     return workspace
-
-
-def test_a_frozen_test_set_has_the_digest_of_the_manifest(make_workspace):
-    workspace = frozen(make_workspace)
-    golden = read_golden(workspace.root)
-    assert golden.sha256 == read_manifest(workspace.latest_dataset()).frozen_test == frozen_digest(golden.ids)
-    assert [(turn.what, turn.by, turn.records) for turn in golden.history] == [("freeze", "ana", len(golden.ids))]
-
-
-def test_nobody_joins_a_frozen_test_set(make_workspace):
-    workspace = frozen(make_workspace)
-    golden = read_golden(workspace.root)
-    lines = [
-        *map(fresh, range(40)),
-        another_answer_to(workspace, golden.ids[0], "joiner"),
-        {**fresh(99), "split": "test"},
-    ]
-    grown = add(workspace, *lines)
-    seen = seen_of(grown, ratios=(0.0, 0.0, 1.0))
-    assert sorted(one.id for one in seen.by_split["test"]) == golden.ids
-    assert {*seen.assignment.withheld} == {"joiner", "new099"}
-    told = [one.message for one in seen.assignment.findings if "frozen" in one.message]
-    assert told == ["2 records left out, for they would join the frozen test set: joiner, new099"]
-    assert sum(sum(row.counts.values()) for row in seen.assignment.drift) == len(seen.assignment.splits) == 100
-    assert seen.golden_change.added == []
-    # Without the list they would all be in test.
-    unfreeze(workspace.root, "to see", "ana")
-    loose = seen_of(load_data(grown.root), ratios=(0.0, 0.0, 1.0))
-    assert len(loose.golden_change.added) == 42
-
-
-def test_an_export_keeps_the_frozen_test_set(make_workspace):
-    workspace = frozen(make_workspace)
-    golden = read_golden(workspace.root)
-    grown = add(workspace, *map(fresh, range(40)), another_answer_to(workspace, golden.ids[0], "joiner"))
-    export, planned = export_dataset(grown)
-    assert (export.is_new, export.manifest.frozen_test) == (True, golden.sha256)
-    assert planned.assignment.splits == seen_of(grown).assignment.splits
-    assert [(one.id, one.code) for one in planned.dropped] == [("joiner", "P503")]
 
 
 def test_the_list_holds_records_of_no_dataset(make_workspace):
@@ -99,40 +58,6 @@ def test_freezing_refuses_what_would_break_a_dataset(make_workspace):
     assert read_golden(workspace.root) is None
 
 
-def test_it_changes_only_by_an_unfreezing_with_a_reason(make_workspace):
-    workspace = frozen(make_workspace)
-    golden = read_golden(workspace.root)
-    listed = [one for one in workspace.records() if one.id in golden.ids]
-    with pytest.raises(CurateError, match="are frozen"):
-        freeze(workspace.root, [*listed, record("more")], {}, "ana")
-    assert freeze(workspace.root, listed, {}, "ana") == golden
-    with pytest.raises(CurateError, match="reason"):
-        unfreeze(workspace.root, "  ", "ana")
-    unfreeze(workspace.root, "two were wrong", "bo")
-    with pytest.raises(CurateError, match="no test set is frozen"):
-        unfreeze(workspace.root, "again", "bo")
-    again = freeze(workspace.root, [*listed, record("more")], {}, "ana", "grew")
-    assert [(turn.what, turn.by, turn.reason) for turn in again.history] == [
-        ("freeze", "ana", ""), ("unfreeze", "bo", "two were wrong"), ("freeze", "ana", "grew"),
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "spoil",
-    [lambda told: told["records"].popitem(), lambda told: told["records"].update(more="0" * 32),
-     lambda told: told.update(sha256="0" * 64), lambda told: told.update(more=1), lambda told: told.pop("history")],
-)  # fmt: skip
-def test_a_list_changed_by_hand_is_refused(make_workspace, spoil):
-    workspace = frozen(make_workspace)
-    path = workspace.root / FILE_NAME
-    told = json.loads(path.read_text())
-    spoil(told)
-    path.write_text(json.dumps(told))
-    with pytest.raises(CurateError) as caught:
-        seen_of(workspace)
-    assert caught.value.code == "E975 frozen-test"
-
-
 def test_a_list_that_leads_elsewhere_is_refused(make_workspace, tmp_path):
     workspace = make_workspace()
     (tmp_path / "outside.json").write_text("{}")
@@ -140,23 +65,6 @@ def test_a_list_that_leads_elsewhere_is_refused(make_workspace, tmp_path):
     with pytest.raises(CurateError) as caught:
         read_golden(workspace.root)
     assert caught.value.code == "E914 outside-workspace"
-
-
-def test_the_command_freezes_and_unfreezes(make_workspace, monkeypatch):
-    monkeypatch.setenv("CURATE_ANNOTATOR", "ana")
-    workspace = make_workspace()
-    said = run("split", workspace.root, "--freeze", "--dry-run")
-    assert "would freeze" in said.stderr
-    assert not (workspace.root / FILE_NAME).exists()
-    run("split", workspace.root, "--freeze", "--apply")
-    golden = read_golden(workspace.root)
-    assert sorted(one.id for one in load_data(workspace.root).records() if one.split == "test") == golden.ids
-    said = run("split", workspace.root)
-    assert f"a test set of {len(golden.ids)} records is frozen; this one has the same" in said.stderr
-    assert run("split", workspace.root, "--unfreeze", "").exception.code == "E975 frozen-test"
-    said = run("split", workspace.root, "--unfreeze", "wrong answers")
-    assert "unfroze" in said.stderr
-    assert not read_golden(workspace.root).is_frozen
 
 
 @settings(max_examples=draws(150), deadline=None)
