@@ -102,7 +102,7 @@ def command(
     for path in with_rows(files):
         if is_update:
             plan, reading = _plan_again(path, root, shape, options | {"id_prefix": id_prefix}, category, key)
-            intake = _update(plan, root, reading, limit, is_dropping=drop_gone, is_dry_run=dry_run)
+            intake = _update(plan, root, reading, taken, limit, is_dropping=drop_gone, is_dry_run=dry_run)
         else:
             ids = TakenIds(choice=taken, prefix=id_prefix)
             intake = _take_in(path, root, shape, ids, is_dry_run=dry_run, category=category, **options)
@@ -195,7 +195,14 @@ def _plan_again(
 
 
 def _update(
-    plan: ImportPlan, root: Path, reading: ImportOptions, limit: int, *, is_dropping: bool, is_dry_run: bool
+    plan: ImportPlan,
+    root: Path,
+    reading: ImportOptions,
+    choice: IdChoice,
+    limit: int,
+    *,
+    is_dropping: bool,
+    is_dry_run: bool,
 ) -> Intake:
     """Show what a file that was imported before says anew, and write it unless ``is_dry_run``."""
     from curate.cli._output import print_lines
@@ -205,20 +212,22 @@ def _update(
     from curate.project.data import load_data
     from curate.project.diff import render_text
     from curate.project.ids import taken_ids
-    from curate.project.update import plan_update, write_update
+    from curate.project.update import plan_update, replace_records, write_update
 
     data = load_data(root)
     target = target_of(plan.path, root)
     # What the file had the last time is its own, also where the record was taken out here.
     noted = read_note(note_path(root, target))
     own = {name.partition(chr(0))[0] for name in noted[1]} if noted else set()
-    taken = TakenIds(taken_ids(data, target) - own, prefix=reading.id_prefix, before=reading.ids)
+    taken = TakenIds(taken_ids(data, target) - own, choice, reading.id_prefix, reading.ids)
     intake, rows = read_rows(plan, root, data.shape, taken, reading.category)
     reading = replace(reading, ids=dict(taken.renamed))
     update = plan_update(intake, rows, data, reading, is_dropping=is_dropping)
     intake.is_unchanged = update.is_noted and not is_dropping
     if not is_dry_run:
         write_update(update, data, is_dropping=is_dropping)
+        if taken.replaced:
+            replace_records(root, taken.replaced)
     counts = update.difference.totals()
     parts = [(name, counts[name]) for name in ("added", "changed")]
     num_staying = 0 if is_dropping else len(update.gone)
@@ -342,7 +351,10 @@ def _taken(intake: Intake) -> str:
         return f"{head}: skipped"
     if taken.replaced:
         return f"{head}: what the records say is replaced; `curate undo` takes it back"
-    (old, new), *_ = taken.renamed.items()
+    named = [(old, new) for old, new in taken.renamed.items() if new]
+    if not named:
+        return f"{head}: left to the records that have them; --taken replace changes what they say"
+    (old, new), *_ = named
     first = f"{console.one_line(old.partition(chr(0))[0], 40)} is {console.one_line(new, 40)} here"
     return f"{head}: new ids ({first}); --taken skip or replace, or --id-prefix TEXT, does otherwise"
 

@@ -85,7 +85,7 @@ reason.""",
         "L409",
         "dropped-again",
         "warning",
-        """A record that nobody has decided on says, word for word, what somebody dropped under another id.
+        """A record says, word for word, what somebody dropped under another id.
 
 It came with another file, or the ids of a source have moved. Drop it as well, or say with `curate restore` that it
 stays.""",

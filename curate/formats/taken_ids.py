@@ -66,8 +66,14 @@ class TakenIds:
         return named
 
     def _name(self, source: str, wanted: str, value: Mapping[str, Json]) -> str:
-        if source in self.before:
+        if self.before.get(source):
             return self.before[source]
+        if source in self.before:
+            # The row is another record's since the last import.
+            self.num_taken += 1
+            if self.choice == "replace":
+                self.replaced[wanted] = value
+            return ""
         is_twin = wanted in self.given
         if not is_twin and wanted not in self.ids:
             return wanted

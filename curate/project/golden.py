@@ -23,7 +23,7 @@ from curate.base.storage import write_atomic
 from curate.base.tables import counted, listed
 from curate.formats.dataset import frozen_digest
 from curate.project.data import GOLDEN, ProjectData, known_events
-from curate.project.held_out import frozen_mark, note_frozen
+from curate.project.held_out import frozen_mark, note_frozen, said_digest
 from curate.schema.settings import SplitSettings
 from curate.similarity.split import Drift, SplitAssignment, SplitRow, split
 
@@ -128,7 +128,7 @@ def freeze(root: Path, records: Iterable[Record], pins: Mapping[str, Split], by:
         )
         raise _refused(message, "Records never change their split. List them too, or drop them first.")
     listed_ones = {name: digests[name] for name in names}
-    texts = {text_digest(record.data): record.id for record in some}
+    texts = {said_digest(record): record.id for record in some}
     return _written(root, listed_ones, before, _turn("freeze", by, reason, names), texts)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from curate.base.file_guard import MOST_STATE, inside, open_file, read_file
-from curate.base.record import CurateError, Example, Record, Split, text_digest
+from curate.base.record import CurateError, Example, Json, Record, Split, canonical
 from curate.base.storage import write_atomic
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 
 
 class HeldOut(BaseModel):
-    """What ``held_out.json`` says: by the digest of a text, the id of the last record that had it in a dataset."""
+    """What ``held_out.json`` says: by the digest of what was said, the last record that did so in a dataset."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -52,14 +53,25 @@ class HeldOut(BaseModel):
         by_id = self.by_id()
         held = dict(pins)
         if by_text:
-            for name, digest in zip(records.ids, map(_digest_of, records.examples()), strict=True):
+            for name, digest in zip(records.ids, map(said_digest, records.examples()), strict=True):
                 split = by_text.get(digest) or pins.get(name) or by_id.get(name)
                 held |= {name: split} if split else {}
         return held
 
 
-def _digest_of(record: Record | Example) -> str:
-    return text_digest(record.data)
+def said_digest(record: Record | Example) -> str:
+    """Return the digest of what a record asks and answers, 32 hex digits; of its raw text where it asks nothing.
+
+    What differs in case, blanks, the stop at its end or the system text says the same.
+    """
+    turns = [turn for turn in record.messages if turn.get("role") != "system"]
+    said = [f"{turn.get('role')}: {_plain(turn.get('content'))}" for turn in turns] or [_plain(record.text)]
+    return blake2b(canonical(said), digest_size=16).hexdigest()
+
+
+def _plain(content: Json) -> str:
+    text = content if isinstance(content, str) else canonical(content).decode()
+    return " ".join(text.casefold().split()).rstrip(".?! ")
 
 
 def read_held_out(root: Path) -> HeldOut:

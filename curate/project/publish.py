@@ -25,7 +25,6 @@ from curate.base.record import (
     Split,
     canonical,
     source_of,
-    text_digest,
 )
 from curate.base.tables import counted
 from curate.checks.language import scripts_of
@@ -34,7 +33,7 @@ from curate.formats.dataset import Export, row_of, write_dataset
 from curate.formats.row_file import Row, RowSpool
 from curate.project.approval import UNAPPROVED
 from curate.project.data import DATASETS, ProjectData
-from curate.project.held_out import note_held_out
+from curate.project.held_out import note_held_out, said_digest
 from curate.project.journal import require_known
 from curate.project.plan import ExportPlan, plan
 from curate.project.privacy import PrivacyCheck, is_looked_for, is_private_code
@@ -164,7 +163,7 @@ def export_dataset(
     export = write_planned(data, planned, verdict, datasets)
     if not into:
         held_out = {split: records.examples() for split, records in planned.by_split.items() if split != "train"}
-        rows = ((split, one.id, text_digest(one.data)) for split, some in held_out.items() for one in some)
+        rows = ((split, one.id, said_digest(one)) for split, some in held_out.items() for one in some)
         note_held_out(data.root, rows)
     return export, planned
 

@@ -92,7 +92,13 @@ def find_repeats(
     records, wanted = Records.of(data.records()), data.wanted()
     held_out, dataset = read_held_out(data.root), data.pins()
     # A copy of a text that is held out goes where that goes, and comes after the record that was there first.
-    first: dict[str, Split] = {**dict.fromkeys(frozen_ids(data.root), "test"), **held_out.by_id(), **dataset}
+    frozen = frozen_ids(data.root)
+    first: dict[str, Split] = {**dict.fromkeys(frozen, "test"), **held_out.by_id(), **dataset}
+    pins = held_out.pins(records, dataset)
+    if frozen:
+        # They may not join a frozen test set, and are held back.
+        astray = {name for name, split in pins.items() if split == "test"} - frozen - dataset.keys()
+        records, pins = records.moved(astray, "test"), {name: pins[name] for name in pins.keys() - astray}
     order = preference_of(records.ids, records.splits, records.sizes, keep, first, wanted, data.decisions.names)
     kernels = kernels_for(num)
     method = method_of(settings or data.settings.dedupe)
@@ -100,7 +106,7 @@ def find_repeats(
     watch = watch or (lambda _stage, _done, _total: None)
     duplicates = find(corpus, method, kernels, stages, watch, order, wanted)
     release_pages(corpus.tokens)
-    return WorkspaceRepeats(records.take(order), duplicates, held_out.pins(records, dataset), wanted, stages)
+    return WorkspaceRepeats(records.take(order), duplicates, pins, wanted, stages)
 
 
 def excluded_by(pair: Duplicate) -> Exclusion:

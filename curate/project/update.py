@@ -15,7 +15,7 @@ from pathlib import Path
 from curate.base.console import one_line, spelled
 from curate.base.events import Decision, Drop, Edit, EditEvent, FileEdit, SourceEdit
 from curate.base.file_guard import FileStamp, files_changed, inside, stamp_of
-from curate.base.record import CurateError, Finding, Json, Record, Source, canonical, strings_of, text_digest
+from curate.base.record import ABOUT, CurateError, Finding, Json, Record, Source, canonical, strings_of, text_digest
 from curate.base.storage import write_atomic
 from curate.base.tables import counted
 from curate.checks.runner import read_records
@@ -65,6 +65,8 @@ class Update:
     contested: list[SourceEdit] = field(default_factory=list)
     ours: list[FileEdit] = field(default_factory=list)
     """What the record file says against the source, where no decision says it."""
+    texts: set[str] = field(default_factory=set)
+    """Digests of the texts that stand in the record file."""
     moved: list[str] = field(default_factory=list)
     """Records that say something else altogether now, so that what was decided on them is held back."""
     num_taken_out: int = 0
@@ -98,6 +100,7 @@ def plan_update(
     stamp, noted = stamp_of(target, str(target)), read_note(note_path(data.root, target))
     update = Update(intake, reading, stamp, noted is not None)
     here = _records_in(target, data)
+    update.texts = {text_digest(record.data) for record in here.values()} if data.decisions.names else set()
     base = noted[1] if noted else {name: field_digests(record.data) for name, record in here.items()}
     records = [shape.record(row.value, Source(str(intake.plan.path), row.line)) for row in rows]
     source = dict(zip(numbered(record.id for record in records), records, strict=True))
@@ -171,23 +174,22 @@ def _carried(update: Update, data: ProjectData) -> dict[str, tuple[str, str]]:
     They do where a row was reworded. Where it says something else altogether, or what another record said, the id of
     the source has moved: what was decided is held back (L407).
     """
-    decided = [(old, line) for old, line in update.edits.values() if old.id in data.decisions.names]
-    before = (
-        {text_digest(record.data) for record in _records_in(update.intake.target, data).values()} if decided else ()
-    )
-    carried = {}
-    for old, line in decided:
-        was, now = text_digest(old.data), text_digest(line)
-        if was == now or (now not in before and _likeness(old.data, line) >= _REWORDED):
-            carried[old.id] = was, now
-        else:
-            update.moved.append(old.id)
-    return carried
+    return {
+        old.id: (text_digest(old.data), text_digest(line))
+        for old, line in update.edits.values()
+        if old.id in data.decisions.names and old.id not in update.moved
+    }
 
 
-def _likeness(line: Mapping[str, Json], other: Mapping[str, Json]) -> float:
-    """Return the share of words that two lines have in common, from 0 to 1."""
-    words, others = (Counter(word for text in strings_of(some) for word in text.split()) for some in (line, other))
+def _is_reworded(old: Mapping[str, Json], new: Mapping[str, Json]) -> bool:
+    """Whether each text that a line has changed keeps half of its words: it is the same record, said otherwise."""
+    changed = [key for key in {**old, **new} if not _is_same(old.get(key), new.get(key)) and key not in ABOUT]
+    return all(_likeness(old.get(key), new.get(key)) >= _REWORDED for key in changed)
+
+
+def _likeness(value: Json, other: Json) -> float:
+    """Return the share of words that two values have in common, from 0 to 1."""
+    words, others = (Counter(word for text in strings_of(some) for word in text.split()) for some in (value, other))
     return 2 * (words & others).total() / max(1, words.total() + others.total())
 
 
@@ -280,7 +282,12 @@ def _take(
         return None
     if not _is_same(placed, dict(old.data)):
         update.edits[old.source.line] = old, placed
-    _contest(update, data, replace(shape.record(placed, old.source), id=old.id), new.data, changed)
+    is_elsewhere = text_digest(placed) != text_digest(old.data) and text_digest(placed) in update.texts
+    if old.id in data.decisions.names and (is_elsewhere or not _is_reworded(old.data, placed)):
+        # The id of the source has moved to another text: what people said of the old one is no contradiction.
+        update.moved.append(old.id)
+    else:
+        _contest(update, data, replace(shape.record(placed, old.source), id=old.id), new.data, changed)
     return _with(old.data, new.data, changed)
 
 

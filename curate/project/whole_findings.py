@@ -53,16 +53,17 @@ def _leans(event: AnyEvent) -> bool:
 
 
 def returned_texts(data: ProjectData) -> Iterator[Finding]:
-    """Yield L409 for each record that nobody has decided on and that says what somebody dropped under another id."""
+    """Yield L409 for each record that nobody has restored and that says what somebody dropped under another id."""
     dropped: dict[str, str] = {}
     for name in data.decisions.names:
         exclusion = exclusion_of(data.decisions.facts(name).get(STATUS))
         if exclusion is not None and not exclusion.of:
             events = (event for event in data.decisions.of(name) if isinstance(event, DropEvent))
             dropped |= {parent: name for event in events for parent in event.parents if is_text_digest(parent)}
+    wanted = data.wanted() if dropped else set[str]()
     for record in data.records() if dropped else ():
         of = dropped.get(text_digest(record.data))
-        if of is not None and record.id not in data.decisions.names:
+        if of is not None and record.id not in wanted:
             message = f"says what was dropped as {one_line(of, 60)}"
             fix = "Drop it as well, or say with `curate restore` that it stays."
             source = record.source

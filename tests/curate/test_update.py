@@ -19,7 +19,9 @@ from curate.cli.import_ import command
 from curate.cli.review import command as review
 from curate.project.project import Project, open_project
 
-ROWS = [{"id": f"r{n}", "instruction": f"Question {n}?", "output": f"The answer is {n * 7}."} for n in range(6)]
+# Rows that are reworded, and not other ones, keep half of their words.
+SAID = "What is said of it here and now is"
+ROWS = [{"id": f"r{n}", "instruction": f"{SAID} question {n}?", "output": f"{SAID} {n * 7}."} for n in range(6)]
 Rows = list[dict[str, Any]]
 
 
@@ -86,7 +88,7 @@ def test_a_grown_file_says_what_to_type_and_then_just_works(workspace: Path) -> 
 
 def test_a_dry_run_says_the_same_and_writes_nothing(workspace: Path) -> None:
     put(workspace, ROWS[:5])
-    rows = [ROWS[0], ROWS[1] | {"output": "Anew."}, *ROWS[3:]]
+    rows = [ROWS[0], ROWS[1] | {"output": f"{SAID} anew."}, *ROWS[3:]]
     decide(workspace, Edit("r1", {"output": "Ana's."}))
     before = tree(workspace)
     dry = update(workspace, rows, "--dry-run", "--drop-gone")
@@ -108,7 +110,7 @@ def test_lines_keep_their_order_and_bytes_and_new_ones_come_where_the_file_has_t
     own = b'{"id":"mine","instruction":"By hand?","output":"Yes."}\r\n'
     rest = target.read_bytes().splitlines()[1:]
     target.write_bytes(spaced + own + b"\r\n" + b"no record\r\n" + b"\r\n".join(rest))
-    update(workspace, [ROWS[4], ROWS[0], ROWS[5], ROWS[1] | {"output": "Anew."}, ROWS[2], ROWS[3]])
+    update(workspace, [ROWS[4], ROWS[0], ROWS[5], ROWS[1] | {"output": f"{SAID} anew."}, ROWS[2], ROWS[3]])
     content = target.read_bytes()
     assert content.startswith(b"\xef\xbb\xbf")
     assert spaced[3:] in content
@@ -131,7 +133,7 @@ def test_what_people_changed_holds_and_the_source_stands_beside_it_until_it_is_s
     put(workspace, ROWS)
     decide(workspace, Edit("r1", {"output": "Ana's."}), Label("r1", "tone", "kind"), Assign("r1", "test"))
     decide(workspace, Edit("r2", {"instruction": "Ana's question?"}), Approve("r2"))
-    rows = [ROWS[0], ROWS[1] | {"output": "Anew."}, ROWS[2] | {"output": "Two anew."}, *ROWS[3:]]
+    rows = [ROWS[0], ROWS[1] | {"output": f"{SAID} anew."}, ROWS[2] | {"output": f"{SAID} two anew."}, *ROWS[3:]]
     assert "changed in the file and by people: 1 record (r1)" in update(workspace, rows)
     assert (output(workspace, "r1"), conflicts(workspace)) == ("Ana's.", [("r1", "output")])
     # Of another key nothing is contradicted, and the approval was of other content.
@@ -139,20 +141,20 @@ def test_what_people_changed_holds_and_the_source_stands_beside_it_until_it_is_s
     state = opened(workspace, lambda project: project.state("r1"))
     assert (state.record.split, state.answers["tone"]) == ("test", {"ana": "kind"})
     # The source says something else once more: what it said before is no side any more.
-    rows[1] = ROWS[1] | {"output": "Anew again."}
+    rows[1] = ROWS[1] | {"output": f"{SAID} anew again."}
     update(workspace, rows)
     shown = CliRunner().invoke(review, [str(workspace), "--plain"], input="2\n").output
     assert "1 Ana's.   ana" in shown
-    assert "2 Anew again.   faq.jsonl" in shown
-    assert "Anew." not in shown
-    assert (output(workspace, "r1"), conflicts(workspace)) == ("Anew again.", [])
+    assert "anew again.   faq.jsonl" in shown
+    assert f"{SAID} anew." not in shown
+    assert (output(workspace, "r1"), conflicts(workspace)) == (f"{SAID} anew again.", [])
     # What was settled is contradicted by the next change only, and not if the source comes to say the same.
     update(workspace, rows)
     assert conflicts(workspace) == []
-    rows[1] = ROWS[1] | {"output": "A third."}
+    rows[1] = ROWS[1] | {"output": f"{SAID} a third."}
     update(workspace, rows)
-    assert (output(workspace, "r1"), conflicts(workspace)) == ("Anew again.", [("r1", "output")])
-    rows[1] = ROWS[1] | {"output": "Anew again."}
+    assert (output(workspace, "r1"), conflicts(workspace)) == (f"{SAID} anew again.", [("r1", "output")])
+    rows[1] = ROWS[1] | {"output": f"{SAID} anew again."}
     update(workspace, rows)
     assert conflicts(workspace) == []
 
@@ -161,16 +163,16 @@ def test_what_people_changed_holds_and_the_source_stands_beside_it_until_it_is_s
 def test_a_persons_edit_holds_whatever_session_it_was_made_in(workspace: Path, number: int) -> None:
     put(workspace, ROWS)
     decide(workspace, Edit("r1", {"output": f"Ana's {number}."}))
-    update(workspace, [ROWS[0], ROWS[1] | {"output": "Anew."}, *ROWS[2:]])
+    update(workspace, [ROWS[0], ROWS[1] | {"output": f"{SAID} anew."}, *ROWS[2:]])
     assert output(workspace, "r1") == f"Ana's {number}."
 
 
 def test_to_take_back_the_edit_leaves_what_the_source_says(workspace: Path) -> None:
     put(workspace, ROWS)
     decide(workspace, Edit("r1", {"output": "Ana's."}))
-    update(workspace, [ROWS[0], ROWS[1] | {"output": "Anew."}, *ROWS[2:]])
+    update(workspace, [ROWS[0], ROWS[1] | {"output": f"{SAID} anew."}, *ROWS[2:]])
     opened(workspace, lambda project: project.undo())
-    assert (output(workspace, "r1"), conflicts(workspace)) == ("Anew.", [])
+    assert (output(workspace, "r1"), conflicts(workspace)) == (f"{SAID} anew.", [])
 
 
 def test_a_line_changed_in_the_record_file_stays_and_is_an_item_where_the_source_changes_it_too(
@@ -178,11 +180,11 @@ def test_a_line_changed_in_the_record_file_stays_and_is_an_item_where_the_source
 ) -> None:
     put(workspace, ROWS)
     target = workspace / "data/faq.jsonl"
-    target.write_text(target.read_text().replace("answer is 7.", "answer is seven.").replace("is 14.", "is fourteen."))
-    rows = [ROWS[0], ROWS[1] | {"output": "Anew."}, ROWS[2], *ROWS[3:]]
+    target.write_text(target.read_text().replace("now is 7.", "now is seven.").replace("is 14.", "is fourteen."))
+    rows = [ROWS[0], ROWS[1] | {"output": f"{SAID} anew."}, ROWS[2], *ROWS[3:]]
     text = update(workspace, rows)
     assert "changed in the file and by people: 1 record (r1)" in text
-    assert (output(workspace, "r1"), output(workspace, "r2")) == ("The answer is seven.", "The answer is fourteen.")
+    assert (output(workspace, "r1"), output(workspace, "r2")) == (f"{SAID} seven.", f"{SAID} fourteen.")
     assert conflicts(workspace) == [("r1", "output")]
     before = tree(workspace)
     update(workspace, rows)
@@ -192,45 +194,47 @@ def test_a_line_changed_in_the_record_file_stays_and_is_an_item_where_the_source
 def test_a_line_changed_by_hand_under_an_edit_is_there_once_the_edit_is_taken_back(workspace: Path) -> None:
     put(workspace, ROWS)
     target = workspace / "data/faq.jsonl"
-    target.write_text(target.read_text().replace("answer is 7.", "answer is seven."))
+    target.write_text(target.read_text().replace("now is 7.", "now is seven."))
     decide(workspace, Edit("r1", {"output": "Ana's."}))
-    update(workspace, [ROWS[0], ROWS[1] | {"output": "Anew."}, *ROWS[2:]])
+    update(workspace, [ROWS[0], ROWS[1] | {"output": f"{SAID} anew."}, *ROWS[2:]])
     assert (output(workspace, "r1"), conflicts(workspace)) == ("Ana's.", [("r1", "output")])
     opened(workspace, lambda project: project.undo())
-    assert (output(workspace, "r1"), conflicts(workspace)) == ("The answer is seven.", [("r1", "output")])
+    assert (output(workspace, "r1"), conflicts(workspace)) == (f"{SAID} seven.", [("r1", "output")])
 
 
 def test_what_was_applied_to_the_lines_is_no_change_of_the_source(workspace: Path) -> None:
     put(workspace, ROWS)
     decide(workspace, Edit("r1", {"output": "Ana's."}), Edit("r2", {"output": "Ana's two."}))
     assert CliRunner().invoke(apply_edits, [str(workspace)]).exit_code == 0
-    rows = [ROWS[0], ROWS[1], ROWS[2] | {"output": "Anew."}, *ROWS[3:]]
+    rows = [ROWS[0], ROWS[1], ROWS[2] | {"output": f"{SAID} anew."}, *ROWS[3:]]
     update(workspace, rows)
     assert (output(workspace, "r1"), output(workspace, "r2")) == ("Ana's.", "Ana's two.")
     assert conflicts(workspace) == [("r2", "output")]
 
 
 def test_records_without_an_id_are_known_by_a_key_and_keep_their_name(workspace: Path) -> None:
-    rows = [{"instruction": f"Question {n}?", "output": f"Yes, {n}.", "ticket": f"t{n}"} for n in range(3)]
+    rows = [
+        {"instruction": f"{SAID} question {n}?", "output": f"{SAID} yes, {n}.", "ticket": f"t{n}"} for n in range(3)
+    ]
     put(workspace, rows)
     names = opened(workspace, lambda project: project.data.names())
     decide(workspace, Label(names[1], "tone", "kind"))
-    rows[1]["output"] = "No."
+    rows[1]["output"] = f"{SAID} no."
     text = update(workspace, rows, "--key", "ticket")
     assert "0 added, 1 changed, 2 unchanged, 0 gone" in text
     assert opened(workspace, lambda project: project.data.names()) == names
     assert opened(workspace, lambda project: project.state(names[1]).answers["tone"]) == {"ana": "kind"}
     # The key is known from the last time.
-    rows[1]["output"] = "Perhaps."
+    rows[1]["output"] = f"{SAID} perhaps."
     rows.append({"instruction": "New?", "output": "New."})
     text = update(workspace, rows)
     assert "1 added, 1 changed, 2 unchanged, 0 gone" in text
     assert "without ticket: 1 record" in text
-    assert output(workspace, names[1]) == "Perhaps."
+    assert output(workspace, names[1]) == f"{SAID} perhaps."
 
 
 def test_without_a_key_a_changed_record_that_has_no_id_is_one_gone_and_one_added(workspace: Path) -> None:
-    rows = [{"instruction": f"Question {n}?", "output": f"Yes, {n}."} for n in range(3)]
+    rows = [{"instruction": f"{SAID} question {n}?", "output": f"{SAID} yes, {n}."} for n in range(3)]
     put(workspace, [*rows, rows[0]])
     text = update(workspace, [rows[0], rows[1] | {"output": "No."}, rows[2], rows[0]])
     assert "1 added, 0 changed, 3 unchanged, 1 gone" in text
@@ -289,7 +293,12 @@ def test_a_crash_loses_nothing_and_the_next_update_goes_on(
 ) -> None:
     put(workspace, ROWS)
     decide(workspace, Edit("r1", {"output": "Ana's."}))
-    rows = [ROWS[0], ROWS[1] | {"output": "Anew."}, *ROWS[3:], {"id": "r9", "instruction": "New?", "output": "Yes."}]
+    rows = [
+        ROWS[0],
+        ROWS[1] | {"output": f"{SAID} anew."},
+        *ROWS[3:],
+        {"id": "r9", "instruction": "New?", "output": "Yes."},
+    ]
 
     def crash(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -320,10 +329,10 @@ def test_a_damaged_note_is_refused_and_without_one_all_lines_count_as_the_source
     assert isinstance(refused, CurateError)
     assert refused.number == "E993"
     note.unlink()
-    text = update(workspace, [ROWS[0] | {"output": "Anew."}, *ROWS[1:5]])
+    text = update(workspace, [ROWS[0] | {"output": f"{SAID} anew."}, *ROWS[1:5]])
     assert "0 added, 1 changed, 4 unchanged, 1 gone" in text
     assert "nothing says what the last import took" in text
-    assert output(workspace, "r0") == "Anew."
+    assert output(workspace, "r0") == f"{SAID} anew."
 
 
 class Model:
@@ -346,13 +355,13 @@ class Model:
         for _ in range(self.random.randint(0, 3)):
             row = {
                 "id": f"s{self.step}-{len(self.rows)}-{self.random.random()}",
-                "instruction": "New?",
-                "output": "Yes.",
+                "instruction": f"{SAID} new?",
+                "output": f"{SAID} yes.",
             }
             self.rows.insert(self.random.randint(0, len(self.rows)), row)
         for row in self.rows:
             if self.random.random() < 0.25:
-                row[self.random.choice(["instruction", "output"])] = f"The source says {self.random.random()}."
+                row[self.random.choice(["instruction", "output"])] = f"{SAID} {self.random.random()}."
         if self.random.random() < 0.5 and len(self.rows) > 2:
             del self.rows[self.random.randrange(len(self.rows))]
 
@@ -372,7 +381,7 @@ class Model:
             "approve": Approve(name),
         }
         if what == "edit":
-            value = f"Ana says {self.random.random()}."
+            value = f"{SAID} for Ana {self.random.random()}."
             project.apply([Edit(name, {key: value})])
             self.acts.append((name, key, value, self.step))
             self.decided.add(name)
@@ -394,7 +403,7 @@ class Model:
                 lines_.insert(0, {"id": self.mine[-1], "instruction": "By hand?", "output": "Yes."})
             elif name not in self.decided:
                 # Once something is decided on a record, it would be held back for another text.
-                self.by_hand[name, key] = f"By hand {self.random.random()}."
+                self.by_hand[name, key] = f"{SAID} by hand {self.random.random()}."
                 next(line for line in lines_ if line["id"] == name)[key] = self.by_hand[name, key]
             target.write_text("".join(json.dumps(line) + "\n" for line in lines_))
 

@@ -264,3 +264,29 @@ def test_an_edit_of_a_record_whose_line_was_taken_out_elsewhere_is_told(workspac
     done = curate("validate", workspace)
     assert "L407" in done.stdout
     assert "edit of output by ana" in done.stdout
+
+
+def test_a_row_that_says_something_else_under_its_id_takes_no_decision_along(tmp_path: Path) -> None:
+    asked = "Is the review below positive or negative? Answer with one word, please."
+    reviews = ["The box was torn and late", "It is quiet at night", "The sound is terrible", "Great value"]
+    rows = [{"id": f"v{n}", "instruction": asked, "input": text, "output": "bad"} for n, text in enumerate(reviews)]
+    source = write_rows(tmp_path / "faq.jsonl", rows)
+    succeed(curate("init", tmp_path / "w", "--from", source))
+    with python.open(tmp_path / "w", "ana") as project:
+        project.apply([python.Drop("v2", "off topic"), python.Edit("v1", {"output": "good"})])
+    others = {"v2": "A pump leaked over our whole kitchen", "v1": "Nobody ever answered my mails"}
+    said = update(tmp_path / "w", [{**row, "input": others.get(row["id"], row["input"])} for row in rows])
+    assert "something else altogether: 2 records (v1, v2)" in said
+    found = curate("validate", tmp_path / "w").stdout
+    assert found.count("L407") == 2
+    assert not {"v1", "v2"} & exported(tmp_path / "w")
+
+
+def test_a_dropped_text_is_told_again_whatever_was_decided_on_its_copy(workspace: Path) -> None:
+    succeed(curate("drop", "alpha-005", workspace, "--reason", "wrong"))
+    write_rows(workspace / "data" / "zz.jsonl", [{**ROWS[5], "id": "copy", "input": ""}])
+    with python.open(workspace, "ana") as project:
+        project.apply([python.Assign("copy", "train")])
+    assert "L409" in curate("validate", workspace).stdout
+    succeed(curate("restore", "copy", workspace))
+    assert "L409" not in curate("validate", workspace).stdout

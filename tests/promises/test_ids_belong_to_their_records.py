@@ -104,3 +104,11 @@ def test_ids_of_the_test_set_are_taken_though_their_records_are_gone(workspace: 
     write_rows(workspace / "data" / "records.jsonl", OLD[:3])
     add(workspace, NEW[3:])
     assert "alpha-003-2" in states(workspace)
+
+
+def test_a_row_that_replaced_a_record_goes_on_to_do_so_where_that_is_asked_for(workspace: Path) -> None:
+    add(workspace, [*NEW[4:5], *rows_on("gamma", 1)], "--taken", "replace")
+    changed = [{**NEW[4], "output": "A second correction."}, *rows_on("gamma", 1)]
+    assert "1 row with an id that is taken: left to the records" in add(workspace, changed, "--update")
+    add(workspace, changed, "--update", "--taken", "replace")
+    assert states(workspace)["alpha-004"][3] == "A second correction."

@@ -361,3 +361,21 @@ def test_of_exact_copies_the_one_that_is_held_out_stays(tmp_path: Path) -> None:
     places = export(workspace)
     assert {name for name, split in places.items() if split == "test"} == {row["id"] for row in copies}
     assert places.keys() & {row["id"] for row in rows[:6]} == set()
+
+
+@pytest.mark.parametrize(
+    "twist",
+    [lambda row: {**row, "input": ""}, lambda row: {**row, "instruction": f" {row['instruction'].upper()}\n"},
+     lambda row: {**row, "system": "You are kind."}],
+)  # fmt: skip
+def test_a_test_question_is_not_trained_on_in_another_spelling(again: Path, twist: Callable[[Row], Row]) -> None:
+    tested = held_out(again)
+    path = again / "data" / "records.jsonl"
+    rows = read_rows(path)
+    write_rows(path, [row for row in rows if row["id"] not in tested])
+    write_rows(
+        again / "data" / "aa.jsonl", [twist({**row, "id": f"copy-{row['id']}"}) for row in rows if row["id"] in tested]
+    )
+    (again / "curate.toml").write_text(ALL_TRAIN)
+    places = export(again)
+    assert {places[f"copy-{name}"] for name in tested if f"copy-{name}" in places} == {"test"}

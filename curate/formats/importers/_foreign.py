@@ -34,7 +34,7 @@ _NO_VERDICTS = frozenset({"tools", "tool_calls", "suggestions", "predictions", "
 _JUDGES = frozenset({
     "thumb", "thumbs", "vote", "votes", "verdict", "rating", "rated", "score", "stars", "helpful", "helpfulness",
     "correct", "correctness", "preferred", "quality", "accepted", "approved", "judgement", "judgment", "grade",
-    "feedback", "liked", "good", "scores", "ratings",
+    "feedback", "liked", "good", "scores", "ratings", "deleted", "discarded",
 })  # fmt: skip
 _SHORT = re.compile(r"(?:\d|10)(?:\.[05]0*)?|-1|(?:[^\d\s]|\d ?[^\d\s.,])(?:.{0,18}\D)?|\d/\d+")
 _SCORE = re.compile(r"\d{1,3}(?:\.\d+)?|-1")

@@ -21,6 +21,7 @@ _OWN = frozenset({"id", "kind", "category", "cluster", "messages", "tools", "tex
 # Words that say what somebody thought of a row; as answers to be trained they are rare. The first mean nothing else.
 _BAD = frozenset({
     "reject", "rejected", "bad", "incorrect", "wrong", "dislike", "disliked", "thumbs_down", "downvote", "👎",
+    "deleted", "draft", "discarded",
 })  # fmt: skip
 JUDGEMENTS = _BAD | {
     "accept",
