@@ -285,7 +285,7 @@ def _git(root: Path) -> dict[str, Json] | None:
     try:
         commit = ask_git(root, ["rev-parse", "HEAD"]).decode().strip()
         # What exports and runs write themselves is no change to the records.
-        changes = ask_git(root, ["status", "--porcelain", "--", ".", f":!{DATASETS}", ":!runs"])
+        changes = ask_git(root, ["status", "--porcelain", "--", ".", f":!{DATASETS}", ":!runs", ":!held_out.json"])
     except GitError:
         return None
     return {"commit": commit, "is_dirty": bool(changes)}

@@ -16,25 +16,6 @@ from tests.curate.cluster_lines import ANSWER, ASKED, FAMILY, PAIRS, line, names
 from tests.curate.deciding import decide
 
 
-def test_clusters_that_leak_come_first(make_workspace):
-    lines = [*PAIRS, line("x1", "same", "thing entirely"), line("x2", "same", "thing entirely"), *FAMILY]
-    clusters = find_clusters(make_workspace(lines))
-    assert [(cluster.kind, cluster.is_leak) for cluster in clusters.open] == [
-        ("near", True), ("exact", False), ("near", False), ("near", False), ("near", False),
-    ]  # fmt: skip
-    leak = clusters.open[0]
-    assert {member.id: member.state for member in leak.members} == {
-        "first": "first", "copy": "exact", "near": "near", "other": "conflict",
-    }  # fmt: skip
-    assert leak.splits == ("train", "test")
-    assert clusters.num_leaks == 1
-    assert {member.id: member.family for member in leak.members} == {
-        "first": "first", "copy": "first", "near": "first", "other": "other",
-    }  # fmt: skip
-    assert clusters.of_record("near") is leak
-    assert clusters.of_record("alone") is None
-
-
 def test_split_of_the_last_dataset_counts(make_workspace):
     from curate.project.publish import export_dataset
 
@@ -156,17 +137,6 @@ def test_what_a_record_says_is_never_merged(make_workspace):
     workspace = make_workspace(lines)
     state = states_of(workspace)
     assert merged(state("keeper"), [state("copy")], workspace.shape).decisions == []
-
-
-def test_all_like_this_matches_by_split_and_tie(make_workspace):
-    lines = [{**one, "split": "train" if one["id"] in ("a0", "b1", "a2") else "test"} for one in PAIRS]
-    workspace = make_workspace([*lines, *FAMILY])
-    clusters = find_clusters(workspace)
-    # In a0 and a2 the first of the two is in train, in b1 the second one is: keeping train means another role.
-    shapes = {cluster.members[0].id: cluster.shape for cluster in clusters.open}
-    assert shapes["a0"] == shapes["a2"] != shapes["a1"]
-    choice = choose(clusters.of_record("a0"), "keep", "b0", "a0")
-    assert {(one.keeper, one.gone) for one in choose_alike(clusters, choice)} == {("b0", ("a0",)), ("b2", ("a2",))}
 
 
 def test_a_choice_on_records_of_elsewhere_is_refused(make_workspace):

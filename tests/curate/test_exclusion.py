@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from curate.base.events import Assign, Drop, DropEvent, Restore
-from curate.base.record import CurateError
+from curate.base.events import Drop, DropEvent, Restore
 from curate.cli import cli
 from curate.project.data import ProjectData, load_data
 from curate.project.journal import frame, pieces, read_journal, segments
@@ -81,20 +80,6 @@ def test_a_choice_between_different_answers_is_a_decision(make_workspace: Make) 
     assert 0 < score < 1
 
 
-def test_only_drops_are_of_version_2(make_workspace: Make) -> None:
-    root = make_workspace([REPEAT, {**REPEAT, "id": "x2"}]).root
-    workspace = decide(load_data(root), [Drop("x1", reason="wrong")])
-    workspace = decide(workspace, [Restore("x1"), Assign("x2", "train")])
-    assert run("dedupe", root, "--drop", "x2").exit_code == 0
-    versions = [(line["op"], line["v"]) for line in payloads(root)]
-    assert sorted(versions) == [("assign", 1), ("drop", 2), ("drop", 2), ("restore", 1)]
-    by_hand, by_rule = (
-        line for name in ("x1", "x2") for line in payloads(root) if (line["op"], line["id"]) == ("drop", name)
-    )
-    assert {"code", "of", "score"}.isdisjoint(by_hand)
-    assert (by_rule["code"], by_rule["of"], by_rule["score"]) == ("D301", "x1", 1.0)
-
-
 def changed(root: Path, **changes: object) -> Path:
     """Put a line into the journal that differs from its first one by ``changes``, with the checksum that it needs."""
     (path,) = segments(root)
@@ -106,24 +91,6 @@ def changed(root: Path, **changes: object) -> Path:
 
     path.write_bytes(frame(Line()))  # type: ignore[arg-type]
     return path
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [{"v": 1, "code": "D301"}, {"v": 1, "of": "r001"}, {"v": 1, "score": 1.0}, {"code": "d301"}, {"score": 1.5},
-     {"v": 0}],
-)  # fmt: skip
-def test_a_line_that_no_version_writes_is_refused_by_its_place(
-    make_workspace: Make, changes: dict[str, object]
-) -> None:
-    root = make_workspace().root
-    decide(load_data(root), [Drop("r001", reason="x")])
-    path = changed(root, **changes)
-    with pytest.raises(CurateError) as caught:
-        load_data(root).records()
-    assert caught.value.code == "E913 unknown-event"
-    assert f"{path}:1" in caught.value.message
-    assert "pgrade" in caught.value.hint
 
 
 @pytest.mark.parametrize("reason", ["D301: repeats r001 (1.00)", "off topic"])

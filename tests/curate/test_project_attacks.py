@@ -123,23 +123,6 @@ def test_a_first_reading_that_fails_is_none(root):
         assert project.is_loaded
 
 
-def test_records_that_are_gone_keep_their_decisions(root):
-    with opened(root) as project:
-        project.apply([drop("a"), drop("b")])
-        write(root, LINES[1:])
-        project.reload()
-        assert code_of(project.state, "a") == "E916 unknown-record"
-        assert project.state("b").dropped == "x"
-        assert project.remarks() == []
-        undone = project.undo()
-        assert any("no longer in the data" in remark for remark in project.remarks())
-        assert (sorted(event.id for event in undone.events), undone.unchanged) == (["a", "b"], ["a"])
-        project.redo()
-        write(root, LINES)
-        project.reload()
-        assert (project.state("a").dropped, project.remarks()) == ("x", [])
-
-
 # Segments that come and go.
 
 

@@ -261,7 +261,6 @@ OPS = [
     "refresh",
     "reload",
     "reopen",
-    "apply",
 ]
 STEPS = st.lists(
     st.tuples(

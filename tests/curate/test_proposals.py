@@ -7,11 +7,9 @@ import json
 import jsonschema
 import pytest
 
-from curate.base.events import Assign, Drop, Edit, Propose, Reject
+from curate.base.events import Edit, Propose, Reject
 from curate.base.record import CurateError
-from curate.project.data import load_data
 from curate.project.project import open_project
-from curate.project.publish import export_dataset
 from curate.sessions.proposals import all_proposals, counts_of, edit_of, open_proposals, reject, take
 from tests.curate.called import call
 
@@ -238,43 +236,6 @@ def test_no_exam_is_asked_about_or_shown(make_workspace, answers):
     options, *requests = asked()
     assert {line["id"] for line in requests} == {"b#0", "d#0"}
     assert options[options.index("--shots") + 1] == "3"
-
-
-@pytest.mark.ci
-def test_what_a_model_wrote_is_in_no_exam(make_workspace, answers, monkeypatch):
-    lines = [{"id": f"r{n:02}", "instruction": f"Say the number {n} as a word.", "output": "", "category": "sum"}
-             for n in range(30)]  # fmt: skip
-    workspace = make_workspace([*lines, LINES[1]], "[split]\nseed = 1\nratios = [0.2, 0.4, 0.4]\n")
-    answers({"*": [f"As a word it is written {n * 'very '}long." for n in range(30)]})
-    call("propose", workspace.root, "--where=-has:completion", "--with", "base", "--by", "ana")
-    with opened(workspace) as project:
-        proposals = open_proposals(project)
-        assert len(proposals) > 10
-        names = {one.record for one in proposals}
-        take(project, proposals[:-1])
-        assert {project.state(one.record).record.split for one in proposals[:-1]} == {"train"}
-        # People wrote what stands before a prompt: nothing is divided yet.
-        written = examples_written(monkeypatch)
-        call("propose", workspace.root, "--where", f"id:{proposals[-1].record}", "--with", "base", "--shots", 1)
-        assert [json.loads(line)["id"] for line in written] == ["b"]
-        edit = edit_of(project, proposals[-1].event)
-        edit.form.enter("/output", "My own words on it.")
-        edit.save()
-        # Somebody's word on where a record belongs has precedence.
-        project.apply([Assign(proposals[0].record, "validation")])
-        project.undo()
-        assert project.state(proposals[0].record).record.split == "train"
-        project.apply([Drop(state.record.id, reason="nobody answered") for state in project.data.states()
-                       if not state.record.completion])  # fmt: skip
-    made, _ = export_dataset(load_data(workspace.root))
-    splits = {row["id"]: split for split in ("train", "validation", "test") for row in made.rows[split]}
-    assert {splits[name] for name in names} == {"train"}
-    with opened(workspace) as project:
-        name = proposals[0].record
-        project.undo()
-        project.undo()
-        project.undo()
-        assert project.state(name).record.split is None
 
 
 def examples_written(monkeypatch):

@@ -200,15 +200,15 @@ def test_a_look_does_not_touch_the_file(tmp_path: Path) -> None:
 
 def test_a_file_of_any_fields_has_the_schema_that_its_lines_show(tmp_path: Path) -> None:
     path = tmp_path / "odd.ndjson"
-    rows = [{"question": f"What is {number}?", "answer": "A number.", "score": number} for number in (1, 2)]
+    rows = [{"question": f"What is {number}?", "answer": "A number.", "depth": number} for number in (1, 2)]
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     with _opened(path) as project:
         assert len(project.catalog) == 2
         name = project.catalog.frame(["id"])["id"][1]
-        project.apply([Edit(name, {"score": 3})])
-        assert json.loads(path.read_text().splitlines()[1]) == rows[1] | {"score": 3}
-        with pytest.raises(CurateError, match="score"):
-            project.apply([Edit(name, {"score": "much"})])
+        project.apply([Edit(name, {"depth": 3})])
+        assert json.loads(path.read_text().splitlines()[1]) == rows[1] | {"depth": 3}
+        with pytest.raises(CurateError, match="depth"):
+            project.apply([Edit(name, {"depth": "much"})])
     path.write_text('{"topic": "a", "text": "one"}\n')
     with pytest.raises(CurateError, match="question and answer"):
         open_single_file(path)

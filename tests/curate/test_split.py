@@ -130,7 +130,7 @@ def test_lost_test_records_are_told():
     records = [record("a")]
     found = split(records, alone(records), SEEDED, {"a": "test", "gone": "test", "other": "train"})
     told = [one.message for one in found.findings if one.code == "P503"]
-    assert told == ["records of the frozen test set that are gone: 1 (gone)"]
+    assert told == ["test records of earlier datasets that are gone: 1 (gone)"]
 
 
 def test_thin_categories_are_told():

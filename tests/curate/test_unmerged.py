@@ -139,13 +139,6 @@ def set_up_once(tmp_path: Path) -> Repository:
     return repository
 
 
-def test_a_clone_that_was_set_up_for_the_merge_driver_merges_as_git_does(set_up_once: Repository) -> None:
-    done = set_up_once.merge(changed("r1", output="x"), changed("r6", output="y"), code=0)
-    assert "git config --remove-section merge.curate-records" in done.stderr
-    assert set_up_once.file.read_bytes() == changed("r1", output="x").replace(b"A6.", b"y")
-    assert validated(set_up_once.folder).return_value == 0
-
-
 def test_a_conflict_under_an_old_set_up_keeps_both_sides(set_up_once: Repository) -> None:
     set_up_once.merge(changed("r2", output="x"), changed("r2", output="y"), code=1)
     content = set_up_once.file.read_bytes()

@@ -158,15 +158,6 @@ def test_fold_does_not_depend_on_the_order_of_segments(tmp_path):
     assert (state.dropped, state.is_wanted, state.record.split, state.record.completion) == (None, True, "test", "five")
 
 
-def test_decisions_on_what_is_gone_are_told_not_lost(tmp_path):
-    decide(make(tmp_path), [Label("a", "quality", 3), Drop("b", reason="x")])
-    lines = "".join(json.dumps(line) + "\n" for line in LINES[2:])
-    (tmp_path / "data/a.jsonl").write_text(lines, encoding="utf-8")
-    workspace = load_data(tmp_path)
-    assert len(workspace.records()) == 2
-    assert workspace.remarks() == ["decisions on records that are no longer in the data: 1 (a)"]
-
-
 def test_unknown_record_is_refused_before_writing(tmp_path):
     with pytest.raises(CurateError) as caught:
         decide(make(tmp_path), [Drop("zzz", reason="x")])

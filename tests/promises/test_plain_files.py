@@ -27,6 +27,7 @@ FILES = {
     "curate.toml": "workspace",
     "data/*.jsonl": "instruction",
     "imports/*.json": "import",
+    "held_out.json": "held_out",
     "journal/**/*.log": "journal",
     "baseline.json": "baseline",
     "dataset/v1/manifest.json": "dataset",
