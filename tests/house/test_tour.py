@@ -119,8 +119,6 @@ def test_what_was_done_in_a_sitting_is_there_in_the_next(
     # What follows an escape at once is another key to a terminal; a person sees the screen first.
     first.press("Escape")
     first.until("i type", "[Edit]")
-    first.press("Escape")
-    first.until("[Browse]")
     first.type("gl")
     first.until("[Label]", "Is the answer good?")
     for number, key in enumerate("1121112111", start=1):
