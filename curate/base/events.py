@@ -315,6 +315,8 @@ class Edit(Decision):
     proposal: str | Mapping[str, str] = ""
 
 
+APPLIED_BY = "apply-edits"
+"""Who says that `curate apply-edits` has put decisions into a line."""
 FILE_SESSION = "f" * 11
 """How the sessions of `SourceEdit` begin: of sides that contradict one another that of the lowest session holds."""
 

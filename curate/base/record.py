@@ -259,7 +259,7 @@ def canonical(value: Json) -> bytes:
 # Where a UUID, which is the number of an event, has a 4, the digest of a text has a 0.
 _VERSION = 12
 # What a line says about its text. By these names, whatever the schema is: it may be exchanged for another one.
-ABOUT = frozenset({"id", "category", "labels", "split", "meta", "weight", "x-ignore"})
+BOOKKEEPING = frozenset({"id", "category", "labels", "split", "meta", "weight", "x-ignore"})
 
 
 def text_digest(line: Mapping[str, Json]) -> str:
@@ -270,7 +270,9 @@ def text_digest(line: Mapping[str, Json]) -> str:
     from hashlib import blake2b
 
     # A key that says nothing is as good as none, and so are blanks around a text.
-    said = {key: value.strip() if isinstance(value, str) else value for key, value in line.items() if key not in ABOUT}
+    said = {
+        key: value.strip() if isinstance(value, str) else value for key, value in line.items() if key not in BOOKKEEPING
+    }
     text = {key: value for key, value in said.items() if value not in ("", None, [], {})}
     digest = blake2b(canonical(text), digest_size=16).hexdigest()
     return f"{digest[:_VERSION]}0{digest[_VERSION + 1 :]}"

@@ -105,13 +105,13 @@ def command(
             intake = _update(plan, root, reading, taken, limit, is_dropping=drop_gone, is_dry_run=dry_run)
         else:
             ids = TakenIds(choice=taken, prefix=id_prefix)
-            intake = _take_in(path, root, shape, ids, is_dry_run=dry_run, category=category, **options)
+            intake = _import_file(path, root, shape, ids, is_dry_run=dry_run, category=category, **options)
         intakes.append(intake)
-    _tell_all(intakes, root, settings, is_dry_run=dry_run)
+    _save_answers_and_advise(intakes, root, settings, is_dry_run=dry_run)
     return Exit.FINDINGS if any(intake.rejected for intake in intakes) else Exit.OK
 
 
-def _take_in(path: Path, root: Path, shape: Shape, ids: TakenIds, *, is_dry_run: bool, **options: Any) -> Intake:
+def _import_file(path: Path, root: Path, shape: Shape, ids: TakenIds, *, is_dry_run: bool, **options: Any) -> Intake:
     """Import a file that was not imported before, and say what became of it."""
     from curate.formats.intake import take_in, target_of
     from curate.project.data import load_data
@@ -126,7 +126,7 @@ def _take_in(path: Path, root: Path, shape: Shape, ids: TakenIds, *, is_dry_run:
     return intake
 
 
-def _tell_all(intakes: Sequence[Intake], root: Path, settings: Settings, *, is_dry_run: bool) -> None:
+def _save_answers_and_advise(intakes: Sequence[Intake], root: Path, settings: Settings, *, is_dry_run: bool) -> None:
     """Save what annotators answered, and say what concerns all files together."""
     from curate.formats.groups import group_of
     from curate.project.given_answers import save_answers
@@ -321,7 +321,7 @@ def tell(intake: Intake, *, is_dry_run: bool = False, outcome: str = "") -> None
     if intake.left_out:
         console.talk(f"  {counted(intake.left_out.total(), 'row')} left out by --only: {_counted(intake.left_out)}")
     if intake.taken.num_taken:
-        console.talk(f"  {_taken(intake)}")
+        console.talk(f"  {_taken_ids_text(intake)}")
     if intake.moved:
         console.talk(f"  to meta.extra, which is not trained on: {_counted(intake.moved)}")
     if intake.num_joined:
@@ -343,7 +343,7 @@ def tell(intake: Intake, *, is_dry_run: bool = False, outcome: str = "") -> None
             console.talk(f"  {console.one_line(encoding_hint(plan.path), 500)}")
 
 
-def _taken(intake: Intake) -> str:
+def _taken_ids_text(intake: Intake) -> str:
     """Return what became of rows whose ids are in use, in words."""
     taken = intake.taken
     head = f"{counted(taken.num_taken, 'row')} with an id that is taken"

@@ -6,14 +6,13 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
 from curate.base.record import Json
 from curate.schema import Shape
 from curate.schema.view import put
 
 IdChoice = Literal["new", "skip", "replace"]
-CHOICES = get_args(IdChoice)
 
 
 @dataclass(slots=True)

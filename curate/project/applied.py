@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from curate.base.console import one_line, spelled
-from curate.base.events import Rewritten
+from curate.base.events import APPLIED_BY, Rewritten
 from curate.base.file_guard import inside, read_file
 from curate.base.record import CurateError, Exit, Finding, Json, Record, Source, canonical, text_digest
 from curate.base.storage import write_atomic
@@ -24,7 +24,7 @@ from curate.jsonl.rewrite import Ending, Replacement, Rewrite
 from curate.jsonl.walker import edited_line, new_line
 from curate.project.data import ProjectData, is_added_file_read
 from curate.project.fold import HELD_BACK, RecordState
-from curate.project.project import APPLIED_BY, open_project
+from curate.project.project import open_project
 from curate.schema import Shape
 from curate.schema.settings import ADDED
 from curate.schema.view import at, put

@@ -160,7 +160,7 @@ class Decisions:
         events, outcome = self.of(name), Fold({})
         if record is None and not any(isinstance(event, AddEvent | ProposeEvent) for event in events):
             state = None
-            outcome.orphans += _not_taken_out(events)
+            outcome.orphans += _orphaned_events(events)
             lost = {event.event for event in outcome.orphans}
             in_force = _in_force(_history_of_decisions(events))
             if held := {facet: event for facet, event in in_force.items() if event.event in lost}:
@@ -273,7 +273,7 @@ def content_digest(line: Mapping[str, Json], shape: Shape) -> str:
     return blake2b(canonical(_without_id(line, shape)), digest_size=16).hexdigest()
 
 
-def _as_good_as(record: Record | None, events: Sequence[AnyEvent]) -> set[str]:
+def _equivalent_texts(record: Record | None, events: Sequence[AnyEvent]) -> set[str]:
     """Return the digests of the texts that decisions on ``record`` may be about, to hold for the text of its line."""
     if record is None:
         return set()
@@ -289,7 +289,7 @@ def _walk(
     record: Record | None, events: Sequence[AnyEvent], shape: Shape, history: History, held: History, result: Fold
 ) -> Iterator[AppliedEvent]:
     """Apply ``events`` to ``history``, those that are about another text than the line's to ``held``."""
-    texts = _as_good_as(record, events)
+    texts = _equivalent_texts(record, events)
     for event, seen_events in in_causal_order(events):
         if record is None and needs_record(event) and RECORD not in history.facts:
             result.orphans.append(event)
@@ -318,7 +318,7 @@ def _in_force(history: History) -> dict[Facet, AnyEvent]:
     }
 
 
-def _not_taken_out(events: Sequence[AnyEvent]) -> list[AnyEvent]:
+def _orphaned_events(events: Sequence[AnyEvent]) -> list[AnyEvent]:
     """Return the decisions on a record that is gone, without those with which its line was taken out of its file."""
     nothing, seen = text_digest({}), list[SeenEvents]()
     for event, before in in_causal_order(events):
@@ -427,7 +427,7 @@ def _is_labelled_last(history: History, shape: Shape) -> bool:
 def _hidden(record: Record, history: History, events: Sequence[AnyEvent]) -> Finding | None:
     """Return the finding about a line that was added by decision, where a record file has another with its id."""
     added = history.facts.get(RECORD)
-    if added is None or text_digest(added) in _as_good_as(record, events):
+    if added is None or text_digest(added) in _equivalent_texts(record, events):
         return None
     event = history.adder()
     return Finding(

@@ -206,7 +206,7 @@ class History:
 
     def adder(self) -> AnyEvent:
         """Return the event that added the record."""
-        return self._made(self._holder(RECORD))
+        return self._event_of(self._holder(RECORD))
 
     def authors(self) -> dict[str, str]:
         """Return who added the record and who gave each key its value, where decisions did, by their event."""
@@ -219,7 +219,7 @@ class History:
         return {facet: texts for facet in facets if (texts := self._texts(self._holder(facet)))}
 
     def _texts(self, touch: Touch) -> Sequence[str]:
-        event = self._made(touch)
+        event = self._event_of(touch)
         return event.texts if isinstance(event, LabelEvent | ResolveEvent) else ()
 
     def refuse(self, step: AppliedEvent) -> None:
@@ -239,7 +239,7 @@ class History:
                 continue
             sides = [self._touches[facet][index] for index in indices]
             if len({_gist(facet, side.value, self._texts(side)) for side in sides}) > 1:
-                yield DecisionConflict(record, facet, tuple((self._made(side), side.value) for side in sides))
+                yield DecisionConflict(record, facet, tuple((self._event_of(side), side.value) for side in sides))
         yield from self._drop_against_edit(record)
 
     def _drop_against_edit(self, record: str) -> Iterator[DecisionConflict]:
@@ -255,12 +255,12 @@ class History:
             if facet[0] == "data" and is_apart and not touch.rank[0].startswith(FILE_SESSION):
                 edits[touch.event] = touch
         if edits:
-            sides = [(self._made(touch), [None, True]) for touch in edits.values()]
-            yield DecisionConflict(record, STATUS, ((self._made(drop), drop.value), *sides))
+            sides = [(self._event_of(touch), [None, True]) for touch in edits.values()]
+            yield DecisionConflict(record, STATUS, ((self._event_of(drop), drop.value), *sides))
 
     def holders(self) -> dict[Facet, AnyEvent]:
         """Return the event that gave each facet the value that it has."""
-        return {facet: self._made(self._holder(facet)) for facet in self._sides}
+        return {facet: self._event_of(self._holder(facet)) for facet in self._sides}
 
     def pass_over(self, event: AnyEvent, seen_events: SeenEvents) -> None:
         """Note that whoever decides next has seen ``event``, which changes nothing."""
@@ -270,7 +270,7 @@ class History:
         """Whether the event ``name`` was applied here."""
         return name in self._steps
 
-    def _made(self, touch: Touch) -> AnyEvent:
+    def _event_of(self, touch: Touch) -> AnyEvent:
         return self._steps[touch.event].event
 
     def _put(self, facet: Facet, index: int, touch: Touch) -> None:

@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from curate.schema import Shape
     from curate.schema.settings import Settings
 
-# Who says that `curate apply-edits` has put decisions into a line.
-APPLIED_BY = "apply-edits"
 # What a record of the frozen test set does not allow.
 _CHANGING = frozenset({"drop", "restore", "assign", "edit", "undo", "rewrite"})
 # Hears which records others have changed: other people, or other parts of this program.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from curate.base.console import one_line
 from curate.base.events import (
+    APPLIED_BY,
     AnyEvent,
     Approve,
     Assign,
@@ -406,9 +407,7 @@ class StateTracker:
         if event.op not in ("edit", "add", "drop"):
             return False
         ordered = in_causal_order(self._decisions.of(event.id))
-        return any(
-            other.op == "rewrite" and other.by == "apply-edits" and event.event in seen for other, seen in ordered
-        )
+        return any(other.op == "rewrite" and other.by == APPLIED_BY and event.event in seen for other, seen in ordered)
 
     def take(self, events: Iterable[AnyEvent]) -> set[str]:
         """Take ``events`` in, those that are new, and return the records that they are on."""

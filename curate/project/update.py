@@ -15,7 +15,17 @@ from pathlib import Path
 from curate.base.console import one_line, spelled
 from curate.base.events import Decision, Drop, Edit, EditEvent, FileEdit, SourceEdit
 from curate.base.file_guard import FileStamp, files_changed, inside, stamp_of
-from curate.base.record import ABOUT, CurateError, Finding, Json, Record, Source, canonical, strings_of, text_digest
+from curate.base.record import (
+    BOOKKEEPING,
+    CurateError,
+    Finding,
+    Json,
+    Record,
+    Source,
+    canonical,
+    strings_of,
+    text_digest,
+)
 from curate.base.storage import write_atomic
 from curate.base.tables import counted
 from curate.checks.runner import read_records
@@ -183,7 +193,7 @@ def _carried(update: Update, data: ProjectData) -> dict[str, tuple[str, str]]:
 
 def _is_reworded(old: Mapping[str, Json], new: Mapping[str, Json]) -> bool:
     """Whether each text that a line has changed keeps half of its words: it is the same record, said otherwise."""
-    changed = [key for key in {**old, **new} if not _is_same(old.get(key), new.get(key)) and key not in ABOUT]
+    changed = [key for key in {**old, **new} if not _is_same(old.get(key), new.get(key)) and key not in BOOKKEEPING]
     return all(_likeness(old.get(key), new.get(key)) >= _REWORDED for key in changed)
 
 

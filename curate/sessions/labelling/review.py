@@ -94,7 +94,7 @@ class Review:
         for state in project.decided():
             row = catalog.find(state.record.id)
             if row is not None and state.held:
-                rows.append((row, len(order), _held_item(state)))
+                rows.append((row, len(order), _held_back_item(state)))
             if state.dropped is not None or row is None:
                 continue
             num_settled += sum(value is not None for value in state.resolved.values())
@@ -222,7 +222,7 @@ class Review:
         return ReviewItem(record.id, question.name if question else "", conflict, list(sides.values()))
 
 
-def _held_item(state: RecordState) -> ReviewItem:
+def _held_back_item(state: RecordState) -> ReviewItem:
     said = said_of(state.held)
     people = sorted({event.by for event in state.held.values()})
     sides = [
