@@ -191,9 +191,13 @@ def _carried(update: Update, data: ProjectData) -> dict[str, tuple[str, str]]:
     }
 
 
-def _is_reworded(old: Mapping[str, Json], new: Mapping[str, Json]) -> bool:
-    """Whether each text that a line has changed keeps half of its words: it is the same record, said otherwise."""
-    changed = [key for key in {**old, **new} if not _is_same(old.get(key), new.get(key)) and key not in BOOKKEEPING]
+def _is_reworded(old: Mapping[str, Json], new: Mapping[str, Json], edited: set[str]) -> bool:
+    """Whether each text that a line has changed, but for the ``edited`` ones, keeps half of its words.
+
+    It is the same record then, said otherwise.
+    """
+    changed = [key for key in {**old, **new} if not _is_same(old.get(key), new.get(key))]
+    changed = [key for key in changed if key not in BOOKKEEPING and key not in edited]
     return all(_likeness(old.get(key), new.get(key)) >= _REWORDED for key in changed)
 
 
@@ -293,7 +297,9 @@ def _take(
     if not _is_same(placed, dict(old.data)):
         update.edits[old.source.line] = old, placed
     is_elsewhere = text_digest(placed) != text_digest(old.data) and text_digest(placed) in update.texts
-    if old.id in data.decisions.names and (is_elsewhere or not _is_reworded(old.data, placed)):
+    # Where a field was edited, the file's word and a person's are both shown (L403): that asks about it already.
+    edited = {facet[1] for facet in data.decisions.facts(old.id) if facet[0] == "data"}
+    if old.id in data.decisions.names and (is_elsewhere or not _is_reworded(old.data, placed, edited)):
         # The id of the source has moved to another text: what people said of the old one is no contradiction.
         update.moved.append(old.id)
     else:

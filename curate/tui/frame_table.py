@@ -112,6 +112,9 @@ class FrameTable(ScrollView, can_focus=True):
     class Marked(Message):
         """The marks changed, or a range was begun or ended; see `FrameTable.marks` and `FrameTable.span`."""
 
+    class Resized(Message):
+        """The table has another size, or its first."""
+
     def __init__(
         self, columns: Sequence[Column], source: Rows | None = None, *, key: int = 0, can_mark: bool = True,
         id: str | None = None, classes: str | None = None,
@@ -229,6 +232,7 @@ class FrameTable(ScrollView, can_focus=True):
     def on_resize(self) -> None:
         self._measure()
         self._follow()
+        self.post_message(self.Resized())
 
     def render_lines(self, crop: Region) -> list[Strip]:
         self.row(self.scroll_offset.y)

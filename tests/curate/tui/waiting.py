@@ -12,4 +12,5 @@ async def until(pilot, condition, seconds=60):
         await pilot.pause(0.02)
         if result := condition():
             return result
-    raise AssertionError(f"it did not come to that in time: {pilot.app.message.plain}")
+    seen = "\n".join(strip.text for strip in pilot.app.screen._compositor.render_strips())
+    raise AssertionError(f"it did not come to that in time: {pilot.app.message.plain}\n{seen}")

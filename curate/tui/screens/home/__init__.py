@@ -28,7 +28,6 @@ FEW = 20_000  # Records up to which Home itself looks for errors and repeats; wi
 _MOST_ACTS = 8
 _MOST_STEPS = 9
 _MOST_RUNS = 3
-_LEAST_SAID = 4  # Lines of what is said of a folder, however many choices there are.
 
 
 class HomeScreen(ProjectScreen):
@@ -67,7 +66,7 @@ go, labels come, it is split, a model is trained on it, and its answers are comp
     HomeScreen.-narrow #home > * { height: auto; }
     HomeScreen.-narrow FrameTable { height: 8; }
     HomeScreen.-wide .right { border-left: solid $panel; padding-left: 1; }
-    HomeScreen #about { height: auto; }
+    HomeScreen #about { height: auto; max-height: 70%; }
     HomeScreen #begin { height: auto; padding: 0 1 1 1; }
     """
 
@@ -112,7 +111,6 @@ go, labels come, it is split, a model is trained on it, and its answers are comp
                 rows = [(str(number), offer.text, str(number)) for number, offer in enumerate(found.ways, 1)]
                 table = self.query_one("#steps", FrameTable)
                 table.show(rows)
-                self._share()
                 if self.focused is None:
                     # The table that had the focus went when it was known that this is no workspace.
                     self.set_focus(table)
@@ -203,15 +201,9 @@ go, labels come, it is split, a model is trained on it, and its answers are comp
             # No higher than the screen: the table brings the row under its cursor into sight, its pane does not.
             table.styles.height = min(len(rows) + 1, max(4, self.query_one("#home").size.height))
 
-    # Leave the choices their room: what is said of the folder scrolls.
-    def _share(self) -> None:
-        for about in self.query("#about"):
-            room = self.query_one("#body").size.height
-            about.styles.max_height = max(_LEAST_SAID, room - len(self._offers.ways) - 1)
-
-    def on_resize(self) -> None:
-        self.call_after_refresh(self._draw_steps)
-        self.call_after_refresh(self._share)
+    def on_frame_table_resized(self) -> None:
+        # Words are broken where the table ends, and it may be drawn before it has a width.
+        self._draw_steps()
 
     # Look for errors and repeats, each in the background, and then look again.
     def _count(self) -> None:
