@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from curate.base.record import Problem, Record
@@ -77,13 +76,3 @@ def suspect_label(doubt: Doubt, _settings: Settings) -> Iterator[Problem]:
             f"{doubt.of} {doubt.given!r} ({given}) looks like {doubt.proposed!r} ({proposed})"
             f"{nearest if doubt.num_near else ''}"
         )
-
-
-def label_search(settings: Settings, name: str) -> str:
-    """Return how to learn how many labels of the workspace ``name`` look wrong, "" where settings know no labels."""
-    kinds = settings.categories.values()
-    is_asked = {"L405", "suspect-label"} & {*settings.checks.select, *settings.checks.ignore}
-    if is_asked or (len(kinds) < 2 and all(kind.scorer not in ("choice", "exact") for kind in kinds)):
-        return ""
-    lacking = "" if find_spec("sklearn") else " (first: pip install 'pairsmith[quality]')"
-    return f"labels not searched for wrong ones: curate validate {name} --select L405{lacking}"

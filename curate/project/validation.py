@@ -12,13 +12,17 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import cached_property
+from importlib.util import find_spec
 from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from curate.base.console import spelled
+from curate.base.console import one_line, spelled
 from curate.base.record import SPLITS, CurateError, Finding, Record, Source
+from curate.base.storage import make_cache, write_atomic
+from curate.base.tables import counted
 from curate.checks import DatasetProblem
 from curate.checks.runner import (
     Engine,
@@ -40,7 +44,7 @@ from curate.checks.runner.select import CheckSelection
 from curate.checks.runner.verdict import FindingTally
 from curate.jsonl import Entry, holds_any, read_entries
 from curate.schema import Shape, guess_shape, load_shape, resembled_shape
-from curate.schema.settings import read_settings
+from curate.schema.settings import Settings, read_settings
 
 # Files of no workspace are checked without what decisions bring with them, pydantic before all.
 if TYPE_CHECKING:
@@ -51,6 +55,7 @@ if TYPE_CHECKING:
 
 
 _SAMPLE_LINES = 100
+_LABELS = Path(".curate", "cache", "labels")
 _EXAMS = [f'"{name}"'.encode() for name in SPLITS[1:]]
 OnSpan = Callable[[SpanResult], None]
 Results = Iterator[tuple[Path, SpanResult]]
@@ -165,6 +170,8 @@ class Validation:
 
             findings, remark = doubtful(self._records(), self.spec.shape, self.spec.settings)
             self.remarks += [f"L405: {remark}"] if remark else []
+            if self._whole and remark:
+                _note_label_search(self._whole.root, len(findings))
             yield from self._opened((finding, None) for finding in findings)
         if self.has_leaks and (has_exam or self._has_fixed_exam):
             # It brings the search for repeats, too.
@@ -500,3 +507,28 @@ def _reordered(results: Results, files: Sequence[Path]) -> Results:
         while turns and turns[0] in waiting:
             turn = turns.popleft()
             yield from ((turn, result) for result in waiting.pop(turn))
+
+
+def label_search(root: Path, settings: Settings, name: str) -> str:
+    """Return how many labels looked wrong when they were last searched, or how to learn it; "" without any labels.
+
+    ``name`` is what to call the workspace ``root`` in the command to type.
+    """
+    kinds = settings.categories.values()
+    is_asked = {"L405", "suspect-label"} & {*settings.checks.select, *settings.checks.ignore}
+    if is_asked or (len(kinds) < 2 and all(kind.scorer not in ("choice", "exact") for kind in kinds)):
+        return ""
+    command = f"curate validate {one_line(name)} --select L405"
+    try:
+        note = root / _LABELS
+        when = datetime.fromtimestamp(note.stat().st_mtime).astimezone()
+        return f"{counted(int(note.read_text()), 'label')} looked wrong on {when:%Y-%m-%d at %H:%M}: {command}"
+    except (OSError, ValueError):
+        lacking = "" if find_spec("sklearn") else " (first: pip install 'pairsmith[quality]')"
+        return f"labels not searched for wrong ones: {command}{lacking}"
+
+
+def _note_label_search(root: Path, num_wrong: int) -> None:
+    # It is told beside what a quick validation finds: the search itself takes seconds.
+    make_cache(root / _LABELS.parent.parent)
+    write_atomic(root / _LABELS, [str(num_wrong).encode()])

@@ -17,13 +17,13 @@ from curate.base.events import redo_names
 from curate.base.git import GitError, ask_git
 from curate.base.record import SPLITS, CurateError, Severity
 from curate.base.tables import counted
-from curate.checks.category import label_search
 from curate.formats.import_note import NOTES_FOLDER
 from curate.project.approval import APPROVAL, QUESTION, UNAPPROVED
 from curate.project.blind import hides_event
 from curate.project.feedback import read_results
 from curate.project.journal import CATEGORY
 from curate.project.labels import AnnotatorAssignment, questions_of
+from curate.project.validation import label_search
 from curate.sessions.labelling.queue import Wish, queue_of
 from curate.sessions.problem_groups import ORDER
 from curate.sessions.problems import problems_of
@@ -311,7 +311,7 @@ def not_done(project: Project) -> list[NextStep]:
             entries.append(NextStep("warn" if queue.fault else "", text, "queue", {"of": queue.name}))
     if not project.is_current():
         entries.append(NextStep("warn", "the record files have changed: r reads them again", "home"))
-    if hint := label_search(project.settings, one_line(project.root.name, 60)):
+    if hint := label_search(project.root, project.settings, project.root.name):
         entries.append(NextStep("", hint, "home"))
     for path in newer_sources(project.root):
         text = f"{path.name} has changed since it was imported: curate import {path.name} --update"

@@ -208,3 +208,5 @@ def test_validate_says_how_wrong_labels_are_searched_for(tmp_path: Path) -> None
     _, told, _ = validate(str(root))
     assert f"labels not searched for wrong ones: curate validate {root} --select L405" in told
     assert "not searched" not in validate(str(root), "--select", "L405")[1]
+    # Searched once, it is told how many they were.
+    assert re.search(rf"\n\d+ labels looked wrong on .*: curate validate {root} --select L405", validate(str(root))[1])

@@ -23,7 +23,6 @@ from curate.base.record import CurateError, Exit, Finding
 from curate.base.registry import use_plugins
 from curate.base.storage import write_atomic
 from curate.base.tables import counted
-from curate.checks.category import label_search
 from curate.checks.runner import (
     Baseline,
     Engine,
@@ -41,7 +40,7 @@ from curate.cli.rule import catalogue
 from curate.cli.validate.inputs import Inputs, Options, chosen_shape, gathered, shared_out
 from curate.formats.reports import Page, all_format_names, format_names, render, with_source
 from curate.jsonl import strict_loads
-from curate.project.validation import Lengths, Validation
+from curate.project.validation import Lengths, Validation, label_search
 from curate.schema import Shape
 from curate.schema.settings import FILE_NAME, root_of
 
@@ -81,7 +80,7 @@ def run(options: Options) -> Exit:
             explain(shape, inputs, verdict.findings)
     for line in summary(verdict):
         console.talk(line)
-    if inputs.root and (hint := label_search(inputs.settings, console.one_line(str(inputs.root)))):
+    if inputs.root and (hint := label_search(inputs.root, inputs.settings, str(inputs.root))):
         console.talk(hint)
     if not verdict.num_records and "S102" in verdict.counts:
         console.talk(f"no line is a record of the shape {console.one_line(shape.name)}; --schema names another")
