@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,23 +53,3 @@ def refuse_if(*rules: tuple[object, str]) -> None:
     for is_wrong, why in rules:
         if is_wrong:
             raise click.UsageError(why)
-
-
-plain_option = click.option("--plain", is_flag=True, help="Line by line: each line of stdin is a command.")
-
-
-def plain_root(paths: Sequence[object]) -> Path:
-    """Return the workspace that a call with ``--plain`` is about.
-
-    Raises:
-        click.UsageError: more than one path, or an option beside ``--by`` that would do nothing.
-    """
-    context = click.get_current_context()
-    names = [name for name in context.params if name not in ("paths", "plain", "by")]
-    default = click.core.ParameterSource.DEFAULT
-    others = [name for name in names if context.get_parameter_source(name) is not default]
-    refuse_if(
-        (len(paths) > 1, "--plain goes through one workspace"),
-        (others, f"--plain shows what the settings ask for, without --{'-'.join(others[:1]).replace('_', '-')}"),
-    )
-    return Path(str(paths[0])) if paths else Path()

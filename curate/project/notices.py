@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 _MAX_FINDINGS = 5
 
 
-def open_and_tell(root: Path) -> Project:
-    """Open ``root``, and say on stderr what `tell_remarks` does.
+def open_and_tell(root: Path, by: str = "") -> Project:
+    """Open ``root`` for ``by``, and say on stderr what `tell_remarks` does.
 
     Raises:
         CurateError: as `open_project` does.
     """
-    project = open_project(root)
+    project = open_project(root, by)
     tell_remarks(project.data)
     return project
 

@@ -69,6 +69,13 @@ def test_undo_in_a_later_process_takes_back_the_last_act_and_no_other(workspace:
     assert state_of(workspace) == before[0]
 
 
+def test_repeats_are_dropped_in_the_name_of_whoever_says_so(tmp_path: Path) -> None:
+    rows = outside.rows_on("a", 8)
+    twin = outside.make_workspace(tmp_path / "twins", [*rows, {**rows[3], "id": "twin"}])
+    outside.succeed(outside.curate("dedupe", twin, "--apply", "keep-first", "--by", "ana"))
+    assert [(event["op"], event["id"]) for event in events_of(twin, "ana")] == [("drop", "twin")]
+
+
 def test_decisions_only_add_lines_to_the_journal_and_leave_all_other_files_as_they_are(workspace: Path) -> None:
     files = bytes_below(workspace)
     journal: dict[str, bytes] = {}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from curate.cli._options import by_option, engine_options, format_option, paths_argument, plain_option, plain_root
+from curate.cli._options import by_option, engine_options, format_option, paths_argument
 
 
 @click.command()
@@ -40,7 +39,6 @@ from curate.cli._options import by_option, engine_options, format_option, paths_
 @click.option("--semantic-threshold", type=click.FloatRange(0, 1, min_open=True), help="Cosine of the same meaning.")
 @format_option("text", "jsonl")
 @click.option("--show-values", is_flag=True, help="Show personal data and secrets in the texts as they are.")
-@plain_option
 @by_option
 @engine_options
 @click.option("--progress/--no-progress", default=None, help="Say how far it is; by default on a terminal.")
@@ -54,17 +52,11 @@ def command(**given: Any) -> int:
     short, the prompts must be the same word for word. What many prompts share is no part of a question. The same
     question with another answer is a conflict: it is shown and never dropped. So are prompts that an encoder takes for
     the same in other words, for that is a judgement. Decisions go to the journal; the record files stay as they are.
-    With --keep, --merge, --drop and --leave you decide on clusters yourself, and all of it is written as one act. With
-    --plain it asks about one cluster after the other: a and b keep, m merges, d drops, l leaves, W writes, ? lists all.
+    With --keep, --merge, --drop and --leave you decide on clusters yourself, and all of it is written as one act.
 
     Example: curate dedupe my-data --apply keep-first --dry-run
     """
     # All else comes with numpy, which `--help` does without.
-    is_plain, by = given.pop("plain"), given.pop("by")
-    if is_plain:
-        from curate.cli.dedupe.lines import cluster_lines
-
-        return cluster_lines(plain_root(given["paths"]), by, sys.stdin.buffer)
     from curate.cli.dedupe.run import DedupeOptions, run
 
     return run(DedupeOptions(**given))

@@ -53,6 +53,7 @@ class DedupeOptions:
     semantic_threshold: float | None
     form: str
     show_values: bool
+    by: str
     engine: str
     ray_address: str
     progress: bool | None
@@ -132,7 +133,7 @@ def _run_here(options: DedupeOptions, progress: Progress) -> None:
     if options.is_workspace:
         from curate.project.notices import open_and_tell
 
-        project = open_and_tell(options.root)
+        project = open_and_tell(options.root, options.by)
     settings = replace(project.settings.dedupe if project else DedupeSettings(), **options.settings)
     # A bad encoder is refused before the work that it comes after; one that the settings name may be relative.
     folder = options.encoder or (settings.encoder and (project.root if project else Path()) / settings.encoder)
@@ -195,7 +196,7 @@ def _review(options: DedupeOptions) -> Exit:
     from curate.sessions.cluster_review import act_of
     from curate.sessions.clusters import find_clusters
 
-    project = open_and_tell(options.root)
+    project = open_and_tell(options.root, options.by)
     clusters = find_clusters(project.data)
     choices = _choices(options, clusters)
     act = act_of(clusters, choices, project.state, project.shape)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import click
 
-from curate.cli._options import by_option, engine_options, plain_option, plain_root
+from curate.cli._options import engine_options
 
 _TARGETS = ("openai", "trl", "axolotl", "llama-factory", "together")
 
@@ -68,8 +67,6 @@ class ReportName(click.Choice):  # type: ignore[type-arg]  # generic since click
 @click.option("--explain", is_flag=True, help="Add a second opinion on broken lines; it quotes the data.")
 @click.option("--statistics", is_flag=True, help="Print counts by check in place of the findings.")
 @click.option("--show-values", is_flag=True, help="Show values of the data, which may be personal or secret.")
-@plain_option
-@by_option
 @engine_options
 @click.option("--jobs", type=click.IntRange(0, 64), default=0, help="Processes; 0 chooses by the size of the data.")
 @click.option(
@@ -86,17 +83,9 @@ def command(**given: Any) -> int:
     unless curate.toml sets a tolerance for their check and there are more. Findings within a tolerance, and those that
     the baseline holds, are counted and do not fail.
 
-    With --plain it asks about one finding of a workspace after the other: f fixes, e edits, d drops, i excuses, u takes
-    back, ? lists the others.
-
     Example: curate validate my-data --format json
     """
     # All of it is imported late, so that `--help` stays quick.
-    is_plain, by = given.pop("plain"), given.pop("by")
-    if is_plain:
-        from curate.cli.validate.lines import finding_lines
-
-        return finding_lines(plain_root(given["paths"]), by, sys.stdin.buffer)
     from curate.cli.validate.inputs import Options
     from curate.cli.validate.run import run
 
