@@ -4,7 +4,7 @@
     python samples/make_general.py [FOLDER]
 
 Two thirds are held-out plain text of the pre-training generator (another seed), which the tiny base should know; one
-third are everyday sentences written for this file, which it has never seen.
+third are everyday sentences written for this file, which it has never seen. Each part is judged by itself.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ The school has two teachers, nine pupils, and one very old piano.
 def make_texts() -> list[dict[str, str]]:
     """Generated and everyday texts with their ids."""
     r = Random(SEED)
-    texts = [plain(r).system or "" for _ in range(GENERATED)] + EVERYDAY
-    return [{"id": f"general-{number:03d}", "text": text} for number, text in enumerate(texts, 1)]
+    texts = [("known", plain(r).system or "") for _ in range(GENERATED)] + [("other", text) for text in EVERYDAY]
+    return [{"id": f"general-{number:03d}", "text": text, "part": part} for number, (part, text) in enumerate(texts, 1)]
 
 
 def main() -> None:

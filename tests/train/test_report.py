@@ -113,6 +113,22 @@ def test_forgetting_is_a_rise_of_bits_on_general_text(factor: float, word: str) 
     assert report.forgetting.difference.value == pytest.approx((factor - 1) * report.forgetting.base.value)
 
 
+def test_what_is_learned_of_other_text_hides_no_forgetting_of_known_text() -> None:
+    base, tuned = sides_of("a")
+    parts = {"known": 1.05, "other": 0.5}
+    general = [
+        Scored(f"{part}{n}", "general", part, f"{part}{n}", "", 200.0 + n, 60, 150) for part in parts for n in range(24)
+    ]
+    report = report_of(
+        [*base, *general], [*tuned, *(replace(one, nll=one.nll * parts[one.category]) for one in general)]
+    )
+    assert report.forgetting is not None
+    assert [(part.text, part.word) for part in report.forgetting.parts] == [("known", "forgot"), ("other", "held")]
+    assert report.forgetting.word == "forgot"
+    assert "known, n = 24" in report.forgetting.sentence
+    assert "other, n = 24" in report.forgetting.sentence
+
+
 @pytest.mark.parametrize("sizes", [[150], [150] * 3, [0, 0, 150], [0, 150]])
 def test_a_few_documents_never_show_or_rule_out_forgetting(sizes: list[int]) -> None:
     base, tuned = sides_of("a")

@@ -375,8 +375,9 @@ def general_name(path: str | None) -> str:
 def general_rows(path: Path | None = None) -> list[Row]:
     """Return the general slice as raw-text rows: the file's, or without one the 24 paragraphs that we ship.
 
-    A ``.jsonl`` file has a "text" in each line; any other file is plain text whose documents are parted by blank lines.
-    Documents over 1,000 characters are cut into pieces between words.
+    A ``.jsonl`` file has a "text" in each line, and may have the "part" that it belongs to, which is judged by itself;
+    any other file is plain text whose documents are parted by blank lines. Documents over 1,000 characters are cut into
+    pieces between words.
     Raises TrainError: E944 bad-general-text with file and line.
     """
     source = path or SHIPPED
@@ -389,13 +390,13 @@ def general_rows(path: Path | None = None) -> list[Row]:
             f"{source}: {getattr(error, 'strerror', None) or error}",
             "Name a text file in UTF-8 with eval.general.",
         ) from error
-    documents = _lines(text, source) if source.suffix == ".jsonl" else text.split("\n\n")
+    documents = _lines(text, source) if source.suffix == ".jsonl" else [(text, "") for text in text.split("\n\n")]
     rows = []
-    for number, document in enumerate((document for document in documents if document.strip()), start=1):
+    for number, (document, part) in enumerate((document for document in documents if document[0].strip()), start=1):
         # Pieces of one document are no independent evidence, so they share a cluster.
         cluster = f"{SPLIT}-{number:04d}"
-        for part, piece in enumerate(_pieces(document.strip()), start=1):
-            rows.append(Row(f"{cluster}-{part}", "", cluster, None, None, piece, source.name))
+        for index, piece in enumerate(_pieces(document.strip()), start=1):
+            rows.append(Row(f"{cluster}-{index}", part, cluster, None, None, piece, source.name))
     if not rows:
         raise TrainError(
             "E944 bad-general-text",
@@ -405,21 +406,22 @@ def general_rows(path: Path | None = None) -> list[Row]:
     return rows
 
 
-def _lines(text: str, source: Path) -> list[str]:
+def _lines(text: str, source: Path) -> list[tuple[str, str]]:
     documents = []
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
-            document = json.loads(line)["text"]
-            document.encode("utf-8")
+            value = json.loads(line)
+            document, part = value["text"], value.get("part", "")
+            (document + part).encode("utf-8")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise TrainError(
                 "E944 bad-general-text",
                 f'{source}:{number}: not an object with a "text": {error}',
-                "Write each line as a JSON object whose text is a string.",
+                "Write each line as a JSON object whose text, and part if it has one, are strings.",
             ) from error
-        documents.append(document)
+        documents.append((document, part))
     return documents
 
 

@@ -184,13 +184,38 @@ def forgetting(
 ) -> Forgetting | None:  # fmt: skip
     """Return how bits per byte on general text changed, or None where no such text was scored.
 
-    *forgot*: a rise above 1 % is shown; *held*: it is ruled out; else inconclusive. ``run`` says which text it is, and
-    what to do next. ``widened`` adds to the interval of the difference what records do not show.
+    *forgot*: a rise above 1 % is shown; *held*: it is ruled out; else inconclusive. Each part of the text is judged by
+    itself, lest what the model learned of one hides what it forgot of another, and the figures are those of the worst.
+    ``run`` says which text it is, and what to do next. ``widened`` adds to the interval of a
+    difference what records do not show.
     """
     # As loss and not by answers, which on a small slice are too noisy to show a change of one percent.
-    pairs = [(before, after) for before, after in pairs if before.num_bytes]
-    if not pairs:
+    by_part: dict[str, list[tuple[Scored, Scored]]] = {}
+    for before, after in pairs:
+        if before.num_bytes:
+            by_part.setdefault(before.category, []).append((before, after))
+    each = (
+        _forgetting(mine, rules, ": ".join(filter(None, (run.general_text, name))), widened)
+        for name, mine in sorted(by_part.items())
+    )
+    parts = [part for part in each if part is not None]
+    if not parts:
         return None
+    worst = max(parts, key=lambda part: (_WORDS.index(part.word), part.difference.value / part.base.value))
+    return worst.model_copy(update={
+        "parts": parts if len(parts) > 1 else [],
+        "sentence": " ".join(part.sentence for part in parts),
+        "remedies": remedies(run.tuning) if run.tuning is not None and worst.word == "forgot" else [],
+    })  # fmt: skip
+
+
+_WORDS: Sequence[Literal["forgot", "held", "inconclusive"]] = ("held", "inconclusive", "forgot")
+"""What is said of forgetting, the worst last."""
+
+
+def _forgetting(
+    pairs: Pairs, rules: Rules, text: str, widened: Callable[[Estimate], Estimate] | None
+) -> Forgetting | None:
     base, tuned, difference = bits(pairs, rules, "general")
     if not base.value:
         return None
@@ -200,31 +225,23 @@ def forgetting(
         "forgot" if low > BITS_MARGIN else "held" if high < BITS_MARGIN else "inconclusive"
     )
     num_documents = len({before.cluster for before, _ in pairs})
-    if num_documents < FEWEST_DOCUMENTS:
-        # A bootstrap over so few has too little width to rule anything out.
-        word = "inconclusive"
     meaning = {
         "forgot": "the model forgot some of what it knew",
         "held": "no forgetting beyond 1 %",
         "inconclusive": "forgetting beyond 1 % is neither shown nor ruled out",
     }[word]
     if num_documents < FEWEST_DOCUMENTS:
+        # A bootstrap over so few has too little width to rule anything out.
+        word = "inconclusive"
         meaning = f"too few documents to judge ({num_documents} of {FEWEST_DOCUMENTS})"
     change = wording.percent(difference.value / base.value, sign=True)
     span = f"{wording.percent(low, sign=True)} to {wording.percent(high, sign=True)}"
-    text = (
-        f"General text ({run.general_text and run.general_text + ', '}n = {len(pairs)}) went from {base.value:.3f} to "
+    sentence = (
+        f"General text ({text and text + ', '}n = {len(pairs)}) went from {base.value:.3f} to "
         f"{tuned.value:.3f} bits per byte ({change}, 95 % {span}): {meaning}."
     )
     return Forgetting(
-        n=len(pairs),
-        text=run.general_text,
-        base=base,
-        tuned=tuned,
-        difference=difference,
-        word=word,
-        sentence=text,
-        remedies=remedies(run.tuning) if run.tuning is not None and word == "forgot" else [],
+        n=len(pairs), text=text, base=base, tuned=tuned, difference=difference, word=word, sentence=sentence
     )
 
 

@@ -162,6 +162,8 @@ class Forgetting(ReportPart):
     sentence: str
     remedies: list[Remedy] = Field(default_factory=list)
     """What to do next, where the model forgot."""
+    parts: list[Forgetting] = Field(default_factory=list)
+    """Each part that the file of the text names, where there are several; the figures above are those of the worst."""
 
 
 class Flip(ReportPart):

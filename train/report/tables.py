@@ -107,8 +107,9 @@ def file_tables(report: Report) -> Iterator[ReportTable]:
         ], [about])  # fmt: skip
     bits = [(wording.category(row.category), row.bits_per_byte) for row in main.categories if row.bits_per_byte]
     if general := report.forgetting:
-        own = Change(base=general.base.value, tuned=general.tuned.value)
-        bits.append(("General text, not from the dataset: forgetting", own))
+        for part in general.parts or [general]:
+            own = Change(base=part.base.value, tuned=part.tuned.value)
+            bits.append((f"{part.text or 'General text'}, not from the dataset: forgetting", own))
     yield ReportTable("Bits per byte", ("text", "base", "tuned"), [
         (one_line(name), f"{change.base:.3f}", f"{change.tuned:.3f}") for name, change in bits
     ], ["Code length of the references; lower is better. Comparable across tokenizers."])  # fmt: skip
