@@ -353,10 +353,10 @@ def _taken_ids_text(intake: Intake) -> str:
         return f"{head}: what the records say is replaced; `curate undo` takes it back"
     named = [(old, new) for old, new in taken.renamed.items() if new]
     if not named:
-        return f"{head}: left to the records that have them; --taken replace changes what they say"
+        return f"{head}: left to the records that have them; `curate import --taken replace` changes what they say"
     (old, new), *_ = named
     first = f"{console.one_line(old.partition(chr(0))[0], 40)} is {console.one_line(new, 40)} here"
-    return f"{head}: new ids ({first}); --taken skip or replace, or --id-prefix TEXT, does otherwise"
+    return f"{head}: new ids ({first}); `curate import` has --taken and --id-prefix to do otherwise"
 
 
 def _columns(intake: Intake) -> Iterator[str]:
