@@ -97,6 +97,8 @@ VERDICTS = [
     ("rating", "5 - great", "1 - bad"),
     ("thumb", "up", "down"), ("thumbs_up", True, False), ("is_correct", 1, 0), ("Helpfulness", 5, 1),
     ("preferred", "yes", "no"), ("rating", 5.0, 2.0), ("seen by ana", "good", "bad"), ("review", "👍", "👎"),
+    ("is_deleted", False, True), ("Spam?", "no", "yes"), ("rejected", False, True), ("flagged", 0, 1),
+    ("status", "published", "rejected"),
 ]  # fmt: skip
 
 
@@ -111,6 +113,9 @@ def test_an_answer_that_was_found_bad_is_never_trained_unasked(
     done = init(tmp_path, rows)
     assert done.returncode == 2
     assert name in done.stderr
+    # A condition that the message names takes no bad answer.
+    condition = re.search(r"--only (?:'([^']+)'|(\S+[^.\s]))", done.stderr)
+    assert condition and not (condition[1] or condition[2]).endswith(f"={bad}".lower())
     desk = outside.make_workspace(tmp_path / "other", outside.rows_on("cats", 2))
     assert outside.curate("import", tmp_path / "export.json", "--into", desk).returncode == 2
     word = str(good).lower().removesuffix(".0")

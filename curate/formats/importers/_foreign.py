@@ -34,8 +34,10 @@ _NO_VERDICTS = frozenset({"tools", "tool_calls", "suggestions", "predictions", "
 _JUDGES = frozenset({
     "thumb", "thumbs", "vote", "votes", "verdict", "rating", "rated", "score", "stars", "helpful", "helpfulness",
     "correct", "correctness", "preferred", "quality", "accepted", "approved", "judgement", "judgment", "grade",
-    "feedback", "liked", "good", "scores", "ratings", "deleted", "discarded",
+    "feedback", "liked", "good", "scores", "ratings",
 })  # fmt: skip
+# Those of which yes says that an answer is bad.
+_BLAMES = frozenset({"deleted", "discarded", "rejected", "bad", "spam", "flagged"})
 _SHORT = re.compile(r"(?:\d|10)(?:\.[05]0*)?|-1|(?:[^\d\s]|\d ?[^\d\s.,])(?:.{0,18}\D)?|\d/\d+")
 _SCORE = re.compile(r"\d{1,3}(?:\.\d+)?|-1")
 _MOST_KINDS = 21
@@ -47,7 +49,8 @@ def _filled(rows: Rows, names: Sequence[str]) -> set[str]:
 
 
 def _paired(rows: Rows) -> set[str]:
-    return _filled(rows, _PAIR)
+    filled = ((name, row.get(name)) for row in rows for name in _PAIR)
+    return {name for name, value in filled if is_filled(value) and spelled_value(value) not in VERDICTS}
 
 
 def _keep_all(form: str) -> str:
@@ -114,7 +117,7 @@ def low_ratings(_path: Path, rows: Rows) -> list[str]:
     for column, values in _values(rows).items():
         # Numbers are what Argilla's ratings have, whatever they are called.
         is_number = column.endswith(("/*", "/value")) and all(map(str.isdecimal, values))
-        low, good = _low_and_good(values)
+        low, good = _low_and_good(column, values)
         count = sum(not low.isdisjoint(spelled_at(row, column)) for row in rows)
         if count and (is_number or _is_verdict(column, values)):
             said = f"{count:,} of the {len(rows):,} answers looked at have a low rating and would be trained"
@@ -122,8 +125,11 @@ def low_ratings(_path: Path, rows: Rows) -> list[str]:
     return notices
 
 
-def _low_and_good(values: Sequence[str]) -> tuple[set[str], str]:
+def _low_and_good(column: str, values: Sequence[str]) -> tuple[set[str], str]:
     """Return which of the values say that an answer is bad, and the condition that is met by the others."""
+    if not _BLAMES.isdisjoint(_name_of(column).split("_")):
+        good = {*values} & ({*BAD, "0"} - JUDGEMENTS)
+        return {*values} - good, f"={min(good, default='VALUE')}"
     numbers = {value: float(value) for value in values if _SCORE.fullmatch(value)}
     if not numbers:
         return {*values} & BAD, f"={next((word for word in values if word in VERDICTS - BAD), 'VALUE')}"
@@ -134,20 +140,25 @@ def _low_and_good(values: Sequence[str]) -> tuple[set[str], str]:
 
 
 def _is_verdict(column: str, values: Sequence[str]) -> bool:
-    named = [part for part in column.split("/") if part not in ("*", "value")]
-    name, kinds = plain_name((named or [column])[-1]), {*values}
-    if name in VERDICT_COLUMNS:
+    kinds = {*values}
+    if _name_of(column) in VERDICT_COLUMNS:
         # 0 and 1 are verdicts too where they are most of what is said, which one row alone does not show.
         are_digits = kinds >= DIGITS and 2 * sum(value in DIGITS for value in values) > len(values)
         return bool(VERDICTS & kinds) or are_digits
     is_short = len(kinds) <= _MOST_KINDS and all(_SHORT.fullmatch(value) for value in kinds)
-    return kinds <= JUDGEMENTS or (is_short and not _JUDGES.isdisjoint(name.split("_")))
+    is_judge = not (_JUDGES | _BLAMES).isdisjoint(_name_of(column).split("_"))
+    return kinds <= JUDGEMENTS or (is_short and (is_judge or not kinds.isdisjoint(JUDGEMENTS & BAD)))
+
+
+def _name_of(column: str) -> str:
+    named = [part for part in column.split("/") if part not in ("*", "value")]
+    return plain_name((named or [column])[-1])
 
 
 def _advise_verdicts(rows: Rows) -> str:
     column, values = next(iter(_verdict_values(rows).items()))
     keeps = _keep_all("liked") if column in VERDICT_COLUMNS else ""
-    only = shlex.quote(column + _low_and_good(values)[1])
+    only = shlex.quote(column + _low_and_good(column, values)[1])
     return (
         f"{keeps}To take the answers that were found good, add: --only {only}. "
         f"The others are counted and left out. To take all of them as good answers: --to-meta {shlex.quote(column)}."
