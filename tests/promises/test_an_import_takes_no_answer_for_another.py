@@ -115,7 +115,8 @@ def test_an_answer_that_was_found_bad_is_never_trained_unasked(
     assert name in done.stderr
     # A condition that the message names takes no bad answer.
     condition = re.search(r"--only (?:'([^']+)'|(\S+[^.\s]))", done.stderr)
-    assert condition and not (condition[1] or condition[2]).endswith(f"={bad}".lower())
+    assert condition
+    assert not (condition[1] or condition[2]).endswith(f"={bad}".lower())
     desk = outside.make_workspace(tmp_path / "other", outside.rows_on("cats", 2))
     assert outside.curate("import", tmp_path / "export.json", "--into", desk).returncode == 2
     word = str(good).lower().removesuffix(".0")
@@ -134,6 +135,8 @@ def test_columns_that_judge_no_answer_are_not_asked_about(tmp_path: Path) -> Non
         for n in range(6)
     ]  # fmt: skip
     outside.succeed(init(tmp_path, rows))
+    words = [{"question": word, "answer": "Antonym", "topic": "words"} for word in ("bad", "wrong", "light")]
+    outside.succeed(init(tmp_path / "words", words))
     texts = [{"text": "Where is my card?", "label": "good"}, {"text": "Is it lost?", "label": "card"}]
     outside.succeed(init(tmp_path / "classes", texts))
 

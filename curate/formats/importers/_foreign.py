@@ -27,6 +27,7 @@ from curate.jsonl import pointer_of
 _PAIR = ("chosen", "rejected")
 _PARENTS = ("parent_id", "parent_message_id", "reply_to")
 _TURNS = ("messages", "conversations")
+_TEXTS = ("instruction", "input", "output")
 _TALKS = (*_TURNS, "prompt", "completion", "scores", "ratings", "feedback")
 # What a model said of itself, and descriptions.
 _NO_VERDICTS = frozenset({"tools", "tool_calls", "suggestions", "predictions", "vectors"})
@@ -72,10 +73,10 @@ def _advise_pairs(rows: Rows) -> str:
 
 def _verdict_values(rows: Rows) -> dict[str, list[str]]:
     """Return by column, and by pointer into an object beside the answers, the values of those that judge answers."""
-    answer = guess(rows).get("output", "")
-    if not answer and not _filled(rows, _TURNS):
+    mapping = guess(rows)
+    if "output" not in mapping and not _filled(rows, _TURNS):
         return {}
-    beside = {name for row in rows for name in names_beside(row)} - {answer}
+    beside = {name for row in rows for name in names_beside(row)} - {mapping.get(field) for field in _TEXTS}
     return {name: given for name, given in _values(rows).items() if name in beside and _is_verdict(name, given)}
 
 
@@ -147,7 +148,7 @@ def _is_verdict(column: str, values: Sequence[str]) -> bool:
         return bool(VERDICTS & kinds) or are_digits
     is_short = len(kinds) <= _MOST_KINDS and all(_SHORT.fullmatch(value) for value in kinds)
     is_judge = not (_JUDGES | _BLAMES).isdisjoint(_name_of(column).split("_"))
-    return kinds <= JUDGEMENTS or (is_short and (is_judge or not kinds.isdisjoint(JUDGEMENTS & BAD)))
+    return kinds <= JUDGEMENTS or bool(is_short and (is_judge or (kinds & JUDGEMENTS & BAD and "*" not in column)))
 
 
 def _name_of(column: str) -> str:
@@ -174,7 +175,7 @@ def _advise_reasoned(rows: Rows) -> str:
     only_store = f"To train on the answers and only store the reasoning, add: --to-meta {','.join(names)}"
     if _filled(rows, _TURNS):
         return f"{only_store}. To train it, write it as reasoning_content of the assistant's message."
-    pair = {name: column for name, column in guess(rows).items() if name in ("instruction", "input", "output")}
+    pair = {name: column for name, column in guess(rows).items() if name in _TEXTS}
     return f"To train it before the answers, add: {map_option(pair | {'reasoning': names[0]})}. {only_store}"
 
 
