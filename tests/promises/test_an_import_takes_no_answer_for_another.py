@@ -195,6 +195,15 @@ def test_a_turn_that_was_found_bad_is_never_trained_unasked(column: str, good: R
     assert len(held(tmp_path / "late")) == 3
 
 
+@pytest.mark.parametrize("mark", [{"deleted": True}, {"review_result": False}])
+def test_an_answer_of_a_tree_that_was_found_bad_is_put_aside(mark: Row, tmp_path: Path) -> None:
+    answers = [{"role": "assistant", "text": SAID[n], "replies": [], **said} for n, said in enumerate([{}, mark])]
+    row = {"message_tree_id": "t", "prompt": {"role": "prompter", "text": ASKED[0], "replies": answers}}
+    assert init(tmp_path, [row]).returncode == 1
+    assert [line["messages"][-1]["content"] for line in lines(tmp_path)] == [SAID[0]]
+    assert len(held(tmp_path)) == 1
+
+
 TALKS = {
     "one line": "### Human: Say hi{0}. ### Assistant: Hello {0}. ### Human: Again. ### Assistant: Hello.",
     "lines": "### Human: Say hi{0}.\n### Assistant: Hello {0}.\n### Human: Again.\n### Assistant: Hello.",

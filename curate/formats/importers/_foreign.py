@@ -50,8 +50,7 @@ def _filled(rows: Rows, names: Sequence[str]) -> set[str]:
 
 
 def _paired(rows: Rows) -> set[str]:
-    filled = ((name, row.get(name)) for row in rows for name in _PAIR)
-    return {name for name, value in filled if is_filled(value) and spelled_value(value) not in VERDICTS}
+    return {name for row in rows for name in _filled([row], _PAIR) if spelled_value(row[name]) not in VERDICTS}
 
 
 def _keep_all(form: str) -> str:
