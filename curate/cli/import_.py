@@ -350,7 +350,7 @@ def _taken_ids_text(intake: Intake) -> str:
     if taken.choice == "skip":
         return f"{head}: skipped"
     if taken.replaced:
-        return f"{head}: what the records say is replaced; `curate undo` takes it back"
+        return f"{head}: what the records say is replaced, what was decided on them stays; `curate undo` takes it back"
     named = [(old, new) for old, new in taken.renamed.items() if new]
     if not named:
         return f"{head}: left to the records that have them; `curate import --taken replace` changes what they say"

@@ -77,6 +77,8 @@ class Update:
     """What the record file says against the source, where no decision says it."""
     texts: set[str] = field(default_factory=set)
     """Digests of the texts that stand in the record file."""
+    coming: set[str] = field(default_factory=set)
+    """Digests of the texts that rows of the source say now and did not say before."""
     moved: list[str] = field(default_factory=list)
     """Records that say something else altogether now, so that what was decided on them is held back."""
     num_taken_out: int = 0
@@ -110,7 +112,6 @@ def plan_update(
     stamp, noted = stamp_of(target, str(target)), read_note(note_path(data.root, target))
     update = Update(intake, reading, stamp, noted is not None)
     here = _records_in(target, data)
-    update.texts = {text_digest(record.data) for record in here.values()} if data.decisions.names else set()
     base = noted[1] if noted else {name: field_digests(record.data) for name, record in here.items()}
     records = [shape.record(row.value, Source(str(intake.plan.path), row.line)) for row in rows]
     source = dict(zip(numbered(record.id for record in records), records, strict=True))
@@ -118,6 +119,8 @@ def plan_update(
     keys = list(_keys(source, reading.key))
     _refuse_shared_key(reading.key, list(known), [record.source.line for record in here.values()], target)
     _refuse_shared_key(reading.key, keys, [row.line for row in rows], intake.plan.path)
+    if data.decisions.names:
+        update.texts, update.coming = _texts(zip(known, here.values(), strict=True), zip(keys, records, strict=True))
     update.num_without_key = sum(value.startswith("id ") for value in keys) if reading.key else 0
     if update.num_without_key == len(rows) > 0:
         raise _no_key(reading.key, intake.plan.path)
@@ -147,8 +150,7 @@ def plan_update(
             if not _is_dropped(record, data):
                 update.gone.append(record)
     _compare(update, here.values(), versions, is_dropping=is_dropping)
-    dropped = update.gone if is_dropping else []
-    changed = [record.id for record in [*(old for old, _ in update.edits.values()), *dropped]]
+    changed = [*(old.id for old, _ in update.edits.values()), *(record.id for record in update.gone if is_dropping)]
     require_unlocked(data.root, changed, str(intake.plan.path))
     update.note = dict(_note(update, here, noted_lines, data)) | update.note
     update.is_noted = noted == (reading, update.note)
@@ -181,8 +183,8 @@ def write_update(update: Update, data: ProjectData, *, is_dropping: bool = False
 def _carried(update: Update, data: ProjectData) -> dict[str, tuple[str, str]]:
     """Return, by id, the old and the new text of the records that decisions go with.
 
-    They do where a row was reworded. Where it says something else altogether, or what another record said, the id of
-    the source has moved: what was decided is held back (L407).
+    They do where a row was reworded. Where it says something else altogether, what another record said, or another row
+    says what it said, the id of the source has moved: what was decided is held back (L407).
     """
     return {
         old.id: (text_digest(old.data), text_digest(line))
@@ -248,6 +250,12 @@ def _keys(records: Mapping[str, Record], key: str) -> Iterator[str]:
     return numbered(values())
 
 
+def _texts(here: Iterable[tuple[str, Record]], there: Iterable[tuple[str, Record]]) -> tuple[set[str], set[str]]:
+    """Return digests of the texts that stand ``here``, and of those that rows ``there`` say and did not say before."""
+    old, new = ({(key, text_digest(record.data)) for key, record in records} for records in (here, there))
+    return {text for _, text in old}, {text for _, text in new - old}
+
+
 def _refuse_shared_key(key: str, keys: Sequence[str], lines: Sequence[int], file: Path) -> None:
     """Refuse a key that several records of a file share: which of them a row is about would be a guess.
 
@@ -296,7 +304,8 @@ def _take(
         return None
     if not _is_same(placed, dict(old.data)):
         update.edits[old.source.line] = old, placed
-    is_elsewhere = text_digest(placed) != text_digest(old.data) and text_digest(placed) in update.texts
+    before, after = text_digest(old.data), text_digest(placed)
+    is_elsewhere = before != after and (after in update.texts or before in update.coming)
     # Where a field was edited, the file's word and a person's are both shown (L403): that asks about it already.
     edited = {facet[1] for facet in data.decisions.facts(old.id) if facet[0] == "data"}
     if old.id in data.decisions.names and (is_elsewhere or not _is_reworded(old.data, placed, edited)):

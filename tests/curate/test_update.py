@@ -355,7 +355,7 @@ class Model:
         for _ in range(self.random.randint(0, 3)):
             row = {
                 "id": f"s{self.step}-{len(self.rows)}-{self.random.random()}",
-                "instruction": f"{SAID} new?",
+                "instruction": f"{SAID} new, {self.random.random()}?",
                 "output": f"{SAID} yes.",
             }
             self.rows.insert(self.random.randint(0, len(self.rows)), row)

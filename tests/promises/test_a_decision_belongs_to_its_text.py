@@ -242,6 +242,18 @@ def test_decisions_do_not_slide_when_the_ids_of_a_source_move(imported: Path) ->
     assert "alpha-003" not in exported(imported)
 
 
+def test_a_row_put_in_on_top_takes_no_decision_of_the_row_whose_number_it_has(tmp_path: Path) -> None:
+    towns = ["Rome", "Oslo", "Lima"]
+    said = [f"The town of number {n} is {name}, by the river." for n, name in enumerate(towns)]
+    rows = [{"id": f"{n}", "instruction": "Which town is it?", "output": text} for n, text in enumerate(said)]
+    succeed(curate("init", tmp_path / "w", "--from", write_rows(tmp_path / "faq.jsonl", rows)))
+    succeed(curate("drop", "0", tmp_path / "w", "--reason", "wrong"))
+    put_in = {**rows[0], "output": said[0].replace("Rome", "Bonn")}
+    told = update(tmp_path / "w", [put_in, *({**row, "id": f"{n}"} for n, row in enumerate(rows, 1))])
+    assert "something else altogether: 1 record (0)" in told
+    assert "L407" in curate("validate", tmp_path / "w").stdout
+
+
 def test_the_same_file_again_puts_no_decided_record_out(workspace: Path) -> None:
     mend(workspace, "alpha-002")
     with python.open(workspace, "ana") as project:

@@ -97,6 +97,8 @@ VERDICTS = [
     ("rating", "5 - great", "1 - bad"),
     ("thumb", "up", "down"), ("thumbs_up", True, False), ("is_correct", 1, 0), ("Helpfulness", 5, 1),
     ("preferred", "yes", "no"), ("rating", 5.0, 2.0), ("seen by ana", "good", "bad"), ("review", "👍", "👎"),
+    ("is_deleted", False, True), ("Spam?", "no", "yes"), ("rejected", False, True), ("flagged", 0, 1),
+    ("status", "published", "rejected"),
 ]  # fmt: skip
 
 
@@ -111,6 +113,10 @@ def test_an_answer_that_was_found_bad_is_never_trained_unasked(
     done = init(tmp_path, rows)
     assert done.returncode == 2
     assert name in done.stderr
+    # A condition that the message names takes no bad answer.
+    condition = re.search(r"--only (?:'([^']+)'|(\S+[^.\s]))", done.stderr)
+    assert condition
+    assert not (condition[1] or condition[2]).endswith(f"={bad}".lower())
     desk = outside.make_workspace(tmp_path / "other", outside.rows_on("cats", 2))
     assert outside.curate("import", tmp_path / "export.json", "--into", desk).returncode == 2
     word = str(good).lower().removesuffix(".0")
@@ -129,6 +135,8 @@ def test_columns_that_judge_no_answer_are_not_asked_about(tmp_path: Path) -> Non
         for n in range(6)
     ]  # fmt: skip
     outside.succeed(init(tmp_path, rows))
+    words = [{"question": word, "answer": "Antonym", "topic": "words"} for word in ("bad", "wrong", "light")]
+    outside.succeed(init(tmp_path / "words", words))
     texts = [{"text": "Where is my card?", "label": "good"}, {"text": "Is it lost?", "label": "card"}]
     outside.succeed(init(tmp_path / "classes", texts))
 
@@ -185,6 +193,15 @@ def test_a_turn_that_was_found_bad_is_never_trained_unasked(column: str, good: R
     late = [{column: [{k: v for k, v in turn.items() if k in names} for turn in rows[0][column]]}] * 200 + rows
     init(tmp_path / "late", late)
     assert len(held(tmp_path / "late")) == 3
+
+
+@pytest.mark.parametrize("mark", [{"deleted": True}, {"review_result": False}])
+def test_an_answer_of_a_tree_that_was_found_bad_is_put_aside(mark: Row, tmp_path: Path) -> None:
+    answers = [{"role": "assistant", "text": SAID[n], "replies": [], **said} for n, said in enumerate([{}, mark])]
+    row = {"message_tree_id": "t", "prompt": {"role": "prompter", "text": ASKED[0], "replies": answers}}
+    assert init(tmp_path, [row]).returncode == 1
+    assert [line["messages"][-1]["content"] for line in lines(tmp_path)] == [SAID[0]]
+    assert len(held(tmp_path)) == 1
 
 
 TALKS = {

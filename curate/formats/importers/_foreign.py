@@ -27,6 +27,7 @@ from curate.jsonl import pointer_of
 _PAIR = ("chosen", "rejected")
 _PARENTS = ("parent_id", "parent_message_id", "reply_to")
 _TURNS = ("messages", "conversations")
+_TEXTS = ("instruction", "input", "output")
 _TALKS = (*_TURNS, "prompt", "completion", "scores", "ratings", "feedback")
 # What a model said of itself, and descriptions.
 _NO_VERDICTS = frozenset({"tools", "tool_calls", "suggestions", "predictions", "vectors"})
@@ -34,8 +35,10 @@ _NO_VERDICTS = frozenset({"tools", "tool_calls", "suggestions", "predictions", "
 _JUDGES = frozenset({
     "thumb", "thumbs", "vote", "votes", "verdict", "rating", "rated", "score", "stars", "helpful", "helpfulness",
     "correct", "correctness", "preferred", "quality", "accepted", "approved", "judgement", "judgment", "grade",
-    "feedback", "liked", "good", "scores", "ratings", "deleted", "discarded",
+    "feedback", "liked", "good", "scores", "ratings",
 })  # fmt: skip
+# Those of which yes says that an answer is bad.
+_BLAMES = frozenset({"deleted", "discarded", "rejected", "bad", "spam", "flagged"})
 _SHORT = re.compile(r"(?:\d|10)(?:\.[05]0*)?|-1|(?:[^\d\s]|\d ?[^\d\s.,])(?:.{0,18}\D)?|\d/\d+")
 _SCORE = re.compile(r"\d{1,3}(?:\.\d+)?|-1")
 _MOST_KINDS = 21
@@ -47,7 +50,7 @@ def _filled(rows: Rows, names: Sequence[str]) -> set[str]:
 
 
 def _paired(rows: Rows) -> set[str]:
-    return _filled(rows, _PAIR)
+    return {name for row in rows for name in _filled([row], _PAIR) if spelled_value(row[name]) not in VERDICTS}
 
 
 def _keep_all(form: str) -> str:
@@ -69,10 +72,10 @@ def _advise_pairs(rows: Rows) -> str:
 
 def _verdict_values(rows: Rows) -> dict[str, list[str]]:
     """Return by column, and by pointer into an object beside the answers, the values of those that judge answers."""
-    answer = guess(rows).get("output", "")
-    if not answer and not _filled(rows, _TURNS):
+    mapping = guess(rows)
+    if "output" not in mapping and not _filled(rows, _TURNS):
         return {}
-    beside = {name for row in rows for name in names_beside(row)} - {answer}
+    beside = {name for row in rows for name in names_beside(row)} - {mapping.get(field) for field in _TEXTS}
     return {name: given for name, given in _values(rows).items() if name in beside and _is_verdict(name, given)}
 
 
@@ -114,7 +117,7 @@ def low_ratings(_path: Path, rows: Rows) -> list[str]:
     for column, values in _values(rows).items():
         # Numbers are what Argilla's ratings have, whatever they are called.
         is_number = column.endswith(("/*", "/value")) and all(map(str.isdecimal, values))
-        low, good = _low_and_good(values)
+        low, good = _low_and_good(column, values)
         count = sum(not low.isdisjoint(spelled_at(row, column)) for row in rows)
         if count and (is_number or _is_verdict(column, values)):
             said = f"{count:,} of the {len(rows):,} answers looked at have a low rating and would be trained"
@@ -122,8 +125,11 @@ def low_ratings(_path: Path, rows: Rows) -> list[str]:
     return notices
 
 
-def _low_and_good(values: Sequence[str]) -> tuple[set[str], str]:
+def _low_and_good(column: str, values: Sequence[str]) -> tuple[set[str], str]:
     """Return which of the values say that an answer is bad, and the condition that is met by the others."""
+    if not _BLAMES.isdisjoint(_name_of(column).split("_")):
+        good = {*values} & ({*BAD, "0"} - JUDGEMENTS)
+        return {*values} - good, f"={min(good, default='VALUE')}"
     numbers = {value: float(value) for value in values if _SCORE.fullmatch(value)}
     if not numbers:
         return {*values} & BAD, f"={next((word for word in values if word in VERDICTS - BAD), 'VALUE')}"
@@ -134,20 +140,25 @@ def _low_and_good(values: Sequence[str]) -> tuple[set[str], str]:
 
 
 def _is_verdict(column: str, values: Sequence[str]) -> bool:
-    named = [part for part in column.split("/") if part not in ("*", "value")]
-    name, kinds = plain_name((named or [column])[-1]), {*values}
-    if name in VERDICT_COLUMNS:
+    kinds = {*values}
+    if _name_of(column) in VERDICT_COLUMNS:
         # 0 and 1 are verdicts too where they are most of what is said, which one row alone does not show.
         are_digits = kinds >= DIGITS and 2 * sum(value in DIGITS for value in values) > len(values)
         return bool(VERDICTS & kinds) or are_digits
     is_short = len(kinds) <= _MOST_KINDS and all(_SHORT.fullmatch(value) for value in kinds)
-    return kinds <= JUDGEMENTS or (is_short and not _JUDGES.isdisjoint(name.split("_")))
+    is_judge = not (_JUDGES | _BLAMES).isdisjoint(_name_of(column).split("_"))
+    return kinds <= JUDGEMENTS or bool(is_short and (is_judge or (kinds & JUDGEMENTS & BAD and "*" not in column)))
+
+
+def _name_of(column: str) -> str:
+    named = [part for part in column.split("/") if part not in ("*", "value")]
+    return plain_name((named or [column])[-1])
 
 
 def _advise_verdicts(rows: Rows) -> str:
     column, values = next(iter(_verdict_values(rows).items()))
     keeps = _keep_all("liked") if column in VERDICT_COLUMNS else ""
-    only = shlex.quote(column + _low_and_good(values)[1])
+    only = shlex.quote(column + _low_and_good(column, values)[1])
     return (
         f"{keeps}To take the answers that were found good, add: --only {only}. "
         f"The others are counted and left out. To take all of them as good answers: --to-meta {shlex.quote(column)}."
@@ -163,7 +174,7 @@ def _advise_reasoned(rows: Rows) -> str:
     only_store = f"To train on the answers and only store the reasoning, add: --to-meta {','.join(names)}"
     if _filled(rows, _TURNS):
         return f"{only_store}. To train it, write it as reasoning_content of the assistant's message."
-    pair = {name: column for name, column in guess(rows).items() if name in ("instruction", "input", "output")}
+    pair = {name: column for name, column in guess(rows).items() if name in _TEXTS}
     return f"To train it before the answers, add: {map_option(pair | {'reasoning': names[0]})}. {only_store}"
 
 

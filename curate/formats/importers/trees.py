@@ -40,6 +40,9 @@ def _talks(node: Json, before: list[dict[str, Json]], around: dict[str, Json]) -
     if not isinstance(node, dict) or not isinstance(node.get("text"), str) or str(node.get("role")) not in _ROLES:
         yield RowError("a message has no text, or no role", part=node)
         return
+    if node.get("deleted") or node.get("review_result") is False:
+        yield RowError("a message was deleted, or failed its review", part=node)
+        return
     path, replies = [*before, node], as_list(node.get("replies"))
     behind = [one for reply in replies for one in _talks(reply, path, around)]
     is_answer = _ROLES[node["role"]] == "assistant"
