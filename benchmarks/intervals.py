@@ -40,7 +40,8 @@ def latent(rng: np.random.Generator, kind: str, num: int, size: int = 1, shift: 
         own = rng.normal(size=num) if size > 1 else shared
         return SCORES[kind]((level + (shared + own) / math.sqrt(4 if size == 1 else 2)) / math.sqrt(2) + moved)
 
-    return side(shift) - side(0.0)
+    changes: Floats = side(shift) - side(0.0)
+    return changes
 
 
 TRUTHS = {"loss": -0.02, "crash": -0.04 + 0.26 * 0.05}
@@ -181,7 +182,7 @@ def graded_powers(replicates: int) -> None:
                 middle = (low + high) / 2
                 is_less = latent(np.random.default_rng(6), kind, 60_000, 1, middle).mean() < effect
                 low, high = (middle, high) if is_less else (low, middle)
-            hits, draws = 0, max(10, replicates // 4)
+            hits, draws = 0, replicates
             for _ in range(draws):
                 values = parts(low)
                 hits += (np.abs(flips @ values) >= abs(values.sum()) - 1e-9).mean() < stats.ALPHA / tests
