@@ -231,7 +231,8 @@ class Comparison:
         return sums
 
     def _detectable_effect(self, num_clusters: int) -> float | None:
-        if not self.is_score:
+        # Of too few records no change is ever called one.
+        if not self.is_score or num_clusters < self.rules.fewest:
             return None
         # In units of one category: a cluster's mean difference, weighted by its size.
         parts = [part * num_clusters for part in self.weighted(1).values()]
