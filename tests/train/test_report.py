@@ -33,7 +33,7 @@ def test_the_numbers_are_those_of_the_records() -> None:
     assert first.p_adjusted == pytest.approx(2 * first.p)
     assert first.difference.low < 0.7 < first.difference.high
     assert first.verdict == "improved"
-    assert first.sentence == "a rose from .10 to .80 (n = 40, +.70, 95 % +.55 to +.82, p < .001)."
+    assert first.sentence == "a rose from .10 to .80 (n = 40, +.70, 95 % +.48 to +.82, p < .001)."
     mine = [one for one in base if one.category == "a" and one.split == "test"]
     assert first.bits_per_byte is not None
     assert first.bits_per_byte.base == pytest.approx(sum(one.nll for one in mine) / (math.log(2) * 20 * 40))

@@ -95,12 +95,41 @@ def test_copies_of_a_record_are_no_evidence(copies: int) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("num", "better", "worse", "low", "high"),
+    # By hand: of n + 3 records the mean m = (b - w) / (n + 3), and t = 2.0181, 2.0369 and 1.9718 times the root of
+    # ((b + w + 3) / (n + 3) - m^2) / (n + 3) to both sides.
+    [
+        (40, 0, 0, -0.0813, 0.0813),
+        (40, 1, 0, -0.0703, 0.1168),
+        (30, 6, 0, 0.0082, 0.3554),
+        (200, 40, 40, -0.0885, 0.0885),
+    ],
+)
+def test_intervals_of_changed_records_are_those_worked_out_by_hand(
+    num: int, better: int, worse: int, low: float, high: float
+) -> None:
+    tuned = [1.0] * better + [0.0] * worse + [0.5] * (num - better - worse)
+    base = [0.0] * better + [1.0] * worse + [0.5] * (num - better - worse)
+    assert stats.difference_interval(base, tuned, _names(num)) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_one_record_is_no_proof() -> None:
+    """A large gain of one of forty records leaves a loss of the others as possible as it was."""
+    for value in (0.0, 0.05, 0.5, 1.0):
+        low, high = stats.difference_interval([0.0] * 40, [value] + [0.0] * 39, _names(40))
+        assert low < -0.02 * 3
+        assert high > 0.02 * 3
+        twins = [f"c{n // 2}" for n in range(80)]
+        assert stats.difference_interval([0.0] * 80, [value] + [0.0] * 79, twins).low < -0.02 * 3
+
+
 @pytest.mark.parametrize("value", [0.0, 0.25, 1.0])
 def test_equal_scores_still_have_an_interval_of_some_width(value: float) -> None:
     low, high = stats.mean_interval([value] * 20, _names(20), seed=[1])
     assert low <= value <= high
     assert high - low > 0.1
-    low, high = stats.difference_interval([0.0] * 20, [value] * 20, _names(20), seed=[1])
+    low, high = stats.difference_interval([0.0] * 20, [value] * 20, _names(20))
     assert low < value or value == 1.0
     assert -1 <= low <= value <= high <= 1
     assert high - low > 0.1
@@ -121,7 +150,7 @@ def test_the_intervals_of_means_hold_what_they_promise() -> None:
         hits["binary"] += low <= 0.3 <= high
         low, high = stats.mean_interval(graded, clusters, seed=[trial])
         hits["graded"] += low <= 1 / 3 <= high
-        low, high = stats.difference_interval(graded, moved, clusters, seed=[trial])
+        low, high = stats.difference_interval(graded, moved, clusters)
         hits["difference"] += low <= _mean_of_moved() <= high
     assert all(hit >= 180 for hit in hits.values()), hits
 
@@ -141,7 +170,7 @@ def test_the_interval_of_a_few_graded_scores_does_not_claim_too_much(num: int) -
         values, before = rng.beta(2, 5, num).tolist(), rng.beta(2, 5, num).tolist()
         low, high = stats.mean_interval(values, names, seed=[trial])
         hits += low <= 2 / 7 <= high
-        low, high = stats.difference_interval(before, values, names, seed=[trial])
+        low, high = stats.difference_interval(before, values, names)
         hits += low <= 0 <= high
     assert hits >= 0.95 * 600
 
@@ -203,21 +232,57 @@ def test_holm_rejects_what_closed_testing_rejects(p_values: list[float]) -> None
         assert adjusted == pytest.approx(max(min(1.0, len(g) * min(p_values[i] for i in g)) for g in groups))
 
 
-@pytest.mark.parametrize(("changed", "effect", "num"), [(0.3, 0.10, 228), (0.2, 0.05, 620), (0.1, 0.03, 864)])
-def test_the_detectable_effect_turns_the_sample_size_round(changed: float, effect: float, num: int) -> None:
-    assert stats.minimum_detectable_effect(changed, num) == pytest.approx(effect, rel=2e-3)
-    assert stats.minimum_detectable_effect(0.0, num) is None
+def _power(num: int, share: float, effect: float, alpha: float) -> float:
+    """Of the exact test, summed over all that can be: so many better, so many worse, the rest unchanged."""
+    up, down = (share + effect) / 2, (share - effect) / 2
+    return math.fsum(
+        math.comb(num, b) * math.comb(num - b, w) * up**b * down**w * (1 - share) ** (num - b - w)
+        for b in range(num + 1)
+        for w in range(num + 1 - b)
+        if stats.mcnemar(b, w) < alpha
+    )
 
 
-def test_the_detectable_effect_is_found_in_four_of_five_runs() -> None:
-    rng = np.random.default_rng(2)
-    num, changed = 200, 0.3
-    effect = stats.minimum_detectable_effect(changed, num)
+@pytest.mark.parametrize(("num", "changed", "tests"), [(40, 12, 1), (40, 12, 6), (40, 40, 3), (60, 9, 1)])
+def test_the_detectable_effect_has_the_power_of_the_exact_test(num: int, changed: int, tests: int) -> None:
+    effect = stats.minimum_detectable_effect([1.0] * changed + [0.0] * (num - changed), tests)
     assert effect is not None
-    up = rng.multinomial(num, [(changed + effect) / 2, (changed - effect) / 2, 1 - changed], size=1000)
-    found = np.mean([stats.mcnemar(int(b), int(c)) < 0.05 for b, c, _ in up])
-    # The exact test is a little more careful than the normal form of the sample size.
-    assert 0.7 < found < 0.85
+    assert _power(num, changed / num, effect, 0.05 / tests) == pytest.approx(0.8, abs=1e-4)
+    # Of the direction of each nothing is told.
+    parts = [1.0, -1.0] * (changed // 2) + [1.0] * (changed % 2) + [0.0] * (num - changed)
+    assert stats.minimum_detectable_effect(parts, tests) == effect
+
+
+@pytest.mark.parametrize(
+    ("parts", "tests"),
+    [
+        ([0.0] * 40, 1),
+        ([1.0] * 4 + [0.0] * 36, 1),
+        ([1.0] * 10 + [0.0] * 90, 6),
+        ([0.4] * 5 + [0.0] * 35, 1),
+        ([30.0] + [0.3] * 30, 1),
+    ],
+)
+def test_where_no_change_could_have_been_shown_there_is_no_smallest_one(parts: list[float], tests: int) -> None:
+    assert stats.minimum_detectable_effect(parts, tests) is None
+
+
+def test_the_detectable_effect_of_graded_scores_is_found_in_four_of_five_runs() -> None:
+    rng, found = np.random.default_rng(2), 0
+
+    def changes(shift: float, num: int = 40) -> np.ndarray:
+        level = rng.normal(size=num)
+        sides = [np.tanh(level + rng.normal(size=num) + moved) / 2 for moved in (0.0, shift)]
+        return np.asarray(sides[1] - sides[0])
+
+    # Parts of 40 records that stand for all that there are.
+    effect = stats.minimum_detectable_effect(np.quantile(changes(0.0, 40_000), (np.arange(40) + 0.5) / 40).tolist())
+    assert effect is not None
+    shift = min(np.linspace(0, 2, 101), key=lambda moved: abs(changes(moved, 40_000).mean() - effect))
+    flips = rng.choice([-1, 1], size=(40, 999))
+    for values in (changes(shift) for _ in range(1000)):
+        found += np.mean(np.abs(values @ flips) >= abs(values.sum())) < 0.05
+    assert found / 1000 == pytest.approx(0.8, abs=0.04)
 
 
 @pytest.mark.parametrize(
@@ -251,7 +316,7 @@ def test_records_that_repeat_one_another_are_counted_once_before_judging() -> No
 def test_clusters_that_are_all_alike_still_leave_doubt() -> None:
     """Each pair of records has one right before and both after: the records differ, what is drawn does not."""
     base, tuned, clusters = [0.0, 1.0] * 30, [1.0] * 60, [f"k{n // 2}" for n in range(60)]
-    low, high = stats.difference_interval(base, tuned, clusters, seed=[1])
+    low, high = stats.difference_interval(base, tuned, clusters)
     assert low < 0.45 < 0.5 < high
     low, high = stats.mean_interval([0.2, 0.4] * 30, clusters, seed=[1])
     assert low < 0.25

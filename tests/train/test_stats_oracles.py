@@ -87,13 +87,3 @@ def test_holm_lies_between_the_false_discovery_rate_and_bonferroni() -> None:
     ours, discovery = stats.holm(p_values), scipy_stats.false_discovery_control(p_values)
     assert all(h >= d - 1e-12 for h, d in zip(ours, discovery, strict=True))
     assert all(h <= min(1.0, 10 * p) + 1e-12 for h, p in zip(ours, p_values, strict=True))
-
-
-def test_the_detectable_effect_is_that_of_scipys_power() -> None:
-    """With a mean square of d and a mean of e, a z test of n pairs has its power at the returned e."""
-    num, changed = 300, 0.25
-    effect = stats.minimum_detectable_effect(changed, num)
-    assert effect is not None
-    deviation = np.sqrt((changed - effect**2) / num)
-    power = scipy_stats.norm.sf(scipy_stats.norm.ppf(0.975) - effect / deviation)
-    assert power == pytest.approx(0.8, abs=1e-3)

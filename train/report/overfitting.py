@@ -172,7 +172,7 @@ def _gained(base: Sequence[Scored], tuned: Sequence[Scored]) -> Estimate:
     ]  # fmt: skip
     clusters = [record.cluster for record in tuned if record.id in sides[1]]
     before, after = ([side[name] for name in sides[1]] for side in sides)
-    interval = stats.difference_interval(before, after, clusters, seed=[0])
+    interval = stats.difference_interval(before, after, clusters)
     return estimate(float(np.mean(after) - np.mean(before)), interval)
 
 

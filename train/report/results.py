@@ -10,8 +10,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from train.evaluate.metrics import normalise
 from train.evaluate.predictions import REASONING_TOKENS, Scored, outcome
 from train.report import stats, wording
@@ -65,8 +63,11 @@ def several_results(
         comparisons = [_compare(split, category, of, rules) for category, of in sorted(groups.items())]
         each.append((mine, [comparison for comparison in comparisons if comparison is not None]))
     # Of twenty categories one looks improved by chance alone, so all p values of a split are adjusted together.
-    adjusted = iter(stats.holm([comparison.p for _, complete in each for comparison in complete]))
-    macros = [_macro(split, complete, rules) for _, complete in each]
+    tests = [comparison for _, complete in each for comparison in complete]
+    for comparison in tests:
+        comparison.num_tests = len(tests)
+    adjusted = iter(stats.holm([comparison.p for comparison in tests]))
+    macros = [_macro(split, complete) for _, complete in each]
     adjusted_macros = iter(stats.holm([macro.p for macro in macros if macro is not None]))
     macros = [macro and mean_with_verdict(macro, _num_scored(complete), next(adjusted_macros), rules)
               for macro, (_, complete) in zip(macros, each, strict=True)]  # fmt: skip
@@ -159,7 +160,9 @@ def estimate(value: float, interval: stats.Interval) -> Estimate:
 
 
 class Comparison:
-    """A category's numbers before the p values of all categories are adjusted together."""
+    """A category's numbers before the p values of all categories, ``num_tests`` of them, are adjusted together."""
+
+    num_tests = 1
 
     def __init__(self, split: str, category: str, pairs: Pairs, compared: Pairs, metric: str, rules: Rules) -> None:
         self.category, self.metric, self.pairs, self.compared, self.rules = category, metric, pairs, compared, rules
@@ -175,9 +178,7 @@ class Comparison:
                 )
                 for values in (self.before, self.after)
             )
-            interval = stats.difference_interval(
-                self.before, self.after, self.clusters, seed=seed, replicates=rules.resamples
-            )
+            interval = stats.difference_interval(self.before, self.after, self.clusters)
             self.difference = estimate(_mean(self.after) - _mean(self.before), interval)
         else:
             self.before = [known(before.nll) for before, _ in compared]
@@ -230,11 +231,12 @@ class Comparison:
         return sums
 
     def _detectable_effect(self, num_clusters: int) -> float | None:
-        if not self.is_score:
+        # Of too few records no change is ever called one.
+        if not self.is_score or num_clusters < self.rules.fewest:
             return None
         # In units of one category: a cluster's mean difference, weighted by its size.
         parts = [part * num_clusters for part in self.weighted(1).values()]
-        return stats.minimum_detectable_effect(sum(part**2 for part in parts) / num_clusters, num_clusters)
+        return stats.minimum_detectable_effect(parts, self.num_tests)
 
     def _other_scores(self) -> dict[str, Change]:
         both = [(before.scores or {}, after.scores or {}) for before, after in self.compared]
@@ -261,53 +263,32 @@ def _compare(split: str, category: str, pairs: Pairs, rules: Rules) -> Compariso
     return Comparison(split, category, pairs, spelled, BITS, rules) if spelled else None
 
 
-def _macro(split: str, comparisons: Sequence[Comparison], rules: Rules) -> Macro | None:
+def _macro(split: str, comparisons: Sequence[Comparison]) -> Macro | None:
     """The mean over the scored categories, None without any."""
     scored = [comparison for comparison in comparisons if comparison.is_score]
     if not scored:
         return None
-    changes = [
-        [after - before for before, after in zip(comparison.before, comparison.after, strict=True)]
-        for comparison in scored
-    ]
-    sides = [
-        ([comparison.before for comparison in scored], [comparison.base for comparison in scored]),
-        ([comparison.after for comparison in scored], [comparison.tuned for comparison in scored]),
-        (changes, [comparison.difference for comparison in scored]),
-    ]
-    estimates = [
-        estimate(_mean([_mean(values) for values in side]), _mean_interval(split, scored, side, own, rules))
-        for side, own in sides
-    ]
     # The test flips a cluster's parts in all categories together.
     parts: dict[str, float] = {}
     for comparison in scored:
         for cluster, part in comparison.weighted(len(scored)).items():
             parts[cluster] = parts.get(cluster, 0.0) + part
-    base, tuned, difference = estimates
+    # The categories share what an interval adds for changes that were not seen.
+    changes = [
+        estimate(one.difference.value, stats.difference_interval(one.before, one.after, one.clusters, len(scored)))
+        for one in scored
+    ]
+    base, tuned, difference = (
+        estimate(
+            _mean([one.value for one in own]),
+            stats.mean_of_intervals([one.value for one in own], [stats.Interval(one.low, one.high) for one in own]),
+        )
+        for own in ([one.base for one in scored], [one.tuned for one in scored], changes)
+    )
     p = stats.sign_flip(list(parts.values()), seed=_seed(split, "macro"))
     return Macro(
         num_categories=len(scored), num_clusters=len(parts), base=base, tuned=tuned, difference=difference, p=p
     )  # fmt: skip
-
-
-def _mean_interval(
-    split: str, comparisons: Sequence[Comparison], side: Sequence[Sequence[float]], own: Sequence[Estimate],
-    rules: Rules,
-) -> stats.Interval:  # fmt: skip
-    each = list(zip(side, comparisons, strict=True))
-    if not all(stats.can_resample(values, comparison.clusters) for values, comparison in each):
-        return stats.mean_of_intervals([part.value for part in own], [stats.Interval(p.low, p.high) for p in own])
-    # Each category's clusters are drawn by themselves, so the interval is that of categories that share none.
-    draws = [
-        stats.bootstrap_ratios(
-            values, [1.0] * len(values), comparison.clusters, seed=_seed(split, comparison.category, "macro"),
-            replicates=rules.resamples,
-        )
-        for values, comparison in each
-    ]  # fmt: skip
-    low, high = np.quantile(np.mean(draws, axis=0), (0.025, 0.975))
-    return stats.Interval(float(low), float(high))
 
 
 def mean_with_verdict(macro: Macro, num: int, p: float, rules: Rules) -> Macro:

@@ -110,7 +110,7 @@ def _changes(base: Sequence[Scored], sides: Sides, mine: Sequence[int], *, is_sc
 
 
 def _with_seeds(part: SplitResult, models: dict[str | None, TwoWay | None], rules: Rules) -> SplitResult:
-    rows = [_widened(row, models[row.category]) for row in part.categories]
+    rows = [_widened(row, models[row.category], len(part.categories)) for row in part.categories]
     adjusted = stats.holm([row.p for row in rows])
     num = sum(row.n for row in rows if row.higher_is_better)
     mean = part.macro and _widened(part.macro, models[None])
@@ -125,16 +125,16 @@ def _with_seeds(part: SplitResult, models: dict[str | None, TwoWay | None], rule
 Part = TypeVar("Part", CategoryResult, Macro)
 
 
-def _widened(row: Part, components: TwoWay | None) -> Part:
+def _widened(row: Part, components: TwoWay | None, num_tests: int = 1) -> Part:
     if components is None:
         return row
     bounds = (-1.0, 1.0) if isinstance(row, Macro) or row.higher_is_better else ()
     difference = components.widened(row.difference, *bounds)
     wider: dict[str, Any] = {"difference": difference, "p": max(row.p, components.p())}
     if isinstance(row, CategoryResult) and row.minimum_detectable_effect is not None:
-        wider["minimum_detectable_effect"] = max(
-            row.minimum_detectable_effect, stats.detectable_effect((difference.high - difference.low) / 2)
-        )
+        tail = stats.ALPHA / num_tests
+        effect = stats.detectable_effect(components.half(tail), tail)
+        wider["minimum_detectable_effect"] = effect and max(row.minimum_detectable_effect, effect)
     return row.model_copy(update=wider)
 
 

@@ -44,7 +44,10 @@ def slice_results(
     several training ``seeds``, what these scored widens the intervals.
     """
     by_model = [_slices(pairs, split, rules, seeds) for pairs in models]
-    adjusted = iter(stats.holm([p for parts in by_model for part in parts for p in part.p_values]))
+    p_values = [p for parts in by_model for part in parts for p in part.p_values]
+    for comparison in (comparison for parts in by_model for part in parts for comparison in part.comparisons):
+        comparison.num_tests = len(p_values)
+    adjusted = iter(stats.holm(p_values))
     return [[part.result([next(adjusted) for _ in part.p_values]) for part in parts] for parts in by_model]
 
 
@@ -276,7 +279,7 @@ class _Contrast:
         own: list[tuple[float, stats.Interval]] = []
         for part in (self.columns[2::4].sum(axis=0)[~self.inside], self.columns[::4].sum(axis=0)[self.inside]):
             side = [name for name, is_in in zip(self.clusters, self.inside, strict=True) if is_in == (len(own) == 1)]
-            interval = stats.difference_interval([0.0] * len(part), part.tolist(), side, seed=seed)
+            interval = stats.difference_interval([0.0] * len(part), part.tolist(), side)
             own.append((float(part.mean()), interval))
         (out, of_out), (into, of_in) = own
         low = value - math.hypot(out - of_out.low, of_in.high - into)

@@ -123,11 +123,14 @@ def sentence(result: CategoryResult) -> str:
     )
     judged = ", by an uncalibrated judge" if score_name(result.metric, result) != result.metric else ""
     text = f"{category(result.category)} {verb} {route}{unit}{judged} ({numbers})"
-    # Without a verdict the reader needs to know what the records could have shown.
     if result.verdict != "inconclusive":
         return f"{text}."
-    mde = result.minimum_detectable_effect
-    power = "" if mde is None else f"; a change of {number(mde)} could have been shown"
+    effect, power = result.minimum_detectable_effect, ""
+    # Where nothing is shown the reader needs to know what the records could have shown.
+    if result.reason == "within-noise" and is_share:
+        few = "changed records and seeds" if result.test == "two-way t" else "changed records"
+        shown = f"no change could have been shown with so few {few}"
+        power = f"; {shown}" if effect is None else f"; a change of {number(effect)} could have been shown"
     return f"{text}: {result.note}{power}."
 
 
