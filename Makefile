@@ -13,7 +13,7 @@ export TOKENIZERS_PARALLELISM := false
 # The tests start some hundred programs, each of which would else compile its modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run test ci quick nightly check format docs pythons clean
+.PHONY: help run test ci quick nightly check format docs pictures pythons clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ format: $(VENV)/installed-dev ## Put the code into its one layout
 docs: $(VENV)/installed-docs ## Build the documentation into site/; a broken link is an error
 	@# Not --quiet: it counts no warning, and so finds no broken link.
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build > $(VENV)/docs.log 2>&1 || { cat $(VENV)/docs.log; exit 1; }
+
+pictures: run ## Make the pictures of the documentation anew, from the demo and its run
+	@$(BIN)/python docs/pictures.py $(DEMO)
 
 pythons: ## The border tests on the base install of each Python that we promise beside the oldest
 	@tests/house/pythons.sh

@@ -1,25 +1,23 @@
 """How often verdicts and intervals over training seeds are right, and how often what doubling brings is foretold.
 
-    PYTHONPATH=. python benchmarks/series.py [--replicates 1000] [--only seeds|curves]
+    PYTHONPATH=. python benchmarks/series.py [--replicates 1000] [--only seeds|curves|choices]
 
 Seeds: base and tuned are equally good, and each seed moves the tuned model by a normal number. "One run" is the verdict
-of a single run, which sees records alone. Curves: scores follow a known power law, and shares of 25, 50 and 100 % of
-the records are measured on 60 records.
+of a single run, which sees records alone. Curves: scores of 0 and 1 have known means on 25, 50 and 100 % of the
+records; what is the curve called, and does the interval hold what twice the records bring? Choices: how often is any of
+some equal choices of a sweep told from the best of them? Rates of these two stand with their Monte Carlo error.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections import Counter
+from itertools import product
 
 import numpy as np
 
-from tests.train.simulated import alone, curve_gain, pooled, seed_runs
-
-LAWS = [(0.9, 0.2, 0.5), (0.8, 0.1, 0.3), (0.95, 0.05, 1.0), (1.0, 0.3, 0.2), (0.7, 0.02, 0.5), (0.6, 0.0, 0.5)]
-
-
-RECORDS = 60
-"""Records that measure a curve."""
+from tests.train.simulated import alone, equal_choices, measured_curve, pooled, seed_runs
+from train.report.choices import behind
 
 
 def seeds_table(replicates: int) -> None:
@@ -44,36 +42,54 @@ def seeds_table(replicates: int) -> None:
                 )  # fmt: skip
 
 
+CURVES = {
+    "flat": ((0.6, 0.6, 0.6), 0.0), "flat, high": ((0.9, 0.9, 0.9), 0.0), "falls": ((0.68, 0.65, 0.60), -0.05),
+    "+.05 a doubling": ((0.5, 0.55, 0.6), 0.05), "levels off": ((0.5, 0.617, 0.7), 0.059),
+    "rises slowly": ((0.508, 0.556, 0.6), 0.039),
+}  # fmt: skip
+"""Mean scores on 25, 50 and 100 % of the records, and what twice as many truly bring."""
+
+
+def _rate(hits: int, num: int) -> str:
+    return f"{100 * hits / num:5.1f} ± {100 * (hits / num * (1 - hits / num) / num) ** 0.5:.1f} %"
+
+
 def curves_table(replicates: int) -> None:
-    """Print how often the interval of what doubling brings holds the truth, and how wide it is."""
-    print("level  fall  exponent  doubling  seeds  spread  0 or 1: covers  width  graded: covers  width")
-    for law in LAWS:
-        for seeds, between in ((1, 0.0), (2, 0.03), (3, 0.03)):
-            cells = []
-            for is_graded in (False, True):
-                rng, hits, widths = np.random.default_rng(7), 0, 0.0
-                for _ in range(replicates):
-                    truth, gain = curve_gain(rng, law, RECORDS, seeds, between=between, is_graded=is_graded)
-                    hits += gain.low - 1e-9 <= truth <= gain.high + 1e-9
-                    widths += gain.high - gain.low
-                cells.append((f"{100 * hits / replicates:.1f} %", f"{widths / replicates:.3f}"))
-            (first, wide), (second, width) = cells
-            print(
-                f"{law[0]:5.2f}  {law[1]:4.2f}  {law[2]:8.2f}  {truth:8.3f}  {seeds:5d}  {between:6.2f}  "
-                f"{first:>14}  {wide:>5}  {second:>14}  {width:>5}", flush=True,
-            )  # fmt: skip
+    """Print what curves are called, and how often the interval holds what doubling truly brings."""
+    print("curve            records  seeds  spread  gain           falls          flat           covers")
+    for name, (means, truth) in CURVES.items():
+        for num, seeds, between in product((60, 200), (2, 3), (0.02, 0.05)):
+            rng, hits = np.random.default_rng(9), Counter[str]()
+            for _ in range(replicates):
+                gain, word = measured_curve(rng, means, num, seeds, between=between, draws=400)
+                hits.update([word, *(["covers"] if gain.low - 1e-9 <= truth <= gain.high + 1e-9 else [])])
+            rates = "  ".join(f"{_rate(hits[each], replicates):13}" for each in ("gain", "falls", "flat", "covers"))
+            print(f"{name:15}  {num:7d}  {seeds:5d}  {between:6.2f}  {rates}", flush=True)
+
+
+def choices_table(replicates: int) -> None:
+    """Print in which share of sweeps any of the equal choices is told from the best."""
+    print("choices  records  seeds  spread  told apart")
+    for choices, seeds, between in product((2, 12), (2, 3), (0.0, 0.02, 0.05)):
+        rng, told = np.random.default_rng(11), 0
+        for _ in range(replicates):
+            best, *others = equal_choices(rng, choices, 113, seeds, between=between)
+            told += any(found is not None and found.low > 0 for found in behind(best, others))
+        print(f"{choices:7d}  {113:7d}  {seeds:5d}  {between:6.2f}  {_rate(told, replicates)}", flush=True)
+
+
+TABLES = {"seeds": seeds_table, "curves": curves_table, "choices": choices_table}
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--replicates", type=int, default=1000)
-    parser.add_argument("--only", choices=["seeds", "curves"])
+    parser.add_argument("--only", choices=TABLES)
     options = parser.parse_args()
-    if options.only != "curves":
-        seeds_table(options.replicates)
-    if options.only != "seeds":
-        curves_table(options.replicates)
+    for name, print_table in TABLES.items():
+        if options.only in (None, name):
+            print_table(options.replicates)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from textual.pilot import Pilot
@@ -44,7 +46,7 @@ class Picture(NamedTuple):
 
     workspace: str
     screen: str
-    what: dict[str, Any] = {}
+    what: Mapping[str, Any] = MappingProxyType({})
     keys: tuple[str, ...] = ()
 
 
@@ -113,7 +115,8 @@ def draw_report(page: Path) -> None:
         return
     target = FOLDER / "report.png"
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1000,900"]
-    subprocess.run([browser, *options, f"--screenshot={target}", page.resolve().as_uri()], check=True, capture_output=True)
+    command = [browser, *options, f"--screenshot={target}", page.resolve().as_uri()]
+    subprocess.run(command, check=True, capture_output=True)
     print(target.relative_to(ROOT))
 
 

@@ -112,7 +112,7 @@ class Results:
 
 
 # Why the trainer's verdict on a change is what it is; the field of that name in a report.
-Reason = Literal["better", "worse", "within-margin", "within-noise", "too-few", "unanswered"]
+Reason = Literal["better", "worse", "within-margin", "within-noise", "too-few", "unanswered", "chose"]
 # Mark, word and meaning, as `train.report.wording` has them for its table and pages.
 _VERDICTS: Mapping[Reason, tuple[str, str, str]] = {
     "better": ("+", "improved", "better beyond chance"),
@@ -121,6 +121,7 @@ _VERDICTS: Mapping[Reason, tuple[str, str, str]] = {
     "within-margin": ("=", "within margin", "worse beyond chance by less than the margin"),
     "too-few": ("?", "too few", "fewer independent records than a verdict takes"),
     "unanswered": ("?", "in part", "some records have no answer, so there is no verdict"),
+    "chose": ("?", "no verdict", "these records chose the settings"),
 }
 # Of a report that an earlier version wrote, which gives no reasons.
 _OF_WORDS: Mapping[str, Reason] = {"improved": "better", "regressed": "worse", "inconclusive": "within-noise"}

@@ -268,6 +268,27 @@ def test_what_cannot_be_scored_is_counted_and_nothing_is_lost(finished: Path, tm
     assert part["n"] == len(lines) == sum(entry["n"] + entry["num_unscored"] for entry in found.values())
 
 
+def test_one_run_says_that_it_cannot_tell_luck_of_training_from_a_gain(finished: Path, tmp_path: Path) -> None:
+    rows = predictions("cats", counts(100, better=40, worse=2))
+    part, run = judge(finished, tmp_path, rows)
+    assert by_category(part)["cats"]["verdict"] == "improved"
+    said = "note: One seed was trained: one run cannot tell luck of training from a gain, which --seeds 3 counts, too."
+    assert outside.succeed(outside.train("eval", run, "--dry-run")).splitlines().count(said) == 1
+
+
+@pytest.mark.parametrize(("verb", "plan"), [("curve", "plan: 9 runs of"), ("sweep", "plan: 9 runs of")])
+def test_what_compares_trainings_has_three_seeds_of_each_and_says_so_first(
+    verb: str, plan: str, finished: Path, tmp_path: Path
+) -> None:
+    """Three shares, or two choices and the winner again: three runs of each."""
+    words = ["--grid", "lr=1e-4,1e-3"] if verb == "sweep" else []
+    changes = [word for change in QUICK for word in ("--set", change)]
+    dataset, base = finished.parent / "desk" / "dataset" / "v1", finished.parent / "base"
+    done = outside.train(verb, dataset, "--base", base, *changes, *words, "--dry-run", "--out", tmp_path / "s")
+    assert done.returncode == 0
+    assert plan in done.stderr
+
+
 def cells(line: str) -> list[str]:
     return [cell for part in re.split(r"\s{2,}|\|", line) if (cell := html.unescape(part).replace("**", "").strip())]
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from statistics import NormalDist
 
 import numpy as np
 
 from train.evaluate.predictions import Scored
 from train.report import Report, Rules, Run, build_report
-from train.report.learning_curve import law_and_gain
+from train.report.learning_curve import law_and_gain, words
 from train.report.model import Estimate
+from train.report.results import estimate
 from train.report.seeds import seeds_report
+from train.report.stats import MARGIN
 
 _NORMAL = NormalDist()
 RULES = Rules(resamples=100)
@@ -63,22 +67,38 @@ def alone(base: list[Scored], side: list[Scored]) -> Report:
     return build_report(base, side, run=Run(id="s"), rules=RULES)
 
 
-def curve_gain(
-    rng: np.random.Generator, law: tuple[float, float, float], num: int, seeds: int, *, between: float,
-    is_graded: bool = False, draws: int = 1000,
-) -> tuple[float, Estimate]:  # fmt: skip
-    """Return what doubling truly brings by ``law`` (level, fall, exponent), and what three shares say of it."""
-    level, fall, exponent = law
-    shares = (0.25, 0.5, 1.0)
+def measured_curve(
+    rng: np.random.Generator, means: Sequence[float], num: int, seeds: int, *, between: float, is_graded: bool = False,
+    draws: int = 1000,
+) -> tuple[Estimate, str]:  # fmt: skip
+    """Return what doubling is said to bring, and the word, where each next share of twice the size has these means."""
     difficulty = rng.normal(size=num)
-    parts = np.empty((num, len(shares), seeds))
-    for index, share in enumerate(shares):
+    parts = np.empty((num, len(means), seeds))
+    for index, true in enumerate(means):
         for seed in range(seeds):
-            mean = min(0.99, max(0.01, level - fall * share**-exponent + between * rng.normal()))
+            mean = min(0.99, max(0.01, true + between * rng.normal()))
             if is_graded:
                 parts[:, index, seed] = graded(rng, mean, difficulty)
             else:
                 parts[:, index, seed] = (difficulty + rng.normal(size=num)) / np.sqrt(2) < _NORMAL.inv_cdf(mean)
-    seed_of = [int(rng.integers(1 << 30))]
-    return fall * (1 - 2**-exponent), law_and_gain([400 * s for s in shares], parts, most=1.0, seed=seed_of,
-                                                   draws=draws)[1]  # fmt: skip
+    sizes = [100 * 2**index for index in range(len(means))]
+    _, gain, trend = law_and_gain(sizes, parts, most=1.0, seed=[int(rng.integers(1 << 30))], draws=draws)
+    # As far as words take it: the whole p value would cost more than all the rest.
+    p = next((tail for tail in (0.0299, 0.0499) if trend.half(tail) < abs(trend.mean)), 1.0)
+    word, _ = words(gain, estimate(trend.mean, trend.interval()), p, MARGIN, is_score=True)
+    return gain, word
+
+
+def equal_choices(
+    rng: np.random.Generator, choices: int, num: int, seeds: int, *, between: float
+) -> list[list[list[Scored]]]:  # fmt: skip
+    """Return what the seeds of equally good choices scored on ``num`` validation records, the luckiest choice first."""
+    difficulty, side = rng.normal(size=num), [replace(row, split="validation") for row in scored_side(np.zeros(num), 1)]
+
+    def run() -> list[Scored]:
+        bar = _NORMAL.inv_cdf(min(0.98, max(0.02, 0.5 + between * rng.normal())))
+        is_right = (difficulty + rng.normal(size=num)) / np.sqrt(2) < bar
+        return [replace(row, scores={"exact": float(right)}) for row, right in zip(side, is_right, strict=True)]
+
+    each = [[run() for _ in range(seeds)] for _ in range(choices)]
+    return sorted(each, key=lambda sides: -sum(row.score or 0 for side in sides for row in side))

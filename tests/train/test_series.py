@@ -266,7 +266,7 @@ def test_what_a_resumed_series_would_ignore_is_refused(begun: Path, dataset: Pat
     ("words", "settings", "plan"),
     [
         (("--grid", "epochs=1,10", "--seeds", "1"), {"max_steps": "null"}, "plan: 3 runs of 6 to 60 steps, 126 in all"),
-        (("--grid", "batch_tokens=64,128"), {"batch_size": "auto"}, "plan: 4 runs of 2 steps, 8 in all"),
+        (("--grid", "batch_tokens=64,128"), {"batch_size": "auto"}, "plan: 9 runs of 2 steps, 18 in all"),
     ],
 )
 def test_a_sweep_is_priced_by_its_trials(
@@ -301,7 +301,7 @@ def test_the_schema_is_made_from_the_model(root: Path) -> None:
 
 @pytest.mark.ci
 def test_a_curve_measures_shares_under_the_same_steps(dataset: Path, base: str, tmp_path: Path) -> None:
-    done = call("curve", dataset, "--base", base, "--out", str(tmp_path / "c"), "--cost-per-hour", "36")
+    done = call("curve", dataset, "--base", base, "--out", str(tmp_path / "c"), "--cost-per-hour", "36", "--seeds", "2")
     assert done.exception is None, done.exception
     assert "plan: 6 runs of 2 steps, 12 in all" in done.stderr
     assert "of an epoch, so that nothing can be said of twice the records; --set max_steps=7 reads" in done.stderr
@@ -332,12 +332,12 @@ def test_a_sweep_chooses_on_validation_and_measures_the_winner_on_fresh_seeds(
     words = ("--base", base, "--out", str(tmp_path / "w"), "--grid", "lr=1e-4,0.03", "--grid", "lora.rank=2,4")
     done = call("sweep", dataset, *words, "--halving", "--seeds", "2", max_steps=6)
     assert done.exception is None, done.exception
-    # Four for a third of the steps, the best two whole, and two seeds of the winner.
-    assert "plan: 8 runs of 2 to 6 steps, 32 in all" in done.stderr
+    # Four for a third of the steps with one seed, the best two whole with two, and two more of the winner.
+    assert "plan: 10 runs of 2 to 6 steps, 44 in all" in done.stderr
     names = [member["name"] for member in about(tmp_path / "w")["members"]]
-    assert names[0] == "lr-0.0001-lora.rank-2-steps-2"
-    assert len(names) == 8
-    assert names[-2:] == ["winner-seed-1", "winner-seed-2"]
+    assert names[0] == "lr-0.0001-lora.rank-2-steps-2-seed-0"
+    assert len(names) == 10
+    assert names[-2:] == ["winner-seed-2", "winner-seed-3"]
     tested = [name for name in names if Report.load(tmp_path / "w" / name).headline == "test"]
     assert tested == names[-2:], "the test split is measured on the winner alone"
     report = Report.load(tmp_path / "w")
@@ -350,9 +350,12 @@ def test_a_sweep_chooses_on_validation_and_measures_the_winner_on_fresh_seeds(
     assert len(whole) == 2
     scores = [(trial.score, -(trial.bits or 0)) for trial in whole]
     assert (chosen.score, -(chosen.bits or 0)) == max(scores)
+    of_seeds = [Report.load(tmp_path / "w" / f"{chosen.name}-seed-{seed}").splits[0].macro for seed in (0, 1)]
+    assert chosen.score == pytest.approx(sum(part.tuned.value for part in of_seeds if part is not None) / 2)
     said = " ".join(report.sweep.sentence.split())
+    assert "The intervals count records and 2 seeds a choice" in said
     assert "2 were dropped after fewer steps." in said
-    assert "It was chosen on validation alone and trained again with seeds 1, 2" in said
+    assert "It was chosen on validation alone and trained again with seeds 2, 3" in said
     assert "the test split was measured once, after the choice" in done.stdout
     # Runs that are not measured on validation while they train choose no checkpoint, and their report says none.
     assert any("chosen on validation, so" in note for note in report.notes) is bool(report.curve and report.curve.evals)
@@ -384,7 +387,7 @@ def test_a_choice_that_diverges_loses_and_ends_nothing(
     done = call("sweep", dataset, *words)
     assert done.exception is None, done.exception
     assert done.return_value == Exit.FAILED
-    assert "warning: lr-0.5: the loss is no number; the series goes on without it" in done.stderr
+    assert "warning: lr-0.5-seed-0: the loss is no number; the series goes on without it" in done.stderr
     # Who resumes what is finished is told the same.
     assert resume(dataset, tmp_path / "w").return_value == Exit.FAILED
     report = Report.load(tmp_path / "w")
@@ -445,7 +448,7 @@ def test_a_series_without_a_model_is_named(record: str, tmp_path: Path) -> None:
 def test_a_sweep_of_raw_text_shows_the_bits_that_chose(base: str, tmp_path: Path) -> None:
     splits = {
         split: [text_row(f"{split}{n}", "the small dog ran home") for n in range(12)]
-        for split in ("train", "validation", "test")
+        for split in ("train", "validation")
     }
     dataset = write_dataset(tmp_path / "v1", splits)
     words = ("--base", base, "--out", str(tmp_path / "w"), "--grid", "lr=1e-4,0.03", "--seeds", "1")
@@ -455,7 +458,12 @@ def test_a_sweep_of_raw_text_shows_the_bits_that_chose(base: str, tmp_path: Path
     assert report.sweep is not None
     assert [trial.score for trial in report.sweep.trials] == [None, None]
     (other,) = [trial for trial in report.sweep.trials if trial.name != report.sweep.chosen]
-    assert other.behind is not None
-    assert other.behind.value > 0
+    assert other.behind is None
+    assert "One seed was trained of each, so none can be told from another." in report.sweep.sentence
     assert "Sweep: mean validation bits per byte" in done.stdout
-    assert "was the best on validation by bits per byte" in " ".join(done.stdout.split())
+    said = " ".join(done.stdout.split())
+    assert "was the best on validation by bits per byte" in said
+    # Without a test split nothing was measured once, and what chose is not judged.
+    assert "no test record was measured, and of validation scores, which chose, there is no verdict" in said
+    assert "the test split was measured" not in said
+    assert {row.reason for row in report.main().results()} == {"chose"}

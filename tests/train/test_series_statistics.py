@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -10,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.train.simulated import alone, curve_gain, pooled, scored_side, seed_runs
+from tests.train.simulated import alone, equal_choices, measured_curve, pooled, scored_side, seed_runs
 from train.base.errors import TrainError
 from train.evaluate.predictions import Scored
-from train.report.choices import behind
+from train.report import Run, build_report, table
+from train.report.choices import behind, without_choosing
 from train.report.learning_curve import ShareResult, fit_laws, learning_curve
 from train.report.stages import StageFacts, stages_of
 from train.report.stats import student_p, student_quantile
@@ -102,23 +104,38 @@ def test_seeds_that_were_measured_on_other_records_are_refused() -> None:
 def test_a_law_without_noise_is_found() -> None:
     sizes = np.array([100.0, 200.0, 400.0, 800.0])
     scores = 0.9 - 0.2 * (sizes / 800) ** -0.5
-    best, slow, fast = fit_laws(sizes, scores[None], np.ones(4), 1.0, 1e-12)
+    best, least, greatest = fit_laws(sizes, scores[None], np.ones(4), 1.0, 1e-12)
     assert best.exponent[0] == pytest.approx(0.5, rel=0.1)
     assert best.at(2.0)[0] == pytest.approx(0.9 - 0.2 * 2**-0.5, abs=5e-3)
-    assert slow.exponent[0] <= best.exponent[0] <= fast.exponent[0]
-    (falling, _, _) = fit_laws(sizes, scores[None, ::-1], np.ones(4), 1.0, 1e-12)
-    assert falling.fall[0] == 0, "more records are not said to do harm"
-    (high, _, _) = fit_laws(sizes, np.array([[0.5, 0.8, 0.97, 1.0]]), np.ones(4), 1.0, 1e-12)
-    assert high.level[0] <= 1
+    assert (least[0], greatest[0]) == pytest.approx([best.at(2.0)[0] - best.at(1.0)[0]] * 2)
+    _, _, fallen = fit_laws(sizes, 1 - scores[None], np.ones(4), 1.0, 1e-12)
+    assert fallen[0] == pytest.approx(-least[0]), "more records may do harm"
+    # What rises by as much each time goes on so, up to what there is.
+    (steady, _, _) = fit_laws(sizes, np.array([[0.5, 0.55, 0.6, 0.65]]), np.ones(4), 1.0, 1e-12)
+    assert steady.at(2.0)[0] == pytest.approx(0.7, abs=5e-3)
+    (high, _, _) = fit_laws(sizes, np.array([[0.5, 0.65, 0.8, 0.95]]), np.ones(4), 1.0, 1e-12)
+    assert high.at(2.0)[0] <= 1
 
 
-@pytest.mark.parametrize(("law", "is_graded"), [((0.9, 0.2, 0.5), False), ((0.6, 0.0, 0.5), True)])
-def test_what_doubling_brings_lies_in_its_interval(law: tuple[float, float, float], is_graded: bool) -> None:
-    rng, hits, num = np.random.default_rng(5), 0, 60
+@pytest.mark.parametrize(
+    ("means", "truth", "is_graded", "word"),
+    [
+        ((0.5, 0.617, 0.7), 0.059, False, "gain"), ((0.6, 0.6, 0.6), 0.0, True, "unclear"),
+        ((0.3, 0.35, 0.4), 0.05, True, "gain"), ((0.9, 0.8, 0.7), -0.1, True, "falls"),
+    ],
+)  # fmt: skip
+def test_what_doubling_brings_lies_in_its_interval_and_the_word_is_right(
+    means: tuple[float, ...], truth: float, is_graded: bool, word: str
+) -> None:
+    rng, hits, said, num = np.random.default_rng(5), 0, [], 40
     for _ in range(num):
-        truth, gain = curve_gain(rng, law, 60, 2, between=0.02, is_graded=is_graded, draws=300)
+        gain, found = measured_curve(rng, means, 100, 3, between=0.02, is_graded=is_graded, draws=300)
         hits += gain.low - 1e-9 <= truth <= gain.high + 1e-9
+        said.append(found)
     assert hits >= 0.9 * num
+    assert max(set(said), key=said.count) == word
+    others = {"gain", "falls", "flat"} - ({word} if truth else {"flat"})
+    assert sum(found in others for found in said) <= 1, "2.5 % of 40 is 1"
 
 
 def _side(means: dict[str, float], num: int, spread: float, seed: int) -> list[Scored]:
@@ -137,27 +154,30 @@ def _side(means: dict[str, float], num: int, spread: float, seed: int) -> list[S
 @pytest.mark.ci
 def test_a_curve_says_what_to_do_category_by_category() -> None:
     shares = {0.25: (0.3, 0.5, 0.3), 0.5: (0.45, 0.5, 0.45), 1.0: (0.55, 0.5, 0.55)}
-    base = _side({"rises": 0.1, "flat": 0.4, "few": 0.1, "bits": 0.1}, 60, 0.01, 0)
+    base = _side({"rises": 0.1, "flat": 0.4, "few": 0.1, "bits": 0.1, "falls": 0.4}, 60, 0.01, 0)
     results = []
     for share, (rises, flat, few) in shares.items():
-        means = {"rises": rises, "flat": flat, "few": few, "bits": few}
+        means = {"rises": rises, "flat": flat, "few": few, "bits": few, "falls": 0.9 - rises}
         sides = [_side(means, 60, 0.01, seed + int(100 * share)) for seed in (1, 2)]
         results.append(ShareResult(share, {name: int(400 * share) for name in means}, sides))
     few = [record for record in base if record.category != "few" or int(record.id[3:]) < 20]
     curve = learning_curve(few, results, [0, 1], split="validation", margin=0.02, fewest=30)
     by_name = {each.category: each for each in curve.categories}
     assert {name: each.word for name, each in by_name.items()} == {
-        "rises": "gain", "flat": "flat", "few": "unclear", "bits": "gain", "": "gain",
+        "rises": "gain", "flat": "flat", "few": "unclear", "bits": "gain", "falls": "falls", "": "gain",
     }  # fmt: skip
     rises = by_name["rises"]
     assert rises.gain is not None
     assert rises.gain.low < 0.08
     assert rises.gain.high > 0.04
-    assert rises.sentence.startswith("rises: doubling is expected to bring +.0")
+    assert rises.sentence.startswith("rises: if the trend holds, doubling is expected to bring +.0")
     assert by_name["few"].sentence == "few: cannot tell, 20 of 30 independent records"
     assert "bits per byte less" in by_name["bits"].sentence
     assert by_name["bits"].points[0].score.value > by_name["bits"].points[-1].score.value
-    assert "; flat: flat" in curve.sentence
+    assert "; flat: flat, if the trend holds" in curve.sentence
+    assert re.fullmatch(
+        r"falls: more of these records made it worse, by \.1\d a doubling \(\.1\d to \.1\d\)", by_name["falls"].sentence
+    )
     none = [result._replace(sizes={**result.sizes, "flat": 0}) for result in results]
     empty = learning_curve(few, none, [0, 1], split="validation", margin=0.02, fewest=30)
     assert "; flat: cannot tell, no training record;" in empty.sentence
@@ -250,7 +270,7 @@ def test_a_flat_curve_is_no_gain_and_equal_scores_rule_out_little() -> None:
 
     shares = {0.25: 100, 0.5: 200, 1.0: 400}
     few, many = equal(0.0, 30, shares), equal(0.0, 400, shares)
-    assert (few.word, few.sentence) == ("unclear", "a: cannot tell, at most +.11")
+    assert few.sentence == "a: cannot tell, doubling may bring \u2212.11 to +.11 if the trend holds"
     assert few.points[0].score.high == pytest.approx(0.114, abs=1e-3)
     assert many.word == "flat"
     # What the steps never read is no part of the larger shares.
@@ -278,22 +298,47 @@ def test_marks_of_stages_are_adjusted_over_all_of_them() -> None:
 def test_equal_choices_are_not_told_apart_and_another_one_is() -> None:
     rng, told, num = np.random.default_rng(0), 0, 12
     for _ in range(num):
-        difficulty = rng.normal(size=60)
-        side = _side({"a": 0.5}, 60, 0.0, 0)
-        trials = [
-            [replace(row, scores={"m": float(difficulty[n] + rng.normal() < 0.4)}) for n, row in enumerate(side)]
-            for _ in range(12)
-        ]  # fmt: skip
-        trials.sort(key=lambda trial: -sum(row.score or 0 for row in trial))
-        told += any(found is not None and found.low > 0 for found in behind(trials[0], trials[1:]))
-    assert told <= 2, "5 % of 12 are 0.6; three of four where each pair is asked alone"
-    poor = [replace(row, scores={"m": 0.0}) for row in side]
-    (first, *_, last) = behind(trials[0], [*trials[1:], poor])
+        best, *others = equal_choices(rng, 8, 60, 2, between=0.1)
+        told += any(found is not None and found.low > 0 for found in behind(best, others))
+    assert told <= 1, "2.5 % of 12 are 0.3; nearly all where seeds do not count"
+    best, *others = equal_choices(rng, 3, 60, 2, between=0.0)
+    side = best[0]
+    poor = [replace(row, scores={"exact": 0.0}) for row in side]
+    (first, *_, last) = behind(best, [*others, [poor, poor]])
     assert first is not None
     assert last is not None
     assert first.low <= 0 < last.low
+    assert behind(best[:1], [[poor]]) == [None], "what another seed would change nobody knows"
     # Of raw text nothing is scored, and bits per byte are held against one another.
     text = [replace(row, scores={}, nll=1.0 + n % 3) for n, row in enumerate(side)]
-    (more,) = behind(text, [[replace(row, nll=(row.nll or 0) + 0.1 + n % 2 / 100) for n, row in enumerate(text)]])
+    worse = [replace(row, nll=(row.nll or 0) + 0.1 + n % 2 / 100) for n, row in enumerate(text)]
+    (more,) = behind([text, text], [[worse, worse]])
     assert more is not None
-    assert 0 < more.low < 0.105 / (2 * np.log(2)) < more.high
+    assert 0 < more.low < 0.105 / (3 * np.log(2)) < more.high
+
+
+def test_the_records_that_chose_give_no_verdict() -> None:
+    base, sides = seed_runs(np.random.default_rng(1), 150, 2, between=0.0, effect=0.3)
+    both = [*base, *(replace(row, split="validation") for row in base)]
+    tuned = [[*side, *(replace(row, split="validation") for row in side)] for side in sides]
+    judged = without_choosing(pooled(both, tuned))
+    assert {part.split: part.categories[0].verdict for part in judged.splits} == {
+        "test": "improved", "validation": "inconclusive",
+    }  # fmt: skip
+    (alone_,) = without_choosing(pooled(both[150:], [side[150:] for side in tuned])).splits
+    assert alone_.macro is not None
+    assert {row.reason for row in alone_.results()} == {"chose"}
+    assert "these records chose the settings, so there is no verdict" in alone_.categories[0].sentence
+    report = without_choosing(pooled(both[150:], [side[150:] for side in tuned]))
+    assert "? no verdict" in table(report)
+    assert "improved" not in table(report)
+    assert "the validation split (n = 150) chose the settings" in report.notes[0]
+
+
+def test_one_run_says_that_it_knows_one_seed() -> None:
+    base, sides = seed_runs(np.random.default_rng(1), 40, 2, between=0.0)
+    trained = build_report(base, sides[0], run=Run(id="s", seed=0)).notes
+    assert sum("One seed was trained" in note for note in trained) == 1
+    # Nothing was trained, or several were.
+    for report in (alone(base, sides[0]), pooled(base, sides)):
+        assert not any("One seed was trained" in note for note in report.notes)

@@ -14,7 +14,7 @@ from train.cli.run import run_series
 @click.command("curve")
 @takes_a_recipe
 @click.option("--at", "shares", default="25,50,100", show_default=True, help="Per cent of the records; three or more.")
-@click.option("--seeds", type=click.IntRange(1, 100), default=2, show_default=True, help="Runs on each share.")
+@click.option("--seeds", type=click.IntRange(1, 100), default=3, show_default=True, help="Runs on each share.")
 @takes_a_series
 def command(dataset: Path, shares: str, seeds: int, resume: bool, **options: Any) -> int:
     """Train on shares of DATASET under one recipe and say what twice the records would bring, by category.

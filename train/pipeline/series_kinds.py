@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -22,7 +23,7 @@ from train.pipeline.series import BEGIN_ANEW, Kind, Member, Outcome, Series, Ser
 from train.pipeline.stages import StageSeries
 from train.recipe import Recipe, load_recipe
 from train.report import Report, Rules
-from train.report.choices import behind
+from train.report.choices import behind, without_choosing
 from train.report.learning_curve import READ_ALL, ShareResult, learning_curve
 from train.report.seeds import seeds_report
 from train.report.tables import settings_text
@@ -118,10 +119,12 @@ _OF_STEPS = dict.fromkeys(("epochs", "max_steps"), f"{_SET_HERE} with --halving"
 
 @dataclass(frozen=True)
 class SweepSeries(Kind):
-    """Each combination of the values of ``grid``, chosen between on validation, and the winner on ``number`` seeds.
+    """Each combination of the values of ``grid`` with ``number`` seeds, chosen between on validation, and the winner
+    on as many fresh ones.
 
     With ``is_halving`` all are trained for a part of the steps, the best third of them three times as long, and so on,
-    each from the beginning, as a schedule is made for its steps: Jamieson and Talwalkar 2016, arXiv:1502.07943.
+    each from the beginning, as a schedule is made for its steps: Jamieson and Talwalkar 2016, arXiv:1502.07943. All
+    rounds but the last have one seed.
     """
 
     grid: Mapping[str, Sequence[Any]]
@@ -138,7 +141,7 @@ class SweepSeries(Kind):
 
     def check(self, recipe: Recipe) -> None:
         """Refuse a grid with a combination that is no recipe, and one that nobody can go through."""
-        check_seeds(recipe, self.number + 1)
+        check_seeds(recipe, 2 * self.number)
         num = math.prod(map(len, self.grid.values()))
         if not 2 <= num <= _MOST_TRIALS:
             raise TrainError("E871 bad-series", f"the grid has {num:,} combinations", f"Give 2 to {_MOST_TRIALS}.")
@@ -157,53 +160,69 @@ class SweepSeries(Kind):
         for trial in self.trials.values():
             load_recipe(recipe, self._settings(trial, 1))
 
-    def rounds(self, num_steps: int) -> list[tuple[int, int]]:
-        """Return how many trials each round has, and of how many steps; a run of the recipe has ``num_steps``."""
+    def rounds(self, num_steps: int) -> list[tuple[int, int, int]]:
+        """Return how many trials each round has, of how many steps and seeds; a run of the recipe has ``num_steps``."""
         counts = [len(self.trials)]
         while self.is_halving and counts[-1] > _REDUCTION:
             counts.append(-(-counts[-1] // _REDUCTION))
         last = len(counts) - 1
-        return [(num, -(-num_steps // _REDUCTION ** (last - n))) for n, num in enumerate(counts)]
+        return [
+            (num, -(-num_steps // _REDUCTION ** (last - n)), self.number if n == last else 1)
+            for n, num in enumerate(counts)
+        ]
 
     def steps(self, series: Series, whole: BatchSampler) -> list[BatchSampler]:
         """Return those of all rounds and of the winner's fresh seeds, as if the longest trials were the best."""
         each: list[BatchSampler] = []
-        for num, steps in self.rounds(len(whole)):
+        for num, steps, seeds in self.rounds(len(whole)):
             recipes = [load_recipe(series.recipe, self._settings(trial, steps)) for trial in self.trials.values()]
             runs = [BatchSampler(whole.examples, recipe, is_packed=whole.is_packed) for recipe in recipes]
             longest = sorted(runs, key=BatchSampler.num_tokens, reverse=True)
-            each += longest[:num]
+            each += longest[:num] * seeds
         return [*each, *longest[:1] * self.number]
 
     def conclude(self, series: Series) -> Outcome:
         """Try all, choose on validation, train the winner on fresh seeds, and measure the test split on these alone."""
-        trials, results, folders = self.trials, dict[str, Trial](), dict[str, Path]()
+        trials, results, folders = self.trials, dict[str, Trial](), dict[str, list[Path]]()
         left = list(trials)
-        for num, steps in self.rounds(series.record.steps):
+        for num, steps, number in self.rounds(series.record.steps):
             # Sorting keeps the order of the grid among equals.
             ranked = sorted(left, key=lambda name: _rank(results.get(name)), reverse=True)
             left = [name for name in trials if name in ranked[:num]]
-            folders = self._round(series, {name: trials[name] for name in left}, steps)
-            results |= {name: _trial(name, trials[name], folders.get(name), steps) for name in left}
+            folders = self._round(series, {name: trials[name] for name in left}, steps, number)
+            results |= {name: _trial(name, trials[name], folders.get(name, ()), steps) for name in left}
         best = max(left, key=lambda name: _rank(results[name]))
         if best not in folders:
             raise TrainError("E871 bad-series", "no combination of the grid could be trained", "Look at series.json.")
-        seeds = [series.recipe.seed + 1 + n for n in range(self.number)]
+        seeds = [series.recipe.seed + self.number + n for n in range(self.number)]
         winners = series.run([Member(f"winner-seed-{seed}", {**trials[best], "seed": seed}) for seed in seeds])
         outcome = pool(list(winners.values()), series.record.id)
+        report = without_choosing(outcome.report)
         others = [name for name in folders if name != best]
-        sides = [read_predictions(folders[name] / PREDICTIONS)[1] for name in (best, *others)]
+        sides = [[read_predictions(folder / PREDICTIONS)[1] for folder in folders[name]] for name in (best, *others)]
         for name, found in zip(others, behind(sides[0], sides[1:]), strict=True):
             results[name] = results[name].model_copy(update={"behind": found})
         tried = list(results.values())
-        sweep = Sweep(chosen=best, trials=tried, seeds=seeds, sentence=_swept(results[best], tried, seeds))
-        return Outcome(outcome.report.model_copy(update={"sweep": sweep}), outcome.selected)
+        sweep = Sweep(chosen=best, trials=tried, seeds=seeds, sentence=_swept(results[best], tried, seeds, report))
+        return Outcome(report.model_copy(update={"sweep": sweep}), outcome.selected)
 
-    def _round(self, series: Series, trials: Mapping[str, Mapping[str, Any]], steps: int) -> dict[str, Path]:
+    def _round(
+        self, series: Series, trials: Mapping[str, Mapping[str, Any]], steps: int, number: int
+    ) -> dict[str, list[Path]]:  # fmt: skip
+        """Run the trials, and return the folders of each that no seed of ended with an error."""
         suffix = f"-steps-{steps}" if steps < series.record.steps else ""
-        members = [Member(name + suffix, self._settings(trial, steps)) for name, trial in trials.items()]
-        folders = series.run(members, tolerated=_TOLERATED)
-        return {name: folders[name + suffix] for name in trials if name + suffix in folders}
+        members = {
+            name: [
+                Member(f"{name}{suffix}-seed-{seed}", self._settings(trial, steps) | {"seed": seed})
+                for seed in range(series.recipe.seed, series.recipe.seed + number)
+            ]
+            for name, trial in trials.items()
+        }
+        folders = series.run([member for mine in members.values() for member in mine], tolerated=_TOLERATED)
+        return {
+            name: [folders[member.name] for member in mine]
+            for name, mine in members.items() if all(member.name in folders for member in mine)
+        }  # fmt: skip
 
     def _settings(self, trial: Mapping[str, Any], steps: int) -> dict[str, Any]:
         of_round = {"max_steps": steps} if self.is_halving else {}
@@ -223,18 +242,19 @@ def _rank(trial: Trial | None) -> tuple[float, float]:
     return (-1.0, 0.0) if trial.bits is None else (trial.score or 0.0, -trial.bits)
 
 
-def _trial(name: str, changes: dict[str, Any], folder: Path | None, steps: int) -> Trial:
-    if folder is None:
+def _trial(name: str, changes: dict[str, Any], folders: Sequence[Path], steps: int) -> Trial:
+    """What a trial scored as the mean of its seeds; without folders it ended with an error."""
+    if not folders:
         return Trial(name=name, changes=changes, steps=steps, score=None, note="ended with an error")
-    report = Report.load(folder)
-    score, bits = validation_score(report)
+    reports = [Report.load(folder) for folder in folders]
+    score, bits = (fmean(values) for values in zip(*map(validation_score, reports), strict=True))
     return Trial(
-        name=name, changes=changes, steps=int(read_run(folder)["steps"]), bits=-bits,
-        score=None if report.splits[0].macro is None else score,
+        name=name, changes=changes, steps=int(read_run(folders[0])["steps"]), bits=-bits,
+        score=None if reports[0].splits[0].macro is None else score,
     )  # fmt: skip
 
 
-def _swept(best: Trial, trials: Sequence[Trial], seeds: Sequence[int]) -> str:
+def _swept(best: Trial, trials: Sequence[Trial], seeds: Sequence[int], report: Report) -> str:
     close = sum(trial.behind is not None and trial.behind.low <= 0 for trial in trials)
     early = sum(not trial.note and trial.steps < best.steps for trial in trials)
     rest = f" {close} of the others cannot be told from it." if close else ""
@@ -242,13 +262,20 @@ def _swept(best: Trial, trials: Sequence[Trial], seeds: Sequence[int]) -> str:
     if lost := sum(bool(trial.note) for trial in trials):
         rest += f" {lost} ended with an error."
     if any(trial.behind for trial in trials):
-        rest += " The intervals hold for all pairs of choices together."
+        rest += (
+            f" The intervals count records and {len(seeds)} seeds a choice, and hold for all pairs of them together."
+        )
+    elif len(seeds) < 2:
+        rest += " One seed was trained of each, so none can be told from another."
     by = " by bits per byte, as nothing there is scored" if best.score is None else ""
     fresh = f"{'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}"
+    measured = (
+        "the test split was measured once, after the choice, on these runs" if report.headline == "test"
+        else "no test record was measured, and of validation scores, which chose, there is no verdict"
+    )  # fmt: skip
     return (
         f"Of {len(trials)} choices {settings_text(best.changes)} was the best on validation{by}.{rest} It was chosen "
-        f"on validation alone and trained again with {fresh}, which no choice has seen; the "
-        "test split was measured once, after the choice, on these runs."
+        f"on validation alone and trained again with {fresh}, which no choice has seen; {measured}."
     )
 
 

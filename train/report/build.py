@@ -118,7 +118,8 @@ def build_report(
         resamples=rules.resamples,
         default_metric=sorted(default_metric),
         remarks=list(remarks),
-        notes=_notes(splits, pairs, is_forgetting_measured=bool(general), is_checkpoint_chosen=is_checkpoint_chosen),
+        notes=_notes(splits, pairs, is_forgetting_measured=bool(general), is_checkpoint_chosen=is_checkpoint_chosen)
+        + ([_ONE_SEED] if run.seed is not None and not sides else []),
         noise=noise,
         confusion=confusions(pairs, headline),
         judged=judged,
@@ -350,6 +351,9 @@ def _notes(
     if not is_forgetting_measured:
         notes.append("Forgetting is not judged: no general text was compared.")
     return notes
+
+
+_ONE_SEED = "One seed was trained: one run cannot tell luck of training from a gain, which --seeds 3 counts, too."
 
 
 def _list(names: Iterable[str]) -> str:

@@ -1,10 +1,11 @@
 """What more records would bring: a power law through the scores of runs on shares of the training records.
 
-score = a - b n^-c, the form of Hestness et al. 2017, arXiv:1712.00409, with b >= 0 and the exponent on a bounded grid:
-three or four points do not say it well, and what they leave open belongs into the interval. That is by bootstrap:
-clusters of records are drawn, the same ones for all points, which were measured on the same records; and each point is
-moved as training seeds move it, with a variance that is drawn too, since a few seeds hardly tell it. Several exponents
-fit so few points alike, and the interval reaches over all of these.
+score = a - b n^-c, the form of Hestness et al. 2017, arXiv:1712.00409, with the exponent on a bounded grid, nearly from
+log n on: three or four points do not say it well, and what they leave open belongs into the interval. More records may
+do harm, and then b is below zero. The interval is by bootstrap: clusters of records are drawn, the same ones for all
+points, which were measured on the same records; and each point is moved as training seeds move it, with a variance that
+is drawn too, since a few seeds hardly tell it. Several exponents fit so few points alike, and the interval reaches over
+all of these. Whether more records did good or harm so far the slope on log n says, by the two-way model.
 """
 
 from __future__ import annotations
@@ -18,16 +19,18 @@ import numpy as np
 from train.evaluate.predictions import Scored
 from train.report import stats, wording
 from train.report.model import Estimate
-from train.report.results import BITS, BITS_MARGIN
+from train.report.results import BITS, BITS_MARGIN, estimate
 from train.report.stats import Floats
 from train.report.training_parts import CategoryCurve, CurvePoint, LearningCurve
-from train.report.two_way import fit_two_way, mean_parts, result_parts
+from train.report.two_way import TwoWay, fit_contrast, fit_two_way, mean_parts, result_parts
 
 EXPONENTS = np.geomspace(0.05, 2.0, 24)
 DRAWS = 2000
 READ_ALL = 0.99
 """How often the steps read the records at the least where a curve is to say something; a last step may be a part."""
 _BEYOND = 2.0
+_GAIN = 0.03
+"""The p value below which a trend is a gain: with few seeds it calls at most 2 % of flat curves one."""
 
 
 class Law(NamedTuple):
@@ -52,35 +55,35 @@ class ShareResult(NamedTuple):
 
 def fit_laws(
     sizes: Sequence[float], scores: Floats, weights: Floats, most: float, noise: float
-) -> tuple[Law, Law, Law]:  # fmt: skip
-    """Return the best law for each of ``scores``, [fits, points], and the slowest and the fastest to level off that fit
-    as well: by at most one ``noise``, the variance of a point, more of squares. None exceeds ``most``.
+) -> tuple[Law, Floats, Floats]:  # fmt: skip
+    """Return the best law for each of ``scores``, [fits, points], and the least and the most that doubling brings by
+    those that fit as well: by at most ``noise``, the variance of a point, more of squares. None exceeds ``most`` there.
 
     They are fitted by least squares to points at ``sizes``, weighted by ``weights``.
     """
-    x = (np.asarray(sizes, dtype=np.float64) / max(sizes))[:, None] ** -EXPONENTS
+    ahead = _BEYOND**-EXPONENTS
+    x = (np.asarray(sizes, dtype=np.float64) / max(sizes))[:, None] ** -EXPONENTS - ahead
     share = weights / weights.sum()
     mean_x, mean_y = share @ x, scores @ share
-    # [fits, exponents]: the line of y on -x, with its slope not below zero and its level not above what there is.
-    spread = share @ (x - mean_x) ** 2
-    fall = np.maximum(0.0, -((scores - mean_y[:, None]) * share) @ (x - mean_x) / spread)
-    level = mean_y[:, None] + fall * mean_x
-    through = np.maximum(0.0, (most - mean_y)[:, None] * mean_x / (share @ x**2))
-    fall, level = np.where(level > most, through, fall), np.minimum(level, most)
-    rest = scores[:, :, None] - (level[:, None, :] - fall[:, None, :] * x[None])
+    # [fits, exponents]: the line of y on -x, which meets x = 0 at twice the records, not above what there is.
+    fall = -((scores - mean_y[:, None]) * share) @ (x - mean_x) / (share @ (x - mean_x) ** 2)
+    end = mean_y[:, None] + fall * mean_x
+    through = ((most - scores) * share) @ x / (share @ x**2)
+    fall, end = np.where(end > most, through, fall), np.minimum(end, most)
+    rest = scores[:, :, None] - (end[:, None, :] - fall[:, None, :] * x[None])
     squares = np.einsum("fpe,p->fe", rest**2, share)
     is_near = len(sizes) * (squares - squares.min(axis=1, keepdims=True)) <= noise
-    rows, last = np.arange(len(scores)), len(EXPONENTS) - 1
-    chosen = (squares.argmin(axis=1), is_near.argmax(axis=1), last - is_near[:, ::-1].argmax(axis=1))
-    best, slow, fast = (Law(level[rows, index], fall[rows, index], EXPONENTS[index]) for index in chosen)
-    return best, slow, fast
+    rows, index = np.arange(len(scores)), squares.argmin(axis=1)
+    best = Law((end + fall * ahead)[rows, index], fall[rows, index], EXPONENTS[index])
+    gains = fall * (1 - ahead)
+    return best, np.where(is_near, gains, np.inf).min(axis=1), np.where(is_near, gains, -np.inf).max(axis=1)
 
 
 def law_and_gain(
     sizes: Sequence[float], parts: Floats, *, most: float, seed: Sequence[int], draws: int = DRAWS
-) -> tuple[Law, Estimate, float]:
-    """Return the law through the points, what twice the largest size is expected to bring, with its interval, and the
-    p value of no gain: twice the share of draws without one.
+) -> tuple[Law, Estimate, TwoWay]:
+    """Return the law through the points, what twice the largest size is expected to bring, with its interval, and what
+    a doubling brought so far: the slope on the logarithm of the size.
 
     ``parts`` are [clusters, points, seeds] with means that are the scores. With one seed the interval lacks what seeds
     add.
@@ -102,15 +105,16 @@ def law_and_gain(
         scale = np.sqrt(between / seeds * freedom / rng.chisquare(freedom, size=(draws, 1)))
         drawn = drawn + scale * rng.standard_normal((draws, points))
     best, _, _ = fit_laws(sizes, scores[None], weights, most, noise)
-    _, slow, fast = (law.at(_BEYOND) - law.at(1.0) for law in fit_laws(sizes, drawn, weights, most, noise))
+    _, least, greatest = fit_laws(sizes, drawn, weights, most, noise)
     value = float((best.at(_BEYOND) - best.at(1.0))[0])
-    low, high = float(np.quantile(fast, 0.025)), float(np.quantile(slow, 0.975))
-    p = min(1.0, 2 * (int((fast <= 1e-9).sum()) + 1) / (draws + 1))
+    low, high = float(np.quantile(least, 0.025)), float(np.quantile(greatest, 0.975))
+    x = np.log2(sizes) - np.log2(sizes).mean()
+    trend = fit_contrast(parts, x / (x @ x))
     if np.ptp(contrasts, axis=0).max() <= 1e-12:
         # All records moved alike, so that draws show no spread: Wilson's bound of none holds those that would not.
         others = stats.wilson(0, num).high * (most or float(np.abs(scores).max()))
-        low, high, p = max(0.0, low - others), high + others, p if low > others else 1.0
-    return best, Estimate(value=value, low=min(low, value), high=max(high, value)), p
+        low, high, trend = low - others, high + others, trend._replace(of_records=others**2)
+    return best, Estimate(value=value, low=min(low, value), high=max(high, value)), trend
 
 
 def learning_curve(
@@ -165,14 +169,14 @@ def _curve(
     category: str, metric: str, sizes: Sequence[int], parts: Floats, before: float, results: Sequence[ShareResult],
     fewest: int, unread: str, *, is_score: bool,
 ) -> tuple[CategoryCurve, float]:  # fmt: skip
-    """Return a curve whose word is not chosen yet, and the p value of no gain."""
+    """Return a curve whose word is not chosen yet, and the p value of no trend."""
     num = len(parts)
     points = []
     for index, result in enumerate(results):
         by_seed = parts[:, index].mean(axis=0)
-        estimate = _point(parts[:, index], is_score=is_score)
+        score = _point(parts[:, index], is_score=is_score)
         points.append(
-            CurvePoint(share=result.share, num_records=sizes[index], score=estimate, by_seed=np.abs(by_seed).tolist())
+            CurvePoint(share=result.share, num_records=sizes[index], score=score, by_seed=np.abs(by_seed).tolist())
         )
     curve = CategoryCurve(
         category=category, metric=metric, higher_is_better=is_score, num_clusters=num, base=before, points=points,
@@ -186,12 +190,12 @@ def _curve(
     if reason:
         return curve.model_copy(update={"sentence": f"{_name(curve)}: cannot tell, {reason}"}), 1.0
     seed = stats.seed_of("learning curve", category)
-    law, gain, p = law_and_gain(sizes, parts, most=1.0 if is_score else 0.0, seed=seed)
+    law, gain, trend = law_and_gain(sizes, parts, most=1.0 if is_score else 0.0, seed=seed)
     sign = 1.0 if is_score else -1.0
     return curve.model_copy(update={
         "level": sign * float(law.level[0]), "fall": sign * float(law.fall[0]), "exponent": float(law.exponent[0]),
-        "gain": gain,
-    }), p  # fmt: skip
+        "gain": gain, "trend": estimate(trend.mean, trend.interval()),
+    }), trend.p()  # fmt: skip
 
 
 def _name(curve: CategoryCurve) -> str:
@@ -200,10 +204,10 @@ def _name(curve: CategoryCurve) -> str:
 
 def _with_verdict(curve: CategoryCurve, p: float, margin: float) -> CategoryCurve:
     """Return ``curve`` with its word and sentence; ``p`` is adjusted for the other categories."""
-    if curve.gain is None:
+    if curve.gain is None or curve.trend is None:
         return curve
     loss = margin if curve.higher_is_better else BITS_MARGIN * abs(curve.points[-1].score.value)
-    word, text = _words(curve.gain, p, loss, is_score=curve.higher_is_better)
+    word, text = words(curve.gain, curve.trend, p, loss, is_score=curve.higher_is_better)
     return curve.model_copy(update={"word": word, "sentence": f"{_name(curve)}: {text}"})
 
 
@@ -223,14 +227,18 @@ def _point(parts: Floats, *, is_score: bool) -> Estimate:
     return Estimate(value=value, low=max(0.0, low), high=min(1.0, high) if is_score else high)
 
 
-def _words(
-    gain: Estimate, p: float, margin: float, *, is_score: bool
-) -> tuple[Literal["gain", "flat", "unclear"], str]:  # fmt: skip
-    if gain.high < margin:
-        return "flat", "flat"
-    if gain.low <= 0 or p >= stats.ALPHA:
-        return "unclear", f"cannot tell, at most {wording.number(gain.high, sign=True)}"
-    unit = "" if is_score else " bits per byte less"
-    value = wording.number(gain.value, sign=is_score)
-    span = f"{wording.number(gain.low, sign=is_score)} to {wording.number(gain.high, sign=is_score)}"
-    return "gain", f"doubling is expected to bring {value}{unit} ({span})"
+def words(
+    gain: Estimate, trend: Estimate, p: float, margin: float, *, is_score: bool
+) -> tuple[Literal["gain", "flat", "falls", "unclear"], str]:  # fmt: skip
+    """Return the word for a curve, and what is said; ``p`` of its trend is adjusted for the other curves."""
+    unit = "" if is_score else " bits per byte"
+    if -margin < gain.low and gain.high < margin:
+        return "flat", "flat, if the trend holds"
+    if trend.value < 0 and p < stats.ALPHA:
+        value, low, high = (wording.number(-end) for end in (trend.value, trend.high, trend.low))
+        return "falls", f"more of these records made it worse, by {value}{unit} a doubling ({low} to {high})"
+    unit += "" if is_score else " less"
+    if gain.low > 0 and p < _GAIN:
+        value, span = wording.number(gain.value, sign=is_score), wording.spread(gain, sign=is_score)
+        return "gain", f"if the trend holds, doubling is expected to bring {value}{unit} ({span})"
+    return "unclear", f"cannot tell, doubling may bring {wording.spread(gain, sign=True)}{unit} if the trend holds"

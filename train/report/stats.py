@@ -358,7 +358,7 @@ FEWEST = 30
 ALPHA, _POWER = 0.05, 0.8
 
 Word = Literal["improved", "regressed", "inconclusive"]
-Reason = Literal["better", "worse", "within-margin", "within-noise", "too-few", "unanswered"]
+Reason = Literal["better", "worse", "within-margin", "within-noise", "too-few", "unanswered", "chose"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,7 +366,8 @@ class Verdict:
     """The word, why it is that one, and whether a loss beyond the margin is ruled out.
 
     ``reason`` is *better* for improved and *worse* for regressed; of what is inconclusive it says whether the loss lies
-    *within-margin*, the change *within-noise*, there are *too-few* records for a verdict, or some are *unanswered*.
+    *within-margin*, the change *within-noise*, there are *too-few* records for a verdict, some are *unanswered*, or
+    they *chose* what they would judge.
     """
 
     word: Word

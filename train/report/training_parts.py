@@ -119,7 +119,9 @@ class CategoryCurve(ReportPart):
     exponent: float | None = None
     gain: Estimate | None = None
     """What twice the records are expected to bring, better being positive."""
-    word: Literal["gain", "flat", "unclear"]
+    trend: Estimate | None = None
+    """What a doubling brought so far."""
+    word: Literal["gain", "flat", "falls", "unclear"]
     sentence: str
 
 

@@ -23,8 +23,9 @@ from train.report.stats import CONFIDENCE, Floats, Interval, student_quantile, s
 
 
 class TwoWay(NamedTuple):
-    """A mean over clusters and seeds, [clusters, seeds]: its variance by records, as the seeds lie apart, and by what
-    neither of them explains; and the mean of each seed.
+    """A mean over clusters and seeds, [clusters, seeds], or a contrast of several: its variance by records, as the
+    seeds lie apart, and by what neither of them explains; that of each seed; and the degrees of freedom of their
+    spread.
     """
 
     mean: float
@@ -33,6 +34,7 @@ class TwoWay(NamedTuple):
     of_rest: float
     num_clusters: int
     by_seed: tuple[float, ...]
+    freedom: int
 
     def of_seeds(self, tail: float = 1 - CONFIDENCE) -> float:
         """Return what seeds add to the variance of the mean, as an interval that leaves out ``tail`` counts it.
@@ -40,7 +42,7 @@ class TwoWay(NamedTuple):
         Half of what is not explained is taken off. Of two seeds that lie close by luck this hides the spread, in more
         cases than a smaller tail may be wrong in: there less of it is taken off.
         """
-        part: float = min(1.0, tail / (1 - CONFIDENCE)) ** (2 / (len(self.by_seed) - 1))
+        part: float = min(1.0, tail / (1 - CONFIDENCE)) ** (2 / self.freedom)
         return max(0.0, self.between_seeds - self.of_rest * part / 2)
 
     @property
@@ -51,7 +53,7 @@ class TwoWay(NamedTuple):
 
     def half(self, tail: float = 1 - CONFIDENCE) -> float:
         """Return half of the width of the interval that misses the truth in a share of ``tail``."""
-        records, seeds = (student_quantile(num - 1, tail) for num in (self.num_clusters, len(self.by_seed)))
+        records, seeds = (student_quantile(num - 1, tail) for num in (self.num_clusters, self.freedom + 1))
         return math.sqrt(records**2 * self.of_records + seeds**2 * self.of_seeds(tail))
 
     def interval(self) -> Interval:
@@ -129,9 +131,23 @@ def fit_two_way(parts: Floats) -> TwoWay:
     first of these, and seeds add the rest of it, which is not below zero. Half of MS rest alone is taken off: where two
     seeds lie close by luck, all of it would leave them nothing to add, and seeds would count too little.
     """
-    num, seeds = parts.shape
-    mean, by_cluster, by_seed = float(parts.mean()), parts.mean(axis=1), parts.mean(axis=0)
-    rest = parts - by_cluster[:, None] - by_seed[None, :] + mean
-    of_rest = float((rest**2).sum()) / ((num - 1) * (seeds - 1)) / (num * seeds)
-    of_records, between_seeds = float(by_cluster.var(ddof=1)) / num, float(by_seed.var(ddof=1)) / seeds
-    return TwoWay(mean, of_records, between_seeds, of_rest, num, tuple(by_seed.tolist()))
+    return fit_contrast(parts[:, None], np.ones(1))
+
+
+def fit_contrast(parts: Floats, weights: Floats) -> TwoWay:
+    """Return the means of several trainings, ``parts`` being [clusters, trainings, seeds], summed by ``weights``.
+
+    It is `fit_two_way` with the spread of the seeds pooled over the trainings. Of one seed nothing is known of it, and
+    it counts as none.
+    """
+    num, trainings, seeds = parts.shape
+    freedom, by_cluster, by_seed = max(1, trainings * (seeds - 1)), parts.mean(axis=2), parts.mean(axis=0)
+    apart = by_seed - by_seed.mean(axis=1, keepdims=True)
+    rest = parts - by_cluster[:, :, None] - apart
+    scale = float(weights @ weights) / freedom / seeds
+    changes = by_cluster @ weights
+    return TwoWay(
+        mean=float(changes.mean()), of_records=float(changes.var(ddof=1)) / num,
+        between_seeds=scale * float((apart**2).sum()), of_rest=scale * float((rest**2).sum()) / ((num - 1) * num),
+        num_clusters=num, by_seed=tuple((weights @ by_seed).tolist()), freedom=freedom,
+    )  # fmt: skip

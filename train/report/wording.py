@@ -22,6 +22,7 @@ VERDICTS: Mapping[Reason, tuple[str, str, str]] = {
     "within-margin": ("=", "within margin", "worse beyond chance by less than the margin"),
     "too-few": ("?", "too few", "fewer independent records than a verdict takes"),
     "unanswered": ("?", "in part", "some records have no answer, so there is no verdict"),
+    "chose": ("?", "no verdict", "these records chose the settings"),
 }
 """What each verdict is called, by its reason: mark, word, meaning; `curate.project.feedback` has the same."""
 BEYOND_CHANCE = "Beyond chance: 95 % interval without 0, p < .05 (Holm)."
