@@ -394,7 +394,7 @@ def tell_answers(intakes: Sequence[Intake], root: Path, saved: Counter[str] | No
     done = "would be decisions under their names" if saved is None else "decisions under their names"
     console.talk(f"answers of annotators, {done}: {_counted(counts)}")
     if saved is not None and saved.total() < counts.total():
-        console.talk(f"  {counts.total() - saved.total():,} of them were there already")
+        console.talk(f"  {counts.total() - saved.total():,} of them were answered before: what was said then stays")
     tied = sum(intake.num_tied for intake in intakes)
     if tied:
         console.talk(f"  {counted(tied, 'record')} with as many for one answer as for another: the first is the output")

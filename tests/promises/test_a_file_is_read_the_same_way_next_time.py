@@ -75,6 +75,14 @@ def test_what_was_said_of_an_imported_file_is_remembered_with_its_encoding_and_c
     assert came == [(f"Was ist Größe {n}?", f"Es ist Maß {n}.", "maße") for n in range(5)]
 
 
+def test_rows_in_two_encodings_are_not_advised_to_be_read_in_one(tmp_path: Path) -> None:
+    source = tmp_path / "two.csv"
+    source.write_bytes("frage,question,answer\n1,Größe?,Maß.\n".encode("cp1252") + "2,Köln?,Über München.\n".encode())
+    done = outside.curate("init", tmp_path / "desk", source)
+    assert done.returncode == 1
+    assert "Correct the rows that are not UTF-8; where none is, add" in done.stderr
+
+
 def test_another_reading_is_taken_where_it_is_asked_for(tmp_path: Path) -> None:
     source, workspace = outside.write_rows(tmp_path / "rows.jsonl", questions(3)), tmp_path / "desk"
     outside.succeed(outside.curate("init", workspace, source, "--map", "instruction=prompt,output=completion"))

@@ -82,6 +82,15 @@ def test_two_questions_of_equal_standing_are_refused_until_one_is_named(tmp_path
     assert [line["output"] for line in lines(tmp_path)] == ["A spider has eight legs."]
 
 
+def test_an_answer_that_its_annotator_changed_there_is_not_said_to_be_here(tmp_path: Path) -> None:
+    rows = [task(0, ASKED[0], ("said", "text", [SAID[0]]), ("topic", "choices", ["loan"]))]
+    outside.succeed(init(tmp_path, rows))
+    source = tmp_path / "export.json"
+    source.write_text(source.read_text().replace("loan", "card"))
+    done = outside.curate("import", source, "--into", tmp_path / "desk", "--update")
+    assert "2 of them were answered before: what was said then stays" in done.stderr
+
+
 def test_several_labels_are_one_answer(tmp_path: Path) -> None:
     rows = [task(n, ASKED[n], ("topic", "choices", labels)) for n, labels in enumerate([["loan", "card"], ["card"]])]
     outside.succeed(init(tmp_path, rows))

@@ -339,7 +339,8 @@ def encoding_hint(path: Path) -> str:
     decoders = {name: codecs.getincrementaldecoder(name)("replace").decode for name in _GUESSES}
     decoding = [name for name, decode in decoders.items() if "\ufffd" not in decode(head)]
     asked = " or ".join(f"--encoding {name}" for name in decoding)
-    return f"The file is not UTF-8. Add the encoding in which its words are words: {asked}"
+    # Where other rows are UTF-8 beyond ASCII, an encoding for the whole file would spoil those.
+    return f"Correct the rows that are not UTF-8; where none is, add the encoding that gives words: {asked}"
 
 
 def jsonable(values: dict[str, Any], number: int, split: str = "") -> SourceRow | Rejected:

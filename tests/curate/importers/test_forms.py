@@ -150,7 +150,7 @@ def test_answers_come_once_and_leave_what_was_decided_since(tmp_path: Path) -> N
     with open_project(tmp_path / "w", "bo@example.org") as project:
         project.apply([Label("2", "intent", "loan")])
     again = CliRunner().invoke(import_command, words, standalone_mode=False)
-    assert "4 of them were there already" in again.stderr
+    assert "4 of them were answered before: what was said then stays" in again.stderr
     assert load_data(tmp_path / "w").state("2").answers["intent"] == {
         "ann@example.org": "loan",
         "bo@example.org": "loan",
@@ -172,7 +172,7 @@ def test_an_answer_about_a_text_that_changed_does_not_come_back_with_the_same_fi
     with open_project(root, "carl") as project:
         project.apply([Edit("2", {"output": "A text that nobody has rated."})])
     again = CliRunner().invoke(import_command, words, standalone_mode=False)
-    assert "4 of them were there already" in again.stderr
+    assert "4 of them were answered before: what was said then stays" in again.stderr
     assert load_data(root).state("2").answers.get("intent", {}) == {}
     assert len(load_data(root).state("1").answers["intent"]) == 2
 
