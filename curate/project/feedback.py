@@ -20,6 +20,7 @@ from curate.base.console import one_line
 from curate.base.file_guard import MOST_DOCUMENT, hint_of, open_file, read_file
 from curate.base.record import CurateError, Finding, Json, Record
 from curate.base.resources import shipped
+from curate.base.storage import digest_of
 from curate.base.tables import table, width_of
 from curate.formats.dataset import FILE_NAME
 from curate.jsonl import Entry, JsonFault, read_entries, strict_loads
@@ -33,6 +34,13 @@ FEEDBACK_FILE = "feedback.jsonl"
 EVALUATION_FILE = "eval.json"
 """What the folder of an evaluation of one model has, which lies beside the runs."""
 PREDICTIONS_FILE = "predictions.jsonl"
+
+# The record of a run, an evaluation or a series, and how what it keeps the digest of is written again.
+_WRITE_AGAIN = {
+    "run.json": "score its texts again: `train eval {} --rescore`",
+    EVALUATION_FILE: "remove {} and evaluate the model again",
+    "series.json": "have it written again: `train run DATASET --resume --out {}`",
+}
 
 Outcome = Literal["fixed", "broken", "still-wrong", "ok", "unscored"]
 _OUTCOMES = ("fixed", "broken", "still-wrong", "ok", "unscored")
@@ -186,16 +194,37 @@ def latest_run(runs: Path) -> Path | None:
     return max(done, key=lambda path: (path.stat().st_mtime_ns, path.name), default=None)
 
 
+def changed_files(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Yield the report and the predictions in ``folder`` that are not those it keeps the digest of, and what to do.
+
+    Those whose digest is not there were cut off while they were written again.
+    """
+    for name, way in _WRITE_AGAIN.items():
+        try:
+            kept = strict_loads(read_file(folder / name, most=MOST_DOCUMENT))["files"]
+            names = [name for name in (PREDICTIONS_FILE, REPORT_FILE) if kept.get(name, "") != digest_of(folder / name)]
+        except (OSError, JsonFault, LookupError, TypeError, AttributeError):
+            # Not finished, or no record at all.
+            continue
+        yield from ((folder / name, f"Put it back, or {way.format(folder)}.") for name in names)
+
+
+def _require_unchanged(folder: Path) -> None:
+    for path, fix in changed_files(folder):
+        raise CurateError("E918 bad-report", f"{path} was changed after the run wrote it", fix)
+
+
 def read_results(folder: Path) -> Results:
     """Read a run's report and feedback.
 
     Raises:
-        CurateError: E918 when one is missing, not what its schema says, or names a test record.
+        CurateError: E918 when one is missing, was changed, is not what its schema says, or names a test record.
     """
     path = folder / REPORT_FILE
     if not path.exists():
         message = f"{path} is not there: {one_line(folder.name or str(folder), 60)} is no run, or has not ended well"
         raise CurateError("E918 bad-report", message, "`curate runs` lists the runs of a workspace.")
+    _require_unchanged(folder)
     try:
         report = strict_loads(read_file(path, most=MOST_DOCUMENT))
     except OSError as error:
@@ -255,6 +284,8 @@ def read_answers(folder: Path, side: Literal["base", "tuned"]) -> dict[str, Mode
     Raises:
         CurateError: E918 with the line that is not what predictions have there, or lacks this side.
     """
+
+    _require_unchanged(folder)
 
     def parse(line: bytes) -> tuple[str, ModelAnswer] | None:
         row = json.loads(line)

@@ -222,9 +222,9 @@ def test_a_run_tells_all_of_it_and_eval_rebuilds_it_byte_for_byte(bases: Callabl
     old = json.loads(before["report.json"])
     for name in ("noise", "confusion", "judged", "data_map"):
         del old[name]
-    (run / "report.json").write_text(json.dumps(old))
-    assert Report.load(run).noise is None
-    write_report(Report.load(run), run)
+    (tmp_path / "report.json").write_text(json.dumps(old))
+    assert Report.load(tmp_path).noise is None
+    write_report(Report.load(tmp_path), tmp_path)
 
 
 def test_hostile_texts_stay_texts_in_the_further_parts() -> None:

@@ -10,6 +10,7 @@ import json
 import platform
 import re
 import subprocess
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from train.base.errors import TrainError
-from train.base.file_guard import MOST_STATE, hint_of, read_file
+from train.base.file_guard import MOST_STATE, hint_of, open_file, read_file
 from train.base.storage import installed_version, sha256_of, write_whole
 
 RUN = "run.json"
@@ -26,6 +27,12 @@ EVALUATION = "eval.json"
 SERIES = "series.json"
 """What the folder of several runs as one has in place of a run.json."""
 RECIPE = "recipe.toml"
+_WRITE_AGAIN = {
+    RUN: "score its texts again: `train eval {} --rescore`",
+    EVALUATION: "remove {} and evaluate the model again",
+    SERIES: "have it written again: `train run DATASET --resume --out {}`",
+}
+_SPLIT = re.compile(rb'"split": "(\w+)"')
 
 
 def plain_name(text: str) -> str:
@@ -53,8 +60,8 @@ def newest_run(dataset: Path, *, is_series: bool = False) -> Path:
             f"no {'series' if is_series else 'run'} in {runs_folder(dataset)}",
             "Begin one without --resume, or name one with --out.",
         )
-    # By the time of run.json, as a name tells the day alone, and run 27 of a day is "aa".
-    return max(runs, key=lambda path: records[path].stat().st_mtime_ns)
+    # A name tells the day alone, and run 27 of a day is "aa".
+    return max(runs, key=lambda path: (_created(records[path]), records[path].stat().st_mtime_ns))
 
 
 def write_run(folder: Path, record: Mapping[str, Any], name: str = RUN) -> None:
@@ -78,6 +85,37 @@ def read_run(folder: Path, name: str = RUN) -> dict[str, Any]:
         reason = getattr(error, "strerror", None) or error
         raise TrainError("E953 nothing-to-resume", f"{folder / name}: {reason}", hint) from None
     return value
+
+
+def digests(folder: Path, *names: str) -> dict[str, str]:
+    """Return what a record of ``folder`` keeps as its "files": the SHA-256 of each of the files ``names``."""
+    return {name: sha256_of(folder / name) for name in names}
+
+
+def check_written(path: Path) -> None:
+    """Raise TrainError "E952 run-changed" where ``path`` is not the file whose digest the record beside it keeps.
+
+    A record has no "files" before it is finished; one that lacks the file was cut off while it was written again.
+    """
+    name = next((name for name in _WRITE_AGAIN if (path.parent / name).is_file()), None)
+    if name is None or (kept := (record := read_run(path.parent, name)).get("files")) is None:
+        return
+    try:
+        if kept.get(path.name) == sha256_of(path):
+            return
+        with open_file(path) as lines:
+            found = Counter(match[1].decode() for line in lines if (match := _SPLIT.search(line)))
+    except OSError:
+        # Whoever reads the file says what it is.
+        return
+    counts = (record.get("records", {}) if path.suffix == ".jsonl" else {}).items()
+    changes = [f"{found[split]:,} {split} records of {num:,}" for split, num in counts if found[split] != num]
+    what = "changed after it was written" if path.name in kept else "cut off while it was written"
+    raise TrainError(
+        "E952 run-changed",
+        f"{path} was {what}" + (f": it has {', '.join(changes)}" if changes else ""),
+        f"Put it back, or {_WRITE_AGAIN[name].format(path.parent)}.",
+    )
 
 
 def evaluation_folder(parent: Path, name: str, key: str) -> Path:
@@ -201,6 +239,13 @@ def runs_folder(dataset: Path) -> Path:
             "E955 outside", f"{runs} is a link that leads out of {home}", "Name the run's folder with --out."
         )
     return runs
+
+
+def _created(record: Path) -> str:
+    with suppress(TrainError):
+        return str(read_run(record.parent, record.name).get("created", ""))
+    # A damaged one comes last, so that whoever takes it says so.
+    return "damaged"
 
 
 def _letters(number: int) -> str:

@@ -20,6 +20,8 @@ from train.cli import report_exit
     "--margin", type=click.FloatRange(0, 1, max_open=True), help="The loss that counts as none; the run's by default."
 )
 @click.option("--dry-run", is_flag=True, help="Print the table and write nothing.")
+@click.option("--rescore", is_flag=True, help="Score the texts of RUN again, also where its files were changed.")
+@click.option("--dataset", "moved", type=click.Path(path_type=Path), help="Where the data for --rescore is now.")
 @click.option("--with", "names", multiple=True, metavar="MODEL", help="Evaluate MODEL on DATASET; may be given again.")
 @click.option("--split", "splits", default="validation,test", show_default=True, help="Splits to answer.")
 @click.option("--system", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Text that comes first.")
@@ -36,15 +38,17 @@ from train.cli import report_exit
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads; by default as many as a run would use.")
 def command(
-    target: Path, fail_on: str | None, margin: float | None, dry_run: bool, names: tuple[str, ...], splits: str,
-    system: Path | None, shots: int, shots_from: str, max_new_tokens: int | None,
+    target: Path, fail_on: str | None, margin: float | None, dry_run: bool, rescore: bool, moved: Path | None,
+    names: tuple[str, ...], splits: str, system: Path | None, shots: int, shots_from: str, max_new_tokens: int | None,
     max_reasoning_tokens: int | None, out: Path | None,
     send_flagged: bool, device: str, threads: int | None,
 ) -> int:  # fmt: skip
     """Compute the report of RUN again from its predictions.jsonl, without a model, and print it.
 
     Numbers do not change by it unless the rules do: another margin, or a newer version of this tool. Verdicts of people
-    in RUN/human.jsonl, as `curate compare --blind RUN:base RUN` writes them, are held beside those of the judge.
+    in RUN/human.jsonl, as `curate compare --blind RUN:base RUN` writes them, are held beside those of the judge. A file
+    that was changed after the run is refused; --rescore scores the texts that are there with the references and scorers
+    of the dataset, and says so in the report.
 
     With --with the argument is a DATASET, and each MODEL answers its validation and test records: a base, a run, an
     adapter, a .gguf file or an endpoint, named as `train answer --help` says. What it answers is scored as a run is,
@@ -56,10 +60,10 @@ def command(
     Example: train eval my-data/dataset/v1 --with samples/tiny-base --shots 4
     """
     if not names:
-        return _computed_again(target, fail_on, margin, is_dry=dry_run)
-    for is_given, option in ((fail_on, "--fail-on"), (margin is not None, "--margin"), (dry_run, "--dry-run")):
-        if is_given:
-            raise click.UsageError(f"{option} is for a report of a run; compare evaluations with `train compare`.")
+        return _computed_again(target, fail_on, margin, is_dry=dry_run, is_rescored=rescore, moved=moved)
+    of_runs = {"--fail-on": fail_on, "--margin": margin, "--dry-run": dry_run or None, "--rescore": rescore or None}
+    for option in (name for name, value in of_runs.items() if value is not None):
+        raise click.UsageError(f"{option} is for a report of a run; compare evaluations with `train compare`.")
     # Loaded late: imports as much as each model's kind needs.
     from train.base.run_folder import runs_folder
     from train.contestants import open_contestant
@@ -97,12 +101,16 @@ def command(
     return Exit.OK if is_complete else Exit.FAILED
 
 
-def _computed_again(run: Path, fail_on: str | None, margin: float | None, *, is_dry: bool) -> int:
+def _computed_again(
+    run: Path, fail_on: str | None, margin: float | None, *, is_dry: bool, is_rescored: bool, moved: Path | None
+) -> int:  # fmt: skip
     # Loaded late: the report needs numpy and pydantic, which `train --help` must not pay for.
-    from train.base.run_folder import EVALUATION, SERIES
+    from train.base.run_folder import EVALUATION, SERIES, read_finished
     from train.data.dataset import MANIFEST
-    from train.evaluate.predictions import FEEDBACK, PREDICTIONS, read_predictions
-    from train.report import Report, Rules, build_report, read_curve, read_data_map, read_human, table, write_report
+    from train.evaluate.predictions import PREDICTIONS, read_predictions
+    from train.report import Report, table
+    from train.report.again import compute_again, read_measured, write_again
+    from train.report.model import REPORT
 
     if (run / MANIFEST).is_file():
         raise click.UsageError(f"{run} is a dataset. Say which model answers it: --with MODEL.")
@@ -110,25 +118,24 @@ def _computed_again(run: Path, fail_on: str | None, margin: float | None, *, is_
         raise click.UsageError(f"the report of {run} is that of several runs; name one of them, such as {run}/NAME.")
     if (run / EVALUATION).is_file():
         raise click.UsageError(f"{run} is an evaluation of one model. Compare it: `train compare {run} OTHER`.")
-    old = Report.load(run)
-    base, tuned = read_predictions(run / PREDICTIONS)
-    report = build_report(
-        base,
-        tuned,
-        run=old.run,
-        curve=read_curve(run / "metrics.jsonl"),
-        default_metric=old.default_metric,
-        rules=Rules(old.margin if margin is None else margin, old.fewest, old.resamples),
-        remarks=old.remarks,
-        noise=old.noise,
-        judge_summary=old.judged,
-        data_map=read_data_map(run / FEEDBACK),
-        human=read_human(run),
-        fits=old.fits,
-        memory=old.memory,
-    )
+    record = read_finished(run)
+    measured = read_measured(run, record)
+    if is_rescored:
+        # Needs torch, for the tokenizer's sake.
+        from train.pipeline.rescore import rescore
+
+        sides, remarks = rescore(run, record, moved)
+        measured = measured.model_copy(update={"remarks": list(dict.fromkeys([*measured.remarks, *remarks]))})
+    else:
+        # One that is missing, or was cut off while it was written, is computed.
+        if REPORT in record.get("files", {}) and (run / REPORT).exists():
+            Report.load(run)
+        sides = read_predictions(run / PREDICTIONS)
+    if margin is not None:
+        measured = measured.model_copy(update={"margin": margin})
+    report = compute_again(run, measured, sides)
     console.data(table(report, columns=console.columns()))
     if not is_dry:
-        write_report(report, run)
+        write_again(report, run, record, sides, is_rescored=is_rescored)
         console.talk(f"written: {run / 'report.html'}")
     return report_exit(report.regressed(), fail_on)

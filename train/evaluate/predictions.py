@@ -19,6 +19,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from train.base.errors import Exit, TrainError, validation_fault
 from train.base.file_guard import open_file
+from train.base.run_folder import check_written
 from train.base.storage import write_whole
 from train.data.strict import SliceValues, read_slices
 from train.evaluate.dynamics import Dynamic
@@ -212,12 +213,15 @@ def prediction_line(record: Scored) -> str:
     return _line(_common(record) | {"tuned": _side(record) | usage})
 
 
-def read_predictions(path: Path) -> tuple[list[Scored], list[Scored]]:
+def read_predictions(path: Path, *, is_changed: bool = False) -> tuple[list[Scored], list[Scored]]:
     """Return what a file of predictions holds: base and tuned. Of an evaluation, which has no base, the first is empty.
 
     Raises:
-        TrainError: E935 bad-predictions with the line, when the file is missing or not what this tool writes.
+        TrainError: E935 bad-predictions with the line, when the file is missing or not what this tool writes; E952
+            run-changed, unless it may be one that ``is_changed``.
     """
+    if not is_changed:
+        check_written(path)
     base: list[Scored] = []
     tuned: list[Scored] = []
     number = 0
@@ -284,6 +288,22 @@ def write_feedback(
     return write_whole(
         folder / FEEDBACK, (_line(_feedback(before, after, by_id.get(before.id))) for before, after in pairs)
     )
+
+
+def rewrite_feedback(base: Sequence[Scored], tuned: Sequence[Scored], folder: Path) -> Path:
+    """Write `feedback.jsonl` again with these results on validation; what it says of training records stays.
+
+    Raises:
+        TrainError: E935 bad-predictions where it cannot be read.
+    """
+    fresh = {before.id: _line(_feedback(before, after, None)) for before, after in pair(base, tuned)
+             if before.split == "validation"}  # fmt: skip
+    try:
+        with open_file(folder / FEEDBACK) as file:
+            trained = [line.decode() for line in file if json.loads(line)["split"] == "train"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise TrainError("E935 bad-predictions", f"{folder / FEEDBACK}: {error}", "Put it back.") from error
+    return write_whole(folder / FEEDBACK, [*fresh.values(), *trained])
 
 
 def _feedback(before: Scored, after: Scored, dynamic: Dynamic | None) -> dict[str, Any]:

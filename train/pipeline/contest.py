@@ -16,7 +16,17 @@ from typing import Any
 from train.base import console
 from train.base.errors import TrainError
 from train.base.file_guard import MOST_DOCUMENT, read_file
-from train.base.run_folder import EVALUATION, RECIPE, evaluation_folder, now, recipe_folder, versions, write_run
+from train.base.run_folder import (
+    EVALUATION,
+    RECIPE,
+    check_written,
+    digests,
+    evaluation_folder,
+    now,
+    recipe_folder,
+    versions,
+    write_run,
+)
 from train.base.storage import appending, digest_of, write_whole
 from train.contestants import Answer, Contestant, Request, Sampling, Unanswered, parse_spec
 from train.contestants.prompting import Prompting
@@ -147,6 +157,7 @@ class _Evaluation:
         path = self.folder / PREDICTIONS
         if not path.exists():
             return []
+        check_written(path)
         # A line that a kill cut off is answered again.
         text = read_file(path, most=MOST_DOCUMENT).decode("utf-8", "replace")
         write_whole(path, [text[: text.rfind("\n") + 1]])
@@ -260,6 +271,7 @@ class _Evaluation:
             },
         }
         write_whole(self.folder / PREDICTIONS, map(prediction_line, self._results))
+        self.record |= {"files": digests(self.folder, PREDICTIONS)}
         self.write({})
         for code, number in sorted(self._unanswered.items()):
             console.talk(f"warning: {_records(number)} without an answer: {code}: {self._reasons[code]}")

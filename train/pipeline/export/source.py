@@ -103,21 +103,30 @@ def open_source(run: Path, dataset: Path | None = None) -> Source:
     # Raises where one of them is not finite.
     pair(*sides)
     recipe, folder = load_recipe(run / RECIPE, is_own=True), recipe_folder(run)
-    opened = _open_same_dataset(record, dataset)
+    opened = open_same_dataset(record, dataset)
     tuned = run / record["saved"]
     check_folder(tuned, needs_weights=record["saved"] == "model")
     if weights_digest(find_base(recipe.base, folder)) != record["facts"]["base"]:
         raise _changed(run, f"the weights of the base {recipe.base}")
     if isinstance(recipe.threads, int):
         torch.set_num_threads(recipe.threads)
-    renderer, reads = open_renderer(opened, recipe, folder=folder)
-    if renderer.digest != record["facts"]["tokenizer and template"]:
-        raise _changed(run, "the tokenizer or the chat template of the base")
+    renderer, reads = open_same_renderer(run, record, recipe, folder, opened)
     categories = category_specs(opened.manifest.get("categories", {}))
     return Source(record, recipe, folder, report, opened, categories, reads, renderer, tuned, sides[1])
 
 
-def _open_same_dataset(record: dict[str, Any], moved: Path | None) -> Dataset:
+def open_same_renderer(
+    run: Path, record: dict[str, Any], recipe: Recipe, folder: Path, dataset: Dataset
+) -> tuple[Renderer, int | None]:
+    """Return the renderer of a run's base, and how many positions it has; raises TrainError "E952 run-changed"."""
+    renderer, reads = open_renderer(dataset, recipe, folder=folder)
+    if renderer.digest != record["facts"]["tokenizer and template"]:
+        raise _changed(run, "the tokenizer or the chat template of the base")
+    return renderer, reads
+
+
+def open_same_dataset(record: dict[str, Any], moved: Path | None) -> Dataset:
+    """Return the dataset of a run, which may have ``moved``; raises TrainError: E912 bad-dataset, E911 changed."""
     recorded = record.get("dataset")
     path = moved or Path(str(recorded.get("path")) if isinstance(recorded, dict) else "")
     if not (path / "manifest.json").is_file():
