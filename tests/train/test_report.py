@@ -221,6 +221,7 @@ def test_a_report_that_was_cut_off_is_taken_by_nobody_and_the_same_command_finis
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: str
 ) -> None:
     write_finished(tmp_path, *sides_of("good"))
+    cli.main(["eval", str(tmp_path)], standalone_mode=False)
     before = (tmp_path / "run.json").read_bytes(), (tmp_path / "report.json").read_bytes()
 
     def killed(*_: Any) -> None:

@@ -30,6 +30,7 @@ from train.base.run_folder import (
 from train.base.storage import appending, digest_of, write_whole
 from train.contestants import Answer, Contestant, Request, Sampling, Unanswered, parse_spec
 from train.contestants.prompting import Prompting
+from train.contestants.spec import route_of
 from train.data.dataset import Dataset, Row, last_answer
 from train.evaluate.metrics import discover
 from train.evaluate.predictions import PREDICTIONS, Scored, prediction_line, read_predictions
@@ -175,7 +176,7 @@ class _Evaluation:
         }
         number = " and ".join(f"{len(rows):,} {split}" for split, rows in open_rows.items())
         already = f"; {len(answered):,} results are there already" if answered else ""
-        console.talk(f"{self._contestant.name}: asking {number} records{already}")
+        console.talk(f"{self._contestant.name}: asking {number} records{self._route()}{already}")
         if self._is_unlimited:
             console.talk(
                 f"warning: {self._contestant.name} reasons as long as it likes: only a model here can be ended"
@@ -196,6 +197,16 @@ class _Evaluation:
                 self._measure(open_rows, put)
             else:
                 self._ask(open_rows, put)
+
+    def _route(self) -> str:
+        # Where the prompts go, and what else goes with each of them; nothing where all stays in this program.
+        endpoint, prompting = parse_spec(self._contestant.name).endpoint, self._prompting
+        if endpoint is None:
+            return ""
+        shown = {row.id for row in prompting.examples}
+        splits = " and ".join(name for name, rows in self._dataset.splits.items() if any(r.id in shown for r in rows))
+        after = f", each after {prompting.number} examples of {splits}" if prompting.number and shown else ""
+        return f" at {route_of(endpoint.url)}{after}"
 
     def _measure(self, open_rows: Mapping[str, Sequence[Row]], put: Callable[[Sequence[Scored]], None]) -> None:
         # A model in this process is measured as a run measures its own. It all imports torch, which others do without.
