@@ -10,7 +10,7 @@ from typing import Any
 from train.base.run_folder import write_run
 from train.evaluate.predictions import Scored, write_predictions
 from train.report import Report, Run, build_report, write_report
-from train.report.again import kept_of
+from train.report.build import kept_of
 
 
 def sides_of(

@@ -17,7 +17,7 @@ from tests.train.sides import joined, report_of, sides_of, write_finished
 from train.base.errors import Exit, TrainError
 from train.cli import cli
 from train.evaluate.predictions import Scored, outcome, read_predictions, write_feedback, write_predictions
-from train.report import EvalPoint, Report, again, read_curve, table, write_report
+from train.report import EvalPoint, Report, read_curve, table, write_report
 
 
 def test_the_numbers_are_those_of_the_records() -> None:
@@ -216,7 +216,7 @@ def test_eval_prints_the_table_and_closes_the_gate(tmp_path: Path, capsys: pytes
     assert caught.value.exit_code == Exit.USAGE
 
 
-@pytest.mark.parametrize("cut", ["write_report", "kept_of"])
+@pytest.mark.parametrize("cut", ["train.report.write_report", "train.report.build.kept_of"])
 def test_a_report_that_was_cut_off_is_taken_by_nobody_and_the_same_command_finishes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: str
 ) -> None:
@@ -229,7 +229,7 @@ def test_a_report_that_was_cut_off_is_taken_by_nobody_and_the_same_command_finis
 
     command = ["eval", str(tmp_path), "--margin", "0.2"]
     with monkeypatch.context() as broken:
-        broken.setattr(again, cut, killed)
+        broken.setattr(cut, killed)
         with pytest.raises(SystemExit):
             cli.main(command, standalone_mode=False)
     with pytest.raises(TrainError, match=r"report.json was cut off while it was written") as caught:

@@ -10,7 +10,6 @@ import json
 import platform
 import re
 import subprocess
-from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from train.base.errors import TrainError
-from train.base.file_guard import MOST_STATE, hint_of, open_file, read_file
+from train.base.file_guard import MOST_STATE, hint_of, read_file
 from train.base.storage import installed_version, sha256_of, write_whole
 
 RUN = "run.json"
@@ -32,7 +31,6 @@ _WRITE_AGAIN = {
     EVALUATION: "remove {} and evaluate the model again",
     SERIES: "have it written again: `train run DATASET --resume --out {}`",
 }
-_SPLIT = re.compile(rb'"split": "(\w+)"')
 
 
 def plain_name(text: str) -> str:
@@ -60,8 +58,8 @@ def newest_run(dataset: Path, *, is_series: bool = False) -> Path:
             f"no {'series' if is_series else 'run'} in {runs_folder(dataset)}",
             "Begin one without --resume, or name one with --out.",
         )
-    # A name tells the day alone, and run 27 of a day is "aa".
-    return max(runs, key=lambda path: (_created(records[path]), records[path].stat().st_mtime_ns))
+    # A name tells the day alone, and run 27 of a day is "aa"; run.json is written by `train eval` too.
+    return max(runs, key=lambda path: (path / RECIPE).stat().st_mtime_ns)
 
 
 def write_run(folder: Path, record: Mapping[str, Any], name: str = RUN) -> None:
@@ -98,24 +96,14 @@ def check_written(path: Path) -> None:
     A record has no "files" before it is finished; one that lacks the file was cut off while it was written again.
     """
     name = next((name for name in _WRITE_AGAIN if (path.parent / name).is_file()), None)
-    if name is None or (kept := (record := read_run(path.parent, name)).get("files")) is None:
+    if name is None or (kept := read_run(path.parent, name).get("files")) is None:
         return
-    try:
-        if kept.get(path.name) == sha256_of(path):
-            return
-        with open_file(path) as lines:
-            found = Counter(match[1].decode() for line in lines if (match := _SPLIT.search(line)))
-    except OSError:
-        # Whoever reads the file says what it is.
-        return
-    counts = (record.get("records", {}) if path.suffix == ".jsonl" else {}).items()
-    changes = [f"{found[split]:,} {split} records of {num:,}" for split, num in counts if found[split] != num]
-    what = "changed after it was written" if path.name in kept else "cut off while it was written"
-    raise TrainError(
-        "E952 run-changed",
-        f"{path} was {what}" + (f": it has {', '.join(changes)}" if changes else ""),
-        f"Put it back, or {_WRITE_AGAIN[name].format(path.parent)}.",
-    )
+    with suppress(OSError):
+        # Whoever reads it says why it cannot be read.
+        if kept.get(path.name) != sha256_of(path):
+            what = "changed after it was written" if path.name in kept else "cut off while it was written"
+            hint = f"Put it back, or {_WRITE_AGAIN[name].format(path.parent)}."
+            raise TrainError("E952 run-changed", f"{path} was {what}", hint)
 
 
 def evaluation_folder(parent: Path, name: str, key: str) -> Path:
@@ -239,13 +227,6 @@ def runs_folder(dataset: Path) -> Path:
             "E955 outside", f"{runs} is a link that leads out of {home}", "Name the run's folder with --out."
         )
     return runs
-
-
-def _created(record: Path) -> str:
-    with suppress(TrainError):
-        return str(read_run(record.parent, record.name).get("created", ""))
-    # A damaged one comes last, so that whoever takes it says so.
-    return "damaged"
 
 
 def _letters(number: int) -> str:

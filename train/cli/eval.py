@@ -9,8 +9,13 @@ from pathlib import Path
 import click
 
 from train.base import console
-from train.base.errors import Exit, TrainError
+from train.base.errors import Exit, TrainError, validation_fault
 from train.cli import report_exit
+
+RESCORED = (
+    "The answers in predictions.jsonl were scored again after the run; they, likelihoods and what a judge said are as "
+    "they stood there."
+)
 
 
 @click.command()
@@ -61,8 +66,8 @@ def command(
     """
     if not names:
         return _computed_again(target, fail_on, margin, is_dry=dry_run, is_rescored=rescore, moved=moved)
-    of_runs = {"--fail-on": fail_on, "--margin": margin, "--dry-run": dry_run or None, "--rescore": rescore or None}
-    for option in (name for name, value in of_runs.items() if value is not None):
+    of_runs = {"--fail-on": fail_on, "--margin": margin is not None, "--dry-run": dry_run, "--rescore": rescore}
+    for option in filter(of_runs.get, of_runs):
         raise click.UsageError(f"{option} is for a report of a run; compare evaluations with `train compare`.")
     # Loaded late: imports as much as each model's kind needs.
     from train.base.run_folder import runs_folder
@@ -105,37 +110,59 @@ def _computed_again(
     run: Path, fail_on: str | None, margin: float | None, *, is_dry: bool, is_rescored: bool, moved: Path | None
 ) -> int:  # fmt: skip
     # Loaded late: the report needs numpy and pydantic, which `train --help` must not pay for.
-    from train.base.run_folder import EVALUATION, SERIES, read_finished
-    from train.data.dataset import MANIFEST
-    from train.evaluate.predictions import PREDICTIONS, read_predictions
-    from train.report import Report, table
-    from train.report.again import compute_again, read_measured, write_again
-    from train.report.model import REPORT
+    from pydantic import ValidationError
 
-    if (run / MANIFEST).is_file():
-        raise click.UsageError(f"{run} is a dataset. Say which model answers it: --with MODEL.")
-    if (run / SERIES).is_file():
-        raise click.UsageError(f"the report of {run} is that of several runs; name one of them, such as {run}/NAME.")
-    if (run / EVALUATION).is_file():
-        raise click.UsageError(f"{run} is an evaluation of one model. Compare it: `train compare {run} OTHER`.")
+    from train.base.run_folder import EVALUATION, RUN, SERIES, digests, read_finished, write_run
+    from train.data.dataset import MANIFEST, open_same_dataset
+    from train.evaluate.predictions import FEEDBACK, PREDICTIONS, read_predictions, write_predictions
+    from train.evaluate.scoring import rescored
+    from train.report import Report, Rules, build_report, read_curve, read_data_map, read_human, table, write_report
+    from train.report.build import kept_of
+    from train.report.model import REPORT, Measured
+
+    others = {
+        MANIFEST: f"{run} is a dataset. Say which model answers it: --with MODEL.",
+        SERIES: f"the report of {run} is that of several runs; name one of them, such as {run}/NAME.",
+        EVALUATION: f"{run} is an evaluation of one model. Compare it: `train compare {run} OTHER`.",
+    }
+    for name, message in others.items():
+        if (run / name).is_file():
+            raise click.UsageError(message)
     record = read_finished(run)
-    measured = read_measured(run, record)
+    try:
+        own = Measured.model_validate(record.get("report"))
+    except ValidationError as error:
+        raise TrainError("E938 bad-report", f"{run / RUN}: {validation_fault(error)}", "Train it again.") from None
     if is_rescored:
-        # Needs torch, for the tokenizer's sake.
-        from train.pipeline.rescore import rescore
-
-        sides, remarks = rescore(run, record, moved)
-        measured = measured.model_copy(update={"remarks": list(dict.fromkeys([*measured.remarks, *remarks]))})
+        changed = read_predictions(run / PREDICTIONS, is_changed=True)
+        sides = rescored(changed, open_same_dataset(record, moved), record["records"])
+        own = own.model_copy(update={"remarks": list(dict.fromkeys([*own.remarks, RESCORED]))})
     else:
         # One that is missing, or was cut off while it was written, is computed.
-        if REPORT in record.get("files", {}) and (run / REPORT).exists():
+        if REPORT in record["files"] and (run / REPORT).exists():
             Report.load(run)
-        sides = read_predictions(run / PREDICTIONS)
-    if margin is not None:
-        measured = measured.model_copy(update={"margin": margin})
-    report = compute_again(run, measured, sides)
+        sides = [*read_predictions(run / PREDICTIONS)]
+    report = build_report(
+        *sides,
+        run=own.run,
+        curve=read_curve(run / "metrics.jsonl"),
+        default_metric=own.default_metric,
+        rules=Rules(own.margin if margin is None else margin, own.fewest, own.resamples),
+        remarks=own.remarks,
+        noise=own.noise,
+        judge_summary=own.judged,
+        data_map=read_data_map(run / FEEDBACK),
+        human=read_human(run),
+        fits=own.fits,
+        memory=own.memory,
+    )
     console.data(table(report, columns=console.columns()))
     if not is_dry:
-        write_again(report, run, record, sides, is_rescored=is_rescored)
+        # Without its digest nobody takes what is being written, should this be killed.
+        write_run(run, record | {"files": {} if is_rescored else digests(run, PREDICTIONS)})
+        if is_rescored:
+            write_predictions(sides[0], sides[1], run)
+        write_report(report, run)
+        write_run(run, record | kept_of(report, sides[1], run))
         console.talk(f"written: {run / 'report.html'}")
     return report_exit(report.regressed(), fail_on)

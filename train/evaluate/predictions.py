@@ -290,22 +290,6 @@ def write_feedback(
     )
 
 
-def rewrite_feedback(base: Sequence[Scored], tuned: Sequence[Scored], folder: Path) -> Path:
-    """Write `feedback.jsonl` again with these results on validation; what it says of training records stays.
-
-    Raises:
-        TrainError: E935 bad-predictions where it cannot be read.
-    """
-    fresh = {before.id: _line(_feedback(before, after, None)) for before, after in pair(base, tuned)
-             if before.split == "validation"}  # fmt: skip
-    try:
-        with open_file(folder / FEEDBACK) as file:
-            trained = [line.decode() for line in file if json.loads(line)["split"] == "train"]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        raise TrainError("E935 bad-predictions", f"{folder / FEEDBACK}: {error}", "Put it back.") from error
-    return write_whole(folder / FEEDBACK, [*fresh.values(), *trained])
-
-
 def _feedback(before: Scored, after: Scored, dynamic: Dynamic | None) -> dict[str, Any]:
     row: dict[str, Any] = {
         "id": before.id,

@@ -203,9 +203,7 @@ class _Evaluation:
         endpoint, prompting = parse_spec(self._contestant.name).endpoint, self._prompting
         if endpoint is None:
             return ""
-        shown = {row.id for row in prompting.examples}
-        splits = " and ".join(name for name, rows in self._dataset.splits.items() if any(r.id in shown for r in rows))
-        after = f", each after {prompting.number} examples of {splits}" if prompting.number and shown else ""
+        after = f", each after {prompting.number} examples" if prompting.number else ""
         return f" at {route_of(endpoint.url)}{after}"
 
     def _measure(self, open_rows: Mapping[str, Sequence[Row]], put: Callable[[Sequence[Scored]], None]) -> None:

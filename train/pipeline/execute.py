@@ -49,8 +49,7 @@ from train.pipeline.validating import base_score, validation_of
 from train.recipe import OF_BASE, Recipe, load_recipe, recipe_toml
 from train.recipe.forgetting import protection, remedies
 from train.report import CardFacts, Noise, Report, Run, card_facts, table
-from train.report.again import kept_of
-from train.report.build import publish
+from train.report.build import kept_of, publish
 from train.report.judge import BAD_JUDGE, judge_answers
 from train.report.model import JudgeSummary
 

@@ -7,25 +7,36 @@ can check them.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from zlib import crc32
 
 from pydantic import TypeAdapter
 
 from train.base.errors import TrainError, first_line
 from train.base.file_guard import open_file
+from train.base.run_folder import digests
 from train.data.dataset import Dataset, reasoning_remark
 from train.evaluate.dynamics import Dynamic
-from train.evaluate.predictions import DYNAMICS_FIELDS, Scored, outcome, pair, write_feedback, write_predictions
+from train.evaluate.predictions import (
+    DYNAMICS_FIELDS,
+    PREDICTIONS,
+    Scored,
+    outcome,
+    pair,
+    write_feedback,
+    write_predictions,
+)
 from train.evaluate.preferences import comparison_remark
 from train.recipe import Recipe
 from train.recipe.forgetting import remedies
 from train.report import stats, wording
 from train.report.calibration import calibrated
 from train.report.model import (
+    REPORT,
     CategoryFit,
     Curve,
     DataMap,
@@ -34,6 +45,7 @@ from train.report.model import (
     Flips,
     Forgetting,
     JudgeSummary,
+    Measured,
     Memorised,
     Noise,
     Report,
@@ -177,6 +189,16 @@ def publish(
     write_feedback(base, tuned, folder, dynamics)
     write_report(report, folder)
     return report
+
+
+def kept_of(report: Report, tuned: Sequence[Scored], folder: Path) -> dict[str, Any]:
+    """Return what run.json keeps of the report and the predictions in ``folder``: it is written after both of them."""
+    return {
+        "results": {row.category: row.verdict for row in report.main().categories},
+        "report": report.model_dump(mode="json", include=set(Measured.model_fields)),
+        "records": Counter(record.split for record in tuned if record.split != "train"),
+        "files": digests(folder, PREDICTIONS, REPORT),
+    }
 
 
 def forgetting(

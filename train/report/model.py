@@ -454,3 +454,18 @@ class Report(ReportPart, title="The report of a training run: runs/ID/report.jso
     def regressed(self) -> list[str]:
         """Return the categories that got worse in the split whose verdicts count."""
         return [result.category for result in self.main().categories if result.verdict == "regressed"]
+
+
+class Measured(ReportPart):
+    """What predictions do not tell of a run; run.json keeps it, so that no report is made of another one."""
+
+    run: Run
+    default_metric: list[str]
+    margin: float
+    fewest: int
+    resamples: int
+    remarks: list[str]
+    noise: Noise | None
+    judged: JudgeSummary | None
+    fits: list[CategoryFit]
+    memory: Memorised | None

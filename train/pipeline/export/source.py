@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from train.base.errors import TrainError
 from train.base.run_folder import RECIPE, read_finished, recipe_folder, weights_digest
-from train.data.dataset import Dataset, Row, open_dataset, sample_rows
+from train.data.dataset import Dataset, Row, open_same_dataset, sample_rows
 from train.data.rendering import Renderer
 from train.evaluate.evaluation import predict
 from train.evaluate.predictions import PREDICTIONS, Scored, pair, read_predictions
@@ -110,35 +110,11 @@ def open_source(run: Path, dataset: Path | None = None) -> Source:
         raise _changed(run, f"the weights of the base {recipe.base}")
     if isinstance(recipe.threads, int):
         torch.set_num_threads(recipe.threads)
-    renderer, reads = open_same_renderer(run, record, recipe, folder, opened)
-    categories = category_specs(opened.manifest.get("categories", {}))
-    return Source(record, recipe, folder, report, opened, categories, reads, renderer, tuned, sides[1])
-
-
-def open_same_renderer(
-    run: Path, record: dict[str, Any], recipe: Recipe, folder: Path, dataset: Dataset
-) -> tuple[Renderer, int | None]:
-    """Return the renderer of a run's base, and how many positions it has; raises TrainError "E952 run-changed"."""
-    renderer, reads = open_renderer(dataset, recipe, folder=folder)
+    renderer, reads = open_renderer(opened, recipe, folder=folder)
     if renderer.digest != record["facts"]["tokenizer and template"]:
         raise _changed(run, "the tokenizer or the chat template of the base")
-    return renderer, reads
-
-
-def open_same_dataset(record: dict[str, Any], moved: Path | None) -> Dataset:
-    """Return the dataset of a run, which may have ``moved``; raises TrainError: E912 bad-dataset, E911 changed."""
-    recorded = record.get("dataset")
-    path = moved or Path(str(recorded.get("path")) if isinstance(recorded, dict) else "")
-    if not (path / "manifest.json").is_file():
-        raise TrainError(
-            "E912 bad-dataset", f"the run's dataset {path} is not there", "Say where it is now with --dataset."
-        )
-    opened = open_dataset(path)
-    if not isinstance(recorded, dict) or opened.digest != recorded.get("sha256"):
-        raise TrainError(
-            "E911 dataset-changed", f"{path} is not the dataset of the run", "Name the right one with --dataset."
-        )
-    return opened
+    categories = category_specs(opened.manifest.get("categories", {}))
+    return Source(record, recipe, folder, report, opened, categories, reads, renderer, tuned, sides[1])
 
 
 def _changed(run: Path, what: str) -> TrainError:
