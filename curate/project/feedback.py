@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -35,12 +36,7 @@ EVALUATION_FILE = "eval.json"
 """What the folder of an evaluation of one model has, which lies beside the runs."""
 PREDICTIONS_FILE = "predictions.jsonl"
 
-# The record of a run, an evaluation or a series, and how what it keeps the digest of is written again.
-_WRITE_AGAIN = {
-    "run.json": "score its texts again: `train eval {} --rescore`",
-    EVALUATION_FILE: "remove {} and evaluate the model again",
-    "series.json": "have it written again: `train run DATASET --resume --out {}`",
-}
+_RECORDS = ("run.json", EVALUATION_FILE, "series.json")
 
 Outcome = Literal["fixed", "broken", "still-wrong", "ok", "unscored"]
 _OUTCOMES = ("fixed", "broken", "still-wrong", "ok", "unscored")
@@ -199,19 +195,17 @@ def changed_files(folder: Path) -> Iterator[tuple[Path, str]]:
 
     Those whose digest is not there were cut off while they were written again.
     """
-    for name, way in _WRITE_AGAIN.items():
-        try:
-            kept = strict_loads(read_file(folder / name, most=MOST_DOCUMENT))["files"]
-            names = [name for name in (PREDICTIONS_FILE, REPORT_FILE) if kept.get(name, "") != digest_of(folder / name)]
-        except (OSError, JsonFault, LookupError, TypeError, AttributeError):
-            # Not finished, or no record at all.
-            continue
-        yield from ((folder / name, f"Put it back, or {way.format(folder)}.") for name in names)
-
-
-def _require_unchanged(folder: Path) -> None:
-    for path, fix in changed_files(folder):
-        raise CurateError("E918 bad-report", f"{path} was changed after the run wrote it", fix)
+    fix = (
+        f"Put it back, or score what a run answered again: `train eval {folder} --rescore`. The report of a series is "
+        f"written again by `train run DATASET --resume --out {folder}`."
+    )
+    for record in _RECORDS:
+        # One that is not finished keeps none.
+        with suppress(OSError, JsonFault, LookupError, TypeError, AttributeError):
+            kept = strict_loads(read_file(folder / record, most=MOST_DOCUMENT))["files"]
+            for name in (PREDICTIONS_FILE, REPORT_FILE):
+                if kept.get(name, "") != digest_of(folder / name):
+                    yield folder / name, fix
 
 
 def read_results(folder: Path) -> Results:
@@ -224,7 +218,8 @@ def read_results(folder: Path) -> Results:
     if not path.exists():
         message = f"{path} is not there: {one_line(folder.name or str(folder), 60)} is no run, or has not ended well"
         raise CurateError("E918 bad-report", message, "`curate runs` lists the runs of a workspace.")
-    _require_unchanged(folder)
+    for changed, fix in changed_files(folder):
+        raise CurateError("E918 bad-report", f"{changed} was changed after the run wrote it", fix)
     try:
         report = strict_loads(read_file(path, most=MOST_DOCUMENT))
     except OSError as error:
@@ -284,8 +279,6 @@ def read_answers(folder: Path, side: Literal["base", "tuned"]) -> dict[str, Mode
     Raises:
         CurateError: E918 with the line that is not what predictions have there, or lacks this side.
     """
-
-    _require_unchanged(folder)
 
     def parse(line: bytes) -> tuple[str, ModelAnswer] | None:
         row = json.loads(line)

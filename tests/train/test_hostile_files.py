@@ -76,7 +76,7 @@ def test_a_recipe_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.ci
-@pytest.mark.parametrize("name", ["report.json", "predictions.jsonl", "metrics.jsonl", "feedback.jsonl"])
+@pytest.mark.parametrize("name", ["report.json", "predictions.jsonl", "metrics.jsonl"])
 def test_what_is_no_file_of_a_run_is_refused(tmp_path: Path, name: str) -> None:
     run = tmp_path / "r"
     run.mkdir()

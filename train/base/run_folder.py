@@ -26,11 +26,6 @@ EVALUATION = "eval.json"
 SERIES = "series.json"
 """What the folder of several runs as one has in place of a run.json."""
 RECIPE = "recipe.toml"
-_WRITE_AGAIN = {
-    RUN: "score its texts again: `train eval {} --rescore`",
-    EVALUATION: "remove {} and evaluate the model again",
-    SERIES: "have it written again: `train run DATASET --resume --out {}`",
-}
 
 
 def plain_name(text: str) -> str:
@@ -85,25 +80,22 @@ def read_run(folder: Path, name: str = RUN) -> dict[str, Any]:
     return value
 
 
-def digests(folder: Path, *names: str) -> dict[str, str]:
-    """Return what a record of ``folder`` keeps as its "files": the SHA-256 of each of the files ``names``."""
-    return {name: sha256_of(folder / name) for name in names}
-
-
 def check_written(path: Path) -> None:
     """Raise TrainError "E952 run-changed" where ``path`` is not the file whose digest the record beside it keeps.
 
     A record has no "files" before it is finished; one that lacks the file was cut off while it was written again.
     """
-    name = next((name for name in _WRITE_AGAIN if (path.parent / name).is_file()), None)
-    if name is None or (kept := read_run(path.parent, name).get("files")) is None:
-        return
-    with suppress(OSError):
-        # Whoever reads it says why it cannot be read.
-        if kept.get(path.name) != sha256_of(path):
-            what = "changed after it was written" if path.name in kept else "cut off while it was written"
-            hint = f"Put it back, or {_WRITE_AGAIN[name].format(path.parent)}."
-            raise TrainError("E952 run-changed", f"{path} was {what}", hint)
+    for name in (RUN, EVALUATION, SERIES):
+        kept = read_run(path.parent, name).get("files") if (path.parent / name).is_file() else None
+        with suppress(OSError):
+            # Whoever reads it says why it cannot be read.
+            if kept is not None and kept.get(path.name) != sha256_of(path):
+                what = "changed after it was written" if path.name in kept else "cut off while it was written"
+                raise TrainError(
+                    "E952 run-changed", f"{path} was {what}",
+                    f"Put it back, or score what a run answered again: `train eval {path.parent} --rescore`. A report "
+                    f"of a series is written again by `train run DATASET --resume --out {path.parent}`.",
+                )  # fmt: skip
 
 
 def evaluation_folder(parent: Path, name: str, key: str) -> Path:

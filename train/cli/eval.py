@@ -13,8 +13,8 @@ from train.base.errors import Exit, TrainError, validation_fault
 from train.cli import report_exit
 
 RESCORED = (
-    "The answers in predictions.jsonl were scored again after the run; they, likelihoods and what a judge said are as "
-    "they stood there."
+    "The answers in predictions.jsonl were scored again after the run; they, likelihoods, choices by likelihood and "
+    "what a judge said are as they stood there."
 )
 
 
@@ -112,11 +112,12 @@ def _computed_again(
     # Loaded late: the report needs numpy and pydantic, which `train --help` must not pay for.
     from pydantic import ValidationError
 
-    from train.base.run_folder import EVALUATION, RUN, SERIES, digests, read_finished, write_run
+    from train.base.run_folder import EVALUATION, RUN, SERIES, read_finished, write_run
+    from train.base.storage import sha256_of
     from train.data.dataset import MANIFEST, open_same_dataset
-    from train.evaluate.predictions import FEEDBACK, PREDICTIONS, read_predictions, write_predictions
+    from train.evaluate.predictions import PREDICTIONS, read_predictions, write_predictions
     from train.evaluate.scoring import rescored
-    from train.report import Report, Rules, build_report, read_curve, read_data_map, read_human, table, write_report
+    from train.report import Report, Rules, build_report, read_curve, read_human, table, write_report
     from train.report.build import kept_of
     from train.report.model import REPORT, Measured
 
@@ -151,7 +152,7 @@ def _computed_again(
         remarks=own.remarks,
         noise=own.noise,
         judge_summary=own.judged,
-        data_map=read_data_map(run / FEEDBACK),
+        data_map=own.data_map,
         human=read_human(run),
         fits=own.fits,
         memory=own.memory,
@@ -159,7 +160,7 @@ def _computed_again(
     console.data(table(report, columns=console.columns()))
     if not is_dry:
         # Without its digest nobody takes what is being written, should this be killed.
-        write_run(run, record | {"files": {} if is_rescored else digests(run, PREDICTIONS)})
+        write_run(run, record | {"files": {} if is_rescored else {PREDICTIONS: sha256_of(run / PREDICTIONS)}})
         if is_rescored:
             write_predictions(sides[0], sides[1], run)
         write_report(report, run)

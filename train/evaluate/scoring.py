@@ -206,19 +206,19 @@ def _rescored(old: Scored, row: Row | None, categories: Mapping[str, CategorySpe
     if row is None:
         return old
     old = replace(old, category=row.category, cluster=row.cluster, slices=row.slices, is_liked=row.is_liked)
-    if old.text is None or not row.messages:
+    if old.text is None or row.messages is None:
         return old
     message = row.messages[last_answer(row.messages)]
     content = message["content"] or ""
     # How a call is spelled, and where reasoning in a content ends, is known to the template.
     is_own = message.get("tool_calls") or (old.reference and content.endswith(old.reference))
-    references = {} if row.is_liked is False else {row.id: old.reference if is_own else content}
+    reference = "" if row.is_liked is False else old.reference if is_own else content
     answer = Answer(old.id, old.text, old.stopped, old.reasoning)
-    [new] = score([row], references, [answer], None, categories, split=old.split)
-    kept = dict(old.scores or {})
-    if spec_of(categories, row.category).metric.kind not in ("judge", "likelihood"):
-        kept.pop(new.metric, None)
-    return replace(old, reference=new.reference, metric=new.metric, scores={**kept, **(new.scores or {})})
+    [new] = score([row], {row.id: reference}, [answer], None, categories, split=old.split)
+    # Of a choice by likelihood all scores are kept, as no text tells any.
+    is_told = old.stopped is not None and new.metric != "judge"
+    kept = {name: value for name, value in (old.scores or {}).items() if name != new.metric or not is_told}
+    return replace(old, reference=reference, metric=new.metric, scores={**kept, **(new.scores or {})})
 
 
 def _record_options(spec: CategorySpec, row: Row, answer: Answer) -> dict[str, Any]:

@@ -20,14 +20,13 @@ from train.base.run_folder import (
     EVALUATION,
     RECIPE,
     check_written,
-    digests,
     evaluation_folder,
     now,
     recipe_folder,
     versions,
     write_run,
 )
-from train.base.storage import appending, digest_of, write_whole
+from train.base.storage import appending, digest_of, sha256_of, write_whole
 from train.contestants import Answer, Contestant, Request, Sampling, Unanswered, parse_spec
 from train.contestants.prompting import Prompting
 from train.contestants.spec import route_of
@@ -280,7 +279,7 @@ class _Evaluation:
             },
         }
         write_whole(self.folder / PREDICTIONS, map(prediction_line, self._results))
-        self.record |= {"files": digests(self.folder, PREDICTIONS)}
+        self.record["files"] = {PREDICTIONS: sha256_of(self.folder / PREDICTIONS)}
         self.write({})
         for code, number in sorted(self._unanswered.items()):
             console.talk(f"warning: {_records(number)} without an answer: {code}: {self._reasons[code]}")

@@ -21,7 +21,7 @@ from train.base import console
 from train.base.errors import Exit, TrainError, validation_fault
 from train.base.file_guard import open_file
 from train.base.process import at_work
-from train.base.run_folder import RECIPE, RUN, SERIES, digests, next_run, now, read_run, weights_digest, write_run
+from train.base.run_folder import RECIPE, RUN, SERIES, next_run, now, read_run, weights_digest, write_run
 from train.base.storage import sha256_of, write_whole
 from train.data.dataset import MANIFEST
 from train.evaluate.predictions import FEEDBACK
@@ -339,7 +339,7 @@ def _drive(series: Series, kind: Kind) -> Exit:
         with open_file(folder / outcome.selected / FEEDBACK) as lines:
             write_whole(folder / FEEDBACK, (line.decode("utf-8") for line in lines))
         write_report(outcome.report, folder)
-    files = digests(folder, REPORT) if series.context.is_first else None
+    files = {REPORT: sha256_of(folder / REPORT)} if series.context.is_first else None
     series.write(status="finished", selected=outcome.selected, ended=now(), files=files)
     if series.context.is_first:
         console.data(table(outcome.report, columns=console.columns()))

@@ -467,5 +467,6 @@ class Measured(ReportPart):
     remarks: list[str]
     noise: Noise | None
     judged: JudgeSummary | None
+    data_map: DataMap | None
     fits: list[CategoryFit]
     memory: Memorised | None
