@@ -26,10 +26,17 @@ def shipped(folder: str) -> Path:
     raise CurateError("E900 broken-installation", message, "Reinstall pairsmith.", exit_code=Exit.MISSING)
 
 
+def python_command(*words: str) -> list[str]:
+    """Return the command line of the Python that we run in, with ``words`` after it: every child of ours is started so.
+
+    No file of the folder we happen to stand in, such as a train.py, is taken for a module.
+    """
+    return [sys.executable, "-P", *words]
+
+
 def trainer_command(*words: str) -> list[str]:
-    """Return the command line of `train` with ``words`` after it, in the Python that we run in."""
-    # -P keeps the folder we happen to stand in from shadowing the package.
-    return [sys.executable, "-P", "-m", "train", *words]
+    """Return the command line of `train` with ``words`` after it."""
+    return python_command("-m", "train", *words)
 
 
 def require_trainer(what: str, otherwise: str) -> None:

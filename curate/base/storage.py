@@ -136,6 +136,14 @@ def write_atomic(path: Path, chunks: Iterable[bytes], *, is_new: bool = False, m
         return file.commit(is_new=is_new, mode=mode)
 
 
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file, "" where there is none."""
+    if path.is_symlink() or not path.is_file():
+        return ""
+    with open_file(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def make_folder(folder: Path) -> None:
     """Make ``folder`` and what is missing above it, durably."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]

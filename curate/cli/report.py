@@ -11,6 +11,8 @@ from curate.base.record import CurateError, Exit
 from curate.cli._options import format_option
 from curate.cli._output import print_lines
 
+_FIELDS = ("id", "category", "verdict", "score_base", "score_tuned", "nll_base", "nll_tuned", "completion")
+
 
 @click.command()
 @click.argument("run", required=False, type=click.Path(path_type=Path), metavar="[RUN]")
@@ -49,20 +51,7 @@ def command(run: Path | None, root: Path, count: int, form: str) -> int:
         # One line a record, so that a script can hand each to its own reviewer.
         for bad in outcomes:
             outcome, source = bad.outcome, bad.record.source if bad.record else None
-            console.data(
-                json.dumps(
-                    {
-                        "id": outcome.id,
-                        "category": outcome.category,
-                        "verdict": outcome.verdict,
-                        "score_base": outcome.score_base,
-                        "score_tuned": outcome.score_tuned,
-                        "nll_base": outcome.nll_base,
-                        "nll_tuned": outcome.nll_tuned,
-                        "completion": outcome.completion,
-                        "file": source.file if source else None,
-                        "line": source.line if source else None,
-                    }
-                )
-            )
+            said = {name: getattr(outcome, name) for name in _FIELDS}
+            place = {"file": source.file if source else None, "line": source.line if source else None}
+            console.data(json.dumps(said | place))
     return Exit.OK

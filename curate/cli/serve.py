@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -13,6 +12,7 @@ import click
 
 from curate.base import console
 from curate.base.record import CurateError, Exit, missing_extra
+from curate.base.resources import python_command
 from curate.cli._options import outside, workspace_argument
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def serve(arguments: Sequence[str], *, host: str, port: int, token: str = "", ti
         import textual_serve.server  # noqa: F401  what `_guarded` builds on
     except ImportError as error:
         raise missing_extra("showing the terminal UI in a browser", "web") from error
-    command = shlex.join([sys.executable, "-m", "curate", *arguments])
+    command = shlex.join(python_command("-m", "curate", *arguments))
     server = guarded(command, host=host, port=port, token=token or secrets.token_urlsafe(24), title=title)
     console.data(f"{server.public_url}/?token={server.token}")
     console.talk("Open the link in a browser on this machine; Ctrl-C ends it. Whoever has the link can act as you.")

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -20,6 +21,7 @@ from curate.base.console import one_line
 from curate.base.file_guard import MOST_DOCUMENT, hint_of, open_file, read_file
 from curate.base.record import CurateError, Finding, Json, Record
 from curate.base.resources import shipped
+from curate.base.storage import digest_of
 from curate.base.tables import table, width_of
 from curate.formats.dataset import FILE_NAME
 from curate.jsonl import Entry, JsonFault, read_entries, strict_loads
@@ -33,6 +35,8 @@ FEEDBACK_FILE = "feedback.jsonl"
 EVALUATION_FILE = "eval.json"
 """What the folder of an evaluation of one model has, which lies beside the runs."""
 PREDICTIONS_FILE = "predictions.jsonl"
+
+_RECORDS = ("run.json", EVALUATION_FILE, "series.json")
 
 Outcome = Literal["fixed", "broken", "still-wrong", "ok", "unscored"]
 _OUTCOMES = ("fixed", "broken", "still-wrong", "ok", "unscored")
@@ -187,16 +191,36 @@ def latest_run(runs: Path) -> Path | None:
     return max(done, key=lambda path: (path.stat().st_mtime_ns, path.name), default=None)
 
 
+def changed_files(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Yield the report and the predictions in ``folder`` that are not those it keeps the digest of, and what to do.
+
+    Those whose digest is not there were cut off while they were written again.
+    """
+    fix = (
+        f"Put it back, or score what a run answered again: `train eval {folder} --rescore`. The report of a series is "
+        f"written again by `train run DATASET --resume --out {folder}`."
+    )
+    for record in _RECORDS:
+        # One that is not finished keeps none.
+        with suppress(OSError, JsonFault, LookupError, TypeError, AttributeError):
+            kept = strict_loads(read_file(folder / record, most=MOST_DOCUMENT))["files"]
+            for name in (PREDICTIONS_FILE, REPORT_FILE):
+                if kept.get(name, "") != digest_of(folder / name):
+                    yield folder / name, fix
+
+
 def read_results(folder: Path) -> Results:
     """Read a run's report and feedback.
 
     Raises:
-        CurateError: E918 when one is missing, not what its schema says, or names a test record.
+        CurateError: E918 when one is missing, was changed, is not what its schema says, or names a test record.
     """
     path = folder / REPORT_FILE
     if not path.exists():
         message = f"{path} is not there: {one_line(folder.name or str(folder), 60)} is no run, or has not ended well"
         raise CurateError("E918 bad-report", message, "`curate runs` lists the runs of a workspace.")
+    for changed, fix in changed_files(folder):
+        raise CurateError("E918 bad-report", f"{changed} was changed after the run wrote it", fix)
     try:
         report = strict_loads(read_file(path, most=MOST_DOCUMENT))
     except OSError as error:

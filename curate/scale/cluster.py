@@ -10,7 +10,7 @@ import pickle
 import socket
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import chdir, contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib.metadata import version
@@ -279,7 +279,8 @@ def _connect(address: str) -> None:
         if target != AUTO:
             # Ray itself tries for two minutes, and says so on stderr.
             socket.create_connection(_endpoint(target), _PATIENCE_S).close()
-        with warnings.catch_warnings():
+        # Ray has workers import from the folder that it is called in, where a file of the user may be named as we are.
+        with warnings.catch_warnings(), chdir(Path(__file__).parents[2]):
             warnings.simplefilter("ignore")
             ray.init(address=target, log_to_driver=False, logging_level=logging.CRITICAL)
     except (OSError, ValueError, RuntimeError) as error:

@@ -24,6 +24,7 @@ from curate.base.console import one_line, spelled
 from curate.base.events import Decision, Edit
 from curate.base.file_guard import MOST_DOCUMENT, read_file
 from curate.base.record import CurateError, Exit, Finding, Json, Record
+from curate.base.resources import python_command
 from curate.base.storage import write_atomic
 from curate.checks.fixes import Fix, discover, fixed_text, is_ignored, texts, with_texts
 from curate.checks.runner import (
@@ -141,7 +142,7 @@ class Child:
         Raises:
             CurateError: as the job itself does; E970 when its process was killed, or stopped by `stop`.
         """
-        command = [sys.executable, "-P", "-c", _SERVE]
+        command = python_command("-c", _SERVE)
         with tempfile.TemporaryFile() as talk:
             # In a group of its own it can be ended with all the workers that it has.
             with subprocess.Popen(

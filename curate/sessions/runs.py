@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from typing import Literal
 from curate.base.console import one_line
 from curate.base.file_guard import MOST_STATE, inside, open_file, read_file
 from curate.base.record import CurateError, Exit, Json
-from curate.base.resources import require_trainer, trainer_command
+from curate.base.resources import python_command, require_trainer, trainer_command
 from curate.project.data import RUNS, ProjectData
 from curate.project.feedback import EVALUATION_FILE, REPORT_FILE
 from curate.sessions.detached import LOG_FILE, Process, note, read_process, release, reserve, start
@@ -374,7 +373,7 @@ def trainer_output(words: Sequence[str], hint: str, text: str = "") -> str:
 
 
 def _curate(*words: str) -> list[str]:
-    return [sys.executable, "-P", "-m", "curate", *words]
+    return python_command("-m", "curate", *words)
 
 
 def plan(errand: Errand, data: ProjectData, options: Sequence[str] = ()) -> Mapping[str, Json]:

@@ -8,13 +8,13 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from curate.base.console import one_line
 from curate.base.record import CurateError
+from curate.base.resources import python_command
 
 PROGRAMS = ("curate", "train")
 _DESCRIBE = (
@@ -117,7 +117,7 @@ def verbs() -> list[Verb]:
     # Each program tells of itself in a process: neither may import the other, nor a session what lies above it.
     known = []
     for program in PROGRAMS:
-        child = subprocess.run([sys.executable, "-P", "-c", _DESCRIBE, program], capture_output=True, check=False)
+        child = subprocess.run(python_command("-c", _DESCRIBE, program), capture_output=True, check=False)
         if child.returncode and program == PROGRAMS[0]:
             said = child.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
             message = f"{program} does not tell of its verbs: {one_line(' '.join(said), 200)}"
@@ -175,7 +175,7 @@ class VerbProcess:
         environment = {**os.environ, "COLUMNS": str(width), "NO_COLOR": "1", "TERM": "dumb"}
         environment |= {"CURATE_ANNOTATOR": by} if by else {}
         self._child = subprocess.Popen(
-            [sys.executable, "-P", "-m", *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            python_command("-m", *words), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, env=environment, start_new_session=True, text=True, errors="backslashreplace",
         )  # fmt: skip
 

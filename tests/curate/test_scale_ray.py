@@ -30,7 +30,8 @@ try:
     told = []
     for call in calls:
         done = subprocess.run(
-            [sys.executable, "-m", "curate", *call, "--engine", "daft", "--ray-address", address], capture_output=True
+            [sys.executable, "-P", "-m", "curate", *call, "--engine", "daft", "--ray-address", address],
+            capture_output=True,
         )
         told.append([done.returncode, done.stdout.decode(), done.stderr.decode()])
 finally:
@@ -72,11 +73,13 @@ def records(folder: Path, count: int) -> list[str]:
 @pytest.mark.server
 def test_a_cluster_says_the_same(tmp_path: Path) -> None:
     files = records(tmp_path / "shards", 2000)
+    # A file of the user is no module of ours, on a worker neither.
+    (tmp_path / "curate.py").write_text("raise SystemExit('hijacked')\n", encoding="utf-8")
     calls = [["validate", "--format", "json"], ["dedupe", "--format", "jsonl"], ["dedupe", "--explain"]]
     local = []
     for call in calls:
         done = subprocess.run(
-            [sys.executable, "-m", "curate", *call, *files], cwd=tmp_path, capture_output=True, check=False
+            [sys.executable, "-P", "-m", "curate", *call, *files], cwd=tmp_path, capture_output=True, check=False
         )
         local.append([done.returncode, done.stdout.decode(), done.stderr.decode()])
     # The names of its sockets must be short.

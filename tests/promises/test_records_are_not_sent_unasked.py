@@ -28,7 +28,9 @@ KEY = "sk-Zq81-very-secret-0423"
 # An address that is kept for documentation: nobody has it.
 PRIVATE = ["jo", "kim", "lee", "max"]
 """Records with an address each."""
-ELSEWHERE = "http://192.0.2.1:9/v1"
+ELSEWHERE = "https://192.0.2.1:9/v1"
+BARE = "http://192.0.2.1:9/v1"
+"""The same, unencrypted."""
 _CANARY = """
 import os, socket
 
@@ -191,6 +193,8 @@ def test_a_model_is_asked_where_it_is_named_and_the_key_stays_between_the_two(
     words = ["eval", dataset, "--with", named, "--split", "validation", "--out", tmp_path / "runs"]
     done = outside.train(*words, env=canary.environment)
     outside.succeed(done)
+    host = model.url.split("/")[2]
+    assert f"asking 3 validation records at {host} (unencrypted, on this machine)\n" in done.stderr
     prompts = sorted(body["messages"][-1]["content"] for body in model.asked)
     assert prompts == sorted(messages[0]["content"] for messages in wanted)
     sent = json.dumps(model.asked)
@@ -226,18 +230,23 @@ def test_a_redirect_is_not_followed(model: Endpoint, canary: Canary, dataset: Pa
     assert canary.saw() == ""
 
 
-def test_a_key_is_not_sent_unencrypted_to_another_machine(canary: Canary, dataset: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["", 'api_key_env = "PAIRSMITH_KEY"\n'])
+def test_nothing_is_sent_unencrypted_to_another_machine(
+    canary: Canary, dataset: Path, tmp_path: Path, key: str
+) -> None:
     pytest.importorskip("httpx", reason="the extra [endpoint] is not installed")
-    named = contestant(tmp_path, ELSEWHERE)
-    done = outside.train("answer", dataset / "validation.jsonl", "--with", named, env=canary.environment)
-    assert re.findall(r"\b(E\d{3})\b", done.stderr) == ["E929"]
-    assert done.returncode in (2, 3)
+    named = contestant(tmp_path, BARE, key)
+    for words in (["answer", dataset / "validation.jsonl"], ["eval", dataset, "--out", tmp_path / "out"]):
+        done = outside.train(*words, "--with", named, env=canary.environment)
+        assert (done.returncode, re.findall(r"\b(E\d{3})\b", done.stderr)) == (2, ["E929"])
+        assert "records for 192.0.2.1:9 would travel unencrypted" in done.stderr
 
     base, run = bases.make_base(tmp_path / "base"), tmp_path / "run"
-    judge = [f'eval.judge.url="{ELSEWHERE}"', 'eval.judge.model="j"', 'eval.judge.api_key_env="PAIRSMITH_KEY"']
+    judge = [f'eval.judge.url="{BARE}"', 'eval.judge.model="j"', *(f"eval.judge.{line}" for line in key.splitlines())]
     done = outside.train(*words_of_run(dataset, base, run, *judge), env=canary.environment)
-    assert done.returncode in (2, 3)
+    assert (done.returncode, re.findall(r"\b(E\d{3})\b", done.stderr)) == (2, ["E983"])
     assert not run.exists()
+    assert not (tmp_path / "out").exists()
     assert canary.saw() == ""
 
 
@@ -247,16 +256,19 @@ def test_the_judge_of_a_recipe_is_told_before_it_is_asked_and_gets_nothing_unenc
     base, recipe = bases.make_base(tmp_path / "base"), tmp_path / "theirs.toml"
     for verb in (["plan", dataset, "--no-measure"], ["run", dataset, "--dry-run"]):
         words = [*verb, "--base", base, "--recipe", recipe]
-        recipe.write_text(f'[eval.judge]\nurl = "{ELSEWHERE}"\nmodel = "j"\n', encoding="utf-8")
+        recipe.write_text(f'[eval.judge]\nurl = "{BARE}"\nmodel = "j"\n', encoding="utf-8")
         done = outside.train(*words, env=canary.environment)
         assert (done.returncode, re.findall(r"\b(E\d{3})\b", done.stderr)) == (2, ["E983"])
-        assert "records for the judge at 192.0.2.1:9 would travel unencrypted" in done.stderr
+        assert "records for 192.0.2.1:9 would travel unencrypted" in done.stderr
         recipe.write_text(f'[eval.judge]\nurl = "{model.url}"\nmodel = "j"\n', encoding="utf-8")
         done = outside.train(*words, env=canary.environment)
         outside.succeed(done)
         # Of five validation records two have personal data.
         host = model.url.split("/")[2]
-        assert f"will send up to 3 records (3 validation) to {host}, model j, unencrypted" in done.stderr
+        told = f"judge: each run sends up to 3 records (3 validation) to {host} (unencrypted, on this machine), model j"
+        assert told in done.stderr
+        recipe.write_text('[eval.judge]\nurl = "https://192.0.2.1:9/v1"\nmodel = "j"\n', encoding="utf-8")
+        assert "to 192.0.2.1:9 (encrypted), model j" in outside.train(*words, env=canary.environment).stderr
     assert (canary.saw(), model.asked) == ("", [])
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from train.evaluate.predictions import Scored
-from train.report import Report, Run, build_report
+from train.base.run_folder import write_run
+from train.evaluate.predictions import Scored, write_predictions
+from train.report import Report, Run, build_report, write_report
+from train.report.build import kept_of
 
 
 def sides_of(
@@ -62,3 +65,16 @@ def joined(*parts: tuple[list[Scored], list[Scored]]) -> tuple[list[Scored], lis
 def report_of(base: Sequence[Scored], tuned: Sequence[Scored], **arguments: Any) -> Report:
     """Return the report of two sides."""
     return build_report(base, tuned, run=Run(id="run-1", base_model="tiny", dataset="v1"), **arguments)
+
+
+def write_finished(
+    folder: Path, base: Sequence[Scored], tuned: Sequence[Scored], report: Report | None = None
+) -> Report:
+    """Make ``folder`` a finished run of two sides, without a model, and return its report."""
+    report = report or report_of(base, tuned)
+    write_predictions(base, tuned, folder)
+    write_report(report, folder)
+    made: dict[str, Any] = {"id": "run-1", "status": "finished", "saved": "model", "examples": 1, "step": 1}
+    facts = {"base": "", "tokenizer and template": ""}
+    write_run(folder, {**made, "facts": facts, **kept_of(report, tuned, folder)})
+    return report

@@ -331,6 +331,8 @@ def test_a_key_is_not_shown_while_it_is_written(stub: Any, monkeypatch: pytest.M
     [
         ({"url": "https://h.invalid/v1", "api_key_env": "PAIRSMITH_NONE"}, "PAIRSMITH_NONE holds no key"),
         ({"url": "http://h.invalid/v1", "api_key_env": "PAIRSMITH_KEY"}, "unencrypted"),
+        ({"url": "http://10.0.0.7:8000/v1"}, "unencrypted"),
+        ({"url": "http://localhost.evil.example/v1"}, "unencrypted"),
         ({"url": "http://[::x/v1"}, "Invalid"),
         ({"url": "http://[::/v1"}, "Invalid"),
         ({"url": "http://h:99999999/v1"}, "Port"),
@@ -366,8 +368,8 @@ def test_nobody_listens(stub: Any) -> None:
     server = stub(lambda _: said("x"))
     server.close()
     assert _reason(_ask(server.url)).startswith("no connection: ")
-    assert _reason(_ask("http://no-such-host.invalid/v1")).startswith("no connection: ")
-    assert _reason(_ask("http://a..b/v1")).startswith("no connection: ")
+    assert _reason(_ask("https://no-such-host.invalid/v1")).startswith("no connection: ")
+    assert _reason(_ask("https://a..b/v1")).startswith("no connection: ")
 
 
 def test_a_proxy_of_the_environment_sees_nothing_that_stays_here(stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -378,9 +380,8 @@ def test_a_proxy_of_the_environment_sees_nothing_that_stays_here(stub: Any, monk
     (one,) = _ask(server.url)
     assert isinstance(one, Answer)
     assert one.text == "here"
-    (one,) = _ask("http://h.invalid/v1")
-    assert isinstance(one, Answer)
-    assert one.text == "proxy"
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+    assert "'CONNECT'" in _reason(_ask("https://h.invalid/v1")), "what goes elsewhere is the proxy's"
 
 
 def test_two_failures_and_an_answer(stub: Any) -> None:

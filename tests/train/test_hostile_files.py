@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from tests import commands
+from tests.train.sides import write_finished
 from tests.train.tiny import some_rows, write_dataset
 from train.base.errors import TrainError
 from train.data.dataset import open_dataset
-from train.evaluate.predictions import Scored, write_feedback, write_predictions
+from train.evaluate.predictions import Scored, write_feedback
 from train.model import load_base
-from train.report import Run, build_report, write_report
 
 _SECONDS = 120
 _BYTES = 12 << 30
@@ -76,7 +76,7 @@ def test_a_recipe_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.ci
-@pytest.mark.parametrize("name", ["report.json", "predictions.jsonl", "metrics.jsonl", "feedback.jsonl"])
+@pytest.mark.parametrize("name", ["report.json", "predictions.jsonl", "metrics.jsonl"])
 def test_what_is_no_file_of_a_run_is_refused(tmp_path: Path, name: str) -> None:
     run = tmp_path / "r"
     run.mkdir()
@@ -85,9 +85,8 @@ def test_what_is_no_file_of_a_run_is_refused(tmp_path: Path, name: str) -> None:
          for split in ("validation", "test") for n in range(4)]
         for text in ("no", "yes")
     ]  # fmt: skip
-    write_predictions(*sides, run)
+    write_finished(run, *sides)
     write_feedback(*sides, run)
-    write_report(build_report(*sides, run=Run(id="r")), run)
     (run / "metrics.jsonl").write_bytes(b"")
     assert train(tmp_path, "eval", "r").returncode == 0
     spoil(run / name, "pipe", tmp_path)

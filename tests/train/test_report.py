@@ -8,10 +8,12 @@ import random
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.train.sides import joined, report_of, sides_of
+from curate.project.feedback import changed_files
+from tests.train.sides import joined, report_of, sides_of, write_finished
 from train.base.errors import Exit, TrainError
 from train.cli import cli
 from train.evaluate.predictions import Scored, outcome, read_predictions, write_feedback, write_predictions
@@ -215,7 +217,7 @@ def test_eval_prints_the_table_and_closes_the_gate(tmp_path: Path, capsys: pytes
     parts = joined(sides_of("good"), sides_of("bad", base=0.9, tuned=0.3))
     # Its metrics are not there, so that no checkpoint is known to be the best.
     report = report_of(*parts, remarks=["kept"], curve=read_curve(tmp_path / "metrics.jsonl"))
-    write_predictions(*parts, tmp_path)
+    write_finished(tmp_path, *parts, report)
     before = [path.read_bytes() for path in write_report(report, tmp_path)]
     assert cli.main(["eval", str(tmp_path)], standalone_mode=False) == Exit.OK
     printed = capsys.readouterr()
@@ -225,9 +227,37 @@ def test_eval_prints_the_table_and_closes_the_gate(tmp_path: Path, capsys: pytes
         cli.main(["eval", str(tmp_path), "--fail-on", "regressed", "--dry-run"], standalone_mode=False) == Exit.FAILED
     )
     assert "regressed: bad" in capsys.readouterr().err
-    with pytest.raises(TrainError, match=r"report.json") as caught:
+    with pytest.raises(TrainError, match=r"it is not a run") as caught:
         cli.main(["eval", str(tmp_path / "none")], standalone_mode=False)
     assert caught.value.exit_code == Exit.USAGE
+
+
+@pytest.mark.parametrize("cut", ["train.report.write_report", "train.report.build.kept_of"])
+def test_a_report_that_was_cut_off_is_taken_by_nobody_and_the_same_command_finishes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: str
+) -> None:
+    write_finished(tmp_path, *sides_of("good"))
+    cli.main(["eval", str(tmp_path)], standalone_mode=False)
+    before = (tmp_path / "run.json").read_bytes(), (tmp_path / "report.json").read_bytes()
+
+    def killed(*_: Any) -> None:
+        raise SystemExit
+
+    command = ["eval", str(tmp_path), "--margin", "0.2"]
+    with monkeypatch.context() as broken:
+        broken.setattr(cut, killed)
+        with pytest.raises(SystemExit):
+            cli.main(command, standalone_mode=False)
+    with pytest.raises(TrainError, match=r"report.json was cut off while it was written") as caught:
+        Report.load(tmp_path)
+    assert caught.value.code == "E952 run-changed"
+    assert [path.name for path, _ in changed_files(tmp_path)] == ["report.json"]
+    assert cli.main(command, standalone_mode=False) == Exit.OK
+    assert Report.load(tmp_path).margin == 0.2
+    assert (
+        cli.main(["eval", str(tmp_path), "--margin", str(json.loads(before[1])["margin"])], standalone_mode=False) == 0
+    )
+    assert ((tmp_path / "run.json").read_bytes(), (tmp_path / "report.json").read_bytes()) == before
 
 
 def test_compare_pairs_the_tuned_models_of_two_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,6 @@ from click.testing import CliRunner
 
 from tests.train.sides import joined
 from tests.train.tiny import chat_row, make_model, make_tokenizer, some_rows, write_dataset
-from train.base.errors import TrainError
 from train.cli import cli
 from train.data.dataset import open_dataset
 from train.data.rendering import Renderer
@@ -27,7 +26,7 @@ from train.evaluate.scoring import category_specs
 from train.pipeline import base_results
 from train.pipeline.base_results import noise_floor
 from train.recipe import build_recipe
-from train.report import JudgeSummary, Report, Run, build_report, data_map, noise_of, read_data_map, write_report
+from train.report import JudgeSummary, Report, Run, build_report, data_map, noise_of, write_report
 from train.report.results import bits_per_byte, confusions
 from train.report.write import html, markdown
 
@@ -93,7 +92,7 @@ def test_a_label_that_only_test_records_carry_is_counted_and_not_named() -> None
         assert "secret" not in text
 
 
-def test_the_data_map_keeps_the_hardest_and_the_most_variable(tmp_path: Path) -> None:
+def test_the_data_map_keeps_the_hardest_and_the_most_variable() -> None:
     learnt = [Dynamic(f"t{n}", "a", 3, -n / 100, (n * 7919 % 1000) / 1000, 0.5) for n in range(1000)]
     found = data_map(learnt)
     assert found is not None
@@ -102,10 +101,6 @@ def test_the_data_map_keeps_the_hardest_and_the_most_variable(tmp_path: Path) ->
     assert found.most_variable[0].variability == max(one.variability or 0 for one in learnt)
     assert data_map(reversed(learnt)) == found
     assert data_map([]) is None
-    assert read_data_map(tmp_path / "none.jsonl") is None
-    (tmp_path / "feedback.jsonl").write_text('{"split": "train", "epochs": 2}\n')
-    with pytest.raises(TrainError, match=r"feedback.jsonl:1"):
-        read_data_map(tmp_path / "feedback.jsonl")
 
 
 def test_the_noise_floor_is_a_share_with_wilsons_interval() -> None:
@@ -222,9 +217,9 @@ def test_a_run_tells_all_of_it_and_eval_rebuilds_it_byte_for_byte(bases: Callabl
     old = json.loads(before["report.json"])
     for name in ("noise", "confusion", "judged", "data_map"):
         del old[name]
-    (run / "report.json").write_text(json.dumps(old))
-    assert Report.load(run).noise is None
-    write_report(Report.load(run), run)
+    (tmp_path / "report.json").write_text(json.dumps(old))
+    assert Report.load(tmp_path).noise is None
+    write_report(Report.load(tmp_path), tmp_path)
 
 
 def test_hostile_texts_stay_texts_in_the_further_parts() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.train.sides import joined, report_of, sides_of
+from tests.train.sides import joined, report_of, sides_of, write_finished
 from train.cli import cli
 from train.evaluate.predictions import write_predictions
 from train.report import CardFacts, Report, model_card, table, write_report
@@ -51,8 +51,7 @@ def test_each_verdict_has_its_reason_and_numbers_as_fields(tmp_path: Path) -> No
 
 def test_a_withheld_verdict_says_so_in_table_and_pages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     parts = sides_of("thin", num=24, base=0.0, tuned=1.0)
-    write_predictions(*parts, tmp_path)
-    write_report(report_of(*parts), tmp_path)
+    write_finished(tmp_path, *parts)
     assert cli.main(["eval", str(tmp_path)], standalone_mode=False) == 0
     page = escaping.unescape((tmp_path / "report.html").read_text(encoding="utf-8"))
     texts = {"table": capsys.readouterr().out, "page": re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)}

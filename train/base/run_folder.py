@@ -53,8 +53,8 @@ def newest_run(dataset: Path, *, is_series: bool = False) -> Path:
             f"no {'series' if is_series else 'run'} in {runs_folder(dataset)}",
             "Begin one without --resume, or name one with --out.",
         )
-    # By the time of run.json, as a name tells the day alone, and run 27 of a day is "aa".
-    return max(runs, key=lambda path: records[path].stat().st_mtime_ns)
+    # A name tells the day alone, and run 27 of a day is "aa"; run.json is written by `train eval` too.
+    return max(runs, key=lambda path: (path / RECIPE).stat().st_mtime_ns)
 
 
 def write_run(folder: Path, record: Mapping[str, Any], name: str = RUN) -> None:
@@ -78,6 +78,24 @@ def read_run(folder: Path, name: str = RUN) -> dict[str, Any]:
         reason = getattr(error, "strerror", None) or error
         raise TrainError("E953 nothing-to-resume", f"{folder / name}: {reason}", hint) from None
     return value
+
+
+def check_written(path: Path) -> None:
+    """Raise TrainError "E952 run-changed" where ``path`` is not the file whose digest the record beside it keeps.
+
+    A record has no "files" before it is finished; one that lacks the file was cut off while it was written again.
+    """
+    for name in (RUN, EVALUATION, SERIES):
+        kept = read_run(path.parent, name).get("files") if (path.parent / name).is_file() else None
+        with suppress(OSError):
+            # Whoever reads it says why it cannot be read.
+            if kept is not None and kept.get(path.name) != sha256_of(path):
+                what = "changed after it was written" if path.name in kept else "cut off while it was written"
+                raise TrainError(
+                    "E952 run-changed", f"{path} was {what}",
+                    f"Put it back, or score what a run answered again: `train eval {path.parent} --rescore`. A report "
+                    f"of a series is written again by `train run DATASET --resume --out {path.parent}`.",
+                )  # fmt: skip
 
 
 def evaluation_folder(parent: Path, name: str, key: str) -> Path:

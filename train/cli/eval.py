@@ -9,8 +9,13 @@ from pathlib import Path
 import click
 
 from train.base import console
-from train.base.errors import Exit, TrainError
+from train.base.errors import Exit, TrainError, validation_fault
 from train.cli import report_exit
+
+RESCORED = (
+    "The answers in predictions.jsonl were scored again after the run; they, likelihoods, choices by likelihood and "
+    "what a judge said are as they stood there."
+)
 
 
 @click.command()
@@ -20,6 +25,8 @@ from train.cli import report_exit
     "--margin", type=click.FloatRange(0, 1, max_open=True), help="The loss that counts as none; the run's by default."
 )
 @click.option("--dry-run", is_flag=True, help="Print the table and write nothing.")
+@click.option("--rescore", is_flag=True, help="Score the texts of RUN again, also where its files were changed.")
+@click.option("--dataset", "moved", type=click.Path(path_type=Path), help="Where the data for --rescore is now.")
 @click.option("--with", "names", multiple=True, metavar="MODEL", help="Evaluate MODEL on DATASET; may be given again.")
 @click.option("--split", "splits", default="validation,test", show_default=True, help="Splits to answer.")
 @click.option("--system", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Text that comes first.")
@@ -36,15 +43,17 @@ from train.cli import report_exit
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads; by default as many as a run would use.")
 def command(
-    target: Path, fail_on: str | None, margin: float | None, dry_run: bool, names: tuple[str, ...], splits: str,
-    system: Path | None, shots: int, shots_from: str, max_new_tokens: int | None,
+    target: Path, fail_on: str | None, margin: float | None, dry_run: bool, rescore: bool, moved: Path | None,
+    names: tuple[str, ...], splits: str, system: Path | None, shots: int, shots_from: str, max_new_tokens: int | None,
     max_reasoning_tokens: int | None, out: Path | None,
     send_flagged: bool, device: str, threads: int | None,
 ) -> int:  # fmt: skip
     """Compute the report of RUN again from its predictions.jsonl, without a model, and print it.
 
     Numbers do not change by it unless the rules do: another margin, or a newer version of this tool. Verdicts of people
-    in RUN/human.jsonl, as `curate compare --blind RUN:base RUN` writes them, are held beside those of the judge.
+    in RUN/human.jsonl, as `curate compare --blind RUN:base RUN` writes them, are held beside those of the judge. A file
+    that was changed after the run is refused; --rescore scores the texts that are there with the references and scorers
+    of the dataset, and says so in the report.
 
     With --with the argument is a DATASET, and each MODEL answers its validation and test records: a base, a run, an
     adapter, a .gguf file or an endpoint, named as `train answer --help` says. What it answers is scored as a run is,
@@ -56,10 +65,10 @@ def command(
     Example: train eval my-data/dataset/v1 --with samples/tiny-base --shots 4
     """
     if not names:
-        return _computed_again(target, fail_on, margin, is_dry=dry_run)
-    for is_given, option in ((fail_on, "--fail-on"), (margin is not None, "--margin"), (dry_run, "--dry-run")):
-        if is_given:
-            raise click.UsageError(f"{option} is for a report of a run; compare evaluations with `train compare`.")
+        return _computed_again(target, fail_on, margin, is_dry=dry_run, is_rescored=rescore, moved=moved)
+    of_runs = {"--fail-on": fail_on, "--margin": margin is not None, "--dry-run": dry_run, "--rescore": rescore}
+    for option in filter(of_runs.get, of_runs):
+        raise click.UsageError(f"{option} is for a report of a run; compare evaluations with `train compare`.")
     # Loaded late: imports as much as each model's kind needs.
     from train.base.run_folder import runs_folder
     from train.contestants import open_contestant
@@ -97,38 +106,64 @@ def command(
     return Exit.OK if is_complete else Exit.FAILED
 
 
-def _computed_again(run: Path, fail_on: str | None, margin: float | None, *, is_dry: bool) -> int:
+def _computed_again(
+    run: Path, fail_on: str | None, margin: float | None, *, is_dry: bool, is_rescored: bool, moved: Path | None
+) -> int:  # fmt: skip
     # Loaded late: the report needs numpy and pydantic, which `train --help` must not pay for.
-    from train.base.run_folder import EVALUATION, SERIES
-    from train.data.dataset import MANIFEST
-    from train.evaluate.predictions import FEEDBACK, PREDICTIONS, read_predictions
-    from train.report import Report, Rules, build_report, read_curve, read_data_map, read_human, table, write_report
+    from pydantic import ValidationError
 
-    if (run / MANIFEST).is_file():
-        raise click.UsageError(f"{run} is a dataset. Say which model answers it: --with MODEL.")
-    if (run / SERIES).is_file():
-        raise click.UsageError(f"the report of {run} is that of several runs; name one of them, such as {run}/NAME.")
-    if (run / EVALUATION).is_file():
-        raise click.UsageError(f"{run} is an evaluation of one model. Compare it: `train compare {run} OTHER`.")
-    old = Report.load(run)
-    base, tuned = read_predictions(run / PREDICTIONS)
+    from train.base.run_folder import EVALUATION, RUN, SERIES, read_finished, write_run
+    from train.base.storage import sha256_of
+    from train.data.dataset import MANIFEST, open_same_dataset
+    from train.evaluate.predictions import PREDICTIONS, read_predictions, write_predictions
+    from train.evaluate.scoring import rescored
+    from train.report import Report, Rules, build_report, read_curve, read_human, table, write_report
+    from train.report.build import kept_of
+    from train.report.model import REPORT, Measured
+
+    others = {
+        MANIFEST: f"{run} is a dataset. Say which model answers it: --with MODEL.",
+        SERIES: f"the report of {run} is that of several runs; name one of them, such as {run}/NAME.",
+        EVALUATION: f"{run} is an evaluation of one model. Compare it: `train compare {run} OTHER`.",
+    }
+    for name, message in others.items():
+        if (run / name).is_file():
+            raise click.UsageError(message)
+    record = read_finished(run)
+    try:
+        own = Measured.model_validate(record.get("report"))
+    except ValidationError as error:
+        raise TrainError("E938 bad-report", f"{run / RUN}: {validation_fault(error)}", "Train it again.") from None
+    if is_rescored:
+        changed = read_predictions(run / PREDICTIONS, is_changed=True)
+        sides = rescored(changed, open_same_dataset(record, moved), record["records"])
+        own = own.model_copy(update={"remarks": list(dict.fromkeys([*own.remarks, RESCORED]))})
+    else:
+        # One that is missing, or was cut off while it was written, is computed.
+        if REPORT in record["files"] and (run / REPORT).exists():
+            Report.load(run)
+        sides = [*read_predictions(run / PREDICTIONS)]
     report = build_report(
-        base,
-        tuned,
-        run=old.run,
+        *sides,
+        run=own.run,
         curve=read_curve(run / "metrics.jsonl"),
-        default_metric=old.default_metric,
-        rules=Rules(old.margin if margin is None else margin, old.fewest, old.resamples),
-        remarks=old.remarks,
-        noise=old.noise,
-        judge_summary=old.judged,
-        data_map=read_data_map(run / FEEDBACK),
+        default_metric=own.default_metric,
+        rules=Rules(own.margin if margin is None else margin, own.fewest, own.resamples),
+        remarks=own.remarks,
+        noise=own.noise,
+        judge_summary=own.judged,
+        data_map=own.data_map,
         human=read_human(run),
-        fits=old.fits,
-        memory=old.memory,
+        fits=own.fits,
+        memory=own.memory,
     )
     console.data(table(report, columns=console.columns()))
     if not is_dry:
+        # Without its digest nobody takes what is being written, should this be killed.
+        write_run(run, record | {"files": {} if is_rescored else {PREDICTIONS: sha256_of(run / PREDICTIONS)}})
+        if is_rescored:
+            write_predictions(sides[0], sides[1], run)
         write_report(report, run)
+        write_run(run, record | kept_of(report, sides[1], run))
         console.talk(f"written: {run / 'report.html'}")
     return report_exit(report.regressed(), fail_on)

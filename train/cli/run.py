@@ -37,7 +37,7 @@ _OF_RECIPE = {"recipe_path", "settings", "base"}
 def command(dataset: Path, out: Path | None, resume: bool, force: bool, seeds: int, **options: Any) -> int:
     """Fine-tune on DATASET (made by `curate export`) and say per category whether it helped.
 
-    Many GPUs: torchrun --nproc-per-node 8 -m train run DATASET.
+    Many GPUs: torchrun --nproc-per-node 8 --no-python train run DATASET.
 
     Exit codes: 0 done, 1 diverged or a judge that scored nothing, 2 bad input, 3 the machine lacks something,
     130/143/129 stopped with a checkpoint.

@@ -91,8 +91,8 @@ class EndpointContestant:
     ``refuse`` says why a text is no answer, or "". Who has it wants one at any price: such a text is asked for again,
     as one that cannot be read is, and it is not kept.
 
-    Raises TrainError: E929 bad-contestant where the key is missing in the environment or would travel unencrypted, or
-    the url is none.
+    Raises TrainError: E929 bad-contestant where the key is missing in the environment, what is sent would travel to
+    another machine unencrypted, or the url is none.
     """
 
     kind: Kind = "endpoint"
@@ -117,9 +117,12 @@ class EndpointContestant:
             _ = parts.port, self._post({}), self._client()
         except (ValueError, TypeError, ImportError, httpx.InvalidURL) as error:
             raise TrainError(BAD_CONTESTANT, f"{self.host}: {error}", "Look at the url, and at HTTPS_PROXY.") from None
-        self.is_safe = parts.scheme == "https" or self._is_here
-        """Whether what is sent travels encrypted, or stays on this machine."""
-        self._secret = Secret(_read_secret(spec, self.host, is_safe=self.is_safe))
+        if parts.scheme != "https" and not self._is_here:
+            raise TrainError(
+                BAD_CONTESTANT, f"records for {self.host} would travel unencrypted",
+                "Use an https url, or one of this machine and a tunnel there.",
+            )  # fmt: skip
+        self._secret = Secret(_read_secret(spec, self.host))
         self._cache = AnswerCache(None if cache is None else cache / f"endpoint-{self.digest[:16]}.jsonl")
         self._budget = Budget(spec)
         self._lock = threading.Lock()
@@ -311,7 +314,7 @@ def _running(work: Coroutine[Any, Any, None], delivery: _Delivery) -> Iterator[F
         loop.close()
 
 
-def _read_secret(spec: EndpointSpec, host: str, *, is_safe: bool) -> str:
+def _read_secret(spec: EndpointSpec, host: str) -> str:
     if spec.api_key_env is None:
         return ""
     secret = os.environ.get(spec.api_key_env, "")
@@ -320,8 +323,6 @@ def _read_secret(spec: EndpointSpec, host: str, *, is_safe: bool) -> str:
             BAD_CONTESTANT, f"the environment variable {spec.api_key_env} holds no key for {host}",
             "Set it, or remove api_key_env.", exit_code=Exit.MISSING,
         )  # fmt: skip
-    if not is_safe:
-        raise TrainError(BAD_CONTESTANT, f"the key for {host} would travel unencrypted", "Use an https url.")
     return secret
 
 

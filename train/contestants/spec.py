@@ -95,6 +95,12 @@ def parse_spec(name: str) -> Spec:
     return Spec(name, "base", path if path.is_dir() else None, name)
 
 
+def route_of(url: str) -> str:
+    """Return where what is sent to ``url`` goes, and whether anybody on its way can read it."""
+    parts = urlsplit(url)
+    return f"{parts.netloc} ({'encrypted' if parts.scheme == 'https' else 'unencrypted, on this machine'})"
+
+
 def _endpoint_of(name: str) -> EndpointSpec:
     url, _, model = name.partition("#")
     if not model:

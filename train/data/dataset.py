@@ -178,6 +178,25 @@ def open_dataset(folder: Path) -> Dataset:
     return Dataset(folder, manifest, splits, hashlib.sha256(raw).hexdigest())
 
 
+def open_same_dataset(record: dict[str, Any], moved: Path | None) -> Dataset:
+    """Return the dataset of a run, which may have ``moved``.
+
+    Raises TrainError: E911 dataset-changed, E912 bad-dataset.
+    """
+    recorded = record.get("dataset")
+    path = moved or Path(str(recorded.get("path")) if isinstance(recorded, dict) else "")
+    if not (path / MANIFEST).is_file():
+        raise TrainError(
+            "E912 bad-dataset", f"the run's dataset {path} is not there", "Say where it is now with --dataset."
+        )
+    opened = open_dataset(path)
+    if not isinstance(recorded, dict) or opened.digest != recorded.get("sha256"):
+        raise TrainError(
+            "E911 dataset-changed", f"{path} is not the dataset of the run", "Name the right one with --dataset."
+        )
+    return opened
+
+
 def sample_rows(rows: Iterable[Row], most: int) -> list[Row]:
     """Return at most ``most`` rows by the hash of their ids: the same ones whatever their order and number."""
     # A run that is resumed, or made again after records were added, evaluates the same sample.

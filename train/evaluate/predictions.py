@@ -19,6 +19,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from train.base.errors import Exit, TrainError, validation_fault
 from train.base.file_guard import open_file
+from train.base.run_folder import check_written
 from train.base.storage import write_whole
 from train.data.strict import SliceValues, read_slices
 from train.evaluate.dynamics import Dynamic
@@ -212,12 +213,15 @@ def prediction_line(record: Scored) -> str:
     return _line(_common(record) | {"tuned": _side(record) | usage})
 
 
-def read_predictions(path: Path) -> tuple[list[Scored], list[Scored]]:
+def read_predictions(path: Path, *, is_changed: bool = False) -> tuple[list[Scored], list[Scored]]:
     """Return what a file of predictions holds: base and tuned. Of an evaluation, which has no base, the first is empty.
 
     Raises:
-        TrainError: E935 bad-predictions with the line, when the file is missing or not what this tool writes.
+        TrainError: E935 bad-predictions with the line, when the file is missing or not what this tool writes; E952
+            run-changed, unless it may be one that ``is_changed``.
     """
+    if not is_changed:
+        check_written(path)
     base: list[Scored] = []
     tuned: list[Scored] = []
     number = 0

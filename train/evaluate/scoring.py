@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from train.base.errors import TrainError
-from train.data.dataset import Row, last_answer
+from train.data.dataset import Dataset, Row, last_answer
 from train.evaluate import metrics
 from train.evaluate.predictions import REASONING_CUT, REASONING_TOKENS, Scored
 
@@ -182,6 +183,42 @@ def score(
             )
         )
     return scored
+
+
+def rescored(
+    sides: Sequence[Sequence[Scored]], dataset: Dataset, records: Mapping[str, int]
+) -> list[list[Scored]]:  # fmt: skip
+    """Return the results of a run on ``dataset``, on so many ``records`` of each split, scored again.
+
+    Texts and likelihoods are taken as they stand, and so is what no text tells: verdicts of a judge, choices by
+    likelihood. Raises TrainError "E952 run-changed" where they are not the results on those records.
+    """
+    categories = category_specs(dataset.manifest.get("categories", {}))
+    rows = {(split, row.id): row for split, part in dataset.splits.items() for row in part}
+    found = Counter(old.split for old in sides[-1] if old.split == "general" or (old.split, old.id) in rows)
+    if found != records:
+        message = f"predictions.jsonl has {found.total():,} of the {sum(records.values()):,} records that were measured"
+        raise TrainError("E952 run-changed", message, "Put it back, or train again.")
+    return [[_rescored(old, rows.get((old.split, old.id)), categories) for old in side] for side in sides]
+
+
+def _rescored(old: Scored, row: Row | None, categories: Mapping[str, CategorySpec]) -> Scored:
+    if row is None:
+        return old
+    old = replace(old, category=row.category, cluster=row.cluster, slices=row.slices, is_liked=row.is_liked)
+    if old.text is None or row.messages is None:
+        return old
+    message = row.messages[last_answer(row.messages)]
+    content = message["content"] or ""
+    # How a call is spelled, and where reasoning in a content ends, is known to the template.
+    is_own = message.get("tool_calls") or (old.reference and content.endswith(old.reference))
+    reference = "" if row.is_liked is False else old.reference if is_own else content
+    answer = Answer(old.id, old.text, old.stopped, old.reasoning)
+    [new] = score([row], {row.id: reference}, [answer], None, categories, split=old.split)
+    # Of a choice by likelihood all scores are kept, as no text tells any.
+    is_told = old.stopped is not None and new.metric != "judge"
+    kept = {name: value for name, value in (old.scores or {}).items() if name != new.metric or not is_told}
+    return replace(old, reference=reference, metric=new.metric, scores={**kept, **(new.scores or {})})
 
 
 def _record_options(spec: CategorySpec, row: Row, answer: Answer) -> dict[str, Any]:

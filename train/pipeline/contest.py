@@ -16,10 +16,20 @@ from typing import Any
 from train.base import console
 from train.base.errors import TrainError
 from train.base.file_guard import MOST_DOCUMENT, read_file
-from train.base.run_folder import EVALUATION, RECIPE, evaluation_folder, now, recipe_folder, versions, write_run
-from train.base.storage import appending, digest_of, write_whole
+from train.base.run_folder import (
+    EVALUATION,
+    RECIPE,
+    check_written,
+    evaluation_folder,
+    now,
+    recipe_folder,
+    versions,
+    write_run,
+)
+from train.base.storage import appending, digest_of, sha256_of, write_whole
 from train.contestants import Answer, Contestant, Request, Sampling, Unanswered, parse_spec
 from train.contestants.prompting import Prompting
+from train.contestants.spec import route_of
 from train.data.dataset import Dataset, Row, last_answer
 from train.evaluate.metrics import discover
 from train.evaluate.predictions import PREDICTIONS, Scored, prediction_line, read_predictions
@@ -147,6 +157,7 @@ class _Evaluation:
         path = self.folder / PREDICTIONS
         if not path.exists():
             return []
+        check_written(path)
         # A line that a kill cut off is answered again.
         text = read_file(path, most=MOST_DOCUMENT).decode("utf-8", "replace")
         write_whole(path, [text[: text.rfind("\n") + 1]])
@@ -164,7 +175,7 @@ class _Evaluation:
         }
         number = " and ".join(f"{len(rows):,} {split}" for split, rows in open_rows.items())
         already = f"; {len(answered):,} results are there already" if answered else ""
-        console.talk(f"{self._contestant.name}: asking {number} records{already}")
+        console.talk(f"{self._contestant.name}: asking {number} records{self._route()}{already}")
         if self._is_unlimited:
             console.talk(
                 f"warning: {self._contestant.name} reasons as long as it likes: only a model here can be ended"
@@ -185,6 +196,14 @@ class _Evaluation:
                 self._measure(open_rows, put)
             else:
                 self._ask(open_rows, put)
+
+    def _route(self) -> str:
+        # Where the prompts go, and what else goes with each of them; nothing where all stays in this program.
+        endpoint, prompting = parse_spec(self._contestant.name).endpoint, self._prompting
+        if endpoint is None:
+            return ""
+        after = f", each after {prompting.number} examples" if prompting.number else ""
+        return f" at {route_of(endpoint.url)}{after}"
 
     def _measure(self, open_rows: Mapping[str, Sequence[Row]], put: Callable[[Sequence[Scored]], None]) -> None:
         # A model in this process is measured as a run measures its own. It all imports torch, which others do without.
@@ -260,6 +279,7 @@ class _Evaluation:
             },
         }
         write_whole(self.folder / PREDICTIONS, map(prediction_line, self._results))
+        self.record["files"] = {PREDICTIONS: sha256_of(self.folder / PREDICTIONS)}
         self.write({})
         for code, number in sorted(self._unanswered.items()):
             console.talk(f"warning: {_records(number)} without an answer: {code}: {self._reasons[code]}")

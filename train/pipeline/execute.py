@@ -49,7 +49,7 @@ from train.pipeline.validating import base_score, validation_of
 from train.recipe import OF_BASE, Recipe, load_recipe, recipe_toml
 from train.recipe.forgetting import protection, remedies
 from train.report import CardFacts, Noise, Report, Run, card_facts, table
-from train.report.build import publish
+from train.report.build import kept_of, publish
 from train.report.judge import BAD_JUDGE, judge_answers
 from train.report.model import JudgeSummary
 
@@ -312,11 +312,8 @@ def _finish(
     forget(run)
     facts = card_facts(record | {"step": result.step}, prepared.dataset.manifest)
     saved = save_tuned(model, prepared, report, run, facts)
-    verdicts = {row.category: row.verdict for row in report.main().categories}
-    write_run(
-        run,
-        record | _ending(result, "finished") | {"taken_step": taken, "saved": saved.name, "results": verdicts},
-    )
+    ended = {"taken_step": taken, "saved": saved.name, **kept_of(report, tuned, run)}
+    write_run(run, record | _ending(result, "finished") | ended)
     return report, judge_summary
 
 

@@ -34,7 +34,7 @@ from train.pipeline.prepare import add_adapters, plan_run, prepare
 from train.recipe import Recipe, load_recipe, recipe_digest, recipe_toml
 from train.report import Report, table, write_report
 from train.report.judge import BAD_JUDGE
-from train.report.model import ReportPart
+from train.report.model import REPORT, ReportPart
 
 SeriesKind = Literal["seeds", "curve", "sweep", "stages"]
 BEGIN_ANEW = "Give its whole command again, with another --out."
@@ -81,6 +81,8 @@ class SeriesRecord(ReportPart, title="A series of runs: runs/ID/series.json."):
     members: list[MemberRecord] = Field(default_factory=list)
     selected: str = ""
     """The member whose model is the one to take."""
+    files: dict[str, str] | None = None
+    """The SHA-256 of report.json; none before it is written."""
 
 
 @dataclass(frozen=True)
@@ -276,7 +278,7 @@ def resume_series(
     kind.check(loaded)
     series = Series(folder, dataset, loaded, record, is_cached, report_to, context)
     with at_work(folder, is_first=context.is_first):
-        series.write(status="running", error="", message="")
+        series.write(status="running", error="", message="", files=None)
         return _drive(series, kind)
 
 
@@ -337,7 +339,8 @@ def _drive(series: Series, kind: Kind) -> Exit:
         with open_file(folder / outcome.selected / FEEDBACK) as lines:
             write_whole(folder / FEEDBACK, (line.decode("utf-8") for line in lines))
         write_report(outcome.report, folder)
-    series.write(status="finished", selected=outcome.selected, ended=now())
+    files = {REPORT: sha256_of(folder / REPORT)} if series.context.is_first else None
+    series.write(status="finished", selected=outcome.selected, ended=now(), files=files)
     if series.context.is_first:
         console.data(table(outcome.report, columns=console.columns()))
         console.talk(f"the model to take: {folder / outcome.selected}")

@@ -1,6 +1,6 @@
 """The report of a run: numbers by category and what they can carry, as JSON, Markdown, one HTML file, a table."""
 
-from train.report.build import build_report, data_map, noise_of, read_data_map
+from train.report.build import build_report, data_map, noise_of
 from train.report.calibration import read_human
 from train.report.model import Curve, EvalPoint, JudgeSummary, Noise, Report, Run, StepPoint, schema_of
 from train.report.results import Rules

@@ -6,26 +6,32 @@ can check them.
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from zlib import crc32
 
-from pydantic import TypeAdapter
-
-from train.base.errors import TrainError, first_line
-from train.base.file_guard import open_file
+from train.base.errors import TrainError
+from train.base.storage import sha256_of
 from train.data.dataset import Dataset, reasoning_remark
 from train.evaluate.dynamics import Dynamic
-from train.evaluate.predictions import DYNAMICS_FIELDS, Scored, outcome, pair, write_feedback, write_predictions
+from train.evaluate.predictions import (
+    PREDICTIONS,
+    Scored,
+    outcome,
+    pair,
+    write_feedback,
+    write_predictions,
+)
 from train.evaluate.preferences import comparison_remark
 from train.recipe import Recipe
 from train.recipe.forgetting import remedies
 from train.report import stats, wording
 from train.report.calibration import calibrated
 from train.report.model import (
+    REPORT,
     CategoryFit,
     Curve,
     DataMap,
@@ -34,6 +40,7 @@ from train.report.model import (
     Flips,
     Forgetting,
     JudgeSummary,
+    Measured,
     Memorised,
     Noise,
     Report,
@@ -178,6 +185,16 @@ def publish(
     write_feedback(base, tuned, folder, dynamics)
     write_report(report, folder)
     return report
+
+
+def kept_of(report: Report, tuned: Sequence[Scored], folder: Path) -> dict[str, Any]:
+    """Return what run.json keeps of the report and the predictions in ``folder``: it is written after both of them."""
+    return {
+        "results": {row.category: row.verdict for row in report.main().categories},
+        "report": report.model_dump(mode="json", include=set(Measured.model_fields)),
+        "records": Counter(record.split for record in tuned if record.split != "train"),
+        "files": {name: sha256_of(folder / name) for name in (PREDICTIONS, REPORT)},
+    }
 
 
 def forgetting(
@@ -376,7 +393,6 @@ def _skipped(scored: Sequence[Scored], dataset: Dataset, measured: Collection[st
 
 
 MOST_POINTS = 600
-_DYNAMIC = TypeAdapter(Dynamic)
 
 
 def data_map(dynamics: Iterable[Dynamic]) -> DataMap | None:
@@ -393,29 +409,3 @@ def data_map(dynamics: Iterable[Dynamic]) -> DataMap | None:
         hardest=sorted(ordered, key=lambda dynamic: dynamic.confidence)[:MOST_ON_MAP],
         most_variable=sorted(varied, key=lambda dynamic: -(dynamic.variability or 0.0))[:MOST_ON_MAP],
     )
-
-
-def read_data_map(path: Path) -> DataMap | None:
-    """Return the map that a run's `feedback.jsonl` holds; None where it is missing or of an earlier version.
-
-    Raises TrainError: E935 bad-predictions with the line.
-    """
-    if not path.exists():
-        return None
-    dynamics, number = [], 0
-    try:
-        with open_file(path) as lines:
-            for line in lines:
-                number += 1
-                row = json.loads(line)
-                if row["split"] == "train" and "epochs" in row:
-                    dynamics.append(
-                        _DYNAMIC.validate_python({name: row[name] for name in ("id", "category", *DYNAMICS_FIELDS)})
-                    )
-        return data_map(dynamics)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise TrainError(
-            "E935 bad-predictions",
-            f"{path}:{number}: {type(error).__name__}: {first_line(error)}",
-            "Name the folder of a finished run.",
-        ) from error

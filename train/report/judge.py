@@ -13,13 +13,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
 from train.base import console
 from train.base.errors import TrainError, require_extra
 from train.base.storage import digest_of
 from train.contestants import Answer, EndpointSpec, Request, Sampling, Unanswered
-from train.contestants.spec import BAD_CONTESTANT
+from train.contestants.spec import BAD_CONTESTANT, route_of
 from train.data.dataset import Dataset, Row, last_answer
 from train.data.strict import unique_members
 from train.evaluate.predictions import Scored, pair
@@ -98,11 +97,6 @@ class Judge:
             if error.code != BAD_CONTESTANT:
                 raise
             raise TrainError(BAD_JUDGE, error.message, error.hint, exit_code=error.exit_code) from None
-        if not self.endpoint.is_safe:
-            raise TrainError(
-                BAD_JUDGE, f"records for the judge at {self.endpoint.host} would travel unencrypted",
-                "Set eval.judge.url to an https url, or to this machine and a tunnel there.",
-            )  # fmt: skip
         self._sampling = Sampling() if recipe.temperature == "auto" else Sampling(recipe.temperature)
         self.host = self.endpoint.host
 
@@ -199,9 +193,8 @@ def announce_judge(recipe: Recipe, dataset: Dataset, categories: Mapping[str, Ca
         if row.id not in flagged and _is_included(split, row.category, categories, judge.also)
     )  # fmt: skip
     console.talk(
-        f"judge: the run will send up to {min(judge.max_records, splits.total()):,} records ({_amount(splits)}) to "
-        f"{urlsplit(judge.url).netloc}, model {judge.model}"
-        + (", unencrypted on this machine" if judge.url.startswith("http:") else "")
+        f"judge: each run sends up to {min(judge.max_records, splits.total()):,} records ({_amount(splits)}) to "
+        f"{route_of(judge.url)}, model {judge.model}"
     )
 
 
@@ -275,7 +268,7 @@ def _announce(judge: Judge, pairs: Sequence[_Pair], rows: Mapping[str, Row]) -> 
     splits = Counter(before.split for before, _ in new)
     console.talk(
         f"judge: sending {_amount(splits)} records (prompt, reference and both answers, in both orders) to "
-        f"{judge.host}, model {judge.recipe.model}"
+        f"{route_of(judge.endpoint.spec.url)}, model {judge.recipe.model}"
     )
 
 

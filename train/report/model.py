@@ -13,6 +13,7 @@ from pydantic import Field
 
 from train.base.errors import TrainError, first_line
 from train.base.file_guard import MOST_DOCUMENT, read_file
+from train.base.run_folder import check_written
 from train.evaluate.dynamics import Dynamic
 from train.recipe.forgetting import Remedy, Tuning
 from train.report.part import Change as Change  # noqa: PLC0414 - all parts of a report are found here
@@ -436,9 +437,10 @@ class Report(ReportPart, title="The report of a training run: runs/ID/report.jso
     def load(cls, path: str | Path) -> Report:
         """Return the report of a run: ``path`` is the run's folder or its report.json.
 
-        Raises TrainError: E938 bad-report when it is missing or not what this version writes.
+        Raises TrainError: E938 bad-report when it is missing or not what this version writes; E952 run-changed.
         """
         file = Path(path) if Path(path).is_file() else Path(path) / REPORT
+        check_written(file)
         try:
             # Not pydantic's own JSON reader: it refuses the lone surrogate that a hostile text may hold.
             return cls.model_validate(json.loads(read_file(file, most=MOST_DOCUMENT)))
@@ -454,3 +456,19 @@ class Report(ReportPart, title="The report of a training run: runs/ID/report.jso
     def regressed(self) -> list[str]:
         """Return the categories that got worse in the split whose verdicts count."""
         return [result.category for result in self.main().categories if result.verdict == "regressed"]
+
+
+class Measured(ReportPart):
+    """What predictions do not tell of a run; run.json keeps it, so that no report is made of another one."""
+
+    run: Run
+    default_metric: list[str]
+    margin: float
+    fewest: int
+    resamples: int
+    remarks: list[str]
+    noise: Noise | None
+    judged: JudgeSummary | None
+    data_map: DataMap | None
+    fits: list[CategoryFit]
+    memory: Memorised | None

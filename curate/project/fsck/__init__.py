@@ -10,9 +10,9 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from curate.base.events import AddEvent, EditEvent, UndoEvent
-from curate.base.file_guard import MOST_DOCUMENT, MOST_SEGMENT, MOST_STATE, inside, open_file, read_file
+from curate.base.file_guard import MOST_DOCUMENT, MOST_SEGMENT, MOST_STATE, inside, read_file
 from curate.base.record import SPLITS, CurateError, Finding, Json, Record, canonical
-from curate.base.storage import is_segment_open, move_file, remove_file, write_atomic
+from curate.base.storage import digest_of, is_segment_open, move_file, remove_file, write_atomic
 from curate.base.tables import counted
 from curate.checks.runner import read_records
 from curate.checks.runner.changes import unmerged_findings
@@ -22,6 +22,7 @@ from curate.formats.dataset import frozen_digest, read_manifest
 from curate.jsonl import JsonFault, Reader, strict_loads
 from curate.project.claim import CLAIM, claimed
 from curate.project.data import DATASETS, RUNS, data_files
+from curate.project.feedback import changed_files
 from curate.project.fsck.journal import MISSING, Report, WorkspaceFault, check_journal, noted, read_missing
 from curate.project.journal import FOLDER, pieces, read_journal, read_segment, segments
 from curate.schema.settings import FILE_NAME as SETTINGS_FILE
@@ -236,7 +237,7 @@ def _test_digest(folder: Path, most: int) -> str:
 
 
 def check_runs(report: Report, folder: Path) -> None:
-    """Hold each checkpoint of the runs below ``folder`` against its manifest."""
+    """Hold each checkpoint of the runs below ``folder`` against its manifest, and their results against run.json."""
     for path in sorted(folder.glob(f"*/*/{CHECKPOINT_FILE}")):
         report.count("checkpoint")
         fix = "Remove its folder: an older checkpoint may be whole, and `train run --resume` takes that."
@@ -255,6 +256,10 @@ def check_runs(report: Report, folder: Path) -> None:
     for path in [path for name in ("run", "report", "eval") for path in sorted(folder.glob(f"*/{name}.json"))]:
         report.count("run file")
         _check_json(report, path, "bad-report", "Evaluate the run again with `train eval`.")
+    # Those of a series lie in its folder.
+    for path in [*sorted(folder.glob("*/")), *sorted(folder.glob("*/*/"))]:
+        for file, fix in changed_files(path):
+            report.add("changed-file", file, "it was changed after the run wrote it", fix)
 
 
 def check_drafts(report: Report, folder: Path) -> None:
@@ -285,14 +290,6 @@ def sums_in(folder: Path) -> Iterator[tuple[str, str]]:
     for line in read_file(folder / SUMS, most=MOST_DOCUMENT).decode("utf-8", "replace").splitlines():
         match = _SUM.fullmatch(line)
         yield (match[1], match[2]) if match else ("", line)
-
-
-def digest_of(path: Path) -> str:
-    """Return the SHA-256 of a file, "" where there is none."""
-    if path.is_symlink() or not path.is_file():
-        return ""
-    with open_file(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_remains(report: Report, folders: Collection[Path]) -> None:

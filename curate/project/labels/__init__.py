@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from curate.base.console import one_line
 from curate.base.hashing import Hashes, mix
 from curate.base.record import CurateError, Exit
+from curate.base.resources import python_command
 from curate.checks.quality.suspects import FEWEST, Classifier, Predictions, require_model
 from curate.project.approval import APPROVAL
 from curate.project.journal import ASIDES, CATEGORY
@@ -340,7 +341,7 @@ class Trainer:
             self._talk = tempfile.TemporaryFile()  # noqa: SIM115  as long as the child lives
             # A group of its own: a key that interrupts the terminal is not meant for it.
             self._child = subprocess.Popen(
-                [sys.executable, "-P", "-m", "curate.project.labels"],
+                python_command("-m", "curate.project.labels"),
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._talk, process_group=0,
             )  # fmt: skip
             assert self._child.stdin

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from train.base.errors import TrainError
 from train.base.run_folder import RECIPE, read_finished, recipe_folder, weights_digest
-from train.data.dataset import Dataset, Row, open_dataset, sample_rows
+from train.data.dataset import Dataset, Row, open_same_dataset, sample_rows
 from train.data.rendering import Renderer
 from train.evaluate.evaluation import predict
 from train.evaluate.predictions import PREDICTIONS, Scored, pair, read_predictions
@@ -103,7 +103,7 @@ def open_source(run: Path, dataset: Path | None = None) -> Source:
     # Raises where one of them is not finite.
     pair(*sides)
     recipe, folder = load_recipe(run / RECIPE, is_own=True), recipe_folder(run)
-    opened = _open_same_dataset(record, dataset)
+    opened = open_same_dataset(record, dataset)
     tuned = run / record["saved"]
     check_folder(tuned, needs_weights=record["saved"] == "model")
     if weights_digest(find_base(recipe.base, folder)) != record["facts"]["base"]:
@@ -115,21 +115,6 @@ def open_source(run: Path, dataset: Path | None = None) -> Source:
         raise _changed(run, "the tokenizer or the chat template of the base")
     categories = category_specs(opened.manifest.get("categories", {}))
     return Source(record, recipe, folder, report, opened, categories, reads, renderer, tuned, sides[1])
-
-
-def _open_same_dataset(record: dict[str, Any], moved: Path | None) -> Dataset:
-    recorded = record.get("dataset")
-    path = moved or Path(str(recorded.get("path")) if isinstance(recorded, dict) else "")
-    if not (path / "manifest.json").is_file():
-        raise TrainError(
-            "E912 bad-dataset", f"the run's dataset {path} is not there", "Say where it is now with --dataset."
-        )
-    opened = open_dataset(path)
-    if not isinstance(recorded, dict) or opened.digest != recorded.get("sha256"):
-        raise TrainError(
-            "E911 dataset-changed", f"{path} is not the dataset of the run", "Name the right one with --dataset."
-        )
-    return opened
 
 
 def _changed(run: Path, what: str) -> TrainError:
