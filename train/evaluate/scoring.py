@@ -152,7 +152,7 @@ def score(
         spec = spec_of(categories, row.category)
         scores: dict[str, float] = {}
         if answer is not None:
-            scores = answer_scores(spec, answer, reference, _record_options(spec, row, answer))
+            scores = answer_scores(spec, answer, reference, record_options(spec, row, answer))
             # A choice that was taken by likelihood was not written, so it has no behaviour.
             if answer.stopped is not None:
                 scores |= behaviour.scores(answer.text, reference)
@@ -184,8 +184,8 @@ def score(
     return scored
 
 
-def _record_options(spec: CategorySpec, row: Row, answer: Answer) -> dict[str, Any]:
-    """The options of a metric that are not its category's but the record's and the answer's own."""
+def record_options(spec: CategorySpec, row: Row, answer: Answer) -> dict[str, Any]:
+    """Return the options of a metric that are not its category's but the record's and the answer's own."""
     if answer.logprobs:
         return {"logprobs": answer.logprobs}
     if spec.metric.kind == "calls" and row.messages:

@@ -21,6 +21,7 @@ from train.data.dataset import Dataset, reasoning_remark
 from train.evaluate.dynamics import Dynamic
 from train.evaluate.predictions import DYNAMICS_FIELDS, Scored, outcome, pair, write_feedback, write_predictions
 from train.evaluate.preferences import comparison_remark
+from train.evaluate.trivial import with_trivial
 from train.recipe import Recipe
 from train.recipe.forgetting import remedies
 from train.report import stats, wording
@@ -153,6 +154,7 @@ def publish(
     # A training record is no exam; feedback alone wants it.
     names = {row.category for split in ("validation", "test") for row in dataset.splits[split]}
     learnt = {dynamic.id for dynamic in dynamics}
+    sides[1] = with_trivial(sides[1], dataset, categories)
     report = build_report(
         sides[0],
         sides[1],
@@ -313,21 +315,22 @@ def _notes(
     thin = [result.category for result in main.categories if result.reason == "too-few"]
     if thin:
         notes.append(f"Too few records to judge {_list(thin)}; their numbers are shown, their verdicts withheld.")
-    unscored = sum(result.num_unscored for result in main.categories if result.higher_is_better)
-    if unscored:
-        each = [result for result in main.categories if result.higher_is_better and result.num_unscored]
-        counts = ", ".join(f"{wording.category(result.category)} {result.num_unscored}" for result in each)
+    notes += [result.sentence for result in main.unscored]
+    each = [result for result in main.categories if result.higher_is_better and result.num_unscored]
+    if each:
+        counts = ", ".join(f"{wording.category(result.category)} {wording.num_scored(result)}" for result in each)
         notes.append(
-            f"{unscored} {'record' if unscored == 1 else 'records'} could not be scored, as the reference is empty or "
-            f"does not suit the scorer ({counts}); no score counts them."
+            f"Not every record could be scored ({counts}), as a reference is empty or does not suit the scorer; no "
+            "score counts the others."
         )
+    notes += [result.one_answer for result in main.categories if result.one_answer]
     by_loss = [result.category for result in main.categories if not result.higher_is_better]
     if by_loss:
         notes.append(f"{_list(by_loss)}: compared by bits per byte, as no completion could be scored.")
     if any(result.num_clusters < result.n for result in main.categories):
         notes.append("Some records repeat one another; intervals and tests count such a cluster once.")
     rest = {before.category for before, _ in pairs if before.split == main.split}
-    rest -= {result.category for result in main.categories}
+    rest -= {result.category for result in (*main.categories, *main.unscored)}
     if rest:
         notes.append(f"Nothing could be compared in {_list(sorted(rest))}.")
     if not is_forgetting_measured:

@@ -140,6 +140,11 @@ class ComparisonTable(ReportPart):
             if result.verdict == "regressed"
         ]
 
+    def unscored(self) -> list[str]:
+        """Return what is said of the categories that have no figures there."""
+        splits = [split for pair in self.pairs for split in pair.splits if split.split == self.headline]
+        return list(dict.fromkeys(result.sentence for split in splits for result in split.unscored))
+
 
 class ComparisonDocument(ReportPart, title="`train compare --json`"):
     """What `train compare --json` prints: of two models counts and a report, of more and of evaluations a table."""

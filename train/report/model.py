@@ -43,6 +43,32 @@ class Behaviour(ReportPart):
     """Share whose reasoning was ended, as `eval.max_reasoning_tokens` was spent."""
 
 
+class Trivial(ReportPart):
+    """What a model that has learnt nothing scores, which a change must beat to be an improvement."""
+
+    answer: str | None
+    """The commonest training label, which it always says; none of a copy of the prompt, "" where they differ."""
+    score: float
+    p: float
+    """Of the paired test of the tuned model against it."""
+    p_adjusted: float
+    """Of the larger of this p and that against the base: Holm over the same family."""
+    is_beaten: bool = False
+    """The tuned model is better than it, beyond chance."""
+
+
+class Unscored(ReportPart):
+    """A category without figures, as over 5 % of its records could not be scored."""
+
+    category: str
+    metric: str
+    n: int
+    """Records that could be scored for both models."""
+    num_unscored: int
+    reason: Literal["unscored"] = "unscored"
+    sentence: str
+
+
 class CategoryResult(ReportPart):
     """One category in one split: is the tuned model better."""
 
@@ -84,6 +110,10 @@ class CategoryResult(ReportPart):
     behaviour: Behaviour | None
     is_uncalibrated: bool = False
     """Its scores called "judge" come from a judge that nobody has shown to agree with people."""
+    trivial: Trivial | None = None
+    """None where there is no such answer, and in reports of earlier versions."""
+    one_answer: str = ""
+    """Where the tuned model says one thing far more often than it is right: what, in a sentence."""
 
 
 class Macro(ReportPart):
@@ -98,6 +128,8 @@ class Macro(ReportPart):
     p: float
     verdict: Word | None = None
     reason: Reason | None = None
+    trivial: Trivial | None = None
+    """The mean of what the trivial answers score."""
 
 
 class SplitResult(ReportPart):
@@ -107,14 +139,16 @@ class SplitResult(ReportPart):
     n: int
     categories: list[CategoryResult]
     macro: Macro | None
+    """None where nothing is scored, and where a category is `unscored`: what is left would be no mean of all."""
+    unscored: list[Unscored] = Field(default_factory=list)
     num_fixed: int
     """Records wrong before and right after."""
     num_broken: int
     behaviour: Behaviour | None
 
-    def results(self) -> list[CategoryResult | Macro]:
-        """Return all that has a verdict: the categories, and their mean where there is one."""
-        return [*self.categories, *([self.macro] if self.macro is not None else [])]
+    def results(self) -> list[CategoryResult | Unscored | Macro]:
+        """Return the rows of its table: the categories, and their mean where there is one."""
+        return [*self.categories, *self.unscored, *([self.macro] if self.macro is not None else [])]
 
 
 class Disparity(ReportPart):
@@ -452,3 +486,7 @@ class Report(ReportPart, title="The report of a training run: runs/ID/report.jso
     def regressed(self) -> list[str]:
         """Return the categories that got worse in the split whose verdicts count."""
         return [result.category for result in self.main().categories if result.verdict == "regressed"]
+
+    def unscored(self) -> list[str]:
+        """Return what is said of the categories that have no figures there."""
+        return [result.sentence for result in self.main().unscored]

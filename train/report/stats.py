@@ -355,7 +355,7 @@ FEWEST = 30
 ALPHA, _POWER = 0.05, 0.8
 
 Word = Literal["improved", "regressed", "inconclusive"]
-Reason = Literal["better", "worse", "within-margin", "within-noise", "too-few", "unanswered"]
+Reason = Literal["better", "worse", "within-margin", "within-noise", "too-few", "unanswered", "trivial", "unscored"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ class ReportTable(NamedTuple):
     rows: Sequence[Sequence[str]]
     sentences: Sequence[str] = ()
     left: Sequence[str] = ("model", "metric", "95 %", "verdict", "note")
-    given_up: Sequence[str] = ("metric", "p")
+    given_up: Sequence[str] = ("metric", "p", "trivial")
     """Columns that a narrow terminal leaves out, in this order; the files of the report have them all."""
 
     @property
@@ -47,6 +47,8 @@ def table(report: Report, *, sides: tuple[str, str] = ("base", "tuned"), columns
     if main.macro is not None:
         # Below a rule, as the heads are above one.
         lines.insert(-1, lines[3])
+    if main.unscored:
+        lines += ["", *prose(wording.macro_sentence(main), columns)]
     lines += ["", *prose(wording.legend(main.results()), columns)]
     for part in part_tables(report):
         lines += ["", visible(part.title), "", *part.lines(columns)]

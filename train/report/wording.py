@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from unicodedata import combining, east_asian_width
 
 from train.base.console import one_line, visible
-from train.report.model import CategoryResult, Estimate, Flips, Macro
+from train.report.model import CategoryResult, Estimate, Flips, Macro, SplitResult, Trivial, Unscored
 from train.report.stats import Reason, Word
 
 MINUS = "\u2212"
@@ -22,6 +22,8 @@ VERDICTS: Mapping[Reason, tuple[str, str, str]] = {
     "within-margin": ("=", "within margin", "worse beyond chance by less than the margin"),
     "too-few": ("?", "too few", "fewer independent records than a verdict takes"),
     "unanswered": ("?", "in part", "some records have no answer, so there is no verdict"),
+    "trivial": ("~", "trivial", "better than base, and not shown to be better than the trivial answer"),
+    "unscored": ("?", "not scored", "over 5 % of the records cannot be scored, so there is no figure, and no mean"),
 }
 """What each verdict is called, by its reason: mark, word, meaning; `curate.project.feedback` has the same."""
 BEYOND_CHANCE = "Beyond chance: 95 % interval without 0, p < .05 (Holm)."
@@ -48,13 +50,16 @@ def p_value(p: float) -> str:
     return f"p = {p:.3f}".replace("0.", ".") if p < 0.1 else f"p = {p:.2f}".replace("0.", ".")
 
 
-def verdict(result: CategoryResult | Macro, fewest: int) -> str:
+Result = CategoryResult | Unscored | Macro
+
+
+def verdict(result: Result, fewest: int) -> str:
     """Return a verdict as "+ improved" or, with its counts, "? too few (24 of 30)"; "" where a report has none."""
     reason = _reason(result)
     if reason is None:
         return ""
     mark, word, _ = VERDICTS[reason]
-    counts = f" ({result.num_clusters} of {fewest})" if reason == "too-few" else ""
+    counts = "" if isinstance(result, Unscored) or reason != "too-few" else f" ({result.num_clusters} of {fewest})"
     if isinstance(result, CategoryResult) and result.num_unanswered:
         counts = f" ({num_answered(result)})"
     return f"{mark} {word}{counts}"
@@ -65,14 +70,42 @@ def num_answered(result: CategoryResult) -> str:
     return f"{result.n} of {result.n + result.num_unanswered}" if result.num_unanswered else str(result.n)
 
 
-def legend(results: Collection[CategoryResult | Macro]) -> str:
-    """Return what the verdicts on ``results`` mean, those that occur, in one line."""
+def num_scored(result: Result) -> str:
+    """Return how many records a result is about, and of how many where some could not be scored."""
+    if isinstance(result, Macro):
+        return ""
+    is_short = result.num_unscored and (isinstance(result, Unscored) or result.higher_is_better)
+    return f"{result.n} of {result.n + result.num_unscored}" if is_short else str(result.n)
+
+
+def trivial(rival: Trivial) -> str:
+    """Return what a model that has learnt nothing does, and what it scores."""
+    what = f"always saying {one_line(rival.answer)!r}" if rival.answer else "the trivial answers"
+    what = "a copy of the prompt" if rival.answer is None else what
+    return f"{what} ({number(rival.score)})"
+
+
+def trivial_score(result: CategoryResult | Macro) -> str:
+    """Return what the trivial answer scores in a result, "-" where there is none."""
+    return number(result.trivial and result.trivial.score)
+
+
+def legend(results: Collection[Result]) -> str:
+    """Return what the verdicts on ``results`` mean, those that occur, and what the trivial answers are, in one line."""
     reasons = {_reason(result) for result in results}
     meanings = [f"{mark} {word}, {meaning}" for key, (mark, word, meaning) in VERDICTS.items() if key in reasons]
-    return f"Verdicts: {'; '.join(meanings)}. {BEYOND_CHANCE}"
+    labels = [
+        f"{category(row.category)} {one_line(row.trivial.answer)!r}"
+        for row in results
+        if isinstance(row, CategoryResult) and row.trivial and row.trivial.answer
+    ]
+    rivals = f" Trivial: always the commonest training label ({', '.join(labels)})" if labels else " Trivial:"
+    rivals += f"{', else' if labels else ''} a copy of the prompt."
+    has_rivals = any(not isinstance(row, Unscored) and row.trivial for row in results)
+    return f"Verdicts: {'; '.join(meanings)}. {BEYOND_CHANCE}{rivals if has_rivals else ''}"
 
 
-def verdict_counts(results: Collection[CategoryResult]) -> list[tuple[str, int]]:
+def verdict_counts(results: Collection[CategoryResult | Unscored]) -> list[tuple[str, int]]:
     """Return how many of ``results`` there are by the word of their verdict: the usual three, and others that occur."""
     reasons = [_reason(result) for result in results]
     return [
@@ -82,7 +115,7 @@ def verdict_counts(results: Collection[CategoryResult]) -> list[tuple[str, int]]
     ]
 
 
-def _reason(result: CategoryResult | Macro) -> Reason | None:
+def _reason(result: Result) -> Reason | None:
     return result.reason or (None if result.verdict is None else _OF_WORDS[result.verdict])
 
 
@@ -131,8 +164,12 @@ def sentence(result: CategoryResult) -> str:
     return f"{text}: {result.note}{power}."
 
 
-def macro_sentence(macro: Macro) -> str:
-    """Return the mean over categories as a sentence."""
+def macro_sentence(split: SplitResult) -> str:
+    """Return the mean over categories as a sentence, or why there is none; "" where nothing is to be scored."""
+    macro = split.macro
+    if macro is None:
+        missing = ", ".join(f"{category(row.category)} ({num_scored(row)} scored)" for row in split.unscored)
+        return f"There is no mean, as {missing} has no figure." if missing else ""
     return (
         f"Mean of {num_categories(macro)}: {number(macro.base.value)} before, "
         f"{number(macro.tuned.value)} after ({number(macro.difference.value, sign=True)}, "
@@ -152,20 +189,24 @@ def score_name(name: str, result: CategoryResult) -> str:
 
 
 _LONGEST_NAME = 32
-HEADS = ("category", "n", "metric", "base", "tuned", "change", "95 %", "p", "verdict")
+HEADS = ("category", "n", "metric", "trivial", "base", "tuned", "change", "95 %", "p", "verdict")
 
 
-def result_row(result: CategoryResult | Macro, fewest: int) -> tuple[str, ...]:
+def result_row(result: Result, fewest: int) -> tuple[str, ...]:
     """Return the cells of a result under `HEADS`."""
+    name = "MEAN" if isinstance(result, Macro) else category(result.category)
+    name = name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "\u2026"
+    if isinstance(result, Unscored):
+        return (name, num_scored(result), result.metric, *["-"] * 6, verdict(result, fewest))
     if isinstance(result, Macro):
-        name, n, metric, p, is_share = "MEAN", "", num_categories(result), result.p, True
+        metric, p, is_share = num_categories(result), result.p, True
     else:
-        name, n, metric, p = category(result.category), str(result.n), label(result), result.p_adjusted
-        is_share = result.higher_is_better
+        metric, p, is_share = label(result), result.p_adjusted, result.higher_is_better
     return (
-        name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "\u2026",
-        n,
+        name,
+        num_scored(result),
         metric,
+        trivial_score(result),
         number(result.base.value, is_share=is_share),
         number(result.tuned.value, is_share=is_share),
         number(result.difference.value, is_share=is_share, sign=True),
