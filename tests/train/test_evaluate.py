@@ -202,7 +202,8 @@ def test_a_run_is_published_and_can_be_computed_again(
     assert again.splits == report.splits
     lines = [json.loads(line) for line in (tmp_path / "run/predictions.jsonl").read_text().splitlines()]
     assert {line["split"] for line in lines} == {"validation", "test", "general"}
-    assert lines[0].keys() == {"id", "split", "category", "cluster", "reference", "metric", "base", "tuned"}
+    common = {"id", "split", "category", "cluster", "reference", "metric", "trivial_score"}
+    assert lines[0].keys() == common | {"base", "tuned"}
     feedback = [json.loads(line) for line in (tmp_path / "run/feedback.jsonl").read_text().splitlines()]
     test_ids = {row.id for row in opened.splits["test"]}
     assert {line["id"] for line in feedback} == {

@@ -78,7 +78,7 @@ def test_thin_repeated_and_unscored_records_are_said_aloud() -> None:
     notes = "\n".join(report.notes)
     for said in (
         "Too few records to judge repeated, thin",
-        "Not every record could be scored (odd 38 of 40), as a reference is empty or does not suit the scorer",
+        "2 records could not be scored, as the reference is empty or does not suit the scorer (odd 2)",
         "repeat one another",
         "Forgetting is not",
     ):

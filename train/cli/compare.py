@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("names", metavar="MODEL MODEL...", nargs=-1, required=True)
 @click.option("--against", metavar="MODEL", help="The one that the others are held against; by default the first.")
-@click.option("--fail-on", type=click.Choice(["regressed"]), help="Exit 1 when a category is worse, or has no figure.")
+@click.option("--fail-on", type=click.Choice(["regressed"]), help="Exit 1 when a category is worse than there.")
 @click.option("--json", "is_json", is_flag=True, help="Print one JSON object (schemas/comparison.schema.json).")
 def command(names: tuple[str, ...], against: str | None, fail_on: str | None, is_json: bool) -> int:
     """Compare models on the records that all of them were evaluated on.
@@ -50,7 +50,7 @@ def command(names: tuple[str, ...], against: str | None, fail_on: str | None, is
             console.data(json.dumps({"version": 1, "table": comparison.model_dump(mode="json")}))
         else:
             console.data(render_table(comparison, columns=console.columns()))
-        return report_exit(comparison.regressed(), comparison.unscored(), fail_on)
+        return report_exit(comparison.regressed(), fail_on)
     # Two runs are told as ever; what an evaluation brings with it stands beside.
     is_wider = any(side.kind != "run" for side in sides)
     return _two(sides[0], sides[1], compare_sides(sides) if is_wider else None, fail_on, is_json=is_json)
@@ -88,4 +88,4 @@ def _two(first: Side, second: Side, comparison: ComparisonTable | None, fail_on:
         if comparison is not None:
             console.data("\n".join(["", *cost_lines(comparison, console.columns())]))
         console.data("\n".join(["", *flip_lines(report.flips)]))
-    return report_exit(report.regressed(), report.unscored(), fail_on)
+    return report_exit(report.regressed(), fail_on)

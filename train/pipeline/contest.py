@@ -24,7 +24,6 @@ from train.data.dataset import Dataset, Row, last_answer
 from train.evaluate.metrics import discover
 from train.evaluate.predictions import PREDICTIONS, Scored, prediction_line, read_predictions
 from train.evaluate.scoring import CategorySpec, category_specs, score, spec_of
-from train.evaluate.trivial import with_trivial
 from train.recipe import load_recipe
 
 _BLOCK = 256
@@ -87,7 +86,7 @@ class _Evaluation:
 
     def __init__(self, contestant: Contestant, dataset: Dataset, conditions: Conditions, parent: Path) -> None:
         self._contestant, self._dataset = contestant, dataset
-        self._categories = category_specs(dataset.manifest.get("categories", {}))
+        self._categories = category_specs(dataset.manifest.get("categories", {}), dataset.splits["train"])
         flagged: frozenset[str] = frozenset()
         if contestant.kind == "endpoint" and not conditions.is_flagged_sent:
             flagged = dataset.flagged()
@@ -244,7 +243,6 @@ class _Evaluation:
         """Write all results in the order of the dataset, whatever order they came in, and say what has none."""
         order = {(split, row.id): index for split, rows in self._rows.items() for index, row in enumerate(rows)}
         splits = [*self._rows, _GENERAL]
-        self._results = with_trivial(self._results, self._dataset, self._categories)
         self._results.sort(key=lambda r: (splits.index(r.split), order.get((r.split, r.id), len(order))))
         num_answered, num_unanswered = sum(r.split != _GENERAL for r in self._results), self._unanswered.total()
         num_skipped = len(order) - num_answered - num_unanswered

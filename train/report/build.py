@@ -21,7 +21,6 @@ from train.data.dataset import Dataset, reasoning_remark
 from train.evaluate.dynamics import Dynamic
 from train.evaluate.predictions import DYNAMICS_FIELDS, Scored, outcome, pair, write_feedback, write_predictions
 from train.evaluate.preferences import comparison_remark
-from train.evaluate.trivial import with_trivial
 from train.recipe import Recipe
 from train.recipe.forgetting import remedies
 from train.report import stats, wording
@@ -102,6 +101,7 @@ def build_report(
         raise TrainError("E937 nothing-to-report", "no record of validation or test can be compared",
                          "Export a dataset with a test split, or more records.")  # fmt: skip
     headline = splits[-1].split
+    silent = {result.category for result in splits[-1].unscored}
     seeds = [{record.id: record for record in side if record.split == headline} for side in sides]
     validation, general = ([p for p in pairs if p[0].split == split] for split in ("validation", "general"))
     # A run that was not measured on validation while it trained ends with its last step.
@@ -125,7 +125,7 @@ def build_report(
         judged=judged,
         data_map=data_map,
         preferences=preferences([p for p in pairs if p[0].split == headline], headline, rules, seeds),
-        slices=slice_results([pairs], headline, rules, seeds)[0],
+        slices=slice_results([[p for p in pairs if p[0].category not in silent]], headline, rules, seeds)[0],
         fits=list(fits),
         memory=memory,
     )
@@ -154,7 +154,6 @@ def publish(
     # A training record is no exam; feedback alone wants it.
     names = {row.category for split in ("validation", "test") for row in dataset.splits[split]}
     learnt = {dynamic.id for dynamic in dynamics}
-    sides[1] = with_trivial(sides[1], dataset, categories)
     report = build_report(
         sides[0],
         sides[1],
@@ -315,14 +314,15 @@ def _notes(
     thin = [result.category for result in main.categories if result.reason == "too-few"]
     if thin:
         notes.append(f"Too few records to judge {_list(thin)}; their numbers are shown, their verdicts withheld.")
-    notes += [result.sentence for result in main.unscored]
-    each = [result for result in main.categories if result.higher_is_better and result.num_unscored]
-    if each:
-        counts = ", ".join(f"{wording.category(result.category)} {wording.num_scored(result)}" for result in each)
+    unscored = sum(result.num_unscored for result in main.categories if result.higher_is_better)
+    if unscored:
+        each = [result for result in main.categories if result.higher_is_better and result.num_unscored]
+        counts = ", ".join(f"{wording.category(result.category)} {result.num_unscored}" for result in each)
         notes.append(
-            f"Not every record could be scored ({counts}), as a reference is empty or does not suit the scorer; no "
-            "score counts the others."
+            f"{unscored} {'record' if unscored == 1 else 'records'} could not be scored, as the reference is empty or "
+            f"does not suit the scorer ({counts}); no score counts them."
         )
+    notes += [result.sentence for result in main.unscored]
     notes += [result.one_answer for result in main.categories if result.one_answer]
     by_loss = [result.category for result in main.categories if not result.higher_is_better]
     if by_loss:

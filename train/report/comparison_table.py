@@ -5,7 +5,7 @@ from __future__ import annotations
 from train.base.console import one_line
 from train.report import wording
 from train.report.comparison import ComparisonTable
-from train.report.model import CategoryResult, Macro, Unscored
+from train.report.model import CategoryResult, Macro
 from train.report.tables import ReportTable
 
 _HEADS = ("category", "model", "n", "metric", "score", "change", "95 %", "p", "verdict")
@@ -25,29 +25,22 @@ def render_table(comparison: ComparisonTable, *, columns: int | None = None) -> 
         (pair.name, split) for pair in comparison.pairs for split in pair.splits if split.split == comparison.headline
     ]
     rows: list[_Row] = []
-    categories: dict[str, list[tuple[str, CategoryResult | Unscored]]] = {}
-    for name, split in splits:
-        for row in (*split.categories, *split.unscored):
-            categories.setdefault(row.category, []).append((name, row))
-    for category, results in sorted(categories.items()):
-        first = next((row for _, row in results if isinstance(row, CategoryResult)), results[0][1])
+    for category in sorted({row.category for _, split in splits for row in split.categories}):
+        results = [(name, row) for name, split in splits for row in split.categories if row.category == category]
+        first = results[0][1]
         title = wording.category(category)
-        if isinstance(first, Unscored):
-            rows.append((title, reference, wording.num_scored(first), first.metric, *["-"] * 4, ""))
-        else:
-            num = wording.num_answered(first) if is_alone and first.num_unanswered else wording.num_scored(first)
-            rows += _reference_rows(first, title, reference, num, wording.label(first), is_alone=is_alone)
+        num = wording.num_answered(first) if is_alone else wording.num_scored(first)
+        rows.append(_reference_row(first, title, reference, num, wording.label(first), is_alone=is_alone))
         rows += [] if is_alone else [_row(name, row, comparison.fewest) for name, row in results]
     macros = [(name, split.macro) for name, split in splits if split.macro is not None]
     if macros:
         mean = macros[0][1]
-        rows += _reference_rows(mean, "MEAN", reference, "", wording.num_categories(mean), is_alone=is_alone)
+        rows.append(_reference_row(mean, "MEAN", reference, "", wording.num_categories(mean), is_alone=is_alone))
         rows += [] if is_alone else [_row(name, macro, comparison.fewest) for name, macro in macros]
     heading = f"{reference} on" if is_alone else f"Against {reference}, on"
     lines = [f"{heading} the {comparison.headline} split", ""]
-    lines += ReportTable("", _HEADS, rows).lines(columns)
-    for sentence in dict.fromkeys(wording.macro_sentence(split) for _, split in splits if split.unscored):
-        lines += ["", *wording.prose(sentence, columns)]
+    sentences = list(dict.fromkeys(row.sentence for _, split in splits for row in split.unscored))
+    lines += ReportTable("", _HEADS, rows, sentences).lines(columns)
     if not is_alone:
         verdicts = [result for _, split in splits for result in split.results()]
         lines += ["", *wording.prose(wording.legend(verdicts), columns)]
@@ -57,17 +50,16 @@ def render_table(comparison: ComparisonTable, *, columns: int | None = None) -> 
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _reference_rows(
+def _reference_row(
     result: CategoryResult | Macro, title: str, name: str, n: str, metric: str, *, is_alone: bool
-) -> list[_Row]:
+) -> _Row:
     is_share = isinstance(result, Macro) or result.higher_is_better
     score = wording.number(result.base.value, is_share=is_share)
     interval = wording.spread(result.base, is_share=is_share) if is_alone else ""
-    rows = [(title, name, n, metric, score, "", interval, "", "")]
-    return rows + ([("", "(trivial)", "", "", wording.trivial_score(result), *[""] * 4)] if result.trivial else [])
+    return (title, name, n, metric, score, "", interval, "", "")
 
 
-def _row(name: str, result: wording.Result, fewest: int) -> _Row:
+def _row(name: str, result: CategoryResult | Macro, fewest: int) -> _Row:
     cells = wording.result_row(result, fewest)
     n, metric = ("", "") if isinstance(result, Macro) else cells[1:3]
     return ("", one_line(name), n, metric, *cells[5:])

@@ -132,7 +132,7 @@ def learning_curve(
     for category in sorted({record.category for record in mine}):
         rows = [record for record in mine if record.category == category]
         sides = [[table[row.id] for row in rows] for each in tables for table in each]
-        if silent := unscored_of(category, [rows, *sides]):
+        if silent := unscored_of(category, zip(rows, *sides, strict=True)):
             unscored.append(silent.sentence)
             continue
         both = [result_parts(rows, [*sides, rows], is_score=is_score, is_change=False) for is_score in (True, False)]

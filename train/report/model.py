@@ -43,18 +43,15 @@ class Behaviour(ReportPart):
     """Share whose reasoning was ended, as `eval.max_reasoning_tokens` was spent."""
 
 
-class Trivial(ReportPart):
-    """What a model that has learnt nothing scores, which a change must beat to be an improvement."""
+class _BesideTrivial(ReportPart):
+    """A result beside what a model that has learnt nothing scores, which an improvement must beat, too."""
 
-    answer: str | None
-    """The commonest training label, which it always says; none of a copy of the prompt, "" where they differ."""
-    score: float
-    p: float
-    """Of the paired test of the tuned model against it."""
-    p_adjusted: float
-    """Of the larger of this p and that against the base: Holm over the same family."""
-    is_beaten: bool = False
-    """The tuned model is better than it, beyond chance."""
+    trivial: float | None = None
+    """None where there is no such score, and in reports of earlier versions."""
+    trivial_p: float | None = None
+    """Of the paired test of the tuned model against it; that of a category before Holm over the split."""
+    trivial_answer: str | None = None
+    """The commonest training label, which it always says; none where it repeats the prompt, and of a mean."""
 
 
 class Unscored(ReportPart):
@@ -65,11 +62,13 @@ class Unscored(ReportPart):
     n: int
     """Records that could be scored for both models."""
     num_unscored: int
+    num_clusters: None = None
+    verdict: Literal["inconclusive"] = "inconclusive"
     reason: Literal["unscored"] = "unscored"
     sentence: str
 
 
-class CategoryResult(ReportPart):
+class CategoryResult(_BesideTrivial):
     """One category in one split: is the tuned model better."""
 
     category: str
@@ -110,13 +109,11 @@ class CategoryResult(ReportPart):
     behaviour: Behaviour | None
     is_uncalibrated: bool = False
     """Its scores called "judge" come from a judge that nobody has shown to agree with people."""
-    trivial: Trivial | None = None
-    """None where there is no such answer, and in reports of earlier versions."""
     one_answer: str = ""
-    """Where the tuned model says one thing far more often than it is right: what, in a sentence."""
+    """Where the tuned model says one thing to most records, and far too often: that it does."""
 
 
-class Macro(ReportPart):
+class Macro(_BesideTrivial):
     """The mean over the scored categories, each weighing the same."""
 
     num_categories: int
@@ -128,8 +125,6 @@ class Macro(ReportPart):
     p: float
     verdict: Word | None = None
     reason: Reason | None = None
-    trivial: Trivial | None = None
-    """The mean of what the trivial answers score."""
 
 
 class SplitResult(ReportPart):
@@ -149,6 +144,11 @@ class SplitResult(ReportPart):
     def results(self) -> list[CategoryResult | Unscored | Macro]:
         """Return the rows of its table: the categories, and their mean where there is one."""
         return [*self.categories, *self.unscored, *([self.macro] if self.macro is not None else [])]
+
+    def failing(self) -> list[str]:
+        """Return what closes a gate: categories that got worse, and those of which nobody can tell."""
+        worse = [result.category or "(no category)" for result in self.categories if result.verdict == "regressed"]
+        return worse + [result.sentence for result in self.unscored]
 
 
 class Disparity(ReportPart):
@@ -484,9 +484,5 @@ class Report(ReportPart, title="The report of a training run: runs/ID/report.jso
         return next(split for split in self.splits if split.split == self.headline)
 
     def regressed(self) -> list[str]:
-        """Return the categories that got worse in the split whose verdicts count."""
-        return [result.category for result in self.main().categories if result.verdict == "regressed"]
-
-    def unscored(self) -> list[str]:
-        """Return what is said of the categories that have no figures there."""
-        return [result.sentence for result in self.main().unscored]
+        """Return the categories that got worse in the split whose verdicts count, or of which nobody can tell."""
+        return self.main().failing()

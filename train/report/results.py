@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 
 from train.evaluate.metrics import normalise
 from train.evaluate.predictions import REASONING_TOKENS, Scored, outcome
-from train.evaluate.trivial import is_closed
+from train.evaluate.scoring import is_closed
 from train.report import stats, wording
 from train.report.model import (
     Behaviour,
@@ -25,13 +25,11 @@ from train.report.model import (
     Estimate,
     Macro,
     SplitResult,
-    Trivial,
     Unscored,
-)
+)  # fmt: skip
 from train.report.stats import seed_of as _seed
 
 Pairs = Sequence[tuple[Scored, Scored]]
-Row = TypeVar("Row", CategoryResult, Macro)
 
 BITS = "bits_per_byte"
 BITS_MARGIN = 0.01
@@ -66,49 +64,72 @@ def several_results(
 ) -> list[SplitResult | None]:
     """Return the results of one split for each of several comparisons, None where nothing can be compared.
 
-    All p values are adjusted together: over the categories and over the comparisons.
+    All p values are adjusted together: over the categories and over the comparisons. Those against the trivial answers
+    are a second family, so that of either at most one report in forty calls something better that is not.
     """
-    each: list[tuple[Pairs, list[Comparison], list[Unscored]]] = []
+    against = compared_results(list(map(rivals, sides)), split, (), rules)
+    results = compared_results(sides, split, default_metric, rules)
+    return [part and beside_trivial(part, trivial) for part, trivial in zip(results, against, strict=True)]
+
+
+def rivals(pairs: Pairs) -> Pairs:
+    """Return the second of each pair beside the trivial answer to it, where that can be scored."""
+
+    def trivial(record: Scored) -> Scored:
+        score = record.trivial_score
+        metric = "" if score is None else record.metric
+        return replace(record, metric=metric, scores={record.metric: score or 0.0}, num_bytes=0)
+
+    return [(trivial(after), after) for _, after in pairs]
+
+
+def beside_trivial(part: SplitResult, against: SplitResult | None) -> SplitResult:
+    """Return ``part`` with nothing called improved that is not so ``against`` the trivial answers, too."""
+    if against is None:
+        return part
+    found = {row.category: row for row in against.categories}
+    rows = [_held(row, found[row.category]) if row.category in found else row for row in part.categories]
+    macro, mean = part.macro, against.macro
+    # Where a category has no trivial answer, the others' mean is another one.
+    if macro and mean and macro.num_categories == mean.num_categories:
+        macro = _held(macro, mean)
+    rows = [row.model_copy(update={"sentence": wording.sentence(row)}) for row in rows]
+    return part.model_copy(update={"categories": rows, "macro": macro})
+
+
+Row = TypeVar("Row", CategoryResult, Macro)
+
+
+def _held(row: Row, rival: Row) -> Row:
+    # What is better than a base at zero may still have learnt nothing.
+    is_trivial = row.verdict == "improved" and rival.verdict != "improved"
+    changed = {"verdict": "inconclusive", "reason": "trivial"} if is_trivial else {}
+    return row.model_copy(update={**changed, "trivial": rival.base.value, "trivial_p": rival.p})
+
+
+def compared_results(
+    sides: Sequence[Pairs], split: Literal["validation", "test"], default_metric: Collection[str], rules: Rules
+) -> list[SplitResult | None]:
+    """Return `several_results` without the trivial answers."""
+    each: list[tuple[Pairs, list[Comparison]]] = []
     for pairs in sides:
         # That an answer which nobody liked became less likely is no loss.
         mine = [p for p in pairs if p[0].split == split and p[0].is_liked is not False]
         groups: dict[str, list[tuple[Scored, Scored]]] = {}
         for record_pair in mine:
             groups.setdefault(record_pair[0].category, []).append(record_pair)
-        results = [_compare(split, category, of, rules) for category, of in sorted(groups.items())]
-        unscored = [result for result in results if isinstance(result, Unscored)]
-        each.append((mine, [result for result in results if isinstance(result, Comparison)], unscored))
-    every = [comparison for _, complete, _ in each for comparison in complete]
-    rows = iter(with_verdicts([some.result(some.category in default_metric) for some in every], rules))
-    macros = [None if unscored else _macro(split, complete, rules) for _, complete, unscored in each]
-    means = iter(beside_trivial([macro for macro in macros if macro is not None]))
+        comparisons = [_compare(split, category, of, rules) for category, of in sorted(groups.items())]
+        each.append((mine, [comparison for comparison in comparisons if comparison is not None]))
+    # Of twenty categories one looks improved by chance alone, so all p values of a split are adjusted together.
+    adjusted = iter(stats.holm([comparison.p for _, complete in each for comparison in complete]))
+    macros = [_macro(split, complete, rules) for _, complete in each]
     adjusted_macros = iter(stats.holm([macro.p for macro in macros if macro is not None]))
-    macros = [macro and mean_with_verdict(next(means), _num_scored(complete), next(adjusted_macros), rules)
-              for macro, (_, complete, _) in zip(macros, each, strict=True)]  # fmt: skip
+    macros = [macro and mean_with_verdict(macro, _num_scored(complete), next(adjusted_macros), rules)
+              for macro, (_, complete) in zip(macros, each, strict=True)]  # fmt: skip
     return [
-        _split_result(split, mine, [next(rows) for _ in complete], macro, unscored)
-        for (mine, complete, unscored), macro in zip(each, macros, strict=True)
+        _split_result(split, mine, complete, macro, adjusted, default_metric)
+        for (mine, complete), macro in zip(each, macros, strict=True)
     ]
-
-
-def with_verdicts(rows: Sequence[CategoryResult], rules: Rules) -> list[CategoryResult]:
-    """Return categories with their verdicts and sentences, p values adjusted for all of them together."""
-    # Of twenty categories one looks improved by chance alone.
-    adjusted = stats.holm([row.p for row in rows])
-    return [with_verdict(row, p, rules) for row, p in zip(beside_trivial(rows), adjusted, strict=True)]
-
-
-def beside_trivial(rows: Sequence[Row], others: Sequence[float] = ()) -> list[Row]:
-    """Return results with whether they beat the trivial answer, adjusted together, and for the p values ``others``."""
-    # One that is called improved must beat both; so the larger p counts, and one family is kept for both together.
-    adjusted = stats.holm([*(max(row.p, row.trivial.p if row.trivial else 0.0) for row in rows), *others])
-
-    def held(row: Row, p: float) -> dict[str, Any]:
-        trivial = row.trivial
-        is_beaten = trivial and row.tuned.value > trivial.score and p < stats.ALPHA
-        return {"trivial": trivial and trivial.model_copy(update={"p_adjusted": p, "is_beaten": is_beaten})}
-
-    return [row.model_copy(update=held(row, p)) for row, p in zip(rows, adjusted, strict=False)]
 
 
 def without_verdicts(result: SplitResult, totals: Mapping[str, int]) -> SplitResult:
@@ -134,19 +155,23 @@ def without_verdicts(result: SplitResult, totals: Mapping[str, int]) -> SplitRes
 
 
 def _split_result(
-    split: Literal["validation", "test"], pairs: Pairs, rows: Sequence[CategoryResult], macro: Macro | None,
-    unscored: Sequence[Unscored],
+    split: Literal["validation", "test"], pairs: Pairs, complete: Sequence[Comparison], macro: Macro | None,
+    adjusted: Iterator[float], default_metric: Collection[str],
 ) -> SplitResult | None:  # fmt: skip
-    if not rows and not unscored:
+    names = sorted({before.category for before, _ in pairs})
+    unscored = [found for name in names if (found := unscored_of(name, pairs))]
+    if not complete and not unscored:
         return None
     outcomes = [outcome(before.score, after.score) for before, after in pairs]
     return SplitResult(
         split=split,
         n=len(pairs),
-        macro=macro,
+        macro=None if unscored else macro,
         behaviour=_behaviour(pairs),
-        categories=list(rows),
-        unscored=list(unscored),
+        categories=[
+            comparison.result(next(adjusted), comparison.category in default_metric) for comparison in complete
+        ],
+        unscored=unscored,
         num_fixed=outcomes.count("fixed"),
         num_broken=outcomes.count("broken"),
     )
@@ -199,9 +224,6 @@ class Comparison:
         self.category, self.metric, self.pairs, self.compared, self.rules = category, metric, pairs, compared, rules
         self.clusters = [before.cluster for before, _ in compared]
         self.is_score = metric != BITS
-        # Of the second, as it is the one that is judged; the first may have learnt from other records.
-        rivals = [rival(after).score for _, after in compared]
-        self.rival = None if not self.is_score or None in rivals else list(map(known, rivals))
         seed = _seed(split, category)
         if self.is_score:
             self.before = [known(before.score) for before, _ in compared]
@@ -224,14 +246,14 @@ class Comparison:
         up, down = stats.discordant(self.before, self.after)
         self.better, self.worse = (up, down) if self.is_score else (down, up)
 
-    def result(self, is_default: bool) -> CategoryResult:
-        """Return the category's result, which has no verdict yet."""
+    def result(self, p_adjusted: float, is_default: bool) -> CategoryResult:
+        """Return the category's result with its verdict."""
         n, num_clusters = len(self.compared), len(set(self.clusters))
         other = self._other_scores()
         spelled = [pair for pair in self.pairs if pair[0].num_bytes]
         sizes = [before.num_bytes for before, _ in spelled]
         before, after = (bits_per_byte([known(pair[side].nll) for pair in spelled], sizes) for side in (0, 1))
-        return CategoryResult(
+        result = CategoryResult(
             category=self.category,
             metric=self.metric,
             is_default_metric=is_default and self.is_score,
@@ -244,7 +266,7 @@ class Comparison:
             difference=self.difference,
             test=self.test,
             p=self.p,
-            p_adjusted=self.p,
+            p_adjusted=p_adjusted,
             better=self.better,
             worse=self.worse,
             minimum_detectable_effect=self._detectable_effect(num_clusters),
@@ -256,22 +278,15 @@ class Comparison:
             behaviour=_behaviour(self.pairs),
             is_uncalibrated=JUDGE in {self.metric, *other} and not self.rules.is_judge_calibrated,
             sentence="",
-            trivial=self._trivial(),
-            one_answer=_one_answer(self.category, self.pairs),
+            trivial_answer=self.compared[0][1].trivial_answer,
+            one_answer=_one_answer(self.category, self.compared) if self.is_score else "",
         )
+        return with_verdict(result, p_adjusted, self.rules)
 
-    def _trivial(self) -> Trivial | None:
-        if self.rival is None:
-            return None
-        _, p = stats.paired_test(self.rival, self.after, self.clusters, seed=_seed(self.category, "trivial"))
-        answers = {after.trivial_answer for _, after in self.compared}
-        answer = answers.pop() if len(answers) == 1 else ""
-        return Trivial(answer=answer, score=_mean(self.rival), p=p, p_adjusted=p)
-
-    def weighted(self, num_categories: int, base: Sequence[float] | None = None) -> dict[str, float]:
-        """Return each cluster's part in the mean difference over ``num_categories`` categories, by default to base."""
+    def weighted(self, num_categories: int) -> dict[str, float]:
+        """Return each cluster's part in the mean difference over ``num_categories`` categories."""
         sums: dict[str, float] = {}
-        for before, after, cluster in zip(base or self.before, self.after, self.clusters, strict=True):
+        for before, after, cluster in zip(self.before, self.after, self.clusters, strict=True):
             sums[cluster] = sums.get(cluster, 0.0) + (after - before) / (num_categories * len(self.before))
         return sums
 
@@ -299,50 +314,41 @@ JUDGE = "judge"
 
 
 MOST_UNSCORED = 0.05
-"""The share of a category's records that may be unscored; beyond it, what is left may be the easy ones."""
+"""The share of a category's records that may be unscored; where more are, the rest may be the easy ones."""
 
 
-def unscored_of(category: str, sides: Sequence[Sequence[Scored]]) -> Unscored | None:
-    """Return that a category has no figures, where too few of its records are scored on all ``sides``; else None."""
+def unscored_of(category: str, records: Iterable[Sequence[Scored]]) -> Unscored | None:
+    """Return a category of which too few ``records`` are scored for figures; None where it has some.
+
+    A record stands there once for each model.
+    """
     # Raw text is not asked, and neither is a judge that nobody named.
-    asked = [twins for twins in zip(*sides, strict=True) if twins[0].metric]
-    n = sum(all(twin.score is not None for twin in twins) for twins in asked)
-    if len(asked) - n <= MOST_UNSCORED * len(asked) or (not n and asked[0][0].metric == JUDGE):
+    asked = [twins for twins in records if twins[0].metric and twins[0].category == category]
+    n, metric = sum(all(twin.score is not None for twin in twins) for twins in asked), asked and asked[0][0].metric
+    if len(asked) - n <= MOST_UNSCORED * len(asked) or (not n and metric == JUDGE):
         return None
-    sentence = (
-        f"{wording.category(category)} has no figure: {n} of {len(asked)} scored, as a reference is empty or does not "
-        f"suit the scorer {asked[0][0].metric}."
-    )
-    return Unscored(
-        category=category, metric=asked[0][0].metric, n=n, num_unscored=len(asked) - n, sentence=sentence
-    )  # fmt: skip
-
-
-def rival(record: Scored) -> Scored:
-    """Return a record as the trivial answer to it is scored."""
-    return replace(record, scores={} if record.trivial_score is None else {record.metric: record.trivial_score})
-
-
-_FEWEST_ANSWERS = 10
+    why = f"{n} of {len(asked)} scored, as references are empty or do not suit the scorer {metric}"
+    sentence = f"{wording.category(category)} has no figure, and so the mean has none: {why}."
+    return Unscored(category=category, metric=metric, n=n, num_unscored=len(asked) - n, sentence=sentence)
 
 
 def _one_answer(category: str, pairs: Pairs) -> str:
-    texts = Counter(_key(after.text) for _, after in pairs if after.text is not None)
-    if texts.total() < _FEWEST_ANSWERS:
+    n, wanted = len(pairs), Counter(_key(after.reference) for _, after in pairs)
+    (key, count), *_ = Counter(_key(after.text or "") for _, after in pairs).most_common(1)
+    if count < max(_FEWEST_ALIKE, n / 2) or stats.wilson(count, n).low <= wanted[key] / n:
         return ""
-    (key, count), n = texts.most_common(1)[0], texts.total()
-    num_right = sum(_key(after.reference) == key for _, after in pairs)
-    if 2 * count <= n or stats.wilson(count, n).low <= num_right / n:
-        return ""
-    # Only what a training or a validation record says may be shown.
-    shown = [text for _, after in pairs if (text := after.trivial_answer) is not None and _key(text) == key]
-    what = f"{shown[0]!r}" if shown else "one and the same text" if key else "empty"
-    return f"{wording.category(category)}: {count} of {n} answers are {what}, and {num_right} should be."
+    # A label of the training records may be shown, and nothing else.
+    label = pairs[0][1].trivial_answer or ""
+    shown = repr(label) if key == _key(label) else "the same"
+    return f"{wording.category(category)}: {count} of {n} answers are {shown}, and {wanted[key]} should be."
 
 
-def _compare(split: str, category: str, pairs: Pairs, rules: Rules) -> Comparison | Unscored | None:
-    if unscored := unscored_of(category, list(zip(*pairs, strict=True))):
-        return unscored
+_FEWEST_ALIKE = 10
+
+
+def _compare(split: str, category: str, pairs: Pairs, rules: Rules) -> Comparison | None:
+    if unscored_of(category, pairs):
+        return None
     # A category without one score is compared by loss, which every record with a text has.
     scored = [p for p in pairs if p[0].score is not None and p[1].score is not None]
     if scored:
@@ -377,20 +383,8 @@ def _macro(split: str, comparisons: Sequence[Comparison], rules: Rules) -> Macro
     base, tuned, difference = estimates
     p = stats.sign_flip(list(parts.values()), seed=_seed(split, "macro"))
     return Macro(
-        num_categories=len(scored), num_clusters=len(parts), base=base, tuned=tuned, difference=difference, p=p,
-        trivial=_trivial_mean(split, scored),
+        num_categories=len(scored), num_clusters=len(parts), base=base, tuned=tuned, difference=difference, p=p
     )  # fmt: skip
-
-
-def _trivial_mean(split: str, scored: Sequence[Comparison]) -> Trivial | None:
-    parts: Counter[str] = Counter()
-    rivals = [comparison.rival for comparison in scored if comparison.rival is not None]
-    if len(rivals) < len(scored):
-        return None
-    for comparison in scored:
-        parts.update(comparison.weighted(len(scored), comparison.rival))
-    p = stats.sign_flip(list(parts.values()), seed=_seed(split, "macro", "trivial"))
-    return Trivial(answer="", score=_mean(list(map(_mean, rivals))), p=p, p_adjusted=p)
 
 
 def _mean_interval(
@@ -418,16 +412,7 @@ def mean_with_verdict(macro: Macro, num: int, p: float, rules: Rules) -> Macro:
         num, macro.difference.value, stats.Interval(macro.difference.low, macro.difference.high), p,
         num_clusters=macro.num_clusters or 0, margin=rules.margin, fewest=rules.fewest,
     )  # fmt: skip
-    verdict = _not_trivial(verdict, macro)
     return macro.model_copy(update={"p": p, "verdict": verdict.word, "reason": verdict.reason})
-
-
-def _not_trivial(verdict: stats.Verdict, row: CategoryResult | Macro) -> stats.Verdict:
-    # What is better than a base at zero may still have learnt nothing.
-    if verdict.word != "improved" or row.trivial is None or row.trivial.is_beaten:
-        return verdict
-    note = f"better than base beyond chance, and not better than {wording.trivial(row.trivial)}"
-    return replace(verdict, word="inconclusive", reason="trivial", note=note)
 
 
 def _num_scored(comparisons: Sequence[Comparison]) -> int:
@@ -446,7 +431,6 @@ def with_verdict(row: CategoryResult, p: float, rules: Rules) -> CategoryResult:
     verdict = stats.judge(
         row.n, gain, interval, p, margin=margin, fewest=rules.fewest, num_clusters=row.num_clusters, margin_text=text
     )
-    verdict = _not_trivial(verdict, row)
     row = row.model_copy(update={
         "p_adjusted": p, "verdict": verdict.word, "reason": verdict.reason, "note": verdict.note,
         "is_no_worse": verdict.is_no_worse,

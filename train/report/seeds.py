@@ -12,11 +12,19 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from train.base.errors import TrainError
-from train.evaluate.predictions import Scored
+from train.evaluate.predictions import Scored, pair
 from train.report import stats, wording
 from train.report.build import build_report, forgetting
 from train.report.model import CategoryResult, Curve, Macro, Report, Run, SplitResult
-from train.report.results import BITS, Rules, beside_trivial, mean_with_verdict, rival, with_verdicts
+from train.report.results import (
+    BITS,
+    Rules,
+    beside_trivial,
+    compared_results,
+    mean_with_verdict,
+    rivals,
+    with_verdict,
+)  # fmt: skip
 from train.report.stats import Floats
 from train.report.training_parts import SeedSpread, SeedsSummary
 from train.report.two_way import TwoWay, fit_two_way, mean_parts, result_parts
@@ -51,12 +59,16 @@ def seeds_report(
     table = {(record.split, record.id): index for index, record in enumerate(mean)}
     # In the order of the base, as pairs are.
     ordered = [[side[table[record.split, record.id]] for record in base] for side in sides]
-    spreads = dict[str | None, TwoWay]()
+    spreads, pairs = dict[str | None, TwoWay](), pair(base, mean)
+    beside = rivals(pairs)
     splits = []
     for part in report.splits:
         both = _of_split(part, base, ordered)
-        rivals = _of_split(_beside_trivial(part), list(map(rival, base)), ordered)
-        splits.append(_with_seeds(part, both, rivals, rules))
+        (against,) = compared_results([beside], part.split, (), rules)
+        if against is not None:
+            of_rivals = _of_split(against, [trivial for trivial, _ in beside], ordered)
+            against = _with_seeds(against, of_rivals, rules)
+        splits.append(beside_trivial(_with_seeds(part, both, rules), against))
         if part.split == report.headline:
             spreads = {category: components for category, components in both.items() if components is not None}
     general = [index for index, record in enumerate(base) if record.split == "general" and record.num_bytes]
@@ -110,34 +122,28 @@ def _changes(base: Sequence[Scored], sides: Sides, mine: Sequence[int], *, is_sc
     return result_parts(own, theirs, is_score=is_score, is_change=True)
 
 
-def _beside_trivial(part: SplitResult) -> SplitResult:
-    macro = part.macro if part.macro and part.macro.trivial else None
-    return part.model_copy(update={"categories": [row for row in part.categories if row.trivial], "macro": macro})
-
-
-Models = dict[str | None, TwoWay | None]
-
-
-def _with_seeds(part: SplitResult, models: Models, rivals: Models, rules: Rules) -> SplitResult:
-    rows = [_widened(row, models[row.category], rivals.get(row.category)) for row in part.categories]
+def _with_seeds(part: SplitResult, models: dict[str | None, TwoWay | None], rules: Rules) -> SplitResult:
+    rows = [_widened(row, models[row.category]) for row in part.categories]
+    adjusted = stats.holm([row.p for row in rows])
     num = sum(row.n for row in rows if row.higher_is_better)
-    mean = part.macro and _widened(part.macro, models[None], rivals.get(None))
-    macro = mean and mean_with_verdict(beside_trivial([mean])[0], num, mean.p, rules)
-    categories = with_verdicts([row.model_copy(update={"test": "two-way t"}) for row in rows], rules)
+    mean = part.macro and _widened(part.macro, models[None])
+    macro = mean and mean_with_verdict(mean, num, mean.p, rules)
+    categories = [
+        with_verdict(row.model_copy(update={"test": "two-way t"}), p, rules)
+        for row, p in zip(rows, adjusted, strict=True)
+    ]
     return part.model_copy(update={"categories": categories, "macro": macro})
 
 
 Part = TypeVar("Part", CategoryResult, Macro)
 
 
-def _widened(row: Part, components: TwoWay | None, rivals: TwoWay | None) -> Part:
+def _widened(row: Part, components: TwoWay | None) -> Part:
     if components is None:
         return row
     bounds = (-1.0, 1.0) if isinstance(row, Macro) or row.higher_is_better else ()
     difference = components.widened(row.difference, *bounds)
     wider: dict[str, Any] = {"difference": difference, "p": max(row.p, components.p())}
-    if row.trivial and rivals:
-        wider["trivial"] = row.trivial.model_copy(update={"p": max(row.trivial.p, rivals.p())})
     if isinstance(row, CategoryResult) and row.minimum_detectable_effect is not None:
         wider["minimum_detectable_effect"] = max(
             row.minimum_detectable_effect, stats.detectable_effect((difference.high - difference.low) / 2)

@@ -19,17 +19,7 @@ from numpy.typing import NDArray
 from train.evaluate.predictions import Scored
 from train.report import stats, wording
 from train.report.model import CategoryResult, Disparity, Estimate, SliceResult
-from train.report.results import (
-    BITS,
-    Comparison,
-    Pairs,
-    Rules,
-    beside_trivial,
-    estimate,
-    known,
-    unscored_of,
-    with_verdict,
-)
+from train.report.results import BITS, Comparison, Pairs, Rules, estimate, known
 from train.report.two_way import TwoWay, fit_two_way, mean_parts, result_parts
 
 Floats = NDArray[np.float64]
@@ -54,31 +44,14 @@ def slice_results(
     several training ``seeds``, what these scored widens the intervals.
     """
     by_model = [_slices(pairs, split, rules, seeds) for pairs in models]
-    every = [part for parts in by_model for part in parts]
-    rows, gaps = [row for part in every for row in part.rows], [gap[1] for part in every for gap in part.gaps.values()]
-    adjusted = stats.holm([*(row.p for row in rows), *gaps])
-    # As in the table of categories, what is no better than the trivial answer is not called improved.
-    values = iter([
-        with_verdict(row, p, rules) for row, p in zip(beside_trivial(rows, gaps), adjusted, strict=False)
-    ])  # fmt: skip
-    rest = iter(adjusted[len(rows) :])
-    return [
-        [part.result([next(values) for _ in part.rows], [next(rest) for _ in part.gaps]) for part in parts]
-        for parts in by_model
-    ]
+    adjusted = iter(stats.holm([p for parts in by_model for part in parts for p in part.p_values]))
+    return [[part.result([next(adjusted) for _ in part.p_values]) for part in parts] for parts in by_model]
 
 
 def _slices(
     pairs: Pairs, split: Literal["validation", "test"], rules: Rules, seeds: Sequence[Results]
 ) -> list[_Slice]:  # fmt: skip
     mine = [pair for pair in pairs if pair[0].split == split]
-    by_category = {
-        before.category: [pair for pair in mine if pair[0].category == before.category] for before, _ in mine
-    }
-    mine = [
-        pair for name, some in by_category.items() if not unscored_of(name, list(zip(*some, strict=True)))
-        for pair in some
-    ]  # fmt: skip
     scored = [pair for pair in mine if pair[0].score is not None and pair[1].score is not None]
     compared = scored or [pair for pair in mine if pair[0].num_bytes]
     names = list(dict.fromkeys(name for before, _ in compared for name in before.slices or {}))
@@ -95,30 +68,37 @@ class _Slice:
     ) -> None:  # fmt: skip
         self.name, self.split, self.pairs, self.rules, self.sides = name, split, pairs, rules, sides
         self.members, self.num_pooled = _groups([(before.slices or {}).get(name, ()) for before, _ in pairs])
-        self.rows: list[CategoryResult] = []
-        for value, members in self.members.items():
-            chosen = [pairs[index] for index in members]
-            if not chosen:
-                continue
-            part = Comparison(f"{split} {name}", value, chosen, chosen, "score" if is_score else BITS, rules)
-            row = part.result(is_default=False).model_copy(update={"other": {}, "one_answer": ""})
-            changes = self._changes(members, is_score=is_score) if sides else ()
+        self.comparisons = [
+            Comparison(f"{split} {name}", value, chosen, chosen, "score" if is_score else BITS, rules)
+            for value, members in self.members.items()
+            if (chosen := [pairs[index] for index in members])
+        ]
+        for part, members in zip(self.comparisons, self.members.values(), strict=True) if sides else ():
+            changes = self._changes(members, is_score=is_score)
             if len(changes) > 1:
                 model = fit_two_way(changes)
-                difference = model.widened(row.difference, *((-1.0, 1.0) if is_score else ()))
-                row = row.model_copy(update={"test": "two-way t", "p": max(row.p, model.p()), "difference": difference})
-            self.rows.append(row)
+                part.test, part.p = "two-way t", max(part.p, model.p())
+                part.difference = model.widened(part.difference, *((-1.0, 1.0) if is_score else ()))
         self.gaps = self._gaps() if is_score else {}
 
-    def result(self, values: Sequence[CategoryResult], adjusted: Sequence[float]) -> SliceResult:
-        """Return the slice with the verdicts on its ``values`` and the adjusted p values of its gaps."""
-        disparities = [
-            self._disparity(value, *gap, p) for (value, gap), p in zip(self.gaps.items(), adjusted, strict=True)
+    @property
+    def p_values(self) -> list[float]:
+        return [part.p for part in self.comparisons] + [p for _, p, _, _ in self.gaps.values()]
+
+    def result(self, adjusted: Sequence[float]) -> SliceResult:
+        num = len(self.comparisons)
+        values = [
+            part.result(p, is_default=False).model_copy(update={"other": {}})
+            for part, p in zip(self.comparisons, adjusted[:num], strict=True)
         ]
+        disparities = [
+            self._disparity(value, *gap, p)
+            for (value, gap), p in zip(self.gaps.items(), adjusted[num:], strict=True)
+        ]  # fmt: skip
         return SliceResult(
             name=self.name,
             split=self.split,
-            values=list(values),
+            values=values,
             disparities=disparities,
             num_without=len(self.members.get(NO_VALUE, ())),
             num_pooled=self.num_pooled,

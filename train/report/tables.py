@@ -47,8 +47,6 @@ def table(report: Report, *, sides: tuple[str, str] = ("base", "tuned"), columns
     if main.macro is not None:
         # Below a rule, as the heads are above one.
         lines.insert(-1, lines[3])
-    if main.unscored:
-        lines += ["", *prose(wording.macro_sentence(main), columns)]
     lines += ["", *prose(wording.legend(main.results()), columns)]
     for part in part_tables(report):
         lines += ["", visible(part.title), "", *part.lines(columns)]

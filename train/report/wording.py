@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from unicodedata import combining, east_asian_width
 
 from train.base.console import one_line, visible
-from train.report.model import CategoryResult, Estimate, Flips, Macro, SplitResult, Trivial, Unscored
+from train.report.model import CategoryResult, Estimate, Flips, Macro, Unscored
 from train.report.stats import Reason, Word
 
 MINUS = "\u2212"
@@ -59,7 +59,7 @@ def verdict(result: Result, fewest: int) -> str:
     if reason is None:
         return ""
     mark, word, _ = VERDICTS[reason]
-    counts = "" if isinstance(result, Unscored) or reason != "too-few" else f" ({result.num_clusters} of {fewest})"
+    counts = f" ({result.num_clusters} of {fewest})" if reason == "too-few" else ""
     if isinstance(result, CategoryResult) and result.num_unanswered:
         counts = f" ({num_answered(result)})"
     return f"{mark} {word}{counts}"
@@ -70,42 +70,28 @@ def num_answered(result: CategoryResult) -> str:
     return f"{result.n} of {result.n + result.num_unanswered}" if result.num_unanswered else str(result.n)
 
 
-def num_scored(result: Result) -> str:
-    """Return how many records a result is about, and of how many where some could not be scored."""
-    if isinstance(result, Macro):
-        return ""
-    is_short = result.num_unscored and (isinstance(result, Unscored) or result.higher_is_better)
-    return f"{result.n} of {result.n + result.num_unscored}" if is_short else str(result.n)
+def num_scored(result: CategoryResult | Unscored) -> str:
+    """Return how many records of a category count, and of how many where some could not be scored."""
+    return f"{result.n} of {result.n + result.num_unscored}" if result.num_unscored else str(result.n)
 
 
-def trivial(rival: Trivial) -> str:
-    """Return what a model that has learnt nothing does, and what it scores."""
-    what = f"always saying {one_line(rival.answer)!r}" if rival.answer else "the trivial answers"
-    what = "a copy of the prompt" if rival.answer is None else what
-    return f"{what} ({number(rival.score)})"
-
-
-def trivial_score(result: CategoryResult | Macro) -> str:
-    """Return what the trivial answer scores in a result, "-" where there is none."""
-    return number(result.trivial and result.trivial.score)
+def trivial(result: CategoryResult) -> str:
+    """Return what a model that has learnt nothing does in a category, and what it scores."""
+    label = result.trivial_answer
+    what = "a copy of the prompt" if label is None else f"always saying {one_line(label)!r}"
+    return f"{what} ({number(result.trivial)})"
 
 
 def legend(results: Collection[Result]) -> str:
-    """Return what the verdicts on ``results`` mean, those that occur, and what the trivial answers are, in one line."""
+    """Return what the verdicts on ``results`` mean, those that occur, and what is trivial, in one line."""
     reasons = {_reason(result) for result in results}
     meanings = [f"{mark} {word}, {meaning}" for key, (mark, word, meaning) in VERDICTS.items() if key in reasons]
-    labels = [
-        f"{category(row.category)} {one_line(row.trivial.answer)!r}"
-        for row in results
-        if isinstance(row, CategoryResult) and row.trivial and row.trivial.answer
-    ]
-    rivals = f" Trivial: always the commonest training label ({', '.join(labels)})" if labels else " Trivial:"
-    rivals += f"{', else' if labels else ''} a copy of the prompt."
-    has_rivals = any(not isinstance(row, Unscored) and row.trivial for row in results)
-    return f"Verdicts: {'; '.join(meanings)}. {BEYOND_CHANCE}{rivals if has_rivals else ''}"
+    known = [row for row in results if isinstance(row, CategoryResult) and row.trivial is not None]
+    rivals = "; ".join(dict.fromkeys(f"in {category(row.category)} {trivial(row)}" for row in known))
+    return f"Verdicts: {'; '.join(meanings)}. {BEYOND_CHANCE}" + (f" Trivial: {rivals}." if rivals else "")
 
 
-def verdict_counts(results: Collection[CategoryResult | Unscored]) -> list[tuple[str, int]]:
+def verdict_counts(results: Collection[Result]) -> list[tuple[str, int]]:
     """Return how many of ``results`` there are by the word of their verdict: the usual three, and others that occur."""
     reasons = [_reason(result) for result in results]
     return [
@@ -159,17 +145,15 @@ def sentence(result: CategoryResult) -> str:
     # Without a verdict the reader needs to know what the records could have shown.
     if result.verdict != "inconclusive":
         return f"{text}."
+    if result.reason == "trivial":
+        return f"{text}: no better than {trivial(result)}."
     mde = result.minimum_detectable_effect
     power = "" if mde is None else f"; a change of {number(mde)} could have been shown"
     return f"{text}: {result.note}{power}."
 
 
-def macro_sentence(split: SplitResult) -> str:
-    """Return the mean over categories as a sentence, or why there is none; "" where nothing is to be scored."""
-    macro = split.macro
-    if macro is None:
-        missing = ", ".join(f"{category(row.category)} ({num_scored(row)} scored)" for row in split.unscored)
-        return f"There is no mean, as {missing} has no figure." if missing else ""
+def macro_sentence(macro: Macro) -> str:
+    """Return the mean over categories as a sentence."""
     return (
         f"Mean of {num_categories(macro)}: {number(macro.base.value)} before, "
         f"{number(macro.tuned.value)} after ({number(macro.difference.value, sign=True)}, "
@@ -194,19 +178,18 @@ HEADS = ("category", "n", "metric", "trivial", "base", "tuned", "change", "95 %"
 
 def result_row(result: Result, fewest: int) -> tuple[str, ...]:
     """Return the cells of a result under `HEADS`."""
-    name = "MEAN" if isinstance(result, Macro) else category(result.category)
-    name = name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "\u2026"
     if isinstance(result, Unscored):
-        return (name, num_scored(result), result.metric, *["-"] * 6, verdict(result, fewest))
+        return category(result.category), num_scored(result), result.metric, *["-"] * 6, verdict(result, fewest)
     if isinstance(result, Macro):
-        metric, p, is_share = num_categories(result), result.p, True
+        name, n, metric, p, is_share = "MEAN", "", num_categories(result), result.p, True
     else:
-        metric, p, is_share = label(result), result.p_adjusted, result.higher_is_better
+        name, n, metric, p = category(result.category), num_scored(result), label(result), result.p_adjusted
+        is_share = result.higher_is_better
     return (
-        name,
-        num_scored(result),
+        name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "\u2026",
+        n,
         metric,
-        trivial_score(result),
+        number(result.trivial),
         number(result.base.value, is_share=is_share),
         number(result.tuned.value, is_share=is_share),
         number(result.difference.value, is_share=is_share, sign=True),
