@@ -297,7 +297,8 @@ def compare_sides(sides: Sequence[Side]) -> ComparisonTable:
             "Evaluate the models on the same dataset: `train eval DATASET --with MODEL`.",
         )  # fmt: skip
     headline: Literal["validation", "test"] = "test" if "test" in compared else "validation"
-    silent = {row.category for results in splits.values() for part in results for row in part.unscored}
+    unscored = [row for results in splits.values() for part in results for row in part.unscored]
+    silent = {row.category for row in unscored}
     scored = [[p for p in zip(first, matched[index], strict=True) if p[0].category not in silent] for index in others]
     slices = slice_results(scored, headline, rules)
     return ComparisonTable(
@@ -319,6 +320,7 @@ def compare_sides(sides: Sequence[Side]) -> ComparisonTable:
         fewest=rules.fewest,
         margin=rules.margin,
         notes=[
+            *dict.fromkeys(row.sentence for row in unscored),
             *remarks(counts.values(), len(sides)), *side_notes(sides, matched),
             *(
                 f"{sides[index].name}: {sentence}"

@@ -39,8 +39,7 @@ def render_table(comparison: ComparisonTable, *, columns: int | None = None) -> 
         rows += [] if is_alone else [_row(name, macro, comparison.fewest) for name, macro in macros]
     heading = f"{reference} on" if is_alone else f"Against {reference}, on"
     lines = [f"{heading} the {comparison.headline} split", ""]
-    sentences = list(dict.fromkeys(row.sentence for _, split in splits for row in split.unscored))
-    lines += ReportTable("", _HEADS, rows, sentences).lines(columns)
+    lines += ReportTable("", _HEADS, rows).lines(columns)
     if not is_alone:
         verdicts = [result for _, split in splits for result in split.results()]
         lines += ["", *wording.prose(wording.legend(verdicts), columns)]
