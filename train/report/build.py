@@ -34,6 +34,7 @@ from train.report.model import (
     Flips,
     Forgetting,
     JudgeSummary,
+    Macro,
     Memorised,
     Noise,
     Report,
@@ -330,7 +331,7 @@ def _notes(
     if any(result.num_clusters < result.n for result in main.categories):
         notes.append("Some records repeat one another; intervals and tests count such a cluster once.")
     rest = {before.category for before, _ in pairs if before.split == main.split}
-    rest -= {result.category for result in (*main.categories, *main.unscored)}
+    rest -= {row.category for row in main.results() if not isinstance(row, Macro)}
     if rest:
         notes.append(f"Nothing could be compared in {_list(sorted(rest))}.")
     if not is_forgetting_measured:

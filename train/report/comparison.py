@@ -132,7 +132,7 @@ class ComparisonTable(ReportPart):
     def regressed(self) -> list[str]:
         """Return what is worse than the reference in the split whose verdicts count, as "category (model)"."""
         return [
-            f"{wording.one_line(name)} ({pair.name})"
+            f"{wording.category(name)} ({pair.name})"
             for pair in self.pairs
             for split in pair.splits
             if split.split == self.headline

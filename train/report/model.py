@@ -147,7 +147,7 @@ class SplitResult(ReportPart):
 
     def failing(self) -> list[str]:
         """Return what closes a gate: categories that got worse, and those of which nobody can tell."""
-        worse = [result.category or "(no category)" for result in self.categories if result.verdict == "regressed"]
+        worse = [result.category for result in self.categories if result.verdict == "regressed"]
         return worse + [result.sentence for result in self.unscored]
 
 

@@ -324,7 +324,8 @@ def unscored_of(category: str, records: Iterable[Sequence[Scored]]) -> Unscored 
     """
     # Raw text is not asked, and neither is a judge that nobody named.
     asked = [twins for twins in records if twins[0].metric and twins[0].category == category]
-    n, metric = sum(all(twin.score is not None for twin in twins) for twins in asked), asked and asked[0][0].metric
+    n = sum(all(twin.score is not None for twin in twins) for twins in asked)
+    metric = asked[0][0].metric if asked else JUDGE
     if len(asked) - n <= MOST_UNSCORED * len(asked) or (not n and metric == JUDGE):
         return None
     why = f"{n} of {len(asked)} scored, as references are empty or do not suit the scorer {metric}"
