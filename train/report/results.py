@@ -15,7 +15,7 @@ import numpy as np
 
 from train.evaluate.metrics import normalise
 from train.evaluate.predictions import REASONING_TOKENS, Scored, outcome
-from train.evaluate.scoring import is_closed
+from train.evaluate.scoring import LONGEST_LABEL, is_closed
 from train.report import stats, wording
 from train.report.model import (
     Behaviour,
@@ -69,7 +69,7 @@ def several_results(
     """
     against = compared_results(list(map(rivals, sides)), split, (), rules)
     results = compared_results(sides, split, default_metric, rules)
-    return [part and beside_trivial(part, trivial) for part, trivial in zip(results, against, strict=True)]
+    return [part and beside_trivial(part, *rest) for part, *rest in zip(results, against, sides, strict=True)]
 
 
 def rivals(pairs: Pairs) -> Pairs:
@@ -83,17 +83,18 @@ def rivals(pairs: Pairs) -> Pairs:
     return [(trivial(after), after) for _, after in pairs]
 
 
-def beside_trivial(part: SplitResult, against: SplitResult | None) -> SplitResult:
-    """Return ``part`` with nothing called improved that is not so ``against`` the trivial answers, too."""
-    if against is None:
-        return part
-    found = {row.category: row for row in against.categories}
+def beside_trivial(part: SplitResult, against: SplitResult | None, pairs: Pairs) -> SplitResult:
+    """Return ``part`` with nothing called improved that is not so ``against`` the trivial answers to ``pairs``, too."""
+    found = {row.category: row for row in against.categories} if against else {}
     rows = [_held(row, found[row.category]) if row.category in found else row for row in part.categories]
-    macro, mean = part.macro, against.macro
+    macro, mean = part.macro, against and against.macro
     # Where a category has no trivial answer, the others' mean is another one.
     if macro and mean and macro.num_categories == mean.num_categories:
         macro = _held(macro, mean)
-    rows = [row.model_copy(update={"sentence": wording.sentence(row)}) for row in rows]
+    said = [
+        {"sentence": wording.sentence(row), "one_answer": _one_answer(row.category, part.split, pairs)} for row in rows
+    ]
+    rows = [row.model_copy(update=more) for row, more in zip(rows, said, strict=True)]
     return part.model_copy(update={"categories": rows, "macro": macro})
 
 
@@ -279,7 +280,6 @@ class Comparison:
             is_uncalibrated=JUDGE in {self.metric, *other} and not self.rules.is_judge_calibrated,
             sentence="",
             trivial_answer=self.compared[0][1].trivial_answer,
-            one_answer=_one_answer(self.category, self.compared) if self.is_score else "",
         )
         return with_verdict(result, p_adjusted, self.rules)
 
@@ -333,14 +333,16 @@ def unscored_of(category: str, records: Iterable[Sequence[Scored]]) -> Unscored 
     return Unscored(category=category, metric=metric, n=n, num_unscored=len(asked) - n, sentence=sentence)
 
 
-def _one_answer(category: str, pairs: Pairs) -> str:
-    n, wanted = len(pairs), Counter(_key(after.reference) for _, after in pairs)
-    (key, count), *_ = Counter(_key(after.text or "") for _, after in pairs).most_common(1)
+def _one_answer(category: str, split: str, pairs: Pairs) -> str:
+    each = [after for _, after in pairs if after.category == category]
+    mine = [after for after in each if after.split == split and after.score is not None]
+    n, wanted = len(mine), Counter(_key(after.reference) for after in mine)
+    (key, count), *_ = Counter(_key(after.text or "") for after in mine).most_common(1) or [("", 0)]
     if count < max(_FEWEST_ALIKE, n / 2) or stats.wilson(count, n).low <= wanted[key] / n:
         return ""
-    # A label of the training records may be shown, and nothing else.
-    label = pairs[0][1].trivial_answer or ""
-    shown = repr(label) if key == _key(label) else "the same"
+    # A label of the training or validation records may be shown, and nothing else.
+    labels = [each[0].trivial_answer or "", *(after.reference for after in each if after.split == "validation")]
+    shown = next((repr(label) for label in labels if _key(label) == key and len(label) <= LONGEST_LABEL), "the same")
     return f"{wording.category(category)}: {count} of {n} answers are {shown}, and {wanted[key]} should be."
 
 

@@ -68,7 +68,7 @@ def seeds_report(
         if against is not None:
             of_rivals = _of_split(against, [trivial for trivial, _ in beside], ordered)
             against = _with_seeds(against, of_rivals, rules)
-        splits.append(beside_trivial(_with_seeds(part, both, rules), against))
+        splits.append(beside_trivial(_with_seeds(part, both, rules), against, pairs))
         if part.split == report.headline:
             spreads = {category: components for category, components in both.items() if components is not None}
     general = [index for index, record in enumerate(base) if record.split == "general" and record.num_bytes]
