@@ -69,7 +69,8 @@ def several_results(
     """
     against = compared_results(list(map(rivals, sides)), split, (), rules)
     results = compared_results(sides, split, default_metric, rules)
-    return [part and beside_trivial(part, *rest) for part, *rest in zip(results, against, sides, strict=True)]
+    each = zip(results, against, sides, strict=True)
+    return [part and beside_trivial(part, trivial, pairs) for part, trivial, pairs in each]
 
 
 def rivals(pairs: Pairs) -> Pairs:
