@@ -90,6 +90,7 @@ def command(
     """
     from curate.formats.importers.mapping import parse_map
     from curate.formats.taken_ids import TakenIds
+    from curate.project.init import add_scorers
 
     settings, shape = _workspace(root, files)
     selection = selection_of(only, to_meta)
@@ -108,6 +109,8 @@ def command(
             intake = _import_file(path, root, shape, ids, is_dry_run=dry_run, category=category, **options)
         intakes.append(intake)
     _save_answers_and_advise(intakes, root, settings, is_dry_run=dry_run)
+    if not dry_run and (said := add_scorers(root, category)):
+        console.talk(said)
     return Exit.FINDINGS if any(intake.rejected for intake in intakes) else Exit.OK
 
 

@@ -48,7 +48,7 @@ def command(
     """
     from curate.cli.import_ import selection_of, tell, tell_answers, with_rows
     from curate.formats.importers.mapping import parse_map
-    from curate.project.init import make_workspace
+    from curate.project.init import make_workspace, scorers_text
 
     # The shell makes several words of `--from *.jsonl`, of which an option takes the first.
     files = (*files, *more)
@@ -72,8 +72,7 @@ def command(
     if workspace.group:
         console.talk(f"records with the same {workspace.group} stay in one split: group under [split] in curate.toml")
     if workspace.categories:
-        pairs = ", ".join(f"{name} ({scorer or 'none'})" for name, scorer in workspace.categories.items())
-        console.talk(f"categories and scorers, to be looked through: {console.one_line(pairs, 1000)}")
+        console.talk(scorers_text(workspace.categories))
     elif workspace.num_categories:
         console.talk(f"{workspace.num_categories:,} categories are too many to list; see [categories] in curate.toml")
     console.data(f"{console.one_line(str(root))}: a workspace. Next: curate validate {console.one_line(str(root))}")

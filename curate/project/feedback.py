@@ -76,6 +76,12 @@ class Results:
         return next((part["categories"] for part in self.report["splits"] if part["split"] == split), [])
 
     @property
+    def unscored(self) -> list[Mapping[str, Json]]:
+        """The categories of that split without figures, as too few of their records could be scored."""
+        parts = [part for part in self.report["splits"] if part["split"] == self.report["headline"]]
+        return [row for part in parts for row in part.get("unscored", ())]
+
+    @property
     def macro(self) -> Mapping[str, Json] | None:
         """Their mean, None where nothing is scored."""
         name = self.report["headline"]
@@ -103,20 +109,24 @@ class Results:
 
     @property
     def further(self) -> list[str]:
-        """What is said of parts of the records that gain less than others, and of over-fitting."""
+        """What is said of categories, of parts of the records that gain less than others, and of over-fitting."""
+        rows = [row["sentence"] for row in self.unscored] + [row.get("one_answer") for row in self.categories]
         slices = [sentence for part in self.report.get("slices", ()) for sentence in part["sentences"]]
         fits = [fit["sentence"] for fit in self.report.get("fits", ()) if fit["fell_from"] is not None]
         memory = self.report.get("memory")
-        return [*slices, *fits, *([memory["sentence"]] if memory else [])]
+        return [*filter(None, rows), *slices, *fits, *([memory["sentence"]] if memory else [])]
 
     @property
     def regressed(self) -> list[str]:
-        """Categories that got worse."""
-        return [row["category"] for row in self.categories if row["verdict"] == "regressed"]
+        """Categories that got worse, and what is said of those of which nobody can tell."""
+        worse = [row["category"] for row in self.categories if row["verdict"] == "regressed"]
+        return worse + [row["sentence"] for row in self.unscored]
 
 
 # Why the trainer's verdict on a change is what it is; the field of that name in a report.
-Reason = Literal["better", "worse", "within-margin", "within-noise", "too-few", "unanswered", "chose"]
+Reason = Literal[
+    "better", "worse", "within-margin", "within-noise", "too-few", "unanswered", "chose", "trivial", "unscored",
+]  # fmt: skip
 # Mark, word and meaning, as `train.report.wording` has them for its table and pages.
 _VERDICTS: Mapping[Reason, tuple[str, str, str]] = {
     "better": ("+", "improved", "better beyond chance"),
@@ -126,6 +136,8 @@ _VERDICTS: Mapping[Reason, tuple[str, str, str]] = {
     "too-few": ("?", "too few", "fewer independent records than a verdict takes"),
     "unanswered": ("?", "in part", "some records have no answer, so there is no verdict"),
     "chose": ("?", "no verdict", "these records chose the settings"),
+    "trivial": ("~", "trivial", "better than base, and not shown to be better than the trivial answer"),
+    "unscored": ("?", "not scored", "over 5 % of the records cannot be scored, so there is no figure, and no mean"),
 }
 # Of a report that an earlier version wrote, which gives no reasons.
 _OF_WORDS: Mapping[str, Reason] = {"improved": "better", "regressed": "worse", "inconclusive": "within-noise"}
@@ -163,6 +175,11 @@ def legend(verdicts: Collection[ChangeVerdict | None]) -> str:
     reasons = {verdict.reason for verdict in verdicts if verdict is not None}
     meanings = [f"{mark} {word}, {meaning}" for key, (mark, word, meaning) in _VERDICTS.items() if key in reasons]
     return f"Verdicts: {'; '.join(meanings)}. {BEYOND_CHANCE}" if meanings else ""
+
+
+def num_scored(result: Mapping[str, Json]) -> str:
+    """Return how many records of a category count, and of how many where some could not be scored."""
+    return f"{result['n']} of {result['n'] + result['num_unscored']}" if result["num_unscored"] else str(result["n"])
 
 
 def is_uncalibrated(result: Mapping[str, Json]) -> bool:
@@ -408,13 +425,18 @@ def render_scores(results: Results) -> list[str]:
     metrics = ["uncalibrated judge" if is_uncalibrated(row) else row["metric"] for row in results.categories]
     rows = [
         [
-            console.one_line(row["category"], 30), str(row["n"]),
+            console.one_line(row["category"], 30), num_scored(row),
             f"{row['base']['value']:.2f}", f"{row['tuned']['value']:.2f}",
             f"{row['difference']['value']:+.2f} [{row['difference']['low']:+.2f}, {row['difference']['high']:+.2f}]",
             p_value(row["p_adjusted"]), verdict.label if verdict else "", console.one_line(metric, 30),
         ]
         for row, verdict, metric in zip(results.categories, verdicts, metrics, strict=True)
     ]  # fmt: skip
+    verdicts += [results.verdict(row) for row in results.unscored]
+    rows += [
+        [console.one_line(row["category"], 30), num_scored(row), *["-"] * 4, "? not scored", row["metric"]]
+        for row in results.unscored
+    ]
     heads = ["category", "n", "base", "tuned", "difference", "p (Holm)", "verdict", "metric"]
     lines = list(table(heads, rows))
     # The report's own page has the metrics and p; that a judge is not calibrated stands beside its figures.

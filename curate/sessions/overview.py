@@ -179,11 +179,12 @@ def scores(runs: Sequence[Run]) -> dict[str, str]:
 
 def _score(run: Run) -> str:
     try:
-        macro = read_results(run.folder).macro
+        results = read_results(run.folder)
     except CurateError as error:
         return f"{error.code}: its report cannot be read"
+    macro = results.macro
     if macro is None:
-        return "nothing was scored"
+        return "not all is scored" if results.unscored else "nothing was scored"
     return f"macro {macro['tuned']['value']:.2f} ({macro['difference']['value']:+.2f})"
 
 

@@ -238,7 +238,8 @@ def paired_rows(first: Path, second: Path, split: str) -> tuple[dict[str | None,
     entries = {entry["category"]: entry for entry in part.get("categories", ()) if entry["higher_is_better"]}
     if part.get("macro"):
         entries[None] = part["macro"]
-    notes = [*_notes(counts), *(sentence for part in report["slices"] for sentence in part["sentences"])]
+    notes = [*_notes(counts), *(row["sentence"] for row in part.get("unscored", ()))]
+    notes += [sentence for part in report["slices"] for sentence in part["sentences"]]
     return {name: _paired(entry, report["fewest"]) for name, entry in entries.items()}, notes
 
 

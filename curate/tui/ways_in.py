@@ -270,18 +270,20 @@ def _import_into(app: HostApp, path: Path) -> None:
             else:
                 chosen("new")
 
-        def job(choice: IdChoice) -> tuple[Intake, Counter[str]]:
+        def job(choice: IdChoice) -> tuple[Intake, Counter[str], str]:
             from curate.project.given_answers import save_answers
+            from curate.project.init import add_scorers
             from curate.project.update import replace_records
 
             intake = _take_in(project, path, mapping, choice)
             if intake.taken.replaced:
                 replace_records(project.root, intake.taken.replaced, project.by)
-            return intake, save_answers(project.root, [intake.answers] if intake.answers else [])
+            saved = save_answers(project.root, [intake.answers] if intake.answers else [])
+            return intake, saved, add_scorers(project.root)
 
-        def done(choice: IdChoice, result: tuple[Intake, Counter[str]]) -> None:
-            intake, saved = result
-            outcome = _outcome(f"imported {path.name}", [intake], saved)
+        def done(choice: IdChoice, result: tuple[Intake, Counter[str], str]) -> None:
+            intake, saved, scorers = result
+            outcome = _outcome(f"imported {path.name}{scorers and '; '}{scorers}", [intake], saved)
             columns = ",".join(f"{name}={column}" for name, column in mapping.items())
             words = ["curate", "import", str(path), "--into", str(project.root)]
             words += ["--map", columns] if columns else []

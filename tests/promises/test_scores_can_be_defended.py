@@ -15,6 +15,7 @@ import math
 import random
 import re
 import shutil
+import tomllib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -260,15 +261,16 @@ def test_a_loss_within_the_margin_fails_no_gate_and_a_larger_one_does(finished: 
 
 
 def test_what_cannot_be_scored_is_counted_and_nothing_is_lost(finished: Path, tmp_path: Path) -> None:
-    pairs = [*counts(40, better=10, worse=2), *[(None, None)] * 3]
+    pairs = [*counts(58, better=10, worse=2), *[(None, None)] * 3]
     part, run = judge(
         finished, tmp_path, predictions("cats", pairs) + predictions("dogs", counts(31, better=3, worse=3))
     )
     found = by_category(part)
     assert {name: (entry["n"], entry["num_unscored"]) for name, entry in found.items()} == {
-        "cats": (40, 3), "dogs": (31, 0),
+        "cats": (58, 3), "dogs": (31, 0),
     }  # fmt: skip
-    assert found["cats"]["difference"]["value"] == pytest.approx(8 / 40)
+    assert found["cats"]["difference"]["value"] == pytest.approx(8 / 58)
+    assert all("58 of 61" in (run / f"report.{form}").read_text(encoding="utf-8") for form in ("md", "html"))
     lines = outside.read_rows(run / "predictions.jsonl")
     assert part["n"] == len(lines) == sum(entry["n"] + entry["num_unscored"] for entry in found.values())
 
@@ -292,6 +294,78 @@ def test_what_compares_trainings_has_three_seeds_of_each_and_says_so_first(
     done = outside.train(verb, dataset, "--base", base, *changes, *words, "--dry-run", "--out", tmp_path / "s")
     assert done.returncode == 0
     assert plan in done.stderr
+
+
+def test_a_category_of_which_too_little_is_scored_has_no_figure_and_neither_has_the_mean(
+    finished: Path, tmp_path: Path
+) -> None:
+    """Fourteen of thirty-one are right, and the others nothing: 1.00 would be the score of the easy ones."""
+    rows = predictions("cats", [*[(False, True)] * 14, *[(None, None)] * 17])
+    rows += predictions("dogs", counts(40, better=20, worse=0))
+    part, run = judge(finished, tmp_path, rows)
+    assert ([*by_category(part)], part["macro"]) == (["dogs"], None)
+    (silent,) = part["unscored"]
+    assert (silent["category"], silent["n"], silent["num_unscored"]) == ("cats", 14, 17)
+    printed = outside.train("eval", run, "--dry-run", "--fail-on", "regressed")
+    assert printed.returncode == 1, "nobody can tell whether it regressed"
+    assert "cats has no figure, and so the mean has none: 14 of 31 scored" in printed.stderr
+    desk = finished.parent / "desk"
+    shown = outside.succeed(outside.curate("report", run, "--workspace", desk, env={"COLUMNS": "120"}))
+    pages = [(run / f"report.{form}").read_text(encoding="utf-8") for form in ("md", "html")]
+    for text in (printed.stdout, shown, *pages):
+        assert "14 of 31" in text
+        assert "? not scored" in text
+    assert outside.train("compare", run, run, "--fail-on", "regressed").returncode == 1
+    compared = outside.succeed(outside.train("compare", run, f"{run}:base", run))
+    assert "14 of 31 scored" in compared
+
+
+def beside(rows: Iterable[Row], right: Iterable[bool], label: str | None = "yes") -> list[Row]:
+    """Return predictions whose trivial answer is ``label`` and is right about some of them."""
+    own = {} if label is None else {"trivial_answer": label}
+    return [row | own | {"trivial_score": float(is_right)} for row, is_right in zip(rows, right, strict=True)]
+
+
+def test_what_a_trivial_answer_scores_as_well_is_no_improvement(finished: Path, tmp_path: Path) -> None:
+    """Each of them rose from nothing to half; in three of four somebody who has learnt nothing is as good."""
+    alike = predictions("alike", [(False, n % 2 == 0) for n in range(40)])
+    always = predictions("always", counts(40, better=20, worse=0))
+    for n, row in enumerate(always):
+        row["reference"] = "yes" if n % 2 else "no"
+        row["tuned"] = row["tuned"] | {"text": "yes", "scores": {"exact": float(n % 2)}}
+    copied = predictions("copied", counts(40, better=20, worse=0))
+    learnt = predictions("learnt", counts(40, better=20, worse=0))
+    rows = [
+        *beside(alike, [n % 2 == 1 for n in range(40)]), *beside(always, [n % 2 == 1 for n in range(40)]),
+        *beside(copied, [n < 17 for n in range(40)], None), *beside(learnt, [False] * 38 + [True] * 2),
+    ]  # fmt: skip
+    part, run = judge(finished, tmp_path, rows)
+    found = by_category(part)
+    assert {name: (entry["verdict"], entry["reason"]) for name, entry in found.items()} == dict.fromkeys(
+        ("alike", "always", "copied"), ("inconclusive", "trivial")
+    ) | {"learnt": ("improved", "better")}
+    assert [found[name]["trivial"] for name in found] == pytest.approx([20 / 40, 20 / 40, 17 / 40, 2 / 40])
+    assert found["learnt"]["trivial_p"] == pytest.approx(mcnemar(20, 2))
+    assert "no better than always saying 'yes' (.50)" in found["always"]["sentence"]
+    assert "no better than a copy of the prompt (.42)" in found["copied"]["sentence"]
+    assert part["macro"]["trivial"] == pytest.approx(59 / 160)
+    printed = outside.succeed(outside.train("eval", run, "--dry-run"))
+    row = next(cells(line) for line in printed.splitlines() if cells(line)[:1] == ["always"])
+    assert (row[3:6], row[-1]) == ([".50", ".00", ".50"], "~ trivial")
+    assert "always: 40 of 40 answers are 'yes', and 20 should be." in printed
+    desk = finished.parent / "desk"
+    shown = outside.succeed(outside.curate("report", run, "--workspace", desk, env={"COLUMNS": "120"}))
+    assert "40 of 40 answers are 'yes'" in shown
+    assert "~ trivial" in shown
+
+
+def test_the_trivial_answer_is_the_commonest_label_of_training_or_a_copy_of_the_prompt(finished: Path) -> None:
+    """Answers of this run are no labels, so the trivial one is a copy of each prompt, which is never exact."""
+    measured = [
+        row for row in outside.read_rows(finished / "predictions.jsonl") if row["split"] in ("validation", "test")
+    ]
+    assert measured
+    assert {(row.get("trivial_answer"), row["trivial_score"]) for row in measured} == {(None, 0.0)}
 
 
 def cells(line: str) -> list[str]:
@@ -331,12 +405,37 @@ def test_no_record_of_the_test_split_is_named_in_anything_that_is_read(finished:
     assert not {name for name in held_back if name in said or name in shown}
 
 
-KNOWN = {
+KNOWN: dict[str, list[tuple[str, str, float]]] = {
     "exact": [("Yes", "Yes", 1), ("yes", "Yes", 0), (" two  words\n", "two words", 1), ("two more", "two", 0)],
-    "token_f1": [("the red cat", "a cat", 2 / 3), ("dog", "cat", 0), ("Cat, sat!", "cat sat", 1)],
-    "rouge_l": [("b c d e", "b d e f", 3 / 4), ("e d c b", "b c d e", 1 / 4), ("b c", "b c d e", 2 / 3)],
-    "numeric": [("It is 1,200 then.", "1200", 1), ("12 or 13", "12", 0), ("none", "7", 0)],
-    "contains": [("Order A-17 ships", "a-17", 1), ("It ships", "a-17", 0)],
+    "token_f1": [
+        ("the red cat", "a cat", 2 / 3),
+        ("dog", "cat", 0),
+        ("Cat, sat!", "cat sat", 1),
+        ("A.", "(A)", 1),
+        ("(B)", "(A)", 0),
+        ("...", "?!", 0),
+        ("Да, Москва", "москва", 2 / 3),
+        ("東京都", "東京", 4 / 5),
+    ],
+    "rouge_l": [
+        ("b c d e", "b d e f", 3 / 4),
+        ("e d c b", "b c d e", 1 / 4),
+        ("b c", "b c d e", 2 / 3),
+        ("—", "—", 1),
+        ("кот спит там", "кот спит", 4 / 5),
+        ("東京へ行く", "東京に行く", 4 / 5),
+    ],
+    "numeric": [
+        ("It is 1,200 then.", "1200", 1),
+        ("12 or 13", "12", 0),
+        ("none", "7", 0),
+        ("B2", "2", 0),
+        ("答えは42です。", "42", 1),
+        ("Ответ: 42.", "42", 1),
+    ],
+    "contains": [("Order A-17 ships", "a-17", 1), ("It ships", "a-17", 0), ("いま東京です", "東京", 1)],
+    "chrf": [("(A)", "(A)", 1), ("大阪", "東京", 0), ("Москва", "Москва", 1)],
+    "choice": [("It is (A).", "(A)", 1), ("答案是B。", "B", 1), ("Ответ: C", "C", 1), ("B", "(A)", 0)],
     "json_schema": [('{"k": 1, "m": 2}', '{"m": 2, "k": 1}', 1), ('{"k": 1}', '{"k": 1, "m": 2}', 2 / 3)],
 }
 """What is answered, what was wanted, and the score of it, worked out by hand."""
@@ -362,3 +461,21 @@ def test_scores_of_known_answers_are_those_worked_out_by_hand(tmp_path: Path) ->
     (file,) = (tmp_path / "runs").glob("*/predictions.jsonl")
     found = {row["id"]: row["tuned"]["scores"][row["metric"]] for row in outside.read_rows(file)}
     assert found == pytest.approx(wanted)
+
+
+def test_a_category_that_an_import_makes_has_a_scorer_that_fits(tmp_path: Path) -> None:
+    outside.succeed(outside.curate("init", tmp_path / "desk"))
+    kinds = {
+        "letters": lambda n: "(A)" if n % 2 else "(B)",
+        "sums": lambda n: str(n),
+        "words": lambda n: f"Tell {n} why",
+    }
+    guessed = {"letters": "choice", "sums": "numeric", "words": "token_f1"}
+    for name, answer in kinds.items():
+        rows = [{"instruction": f"What of {name} number {n}?", "output": answer(n)} for n in range(30)]
+        file = outside.write_rows(tmp_path / f"{name}.jsonl", rows)
+        done = outside.curate("import", file, "--into", tmp_path / "desk", "--category", name)
+        assert f"{name} ({guessed[name]})" in outside.succeed(done) + done.stderr
+    settings = tomllib.loads((tmp_path / "desk" / "curate.toml").read_text(encoding="utf-8"))
+    assert {name: entry["scorer"] for name, entry in settings["categories"].items()} == guessed
+    assert outside.curate("validate", tmp_path / "desk").returncode == 0

@@ -7,6 +7,7 @@ import math
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -202,7 +203,8 @@ def test_a_run_is_published_and_can_be_computed_again(
     assert again.splits == report.splits
     lines = [json.loads(line) for line in (tmp_path / "run/predictions.jsonl").read_text().splitlines()]
     assert {line["split"] for line in lines} == {"validation", "test", "general"}
-    assert lines[0].keys() == {"id", "split", "category", "cluster", "reference", "metric", "base", "tuned"}
+    common = {"id", "split", "category", "cluster", "reference", "metric", "trivial_score"}
+    assert lines[0].keys() == common | {"base", "tuned"}
     feedback = [json.loads(line) for line in (tmp_path / "run/feedback.jsonl").read_text().splitlines()]
     test_ids = {row.id for row in opened.splits["test"]}
     assert {line["id"] for line in feedback} == {
@@ -267,3 +269,27 @@ def test_a_model_that_gives_no_number_is_never_called_a_success(
         publish(base, tuned, dataset=opened, categories={}, recipe=RECIPE, run=Run(id="r"), folder=tmp_path / "run")
     assert caught.value.code == "E934 not-finite"
     assert not (tmp_path / "run").exists()
+
+
+def asked(number: int, answer: str) -> Row:
+    turns = [{"role": "user", "content": f"(A) or (B), {number}?"}, {"role": "assistant", "content": answer}]
+    return Row(str(number), "cats", str(number), turns, None, None)
+
+
+@pytest.mark.parametrize(
+    ("scorer", "answers", "label", "expected"),
+    [
+        ({}, ["(A)", "(B)", "(B)"] * 3, "(B)", 1.0),
+        ({"scorer": "choice"}, ["(A)", "(A)", "(B)"] * 3, "(A)", 0.0),
+        ({"scorer": "choice_logprob", "options": {"choices": ["(A)", "(B)"]}}, ["(B)", "(B)", "(A)"] * 3, "(B)", 1.0),
+        ({"scorer": "contains"}, [f"free text {n}" for n in range(9)], None, 1.0),
+        ({"scorer": "judge"}, ["(B)"] * 9, "(B)", None),
+    ],
+)
+def test_the_trivial_answer_is_the_commonest_label_or_a_copy_of_the_prompt(
+    scorer: dict[str, Any], answers: list[str], label: str | None, expected: float | None
+) -> None:
+    specs = category_specs({"cats": scorer}, [asked(n, answer) for n, answer in enumerate(answers)])
+    given = Answer("77", "no idea", True, logprobs=[-1.0, -2.0] if "options" in scorer else ())
+    (scored,) = score([asked(77, "(B)")], {"77": "(B)"}, [given], None, specs, split="test")
+    assert (scored.trivial_answer, scored.trivial_score) == (label, expected)

@@ -243,3 +243,24 @@ def test_an_installed_package_adds_a_metric(tmp_path: Path, old: str, new: str, 
     assert printed in (text := _with_package(tmp_path, METRIC.replace(old, new, 1)))
     assert text == printed or text.startswith("E984 bad-plugin ")
     assert "cannot be loaded" not in text or "teammetrics 1.2 adds metrics" in text
+
+
+@pytest.mark.parametrize("name", ["token_f1", "rouge_l", "chrf", "exact", "contains"])
+@pytest.mark.parametrize("reference", ["(A)", "a", "The", "?!", "—", "Москва", "東京", "가나", "ไทย", "١٢", "🙂"])
+def test_no_text_metric_reduces_a_reference_to_nothing(name: str, reference: str) -> None:
+    metric = discover()[name]
+    assert metric.scores(reference, reference)[metric.primary] == 1
+    assert metric.scores("x y z", reference)[metric.primary] == 0
+
+
+@pytest.mark.parametrize("text", ["кот спит там", "東京に行く", "北京很大", "ไปไหนมา", "나는 간다"])
+def test_words_of_other_scripts_are_several(text: str) -> None:
+    assert len(words(text)) > 1
+    for name in ("token_f1", "rouge_l", "chrf"):
+        metric = discover()[name]
+        assert 0 < metric.scores(text[: len(text) // 2 + 1], text)[metric.primary] < 1
+
+
+def test_choices_in_a_script_without_spaces_are_found() -> None:
+    choose = discover()["choice"]
+    assert choose.scores("这是退货问题", "退货", {"choices": ["账单", "退货"]})["choice.accuracy"] == 1

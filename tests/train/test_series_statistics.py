@@ -144,8 +144,8 @@ def _side(means: dict[str, float], num: int, spread: float, seed: int) -> list[S
     for category, mean in means.items():
         values = np.clip(mean + spread * rng.normal(size=num), 0, 1)
         records += [
-            Scored(f"{category}{n}", "validation", category, f"{category}{n}", "y", 1.0 - mean, 1, 2, "x", True, "m",
-                   {} if category == "bits" else {"m": float(value)})
+            Scored(f"{category}{n}", "validation", category, f"{category}{n}", "y", 1.0 - mean, 1, 2, "x", True,
+                   "" if category == "bits" else "m", {} if category == "bits" else {"m": float(value)})
             for n, value in enumerate(values)
         ]  # fmt: skip
     return records

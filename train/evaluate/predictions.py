@@ -29,6 +29,7 @@ FEEDBACK = "feedback.jsonl"
 DYNAMICS_FIELDS = ("epochs", "confidence", "variability", "correctness")
 """What a line of feedback on a training record says of how it was learnt."""
 _COMMON = ("id", "split", "category", "cluster", "reference", "metric")
+_FURTHER = ("is_liked", "trivial_answer", "trivial_score")
 # A file that somebody wrote by hand may hold numbers whose sums overflow.
 _MOST_NATS = 1e30
 _MOST_SAMPLE = 500
@@ -77,6 +78,9 @@ class Scored:
     rejected: Mapping[str, float] | None = None
     is_liked: bool | None = None
     slices: SliceValues | None = None
+    trivial_answer: str | None = None
+    """The label that a model which has learnt nothing always says; None where it repeats the prompt."""
+    trivial_score: float | None = None
 
     @property
     def is_generated(self) -> bool:
@@ -200,10 +204,7 @@ def write_predictions(base: Sequence[Scored], tuned: Sequence[Scored], folder: P
     """
     return write_whole(
         folder / PREDICTIONS,
-        (
-            _line(_common(before) | {"base": _side(before), "tuned": _side(after)})
-            for before, after in pair(base, tuned)
-        ),
+        (_line(_common(after) | {"base": _side(before), "tuned": _side(after)}) for before, after in pair(base, tuned)),
     )
 
 
@@ -230,7 +231,7 @@ def read_predictions(path: Path, *, is_changed: bool = False) -> tuple[list[Scor
             for line in lines:
                 number += 1
                 row = json.loads(line)
-                common = {name: row[name] for name in _COMMON} | {"is_liked": row.get("is_liked")}
+                common = {name: row[name] for name in _COMMON} | {name: row.get(name) for name in _FURTHER}
                 if "slices" in row:
                     common["slices"] = read_slices(row["slices"], "predictions")
                 tuned.append(_checked(Scored(**common, **row["tuned"])))
@@ -267,7 +268,7 @@ def _checked(record: Scored) -> Scored:
     usage, likelihoods = (record.usage or {}).values(), [record.nll or 0.0, *(record.rejected or {}).values()]
     if min([*sizes, *usage], default=0) < 0 or max(map(abs, [*likelihoods, *usage])) > _MOST_NATS:
         raise ValueError("num_tokens, num_bytes and usage are numbers from 0, and none is beyond 1e30")
-    if not 0 <= (record.score or 0) <= 1:
+    if not (0 <= (record.score or 0) <= 1 and 0 <= (record.trivial_score or 0) <= 1):
         raise ValueError("the score that counts lies in 0 to 1")
     return record
 
@@ -310,7 +311,7 @@ def _feedback(before: Scored, after: Scored, dynamic: Dynamic | None) -> dict[st
 
 
 def _common(record: Scored) -> dict[str, Any]:
-    further = {"is_liked": record.is_liked, "slices": record.slices}
+    further = {name: getattr(record, name) for name in (*_FURTHER, "slices")}
     common = {name: getattr(record, name) for name in _COMMON}
     return common | {name: value for name, value in further.items() if value is not None}
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from train.base.errors import TrainError
 from train.data.dataset import Dataset, Row, last_answer
 from train.evaluate import metrics
+from train.evaluate.metrics.choice import index_of_choice
 from train.evaluate.predictions import REASONING_CUT, REASONING_TOKENS, Scored
 
 if TYPE_CHECKING:
@@ -21,13 +22,15 @@ if TYPE_CHECKING:
 class CategorySpec:
     """How a category is scored: the metric, its options, and whether it is only the default.
 
-    ``contract`` holds options of the metric of that name, which is measured beside the one that scores.
+    ``contract`` holds options of the metric of that name, which is measured beside the one that scores. ``label`` is
+    the commonest answer of the training records where these are a closed set of labels.
     """
 
     metric: metrics.Metric
     options: Mapping[str, Any]
     is_default: bool
     contract: Mapping[str, Any] = field(default_factory=dict)
+    label: str | None = None
 
     @property
     def choices(self) -> Sequence[str]:
@@ -70,12 +73,28 @@ class Answer:
         return {name: value for name, value in usage.items() if value is not None}
 
 
-def category_specs(categories: Mapping[str, Any]) -> dict[str, CategorySpec]:
+LONGEST_LABEL = 40
+EACH_LABEL = 3
+"""Records that there are for a label on average, at least; else references are answers and not labels."""
+
+
+def is_closed(texts: Counter[str]) -> bool:
+    """Whether answers are labels, by how often there is each: short ones that come again and again."""
+    is_short = all(0 < len(text) <= LONGEST_LABEL and "\n" not in text for text in texts)
+    return is_short and 0 < EACH_LABEL * len(texts) <= texts.total()
+
+
+def category_specs(categories: Mapping[str, Any], trained: Iterable[Row] = ()) -> dict[str, CategorySpec]:
     """Return how each category of a manifest is scored; call it first, so that a bad scorer costs no training.
+
+    ``trained`` are the training records, which tell the labels.
 
     Raises TrainError: E912 bad-dataset, E931 unknown-metric, E932 bad-metric-option, each naming the category.
     """
-    specs = {}
+    specs, texts = {}, defaultdict[str, Counter[str]](Counter)
+    for row in trained:
+        if row.messages and row.is_liked is not False:
+            texts[row.category][(row.messages[-1]["content"] or "").strip()] += 1
     for name, entry in categories.items():
         table = entry if isinstance(entry, dict) else {}
         chosen, options, contract = table.get("scorer") or "", table.get("options") or {}, table.get("contract") or {}
@@ -92,7 +111,8 @@ def category_specs(categories: Mapping[str, Any]) -> dict[str, CategorySpec]:
         # A scorer that cannot work would else end the run after hours of training.
         try:
             metrics.discover()["contract"].check(contract)
-            specs[name] = CategorySpec(metrics.scorer(chosen, options), options, not chosen, contract)
+            label = texts[name].most_common(1)[0][0] if is_closed(texts[name]) else None
+            specs[name] = CategorySpec(metrics.scorer(chosen, options), options, not chosen, contract, label)
             if specs[name].metric.kind == "likelihood" and not specs[name].choices:
                 raise TrainError(
                     "E932 bad-metric-option",
@@ -180,6 +200,8 @@ def score(
                 rejected=None if worse is None else {"nll": worse.nll, "num_tokens": worse.num_tokens},
                 is_liked=row.is_liked,
                 slices=row.slices,
+                trivial_answer=spec.label,
+                trivial_score=None if answer is None else _trivial_score(spec, row, reference),
             )
         )
     return scored
@@ -193,7 +215,7 @@ def rescored(
     Texts and likelihoods are taken as they stand, and so is what no text tells: verdicts of a judge, choices by
     likelihood. Raises TrainError "E952 run-changed" where they are not the results on those records.
     """
-    categories = category_specs(dataset.manifest.get("categories", {}))
+    categories = category_specs(dataset.manifest.get("categories", {}), dataset.splits["train"])
     rows = {(split, row.id): row for split, part in dataset.splits.items() for row in part}
     found = Counter(old.split for old in sides[-1] if old.split == "general" or (old.split, old.id) in rows)
     if found != records:
@@ -218,7 +240,19 @@ def _rescored(old: Scored, row: Row | None, categories: Mapping[str, CategorySpe
     # Of a choice by likelihood all scores are kept, as no text tells any.
     is_told = old.stopped is not None and new.metric != "judge"
     kept = {name: value for name, value in (old.scores or {}).items() if name != new.metric or not is_told}
-    return replace(old, reference=reference, metric=new.metric, scores={**kept, **(new.scores or {})})
+    return replace(
+        old, reference=reference, metric=new.metric, scores={**kept, **(new.scores or {})},
+        trivial_answer=new.trivial_answer, trivial_score=new.trivial_score,
+    )  # fmt: skip
+
+
+def _trivial_score(spec: CategorySpec, row: Row, reference: str) -> float | None:
+    """What a model that has learnt nothing scores: it always says the label, or repeats the last message."""
+    text = spec.label if spec.label is not None else (row.messages or [{"content": ""}])[-2:][0]["content"] or ""
+    chosen = index_of_choice(text, spec.choices)
+    likely = () if chosen is None else [float(index == chosen) for index in range(len(spec.choices))]
+    answer = Answer(row.id, text, stopped=True, logprobs=likely)
+    return answer_scores(spec, answer, reference, _record_options(spec, row, answer)).get(spec.metric.primary)
 
 
 def _record_options(spec: CategorySpec, row: Row, answer: Answer) -> dict[str, Any]:

@@ -96,7 +96,7 @@ class _Evaluation:
 
     def __init__(self, contestant: Contestant, dataset: Dataset, conditions: Conditions, parent: Path) -> None:
         self._contestant, self._dataset = contestant, dataset
-        self._categories = category_specs(dataset.manifest.get("categories", {}))
+        self._categories = category_specs(dataset.manifest.get("categories", {}), dataset.splits["train"])
         flagged: frozenset[str] = frozenset()
         if contestant.kind == "endpoint" and not conditions.is_flagged_sent:
             flagged = dataset.flagged()

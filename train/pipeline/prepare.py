@@ -227,7 +227,7 @@ def _on_this_machine(recipe: Recipe, device: torch.device, dtype: torch.dtype, t
 
 def _open(path: Path, recipe: Recipe) -> tuple[Dataset, dict[str, CategorySpec]]:
     dataset = open_dataset(path)
-    categories = category_specs(dataset.manifest.get("categories", {}))
+    categories = category_specs(dataset.manifest.get("categories", {}), dataset.splits["train"])
     require_judge(recipe, categories)
     announce_judge(recipe, dataset, categories)
     if not dataset.splits["train"]:

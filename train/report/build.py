@@ -40,6 +40,7 @@ from train.report.model import (
     Flips,
     Forgetting,
     JudgeSummary,
+    Macro,
     Measured,
     Memorised,
     Noise,
@@ -108,6 +109,7 @@ def build_report(
         raise TrainError("E937 nothing-to-report", "no record of validation or test can be compared",
                          "Export a dataset with a test split, or more records.")  # fmt: skip
     headline = splits[-1].split
+    silent = {result.category for result in splits[-1].unscored}
     seeds = [{record.id: record for record in side if record.split == headline} for side in sides]
     validation, general = ([p for p in pairs if p[0].split == split] for split in ("validation", "general"))
     # A run that was not measured on validation while it trained ends with its last step.
@@ -132,7 +134,7 @@ def build_report(
         judged=judged,
         data_map=data_map,
         preferences=preferences([p for p in pairs if p[0].split == headline], headline, rules, seeds),
-        slices=slice_results([pairs], headline, rules, seeds)[0],
+        slices=slice_results([[p for p in pairs if p[0].category not in silent]], headline, rules, seeds)[0],
         fits=list(fits),
         memory=memory,
     )
@@ -356,13 +358,15 @@ def _notes(
             f"{unscored} {'record' if unscored == 1 else 'records'} could not be scored, as the reference is empty or "
             f"does not suit the scorer ({counts}); no score counts them."
         )
+    notes += [result.sentence for result in main.unscored]
+    notes += [result.one_answer for result in main.categories if result.one_answer]
     by_loss = [result.category for result in main.categories if not result.higher_is_better]
     if by_loss:
         notes.append(f"{_list(by_loss)}: compared by bits per byte, as no completion could be scored.")
     if any(result.num_clusters < result.n for result in main.categories):
         notes.append("Some records repeat one another; intervals and tests count such a cluster once.")
     rest = {before.category for before, _ in pairs if before.split == main.split}
-    rest -= {result.category for result in main.categories}
+    rest -= {row.category for row in main.results() if not isinstance(row, Macro)}
     if rest:
         notes.append(f"Nothing could be compared in {_list(sorted(rest))}.")
     if not is_forgetting_measured:

@@ -132,12 +132,11 @@ class ComparisonTable(ReportPart):
     def regressed(self) -> list[str]:
         """Return what is worse than the reference in the split whose verdicts count, as "category (model)"."""
         return [
-            f"{wording.category(result.category)} ({pair.name})"
+            f"{wording.category(name)} ({pair.name})"
             for pair in self.pairs
             for split in pair.splits
             if split.split == self.headline
-            for result in split.categories
-            if result.verdict == "regressed"
+            for name in split.failing()
         ]
 
 
@@ -298,7 +297,10 @@ def compare_sides(sides: Sequence[Side]) -> ComparisonTable:
             "Evaluate the models on the same dataset: `train eval DATASET --with MODEL`.",
         )  # fmt: skip
     headline: Literal["validation", "test"] = "test" if "test" in compared else "validation"
-    slices = slice_results([list(zip(first, matched[index], strict=True)) for index in others], headline, rules)
+    unscored = [row for results in splits.values() for part in results for row in part.unscored]
+    silent = {row.category for row in unscored}
+    scored = [[p for p in zip(first, matched[index], strict=True) if p[0].category not in silent] for index in others]
+    slices = slice_results(scored, headline, rules)
     return ComparisonTable(
         models=[_model(side, records) for side, records in zip(sides, matched, strict=True)],
         headline=headline,
@@ -318,6 +320,7 @@ def compare_sides(sides: Sequence[Side]) -> ComparisonTable:
         fewest=rules.fewest,
         margin=rules.margin,
         notes=[
+            *dict.fromkeys(row.sentence for row in unscored),
             *remarks(counts.values(), len(sides)), *side_notes(sides, matched),
             *(
                 f"{sides[index].name}: {sentence}"

@@ -29,7 +29,7 @@ def render_table(comparison: ComparisonTable, *, columns: int | None = None) -> 
         results = [(name, row) for name, split in splits for row in split.categories if row.category == category]
         first = results[0][1]
         title = wording.category(category)
-        num = wording.num_answered(first) if is_alone else str(first.n)
+        num = wording.num_answered(first) if is_alone else wording.num_scored(first)
         rows.append(_reference_row(first, title, reference, num, wording.label(first), is_alone=is_alone))
         rows += [] if is_alone else [_row(name, row, comparison.fewest) for name, row in results]
     macros = [(name, split.macro) for name, split in splits if split.macro is not None]
@@ -61,7 +61,7 @@ def _reference_row(
 def _row(name: str, result: CategoryResult | Macro, fewest: int) -> _Row:
     cells = wording.result_row(result, fewest)
     n, metric = ("", "") if isinstance(result, Macro) else cells[1:3]
-    return ("", one_line(name), n, metric, *cells[4:])
+    return ("", one_line(name), n, metric, *cells[5:])
 
 
 def cost_lines(comparison: ComparisonTable, columns: int | None) -> list[str]:

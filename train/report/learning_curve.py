@@ -19,7 +19,7 @@ import numpy as np
 from train.evaluate.predictions import Scored
 from train.report import stats, wording
 from train.report.model import Estimate
-from train.report.results import BITS, BITS_MARGIN, estimate
+from train.report.results import BITS, BITS_MARGIN, estimate, unscored_of
 from train.report.stats import Floats
 from train.report.training_parts import CategoryCurve, CurvePoint, LearningCurve
 from train.report.two_way import TwoWay, fit_contrast, fit_two_way, mean_parts, result_parts
@@ -132,9 +132,13 @@ def learning_curve(
               for result in results]  # fmt: skip
     curves: list[tuple[CategoryCurve, float]] = []
     scored: list[Floats] = []
+    unscored: list[str] = []
     for category in sorted({record.category for record in mine}):
         rows = [record for record in mine if record.category == category]
         sides = [[table[row.id] for row in rows] for each in tables for table in each]
+        if silent := unscored_of(category, zip(rows, *sides, strict=True)):
+            unscored.append(silent.sentence)
+            continue
         both = [result_parts(rows, [*sides, rows], is_score=is_score, is_change=False) for is_score in (True, False)]
         is_score = bool(len(both[0]))
         parts = both[0] if is_score else -both[1]
@@ -149,7 +153,7 @@ def learning_curve(
     # Of many categories one looks like a gain by chance alone; the mean is none of them.
     adjusted = stats.holm([p for _, p in curves])
     concluded = [_with_verdict(curve, p, margin) for (curve, _), p in zip(curves, adjusted, strict=True)]
-    if len(scored) > 1:
+    if len(scored) > 1 and not unscored:
         sizes = [sum(result.sizes.values()) for result in results]
         before = math.fsum(curve.base for curve in concluded if curve.higher_is_better) / len(scored)
         parts = mean_parts(scored)
@@ -161,7 +165,7 @@ def learning_curve(
     note = "" if len(seeds) > 1 else " One seed was trained, so the intervals lack what another seed would change."
     return LearningCurve(
         split=split, seeds=list(seeds), shares=[result.share for result in results], categories=concluded,
-        sentence=f"{sentence}.{note}",
+        sentence=" ".join([f"{sentence}.{note}", *unscored]),
     )  # fmt: skip
 
 

@@ -44,7 +44,32 @@ class Behaviour(ReportPart):
     """Share whose reasoning was ended, as `eval.max_reasoning_tokens` was spent."""
 
 
-class CategoryResult(ReportPart):
+class _BesideTrivial(ReportPart):
+    """A result beside what a model that has learnt nothing scores, which an improvement must beat, too."""
+
+    trivial: float | None = None
+    """None where there is no such score, and in reports of earlier versions."""
+    trivial_p: float | None = None
+    """Of the paired test of the tuned model against it; that of a category before Holm over the split."""
+    trivial_answer: str | None = None
+    """The commonest training label, which it always says; none where it repeats the prompt, and of a mean."""
+
+
+class Unscored(ReportPart):
+    """A category without figures, as over 5 % of its records could not be scored."""
+
+    category: str
+    metric: str
+    n: int
+    """Records that could be scored for both models."""
+    num_unscored: int
+    num_clusters: None = None
+    verdict: Literal["inconclusive"] = "inconclusive"
+    reason: Literal["unscored"] = "unscored"
+    sentence: str
+
+
+class CategoryResult(_BesideTrivial):
     """One category in one split: is the tuned model better."""
 
     category: str
@@ -85,9 +110,11 @@ class CategoryResult(ReportPart):
     behaviour: Behaviour | None
     is_uncalibrated: bool = False
     """Its scores called "judge" come from a judge that nobody has shown to agree with people."""
+    one_answer: str = ""
+    """Where the tuned model says one thing to most records, and far too often: that it does."""
 
 
-class Macro(ReportPart):
+class Macro(_BesideTrivial):
     """The mean over the scored categories, each weighing the same."""
 
     num_categories: int
@@ -108,14 +135,21 @@ class SplitResult(ReportPart):
     n: int
     categories: list[CategoryResult]
     macro: Macro | None
+    """None where nothing is scored, and where a category is `unscored`: what is left would be no mean of all."""
+    unscored: list[Unscored] = Field(default_factory=list)
     num_fixed: int
     """Records wrong before and right after."""
     num_broken: int
     behaviour: Behaviour | None
 
-    def results(self) -> list[CategoryResult | Macro]:
-        """Return all that has a verdict: the categories, and their mean where there is one."""
-        return [*self.categories, *([self.macro] if self.macro is not None else [])]
+    def results(self) -> list[CategoryResult | Unscored | Macro]:
+        """Return the rows of its table: the categories, and their mean where there is one."""
+        return [*self.categories, *self.unscored, *([self.macro] if self.macro is not None else [])]
+
+    def failing(self) -> list[str]:
+        """Return what closes a gate: categories that got worse, and those of which nobody can tell."""
+        worse = [result.category for result in self.categories if result.verdict == "regressed"]
+        return worse + [result.sentence for result in self.unscored]
 
 
 class Disparity(ReportPart):
@@ -454,8 +488,8 @@ class Report(ReportPart, title="The report of a training run: runs/ID/report.jso
         return next(split for split in self.splits if split.split == self.headline)
 
     def regressed(self) -> list[str]:
-        """Return the categories that got worse in the split whose verdicts count."""
-        return [result.category for result in self.main().categories if result.verdict == "regressed"]
+        """Return the categories that got worse in the split whose verdicts count, or of which nobody can tell."""
+        return self.main().failing()
 
 
 class Measured(ReportPart):

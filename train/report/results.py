@@ -6,14 +6,25 @@ In categories whose references are a few labels they say which label was answere
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
 
 from train.evaluate.metrics import normalise
 from train.evaluate.predictions import REASONING_TOKENS, Scored, outcome
+from train.evaluate.scoring import LONGEST_LABEL, is_closed
 from train.report import stats, wording
-from train.report.model import Behaviour, CategoryResult, Change, Confusion, Estimate, Macro, SplitResult
+from train.report.model import (
+    Behaviour,
+    CategoryResult,
+    Change,
+    Confusion,
+    Estimate,
+    Macro,
+    SplitResult,
+    Unscored,
+)  # fmt: skip
 from train.report.stats import seed_of as _seed
 
 Pairs = Sequence[tuple[Scored, Scored]]
@@ -51,8 +62,55 @@ def several_results(
 ) -> list[SplitResult | None]:
     """Return the results of one split for each of several comparisons, None where nothing can be compared.
 
-    All p values are adjusted together: over the categories and over the comparisons.
+    All p values are adjusted together: over the categories and over the comparisons. Those against the trivial answers
+    are a second family, so that of either at most one report in forty calls something better that is not.
     """
+    against = compared_results(list(map(rivals, sides)), split, (), rules)
+    results = compared_results(sides, split, default_metric, rules)
+    each = zip(results, against, sides, strict=True)
+    return [part and beside_trivial(part, trivial, pairs) for part, trivial, pairs in each]
+
+
+def rivals(pairs: Pairs) -> Pairs:
+    """Return the second of each pair beside the trivial answer to it, where that can be scored."""
+
+    def trivial(record: Scored) -> Scored:
+        score = record.trivial_score
+        metric = "" if score is None else record.metric
+        return replace(record, metric=metric, scores={record.metric: score or 0.0}, num_bytes=0)
+
+    return [(trivial(after), after) for _, after in pairs]
+
+
+def beside_trivial(part: SplitResult, against: SplitResult | None, pairs: Pairs) -> SplitResult:
+    """Return ``part`` with nothing called improved that is not so ``against`` the trivial answers to ``pairs``, too."""
+    found = {row.category: row for row in against.categories} if against else {}
+    rows = [_held(row, found[row.category]) if row.category in found else row for row in part.categories]
+    macro, mean = part.macro, against and against.macro
+    # Where a category has no trivial answer, the others' mean is another one.
+    if macro and mean and macro.num_categories == mean.num_categories:
+        macro = _held(macro, mean)
+    said = [
+        {"sentence": wording.sentence(row), "one_answer": _one_answer(row.category, part.split, pairs)} for row in rows
+    ]
+    rows = [row.model_copy(update=more) for row, more in zip(rows, said, strict=True)]
+    return part.model_copy(update={"categories": rows, "macro": macro})
+
+
+Row = TypeVar("Row", CategoryResult, Macro)
+
+
+def _held(row: Row, rival: Row) -> Row:
+    # What is better than a base at zero may still have learnt nothing.
+    is_trivial = row.verdict == "improved" and rival.verdict != "improved"
+    changed = {"verdict": "inconclusive", "reason": "trivial"} if is_trivial else {}
+    return row.model_copy(update={**changed, "trivial": rival.base.value, "trivial_p": rival.p})
+
+
+def compared_results(
+    sides: Sequence[Pairs], split: Literal["validation", "test"], default_metric: Collection[str], rules: Rules
+) -> list[SplitResult | None]:
+    """Return `several_results` without the trivial answers."""
     each: list[tuple[Pairs, list[Comparison]]] = []
     for pairs in sides:
         # That an answer which nobody liked became less likely is no loss.
@@ -103,17 +161,20 @@ def _split_result(
     split: Literal["validation", "test"], pairs: Pairs, complete: Sequence[Comparison], macro: Macro | None,
     adjusted: Iterator[float], default_metric: Collection[str],
 ) -> SplitResult | None:  # fmt: skip
-    if not complete:
+    names = sorted({before.category for before, _ in pairs})
+    unscored = [found for name in names if (found := unscored_of(name, pairs))]
+    if not complete and not unscored:
         return None
     outcomes = [outcome(before.score, after.score) for before, after in pairs]
     return SplitResult(
         split=split,
         n=len(pairs),
-        macro=macro,
+        macro=None if unscored else macro,
         behaviour=_behaviour(pairs),
         categories=[
             comparison.result(next(adjusted), comparison.category in default_metric) for comparison in complete
         ],
+        unscored=unscored,
         num_fixed=outcomes.count("fixed"),
         num_broken=outcomes.count("broken"),
     )
@@ -220,6 +281,7 @@ class Comparison:
             behaviour=_behaviour(self.pairs),
             is_uncalibrated=JUDGE in {self.metric, *other} and not self.rules.is_judge_calibrated,
             sentence="",
+            trivial_answer=self.compared[0][1].trivial_answer,
         )
         return with_verdict(result, p_adjusted, self.rules)
 
@@ -254,7 +316,45 @@ _OWN = "behaviour."
 JUDGE = "judge"
 
 
+MOST_UNSCORED = 0.05
+"""The share of a category's records that may be unscored; where more are, the rest may be the easy ones."""
+
+
+def unscored_of(category: str, records: Iterable[Sequence[Scored]]) -> Unscored | None:
+    """Return a category of which too few ``records`` are scored for figures; None where it has some.
+
+    A record stands there once for each model.
+    """
+    # Raw text is not asked, and neither is a judge that nobody named.
+    asked = [twins for twins in records if twins[0].metric and twins[0].category == category]
+    n = sum(all(twin.score is not None for twin in twins) for twins in asked)
+    metric = asked[0][0].metric if asked else JUDGE
+    if len(asked) - n <= MOST_UNSCORED * len(asked) or (not n and metric == JUDGE):
+        return None
+    why = f"{n} of {len(asked)} scored, as references are empty or do not suit the scorer {metric}"
+    sentence = f"{wording.category(category)} has no figure, and so the mean has none: {why}."
+    return Unscored(category=category, metric=metric, n=n, num_unscored=len(asked) - n, sentence=sentence)
+
+
+def _one_answer(category: str, split: str, pairs: Pairs) -> str:
+    each = [after for _, after in pairs if after.category == category]
+    mine = [after for after in each if after.split == split and after.score is not None]
+    n, wanted = len(mine), Counter(_key(after.reference) for after in mine)
+    (key, count), *_ = Counter(_key(after.text or "") for after in mine).most_common(1) or [("", 0)]
+    if count < max(_FEWEST_ALIKE, n / 2) or stats.wilson(count, n).low <= wanted[key] / n:
+        return ""
+    # A label of the training or validation records may be shown, and nothing else.
+    labels = [each[0].trivial_answer or "", *(after.reference for after in each if after.split == "validation")]
+    shown = next((repr(label) for label in labels if _key(label) == key and len(label) <= LONGEST_LABEL), "the same")
+    return f"{wording.category(category)}: {count} of {n} answers are {shown}, and {wanted[key]} should be."
+
+
+_FEWEST_ALIKE = 10
+
+
 def _compare(split: str, category: str, pairs: Pairs, rules: Rules) -> Comparison | None:
+    if unscored_of(category, pairs):
+        return None
     # A category without one score is compared by loss, which every record with a text has.
     scored = [p for p in pairs if p[0].score is not None and p[1].score is not None]
     if scored:
@@ -357,9 +457,6 @@ def known(value: float | None) -> float:
 
 
 MOST_LABELS = 12
-LONGEST_LABEL = 40
-EACH_LABEL = 3
-"""Validation records that there are for a label on average, at least; else references are answers and not labels."""
 
 
 def confusions(pairs: Pairs, split: Literal["validation", "test"]) -> list[Confusion]:
@@ -394,9 +491,8 @@ def _labels(references: Sequence[str]) -> dict[str, str]:
     for reference in references:
         labels.setdefault(_key(reference), reference.strip())
     # Answers are long, or hardly any of them comes twice; neither makes a matrix that anybody could read.
-    is_few = 2 <= len(labels) <= MOST_LABELS and len(references) >= EACH_LABEL * len(labels)
-    is_short = all(0 < len(label) <= LONGEST_LABEL and "\n" not in label for label in labels.values())
-    return dict(sorted(labels.items())) if is_few and is_short else {}
+    is_few = 2 <= len(labels) <= MOST_LABELS and is_closed(Counter(labels[_key(text)] for text in references))
+    return dict(sorted(labels.items())) if is_few else {}
 
 
 def _matrix(keys: Sequence[str], side: Sequence[Scored]) -> list[list[int]]:

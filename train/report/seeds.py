@@ -12,11 +12,19 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from train.base.errors import TrainError
-from train.evaluate.predictions import Scored
+from train.evaluate.predictions import Scored, pair
 from train.report import stats, wording
 from train.report.build import build_report, forgetting
 from train.report.model import CategoryResult, Curve, Macro, Report, Run, SplitResult
-from train.report.results import BITS, Rules, mean_with_verdict, with_verdict
+from train.report.results import (
+    BITS,
+    Rules,
+    beside_trivial,
+    compared_results,
+    mean_with_verdict,
+    rivals,
+    with_verdict,
+)  # fmt: skip
 from train.report.stats import Floats
 from train.report.training_parts import SeedSpread, SeedsSummary
 from train.report.two_way import TwoWay, fit_two_way, mean_parts, result_parts
@@ -51,11 +59,16 @@ def seeds_report(
     table = {(record.split, record.id): index for index, record in enumerate(mean)}
     # In the order of the base, as pairs are.
     ordered = [[side[table[record.split, record.id]] for record in base] for side in sides]
-    spreads = dict[str | None, TwoWay]()
+    spreads, pairs = dict[str | None, TwoWay](), pair(base, mean)
+    beside = rivals(pairs)
     splits = []
     for part in report.splits:
         both = _of_split(part, base, ordered)
-        splits.append(_with_seeds(part, both, rules))
+        (against,) = compared_results([beside], part.split, (), rules)
+        if against is not None:
+            of_rivals = _of_split(against, [trivial for trivial, _ in beside], ordered)
+            against = _with_seeds(against, of_rivals, rules)
+        splits.append(beside_trivial(_with_seeds(part, both, rules), against, pairs))
         if part.split == report.headline:
             spreads = {category: components for category, components in both.items() if components is not None}
     general = [index for index, record in enumerate(base) if record.split == "general" and record.num_bytes]

@@ -358,7 +358,9 @@ FEWEST = 30
 ALPHA, _POWER = 0.05, 0.8
 
 Word = Literal["improved", "regressed", "inconclusive"]
-Reason = Literal["better", "worse", "within-margin", "within-noise", "too-few", "unanswered", "chose"]
+Reason = Literal[
+    "better", "worse", "within-margin", "within-noise", "too-few", "unanswered", "chose", "trivial", "unscored",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

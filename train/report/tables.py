@@ -21,7 +21,7 @@ class ReportTable(NamedTuple):
     rows: Sequence[Sequence[str]]
     sentences: Sequence[str] = ()
     left: Sequence[str] = ("model", "metric", "95 %", "verdict", "note")
-    given_up: Sequence[str] = ("metric", "p")
+    given_up: Sequence[str] = ("metric", "p", "trivial")
     """Columns that a narrow terminal leaves out, in this order; the files of the report have them all."""
 
     @property

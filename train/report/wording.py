@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from unicodedata import combining, east_asian_width
 
 from train.base.console import one_line, visible
-from train.report.model import CategoryResult, Estimate, Flips, Macro
+from train.report.model import CategoryResult, Estimate, Flips, Macro, Unscored
 from train.report.stats import Reason, Word
 
 MINUS = "\u2212"
@@ -23,6 +23,8 @@ VERDICTS: Mapping[Reason, tuple[str, str, str]] = {
     "too-few": ("?", "too few", "fewer independent records than a verdict takes"),
     "unanswered": ("?", "in part", "some records have no answer, so there is no verdict"),
     "chose": ("?", "no verdict", "these records chose the settings"),
+    "trivial": ("~", "trivial", "better than base, and not shown to be better than the trivial answer"),
+    "unscored": ("?", "not scored", "over 5 % of the records cannot be scored, so there is no figure, and no mean"),
 }
 """What each verdict is called, by its reason: mark, word, meaning; `curate.project.feedback` has the same."""
 BEYOND_CHANCE = "Beyond chance: 95 % interval without 0, p < .05 (Holm)."
@@ -49,7 +51,10 @@ def p_value(p: float) -> str:
     return f"p = {p:.3f}".replace("0.", ".") if p < 0.1 else f"p = {p:.2f}".replace("0.", ".")
 
 
-def verdict(result: CategoryResult | Macro, fewest: int) -> str:
+Result = CategoryResult | Unscored | Macro
+
+
+def verdict(result: Result, fewest: int) -> str:
     """Return a verdict as "+ improved" or, with its counts, "? too few (24 of 30)"; "" where a report has none."""
     reason = _reason(result)
     if reason is None:
@@ -66,14 +71,28 @@ def num_answered(result: CategoryResult) -> str:
     return f"{result.n} of {result.n + result.num_unanswered}" if result.num_unanswered else str(result.n)
 
 
-def legend(results: Collection[CategoryResult | Macro]) -> str:
-    """Return what the verdicts on ``results`` mean, those that occur, in one line."""
+def num_scored(result: CategoryResult | Unscored) -> str:
+    """Return how many records of a category count, and of how many where some could not be scored."""
+    return f"{result.n} of {result.n + result.num_unscored}" if result.num_unscored else str(result.n)
+
+
+def trivial(result: CategoryResult) -> str:
+    """Return what a model that has learnt nothing does in a category, and what it scores."""
+    label = result.trivial_answer
+    what = "a copy of the prompt" if label is None else f"always saying {one_line(label)!r}"
+    return f"{what} ({number(result.trivial)})"
+
+
+def legend(results: Collection[Result]) -> str:
+    """Return what the verdicts on ``results`` mean, those that occur, and what is trivial, in one line."""
     reasons = {_reason(result) for result in results}
     meanings = [f"{mark} {word}, {meaning}" for key, (mark, word, meaning) in VERDICTS.items() if key in reasons]
-    return f"Verdicts: {'; '.join(meanings)}. {BEYOND_CHANCE}"
+    known = [row for row in results if isinstance(row, CategoryResult) and row.trivial is not None]
+    rivals = "; ".join(dict.fromkeys(f"in {category(row.category)} {trivial(row)}" for row in known))
+    return f"Verdicts: {'; '.join(meanings)}. {BEYOND_CHANCE}" + (f" Trivial: {rivals}." if rivals else "")
 
 
-def verdict_counts(results: Collection[CategoryResult]) -> list[tuple[str, int]]:
+def verdict_counts(results: Collection[Result]) -> list[tuple[str, int]]:
     """Return how many of ``results`` there are by the word of their verdict: the usual three, and others that occur."""
     reasons = [_reason(result) for result in results]
     return [
@@ -83,7 +102,7 @@ def verdict_counts(results: Collection[CategoryResult]) -> list[tuple[str, int]]
     ]
 
 
-def _reason(result: CategoryResult | Macro) -> Reason | None:
+def _reason(result: Result) -> Reason | None:
     return result.reason or (None if result.verdict is None else _OF_WORDS[result.verdict])
 
 
@@ -126,6 +145,8 @@ def sentence(result: CategoryResult) -> str:
     text = f"{category(result.category)} {verb} {route}{unit}{judged} ({numbers})"
     if result.verdict != "inconclusive":
         return f"{text}."
+    if result.reason == "trivial":
+        return f"{text}: no better than {trivial(result)}."
     effect, power = result.minimum_detectable_effect, ""
     # Where nothing is shown the reader needs to know what the records could have shown.
     if result.reason == "within-noise" and is_share:
@@ -156,20 +177,23 @@ def score_name(name: str, result: CategoryResult) -> str:
 
 
 _LONGEST_NAME = 32
-HEADS = ("category", "n", "metric", "base", "tuned", "change", "95 %", "p", "verdict")
+HEADS = ("category", "n", "metric", "trivial", "base", "tuned", "change", "95 %", "p", "verdict")
 
 
-def result_row(result: CategoryResult | Macro, fewest: int) -> tuple[str, ...]:
+def result_row(result: Result, fewest: int) -> tuple[str, ...]:
     """Return the cells of a result under `HEADS`."""
+    if isinstance(result, Unscored):
+        return category(result.category), num_scored(result), result.metric, *["-"] * 6, verdict(result, fewest)
     if isinstance(result, Macro):
         name, n, metric, p, is_share = "MEAN", "", num_categories(result), result.p, True
     else:
-        name, n, metric, p = category(result.category), str(result.n), label(result), result.p_adjusted
+        name, n, metric, p = category(result.category), num_scored(result), label(result), result.p_adjusted
         is_share = result.higher_is_better
     return (
         name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "\u2026",
         n,
         metric,
+        number(result.trivial),
         number(result.base.value, is_share=is_share),
         number(result.tuned.value, is_share=is_share),
         number(result.difference.value, is_share=is_share, sign=True),

@@ -104,7 +104,7 @@ def render(template: str, report: Report, *, autoescape: bool, **more: Any) -> s
         keep_trailing_newline=True,
         autoescape=autoescape,  # noqa: S701 - off for Markdown only, whose own filters escape
     )
-    shared = ("number", "spread", "p_value", "label", "score_name", "category", "verdict", "percent")
+    shared = ("number", "spread", "p_value", "label", "score_name", "category", "verdict", "percent", "num_scored")
     environment.filters |= {name: getattr(wording, name) for name in shared}
     environment.filters |= {"visible": visible, "md": _escaped, "fence": _fenced}
     main = report.main()
@@ -112,7 +112,7 @@ def render(template: str, report: Report, *, autoescape: bool, **more: Any) -> s
         report=report,
         main=main,
         macro_sentence=wording.macro_sentence(main.macro) if main.macro else "",
-        verdicts=wording.verdict_counts(main.categories),
+        verdicts=wording.verdict_counts([*main.categories, *main.unscored]),
         legend=wording.legend,
         part_tables=part_tables(report),
         file_tables=list(file_tables(report)),

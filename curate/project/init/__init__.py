@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter, defaultdict
-from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -15,8 +15,9 @@ from pathlib import Path
 
 import orjson
 
+from curate.base.console import one_line
 from curate.base.file_guard import inside
-from curate.base.record import SPLITS, CurateError, Json
+from curate.base.record import SPLITS, CurateError, Json, Record
 from curate.base.resources import shipped
 from curate.base.storage import make_cache, make_folder, move_file, publish_folder, remove_folder, write_atomic
 from curate.base.tables import listed
@@ -40,12 +41,14 @@ from curate.formats.taken_ids import TakenIds
 from curate.formats.understood import ROLES, ColumnUse, columns_of
 from curate.jsonl import Entry, read_entries
 from curate.project.claim import claimed
+from curate.project.data import load_data
 from curate.project.given_answers import questions_in, save_answers
 from curate.project.init.scorers import guess_scorer
 from curate.project.init.text import settings_text
 from curate.project.journal import begin_journal
 from curate.schema import Shape, guess_shape, load_shape
 from curate.schema.settings import FILE_NAME
+from curate.schema.settings.write import write_values
 
 # The value of `--schema` that keeps the fields of the data as they are, under a schema inferred from them.
 INFER = "infer"
@@ -408,7 +411,7 @@ def _make(root: Path, schema: str, files: Sequence[Path], options: ReadOptions) 
             )
         )  # fmt: skip
         ids |= taken.given
-    texts, num_calls = _completions([intake.target for intake in workspace.intakes], shape)
+    texts, num_calls = _completions(_records([intake.target for intake in workspace.intakes], shape))
     workspace.num_categories = len(texts)
     workspace.group = group_of([intake.target for intake in workspace.intakes])
     if len(texts) <= MAX_CATEGORIES:
@@ -491,17 +494,48 @@ def _refuse_full(root: Path) -> None:
         raise CurateError("E919 would-overwrite", f"{root} is there and is no folder", "Name a new folder.")
 
 
-def _completions(files: Sequence[Path], shape: Shape) -> tuple[dict[str, list[str]], Counter[str]]:
-    """Return completions of the records by category, the first ones of each, and how many of them call tools."""
-    texts: dict[str, list[str]] = defaultdict(list)
-    num_calls: Counter[str] = Counter()
+def add_scorers(root: Path, category: str = "") -> str:
+    """Write a guessed scorer for the categories of a workspace that have none, and return what was chosen in words.
+
+    Where curate.toml lists categories, that is ``category`` alone: another one may be a slip of the pen.
+    Raises CurateError: E902 when curate.toml cannot be changed, and those of reading the workspace.
+    """
+    data = load_data(root)
+    known = data.settings.categories
+    if known and (not category or category in known):
+        return ""
+    texts, num_calls = _completions(data.records())
+    chosen = {
+        name: {"scorer": guess_scorer(some, num_calls[name])} for name, some in sorted(texts.items())
+        if not known or name == category
+    }  # fmt: skip
+    if not chosen or len(chosen) > MAX_CATEGORIES:
+        return ""
+    write_values(root, "categories", chosen)
+    return scorers_text({name: str(table["scorer"]) for name, table in chosen.items()})
+
+
+def scorers_text(scorers: Mapping[str, str]) -> str:
+    """Return which scorer was guessed for which category, in words."""
+    pairs = ", ".join(f"{name} ({scorer or 'none'})" for name, scorer in scorers.items())
+    return f"categories and scorers, to be looked through: {one_line(pairs, 1000)}"
+
+
+def _records(files: Sequence[Path], shape: Shape) -> Iterator[Record]:
     for path in files:
         for entry in read_entries(path) if path.exists() else ():
             if isinstance(entry, Entry):
-                record = shape.record(entry.value, entry.line.source)
-                if record.category and len(texts[record.category]) < MAX_COMPLETIONS:
-                    texts[record.category].append(record.completion)
-                    num_calls[record.category] += any(turn.has_tool_calls for turn in turns(record)[-1:])
+                yield shape.record(entry.value, entry.line.source)
+
+
+def _completions(records: Iterable[Record]) -> tuple[dict[str, list[str]], Counter[str]]:
+    """Return completions of the records by category, the first ones of each, and how many of them call tools."""
+    texts: dict[str, list[str]] = defaultdict(list)
+    num_calls: Counter[str] = Counter()
+    for record in records:
+        if record.category and len(texts[record.category]) < MAX_COMPLETIONS:
+            texts[record.category].append(record.completion)
+            num_calls[record.category] += any(turn.has_tool_calls for turn in turns(record)[-1:])
     return texts, num_calls
 
 

@@ -215,12 +215,13 @@ def normalise(text: str, *, casefold: bool = False) -> str:
 
 
 # Scripts written without spaces: Thai to Myanmar, Khmer, kana, Han; there each character counts as a word.
-_WORD = re.compile(
-    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-    r"\U00020000-\U0003ffff]"
-    r"|[^\s\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-    r"\U00020000-\U0003ffff]+"
+_UNSPACED = (
+    r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
+    r"\uf900-\ufaff\U00020000-\U0003ffff"
 )
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
+BEGINS, ENDS = rf"(?<![^\W{_UNSPACED}])", rf"(?![^\W{_UNSPACED}])"
+"""Where a word may begin and end, for patterns; in text without spaces that is at each character."""
 
 
 def words(text: str) -> list[str]:
@@ -229,6 +230,12 @@ def words(text: str) -> list[str]:
     # Symbols such as + and $ are not of the category P, and ASCII's own list has them.
     unpunctuated = "".join(c for c in folded if c not in string.punctuation and unicodedata.category(c)[0] != "P")
     return _WORD.findall(unpunctuated)
+
+
+def exact_score(completion: str, reference: str) -> float | Scores:
+    """Return the score of a text without a word, such as "?!", which is its marks: equal or not; unscored if empty."""
+    wanted = normalise(reference)
+    return float(normalise(completion) == wanted) if wanted else {}
 
 
 def pattern_fault(pattern: str, bits: int = 0) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from train.evaluate.metrics import Scores, metric, normalise
+from train.evaluate.metrics import BEGINS, ENDS, Scores, metric, normalise
 
 _LETTERS = "ABCDEFGHIJ"
 MARKS = "(). "
@@ -29,6 +29,7 @@ MARKS = "(). "
         ("B", "none of these", {}),
         ("B", "(b).", {"accuracy": 1.0, "parsed": 1.0}),
         ("U.K.", "U.S.", {"accuracy": 0.0, "parsed": 1.0}, {"choices": ["U.S.", "U.K."]}),
+        ("\u7b54\u6848\u662fB\u3002", "B", {"accuracy": 1.0, "parsed": 1.0}),
         ("The answer is a matter of taste", "A", {"accuracy": 0.0, "parsed": 0.0}),
     ],
 )
@@ -66,11 +67,11 @@ def _named(text: str, known: Sequence[str], *, is_letters: bool) -> str | None:
     if is_letters:
         # A sentence may begin with the word "a", so a leading letter needs a mark of its own behind it.
         match = re.match(r"\(?([A-Ja-j])[).:,]", text) or re.search(r"(?i:\banswer(?: is|:))\s*\(?([A-J])(?!\w)", text)
-        mentioned = set(re.findall(r"(?<!\w)([A-J])(?!\w)", text))
+        mentioned = set(re.findall(f"{BEGINS}([A-J]){ENDS}", text))
     else:
         one_of = "|".join(re.escape(name) for name in sorted(known, key=len, reverse=True))
         match = re.search(rf"\banswer(?: is|:)\s*\(?({one_of})(?!\w)", folded)
-        mentioned = set(re.findall(rf"(?<!\w)({one_of})(?!\w)", folded))
+        mentioned = set(re.findall(f"{BEGINS}({one_of}){ENDS}", folded))
     if match:
         return match[1].casefold()
     # An answer that mentions two choices has not chosen.

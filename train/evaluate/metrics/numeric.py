@@ -7,9 +7,11 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from train.evaluate.metrics import Scores, metric
+from train.evaluate.metrics import BEGINS, Scores, metric
 
-_NUMBER = re.compile(r"(?<![\w.])[-+]?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d{1,3}(?!\d))?")
+_NUMBER = re.compile(
+    BEGINS + r"(?<!\.)[-+]?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d{1,3}(?!\d))?"
+)
 # A true minus and two dashes, which typographers and models write for one.
 _MINUS = str.maketrans({"\u2212": "-", "\u2013": "-", "\u2012": "-"})
 
@@ -31,6 +33,7 @@ _MINUS = str.maketrans({"\u2212": "-", "\u2013": "-", "\u2012": "-"})
         ("5", "5 kg", 0.0, {"units": ["kg"]}),
         ("$12", "12 USD", 1.0, {"units": ["$", "USD"]}),
         ("none", "7", 0.0),
+        ("\u7b54\u3048\u306f42\u3067\u3059\u3002", "42", 1.0),
         ("7", "none", {}),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from train.evaluate.metrics import Scores, metric, words
+from train.evaluate.metrics import Scores, exact_score, metric, words
 
 
 @metric(
@@ -19,20 +19,22 @@ from train.evaluate.metrics import Scores, metric, words
         ("東京に行く", "東京へ行く", 0.8),
         ("", "words", 0.0),
         ("", "", {}),
-        ("words", "...", {}),
+        ("words", "...", 0.0),
+        ("...", "...", 1.0),
     ],
 )
 def rouge_l(completion: str, reference: str, *, beta: float = 1.0) -> float | Scores:
     """F of the longest sequence of words that both texts have in the same order, gaps allowed.
 
-    ``beta`` weighs recall over precision. No stemming. A reference without a word leaves the record unscored. Lin 2004,
-    "ROUGE: A Package for Automatic Evaluation of Summaries", ACL workshop, section 3.1.
+    ``beta`` weighs recall over precision. No stemming. A reference without a word is compared as a whole; an empty one
+    leaves the record unscored. Lin 2004, "ROUGE: A Package for Automatic Evaluation of Summaries", ACL workshop,
+    section 3.1.
     """
     if not 0 < beta <= 100:
         raise ValueError("beta must be over 0 to 100")
     ours, theirs = words(completion), words(reference)
     if not theirs:
-        return {}
+        return exact_score(completion, reference)
     common = lcs_length(ours, theirs)
     if not common:
         return 0.0

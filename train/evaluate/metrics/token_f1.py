@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from train.evaluate.metrics import Scores, metric, words
+from train.evaluate.metrics import Scores, exact_score, metric, words
 
 _ARTICLES = frozenset({"a", "an", "the"})
 
@@ -20,7 +20,14 @@ _ARTICLES = frozenset({"a", "an", "the"})
         ("", "cat", 0.0),
         ("", "", {}),
         ("the", "", {}),
-        ("", "?!", {}),
+        ("", "?!", 0.0),
+        ("?!", "?!", 1.0),
+        # An article that is all there is, is the answer.
+        ("(A)", "(A)", 1.0),
+        ("A.", "(a)", 1.0),
+        ("(B)", "(A)", 0.0),
+        ("The answer is (A)", "(A)", 0.4),
+        ("\u041c\u043e\u0441\u043a\u0432\u0430!", "\u043c\u043e\u0441\u043a\u0432\u0430", 1.0),
         ("the answer is 4", "4", 0.5, {"articles": True}),
     ],
 )
@@ -28,11 +35,13 @@ def token_f1(completion: str, reference: str, *, articles: bool = True) -> float
     """F1 of the words that completion and reference share, counted with repeats.
 
     Case, punctuation and (with ``articles``) the English words a, an, the do not count; text written without spaces is
-    compared by character. A reference without a word leaves the record unscored. The measure of SQuAD: Rajpurkar et al.
-    2016, arXiv:1606.05250, section 6.1.
+    compared by character. Articles count where the reference has no other word, and a reference without a word is
+    compared as a whole; an empty one leaves the record unscored. The measure of SQuAD: Rajpurkar et al. 2016,
+    arXiv:1606.05250, section 6.1.
     """
-    dropped = _ARTICLES if articles else frozenset()
-    ours, theirs = (Counter(word for word in words(text) if word not in dropped) for text in (completion, reference))
+    wanted = words(reference)
+    dropped = _ARTICLES if articles and not _ARTICLES.issuperset(wanted) else frozenset()
+    ours, theirs = (Counter(word for word in some if word not in dropped) for some in (words(completion), wanted))
     if not theirs:
-        return {}
+        return exact_score(completion, reference)
     return 2 * (ours & theirs).total() / (ours.total() + theirs.total())

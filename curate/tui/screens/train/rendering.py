@@ -12,7 +12,7 @@ from rich.text import Text
 from curate.base.record import SPLITS, CurateError, Json
 from curate.base.tables import counted
 from curate.formats.dataset import Manifest
-from curate.project.feedback import Results, legend
+from curate.project.feedback import Results, legend, num_scored
 from curate.sessions.metrics import Measurement, Metrics, thinned
 from curate.sessions.runs import Run
 from curate.tui.border import Severity, bar, cell, cut_middle, glyphs, safe_text
@@ -302,6 +302,10 @@ def _reported(results: Results, width: int) -> Iterator[Text]:
         numbers = f" {row['n']:>5} {row['base']['value']:>6.3f} {row['tuned']['value']:>6.3f} {change:>+7.3f}  "
         word = "" if verdict is None else verdict.label if has_words else verdict.mark
         yield Text.assemble(cell(row["category"] or "(none)", room), numbers, (word, style), no_wrap=True, end="")
+    for row in results.unscored:
+        yield Text.assemble(
+            cell(row["category"] or "(none)", room), f"  {num_scored(row)} scored", no_wrap=True, end=""
+        )
     macro = results.macro
     if macro:
         span, joint = macro["difference"], "  " if has_words else "\n" + " " * (room + 14)
