@@ -3,8 +3,9 @@
 
     python samples/make_replay.py [FOLDER]
 
-Each text is of the pre-training generator, from a seed that nothing else here uses. No sentence of it and no six words
-in a row stand in `general.jsonl`, on which forgetting is measured: what is trained would else be asked.
+Each text is of the pre-training generator, from a seed that nothing else here uses. No eight words in a row of it stand
+in `general.jsonl`, on which forgetting is measured: what is trained would else be asked. Short sentences that the
+generator has always written may stand in both: a model that is shown none of them unlearns them.
 """
 
 from __future__ import annotations
@@ -19,15 +20,14 @@ from make_general import make_texts as general_texts
 from tiny_base_skills import plain
 
 SEED = 31337
-TEXTS = 400
-IN_A_ROW = 6
+TEXTS = 3000
+IN_A_ROW = 8
 
 
 def passages(text: str) -> set[str]:
-    """The sentences of a text, and all that stands in it of six words in a row; without regard to case."""
+    """All that stands in a text of eight words in a row, or the whole where it is shorter; without regard to case."""
     words = re.findall(r"\w+", text.lower())
-    rows = {" ".join(words[start : start + IN_A_ROW]) for start in range(len(words) - IN_A_ROW + 1)}
-    return rows | set(re.split(r"(?<=[.!?]) ", text.lower()))
+    return {" ".join(words[start : start + IN_A_ROW]) for start in range(max(1, len(words) - IN_A_ROW + 1))}
 
 
 def make_texts() -> list[dict[str, str]]:
