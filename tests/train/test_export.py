@@ -17,6 +17,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from tests.train.finished import HOSTILE, Bases, call, export, make_dataset, make_run, plain_answers, rows
 from tests.train.tiny import KINDS, chat_row, make_tokenizer, text_row, write_dataset
 from train.base.errors import Exit, TrainError
+from train.base.run_folder import read_run, write_run
+from train.base.storage import sha256_of
 from train.cli import cli
 from train.cli.export import command as export_command
 from train.data.dataset import open_dataset
@@ -320,7 +322,7 @@ def _other_base(run: Path) -> None:
         (lambda run: (run / "run.json").unlink(), "E942 unfinished-run"),
         (_poison, "E934 not-finite"),
         (_rename_tensor, "E921 bad-model"),
-        (_nan_prediction, "E935 bad-predictions"),
+        (_nan_prediction, "E952 run-changed"),
         (_other_data, "E911 dataset-changed"),
         (_other_base, "E952 run-changed"),
         (lambda run: (run / "adapter" / "x.bin").write_bytes(b"x"), "E921 bad-model"),
@@ -348,6 +350,8 @@ def test_another_answer_is_a_failure_that_is_told(run: Path, tmp_path: Path) -> 
     for row in rows:
         row["tuned"]["text"] = "something else"
     (copy / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    record = read_run(copy)
+    write_run(copy, record | {"files": record["files"] | {"predictions.jsonl": sha256_of(copy / "predictions.jsonl")}})
     done = export(copy, "merged", tmp_path / "m")
     assert done.return_value == Exit.FAILED
     assert "error[E943 answers-differ]" in done.stderr

@@ -198,6 +198,10 @@ def test_runs_get_free_names_and_stay_in_the_workspace(tmp_path: Path) -> None:
         (tmp_path / "runs" / name / record).write_text("{}")
         os.utime(tmp_path / "runs" / name / record, (moment, moment))
     assert newest_run(dataset).name == "r"
+    # `train eval` writes run.json of an earlier run anew.
+    (tmp_path / "runs" / "r" / "recipe.toml").write_text("")
+    os.utime(tmp_path / "runs" / "r" / "recipe.toml", (-1, -1))
+    assert newest_run(dataset).name == "s"
     assert newest_run(dataset, is_series=True).name == "s", "`train curve --resume` goes on with no single run"
     (tmp_path / "other" / "dataset" / "v1").mkdir(parents=True)
     (tmp_path / "other" / "runs").symlink_to(tmp_path / "runs")

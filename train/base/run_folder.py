@@ -54,7 +54,8 @@ def newest_run(dataset: Path, *, is_series: bool = False) -> Path:
             "Begin one without --resume, or name one with --out.",
         )
     # A name tells the day alone, and run 27 of a day is "aa"; run.json is written by `train eval` too.
-    return max(runs, key=lambda path: (path / RECIPE).stat().st_mtime_ns)
+    begun = {path: path / RECIPE if (path / RECIPE).is_file() else records[path] for path in runs}
+    return max(runs, key=lambda path: begun[path].stat().st_mtime_ns)
 
 
 def write_run(folder: Path, record: Mapping[str, Any], name: str = RUN) -> None:
