@@ -140,7 +140,7 @@ def _computed_again(
         own = own.model_copy(update={"remarks": list(dict.fromkeys([*own.remarks, RESCORED]))})
     else:
         # One that is missing, or was cut off while it was written, is computed.
-        if REPORT in record["files"] and (run / REPORT).exists():
+        if REPORT in record.get("files", {}) and (run / REPORT).exists():
             Report.load(run)
         sides = [*read_predictions(run / PREDICTIONS)]
     report = build_report(

@@ -14,24 +14,22 @@ from train.cli.run import run_series
 @click.command("sweep")
 @takes_a_recipe
 @click.option("--grid", multiple=True, metavar="KEY=A,B", help="Values of a key; may be given again.")
-@click.option("--halving", is_flag=True, help="Train all for a part of the steps, and the best third on.")
 @click.option("--seeds", type=click.IntRange(1, 100), default=3, show_default=True, help="Seeds of a choice.")
 @takes_a_series
 def command(
-    dataset: Path, grid: tuple[str, ...], halving: bool, seeds: int, resume: bool, **options: Any
+    dataset: Path, grid: tuple[str, ...], seeds: int, resume: bool, **options: Any
 ) -> int:  # fmt: skip
     """Try settings on DATASET, choose on validation alone, and train the winner again with seeds that are fresh.
 
-    Each combination of the values is trained with each of the seeds, with --halving in the last round alone. The test
-    split is measured once, after the choice, on the winner's fresh runs. A value with commas stands in brackets: --grid
-    betas=[0.9,0.95],[0.9,0.999].
+    Each combination of the values is trained with each of the seeds. The test split is measured once, after the choice,
+    on the winner's fresh runs. A value with commas stands in brackets: --grid betas=[0.9,0.95],[0.9,0.999].
 
     Example: train sweep my-data/dataset/v1 --grid lr=1e-4,3e-4,1e-3 --grid lora.rank=8,32
     """
     # torch and transformers take seconds to import, so only a run pays for them.
     from train.pipeline.series_kinds import SweepSeries
 
-    return run_series(None if resume else SweepSeries(_grid(grid), seeds, halving), dataset, **options)
+    return run_series(None if resume else SweepSeries(_grid(grid), seeds), dataset, **options)
 
 
 def _grid(texts: tuple[str, ...]) -> dict[str, list[Any]]:

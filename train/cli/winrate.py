@@ -17,8 +17,7 @@ def command(verdicts: BinaryIO, is_json: bool) -> None:
     """Print the win rates of VERDICTS, lines of JSON as runs/ID/human.jsonl has them ("-" reads stdin).
 
     By category: how often the second model is preferred, with ties as half a win, with an interval that counts clusters
-    of repeats once, and by Davidson's model of ties (its interval is in --json); and
-    whether the first shown or the longer answer won more often than chance.
+    of repeats once; and whether the first shown or the longer answer won more often than chance.
 
     Example: train winrate runs/2026-11-24-a/human.jsonl
     """

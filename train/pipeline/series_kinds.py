@@ -109,27 +109,20 @@ class LearningCurveSeries(Kind):
 
 _TOLERATED = ("E899 forgetting", "E930 diverged", "E934 not-finite", "E947 out-of-memory")
 """What a choice of settings may end with without ending the sweep."""
-_MOST_TRIALS, _REDUCTION = 200, 3
-_SET_HERE = "a sweep sets it itself"
+_MOST_TRIALS = 200
 _WHICH_RECORDS = "it decides which records are measured, and choices are compared on the same ones"
-_NOT_SWEPT = dict.fromkeys(("seed", "base", "stage", "eval.splits", "mixing.share"), _SET_HERE)
+_NOT_SWEPT = dict.fromkeys(("seed", "base", "stage", "eval.splits", "mixing.share"), "a sweep sets it itself")
 _NOT_SWEPT |= dict.fromkeys(("on_too_long", "on_unrenderable"), _WHICH_RECORDS)
-_OF_STEPS = dict.fromkeys(("epochs", "max_steps"), f"{_SET_HERE} with --halving")
 
 
 @dataclass(frozen=True)
 class SweepSeries(Kind):
     """Each combination of the values of ``grid`` with ``number`` seeds, chosen between on validation, and the winner
     on as many fresh ones.
-
-    With ``is_halving`` all are trained for a part of the steps, the best third of them three times as long, and so on,
-    each from the beginning, as a schedule is made for its steps: Jamieson and Talwalkar 2016, arXiv:1502.07943. All
-    rounds but the last have one seed.
     """
 
     grid: Mapping[str, Sequence[Any]]
     number: _Number
-    is_halving: bool = False
     name = "sweep"
     is_on_validation = True
 
@@ -145,8 +138,7 @@ class SweepSeries(Kind):
         num = math.prod(map(len, self.grid.values()))
         if not 2 <= num <= _MOST_TRIALS:
             raise TrainError("E871 bad-series", f"the grid has {num:,} combinations", f"Give 2 to {_MOST_TRIALS}.")
-        refused = _NOT_SWEPT | (_OF_STEPS if self.is_halving else {})
-        refused |= {"max_length": _WHICH_RECORDS} if recipe.on_too_long == "skip" else {}
+        refused = _NOT_SWEPT | ({"max_length": _WHICH_RECORDS} if recipe.on_too_long == "skip" else {})
         # What a table sets is said by its keys, so that none of those above is among them.
         refused |= {
             key: "a value is a table; name each of its keys, such as lora.rank"
@@ -154,44 +146,22 @@ class SweepSeries(Kind):
         }  # fmt: skip
         if taken := sorted(refused.keys() & self.grid.keys()):
             raise TrainError("E871 bad-series", f"--grid {taken[0]}: {refused[taken[0]]}", "Remove it from the grid.")
-        if self.is_halving and num <= _REDUCTION:
-            message = f"--halving keeps a third of the choices, and of {num} it would leave none out"
-            raise TrainError("E871 bad-series", message, f"Give {_REDUCTION + 1} or more, or leave --halving out.")
         for trial in self.trials.values():
-            load_recipe(recipe, self._settings(trial, 1))
-
-    def rounds(self, num_steps: int) -> list[tuple[int, int, int]]:
-        """Return how many trials each round has, of how many steps and seeds; a run of the recipe has ``num_steps``."""
-        counts = [len(self.trials)]
-        while self.is_halving and counts[-1] > _REDUCTION:
-            counts.append(-(-counts[-1] // _REDUCTION))
-        last = len(counts) - 1
-        return [
-            (num, -(-num_steps // _REDUCTION ** (last - n)), self.number if n == last else 1)
-            for n, num in enumerate(counts)
-        ]
+            load_recipe(recipe, _settings(trial))
 
     def steps(self, series: Series, whole: BatchSampler) -> list[BatchSampler]:
-        """Return those of all rounds and of the winner's fresh seeds, as if the longest trials were the best."""
-        each: list[BatchSampler] = []
-        for num, steps, seeds in self.rounds(len(whole)):
-            recipes = [load_recipe(series.recipe, self._settings(trial, steps)) for trial in self.trials.values()]
-            runs = [BatchSampler(whole.examples, recipe, is_packed=whole.is_packed) for recipe in recipes]
-            longest = sorted(runs, key=BatchSampler.num_tokens, reverse=True)
-            each += longest[:num] * seeds
-        return [*each, *longest[:1] * self.number]
+        """Return those of all trials and of the winner's fresh seeds, as if the longest trial were the best."""
+        recipes = [load_recipe(series.recipe, _settings(trial)) for trial in self.trials.values()]
+        runs = [BatchSampler(whole.examples, recipe, is_packed=whole.is_packed) for recipe in recipes]
+        return [*runs, max(runs, key=BatchSampler.num_tokens)] * self.number
 
     def conclude(self, series: Series) -> Outcome:
         """Try all, choose on validation, train the winner on fresh seeds, and measure the test split on these alone."""
-        trials, results, folders = self.trials, dict[str, Trial](), dict[str, list[Path]]()
-        left = list(trials)
-        for num, steps, number in self.rounds(series.record.steps):
-            # Sorting keeps the order of the grid among equals.
-            ranked = sorted(left, key=lambda name: _rank(results.get(name)), reverse=True)
-            left = [name for name in trials if name in ranked[:num]]
-            folders = self._round(series, {name: trials[name] for name in left}, steps, number)
-            results |= {name: _trial(name, trials[name], folders.get(name, ()), steps) for name in left}
-        best = max(left, key=lambda name: _rank(results[name]))
+        trials = self.trials
+        folders = self._folders(series, trials)
+        results = {name: _trial(name, trial, folders.get(name, ())) for name, trial in trials.items()}
+        # The first of the grid among equals.
+        best = max(results, key=lambda name: _rank(results[name]))
         if best not in folders:
             raise TrainError("E871 bad-series", "no combination of the grid could be trained", "Look at series.json.")
         seeds = [series.recipe.seed + self.number + n for n in range(self.number)]
@@ -206,16 +176,11 @@ class SweepSeries(Kind):
         sweep = Sweep(chosen=best, trials=tried, seeds=seeds, sentence=_swept(results[best], tried, seeds, report))
         return Outcome(report.model_copy(update={"sweep": sweep}), outcome.selected)
 
-    def _round(
-        self, series: Series, trials: Mapping[str, Mapping[str, Any]], steps: int, number: int
-    ) -> dict[str, list[Path]]:  # fmt: skip
+    def _folders(self, series: Series, trials: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Path]]:
         """Run the trials, and return the folders of each that no seed of ended with an error."""
-        suffix = f"-steps-{steps}" if steps < series.record.steps else ""
+        seeds = range(series.recipe.seed, series.recipe.seed + self.number)
         members = {
-            name: [
-                Member(f"{name}{suffix}-seed-{seed}", self._settings(trial, steps) | {"seed": seed})
-                for seed in range(series.recipe.seed, series.recipe.seed + number)
-            ]
+            name: [Member(f"{name}-seed-{seed}", _settings(trial) | {"seed": seed}) for seed in seeds]
             for name, trial in trials.items()
         }
         folders = series.run([member for mine in members.values() for member in mine], tolerated=_TOLERATED)
@@ -224,9 +189,9 @@ class SweepSeries(Kind):
             for name, mine in members.items() if all(member.name in folders for member in mine)
         }  # fmt: skip
 
-    def _settings(self, trial: Mapping[str, Any], steps: int) -> dict[str, Any]:
-        of_round = {"max_steps": steps} if self.is_halving else {}
-        return {"eval.splits": ["validation"], **of_round, **trial}
+
+def _settings(trial: Mapping[str, Any]) -> dict[str, Any]:
+    return {"eval.splits": ["validation"], **trial}
 
 
 def _slug(trial: Mapping[str, Any]) -> str:
@@ -236,16 +201,14 @@ def _slug(trial: Mapping[str, Any]) -> str:
     return name if name == text and len(name) <= 60 else f"{name[:50]}-{digest_of(dict(trial))[:8]}"
 
 
-def _rank(trial: Trial | None) -> tuple[float, float]:
-    if trial is None:
-        return 0.0, 0.0
+def _rank(trial: Trial) -> tuple[float, float]:
     return (-1.0, 0.0) if trial.bits is None else (trial.score or 0.0, -trial.bits)
 
 
-def _trial(name: str, changes: dict[str, Any], folders: Sequence[Path], steps: int) -> Trial:
+def _trial(name: str, changes: dict[str, Any], folders: Sequence[Path]) -> Trial:
     """What a trial scored as the mean of its seeds; without folders it ended with an error."""
     if not folders:
-        return Trial(name=name, changes=changes, steps=steps, score=None, note="ended with an error")
+        return Trial(name=name, changes=changes, steps=0, score=None, note="ended with an error")
     reports = [Report.load(folder) for folder in folders]
     score, bits = (fmean(values) for values in zip(*map(validation_score, reports), strict=True))
     return Trial(
@@ -256,9 +219,7 @@ def _trial(name: str, changes: dict[str, Any], folders: Sequence[Path], steps: i
 
 def _swept(best: Trial, trials: Sequence[Trial], seeds: Sequence[int], report: Report) -> str:
     close = sum(trial.behind is not None and trial.behind.low <= 0 for trial in trials)
-    early = sum(not trial.note and trial.steps < best.steps for trial in trials)
     rest = f" {close} of the others cannot be told from it." if close else ""
-    rest += f" {early} were dropped after fewer steps." if early else ""
     if lost := sum(bool(trial.note) for trial in trials):
         rest += f" {lost} ended with an error."
     if any(trial.behind for trial in trials):

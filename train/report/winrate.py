@@ -72,10 +72,6 @@ class WinRate(ReportPart):
     num_both_bad: int
     half: Estimate
     """Ties, and two bad answers, count as half a win for either."""
-    davidson: Estimate | None
-    """Ties are modelled: the chance that the second wins where one of them does (Davidson 1970)."""
-    tie_parameter: float | None
-    """Davidson's nu: how common ties are between models that are alike; 0 is never."""
     p: float
     p_adjusted: float
     """Holm over the categories."""
@@ -199,20 +195,19 @@ def render(rates: WinRates, columns: int | None = None) -> str:
         rows.append(("ALL", rates.total))
     cells = [_cells(name, rate, (first, second)) for name, rate in rows]
     lines = [head, "", *ReportTable("", _HEADS, cells, left=()).lines(columns), ""]
-    lines += wording.prose(f"Win rates are those of {second}. Ties and two bad answers count half; Davidson leaves "
-                           "them out of who wins (Davidson 1970). Repeats count once.", columns)  # fmt: skip
+    lines += wording.prose(f"Win rates are those of {second}. Ties and two bad answers count half. "
+                           "Repeats count once.", columns)  # fmt: skip
     for sentence in (rates.total.sentence, rates.position.sentence, rates.length.sentence):
         lines += wording.prose(sentence, columns)
     return "\n".join(lines)
 
 
-_HEADS = ("category", "n", "win/tie/bad/loss", "win rate", "95 %", "Davidson", "preferred")
+_HEADS = ("category", "n", "win/tie/bad/loss", "win rate", "95 %", "preferred")
 _LONGEST = 32
 
 
 def _cells(name: str, rate: WinRate, between: tuple[str, str]) -> tuple[str, ...]:
     counts = f"{rate.num_second}/{rate.num_ties}/{rate.num_both_bad}/{rate.num_first}"
-    davidson = wording.number(rate.davidson.value if rate.davidson else None)
     half = wording.number(rate.half.value), wording.spread(rate.half)
     words = {"first": between[0], "second": between[1], "none": "~ neither", "too-few": "? too few"}
     return (
@@ -220,7 +215,6 @@ def _cells(name: str, rate: WinRate, between: tuple[str, str]) -> tuple[str, ...
         str(rate.n),
         counts,
         *half,
-        davidson,
         words[rate.verdict][:_LONGEST],
     )
 
@@ -229,15 +223,6 @@ def _rate(category: str, verdicts: Sequence[HumanVerdict], between: Sequence[str
     records = points_by_record(verdicts)
     clusters, points = zip(*records.values(), strict=True)
     counts = {word: sum(verdict.value == word for verdict in verdicts) for word in _POINTS}
-    decided = [verdict for verdict in verdicts if verdict.points != HALF]
-    davidson = tie_parameter = None
-    if decided:
-        wins = [verdict.points for verdict in decided]
-        # Of two models the likelihood is greatest at the shares themselves: strengths are as wins to losses.
-        span = stats.mean_interval(wins, [verdict.cluster for verdict in decided], seed=seed_of(category, "davidson"))
-        davidson = estimate(sum(wins) / len(wins), span)
-    if counts["a"] and counts["b"]:
-        tie_parameter = (counts["tie"] + counts["both bad"]) / (counts["a"] * counts["b"]) ** 0.5
     sums: dict[str, float] = defaultdict(float)
     for cluster, mean in records.values():
         sums[cluster] += mean - HALF
@@ -252,8 +237,6 @@ def _rate(category: str, verdicts: Sequence[HumanVerdict], between: Sequence[str
         num_ties=counts["tie"],
         num_both_bad=counts["both bad"],
         half=estimate(sum(points) / len(points), stats.mean_interval(points, clusters, seed=seed)),
-        davidson=davidson,
-        tie_parameter=tie_parameter,
         p=stats.sign_flip([sums[name] for name in sorted(sums)], seed=seed),
         p_adjusted=1.0,
         verdict="none",
