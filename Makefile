@@ -52,7 +52,7 @@ docs: $(VENV)/installed-docs ## Build the documentation into site/; a broken lin
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build > $(VENV)/docs.log 2>&1 || { cat $(VENV)/docs.log; exit 1; }
 
 pictures: run ## Make the pictures of the documentation anew, from the demo and its run
-	@$(BIN)/python docs/pictures.py $(DEMO)
+	@$(BIN)/python samples/make_screens.py $(DEMO)
 
 pythons: ## The border tests on the base install of each Python that we promise beside the oldest
 	@tests/house/pythons.sh

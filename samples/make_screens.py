@@ -1,7 +1,7 @@
-"""Draw the pictures of the screens in docs/pictures/: the app itself, headless, on workspaces made from the samples.
+"""Draw the pictures in docs/pictures/: the app itself, headless, on workspaces made from the samples, and the report.
 
-Call it as `.venv/bin/python samples/make_screens.py demo` after `make run`, which makes the workspace
-`demo`; that is copied and stays as it is.
+`make pictures` calls it after `make run`, which makes the workspace `demo`; that is copied and stays as it is. The page
+of the report is drawn by chromium, where there is one.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -80,8 +81,21 @@ def draw(root: Path, name: str, keys: str) -> None:
     print(f"{name}.svg")
 
 
+def draw_report(page: Path) -> None:
+    """Keep what a browser shows of the report ``page``."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        print("report.png stays as it is: it needs chromium")
+        return
+    options = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1000,900")
+    target = f"--screenshot={PICTURES / 'report.png'}"
+    subprocess.run([browser, *options, target, page.resolve().as_uri()], check=True, capture_output=True)
+    print("report.png")
+
+
 def main(demo: Path) -> None:
-    """Draw every screen."""
+    """Draw every screen, and the report of the newest run."""
+    draw_report(max(demo.glob("runs/*/report.html"), key=lambda page: page.stat().st_mtime))
     os.environ["TEXTUAL_ANIMATIONS"] = "none"
     with tempfile.TemporaryDirectory() as folder:
         desk = Path(folder) / "support-desk"

@@ -15,7 +15,6 @@ from curate.cli._options import format_option, workspace_argument
 from curate.cli._output import print_json, print_lines
 
 if TYPE_CHECKING:
-    from curate.base.events import AnyEvent
     from curate.project.blind import Gold
     from curate.project.data import ProjectData
     from curate.project.fold import RecordState
@@ -29,8 +28,7 @@ _AnswersByQuestion = dict[str, dict[str, Mapping[str, Json]]]
 @click.command("agreement")
 @workspace_argument
 @click.option("--question", default="", metavar="NAME", help="Only this question; else all that were answered.")
-@click.option("--by", type=click.Choice(["day", "annotator", "class"]), help="Tell it by these parts.")
-@click.option("--block", type=click.IntRange(min=1), metavar="N", help="For --by day: blocks of N answers, not days.")
+@click.option("--by", type=click.Choice(["annotator", "class"]), help="Tell it by these parts.")
 @format_option("text", "json")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="What intervals are drawn by.")
 @click.option(
@@ -41,7 +39,6 @@ def command(
     root: Path,
     question: str,
     by: By | None,
-    block: int | None,
     form: str,
     seed: int,
     least: float | None,
@@ -61,10 +58,8 @@ def command(
     from curate.sessions.agreement_figures import Chance
     from curate.sessions.agreement_report import document, is_reached, render_text
 
-    if block and by != "day" and form == "text":
-        raise click.UsageError("--block is for --by day.")
     chance = Chance(seed)
-    questions = _questions(root, question, chance, block or 0, show_values=show_values)
+    questions = _questions(root, question, chance, show_values=show_values)
     if form == "json":
         # ASCII only: what controls or turns around a terminal in the data must not reach one.
         print_json(document(questions, chance, least), indent=2)
@@ -90,8 +85,7 @@ def _tell_short(measured: QuestionAgreement, least: float) -> None:
         console.talk(f"{console.one_line(measured.question, 40)}: alpha {alpha.value:.3f} is below {least:g}")
 
 
-def _questions(root: Path, only: str, chance: Chance, block: int, *, show_values: bool) -> list[QuestionAgreement]:
-    from curate.project.journal import read_journal
+def _questions(root: Path, only: str, chance: Chance, *, show_values: bool) -> list[QuestionAgreement]:
     from curate.project.labels import questions_of
     from curate.project.notices import open_and_tell
     from curate.sessions.agreement_measure import measure
@@ -104,7 +98,6 @@ def _questions(root: Path, only: str, chance: Chance, block: int, *, show_values
     if only and only not in answered and only not in known:
         names = ", ".join(console.one_line(name, 40) for name in dict.fromkeys([*known, *answered]))
         raise click.BadParameter(f"there is no such question; there are: {names}", param_hint="--question")
-    events = read_journal(root)[0] if answered else []
     gold = _gold(project.data, questions, {*known, *answered})
     measured = []
     # First the questions of the settings in their order, then those that only the journal knows.
@@ -113,8 +106,7 @@ def _questions(root: Path, only: str, chance: Chance, block: int, *, show_values
     ):
         answers = answered.get(name, {})
         scale = next((entry.values for entry in questions if entry.name == name and entry.kind == "rating"), ())
-        moments = _moments(name, answers, events)
-        agreement = measure(answers, gold=gold.get(name), moments=moments, block=block, chance=chance, scale=scale)
+        agreement = measure(answers, gold=gold.get(name), chance=chance, scale=scale)
         values = _named(questions, name)
         measured.append(QuestionAgreement(name, agreement, named=values, answers=answers if show_values else None))
     return measured
@@ -168,25 +160,6 @@ def _gold(data: ProjectData, questions: Sequence[Question], names: Set[str]) -> 
         why = "no answer to the question, or a side of a pair that was edited; write the text of the better answer"
         console.talk(f"warning: label.gold: left out {counted(num_unclear, 'known answer')}: {why}")
     return gold
-
-
-def _moments(
-    question: str, answers: Mapping[str, Mapping[str, Json]], events: Sequence[AnyEvent]
-) -> dict[str, dict[str, str]]:
-    """Return when the present answers were given: the last time that the annotator gave just this answer."""
-    from curate.base.events import LabelEvent
-    from curate.sessions.agreement import key_of
-
-    moments: dict[str, dict[str, str]] = {}
-    # The clock of the machine tells seconds only; session and number order what came in the same one.
-    for event in sorted(events, key=lambda event: (event.at, event.session, event.seq)):
-        if not isinstance(event, LabelEvent) or event.question != question or event.value is None:
-            continue
-        given = answers.get(event.id, {}).get(event.by)
-        # One that holds for certain texts is called otherwise where they have changed places.
-        if given is not None and (event.texts or key_of(given) == key_of(event.value)):
-            moments.setdefault(event.id, {})[event.by] = f"{event.at} {event.session} {event.seq:016}"
-    return moments
 
 
 def _named(questions: Sequence[Question], name: str) -> set[str] | None:

@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 # By record id, what each annotator answered to one question; who has not answered is not there, or has None.
 Answers = Mapping[str, Mapping[str, Json]]
 
-# By record id and annotator, when the answer was given: ISO 8601 in UTC, and after it what orders the same second.
-Moments = Mapping[str, Mapping[str, str]]
-
 Number = TypeVar("Number", "float", "NDArray[numpy.float64]")
 Grade = Literal["ok", "warn", "error", ""]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations, groupby
+from itertools import combinations
 
 import numpy
 
 from curate.base.record import Json
 from curate.project.blind import Gold
-from curate.sessions.agreement import Answers, Confusion, Moments, key_of
+from curate.sessions.agreement import Answers, Confusion, key_of
 from curate.sessions.agreement_figures import (
     Chance,
     Figure,
@@ -28,7 +28,6 @@ from curate.sessions.agreement_figures import (
 
 _MOST_CLASSES = 200
 _EXAMPLES = 5
-_DAY = len("2026-01-31")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,26 +68,13 @@ class Annotator:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """A stretch of time, from day to day in UTC, and the agreement on the records whose last answer is of it."""
-
-    first: str
-    last: str
-    num_records: int
-    num_answers: int
-    percent: Figure
-    alpha: Figure
-
-
-@dataclass(frozen=True, slots=True)
 class Agreement:
     """The agreement on one question.
 
     ``num_shared`` records have two answers or more, in ``num_pairs`` pairs. ``fleiss`` is of the records with exactly
     ``fleiss_answers`` answers (0 where there are none). ``num_apart`` pairs of annotators have no record in common and
     are not in ``pairs``. ``disagreements`` are the ids of the records with different answers. ``classes`` are the most
-    frequent values, ``num_more_classes`` are not there. ``num_untimed`` shared records are in none of the ``times``,
-    because the journal does not tell when they were answered. ``num_gold`` records have a known answer. ``is_ordinal``:
+    frequent values, ``num_more_classes`` are not there. ``num_gold`` records have a known answer. ``is_ordinal``:
     the values are those of a scale, and alpha counts how far apart answers are.
     """
 
@@ -108,8 +94,6 @@ class Agreement:
     classes: list[Class]
     num_more_classes: int
     annotators: list[Annotator]
-    times: list[Block]
-    num_untimed: int
     is_ordinal: bool
 
 
@@ -117,16 +101,13 @@ def measure(
     answers: Answers,
     *,
     gold: Gold | None = None,
-    moments: Moments | None = None,
-    block: int = 0,
     chance: Chance | None = None,
     scale: Sequence[str] = (),
 ) -> Agreement:
     """Return every measure of the agreement on one question.
 
-    ``gold`` are known answers by record; ``moments`` tell when answers were given, and without them there is nothing
-    over time; ``block`` answers make a block of time, in place of a day; ``chance`` says how resamples are drawn.
-    ``scale`` are the values of a rating, from worst to best: where all answers are of them, alpha is ordinal.
+    ``gold`` are known answers by record; ``chance`` says how resamples are drawn. ``scale`` are the values of a rating,
+    from worst to best: where all answers are of them, alpha is ordinal.
     """
     chance, known = chance or Chance(), gold or {}
     sheet = sheet_of(answers, scale)
@@ -136,7 +117,6 @@ def measure(
     pairs, num_apart = _pairs(sheet, chance)
     confusions, disagreements = _confusions(sheet)
     classes, num_more = _classes(sheet, chance)
-    times, num_untimed = _blocks(sheet, moments or {}, block, chance, is_ordinal=is_ordinal)
     return Agreement(
         num_records=len(sheet.records),
         num_answers=int(sheet.sizes.sum()),
@@ -153,8 +133,6 @@ def measure(
         classes=classes,
         num_more_classes=num_more,
         annotators=_annotators(sheet, known, chance, is_ordinal=is_ordinal),
-        times=times,
-        num_untimed=num_untimed,
         num_gold=len(known),
         is_ordinal=is_ordinal,
     )
@@ -239,40 +217,3 @@ def _differing(cells: Whole) -> Sequence[int]:
     # For the least answer, what is missing must be no answer at all.
     lowest = numpy.where(cells < 0, highest[:, None], cells).min(axis=1)
     return [int(row) for row in numpy.flatnonzero(lowest < highest)]
-
-
-def _blocks(sheet: Sheet, moments: Moments, size: int, chance: Chance, *, is_ordinal: bool) -> tuple[list[Block], int]:
-    # A record with two answers or more counts once, at the moment of the last of them, because only then could anybody
-    # agree or not. Left out are those of which no moment is known.
-    timed: list[tuple[str, int]] = []
-    num_untimed = 0
-    for row in numpy.flatnonzero(sheet.sizes > 1).tolist():
-        known = moments.get(sheet.records[row], {})
-        names = [by for by, code in zip(sheet.annotators, sheet.cells[row], strict=True) if code >= 0]
-        if given := [known[by] for by in names if by in known]:
-            timed.append((max(given), row))
-        else:
-            num_untimed += 1
-    timed.sort()
-    return [_block(sheet, part, chance, is_ordinal=is_ordinal) for part in _parts(sheet, timed, size)], num_untimed
-
-
-def _parts(sheet: Sheet, timed: list[tuple[str, int]], size: int) -> list[list[tuple[str, int]]]:
-    if not size:
-        return [list(day) for _, day in groupby(timed, key=lambda item: item[0][:_DAY])]
-    parts: list[list[tuple[str, int]]] = []
-    room = 0
-    for answer in timed:
-        if room <= 0:
-            parts.append([])
-            room = size
-        parts[-1].append(answer)
-        room -= int(sheet.sizes[answer[1]])
-    return parts
-
-
-def _block(sheet: Sheet, part: list[tuple[str, int]], chance: Chance, *, is_ordinal: bool) -> Block:
-    rows = [row for _, row in part]
-    percent, alpha = percent_and_alpha(sheet.cells[rows], chance, is_ordinal=is_ordinal)
-    first, last = part[0][0][:_DAY], part[-1][0][:_DAY]
-    return Block(first, last, len(rows), int(sheet.sizes[rows].sum()), percent, alpha)

@@ -18,7 +18,7 @@ from curate.sessions.agreement import Answers, grade, key_of
 from curate.sessions.agreement_figures import Chance, Figure
 from curate.sessions.agreement_measure import Agreement
 
-By = Literal["day", "annotator", "class"]
+By = Literal["annotator", "class"]
 
 _DIGITS = 6
 _MOST_ROWS = 20
@@ -134,8 +134,6 @@ def render_text(question: QuestionAgreement, by: By | None = None) -> Iterator[s
         yield from _annotators(agreement)
     elif by == "class":
         yield from _classes(question)
-    elif by == "day":
-        yield from _times(agreement)
     else:
         yield from _pairs(agreement)
         yield from _confusions(question)
@@ -231,25 +229,10 @@ def _classes(question: QuestionAgreement) -> Iterator[str]:
         yield f"  not measured: {counted(agreement.num_more_classes, 'rarer value')}"
 
 
-def _times(agreement: Agreement) -> Iterator[str]:
-    yield ""
-    yield "over time, a record counts when its last answer came (UTC)"
-    rows = []
-    for row in agreement.times:
-        period = row.first if row.first == row.last else f"{row.first} to {row.last}"
-        counts = [f"{row.num_records:,}", f"{row.num_answers:,}", _number(row.percent.value)]
-        rows.append([period, *counts, *_cells(row.alpha), _mark(row.alpha)])
-    # Of days, the last ones tell what is going on.
-    yield from _some(["", "records", "answers", "agree", "alpha", _SPAN, ""], rows, is_last=True)
-    if agreement.num_untimed:
-        yield f"  not known when: {counted(agreement.num_untimed, 'record')}"
-
-
-def _some(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1, is_last: bool = False) -> Iterator[str]:
-    chosen = rows[-_MOST_ROWS:] if is_last else rows[:_MOST_ROWS]
-    yield from _indented(table(head, chosen, left=left))
-    if len(rows) > len(chosen):
-        yield f"  not shown: {len(rows) - len(chosen):,} {'earlier' if is_last else 'more'}; --format json has all"
+def _some(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> Iterator[str]:
+    yield from _indented(table(head, rows[:_MOST_ROWS], left=left))
+    if len(rows) > _MOST_ROWS:
+        yield f"  not shown: {len(rows) - _MOST_ROWS:,} more; --format json has all"
 
 
 def _cells(figure: Figure) -> list[str]:

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from curate.base.events import Drop, Label
 from curate.base.record import CurateError
 from curate.cli import cli
-from curate.project.data import ProjectData, load_data
+from curate.project.data import ProjectData
 from tests.curate.deciding import decide
 
 SETTINGS = """
@@ -72,7 +72,7 @@ def told(*arguments: str) -> dict[str, Any]:
 
 
 def test_the_document_is_what_the_schema_says(answered: ProjectData, schema: Any) -> None:
-    for arguments in ([], ["--show-values"], ["--min", "0.5"], ["--question", "why"], ["--by", "day"]):
+    for arguments in ([], ["--show-values"], ["--min", "0.5"], ["--question", "why"], ["--by", "class"]):
         done = run("--format", "json", *arguments)
         assert [str(error) for error in schema.iter_errors(json.loads(done.stdout))] == []
         assert done.stdout.isascii()
@@ -95,8 +95,6 @@ def test_everything_is_measured(answered: ProjectData) -> None:
     assert {one["value"]: one["num_answers"] for one in tone["classes"]}.keys() == set(TONES)
     assert [one["name"] for one in tone["annotators"]] == ["ana", "bo", "cem"]
     assert tone["annotators"][1]["alpha_without"] == 1
-    assert tone["num_untimed"] == 0
-    assert sum(one["num_records"] for one in tone["times"]) == 40
     assert why["alpha"]["value"] is not None
 
 
@@ -110,11 +108,10 @@ def test_text_fits_and_tells_the_parts(answered: ProjectData) -> None:
     assert re.search(r"ana +cem +10  1\.000  1\.000 +- +ok", whole)
     assert re.search(r"kind / rude +4\n", whole)
     assert "different answers: 5 records\n  r000, r001, r002, r003, r004" in whole
-    by = {part: run("--question", "tone", "--by", part).stdout for part in ("annotator", "class", "day")}
+    by = {part: run("--question", "tone", "--by", part).stdout for part in ("annotator", "class")}
     assert re.search(r"  bo +40 +40  0\.800 ", by["annotator"])
     assert "gold" not in by["annotator"]
     assert re.search(r"  neutral +\d+ +0\.\d{3} ", by["class"])
-    assert re.search(r"  \d{4}-\d\d-\d\d +40 +90  0\.833 ", by["day"])
     for text in (whole, *by.values()):
         assert max(len(line) for line in text.splitlines()) <= 80
 
@@ -242,30 +239,11 @@ def test_gold_that_cannot_be_read(path: str, code: str, answered: ProjectData) -
     assert error.code == code
 
 
-def test_time_is_cut_into_days_or_blocks(answered: ProjectData) -> None:
-    blocks = told("--question", "tone", "--by", "day", "--block", "20")["questions"][0]["times"]
-    assert sum(one["num_records"] for one in blocks) == 40
-    assert all(20 <= one["num_answers"] <= 22 for one in blocks[:-1])
-    # Within a second the order is that of sessions, whose numbers are drawn.
-    assert len(blocks) == 5
-    done = run("--question", "tone", "--by", "day", "--block", "1")
-    assert "not shown: 20 earlier; --format json has all" in done.stdout
-    assert isinstance(run("--block", "5").exception, click.UsageError)
-
-
 def test_the_seed_decides_the_intervals(answered: ProjectData) -> None:
     first, again, other = (told("--question", "tone", "--seed", seed) for seed in ("1", "1", "2"))
     assert first == again
     assert first["questions"][0]["alpha"]["value"] == other["questions"][0]["alpha"]["value"]
     assert first["questions"][0]["alpha"]["low"] != other["questions"][0]["alpha"]["low"]
-
-
-def test_an_answer_given_twice_counts_when_it_was_given_last(answered: ProjectData) -> None:
-    answer(answered, "ana", "tone", {"r000": "rude"})
-    answer(load_data(answered.root), "ana", "tone", {"r000": "kind"})
-    tone = told("--question", "tone", "--by", "day", "--block", "1")["questions"][0]
-    assert tone["num_untimed"] == 0
-    assert len(tone["times"]) == 40
 
 
 def test_many_rows_are_cut_and_counted(make_workspace: Callable[..., ProjectData]) -> None:

@@ -347,7 +347,7 @@ def test_a_real_run_is_begun_stopped_and_resumed(root, tmp_path, make_app, drive
     recipe = demo / "recipe.toml"
     short = (
         recipe.read_text()
-        .replace("max_steps = 220", "max_steps = 40")
+        .replace("max_steps = 340", "max_steps = 40")
         .replace("batch_size = 32", "batch_size = 8")
         .replace("max_new_tokens = 64", "max_new_tokens = 8")
     )
