@@ -1,4 +1,4 @@
-"""What a report adds to its verdicts: noise floor, confusion, the data map; and that `train eval` keeps them."""
+"""What a report adds to its verdicts: decoding again, confusion, the data map; and that `train eval` keeps them."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def test_a_run_tells_all_of_it_and_eval_rebuilds_it_byte_for_byte(bases: Callabl
         cli, ["run", str(dataset), "--base", str(bases()), *arguments, "--out", str(run)], standalone_mode=False
     )
     assert done.exception is None, done.exception
-    assert "Noise floor" in done.stdout
+    assert "Decoded again" in done.stdout
     feedback = [json.loads(line) for line in (run / "feedback.jsonl").read_text().splitlines()]
     trained = [row for row in feedback if row["split"] == "train"]
     assert len(trained) == 24

@@ -1,8 +1,7 @@
 """Measure a model for the report; results of a base are cached under a key of everything that they depend on.
 
 There are two caches (`train.base.cache`): one for all runs, and one inside each run until the run is finished. Some
-answers of the base are generated twice all the same, for the noise floor: a gain below what decoding the base again
-changes is none.
+answers of the base are generated twice all the same: a gain below what decoding it again changes is none.
 """
 
 from __future__ import annotations

@@ -274,9 +274,9 @@ def noise_of(n: int, num_changed: int, num_flipped: int) -> Noise:
         num_flipped=num_flipped,
         rate=rate,
         sentence=(
-            f"Noise floor: the base, decoding {n} records again in other batches, gave {num_changed} other texts and "
-            f"flipped {num_flipped} between right and wrong ({wording.percent(rate.value)}, "
-            f"95 % {wording.percent(rate.low)} to {wording.percent(rate.high)})."
+            f"Decoded again: asked {n} records once more in other batches, the base gave {num_changed} other texts and "
+            f"flipped {num_flipped} between right and wrong ({wording.percent(rate.value)}, 95 % "
+            f"{wording.percent(rate.low)} to {wording.percent(rate.high)}). Other training seeds change more."
         ),
     )
 

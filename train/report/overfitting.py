@@ -199,10 +199,12 @@ def memory_of(base: Sequence[Scored], tuned: Sequence[Scored]) -> Memorised | No
         # What the base continues was not learnt here.
         low, excess, high = gained.low, gained.value, gained.high
     is_significant = control is not None and min(n, n_control) >= _FEWEST and low > 0
-    known = "no more than by chance is shown"
+    known = f"none beyond the control is shown (95 % up to {wording.percent(max(0.0, min(1.0, high)))})"
     if is_significant:
         known = f"about {wording.percent(excess)} (95 % {wording.percent(low)} to {wording.percent(min(1.0, high))})"
-    control_text = f"; of {n_control} validation answers {wording.percent(control.value)}" if control else ""
+    control_text = (
+        f"; of {n_control} validation answers, the control, {wording.percent(control.value)}" if control else ""
+    )
     after_text, next_step = wording.percent(after.value), f" Next: {_NEXT}." if is_significant else ""
     return Memorised(
         n=n, base=before, tuned=after, num_control=n_control, control=control, is_significant=is_significant,

@@ -26,9 +26,10 @@ from train.evaluate.metrics import Scores, exact_score, metric, words
 def rouge_l(completion: str, reference: str, *, beta: float = 1.0) -> float | Scores:
     """F of the longest sequence of words that both texts have in the same order, gaps allowed.
 
-    ``beta`` weighs recall over precision. No stemming. A reference without a word is compared as a whole; an empty one
-    leaves the record unscored. Lin 2004, "ROUGE: A Package for Automatic Evaluation of Summaries", ACL workshop,
-    section 3.1.
+    ``beta`` weighs recall over precision. No stemming. Words are parted otherwise than by the package rouge-score:
+    "don't", "3.14" and "naïve" are one word here and several there, so that figures differ. A reference without a word
+    is compared as a whole; an empty one leaves the record unscored. Lin 2004, "ROUGE: A Package for Automatic
+    Evaluation of Summaries", ACL workshop, section 3.1.
     """
     if not 0 < beta <= 100:
         raise ValueError("beta must be over 0 to 100")
