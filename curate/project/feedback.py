@@ -141,7 +141,7 @@ _VERDICTS: Mapping[Reason, tuple[str, str, str]] = {
 }
 # Of a report that an earlier version wrote, which gives no reasons.
 _OF_WORDS: Mapping[str, Reason] = {"improved": "better", "regressed": "worse", "inconclusive": "within-noise"}
-BEYOND_CHANCE = "Beyond chance: 95 % interval (of each row alone) without 0, p (Holm, over all rows) < .05."
+BEYOND_CHANCE = "Beyond chance: 95 % interval without 0, p < .05 (Holm)."
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ LEGEND = (
     "Verdicts: + improved, better beyond chance; ! regressed, worse beyond chance; ~ inconclusive, within noise; "
     "= within margin, worse beyond chance by less than the margin; "
     "? too few, fewer independent records than a verdict takes. "
-    "Beyond chance: 95 % interval (of each row alone) without 0, p (Holm, over all rows) < .05."
+    "Beyond chance: 95 % interval without 0, p < .05 (Holm)."
 )
 
 

@@ -412,7 +412,12 @@ def judge(
         note = f"worse beyond chance, but by less than the margin of {loss}"
         return Verdict("inconclusive", "within-margin", note, is_no_worse)
     rest = "is ruled out" if is_no_worse else "is not ruled out"
-    return Verdict("inconclusive", "within-noise", f"no change shown; a loss of {loss} or more {rest}", is_no_worse)
+    # Intervals are of a category alone, and p is adjusted for all.
+    alone = (
+        ", though its own interval, not adjusted for the other categories, is without 0" if low > 0 or high < 0 else ""
+    )
+    note = f"no change shown{alone}; a loss of {loss} or more {rest}"
+    return Verdict("inconclusive", "within-noise", note, is_no_worse)
 
 
 _MOST_EXACT = 400

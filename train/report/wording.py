@@ -27,7 +27,7 @@ VERDICTS: Mapping[Reason, tuple[str, str, str]] = {
     "unscored": ("?", "not scored", "over 5 % of the records cannot be scored, so there is no figure, and no mean"),
 }
 """What each verdict is called, by its reason: mark, word, meaning; `curate.project.feedback` has the same."""
-BEYOND_CHANCE = "Beyond chance: 95 % interval (of each row alone) without 0, p (Holm, over all rows) < .05."
+BEYOND_CHANCE = "Beyond chance: 95 % interval without 0, p < .05 (Holm)."
 _OF_WORDS: Mapping[Word, Reason] = {"improved": "better", "regressed": "worse", "inconclusive": "within-noise"}
 """Of a report that an earlier version wrote, which gives no reasons."""
 

@@ -95,7 +95,7 @@ def test_an_interval_is_whole_at_sixty_columns(two_runs, make_app, drive, settle
 
     async def story(pilot):
         await opened(pilot, settled)
-        assert "-0.67 ! [-0.78, -0.52]" in screen_text(app)
+        assert "-0.67 ! [-0.78, -0.49]" in screen_text(app)
 
     drive(app, story, (60, 15))
 
