@@ -107,7 +107,7 @@ VERDICTS = [
     ("thumb", "up", "down"), ("thumbs_up", True, False), ("is_correct", 1, 0), ("Helpfulness", 5, 1),
     ("preferred", "yes", "no"), ("rating", 5.0, 2.0), ("seen by ana", "good", "bad"), ("review", "👍", "👎"),
     ("is_deleted", False, True), ("Spam?", "no", "yes"), ("rejected", False, True), ("flagged", 0, 1),
-    ("status", "published", "rejected"),
+    ("status", "published", "rejected"), ("hidden", False, True), ("QA result", "pass", "fail"),
 ]  # fmt: skip
 
 
@@ -135,6 +135,22 @@ def test_an_answer_that_was_found_bad_is_never_trained_unasked(
     assert {json.dumps(line["meta"].get("extra", line["meta"])) for line in kept} == {json.dumps({column: good})}
     outside.succeed(init(tmp_path, rows, "--to-meta", name))
     assert len(lines(tmp_path)) == 6
+
+
+@pytest.mark.parametrize("is_list", [False, True])
+def test_a_verdict_is_seen_however_deep_it_lies(is_list: bool, tmp_path: Path) -> None:
+    place = "/review/*/verdict" if is_list else "/review/verdict/value"
+    rows = judged("review", "accept", "reject")
+    for row in rows:
+        row["review"] = [{"verdict": row["review"]}] if is_list else {"verdict": {"value": row["review"]}}
+    assert f"--only {shlex.quote(place + '=accept')}" in init(tmp_path, rows).stderr
+    outside.succeed(init(tmp_path, rows, "--only", f"{place}=accept"))
+    assert [line["output"] for line in lines(tmp_path)] == ["It is 0.", "It is 1.", "It is 3.", "It is 4."]
+
+
+def test_an_answer_and_its_correction_are_never_mistaken_for_one_another(tmp_path: Path) -> None:
+    rows = [row | {"corrected_answer": f"Rather {n}."} for n, row in enumerate(judged("id", "r", "r"))]
+    assert "--map instruction=instruction,output=corrected_answer" in init(tmp_path, rows).stderr
 
 
 def test_columns_that_judge_no_answer_are_not_asked_about(tmp_path: Path) -> None:

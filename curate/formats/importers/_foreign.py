@@ -38,10 +38,11 @@ _JUDGES = frozenset({
     "feedback", "liked", "good", "scores", "ratings",
 })  # fmt: skip
 # Those of which yes says that an answer is bad.
-_BLAMES = frozenset({"deleted", "discarded", "rejected", "bad", "spam", "flagged"})
+_BLAMES = frozenset({"deleted", "discarded", "rejected", "bad", "spam", "flagged", "hidden"})
 _SHORT = re.compile(r"(?:\d|10)(?:\.[05]0*)?|-1|(?:[^\d\s]|\d ?[^\d\s.,])(?:.{0,18}\D)?|\d/\d+")
 _SCORE = re.compile(r"\d{1,3}(?:\.\d+)?|-1")
 _MOST_KINDS = 21
+_CORRECTED = re.compile(r"(corrected|revised|edited|improved|final|fixed)_(answer|output|response|completion)")
 Rows = Sequence[dict[str, Json]]
 
 
@@ -75,7 +76,8 @@ def _verdict_values(rows: Rows) -> dict[str, list[str]]:
     mapping = guess(rows)
     if "output" not in mapping and not _filled(rows, _TURNS):
         return {}
-    beside = {name for row in rows for name in names_beside(row)} - {mapping.get(field) for field in _TEXTS}
+    texts = {mapping.get(field) for field in _TEXTS}
+    beside = {name for row in rows for name in names_beside(row) if name.removeprefix("/").split("/")[0] not in texts}
     return {name: given for name, given in _values(rows).items() if name in beside and _is_verdict(name, given)}
 
 
@@ -85,7 +87,7 @@ def names_beside(row: dict[str, Json]) -> set[str]:
 
 
 def _is_beside(path: Sequence[str]) -> bool:
-    return ("*" not in path[:2] and len(path) <= 2) or (path[0] in _TALKS and path[1] == "*")
+    return path.count("*") <= 1 or path[0] in _TALKS
 
 
 def _named(path: Sequence[str]) -> str:
@@ -165,6 +167,21 @@ def _advise_verdicts(rows: Rows) -> str:
     )
 
 
+def _corrected(rows: Rows) -> set[str]:
+    """Return the columns of corrected answers beside another one that would be trained."""
+    names = {name for row in rows for name in row if is_filled(row[name]) and _CORRECTED.fullmatch(plain_name(name))}
+    return names if guess(rows).get("output", "") not in {"", *names} else set()
+
+
+def _advise_corrected(rows: Rows) -> str:
+    name = min(_corrected(rows))
+    pair = {field: column for field, column in guess(rows).items() if field in _TEXTS}
+    return (
+        f"To train on the corrections, add: {map_option(pair | {'output': name})}. "
+        f"To train on the answers as they were: --to-meta {shlex.quote(name)}"
+    )
+
+
 def _reasoned(rows: Rows) -> set[str]:
     return _filled(rows, TRACES)
 
@@ -195,6 +212,11 @@ FORMS = (
         "messages that name the one before, so that each row is a turn of a talk; whole trees and talks are read.",
         _PARENTS, lambda rows: _filled(rows, _PARENTS),
         lambda rows: f"To read each row by itself, add: --to-meta {','.join(sorted(_filled(rows, _PARENTS)))}",
+    ),
+    ForeignForm(
+        "corrections",
+        "answers and, in another column, what somebody made of them: which of the two is to be trained.",
+        ("answer", "output", "response", "completion"), _corrected, _advise_corrected,
     ),
     ForeignForm(
         "reasoning",

@@ -21,11 +21,13 @@ _OWN = frozenset({"id", "kind", "category", "cluster", "messages", "tools", "tex
 # Words that say what somebody thought of a row; as answers to be trained they are rare. The first mean nothing else.
 _BAD = frozenset({
     "reject", "rejected", "bad", "incorrect", "wrong", "dislike", "disliked", "thumbs_down", "downvote", "👎",
-    "deleted", "draft", "discarded",
+    "deleted", "draft", "discarded", "fail", "failed",
 })  # fmt: skip
 JUDGEMENTS = _BAD | {
     "accept",
     "accepted",
+    "pass",
+    "passed",
     "approve",
     "approved",
     "good",

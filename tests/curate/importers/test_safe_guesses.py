@@ -181,6 +181,7 @@ def test_every_form_is_known_by_its_fields() -> None:
         "preference-pairs": [*PAIRED, {"instruction": "Say hi.", "output": "Hello.", "rejected": "Go away."}],
         "unpaired-preferences": UNPAIRED[:2],
         "flat-tree": [{"message_id": "b", "parent_id": "a", "text": "Hi."}],
+        "corrections": [{"question": "Red?", "answer": "No.", "corrected_answer": "Yes."}],
         "reasoning": [*REASONED, {"messages": talk, "reasoning": "Two and two."}],
     }
     assert {form.name for form in FORMS} == rows.keys()
