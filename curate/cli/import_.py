@@ -90,7 +90,6 @@ def command(
     """
     from curate.formats.importers.mapping import parse_map
     from curate.formats.taken_ids import TakenIds
-    from curate.project.init import add_scorers
 
     settings, shape = _workspace(root, files)
     selection = selection_of(only, to_meta)
@@ -108,9 +107,7 @@ def command(
             ids = TakenIds(choice=taken, prefix=id_prefix)
             intake = _import_file(path, root, shape, ids, is_dry_run=dry_run, category=category, **options)
         intakes.append(intake)
-    _save_answers_and_advise(intakes, root, settings, is_dry_run=dry_run)
-    if not dry_run and (said := add_scorers(root, category)):
-        console.talk(said)
+    _save_answers_and_advise(intakes, root, settings, category, is_dry_run=dry_run)
     return Exit.FINDINGS if any(intake.rejected for intake in intakes) else Exit.OK
 
 
@@ -129,10 +126,13 @@ def _import_file(path: Path, root: Path, shape: Shape, ids: TakenIds, *, is_dry_
     return intake
 
 
-def _save_answers_and_advise(intakes: Sequence[Intake], root: Path, settings: Settings, *, is_dry_run: bool) -> None:
-    """Save what annotators answered, and say what concerns all files together."""
+def _save_answers_and_advise(
+    intakes: Sequence[Intake], root: Path, settings: Settings, category: str, *, is_dry_run: bool
+) -> None:
+    """Save what annotators answered, give categories their scorers, and say what concerns all files together."""
     from curate.formats.groups import group_of
     from curate.project.given_answers import save_answers
+    from curate.project.init import add_scorers
 
     if any(intake.answers for intake in intakes):
         saved = None if is_dry_run else save_answers(root, [intake.answers for intake in intakes])
@@ -140,6 +140,8 @@ def _save_answers_and_advise(intakes: Sequence[Intake], root: Path, settings: Se
     if not settings.split.group and (group := group_of([intake.target for intake in intakes])):
         line = f'group = "{group}"'
         console.talk(f"to keep in one split what belongs together, write in curate.toml under [split]: {line}")
+    if not is_dry_run and (said := add_scorers(root, category)):
+        console.talk(said)
 
 
 def _workspace(root: Path, files: Sequence[Path]) -> tuple[Settings, Shape]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curate.base.console import one_line, spelled
+from curate.base.file_guard import read_file
 from curate.base.record import SPLITS, CurateError, Finding, Record, Source
 from curate.base.storage import make_cache, write_atomic
 from curate.base.tables import counted
@@ -520,10 +521,9 @@ def label_search(root: Path, settings: Settings, name: str) -> str:
         return ""
     command = f"curate validate {one_line(name)} --select L405"
     try:
-        note = root / _LABELS
-        when = datetime.fromtimestamp(note.stat().st_mtime).astimezone()
-        return f"{counted(int(note.read_text()), 'label')} looked wrong on {when:%Y-%m-%d at %H:%M}: {command}"
-    except (OSError, ValueError):
+        num_wrong, when = read_file(root / _LABELS, root, most=100).decode().split(" ", 1)
+        return f"{counted(int(num_wrong), 'label')} looked wrong on {when}: {command}"
+    except (OSError, ValueError, CurateError):
         lacking = "" if find_spec("sklearn") else " (first: pip install 'pairsmith[quality]')"
         return f"labels not searched for wrong ones: {command}{lacking}"
 
@@ -531,4 +531,5 @@ def label_search(root: Path, settings: Settings, name: str) -> str:
 def _note_label_search(root: Path, num_wrong: int) -> None:
     # It is told beside what a quick validation finds: the search itself takes seconds.
     make_cache(root / _LABELS.parent.parent)
-    write_atomic(root / _LABELS, [str(num_wrong).encode()])
+    when = datetime.now().astimezone()
+    write_atomic(root / _LABELS, [f"{num_wrong} {when:%Y-%m-%d at %H:%M}".encode()])

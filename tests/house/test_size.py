@@ -29,13 +29,13 @@ class Size(NamedTuple):
 
 
 CEILINGS = {
-    "curate": Size(398, 233, 0),
+    "curate": Size(401, 233, 0),
     "curate/base": Size(13_541, 9_587, 0),
     "curate/checks": Size(72_612, 48_457, 594),
-    "curate/cli": Size(55_071, 38_677, 0),
-    "curate/formats": Size(68_305, 47_375, 0),
+    "curate/cli": Size(55_077, 38_680, 0),
+    "curate/formats": Size(68_464, 47_490, 0),
     "curate/jsonl": Size(10_888, 7_735, 0),
-    "curate/project": Size(87_016, 59_454, 0),
+    "curate/project": Size(87_038, 59_467, 0),
     "curate/scale": Size(3_474, 2_296, 0),
     "curate/schema": Size(33_117, 23_166, 0),
     "curate/sessions": Size(83_386, 56_956, 0),
@@ -43,7 +43,7 @@ CEILINGS = {
     "curate/tui": Size(109_191, 74_383, 338),
     "train": Size(147, 89, 0),
     "train/base": Size(5_621, 4_000, 0),
-    "train/cli": Size(10_141, 6_580, 0),
+    "train/cli": Size(10_145, 6_584, 0),
     "train/contestants": Size(13_822, 9_392, 0),
     "train/data": Size(27_014, 18_524, 0),
     "train/evaluate": Size(21_691, 14_399, 0),
@@ -51,8 +51,8 @@ CEILINGS = {
     "train/model": Size(26_227, 17_794, 0),
     "train/pipeline": Size(37_241, 25_797, 0),
     "train/recipe": Size(6_960, 4_969, 0),
-    "train/report": Size(45_073, 32_059, 3_713),
-    "tests": Size(691_890, 455_071, 0),
+    "train/report": Size(45_097, 32_094, 3_713),
+    "tests": Size(692_152, 455_238, 0),
 }
 MAX_LINES_OF_A_FUNCTION = 60
 MAX_LINES_OF_A_FILE = 700

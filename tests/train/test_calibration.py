@@ -10,9 +10,10 @@ import pytest
 
 from tests.effort import EFFORT
 from tests.train.judged import sample
+from tests.train.sides import write_finished
 from train.base.errors import TrainError
-from train.evaluate.predictions import PREDICTIONS, Scored, write_predictions
-from train.report import JudgeSummary, Report, Run, build_report, schema_of, table, write_report
+from train.evaluate.predictions import Scored
+from train.report import JudgeSummary, Report, Run, build_report, schema_of, table
 from train.report.calibration import FEWEST_HUMAN, debiased_mean, kappa
 from train.report.winrate import HUMAN, HumanVerdict, WinRates, read_verdicts, win_rates
 
@@ -178,7 +179,7 @@ def test_too_few_people_get_no_debiased_estimate():
 # The report.
 
 
-def judged_run(folder, num=200, *, right=0.9, num_human=80, seed=1, value=None):
+def judged_run(folder, num=200, *, right=0.9, num_human=80, seed=1, value=None, first=0.5, text="yes"):
     """Write a run with a judge, and the verdicts of people on some of its validation records."""
     draw, base, tuned, lines = random.Random(seed), [], [], []
     for number in range(num):
@@ -186,8 +187,8 @@ def judged_run(folder, num=200, *, right=0.9, num_human=80, seed=1, value=None):
         likes = draw.random() < 0.6
         judge = float(likes if draw.random() < right else not likes)
         record = Scored(f"v{number}", split, "open", f"v{number}", "ref", 1.0, 2, 3, "no", True, "judge", {})
-        base.append(replace(record, scores={"judge": 1 - judge, "judge.first": 0.5}))
-        tuned.append(replace(record, text="yes", scores={"judge": judge, "judge.first": 0.5}))
+        base.append(replace(record, scores={"judge": 1 - judge, "judge.first": first}))
+        tuned.append(replace(record, text=text, scores={"judge": judge, "judge.first": first}))
         if number < num_human or split == "test":
             lines.append(verdict(number, value or ("b" if likes else "a"), lengths=(2, 3)))
     summary = JudgeSummary(
@@ -196,8 +197,7 @@ def judged_run(folder, num=200, *, right=0.9, num_human=80, seed=1, value=None):
     )  # fmt: skip
     report = build_report(base, tuned, run=Run(id="r"), judge_summary=summary)
     folder.mkdir()
-    write_predictions(base, tuned, folder)
-    write_report(report, folder)
+    write_finished(folder, base, tuned, report)
     (folder / HUMAN).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     return report
 
@@ -260,9 +260,7 @@ def test_a_judge_that_people_do_not_bear_out_stays_uncalibrated(tmp_path, option
 
 @pytest.mark.ci
 def test_a_judge_that_goes_by_the_place_is_noticed(tmp_path):
-    judged_run(tmp_path / "r")
-    path = tmp_path / "r" / PREDICTIONS
-    path.write_text(path.read_text().replace('"judge.first": 0.5', '"judge.first": 1.0'), encoding="utf-8")
+    judged_run(tmp_path / "r", first=1.0)
     output, report = evaluated(tmp_path / "r")
     assert report.judged.calibration.order.rate.value == 1.0
     assert "Judge, order. The first placed answer was preferred in 100.0 % of 180" in " ".join(output.split())
@@ -272,9 +270,7 @@ def test_a_judge_that_goes_by_the_place_is_noticed(tmp_path):
 
 @pytest.mark.ci
 def test_verdicts_on_other_texts_do_not_count(tmp_path):
-    judged_run(tmp_path / "r")
-    path = tmp_path / "r" / PREDICTIONS
-    path.write_text(path.read_text().replace('"text": "yes"', '"text": "yes!"'), encoding="utf-8")
+    judged_run(tmp_path / "r", text="yes!")
     _, report = evaluated(tmp_path / "r")
     assert report.judged.num_outdated == 100
     assert report.judged.calibration.n == 0

@@ -187,7 +187,7 @@ def test_a_card_tells_data_base_table_and_licence_and_hostile_names_stay_text(ru
         assert "are under CC-BY-4.0" in body
         table = [line for line in body.splitlines() if line.startswith("|")]
         assert len(table) == 2 + 4
-        assert {line.count("|") - line.count("\\|") for line in table} == {10}
+        assert {line.count("|") - line.count("\\|") for line in table} == {11}
         assert "\nlicense: mit" not in body
 
 

@@ -29,6 +29,8 @@ from tests.train.tiny import (
     write_dataset,
 )
 from train.base.errors import Exit, TrainError
+from train.base.run_folder import read_run, write_run
+from train.base.storage import sha256_of
 from train.cli import cli
 from train.cli.export import command
 from train.contestants.contestant import Answer, Request, Sampling
@@ -379,6 +381,8 @@ def test_a_file_that_is_shown_to_be_worse_is_told_by_the_exit_code(bases: Bases,
     for line in lines:
         line["tuned"]["scores"] = dict.fromkeys(line["tuned"]["scores"] or {}, 1.0)
     predictions.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    record = read_run(run)
+    write_run(run, record | {"files": record["files"] | {"predictions.jsonl": sha256_of(predictions)}})
     done = export(run, "gguf", tmp_path / "out")
     assert done.return_value == Exit.FAILED
     assert "error[E893 worse-than-run]" in done.stderr
@@ -395,6 +399,8 @@ def test_without_a_score_to_compare_the_loss_is_unknown(bases: Bases, tmp_path: 
     # As where a judge scored the answers of the run.
     lines = [line | {"metric": "judge"} for line in lines]
     predictions.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    record = read_run(run)
+    write_run(run, record | {"files": record["files"] | {"predictions.jsonl": sha256_of(predictions)}})
     done = export(run, "gguf", tmp_path / "out")
     assert done.return_value == Exit.OK
     assert "what quantising loses is not known" in done.stderr

@@ -45,8 +45,7 @@ RESCORED = (
 def command(
     target: Path, fail_on: str | None, margin: float | None, dry_run: bool, rescore: bool, moved: Path | None,
     names: tuple[str, ...], splits: str, system: Path | None, shots: int, shots_from: str, max_new_tokens: int | None,
-    max_reasoning_tokens: int | None, out: Path | None,
-    send_flagged: bool, device: str, threads: int | None,
+    max_reasoning_tokens: int | None, out: Path | None, send_flagged: bool, device: str, threads: int | None,
 ) -> int:  # fmt: skip
     """Compute the report of RUN again from its predictions.jsonl, without a model, and print it.
 
@@ -101,16 +100,14 @@ def command(
     except TrainError as error:
         # Nothing could be scored; what was answered is there all the same.
         console.talk(f"warning: {error.message}")
-    for folder in folders:
-        console.talk(f"written: {folder}")
+    console.talk("\n".join(f"written: {folder}" for folder in folders))
     return Exit.OK if is_complete else Exit.FAILED
 
 
 def _computed_again(
     run: Path, fail_on: str | None, margin: float | None, *, is_dry: bool, is_rescored: bool, moved: Path | None
 ) -> int:  # fmt: skip
-    # Loaded late: the report needs numpy and pydantic, which `train --help` must not pay for.
-    from pydantic import ValidationError
+    from pydantic import ValidationError  # Loaded late, as all that brings numpy.
 
     from train.base.run_folder import EVALUATION, RUN, SERIES, read_finished, write_run
     from train.base.storage import sha256_of

@@ -157,9 +157,8 @@ def score(
     """Join completions and likelihoods by record id and score them; a row without a likelihood is left out.
 
     ``rejected`` has by id the likelihoods of the worse of two answers. None as ``nlls`` is a model that tells none:
-    then a row without a completion is left out.
-
-    A category that ``categories`` does not know is scored by the default metric, and so is the empty one.
+    then a row without a completion is left out. A category that ``categories`` does not know, and the empty one, is
+    scored by the default metric.
     """
     by_id = {answer.id: answer for answer in answers}
     likely = None if nlls is None else {nll.id: nll for nll in nlls}

@@ -106,14 +106,12 @@ def build_report(
     rules = replace(rules, is_judge_calibrated=judged is not None and judged.is_calibrated)
     splits = split_results(pairs, default_metric, rules)
     if not splits:
-        raise TrainError("E937 nothing-to-report", "no record of validation or test can be compared",
-                         "Export a dataset with a test split, or more records.")  # fmt: skip
-    headline = splits[-1].split
-    silent = {result.category for result in splits[-1].unscored}
+        hint = "Export a dataset with a test split, or more records."
+        raise TrainError("E937 nothing-to-report", "no record of validation or test can be compared", hint)
+    headline, silent = splits[-1].split, {result.category for result in splits[-1].unscored}
     seeds = [{record.id: record for record in side if record.split == headline} for side in sides]
     validation, general = ([p for p in pairs if p[0].split == split] for split in ("validation", "general"))
-    # A run that was not measured on validation while it trained ends with its last step.
-    is_checkpoint_chosen &= curve is None or bool(curve.evals)
+    is_checkpoint_chosen &= curve is None or bool(curve.evals)  # Without one it ends with its last step.
     return Report(
         run=run,
         headline=headline,
