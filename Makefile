@@ -32,9 +32,9 @@ quick: $(VENV)/installed-dev ## The tests of light files, in one minute
 	@$(PYTEST) -n 2 -m "not ci" $$(cat tests/quick.txt)
 
 ci: check ## All checks and all tests, as continuous integration runs them
-	@PAIRSMITH_EFFORT=5 $(PYTEST)
+	@PAIRSMITH_EFFORT=3 $(PYTEST)
 
-nightly: $(VENV)/installed-dev ## The tests that kill, cut and draw at random, ten times as often as `make ci` does
+nightly: $(VENV)/installed-dev ## The tests that kill, cut and draw at random, many times as often as `make ci` does
 	@PAIRSMITH_EFFORT=50 $(PYTEST) $$(grep -rl "tests.effort import" tests)
 
 check: $(VENV)/installed-dev ## Lint, types and the arrows between the rooms

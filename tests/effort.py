@@ -1,4 +1,4 @@
-"""How often tests that draw at random repeat themselves: 1, 5 in `make ci`, 50 in `make nightly`."""
+"""How often tests that draw at random repeat themselves: 1, 3 in `make ci`, 50 in `make nightly`."""
 
 import os
 

@@ -52,7 +52,7 @@ CEILINGS = {
     "train/pipeline": Size(37_241, 25_797, 0),
     "train/recipe": Size(6_960, 4_969, 0),
     "train/report": Size(45_097, 32_094, 3_713),
-    "tests": Size(692_152, 455_238, 0),
+    "tests": Size(692_177, 455_261, 0),
 }
 MAX_LINES_OF_A_FUNCTION = 60
 MAX_LINES_OF_A_FILE = 700
