@@ -1,6 +1,6 @@
 """How often the interval of a difference and what is said of it are right, and what power the smallest effect has.
 
-    PYTHONPATH=. python benchmarks/intervals.py [--replicates 4000] [--only ruled-out|coverage|widths|power]
+    PYTHONPATH=. python benchmarks/intervals.py [--replicates 4000] [--only ruled-out|not-worse|coverage|widths|power]
 
 "Ruled out" is how often a loss of .02 is called ruled out where it is the truth, which 2.5 % allow. BCa is the
 bootstrap of the paired differences (Efron 1987) that stood here before. 0/1 records are drawn by how many get
@@ -12,6 +12,7 @@ the loss of all in 4 %. Beside each rate is its Monte Carlo error.
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 from collections.abc import Callable
 from functools import partial
@@ -92,6 +93,68 @@ def records_table(replicates: int) -> None:
                     total[column : column + 2] += times * np.array([low <= -0.02 <= high, low > -0.02])
             cells = "  ".join(rate(hits, replicates) for hits in total)
             print(f"{better:11.2f}  {worse:5.2f}  {num:3d}  {cells}", flush=True)
+
+
+def _ruled_out(changes: Floats, num_parts: int = 1) -> tuple[bool, bool]:
+    # Whether interval and score test rule out a loss of .02, and whether the interval alone does. Categories of one
+    # size: the cluster's part in their mean is its change.
+    zeros, own = [0.0] * len(changes), names(len(changes))
+    each = [stats.Interval(*stats.difference_interval([0.0] * len(one), one.tolist(), names(len(one)), num_parts))
+            for one in np.split(changes, num_parts)]  # fmt: skip
+    low = stats.mean_of_intervals([float(one.mean()) for one in np.split(changes, num_parts)], each).low
+    parts, size = stats.change_parts(zeros, changes.tolist(), own)
+    is_inside = low > -0.02
+    return is_inside and stats.margin_p(parts.tolist(), math.sqrt(size), 0.02) < stats.ALPHA / 2, is_inside
+
+
+def _chance(num: int, up: int, down: int, share: float, loss: float) -> float:
+    # Of so many records better and worse, where a share changes and scores fall by the loss.
+    rest, total = num - up - down, math.lgamma(num + 1)
+    for count, chance in ((up, (share - loss) / 2), (down, (share + loss) / 2), (rest, 1 - share)):
+        if chance < 1e-12 and count:
+            return 0.0
+        total += count * math.log(max(chance, 1e-12)) - math.lgamma(count + 1)
+    return math.exp(total)
+
+
+def not_worse_table(_replicates: int) -> None:
+    """Print how often "not worse" by .02 is said of a true loss of .02, which is false, and of two equal models.
+
+    Exact, but for outcomes more than five standard deviations away.
+    """
+    print("0/1: changed     n  false   by its interval alone  reached")
+    for share in (0.02, 0.03, 0.05, 0.1, 0.2):
+        for num in (100, 200, 400, 1000, 2000):
+            chances = np.zeros(3)
+            far = 5 * math.sqrt(num * share / 2) + 3
+            ups = range(max(0, int(num * (share - 0.02) / 2 - far)), int(num * share / 2 + far) + 1)
+            downs = range(max(0, int(num * share / 2 - far)), int(num * (share + 0.02) / 2 + far) + 1)
+            for up, down in itertools.product(ups, downs):
+                lost, equal = (_chance(num, up, down, share, loss) for loss in (0.02, 0.0))
+                if lost + equal > 1e-9:
+                    is_shown, is_inside = _ruled_out(np.repeat([1.0, -1.0, 0.0], [up, down, num - up - down]))
+                    chances += [lost * is_shown, lost * is_inside, equal * is_shown]
+            print(f"{share:12.2f}  {num:4d}  {chances[0]:.4f}  {chances[1]:21.4f}  {chances[2]:.3f}", flush=True)
+
+
+def not_worse_means_table(replicates: int) -> None:
+    """Print the same of graded scores, of clusters, and of the mean of four categories."""
+    print("                 n  false         reached")
+    for kind in ("losses only", "floor", "ceiling", "mean of four"):
+        for num in (200, 1000):
+            rates = []
+            for loss in (0.02, 0.0):
+                rng, hits, draws = np.random.default_rng(9), 0, replicates // 4
+                for _ in range(draws):
+                    if kind == "losses only":
+                        changes = np.where(rng.random(num) < 2 * loss, -rng.random(num), 0.0)
+                    elif kind == "mean of four":
+                        changes = rng.choice([1.0, -1.0, 0.0], num, p=[0.025 - loss / 2, 0.025 + loss / 2, 0.95])
+                    else:
+                        changes = latent(rng, kind, num) - loss
+                    hits += _ruled_out(changes, 4 if kind == "mean of four" else 1)[0]
+                rates.append(rate(hits, draws))
+            print(f"{kind:13} {num:4d}  {'  '.join(rates)}", flush=True)
 
 
 def coverage_table(replicates: int) -> None:
@@ -194,8 +257,10 @@ def main() -> None:
     """Print all tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--replicates", type=int, default=4000)
-    parts = {"ruled-out": [records_table], "coverage": [coverage_table, means_table], "widths": [widths_table],
-             "power": [exact_powers, graded_powers]}  # fmt: skip
+    parts = {
+        "ruled-out": [records_table], "not-worse": [not_worse_table, not_worse_means_table],
+        "coverage": [coverage_table, means_table], "widths": [widths_table], "power": [exact_powers, graded_powers],
+    }  # fmt: skip
     parser.add_argument("--only", choices=list(parts))
     options = parser.parse_args()
     for name, tables in parts.items():

@@ -3,7 +3,7 @@
     import train
 
     finished = train.run("my-data/dataset/v1", settings={"max_steps": 100})
-    finished.report.regressed()                      # categories that got worse
+    finished.report.failing()                        # categories that got worse
     train.Report.load("runs/2026-11-28-a").headline  # the split whose verdicts count
 
 `import train` loads none of the libraries behind these names, so that `train --help` answers at once.

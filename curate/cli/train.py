@@ -35,7 +35,7 @@ class _WithRecipeOptions(click.Command):
 
 @click.command(cls=_WithRecipeOptions)
 @workspace_argument
-@click.option("--fail-on", type=click.Choice(["regressed"]), help="Exit 1 when a category got worse.")
+@click.option("--fail-on", type=click.Choice(["worse"]), help="Exit 1 when a category got worse.")
 @click.option("--detach", is_flag=True, help="Start the training as a process of its own, print its folder and end.")
 @click.option("--dry-run", is_flag=True, help="Check everything and say the plan; write nothing.")
 @click.option("--plan", "is_plan", is_flag=True, help="Say what `train plan` says of what an export would write now.")
@@ -47,7 +47,7 @@ def command(ctx: click.Context, root: Path, fail_on: str | None, detach: bool, d
     fails. With --detach the run lives on when the terminal closes: `curate runs` follows and stops it. A run that
     --resume goes on with keeps the dataset that it was begun on, and nothing is exported for it.
 
-    Example: curate train my-data --fail-on regressed -- --set epochs=2
+    Example: curate train my-data --fail-on worse -- --set epochs=2
     """
     from curate.base.resources import require_trainer
     from curate.project.feedback import REPORT_FILE, read_results, render_records

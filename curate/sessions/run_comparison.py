@@ -334,8 +334,8 @@ def _paired_records(
 def gate_command(first: Run | None, second: Run) -> str:
     """Return the command that fails a build where ``second`` is worse than ``first``, or than its own base."""
     if first is None:
-        return f"train eval {second.folder} --dry-run --fail-on regressed"
-    return f"train compare {first.folder} {second.folder} --fail-on regressed"
+        return f"train eval {second.folder} --dry-run --fail-on worse"
+    return f"train compare {first.folder} {second.folder} --fail-on worse"
 
 
 def _differences(data: ProjectData, first: Run, second: Run) -> list[RunDifference]:

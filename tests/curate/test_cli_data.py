@@ -203,7 +203,7 @@ def test_train_goes_round_the_circle(make_workspace, call):
     assert asked == ["run", str(workspace.root / "dataset/v1"), "--out", str(run), "--set", "epochs=2"]
     assert said.stdout.startswith("this is the trainer's own output"), "the trainer's table comes first"
     assert "data/a.jsonl:2 r001: broken" in said.stdout
-    assert call("train", workspace.root, "--fail-on", "regressed").returncode == 1
+    assert call("train", workspace.root, "--fail-on", "worse").returncode == 1
     shown = call("report", "--workspace", workspace.root)
     assert shown.stdout.splitlines()[1].split()[:4] == ["billing", "20", "0.70", "0.30"]
     assert "data/a.jsonl:2 r001: broken" in shown.stdout

@@ -197,5 +197,5 @@ def test_what_changed_between_two_runs(make_workspace, tmp_path, make_report):
 
 def test_the_gate_is_the_trainers_own(tmp_path):
     a, b = (read_run(write_run(tmp_path / name, rows_of(1))) for name in "ab")
-    assert gate_command(a, b) == f"train compare {a.folder} {b.folder} --fail-on regressed"
-    assert gate_command(None, b) == f"train eval {b.folder} --dry-run --fail-on regressed"
+    assert gate_command(a, b) == f"train compare {a.folder} {b.folder} --fail-on worse"
+    assert gate_command(None, b) == f"train eval {b.folder} --dry-run --fail-on worse"

@@ -255,7 +255,7 @@ def test_a_loss_within_the_margin_fails_no_gate_and_a_larger_one_does(finished: 
     rows = predictions("cats", counts(100, better=2, worse=22, right=50))
     part, run = judge(finished, tmp_path, rows)
     assert by_category(part)["cats"]["verdict"] == "regressed"
-    gate = ["eval", run, "--dry-run", "--fail-on", "regressed"]
+    gate = ["eval", run, "--dry-run", "--fail-on", "worse"]
     assert outside.train(*gate).returncode == 1
     assert outside.train(*gate, "--margin", "0.5").returncode == 0
 
@@ -306,7 +306,7 @@ def test_a_category_of_which_too_little_is_scored_has_no_figure_and_neither_has_
     assert ([*by_category(part)], part["macro"]) == (["dogs"], None)
     (silent,) = part["unscored"]
     assert (silent["category"], silent["n"], silent["num_unscored"]) == ("cats", 14, 17)
-    printed = outside.train("eval", run, "--dry-run", "--fail-on", "regressed")
+    printed = outside.train("eval", run, "--dry-run", "--fail-on", "worse")
     assert printed.returncode == 1, "nobody can tell whether it regressed"
     assert "cats has no figure, and so the mean has none: 14 of 31 scored" in printed.stderr
     desk = finished.parent / "desk"
@@ -315,7 +315,7 @@ def test_a_category_of_which_too_little_is_scored_has_no_figure_and_neither_has_
     for text in (printed.stdout, shown, *pages):
         assert "14 of 31" in text
         assert "? not scored" in text
-    assert outside.train("compare", run, run, "--fail-on", "regressed").returncode == 1
+    assert outside.train("compare", run, run, "--fail-on", "worse").returncode == 1
     compared = outside.succeed(outside.train("compare", run, f"{run}:base", run))
     assert "14 of 31 scored" in compared
 

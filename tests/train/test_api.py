@@ -44,7 +44,7 @@ def test_it_trains_the_embedded_base_and_hands_back_what_the_command_writes(data
     assert len(finished.predictions.read_bytes().splitlines()) == 12 + 24, "validation, test and general text"
     assert finished.report == train.Report.load(finished.folder / "report.json") == train.Report.load(finished.folder)
     assert finished.report.splits == train.Report.load(str(tmp_path / "cli")).splits
-    assert finished.report.regressed() == []
+    assert finished.report.failing() == []
     assert finished.report.headline == "test"
 
 

@@ -82,8 +82,67 @@ def test_a_run_its_base_and_another_run_stand_in_one_table(tmp_path: Path) -> No
     other = table_of(tmp_path / "one", tmp_path / "two", f"{tmp_path / 'one'}:base", "--against", tmp_path / "two")
     assert other["models"][0]["name"] == str(tmp_path / "two")
     assert "regressed" in {c["verdict"] for pair in other["pairs"] for s in pair["splits"] for c in s["categories"]}
-    compare(*reversed(names), "--fail-on", "regressed", code=1)
-    compare(*names, "--fail-on", "regressed")
+    compare(*reversed(names), "--fail-on", "worse", code=1)
+    compare(*names, "--fail-on", "worse")
+
+
+CHANGES = {"equal": (1000, 25, 25), "open": (300, 8, 8), "worse": (400, 4, 30), "few": (12, 0, 0)}
+"""Of how many records how many get better and worse."""
+
+
+def put_pair(folder: Path, names: Sequence[str]) -> tuple[Path, Path]:
+    before = [r for name in names for r in sides_of(name, base=0.5, num=CHANGES[name][0])[0]]
+    after, left = [], {name: list(CHANGES[name][1:]) for name in names}
+    for record in before:
+        side = int(record.score == 1)
+        is_changed = left[record.category][side] > 0
+        left[record.category][side] -= is_changed
+        scores = {**(record.scores or {}), "exact": float(side != is_changed)}
+        after.append(replace(record, scores=scores))
+    return put_evaluation(folder / "hosted", before, kind="endpoint"), put_evaluation(folder / "own", after)
+
+
+def test_a_model_is_not_worse_only_where_the_loss_is_ruled_out(tmp_path: Path) -> None:
+    hosted, own = put_pair(tmp_path, list(CHANGES))
+    for more in ([], [own]):
+        split = table_of(hosted, own, *more, "--not-worse-than", ".02")["pairs"][0]["splits"][0]
+        words = {row["category"]: row["reason"] for row in split["categories"]} | {"MEAN": split["macro"]["reason"]}
+        assert words == {
+            "equal": "not-worse", "open": "cannot-tell", "worse": "worse-by-margin", "few": "too-few",
+            "MEAN": "cannot-tell",
+        }  # fmt: skip
+        printed = compare(hosted, own, *more, "--not-worse-than", ".02")
+        assert "is a loss of .02 ruled out?" in printed
+        assert all(
+            f" {words}" in printed for words in ("= not worse", "? cannot tell", "! worse", "? too few (12 of 30)")
+        )
+        assert "of two equal models 1,229 records mostly would" in printed
+
+
+@pytest.mark.parametrize(
+    ("names", "gate", "code"),
+    [
+        (["equal"], "not-shown", 0), (["equal"], "worse", 0), (["open"], "worse", 0), (["open"], "not-shown", 1),
+        (["worse"], "worse", 1), (["equal", "few"], "not-shown", 1), (["equal", "few"], "worse", 0),
+    ],
+)  # fmt: skip
+def test_a_gate_asks_for_what_is_worse_or_for_what_is_not_shown(
+    tmp_path: Path, names: list[str], gate: str, code: int
+) -> None:
+    compare(*put_pair(tmp_path, names), "--not-worse-than", ".02", "--fail-on", gate, code=code)
+
+
+def test_a_record_without_an_answer_leaves_no_verdict(tmp_path: Path) -> None:
+    hosted, own = put_pair(tmp_path, ["equal"])
+    record = json.loads((hosted / "eval.json").read_bytes()) | {"unanswered": {"test": {"equal": 1}}, "counts": {}}
+    (hosted / "eval.json").write_text(json.dumps(record))
+    printed = compare(hosted, own, "--not-worse-than", ".02", "--fail-on", "not-shown", code=1)
+    assert "? in part (1000 of 1001)" in printed
+
+
+def test_what_is_to_be_shown_must_be_named(tmp_path: Path) -> None:
+    done = CliRunner().invoke(cli, ["compare", "a", "b", "--fail-on", "not-shown"], standalone_mode=False)
+    assert "such as --not-worse-than .02" in str(done.exception)
 
 
 @pytest.mark.ci

@@ -63,7 +63,7 @@ def test_a_cluster_in_two_categories_counts_once_in_the_test_of_their_mean() -> 
 def test_a_category_that_got_worse_closes_the_gate() -> None:
     base, tuned = joined(sides_of("good"), sides_of("bad", base=0.9, tuned=0.3))
     report = report_of(base, tuned)
-    assert report.regressed() == ["bad"]
+    assert report.failing() == ["bad"]
     assert "bad fell from .90 to .30" in report.main().categories[0].sentence
 
 
@@ -223,10 +223,8 @@ def test_eval_prints_the_table_and_closes_the_gate(tmp_path: Path, capsys: pytes
     printed = capsys.readouterr()
     assert printed.out == table(report) + "\n"
     assert [path.read_bytes() for path in write_report(Report.load(tmp_path), tmp_path)] == before
-    assert (
-        cli.main(["eval", str(tmp_path), "--fail-on", "regressed", "--dry-run"], standalone_mode=False) == Exit.FAILED
-    )
-    assert "regressed: bad" in capsys.readouterr().err
+    assert cli.main(["eval", str(tmp_path), "--fail-on", "worse", "--dry-run"], standalone_mode=False) == Exit.FAILED
+    assert "worse: bad" in capsys.readouterr().err
     with pytest.raises(TrainError, match=r"it is not a run") as caught:
         cli.main(["eval", str(tmp_path / "none")], standalone_mode=False)
     assert caught.value.exit_code == Exit.USAGE
@@ -270,7 +268,7 @@ def test_compare_pairs_the_tuned_models_of_two_runs(tmp_path: Path, capsys: pyte
     printed = capsys.readouterr().out
     assert re.search(r"a +38 +exact +- +\.21 +\.95 +\+\.74", printed)
     assert "2 records were evaluated by one of the runs only" in printed
-    arguments = ["compare", str(tmp_path / "two"), str(tmp_path / "one"), "--fail-on", "regressed"]
+    arguments = ["compare", str(tmp_path / "two"), str(tmp_path / "one"), "--fail-on", "worse"]
     assert cli.main(arguments, standalone_mode=False) == Exit.FAILED
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -305,6 +306,24 @@ def test_verdicts(
     assert (verdict.word, verdict.reason) == (word, reason)
     assert said in verdict.note
     assert verdict.is_no_worse == is_no_worse
+
+
+@pytest.mark.parametrize(("num", "up", "down"), [(200, 3, 4), (200, 0, 0), (300, 0, 1), (1000, 25, 25), (40, 30, 1)])
+def test_the_margin_is_tested_as_tango_does(num: int, up: int, down: int) -> None:
+    """Tango 1998, equations 5 and 6, in closed form for records of 0 and 1."""
+    tuned = [1.0] * up + [-1.0] * down + [0.0] * (num - up - down)
+    parts, size = stats.change_parts([0.0] * num, tuned, list(map(str, range(num))))
+    b = -up - down - (2 * num - up + down) * 0.02
+    q = (math.sqrt(b * b - 8 * num * down * 0.02 * 1.02) - b) / (4 * num)
+    z = (up - down + 0.02 * num) / math.sqrt(num * (2 * q - 0.02 * 1.02))
+    assert stats.margin_p(parts, math.sqrt(size), 0.02) == pytest.approx(1 - NormalDist().cdf(z), abs=1e-6)
+
+
+def test_a_loss_is_ruled_out_only_where_interval_and_test_say_so() -> None:
+    sure = {"num_clusters": 40, "asks_not_worse": True}
+    assert stats.judge(40, 0.0, stats.Interval(-0.01, 0.01), 1.0, margin_p=0.02, **sure).reason == "not-worse"
+    assert stats.judge(40, 0.0, stats.Interval(-0.01, 0.01), 1.0, margin_p=0.03, **sure).reason == "cannot-tell"
+    assert stats.judge(40, 0.0, stats.Interval(-0.03, 0.01), 1.0, margin_p=0.02, **sure).reason == "cannot-tell"
 
 
 def test_records_that_repeat_one_another_are_counted_once_before_judging() -> None:

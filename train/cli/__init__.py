@@ -23,6 +23,8 @@ from train.base.errors import Exit, TrainError
 
 if TYPE_CHECKING:
     from train.data.rendering import Example, Renderer
+    from train.report.comparison import ComparisonTable
+    from train.report.model import Gate, Report
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
@@ -120,12 +122,12 @@ def render_line(line: bytes, location: str, renderer: Renderer) -> Example | Unr
         return Unrendered(text_of(line, "id") or location, fault.message)
 
 
-def report_exit(regressed: list[str], fail_on: str | None) -> int:
-    """Return the exit code of a gate on regressed categories, naming them where it closes."""
-    if fail_on == "regressed" and regressed:
-        console.talk(f"regressed: {', '.join(map(console.one_line, regressed))}")
-        return Exit.FAILED
-    return Exit.OK
+def report_exit(report: Report | ComparisonTable, gate: Gate | None) -> int:
+    """Return the exit code of ``gate``, naming what closes it."""
+    if gate is None or not (names := report.failing(gate)):
+        return Exit.OK
+    console.talk(f"{gate.replace('-', ' ')}: {', '.join(map(console.one_line, names))}")
+    return Exit.FAILED
 
 
 def main() -> NoReturn:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from train.base import console
 from train.base.errors import Exit, TrainError, validation_fault
 from train.cli import report_exit
+
+if TYPE_CHECKING:
+    from train.report.model import Gate
 
 RESCORED = (
     "The answers in predictions.jsonl were scored again after the run; they, likelihoods, choices by likelihood and "
@@ -20,7 +24,7 @@ RESCORED = (
 
 @click.command()
 @click.argument("target", metavar="RUN|DATASET", type=click.Path(path_type=Path))
-@click.option("--fail-on", type=click.Choice(["regressed"]), help="Exit 1 when a category got worse.")
+@click.option("--fail-on", type=click.Choice(["worse"]), help="Exit 1 when a category got worse.")
 @click.option(
     "--margin", type=click.FloatRange(0, 1, max_open=True), help="The loss that counts as none; the run's by default."
 )
@@ -43,7 +47,7 @@ RESCORED = (
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads; by default as many as a run would use.")
 def command(
-    target: Path, fail_on: str | None, margin: float | None, dry_run: bool, rescore: bool, moved: Path | None,
+    target: Path, fail_on: Gate | None, margin: float | None, dry_run: bool, rescore: bool, moved: Path | None,
     names: tuple[str, ...], splits: str, system: Path | None, shots: int, shots_from: str, max_new_tokens: int | None,
     max_reasoning_tokens: int | None, out: Path | None, send_flagged: bool, device: str, threads: int | None,
 ) -> int:  # fmt: skip
@@ -59,7 +63,7 @@ def command(
     and lies in runs/eval-MODEL, where `train compare` takes it. The same call goes on after an interruption. Exit 1
     when a record has no answer.
 
-    Example: train eval runs/2026-11-24-a --fail-on regressed
+    Example: train eval runs/2026-11-24-a --fail-on worse
 
     Example: train eval my-data/dataset/v1 --with samples/tiny-base --shots 4
     """
@@ -105,7 +109,7 @@ def command(
 
 
 def _computed_again(
-    run: Path, fail_on: str | None, margin: float | None, *, is_dry: bool, is_rescored: bool, moved: Path | None
+    run: Path, fail_on: Gate | None, margin: float | None, *, is_dry: bool, is_rescored: bool, moved: Path | None
 ) -> int:  # fmt: skip
     from pydantic import ValidationError  # Loaded late, as all that brings numpy.
 
@@ -163,4 +167,4 @@ def _computed_again(
         write_report(report, run)
         write_run(run, record | kept_of(report, sides[1], run))
         console.talk(f"written: {run / 'report.html'}")
-    return report_exit(report.regressed(), fail_on)
+    return report_exit(report, fail_on)

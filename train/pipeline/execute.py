@@ -94,7 +94,7 @@ def run(
     """Fine-tune on ``dataset``, a folder that `curate export` wrote, and return the finished run.
 
         finished = train.run("my-data/dataset/v1", "recipe.toml", settings={"lora.rank": 8, "max_steps": 100})
-        finished.report.regressed()     # [] where no category got worse
+        finished.report.failing()       # [] where no category got worse
 
     Checks, files and messages are those of `train run`: progress goes to stderr and the table of results to stdout.
 

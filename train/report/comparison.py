@@ -19,7 +19,7 @@ from train.base.errors import TrainError
 from train.base.run_folder import EVALUATION, model_run, read_evaluation, read_run
 from train.evaluate.predictions import PREDICTIONS, Scored, read_predictions
 from train.report import wording
-from train.report.model import Estimate, Report, ReportPart, SliceResult, SplitResult
+from train.report.model import Estimate, Gate, Report, ReportPart, SliceResult, SplitResult
 from train.report.results import SPLITS, Rules, several_results, without_verdicts
 from train.report.slices import slice_results
 
@@ -129,14 +129,14 @@ class ComparisonTable(ReportPart):
     margin: float
     notes: list[str]
 
-    def regressed(self) -> list[str]:
-        """Return what is worse than the reference in the split whose verdicts count, as "category (model)"."""
+    def failing(self, gate: Gate = "worse") -> list[str]:
+        """Return what closes ``gate`` in the split whose verdicts count, as "category (model)"."""
         return [
             f"{wording.category(name)} ({pair.name})"
             for pair in self.pairs
             for split in pair.splits
             if split.split == self.headline
-            for name in split.failing()
+            for name in split.failing(gate)
         ]
 
 
@@ -280,7 +280,7 @@ def compare_sides(sides: Sequence[Side]) -> ComparisonTable:
     """
     matched, counts = match_records([side.records for side in sides], has_general=False)
     first, others = matched[0], list(range(1, len(sides))) or [0]
-    rules = next((side.rules for side in sides if side.kind == "run"), Rules())
+    rules = next((side.rules for side in sides if side.kind == "run"), sides[0].rules)
     defaults = set.intersection(*(set(side.default_metric) for side in sides))
     splits: dict[int, list[SplitResult]] = {index: [] for index in others}
     for split in SPLITS:
@@ -440,10 +440,10 @@ def _conclusion(
         }[word]
     else:
         # That no difference was found says nothing; a loss that matters has to be ruled out.
-        word = "yes" if change.low > -rules.margin else "no" if change.high < -rules.margin else "unclear"
+        word = "yes" if change.low > -rules.margin else "no" if macro.verdict == "regressed" else "unclear"
         why = {
             "yes": f"against {second} a loss of {loss} or more is ruled out",
-            "no": f"it loses more than {loss} against {second}",
+            "no": f"it is worse than {second} beyond chance, by {loss} or more",
             "unclear": f"against {second} a loss of {loss} or more is not ruled out",
         }[word]
     if question == "quantised":

@@ -38,11 +38,14 @@ def render_table(comparison: ComparisonTable, *, columns: int | None = None) -> 
         rows.append(_reference_row(mean, "MEAN", reference, "", wording.num_categories(mean), is_alone=is_alone))
         rows += [] if is_alone else [_row(name, macro, comparison.fewest) for name, macro in macros]
     heading = f"{reference} on" if is_alone else f"Against {reference}, on"
-    lines = [f"{heading} the {comparison.headline} split", ""]
+    verdicts = [result for _, split in splits for result in split.results()]
+    question = wording.margin_question(verdicts, comparison.margin)
+    lines = [f"{heading} the {comparison.headline} split{question}", ""]
     lines += ReportTable("", _HEADS, rows).lines(columns)
     if not is_alone:
-        verdicts = [result for _, split in splits for result in split.results()]
         lines += ["", *wording.prose(wording.legend(verdicts), columns)]
+        for sentence in wording.open_questions(verdicts):
+            lines += ["", *wording.prose(sentence, columns)]
     lines += ["", *cost_lines(comparison, columns), *([""] if comparison.notes else [])]
     for note in comparison.notes:
         lines += wording.prose(f"note: {note}", columns)

@@ -24,6 +24,8 @@ from train.report.stats import Reason, Word
 from train.report.training_parts import LearningCurve, Preferences, SeedsSummary, Stages, Sweep
 
 REPORT = "report.json"
+Gate = Literal["worse", "not-shown"]
+"""What ends a command with exit code 1: what is worse, or also all that is not shown not to be."""
 
 
 class Behaviour(ReportPart):
@@ -103,6 +105,8 @@ class CategoryResult(_BesideTrivial):
     note: str
     is_no_worse: bool
     """A loss beyond the margin is ruled out."""
+    margin_p: float | None = None
+    """One-sided, of a loss of the margin or more; none of bits per byte."""
     sentence: str
     bits_per_byte: Change | None
     other: dict[str, Change]
@@ -124,6 +128,8 @@ class Macro(_BesideTrivial):
     tuned: Estimate
     difference: Estimate
     p: float
+    margin_p: float | None = None
+    """One-sided, of a loss of the margin or more."""
     verdict: Word | None = None
     reason: Reason | None = None
 
@@ -146,10 +152,16 @@ class SplitResult(ReportPart):
         """Return the rows of its table: the categories, and their mean where there is one."""
         return [*self.categories, *self.unscored, *([self.macro] if self.macro is not None else [])]
 
-    def failing(self) -> list[str]:
-        """Return what closes a gate: categories that got worse, and those of which nobody can tell."""
-        worse = [result.category for result in self.categories if result.verdict == "regressed"]
-        return worse + [result.sentence for result in self.unscored]
+    def failing(self, gate: Gate = "worse") -> list[str]:
+        """Return what closes a gate: what got worse, or all that is not shown not to be, and what nobody can tell."""
+        if gate == "not-shown":
+            rows = [row for row in (*self.categories, self.macro) if row is not None and row.reason != "not-worse"]
+        else:
+            # Of a change the mean has a verdict, too, and closes no gate: a loss of the margin does.
+            rows = [row for row in self.categories if row.verdict == "regressed"]
+            rows += [self.macro] if self.macro is not None and self.macro.reason == "worse-by-margin" else []
+        names = ["MEAN" if isinstance(row, Macro) else row.category for row in rows]
+        return names + [result.sentence for result in self.unscored]
 
 
 class Disparity(ReportPart):
@@ -487,9 +499,9 @@ class Report(ReportPart, title="The report of a training run: runs/ID/report.jso
         """Return the split whose verdicts count."""
         return next(split for split in self.splits if split.split == self.headline)
 
-    def regressed(self) -> list[str]:
-        """Return the categories that got worse in the split whose verdicts count, or of which nobody can tell."""
-        return self.main().failing()
+    def failing(self, gate: Gate = "worse") -> list[str]:
+        """Return what closes ``gate`` in the split whose verdicts count."""
+        return self.main().failing(gate)
 
 
 class Measured(ReportPart):

@@ -36,12 +36,16 @@ BITS_MARGIN = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How results are judged: the loss that counts as none, the fewest records, and the number of resamples."""
+    """How results are judged: the loss that counts as none, the fewest records, and the number of resamples.
+
+    ``asks_not_worse``: whether a loss of the margin is ruled out is the question, and not whether anything changed.
+    """
 
     margin: float = stats.MARGIN
     fewest: int = stats.FEWEST
     resamples: int = stats.REPLICATES
     is_judge_calibrated: bool = False
+    asks_not_worse: bool = False
 
 
 def split_results(pairs: Pairs, default_metric: Collection[str], rules: Rules) -> list[SplitResult]:
@@ -102,7 +106,7 @@ Row = TypeVar("Row", CategoryResult, Macro)
 
 def _held(row: Row, rival: Row) -> Row:
     # What is better than a base at zero may still have learnt nothing.
-    is_trivial = row.verdict == "improved" and rival.verdict != "improved"
+    is_trivial = row.reason == "better" and rival.verdict != "improved"
     changed = {"verdict": "inconclusive", "reason": "trivial"} if is_trivial else {}
     return row.model_copy(update={**changed, "trivial": rival.base.value, "trivial_p": rival.p})
 
@@ -245,6 +249,9 @@ class Comparison:
             self.before = [known(before.nll) for before, _ in compared]
             self.after = [known(after.nll) for _, after in compared]
             self.base, self.tuned, self.difference = bits(compared, rules, split, category)
+        # Each cluster's part in the change, and a loss that nobody saw.
+        self.parts, size = stats.change_parts(self.before, self.after, self.clusters)
+        self.loss = math.sqrt(size)
         self.test, self.p = stats.paired_test(self.before, self.after, self.clusters, seed=seed)
         up, down = stats.discordant(self.before, self.after)
         self.better, self.worse = (up, down) if self.is_score else (down, up)
@@ -276,6 +283,7 @@ class Comparison:
             verdict="inconclusive",
             note="",
             is_no_worse=False,
+            margin_p=stats.margin_p(self.parts, self.loss, self.rules.margin) if self.is_score else None,
             bits_per_byte=None if before is None or after is None else Change(base=before, tuned=after),
             other=other,
             behaviour=_behaviour(self.pairs),
@@ -386,8 +394,12 @@ def _macro(split: str, comparisons: Sequence[Comparison]) -> Macro | None:
         for own in ([one.base for one in scored], [one.tuned for one in scored], changes)
     )
     p = stats.sign_flip(list(parts.values()), seed=_seed(split, "macro"))
+    # A loss that nobody saw may be one in the smallest category, where it weighs most.
+    loss = max(one.loss / len(one.parts) for one in scored) * len(parts) / len(scored)
+    margin_p = stats.margin_p([part * len(parts) for part in parts.values()], loss, scored[0].rules.margin)
     return Macro(
-        num_categories=len(scored), num_clusters=len(parts), base=base, tuned=tuned, difference=difference, p=p
+        num_categories=len(scored), num_clusters=len(parts), base=base, tuned=tuned, difference=difference, p=p,
+        margin_p=margin_p,
     )  # fmt: skip
 
 
@@ -396,6 +408,7 @@ def mean_with_verdict(macro: Macro, num: int, p: float, rules: Rules) -> Macro:
     verdict = stats.judge(
         num, macro.difference.value, stats.Interval(macro.difference.low, macro.difference.high), p,
         num_clusters=macro.num_clusters or 0, margin=rules.margin, fewest=rules.fewest,
+        margin_p=macro.margin_p, asks_not_worse=rules.asks_not_worse,
     )  # fmt: skip
     return macro.model_copy(update={"p": p, "verdict": verdict.word, "reason": verdict.reason})
 
@@ -414,7 +427,15 @@ def with_verdict(row: CategoryResult, p: float, rules: Rules) -> CategoryResult:
         gain, interval = gain * scale, stats.Interval(span.high * scale, span.low * scale)
         margin, text = BITS_MARGIN, f"{BITS_MARGIN:.0%}"
     verdict = stats.judge(
-        row.n, gain, interval, p, margin=margin, fewest=rules.fewest, num_clusters=row.num_clusters, margin_text=text
+        row.n,
+        gain,
+        interval,
+        p,
+        margin=margin,
+        fewest=rules.fewest,
+        num_clusters=row.num_clusters,
+        margin_text=text,
+        asks_not_worse=rules.asks_not_worse,
     )
     row = row.model_copy(update={
         "p_adjusted": p, "verdict": verdict.word, "reason": verdict.reason, "note": verdict.note,

@@ -198,17 +198,45 @@ def difference_interval(
     the linearised ratio. Where it is for the mean over ``num_parts`` categories, they share the pseudo-clusters.
     `benchmarks/intervals.py` simulates it. Raises ValueError: there is no record.
     """
-    differences = [after - before for before, after in zip(floats(base), floats(tuned), strict=True)]
-    sums, sizes = sums_by_cluster(clusters, differences, [1.0] * len(differences)).T
+    parts, size = change_parts(base, tuned, clusters)
     pseudo = _PSEUDO / num_parts
-    value, total = float(sums.sum() / sizes.sum()), len(sums) + pseudo
-    parts = len(sums) * (sums - value * sizes) / sizes.sum() + value
-    squares = float((parts**2).sum())
-    size = (_UNSEEN + squares) / (_UNSEEN + np.count_nonzero(np.abs(sums) > 1e-12))
+    total = len(parts) + pseudo
     mean = float(parts.sum()) / total
-    spread = (squares + pseudo * size) / total - mean**2
+    spread = (float((parts**2).sum()) + pseudo * size) / total - mean**2
     half = student_quantile(math.ceil(total) - 1) * math.sqrt(spread / total)
     return Interval(max(-1.0, mean - half), min(1.0, mean + half))
+
+
+def change_parts(base: Sequence[float], tuned: Sequence[float], clusters: Sequence[str]) -> tuple[Floats, float]:
+    """Return each cluster's part in the mean difference, [clusters], and the mean square of seen and unseen changes."""
+    differences = [after - before for before, after in zip(floats(base), floats(tuned), strict=True)]
+    sums, sizes = sums_by_cluster(clusters, differences, [1.0] * len(differences)).T
+    value = float(sums.sum() / sizes.sum())
+    parts = len(sums) * (sums - value * sizes) / sizes.sum() + value
+    num_changed = np.count_nonzero(np.abs(sums) > 1e-12)
+    return parts, (_UNSEEN + float((parts**2).sum())) / (_UNSEEN + num_changed)
+
+
+def margin_p(parts: Sequence[float] | Floats, loss: float, margin: float) -> float:
+    """Return the one-sided p value of a score test of a true mean of ``-margin`` or less, of ``parts`` by cluster.
+
+    The variance is the one that the likeliest distribution with that mean has; of 0/1 records it is the test of Tango
+    1998 (Statistics in Medicine 17:891), of others that of empirical likelihood (Owen 1988, Biometrika 75:237). A
+    ``loss`` of a cluster may be as likely as it takes, though none was seen. An interval around the difference takes
+    the variance that was seen, which is too small where few losses happened to be: `benchmarks/intervals.py`.
+    """
+    gains = np.append(np.asarray(parts, dtype=np.float64), -loss) + margin
+    weights = np.append(np.ones(len(parts)), 1e-9)
+    if gains[:-1].sum() <= 0:
+        return 0.5
+    low, high = 0.0, 1 / max(1e-12, float(-gains.min()))
+    for _ in range(60):
+        middle = (low + high) / 2
+        is_less = float((weights * gains / (1 + middle * gains)).sum()) > 0
+        low, high = (middle, high) if is_less else (low, middle)
+    tilted = weights / (1 + low * gains)
+    variance = float((tilted * gains**2).sum() / tilted.sum())
+    return 1 - NormalDist().cdf(float(gains[:-1].mean()) / math.sqrt(variance / len(parts)))
 
 
 def student_p(t: float, freedom: int) -> float:
@@ -360,6 +388,7 @@ ALPHA, _POWER = 0.05, 0.8
 Word = Literal["improved", "regressed", "inconclusive"]
 Reason = Literal[
     "better", "worse", "within-margin", "within-noise", "too-few", "unanswered", "chose", "trivial", "unscored",
+    "not-worse", "worse-by-margin", "cannot-tell",
 ]  # fmt: skip
 
 
@@ -369,7 +398,8 @@ class Verdict:
 
     ``reason`` is *better* for improved and *worse* for regressed; of what is inconclusive it says whether the loss lies
     *within-margin*, the change *within-noise*, there are *too-few* records for a verdict, some are *unanswered*, or
-    they *chose* what they would judge.
+    they *chose* what they would judge. Where the question is whether a loss is ruled out, *not-worse* says that it is,
+    *worse-by-margin* that it is worse beyond chance and by the margin at least, *cannot-tell* neither.
     """
 
     word: Word
@@ -388,27 +418,40 @@ def judge(
     margin: float = MARGIN,
     fewest: int = FEWEST,
     margin_text: str = "",
+    margin_p: float | None = None,
+    asks_not_worse: bool = False,
 ) -> Verdict:
     """Return the verdict on a category of ``num`` records whose score, higher being better, changed by ``difference``.
 
     *Improved* and *regressed* need an interval on one side of zero and an adjusted p value below 0.05; a loss must
     also be at least ``margin``. Everything else is *inconclusive*, which is not the same as unchanged: only where the
-    interval ends above ``-margin`` a loss that matters is ruled out (non-inferiority: Piaggio et al. 2012, JAMA
-    308:2594). Records that repeat one another count once towards ``fewest``.
-    ``margin_text`` is how the margin is written where it is not an absolute number.
+    interval ends above ``-margin``, and `margin_p` says so too, a loss that matters is ruled out (non-inferiority:
+    Piaggio et al. 2012, JAMA 308:2594). Records that repeat one another count once towards ``fewest``.
+    ``margin_text`` is how the margin is written where it is not an absolute number. With ``asks_not_worse`` the reason
+    answers whether a loss of it is ruled out, which is never said of a true loss of the margin in over 2.5 %.
     """
     num, num_clusters, low, high = int(num), int(num_clusters), float(interval.low), float(interval.high)
-    is_no_worse, is_significant = low > -margin, bool(p_adjusted < ALPHA)
+    is_no_worse = low > -margin and (margin_p is None or margin_p < ALPHA / 2)
+    is_significant = bool(p_adjusted < ALPHA)
     loss = margin_text or f"{margin:g}"
     if min(num, num_clusters) < fewest:
         what = "" if num <= num_clusters else f": its {num} records are {num_clusters} clusters"
         count = f"too few to judge ({min(num, num_clusters)} of {fewest}){what}"
         return Verdict("inconclusive", "too-few", count, is_no_worse)
+    is_loss = is_significant and high < 0 and difference <= -margin
+    if asks_not_worse and (is_no_worse or is_loss):
+        word: Word = "regressed" if is_loss else "improved" if is_significant and low > 0 else "inconclusive"
+        note = "worse beyond chance" if is_loss else f"a loss of {loss} or more is ruled out"
+        return Verdict(word, "worse-by-margin" if is_loss else "not-worse", note, is_no_worse)
+    if asks_not_worse:
+        needed = math.ceil(num_clusters * ((detectable_effect((high - low) / 2, ALPHA) or 1.0) / margin) ** 2)
+        note = f"a loss of {loss} or more is not ruled out; of two equal models {needed:,} records mostly would"
+        return Verdict("inconclusive", "cannot-tell", note, is_no_worse)
     if is_significant and low > 0:
         return Verdict("improved", "better", "better beyond chance", is_no_worse)
+    if is_loss:
+        return Verdict("regressed", "worse", "worse beyond chance", is_no_worse)
     if is_significant and high < 0:
-        if difference <= -margin:
-            return Verdict("regressed", "worse", "worse beyond chance", is_no_worse)
         note = f"worse beyond chance, but by less than the margin of {loss}"
         return Verdict("inconclusive", "within-margin", note, is_no_worse)
     rest = "is ruled out" if is_no_worse else "is not ruled out"

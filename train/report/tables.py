@@ -48,6 +48,8 @@ def table(report: Report, *, sides: tuple[str, str] = ("base", "tuned"), columns
         # Below a rule, as the heads are above one.
         lines.insert(-1, lines[3])
     lines += ["", *prose(wording.legend(main.results()), columns)]
+    for sentence in wording.open_questions(main.results()):
+        lines += ["", *prose(sentence, columns)]
     for part in part_tables(report):
         lines += ["", visible(part.title), "", *part.lines(columns)]
     if report.forgetting is not None:
@@ -68,10 +70,10 @@ def table(report: Report, *, sides: tuple[str, str] = ("base", "tuned"), columns
 
 
 def _title(report: Report, sides: tuple[str, str]) -> str:
-    split = report.headline
+    split, question = report.headline, wording.margin_question(report.main().results(), report.margin)
     if sides == ("base", "tuned"):
         return f"{visible(report.run.id)}: base against tuned on the {split} split"
-    return f"base = {visible(sides[0])}, tuned = {visible(sides[1])}, on the {split} split"
+    return f"base = {visible(sides[0])}, tuned = {visible(sides[1])}, on the {split} split{question}"
 
 
 def part_tables(report: Report) -> list[ReportTable]:

@@ -25,19 +25,24 @@ VERDICTS: Mapping[Reason, tuple[str, str, str]] = {
     "chose": ("?", "no verdict", "these records chose the settings"),
     "trivial": ("~", "trivial", "better than base, and not shown to be better than the trivial answer"),
     "unscored": ("?", "not scored", "over 5 % of the records cannot be scored, so there is no figure, and no mean"),
+    "not-worse": ("=", "not worse", "the 95 % interval rules out a loss of the margin or more"),
+    "worse-by-margin": ("!", "worse", "worse beyond chance, and by the margin or more"),
+    "cannot-tell": ("?", "cannot tell", "a loss of the margin is not ruled out"),
 }
 """What each verdict is called, by its reason: mark, word, meaning; `curate.project.feedback` has the same."""
+MARGIN_REASONS: Sequence[Reason] = ("not-worse", "worse-by-margin", "cannot-tell")
+"""Those of a verdict on whether a loss of the margin is ruled out, and not on whether anything changed."""
 BEYOND_CHANCE = "Beyond chance: 95 % interval without 0, p < .05 (Holm)."
 _OF_WORDS: Mapping[Word, Reason] = {"improved": "better", "regressed": "worse", "inconclusive": "within-noise"}
 """Of a report that an earlier version wrote, which gives no reasons."""
 
 
-def number(value: float | None, *, is_share: bool = True, sign: bool = False) -> str:
-    """Return ``value`` with two decimals; a share in [-1, 1] without its leading zero, as papers print it."""
+def number(value: float | None, *, is_share: bool = True, sign: bool = False, decimals: int = 2) -> str:
+    """Return ``value`` with so many ``decimals``; a share in [-1, 1] without its leading zero, as papers print it."""
     if value is None:
         return "-"
     # The rounded text decides, so that -0.001 is shown without a minus.
-    text = f"{abs(value):.2f}"
+    text = f"{abs(value):.{decimals}f}"
     if is_share and text.startswith("0."):
         text = text[1:]
     is_zero = float(text) == 0
@@ -92,6 +97,18 @@ def legend(results: Collection[Result]) -> str:
     return f"Verdicts: {'; '.join(meanings)}. {BEYOND_CHANCE}" + (f" Trivial: {rivals}." if rivals else "")
 
 
+def margin_question(results: Collection[Result], margin: float) -> str:
+    """Return how a heading ends where it is asked whether a loss of ``margin`` is ruled out; "" where it is not."""
+    is_asked = any(result.reason in MARGIN_REASONS for result in results)
+    return f": is a loss of {number(margin)} ruled out?" if is_asked else ""
+
+
+def open_questions(results: Collection[Result]) -> list[str]:
+    """Return the sentences on categories of which nobody can tell whether a loss is ruled out."""
+    rows = [result for result in results if isinstance(result, CategoryResult)]
+    return list(dict.fromkeys(row.sentence for row in rows if row.reason == "cannot-tell"))
+
+
 def verdict_counts(results: Collection[Result]) -> list[tuple[str, int]]:
     """Return how many of ``results`` there are by the word of their verdict: the usual three, and others that occur."""
     reasons = [_reason(result) for result in results]
@@ -112,9 +129,11 @@ def percent(share: float, *, sign: bool = False) -> str:
     return ("" if float(text) == 0 else MINUS if share < 0 else "+" if sign else "") + text + " %"
 
 
-def spread(estimate: Estimate, *, is_share: bool = True, sign: bool = False) -> str:
+def spread(estimate: Estimate, *, is_share: bool = True, sign: bool = False, decimals: int = 2) -> str:
     """Return the interval of ``estimate`` as ".21 to .44"."""
-    low, high = (number(value, is_share=is_share, sign=sign) for value in (estimate.low, estimate.high))
+    low, high = (
+        number(side, is_share=is_share, sign=sign, decimals=decimals) for side in (estimate.low, estimate.high)
+    )
     return f"{low} to {high}"
 
 
@@ -143,6 +162,8 @@ def sentence(result: CategoryResult) -> str:
     )
     judged = ", by an uncalibrated judge" if score_name(result.metric, result) != result.metric else ""
     text = f"{category(result.category)} {verb} {route}{unit}{judged} ({numbers})"
+    if result.reason in MARGIN_REASONS:
+        return f"{text}: {result.note}."
     if result.verdict != "inconclusive":
         return f"{text}."
     if result.reason == "trivial":
@@ -197,7 +218,8 @@ def result_row(result: Result, fewest: int) -> tuple[str, ...]:
         number(result.base.value, is_share=is_share),
         number(result.tuned.value, is_share=is_share),
         number(result.difference.value, is_share=is_share, sign=True),
-        spread(result.difference, is_share=is_share, sign=True),
+        # A margin of .02 lies too near to an end of -.019 for two decimals.
+        spread(result.difference, is_share=is_share, sign=True, decimals=3 if result.reason in MARGIN_REASONS else 2),
         p_value(p).removeprefix("p ").removeprefix("= "),
         verdict(result, fewest),
     )

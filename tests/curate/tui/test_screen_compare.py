@@ -139,7 +139,7 @@ def test_a_run_is_picked_to_be_seen_beside_its_base(two_runs, make_app, drive, s
         assert app.present().equal_command().startswith("curate report ")
         await pilot.press("G")
         assert "train eval" in page_text(app)
-        assert "--fail-on regressed" in page_text(app)
+        assert "--fail-on worse" in page_text(app)
 
     drive(app, story)
 

@@ -108,7 +108,7 @@ def write(source: Source, work: Path, quant: str) -> Written:
         conclusion=next(iter(table.conclusions), None) if table else None,
     )  # fmt: skip
     _tell(proof, table)
-    is_worse = table is not None and (bool(table.regressed()) or any(c.word == "no" for c in table.conclusions))
+    is_worse = table is not None and (bool(table.failing()) or any(c.word == "no" for c in table.conclusions))
     return Written(None, f"llama-server --jinja -m FOLDER/{path.name}", proof=proof, is_worse=is_worse)
 
 
