@@ -137,7 +137,7 @@ _VERDICTS: Mapping[Reason, tuple[str, str, str]] = {
     "unanswered": ("?", "in part", "some records have no answer, so there is no verdict"),
     "chose": ("?", "no verdict", "these records chose the settings"),
     "trivial": ("~", "trivial", "better than base, and not shown to be better than the trivial answer"),
-    "unscored": ("?", "not scored", "over 5 % of the records cannot be scored, so there is no figure, and no mean"),
+    "unscored": ("?", "not scored", "over 5 % of the records have no score, so there is no figure, and no mean"),
 }
 # Of a report that an earlier version wrote, which gives no reasons.
 _OF_WORDS: Mapping[str, Reason] = {"improved": "better", "regressed": "worse", "inconclusive": "within-noise"}

@@ -132,12 +132,45 @@ def test_a_gate_asks_for_what_is_worse_or_for_what_is_not_shown(
     compare(*put_pair(tmp_path, names), "--not-worse-than", ".02", "--fail-on", gate, code=code)
 
 
-def test_a_record_without_an_answer_leaves_no_verdict(tmp_path: Path) -> None:
-    hosted, own = put_pair(tmp_path, ["equal"])
-    record = json.loads((hosted / "eval.json").read_bytes()) | {"unanswered": {"test": {"equal": 1}}, "counts": {}}
-    (hosted / "eval.json").write_text(json.dumps(record))
-    printed = compare(hosted, own, "--not-worse-than", ".02", "--fail-on", "not-shown", code=1)
-    assert "? in part (1000 of 1001)" in printed
+def leave_unanswered(folder: Path, num: int, name: str, *, is_all: bool) -> None:
+    lines = (folder / PREDICTIONS).read_text().splitlines(keepends=True)
+    kept = [line for line in lines if not (is_all and json.loads(line)["category"] == name)]
+    (folder / PREDICTIONS).write_text("".join(kept))
+    record = json.loads((folder / "eval.json").read_bytes()) | {"unanswered": {"test": {name: num}}, "counts": {}}
+    (folder / "eval.json").write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize("is_all", [False, True])
+def test_a_gate_does_not_pass_what_nobody_answered(tmp_path: Path, is_all: bool) -> None:
+    """Of a category without any answer there is a row, too, and then no mean."""
+    hosted, own = put_pair(tmp_path, ["equal", "open"])
+    leave_unanswered(own, 300 if is_all else 1, "open", is_all=is_all)
+    for more in ([], [own]):
+        printed = compare(hosted, own, *more, "--fail-on", "worse", code=1)
+        compare(hosted, own, *more, "--not-worse-than", ".02", "--fail-on", "not-shown", code=1)
+        assert ("0 of 300  " if is_all else "? in part (300 of 301)") in printed
+        assert ("MEAN" in printed) is not is_all
+    assert "open has no figure, and so the mean has none: 0 of 300 records were answered." in printed or not is_all
+
+
+def test_scores_by_other_options_of_a_scorer_are_not_compared(tmp_path: Path) -> None:
+    records = sides_of("a", num=60)[1]
+    strict = put_evaluation(tmp_path / "strict", records)
+    loose = put_evaluation(tmp_path / "loose", [replace(r, options="casefold") for r in records])
+    done = CliRunner().invoke(cli, ["compare", str(strict), str(loose)], standalone_mode=False)
+    assert "no validation or test record can be compared" in str(done.exception)
+
+
+def test_a_cluster_in_several_categories_is_one_piece_of_evidence(tmp_path: Path) -> None:
+    """60 documents, each asked in six categories: the mean is as sure as that of 60 records, not of 360."""
+    alone = sides_of("a", base=0.5, tuned=0.6, num=60)
+    sides = joined(*[tuple([replace(r, category=name, id=f"{name}{r.id}") for r in side] for side in alone)
+                     for name in "abcdef"])  # fmt: skip
+    one, six = ([put_evaluation(tmp_path / f"{word}{n}", side) for n, side in enumerate(pair)]
+                for word, pair in (("one", alone), ("six", sides)))  # fmt: skip
+    each = [table_of(*pair)["pairs"][0]["splits"][0]["macro"] for pair in (one, six)]
+    widths = [[m[side]["high"] - m[side]["low"] for side in ("base", "tuned", "difference")] for m in each]
+    assert widths[1] == pytest.approx(widths[0], rel=0.15)
 
 
 def test_what_is_to_be_shown_must_be_named(tmp_path: Path) -> None:

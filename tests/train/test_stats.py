@@ -87,9 +87,7 @@ def test_copies_of_a_record_are_no_evidence(copies: int) -> None:
     binary = [float(score > 0.5) for score in scores]
     one = stats.mean_interval(binary, names, seed=[1])
     same = stats.mean_interval(binary * copies, clusters, seed=[1])
-    assert same.high - same.low == pytest.approx(one.high - one.low, rel=0.06)
-    assert stats.effective_size(binary * copies, clusters) == pytest.approx(10, rel=0.12)
-    assert stats.effective_size(binary, names) == 10
+    assert same.high - same.low == pytest.approx(one.high - one.low)
     changed = [1 - score for score in scores]
     assert stats.paired_test(many, changed * copies, clusters, seed=[1])[1] == pytest.approx(
         stats.paired_test(scores, changed, names, seed=[1])[1], abs=0.02

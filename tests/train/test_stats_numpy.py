@@ -26,7 +26,6 @@ CALLS: dict[str, Callable[[Holder, Any], Any]] = {
     "bootstrap": lambda held, names: stats.bootstrap(
         held(TUNED), held([1] * 24), names(PAIRED), seed=[1], replicates=200
     ),
-    "effective_size": lambda held, names: stats.effective_size(held(BASE), names(PAIRED)),
     "mean_interval": lambda held, names: stats.mean_interval(held(BASE), names(PAIRED), seed=[1], replicates=200),
     "difference_interval": lambda held, names: stats.difference_interval(held(BASE), held(TUNED), names(PAIRED)),
     "minimum_detectable_effect": lambda held, names: stats.minimum_detectable_effect(held(BASE), num_tests=2),
@@ -88,5 +87,3 @@ def test_values_without_records_are_still_refused_as_arrays() -> None:
     nothing = np.array([])
     with pytest.raises(ValueError, match="at least one record"):
         stats.bootstrap(nothing, nothing, np.array([], dtype=str), seed=[1])
-    with pytest.raises(ValueError, match="as many values as records"):
-        stats.effective_size(np.array([1, 0]), np.array(["a"]))

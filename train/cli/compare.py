@@ -96,7 +96,8 @@ def _two(first: Side, second: Side, comparison: ComparisonTable | None, fail_on:
         is_checkpoint_chosen="run" in {first.kind, second.kind},
     )
     parts = [without_verdicts(part, count_partly_answered((first, second), part.split)) for part in report.splits]
-    report = report.model_copy(update={"splits": parts})
+    lost = [row.sentence for row in parts[-1].unscored if row.sentence not in report.notes]
+    report = report.model_copy(update={"splits": parts, "notes": report.notes + lost})
     if is_json:
         splits = {split: asdict(count) for split, count in sorted(counts.items())}
         document = {"version": 1, "splits": splits, "report": report.model_dump(mode="json")}

@@ -29,7 +29,7 @@ FEEDBACK = "feedback.jsonl"
 DYNAMICS_FIELDS = ("epochs", "confidence", "variability", "correctness")
 """What a line of feedback on a training record says of how it was learnt."""
 _COMMON = ("id", "split", "category", "cluster", "reference", "metric")
-_FURTHER = ("is_liked", "trivial_answer", "trivial_score")
+_FURTHER = ("is_liked", "trivial_answer", "trivial_score", "options")
 # A file that somebody wrote by hand may hold numbers whose sums overflow.
 _MOST_NATS = 1e30
 _MOST_SAMPLE = 500
@@ -81,6 +81,8 @@ class Scored:
     trivial_answer: str | None = None
     """The label that a model which has learnt nothing always says; None where it repeats the prompt."""
     trivial_score: float | None = None
+    options: str | None = None
+    """The digest of the scorer's options; None without any."""
 
     @property
     def is_generated(self) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from train.base.errors import TrainError
+from train.base.storage import digest_of
 from train.data.dataset import Dataset, Row, last_answer
 from train.evaluate import metrics
 from train.evaluate.metrics.choice import index_of_choice
@@ -31,6 +32,11 @@ class CategorySpec:
     is_default: bool
     contract: Mapping[str, Any] = field(default_factory=dict)
     label: str | None = None
+
+    @property
+    def digest(self) -> str | None:
+        """The digest of the options; None without any."""
+        return digest_of(self.options) if self.options else None
 
     @property
     def choices(self) -> Sequence[str]:
@@ -201,6 +207,7 @@ def score(
                 slices=row.slices,
                 trivial_answer=spec.label,
                 trivial_score=None if answer is None else _trivial_score(spec, row, reference),
+                options=spec.digest,
             )
         )
     return scored

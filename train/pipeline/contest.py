@@ -330,4 +330,4 @@ def _scored(answer: Answer, row: Row, spec: CategorySpec, split: str) -> Scored:
     named = {
         spec.metric.primary if name == own_spec.metric.primary else name: v for name, v in (scored.scores or {}).items()
     }
-    return replace(scored, metric=spec.metric.primary, scores=named)
+    return replace(scored, metric=spec.metric.primary, scores=named, options=spec.digest)

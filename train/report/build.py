@@ -126,7 +126,7 @@ def build_report(
         default_metric=sorted(default_metric),
         remarks=list(remarks),
         notes=_notes(splits, pairs, is_forgetting_measured=bool(general), is_checkpoint_chosen=is_checkpoint_chosen)
-        + ([_ONE_SEED] if run.seed is not None and not sides else []),
+        + ([wording.ONE_SEED] if run.seed is not None and not sides else []),
         noise=noise,
         confusion=confusions(pairs, headline),
         judged=judged,
@@ -367,12 +367,12 @@ def _notes(
     rest -= {row.category for row in main.results() if not isinstance(row, Macro)}
     if rest:
         notes.append(f"Nothing could be compared in {_list(sorted(rest))}.")
+    lone = {row.category for part in splits[:-1] for row in part.rows()} - {row.category for row in main.rows()} - rest
+    if lone:
+        notes.append(f"{_list(sorted(lone))}: no {main.split} record, so nothing is said of it above.")
     if not is_forgetting_measured:
         notes.append("Forgetting is not judged: no general text was compared.")
     return notes
-
-
-_ONE_SEED = "One seed was trained: one run cannot tell luck of training from a gain, which --seeds 3 counts, too."
 
 
 def _list(names: Iterable[str]) -> str:

@@ -259,7 +259,8 @@ def match_records(
 def _key(record: Scored, *, is_likely: bool) -> tuple[object, ...]:
     # What must be the same for two scores to be comparable. How a call of tools is spelled is the model's own affair.
     is_spelled = record.metric.startswith("tool_calls") and not is_likely
-    return record.category, None if is_spelled else record.reference, record.metric, is_likely and record.num_bytes
+    num_bytes = is_likely and record.num_bytes
+    return record.category, None if is_spelled else record.reference, record.metric, record.options, num_bytes
 
 
 def remarks(counts: Collection[Counts], num_sides: int = 2) -> list[str]:
@@ -297,8 +298,8 @@ def compare_sides(sides: Sequence[Side]) -> ComparisonTable:
             "Evaluate the models on the same dataset: `train eval DATASET --with MODEL`.",
         )  # fmt: skip
     headline: Literal["validation", "test"] = "test" if "test" in compared else "validation"
-    unscored = [row for results in splits.values() for part in results for row in part.unscored]
-    silent = {row.category for row in unscored}
+    silent = {row.category for results in splits.values() for part in results for row in part.unscored}
+    shown = [(sides[index].name, part) for index in others for part in splits[index] if part.split == headline]
     scored = [[p for p in zip(first, matched[index], strict=True) if p[0].category not in silent] for index in others]
     slices = slice_results(scored, headline, rules)
     return ComparisonTable(
@@ -320,7 +321,8 @@ def compare_sides(sides: Sequence[Side]) -> ComparisonTable:
         fewest=rules.fewest,
         margin=rules.margin,
         notes=[
-            *dict.fromkeys(row.sentence for row in unscored),
+            *dict.fromkeys(row.sentence for _, part in shown for row in part.unscored),
+            *(f"{name}: {row.one_answer}" for name, part in shown for row in part.categories if row.one_answer),
             *remarks(counts.values(), len(sides)), *side_notes(sides, matched),
             *(
                 f"{sides[index].name}: {sentence}"
@@ -360,6 +362,7 @@ def side_notes(sides: Sequence[Side], matched: Sequence[Sequence[Scored]]) -> li
         f"{side.name} stands for the series {side.series}; how far its other seeds lie apart is not counted here."
         for side in sides if side.series
     ]  # fmt: skip
+    notes += [wording.ONE_SEED] if any(side.kind == "run" and not side.series for side in sides) else []
     if len({side.name for side in sides}) < len(sides):
         notes.append("Some of them are one and the same model.")
     for side, records in zip(sides, matched, strict=True):

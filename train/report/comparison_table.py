@@ -25,12 +25,18 @@ def render_table(comparison: ComparisonTable, *, columns: int | None = None) -> 
         (pair.name, split) for pair in comparison.pairs for split in pair.splits if split.split == comparison.headline
     ]
     rows: list[_Row] = []
-    for category in sorted({row.category for _, split in splits for row in split.categories}):
-        results = [(name, row) for name, split in splits for row in split.categories if row.category == category]
-        first = results[0][1]
-        title = wording.category(category)
-        num = wording.num_answered(first) if is_alone else wording.num_scored(first)
-        rows.append(_reference_row(first, title, reference, num, wording.label(first), is_alone=is_alone))
+    for category in sorted({row.category for _, split in splits for row in split.rows()}):
+        results = [(name, row) for name, split in splits for row in split.rows() if row.category == category]
+        scored = [row for _, row in results if isinstance(row, CategoryResult)]
+        if scored:
+            num = wording.num_answered(scored[0]) if is_alone else wording.num_scored(scored[0])
+            label = wording.label(scored[0])
+            rows.append(_reference_row(scored[0], wording.category(category), reference, num, label, is_alone=is_alone))
+        elif is_alone:
+            cells = wording.result_row(results[0][1], comparison.fewest)
+            rows.append((cells[0], reference, *cells[1:3], "-", "", "", "", cells[-1]))
+        else:
+            rows.append((wording.category(category), reference, "", "", "-", "", "", "", ""))
         rows += [] if is_alone else [_row(name, row, comparison.fewest) for name, row in results]
     macros = [(name, split.macro) for name, split in splits if split.macro is not None]
     if macros:
@@ -61,7 +67,7 @@ def _reference_row(
     return (title, name, n, metric, score, "", interval, "", "")
 
 
-def _row(name: str, result: CategoryResult | Macro, fewest: int) -> _Row:
+def _row(name: str, result: wording.Result, fewest: int) -> _Row:
     cells = wording.result_row(result, fewest)
     n, metric = ("", "") if isinstance(result, Macro) else cells[1:3]
     return ("", one_line(name), n, metric, *cells[5:])

@@ -148,9 +148,13 @@ class SplitResult(ReportPart):
     num_broken: int
     behaviour: Behaviour | None
 
+    def rows(self) -> list[CategoryResult | Unscored]:
+        """Return the rows of its table without the mean."""
+        return [*self.categories, *self.unscored]
+
     def results(self) -> list[CategoryResult | Unscored | Macro]:
         """Return the rows of its table: the categories, and their mean where there is one."""
-        return [*self.categories, *self.unscored, *([self.macro] if self.macro is not None else [])]
+        return [*self.rows(), *([self.macro] if self.macro is not None else [])]
 
     def failing(self, gate: Gate = "worse") -> list[str]:
         """Return what closes a gate: what got worse, or all that is not shown not to be, and what nobody can tell."""
@@ -158,7 +162,7 @@ class SplitResult(ReportPart):
             rows = [row for row in (*self.categories, self.macro) if row is not None and row.reason != "not-worse"]
         else:
             # Of a change the mean has a verdict, too, and closes no gate: a loss of the margin does.
-            rows = [row for row in self.categories if row.verdict == "regressed"]
+            rows = [row for row in self.categories if row.verdict == "regressed" or row.reason == "unanswered"]
             rows += [self.macro] if self.macro is not None and self.macro.reason == "worse-by-margin" else []
         names = ["MEAN" if isinstance(row, Macro) else row.category for row in rows]
         return names + [result.sentence for result in self.unscored]

@@ -11,6 +11,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
+import numpy as np
+
 from train.evaluate.metrics import normalise
 from train.evaluate.predictions import REASONING_TOKENS, Scored, outcome
 from train.evaluate.scoring import LONGEST_LABEL, is_closed
@@ -143,6 +145,7 @@ def without_verdicts(result: SplitResult, totals: Mapping[str, int]) -> SplitRes
     """Return ``result`` without verdicts on the categories ``totals``, and on the mean.
 
     ``totals`` says of how many records one of the models did not answer all: those that it did may be the easy ones.
+    Where it answered none, the category has no figure, and neither has the mean.
     """
 
     def changed(row: CategoryResult) -> CategoryResult:
@@ -157,8 +160,16 @@ def without_verdicts(result: SplitResult, totals: Mapping[str, int]) -> SplitRes
     unknown = {"verdict": "inconclusive", "reason": "unanswered"}
     if not totals:
         return result
-    macro = result.macro and result.macro.model_copy(update=unknown)
-    return result.model_copy(update={"categories": list(map(changed, result.categories)), "macro": macro})
+    lost = [
+        Unscored(category=name, metric="", n=0, num_unscored=num, sentence=(
+            f"{wording.category(name)} has no figure, and so the mean has none: 0 of {num} records were answered."
+        ))
+        for name, num in sorted(totals.items()) if name not in {row.category for row in result.rows()}
+    ]  # fmt: skip
+    macro = None if lost else result.macro and result.macro.model_copy(update=unknown)
+    return result.model_copy(update={
+        "categories": list(map(changed, result.categories)), "macro": macro, "unscored": [*result.unscored, *lost],
+    })  # fmt: skip
 
 
 def _split_result(
@@ -389,10 +400,17 @@ def _macro(split: str, comparisons: Sequence[Comparison]) -> Macro | None:
     base, tuned, difference = (
         estimate(
             _mean([one.value for one in own]),
-            stats.mean_of_intervals([one.value for one in own], [stats.Interval(one.low, one.high) for one in own]),
+            stats.mean_of_intervals(
+                [one.value for one in own], [stats.Interval(one.low, one.high) for one in own],
+                stats.crossing([(values, one.clusters) for values, one in zip(each, scored, strict=True)]),
+            ),
         )
-        for own in ([one.base for one in scored], [one.tuned for one in scored], changes)
-    )
+        for own, each in (
+            ([one.base for one in scored], [one.before for one in scored]),
+            ([one.tuned for one in scored], [one.after for one in scored]),
+            (changes, [np.subtract(one.after, one.before).tolist() for one in scored]),
+        )
+    )  # fmt: skip
     p = stats.sign_flip(list(parts.values()), seed=_seed(split, "macro"))
     # A loss that nobody saw may be one in the smallest category, where it weighs most.
     loss = max(one.loss / len(one.parts) for one in scored) * len(parts) / len(scored)

@@ -139,22 +139,14 @@ def bootstrap(
     return Interval(*(float(x) for x in np.quantile(drawn, tails)))
 
 
-def effective_size(values: Sequence[float], clusters: Sequence[str]) -> float:
-    """Return how many independent records this many clustered 0/1 values are worth.
+def _effective_size(clusters: Sequence[str]) -> float:
+    """Return how many independent records these are worth where those of a cluster say the same (Kish 1965, 5.4).
 
-    n over the design effect: the variance of the mean among clusters over that of independent records (Kish 1965,
-    section 5.4), never more than n. Where all values are equal nothing is known of it, and each cluster counts once.
+    How alike they are cannot be told from few clusters of different sizes: intervals that estimated it held the truth
+    in 52 to 84 % of cases of .9 and full likeness, where they claimed 95 %.
     """
-    sums = sums_by_cluster(clusters, values, [1.0] * len(values))
-    n, groups = float(sums[:, 1].sum()), len(sums)
-    share = float(sums[:, 0].sum()) / n
-    simple = share * (1 - share) / n
-    if groups == n:
-        return n
-    if simple < 1e-15 or groups < 2:
-        return float(groups)
-    clustered = float(((sums[:, 0] - share * sums[:, 1]) ** 2).sum()) / n**2 * groups / (groups - 1)
-    return n / max(1.0, clustered / simple)
+    sizes = np.unique(names(clusters), return_counts=True)[1]
+    return float(sizes.sum() ** 2 / (sizes**2).sum())
 
 
 def mean_interval(
@@ -169,7 +161,7 @@ def mean_interval(
     values, clusters = floats(values), names(clusters)
     groups, mean = len(set(clusters)), math.fsum(values) / len(values)
     if set(values) <= {0.0, 1.0}:
-        size = effective_size(values, clusters)
+        size = _effective_size(clusters)
         return wilson(mean * size, size)
     if not can_resample(values, clusters):
         return wilson(min(1.0, max(0.0, mean)) * groups, groups)
@@ -265,14 +257,34 @@ def can_resample(values: Sequence[float], clusters: Sequence[str]) -> bool:
     return len(set(clusters)) >= _FEWEST_DRAWN and not _is_even(values, clusters)
 
 
-def mean_of_intervals(values: Sequence[float], intervals: Sequence[Interval]) -> Interval:
-    """Return the interval of the mean of independent ``values`` from their own intervals.
+def crossing(categories: Sequence[tuple[Sequence[float], Sequence[str]]]) -> float:
+    """Return how much wider the interval of the mean of ``categories`` is than that of independent ones.
+
+    Each has the values and the clusters of its records. One document asked in six categories is one piece of evidence:
+    what a cluster adds to the mean is summed over the categories, as are changes that were not seen. It is 1 where no
+    cluster has records in two.
+    """
+    together, alone, num = dict[str, float](), 0.0, 0
+    for values, clusters in categories:
+        sums, sizes = sums_by_cluster(clusters, values, [1.0] * len(values)).T
+        parts = (sums - sums.sum() / sizes.sum() * sizes) / sizes.sum()
+        for name, part in zip(sorted(set(names(clusters))), parts.tolist(), strict=True):
+            together[name] = together.get(name, 0.0) + part
+        alone, num = alone + float((parts**2).sum()), num + len(parts)
+    unseen = _PSEUDO * (len(categories) / num) ** 2
+    seen = math.fsum(part**2 for part in together.values())
+    return math.sqrt(max(1.0, (seen + unseen * num / len(together)) / (alone + unseen)))
+
+
+def mean_of_intervals(values: Sequence[float], intervals: Sequence[Interval], wider: float = 1.0) -> Interval:
+    """Return the interval of the mean of ``values`` from their own intervals, made ``wider`` where they are dependent.
 
     Each side's distances are added as variances are (Zou and Donner 2008, Statistics in Medicine 27:1693).
     """
     mean, num = math.fsum(values) / len(values), len(values)
     below, above = (
-        math.sqrt(math.fsum((value - interval[side]) ** 2 for value, interval in zip(values, intervals, strict=True)))
+        wider
+        * math.sqrt(math.fsum((value - interval[side]) ** 2 for value, interval in zip(values, intervals, strict=True)))
         for side in (0, 1)
     )
     return Interval(mean - below / num, mean + above / num)

@@ -24,7 +24,7 @@ VERDICTS: Mapping[Reason, tuple[str, str, str]] = {
     "unanswered": ("?", "in part", "some records have no answer, so there is no verdict"),
     "chose": ("?", "no verdict", "these records chose the settings"),
     "trivial": ("~", "trivial", "better than base, and not shown to be better than the trivial answer"),
-    "unscored": ("?", "not scored", "over 5 % of the records cannot be scored, so there is no figure, and no mean"),
+    "unscored": ("?", "not scored", "over 5 % of the records have no score, so there is no figure, and no mean"),
     "not-worse": ("=", "not worse", "the 95 % interval rules out a loss of the margin or more"),
     "worse-by-margin": ("!", "worse", "worse beyond chance, and by the margin or more"),
     "cannot-tell": ("?", "cannot tell", "a loss of the margin is not ruled out"),
@@ -32,6 +32,7 @@ VERDICTS: Mapping[Reason, tuple[str, str, str]] = {
 """What each verdict is called, by its reason: mark, word, meaning; `curate.project.feedback` has the same."""
 MARGIN_REASONS: Sequence[Reason] = ("not-worse", "worse-by-margin", "cannot-tell")
 """Those of a verdict on whether a loss of the margin is ruled out, and not on whether anything changed."""
+ONE_SEED = "One seed was trained: one run cannot tell luck of training from a gain, which --seeds 3 counts, too."
 BEYOND_CHANCE = "Beyond chance: 95 % interval without 0, p < .05 (Holm)."
 _OF_WORDS: Mapping[Word, Reason] = {"improved": "better", "regressed": "worse", "inconclusive": "within-noise"}
 """Of a report that an earlier version wrote, which gives no reasons."""
