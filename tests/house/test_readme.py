@@ -2,11 +2,13 @@
 
 A block is run when the line above its fence is ``<!-- run -->`` (exit 0) or ``<!-- run: exits N -->``; of such a block,
 the lines that begin with "$ " are the commands, and every other line must be found in what the command printed. A block
-below ``<!-- file: PATH -->`` is written to that path. The blocks of a page are taken in order, in one folder.
+below ``<!-- file: PATH -->`` is written to that path, below ``<!-- file+: PATH -->`` behind what it holds. The blocks
+of a page are taken in order, in one folder.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -19,11 +21,13 @@ from typing import NamedTuple
 import pytest
 
 from tests import commands
+from tests.promises.endpoints import endpoint, said
 
-_BLOCK = re.compile(r"<!-- (run|file)(?:: (?:exits )?(\S+))? -->\n```\w+\n(.*?)```", re.DOTALL)
+_BLOCK = re.compile(r"<!-- (run|file\+?)(?:: (?:exits )?(\S+))? -->\n```\w+\n(.*?)```", re.DOTALL)
 _FOR_A_SHELL = re.compile(r"[|<>&;$`*?=~#\n]")
 _MAKES_A_TOUR = "$ curate init tour --sample"
 _ROOT = Path(__file__).resolve().parent.parent.parent
+_LEAVE = _ROOT / "docs" / "leave-a-hosted-fine-tune.md"
 
 
 class Block(NamedTuple):
@@ -61,8 +65,9 @@ def _run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
 def run_page(page: Path, folder: Path) -> None:
     """Write the files of a page and run its commands in ``folder``, each of which must end and print as is said."""
     for kind, argument, text in blocks(page):
-        if kind == "file":
-            (folder / argument).write_text(text, encoding="utf-8")
+        if kind != "run":
+            with (folder / argument).open("a" if kind == "file+" else "w", encoding="utf-8") as file:
+                file.write(text)
             continue
         for command, expected in _commands(text):
             done = _run(command, folder)
@@ -75,7 +80,7 @@ def run_page(page: Path, folder: Path) -> None:
 PAGES = [
     page
     for page in [_ROOT / "README.md", *sorted((_ROOT / "docs").rglob("*.md"))]
-    if any(kind == "run" for kind, _, _ in blocks(page))
+    if any(kind == "run" for kind, _, _ in blocks(page)) and page != _LEAVE
 ]
 
 
@@ -86,6 +91,37 @@ def tour(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = _run("curate init tour --sample && curate split tour && curate export tour", folder)
     assert done.returncode == 0, done.stderr
     return folder / "tour"
+
+
+@pytest.mark.ci
+def test_a_hosted_model_is_left_as_its_page_says(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A local server stands in for the hosted model, the tiny base for the open one."""
+    rows = [json.loads(line) for line in (root / "samples/support_desk.jsonl").read_text().splitlines()]
+    asked = {row["id"]: f"{row['instruction']}\n\n{row['input']}".strip() for row in rows}
+    answers = {asked[row["id"]]: row["output"] for row in rows}
+    lines = [
+        json.dumps({"messages": [
+            {"role": "system", "content": "You are the support desk."}, {"role": "user", "content": asked[row["id"]]},
+            {"role": "assistant", "content": row["output"]},
+        ]}) + "\n" for row in rows
+    ]  # fmt: skip
+    (tmp_path / "train.jsonl").write_text("".join(lines[::2]), encoding="utf-8")
+    (tmp_path / "validation.jsonl").write_text("".join(lines[1::2]), encoding="utf-8")
+    monkeypatch.setenv("PAIRSMITH_KEY", "a-key-of-the-test")
+    (tmp_path / "samples").symlink_to(root / "samples")
+    with endpoint() as hosted:
+        hosted.reply = lambda body: said(answers[body["messages"][-1]["content"]])
+        changes = {
+            "https://models.example/v1": hosted.url, "HuggingFaceTB/SmolLM2-360M-Instruct": "samples/tiny-base",
+            "--out move/runs/own": "--out move/runs/own --set max_steps=2 --set eval.fit_records=0",
+        }  # fmt: skip
+        text = _LEAVE.read_text(encoding="utf-8")
+        for old, new in changes.items():
+            assert old in text
+            text = text.replace(old, new)
+        (tmp_path / "page.md").write_text(text, encoding="utf-8")
+        run_page(tmp_path / "page.md", tmp_path)
+        assert 0 < len(hosted.asked) <= len(lines)
 
 
 @pytest.mark.ci
