@@ -105,21 +105,20 @@ def main() -> NoReturn:
     signal.signal(signal.SIGHUP, _stop)
     # A reader such as `head` that closes the pipe ends us quietly.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    # Workers of multiprocessing and daft are Pythons that are started without -P: no file here is a module of theirs.
+    os.environ["PYTHONSAFEPATH"] = "1"
     collect_rarely()
     _replace_closed_streams()
     try:
         # click ends the process itself in its standalone mode, before the error codes and exit codes of ours.
         sys.exit(cli.main(prog_name="curate", standalone_mode=False) or Exit.OK)
-    except CurateError as error:
-        console.trouble(error.code, error.message, error.hint)
-        sys.exit(error.exit_code)
     except click.ClickException as error:
         _tell_usage(error)
         sys.exit(Exit.USAGE)
-    except OSError as error:
-        refused = system_refused(error)
-        console.trouble(refused.code, refused.message, refused.hint)
-        sys.exit(refused.exit_code)
+    except (CurateError, OSError) as error:
+        told = system_refused(error) if isinstance(error, OSError) else error
+        console.trouble(told.code, told.message, told.hint)
+        sys.exit(told.exit_code)
     except MemoryError:
         console.trouble(
             "E947 out-of-memory", "the data does not fit in memory", "Split the file, or use a larger machine."

@@ -34,7 +34,6 @@ _RUNNER = "DAFT_RUNNER"
 # Both libraries report their use to their makers unless told not to, and neither is to open a page of its own.
 _SILENT = {
     "DAFT_ANALYTICS_ENABLED": "0",
-    "DO_NOT_TRACK": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "DAFT_PROGRESS_BAR": "0",
     "RAY_DISABLE_DASHBOARD": "1",

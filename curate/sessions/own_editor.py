@@ -50,7 +50,8 @@ def edited(text: str, path: Path) -> str | None:
     command = editor_command()
     write_atomic(path, [text.encode("utf-8", "surrogateescape")], mode=0o600)
     try:
-        code = subprocess.run([*command, str(path)], check=False).returncode
+        # A Python that is started from within it is the user's, and may import what lies beside its script.
+        code = subprocess.run([*command, str(path)], check=False, env=os.environ | {"PYTHONSAFEPATH": ""}).returncode
     except OSError as error:
         raise _none(f"{one_line(command[0], 60)!r} cannot be started: {error.strerror}") from error
     try:

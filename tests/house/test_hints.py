@@ -16,6 +16,7 @@ from tests.house.sources import trees_of
 from train.cli import cli as train_cli
 
 _QUOTED = re.compile(r"`((?:curate|train) [^`]*)`")
+_SHOWN = re.compile(r"(?m)^ *(?:\$ |Example: )(?:\w+=\S+ |torchrun .* --no-python )*((?:curate|train) [^#\n]*)")
 _GROUPS = {"curate": curate_cli, "train": train_cli}
 _PAST = ("CHANGELOG.md",)
 """Documents that also name what is no longer there."""
@@ -24,7 +25,7 @@ _PLACEHOLDER = "X"
 
 
 def quoted(root: Path) -> Iterator[tuple[str, str]]:
-    """Yield each quoted command with the place it stands at: in texts of the code, docstrings too, and in documents."""
+    """Yield each command that is quoted, an example or shown behind "$", with its place in the code or documents."""
     for name, tree in trees_of("curate", "train").items():
         inner = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
         for node in ast.walk(tree):
@@ -35,13 +36,14 @@ def quoted(root: Path) -> Iterator[tuple[str, str]]:
                 text = node.value
             else:
                 continue
-            for command in _QUOTED.findall(text):
+            for command in _QUOTED.findall(text) + _SHOWN.findall(text):
                 yield f"{name}:{node.lineno}", command
     documents = [*root.glob("*.md"), root / "samples/README.md", *(root / "benchmarks").glob("*.md")]
     for path in [*documents, *(root / "docs").rglob("*.md")]:
         if path.name in _PAST:
             continue
-        for command in _QUOTED.findall(path.read_text(encoding="utf-8")):
+        text = path.read_text(encoding="utf-8")
+        for command in _QUOTED.findall(text) + _SHOWN.findall(text):
             yield str(path.relative_to(root)), command
 
 
@@ -78,8 +80,10 @@ def _known(command: click.Command) -> set[str]:
 
 def test_a_quoted_command_can_be_typed(root: Path) -> None:
     commands = list(quoted(root))
-    assert len(commands) > 100
-    assert not [f"{place}: {fault}" for place, command in commands for fault in faults(command)]
+    assert len(commands) > 700
+    # What this one was recorded with has gone, which its page says.
+    known = {"docs/real-data.md: train sweep --halving"}
+    assert {f"{place}: {fault}" for place, command in commands for fault in faults(command)} == known
 
 
 @pytest.mark.parametrize(

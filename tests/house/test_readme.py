@@ -3,7 +3,7 @@
 A block is run when the line above its fence is ``<!-- run -->`` (exit 0) or ``<!-- run: exits N -->``; of such a block,
 the lines that begin with "$ " are the commands, and every other line must be found in what the command printed. A block
 below ``<!-- file: PATH -->`` is written to that path, below ``<!-- file+: PATH -->`` behind what it holds. The blocks
-of a page are taken in order, in one folder.
+of a page are taken in order, in one folder, where the user has a train.py and a curate.py of their own.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import NamedTuple
 import pytest
 
 from tests import commands
+from tests.promises import outside
 from tests.promises.endpoints import endpoint, said
 
 _BLOCK = re.compile(r"<!-- (run|file\+?)(?:: (?:exits )?(\S+))? -->\n```\w+\n(.*?)```", re.DOTALL)
@@ -130,7 +131,9 @@ def test_the_commands_of_a_page_do_what_it_says(page: Path, root: Path, tour: Pa
     if _MAKES_A_TOUR not in page.read_text(encoding="utf-8"):
         shutil.copytree(tour, tmp_path / "tour")
     (tmp_path / "samples").symlink_to(root / "samples")
+    outside.plant_programs(tmp_path)
     run_page(page, tmp_path)
+    assert outside.hijacked(tmp_path) == []
 
 
 @pytest.mark.ci

@@ -57,6 +57,18 @@ def set_seed(workspace: Path) -> None:
     settings.write_text(re.sub(r"(?m)^seed = \d+$", "seed = 1", text), encoding="utf-8")
 
 
+def plant_programs(folder: Path) -> None:
+    """Put files of a user into ``folder`` that are called as we are, and as what a worker imports first."""
+    for name in ("train.py", "curate.py", "multiprocessing.py"):
+        theirs = "open(__file__ + '.ran', 'w').close()\nraise SystemExit('hijacked')\n"
+        (folder / name).write_text(theirs, encoding="utf-8")
+
+
+def hijacked(folder: Path) -> list[str]:
+    """Return those of the planted files that were run."""
+    return [path.stem for path in folder.glob("*.ran")]
+
+
 def rows_on(topic: str, count: int) -> list[Row]:
     """Return records of one category that differ from one another in most of their words."""
     return [

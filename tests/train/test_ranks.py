@@ -19,6 +19,7 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
+from tests.promises.outside import hijacked, plant_programs
 from tests.train import children
 from tests.train.children import EXAMPLES, on_ranks
 from tests.train.tiny import make_model, make_tokenizer
@@ -38,7 +39,7 @@ from train.model.distributed import (
 from train.model.parallel import pick_strategy
 from train.recipe import build_recipe
 
-ROOT = Path(__file__).resolve().parents[2]
+PROGRAMS = Path(sys.executable).parent
 
 
 def _steps(run: Path) -> list[dict[str, Any]]:
@@ -278,16 +279,19 @@ def test_torchrun_is_stopped_by_a_signal_and_one_process_goes_on(
     dataset: Path, bases: Callable[..., Path], tmp_path: Path
 ) -> None:
     run, steps = tmp_path / "r", ["max_steps=400", "checkpoint.every_steps=2", "eval.during_training=0"]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "train"]
+    torchrun = [PROGRAMS / "torchrun", "--standalone", "--nproc-per-node", "2", "--no-python", "train"]
+    plant_programs(tmp_path)
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     with (tmp_path / "talk").open("wb") as talk:
-        job = subprocess.Popen([*torchrun, *_arguments(dataset, bases(), run, *steps)], stderr=talk,
-                               env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL)  # fmt: skip
+        job = subprocess.Popen([*torchrun, *_arguments(dataset, bases(), run, *steps)], stderr=talk, cwd=tmp_path,
+                               env=env | {"PATH": f"{PROGRAMS}:{env['PATH']}"}, stdout=subprocess.DEVNULL)  # fmt: skip
         while not list(run.glob("checkpoint-*")) and job.poll() is None:
             time.sleep(0.01)
         job.send_signal(signal.SIGTERM)
         assert job.wait(120) != 0
     said = (tmp_path / "talk").read_text()
     assert said.count("stopped after step") == 1, said
+    assert hijacked(tmp_path) == []
     record = json.loads((run / "run.json").read_text())
     assert record["status"] == "stopped"
     # Few steps more: the schedule is another, and so the run, which --force allows.
