@@ -1,4 +1,4 @@
-"""Files of hosted fine-tunes, from the command to the export: nothing that trains is lost or made up."""
+"""Files of hosted fine-tunes and batches, from the command to the export: nothing that trains is lost or made up."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from click.testing import CliRunner, Result
 
 from curate.base.record import CurateError
 from curate.cli.export import command as export_command
+from curate.cli.import_ import command as import_command
 from curate.cli.init import command as init_command
+from curate.project.data import load_data
+from curate.project.project import open_project
 
 Row = dict[str, Any]
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -150,3 +153,83 @@ def test_separators_of_old_completions_are_told(tmp_path: Path) -> None:
     (tmp_path / "plain").mkdir()
     rows = [{"prompt": f"Is it {n}?", "completion": f"It is {n}."} for n in range(3)]
     assert "separator" not in run(init_command, tmp_path / "plain/w", write(tmp_path / "p.jsonl", *rows)).stderr
+
+
+def asked(name: str, text: str, **more: Any) -> Row:
+    body = {"model": "m", "messages": [user(text)], "max_tokens": 9, **more}
+    return {"custom_id": name, "method": "POST", "url": "/v1/chat/completions", "body": body}
+
+
+def answer(name: str, *texts: Any, end: str = "stop", **more: Any) -> Row:
+    choices = [{"message": said(text, refusal=None, **more), "finish_reason": end} for text in texts]
+    return {"id": f"b-{name}", "custom_id": name, "error": None, "response": {
+        "status_code": 200, "body": {"object": "chat.completion", "model": "m-2024", "choices": choices}}}  # fmt: skip
+
+
+def failed(name: str, status: int = 400) -> Row:
+    refused = {"status_code": status, "body": {"error": {"message": "bad"}}}
+    return {
+        "custom_id": name,
+        "response": refused if status else None,
+        "error": None if status else {"code": "expired"},
+    }
+
+
+def batch(folder: Path) -> list[Path]:
+    requests = [asked(f"r{n}", f"Say {n}.") for n in range(8)]
+    requests[1]["body"]["tools"] = TOOLS
+    answers = [answer("r1", None, end="tool_calls", tool_calls=[called("c1")]), answer("r0", "Nought, that is.")]
+    cut = [answer("r2", "Tw", end="length"), answer("r3", "Three.", "3"), answer("r9", "Nobody asked.")]
+    return [
+        write(folder / "ask.jsonl", *requests),
+        write(folder / "out.jsonl", *answers, *cut),
+        write(folder / "err.jsonl", failed("r4", 0), failed("r5")),
+    ]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_requests_and_answers_of_a_batch_are_joined_as_a_models_words(order: int, tmp_path: Path) -> None:
+    done = run(init_command, tmp_path / "w", *batch(tmp_path)[::order])
+    lines = came_in(tmp_path)
+    assert [(line["id"], line["messages"][0], line["messages"][-1]["content"]) for line in lines] == [
+        ("r0", user("Say 0."), "Nought, that is."),
+        ("r1", user("Say 1."), None),
+    ]
+    assert (lines[1]["tools"], lines[1]["messages"][-1]["tool_calls"]) == (TOOLS, [called("c1")])
+    for told in ("length: 1", "stop, stop: 1", "failed, or no chat completion: 2", "none: 2", "without a request: 1"):
+        assert told in done.stderr
+    assert len(aside(tmp_path)) == 6
+    data = load_data(tmp_path / "w")
+    states = [data.state(name) for name in ("r0", "r1")]
+    assert [state and (state.machine, state.record.split, data.is_as_proposed(state)) for state in states] == [
+        ("model:m-2024", "train", True)
+    ] * 2
+
+
+def test_a_batch_that_comes_once_more_says_nothing_of_an_edit(tmp_path: Path) -> None:
+    from curate.base.events import Edit
+
+    files = batch(tmp_path)
+    run(init_command, tmp_path / "w", *files)
+    with open_project(tmp_path / "w", "ann") as project:
+        project.apply([Edit("r0", {"messages": [user("Say 0."), said("Zero, say I.")]})])
+    done = run(import_command, *files, "--into", tmp_path / "w")
+    assert "already there, unchanged" in done.stdout
+    data = load_data(tmp_path / "w")
+    state = data.state("r0")
+    assert state is not None
+    assert not data.is_as_proposed(state)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_half_a_batch_is_refused_with_what_to_type(number: int, tmp_path: Path) -> None:
+    done = run(init_command, tmp_path / "w", batch(tmp_path)[number])
+    assert isinstance(done.exception, CurateError)
+    assert "curate import REQUESTS ANSWERS" in done.exception.hint
+
+
+def test_an_id_of_two_requests_gets_nobodys_answer(tmp_path: Path) -> None:
+    one, two = (write(tmp_path / f"{n}.jsonl", asked("r0", f"Say {n}."), asked(n, n)) for n in "ab")
+    out = write(tmp_path / "out.jsonl", answer("r0", "For whom?"), answer("a", "A."), answer("b", "B."))
+    run(init_command, tmp_path / "w", one, two, out)
+    assert sorted(line["id"] for line in came_in(tmp_path)) == ["a", "b"]
