@@ -90,16 +90,17 @@ def command(
     """
     from curate.formats.importers.mapping import parse_map
     from curate.formats.taken_ids import TakenIds
+    from curate.project.given_answers import mark_written
 
     settings, shape = _workspace(root, files)
-    selection = selection_of(only, to_meta)
+    paths, selection = selection_of(files, only, to_meta)
     options: dict[str, Any] = {"format_name": format_name, "selection": selection, "encoding": encoding}
     options["mapping"] = parse_map(map_text) if map_text else None
     if (key or drop_gone) and not is_update:
         raise click.UsageError("--key and --drop-gone go with --update.")
     intakes: list[Intake] = []
     # One file after the other: what is written for one stays if the next cannot be read.
-    for path in with_rows(files):
+    for path in paths:
         if is_update:
             plan, reading = _plan_again(path, root, shape, options | {"id_prefix": id_prefix}, category, key)
             intake = _update(plan, root, reading, taken, limit, is_dropping=drop_gone, is_dry_run=dry_run)
@@ -107,6 +108,8 @@ def command(
             ids = TakenIds(choice=taken, prefix=id_prefix)
             intake = _import_file(path, root, shape, ids, is_dry_run=dry_run, category=category, **options)
         intakes.append(intake)
+    if selection.answers and not dry_run:
+        mark_written(root)
     _save_answers_and_advise(intakes, root, settings, category, is_dry_run=dry_run)
     return Exit.FINDINGS if any(intake.rejected for intake in intakes) else Exit.OK
 
@@ -187,7 +190,7 @@ def _plan_again(
     )
     # Rows in the workspace's own shape are looked at anew, so that a verdict among them is seen.
     name = "" if now.format == NATIVE and not options["format_name"] else now.format
-    chosen = RowSelection(now.only, frozenset(now.to_meta))
+    chosen = RowSelection(now.only, frozenset(now.to_meta), selection.answers)
     mapping = now.mapping if now.format == last.format or options["mapping"] else None
     plan = plan_import(path, shape, format_name=name, mapping=mapping or None, selection=chosen, encoding=now.encoding)
     if not name and last.format and plan.format_name != last.format:
@@ -294,11 +297,14 @@ def with_rows(files: Sequence[Path]) -> list[Path]:
     return readable or list(files)
 
 
-def selection_of(only: tuple[str, ...], to_meta: str) -> RowSelection:
-    """Return what ``--only`` and ``--to-meta`` say."""
+def selection_of(files: Sequence[Path], only: tuple[str, ...], to_meta: str) -> tuple[Sequence[Path], RowSelection]:
+    """Return the files that hold records, and what ``--only``, ``--to-meta`` and the answers of a batch say of them."""
     from curate.formats.import_plan import RowSelection, parse_only
+    from curate.formats.importers.batch import part_batches
 
-    return RowSelection(parse_only(only), frozenset(name.strip() for name in to_meta.split(",") if name.strip()))
+    paths, answers = part_batches(with_rows(files))
+    names = frozenset(name.strip() for name in to_meta.split(",") if name.strip())
+    return paths, RowSelection(parse_only(only), names, answers)
 
 
 def tell(intake: Intake, *, is_dry_run: bool = False, outcome: str = "") -> None:

@@ -46,7 +46,7 @@ def command(
 
     Example: curate init my-data --from answers.jsonl
     """
-    from curate.cli.import_ import selection_of, tell, tell_answers, with_rows
+    from curate.cli.import_ import selection_of, tell, tell_answers
     from curate.formats.importers.mapping import parse_map
     from curate.project.init import make_workspace, scorers_text
 
@@ -54,14 +54,15 @@ def command(
     files = (*files, *more)
     if sample and (schema or files or format_name or map_text):
         raise click.UsageError("--sample brings its own data: leave --schema, --from, --format and --map out.")
+    # Files that a pattern of the shell named along are passed over, each with a word.
+    paths, selection = selection_of(files, only, to_meta)
     workspace = make_workspace(
         root,
         schema=schema,
-        # Files that a pattern of the shell named along are passed over, each with a word.
-        files=with_rows(files),
+        files=paths,
         format_name=format_name,
         mapping=parse_map(map_text) if map_text else None,
-        selection=selection_of(only, to_meta),
+        selection=selection,
         encoding=encoding,
         is_sample=sample,
     )

@@ -6,7 +6,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from curate.formats.importers import (
 )
 from curate.formats.importers._foreign import FORMS
 from curate.formats.importers._reading import DIGITS, VERDICTS, is_filled, spelled_at, spelled_value, value_at
+from curate.formats.importers.batch import answered
 from curate.formats.importers.encoded import container_for
 from curate.formats.importers.mapping import OPTIONS_JOINT
 from curate.jsonl import parts_of
@@ -60,11 +61,13 @@ class UnknownRowsError(CurateError):
 class RowSelection:
     """Which rows of a file are taken, and which of their fields may go to ``meta.extra`` though they are text to train.
 
-    ``only`` are pairs of a column (or a JSON pointer) and the value that it must have.
+    ``only`` are pairs of a column (or a JSON pointer) and the value that it must have. ``answers`` are those to the
+    requests of a batch, by their ids.
     """
 
     only: tuple[tuple[str, str], ...] = ()
     to_meta: frozenset[str] = frozenset()
+    answers: Mapping[str, list[dict[str, Json]]] = field(default_factory=dict)
 
     def excluded_by(self, row: Mapping[str, Json]) -> str:
         """Return "column=value" of the first condition that ``row`` does not meet, "" where it meets all."""
@@ -169,6 +172,7 @@ def plan_import(
         hint = "Name the files of the splits, or the folder of the dataset."
         raise cannot_import(f"{path}: a list of what an export left out, not of records", hint)
     container = container_for(path, encoding) if encoding else container_of(path)
+    container = answered(container, selection.answers) if selection.answers else container
     notices = tuple(container.notices(path))
     # A map of the output alone names the question whose answers are taken, where annotators answered several.
     chosen = format_name or ("mapping" if mapping and mapping.keys() != {"output"} else "")

@@ -24,6 +24,7 @@ from curate.formats.importers import (
     Rejected,
     RowError,
     SourceRow,
+    importers,
 )
 from curate.formats.importers._answers import Joined
 from curate.formats.importers._foreign import names_beside
@@ -38,7 +39,19 @@ DATA_FOLDER = "data"
 _TALKS = ("messages", "conversations", "prompt", "completion")
 # Keys of a turn that a line's messages hold.
 _TURN_KEYS = frozenset(
-    {"role", "content", "name", "tool_calls", "tool_call_id", "train", "weight", "from", "value", *TRACES}
+    {
+        "role",
+        "content",
+        "name",
+        "tool_calls",
+        "tool_call_id",
+        "function_call",
+        "train",
+        "weight",
+        "from",
+        "value",
+        *TRACES,
+    }
 )
 
 
@@ -318,6 +331,8 @@ def convert(plan: ImportPlan, shape: Shape, *, category: str = "") -> Iterator[I
         forms, new = forms_open_to(plan.format, shape), set(names) - known
         return [form for form in forms if any(name.endswith(form.signs) for name in new)]
 
+    # Later rows may be of a form that those looked at first had no need of.
+    rival = importers()[plan.rivals[0][0]] if plan.format is None and plan.rivals else None
     joined: dict[bytes, tuple[SourceRow, Joined]] = {}
     file_split = split_of(plan.path.stem) if plan.format and plan.format.is_named_by_split else ""
     for row in plan.container.rows(plan.path):
@@ -328,15 +343,18 @@ def convert(plan: ImportPlan, shape: Shape, *, category: str = "") -> Iterator[I
             yield LeftOut(row.line, condition)
             continue
         try:
-            if plan.format is None:
+            form = plan.format or (None if shape.is_valid(row.value) else rival)
+            if form is None:
                 yield _native(row, shape, category, is_line=plan.container.name == "jsonl")
                 continue
             # The rows looked at first may have been of another form.
-            for form in forms_of(tuple(sorted({*row.value} | names_beside(row.value)))):
-                if fields := open_fields(form, [row.value], plan.mapping, plan.selection) - known:
+            for foreign in forms_of(tuple(sorted({*row.value} | names_beside(row.value)))):
+                if fields := open_fields(foreign, [row.value], plan.mapping, plan.selection) - known:
                     listed = ", ".join(sorted(fields))
-                    raise RowError(f"it has {listed}, as rows of the form {form.name} do; --only or --to-meta decides")
-            drafts = plan.format.records(row.value, plan.mapping)
+                    raise RowError(
+                        f"it has {listed}, as rows of the form {foreign.name} do; --only or --to-meta decides"
+                    )
+            drafts = form.records(row.value, plan.mapping)
         except (RowError, CurateError) as fault:
             yield _rejected(fault, row, plan)
             continue
@@ -409,7 +427,7 @@ def _moved(line: Mapping[str, Json], row: Mapping[str, Json]) -> tuple[tuple[str
         if is_talk and inner:
             moved += [f"{name}[].{key}" for key in inner]
         else:
-            moved.append(f"a copy of {name}" if name in line or is_talk else name)
+            moved.append(f"a copy of {name}" if name in line or is_talk or name == "functions" else name)
         has_parts = has_parts or (is_talk and any(_num_parts(turn.get("content")) > 1 for turn in turns))
     return tuple(moved), has_parts
 

@@ -32,8 +32,9 @@ ROLES = {
 }  # fmt: skip
 _TALKS = {
     "messages": "prompt and completion", "conversations": "prompt and completion", "prompt": "prompt",
-    "completion": "completion", "tools": "tools", "chosen": "chosen answer", "rejected": "rejected answer",
-    "history": "prompt", "preferred_output": "chosen answer", "non_preferred_output": "rejected answer",
+    "completion": "completion", "tools": "tools", "functions": "tools", "chosen": "chosen answer",
+    "rejected": "rejected answer", "history": "prompt", "preferred_output": "chosen answer",
+    "non_preferred_output": "rejected answer",
 }  # fmt: skip
 Drafts = Sequence[ConvertedRow | RowError]
 

@@ -11,11 +11,12 @@ from pathlib import Path
 import tomlkit
 from tomlkit.items import Array
 
-from curate.base.events import Decision, Label
+from curate.base.events import Decision, Edit, Label
 from curate.base.record import Json
 from curate.formats.importers import GivenAnswer
 from curate.project.journal import ASIDES
 from curate.project.project import open_project
+from curate.project.proposals import machine_in
 from curate.schema.settings import Question
 
 # A question with more different answers, or with a longer one, takes any text.
@@ -53,6 +54,26 @@ def save_answers(root: Path, answers: Sequence[AnswersByRecord]) -> Counter[str]
                 project.apply([*decisions.values()])
                 counts[annotator] = len(decisions)
     return counts
+
+
+def mark_written(root: Path) -> None:
+    """Have the journal say of records whose answers a model wrote elsewhere that they are by that model.
+
+    Raises:
+        CurateError: as `open_project` and `Project.apply`.
+    """
+    with open_project(root) as project:
+        # It changes nothing: an edit is what says who wrote a line.
+        marks = [
+            Edit(
+                one.id,
+                {"id": one.data.get("id")},
+                {"model": str(one.meta["written_by"]), "text": str(one.messages[-1].get("content") or "")},
+            )
+            for one in project.data.records()
+            if one.messages and "written_by" in one.meta and not machine_in(project.data.decisions.facts(one.id))
+        ]
+        project.apply(marks)
 
 
 def questions_in(answers: Sequence[AnswersByRecord]) -> list[Question]:

@@ -123,9 +123,9 @@ def test_a_dry_run_of_training_writes_nothing(make_workspace, trainer, words):
 def test_a_rival_format_can_be_chosen_at_once(in_own_folder):
     row = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]}
     Path("a.jsonl").write_text(json.dumps(row) + "\n")
-    said = call("init", "ws", "--from", "a.jsonl", "--format", "trl-conversational")
+    said = call("init", "ws", "--from", "a.jsonl", "--format", "openai")
     assert said.exit_code == 0
-    assert "rows as trl-conversational" in said.stderr
+    assert "rows as openai" in said.stderr
 
 
 def test_a_format_of_another_name_is_told_which_there_are(in_own_folder):

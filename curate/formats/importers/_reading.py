@@ -46,7 +46,7 @@ VERDICTS = JUDGEMENTS | BAD | {
     "keep", "yes", "y", "true", "t", "ok", "okay", "pass", "passed", "right", "valid", "up", "win", "tie",
 }  # fmt: skip
 DIGITS = frozenset({"0", "1"})
-ROLES = ("system", "developer", "user", "assistant", "tool")
+ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 # Parts of content that are no text, or not where they stand.
 _PARTS = (
     "image", "image_url", "input_image", "input_audio", "audio", "video", "file", "document", "tool_use", "tool_result",
@@ -209,12 +209,6 @@ def reference_of(row: Mapping[str, Json]) -> str:
     return next((name for name in _REFERENCES if is_filled(row.get(name))), "")
 
 
-def argument_kinds(value: Json) -> set[type[Any]]:
-    """Return the Python types in which the tool calls of a conversation hold their arguments."""
-    calls = [call for message in value for call in as_list(message.get("tool_calls")) if isinstance(call, dict)]
-    return {type(call["function"].get("arguments")) for call in calls if isinstance(call.get("function"), dict)}
-
-
 def read_messages(value: Json, key: str = "messages") -> tuple[list[dict[str, Json]], bool]:
     """Return the messages of a row, and whether they hold all that the row says.
 
@@ -226,12 +220,13 @@ def read_messages(value: Json, key: str = "messages") -> tuple[list[dict[str, Js
     if not isinstance(value, list) or not value:
         raise RowError(f"{key!r} is not a list of messages")
     messages, is_exact = [], True
-    for number, turn in enumerate(value, start=1):
+    for number, given in enumerate(value, start=1):
         where = f"message {number} of {key!r}"
-        if not isinstance(turn, dict):
-            raise RowError(f"{where} is {json_name(turn)}, not an object")
-        if turn.get("role") not in ROLES:
+        if not isinstance(given, dict):
+            raise RowError(f"{where} is {json_name(given)}, not an object")
+        if given.get("role") not in ROLES:
             raise RowError(f"{where} has no role of {', '.join(ROLES)}")
+        turn = _as_tools(given, f"call_{number}", f"call_{number - 1}")
         message = {name: turn[name] for name in _KNOWN if name in turn}
         message |= training_marks(turn, where, is_answer=turn["role"] == "assistant")
         trace = reasoning_of(turn, where, is_answer=turn["role"] == "assistant")
@@ -244,7 +239,7 @@ def read_messages(value: Json, key: str = "messages") -> tuple[list[dict[str, Js
         message |= {TRACES[0]: trace} if trace else {}
         content = message.setdefault("content", None)
         if content is None and not message.get("tool_calls"):
-            raise RowError(f"{where} has no content")
+            raise RowError(f"{where} has no content{', but a refusal' if turn.get('refusal') else ''}")
         if content is not None and not isinstance(content, str):
             raise RowError(f"the content of {where} is {json_name(content)}, not text")
         for name in ("name", "tool_call_id", "tool_calls"):
@@ -254,9 +249,19 @@ def read_messages(value: Json, key: str = "messages") -> tuple[list[dict[str, Js
             raise RowError(f"the tool calls of {where} are {json_name(message['tool_calls'])}, not a list")
         if "tool_calls" in message:
             message["tool_calls"] = [_call(call, where) for call in message["tool_calls"]]
-        is_exact = is_exact and message == _renamed(turn, trace)
+        is_exact = is_exact and message == _renamed(given, trace)
         messages.append(message)
     return messages, is_exact
+
+
+def _as_tools(turn: dict[str, Json], call: str, before: str) -> dict[str, Json]:
+    """Return a turn with a call of a function, or what the one ``before`` gave, as tools have it, which came later."""
+    if turn["role"] == "function":
+        return turn | {"role": "tool", "tool_call_id": before}
+    if is_filled(function := turn.get("function_call")):
+        made = {"id": call, "type": "function", "function": function}
+        return turn | {"tool_calls": [*as_list(turn.get("tool_calls")), made]}
+    return turn
 
 
 def answer_of(turns: Sequence[dict[str, Json]]) -> Json:
@@ -345,7 +350,10 @@ def read_tools(value: Json) -> tuple[list[dict[str, Json]], bool]:
         raise RowError("'tools' is not a list of objects")
     wrapped = []
     for tool in value:
-        function = tool["function"] if isinstance(tool.get("function"), dict) else tool
+        # What Anthropic calls otherwise.
+        function = {"parameters": tool.get("input_schema")} | (
+            tool["function"] if isinstance(tool.get("function"), dict) else tool
+        )
         if not isinstance(function.get("name"), str) or not function["name"]:
             raise RowError("a tool has no name")
         known = {
@@ -360,10 +368,11 @@ def read_tools(value: Json) -> tuple[list[dict[str, Json]], bool]:
 
 def take_tools(row: dict[str, Json], line: dict[str, Json], extra: dict[str, Json]) -> None:
     """Put the tools of a row on the line, and what they say beyond that in what is left over."""
-    if "tools" in row:
-        tools, is_exact = read_tools(row["tools"])
+    name = "functions" if not row.get("tools") and row.get("functions") else "tools"
+    if name in row:
+        tools, is_exact = read_tools(row[name])
         line |= {"tools": tools} if tools else {}
-        extra |= {} if is_exact else {"tools": row["tools"]}
+        extra |= {} if is_exact else {name: row[name]}
 
 
 def _thoughts_apart(parts: list[Json], where: str) -> tuple[str, list[Json]]:
@@ -382,7 +391,8 @@ def _thoughts_apart(parts: list[Json], where: str) -> tuple[str, list[Json]]:
 def _joined(parts: list[Json], where: str) -> str:
     texts = []
     for part in parts:
-        if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
+        # The parts of Bedrock have no type.
+        if not isinstance(part, dict) or part.get("type", "text") != "text" or not isinstance(part.get("text"), str):
             kind = part.get("type") if isinstance(part, dict) else None
             what = kind if kind in _PARTS else "an image or sound"
             raise RowError(

@@ -1,23 +1,32 @@
-"""TRL: prompt and completion as texts or as messages, and conversations whose tool arguments are objects."""
+"""TRL: prompt and completion as texts or as messages."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from curate.base.record import Json
-from curate.formats.importers import ConvertedRow, RowError, importer, share
+from curate.formats.importers import ConvertedRow, RowError, importer
 from curate.formats.importers._reading import (
-    argument_kinds,
     is_messages,
-    is_own,
     json_name,
     read_messages,
-    reference_of,
     take_common,
     take_tools,
 )
 from curate.formats.importers.mapping import is_all_asked
-from curate.formats.importers.openai_chat import chat_draft
+
+# What was once advised behind prompts and behind completions.
+_SEPARATORS = ("###", "->", "END")
+
+
+def _separators(_path: Path, rows: Sequence[dict[str, Json]]) -> Sequence[str]:
+    texts = {name: [str(row.get(name)) for row in rows] for name in ("prompt", "completion")}
+    return [
+        f"each {name} has blanks around it, or ends with a separator ({some[0][-9:]!r}): trained as it stands"
+        for name, some in texts.items()
+        if all(text != text.strip() or text.endswith(_SEPARATORS) for text in some)
+    ]
 
 
 def _is_pair(row: dict[str, Json]) -> bool:
@@ -28,16 +37,10 @@ def _is_pair(row: dict[str, Json]) -> bool:
     )
 
 
-def _recognise_conversations(rows: Sequence[dict[str, Json]]) -> float:
-    # Without tool calls the file is an OpenAI file just as well, and is read the same way.
-    has_objects = any(dict in argument_kinds(row["messages"]) for row in rows if is_messages(row.get("messages")))
-    talks = share(rows, lambda row: is_messages(row.get("messages")) and not is_own(row) and not reference_of(row))
-    return talks * (1.0 if has_objects else 0.9)
-
-
 @importer(
     "trl",
     fits=_is_pair,
+    notices=_separators,
     samples=[
         {"prompt": "The sky is", "completion": " blue."},
         {"prompt": [{"role": "user", "content": "Sky?"}], "completion": [{"role": "assistant", "content": "Blue."}]},
@@ -62,27 +65,3 @@ def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
     raise RowError(
         f"'prompt' is {json_name(prompt)} and 'completion' is {json_name(completion)}; both must be text or messages"
     )
-
-
-@importer(
-    "trl-conversational",
-    recognise=_recognise_conversations,
-    samples=[
-        {
-            "messages": [
-                {"role": "user", "content": "Where is order 7?"},
-                {
-                    "role": "assistant",
-                    "content": None,
-                    "tool_calls": [{"type": "function", "function": {"name": "find", "arguments": {"order": 7}}}],
-                },
-                {"role": "tool", "name": "find", "content": "on its way"},
-                {"role": "assistant", "content": "It is on its way."},
-            ],
-            "tools": [{"type": "function", "function": {"name": "find", "parameters": {"type": "object"}}}],
-        },
-    ],
-)
-def read_conversation(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
-    """TRL conversational rows: messages and tools, with the arguments of tool calls as objects."""
-    return chat_draft(row)

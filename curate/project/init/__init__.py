@@ -42,7 +42,7 @@ from curate.formats.understood import ROLES, ColumnUse, columns_of
 from curate.jsonl import Entry, read_entries
 from curate.project.claim import claimed
 from curate.project.data import load_data
-from curate.project.given_answers import questions_in, save_answers
+from curate.project.given_answers import mark_written, questions_in, save_answers
 from curate.project.init.scorers import guess_scorer
 from curate.project.init.text import settings_text
 from curate.project.journal import begin_journal
@@ -418,6 +418,8 @@ def _make(root: Path, schema: str, files: Sequence[Path], options: ReadOptions) 
         workspace.categories = {name: guess_scorer(some, num_calls[name]) for name, some in sorted(texts.items())}
     _write_settings(workspace)
     workspace.saved_answers = save_answers(root, [intake.answers for intake in workspace.intakes])
+    if options.selection.answers:
+        mark_written(root)
     return workspace
 
 

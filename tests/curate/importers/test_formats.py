@@ -59,7 +59,8 @@ def test_other_containers_in_the_workspaces_shape_become_lines(tmp_path: Path, n
 def test_the_best_format_wins_and_rivals_are_told(tmp_path: Path) -> None:
     plan = plan_import(lines(tmp_path, [CHAT]), None)
     assert plan.format_name == "openai"
-    assert plan.rivals == [("trl-conversational", 0.9)]
+    assert not plan.rivals
+    assert plan_import(lines(tmp_path, [CHAT]), load_shape("chat")).rivals == [("openai", 1.0)]
     assert plan_import(lines(tmp_path, [PAIR, PAIR, {"odd": 1}]), None).scores[0] == ("alpaca", 0.667)
 
 

@@ -184,7 +184,7 @@ PROPERTIES = [
     ("alpaca", "alpaca", alpaca),
     ("trl", "trl-text", plain_pairs),
     ("trl", "trl", pairs),
-    ("trl-conversational", "trl-conversational", conversational),
+    ("openai", "trl-conversational", conversational),
     ("openai", "openai", openai),
 ]
 
