@@ -49,6 +49,8 @@ _MOST_FAILURES = 5
 _MOST_REASON = 250
 _REST = 30.0
 """Seconds after which an endpoint that gave no answers is tried again."""
+_BYTES_OF_A_TOKEN = 4
+"""Of UTF-8, as in English; an estimate that no limit is held to."""
 
 
 def answers_folder() -> Path | None:
@@ -124,7 +126,7 @@ class EndpointContestant:
             )  # fmt: skip
         self._secret = Secret(_read_secret(spec, self.host))
         self._cache = AnswerCache(None if cache is None else cache / f"endpoint-{self.digest[:16]}.jsonl")
-        self._budget = Budget(spec)
+        self.budget = Budget(spec)
         self._lock = threading.Lock()
         self._num_failures, self._failed_at, self._has_warned = 0, 0.0, False
 
@@ -154,6 +156,18 @@ class EndpointContestant:
         """Whether the answer to ``request`` is known, so that nothing is sent for it. Raises RowFault."""
         return self._cache.get(self._query(request).key) is not None
 
+    def plan(self, requests: Sequence[Request]) -> list[tuple[Sequence[str], Sequence[int]]]:
+        """Return what will be sent for ``requests``: each time the ids that ask the same, and the tokens.
+
+        These are of the prompt and of the answer, likely and at most. Likely is an answer as long as the row's own.
+        """
+        by_id = {request.id: request for request in requests}
+        return [
+            (query.ids, [*_likely(by_id[query.ids[0]]), *self.budget.largest(query.num_bytes, query.most_new)])
+            for query in self._queries(requests, lambda _: None)
+            if self._cache.get(query.key) is None
+        ]
+
     def close(self) -> None:
         """Close the file of answers."""
         self._cache.close()
@@ -179,8 +193,7 @@ class EndpointContestant:
         # asks with another seed wants another answer.
         seed = None if body.get("temperature") == 0 else request.sampling.seed
         key = digest_of([self._url, {name: value for name, value in body.items() if name != "seed"}, seed])
-        num_bytes = len(canonical_json(body).encode("utf-8", "surrogatepass"))
-        return _Query(key, [], body, num_bytes, request.sampling.max_new_tokens)
+        return _Query(key, [], body, _num_bytes(body), request.sampling.max_new_tokens)
 
     def _client(self) -> httpx.AsyncClient:
         # A proxy of the environment is for the world outside; it must not see what stays on this machine.
@@ -230,9 +243,9 @@ class EndpointContestant:
                 reason = f"not asked after {_MOST_FAILURES} failures in a row"
                 return Unanswered("", NO_ANSWER, failure.reason if failure else reason)
             while True:
-                largest = self._budget.largest(query.num_bytes, query.most_new)
-                overrun = self._budget.overrun(largest)
-                if not self._budget.must_wait(overrun):
+                largest = self.budget.largest(query.num_bytes, query.most_new)
+                overrun = self.budget.overrun(largest)
+                if not self.budget.must_wait(overrun):
                     break
                 delivery.settled.clear()
                 await delivery.settled.wait()
@@ -256,21 +269,21 @@ class EndpointContestant:
     async def _try(self, client: httpx.AsyncClient, delivery: _Delivery, query: _Query, largest: Tokens) -> Answer:
         begun, spent, body = time.perf_counter(), largest, query.body
         if delivery.is_streamed:
-            counted = {"stream_options": {"include_usage": True}} if self._budget.is_limited else {}
+            counted = {"stream_options": {"include_usage": True}} if self.budget.is_limited else {}
             body = body | {"stream": True} | {name: counted[name] for name in counted.keys() - self.spec.omit}
         guarded = GuardedText(self._secret, partial(delivery.show, query)) if delivery.is_streamed else None
-        self._budget.hold(largest)
+        self.budget.hold(largest)
         try:
             answer, is_whole = await exchange(
                 client, self._post(body), self.spec.timeout, guarded.take if guarded else None
             )
-            spent = self._budget.tokens_of(answer, query.num_bytes, query.most_new)
+            spent = self.budget.tokens_of(answer, query.num_bytes, query.most_new)
         except ExchangeError as error:
             spent = spent if error.is_billed else (0, 0)
             error.is_passing |= error.is_unreadable and self._refuse is not None
             raise
         finally:
-            self._budget.settle(largest, spent)
+            self.budget.settle(largest, spent)
             delivery.settled.set()
         self._num_failures = 0
         self._secret.check(answer.text)
@@ -281,17 +294,17 @@ class EndpointContestant:
             raise ExchangeError(reason, is_passing=True, is_answer=True)
         if is_whole:
             self._cache.put(query.key, answer)
-        is_estimated = self._budget.is_limited and None in (answer.prompt_tokens, answer.new_tokens)
+        is_estimated = self.budget.is_limited and None in (answer.prompt_tokens, answer.new_tokens)
         if is_estimated and not self._has_warned:
             self._has_warned = True
             console.talk(f"{self.host} does not say how many tokens an answer took: the most that it can take count")
-        return replace(answer, seconds=time.perf_counter() - begun, cost=self._budget.cost(spent))
+        return replace(answer, seconds=time.perf_counter() - begun, cost=self.budget.cost(spent))
 
     def _known(self, query: _Query) -> Answer | None:
         answer = self._cache.get(query.key)
         if answer is None:
             return None
-        cost = self._budget.cost(self._budget.tokens_of(answer, query.num_bytes, query.most_new))
+        cost = self.budget.cost(self.budget.tokens_of(answer, query.num_bytes, query.most_new))
         return replace(answer, cost=cost, is_cached=True)
 
 
@@ -312,6 +325,17 @@ def _running(work: Coroutine[Any, Any, None], delivery: _Delivery) -> Iterator[F
         pool.submit(loop.run_until_complete, loop.shutdown_asyncgens())
         pool.shutdown()
         loop.close()
+
+
+def _num_bytes(value: Any) -> int:
+    return len(canonical_json(value).encode("utf-8", "surrogatepass"))
+
+
+def _likely(request: Request) -> Tokens:
+    answer = (request.row.messages or [])[len(request.prompt)]
+    texts = [request.prompt, request.row.tools], [answer["content"], answer.get("tool_calls")]
+    prompt, new = (_num_bytes(part) // _BYTES_OF_A_TOKEN for part in texts)
+    return prompt, min(new, request.sampling.max_new_tokens)
 
 
 def _read_secret(spec: EndpointSpec, host: str) -> str:

@@ -214,8 +214,12 @@ def prediction_line(record: Scored) -> str:
     return _line(_common(record) | {"tuned": _side(record) | usage})
 
 
-def read_predictions(path: Path, *, is_changed: bool = False) -> tuple[list[Scored], list[Scored]]:
+def read_predictions(
+    path: Path, *, is_changed: bool = False, is_growing: bool = False
+) -> tuple[list[Scored], list[Scored]]:
     """Return what a file of predictions holds: base and tuned. Of an evaluation, which has no base, the first is empty.
+
+    Of one that ``is_growing`` a last line may have been cut off by a kill, and is left out.
 
     Raises:
         TrainError: E935 bad-predictions with the line, when the file is missing or not what this tool writes; E952
@@ -229,6 +233,8 @@ def read_predictions(path: Path, *, is_changed: bool = False) -> tuple[list[Scor
     try:
         with open_file(path) as lines:
             for line in lines:
+                if is_growing and not line.endswith(b"\n"):
+                    break
                 number += 1
                 row = json.loads(line)
                 common = {name: row[name] for name in _COMMON} | {name: row.get(name) for name in _FURTHER}
