@@ -155,6 +155,6 @@ def test_progress_is_a_line_now_and_then_with_what_is_left_and_spent(
     monkeypatch.setattr(contest_plan, "_PLAIN_SECONDS", 0.0)
     lines = re.findall("asked.*", record(dataset, model, code=1).stderr)
     assert len(lines) == 28
-    assert re.fullmatch(
-        r"asked 28 of 28, 7 without an answer, about 0 min left, cost so far \.51", lines[-1]
-    ), lines[-1]  # Three of four new ones cost 9 * .01 + 4 * .02.
+    assert re.fullmatch(r"asked 28 of 28, 7 without an answer, about 0 min left, cost so far \.51", lines[-1]), lines[
+        -1
+    ]  # Three of four new ones cost 9 * .01 + 4 * .02.

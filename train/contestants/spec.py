@@ -40,6 +40,9 @@ class EndpointSpec(BaseModel):
     price_out: float | None = Field(default=None, ge=0, description="Price of a million tokens of answers.")
     max_tokens: int | None = Field(default=None, ge=1, description="Most tokens, prompts and answers, of one command.")
     max_cost: float | None = Field(default=None, gt=0, description="Most that one command may cost, by these prices.")
+    max_tokens_key: Literal["max_tokens", "max_completion_tokens"] = Field(
+        default="max_tokens", description="What the endpoint calls the most tokens of an answer."
+    )
     omit: frozenset[Literal["temperature", "seed", "max_tokens", "stream_options"]] = Field(
         default=frozenset(), description="Options that are not sent, because the endpoint refuses them."
     )

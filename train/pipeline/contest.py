@@ -293,6 +293,8 @@ class _Evaluation:
         self.write({})
         for code, number in sorted(self._unanswered.items()):
             console.talk(f"warning: {_records(number)} without an answer: {code}: {self._reasons[code]}")
+        if num_unanswered:
+            console.talk("The same command asks for them again.")
         if num_skipped:
             console.talk(
                 f"warning: {_records(num_skipped)} without a result: too long, raw text, or cannot be rendered"
