@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -12,9 +13,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from tests.train.finished import make_dataset
+from tests.train.finished import call, make_dataset
 from tests.train.stub import Stub, said
+from tests.train.test_contest import fits
 from tests.train.tiny import chat_row, write_dataset
+from train.base.errors import TrainError
 from train.cli import cli
 from train.pipeline import contest_plan
 from train.report.stats import smallest_margin
@@ -158,3 +161,90 @@ def test_progress_is_a_line_now_and_then_with_what_is_left_and_spent(
     assert re.fullmatch(r"asked 28 of 28, 7 without an answer, about 0 min left, cost so far \.51", lines[-1]), lines[
         -1
     ]  # Three of four new ones cost 9 * .01 + 4 * .02.
+
+
+def who(name: str, prompt: str, reference: str = "the red cat sat") -> Any:
+    return chat_row(name, prompt, reference, category="who")
+
+
+def make_who(folder: Path, scorer: str, test: list[Any]) -> Path:
+    splits = {"train": [who("t0", "who sat at home")], "validation": [who("v0", "who ran")], "test": test}
+    return write_dataset(folder, splits, categories={"who": {"scorer": scorer}})
+
+
+def test_a_recording_answers_the_next_version_of_a_dataset_without_the_model(
+    tmp_path: Path, serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PAIRSMITH_KEY", "secret-key")
+    server = serve(lambda body: said(f"{body['messages'][-1]['content']} today", usage=USAGE))
+    model = hosted(tmp_path, server.url, 'api_key_env = "PAIRSMITH_KEY"\nprice_in = 1.0\nprice_out = 2.0\n')
+    old = make_who(tmp_path / "v1", "token_f1", [who(f"x{n}", f"who sat on {n}") for n in range(5)])
+    record(old, model)
+    record(old, f"{server.url}#n")
+    server.close()
+    model.unlink()
+    monkeypatch.delenv("PAIRSMITH_KEY")
+    shutil.rmtree(tmp_path / "cache")
+    # Scored otherwise; a reference corrected, a prompt changed, a record moved and given another id, one left out.
+    test = [who("x0", "who sat on 0", "who sat on 0 today"), who("x1", "who lay on 1"), who("v9", "who sat on 2"),
+            who("new", "who is new")]  # fmt: skip
+    new = make_who(tmp_path / "v2", "exact", test)
+    recording = tmp_path / "runs" / "eval-m"
+    done = record(new, recording, code=1)
+    assert f"asking 1 validation and 4 test records of {recording}" in done.stderr
+    assert f"warning: 2 records without an answer: E963 no-answer: {recording} holds no answer" in done.stderr
+    assert "requests" not in done.stderr
+    again = json.loads((tmp_path / "runs" / "eval-m-2" / "eval.json").read_text())
+    assert again["contestant"] == json.loads((recording / "eval.json").read_text())["contestant"]
+    assert (again["contestant"]["kind"], again["unanswered"]) == ("endpoint", {"test": {"who": 2}})
+    lines = fits(tmp_path / "runs" / "eval-m-2" / "predictions.jsonl", "predictions")
+    assert {line["id"]: (line["tuned"]["text"], line["tuned"]["scores"]["exact"]) for line in lines} == {
+        "v0": ("who ran today", 0.0), "x0": ("who sat on 0 today", 1.0), "v9": ("who sat on 2 today", 0.0),
+    }  # fmt: skip
+    assert all(line["tuned"]["usage"]["cost"] == pytest.approx(17e-6) for line in lines)
+    assert "who sat" not in {line["tuned"]["asked"] for line in lines}
+    record(new, tmp_path / "runs" / "eval-n", code=1)
+    sides = [tmp_path / "runs" / name for name in ("eval-m-2", "eval-n-2")]
+    table = json.loads(call("compare", *sides, "--json").stdout)["table"]
+    assert [model["kind"] for model in table["models"]] == ["endpoint", "endpoint"]
+    assert [row["difference"]["value"] for row in table["pairs"][0]["splits"][-1]["categories"]] == [0.0]
+    # The recording of a recording is the same evaluation.
+    record(new, sides[0], code=1)
+    assert len(list((tmp_path / "runs").iterdir())) == 4
+
+
+def test_what_is_asked_otherwise_is_no_question_of_the_recording(dataset: Path, tmp_path: Path, serve: Any) -> None:
+    server = serve()
+    record(dataset, f"{server.url}#m")
+    server.close()
+    recording = tmp_path / "runs" / "eval-m"
+    for options in (["--max-new-tokens", "9"], ["--shots", "1"]):
+        done = record(dataset, recording, *options, code=1).stderr
+        assert "28 records without an answer" in done
+    asked = [{"id": "q", "messages": [{"role": "user", "content": text}]} for text in ("is it home", "is it so")]
+    lines = "".join(json.dumps(line) + "\n" for line in asked)
+    done = CliRunner().invoke(cli, ["answer", "--with", str(recording)], input=lines, standalone_mode=False)
+    who_answers, known, unknown = map(json.loads, done.stdout.splitlines())
+    assert (who_answers["kind"], known["text"]) == ("endpoint", "the red cat sat")
+    assert unknown["error"]["code"] == "E963 no-answer"
+
+
+def test_a_recording_that_was_edited_or_not_finished_is_refused(dataset: Path, tmp_path: Path, serve: Any) -> None:
+    record(dataset, f"{serve().url}#m")
+    folder = tmp_path / "runs" / "eval-m"
+    words = ["eval", str(dataset), "--with", str(folder), "--out", str(tmp_path / "again")]
+
+    def refusal() -> str:
+        error = CliRunner().invoke(cli, words, standalone_mode=False).exception
+        assert isinstance(error, TrainError)
+        return f"{error.code}: {error.message}"
+
+    predictions, about = folder / "predictions.jsonl", folder / "eval.json"
+    kept = predictions.read_text(), about.read_text()
+    predictions.write_text(kept[0].replace("the red cat sat", "the red cat saw", 1))
+    assert refusal().startswith("E952 run-changed")
+    predictions.write_text(kept[0])
+    for changed in (kept[1].replace('"files"', '"others"'), kept[1].replace('"endpoint"', '"base"'), "[]"):
+        about.write_text(changed)
+        assert "is no finished recording of an endpoint or a .gguf file" in refusal()
+    assert not (tmp_path / "again").exists()

@@ -33,13 +33,13 @@ from train.base.storage import canonical_json, digest_of
 from train.contestants.answer_cache import AnswerCache
 from train.contestants.budget import Budget, Tokens
 from train.contestants.chat_completions import request_body
-from train.contestants.contestant import Kind, OnAnswer, OnText, Request, Unanswered
+from train.contestants.contestant import NO_ANSWER, Kind, OnAnswer, OnText, Request, Unanswered
 from train.contestants.exchange import ExchangeError, exchange
 from train.contestants.secret import GuardedText, Secret
 from train.contestants.spec import BAD_CONTESTANT, EndpointSpec
 from train.evaluate.scoring import Answer
 
-NO_ANSWER, BUDGET_SPENT = "E963 no-answer", "E927 budget-spent"
+BUDGET_SPENT = "E927 budget-spent"
 PAUSE = 0.5
 """Seconds before the first further try, and up to twice as many; each further one waits twice as long."""
 _POLL = 0.1

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from train.base.errors import TrainError, validation_fault
 from train.base.file_guard import MOST_STATE, read_file
-from train.base.run_folder import RUN, model_run
+from train.base.run_folder import EVALUATION, RUN, model_run
 from train.contestants.contestant import Kind
 
 ADAPTER, BAD_CONTESTANT = "adapter_config.json", "E929 bad-contestant"
@@ -71,9 +71,9 @@ def parse_spec(name: str) -> Spec:
     """Return what ``name`` means.
 
     A run's folder, or that of a series, which stands for the run to take; the folder of an adapter, alone or as
-    ADAPTER@BASE; a .gguf file; URL#MODEL; a .toml file with the fields of `EndpointSpec`; else a base: a folder,
-    "tiny-base" or a hub id. Raises TrainError "E929 bad-contestant" for a file of another kind or a .toml file that
-    does not fit, and "E942 unfinished-run" of a series without a model.
+    ADAPTER@BASE; a .gguf file; URL#MODEL; a .toml file with the fields of `EndpointSpec`; the folder of an evaluation,
+    which is a recording; else a base: a folder, "tiny-base" or a hub id. Raises TrainError "E929 bad-contestant" for a
+    file of another kind or a .toml file that does not fit, and "E942 unfinished-run" of a series without a model.
     """
     if name.startswith(("http://", "https://")):
         return Spec(name, "endpoint", endpoint=_endpoint_of(name))
@@ -86,6 +86,8 @@ def parse_spec(name: str) -> Spec:
         raise _bad(f"{name} is no contestant", "Name a folder, a .gguf file, a .toml file or URL#MODEL.")
     if path.suffix.lower() in (".gguf", ".toml") and not path.is_dir():
         raise _bad(f"there is no file {name}", "See `train answer --help` for what --with takes.")
+    if (path / EVALUATION).is_file():
+        return Spec(name, "recording", path)
     if (run := model_run(path)) != path or (path / RUN).is_file():
         return Spec(name, "run", run)
     if (path / ADAPTER).is_file():

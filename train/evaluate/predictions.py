@@ -81,6 +81,8 @@ class Scored:
     trivial_answer: str | None = None
     """The label that a model which has learnt nothing always says; None where it repeats the prompt."""
     trivial_score: float | None = None
+    asked: str | None = None
+    """The digest of what a model that is elsewhere was asked; None of another."""
 
     @property
     def is_generated(self) -> bool:
@@ -211,7 +213,8 @@ def write_predictions(base: Sequence[Scored], tuned: Sequence[Scored], folder: P
 def prediction_line(record: Scored) -> str:
     """Return the line of `predictions.jsonl` for a record that one model alone was evaluated on, with its usage."""
     usage = {} if record.usage is None else {"usage": dict(record.usage)}
-    return _line(_common(record) | {"tuned": _side(record) | usage})
+    asked = {} if record.asked is None else {"asked": record.asked}
+    return _line(_common(record) | {"tuned": _side(record) | usage | asked})
 
 
 def read_predictions(

@@ -27,7 +27,8 @@ from train.base.run_folder import (
 from train.base.storage import appending, digest_of, sha256_of, write_whole
 from train.contestants import Answer, Contestant, Request, Sampling, Unanswered, parse_spec
 from train.contestants.prompting import Prompting
-from train.contestants.spec import route_of
+from train.contestants.recording import digest_of_request
+from train.contestants.spec import Spec, route_of
 from train.data.dataset import Dataset, Row, last_answer
 from train.evaluate.metrics import discover
 from train.evaluate.predictions import PREDICTIONS, Scored, prediction_line, read_predictions
@@ -100,6 +101,8 @@ class _Evaluation:
 
     def __init__(self, contestant: Contestant, dataset: Dataset, conditions: Conditions, parent: Path) -> None:
         self._contestant, self._dataset = contestant, dataset
+        # A recording has the name of the model, which may be there no longer.
+        self._spec = parse_spec(str(getattr(contestant, "folder", contestant.name)))
         self._categories = category_specs(dataset.manifest.get("categories", {}), dataset.splits["train"])
         flagged: frozenset[str] = frozenset()
         if contestant.kind == "endpoint" and not conditions.is_flagged_sent:
@@ -144,7 +147,7 @@ class _Evaluation:
         }
         return {
             "version": 1,
-            "id": _folder_name(contestant, prompting),
+            "id": _folder_name(self._spec, prompting),
             "status": "running",
             "created": now(),
             "contestant": {"name": contestant.name, "kind": contestant.kind, "digest": contestant.digest},
@@ -206,7 +209,9 @@ class _Evaluation:
 
     def _route(self) -> str:
         # Where the prompts go, and what else goes with each of them; nothing where all stays in this program.
-        endpoint, prompting = parse_spec(self._contestant.name).endpoint, self._prompting
+        endpoint, prompting = self._spec.endpoint, self._prompting
+        if self._spec.kind == "recording":
+            return f" of {self._spec.name}"
         if endpoint is None:
             return ""
         after = f", each after {prompting.number} examples" if prompting.number else ""
@@ -218,7 +223,7 @@ class _Evaluation:
         from train.evaluate.evaluation import evaluate_model, general_name, readable_general
         from train.pipeline.prepare import renderer_of
 
-        local, spec, prompting = self._contestant, parse_spec(self._contestant.name), self._prompting
+        local, spec, prompting = self._contestant, self._spec, self._prompting
         assert isinstance(local, LocalContestant), "models of these kinds are on this machine"
         # A run can read what it was trained on, as its recipe says; of another model, or behind examples, nobody asks
         # that.
@@ -253,7 +258,7 @@ class _Evaluation:
 
     def _ask(self, put: Callable[[Sequence[Scored]], None]) -> None:
         requests = self._requests()
-        progress = Progress(len(requests))
+        progress, asked = Progress(len(requests)), {request.id: request for request in requests}
 
         def take(answer: Answer | Unanswered) -> None:
             progress.add(answer)
@@ -263,7 +268,8 @@ class _Evaluation:
                 self._unanswered_by_category[split][row.category] += 1
                 self._reasons.setdefault(answer.code, answer.reason)
                 return
-            put([_scored(answer, row, spec_of(self._categories, row.category), split)])
+            scored = _scored(answer, row, spec_of(self._categories, row.category), split)
+            put([replace(scored, asked=digest_of_request(asked[answer.id]))])
 
         # All splits together, so that what is asked twice is sent once.
         if requests:
@@ -305,8 +311,9 @@ def _records(number: int) -> str:
     return f"{number:,} record{'' if number == 1 else 's'}"
 
 
-def _folder_name(contestant: Contestant, prompting: Prompting) -> str:
-    spec = parse_spec(contestant.name)
+def _folder_name(spec: Spec, prompting: Prompting) -> str:
+    if spec.kind == "recording":
+        return Path(spec.name).name
     # The last part of a path or of a model's name, without the suffix of a file.
     name = (spec.endpoint.model if spec.endpoint else spec.name.partition("@")[0]).rstrip("/").rpartition("/")[2]
     name = re.sub(r"\.(gguf|toml)$", "", name)
