@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email.utils
 import gzip
 import json
 import os
@@ -183,7 +184,6 @@ def test_a_tool_call_is_the_text_that_the_scorer_reads(stub: Any) -> None:
     ("answer", "reason", "num_sent"),
     [
         ((0, b""), "the connection broke off", 2),
-        ((429, b"slow down"), "HTTP 429: slow down", 2),
         ((500, b'{"error": {"message": "oh\\u001b[1m\\nno", "code": 1}}'), "HTTP 500: oh<U+001B>[1m no", 2),
         ((503, b'{"error": "x"}' + b" " * 10**7), "HTTP 503: ", 2),
         ((400, b'{"detail": "' + b"y" * 5000 + b'"}'), f"HTTP 400: {'y' * 200}", 1),
@@ -404,17 +404,104 @@ def test_a_wait_that_is_asked_for_is_kept_up_to_the_timeout(stub: Any, monkeypat
     waited: list[float] = []
     real = endpoint.asyncio.sleep
     monkeypatch.setattr(endpoint.asyncio, "sleep", lambda seconds: waited.append(seconds) or real(0))
-    for retry_after, wait in (("3", 3.0), ("0", 0.0), ("-5", 0.0), ("soon", 0.0), ("nan", 0.0)):
+    for retry_after, wait in (("3", 3.0), ("2.5", 2.5), ("0", 0.0), ("-5", 0.0), ("soon", 0.0), ("nan", 0.0)):
         waited.clear()
         server = stub(_busy(retry_after))
-        assert _reason(_ask(server.url)) == "HTTP 429"
+        assert _stream(server.url)[1].reason == "HTTP 429"
         assert waited[:1] == [wait]
     date = "Fri, 01 Jan 2100 00:00:00 GMT"
     for retry_after in ("6", date, "9" * 400):
         server = stub(_busy(retry_after))
         is_read = len(retry_after) < 100
-        assert ("longer than the timeout" in _reason(_ask(server.url))) == is_read
+        assert ("longer than the timeout" in _stream(server.url)[1].reason) == is_read
         assert len(server.seen) == 2 - is_read
+
+
+class Gate:
+    """Lets one request in ``seconds`` through, in bursts of ``burst``, and tells the others to come later."""
+
+    def __init__(self, seconds: float, burst: int, headers: str = "") -> None:
+        self.seconds, self.burst, self.headers = seconds, burst, headers
+        self.lock, self.room, self.at, self.num_refused = threading.Lock(), float(burst), time.monotonic(), 0
+
+    def __call__(self, body: dict[str, Any]) -> Iterator[bytes]:
+        with self.lock:
+            now = time.monotonic()
+            self.room, self.at = min(self.burst, self.room + (now - self.at) / self.seconds), now
+            is_open = self.room >= 1
+            self.room -= is_open
+            self.num_refused += not is_open
+        if is_open:
+            yield OK + b"Connection: close\r\n\r\n" + said(body["messages"][0]["content"])[1]
+        else:
+            yield f"HTTP/1.1 429 Busy\r\nConnection: close\r\n{self.headers}\r\n".encode()
+
+
+def _now(offset: float) -> str:
+    return email.utils.formatdate(time.time() + offset, usegmt=True)
+
+
+@pytest.mark.parametrize("headers", ["", "Retry-After: 0.02\r\n", f"Retry-After: {_now(-9)}\r\n"])
+@pytest.mark.parametrize("concurrency", [1, 8])
+def test_where_there_are_too_many_requests_all_are_answered_and_few_are_refused(
+    stub: Any, monkeypatch: pytest.MonkeyPatch, headers: str, concurrency: int
+) -> None:
+    monkeypatch.setattr(endpoint, "PAUSE", 0.01)
+    gate = Gate(0.01, 2, headers)
+    requests = [_request(f"{n}", f"ask {n}") for n in range(60)]
+    heard = _ask(stub(gate).url, *requests, max_concurrency=concurrency, retries=0)
+    assert {one.id: getattr(one, "text", one) for one in heard} == {f"{n}": f"ask {n}" for n in range(60)}
+    assert gate.num_refused < 30
+
+
+def test_a_wait_counts_for_all_requests_and_ends_one_day(stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As soon as the endpoint asks for more patience than there is, no further request is sent."""
+    requests = [_request(f"{n}", f"ask {n}") for n in range(20)]
+    for retry_after, num_sent in (("3600", 1), (_now(3600), 1), ("0.01", 4)):
+        monkeypatch.setattr(endpoint, "_PATIENCE", 0.035 if num_sent > 1 else 600.0)
+        server = stub(_busy(retry_after))
+        heard = _ask(server.url, *requests, max_concurrency=1, retries=0)
+        assert 1 <= len(server.seen) <= num_sent
+        assert {one.reason.partition(",")[0] for one in heard if isinstance(one, Unanswered)} == {"HTTP 429"}
+
+
+SPENT = b'{"error": {"message": "You exceeded your current quota.", "code": "insufficient_quota"}}'
+
+
+@pytest.mark.parametrize(
+    ("status", "raw", "reason"),
+    [
+        (429, SPENT, "HTTP 429: You exceeded your current quota."),
+        (402, b"Insufficient balance", "HTTP 402: Insufficient balance"),
+        (401, b"no such key", "HTTP 401: no such key"),
+        (400, b"Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead.",
+         'set max_tokens_key = "max_completion_tokens" in a .toml file: HTTP 400: Unsupported parameter: '),
+        (400, b"Unsupported value: 'temperature' does not support 0 with this model.",
+         'set omit = ["temperature"] in a .toml file: HTTP 400: Unsupported value: '),
+        (422, b'{"detail": [{"loc": ["body", "seed"], "msg": "Extra inputs are not permitted"}]}',
+         'set omit = ["seed"] in a .toml file: HTTP 422: '),
+    ],
+)  # fmt: skip
+def test_what_no_other_request_can_do_better_ends_it_at_once(stub: Any, status: int, raw: bytes, reason: str) -> None:
+    server = stub(lambda _: (status, raw))
+    heard = _ask(server.url, *(_request(f"{n}", f"ask {n}") for n in range(20)), max_concurrency=2)
+    assert len(server.seen) <= 2
+    assert all(isinstance(one, Unanswered) and one.reason.startswith(reason) for one in heard)
+
+
+def test_an_option_that_is_too_large_for_one_record_ends_nothing(stub: Any) -> None:
+    server = stub(
+        lambda body: (400, b"'max_tokens' is too large: 256") if "3" in str(body["messages"]) else said("yes")
+    )
+    heard = _ask(server.url, *(_request(f"{n}", f"ask {n}") for n in range(9)), max_concurrency=1)
+    assert sum(isinstance(one, Answer) for one in heard) == 8
+
+
+def test_the_most_tokens_have_another_name_for_some_models(stub: Any) -> None:
+    server = stub(lambda _: said("yes"))
+    _ask(server.url, _request(max_new_tokens=7), max_tokens_key="max_completion_tokens", omit=["temperature", "seed"])
+    assert server.seen[0].keys() == {"model", "messages", "max_completion_tokens"}
+    assert server.seen[0]["max_completion_tokens"] == 7
 
 
 def test_five_failures_in_a_row_end_it_until_it_has_rested(stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -190,7 +190,6 @@ def test_a_judge_that_goes_by_the_place_ties_everything(tmp_path: Path, stub: An
         ((200, b"x" * (MOST_BYTES + 9)), "not an answer of chat/completions"),
         ((500, b""), "HTTP 500"),
         ((401, b""), "HTTP 401"),
-        ((429, b""), "HTTP 429"),
         ((0, b""), "the connection broke off"),
     ],
 )

@@ -58,6 +58,7 @@ def command(
       FILE.gguf            a file as llama.cpp serves it (extra gguf)
       URL#MODEL            an OpenAI-compatible endpoint (extra endpoint)
       FILE.toml            the same with its key, limits and prices
+      runs/eval-MODEL      the recording of one of these three, which asks nobody
 
     Nothing is sent anywhere without a URL. Of a file beside an export's manifest.json an endpoint gets neither the
     records with findings X7xx, such as personal data, nor those of test, unless the options say so.

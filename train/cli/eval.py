@@ -28,7 +28,7 @@ RESCORED = (
 @click.option(
     "--margin", type=click.FloatRange(0, 1, max_open=True), help="The loss that counts as none; the run's by default."
 )
-@click.option("--dry-run", is_flag=True, help="Print the table and write nothing.")
+@click.option("--dry-run", is_flag=True, help="Print the table, or what an endpoint will be asked; write nothing.")
 @click.option("--rescore", is_flag=True, help="Score the texts of RUN again, also where its files were changed.")
 @click.option("--dataset", "moved", type=click.Path(path_type=Path), help="Where the data for --rescore is now.")
 @click.option("--with", "names", multiple=True, metavar="MODEL", help="Evaluate MODEL on DATASET; may be given again.")
@@ -61,7 +61,8 @@ def command(
     With --with the argument is a DATASET, and each MODEL answers its validation and test records: a base, a run, an
     adapter, a .gguf file or an endpoint, named as `train answer --help` says. What it answers is scored as a run is,
     and lies in runs/eval-MODEL, where `train compare` takes it. The same call goes on after an interruption. Exit 1
-    when a record has no answer.
+    when a record has no answer. Before an endpoint is asked it is said for how much, and what the records can show;
+    with --dry-run that is all.
 
     Example: train eval runs/2026-11-24-a --fail-on worse
 
@@ -69,15 +70,19 @@ def command(
     """
     if not names:
         return _computed_again(target, fail_on, margin, is_dry=dry_run, is_rescored=rescore, moved=moved)
-    of_runs = {"--fail-on": fail_on, "--margin": margin is not None, "--dry-run": dry_run, "--rescore": rescore}
+    from train.contestants import open_contestant, parse_spec
+
+    is_local = any(parse_spec(name).endpoint is None for name in names)
+    of_runs = {
+        "--fail-on": fail_on, "--margin": margin is not None, "--dry-run": dry_run and is_local, "--rescore": rescore,
+    }  # fmt: skip
     for option in filter(of_runs.get, of_runs):
         raise click.UsageError(f"{option} is for a report of a run; compare evaluations with `train compare`.")
     # Loaded late: imports as much as each model's kind needs.
     from train.base.run_folder import runs_folder
-    from train.contestants import open_contestant
     from train.contestants.prompting import Prompting
     from train.data.dataset import open_dataset
-    from train.pipeline.contest import Conditions, evaluate_contestant, shared_lengths
+    from train.pipeline.contest import Conditions, evaluate_contestant, plan_evaluation, shared_lengths
     from train.report.comparison import compare_sides, read_side
     from train.report.comparison_table import render_table
 
@@ -94,9 +99,14 @@ def command(
     folders, is_complete = [], True
     for name in names:
         with closing(open_contestant(name, device=device, threads=threads)) as contestant:
+            if dry_run:
+                plan_evaluation(contestant, dataset, conditions, out or runs_folder(target))
+                continue
             folder, record = evaluate_contestant(contestant, dataset, conditions, out or runs_folder(target))
         is_complete = is_complete and record["status"] == "finished"
         folders.append(folder)
+    if dry_run:
+        return Exit.OK
     try:
         # They lie in one folder, which is said below.
         comparison = compare_sides([replace(read_side(str(folder)), name=folder.name) for folder in folders])

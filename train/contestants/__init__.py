@@ -1,6 +1,8 @@
-"""Models that are asked: a base, a run, an adapter, a .gguf file, or one behind an endpoint; one kind a file."""
+"""Models that are asked: a base, run, adapter, .gguf file, one behind an endpoint, or a recording; one kind a file."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from train.base.errors import require_extra
 from train.contestants.contestant import Contestant, Request, Sampling, Unanswered
@@ -21,6 +23,10 @@ def open_contestant(name: str, *, device: str = "auto", threads: int | None = No
         from train.contestants.endpoint import EndpointContestant, answers_folder
 
         return EndpointContestant(spec.endpoint, spec.name, answers_folder())
+    if spec.kind == "recording":
+        from train.contestants.recording import RecordingContestant
+
+        return RecordingContestant(Path(spec.name))
     if spec.kind == "gguf":
         from train.contestants.gguf import GgufContestant
 

@@ -33,12 +33,20 @@ class AnswerCache:
         self._answers: dict[str, Answer] = {}
         self._handle: int | None = None
         self._offset = 0
-        if path is not None:
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                self._handle = _open(path)
-            except OSError as error:
-                self._warn(error)
+        self._path = path
+        if path is not None and path.exists():
+            self._begin()
+
+    def _begin(self) -> None:
+        # The file is made for the first request that is sent.
+        path, self._path = self._path, None
+        if path is None:
+            return
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._handle = _open(path)
+        except OSError as error:
+            self._warn(error)
 
     def get(self, key: str) -> Answer | None:
         """Return the answer to the request ``key``, where any process has got one by now."""
@@ -64,6 +72,7 @@ class AnswerCache:
 
     def claim(self, key: str) -> bool:
         """Claim the right to send the request ``key``; False while another process has it."""
+        self._begin()
         if self._handle is None:
             return True
         try:

@@ -32,7 +32,9 @@ class CompletionError(ValueError):
     """What came is no answer of chat/completions; the text of the error says why."""
 
 
-def request_body(request: Request, model: str, omit: Collection[str] = ()) -> dict[str, Any]:
+def request_body(
+    request: Request, model: str, omit: Collection[str] = (), max_tokens_key: str = "max_tokens"
+) -> dict[str, Any]:
     """Return what is sent for ``request``, without the options ``omit``. Raises RowFault where it asks nothing."""
     sampling = request.sampling
     body: dict[str, Any] = {"model": model, "messages": _messages(request.prompt)}
@@ -40,7 +42,7 @@ def request_body(request: Request, model: str, omit: Collection[str] = ()) -> di
         body["tools"] = [
             tool if "function" in tool else {"type": "function", "function": tool} for tool in request.row.tools
         ]
-    options = {"temperature": sampling.temperature, "seed": sampling.seed, "max_tokens": sampling.max_new_tokens}
+    options = {"temperature": sampling.temperature, "seed": sampling.seed, max_tokens_key: sampling.max_new_tokens}
     return body | {name: value for name, value in options.items() if name not in omit}
 
 

@@ -9,7 +9,8 @@ from typing import Any, Literal, Protocol
 from train.data.dataset import Row, last_answer
 from train.evaluate.scoring import Answer
 
-Kind = Literal["base", "run", "adapter", "gguf", "endpoint"]
+Kind = Literal["base", "run", "adapter", "gguf", "endpoint", "recording"]
+NO_ANSWER = "E963 no-answer"
 
 
 @dataclass(frozen=True, slots=True)

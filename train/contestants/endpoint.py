@@ -33,13 +33,13 @@ from train.base.storage import canonical_json, digest_of
 from train.contestants.answer_cache import AnswerCache
 from train.contestants.budget import Budget, Tokens
 from train.contestants.chat_completions import request_body
-from train.contestants.contestant import Kind, OnAnswer, OnText, Request, Unanswered
+from train.contestants.contestant import NO_ANSWER, Kind, OnAnswer, OnText, Request, Unanswered
 from train.contestants.exchange import ExchangeError, exchange
 from train.contestants.secret import GuardedText, Secret
 from train.contestants.spec import BAD_CONTESTANT, EndpointSpec
 from train.evaluate.scoring import Answer
 
-NO_ANSWER, BUDGET_SPENT = "E963 no-answer", "E927 budget-spent"
+BUDGET_SPENT = "E927 budget-spent"
 PAUSE = 0.5
 """Seconds before the first further try, and up to twice as many; each further one waits twice as long."""
 _POLL = 0.1
@@ -49,6 +49,13 @@ _MOST_FAILURES = 5
 _MOST_REASON = 250
 _REST = 30.0
 """Seconds after which an endpoint that gave no answers is tried again."""
+_PATIENCE = 600.0
+"""Seconds for which an endpoint may say without a break that it gets too many requests."""
+_LONG = 10.0
+_LONGEST = 60.0
+"""Seconds between two requests then, where it does not say itself how long to wait."""
+_BYTES_OF_A_TOKEN = 4
+"""Of UTF-8, as in English; an estimate that no limit is held to."""
 
 
 def answers_folder() -> Path | None:
@@ -66,6 +73,7 @@ class _Query:
     body: dict[str, Any]
     num_bytes: int
     most_new: int
+    likely: Tokens
     num_streamed: int = 0
 
 
@@ -83,6 +91,39 @@ class _Delivery:
         query.num_streamed += len(text)
         self.events.put((query.ids[0], text))
         return query.ids[0] not in self.cancelled
+
+
+class _Pace:
+    """When the next request may be sent to an endpoint that has said that it gets too many."""
+
+    def __init__(self) -> None:
+        self._gap = self._next = self._slowed_at = 0.0
+        self._refused_since: float | None = None
+
+    async def take_turn(self) -> None:
+        """Wait until one more may be sent."""
+        while (left := self._next - time.monotonic()) > 0:
+            await asyncio.sleep(left)
+        self._next = time.monotonic() + self._gap
+
+    def speed_up(self) -> None:
+        """Hear that one was answered."""
+        self._gap, self._refused_since = self._gap * 0.95, None
+
+    def slow_down(self, wait: float, sent_at: float) -> bool:
+        """Hear that one was refused for ``wait`` seconds, and say whether it is worth waiting."""
+        now = time.monotonic()
+        # Those that were sent together are refused together.
+        if self._refused_since is None and sent_at >= self._slowed_at:
+            self._gap, self._slowed_at = max(PAUSE, 2 * self._gap), now
+            if wait >= _LONG:
+                console.talk(f"too many requests: the endpoint asks to wait {wait:,.0f} s")
+        self._refused_since = self._refused_since or now
+        refused = now - self._refused_since
+        wait = max(wait, self._gap, min(refused, _LONGEST))
+        if is_worth := refused + wait < _PATIENCE:
+            self._next = max(self._next, now + wait)
+        return is_worth
 
 
 class EndpointContestant:
@@ -124,9 +165,10 @@ class EndpointContestant:
             )  # fmt: skip
         self._secret = Secret(_read_secret(spec, self.host))
         self._cache = AnswerCache(None if cache is None else cache / f"endpoint-{self.digest[:16]}.jsonl")
-        self._budget = Budget(spec)
+        self.budget = Budget(spec)
         self._lock = threading.Lock()
         self._num_failures, self._failed_at, self._has_warned = 0, 0.0, False
+        self._pace, self._closed = _Pace(), ""
 
     def answer(self, requests: Sequence[Request], on_answer: OnAnswer, on_text: OnText | None = None) -> None:
         """Answer all ``requests``; equal ones are sent once, and known ones not at all.
@@ -154,6 +196,17 @@ class EndpointContestant:
         """Whether the answer to ``request`` is known, so that nothing is sent for it. Raises RowFault."""
         return self._cache.get(self._query(request).key) is not None
 
+    def plan(self, requests: Sequence[Request]) -> list[tuple[Sequence[str], Sequence[int]]]:
+        """Return what will be sent for ``requests``: each time the ids that ask the same, and the tokens.
+
+        These are of the prompt and of the answer, likely and at most. Likely is an answer as long as the row's own.
+        """
+        return [
+            (query.ids, [*query.likely, *self.budget.largest(query.num_bytes, query.most_new)])
+            for query in self._queries(requests, lambda _: None)
+            if self._cache.get(query.key) is None
+        ]
+
     def close(self) -> None:
         """Close the file of answers."""
         self._cache.close()
@@ -174,13 +227,12 @@ class EndpointContestant:
         return list(queries.values())
 
     def _query(self, request: Request) -> _Query:
-        body = request_body(request, self.spec.model, self.spec.omit)
+        body = request_body(request, self.spec.model, self.spec.omit, self.spec.max_tokens_key)
         # The seed decides nothing where the likeliest token is taken. Else it does, even where it is not sent: whoever
         # asks with another seed wants another answer.
         seed = None if body.get("temperature") == 0 else request.sampling.seed
         key = digest_of([self._url, {name: value for name, value in body.items() if name != "seed"}, seed])
-        num_bytes = len(canonical_json(body).encode("utf-8", "surrogatepass"))
-        return _Query(key, [], body, num_bytes, request.sampling.max_new_tokens)
+        return _Query(key, [], body, _num_bytes(body), request.sampling.max_new_tokens, _likely(request))
 
     def _client(self) -> httpx.AsyncClient:
         # A proxy of the environment is for the world outside; it must not see what stays on this machine.
@@ -222,57 +274,68 @@ class EndpointContestant:
 
     async def _ask(self, client: httpx.AsyncClient, delivery: _Delivery, query: _Query) -> Answer | Unanswered:
         failure: ExchangeError | None = None
-        for attempt in range(self.spec.retries + 1):
-            if failure is not None:
-                await asyncio.sleep(max(failure.wait, PAUSE * 2 ** (attempt - 1) * (1 + random.random())))  # noqa: S311
+        attempt = 0
+        while True:
+            await self._pace.take_turn()
             # An endpoint that is down lets each further request wait until its timeout.
-            if self._num_failures >= _MOST_FAILURES and time.monotonic() < self._failed_at + _REST:
-                reason = f"not asked after {_MOST_FAILURES} failures in a row"
-                return Unanswered("", NO_ANSWER, failure.reason if failure else reason)
+            if self._closed and time.monotonic() < self._failed_at + _REST:
+                return Unanswered("", NO_ANSWER, failure.reason if failure else self._closed)
             while True:
-                largest = self._budget.largest(query.num_bytes, query.most_new)
-                overrun = self._budget.overrun(largest)
-                if not self._budget.must_wait(overrun):
+                largest = self.budget.largest(query.num_bytes, query.most_new)
+                overrun = self.budget.overrun(largest)
+                if not self.budget.must_wait(overrun):
                     break
                 delivery.settled.clear()
                 await delivery.settled.wait()
             if overrun:
                 return Unanswered("", BUDGET_SPENT, overrun)
             self.num_retries += failure is not None
+            sent_at = time.monotonic()
             try:
                 return await self._try(client, delivery, query, largest)
             except ExchangeError as error:
                 failure = error
                 # A cut in the midst of the key would hide that it is one.
                 failure.reason = self._secret.hidden(error.reason)[:_MOST_REASON]
-            if query.num_streamed or not failure.is_passing:
+            # Somebody who waits for the text is told instead.
+            if failure.is_limit and not delivery.is_streamed:
+                if self._pace.slow_down(failure.wait, sent_at):
+                    continue
+                failure.is_final = True
+            if failure.is_final or query.num_streamed or not failure.is_passing or attempt == self.spec.retries:
                 break
-        assert failure is not None, "there is a first try"
+            await asyncio.sleep(max(failure.wait, PAUSE * 2**attempt * (1 + random.random())))  # noqa: S311
+            attempt += 1
         if not failure.is_answer:
             self._num_failures, self._failed_at = self._num_failures + 1, time.monotonic()
+            if self._num_failures >= _MOST_FAILURES:
+                self._closed = f"not asked after {_MOST_FAILURES} failures in a row"
+            if failure.is_final:
+                self._closed = failure.reason
         suffix = f"; {query.num_streamed:,} characters of it were shown" if query.num_streamed else ""
         return Unanswered("", NO_ANSWER, failure.reason + suffix)
 
     async def _try(self, client: httpx.AsyncClient, delivery: _Delivery, query: _Query, largest: Tokens) -> Answer:
         begun, spent, body = time.perf_counter(), largest, query.body
         if delivery.is_streamed:
-            counted = {"stream_options": {"include_usage": True}} if self._budget.is_limited else {}
+            counted = {"stream_options": {"include_usage": True}} if self.budget.is_limited else {}
             body = body | {"stream": True} | {name: counted[name] for name in counted.keys() - self.spec.omit}
         guarded = GuardedText(self._secret, partial(delivery.show, query)) if delivery.is_streamed else None
-        self._budget.hold(largest)
+        self.budget.hold(largest)
         try:
             answer, is_whole = await exchange(
                 client, self._post(body), self.spec.timeout, guarded.take if guarded else None
             )
-            spent = self._budget.tokens_of(answer, query.num_bytes, query.most_new)
+            spent = self.budget.tokens_of(answer, query.num_bytes, query.most_new)
         except ExchangeError as error:
             spent = spent if error.is_billed else (0, 0)
             error.is_passing |= error.is_unreadable and self._refuse is not None
             raise
         finally:
-            self._budget.settle(largest, spent)
+            self.budget.settle(largest, spent)
             delivery.settled.set()
-        self._num_failures = 0
+        self._num_failures, self._closed = 0, ""
+        self._pace.speed_up()
         self._secret.check(answer.text)
         self._secret.check(answer.reasoning or "")
         if guarded is not None:
@@ -281,17 +344,17 @@ class EndpointContestant:
             raise ExchangeError(reason, is_passing=True, is_answer=True)
         if is_whole:
             self._cache.put(query.key, answer)
-        is_estimated = self._budget.is_limited and None in (answer.prompt_tokens, answer.new_tokens)
+        is_estimated = self.budget.is_limited and None in (answer.prompt_tokens, answer.new_tokens)
         if is_estimated and not self._has_warned:
             self._has_warned = True
             console.talk(f"{self.host} does not say how many tokens an answer took: the most that it can take count")
-        return replace(answer, seconds=time.perf_counter() - begun, cost=self._budget.cost(spent))
+        return replace(answer, seconds=time.perf_counter() - begun, cost=self.budget.cost(spent))
 
     def _known(self, query: _Query) -> Answer | None:
         answer = self._cache.get(query.key)
         if answer is None:
             return None
-        cost = self._budget.cost(self._budget.tokens_of(answer, query.num_bytes, query.most_new))
+        cost = self.budget.cost(self.budget.tokens_of(answer, query.num_bytes, query.most_new))
         return replace(answer, cost=cost, is_cached=True)
 
 
@@ -312,6 +375,17 @@ def _running(work: Coroutine[Any, Any, None], delivery: _Delivery) -> Iterator[F
         pool.submit(loop.run_until_complete, loop.shutdown_asyncgens())
         pool.shutdown()
         loop.close()
+
+
+def _num_bytes(value: Any) -> int:
+    return len(canonical_json(value).encode("utf-8", "surrogatepass"))
+
+
+def _likely(request: Request) -> Tokens:
+    answer = (request.row.messages or [])[len(request.prompt)]
+    texts = [request.prompt, request.row.tools], [answer["content"], answer.get("tool_calls")]
+    prompt, new = (_num_bytes(part) // _BYTES_OF_A_TOKEN for part in texts)
+    return prompt, min(new, request.sampling.max_new_tokens)
 
 
 def _read_secret(spec: EndpointSpec, host: str) -> str:

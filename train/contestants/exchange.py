@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import email.utils
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -33,6 +34,10 @@ class ExchangeError(Exception):
     wait: float = 0.0
     is_billed: bool = True
     """The endpoint may have worked on it."""
+    is_limit: bool = False
+    """There are too many requests, and waiting helps."""
+    is_final: bool = False
+    """No other request will do better, until somebody does something about it."""
     is_unreadable: bool = False
     is_answer: bool = False
     """It was answered, but not with what was asked for."""
@@ -103,19 +108,36 @@ async def _refusal(response: httpx.Response, timeout: float) -> ExchangeError:
     reason, wait = f"HTTP {status}", _wait_of(response.headers.get("retry-after", ""))
     if is_passing and wait > timeout:
         is_passing, reason = False, f"{reason}, which asks to wait {wait:,.0f} s, longer than the timeout"
-    message = ""
+    raw, message = b"", ""
     if 300 <= status < 400:
         message = f"it leads to {visible(response.headers.get('location', ''))}, and no redirect is followed"
     elif "content-encoding" not in response.headers:
         with contextlib.suppress(httpx.HTTPError):
-            message = error_message(await _read(response, MOST_ERROR))
+            raw = await _read(response, MOST_ERROR)
+            message = error_message(raw)
     reason += f": {message}" if message else ""
-    return ExchangeError(reason, is_passing=is_passing, wait=wait, is_billed=False)
+    setting = _setting(message) if status in (400, 422) else ""
+    is_final = status in (401, 402) or b"insufficient_quota" in raw or bool(setting)
+    return ExchangeError(
+        setting + reason, is_passing=is_passing and not is_final, wait=wait, is_billed=False,
+        is_limit=status == 429 and not is_final, is_final=is_final,
+    )  # fmt: skip
+
+
+def _setting(message: str) -> str:
+    # What has to be set where the endpoint does not know an option, which it says of each request alike.
+    option = re.search(r"\b(temperature|seed|max_tokens|stream_options)\b", message)
+    if option is None or not re.search("(?i)unsupported|not support|unrecognized|unknown|not permitted", message):
+        return ""
+    field = f'omit = ["{option[1]}"]'
+    if "max_completion_tokens" in message:
+        field = 'max_tokens_key = "max_completion_tokens"'
+    return f"set {field} in a .toml file: "
 
 
 def _wait_of(retry_after: str) -> float:
     # Seconds, or a date.
-    if retry_after.isdecimal() and retry_after.isascii() and len(retry_after) < 10:
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]*)?", retry_after):
         return float(retry_after)
     with contextlib.suppress(ValueError, TypeError, OverflowError):
         return max(0.0, email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time())

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from train.base.errors import TrainError, validation_fault
 from train.base.file_guard import MOST_STATE, read_file
-from train.base.run_folder import RUN, model_run
+from train.base.run_folder import EVALUATION, RUN, model_run
 from train.contestants.contestant import Kind
 
 ADAPTER, BAD_CONTESTANT = "adapter_config.json", "E929 bad-contestant"
@@ -40,6 +40,9 @@ class EndpointSpec(BaseModel):
     price_out: float | None = Field(default=None, ge=0, description="Price of a million tokens of answers.")
     max_tokens: int | None = Field(default=None, ge=1, description="Most tokens, prompts and answers, of one command.")
     max_cost: float | None = Field(default=None, gt=0, description="Most that one command may cost, by these prices.")
+    max_tokens_key: Literal["max_tokens", "max_completion_tokens"] = Field(
+        default="max_tokens", description="What the endpoint calls the most tokens of an answer."
+    )
     omit: frozenset[Literal["temperature", "seed", "max_tokens", "stream_options"]] = Field(
         default=frozenset(), description="Options that are not sent, because the endpoint refuses them."
     )
@@ -68,9 +71,9 @@ def parse_spec(name: str) -> Spec:
     """Return what ``name`` means.
 
     A run's folder, or that of a series, which stands for the run to take; the folder of an adapter, alone or as
-    ADAPTER@BASE; a .gguf file; URL#MODEL; a .toml file with the fields of `EndpointSpec`; else a base: a folder,
-    "tiny-base" or a hub id. Raises TrainError "E929 bad-contestant" for a file of another kind or a .toml file that
-    does not fit, and "E942 unfinished-run" of a series without a model.
+    ADAPTER@BASE; a .gguf file; URL#MODEL; a .toml file with the fields of `EndpointSpec`; the folder of an evaluation,
+    which is a recording; else a base: a folder, "tiny-base" or a hub id. Raises TrainError "E929 bad-contestant" for a
+    file of another kind or a .toml file that does not fit, and "E942 unfinished-run" of a series without a model.
     """
     if name.startswith(("http://", "https://")):
         return Spec(name, "endpoint", endpoint=_endpoint_of(name))
@@ -83,6 +86,8 @@ def parse_spec(name: str) -> Spec:
         raise _bad(f"{name} is no contestant", "Name a folder, a .gguf file, a .toml file or URL#MODEL.")
     if path.suffix.lower() in (".gguf", ".toml") and not path.is_dir():
         raise _bad(f"there is no file {name}", "See `train answer --help` for what --with takes.")
+    if (path / EVALUATION).is_file():
+        return Spec(name, "recording", path)
     if (run := model_run(path)) != path or (path / RUN).is_file():
         return Spec(name, "run", run)
     if (path / ADAPTER).is_file():

@@ -83,6 +83,8 @@ class Scored:
     trivial_score: float | None = None
     options: str | None = None
     """The digest of the scorer's options; None without any."""
+    asked: str | None = None
+    """The digest of what a model that is elsewhere was asked; None of another."""
 
     @property
     def is_generated(self) -> bool:
@@ -213,11 +215,16 @@ def write_predictions(base: Sequence[Scored], tuned: Sequence[Scored], folder: P
 def prediction_line(record: Scored) -> str:
     """Return the line of `predictions.jsonl` for a record that one model alone was evaluated on, with its usage."""
     usage = {} if record.usage is None else {"usage": dict(record.usage)}
-    return _line(_common(record) | {"tuned": _side(record) | usage})
+    asked = {} if record.asked is None else {"asked": record.asked}
+    return _line(_common(record) | {"tuned": _side(record) | usage | asked})
 
 
-def read_predictions(path: Path, *, is_changed: bool = False) -> tuple[list[Scored], list[Scored]]:
+def read_predictions(
+    path: Path, *, is_changed: bool = False, is_growing: bool = False
+) -> tuple[list[Scored], list[Scored]]:
     """Return what a file of predictions holds: base and tuned. Of an evaluation, which has no base, the first is empty.
+
+    Of one that ``is_growing`` a last line may have been cut off by a kill, and is left out.
 
     Raises:
         TrainError: E935 bad-predictions with the line, when the file is missing or not what this tool writes; E952
@@ -231,6 +238,8 @@ def read_predictions(path: Path, *, is_changed: bool = False) -> tuple[list[Scor
     try:
         with open_file(path) as lines:
             for line in lines:
+                if is_growing and not line.endswith(b"\n"):
+                    break
                 number += 1
                 row = json.loads(line)
                 common = {name: row[name] for name in _COMMON} | {name: row.get(name) for name in _FURTHER}

@@ -15,11 +15,9 @@ from typing import Any
 
 from train.base import console
 from train.base.errors import TrainError
-from train.base.file_guard import MOST_DOCUMENT, read_file
 from train.base.run_folder import (
     EVALUATION,
     RECIPE,
-    check_written,
     evaluation_folder,
     now,
     recipe_folder,
@@ -29,11 +27,13 @@ from train.base.run_folder import (
 from train.base.storage import appending, digest_of, sha256_of, write_whole
 from train.contestants import Answer, Contestant, Request, Sampling, Unanswered, parse_spec
 from train.contestants.prompting import Prompting
-from train.contestants.spec import route_of
+from train.contestants.recording import digest_of_request
+from train.contestants.spec import Spec, route_of
 from train.data.dataset import Dataset, Row, last_answer
 from train.evaluate.metrics import discover
 from train.evaluate.predictions import PREDICTIONS, Scored, prediction_line, read_predictions
 from train.evaluate.scoring import CategorySpec, category_specs, score, spec_of
+from train.pipeline.contest_plan import Progress, plan_lines
 from train.recipe import load_recipe
 
 _BLOCK = 256
@@ -91,11 +91,18 @@ def evaluate_contestant(
     return evaluation.folder, evaluation.record
 
 
+def plan_evaluation(contestant: Contestant, dataset: Dataset, conditions: Conditions, parent: Path) -> None:
+    """Say what `evaluate_contestant` will ask, for how much, and what it can show; nothing is sent or written."""
+    _Evaluation(contestant, dataset, conditions, parent).plan()
+
+
 class _Evaluation:
     """One contestant and all that it is asked; ``record`` is what eval.json says, and predictions.jsonl grows."""
 
     def __init__(self, contestant: Contestant, dataset: Dataset, conditions: Conditions, parent: Path) -> None:
         self._contestant, self._dataset = contestant, dataset
+        # A recording has the name of the model, which may be there no longer.
+        self._spec = parse_spec(str(getattr(contestant, "folder", contestant.name)))
         self._categories = category_specs(dataset.manifest.get("categories", {}), dataset.splits["train"])
         flagged: frozenset[str] = frozenset()
         if contestant.kind == "endpoint" and not conditions.is_flagged_sent:
@@ -110,6 +117,7 @@ class _Evaluation:
         self._is_unlimited = conditions.max_reasoning_tokens != self._max_reasoning_tokens
         splits = {split: dataset.splits[split] for split in conditions.splits}
         self._rows = {split: [row for row in rows if row.id not in flagged] for split, rows in splits.items()}
+        self._places = {row.id: (split, row) for split, rows in self._rows.items() for row in rows}
         self._num_withheld = sum(map(len, splits.values())) - sum(map(len, self._rows.values()))
         # What came of the rows that have no result: how many, and the first reason, by the code of the error.
         self._unanswered: Counter[str] = Counter()
@@ -118,8 +126,11 @@ class _Evaluation:
         self.record = self._begin(splits)
         self.folder = evaluation_folder(parent, self.record["id"], self.record["key"])
         self.record["id"] = self.folder.name
-        self._results = self._read_results()
-        self.write({})
+        path = self.folder / PREDICTIONS
+        # What a kill cut off is asked again.
+        self._results = read_predictions(path, is_growing=True)[1] if path.exists() else []
+        answered = {result.id for result in self._results if result.split != _GENERAL}
+        self._open_rows = {split: [row for row in rows if row.id not in answered] for split, rows in self._rows.items()}
 
     def _begin(self, splits: Mapping[str, Sequence[Row]]) -> dict[str, Any]:
         contestant, dataset, prompting = self._contestant, self._dataset, self._prompting
@@ -136,7 +147,7 @@ class _Evaluation:
         }
         return {
             "version": 1,
-            "id": _folder_name(contestant, prompting),
+            "id": _folder_name(self._spec, prompting),
             "status": "running",
             "created": now(),
             "contestant": {"name": contestant.name, "kind": contestant.kind, "digest": contestant.digest},
@@ -153,28 +164,14 @@ class _Evaluation:
             "versions": versions(),
         }  # fmt: skip
 
-    def _read_results(self) -> list[Scored]:
-        path = self.folder / PREDICTIONS
-        if not path.exists():
-            return []
-        check_written(path)
-        # A line that a kill cut off is answered again.
-        text = read_file(path, most=MOST_DOCUMENT).decode("utf-8", "replace")
-        write_whole(path, [text[: text.rfind("\n") + 1]])
-        return read_predictions(path)[1]
-
     def write(self, more: Mapping[str, Any]) -> None:
         """Write eval.json, with ``more`` in it."""
         write_run(self.folder, {**self.record, **more}, EVALUATION)
 
-    def work(self) -> None:
-        """Have all rows answered that have no result yet."""
-        answered = {(result.split, result.id) for result in self._results}
-        open_rows = {
-            split: [row for row in rows if (split, row.id) not in answered] for split, rows in self._rows.items()
-        }
-        number = " and ".join(f"{len(rows):,} {split}" for split, rows in open_rows.items())
-        already = f"; {len(answered):,} results are there already" if answered else ""
+    def plan(self) -> None:
+        """Say what is asked, and of an endpoint for how much, and what it can show."""
+        number = " and ".join(f"{len(rows):,} {split}" for split, rows in self._open_rows.items())
+        already = f"; {len(self._results):,} results are there already" if self._results else ""
         console.talk(f"{self._contestant.name}: asking {number} records{self._route()}{already}")
         if self._is_unlimited:
             console.talk(
@@ -185,6 +182,19 @@ class _Evaluation:
                 f"not sent: {_records(self._num_withheld)} with findings X7xx, such as personal data; "
                 "--send-flagged sends them"
             )
+        if self._contestant.kind != "endpoint":
+            return
+        # Imports httpx.
+        from train.contestants.endpoint import EndpointContestant
+
+        if isinstance(self._contestant, EndpointContestant):
+            console.talk("\n".join(plan_lines(self._contestant, self._requests(), self._places)))
+
+    def work(self) -> None:
+        """Have all rows answered that have no result yet."""
+        self.plan()
+        self.write({})
+        write_whole(self.folder / PREDICTIONS, map(prediction_line, self._results))
         with appending(self.folder / PREDICTIONS) as append:
 
             def put(results: Sequence[Scored]) -> None:
@@ -193,25 +203,27 @@ class _Evaluation:
                     append(prediction_line(result))
 
             if self._is_local:
-                self._measure(open_rows, put)
+                self._measure(put)
             else:
-                self._ask(open_rows, put)
+                self._ask(put)
 
     def _route(self) -> str:
         # Where the prompts go, and what else goes with each of them; nothing where all stays in this program.
-        endpoint, prompting = parse_spec(self._contestant.name).endpoint, self._prompting
+        endpoint, prompting = self._spec.endpoint, self._prompting
+        if self._spec.kind == "recording":
+            return f" of {self._spec.name}"
         if endpoint is None:
             return ""
         after = f", each after {prompting.number} examples" if prompting.number else ""
         return f" at {route_of(endpoint.url)}{after}"
 
-    def _measure(self, open_rows: Mapping[str, Sequence[Row]], put: Callable[[Sequence[Scored]], None]) -> None:
+    def _measure(self, put: Callable[[Sequence[Scored]], None]) -> None:
         # A model in this process is measured as a run measures its own. It all imports torch, which others do without.
         from train.contestants.local import LocalContestant
         from train.evaluate.evaluation import evaluate_model, general_name, readable_general
         from train.pipeline.prepare import renderer_of
 
-        local, spec, prompting = self._contestant, parse_spec(self._contestant.name), self._prompting
+        local, spec, prompting = self._contestant, self._spec, self._prompting
         assert isinstance(local, LocalContestant), "models of these kinds are on this machine"
         # A run can read what it was trained on, as its recipe says; of another model, or behind examples, nobody asks
         # that.
@@ -221,7 +233,7 @@ class _Evaluation:
         evaluation = local.recipe.eval.model_copy(update=lengths)
         recipe = local.recipe.model_copy(update={"eval": evaluation, **skips})
         renderer = renderer_of(local.model, local.renderer.tokenizer, recipe, self._dataset)
-        for split, rows in open_rows.items():
+        for split, rows in self._open_rows.items():
             for start in range(0, len(rows), _BLOCK):
                 block = rows[start : start + _BLOCK]
                 prompts = {row.id: _prompted(prompting, row) for row in block}
@@ -236,33 +248,37 @@ class _Evaluation:
             put(evaluate_model(local.model, renderer, rows, {}, recipe, split=_GENERAL, is_generating=False))
         self.record["general_text"] = general_name(name)
 
-    def _ask(self, open_rows: Mapping[str, Sequence[Row]], put: Callable[[Sequence[Scored]], None]) -> None:
+    def _requests(self) -> list[Request]:
         # A model that is elsewhere is asked for answers, and for the likelihoods of choices where it can tell them.
-        sampling = Sampling(max_new_tokens=self._max_new_tokens)
-        for split, rows in open_rows.items():
-            by_id = {row.id: row for row in rows if row.messages is not None}
+        requests, sampling = [], Sampling(max_new_tokens=self._max_new_tokens)
+        for row in (row for rows in self._open_rows.values() for row in rows if row.messages is not None):
+            choices = spec_of(self._categories, row.category).choices if self._contestant.can_compare else ()
+            requests.append(self._prompting.applied(Request(row, sampling, choices)))
+        return requests
 
-            def take(answer: Answer | Unanswered, by_id: Mapping[str, Row] = by_id, split: str = split) -> None:
-                if isinstance(answer, Unanswered):
-                    self._unanswered[answer.code] += 1
-                    self._unanswered_by_category[split][by_id[answer.id].category] += 1
-                    self._reasons.setdefault(answer.code, answer.reason)
-                    return
-                row = by_id[answer.id]
-                put([_scored(answer, row, spec_of(self._categories, row.category), split)])
+    def _ask(self, put: Callable[[Sequence[Scored]], None]) -> None:
+        requests = self._requests()
+        progress, asked = Progress(len(requests)), {request.id: request for request in requests}
 
-            requests = []
-            for row in by_id.values():
-                choices = spec_of(self._categories, row.category).choices if self._contestant.can_compare else ()
-                requests.append(self._prompting.applied(Request(row, sampling, choices)))
-            if requests:
-                self._contestant.answer(requests, take)
+        def take(answer: Answer | Unanswered) -> None:
+            progress.add(answer)
+            split, row = self._places[answer.id]
+            if isinstance(answer, Unanswered):
+                self._unanswered[answer.code] += 1
+                self._unanswered_by_category[split][row.category] += 1
+                self._reasons.setdefault(answer.code, answer.reason)
+                return
+            scored = _scored(answer, row, spec_of(self._categories, row.category), split)
+            put([replace(scored, asked=digest_of_request(asked[answer.id]))])
+
+        # All splits together, so that what is asked twice is sent once.
+        if requests:
+            self._contestant.answer(requests, take)
 
     def finish(self) -> None:
         """Write all results in the order of the dataset, whatever order they came in, and say what has none."""
-        order = {(split, row.id): index for split, rows in self._rows.items() for index, row in enumerate(rows)}
-        splits = [*self._rows, _GENERAL]
-        self._results.sort(key=lambda r: (splits.index(r.split), order.get((r.split, r.id), len(order))))
+        order = {name: index for index, name in enumerate(self._places)}
+        self._results.sort(key=lambda r: len(order) if r.split == _GENERAL else order[r.id])
         num_answered, num_unanswered = sum(r.split != _GENERAL for r in self._results), self._unanswered.total()
         num_skipped = len(order) - num_answered - num_unanswered
         self.record |= {
@@ -283,6 +299,8 @@ class _Evaluation:
         self.write({})
         for code, number in sorted(self._unanswered.items()):
             console.talk(f"warning: {_records(number)} without an answer: {code}: {self._reasons[code]}")
+        if num_unanswered:
+            console.talk("The same command asks for them again.")
         if num_skipped:
             console.talk(
                 f"warning: {_records(num_skipped)} without a result: too long, raw text, or cannot be rendered"
@@ -293,8 +311,9 @@ def _records(number: int) -> str:
     return f"{number:,} record{'' if number == 1 else 's'}"
 
 
-def _folder_name(contestant: Contestant, prompting: Prompting) -> str:
-    spec = parse_spec(contestant.name)
+def _folder_name(spec: Spec, prompting: Prompting) -> str:
+    if spec.kind == "recording":
+        return Path(spec.name).name
     # The last part of a path or of a model's name, without the suffix of a file.
     name = (spec.endpoint.model if spec.endpoint else spec.name.partition("@")[0]).rstrip("/").rpartition("/")[2]
     name = re.sub(r"\.(gguf|toml)$", "", name)

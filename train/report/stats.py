@@ -540,3 +540,15 @@ def _mcnemar_power(effect: float, share: float, num: int, alpha: float) -> float
     few, many = changed[:, 0], num - changed[:, 0]
     chances = logs[num] - logs[few] - logs[many] + few * math.log(share) + many * math.log1p(-share)
     return float(np.exp(chances) @ tails)
+
+
+def smallest_margin(num: int, share: float) -> float:
+    """Return the loss that 80 % of all comparisons of two equal models rule out, by scores of 0 and 1.
+
+    They score a ``share`` of ``num`` independent records otherwise, half each way. It is half the width of such a
+    `difference_interval`, and what a mean difference falls short of in a fifth of all draws.
+    """
+    changed = max(1, round(num * share / 2))
+    scores = [1.0] * changed + [0.0] * (num - changed)
+    interval = difference_interval(scores, scores[::-1], [str(record) for record in range(num)])
+    return interval.high + NormalDist().inv_cdf(_POWER) * math.sqrt(share / num)

@@ -1,0 +1,102 @@
+"""What is said before and while a model behind an endpoint is asked: how much, for how much, what it can show."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from train.base import console
+from train.contestants import Answer, Request, Unanswered
+from train.data.dataset import Row
+from train.report.stats import FEWEST, minimum_detectable_effect, smallest_margin
+from train.report.wording import category, grid, number
+
+if TYPE_CHECKING:
+    # Imports httpx, which a .gguf file does without.
+    from train.contestants.endpoint import EndpointContestant
+
+Places = Mapping[str, tuple[str, Row]]
+"""The split and the row of each record by its id."""
+_CHANGED = 0.1
+"""The share of answers that are taken to be scored otherwise; of so many a margin of .02 takes about 2,000."""
+_PLAIN_SECONDS = 30.0
+_HEADS = ("category", "records", "clusters", "shows a change of", "not worse than")
+
+
+def plan_lines(contestant: EndpointContestant, requests: Sequence[Request], places: Places) -> list[str]:
+    """Return in words what is sent for ``requests``, for how much, and what the answers to all records can show."""
+    plan, budget = contestant.plan(requests), contestant.budget
+    each = Counter(places[ids[0]][0] for ids, _ in plan)
+    first = f"{len(plan):,} requests" + "".join(f", {num:,} of {split}" for split, num in each.items())
+    if num_free := len(places) - len(plan):
+        first += f"; {num_free:,} records take none: answered already (cache or this folder), or equal to another"
+    asked, said, *most = (sum(tokens[at] for _, tokens in plan) for at in range(4))
+    tokens = f"about {asked:,} tokens of prompts and {said:,} of answers, if answers are as long as the references"
+    price = "no price: set price_in and price_out in a .toml file, per million tokens"
+    if (cost := budget.cost((asked, said))) is not None:
+        price = f"cost: about {number(cost)}"
+    if "max_tokens" not in contestant.spec.omit:
+        tokens += f"; at most {most[1]:,} of answers"
+        price += f", at most {number(budget.cost((most[0], most[1])))}" * (cost is not None)
+    overrun = budget.overrun((asked, said))
+    warnings = [f"warning: not all of it will be asked: {overrun}"] if overrun else []
+    return [first, tokens, price, *warnings, *_power_lines(places)]
+
+
+def _power_lines(places: Places) -> list[str]:
+    # Verdicts come from test where it is asked; it is the first of both by name.
+    judged = min((split for split, _ in places.values()), default="")
+    clusters: dict[str, list[str]] = defaultdict(list)
+    for split, row in places.values():
+        # As in a comparison: raw text has no answer, and that a disliked one became less likely is no loss.
+        if split == judged and row.messages and row.is_liked is not False:
+            clusters[category(row.category)].append(row.cluster)
+    if not clusters:
+        return []
+    sizes = {name: len(set(each)) for name, each in clusters.items()}
+    rows = [_cells(name, clusters[name], sizes[name], len(sizes)) for name in sorted(sizes)]
+    # The mean over categories varies as that of so many records of one.
+    alike = len(sizes) ** 2 / sum(1 / size for size in sizes.values())
+    rows.append(_cells("MEAN", [cluster for each in clusters.values() for cluster in each], int(alike), 1))
+    return [
+        f"what {judged} can show of two models in 80 % of all tries, if one answer in ten is scored otherwise:",
+        *grid(_HEADS, rows, None, right=_HEADS[1:]),
+        "That one is not worse than the other by .02 takes about 2,000 clusters.",
+    ]
+
+
+def _cells(name: str, clusters: Sequence[str], size: int, num_tests: int) -> tuple[str, ...]:
+    num, changed = len(set(clusters)), round(size * _CHANGED)
+    shown = "-", f"too few ({num} of {FEWEST})"
+    if num >= FEWEST:
+        effect = minimum_detectable_effect([1.0] * changed + [0.0] * (size - changed), num_tests)
+        shown = number(effect), number(smallest_margin(size, _CHANGED))
+    return name, f"{len(clusters):,}", f"{num:,}", *shown
+
+
+class Progress:
+    """Says how many of ``num`` requests are done: in a line that is redrawn, or in a log now and then."""
+
+    def __init__(self, num: int) -> None:
+        self._num, self._num_done, self._num_unanswered, self._cost = num, 0, 0, 0.0
+        self._began = self._said = time.monotonic()
+
+    def add(self, answer: Answer | Unanswered) -> None:
+        """Count one more request as done."""
+        self._num_done += 1
+        if isinstance(answer, Unanswered):
+            self._num_unanswered += 1
+        elif not answer.is_cached:
+            self._cost += answer.cost or 0.0
+        now, is_live = time.monotonic(), sys.stderr.isatty()
+        if is_live or now >= self._said + _PLAIN_SECONDS:
+            self._said = now
+            left = (now - self._began) / self._num_done * (self._num - self._num_done)
+            (console.redraw if is_live else console.talk)(
+                f"asked {self._num_done:,} of {self._num:,}, {self._num_unanswered:,} without an answer, about "
+                f"{math.ceil(left / 60)} min left" + f", cost so far {number(self._cost)}" * (self._cost > 0)
+            )
