@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from curate.base import console
-from curate.base.record import CurateError, Exit
+from curate.base.record import SPLITS, CurateError, Exit
 from curate.base.tables import counted, table, width_of
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ _MOST_NAMES = 12
 @click.option("--to-meta", default="", metavar="FIELD,...", help="Store these fields and do not train on them.")
 @click.option("--encoding", default="", metavar="NAME", help="Of text that is not UTF-8, such as cp1252 or utf-16.")
 @click.option("--category", default="", help="The category of records that name none.")
+@click.option("--split", type=click.Choice(SPLITS), default=None, help="The split of records that name none.")
 @click.option(
     "--taken",
     type=click.Choice(["new", "skip", "replace"]),
@@ -59,6 +60,7 @@ def command(
     to_meta: str,
     encoding: str,
     category: str,
+    split: str | None,
     taken: IdChoice,
     id_prefix: str,
     *,
@@ -77,11 +79,12 @@ def command(
     instruction=question,output=answer and --map instruction=/data/text,output=/answers/0/text.
 
     A file that has grown or changed since needs --update. It is read as the last time (--format, --map, --only,
-    --to-meta, --encoding, --category, --key), except for what is said otherwise. What it has added and changed is shown
-    and written, and what people decided stays. Where they changed the same as the file, theirs holds, and both are kept
-    until somebody settles it (L403, `curate review`). Records that the file has no more stay, unless --drop-gone drops
-    them as one act that `curate undo` takes back. Records are known again by --key, which must tell them apart, else by
-    their id; one without either is named by its content, so that a changed one counts as one gone and one added.
+    --to-meta, --encoding, --category, --split, --key), except for what is said otherwise. What it has added and changed
+    is shown and written, and what people decided stays. Where they changed the same as the file, theirs holds, and both
+    are kept until somebody settles it (L403, `curate review`). Records that the file has no more stay, unless
+    --drop-gone drops them as one act that `curate undo` takes back. Records are known again by --key, which must tell
+    them apart, else by their id; one without either is named by its content, so that a changed one counts as one gone
+    and one added.
 
     A row whose id another record has becomes a record with a new id; how many, and which, is said. --taken skip leaves
     such rows out, --taken replace changes what the records say, as one act that `curate undo` takes back.
@@ -94,6 +97,7 @@ def command(
 
     settings, shape = _workspace(root, files)
     paths, selection = selection_of(files, only, to_meta)
+    selection = replace(selection, split=split or "")
     options: dict[str, Any] = {"format_name": format_name, "selection": selection, "encoding": encoding}
     options["mapping"] = parse_map(map_text) if map_text else None
     if (key or drop_gone) and not is_update:
@@ -185,12 +189,13 @@ def _plan_again(
         to_meta=sorted(selection.to_meta),
         encoding=options["encoding"],
         category=category,
+        split=selection.split,
         key=key,
         id_prefix=options["id_prefix"],
     )
     # Rows in the workspace's own shape are looked at anew, so that a verdict among them is seen.
     name = "" if now.format == NATIVE and not options["format_name"] else now.format
-    chosen = RowSelection(now.only, frozenset(now.to_meta), selection.answers)
+    chosen = RowSelection(now.only, frozenset(now.to_meta), selection.answers, now.split)
     mapping = now.mapping if now.format == last.format or options["mapping"] else None
     plan = plan_import(path, shape, format_name=name, mapping=mapping or None, selection=chosen, encoding=now.encoding)
     if not name and last.format and plan.format_name != last.format:

@@ -36,6 +36,7 @@ class ImportOptions:
     to_meta: Sequence[str] = ()
     encoding: str = ""
     category: str = ""
+    split: str = ""
     key: str = ""
     """The column or JSON pointer that names a record for an update; empty for its id."""
     id_prefix: str = ""
@@ -125,6 +126,7 @@ def _reading_of(value: Mapping[str, Any]) -> ImportOptions:
         reading.format,
         reading.encoding,
         reading.category,
+        reading.split,
         reading.key,
         reading.id_prefix,
         *reading.to_meta,

@@ -61,13 +61,14 @@ class UnknownRowsError(CurateError):
 class RowSelection:
     """Which rows of a file are taken, and which of their fields may go to ``meta.extra`` though they are text to train.
 
-    ``only`` are pairs of a column (or a JSON pointer) and the value that it must have. ``answers`` are those to the
-    requests of a batch, by their ids.
+    ``split`` is that of rows which name none. ``only`` are pairs of a column (or a JSON pointer) and the value that it
+    must have. ``answers`` are those to the requests of a batch, by their ids.
     """
 
     only: tuple[tuple[str, str], ...] = ()
     to_meta: frozenset[str] = frozenset()
     answers: Mapping[str, list[dict[str, Json]]] = field(default_factory=dict)
+    split: str = ""
 
     def excluded_by(self, row: Mapping[str, Json]) -> str:
         """Return "column=value" of the first condition that ``row`` does not meet, "" where it meets all."""

@@ -169,7 +169,15 @@ def reading_of(plan: ImportPlan, encoding: str, category: str, taken: TakenIds) 
     only, to_meta = plan.selection.only, sorted(plan.selection.to_meta)
     ids = dict(taken.renamed)
     return ImportOptions(
-        plan.format_name, dict(plan.mapping), only, to_meta, encoding, category, id_prefix=taken.prefix, ids=ids
+        plan.format_name,
+        dict(plan.mapping),
+        only,
+        to_meta,
+        encoding,
+        category,
+        plan.selection.split,
+        id_prefix=taken.prefix,
+        ids=ids,
     )
 
 
@@ -345,7 +353,7 @@ def convert(plan: ImportPlan, shape: Shape, *, category: str = "") -> Iterator[I
         try:
             form = plan.format or (None if shape.is_valid(row.value) else rival)
             if form is None:
-                yield _native(row, shape, category, is_line=plan.container.name == "jsonl")
+                yield _native(row, shape, plan.selection.split, category, is_line=plan.container.name == "jsonl")
                 continue
             # The rows looked at first may have been of another form.
             for foreign in forms_of(tuple(sorted({*row.value} | names_beside(row.value)))):
@@ -368,9 +376,9 @@ def convert(plan: ImportPlan, shape: Shape, *, category: str = "") -> Iterator[I
                 else:
                     joined[key] = row, Joined(signed)
             else:
-                yield _imported(draft, row, plan, shape, row.split or file_split, category)
+                yield _imported(draft, row, plan, shape, plan.selection.split or row.split or file_split, category)
     for row, answered in joined.values():
-        record = _imported(answered.row(), row, plan, shape, row.split or file_split, category)
+        record = _imported(answered.row(), row, plan, shape, plan.selection.split or row.split or file_split, category)
         yield replace(record, is_tied=answered.is_tied) if isinstance(record, Imported) else record
 
 
@@ -436,12 +444,12 @@ def _num_parts(content: Json) -> int:
     return sum(1 for part in content if isinstance(part, dict) and part.get("text")) if isinstance(content, list) else 0
 
 
-def _native(row: SourceRow, shape: Shape, category: str, *, is_line: bool) -> Imported:
+def _native(row: SourceRow, shape: Shape, split: str, category: str, *, is_line: bool) -> Imported:
     _checked(row.value, shape)
     if shape.kind == "domain" and isinstance(text := row.value.get("text"), str):
         refuse_talk(text)
     # A schema of one's own may have no place for a split.
-    split = row.split if row.split and shape.is_valid({"split": row.split, **row.value}) else ""
+    split = split or (row.split if row.split and shape.is_valid({"split": row.split, **row.value}) else "")
     value = _with_defaults(row.value, split, category)
     if value != row.value:
         return Imported(orjson.dumps(_checked(value, shape)), value, row.line)
