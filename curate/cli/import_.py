@@ -93,7 +93,6 @@ def command(
     """
     from curate.formats.importers.mapping import parse_map
     from curate.formats.taken_ids import TakenIds
-    from curate.project.given_answers import mark_written
 
     settings, shape = _workspace(root, files)
     paths, selection = selection_of(files, only, to_meta)
@@ -112,8 +111,6 @@ def command(
             ids = TakenIds(choice=taken, prefix=id_prefix)
             intake = _import_file(path, root, shape, ids, is_dry_run=dry_run, category=category, **options)
         intakes.append(intake)
-    if selection.answers and not dry_run:
-        mark_written(root)
     _save_answers_and_advise(intakes, root, settings, category, is_dry_run=dry_run)
     return Exit.FINDINGS if any(intake.rejected for intake in intakes) else Exit.OK
 
@@ -138,12 +135,14 @@ def _save_answers_and_advise(
 ) -> None:
     """Save what annotators answered, give categories their scorers, and say what concerns all files together."""
     from curate.formats.groups import group_of
-    from curate.project.given_answers import save_answers
+    from curate.project.given_answers import mark_written, save_answers
     from curate.project.init import add_scorers
 
     if any(intake.answers for intake in intakes):
         saved = None if is_dry_run else save_answers(root, [intake.answers for intake in intakes])
         tell_answers(intakes, root, saved, {question.name for question in settings.label.questions})
+    if not is_dry_run and any(intake.plan.selection.answers for intake in intakes):
+        mark_written(root)
     if not settings.split.group and (group := group_of([intake.target for intake in intakes])):
         line = f'group = "{group}"'
         console.talk(f"to keep in one split what belongs together, write in curate.toml under [split]: {line}")

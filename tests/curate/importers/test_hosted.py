@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from curate.base.record import CurateError
+from curate.base.record import SPLITS, CurateError
 from curate.cli.export import command as export_command
 from curate.cli.import_ import command as import_command
 from curate.cli.init import command as init_command
@@ -125,7 +125,7 @@ def test_what_trains_comes_back_from_an_export(name: str, tmp_path: Path) -> Non
     row, expected = ROUND[name]
     run(init_command, tmp_path / "w", write(tmp_path / "rows.jsonl", row))
     run(export_command, tmp_path / "w", "--to", "openai", "--out", tmp_path / "out")
-    assert read(*sorted((tmp_path / "out").glob("t*.jsonl"))) == [expected or row]
+    assert read(*(tmp_path / f"out/{split}.jsonl" for split in SPLITS)) == [expected or row]
 
 
 def test_what_is_no_text_is_put_aside_with_what_it_is(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_separators_of_old_completions_are_told(tmp_path: Path) -> None:
     assert "each completion has blanks around it, or ends with a separator ('rites END')" in done.stderr
     (tmp_path / "plain").mkdir()
     rows = [{"prompt": f"Is it {n}?", "completion": f"It is {n}."} for n in range(3)]
-    assert "separator" not in run(init_command, tmp_path / "plain/w", write(tmp_path / "p.jsonl", *rows)).stderr
+    assert "blanks around" not in run(init_command, tmp_path / "plain/w", write(tmp_path / "p.jsonl", *rows)).stderr
 
 
 def asked(name: str, text: str, **more: Any) -> Row:
