@@ -68,6 +68,8 @@ def test_settings_without_categories_show_how_to_write_one() -> None:
         (["", " "], ""),
         ([], ""),
         (["[1, 2]", "3"], "token_f1"),
+        *[(["7", text] * 40, "exact") for text in ("47,00", "5 000", "1/4", "12:30", "1,2,3", "1,00,000", "007")],
+        (["7"] * 99 + ["no idea"], "exact"),
     ],
 )
 def test_a_scorer_fits_the_completions(texts: list[str], scorer: str) -> None:

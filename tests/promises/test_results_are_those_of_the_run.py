@@ -56,6 +56,7 @@ PREDICTIONS: dict[str, Edit] = {
     "the split": lambda rows: [row | {"split": "test"} for row in rows],
     "the cluster": lambda rows: [row | {"cluster": row["id"]} for row in rows],
     "the references": lambda rows: [row | {"reference": "a cat"} for row in rows],
+    "ends of the references": lambda rows: [row | {"reference": row["reference"][-1:]} for row in rows],
     "base and tuned": lambda rows: [row | {"base": row["tuned"], "tuned": row["base"]} for row in rows],
     "half a line": lambda rows: rows,
     "another run": lambda rows: rows,
@@ -101,7 +102,9 @@ def test_results_that_were_changed_are_refused_by_whoever_shows_them(desk: Path,
     assert path.read_bytes() == shown
 
 
-@pytest.mark.parametrize("what", ["the scores", "the cluster", "the references", "report.json"])
+@pytest.mark.parametrize(
+    "what", ["the scores", "the cluster", "the references", "ends of the references", "report.json"]
+)
 def test_texts_are_scored_again_where_somebody_asks_for_it(desk: Path, tmp_path: Path, what: str) -> None:
     workspace = Path(shutil.copytree(desk, tmp_path / "desk"))
     run = workspace / "runs" / "a"

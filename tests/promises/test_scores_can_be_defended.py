@@ -432,10 +432,21 @@ KNOWN: dict[str, list[tuple[str, str, float]]] = {
         ("B2", "2", 0),
         ("答えは42です。", "42", 1),
         ("Ответ: 42.", "42", 1),
+        ("5 000", "9 000", 0),
+        ("€11,00", "€47,00", 0),
+        ("47,00 €", "47", 1),
+        ("3/4", "4", 0),
     ],
     "contains": [("Order A-17 ships", "a-17", 1), ("It ships", "a-17", 0), ("いま東京です", "東京", 1)],
     "chrf": [("(A)", "(A)", 1), ("大阪", "東京", 0), ("Москва", "Москва", 1)],
-    "choice": [("It is (A).", "(A)", 1), ("答案是B。", "B", 1), ("Ответ: C", "C", 1), ("B", "(A)", 0)],
+    "choice": [
+        ("It is (A).", "(A)", 1),
+        ("答案是B。", "B", 1),
+        ("Ответ: C", "C", 1),
+        ("B", "(A)", 0),
+        ("I don't know, this is a hard one", "A", 0),
+        ("The answer is not B", "B", 0),
+    ],
     "json_schema": [('{"k": 1, "m": 2}', '{"m": 2, "k": 1}', 1), ('{"k": 1}', '{"k": 1, "m": 2}', 2 / 3)],
 }
 """What is answered, what was wanted, and the score of it, worked out by hand."""
@@ -469,8 +480,9 @@ def test_a_category_that_an_import_makes_has_a_scorer_that_fits(tmp_path: Path) 
         "letters": lambda n: "(A)" if n % 2 else "(B)",
         "sums": lambda n: str(n),
         "words": lambda n: f"Tell {n} why",
+        "prices": lambda n: f"{n},00",
     }
-    guessed = {"letters": "choice", "sums": "numeric", "words": "token_f1"}
+    guessed = {"letters": "choice", "sums": "numeric", "words": "token_f1", "prices": "token_f1"}
     for name, answer in kinds.items():
         rows = [{"instruction": f"What of {name} number {n}?", "output": answer(n)} for n in range(30)]
         file = outside.write_rows(tmp_path / f"{name}.jsonl", rows)

@@ -6,8 +6,10 @@ import json
 import math
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -20,7 +22,7 @@ from train.data.rendering import Renderer
 from train.evaluate.answers import generate
 from train.evaluate.evaluation import evaluate_model, evaluate_splits, general_rows, predict, summary
 from train.evaluate.predictions import Scored, read_predictions
-from train.evaluate.scoring import Answer, category_specs, score
+from train.evaluate.scoring import Answer, category_specs, rescored, score
 from train.model import add_lora, load_base
 from train.model.loss import Nll
 from train.recipe import LoraRecipe, Recipe
@@ -293,3 +295,39 @@ def test_the_trivial_answer_is_the_commonest_label_or_a_copy_of_the_prompt(
     given = Answer("77", "no idea", True, logprobs=[-1.0, -2.0] if "options" in scorer else ())
     (scored,) = score([asked(77, "(B)")], {"77": "(B)"}, [given], None, specs, split="test")
     assert (scored.trivial_answer, scored.trivial_score) == (label, expected)
+
+
+def test_the_trivial_answer_is_never_the_reference() -> None:
+    answer, thanks = {"role": "assistant", "content": "(B)"}, {"role": "user", "content": "(A), thanks!"}
+    for turns, expected in ([asked(1, "(B)").messages[0], answer, thanks], 0.0), ([answer], None):
+        row = replace(asked(1, "(B)"), messages=turns)
+        specs = category_specs({"cats": {"scorer": "exact"}})
+        (scored,) = score([row], {"1": "(B)"}, [Answer("1", "(B)", True)], None, specs, split="test")
+        assert (scored.trivial_answer, scored.trivial_score) == (None, expected)
+        # What the user said last is no label either.
+        assert category_specs({"cats": {}}, [row] * 3)["cats"].label == "(B)"
+    silent = replace(asked(1, ""), messages=[thanks])
+    assert category_specs({"cats": {}}, [silent] * 3)["cats"].label is None
+
+
+@pytest.mark.parametrize(
+    ("content", "kept", "expected"),
+    [
+        ("Return", "n", "Return"),
+        ("Return", "", "Return"),
+        ("<b>x</b> y", "y", "<b>x</b> y"),
+        ("<think>so</think>\nReturn", "Return", "Return"),
+        ("<think>so</think>\nReturn", "turn", "<think>so</think>\nReturn"),
+        ("<think>so</think>\nReturn", "so</think>\nReturn", "<think>so</think>\nReturn"),
+        ("[THINK]so[/THINK]Return", "Return", "Return"),
+    ],
+)
+def test_a_reference_is_the_answer_of_the_dataset_with_or_without_its_reasoning(
+    content: str, kept: str, expected: str
+) -> None:
+    row = asked(1, content)
+    old = Scored("1", "test", "cats", "1", kept, None, 0, 0, text=kept, stopped=True, metric="exact")
+    splits = {"train": [], "validation": [], "test": [row]}
+    dataset = SimpleNamespace(manifest={"categories": {"cats": {"scorer": "exact"}}}, splits=splits)
+    [[new]] = rescored([[old]], cast("Any", dataset), {"test": 1})
+    assert (new.reference, new.score) == (expected, float(kept == expected))

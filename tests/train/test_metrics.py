@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,140 @@ def test_texts_are_normalised_as_the_definitions_say() -> None:
     assert normalise(" Ａ\u00a0b\n") == "A b"
     assert normalise("STRASSE", casefold=True) == normalise("straße", casefold=True)
     assert words("It's 東京, ok?") == ["its", "東", "京", "ok"]
+
+
+@pytest.mark.parametrize("invisible", ["\u200b", "\u200f", "\ufeff", "\u00ad", "\u2066"])
+@pytest.mark.parametrize("name", ["exact", "token_f1"])
+def test_what_nobody_sees_makes_no_answer_wrong(name: str, invisible: str) -> None:
+    assert discover()[name].scores(f"{invisible}c{invisible}at", "cat") == {name: 1.0}
+
+
+@pytest.mark.parametrize("joiner", ["\u200c", "\u200d"])
+def test_a_joiner_makes_another_word(joiner: str) -> None:
+    assert discover()["exact"].scores(f"\u0645\u06cc{joiner}\u062e", "\u0645\u06cc\u062e") == {"exact": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("-5", "5"), ("3.14", "314"), ("10,5", "105"), ("12:30", "1230"), ("1/2", "12"), (".5", "5"), ("C++", "C"),
+     ("C#", "C")],
+)  # fmt: skip
+def test_marks_that_make_another_number_or_name_count(first: str, second: str) -> None:
+    f1 = discover()["token_f1"]
+    assert f1.scores(first, second) == f1.scores(second, first) == {"token_f1": 0.0}
+    assert f1.scores(f"({first}).", f"{first}!") == {"token_f1": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("1,000", "1000"), ("1,00,000", "100000"), ("\u22125", "-5"), ("2010\u20132015", "2010-2015"), ("x-5", "x5"),
+     ("it is 5.", "it is 5"), ("a+b", "ab"), ("...5", "5")],
+)  # fmt: skip
+def test_marks_that_make_none_do_not_count(first: str, second: str) -> None:
+    assert discover()["token_f1"].scores(first, second) == {"token_f1": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("\u20ac11,00", "\u20ac47,00"), ("5 000", "9 000"), ("5\u00a0000", "9\u00a0000"), ("5\u202f000", "9\u202f000"),
+     ("5  000", "9  000"), ("5'000", "9'000"), ("5\u2019000", "9\u2019000"), ("1.234.567", "1.234.999"),
+     ("1,00,000", "2,00,000"), ("0,500", "500"), ("-$5", "$5"), ("-\u20b95", "\u20b95"), ("x = - 5", "5"),
+     ("\uff11\uff0c\uff12", "\uff11\uff0c\uff13"), ("1\u066b5", "2\u066b5")],
+)  # fmt: skip
+def test_a_number_is_read_whole(first: str, second: str) -> None:
+    numeric = discover()["numeric"]
+    assert numeric.scores(first, second) == numeric.scores(second, first) == {"numeric": 0.0}
+    assert numeric.scores(first, first) == {"numeric": 1.0}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["3/4", "1 / 4", "1 1/2", "12:30", "\u00bd", "3\u00bd", "3 \u00bd", "10\u00b2", "3 \u00d7 10^5", "4-3",
+     "2026-11-24", "1,2,3", "1 2", "1.2.3", "5x3", "1h30", "1_000", "1 234 56", "$5-$7", "5.000.00", "\\frac{1}{4}",
+     "1e999"],
+)  # fmt: skip
+def test_what_is_no_plain_number_is_no_reference_and_equals_none(text: str) -> None:
+    numeric = discover()["numeric"]
+    assert numeric.scores(text, text) == numeric.scores("4", text) == {}
+    for number in ("2", "3", "4", "5", "30", "102", "1000", "24", "0"):
+        assert numeric.scores(f"It is {text}.", number) == {"numeric": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference"),
+    [("6*7=42", "42"), ("<<4*3=12>>12", "12"), ("Step 3: 42", "42"), ("$\\boxed{42}$", "42"), ("a 42-page book", "42"),
+     ("\uff11\uff0c\uff12\uff13\uff14", "1234"), ("2020\u5e74\u306e5000\u4eba", "5000"), ("12 m\u00b2", "12"),
+     ("5 kg\n3", "3"), ("No.5", "5"), ("= 4 - 6 = -2", "-2"), ("it is...5", "5"), ("1, 2, 3", "3"), ("5,5 %", "5.5")],
+)  # fmt: skip
+def test_the_number_that_an_answer_ends_with_is_found(answer: str, reference: str) -> None:
+    assert discover()["numeric"].scores(answer, reference) == {"numeric": 1.0}
+
+
+def _grouped(digits: str, mark: str, size: int = 3) -> str:
+    head, parts = digits[:-3], [digits[-3:]]
+    while head:
+        head, parts = head[:-size], [head[-size:], *parts]
+    return mark.join(parts)
+
+
+def _notations(whole: int, part: str, sign: str) -> list[str]:
+    """Return a number as it is written in several countries, without those that are another number elsewhere."""
+    points = {"": ".", ",": ".", ".": ",", " ": ",", "\u00a0": ".", "\u202f": ",", "'": ".", "\u2019": ","}
+    texts = [_grouped(str(whole), mark) + (part and point + part) for mark, point in points.items()]
+    texts.append(_grouped(str(whole), ",", 2) + (part and f".{part}"))
+    return [sign + text for text in texts if not re.fullmatch(r"\d+[,.]\d{3}", text)]
+
+
+NUMBERS = st.builds(
+    _notations,
+    st.integers(0, 9) | st.integers(0, 99_999) | st.integers(0, 99_999_999),
+    st.from_regex(r"([0-9]{1,2})?", fullmatch=True),
+    st.sampled_from(["", "-", "\u2212"]),
+)  # fmt: skip
+
+
+@given(NUMBERS, NUMBERS)
+@settings(max_examples=draws(200), deadline=None)
+def test_numbers_are_equal_in_every_notation_and_others_in_none(first: list[str], second: list[str]) -> None:
+    numeric = discover()["numeric"]
+
+    def value(texts: list[str]) -> float:
+        return float(texts[0].replace("\u2212", "-"))
+
+    for answer in first:
+        assert numeric.scores(answer, first[0]) == {"numeric": 1.0}
+        for reference in second:
+            assert numeric.scores(answer, reference) == {"numeric": float(value(first) == value(second))}
+
+
+@pytest.mark.parametrize(
+    ("answer", "choices", "read"),
+    [
+        ("I don't know, this is a hard question", "ABCD", None),
+        ("A hard question", "ABCD", None),
+        ("The answer is not B", "ABCD", None),
+        ("It is not **B**", "", None),
+        ("not A or B", "", None),
+        ("B is wrong.", "", None),
+        ("It is not A, but C", "", "C"),
+        ("A is wrong, so C", "", "C"),
+        ("e.g., B", "", "B"),
+        ("I, for one, choose B", "", "B"),
+        ("I'd say B", "", "B"),
+        ("I", "", "I"),
+        ("A, as it is late", "", "A"),
+        ("The best is A for sure", "", "A"),
+        ("the answer is b.", "abcd", "b"),
+        ("It is not spam", ["spam", "ham"], None),
+        ("It is not spam", ["spam", "not spam"], "not spam"),
+        ("It is spam", ["spam", "not spam"], "spam"),
+    ],
+)
+def test_the_choice_is_the_one_that_is_meant(answer: str, choices: Sequence[str], read: str | None) -> None:
+    names = list(choices or "ABCDEFGHIJ")
+    found = {name: discover()["choice"].scores(answer, name, {"choices": list(choices)}) for name in names}
+    assert [name for name, scores in found.items() if scores["choice.accuracy"]] == ([read] if read else [])
+    assert {scores["choice.parsed"] for scores in found.values()} == {float(read is not None)}
 
 
 METRIC = """

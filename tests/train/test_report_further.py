@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +22,7 @@ from train.data.dataset import open_dataset
 from train.data.rendering import Renderer
 from train.evaluate.dynamics import Dynamic
 from train.evaluate.evaluation import evaluate_model
+from train.evaluate.metrics import discover
 from train.evaluate.predictions import Scored
 from train.evaluate.scoring import category_specs
 from train.pipeline import base_results
@@ -37,7 +39,7 @@ def _labelled(split: str, answers: Sequence[tuple[str, str, str]], category: str
     sides: list[list[Scored]] = [[], []]
     for number, (reference, *said) in enumerate(answers):
         for side, text in zip(sides, said, strict=True):
-            score = {"exact": float(text == reference)}
+            score = {"exact": float(text.strip().casefold() == reference.casefold())}
             name = f"{category}-{split}-{number}"
             side.append(Scored(name, split, category, name, reference, 3.0, 2, 7, text, True, "exact", score))
     return sides
@@ -63,6 +65,31 @@ def test_case_and_white_space_do_not_make_another_label() -> None:
     assert found.labels == ["no", "Yes"]
     assert found.base == [[4, 0, 0], [0, 4, 0]]
     assert found.tuned == [[0, 0, 4], [4, 0, 0]]
+
+
+def test_the_matrix_has_right_what_the_scorer_has_right() -> None:
+    said = {"choice": ["B", "I choose (A).", "(C)", "not B", "(b)"], "exact": ["(B)", "(b)", "(A)", "B", "(C)"]}
+    for name, texts in said.items():
+        metric, records = discover()[name], []
+        for n, text in enumerate(["(A)", "(B)"] * 6 + texts):
+            scores, split = metric.scores(text, "(B)" if n > 11 else text), "validation" if n < 12 else "test"
+            wanted = "(B)" if n > 11 else text
+            records.append(Scored(f"{n}", split, "a", f"{n}", wanted, 3.0, 2, 7, text, True, metric.primary, scores))
+        (found,) = confusions([(record, record) for record in records], "test")
+        assert found.labels == ["(A)", "(B)"]
+        assert found.tuned == {"choice": [[0, 0, 0], [1, 2, 2]], "exact": [[0, 0, 0], [1, 1, 3]]}[name]
+        report = build_report(records, records, run=Run(id="r"))
+        right = report.splits[-1].categories[0].tuned.value
+        assert f"Tuned: {100 * right:.1f}\u2009% right" in html(report).replace("\u00a0", "\u2009").replace(
+            " %", "\u2009%"
+        )
+
+
+def test_what_has_no_score_stands_in_no_matrix() -> None:
+    pairs = list(zip(*_labelled("validation", [(label, label, label) for label in LABELS] * 5), strict=True))
+    pairs[0] = (replace(pairs[0][0], scores={}), replace(pairs[0][1], scores={}))
+    (found,) = confusions(pairs, "validation")
+    assert (sum(map(sum, found.tuned)), found.num_left_out) == (14, 1)
 
 
 @pytest.mark.parametrize(

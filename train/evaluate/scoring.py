@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from train.base.errors import TrainError
 from train.base.storage import digest_of
-from train.data.dataset import Dataset, Row, last_answer
+from train.data.dataset import Dataset, Row, RowFault, last_answer
 from train.evaluate import metrics
 from train.evaluate.metrics.choice import index_of_choice
 from train.evaluate.predictions import REASONING_CUT, REASONING_TOKENS, Scored
@@ -100,7 +102,9 @@ def category_specs(categories: Mapping[str, Any], trained: Iterable[Row] = ()) -
     specs, texts = {}, defaultdict[str, Counter[str]](Counter)
     for row in trained:
         if row.messages and row.is_liked is not False:
-            texts[row.category][(row.messages[-1]["content"] or "").strip()] += 1
+            # A record without an answer is refused, or counted, where it is rendered.
+            with suppress(RowFault):
+                texts[row.category][(row.messages[last_answer(row.messages)]["content"] or "").strip()] += 1
     for name, entry in categories.items():
         table = entry if isinstance(entry, dict) else {}
         chosen, options, contract = table.get("scorer") or "", table.get("options") or {}, table.get("contract") or {}
@@ -230,6 +234,10 @@ def rescored(
     return [[_rescored(old, rows.get((old.split, old.id)), categories) for old in side] for side in sides]
 
 
+_THOUGHT = re.compile(r"(?is)\A.*?[<\[◁]\W*(?:/|end)[^<>\[\]]*(?:think|thought|reason)[^<>\[\]]*[>\]▷]\s*")
+"""Reasoning that a content begins with, by the marks that are in use."""
+
+
 def _rescored(old: Scored, row: Row | None, categories: Mapping[str, CategorySpec]) -> Scored:
     if row is None:
         return old
@@ -238,8 +246,8 @@ def _rescored(old: Scored, row: Row | None, categories: Mapping[str, CategorySpe
         return old
     message = row.messages[last_answer(row.messages)]
     content = message["content"] or ""
-    # How a call is spelled, and where reasoning in a content ends, is known to the template.
-    is_own = message.get("tool_calls") or (old.reference and content.endswith(old.reference))
+    # How a call is spelled, and whether reasoning in a content is parted off, is known to the template.
+    is_own = message.get("tool_calls") or old.reference == _THOUGHT.sub("", content, 1)
     reference = "" if row.is_liked is False else old.reference if is_own else content
     answer = Answer(old.id, old.text, old.stopped, old.reasoning)
     [new] = score([row], {row.id: reference}, [answer], None, categories, split=old.split)
@@ -253,8 +261,14 @@ def _rescored(old: Scored, row: Row | None, categories: Mapping[str, CategorySpe
 
 
 def _trivial_score(spec: CategorySpec, row: Row, reference: str) -> float | None:
-    """What a model that has learnt nothing scores: it always says the label, or repeats the last message."""
-    text = spec.label if spec.label is not None else (row.messages or [{"content": ""}])[-2:][0]["content"] or ""
+    """What a model that has learnt nothing scores: it always says the label, or repeats what stands before the answer.
+
+    None where nothing does.
+    """
+    before = (row.messages or [])[: last_answer(row.messages or [])]
+    if spec.label is None and not before:
+        return None
+    text = spec.label if spec.label is not None else before[-1]["content"] or ""
     chosen = index_of_choice(text, spec.choices)
     likely = () if chosen is None else [float(index == chosen) for index in range(len(spec.choices))]
     answer = Answer(row.id, text, stopped=True, logprobs=likely)

@@ -14,6 +14,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from train.evaluate.metrics import normalise
+from train.evaluate.metrics.choice import MARKS, read_choice
 from train.evaluate.predictions import REASONING_TOKENS, Scored, outcome
 from train.evaluate.scoring import LONGEST_LABEL, is_closed
 from train.report import stats, wording
@@ -499,9 +500,9 @@ MOST_LABELS = 12
 
 
 def confusions(pairs: Pairs, split: Literal["validation", "test"]) -> list[Confusion]:
-    """Return the matrix of each label-like category in ``split``, by name.
+    """Return the matrix of each label-like category in ``split``, by name, of its records that have a score.
 
-    Texts are equal as the metric "exact" sees them with case folded.
+    On the diagonal are those with the score 1. Labels are equal as the metric "exact" sees them with case folded.
     """
     # What a label is, validation records say alone: a test record's reference must not be shown.
     matrices = []
@@ -509,7 +510,8 @@ def confusions(pairs: Pairs, split: Literal["validation", "test"]) -> list[Confu
         mine = [p for p in pairs if p[0].category == category and p[0].text is not None and p[1].text is not None]
         labels = _labels([before.reference for before, _ in mine if before.split == "validation"])
         counted = [p for p in mine if p[0].split == split]
-        inside = [p for p in counted if _key(p[0].reference) in labels]
+        scored = [p for p in counted if p[0].score is not None and p[1].score is not None]
+        inside = [p for p in scored if _key(p[0].reference) in labels]
         if labels and inside:
             matrices.append(
                 Confusion(
@@ -538,7 +540,11 @@ def _matrix(keys: Sequence[str], side: Sequence[Scored]) -> list[list[int]]:
     column_of = {key: column for column, key in enumerate(keys)}
     counts = [[0] * (len(keys) + 1) for _ in keys]
     for record in side:
-        counts[column_of[_key(record.reference)]][column_of.get(_key(record.text or ""), len(keys))] += 1
+        text, own = record.text or "", column_of[_key(record.reference)]
+        is_read = (record.scores or {}).get("choice.parsed")
+        named = read_choice(text, [key.strip(MARKS) for key in keys]) if is_read else column_of.get(_key(text))
+        column = own if record.score == 1 else len(keys) if named in (None, own) else named
+        counts[own][column] += 1
     return counts
 
 

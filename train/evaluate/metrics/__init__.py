@@ -208,28 +208,45 @@ def scorer(name: str, options: Mapping[str, Any] | None = None) -> Metric:
     return chosen
 
 
+# The joiners U+200C and U+200D make other words in some scripts, and tags other flags.
+_INVISIBLE = re.compile(r"[\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
+
+
 def normalise(text: str, *, casefold: bool = False) -> str:
-    """Return ``text`` as comparisons see it: NFKC, trimmed, runs of white space as one blank, case folded if asked."""
-    text = unicodedata.normalize("NFKC", text)
+    """Return ``text`` as comparisons see it: NFKC, without invisible marks, trimmed, runs of white space as one blank,
+    case folded if asked.
+    """
+    text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
     return " ".join((text.casefold() if casefold else text).split())
 
 
 # Scripts written without spaces: Thai to Myanmar, Khmer, kana, Han; there each character counts as a word.
-_UNSPACED = (
+UNSPACED = (
     r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
     r"\uf900-\ufaff\U00020000-\U0003ffff"
 )
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
-BEGINS, ENDS = rf"(?<![^\W{_UNSPACED}])", rf"(?![^\W{_UNSPACED}])"
+_WORD = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
+_SPELLED = re.compile(
+    r"(?<=\d)(?!,(?:\d\d,)*\d{3}(?!\d))[^\w\s](?=\d)|(?<![\w.])[-.](?=\.?\d)|(?<=[^\W\d])\+(?=\+(?!\w))|(?<=\+)\+(?!\w)|(?<=[^\W\d])#(?!\w)"
+)
+DASHES = str.maketrans("\u2010\u2011\u2012\u2013\u2212", "-----")
+"""A true minus and other dashes, which typographers and models write for a hyphen."""
+BEGINS, ENDS = rf"(?<![^\W{UNSPACED}])", rf"(?![^\W{UNSPACED}])"
 """Where a word may begin and end, for patterns; in text without spaces that is at each character."""
 
 
 def words(text: str) -> list[str]:
-    """Return the words of ``text`` for overlap metrics: NFKC, case folded, punctuation removed, CJK by character."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
+    """Return the words of ``text`` for overlap metrics: `normalise` with case folded, CJK by character.
+
+    Punctuation is removed but for a number's sign, point and the like (-5, 3.14, 12:30; not 1,000) and C++, C#.
+    """
+    folded = normalise(text, casefold=True).translate(DASHES)
+    kept = {match.start() for match in _SPELLED.finditer(folded)}
     # Symbols such as + and $ are not of the category P, and ASCII's own list has them.
-    unpunctuated = "".join(c for c in folded if c not in string.punctuation and unicodedata.category(c)[0] != "P")
-    return _WORD.findall(unpunctuated)
+    return _WORD.findall("".join(
+        c for place, c in enumerate(folded)
+        if place in kept or (c not in string.punctuation and unicodedata.category(c)[0] != "P")
+    ))  # fmt: skip
 
 
 def exact_score(completion: str, reference: str) -> float | Scores:

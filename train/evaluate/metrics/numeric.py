@@ -7,13 +7,27 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from train.evaluate.metrics import BEGINS, Scores, metric
+from train.evaluate.metrics import BEGINS, UNSPACED, Scores, metric
 
-_NUMBER = re.compile(
-    BEGINS + r"(?<!\.)[-+]?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d{1,3}(?!\d))?"
+_PARTS = "²³¹¼-¾⁰-₉⅐-⅟↉"
+_SPACE = r"[^\S\r\n]+"
+# All from a digit to the last one that hangs on it, so that "3/4" and "5 000" are read as a whole or not at all. Behind
+# an equals sign, and behind a letter of a script without spaces, another one begins.
+_RUN = re.compile(
+    rf"{BEGINS}((?:(?<==) *[-+] *|[-+])?)[$¢-¥₠-⃀]?((?:(?<!\.)\.)?\d(?:(?:[^\s=<>|;{UNSPACED}]"
+    rf"|(?<=\d){_SPACE}(?:[-+*/×÷^]{_SPACE})?(?=[\d{_PARTS}]))*(?:\d|(?<=[\d\s])[{_PARTS}]))?|[{_PARTS}])"
 )
-# A true minus and two dashes, which typographers and models write for one.
-_MINUS = str.maketrans({"\u2212": "-", "\u2013": "-", "\u2012": "-"})
+_WITH_POINT = re.compile(
+    r"(?:\d+|(?!0)(?:\d{1,3}(?:(?:,\d{3})+|(?: \d{3})+|(?:'\d{3})+)|\d\d?(?:,\d\d)+,\d{3}))?"
+    r"(?:\.\d+)?(?:[eE][-+]?\d{1,3})?"
+)
+_WITH_COMMA = re.compile(
+    r"\d+,\d\d?|0,\d+|(?!0)\d{1,3}(?:(?:\.\d{3})+,\d+|(?:\.\d{3}){2,}|(?: \d{3})+,\d+|(?:'\d{3})+,\d+)"
+)
+# A true minus and other dashes, which typographers and models write for one; apostrophe; full-width and Arabic marks.
+_MARKS = str.maketrans(
+    "\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d\uff0b\u2019\uff0c\uff0e\u066b\u066c", "-------+',..,"
+)
 
 
 @metric(
@@ -25,7 +39,7 @@ _MINUS = str.maketrans({"\u2212": "-", "\u2013": "-", "\u2012": "-"})
         ("\u22125", "-5", 1.0),
         ("1e3", "1000", 1.0),
         (".5", "0.5", 1.0),
-        ("4-3", "3", 1.0),
+        ("4-3", "3", 0.0),
         ("about 99", "100", 0.0),
         ("about 99", "100", 1.0, {"rel_tol": 0.02}),
         ("99.5", "100", 1.0, {"abs_tol": 0.5}),
@@ -43,35 +57,45 @@ def numeric(
     """1 when the last number of the completion is the last number of the reference.
 
     ``rel_tol`` and ``abs_tol`` allow a difference, relative to the reference or absolute. With ``units`` only numbers
-    that stand beside one of these names count, before or after; all names mean the same unit. Commas group thousands.
-    A reference without a number leaves the record unscored.
+    that stand beside one of these names count, before or after; all names mean the same unit. Commas, blanks,
+    apostrophes, or points where there are several, group thousands; a comma before one or two digits is decimal. What
+    hangs together and is no such number (1/2, 12:30, 4-6, 1,2,3) equals none. A reference that ends with such a thing,
+    or has no number, leaves the record unscored.
     """
     if rel_tol < 0 or abs_tol < 0:
         raise ValueError("a tolerance must not be negative")
     if any(not isinstance(unit, str) or not unit.strip() for unit in units):
         raise ValueError("units must be a list of texts that are not empty")
     wanted, got = _last_number(reference, units), _last_number(completion, units)
-    if wanted is None:
+    if not math.isfinite(wanted):
         return {}
-    return float(got is not None and abs(got - wanted) <= max(rel_tol * abs(wanted), abs_tol, 1e-9 * abs(wanted)))
+    return float(abs(got - wanted) <= max(rel_tol * abs(wanted), abs_tol, 1e-9 * abs(wanted)))
 
 
-def _last_number(text: str, units: Sequence[str]) -> float | None:
-    text = unicodedata.normalize("NFKC", text).translate(_MINUS)
-    names = [unicodedata.normalize("NFKC", unit).casefold() for unit in units]
+def _last_number(text: str, units: Sequence[str]) -> float:
+    """Return the number that a text ends with; NaN where there is none, or it cannot be read whole."""
+    text = text.translate(_MARKS)
+    names = [_fold(unit) for unit in units]
     # Models reason first, and the answer is the number that they end with.
-    for match in reversed(list(_NUMBER.finditer(text))):
-        value = float(match.group().replace(",", ""))
-        if math.isfinite(value) and (not names or _is_next_to(text, match, names)):
-            return value
-    return None
+    for match in reversed(list(_RUN.finditer(text))):
+        if not names or _is_next_to(text, match, names):
+            number = " ".join(match[2].split())
+            if _WITH_COMMA.fullmatch(number):
+                number = number.replace(".", "").replace(",", ".")
+            elif not _WITH_POINT.fullmatch(number):
+                break
+            return float(re.sub("[ ',]", "", match[1] + number))
+    return math.nan
 
 
 def _is_next_to(text: str, match: re.Match[str], names: Sequence[str]) -> bool:
-    before = text[: match.start()].rstrip(" -+").casefold()
-    after = text[match.end() :].lstrip(" ").casefold()
+    before, after = _fold(text[: match.start(2)]).rstrip(" -+"), _fold(text[match.end() :]).lstrip(" ")
     return any(
         (before.endswith(name) and not before[: -len(name)][-1:].isalpha())
         or (after.startswith(name) and not after[len(name) :][:1].isalpha())
         for name in names
     )
+
+
+def _fold(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).casefold()
