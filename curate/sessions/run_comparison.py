@@ -332,9 +332,13 @@ def _paired_records(
 
 
 def gate_command(first: Run | None, second: Run) -> str:
-    """Return the command that fails a build where ``second`` is worse than ``first``, or than its own base."""
+    """Return the command that fails a build where ``second`` is worse than ``first``, or than its own base.
+
+    Of a series that is the run whose model is to be taken; "" where it names none.
+    """
     if first is None:
-        return f"train eval {second.folder} --dry-run --fail-on worse"
+        taken = second.selected
+        return "" if taken.members else f"train eval {taken.folder} --dry-run --fail-on worse"
     return f"train compare {first.folder} {second.folder} --fail-on worse"
 
 

@@ -1,5 +1,6 @@
 import json
 import random
+from pathlib import Path
 
 import pytest
 from textual.widgets import Static
@@ -140,6 +141,10 @@ def test_a_run_is_picked_to_be_seen_beside_its_base(two_runs, make_app, drive, s
         await pilot.press("G")
         assert "train eval" in page_text(app)
         assert "--fail-on worse" in page_text(app)
+        sentence = "xits 1 where a category is worse beyond chance and by the margin or more, or cannot be scored"
+        docs = Path(__file__).parents[3] / "docs"
+        told = [(docs / name).read_text(encoding="utf-8") for name in ("screens/compare.md", "statistics.md")]
+        assert all(sentence in " ".join(text.split()) for text in (page_text(app), *told))
 
     drive(app, story)
 

@@ -47,6 +47,7 @@ from curate.tui.screens.compare.rendering import (
 )
 
 _LOW = 20  # Lines below which the records get the room of the legend and of what changed.
+_GATE = "Exits 1 where a category is worse beyond chance and by the margin or more, or cannot be scored."
 LoadedRuns = tuple[list[Run], list[RunComparison]]
 
 
@@ -408,8 +409,11 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
             self.tell_no_use("There is nothing to compare.")
             return
         command = gate_command(self._comparison.first, self._comparison.second)
+        if not command:
+            self.tell_no_use("This series does not say which of its runs is to be taken: space picks one.")
+            return
         self.app.copy_to_clipboard(command)
-        page = safe_lines(f"{command}\n\nExits 1 when a category is worse beyond chance and by more than the margin.\n")
+        page = safe_lines(f"{command}\n\n{_GATE}\n")
         self.app.push_screen(Pages("Gate for a build (copied)", page))
 
     def equal_command(self) -> str:
