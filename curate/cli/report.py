@@ -31,13 +31,18 @@ def command(run: Path | None, root: Path, count: int, form: str) -> int:
     from curate.project.data import RUNS
     from curate.project.feedback import EVALUATION_FILE, latest_run, read_results, render_records, render_scores, worst
     from curate.project.notices import open_and_tell
+    from curate.sessions.runs import evaluations_of
 
     project = open_and_tell(root)
     runs = inside(root, root / RUNS)
     folder = (runs / run if not run.is_dir() and (runs / run).is_dir() else run) if run else latest_run(runs)
     if folder is None:
-        hint = f"Make one with `curate train {root}`."
-        raise CurateError("E918 bad-report", f"{root / RUNS} holds no finished run", hint)
+        message, hint = f"{root / RUNS} holds no finished run", f"Make one with `curate train {root}`."
+        if made := [run for run in evaluations_of(project.data)[::-1] if run.standing == "finished"]:
+            message += f", and evaluations of one model, which have no report: {', '.join(run.id for run in made)}"
+            others = [str(run.folder) for run in made[1:]] or ["RUN"]
+            hint = f"Compare them: `train compare {made[0].folder} {' '.join(others)}`."
+        raise CurateError("E918 bad-report", message, hint)
     if (folder / EVALUATION_FILE).is_file():
         message = f"{folder} is an evaluation of one model, and has no report"
         raise CurateError("E918 bad-report", message, f"Compare it: `train compare {folder} RUN`.")

@@ -35,6 +35,8 @@ FEEDBACK_FILE = "feedback.jsonl"
 EVALUATION_FILE = "eval.json"
 """What the folder of an evaluation of one model has, which lies beside the runs."""
 PREDICTIONS_FILE = "predictions.jsonl"
+MEAN = "MEAN"
+"""What the row of the mean over the categories is called."""
 
 _RECORDS = ("run.json", EVALUATION_FILE, "series.json")
 
@@ -74,6 +76,11 @@ class Results:
     def categories_of(self, split: str) -> list[Mapping[str, Json]]:
         """Return the categories of one split, none where nothing of it was measured."""
         return next((part["categories"] for part in self.report["splits"] if part["split"] == split), [])
+
+    @property
+    def rows(self) -> list[Mapping[str, Json]]:
+        """All categories of that split, those without figures behind the others, and last the mean."""
+        return [*self.categories, *self.unscored, *filter(None, [self.macro])]
 
     @property
     def unscored(self) -> list[Mapping[str, Json]]:
@@ -139,8 +146,6 @@ _VERDICTS: Mapping[Reason, tuple[str, str, str]] = {
     "trivial": ("~", "trivial", "better than base, and not shown to be better than the trivial answer"),
     "unscored": ("?", "not scored", "over 5 % of the records have no score, so there is no figure, and no mean"),
 }
-# Of a report that an earlier version wrote, which gives no reasons.
-_OF_WORDS: Mapping[str, Reason] = {"improved": "better", "regressed": "worse", "inconclusive": "within-noise"}
 BEYOND_CHANCE = "Beyond chance: 95 % interval without 0, p < .05 (Holm)."
 
 
@@ -166,8 +171,8 @@ class ChangeVerdict:
 
 def verdict_of(result: Mapping[str, Json], fewest: int) -> ChangeVerdict | None:
     """Return the verdict on a category or on the mean of them, as a report has it; None where it has none."""
-    reason = result.get("reason") or _OF_WORDS.get(result.get("verdict") or "")
-    return None if reason is None else ChangeVerdict(reason, result.get("num_clusters"), fewest)
+    reason = result.get("reason")
+    return reason and ChangeVerdict(reason, result.get("num_clusters"), fewest)
 
 
 def legend(verdicts: Collection[ChangeVerdict | None]) -> str:
@@ -187,8 +192,21 @@ def is_uncalibrated(result: Mapping[str, Json]) -> bool:
     return result.get("metric") == "judge" and bool(result.get("is_uncalibrated"))
 
 
-def p_value(p: float) -> str:
+def value_of(row: Mapping[str, Json], name: str, part: str = "value") -> float | None:
+    """Return a figure of a category, or the bound of its interval that ``part`` names; None of one without figures."""
+    figures = row.get(name)
+    return figures and figures[part]
+
+
+def figure(value: float | None) -> str:
+    """Return a score as it stands in tables."""
+    return "-" if value is None else f"{value:.2f}"
+
+
+def p_value(p: float | None) -> str:
     """Return a p value as "< .001" or ".04", as the trainer's table does; never as zero."""
+    if p is None:
+        return "-"
     if p < 0.001:
         return "< .001"
     return (f"{p:.3f}" if p < 0.1 else f"{p:.2f}").removeprefix("0")
@@ -421,27 +439,24 @@ def _outcome(line: dict[str, Any]) -> Outcomes:
 
 def render_scores(results: Results) -> list[str]:
     """Return the table of the categories: scores, paired difference with its interval, verdict; and general text."""
-    verdicts = [results.verdict(row) for row in results.categories]
-    metrics = ["uncalibrated judge" if is_uncalibrated(row) else row["metric"] for row in results.categories]
+    verdicts = [results.verdict(row) for row in results.rows]
     rows = [
         [
-            console.one_line(row["category"], 30), num_scored(row),
-            f"{row['base']['value']:.2f}", f"{row['tuned']['value']:.2f}",
-            f"{row['difference']['value']:+.2f} [{row['difference']['low']:+.2f}, {row['difference']['high']:+.2f}]",
-            p_value(row["p_adjusted"]), verdict.label if verdict else "", console.one_line(metric, 30),
+            console.one_line(row.get("category", MEAN), 30), num_scored(row) if "n" in row else "",
+            *map(figure, (row.get("trivial"), value_of(row, "base"), value_of(row, "tuned"))),
+            "-" if (change := row.get("difference")) is None
+            else f"{change['value']:+.2f} [{change['low']:+.2f}, {change['high']:+.2f}]",
+            p_value(row.get("p_adjusted", row.get("p"))), verdict.label if verdict else "",
+            "uncalibrated judge" if is_uncalibrated(row)
+            else console.one_line(row.get("metric") or f"{row['num_categories']} categories", 30),
         ]
-        for row, verdict, metric in zip(results.categories, verdicts, metrics, strict=True)
+        for row, verdict in zip(results.rows, verdicts, strict=True)
     ]  # fmt: skip
-    verdicts += [results.verdict(row) for row in results.unscored]
-    rows += [
-        [console.one_line(row["category"], 30), num_scored(row), *["-"] * 4, "? not scored", row["metric"]]
-        for row in results.unscored
-    ]
-    heads = ["category", "n", "base", "tuned", "difference", "p (Holm)", "verdict", "metric"]
+    heads = ["category", "n", "trivial", "base", "tuned", "difference", "p (Holm)", "verdict", "metric"]
     lines = list(table(heads, rows))
     # The report's own page has the metrics and p; that a judge is not calibrated stands beside its figures.
     is_doubtful = any(map(is_uncalibrated, results.categories))
-    for column in ([] if is_doubtful else [heads.index("metric")]) + [heads.index("p (Holm)")]:
+    for column in map(heads.index, [*["metric"][is_doubtful:], "p (Holm)", "trivial"]):
         if max(map(width_of, lines)) > console.width():
             heads, *rows = ([*row[:column], *row[column + 1 :]] for row in (heads, *rows))
             lines = list(table(heads, rows))

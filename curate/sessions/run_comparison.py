@@ -18,11 +18,13 @@ from curate.base.tables import counted
 from curate.formats.dataset import FILE_NAME, Manifest, read_manifest
 from curate.project.data import DATASETS, ProjectData
 from curate.project.feedback import (
+    MEAN,
     ChangeVerdict,
     Results,
     is_uncalibrated,
     read_base_answers,
     read_results,
+    value_of,
     verdict_of,
 )
 from curate.sessions.blind_comparison import BASE_OF
@@ -32,14 +34,16 @@ from curate.sessions.runs import Run, trainer_output
 
 @dataclass(frozen=True, slots=True)
 class ScoreRow:
-    """One category, or the mean over all of them: the base, the first run if there is one, and the second.
+    """One category, or with None the mean over all of them: the base, the first run if there is one, and the second.
 
     ``difference`` is second - first, or second - base, with its 95 % interval; ``verdict`` is the trainer's on it. None
     is what nobody has reported.
     """
 
-    category: str
+    category: str | None
     n: int | None = None
+    num_unscored: int = 0
+    trivial: float | None = None
     base: float | None = None
     first: float | None = None
     second: float | None = None
@@ -57,7 +61,9 @@ class ScoreRow:
     @property
     def label(self) -> str:
         """What the row is called: its category, and beside that what nobody should overlook."""
-        return (self.category or "(none)") + (" (uncalibrated judge)" if self.is_uncalibrated else "")
+        return (MEAN if self.category is None else self.category or "(none)") + (
+            " (uncalibrated judge)" if self.is_uncalibrated else ""
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,7 @@ class RunDifference:
     is_same: bool = False
 
 
+_BITS = "bits_per_byte"
 _MOST_BYTES = 64 << 20
 _NO_CONTENT = ("source", "cluster")  # Fields of a row that are not what its record says.
 View = Literal["worse", "still wrong", "better"]
@@ -107,7 +114,6 @@ class RunComparison:
     second: Run
     split: str
     rows: tuple[ScoreRow, ...]
-    macro: ScoreRow | None
     records: tuple[RecordPair, ...]
     notes: tuple[str, ...] = ()
     # What the run says of general text, with what to do next where it forgot; of one run beside its base.
@@ -158,10 +164,7 @@ def compare_models(data: ProjectData, models: Sequence[Run]) -> list[RunComparis
     comparisons = []
     for at, pair in enumerate(table["pairs"], 1):
         part: Mapping[str, Json] = next((part for part in pair["splits"] if part["split"] == split), {})
-        rows = tuple(
-            _paired(entry, table["fewest"]) for entry in part.get("categories", ()) if entry["higher_is_better"]
-        )
-        macro = _paired(part["macro"], table["fewest"]) if part.get("macro") else None
+        rows = tuple(_pairs(part, table["fewest"]).values())
         records = tuple(
             RecordPair(record["id"], record["category"], before, after, record["texts"][0], record["texts"][at])
             for record in table["records"]
@@ -171,9 +174,7 @@ def compare_models(data: ProjectData, models: Sequence[Run]) -> list[RunComparis
         )
         changed = tuple(_model_differences(models[0], models[at]))
         comparisons.append(
-            RunComparison(
-                models[0], models[at], split, rows, macro, records, tuple(table["notes"]), general, changed, at
-            )
+            RunComparison(models[0], models[at], split, rows, records, tuple(table["notes"]), general, changed, at)
         )
     return comparisons
 
@@ -203,12 +204,9 @@ def compare_runs(data: ProjectData, first: Run | None, second: Run) -> RunCompar
     records = tuple(_paired_records(other, results, tests, {} if first else _base_answers(second, results)))
     split = str(results.report["headline"])
     if first is None or other is None:
-        rows = tuple(_row(entry, results.verdict(entry)) for entry in results.categories)
-        macro = _row(results.macro, results.verdict(results.macro)) if results.macro else None
-        return RunComparison(
-            None, second, split, rows, macro, records, tuple(results.further),
-            (*results.series, *results.forgetting),
-        )  # fmt: skip
+        rows = tuple(_row(entry, results.report["fewest"]) for entry in results.rows)
+        general = (*results.series, *results.forgetting)
+        return RunComparison(None, second, split, rows, records, tuple(results.further), general)
     pairs: dict[str | None, ScoreRow] = {}
     try:
         pairs, notes = paired_rows(first.folder, second.folder, split)
@@ -217,12 +215,9 @@ def compare_runs(data: ProjectData, first: Run | None, second: Run) -> RunCompar
     # Scores of two splits are of different records, and their difference says nothing.
     if other.report["headline"] != split:
         notes.append(f"{first.id} was judged on its {other.report['headline']} split, {second.id} on {split}")
-    macro = pairs.get(None)
-    if macro is not None and results.macro:
-        macro = replace(macro, base=results.macro["base"]["value"])
     rows = tuple(_rows_against_run(other, results, pairs))
     changed = tuple(_differences(data, first, second))
-    return RunComparison(first, second, split, rows, macro, records, notes=tuple(notes), changed=changed)
+    return RunComparison(first, second, split, rows, records, notes=tuple(notes), changed=changed)
 
 
 def paired_rows(first: Path, second: Path, split: str) -> tuple[dict[str | None, ScoreRow], list[str]]:
@@ -234,13 +229,9 @@ def paired_rows(first: Path, second: Path, split: str) -> tuple[dict[str | None,
     document = _ask_trainer([first, second])
     report, counts = document["report"], document["splits"].get(split, {})
     part: Mapping[str, Json] = next((part for part in report["splits"] if part["split"] == split), {})
-    # What has no score is compared by likelihood there, which is not in the unit of scores.
-    entries = {entry["category"]: entry for entry in part.get("categories", ()) if entry["higher_is_better"]}
-    if part.get("macro"):
-        entries[None] = part["macro"]
     notes = [*_notes(counts), *(row["sentence"] for row in part.get("unscored", ()))]
     notes += [sentence for part in report["slices"] for sentence in part["sentences"]]
-    return {name: _paired(entry, report["fewest"]) for name, entry in entries.items()}, notes
+    return _pairs(part, report["fewest"]), notes
 
 
 def _ask_trainer(folders: Sequence[Path]) -> dict[str, Json]:
@@ -249,51 +240,54 @@ def _ask_trainer(folders: Sequence[Path]) -> dict[str, Json]:
     return document
 
 
-def _paired(entry: Mapping[str, Json], fewest: int) -> ScoreRow:
-    # In the trainer's comparison the base is the first run, and the tuned model is the second.
-    row = _row(entry, verdict_of(entry, fewest))
-    return replace(row, base=None, first=row.base, metric="", bits=(None, None, None))
+def _pairs(part: Mapping[str, Json], fewest: int) -> dict[str | None, ScoreRow]:
+    # In the trainer's comparison the base is the first run, and the tuned model is the second. What has no score is
+    # compared by likelihood there, which is not in the unit of scores.
+    entries = [*part.get("categories", ()), *part.get("unscored", ()), *filter(None, [part.get("macro")])]
+    return {
+        entry.get("category"): replace(
+            row := _row(entry, fewest), base=None, first=row.base, metric="", bits=(None, None, None)
+        )
+        for entry in entries
+        if entry.get("higher_is_better", True)
+    }
 
 
-def _row(entry: Mapping[str, Json], verdict: ChangeVerdict | None) -> ScoreRow:
-    # A category of a report, or the mean over them, which has no counts of records.
-    change = entry["difference"]
+def _row(entry: Mapping[str, Json], fewest: int) -> ScoreRow:
+    # A category of a report, with figures or without, or the mean over them, which has no counts of records.
     return ScoreRow(
-        category=entry.get("category", "macro"),
+        category=entry.get("category"),
         n=entry.get("n"),
-        base=entry["base"]["value"],
-        second=entry["tuned"]["value"],
-        difference=change["value"],
-        low=change["low"],
-        high=change["high"],
+        num_unscored=entry.get("num_unscored", 0),
+        trivial=entry.get("trivial"),
+        base=value_of(entry, "base"),
+        second=value_of(entry, "tuned"),
+        difference=value_of(entry, "difference"),
+        low=value_of(entry, "difference", "low"),
+        high=value_of(entry, "difference", "high"),
         better=entry.get("better"),
         worse=entry.get("worse"),
-        verdict=verdict,
+        verdict=verdict_of(entry, fewest),
         metric=entry.get("metric", ""),
         is_uncalibrated=is_uncalibrated(entry),
-        bits=(_bits(entry, "base"), None, _bits(entry, "tuned")),
+        bits=(value_of(entry, _BITS, "base"), None, value_of(entry, _BITS, "tuned")),
     )
 
 
 def _rows_against_run(first: Results, second: Results, pairs: Mapping[str | None, ScoreRow]) -> Iterator[ScoreRow]:
     # The scores of both runs are those of the records that they share, where these could be compared.
-    before = {entry["category"]: entry for entry in first.categories}
-    after = {entry["category"]: entry for entry in second.categories}
-    for name in sorted({*before, *after}):
-        old, new = before.get(name), after.get(name)
-        earlier, later = (entry["tuned"]["value"] if entry else None for entry in (old, new))
-        row = pairs.get(name) or ScoreRow(name, first=earlier, second=later)
-        base = new["base"]["value"] if new else None
-        bits = (_bits(new, "base"), _bits(old, "tuned"), _bits(new, "tuned"))
-        metric = (new or old or {}).get("metric", "")
+    before, after = ({entry.get("category"): entry for entry in side.rows} for side in (first, second))
+    for name in {**before, **after, **pairs}:
+        old, new = before.get(name, {}), after.get(name, {})
+        row = pairs.get(name) or ScoreRow(name, first=value_of(old, "tuned"), second=value_of(new, "tuned"))
+        base = value_of(new, "base")
+        bits = (
+            value_of(new, _BITS, "base"), value_of(old, _BITS, "tuned"), value_of(new, _BITS, "tuned"),
+        )  # fmt: skip
+        metric = (new or old).get("metric", "")
         # A difference is as doubtful as either of its scores.
-        is_doubtful = is_uncalibrated(old or {}) or is_uncalibrated(new or {})
+        is_doubtful = is_uncalibrated(old) or is_uncalibrated(new)
         yield replace(row, base=base, metric=metric, is_uncalibrated=is_doubtful, bits=bits)
-
-
-def _bits(entry: Mapping[str, Json] | None, side: str) -> float | None:
-    value = entry.get("bits_per_byte") if entry else None
-    return float(value[side]) if value else None
 
 
 def _notes(counts: Mapping[str, int]) -> Iterator[str]:
@@ -332,9 +326,13 @@ def _paired_records(
 
 
 def gate_command(first: Run | None, second: Run) -> str:
-    """Return the command that fails a build where ``second`` is worse than ``first``, or than its own base."""
+    """Return the command that fails a build where ``second`` is worse than ``first``, or than its own base.
+
+    Of a series that is the run whose model is to be taken; "" where it names none.
+    """
     if first is None:
-        return f"train eval {second.folder} --dry-run --fail-on worse"
+        taken = second.selected
+        return "" if taken.members else f"train eval {taken.folder} --dry-run --fail-on worse"
     return f"train compare {first.folder} {second.folder} --fail-on worse"
 
 

@@ -110,12 +110,16 @@ def spread(value: float) -> dict[str, float]:
     return {"value": value, "low": value - 0.1, "high": value + 0.1}
 
 
+REASONS = {"improved": "better", "regressed": "worse", "inconclusive": "within-noise"}
+
+
 def category_result(name: str, base: float, tuned: float, verdict: str) -> dict[str, Any]:
     return {
         "category": name, "metric": "exact", "is_default_metric": False, "higher_is_better": True, "n": 20,
         "num_clusters": 20, "num_unscored": 0, "base": spread(base), "tuned": spread(tuned),
         "difference": spread(tuned - base), "test": "mcnemar", "p": 0.01, "p_adjusted": 0.02, "better": 1, "worse": 9,
-        "minimum_detectable_effect": 0.2, "verdict": verdict, "note": "", "is_no_worse": False, "sentence": "",
+        "minimum_detectable_effect": 0.2, "verdict": verdict, "reason": REASONS[verdict], "note": "",
+        "is_no_worse": False, "sentence": "",
         "bits_per_byte": None, "other": {}, "behaviour": None,
     }  # fmt: skip
 

@@ -41,6 +41,13 @@ def test_a_report_is_that_of_a_run(data: ProjectData) -> None:
     said = call("report", data.root / "runs/eval-model", "--workspace", data.root)
     assert said.exit_code == 2
     assert "is an evaluation of one model, and has no report" in said.stderr
+    # Where there are evaluations alone, they and the command that compares them are named.
+    alone = call("report", "--workspace", data.root)
+    assert alone.exit_code == 2
+    assert "holds no finished run, and evaluations of one model, which have no report: eval-model" in alone.stderr
+    assert f"Compare them: `train compare {data.root}/runs/eval-model RUN`" in alone.stderr
+    other = write_evaluation(data.root / "runs/eval-other", {"r003": 0.0})
+    assert f"`train compare {data.root}/runs/eval-model {other}`" in call("report", "--workspace", data.root).stderr
 
 
 def test_a_damaged_one_is_found(data: ProjectData) -> None:

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from curate.cli import cli
-from curate.sessions.run_comparison import compare_models
+from curate.sessions.run_comparison import compare_models, gate_command
 from curate.sessions.runs import members_of, read_run, resumed_dataset, runs_of
 from tests.curate.score_reports import SERIES_ID as ID
 from tests.curate.score_reports import write_run, write_series
@@ -38,6 +38,8 @@ def test_report_is_that_of_the_series(make_workspace) -> None:
     assert done.exit_code == 0, done.output
     assert "Figures are means over 2 training seeds (0, 1)." in done.output
     assert "+0.90 [" in done.output
+    gate = gate_command(None, read_run(workspace.root / "runs" / ID))
+    assert gate == f"train eval {workspace.root}/runs/{ID}/seed-1 --dry-run --fail-on worse"
 
 
 def test_a_series_that_was_stopped_is_gone_on_with_on_its_dataset(make_workspace) -> None:
@@ -48,6 +50,7 @@ def test_a_series_that_was_stopped_is_gone_on_with_on_its_dataset(make_workspace
     assert (run.standing, run.can_resume, run.has_report) == ("stopped", True, False)
     assert run.metrics_folder == folder / "seed-1"
     assert run.selected == run
+    assert gate_command(None, run) == ""
     assert resumed_dataset(folder) == workspace.root / "dataset/v1"
 
 

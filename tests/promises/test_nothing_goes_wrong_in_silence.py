@@ -297,3 +297,26 @@ def test_a_record_that_is_too_long_is_never_cut_without_being_named(tmp_path: Pa
     cut = outside.train(*call, "--set", "on_too_long=cut")
     assert re.search(rf"records +{num_rows} ", outside.succeed(cut))
     assert re.search(r"1 train record .*cards-004", cut.stderr)
+
+
+def test_a_category_that_its_scorer_cannot_score_is_told_before_a_step_is_trained(tmp_path: Path) -> None:
+    rows = [row | {"category": "prose"} for row in outside.rows_on("cards", 40)]
+    rows += [row | {"output": ("yes", "no")[n % 2]} for n, row in enumerate(outside.rows_on("sure", 40))]
+    # No number stands in an answer of prose.
+    rows = [row | {"output": re.sub(r"\d", "", row["output"])} for row in rows]
+    scorers = '[categories.prose]\nscorer = "numeric"\n[categories.sure]\nscorer = "choice_logprob"\n'
+    settings = f'[split]\nseed = 1\n{scorers}options = {{ choices = ["yes", "no"] }}\n'
+    workspace = outside.make_workspace(tmp_path / "work", rows, settings)
+    outside.succeed(outside.curate("export", workspace))
+    asked = {split: sum(row["category"] == "prose" for row in part)
+             for split, part in outside.read_export(workspace).items() if split != "train"}  # fmt: skip
+
+    for verb, option in (("plan", "--no-measure"), ("run", "--dry-run")):
+        done = outside.train(verb, workspace / "dataset/v1", "--base", outside.TINY_BASE, option)
+
+        outside.succeed(done)
+        told = re.findall(r"warning: (\S+): 0 of (\d+) (\w+) references suit the scorer numeric; .*", done.stderr)
+        assert {split: int(n) for _, n, split in told} == asked
+        assert {name for name, *_ in told} == {"prose"}
+        assert 'Set [categories."prose"] scorer in curate.toml and export again.' in done.stderr
+        assert "sure:" not in done.stderr

@@ -1,5 +1,7 @@
 import json
 import random
+from itertools import cycle
+from pathlib import Path
 
 import pytest
 from textual.widgets import Static
@@ -17,14 +19,14 @@ def page_text(app):
     return str(app.screen.query_one("#pages Static").content)
 
 
-def predictions(seed, share):
+def predictions(seed, share, categories=CATEGORIES):
     draw = random.Random(seed)
     side = {"text": "SECRET TEST ANSWER", "nll": 2.0, "num_bytes": 3, "num_tokens": 2, "stopped": True}
     return [
-        {"id": f"test-{number}", "split": "test", "category": CATEGORIES[number % 2], "cluster": f"c{number}",
+        {"id": f"test-{number}", "split": "test", "category": name, "cluster": f"c{number}",
          "reference": "yes", "metric": "exact", "base": side | {"scores": {"exact": 0.0}},
-         "tuned": side | {"scores": {"exact": float(draw.random() < share)}}}
-        for number in range(120)
+         "tuned": side | {"scores": {"exact": float(draw.random() < share)} if name != "unscored" else {}}}
+        for number, name in zip(range(120), cycle(categories))
     ]  # fmt: skip
 
 
@@ -106,10 +108,10 @@ def test_two_runs_are_compared_pair_by_pair(two_runs, make_app, drive, settled):
     async def story(pilot):
         await opened(pilot, settled)
         rows = cells(app)
-        assert [row[0] for row in rows] == ["billing", "returns", "macro"]
+        assert [row[0] for row in rows] == ["billing", "returns", "MEAN"]
         billing = rows[0]
         assert billing[1] == "60"
-        better, ties, worse = map(int, billing[7].split("/"))
+        better, ties, worse = map(int, billing[8].split("/"))
         assert better + ties + worse == 60
         assert float(billing[5].split()[0]) == pytest.approx((better - worse) / 60, abs=0.006)
         assert billing[5].endswith(" !")
@@ -140,8 +142,43 @@ def test_a_run_is_picked_to_be_seen_beside_its_base(two_runs, make_app, drive, s
         await pilot.press("G")
         assert "train eval" in page_text(app)
         assert "--fail-on worse" in page_text(app)
+        sentence = "xits 1 where a category is worse beyond chance and by the margin or more, or cannot be scored"
+        docs = Path(__file__).parents[3] / "docs"
+        told = [(docs / name).read_text(encoding="utf-8") for name in ("screens/compare.md", "statistics.md")]
+        assert all(sentence in " ".join(text.split()) for text in (page_text(app), *told))
 
     drive(app, story)
+
+
+@pytest.mark.parametrize("last", ["summarise", "unscored"])
+def test_six_categories_leave_room_for_what_changed_and_for_records(
+    two_runs, make_app, drive, settled, screen_text, last
+):
+    names = ("answer", "billing", "classify", "extract", "returns", last)
+    for folder in (two_runs.root / "runs").iterdir():
+        rows = predictions(1, 0.5, names)
+        (folder / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    app = make_app(two_runs)
+
+    async def story(pilot):
+        await opened(pilot, settled)
+        lines = screen_text(app).splitlines()
+        assert lines[3].endswith("test 120")
+        listed = [line.split()[0] for line in lines[5:12]]
+        assert listed[:6] == [">", *names[1:]]
+        if last == "unscored":
+            assert lines[10].split()[1:] == ["0", "of", "20", "-", "-", "-", "-", "?", "not", "scored", "-"]
+        else:
+            assert listed[6] == "MEAN"
+        (changed,) = [number for number, line in enumerate(lines) if line.startswith("WHAT CHANGED")]
+        (records,) = [number for number, line in enumerate(lines) if line.startswith("validation:")]
+        assert records - changed >= 3
+        assert [line.split()[-3:] for line in lines[records + 2 : -1]][:2] == [
+            ["1.00", "->", "0.00"],
+            ["1.00", "->", "0.50"],
+        ]
+
+    drive(app, story, (80, 24))
 
 
 @pytest.mark.ci

@@ -47,6 +47,8 @@ from curate.tui.screens.compare.rendering import (
 )
 
 _LOW = 20  # Lines below which the records get the room of the legend and of what changed.
+_GATE = "Exits 1 where a category is worse beyond chance and by the margin or more, or cannot be scored."
+_TRIVIAL_FROM = 70
 LoadedRuns = tuple[list[Run], list[RunComparison]]
 
 
@@ -116,7 +118,8 @@ as a queue.
 
 Only validation records are ever named. The test split is seen as numbers alone.
 
-Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too few records for a verdict.
+Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, or no better than the trivial answer, `?` too
+few records for a verdict, or records that cannot be scored.
 """
     BINDINGS = [  # noqa: RUF012  Textual declares it so
         Binding("space", "pick", "Pick runs", id="compare.pick"),
@@ -134,7 +137,7 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
     ]
     DEFAULT_CSS = """
     CompareScreen #head { height: 1; }
-    CompareScreen #notes { height: auto; max-height: 8; }
+    CompareScreen #said { height: auto; max-height: 18%; }
     CompareScreen #lower { height: 1fr; min-height: 6; }
     CompareScreen #changed { height: auto; max-height: 50%; }
     CompareScreen #views { height: auto; }
@@ -163,7 +166,8 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
     def compose_body(self) -> ComposeResult:
         yield Static(id="head")
         yield FrameTable([Column("category")], can_mark=False, id="scores")
-        yield Static(id="notes")
+        with VerticalScroll(id="said"):
+            yield Static(id="notes")
         with Horizontal(id="lower"):
             with Vertical(classes="main pane"):
                 with VerticalScroll(id="changed"):
@@ -253,7 +257,7 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
         self.put("head", render_head(self._comparisons, self._model_index, self._metric, self.size.width))
         is_low = self.size.height < _LOW
         self.put("notes", render_notes(comparison, has_legend=not is_low))
-        self.query_one("#changed").display = not is_low
+        self.query_one("#changed").display = not is_low and comparison.first is not None
         is_narrow = self.is_narrow
         pane = self.size.width if is_narrow else self.size.width // 2 - 1
         self.put("differences", render_changes(comparison, pane))
@@ -261,8 +265,10 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
         everything = self._comparisons
         rows = rows_of(everything, self._model_index, self._metric, self._sorting, is_narrow=is_narrow)
         # As high as its rows, so that the lists below get what is left.
-        scores.styles.height = min(len(rows) + 1, max(4, (self.size.height - 6) * 2 // 5))
-        scores.show(rows, columns=columns(everything, self._model_index, self._metric, is_narrow=is_narrow))
+        scores.styles.height = min(len(rows) + 1, max(4, (self.size.height - 6) // 2))
+        shown = columns(everything, self._model_index, self._metric, is_narrow=is_narrow)
+        # Where there is least room, the figures of the trivial answers, which come last there, have none.
+        scores.show(rows, columns=shown if self.size.width >= _TRIVIAL_FROM else shown[:-1])
         self._show_records()
 
     def _show_records(self) -> None:
@@ -408,8 +414,11 @@ Marks: `+` improved, `!` regressed, `=` within margin, `~` inconclusive, `?` too
             self.tell_no_use("There is nothing to compare.")
             return
         command = gate_command(self._comparison.first, self._comparison.second)
+        if not command:
+            self.tell_no_use("This series does not say which of its runs is to be taken: space picks one.")
+            return
         self.app.copy_to_clipboard(command)
-        page = safe_lines(f"{command}\n\nExits 1 when a category is worse beyond chance and by more than the margin.\n")
+        page = safe_lines(f"{command}\n\n{_GATE}\n")
         self.app.push_screen(Pages("Gate for a build (copied)", page))
 
     def equal_command(self) -> str:

@@ -8,7 +8,7 @@ from typing import Literal
 from rich.cells import cell_len
 from rich.text import Text
 
-from curate.project.feedback import legend
+from curate.project.feedback import figure, legend
 from curate.sessions.run_comparison import VIEWS, RecordPair, RunComparison, ScoreRow, View
 from curate.tui.border import bar, cut_middle, safe_lines, safe_text
 from curate.tui.frame_table import Column, Tone
@@ -34,14 +34,18 @@ def columns(comparisons: Sequence[RunComparison], shown: int, metric: Metric, *,
     # An interval is whole at 60 columns too.
     score, change, interval = (5, 7, 14) if is_narrow else (6, 8, 16)
     names = [Column("category", is_snug=True), Column("n", score, is_right=True)]
-    changes = [Column(f"{second}-{before}", change, is_right=True, tone=tone), Column("95 %", interval)]
+    changes = [
+        Column(f"{second}-{before}", change, is_right=True, tone=tone),
+        Column("95 %", interval),
+        Column("trivial", 7, is_right=True),
+    ]
     if len(comparisons) > 1:
         others = [] if is_narrow else [other for other in comparisons if other is not comparison]
         sides = [Column(letter, score, is_right=True) for letter in (before, second)]
         return [*names, *sides, *changes, *(Column(other.letters[1], 14, is_right=True) for other in others)]
     sides = [Column(letter, score, is_right=True) for letter in ("ABC" if comparison.first else "AB")]
     counts = [] if is_narrow or metric != "score" else [Column("win/tie/loss", 13)]
-    return [*names, *sides, *changes, *counts, *([] if is_narrow else [Column(f"bar ({second})", 18)])]
+    return [*names, *sides, *changes, *counts, *([] if is_narrow else [Column(f"bar ({second})", 10)])]
 
 
 def rows_of(
@@ -49,16 +53,11 @@ def rows_of(
 ) -> list[tuple[str, ...]]:
     """Return the categories in some order, and last the mean over them."""
     comparison = comparisons[shown]
-    rows = sorted(comparison.rows, key=lambda row: _rank(row, order))
-    rows += [comparison.macro] if comparison.macro else []
+    rows = sorted(comparison.rows, key=lambda row: (row.category is None, _rank(row, order)))
     cells = [_cells(comparison, row, metric, is_narrow or len(comparisons) > 1) for row in rows]
     if len(comparisons) == 1 or is_narrow:
         return cells
-    others = [
-        {row.category: row for row in (*other.rows, *([other.macro] if other.macro else []))}
-        for other in comparisons
-        if other is not comparison
-    ]
+    others = [{row.category: row for row in other.rows} for other in comparisons if other is not comparison]
     return [
         (*own, *(_other_cell(other.get(row.category), metric) for other in others))
         for own, row in zip(cells, rows, strict=True)
@@ -71,7 +70,7 @@ def _other_cell(row: ScoreRow | None, metric: Metric) -> str:
         return _DASH
     second, difference = (row.second, row.difference) if metric == "score" else (row.bits[2], None)
     mark = f" {row.verdict.mark}" if row.verdict and difference is not None else ""
-    return _number(second) + ("" if difference is None else f" {difference:+.2f}{mark}")
+    return figure(second) + ("" if difference is None else f" {difference:+.2f}{mark}")
 
 
 _NAMED = 16
@@ -85,7 +84,7 @@ def render_head(comparisons: Sequence[RunComparison], shown: int, metric: Metric
     sides += [comparison.first.id] if comparison.first else []
     sides += [other.second.id for other in comparisons]
     text = Text(" ", no_wrap=True, end="")
-    number = sum(row.n or 0 for row in comparison.rows)
+    number = sum((row.n or 0) + row.num_unscored for row in comparison.rows)
     what = f"{metric}   {comparison.split} {number:,}{'   c: next' if len(comparisons) > 1 else ''}"
     lettered = list(zip("ABCD", sides, strict=False))
     if (room - len(what)) // len(sides) < _NAMED and len(sides) > 2:
@@ -104,8 +103,7 @@ def render_head(comparisons: Sequence[RunComparison], shown: int, metric: Metric
 
 def render_notes(comparison: RunComparison, *, has_legend: bool) -> Text:
     """Return what the marks mean, where there is room for it, and what could not be compared."""
-    rows = [*comparison.rows, *([comparison.macro] if comparison.macro else [])]
-    lines = [Text(legend([row.verdict for row in rows]), style="muted")] if has_legend else []
+    lines = [Text(legend([row.verdict for row in comparison.rows]), style="muted")] if has_legend else []
     lines += [safe_text(note, 400, "warn") for note in comparison.notes]
     lines += [
         safe_text(line, 400, "warn" if len(comparison.general) > 1 and not comparison.at else "muted")
@@ -116,8 +114,6 @@ def render_notes(comparison: RunComparison, *, has_legend: bool) -> Text:
 
 def render_changes(comparison: RunComparison, width: int) -> Text:
     """Return what differs between two runs, what is the same last; a line that goes on is set in under its text."""
-    if comparison.first is None:
-        return Text.assemble(("WHAT CHANGED", "strong"), ("  the run beside its own base", "muted"))
     lines = [Text(f"WHAT CHANGED  {' -> '.join(comparison.letters)}", style="strong")]
     for difference in sorted(comparison.changed, key=lambda change: change.is_same and not change.what.startswith(" ")):
         style = "muted" if difference.is_same else ""
@@ -163,8 +159,8 @@ def pair_rows(pairs: Sequence[RecordPair]) -> list[tuple[str, ...]]:
 
 def _rank(row: ScoreRow, order: Order) -> tuple[float, str]:
     if order == "change":
-        return (row.difference if row.difference is not None else 9.0, row.category)
-    return (-(row.n or 0) if order == "n" else 0.0, row.category)
+        return (row.difference if row.difference is not None else 9.0, row.label)
+    return (-(row.n or 0) if order == "n" else 0.0, row.label)
 
 
 def _cells(comparison: RunComparison, row: ScoreRow, metric: Metric, is_narrow: bool) -> tuple[str, ...]:
@@ -174,17 +170,18 @@ def _cells(comparison: RunComparison, row: ScoreRow, metric: Metric, is_narrow: 
     difference = row.difference
     if not is_score:
         difference = None if second is None or before is None else second - before
-    sides = [_number(base)] if not comparison.at else []
-    sides += [*([_number(first)] if comparison.first else []), _number(second)]
-    mark = f" {row.verdict.mark}" if is_score and row.verdict else ""
-    change = _DASH if difference is None else f"{difference:+.2f}{mark}"
+    sides = [figure(base)] if not comparison.at else []
+    sides += [*([figure(first)] if comparison.first else []), figure(second)]
+    verdict = row.verdict if is_score else None
+    change = _DASH if difference is None else f"{difference:+.2f}{f' {verdict.mark}' if verdict else ''}"
     is_known = is_score and row.low is not None and row.high is not None
-    span = f"[{row.low:+.2f}, {row.high:+.2f}]" if is_known else _NOT
-    cells = [row.label, f"{row.n:,}" if row.n is not None else "", *sides, change, span]
+    span = f"[{row.low:+.2f}, {row.high:+.2f}]" if is_known else verdict.label if verdict else _NOT
+    n = "" if row.n is None else f"{row.n:,}{f' of {row.n + row.num_unscored:,}' if row.num_unscored else ''}"
+    cells = [row.label, n, *sides, change, span, figure(row.trivial if is_score else None)]
     if not is_narrow:
         if is_score:
             cells.append(_counts(row))
-        cells.append(bar(second, 18) if is_score and second is not None else "")
+        cells.append(bar(second, 10) if is_score and second is not None else "")
     return tuple(cells)
 
 
@@ -192,7 +189,3 @@ def _counts(row: ScoreRow) -> str:
     if row.better is None or row.worse is None or row.n is None:
         return ""
     return f"{row.better}/{row.n - row.better - row.worse}/{row.worse}"
-
-
-def _number(value: float | None) -> str:
-    return _DASH if value is None else f"{value:.2f}"
