@@ -21,6 +21,7 @@ from train.pipeline.execute import start_run
 from train.pipeline.plan import make_plan
 from train.pipeline.prepare import add_adapters, prepare
 from train.recipe import MixingRecipe, build_recipe, recipe_toml
+from train.report import Report
 
 
 def _examples(replay: int = 0, **counts: int) -> list[Example]:
@@ -120,7 +121,7 @@ def test_the_mixture_is_in_plan_toml_facts_and_run(
     (tmp_path / "text.txt").write_text("The sea is salt.\n\nThe sun is far.\n\n" + "7 1 " * 200, encoding="utf-8")
     (tmp_path / "eval.txt").write_text("The sun  is far.\n", encoding="utf-8")
     values = {
-        "base": str(bases()), "device": "cpu", "max_steps": 2, "batch_size": 4,
+        "base": str(bases()), "device": "cpu", "max_steps": 4, "batch_size": 4,
         "mixing": {"caps": {"cats": 4}, "replay": "text.txt", "replay_share": 0.125},
         "eval": {"general": "eval.txt", "max_new_tokens": 4, "every_steps": 2},
     }  # fmt: skip
@@ -142,6 +143,10 @@ def test_the_mixture_is_in_plan_toml_facts_and_run(
     assert start_run(dataset, file, out=tmp_path / "run")[1] is Exit.OK
     ids = {json.loads(line)["id"] for line in (tmp_path / "run" / "feedback.jsonl").read_text().splitlines()}
     assert not any("replay" in name for name in ids), "replayed text is nobody's record"
+    learnt = Report.load(tmp_path / "run").data_map
+    assert learnt is not None
+    assert learnt.n == len(learnt.points) > 0
+    assert {one.id for one in (*learnt.points, *learnt.hardest)} <= {row.id for row in splits["train"]}
 
 
 def test_what_is_measured_is_never_replayed(tmp_path: Path, bases: Any) -> None:

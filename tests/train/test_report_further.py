@@ -121,13 +121,15 @@ def test_a_label_that_only_test_records_carry_is_counted_and_not_named() -> None
 
 def test_the_data_map_keeps_the_hardest_and_the_most_variable() -> None:
     learnt = [Dynamic(f"t{n}", "a", 3, -n / 100, (n * 7919 % 1000) / 1000, 0.5) for n in range(1000)]
-    found = data_map(learnt)
+    ids = [one.id for one in learnt]
+    found = data_map(learnt, ids)
     assert found is not None
     assert (found.n, len(found.points)) == (1000, 600)
     assert [one.id for one in found.hardest] == [f"t{n}" for n in range(999, 989, -1)]
     assert found.most_variable[0].variability == max(one.variability or 0 for one in learnt)
-    assert data_map(reversed(learnt)) == found
-    assert data_map([]) is None
+    assert data_map(reversed(learnt), ids) == found
+    assert data_map([], ids) is None
+    assert data_map(learnt, ["of the data"]) is None
 
 
 def test_the_noise_floor_is_a_share_with_wilsons_interval() -> None:
@@ -259,7 +261,11 @@ def test_hostile_texts_stay_texts_in_the_further_parts() -> None:
         reasons={}, sentence=f"The judge {hostile[0]} said so.",
     )  # fmt: skip
     report = build_report(
-        *parts, run=Run(id="r"), judge_summary=judged, data_map=data_map(learnt), noise=noise_of(4, 1, 1)
+        *parts,
+        run=Run(id="r"),
+        judge_summary=judged,
+        data_map=data_map(learnt, [one.id for one in learnt]),
+        noise=noise_of(4, 1, 1),
     )
     assert report.confusion
     page = html(report)
@@ -277,7 +283,7 @@ def test_hostile_texts_stay_texts_in_the_further_parts() -> None:
 def test_a_run_of_one_epoch_has_no_spread_to_draw() -> None:
     parts = _labelled("validation", [("yes", "no", "yes")] * 4)
     learnt = [Dynamic(f"t{n}", "a", 1, -1.0, None, 0.1) for n in range(4)]
-    page = html(build_report(*parts, run=Run(id="r"), data_map=data_map(learnt)))
+    page = html(build_report(*parts, run=Run(id="r"), data_map=data_map(learnt, [one.id for one in learnt])))
     assert "seen in one epoch only" in page
     assert "Hardest to learn" in page
     assert "Most variable" not in page

@@ -177,7 +177,7 @@ def publish(
         + ([] if recipe.objective == "auto" else comparison_remark(recipe.objective, dataset)),
         noise=noise,
         judge_summary=judge_summary,
-        data_map=data_map(dynamics),
+        data_map=data_map(dynamics, {row.id for row in dataset.splits["train"]}),
         fits=category_fits(list(read_events(folder / "metrics.jsonl"))),
         memory=memory_of(*([r for r in side if r.split != "train" or r.id in learnt] for side in (base, tuned))),
     )
@@ -397,9 +397,9 @@ def _skipped(scored: Sequence[Scored], dataset: Dataset, measured: Collection[st
 MOST_POINTS = 600
 
 
-def data_map(dynamics: Iterable[Dynamic]) -> DataMap | None:
-    """Return the map of the records that were trained on, None where no record was."""
-    ordered = sorted(dynamics, key=lambda dynamic: dynamic.id)
+def data_map(dynamics: Iterable[Dynamic], records: Collection[str]) -> DataMap | None:
+    """Return the map of those of ``records`` that were trained on, None where none was; of no replayed text."""
+    ordered = sorted((dynamic for dynamic in dynamics if dynamic.id in records), key=lambda dynamic: dynamic.id)
     if not ordered:
         return None
     varied = [dynamic for dynamic in ordered if dynamic.variability]
