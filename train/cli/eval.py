@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -61,8 +62,7 @@ def command(
     With --with the argument is a DATASET, and each MODEL answers its validation and test records: a base, a run, an
     adapter, a .gguf file or an endpoint, named as `train answer --help` says. What it answers is scored as a run is,
     and lies in runs/eval-MODEL, where `train compare` takes it. The same call goes on after an interruption. Exit 1
-    when a record has no answer. Before an endpoint is asked it is said for how much, and what the records can show;
-    with --dry-run that is all.
+    when a record has no answer. What an endpoint will cost, and what the records can show, is said first.
 
     Example: train eval runs/2026-11-24-a --fail-on worse
 
@@ -72,19 +72,16 @@ def command(
         return _computed_again(target, fail_on, margin, is_dry=dry_run, is_rescored=rescore, moved=moved)
     from train.contestants import open_contestant, parse_spec
 
-    is_local = any(parse_spec(name).endpoint is None for name in names)
-    of_runs = {
-        "--fail-on": fail_on, "--margin": margin is not None, "--dry-run": dry_run and is_local, "--rescore": rescore,
-    }  # fmt: skip
+    # Before an endpoint is asked there is something to be said; other models cost nothing.
+    is_dry = dry_run and any(parse_spec(name).endpoint is None for name in names)
+    of_runs = {"--fail-on": fail_on, "--margin": margin is not None, "--dry-run": is_dry, "--rescore": rescore}
     for option in filter(of_runs.get, of_runs):
         raise click.UsageError(f"{option} is for a report of a run; compare evaluations with `train compare`.")
     # Loaded late: imports as much as each model's kind needs.
     from train.base.run_folder import runs_folder
     from train.contestants.prompting import Prompting
     from train.data.dataset import open_dataset
-    from train.pipeline.contest import Conditions, evaluate_contestant, plan_evaluation, shared_lengths
-    from train.report.comparison import compare_sides, read_side
-    from train.report.comparison_table import render_table
+    from train.pipeline.contest import Conditions, evaluate_contestant, shared_lengths
 
     dataset = open_dataset(target)
     chosen = [name.strip() for name in splits.split(",")]
@@ -95,18 +92,23 @@ def command(
     most, reasoning = max_new_tokens or own_most, max_reasoning_tokens or own_reasoning
     if reasoning is not None and reasoning >= most:
         raise click.UsageError(f"{reasoning} tokens of reasoning leave none of {most} for the answer.")
-    conditions = Conditions(chosen, Prompting.of(system, shots, examples), most, reasoning, send_flagged)
+    conditions = Conditions(chosen, Prompting.of(system, shots, examples), most, reasoning, send_flagged, dry_run)
     folders, is_complete = [], True
     for name in names:
         with closing(open_contestant(name, device=device, threads=threads)) as contestant:
-            if dry_run:
-                plan_evaluation(contestant, dataset, conditions, out or runs_folder(target))
-                continue
             folder, record = evaluate_contestant(contestant, dataset, conditions, out or runs_folder(target))
         is_complete = is_complete and record["status"] == "finished"
         folders.append(folder)
     if dry_run:
         return Exit.OK
+    _show(folders)
+    return Exit.OK if is_complete else Exit.FAILED
+
+
+def _show(folders: Sequence[Path]) -> None:
+    from train.report.comparison import compare_sides, read_side
+    from train.report.comparison_table import render_table
+
     try:
         # They lie in one folder, which is said below.
         comparison = compare_sides([replace(read_side(str(folder)), name=folder.name) for folder in folders])
@@ -115,7 +117,6 @@ def command(
         # Nothing could be scored; what was answered is there all the same.
         console.talk(f"warning: {error.message}")
     console.talk("\n".join(f"written: {folder}" for folder in folders))
-    return Exit.OK if is_complete else Exit.FAILED
 
 
 def _computed_again(

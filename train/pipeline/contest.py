@@ -46,7 +46,8 @@ class Conditions:
     """What each contestant is asked: which splits, after which prompting, for how many tokens at most.
 
     ``max_reasoning_tokens`` is how many of them may be reasoning; only a model in this process can be held to it.
-    ``is_flagged_sent``: records with findings X7xx are sent to an endpoint too.
+    ``is_flagged_sent``: records with findings X7xx are sent to an endpoint too. ``is_dry``: it is said what would be
+    asked, and nothing is sent or written.
     """
 
     splits: Sequence[str] = ("validation", "test")
@@ -54,6 +55,7 @@ class Conditions:
     max_new_tokens: int = Sampling().max_new_tokens
     max_reasoning_tokens: int | None = None
     is_flagged_sent: bool = False
+    is_dry: bool = False
 
 
 def shared_lengths(names: Sequence[str]) -> tuple[int, int | None]:
@@ -81,6 +83,9 @@ def evaluate_contestant(
     contestant does, after which the same call goes on.
     """
     evaluation = _Evaluation(contestant, dataset, conditions, parent)
+    evaluation.plan()
+    if conditions.is_dry:
+        return evaluation.folder, evaluation.record
     try:
         evaluation.work()
     except BaseException as error:
@@ -89,11 +94,6 @@ def evaluate_contestant(
         raise
     evaluation.finish()
     return evaluation.folder, evaluation.record
-
-
-def plan_evaluation(contestant: Contestant, dataset: Dataset, conditions: Conditions, parent: Path) -> None:
-    """Say what `evaluate_contestant` will ask, for how much, and what it can show; nothing is sent or written."""
-    _Evaluation(contestant, dataset, conditions, parent).plan()
 
 
 class _Evaluation:
@@ -192,7 +192,6 @@ class _Evaluation:
 
     def work(self) -> None:
         """Have all rows answered that have no result yet."""
-        self.plan()
         self.write({})
         write_whole(self.folder / PREDICTIONS, map(prediction_line, self._results))
         with appending(self.folder / PREDICTIONS) as append:
