@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,13 +14,15 @@ import pytest
 from tests.train.simulated import alone, equal_choices, measured_curve, pooled, scored_side, seed_runs
 from train.base.errors import TrainError
 from train.evaluate.predictions import Scored
-from train.report import Run, build_report, table
+from train.report import Report, Run, build_report, table
 from train.report.choices import behind, without_choosing
 from train.report.learning_curve import ShareResult, fit_laws, learning_curve
+from train.report.model import Estimate
 from train.report.stages import StageFacts, stages_of
 from train.report.stats import student_p, student_quantile
-from train.report.training_parts import CategoryCurve
-from train.report.two_way import cluster_parts, fit_two_way
+from train.report.tables import part_tables
+from train.report.training_parts import CategoryCurve, CurvePoint, LearningCurve
+from train.report.two_way import Parts, cluster_parts, fit_two_way, mean_parts, measure
 from train.report.write import html
 
 
@@ -53,6 +55,97 @@ def test_clusters_and_seeds_add_up() -> None:
 def test_a_cluster_of_many_records_weighs_more() -> None:
     parts = cluster_parts([[1.0, 1.0, 1.0, 0.0]], [1.0] * 4, ["a", "a", "a", "b"])
     assert parts.mean() == pytest.approx(0.75)
+
+
+def _documents(num: int, spread: float, seed: int, split: str = "test", *, crossed: bool = True) -> list[Scored]:
+    """Records of four categories; where they are crossed, one document is asked in each, with one answer to all."""
+    rng = np.random.default_rng(seed)
+    values = {name: np.clip(0.5 + spread * rng.normal(size=num), 0, 1) for name in "abcd"}
+    return [
+        Scored(f"{name}{n}", split, name, f"{'' if crossed else name}{n}", "y", 1.0, 1, 2, "x", True, "m",
+               {"m": float(values["a" if crossed else name][n])})
+        for name in "abcd" for n in range(num)
+    ]  # fmt: skip
+
+
+def test_a_document_in_several_categories_is_one() -> None:
+    base = _documents(60, 0.0, 0)
+    part = pooled(base, [_documents(60, 0.2, seed) for seed in (1, 1)]).main()
+    assert part.macro is not None
+    (category, *_), mean = part.categories, part.macro
+    half, whole = ((row.difference.high - row.difference.low) / 2 for row in (mean, category))
+    assert half == pytest.approx(whole, rel=0.1), "of four equal categories the mean is no surer than one"
+    results = [ShareResult(share, dict.fromkeys("abcd", int(400 * share)), [_documents(60, 0.2, 2)] * 2)
+               for share in (0.25, 0.5, 1.0)]  # fmt: skip
+    first, *_, last = learning_curve(base, results, [0, 1], split="test", margin=0.02, fewest=30).categories
+    assert (last.metric, last.num_clusters) == ("", 60)
+    spans = [curve.points[-1].score.high - curve.points[-1].score.low for curve in (first, last)]
+    assert spans[1] == pytest.approx(spans[0], rel=0.1)
+    two = [[_documents(60, 0.2, seed, "validation")] * 2 for seed in (3, 4)]
+    (lag,) = behind(two[0], two[1:])
+    (alone_,) = behind(*([[row for row in side if row.category == "a"] for side in choice] for choice in two[:1]),
+                       [[[row for row in side if row.category == "a"] for side in two[1]]])  # fmt: skip
+    assert lag is not None
+    assert alone_ is not None
+    assert lag.high - lag.low == pytest.approx(alone_.high - alone_.low)
+
+
+def test_where_no_cluster_crosses_the_mean_is_of_independent_categories() -> None:
+    rng = np.random.default_rng(0)
+    parts = [Parts(rng.normal(size=(num, 3)), [f"{num}-{n}" for n in range(num)]) for num in (5, 7, 9)]
+    centred = [(each.values - each.values.mean(axis=0)) * (21 / 3 / len(each.values)) for each in parts]
+    expected = np.concatenate(centred) + np.mean([each.values.mean(axis=0) for each in parts], axis=0)
+    assert mean_parts(parts) == pytest.approx(expected, abs=1e-15)
+
+
+def test_the_interval_of_a_mean_over_crossed_categories_covers_the_truth() -> None:
+    num, covered = 200, 0
+    for seed in range(num):
+        sides = [[replace(row, scores={"m": round(row.score or 0)}) for row in _documents(60, 0.2, seed)]] * 2
+        low, high = fit_two_way(mean_parts([each.scores for each in measure(sides, "test")])).interval()
+        covered += low <= 0.5 <= high
+    assert 0.92 * num <= covered <= 0.98 * num, "63 % where the categories are taken for independent"
+
+
+def test_an_answer_that_nobody_liked_counts_nowhere() -> None:
+    def side(score: float, disliked: float, spread: float = 0.0) -> list[Scored]:
+        return [
+            Scored(f"r{n}", "test", "help", f"r{n}", "" if n % 3 == 0 else "y", 1.0, 1, 2, "x", True, "m",
+                   {} if n % 3 == 0 else {"m": score + spread * (n % 5)}, is_liked=n % 3 != 0,
+                   slices={"s": ["ab"[n % 2]]}, rejected=None)
+            for n in range(120)
+        ]  # fmt: skip
+
+    base, tuned = side(0.1, 0.0), [side(0.3, 0.9, 0.01), side(0.3, 0.0, 0.02)]
+    results = [ShareResult(share, {"help": int(400 * share)}, tuned) for share in (0.25, 0.5, 1.0)]
+    curve = learning_curve(base, results, [0, 1], split="test", margin=0.02, fewest=30)
+    assert "no figure" not in curve.sentence
+    assert [each.num_clusters for each in curve.categories] == [80]
+
+
+def test_of_raw_text_an_answer_that_nobody_liked_counts_nowhere() -> None:
+    def side(nll: float) -> list[Scored]:
+        return [
+            Scored(f"r{n}", "test", "help", f"r{n}", "y", nll + n % 3 + (50 if n % 3 == 0 and nll > 3 else 0), 2, 9,
+                   is_liked=n % 3 != 0, slices={"s": ["ab"[n % 2]]})
+            for n in range(120)
+        ]  # fmt: skip
+
+    report = pooled(side(3), [side(4), side(4.1)])
+    (row,), (part,) = report.main().categories, report.slices
+    assert sum(value.n for value in part.values) == row.n == 80
+    assert report.seeds is not None
+    assert np.mean(report.seeds.spreads[0].changes) == pytest.approx(row.difference.value)
+
+
+@pytest.mark.parametrize(("rights", "up"), [(1, 0), (2, 60), (3, 60)])
+def test_a_record_is_up_where_most_seeds_are(rights: int, up: int) -> None:
+    sides = [scored_side(np.full(60, float(seed < rights)), 1) for seed in range(3)]
+    row = pooled(scored_side(np.zeros(60), 1), sides).main().categories[0]
+    assert (row.better, row.worse) == (up, 0)
+    # Of a graded score any rise counts, as it does in one run.
+    graded = pooled(scored_side(np.zeros(60), 1), [scored_side(np.full(60, 0.1), 1)] * 3).main().categories[0]
+    assert graded.better == 60
 
 
 @pytest.mark.ci
@@ -97,7 +190,7 @@ def test_an_interval_over_seeds_is_never_narrower_than_that_of_the_records() -> 
 
 def test_seeds_that_were_measured_on_other_records_are_refused() -> None:
     base, sides = seed_runs(np.random.default_rng(1), 20, 2, between=0.0)
-    with pytest.raises(TrainError, match="other records"):
+    with pytest.raises(TrainError, match="not the same"):
         pooled(base, [sides[0], sides[1][:-1]])
 
 
@@ -160,7 +253,12 @@ def test_a_curve_says_what_to_do_category_by_category() -> None:
         means = {"rises": rises, "flat": flat, "few": few, "bits": few, "falls": 0.9 - rises}
         sides = [_side(means, 60, 0.01, seed + int(100 * share)) for seed in (1, 2)]
         results.append(ShareResult(share, {name: int(400 * share) for name in means}, sides))
-    few = [record for record in base if record.category != "few" or int(record.id[3:]) < 20]
+
+    def fewer(side: Sequence[Scored]) -> list[Scored]:
+        return [record for record in side if record.category != "few" or int(record.id[3:]) < 20]
+
+    few = fewer(base)
+    results = [result._replace(sides=list(map(fewer, result.sides))) for result in results]
     curve = learning_curve(few, results, [0, 1], split="validation", margin=0.02, fewest=30)
     by_name = {each.category: each for each in curve.categories}
     assert {name: each.word for name, each in by_name.items()} == {
@@ -186,6 +284,42 @@ def test_a_curve_says_what_to_do_category_by_category() -> None:
     assert page.count('viewBox="0 0 320 200"') == len(empty.categories)
     lone = [result._replace(sides=result.sides[:1]) for result in results]
     assert "One seed was trained" in learning_curve(few, lone, [0], split="validation", margin=0.02, fewest=30).sentence
+
+
+@pytest.mark.parametrize(("trivial", "told"), [(0.62, True), (0.5, True), (0.4, False), (None, False)])
+def test_a_curve_is_held_against_the_trivial_answer_and_its_interval_is_shown(
+    trivial: float | None, told: bool
+) -> None:
+    base = [replace(row, trivial_score=trivial) for row in _side({"a": 0.1, "b": 0.1}, 400, 0.0, 0)]
+    side = [replace(row, scores={"m": 0.5}, trivial_score=trivial) for row in base]
+    results = [ShareResult(share, dict.fromkeys("ab", int(400 * share)), [side] * 2) for share in (0.25, 0.5, 1.0)]
+    curve = learning_curve(base, results, [0, 1], split="validation", margin=0.02, fewest=30)
+    flat = "a: flat, if the trend holds"
+    assert (f"{flat}, and no better than the trivial answer (" in curve.sentence) is told
+    assert ("the mean: flat, if the trend holds, and no better than" in curve.sentence) is told
+    report: Report = pooled(*seed_runs(np.random.default_rng(1), 40, 2, between=0.0))
+    (shown,) = part_tables(report.model_copy(update={"learning_curve": curve}))
+    assert [row[-2] for row in shown.rows] == ["flat"] * 3
+    assert all(" to " in row[-1] for row in shown.rows)
+    assert shown.sentences[-1].startswith("Flat: the 95 % interval of a doubling lies within eval.margin of 0")
+
+
+@pytest.mark.parametrize(("word", "category", "cells"), [
+    ("gain", "bits", ("\u22120.20", "\u22120.30 to \u22120.10")),
+    ("unclear", "bits", ("cannot tell", "\u22120.30 to \u22120.10")),
+    ("falls", "m", ("falls", "\u2212.08 to \u2212.02")), ("gain", "m", ("+.20", "+.10 to +.30")),
+])  # fmt: skip
+def test_the_interval_of_a_row_is_that_of_its_sentence(word: Any, category: str, cells: tuple[str, str]) -> None:
+    curve = CategoryCurve(
+        category=category, metric="m", higher_is_better=category == "m", num_clusters=9, base=0.5,
+        points=[CurvePoint(share=1.0, num_records=9, score=Estimate(value=0.5, low=0.4, high=0.6), by_seed=[0.5])],
+        gain=Estimate(value=0.2, low=0.1, high=0.3), trend=Estimate(value=-0.05, low=-0.08, high=-0.02), word=word,
+        sentence="",
+    )  # fmt: skip
+    report = pooled(*seed_runs(np.random.default_rng(1), 40, 2, between=0.0))
+    whole = LearningCurve(split="test", seeds=[0], shares=[1.0], categories=[curve], sentence="x")
+    (shown,) = part_tables(report.model_copy(update={"learning_curve": whole}))
+    assert tuple(shown.rows[0][-2:]) == cells
 
 
 @pytest.mark.ci

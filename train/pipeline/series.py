@@ -100,6 +100,8 @@ class Outcome:
 
     report: Report
     selected: str
+    advice: str = ""
+    """What is said in place of the model to take, where none is worth it."""
 
 
 class Kind(ABC):
@@ -343,6 +345,6 @@ def _drive(series: Series, kind: Kind) -> Exit:
     series.write(status="finished", selected=outcome.selected, ended=now(), files=files)
     if series.context.is_first:
         console.data(table(outcome.report, columns=console.columns()))
-        console.talk(f"the model to take: {folder / outcome.selected}")
+        console.talk(outcome.advice or f"the model to take: {folder / outcome.selected}")
         console.talk(f"report: {folder / 'report.html'}")
     return series.code

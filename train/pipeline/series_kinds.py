@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from statistics import fmean
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -22,8 +21,8 @@ from train.model.batch import BatchSampler
 from train.pipeline.series import BEGIN_ANEW, Kind, Member, Outcome, Series, SeriesRecord
 from train.pipeline.stages import StageSeries
 from train.recipe import Recipe, load_recipe
-from train.report import Report, Rules
-from train.report.choices import behind, without_choosing
+from train.report import Report, Rules, wording
+from train.report.choices import Exam, behind, without_choosing
 from train.report.learning_curve import READ_ALL, ShareResult, learning_curve
 from train.report.seeds import seeds_report
 from train.report.tables import settings_text
@@ -104,7 +103,7 @@ class LearningCurveSeries(Kind):
             base, results, seeds, split=outcome.report.headline, margin=outcome.report.margin,
             fewest=outcome.report.fewest, passes=plan["run_tokens"] / plan["tokens"],
         )  # fmt: skip
-        return Outcome(outcome.report.model_copy(update={"learning_curve": curve}), outcome.selected)
+        return replace(outcome, report=outcome.report.model_copy(update={"learning_curve": curve}))
 
 
 _TOLERATED = ("E899 forgetting", "E930 diverged", "E934 not-finite", "E947 out-of-memory")
@@ -159,22 +158,27 @@ class SweepSeries(Kind):
         """Try all, choose on validation, train the winner on fresh seeds, and measure the test split on these alone."""
         trials = self.trials
         folders = self._folders(series, trials)
-        results = {name: _trial(name, trial, folders.get(name, ())) for name, trial in trials.items()}
-        # The first of the grid among equals.
-        best = max(results, key=lambda name: _rank(results[name]))
-        if best not in folders:
+        if not folders:
             raise TrainError("E871 bad-series", "no combination of the grid could be trained", "Look at series.json.")
+        sides = {name: [read_predictions(each / PREDICTIONS)[1] for each in mine] for name, mine in folders.items()}
+        exam = Exam(list(sides.values()))
+        best = list(sides)[exam.best]
         seeds = [series.recipe.seed + self.number + n for n in range(self.number)]
         winners = series.run([Member(f"winner-seed-{seed}", {**trials[best], "seed": seed}) for seed in seeds])
         outcome = pool(list(winners.values()), series.record.id)
         report = without_choosing(outcome.report)
-        others = [name for name in folders if name != best]
-        sides = [[read_predictions(folder / PREDICTIONS)[1] for folder in folders[name]] for name in (best, *others)]
-        for name, found in zip(others, behind(sides[0], sides[1:]), strict=True):
-            results[name] = results[name].model_copy(update={"behind": found})
-        tried = list(results.values())
-        sweep = Sweep(chosen=best, trials=tried, seeds=seeds, sentence=_swept(results[best], tried, seeds, report))
-        return Outcome(report.model_copy(update={"sweep": sweep}), outcome.selected)
+        others = [name for name in sides if name != best]
+        lags = dict(zip(others, behind(sides[best], [sides[name] for name in others]), strict=True))
+        found = dict(zip(sides, zip(exam.scores, exam.bits, strict=True), strict=True))
+        tried = [
+            Trial(name=name, changes=trial, steps=int(read_run(folders[name][0])["steps"]), bits=found[name][1],
+                  score=found[name][0] if exam.is_score else None, behind=lags.get(name)) if name in found
+            else Trial(name=name, changes=trial, steps=0, score=None, note="ended with an error")
+            for name, trial in trials.items()
+        ]  # fmt: skip
+        sweep = Sweep(chosen=best, trials=tried, seeds=seeds, sentence=_swept(trials[best], tried, seeds, report, exam))
+        advice = exam.advice or outcome.advice
+        return Outcome(report.model_copy(update={"sweep": sweep}), outcome.selected, advice)
 
     def _folders(self, series: Series, trials: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Path]]:
         """Run the trials, and return the folders of each that no seed of ended with an error."""
@@ -201,25 +205,11 @@ def _slug(trial: Mapping[str, Any]) -> str:
     return name if name == text and len(name) <= 60 else f"{name[:50]}-{digest_of(dict(trial))[:8]}"
 
 
-def _rank(trial: Trial) -> tuple[float, float]:
-    return (-1.0, 0.0) if trial.bits is None else (trial.score or 0.0, -trial.bits)
-
-
-def _trial(name: str, changes: dict[str, Any], folders: Sequence[Path]) -> Trial:
-    """What a trial scored as the mean of its seeds; without folders it ended with an error."""
-    if not folders:
-        return Trial(name=name, changes=changes, steps=0, score=None, note="ended with an error")
-    reports = [Report.load(folder) for folder in folders]
-    score, bits = (fmean(values) for values in zip(*map(validation_score, reports), strict=True))
-    return Trial(
-        name=name, changes=changes, steps=int(read_run(folders[0])["steps"]), bits=-bits,
-        score=None if reports[0].splits[0].macro is None else score,
-    )  # fmt: skip
-
-
-def _swept(best: Trial, trials: Sequence[Trial], seeds: Sequence[int], report: Report) -> str:
+def _swept(best: Mapping[str, Any], trials: Sequence[Trial], seeds: Sequence[int], report: Report, exam: Exam) -> str:
     close = sum(trial.behind is not None and trial.behind.low <= 0 for trial in trials)
     rest = f" {close} of the others cannot be told from it." if close else ""
+    if exam.trivial is not None:
+        rest += f" {exam.advice or f'The trivial answer has {wording.number(exam.trivial)}.'}"
     if lost := sum(bool(trial.note) for trial in trials):
         rest += f" {lost} ended with an error."
     if any(trial.behind for trial in trials):
@@ -228,14 +218,17 @@ def _swept(best: Trial, trials: Sequence[Trial], seeds: Sequence[int], report: R
         )
     elif len(seeds) < 2:
         rest += " One seed was trained of each, so none can be told from another."
-    by = " by bits per byte, as nothing there is scored" if best.score is None else ""
+    by = (
+        " by bits per byte, as nothing there is scored" if not exam.is_score
+        else f", {', '.join(exam.left_out)} left out as not scored" if exam.left_out else ""
+    )  # fmt: skip
     fresh = f"{'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}"
     measured = (
         "the test split was measured once, after the choice, on these runs" if report.headline == "test"
         else "no test record was measured, and of validation scores, which chose, there is no verdict"
     )  # fmt: skip
     return (
-        f"Of {len(trials)} choices {settings_text(best.changes)} was the best on validation{by}.{rest} It was chosen "
+        f"Of {len(trials)} choices {settings_text(best)} was the best on validation{by}.{rest} It was chosen "
         f"on validation alone and trained again with {fresh}, which no choice has seen; {measured}."
     )
 
@@ -249,29 +242,19 @@ def pool(folders: Sequence[Path], name: str) -> Outcome:
     """Return the runs in ``folders``, which differ in the seed, as one report called ``name``; of one its own."""
     reports = [Report.load(folder) for folder in folders]
     sides = [read_predictions(folder / PREDICTIONS) for folder in folders]
-    best = max(range(len(folders)), key=lambda index: validation_score(reports[index]))
+    exam = Exam([[tuned] for _, tuned in sides])
+    best, advice = exam.best, exam.advice
     first = reports[best]
     if len(folders) == 1:
-        return Outcome(first, folders[0].name)
+        return Outcome(first, folders[0].name, advice)
     report = seeds_report(
         sides[0][0], [tuned for _, tuned in sides], seeds=[int(each.run.seed or 0) for each in reports], selected=best,
         name=folders[best].name, run=first.run.model_copy(update={"id": name}), default_metric=first.default_metric,
         rules=Rules(first.margin, first.fewest, first.resamples), remarks=first.remarks, curve=first.curve,
     )  # fmt: skip
     own = {name: getattr(first, name) for name in ("noise", "fits", "memory", "data_map")}
-    return Outcome(report.model_copy(update=own), folders[best].name)
-
-
-def validation_score(report: Report) -> tuple[float, float]:
-    """Return what runs are chosen by, higher being better: the mean score on validation, then fewer bits per byte.
-
-    Without a validation split all are alike: the test split chooses nothing.
-    """
-    part = report.splits[0]
-    if part.split != "validation":
-        return 0.0, 0.0
-    bits = [row.bits_per_byte.tuned for row in part.categories if row.bits_per_byte is not None]
-    return part.macro.tuned.value if part.macro else 0.0, -sum(bits) / max(1, len(bits))
+    own["notes"] = [*report.notes, *filter(None, [advice])]
+    return Outcome(report.model_copy(update=own), folders[best].name, advice)
 
 
 _KINDS: Mapping[str, Any] = {kind.name: kind for kind in (Seeds, LearningCurveSeries, SweepSeries, StageSeries)}

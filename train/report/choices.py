@@ -11,34 +11,53 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from train.evaluate.predictions import Scored, pair
+from train.evaluate.predictions import Scored
 from train.report import wording
 from train.report.model import Estimate, Report, SplitResult
 from train.report.stats import ALPHA, Floats, wilson
-from train.report.two_way import fit_contrast, mean_parts, result_parts
+from train.report.two_way import fit_contrast, mean_if_known, mean_parts, measure
+
+
+class Exam:
+    """What choices, of settings or of a seed, are chosen by: the mean of the validation categories that all of them
+    scored, and among equals, or without such a category, fewer bits per byte.
+
+    Each of ``choices`` has the results of the same number of seeds. Without a validation record all are alike. Raises
+    TrainError "E933 unpaired-results" where they hold other records.
+    """
+
+    def __init__(self, choices: Sequence[Sequence[Sequence[Scored]]]) -> None:
+        sides = [side for choice in choices for side in choice]
+        found = measure(sides, "validation")
+        scored = [each for each in found if each.scores.names]
+        self.left_out = [wording.category(each.category) for each in found if each.unscored]
+        self.is_score, self.trivial = bool(scored), mean_if_known([each.trivial for each in scored])
+        means = [mean_parts(parts) if parts else np.zeros((1, len(sides))) for parts in (
+            [each.scores for each in scored], [each.bits for each in found if each.bits.names]
+        )]  # fmt: skip
+        self.parts = means[0] if scored else -means[1]
+        """[clusters, choices x seeds], higher being better."""
+        # Rounded, so that equal scores are equal whichever records they come from.
+        scores, bits = (each.mean(axis=0).reshape(len(choices), -1).mean(axis=1).round(12) for each in means)
+        self.scores, self.bits = scores.tolist(), bits.tolist()
+        self.best = int(np.lexsort((bits, -scores))[0])
+        """The first among equals."""
+        is_beaten = self.trivial is not None and scores.max() <= self.trivial + 1e-9
+        self.advice = (
+            f"No choice beats the trivial answer ({wording.number(self.trivial)}): take none." if is_beaten else ""
+        )
 
 
 def behind(best: Sequence[Sequence[Scored]], others: Sequence[Sequence[Sequence[Scored]]]) -> list[Estimate | None]:
-    """Return by how much each of ``others`` scored less than ``best`` on the same validation records, None for too few.
+    """Return by how much each of ``others`` scored less than ``best`` by what an `Exam` chooses by, None for too few.
 
-    Each choice has the results of the same number of seeds; of one nobody knows what another would change, and all are
-    None. It is the mean over the categories. Where no record has a score it is by how many bits per byte it took more.
-    Raises TrainError "E933 unpaired-results" where they hold other records.
+    Of one seed nobody knows what another would change, and all are None. Raises TrainError "E933 unpaired-results".
     """
-    rows = [row for row in best[0] if row.split == "validation" and row.is_liked is not False]
-    paired = [{before.id: after for before, after in pair(best[0], side) if before.split == "validation"}
-              for choice in (best, *others) for side in choice]  # fmt: skip
-    groups = [[row for row in rows if row.category == name] for name in sorted({row.category for row in rows})]
-    by_kind = [
-        [result_parts(group, [[table[row.id] for row in group] for table in paired], is_score=is_score, is_change=False)
-         for group in groups] for is_score in (True, False)
-    ]  # fmt: skip
-    is_score = any(map(len, by_kind[0]))
-    measured = [parts for parts in by_kind[0 if is_score else 1] if len(parts)]
-    if not others or len(best) < 2 or sum(map(len, measured)) < 2:
+    exam, choices = Exam([best, *others]), 1 + len(others)
+    if len(best) < 2 or len(exam.parts) < 2:
         return [None] * len(others)
-    parts = mean_parts(measured).reshape(-1, 1 + len(others), len(best)) * (1 if is_score else -1)
-    return [_lag(parts, other, is_score=is_score) for other in range(1, 1 + len(others))]
+    parts = exam.parts.reshape(-1, choices, len(best))
+    return [_lag(parts, other, is_score=exam.is_score) for other in range(1, choices)]
 
 
 def _lag(parts: Floats, other: int, *, is_score: bool) -> Estimate:

@@ -19,10 +19,10 @@ import numpy as np
 from train.evaluate.predictions import Scored
 from train.report import stats, wording
 from train.report.model import Estimate
-from train.report.results import BITS, BITS_MARGIN, estimate, unscored_of
+from train.report.results import BITS, BITS_MARGIN, estimate
 from train.report.stats import Floats
 from train.report.training_parts import CategoryCurve, CurvePoint, LearningCurve
-from train.report.two_way import TwoWay, fit_contrast, fit_two_way, mean_parts, result_parts
+from train.report.two_way import TwoWay, fit_contrast, fit_two_way, mean_if_known, mean_parts, measure
 
 EXPONENTS = np.geomspace(0.05, 2.0, 24)
 DRAWS = 2000
@@ -127,38 +127,28 @@ def learning_curve(
     and nothing is concluded.
     """
     unread = "" if passes > READ_ALL else f"the steps are {math.floor(100 * passes)} % of an epoch"
-    mine = [record for record in base if record.split == split]
-    tables = [[{record.id: record for record in side if record.split == split} for side in result.sides]
-              for result in results]  # fmt: skip
-    curves: list[tuple[CategoryCurve, float]] = []
-    scored: list[Floats] = []
-    unscored: list[str] = []
-    for category in sorted({record.category for record in mine}):
-        rows = [record for record in mine if record.category == category]
-        sides = [[table[row.id] for row in rows] for each in tables for table in each]
-        if silent := unscored_of(category, zip(rows, *sides, strict=True)):
-            unscored.append(silent.sentence)
-            continue
-        both = [result_parts(rows, [*sides, rows], is_score=is_score, is_change=False) for is_score in (True, False)]
-        is_score = bool(len(both[0]))
-        parts = both[0] if is_score else -both[1]
-        if not len(parts):
-            continue
-        sizes = [result.sizes.get(category, 0) for result in results]
-        metric = next((row.metric for row in rows if row.score is not None), BITS) if is_score else BITS
+    found = measure([base, *(side for result in results for side in result.sides)], split)
+    unscored = [each.unscored.sentence for each in found if each.unscored]
+    scored = [each for each in found if each.scores.names]
+    curves: list[tuple[CategoryCurve, float, float | None]] = []
+    for each in found:
+        is_score = bool(each.scores.names)
         # Bits per byte, of which fewer are better: the law is that of their negative.
-        before, parts = abs(float(parts[:, -1].mean())), parts[:, :-1].reshape(-1, len(results), len(seeds))
-        curves.append(_curve(category, metric, sizes, parts, before, results, fewest, unread, is_score=is_score))
-        scored += [parts] if is_score else []
+        parts = each.scores.values if is_score else -each.bits.values
+        if each.unscored or not len(parts):
+            continue
+        sizes = [result.sizes.get(each.category, 0) for result in results]
+        curve = _curve(each.category, each.metric or BITS, sizes, parts, results, fewest, unread, is_score=is_score)
+        curves.append((*curve, each.trivial))
     # Of many categories one looks like a gain by chance alone; the mean is none of them.
-    adjusted = stats.holm([p for _, p in curves])
-    concluded = [_with_verdict(curve, p, margin) for (curve, _), p in zip(curves, adjusted, strict=True)]
+    adjusted = stats.holm([p for _, p, _ in curves])
+    concluded = [_with_verdict(curve, p, own, margin) for (curve, _, own), p in zip(curves, adjusted, strict=True)]
     if len(scored) > 1 and not unscored:
         sizes = [sum(result.sizes.values()) for result in results]
-        before = math.fsum(curve.base for curve in concluded if curve.higher_is_better) / len(scored)
-        parts = mean_parts(scored)
-        mean = _curve("", "", sizes, parts, before, results, fewest, unread, is_score=True)
-        concluded.append(_with_verdict(*mean, margin))
+        parts = mean_parts([each.scores for each in scored])
+        mean = _curve("", "", sizes, parts, results, fewest, unread, is_score=True)
+        trivial = mean_if_known([each.trivial for each in scored])
+        concluded.append(_with_verdict(*mean, trivial, margin))
     sentence = "; ".join(curve.sentence for curve in concluded)
     if unread and all(curve.sentence.endswith(unread) for curve in concluded):
         sentence = f"nothing is said of twice the records, as {unread}"
@@ -170,12 +160,15 @@ def learning_curve(
 
 
 def _curve(
-    category: str, metric: str, sizes: Sequence[int], parts: Floats, before: float, results: Sequence[ShareResult],
-    fewest: int, unread: str, *, is_score: bool,
+    category: str, metric: str, sizes: Sequence[int], parts: Floats, results: Sequence[ShareResult], fewest: int,
+    unread: str, *, is_score: bool,
 ) -> tuple[CategoryCurve, float]:  # fmt: skip
-    """Return a curve whose word is not chosen yet, and the p value of no trend."""
-    num = len(parts)
-    points = []
+    """Return a curve whose word is not chosen yet, and the p value of no trend.
+
+    ``parts``, [clusters, 1 + shares x seeds], begin with those of the base.
+    """
+    num, before = len(parts), abs(float(parts[:, 0].mean()))
+    parts, points = parts[:, 1:].reshape(num, len(results), -1), []
     for index, result in enumerate(results):
         by_seed = parts[:, index].mean(axis=0)
         score = _point(parts[:, index], is_score=is_score)
@@ -206,12 +199,14 @@ def _name(curve: CategoryCurve) -> str:
     return wording.category(curve.category) if curve.metric else "the mean"
 
 
-def _with_verdict(curve: CategoryCurve, p: float, margin: float) -> CategoryCurve:
+def _with_verdict(curve: CategoryCurve, p: float, trivial: float | None, margin: float) -> CategoryCurve:
     """Return ``curve`` with its word and sentence; ``p`` is adjusted for the other categories."""
     if curve.gain is None or curve.trend is None:
         return curve
     loss = margin if curve.higher_is_better else BITS_MARGIN * abs(curve.points[-1].score.value)
     word, text = words(curve.gain, curve.trend, p, loss, is_score=curve.higher_is_better)
+    if trivial is not None and curve.points[-1].score.value <= trivial + 1e-9:
+        text += f", and no better than the trivial answer ({wording.number(trivial)})"
     return curve.model_copy(update={"word": word, "sentence": f"{_name(curve)}: {text}"})
 
 

@@ -11,13 +11,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from train.base.errors import TrainError
-from train.evaluate.predictions import Scored, pair
+from train.evaluate.predictions import Scored, outcome, pair
 from train.report import stats, wording
 from train.report.build import build_report, forgetting
 from train.report.model import CategoryResult, Curve, Macro, Report, Run, SplitResult
 from train.report.results import (
-    BITS,
+    Pairs,
     Rules,
     beside_trivial,
     compared_results,
@@ -27,7 +26,7 @@ from train.report.results import (
 )  # fmt: skip
 from train.report.stats import Floats
 from train.report.training_parts import SeedSpread, SeedsSummary
-from train.report.two_way import TwoWay, fit_two_way, mean_parts, result_parts
+from train.report.two_way import Parts, TwoWay, fit_two_way, in_step, judged, mean_parts, result_parts
 
 Sides = Sequence[Sequence[Scored]]
 
@@ -41,7 +40,8 @@ def seeds_report(
     The texts that it shows are those of side ``selected``, a run that is called ``name``, and so is ``curve``. Raises
     TrainError "E933 unpaired-results" where the sides hold other records, and those of `build_report`.
     """
-    mean = _mean_side(sides, selected)
+    _, *ordered = in_step([base, *sides])
+    mean = _mean_side(ordered, selected)
     remark = (
         "Answers, confusions, the loss curve, over-fitting, what is known by heart and the data map are those of "
         f"{name}; scores are means over {len(sides)} seeds."
@@ -56,9 +56,6 @@ def seeds_report(
         sides=sides,
         curve=curve,
     )
-    table = {(record.split, record.id): index for index, record in enumerate(mean)}
-    # In the order of the base, as pairs are.
-    ordered = [[side[table[record.split, record.id]] for record in base] for side in sides]
     spreads, pairs = dict[str | None, TwoWay](), pair(base, mean)
     beside = rivals(pairs)
     splits = []
@@ -68,58 +65,60 @@ def seeds_report(
         if against is not None:
             of_rivals = _of_split(against, [trivial for trivial, _ in beside], ordered)
             against = _with_seeds(against, of_rivals, rules)
-        splits.append(beside_trivial(_with_seeds(part, both, rules), against, pairs))
+        held = beside_trivial(_with_seeds(part, both, rules), against, pairs)
+        rows = [_recounted(row, part.split, pairs, ordered) for row in held.categories]
+        splits.append(held.model_copy(update={"categories": rows}))
         if part.split == report.headline:
             spreads = {category: components for category, components in both.items() if components is not None}
     general = [index for index, record in enumerate(base) if record.split == "general" and record.num_bytes]
-    parts = _changes(base, ordered, general, is_score=False)
+    parts = result_parts(base, ordered, general, is_score=False, is_change=True).values
     components = fit_two_way(parts) if len(parts) > 1 else None
-    pairs = [(base[index], _mean_side([[side[index]] for side in ordered], selected)[0]) for index in general]
     widen = None if components is None else components.widened
     return report.model_copy(update={
         "splits": splits,
-        "forgetting": forgetting(pairs, rules, run, widen),
+        "forgetting": forgetting([pairs[index] for index in general], rules, run, widen),
         "seeds": SeedsSummary(
             seeds=list(seeds), selected=name, sentence=_sentence(seeds, spreads),
-            spreads=[_spread(category, each) for category, each in spreads.items()],
+            spreads=[
+                SeedSpread(category=category or "", changes=list(each.by_seed), share=each.seed_share)
+                for category, each in spreads.items()
+            ],
         ),
     })  # fmt: skip
 
 
 def _mean_side(sides: Sides, selected: int) -> list[Scored]:
-    first = {(record.split, record.id) for record in sides[0]}
-    tables = [{(record.split, record.id): record for record in side} for side in sides]
-    if any(table.keys() != first for table in tables):
-        raise TrainError(
-            "E933 unpaired-results", "the seeds were measured on other records", "Evaluate all on the same records."
-        )
     results = []
-    for record in sides[selected]:
-        twins = [table[record.split, record.id] for table in tables]
+    for twins in zip(*sides, strict=True):
         names = set.intersection(*(set(twin.scores or {}) for twin in twins))
         scores = {name: math.fsum((twin.scores or {})[name] for twin in twins) / len(twins) for name in sorted(names)}
         nlls = [twin.nll for twin in twins if twin.nll is not None]
         nll = math.fsum(nlls) / len(twins) if len(nlls) == len(twins) else None
         # Of the worse answer no mean is taken: pairs are compared seed by seed.
-        results.append(replace(record, scores=scores, nll=nll, rejected=None))
+        results.append(replace(twins[selected], scores=scores, nll=nll, rejected=None))
     return results
 
 
 def _of_split(part: SplitResult, base: Sequence[Scored], sides: Sides) -> dict[str | None, TwoWay | None]:
     """The two-way model of each category of a split, and under None that of their mean; None with one cluster."""
-    parts, scored = dict[str | None, Floats](), list[Floats]()
+    parts, scored = dict[str | None, Floats](), list[Parts]()
     for result in part.categories:
-        mine = [n for n, r in enumerate(base) if (r.split, r.category) == (part.split, result.category)]
-        parts[result.category] = _changes(base, sides, mine, is_score=result.metric != BITS)
-        scored += [parts[result.category]] if result.metric != BITS else []
+        mine = judged(base, part.split, result.category)
+        changes = result_parts(base, sides, mine, is_score=result.higher_is_better, is_change=True)
+        parts[result.category] = changes.values
+        scored += [changes] if result.higher_is_better else []
     if part.macro is not None:
         parts[None] = mean_parts(scored)
     return {category: fit_two_way(each) if len(each) > 1 else None for category, each in parts.items()}
 
 
-def _changes(base: Sequence[Scored], sides: Sides, mine: Sequence[int], *, is_score: bool) -> Floats:
-    own, theirs = [base[n] for n in mine], [[side[n] for n in mine] for side in sides]
-    return result_parts(own, theirs, is_score=is_score, is_change=True)
+def _recounted(row: CategoryResult, split: str, pairs: Pairs, sides: Sides) -> CategoryResult:
+    """Return ``row`` with no record counted as up that was right, which the mean is from .5 on, in few of the seeds."""
+    mine = judged([before for before, _ in pairs], split, row.category)
+    if not row.higher_is_better or {side[n].score for side in sides for n in mine} - {None, 0, 1}:
+        return row
+    kinds = [outcome(*(record.score for record in pairs[n])) for n in mine]
+    return row.model_copy(update={"better": kinds.count("fixed"), "worse": kinds.count("broken")})
 
 
 def _with_seeds(part: SplitResult, models: dict[str | None, TwoWay | None], rules: Rules) -> SplitResult:
@@ -149,10 +148,6 @@ def _widened(row: Part, components: TwoWay | None, num_tests: int = 1) -> Part:
         effect = stats.detectable_effect(components.half(tail), tail)
         wider["minimum_detectable_effect"] = effect and max(row.minimum_detectable_effect, effect)
     return row.model_copy(update=wider)
-
-
-def _spread(category: str | None, components: TwoWay) -> SeedSpread:
-    return SeedSpread(category=category or "", changes=list(components.by_seed), share=components.seed_share)
 
 
 def _sentence(seeds: Sequence[int], spreads: Mapping[str | None, TwoWay]) -> str:

@@ -20,9 +20,9 @@ from train.evaluate.predictions import Scored
 from train.report import stats, wording
 from train.report.model import CategoryResult, Disparity, Estimate, SliceResult
 from train.report.results import BITS, Comparison, Pairs, Rules, estimate, known
-from train.report.two_way import TwoWay, fit_two_way, mean_parts, result_parts
+from train.report.stats import Floats
+from train.report.two_way import Parts, TwoWay, fit_two_way, is_judged, mean_parts, result_parts
 
-Floats = NDArray[np.float64]
 Results = Mapping[str, Scored]
 """What one training seed scored in a split, by record."""
 NO_VALUE, OTHER_VALUES = "(no value)", "other values"
@@ -54,7 +54,7 @@ def slice_results(
 def _slices(
     pairs: Pairs, split: Literal["validation", "test"], rules: Rules, seeds: Sequence[Results]
 ) -> list[_Slice]:  # fmt: skip
-    mine = [pair for pair in pairs if pair[0].split == split]
+    mine = [pair for pair in pairs if is_judged(pair[0], split)]
     scored = [pair for pair in mine if pair[0].score is not None and pair[1].score is not None]
     compared = scored or [pair for pair in mine if pair[0].num_bytes]
     names = list(dict.fromkeys(name for before, _ in compared for name in before.slices or {}))
@@ -77,7 +77,7 @@ class _Slice:
             if (chosen := [pairs[index] for index in members])
         ]
         for part, members in zip(self.comparisons, self.members.values(), strict=True) if sides else ():
-            changes = self._changes(members, is_score=is_score)
+            changes = self._changes(members, is_score=is_score).values
             if len(changes) > 1:
                 model = fit_two_way(changes)
                 part.test, part.p = "two-way t", max(part.p, model.p())
@@ -132,12 +132,12 @@ class _Slice:
             gaps.pop(min(gaps, key=lambda value: gaps[value][0].value))
         return gaps
 
-    def _changes(self, members: Sequence[int], *, is_score: bool) -> Floats:
-        own, theirs = [self.pairs[n][0] for n in members], [[side[n] for n in members] for side in self.sides]
-        return result_parts(own, theirs, is_score=is_score, is_change=True)
+    def _changes(self, members: Sequence[int], *, is_score: bool) -> Parts:
+        base = [before for before, _ in self.pairs]
+        return result_parts(base, self.sides, members, is_score=is_score, is_change=True)
 
     def _gap_over_seeds(self, both: Sequence[int], inside: NDArray[np.bool_]) -> TwoWay:
-        parts, weights = list[Floats](), list[float]()
+        parts, weights = list[Parts](), list[float]()
         for category in sorted({self.pairs[n][0].category for n in both}):
             mine = [n for n in both if self.pairs[n][0].category == category]
             cells = [[n for n in mine if inside[n] == side] for side in (False, True)]

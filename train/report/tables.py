@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from train.base.console import one_line, visible
 from train.evaluate.dynamics import Dynamic
 from train.report import wording
-from train.report.model import CategoryFit, CategoryResult, Change, Report, Run, SliceResult
+from train.report.model import CategoryFit, CategoryResult, Change, Estimate, Report, Run, SliceResult
 from train.report.training_parts import CategoryCurve, LearningCurve, Preferences, Stages, Sweep
-from train.report.wording import MINUS, number, percent, prose, spread
+from train.report.wording import number, percent, prose, spread
 
 
 class ReportTable(NamedTuple):
@@ -193,7 +193,10 @@ def _of_curve(curve: LearningCurve) -> ReportTable:
     heads = ["category", "trained", "base", *(f"{100 * share:g} %" for share in curve.shares), "doubled", "95 %"]
     return ReportTable(
         f"Learning curve: {curve.split} scores by share of the training records, under the same number of steps",
-        heads, [_curve_row(each) for each in curve.categories], [curve.sentence[:1].upper() + curve.sentence[1:]],
+        heads, [_curve_row(each) for each in curve.categories], [curve.sentence[:1].upper() + curve.sentence[1:], (
+            "Flat: the 95 % interval of a doubling lies within eval.margin of 0 (of bits, within 1 %). Cannot tell: it "
+            "does not, and neither a gain nor a fall is shown."
+        )],
         left=heads[-1:],
     )  # fmt: skip
 
@@ -202,14 +205,16 @@ def _curve_row(curve: CategoryCurve) -> list[str]:
     is_share = curve.higher_is_better
     name = "MEAN" if not curve.metric else wording.category(curve.category)
     scores = [number(value, is_share=is_share) for value in (curve.base, *(p.score.value for p in curve.points))]
-    gain, word = curve.gain, {"unclear": "cannot tell"}.get(curve.word, curve.word)
-    if gain is None or curve.word != "gain":
-        return [name, str(curve.points[-1].num_records), *scores, word, ""]
-    # Of bits fewer are better, and so they are written.
-    span = spread(gain, is_share=is_share, sign=is_share)
-    return [name, str(curve.points[-1].num_records), *scores,
-            ("+" if is_share else MINUS) + number(gain.value, is_share=is_share),
-            span if is_share else f"{MINUS}({span})"]  # fmt: skip
+    word = {"unclear": "cannot tell"}.get(curve.word, curve.word)
+    # A fall is told as it was so far, and else what is expected.
+    found = curve.trend if curve.word == "falls" else curve.gain
+    if found is not None and not is_share:
+        # Of bits fewer are better, and so they are written.
+        found = Estimate(value=-found.value, low=-found.high, high=-found.low)
+    if found is not None and curve.word == "gain":
+        word = number(found.value, is_share=is_share, sign=True)
+    span = "" if found is None else spread(found, is_share=is_share, sign=True)
+    return [name, str(curve.points[-1].num_records), *scores, word, span]
 
 
 def _of_stages(stages: Stages, main: Sequence[CategoryResult]) -> ReportTable:
@@ -238,11 +243,10 @@ def _of_sweep(sweep: Sweep) -> ReportTable:
     rows, is_share = [], any(trial.score is not None for trial in sweep.trials)
     for trial in sweep.trials:
         behind = trial.behind
-        lag = "-" if behind is None else number(behind.value, is_share=is_share)
         rows.append([
             one_line(settings_text(trial.changes)), f"{trial.steps:,}",
             number(trial.score if is_share else trial.bits, is_share=is_share),
-            "best" if trial.name == sweep.chosen else lag,
+            "best" if trial.name == sweep.chosen else number(behind.value if behind else None, is_share=is_share),
             "" if behind is None else spread(behind, is_share=is_share, sign=True), trial.note,
         ])  # fmt: skip
     title, head = ("scores", "score") if is_share else ("bits per byte", "bits")

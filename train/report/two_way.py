@@ -16,10 +16,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from train.evaluate.predictions import Scored
+from train.evaluate.predictions import Scored, pair
+from train.report.model import Unscored
 from train.report.part import Estimate
-from train.report.results import known
+from train.report.results import known, unscored_of
 from train.report.stats import CONFIDENCE, Floats, Interval, student_quantile, sums_by_cluster
+
+
+class Parts(NamedTuple):
+    """What each cluster adds to the figures of some trainings: [clusters, trainings], and the clusters' names."""
+
+    values: Floats
+    names: Sequence[str]
 
 
 class TwoWay(NamedTuple):
@@ -88,39 +96,93 @@ def cluster_parts(numerators: Sequence[Sequence[float]], weights: Sequence[float
     return parts
 
 
+def in_step(sides: Sequence[Sequence[Scored]]) -> list[list[Scored]]:
+    """Return ``sides`` in the order of the first; raises TrainError "E933 unpaired-results" where records differ."""
+    return [[after for _, after in pair(sides[0], side)] for side in sides]
+
+
+def is_judged(record: Scored, split: str) -> bool:
+    """Whether a record counts in the figures of ``split``: of one that nobody liked less likelihood is no loss."""
+    return record.split == split and record.is_liked is not False
+
+
+def judged(records: Sequence[Scored], split: str, category: str) -> list[int]:
+    """Return which of ``records`` count in the figures of a category of ``split``."""
+    return [n for n, row in enumerate(records) if is_judged(row, split) and row.category == category]
+
+
 def result_parts(
-    base: Sequence[Scored], sides: Sequence[Sequence[Scored]], *, is_score: bool, is_change: bool
-) -> Floats:
-    """Return `cluster_parts` of what each of ``sides`` scored on the records of ``base``, or of its bits per byte.
+    base: Sequence[Scored], sides: Sequence[Sequence[Scored]], mine: Sequence[int], *, is_score: bool, is_change: bool
+) -> Parts:
+    """Return the parts in what each of ``sides`` scored on the records ``mine`` of ``base``, or in its bits per byte.
 
     With ``is_change`` they are those of the change against the base. Records that lack one of the values are left out;
-    [0, sides] where all do.
+    there are no clusters where all do.
     """
 
     def number(record: Scored) -> float | None:
         return record.score if is_score else record.nll if record.num_bytes else None
 
-    complete = [n for n, row in enumerate(base) if None not in (number(row), *(number(side[n]) for side in sides))]
+    complete = [n for n in mine if None not in (number(base[n]), *(number(side[n]) for side in sides))]
     if not complete:
-        return np.zeros((0, len(sides)))
+        return Parts(np.zeros((0, len(sides))), ())
     origin = [known(number(base[n])) if is_change else 0.0 for n in complete]
     values = [[known(number(side[n])) - zero for n, zero in zip(complete, origin, strict=True)] for side in sides]
     weights = [1.0 if is_score else base[n].num_bytes * math.log(2) for n in complete]
-    return cluster_parts(values, weights, [base[n].cluster for n in complete])
+    clusters = [base[n].cluster for n in complete]
+    return Parts(cluster_parts(values, weights, clusters), sorted(set(clusters)))
 
 
-def mean_parts(each: Sequence[Floats], weights: Sequence[float] = ()) -> Floats:
+class Measured(NamedTuple):
+    """What several sides scored in a category by its metric, and their bits per byte, with no clusters where there is
+    nothing or it is ``unscored``; and what the trivial answers score, where that is known.
+    """
+
+    category: str
+    metric: str
+    scores: Parts
+    bits: Parts
+    trivial: float | None
+    unscored: Unscored | None
+
+
+def measure(sides: Sequence[Sequence[Scored]], split: str) -> list[Measured]:
+    """Return what ``sides`` scored in each category of ``split``.
+
+    Raises TrainError "E933 unpaired-results" where they hold other records.
+    """
+    paired, each = in_step(sides), []
+    last = paired[-1]
+    for category in sorted({row.category for row in last if is_judged(row, split)}):
+        mine = judged(last, split, category)
+        unscored = unscored_of(category, [[side[n] for side in paired] for n in mine])
+        scores = result_parts(last, paired, () if unscored else mine, is_score=True, is_change=False)
+        bits = result_parts(last, paired, mine, is_score=False, is_change=False)
+        rows = [last[n] for n in mine if scores.names and last[n].score is not None]
+        trivial = mean_if_known([row.trivial_score for row in rows])
+        each.append(Measured(category, rows[0].metric if rows else "", scores, bits, trivial, unscored))
+    return each
+
+
+def mean_if_known(values: Sequence[float | None]) -> float | None:
+    """Return the mean, None where one of ``values`` is not known or there is none."""
+    return None if None in values or not values else math.fsum(map(known, values)) / len(values)
+
+
+def mean_parts(each: Sequence[Parts], weights: Sequence[float] = ()) -> Floats:
     """Return [clusters, sides] whose column means are the mean of those of ``each`` category, or their sum by
     ``weights``.
 
-    A category is a stratum: what a cluster adds is held against its category's own mean.
+    What a cluster adds is held against its category's own mean, and summed over all categories that it has records in:
+    one document asked in six languages is no more than one.
     """
-    total, means = sum(map(len, each)), np.array([parts.mean(axis=0) for parts in each])
+    rows = {name: row for row, name in enumerate(dict.fromkeys(name for parts in each for name in parts.names))}
+    means = np.array([parts.values.mean(axis=0) for parts in each])
     share = np.array(weights or [1 / len(each)] * len(each))
-    centred = [
-        (parts - mean) * (total * weight / len(parts)) for parts, mean, weight in zip(each, means, share, strict=True)
-    ]
-    mean_of_all: Floats = np.concatenate(centred) + np.tensordot(share, means, 1)
+    sums = np.zeros((len(rows), *means.shape[1:]))
+    for parts, mean, weight in zip(each, means, share, strict=True):
+        sums[[rows[name] for name in parts.names]] += (parts.values - mean) * (len(rows) * weight / len(parts.names))
+    mean_of_all: Floats = sums + np.tensordot(share, means, 1)
     return mean_of_all
 
 

@@ -1,0 +1,104 @@
+"""Which model a series says to take, on made answers: nothing is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.train.test_series import call
+from train.base.errors import Exit
+from train.base.run_folder import write_run
+from train.evaluate.predictions import Scored, write_feedback, write_predictions
+from train.pipeline import series
+from train.report import Report, Rules, Run, build_report, write_report
+
+
+def _records(score: float, nll: float, splits: tuple[str, ...], scored: tuple[str, ...]) -> list[Scored]:
+    """Records of three categories; of ``silent`` no reference suits its scorer."""
+    return [
+        Scored(f"{split}-{name}{n}", split, name, f"{split}-{name}{n}", "7", nll + n % 3, 2, 3, "x", True, "numeric",
+               {"numeric": min(1.0, max(0.0, score + n % 5 / 100))} if name in scored else {}, trivial_score=0.6)
+        for split in splits for name in ("one", "two", "silent") for n in range(10)
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def made(dataset: Path, bases: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Run a verb of `train` whose members have these scores and likelihoods by their settings."""
+
+    def run(
+        verb: str, *words: str, answered: Callable[[Mapping[str, Any]], tuple[float, float]],
+        scored: tuple[str, ...] = ("one", "two"),
+    ) -> tuple[Report, str, str]:  # fmt: skip
+        def start_run(_: Path, __: Any, *, settings: Mapping[str, Any], out: Path, **___: Any) -> tuple[Path, Exit]:
+            splits = ("validation",) if "eval.splits" in settings else ("validation", "test")
+            base = _records(0.0, 9.0, splits, scored)
+            tuned = _records(*answered(settings), splits, scored)
+            out.mkdir(parents=True)
+            write_predictions(base, tuned, out)
+            write_feedback(base, tuned, out)
+            write_report(
+                build_report(base, tuned, run=Run(id=out.name, seed=settings["seed"]), rules=Rules(resamples=20)), out
+            )
+            share = settings.get("mixing.share", 1)
+            about = {"steps": 2, "plan": {"run_tokens": 9, "tokens": 9}, "status": "finished"}
+            sizes = {name: int(400 * share) for name in ("one", "two", "silent")}
+            write_run(out, about | {"examples_by_category": sizes})
+            return out, Exit.OK
+
+        monkeypatch.setattr(series, "start_run", start_run)
+        done = call(verb, dataset, "--base", str(bases()), "--out", str(tmp_path / "s"), *words)
+        assert done.exception is None, done.exception
+        return Report.load(tmp_path / "s"), " ".join(done.stdout.split()), done.stderr
+
+    return run
+
+
+def by_rate(settings: Mapping[str, Any]) -> tuple[float, float]:
+    """The higher rate scores more and has the worse likelihood."""
+    return (0.9, 8.0) if settings["lr"] == 0.01 else (0.7, 5.0)
+
+
+def test_a_category_that_cannot_be_scored_does_not_choose(made: Any) -> None:
+    report, said, _ = made("sweep", "--grid", "lr=1e-4,1e-2", "--seeds", "2", answered=by_rate)
+    assert (report.sweep.chosen, report.main().macro) == ("lr-0.01", None)
+    assert [trial.score for trial in report.sweep.trials] == pytest.approx([0.72, 0.92])
+    assert "lr = 0.01 was the best on validation, silent left out as not scored." in said
+    assert "Sweep: mean validation scores" in said
+    lag = report.sweep.trials[0].behind
+    assert lag is not None
+    assert lag.value == pytest.approx(0.2), "in the unit of the table"
+
+
+def test_where_nothing_can_be_scored_bits_choose(made: Any) -> None:
+    report, said, _ = made("sweep", "--grid", "lr=1e-2,1e-4", "--seeds", "2", answered=by_rate, scored=())
+    assert report.sweep.chosen == "lr-0.0001"
+    assert "lr = 0.0001 was the best on validation by bits per byte, as nothing there is scored" in said
+    assert report.sweep.trials[0].behind.value == pytest.approx(
+        report.sweep.trials[0].bits - report.sweep.trials[1].bits
+    )
+
+
+WORDS = [("run", "--seeds", "2"), ("curve", "--seeds", "2"), ("sweep", "--grid", "lr=1e-4,1e-2", "--seeds", "2")]
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_a_model_that_is_no_better_than_the_trivial_answer_is_not_the_one_to_take(
+    words: tuple[str, ...], made: Any
+) -> None:
+    none = "No choice beats the trivial answer (.60): take none."
+    _, said, told = made(*words, answered=lambda _: (0.36, 8.0))
+    assert none in said
+    assert none in told.splitlines()
+    assert "the model to take" not in told
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_a_model_that_is_better_is(words: tuple[str, ...], made: Any) -> None:
+    _, said, told = made(*words, answered=lambda _: (0.7, 8.0))
+    assert "the model to take: " in told
+    assert "take none" not in said + told
+    assert ("The trivial answer has .60." in said) == (words[0] == "sweep")
