@@ -42,6 +42,8 @@ def test_what_to_do_next_follows_from_what_was_done() -> None:
     assert raised.lines == ["[mixing]", "replay_share = 0.1"]
     # More than half is no replay any more.
     assert _actions(remedies(replace(CAREFUL, replay_share=0.5))) == ["halve-lr"]
+    # All of a list can be followed: no two lines of it set one key to different values.
+    assert _actions(remedies(replace(CAREFUL, method="full"))) == ["raise-replay", "use-lora"]
 
 
 @pytest.mark.parametrize("tuning", [STEEP, CAREFUL, replace(CAREFUL, method="full", lr=1e-4)])

@@ -82,7 +82,8 @@ def remedies(tuning: Tuning) -> list[Remedy]:
     """Return what to do next where a model forgot, the surest first; all of it can be combined."""
     # What was known to be risky before the run is the likeliest cause after it.
     steps = risks(tuning)
-    if tuning.lr <= _ABOVE * tuning.auto_lr:
+    # Adapters bring a rate of their own, and two rates in one list cannot both be followed.
+    if tuning.lr <= _ABOVE * tuning.auto_lr and tuning.method == "lora":
         half = f"{tuning.lr / 2:.2g}"
         steps.insert(0, Remedy("halve-lr", f"lr {tuning.lr:.3g} is not above the automatic one; halve it",
                                [f"lr = {half}"]))  # fmt: skip
