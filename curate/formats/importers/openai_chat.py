@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from curate.base.record import Json
-from curate.formats.importers import ConvertedRow, importer
+from curate.formats.importers import ConvertedRow, RowError, importer
 from curate.formats.importers._reading import (
     is_messages,
     is_own,
@@ -47,6 +47,10 @@ def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
     line["messages"], is_exact = read_messages(row.get("messages"))
     if not is_exact:
         extra["messages"] = row["messages"]
+    if row.get("choices") and line["messages"][-1]["role"] != "assistant":
+        raise RowError(
+            "its answer, a model's, stands in choices: put it behind the messages to train on it"
+        )
     system = row.get("system")
     if isinstance(system, str | list) and system and line["messages"][0]["role"] != "system":
         line["messages"][:0], _ = read_messages([{"role": "system", "content": system}], "system")
