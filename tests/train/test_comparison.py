@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import click
 import jsonschema
 import pytest
 from click.testing import CliRunner
@@ -171,6 +172,13 @@ def test_a_cluster_in_several_categories_is_one_piece_of_evidence(tmp_path: Path
     each = [table_of(*pair)["pairs"][0]["splits"][0]["macro"] for pair in (one, six)]
     widths = [[m[side]["high"] - m[side]["low"] for side in ("base", "tuned", "difference")] for m in each]
     assert widths[1] == pytest.approx(widths[0], rel=0.15)
+
+
+@pytest.mark.parametrize("words", [["compare", "a", "b", "--not-worse-than"], ["eval", "a", "--margin"]])
+@pytest.mark.parametrize("loss", ["nan", "1", "-0.1"])
+def test_a_loss_is_a_number_below_one(words: list[str], loss: str) -> None:
+    done = CliRunner().invoke(cli, [*words, loss], standalone_mode=False)
+    assert isinstance(done.exception, click.BadParameter)
 
 
 def test_what_is_to_be_shown_must_be_named(tmp_path: Path) -> None:

@@ -72,6 +72,17 @@ def cli() -> None:
     """
 
 
+class Loss(click.FloatRange):
+    """A loss of score, below 1; not a number is none."""
+
+    name = "loss"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return it as a float."""
+        loss = float(super().convert(value, param, ctx))
+        return loss if loss < 1 else self.fail("not a number is no loss", param, ctx)
+
+
 def takes_a_recipe(command: Verb) -> Verb:
     """Give a verb what `run`, `plan` and `preview` share: DATASET, --recipe, --set and --base."""
     file = click.Path(path_type=Path, exists=True, dir_okay=False)

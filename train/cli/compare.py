@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from train.base import console
-from train.cli import report_exit
+from train.cli import Loss, report_exit
 
 if TYPE_CHECKING:
     from train.report.comparison import ComparisonTable, Side
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.argument("names", metavar="MODEL MODEL...", nargs=-1, required=True)
 @click.option("--against", metavar="MODEL", help="The one that the others are held against; by default the first.")
 @click.option(
-    "--not-worse-than", "margin", type=click.FloatRange(0, 1, min_open=True, max_open=True), metavar="LOSS",
+    "--not-worse-than", "margin", type=Loss(0, 1, min_open=True, max_open=True), metavar="LOSS",
     help="Ask whether a loss of this much, such as .02, is ruled out.",
 )  # fmt: skip
 @click.option(

@@ -12,7 +12,7 @@ import click
 
 from train.base import console
 from train.base.errors import Exit, TrainError, validation_fault
-from train.cli import report_exit
+from train.cli import Loss, report_exit
 
 if TYPE_CHECKING:
     from train.report.model import Gate
@@ -26,9 +26,7 @@ RESCORED = (
 @click.command()
 @click.argument("target", metavar="RUN|DATASET", type=click.Path(path_type=Path))
 @click.option("--fail-on", type=click.Choice(["worse"]), help="Exit 1 when a category got worse.")
-@click.option(
-    "--margin", type=click.FloatRange(0, 1, max_open=True), help="The loss that counts as none; the run's by default."
-)
+@click.option("--margin", type=Loss(0, 1, max_open=True), help="The loss that counts as none; the run's by default.")
 @click.option("--dry-run", is_flag=True, help="Print the table, or what an endpoint will be asked; write nothing.")
 @click.option("--rescore", is_flag=True, help="Score the texts of RUN again, also where its files were changed.")
 @click.option("--dataset", "moved", type=click.Path(path_type=Path), help="Where the data for --rescore is now.")

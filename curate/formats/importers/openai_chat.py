@@ -48,9 +48,7 @@ def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
     if not is_exact:
         extra["messages"] = row["messages"]
     if row.get("choices") and line["messages"][-1]["role"] != "assistant":
-        raise RowError(
-            "its answer, a model's, stands in choices: put it behind the messages to train on it"
-        )
+        raise RowError("its answer, a model's, stands in choices: put it behind the messages to train on it")
     system = row.get("system")
     if isinstance(system, str | list) and system and line["messages"][0]["role"] != "system":
         line["messages"][:0], _ = read_messages([{"role": "system", "content": system}], "system")
