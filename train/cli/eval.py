@@ -115,6 +115,7 @@ def _show(folders: Sequence[Path]) -> None:
         # Nothing could be scored; what was answered is there all the same.
         console.talk(f"warning: {error.message}")
     console.talk("\n".join(f"written: {folder}" for folder in folders))
+    console.talk(f"Next: train compare {' '.join(map(str, folders))}{' OTHER' if len(folders) == 1 else ''}")
 
 
 def _computed_again(
