@@ -60,6 +60,11 @@ class Outcomes:
     """What the tuned model answered; validation records only."""
 
 
+def split_of(report: Mapping[str, Json], name: str) -> dict[str, Any]:
+    """Return the part of a report on the split ``name``, an empty one where nothing of it was measured."""
+    return next((part for part in report["splits"] if part["split"] == name), {})
+
+
 @dataclass(frozen=True, slots=True)
 class Results:
     """A finished run: its folder, its report as data, and what it says of each record it may name."""
@@ -75,7 +80,7 @@ class Results:
 
     def categories_of(self, split: str) -> list[Mapping[str, Json]]:
         """Return the categories of one split, none where nothing of it was measured."""
-        return next((part["categories"] for part in self.report["splits"] if part["split"] == split), [])
+        return [*split_of(self.report, split).get("categories", ())]
 
     @property
     def rows(self) -> list[Mapping[str, Json]]:
@@ -85,14 +90,12 @@ class Results:
     @property
     def unscored(self) -> list[Mapping[str, Json]]:
         """The categories of that split without figures, as too few of their records could be scored."""
-        parts = [part for part in self.report["splits"] if part["split"] == self.report["headline"]]
-        return [row for part in parts for row in part.get("unscored", ())]
+        return [*split_of(self.report, self.report["headline"]).get("unscored", ())]
 
     @property
     def macro(self) -> Mapping[str, Json] | None:
         """Their mean, None where nothing is scored."""
-        name = self.report["headline"]
-        return next((part["macro"] for part in self.report["splits"] if part["split"] == name), None)
+        return split_of(self.report, self.report["headline"]).get("macro")
 
     def verdict(self, result: Mapping[str, Json]) -> ChangeVerdict | None:
         """Return the verdict on one of the categories, or on their mean."""

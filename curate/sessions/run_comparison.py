@@ -24,6 +24,7 @@ from curate.project.feedback import (
     is_uncalibrated,
     read_base_answers,
     read_results,
+    split_of,
     value_of,
     verdict_of,
 )
@@ -163,8 +164,7 @@ def compare_models(data: ProjectData, models: Sequence[Run]) -> list[RunComparis
     general += (f"1,000 answers: {costs}",) if costs else ()
     comparisons = []
     for at, pair in enumerate(table["pairs"], 1):
-        part: Mapping[str, Json] = next((part for part in pair["splits"] if part["split"] == split), {})
-        rows = tuple(_pairs(part, table["fewest"]).values())
+        rows = tuple(_pairs(split_of(pair, split), table["fewest"]).values())
         records = tuple(
             RecordPair(record["id"], record["category"], before, after, record["texts"][0], record["texts"][at])
             for record in table["records"]
@@ -228,7 +228,7 @@ def paired_rows(first: Path, second: Path, split: str) -> tuple[dict[str | None,
     """
     document = _ask_trainer([first, second])
     report, counts = document["report"], document["splits"].get(split, {})
-    part: Mapping[str, Json] = next((part for part in report["splits"] if part["split"] == split), {})
+    part = split_of(report, split)
     notes = [*_notes(counts), *(row["sentence"] for row in part.get("unscored", ()))]
     notes += [sentence for part in report["slices"] for sentence in part["sentences"]]
     return _pairs(part, report["fewest"]), notes

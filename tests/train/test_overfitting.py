@@ -128,13 +128,21 @@ def test_what_the_base_continues_too_was_not_learnt() -> None:
         ]
 
     half, whole = side([1] * 20 + [0] * 20), side([1] * 40)
-    same, more = memory_of(half, half), memory_of(half, whole)
+    same, more = (memory_of(half, side, has_fallen=False) for side in (half, whole))
     assert same is not None
     assert not same.is_significant
     assert "Next" not in same.sentence
     assert more is not None
     assert more.is_significant
     assert "known by heart: about 50.0 %" in more.sentence
+    # To train less costs score where validation never fell.
+    assert "train fewer epochs" not in more.sentence
+    assert "no fall on validation is shown: while it rises nothing has to be done" in more.sentence
+    assert "validation answers alone" not in more.sentence
+    few = memory_of(side([0] * 40)[:52], whole[:52], has_fallen=True)
+    assert few is not None
+    assert ", by 12 validation answers alone)" in few.sentence
+    assert "Next: train fewer epochs" in few.sentence
 
 
 @pytest.mark.ci

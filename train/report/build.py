@@ -160,7 +160,7 @@ def publish(
     sides = [[record for record in side if record.split != "train"] for side in (base, tuned)]
     # A training record is no exam; feedback alone wants it.
     names = {row.category for split in ("validation", "test") for row in dataset.splits[split]}
-    learnt = {dynamic.id for dynamic in dynamics}
+    learnt, fits = {dynamic.id for dynamic in dynamics}, category_fits(list(read_events(folder / "metrics.jsonl")))
     report = build_report(
         sides[0],
         sides[1],
@@ -178,8 +178,11 @@ def publish(
         noise=noise,
         judge_summary=judge_summary,
         data_map=data_map(dynamics, {row.id for row in dataset.splits["train"]}),
-        fits=category_fits(list(read_events(folder / "metrics.jsonl"))),
-        memory=memory_of(*([r for r in side if r.split != "train" or r.id in learnt] for side in (base, tuned))),
+        fits=fits,
+        memory=memory_of(
+            *([r for r in side if r.split != "train" or r.id in learnt] for side in (base, tuned)),
+            has_fallen=any(fit.fell_from is not None for fit in fits),
+        ),
     )
     write_predictions(sides[0], sides[1], folder)
     write_feedback(base, tuned, folder, dynamics)

@@ -22,6 +22,7 @@ _FEWEST = 10
 """Clusters below which neither a gap nor a fall is told."""
 _MOST_POINTS = 8
 _NEXT = "train fewer epochs, write more records of it, or take fewer of them an epoch ([mixing] caps)"
+_NOT_DUE = "They are known better than others; no fall on validation is shown: while it rises nothing has to be done."
 
 
 def read_events(path: Path) -> Iterator[dict[str, Any]]:
@@ -176,8 +177,11 @@ def _gained(base: Sequence[Scored], tuned: Sequence[Scored]) -> Estimate:
     return estimate(float(np.mean(after) - np.mean(before)), interval)
 
 
-def memory_of(base: Sequence[Scored], tuned: Sequence[Scored]) -> Memorised | None:
-    """Return how many training answers the models know by heart, beside validation ones; None where none was tried."""
+def memory_of(base: Sequence[Scored], tuned: Sequence[Scored], *, has_fallen: bool) -> Memorised | None:
+    """Return how many training answers the models know by heart, beside validation ones; None where none was tried.
+
+    To train less is advised where validation ``has_fallen``.
+    """
 
     def rate(side: Sequence[Scored], split: Literal["train", "validation"]) -> tuple[int, Estimate | None]:
         tried = [(record.scores[VERBATIM], record.cluster) for record in side
@@ -195,19 +199,22 @@ def memory_of(base: Sequence[Scored], tuned: Sequence[Scored]) -> Memorised | No
     low = excess - math.hypot(after.value - after.low, (control.high - control.value) if control else 0.0)
     high = excess + math.hypot(after.high - after.value, (control.value - control.low) if control else 0.0)
     gained = _gained(base, tuned)
+    few = f", by {n_control} validation answers alone" if n_control < stats.FEWEST else ""
     if gained.low < low:
-        # What the base continues was not learnt here.
-        low, excess, high = gained.low, gained.value, gained.high
+        # What the base continues was not learnt here; then no control says how much was.
+        low, excess, high, few = gained.low, gained.value, gained.high, ""
     is_significant = control is not None and min(n, n_control) >= _FEWEST and low > 0
-    known = f"none beyond the control is shown (95 % up to {wording.percent(max(0.0, min(1.0, high)))})"
+    known = f"none beyond the control is shown (95 % up to {wording.percent(max(0.0, min(1.0, high)))}{few})"
     if is_significant:
-        known = f"about {wording.percent(excess)} (95 % {wording.percent(low)} to {wording.percent(min(1.0, high))})"
+        high = min(1.0, high)
+        known = f"about {wording.percent(excess)} (95 % {wording.percent(low)} to {wording.percent(high)}{few})"
     control_text = (
         f"; of {n_control} validation answers, the control, {wording.percent(control.value)}" if control else ""
     )
-    after_text, next_step = wording.percent(after.value), f" Next: {_NEXT}." if is_significant else ""
+    next_step = f" Next: {_NEXT}." if has_fallen else f" {_NOT_DUE}"
     return Memorised(
         n=n, base=before, tuned=after, num_control=n_control, control=control, is_significant=is_significant,
-        sentence=f"Training answers known by heart: {known}. Of {n} the tuned model continues {after_text} word for "
-        f"word, the base {wording.percent(before.value)}{control_text}.{next_step}",
+        sentence=f"Training answers known by heart: {known}. Of {n} the tuned model continues "
+        f"{wording.percent(after.value)} word for word, the base {wording.percent(before.value)}{control_text}."
+        f"{next_step if is_significant else ''}",
     )  # fmt: skip
