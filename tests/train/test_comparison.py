@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from tests.train.sides import joined, report_of, sides_of
 from train.cli import cli
-from train.evaluate.predictions import PREDICTIONS, Scored, prediction_line, write_predictions
+from train.evaluate.predictions import PREDICTIONS, Scored, prediction_line, read_predictions, write_predictions
 from train.report import schema_of, write_report
 from train.report.comparison import ComparisonDocument
 
@@ -120,6 +120,17 @@ def test_a_model_is_not_worse_only_where_the_loss_is_ruled_out(tmp_path: Path) -
         assert "of two equal models 1,229 records mostly would" in printed
 
 
+def test_few_losses_rule_out_no_loss_by_their_interval_alone(tmp_path: Path) -> None:
+    """Of 400 records three got worse: the interval ends above -.02, and the score test has p = .037."""
+    before = sides_of("a", base=1.0, num=400)[0]
+    after = [replace(r, scores={**(r.scores or {}), "exact": float(n > 2)}) for n, r in enumerate(before)]
+    pair = put_evaluation(tmp_path / "a", before), put_evaluation(tmp_path / "b", after)
+    (row,) = table_of(*pair, "--not-worse-than", ".02")["pairs"][0]["splits"][0]["categories"]
+    assert (row["reason"], row["is_no_worse"]) == ("cannot-tell", False)
+    assert row["difference"]["low"] > -0.02
+    assert row["margin_p"] == pytest.approx(0.037, abs=0.001)
+
+
 @pytest.mark.parametrize(
     ("names", "gate", "code"),
     [
@@ -133,9 +144,14 @@ def test_a_gate_asks_for_what_is_worse_or_for_what_is_not_shown(
     compare(*put_pair(tmp_path, names), "--not-worse-than", ".02", "--fail-on", gate, code=code)
 
 
-def leave_unanswered(folder: Path, num: int, name: str, *, is_all: bool) -> None:
+def read_predictions_of(folder: Path) -> list[Scored]:
+    return read_predictions(folder / PREDICTIONS)[1]
+
+
+def leave_unanswered(folder: Path, num: int, name: str, *, is_all: bool, split: str = "test") -> None:
     lines = (folder / PREDICTIONS).read_text().splitlines(keepends=True)
-    kept = [line for line in lines if not (is_all and json.loads(line)["category"] == name)]
+    unasked = {"category": name, "split": split}
+    kept = [line for line in lines if not (is_all and unasked.items() <= json.loads(line).items())]
     (folder / PREDICTIONS).write_text("".join(kept))
     record = json.loads((folder / "eval.json").read_bytes()) | {"unanswered": {"test": {name: num}}, "counts": {}}
     (folder / "eval.json").write_text(json.dumps(record))
@@ -154,12 +170,41 @@ def test_a_gate_does_not_pass_what_nobody_answered(tmp_path: Path, is_all: bool)
     assert "open has no figure, and so the mean has none: 0 of 300 records were answered." in printed or not is_all
 
 
-def test_scores_by_other_options_of_a_scorer_are_not_compared(tmp_path: Path) -> None:
-    records = sides_of("a", num=60)[1]
-    strict = put_evaluation(tmp_path / "strict", records)
-    loose = put_evaluation(tmp_path / "loose", [replace(r, options="casefold") for r in records])
-    done = CliRunner().invoke(cli, ["compare", str(strict), str(loose)], standalone_mode=False)
-    assert "no validation or test record can be compared" in str(done.exception)
+def closes(*arguments: object) -> str:
+    """Return what is printed where both gates close."""
+    for gate in ("worse", "not-shown"):
+        printed = compare(*arguments, "--not-worse-than", ".02", "--fail-on", gate, code=1)
+    return printed
+
+
+def test_a_category_that_is_scored_by_other_options_is_not_compared_and_leaves_no_mean(tmp_path: Path) -> None:
+    hosted, own = put_pair(tmp_path, ["equal", "open"])
+    records = [replace(r, options="casefold") if r.category == "open" else r for r in read_predictions_of(own)]
+    other = put_evaluation(tmp_path / "other", records)
+    for more in ([], [own]):
+        printed = closes(hosted, other, *more)
+        assert "MEAN" not in printed
+        assert "open has no figure, and so the mean has none: 0 of 300 records can be compared" in printed
+
+
+def test_a_test_split_without_any_answer_is_not_judged_by_another_split(tmp_path: Path) -> None:
+    parts = [sides_of("a", split=split, num=60)[1] for split in ("validation", "test")]
+    whole = put_evaluation(tmp_path / "whole", [*parts[0], *parts[1]])
+    half = put_evaluation(tmp_path / "half", [*parts[0], *parts[1]])
+    leave_unanswered(half, 60, "a", is_all=True, split="test")
+    for more in ([], [whole]):
+        printed = closes(whole, half, *more)
+        assert "0 of 60 records were answered" in printed
+        assert "on the validation split (n = 60)" not in printed
+
+
+def test_a_third_model_gives_no_second_one_its_easy_records(tmp_path: Path) -> None:
+    hosted, own = put_pair(tmp_path, ["worse"])
+    right = [record for record in read_predictions_of(own) if record.score]
+    third = put_evaluation(tmp_path / "third", right)
+    leave_unanswered(third, 400 - len(right), "worse", is_all=False)
+    assert "! worse" in closes(hosted, own)
+    assert "not worse" not in closes(hosted, own, third)
 
 
 def test_a_cluster_in_several_categories_is_one_piece_of_evidence(tmp_path: Path) -> None:
@@ -172,6 +217,8 @@ def test_a_cluster_in_several_categories_is_one_piece_of_evidence(tmp_path: Path
     each = [table_of(*pair)["pairs"][0]["splits"][0]["macro"] for pair in (one, six)]
     widths = [[m[side]["high"] - m[side]["low"] for side in ("base", "tuned", "difference")] for m in each]
     assert widths[1] == pytest.approx(widths[0], rel=0.15)
+    assert [m["is_no_worse"] for m in each] == [each[0]["is_no_worse"]] * 2
+    assert each[1]["margin_p"] == pytest.approx(each[0]["margin_p"], rel=0.1)
 
 
 @pytest.mark.parametrize("words", [["compare", "a", "b", "--not-worse-than"], ["eval", "a", "--margin"]])

@@ -77,9 +77,9 @@ def command(
 
 def _two(first: Side, second: Side, comparison: ComparisonTable | None, fail_on: Gate | None, *, is_json: bool) -> int:
     from train.report import Run, build_report, flip_lines, table
-    from train.report.comparison import count_partly_answered, has_same_general_text, match_records, remarks, side_notes
+    from train.report.comparison import has_same_general_text, match_records, remarks, rules_of, side_notes, with_gaps
     from train.report.comparison_table import cost_lines
-    from train.report.results import without_verdicts
+    from train.report.results import SPLITS
 
     is_same_text = has_same_general_text((first, second))
     (before, after), counts = match_records([first.records, second.records], has_general=is_same_text)
@@ -91,13 +91,16 @@ def _two(first: Side, second: Side, comparison: ComparisonTable | None, fail_on:
         after,
         run=Run(id=f"{first.id} and {second.id}", general_text=first.general_text if is_same_text else ""),
         default_metric=set(first.default_metric) & set(second.default_metric),
-        rules=first.rules,
+        rules=rules_of([first, second]),
         remarks=[*remarks(counts.values()), *notes],
         is_checkpoint_chosen="run" in {first.kind, second.kind},
     )
-    parts = [without_verdicts(part, count_partly_answered((first, second), part.split)) for part in report.splits]
+    own = {part.split: part for part in report.splits}
+    parts = [part for split in SPLITS if (part := with_gaps(own.get(split), split, (first, second), before))]
     lost = [row.sentence for row in parts[-1].unscored if row.sentence not in report.notes]
-    report = report.model_copy(update={"splits": parts, "notes": report.notes + lost})
+    # The first note says which split the verdicts are on.
+    told = report.notes if parts[-1].split == report.headline else report.notes[1:]
+    report = report.model_copy(update={"splits": parts, "headline": parts[-1].split, "notes": told + lost})
     if is_json:
         splits = {split: asdict(count) for split, count in sorted(counts.items())}
         document = {"version": 1, "splits": splits, "report": report.model_dump(mode="json")}

@@ -256,7 +256,7 @@ def _rescored(old: Scored, row: Row | None, categories: Mapping[str, CategorySpe
     kept = {name: value for name, value in (old.scores or {}).items() if name != new.metric or not is_told}
     return replace(
         old, reference=reference, metric=new.metric, scores={**kept, **(new.scores or {})},
-        trivial_answer=new.trivial_answer, trivial_score=new.trivial_score,
+        trivial_answer=new.trivial_answer, trivial_score=new.trivial_score, options=new.options,
     )  # fmt: skip
 
 

@@ -59,9 +59,10 @@ def _power_lines(places: Places) -> list[str]:
         return []
     sizes = {name: len(set(each)) for name, each in clusters.items()}
     rows = [_cells(name, clusters[name], sizes[name], len(sizes)) for name in sorted(sizes)]
-    # The mean over categories varies as that of so many records of one.
-    alike = len(sizes) ** 2 / sum(1 / size for size in sizes.values())
-    rows.append(_cells("MEAN", [cluster for each in clusters.values() for cluster in each], int(alike), 1))
+    # The mean over categories varies as that of so many records of one; a cluster in several of them is one.
+    every = [cluster for each in clusters.values() for cluster in each]
+    alike = min(len(set(every)), len(sizes) ** 2 / sum(1 / size for size in sizes.values()))
+    rows.append(_cells("MEAN", every, int(alike), 1))
     return [
         f"what {judged} can show of two models in 80 % of all tries, if one answer in ten is scored otherwise:",
         *grid(_HEADS, rows, None, right=_HEADS[1:]),

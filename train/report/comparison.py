@@ -281,7 +281,7 @@ def compare_sides(sides: Sequence[Side]) -> ComparisonTable:
     """
     matched, counts = match_records([side.records for side in sides], has_general=False)
     first, others = matched[0], list(range(1, len(sides))) or [0]
-    rules = next((side.rules for side in sides if side.kind == "run"), sides[0].rules)
+    rules = rules_of(sides)
     defaults = set.intersection(*(set(side.default_metric) for side in sides))
     splits: dict[int, list[SplitResult]] = {index: [] for index in others}
     for split in SPLITS:
@@ -289,8 +289,8 @@ def compare_sides(sides: Sequence[Side]) -> ComparisonTable:
             [list(zip(first, matched[index], strict=True)) for index in others], split, defaults, rules
         )
         for index, result in zip(others, each, strict=True):
-            num_records = count_partly_answered([sides[0], sides[index]], split)
-            splits[index] += [] if result is None else [without_verdicts(result, num_records)]
+            part = with_gaps(result, split, sides, first)
+            splits[index] += [] if part is None else [part]
     compared = [result.split for results in splits.values() for result in results]
     if not compared:
         raise TrainError(
@@ -333,14 +333,38 @@ def compare_sides(sides: Sequence[Side]) -> ComparisonTable:
     )  # fmt: skip
 
 
-def count_partly_answered(sides: Sequence[Side], split: str) -> dict[str, int]:
-    """Return how many records there are in each category of ``split`` of which one of ``sides`` answered a part."""
-    counts: dict[str, int] = {}
-    for side in sides:
+def rules_of(sides: Sequence[Side]) -> Rules:
+    """Return the rules by which ``sides`` are judged: those of the first run, in whatever order they are named."""
+    return next((side.rules for side in sides if side.kind == "run"), sides[0].rules)
+
+
+def with_gaps(
+    result: SplitResult | None, split: Literal["validation", "test"], sides: Sequence[Side], matched: Sequence[Scored]
+) -> SplitResult | None:
+    """Return ``result`` with what some of ``sides`` did not answer, and categories of which nothing is ``matched``.
+
+    A split that not all were asked stays as it is.
+    """
+    unanswered: Counter[str] = Counter()
+    # By category: the records of any side, and how many each has answered at most.
+    known = [Counter(record.category for record in side.records if record.split == split) for side in sides]
+    if not all(counts or side.unanswered.get(split) for counts, side in zip(known, sides, strict=True)):
+        return result
+    for counts, side in zip(known, sides, strict=True):
         for category, num in side.unanswered.get(split, {}).items():
-            results = [record for record in side.records if (record.split, record.category) == (split, category)]
-            counts[category] = max(counts.get(category, 0), len(results) + num)
-    return counts
+            unanswered[category] = max(unanswered[category], counts[category] + num)
+    shown = {record.category for record in matched if record.split == split}
+    shown |= {row.category for row in result.rows()} if result else set()
+    lost = {
+        name: f"0 of {unanswered[name] or num} records "
+        + ("were answered" if name in unanswered else "can be compared: some models lack them or score them otherwise")
+        for counts in known for name, num in [*counts.items(), *((name, 0) for name in unanswered)] if name not in shown
+    }  # fmt: skip
+    empty = SplitResult(
+        split=split, n=0, categories=[], macro=None, num_fixed=0, num_broken=0, behaviour=None
+    )  # fmt: skip
+    result = result or (empty if lost else None)
+    return result and without_verdicts(result, unanswered, lost)
 
 
 def _model(side: Side, records: Sequence[Scored]) -> ComparedModel:
@@ -409,16 +433,11 @@ def _conclusions(
         questions += [("quantised", index, at) for at in measured if sides[at].prompting == side.prompting][:1]
     pairs = [list(zip(matched[second], matched[first], strict=True)) for _, first, second in questions]
     results = several_results(pairs, headline, (), rules)
+    parts = [with_gaps(result, headline, sides, matched[0]) for result in results]
     return [
-        _conclusion(
-            question,
-            sides[first].name,
-            sides[second].name,
-            without_verdicts(result, count_partly_answered([sides[first], sides[second]], headline)),
-            rules,
-        )
-        for (question, first, second), result in zip(questions, results, strict=True)
-        if result is not None and result.macro is not None
+        _conclusion(question, sides[first].name, sides[second].name, part, rules)
+        for (question, first, second), part in zip(questions, parts, strict=True)
+        if part is not None and part.macro is not None
     ]
 
 
@@ -443,7 +462,7 @@ def _conclusion(
         }[word]
     else:
         # That no difference was found says nothing; a loss that matters has to be ruled out.
-        word = "yes" if change.low > -rules.margin else "no" if macro.verdict == "regressed" else "unclear"
+        word = "yes" if macro.is_no_worse else "no" if macro.verdict == "regressed" else "unclear"
         why = {
             "yes": f"against {second} a loss of {loss} or more is ruled out",
             "no": f"it is worse than {second} beyond chance, by {loss} or more",

@@ -130,6 +130,8 @@ class Macro(_BesideTrivial):
     p: float
     margin_p: float | None = None
     """One-sided, of a loss of the margin or more."""
+    is_no_worse: bool = False
+    """A loss of the margin is ruled out."""
     verdict: Word | None = None
     reason: Reason | None = None
 

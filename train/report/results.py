@@ -15,7 +15,7 @@ import numpy as np
 
 from train.evaluate.metrics import normalise
 from train.evaluate.metrics.choice import MARKS, read_choice
-from train.evaluate.predictions import REASONING_TOKENS, Scored, outcome
+from train.evaluate.predictions import REASONING_TOKENS, RIGHT_FROM, Scored, outcome
 from train.evaluate.scoring import LONGEST_LABEL, is_closed
 from train.report import stats, wording
 from train.report.model import (
@@ -142,11 +142,11 @@ def compared_results(
     ]
 
 
-def without_verdicts(result: SplitResult, totals: Mapping[str, int]) -> SplitResult:
+def without_verdicts(result: SplitResult, totals: Mapping[str, int], lost: Mapping[str, str]) -> SplitResult:
     """Return ``result`` without verdicts on the categories ``totals``, and on the mean.
 
     ``totals`` says of how many records one of the models did not answer all: those that it did may be the easy ones.
-    Where it answered none, the category has no figure, and neither has the mean.
+    ``lost`` says of categories of which nothing can be compared why: they have no figure, and neither has the mean.
     """
 
     def changed(row: CategoryResult) -> CategoryResult:
@@ -159,17 +159,16 @@ def without_verdicts(result: SplitResult, totals: Mapping[str, int]) -> SplitRes
         return row.model_copy(update={"sentence": wording.sentence(row)})
 
     unknown = {"verdict": "inconclusive", "reason": "unanswered"}
-    if not totals:
-        return result
-    lost = [
-        Unscored(category=name, metric="", n=0, num_unscored=num, sentence=(
-            f"{wording.category(name)} has no figure, and so the mean has none: 0 of {num} records were answered."
+    rows = [
+        Unscored(category=name, metric="", n=0, num_unscored=totals.get(name, 0), sentence=(
+            f"{wording.category(name)} has no figure, and so the mean has none: {why}."
         ))
-        for name, num in sorted(totals.items()) if name not in {row.category for row in result.rows()}
+        for name, why in sorted(lost.items())
     ]  # fmt: skip
-    macro = None if lost else result.macro and result.macro.model_copy(update=unknown)
+    macro = result.macro and result.macro.model_copy(update=unknown if totals else {})
     return result.model_copy(update={
-        "categories": list(map(changed, result.categories)), "macro": macro, "unscored": [*result.unscored, *lost],
+        "categories": list(map(changed, result.categories)), "macro": None if rows else macro,
+        "unscored": [*result.unscored, *rows],
     })  # fmt: skip
 
 
@@ -360,6 +359,9 @@ def _one_answer(category: str, split: str, pairs: Pairs) -> str:
     each = [after for _, after in pairs if after.category == category]
     mine = [after for after in each if after.split == split and after.score is not None]
     n, wanted = len(mine), Counter(_key(after.reference) for after in mine)
+    # A choice that is read in it may be spelled otherwise in the reference.
+    right = Counter(_key(after.text or "") for after in mine if (after.score or 0.0) >= RIGHT_FROM)
+    wanted |= right
     (key, count), *_ = Counter(_key(after.text or "") for after in mine).most_common(1) or [("", 0)]
     if count < max(_FEWEST_ALIKE, n / 2) or stats.wilson(count, n).low <= wanted[key] / n:
         return ""
@@ -413,8 +415,12 @@ def _macro(split: str, comparisons: Sequence[Comparison]) -> Macro | None:
         )
     )  # fmt: skip
     p = stats.sign_flip(list(parts.values()), seed=_seed(split, "macro"))
-    # A loss that nobody saw may be one in the smallest category, where it weighs most.
-    loss = max(one.loss / len(one.parts) for one in scored) * len(parts) / len(scored)
+    # A loss that nobody saw may be one of a whole cluster, in all categories that have records of it.
+    losses: dict[str, float] = {}
+    for one in scored:
+        for name in set(one.clusters):
+            losses[name] = losses.get(name, 0.0) + one.loss / len(one.parts)
+    loss = max(losses.values()) * len(parts) / len(scored)
     margin_p = stats.margin_p([part * len(parts) for part in parts.values()], loss, scored[0].rules.margin)
     return Macro(
         num_categories=len(scored), num_clusters=len(parts), base=base, tuned=tuned, difference=difference, p=p,
@@ -429,7 +435,8 @@ def mean_with_verdict(macro: Macro, num: int, p: float, rules: Rules) -> Macro:
         num_clusters=macro.num_clusters or 0, margin=rules.margin, fewest=rules.fewest,
         margin_p=macro.margin_p, asks_not_worse=rules.asks_not_worse,
     )  # fmt: skip
-    return macro.model_copy(update={"p": p, "verdict": verdict.word, "reason": verdict.reason})
+    more = {"verdict": verdict.word, "reason": verdict.reason, "is_no_worse": verdict.is_no_worse}
+    return macro.model_copy(update={"p": p, **more})
 
 
 def _num_scored(comparisons: Sequence[Comparison]) -> int:
@@ -454,6 +461,7 @@ def with_verdict(row: CategoryResult, p: float, rules: Rules) -> CategoryResult:
         fewest=rules.fewest,
         num_clusters=row.num_clusters,
         margin_text=text,
+        margin_p=row.margin_p if row.higher_is_better else None,
         asks_not_worse=rules.asks_not_worse,
     )
     row = row.model_copy(update={

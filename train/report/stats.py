@@ -273,7 +273,8 @@ def crossing(categories: Sequence[tuple[Sequence[float], Sequence[str]]]) -> flo
         alone, num = alone + float((parts**2).sum()), num + len(parts)
     unseen = _PSEUDO * (len(categories) / num) ** 2
     seen = math.fsum(part**2 for part in together.values())
-    return math.sqrt(max(1.0, (seen + unseen * num / len(together)) / (alone + unseen)))
+    # What moves in all of them moves the mean by as much as the categories together.
+    return math.sqrt(max(1.0, (seen + unseen * (num / len(together)) ** 2) / (alone + unseen)))
 
 
 def mean_of_intervals(values: Sequence[float], intervals: Sequence[Interval], wider: float = 1.0) -> Interval:
@@ -456,7 +457,7 @@ def judge(
         note = "worse beyond chance" if is_loss else f"a loss of {loss} or more is ruled out"
         return Verdict(word, "worse-by-margin" if is_loss else "not-worse", note, is_no_worse)
     if asks_not_worse:
-        needed = math.ceil(num_clusters * ((detectable_effect((high - low) / 2, ALPHA) or 1.0) / margin) ** 2)
+        needed = math.ceil(num * ((detectable_effect((high - low) / 2, ALPHA) or 1.0) / margin) ** 2)
         note = f"a loss of {loss} or more is not ruled out; of two equal models {needed:,} records mostly would"
         return Verdict("inconclusive", "cannot-tell", note, is_no_worse)
     if is_significant and low > 0:

@@ -67,7 +67,8 @@ def answered(container: Container, answers: Mapping[str, Sequence[Row]]) -> Cont
 
 def _joined(row: SourceRow, answers: Mapping[str, Sequence[Row]]) -> SourceRow | Rejected:
     given, body = answers.get(str(row.value.get(_ID)), ()), row.value["body"]
-    bodies = [part for one in given if at(part := at(one, ("response", "body")), ("choices",))]
+    whole = [one for one in given if not one.get("error") and at(one, ("response", "status_code")) in (200, None)]
+    bodies = [part for one in whole if at(part := at(one, ("response", "body")), ("choices",))]
     choices = [choice for part in bodies for choice in as_list(part["choices"])]
     message, ends = at(choices, ("0", "message")), [at(choice, ("finish_reason",)) for choice in choices]
     if len(ends) != 1 or ends[0] not in _WHOLE or not isinstance(message, dict) or not isinstance(body, dict):
