@@ -17,20 +17,13 @@ from curate.schema import Shape
 from curate.schema.settings import Settings, Target
 
 
-class TrainerError(Exception):
-    """The trainer's side has failed, with ``exit_code``."""
-
-    def __init__(self, exit_code: int) -> None:
-        super().__init__(f"ended with exit code {exit_code}")
-
-
-def ask_trainer(rows: Iterable[Mapping[str, Json]], *words: str) -> Generator[Json]:
+def _ask_trainer(rows: Iterable[Mapping[str, Json]], *words: str) -> Generator[Json]:
     """Yield the answer to each of ``rows``, a JSON value, of `train` called with ``words``.
 
     What it says on stderr follows on ours when it has ended.
 
     Raises:
-        TrainerError: it fails.
+        ChildProcessError: it fails.
         ValueError: an answer is not JSON.
     """
     # Every validation loads this file, and few ask a trainer.
@@ -57,7 +50,7 @@ def ask_trainer(rows: Iterable[Mapping[str, Json]], *words: str) -> Generator[Js
             for line in messages:
                 talk(visible(line.decode("utf-8", "replace").rstrip("\n")))
         if child.returncode:
-            raise TrainerError(child.returncode)
+            raise ChildProcessError(f"ended with exit code {child.returncode}")
 
 
 # Targets for which an export trains the last answer of a conversation only; the others train every answer.
@@ -91,7 +84,7 @@ def token_findings(
     findings: list[Finding] = []
     try:
         # What becomes of the child once it has answered about the last row does not matter.
-        with closing(ask_trainer(map(_row, records), *words)) as answers:
+        with closing(_ask_trainer(map(_row, records), *words)) as answers:
             answered = list(islice(answers, len(records)))
         for record, answer in zip(records, answered, strict=True):
             if answer["id"] != _name(record):
@@ -99,11 +92,11 @@ def token_findings(
             runs = [(int(start), int(stop)) for start, stop in answer["runs"]]
             lengths = TokenLengths(int(answer["tokens"]), runs, max_length, str(answer["fault"]))
             findings += _findings(checks, lengths, chosen, record, shape.ignored(record.data))
-    except (TrainerError, ValueError, KeyError, TypeError) as error:
-        why = f"`train measure` {error}" if isinstance(error, TrainerError) else "`train measure` gave no lengths"
+    except (ChildProcessError, ValueError, KeyError, TypeError) as error:
+        why = error if isinstance(error, ChildProcessError) else "gave no lengths"
         raise CurateError(
             "E961 cannot-measure",
-            f"the tokens could not be counted with the model {one_line(model)}: {why}",
+            f"the tokens could not be counted with the model {one_line(model)}: `train measure` {why}",
             "The messages above say why; a model is a folder with a tokenizer.json and, mostly, a chat template.",
         ) from error
     return findings

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from curate.base.record import Record
     from curate.project.project import Project
 
-_KEYS = ("repetition", "readability", "short", "long", "suspect", "ifd")
+_KEYS = ("repetition", "readability", "short", "long", "suspect")
 Ranked = tuple[float, "Record", str]
 
 
@@ -28,7 +28,6 @@ Ranked = tuple[float, "Record", str]
 @click.option("--sort", "key", type=click.Choice(_KEYS), default="repetition", show_default=True, help="What by.")
 @click.option("--category", multiple=True, help="Only records of this category; may be repeated.")
 @click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, help="How many to show.")
-@click.option("--model", default="", help="For --sort ifd: folder, .gguf file or hub id of a model.")
 @format_option("text", "jsonl")
 @click.option("--show-values", is_flag=True, help="Show personal data, secrets and others' answers as they are.")
 def command(
@@ -36,26 +35,22 @@ def command(
     key: str,
     category: tuple[str, ...],
     top: int,
-    model: str,
     form: str,
     show_values: bool,
 ) -> int:
     """List the records that stand out by one measure, the most striking first. It orders; it never drops.
 
     repetition: share of repeated 4-grams in the answer. readability: LIX, hardest first. short, long: characters of
-    the answer. suspect: the category that the other records contradict (L405; extra [quality]). ifd: how little the
-    prompt helps a model to expect the answer (extra [train]).
+    the answer. suspect: the category that the other records contradict (L405; extra [quality]).
 
     A category that others have answered and that you are still asked (`curate list --help`) is as if they had not.
 
     Example: curate quality my-data --sort suspect --top 50
     """
-    if (key == "ifd") != bool(model):
-        raise click.UsageError("--sort ifd needs --model, and only it does.")
     # As this annotator may see them: an order by category would tell others' answers.
     records, project = records_of(paths, show_values=show_values)
     chosen = [record for record in records if not category or record.category in category]
-    ranked, unjudged = _ranked(chosen, key, model, project)
+    ranked, unjudged = _ranked(chosen, key, project)
     if form == "jsonl":
         _as_json(ranked[:top], key)
     else:
@@ -91,12 +86,10 @@ def _as_text(ranked: Sequence[Ranked], key: str, hide: Callable[[str], str]) -> 
         console.data(f"         {console.one_line(text, 60)} -> {console.one_line(answer, 40)}")
 
 
-def _ranked(records: Sequence[Record], key: str, model: str, project: Project | None) -> tuple[list[Ranked], str]:
+def _ranked(records: Sequence[Record], key: str, project: Project | None) -> tuple[list[Ranked], str]:
     """Return the records that the measure can judge, the most striking first, and what to say of the others."""
     if key == "suspect":
         return _suspects(records, project)
-    if key == "ifd":
-        return _difficult(records, model)
     from curate.checks.quality import lix
     from curate.checks.repetition import repetition
 
@@ -127,15 +120,3 @@ def _suspects(records: Sequence[Record], project: Project | None) -> tuple[list[
         )
         ranked.append((suspect.doubt, records[suspect.index], f"says {given}, looks like {proposed}"))
     return ranked, render_suspects(suspects)
-
-
-def _difficult(records: Sequence[Record], model: str) -> tuple[list[Ranked], str]:
-    from curate.checks.quality.suspects import difficulties
-    from curate.formats.dataset import row_of
-
-    rows = (row_of(record, record.id, record.source.file) for record in records)
-    scores = difficulties(rows, model)
-    ranked: list[Ranked] = [(scores[record.id], record, "") for record in records if record.id in scores]
-    ranked.sort(key=lambda one: -one[0])
-    lost = len(records) - len(ranked)
-    return ranked, f"could not be scored (too long, or no answer): {counted(lost, 'record')}" if lost else ""

@@ -32,7 +32,7 @@ from curate.checks.quality import (
     html_page,
     lix,
 )
-from curate.checks.quality.suspects import difficulties, find_suspects
+from curate.checks.quality.suspects import find_suspects
 from curate.checks.repetition import repetition, words_of
 from tests import commands
 
@@ -470,7 +470,6 @@ def test_quality_orders_by_what_was_asked(rows: Path) -> None:
     assert [one["repetition"] for one in told] == sorted((one["repetition"] for one in told), reverse=True)
     shortest = call("quality", "rows.jsonl", "--sort", "short", "--top", "1", "--format", "jsonl", folder=rows).stdout
     assert json.loads(shortest)["id"] == "r0"
-    assert call("quality", "rows.jsonl", "--sort", "ifd", folder=rows).returncode == 2
 
 
 def test_quality_hides_values_but_where_they_are_asked_for(tmp_path: Path) -> None:
@@ -481,27 +480,3 @@ def test_quality_hides_values_but_where_they_are_asked_for(tmp_path: Path) -> No
     assert "x bo······… -> use AK··················\n" in told
     shown = call("quality", "rows.jsonl", "--sort", "long", "--show-values", folder=tmp_path).stdout
     assert "x bob.smit… -> use AKIAIOSFODNN7EXAMPLE\n" in shown
-
-
-def test_a_record_with_an_empty_id_is_scored_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    child = (
-        "import sys, json\nfor row in map(json.loads, sys.stdin):\n"
-        "    print(json.dumps({'id': row['id'], 'ifd': .5 if row['id'] else None}))"
-    )
-    monkeypatch.setattr("curate.checks.targets.trainer_command", lambda *_: [sys.executable, "-c", child])
-    assert difficulties([{"id": ""}, {"id": "b"}], "m") == {"": 0.5, "b": 0.5}
-
-
-@pytest.mark.ci
-def test_difficulty_comes_from_the_trainer(rows: Path, root: Path) -> None:
-    pytest.importorskip("transformers", reason="difficulty needs the extra [train]")
-    model = str(root / "samples/tiny-base")
-    sort = ("--sort", "ifd", "--model", model, "--top", "5", "--format", "jsonl")
-    done = call("quality", str(root / "samples/messy.jsonl"), *sort, folder=rows)
-    assert done.returncode == 0, done.stderr
-    values = [json.loads(line)["ifd"] for line in done.stdout.splitlines()]
-    assert len(values) == 5
-    assert values == sorted(values, reverse=True)
-    missing = call("quality", "rows.jsonl", "--sort", "ifd", "--model", "nowhere", folder=rows)
-    assert missing.returncode == 2
-    assert "E968 cannot-score" in missing.stderr

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -22,7 +22,6 @@ from train.base import console
 from train.base.errors import Exit, TrainError
 
 if TYPE_CHECKING:
-    from train.data.rendering import Example, Renderer
     from train.report.comparison import ComparisonTable
     from train.report.model import Gate, Report
 
@@ -110,27 +109,6 @@ def takes_a_series(command: Verb) -> Verb:
     for give in reversed(shared):
         command = give(command)
     return command
-
-
-class Unrendered(NamedTuple):
-    """A line that has no example: the id of its row, or where the line is, and why."""
-
-    id: str
-    fault: str
-
-
-def render_line(line: bytes, location: str, renderer: Renderer) -> Example | Unrendered:
-    """Return the uncut example of one row of an export, or why there is none.
-
-    ``location`` stands in for the id of a line without one.
-    """
-    from train.data.dataset import read_row
-    from train.data.strict import text_of
-
-    try:
-        return renderer.whole(read_row(line, location))
-    except TrainError as fault:
-        return Unrendered(text_of(line, "id") or location, fault.message)
 
 
 def report_exit(report: Report | ComparisonTable, gate: Gate | None) -> int:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from train.base import console
-from train.cli import Unrendered, render_line
+from train.base.errors import TrainError
 
 if TYPE_CHECKING:
-    from train.data.rendering import Example
+    from train.data.rendering import Renderer
     from train.recipe import Objective
 
 
@@ -50,15 +50,25 @@ def command(
     name = Path(rows.name).name
     for number, line in enumerate(rows, 1):
         if line.strip():
-            lengths = _lengths(render_line(line, f"{name}:{number}", renderer), max_length)
+            lengths = _lengths(line, f"{name}:{number}", renderer, max_length)
             console.data(json.dumps(lengths, ensure_ascii=False))
             # A caller that sends rows one by one waits for each answer.
             sys.stdout.flush()
 
 
-def _lengths(item: Example | Unrendered, max_length: int | None) -> dict[str, object]:
-    """A line of output; ``schemas/lengths.schema.json`` says what each number counts."""
-    name, fault, mask = (*item, []) if isinstance(item, Unrendered) else (item.id, "", item.mask)
+def _lengths(line: bytes, location: str, renderer: Renderer, max_length: int | None) -> dict[str, object]:
+    """A line of output; ``schemas/lengths.schema.json`` says what each number counts.
+
+    ``location`` stands in for the id of a line without one.
+    """
+    from train.data.dataset import read_row
+    from train.data.strict import text_of
+
+    try:
+        item = renderer.whole(read_row(line, location))
+        name, fault, mask = item.id, "", item.mask
+    except TrainError as error:
+        name, fault, mask = text_of(line, "id") or location, error.message, []
     runs = _runs(mask)
     return {
         "id": name, "tokens": len(mask), "supervised": sum(mask), "supervised_left": sum(mask[:max_length]),

@@ -6,9 +6,6 @@ Models that our attention can read are decoded without padding: their prompts li
 a `KVCache`. Any other model is decoded with its own cache, its rows padded on the left. A question whose answers are
 compared by likelihood is read once for all of them.
 
-The instruction-following difficulty (IFD) of Li et al. 2023, "From Quantity to Quality" (arXiv:2308.12032), is the mean
-loss of an answer after its prompt, over the mean loss of the same answer alone.
-
 B rows that are unfinished, N tokens of all prompts, H width, V vocabulary.
 """
 
@@ -16,7 +13,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
 
@@ -376,50 +373,3 @@ def _nlls_without_cache(model: Any, questions: Sequence[Question], batch_tokens:
     # Options come out in the order in which they went in, question by question.
     each = iter(nll_per_example(model, examples, batch_tokens=batch_tokens))
     return [[next(each).nll for _ in question.options] for question in questions]
-
-
-@dataclass(frozen=True)
-class Difficulty:
-    """One line of `train ifd`: mean losses in nats a token, their ratio, and the number of tokens of the answer."""
-
-    id: str
-    ifd: float | None = None
-    loss: float | None = None
-    loss_alone: float | None = None
-    tokens: int = 0
-    fault: str = ""
-
-
-def difficulties(model: Any, examples: Sequence[Example], *, most_tokens: int) -> list[Difficulty]:
-    """Return the difficulty of the last answer of each example, in order.
-
-    An example longer than ``most_tokens`` has a fault instead: cut, its answer would be another one.
-    """
-    faults: dict[int, str] = {}
-    for index, example in enumerate(examples):
-        if not example.num_supervised:
-            faults[index] = "has no answer"
-        elif len(example.ids) > most_tokens:
-            faults[index] = f"is {len(example.ids):,} tokens long, more than {most_tokens:,}"
-    scorable = [index for index in range(len(examples)) if index not in faults]
-    pairs = [_pair(examples[index]) for index in scorable]
-    after = nll_per_example(model, [pair[0] for pair in pairs])
-    alone = nll_per_example(model, [pair[1] for pair in pairs])
-    by_index = {index: Difficulty(examples[index].id, fault=fault) for index, fault in faults.items()}
-    for index, conditional, unconditional in zip(scorable, after, alone, strict=True):
-        loss, loss_alone = conditional.nll / conditional.num_tokens, unconditional.nll / unconditional.num_tokens
-        # Near 0 the prompt gives the answer away, near 1 it is no help, and over 1 it misleads.
-        ifd = loss / loss_alone if loss_alone > 0 else None
-        by_index[index] = Difficulty(conditional.id, ifd, loss, loss_alone, conditional.num_tokens)
-    return [by_index[index] for index in range(len(examples))]
-
-
-def _pair(example: Example) -> tuple[Example, Example]:
-    # The last run of trained tokens; without its prompt the answer begins after the beginning-of-text token.
-    stop = len(example.mask) - example.mask[::-1].index(True)
-    start = stop
-    while example.mask[start - 1]:
-        start -= 1
-    answer = example.ids[start:stop]
-    after = replace(example, ids=example.ids[:stop], mask=[False] * start + [True] * len(answer), weights=None)
-    return after, replace(example, ids=[example.ids[0], *answer], mask=[False] + [True] * len(answer), weights=None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from itertools import chain, islice
@@ -14,13 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.base.console import one_line
-from curate.base.record import CurateError, Finding, Json, Record, missing_extra
-from curate.base.resources import require_trainer
+from curate.base.record import Finding, Record, missing_extra
 from curate.base.tables import counted
 from curate.checks import Doubt
 from curate.checks.runner import select_checks
 from curate.checks.runner.names import with_unique_ids
-from curate.checks.targets import TrainerError, ask_trainer
 from curate.jsonl import pointer_of
 from curate.schema import Shape
 from curate.schema.settings import DedupeSettings, Settings
@@ -365,32 +363,6 @@ def _is_telling(predictions: Predictions) -> bool:
 
 def _commonest(predictions: Predictions) -> float:
     return float(np.bincount(predictions.given).max() / len(predictions.given))
-
-
-def difficulties(rows: Iterable[Mapping[str, Json]], model: str) -> dict[str, float]:
-    """Return the IFD of each row, as `train ifd` computes it; rows that it cannot score are left out.
-
-    ``rows`` are as in a dataset; what comes back is in `schemas/difficulty.schema.json`.
-
-    Raises:
-        CurateError: E940 with exit code 3 without the extra [train]; E968 when the child fails.
-    """
-    require_trainer("scoring difficulty", "sort by something else")
-    ids: list[str] = []
-
-    def numbered() -> Iterator[dict[str, Json]]:
-        for row in rows:
-            # A row needs an id, which a record of one's own schema may have left empty; numbers are never that.
-            ids.append(row["id"])
-            yield {**row, "id": str(len(ids) - 1)}
-
-    try:
-        answers = list(ask_trainer(numbered(), "ifd", "-", "--model", model))
-    except TrainerError as error:
-        raise CurateError(
-            "E968 cannot-score", f"`train ifd` {error} on the model {one_line(model)}", "The messages above say why."
-        ) from error
-    return {ids[int(answer["id"])]: answer["ifd"] for answer in answers if answer["ifd"] is not None}
 
 
 def suspects_of(records: Sequence[Record], settings: DedupeSettings) -> Suspects:
