@@ -78,13 +78,12 @@ def command(
     reasoning, are read once --only, --map or --to-meta says how. --map takes columns and JSON pointers: --map
     instruction=question,output=answer and --map instruction=/data/text,output=/answers/0/text.
 
-    A file that has grown or changed since needs --update. It is read as the last time (--format, --map, --only,
-    --to-meta, --encoding, --category, --split, --key), except for what is said otherwise. What it has added and changed
-    is shown and written, and what people decided stays. Where they changed the same as the file, theirs holds, and both
-    are kept until somebody settles it (L403, `curate review`). Records that the file has no more stay, unless
-    --drop-gone drops them as one act that `curate undo` takes back. Records are known again by --key, which must tell
-    them apart, else by their id; one without either is named by its content, so that a changed one counts as one gone
-    and one added.
+    A file that has grown or changed since needs --update. It is read with the options of the last time, except for what
+    is said otherwise. What it has added and changed is shown and written, and what people decided stays. Where they
+    changed the same as the file, theirs holds, and both are kept until somebody settles it (L403, `curate review`).
+    Records that the file has no more stay, unless --drop-gone drops them as one act that `curate undo` takes back.
+    Records are known again by --key, which must tell them apart, else by their id; one without either is named by its
+    content, so that a changed one counts as one gone and one added.
 
     A row whose id another record has becomes a record with a new id; how many, and which, is said. --taken skip leaves
     such rows out, --taken replace changes what the records say, as one act that `curate undo` takes back.
@@ -95,8 +94,7 @@ def command(
     from curate.formats.taken_ids import TakenIds
 
     settings, shape = _workspace(root, files)
-    paths, selection = selection_of(files, only, to_meta)
-    selection = replace(selection, split=split or "")
+    paths, selection = selection_of(files, only, to_meta, split)
     options: dict[str, Any] = {"format_name": format_name, "selection": selection, "encoding": encoding}
     options["mapping"] = parse_map(map_text) if map_text else None
     if (key or drop_gone) and not is_update:
@@ -301,14 +299,16 @@ def with_rows(files: Sequence[Path]) -> list[Path]:
     return readable or list(files)
 
 
-def selection_of(files: Sequence[Path], only: tuple[str, ...], to_meta: str) -> tuple[Sequence[Path], RowSelection]:
-    """Return the files that hold records, and what ``--only``, ``--to-meta`` and the answers of a batch say of them."""
+def selection_of(
+    files: Sequence[Path], only: tuple[str, ...], to_meta: str, split: str | None = None
+) -> tuple[Sequence[Path], RowSelection]:
+    """Return the files that hold records, and what options and the answers of a batch say of their rows."""
     from curate.formats.import_plan import RowSelection, parse_only
     from curate.formats.importers.batch import part_batches
 
     paths, answers = part_batches(with_rows(files))
     names = frozenset(name.strip() for name in to_meta.split(",") if name.strip())
-    return paths, RowSelection(parse_only(only), names, answers)
+    return paths, RowSelection(parse_only(only), names, answers, split or "")
 
 
 def tell(intake: Intake, *, is_dry_run: bool = False, outcome: str = "") -> None:

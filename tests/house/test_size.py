@@ -29,10 +29,10 @@ class Size(NamedTuple):
 
 
 CEILINGS = {
-    "curate": Size(584_519, 400_500, 932),
+    "curate": Size(401, 233, 0),
     "curate/base": Size(13_541, 9_587, 0),
     "curate/checks": Size(72_403, 48_320, 594),
-    "curate/cli": Size(55_070, 38_702, 0),
+    "curate/cli": Size(55_060, 38_694, 0),
     "curate/formats": Size(69_448, 48_190, 0),
     "curate/jsonl": Size(10_888, 7_735, 0),
     "curate/project": Size(87_238, 59_578, 0),
@@ -41,12 +41,12 @@ CEILINGS = {
     "curate/sessions": Size(83_252, 56_848, 0),
     "curate/similarity": Size(46_506, 31_444, 0),
     "curate/tui": Size(109_185, 74_403, 338),
-    "train": Size(208_238, 143_561, 3_716),
+    "train": Size(147, 89, 0),
     "train/base": Size(5_621, 4_000, 0),
     "train/cli": Size(10_102, 6_578, 0),
     "train/contestants": Size(14_994, 10_192, 0),
     "train/data": Size(27_014, 18_524, 0),
-    "train/evaluate": Size(21_507, 14_328, 0),
+    "train/evaluate": Size(21_491, 14_316, 0),
     "train/loop": Size(9_752, 6_549, 0),
     "train/model": Size(26_227, 17_794, 0),
     "train/pipeline": Size(38_295, 26_675, 0),

@@ -178,8 +178,7 @@ def score(
         if row.id not in (by_id if likely is None else likely):
             continue
         nll, worse = None if likely is None else likely[row.id], (rejected or {}).get(row.id)
-        answer, reference = by_id.get(row.id), references.get(row.id, "")
-        spec = spec_of(categories, row.category)
+        answer, reference, spec = by_id.get(row.id), references.get(row.id, ""), spec_of(categories, row.category)
         scores: dict[str, float] = {}
         if answer is not None:
             scores = answer_scores(spec, answer, reference, _record_options(spec, row, answer))

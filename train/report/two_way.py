@@ -133,7 +133,7 @@ def result_parts(
     return Parts(cluster_parts(values, weights, clusters), sorted(set(clusters)))
 
 
-class Measured(NamedTuple):
+class CategoryScores(NamedTuple):
     """What several sides scored in a category by its metric, and their bits per byte, with no clusters where there is
     nothing or it is ``unscored``; and what the trivial answers score, where that is known.
     """
@@ -146,7 +146,7 @@ class Measured(NamedTuple):
     unscored: Unscored | None
 
 
-def measure(sides: Sequence[Sequence[Scored]], split: str) -> list[Measured]:
+def measure(sides: Sequence[Sequence[Scored]], split: str) -> list[CategoryScores]:
     """Return what ``sides`` scored in each category of ``split``.
 
     Raises TrainError "E933 unpaired-results" where they hold other records.
@@ -160,7 +160,7 @@ def measure(sides: Sequence[Sequence[Scored]], split: str) -> list[Measured]:
         bits = result_parts(last, paired, mine, is_score=False, is_change=False)
         rows = [last[n] for n in mine if scores.names and last[n].score is not None]
         trivial = mean_if_known([row.trivial_score for row in rows])
-        each.append(Measured(category, rows[0].metric if rows else "", scores, bits, trivial, unscored))
+        each.append(CategoryScores(category, rows[0].metric if rows else "", scores, bits, trivial, unscored))
     return each
 
 
