@@ -19,8 +19,8 @@ _NAMES = (
 _TALKS = ("/messages/0/content", "/messages/1/content")
 _TEXTS = ("/input", "/context")
 _POINTERS = (*(f"/meta/{place}{name}" for name in _NAMES for place in ("extra/", "")), *_TALKS, *_TEXTS)
-# Characters from which an input is a passage, and turns from which a talk goes on.
-_PASSAGE, _TURNS = 80, 3
+# Characters from which an input is a passage, turns from which a talk goes on, and talks that one greeting can begin.
+_PASSAGE, _TURNS, _GREETED = 80, 3, 20
 
 
 def group_of(files: Sequence[Path]) -> str:
@@ -43,5 +43,6 @@ def group_of(files: Sequence[Path]) -> str:
 def _is_shared(pointer: str, counts: Counter[str]) -> bool:
     # What most records have in common divides nothing.
     shared = [value for value, count in counts.items() if count > 1]
-    is_lump = 3 * max(counts.values(), default=0) > counts.total()
+    most = max(counts.values(), default=0)
+    is_lump = 3 * most > counts.total() or (pointer in _TALKS and most > _GREETED)
     return bool(shared) and not is_lump and (pointer not in _TEXTS or any(len(value) >= _PASSAGE for value in shared))

@@ -170,6 +170,18 @@ def test_a_gate_does_not_pass_what_nobody_answered(tmp_path: Path, is_all: bool)
     assert "open has no figure, and so the mean has none: 0 of 300 records were answered." in printed or not is_all
 
 
+def test_a_verdict_stays_that_lost_answers_could_not_change(tmp_path: Path) -> None:
+    """One of 1,001 answers is lost: not worse, if that one had been right there and wrong here."""
+    hosted, own = put_pair(tmp_path, ["equal", "worse"])
+    leave_unanswered(hosted, 1, "equal", is_all=False)
+    printed = compare(hosted, own, "--not-worse-than", ".03")
+    assert "= not worse (1000 of 1001)" in printed
+    leave_unanswered(hosted, 20, "equal", is_all=False)
+    assert "? in part (1000 of 1020)" in compare(hosted, own, "--not-worse-than", ".03")
+    leave_unanswered(own, 5, "worse", is_all=False)
+    assert "! worse (400 of 405)" in compare(hosted, own, "--not-worse-than", ".03")
+
+
 def closes(*arguments: object) -> str:
     """Return what is printed where both gates close."""
     for gate in ("worse", "not-shown"):

@@ -192,15 +192,8 @@ class AnswerReader:
 
     def rest(self) -> str:
         """Return what follows the text: the tool calls, as most templates write them and `tool_calls` reads them."""
-        texts = []
-        for _, (name, arguments) in sorted(self._calls.items()):
-            raw: Any = "".join(arguments)
-            # Whoever reads the answer sees what was written in place of arguments.
-            with contextlib.suppress(TrainError):
-                raw = parse_object(raw.encode(), "arguments")
-            call = json.dumps({"name": "".join(name), "arguments": raw}, ensure_ascii=False)
-            texts.append(f"<tool_call>\n{call}\n</tool_call>")
-        return ("\n" if texts and self._texts else "") + "\n".join(texts)
+        calls = [("".join(name), "".join(arguments)) for _, (name, arguments) in sorted(self._calls.items())]
+        return ("\n" if calls and self._texts else "") + _calls_text(calls)
 
     def answer(self, rest: str = "") -> Answer:
         """Return the answer as far as it came, and ``rest`` after it."""
@@ -213,6 +206,25 @@ class AnswerReader:
             "", "".join(self._texts) + rest, stopped, "".join(self._reasoning) or None,
             prompt_tokens=prompt_tokens or None, new_tokens=None if is_wrong else new_tokens,
         )  # fmt: skip
+
+
+def text_of(message: Mapping[str, Any]) -> str:
+    """Return the text of a message of the assistant, its tool calls as those of an answer are written."""
+    functions = [_call(call, "")["function"] for call in message.get("tool_calls") or ()]
+    calls = _calls_text([(str(function["name"]), function["arguments"]) for function in functions])
+    return "\n".join(filter(None, (message["content"], calls)))
+
+
+def _calls_text(calls: Sequence[tuple[str, str]]) -> str:
+    texts = []
+    for name, arguments in calls:
+        raw: Any = arguments
+        # Whoever reads the answer sees what was written in place of arguments.
+        with contextlib.suppress(TrainError):
+            raw = parse_object(raw.encode(), "arguments")
+        call = json.dumps({"name": name, "arguments": raw}, ensure_ascii=False)
+        texts.append(f"<tool_call>\n{call}\n</tool_call>")
+    return "\n".join(texts)
 
 
 def error_message(raw: bytes) -> str:

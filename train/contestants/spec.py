@@ -24,7 +24,7 @@ class EndpointSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    url: Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.:\[\]-]+(/[!-~]*)?$", max_length=2048)] = Field(
+    url: Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.:\[\]-]+(/[!\"$->@-~]*)?$", max_length=2048)] = Field(
         description='Where it is, such as "http://localhost:8000/v1"; prompts are sent there.'
     )
     model: Annotated[str, Field(min_length=1, max_length=512)] = Field(description="The model's name there.")

@@ -26,6 +26,7 @@ from train.base.run_folder import (
 )
 from train.base.storage import appending, digest_of, sha256_of, write_whole
 from train.contestants import Answer, Contestant, Request, Sampling, Unanswered, parse_spec
+from train.contestants.chat_completions import text_of
 from train.contestants.prompting import Prompting
 from train.contestants.recording import digest_of_request
 from train.contestants.spec import Spec, route_of
@@ -33,7 +34,7 @@ from train.data.dataset import Dataset, Row, last_answer
 from train.evaluate.metrics import discover
 from train.evaluate.predictions import PREDICTIONS, Scored, prediction_line, read_predictions
 from train.evaluate.scoring import CategorySpec, category_specs, score, spec_of
-from train.pipeline.contest_plan import Progress, plan_lines
+from train.pipeline.contest_plan import Progress, plan_lines, tell_unscored
 from train.recipe import load_recipe
 
 _BLOCK = 256
@@ -188,6 +189,9 @@ class _Evaluation:
         from train.contestants.endpoint import EndpointContestant
 
         if isinstance(self._contestant, EndpointContestant):
+            for split, rows in self._rows.items():
+                references = {row.id: _reference(row) for row in rows if row.messages}
+                tell_unscored(rows, references, self._categories, split)
             console.talk("\n".join(plan_lines(self._contestant, self._requests(), self._places)))
 
     def work(self) -> None:
@@ -333,15 +337,19 @@ def _prompted(prompting: Prompting, row: Row) -> Row:
     return replace(prompted, messages=messages)
 
 
+def _reference(row: Row) -> str:
+    return text_of((row.messages or [])[last_answer(row.messages or [])])
+
+
 def _scored(answer: Answer, row: Row, spec: CategorySpec, split: str) -> Scored:
     # An endpoint may not say whether it came to an end.
     answer = answer if answer.logprobs else replace(answer, stopped=bool(answer.stopped))
-    message = (row.messages or [])[last_answer(row.messages or [])]
+    reference = _reference(row)
     is_written_choice = bool(spec.choices) and not answer.logprobs
     own_spec = (
         replace(spec, metric=discover()["choice"], options={"choices": spec.choices}) if is_written_choice else spec
     )
-    [scored] = score([row], {row.id: message["content"] or ""}, [answer], None, {row.category: own_spec}, split=split)
+    [scored] = score([row], {row.id: reference}, [answer], None, {row.category: own_spec}, split=split)
     if not is_written_choice:
         return scored
     # It stands for the record as the comparison of likelihoods does for other models; whoever compares them says so.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 import time
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING
 from train.base import console
 from train.contestants import Answer, Request, Unanswered
 from train.data.dataset import Row
+from train.evaluate.scoring import CategorySpec, score, spec_of
+from train.report.results import unscored_of
 from train.report.stats import FEWEST, minimum_detectable_effect, smallest_margin
 from train.report.wording import category, grid, number
 
@@ -43,8 +46,32 @@ def plan_lines(contestant: EndpointContestant, requests: Sequence[Request], plac
         tokens += f"; at most {most[1]:,} of answers"
         price += f", at most {number(budget.cost((most[0], most[1])))}" * (cost is not None)
     overrun = budget.overrun((asked, said))
+    longest = max((likely for _, (_, likely, *_) in plan), default=0)
     warnings = [f"warning: not all of it will be asked: {overrun}"] if overrun else []
+    limit = requests[0].sampling.max_new_tokens if requests else longest
+    if longest > limit:
+        warnings.append(f"warning: answers end after {limit} tokens, and a reference has {longest}: --max-new-tokens")
     return [first, tokens, price, *warnings, *_power_lines(places)]
+
+
+def tell_unscored(
+    rows: Sequence[Row], references: Mapping[str, str], categories: Mapping[str, CategorySpec], split: str
+) -> None:
+    """Warn of each category of ``split`` whose ``references``, by id, their scorer cannot score."""
+    # A reference that is not scored as an answer to itself suits no answer.
+    answers = [
+        Answer(row.id, references[row.id], None, logprobs=[0.0] * len(spec_of(categories, row.category).choices))
+        for row in rows
+        if row.is_liked is not False and row.id in references
+    ]
+    scored = score(rows, references, answers, None, categories, split=split)
+    for name in sorted({record.category for record in scored}):
+        if found := unscored_of(name, ([record] for record in scored)):
+            console.talk(
+                f"warning: {console.one_line(name) or '-'}: {found.n} of {found.n + found.num_unscored} {split} "
+                f"references suit the scorer {spec_of(categories, name).metric.name}; it will have no figure, and the "
+                f"mean none. Set [categories.{json.dumps(name)}] scorer in curate.toml and export again."
+            )
 
 
 def _power_lines(places: Places) -> list[str]:

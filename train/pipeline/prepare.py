@@ -6,7 +6,6 @@ General text that is trained along against forgetting is never the text that for
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -36,7 +35,7 @@ from train.data.subset import nested_subset
 from train.evaluate.answers import questions
 from train.evaluate.evaluation import general_rows, readable_general, worse_sides
 from train.evaluate.preferences import comparison_remark
-from train.evaluate.scoring import Answer, CategorySpec, category_specs, rows_with_choices, score, spec_of
+from train.evaluate.scoring import CategorySpec, category_specs, rows_with_choices
 from train.loop import Placement
 from train.model import (
     add_lora,
@@ -59,6 +58,7 @@ from train.model.device import memory_limit
 from train.model.distributed import SINGLE_PROCESS, DistributedContext
 from train.model.parallel import ParallelStrategy, num_shards, pick_strategy
 from train.pipeline.base_samples import base_samples
+from train.pipeline.contest_plan import tell_unscored
 from train.pipeline.plan import Plan, make_plan, needs_checkpointing
 from train.recipe import (
     OF_BASE,
@@ -72,7 +72,6 @@ from train.recipe import (
 )
 from train.recipe.forgetting import Tuning, tuning_of
 from train.report.judge import announce_judge, require_judge
-from train.report.results import unscored_of
 
 if TYPE_CHECKING:
     import torch
@@ -406,7 +405,8 @@ def _check_evaluation(
     rows: list[Row] = []
     for split in splits:
         rows += (mine := [row for row in dataset.splits[split] if row.id in ids])
-        _tell_unscored(renderer, mine, categories, split)
+        references = {row.id: prompt.reference for row in mine if (prompt := renderer.prompt(row))}
+        tell_unscored(mine, references, categories, split)
     questions(renderer, rows_with_choices(rows, categories))
     # What `evaluate_model` reads of preferences.
     renderer.examples(worse_sides(rows))
@@ -417,23 +417,6 @@ def _check_evaluation(
             "Export a dataset with a test split, or more records; else nothing shows whether training helped.",
         )
     return readable_general(renderer, general)
-
-
-def _tell_unscored(renderer: Renderer, rows: list[Row], categories: Mapping[str, CategorySpec], split: str) -> None:
-    # A reference that is not scored as an answer to itself suits no answer.
-    answers = [
-        Answer(row.id, prompt.reference, None, logprobs=[0.0] * len(spec_of(categories, row.category).choices))
-        for row in rows
-        if row.is_liked is not False and (prompt := renderer.prompt(row))
-    ]
-    scored = score(rows, {answer.id: answer.text for answer in answers}, answers, None, categories, split=split)
-    for name in sorted({record.category for record in scored}):
-        if found := unscored_of(name, ([record] for record in scored)):
-            console.talk(
-                f"warning: {console.one_line(name) or '-'}: {found.n} of {found.n + found.num_unscored} {split} "
-                f"references suit the scorer {spec_of(categories, name).metric.name}; it will have no figure, and the "
-                f"mean none. Set [categories.{json.dumps(name)}] scorer in curate.toml and export again."
-            )
 
 
 def _general(recipe: Recipe, folder: Path | None) -> Path | None:

@@ -364,7 +364,7 @@ def with_gaps(
         split=split, n=0, categories=[], macro=None, num_fixed=0, num_broken=0, behaviour=None
     )  # fmt: skip
     result = result or (empty if lost else None)
-    return result and without_verdicts(result, unanswered, lost)
+    return result and without_verdicts(result, unanswered, lost, rules_of(sides).margin)
 
 
 def _model(side: Side, records: Sequence[Scored]) -> ComparedModel:

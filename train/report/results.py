@@ -142,34 +142,53 @@ def compared_results(
     ]
 
 
-def without_verdicts(result: SplitResult, totals: Mapping[str, int], lost: Mapping[str, str]) -> SplitResult:
+def without_verdicts(
+    result: SplitResult, totals: Mapping[str, int], lost: Mapping[str, str], margin: float
+) -> SplitResult:
     """Return ``result`` without verdicts on the categories ``totals``, and on the mean.
 
-    ``totals`` says of how many records one of the models did not answer all: those that it did may be the easy ones.
+    ``totals`` says of how many records one of the models did not answer all: those that it did may be the easy ones. A
+    verdict stays that would be the same if all others had gone against it.
     ``lost`` says of categories of which nothing can be compared why: they have no figure, and neither has the mean.
     """
-
-    def changed(row: CategoryResult) -> CategoryResult:
-        num = totals.get(row.category, 0) - row.n - row.num_unscored
-        if row.category not in totals:
-            return row
-        row = row.model_copy(update={**unknown, "num_unanswered": num, "is_no_worse": False, "note": (
-            f"{row.n} of {row.n + num} records were answered, so there is no verdict"
-        )})  # fmt: skip
-        return row.model_copy(update={"sentence": wording.sentence(row)})
-
-    unknown = {"verdict": "inconclusive", "reason": "unanswered"}
-    rows = [
+    unknown = {"verdict": "inconclusive", "reason": "unanswered", "is_no_worse": False}
+    rows, down, up = [], 0.0, 0.0
+    for old in result.categories:
+        row, num = old, totals.get(old.category, 0) - old.n - old.num_unscored
+        if old.category in totals:
+            gain, share = old.difference.value, num / (old.n + num)
+            # How far the change of all records may lie below and above that of those with an answer.
+            down, up = down + share * (1 + gain), up + share * (1 - gain)
+            is_sure = old.higher_is_better and _holds(old, share * (1 + gain), share * (1 - gain), margin)
+            note = f"{old.note}, whatever the other {num} would have been"
+            if not is_sure:
+                note = f"{old.n} of {old.n + num} records were answered, so there is no verdict"
+            row = old.model_copy(update={**({} if is_sure else unknown), "note": note, "num_unanswered": num})
+            row = row.model_copy(update={"sentence": wording.sentence(row)})
+        rows.append(row)
+    num = len([row for row in rows if row.higher_is_better])
+    macro = result.macro
+    if macro is not None and totals and not _holds(macro, down / num, up / num, margin):
+        macro = macro.model_copy(update=unknown)
+    unscored = [
         Unscored(category=name, metric="", n=0, num_unscored=totals.get(name, 0), sentence=(
             f"{wording.category(name)} has no figure, and so the mean has none: {why}."
         ))
         for name, why in sorted(lost.items())
     ]  # fmt: skip
-    macro = result.macro and result.macro.model_copy(update=unknown if totals else {})
     return result.model_copy(update={
-        "categories": list(map(changed, result.categories)), "macro": None if rows else macro,
-        "unscored": [*result.unscored, *rows],
+        "categories": rows, "macro": None if unscored else macro, "unscored": [*result.unscored, *unscored],
     })  # fmt: skip
+
+
+def _holds(row: CategoryResult | Macro, down: float, up: float, margin: float) -> bool:
+    # Whether the verdict is the same where the change lies so far below, or above.
+    change = row.difference
+    sure = {
+        "better": change.low - down > 0, "not-worse": change.low - down > -margin,
+        "worse": change.high + up < 0 and change.value + up <= -margin,
+    }  # fmt: skip
+    return sure.get("worse" if row.reason == "worse-by-margin" else row.reason or "", False)
 
 
 def _split_result(
