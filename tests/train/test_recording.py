@@ -143,6 +143,39 @@ def test_the_plan_says_what_the_test_records_can_show(tmp_path: Path, serve: Any
     assert "what validation can show" in record(dataset, model, "--dry-run", "--split", "validation").stderr
 
 
+def test_calls_of_tools_are_scored_as_calls_and_what_a_scorer_cannot_score_is_told_first(
+    tmp_path: Path, serve: Any
+) -> None:
+    call_of = {"id": "c", "type": "function", "function": {"name": "find", "arguments": '{"order": 7}'}}
+    rows = [
+        replace(chat_row(f"t{n}", f"where {n}", category="calls"), messages=[
+            {"role": "user", "content": f"where {n}"}, {"role": "assistant", "content": None, "tool_calls": [call_of]},
+        ]) for n in range(4)
+    ]  # fmt: skip
+    rows += [chat_row(f"w{n}", f"say {n}", "a dog", category="words") for n in range(4)]
+    spare = [chat_row(f"s{n}", f"spare {n}", "a cat") for n in range(3)]
+    scorers = {name: {"scorer": scorer} for name, scorer in (("calls", "tool_calls"), ("words", "numeric"))}
+    dataset = write_dataset(
+        tmp_path / "v1", {"train": spare[:2], "validation": spare[2:], "test": rows}, categories=scorers
+    )
+    message = {"role": "assistant", "content": None, "tool_calls": [call_of]}
+    server = serve(
+        lambda _: (200, json.dumps({"choices": [{"message": message, "finish_reason": "tool_calls"}]}).encode())
+    )
+    done = record(dataset, hosted(tmp_path, server.url), "--split", "test")
+    assert "words: 0 of 4 test references suit the scorer numeric; it will have no figure" in done.stderr
+    assert "calls: " not in done.stderr
+    lines = [json.loads(line) for line in next(tmp_path.glob("runs/*/predictions.jsonl")).read_text().splitlines()]
+    assert {line["tuned"]["scores"][line["metric"]] for line in lines if line["category"] == "calls"} == {1.0}
+
+
+def test_a_url_with_a_query_is_refused_before_anything_is_sent(dataset: Path, tmp_path: Path) -> None:
+    model = hosted(tmp_path, "https://models.example/openai/chat/completions?api-version=2024")
+    error = CliRunner().invoke(cli, ["eval", str(dataset), "--with", str(model)], standalone_mode=False).exception
+    assert isinstance(error, TrainError)
+    assert error.code == "E929 bad-contestant"
+
+
 def test_a_model_on_this_machine_has_no_plan(dataset: Path) -> None:
     words = ["eval", str(dataset), "--with", "tiny-base", "--dry-run"]
     done = CliRunner().invoke(cli, words, standalone_mode=False)
