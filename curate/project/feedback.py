@@ -144,7 +144,7 @@ _VERDICTS: Mapping[Reason, tuple[str, str, str]] = {
     "within-noise": ("~", "inconclusive", "within noise"),
     "within-margin": ("=", "within margin", "worse beyond chance by less than the margin"),
     "too-few": ("?", "too few", "fewer independent records than a verdict takes"),
-    "unanswered": ("?", "in part", "some records have no answer, so there is no verdict"),
+    "unanswered": ("?", "in part", "some records have no answer, which could change the verdict"),
     "chose": ("?", "no verdict", "these records chose the settings"),
     "trivial": ("~", "trivial", "better than base, and not shown to be better than the trivial answer"),
     "unscored": ("?", "not scored", "over 5 % of the records have no score, so there is no figure, and no mean"),
