@@ -205,7 +205,7 @@ def test_train_goes_round_the_circle(make_workspace, call):
     assert "data/a.jsonl:2 r001: broken" in said.stdout
     assert call("train", workspace.root, "--fail-on", "worse").returncode == 1
     shown = call("report", "--workspace", workspace.root)
-    assert shown.stdout.splitlines()[1].split()[:4] == ["billing", "20", "0.70", "0.30"]
+    assert shown.stdout.splitlines()[1].split()[:5] == ["billing", "20", "-", "0.70", "0.30"]
     assert "data/a.jsonl:2 r001: broken" in shown.stdout
 
 

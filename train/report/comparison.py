@@ -292,7 +292,8 @@ def compare_sides(sides: Sequence[Side]) -> ComparisonTable:
             part = with_gaps(result, split, sides, first)
             splits[index] += [] if part is None else [part]
     compared = [result.split for results in splits.values() for result in results]
-    if not compared:
+    has_rows = any(part.categories for parts in splits.values() for part in parts)
+    if not compared or not (has_rows or any(side.unanswered for side in sides)):
         raise TrainError(
             NOTHING_TO_REPORT, "no validation or test record can be compared",
             "Evaluate the models on the same dataset: `train eval DATASET --with MODEL`.",

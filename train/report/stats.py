@@ -264,17 +264,20 @@ def crossing(categories: Sequence[tuple[Sequence[float], Sequence[str]]]) -> flo
     what a cluster adds to the mean is summed over the categories, as are changes that were not seen. It is 1 where no
     cluster has records in two.
     """
-    together, alone, num = dict[str, float](), 0.0, 0
+    together, alone, num, unseen = dict[str, float](), 0.0, 0, 0.0
     for values, clusters in categories:
         sums, sizes = sums_by_cluster(clusters, values, [1.0] * len(values)).T
         parts = (sums - sums.sum() / sizes.sum() * sizes) / sizes.sum()
         for name, part in zip(sorted(set(names(clusters))), parts.tolist(), strict=True):
             together[name] = together.get(name, 0.0) + part
         alone, num = alone + float((parts**2).sum()), num + len(parts)
-    unseen = _PSEUDO * (len(categories) / num) ** 2
-    seen = math.fsum(part**2 for part in together.values())
+        # As `difference_interval` has it, for so many categories.
+        seen = sums / sizes.sum()
+        size = (_UNSEEN / len(sums) ** 2 + float((seen**2).sum())) / (_UNSEEN + np.count_nonzero(np.abs(sums) > 1e-12))
+        unseen += _PSEUDO / len(categories) * size
+    moved = math.fsum(part**2 for part in together.values())
     # What moves in all of them moves the mean by as much as the categories together.
-    return math.sqrt(max(1.0, (seen + unseen * (num / len(together)) ** 2) / (alone + unseen)))
+    return math.sqrt(max(1.0, (moved + unseen * (num / len(together)) ** 2) / (alone + unseen)))
 
 
 def mean_of_intervals(values: Sequence[float], intervals: Sequence[Interval], wider: float = 1.0) -> Interval:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -27,7 +27,11 @@ def part_batches(files: Sequence[Path]) -> tuple[Sequence[Path], dict[str, list[
     Raises:
         CurateError: E908 for requests or answers alone.
     """
-    first = {path: next(_rows(path), {}) for path in files}
+    first = {}
+    for path in files:
+        # Else what it was unpacked into would be held.
+        with closing(_rows(path)) as rows:
+            first[path] = next(rows, {})
     # The response to a request that has failed may be null.
     requests, answers = (
         [path for path, row in first.items() if _ID in row and isinstance(row.get(part, ""), dict | None)]
@@ -44,7 +48,7 @@ def part_batches(files: Sequence[Path]) -> tuple[Sequence[Path], dict[str, list[
     return [path for path in files if path not in answers], {name: some * asked[name] for name, some in found.items()}
 
 
-def _rows(path: Path) -> Iterator[Row]:
+def _rows(path: Path) -> Generator[Row]:
     # What cannot be read is said where it is taken in.
     with suppress(CurateError):
         yield from (row.value for row in container_of(path).rows(path) if isinstance(row, SourceRow))

@@ -108,7 +108,11 @@ def write(source: Source, work: Path, quant: str) -> Written:
         conclusion=next(iter(table.conclusions), None) if table else None,
     )  # fmt: skip
     _tell(proof, table)
-    is_worse = table is not None and (bool(table.failing()) or any(c.word == "no" for c in table.conclusions))
+    # What a judge scored in the run nobody scores here, which makes nothing worse.
+    results = [row for part in table.pairs[0].splits for row in part.categories] if table else []
+    is_worse = any(result.verdict == "regressed" for result in results) or (
+        proof.conclusion is not None and proof.conclusion.word == "no"
+    )
     return Written(None, f"llama-server --jinja -m FOLDER/{path.name}", proof=proof, is_worse=is_worse)
 
 
