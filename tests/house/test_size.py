@@ -52,7 +52,7 @@ CEILINGS = {
     "train/pipeline": Size(38_470, 26_792, 0),
     "train/recipe": Size(6_966, 4_974, 0),
     "train/report": Size(47_932, 34_098, 3_716),
-    "tests": Size(708_764, 466_142, 0),
+    "tests": Size(708_771, 466_147, 0),
 }
 MAX_LINES_OF_A_FUNCTION = 60
 MAX_LINES_OF_A_FILE = 700

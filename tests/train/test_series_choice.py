@@ -15,6 +15,9 @@ from train.evaluate.predictions import Scored, write_feedback, write_predictions
 from train.pipeline import series
 from train.report import Report, Rules, Run, build_report, write_report
 
+# Each goes through the whole verb three times or more.
+pytestmark = pytest.mark.ci
+
 
 def _records(score: float, nll: float, splits: tuple[str, ...], scored: tuple[str, ...]) -> list[Scored]:
     """Records of three categories; of ``silent`` no reference suits its scorer."""
