@@ -169,6 +169,18 @@ def test_calls_of_tools_are_scored_as_calls_and_what_a_scorer_cannot_score_is_to
     assert {line["tuned"]["scores"][line["metric"]] for line in lines if line["category"] == "calls"} == {1.0}
 
 
+def test_a_record_without_an_answer_and_one_with_half_a_character_end_no_recording(tmp_path: Path, serve: Any) -> None:
+    call_of = {"function": {"name": "find", "arguments": '{"who": "\\ud800"}'}}
+    odd = {"role": "assistant", "content": None, "tool_calls": [call_of | {"id": "c", "type": "function"}]}
+    rows = [chat_row("ends", "who sat"), chat_row("whole", "who ran", "a dog")]
+    rows.append(replace(rows[0], id="odd", cluster="odd", messages=[{"role": "user", "content": "who"}, odd]))
+    splits = {"train": [chat_row("t", "who", "a cat")], "validation": [], "test": rows}
+    server = serve()
+    done = record(write_dataset(tmp_path / "v1", splits), hosted(tmp_path, server.url), "--split", "test", code=1)
+    assert len(server.seen) == 2
+    assert "1 record without an answer" in done.stderr
+
+
 def test_a_url_with_a_query_is_refused_before_anything_is_sent(dataset: Path, tmp_path: Path) -> None:
     model = hosted(tmp_path, "https://models.example/openai/chat/completions?api-version=2024")
     error = CliRunner().invoke(cli, ["eval", str(dataset), "--with", str(model)], standalone_mode=False).exception

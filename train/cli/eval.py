@@ -99,11 +99,11 @@ def command(
         folders.append(folder)
     if dry_run:
         return Exit.OK
-    _show(folders)
+    _print_comparison(folders)
     return Exit.OK if is_complete else Exit.FAILED
 
 
-def _show(folders: Sequence[Path]) -> None:
+def _print_comparison(folders: Sequence[Path]) -> None:
     from train.report.comparison import compare_sides, read_side
     from train.report.comparison_table import render_table
 

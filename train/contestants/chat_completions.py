@@ -212,7 +212,7 @@ def text_of(message: Mapping[str, Any]) -> str:
     """Return the text of a message of the assistant, its tool calls as those of an answer are written."""
     functions = [_call(call, "")["function"] for call in message.get("tool_calls") or ()]
     calls = _calls_text([(str(function["name"]), function["arguments"]) for function in functions])
-    return "\n".join(filter(None, (message["content"], calls)))
+    return "\n".join(filter(None, (message.get("content"), calls)))
 
 
 def _calls_text(calls: Sequence[tuple[str, str]]) -> str:
@@ -221,7 +221,7 @@ def _calls_text(calls: Sequence[tuple[str, str]]) -> str:
         raw: Any = arguments
         # Whoever reads the answer sees what was written in place of arguments.
         with contextlib.suppress(TrainError):
-            raw = parse_object(raw.encode(), "arguments")
+            raw = parse_object(raw.encode("utf-8", "surrogatepass"), "arguments")
         call = json.dumps({"name": name, "arguments": raw}, ensure_ascii=False)
         texts.append(f"<tool_call>\n{call}\n</tool_call>")
     return "\n".join(texts)

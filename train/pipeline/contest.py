@@ -34,7 +34,7 @@ from train.data.dataset import Dataset, Row, last_answer
 from train.evaluate.metrics import discover
 from train.evaluate.predictions import PREDICTIONS, Scored, prediction_line, read_predictions
 from train.evaluate.scoring import CategorySpec, category_specs, score, spec_of
-from train.pipeline.contest_plan import Progress, plan_lines, tell_unscored
+from train.pipeline.contest_plan import Progress, plan_lines, warn_of_unscored
 from train.recipe import load_recipe
 
 _BLOCK = 256
@@ -190,8 +190,9 @@ class _Evaluation:
 
         if isinstance(self._contestant, EndpointContestant):
             for split, rows in self._rows.items():
-                references = {row.id: _reference(row) for row in rows if row.messages}
-                tell_unscored(rows, references, self._categories, split)
+                answered = [row for row in rows if any(turn["role"] == "assistant" for turn in row.messages or ())]
+                references = {row.id: _reference(row) for row in answered}
+                warn_of_unscored(rows, references, self._categories, split)
             console.talk("\n".join(plan_lines(self._contestant, self._requests(), self._places)))
 
     def work(self) -> None:

@@ -54,7 +54,7 @@ def plan_lines(contestant: EndpointContestant, requests: Sequence[Request], plac
     return [first, tokens, price, *warnings, *_power_lines(places)]
 
 
-def tell_unscored(
+def warn_of_unscored(
     rows: Sequence[Row], references: Mapping[str, str], categories: Mapping[str, CategorySpec], split: str
 ) -> None:
     """Warn of each category of ``split`` whose ``references``, by id, their scorer cannot score."""

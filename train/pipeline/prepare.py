@@ -58,7 +58,7 @@ from train.model.device import memory_limit
 from train.model.distributed import SINGLE_PROCESS, DistributedContext
 from train.model.parallel import ParallelStrategy, num_shards, pick_strategy
 from train.pipeline.base_samples import base_samples
-from train.pipeline.contest_plan import tell_unscored
+from train.pipeline.contest_plan import warn_of_unscored
 from train.pipeline.plan import Plan, make_plan, needs_checkpointing
 from train.recipe import (
     OF_BASE,
@@ -406,7 +406,7 @@ def _check_evaluation(
     for split in splits:
         rows += (mine := [row for row in dataset.splits[split] if row.id in ids])
         references = {row.id: prompt.reference for row in mine if (prompt := renderer.prompt(row))}
-        tell_unscored(mine, references, categories, split)
+        warn_of_unscored(mine, references, categories, split)
     questions(renderer, rows_with_choices(rows, categories))
     # What `evaluate_model` reads of preferences.
     renderer.examples(worse_sides(rows))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -347,7 +348,7 @@ def with_gaps(
     A split that not all were asked stays as it is.
     """
     unanswered: Counter[str] = Counter()
-    # By category: the records of any side, and how many each has answered at most.
+    # Of each side the records with an answer, by category.
     known = [Counter(record.category for record in side.records if record.split == split) for side in sides]
     if not all(counts or side.unanswered.get(split) for counts, side in zip(known, sides, strict=True)):
         return result
@@ -356,14 +357,12 @@ def with_gaps(
             unanswered[category] = max(unanswered[category], counts[category] + num)
     shown = {record.category for record in matched if record.split == split}
     shown |= {row.category for row in result.rows()} if result else set()
-    lost = {
-        name: f"0 of {unanswered[name] or num} records "
-        + ("were answered" if name in unanswered else "can be compared: some models lack them or score them otherwise")
-        for counts in known for name, num in [*counts.items(), *((name, 0) for name in unanswered)] if name not in shown
-    }  # fmt: skip
-    empty = SplitResult(
-        split=split, n=0, categories=[], macro=None, num_fixed=0, num_broken=0, behaviour=None
-    )  # fmt: skip
+    lost = {}
+    for name in {*unanswered, *chain.from_iterable(known)} - shown:
+        num = unanswered[name] or max(counts[name] for counts in known)
+        why = "can be compared: some models lack them or score them otherwise"
+        lost[name] = f"0 of {num} records {'were answered' if unanswered[name] else why}"
+    empty = SplitResult(split=split, n=0, categories=[], macro=None, num_fixed=0, num_broken=0, behaviour=None)
     result = result or (empty if lost else None)
     return result and without_verdicts(result, unanswered, lost, rules_of(sides).margin)
 

@@ -114,14 +114,18 @@ def _held(row: Row, rival: Row) -> Row:
     return row.model_copy(update={**changed, "trivial": rival.base.value, "trivial_p": rival.p})
 
 
+def is_judged(record: Scored, split: str) -> bool:
+    """Whether a record counts in the figures of ``split``: of one that nobody liked less likelihood is no loss."""
+    return record.split == split and record.is_liked is not False
+
+
 def compared_results(
     sides: Sequence[Pairs], split: Literal["validation", "test"], default_metric: Collection[str], rules: Rules
 ) -> list[SplitResult | None]:
     """Return `several_results` without the trivial answers."""
     each: list[tuple[Pairs, list[Comparison]]] = []
     for pairs in sides:
-        # That an answer which nobody liked became less likely is no loss.
-        mine = [p for p in pairs if p[0].split == split and p[0].is_liked is not False]
+        mine = [p for p in pairs if is_judged(p[0], split)]
         groups: dict[str, list[tuple[Scored, Scored]]] = {}
         for record_pair in mine:
             groups.setdefault(record_pair[0].category, []).append(record_pair)

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from train.evaluate.predictions import Scored
 from train.report import stats, wording
 from train.report.model import CategoryResult, Disparity, Estimate, SliceResult
-from train.report.results import BITS, Comparison, Pairs, Rules, estimate, known
+from train.report.results import BITS, Comparison, Pairs, Rules, estimate, is_judged, known
 from train.report.stats import Floats
-from train.report.two_way import Parts, TwoWay, fit_two_way, is_judged, mean_parts, result_parts
+from train.report.two_way import Parts, TwoWay, fit_two_way, mean_parts, result_parts
 
 Results = Mapping[str, Scored]
 """What one training seed scored in a split, by record."""

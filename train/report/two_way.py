@@ -19,7 +19,7 @@ import numpy as np
 from train.evaluate.predictions import Scored, pair
 from train.report.model import Unscored
 from train.report.part import Estimate
-from train.report.results import known, unscored_of
+from train.report.results import is_judged, known, unscored_of
 from train.report.stats import CONFIDENCE, Floats, Interval, student_quantile, sums_by_cluster
 
 
@@ -99,11 +99,6 @@ def cluster_parts(numerators: Sequence[Sequence[float]], weights: Sequence[float
 def in_step(sides: Sequence[Sequence[Scored]]) -> list[list[Scored]]:
     """Return ``sides`` in the order of the first; raises TrainError "E933 unpaired-results" where records differ."""
     return [[after for _, after in pair(sides[0], side)] for side in sides]
-
-
-def is_judged(record: Scored, split: str) -> bool:
-    """Whether a record counts in the figures of ``split``: of one that nobody liked less likelihood is no loss."""
-    return record.split == split and record.is_liked is not False
 
 
 def judged(records: Sequence[Scored], split: str, category: str) -> list[int]:
