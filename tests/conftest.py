@@ -26,11 +26,12 @@ def _no_cache_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _signals_stay() -> Iterator[None]:
-    """A command that a test runs in this process ends by SIGPIPE from then on; the servers of later tests must not."""
+def _process_stays() -> Iterator[None]:
+    """A program that a test runs in this process ends by SIGPIPE and imports no file here; later tests must not."""
     kept = signal.getsignal(signal.SIGPIPE)
     yield
     signal.signal(signal.SIGPIPE, kept)
+    os.environ.pop("PYTHONSAFEPATH", None)
 
 
 ROOT = Path(__file__).resolve().parent.parent

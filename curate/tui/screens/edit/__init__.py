@@ -307,7 +307,8 @@ class EditScreen(ProjectScreen):
         event.stop()
         self._saving_draft.begin(KEEP, self._save_draft)
         self._side.show(self.edit)
-        self._show_title()
+        if self.app.is_running:  # One that ends closes its screens in turn, and the title asks the list for its row.
+            self._show_title()
 
     def on_edit_side_neighbours_known(self, event: EditSide.NeighboursKnown) -> None:
         event.stop()
