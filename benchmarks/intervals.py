@@ -1,6 +1,6 @@
 """How often the interval of a difference and what is said of it are right, and what power the smallest effect has.
 
-    PYTHONPATH=. python benchmarks/intervals.py [--replicates 4000] [--only ruled-out|not-worse|coverage|widths|power]
+    PYTHONPATH=. python benchmarks/intervals.py [--replicates 4000] [--only ruled-out|not-worse|coverage|scores|widths|power]
 
 "Ruled out" is how often a loss of .02 is called ruled out where it is the truth, which 2.5 % allow. BCa is the
 bootstrap of the paired differences (Efron 1987) that stood here before. 0/1 records are drawn by how many get
@@ -190,6 +190,32 @@ def means_table(replicates: int) -> None:
         print(f"{kind:12} {num:3d}  {truth:6.3f}  {'  '.join(rate(hit, replicates // 4) for hit in hits)}", flush=True)
 
 
+_RARE = {"rare 0": ((1, 0.99, 0), (0.6, 0.35, 0.05)), "rare 1": ((0, 0.05, 1), (0.55, 0.4, 0.05))}
+
+
+def scores_table(replicates: int) -> None:
+    """Print coverage of the mean of graded scores, and how wide its interval is."""
+    print("mean score    n  covers        BCa: covers   width")
+    for kind in (*_RARE, "floor", "ceiling", "even"):
+        for num in (10, 20, 40, 60, 200):
+            rng, hits, widths = np.random.default_rng(8), np.zeros(2), []
+            if kind in _RARE:
+                values, chances = _RARE[kind]
+                draws, truth = rng.choice(values, num * replicates, p=chances), float(np.dot(values, chances))
+            else:
+                draws = SCORES[kind](rng.normal(size=num * replicates))
+                truth = float(SCORES[kind](rng.normal(size=400_000)).mean())
+            for index, scores in enumerate(draws.reshape(replicates, num)):
+                low, high = stats.mean_interval(scores, names(num))
+                hits[0] += low <= truth <= high
+                widths.append(high - low)
+                if index % 10 == 0:
+                    low, high = stats.bootstrap(scores, [1.0] * num, names(num), seed=[index], replicates=500)
+                    hits[1] += low <= truth <= high
+            cells = rate(hits[0], replicates), rate(hits[1], -(-replicates // 10))
+            print(f"{kind:10} {num:4d}  {cells[0]}  {cells[1]}  {np.mean(widths):.3f}", flush=True)
+
+
 def widths_table(replicates: int) -> None:
     """Print how wide intervals are, as a share of the former ones."""
     print("n = 200, scores      width  against BCa")
@@ -259,7 +285,7 @@ def main() -> None:
     parser.add_argument("--replicates", type=int, default=4000)
     parts = {
         "ruled-out": [records_table], "not-worse": [not_worse_table, not_worse_means_table],
-        "coverage": [coverage_table, means_table], "widths": [widths_table], "power": [exact_powers, graded_powers],
+        "coverage": [coverage_table, means_table], "scores": [scores_table], "widths": [widths_table], "power": [exact_powers, graded_powers],
     }  # fmt: skip
     parser.add_argument("--only", choices=list(parts))
     options = parser.parse_args()

@@ -26,18 +26,21 @@ _PASSAGE, _TURNS, _GREETED = 80, 3, 20
 def group_of(files: Sequence[Path]) -> str:
     """Return the JSON pointer of what keeps together the records that tell of one thing; "" where none share any."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
-    going_on: Counter[str] = Counter()
+    going_on, mixed = Counter[str](), set[str]()
     paths = {pointer: parts_of(pointer) for pointer in _POINTERS}
     entries = (entry for path in files if path.exists() for entry in read_entries(path))
     for line in (entry.value for entry in entries if isinstance(entry, Entry)):
         turns = as_list(line.get("messages"))
         for pointer, path in paths.items():
             value = at(line, path)
-            is_asked = pointer not in _TALKS or at(turns, [pointer[10], "role"]) == "user"
-            if is_asked and is_filled(value) and isinstance(value, str | int):
+            # Where some talks begin with a system turn, its place has those of all others beside prompts.
+            if pointer in _TALKS and at(turns, [pointer[10], "role"]) not in ("user", None):
+                mixed.add(pointer)
+            if is_filled(value) and isinstance(value, str | int):
                 counts[pointer][str(value)] += 1
                 going_on[pointer] += pointer not in _TALKS or len(turns) > _TURNS
-    return next((pointer for pointer in _POINTERS if going_on[pointer] and _is_shared(pointer, counts[pointer])), "")
+    candidates = (pointer for pointer in _POINTERS if going_on[pointer] and pointer not in mixed)
+    return next((pointer for pointer in candidates if _is_shared(pointer, counts[pointer])), "")
 
 
 def _is_shared(pointer: str, counts: Counter[str]) -> bool:

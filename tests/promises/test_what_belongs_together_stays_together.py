@@ -51,6 +51,16 @@ def test_what_comes_from_one_tree_talk_or_passage_stays_in_one_split(kind: str, 
     assert f'group = "{pointer}"' in said.stderr
 
 
+def test_a_system_turn_that_most_talks_begin_with_keeps_nothing_together(tmp_path: Path) -> None:
+    system = {"role": "system", "content": "You are the desk."}
+    talks = [[{"role": role, "content": f"{role} says{n} turn{k}."} for k, role in enumerate(["user", "assistant"] * 2)]
+             for n in range(60)]  # fmt: skip
+    rows = [{"messages": [system, *turns]} for turns in talks] + [{"messages": turns} for turns in talks[:5]]
+    done = outside.curate("init", tmp_path / "desk", outside.write_rows(tmp_path / "rows.jsonl", [*rows, *rows[-5:]]))
+    outside.succeed(done)
+    assert "stay in one split" not in done.stderr
+
+
 def test_rows_that_name_the_message_before_are_no_texts_of_their_own(tmp_path: Path) -> None:
     rows = [{"message_id": f"m{n}", "parent_id": f"m{n - 1}" if n else None, "text": f"Turn {n}."} for n in range(6)]
     done = outside.curate("init", tmp_path / "desk", outside.write_rows(tmp_path / "rows.jsonl", rows))

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 import jsonschema
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -19,6 +20,7 @@ from train.cli import cli
 from train.evaluate.predictions import PREDICTIONS, Scored, prediction_line, read_predictions, write_predictions
 from train.report import schema_of, write_report
 from train.report.comparison import ComparisonDocument
+from train.report.results import Rules, several_results, without_unanswered
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -161,11 +163,11 @@ def leave_unanswered(folder: Path, num: int, name: str, *, is_all: bool, split: 
 def test_a_gate_does_not_pass_what_nobody_answered(tmp_path: Path, is_all: bool) -> None:
     """Of a category without any answer there is a row, too, and then no mean."""
     hosted, own = put_pair(tmp_path, ["equal", "open"])
-    leave_unanswered(own, 300 if is_all else 1, "open", is_all=is_all)
+    leave_unanswered(own, 300 if is_all else 40, "open", is_all=is_all)
     for more in ([], [own]):
         printed = compare(hosted, own, *more, "--fail-on", "worse", code=1)
         compare(hosted, own, *more, "--not-worse-than", ".02", "--fail-on", "not-shown", code=1)
-        assert ("0 of 300  " if is_all else "? in part (300 of 301)") in printed
+        assert ("0 of 300  " if is_all else "? in part (300 of 340)") in printed
         assert ("MEAN" in printed) is not is_all
     assert "open has no figure, and so the mean has none: 0 of 300 records were answered." in printed or not is_all
 
@@ -180,6 +182,44 @@ def test_a_verdict_stays_that_lost_answers_could_not_change(tmp_path: Path) -> N
     assert "? in part (1000 of 1020)" in compare(hosted, own, "--not-worse-than", ".03")
     leave_unanswered(own, 5, "worse", is_all=False)
     assert "! worse (400 of 405)" in compare(hosted, own, "--not-worse-than", ".03")
+
+
+@pytest.mark.parametrize("rules", [Rules(), Rules(asks_not_worse=True), Rules(margin=0.05, asks_not_worse=True)])
+def test_a_verdict_stays_only_where_no_answer_could_change_it(rules: Rules) -> None:
+    """Of the categories that lost some, whatever they would have been: all right, all wrong, or equal."""
+    rng, stayed = np.random.default_rng(7), 0
+    for _ in range(8):
+        whole = [
+            p for name in "abc" for p in _random_pairs(rng, name, int(rng.choice([40, 80])), int(rng.integers(30)))
+        ]
+        lost = {p[0].id for p in whole if p[0].category != "c" and rng.random() < 0.03}
+        seen = [p for p in whole if p[0].id not in lost]
+        unanswered = {name: [p[0].cluster for p in whole if p[0].id in lost and p[0].category == name] for name in "ab"}
+        (found,) = without_unanswered(several_results([seen], "test", (), rules), [seen], "test", rules, unanswered)
+        assert found is not None
+        assert found.macro is not None
+        for before, after in ((1.0, 0.0), (0.0, 1.0), (0.5, 0.5), (1.0, 0.5)):
+            completed = [tuple(replace(r, scores={"exact": score}) if r.id in lost else r
+                               for r, score in zip(p, (before, after), strict=True)) for p in whole]  # fmt: skip
+            (part,) = several_results([completed], "test", (), rules)
+            assert part is not None
+            assert part.macro is not None
+            rows = zip([*found.categories, found.macro], [*part.categories, part.macro], strict=True)
+            for row, other in rows:
+                is_shown = row.reason in ("better", "worse", "not-worse", "worse-by-margin")
+                assert row.reason == other.reason or not is_shown, (row, other)
+                stayed += is_shown
+    assert stayed > 20
+
+
+def _random_pairs(rng: np.random.Generator, name: str, num: int, up: int) -> list[tuple[Scored, Scored]]:
+    before, after = sides_of(name, num=num)
+    down = int(rng.integers(8)) if up > 10 else int(rng.integers(25))
+    scores = [(0.0, 1.0)] * up + [(1.0, 0.0)] * down + [(1.0, 1.0)] * num
+    return [
+        (replace(one, scores={"exact": old}), replace(two, scores={"exact": new}))
+        for one, two, (old, new) in zip(before, after, scores[:num], strict=True)
+    ]
 
 
 def closes(*arguments: object) -> str:

@@ -157,6 +157,21 @@ def test_a_conversation_is_sent_in_the_form_that_endpoints_know(stub: Any) -> No
     assert second == calls[1]
 
 
+def test_a_refusal_is_an_answer_and_one_that_was_cut_before_its_first_word_is_none(stub: Any) -> None:
+    def asked(message: dict[str, Any], finish: str) -> Answer | Unanswered:
+        body = {"choices": [{"message": {"role": "assistant", **message}, "finish_reason": finish}]}
+        return _ask(stub(lambda _: (200, json.dumps(body).encode())).url)[0]
+
+    refused, cut = asked({"content": None, "refusal": "I won't."}, "stop"), asked({"content": ""}, "length")
+    assert isinstance(refused, Answer)
+    assert (refused.text, refused.stopped) == ("I won't.", True)
+    assert isinstance(cut, Unanswered)
+    assert "raise --max-new-tokens" in cut.reason
+    begun = asked({"content": "So", "reasoning": "Hm"}, "length")
+    assert isinstance(begun, Answer)
+    assert (begun.text, begun.stopped) == ("So", False)
+
+
 def test_a_tool_call_is_the_text_that_the_scorer_reads(stub: Any) -> None:
     from train.evaluate.metrics.tool_calls import tool_calls
 

@@ -73,13 +73,11 @@ def test_the_cluster_bootstrap_is_scipys_over_sums_of_clusters() -> None:
     assert ours.high - ours.low > 1.2 * (alone.high - alone.low)
 
 
-@pytest.mark.parametrize("num", [200, 201, 5000])
-def test_intervals_of_many_graded_scores_are_scipys_of_students_t(num: int) -> None:
+@pytest.mark.parametrize(("num", "near"), [(200, 0.008), (5000, 2e-4)])
+def test_intervals_of_many_graded_scores_are_nearly_scipys_of_students_t(num: int, near: float) -> None:
     values = np.random.default_rng(6).beta(2, 3, num)
     theirs = scipy_stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
-    assert stats.mean_interval(list(values), _names(num), seed=[1]) == pytest.approx(
-        (theirs.low, theirs.high), abs=1e-11
-    )
+    assert stats.mean_interval(list(values), _names(num)) == pytest.approx((theirs.low, theirs.high), abs=near)
 
 
 def test_holm_lies_between_the_false_discovery_rate_and_bonferroni() -> None:

@@ -115,7 +115,7 @@ def report_exit(report: Report | ComparisonTable, gate: Gate | None) -> int:
     """Return the exit code of ``gate``, naming what closes it."""
     if gate is None or not (names := report.failing(gate)):
         return Exit.OK
-    console.talk(f"{gate.replace('-', ' ')}: {', '.join(map(console.one_line, names))}")
+    console.talk(f"--fail-on {gate}: {', '.join(map(console.one_line, names))}")
     return Exit.FAILED
 
 

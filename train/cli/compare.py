@@ -77,7 +77,15 @@ def command(
 
 def _two(first: Side, second: Side, comparison: ComparisonTable | None, fail_on: Gate | None, *, is_json: bool) -> int:
     from train.report import Run, build_report, flip_lines, table
-    from train.report.comparison import has_same_general_text, match_records, remarks, rules_of, side_notes, with_gaps
+    from train.report.comparison import (
+        has_same_general_text,
+        incomplete,
+        match_records,
+        remarks,
+        rules_of,
+        side_notes,
+        with_gaps,
+    )
     from train.report.comparison_table import cost_lines
     from train.report.results import SPLITS
 
@@ -86,17 +94,22 @@ def _two(first: Side, second: Side, comparison: ComparisonTable | None, fail_on:
     notes = side_notes((first, second), (before, after))
     if not is_same_text and first.general_text and second.general_text:
         notes.append(f"General text is not compared: it is {first.general_text} there and {second.general_text} here.")
+    rules, pairs = rules_of([first, second]), list(zip(before, after, strict=True))
     report = build_report(
         before,
         after,
         run=Run(id=f"{first.id} and {second.id}", general_text=first.general_text if is_same_text else ""),
         default_metric=set(first.default_metric) & set(second.default_metric),
-        rules=rules_of([first, second]),
+        rules=rules,
+        unsliced=incomplete([first, second]),
         remarks=[*remarks(counts.values()), *notes],
         is_checkpoint_chosen="run" in {first.kind, second.kind},
     )
     own = {part.split: part for part in report.splits}
-    parts = [part for split in SPLITS if (part := with_gaps(own.get(split), split, (first, second), before))]
+    parts = [
+        part for split in SPLITS
+        for part in with_gaps([own.get(split)], split, (first, second), [pairs], rules) if part is not None
+    ]  # fmt: skip
     lost = [row.sentence for row in parts[-1].unscored if row.sentence not in report.notes]
     # The first note says which split the verdicts are on.
     told = report.notes if parts[-1].split == report.headline else report.notes[1:]

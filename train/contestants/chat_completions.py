@@ -96,6 +96,7 @@ class _Message(_Strict):
     """A whole message, or what a stream adds to it; endpoints have two names for reasoning."""
 
     content: str | None = None
+    refusal: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
     tool_calls: list[_ToolCall] | None = None
@@ -134,6 +135,8 @@ class AnswerReader:
         if len(raw) > MOST_BYTES:
             raise CompletionError(f"it has more than {MOST_BYTES:,} bytes")
         message = self._take(raw).message
+        if self._finish == "length" and not self._texts and not self._calls:
+            raise CompletionError("it ended at the most tokens before it said anything: raise --max-new-tokens")
         if message is None or (message.content is None and not self._num_chars):
             raise CompletionError("it has no content")
         return self.answer(self.rest())
@@ -176,6 +179,8 @@ class AnswerReader:
         self._finish = choice.finish_reason or self._finish
         if message := choice.message or choice.delta:
             self._add(self._texts, message.content)
+            # To say no is an answer, too.
+            self._add(self._texts, message.refusal)
             self._add(self._reasoning, message.reasoning_content or message.reasoning)
             for number, call in enumerate(message.tool_calls or ()):
                 name, arguments = self._calls[number if call.index is None else call.index]

@@ -120,10 +120,8 @@ class _Evaluation:
         self._rows = {split: [row for row in rows if row.id not in flagged] for split, rows in splits.items()}
         self._places = {row.id: (split, row) for split, rows in self._rows.items() for row in rows}
         self._num_withheld = sum(map(len, splits.values())) - sum(map(len, self._rows.values()))
-        # What came of the rows that have no result: how many, and the first reason, by the code of the error.
-        self._unanswered: Counter[str] = Counter()
-        self._unanswered_by_category: dict[str, Counter[str]] = {split: Counter() for split in self._rows}
-        self._reasons: dict[str, str] = {}
+        # What came of the rows that have no result.
+        self._unanswered: list[Unanswered] = []
         self.record = self._begin(splits)
         self.folder = evaluation_folder(parent, self.record["id"], self.record["key"])
         self.record["id"] = self.folder.name
@@ -268,9 +266,7 @@ class _Evaluation:
             progress.add(answer)
             split, row = self._places[answer.id]
             if isinstance(answer, Unanswered):
-                self._unanswered[answer.code] += 1
-                self._unanswered_by_category[split][row.category] += 1
-                self._reasons.setdefault(answer.code, answer.reason)
+                self._unanswered.append(answer)
                 return
             scored = _scored(answer, row, spec_of(self._categories, row.category), split)
             put([replace(scored, asked=digest_of_request(asked[answer.id]))])
@@ -283,32 +279,45 @@ class _Evaluation:
         """Write all results in the order of the dataset, whatever order they came in, and say what has none."""
         order = {name: index for index, name in enumerate(self._places)}
         self._results.sort(key=lambda r: len(order) if r.split == _GENERAL else order[r.id])
-        num_answered, num_unanswered = sum(r.split != _GENERAL for r in self._results), self._unanswered.total()
+        num_answered, num_unanswered = sum(r.split != _GENERAL for r in self._results), len(self._unanswered)
         num_skipped = len(order) - num_answered - num_unanswered
         self.record |= {
             "status": "stopped" if num_unanswered else "finished",
             "ended": now(),
             "counts": {
                 "results": num_answered,
-                "unanswered": dict(sorted(self._unanswered.items())),
+                "unanswered": dict(sorted(Counter(one.code for one in self._unanswered).items())),
                 "skipped": num_skipped,
                 "held_back": self._num_withheld,
             },
-            "unanswered": {
-                split: dict(sorted(num.items())) for split, num in self._unanswered_by_category.items() if num
-            },
+            "unanswered": {split: dict(sorted(num.items())) for split in self._rows if (num := self._lacking(split))},
         }
         write_whole(self.folder / PREDICTIONS, map(prediction_line, self._results))
         self.record["files"] = {PREDICTIONS: sha256_of(self.folder / PREDICTIONS)}
         self.write({})
-        for code, number in sorted(self._unanswered.items()):
-            console.talk(f"warning: {_records(number)} without an answer: {code}: {self._reasons[code]}")
+        reasons: dict[str, list[str]] = {}
+        for one in self._unanswered:
+            reasons.setdefault(f"{one.code}: {one.reason}", []).append(one.id)
+        for reason, ids in sorted(reasons.items()):
+            console.talk(f"warning: {_records(len(ids))} without an answer: {reason} ({console.join_names(ids, 5)})")
         if num_unanswered:
             console.talk("The same command asks for them again.")
+        if num_cut := sum(result.stopped is False for result in self._results):
+            console.talk(
+                f"warning: {num_cut:,} of {num_answered:,} answers ended at {self._max_new_tokens} tokens "
+                "and are scored as they stand; --max-new-tokens allows more"
+            )
         if num_skipped:
             console.talk(
                 f"warning: {_records(num_skipped)} without a result: too long, raw text, or cannot be rendered"
             )
+
+    def _lacking(self, split: str) -> Counter[str]:
+        # By category the records without an answer, those that it could not read or was not sent among them: none of
+        # them is one by chance. Raw text has none.
+        known = {result.id for result in self._results if result.split == split}
+        rows = self._dataset.splits[split]
+        return Counter(row.category for row in rows if row.id not in known and row.messages is not None)
 
 
 def _records(number: int) -> str:

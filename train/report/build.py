@@ -93,13 +93,16 @@ def build_report(
     fits: Sequence[CategoryFit] = (),
     memory: Memorised | None = None,
     sides: Sequence[Sequence[Scored]] = (),
+    unsliced: Collection[str] = (),
 ) -> Report:
     """Return the report on two models scored on the same records of the splits validation, test and general.
 
     ``default_metric`` names the categories without a scorer of their own. What predictions cannot tell are ``remarks``,
     ``noise``, ``judge_summary``, ``data_map``, ``fits`` and ``memory``; ``human`` are verdicts of people, beside which
     the judge's are held; ``is_checkpoint_chosen`` of a run's best checkpoint; ``sides`` are the results of the seeds
-    whose mean ``tuned`` is. Raises TrainError: E933 unpaired-results, E934 not-finite, E937 nothing-to-report.
+    whose mean ``tuned`` is; the categories ``unsliced`` are in no slice.
+
+    Raises TrainError: E933 unpaired-results, E934 not-finite, E937 nothing-to-report.
     """
     pairs = pair(base, tuned)
     judged = calibrated(judge_summary, pairs, human) if judge_summary else None
@@ -108,7 +111,7 @@ def build_report(
     if not splits:
         hint = "Export a dataset with a test split, or more records."
         raise TrainError("E937 nothing-to-report", "no record of validation or test can be compared", hint)
-    headline, silent = splits[-1].split, {result.category for result in splits[-1].unscored}
+    headline, silent = splits[-1].split, {*unsliced, *(result.category for result in splits[-1].unscored)}
     seeds = [{record.id: record for record in side if record.split == headline} for side in sides]
     validation, general = ([p for p in pairs if p[0].split == split] for split in ("validation", "general"))
     is_checkpoint_chosen &= curve is None or bool(curve.evals)  # Without one it ends with its last step.

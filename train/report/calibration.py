@@ -140,7 +140,7 @@ def _calibration(category: str, records: Sequence[_RatedRecord], summary: JudgeS
     same = [float(ours == theirs) for ours, theirs in zip(people, words, strict=True)]
     agreement = None
     if both:
-        interval = stats.mean_interval(same, clusters, seed=seed_of(category, "agreement"))
+        interval = stats.mean_interval(same, clusters)
         agreement = estimate(sum(same) / len(same), interval)
     debiased, why = None, ""
     try:

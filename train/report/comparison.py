@@ -21,7 +21,7 @@ from train.base.run_folder import EVALUATION, model_run, read_evaluation, read_r
 from train.evaluate.predictions import PREDICTIONS, Scored, read_predictions
 from train.report import wording
 from train.report.model import Estimate, Gate, Report, ReportPart, SliceResult, SplitResult
-from train.report.results import SPLITS, Rules, several_results, without_verdicts
+from train.report.results import SPLITS, Pairs, Rules, several_results, without_lost, without_unanswered
 from train.report.slices import slice_results
 
 _GENERAL = "general"
@@ -282,15 +282,12 @@ def compare_sides(sides: Sequence[Side]) -> ComparisonTable:
     """
     matched, counts = match_records([side.records for side in sides], has_general=False)
     first, others = matched[0], list(range(1, len(sides))) or [0]
-    rules = rules_of(sides)
+    pairs, rules = [list(zip(first, matched[index], strict=True)) for index in others], rules_of(sides)
     defaults = set.intersection(*(set(side.default_metric) for side in sides))
     splits: dict[int, list[SplitResult]] = {index: [] for index in others}
     for split in SPLITS:
-        each = several_results(
-            [list(zip(first, matched[index], strict=True)) for index in others], split, defaults, rules
-        )
-        for index, result in zip(others, each, strict=True):
-            part = with_gaps(result, split, sides, first)
+        results = several_results(pairs, split, defaults, rules)
+        for index, part in zip(others, with_gaps(results, split, sides, pairs, rules), strict=True):
             splits[index] += [] if part is None else [part]
     compared = [result.split for results in splits.values() for result in results]
     has_rows = any(part.categories for parts in splits.values() for part in parts)
@@ -301,9 +298,9 @@ def compare_sides(sides: Sequence[Side]) -> ComparisonTable:
         )  # fmt: skip
     headline: Literal["validation", "test"] = "test" if "test" in compared else "validation"
     silent = {row.category for results in splits.values() for part in results for row in part.unscored}
+    silent |= incomplete(sides)
     shown = [(sides[index].name, part) for index in others for part in splits[index] if part.split == headline]
-    scored = [[p for p in zip(first, matched[index], strict=True) if p[0].category not in silent] for index in others]
-    slices = slice_results(scored, headline, rules)
+    slices = slice_results([[p for p in each if p[0].category not in silent] for each in pairs], headline, rules)
     return ComparisonTable(
         models=[_model(side, records) for side, records in zip(sides, matched, strict=True)],
         headline=headline,
@@ -340,31 +337,47 @@ def rules_of(sides: Sequence[Side]) -> Rules:
     return next((side.rules for side in sides if side.kind == "run"), sides[0].rules)
 
 
+def incomplete(sides: Sequence[Side]) -> set[str]:
+    """Return the categories of which some of ``sides`` did not answer every record."""
+    return {name for side in sides for numbers in side.unanswered.values() for name, num in numbers.items() if num}
+
+
 def with_gaps(
-    result: SplitResult | None, split: Literal["validation", "test"], sides: Sequence[Side], matched: Sequence[Scored]
-) -> SplitResult | None:
-    """Return ``result`` with what some of ``sides`` did not answer, and categories of which nothing is ``matched``.
+    results: Sequence[SplitResult | None], split: Literal["validation", "test"], sides: Sequence[Side],
+    pairs: Sequence[Pairs], rules: Rules,
+) -> list[SplitResult | None]:  # fmt: skip
+    """Return ``results`` of ``pairs`` with what some of ``sides`` did not answer, and categories without any pair.
 
     A split that not all were asked stays as it is.
     """
-    unanswered: Counter[str] = Counter()
     # Of each side the records with an answer, by category.
     known = [Counter(record.category for record in side.records if record.split == split) for side in sides]
     if not all(counts or side.unanswered.get(split) for counts, side in zip(known, sides, strict=True)):
-        return result
+        return list(results)
+    totals: Counter[str] = Counter()
     for counts, side in zip(known, sides, strict=True):
         for category, num in side.unanswered.get(split, {}).items():
-            unanswered[category] = max(unanswered[category], counts[category] + num)
-    shown = {record.category for record in matched if record.split == split}
-    shown |= {row.category for row in result.rows()} if result else set()
+            totals[category] = max(totals[category], counts[category] + num)
+    matched = [before for before, _ in chain(*pairs[:1]) if before.split == split]
+    shown, ids = Counter(record.category for record in matched), {record.id for record in matched}
+    # Of one that some side answered it is known what repeats it; each of the rest is one record of every category.
+    missing: dict[str, dict[str, str]] = {category: {} for category in totals}
+    for record in chain.from_iterable(side.records for side in sides):
+        if record.split == split and record.category in totals and record.id not in ids:
+            missing[record.category][record.id] = record.cluster
+    unanswered = {
+        category: [*missing[category].values(), *(f"\0{number}" for number in range(num))][: num - shown[category]]
+        for category, num in totals.items()
+    }
+    rows = {row.category for result in results if result is not None for row in result.rows()}
     lost = {}
-    for name in {*unanswered, *chain.from_iterable(known)} - shown:
-        num = unanswered[name] or max(counts[name] for counts in known)
+    for name in {*totals, *chain.from_iterable(known)} - shown.keys() - rows:
+        num = totals[name] or max(counts[name] for counts in known)
         why = "can be compared: some models lack them or score them otherwise"
-        lost[name] = f"0 of {num} records {'were answered' if unanswered[name] else why}"
+        lost[name] = num, f"0 of {num} records {'were answered' if totals[name] else why}"
     empty = SplitResult(split=split, n=0, categories=[], macro=None, num_fixed=0, num_broken=0, behaviour=None)
-    result = result or (empty if lost else None)
-    return result and without_verdicts(result, unanswered, lost, rules_of(sides).margin)
+    sure = without_unanswered(results, pairs, split, rules, unanswered)
+    return [without_lost(part or empty, lost) if part or lost else None for part in sure]
 
 
 def _model(side: Side, records: Sequence[Scored]) -> ComparedModel:
@@ -395,7 +408,10 @@ def side_notes(sides: Sequence[Side], matched: Sequence[Sequence[Scored]]) -> li
             missing.update(numbers)
         if missing:
             each = ", ".join(f"{wording.category(name)} {num}" for name, num in sorted(missing.items()))
-            notes.append(f"{side.name} gave no answer to {missing.total()} of the records that it was asked ({each}).")
+            notes.append(
+                f"{side.name} gave no answer to {missing.total()} of the records that it was asked ({each}). "
+                "Slices leave these categories out."
+            )
         # Of choices that are compared by likelihood none is written.
         written = {
             record.category for record in records if record.metric.startswith("choice_logprob") and record.is_generated
@@ -404,6 +420,13 @@ def side_notes(sides: Sequence[Side], matched: Sequence[Sequence[Scored]]) -> li
             names = ", ".join(map(wording.category, sorted(written)))
             notes.append(
                 f"{side.name} wrote its choices in {names}, as it tells no likelihoods; what it wrote is matched."
+            )
+        # Of a model that is here the report says how many ended by themselves.
+        num_cut = sum(record.stopped is False for record in records)
+        if num_cut and side.kind not in ("base", "run", "adapter"):
+            notes.append(
+                f"{side.name}: {num_cut} of {len(records)} answers ended at {side.max_new_tokens} tokens, "
+                "and are scored as they stand."
             )
     if len(sides) > 1 and any(record.nll is None for record in matched[0]):
         notes.append("One of the models tells no likelihoods, so bits per byte are not compared.")
@@ -433,7 +456,7 @@ def _conclusions(
         questions += [("quantised", index, at) for at in measured if sides[at].prompting == side.prompting][:1]
     pairs = [list(zip(matched[second], matched[first], strict=True)) for _, first, second in questions]
     results = several_results(pairs, headline, (), rules)
-    parts = [with_gaps(result, headline, sides, matched[0]) for result in results]
+    parts = with_gaps(results, headline, sides, pairs, rules)
     return [
         _conclusion(question, sides[first].name, sides[second].name, part, rules)
         for (question, first, second), part in zip(questions, parts, strict=True)
@@ -454,11 +477,14 @@ def _conclusion(
     elif macro.reason == "too-few":
         why = f"there are too few records to say ({macro.num_clusters} of {rules.fewest})"
     elif question == "tuning-or-prompt":
-        word = "yes" if macro.verdict == "improved" else "no" if change.high < 0 else "unclear"
+        word = "yes" if macro.verdict == "improved" else "no" if macro.verdict == "regressed" else "unclear"
+        is_trivial = macro.reason == "trivial"
         why = {
             "yes": f"{first} is better than {second} beyond chance",
-            "no": f"{second} is better than {first}",
-            "unclear": f"between {first} and {second} no difference is shown",
+            "no": f"{second} is better than {first} beyond chance",
+            "unclear": f"{first} is better than {second}, and not shown to be better than the trivial answer"
+            if is_trivial
+            else f"between {first} and {second} no difference that counts is shown",
         }[word]
     else:
         # That no difference was found says nothing; a loss that matters has to be ruled out.

@@ -215,7 +215,7 @@ def _point(parts: Floats, *, is_score: bool) -> Estimate:
     means = parts.mean(axis=1)
     value = float(means.mean())
     low, high = (
-        stats.mean_interval(means.tolist(), clusters, seed=[0]) if is_score
+        stats.mean_interval(means.tolist(), clusters) if is_score
         else stats.bootstrap(means.tolist(), [1.0] * len(parts), clusters, seed=[0])
     )  # fmt: skip
     if len(parts) > 1 and parts.shape[1] > 1:

@@ -160,13 +160,16 @@ class SplitResult(ReportPart):
 
     def failing(self, gate: Gate = "worse") -> list[str]:
         """Return what closes a gate: what got worse, or all that is not shown not to be, and what nobody can tell."""
+        rows = [row for row in (*self.categories, self.macro) if row is not None]
         if gate == "not-shown":
-            rows = [row for row in (*self.categories, self.macro) if row is not None and row.reason != "not-worse"]
+            rows = [row for row in rows if row.reason != "not-worse"]
         else:
-            # Of a change the mean has a verdict, too, and closes no gate: a loss of the margin does.
-            rows = [row for row in self.categories if row.verdict == "regressed" or row.reason == "unanswered"]
-            rows += [self.macro] if self.macro is not None and self.macro.reason == "worse-by-margin" else []
-        names = ["MEAN" if isinstance(row, Macro) else row.category for row in rows]
+            rows = [row for row in rows if row.verdict == "regressed" or row.reason == "unanswered"]
+        names = [
+            ("MEAN" if isinstance(row, Macro) else row.category)
+            + (" (not all answered)" if row.reason == "unanswered" else "")
+            for row in rows
+        ]
         return names + [result.sentence for result in self.unscored]
 
 

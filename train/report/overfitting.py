@@ -132,7 +132,7 @@ class _FitOverSteps:
 
     def _interval(self, values: list[float], clusters: Sequence[str]) -> stats.Interval:
         if self.is_score:
-            return stats.mean_interval(values, clusters, seed=self.seed)
+            return stats.mean_interval(values, clusters)
         return stats.bootstrap(values, [1.0] * len(values), clusters, seed=self.seed)
 
     def _fall(self) -> Estimate | None:
@@ -189,7 +189,7 @@ def memory_of(base: Sequence[Scored], tuned: Sequence[Scored], *, has_fallen: bo
         if not tried:
             return 0, None
         values, clusters = [value for value, _ in tried], [cluster for _, cluster in tried]
-        return len(tried), estimate(float(np.mean(values)), stats.mean_interval(values, clusters, seed=[0]))
+        return len(tried), estimate(float(np.mean(values)), stats.mean_interval(values, clusters))
 
     (n, before), (_, after), (n_control, control) = rate(base, "train"), rate(tuned, "train"), rate(tuned, "validation")
     if before is None or after is None:

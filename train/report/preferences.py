@@ -60,7 +60,7 @@ def _result(category: str, compared: Compared, rules: Rules, *seed: str) -> Pref
         n=len(compared),
         num_clusters=len(set(clusters)),
         agreement=_widened(
-            estimate(_mean(shares), stats.mean_interval(shares, clusters, **draws)), agreed, ones, clusters, 0.0, 1.0
+            estimate(_mean(shares), stats.mean_interval(shares, clusters)), agreed, ones, clusters, 0.0, 1.0
         ),
         margin=_ratio(gains, ones, clusters, draws),
         likelier=Change(base=_mean([float(own > 0) for own, _ in sides]),

@@ -65,17 +65,20 @@ SPLITS: tuple[Literal["validation", "test"], ...] = ("validation", "test")
 
 
 def several_results(
-    sides: Sequence[Pairs], split: Literal["validation", "test"], default_metric: Collection[str], rules: Rules
-) -> list[SplitResult | None]:
+    sides: Sequence[Pairs], split: Literal["validation", "test"], default_metric: Collection[str], rules: Rules,
+    others: Sequence[Sequence[Pairs]] = (),
+) -> list[SplitResult | None]:  # fmt: skip
     """Return the results of one split for each of several comparisons, None where nothing can be compared.
 
     All p values are adjusted together: over the categories and over the comparisons. Those against the trivial answers
-    are a second family, so that of either at most one report in forty calls something better that is not.
+    are a second family, so that of either at most one report in forty calls something better that is not. A p value is
+    the largest of those of ``sides`` and ``others``, which are what they may be as well.
     """
-    against = compared_results(list(map(rivals, sides)), split, (), rules)
-    results = compared_results(sides, split, default_metric, rules)
+    trivial = [list(map(rivals, each)) for each in others]
+    against = compared_results(list(map(rivals, sides)), split, (), rules, trivial)
+    results = compared_results(sides, split, default_metric, rules, others)
     each = zip(results, against, sides, strict=True)
-    return [part and beside_trivial(part, trivial, pairs) for part, trivial, pairs in each]
+    return [part and beside_trivial(part, rival, pairs) for part, rival, pairs in each]
 
 
 def rivals(pairs: Pairs) -> Pairs:
@@ -120,79 +123,130 @@ def is_judged(record: Scored, split: str) -> bool:
 
 
 def compared_results(
-    sides: Sequence[Pairs], split: Literal["validation", "test"], default_metric: Collection[str], rules: Rules
-) -> list[SplitResult | None]:
+    sides: Sequence[Pairs], split: Literal["validation", "test"], default_metric: Collection[str], rules: Rules,
+    others: Sequence[Sequence[Pairs]] = (),
+) -> list[SplitResult | None]:  # fmt: skip
     """Return `several_results` without the trivial answers."""
-    each: list[tuple[Pairs, list[Comparison]]] = []
-    for pairs in sides:
-        mine = [p for p in pairs if is_judged(p[0], split)]
-        groups: dict[str, list[tuple[Scored, Scored]]] = {}
-        for record_pair in mine:
-            groups.setdefault(record_pair[0].category, []).append(record_pair)
-        comparisons = [_compare(split, category, of, rules) for category, of in sorted(groups.items())]
-        each.append((mine, [comparison for comparison in comparisons if comparison is not None]))
+    each = [_comparisons(pairs, split, rules) for pairs in sides]
     # Of twenty categories one looks improved by chance alone, so all p values of a split are adjusted together.
-    tests = [comparison for _, complete in each for comparison in complete]
+    tests = [comparison for complete in each for comparison in complete]
+    macros = [_macro(split, complete) for complete in each]
+    for further in others:
+        twins = [_comparisons(pairs, split, rules) for pairs in further]
+        by_place = {(place, twin.category): twin for place, complete in enumerate(twins) for twin in complete}
+        for place, complete in enumerate(each):
+            for comparison in complete:
+                comparison.p = _largest_p(comparison, by_place.get((place, comparison.category)))
+        macros = [macro and macro.model_copy(update={"p": _largest_p(macro, _macro(split, complete))})
+                  for macro, complete in zip(macros, twins, strict=True)]  # fmt: skip
     for comparison in tests:
         comparison.num_tests = len(tests)
     adjusted = iter(stats.holm([comparison.p for comparison in tests]))
-    macros = [_macro(split, complete) for _, complete in each]
     adjusted_macros = iter(stats.holm([macro.p for macro in macros if macro is not None]))
     macros = [macro and mean_with_verdict(macro, _num_scored(complete), next(adjusted_macros), rules)
-              for macro, (_, complete) in zip(macros, each, strict=True)]  # fmt: skip
+              for macro, complete in zip(macros, each, strict=True)]  # fmt: skip
     return [
-        _split_result(split, mine, complete, macro, adjusted, default_metric)
-        for (mine, complete), macro in zip(each, macros, strict=True)
+        _split_result(split, [p for p in pairs if is_judged(p[0], split)], complete, macro, adjusted, default_metric)
+        for pairs, complete, macro in zip(sides, each, macros, strict=True)
     ]
 
 
-def without_verdicts(
-    result: SplitResult, totals: Mapping[str, int], lost: Mapping[str, str], margin: float
-) -> SplitResult:
-    """Return ``result`` without verdicts on the categories ``totals``, and on the mean.
+def _comparisons(pairs: Pairs, split: str, rules: Rules) -> list[Comparison]:
+    groups: dict[str, list[tuple[Scored, Scored]]] = {}
+    for record_pair in pairs:
+        if is_judged(record_pair[0], split):
+            groups.setdefault(record_pair[0].category, []).append(record_pair)
+    found = (_compare(split, category, of, rules) for category, of in sorted(groups.items()))
+    return [comparison for comparison in found if comparison is not None]
 
-    ``totals`` says of how many records one of the models did not answer all: those that it did may be the easy ones. A
-    verdict stays that would be the same if all others had gone against it.
-    ``lost`` says of categories of which nothing can be compared why: they have no figure, and neither has the mean.
+
+def _largest_p(one: Comparison | Macro, other: Comparison | Macro | None) -> float:
+    # Between a gain and a loss lies no change at all.
+    is_same_side = other is not None and one.difference.value * other.difference.value > 0
+    return max(one.p, other.p) if other is not None and is_same_side else 1.0
+
+
+def without_unanswered(
+    results: Sequence[SplitResult | None], sides: Sequence[Pairs], split: Literal["validation", "test"], rules: Rules,
+    unanswered: Mapping[str, Sequence[str]],
+) -> list[SplitResult | None]:  # fmt: skip
+    """Return ``results`` of ``sides`` without the verdicts that records without an answer could change.
+
+    ``unanswered`` has by category the clusters of the records that one of the models did not answer: those that it did
+    may be the easy ones. A verdict stays that is the same where all others lost, and where all gained, what there is.
     """
+    if not any(unanswered.values()):
+        return list(results)
+    lost, gained = ([[*pairs, *_completed(pairs, split, unanswered, gain)] for pairs in sides] for gain in (0.0, 1.0))
+    extremes = [
+        several_results(one, split, (), rules, [sides, other]) for one, other in ((lost, gained), (gained, lost))
+    ]
+    numbers = {category: len(clusters) for category, clusters in unanswered.items()}
+    each = zip(results, *extremes, strict=True)
+    return [part and _sure(part, numbers, [one for one in others if one is not None]) for part, *others in each]
+
+
+def _completed(
+    pairs: Pairs, split: str, unanswered: Mapping[str, Sequence[str]], gain: float
+) -> list[tuple[Scored, Scored]]:
+    # The records without an answer where the second model scores ``gain`` and the first, or what is trivial, the rest.
+    twins = {p[0].category: p for p in pairs if is_judged(p[0], split) and None not in (p[0].score, p[1].score)}
+    completed = []
+    for category, clusters in unanswered.items():
+        for number, cluster in enumerate(clusters if category in twins else ()):
+            before, after = (
+                replace(
+                    twin, id=f"\0{number}", cluster=cluster, scores={twin.metric: score},
+                    trivial_score=None if twin.trivial_score is None else 1 - gain,
+                )
+                for twin, score in zip(twins[category], (1 - gain, gain), strict=True)
+            )  # fmt: skip
+            completed.append((before, after))
+    return completed
+
+
+def _sure(part: SplitResult, numbers: Mapping[str, int], extremes: Sequence[SplitResult]) -> SplitResult:
     unknown = {"verdict": "inconclusive", "reason": "unanswered", "is_no_worse": False}
-    rows, down, up = [], 0.0, 0.0
-    for old in result.categories:
-        row, num = old, totals.get(old.category, 0) - old.n - old.num_unscored
-        if old.category in totals:
-            gain, share = old.difference.value, num / (old.n + num)
-            # How far the change of all records may lie below and above that of those with an answer.
-            down, up = down + share * (1 + gain), up + share * (1 - gain)
-            is_sure = old.higher_is_better and _holds(old, share * (1 + gain), share * (1 - gain), margin)
-            note = f"{old.note}, whatever the other {num} would have been"
-            if not is_sure:
-                note = f"{old.n} of {old.n + num} records were answered, so there is no verdict"
-            row = old.model_copy(update={**({} if is_sure else unknown), "note": note, "num_unanswered": num})
-            row = row.model_copy(update={"sentence": wording.sentence(row)})
-        rows.append(row)
-    num = len([row for row in rows if row.higher_is_better])
-    macro = result.macro
-    if macro is not None and totals and not _holds(macro, down / num, up / num, margin):
+    rows = []
+    for row in part.categories:
+        num = numbers.get(row.category, 0)
+        twins = [twin for one in extremes for twin in one.categories if twin.category == row.category]
+        # What bits a missing answer would have taken nobody can bound.
+        is_sure = (_is_same(row, twins) and row.higher_is_better) if num else _is_same(row, twins) or not _is_shown(row)
+        more = {"num_unanswered": num, **({} if is_sure else unknown)}
+        if not is_sure:
+            whose = f"{row.n} of {row.n + num} records" if num else "not all records of other categories"
+            more["note"] = f"{whose} were answered, so there is no verdict"
+        elif num:
+            more["note"] = f"{row.note}, whatever the other {num} would have been"
+        sure = row.model_copy(update=more)
+        rows.append(sure.model_copy(update={"sentence": wording.sentence(sure)}))
+    macro = part.macro
+    if macro is not None and not _is_same(macro, [one.macro for one in extremes if one.macro is not None]):
         macro = macro.model_copy(update=unknown)
+    return part.model_copy(update={"categories": rows, "macro": macro})
+
+
+def _is_shown(row: CategoryResult | Macro) -> bool:
+    # Whether something is said of all records, and not that too little is known.
+    return row.reason in ("better", "worse", "within-margin", "not-worse", "worse-by-margin")
+
+
+def _is_same(row: CategoryResult | Macro, extremes: Sequence[CategoryResult | Macro]) -> bool:
+    twins = extremes if _is_shown(row) else extremes[:2]
+    return all((twin.reason, twin.is_no_worse) == (row.reason, row.is_no_worse) for twin in twins)
+
+
+def without_lost(part: SplitResult, lost: Mapping[str, tuple[int, str]]) -> SplitResult:
+    """Return ``part`` with categories that have no figure, nor has the mean then: their records, and why."""
     unscored = [
-        Unscored(category=name, metric="", n=0, num_unscored=totals.get(name, 0), sentence=(
+        Unscored(category=name, metric="", n=0, num_unscored=num, sentence=(
             f"{wording.category(name)} has no figure, and so the mean has none: {why}."
         ))
-        for name, why in sorted(lost.items())
+        for name, (num, why) in sorted(lost.items())
     ]  # fmt: skip
-    return result.model_copy(update={
-        "categories": rows, "macro": None if unscored else macro, "unscored": [*result.unscored, *unscored],
-    })  # fmt: skip
-
-
-def _holds(row: CategoryResult | Macro, down: float, up: float, margin: float) -> bool:
-    # Whether the verdict is the same where the change lies so far below, or above.
-    change = row.difference
-    sure = {
-        "better": change.low - down > 0, "not-worse": change.low - down > -margin,
-        "worse": change.high + up < 0 and change.value + up <= -margin,
-    }  # fmt: skip
-    return sure.get("worse" if row.reason == "worse-by-margin" else row.reason or "", False)
+    macro = None if unscored else part.macro
+    return part.model_copy(update={"macro": macro, "unscored": [*part.unscored, *unscored]})
 
 
 def _split_result(
@@ -272,9 +326,7 @@ class Comparison:
             self.before = [known(before.score) for before, _ in compared]
             self.after = [known(after.score) for _, after in compared]
             self.base, self.tuned = (
-                estimate(
-                    _mean(values), stats.mean_interval(values, self.clusters, seed=seed, replicates=rules.resamples)
-                )
+                estimate(_mean(values), stats.mean_interval(values, self.clusters))
                 for values in (self.before, self.after)
             )
             interval = stats.difference_interval(self.before, self.after, self.clusters)

@@ -39,8 +39,6 @@ Floats = NDArray[np.float64]
 
 CONFIDENCE = 0.95
 REPLICATES = 2000
-_MANY = 200
-"""Clusters from which the mean of a graded score is taken to be normal."""
 _FEWEST_DRAWN = 10
 """Clusters below which draws of them are too much alike: the interval of a bootstrap covers 50 % at 2, 90 % at 8."""
 
@@ -149,28 +147,33 @@ def _effective_size(clusters: Sequence[str]) -> float:
     return float(sizes.sum() ** 2 / (sizes**2).sum())
 
 
-def mean_interval(
-    values: Sequence[float], clusters: Sequence[str], *, seed: Sequence[int], replicates: int = REPLICATES
-) -> Interval:
+def mean_interval(values: Sequence[float], clusters: Sequence[str]) -> Interval:
     """Return the interval of a mean score in [0, 1].
 
-    Values of 0 and 1: Wilson on the effective size. Graded ones: BCa cluster bootstrap, or Student's t from 200
-    clusters of one record on. Graded ones that no `can_resample`: Wilson on the clusters, since no score in [0, 1]
-    varies more than a coin of the same mean. Raises ValueError: there is no record.
+    Values of 0 and 1: Wilson on the effective size. Graded ones: an adjusted Wald interval by Student's t, before which
+    two pseudo-clusters are added, one of 0 and one of 1, as Agresti and Coull 1998 do for shares: a rare 0 among scores
+    near 1 may not have been seen, and draws of those that were do not show it (a BCa bootstrap held the mean of 95 % in
+    26 to 91 % of such cases at n = 10 to 60, this one in 94 % and more: `benchmarks/intervals.py`). Raises ValueError:
+    there is no record.
     """
     values, clusters = floats(values), names(clusters)
-    groups, mean = len(set(clusters)), math.fsum(values) / len(values)
     if set(values) <= {0.0, 1.0}:
         size = _effective_size(clusters)
-        return wilson(mean * size, size)
-    if not can_resample(values, clusters):
-        return wilson(min(1.0, max(0.0, mean)) * groups, groups)
-    if groups == len(values) >= _MANY:
-        half = student_quantile(groups - 1) * float(np.std(values, ddof=1)) / math.sqrt(groups)
-        low, high = mean - half, mean + half
-    else:
-        low, high = bootstrap(values, [1.0] * len(values), clusters, seed=seed, replicates=replicates)
-    return Interval(max(0.0, low), min(1.0, high))
+        return wilson(math.fsum(values) / len(values) * size, size)
+    parts = _parts(values, clusters)
+    total = len(parts) + 2
+    mean = (float(parts.sum()) + 1) / total
+    spread = (float((parts**2).sum()) + 1) / total - mean**2
+    half = student_quantile(total - 1) * math.sqrt(spread / total)
+    return Interval(max(0.0, mean - half), min(1.0, mean + half))
+
+
+def _parts(values: Sequence[float], clusters: Sequence[str]) -> Floats:
+    # Each cluster's part in the mean, the linearised ratio of sums: [clusters], whose mean is that of the values.
+    sums, sizes = sums_by_cluster(clusters, values, [1.0] * len(values)).T
+    mean = float(sums.sum() / sizes.sum())
+    parts: Floats = len(sums) * (sums - mean * sizes) / sizes.sum() + mean
+    return parts
 
 
 _PSEUDO, _UNSEEN = 3, 5
@@ -202,10 +205,8 @@ def difference_interval(
 def change_parts(base: Sequence[float], tuned: Sequence[float], clusters: Sequence[str]) -> tuple[Floats, float]:
     """Return each cluster's part in the mean difference, [clusters], and the mean square of seen and unseen changes."""
     differences = [after - before for before, after in zip(floats(base), floats(tuned), strict=True)]
-    sums, sizes = sums_by_cluster(clusters, differences, [1.0] * len(differences)).T
-    value = float(sums.sum() / sizes.sum())
-    parts = len(sums) * (sums - value * sizes) / sizes.sum() + value
-    num_changed = np.count_nonzero(np.abs(sums) > 1e-12)
+    parts = _parts(differences, clusters)
+    num_changed = np.count_nonzero(np.abs(sums_by_cluster(clusters, differences)) > 1e-12)
     return parts, (_UNSEEN + float((parts**2).sum())) / (_UNSEEN + num_changed)
 
 

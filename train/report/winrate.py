@@ -164,7 +164,7 @@ def bias(what: str, choices: Sequence[tuple[str, float | None]]) -> Bias:
     values = [float(value) for _, value in choices if value is not None]
     if not values:
         return Bias(n=0, num_clusters=0, rate=None, sentence=f"The {what} answer: nothing is known.")
-    rate = estimate(sum(values) / len(values), stats.mean_interval(values, clusters, seed=seed_of("bias", what)))
+    rate = estimate(sum(values) / len(values), stats.mean_interval(values, clusters))
     num = len(set(clusters))
     word = "no bias shown"
     if num < stats.FEWEST:
@@ -236,7 +236,7 @@ def _rate(category: str, verdicts: Sequence[HumanVerdict], between: Sequence[str
         num_second=counts["b"],
         num_ties=counts["tie"],
         num_both_bad=counts["both bad"],
-        half=estimate(sum(points) / len(points), stats.mean_interval(points, clusters, seed=seed)),
+        half=estimate(sum(points) / len(points), stats.mean_interval(points, clusters)),
         p=stats.sign_flip([sums[name] for name in sorted(sums)], seed=seed),
         p_adjusted=1.0,
         verdict="none",

@@ -66,9 +66,8 @@ def verdict(result: Result, fewest: int) -> str:
     if reason is None:
         return ""
     mark, word, _ = VERDICTS[reason]
-    counts = f" ({result.num_clusters} of {fewest})" if reason == "too-few" else ""
-    if isinstance(result, CategoryResult) and result.num_unanswered:
-        counts = f" ({num_answered(result)})"
+    counts = f" ({num_answered(result)})" if isinstance(result, CategoryResult) and result.num_unanswered else ""
+    counts = f" ({result.num_clusters} of {fewest})" if reason == "too-few" else counts
     return f"{mark} {word}{counts}"
 
 
