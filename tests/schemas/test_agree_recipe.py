@@ -53,8 +53,8 @@ VALUES = st.sampled_from(
         ["q_proj"],
         [1.5, 0.5],
         {},
-        {"rank": 8},
-        {"keep": 1},
+        {"patience": 8},
+        {"patience": 0},
         {"no": 1},
     ]
 )

@@ -82,11 +82,11 @@ class BatchSampler:
         first = self.mixture.epoch(0)
         self.tokens, self.trained = int(self.lengths[first].sum()), int(self.supervised[first].sum())
         """Tokens of the first epoch, and how many of them are trained; without mixing, of each."""
-        self.batch_size = _batch_size(self.lengths[first], recipe)
+        self.global_batch_size = _records_of_a_step(self.lengths[first], recipe)
         self._epoch = lru_cache(maxsize=4)(self._make_epoch)
         self._steps_of_an_epoch = self._count_steps()
         self._starts = [0]
-        self._total = recipe.max_steps or self._start(recipe.epochs)
+        self._total = recipe.max_steps or self._start(recipe.num_train_epochs)
 
     def __len__(self) -> int:
         return self._total
@@ -113,7 +113,7 @@ class BatchSampler:
 
     def _micro_batches(self, indices: list[int], num_ranks: int = 1) -> list[list[int]]:
         lengths = [int(self.lengths[index]) for index in indices]
-        at_least = -(-self.recipe.accumulation // num_ranks)
+        at_least = -(-self.recipe.gradient_accumulation_steps // num_ranks)
         divide = balanced if self.is_packed else by_length
         groups = divide(lengths, self.micro_batch_tokens, at_least=at_least)
         return [[indices[n] for n in group] for group in groups]
@@ -136,7 +136,7 @@ class BatchSampler:
 
         The first epoch itself is in it too, since the generator's algorithm is a library's.
         """
-        sizes = (self.recipe.seed, self.batch_size, self.recipe.batch_tokens, len(self), self.mixture.sizes)
+        sizes = (self.recipe.seed, self.global_batch_size, self.recipe.batch_tokens, len(self), self.mixture.sizes)
         counts = self.lengths.astype("<i8").tobytes() + self.supervised.astype("<i8").tobytes()
         hashed = hashlib.sha256(counts + self.weights.astype("<f8").tobytes())
         hashed.update(repr((sizes, self._epoch(0))).encode())
@@ -145,7 +145,7 @@ class BatchSampler:
     def _count_steps(self) -> int | None:
         """Steps of each epoch, by arithmetic; None where they differ by epoch, as an example may be over a step."""
         if self.recipe.batch_tokens is None:
-            return -(-len(self.mixture) // self.batch_size)
+            return -(-len(self.mixture) // self.global_batch_size)
         if self.mixture.is_plain and int(self.lengths.max()) <= self.recipe.batch_tokens:
             # No example is longer than a step, so in each step at least one ends.
             return (int(self.lengths.sum()) - 1) // self.recipe.batch_tokens + 1
@@ -170,7 +170,9 @@ class BatchSampler:
     def _make_epoch(self, epoch: int) -> list[list[int]]:
         order = np.random.default_rng([self.recipe.seed, epoch]).permutation(self.mixture.epoch(epoch))
         if self.recipe.batch_tokens is None:
-            return [order[n : n + self.batch_size].tolist() for n in range(0, len(order), self.batch_size)]
+            return [
+                order[n : n + self.global_batch_size].tolist() for n in range(0, len(order), self.global_batch_size)
+            ]
         owner = (np.cumsum(self.lengths[order]) - 1) // self.recipe.batch_tokens
         edges = np.flatnonzero(np.diff(owner)) + 1
         return [part.tolist() for part in np.split(order, edges)]
@@ -187,12 +189,12 @@ def _columns(examples: Sequence[Example]) -> list[np.ndarray]:
     return [lengths, *(np.array([getattr(example, name) for example in examples]) for name in names)]
 
 
-def _batch_size(lengths: np.ndarray, recipe: Recipe) -> int:
+def _records_of_a_step(lengths: np.ndarray, recipe: Recipe) -> int:
     """Records of a step; "auto" aims at many tokens, but small data rather gets enough steps to learn in."""
-    if recipe.batch_size != "auto":
-        return recipe.batch_size
+    if recipe.global_batch_size != "auto":
+        return recipe.global_batch_size
     enough = max(1, round(TOKENS_OF_A_STEP / float(lengths.mean())))
-    num_records = len(lengths) * recipe.epochs
+    num_records = len(lengths) * recipe.num_train_epochs
     return max(SMALLEST_STEP, min(enough, num_records // FEWEST_STEPS))
 
 

@@ -42,15 +42,16 @@ _SOURCES = Path(__file__).resolve().parents[1]
 
 # What decides the training alone. A field that is not named here is part of the key, so a new one can only cost a miss.
 _OF_TRAINING: dict[str, Any] = {
-    "base": True, "method": True, "objective": True, "lr": True, "epochs": True, "max_steps": True, "batch_size": True,
-    "batch_tokens": True, "accumulation": True, "micro_batch_tokens": True, "warmup": True, "schedule": True,
-    "weight_decay": True, "betas": True, "clip": True, "seed": True, "checkpoint": True, "compile": True,
-    "parallel": True, "checkpointing": True, "optimizer": True, "neftune": True, "mixing": True, "guard": True,
-    "preference": True, "stage": True,
-    "lora": {"rank": True, "alpha": True, "dropout": True, "targets": True, "init": True, "rslora": True, "dora": True,
-             "continued": True},
+    **dict.fromkeys((
+        "base", "method", "objective", "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "use_rslora",
+        "use_dora", "init_lora_weights", "continue_adapter", "learning_rate", "num_train_epochs", "max_steps",
+        "global_batch_size", "batch_tokens", "gradient_accumulation_steps", "micro_batch_tokens", "warmup_steps",
+        "lr_scheduler_type", "weight_decay", "adam_beta1", "adam_beta2", "max_grad_norm", "seed", "save_steps",
+        "save_total_limit", "eval_steps", "compile", "parallel", "gradient_checkpointing", "optim",
+        "neftune_noise_alpha", "mixing", "guard", "preference", "stage",
+    ), True),
     # Of the splits each has a key of its own.
-    "eval": {"splits": True, "every_steps": True, "during_training": True, "samples": True, "general": True,
+    "eval": {"splits": True, "during_training": True, "samples": True, "general": True,
              "margin": True, "resamples": True, "judge": True},
 }  # fmt: skip
 

@@ -131,18 +131,11 @@ MOST_FAULTS = 20
 _LONG_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){64}""")
 # What other trainers call our settings, for "did you mean".
 _ELSEWHERE = {
-    "learning_rate": "lr", "num_train_epochs": "epochs", "num_epochs": "epochs",
-    "train_batch_size": "batch_size",
-    "per_device_train_batch_size": "batch_size", "gradient_accumulation_steps": "accumulation",
-    "warmup_steps": "warmup", "warmup_ratio": "warmup", "lr_scheduler_type": "schedule",
-    "max_grad_norm": "clip", "grad_clip": "clip",
+    "num_epochs": "num_train_epochs", "train_batch_size": "global_batch_size", "grad_clip": "max_grad_norm",
     "max_seq_length": "max_length", "max_seq_len": "max_length", "cutoff_len": "max_length", "model": "base",
-    "model_name": "base", "model_name_or_path": "base", "base_model": "base", "lora_r": "lora.rank", "r": "lora.rank",
-    "lora_alpha": "lora.alpha", "lora_dropout": "lora.dropout", "target_modules": "lora.targets",
-    "eval_steps": "eval.every_steps", "save_steps": "checkpoint.every_steps", "save_total_limit": "checkpoint.keep",
-    "use_rslora": "lora.rslora", "use_dora": "lora.dora", "load_in_4bit": "lora.quantize",
-    "init_lora_weights": "lora.init", "neftune_noise_alpha": "neftune", "early_stopping_patience": "guard.patience",
-    "max_new_tokens": "eval.max_new_tokens", "num_threads": "threads", "random_seed": "seed",
+    "model_name": "base", "model_name_or_path": "base", "base_model": "base", "r": "lora_r",
+    "target_modules": "lora_target_modules", "early_stopping_patience": "guard.patience",
+    "num_threads": "threads", "random_seed": "seed",
 }  # fmt: skip
 
 
@@ -177,7 +170,7 @@ def load_recipe(
 ) -> Recipe:
     """Return the recipe: defaults, then a file or another recipe, then settings, then ``base``; later wins.
 
-    ``settings`` are texts such as "lora.rank=8", or values by dotted key; ``base`` is what --base gives.
+    ``settings`` are texts such as "lora_r=8", or values by dotted key; ``base`` is what --base gives.
     ``is_own`` says that ``source`` is the recipe in a run's own folder, whose paths were checked when the run began.
     Raises TrainError "E920 bad-recipe" that lists every fault with its line.
     """
@@ -195,7 +188,7 @@ def load_recipe(
                 raise TrainError(
                     "E920 bad-recipe",
                     f"--set {setting}: a setting has the form key=value",
-                    "Write it as in --set lora.rank=8.",
+                    "Write it as in --set lora_r=8.",
                 )
             _put(values, key.strip(), read_yaml(text, f"--set {key.strip()}"))
             origin[key.strip()] = f"--set {setting}"
@@ -384,7 +377,7 @@ def recipe_schema() -> dict[str, Any]:
     """Return the JSON Schema of a recipe; `schemas/recipe.schema.json` holds it, and a test keeps them equal."""
     schema = Recipe.model_json_schema()
     # The one rule about two keys at once that is said here; the others are about methods, and the reading says them.
-    both = {"batch_size": {"type": "integer"}, "batch_tokens": {"type": "integer"}}
+    both = {"global_batch_size": {"type": "integer"}, "batch_tokens": {"type": "integer"}}
     schema["not"] = {"required": sorted(both), "properties": both}
     # One example, from which editors offer a whole recipe.
     schema["title"], schema["examples"] = "The recipe of a run.", [Recipe().model_dump(mode="json")]

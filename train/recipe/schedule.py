@@ -16,8 +16,8 @@ NARROW, NARROW_LORA_LR, HIGHEST_NARROW_FULL_LR = 512, 1e-3, 3e-3
 
 def peak_lr(recipe: Recipe, hidden_size: int, model_type: str) -> float:
     """Return the highest learning rate: the recipe's, or one for the method, the width and the type of the model."""
-    if recipe.lr != "auto":
-        return recipe.lr
+    if recipe.learning_rate != "auto":
+        return recipe.learning_rate
     rate = _auto_lr(recipe, hidden_size, model_type)
     return PREFERENCE_SHARE * rate if recipe.objective in PREFERENCES else rate
 
@@ -37,8 +37,8 @@ def _auto_lr(recipe: Recipe, hidden_size: int, model_type: str) -> float:
 
 def warmup_steps(recipe: Recipe, num_steps: int) -> int:
     """Return the steps of linear warmup: 3 % but 10 or more, and never over half the run."""
-    if recipe.warmup != "auto":
-        return min(recipe.warmup, num_steps)
+    if recipe.warmup_steps != "auto":
+        return min(recipe.warmup_steps, num_steps)
     return min(max(FEWEST_WARMUP, round(WARMUP_SHARE * num_steps)), num_steps // 2)
 
 
@@ -48,7 +48,7 @@ def lr_factor(recipe: Recipe, step: int, num_steps: int) -> float:
     # One more than the steps on both sides, so that neither the first step nor the last has a rate of zero.
     if step < warmup:
         return (step + 1) / (warmup + 1)
-    if recipe.schedule == "constant":
+    if recipe.lr_scheduler_type == "constant_with_warmup":
         return 1.0
     return (num_steps - step) / max(1, num_steps - warmup)
 
@@ -60,18 +60,20 @@ def weight_decay(recipe: Recipe) -> float:
 
 def betas(recipe: Recipe) -> tuple[float, float]:
     """Return AdamW's betas."""
-    if recipe.betas == "auto":
-        return (0.9, 0.999) if recipe.method == "lora" else (0.9, 0.95)
-    return recipe.betas[0], recipe.betas[1]
+    beta2 = 0.999 if recipe.method == "lora" else 0.95
+    return (
+        0.9 if recipe.adam_beta1 == "auto" else recipe.adam_beta1,
+        beta2 if recipe.adam_beta2 == "auto" else recipe.adam_beta2,
+    )
 
 
 def validation_steps(recipe: Recipe, num_steps: int) -> int:
     """Return how many steps lie between validations."""
-    every = recipe.eval.every_steps
+    every = recipe.eval_steps
     return max(1, -(-num_steps // VALIDATIONS_OF_A_RUN)) if every == "auto" else every
 
 
 def checkpoint_steps(recipe: Recipe, num_steps: int) -> int:
     """Return how many steps lie between checkpoints."""
-    every = recipe.checkpoint.every_steps
+    every = recipe.save_steps
     return validation_steps(recipe, num_steps) if every == "auto" else every

@@ -216,7 +216,7 @@ def _planned(plan: Mapping[str, Json]) -> Iterator[Text]:
     tokens, supervised = _whole(plan.get("tokens")), _whole(plan.get("supervised"))
     share = f", {supervised / tokens:.0%} of them trained" if tokens and supervised is not None else ""
     yield _line("tokens", f"{tokens:,} an epoch{share}" if tokens is not None else _NOT)
-    steps, size = _whole(plan.get("steps")), _whole(plan.get("batch_size"))
+    steps, size = _whole(plan.get("steps")), _whole(plan.get("global_batch_size"))
     batches = f", {counted(size, 'record')} a step" if size else ""
     yield _line("length", f"{counted(steps, 'step')}{batches}" if steps is not None else _NOT)
     trained, whole = _whole(plan.get("trained")), _whole(plan.get("parameters"))
