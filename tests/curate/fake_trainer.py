@@ -33,7 +33,7 @@ def install(folder: Path) -> str:
 
 
 PLAN = {
-    "records": 3, "tokens": 120, "supervised": 40, "steps": STEPS, "longest": 50, "global_batch_size": 2,
+    "records": 3, "tokens": 120, "supervised": 40, "steps": STEPS, "longest": 50, "step_size": "2 records a step",
     "learning_rate": 1e-3, "warmup_steps": 1, "parameters": 10, "trained": 5, "state_bytes": 80, "device": "cpu",
     "dtype": "float32", "threads": 1, "seconds": None, "peak_bytes": None,
     "risks": [{"action": "auto-lr", "text": "learning_rate 0.001 is 3.0 times the automatic one",

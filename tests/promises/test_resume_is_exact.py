@@ -33,7 +33,7 @@ METHODS = {
     "lora": ["method=lora", "lora_dropout=0.2", "gradient_accumulation_steps=2", f"eval_steps={STEPS}"],
 }
 QUICK = [
-    f"max_steps={STEPS}", "global_batch_size=6", "eval.fit_records=0", "eval.max_new_tokens=3",
+    f"max_steps={STEPS}", "per_device_train_batch_size=3", "eval.fit_records=0", "eval.max_new_tokens=3",
     "eval.resamples=100", 'eval.splits=["validation","test"]', "save_steps=1", "save_total_limit=99",
 ]  # fmt: skip
 _TELL_PID = "import os\ntry: print(os.getpid(), file=open(os.environ['PID_FILE'], 'x'))\nexcept OSError: pass\n"

@@ -70,7 +70,9 @@ def test_micro_batches_keep_to_the_budget(lengths: list[int], most: int, at_leas
 
 
 def test_accumulation_splits_a_step() -> None:
-    steps = BatchSampler(_examples([8] * 32), build_recipe({"global_batch_size": 32, "gradient_accumulation_steps": 4}))
+    steps = BatchSampler(
+        _examples([8] * 32), build_recipe({"per_device_train_batch_size": 8, "gradient_accumulation_steps": 4})
+    )
     assert [len(group) for group in steps[0].micro_batches] == [8, 8, 8, 8]
 
 

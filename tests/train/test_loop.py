@@ -59,9 +59,11 @@ def test_it_learns_and_says_what_it_did(tmp_path: Path) -> None:
     assert result.tokens == _events(tmp_path, "step")[-1]["tokens"]
 
 
-@pytest.mark.parametrize("changes", [{"gradient_accumulation_steps": 4}, {"micro_batch_tokens": 40}])
+@pytest.mark.parametrize(
+    "changes", [{"per_device_train_batch_size": 8, "gradient_accumulation_steps": 4}, {"micro_batch_tokens": 40}]
+)
 def test_splitting_a_step_does_not_change_it(tmp_path: Path, changes: dict[str, Any]) -> None:
-    sizes = {"global_batch_size": 32, "max_steps": 1, "max_grad_norm": 0.0, "warmup_steps": 0}
+    sizes = {"per_device_train_batch_size": 32, "max_steps": 1, "max_grad_norm": 0.0, "warmup_steps": 0}
     gradients = []
     for name, more in (("whole", {}), ("split", changes)):
         seen: dict[str, torch.Tensor] = {}
@@ -137,7 +139,7 @@ def test_how_a_parameter_lies_in_memory_does_not_matter_to_its_moments() -> None
     for is_transposed in (False, True):
         weight = torch.nn.Parameter(begun.t().contiguous().t() if is_transposed else begun.clone())
         assert weight.is_contiguous() != is_transposed
-        optimizer = AdamW8bit([{"params": [weight], "weight_decay": 0.1}], lr=0.01, betas=(0.9, 0.95))
+        optimizer = AdamW8bit([{"params": [weight], "weight_decay": 0.1}], lr=0.01, betas=(0.9, 0.95), eps=1e-8)
         for gradient in gradients:
             weight.grad = gradient.clone()
             optimizer.step()

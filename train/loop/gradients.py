@@ -228,12 +228,13 @@ class Optimizer:
             {"params": [p for p in self.named.values() if p.dim() >= 2], "weight_decay": weight_decay(recipe)},
             {"params": [p for p in self.named.values() if p.dim() < 2], "weight_decay": 0.0},
         ]
-        groups, rates = [group for group in groups if group["params"]], betas(recipe)
+        groups = [group for group in groups if group["params"]]
+        settings = {"lr": self.peak_lr, "betas": betas(recipe), "eps": recipe.adam_epsilon}
         self.adamw: torch.optim.AdamW | AdamW8bit
         if recipe.optim == "adamw_8bit":
-            self.adamw = AdamW8bit(groups, lr=self.peak_lr, betas=rates)
+            self.adamw = AdamW8bit(groups, **settings)
         else:
-            self.adamw = torch.optim.AdamW(groups, lr=self.peak_lr, betas=rates, fused=True)
+            self.adamw = torch.optim.AdamW(groups, **settings, fused=True)
         self.is_broken = torch.zeros((), device=next(iter(self.named.values())).device)
         """1 once a loss or a gradient was not finite."""
 

@@ -71,18 +71,21 @@ class BatchSampler:
     """All optimizer steps of a run over ``examples``, as ``recipe`` asks; ``len()`` is their number, ``[n]`` the n-th
     from 0.
 
-    ``is_packed``: examples of a micro-batch lie end to end, so it holds as many as its tokens allow.
+    ``is_packed``: examples of a micro-batch lie end to end, so it holds as many as its tokens allow. ``num_ranks`` is
+    the number of devices, of which each has per_device_train_batch_size.
     """
 
-    def __init__(self, examples: Sequence[Example], recipe: Recipe, *, is_packed: bool = False) -> None:
+    def __init__(
+        self, examples: Sequence[Example], recipe: Recipe, *, is_packed: bool = False, num_ranks: int = 1
+    ) -> None:
         assert examples, "a run needs at least one example"
-        self.examples, self.recipe, self.is_packed = examples, recipe, is_packed
+        self.examples, self.recipe, self.is_packed, self.num_ranks = examples, recipe, is_packed, num_ranks
         self.lengths, self.supervised, self.weights, self.chosen = _columns(examples)
         self.mixture = Mixture(examples, recipe.mixing, recipe.seed)
         first = self.mixture.epoch(0)
         self.tokens, self.trained = int(self.lengths[first].sum()), int(self.supervised[first].sum())
         """Tokens of the first epoch, and how many of them are trained; without mixing, of each."""
-        self.global_batch_size = _records_of_a_step(self.lengths[first], recipe)
+        self.global_batch_size = _records_of_a_step(self.lengths[first], recipe, num_ranks)
         self._epoch = lru_cache(maxsize=4)(self._make_epoch)
         self._steps_of_an_epoch = self._count_steps()
         self._starts = [0]
@@ -109,13 +112,12 @@ class BatchSampler:
             return [planned.micro_batches]
         indices = planned.indices
         shares = shard_by_cost(token_costs(self.lengths[indices], attention), num_ranks)
-        return [self._micro_batches([indices[n] for n in share], num_ranks) for share in shares]
+        return [self._micro_batches([indices[n] for n in share]) for share in shares]
 
-    def _micro_batches(self, indices: list[int], num_ranks: int = 1) -> list[list[int]]:
+    def _micro_batches(self, indices: list[int]) -> list[list[int]]:
         lengths = [int(self.lengths[index]) for index in indices]
-        at_least = -(-self.recipe.gradient_accumulation_steps // num_ranks)
         divide = balanced if self.is_packed else by_length
-        groups = divide(lengths, self.micro_batch_tokens, at_least=at_least)
+        groups = divide(lengths, self.micro_batch_tokens, at_least=self.recipe.gradient_accumulation_steps)
         return [[indices[n] for n in group] for group in groups]
 
     @property
@@ -123,6 +125,19 @@ class BatchSampler:
         """Most tokens of a micro-batch."""
         most = self.recipe.micro_batch_tokens
         return MICRO_BATCH_TOKENS if most == "auto" else most
+
+    @property
+    def step_size(self) -> str:
+        """The size of a step in words, with what it was converted from."""
+        recipe, size = self.recipe, f"{self.global_batch_size} records a step"
+        if recipe.batch_tokens is not None:
+            return "as many records a step as fit batch_tokens"
+        if recipe.per_device_train_batch_size is None:
+            return size
+        each = (
+            f"{recipe.per_device_train_batch_size} per device x {recipe.gradient_accumulation_steps} accumulation steps"
+        )
+        return f"{each} x {self.num_ranks} device{'s' * (self.num_ranks > 1)} = {size}"
 
     def num_tokens(self) -> int:
         """Return the tokens of the whole run."""
@@ -189,8 +204,10 @@ def _columns(examples: Sequence[Example]) -> list[np.ndarray]:
     return [lengths, *(np.array([getattr(example, name) for example in examples]) for name in names)]
 
 
-def _records_of_a_step(lengths: np.ndarray, recipe: Recipe) -> int:
+def _records_of_a_step(lengths: np.ndarray, recipe: Recipe, num_ranks: int) -> int:
     """Records of a step; "auto" aims at many tokens, but small data rather gets enough steps to learn in."""
+    if recipe.per_device_train_batch_size is not None:
+        return recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps * num_ranks
     if recipe.global_batch_size != "auto":
         return recipe.global_batch_size
     enough = max(1, round(TOKENS_OF_A_STEP / float(lengths.mean())))

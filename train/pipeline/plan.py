@@ -49,7 +49,7 @@ class Plan:
     longest: int
     steps: int
     run_tokens: int
-    global_batch_size: int | None
+    step_size: str
     micro_batch_tokens: int
     learning_rate: float
     warmup_steps: int
@@ -94,7 +94,7 @@ class Plan:
         """Return the plan in one line."""
         return (
             f"{self.records:,} records, {self.tokens:,} tokens an epoch ({self.supervised / self.tokens:.0%} trained), "
-            f"{self.steps:,} steps, {self._size()}, learning_rate {self.learning_rate:.2e}; "
+            f"{self.steps:,} steps, {self.step_size}, learning_rate {self.learning_rate:.2e}; "
             f"{self.trained:,} of {self.parameters:,} parameters, {self._machine()}; "
             f"{_mb(self.peak_bytes)} MB at the {'most' if self.seconds else 'least'}"
             + (f", {duration(self.seconds)}" if self.seconds is not None else "")
@@ -109,7 +109,7 @@ class Plan:
             f"tokens      {self.tokens:,} an epoch, {self.supervised:,} ({self.supervised / self.tokens:.1%}) trained; "
             f"{self.run_tokens:,} in the run",
             *([f"mixture     {self.mixture}"] if self.mixture else []),
-            f"steps       {self.steps:,}, {self._size()}, micro-batches of up to {self.micro_batch_tokens:,} tokens",
+            f"steps       {self.steps:,}, {self.step_size}, micro-batches of up to {self.micro_batch_tokens:,} tokens",
             f"rate        {self.learning_rate:.3g} after {self.warmup_steps} steps of warmup",
             f"parameters  {self.trained:,} trained of {self.parameters:,}",
             f"machine     {self._machine()}",
@@ -148,13 +148,6 @@ class Plan:
         # The settings that are other in what would fit.
         wanted = {name: getattr(self.choices, name) for name in ("gradient_checkpointing", "optim")}
         return {name: value for name, value in wanted.items() if value != getattr(self, name)}
-
-    def _size(self) -> str:
-        return (
-            f"{self.global_batch_size} records a step"
-            if self.global_batch_size
-            else "as many records a step as fit batch_tokens"
-        )
 
     def _machine(self) -> str:
         again = ", activations computed again" if self.gradient_checkpointing else ""
@@ -298,7 +291,7 @@ def make_plan(
     plan = Plan(
         parameters=shape.parameters, trained=shape.trained, records=len(steps.mixture), tokens=steps.tokens,
         supervised=steps.trained, longest=int(steps.lengths.max()), steps=len(steps),
-        run_tokens=run_tokens, global_batch_size=None if recipe.batch_tokens else steps.global_batch_size,
+        run_tokens=run_tokens, step_size=steps.step_size,
         micro_batch_tokens=steps.micro_batch_tokens, learning_rate=tuning.lr,
         warmup_steps=warmup_steps(recipe, len(steps)), memory=memory, device_bytes=limit,
         device=str(device), dtype=str(dtype).removeprefix("torch."), threads=threads,

@@ -188,7 +188,7 @@ def prepare(
     measured += [*dataset.splits["validation"], *dataset.splits["test"]]
     replay, replay_digest = load_replay(renderer, recipe.mixing, measured, folder, texts)
     examples = _with_replay(examples, replay, objective)
-    steps = BatchSampler(examples, recipe, is_packed=capabilities_of(model).has_packing)
+    steps = BatchSampler(examples, recipe, is_packed=capabilities_of(model).has_packing, num_ranks=context.world_size)
     facts = _facts(dataset, recipe, renderer, steps, base_path, device)
     facts |= {"replayed text": replay_digest} if replay else {}
     facts["ranks"] = "1" if context.world_size == 1 else f"{context.world_size} {strategy}"

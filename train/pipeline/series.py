@@ -315,7 +315,8 @@ def _planned(
     record = SeriesRecord(
         id=name, kind=kind.name, created=now(), recipe_folder=str(folder), request=vars(kind), steps=num_steps,
         dataset={"path": str(dataset), "name": title}, digests=_digests(dataset, recipe, folder),
-        global_batch_size=None if recipe.batch_tokens else prepared.steps.global_batch_size,
+        global_batch_size=None if recipe.batch_tokens or recipe.per_device_train_batch_size
+        else prepared.steps.global_batch_size,
     )  # fmt: skip
     return record, prepared.steps, plan.seconds
 

@@ -151,7 +151,10 @@ class SweepSeries(Kind):
     def steps(self, series: Series, whole: BatchSampler) -> list[BatchSampler]:
         """Return those of all trials and of the winner's fresh seeds, as if the longest trial were the best."""
         recipes = [load_recipe(series.recipe, _settings(trial)) for trial in self.trials.values()]
-        runs = [BatchSampler(whole.examples, recipe, is_packed=whole.is_packed) for recipe in recipes]
+        runs = [
+            BatchSampler(whole.examples, recipe, is_packed=whole.is_packed, num_ranks=whole.num_ranks)
+            for recipe in recipes
+        ]
         return [*runs, max(runs, key=BatchSampler.num_tokens)] * self.number
 
     def conclude(self, series: Series) -> Outcome:

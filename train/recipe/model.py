@@ -6,7 +6,19 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from train.recipe.section import Auto, MeasuredSplits, Name, NewTokens, Section, Share, Steps
+from train.recipe.section import (
+    Auto,
+    FileName,
+    MeasuredSplits,
+    Name,
+    NewTokens,
+    Rate,
+    Records,
+    ReplayShare,
+    Section,
+    Share,
+    Steps,
+)
 
 SHIPPED_TEXT = "general"
 """The value of mixing.replay that means the general text that ships with us."""
@@ -30,13 +42,13 @@ class MixingRecipe(Section):
     caps: dict[str, Annotated[int, Field(ge=1, le=1_000_000_000)]] = Field(
         default_factory=dict, description="Most records that an epoch takes of a category, such as { chat = 500 }."
     )
-    replay: Annotated[Name, Field(min_length=1)] | None = Field(
+    replay: FileName | None = Field(
         default=None,
         description="General text that is trained along against forgetting: a JSONL or text file, "
         f'"{OF_BASE}" for text that the base writes itself, or "{SHIPPED_TEXT}" for ours. Texts that eval.general '
         "measures are left out.",
     )
-    replay_share: Annotated[float, Field(gt=0, le=0.9)] = Field(
+    replay_share: ReplayShare = Field(
         default=0.05, description="Share of an epoch's records that are replayed text, where replay names one."
     )
 
@@ -127,6 +139,11 @@ Reasoning = Literal["train", "context", "drop-history"]
 Checkpointing = bool | Literal["offload"]
 
 DEFAULT_BASE = "tiny-base"
+ALTERNATIVES = (
+    ("batch_tokens", "global_batch_size", "per_device_train_batch_size"),
+    ("warmup_ratio", "warmup_steps"),
+)
+"""Settings of which a recipe has one at the most: of what makes the size of a step, and of what makes its warmup."""
 
 
 class PreferenceRecipe(Section):
@@ -225,7 +242,7 @@ class StageRecipe(Section):
     name: Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9_-]{0,39})?$")] = Field(
         default="", description='What it is called; "" is stage-1, stage-2 and so on.'
     )
-    data: Annotated[Name, Field(min_length=1)] | None = Field(
+    data: FileName | None = Field(
         default=None,
         description="What it is trained on: a folder that `curate export` wrote, or a text or JSONL file; without it "
         "the records of DATASET.",
@@ -237,19 +254,15 @@ class StageRecipe(Section):
     objective: Objective | None = Field(
         default=None, description="Its objective; of a text file all tokens are trained."
     )
-    learning_rate: Annotated[float, Field(gt=0, le=10)] | None = Field(
-        default=None, description="Its highest learning rate."
-    )
+    learning_rate: Rate | None = Field(default=None, description="Its highest learning rate.")
     num_train_epochs: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
         default=None, description="Its passes over its data."
     )
     max_steps: Steps | None = Field(default=None, description="Its steps.")
-    replay: Annotated[Name, Field(min_length=1)] | None = Field(
+    replay: FileName | None = Field(
         default=None, description=f'General text that is trained along, as mixing.replay; "{SHIPPED_TEXT}" is ours.'
     )
-    replay_share: Annotated[float, Field(gt=0, le=0.9)] | None = Field(
-        default=None, description="Its share of an epoch's records."
-    )
+    replay_share: ReplayShare | None = Field(default=None, description="Its share of an epoch's records.")
 
 
 class Recipe(Section):
@@ -302,7 +315,7 @@ class Recipe(Section):
         description="Where base is a LoRA run: go on with its adapter, whose shape counts. Without it the adapter is "
         "merged into its base in memory, and a new one begins.",
     )
-    learning_rate: Annotated[float, Field(gt=0, le=10)] | Auto = Field(
+    learning_rate: Rate | Auto = Field(
         default="auto",
         description='Highest learning rate; "auto" follows the method and the width of the model, and is a tenth of '
         "that for dpo, orpo and kto.",
@@ -311,7 +324,7 @@ class Recipe(Section):
     max_steps: Steps | None = Field(
         default=None, description="Stop after this many optimizer steps; the schedule fits itself to it."
     )
-    global_batch_size: Annotated[int, Field(ge=1, le=1_000_000)] | Auto = Field(
+    global_batch_size: Records | Auto = Field(
         default="auto",
         description='Records of one optimizer step over all devices; "auto" aims at 32,768 tokens but at 100 steps or '
         "more.",
@@ -319,12 +332,16 @@ class Recipe(Section):
     batch_tokens: Annotated[int, Field(ge=16, le=1_073_741_824)] | None = Field(
         default=None, description="Tokens of one optimizer step, instead of global_batch_size."
     )
-    gradient_accumulation_steps: int = Field(
-        default=1,
-        ge=1,
-        le=65_536,
-        description="Split each step into at least this many micro-batches; the gradient stays the same.",
+    per_device_train_batch_size: Records | None = Field(
+        default=None,
+        description="Instead of global_batch_size: a step has this many records for each device and for each of "
+        "gradient_accumulation_steps.",
     )
+    gradient_accumulation_steps: int = Field(
+        default=1, ge=1, le=65_536,
+        description="Micro-batches of a step on each device, at the least; with per_device_train_batch_size, whose "
+        "records it multiplies.",
+    )  # fmt: skip
     micro_batch_tokens: Annotated[int, Field(ge=16, le=16_777_216)] | Auto = Field(
         default="auto",
         description="Most tokens of one micro-batch, padding included; lower it to save memory. "
@@ -341,11 +358,21 @@ class Recipe(Section):
         description='AdamW: "adamw_torch_fused", or "adamw_8bit", whose two moments of each weight take 8 bits each '
         "instead of 32: a run ends nearly the same in less memory.",
     )
-    lr_scheduler_type: Literal["linear", "constant_with_warmup"] = Field(
-        default="linear", description='After warmup: "linear" to zero, or "constant_with_warmup".'
+    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup", "wsd"] = Field(
+        default="linear",
+        description='After warmup: "linear" or "cosine" to zero, "constant_with_warmup", or "wsd", which is constant '
+        'and linear to zero at the end. "constant" has no warmup.',
     )
-    warmup_steps: Annotated[int, Field(ge=0, le=10_000_000)] | Auto = Field(
-        default="auto", description='Steps of linear warmup; "auto" is 3 % but 10 or more, and never over half the run.'
+    lr_decay_ratio: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.1, description="Of wsd: the share of all steps at the end in which the rate falls."
+    )
+    warmup_ratio: Annotated[float, Field(ge=0, le=1)] | Auto = Field(
+        default="auto",
+        description='Share of all steps with linear warmup; "auto" is 3 % but 10 steps or more, and never over half '
+        "the run.",
+    )
+    warmup_steps: Annotated[int, Field(ge=0, le=10_000_000)] | None = Field(
+        default=None, description="Steps of linear warmup, instead of warmup_ratio."
     )
     weight_decay: Share | Auto = Field(
         default="auto", description='AdamW weight decay; "auto" is 0 for lora and 0.01 for full.'
@@ -354,6 +381,7 @@ class Recipe(Section):
     adam_beta2: Share | Auto = Field(
         default="auto", description='AdamW\'s beta2; "auto" is 0.999 for lora and 0.95 for full.'
     )
+    adam_epsilon: Annotated[float, Field(gt=0, le=1)] = Field(default=1e-8, description="AdamW's epsilon.")
     neftune_noise_alpha: float = Field(
         default=0.0, ge=0, le=1000,
         description="Noise on the input embeddings while training (NEFTune's alpha, such as 5); 0 is none.",
@@ -395,7 +423,7 @@ class Recipe(Section):
         default="auto", description='Write a checkpoint every this many steps; "auto" is with each validation.'
     )
     save_total_limit: int = Field(
-        default=2, ge=2, le=1000, description="Newest checkpoints that are kept, the best one not counted."
+        default=3, ge=2, le=1000, description="Checkpoints that are kept: the best one and the newest others."
     )
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")] = Field(
         default="auto", description='"auto", "cpu", "mps" or "cuda" (also "cuda:1").'
@@ -423,9 +451,23 @@ class Recipe(Section):
     )  # fmt: skip
 
     @model_validator(mode="after")
-    def _check_step_size(self) -> Recipe:
-        if self.batch_tokens is not None and self.global_batch_size != "auto":
-            raise ValueError("global_batch_size and batch_tokens are two ways to say one thing: give one of them")
+    def _check_steps(self) -> Recipe:
+        for names in ALTERNATIVES:
+            given = [name for name in names if getattr(self, name) not in (None, "auto")]
+            if len(given) > 1:
+                raise ValueError(f"{' and '.join(given)} say one thing in several ways: give one of them")
+        if self.gradient_accumulation_steps > 1 and self.per_device_train_batch_size is None:
+            raise ValueError(
+                "gradient_accumulation_steps multiplies the records of a step: write per_device_train_batch_size "
+                "beside it, or global_batch_size alone"
+            )
+        # transformers takes it without a word, and warms nothing up.
+        if self.lr_scheduler_type == "constant" and (self.warmup_steps or self.warmup_ratio not in ("auto", 0)):
+            raise ValueError('lr_scheduler_type "constant" has no warmup: write "constant_with_warmup"')
+        if self.lr_scheduler_type != "wsd" and self.lr_decay_ratio != 0.1:
+            raise ValueError(
+                f'lr_decay_ratio is of lr_scheduler_type "wsd", and this one is "{self.lr_scheduler_type}"'
+            )
         return self
 
     @model_validator(mode="after")
