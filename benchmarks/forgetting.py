@@ -121,13 +121,13 @@ def train(dataset: Path, recipe: Recipe, texts: Texts, *, is_scored: bool) -> Ou
 
 def line(recipe: Recipe, name: str, runs: Sequence[Outcome]) -> str:
     """Return the row of the table for the runs of one setting."""
-    rate = f"{runs[0].rate:.2g}" + (" (auto)" if recipe.lr == "auto" else "")
+    rate = f"{runs[0].rate:.2g}" + (" (auto)" if recipe.learning_rate == "auto" else "")
     replay = f"{recipe.mixing.replay_share:.0%}" if recipe.mixing.replay else "none"
     score = mean(run.score for run in runs)
     means = [f"{mean(run.changes[kind] for run in runs):+.1%}" for kind in KINDS]
     known = [run.changes["known"] for run in runs]
     cells = (
-        name, recipe.method, str(recipe.lora.rank) if recipe.method == "lora" else "", rate, replay,
+        name, recipe.method, str(recipe.lora_r) if recipe.method == "lora" else "", rate, replay,
         "" if math.isnan(score) else f"{score:.2f}", *means, f"{min(known):+.1%} to {max(known):+.1%}",
     )  # fmt: skip
     return f"| {' | '.join(cells)} |"
@@ -136,12 +136,13 @@ def line(recipe: Recipe, name: str, runs: Sequence[Outcome]) -> str:
 def recipes(given: argparse.Namespace, base: Path, tour: Path) -> list[Callable[[int], Recipe]]:
     """Return, for each line of the table, the function from a seed to its recipe."""
     common = {
-        "base": base, "objective": "sft", "method": given.method, "max_steps": given.steps, "batch_size": given.batch,
-        "threads": 1, "eval.max_new_tokens": LONGEST_ANSWER, "eval.every_steps": given.steps,
+        "base": base, "objective": "sft", "method": given.method, "max_steps": given.steps,
+        "global_batch_size": given.batch,
+        "threads": 1, "eval.max_new_tokens": LONGEST_ANSWER, "eval_steps": given.steps,
     }  # fmt: skip
 
     def of(rank: int, rate: str, replay: float) -> Callable[[int], Recipe]:
-        chosen = {"lora.rank": rank, "lora.alpha": 2 * rank, "lr": rate}
+        chosen = {"lora_r": rank, "lora_alpha": 2 * rank, "learning_rate": rate}
         chosen |= {"mixing.replay": tour / "replay.jsonl", "mixing.replay_share": replay} if replay else {}
         settings = [f"{key}={value}" for key, value in (common | chosen).items()]
         return lambda seed: load_recipe(None, [*settings, f"seed={seed}"])

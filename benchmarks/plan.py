@@ -33,9 +33,9 @@ RUNS = {
     f"{shape}-{method}{more}": (shape, method, settings)
     for shape in SHAPES
     for method in ("lora", "full")
-    for more, settings in {"": {}, "-float32": {"dtype": "float32"}}.items()
+    for more, settings in {"": {}, "-float32": {"bf16": False}}.items()
 } | {
-    "small-full-checkpointing": ("small", "full", {"checkpointing": True}),
+    "small-full-checkpointing": ("small", "full", {"gradient_checkpointing": True}),
     "small-full-512": ("small", "full", {"micro_batch_tokens": 512}),
 }
 
@@ -59,15 +59,15 @@ def real(name: str, num_steps: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     recipe = build_recipe(
-        {"method": method, "batch_size": 16, "epochs": 1, "threads": 1, "dtype": "bfloat16", **settings}
+        {"method": method, "global_batch_size": 16, "num_train_epochs": 1, "threads": 1, "bf16": True, **settings}
     )
     model = optimize_for_device(Qwen3ForCausalLM(Qwen3Config(
         **SHAPES[shape], head_dim=64, tie_word_embeddings=True, max_position_embeddings=2048, pad_token_id=0,
         eos_token_id=2, bos_token_id=None, attn_implementation="sdpa",
     )))  # fmt: skip
     dtype = getattr(torch, recipe.dtype)
-    model = add_lora(model, recipe.lora, dtype=dtype, seed=0) if method == "lora" else model.requires_grad_(True)
-    if recipe.checkpointing is True:
+    model = add_lora(model, recipe, dtype=dtype, seed=0) if method == "lora" else model.requires_grad_(True)
+    if recipe.gradient_checkpointing is True:
         checkpoint_activations(model)
     random = np.random.default_rng(0)
     lengths = np.clip(random.lognormal(5.2, 0.6, 16 * num_steps), 16, 1500).astype(int)

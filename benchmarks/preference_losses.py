@@ -170,7 +170,9 @@ def _row_of(case: str, shape: dict[str, Any], rounds: int, num_pairs: int) -> st
             parameter.add_(0.002 * torch.randn_like(parameter))
     texts = [part for pair in pairs for part in pair.parts]
     reference = torch.tensor([-nll.nll for nll in nll_per_example(other, texts)]).view(-1, 2)
-    recipe = build_recipe({"objective": objective, "preference": options, "batch_size": num_pairs, "epochs": 1})
+    recipe = build_recipe(
+        {"objective": objective, "preference": options, "global_batch_size": num_pairs, "num_train_epochs": 1}
+    )
     sides = [ours(model, pairs, reference, recipe), theirs(objective, model, pairs, reference, options, more)]
     losses, grads, spent = [0.0, 0.0], [dict[str, torch.Tensor]() for _ in sides], [list[float]() for _ in sides]
     # The first round warms up.

@@ -132,15 +132,17 @@ def ours(job: Job, clock: Callable[[], float], look_every: int = 1) -> dict[str,
         for n, (ids, prompt) in enumerate(made_rows(job))
     ]
     recipe = Recipe.model_validate({
-        "method": job.method, "lr": LR, "epochs": 1, "batch_size": job.rows_of_a_step, "schedule": "constant",
-        "warmup": 0, "weight_decay": 0.0, "betas": [0.9, 0.999], "dtype": job.dtype, "threads": 1,
-        "device": job.device, "lora": {"rank": 16, "alpha": 32}, "eval": {"every_steps": look_every},
-        "checkpoint": {"every_steps": job.num_steps}, **job.recipe,
+        "method": job.method, "learning_rate": LR, "num_train_epochs": 1, "global_batch_size": job.rows_of_a_step,
+        "lr_scheduler_type": "constant_with_warmup",
+        "warmup_steps": 0, "weight_decay": 0.0, "adam_beta1": 0.9, "adam_beta2": 0.999,
+        "bf16": job.dtype == "bfloat16", "threads": 1,
+        "device": job.device, "lora_r": 16, "lora_alpha": 32, "eval_steps": look_every,
+        "save_steps": job.num_steps, **job.recipe,
     })  # fmt: skip
     device, precision = torch.device(job.device), getattr(torch, job.dtype)
     tuned = optimize_for_device(made_model(job).to(device))
     if job.method == "lora":
-        tuned = add_lora(tuned, recipe.lora, dtype=precision, seed=0)
+        tuned = add_lora(tuned, recipe, dtype=precision, seed=0)
     else:
         tuned.requires_grad_(True)
     looks: list[tuple[int, float]] = []

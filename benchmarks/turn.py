@@ -189,7 +189,7 @@ def main() -> None:
         return line | {"output": row[answer], "category": row["category"]}
 
     turn = Turn(options.folder)
-    chosen = [f"base={base}", f"max_steps={options.steps}", "batch_size=8", "threads=1", *options.more]
+    chosen = [f"base={base}", f"max_steps={options.steps}", "global_batch_size=8", "threads=1", *options.more]
     turn.begin(first, chosen)
     turn.type("curate", "dedupe", "turn")
     turn.type("curate", "train", "turn")

@@ -47,7 +47,7 @@ def command(ctx: click.Context, root: Path, fail_on: str | None, detach: bool, d
     fails. With --detach the run lives on when the terminal closes: `curate runs` follows and stops it. A run that
     --resume goes on with keeps the dataset that it was begun on, and nothing is exported for it.
 
-    Example: curate train my-data --fail-on worse -- --set epochs=2
+    Example: curate train my-data --fail-on worse -- --set num_train_epochs=2
     """
     from curate.base.resources import require_trainer
     from curate.project.feedback import REPORT_FILE, read_results, render_records

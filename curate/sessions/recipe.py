@@ -21,7 +21,10 @@ from curate.base.storage import write_atomic
 from curate.project.data import ProjectData
 from curate.schema.settings import FILE_NAME, settings_table, with_values, write_values
 
-_KEYS = ("base", "method", "lr", "epochs", "max_steps", "batch_size", "max_length", "on_too_long", "seed")
+_KEYS = (
+    "base", "method", "learning_rate", "num_train_epochs", "max_steps", "global_batch_size", "max_length",
+    "on_too_long", "seed",
+)  # fmt: skip
 _NEW = "recipe.toml"
 
 

@@ -33,10 +33,11 @@ def install(folder: Path) -> str:
 
 
 PLAN = {
-    "records": 3, "tokens": 120, "supervised": 40, "steps": STEPS, "longest": 50, "batch_size": 2, "lr": 1e-3,
-    "warmup": 1, "parameters": 10, "trained": 5, "state_bytes": 80, "device": "cpu", "dtype": "float32", "threads": 1,
-    "seconds": None, "peak_bytes": None,
-    "risks": [{"action": "auto-lr", "text": "lr 0.001 is 3.0 times the automatic one", "lines": ['lr = "auto"']}],
+    "records": 3, "tokens": 120, "supervised": 40, "steps": STEPS, "longest": 50, "step_size": "2 records a step",
+    "learning_rate": 1e-3, "warmup_steps": 1, "parameters": 10, "trained": 5, "state_bytes": 80, "device": "cpu",
+    "dtype": "float32", "threads": 1, "seconds": None, "peak_bytes": None,
+    "risks": [{"action": "auto-lr", "text": "learning_rate 0.001 is 3.0 times the automatic one",
+               "lines": ['learning_rate = "auto"']}],
 }  # fmt: skip
 
 
@@ -44,8 +45,8 @@ def main(words: list[str]) -> int:
     if words[0] == "answer":
         return answer(words[words.index("--with") + 1])
     if words[0] == "plan":
-        if "lr=13" in words:
-            return talk("error[E920 bad-recipe]: lr must be less than or equal to 10")
+        if "learning_rate=13" in words:
+            return talk("error[E920 bad-recipe]: learning_rate must be less than or equal to 10")
         price = {"cost_per_hour": 2.5, "cost": 5.0} if "--cost-per-hour" in words else {}
         sys.stdout.write(json.dumps(PLAN | price))
         sys.stderr.write("warning: 12 of 100 train records are skipped: longer than max_length 32\n")
@@ -130,7 +131,8 @@ def run(dataset: Path, folder: Path, *, is_resumed: bool) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     first = int((folder / "state").read_text()) if is_resumed and (folder / "state").exists() else 0
     about = {
-        "version": 1, "id": folder.name, "status": "running", "created": now(), "seed": 1, "recipe": {"epochs": 2},
+        "version": 1, "id": folder.name, "status": "running", "created": now(), "seed": 1,
+        "recipe": {"num_train_epochs": 2},
         "dataset": {"path": str(dataset.resolve()), "name": dataset.name, "sha256": ""},
         "facts": {"device": "cpu"},
     }  # fmt: skip

@@ -66,7 +66,7 @@ def write_series(runs: Path, status: str = "finished") -> Path:
     about = {
         "version": 1, "id": SERIES_ID, "kind": "seeds", "status": status, "created": "2026-11-24T10:00:00Z",
         "dataset": {"path": str(runs.parent / "dataset/v1"), "name": "v1", "sha256": "0" * 64},
-        "recipe_folder": "/", "request": {"number": 2}, "steps": 4, "batch_size": 2, "members": members,
+        "recipe_folder": "/", "request": {"number": 2}, "steps": 4, "global_batch_size": 2, "members": members,
         "selected": "seed-1" if status == "finished" else "",
     }  # fmt: skip
     (folder / "series.json").write_text(json.dumps(about), encoding="utf-8")

@@ -196,11 +196,11 @@ def trainer(tmp_path, call, monkeypatch, make_report):
 @pytest.mark.usefixtures("trainer")
 def test_train_goes_round_the_circle(make_workspace, call):
     workspace = make_workspace()
-    said = call("train", workspace.root, "--", "--set", "epochs=2")
+    said = call("train", workspace.root, "--", "--set", "num_train_epochs=2")
     assert said.returncode == 0, said.stderr
     (run,) = (workspace.root / "runs").iterdir()
     asked = json.loads((run / "argv.json").read_text(encoding="utf-8"))
-    assert asked == ["run", str(workspace.root / "dataset/v1"), "--out", str(run), "--set", "epochs=2"]
+    assert asked == ["run", str(workspace.root / "dataset/v1"), "--out", str(run), "--set", "num_train_epochs=2"]
     assert said.stdout.startswith("this is the trainer's own output"), "the trainer's table comes first"
     assert "data/a.jsonl:2 r001: broken" in said.stdout
     assert call("train", workspace.root, "--fail-on", "worse").returncode == 1

@@ -302,7 +302,7 @@ def test_the_plan_is_the_trainers(make_workspace, trainer):
     assert planned["warnings"] == ["warning: 12 of 100 train records are skipped: longer than max_length 32"]
     assert not (workspace.root / "dataset").exists(), "it is made on what an export would write, and writes none"
     with pytest.raises(CurateError, match="E920 bad-recipe"):
-        plan(Errand(), workspace, ["--set", "lr=13"])
+        plan(Errand(), workspace, ["--set", "learning_rate=13"])
 
 
 @pytest.mark.ci

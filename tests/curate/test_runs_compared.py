@@ -168,16 +168,16 @@ def test_what_changed_between_two_runs(make_workspace, tmp_path, make_report):
 
     def about(name, seed, **recipe):
         return {"dataset": {"name": name, "sha256": digests[name]}, "seed": seed, "facts": {"base": "9f" * 32},
-                "recipe": {"epochs": 2, "lora": {"rank": 8}} | recipe}  # fmt: skip
+                "recipe": {"num_train_epochs": 2, "lora_r": 8} | recipe}  # fmt: skip
 
     a = read_run(write_run(tmp_path / "a", [], report=make_report(), about=about("v1", 13)))
-    b = read_run(write_run(tmp_path / "b", [], report=make_report(), about=about("v2", 13, lora={"rank": 16})))
+    b = read_run(write_run(tmp_path / "b", [], report=make_report(), about=about("v2", 13, lora_r=16)))
     told = {one.what.strip(): one for one in differences(workspace, a, b)}
     assert told["data"].text == "v1 -> v2"
     counts = [told[name].text for name in ("train", "validation", "test")]
     assert sum(int(text.split("(")[1].removesuffix(")").replace("+", "")) for text in counts) == 8
-    assert told["recipe lora.rank"].text == "8 -> 16"
-    assert "recipe epochs" not in told
+    assert told["recipe lora_r"].text == "8 -> 16"
+    assert "recipe num_train_epochs" not in told
     assert (told["base weights"].text, told["base weights"].is_same) == ("same (9f9f9f9f9f9f)", True)
     assert told["seed"].is_same
     assert told["pairsmith"].text == "not reported"

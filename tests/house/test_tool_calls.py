@@ -14,7 +14,8 @@ from click.testing import CliRunner
 import curate.cli
 import train.cli
 
-SETTINGS = ("device=cpu", "threads=1", "max_steps=4", "batch_size=4", "on_too_long=skip", "eval.during_training=0",
+SETTINGS = ("device=cpu", "threads=1", "max_steps=4", "global_batch_size=4", "on_too_long=skip",
+            "eval.during_training=0",
             "eval.max_new_tokens=8", "eval.batch_tokens=2048", "eval.resamples=100")  # fmt: skip
 QUICK = [word for one in SETTINGS for word in ("--set", one)]
 CHATML = (

@@ -24,7 +24,7 @@ from tests import commands
 from tests.effort import IS_NIGHTLY
 
 pytestmark = [pytest.mark.ci]
-TINY = "--records 120 --steps 12 --set method=full --set lr=3e-3"
+TINY = "--records 120 --steps 12 --set method=full --set learning_rate=3e-3"
 SMOLLM2 = "--records 60 --steps 4 --runs 1 --set method=lora"
 BRIEF = "--set eval.max_new_tokens=24 --set eval.resamples=200"
 

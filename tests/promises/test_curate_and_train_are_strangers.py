@@ -114,7 +114,7 @@ def test_a_training_needs_nothing_but_the_exported_folder(tmp_path: Path, datase
     before = {path.name: path.read_bytes() for path in dataset.iterdir()}
     (tmp_path / "cwd").mkdir()
     env = environment(tmp_path, "curate polars textual")
-    quick = ["method=full", "max_steps=1", "batch_size=4", "eval.max_new_tokens=2", "eval.resamples=100"]
+    quick = ["method=full", "max_steps=1", "global_batch_size=4", "eval.max_new_tokens=2", "eval.resamples=100"]
     settings = [word for one in [*quick, 'eval.splits=["validation", "test"]'] for word in ("--set", one)]
     words = ["run", dataset, "--base", outside.TINY_BASE, "--out", tmp_path / "run", *settings]
     outside.succeed(outside.train(*words, env=env, cwd=tmp_path / "cwd"))

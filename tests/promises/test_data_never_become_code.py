@@ -110,7 +110,7 @@ def test_a_hostile_model_folder_is_refused_and_nothing_of_it_is_run(
 
 def test_a_recipe_makes_no_objects(dataset: Path, canary: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(f'epochs: !!python/object/apply:os.mkdir ["{canary}"]\n', encoding="utf-8")
+    recipe.write_text(f'num_train_epochs: !!python/object/apply:os.mkdir ["{canary}"]\n', encoding="utf-8")
     done = outside.train("plan", dataset, "--recipe", recipe, "--base", outside.TINY_BASE)
     assert done.returncode == 2
     assert "error[E920 " in done.stderr

@@ -104,7 +104,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     do("curate", "export", ".")
     for name in EXPORTS:
         do("curate", "export", ".", "--to", name)
-    quick = ["method=full", "max_steps=2", "batch_size=4", "eval.max_new_tokens=4", "eval.resamples=100"]
+    quick = ["method=full", "max_steps=2", "global_batch_size=4", "eval.max_new_tokens=4", "eval.resamples=100"]
     changes = [word for one in [*quick, 'eval.splits=["validation", "test"]'] for word in ("--set", one)]
     do("train", "run", "dataset/v1", "--base", outside.TINY_BASE, "--out", "runs/r", *changes)
     do("train", "export", "runs/r", "--to", "merged")

@@ -108,7 +108,7 @@ def say_in_config(base: Path, **more: object) -> None:
 
 
 def words_of_run(dataset: Path, base: Path, run: Path, *changes: str) -> list[object]:
-    quick = ["method=full", "max_steps=1", "batch_size=4", "eval.fit_records=0", "eval.max_new_tokens=1",
+    quick = ["method=full", "max_steps=1", "global_batch_size=4", "eval.fit_records=0", "eval.max_new_tokens=1",
              "eval.resamples=100", *changes]  # fmt: skip
     return ["run", dataset, "--base", base, "--out", run, *(word for change in quick for word in ("--set", change))]
 
@@ -279,7 +279,7 @@ def test_a_judge_gets_records_only_of_the_run_that_names_it(
     base, run = bases.make_base(tmp_path / "base"), tmp_path / "run"
     judge = [f'eval.judge.url="{model.url}"', 'eval.judge.model="j"', 'eval.judge.api_key_env="PAIRSMITH_KEY"']
     done = outside.train(
-        *words_of_run(dataset, base, run, *judge, "eval.max_new_tokens=9", "lr=0.5"), env=canary.environment
+        *words_of_run(dataset, base, run, *judge, "eval.max_new_tokens=9", "learning_rate=0.5"), env=canary.environment
     )
     outside.succeed(done)
     assert model.asked

@@ -32,11 +32,11 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = bases.make_base(folder / "base")
     quick = [
         "method=full",
-        "batch_size=4",
+        "global_batch_size=4",
         "eval.fit_records=0",
         "eval.max_new_tokens=2",
         "eval.resamples=100",
-        "lr=0.1",
+        "learning_rate=0.1",
     ]
     for name, steps in (("a", 1), ("b", 2)):
         changes = [word for change in [*quick, f"max_steps={steps}"] for word in ("--set", change)]

@@ -29,12 +29,12 @@ from tests.promises import bases, outside
 STEPS = 16
 # Both draw random numbers at each step, so that a resumed run must go on with the same draws.
 METHODS = {
-    "full": ["method=full", "neftune=5", "accumulation=2", "eval.every_steps=4"],
-    "lora": ["method=lora", "lora.dropout=0.2", "accumulation=2", f"eval.every_steps={STEPS}"],
+    "full": ["method=full", "neftune_noise_alpha=5", "gradient_accumulation_steps=2", "eval_steps=4"],
+    "lora": ["method=lora", "lora_dropout=0.2", "gradient_accumulation_steps=2", f"eval_steps={STEPS}"],
 }
 QUICK = [
-    f"max_steps={STEPS}", "batch_size=6", "eval.fit_records=0", "eval.max_new_tokens=3",
-    "eval.resamples=100", 'eval.splits=["validation","test"]', "checkpoint.every_steps=1", "checkpoint.keep=99",
+    f"max_steps={STEPS}", "per_device_train_batch_size=3", "eval.fit_records=0", "eval.max_new_tokens=3",
+    "eval.resamples=100", 'eval.splits=["validation","test"]', "save_steps=1", "save_total_limit=99",
 ]  # fmt: skip
 _TELL_PID = "import os\ntry: print(os.getpid(), file=open(os.environ['PID_FILE'], 'x'))\nexcept OSError: pass\n"
 
@@ -224,7 +224,7 @@ def test_the_checkpoint_of_another_run_is_not_taken_for_its_own(
     assert not (run / "report.json").exists()
 
 
-@pytest.mark.parametrize("change", ["lr=1e-3", "seed=1"])
+@pytest.mark.parametrize("change", ["learning_rate=1e-3", "seed=1"])
 def test_a_run_does_not_go_on_by_another_recipe(change: str, interrupted: Path, dataset: Path) -> None:
     before = digests(interrupted, "checkpoint-*/*") | digests(interrupted, "*.jsonl")
     done = resume(interrupted, dataset, "lora", change)

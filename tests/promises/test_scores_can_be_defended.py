@@ -28,7 +28,7 @@ from tests.promises.outside import Row
 
 Pairs = Sequence[tuple[bool | None, bool | None]]
 """Whether base and tuned were right about each record; None is no score."""
-QUICK = ["method=full", "max_steps=1", "batch_size=4", "eval.fit_records=0", "eval.max_new_tokens=1"]
+QUICK = ["method=full", "max_steps=1", "global_batch_size=4", "eval.fit_records=0", "eval.max_new_tokens=1"]
 
 
 @pytest.fixture(scope="module")
@@ -288,7 +288,7 @@ def test_what_compares_trainings_has_three_seeds_of_each_and_says_so_first(
     verb: str, plan: str, finished: Path, tmp_path: Path
 ) -> None:
     """Three shares, or two choices and the winner again: three runs of each."""
-    words = ["--grid", "lr=1e-4,1e-3"] if verb == "sweep" else []
+    words = ["--grid", "learning_rate=1e-4,1e-3"] if verb == "sweep" else []
     changes = [word for change in QUICK for word in ("--set", change)]
     dataset, base = finished.parent / "desk" / "dataset" / "v1", finished.parent / "base"
     done = outside.train(verb, dataset, "--base", base, *changes, *words, "--dry-run", "--out", tmp_path / "s")

@@ -28,7 +28,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace with one finished run."""
     workspace = make_workspace(tmp_path_factory.mktemp("trained"), rows_on("alpha", 40) + rows_on("beta", 40))
     succeed(curate("export", workspace))
-    settings = ["method=full", "max_steps=4", "batch_size=4", "eval.max_new_tokens=4", "eval.resamples=100"]
+    settings = ["method=full", "max_steps=4", "global_batch_size=4", "eval.max_new_tokens=4", "eval.resamples=100"]
     words = [word for setting in settings for word in ("--set", setting)]
     run = workspace / "runs" / "2026-01-02-a"
     succeed(train("run", workspace / "dataset" / "v1", "--base", TINY_BASE, "--out", run, *words, timeout=400))

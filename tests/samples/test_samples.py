@@ -283,6 +283,6 @@ def _parts(text):
 
 def test_the_recipe_of_the_tour_trains_at_the_automatic_rate_and_replays(samples):
     recipe = tomllib.loads((samples / "recipe.toml").read_text(encoding="utf-8"))
-    assert recipe.get("lr", "auto") == "auto"
+    assert recipe.get("learning_rate", "auto") == "auto"
     assert recipe["mixing"] == {"replay": "replay.jsonl", "replay_share": 0.5}
     assert recipe["eval"]["general"] == "general.jsonl"

@@ -52,11 +52,11 @@ def train(
 ) -> tuple[dict[str, torch.Tensor], FitResult]:  # fmt: skip
     """Train the tiny model on EXAMPLES and return its weights, whole, and how it ended."""
     torch.set_num_threads(1)
-    recipe = build_recipe({"batch_size": 8, "max_steps": 6, "lr": 5e-3, "method": "full", **changes})
+    recipe = build_recipe({"global_batch_size": 8, "max_steps": 6, "learning_rate": 5e-3, "method": "full", **changes})
     run.mkdir(exist_ok=True)
     model = make_model()
     if recipe.method == "lora":
-        model = add_lora(model, recipe.lora, dtype=torch.float32, seed=0)
+        model = add_lora(model, recipe, dtype=torch.float32, seed=0)
     placement = Placement(dtype=dtype, context=context, strategy=strategy)
     checkpoints = Checkpoints(run, facts or {}, resume)
     result = fit(model, steps_of(model, EXAMPLES, recipe), checkpoints, placement=placement, validation=validation)
@@ -87,7 +87,7 @@ def train_while_one_measures(run: Path) -> int:
                 nll_per_example(model, EXAMPLES[:2])
             return ValidationScore(None, 1.0)
 
-        recipe = build_recipe({"batch_size": 8, "max_steps": 4, "method": "full", "eval": {"every_steps": 1}})
+        recipe = build_recipe({"global_batch_size": 8, "max_steps": 4, "method": "full", "eval_steps": 1})
         sampler, placement = steps_of(model, EXAMPLES, recipe), Placement(context=ranks, strategy="fsdp")
         return fit(model, sampler, Checkpoints(run), placement=placement, validation=Validation(validate)).step
 
@@ -102,7 +102,7 @@ def train_with_a_signal(run: Path, strategy: ParallelStrategy) -> int | None:
             # Never better than before, so that validation itself asks for no checkpoint.
             return ValidationScore(None, float(step))
 
-        changes = {"eval": {"every_steps": 1}, "checkpoint": {"every_steps": 100}}
+        changes = {"eval_steps": 1, "save_steps": 100}
         _, result = train(run, changes, context=ranks, strategy=strategy, validation=Validation(validate))
         return result.stopped if result.step == 2 else -1
 

@@ -42,8 +42,8 @@ def make_dataset(folder: Path, **manifest: Any) -> Path:
 
 def make_run(dataset: Path, base: Path, out: Path, *settings: str) -> Path:
     """Train on ``dataset`` until the answers are no longer noise, and return the run's folder."""
-    chosen = ["eval.max_new_tokens=12", "eval.resamples=100", "eval.during_training=0", "batch_size=6", "max_steps=40",
-              "lr=0.02", *settings]  # fmt: skip
+    chosen = ["eval.max_new_tokens=12", "eval.resamples=100", "eval.during_training=0", "global_batch_size=6",
+              "max_steps=40", "learning_rate=0.02", *settings]  # fmt: skip
     words = [word for one in chosen for word in ("--set", one)]
     call("run", str(dataset), "--base", str(base), "--out", str(out), *words)
     return out

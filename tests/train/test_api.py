@@ -19,7 +19,8 @@ from train.cli import cli
 from train.evaluate.predictions import ValidationScore
 
 FAST: dict[str, Any] = {
-    "device": "cpu", "threads": 1, "batch_size": 4, "max_steps": 2, "eval.max_new_tokens": 6, "eval.resamples": 100,
+    "device": "cpu", "threads": 1, "global_batch_size": 4, "max_steps": 2, "eval.max_new_tokens": 6,
+    "eval.resamples": 100,
 }  # fmt: skip
 # peft reads a property that transformers renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
@@ -73,7 +74,7 @@ def test_the_folder_is_the_next_free_one_by_default(dataset: Path, bases: Callab
 def test_an_interrupt_is_raised_after_a_checkpoint_and_resume_goes_on(
     dataset: Path, bases: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arguments: dict[str, Any] = {"base": str(bases()), "settings": {**FAST, "max_steps": 3, "eval.every_steps": 1}}
+    arguments: dict[str, Any] = {"base": str(bases()), "settings": {**FAST, "max_steps": 3, "eval_steps": 1}}
     whole = train.run(dataset, out=tmp_path / "whole", **arguments)
     scores: list[ValidationScore] = []
     summary = sys.modules["train.pipeline.validating"].summary
@@ -100,8 +101,8 @@ def test_an_interrupt_is_raised_after_a_checkpoint_and_resume_goes_on(
 
 def test_what_stands_in_the_way_is_a_train_error(dataset: Path, bases: Callable[..., Path], tmp_path: Path) -> None:
     for settings, message in (
-        ({"rank": 8}, "settings['rank']: unknown key 'rank': did you mean 'lora.rank'?"),
-        ({"lora.rank": "8"}, "settings['lora.rank']: lora.rank must be"),
+        ({"lora_rank": 8}, "settings['lora_rank']: unknown key 'lora_rank': did you mean 'lora_r'?"),
+        ({"lora_r": "8"}, "settings['lora_r']: lora_r must be"),
         ({"seed": 2, "seed.deep": 1}, "seed.deep: seed is not a section"),
     ):
         with pytest.raises(train.TrainError) as caught:

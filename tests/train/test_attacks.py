@@ -40,15 +40,15 @@ def _nothing_was_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 YAMLS = {
-    "merge key": "<<: {epochs: 3}",
+    "merge key": "<<: {num_train_epochs: 3}",
     "tag directive": '%TAG !e! tag:yaml.org,2002:python/\n---\nepochs: !e!object/apply:os.mkdir ["PWNED"]',
     "binary": "base: !!binary aGk=",
-    "second document": "epochs: 3\n---\nepochs: 4",
-    "octal": "epochs: 0o17",
-    "sexagesimal": "epochs: 1:30",
-    "not a number": "lr: .NaN",
-    "infinity": "lr: -.inf",
-    "beyond a float": "lr: 1e400",
+    "second document": "num_train_epochs: 3\n---\nnum_train_epochs: 4",
+    "octal": "num_train_epochs: 0o17",
+    "sexagesimal": "num_train_epochs: 1:30",
+    "not a number": "learning_rate: .NaN",
+    "infinity": "learning_rate: -.inf",
+    "beyond a float": "learning_rate: 1e400",
     "nested twice": "lora: {rank: 1, rank: 2}",
     "number as key": "1: 2",
     "escape beyond Unicode": 'base: "\\U00110000"',
@@ -65,16 +65,16 @@ YAMLS = {
 
 TOMLS = {
     "integer of 5,000 digits": "seed = " + "9" * 5000,
-    "hexadecimal of 5,000 digits": "epochs = 0x" + "f" * 5000,
+    "hexadecimal of 5,000 digits": "num_train_epochs = 0x" + "f" * 5000,
     "key of 20,000 parts": ".".join(["a"] * 20_000) + " = 1",
     "quoted key of many parts": '"a".' * 20_000 + "a = 1",
     "100,000 unknown tables": "".join(f"[a{n}]\n" for n in range(100_000)),
     "deep": "a = " + "[" * 5000,
-    "date": "epochs = 2024-01-01",
-    "table twice": "[lora]\nrank = 1\n[lora]\nalpha = 2",
+    "date": "num_train_epochs = 2024-01-01",
+    "table twice": "[guard]\npatience = 1\n[guard]\nplateau = true",
     "NUL": 'base = "\\u0000"',
     "new line in a name": 'base = "tiny-base\\n"',
-    "not a number": "lr = nan",
+    "not a number": "learning_rate = nan",
 }
 
 

@@ -55,7 +55,7 @@ def test_recipes(case: dict[str, Any]) -> None:
         "config-type": "seed",
         "path-traversal": "--out",
         "unknown-key": "did you mean",
-        "config-range": "epochs",
+        "config-range": "max_length",
     }
     assert said.get(case.get("cls", ""), "") in caught.value.message
 

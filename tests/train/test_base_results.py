@@ -32,9 +32,9 @@ FAST = (
     "eval.max_new_tokens=4",
     "eval.resamples=100",
     "eval.during_training=4",
-    "batch_size=8",
+    "global_batch_size=8",
     "max_steps=2",
-    "warmup=0",
+    "warmup_steps=0",
 )
 Change = Callable[[Path, Path], Mapping[str, Any]]
 
@@ -90,7 +90,7 @@ CHANGES: list[tuple[str, Change]] = [
     ("recipe", lambda _base, _data: {"max_length": 200}),
     ("recipe", lambda _base, _data: {"on_too_long": "cut"}),
     ("recipe", lambda _base, _data: {"allow_special_tokens": True}),
-    ("dtype", lambda _base, _data: {"dtype": "bfloat16"}),
+    ("dtype", lambda _base, _data: {"bf16": True}),
     ("threads", lambda _base, _data: {"threads": 2}),
 ]
 
@@ -99,7 +99,7 @@ CHANGES: list[tuple[str, Change]] = [
 @pytest.mark.parametrize(("part", "change"), CHANGES, ids=[f"{n}-{part}" for n, (part, _) in enumerate(CHANGES)])
 def test_each_part_of_what_was_measured_makes_another_key(part: str, change: Change, base: Path, dataset: Path) -> None:
     def key(settings: Mapping[str, Any]) -> dict[str, Any]:
-        recipe = Recipe.model_validate({"base": str(base), "dtype": "float32", "threads": 1, **settings})
+        recipe = Recipe.model_validate({"base": str(base), "bf16": False, "threads": 1, **settings})
         return key_of(prepare(dataset, recipe))
 
     before = key({})
@@ -128,8 +128,9 @@ def test_the_machine_and_the_code_are_parts_too(base: Path, dataset: Path, monke
 def test_what_only_training_sees_is_no_part(base: Path, dataset: Path) -> None:
     first = prepare(dataset, Recipe(base=str(base)))
     other = Recipe.model_validate({
-        "base": str(base), "method": "full", "lr": 0.1, "epochs": 3, "seed": 4, "batch_size": 3, "clip": 0.5,
-        "lora": {"rank": 3}, "eval": {"margin": 0.1, "resamples": 100}, "checkpoint": {"keep": 5},
+        "base": str(base), "method": "full", "learning_rate": 0.1, "num_train_epochs": 3, "seed": 4,
+        "global_batch_size": 3, "max_grad_norm": 0.5,
+        "lora_r": 3, "eval": {"margin": 0.1, "resamples": 100}, "save_total_limit": 5,
     })  # fmt: skip
     assert key_of(prepare(dataset, other)) == key_of(first)
 
@@ -137,10 +138,9 @@ def test_what_only_training_sees_is_no_part(base: Path, dataset: Path) -> None:
 def test_a_field_of_the_recipe_that_nobody_thought_of_is_a_part(base: Path, dataset: Path) -> None:
     fields = key_of(prepare(dataset, Recipe(base=str(base))))["recipe"]
     assert fields.keys() == {
-        "max_length", "on_too_long", "on_unrenderable", "reasoning", "allow_special_tokens", "new_tokens", "dtype",
-        "device", "threads", "lora", "eval",
+        "max_length", "on_too_long", "on_unrenderable", "reasoning", "allow_special_tokens", "new_tokens", "bf16",
+        "device", "threads", "load_in_4bit", "eval",
     }  # fmt: skip
-    assert fields["lora"].keys() == {"quantize"}
     assert fields["eval"].keys() == {"max_new_tokens", "max_reasoning_tokens", "batch_tokens", "fit_records"}
 
 
@@ -212,7 +212,7 @@ def test_a_second_run_measures_the_tuned_model_alone(dataset: Path, base: Path, 
     first = _run(dataset, base, tmp_path / "a")
     assert first.exception is None, first.exception
     assert told not in first.stderr
-    second = _run(dataset, base, tmp_path / "b", "--set", "lr=0.003")
+    second = _run(dataset, base, tmp_path / "b", "--set", "learning_rate=0.003")
     assert told in second.stderr
     assert "measuring the base" not in second.stderr
     assert _sides(tmp_path / "a", "base") == _sides(tmp_path / "b", "base")

@@ -20,10 +20,11 @@ def _examples(lengths: list[int]) -> list[Example]:
 LENGTHS = st.lists(st.integers(2, 60), min_size=1, max_size=80)
 
 
-@given(LENGTHS, st.integers(0, 9), st.one_of(st.just({}), st.fixed_dictionaries({"batch_size": st.integers(1, 20)}),
+@given(LENGTHS, st.integers(0, 9), st.one_of(st.just({}),
+       st.fixed_dictionaries({"global_batch_size": st.integers(1, 20)}),
                                             st.fixed_dictionaries({"batch_tokens": st.integers(16, 400)})))  # fmt: skip
 def test_every_example_is_seen_once_an_epoch(lengths: list[int], seed: int, size: dict[str, int]) -> None:
-    steps = BatchSampler(_examples(lengths), build_recipe({"epochs": 3, "seed": seed, **size}))
+    steps = BatchSampler(_examples(lengths), build_recipe({"num_train_epochs": 3, "seed": seed, **size}))
     seen: dict[int, list[int]] = {0: [], 1: [], 2: []}
     for number in range(len(steps)):
         step = steps[number]
@@ -34,7 +35,7 @@ def test_every_example_is_seen_once_an_epoch(lengths: list[int], seed: int, size
 
 
 def test_a_step_is_found_without_the_ones_before() -> None:
-    recipe = build_recipe({"batch_size": 4, "epochs": 5})
+    recipe = build_recipe({"global_batch_size": 4, "num_train_epochs": 5})
     examples = _examples(list(range(2, 40)))
     forward = [BatchSampler(examples, recipe)[number] for number in range(20)]
     fresh = BatchSampler(examples, recipe)
@@ -42,20 +43,22 @@ def test_a_step_is_found_without_the_ones_before() -> None:
     assert (
         fresh.digest()
         == BatchSampler(examples, recipe).digest()
-        != BatchSampler(examples, build_recipe({"batch_size": 4, "seed": 1})).digest()
+        != BatchSampler(examples, build_recipe({"global_batch_size": 4, "seed": 1})).digest()
     )
     assert forward[0] != forward[10], "epochs have orders of their own"
 
 
 def test_max_steps_asks_for_as_many_epochs_as_it_needs() -> None:
-    steps = BatchSampler(_examples([5] * 10), build_recipe({"batch_size": 4, "max_steps": 100, "epochs": 1}))
+    steps = BatchSampler(
+        _examples([5] * 10), build_recipe({"global_batch_size": 4, "max_steps": 100, "num_train_epochs": 1})
+    )
     assert len(steps) == 100
     assert steps[99].epoch == 33
 
 
 def test_small_data_gets_enough_steps() -> None:
     assert len(BatchSampler(_examples([10] * 1000), Recipe())) >= 100
-    assert BatchSampler(_examples([10] * 10), Recipe()).batch_size == 4
+    assert BatchSampler(_examples([10] * 10), Recipe()).global_batch_size == 4
 
 
 @given(LENGTHS, st.integers(1, 300), st.integers(1, 10))
@@ -67,7 +70,9 @@ def test_micro_batches_keep_to_the_budget(lengths: list[int], most: int, at_leas
 
 
 def test_accumulation_splits_a_step() -> None:
-    steps = BatchSampler(_examples([8] * 32), build_recipe({"batch_size": 32, "accumulation": 4}))
+    steps = BatchSampler(
+        _examples([8] * 32), build_recipe({"per_device_train_batch_size": 8, "gradient_accumulation_steps": 4})
+    )
     assert [len(group) for group in steps[0].micro_batches] == [8, 8, 8, 8]
 
 

@@ -26,7 +26,7 @@ from train.model.batch import BatchSampler, balanced, by_length, collate
 from train.model.capabilities import capabilities_of, compile_layers, compiling, optimize_for_device
 from train.model.kv_cache import StepShapes, TokenSteps
 from train.model.loss import supervised_loss
-from train.recipe import LoraRecipe, build_recipe
+from train.recipe import Recipe, build_recipe
 
 from .tiny import louder, make_model
 
@@ -53,7 +53,7 @@ class _NoWaits(TorchDispatchMode):
 def test_nothing_of_a_step_waits_for_the_device(varlen_on_cpu: list[int]) -> None:
     model = make_model("qwen3").requires_grad_(True)
     assert capabilities_of(model).has_packing
-    sampler = BatchSampler(_examples([5, 9, 3, 12]), build_recipe({"batch_size": 4}), is_packed=True)
+    sampler = BatchSampler(_examples([5, 9, 3, 12]), build_recipe({"global_batch_size": 4}), is_packed=True)
     module = sys.modules[fit.__module__]
     gradients = module._gradients(model, sampler, CPU, module.Dynamics(sampler.supervised.tolist(), "cpu"), None)
     optimizer = Optimizer(model, gradients.parallel, sampler.recipe)
@@ -86,13 +86,13 @@ def test_weights_are_cast_once_a_step(method: str) -> None:
     torch.manual_seed(0)
     whole = make_model("llama").requires_grad_(True)
     capabilities_of(whole)
-    model = whole if method == "full" else add_lora(whole, LoraRecipe(rank=5), dtype=torch.bfloat16, seed=0)
+    model = whole if method == "full" else add_lora(whole, Recipe(lora_r=5), dtype=torch.bfloat16, seed=0)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
                 parameter.normal_()
     sampler = BatchSampler(
-        _examples([50, 40, 45, 60]), build_recipe({"batch_size": 4, "micro_batch_tokens": 60}), is_packed=True
+        _examples([50, 40, 45, 60]), build_recipe({"global_batch_size": 4, "micro_batch_tokens": 60}), is_packed=True
     )
     placement = Placement(dtype=torch.bfloat16)
     module = sys.modules[fit.__module__]
@@ -251,7 +251,7 @@ def test_rows_of_compiled_layers_are_filled_up_little_and_have_few_lengths() -> 
         for parts in [((200, 0.6), (80, 0.7))] * 64 * 30
     ]
     for most in (8_192, 16_384):
-        recipe = build_recipe({"batch_size": 64, "micro_batch_tokens": most, "epochs": 1})
+        recipe = build_recipe({"global_batch_size": 64, "micro_batch_tokens": most, "num_train_epochs": 1})
         sampler, step = BatchSampler(_examples(lengths), recipe, is_packed=True), most // 32
         rows = [
             -(-sum(lengths[index] for index in group) // step) * step

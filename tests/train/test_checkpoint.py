@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers.trainer_utils import rotate_checkpoints
 
 from train.base.errors import Exit, TrainError
 from train.loop import checkpoint as module
@@ -29,10 +30,24 @@ def _names(run: Path) -> list[str]:
     return sorted(path.name for path in run.iterdir())
 
 
-def test_the_newest_are_kept_and_the_best_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("limit", "best", "kept"), [(2, 2, "25"), (3, 2, "245"), (3, 5, "345"), (2, None, "45"), (9, 1, "12345")]
+)
+def test_as_many_stay_as_save_total_limit_says_the_best_among_them(
+    tmp_path: Path, limit: int, best: int | None, kept: str
+) -> None:
+    """As transformers counts: of 3 the best and the two newest others."""
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     for step in range(1, 6):
-        _save(tmp_path, step, always=[2])
-    assert _names(tmp_path) == ["checkpoint-2", "checkpoint-4", "checkpoint-5"]
+        _save(ours, step, keep=limit, always=[] if best is None else [best])
+        (theirs / f"checkpoint-{step}").mkdir(parents=True)
+    rotate_checkpoints(str(theirs), limit, best and str(theirs / f"checkpoint-{best}"))
+    assert _names(ours) == _names(theirs) == [f"checkpoint-{step}" for step in kept]
+
+
+def test_the_newest_is_read_back(tmp_path: Path) -> None:
+    for step in range(1, 6):
+        _save(tmp_path, step)
     found, faults = newest_verified(tmp_path)
     assert found is not None
     assert (found.step, found.progress, found.facts, faults) == (5, {"step": 5}, FACTS, [])

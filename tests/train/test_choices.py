@@ -19,7 +19,7 @@ from train.model import blocks
 from train.model.capabilities import capabilities_of, optimize_for_device
 from train.recipe import Recipe
 
-RECIPE = Recipe.model_validate({"dtype": "float32", "eval": {"max_new_tokens": 6, "batch_tokens": 300}})
+RECIPE = Recipe.model_validate({"bf16": False, "eval": {"max_new_tokens": 6, "batch_tokens": 300}})
 CHOICES = ["red cat", "dog", "no"]
 
 

@@ -22,7 +22,7 @@ from train.model.batch import by_length, collate
 from train.model.capabilities import capabilities_of, compile_layers, compiling, fuse_norms, optimize_for_device
 from train.model.device import keep_freed_memory
 from train.model.loss import supervised_loss
-from train.recipe import LoraRecipe, Recipe
+from train.recipe import Recipe
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,9 @@ def test_packed_examples_give_the_gradients_of_padded_ones(kind: str, examples: 
 @pytest.mark.filterwarnings("ignore")
 def test_compiled_layers_give_the_gradients_of_plain_ones(examples: list[Example]) -> None:
     torch.manual_seed(0)
-    model = add_lora(optimize_for_device(make_model("llama")), LoraRecipe(init="gaussian"), dtype=torch.float32, seed=0)
+    model = add_lora(
+        optimize_for_device(make_model("llama")), Recipe(init_lora_weights="gaussian"), dtype=torch.float32, seed=0
+    )
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.02)
@@ -98,7 +100,7 @@ def test_compiled_layers_give_the_gradients_of_plain_ones(examples: list[Example
 
 def test_adapters_leave_it_packed() -> None:
     model = optimize_for_device(make_model("qwen3"))
-    tuned = add_lora(model, LoraRecipe(), dtype=torch.bfloat16, seed=0)
+    tuned = add_lora(model, Recipe(), dtype=torch.bfloat16, seed=0)
     assert capabilities_of(tuned).has_packing
     assert model.config._attn_implementation == attention.NAME
 
@@ -204,7 +206,7 @@ def test_a_compiled_run_is_the_plain_one(
     losses = []
     try:
         for is_on in (False, True):
-            recipe = Recipe(method="full", compile=is_on, max_steps=3, batch_size=4, micro_batch_tokens=128)
+            recipe = Recipe(method="full", compile=is_on, max_steps=3, global_batch_size=4, micro_batch_tokens=128)
             model = make_model("llama").requires_grad_(True)
             (tmp_path / str(is_on)).mkdir()
             losses.append(fit(model, steps_of(model, examples, recipe), Checkpoints(tmp_path / str(is_on))).loss)

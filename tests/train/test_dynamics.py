@@ -24,7 +24,9 @@ EXAMPLES: list[Example] = Renderer(make_tokenizer(), "chat", 256).examples(some_
 
 def _fit(run: Path, **changes: Any) -> tuple[Any, FitResult]:
     resume = changes.pop("resume", None)
-    recipe = build_recipe({"batch_size": 8, "epochs": 3, "lr": 5e-3, "method": "full", **changes})
+    recipe = build_recipe(
+        {"global_batch_size": 8, "num_train_epochs": 3, "learning_rate": 5e-3, "method": "full", **changes}
+    )
     run.mkdir(exist_ok=True)
     model = make_model()
     return model, fit(model, steps_of(model, EXAMPLES, recipe), Checkpoints(run, resume=resume))
@@ -32,7 +34,7 @@ def _fit(run: Path, **changes: Any) -> tuple[Any, FitResult]:
 
 def test_a_frozen_run_sees_what_a_forward_pass_of_each_record_sees(tmp_path: Path) -> None:
     """With a rate of nothing every epoch is alike: the mean is the likelihood itself, and nothing varies."""
-    model, result = _fit(tmp_path, lr=1e-30, micro_batch_tokens=64)
+    model, result = _fit(tmp_path, learning_rate=1e-30, micro_batch_tokens=64)
     wanted = {one.id: -one.nll / one.num_tokens for one in nll_per_example(model, EXAMPLES)}
     assert [one.id for one in result.dynamics] == [example.id for example in EXAMPLES]
     for one in result.dynamics:
@@ -71,8 +73,8 @@ def test_a_record_that_was_never_trained_is_not_told_of_and_one_epoch_has_no_spr
 
 @pytest.mark.ci
 def test_learning_is_seen(tmp_path: Path) -> None:
-    _, early = _fit(tmp_path / "early", epochs=1)
-    _, late = _fit(tmp_path / "late", epochs=40, lr=2e-2)
+    _, early = _fit(tmp_path / "early", num_train_epochs=1)
+    _, late = _fit(tmp_path / "late", num_train_epochs=40, learning_rate=2e-2)
     assert np.mean([one.confidence for one in late.dynamics]) > np.mean([one.confidence for one in early.dynamics])
     assert np.mean([one.correctness for one in late.dynamics]) > np.mean([one.correctness for one in early.dynamics])
     assert all(one.variability and one.variability > 0 for one in late.dynamics)
@@ -80,7 +82,7 @@ def test_learning_is_seen(tmp_path: Path) -> None:
 
 @pytest.mark.ci
 def test_a_resumed_run_tells_the_same(tmp_path: Path) -> None:
-    changes = {"checkpoint": {"every_steps": 2, "keep": 9}}
+    changes = {"save_steps": 2, "save_total_limit": 9}
     _, whole = _fit(tmp_path / "whole", **changes)
     checkpoint = open_checkpoint(tmp_path / "whole" / "checkpoint-4", 4)
     _, resumed = _fit(tmp_path / "again", **changes, resume=checkpoint)
@@ -91,10 +93,10 @@ def test_a_resumed_run_tells_the_same(tmp_path: Path) -> None:
 def test_a_checkpoint_of_other_records_is_taken_by_force_and_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _fit(tmp_path / "whole", checkpoint={"every_steps": 2, "keep": 9})
+    _fit(tmp_path / "whole", save_steps=2, save_total_limit=9)
     checkpoint = open_checkpoint(tmp_path / "whole" / "checkpoint-4", 4)
     monkeypatch.setattr(Dynamics, "restore", lambda *_: False)
-    _, resumed = _fit(tmp_path / "again", checkpoint={"every_steps": 2, "keep": 9}, resume=checkpoint)
+    _, resumed = _fit(tmp_path / "again", save_steps=2, save_total_limit=9, resume=checkpoint)
     assert "no learning dynamics" in capsys.readouterr().err
     assert max(one.epochs for one in resumed.dynamics) == 2
 

@@ -25,11 +25,11 @@ from train.evaluate.predictions import Scored, read_predictions
 from train.evaluate.scoring import Answer, category_specs, rescored, score
 from train.model import add_lora, load_base
 from train.model.loss import Nll
-from train.recipe import LoraRecipe, Recipe
+from train.recipe import Recipe
 from train.report import Run, build_report
 from train.report.build import publish
 
-RECIPE = Recipe.model_validate({"dtype": "float32", "eval": {"max_new_tokens": 12, "batch_tokens": 300}})
+RECIPE = Recipe.model_validate({"bf16": False, "eval": {"max_new_tokens": 12, "batch_tokens": 300}})
 
 
 def _prompts(vocabulary: int, num: int = 30) -> list[list[int]]:
@@ -169,7 +169,7 @@ def test_the_base_is_the_same_after_training_with_adapters(bases: Callable[..., 
     renderer = Renderer(tokenizer, "sft", 256)
     rows = open_dataset(dataset).splits["validation"]
     before = evaluate_model(model, renderer, rows, {}, RECIPE, split="validation")
-    model = add_lora(model, LoraRecipe(), seed=0, dtype=torch.float32)
+    model = add_lora(model, Recipe(), seed=0, dtype=torch.float32)
     with torch.no_grad():
         for name, weights in model.named_parameters():
             if "lora_B" in name:

@@ -41,7 +41,7 @@ def run(bases: Bases, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def full_run(bases: Bases, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of all weights; the tokenizer adds a beginning-of-text token, which the template writes."""
     root = tmp_path_factory.mktemp("full")
-    settings = ("method=full", "lr=0.01", "max_steps=30")
+    settings = ("method=full", "learning_rate=0.01", "max_steps=30")
     return make_run(make_dataset(root / "dataset" / "v1"), bases("llama", "bos"), root / "runs" / "one", *settings)
 
 
@@ -383,7 +383,7 @@ def test_a_run_on_raw_text_is_exported_without_answers_to_compare(bases: Bases, 
     texts = [text_row(f"t{n}", "the red cat sat on a mat") for n in range(4)]
     splits = {"train": texts[:2], "validation": texts[2:3], "test": texts[3:]}
     dataset = write_dataset(tmp_path / "v1", splits, objective_hint="domain")
-    run = make_run(dataset, bases(), tmp_path / "r", "max_steps=1", "batch_size=2")
+    run = make_run(dataset, bases(), tmp_path / "r", "max_steps=1", "global_batch_size=2")
     done = export(run, "merged", tmp_path / "m")
     assert "loaded again" not in done.stderr
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "m").config.model_type == "qwen3"

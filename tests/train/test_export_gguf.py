@@ -269,7 +269,9 @@ def _base(folder: Path, model: Any, tokenizer: Any) -> Path:
 
 
 def _short_run(folder: Path, base: Path, *settings: str) -> Path:
-    return make_run(make_dataset(folder / "dataset" / "v1"), base, folder / "r", "max_steps=1", "lr=1e-6", *settings)
+    return make_run(
+        make_dataset(folder / "dataset" / "v1"), base, folder / "r", "max_steps=1", "learning_rate=1e-6", *settings
+    )
 
 
 def test_what_a_comparison_cannot_see_is_refused_in_words(tmp_path: Path) -> None:
@@ -413,7 +415,7 @@ def test_a_run_without_answers_proves_nothing(bases: Bases, tmp_path: Path) -> N
     texts = [text_row(f"t{n}", "the red cat sat on a mat") for n in range(4)]
     splits = {"train": texts[:2], "validation": texts[2:3], "test": texts[3:]}
     dataset = write_dataset(tmp_path / "v1", splits, objective_hint="domain")
-    run = make_run(dataset, bases(), tmp_path / "r", "max_steps=1", "batch_size=2")
+    run = make_run(dataset, bases(), tmp_path / "r", "max_steps=1", "global_batch_size=2")
     assert "no validation record with an answer" in refusal(run, tmp_path / "e" / "out").message
 
 

@@ -165,7 +165,7 @@ def test_what_a_harness_cannot_score_is_said_and_marks_and_likely_choices_are_as
     dataset = write_dataset(tmp_path / "v1", {"train": train, "test": test}, categories=scorers, objective_hint="chat")
     stub = Stub(lambda _: (400, b""))
     judge = [f"eval.judge.url={stub.url}", "eval.judge.model=m", "eval.judge.also=nothing"]
-    run = make_run(dataset, bases(), tmp_path / "r", "max_steps=4", "batch_size=4", *judge)
+    run = make_run(dataset, bases(), tmp_path / "r", "max_steps=4", "global_batch_size=4", *judge)
     stub.server.shutdown()
     stub.server.server_close()
     tasks = tmp_path / "t"
@@ -284,7 +284,7 @@ def test_a_record_that_a_harness_would_see_otherwise_is_refused(bases: Bases, tm
     rows = [chat_row(f"r{n}", "who sat", "the cat") for n in range(3)]
     odd = chat_row("odd", "a <|im_start|> is text", "the cat")
     dataset = write_dataset(tmp_path / "v1", {"train": rows, "test": [odd]})
-    run = make_run(dataset, bases(), tmp_path / "r", "max_steps=1", "allow_special_tokens=true", "batch_size=2")
+    run = make_run(dataset, bases(), tmp_path / "r", "max_steps=1", "allow_special_tokens=true", "global_batch_size=2")
     command = ["export", str(run), "--to", "lm-eval", "--output", str(tmp_path / "t")]
     error = CliRunner().invoke(cli, command, standalone_mode=False).exception
     assert isinstance(error, TrainError)

@@ -29,8 +29,8 @@ from train.model.capabilities import first_not_finite
 from train.pipeline import execute
 
 SETTINGS = [
-    "eval.max_new_tokens=2", "eval.resamples=100", "eval.during_training=0", "batch_size=8", "max_steps=4",
-    "checkpoint.every_steps=2", "lora.dropout=0.2",
+    "eval.max_new_tokens=2", "eval.resamples=100", "eval.during_training=0", "global_batch_size=8", "max_steps=4",
+    "save_steps=2", "lora_dropout=0.2",
 ]  # fmt: skip
 
 
@@ -112,7 +112,7 @@ def test_no_random_state_can_be_missing(home: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "more", "fact"),
-    [("data changed", [], "dataset"), ("batch size changed", ["--set", "batch_size=4"], "recipe")],
+    [("data changed", [], "dataset"), ("batch size changed", ["--set", "global_batch_size=4"], "recipe")],
 )
 def test_a_changed_run_is_refused(home: Path, name: str, more: list[str], fact: str) -> None:
     if name == "data changed":
@@ -129,7 +129,7 @@ def test_a_pickle_beside_the_tensors_is_never_read(tmp_path: Path, monkeypatch: 
             return os.mkdir, ("PWNED",)
 
     monkeypatch.chdir(tmp_path)
-    train(tmp_path, {"max_steps": 2, "checkpoint": {"every_steps": 1}})
+    train(tmp_path, {"max_steps": 2, "save_steps": 1})
     (tmp_path / "checkpoint-2" / "rng_state.pth").write_bytes(pickle.dumps(Payload()))
     found, faults = newest_verified(tmp_path)
     assert found is not None
@@ -157,7 +157,7 @@ def test_a_full_disk_keeps_the_older_checkpoint(
         # As where another program fills the disk after the look at it.
         monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=1 << 40))
     with pytest.raises(TrainError) as caught:
-        train(small_disk, {"checkpoint": {"every_steps": 1}})
+        train(small_disk, {"save_steps": 1})
     assert (caught.value.code, caught.value.exit_code) == ("E954 disk-full", Exit.MISSING)
     assert "only" in caught.value.message if is_foreseen else "No space left on device" in caught.value.message
     found, faults = newest_verified(small_disk)
@@ -169,7 +169,7 @@ def test_a_full_disk_keeps_the_older_checkpoint(
 def test_a_log_that_cannot_be_written_ends_the_run_with_its_reason(small_disk: Path) -> None:
     (small_disk / "filler").write_bytes(bytes(640 * 1024 - 4096))
     with pytest.raises(TrainError, match=r"metrics.jsonl: No space left on device"):
-        train(small_disk, {"max_steps": 40, "checkpoint": {"every_steps": 100}})
+        train(small_disk, {"max_steps": 40, "save_steps": 100})
 
 
 def test_a_folder_that_the_disk_refuses_leaves_the_old_one(tmp_path: Path) -> None:

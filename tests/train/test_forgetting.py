@@ -29,7 +29,7 @@ def _actions(found: list[Remedy]) -> list[str]:
 
 def test_a_rate_above_the_automatic_one_and_no_replay_are_known_before() -> None:
     assert _actions(risks(STEEP)) == ["auto-lr", "add-replay"]
-    assert risks(STEEP)[0].text == "lr 0.003 is 2.0 times the automatic 0.0015"
+    assert risks(STEEP)[0].text == "learning_rate 0.003 is 2.0 times the automatic 0.0015"
     assert risks(CAREFUL) == []
     assert _actions(risks(replace(CAREFUL, lr=2e-3))) == ["auto-lr"]
 
@@ -38,7 +38,7 @@ def test_what_to_do_next_follows_from_what_was_done() -> None:
     assert _actions(remedies(STEEP)) == ["auto-lr", "add-replay", "use-lora"]
     assert _actions(remedies(CAREFUL)) == ["halve-lr", "raise-replay"]
     halved, raised = remedies(CAREFUL)
-    assert halved.lines == ["lr = 0.0005"]
+    assert halved.lines == ["learning_rate = 0.0005"]
     assert raised.lines == ["[mixing]", "replay_share = 0.1"]
     # More than half is no replay any more.
     assert _actions(remedies(replace(CAREFUL, replay_share=0.5))) == ["halve-lr"]
@@ -53,7 +53,9 @@ def test_every_line_to_type_is_a_recipe(tuning: Tuning) -> None:
 
 
 def test_what_a_recipe_does_is_read_from_it() -> None:
-    found = tuning_of(build_recipe({"method": "full", "lr": 3e-3, "mixing": {"replay": "a.txt"}}), 160, "qwen3")
+    found = tuning_of(
+        build_recipe({"method": "full", "learning_rate": 3e-3, "mixing": {"replay": "a.txt"}}), 160, "qwen3"
+    )
     assert (found.method, found.lr, found.replay, found.replay_share) == ("full", 3e-3, "a.txt", 0.05)
     assert found.auto_lr == tuning_of(build_recipe({"method": "full"}), 160, "qwen3").lr
 
@@ -74,7 +76,7 @@ def test_a_report_of_a_model_that_forgot_says_what_to_do_next(tmp_path: Path) ->
     page = escaping.unescape((tmp_path / "report.html").read_text(encoding="utf-8"))
     for text in (table(report), page, (tmp_path / "report.md").read_text(encoding="utf-8")):
         assert "General text (general.jsonl, n = 24) went from" in text
-        assert "lr 0.003 is 2.0 times the automatic 0.0015" in text
+        assert "learning_rate 0.003 is 2.0 times the automatic 0.0015" in text.replace("\\_", "_")
         for remedy in remedies(STEEP):
             assert all(line in text for line in remedy.lines)
     assert Report.load(tmp_path) == report
@@ -116,11 +118,11 @@ def test_the_plan_names_what_is_known_to_forget(dataset: Path, bases: Callable[.
         assert done.exception is None, done.exception
         return done.stdout
 
-    steep = plan("--set", "method=full", "--set", "lr=0.1")
+    steep = plan("--set", "method=full", "--set", "learning_rate=0.1")
     assert "times the automatic" in steep
-    assert 'lr = "auto"' in steep
+    assert 'learning_rate = "auto"' in steep
     assert "nothing is replayed" in steep
-    value = json.loads(plan("--set", "lr=0.1", "--json"))
+    value = json.loads(plan("--set", "learning_rate=0.1", "--json"))
     assert [one["action"] for one in value["risks"]] == ["auto-lr", "add-replay"]
     texts = tmp_path / "replay.txt"
     texts.write_text("the red cat\n\na small dog\n", encoding="utf-8")

@@ -23,7 +23,7 @@ from train.evaluate.answers import Answers, Draw, Picker, can_decode_packed, dec
 from train.model import add_lora, kv_cache
 from train.model.capabilities import capabilities_of, optimize_for_device
 from train.model.kv_cache import KVCache, StepShapes
-from train.recipe import LoraRecipe
+from train.recipe import Recipe
 
 STOP = [7, *range(20, 50)]
 
@@ -92,7 +92,7 @@ def test_a_model_that_cannot_be_packed_is_padded(kind: str, monkeypatch: pytest.
 def test_an_adapter_is_switched_on_and_off_in_one_process() -> None:
     base = optimize_for_device(made("qwen3"))
     alone = generate(base, prompts(), max_new_tokens=8, stop_ids=STOP, batch_tokens=500)
-    tuned = add_lora(base, LoraRecipe(), dtype=torch.float32, seed=0)
+    tuned = add_lora(base, Recipe(), dtype=torch.float32, seed=0)
     with torch.no_grad():
         for name, weights in tuned.named_parameters():
             if "lora_B" in name:

@@ -33,8 +33,8 @@ def _fit(
     run.mkdir(exist_ok=True)
     looks = _looks(*scores)
     recipe = build_recipe({
-        "batch_size": 8, "max_steps": 12, "method": "full", "lr": 5e-3, "guard": guard,
-        "eval": {"every_steps": 2}, "checkpoint": {"every_steps": 2, "keep": 9},
+        "global_batch_size": 8, "max_steps": 12, "method": "full", "learning_rate": 5e-3, "guard": guard,
+        "eval_steps": 2, "save_steps": 2, "save_total_limit": 9,
     })  # fmt: skip
     model = make_model()
     validation = Validation(lambda step: looks[step // 2 - 1], SampledScore(None, 1.0, BASE))
@@ -121,9 +121,9 @@ def test_a_guarded_run_takes_the_best_and_ends_with_zero(
     evaluations = iter([SampledScore(score, 1.0, {"cats": score}) for score in (0.1, 0.9, 0.5, 0.4, 0.3)])
     monkeypatch.setattr(validating, "summary", lambda _scored, _samples, _trained=(): next(evaluations))
     recipe = build_recipe({
-        "base": str(bases()), "max_steps": 8, "batch_size": 4, "device": "cpu",
+        "base": str(bases()), "max_steps": 8, "global_batch_size": 4, "device": "cpu",
         "guard": {"plateau": True, "patience": 2},
-        "eval": {"every_steps": 1, "max_new_tokens": 4},
+        "eval_steps": 1, "eval": {"max_new_tokens": 4},
         "mixing": {"replay": "text.txt"},
     })  # fmt: skip
     (tmp_path / "text.txt").write_text("the red cat sat on a mat")
@@ -148,7 +148,13 @@ def test_a_guard_that_comes_too_late_is_said_before_the_training(
 ) -> None:
     splits = {name: some_rows(2, prefix=name) for name in ("validation", "test")} | {"train": some_rows(8)}
     dataset = write_dataset(tmp_path / "v1", splits)
-    values = {"base": str(bases()), "max_steps": 4, "batch_size": 2, "device": "cpu", "eval": {"max_new_tokens": 2}}
+    values = {
+        "base": str(bases()),
+        "max_steps": 4,
+        "global_batch_size": 2,
+        "device": "cpu",
+        "eval": {"max_new_tokens": 2},
+    }
     for name, guard, is_late in (("a", {"plateau": True, "general": 9}, True), ("b", {"regress": 0.9}, False)):
         assert start_run(dataset, build_recipe({**values, "guard": guard}), out=tmp_path / name)[1] is Exit.OK
         said = capsys.readouterr().err

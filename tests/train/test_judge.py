@@ -371,7 +371,7 @@ def test_a_run_with_a_judge_reports_it(bases: Callable[..., Path], tmp_path: Pat
     }
     dataset = write_dataset(tmp_path / "v1", rows, categories={"open": {"scorer": "judge"}})
     settings = [
-        "max_steps=1", "method=full", "lr=0.5", "eval.max_new_tokens=3", "eval.resamples=100",
+        "max_steps=1", "method=full", "learning_rate=0.5", "eval.max_new_tokens=3", "eval.resamples=100",
         f"eval.judge.url={server.url}", "eval.judge.model=stub",
     ]  # fmt: skip
     arguments = [part for setting in settings for part in ("--set", setting)]
@@ -403,7 +403,7 @@ def test_a_judge_that_scores_nothing_is_no_success(bases: Callable[..., Path], t
     }
     dataset = write_dataset(tmp_path / "v1", rows, categories={"general": {"scorer": "exact"}})
     settings = [
-        "max_steps=1", "method=full", "lr=0.5", "eval.max_new_tokens=3", "eval.resamples=100",
+        "max_steps=1", "method=full", "learning_rate=0.5", "eval.max_new_tokens=3", "eval.resamples=100",
         f"eval.judge.url={server.url}", "eval.judge.model=stub", "eval.judge.retries=0", "eval.judge.also=all",
     ]  # fmt: skip
     arguments = [part for setting in settings for part in ("--set", setting)]

@@ -19,7 +19,7 @@ from train.pipeline.execute import start_run
 from train.recipe import load_recipe
 from train.recipe.forgetting import protection
 
-FEW = {"max_steps": 4, "eval.max_new_tokens": 4, "eval.resamples": 100, "eval.fit_records": 0, "batch_size": 8}
+FEW = {"max_steps": 4, "eval.max_new_tokens": 4, "eval.resamples": 100, "eval.fit_records": 0, "global_batch_size": 8}
 
 
 def _call(*words: str, typed: str | None = None) -> Any:
@@ -86,10 +86,10 @@ def test_a_run_that_forgets_is_ended_and_says_what_to_do(bases: Callable[..., Pa
     dataset = write_dataset(tmp_path / "v1", splits | {"train": train})
     settings = FEW | {
         "base": str(bases()),
-        "lr": 0.05,
+        "learning_rate": 0.05,
         "method": "full",
         "max_steps": 12,
-        "eval.every_steps": 3,
+        "eval_steps": 3,
         "guard.general": 0.01,
     }
     for is_resumed in (False, True):
@@ -99,7 +99,7 @@ def test_a_run_that_forgets_is_ended_and_says_what_to_do(bases: Callable[..., Pa
         assert (error.code, error.exit_code) == ("E899 forgetting", Exit.FAILED)
         assert "more bits per byte after step" in error.message
         assert "and guard.general allows 1.0%" in error.message
-        assert 'lr = "auto"' in error.hint
+        assert 'learning_rate = "auto"' in error.hint
         assert "--set guard.general=" in error.hint
     newest, _ = newest_verified(tmp_path / "run")
     assert newest is not None

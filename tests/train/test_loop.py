@@ -20,7 +20,7 @@ from train.loop import Checkpoints, FitResult, Placement, Validation, fit, resto
 from train.loop.checkpoint import Checkpoint, newest_verified, open_checkpoint
 from train.loop.eight_bit import FEWEST, AdamW8bit
 from train.model import add_lora
-from train.recipe import LoraRecipe, Recipe, build_recipe
+from train.recipe import Recipe, build_recipe
 from train.recipe.schedule import lr_factor, peak_lr, warmup_steps
 
 EXAMPLES: list[Example] = Renderer(make_tokenizer(), "chat", 256).examples(some_rows(32)).examples
@@ -29,11 +29,11 @@ EXAMPLES: list[Example] = Renderer(make_tokenizer(), "chat", 256).examples(some_
 def _fit(
     run: Path, changes: dict[str, Any], *, validate: Any = None, resume: Checkpoint | None = None, **options: Any
 ) -> tuple[Any, FitResult]:
-    recipe = build_recipe({"batch_size": 8, "max_steps": 12, "lr": 5e-3, "method": "full", **changes})
+    recipe = build_recipe({"global_batch_size": 8, "max_steps": 12, "learning_rate": 5e-3, "method": "full", **changes})
     run.mkdir(exist_ok=True)
     model = make_model()
     if recipe.method == "lora":
-        model = add_lora(model, recipe.lora, dtype=torch.float32, seed=0)
+        model = add_lora(model, recipe, dtype=torch.float32, seed=0)
     validation, checkpoints = validate and Validation(validate), Checkpoints(run, resume=resume)
     return model, fit(model, steps_of(model, EXAMPLES, recipe), checkpoints, validation=validation, **options)
 
@@ -59,9 +59,11 @@ def test_it_learns_and_says_what_it_did(tmp_path: Path) -> None:
     assert result.tokens == _events(tmp_path, "step")[-1]["tokens"]
 
 
-@pytest.mark.parametrize("changes", [{"accumulation": 4}, {"micro_batch_tokens": 40}])
+@pytest.mark.parametrize(
+    "changes", [{"per_device_train_batch_size": 8, "gradient_accumulation_steps": 4}, {"micro_batch_tokens": 40}]
+)
 def test_splitting_a_step_does_not_change_it(tmp_path: Path, changes: dict[str, Any]) -> None:
-    sizes = {"batch_size": 32, "max_steps": 1, "clip": 0.0, "warmup": 0}
+    sizes = {"per_device_train_batch_size": 32, "max_steps": 1, "max_grad_norm": 0.0, "warmup_steps": 0}
     gradients = []
     for name, more in (("whole", {}), ("split", changes)):
         seen: dict[str, torch.Tensor] = {}
@@ -81,14 +83,20 @@ def test_splitting_a_step_does_not_change_it(tmp_path: Path, changes: dict[str, 
 @pytest.mark.ci
 @pytest.mark.parametrize(
     ("method", "step", "optimizer"),
-    [("full", 3, "adamw"), ("full", 9, "adamw8bit"), ("lora", 3, "adamw8bit"), ("lora", 9, "adamw")],
+    [
+        ("full", 3, "adamw_torch_fused"),
+        ("full", 9, "adamw_8bit"),
+        ("lora", 3, "adamw_8bit"),
+        ("lora", 9, "adamw_torch_fused"),
+    ],
 )
 def test_resume_is_bit_exact(tmp_path: Path, method: str, step: int, optimizer: str) -> None:
     changes = {
         "method": method,
-        "optimizer": optimizer,
-        "checkpoint": {"every_steps": 3, "keep": 9},
-        "lora": {"dropout": 0.2},
+        "optim": optimizer,
+        "save_steps": 3,
+        "save_total_limit": 9,
+        "lora_dropout": 0.2,
     }
     whole, _ = _fit(tmp_path / "whole", changes)
     shutil_copy(tmp_path / "whole" / "metrics.jsonl", tmp_path / "again" / "metrics.jsonl")
@@ -103,8 +111,8 @@ def test_resume_is_bit_exact(tmp_path: Path, method: str, step: int, optimizer: 
 @pytest.mark.ci
 def test_moments_of_8_bits_take_a_quarter_and_train_nearly_the_same(tmp_path: Path) -> None:
     losses, sizes, weights = [], [], []
-    for name in ("adamw", "adamw8bit"):
-        _fit(tmp_path / name, {"max_steps": 40, "optimizer": name, "weight_decay": 0.1})
+    for name in ("adamw_torch_fused", "adamw_8bit"):
+        _fit(tmp_path / name, {"max_steps": 40, "optim": name, "weight_decay": 0.1})
         losses.append(_losses(tmp_path / name))
         found = open_checkpoint(tmp_path / name / "checkpoint-40", 40)
         state = found.tensors("optimizer")
@@ -131,7 +139,7 @@ def test_how_a_parameter_lies_in_memory_does_not_matter_to_its_moments() -> None
     for is_transposed in (False, True):
         weight = torch.nn.Parameter(begun.t().contiguous().t() if is_transposed else begun.clone())
         assert weight.is_contiguous() != is_transposed
-        optimizer = AdamW8bit([{"params": [weight], "weight_decay": 0.1}], lr=0.01, betas=(0.9, 0.95))
+        optimizer = AdamW8bit([{"params": [weight], "weight_decay": 0.1}], lr=0.01, betas=(0.9, 0.95), eps=1e-8)
         for gradient in gradients:
             weight.grad = gradient.clone()
             optimizer.step()
@@ -161,7 +169,7 @@ def test_the_best_step_is_kept_and_can_be_restored(tmp_path: Path) -> None:
         return ValidationScore(scores[step], {6: 1.0, 9: 2.0}.get(step, 3.0), {"cats": scores[step]})
 
     model = make_model()
-    recipe = build_recipe({"batch_size": 8, "max_steps": 12, "method": "full", "lr": 5e-3})
+    recipe = build_recipe({"global_batch_size": 8, "max_steps": 12, "method": "full", "learning_rate": 5e-3})
     result = fit(model, steps_of(model, EXAMPLES, recipe), Checkpoints(tmp_path), validation=Validation(validate))
     assert (result.best_step, result.best and result.best.score) == (6, 0.9), "a tie goes to the lower loss"
     assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == [
@@ -185,13 +193,14 @@ def test_divergence_stops_the_run_and_names_the_records(tmp_path: Path) -> None:
         _fit(
             tmp_path,
             {
-                "lr": 10.0,
-                "clip": 0.0,
+                "learning_rate": 10.0,
+                "max_grad_norm": 0.0,
                 "max_steps": 200,
-                "schedule": "constant",
-                "warmup": 0,
-                "betas": [0.0, 0.0],
-                "batch_size": 4,
+                "lr_scheduler_type": "constant_with_warmup",
+                "warmup_steps": 0,
+                "adam_beta1": 0.0,
+                "adam_beta2": 0.0,
+                "global_batch_size": 4,
                 "weight_decay": 0.9,
             },
         )
@@ -228,7 +237,7 @@ class Late(Placement):
 
 @pytest.mark.ci
 def test_steps_that_are_read_late_are_the_same_steps(tmp_path: Path) -> None:
-    changes = {"max_steps": 7, "eval": {"every_steps": 4}, "checkpoint": {"every_steps": 3}}
+    changes = {"max_steps": 7, "eval_steps": 4, "save_steps": 3}
     model, result = _fit(tmp_path / "now", changes, validate=lambda _step: ValidationScore(None, 1.0))
     late, other = _fit(tmp_path / "late", changes, validate=lambda _step: ValidationScore(None, 1.0), placement=Late())
     assert _losses(tmp_path / "late") == _losses(tmp_path / "now")
@@ -242,7 +251,10 @@ def test_steps_that_are_read_late_are_the_same_steps(tmp_path: Path) -> None:
     assert order.index(("checkpoint", 3)) > order.index(("step", 3))
 
 
-@pytest.mark.parametrize(("placement", "optimizer"), [(Placement(), "adamw"), (Late(), "adamw"), (Late(), "adamw8bit")])
+@pytest.mark.parametrize(
+    ("placement", "optimizer"),
+    [(Placement(), "adamw_torch_fused"), (Late(), "adamw_torch_fused"), (Late(), "adamw_8bit")],
+)
 def test_a_step_that_is_not_finite_changes_no_weight(placement: Placement, optimizer: str, tmp_path: Path) -> None:
     before: list[dict[str, torch.Tensor]] = []
     model = make_model().requires_grad_(True)
@@ -254,7 +266,7 @@ def test_a_step_that_is_not_finite_changes_no_weight(placement: Placement, optim
         return hidden * float("nan") if len(before) == 3 else hidden
 
     model.model.norm.register_forward_hook(spoil)
-    changes = {"max_steps": 6, "method": "full", "batch_size": 8, "optimizer": optimizer, "eval": {"every_steps": 6}}
+    changes = {"max_steps": 6, "method": "full", "global_batch_size": 8, "optim": optimizer, "eval_steps": 6}
     recipe = build_recipe(changes)
     with pytest.raises(TrainError, match="step 3: loss nan"):
         fit(model, steps_of(model, EXAMPLES[:8], recipe), Checkpoints(tmp_path), placement=placement)
@@ -305,7 +317,7 @@ def test_the_rate_warms_up_and_ends_above_zero() -> None:
     assert 0 < factors[-1] < 0.002
     assert warmup_steps(recipe, 100) == 10
     assert warmup_steps(recipe, 6) == 3
-    assert lr_factor(build_recipe({"schedule": "constant", "warmup": 0}), 999, 1000) == 1.0
+    assert lr_factor(build_recipe({"lr_scheduler_type": "constant_with_warmup", "warmup_steps": 0}), 999, 1000) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -327,16 +339,16 @@ def test_the_rate_warms_up_and_ends_above_zero() -> None:
 )
 def test_the_automatic_rate(method: str, width: int, kind: str, rate: float) -> None:
     assert peak_lr(build_recipe({"method": method}), width, kind) == pytest.approx(rate, rel=0.01)
-    assert peak_lr(build_recipe({"method": method, "lr": 0.5}), width, kind) == 0.5
+    assert peak_lr(build_recipe({"method": method, "learning_rate": 0.5}), width, kind) == 0.5
 
 
 def test_adapters_are_float32_and_the_base_stays(tmp_path: Path) -> None:
     model = make_model()
     before = {name: p.clone() for name, p in model.named_parameters()}
-    tuned = add_lora(model, LoraRecipe(), dtype=torch.bfloat16, seed=0)
+    tuned = add_lora(model, Recipe(), dtype=torch.bfloat16, seed=0)
     kinds = {p.dtype for p in tuned.parameters() if p.requires_grad}
     assert kinds == {torch.float32}
-    sampler = steps_of(tuned, EXAMPLES, build_recipe({"max_steps": 2, "batch_size": 4}))
+    sampler = steps_of(tuned, EXAMPLES, build_recipe({"max_steps": 2, "global_batch_size": 4}))
     fit(tuned, sampler, Checkpoints(tmp_path), placement=Placement(dtype=torch.bfloat16))
     after = {
         name.removeprefix("base_model.model.").replace(".base_layer", ""): p for name, p in tuned.named_parameters()
@@ -345,7 +357,7 @@ def test_adapters_are_float32_and_the_base_stays(tmp_path: Path) -> None:
 
 
 def test_progress_keeps_the_names_that_earlier_versions_gave_it(tmp_path: Path) -> None:
-    changes = {"max_steps": 4, "eval": {"every_steps": 2}, "checkpoint": {"every_steps": 2, "keep": 9}}
+    changes = {"max_steps": 4, "eval_steps": 2, "save_steps": 2, "save_total_limit": 9}
     _, whole = _fit(tmp_path, changes, validate=lambda step: ValidationScore(0.5, 1.0 / step, {"cats": 0.5}))
     progress = json.loads((tmp_path / "checkpoint-2" / "progress.json").read_text())
     assert progress.keys() == {"step", "tokens", "loss", "best_step", "best", "looks", "guarded", "forgot"}

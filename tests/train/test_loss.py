@@ -15,7 +15,7 @@ from train.model import add_lora
 from train.model.batch import collate
 from train.model.capabilities import capabilities_of
 from train.model.loss import linear_cross_entropy, nll_per_example, supervised_loss
-from train.recipe import LoraRecipe
+from train.recipe import Recipe
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_a_soft_capped_head_falls_back_to_the_models_own_logits(examples: list[E
 def test_an_adapted_model_scores_as_itself_and_its_base_as_before(examples: list[Example], targets: Any) -> None:
     model = make_model("llama")
     before = nll_per_example(model, examples)
-    tuned = add_lora(model, LoraRecipe(targets=targets), dtype=torch.float32, seed=0)
+    tuned = add_lora(model, Recipe(lora_target_modules=targets), dtype=torch.float32, seed=0)
     with torch.no_grad():
         for parameter in tuned.parameters():
             if parameter.requires_grad:

@@ -23,21 +23,22 @@ from train.model.batch import collate
 from train.model.capabilities import capabilities_of, fuse_norms
 from train.model.loss import supervised_loss
 from train.pipeline.execute import start_run
-from train.recipe import LoraRecipe, build_recipe
+from train.recipe import Recipe, build_recipe
 
 # peft reads a property that transformers 5 renamed; that is between the two of them.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 EXAMPLES = Renderer(make_tokenizer(), "chat", 256).examples(some_rows(12)).examples
 KINDS: dict[str, dict[str, Any]] = {
-    "lora": {}, "rslora": {"rslora": True}, "dora": {"dora": True}, "dora and rslora": {"dora": True, "rslora": True},
-    "orthogonal": {"init": "orthogonal"}, "pissa": {"init": "pissa"},
-    "pissa and rslora": {"init": "pissa", "rslora": True}, "olora": {"init": "olora"},
+    "lora": {}, "rslora": {"use_rslora": True}, "dora": {"use_dora": True},
+    "dora and rslora": {"use_dora": True, "use_rslora": True},
+    "orthogonal": {"init_lora_weights": "orthogonal"}, "pissa": {"init_lora_weights": "pissa"},
+    "pissa and rslora": {"init_lora_weights": "pissa", "use_rslora": True}, "olora": {"init_lora_weights": "olora"},
 }  # fmt: skip
 IDS = torch.tensor([EXAMPLES[0].ids])
 
 
-def _recipe(kind: str) -> LoraRecipe:
-    return LoraRecipe.model_validate({"rank": 4, "alpha": 8, **KINDS[kind]})
+def _recipe(kind: str) -> Recipe:
+    return Recipe.model_validate({"lora_r": 4, "lora_alpha": 8, **KINDS[kind]})
 
 
 def _logits(model: Any) -> torch.Tensor:
@@ -86,7 +87,7 @@ def test_every_kind_learns_and_is_an_adapter_of_the_base_on_the_disk(
 ) -> None:
     base = bases("llama")
     tuned = add_lora(AutoModelForCausalLM.from_pretrained(base), _recipe(kind), dtype=torch.float32, seed=0)
-    recipe = build_recipe({"batch_size": 12, "max_steps": 12, "lr": 5e-3, "warmup": 0})
+    recipe = build_recipe({"global_batch_size": 12, "max_steps": 12, "learning_rate": 5e-3, "warmup_steps": 0})
     start = supervised_loss(tuned, collate(EXAMPLES))[0].item()
     fit(tuned, steps_of(tuned, EXAMPLES, recipe), Checkpoints(tmp_path))
     assert supervised_loss(tuned, collate(EXAMPLES))[0].item() < start - 1
@@ -124,7 +125,7 @@ def test_in_bfloat16_the_frozen_matrices_are_stored_in_it_and_the_loss_is_near(k
 @pytest.mark.ci
 @pytest.mark.parametrize("kind", ["dora", "pissa", "olora"])
 def test_a_resume_is_bit_exact_for_adapters_that_look_at_the_weights(tmp_path: Path, kind: str) -> None:
-    recipe = build_recipe({"batch_size": 4, "max_steps": 4, "lr": 5e-3, "checkpoint": {"every_steps": 2}})
+    recipe = build_recipe({"global_batch_size": 4, "max_steps": 4, "learning_rate": 5e-3, "save_steps": 2})
     found = []
     for name, resume in (("whole", None), ("again", tmp_path / "whole" / "checkpoint-2")):
         (tmp_path / name).mkdir()
@@ -140,12 +141,18 @@ def test_a_resume_is_bit_exact_for_adapters_that_look_at_the_weights(tmp_path: P
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"lora": {"init": "pissa", "dora": True}}, 'lora: init "pissa" changes the weights that dora measures'),
-        ({"lora": {"init": "olora", "quantize": "nf4"}}, 'lora: init "olora" needs whole weights'),
-        ({"lora": {"init": "orthogonal", "rank": 3}}, "lora: init .orthogonal. needs an even rank, not 3"),
-        ({"lora": {"init": "eva"}}, "lora.init must be"),
-        ({"lora": {"quantize": "int8"}}, "lora.quantize must be"),
-        ({"method": "full", "lora": {"quantize": "nf4"}}, "freezes the weights that method"),
+        (
+            {"init_lora_weights": "pissa", "use_dora": True},
+            'init_lora_weights "pissa" changes the weights that use_dora measures',
+        ),
+        ({"init_lora_weights": "olora", "load_in_4bit": True}, 'init_lora_weights "olora" needs whole weights'),
+        (
+            {"init_lora_weights": "orthogonal", "lora_r": 3},
+            "init_lora_weights .orthogonal. needs an even lora_r, not 3",
+        ),
+        ({"init_lora_weights": "eva"}, "init_lora_weights must be"),
+        ({"load_in_4bit": "int8"}, "load_in_4bit must be"),
+        ({"method": "full", "load_in_4bit": True}, "freezes the weights that method"),
         ({"new_tokens": ["<a>", "<a>"]}, "a token stands there twice"),
         ({"new_tokens": ["two words"]}, "has no white space"),
         ({"new_tokens": [""]}, "new_tokens"),
@@ -163,8 +170,9 @@ def test_a_run_with_everything_on_ends_in_an_adapter_that_loads(tmp_path: Path, 
     splits = {name: some_rows(4, prefix=name) for name in ("validation", "test")} | {"train": some_rows(16)}
     dataset = write_dataset(tmp_path / "v1", splits)
     recipe = build_recipe({
-        "base": str(bases()), "device": "cpu", "max_steps": 4, "batch_size": 4, "neftune": 5.0, "lr": 5e-3,
-        "lora": {"rank": 4, "alpha": 8, "init": "pissa", "rslora": True}, "mixing": {"temperature": 2.0},
+        "base": str(bases()), "device": "cpu", "max_steps": 4, "global_batch_size": 4, "neftune_noise_alpha": 5.0,
+        "learning_rate": 5e-3,
+        "lora_r": 4, "lora_alpha": 8, "init_lora_weights": "pissa", "use_rslora": True, "mixing": {"temperature": 2.0},
         "eval": {"max_new_tokens": 4},
     })  # fmt: skip
     assert start_run(dataset, recipe, out=tmp_path / "run")[1] is Exit.OK

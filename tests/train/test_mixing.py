@@ -33,7 +33,7 @@ def _examples(replay: int = 0, **counts: int) -> list[Example]:
 
 
 def _recipe(**mixing: Any) -> Any:
-    return build_recipe({"batch_size": 4, "epochs": 3, "mixing": mixing})
+    return build_recipe({"global_batch_size": 4, "num_train_epochs": 3, "mixing": mixing})
 
 
 def test_temperature_flattens_and_keeps_the_size_of_an_epoch() -> None:
@@ -64,7 +64,7 @@ def test_sizes_keep_their_promises(counts: dict[str, int], temperature: float, c
 
 def test_without_mixing_the_order_is_what_it_was() -> None:
     examples = _examples(a=7, b=3)
-    steps = BatchSampler(examples, build_recipe({"batch_size": 4, "epochs": 2}))
+    steps = BatchSampler(examples, build_recipe({"global_batch_size": 4, "num_train_epochs": 2}))
     assert sorted(p for n in range(3) for g in steps[n].micro_batches for p in g) == list(range(10))
     assert steps.mixture.sentence() == ""
     assert steps.tokens == 30
@@ -121,9 +121,9 @@ def test_the_mixture_is_in_plan_toml_facts_and_run(
     (tmp_path / "text.txt").write_text("The sea is salt.\n\nThe sun is far.\n\n" + "7 1 " * 200, encoding="utf-8")
     (tmp_path / "eval.txt").write_text("The sun  is far.\n", encoding="utf-8")
     values = {
-        "base": str(bases()), "device": "cpu", "max_steps": 4, "batch_size": 4,
+        "base": str(bases()), "device": "cpu", "max_steps": 4, "global_batch_size": 4,
         "mixing": {"caps": {"cats": 4}, "replay": "text.txt", "replay_share": 0.125},
-        "eval": {"general": "eval.txt", "max_new_tokens": 4, "every_steps": 2},
+        "eval_steps": 2, "eval": {"general": "eval.txt", "max_new_tokens": 4},
     }  # fmt: skip
     file = tmp_path / "recipe.toml"
     file.write_text(recipe_toml(build_recipe(values)), encoding="utf-8")

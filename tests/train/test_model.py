@@ -16,7 +16,7 @@ from tests.train.tiny import make_tokenizer
 from train.base.errors import Exit, TrainError
 from train.model import add_lora, eos_ids, find_base, load_base, pick_device, pick_dtype, pick_threads
 from train.model.safety import check_safetensors
-from train.recipe import LoraRecipe, Recipe, build_recipe
+from train.recipe import Recipe, build_recipe
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_the_real_model_of_the_public_material_loads(shared: Path) -> None:
 def test_machine_choices() -> None:
     cpu = torch.device("cpu")
     assert pick_dtype(Recipe(), cpu, 1000) == torch.float32
-    assert pick_dtype(build_recipe({"dtype": "bfloat16"}), cpu, 1000) == torch.bfloat16
+    assert pick_dtype(build_recipe({"bf16": True}), cpu, 1000) == torch.bfloat16
     assert pick_threads(Recipe(), 1000) == 1
     assert pick_threads(build_recipe({"threads": 7}), 1000) == 7
     with pytest.raises(TrainError) as caught:
@@ -163,5 +163,5 @@ def test_machine_choices() -> None:
 def test_adapters_need_modules(bases: Callable[..., Path]) -> None:
     model, _ = load_base(str(bases()), device="cpu")
     with pytest.raises(TrainError) as caught:
-        add_lora(model, LoraRecipe(targets=["no_such_proj"]), dtype=torch.float32, seed=0)
+        add_lora(model, Recipe(lora_target_modules=["no_such_proj"]), dtype=torch.float32, seed=0)
     assert caught.value.code == "E920 bad-recipe"

@@ -63,15 +63,15 @@ def test_without_alpha_nothing_is_drawn() -> None:
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_training_is_noisy_evaluation_is_not_and_a_resume_draws_the_same(tmp_path: Path, method: str) -> None:
     recipe = build_recipe({
-        "batch_size": 8, "max_steps": 6, "method": method, "lr": 5e-3, "neftune": 5.0,
-        "checkpoint": {"every_steps": 3, "keep": 9},
-        "eval": {"every_steps": 2},
+        "global_batch_size": 8, "max_steps": 6, "method": method, "learning_rate": 5e-3, "neftune_noise_alpha": 5.0,
+        "save_steps": 3, "save_total_limit": 9,
+        "eval_steps": 2,
     })  # fmt: skip
 
     def run(name: str, alpha: float, resume: Checkpoint | None = None) -> tuple[Any, list[float], list[float]]:
         model = make_model()
         if method == "lora":
-            model = add_lora(model, recipe.lora, dtype=torch.float32, seed=0)
+            model = add_lora(model, recipe, dtype=torch.float32, seed=0)
         (tmp_path / name).mkdir()
         scored: list[float] = []
 
@@ -81,7 +81,7 @@ def test_training_is_noisy_evaluation_is_not_and_a_resume_draws_the_same(tmp_pat
             scored.append(twice[0])
             return ValidationScore(None, twice[0])
 
-        changed = recipe.model_copy(update={"neftune": alpha})
+        changed = recipe.model_copy(update={"neftune_noise_alpha": alpha})
         checkpoints = Checkpoints(tmp_path / name, resume=resume)
         result = fit(model, steps_of(model, EXAMPLES, changed), checkpoints, validation=Validation(validate))
         assert capabilities_of(model).has_plain_head, "what a model can do is judged without noise"
@@ -98,7 +98,9 @@ def test_training_is_noisy_evaluation_is_not_and_a_resume_draws_the_same(tmp_pat
 def test_noise_reaches_a_row_that_compiled_layers_fill_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # As if compiled: what counts is that rows are rounded up, by an example more than the step has.
     monkeypatch.setattr(sys.modules[fit.__module__], "compile_layers", lambda _model: 2)
-    recipe = build_recipe({"batch_size": 5, "max_steps": 2, "method": "full", "neftune": 5.0, "compile": True})
+    recipe = build_recipe(
+        {"global_batch_size": 5, "max_steps": 2, "method": "full", "neftune_noise_alpha": 5.0, "compile": True}
+    )
     model = make_model()
     assert fit(model, steps_of(model, EXAMPLES, recipe), Checkpoints(tmp_path)).step == 2
 

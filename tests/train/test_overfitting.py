@@ -68,7 +68,14 @@ def test_a_category_of_twenty_epochs_is_told(bases: Callable[..., Path], tmp_pat
         categories={"heart": {"scorer": "token_f1", "options": {}}},
     )  # fmt: skip
     run = tmp_path / "runs" / "a"
-    settings = ["epochs=20", "lr=0.02", "method=full", "batch_size=4", "eval.every_steps=6", "eval.max_new_tokens=40"]
+    settings = [
+        "num_train_epochs=20",
+        "learning_rate=0.02",
+        "method=full",
+        "global_batch_size=4",
+        "eval_steps=6",
+        "eval.max_new_tokens=40",
+    ]
     words = [word for setting in [*settings, "eval.resamples=100"] for word in ("--set", setting)]
     call("run", str(dataset), "--base", str(bases()), "--out", str(run), *words)
     report = Report.load(run)
@@ -106,7 +113,7 @@ def test_only_what_is_trained_is_held_against_validation(bases: Callable[..., Pa
     train, validation = _rows("t", answers[:16]), _rows("v", answers[16:])
     train[:4] = [replace(row, weight=0.0) for row in train[:4]]
     dataset = write_dataset(tmp_path / "v1", {"train": train, "validation": validation})
-    words = [word for setting in ("max_steps=2", "mixing.share=0.5", "eval.max_new_tokens=4", "batch_size=6")
+    words = [word for setting in ("max_steps=2", "mixing.share=0.5", "eval.max_new_tokens=4", "global_batch_size=6")
              for word in ("--set", setting)]  # fmt: skip
     call("run", str(dataset), "--base", str(bases()), "--out", str(tmp_path / "r"), *words)
     events = [json.loads(line) for line in (tmp_path / "r" / "metrics.jsonl").read_text().splitlines()]
@@ -170,7 +177,7 @@ def test_the_right_category_and_step_are_named() -> None:
 def test_what_gets_worse_in_training_too_is_no_over_fitting() -> None:
     (fit,) = category_fits(_events({"a": ([1.0, 2.0, 3.0], [1.0, 2.0, 3.0])}))
     assert fit.fell_from == 10
-    assert "Next: lower lr: training got worse too, so that is no over-fitting." in fit.sentence
+    assert "Next: lower learning_rate: training got worse too, so that is no over-fitting." in fit.sentence
 
 
 @pytest.mark.ci

@@ -33,7 +33,7 @@ CPU = torch.device("cpu")
 
 
 def _planned(recipe: Recipe | None = None, **more: Any) -> Plan:
-    recipe = recipe or build_recipe({"method": "full", "batch_size": 8, "epochs": 2})
+    recipe = recipe or build_recipe({"method": "full", "global_batch_size": 8, "num_train_epochs": 2})
     model = optimize_for_device(make_model("llama")).requires_grad_(True)
     steps = steps_of(model, EXAMPLES, recipe)
     return make_plan(model, steps, device=CPU, dtype=torch.float32, threads=1, **more)
@@ -58,9 +58,7 @@ def test_activations_are_what_the_graph_keeps() -> None:
         model = make_model("llama")
         config = type(model.config)(**model.config.to_dict() | {"num_hidden_layers": layers, "hidden_size": 64})
         model = optimize_for_device(type(model)(config))
-        model = (
-            add_lora(model, recipe.lora, dtype=torch.float32, seed=0) if method == "lora" else model.requires_grad_()
-        )
+        model = add_lora(model, recipe, dtype=torch.float32, seed=0) if method == "lora" else model.requires_grad_()
         batch = collate(EXAMPLES, is_packed=capabilities_of(model).has_packing)
         weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
         kept: dict[int, int] = {}
@@ -108,7 +106,7 @@ def test_checkpointing_gives_the_same_gradients_of_packed_and_adapted_models(mon
             moved.clear()
             model = optimize_for_device(make_model())
             if method == "lora":
-                model = add_lora(model, build_recipe({}).lora, dtype=torch.float32, seed=0)
+                model = add_lora(model, build_recipe({}), dtype=torch.float32, seed=0)
             if how:
                 checkpoint_activations(model, how)  # type: ignore[arg-type]
             model.train()
@@ -125,7 +123,7 @@ def test_checkpointing_gives_the_same_gradients_of_packed_and_adapted_models(mon
 
 
 def test_what_does_not_fit_is_told_the_first_settings_that_would() -> None:
-    recipe = build_recipe({"method": "full", "batch_size": 8})
+    recipe = build_recipe({"method": "full", "global_batch_size": 8})
     model = make_model("llama").requires_grad_(True)
     config = type(model.config)(**model.config.to_dict() | {"num_hidden_layers": 16})
     model = optimize_for_device(type(model)(config)).requires_grad_(True)
@@ -134,14 +132,14 @@ def test_what_does_not_fit_is_told_the_first_settings_that_would() -> None:
     longest = int(steps.lengths.max())
 
     def needed(how: Any, optimizer: str) -> int:
-        own = shape_of(model, build_recipe({"method": "full", "optimizer": optimizer}), 4, checkpointing=how)
+        own = shape_of(model, build_recipe({"method": "full", "optim": optimizer}), 4, checkpointing=how)
         share = float(steps.supervised.sum() / steps.lengths.sum())
         supervised = int(longest * share) + 1
         return estimate(own, tokens=longest, longest=longest, supervised=supervised, is_blocked=True).total
 
     ways: list[tuple[Any, str]] = [
-        (False, "adamw"), (True, "adamw"), ("offload", "adamw"), (False, "adamw8bit"), (True, "adamw8bit"),
-        ("offload", "adamw8bit"),
+        (False, "adamw_torch_fused"), (True, "adamw_torch_fused"), ("offload", "adamw_torch_fused"),
+        (False, "adamw_8bit"), (True, "adamw_8bit"), ("offload", "adamw_8bit"),
     ]  # fmt: skip
     sizes = [needed(*way) for way in ways]
     assert sizes[0] > sizes[1] > sizes[2]
@@ -149,19 +147,19 @@ def test_what_does_not_fit_is_told_the_first_settings_that_would() -> None:
         if size >= min(sizes[:number], default=size + 1):
             continue
         choices = choose_settings(shape, steps, CPU, int(size / 0.9) + 1, has_host=True)
-        assert (choices.checkpointing, choices.optimizer) == way
+        assert (choices.gradient_checkpointing, choices.optim) == way
         assert choices.micro_batch_tokens
     none = choose_settings(shape, steps, CPU, min(sizes) // 2, has_host=True)
-    assert (none.micro_batch_tokens, none.checkpointing, none.optimizer) == (0, False, "adamw")
+    assert (none.micro_batch_tokens, none.gradient_checkpointing, none.optim) == (0, False, "adamw_torch_fused")
     alone = choose_settings(shape, steps, CPU, int(sizes[2] / 0.9) + 1, has_host=False)
-    assert alone.checkpointing != "offload", "a CPU has no other memory"
+    assert alone.gradient_checkpointing != "offload", "a CPU has no other memory"
 
 
 def test_moments_of_8_bits_are_refused_where_the_model_needs_shards(
     dataset: Path, bases: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("train.pipeline.prepare.pick_strategy", lambda *_, **__: "fsdp")
-    recipe = build_recipe({"base": str(bases()), "method": "full", "optimizer": "adamw8bit"})
+    recipe = build_recipe({"base": str(bases()), "method": "full", "optim": "adamw_8bit"})
     with pytest.raises(TrainError, match="the model needs fsdp") as caught:
         prepare(dataset, recipe, context=DistributedContext(0, 8, 8))
     assert caught.value.code == "E872 no-shards"
@@ -169,17 +167,17 @@ def test_moments_of_8_bits_are_refused_where_the_model_needs_shards(
 
 @pytest.mark.ci
 def test_moments_of_8_bits_are_planned_and_said() -> None:
-    full = {"method": "full", "batch_size": 8, "epochs": 2}
-    plain, small = (_planned(build_recipe({**full, "optimizer": name})) for name in ("adamw", "adamw8bit"))
+    full = {"method": "full", "global_batch_size": 8, "num_train_epochs": 2}
+    plain, small = (_planned(build_recipe({**full, "optim": name})) for name in ("adamw_torch_fused", "adamw_8bit"))
     assert plain.memory.optimizer / 4 < small.memory.optimizer < plain.memory.optimizer / 3.9
     assert "moments in 8 bits" in small.sentence()
     sizes = [plain.memory.weights * number // 8 for number in range(16, 48)]
     told = [line for size in sizes for line in _planned(memory_bytes=size).lines() if "tokens fit with" in line]
-    assert any('optimizer = "adamw8bit"' in line for line in told), told
+    assert any('optim = "adamw_8bit"' in line for line in told), told
 
 
 def test_checkpointing_is_chosen_only_where_nothing_else_fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = build_recipe({"method": "full", "batch_size": 8})
+    recipe = build_recipe({"method": "full", "global_batch_size": 8})
     model = make_model("llama").requires_grad_(True)
     steps = BatchSampler(EXAMPLES, recipe)
     asked = (model, steps, CPU, torch.float32)
@@ -191,13 +189,13 @@ def test_checkpointing_is_chosen_only_where_nothing_else_fits(monkeypatch: pytes
     monkeypatch.setattr(planning, "memory_limit", lambda _: with_it / 2)
     assert not needs_checkpointing(*asked), "it would not help"
     for told in (True, False):
-        fixed = build_recipe({"method": "full", "checkpointing": told})
+        fixed = build_recipe({"method": "full", "gradient_checkpointing": told})
         assert needs_checkpointing(model, BatchSampler(EXAMPLES, fixed), CPU, torch.float32) is told
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "adamw8bit"])
+@pytest.mark.parametrize("optimizer", ["adamw_torch_fused", "adamw_8bit"])
 def test_a_calibration_changes_no_weight_and_no_random_number(optimizer: str) -> None:
-    recipe = build_recipe({"method": "full", "batch_size": 8, "optimizer": optimizer})
+    recipe = build_recipe({"method": "full", "global_batch_size": 8, "optim": optimizer})
     model = make_model("llama").requires_grad_(True)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     state = torch.get_rng_state()
@@ -213,7 +211,7 @@ def test_a_calibration_changes_no_weight_and_no_random_number(optimizer: str) ->
 def test_a_run_in_shards_is_planned_by_what_a_device_holds_and_not_calibrated_whole(
     dataset: Path, bases: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    alone = prepare(dataset, build_recipe({"base": str(bases()), "method": "full", "batch_size": 8}))
+    alone = prepare(dataset, build_recipe({"base": str(bases()), "method": "full", "global_batch_size": 8}))
     model = add_adapters(alone)
     whole = plan_run(model, alone, is_measured=True)
     assert whole.seconds is not None
@@ -256,8 +254,8 @@ def test_lack_of_memory_is_told_with_what_would_fit(error: Exception) -> None:
     assert (told.code, told.exit_code) == ("E947 out-of-memory", Exit.MISSING)
     assert "micro_batch_tokens = 2,048" in told.message
     assert "--set micro_batch_tokens=1024" in told.hint
-    assert "checkpointing=true" in told.hint
-    assert "optimizer=adamw8bit" in told.hint
+    assert "gradient_checkpointing=true" in told.hint
+    assert "optim=adamw_8bit" in told.hint
     with pytest.raises(RuntimeError, match="shape"), explain_oom(plan, "training"):
         raise RuntimeError("a shape is wrong")
 
@@ -275,7 +273,7 @@ def _plan(dataset: Path, base: Path, *more: str) -> Result:
 
 
 def test_the_command_says_it_as_text_and_as_json(dataset: Path, bases: Callable[..., Path]) -> None:
-    said = _plan(dataset, bases(), "--cost-per-hour", "3600", "--set", "batch_size=8")
+    said = _plan(dataset, bases(), "--cost-per-hour", "3600", "--set", "global_batch_size=8")
     assert said.exception is None, said.exception
     for word in ("steps", "tokens", "memory", "time", "cost", "micro-batch", "DDP"):
         assert word in said.stdout, word
@@ -295,7 +293,13 @@ def test_the_command_says_it_as_text_and_as_json(dataset: Path, bases: Callable[
 def test_a_run_keeps_what_was_planned_and_what_it_took(
     dataset: Path, bases: Callable[..., Path], tmp_path: Path
 ) -> None:
-    fast = ["eval.max_new_tokens=2", "eval.resamples=100", "eval.during_training=2", "batch_size=8", "max_steps=20"]
+    fast = [
+        "eval.max_new_tokens=2",
+        "eval.resamples=100",
+        "eval.during_training=2",
+        "global_batch_size=8",
+        "max_steps=20",
+    ]
     sets = [word for one in fast for word in ("--set", one)]
     call = ["run", str(dataset), "--base", str(bases()), "--out", str(tmp_path / "r"), *sets]
     done = CliRunner().invoke(cli, call, standalone_mode=False)

@@ -121,7 +121,13 @@ CASES: list[dict[str, Any]] = [
 def recipe_of(options: dict[str, Any], **more: Any) -> Recipe:
     """One step of all records."""
     preference = {name: value for name, value in options.items() if name != "objective"}
-    values = {"objective": options["objective"], "preference": preference, "epochs": 1, "batch_size": 64, **more}
+    values = {
+        "objective": options["objective"],
+        "preference": preference,
+        "num_train_epochs": 1,
+        "global_batch_size": 64,
+        **more,
+    }
     return build_recipe(values)
 
 
@@ -134,7 +140,8 @@ def test_loss_and_gradient_are_those_of_the_papers(options: dict[str, Any], has_
     expected.backward()
     wanted = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     # In several micro-batches, which change nothing.
-    found = ours(model, examples, recipe_of(options, accumulation=3), reference)
+    split = {"global_batch_size": "auto", "per_device_train_batch_size": 22, "gradient_accumulation_steps": 3}
+    found = ours(model, examples, recipe_of(options, **split), reference)
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)
     for name, parameter in model.named_parameters():
         assert torch.allclose(parameter.grad, wanted[name], atol=2e-6, rtol=1e-4), name

@@ -50,7 +50,7 @@ def _render(rows: list[Row], objective: Objective = "dpo", most: int = 256, **se
 
 
 def _run(dataset: Path, base: Path, out: Path, *settings: str) -> Any:
-    fast = ["eval.max_new_tokens=4", "eval.resamples=100", "batch_size=8", *settings]
+    fast = ["eval.max_new_tokens=4", "eval.resamples=100", "global_batch_size=8", *settings]
     arguments = [argument for setting in fast for argument in ("--set", setting)]
     done = CliRunner().invoke(
         cli, ["run", str(dataset), "--base", str(base), "--out", str(out), *arguments], standalone_mode=False
@@ -139,7 +139,7 @@ def test_a_run_of_dpo(bases: Callable[..., Path], tmp_path: Path, monkeypatch: p
     splits = {"train": [*pairs(24, "t"), pair_row("same", "who", "yes", "yes")], "validation": pairs(6, "v"),
               "test": pairs(12, "x")}  # fmt: skip
     dataset = write_dataset(tmp_path / "dataset" / "v1", splits)
-    done = _run(dataset, bases(), tmp_path / "a", "objective=dpo", "max_steps=6", "lr=0.01")
+    done = _run(dataset, bases(), tmp_path / "a", "objective=dpo", "max_steps=6", "learning_rate=0.01")
     assert "1 train record skipped, both answers are the same: same" in done.stderr
     assert "reading 48 answers with the model that training begins from" in done.stderr
     report = Report.load(tmp_path / "a")
@@ -180,7 +180,7 @@ def test_runs_of_orpo_and_kto(bases: Callable[..., Path], tmp_path: Path) -> Non
         for split, number in (("train", 12), ("validation", 4), ("test", 12))
     }
     one_sided = write_dataset(tmp_path / "dataset" / "v2", verdicts)
-    _run(one_sided, bases(), tmp_path / "kto", "objective=kto", "max_steps=8", "lr=0.01")
+    _run(one_sided, bases(), tmp_path / "kto", "objective=kto", "max_steps=8", "learning_rate=0.01")
     report = Report.load(tmp_path / "kto")
     assert report.preferences is not None
     assert report.preferences.total.n == 12
@@ -196,7 +196,7 @@ def test_a_resumed_run_ends_with_the_same_bits(objective: str, bases: Callable[.
     rows = {"train": pairs(16, "t"), "validation": pairs(4, "v"), "test": pairs(4, "x")}
     dataset = write_dataset(tmp_path / "dataset" / "v1", rows)
     whole, again = tmp_path / "whole", tmp_path / "again"
-    settings = (f"objective={objective}", "max_steps=6", "lr=0.01", "checkpoint.every_steps=3", "eval.every_steps=6")
+    settings = (f"objective={objective}", "max_steps=6", "learning_rate=0.01", "save_steps=3", "eval_steps=6")
     _run(dataset, bases(), whole, *settings)
     # As if it had been killed after the third step.
     shutil.copytree(whole, again)

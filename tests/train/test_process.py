@@ -22,7 +22,8 @@ from train.cli import cli
 from train.pipeline import execute
 
 FAST = [
-    word for setting in ("eval.max_new_tokens=4", "eval.resamples=100", "batch_size=4", "warmup=0", "threads=1")
+    word for setting in ("eval.max_new_tokens=4", "eval.resamples=100", "global_batch_size=4", "warmup_steps=0",
+                         "threads=1")
     for word in ("--set", setting)
 ]  # fmt: skip
 

@@ -28,7 +28,8 @@ from train.cli import cli
 from train.data.dataset import Row
 from train.data.rendering import Renderer, render_cached
 
-SETTINGS = ("device=cpu", "threads=1", "max_steps=2", "batch_size=2", "eval.max_new_tokens=4", "eval.resamples=100",
+SETTINGS = ("device=cpu", "threads=1", "max_steps=2", "global_batch_size=2", "eval.max_new_tokens=4",
+            "eval.resamples=100",
             "eval.during_training=0", "max_length=4096")  # fmt: skip
 QUICK = [word for one in SETTINGS for word in ("--set", one)]
 

@@ -18,7 +18,7 @@ from train.base.errors import Exit, TrainError
 from train.model import add_lora, load_base, num_parameters, pick_four_bits
 from train.model.load import check_quantised, four_bit_arguments
 from train.pipeline.prepare import prepare
-from train.recipe import LoraRecipe, build_recipe
+from train.recipe import Recipe, build_recipe
 
 
 class _Packed(torch.nn.Parameter):
@@ -57,17 +57,17 @@ def test_without_cuda_it_is_refused_before_anything_is_loaded(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", lambda *_, **__: pytest.fail("loaded"))
     with pytest.raises(TrainError) as caught:
-        prepare(dataset, build_recipe({"lora": {"quantize": "nf4"}, "device": device}))
+        prepare(dataset, build_recipe({"load_in_4bit": True, "device": device}))
     assert (caught.value.code, caught.value.exit_code) == ("E941 no-device", Exit.MISSING)
     assert "needs a CUDA device, and this run would be on cpu" in caught.value.message
-    assert "lora.quantize=null" in caught.value.hint
+    assert "load_in_4bit=false" in caught.value.hint
 
 
 @pytest.mark.usefixtures("_cuda")
 def test_without_bitsandbytes_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda *_: None)
     with pytest.raises(TrainError) as caught:
-        pick_four_bits(build_recipe({"lora": {"quantize": "nf4"}}))
+        pick_four_bits(build_recipe({"load_in_4bit": True}))
     assert (caught.value.code, caught.value.exit_code) == ("E940 missing-extra", Exit.MISSING)
     assert "pip install bitsandbytes" in caught.value.hint
 
@@ -75,8 +75,8 @@ def test_without_bitsandbytes_it_says_what_to_install(monkeypatch: pytest.Monkey
 @pytest.mark.usefixtures("_cuda")
 def test_whole_weights_ask_for_nothing_and_four_bits_for_nf4() -> None:
     assert pick_four_bits(build_recipe({})) is None
-    assert pick_four_bits(build_recipe({"lora": {"quantize": "nf4"}})) is torch.bfloat16
-    assert pick_four_bits(build_recipe({"lora": {"quantize": "nf4"}, "dtype": "float32"})) is torch.float32
+    assert pick_four_bits(build_recipe({"load_in_4bit": True})) is torch.bfloat16
+    assert pick_four_bits(build_recipe({"load_in_4bit": True, "bf16": False})) is torch.float32
     arguments = four_bit_arguments(torch.device("cuda:1"), torch.bfloat16)
     config = arguments["quantization_config"].to_dict()
     assert config["load_in_4bit"] is True
@@ -130,6 +130,6 @@ def test_what_was_quantised_is_looked_at() -> None:
 
 def test_trained_parameters_are_counted_apart() -> None:
     model = make_model("llama")
-    tuned = add_lora(model, LoraRecipe(rank=4), dtype=torch.float32, seed=0)
+    tuned = add_lora(model, Recipe(lora_r=4), dtype=torch.float32, seed=0)
     adapters = sum(p.numel() for p in tuned.parameters() if p.requires_grad)
     assert num_parameters(tuned, is_trained_only=True) == adapters

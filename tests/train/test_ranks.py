@@ -60,11 +60,11 @@ def _is_the_same_run(one: Path, other: Path, tolerance: float = 1e-6) -> bool:
     ("changes", "way", "ranks"),
     [
         # At a high rate AdamW makes steps of what is rounding in a gradient near zero.
-        ({"method": "lora", "lr": 5e-4}, "ddp", (2, 2)),
+        ({"method": "lora", "learning_rate": 5e-4}, "ddp", (2, 2)),
         # One example a step: one rank has nothing to do.
-        ({"batch_size": 1}, "ddp", (2, 2)),
-        ({"batch_size": 1}, "fsdp", (2, 2)),
-        ({"batch_size": 7, "micro_batch_tokens": 60}, "fsdp", (2, 2)),
+        ({"global_batch_size": 1}, "ddp", (2, 2)),
+        ({"global_batch_size": 1}, "fsdp", (2, 2)),
+        ({"global_batch_size": 7, "micro_batch_tokens": 60}, "fsdp", (2, 2)),
         # Two nodes of two.
         ({}, "hsdp", (4, 2)),
     ],
@@ -90,7 +90,7 @@ def test_shards_travel_in_bfloat16_and_come_out_as_one_rank(tmp_path: Path) -> N
 @pytest.mark.ci
 @pytest.mark.parametrize(("first", "then"), [("ddp", "one"), ("fsdp", "one"), ("one", "fsdp")])
 def test_a_run_goes_on_with_another_number_of_ranks(tmp_path: Path, first: str, then: str) -> None:
-    changes = {"checkpoint": {"every_steps": 3, "keep": 9}}
+    changes = {"save_steps": 3, "save_total_limit": 9}
     weights, _ = children.train(tmp_path / "whole", changes)
     for run, way, resume in (("begun", first, False), ("again", then, True)):
         found, faults = newest_verified(tmp_path / "begun") if resume else (None, [])
@@ -111,7 +111,7 @@ def test_a_run_goes_on_with_another_number_of_ranks(tmp_path: Path, first: str, 
 
 @pytest.mark.ci
 def test_a_damaged_shard_is_noticed(tmp_path: Path) -> None:
-    changes = {"checkpoint": {"every_steps": 3, "keep": 9}}
+    changes = {"save_steps": 3, "save_total_limit": 9}
     on_ranks(2, children.train_as_rank, tmp_path, changes, "fsdp")
     shard = next((tmp_path / "checkpoint-6").glob("shard-00002*"))
     shard.write_bytes(shard.read_bytes()[:-1])
@@ -153,7 +153,7 @@ def test_shards_that_cannot_be_written_are_an_error_of_the_disk(tmp_path: Path) 
 
 
 def test_a_step_is_dealt_whole_and_fairly() -> None:
-    steps = BatchSampler(EXAMPLES, build_recipe({"batch_size": 16, "micro_batch_tokens": 64}))
+    steps = BatchSampler(EXAMPLES, build_recipe({"global_batch_size": 16, "micro_batch_tokens": 64}))
     for number, world in product(range(2), (1, 2, 3, 20)):
         planned = steps[number]
         shares = steps.shard(planned, world, attention=0.01)
@@ -229,7 +229,7 @@ def test_another_number_of_ranks_is_told_and_not_refused(tmp_path: Path) -> None
 
 
 # One record is validated, so that a rank has none.
-FAST = ["eval.max_new_tokens=4", "eval.resamples=100", "eval.during_training=1", "batch_size=8", "method=full"]
+FAST = ["eval.max_new_tokens=4", "eval.resamples=100", "eval.during_training=1", "global_batch_size=8", "method=full"]
 
 
 def samples_of(run: Path) -> list[Any]:
@@ -278,7 +278,7 @@ def test_ranks_do_the_whole_act(dataset: Path, bases: Callable[..., Path], tmp_p
 def test_torchrun_is_stopped_by_a_signal_and_one_process_goes_on(
     dataset: Path, bases: Callable[..., Path], tmp_path: Path
 ) -> None:
-    run, steps = tmp_path / "r", ["max_steps=400", "checkpoint.every_steps=2", "eval.during_training=0"]
+    run, steps = tmp_path / "r", ["max_steps=400", "save_steps=2", "eval.during_training=0"]
     torchrun = [PROGRAMS / "torchrun", "--standalone", "--nproc-per-node", "2", "--no-python", "train"]
     plant_programs(tmp_path)
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}

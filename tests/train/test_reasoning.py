@@ -238,7 +238,7 @@ def test_the_cache_knows_the_choice(tmp_path: Path) -> None:
     assert render_cached(renderer(ALWAYS), rows, "d", Cache(tmp_path)).examples[0].num_supervised == sizes["train"]
 
 
-QUICK = [word for one in ("device=cpu", "threads=1", "max_steps=2", "batch_size=2", "eval.max_new_tokens=8",
+QUICK = [word for one in ("device=cpu", "threads=1", "max_steps=2", "global_batch_size=2", "eval.max_new_tokens=8",
                           "eval.resamples=100", "eval.during_training=0") for word in ("--set", one)]  # fmt: skip
 
 

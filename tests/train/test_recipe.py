@@ -15,48 +15,50 @@ from train.recipe.files import read_yaml, scalar
 
 def test_later_sources_win(tmp_path: Path) -> None:
     file = tmp_path / "recipe.toml"
-    file.write_text('seed = 1\nepochs = 5\nbase = "a"\n[lora]\nrank = 4\nalpha = 8\n', encoding="utf-8")
-    recipe = load_recipe(file, ["epochs=7", "lora.rank=2", "betas=[0.9, 0.95]"], "b")
-    assert (recipe.seed, recipe.epochs, recipe.base) == (1, 7, "b")
-    assert (recipe.lora.rank, recipe.lora.alpha, recipe.betas) == (2, 8, [0.9, 0.95])
+    file.write_text('seed = 1\nnum_train_epochs = 5\nbase = "a"\nlora_r = 4\nlora_alpha = 8\n', encoding="utf-8")
+    recipe = load_recipe(file, ["num_train_epochs=7", "lora_r=2", "adam_beta2=0.95"], "b")
+    assert (recipe.seed, recipe.num_train_epochs, recipe.base) == (1, 7, "b")
+    assert (recipe.lora_r, recipe.lora_alpha, recipe.adam_beta2) == (2, 8, 0.95)
     assert load_recipe(None) == Recipe()
 
 
 def test_what_train_new_writes_has_every_key_and_reads_back(tmp_path: Path) -> None:
-    recipe = load_recipe(None, ["lr=0.005", "max_steps=9", "lora.targets=[q_proj]", "eval.general=a/general.jsonl"])
+    recipe = load_recipe(
+        None, ["learning_rate=0.005", "max_steps=9", "lora_target_modules=[q_proj]", "eval.general=a/general.jsonl"]
+    )
     file = tmp_path / "recipe.toml"
     file.write_text(recipe_toml(recipe), encoding="utf-8")
     assert load_recipe(file) == recipe
     text = recipe_toml(Recipe())
-    keys = [*Recipe.model_fields, "rank", "during_training", "keep"]
+    keys = [*Recipe.model_fields, "during_training", "plateau"]
     assert not [key for key in keys if f"{key} =" not in text and f"[{key}]" not in text]
 
 
 def test_every_fault_is_listed_with_its_line(tmp_path: Path) -> None:
     file = tmp_path / "recipe.toml"
-    file.write_text('epochs = 0\nleraning_rate = 1\n[lora]\nrank = "16"\nrnak = 2\n', encoding="utf-8")
+    file.write_text('num_train_epochs = 0\nleraning_rate = 1\nlora_r = "16"\n[guard]\npatence = 2\n', encoding="utf-8")
     with pytest.raises(TrainError) as caught:
         load_recipe(file, ["seed=x"])
     message = caught.value.message
     assert caught.value.code == "E920 bad-recipe"
-    assert "recipe.toml:1: epochs" in message
-    assert "recipe.toml:2: unknown key 'leraning_rate': did you mean 'lr'?" in message
-    assert "recipe.toml:4: lora.rank" in message
-    assert "did you mean 'lora.rank'?" in message
+    assert "recipe.toml:1: num_train_epochs" in message
+    assert "recipe.toml:2: unknown key 'leraning_rate': did you mean 'learning_rate'?" in message
+    assert "recipe.toml:3: lora_r" in message
+    assert "recipe.toml:5: unknown key 'guard.patence': did you mean 'guard.patience'?" in message
     assert "--set seed=x: seed" in message
 
 
 @pytest.mark.parametrize(
     ("name", "text", "line"),
     [
-        ("r.toml", "[eval]\nevery_steps = 4\n\n[checkpoint]\nevery_steps = 0\n", 5),
+        ("r.toml", "[guard]\npatience = 4\n\n[mixing]\ntemperature = 0\n", 5),
         ("r.toml", "[eval.judge]\nurl = 7\n[eval]\nmargin = 0.1\n", 2),
-        ("r.toml", "[eval]\nevery_steps = 4\n[mixing]\nreplay_share = 2.0\n", 4),
-        ("r.toml", "eval = { every_steps = 4 }\ncheckpoint = { keep = 3, every_steps = 0 }\n", 2),
-        ("r.toml", "eval.every_steps = 4\ncheckpoint.every_steps = 0\n", 2),
-        ("r.toml", 'seed = 1\n[lora]\ninit = "orthogonal"\nrank = 3\n', 2),
-        ("r.yaml", "eval:\n  every_steps: 4\ncheckpoint:\n  every_steps: 0\n", 4),
-        ("r.yaml", "eval:\n  every_steps: 4\n  judge:\n    url: 7\n", 4),
+        ("r.toml", "[eval]\nmargin = 0.1\n[mixing]\nreplay_share = 2.0\n", 4),
+        ("r.toml", "eval = { max_new_tokens = 4 }\nguard = { plateau = true, patience = 0 }\n", 2),
+        ("r.toml", "eval_steps = 4\nsave_steps = 0\n", 2),
+        ("r.toml", 'seed = 1\n[preference]\nloss = "ipo"\nlabel_smoothing = 0.1\n', 2),
+        ("r.yaml", "eval:\n  margin: 0.1\nguard:\n  patience: 0\n", 4),
+        ("r.yaml", "eval:\n  margin: 0.1\n  judge:\n    url: 7\n", 4),
     ],
 )
 def test_a_fault_is_at_the_line_of_its_own_section(tmp_path: Path, name: str, text: str, line: int) -> None:
@@ -138,14 +140,14 @@ def test_a_rubric_that_no_request_can_hold_is_refused() -> None:
 
 def test_two_sizes_of_a_step_contradict() -> None:
     with pytest.raises(TrainError, match="give one of them"):
-        load_recipe(None, ["batch_size=8", "batch_tokens=4096"])
+        load_recipe(None, ["global_batch_size=8", "batch_tokens=4096"])
 
 
 def test_the_digest_follows_the_values() -> None:
-    assert recipe_digest(Recipe()) == recipe_digest(load_recipe(None, ["epochs=2"]))
-    assert recipe_digest(Recipe()) != recipe_digest(load_recipe(None, ["epochs=3"]))
+    assert recipe_digest(Recipe()) == recipe_digest(load_recipe(None, ["num_train_epochs=2"]))
+    assert recipe_digest(Recipe()) != recipe_digest(load_recipe(None, ["num_train_epochs=3"]))
 
 
 def test_moments_of_8_bits_are_not_sharded() -> None:
     with pytest.raises(TrainError, match="has no shards"):
-        load_recipe(None, {"optimizer": "adamw8bit", "parallel": "fsdp", "method": "full"})
+        load_recipe(None, {"optim": "adamw_8bit", "parallel": "fsdp", "method": "full"})

@@ -217,7 +217,7 @@ def test_a_run_tells_all_of_it_and_eval_rebuilds_it_byte_for_byte(bases: Callabl
 
     splits = {"train": rows("t", 24), "validation": rows("v", 8), "test": rows("x", 8)}
     dataset = write_dataset(tmp_path / "v1", splits)
-    arguments = ["--set", "eval.max_new_tokens=4", "--set", "eval.resamples=100", "--set", "batch_size=8"]
+    arguments = ["--set", "eval.max_new_tokens=4", "--set", "eval.resamples=100", "--set", "global_batch_size=8"]
     run = tmp_path / "r"
     done = CliRunner().invoke(
         cli, ["run", str(dataset), "--base", str(bases()), *arguments, "--out", str(run)], standalone_mode=False

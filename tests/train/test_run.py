@@ -30,7 +30,7 @@ FAST = [
     "--set",
     "eval.during_training=4",
     "--set",
-    "batch_size=8",
+    "global_batch_size=8",
 ]
 
 
@@ -228,19 +228,21 @@ def test_a_diverged_run_exits_with_one(dataset: Path, bases: Callable[..., Path]
         bases(),
         tmp_path / "r",
         "--set",
-        "lr=10",
+        "learning_rate=10",
         "--set",
-        "clip=0",
+        "max_grad_norm=0",
         "--set",
         "method=full",
         "--set",
         "max_steps=400",
         "--set",
-        "schedule=constant",
+        "lr_scheduler_type=constant_with_warmup",
         "--set",
-        "warmup=0",
+        "warmup_steps=0",
         "--set",
-        "betas=[0.0, 0.0]",
+        "adam_beta1=0",
+        "--set",
+        "adam_beta2=0",
         "--set",
         "weight_decay=0.9",
     )
@@ -266,7 +268,7 @@ def test_a_damaged_best_checkpoint_costs_its_weights_and_not_the_run(
     scores = iter([0.5, 0.9, 0.1])
     monkeypatch.setattr(execute, "open_checkpoint", damaged)
     monkeypatch.setattr(validating, "summary", lambda _scored, _samples, _trained=(): SampledScore(next(scores), 1.0))
-    done = _run(dataset, bases(), "--set", "max_steps=2", "--set", "eval.every_steps=1", "--out", str(tmp_path / "r"))
+    done = _run(dataset, bases(), "--set", "max_steps=2", "--set", "eval_steps=1", "--out", str(tmp_path / "r"))
     assert done.exception is None, done.exception
     assert "was cut or changed, so the last step's weights are taken" in done.stderr
     record = json.loads((tmp_path / "r" / "run.json").read_text())

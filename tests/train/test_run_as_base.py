@@ -28,7 +28,14 @@ def _call(*arguments: str) -> Any:
 
 
 def _run(dataset: Path, base: Path, out: Path, *settings: str) -> Any:
-    fast = ["eval.max_new_tokens=4", "eval.resamples=100", "batch_size=8", "max_steps=3", "lr=0.01", *settings]
+    fast = [
+        "eval.max_new_tokens=4",
+        "eval.resamples=100",
+        "global_batch_size=8",
+        "max_steps=3",
+        "learning_rate=0.01",
+        *settings,
+    ]
     arguments = [argument for setting in fast for argument in ("--set", setting)]
     return _call("run", str(dataset), "--base", str(base), "--out", str(out), *arguments)
 
@@ -36,7 +43,7 @@ def _run(dataset: Path, base: Path, out: Path, *settings: str) -> Any:
 @pytest.fixture
 def first(dataset: Path, bases: Callable[..., Path], tmp_path: Path) -> Path:
     """A LoRA run."""
-    done = _run(dataset, bases(), tmp_path / "runs" / "first", "lora.rank=4")
+    done = _run(dataset, bases(), tmp_path / "runs" / "first", "lora_r=4")
     assert done.exception is None, done.exception
     return tmp_path / "runs" / "first"
 
@@ -50,7 +57,7 @@ def _nlls(side: list[Any]) -> dict[str, float]:
     ("settings", "sentence"),
     [
         ((), "the base is run first, whose adapter is merged in memory"),
-        (("lora.continued=true",), "the base is run first, whose adapter is continued"),
+        (("continue_adapter=true",), "the base is run first, whose adapter is continued"),
         (("method=full",), "the base is run first, whose adapter is merged in memory"),
     ],
 )
@@ -84,7 +91,7 @@ def test_a_continued_adapter_still_lies_on_the_first_base(
     first: Path, dataset: Path, bases: Callable[..., Path], tmp_path: Path
 ) -> None:
     second = tmp_path / "runs" / "second"
-    assert _run(dataset, first, second, "lora.continued=true", "lora.rank=64").exception is None
+    assert _run(dataset, first, second, "continue_adapter=true", "lora_r=64").exception is None
     config = json.loads((second / "adapter" / "adapter_config.json").read_text())
     # Its shape is the first one's, whatever the recipe says.
     assert config["r"] == 4
@@ -100,7 +107,7 @@ def test_a_continued_adapter_still_lies_on_the_first_base(
 
 @pytest.mark.ci
 def test_what_is_no_base_is_refused(first: Path, dataset: Path, bases: Callable[..., Path], tmp_path: Path) -> None:
-    done = _run(dataset, bases(), tmp_path / "a", "lora.continued=true")
+    done = _run(dataset, bases(), tmp_path / "a", "continue_adapter=true")
     assert isinstance(done.exception, TrainError)
     assert done.exception.code == "E882 bad-run-base"
     record = json.loads((first / "run.json").read_text())

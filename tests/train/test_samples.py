@@ -24,7 +24,7 @@ from train.pipeline.execute import start_run
 from train.pipeline.measure_log import MeasureLog
 
 ROOT = Path(__file__).resolve().parents[2]
-FAST = ["eval.max_new_tokens=4", "eval.resamples=100", "batch_size=8", "max_steps=4", "eval.every_steps=2"]
+FAST = ["eval.max_new_tokens=4", "eval.resamples=100", "global_batch_size=8", "max_steps=4", "eval_steps=2"]
 
 
 def events_of(run: Path, kind: str = "") -> list[dict[str, Any]]:
@@ -119,7 +119,7 @@ def test_samples_are_of_many_categories_and_never_raw_text() -> None:
 
 @pytest.mark.ci
 def test_a_resumed_run_keeps_the_answers_of_the_base(dataset: Path, bases: Callable[..., Path], tmp_path: Path) -> None:
-    whole = run_to(tmp_path / "r", dataset, bases(), "checkpoint.every_steps=2")
+    whole = run_to(tmp_path / "r", dataset, bases(), "save_steps=2")
     before = events_of(whole, "start")
     (whole / "checkpoint-4").rename(tmp_path / "gone")
     record = json.loads((whole / "run.json").read_text())

@@ -23,8 +23,8 @@ from train.pipeline.series import SeriesRecord
 from train.report import Report, schema_of
 
 FAST: Mapping[str, Any] = {
-    "eval.max_new_tokens": 4, "eval.resamples": 100, "eval.during_training": 4, "batch_size": 4, "max_steps": 2,
-    "warmup": 0, "threads": 1,
+    "eval.max_new_tokens": 4, "eval.resamples": 100, "eval.during_training": 4, "global_batch_size": 4, "max_steps": 2,
+    "warmup_steps": 0, "threads": 1,
 }  # fmt: skip
 
 
@@ -248,8 +248,9 @@ def test_a_series_that_nobody_asked_for_is_refused(
 
 def test_what_a_resumed_series_would_ignore_is_refused(begun: Path, dataset: Path) -> None:
     for verb, *words in (
-        ("run", "--set", "lr=9"), ("run", "--base", "x"), ("run", "--seeds", "3"), ("run", "--force"),
-        ("run", "--dry-run"), ("sweep", "--grid", "lr=1,2"), ("sweep", "--seeds", "3"), ("curve", "--at", "1,2,100"),
+        ("run", "--set", "learning_rate=9"), ("run", "--base", "x"), ("run", "--seeds", "3"), ("run", "--force"),
+        ("run", "--dry-run"), ("sweep", "--grid", "learning_rate=1,2"), ("sweep", "--seeds", "3"),
+        ("curve", "--at", "1,2,100"),
     ):  # fmt: skip
         done = CliRunner().invoke(
             cli, [verb, str(dataset), "--resume", "--out", str(begun), *words], standalone_mode=False
@@ -265,8 +266,12 @@ def test_what_a_resumed_series_would_ignore_is_refused(begun: Path, dataset: Pat
 @pytest.mark.parametrize(
     ("words", "settings", "plan"),
     [
-        (("--grid", "epochs=1,10", "--seeds", "1"), {"max_steps": "null"}, "plan: 3 runs of 6 to 60 steps, 126 in all"),
-        (("--grid", "batch_tokens=64,128"), {"batch_size": "auto"}, "plan: 9 runs of 2 steps, 18 in all"),
+        (
+            ("--grid", "num_train_epochs=1,10", "--seeds", "1"),
+            {"max_steps": "null"},
+            "plan: 3 runs of 6 to 60 steps, 126 in all",
+        ),
+        (("--grid", "batch_tokens=64,128"), {"global_batch_size": "auto"}, "plan: 9 runs of 2 steps, 18 in all"),
     ],
 )
 def test_a_sweep_is_priced_by_its_trials(
@@ -280,7 +285,7 @@ def test_a_sweep_is_priced_by_its_trials(
 def test_stages_are_no_member_of_another_series(dataset: Path, tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text("[[stage]]\n[[stage]]\n")
     recipe = ("--recipe", str(tmp_path / "recipe.toml"), "--out", str(tmp_path / "s"))
-    for verb, *words in (("run", "--seeds", "2"), ("curve",), ("sweep", "--grid", "lr=1e-4,1e-3")):
+    for verb, *words in (("run", "--seeds", "2"), ("curve",), ("sweep", "--grid", "learning_rate=1e-4,1e-3")):
         error = call(verb, dataset, *recipe, *words).exception
         assert isinstance(error, TrainError)
         assert error.code == "E883 bad-stage"
@@ -329,13 +334,13 @@ def test_a_curve_measures_shares_under_the_same_steps(dataset: Path, base: str, 
 def test_a_sweep_chooses_on_validation_and_measures_the_winner_on_fresh_seeds(
     dataset: Path, base: str, tmp_path: Path
 ) -> None:
-    words = ("--base", base, "--out", str(tmp_path / "w"), "--grid", "lr=1e-4,0.03", "--grid", "lora.rank=2")
+    words = ("--base", base, "--out", str(tmp_path / "w"), "--grid", "learning_rate=1e-4,0.03", "--grid", "lora_r=2")
     done = call("sweep", dataset, *words, "--seeds", "2", max_steps=6)
     assert done.exception is None, done.exception
     # Two choices with two seeds each, and two more of the winner.
     assert "plan: 6 runs of 6 steps, 36 in all" in done.stderr
     names = [member["name"] for member in about(tmp_path / "w")["members"]]
-    assert names[0] == "lr-0.0001-lora.rank-2-seed-0"
+    assert names[0] == "learning_rate-0.0001-lora_r-2-seed-0"
     assert len(names) == 6
     assert names[-2:] == ["winner-seed-2", "winner-seed-3"]
     tested = [name for name in names if Report.load(tmp_path / "w" / name).headline == "test"]
@@ -344,7 +349,7 @@ def test_a_sweep_chooses_on_validation_and_measures_the_winner_on_fresh_seeds(
     assert report.sweep is not None
     chosen = next(trial for trial in report.sweep.trials if trial.name == report.sweep.chosen)
     winner = json.loads((tmp_path / "w" / names[-1] / "run.json").read_text())["recipe"]
-    assert (winner["lr"], winner["lora"]["rank"]) == (chosen.changes["lr"], chosen.changes["lora.rank"])
+    assert (winner["learning_rate"], winner["lora_r"]) == (chosen.changes["learning_rate"], chosen.changes["lora_r"])
     assert chosen.steps == 6
     whole = [trial for trial in report.sweep.trials if trial.steps == 6]
     assert len(whole) == 2
@@ -375,23 +380,23 @@ def test_a_choice_that_diverges_loses_and_ends_nothing(
     fit = execute.fit
 
     def diverging(*args: Any, **more: Any) -> Any:
-        if args[1].recipe.lr == 0.5:
+        if args[1].recipe.learning_rate == 0.5:
             raise TrainError(code, "the loss is no number")
         return fit(*args, **more)
 
     monkeypatch.setattr(execute, "fit", diverging)
     # As if each had a judge that scored nothing.
     monkeypatch.setattr(execute, "_exit_of", lambda _: Exit.FAILED)
-    words = ("--base", base, "--out", str(tmp_path / "w"), "--grid", "lr=0.5,0.001", "--seeds", "1")
+    words = ("--base", base, "--out", str(tmp_path / "w"), "--grid", "learning_rate=0.5,0.001", "--seeds", "1")
     done = call("sweep", dataset, *words)
     assert done.exception is None, done.exception
     assert done.return_value == Exit.FAILED
-    assert "warning: lr-0.5-seed-0: the loss is no number; the series goes on without it" in done.stderr
+    assert "warning: learning_rate-0.5-seed-0: the loss is no number; the series goes on without it" in done.stderr
     # Who resumes what is finished is told the same.
     assert resume(dataset, tmp_path / "w").return_value == Exit.FAILED
     report = Report.load(tmp_path / "w")
     assert report.sweep is not None
-    assert report.sweep.chosen == "lr-0.001"
+    assert report.sweep.chosen == "learning_rate-0.001"
     assert [trial.note for trial in report.sweep.trials] == ["ended with an error", ""]
     assert "1 ended with an error." in report.sweep.sentence
 
@@ -405,10 +410,10 @@ def test_a_choice_that_diverges_loses_and_ends_nothing(
         ("curve", ("--at", "a,b,100"), "per cent"),
         ("curve", ("--set", "mixing.share=0.5"), "E871"),
         ("sweep", (), "Name what is tried"),
-        ("sweep", ("--grid", "lr"), "write each key once"),
-        ("sweep", ("--grid", "lr=1,1"), "twice"),
-        ("sweep", ("--grid", "lr=0.1"), "1 combinations"),
-        ("sweep", ("--grid", "lr=0.1,-1"), "lr must be"),
+        ("sweep", ("--grid", "learning_rate"), "write each key once"),
+        ("sweep", ("--grid", "learning_rate=1,1"), "twice"),
+        ("sweep", ("--grid", "learning_rate=0.1"), "1 combinations"),
+        ("sweep", ("--grid", "learning_rate=0.1,-1"), "learning_rate must be"),
         ("sweep", ("--grid", "seed=1,2"), "sets it itself"),
         ("sweep", ("--grid", "nothing=1,2"), "unknown key"),
         ("sweep", ("--grid", "eval={max_new_tokens: 4},{max_new_tokens: 5}"), "a value is a table"),
@@ -448,7 +453,7 @@ def test_a_sweep_of_raw_text_shows_the_bits_that_chose(base: str, tmp_path: Path
         for split in ("train", "validation")
     }
     dataset = write_dataset(tmp_path / "v1", splits)
-    words = ("--base", base, "--out", str(tmp_path / "w"), "--grid", "lr=1e-4,0.03", "--seeds", "1")
+    words = ("--base", base, "--out", str(tmp_path / "w"), "--grid", "learning_rate=1e-4,0.03", "--seeds", "1")
     done = call("sweep", dataset, *words)
     assert done.exception is None, done.exception
     report = Report.load(tmp_path / "w")

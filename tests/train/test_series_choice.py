@@ -62,14 +62,14 @@ def made(dataset: Path, bases: Callable[..., Path], tmp_path: Path, monkeypatch:
 
 def by_rate(settings: Mapping[str, Any]) -> tuple[float, float]:
     """The higher rate scores more and has the worse likelihood."""
-    return (0.9, 8.0) if settings["lr"] == 0.01 else (0.7, 5.0)
+    return (0.9, 8.0) if settings["learning_rate"] == 0.01 else (0.7, 5.0)
 
 
 def test_a_category_that_cannot_be_scored_does_not_choose(made: Any) -> None:
-    report, said, _ = made("sweep", "--grid", "lr=1e-4,1e-2", "--seeds", "2", answered=by_rate)
-    assert (report.sweep.chosen, report.main().macro) == ("lr-0.01", None)
+    report, said, _ = made("sweep", "--grid", "learning_rate=1e-4,1e-2", "--seeds", "2", answered=by_rate)
+    assert (report.sweep.chosen, report.main().macro) == ("learning_rate-0.01", None)
     assert [trial.score for trial in report.sweep.trials] == pytest.approx([0.72, 0.92])
-    assert "lr = 0.01 was the best on validation, silent left out as not scored." in said
+    assert "learning_rate = 0.01 was the best on validation, silent left out as not scored." in said
     assert "Sweep: mean validation scores" in said
     lag = report.sweep.trials[0].behind
     assert lag is not None
@@ -77,15 +77,19 @@ def test_a_category_that_cannot_be_scored_does_not_choose(made: Any) -> None:
 
 
 def test_where_nothing_can_be_scored_bits_choose(made: Any) -> None:
-    report, said, _ = made("sweep", "--grid", "lr=1e-2,1e-4", "--seeds", "2", answered=by_rate, scored=())
-    assert report.sweep.chosen == "lr-0.0001"
-    assert "lr = 0.0001 was the best on validation by bits per byte, as nothing there is scored" in said
+    report, said, _ = made("sweep", "--grid", "learning_rate=1e-2,1e-4", "--seeds", "2", answered=by_rate, scored=())
+    assert report.sweep.chosen == "learning_rate-0.0001"
+    assert "learning_rate = 0.0001 was the best on validation by bits per byte, as nothing there is scored" in said
     assert report.sweep.trials[0].behind.value == pytest.approx(
         report.sweep.trials[0].bits - report.sweep.trials[1].bits
     )
 
 
-WORDS = [("run", "--seeds", "2"), ("curve", "--seeds", "2"), ("sweep", "--grid", "lr=1e-4,1e-2", "--seeds", "2")]
+WORDS = [
+    ("run", "--seeds", "2"),
+    ("curve", "--seeds", "2"),
+    ("sweep", "--grid", "learning_rate=1e-4,1e-2", "--seeds", "2"),
+]
 
 
 @pytest.mark.parametrize("words", WORDS)

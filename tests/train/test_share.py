@@ -21,8 +21,8 @@ from train.recipe import Recipe, load_recipe
 
 _RECORDS = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 12)), min_size=1, max_size=80)
 FAST: Mapping[str, Any] = {
-    "eval.max_new_tokens": 4, "eval.resamples": 100, "eval.during_training": 0, "batch_size": 4, "max_steps": 2,
-    "warmup": 0, "threads": 1,
+    "eval.max_new_tokens": 4, "eval.resamples": 100, "eval.during_training": 0, "global_batch_size": 4, "max_steps": 2,
+    "warmup_steps": 0, "threads": 1,
 }  # fmt: skip
 
 

@@ -28,7 +28,7 @@ from train.report.write import render
 
 # peft reads a property that transformers renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
-FAST = "eval.max_new_tokens = 4\neval.resamples = 100\nbatch_size = 8\nlr = 0.01\n"
+FAST = "eval.max_new_tokens = 4\neval.resamples = 100\nglobal_batch_size = 8\nlearning_rate = 0.01\n"
 
 
 def _call(*arguments: str) -> Any:

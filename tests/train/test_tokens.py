@@ -25,7 +25,7 @@ from train.model.capabilities import capabilities_of
 from train.model.loss import nll_per_example, supervised_loss
 from train.pipeline.execute import start_run
 from train.pipeline.prepare import open_renderer
-from train.recipe import LoraRecipe, build_recipe
+from train.recipe import Recipe, build_recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 # The tiny bases have rows to spare, as padded ones do; with the fillers they must grow.
@@ -45,7 +45,7 @@ def _ready(kind: str, method: str = "lora") -> tuple[Any, Any, list[int]]:
     add_tokens(model, tokenizer, WORDS)
     ids = tokenizer.convert_tokens_to_ids(WORDS)
     if method == "lora":
-        model = add_lora(model, LoraRecipe(rank=4, alpha=8), dtype=torch.float32, seed=0, new_ids=ids)
+        model = add_lora(model, Recipe(lora_r=4, lora_alpha=8), dtype=torch.float32, seed=0, new_ids=ids)
     return model, tokenizer, ids
 
 
@@ -92,7 +92,7 @@ def test_only_new_rows_are_trained_and_the_fast_head_sees_them(tmp_path: Path, k
     assert len(names) == (1 if kind == "qwen3" else 2), "tied rows are one parameter"
     base = nll_per_example(tuned, examples)
     assert capabilities_of(tuned).has_plain_head
-    recipe = build_recipe({"batch_size": 12, "max_steps": 8, "lr": 1e-2, "warmup": 0})
+    recipe = build_recipe({"global_batch_size": 12, "max_steps": 8, "learning_rate": 1e-2, "warmup_steps": 0})
     fit(tuned, steps_of(tuned, examples, recipe), Checkpoints(tmp_path))
     after = nll_per_example(tuned, examples)
     assert sum(one.nll for one in after) < sum(one.nll for one in base)
@@ -116,7 +116,7 @@ def test_in_bfloat16_tables_with_trained_rows_stay_whole() -> None:
     model, tokenizer = make_model("llama"), make_tokenizer()
     add_tokens(model, tokenizer, WORDS)
     ids = tokenizer.convert_tokens_to_ids(WORDS)
-    tuned = add_lora(model, LoraRecipe(rank=4), dtype=torch.bfloat16, seed=0, new_ids=ids)
+    tuned = add_lora(model, Recipe(lora_r=4), dtype=torch.bfloat16, seed=0, new_ids=ids)
     inner = tuned.get_base_model()
     assert inner.get_output_embeddings().original_module.weight.dtype == torch.float32
     assert inner.model.layers[0].mlp.up_proj.base_layer.weight.dtype == torch.bfloat16
@@ -129,7 +129,7 @@ def test_a_head_with_a_bias_is_refused_for_adapters() -> None:
     new = len(tokenizer) - 1
     assert model.lm_head.bias[new].item() == pytest.approx(model.lm_head.bias[: new - 1].mean().item())
     with pytest.raises(TrainError, match="has a bias"):
-        add_lora(model, LoraRecipe(), dtype=torch.float32, seed=0, new_ids=[new])
+        add_lora(model, Recipe(), dtype=torch.float32, seed=0, new_ids=[new])
 
 
 @pytest.mark.ci
@@ -142,8 +142,9 @@ def test_a_run_with_new_tokens_answers_the_same_when_loaded_again(
     splits = {"train": [*_rows(), *some_rows(4)], "test": _rows("x", 3), "validation": _rows("v", 3)}
     dataset = write_dataset(tmp_path / "v1", splits)
     recipe = build_recipe({
-        "base": str(bases(kind)), "device": "cpu", "max_steps": 40, "batch_size": 8, "lr": 1e-2, "warmup": 0,
-        "method": method, "new_tokens": words, "lora": {"rank": 4, "alpha": 8}, "eval": {"max_new_tokens": 6},
+        "base": str(bases(kind)), "device": "cpu", "max_steps": 40, "global_batch_size": 8, "learning_rate": 1e-2,
+        "warmup_steps": 0,
+        "method": method, "new_tokens": words, "lora_r": 4, "lora_alpha": 8, "eval": {"max_new_tokens": 6},
     })  # fmt: skip
     run = tmp_path / "run"
     assert start_run(dataset, recipe, out=run)[1] is Exit.OK

@@ -59,7 +59,7 @@ def test_each_tracker_gets_the_numbers_and_the_end(
     name: str, calls: _Calls, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Trackers([name]) as trackers:
-        trackers.begin(tmp_path / "r", {"lr": 0.1, "base": "x"})
+        trackers.begin(tmp_path / "r", {"learning_rate": 0.1, "base": "x"})
         trackers.on_event("start", {"step": 0, "of": 9, "examples": 4})
         trackers.on_event("step", _STEP)
         trackers.on_event("eval", {"step": 3, "score": None, "loss": 2.0, "by_category": {"cats": 0.5}, "best": True})
@@ -124,7 +124,7 @@ def test_the_command_knows_every_tracker() -> None:
 def test_a_run_hands_on_what_its_metrics_file_holds(
     dataset: Path, bases: Callable[..., Path], tmp_path: Path, calls: _Calls
 ) -> None:
-    fast = ["eval.max_new_tokens=2", "eval.resamples=100", "max_steps=3", "batch_size=8"]
+    fast = ["eval.max_new_tokens=2", "eval.resamples=100", "max_steps=3", "global_batch_size=8"]
     settings = [word for one in fast for word in ("--set", one)]
     out = ["--out", str(tmp_path / "r"), "--report-to", "mlflow"]
     done = CliRunner().invoke(

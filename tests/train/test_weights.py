@@ -98,7 +98,9 @@ def test_packed_and_padded_weigh_as_one_by_one(kind: str) -> None:
             torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-4)
 
 
-@pytest.mark.parametrize("changes", [{"accumulation": 4}, {"micro_batch_tokens": 40}])
+@pytest.mark.parametrize(
+    "changes", [{"per_device_train_batch_size": 8, "gradient_accumulation_steps": 4}, {"micro_batch_tokens": 40}]
+)
 def test_splitting_a_weighted_step_does_not_change_it(tmp_path: Path, changes: dict[str, Any]) -> None:
     examples = RENDERER.examples(_weighed(some_rows(32))).examples
     seen: list[dict[str, torch.Tensor]] = []
@@ -109,7 +111,8 @@ def test_splitting_a_weighted_step_does_not_change_it(tmp_path: Path, changes: d
             parameter.register_hook(lambda g, key=key, sums=sums: sums.__setitem__(key, sums.get(key, 0) + g))
         run = tmp_path / name
         run.mkdir()
-        recipe = build_recipe({"batch_size": 32, "max_steps": 1, "clip": 0.0, "method": "full", **more})
+        values = {"per_device_train_batch_size": 32, "max_steps": 1, "max_grad_norm": 0.0, "method": "full", **more}
+        recipe = build_recipe(values)
         losses.append(fit(model, steps_of(model, examples, recipe), Checkpoints(run)).loss)
         seen.append(sums)
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
@@ -118,7 +121,7 @@ def test_splitting_a_weighted_step_does_not_change_it(tmp_path: Path, changes: d
 
 def test_the_normaliser_is_the_sum_of_weights_of_the_step() -> None:
     examples = RENDERER.examples(_weighed(some_rows(12))).examples
-    steps = BatchSampler(examples, build_recipe({"batch_size": 5, "epochs": 1}))
+    steps = BatchSampler(examples, build_recipe({"global_batch_size": 5, "num_train_epochs": 1}))
     for step in (steps[number] for number in range(len(steps))):
         places = [place for group in step.micro_batches for place in group]
         wanted = sum(WEIGHTS[place % 4] * examples[place].num_supervised for place in places)

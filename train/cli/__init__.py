@@ -88,7 +88,7 @@ def takes_a_recipe(command: Verb) -> Verb:
     shared = (
         click.argument("dataset", type=click.Path(path_type=Path, exists=True, file_okay=False)),
         click.option("--recipe", "recipe_path", type=file, help="Recipe file, TOML or YAML."),
-        click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="One key, such as lora.rank=8."),
+        click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="One key, such as lora_r=8."),
         click.option("--base", help="Folder, .gguf file or hub id of the model to tune."),
     )
     # As with decorators written one above the other, the last is applied first.

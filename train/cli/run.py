@@ -42,7 +42,7 @@ def command(dataset: Path, out: Path | None, resume: bool, force: bool, seeds: i
     Exit codes: 0 done, 1 diverged or a judge that scored nothing, 2 bad input, 3 the machine lacks something,
     130/143/129 stopped with a checkpoint.
 
-    Example: train run my-data/dataset/v1 --set epochs=3
+    Example: train run my-data/dataset/v1 --set num_train_epochs=3
 
     Example: train run my-data/dataset/v1 --seeds 3
     """

@@ -24,7 +24,7 @@ def command(
     Each combination of the values is trained with each of the seeds. The test split is measured once, after the choice,
     on the winner's fresh runs. A value with commas stands in brackets: --grid betas=[0.9,0.95],[0.9,0.999].
 
-    Example: train sweep my-data/dataset/v1 --grid lr=1e-4,3e-4,1e-3 --grid lora.rank=8,32
+    Example: train sweep my-data/dataset/v1 --grid learning_rate=1e-4,3e-4,1e-3 --grid lora_r=8,32
     """
     # torch and transformers take seconds to import, so only a run pays for them.
     from train.pipeline.series_kinds import SweepSeries
@@ -41,10 +41,10 @@ def _grid(texts: tuple[str, ...]) -> dict[str, list[Any]]:
         key = key.strip()
         parsed = read_yaml(f"[{values}]", f"--grid {key}") if separator else None
         if not key or not parsed or key in grid:
-            raise click.UsageError(f"--grid {text}: write each key once, as in --grid lr=1e-4,3e-4")
+            raise click.UsageError(f"--grid {text}: write each key once, as in --grid learning_rate=1e-4,3e-4")
         if any(value in parsed[:number] for number, value in enumerate(parsed)):
             raise click.UsageError(f"--grid {text}: a value stands there twice")
         grid[key] = parsed
     if not grid:
-        raise click.UsageError("Name what is tried: --grid lr=1e-4,3e-4.")
+        raise click.UsageError("Name what is tried: --grid learning_rate=1e-4,3e-4.")
     return grid

@@ -93,11 +93,13 @@ def save_checkpoint(
     always: Collection[int] = (),
     context: DistributedContext = SINGLE_PROCESS,
 ) -> Path:
-    """Write `checkpoint-STEP` in ``run`` and return it, then remove the oldest over ``keep`` but none of ``always``.
+    """Write `checkpoint-STEP` in ``run`` and return it, then remove the oldest until ``keep`` are left.
 
-    ``tensors`` maps each of PARTS to named tensors. Every rank calls this:
-    the first writes, or each its shards and the first the rest. Raises TrainError "E954 disk-full" (exit 3) before or
-    while writing, and "E934 not-finite" for weights that are no numbers; what was there stays as it was.
+    Among these are the new one and ``always``, as transformers counts.
+
+    ``tensors`` maps each of PARTS to named tensors. Every rank calls this: the first writes, or each its shards and the
+    first the rest. Raises TrainError "E954 disk-full" (exit 3) before or while writing, and "E934 not-finite" for
+    weights that are no numbers; what was there stays as it was.
     """
     final, work = run / f"checkpoint-{step}", run / f"tmp-{step}"
     are_shards = any(is_sharded(tensor) for tensor in tensors["weights"].values())
@@ -132,9 +134,9 @@ def save_checkpoint(
             "Make room, then call again with --resume.", exit_code=Exit.MISSING,
         ) from error  # fmt: skip
     # The old ones go last: until the new one has its name, they are all there is.
-    for old, path in sorted(_list_checkpoints(run), reverse=True)[keep:]:
-        if old not in always:
-            _remove(path)
+    kept = {step, *always}
+    for _, path in sorted(_list_checkpoints(run), key=lambda old: (old[0] in kept, old[0]), reverse=True)[keep:]:
+        _remove(path)
     return final
 
 
@@ -306,7 +308,7 @@ class Checkpoints:
         self, state: TrainingState, model: Any, optimizer: Optimizer, dynamics: Dynamics, *, keep: int,
         context: DistributedContext,
     ) -> Path:  # fmt: skip
-        """Write a checkpoint and return its folder; ``keep`` of the newest stay, and the best.
+        """Write a checkpoint and return its folder; ``keep`` stay, the best among them.
 
         Raises TrainError as `save_checkpoint` does.
         """

@@ -24,8 +24,8 @@ _CHUNK = 1 << 22
 class AdamW8bit(torch.optim.Optimizer):
     """AdamW of ``groups``, each with its "weight_decay"; a step while ``found_inf`` is 1 changes nothing."""
 
-    def __init__(self, groups: Sequence[dict[str, Any]], *, lr: float, betas: tuple[float, float]) -> None:
-        super().__init__(groups, {"lr": lr, "betas": betas, "eps": 1e-8, "weight_decay": 0.0})
+    def __init__(self, groups: Sequence[dict[str, Any]], *, lr: float, betas: tuple[float, float], eps: float) -> None:
+        super().__init__(groups, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0})
         self.found_inf: torch.Tensor | None = None
 
     @torch.no_grad()

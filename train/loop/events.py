@@ -212,7 +212,7 @@ class StepLog:
         return TrainError(
             "E930 diverged",
             f"step {taken.number}: loss {loss}, gradient norm {norm}; the batch's records: {ids}",
-            "Lower lr, or look at these records; this step has changed no weight.", exit_code=Exit.FAILED,
+            "Lower learning_rate, or look at these records; this step has changed no weight.", exit_code=Exit.FAILED,
         )  # fmt: skip
 
 

@@ -67,7 +67,7 @@ def fit(
 
         def save() -> int:
             log.flush()
-            folder = checkpoints.save(state, model, optimizer, dynamics, keep=recipe.checkpoint.keep, context=context)
+            folder = checkpoints.save(state, model, optimizer, dynamics, keep=recipe.save_total_limit, context=context)
             events.write("checkpoint", step=state.step, path=folder.name)
             return state.step
 
@@ -140,7 +140,7 @@ def _record(
     """
     if not math.isfinite(score.loss):
         raise TrainError("E930 diverged", f"step {state.step}: the validation loss is {score.loss}",
-                         "Lower lr.", exit_code=Exit.FAILED)  # fmt: skip
+                         "Lower learning_rate.", exit_code=Exit.FAILED)  # fmt: skip
     early_stopping = EarlyStopping(sampler.recipe.guard, validation.base.by_category)
     fields = asdict(score)
     for name in ("fit", "general"):

@@ -91,7 +91,7 @@ class Gradients:
                         comparison.loss, batch=batch, examples=compared, reference=self._reference(indices),
                         totals=totals, scale=weight * scale,
                     )  # fmt: skip
-                with self._computing(), noisy_embeddings(self.model, lengths, self.sampler.recipe.neftune):
+                with self._computing(), noisy_embeddings(self.model, lengths, self.sampler.recipe.neftune_noise_alpha):
                     loss, nll = self.parallel.run(loss_of)
                 # A micro-batch that is computed only since others wait for it belongs to another rank's records.
                 if weight:
@@ -222,18 +222,19 @@ class Optimizer:
         self.parallel = parallel
         self.named = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.peak_lr = peak_lr(recipe, model.get_input_embeddings().weight.shape[1], str(model.config.model_type))
-        self.max_norm = recipe.clip or math.inf
+        self.max_norm = recipe.max_grad_norm or math.inf
         # Norms and biases are scales, not maps: decay would only shrink them.
         groups = [
             {"params": [p for p in self.named.values() if p.dim() >= 2], "weight_decay": weight_decay(recipe)},
             {"params": [p for p in self.named.values() if p.dim() < 2], "weight_decay": 0.0},
         ]
-        groups, rates = [group for group in groups if group["params"]], betas(recipe)
+        groups = [group for group in groups if group["params"]]
+        settings = {"lr": self.peak_lr, "betas": betas(recipe), "eps": recipe.adam_epsilon}
         self.adamw: torch.optim.AdamW | AdamW8bit
-        if recipe.optimizer == "adamw8bit":
-            self.adamw = AdamW8bit(groups, lr=self.peak_lr, betas=rates)
+        if recipe.optim == "adamw_8bit":
+            self.adamw = AdamW8bit(groups, **settings)
         else:
-            self.adamw = torch.optim.AdamW(groups, lr=self.peak_lr, betas=rates, fused=True)
+            self.adamw = torch.optim.AdamW(groups, **settings, fused=True)
         self.is_broken = torch.zeros((), device=next(iter(self.named.values())).device)
         """1 once a loss or a gradient was not finite."""
 

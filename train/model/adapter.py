@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from train.base.errors import TrainError
-from train.recipe import LoraRecipe
+from train.recipe import Recipe
 
 if TYPE_CHECKING:
     import torch
@@ -25,13 +25,14 @@ _INITIAL: WeakKeyDictionary[Any, dict[str, torch.Tensor]] = WeakKeyDictionary()
 """What adapters began as that took a part of the base over; `save_adapter` needs it."""
 
 
-def add_lora(model: Any, recipe: LoraRecipe, *, dtype: torch.dtype, seed: int, new_ids: Sequence[int] = ()) -> Any:
+def add_lora(model: Any, recipe: Recipe, *, dtype: torch.dtype, seed: int, new_ids: Sequence[int] = ()) -> Any:
     """Return the model with trainable float32 adapters; its own weights are frozen.
 
-    Scales by alpha / rank, or with rslora by alpha / sqrt(rank) (Kalajdzievski 2023, arXiv:2312.03732). dora learns the
-    length of each row too (Liu et al. 2024, arXiv:2402.09353). The inits "pissa" (Meng et al. 2024, arXiv:2404.02948)
-    and "olora" (Büyükakyüz 2024, arXiv:2406.01775) take a part of the frozen weights over; see `save_adapter`.
-    ``new_ids`` are tokens whose rows of embedding and head are trained too.
+    Scales by lora_alpha / lora_r, or with use_rslora by lora_alpha / sqrt(lora_r) (Kalajdzievski 2023,
+    arXiv:2312.03732). use_dora learns the length of each row too (Liu et al. 2024, arXiv:2402.09353). Of
+    init_lora_weights "pissa" (Meng et al. 2024, arXiv:2404.02948) and "olora" (Büyükakyüz 2024, arXiv:2406.01775) take
+    a part of the frozen weights over; see `save_adapter`. ``new_ids`` are tokens whose rows of embedding and head are
+    trained too.
 
     With bfloat16 the frozen matrices are stored in it, which halves their memory and saves a cast at every use.
     Raises TrainError "E920 bad-recipe" where the targets name no module, or the recipe does not fit the model.
@@ -42,9 +43,10 @@ def add_lora(model: Any, recipe: LoraRecipe, *, dtype: torch.dtype, seed: int, n
 
     torch.manual_seed(seed)
     config = LoraConfig(
-        r=recipe.rank, lora_alpha=recipe.alpha, lora_dropout=recipe.dropout, task_type="CAUSAL_LM",
-        target_modules=recipe.targets, init_lora_weights=True if recipe.init == "default" else recipe.init,
-        use_rslora=recipe.rslora, use_dora=recipe.dora, trainable_token_indices=trained_rows(model, new_ids) or None,
+        r=recipe.lora_r, lora_alpha=recipe.lora_alpha, lora_dropout=recipe.lora_dropout, task_type="CAUSAL_LM",
+        target_modules=recipe.lora_target_modules, init_lora_weights=recipe.init_lora_weights,
+        use_rslora=recipe.use_rslora, use_dora=recipe.use_dora,
+        trainable_token_indices=trained_rows(model, new_ids) or None,
     )  # fmt: skip
     # As they are now: rows of new tokens get a wrapper, which is another module.
     tables = [module for module in (model.get_input_embeddings(), model.get_output_embeddings()) if module is not None]
@@ -55,7 +57,7 @@ def add_lora(model: Any, recipe: LoraRecipe, *, dtype: torch.dtype, seed: int, n
             tuned = get_peft_model(model, config, autocast_adapter_dtype=False)
     except ValueError as error:
         raise TrainError(
-            "E920 bad-recipe", f"lora.targets: {str(error)[:300]}", 'Set targets = "all-linear".'
+            "E920 bad-recipe", f"lora_target_modules: {str(error)[:300]}", 'Set lora_target_modules = "all-linear".'
         ) from None
     for parameter in tuned.parameters():
         if parameter.requires_grad:
@@ -79,12 +81,13 @@ def continue_lora(tuned: Any, *, dtype: torch.dtype) -> Any:
     return tuned
 
 
-def continued_shape(tuned: Any, recipe: LoraRecipe) -> LoraRecipe:
-    """Return what a recipe says of adapters, as the one that was loaded has it."""
+def continued_shape(tuned: Any, recipe: Recipe) -> Recipe:
+    """Return the recipe with the shape of the adapter that was loaded."""
     (config,) = tuned.peft_config.values()
     return recipe.model_copy(update={
-        "rank": config.r, "alpha": config.lora_alpha, "dropout": config.lora_dropout, "rslora": config.use_rslora,
-        "dora": config.use_dora, "init": "default", "targets": sorted(config.target_modules),
+        "lora_r": config.r, "lora_alpha": config.lora_alpha, "lora_dropout": config.lora_dropout,
+        "use_rslora": config.use_rslora, "use_dora": config.use_dora, "init_lora_weights": True,
+        "lora_target_modules": sorted(config.target_modules),
     })  # fmt: skip
 
 

@@ -71,22 +71,25 @@ class BatchSampler:
     """All optimizer steps of a run over ``examples``, as ``recipe`` asks; ``len()`` is their number, ``[n]`` the n-th
     from 0.
 
-    ``is_packed``: examples of a micro-batch lie end to end, so it holds as many as its tokens allow.
+    ``is_packed``: examples of a micro-batch lie end to end, so it holds as many as its tokens allow. ``num_ranks`` is
+    the number of devices, of which each has per_device_train_batch_size.
     """
 
-    def __init__(self, examples: Sequence[Example], recipe: Recipe, *, is_packed: bool = False) -> None:
+    def __init__(
+        self, examples: Sequence[Example], recipe: Recipe, *, is_packed: bool = False, num_ranks: int = 1
+    ) -> None:
         assert examples, "a run needs at least one example"
-        self.examples, self.recipe, self.is_packed = examples, recipe, is_packed
+        self.examples, self.recipe, self.is_packed, self.num_ranks = examples, recipe, is_packed, num_ranks
         self.lengths, self.supervised, self.weights, self.chosen = _columns(examples)
         self.mixture = Mixture(examples, recipe.mixing, recipe.seed)
         first = self.mixture.epoch(0)
         self.tokens, self.trained = int(self.lengths[first].sum()), int(self.supervised[first].sum())
         """Tokens of the first epoch, and how many of them are trained; without mixing, of each."""
-        self.batch_size = _batch_size(self.lengths[first], recipe)
+        self.global_batch_size = _records_of_a_step(self.lengths[first], recipe, num_ranks)
         self._epoch = lru_cache(maxsize=4)(self._make_epoch)
         self._steps_of_an_epoch = self._count_steps()
         self._starts = [0]
-        self._total = recipe.max_steps or self._start(recipe.epochs)
+        self._total = recipe.max_steps or self._start(recipe.num_train_epochs)
 
     def __len__(self) -> int:
         return self._total
@@ -109,13 +112,12 @@ class BatchSampler:
             return [planned.micro_batches]
         indices = planned.indices
         shares = shard_by_cost(token_costs(self.lengths[indices], attention), num_ranks)
-        return [self._micro_batches([indices[n] for n in share], num_ranks) for share in shares]
+        return [self._micro_batches([indices[n] for n in share]) for share in shares]
 
-    def _micro_batches(self, indices: list[int], num_ranks: int = 1) -> list[list[int]]:
+    def _micro_batches(self, indices: list[int]) -> list[list[int]]:
         lengths = [int(self.lengths[index]) for index in indices]
-        at_least = -(-self.recipe.accumulation // num_ranks)
         divide = balanced if self.is_packed else by_length
-        groups = divide(lengths, self.micro_batch_tokens, at_least=at_least)
+        groups = divide(lengths, self.micro_batch_tokens, at_least=self.recipe.gradient_accumulation_steps)
         return [[indices[n] for n in group] for group in groups]
 
     @property
@@ -123,6 +125,19 @@ class BatchSampler:
         """Most tokens of a micro-batch."""
         most = self.recipe.micro_batch_tokens
         return MICRO_BATCH_TOKENS if most == "auto" else most
+
+    @property
+    def step_size(self) -> str:
+        """The size of a step in words, with what it was converted from."""
+        recipe, size = self.recipe, f"{self.global_batch_size} records a step"
+        if recipe.batch_tokens is not None:
+            return "as many records a step as fit batch_tokens"
+        if recipe.per_device_train_batch_size is None:
+            return size
+        each = (
+            f"{recipe.per_device_train_batch_size} per device x {recipe.gradient_accumulation_steps} accumulation steps"
+        )
+        return f"{each} x {self.num_ranks} device{'s' * (self.num_ranks > 1)} = {size}"
 
     def num_tokens(self) -> int:
         """Return the tokens of the whole run."""
@@ -136,7 +151,7 @@ class BatchSampler:
 
         The first epoch itself is in it too, since the generator's algorithm is a library's.
         """
-        sizes = (self.recipe.seed, self.batch_size, self.recipe.batch_tokens, len(self), self.mixture.sizes)
+        sizes = (self.recipe.seed, self.global_batch_size, self.recipe.batch_tokens, len(self), self.mixture.sizes)
         counts = self.lengths.astype("<i8").tobytes() + self.supervised.astype("<i8").tobytes()
         hashed = hashlib.sha256(counts + self.weights.astype("<f8").tobytes())
         hashed.update(repr((sizes, self._epoch(0))).encode())
@@ -145,7 +160,7 @@ class BatchSampler:
     def _count_steps(self) -> int | None:
         """Steps of each epoch, by arithmetic; None where they differ by epoch, as an example may be over a step."""
         if self.recipe.batch_tokens is None:
-            return -(-len(self.mixture) // self.batch_size)
+            return -(-len(self.mixture) // self.global_batch_size)
         if self.mixture.is_plain and int(self.lengths.max()) <= self.recipe.batch_tokens:
             # No example is longer than a step, so in each step at least one ends.
             return (int(self.lengths.sum()) - 1) // self.recipe.batch_tokens + 1
@@ -170,7 +185,9 @@ class BatchSampler:
     def _make_epoch(self, epoch: int) -> list[list[int]]:
         order = np.random.default_rng([self.recipe.seed, epoch]).permutation(self.mixture.epoch(epoch))
         if self.recipe.batch_tokens is None:
-            return [order[n : n + self.batch_size].tolist() for n in range(0, len(order), self.batch_size)]
+            return [
+                order[n : n + self.global_batch_size].tolist() for n in range(0, len(order), self.global_batch_size)
+            ]
         owner = (np.cumsum(self.lengths[order]) - 1) // self.recipe.batch_tokens
         edges = np.flatnonzero(np.diff(owner)) + 1
         return [part.tolist() for part in np.split(order, edges)]
@@ -187,12 +204,14 @@ def _columns(examples: Sequence[Example]) -> list[np.ndarray]:
     return [lengths, *(np.array([getattr(example, name) for example in examples]) for name in names)]
 
 
-def _batch_size(lengths: np.ndarray, recipe: Recipe) -> int:
+def _records_of_a_step(lengths: np.ndarray, recipe: Recipe, num_ranks: int) -> int:
     """Records of a step; "auto" aims at many tokens, but small data rather gets enough steps to learn in."""
-    if recipe.batch_size != "auto":
-        return recipe.batch_size
+    if recipe.per_device_train_batch_size is not None:
+        return recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps * num_ranks
+    if recipe.global_batch_size != "auto":
+        return recipe.global_batch_size
     enough = max(1, round(TOKENS_OF_A_STEP / float(lengths.mean())))
-    num_records = len(lengths) * recipe.epochs
+    num_records = len(lengths) * recipe.num_train_epochs
     return max(SMALLEST_STEP, min(enough, num_records // FEWEST_STEPS))
 
 

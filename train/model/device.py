@@ -51,8 +51,8 @@ def pick_dtype(recipe: Recipe, device: torch.device, num_parameters: int) -> tor
     """Return the format of the products: bfloat16 where the hardware computes in it and the model is not tiny."""
     import torch
 
-    if recipe.dtype != "auto":
-        return torch.bfloat16 if recipe.dtype == "bfloat16" else torch.float32
+    if recipe.bf16 != "auto":
+        return torch.bfloat16 if recipe.bf16 else torch.float32
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     flags = ""

@@ -48,15 +48,15 @@ def load_base(
     if _is_adapter(path):
         if four_bits is not None:
             raise TrainError(
-                "E882 bad-run-base", f"{path.parent}: lora.quantize needs whole weights on the disk, and this run "
+                "E882 bad-run-base", f"{path.parent}: load_in_4bit needs whole weights on the disk, and this run "
                 "has an adapter", f"Run `train export {path.parent} --to merged`, and name what it writes.",
             )  # fmt: skip
         return _load_run(path, device, new_tokens, is_continued=is_continued)
     if is_continued:
-        raise TrainError("E882 bad-run-base", f"lora.continued: {name} is no run that made an adapter",
-                         "Name the folder of a LoRA run as base, or leave lora.continued out.")  # fmt: skip
+        raise TrainError("E882 bad-run-base", f"continue_adapter: {name} is no run that made an adapter",
+                         "Name the folder of a LoRA run as base, or leave continue_adapter out.")  # fmt: skip
     if path.is_file() and four_bits is not None:
-        raise TrainError("E920 bad-recipe", f"{path}: lora.quantize needs whole weights, not those of a .gguf file",
+        raise TrainError("E920 bad-recipe", f"{path}: load_in_4bit needs whole weights, not those of a .gguf file",
                          "Take the base as a folder in Hugging Face format.")  # fmt: skip
     path, arguments = _checked(path, needs="weights")
     model, tokenizer = _load(path, arguments, {} if four_bits is None else four_bit_arguments(where, four_bits))
@@ -103,7 +103,7 @@ def how_begun(recipe: Recipe, base_path: Path) -> str:
         return ""
     if base_path.name != "adapter":
         return f"the base is the model of run {run}"
-    if recipe.lora.continued:
+    if recipe.continue_adapter:
         return f"the base is run {run}, whose adapter is continued"
     return f"the base is run {run}, whose adapter is merged in memory"
 
@@ -124,7 +124,7 @@ def base_below(recipe: Recipe, folder: Path | None) -> tuple[Recipe, Path | None
     Raises TrainError "E882 bad-run-base" where there is no first.
     """
     visited: set[Path] = set()
-    while recipe.lora.continued:
+    while recipe.continue_adapter:
         run = find_base(recipe.base, folder).parent.resolve()
         if run in visited:
             raise TrainError("E882 bad-run-base", f"{run} continues its own adapter", "Name another base.")
@@ -170,7 +170,7 @@ def check_finite(weights: Iterable[tuple[str, Any]], where: str) -> None:
     if (name := first_not_finite(weights)) is not None:
         raise TrainError(
             "E934 not-finite", f"{where}: {name} holds numbers that are not finite (NaN or infinity)",
-            "Lower lr, and go on from an older checkpoint or begin again.",
+            "Lower learning_rate, and go on from an older checkpoint or begin again.",
             exit_code=Exit.FAILED,
         )  # fmt: skip
 
@@ -400,18 +400,18 @@ def pick_four_bits(recipe: Recipe) -> torch.dtype | None:
     Raises TrainError "E941 no-device" where the run would not be on CUDA, "E940 missing-extra" without bitsandbytes;
     both exit with 3.
     """
-    if recipe.lora.quantize is None:
+    if not recipe.load_in_4bit:
         return None
     device = pick_device(recipe.device)
     if device.type != "cuda":
         raise TrainError(
-            "E941 no-device", f"lora.quantize needs a CUDA device, and this run would be on {device}",
-            "Add --set lora.quantize=null to train the same adapters on whole weights.", exit_code=Exit.MISSING,
+            "E941 no-device", f"load_in_4bit needs a CUDA device, and this run would be on {device}",
+            "Add --set load_in_4bit=false to train the same adapters on whole weights.", exit_code=Exit.MISSING,
         )  # fmt: skip
     if importlib.util.find_spec("bitsandbytes") is None:
         raise TrainError(
-            "E940 missing-extra", "lora.quantize needs the package bitsandbytes, which is not installed",
-            "Run `pip install bitsandbytes`, or add --set lora.quantize=null.", exit_code=Exit.MISSING,
+            "E940 missing-extra", "load_in_4bit needs the package bitsandbytes, which is not installed",
+            "Run `pip install bitsandbytes`, or add --set load_in_4bit=false.", exit_code=Exit.MISSING,
         )  # fmt: skip
     return pick_dtype(recipe, device, SMALL_MODEL)
 
@@ -435,10 +435,10 @@ def four_bit_arguments(device: torch.device, dtype: torch.dtype) -> dict[str, An
 def check_quantised(model: Any) -> None:
     """Raise TrainError "E921 bad-model" where nothing was quantised, or the head was, whose rows the loss reads."""
     if all(_state(parameter) is None for parameter in model.parameters()):
-        raise TrainError("E921 bad-model", "no weight of this base could be quantised", "Add --set lora.quantize=null.")
+        raise TrainError("E921 bad-model", "no weight of this base could be quantised", "Add --set load_in_4bit=false.")
     head = model.get_output_embeddings()
     if head is not None and not head.weight.is_floating_point():
-        raise TrainError("E921 bad-model", "the head of this base was quantised too", "Add --set lora.quantize=null.")
+        raise TrainError("E921 bad-model", "the head of this base was quantised too", "Add --set load_in_4bit=false.")
 
 
 def num_parameters(model: Any, *, is_trained_only: bool = False) -> int:

@@ -41,17 +41,17 @@ _SOURCES = Path(__file__).resolve().parents[1]
 """All code of `train`: a change anywhere may change what is measured."""
 
 # What decides the training alone. A field that is not named here is part of the key, so a new one can only cost a miss.
-_OF_TRAINING: dict[str, Any] = {
-    "base": True, "method": True, "objective": True, "lr": True, "epochs": True, "max_steps": True, "batch_size": True,
-    "batch_tokens": True, "accumulation": True, "micro_batch_tokens": True, "warmup": True, "schedule": True,
-    "weight_decay": True, "betas": True, "clip": True, "seed": True, "checkpoint": True, "compile": True,
-    "parallel": True, "checkpointing": True, "optimizer": True, "neftune": True, "mixing": True, "guard": True,
-    "preference": True, "stage": True,
-    "lora": {"rank": True, "alpha": True, "dropout": True, "targets": True, "init": True, "rslora": True, "dora": True,
-             "continued": True},
-    # Of the splits each has a key of its own.
-    "eval": {"splits": True, "every_steps": True, "during_training": True, "samples": True, "general": True,
-             "margin": True, "resamples": True, "judge": True},
+_OF_TRAINING = """
+base method objective lora_r lora_alpha lora_dropout lora_target_modules use_rslora use_dora init_lora_weights
+continue_adapter learning_rate num_train_epochs max_steps global_batch_size batch_tokens per_device_train_batch_size
+gradient_accumulation_steps micro_batch_tokens lr_scheduler_type lr_decay_ratio warmup_ratio warmup_steps weight_decay
+adam_beta1 adam_beta2 adam_epsilon max_grad_norm seed save_steps save_total_limit eval_steps compile parallel
+gradient_checkpointing optim neftune_noise_alpha mixing guard preference stage
+"""
+# Of the splits each has a key of its own.
+_OF_EVAL = "splits during_training samples general margin resamples judge"
+_EXCLUDED: dict[str, Any] = {
+    **dict.fromkeys(_OF_TRAINING.split(), True), "eval": dict.fromkeys(_OF_EVAL.split(), True)
 }  # fmt: skip
 
 
@@ -78,7 +78,7 @@ def key_of(prepared: Prepared) -> dict[str, Any]:
         "dataset": prepared.dataset.digest,
         "general": sha256_of(prepared.general or SHIPPED),
         "objective": prepared.objective,
-        "recipe": prepared.recipe.model_dump(mode="json", exclude=_OF_TRAINING),
+        "recipe": prepared.recipe.model_dump(mode="json", exclude=_EXCLUDED),
         "device": device,
         "dtype": str(prepared.dtype),
         "threads": prepared.recipe.threads,

@@ -93,14 +93,14 @@ def run(
 ) -> FinishedRun:
     """Fine-tune on ``dataset``, a folder that `curate export` wrote, and return the finished run.
 
-        finished = train.run("my-data/dataset/v1", "recipe.toml", settings={"lora.rank": 8, "max_steps": 100})
+        finished = train.run("my-data/dataset/v1", "recipe.toml", settings={"lora_r": 8, "max_steps": 100})
         finished.report.failing()       # [] where no category got worse
 
     Checks, files and messages are those of `train run`: progress goes to stderr and the table of results to stdout.
 
     Args:
         recipe: a TOML or YAML file, or a `Recipe`; None is the defaults, or with ``resume`` the run's own recipe.
-        settings: values by dotted key, which override those of the recipe: {"lora.rank": 8}.
+        settings: values by dotted key, which override those of the recipe: {"lora_r": 8}.
         base: the model to tune: a folder, a .gguf file or a hub id; overrides that of the recipe.
         out: the run's folder; by default the next free runs/DATE-a beside the dataset, with ``resume`` the newest run.
         resume: go on with a stopped run from its newest whole checkpoint.
@@ -387,7 +387,7 @@ def _take_weights(model: Any, prepared: Prepared, run: Path, result: FitResult) 
         recipe = prepared.recipe
         fresh, _ = load_base(
             recipe.base, device=recipe.device, folder=prepared.folder, new_tokens=recipe.new_tokens,
-            is_continued=recipe.lora.continued,
+            is_continued=recipe.continue_adapter,
         )  # fmt: skip
         model = add_adapters(replace(prepared, model=fresh))
         if context.is_first:
@@ -434,7 +434,7 @@ def _run_facts(run: Path, prepared: Prepared, result: FitResult, record: dict[st
         **({"begun": begun} if begun else {}),
         "steps": result.num_steps,
         "best step": result.best_step,
-        "batch": prepared.steps.batch_size,
+        "batch": prepared.steps.global_batch_size,
         "dtype": prepared.recipe.dtype,
         "threads": prepared.recipe.threads,
     }
@@ -480,7 +480,7 @@ def save_tuned(model: Any, prepared: Prepared, report: Report, run: Path, facts:
                 # A hub id is the same everywhere; a folder needs its whole path.
                 path = prepared.base_path.resolve()
                 # One that was continued still lies on what it lay on.
-                if not prepared.recipe.lora.continued:
+                if not prepared.recipe.continue_adapter:
                     is_local = Path(prepared.recipe.base).name in (path.name, path.parent.name)
                     config.base_model_name_or_path = str(path) if is_local else prepared.recipe.base.partition("@")[0]
             save_adapter(model, work)

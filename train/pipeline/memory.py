@@ -25,7 +25,7 @@ USABLE = 0.9
 """Share of a device's memory that is planned with; the rest is the context's, the kernels' and what lies scattered."""
 _FLOAT = 4
 # Bytes of both moments of a trained number, the scales of their blocks included.
-_MOMENTS = {"adamw": 8.0, "adamw8bit": 2 + 8 / BLOCK}
+_MOMENTS = {"adamw_torch_fused": 8.0, "adamw_8bit": 2 + 8 / BLOCK}
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Shape:
     bytes_of_a_number: int
     has_head_gradient: bool
     checkpointing: Checkpointing
-    moments: float = _MOMENTS["adamw"]
+    moments: float = _MOMENTS["adamw_torch_fused"]
     """Bytes of the optimizer for a trained number."""
     shards: int = 1
     """Into how many parts weights, gradients and optimizer are cut."""
@@ -103,11 +103,11 @@ def shape_of(
         heads=heads,
         vocabulary=int(config.vocab_size),
         layers=int(config.num_hidden_layers),
-        rank=recipe.lora.rank if recipe.method == "lora" else 0,
+        rank=recipe.lora_r if recipe.method == "lora" else 0,
         bytes_of_a_number=bytes_of_a_number,
         has_head_gradient=head is not None and any(p.requires_grad for p in head.parameters()),
         checkpointing=checkpointing,
-        moments=_MOMENTS[recipe.optimizer],
+        moments=_MOMENTS[recipe.optim],
         shards=shards,
     )
 
@@ -182,10 +182,10 @@ class Choices:
 
     micro_batch_tokens: int
     """The largest power of two that fits, 0 where none does."""
-    checkpointing: Checkpointing
+    gradient_checkpointing: Checkpointing
     ranks: ParallelStrategy
     """How to share the run between GPUs."""
-    optimizer: str = "adamw"
+    optim: str = "adamw_torch_fused"
 
 
 def peak(shape: Shape, steps: BatchSampler, group: Sequence[int], device: torch.device) -> Memory:
@@ -206,20 +206,20 @@ def choose_settings(
     ``has_host`` says that there is the memory of a machine beside them, to which activations can be offloaded.
     """
 
-    def most(checkpointing: Checkpointing, optimizer: str) -> int:
+    def most(checkpointing: Checkpointing, optim: str) -> int:
         return fitting_tokens(
-            replace(shape, checkpointing=checkpointing, moments=_MOMENTS[optimizer]), limit,
+            replace(shape, checkpointing=checkpointing, moments=_MOMENTS[optim]), limit,
             longest=int(steps.lengths.max()), share=float(steps.supervised.sum() / steps.lengths.sum()),
             is_blocked=device.type == "cpu", overhead=overhead,
         )  # fmt: skip
 
     # The first way that fits, those that cost least before the others.
-    ways: list[tuple[Checkpointing, str]] = [(shape.checkpointing, steps.recipe.optimizer)]
+    ways: list[tuple[Checkpointing, str]] = [(shape.checkpointing, steps.recipe.optim)]
     ways += [(True, ways[0][1])] if not shape.checkpointing else []
     ways += [("offload", ways[0][1])] if has_host else []
-    ways += [(checkpointing, "adamw8bit") for checkpointing, _ in ways] if shape.shards == 1 else []
-    tokens, (checkpointing, optimizer) = next(((n, way) for way in ways if (n := most(*way))), (0, ways[0]))
+    ways += [(checkpointing, "adamw_8bit") for checkpointing, _ in ways] if shape.shards == 1 else []
+    tokens, (checkpointing, optim) = next(((n, way) for way in ways if (n := most(*way))), (0, ways[0]))
     strategy = pick_strategy(
         "auto", is_lora=steps.recipe.method == "lora", trained=shape.parameters, memory=limit, context=SINGLE_PROCESS
     )
-    return Choices(tokens, checkpointing, strategy, optimizer)
+    return Choices(tokens, checkpointing, strategy, optim)

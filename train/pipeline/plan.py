@@ -49,18 +49,18 @@ class Plan:
     longest: int
     steps: int
     run_tokens: int
-    batch_size: int | None
+    step_size: str
     micro_batch_tokens: int
-    lr: float
-    warmup: int
+    learning_rate: float
+    warmup_steps: int
     memory: Memory
     device_bytes: int
     device: str
     dtype: str
     threads: int
     choices: Choices
-    checkpointing: Checkpointing = False
-    optimizer: str = "adamw"
+    gradient_checkpointing: Checkpointing = False
+    optim: str = "adamw_torch_fused"
     seconds: float | None = None
     cost_per_hour: float | None = None
     mixture: str = ""
@@ -94,8 +94,9 @@ class Plan:
         """Return the plan in one line."""
         return (
             f"{self.records:,} records, {self.tokens:,} tokens an epoch ({self.supervised / self.tokens:.0%} trained), "
-            f"{self.steps:,} steps, {self._size()}, lr {self.lr:.2e}; {self.trained:,} of {self.parameters:,} "
-            f"parameters, {self._machine()}; {_mb(self.peak_bytes)} MB at the {'most' if self.seconds else 'least'}"
+            f"{self.steps:,} steps, {self.step_size}, learning_rate {self.learning_rate:.2e}; "
+            f"{self.trained:,} of {self.parameters:,} parameters, {self._machine()}; "
+            f"{_mb(self.peak_bytes)} MB at the {'most' if self.seconds else 'least'}"
             + (f", {duration(self.seconds)}" if self.seconds is not None else "")
             + (f"; an epoch mixes {self.mixture}" if self.mixture else "")
         )
@@ -108,8 +109,8 @@ class Plan:
             f"tokens      {self.tokens:,} an epoch, {self.supervised:,} ({self.supervised / self.tokens:.1%}) trained; "
             f"{self.run_tokens:,} in the run",
             *([f"mixture     {self.mixture}"] if self.mixture else []),
-            f"steps       {self.steps:,}, {self._size()}, micro-batches of up to {self.micro_batch_tokens:,} tokens",
-            f"rate        {self.lr:.3g} after {self.warmup} steps of warmup",
+            f"steps       {self.steps:,}, {self.step_size}, micro-batches of up to {self.micro_batch_tokens:,} tokens",
+            f"rate        {self.learning_rate:.3g} after {self.warmup_steps} steps of warmup",
             f"parameters  {self.trained:,} trained of {self.parameters:,}",
             f"machine     {self._machine()}",
             f"memory      {_mb(self.peak_bytes)} MB at the {bound} of {_mb(self.device_bytes)}: "
@@ -145,16 +146,13 @@ class Plan:
 
     def _changes(self) -> dict[str, Any]:
         # The settings that are other in what would fit.
-        wanted = {name: getattr(self.choices, name) for name in ("checkpointing", "optimizer")}
+        wanted = {name: getattr(self.choices, name) for name in ("gradient_checkpointing", "optim")}
         return {name: value for name, value in wanted.items() if value != getattr(self, name)}
 
-    def _size(self) -> str:
-        return f"{self.batch_size} records a step" if self.batch_size else "as many records a step as fit batch_tokens"
-
     def _machine(self) -> str:
-        again = ", activations computed again" if self.checkpointing else ""
-        again += ", their inputs offloaded" if self.checkpointing == "offload" else ""
-        again += ", moments in 8 bits" if self.optimizer == "adamw8bit" else ""
+        again = ", activations computed again" if self.gradient_checkpointing else ""
+        again += ", their inputs offloaded" if self.gradient_checkpointing == "offload" else ""
+        again += ", moments in 8 bits" if self.optim == "adamw_8bit" else ""
         return f"{self.dtype} on {self.device}" + (f", {self.threads} threads" if self.device == "cpu" else "") + again
 
 
@@ -252,12 +250,12 @@ def _advice(plan: Plan) -> str:
     settings = []
     if tokens and smaller < current and smaller >= min(plan.longest, current):
         settings.append(f"--set micro_batch_tokens={smaller}")
-    if not plan.checkpointing:
-        settings.append("--set checkpointing=true")
-    elif plan.checkpointing is True and plan.device != "cpu":
-        settings.append("--set checkpointing=offload")
-    if plan.optimizer == "adamw" and plan.memory.optimizer > plan.peak_bytes / 10:
-        settings.append("--set optimizer=adamw8bit")
+    if not plan.gradient_checkpointing:
+        settings.append("--set gradient_checkpointing=true")
+    elif plan.gradient_checkpointing is True and plan.device != "cpu":
+        settings.append("--set gradient_checkpointing=offload")
+    if plan.optim == "adamw_torch_fused" and plan.memory.optimizer > plan.peak_bytes / 10:
+        settings.append("--set optim=adamw_8bit")
     if not settings:
         settings.append(f"--set max_length={max(8, plan.longest // 2)} (with on_too_long = cut or skip)")
     return f"Add {' or '.join(settings)}; a step keeps its batch and its gradient."
@@ -282,7 +280,7 @@ def make_plan(
     # A CPU has no other memory to put anything into, unless it stands in for a GPU.
     has_host = device.type != "cpu" or memory_bytes is not None
     how: Checkpointing = is_checkpointing(model)
-    if how and has_host and recipe.checkpointing == "offload":
+    if how and has_host and recipe.gradient_checkpointing == "offload":
         how = "offload"
     shape = shape_of(model, recipe, dtype.itemsize, checkpointing=how, shards=shards)
     limit = memory_bytes or memory_limit(device)
@@ -293,12 +291,12 @@ def make_plan(
     plan = Plan(
         parameters=shape.parameters, trained=shape.trained, records=len(steps.mixture), tokens=steps.tokens,
         supervised=steps.trained, longest=int(steps.lengths.max()), steps=len(steps),
-        run_tokens=run_tokens, batch_size=None if recipe.batch_tokens else steps.batch_size,
-        micro_batch_tokens=steps.micro_batch_tokens, lr=tuning.lr,
-        warmup=warmup_steps(recipe, len(steps)), memory=memory, device_bytes=limit,
+        run_tokens=run_tokens, step_size=steps.step_size,
+        micro_batch_tokens=steps.micro_batch_tokens, learning_rate=tuning.lr,
+        warmup_steps=warmup_steps(recipe, len(steps)), memory=memory, device_bytes=limit,
         device=str(device), dtype=str(dtype).removeprefix("torch."), threads=threads,
-        choices=choose_settings(shape, steps, device, limit, has_host=has_host), checkpointing=shape.checkpointing,
-        optimizer=recipe.optimizer, risks=tuple(risks(tuning)),
+        choices=choose_settings(shape, steps, device, limit, has_host=has_host),
+        gradient_checkpointing=shape.checkpointing, optim=recipe.optim, risks=tuple(risks(tuning)),
         cost_per_hour=cost_per_hour, mixture=console.one_line(steps.mixture.sentence()),
     )  # fmt: skip
     if not is_measured:
@@ -355,8 +353,8 @@ def needs_checkpointing(
     """
     # By the same arithmetic as the plan's: a run that was planned to fit must not find out otherwise.
     recipe = steps.recipe
-    if recipe.checkpointing != "auto":
-        return recipe.checkpointing
+    if recipe.gradient_checkpointing != "auto":
+        return recipe.gradient_checkpointing
     limit, (_, group) = USABLE * memory_limit(device), largest(steps)
     without, with_it = (
         peak(shape_of(model, recipe, dtype.itemsize, checkpointing=is_on, shards=shards), steps, group, device).total

@@ -64,7 +64,6 @@ from train.recipe import (
     OF_BASE,
     PREFERENCES,
     SHIPPED_TEXT,
-    CheckpointRecipe,
     MixingRecipe,
     Objective,
     Recipe,
@@ -154,11 +153,11 @@ def prepare(
     dataset, categories = _open(dataset_path, recipe)
     model, tokenizer = load_base(
         recipe.base, device=recipe.device, folder=folder, four_bits=pick_four_bits(recipe),
-        new_tokens=recipe.new_tokens, is_continued=recipe.lora.continued,
+        new_tokens=recipe.new_tokens, is_continued=recipe.continue_adapter,
     )  # fmt: skip
     base_path = find_base(recipe.base, folder)
-    if recipe.lora.continued:
-        recipe = recipe.model_copy(update={"lora": continued_shape(model, recipe.lora)})
+    if recipe.continue_adapter:
+        recipe = continued_shape(model, recipe)
     if how := how_begun(recipe, base_path):
         console.talk(how)
     if recipe.new_tokens:
@@ -189,7 +188,7 @@ def prepare(
     measured += [*dataset.splits["validation"], *dataset.splits["test"]]
     replay, replay_digest = load_replay(renderer, recipe.mixing, measured, folder, texts)
     examples = _with_replay(examples, replay, objective)
-    steps = BatchSampler(examples, recipe, is_packed=capabilities_of(model).has_packing)
+    steps = BatchSampler(examples, recipe, is_packed=capabilities_of(model).has_packing, num_ranks=context.world_size)
     facts = _facts(dataset, recipe, renderer, steps, base_path, device)
     facts |= {"replayed text": replay_digest} if replay else {}
     facts["ranks"] = "1" if context.world_size == 1 else f"{context.world_size} {strategy}"
@@ -207,9 +206,9 @@ def _check_device(device: str, num_ranks: int) -> None:
 
 
 def _check_shards(recipe: Recipe, strategy: ParallelStrategy, context: DistributedContext) -> None:
-    if strategy != "ddp" and context.world_size > 1 and recipe.optimizer == "adamw8bit":
-        message = f'optimizer "adamw8bit" has no shards, and the model needs {strategy}'
-        raise TrainError("E872 no-shards", message, "Set optimizer = adamw, or parallel = ddp.")
+    if strategy != "ddp" and context.world_size > 1 and recipe.optim == "adamw_8bit":
+        message = f'optim "adamw_8bit" has no shards, and the model needs {strategy}'
+        raise TrainError("E872 no-shards", message, "Set optim = adamw_torch_fused, or parallel = ddp.")
 
 
 def _with_replay(examples: Sequence[Example], replay: list[Example], objective: Objective) -> Sequence[Example]:
@@ -220,7 +219,7 @@ def _with_replay(examples: Sequence[Example], replay: list[Example], objective: 
 
 def _on_this_machine(recipe: Recipe, device: torch.device, dtype: torch.dtype, threads: int) -> Recipe:
     # With what "auto" means here.
-    settled: dict[str, Any] = {"dtype": str(dtype).removeprefix("torch."), "threads": threads}
+    settled: dict[str, Any] = {"bf16": dtype.itemsize == 2, "threads": threads}
     if recipe.micro_batch_tokens == "auto":
         settled["micro_batch_tokens"] = MICRO_BATCH_TOKENS if device.type == "cpu" else 8192
     return recipe.model_copy(update=settled)
@@ -283,17 +282,17 @@ def _renderer(tokenizer: Any, recipe: Recipe, objective: Objective, reads: int |
 def add_adapters(prepared: Prepared) -> Any:
     """Return the model to train: with adapters, or with every weight trainable; it may compute activations again."""
     recipe, model = prepared.recipe, prepared.model
-    if recipe.lora.continued:
+    if recipe.continue_adapter:
         model = continue_lora(model, dtype=prepared.dtype)
     elif recipe.method == "lora":
         ids = prepared.tokenizer.convert_tokens_to_ids(recipe.new_tokens)
-        model = add_lora(model, recipe.lora, dtype=prepared.dtype, seed=recipe.seed, new_ids=ids)
+        model = add_lora(model, recipe, dtype=prepared.dtype, seed=recipe.seed, new_ids=ids)
     else:
         for parameter in model.parameters():
             parameter.requires_grad_(True)
     how = needs_checkpointing(model, prepared.steps, prepared.device, prepared.dtype, shards=prepared.shards)
     if how:
-        if recipe.checkpointing == "auto":
+        if recipe.gradient_checkpointing == "auto":
             console.talk(
                 "activations are computed again in the backward pass: the plan does not fit in memory otherwise"
             )
@@ -435,9 +434,8 @@ def _facts(
     # How often a checkpoint is written and how many stay does not change the result; threads and ranks are facts of
     # their own.
     # The base is known by its weights, wherever it lies.
-    same = recipe.model_copy(
-        update={"base": "", "checkpoint": CheckpointRecipe(), "threads": "auto", "parallel": "auto"}
-    )
+    free = ("base", "save_steps", "save_total_limit", "threads", "parallel")
+    same = recipe.model_copy(update={name: Recipe.model_fields[name].default for name in free})
     return {
         "dataset": dataset.digest,
         "order": steps.digest(),

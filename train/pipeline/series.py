@@ -74,7 +74,7 @@ class SeriesRecord(ReportPart, title="A series of runs: runs/ID/series.json."):
     """What the kind was asked for."""
     steps: int
     """Optimizer steps of a run of the recipe on the whole dataset."""
-    batch_size: int | None
+    global_batch_size: int | None
     seconds: float | None = None
     """The training of all members as it was planned; none where it was not measured."""
     cost: float | None = None
@@ -142,8 +142,8 @@ class Series:
     @property
     def matched(self) -> dict[str, Any]:
         """The settings by which a run on fewer records has the steps of one on all."""
-        size = self.record.batch_size
-        return {"max_steps": self.record.steps} | ({} if size is None else {"batch_size": size})
+        size = self.record.global_batch_size
+        return {"max_steps": self.record.steps} | ({} if size is None else {"global_batch_size": size})
 
     def run(self, members: Sequence[Member], *, tolerated: Collection[str] = ()) -> dict[str, Path]:
         """Run those members that are not finished, in order, and return the folder of each by its name.
@@ -315,7 +315,8 @@ def _planned(
     record = SeriesRecord(
         id=name, kind=kind.name, created=now(), recipe_folder=str(folder), request=vars(kind), steps=num_steps,
         dataset={"path": str(dataset), "name": title}, digests=_digests(dataset, recipe, folder),
-        batch_size=None if recipe.batch_tokens else prepared.steps.batch_size,
+        global_batch_size=None if recipe.batch_tokens or recipe.per_device_train_batch_size
+        else prepared.steps.global_batch_size,
     )  # fmt: skip
     return record, prepared.steps, plan.seconds
 

@@ -140,7 +140,7 @@ class SweepSeries(Kind):
         refused = _NOT_SWEPT | ({"max_length": _WHICH_RECORDS} if recipe.on_too_long == "skip" else {})
         # What a table sets is said by its keys, so that none of those above is among them.
         refused |= {
-            key: "a value is a table; name each of its keys, such as lora.rank"
+            key: "a value is a table; name each of its keys, such as lora_r"
             for key, values in self.grid.items() if any(isinstance(value, dict) for value in values)
         }  # fmt: skip
         if taken := sorted(refused.keys() & self.grid.keys()):
@@ -151,7 +151,10 @@ class SweepSeries(Kind):
     def steps(self, series: Series, whole: BatchSampler) -> list[BatchSampler]:
         """Return those of all trials and of the winner's fresh seeds, as if the longest trial were the best."""
         recipes = [load_recipe(series.recipe, _settings(trial)) for trial in self.trials.values()]
-        runs = [BatchSampler(whole.examples, recipe, is_packed=whole.is_packed) for recipe in recipes]
+        runs = [
+            BatchSampler(whole.examples, recipe, is_packed=whole.is_packed, num_ranks=whole.num_ranks)
+            for recipe in recipes
+        ]
         return [*runs, max(runs, key=BatchSampler.num_tokens)] * self.number
 
     def conclude(self, series: Series) -> Outcome:
@@ -199,7 +202,7 @@ def _settings(trial: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _slug(trial: Mapping[str, Any]) -> str:
-    """The name of the folder of a trial: "lr-0.001-lora.rank-8", with a digest where that is long or not all of it."""
+    """The name of a trial's folder: "learning_rate-0.001-lora_r-8", with a digest where that is too long."""
     text = "-".join(f"{key}-{value}" for key, value in trial.items())
     name = plain_name(text)
     return name if name == text and len(name) <= 60 else f"{name[:50]}-{digest_of(dict(trial))[:8]}"

@@ -62,7 +62,7 @@ class StageSeries(Kind):
         with tempfile.TemporaryDirectory() as work:
             for number, (path, _) in enumerate(_parts(series, Path(work), is_said=True)):
                 # An adapter that is continued is not there yet, and decides nothing about the steps.
-                changes = _changes(series, number, series.recipe.base) | {"lora.continued": False}
+                changes = _changes(series, number, series.recipe.base) | {"continue_adapter": False}
                 steps.append(prepare(path, load_recipe(series.recipe, changes), folder=folder).steps)
         return steps
 
@@ -100,14 +100,15 @@ class StageSeries(Kind):
 
 def _changes(series: Series, number: int, base: str) -> dict[str, Any]:
     stage = series.recipe.stage[number]
-    named = {"objective": stage.objective, "lr": stage.lr, "epochs": stage.epochs, "max_steps": stage.max_steps,
-             "mixing.replay": stage.replay, "mixing.replay_share": stage.replay_share}  # fmt: skip
+    named = {"objective": stage.objective, "learning_rate": stage.learning_rate,
+             "num_train_epochs": stage.num_train_epochs, "max_steps": stage.max_steps, "mixing.replay": stage.replay,
+             "mixing.replay_share": stage.replay_share}  # fmt: skip
     changes: dict[str, Any] = {key: value for key, value in named.items() if value is not None}
     if stage.objective is None and stage.data is not None and not _data_path(series, stage).is_dir():
         # All tokens of raw text are trained by any objective, and what is measured stays the same.
         changes["objective"] = "sft"
     if number:
-        changes["lora.continued"] = stage.continued
+        changes["continue_adapter"] = stage.continued
     return {"stage": [], "base": base, **changes}
 
 

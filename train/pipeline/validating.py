@@ -44,7 +44,7 @@ def base_score(prepared: Prepared, base: Sequence[Scored]) -> SampledScore:
         if num_evaluations < needed:
             console.talk(
                 f"warning: {part} needs {needed} evaluations and the run has {num_evaluations} before its last step, "
-                "so it stops nothing; lower eval.every_steps or guard.patience"
+                "so it stops nothing; lower eval_steps or guard.patience"
             )
     return score
 

@@ -13,7 +13,7 @@ import textwrap
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from itertools import islice
+from itertools import combinations, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from pydantic import BaseModel, ValidationError
 from train.base.errors import TrainError
 from train.base.file_guard import hint_of, read_file
 from train.base.storage import digest_of
-from train.recipe.model import OF_BASE, SHIPPED_TEXT, Recipe
+from train.recipe.model import ALTERNATIVES, OF_BASE, SHIPPED_TEXT, Recipe
 
 if TYPE_CHECKING:
     import yaml
@@ -126,24 +126,44 @@ def _refused(part: yaml.Event | yaml.Node, name: str, what: str) -> TrainError:
 
 
 MOST_BYTES = 1_048_576
-MOST_FAULTS = 20
+MOST_FAULTS = 40
 # tomllib takes time in the square of a dotted key's parts; nobody has that many.
 _LONG_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){64}""")
-# What other trainers call our settings, for "did you mean".
-_ELSEWHERE = {
-    "learning_rate": "lr", "num_train_epochs": "epochs", "num_epochs": "epochs",
-    "train_batch_size": "batch_size",
-    "per_device_train_batch_size": "batch_size", "gradient_accumulation_steps": "accumulation",
-    "warmup_steps": "warmup", "warmup_ratio": "warmup", "lr_scheduler_type": "schedule",
-    "max_grad_norm": "clip", "grad_clip": "clip",
-    "max_seq_length": "max_length", "max_seq_len": "max_length", "cutoff_len": "max_length", "model": "base",
-    "model_name": "base", "model_name_or_path": "base", "base_model": "base", "lora_r": "lora.rank", "r": "lora.rank",
-    "lora_alpha": "lora.alpha", "lora_dropout": "lora.dropout", "target_modules": "lora.targets",
-    "eval_steps": "eval.every_steps", "save_steps": "checkpoint.every_steps", "save_total_limit": "checkpoint.keep",
-    "use_rslora": "lora.rslora", "use_dora": "lora.dora", "load_in_4bit": "lora.quantize",
-    "init_lora_weights": "lora.init", "neftune_noise_alpha": "neftune", "early_stopping_patience": "guard.patience",
-    "max_new_tokens": "eval.max_new_tokens", "num_threads": "threads", "random_seed": "seed",
-}  # fmt: skip
+# What other trainers have in their configuration, behind what it is here: a setting, an option of the command line (one
+# recipe serves many datasets), or what to do.
+_ELSEWHERE = {name: what for what, names in {
+    "DATASET": "dataset data datasets train_file dataset_name dataset_path",
+    "--out": "output_dir output out run run_name",
+    "--resume": "resume_from_checkpoint",
+    "--report-to": "report_to",
+    "base": "model model_name model_name_or_path base_model",
+    "method": "use_peft adapter",
+    "per_device_train_batch_size": "train_batch_size micro_batch_size",
+    "max_grad_norm": "grad_clip",
+    "max_length": "max_seq_length max_seq_len cutoff_len sequence_len",
+    "lora_r": "r",
+    "bf16": "fp16 dtype torch_dtype half_precision_backend",
+    "gradient_checkpointing": "activation_offloading",
+    "parallel": "fsdp fsdp_config deepspeed",
+    "seed": "random_seed data_seed",
+    "eval_steps": "eval_strategy evaluation_strategy do_eval",
+    "save_steps": "save_strategy",
+    "eval.batch_tokens": "per_device_eval_batch_size eval_batch_size eval_accumulation_steps",
+    "preference.loss": "loss_type",
+    "guard.patience": "early_stopping_patience",
+    "write `objective`: \"sft\" learns the last answer, \"chat\" each one, \"domain\" all tokens":
+        "completion_only_loss assistant_only_loss train_on_inputs",
+    "run `train export RUN --to hub` afterwards": "push_to_hub hub_model_id",
+    "always on where the model allows it: leave it out": "packing sample_packing padding_free",
+    "float32 products are as torch has them: write bf16, or leave it out": "tf32",
+    "each step is logged: leave it out": "logging_steps logging_strategy logging_first_step logging_dir",
+    "nothing is to be chosen here: leave it out":
+        "attn_implementation trust_remote_code do_train overwrite_output_dir remove_unused_columns group_by_length "
+        "dataloader_num_workers dataset_num_proc dataset_text_field load_best_model_at_end metric_for_best_model "
+        "greater_is_better save_only_model use_liger_kernel gradient_checkpointing_kwargs bnb_4bit_quant_type "
+        "use_bnb_nested_quant",
+}.items() for name in names.split()}  # fmt: skip
+_VALUES = {"adamw_torch": "adamw_torch_fused", "adamw_bnb_8bit": "adamw_8bit", "warmup_stable_decay": "wsd"}
 
 
 def _sections(kind: type[BaseModel], within: str = "") -> dict[str, type[BaseModel]]:
@@ -155,17 +175,6 @@ def _sections(kind: type[BaseModel], within: str = "") -> dict[str, type[BaseMod
 
 
 _SECTIONS = _sections(Recipe)
-# What other trainers have in their configuration, and we on the command line: one recipe serves many datasets.
-_ARGUMENTS = {
-    "dataset": "DATASET",
-    "data": "DATASET",
-    "train_file": "DATASET",
-    "output_dir": "--out",
-    "output": "--out",
-    "out": "--out",
-    "run": "--out",
-    "resume_from_checkpoint": "--resume",
-}
 
 
 def load_recipe(
@@ -177,7 +186,7 @@ def load_recipe(
 ) -> Recipe:
     """Return the recipe: defaults, then a file or another recipe, then settings, then ``base``; later wins.
 
-    ``settings`` are texts such as "lora.rank=8", or values by dotted key; ``base`` is what --base gives.
+    ``settings`` are texts such as "lora_r=8", or values by dotted key; ``base`` is what --base gives.
     ``is_own`` says that ``source`` is the recipe in a run's own folder, whose paths were checked when the run began.
     Raises TrainError "E920 bad-recipe" that lists every fault with its line.
     """
@@ -195,7 +204,7 @@ def load_recipe(
                 raise TrainError(
                     "E920 bad-recipe",
                     f"--set {setting}: a setting has the form key=value",
-                    "Write it as in --set lora.rank=8.",
+                    "Write it as in --set lora_r=8.",
                 )
             _put(values, key.strip(), read_yaml(text, f"--set {key.strip()}"))
             origin[key.strip()] = f"--set {setting}"
@@ -330,6 +339,8 @@ def _sentence(key: str, problem: Mapping[str, Any]) -> str:
         # A rule of a whole section says by itself what does not fit.
         return f"{key}: {message}"
     text = repr(given) if isinstance(given, str | float | bool | None) else f"a {type(given).__name__}"
+    if isinstance(given, str) and given in _VALUES:
+        text += f": write {_VALUES[given]!r}"
     if type(given) is int:
         # Beyond 4,300 digits Python refuses to print it, and TOML's hexadecimal numbers have no such bound.
         text = str(given) if given.bit_length() <= 64 else "a number beyond 64 bits"
@@ -341,18 +352,17 @@ def _sentence(key: str, problem: Mapping[str, Any]) -> str:
 
 def _near(key: str) -> str:
     last = key.rsplit(".", maxsplit=1)[-1].lower()
-    if last in _ARGUMENTS:
-        return f": it is given on the command line as {_ARGUMENTS[last]}, never in a recipe"
     known = [*Recipe.model_fields]
     for section, kind in _SECTIONS.items():
         known += [f"{section}.{name}" for name in kind.model_fields]
-    names = (
-        {name: name for name in known}
-        | {name.rsplit(".", maxsplit=1)[-1]: name for name in reversed(known)}
-        | _ELSEWHERE
-    )
+    names = {name.rsplit(".", maxsplit=1)[-1]: name for name in reversed(known)} | _ELSEWHERE
     near = get_close_matches(last, names, n=1, cutoff=0.6)
-    return f": did you mean {names[near[0]]!r}?" if near else ""
+    what = names[near[0]] if near else ""
+    if what in known:
+        return f": did you mean {what!r}?"
+    if what.startswith(("--", "DATASET")):
+        return f": it is given on the command line as {what}, never in a recipe"
+    return f": {what}" if what else ""
 
 
 def _paths_outside(recipe: Recipe, path: Path) -> list[str]:
@@ -383,9 +393,9 @@ def recipe_toml(recipe: Recipe) -> str:
 def recipe_schema() -> dict[str, Any]:
     """Return the JSON Schema of a recipe; `schemas/recipe.schema.json` holds it, and a test keeps them equal."""
     schema = Recipe.model_json_schema()
-    # The one rule about two keys at once that is said here; the others are about methods, and the reading says them.
-    both = {"batch_size": {"type": "integer"}, "batch_tokens": {"type": "integer"}}
-    schema["not"] = {"required": sorted(both), "properties": both}
+    # The only rules about several keys that are said here; the others are said by the reading.
+    both = [{name: {"type": "number"} for name in pair} for names in ALTERNATIVES for pair in combinations(names, 2)]
+    schema["not"] = {"anyOf": [{"required": [*pair], "properties": pair} for pair in both]}
     # One example, from which editors offer a whole recipe.
     schema["title"], schema["examples"] = "The recipe of a run.", [Recipe().model_dump(mode="json")]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

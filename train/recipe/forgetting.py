@@ -51,7 +51,7 @@ def tuning_of(recipe: Recipe, hidden_size: int, model_type: str) -> Tuning:
     return Tuning(
         method=recipe.method,
         lr=peak_lr(recipe, hidden_size, model_type),
-        auto_lr=peak_lr(recipe.model_copy(update={"lr": "auto"}), hidden_size, model_type),
+        auto_lr=peak_lr(recipe.model_copy(update={"learning_rate": "auto"}), hidden_size, model_type),
         replay=recipe.mixing.replay,
         replay_share=recipe.mixing.replay_share,
     )
@@ -70,8 +70,9 @@ def risks(tuning: Tuning) -> list[Remedy]:
     """Return what is known before a run to make a model forget: a rate above the automatic one, and no replay."""
     steps = []
     if tuning.lr > _ABOVE * tuning.auto_lr:
-        text = f"lr {tuning.lr:.3g} is {tuning.lr / tuning.auto_lr:.1f} times the automatic {tuning.auto_lr:.3g}"
-        steps.append(Remedy("auto-lr", text, ['lr = "auto"']))
+        times = f"{tuning.lr / tuning.auto_lr:.1f} times the automatic {tuning.auto_lr:.3g}"
+        text = f"learning_rate {tuning.lr:.3g} is {times}"
+        steps.append(Remedy("auto-lr", text, ['learning_rate = "auto"']))
     if tuning.replay is None:
         text = 'nothing is replayed; name a file of text like that which the base was trained on, or "base"'
         steps.append(Remedy("add-replay", text, ["[mixing]", 'replay = "FILE.jsonl"']))
@@ -85,13 +86,13 @@ def remedies(tuning: Tuning) -> list[Remedy]:
     # Adapters bring a rate of their own, and two rates in one list cannot both be followed.
     if tuning.lr <= _ABOVE * tuning.auto_lr and tuning.method == "lora":
         half = f"{tuning.lr / 2:.2g}"
-        steps.insert(0, Remedy("halve-lr", f"lr {tuning.lr:.3g} is not above the automatic one; halve it",
-                               [f"lr = {half}"]))  # fmt: skip
+        steps.insert(0, Remedy("halve-lr", f"learning_rate {tuning.lr:.3g} is not above the automatic one; halve it",
+                               [f"learning_rate = {half}"]))  # fmt: skip
     if tuning.replay is not None and tuning.replay_share < _MOST_REPLAY:
         share = min(_MOST_REPLAY, 2 * tuning.replay_share)
         text = f"{tuning.replay_share:.0%} of an epoch are replayed text; replay more"
         steps.append(Remedy("raise-replay", text, ["[mixing]", f"replay_share = {share:g}"]))
     if tuning.method == "full":
         text = "every weight is trained; adapters change less of what the base knows"
-        steps.append(Remedy("use-lora", text, ['method = "lora"', 'lr = "auto"']))
+        steps.append(Remedy("use-lora", text, ['method = "lora"', 'learning_rate = "auto"']))
     return steps

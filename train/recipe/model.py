@@ -6,59 +6,24 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from train.recipe.section import Auto, MeasuredSplits, Name, NewTokens, Section, Share, Steps
+from train.recipe.section import (
+    Auto,
+    FileName,
+    MeasuredSplits,
+    Name,
+    NewTokens,
+    Rate,
+    Records,
+    ReplayShare,
+    Section,
+    Share,
+    Steps,
+)
 
 SHIPPED_TEXT = "general"
 """The value of mixing.replay that means the general text that ships with us."""
 OF_BASE = "base"
 """The value of mixing.replay that means text which the base writes itself."""
-
-
-class LoraRecipe(Section):
-    """Low-rank adapters (Hu et al. 2021, arXiv:2106.09685); used when method is "lora"."""
-
-    rank: int = Field(default=16, ge=1, le=1024, description="Width of the adapters.")
-    alpha: float = Field(default=32, gt=0, le=4096, description="The adapter's output is scaled by alpha / rank.")
-    dropout: Share = Field(default=0.0, description="Dropout before the adapters, 0 to below 1.")
-    targets: Literal["all-linear"] | list[str] = Field(
-        default="all-linear",
-        description='Modules that get an adapter: "all-linear" (not the output head) or a list of names.',
-    )
-    init: Literal["default", "gaussian", "orthogonal", "pissa", "olora"] = Field(
-        default="default",
-        description='How adapters begin: "default", "gaussian" and "orthogonal" change nothing at first; "pissa" and '
-        '"olora" take the largest part of each matrix over, and are turned into plain adapters when saved.',
-    )
-    rslora: bool = Field(
-        default=False, description="Rank-stabilised: scale by alpha / sqrt(rank), so that high ranks learn too."
-    )
-    dora: bool = Field(
-        default=False, description="Weight-decomposed: learn the length of each row beside its direction; slower."
-    )
-    quantize: Literal["nf4"] | None = Field(
-        default=None, description='QLoRA: keep the frozen weights in 4 bits ("nf4"). Needs CUDA and bitsandbytes.'
-    )
-
-    continued: bool = Field(
-        default=False,
-        description="Where base is a LoRA run: go on with its adapter, whose shape counts. Without it the adapter is "
-        "merged into its base in memory, and a new one begins.",
-    )
-
-    @model_validator(mode="after")
-    def _check_combination(self) -> LoraRecipe:
-        # Refused here, by the names of the settings, and not by peft after the base was loaded.
-        takes_over = self.init in ("pissa", "olora")
-        if takes_over and self.dora:
-            raise ValueError(
-                f'init "{self.init}" changes the weights that dora measures, and could not be saved as an adapter of '
-                'the base: use init "default" with dora'
-            )
-        if takes_over and self.quantize:
-            raise ValueError(f'init "{self.init}" needs whole weights, which quantize does not keep: use one of them')
-        if self.init == "orthogonal" and self.rank % 2:
-            raise ValueError(f'init "orthogonal" needs an even rank, not {self.rank}')
-        return self
 
 
 class MixingRecipe(Section):
@@ -77,13 +42,13 @@ class MixingRecipe(Section):
     caps: dict[str, Annotated[int, Field(ge=1, le=1_000_000_000)]] = Field(
         default_factory=dict, description="Most records that an epoch takes of a category, such as { chat = 500 }."
     )
-    replay: Annotated[Name, Field(min_length=1)] | None = Field(
+    replay: FileName | None = Field(
         default=None,
         description="General text that is trained along against forgetting: a JSONL or text file, "
         f'"{OF_BASE}" for text that the base writes itself, or "{SHIPPED_TEXT}" for ours. Texts that eval.general '
         "measures are left out.",
     )
-    replay_share: Annotated[float, Field(gt=0, le=0.9)] = Field(
+    replay_share: ReplayShare = Field(
         default=0.05, description="Share of an epoch's records that are replayed text, where replay names one."
     )
 
@@ -174,6 +139,11 @@ Reasoning = Literal["train", "context", "drop-history"]
 Checkpointing = bool | Literal["offload"]
 
 DEFAULT_BASE = "tiny-base"
+ALTERNATIVES = (
+    ("batch_tokens", "global_batch_size", "per_device_train_batch_size"),
+    ("warmup_ratio", "warmup_steps"),
+)
+"""Settings of which a recipe has one at the most: of what makes the size of a step, and of what makes its warmup."""
 
 
 class PreferenceRecipe(Section):
@@ -221,9 +191,6 @@ class PreferenceRecipe(Section):
 class EvalRecipe(Section):
     """How base and tuned are measured, during the run and after it."""
 
-    every_steps: Steps | Auto = Field(
-        default="auto", description='Validate every this many steps; "auto" is four times a run.'
-    )
     during_training: int = Field(
         default=200,
         ge=0,
@@ -269,24 +236,13 @@ class EvalRecipe(Section):
         return self
 
 
-class CheckpointRecipe(Section):
-    """When the state of the run is written, and how many generations stay."""
-
-    every_steps: Steps | Auto = Field(
-        default="auto", description='Write every this many steps; "auto" is with each validation.'
-    )
-    keep: int = Field(
-        default=2, ge=2, le=1000, description="Newest checkpoints that are kept, the best one not counted."
-    )
-
-
 class StageRecipe(Section):
     """One of several trainings one after another; what it does not say is as the recipe has it."""
 
     name: Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9_-]{0,39})?$")] = Field(
         default="", description='What it is called; "" is stage-1, stage-2 and so on.'
     )
-    data: Annotated[Name, Field(min_length=1)] | None = Field(
+    data: FileName | None = Field(
         default=None,
         description="What it is trained on: a folder that `curate export` wrote, or a text or JSONL file; without it "
         "the records of DATASET.",
@@ -298,15 +254,15 @@ class StageRecipe(Section):
     objective: Objective | None = Field(
         default=None, description="Its objective; of a text file all tokens are trained."
     )
-    lr: Annotated[float, Field(gt=0, le=10)] | None = Field(default=None, description="Its highest learning rate.")
-    epochs: Annotated[int, Field(ge=1, le=10_000)] | None = Field(default=None, description="Its passes over its data.")
+    learning_rate: Rate | None = Field(default=None, description="Its highest learning rate.")
+    num_train_epochs: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
+        default=None, description="Its passes over its data."
+    )
     max_steps: Steps | None = Field(default=None, description="Its steps.")
-    replay: Annotated[Name, Field(min_length=1)] | None = Field(
+    replay: FileName | None = Field(
         default=None, description=f'General text that is trained along, as mixing.replay; "{SHIPPED_TEXT}" is ours.'
     )
-    replay_share: Annotated[float, Field(gt=0, le=0.9)] | None = Field(
-        default=None, description="Its share of an epoch's records."
-    )
+    replay_share: ReplayShare | None = Field(default=None, description="Its share of an epoch's records.")
 
 
 class Recipe(Section):
@@ -330,61 +286,109 @@ class Recipe(Section):
     method: Literal["lora", "full"] = Field(
         default="lora", description='"lora" tunes small adapters, "full" every weight.'
     )
-    lr: Annotated[float, Field(gt=0, le=10)] | Auto = Field(
+    # Low-rank adapters (Hu et al. 2021, arXiv:2106.09685), used when method is "lora"; names as in peft and TRL.
+    lora_r: int = Field(default=16, ge=1, le=1024, description="Width of the adapters.")
+    lora_alpha: float = Field(
+        default=32, gt=0, le=4096, description="The adapter's output is scaled by lora_alpha / lora_r."
+    )
+    lora_dropout: Share = Field(default=0.0, description="Dropout before the adapters, 0 to below 1.")
+    lora_target_modules: Literal["all-linear"] | list[str] = Field(
+        default="all-linear",
+        description='Modules that get an adapter: "all-linear" (not the output head) or a list of names.',
+    )
+    use_rslora: bool = Field(
+        default=False, description="Rank-stabilised: scale by lora_alpha / sqrt(lora_r), so that high ranks learn too."
+    )
+    use_dora: bool = Field(
+        default=False, description="Weight-decomposed: learn the length of each row beside its direction; slower."
+    )
+    init_lora_weights: Literal[True, "gaussian", "orthogonal", "pissa", "olora"] = Field(
+        default=True,
+        description='How adapters begin: true, "gaussian" and "orthogonal" change nothing at first; "pissa" and '
+        '"olora" take the largest part of each matrix over, and are turned into plain adapters when saved.',
+    )
+    load_in_4bit: bool = Field(
+        default=False, description="QLoRA: keep the frozen weights in 4 bits (NF4). Needs CUDA and bitsandbytes."
+    )
+    continue_adapter: bool = Field(
+        default=False,
+        description="Where base is a LoRA run: go on with its adapter, whose shape counts. Without it the adapter is "
+        "merged into its base in memory, and a new one begins.",
+    )
+    learning_rate: Rate | Auto = Field(
         default="auto",
         description='Highest learning rate; "auto" follows the method and the width of the model, and is a tenth of '
         "that for dpo, orpo and kto.",
     )
-    epochs: int = Field(default=2, ge=1, le=10_000, description="Passes over the training records.")
+    num_train_epochs: int = Field(default=2, ge=1, le=10_000, description="Passes over the training records.")
     max_steps: Steps | None = Field(
         default=None, description="Stop after this many optimizer steps; the schedule fits itself to it."
     )
-    batch_size: Annotated[int, Field(ge=1, le=1_000_000)] | Auto = Field(
+    global_batch_size: Records | Auto = Field(
         default="auto",
-        description='Records of one optimizer step; "auto" aims at 32,768 tokens but at 100 steps or more.',
+        description='Records of one optimizer step over all devices; "auto" aims at 32,768 tokens but at 100 steps or '
+        "more.",
     )
     batch_tokens: Annotated[int, Field(ge=16, le=1_073_741_824)] | None = Field(
-        default=None, description="Tokens of one optimizer step, instead of batch_size."
+        default=None, description="Tokens of one optimizer step, instead of global_batch_size."
     )
-    accumulation: int = Field(
-        default=1,
-        ge=1,
-        le=65_536,
-        description="Split each step into at least this many micro-batches; the gradient stays the same.",
+    per_device_train_batch_size: Records | None = Field(
+        default=None,
+        description="Instead of global_batch_size: a step has this many records for each device and for each of "
+        "gradient_accumulation_steps.",
     )
+    gradient_accumulation_steps: int = Field(
+        default=1, ge=1, le=65_536,
+        description="Micro-batches of a step on each device, at the least; with per_device_train_batch_size, whose "
+        "records it multiplies.",
+    )  # fmt: skip
     micro_batch_tokens: Annotated[int, Field(ge=16, le=16_777_216)] | Auto = Field(
         default="auto",
         description="Most tokens of one micro-batch, padding included; lower it to save memory. "
         '"auto" is 2,048 on a CPU and 8,192 elsewhere.',
     )
-    checkpointing: Checkpointing | Auto = Field(
+    gradient_checkpointing: Checkpointing | Auto = Field(
         default="auto",
         description="Compute activations again in the backward pass instead of keeping them: less memory, a third more "
         'work, the same gradients. "offload" also keeps what they are computed from in the memory of the machine '
         'instead of the GPU\'s. "auto" computes again only where the plan says that the run would not fit otherwise.',
     )
-    optimizer: Literal["adamw", "adamw8bit"] = Field(
-        default="adamw",
-        description='"adamw", or "adamw8bit", whose two moments of each weight take 8 bits each instead of 32: a run '
-        "ends nearly the same in less memory.",
+    optim: Literal["adamw_torch_fused", "adamw_8bit"] = Field(
+        default="adamw_torch_fused",
+        description='AdamW: "adamw_torch_fused", or "adamw_8bit", whose two moments of each weight take 8 bits each '
+        "instead of 32: a run ends nearly the same in less memory.",
     )
-    warmup: Annotated[int, Field(ge=0, le=10_000_000)] | Auto = Field(
-        default="auto", description='Steps of linear warmup; "auto" is 3 % but 10 or more, and never over half the run.'
+    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup", "wsd"] = Field(
+        default="linear",
+        description='After warmup: "linear" or "cosine" to zero, "constant_with_warmup", or "wsd", which is constant '
+        'and linear to zero at the end. "constant" has no warmup.',
     )
-    schedule: Literal["linear", "constant"] = Field(
-        default="linear", description='After warmup: "linear" to zero, or "constant".'
+    lr_decay_ratio: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.1, description="Of wsd: the share of all steps at the end in which the rate falls."
+    )
+    warmup_ratio: Annotated[float, Field(ge=0, le=1)] | Auto = Field(
+        default="auto",
+        description='Share of all steps with linear warmup; "auto" is 3 % but 10 steps or more, and never over half '
+        "the run.",
+    )
+    warmup_steps: Annotated[int, Field(ge=0, le=10_000_000)] | None = Field(
+        default=None, description="Steps of linear warmup, instead of warmup_ratio."
     )
     weight_decay: Share | Auto = Field(
         default="auto", description='AdamW weight decay; "auto" is 0 for lora and 0.01 for full.'
     )
-    betas: Annotated[list[Share], Field(min_length=2, max_length=2)] | Auto = Field(
-        default="auto", description='AdamW betas; "auto" is [0.9, 0.999] for lora and [0.9, 0.95] for full.'
+    adam_beta1: Share | Auto = Field(default="auto", description='AdamW\'s beta1; "auto" is 0.9.')
+    adam_beta2: Share | Auto = Field(
+        default="auto", description='AdamW\'s beta2; "auto" is 0.999 for lora and 0.95 for full.'
     )
-    neftune: float = Field(
+    adam_epsilon: Annotated[float, Field(gt=0, le=1)] = Field(default=1e-8, description="AdamW's epsilon.")
+    neftune_noise_alpha: float = Field(
         default=0.0, ge=0, le=1000,
         description="Noise on the input embeddings while training (NEFTune's alpha, such as 5); 0 is none.",
     )  # fmt: skip
-    clip: float = Field(default=1.0, ge=0, le=1e6, description="Largest gradient norm; 0 never clips.")
+    max_grad_norm: float = Field(
+        default=1.0, ge=0, le=1e6, description="Gradients of a larger norm are clipped to it; 0 never clips."
+    )
     max_length: Annotated[int, Field(ge=8, le=16_777_216)] | Auto = Field(
         default="auto", description='Most tokens of one record; "auto" is what the model can read.'
     )
@@ -407,9 +411,19 @@ class Recipe(Section):
         "head are trained.",
     )
     seed: int = Field(default=0, ge=0, le=4_294_967_295, description="Decides order, initial adapters and dropout.")
-    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+    bf16: bool | Auto = Field(
         default="auto",
-        description='Number format of the matrix products; "auto" is bfloat16 where the hardware computes in it.',
+        description='Matrix products in bfloat16, with float32 weights where they are trained; "auto": where the '
+        "hardware computes in it.",
+    )
+    eval_steps: Steps | Auto = Field(
+        default="auto", description='Validate every this many steps; "auto" is four times a run.'
+    )
+    save_steps: Steps | Auto = Field(
+        default="auto", description='Write a checkpoint every this many steps; "auto" is with each validation.'
+    )
+    save_total_limit: int = Field(
+        default=3, ge=2, le=1000, description="Checkpoints that are kept: the best one and the newest others."
     )
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")] = Field(
         default="auto", description='"auto", "cpu", "mps" or "cuda" (also "cuda:1").'
@@ -427,9 +441,7 @@ class Recipe(Section):
         description="How several ranks of torchrun hold the model: "
         '"ddp" whole, "fsdp" in shards, "hsdp" in shards within a node; "auto": shards where it does not fit.',
     )
-    lora: LoraRecipe = Field(default_factory=LoraRecipe)
     eval: EvalRecipe = Field(default_factory=EvalRecipe)
-    checkpoint: CheckpointRecipe = Field(default_factory=CheckpointRecipe)
     mixing: MixingRecipe = Field(default_factory=MixingRecipe)
     guard: GuardRecipe = Field(default_factory=GuardRecipe)
     preference: PreferenceRecipe = Field(default_factory=PreferenceRecipe)
@@ -439,28 +451,63 @@ class Recipe(Section):
     )  # fmt: skip
 
     @model_validator(mode="after")
-    def _check_step_size(self) -> Recipe:
-        if self.batch_tokens is not None and self.batch_size != "auto":
-            raise ValueError("batch_size and batch_tokens are two ways to say one thing: give one of them")
+    def _check_steps(self) -> Recipe:
+        for names in ALTERNATIVES:
+            given = [name for name in names if getattr(self, name) not in (None, "auto")]
+            if len(given) > 1:
+                raise ValueError(f"{' and '.join(given)} say one thing in several ways: give one of them")
+        if self.gradient_accumulation_steps > 1 and self.per_device_train_batch_size is None:
+            raise ValueError(
+                "gradient_accumulation_steps multiplies the records of a step: write per_device_train_batch_size "
+                "beside it, or global_batch_size alone"
+            )
+        # transformers takes it without a word, and warms nothing up.
+        if self.lr_scheduler_type == "constant" and (self.warmup_steps or self.warmup_ratio not in ("auto", 0)):
+            raise ValueError('lr_scheduler_type "constant" has no warmup: write "constant_with_warmup"')
+        if self.lr_scheduler_type != "wsd" and self.lr_decay_ratio != 0.1:
+            raise ValueError(
+                f'lr_decay_ratio is of lr_scheduler_type "wsd", and this one is "{self.lr_scheduler_type}"'
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_lora(self) -> Recipe:
+        # Refused here, by the names of the settings, and not by peft after the base was loaded.
+        begin = f'init_lora_weights "{self.init_lora_weights}"'
+        takes_over = self.init_lora_weights in ("pissa", "olora")
+        if takes_over and self.use_dora:
+            raise ValueError(
+                f"{begin} changes the weights that use_dora measures, and could not be saved as an adapter of the "
+                "base: leave init_lora_weights out with use_dora"
+            )
+        if takes_over and self.load_in_4bit:
+            raise ValueError(f"{begin} needs whole weights, which load_in_4bit does not keep: use one of them")
+        if self.init_lora_weights == "orthogonal" and self.lora_r % 2:
+            raise ValueError(f"{begin} needs an even lora_r, not {self.lora_r}")
+        if self.method == "full" and self.load_in_4bit:
+            raise ValueError('load_in_4bit freezes the weights that method "full" trains: use method "lora"')
+        if self.method == "full" and self.continue_adapter:
+            raise ValueError('continue_adapter goes on with an adapter, which method "full" has none of')
+        if self.continue_adapter and self.new_tokens:
+            raise ValueError("continue_adapter goes on with an adapter, whose tokens are given: leave new_tokens out")
         return self
 
     @model_validator(mode="after")
     def _check_combination(self) -> Recipe:
-        if self.method == "full" and self.lora.quantize:
-            raise ValueError('lora.quantize freezes the weights that method "full" trains: use method "lora"')
         without_adapter = self.stage if self.method == "full" else self.stage[:1]
         if any(stage.continued for stage in without_adapter):
             raise ValueError("a stage is continued from the adapter of the stage before, and there is none")
-        if self.optimizer == "adamw8bit" and self.parallel in ("fsdp", "hsdp"):
-            raise ValueError(f'optimizer "adamw8bit" has no shards, and parallel is "{self.parallel}": use one of them')
+        if self.optim == "adamw_8bit" and self.parallel in ("fsdp", "hsdp"):
+            raise ValueError(f'optim "adamw_8bit" has no shards, and parallel is "{self.parallel}": use one of them')
         if self.objective in ("orpo", "kto") and (self.preference.loss == "ipo" or self.preference.label_smoothing):
             name = "loss" if self.preference.loss == "ipo" else "label_smoothing"
             raise ValueError(f'preference.{name} is of the objective "dpo", and this one is "{self.objective}"')
-        if self.method == "full" and self.lora.continued:
-            raise ValueError('lora.continued goes on with an adapter, which method "full" has none of')
-        if self.lora.continued and self.new_tokens:
-            raise ValueError("lora.continued goes on with an adapter, whose tokens are given: leave new_tokens out")
         # The guard sees scores, and without evaluations there are none.
         if self.guard.is_on and not self.eval.during_training:
             raise ValueError("the guard looks at validation, and eval.during_training is 0")
         return self
+
+    @property
+    def dtype(self) -> str:
+        """The number format of the matrix products: "auto", "bfloat16" or "float32"."""
+        return "auto" if self.bf16 == "auto" else "bfloat16" if self.bf16 else "float32"

@@ -16,8 +16,8 @@ NARROW, NARROW_LORA_LR, HIGHEST_NARROW_FULL_LR = 512, 1e-3, 3e-3
 
 def peak_lr(recipe: Recipe, hidden_size: int, model_type: str) -> float:
     """Return the highest learning rate: the recipe's, or one for the method, the width and the type of the model."""
-    if recipe.lr != "auto":
-        return recipe.lr
+    if recipe.learning_rate != "auto":
+        return recipe.learning_rate
     rate = _auto_lr(recipe, hidden_size, model_type)
     return PREFERENCE_SHARE * rate if recipe.objective in PREFERENCES else rate
 
@@ -36,21 +36,32 @@ def _auto_lr(recipe: Recipe, hidden_size: int, model_type: str) -> float:
 
 
 def warmup_steps(recipe: Recipe, num_steps: int) -> int:
-    """Return the steps of linear warmup: 3 % but 10 or more, and never over half the run."""
-    if recipe.warmup != "auto":
-        return min(recipe.warmup, num_steps)
+    """Return the steps of linear warmup; "auto" is 3 % but 10 or more, and never over half the run."""
+    if recipe.lr_scheduler_type == "constant":
+        return 0
+    if recipe.warmup_steps is not None:
+        return min(recipe.warmup_steps, num_steps)
+    if recipe.warmup_ratio != "auto":
+        return math.ceil(recipe.warmup_ratio * num_steps)
     return min(max(FEWEST_WARMUP, round(WARMUP_SHARE * num_steps)), num_steps // 2)
 
 
 def lr_factor(recipe: Recipe, step: int, num_steps: int) -> float:
     """Return the share of the highest learning rate that step ``step`` (from 0) uses; above 0 at every step."""
     warmup = warmup_steps(recipe, num_steps)
-    # One more than the steps on both sides, so that neither the first step nor the last has a rate of zero.
+    # One more than the steps, so that the first has no rate of zero, which transformers gives it; the last has none.
     if step < warmup:
         return (step + 1) / (warmup + 1)
-    if recipe.schedule == "constant":
-        return 1.0
-    return (num_steps - step) / max(1, num_steps - warmup)
+    rest, left = num_steps - warmup, num_steps - step
+    match recipe.lr_scheduler_type:
+        case "linear":
+            return left / rest
+        case "cosine":
+            return (1 - math.cos(math.pi * left / rest)) / 2
+        case "wsd":
+            # transformers' own decay, of "warmup_stable_decay", is a cosine unless it is told "linear".
+            return min(1.0, left / min(rest, math.ceil(recipe.lr_decay_ratio * num_steps)))
+    return 1.0
 
 
 def weight_decay(recipe: Recipe) -> float:
@@ -60,18 +71,20 @@ def weight_decay(recipe: Recipe) -> float:
 
 def betas(recipe: Recipe) -> tuple[float, float]:
     """Return AdamW's betas."""
-    if recipe.betas == "auto":
-        return (0.9, 0.999) if recipe.method == "lora" else (0.9, 0.95)
-    return recipe.betas[0], recipe.betas[1]
+    beta2 = 0.999 if recipe.method == "lora" else 0.95
+    return (
+        0.9 if recipe.adam_beta1 == "auto" else recipe.adam_beta1,
+        beta2 if recipe.adam_beta2 == "auto" else recipe.adam_beta2,
+    )
 
 
 def validation_steps(recipe: Recipe, num_steps: int) -> int:
     """Return how many steps lie between validations."""
-    every = recipe.eval.every_steps
-    return max(1, -(-num_steps // VALIDATIONS_OF_A_RUN)) if every == "auto" else every
+    every = recipe.eval_steps
+    return -(-num_steps // VALIDATIONS_OF_A_RUN) if every == "auto" else every
 
 
 def checkpoint_steps(recipe: Recipe, num_steps: int) -> int:
     """Return how many steps lie between checkpoints."""
-    every = recipe.checkpoint.every_steps
+    every = recipe.save_steps
     return validation_steps(recipe, num_steps) if every == "auto" else every

@@ -10,6 +10,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 Auto = Literal["auto"]
 Steps = Annotated[int, Field(ge=1, le=10_000_000)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+ReplayShare = Annotated[float, Field(gt=0, le=0.9)]
+Rate = Annotated[float, Field(gt=0, le=10)]
+Records = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 def _check_printable(text: str) -> str:
@@ -21,6 +24,7 @@ def _check_printable(text: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_check_printable)]
+FileName = Annotated[Name, Field(min_length=1)]
 
 
 class Section(BaseModel):

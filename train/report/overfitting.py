@@ -156,7 +156,7 @@ class _FitOverSteps:
         best, train = self.steps[self.best], self.values["train"].mean(axis=-1)
         step = f"end there (max_steps = {best}), {_NEXT}"
         if points and train[-1] < train[self.best]:
-            step = "lower lr: training got worse too, so that is no over-fitting"
+            step = "lower learning_rate: training got worse too, so that is no over-fitting"
         return (
             f"{name}: from step {best} on validation got worse, by {self.number(-fall.value)} {unit} up to step "
             f"{self.steps[-1]} (95 % {self.number(-fall.high)} to {self.number(-fall.low)}, {wording.p_value(p)})"

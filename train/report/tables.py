@@ -185,7 +185,7 @@ def _of_preferences(preferences: Preferences) -> ReportTable:
 
 
 def settings_text(changes: Mapping[str, Any]) -> str:
-    """Return settings as they are read: "lr = 0.001, lora.rank = 8"."""
+    """Return settings as they are read: "learning_rate = 0.001, lora_r = 8"."""
     return ", ".join(f"{key} = {value}" for key, value in changes.items())
 
 

@@ -195,7 +195,7 @@ def card_facts(record: Mapping[str, Any], manifest: Mapping[str, Any]) -> CardFa
         objective=str(record["objective"]),
         num_steps=int(record["step"]),
         seed=int(recipe["seed"]),
-        dtype=str(recipe["dtype"]),
+        dtype="bfloat16" if recipe["bf16"] else "float32",
     )
 
 

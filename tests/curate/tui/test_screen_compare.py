@@ -43,7 +43,7 @@ def feedback(after):
 
 def write_run(folder, report, *, share, after, epochs):
     folder.mkdir(parents=True)
-    about = {"status": "finished", "seed": 13, "recipe": {"base": "tiny-base", "epochs": epochs},
+    about = {"status": "finished", "seed": 13, "recipe": {"base": "tiny-base", "num_train_epochs": epochs},
              "dataset": {"name": "v1", "sha256": "0" * 64}, "facts": {"base": "ab" * 32}}  # fmt: skip
     (folder / "run.json").write_text(json.dumps(about))
     (folder / "report.json").write_text(json.dumps(report | {"resamples": 2000}))
@@ -116,7 +116,7 @@ def test_two_runs_are_compared_pair_by_pair(two_runs, make_app, drive, settled):
         assert float(billing[5].split()[0]) == pytest.approx((better - worse) / 60, abs=0.006)
         assert billing[5].endswith(" !")
         assert "Verdicts: ! regressed, worse beyond chance" in seen(app, "notes")
-        assert "recipe epochs" in seen(app, "differences")
+        assert "recipe num_train_epochs" in seen(app, "differences")
         assert "2 -> 3" in seen(app, "differences")
         assert app.present().equal_command() == (
             f"train compare {two_runs.root}/runs/2026-11-24-a {two_runs.root}/runs/2026-11-25-a"

@@ -199,7 +199,9 @@ def test_a_dry_run_opens_the_gate_and_shows_the_plan(make_workspace, make_app, d
         assert "1,000 steps, 2 records a step" in plan
         assert "passed: ready to export" in plan
         assert "time      not reported" in plan
-        assert 'forgets lr 0.001 is 3.0 times the automatic one: lr = "auto"' in " ".join(plan.split())
+        assert 'forgets learning_rate 0.001 is 3.0 times the automatic one: learning_rate = "auto"' in " ".join(
+            plan.split()
+        )
 
     drive(app, story)
 
@@ -348,7 +350,7 @@ def test_a_real_run_is_begun_stopped_and_resumed(root, tmp_path, make_app, drive
     short = (
         recipe.read_text()
         .replace("max_steps = 340", "max_steps = 40")
-        .replace("batch_size = 32", "batch_size = 8")
+        .replace("global_batch_size = 32", "global_batch_size = 8")
         .replace("max_new_tokens = 64", "max_new_tokens = 8")
     )
     recipe.write_text("".join(line for line in short.splitlines(keepends=True) if not line.startswith("general")))
@@ -380,7 +382,7 @@ def test_a_real_run_is_begun_stopped_and_resumed(root, tmp_path, make_app, drive
 
 
 RECIPE = """# Ours, and it stays.
-lr = 0.003  # measured in May
+learning_rate = 0.003  # measured in May
 max_steps = 220
 
 # What follows is about text that the base knows.
@@ -412,7 +414,7 @@ def test_the_recipe_is_changed_by_a_form_with_a_plan_before_there_is_a_dataset(
         drawn = screen_text(app)
         assert "220" in drawn
         assert "0.003" in drawn
-        # base, method, lr: two fields on.
+        # base, method, learning_rate: two fields on.
         await pilot.press("tab", "f6", "tab", *["backspace"] * 5, *"1e-4")
         await until(pilot, lambda: "1,000 steps, 2 records a step" in seen(app, "plan"))
         assert "passed: ready to export" in seen(app, "plan")
@@ -420,14 +422,17 @@ def test_the_recipe_is_changed_by_a_form_with_a_plan_before_there_is_a_dataset(
         await pilot.press("enter")
         await settled(pilot)
         assert (
-            app.message.plain.startswith("recipe.toml: method = full, lr = 1e-4") or "dry run ok" in app.message.plain
+            app.message.plain.startswith("recipe.toml: method = full, learning_rate = 1e-4")
+            or "dry run ok" in app.message.plain
         )
         # The keys are those of the screen again.
         await pilot.press("x")
         assert "There is no run." in app.message.plain
 
     drive(app, story, size)
-    expected = RECIPE.replace("lr = 0.003 ", "lr = 0.0001 ").replace("220\n", '220\nmethod = "full"\n')
+    expected = RECIPE.replace("learning_rate = 0.003 ", "learning_rate = 0.0001 ").replace(
+        "220\n", '220\nmethod = "full"\n'
+    )
     assert (workspace.root / "recipe.toml").read_text() == expected
     assert not (workspace.root / "dataset").exists()
 
@@ -443,13 +448,13 @@ def test_the_form_is_left_without_a_change_and_refuses_what_a_key_does_not_take(
         await opened(pilot, settled)
         await pilot.press("e", "tab", "tab", *"fast")
         # The fault is said where it is typed.
-        await until(pilot, lambda: "! lr cannot be '0.003fast'" in seen(app, "recipe-about"))
+        await until(pilot, lambda: "! learning_rate cannot be '0.003fast'" in seen(app, "recipe-about"))
         await until(pilot, lambda: "no plan of what is typed" in seen(app, "plan"))
         await pilot.press("shift+tab", "f6")
-        assert "! lr cannot be" in seen(app, "recipe-about")
+        assert "! learning_rate cannot be" in seen(app, "recipe-about")
         await pilot.press("enter")
         await settled(pilot)
-        assert "lr cannot be '0.003fast'" in app.message.plain
+        assert "learning_rate cannot be '0.003fast'" in app.message.plain
         assert app.present().has_unsaved()
         await pilot.press("escape")
         await settled(pilot)
@@ -492,7 +497,7 @@ def test_without_a_recipe_the_form_makes_one(make_workspace, make_app, drive, se
 
 @pytest.mark.ci
 def test_a_recipe_that_is_no_toml_says_so_and_stays(make_workspace, make_app, drive, settled, trainer):
-    workspace = recipe_workspace(make_workspace, "lr: 0.003\n", "recipe.yaml")
+    workspace = recipe_workspace(make_workspace, "learning_rate: 0.003\n", "recipe.yaml")
     app = make_app(workspace)
 
     async def story(pilot):

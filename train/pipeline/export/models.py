@@ -35,7 +35,7 @@ def write_adapter(source: Source, work: Path, _dtype: str) -> Written:
     if find_base(source.recipe.base, source.folder).is_file():
         raise TrainError("E905 cannot-express", "peft loads no base that is a .gguf file", "Use --to merged.")
     if (find_base(source.recipe.base, source.folder) / "adapter_config.json").is_file() and (
-        not source.recipe.lora.continued
+        not source.recipe.continue_adapter
     ):
         message = "the run's adapter lies on another run's, merged in memory, and peft finds no such base"
         raise TrainError("E905 cannot-express", message, "Use --to merged.")

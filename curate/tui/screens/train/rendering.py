@@ -216,9 +216,8 @@ def _planned(plan: Mapping[str, Json]) -> Iterator[Text]:
     tokens, supervised = _whole(plan.get("tokens")), _whole(plan.get("supervised"))
     share = f", {supervised / tokens:.0%} of them trained" if tokens and supervised is not None else ""
     yield _line("tokens", f"{tokens:,} an epoch{share}" if tokens is not None else _NOT)
-    steps, size = _whole(plan.get("steps")), _whole(plan.get("batch_size"))
-    batches = f", {counted(size, 'record')} a step" if size else ""
-    yield _line("length", f"{counted(steps, 'step')}{batches}" if steps is not None else _NOT)
+    steps = _whole(plan.get("steps"))
+    yield _line("length", _NOT if steps is None else f"{counted(steps, 'step')}, {plan.get('step_size', _NOT)}")
     trained, whole = _whole(plan.get("trained")), _whole(plan.get("parameters"))
     yield _line("model", f"{trained:,} of {whole:,} parameters" if trained is not None and whole is not None else _NOT)
     state, peak = _whole(plan.get("state_bytes")), _whole(plan.get("peak_bytes"))
