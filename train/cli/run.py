@@ -35,7 +35,10 @@ _OF_RECIPE = {"recipe_path", "settings", "base"}
     help="Hand each event on to this installed tracker too; may be given more than once.",
 )  # fmt: skip
 def command(dataset: Path, out: Path | None, resume: bool, force: bool, seeds: int, **options: Any) -> int:
-    """Fine-tune on DATASET (made by `curate export`) and say per category whether it helped.
+    """Fine-tune on DATASET and say per category whether it helped.
+
+    DATASET is a folder that `curate export` wrote; or JSONL or Parquet with messages, prompt and completion, prompt,
+    chosen and rejected, or text, one file or a folder, also as `datasets` saves it.
 
     Many GPUs: torchrun --nproc-per-node 8 --no-python train run DATASET.
 
@@ -44,7 +47,7 @@ def command(dataset: Path, out: Path | None, resume: bool, force: bool, seeds: i
 
     Example: train run my-data/dataset/v1 --set num_train_epochs=3
 
-    Example: train run my-data/dataset/v1 --seeds 3
+    Example: train run chats.jsonl --base HuggingFaceTB/SmolLM2-135M-Instruct
     """
     # torch and transformers take seconds to import, so only a run pays for them.
     from train.base.run_folder import SERIES, newest_run

@@ -18,9 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from train.base import console
 from train.base.errors import TrainError
-from train.base.file_guard import MOST_DOCUMENT, FileGuardError, read_file
+from train.base.file_guard import MOST_DOCUMENT, FileGuardError, hint_of, read_file
+from train.base.storage import digest_of
 from train.data.lines import Lines
+from train.data.plain import SPLITS, choose_splits, read_plain
 from train.data.strict import SliceValues, parse_object, read_slices, refuse
 
 if TYPE_CHECKING:
@@ -31,7 +34,6 @@ MANIFEST = "manifest.json"
 VERSION = 1
 """The version of manifests that is read here."""
 MOST_WEIGHT = 1000
-SPLITS = ("train", "validation", "test")
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 _EXPORT_AGAIN = "Export the dataset again; a run uses no row that the manifest does not vouch for."
 TRAINING = {"train": True, "weight": 1}
@@ -103,13 +105,16 @@ class Row:
 class Dataset:
     """A verified export: its manifest, its rows by split, and the SHA-256 of its manifest.
 
-    Training rows, of which there may be a million, are read when they are asked for.
+    Training rows, of which there may be a million, are read when they are asked for. Plain files have a manifest that
+    was made here, and the SHA-256 of what their rows say.
     """
 
     path: Path
     manifest: dict[str, Any]
     splits: Mapping[str, Sequence[Row]]
     digest: str
+    remarks: Sequence[str] = ()
+    """What a report says of where the records come from."""
 
     def flagged(self) -> frozenset[str]:
         """Return the ids of the records that have personal data, secrets or the like in them, by findings X7xx.
@@ -127,7 +132,7 @@ def read_flagged(rows: Path) -> frozenset[str]:
     manifest = rows.parent / MANIFEST
     if not manifest.is_file():
         return frozenset()
-    return _flagged_in(parse_object(_read(manifest, MOST_DOCUMENT, _EXPORT_AGAIN), manifest.name), manifest)
+    return _flagged_in(parse_object(_read(manifest, _EXPORT_AGAIN), manifest.name), manifest)
 
 
 def _flagged_in(manifest: Mapping[str, Any], path: Path) -> frozenset[str]:
@@ -146,11 +151,14 @@ def _flagged_in(manifest: Mapping[str, Any], path: Path) -> frozenset[str]:
 def open_dataset(folder: Path) -> Dataset:
     """Return the dataset in ``folder`` after its files proved to be those that the manifest describes.
 
-    Raises TrainError "E911 dataset-changed" where a file's SHA-256, size or number of rows differs, and "E912
-    bad-dataset" where the manifest or a row cannot be read, with file and line.
+    A plain file, or a folder without a manifest, is read as `train.data.plain` says. Raises TrainError "E911
+    dataset-changed" where a file's SHA-256, size or number of rows differs, and "E912 bad-dataset" where the manifest
+    or a row cannot be read, with file and line.
     """
     manifest_path = folder / MANIFEST
-    raw = _read(manifest_path, MOST_DOCUMENT, "Make a dataset with `curate export`.")
+    if not manifest_path.exists():
+        return _open_plain(folder)
+    raw = _read(manifest_path, "Make a dataset with `curate export`.")
     manifest = parse_object(raw, manifest_path.name)
     if type(manifest.get("version")) is not int or manifest["version"] != VERSION:
         raise TrainError(
@@ -178,6 +186,27 @@ def open_dataset(folder: Path) -> Dataset:
     return Dataset(folder, manifest, splits, hashlib.sha256(raw).hexdigest())
 
 
+def _open_plain(path: Path) -> Dataset:
+    lines, name = read_plain(path), path.resolve().name
+    rows = [row_of(line, line["source"]) for line in lines]
+    kinds = {line["kind"]: line["source"] for line in reversed(lines)}
+    # What is not trained of a prompt and completion is marked, so that "chat" trains the same.
+    if len(kinds) > 1 and kinds.keys() != {"chat", "sft"}:
+        refuse(str(path), f"a dataset has rows of one objective, and this one has {kinds}")
+    remark = f"Not vouched for: {name} is no export of `curate`, so that nobody reviewed it or looked for repeats"
+    remark = f"{remark}; {choose_splits(path, lines)}."
+    # Known again by what the rows say, wherever they lie.
+    digest = digest_of([line | {"source": ""} for line in lines])
+    splits = {split: [row for row, line in zip(rows, lines, strict=True) if line["split"] == split] for split in SPLITS}
+    console.talk(f"{remark} {', '.join(f'{len(part):,} {split}' for split, part in splits.items())}")
+    manifest = {
+        "name": name, "objective_hint": min(kinds),
+        "categories": {row.category: {} for row in rows},
+        "files": {f"{split}.jsonl": {"sha256": f"{digest} {split}"} for split in SPLITS},
+    }  # fmt: skip
+    return Dataset(path, manifest, splits, digest, [remark])
+
+
 def open_same_dataset(record: dict[str, Any], moved: Path | None) -> Dataset:
     """Return the dataset of a run, which may have ``moved``.
 
@@ -185,7 +214,7 @@ def open_same_dataset(record: dict[str, Any], moved: Path | None) -> Dataset:
     """
     recorded = record.get("dataset")
     path = moved or Path(str(recorded.get("path")) if isinstance(recorded, dict) else "")
-    if not (path / MANIFEST).is_file():
+    if not path.exists():
         raise TrainError(
             "E912 bad-dataset", f"the run's dataset {path} is not there", "Say where it is now with --dataset."
         )
@@ -215,14 +244,11 @@ def key_of(record: str) -> int:
     return int.from_bytes(hash_of(record)[:8], "big")
 
 
-def _read(path: Path, most: int, hint: str, refused: str = "E912 bad-dataset") -> bytes:
-    """Return the bytes of a file; ``refused`` is the error code where the file guard refuses it."""
+def _read(path: Path, hint: str) -> bytes:
     try:
-        return read_file(path, most=most)
-    except FileGuardError as error:
-        raise TrainError(refused, f"{path}: {error}", error.hint) from None
+        return read_file(path, most=MOST_DOCUMENT)
     except OSError as error:
-        raise TrainError("E912 bad-dataset", f"{path}: {error.strerror}", hint) from None
+        raise TrainError("E912 bad-dataset", f"{path}: {error.strerror}", hint_of(error, hint)) from None
 
 
 def _read_rows(path: Path, entry: Any) -> Lines[Row]:
@@ -301,8 +327,6 @@ def _answers(values: Any, messages: Any, location: str) -> tuple[RatedAnswer, ..
         refuse(location, "answers must be a list of objects, at least one")
     for value in values:
         _check_messages(value.get("messages"), location)
-        for message in value["messages"]:
-            message.setdefault("content", None)
         rating = value.get("rating")
         if not isinstance(rating, int | float) or isinstance(rating, bool):
             refuse(location, "the rating of an answer must be a number")
@@ -326,7 +350,8 @@ def _check_messages(messages: Any, location: str) -> None:
     for number, message in enumerate(messages):
         if not isinstance(message, dict) or message.get("role") not in ROLES:
             refuse(location, f"messages[{number}].role must be one of {', '.join(sorted(ROLES))}")
-        if not isinstance(message.get("content"), str | None):
+        # Of an answer, too, each message has one from here on.
+        if not isinstance(message.setdefault("content", None), str | None):
             refuse(location, f"messages[{number}].content must be text or null")
         calls = message.get("tool_calls")
         if calls is not None and not (isinstance(calls, list) and all(isinstance(call, dict) for call in calls)):

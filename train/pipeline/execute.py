@@ -91,7 +91,7 @@ def run(
     cache: bool = True,
     report_to: Sequence[str] = (),
 ) -> FinishedRun:
-    """Fine-tune on ``dataset``, a folder that `curate export` wrote, and return the finished run.
+    """Fine-tune on ``dataset``, an export of `curate` or plain files, and return the finished run.
 
         finished = train.run("my-data/dataset/v1", "recipe.toml", settings={"lora_r": 8, "max_steps": 100})
         finished.report.failing()       # [] where no category got worse

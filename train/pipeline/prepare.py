@@ -67,6 +67,7 @@ from train.recipe import (
     MixingRecipe,
     Objective,
     Recipe,
+    load_recipe,
     recipe_digest,
 )
 from train.recipe.forgetting import Tuning, tuning_of
@@ -150,7 +151,7 @@ def prepare(
 
     _check_device(recipe.device, context.world_size)
     # The cheap checks first: a large base takes minutes to load.
-    dataset, categories = _open(dataset_path, recipe)
+    dataset, categories, recipe = _open(dataset_path, recipe)
     model, tokenizer = load_base(
         recipe.base, device=recipe.device, folder=folder, four_bits=pick_four_bits(recipe),
         new_tokens=recipe.new_tokens, is_continued=recipe.continue_adapter,
@@ -225,8 +226,9 @@ def _on_this_machine(recipe: Recipe, device: torch.device, dtype: torch.dtype, t
     return recipe.model_copy(update=settled)
 
 
-def _open(path: Path, recipe: Recipe) -> tuple[Dataset, dict[str, CategorySpec]]:
+def _open(path: Path, recipe: Recipe) -> tuple[Dataset, dict[str, CategorySpec], Recipe]:
     dataset = open_dataset(path)
+    recipe = load_recipe(recipe, {"objective": _objective(recipe, dataset)})
     categories = category_specs(dataset.manifest.get("categories", {}), dataset.splits["train"])
     require_judge(recipe, categories)
     announce_judge(recipe, dataset, categories)
@@ -238,7 +240,7 @@ def _open(path: Path, recipe: Recipe) -> tuple[Dataset, dict[str, CategorySpec]]
         dataset = replace(
             dataset, splits={name: [row.unmasked for row in part] for name, part in dataset.splits.items()}
         )
-    return dataset, categories
+    return dataset, categories, recipe
 
 
 def open_renderer(
@@ -319,7 +321,7 @@ def _objective(recipe: Recipe, dataset: Dataset) -> Objective:
     if recipe.objective != "auto":
         return recipe.objective
     hint = dataset.manifest.get("objective_hint", "sft")
-    if hint not in ("sft", "chat", "domain"):
+    if hint not in ("sft", "chat", "domain", "dpo", "kto"):
         message = f"the manifest's objective_hint {hint!r} is not an objective"
         raise TrainError("E912 bad-dataset", message, "Add --set objective=sft.")
     return cast("Objective", hint)

@@ -23,7 +23,7 @@ from train.base.file_guard import open_file
 from train.base.process import at_work
 from train.base.run_folder import RECIPE, RUN, SERIES, next_run, now, read_run, weights_digest, write_run
 from train.base.storage import sha256_of, write_whole
-from train.data.dataset import MANIFEST
+from train.data.dataset import open_dataset
 from train.evaluate.predictions import FEEDBACK
 from train.model import find_base
 from train.model.batch import BatchSampler
@@ -286,7 +286,7 @@ def resume_series(
 
 def _digests(dataset: Path, recipe: Recipe, folder: Path) -> dict[str, str]:
     base = weights_digest(find_base(recipe.base, folder))
-    return {"dataset": sha256_of(dataset / MANIFEST), "recipe": recipe_digest(recipe), "base": base}
+    return {"dataset": open_dataset(dataset).digest, "recipe": recipe_digest(recipe), "base": base}
 
 
 def read_series(folder: Path) -> SeriesRecord:

@@ -81,6 +81,7 @@ class StageSeries(Kind):
         run = last.run.model_copy(update={"id": series.record.id, "base_model": first.run.base_model})
         base_side, tuned_side, num_others = _comparable(base_side, tuned_side)
         remarks = [
+            *open_dataset(series.dataset).remarks,
             *last.remarks,
             _OF_THE_LAST,
             *([_OF_BASE] if last.preferences else []),

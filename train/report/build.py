@@ -171,7 +171,8 @@ def publish(
         curve=read_curve(folder / "metrics.jsonl"),
         default_metric=sorted(name for name in names if name not in categories or categories[name].is_default),
         rules=Rules(recipe.eval.margin, resamples=recipe.eval.resamples),
-        remarks=_skipped(base, dataset, recipe.eval.splits)
+        remarks=[*dataset.remarks]
+        + _skipped(base, dataset, recipe.eval.splits)
         + [
             remark
             for split in ("validation", "test")
