@@ -258,7 +258,7 @@ def test_the_same_records_are_known_by_their_digest_wherever_they_lie(tmp_path: 
     assert caught.value.code == "E911 dataset-changed"
 
 
-FAST = ["max_steps=2", "eval.max_new_tokens=4", "eval.resamples=100", "batch_size=8"]
+FAST = ["max_steps=2", "eval.max_new_tokens=4", "eval.resamples=100", "global_batch_size=8"]
 
 
 def _call(*arguments: object) -> Any:
