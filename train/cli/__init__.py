@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import io
+import logging
 import os
 import pkgutil
 import signal
@@ -127,6 +128,8 @@ def main() -> NoReturn:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # The bars of transformers would write over our own talk; tqdm reads this when it is imported.
     os.environ.setdefault("TQDM_DISABLE", "1")
+    # It says what it lacks on import, which peft does of its own accord.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     # A reader such as `head` that closes the pipe ends us quietly.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     for stream in (sys.stdout, sys.stderr):

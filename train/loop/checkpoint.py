@@ -296,7 +296,7 @@ class Checkpoints:
         if self.resume is None:
             return TrainingState()
         restore_weights(model, self.resume)
-        self.resume.fill("optimizer", optimizer.allocate())
+        self.resume.fill("optimizer", optimizer.tensors())
         if not dynamics.restore(self.resume.tensors("dynamics")):
             name = self.resume.path.name
             console.talk(f"{name} holds no learning dynamics of these records: they begin with this step")

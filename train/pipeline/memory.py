@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from train.loop.eight_bit import BLOCK
 from train.model import num_parameters
 from train.model.batch import BatchSampler
 from train.model.distributed import SINGLE_PROCESS
@@ -24,8 +23,8 @@ if TYPE_CHECKING:
 USABLE = 0.9
 """Share of a device's memory that is planned with; the rest is the context's, the kernels' and what lies scattered."""
 _FLOAT = 4
-# Bytes of both moments of a trained number, the scales of their blocks included.
-_MOMENTS = {"adamw": 8.0, "adamw8bit": 2 + 8 / BLOCK}
+# Bytes of both moments of a trained number; of 8 bits with the scale of each block of 256.
+_MOMENTS = {"adamw": 8.0, "adamw8bit": 2 + 8 / 256}
 
 
 @dataclass(frozen=True)

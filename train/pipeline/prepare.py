@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from train.base import console
 from train.base.cache import open_cache
-from train.base.errors import TrainError
+from train.base.errors import TrainError, require_extra
 from train.base.run_folder import versions, weights_digest
+from train.base.storage import installed_version
 from train.data.dataset import Dataset, Row, TooLongFault, open_dataset, reasoning_remark, sample_rows, trace_of
 from train.data.overlap import is_same_text
 from train.data.rendering import (
@@ -150,6 +151,8 @@ def prepare(
     import torch
 
     _check_device(recipe.device, context.world_size)
+    if recipe.optimizer == "adamw8bit":
+        require_extra("bitsandbytes", 'optimizer "adamw8bit"', "quantize")
     # The cheap checks first: a large base takes minutes to load.
     dataset, categories = _open(dataset_path, recipe)
     model, tokenizer = load_base(
@@ -438,6 +441,7 @@ def _facts(
     same = recipe.model_copy(
         update={"base": "", "checkpoint": CheckpointRecipe(), "threads": "auto", "parallel": "auto"}
     )
+    name, has_bits = "bitsandbytes", recipe.optimizer == "adamw8bit" or recipe.lora.quantize
     return {
         "dataset": dataset.digest,
         "order": steps.digest(),
@@ -446,7 +450,7 @@ def _facts(
         "base": weights_digest(base_path),
         "threads": recipe.threads,
         "device": device.type,
-        "versions": versions(),
+        "versions": versions() | ({name: installed_version(name)} if has_bits else {}),
     }
 
 

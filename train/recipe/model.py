@@ -366,7 +366,7 @@ class Recipe(Section):
     optimizer: Literal["adamw", "adamw8bit"] = Field(
         default="adamw",
         description='"adamw", or "adamw8bit", whose two moments of each weight take 8 bits each instead of 32: a run '
-        "ends nearly the same in less memory.",
+        "ends nearly the same in less memory. Needs bitsandbytes.",
     )
     warmup: Annotated[int, Field(ge=0, le=10_000_000)] | Auto = Field(
         default="auto", description='Steps of linear warmup; "auto" is 3 % but 10 or more, and never over half the run.'
