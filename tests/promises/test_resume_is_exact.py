@@ -30,7 +30,7 @@ STEPS = 16
 # Both draw random numbers at each step, so that a resumed run must go on with the same draws.
 METHODS = {
     "full": ["method=full", "neftune=5", "accumulation=2", "eval.every_steps=4"],
-    "lora": ["method=lora", "lora.dropout=0.2", "accumulation=2", f"eval.every_steps={STEPS}"],
+    "lora": ["method=lora", "lora.dropout=0.2", "accumulation=2", "eval.every_steps=2"],
 }
 QUICK = [
     f"max_steps={STEPS}", "batch_size=6", "eval.fit_records=0", "eval.max_new_tokens=3",

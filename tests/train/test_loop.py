@@ -309,6 +309,34 @@ def test_a_signal_finishes_the_step_and_leaves_a_checkpoint(tmp_path: Path, numb
     assert sha256_of_tensors(trained_tensors(resumed)) == sha256_of_tensors(trained_tensors(whole))
 
 
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_signal_where_a_validation_is_due_puts_it_off_till_the_run_goes_on(tmp_path: Path, step: int) -> None:
+    changes = {"max_steps": 2, "eval": {"every_steps": 1}, "checkpoint": {"every_steps": 1, "keep": 9}}
+
+    def validate(step: int) -> ValidationScore:
+        return ValidationScore(None, 9.0 - step)
+
+    def ask(event: str, fields: Any) -> None:
+        if event == "step" and fields["step"] == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def die(event: str, _fields: Any) -> None:
+        if event == "eval":
+            raise RuntimeError("killed before what it found was saved")
+
+    run = tmp_path / "run"
+    whole, wanted = _fit(tmp_path / "whole", changes, validate=validate)
+    assert _fit(run, changes, validate=validate, on_event=ask)[1].stopped == 143
+    assert len(_events(run, "eval")) == step - 1
+    with pytest.raises(RuntimeError, match="killed"):
+        _fit(run, changes, validate=validate, resume=newest_verified(run)[0], on_event=die)
+    resumed, result = _fit(run, changes, validate=validate, resume=newest_verified(run)[0])
+    assert (result.evaluations, result.best_step) == (wanted.evaluations, wanted.best_step)
+    assert [(e["step"], e["loss"], e["best"]) for e in _events(run, "eval")] == [(1, 8.0, True), (2, 7.0, True)]
+    assert sha256_of_tensors(trained_tensors(resumed)) == sha256_of_tensors(trained_tensors(whole))
+    assert len(_fit(run, changes, validate=validate, resume=newest_verified(run)[0])[1].evaluations) == 2
+
+
 def test_a_thread_can_train_too(tmp_path: Path) -> None:
     results: list[FitResult] = []
     thread = threading.Thread(target=lambda: results.append(_fit(tmp_path, {"max_steps": 2})[1]))
@@ -371,7 +399,7 @@ def test_progress_keeps_the_names_that_earlier_versions_gave_it(tmp_path: Path) 
     changes = {"max_steps": 4, "eval": {"every_steps": 2}, "checkpoint": {"every_steps": 2, "keep": 9}}
     _, whole = _fit(tmp_path, changes, validate=lambda step: ValidationScore(0.5, 1.0 / step, {"cats": 0.5}))
     progress = json.loads((tmp_path / "checkpoint-2" / "progress.json").read_text())
-    assert progress.keys() == {"step", "tokens", "loss", "best_step", "best", "looks", "guarded", "forgot"}
+    assert progress.keys() == {"step", "tokens", "loss", "best_step", "best", "looks", "evaluated", "guarded", "forgot"}
     score = {"score": 0.5, "loss": 0.5, "by_category": {"cats": 0.5}}
     assert (progress["looks"], progress["best"], progress["guarded"]) == ([score], score, None)
     _, again = _fit(

@@ -150,9 +150,7 @@ def prepare(
     """
     import torch
 
-    _check_device(recipe.device, context.world_size)
-    if recipe.optimizer == "adamw8bit":
-        require_extra("bitsandbytes", 'optimizer "adamw8bit"', "quantize")
+    _check_machine(recipe, context.world_size)
     # The cheap checks first: a large base takes minutes to load.
     dataset, categories = _open(dataset_path, recipe)
     model, tokenizer = load_base(
@@ -203,9 +201,11 @@ def prepare(
     )  # fmt: skip
 
 
-def _check_device(device: str, num_ranks: int) -> None:
-    if num_ranks > 1 and ":" in device:
-        raise TrainError("E920 bad-recipe", f"device: {device} is one, and there are {num_ranks} ranks",
+def _check_machine(recipe: Recipe, num_ranks: int) -> None:
+    if recipe.optimizer == "adamw8bit":
+        require_extra("bitsandbytes", 'optimizer "adamw8bit"', "quantize")
+    if num_ranks > 1 and ":" in recipe.device:
+        raise TrainError("E920 bad-recipe", f"device: {recipe.device} is one, and there are {num_ranks} ranks",
                          "Set device = cuda; each rank takes its own.")  # fmt: skip
 
 
