@@ -409,7 +409,8 @@ class Recipe(Section):
     seed: int = Field(default=0, ge=0, le=4_294_967_295, description="Decides order, initial adapters and dropout.")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
-        description='Number format of the matrix products; "auto" is bfloat16 where the hardware computes in it.',
+        description='Number format of the matrix products; "auto" is bfloat16 where the hardware computes in it. '
+        '"float32" rounds their factors to TF32 on a GPU that has it.',
     )
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")] = Field(
         default="auto", description='"auto", "cpu", "mps" or "cuda" (also "cuda:1").'
