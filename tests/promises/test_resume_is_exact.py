@@ -30,7 +30,7 @@ STEPS = 16
 # Both draw random numbers at each step, so that a resumed run must go on with the same draws.
 METHODS = {
     "full": ["method=full", "neftune_noise_alpha=5", "gradient_accumulation_steps=2", "eval_steps=4"],
-    "lora": ["method=lora", "lora_dropout=0.2", "gradient_accumulation_steps=2", f"eval_steps={STEPS}"],
+    "lora": ["method=lora", "lora_dropout=0.2", "gradient_accumulation_steps=2", "eval_steps=2"],
 }
 QUICK = [
     f"max_steps={STEPS}", "per_device_train_batch_size=3", "eval.fit_records=0", "eval.max_new_tokens=3",

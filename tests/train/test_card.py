@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from train.base.errors import TrainError
 from train.data.rendering import Example
 from train.evaluate.answers import Answers, Question, can_decode_packed, generate, option_nlls
 from train.loop import fit
 from train.loop.events import Numbers
 from train.loop.gradients import CPU, Optimizer, Placement
-from train.model import add_lora, attention, capabilities, computing, kv_cache, pick_device
+from train.model import add_lora, attention, capabilities, computing, kv_cache, pick_device, pick_dtype
 from train.model.batch import BatchSampler, balanced, by_length, collate
 from train.model.capabilities import capabilities_of, compile_layers, compiling, optimize_for_device
 from train.model.kv_cache import StepShapes, TokenSteps
 from train.model.loss import supervised_loss
+from train.pipeline import prepare as prepare_room
 from train.recipe import Recipe, build_recipe
 
 from .tiny import louder, make_model
@@ -270,6 +276,9 @@ class _Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         assert not str(func).startswith((*_NoWaits.WAITS, "aten.lift_fresh")), f"{func} is of the host"
+        # A cast that autocast keeps would lie in the memory of the graph, which the next one takes.
+        is_cast = str(func).startswith("aten._to_copy")
+        assert not (is_cast and isinstance(args[0], torch.nn.Parameter)), "a parameter is cast"
         self.calls.append((func, args, kwargs or {}, func(*args, **(kwargs or {}))))
         return self.calls[-1][-1]
 
@@ -387,6 +396,77 @@ def test_a_step_that_cannot_be_recorded_is_run_as_it_is_written(monkeypatch: pyt
     monkeypatch.setattr(kv_cache, "can_record", lambda _device: True)
     assert generate(model, prompts, max_new_tokens=9, stop_ids=[], batch_tokens=1000) == wanted
     assert refused
+
+
+@pytest.fixture
+def old_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that says it has one GPU, which has no bfloat16."""
+    for name, value in (("is_available", True), ("device_count", 1), ("is_bf16_supported", False)):
+        monkeypatch.setattr(torch.cuda, name, lambda *_, value=value, **__: value)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "Tesla T4")
+
+
+@pytest.mark.usefixtures("old_gpu")
+def test_a_gpu_without_bfloat16_is_told_what_that_costs(capsys: pytest.CaptureFixture[str]) -> None:
+    recipe, device = build_recipe({}), torch.device("cuda")
+    dtype = pick_dtype(recipe, device, 10**9)
+    assert dtype is torch.float32
+    assert prepare_room._on_this_machine(recipe, device, dtype, 1).dtype == "float32"
+    assert "warning: Tesla T4 has no bfloat16" in (said := capsys.readouterr().err)
+    assert "8 times" in said
+    prepare_room._on_this_machine(build_recipe({"bf16": False}), device, dtype, 1)
+    assert not capsys.readouterr().err, "it was asked for"
+
+
+@pytest.mark.usefixtures("old_gpu")
+def test_bfloat16_that_a_gpu_lacks_is_refused_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", lambda *_, **__: pytest.fail("loaded"))
+    with pytest.raises(TrainError, match="Tesla T4 has no bfloat16") as caught:
+        prepare_room.prepare(tmp_path, build_recipe({"bf16": True, "device": "cuda"}))
+    assert (caught.value.code, caught.value.exit_code) == ("E941 no-device", 3)
+    assert "--set bf16=auto" in caught.value.hint
+
+
+@pytest.fixture
+def tf32() -> Iterator[Any]:
+    """Where torch keeps how a GPU multiplies float32; as it was afterwards."""
+    matmul = torch.backends.cuda.matmul
+    before = matmul.fp32_precision
+    yield matmul
+    matmul.fp32_precision = before
+
+
+@pytest.mark.parametrize("mine", ["ieee", "tf32"])
+def test_products_of_float32_are_tf32_on_a_gpu_and_only_within(mine: str, tf32: Any) -> None:
+    tf32.fp32_precision = mine
+    for kind, wanted in (("cuda", "tf32"), ("cpu", mine)):
+        with pytest.raises(KeyError), computing(torch.device(kind), torch.float32):  # noqa: PT012
+            assert tf32.fp32_precision == wanted
+            with computing(torch.device(kind), torch.float32):
+                assert tf32.fp32_precision == wanted
+            assert tf32.fp32_precision == wanted
+            raise KeyError
+        assert tf32.fp32_precision == mine
+
+
+@pytest.mark.parametrize(
+    ("mine", "wanted"),
+    [
+        ({}, "expandable_segments:True"),
+        ({"PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:64"}, "max_split_size_mb:64"),
+        ({"PYTORCH_ALLOC_CONF": "max_split_size_mb:64"}, None),
+    ],
+)
+def test_the_command_lets_memory_of_a_gpu_grow_unless_the_user_said_how(mine: dict[str, str], wanted: str) -> None:
+    code = (
+        "import os, sys; sys.argv[1:] = ['--version']; from train.cli import main\n"
+        "try: main()\nexcept SystemExit: print(os.environ.get('PYTORCH_CUDA_ALLOC_CONF'))"
+    )
+    clean = {name: value for name, value in os.environ.items() if "ALLOC_CONF" not in name}
+    done = subprocess.run([sys.executable, "-c", code], env=clean | mine, capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[-2] == str(wanted)
 
 
 def test_auto_finds_an_apple_gpu_where_there_is_no_other(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,24 @@ def test_changed_facts_are_refused_and_named(tmp_path: Path) -> None:
     assert "dataset was dddddddddddd..., is eeeeeeeeeeee..." in caught.value.message
     assert "versions torch was 2.0, is 2.1" in caught.value.message
     assert len(check_facts(found, changed, is_forced=True)) == 2
+
+
+def test_its_files_are_synced_and_hashed_beside_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    together, synced = threading.Barrier(len(PARTS) + 1), list[str]()
+    real, own = module.sha256_of, module.sync
+
+    def hashed(path: Path) -> str:
+        if path.name != module.MANIFEST:
+            together.wait(5)
+        return real(path)
+
+    monkeypatch.setattr(module, "sha256_of", hashed)
+    monkeypatch.setattr(module, "sync", lambda path: (synced.append(path.name), own(path)))
+    files = {file.name for file in _save(tmp_path, 1).iterdir()}
+    assert sorted(synced[: len(files)]) == sorted(files)
+    assert synced[len(files) - 1 :] == [module.MANIFEST, "tmp-1", tmp_path.name]
+    monkeypatch.undo()
+    assert newest_verified(tmp_path)[1] == []
 
 
 def test_too_little_room_is_said_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,9 +17,11 @@ from train.base.errors import Exit, TrainError
 from train.data.rendering import Example, Renderer
 from train.evaluate.predictions import ValidationScore
 from train.loop import Checkpoints, FitResult, Placement, Validation, fit, restore_weights, trained_tensors
-from train.loop.checkpoint import Checkpoint, newest_verified, open_checkpoint
-from train.loop.eight_bit import FEWEST, AdamW8bit
+from train.loop.checkpoint import Checkpoint, newest_verified, open_checkpoint, save_checkpoint
+from train.loop.gradients import Optimizer
 from train.model import add_lora
+from train.model.distributed import SINGLE_PROCESS
+from train.model.parallel import parallelize
 from train.recipe import Recipe, build_recipe
 from train.recipe.schedule import lr_factor, peak_lr, warmup_steps
 
@@ -117,7 +119,7 @@ def test_moments_of_8_bits_take_a_quarter_and_train_nearly_the_same(tmp_path: Pa
         found = open_checkpoint(tmp_path / name / "checkpoint-40", 40)
         state = found.tensors("optimizer")
         # Small parameters stay as they are.
-        large = [key for key, p in make_model().named_parameters() if p.numel() >= FEWEST]
+        large = [key for key, p in make_model().named_parameters() if p.numel() >= 4096]
         own = [tensor for key, tensor in state.items() if key.rpartition("/")[0] in large]
         sizes.append(sum(tensor.numel() * tensor.element_size() for tensor in own))
         weights.append(found.tensors("weights"))
@@ -131,21 +133,42 @@ def test_moments_of_8_bits_take_a_quarter_and_train_nearly_the_same(tmp_path: Pa
     assert apart < 0.05 * moved
 
 
-def test_how_a_parameter_lies_in_memory_does_not_matter_to_its_moments() -> None:
-    torch.manual_seed(0)
-    # Longer than one block by a part of one.
-    begun, gradients = torch.randn(60, 70), torch.randn(5, 60, 70)
-    ends = []
-    for is_transposed in (False, True):
-        weight = torch.nn.Parameter(begun.t().contiguous().t() if is_transposed else begun.clone())
-        assert weight.is_contiguous() != is_transposed
-        optimizer = AdamW8bit([{"params": [weight], "weight_decay": 0.1}], lr=0.01, betas=(0.9, 0.95), eps=1e-8)
-        for gradient in gradients:
-            weight.grad = gradient.clone()
-            optimizer.step()
-        ends.append(weight.detach())
-    assert torch.equal(*ends)
-    assert not torch.equal(ends[0], begun)
+def _stepped(optimizer: Optimizer, model: Any, number: int) -> torch.Tensor:
+    # Give each parameter the gradient of step ``number``, and return the norm of the update.
+    generator = torch.Generator().manual_seed(number)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+    return optimizer.step(torch.zeros(()), 1e-2)
+
+
+def test_the_state_of_8_bits_goes_through_a_checkpoint_bit_for_bit(tmp_path: Path) -> None:
+    recipe = build_recipe({"method": "full", "optim": "adamw_8bit", "weight_decay": 0.1})
+
+    def begin() -> tuple[Any, Optimizer]:
+        model = make_model().requires_grad_(True)
+        parallel = parallelize(model, "ddp", SINGLE_PROCESS, dtype=torch.float32)
+        return model, Optimizer(model, parallel, recipe)
+
+    model, optimizer = begin()
+    assert [group["weight_decay"] for group in optimizer.adamw.param_groups] == [0.1, 0.0]
+    for number in range(3):
+        _stepped(optimizer, model, number)
+    weights, state = trained_tensors(model), optimizer.tensors()
+    parts = {"weights": weights, "optimizer": state, "dynamics": {"a": torch.zeros(1)}}
+    save_checkpoint(tmp_path, 3, parts, {}, {}, keep=1)
+    for name, parameter in model.named_parameters():
+        is_small = parameter.numel() < 4096
+        assert state[f"{name}/state1"].dtype == (torch.float32 if is_small else torch.uint8)
+        assert state[f"{name}/state1"].shape == parameter.shape
+        assert (f"{name}/absmax1" in state) is not is_small
+    other, again = begin()
+    found = open_checkpoint(tmp_path / "checkpoint-3", 3)
+    restore_weights(other, found)
+    found.fill("optimizer", again.tensors())
+    for number in range(3, 6):
+        assert torch.equal(_stepped(optimizer, model, number), _stepped(again, other, number))
+    assert sha256_of_tensors(trained_tensors(other)) == sha256_of_tensors(trained_tensors(model))
+    assert sha256_of_tensors(again.tensors()) == sha256_of_tensors(optimizer.tensors())
 
 
 def shutil_copy(source: Path, target: Path) -> None:
@@ -298,6 +321,34 @@ def test_a_signal_finishes_the_step_and_leaves_a_checkpoint(tmp_path: Path, numb
     assert sha256_of_tensors(trained_tensors(resumed)) == sha256_of_tensors(trained_tensors(whole))
 
 
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_signal_where_a_validation_is_due_puts_it_off_till_the_run_goes_on(tmp_path: Path, step: int) -> None:
+    changes = {"max_steps": 2, "eval_steps": 1, "save_steps": 1, "save_total_limit": 9}
+
+    def validate(step: int) -> ValidationScore:
+        return ValidationScore(None, 9.0 - step)
+
+    def ask(event: str, fields: Any) -> None:
+        if event == "step" and fields["step"] == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def die(event: str, _fields: Any) -> None:
+        if event == "eval":
+            raise RuntimeError("killed before what it found was saved")
+
+    run = tmp_path / "run"
+    whole, wanted = _fit(tmp_path / "whole", changes, validate=validate)
+    assert _fit(run, changes, validate=validate, on_event=ask)[1].stopped == 143
+    assert len(_events(run, "eval")) == step - 1
+    with pytest.raises(RuntimeError, match="killed"):
+        _fit(run, changes, validate=validate, resume=newest_verified(run)[0], on_event=die)
+    resumed, result = _fit(run, changes, validate=validate, resume=newest_verified(run)[0])
+    assert (result.evaluations, result.best_step) == (wanted.evaluations, wanted.best_step)
+    assert [(e["step"], e["loss"], e["best"]) for e in _events(run, "eval")] == [(1, 8.0, True), (2, 7.0, True)]
+    assert sha256_of_tensors(trained_tensors(resumed)) == sha256_of_tensors(trained_tensors(whole))
+    assert len(_fit(run, changes, validate=validate, resume=newest_verified(run)[0])[1].evaluations) == 2
+
+
 def test_a_thread_can_train_too(tmp_path: Path) -> None:
     results: list[FitResult] = []
     thread = threading.Thread(target=lambda: results.append(_fit(tmp_path, {"max_steps": 2})[1]))
@@ -360,7 +411,7 @@ def test_progress_keeps_the_names_that_earlier_versions_gave_it(tmp_path: Path) 
     changes = {"max_steps": 4, "eval_steps": 2, "save_steps": 2, "save_total_limit": 9}
     _, whole = _fit(tmp_path, changes, validate=lambda step: ValidationScore(0.5, 1.0 / step, {"cats": 0.5}))
     progress = json.loads((tmp_path / "checkpoint-2" / "progress.json").read_text())
-    assert progress.keys() == {"step", "tokens", "loss", "best_step", "best", "looks", "guarded", "forgot"}
+    assert progress.keys() == {"step", "tokens", "loss", "best_step", "best", "looks", "evaluated", "guarded", "forgot"}
     score = {"score": 0.5, "loss": 0.5, "by_category": {"cats": 0.5}}
     assert (progress["looks"], progress["best"], progress["guarded"]) == ([score], score, None)
     _, again = _fit(

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from tests.train.tiny import make_model, make_tokenizer, some_rows
@@ -14,7 +16,13 @@ from train.data.rendering import Example, Renderer
 from train.model import add_lora
 from train.model.batch import collate
 from train.model.capabilities import capabilities_of
-from train.model.loss import linear_cross_entropy, nll_per_example, supervised_loss
+from train.model.loss import (
+    _LinearCrossEntropy,
+    linear_cross_entropy,
+    loss_chunk_bytes,
+    nll_per_example,
+    supervised_loss,
+)
 from train.recipe import Recipe
 
 
@@ -38,6 +46,39 @@ def test_it_is_torchs_cross_entropy(has_bias: bool, chunk_bytes: int) -> None:
     assert loss.item() == pytest.approx(expected.sum().item() * 0.3, rel=1e-6)
     for ours, theirs in zip(found, wanted, strict=True):
         assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+class _Moved(TorchDispatchMode):
+    """Counts the bytes that are read and written, and the matrix products."""
+
+    num_bytes = num_products = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            tensors = [leaf for leaf in tree_leaves((args, kwargs, out)) if isinstance(leaf, torch.Tensor)]
+            self.num_bytes += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+            self.num_products += "mm" in str(func)
+        return out
+
+
+def test_a_large_gpu_reads_a_large_head_a_third_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Qwen3's vocabulary, of 0.6 B; nothing is computed on this device.
+    given = {"device": "meta", "dtype": torch.bfloat16}
+    hidden = torch.empty(4096, 1024, **given, requires_grad=True)
+    weight = torch.empty(151_936, 1024, device="meta", requires_grad=True)
+    targets, moved = torch.empty(4096, dtype=torch.long, device="meta"), {}
+    for gib in (8, 24, 80):
+        monkeypatch.setattr("train.model.loss.memory_limit", lambda _device, gib=gib: gib << 30)
+        chunk = loss_chunk_bytes(torch.device("cuda"))
+        with _Moved() as moved[gib]:
+            cast = torch.empty(151_936, 1024, **given)
+            loss, _ = _LinearCrossEntropy.apply(hidden, weight, None, targets, None, 1.0, cast, chunk)
+            loss.backward()
+    # Three of a chunk.
+    assert [one.num_products // 3 for one in moved.values()] == [11, 7, 3]
+    assert moved[80].num_bytes < 0.68 * moved[8].num_bytes
+    assert loss_chunk_bytes(torch.device("cpu")) == 256 << 20
 
 
 def _reference(model: Any, examples: list[Example]) -> tuple[float, dict[str, torch.Tensor]]:

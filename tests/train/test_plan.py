@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,13 @@ def test_moments_of_8_bits_are_refused_where_the_model_needs_shards(
     with pytest.raises(TrainError, match="the model needs fsdp") as caught:
         prepare(dataset, recipe, context=DistributedContext(0, 8, 8))
     assert caught.value.code == "E872 no-shards"
+
+
+def test_a_run_belongs_to_the_bitsandbytes_that_it_computes_with(dataset: Path, bases: Callable[..., Path]) -> None:
+    made = [prepare(dataset, build_recipe({"base": str(bases()), "method": "full", "optim": name}))
+            for name in ("adamw_torch_fused", "adamw_8bit")]  # fmt: skip
+    plain, small = (prepared.facts["versions"] for prepared in made)
+    assert small == plain | {"bitsandbytes": version("bitsandbytes")} != plain
 
 
 @pytest.mark.ci

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,18 +34,11 @@ def _packed(weight: torch.Tensor) -> _Packed:
 
 @pytest.fixture
 def _cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that says it has one GPU and bitsandbytes; nothing is computed on it."""
-    find, version = importlib.util.find_spec, importlib.metadata.version
+    """A machine that says it has one GPU; nothing is computed on it."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *r: name if name == "bitsandbytes" else find(name, *r)
-    )
-    monkeypatch.setattr(
-        importlib.metadata, "version", lambda name: "0.48.0" if name == "bitsandbytes" else version(name)
-    )
 
 
 @pytest.mark.parametrize("device", ["cpu", "auto"])
@@ -65,11 +57,22 @@ def test_without_cuda_it_is_refused_before_anything_is_loaded(
 
 @pytest.mark.usefixtures("_cuda")
 def test_without_bitsandbytes_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda *_: None)
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     with pytest.raises(TrainError) as caught:
         pick_four_bits(build_recipe({"load_in_4bit": True}))
     assert (caught.value.code, caught.value.exit_code) == ("E940 missing-extra", Exit.MISSING)
-    assert "pip install bitsandbytes" in caught.value.hint
+    assert caught.value.hint == "pip install 'pairsmith[quantize]'"
+
+
+def test_without_bitsandbytes_moments_of_8_bits_are_refused_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", lambda *_, **__: pytest.fail("loaded"))
+    with pytest.raises(TrainError, match=r"adamw_8bit.*bitsandbytes") as caught:
+        prepare(tmp_path, build_recipe({"method": "full", "optim": "adamw_8bit"}))
+    assert (caught.value.code, caught.value.exit_code) == ("E940 missing-extra", Exit.MISSING)
+    assert caught.value.hint == "pip install 'pairsmith[quantize]'"
 
 
 @pytest.mark.usefixtures("_cuda")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import io
+import logging
 import os
 import pkgutil
 import signal
@@ -125,8 +126,13 @@ def main() -> NoReturn:
     signal.signal(signal.SIGHUP, _stop)
     # Read once by the library of torch's threads: those that wait for work let others have the core.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Rows vary in length: blocks of one size would leave gaps. Read when CUDA starts, the second name before the first.
+    if "PYTORCH_ALLOC_CONF" not in os.environ:
+        os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     # The bars of transformers would write over our own talk; tqdm reads this when it is imported.
     os.environ.setdefault("TQDM_DISABLE", "1")
+    # It says what it lacks on import, which peft does of its own accord.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     # A reader such as `head` that closes the pipe ends us quietly.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     for stream in (sys.stdout, sys.stderr):

@@ -11,6 +11,7 @@ import json
 import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -116,7 +117,10 @@ def save_checkpoint(
         # checkpoint that is whole. Ranks that hold shards have written theirs by now, under the same manifest.
         _write_parts(work, {part: tensors[part] for part in ((_WHOLE,) if are_shards else PARTS)})
         (work / "progress.json").write_text(canonical_json(progress), encoding="utf-8")
-        files = {path.name: _synced_entry(path) for path in sorted(work.iterdir())}
+        paths = sorted(work.iterdir())
+        # hashlib lets other threads compute meanwhile.
+        with ThreadPoolExecutor() as pool:
+            files = {path.name: entry for path, entry in zip(paths, pool.map(_synced_entry, paths), strict=True)}
         manifest: dict[str, Any] = {"version": 1, "step": step, "files": files, "facts": dict(facts)}
         manifest["sha256"] = digest_of(manifest)
         (work / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
@@ -298,7 +302,7 @@ class Checkpoints:
         if self.resume is None:
             return TrainingState()
         restore_weights(model, self.resume)
-        self.resume.fill("optimizer", optimizer.allocate())
+        self.resume.fill("optimizer", optimizer.tensors())
         if not dynamics.restore(self.resume.tensors("dynamics")):
             name = self.resume.path.name
             console.talk(f"{name} holds no learning dynamics of these records: they begin with this step")

@@ -37,10 +37,13 @@ OnEvent = Callable[[str, Mapping[str, Any]], None]
 
 class Events:
     """Appends one JSON object a line to `metrics.jsonl`; a resumed run drops the events after the step it resumes
-    from; None drops none. Without a path (on all ranks but the first) nothing is kept.
+    from, and evaluations after the step ``evaluated``; None drops none. Without a path (on all ranks but the first)
+    nothing is kept.
     """
 
-    def __init__(self, path: Path | None, *, resumed_from: int | None = 0, on_event: OnEvent | None = None) -> None:
+    def __init__(
+        self, path: Path | None, *, resumed_from: int | None = 0, evaluated: int = 0, on_event: OnEvent | None = None
+    ) -> None:
         self.file: FileIO | None = None
         self.on_event = on_event
         if path is None:
@@ -49,7 +52,7 @@ class Events:
             lines: list[str] = []
             if resumed_from and path.exists():
                 text = read_file(path, most=MOST_DOCUMENT).decode("utf-8", "replace")
-                lines = [f"{line}\n" for line in text.split("\n") if _is_before(line, resumed_from)]
+                lines = [f"{line}\n" for line in text.split("\n") if _is_before(line, resumed_from, evaluated)]
             if resumed_from is not None:
                 write_whole(path, lines)
             # Without a buffer: what a full disk did not take must not be tried again when the file is closed.
@@ -97,14 +100,16 @@ class Events:
         )
 
 
-def _is_before(line: str, step: int) -> bool:
+def _is_before(line: str, step: int, evaluated: int) -> bool:
     # Torn last lines and events after ``step`` belong to work that is done again.
     try:
         event = json.loads(line)
     except (ValueError, RecursionError):
         return False
     at = event.get("step", 0) if isinstance(event, dict) else None
-    return isinstance(at, int) and at <= step and event.get("event") not in ("end", "measure")
+    if not isinstance(at, int) or event.get("event") in ("end", "measure"):
+        return False
+    return at <= (evaluated if event.get("event") in ("eval", "guard") else step)
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,10 @@ def fit(
     state = checkpoints.load(model, optimizer, dynamics)
     started = time.monotonic()
     metrics = checkpoints.run_dir / METRICS if context.is_first else None
-    with graceful_stop() as stop, Events(metrics, resumed_from=state.step, on_event=on_event) as events:
+    with (
+        graceful_stop() as stop,
+        Events(metrics, resumed_from=state.step, evaluated=state.evaluated, on_event=on_event) as events,
+    ):
         log, saved_step = StepLog(sampler, state, events), state.step
 
         def save() -> int:
@@ -72,6 +75,9 @@ def fit(
             return state.step
 
         _write_start(events, state.step, optimizer.peak_lr, sampler, checkpoints, validation)
+        # A signal puts off the evaluation that is due after its step.
+        if _evaluate(validation, state, gradients, log):
+            save()
         # A signal to one rank stops all of them after the same step.
         while state.step < num_steps and not context.max(stop.exit_code) and state.early_stop is None:
             began, step = time.monotonic(), sampler[state.step]
@@ -86,15 +92,8 @@ def fit(
             taken = TakenStep(state.step, step, lr, num_tokens, state.tokens, began, Numbers(loss, norm))
             log.add(taken, num_pending=placement.steps_in_flight)
 
-            is_last, is_stopping = state.step == num_steps, bool(context.max(stop.exit_code))
-            is_saved = is_last or is_stopping or state.step % checkpoint_steps(recipe, num_steps) == 0
-            is_evaluated = not is_stopping and (is_last or state.step % validation_steps(recipe, num_steps) == 0)
-            if validation is not None and is_evaluated:
-                log.flush()
-                with gradients.parallel.whole():
-                    score = validation.evaluate(state.step)
-                is_saved |= _record(score, state, validation, sampler, events)
-            if is_saved:
+            is_saved = state.step == num_steps or state.step % checkpoint_steps(recipe, num_steps) == 0
+            if context.max(stop.exit_code) or _evaluate(validation, state, gradients, log) or is_saved:
                 saved_step = save()
         log.flush()
         code = context.max(stop.exit_code)
@@ -131,6 +130,18 @@ def _gradients(
     return Gradients(model, sampler, placement, parallel, dynamics, attention, is_compiled, round_to, reference)
 
 
+def _evaluate(validation: Validation | None, state: TrainingState, gradients: Gradients, log: StepLog) -> bool:
+    """Evaluate where that is due and not done, and return what `_record` does."""
+    sampler = gradients.sampler
+    is_due = state.step == len(sampler) or state.step % validation_steps(sampler.recipe, len(sampler)) == 0
+    if validation is None or not is_due or state.evaluated == state.step:
+        return False
+    log.flush()
+    with gradients.parallel.whole():
+        score = validation.evaluate(state.step)
+    return _record(score, state, validation, sampler, log.events)
+
+
 def _record(
     score: ValidationScore, state: TrainingState, validation: Validation, sampler: BatchSampler, events: Events
 ) -> bool:
@@ -149,6 +160,7 @@ def _record(
     # Samples are for people to watch: no checkpoint carries them along.
     score = ValidationScore(score.score, score.loss, score.by_category)
     state.evaluations.append(score)
+    state.evaluated = state.step
     is_best = early_stopping.is_best(state.evaluations)
     if is_best:
         state.best_step, state.best = state.step, score

@@ -16,7 +16,6 @@ import torch
 
 from train.data.rendering import Example, PreferenceExample
 from train.evaluate.dynamics import Dynamics
-from train.loop.eight_bit import AdamW8bit
 from train.model import computing
 from train.model.attention import to_device
 from train.model.batch import Batch, BatchSampler, Step, collate
@@ -230,11 +229,17 @@ class Optimizer:
         ]
         groups = [group for group in groups if group["params"]]
         settings = {"lr": self.peak_lr, "betas": betas(recipe), "eps": recipe.adam_epsilon}
-        self.adamw: torch.optim.AdamW | AdamW8bit
-        if recipe.optim == "adamw_8bit":
+        self.is_8bit = recipe.optim == "adamw_8bit"
+        self.adamw: Any
+        if self.is_8bit:
+            from bitsandbytes.optim import AdamW8bit
+
             self.adamw = AdamW8bit(groups, **settings)
+            # Else its first step moves what is in the state to the GPU, numbers of steps included, to read them there.
+            self.adamw.initialized = True
         else:
             self.adamw = torch.optim.AdamW(groups, **settings, fused=True)
+        self._begin_state()
         self.is_broken = torch.zeros((), device=next(iter(self.named.values())).device)
         """1 once a loss or a gradient was not finite."""
 
@@ -245,33 +250,38 @@ class Optimizer:
         norm = gradient_norm(parameters)
         self.is_broken = torch.maximum(self.is_broken, (~(loss.isfinite() & norm.isfinite())).float())
         # What torch's GradScaler sets: the fused kernel reads it, and then leaves weights and moments as they are.
-        self.adamw.found_inf = self.is_broken  # type: ignore[union-attr]
+        self.adamw.found_inf = self.is_broken
         torch.nn.utils.clip_grads_with_norm_(parameters, self.max_norm, norm)
         for group in self.adamw.param_groups:
             group["lr"] = lr
-        self.adamw.step()
+        # bitsandbytes does not read it. It waits for the device after each parameter, so it may be waited for here too.
+        if not (self.is_8bit and self.is_broken):
+            self.adamw.step()
         self.adamw.zero_grad(set_to_none=True)
         return norm
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """Return the state of each parameter by name, where it is."""
+        """Return the state of each parameter by name, where it is: to be saved, or filled from a checkpoint."""
         return {
             f"{name}/{key}": value.detach()
             for name, parameter in self.named.items()
             for key, value in self.adamw.state[parameter].items()
+            # The 256 values of a moment are constants, one tensor for all parameters.
+            if not key.startswith("qmap")
         }
 
-    def allocate(self) -> dict[str, torch.Tensor]:
-        """Begin the state of each parameter with zeros and return it, to be filled from a checkpoint."""
-        for parameter in self.named.values():
-            # The fused kernel wants the number of steps where the parameter is.
-            self.adamw.state[parameter] = (
-                self.adamw.begin(parameter)
-                if isinstance(self.adamw, AdamW8bit)
-                else {
+    def _begin_state(self) -> None:
+        # Zeros, before the first step: a checkpoint can be read into them.
+        for number, group in enumerate(self.adamw.param_groups):
+            for index, parameter in enumerate(group["params"]):
+                if self.is_8bit:
+                    self.adamw.init_state(group, parameter, number, index)
+                    # A number there; as a tensor it is counted up in place, and its kernels take it as well.
+                    self.adamw.state[parameter]["step"] = torch.tensor(0)
+                    continue
+                # The fused kernel wants the number of steps where the parameter is.
+                self.adamw.state[parameter] = {
                     "step": torch.zeros((), device=parameter.device),
                     "exp_avg": torch.zeros_like(parameter, requires_grad=False),
                     "exp_avg_sq": torch.zeros_like(parameter, requires_grad=False),
                 }
-            )
-        return self.tensors()

@@ -31,6 +31,8 @@ class TrainingState:
     best_step: int | None = None
     best: ValidationScore | None = None
     evaluations: list[ValidationScore] = field(default_factory=list)
+    evaluated: int = 0
+    """The step of the newest of them."""
     early_stop: str | None = None
     """Why early stopping ended the run before its last step."""
     forgot: float | None = None

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from train.base.errors import Exit, TrainError
 from train.recipe import Recipe
@@ -48,13 +48,21 @@ def pick_device(wanted: str) -> torch.device:
 
 
 def pick_dtype(recipe: Recipe, device: torch.device, num_parameters: int) -> torch.dtype:
-    """Return the format of the products: bfloat16 where the hardware computes in it and the model is not tiny."""
+    """Return the format of the products: bfloat16 where the hardware computes in it and the model is not tiny.
+
+    Raises TrainError "E941 no-device" (exit 3) where a GPU lacks the bfloat16 that the recipe asks for.
+    """
     import torch
 
-    if recipe.bf16 != "auto":
-        return torch.bfloat16 if recipe.bf16 else torch.float32
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    if recipe.bf16 is False:
+        return torch.float32
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        if recipe.bf16 == "auto":
+            return torch.float32
+        name = torch.cuda.get_device_name(device)
+        raise TrainError("E941 no-device", f"{name} has no bfloat16", "Add --set bf16=auto.", exit_code=Exit.MISSING)
+    if recipe.bf16 is True or device.type == "cuda":
+        return torch.bfloat16
     flags = ""
     if device.type == "cpu":
         # Other systems have no such file, and some containers hide it.
@@ -79,7 +87,7 @@ def pick_threads(recipe: Recipe, num_parameters: int, num_ranks: int = 1) -> int
 
 @contextmanager
 def computing(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
-    """Within, matrix products are in ``dtype``: autocast for bfloat16, nothing for float32.
+    """Within, matrix products are in ``dtype``: autocast for bfloat16, TF32 for float32 on a GPU that has it.
 
     Each weight is cast once until the outermost ends, so none may change within.
     """
@@ -87,11 +95,18 @@ def computing(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
 
     outer = _casts.get()
     token = _casts.set({} if outer is None else outer)
+    matmul: Any = torch.backends.cuda.matmul
+    # Not by torch.get_float32_matmul_precision(), which raises where the caller has set it this way. New in torch 2.9.
+    before = getattr(matmul, "fp32_precision", None)
+    if before and device.type == "cuda" and dtype == torch.float32:
+        matmul.fp32_precision = "tf32"
     try:
         with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
             yield
     finally:
         _casts.reset(token)
+        if before:
+            matmul.fp32_precision = before
 
 
 _casts: ContextVar[dict[tuple[torch.Tensor, torch.dtype], torch.Tensor] | None] = ContextVar("casts", default=None)

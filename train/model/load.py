@@ -6,7 +6,6 @@ for CUDA. What stands here was tested with stand-ins for it and was not run on a
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import warnings
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from train.base import console
-from train.base.errors import Exit, TrainError, first_line
+from train.base.errors import Exit, TrainError, first_line, require_extra
 from train.base.run_folder import RECIPE, RUN, model_run, read_finished, recipe_folder, weights_digest
 from train.model.adapter import add_tokens, name_tokens
 from train.model.device import SMALL_MODEL, pick_device, pick_dtype
@@ -408,11 +407,7 @@ def pick_four_bits(recipe: Recipe) -> torch.dtype | None:
             "E941 no-device", f"load_in_4bit needs a CUDA device, and this run would be on {device}",
             "Add --set load_in_4bit=false to train the same adapters on whole weights.", exit_code=Exit.MISSING,
         )  # fmt: skip
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise TrainError(
-            "E940 missing-extra", "load_in_4bit needs the package bitsandbytes, which is not installed",
-            "Run `pip install bitsandbytes`, or add --set load_in_4bit=false.", exit_code=Exit.MISSING,
-        )  # fmt: skip
+    require_extra("bitsandbytes", "load_in_4bit", "quantize")
     return pick_dtype(recipe, device, SMALL_MODEL)
 
 

@@ -20,12 +20,20 @@ from train.data.rendering import Example
 from train.model.attention import packing, working_dtype
 from train.model.batch import Batch, by_length, collate, few_lengths
 from train.model.capabilities import capabilities_of, decoder_of, evaluating, head_weight, inner_of
-from train.model.device import cast_weight
+from train.model.device import cast_weight, memory_limit
 
 CHUNK_BYTES, SCORING_CHUNK_BYTES, _CACHED_BYTES, _TILE = 256 << 20, 32 << 20, 4 << 20, 64
 
 OnDone = Callable[[int], None]
 """Is called after each batch with the number of its rows."""
+
+
+def loss_chunk_bytes(device: torch.device) -> int:
+    """Return how many bytes the float32 logits of a chunk may take: each chunk reads the head, and its gradient, anew.
+
+    256 MiB, and up to 1 GiB on a GPU: a 64th of its memory.
+    """
+    return CHUNK_BYTES if device.type != "cuda" else max(CHUNK_BYTES, min(1 << 30, memory_limit(device) >> 6))
 
 
 @dataclass(frozen=True)
@@ -138,18 +146,21 @@ def _added(total: torch.Tensor | None, part: torch.Tensor) -> torch.Tensor:
 def linear_cross_entropy(
     hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor, *,
     weights: torch.Tensor | None = None, scale: float = 1.0, dtype: torch.dtype | None = None,
-    chunk_bytes: int = CHUNK_BYTES,
+    chunk_bytes: int | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
     """Return ``scale`` * the summed NLL of ``targets`` [S] (differentiable), and each token's NLL [S] in nats
     (detached).
 
     ``weights`` [S], float32, multiply each token's NLL in the sum; None is 1 for all.
     ``dtype`` is that of the matrix products (default: that of ``hidden``); the softmax is always float32.
+    ``chunk_bytes`` are `loss_chunk_bytes` unless given.
     """
     w = cast_weight(weight, dtype or hidden.dtype)
+    chunk_bytes = chunk_bytes or loss_chunk_bytes(hidden.device)
     if not torch.is_grad_enabled():
-        # A product of few rows is as fast here, and new memory is filled with zeros before its first use.
-        chunk_bytes = min(chunk_bytes, SCORING_CHUNK_BYTES)
+        if hidden.device.type == "cpu":
+            # A product of few rows is as fast here, and new memory is filled with zeros before its first use.
+            chunk_bytes = min(chunk_bytes, SCORING_CHUNK_BYTES)
         # Else a weight that is trained at other times would have its gradient made here too.
         hidden, weight, bias = hidden.detach(), weight.detach(), None if bias is None else bias.detach()
     # Autocast would cast the float32 softmax's inputs behind our back.

@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from train.loop.eight_bit import BLOCK
 from train.model import num_parameters
 from train.model.batch import BatchSampler
 from train.model.distributed import SINGLE_PROCESS
-from train.model.loss import CHUNK_BYTES
+from train.model.loss import CHUNK_BYTES, loss_chunk_bytes
 from train.model.parallel import ParallelStrategy, pick_strategy
 from train.recipe import Checkpointing, Recipe
 
@@ -24,8 +23,8 @@ if TYPE_CHECKING:
 USABLE = 0.9
 """Share of a device's memory that is planned with; the rest is the context's, the kernels' and what lies scattered."""
 _FLOAT = 4
-# Bytes of both moments of a trained number, the scales of their blocks included.
-_MOMENTS = {"adamw_torch_fused": 8.0, "adamw_8bit": 2 + 8 / BLOCK}
+# Bytes of both moments of a trained number; of 8 bits with the scale of each block of 256.
+_MOMENTS = {"adamw_torch_fused": 8.0, "adamw_8bit": 2 + 8 / 256}
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,8 @@ class Shape:
     checkpointing: Checkpointing
     moments: float = _MOMENTS["adamw_torch_fused"]
     """Bytes of the optimizer for a trained number."""
+    chunk_bytes: int = CHUNK_BYTES
+    """Of the logits that are there at once, in float32."""
     shards: int = 1
     """Into how many parts weights, gradients and optimizer are cut."""
 
@@ -108,6 +109,7 @@ def shape_of(
         has_head_gradient=head is not None and any(p.requires_grad for p in head.parameters()),
         checkpointing=checkpointing,
         moments=_MOMENTS[recipe.optim],
+        chunk_bytes=loss_chunk_bytes(next(model.parameters()).device),
         shards=shards,
     )
 
@@ -126,7 +128,7 @@ def estimate(shape: Shape, *, tokens: int, longest: int, supervised: int, is_blo
     activations += tokens * shape.width * (2 * _FLOAT + size)
     # Under autocast every matrix that is kept in float32 is there in the small format too.
     copies = min(shape.matrices, shape.gathered or shape.matrices) * size
-    rows = min(supervised, max(16, CHUNK_BYTES // (_FLOAT * shape.vocabulary)))
+    rows = min(supervised, max(16, shape.chunk_bytes // (_FLOAT * shape.vocabulary)))
     # Logits, which become their own gradient; their softmax is there for a few rows at a time, or else for all.
     wide = 0 if is_blocked else 2 * _FLOAT + size % _FLOAT - size
     head = rows * shape.vocabulary * (size + wide) + supervised * shape.width * 2 * size

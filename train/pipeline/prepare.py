@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from train.base import console
 from train.base.cache import open_cache
-from train.base.errors import TrainError
+from train.base.errors import TrainError, require_extra
 from train.base.run_folder import versions, weights_digest
+from train.base.storage import installed_version
 from train.data.dataset import Dataset, Row, TooLongFault, open_dataset, reasoning_remark, sample_rows, trace_of
 from train.data.overlap import is_same_text
 from train.data.rendering import (
@@ -46,6 +47,7 @@ from train.model import (
     how_begun,
     load_base,
     load_tokenizer,
+    pick_device,
     pick_dtype,
     pick_four_bits,
     pick_threads,
@@ -149,7 +151,7 @@ def prepare(
     """
     import torch
 
-    _check_device(recipe.device, context.world_size)
+    _check_machine(recipe, context.world_size)
     # The cheap checks first: a large base takes minutes to load.
     dataset, categories, recipe = _open(dataset_path, recipe)
     model, tokenizer = load_base(
@@ -200,9 +202,12 @@ def prepare(
     )  # fmt: skip
 
 
-def _check_device(device: str, num_ranks: int) -> None:
-    if num_ranks > 1 and ":" in device:
-        raise TrainError("E920 bad-recipe", f"device: {device} is one, and there are {num_ranks} ranks",
+def _check_machine(recipe: Recipe, num_ranks: int) -> None:
+    pick_dtype(recipe, pick_device(recipe.device), 0)
+    if recipe.optim == "adamw_8bit":
+        require_extra("bitsandbytes", 'optim "adamw_8bit"', "quantize")
+    if num_ranks > 1 and ":" in recipe.device:
+        raise TrainError("E920 bad-recipe", f"device: {recipe.device} is one, and there are {num_ranks} ranks",
                          "Set device = cuda; each rank takes its own.")  # fmt: skip
 
 
@@ -220,6 +225,14 @@ def _with_replay(examples: Sequence[Example], replay: list[Example], objective: 
 
 def _on_this_machine(recipe: Recipe, device: torch.device, dtype: torch.dtype, threads: int) -> Recipe:
     # With what "auto" means here.
+    if device.type == "cuda" and recipe.bf16 == "auto" and dtype.itemsize == 4:
+        import torch
+
+        # T4 and V100: 8.1 and 15.7 TFLOP/s, 65 and 125 in 16 bits.
+        console.talk(
+            f"warning: {torch.cuda.get_device_name(device)} has no bfloat16, so products are float32, about 8 times "
+            "slower than in 16 bits, and attention is a call an example; newer GPUs have it (Ampere, from 2020 on)"
+        )
     settled: dict[str, Any] = {"bf16": dtype.itemsize == 2, "threads": threads}
     if recipe.micro_batch_tokens == "auto":
         settled["micro_batch_tokens"] = MICRO_BATCH_TOKENS if device.type == "cpu" else 8192
@@ -438,6 +451,7 @@ def _facts(
     # The base is known by its weights, wherever it lies.
     free = ("base", "save_steps", "save_total_limit", "threads", "parallel")
     same = recipe.model_copy(update={name: Recipe.model_fields[name].default for name in free})
+    name, has_bits = "bitsandbytes", recipe.optim == "adamw_8bit" or recipe.load_in_4bit
     return {
         "dataset": dataset.digest,
         "order": steps.digest(),
@@ -446,7 +460,7 @@ def _facts(
         "base": weights_digest(base_path),
         "threads": recipe.threads,
         "device": device.type,
-        "versions": versions(),
+        "versions": versions() | ({name: installed_version(name)} if has_bits else {}),
     }
 
 

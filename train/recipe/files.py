@@ -155,7 +155,7 @@ _ELSEWHERE = {name: what for what, names in {
         "completion_only_loss assistant_only_loss train_on_inputs",
     "run `train export RUN --to hub` afterwards": "push_to_hub hub_model_id",
     "always on where the model allows it: leave it out": "packing sample_packing padding_free",
-    "float32 products are as torch has them: write bf16, or leave it out": "tf32",
+    "float32 products are TF32 on a GPU that has it: write bf16, or leave it out": "tf32",
     "each step is logged: leave it out": "logging_steps logging_strategy logging_first_step logging_dir",
     "nothing is to be chosen here: leave it out":
         "attn_implementation trust_remote_code do_train overwrite_output_dir remove_unused_columns group_by_length "

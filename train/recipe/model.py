@@ -356,7 +356,7 @@ class Recipe(Section):
     optim: Literal["adamw_torch_fused", "adamw_8bit"] = Field(
         default="adamw_torch_fused",
         description='AdamW: "adamw_torch_fused", or "adamw_8bit", whose two moments of each weight take 8 bits each '
-        "instead of 32: a run ends nearly the same in less memory.",
+        "instead of 32: a run ends nearly the same in less memory. Needs bitsandbytes.",
     )
     lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup", "wsd"] = Field(
         default="linear",
@@ -414,7 +414,7 @@ class Recipe(Section):
     bf16: bool | Auto = Field(
         default="auto",
         description='Matrix products in bfloat16, with float32 weights where they are trained; "auto": where the '
-        "hardware computes in it.",
+        "hardware computes in it. Without it, a GPU that has TF32 rounds their factors to it.",
     )
     eval_steps: Steps | Auto = Field(
         default="auto", description='Validate every this many steps; "auto" is four times a run.'
