@@ -16,11 +16,11 @@ from click.testing import CliRunner, Result
 from tests.train.tiny import make_model, make_tokenizer, some_rows, steps_of
 from train.base.errors import Exit, TrainError
 from train.cli import cli
-from train.data.rendering import Renderer
+from train.data.rendering import Example, Renderer
 from train.model import add_lora, capabilities
-from train.model.batch import BatchSampler, collate
+from train.model.batch import BatchSampler, Step, collate
 from train.model.capabilities import capabilities_of, checkpoint_activations, optimize_for_device
-from train.model.distributed import DistributedContext
+from train.model.distributed import SINGLE_PROCESS, DistributedContext
 from train.model.loss import supervised_loss
 from train.pipeline import plan as planning
 from train.pipeline.memory import choose_settings, estimate, fitting_tokens, shape_of
@@ -234,11 +234,8 @@ def test_a_run_in_shards_is_planned_by_what_a_device_holds_and_not_calibrated_wh
     assert plan.peak_bytes < make_plan(model, alone.steps, device=CPU, dtype=torch.float32, threads=1).peak_bytes
 
 
-def test_sharing_follows_the_method_and_the_size() -> None:
-    big = 4 * _planned().parameters
-    assert _planned(memory_bytes=40 * big).choices.ranks == "ddp"
-    assert _planned(memory_bytes=big).choices.ranks == "fsdp"
-    assert _planned(memory_bytes=big).fits is False
+def test_what_a_device_cannot_hold_does_not_fit() -> None:
+    assert _planned(memory_bytes=4 * _planned().parameters).fits is False
 
 
 @pytest.mark.parametrize(
@@ -262,6 +259,100 @@ def test_lack_of_memory_is_told_with_what_would_fit(error: Exception) -> None:
         raise RuntimeError("a shape is wrong")
 
 
+_MB = 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("free", "breaks_at", "expected"),
+    [
+        # 100 MB and one for each token, of which 90 % of what is free may be taken.
+        (10_000, 10_000, 320),
+        (400, 10_000, 260),
+        (200, 10_000, 80),
+        (100, 10_000, 64),
+        (400, 128, 64),
+    ],
+)
+def test_a_gpu_gets_micro_batches_that_fill_its_free_memory(
+    free: int, breaks_at: int, expected: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A card by its two figures: what a few steps take there, and what is free."""
+    asked: list[int] = []
+
+    def measured(_model: Any, steps: BatchSampler, heaviest: Step, *_: Any) -> tuple[float, int]:
+        asked.append(tokens := max(int(steps.lengths[group].sum()) for group in heaviest.micro_batches))
+        if tokens > breaks_at:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return 1e-6, (100 + tokens) * _MB
+
+    monkeypatch.setattr(planning, "calibrate", measured)
+    monkeypatch.setattr(planning, "free_memory", lambda _: free * _MB)
+    monkeypatch.setattr(planning, "MICRO_BATCH_TOKENS", 64)
+    examples = [Example(f"r{n}", "", "", [1] * 20, [True] * 20, 20) for n in range(64)]
+    model = make_model("llama").requires_grad_(True)
+    steps = BatchSampler(examples, build_recipe({"method": "full", "batch_size": 16}), is_packed=True)
+    cuda = torch.device("cuda")
+
+    def chosen(context: DistributedContext, *, is_measured: bool = True) -> int:
+        return planning.choose_micro_batch_tokens(model, steps, cuda, torch.float32, context, is_measured=is_measured)
+
+    assert chosen(SINGLE_PROCESS) == expected
+    assert asked[0] <= 64 < asked[1] <= 256
+    said = capsys.readouterr().err
+    assert f"micro_batch_tokens = {expected}" in said
+    # The share of each of four ranks is 80 tokens, and the rank with the least memory decides for all.
+    assert chosen(_Four(0, 4, 4)) == min(expected, 70)
+    assert chosen(SINGLE_PROCESS, is_measured=False) == 256
+
+
+class _Four(DistributedContext):
+    """Of four ranks, another of which has memory for 70 tokens."""
+
+    def max(self, value: int) -> int:
+        return max(value, -70)
+
+
+def test_a_gpu_without_room_for_the_smallest_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(planning, "calibrate", full)
+    monkeypatch.setattr(planning, "free_memory", lambda _: _MB)
+    monkeypatch.setattr(planning, "MICRO_BATCH_TOKENS", 64)
+    model = make_model("llama").requires_grad_(True)
+    steps = BatchSampler(EXAMPLES, build_recipe({"method": "full", "batch_size": 40}))
+    given = (torch.float32, SINGLE_PROCESS)
+    with pytest.raises(TrainError, match="out of memory") as caught:
+        planning.choose_micro_batch_tokens(model, steps, torch.device("cuda"), *given, is_measured=True)
+    assert "--set micro_batch_tokens=" in caught.value.hint
+    assert planning.choose_micro_batch_tokens(model, steps, CPU, *given, is_measured=True) == 64
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+def test_a_run_uses_and_records_what_the_plan_chose_and_a_resumed_run_takes_that(
+    dataset: Path, bases: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[int] = []
+    real = planning.BatchSampler._micro_batches
+    monkeypatch.setattr(
+        planning.BatchSampler, "_micro_batches",
+        lambda self, *given: used.append(self.micro_batch_tokens) or real(self, *given),
+    )  # fmt: skip
+    run = tmp_path / "r"
+    fast = ["max_steps=2", "eval.max_new_tokens=2", "eval.during_training=0", "eval.resamples=100"]
+    call = ["run", str(dataset), "--base", str(bases()), "--out", str(run)]
+    call += [word for one in fast for word in ("--set", one)]
+    for chosen, more in ((64, []), (99, ["--resume"])):
+        monkeypatch.setattr("train.pipeline.prepare.choose_micro_batch_tokens", lambda *_, _n=chosen, **__: _n)
+        done = CliRunner().invoke(cli, [*call, *more], standalone_mode=False)
+        assert done.exception is None, done.exception
+        record = json.loads((run / "run.json").read_text())
+        assert record["recipe"]["micro_batch_tokens"] == record["plan"]["micro_batch_tokens"] == 64
+        assert record["recipe"]["checkpointing"] is False
+        assert record["not_exact"] == []
+    assert used[-1] == 64
+
+
 def test_errors_are_planned_over_real() -> None:
     found = accuracy({"seconds": 12.0, "peak_bytes": 90}, seconds=10.0, peak_bytes=100)
     assert found["error"] == {"seconds": 0.2, "peak_bytes": -0.1}
@@ -277,7 +368,7 @@ def _plan(dataset: Path, base: Path, *more: str) -> Result:
 def test_the_command_says_it_as_text_and_as_json(dataset: Path, bases: Callable[..., Path]) -> None:
     said = _plan(dataset, bases(), "--cost-per-hour", "3600", "--set", "batch_size=8")
     assert said.exception is None, said.exception
-    for word in ("steps", "tokens", "memory", "time", "cost", "micro-batch", "DDP"):
+    for word in ("steps", "tokens", "memory", "time", "cost", "micro-batch"):
         assert word in said.stdout, word
     # What is not measured is arithmetic, which knows of tensors alone.
     assert " MB at the most of " in said.stdout

@@ -42,7 +42,7 @@ from train.model.distributed import SINGLE_PROCESS, DistributedContext, join_gro
 from train.pipeline.base_results import forget, measure, measure_base, noise_floor
 from train.pipeline.export.models import write_card_and_tokenizer
 from train.pipeline.plan import explain_oom, report_accuracy
-from train.pipeline.prepare import Prepared, add_adapters, plan_run, prepare
+from train.pipeline.prepare import Prepared, add_adapters, fill_in, plan_run, prepare, settle
 from train.pipeline.reference import reference_logps
 from train.pipeline.trackers import Trackers
 from train.pipeline.validating import base_score, validation_of
@@ -54,7 +54,7 @@ from train.report.judge import BAD_JUDGE, judge_answers
 from train.report.model import JudgeSummary
 
 FEWEST_STEPS = 20
-"""Runs of fewer steps are not calibrated: three more would be much of them."""
+"""Runs of fewer steps are not calibrated on a CPU: three more would be much of them."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +164,8 @@ def start_run(
     if loaded.stage:
         raise TrainError("E883 bad-stage", "the recipe has stages, and this is one run",
                          "Run them with `train run DATASET --recipe FILE`.")  # fmt: skip
+    if is_resumed:
+        loaded = fill_in(loaded, read_run(run)["recipe"])
     # A missing library is reported before the minutes that a base takes to load; only rank 0 reports to trackers.
     trackers = Trackers(report_to if context.is_first else ())
     prepared = prepare(dataset, loaded, folder=folder, context=context)
@@ -233,14 +235,17 @@ def _run_prepared(
     noise = noise_floor(prepared.model, prepared, base)
     reference = reference_logps(prepared.model, prepared)
     model = add_adapters(prepared)
-    plan = plan_run(model, prepared, is_measured=len(prepared.steps) >= FEWEST_STEPS)
+    # On a GPU three steps are little, and what they show decides.
+    is_measured = prepared.device.type == "cuda" or len(prepared.steps) >= FEWEST_STEPS
+    plan = plan_run(model, prepared, is_measured=is_measured)
     console.talk(
         "plan: "
         + plan.sentence()
         + (f"; {context.world_size} ranks, {prepared.strategy}" if context.world_size > 1 else "")
     )
     console.talk(f"kept: {console.one_line(protection(prepared.recipe))}")
-    record["plan"] = plan.values()
+    prepared = settle(prepared, plan)
+    record |= {"recipe": prepared.recipe.model_dump(mode="json"), "facts": prepared.facts, "plan": plan.values()}
     if context.is_first:
         write_run(run, record)
     meter = Meter(prepared.device)

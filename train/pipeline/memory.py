@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Any
 from train.loop.eight_bit import BLOCK
 from train.model import num_parameters
 from train.model.batch import BatchSampler
-from train.model.distributed import SINGLE_PROCESS
 from train.model.loss import CHUNK_BYTES
-from train.model.parallel import ParallelStrategy, pick_strategy
 from train.recipe import Checkpointing, Recipe
 
 if TYPE_CHECKING:
@@ -178,23 +176,25 @@ def fitting_tokens(
 
 @dataclass(frozen=True)
 class Choices:
-    """What follows from the plan, as advice: nothing of it is set by itself but activation checkpointing."""
+    """What follows from the plan, as advice."""
 
     micro_batch_tokens: int
     """The largest power of two that fits, 0 where none does."""
     checkpointing: Checkpointing
-    ranks: ParallelStrategy
-    """How to share the run between GPUs."""
     optimizer: str = "adamw"
+
+
+def tokens_of(steps: BatchSampler, group: Sequence[int]) -> int:
+    """Return the tokens of the micro-batch of the examples ``group`` (indices), padding included."""
+    lengths = steps.lengths[group]
+    return int(lengths.sum()) if steps.is_packed else int(lengths.max()) * len(lengths)
 
 
 def peak(shape: Shape, steps: BatchSampler, group: Sequence[int], device: torch.device) -> Memory:
     """Return the memory of the micro-batch of the examples ``group`` (indices)."""
-    lengths = steps.lengths[group]
-    tokens = int(lengths.sum()) if steps.is_packed else int(lengths.max()) * len(lengths)
     return estimate(
-        shape, tokens=tokens, longest=int(lengths.max()), supervised=int(steps.supervised[group].sum()),
-        is_blocked=device.type == "cpu",
+        shape, tokens=tokens_of(steps, group), longest=int(steps.lengths[group].max()),
+        supervised=int(steps.supervised[group].sum()), is_blocked=device.type == "cpu",
     )  # fmt: skip
 
 
@@ -219,7 +219,4 @@ def choose_settings(
     ways += [("offload", ways[0][1])] if has_host else []
     ways += [(checkpointing, "adamw8bit") for checkpointing, _ in ways] if shape.shards == 1 else []
     tokens, (checkpointing, optimizer) = next(((n, way) for way in ways if (n := most(*way))), (0, ways[0]))
-    strategy = pick_strategy(
-        "auto", is_lora=steps.recipe.method == "lora", trained=shape.parameters, memory=limit, context=SINGLE_PROCESS
-    )
-    return Choices(tokens, checkpointing, strategy, optimizer)
+    return Choices(tokens, checkpointing, optimizer)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -21,12 +21,12 @@ from train.base.errors import Exit, TrainError, first_line
 from train.evaluate.dynamics import Dynamics
 from train.loop import FitResult
 from train.loop.gradients import Gradients, Optimizer, Placement
-from train.model.batch import BatchSampler, Step, few_lengths
+from train.model.batch import MICRO_BATCH_TOKENS, BatchSampler, Step, few_lengths
 from train.model.capabilities import is_checkpointing
-from train.model.device import Meter, memory_limit
-from train.model.distributed import SINGLE_PROCESS
+from train.model.device import Meter, free_memory, memory_limit
+from train.model.distributed import SINGLE_PROCESS, DistributedContext
 from train.model.parallel import parallelize
-from train.pipeline.memory import USABLE, Choices, Memory, choose_settings, peak, shape_of
+from train.pipeline.memory import USABLE, Choices, Memory, choose_settings, peak, shape_of, tokens_of
 from train.recipe import Checkpointing
 from train.recipe.forgetting import Remedy, risks, tuning_of
 from train.recipe.schedule import warmup_steps
@@ -137,11 +137,7 @@ class Plan:
         needed = [f"{name} = {json.dumps(value)}" for name, value in self._changes().items()]
         how = f" with {' and '.join(needed)}" if needed else ""
         size = f"up to {most:,} tokens fit{how}" if most else "none fits: take a smaller model or max_length, or lora"
-        ranks = {
-            "ddp": "DDP: what each GPU must hold fits beside the whole model",
-            "fsdp": "FSDP2: weights, gradients and optimizer are too large for each GPU to hold them whole",
-        }[choices.ranks]
-        return [f"micro-batch {size}", f"several GPUs {ranks}"]
+        return [f"micro-batch {size}"]
 
     def _changes(self) -> dict[str, Any]:
         # The settings that are other in what would fit.
@@ -169,13 +165,18 @@ def duration(seconds: float) -> str:
 
 
 _MOST_SAMPLED = 200
+_SMALLER = "Add --set checkpointing=true, or --set micro_batch_tokens=1024."
+
+
+def _sampled(steps: BatchSampler) -> list[Step]:
+    # At most 200 steps spread over the run.
+    chosen = sorted({round(n * (len(steps) - 1) / max(1, _MOST_SAMPLED - 1)) for n in range(_MOST_SAMPLED)})
+    return [steps[number] for number in chosen]
 
 
 def largest(steps: BatchSampler) -> tuple[Step, list[int]]:
     """Return the step, of at most 200 spread over the run, with the largest micro-batch, and that micro-batch."""
-    chosen = sorted({round(n * (len(steps) - 1) / max(1, _MOST_SAMPLED - 1)) for n in range(_MOST_SAMPLED)})
-    sample_rows = [steps[number] for number in chosen if number < len(steps)]
-    pairs = [(step, group) for step in sample_rows for group in step.micro_batches]
+    pairs = [(step, group) for step in _sampled(steps) for group in step.micro_batches]
     return max(pairs, key=lambda pair: int(steps.lengths[pair[1]].sum()))
 
 
@@ -212,6 +213,44 @@ def calibrate(
     model.train(was_training)
     tokens = sum(int(steps.lengths[group].sum()) for step in timed for group in step.micro_batches)
     return spent / tokens, grown
+
+
+def choose_micro_batch_tokens(
+    model: Any, steps: BatchSampler, device: torch.device, dtype: torch.dtype, context: DistributedContext, *,
+    is_measured: bool,
+) -> int:  # fmt: skip
+    """Return the most tokens of a micro-batch: 2,048 on a CPU; on a GPU what its free memory takes, but no more than
+    the largest step gives a rank, nor less than 2,048.
+
+    Two sizes are trained with and thrown away: what they take lies on a line. Without ``is_measured`` 8,192 stand for
+    the answer. All ranks get that of the one with the least memory. Raises TrainError "E947 out-of-memory" where the
+    smaller size does not fit.
+    """
+    if device.type == "cpu":
+        return MICRO_BATCH_TOKENS
+    most = -(-max(int(steps.lengths[step.indices].sum()) for step in _sampled(steps)) // context.world_size)
+    fitting = 4 * MICRO_BATCH_TOKENS
+    if is_measured and device.type == "cuda":
+        torch.cuda.empty_cache()
+        usable, points = int(USABLE * free_memory(device)), list[tuple[int, int]]()
+        for size in (MICRO_BATCH_TOKENS, fitting):
+            # Where the larger one does not fit, the smaller one is all there is.
+            with suppress(torch.OutOfMemoryError) if points else explain_oom(None, "calibration", _SMALLER):
+                sized = resized(steps, size)
+                step, group = largest(sized)
+                points.append((tokens_of(sized, group), calibrate(model, sized, step, device, dtype)[1]))
+        model.zero_grad()
+        (few, low), (many, high) = points[0], points[-1]
+        fitting = few + (usable - low) * (many - few) // max(1, high - low)
+    tokens = -context.max(-max(MICRO_BATCH_TOKENS, min(most, fitting)))
+    console.talk(f"micro_batch_tokens = {tokens:,}: {fitting:,} fit, and the largest step has {most:,}")
+    return tokens
+
+
+def resized(steps: BatchSampler, tokens: int) -> BatchSampler:
+    """Return the same steps in micro-batches of up to ``tokens``."""
+    recipe = steps.recipe.model_copy(update={"micro_batch_tokens": tokens})
+    return BatchSampler(steps.examples, recipe, is_packed=steps.is_packed)
 
 
 # torch's CPU allocator raises a plain RuntimeError; its words are all there is to know it by.

@@ -52,14 +52,14 @@ from train.model import (
     read_length,
 )
 from train.model import num_parameters as count_parameters
-from train.model.batch import MICRO_BATCH_TOKENS, BatchSampler
+from train.model.batch import BatchSampler
 from train.model.capabilities import capabilities_of, checkpoint_activations
 from train.model.device import memory_limit
 from train.model.distributed import SINGLE_PROCESS, DistributedContext
 from train.model.parallel import ParallelStrategy, num_shards, pick_strategy
 from train.pipeline.base_samples import base_samples
 from train.pipeline.contest_plan import warn_of_unscored
-from train.pipeline.plan import Plan, make_plan, needs_checkpointing
+from train.pipeline.plan import Plan, choose_micro_batch_tokens, make_plan, needs_checkpointing, resized
 from train.recipe import (
     OF_BASE,
     PREFERENCES,
@@ -79,7 +79,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run that is ready to begin; in ``recipe`` dtype, threads and micro_batch_tokens are no longer "auto"."""
+    """A run that is ready to begin; in ``recipe`` dtype and threads are no longer "auto"."""
 
     dataset: Dataset
     recipe: Recipe
@@ -175,7 +175,7 @@ def prepare(
     )
     _check_shards(recipe, strategy, context)
     torch.set_num_threads(threads)
-    recipe = _on_this_machine(recipe, device, dtype, threads)
+    recipe = _on_this_machine(recipe, dtype, threads)
     objective = _objective(recipe, dataset)
     reads = getattr(model.config, "max_position_embeddings", None)
     renderer = _renderer(tokenizer, recipe, objective, reads, eos_ids(model))
@@ -218,12 +218,9 @@ def _with_replay(examples: Sequence[Example], replay: list[Example], objective: 
     return JoinedExamples(examples, [*map(PreferenceExample.replayed, replay)] if objective in PREFERENCES else replay)
 
 
-def _on_this_machine(recipe: Recipe, device: torch.device, dtype: torch.dtype, threads: int) -> Recipe:
+def _on_this_machine(recipe: Recipe, dtype: torch.dtype, threads: int) -> Recipe:
     # With what "auto" means here.
-    settled: dict[str, Any] = {"dtype": str(dtype).removeprefix("torch."), "threads": threads}
-    if recipe.micro_batch_tokens == "auto":
-        settled["micro_batch_tokens"] = MICRO_BATCH_TOKENS if device.type == "cpu" else 8192
-    return recipe.model_copy(update=settled)
+    return recipe.model_copy(update={"dtype": str(dtype).removeprefix("torch."), "threads": threads})
 
 
 def _open(path: Path, recipe: Recipe) -> tuple[Dataset, dict[str, CategorySpec]]:
@@ -308,12 +305,32 @@ def plan_run(
     """Return the plan, see `make_plan`; with ``is_measured`` corrected by three steps where the model stays whole.
 
     A model that will be sharded is not measured: it is still whole here, and its gradients and moments may not fit.
+    Where the recipe leaves micro_batch_tokens to the plan, it is chosen here.
     """
+    steps, device, dtype = prepared.steps, prepared.device, prepared.dtype
+    is_measured = is_measured and not prepared.is_sharded
+    if prepared.recipe.micro_batch_tokens == "auto":
+        tokens = choose_micro_batch_tokens(model, steps, device, dtype, prepared.context, is_measured=is_measured)
+        steps = resized(steps, tokens)
     return make_plan(
-        model, prepared.steps, device=prepared.device, dtype=prepared.dtype,
-        threads=int(prepared.recipe.threads), is_measured=is_measured and not prepared.is_sharded,
+        model, steps, device=device, dtype=dtype, threads=int(prepared.recipe.threads), is_measured=is_measured,
         memory_bytes=memory_bytes, cost_per_hour=cost_per_hour, shards=prepared.shards,
     )  # fmt: skip
+
+
+_LEFT_TO_PLAN = ("micro_batch_tokens", "checkpointing")
+
+
+def fill_in(recipe: Recipe, chosen: Mapping[str, Any]) -> Recipe:
+    """Return ``recipe`` with what it leaves to the plan as ``chosen``: by a plan, or in the record of a run."""
+    return recipe.model_copy(update={n: chosen[n] for n in _LEFT_TO_PLAN if getattr(recipe, n) == "auto"})
+
+
+def settle(prepared: Prepared, plan: Plan) -> Prepared:
+    """Return the run with what its recipe left to ``plan``."""
+    recipe = fill_in(prepared.recipe, vars(plan))
+    steps = resized(prepared.steps, plan.micro_batch_tokens)
+    return replace(prepared, recipe=recipe, steps=steps, facts=prepared.facts | {"recipe": _same(recipe)})
 
 
 def _objective(recipe: Recipe, dataset: Dataset) -> Objective:
@@ -432,22 +449,24 @@ def _facts(
     device: torch.device,
 ) -> dict[str, Any]:
     # What must be the same for a resumed run to be the same run.
-    # How often a checkpoint is written and how many stay does not change the result; threads and ranks are facts of
-    # their own.
-    # The base is known by its weights, wherever it lies.
-    same = recipe.model_copy(
-        update={"base": "", "checkpoint": CheckpointRecipe(), "threads": "auto", "parallel": "auto"}
-    )
     return {
         "dataset": dataset.digest,
         "order": steps.digest(),
         "tokenizer and template": renderer.digest,
-        "recipe": recipe_digest(same),
+        "recipe": _same(recipe),
         "base": weights_digest(base_path),
         "threads": recipe.threads,
         "device": device.type,
         "versions": versions(),
     }
+
+
+def _same(recipe: Recipe) -> str:
+    # How often a checkpoint is written and how many stay does not change the result; threads and ranks are facts of
+    # their own.
+    # The base is known by its weights, wherever it lies.
+    own = {"base": "", "checkpoint": CheckpointRecipe(), "threads": "auto", "parallel": "auto"}
+    return recipe_digest(recipe.model_copy(update=own))
 
 
 def load_replay(
