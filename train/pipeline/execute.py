@@ -41,7 +41,7 @@ from train.model.device import Meter
 from train.model.distributed import SINGLE_PROCESS, DistributedContext, join_group
 from train.pipeline.base_results import forget, measure, measure_base, noise_floor
 from train.pipeline.export.models import write_card_and_tokenizer
-from train.pipeline.plan import explain_oom, report_accuracy
+from train.pipeline.plan import Plan, explain_oom, report_accuracy
 from train.pipeline.prepare import Prepared, add_adapters, fill_in, plan_run, prepare, settle
 from train.pipeline.reference import reference_logps
 from train.pipeline.trackers import Trackers
@@ -232,12 +232,18 @@ def _run_prepared(
     # Measure, train, measure, report; a run that fails on the way has no report and no saved model.
     context = prepared.context
     base = measure_base(prepared, run, is_cached=is_cached)
+    began = time.monotonic()
     noise = noise_floor(prepared.model, prepared, base)
+    # Of an answer: the base may have been measured long ago.
+    seconds = (time.monotonic() - began) / noise.n / context.world_size if noise else 0.0
     reference = reference_logps(prepared.model, prepared)
     model = add_adapters(prepared)
-    # On a GPU three steps are little, and what they show decides.
-    is_measured = prepared.device.type == "cuda" or len(prepared.steps) >= FEWEST_STEPS
-    plan = plan_run(model, prepared, is_measured=is_measured)
+    plan = replace(
+        # On a GPU three steps are little, and what they show decides.
+        plan_run(model, prepared, is_measured=prepared.device.type == "cuda" or len(prepared.steps) >= FEWEST_STEPS),
+        validation_seconds=seconds * len(prepared.evaluated_rows),
+        evaluation_seconds=seconds * sum(record.is_generated for record in base),
+    )
     console.talk(
         "plan: "
         + plan.sentence()
@@ -252,10 +258,8 @@ def _run_prepared(
     base_at_start = base_score(prepared, base)
     with explain_oom(plan, "training"):
         validation = validation_of(model, prepared, base_at_start, base)
-        result = _fit(model, prepared, run, checkpoint, record, trackers, validation, reference)
-    record["plan_accuracy"] = report_accuracy(
-        plan, result, meter.grown(), model, has_validation=bool(prepared.evaluated_rows)
-    )
+        result = _fit(model, prepared, run, checkpoint, record, trackers, validation, reference, plan)
+    record["plan_accuracy"] = report_accuracy(plan, result, meter.grown(), model)
     if result.forgot is not None:
         raise _forgot(result.forgot, result.step, prepared)
     if result.stopped is not None:
@@ -374,13 +378,13 @@ def _begin(run: Path, prepared: Prepared, changed: list[str], *, is_resumed: boo
 
 def _fit(
     model: Any, prepared: Prepared, run: Path, checkpoint: Checkpoint | None, record: dict[str, Any],
-    trackers: Trackers, validation: Validation | None, reference: Any,
+    trackers: Trackers, validation: Validation | None, reference: Any, plan: Plan,
 ) -> FitResult:  # fmt: skip
     with trackers:
         trackers.begin(run, record["recipe"] | {"dataset_sha256": prepared.dataset.digest})
         return fit(
             model, prepared.steps, Checkpoints(run, prepared.facts, checkpoint), placement=prepared.placement,
-            validation=validation, on_event=trackers.on_event, reference=reference,
+            validation=validation, on_event=trackers.on_event, reference=reference, expected=plan,
         )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What a run will do, said before it does it: exact counts, memory by arithmetic, and what would fit.
+"""What a run will do, said before it does it: exact counts, memory by arithmetic, and what to set for less of it.
 
     make_plan(model, steps, device=..., dtype=..., threads=1, is_measured=True).lines()
 
@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,23 +18,23 @@ import torch
 from train.base import console
 from train.base.errors import Exit, TrainError, first_line
 from train.evaluate.dynamics import Dynamics
-from train.loop import FitResult
+from train.loop import Expected, FitResult
 from train.loop.gradients import Gradients, Optimizer, Placement
 from train.model.batch import MICRO_BATCH_TOKENS, BatchSampler, Step, few_lengths
 from train.model.capabilities import is_checkpointing
 from train.model.device import Meter, free_memory, memory_limit
 from train.model.distributed import SINGLE_PROCESS, DistributedContext
 from train.model.parallel import parallelize
-from train.pipeline.memory import USABLE, Choices, Memory, choose_settings, peak, shape_of, tokens_of
+from train.pipeline.memory import USABLE, Memory, peak, shape_of, tokens_of, useful_flops
 from train.recipe import Checkpointing
 from train.recipe.forgetting import Remedy, risks, tuning_of
-from train.recipe.schedule import warmup_steps
+from train.recipe.schedule import validations_from, warmup_steps
 
 CALIBRATION_STEPS = 3
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Expected):
     """The counts of a run, and its memory beside the ``device_bytes`` that there are.
 
     Where a few steps were measured, ``memory.overhead`` corrects the arithmetic; else ``seconds`` is None.
@@ -58,11 +57,11 @@ class Plan:
     device: str
     dtype: str
     threads: int
-    choices: Choices
     checkpointing: Checkpointing = False
     optimizer: str = "adamw"
     seconds: float | None = None
     cost_per_hour: float | None = None
+    num_validations: int = 0
     mixture: str = ""
     risks: tuple[Remedy, ...] = ()
     """What of the recipe is known to make a model forget, with the lines that would change it."""
@@ -79,9 +78,15 @@ class Plan:
 
     @property
     def cost(self) -> float | None:
-        """Money of the training, where time and price are known."""
-        known = self.seconds is not None and self.cost_per_hour is not None
-        return self.seconds / 3600 * self.cost_per_hour if known else None  # type: ignore[operator]
+        """Money of training and evaluation, where time and price are known."""
+        if self.seconds is None or self.cost_per_hour is None:
+            return None
+        return (self.seconds + self.evaluation) / 3600 * self.cost_per_hour
+
+    @property
+    def evaluation(self) -> float:
+        """Seconds of all validations and of the evaluation after the training; 0 where unknown."""
+        return self.num_validations * self.validation_seconds + self.evaluation_seconds
 
     def values(self) -> dict[str, Any]:
         """Return the plan as plain values for JSON."""
@@ -97,6 +102,7 @@ class Plan:
             f"{self.steps:,} steps, {self._size()}, lr {self.lr:.2e}; {self.trained:,} of {self.parameters:,} "
             f"parameters, {self._machine()}; {_mb(self.peak_bytes)} MB at the {'most' if self.seconds else 'least'}"
             + (f", {duration(self.seconds)}" if self.seconds is not None else "")
+            + (f" and {duration(self.evaluation)} of evaluation" if self.evaluation else "")
             + (f"; an epoch mixes {self.mixture}" if self.mixture else "")
         )
 
@@ -118,7 +124,7 @@ class Plan:
             f"{_mb(memory.optimizer)}, activations {_mb(memory.activations)}, logits {_mb(memory.head)}, "
             f"the rest {_mb(memory.overhead)}",
             *self._time(),
-            *self._advice(),
+            *([] if self.fits else [f"            {self.advice()}"]),
             *(f"{'' if n else 'forgetting':<11} {r.text}: {'  '.join(r.lines)}" for n, r in enumerate(self.risks)),
         ]
 
@@ -131,18 +137,21 @@ class Plan:
             lines.append(f"cost        {self.cost:,.2f} at {self.cost_per_hour:,.2f} an hour")
         return lines
 
-    def _advice(self) -> list[str]:
-        choices = self.choices
-        most = choices.micro_batch_tokens
-        needed = [f"{name} = {json.dumps(value)}" for name, value in self._changes().items()]
-        how = f" with {' and '.join(needed)}" if needed else ""
-        size = f"up to {most:,} tokens fit{how}" if most else "none fits: take a smaller model or max_length, or lora"
-        return [f"micro-batch {size}"]
-
-    def _changes(self) -> dict[str, Any]:
-        # The settings that are other in what would fit.
-        wanted = {name: getattr(self.choices, name) for name in ("checkpointing", "optimizer")}
-        return {name: value for name, value in wanted.items() if value != getattr(self, name)}
+    def advice(self) -> str:
+        """Return what to set where it does not fit, what costs least first."""
+        current, settings = self.micro_batch_tokens, list[str]()
+        smaller = max(16, 1 << ((current - 1).bit_length() - 1))
+        if min(self.longest, current) <= smaller < current:
+            settings.append(f"--set micro_batch_tokens={smaller}")
+        if not self.checkpointing:
+            settings.append("--set checkpointing=true")
+        elif self.checkpointing is True and self.device != "cpu":
+            settings.append("--set checkpointing=offload")
+        if self.optimizer == "adamw" and self.memory.optimizer > self.peak_bytes / 10:
+            settings.append("--set optimizer=adamw8bit")
+        if not settings:
+            settings.append(f"--set max_length={max(8, self.longest // 2)} (with on_too_long = cut or skip)")
+        return f"Add {' or '.join(settings)}; a step keeps its batch and its gradient."
 
     def _size(self) -> str:
         return f"{self.batch_size} records a step" if self.batch_size else "as many records a step as fit batch_tokens"
@@ -215,22 +224,22 @@ def calibrate(
     return spent / tokens, grown
 
 
-def choose_micro_batch_tokens(
+def size_micro_batches(
     model: Any, steps: BatchSampler, device: torch.device, dtype: torch.dtype, context: DistributedContext, *,
     is_measured: bool,
-) -> int:  # fmt: skip
-    """Return the most tokens of a micro-batch: 2,048 on a CPU; on a GPU what its free memory takes, but no more than
-    the largest step gives a rank, nor less than 2,048.
+) -> BatchSampler:  # fmt: skip
+    """Return the steps in micro-batches for the device: on CUDA of as many tokens as its free memory takes, but no more
+    than the largest step gives a rank, nor less than the 2,048 that they have elsewhere.
 
     Two sizes are trained with and thrown away: what they take lies on a line. Without ``is_measured`` 8,192 stand for
     the answer. All ranks get that of the one with the least memory. Raises TrainError "E947 out-of-memory" where the
     smaller size does not fit.
     """
-    if device.type == "cpu":
-        return MICRO_BATCH_TOKENS
+    if device.type != "cuda":
+        return steps
     most = -(-max(int(steps.lengths[step.indices].sum()) for step in _sampled(steps)) // context.world_size)
     fitting = 4 * MICRO_BATCH_TOKENS
-    if is_measured and device.type == "cuda":
+    if is_measured:
         torch.cuda.empty_cache()
         usable, points = int(USABLE * free_memory(device)), list[tuple[int, int]]()
         for size in (MICRO_BATCH_TOKENS, fitting):
@@ -244,7 +253,7 @@ def choose_micro_batch_tokens(
         fitting = few + (usable - low) * (many - few) // max(1, high - low)
     tokens = -context.max(-max(MICRO_BATCH_TOKENS, min(most, fitting)))
     console.talk(f"micro_batch_tokens = {tokens:,}: {fitting:,} fit, and the largest step has {most:,}")
-    return tokens
+    return resized(steps, tokens)
 
 
 def resized(steps: BatchSampler, tokens: int) -> BatchSampler:
@@ -267,39 +276,15 @@ def explain_oom(plan: Plan | None, stage: str, hint: str = "") -> Iterator[None]
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        is_known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not is_known and not any(words in str(error) for words in _ALLOCATOR):
+        known = MemoryError | torch.OutOfMemoryError
+        if not isinstance(error, known) and not any(words in str(error) for words in _ALLOCATOR):
             raise
-        raise _oom_error(plan, stage, error, hint) from error
-
-
-def _oom_error(plan: Plan | None, stage: str, error: BaseException, hint: str) -> TrainError:
-    message = f"{stage}: {first_line(error)}"
-    if plan is not None:
-        message += (
-            f"; planned were {plan.peak_bytes / 1e6:,.0f} MB of {plan.device_bytes / 1e6:,.0f} MB of {plan.device}, "
-            f"with micro_batch_tokens = {plan.micro_batch_tokens:,}"
-        )
-        hint = hint or _advice(plan)
-    return TrainError("E947 out-of-memory", message, hint, exit_code=Exit.MISSING)
-
-
-def _advice(plan: Plan) -> str:
-    tokens, current = plan.choices.micro_batch_tokens, plan.micro_batch_tokens
-    # By the plan the present size should have fitted, so something else takes memory: half of it is the next to try.
-    smaller = min(tokens, max(16, 1 << ((current - 1).bit_length() - 1)))
-    settings = []
-    if tokens and smaller < current and smaller >= min(plan.longest, current):
-        settings.append(f"--set micro_batch_tokens={smaller}")
-    if not plan.checkpointing:
-        settings.append("--set checkpointing=true")
-    elif plan.checkpointing is True and plan.device != "cpu":
-        settings.append("--set checkpointing=offload")
-    if plan.optimizer == "adamw" and plan.memory.optimizer > plan.peak_bytes / 10:
-        settings.append("--set optimizer=adamw8bit")
-    if not settings:
-        settings.append(f"--set max_length={max(8, plan.longest // 2)} (with on_too_long = cut or skip)")
-    return f"Add {' or '.join(settings)}; a step keeps its batch and its gradient."
+        message = f"{stage}: {first_line(error)}"
+        if plan is not None:
+            message += f"; planned were {_mb(plan.peak_bytes)} MB of {_mb(plan.device_bytes)} MB of {plan.device}, "
+            message += f"with micro_batch_tokens = {plan.micro_batch_tokens:,}"
+            hint = hint or plan.advice()
+        raise TrainError("E947 out-of-memory", message, hint, exit_code=Exit.MISSING) from error
 
 
 # In bfloat16 a CPU compiles more kernels in many steps than in three of them, and its heap lies scattered between:
@@ -318,13 +303,11 @@ def make_plan(
     where the three steps do not fit.
     """
     recipe = steps.recipe
-    # A CPU has no other memory to put anything into, unless it stands in for a GPU.
-    has_host = device.type != "cpu" or memory_bytes is not None
     how: Checkpointing = is_checkpointing(model)
-    if how and has_host and recipe.checkpointing == "offload":
+    # A CPU has no other memory to put anything into, unless it stands in for a GPU.
+    if how and recipe.checkpointing == "offload" and (device.type != "cpu" or memory_bytes):
         how = "offload"
     shape = shape_of(model, recipe, dtype.itemsize, checkpointing=how, shards=shards)
-    limit = memory_bytes or memory_limit(device)
     heaviest, group = largest(steps)
     memory = peak(shape, steps, group, device)
     tuning = tuning_of(recipe, model.get_input_embeddings().weight.shape[1], str(model.config.model_type))
@@ -334,11 +317,13 @@ def make_plan(
         supervised=steps.trained, longest=int(steps.lengths.max()), steps=len(steps),
         run_tokens=run_tokens, batch_size=None if recipe.batch_tokens else steps.batch_size,
         micro_batch_tokens=steps.micro_batch_tokens, lr=tuning.lr,
-        warmup=warmup_steps(recipe, len(steps)), memory=memory, device_bytes=limit,
+        warmup=warmup_steps(recipe, len(steps)), memory=memory,
+        device_bytes=memory_bytes or memory_limit(device),
         device=str(device), dtype=str(dtype).removeprefix("torch."), threads=threads,
-        choices=choose_settings(shape, steps, device, limit, has_host=has_host), checkpointing=shape.checkpointing,
+        checkpointing=shape.checkpointing,
         optimizer=recipe.optimizer, risks=tuple(risks(tuning)),
-        cost_per_hour=cost_per_hour, mixture=console.one_line(steps.mixture.sentence()),
+        cost_per_hour=cost_per_hour, num_validations=validations_from(recipe, 1, len(steps)),
+        flops=useful_flops(shape, steps), mixture=console.one_line(steps.mixture.sentence()),
     )  # fmt: skip
     if not is_measured:
         return plan
@@ -348,16 +333,13 @@ def make_plan(
         grown = int(grown * _SCATTERED) + _LATER_KERNELS
     # What was measured does not include the weights.
     memory = replace(memory, overhead=grown - (memory.total - memory.weights))
-    return replace(
-        plan, memory=memory, seconds=seconds_per_token * run_tokens,
-        choices=choose_settings(shape, steps, device, limit, memory.overhead, has_host=has_host),
-    )  # fmt: skip
+    return replace(plan, memory=memory, seconds=seconds_per_token * run_tokens)
 
 
-def report_accuracy(plan: Plan, result: FitResult, grown: int, model: Any, *, has_validation: bool) -> dict[str, Any]:
+def report_accuracy(plan: Plan, result: FitResult, grown: int, model: Any) -> dict[str, Any]:
     """Return planned against real, and say it; the planned time is that of the tokens that were read here.
 
-    ``grown`` are the bytes that training took beside the weights, ``has_validation`` says that validation is in them.
+    ``grown`` are the bytes that training took beside the weights, with validations.
     """
     values = plan.values()
     if plan.seconds is not None:
@@ -366,9 +348,7 @@ def report_accuracy(plan: Plan, result: FitResult, grown: int, model: Any, *, ha
     comparison = accuracy(values, seconds=result.step_seconds, peak_bytes=began_with + grown)
     real, planned = comparison["real"], comparison["planned"]
     # Where steps are short, answers that are written between them take more than they do; the plan is of steps.
-    between, of_steps = (" with validation between the steps", " for the steps") if has_validation else ("", "")
-    text = f"memory {real['peak_bytes'] / 1e6:,.0f} MB{between}, planned were {planned['peak_bytes'] / 1e6:,.0f} MB"
-    text += of_steps
+    text = f"memory {_mb(real['peak_bytes'])} MB, planned were {_mb(planned['peak_bytes'])} MB for the steps"
     if planned["seconds"] is not None:
         text += f"; steps {duration(real['seconds'])}, planned were {duration(planned['seconds'])}"
     console.talk(text)
@@ -377,8 +357,8 @@ def report_accuracy(plan: Plan, result: FitResult, grown: int, model: Any, *, ha
 
 def accuracy(plan: Mapping[str, Any], *, seconds: float, peak_bytes: int) -> dict[str, Any]:
     """Return a plan's time and memory beside the real ones; an error is planned / real - 1, None where not planned."""
-    planned: dict[str, Any] = {"seconds": plan.get("seconds"), "peak_bytes": plan.get("peak_bytes")}
-    real: dict[str, float] = {"seconds": round(seconds, 3), "peak_bytes": peak_bytes}
+    real = {"seconds": round(seconds, 3), "peak_bytes": peak_bytes}
+    planned = {key: plan.get(key) for key in real}
     errors = {
         key: None if value is None or not real[key] else round(value / real[key] - 1, 4)
         for key, value in planned.items()

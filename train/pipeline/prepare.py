@@ -59,7 +59,7 @@ from train.model.distributed import SINGLE_PROCESS, DistributedContext
 from train.model.parallel import ParallelStrategy, num_shards, pick_strategy
 from train.pipeline.base_samples import base_samples
 from train.pipeline.contest_plan import warn_of_unscored
-from train.pipeline.plan import Plan, choose_micro_batch_tokens, make_plan, needs_checkpointing, resized
+from train.pipeline.plan import Plan, make_plan, needs_checkpointing, size_micro_batches
 from train.recipe import (
     OF_BASE,
     PREFERENCES,
@@ -310,8 +310,7 @@ def plan_run(
     steps, device, dtype = prepared.steps, prepared.device, prepared.dtype
     is_measured = is_measured and not prepared.is_sharded
     if prepared.recipe.micro_batch_tokens == "auto":
-        tokens = choose_micro_batch_tokens(model, steps, device, dtype, prepared.context, is_measured=is_measured)
-        steps = resized(steps, tokens)
+        steps = size_micro_batches(model, steps, device, dtype, prepared.context, is_measured=is_measured)
     return make_plan(
         model, steps, device=device, dtype=dtype, threads=int(prepared.recipe.threads), is_measured=is_measured,
         memory_bytes=memory_bytes, cost_per_hour=cost_per_hour, shards=prepared.shards,
@@ -329,7 +328,7 @@ def fill_in(recipe: Recipe, chosen: Mapping[str, Any]) -> Recipe:
 def settle(prepared: Prepared, plan: Plan) -> Prepared:
     """Return the run with what its recipe left to ``plan``."""
     recipe = fill_in(prepared.recipe, vars(plan))
-    steps = resized(prepared.steps, plan.micro_batch_tokens)
+    steps = BatchSampler(prepared.steps.examples, recipe, is_packed=prepared.steps.is_packed)
     return replace(prepared, recipe=recipe, steps=steps, facts=prepared.facts | {"recipe": _same(recipe)})
 
 

@@ -84,7 +84,7 @@ _KINDS: dict[str, tuple[str, Callable[[Any, Path, Mapping[str, Any]], Tracker]]]
     "trackio": ("trackio", _trackio),
 }
 TRACKERS = tuple(_KINDS)
-_NAMES = {"lr": "learning_rate"}
+_NAMES = {"step": "train", "lr": "learning_rate"}
 
 
 class Trackers:
@@ -144,7 +144,7 @@ class Trackers:
 def numbers_of(event: str, fields: Mapping[str, Any]) -> dict[str, float]:
     """Return the numbers of an event under the flat names of others: "train/loss", "eval/by_category/billing"."""
     numbers: dict[str, float] = {}
-    kind = {"step": "train"}.get(event, event)
+    kind = _NAMES.get(event, event)
     waiting = [(kind, _NAMES.get(name, name), value) for name, value in fields.items() if name not in ("step", "of")]
     while waiting:
         prefix, name, value = waiting.pop(0)
