@@ -7,7 +7,7 @@
 Each measurement is a process of its own; ours and TRL's take turns, and the median counts. All see the same rows in
 the same order: 8 (big: 4) a step, lengths log-normal, a quarter of the tokens supervised, so the losses must agree too.
 "loss" is the largest difference to the first row of the table, in nats, over all steps. "of peak" is the useful work
-(`useful_flops`: no padding, nothing twice, the head of supervised tokens) as a share of what a large product of two
+(`flops_of_a_token`: no padding, nothing twice, the head of supervised tokens) as a share of what a large product of two
 matrices does a CPU-second, measured in the same process just before and just after.
 
 The second form does so for losses that compare answers: loss and gradient in float32 beside TRL's, and CPU-seconds of
@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from training import SIDES, Job, alone, gemm_peak, ours, trl, useful_flops
+from training import SIDES, Job, alone, flops_of_a_token, gemm_peak, ours, trl
 
 HERE = Path(__file__).resolve()
 SHAPES = {
@@ -93,7 +93,7 @@ def main() -> None:
         before = gemm_peak(job.dtype)
         result = ours(job, clock) if asked.one == "ours" else trl(job, asked.one.removeprefix("trl-"), clock)
         speed = sum(result["tokens"]) / sum(result["seconds"])
-        result["of_peak"] = useful_flops(job) * speed / statistics.fmean((before, gemm_peak(job.dtype)))
+        result["of_peak"] = flops_of_a_token(job) * speed / statistics.fmean((before, gemm_peak(job.dtype)))
         result["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(json.dumps(result))
         return

@@ -1,73 +1,128 @@
-"""What training costs on one GPU, beside TRL: tokens per second, MFU and peak memory, checked and timed in one call.
+"""What training costs on one GPU: tokens per second, peak memory and MFU, in ten minutes on a card of 80 GB.
 
-    python benchmarks/train_gpu.py [--models qwen3-0.6b llama-3.2-1b] [--methods full lora generation]
-        [--steps 30]
+    python benchmarks/train_gpu.py                # writes train_gpu.md too; --models, --methods, --variants for a part
     python benchmarks/train_gpu.py --dry-run      # the same on a CPU with small shapes: says that it runs, not how fast
 
-It needs torch, transformers, peft and pydantic; the TRL rows also trl and datasets (without them they are left out and
-named). Where pydantic is not installed, wheels that were carried along do: `pip download --only-binary :all: -d wheels
---python-version 3.12 pydantic` elsewhere, then `--wheels wheels` here. It exits with 1 where a row failed, where losses
-differ or rows are not packed. Weights are random. Rows have prompts of 200 and completions of 80 tokens in the mean, 64
-a step.
+It needs torch, transformers, peft and pydantic, QLoRA also bitsandbytes, and the variants "trl-default" and "trl-best",
+which are run only where they are named, trl and datasets; what is not there is named. Where pydantic is not installed,
+wheels that were carried along do: `pip download --only-binary :all: -d wheels --python-version 3.12 pydantic`
+elsewhere, then `--wheels wheels` here. It exits with 1 where a row failed, where losses differ or rows are not packed.
 
-MFU counts useful work only: matrix products of the tokens of the rows, the head of supervised ones, attention within
-each row; no padding and nothing computed twice. Its base is the card's dense bf16 peak, 989 TF/s unless --peak says
-otherwise. TRL gets the attention that we use, "trl-default" keeps its other switches, "trl-best" pads nothing and does
-not checkpoint. Losses must agree between all sides, and are printed where they do not.
+Weights are random. A step is the same 64 rows each time, with prompts of 200 and completions of 80 tokens in the mean,
+so compiled layers see few shapes. What each row is expected to take is said first, and no row is begun that would not
+end within --budget seconds; those are named.
 
-"generation" is 256 greedy tokens after each of the 64 prompts of a step, beside transformers' `model.generate`; the
-second time counts. In float32 (the dry run) all answers must be the same.
+MFU counts useful work only (`train.pipeline.memory.useful_flops`) against the card's dense bf16 peak, --peak where the
+card is not known. Peak memory is beside one more copy of the base, which the rows of a model share. The loss is that of
+the first step, and must be that of the first row of a method.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
+import gc
 import importlib.util
-import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 import zipfile
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from training import Job, made_model, made_rows, ours, trl, useful_flops
-
 HERE = Path(__file__).resolve()
+# The package beside this script is measured, installed or not.
+sys.path.insert(0, str(HERE.parent.parent))
+
+from training import Job, made_model, ours, trl  # noqa: E402
+
 QWEN = {"hidden_size": 1024, "num_hidden_layers": 28, "num_attention_heads": 16, "num_key_value_heads": 8,
         "head_dim": 128, "intermediate_size": 3072, "vocab_size": 151_936, "tie_word_embeddings": True}  # fmt: skip
 LLAMA = {"hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8,
          "head_dim": 64, "intermediate_size": 8192, "vocab_size": 128_256, "tie_word_embeddings": True}  # fmt: skip
 DRY = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
        "head_dim": 16, "intermediate_size": 128, "vocab_size": 1_000, "tie_word_embeddings": True}  # fmt: skip
-MODELS = {"qwen3-0.6b": ("qwen3", QWEN), "llama-3.2-1b": ("llama", LLAMA)}
-METHODS = ("full", "lora", "generation")
-WRITERS = ("ours", "generate")
-"""Ours, and transformers' `model.generate` with the same prompts padded on the left."""
-VARIANTS = ("ours", "ours-uncompiled", "trl-default", "trl-best")
-WARM = 3
-"""Looks until compilations and allocations are over."""
-AGREE = {"bfloat16": 2e-2, "float32": 1e-4}
-"""Nats between the losses of two sides."""
-H100 = 989.0
+MODELS = {"qwen3-0.6b": ("qwen3", QWEN, 0.6e9), "llama-3.2-1b": ("llama", LLAMA, 1.24e9)}
+"""Kind, shape, and parameters."""
+METHODS = ("full", "lora", "qlora")
+OURS = {
+    "plain": {"compile": False},
+    "checkpointing": {"compile": False, "gradient_checkpointing": True},
+    "compiled": {"compile": True},
+    "compiled, checkpointing": {"compile": True, "gradient_checkpointing": True},
+}
+BESIDE = ("trl-default", "trl-best")
+AGREE = {"bfloat16": 2e-2, "float32": 1e-4, "qlora": 5e-2}
+"""Nats between the losses of two rows."""
+H100 = 989e12
+TOKENS_OF_A_STEP = 64 * 280
+LOADING, STARTING, COMPILING, ASSUMED_MFU = 15.0, 3.0, 25.0, 0.25
+"""What the expected seconds are made of: those of a base, of any row and of a compilation, and how fast the rest is.
+Assumed, not measured; the budget holds whatever they are."""
 
 
-def job_of(model: str, method: str, num_steps: int, *, is_dry: bool) -> Job:
-    """Return what is trained."""
-    kind, shape = MODELS[model]
-    if is_dry:
-        return Job(
-            DRY, kind=kind, rows_of_a_step=4, num_steps=num_steps, method=method, dtype="float32", prompt=(20, 0.4),
-            completion=(10, 0.4), longest=40,
+@dataclass(frozen=True)
+class Row:
+    """A model, a method and a variant."""
+
+    model: str
+    method: str
+    variant: str
+
+    @property
+    def title(self) -> str:
+        """The name of its line."""
+        return f"{self.model} {self.method}, {self.variant}"
+
+    def seconds(self, num_steps: int, peak: float) -> float:
+        """Return the seconds that it is expected to take on a card of ``peak`` operations a second."""
+        passes = (6 if self.method == "full" else 4) * (4 / 3 if "checkpointing" in self.variant else 1)
+        work = passes * MODELS[self.model][2] * TOKENS_OF_A_STEP * num_steps / (ASSUMED_MFU * peak)
+        return STARTING + work + ("compiled" in self.variant) * COMPILING
+
+    def job(self, num_steps: int, *, is_dry: bool) -> Job:
+        """Return what is trained."""
+        kind, shape, _ = MODELS[self.model]
+        method = "full" if self.method == "full" else "lora"
+        recipe = {"num_train_epochs": num_steps, "micro_batch_tokens": 16_384} | OURS.get(self.variant, {})
+        job = Job(shape, kind=kind, rows_of_a_step=64, num_steps=1, method=method, device="cuda", recipe=recipe)
+        if not is_dry:
+            return job
+        return replace(
+            job, shape=DRY, device="cpu", dtype="float32", rows_of_a_step=4, prompt=(20, 0.4), completion=(10, 0.4),
+            longest=40,
         )  # fmt: skip
-    return Job(
-        shape, kind=kind, rows_of_a_step=64, num_steps=num_steps, method=method, device="cuda",
-        recipe={"micro_batch_tokens": 16_384},
-    )  # fmt: skip
+
+
+def load(row: Row, job: Job, folder: Path) -> Any:
+    """Return the base of a row, ready for adapters; of QLoRA in 4 bits, by way of the disk."""
+    import torch
+
+    from train.model.capabilities import optimize_for_device
+    from train.model.load import check_quantised, four_bit_arguments
+
+    with torch.device(job.device):
+        model = made_model(job)
+    if row.method != "qlora":
+        return optimize_for_device(model)
+    from transformers import AutoModelForCausalLM
+
+    place = folder / row.model
+    if not place.exists():
+        model.to(torch.bfloat16).save_pretrained(place)
+    del model
+    dtype = getattr(torch, job.dtype)
+    # Of a CPU the trainer refuses it.
+    arguments = four_bit_arguments(torch.device(job.device, 0), dtype)
+    arguments |= {"device_map": {"": job.device}}
+    model = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32, attn_implementation="sdpa", **arguments)
+    check_quantised(model)
+    return optimize_for_device(model)
 
 
 def register_varlen() -> str:
@@ -93,8 +148,8 @@ def register_varlen() -> str:
     return "varlen"
 
 
-def run_one(job: Job, variant: str) -> dict[str, Any]:
-    """Run one variant here, and return its losses, tokens, seconds and peak bytes."""
+def run_row(row: Row, job: Job, base: Any, num_steps: int) -> dict[str, Any]:
+    """Train, and return losses, tokens, seconds and peak bytes."""
     import torch
 
     is_cuda = job.device == "cuda"
@@ -104,106 +159,22 @@ def run_one(job: Job, variant: str) -> dict[str, Any]:
             torch.cuda.synchronize()
         return time.perf_counter()
 
-    if not is_cuda:
-        torch.set_num_threads(1)
-    if variant.startswith("ours"):
-        every = max(1, job.num_steps // 6)
-        compiled = {"compile": is_cuda and variant == "ours"}
-        found = ours(replace(job, recipe=job.recipe | compiled), clock, look_every=every)
-        found |= {part: found[part][min(WARM, len(found[part]) - 1) :] for part in ("tokens", "seconds")}
+    before = 0
+    if is_cuda:
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+    if row.variant in OURS:
+        found = ours(job, clock, max(1, num_steps // 4), copy.deepcopy(base))
     else:
-        is_packed = variant == "trl-best"
-        attention = register_varlen() if is_cuda and is_packed else "sdpa"
-        found = trl(job, variant.removeprefix("trl-"), clock, attention)
-        found |= {part: found[part][len(found[part]) // 2 :] for part in ("tokens", "seconds")}
-    return found | {"peak": torch.cuda.max_memory_allocated() if is_cuda else 0}
-
-
-def write_one(job: Job, variant: str) -> dict[str, Any]:
-    """Write greedy answers to a batch of prompts, twice, and return the ids, seconds and peak bytes of the second."""
-    import torch
-
-    from train.evaluate.answers import generate
-    from train.model import computing
-    from train.model.capabilities import optimize_for_device
-
-    device, dtype = torch.device(job.device), getattr(torch, job.dtype)
-    model = made_model(job).eval().to(device)
-    prompts = [ids[:num] for ids, num in made_rows(job)[: job.rows_of_a_step]]
-    num_new = 256 if job.device == "cuda" else 8
-    longest = max(map(len, prompts))
-    padded = torch.tensor([[0] * (longest - len(ids)) + ids for ids in prompts], device=device)
-    mask = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts], device=device)
-
-    def ours() -> list[list[int]]:
-        with computing(device, dtype):
-            done = generate(model, prompts, max_new_tokens=num_new, stop_ids=[], batch_tokens=1 << 20)
-        return [one.ids for one in done]
-
-    def theirs() -> list[list[int]]:
-        done = model.generate(
-            padded, attention_mask=mask, max_new_tokens=num_new, do_sample=False, pad_token_id=0
-        )  # fmt: skip
-        return [list(map(int, ids)) for ids in done[:, longest:]]
-
-    # By default token 2 would end an answer.
-    model.generation_config.eos_token_id = None
-    # Ours keeps the weights of training and casts them; theirs is in its format as a whole.
-    model = optimize_for_device(model) if variant == "ours" else model.to(dtype)
-    write = ours if variant == "ours" else theirs
-    write()
-    began = time.perf_counter()
-    ids = write()
-    peak = torch.cuda.max_memory_allocated() if job.device == "cuda" else 0
-    return {"ids": ids, "seconds": time.perf_counter() - began, "peak": peak}
-
-
-def written_rows(asked: argparse.Namespace, model: str, faults: list[str]) -> Iterator[str]:
-    """Write with both sides and return their lines; what went wrong is added to ``faults``."""
-    job, first = job_of(model, "full", asked.steps, is_dry=asked.dry_run), None
-    for variant in WRITERS:
-        found = child(asked, model, "full", f"write-{variant}")
-        if "error" in found:
-            faults.append(f"{model} generation {variant}: {found['error']}")
-            yield f"| {model} generation, {variant} | failed: {found['error']} | | | | | |"
-            continue
-        first = first or found
-        same = sum(map(list.__eq__, found["ids"], first["ids"])) / len(first["ids"])
-        # In bfloat16 greedy texts of a random model soon part.
-        if same < 1 and job.dtype == "float32":
-            faults.append(f"{model} generation {variant}: {1 - same:.0%} of the answers differ")
-        speed, ratio = sum(map(len, found["ids"])) / found["seconds"], found["seconds"] / first["seconds"]
-        memory = "" if asked.dry_run else f"{found['peak'] / 2**30:.1f}"
-        yield f"| {model} generation, {variant} | {speed:,.0f} | {ratio:.2f} | | {memory} | | {same:.0%} the same |"
-
-
-def checks(job: Job) -> dict[str, Any]:
-    """Return what must be so on this machine before a figure counts: packed rows are the rows alone, and versions."""
-    import torch
-    import transformers
-
-    from train.model.capabilities import capabilities_of
-
-    model = made_model(job).to(job.device)
-    device = torch.cuda.get_device_name() if job.device == "cuda" else "cpu"
-    return {"can_pack": capabilities_of(model).has_packing, "device": device, "torch": torch.__version__,
-            "transformers": transformers.__version__}  # fmt: skip
-
-
-def child(asked: argparse.Namespace, model: str, method: str, what: str) -> dict[str, Any]:
-    """Run one part in a process of its own: memory that one leaves behind is not the next one's peak."""
-    command = [sys.executable, str(HERE), "--one", what, "--models", model, "--methods", method, "--steps",
-               str(asked.steps), *(["--dry-run"] if asked.dry_run else [])]  # fmt: skip
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parent.parent), *sys.path]),
-                                "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    if done.returncode:
-        return {"error": done.stderr.strip().splitlines()[-1][:300] if done.stderr.strip() else "no message"}
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+        # TRL has no step of all rows again and again, but takes them in the order of ours.
+        job = replace(job, num_steps=num_steps)
+        attention = register_varlen() if is_cuda and row.variant == "trl-best" else "sdpa"
+        found = trl(job, row.variant.removeprefix("trl-"), clock, attention)
+    return found | {"peak": torch.cuda.max_memory_allocated() - before if is_cuda else 0}
 
 
 def use_wheels(wheels: Path, folder: Path) -> None:
-    """Unpack ``wheels`` into ``folder`` and let this process and those that it starts import from there."""
+    """Unpack ``wheels`` into ``folder`` and let this process import from there."""
     files = sorted(wheels.glob("*.whl"))
     if not files:
         raise SystemExit(f"{wheels}: no *.whl in it")
@@ -214,75 +185,125 @@ def use_wheels(wheels: Path, folder: Path) -> None:
     sys.path.append(str(folder))
 
 
-def rows_of(asked: argparse.Namespace, model: str, method: str, faults: list[str]) -> Iterator[str]:
-    """Check, run all variants and return the lines of their table; what went wrong is added to ``faults``."""
-    job = job_of(model, method, asked.steps, is_dry=asked.dry_run)
-    told = child(asked, model, method, "checks")
-    yield f"| {model} {method}, {', '.join(f'{key} {value}' for key, value in told.items())} | | | | | | |"
-    if not told.get("can_pack"):
-        faults.append(f"{model} {method}: {told.get('error', 'rows are not packed')}")
-    flops, first = useful_flops(job), None
-    for variant in asked.variants:
-        if variant.startswith("trl") and not importlib.util.find_spec("trl"):
-            yield f"| {variant} | trl is not installed | | | | | |"
-            continue
-        found = child(asked, model, method, variant)
-        if "error" in found:
-            faults.append(f"{model} {method} {variant}: {found['error']}")
-            yield f"| {variant} | failed: {found['error']} | | | | | |"
-            continue
-        first = first or found
+def machine(peak: float, *, is_dry: bool) -> str:
+    """Return the line that says where it was measured, and with what."""
+    import torch
+    import transformers
+
+    driver = "none"
+    if shutil.which("nvidia-smi"):
+        asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        driver = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip().split("\n")[0]
+    name = "dry run on a CPU: no measurement" if is_dry else torch.cuda.get_device_name()
+    versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
+    return f"{name}, driver {driver}, {versions}; MFU of {peak / 1e12:,.0f} TF/s"
+
+
+class Table:
+    """Measures row after row within a budget; ``faults`` says what went wrong."""
+
+    def __init__(self, asked: argparse.Namespace, peak: float, folder: Path) -> None:
+        self.asked, self.peak, self.folder = asked, peak, folder
+        self.faults: list[str] = []
+        self.began = time.monotonic()
+        self._losses: dict[tuple[str, str], float] = {}
+        self._base: tuple[tuple[str, bool], Any] | None = None
+
+    def lines(self, rows: list[Row]) -> Iterator[str]:
+        """Yield the lines of the table."""
+        yield "| row | tokens a second | peak GiB | MFU | loss | expected s | s |"
+        yield "|---|---:|---:|---:|---:|---:|---:|"
+        for row in rows:
+            begun = time.monotonic()
+            try:
+                cells = self._cells(row)
+            except Exception as error:  # noqa: BLE001 - the rows after it are measured all the same
+                text = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+                self.faults.append(f"{row.title}: {text}")
+                cells = [f"failed: {text}", "", "", ""]
+            spent = time.monotonic() - begun
+            expected = row.seconds(self.asked.steps, self.peak)
+            yield f"| {row.title} | {' | '.join(cells)} | {expected:.0f} | {spent:.0f} |"
+
+    def _cells(self, row: Row) -> list[str]:
+        needed = {"qlora": ["bitsandbytes"]}.get(row.method, []) + ["trl"] * (row.variant in BESIDE)
+        if missing := [name for name in needed if not importlib.util.find_spec(name)]:
+            return [f"not run: {', '.join(missing)} is not installed", "", "", ""]
+        expected = row.seconds(self.asked.steps, self.peak)
+        if time.monotonic() - self.began + expected > self.asked.budget:
+            return ["not run: over the budget", "", "", ""]
+        job = row.job(self.asked.steps, is_dry=self.asked.dry_run)
+        found = run_row(row, job, self._base_of(row, job), self.asked.steps)
+        gc.collect()
         speed = sum(found["tokens"]) / sum(found["seconds"])
-        ratio = sum(first["tokens"]) / sum(first["seconds"]) / speed
-        share = "" if asked.dry_run else f"{flops * speed / asked.peak / 1e12:.1%}"
-        away = max(abs(one - other) for one, other in zip(first["loss"], found["loss"], strict=True))
-        verdict = "agrees" if away <= AGREE[job.dtype] else "DIFFERS"
-        if verdict != "agrees":
-            faults.append(f"{model} {method} {variant}: losses differ by {away:.1e}")
-        memory = "" if asked.dry_run else f"{found['peak'] / 2**30:.1f}"
-        yield f"| {variant} | {speed:,.0f} | {ratio:.2f} | {share} | {memory} | {away:.1e} | {verdict} |"
+        away = abs(found["loss"][0] - self._losses.setdefault((row.model, row.method), found["loss"][0]))
+        if away > AGREE[row.method if row.method == "qlora" else job.dtype]:
+            self.faults.append(f"{row.title}: the loss differs by {away:.1e}")
+        share = f"{found['flops'] * speed / self.peak:.1%}" if "flops" in found else ""
+        figures = ["", ""] if self.asked.dry_run else [f"{found['peak'] / 2**30:.1f}", share]
+        return [f"{speed:,.0f}", *figures, f"{found['loss'][0]:.4f}"]
+
+    def _base_of(self, row: Row, job: Job) -> Any:
+        from train.model.capabilities import capabilities_of
+
+        key = row.model, row.method == "qlora"
+        if self._base is None or self._base[0] != key:
+            self._base = None
+            gc.collect()
+            self._base = key, load(row, job, self.folder)
+            if not capabilities_of(self._base[1]).has_packing:
+                self.faults.append(f"{row.model} {row.method}: rows are not packed")
+        return self._base[1]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
-    parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--peak", type=float, default=H100, help="TF/s that MFU is a share of")
+    parser.add_argument("--variants", nargs="+", choices=[*OURS, *BESIDE], default=list(OURS))
+    parser.add_argument("--steps", type=int, default=12, help="of a row; the last half of them counts")
+    parser.add_argument("--budget", type=float, default=600.0, help="seconds for all rows")
+    parser.add_argument("--peak", type=float, help="TF/s that MFU is a share of, where the card is not known")
+    parser.add_argument("--out", type=Path, default=Path("train_gpu.md"), help="where the table is written")
     parser.add_argument("--dry-run", action="store_true", help="on the CPU, small, without figures of speed")
     parser.add_argument("--wheels", type=Path, help="a folder of wheels of packages that are missing here")
-    parser.add_argument("--one", help="only this part, here, as a line of JSON")
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as name:
         if asked.wheels:
-            use_wheels(asked.wheels, Path(folder))
-        measure(asked)
+            use_wheels(asked.wheels, Path(name) / "wheels")
+        measure(asked, Path(name))
 
 
-def measure(asked: argparse.Namespace) -> None:
-    """Print the table, or the part that is asked for; raises SystemExit where something went wrong."""
+def measure(asked: argparse.Namespace, folder: Path) -> None:
+    """Print the table, and write it anew after each row; raises SystemExit where something went wrong."""
+    os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     if asked.dry_run:
-        asked.steps = min(asked.steps, 6)
-    if asked.one:
-        job = job_of(asked.models[0], asked.methods[0], asked.steps, is_dry=asked.dry_run)
-        part, _, writer = asked.one.partition("write-")
-        done = checks(job) if part == "checks" else write_one(job, writer) if writer else run_one(job, part)
-        print(json.dumps(done))
-        return
-    unit = "(dry run: no measurement)" if asked.dry_run else "per second"
-    print(f"| variant | tokens {unit} | ours over it | MFU | peak GiB | loss | |", flush=True)
-    print("|---|---:|---:|---:|---:|---:|---|", flush=True)
-    faults: list[str] = []
-    for model in asked.models:
-        for method in asked.methods:
-            rows = (
-                written_rows(asked, model, faults) if method == "generation" else rows_of(asked, model, method, faults)
-            )
-            for line in rows:
-                print(line, flush=True)
-    if faults:
-        raise SystemExit("\n".join(faults))
+        # To compile for a CPU takes minutes, of which nothing would be learnt.
+        os.environ["TORCH_COMPILE_DISABLE"] = "1"
+    import torch
+
+    from train.model.device import peak_flops
+
+    if asked.dry_run:
+        torch.set_num_threads(1)
+    known = None if asked.dry_run else peak_flops(torch.device("cuda"))
+    peak = asked.peak * 1e12 if asked.peak else known or H100
+    # Rows of one base follow one another.
+    rows = [
+        Row(model, method, variant) for model in asked.models for method in asked.methods for variant in asked.variants
+    ]
+    seconds = sum(row.seconds(asked.steps, peak) for row in rows)
+    seconds += LOADING * len({(row.model, row.method == "qlora") for row in rows})
+    told = f"{len(rows)} rows, {seconds:.0f} s expected in all, and {asked.budget:.0f} s are the budget"
+    table = Table(asked, peak, folder)
+    text = f"{machine(peak, is_dry=asked.dry_run)}\n\n{told}\n\n"
+    print(text, end="", flush=True)
+    for line in table.lines(rows):
+        print(line, flush=True)
+        text += f"{line}\n"
+        asked.out.write_text(text)
+    if table.faults:
+        raise SystemExit("\n".join(table.faults))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,26 +76,42 @@ def made_model(job: Job) -> Any:
     return AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
 
 
-def useful_flops(job: Job) -> float:
-    """Return the floating-point operations that a token of the job is worth in the mean.
+def set_up(job: Job, model: Any = None) -> tuple[Any, Any, Any]:
+    """Return what our loop trains: the model, which may be given without adapters, the recipe and the steps."""
+    import torch
 
-    A multiplication and an addition count two. Forward and both gradients are three products; frozen weights need two.
-    """
-    shape, rows = job.shape, made_rows(job)
-    hidden, layers, width = shape["hidden_size"], shape["num_hidden_layers"], shape["head_dim"]
-    asked, known = shape["num_attention_heads"] * width, shape["num_key_value_heads"] * width
-    maps = [(hidden, asked), (hidden, known), (hidden, known), (asked, hidden)]
-    maps += [(hidden, shape["intermediate_size"])] * 3
-    body = layers * sum(one * other for one, other in maps)
-    adapters = layers * sum(16 * (one + other) for one, other in maps) if job.method == "lora" else 0
-    head = hidden * shape["vocab_size"]
-    passes = 4 if job.method == "lora" else 6
-    tokens = sum(len(ids) for ids, _ in rows)
-    supervised = sum(len(ids) - prompt for ids, prompt in rows)
-    # Scores and their use, half of the square, forward and twice backward.
-    attention = sum(len(ids) ** 2 for ids, _ in rows) * 2 * asked * layers * 3
-    total = passes * (body * tokens + head * supervised) + 6 * adapters * tokens + attention
-    return total / tokens
+    from train.data.rendering import Example
+    from train.model import add_lora
+    from train.model.batch import BatchSampler
+    from train.model.capabilities import capabilities_of, optimize_for_device
+    from train.recipe import Recipe
+
+    examples = [
+        Example(f"r{n}", "", "", ids, [place >= prompt for place in range(len(ids))], len(ids))
+        for n, (ids, prompt) in enumerate(made_rows(job))
+    ]
+    recipe = Recipe.model_validate({
+        "method": job.method, "learning_rate": LR, "num_train_epochs": 1, "global_batch_size": job.rows_of_a_step,
+        "lr_scheduler_type": "constant_with_warmup",
+        "warmup_steps": 0, "weight_decay": 0.0, "adam_beta1": 0.9, "adam_beta2": 0.999,
+        "bf16": job.dtype == "bfloat16", "threads": 1,
+        "device": job.device, "lora_r": 16, "lora_alpha": 32, **job.recipe,
+    })  # fmt: skip
+    tuned = optimize_for_device(made_model(job).to(job.device)) if model is None else model
+    if job.method == "lora":
+        tuned = add_lora(tuned, recipe, dtype=getattr(torch, job.dtype), seed=0)
+    else:
+        tuned.requires_grad_(True)
+    return tuned, recipe, BatchSampler(examples, recipe, is_packed=capabilities_of(tuned).has_packing)
+
+
+def flops_of_a_token(job: Job, tuned: Any = None, recipe: Any = None, steps: Any = None) -> float:
+    """Return the useful floating-point operations that a token of the job is worth, of what `set_up` returns."""
+    from train.pipeline.memory import shape_of, useful_flops
+
+    if tuned is None:
+        tuned, recipe, steps = set_up(job)
+    return useful_flops(shape_of(tuned, recipe, 4, checkpointing=False), steps)
 
 
 def gemm_peak(dtype: str) -> float:
@@ -112,60 +128,44 @@ def gemm_peak(dtype: str) -> float:
     return 2 * 2048**3 / statistics.median(seconds)
 
 
-def ours(job: Job, clock: Callable[[], float], look_every: int = 1) -> dict[str, Any]:
-    """Run the loop itself, and read the clock at each look, where it would validate.
+def ours(job: Job, clock: Callable[[], float], look_every: int = 1, model: Any = None) -> dict[str, Any]:
+    """Run the loop itself, and read the clock at each look, where it would validate; no checkpoint is written.
 
-    Returns the loss of each step, and the tokens and seconds between one look and the next.
+    Returns the loss of each step, the tokens and seconds between one look and the next, and the useful operations of a
+    token. ``model`` is trained in the place of a new one; "gradient_checkpointing" in the job's recipe is obeyed.
     """
     import torch
 
-    from train.data.rendering import Example
     from train.evaluate.predictions import ValidationScore
     from train.loop import Checkpoints, Placement, Validation, fit
-    from train.model import add_lora
-    from train.model.batch import BatchSampler
-    from train.model.capabilities import capabilities_of, optimize_for_device
-    from train.recipe import Recipe
+    from train.model.capabilities import checkpoint_activations
 
-    examples = [
-        Example(f"r{n}", "", "", ids, [place >= prompt for place in range(len(ids))], len(ids))
-        for n, (ids, prompt) in enumerate(made_rows(job))
-    ]
-    recipe = Recipe.model_validate({
-        "method": job.method, "learning_rate": LR, "num_train_epochs": 1, "global_batch_size": job.rows_of_a_step,
-        "lr_scheduler_type": "constant_with_warmup",
-        "warmup_steps": 0, "weight_decay": 0.0, "adam_beta1": 0.9, "adam_beta2": 0.999,
-        "bf16": job.dtype == "bfloat16", "threads": 1,
-        "device": job.device, "lora_r": 16, "lora_alpha": 32, "eval_steps": look_every,
-        "save_steps": job.num_steps, **job.recipe,
-    })  # fmt: skip
-    device, precision = torch.device(job.device), getattr(torch, job.dtype)
-    tuned = optimize_for_device(made_model(job).to(device))
-    if job.method == "lora":
-        tuned = add_lora(tuned, recipe, dtype=precision, seed=0)
-    else:
-        tuned.requires_grad_(True)
+    class Unsaved(Checkpoints):
+        def save(self, *_: Any, **__: Any) -> Path:
+            return self.run_dir
+
+    job = replace(job, recipe={"eval_steps": look_every} | job.recipe)
+    tuned, recipe, planned = set_up(job, model)
+    if recipe.gradient_checkpointing is True:
+        checkpoint_activations(tuned)
     looks: list[tuple[int, float]] = []
 
     def look(step: int) -> ValidationScore:
-        # Never better than the first look, so that only the first and the last step write a checkpoint.
         looks.append((step, clock()))
         return ValidationScore(None, float(step))
 
     with tempfile.TemporaryDirectory() as name:
-        planned = BatchSampler(examples, recipe, is_packed=capabilities_of(tuned).has_packing)
-        fit(
-            tuned, planned, Checkpoints(Path(name)), placement=Placement(device, precision),
-            validation=Validation(look),
-        )  # fmt: skip
+        placement = Placement(torch.device(job.device), getattr(torch, job.dtype))
+        fit(tuned, planned, Unsaved(Path(name)), placement=placement, validation=Validation(look))
         events = [json.loads(line) for line in (Path(name) / "metrics.jsonl").read_text().splitlines()]
     steps = {event["step"]: event for event in events if event["event"] == "step"}
-    # After the first look a checkpoint is written, which is no part of a step.
+    # The first steps find nothing made.
     spans = list(itertools.pairwise(looks))[1:]
     return {
         "loss": [step["loss"] for step in steps.values()],
         "tokens": [steps[later]["tokens"] - steps[sooner]["tokens"] for (sooner, _), (later, _) in spans],
         "seconds": [end - begin for (_, begin), (_, end) in spans],
+        "flops": flops_of_a_token(job, tuned, recipe, planned),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -11,45 +12,55 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+VARIANTS = ("plain", "checkpointing", "compiled", "compiled, checkpointing")
+
+
+def _call(tmp_path: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "benchmarks" / "train_gpu.py"), "--dry-run", "--steps", "4", *words]
+    command += ["--out", str(tmp_path / "table.md")]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | environment)
 
 
 @pytest.mark.ci
-def test_its_dry_run_checks_and_trains() -> None:
-    script = ROOT / "benchmarks" / "train_gpu.py"
-    words = ["--dry-run", "--steps", "3", "--variants", "ours", "--methods", "lora", "--models", "qwen3-0.6b"]
-    done = subprocess.run([sys.executable, str(script), *words], capture_output=True, text=True, check=False)
+def test_its_dry_run_trains_every_row_and_says_what_each_would_take(tmp_path: Path) -> None:
+    done = _call(tmp_path, "--models", "qwen3-0.6b")
     assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
-    assert "dry run: no measurement" in lines[0]
-    assert sum("can_pack True" in line for line in lines) == 1
-    (row,) = [line for line in lines if line.startswith("| ours")]
-    assert row.endswith("| agrees |")
-    assert "%" not in row, "a CPU has no share of a card's peak"
+    told, _, summed, _, head, _, *rows = done.stdout.splitlines()
+    assert "dry run on a CPU: no measurement, driver " in told
+    assert "torch " in told
+    assert head == "| row | tokens a second | peak GiB | MFU | loss | expected s | s |"
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    kinds = [f"qwen3-0.6b {method}, {variant}" for method in ("full", "lora", "qlora") for variant in VARIANTS]
+    assert [one[0] for one in cells] == kinds
+    expected = sum(int(one[5]) for one in cells)
+    assert f"{len(rows)} rows, " in summed
+    whole = int(summed.split(" rows, ")[1].split(" s expected")[0])
+    assert abs(whole - expected - 2 * 15) <= len(rows)
+    assert whole < 300, "two models are ten minutes"
+    has_four_bits = importlib.util.find_spec("bitsandbytes") is not None
+    for one in cells[: 12 if has_four_bits else 8]:
+        assert one[1].replace(",", "").isdigit(), one
+        assert one[2:4] == ["", ""], "a CPU has no share of a card's peak"
+    assert (tmp_path / "table.md").read_text() == done.stdout
 
 
 @pytest.mark.ci
-def test_both_sides_write_the_same_answers() -> None:
-    script = ROOT / "benchmarks" / "train_gpu.py"
-    words = ["--dry-run", "--methods", "generation", "--models", "qwen3-0.6b"]
-    done = subprocess.run([sys.executable, str(script), *words], capture_output=True, text=True, check=False)
+def test_rows_over_the_budget_are_not_begun(tmp_path: Path) -> None:
+    done = _call(tmp_path, "--models", "qwen3-0.6b", "--methods", "lora", "--budget", "25")
     assert done.returncode == 0, done.stderr
-    rows = [line for line in done.stdout.splitlines() if "generation" in line]
-    assert [row.split(",")[1].split(" |")[0] for row in rows] == [" ours", " generate"]
-    assert all(row.endswith("| 100% the same |") for row in rows)
+    rows = done.stdout.splitlines()[6:]
+    assert ["not run: over the budget" in row for row in rows] == [False, False, True, True]
 
 
 @pytest.mark.ci
 def test_a_row_that_fails_fails_the_whole(tmp_path: Path) -> None:
-    # A package of the same name in front of the real one: each child ends at its first import of it.
-    (tmp_path / "pydantic.py").write_text("raise ImportError('no pydantic here')")
-    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-    words = ["--dry-run", "--steps", "3", "--variants", "ours", "--methods", "lora", "--models", "qwen3-0.6b"]
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "train_gpu.py"), *words],
-        capture_output=True, text=True, check=False, env=environment,
-    )  # fmt: skip
+    # A package of the same name in front of the real one.
+    (tmp_path / "peft.py").write_text("raise ImportError('no peft here')")
+    words = ["--variants", "plain", "--methods", "lora", "full", "--models", "qwen3-0.6b"]
+    done = _call(tmp_path, *words, PYTHONPATH=str(tmp_path))
     assert done.returncode == 1
-    assert "qwen3-0.6b lora ours: ImportError: no pydantic here" in done.stderr
+    assert "qwen3-0.6b lora, plain: no peft here" in done.stderr
+    assert "| qwen3-0.6b full, plain | failed" not in done.stdout, "the rows after it are measured"
 
 
 def test_wheels_that_were_carried_along_are_imported(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import threading
 from pathlib import Path
@@ -16,10 +17,11 @@ from tests.train.tiny import make_model, make_tokenizer, sha256_of_tensors, some
 from train.base.errors import Exit, TrainError
 from train.data.rendering import Example, Renderer
 from train.evaluate.predictions import ValidationScore
-from train.loop import Checkpoints, FitResult, Placement, Validation, fit, restore_weights, trained_tensors
+from train.loop import Checkpoints, Expected, FitResult, Placement, Validation, fit, restore_weights, trained_tensors
 from train.loop.checkpoint import Checkpoint, newest_verified, open_checkpoint, save_checkpoint
 from train.loop.gradients import Optimizer
 from train.model import add_lora
+from train.model.device import peak_flops
 from train.model.distributed import SINGLE_PROCESS
 from train.model.parallel import parallelize
 from train.recipe import Recipe, build_recipe
@@ -80,6 +82,48 @@ def test_splitting_a_step_does_not_change_it(tmp_path: Path, changes: dict[str, 
     assert other == pytest.approx(loss, abs=1e-6)
     assert whole.keys() == split.keys()
     assert all(torch.allclose(whole[key], split[key], atol=1e-6) for key in whole)
+
+
+def test_a_line_tells_the_share_of_a_known_card_its_memory_and_the_evaluation_to_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("train.loop.events.peak_flops", lambda _: 1e9)
+    monkeypatch.setattr("train.loop.events.peak_memory", lambda _: 3_210_000_000)
+    monkeypatch.setattr("train.loop.events.PLAIN_SECONDS", -1)
+    expected = Expected(flops=1e5, validation_seconds=1000.0, evaluation_seconds=50_000.0)
+    changes = {"max_steps": 4, "eval_steps": 2}
+    _fit(tmp_path, changes, validate=lambda step: ValidationScore(None, float(step)), expected=expected)
+    steps = _events(tmp_path, "step")
+    assert all(one["mfu"] == pytest.approx(one["tokens_per_second"] / 1e4, rel=0.01) for one in steps)
+    assert [one["peak_bytes"] for one in steps] == [3_210_000_000] * 4
+    # Two validations and the evaluation of the run are to come; the first takes a moment, and so will the rest.
+    left = [one["eta_seconds"] for one in steps]
+    assert left[0] == pytest.approx(52_000, abs=60)
+    assert left[1] == pytest.approx(52_000, abs=60)
+    assert max(left[2:]) < 1000
+    line = next(line for line in capsys.readouterr().err.splitlines() if "step 1/4" in line)
+    assert re.search(r"tokens/s  MFU [\d.]+%  3\.2 GB  14:2\d:\d\d to go$", line), line
+
+
+def test_without_a_card_a_line_tells_neither(tmp_path: Path) -> None:
+    _fit(tmp_path, {"max_steps": 1}, expected=Expected(flops=1e3))
+    assert not {"mfu", "peak_bytes"} & _events(tmp_path, "step")[0].keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "peak"),
+    [
+        ("NVIDIA H100 80GB HBM3", 989e12), ("NVIDIA H100 PCIe", 756e12), ("NVIDIA A100-SXM4-80GB", 312e12),
+        ("NVIDIA A10G", 70e12), ("NVIDIA L4", 121e12), ("NVIDIA L40S", 362e12), ("Tesla T4", 65e12),
+        ("NVIDIA GeForce RTX 4090", 165e12), ("NVIDIA RTX A1000", None),
+    ],
+)  # fmt: skip
+def test_a_card_is_known_by_the_words_of_its_name(
+    name: str, peak: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: name)
+    assert peak_flops(torch.device("cuda")) == peak
+    assert peak_flops(torch.device("cpu")) is None
 
 
 @pytest.mark.ci

@@ -17,15 +17,15 @@ from click.testing import CliRunner, Result
 from tests.train.tiny import make_model, make_tokenizer, some_rows, steps_of
 from train.base.errors import Exit, TrainError
 from train.cli import cli
-from train.data.rendering import Renderer
+from train.data.rendering import Example, Renderer
 from train.model import add_lora, capabilities
-from train.model.batch import BatchSampler, collate
+from train.model.batch import BatchSampler, Step, collate
 from train.model.capabilities import capabilities_of, checkpoint_activations, optimize_for_device
-from train.model.distributed import DistributedContext
+from train.model.distributed import SINGLE_PROCESS, DistributedContext
 from train.model.loss import supervised_loss
 from train.pipeline import plan as planning
-from train.pipeline.memory import choose_settings, estimate, fitting_tokens, shape_of
-from train.pipeline.plan import Plan, accuracy, explain_oom, make_plan, needs_checkpointing
+from train.pipeline.memory import estimate, shape_of, useful_flops
+from train.pipeline.plan import Plan, accuracy, explain_oom, make_plan, needs_checkpointing, resized
 from train.pipeline.prepare import add_adapters, plan_run, prepare
 from train.recipe import Recipe, build_recipe
 
@@ -78,18 +78,6 @@ def test_activations_are_what_the_graph_keeps() -> None:
         assert 0.8 < told.activations / found < 1.25, (layers, method, told.activations / found)
 
 
-def test_what_fits_grows_with_memory_and_with_checkpointing() -> None:
-    model, recipe = make_model("llama").requires_grad_(True), build_recipe({"method": "full"})
-    shape = shape_of(model, recipe, 4, checkpointing=False)
-    given: dict[str, Any] = {"longest": 40, "share": 0.3, "is_blocked": True}
-    small, large = (fitting_tokens(shape, limit, **given) for limit in (4_000_000, 16_000_000))
-    assert 0 < small < large
-    needed = estimate(shape, tokens=small, longest=40, supervised=int(small * 0.3) + 1, is_blocked=True).total
-    assert needed <= 0.9 * 4_000_000
-    assert fitting_tokens(replace(shape, checkpointing=True), 4_000_000, **given) > small
-    assert fitting_tokens(shape, 10_000, **given) == 0
-
-
 def test_checkpointing_gives_the_same_gradients_of_packed_and_adapted_models(monkeypatch: pytest.MonkeyPatch) -> None:
     moved: list[torch.Tensor] = []
     offload = capabilities.save_on_cpu
@@ -123,37 +111,18 @@ def test_checkpointing_gives_the_same_gradients_of_packed_and_adapted_models(mon
         assert all(torch.equal(grads[0][name], other[name]) for other in grads[1:] for name in grads[0]), method
 
 
-def test_what_does_not_fit_is_told_the_first_settings_that_would() -> None:
-    recipe = build_recipe({"method": "full", "global_batch_size": 8})
-    model = make_model("llama").requires_grad_(True)
-    config = type(model.config)(**model.config.to_dict() | {"num_hidden_layers": 16})
-    model = optimize_for_device(type(model)(config)).requires_grad_(True)
-    steps = BatchSampler(EXAMPLES, recipe)
-    shape = shape_of(model, recipe, 4, checkpointing=False)
-    longest = int(steps.lengths.max())
-
-    def needed(how: Any, optimizer: str) -> int:
-        own = shape_of(model, build_recipe({"method": "full", "optim": optimizer}), 4, checkpointing=how)
-        share = float(steps.supervised.sum() / steps.lengths.sum())
-        supervised = int(longest * share) + 1
-        return estimate(own, tokens=longest, longest=longest, supervised=supervised, is_blocked=True).total
-
-    ways: list[tuple[Any, str]] = [
-        (False, "adamw_torch_fused"), (True, "adamw_torch_fused"), ("offload", "adamw_torch_fused"),
-        (False, "adamw_8bit"), (True, "adamw_8bit"), ("offload", "adamw_8bit"),
-    ]  # fmt: skip
-    sizes = [needed(*way) for way in ways]
-    assert sizes[0] > sizes[1] > sizes[2]
-    for number, (way, size) in enumerate(zip(ways, sizes, strict=True)):
-        if size >= min(sizes[:number], default=size + 1):
-            continue
-        choices = choose_settings(shape, steps, CPU, int(size / 0.9) + 1, has_host=True)
-        assert (choices.gradient_checkpointing, choices.optim) == way
-        assert choices.micro_batch_tokens
-    none = choose_settings(shape, steps, CPU, min(sizes) // 2, has_host=True)
-    assert (none.micro_batch_tokens, none.gradient_checkpointing, none.optim) == (0, False, "adamw_torch_fused")
-    alone = choose_settings(shape, steps, CPU, int(sizes[2] / 0.9) + 1, has_host=False)
-    assert alone.gradient_checkpointing != "offload", "a CPU has no other memory"
+def test_what_does_not_fit_is_told_what_to_set_what_costs_least_first() -> None:
+    full: dict[str, Any] = {"method": "full", "global_batch_size": 8, "num_train_epochs": 2}
+    plain = _planned(build_recipe(full), memory_bytes=10_000)
+    assert not plain.fits
+    assert f"            {plain.advice()}" in plain.lines()
+    assert plain.advice().startswith(
+        "Add --set micro_batch_tokens=1024 or --set gradient_checkpointing=true or --set optim=adamw_8bit; "
+    )
+    small = replace(plain, micro_batch_tokens=64, longest=64, gradient_checkpointing=True, optim="adamw_8bit")
+    assert "--set max_length=32" in small.advice()
+    assert "--set gradient_checkpointing=offload" in replace(small, device="cuda").advice()
+    assert "--set" not in " ".join(_planned(build_recipe(full)).lines())
 
 
 def test_moments_of_8_bits_are_refused_where_the_model_needs_shards(
@@ -179,9 +148,6 @@ def test_moments_of_8_bits_are_planned_and_said() -> None:
     plain, small = (_planned(build_recipe({**full, "optim": name})) for name in ("adamw_torch_fused", "adamw_8bit"))
     assert plain.memory.optimizer / 4 < small.memory.optimizer < plain.memory.optimizer / 3.9
     assert "moments in 8 bits" in small.sentence()
-    sizes = [plain.memory.weights * number // 8 for number in range(16, 48)]
-    told = [line for size in sizes for line in _planned(memory_bytes=size).lines() if "tokens fit with" in line]
-    assert any('optim = "adamw_8bit"' in line for line in told), told
 
 
 def test_checkpointing_is_chosen_only_where_nothing_else_fits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,11 +206,8 @@ def test_a_run_in_shards_is_planned_by_what_a_device_holds_and_not_calibrated_wh
     assert plan.peak_bytes < make_plan(model, alone.steps, device=CPU, dtype=torch.float32, threads=1).peak_bytes
 
 
-def test_sharing_follows_the_method_and_the_size() -> None:
-    big = 4 * _planned().parameters
-    assert _planned(memory_bytes=40 * big).choices.ranks == "ddp"
-    assert _planned(memory_bytes=big).choices.ranks == "fsdp"
-    assert _planned(memory_bytes=big).fits is False
+def test_what_a_device_cannot_hold_does_not_fit() -> None:
+    assert _planned(memory_bytes=4 * _planned().parameters).fits is False
 
 
 @pytest.mark.parametrize(
@@ -268,6 +231,134 @@ def test_lack_of_memory_is_told_with_what_would_fit(error: Exception) -> None:
         raise RuntimeError("a shape is wrong")
 
 
+_MB = 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("free", "breaks_at", "expected"),
+    [
+        # 100 MB and one for each token, of which 90 % of what is free may be taken.
+        (10_000, 10_000, 320),
+        (400, 10_000, 260),
+        (200, 10_000, 80),
+        (100, 10_000, 64),
+        (400, 128, 64),
+    ],
+)
+def test_a_gpu_gets_micro_batches_that_fill_its_free_memory(
+    free: int, breaks_at: int, expected: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A card by its two figures: what a few steps take there, and what is free."""
+    asked: list[int] = []
+
+    def measured(_model: Any, steps: BatchSampler, heaviest: Step, *_: Any) -> tuple[float, int]:
+        asked.append(tokens := max(int(steps.lengths[group].sum()) for group in heaviest.micro_batches))
+        if tokens > breaks_at:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return 1e-6, (100 + tokens) * _MB
+
+    monkeypatch.setattr(planning, "calibrate", measured)
+    monkeypatch.setattr(planning, "free_memory", lambda _: free * _MB)
+    monkeypatch.setattr(planning, "MICRO_BATCH_TOKENS", 64)
+    examples = [Example(f"r{n}", "", "", [1] * 20, [True] * 20, 20) for n in range(64)]
+    model = make_model("llama").requires_grad_(True)
+    steps = BatchSampler(examples, build_recipe({"method": "full", "global_batch_size": 16}), is_packed=True)
+    cuda = torch.device("cuda")
+
+    def chosen(context: DistributedContext, *, is_measured: bool = True) -> int:
+        sized = planning.size_micro_batches(model, steps, cuda, torch.float32, context, is_measured=is_measured)
+        return sized.micro_batch_tokens
+
+    assert chosen(SINGLE_PROCESS) == expected
+    assert asked[0] <= 64 < asked[1] <= 256
+    said = capsys.readouterr().err
+    assert f"micro_batch_tokens = {expected}" in said
+    # The share of each of four ranks is 80 tokens, and the rank with the least memory decides for all.
+    assert chosen(_Four(0, 4, 4)) == min(expected, 70)
+    assert chosen(SINGLE_PROCESS, is_measured=False) == 256
+
+
+@pytest.mark.parametrize(
+    ("kind", "method"), [("llama", "full"), ("qwen3", "full"), ("llama", "lora"), ("qwen3", "lora")]
+)
+def test_a_token_is_worth_the_products_of_its_weights(kind: str, method: str) -> None:
+    """Counted map by map: 2 layers of width 32, 4 heads of 8 and 2 of keys, gated by 64; adapters of rank 16."""
+    recipe = build_recipe({"method": method, "lora_r": 16})
+    model = make_model(kind).requires_grad_(method == "full")
+    if method == "lora":
+        model = add_lora(model, recipe, dtype=torch.float32, seed=0)
+    steps = BatchSampler(EXAMPLES, recipe)
+    maps = [(32, 32), (32, 16), (32, 16), (32, 32), (32, 64), (32, 64), (64, 32)]
+    tokens, passes = int(steps.lengths.sum()), 6 if method == "full" else 4
+    body = passes * 2 * sum(one * other for one, other in maps) * tokens
+    body += 6 * 2 * 16 * sum(one + other for one, other in maps) * tokens if method == "lora" else 0
+    head = passes * 32 * 400 * int(steps.supervised.sum())
+    attention = 6 * 32 * 2 * int((steps.lengths**2).sum())
+    found = useful_flops(shape_of(model, recipe, 4, checkpointing=False), steps)
+    # The norms, which are no products, are a few more.
+    assert 1 <= found / ((body + head + attention) / tokens) < 1.02
+
+
+def test_the_evaluation_is_planned_too() -> None:
+    plan = replace(_planned(is_measured=True, cost_per_hour=3600.0), validation_seconds=60.0, evaluation_seconds=300.0)
+    # Ten steps, validated after each third and the last one.
+    assert plan.evaluation == 4 * 60 + 300
+    assert plan.seconds is not None
+    assert plan.cost == pytest.approx(plan.seconds + 540)
+    assert "9 minutes of evaluation" in plan.sentence()
+    assert "without evaluation" in " ".join(_planned(is_measured=True).lines())
+
+
+class _Four(DistributedContext):
+    """Of four ranks, another of which has memory for 70 tokens."""
+
+    def max(self, value: int) -> int:
+        return max(value, -70)
+
+
+def test_a_gpu_without_room_for_the_smallest_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(planning, "calibrate", full)
+    monkeypatch.setattr(planning, "free_memory", lambda _: _MB)
+    monkeypatch.setattr(planning, "MICRO_BATCH_TOKENS", 64)
+    model = make_model("llama").requires_grad_(True)
+    steps = BatchSampler(EXAMPLES, build_recipe({"method": "full", "global_batch_size": 40}))
+    given = (torch.float32, SINGLE_PROCESS)
+    with pytest.raises(TrainError, match="out of memory") as caught:
+        planning.size_micro_batches(model, steps, torch.device("cuda"), *given, is_measured=True)
+    assert "--set micro_batch_tokens=" in caught.value.hint
+    assert planning.size_micro_batches(model, steps, CPU, *given, is_measured=True) is steps
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+def test_a_run_uses_and_records_what_the_plan_chose_and_a_resumed_run_takes_that(
+    dataset: Path, bases: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[int] = []
+    real = planning.BatchSampler._micro_batches
+    monkeypatch.setattr(
+        planning.BatchSampler, "_micro_batches",
+        lambda self, *given: used.append(self.micro_batch_tokens) or real(self, *given),
+    )  # fmt: skip
+    run = tmp_path / "r"
+    fast = ["max_steps=2", "eval.max_new_tokens=2", "eval.during_training=0", "eval.resamples=100"]
+    call = ["run", str(dataset), "--base", str(bases()), "--out", str(run)]
+    call += [word for one in fast for word in ("--set", one)]
+    for chosen, more in ((64, []), (99, ["--resume"])):
+        monkeypatch.setattr(
+            "train.pipeline.prepare.size_micro_batches", lambda _, steps, *__, n=chosen, **___: resized(steps, n)
+        )
+        done = CliRunner().invoke(cli, [*call, *more], standalone_mode=False)
+        assert done.exception is None, done.exception
+        record = json.loads((run / "run.json").read_text())
+        assert record["recipe"]["micro_batch_tokens"] == record["plan"]["micro_batch_tokens"] == 64
+        assert record["recipe"]["gradient_checkpointing"] is False
+        assert record["not_exact"] == []
+    assert used[-1] == 64
+
+
 def test_errors_are_planned_over_real() -> None:
     found = accuracy({"seconds": 12.0, "peak_bytes": 90}, seconds=10.0, peak_bytes=100)
     assert found["error"] == {"seconds": 0.2, "peak_bytes": -0.1}
@@ -283,7 +374,7 @@ def _plan(dataset: Path, base: Path, *more: str) -> Result:
 def test_the_command_says_it_as_text_and_as_json(dataset: Path, bases: Callable[..., Path]) -> None:
     said = _plan(dataset, bases(), "--cost-per-hour", "3600", "--set", "global_batch_size=8")
     assert said.exception is None, said.exception
-    for word in ("steps", "tokens", "memory", "time", "cost", "micro-batch", "DDP"):
+    for word in ("steps", "tokens", "memory", "time", "cost"):
         assert word in said.stdout, word
     # What is not measured is arithmetic, which knows of tensors alone.
     assert " MB at the most of " in said.stdout
@@ -315,11 +406,13 @@ def test_a_run_keeps_what_was_planned_and_what_it_took(
     record = json.loads((tmp_path / "r" / "run.json").read_text())
     assert record["plan"]["steps"] == 20
     assert record["plan"]["seconds"] > 0
+    assert record["plan"]["evaluation_seconds"] > record["plan"]["validation_seconds"] > 0
+    assert " of evaluation" in done.stderr
     kept = record["plan_accuracy"]
     assert kept["real"]["seconds"] > 0
     assert kept["error"]["seconds"] == pytest.approx(kept["planned"]["seconds"] / kept["real"]["seconds"] - 1, abs=0.01)
     assert re.search(
-        r"^memory [\d,]+ MB with validation between the steps, planned were [\d,]+ MB for the steps; "
+        r"^memory [\d,]+ MB, planned were [\d,]+ MB for the steps; "
         r"steps \d+ seconds, planned were \d+ seconds$",
         done.stderr,
         re.M,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -50,6 +51,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> _Calls:
         module = ModuleType(library)
         for name in (*names, "end_run"):
             setattr(module, name, found.of(name))
+        module.search_runs = lambda **_: []  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, library, module)
     return found
 
@@ -65,12 +67,81 @@ def test_each_tracker_gets_the_numbers_and_the_end(
         trackers.on_event("eval", {"step": 3, "score": None, "loss": 2.0, "by_category": {"cats": 0.5}, "best": True})
         trackers.on_event("end", {"step": 9, "stopped": None})
     told = json.dumps(calls, default=str)
-    for text in ("step/loss", "2.5", "step/lr", "eval/loss", "eval/by_category/cats"):
+    for text in ("train/loss", "2.5", "train/learning_rate", "eval/loss", "eval/by_category/cats"):
         assert text in told
     assert "start/" not in told
     assert capsys.readouterr().out == ""
     assert calls[-1][0] in ("close", "finish", "end_run")
     assert calls[-1][2] in ({}, {"exit_code": 0}, {"status": "FINISHED"})
+
+
+@pytest.mark.parametrize(
+    ("name", "variable", "call"),
+    [("wandb", "WANDB_PROJECT", "init"), ("mlflow", "MLFLOW_EXPERIMENT_NAME", "set_experiment")],
+)
+def test_a_project_of_the_environment_goes_before_ours(
+    name: str, variable: str, call: str, calls: _Calls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for told in ("pairsmith", "of the team"):
+        Trackers([name]).begin(tmp_path, {})
+        assert told in json.dumps([one for one in calls if one[0] == call][-1], default=str)
+        monkeypatch.setenv(variable, "of the team")
+
+
+_TWICE = """
+import sys
+from pathlib import Path
+from train.pipeline.trackers import Trackers
+run = Path(sys.argv[2])
+for step, loss in ((1, 2.5), (2, 1.5)):
+    with Trackers([sys.argv[1]]) as trackers:
+        # A resumed run may have other settings.
+        trackers.begin(run, {"lr": 0.1, "threads": step})
+        trackers.on_event("step", {"step": step, "of": 2, "loss": loss, "lr": 0.1})
+        if step == 2:
+            trackers.on_event("end", {"step": 2, "stopped": None})
+"""
+_READ = {
+    "tensorboard": """
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+found = EventAccumulator(str(run / "tensorboard"))
+found.Reload()
+print([(event.step, event.value) for event in found.Scalars("train/loss")])
+""",
+    "mlflow": """
+from mlflow import MlflowClient
+client = MlflowClient()
+ours, = client.search_runs([client.get_experiment_by_name("pairsmith").experiment_id])
+print([(one.step, one.value) for one in client.get_metric_history(ours.info.run_id, "train/loss")])
+""",
+    "trackio": """
+from trackio.sqlite_storage import SQLiteStorage
+ours, = SQLiteStorage.get_runs("pairsmith")
+print([(one["step"], one["train/loss"]) for one in SQLiteStorage.get_logs("pairsmith", ours)])
+""",
+    "wandb": """
+ids = {folder.name.split("-", 3)[3] for folder in (run / "wandb").glob("offline-run-*")}
+print([(1, 2.5), (2, 1.5)] if len(ids) == 1 and len(list((run / "wandb").glob("offline-run-*/*.wandb"))) == 2 else ids)
+""",
+}
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("name", TRACKERS)
+def test_the_real_library_keeps_a_run_and_its_resumption_as_one(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard" if name == "tensorboard" else name)
+    places = {
+        "TRACKIO_DIR": str(tmp_path / "trackio"), "MLFLOW_TRACKING_URI": (tmp_path / "mlruns").as_uri(),
+        "WANDB_MODE": "offline", "HF_HUB_OFFLINE": "1", "MLFLOW_ALLOW_FILE_STORE": "true",
+    }  # fmt: skip
+    run = tmp_path / "it's-a"
+    run.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", _TWICE + _READ[name], name, str(run)], cwd=tmp_path, capture_output=True, text=True,
+        check=False, timeout=120, env=os.environ | places | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+    )  # fmt: skip
+    assert "warning: " + name not in done.stderr
+    assert done.stdout.splitlines()[-1:] == ["[(1, 2.5), (2, 1.5)]"], done.stderr
 
 
 def test_a_run_that_fails_is_ended_as_failed(calls: _Calls, tmp_path: Path) -> None:
@@ -98,7 +169,7 @@ def test_a_tracker_that_fails_is_told_once_and_let_go(
 
 def test_numbers_are_flat_and_only_numbers() -> None:
     fields = _STEP | {"best": True, "note": "x", "by": {"a": {"b": 1}}}
-    assert numbers_of("step", fields) == {"step/loss": 2.5, "step/lr": 0.1, "step/by/a/b": 1.0}
+    assert numbers_of("step", fields) == {"train/loss": 2.5, "train/learning_rate": 0.1, "train/by/a/b": 1.0}
     assert numbers_of("checkpoint", {"step": 3, "n": 1}) == {}
 
 
@@ -134,7 +205,7 @@ def test_a_run_hands_on_what_its_metrics_file_holds(
     events = [json.loads(line) for line in (tmp_path / "r" / "metrics.jsonl").read_text().splitlines()]
     told = [(given[0], named["step"]) for name, given, named in calls if name == "log_metrics"]
     steps = [event for event in events if event["event"] == "step"]
-    assert [(one["step/loss"], step) for one, step in told if "step/loss" in one] == [
+    assert [(one["train/loss"], step) for one, step in told if "train/loss" in one] == [
         (event["loss"], event["step"]) for event in steps
     ]
     assert calls[-1] == ("end_run", (), {"status": "FINISHED"})

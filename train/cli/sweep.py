@@ -22,7 +22,8 @@ def command(
     """Try settings on DATASET, choose on validation alone, and train the winner again with seeds that are fresh.
 
     Each combination of the values is trained with each of the seeds. The test split is measured once, after the choice,
-    on the winner's fresh runs. A value with commas stands in brackets: --grid betas=[0.9,0.95],[0.9,0.999].
+    on the winner's fresh runs. A value with commas stands in brackets, as in --grid
+    lora_target_modules=[q_proj],[q_proj,v_proj].
 
     Example: train sweep my-data/dataset/v1 --grid learning_rate=1e-4,3e-4,1e-3 --grid lora_r=8,32
     """

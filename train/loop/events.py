@@ -22,9 +22,13 @@ from train.base.file_guard import MOST_DOCUMENT, read_file
 from train.base.storage import write_whole, writing
 from train.loop.state import TrainingState
 from train.model.batch import BatchSampler, Step
+from train.model.device import peak_flops, peak_memory
+from train.recipe.schedule import validations_from
 
 if TYPE_CHECKING:
     import torch
+
+    from train.loop.gradients import Placement
 
 METRICS = "metrics.jsonl"
 PLAIN_SECONDS = 10.0
@@ -150,6 +154,17 @@ class Numbers:
         return loss, norm
 
 
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """What a plan knows of a run: floating-point operations of a token, seconds of a validation and of the evaluation
+    after the training; 0 where unknown.
+    """
+
+    flops: float = 0.0
+    validation_seconds: float = 0.0
+    evaluation_seconds: float = 0.0
+
+
 class StepLog:
     """Reads the numbers of steps once they have arrived, checks them, and writes an event for each step.
 
@@ -158,8 +173,14 @@ class StepLog:
 
     # Reading a step's numbers waits until the device has taken it, so by then the next step must be under way.
 
-    def __init__(self, sampler: BatchSampler, state: TrainingState, events: Events) -> None:
+    def __init__(
+        self, sampler: BatchSampler, state: TrainingState, events: Events, placement: Placement, expected: Expected
+    ) -> None:
         self.sampler, self.state, self.events = sampler, state, events
+        self.device, self.expected = placement.device, expected
+        self.peak = placement.context.world_size * (peak_flops(self.device) or math.inf)
+        self.slower = 1.0
+        """How much longer than expected the last validation took."""
         self.seconds, self.tokens = 0.0, 0
         """What all steps took, and the tokens that they read."""
         self._pending: deque[TakenStep] = deque()
@@ -184,25 +205,39 @@ class StepLog:
             seconds = now - max(taken.began, self._read_at)
             self._read_at = now
             self.seconds, self.tokens = self.seconds + seconds, self.tokens + taken.num_tokens
-            speed, left = self._show(taken, loss, seconds)
+            figures = self._show(taken, loss, seconds)
             self.events.write(
                 "step", step=taken.number, of=len(self.sampler), epoch=taken.step.epoch, loss=loss, lr=taken.lr,
                 grad_norm=norm, tokens=taken.total_tokens, supervised=taken.step.num_supervised,
-                tokens_per_second=round(speed, 1), eta_seconds=round(left, 1),
+                **figures,
             )  # fmt: skip
 
-    def _show(self, taken: TakenStep, loss: float, seconds: float) -> tuple[float, float]:
-        """Show a step in a line on stderr, and return (tokens a second, seconds to go) over the last steps."""
+    def validated(self, seconds: float) -> None:
+        """Take what a validation took as the measure of those to come, and of the evaluation after them."""
+        self.slower = seconds / (self.expected.validation_seconds or 1)
+
+    def _show(self, taken: TakenStep, loss: float, seconds: float) -> dict[str, float]:
+        """Show a step in a line on stderr, and return its figures by their names: of speed over the last steps."""
         # Of the last steps alone: a laptop that slept would spoil an estimate over the whole run.
         self._recent.append((seconds, taken.num_tokens))
         spent = sum(s for s, _ in self._recent) or 1e-9
         speed = sum(n for _, n in self._recent) / spent
         num_steps = len(self.sampler)
         left = (num_steps - taken.number) * spent / len(self._recent)
+        due = validations_from(self.sampler.recipe, taken.number, num_steps)
+        left += self.slower * (due * self.expected.validation_seconds + self.expected.evaluation_seconds)
+        figures = {"tokens_per_second": round(speed, 1), "eta_seconds": round(left, 1)}
+        text = f"{speed:,.0f} tokens/s"
+        if mfu := self.expected.flops * speed / self.peak:
+            figures["mfu"] = round(mfu, 4)
+            text += f"  MFU {mfu:.1%}"
+        if taken_bytes := peak_memory(self.device):
+            figures["peak_bytes"] = taken_bytes
+            text += f"  {taken_bytes / 1e9:.1f} GB"
         done = round(20 * taken.number / num_steps)
         line = (
             f"[{'#' * done}{'.' * (20 - done)}] step {taken.number}/{num_steps}  loss {loss:.4f}"
-            f"  {speed:,.0f} tokens/s  {clock(left)} to go"
+            f"  {text}  {clock(left)} to go"
         )
         # A terminal's line is redrawn; a log gets one every ten seconds, and the last.
         if self._is_live:
@@ -210,7 +245,7 @@ class StepLog:
         elif taken.number == num_steps or time.monotonic() - self._printed_at >= PLAIN_SECONDS:
             self._printed_at = time.monotonic()
             console.talk(line)
-        return speed, left
+        return figures
 
     def _diverged(self, taken: TakenStep, loss: float, norm: float) -> TrainError:
         ids = console.join_names([self.sampler.examples[index].id for index in taken.step.indices], 20)

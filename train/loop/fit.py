@@ -21,7 +21,7 @@ from train.base.errors import Exit, TrainError
 from train.evaluate.dynamics import Dynamics
 from train.evaluate.predictions import SampledScore, ValidationScore
 from train.loop.checkpoint import Checkpoints
-from train.loop.events import METRICS, Events, Numbers, OnEvent, StepLog, TakenStep
+from train.loop.events import METRICS, Events, Expected, Numbers, OnEvent, StepLog, TakenStep
 from train.loop.gradients import CPU, Gradients, Optimizer, Placement
 from train.loop.state import EarlyStopping, FitResult, TrainingState
 from train.model.batch import BatchSampler, few_lengths
@@ -45,12 +45,13 @@ class Validation:
 def fit(
     model: Any, sampler: BatchSampler, checkpoints: Checkpoints, *, placement: Placement = CPU,
     validation: Validation | None = None, on_event: OnEvent | None = None, reference: torch.Tensor | None = None,
+    expected: Expected = Expected(),  # noqa: B008 - it is frozen
 ) -> FitResult:  # fmt: skip
     """Train ``model``'s trainable parameters on the batches of ``sampler`` and return how it ended.
 
     Writes metrics.jsonl and checkpoints; the best evaluation's is always kept. A resumed run goes on bit for bit on the
     CPU. All ranks call this with the same arguments, share each step's examples and get the same result. ``reference``
-    is that of `Gradients`.
+    is that of `Gradients`; what is ``expected`` is told with each step.
 
     Raises TrainError "E930 diverged" (exit 1) at the first loss or gradient that is not finite, naming the batch's
     records.
@@ -66,7 +67,7 @@ def fit(
         graceful_stop() as stop,
         Events(metrics, resumed_from=state.step, evaluated=state.evaluated, on_event=on_event) as events,
     ):
-        log, saved_step = StepLog(sampler, state, events), state.step
+        log, saved_step = StepLog(sampler, state, events, placement, expected), state.step
 
         def save() -> int:
             log.flush()
@@ -137,8 +138,10 @@ def _evaluate(validation: Validation | None, state: TrainingState, gradients: Gr
     if validation is None or not is_due or state.evaluated == state.step:
         return False
     log.flush()
+    began = time.monotonic()
     with gradients.parallel.whole():
         score = validation.evaluate(state.step)
+    log.validated(time.monotonic() - began)
     return _record(score, state, validation, sampler, log.events)
 
 

@@ -231,6 +231,32 @@ class Meter:
         return max(0, _resident("VmHWM") - self.before)
 
 
+_PEAKS = {
+    "B200": 2250, "H200": 989, "H100 PCIe": 756, "H100": 989, "A100": 312, "L40S": 362, "L4": 121, "A10G": 70,
+    "A10": 125, "T4": 65, "3090": 71, "4090": 165, "5090": 209,
+}  # fmt: skip
+"""TF/s of dense products in bfloat16 that are added up in float32, by words of a card's name; the T4's in float16."""
+
+
+def peak_flops(device: torch.device) -> float | None:
+    """Return the floating-point operations a second that a GPU is sold for, without sparsity; None where not known."""
+    if device.type != "cuda":
+        return None
+    import torch
+
+    words = torch.cuda.get_device_name(device).replace("-", " ").split()
+    return next((1e12 * peak for name, peak in _PEAKS.items() if {*name.split()}.issubset(words)), None)
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """Return the most bytes of a GPU that tensors took since a `Meter` was made; None on a CPU."""
+    if device.type != "cuda":
+        return None
+    import torch
+
+    return torch.cuda.max_memory_allocated(device)
+
+
 def memory_limit(device: torch.device | None = None) -> int:
     """Return how many bytes of memory the device has for us: a GPU's own, or the machine's or the process's limit."""
     if device is not None and device.type == "cuda":

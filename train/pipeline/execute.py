@@ -41,8 +41,8 @@ from train.model.device import Meter
 from train.model.distributed import SINGLE_PROCESS, DistributedContext, join_group
 from train.pipeline.base_results import forget, measure, measure_base, noise_floor
 from train.pipeline.export.models import write_card_and_tokenizer
-from train.pipeline.plan import explain_oom, report_accuracy
-from train.pipeline.prepare import Prepared, add_adapters, plan_run, prepare
+from train.pipeline.plan import Plan, explain_oom, report_accuracy
+from train.pipeline.prepare import Prepared, add_adapters, fill_in, plan_run, prepare, settle
 from train.pipeline.reference import reference_logps
 from train.pipeline.trackers import Trackers
 from train.pipeline.validating import base_score, validation_of
@@ -54,7 +54,7 @@ from train.report.judge import BAD_JUDGE, judge_answers
 from train.report.model import JudgeSummary
 
 FEWEST_STEPS = 20
-"""Runs of fewer steps are not calibrated: three more would be much of them."""
+"""Runs of fewer steps are not calibrated on a CPU: three more would be much of them."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +164,8 @@ def start_run(
     if loaded.stage:
         raise TrainError("E883 bad-stage", "the recipe has stages, and this is one run",
                          "Run them with `train run DATASET --recipe FILE`.")  # fmt: skip
+    if is_resumed:
+        loaded = fill_in(loaded, read_run(run)["recipe"])
     # A missing library is reported before the minutes that a base takes to load; only rank 0 reports to trackers.
     trackers = Trackers(report_to if context.is_first else ())
     prepared = prepare(dataset, loaded, folder=folder, context=context)
@@ -230,27 +232,34 @@ def _run_prepared(
     # Measure, train, measure, report; a run that fails on the way has no report and no saved model.
     context = prepared.context
     base = measure_base(prepared, run, is_cached=is_cached)
+    began = time.monotonic()
     noise = noise_floor(prepared.model, prepared, base)
+    # Of an answer: the base may have been measured long ago.
+    seconds = (time.monotonic() - began) / noise.n / context.world_size if noise else 0.0
     reference = reference_logps(prepared.model, prepared)
     model = add_adapters(prepared)
-    plan = plan_run(model, prepared, is_measured=len(prepared.steps) >= FEWEST_STEPS)
+    plan = replace(
+        # On a GPU three steps are little, and what they show decides.
+        plan_run(model, prepared, is_measured=prepared.device.type == "cuda" or len(prepared.steps) >= FEWEST_STEPS),
+        validation_seconds=seconds * len(prepared.evaluated_rows),
+        evaluation_seconds=seconds * sum(record.is_generated for record in base),
+    )
     console.talk(
         "plan: "
         + plan.sentence()
         + (f"; {context.world_size} ranks, {prepared.strategy}" if context.world_size > 1 else "")
     )
     console.talk(f"kept: {console.one_line(protection(prepared.recipe))}")
-    record["plan"] = plan.values()
+    prepared = settle(prepared, plan)
+    record |= {"recipe": prepared.recipe.model_dump(mode="json"), "facts": prepared.facts, "plan": plan.values()}
     if context.is_first:
         write_run(run, record)
     meter = Meter(prepared.device)
     base_at_start = base_score(prepared, base)
     with explain_oom(plan, "training"):
         validation = validation_of(model, prepared, base_at_start, base)
-        result = _fit(model, prepared, run, checkpoint, record, trackers, validation, reference)
-    record["plan_accuracy"] = report_accuracy(
-        plan, result, meter.grown(), model, has_validation=bool(prepared.evaluated_rows)
-    )
+        result = _fit(model, prepared, run, checkpoint, record, trackers, validation, reference, plan)
+    record["plan_accuracy"] = report_accuracy(plan, result, meter.grown(), model)
     if result.forgot is not None:
         raise _forgot(result.forgot, result.step, prepared)
     if result.stopped is not None:
@@ -369,13 +378,13 @@ def _begin(run: Path, prepared: Prepared, changed: list[str], *, is_resumed: boo
 
 def _fit(
     model: Any, prepared: Prepared, run: Path, checkpoint: Checkpoint | None, record: dict[str, Any],
-    trackers: Trackers, validation: Validation | None, reference: Any,
+    trackers: Trackers, validation: Validation | None, reference: Any, plan: Plan,
 ) -> FitResult:  # fmt: skip
     with trackers:
         trackers.begin(run, record["recipe"] | {"dataset_sha256": prepared.dataset.digest})
         return fit(
             model, prepared.steps, Checkpoints(run, prepared.facts, checkpoint), placement=prepared.placement,
-            validation=validation, on_event=trackers.on_event, reference=reference,
+            validation=validation, on_event=trackers.on_event, reference=reference, expected=plan,
         )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The memory of a training step by arithmetic, and the settings by which a run fits.
+"""The memory of a training step by arithmetic, and what a token of it is worth.
 
 The arithmetic counts the tensors that live at once at the height of a backward pass. H width, I width of the gated
 layer, A width of all query heads, K width of all key heads, V vocabulary, L layers.
@@ -7,14 +7,12 @@ layer, A width of all query heads, K width of all key heads, V vocabulary, L lay
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from train.model import num_parameters
 from train.model.batch import BatchSampler
-from train.model.distributed import SINGLE_PROCESS
 from train.model.loss import CHUNK_BYTES, loss_chunk_bytes
-from train.model.parallel import ParallelStrategy, pick_strategy
 from train.recipe import Checkpointing, Recipe
 
 if TYPE_CHECKING:
@@ -41,6 +39,7 @@ class Shape:
     keys: int
     heads: int
     vocabulary: int
+    embeddings: int
     layers: int
     rank: int
     bytes_of_a_number: int
@@ -78,7 +77,7 @@ class Memory:
     @property
     def total(self) -> int:
         """All of them."""
-        return self.weights + self.gradients + self.optimizer + self.activations + self.head + self.overhead
+        return sum(vars(self).values())
 
 
 def shape_of(
@@ -103,6 +102,7 @@ def shape_of(
         keys=int(getattr(config, "num_key_value_heads", None) or heads) * per_head,
         heads=heads,
         vocabulary=int(config.vocab_size),
+        embeddings=int(config.vocab_size) * width * (1 if model.config.tie_word_embeddings else 2),
         layers=int(config.num_hidden_layers),
         rank=recipe.lora_r if recipe.method == "lora" else 0,
         bytes_of_a_number=bytes_of_a_number,
@@ -112,6 +112,20 @@ def shape_of(
         chunk_bytes=loss_chunk_bytes(next(model.parameters()).device),
         shards=shards,
     )
+
+
+def useful_flops(shape: Shape, steps: BatchSampler) -> float:
+    """Return the floating-point operations that a token of the run is worth in the mean, a multiplication and its
+    addition being two: the head's of supervised tokens, attention within each text, nothing for padding or twice.
+    """
+    tokens, head = int(steps.lengths.sum()), shape.vocabulary * shape.width
+    body = shape.trained - shape.embeddings * shape.has_head_gradient
+    # Forward, and the gradients of what comes in and of the weight, which frozen ones do without.
+    per_token = 4 * (shape.parameters - shape.embeddings) + 2 * body
+    per_target = (4 + 2 * shape.has_head_gradient) * head
+    # Scores and their use, half of the square.
+    attention = 6 * shape.queries * shape.layers * int((steps.lengths**2).sum())
+    return per_token + (per_target * int(steps.supervised.sum()) + attention) / tokens
 
 
 def estimate(shape: Shape, *, tokens: int, longest: int, supervised: int, is_blocked: bool) -> Memory:
@@ -159,69 +173,15 @@ def _layer_bytes(shape: Shape, *, is_blocked: bool, reach: float) -> float:
     return norms + attention + gated + adapters
 
 
-def fitting_tokens(
-    shape: Shape, limit: int, *, longest: int, share: float, is_blocked: bool, overhead: int = 0, most: int = 1 << 17
-) -> int:
-    """Return the most tokens of a micro-batch (a power of two from 16, 0 for none) within USABLE of ``limit`` bytes.
-
-    ``share`` of the tokens are supervised; ``overhead`` comes on top. A micro-batch holds at least the
-    longest example.
-    """
-    tokens, fitting = 16, 0
-    # In powers of two: finer steps would promise more than the arithmetic knows.
-    while tokens <= most:
-        real = max(tokens, longest)
-        needed = estimate(shape, tokens=real, longest=longest, supervised=int(real * share) + 1, is_blocked=is_blocked)
-        if needed.total + overhead > USABLE * limit:
-            break
-        fitting, tokens = tokens, tokens * 2
-    return fitting
-
-
-@dataclass(frozen=True)
-class Choices:
-    """What follows from the plan, as advice: nothing of it is set by itself but activation checkpointing."""
-
-    micro_batch_tokens: int
-    """The largest power of two that fits, 0 where none does."""
-    gradient_checkpointing: Checkpointing
-    ranks: ParallelStrategy
-    """How to share the run between GPUs."""
-    optim: str = "adamw_torch_fused"
+def tokens_of(steps: BatchSampler, group: Sequence[int]) -> int:
+    """Return the tokens of the micro-batch of the examples ``group`` (indices), padding included."""
+    lengths = steps.lengths[group]
+    return int(lengths.sum()) if steps.is_packed else int(lengths.max()) * len(lengths)
 
 
 def peak(shape: Shape, steps: BatchSampler, group: Sequence[int], device: torch.device) -> Memory:
     """Return the memory of the micro-batch of the examples ``group`` (indices)."""
-    lengths = steps.lengths[group]
-    tokens = int(lengths.sum()) if steps.is_packed else int(lengths.max()) * len(lengths)
     return estimate(
-        shape, tokens=tokens, longest=int(lengths.max()), supervised=int(steps.supervised[group].sum()),
-        is_blocked=device.type == "cpu",
+        shape, tokens=tokens_of(steps, group), longest=int(steps.lengths[group].max()),
+        supervised=int(steps.supervised[group].sum()), is_blocked=device.type == "cpu",
     )  # fmt: skip
-
-
-def choose_settings(
-    shape: Shape, steps: BatchSampler, device: torch.device, limit: int, overhead: int = 0, *, has_host: bool
-) -> Choices:
-    """Return what fits into ``limit`` bytes, with other settings only where those of the run do not.
-
-    ``has_host`` says that there is the memory of a machine beside them, to which activations can be offloaded.
-    """
-
-    def most(checkpointing: Checkpointing, optim: str) -> int:
-        return fitting_tokens(
-            replace(shape, checkpointing=checkpointing, moments=_MOMENTS[optim]), limit,
-            longest=int(steps.lengths.max()), share=float(steps.supervised.sum() / steps.lengths.sum()),
-            is_blocked=device.type == "cpu", overhead=overhead,
-        )  # fmt: skip
-
-    # The first way that fits, those that cost least before the others.
-    ways: list[tuple[Checkpointing, str]] = [(shape.checkpointing, steps.recipe.optim)]
-    ways += [(True, ways[0][1])] if not shape.checkpointing else []
-    ways += [("offload", ways[0][1])] if has_host else []
-    ways += [(checkpointing, "adamw_8bit") for checkpointing, _ in ways] if shape.shards == 1 else []
-    tokens, (checkpointing, optim) = next(((n, way) for way in ways if (n := most(*way))), (0, ways[0]))
-    strategy = pick_strategy(
-        "auto", is_lora=steps.recipe.method == "lora", trained=shape.parameters, memory=limit, context=SINGLE_PROCESS
-    )
-    return Choices(tokens, checkpointing, strategy, optim)

@@ -1,4 +1,4 @@
-"""What a run will do, said before it does it: exact counts, memory by arithmetic, and what would fit.
+"""What a run will do, said before it does it: exact counts, memory by arithmetic, and what to set for less of it.
 
     make_plan(model, steps, device=..., dtype=..., threads=1, is_measured=True).lines()
 
@@ -7,10 +7,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -19,23 +18,23 @@ import torch
 from train.base import console
 from train.base.errors import Exit, TrainError, first_line
 from train.evaluate.dynamics import Dynamics
-from train.loop import FitResult
+from train.loop import Expected, FitResult
 from train.loop.gradients import Gradients, Optimizer, Placement
-from train.model.batch import BatchSampler, Step, few_lengths
+from train.model.batch import MICRO_BATCH_TOKENS, BatchSampler, Step, few_lengths
 from train.model.capabilities import is_checkpointing
-from train.model.device import Meter, memory_limit
-from train.model.distributed import SINGLE_PROCESS
+from train.model.device import Meter, free_memory, memory_limit
+from train.model.distributed import SINGLE_PROCESS, DistributedContext
 from train.model.parallel import parallelize
-from train.pipeline.memory import USABLE, Choices, Memory, choose_settings, peak, shape_of
+from train.pipeline.memory import USABLE, Memory, peak, shape_of, tokens_of, useful_flops
 from train.recipe import Checkpointing
 from train.recipe.forgetting import Remedy, risks, tuning_of
-from train.recipe.schedule import warmup_steps
+from train.recipe.schedule import validations_from, warmup_steps
 
 CALIBRATION_STEPS = 3
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Expected):
     """The counts of a run, and its memory beside the ``device_bytes`` that there are.
 
     Where a few steps were measured, ``memory.overhead`` corrects the arithmetic; else ``seconds`` is None.
@@ -58,11 +57,11 @@ class Plan:
     device: str
     dtype: str
     threads: int
-    choices: Choices
     gradient_checkpointing: Checkpointing = False
     optim: str = "adamw_torch_fused"
     seconds: float | None = None
     cost_per_hour: float | None = None
+    num_validations: int = 0
     mixture: str = ""
     risks: tuple[Remedy, ...] = ()
     """What of the recipe is known to make a model forget, with the lines that would change it."""
@@ -79,9 +78,15 @@ class Plan:
 
     @property
     def cost(self) -> float | None:
-        """Money of the training, where time and price are known."""
-        known = self.seconds is not None and self.cost_per_hour is not None
-        return self.seconds / 3600 * self.cost_per_hour if known else None  # type: ignore[operator]
+        """Money of training and evaluation, where time and price are known."""
+        if self.seconds is None or self.cost_per_hour is None:
+            return None
+        return (self.seconds + self.evaluation) / 3600 * self.cost_per_hour
+
+    @property
+    def evaluation(self) -> float:
+        """Seconds of all validations and of the evaluation after the training; 0 where unknown."""
+        return self.num_validations * self.validation_seconds + self.evaluation_seconds
 
     def values(self) -> dict[str, Any]:
         """Return the plan as plain values for JSON."""
@@ -98,6 +103,7 @@ class Plan:
             f"{self.trained:,} of {self.parameters:,} parameters, {self._machine()}; "
             f"{_mb(self.peak_bytes)} MB at the {'most' if self.seconds else 'least'}"
             + (f", {duration(self.seconds)}" if self.seconds is not None else "")
+            + (f" and {duration(self.evaluation)} of evaluation" if self.evaluation else "")
             + (f"; an epoch mixes {self.mixture}" if self.mixture else "")
         )
 
@@ -119,7 +125,7 @@ class Plan:
             f"{_mb(memory.optimizer)}, activations {_mb(memory.activations)}, logits {_mb(memory.head)}, "
             f"the rest {_mb(memory.overhead)}",
             *self._time(),
-            *self._advice(),
+            *([] if self.fits else [f"            {self.advice()}"]),
             *(f"{'' if n else 'forgetting':<11} {r.text}: {'  '.join(r.lines)}" for n, r in enumerate(self.risks)),
         ]
 
@@ -132,22 +138,21 @@ class Plan:
             lines.append(f"cost        {self.cost:,.2f} at {self.cost_per_hour:,.2f} an hour")
         return lines
 
-    def _advice(self) -> list[str]:
-        choices = self.choices
-        most = choices.micro_batch_tokens
-        needed = [f"{name} = {json.dumps(value)}" for name, value in self._changes().items()]
-        how = f" with {' and '.join(needed)}" if needed else ""
-        size = f"up to {most:,} tokens fit{how}" if most else "none fits: take a smaller model or max_length, or lora"
-        ranks = {
-            "ddp": "DDP: what each GPU must hold fits beside the whole model",
-            "fsdp": "FSDP2: weights, gradients and optimizer are too large for each GPU to hold them whole",
-        }[choices.ranks]
-        return [f"micro-batch {size}", f"several GPUs {ranks}"]
-
-    def _changes(self) -> dict[str, Any]:
-        # The settings that are other in what would fit.
-        wanted = {name: getattr(self.choices, name) for name in ("gradient_checkpointing", "optim")}
-        return {name: value for name, value in wanted.items() if value != getattr(self, name)}
+    def advice(self) -> str:
+        """Return what to set where it does not fit, what costs least first."""
+        current, settings = self.micro_batch_tokens, list[str]()
+        smaller = max(16, 1 << ((current - 1).bit_length() - 1))
+        if min(self.longest, current) <= smaller < current:
+            settings.append(f"--set micro_batch_tokens={smaller}")
+        if not self.gradient_checkpointing:
+            settings.append("--set gradient_checkpointing=true")
+        elif self.gradient_checkpointing is True and self.device != "cpu":
+            settings.append("--set gradient_checkpointing=offload")
+        if self.optim == "adamw_torch_fused" and self.memory.optimizer > self.peak_bytes / 10:
+            settings.append("--set optim=adamw_8bit")
+        if not settings:
+            settings.append(f"--set max_length={max(8, self.longest // 2)} (with on_too_long = cut or skip)")
+        return f"Add {' or '.join(settings)}; a step keeps its batch and its gradient."
 
     def _machine(self) -> str:
         again = ", activations computed again" if self.gradient_checkpointing else ""
@@ -167,13 +172,18 @@ def duration(seconds: float) -> str:
 
 
 _MOST_SAMPLED = 200
+_SMALLER = "Add --set gradient_checkpointing=true, or --set micro_batch_tokens=1024."
+
+
+def _sampled(steps: BatchSampler) -> list[Step]:
+    # At most 200 steps spread over the run.
+    chosen = sorted({round(n * (len(steps) - 1) / max(1, _MOST_SAMPLED - 1)) for n in range(_MOST_SAMPLED)})
+    return [steps[number] for number in chosen]
 
 
 def largest(steps: BatchSampler) -> tuple[Step, list[int]]:
     """Return the step, of at most 200 spread over the run, with the largest micro-batch, and that micro-batch."""
-    chosen = sorted({round(n * (len(steps) - 1) / max(1, _MOST_SAMPLED - 1)) for n in range(_MOST_SAMPLED)})
-    sample_rows = [steps[number] for number in chosen if number < len(steps)]
-    pairs = [(step, group) for step in sample_rows for group in step.micro_batches]
+    pairs = [(step, group) for step in _sampled(steps) for group in step.micro_batches]
     return max(pairs, key=lambda pair: int(steps.lengths[pair[1]].sum()))
 
 
@@ -212,6 +222,44 @@ def calibrate(
     return spent / tokens, grown
 
 
+def size_micro_batches(
+    model: Any, steps: BatchSampler, device: torch.device, dtype: torch.dtype, context: DistributedContext, *,
+    is_measured: bool,
+) -> BatchSampler:  # fmt: skip
+    """Return the steps in micro-batches for the device: on CUDA of as many tokens as its free memory takes, but no more
+    than the largest step gives a rank, nor less than the 2,048 that they have elsewhere.
+
+    Two sizes are trained with and thrown away: what they take lies on a line. Without ``is_measured`` 8,192 stand for
+    the answer. All ranks get that of the one with the least memory. Raises TrainError "E947 out-of-memory" where the
+    smaller size does not fit.
+    """
+    if device.type != "cuda":
+        return steps
+    most = -(-max(int(steps.lengths[step.indices].sum()) for step in _sampled(steps)) // context.world_size)
+    fitting = 4 * MICRO_BATCH_TOKENS
+    if is_measured:
+        torch.cuda.empty_cache()
+        usable, points = int(USABLE * free_memory(device)), list[tuple[int, int]]()
+        for size in (MICRO_BATCH_TOKENS, fitting):
+            # Where the larger one does not fit, the smaller one is all there is.
+            with suppress(torch.OutOfMemoryError) if points else explain_oom(None, "calibration", _SMALLER):
+                sized = resized(steps, size)
+                step, group = largest(sized)
+                points.append((tokens_of(sized, group), calibrate(model, sized, step, device, dtype)[1]))
+        model.zero_grad()
+        (few, low), (many, high) = points[0], points[-1]
+        fitting = few + (usable - low) * (many - few) // max(1, high - low)
+    tokens = -context.max(-max(MICRO_BATCH_TOKENS, min(most, fitting)))
+    console.talk(f"micro_batch_tokens = {tokens:,}: {fitting:,} fit, and the largest step has {most:,}")
+    return resized(steps, tokens)
+
+
+def resized(steps: BatchSampler, tokens: int) -> BatchSampler:
+    """Return the same steps in micro-batches of up to ``tokens``."""
+    recipe = steps.recipe.model_copy(update={"micro_batch_tokens": tokens})
+    return BatchSampler(steps.examples, recipe, is_packed=steps.is_packed, num_ranks=steps.num_ranks)
+
+
 # torch's CPU allocator raises a plain RuntimeError; its words are all there is to know it by.
 _ALLOCATOR = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
 
@@ -226,39 +274,15 @@ def explain_oom(plan: Plan | None, stage: str, hint: str = "") -> Iterator[None]
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        is_known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not is_known and not any(words in str(error) for words in _ALLOCATOR):
+        known = MemoryError | torch.OutOfMemoryError
+        if not isinstance(error, known) and not any(words in str(error) for words in _ALLOCATOR):
             raise
-        raise _oom_error(plan, stage, error, hint) from error
-
-
-def _oom_error(plan: Plan | None, stage: str, error: BaseException, hint: str) -> TrainError:
-    message = f"{stage}: {first_line(error)}"
-    if plan is not None:
-        message += (
-            f"; planned were {plan.peak_bytes / 1e6:,.0f} MB of {plan.device_bytes / 1e6:,.0f} MB of {plan.device}, "
-            f"with micro_batch_tokens = {plan.micro_batch_tokens:,}"
-        )
-        hint = hint or _advice(plan)
-    return TrainError("E947 out-of-memory", message, hint, exit_code=Exit.MISSING)
-
-
-def _advice(plan: Plan) -> str:
-    tokens, current = plan.choices.micro_batch_tokens, plan.micro_batch_tokens
-    # By the plan the present size should have fitted, so something else takes memory: half of it is the next to try.
-    smaller = min(tokens, max(16, 1 << ((current - 1).bit_length() - 1)))
-    settings = []
-    if tokens and smaller < current and smaller >= min(plan.longest, current):
-        settings.append(f"--set micro_batch_tokens={smaller}")
-    if not plan.gradient_checkpointing:
-        settings.append("--set gradient_checkpointing=true")
-    elif plan.gradient_checkpointing is True and plan.device != "cpu":
-        settings.append("--set gradient_checkpointing=offload")
-    if plan.optim == "adamw_torch_fused" and plan.memory.optimizer > plan.peak_bytes / 10:
-        settings.append("--set optim=adamw_8bit")
-    if not settings:
-        settings.append(f"--set max_length={max(8, plan.longest // 2)} (with on_too_long = cut or skip)")
-    return f"Add {' or '.join(settings)}; a step keeps its batch and its gradient."
+        message = f"{stage}: {first_line(error)}"
+        if plan is not None:
+            message += f"; planned were {_mb(plan.peak_bytes)} MB of {_mb(plan.device_bytes)} MB of {plan.device}, "
+            message += f"with micro_batch_tokens = {plan.micro_batch_tokens:,}"
+            hint = hint or plan.advice()
+        raise TrainError("E947 out-of-memory", message, hint, exit_code=Exit.MISSING) from error
 
 
 # In bfloat16 a CPU compiles more kernels in many steps than in three of them, and its heap lies scattered between:
@@ -277,13 +301,11 @@ def make_plan(
     where the three steps do not fit.
     """
     recipe = steps.recipe
-    # A CPU has no other memory to put anything into, unless it stands in for a GPU.
-    has_host = device.type != "cpu" or memory_bytes is not None
     how: Checkpointing = is_checkpointing(model)
-    if how and has_host and recipe.gradient_checkpointing == "offload":
+    # A CPU has no other memory to put anything into, unless it stands in for a GPU.
+    if how and recipe.gradient_checkpointing == "offload" and (device.type != "cpu" or memory_bytes):
         how = "offload"
     shape = shape_of(model, recipe, dtype.itemsize, checkpointing=how, shards=shards)
-    limit = memory_bytes or memory_limit(device)
     heaviest, group = largest(steps)
     memory = peak(shape, steps, group, device)
     tuning = tuning_of(recipe, model.get_input_embeddings().weight.shape[1], str(model.config.model_type))
@@ -293,11 +315,12 @@ def make_plan(
         supervised=steps.trained, longest=int(steps.lengths.max()), steps=len(steps),
         run_tokens=run_tokens, step_size=steps.step_size,
         micro_batch_tokens=steps.micro_batch_tokens, learning_rate=tuning.lr,
-        warmup_steps=warmup_steps(recipe, len(steps)), memory=memory, device_bytes=limit,
+        warmup_steps=warmup_steps(recipe, len(steps)), memory=memory,
+        device_bytes=memory_bytes or memory_limit(device),
         device=str(device), dtype=str(dtype).removeprefix("torch."), threads=threads,
-        choices=choose_settings(shape, steps, device, limit, has_host=has_host),
         gradient_checkpointing=shape.checkpointing, optim=recipe.optim, risks=tuple(risks(tuning)),
-        cost_per_hour=cost_per_hour, mixture=console.one_line(steps.mixture.sentence()),
+        cost_per_hour=cost_per_hour, num_validations=validations_from(recipe, 1, len(steps)),
+        flops=useful_flops(shape, steps), mixture=console.one_line(steps.mixture.sentence()),
     )  # fmt: skip
     if not is_measured:
         return plan
@@ -307,16 +330,13 @@ def make_plan(
         grown = int(grown * _SCATTERED) + _LATER_KERNELS
     # What was measured does not include the weights.
     memory = replace(memory, overhead=grown - (memory.total - memory.weights))
-    return replace(
-        plan, memory=memory, seconds=seconds_per_token * run_tokens,
-        choices=choose_settings(shape, steps, device, limit, memory.overhead, has_host=has_host),
-    )  # fmt: skip
+    return replace(plan, memory=memory, seconds=seconds_per_token * run_tokens)
 
 
-def report_accuracy(plan: Plan, result: FitResult, grown: int, model: Any, *, has_validation: bool) -> dict[str, Any]:
+def report_accuracy(plan: Plan, result: FitResult, grown: int, model: Any) -> dict[str, Any]:
     """Return planned against real, and say it; the planned time is that of the tokens that were read here.
 
-    ``grown`` are the bytes that training took beside the weights, ``has_validation`` says that validation is in them.
+    ``grown`` are the bytes that training took beside the weights, with validations.
     """
     values = plan.values()
     if plan.seconds is not None:
@@ -325,9 +345,7 @@ def report_accuracy(plan: Plan, result: FitResult, grown: int, model: Any, *, ha
     comparison = accuracy(values, seconds=result.step_seconds, peak_bytes=began_with + grown)
     real, planned = comparison["real"], comparison["planned"]
     # Where steps are short, answers that are written between them take more than they do; the plan is of steps.
-    between, of_steps = (" with validation between the steps", " for the steps") if has_validation else ("", "")
-    text = f"memory {real['peak_bytes'] / 1e6:,.0f} MB{between}, planned were {planned['peak_bytes'] / 1e6:,.0f} MB"
-    text += of_steps
+    text = f"memory {_mb(real['peak_bytes'])} MB, planned were {_mb(planned['peak_bytes'])} MB for the steps"
     if planned["seconds"] is not None:
         text += f"; steps {duration(real['seconds'])}, planned were {duration(planned['seconds'])}"
     console.talk(text)
@@ -336,8 +354,8 @@ def report_accuracy(plan: Plan, result: FitResult, grown: int, model: Any, *, ha
 
 def accuracy(plan: Mapping[str, Any], *, seconds: float, peak_bytes: int) -> dict[str, Any]:
     """Return a plan's time and memory beside the real ones; an error is planned / real - 1, None where not planned."""
-    planned: dict[str, Any] = {"seconds": plan.get("seconds"), "peak_bytes": plan.get("peak_bytes")}
-    real: dict[str, float] = {"seconds": round(seconds, 3), "peak_bytes": peak_bytes}
+    real = {"seconds": round(seconds, 3), "peak_bytes": peak_bytes}
+    planned = {key: plan.get(key) for key in real}
     errors = {
         key: None if value is None or not real[key] else round(value / real[key] - 1, 4)
         for key, value in planned.items()

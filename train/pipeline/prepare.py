@@ -54,14 +54,14 @@ from train.model import (
     read_length,
 )
 from train.model import num_parameters as count_parameters
-from train.model.batch import MICRO_BATCH_TOKENS, BatchSampler
+from train.model.batch import BatchSampler
 from train.model.capabilities import capabilities_of, checkpoint_activations
 from train.model.device import memory_limit
 from train.model.distributed import SINGLE_PROCESS, DistributedContext
 from train.model.parallel import ParallelStrategy, num_shards, pick_strategy
 from train.pipeline.base_samples import base_samples
 from train.pipeline.contest_plan import warn_of_unscored
-from train.pipeline.plan import Plan, make_plan, needs_checkpointing
+from train.pipeline.plan import Plan, make_plan, needs_checkpointing, size_micro_batches
 from train.recipe import (
     OF_BASE,
     PREFERENCES,
@@ -81,7 +81,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run that is ready to begin; in ``recipe`` dtype, threads and micro_batch_tokens are no longer "auto"."""
+    """A run that is ready to begin; in ``recipe`` bf16 and threads are no longer "auto"."""
 
     dataset: Dataset
     recipe: Recipe
@@ -233,10 +233,7 @@ def _on_this_machine(recipe: Recipe, device: torch.device, dtype: torch.dtype, t
             f"warning: {torch.cuda.get_device_name(device)} has no bfloat16, so products are float32, about 8 times "
             "slower than in 16 bits, and attention is a call an example; newer GPUs have it (Ampere, from 2020 on)"
         )
-    settled: dict[str, Any] = {"bf16": dtype.itemsize == 2, "threads": threads}
-    if recipe.micro_batch_tokens == "auto":
-        settled["micro_batch_tokens"] = MICRO_BATCH_TOKENS if device.type == "cpu" else 8192
-    return recipe.model_copy(update=settled)
+    return recipe.model_copy(update={"bf16": dtype.itemsize == 2, "threads": threads})
 
 
 def _open(path: Path, recipe: Recipe) -> tuple[Dataset, dict[str, CategorySpec], Recipe]:
@@ -322,12 +319,33 @@ def plan_run(
     """Return the plan, see `make_plan`; with ``is_measured`` corrected by three steps where the model stays whole.
 
     A model that will be sharded is not measured: it is still whole here, and its gradients and moments may not fit.
+    Where the recipe leaves micro_batch_tokens to the plan, it is chosen here.
     """
+    steps, device, dtype = prepared.steps, prepared.device, prepared.dtype
+    is_measured = is_measured and not prepared.is_sharded
+    if prepared.recipe.micro_batch_tokens == "auto":
+        steps = size_micro_batches(model, steps, device, dtype, prepared.context, is_measured=is_measured)
     return make_plan(
-        model, prepared.steps, device=prepared.device, dtype=prepared.dtype,
-        threads=int(prepared.recipe.threads), is_measured=is_measured and not prepared.is_sharded,
+        model, steps, device=device, dtype=dtype, threads=int(prepared.recipe.threads), is_measured=is_measured,
         memory_bytes=memory_bytes, cost_per_hour=cost_per_hour, shards=prepared.shards,
     )  # fmt: skip
+
+
+_LEFT_TO_PLAN = ("micro_batch_tokens", "gradient_checkpointing")
+
+
+def fill_in(recipe: Recipe, chosen: Mapping[str, Any]) -> Recipe:
+    """Return ``recipe`` with what it leaves to the plan as ``chosen``: by a plan, or in the record of a run."""
+    return recipe.model_copy(update={n: chosen[n] for n in _LEFT_TO_PLAN if getattr(recipe, n) == "auto"})
+
+
+def settle(prepared: Prepared, plan: Plan) -> Prepared:
+    """Return the run with what its recipe left to ``plan``."""
+    recipe = fill_in(prepared.recipe, vars(plan))
+    steps = BatchSampler(
+        prepared.steps.examples, recipe, is_packed=prepared.steps.is_packed, num_ranks=prepared.steps.num_ranks
+    )
+    return replace(prepared, recipe=recipe, steps=steps, facts=prepared.facts | {"recipe": _same(recipe)})
 
 
 def _objective(recipe: Recipe, dataset: Dataset) -> Objective:
@@ -446,22 +464,25 @@ def _facts(
     device: torch.device,
 ) -> dict[str, Any]:
     # What must be the same for a resumed run to be the same run.
-    # How often a checkpoint is written and how many stay does not change the result; threads and ranks are facts of
-    # their own.
-    # The base is known by its weights, wherever it lies.
-    free = ("base", "save_steps", "save_total_limit", "threads", "parallel")
-    same = recipe.model_copy(update={name: Recipe.model_fields[name].default for name in free})
     name, has_bits = "bitsandbytes", recipe.optim == "adamw_8bit" or recipe.load_in_4bit
     return {
         "dataset": dataset.digest,
         "order": steps.digest(),
         "tokenizer and template": renderer.digest,
-        "recipe": recipe_digest(same),
+        "recipe": _same(recipe),
         "base": weights_digest(base_path),
         "threads": recipe.threads,
         "device": device.type,
         "versions": versions() | ({name: installed_version(name)} if has_bits else {}),
     }
+
+
+def _same(recipe: Recipe) -> str:
+    # How often a checkpoint is written and how many stay does not change the result; threads and ranks are facts of
+    # their own.
+    # The base is known by its weights, wherever it lies.
+    free = ("base", "save_steps", "save_total_limit", "threads", "parallel")
+    return recipe_digest(recipe.model_copy(update={name: Recipe.model_fields[name].default for name in free}))
 
 
 def load_replay(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -39,9 +40,14 @@ def _tensorboard(library: Any, run: Path, _settings: Mapping[str, Any]) -> Track
 
 
 def _wandb(library: Any, run: Path, settings: Mapping[str, Any]) -> Tracker:
-    # The id makes a resumed run the same one there.
+    # The id makes a resumed run the same one there; some characters of a folder's name are refused in it.
     tracked = library.init(
-        project=PROJECT, name=run.name, id=_unique(run), dir=str(run), config=dict(settings), resume="allow"
+        project=os.environ.get("WANDB_PROJECT", PROJECT),
+        name=run.name,
+        id=_key(run),
+        dir=str(run),
+        config=dict(settings),
+        resume="allow",
     )
     return (
         lambda step, numbers: tracked.log(dict(numbers), step=step),
@@ -50,10 +56,14 @@ def _wandb(library: Any, run: Path, settings: Mapping[str, Any]) -> Tracker:
 
 
 def _mlflow(library: Any, run: Path, settings: Mapping[str, Any]) -> Tracker:
-    library.set_experiment(PROJECT)
-    library.start_run(run_name=run.name)
-    # A value of it has at most 6,000 characters there.
-    library.log_params({name: str(value)[:6000] for name, value in settings.items()})
+    library.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT))
+    # It takes no id of ours for a run, so the run is found again by a tag; a list needs no pandas.
+    key = _key(run)
+    found = library.search_runs(filter_string=f"tags.pairsmith = '{key}'", max_results=1, output_format="list")
+    library.start_run(found[0].info.run_id if found else None, run_name=run.name, tags={"pairsmith": key})
+    if not found:
+        # It refuses to change what a run was begun with. A value has at most 6,000 characters there.
+        library.log_params({name: str(value)[:6000] for name, value in settings.items()})
     return (
         lambda step, numbers: library.log_metrics(dict(numbers), step=step),
         lambda is_finished: library.end_run(status="FINISHED" if is_finished else "FAILED"),
@@ -61,7 +71,8 @@ def _mlflow(library: Any, run: Path, settings: Mapping[str, Any]) -> Tracker:
 
 
 def _trackio(library: Any, run: Path, settings: Mapping[str, Any]) -> Tracker:
-    library.init(project=PROJECT, name=_unique(run), config=dict(settings), resume="allow")
+    # Found again by its name, which other workspaces, whose runs are called after days too, must not have.
+    library.init(project=PROJECT, name=f"{run.name}-{_key(run)}", config=dict(settings), resume="allow")
     return lambda step, numbers: library.log(dict(numbers), step=step), lambda _is_finished: library.finish()
 
 
@@ -73,6 +84,7 @@ _KINDS: dict[str, tuple[str, Callable[[Any, Path, Mapping[str, Any]], Tracker]]]
     "trackio": ("trackio", _trackio),
 }
 TRACKERS = tuple(_KINDS)
+_NAMES = {"step": "train", "lr": "learning_rate"}
 
 
 class Trackers:
@@ -130,9 +142,10 @@ class Trackers:
 
 
 def numbers_of(event: str, fields: Mapping[str, Any]) -> dict[str, float]:
-    """Return the numbers of an event under flat names: "step/loss", "eval/by_category/billing"."""
+    """Return the numbers of an event under the flat names of others: "train/loss", "eval/by_category/billing"."""
     numbers: dict[str, float] = {}
-    waiting = [(event, name, value) for name, value in fields.items() if name not in ("step", "of")]
+    kind = _NAMES.get(event, event)
+    waiting = [(kind, _NAMES.get(name, name), value) for name, value in fields.items() if name not in ("step", "of")]
     while waiting:
         prefix, name, value = waiting.pop(0)
         if isinstance(value, Mapping):
@@ -142,9 +155,8 @@ def numbers_of(event: str, fields: Mapping[str, Any]) -> dict[str, float]:
     return numbers if event in ("step", "eval") else {}
 
 
-def _unique(run: Path) -> str:
-    # The name of a run that other workspaces, whose runs are called after days too, do not have.
-    return f"{run.name}-{hashlib.sha256(str(run.resolve()).encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
+def _key(run: Path) -> str:
+    return hashlib.sha256(str(run.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:8]
 
 
 def _import_tracker(name: str) -> Any:

@@ -345,7 +345,7 @@ class Recipe(Section):
     micro_batch_tokens: Annotated[int, Field(ge=16, le=16_777_216)] | Auto = Field(
         default="auto",
         description="Most tokens of one micro-batch, padding included; lower it to save memory. "
-        '"auto" is 2,048 on a CPU and 8,192 elsewhere.',
+        '"auto" is 2,048, and on CUDA what the memory takes by two sizes that are tried.',
     )
     gradient_checkpointing: Checkpointing | Auto = Field(
         default="auto",

@@ -84,6 +84,12 @@ def validation_steps(recipe: Recipe, num_steps: int) -> int:
     return -(-num_steps // VALIDATIONS_OF_A_RUN) if every == "auto" else every
 
 
+def validations_from(recipe: Recipe, step: int, num_steps: int) -> int:
+    """Return how many validations come after step ``step`` (from 1) or a later one; the last step has one."""
+    every = validation_steps(recipe, num_steps)
+    return (num_steps - 1) // every - (step - 1) // every + 1
+
+
 def checkpoint_steps(recipe: Recipe, num_steps: int) -> int:
     """Return how many steps lie between checkpoints."""
     every = recipe.save_steps
