@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
@@ -18,6 +19,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.train.tiny import make_model, make_tokenizer, some_rows, steps_of
 from train.base.errors import TrainError
@@ -26,7 +28,7 @@ from train.data.rendering import Example, Renderer
 from train.evaluate.predictions import ValidationScore
 from train.loop import Checkpoints, FitResult, Placement, Validation, fit, trained_tensors
 from train.loop.checkpoint import Checkpoint
-from train.model import add_lora
+from train.model import add_lora, parallel
 from train.model.distributed import SINGLE_PROCESS, DistributedContext, join_group
 from train.model.loss import nll_per_example
 from train.model.parallel import ParallelStrategy, write_shards
@@ -75,6 +77,30 @@ def train_as_rank(
     with join_group() as ranks:
         weights, result = train(run, changes, context=ranks, strategy=strategy, resume=resume, dtype=dtype)
         return {name: tensor.numpy() for name, tensor in weights.items()}, result
+
+
+def count_collectives(run: Path, changes: dict[str, Any], is_kept: bool) -> tuple[Counter[str], dict[str, Any]]:
+    """Train in shards that stay whole within a step, or do not; return how often which operation travelled between the
+    ranks, and the weights.
+    """
+    with pytest.MonkeyPatch.context() as patch, _Collectives() as seen:
+        patch.setattr(parallel, "keeps_whole", lambda *_: is_kept)
+        weights, _ = train_as_rank(run, changes, "fsdp")
+    return seen.numbers, weights
+
+
+class _Collectives(TorchDispatchMode):
+    """Counts collectives by their name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call ``func``."""
+        if func.namespace == "c10d":
+            self.numbers[func.overloadpacket.__name__] += 1
+        return func(*args, **(kwargs or {}))
 
 
 def train_while_one_measures(run: Path) -> int:

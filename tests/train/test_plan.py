@@ -157,12 +157,9 @@ def test_what_does_not_fit_is_told_the_first_settings_that_would() -> None:
     assert alone.checkpointing != "offload", "a CPU has no other memory"
 
 
-def test_moments_of_8_bits_are_refused_where_the_model_needs_shards(
-    dataset: Path, bases: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("train.pipeline.prepare.pick_strategy", lambda *_, **__: "fsdp")
+def test_moments_of_8_bits_are_refused_where_the_model_needs_shards(dataset: Path, bases: Callable[..., Path]) -> None:
     recipe = build_recipe({"base": str(bases()), "method": "full", "optimizer": "adamw8bit"})
-    with pytest.raises(TrainError, match="the model needs fsdp") as caught:
+    with pytest.raises(TrainError, match="8 ranks cut the model") as caught:
         prepare(dataset, recipe, context=DistributedContext(0, 8, 8))
     assert caught.value.code == "E872 no-shards"
 
@@ -236,9 +233,14 @@ def test_a_run_in_shards_is_planned_by_what_a_device_holds_and_not_calibrated_wh
 
 def test_sharing_follows_the_method_and_the_size() -> None:
     big = 4 * _planned().parameters
-    assert _planned(memory_bytes=40 * big).choices.ranks == "ddp"
-    assert _planned(memory_bytes=big).choices.ranks == "fsdp"
-    assert _planned(memory_bytes=big).fits is False
+    roomy, narrow = _planned(memory_bytes=40 * big), _planned(memory_bytes=big)
+    assert [(plan.choices.ranks, plan.choices.are_kept) for plan in (roomy, narrow)] == [
+        ("fsdp", True),
+        ("fsdp", False),
+    ]
+    assert any("gathers the others' once a step" in line for line in roomy.lines())
+    assert any("gathers the others' for each pass" in line for line in narrow.lines())
+    assert narrow.fits is False
 
 
 @pytest.mark.parametrize(
@@ -277,7 +279,7 @@ def _plan(dataset: Path, base: Path, *more: str) -> Result:
 def test_the_command_says_it_as_text_and_as_json(dataset: Path, bases: Callable[..., Path]) -> None:
     said = _plan(dataset, bases(), "--cost-per-hour", "3600", "--set", "batch_size=8")
     assert said.exception is None, said.exception
-    for word in ("steps", "tokens", "memory", "time", "cost", "micro-batch", "DDP"):
+    for word in ("steps", "tokens", "memory", "time", "cost", "micro-batch", "several GPUs"):
         assert word in said.stdout, word
     # What is not measured is arithmetic, which knows of tensors alone.
     assert " MB at the most of " in said.stdout

@@ -15,7 +15,7 @@ from train.model import num_parameters
 from train.model.batch import BatchSampler
 from train.model.distributed import SINGLE_PROCESS
 from train.model.loss import CHUNK_BYTES
-from train.model.parallel import ParallelStrategy, pick_strategy
+from train.model.parallel import ParallelStrategy, keeps_whole, pick_strategy
 from train.recipe import Checkpointing, Recipe
 
 if TYPE_CHECKING:
@@ -51,12 +51,15 @@ class Shape:
     """Bytes of the optimizer for a trained number."""
     shards: int = 1
     """Into how many parts weights, gradients and optimizer are cut."""
+    is_kept: bool = True
+    """What is cut is whole within a step, and so are its gradients."""
 
     @property
     def gathered(self) -> int:
-        """Parameters that a device has beside its shard: the embeddings', a layer's at work and the next one's."""
+        """Parameters that a device has beside its shard: all, or the embeddings', a layer's and the next one's."""
         embeddings = self.vocabulary * self.width
-        whole = embeddings + min(2, self.layers) * (self.parameters - embeddings) // self.layers
+        layers = self.layers if self.is_kept else min(2, self.layers)
+        whole = embeddings + layers * (self.parameters - embeddings) // self.layers
         return whole * (self.shards - 1) // self.shards
 
 
@@ -81,9 +84,13 @@ class Memory:
 
 
 def shape_of(
-    model: Any, recipe: Recipe, bytes_of_a_number: int, *, checkpointing: Checkpointing, shards: int = 1
-) -> Shape:
-    """Return the shape of a model that is ready to train: adapters added, or every weight trainable."""
+    model: Any, recipe: Recipe, bytes_of_a_number: int, *, checkpointing: Checkpointing, shards: int = 1,
+    limit: int | None = None,
+) -> Shape:  # fmt: skip
+    """Return the shape of a model that is ready to train: adapters added, or every weight trainable.
+
+    ``limit`` is the memory of a device in bytes, None where that decides nothing.
+    """
     config = getattr(model.config, "text_config", None) or model.config
     heads = int(config.num_attention_heads)
     width = int(config.hidden_size)
@@ -109,6 +116,7 @@ def shape_of(
         checkpointing=checkpointing,
         moments=_MOMENTS[recipe.optimizer],
         shards=shards,
+        is_kept=keeps_whole(num_parameters(model), bytes_of_a_number, shards, limit),
     )
 
 
@@ -135,7 +143,7 @@ def estimate(shape: Shape, *, tokens: int, longest: int, supervised: int, is_blo
         head += shape.vocabulary * shape.width * (2 * _FLOAT + size % _FLOAT)
     return Memory(
         weights=(shape.trained * _FLOAT + shape.frozen_bytes) // shape.shards + shape.gathered * _FLOAT,
-        gradients=shape.trained * _FLOAT // shape.shards,
+        gradients=shape.trained * _FLOAT // (1 if shape.is_kept else shape.shards),
         optimizer=int(shape.trained * shape.moments) // shape.shards,
         activations=int(activations + copies),
         head=int(head),
@@ -184,7 +192,9 @@ class Choices:
     """The largest power of two that fits, 0 where none does."""
     checkpointing: Checkpointing
     ranks: ParallelStrategy
-    """How to share the run between GPUs."""
+    """How several GPUs share the run."""
+    are_kept: bool
+    """Whether each then has room for all weights and gradients within a step."""
     optimizer: str = "adamw"
 
 
@@ -219,7 +229,6 @@ def choose_settings(
     ways += [("offload", ways[0][1])] if has_host else []
     ways += [(checkpointing, "adamw8bit") for checkpointing, _ in ways] if shape.shards == 1 else []
     tokens, (checkpointing, optimizer) = next(((n, way) for way in ways if (n := most(*way))), (0, ways[0]))
-    strategy = pick_strategy(
-        "auto", is_lora=steps.recipe.method == "lora", trained=shape.parameters, memory=limit, context=SINGLE_PROCESS
-    )
-    return Choices(tokens, checkpointing, strategy, optimizer)
+    strategy = pick_strategy("auto", is_lora=steps.recipe.method == "lora", context=SINGLE_PROCESS)
+    are_kept = keeps_whole(shape.parameters, shape.bytes_of_a_number, max(2, shape.shards), limit)
+    return Choices(tokens, checkpointing, strategy, are_kept, optimizer)

@@ -137,10 +137,14 @@ class Plan:
         needed = [f"{name} = {json.dumps(value)}" for name, value in self._changes().items()]
         how = f" with {' and '.join(needed)}" if needed else ""
         size = f"up to {most:,} tokens fit{how}" if most else "none fits: take a smaller model or max_length, or lora"
-        ranks = {
-            "ddp": "DDP: what each GPU must hold fits beside the whole model",
-            "fsdp": "FSDP2: weights, gradients and optimizer are too large for each GPU to hold them whole",
-        }[choices.ranks]
+        ranks = "each trains the adapters beside the whole model"
+        if choices.ranks != "ddp":
+            once = (
+                "once a step, for which there is room"
+                if choices.are_kept
+                else "for each pass, as there is no more room"
+            )
+            ranks = f"each holds a shard (FSDP2) and gathers the others' {once}"
         return [f"micro-batch {size}", f"several GPUs {ranks}"]
 
     def _changes(self) -> dict[str, Any]:
@@ -284,8 +288,9 @@ def make_plan(
     how: Checkpointing = is_checkpointing(model)
     if how and has_host and recipe.checkpointing == "offload":
         how = "offload"
-    shape = shape_of(model, recipe, dtype.itemsize, checkpointing=how, shards=shards)
     limit = memory_bytes or memory_limit(device)
+    room = limit if has_host else None
+    shape = shape_of(model, recipe, dtype.itemsize, checkpointing=how, shards=shards, limit=room)
     heaviest, group = largest(steps)
     memory = peak(shape, steps, group, device)
     tuning = tuning_of(recipe, model.get_input_embeddings().weight.shape[1], str(model.config.model_type))
@@ -357,9 +362,11 @@ def needs_checkpointing(
     recipe = steps.recipe
     if recipe.checkpointing != "auto":
         return recipe.checkpointing
-    limit, (_, group) = USABLE * memory_limit(device), largest(steps)
-    without, with_it = (
-        peak(shape_of(model, recipe, dtype.itemsize, checkpointing=is_on, shards=shards), steps, group, device).total
+    most, (_, group) = memory_limit(device), largest(steps)
+    limit, room = USABLE * most, None if device.type == "cpu" else most
+    shapes = (
+        shape_of(model, recipe, dtype.itemsize, checkpointing=is_on, shards=shards, limit=room)
         for is_on in (False, True)
     )
+    without, with_it = (peak(shape, steps, group, device).total for shape in shapes)
     return with_it <= limit < without

@@ -54,7 +54,6 @@ from train.model import (
 from train.model import num_parameters as count_parameters
 from train.model.batch import MICRO_BATCH_TOKENS, BatchSampler
 from train.model.capabilities import capabilities_of, checkpoint_activations
-from train.model.device import memory_limit
 from train.model.distributed import SINGLE_PROCESS, DistributedContext
 from train.model.parallel import ParallelStrategy, num_shards, pick_strategy
 from train.pipeline.base_samples import base_samples
@@ -149,7 +148,8 @@ def prepare(
     """
     import torch
 
-    _check_device(recipe.device, context.world_size)
+    _check_ranks(recipe, context.world_size)
+    strategy = pick_strategy(recipe.parallel, is_lora=recipe.method == "lora", context=context)
     # The cheap checks first: a large base takes minutes to load.
     dataset, categories = _open(dataset_path, recipe)
     model, tokenizer = load_base(
@@ -169,11 +169,6 @@ def prepare(
     device = next(model.parameters()).device
     threads = pick_threads(recipe, num_parameters, context.local_world_size)
     dtype = pick_dtype(recipe, device, num_parameters)
-    memory = memory_limit(device) if device.type == "cuda" else None
-    strategy = pick_strategy(
-        recipe.parallel, is_lora=recipe.method == "lora", trained=num_parameters, memory=memory, context=context
-    )
-    _check_shards(recipe, strategy, context)
     torch.set_num_threads(threads)
     recipe = _on_this_machine(recipe, device, dtype, threads)
     objective = _objective(recipe, dataset)
@@ -200,16 +195,13 @@ def prepare(
     )  # fmt: skip
 
 
-def _check_device(device: str, num_ranks: int) -> None:
-    if num_ranks > 1 and ":" in device:
-        raise TrainError("E920 bad-recipe", f"device: {device} is one, and there are {num_ranks} ranks",
+def _check_ranks(recipe: Recipe, num_ranks: int) -> None:
+    if num_ranks > 1 and ":" in recipe.device:
+        raise TrainError("E920 bad-recipe", f"device: {recipe.device} is one, and there are {num_ranks} ranks",
                          "Set device = cuda; each rank takes its own.")  # fmt: skip
-
-
-def _check_shards(recipe: Recipe, strategy: ParallelStrategy, context: DistributedContext) -> None:
-    if strategy != "ddp" and context.world_size > 1 and recipe.optimizer == "adamw8bit":
-        message = f'optimizer "adamw8bit" has no shards, and the model needs {strategy}'
-        raise TrainError("E872 no-shards", message, "Set optimizer = adamw, or parallel = ddp.")
+    if num_ranks > 1 and recipe.method == "full" and recipe.optimizer == "adamw8bit":
+        message = f'optimizer "adamw8bit" has no shards, and {num_ranks} ranks cut the model into them'
+        raise TrainError("E872 no-shards", message, "Set optimizer = adamw.")
 
 
 def _with_replay(examples: Sequence[Example], replay: list[Example], objective: Objective) -> Sequence[Example]:
