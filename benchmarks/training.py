@@ -119,6 +119,7 @@ def ours(job: Job, clock: Callable[[], float], look_every: int = 1) -> dict[str,
     """
     import torch
 
+    from train.base.allocator import keep_freed_memory
     from train.data.rendering import Example
     from train.evaluate.predictions import ValidationScore
     from train.loop import Checkpoints, Placement, Validation, fit
@@ -138,6 +139,8 @@ def ours(job: Job, clock: Callable[[], float], look_every: int = 1) -> dict[str,
         "checkpoint": {"every_steps": job.num_steps}, **job.recipe,
     })  # fmt: skip
     device, precision = torch.device(job.device), getattr(torch, job.dtype)
+    # As the command does.
+    keep_freed_memory()
     tuned = optimize_for_device(made_model(job).to(device))
     if job.method == "lora":
         tuned = add_lora(tuned, recipe.lora, dtype=precision, seed=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import io
 import multiprocessing
 import os
@@ -22,6 +23,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.train.tiny import make_model, make_tokenizer, some_rows, steps_of
+from train.base.allocator import keep_freed_memory
 from train.base.errors import TrainError
 from train.cli import cli
 from train.data.rendering import Example, Renderer
@@ -32,6 +34,7 @@ from train.model import add_lora, parallel
 from train.model.distributed import SINGLE_PROCESS, DistributedContext, join_group
 from train.model.loss import nll_per_example
 from train.model.parallel import ParallelStrategy, write_shards
+from train.pipeline.execute import run
 from train.recipe import build_recipe
 
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -149,6 +152,33 @@ def fail_on_one_rank(kind: str) -> None:
         if ranks.rank == 1:
             raise TrainError("E911 dataset-changed", "one node has other files")
         ranks.barrier()
+
+
+def run_from_python(dataset: Path, base: Path, settings: dict[str, Any]) -> list[tuple[int, bool]]:
+    """Return before and after `train.run`: the threads, and whether the allocator maps what is large as it does by
+    default; at last after the command's own setting.
+    """
+    seen = []
+
+    def look() -> None:
+        mapped = _mapped_bytes()
+        large = torch.empty(64 << 20, dtype=torch.uint8)
+        seen.append((torch.get_num_threads(), _mapped_bytes() - mapped >= large.nbytes))
+
+    torch.set_num_threads(2)
+    look()
+    run(dataset, base=str(base), settings=settings)
+    look()
+    keep_freed_memory()
+    look()
+    return seen
+
+
+def _mapped_bytes() -> int:
+    # `hblkhd` of glibc's mallinfo2: the fifth of its ten numbers.
+    info = ctypes.CDLL(None).mallinfo2
+    info.restype = type("Info", (ctypes.Structure,), {"_fields_": [(f"n{n}", ctypes.c_size_t) for n in range(10)]})
+    return int(info().n4)
 
 
 def write_shards_nowhere(folder: Path) -> None:

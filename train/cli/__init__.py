@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from train.base import console
+from train.base.allocator import keep_freed_memory
 from train.base.errors import Exit, TrainError
 
 if TYPE_CHECKING:
@@ -127,6 +128,7 @@ def main() -> NoReturn:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # The bars of transformers would write over our own talk; tqdm reads this when it is imported.
     os.environ.setdefault("TQDM_DISABLE", "1")
+    keep_freed_memory()
     # A reader such as `head` that closes the pipe ends us quietly.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     for stream in (sys.stdout, sys.stderr):

@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from train.base import console
 from train.base.errors import Exit, TrainError
 from train.base.process import at_work, claimed, is_free
@@ -116,12 +118,17 @@ def run(
         KeyboardInterrupt: Ctrl-C was pressed; the step was ended and a checkpoint written, so ``resume`` goes on.
         SystemExit: the same after SIGTERM (143) or SIGHUP (129).
     """
-    with join_group() as context:
-        folder, code = start_run(
-            Path(dataset), Path(recipe) if isinstance(recipe, str) else recipe, settings=settings or {}, base=base,
-            out=None if out is None else Path(out), is_resumed=resume, is_forced=force, is_cached=cache,
-            report_to=report_to, context=context,
-        )  # fmt: skip
+    threads = torch.get_num_threads()
+    try:
+        with join_group() as context:
+            folder, code = start_run(
+                Path(dataset), Path(recipe) if isinstance(recipe, str) else recipe, settings=settings or {}, base=base,
+                out=None if out is None else Path(out), is_resumed=resume, is_forced=force, is_cached=cache,
+                report_to=report_to, context=context,
+            )  # fmt: skip
+    finally:
+        # They are the caller's again.
+        torch.set_num_threads(threads)
     if code is Exit.INTERRUPTED:
         raise KeyboardInterrupt
     if code in (Exit.TERMINATED, Exit.HUNG_UP):
