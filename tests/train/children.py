@@ -9,9 +9,12 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from datetime import timedelta
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -30,8 +33,8 @@ from train.data.rendering import Example, Renderer
 from train.evaluate.predictions import ValidationScore
 from train.loop import Checkpoints, FitResult, Placement, Validation, fit, trained_tensors
 from train.loop.checkpoint import Checkpoint
-from train.model import add_lora, parallel
-from train.model.distributed import SINGLE_PROCESS, DistributedContext, join_group
+from train.model import add_lora, distributed, parallel
+from train.model.distributed import SINGLE_PROCESS, DistributedContext, join_group, seed_stream
 from train.model.loss import nll_per_example
 from train.model.parallel import ParallelStrategy, write_shards
 from train.pipeline.execute import run
@@ -134,6 +137,29 @@ def train_with_a_signal(run: Path, strategy: ParallelStrategy) -> int | None:
         changes = {"eval": {"every_steps": 1}, "checkpoint": {"every_steps": 100}}
         _, result = train(run, changes, context=ranks, strategy=strategy, validation=Validation(validate))
         return result.stopped if result.step == 2 else -1
+
+
+def train_beside_one_that_hangs(run: Path, strategy: ParallelStrategy, patience: float) -> None:
+    """Train on two ranks, of which the second is stopped in its second step and goes on once the first has failed."""
+    with join_group() as ranks, pytest.MonkeyPatch.context() as patch:
+        other = ranks.gather(os.getpid())[1]
+        begin = seed_stream
+
+        def hang(seed: int, rank: int, step: int) -> None:
+            if (rank, step) == (1, 1):
+                os.kill(os.getpid(), signal.SIGSTOP)
+            begin(seed, rank, step)
+
+        patch.setattr(sys.modules[fit.__module__], "seed_stream", hang)
+        patch.setattr(distributed, "STEP_PATIENCE", timedelta(seconds=patience))
+        try:
+            # A validation may take longer than a step.
+            validation = Validation(lambda _: time.sleep(1.5 * patience * ranks.rank) or ValidationScore(None, 1.0))
+            train(run, {"method": "lora"} if strategy == "ddp" else {"eval": {"every_steps": 1}}, context=ranks,
+                  strategy=strategy, validation=validation)  # fmt: skip
+        finally:
+            if ranks.is_first:
+                os.kill(other, signal.SIGCONT)
 
 
 def run_cli(arguments: list[str]) -> tuple[int, str, str]:

@@ -154,6 +154,16 @@ def test_an_error_of_one_rank_ends_all_and_is_said_once() -> None:
     assert on_ranks(2, children.fail_on_one_rank, "error") == [("ended", 1), said]
 
 
+@pytest.mark.parametrize("way", ["ddp", "fsdp"])
+def test_a_rank_that_hangs_in_a_step_ends_the_run_and_one_that_measures_does_not(tmp_path: Path, way: str) -> None:
+    failed, ended = on_ranks(2, children.train_beside_one_that_hangs, tmp_path, way, 1.0)
+    assert (failed[0], ended) == ("failed", ("ended", 1)), (failed, ended)
+    code, message = failed[1]
+    assert code == "E946 rank-hangs"
+    assert "for 1 seconds" in message
+    assert len(_steps(tmp_path)) == 1
+
+
 def test_ranks_that_see_other_files_do_not_begin(tmp_path: Path) -> None:
     outcomes = on_ranks(2, children.fail_on_one_rank, "differ")
     assert sorted(kind for kind, _ in outcomes) == ["ended", "failed"]

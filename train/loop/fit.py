@@ -61,8 +61,12 @@ def fit(
     optimizer = Optimizer(model, gradients.parallel, recipe)
     state = checkpoints.load(model, optimizer, dynamics)
     started = time.monotonic()
-    metrics = checkpoints.run_dir / METRICS if context.is_first else None
-    with graceful_stop() as stop, Events(metrics, resumed_from=state.step, on_event=on_event) as events:
+    file = checkpoints.run_dir / METRICS if context.is_first else None
+    with (
+        graceful_stop() as stop,
+        context.stepping(),
+        Events(file, resumed_from=state.step, on_event=on_event) as events,
+    ):
         log, saved_step = StepLog(sampler, state, events), state.step
 
         def save() -> int:
@@ -91,7 +95,7 @@ def fit(
             is_evaluated = not is_stopping and (is_last or state.step % validation_steps(recipe, num_steps) == 0)
             if validation is not None and is_evaluated:
                 log.flush()
-                with gradients.parallel.whole():
+                with context.waiting(), gradients.parallel.whole():
                     score = validation.evaluate(state.step)
                 is_saved |= _record(score, state, validation, sampler, events)
             if is_saved:
