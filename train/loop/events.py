@@ -40,7 +40,7 @@ class Events:
     from; None drops none. Without a path (on all ranks but the first) nothing is kept.
     """
 
-    def __init__(self, path: Path | None, *, resumed_from: int | None = 0, on_event: OnEvent | None = None) -> None:
+    def __init__(self, path: Path | None, resumed_from: int | None = 0, on_event: OnEvent | None = None) -> None:
         self.file: FileIO | None = None
         self.on_event = on_event
         if path is None:

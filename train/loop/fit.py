@@ -61,12 +61,8 @@ def fit(
     optimizer = Optimizer(model, gradients.parallel, recipe)
     state = checkpoints.load(model, optimizer, dynamics)
     started = time.monotonic()
-    file = checkpoints.run_dir / METRICS if context.is_first else None
-    with (
-        graceful_stop() as stop,
-        context.stepping(),
-        Events(file, resumed_from=state.step, on_event=on_event) as events,
-    ):
+    metrics = checkpoints.run_dir / METRICS if context.is_first else None
+    with graceful_stop() as stop, context.stepping(), Events(metrics, state.step, on_event) as events:
         log, saved_step = StepLog(sampler, state, events), state.step
 
         def save() -> int:
