@@ -109,6 +109,20 @@ class _Collectives(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+def shard_halves() -> bool:
+    """Cut a model whose matrices are in bfloat16, and return whether the shards are in float32 and the same numbers."""
+    with join_group() as ranks:
+        model = make_model("llama")
+        for layer in model.model.layers:
+            layer.bfloat16()
+        whole = {name: weight.detach().float() for name, weight in model.named_parameters()}
+        parallel.parallelize(model, "fsdp", ranks, dtype=torch.bfloat16)
+        return all(
+            weight.dtype == torch.float32 and torch.equal(weight.full_tensor(), whole[name])
+            for name, weight in model.named_parameters()
+        )
+
+
 def train_while_one_measures(run: Path) -> int:
     """Train in shards, where the first rank alone computes something between steps; return the last step."""
     with join_group() as ranks:

@@ -231,15 +231,12 @@ def test_a_run_in_shards_is_planned_by_what_a_device_holds_and_not_calibrated_wh
     assert plan.peak_bytes < make_plan(model, alone.steps, device=CPU, dtype=torch.float32, threads=1).peak_bytes
 
 
-def test_sharing_follows_the_method_and_the_size() -> None:
+def test_sharing_follows_the_method() -> None:
     big = 4 * _planned().parameters
-    roomy, narrow = _planned(memory_bytes=40 * big), _planned(memory_bytes=big)
-    assert [(plan.choices.ranks, plan.choices.are_kept) for plan in (roomy, narrow)] == [
-        ("fsdp", True),
-        ("fsdp", False),
-    ]
-    assert any("gathers the others' once a step" in line for line in roomy.lines())
-    assert any("gathers the others' for each pass" in line for line in narrow.lines())
+    narrow = _planned(memory_bytes=big)
+    assert any("a shard each (FSDP2)" in line for line in narrow.lines())
+    adapters = replace(narrow, trained=narrow.trained - 1)
+    assert any("several GPUs the whole model each" in line for line in adapters.lines())
     assert narrow.fits is False
 
 

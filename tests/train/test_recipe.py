@@ -144,8 +144,3 @@ def test_two_sizes_of_a_step_contradict() -> None:
 def test_the_digest_follows_the_values() -> None:
     assert recipe_digest(Recipe()) == recipe_digest(load_recipe(None, ["epochs=2"]))
     assert recipe_digest(Recipe()) != recipe_digest(load_recipe(None, ["epochs=3"]))
-
-
-def test_moments_of_8_bits_are_not_sharded() -> None:
-    with pytest.raises(TrainError, match="has no shards"):
-        load_recipe(None, {"optimizer": "adamw8bit", "parallel": "fsdp", "method": "full"})

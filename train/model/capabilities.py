@@ -118,7 +118,10 @@ def capabilities_of(model: Any) -> Capabilities:
     """
     inner = inner_of(model)
     if inner not in _CAPABILITIES:
-        _CAPABILITIES[inner] = _try(inner)
+        # With matrices that are kept in bfloat16 a model computes under autocast alone.
+        is_half = torch.bfloat16 in {weight.dtype for weight in inner.parameters()}
+        with torch.autocast(inner.device.type, torch.bfloat16, enabled=is_half):
+            _CAPABILITIES[inner] = _try(inner)
     known = _CAPABILITIES[inner]
     return replace(known, has_plain_head=known.has_plain_head and _is_linear(inner.get_output_embeddings()))
 

@@ -26,7 +26,6 @@ BYTES_TRAINED = 16
 """Bytes of a trained parameter: float32 weight, gradient and AdamW's two moments."""
 ROOM = 0.6
 """The share of a device's memory that they may take; activations need the rest."""
-_BUCKET_BYTES = 64 << 20
 
 
 def pick_strategy(
@@ -39,7 +38,7 @@ def pick_strategy(
 
     Raises TrainError "E920 bad-recipe" where nodes with unequal numbers of ranks shall each have the whole model.
     """
-    if is_lora:
+    if is_lora or context.world_size == 1:
         return "ddp"
     are_even = context.world_size % context.local_world_size == 0
     if wanted == "hsdp" and not are_even:
@@ -50,15 +49,15 @@ def pick_strategy(
         )
     if wanted != "auto":
         return wanted
-    return "hsdp" if context.num_nodes > 1 and are_even else "fsdp"
+    return "hsdp" if 1 < context.local_world_size < context.world_size and are_even else "fsdp"
 
 
-def keeps_whole(num_parameters: int, itemsize: int, shards: int, memory: int | None) -> bool:
-    """Return whether a device of ``memory`` bytes (None: not a limit) has room for all weights and gradients of a step.
+def keeps_whole(num_parameters: int, itemsize: int, shards: int, memory: int) -> bool:
+    """Return whether a device of ``memory`` bytes has room for all weights and gradients of a step.
 
     They come beside its shard; weights travel as numbers of ``itemsize`` bytes, gradients add up in float32.
     """
-    return memory is None or num_parameters * (BYTES_TRAINED / shards + itemsize + 4) <= ROOM * memory
+    return num_parameters * (BYTES_TRAINED / shards + itemsize + 4) <= ROOM * memory
 
 
 def num_shards(strategy: ParallelStrategy, context: DistributedContext) -> int:
@@ -70,11 +69,7 @@ def parallelize(
     model: Any, strategy: ParallelStrategy, context: DistributedContext, *, dtype: torch.dtype
 ) -> Replicated | Sharded:
     """Spread ``model`` over the ranks of ``context``; call it before an optimizer is made of its parameters."""
-    return (
-        Replicated(model, context)
-        if strategy == "ddp" or context.world_size == 1
-        else Sharded(model, strategy, context, dtype)
-    )
+    return Replicated(model, context) if strategy == "ddp" else Sharded(model, strategy, context, dtype)
 
 
 class Replicated:
@@ -109,14 +104,15 @@ class Replicated:
         import torch
 
         has = self.context.sum(torch.tensor([p.grad is not None for p in parameters], dtype=torch.int32)).tolist()
-        for bucket in _buckets([p for p, number in zip(parameters, has, strict=True) if number]):
-            for p in bucket:
-                if p.grad is None:
-                    p.grad = torch.zeros_like(p)
-            grads = [p.grad for p in bucket if p.grad is not None]
-            flat = self.context.sum(torch.cat([grad.flatten() for grad in grads]))
-            for grad, part in zip(grads, torch.split(flat, [grad.numel() for grad in grads]), strict=True):
-                grad.copy_(part.view_as(grad))
+        grads = []
+        for p, number in zip(parameters, has, strict=True):
+            if number:
+                p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+                grads.append(p.grad)
+        # Of adapters, which are all float32: one message.
+        flat = self.context.sum(torch.cat([grad.flatten() for grad in grads]))
+        for grad, part in zip(grads, torch.split(flat, [grad.numel() for grad in grads]), strict=True):
+            grad.copy_(part.view_as(grad))
 
     @contextmanager
     def whole(self) -> Iterator[None]:
@@ -143,9 +139,8 @@ class Sharded:
 
         self.model, self.context = model, context
         device = next(model.parameters()).device
-        memory = memory_limit(device) if device.type == "cuda" else None
         numbers = sum(parameter.numel() for parameter in model.parameters())
-        self.is_kept = keeps_whole(numbers, dtype.itemsize, num_shards(strategy, context), memory)
+        self.is_kept = keeps_whole(numbers, dtype.itemsize, num_shards(strategy, context), memory_limit(device))
         shape = (context.num_nodes, context.local_world_size) if strategy == "hsdp" else (context.world_size,)
         mesh = init_device_mesh(device.type, shape, mesh_dim_names=("replicate", "shard")[-len(shape) :])
         half = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
@@ -153,9 +148,9 @@ class Sharded:
         names = set(getattr(model, "_no_split_modules", None) or ())
         self.blocks = [module for module in model.modules() if type(module).__name__ in names]
         for block in self.blocks:
-            fully_shard(block, mesh=mesh, mp_policy=policy, reshard_after_forward=not self.is_kept)
+            fully_shard(block.float(), mesh=mesh, mp_policy=policy, reshard_after_forward=not self.is_kept)
         # The root keeps its weights after the forward pass: the backward pass begins with them.
-        fully_shard(model, mesh=mesh, reshard_after_forward=False)
+        fully_shard(model.float(), mesh=mesh, reshard_after_forward=False)
         # The order is given: by default FSDP2 takes it from all forward passes before, also from those with
         # which one rank measures and others do not; ranks that gather different blocks would wait for ever.
         for before, block in pairwise([model, *self.blocks]):
@@ -209,7 +204,7 @@ def unshard(model: Any) -> None:
             part.set_reshard_after_forward(False, recurse=False)
 
 
-def gather_weights(model: Any) -> dict[str, torch.Tensor]:
+def gather_weights(model: Any) -> dict[str, Any]:
     """Return the weights of a `Sharded` model in float32 on rank 0's host, {} on others; all ranks must call it."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
@@ -230,21 +225,6 @@ def gradient_norm(parameters: Sequence[torch.nn.Parameter]) -> torch.Tensor:
 def is_sharded(tensor: torch.Tensor) -> bool:
     """True for a tensor of which this rank holds a part."""
     return hasattr(tensor, "full_tensor")
-
-
-def _buckets(parameters: Sequence[torch.nn.Parameter]) -> Iterator[list[torch.nn.Parameter]]:
-    # Group parameters of one number format into a few large messages.
-    bucket: list[torch.nn.Parameter] = []
-    num_bytes = 0
-    for parameter in parameters:
-        size = parameter.numel() * parameter.element_size()
-        if bucket and (num_bytes + size > _BUCKET_BYTES or parameter.dtype != bucket[0].dtype):
-            yield bucket
-            bucket, num_bytes = [], 0
-        bucket.append(parameter)
-        num_bytes += size
-    if bucket:
-        yield bucket
 
 
 PREFIX = "shard-"

@@ -408,7 +408,7 @@ def _take_weights(model: Any, prepared: Prepared, run: Path, result: FitResult) 
 
 def _best_checkpoint(run: Path, result: FitResult) -> Checkpoint | None:
     # That of the best step, None where the model has its weights already, or must do without.
-    if result.best_step is None or result.best_step == result.step:
+    if result.best_step in (None, result.step):
         return None
     try:
         return open_checkpoint(run / f"checkpoint-{result.best_step}", result.best_step)

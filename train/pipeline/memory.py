@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 from train.loop.eight_bit import BLOCK
 from train.model import num_parameters
 from train.model.batch import BatchSampler
-from train.model.distributed import SINGLE_PROCESS
 from train.model.loss import CHUNK_BYTES
-from train.model.parallel import ParallelStrategy, keeps_whole, pick_strategy
+from train.model.parallel import keeps_whole
 from train.recipe import Checkpointing, Recipe
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ class Shape:
     """Bytes of the optimizer for a trained number."""
     shards: int = 1
     """Into how many parts weights, gradients and optimizer are cut."""
-    is_kept: bool = True
+    is_kept: bool = False
     """What is cut is whole within a step, and so are its gradients."""
 
     @property
@@ -85,11 +84,11 @@ class Memory:
 
 def shape_of(
     model: Any, recipe: Recipe, bytes_of_a_number: int, *, checkpointing: Checkpointing, shards: int = 1,
-    limit: int | None = None,
+    limit: int = 0,
 ) -> Shape:  # fmt: skip
     """Return the shape of a model that is ready to train: adapters added, or every weight trainable.
 
-    ``limit`` is the memory of a device in bytes, None where that decides nothing.
+    ``limit`` is the memory of a device in bytes, which decides what is kept of several ``shards``.
     """
     config = getattr(model.config, "text_config", None) or model.config
     heads = int(config.num_attention_heads)
@@ -191,10 +190,6 @@ class Choices:
     micro_batch_tokens: int
     """The largest power of two that fits, 0 where none does."""
     checkpointing: Checkpointing
-    ranks: ParallelStrategy
-    """How several GPUs share the run."""
-    are_kept: bool
-    """Whether each then has room for all weights and gradients within a step."""
     optimizer: str = "adamw"
 
 
@@ -229,6 +224,4 @@ def choose_settings(
     ways += [("offload", ways[0][1])] if has_host else []
     ways += [(checkpointing, "adamw8bit") for checkpointing, _ in ways] if shape.shards == 1 else []
     tokens, (checkpointing, optimizer) = next(((n, way) for way in ways if (n := most(*way))), (0, ways[0]))
-    strategy = pick_strategy("auto", is_lora=steps.recipe.method == "lora", context=SINGLE_PROCESS)
-    are_kept = keeps_whole(shape.parameters, shape.bytes_of_a_number, max(2, shape.shards), limit)
-    return Choices(tokens, checkpointing, strategy, are_kept, optimizer)
+    return Choices(tokens, checkpointing, optimizer)

@@ -137,14 +137,8 @@ class Plan:
         needed = [f"{name} = {json.dumps(value)}" for name, value in self._changes().items()]
         how = f" with {' and '.join(needed)}" if needed else ""
         size = f"up to {most:,} tokens fit{how}" if most else "none fits: take a smaller model or max_length, or lora"
-        ranks = "each trains the adapters beside the whole model"
-        if choices.ranks != "ddp":
-            once = (
-                "once a step, for which there is room"
-                if choices.are_kept
-                else "for each pass, as there is no more room"
-            )
-            ranks = f"each holds a shard (FSDP2) and gathers the others' {once}"
+        full = self.trained == self.parameters
+        ranks = "a shard each (FSDP2), whole within a step where that fits" if full else "the whole model each"
         return [f"micro-batch {size}", f"several GPUs {ranks}"]
 
     def _changes(self) -> dict[str, Any]:
@@ -289,8 +283,7 @@ def make_plan(
     if how and has_host and recipe.checkpointing == "offload":
         how = "offload"
     limit = memory_bytes or memory_limit(device)
-    room = limit if has_host else None
-    shape = shape_of(model, recipe, dtype.itemsize, checkpointing=how, shards=shards, limit=room)
+    shape = shape_of(model, recipe, dtype.itemsize, checkpointing=how, shards=shards, limit=limit)
     heaviest, group = largest(steps)
     memory = peak(shape, steps, group, device)
     tuning = tuning_of(recipe, model.get_input_embeddings().weight.shape[1], str(model.config.model_type))
@@ -362,11 +355,12 @@ def needs_checkpointing(
     recipe = steps.recipe
     if recipe.checkpointing != "auto":
         return recipe.checkpointing
-    most, (_, group) = memory_limit(device), largest(steps)
-    limit, room = USABLE * most, None if device.type == "cpu" else most
-    shapes = (
-        shape_of(model, recipe, dtype.itemsize, checkpointing=is_on, shards=shards, limit=room)
+    limit, (_, group) = memory_limit(device), largest(steps)
+    without, with_it = (
+        peak(
+            shape_of(model, recipe, dtype.itemsize, checkpointing=is_on, shards=shards, limit=limit),
+            steps, group, device,
+        ).total
         for is_on in (False, True)
-    )
-    without, with_it = (peak(shape, steps, group, device).total for shape in shapes)
-    return with_it <= limit < without
+    )  # fmt: skip
+    return with_it <= USABLE * limit < without

@@ -129,7 +129,7 @@ class Prepared:
     @property
     def is_sharded(self) -> bool:
         """True where training cuts the model into shards, which it then stays in."""
-        return self.context.world_size > 1 and self.strategy != "ddp"
+        return self.strategy != "ddp"
 
     @property
     def shards(self) -> int:
@@ -155,6 +155,8 @@ def prepare(
     model, tokenizer = load_base(
         recipe.base, device=recipe.device, folder=folder, four_bits=pick_four_bits(recipe),
         new_tokens=recipe.new_tokens, is_continued=recipe.lora.continued,
+        # What is trained in shards is trained in float32, which they become as they are cut.
+        frozen_for=recipe if recipe.method == "lora" or strategy != "ddp" else None,
     )  # fmt: skip
     base_path = find_base(recipe.base, folder)
     if recipe.lora.continued:

@@ -453,8 +453,6 @@ class Recipe(Section):
             raise ValueError("a stage is continued from the adapter of the stage before, and there is none")
         if self.method == "lora" and self.parallel != "auto":
             raise ValueError(f'adapters are not sharded, so parallel "{self.parallel}" is for method "full"')
-        if self.optimizer == "adamw8bit" and self.parallel != "auto":
-            raise ValueError(f'optimizer "adamw8bit" has no shards, and parallel is "{self.parallel}": use one of them')
         if self.objective in ("orpo", "kto") and (self.preference.loss == "ipo" or self.preference.label_smoothing):
             name = "loss" if self.preference.loss == "ipo" else "label_smoothing"
             raise ValueError(f'preference.{name} is of the objective "dpo", and this one is "{self.objective}"')
