@@ -67,13 +67,13 @@ def load_base(
     if four_bits is not None:
         check_quantised(model)
     _prepare(model, tokenizer, path)
-    model = model if four_bits is not None else model.to(where)
+    if four_bits is None:
+        model.to(where)
     for module in model.modules() if is_half else ():
         # The sums between products are float32, as under autocast; a head that is tied to an embedding goes with it.
         for weight in module.parameters(recurse=False) if type(module) is not torch.nn.Linear else ():
             weight.data = weight.data.float()
-    model = optimize_for_device(model)
-    add_tokens(model, tokenizer, new_tokens)
+    add_tokens(optimize_for_device(model), tokenizer, new_tokens)
     return model, tokenizer
 
 
@@ -293,8 +293,8 @@ def _is_half(path: Path, recipe: Recipe, device: torch.device) -> bool:
     if recipe.lora.quantize or recipe.lora.init in ("pissa", "olora"):
         # peft rounds adapters to the format of what they lie on, after it took them out of that.
         return False
-    headers = [check_safetensors(file) for file in path.glob("*.safetensors")]
-    entries = [entry for header in headers for name, entry in header.items() if name != "__metadata__"]
+    named = (part for file in path.glob("*.safetensors") for part in check_safetensors(file).items())
+    entries = [entry for name, entry in named if name != "__metadata__"]
     numbers = sum(prod(entry["shape"]) for entry in entries)
     return {entry["dtype"] for entry in entries} == {"BF16"} and pick_dtype(recipe, device, numbers) == torch.bfloat16
 

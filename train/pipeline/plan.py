@@ -137,8 +137,8 @@ class Plan:
         needed = [f"{name} = {json.dumps(value)}" for name, value in self._changes().items()]
         how = f" with {' and '.join(needed)}" if needed else ""
         size = f"up to {most:,} tokens fit{how}" if most else "none fits: take a smaller model or max_length, or lora"
-        full = self.trained == self.parameters
-        ranks = "a shard each (FSDP2), whole within a step where that fits" if full else "the whole model each"
+        shard = "a shard each (FSDP2), whole within a step where that fits"
+        ranks = shard if self.trained == self.parameters else "the whole model each"
         return [f"micro-batch {size}", f"several GPUs {ranks}"]
 
     def _changes(self) -> dict[str, Any]:
