@@ -89,12 +89,15 @@ def ours(task: str, model: Any, pairs: list[Pair], dtype: str) -> Callable[[], l
     """Return what scores the pairs by the functions that our evaluation calls."""
     import torch
 
+    from train.base.allocator import keep_freed_memory
     from train.data.rendering import Example
     from train.evaluate.answers import Question, generate, option_nlls
     from train.model import computing
     from train.model.capabilities import optimize_for_device
     from train.model.loss import nll_per_example
 
+    # As the command does.
+    keep_freed_memory()
     optimize_for_device(model)
     tokenizer = made_tokenizer()
 

@@ -46,6 +46,7 @@ def real(name: str, num_steps: int) -> dict[str, Any]:
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
+    from train.base.allocator import keep_freed_memory
     from train.data.rendering import Example
     from train.loop import Checkpoints, Placement, fit
     from train.model import add_lora
@@ -61,6 +62,8 @@ def real(name: str, num_steps: int) -> dict[str, Any]:
     recipe = build_recipe(
         {"method": method, "global_batch_size": 16, "num_train_epochs": 1, "threads": 1, "bf16": True, **settings}
     )
+    # As the command does.
+    keep_freed_memory()
     model = optimize_for_device(Qwen3ForCausalLM(Qwen3Config(
         **SHAPES[shape], head_dim=64, tie_word_embeddings=True, max_position_embeddings=2048, pad_token_id=0,
         eos_token_id=2, bos_token_id=None, attn_implementation="sdpa",

@@ -136,6 +136,7 @@ def ours(job: Job, clock: Callable[[], float], look_every: int = 1, model: Any =
     """
     import torch
 
+    from train.base.allocator import keep_freed_memory
     from train.evaluate.predictions import ValidationScore
     from train.loop import Checkpoints, Placement, Validation, fit
     from train.model.capabilities import checkpoint_activations
@@ -144,6 +145,8 @@ def ours(job: Job, clock: Callable[[], float], look_every: int = 1, model: Any =
         def save(self, *_: Any, **__: Any) -> Path:
             return self.run_dir
 
+    # As the command does.
+    keep_freed_memory()
     job = replace(job, recipe={"eval_steps": look_every} | job.recipe)
     tuned, recipe, planned = set_up(job, model)
     if recipe.gradient_checkpointing is True:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import io
 import multiprocessing
 import os
 import signal
 import socket
+import sys
+import time
 import traceback
+from collections import Counter
 from collections.abc import Callable
+from datetime import timedelta
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -18,18 +23,21 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.train.tiny import make_model, make_tokenizer, some_rows, steps_of
+from train.base.allocator import keep_freed_memory
 from train.base.errors import TrainError
 from train.cli import cli
 from train.data.rendering import Example, Renderer
 from train.evaluate.predictions import ValidationScore
 from train.loop import Checkpoints, FitResult, Placement, Validation, fit, trained_tensors
 from train.loop.checkpoint import Checkpoint
-from train.model import add_lora
-from train.model.distributed import SINGLE_PROCESS, DistributedContext, join_group
+from train.model import add_lora, distributed, parallel
+from train.model.distributed import SINGLE_PROCESS, DistributedContext, join_group, seed_stream
 from train.model.loss import nll_per_example
 from train.model.parallel import ParallelStrategy, write_shards
+from train.pipeline.execute import run
 from train.recipe import build_recipe
 
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -77,6 +85,44 @@ def train_as_rank(
         return {name: tensor.numpy() for name, tensor in weights.items()}, result
 
 
+def count_collectives(run: Path, changes: dict[str, Any], is_kept: bool) -> tuple[Counter[str], dict[str, Any]]:
+    """Train in shards that stay whole within a step, or do not; return how often which operation travelled between the
+    ranks, and the weights.
+    """
+    with pytest.MonkeyPatch.context() as patch, _Collectives() as seen:
+        patch.setattr(parallel, "keeps_whole", lambda *_: is_kept)
+        weights, _ = train_as_rank(run, changes, "fsdp")
+    return seen.numbers, weights
+
+
+class _Collectives(TorchDispatchMode):
+    """Counts collectives by their name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call ``func``."""
+        if func.namespace == "c10d":
+            self.numbers[func.overloadpacket.__name__] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def shard_halves() -> bool:
+    """Cut a model whose matrices are in bfloat16, and return whether the shards are in float32 and the same numbers."""
+    with join_group() as ranks:
+        model = make_model("llama")
+        for layer in model.model.layers:
+            layer.bfloat16()
+        whole = {name: weight.detach().float() for name, weight in model.named_parameters()}
+        parallel.parallelize(model, "fsdp", ranks, dtype=torch.bfloat16)
+        return all(
+            weight.dtype == torch.float32 and torch.equal(weight.full_tensor(), whole[name])
+            for name, weight in model.named_parameters()
+        )
+
+
 def train_while_one_measures(run: Path) -> int:
     """Train in shards, where the first rank alone computes something between steps; return the last step."""
     with join_group() as ranks:
@@ -107,6 +153,29 @@ def train_with_a_signal(run: Path, strategy: ParallelStrategy) -> int | None:
         return result.stopped if result.step == 2 else -1
 
 
+def train_beside_one_that_hangs(run: Path, strategy: ParallelStrategy, patience: float) -> None:
+    """Train on two ranks, of which the second is stopped in its second step and goes on once the first has failed."""
+    with join_group() as ranks, pytest.MonkeyPatch.context() as patch:
+        other = ranks.gather(os.getpid())[1]
+        begin = seed_stream
+
+        def hang(seed: int, rank: int, step: int) -> None:
+            if (rank, step) == (1, 1):
+                os.kill(os.getpid(), signal.SIGSTOP)
+            begin(seed, rank, step)
+
+        patch.setattr(sys.modules[fit.__module__], "seed_stream", hang)
+        patch.setattr(distributed, "STEP_PATIENCE", timedelta(seconds=patience))
+        try:
+            # A validation may take longer than a step.
+            validation = Validation(lambda _: time.sleep(1.5 * patience * ranks.rank) or ValidationScore(None, 1.0))
+            train(run, {"method": "lora"} if strategy == "ddp" else {"eval_steps": 1}, context=ranks,
+                  strategy=strategy, validation=validation)  # fmt: skip
+        finally:
+            if ranks.is_first:
+                os.kill(other, signal.SIGCONT)
+
+
 def run_cli(arguments: list[str]) -> tuple[int, str, str]:
     """Call `train` as the entry point does under torchrun; return its exit code and what it wrote."""
     out, talk = io.StringIO(), io.StringIO()
@@ -123,6 +192,33 @@ def fail_on_one_rank(kind: str) -> None:
         if ranks.rank == 1:
             raise TrainError("E911 dataset-changed", "one node has other files")
         ranks.barrier()
+
+
+def run_from_python(dataset: Path, base: Path, settings: dict[str, Any]) -> list[tuple[int, bool]]:
+    """Return before and after `train.run`: the threads, and whether the allocator maps what is large as it does by
+    default; at last after the command's own setting.
+    """
+    seen = []
+
+    def look() -> None:
+        mapped = _mapped_bytes()
+        large = torch.empty(64 << 20, dtype=torch.uint8)
+        seen.append((torch.get_num_threads(), _mapped_bytes() - mapped >= large.nbytes))
+
+    torch.set_num_threads(2)
+    look()
+    run(dataset, base=str(base), settings=settings)
+    look()
+    keep_freed_memory()
+    look()
+    return seen
+
+
+def _mapped_bytes() -> int:
+    # `hblkhd` of glibc's mallinfo2: the fifth of its ten numbers.
+    info = ctypes.CDLL(None).mallinfo2
+    info.restype = type("Info", (ctypes.Structure,), {"_fields_": [(f"n{n}", ctypes.c_size_t) for n in range(10)]})
+    return int(info().n4)
 
 
 def write_shards_nowhere(folder: Path) -> None:

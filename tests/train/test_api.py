@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 import train
+from tests.train.children import on_ranks, run_from_python
 from train.cli import cli
 from train.evaluate.predictions import ValidationScore
 
@@ -123,6 +124,13 @@ def test_what_stands_in_the_way_is_a_train_error(dataset: Path, bases: Callable[
         with pytest.raises(train.TrainError) as caught:
             train.Report.load(path)
         assert caught.value.code == "E938 bad-report"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
+def test_nothing_of_a_run_stays_in_the_process_that_called_it(dataset: Path, bases: Callable[..., Path]) -> None:
+    ((kind, seen),) = on_ranks(1, run_from_python, dataset, bases(), FAST)
+    assert kind == "done", seen
+    assert seen == [(2, True), (2, True), (2, False)]
 
 
 def test_importing_train_loads_no_library() -> None:

@@ -20,7 +20,6 @@ from train.model import add_lora, attention, blocks
 from train.model.attention import pack, packing
 from train.model.batch import by_length, collate
 from train.model.capabilities import capabilities_of, compile_layers, compiling, fuse_norms, optimize_for_device
-from train.model.device import keep_freed_memory
 from train.model.loss import supervised_loss
 from train.recipe import Recipe
 
@@ -190,11 +189,6 @@ def test_packed_batches_waste_nothing() -> None:
     assert sorted(place for group in groups for place in group) == list(range(6))
     assert all(sum(lengths[place] for place in group) <= 120 for group in groups)
     assert len(groups) < len(by_length(lengths, 120))
-
-
-def test_memory_that_is_freed_is_kept_where_there_is_glibc() -> None:
-    assert keep_freed_memory() in (True, False)
-    assert keep_freed_memory() == keep_freed_memory()
 
 
 @pytest.mark.ci

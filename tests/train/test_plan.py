@@ -125,12 +125,9 @@ def test_what_does_not_fit_is_told_what_to_set_what_costs_least_first() -> None:
     assert "--set" not in " ".join(_planned(build_recipe(full)).lines())
 
 
-def test_moments_of_8_bits_are_refused_where_the_model_needs_shards(
-    dataset: Path, bases: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("train.pipeline.prepare.pick_strategy", lambda *_, **__: "fsdp")
+def test_moments_of_8_bits_are_refused_where_the_model_needs_shards(dataset: Path, bases: Callable[..., Path]) -> None:
     recipe = build_recipe({"base": str(bases()), "method": "full", "optim": "adamw_8bit"})
-    with pytest.raises(TrainError, match="the model needs fsdp") as caught:
+    with pytest.raises(TrainError, match="8 ranks cut the model") as caught:
         prepare(dataset, recipe, context=DistributedContext(0, 8, 8))
     assert caught.value.code == "E872 no-shards"
 

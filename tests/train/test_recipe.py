@@ -146,8 +146,3 @@ def test_two_sizes_of_a_step_contradict() -> None:
 def test_the_digest_follows_the_values() -> None:
     assert recipe_digest(Recipe()) == recipe_digest(load_recipe(None, ["num_train_epochs=2"]))
     assert recipe_digest(Recipe()) != recipe_digest(load_recipe(None, ["num_train_epochs=3"]))
-
-
-def test_moments_of_8_bits_are_not_sharded() -> None:
-    with pytest.raises(TrainError, match="has no shards"):
-        load_recipe(None, {"optim": "adamw_8bit", "parallel": "fsdp", "method": "full"})

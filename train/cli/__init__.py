@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from train.base import console
+from train.base.allocator import keep_freed_memory
 from train.base.errors import Exit, TrainError
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ def main() -> NoReturn:
     os.environ.setdefault("TQDM_DISABLE", "1")
     # It says what it lacks on import, which peft does of its own accord.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    keep_freed_memory()
     # A reader such as `head` that closes the pipe ends us quietly.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     for stream in (sys.stdout, sys.stderr):

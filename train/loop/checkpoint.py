@@ -320,9 +320,10 @@ class Checkpoints:
             "weights": trained_tensors(model), "optimizer": optimizer.tensors(), "dynamics": dynamics.tensors(),
         }  # fmt: skip
         best = [] if state.best_step is None else [state.best_step]
-        return save_checkpoint(
-            self.run_dir, state.step, tensors, state.progress(), self.facts, keep=keep, always=best, context=context
-        )
+        with context.waiting():
+            return save_checkpoint(
+                self.run_dir, state.step, tensors, state.progress(), self.facts, keep=keep, always=best, context=context
+            )
 
 
 def trained_tensors(model: Any) -> dict[str, torch.Tensor]:

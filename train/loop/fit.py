@@ -53,8 +53,7 @@ def fit(
     CPU. All ranks call this with the same arguments, share each step's examples and get the same result. ``reference``
     is that of `Gradients`; what is ``expected`` is told with each step.
 
-    Raises TrainError "E930 diverged" (exit 1) at the first loss or gradient that is not finite, naming the batch's
-    records.
+    Raises TrainError "E930 diverged" (exit 1), naming the records, at the first loss or gradient that is not finite.
     """
     recipe, context, num_steps = sampler.recipe, placement.context, len(sampler)
     dynamics = Dynamics(sampler.chosen.tolist(), placement.device)
@@ -65,6 +64,7 @@ def fit(
     metrics = checkpoints.run_dir / METRICS if context.is_first else None
     with (
         graceful_stop() as stop,
+        context.stepping(),
         Events(metrics, resumed_from=state.step, evaluated=state.evaluated, on_event=on_event) as events,
     ):
         log, saved_step = StepLog(sampler, state, events, placement, expected), state.step
@@ -139,7 +139,7 @@ def _evaluate(validation: Validation | None, state: TrainingState, gradients: Gr
         return False
     log.flush()
     began = time.monotonic()
-    with gradients.parallel.whole():
+    with gradients.placement.context.waiting(), gradients.parallel.whole():
         score = validation.evaluate(state.step)
     log.validated(time.monotonic() - began)
     return _record(score, state, validation, sampler, log.events)

@@ -75,7 +75,9 @@ class Gradients:
         observed = self.dynamics.of_step(step.indices)
         totals = self._totals(step)
         with self._casting_once():
-            for indices, weight in self._micro_batches(step):
+            turns = list(self._micro_batches(step))
+            for number, (indices, weight) in enumerate(turns, 1):
+                self.parallel.begin(is_last=number == len(turns))
                 examples = [self.sampler.examples[index] for index in indices]
                 comparison = self._comparison
                 compared = [example for example in examples if isinstance(example, PreferenceExample)]

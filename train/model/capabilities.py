@@ -22,7 +22,7 @@ from torch.autograd.graph import save_on_cpu
 from torch.nn import functional
 
 from train.model.attention import NAME, has_varlen, pack, packed_now, packing, register, unread_mask, working_dtype
-from train.model.device import computing, keep_freed_memory
+from train.model.device import computing
 from train.model.kv_cache import KVCache, TokenSteps
 from train.recipe import Checkpointing
 
@@ -105,7 +105,6 @@ _CAPABILITIES: WeakKeyDictionary[torch.nn.Module, Capabilities] = WeakKeyDiction
 def optimize_for_device(model: Any) -> Any:
     """Return ``model``, made fast for its device; call it before adapters are added."""
     if next(model.parameters()).device.type == "cpu":
-        keep_freed_memory()
         fuse_norms(model)
     capabilities_of(model)
     return model
@@ -119,7 +118,10 @@ def capabilities_of(model: Any) -> Capabilities:
     """
     inner = inner_of(model)
     if inner not in _CAPABILITIES:
-        _CAPABILITIES[inner] = _try(inner)
+        # With matrices that are kept in bfloat16 a model computes under autocast alone.
+        is_half = torch.bfloat16 in {weight.dtype for weight in inner.parameters()}
+        with torch.autocast(inner.device.type, torch.bfloat16, enabled=is_half):
+            _CAPABILITIES[inner] = _try(inner)
     known = _CAPABILITIES[inner]
     return replace(known, has_plain_head=known.has_plain_head and _is_linear(inner.get_output_embeddings()))
 

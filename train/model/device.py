@@ -181,28 +181,8 @@ def _quota() -> float | None:
     return None
 
 
-# From malloc.h of glibc; the numbers are part of its interface.
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
-_NEVER, _AT_ONCE = 2**31 - 1, 64 << 20
 _STATUS, _CLEAR, _LIMIT = Path("/proc/self/status"), Path("/proc/self/clear_refs"), Path("/sys/fs/cgroup/memory.max")
 _MACHINE = Path("/proc/meminfo")
-
-
-def keep_freed_memory() -> bool:
-    """Tell glibc's allocator to keep what is freed; return whether there is one that listens.
-
-    The process then stays at its largest size until it ends.
-    """
-    # Tensors over 32 MB are else mapped anew each time, and the kernel fills every page with zeros first: at a
-    # vocabulary of 152,000 that costs more than the matrix products.
-    if not sys.platform.startswith("linux"):
-        return False
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except AttributeError:
-        # Another C library, such as musl's.
-        return False
-    return all(mallopt(*setting) for setting in ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, _NEVER), (_TOP_PAD, _AT_ONCE)))
 
 
 class Meter:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
 
 # Ranks wait for one another while answers are generated or a checkpoint is written; a dead one is noticed by torchrun.
-_PATIENCE = timedelta(hours=2)
+_PATIENCE, STEP_PATIENCE = timedelta(hours=2), timedelta(minutes=10)
 _NUMBERS = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT")
 
 
@@ -88,6 +88,42 @@ class DistributedContext:
         """Wait until every rank is here."""
         # Not dist.barrier(): with NCCL that would have to guess a device; an object takes the way over the CPU.
         self.gather(None)
+
+    @contextmanager
+    def stepping(self) -> Iterator[None]:
+        """Within, a rank waits for the others' part of a step for minutes, and not for hours.
+
+        Raises TrainError "E873 rank-hangs" (exit 1) then. Where NCCL waits, its watchdog may end the process before.
+        """
+        try:
+            self._wait_for(STEP_PATIENCE)
+            yield
+        except RuntimeError as error:
+            # Gloo raises nothing more special.
+            if "timed out" not in str(error).lower():
+                raise
+            raise TrainError(
+                "E873 rank-hangs", f"another rank did not answer for {STEP_PATIENCE.total_seconds():g} seconds",
+                "Look at the ranks' machines, then go on with --resume.", exit_code=Exit.FAILED,
+            ) from error  # fmt: skip
+        finally:
+            self._wait_for(_PATIENCE)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Within `stepping`, let ranks wait for hours until each has come to the end."""
+        self._wait_for(_PATIENCE)
+        yield
+        self.barrier()
+        self._wait_for(STEP_PATIENCE)
+
+    def _wait_for(self, patience: timedelta) -> None:
+        if self.world_size > 1:
+            from torch.distributed.distributed_c10d import _set_pg_timeout, _world
+
+            # Those of a mesh too.
+            for group in list(_world.pg_map):
+                _set_pg_timeout(patience, group)
 
     def require_equal(self, facts: dict[str, Any]) -> None:
         """Raise TrainError "E948 ranks-differ" where ranks see other data, weights or versions than rank 0 does."""

@@ -20,7 +20,7 @@ from train.base.errors import Exit, TrainError, first_line, require_extra
 from train.base.run_folder import RECIPE, RUN, model_run, read_finished, recipe_folder, weights_digest
 from train.model.adapter import add_tokens, name_tokens
 from train.model.device import SMALL_MODEL, pick_device, pick_dtype
-from train.model.safety import check_folder, check_gguf
+from train.model.safety import check_folder, check_gguf, check_safetensors
 from train.recipe import Recipe, load_recipe
 from train.recipe.model import DEFAULT_BASE
 
@@ -30,16 +30,18 @@ if TYPE_CHECKING:
 
 def load_base(
     name: str, *, device: str = "auto", folder: Path | None = None, four_bits: torch.dtype | None = None,
-    new_tokens: Sequence[str] = (), is_continued: bool = False,
+    new_tokens: Sequence[str] = (), is_continued: bool = False, frozen_for: Recipe | None = None,
 ) -> tuple[Any, Any]:  # fmt: skip
     """Return (model in float32 on its device, fast tokenizer with a padding token) of a folder, .gguf file or hub id.
 
+    Where ``frozen_for`` computes in bfloat16 and the files hold nothing else, matrices stay in it, embeddings excepted.
     Of a LoRA run it is its base with the adapter merged, in memory, or with ``is_continued`` beside it.
     ``four_bits``: keep its matrices in 4 bits, with products in that format; see `pick_four_bits`. ``new_tokens``
     are added to both. Code that a model brings is never run. Raises TrainError "E921 bad-model", "E926 no-such-base",
     or "E940 missing-extra" where a .gguf file needs the gguf package.
     """
-    # Imports torch.
+    import torch
+
     from train.model.capabilities import optimize_for_device
 
     path = find_base(name, folder)
@@ -50,7 +52,7 @@ def load_base(
                 "E882 bad-run-base", f"{path.parent}: load_in_4bit needs whole weights on the disk, and this run "
                 "has an adapter", f"Run `train export {path.parent} --to merged`, and name what it writes.",
             )  # fmt: skip
-        return _load_run(path, device, new_tokens, is_continued=is_continued)
+        return _load_run(path, device, new_tokens, frozen_for if is_continued else None, is_continued=is_continued)
     if is_continued:
         raise TrainError("E882 bad-run-base", f"continue_adapter: {name} is no run that made an adapter",
                          "Name the folder of a LoRA run as base, or leave continue_adapter out.")  # fmt: skip
@@ -58,12 +60,19 @@ def load_base(
         raise TrainError("E920 bad-recipe", f"{path}: load_in_4bit needs whole weights, not those of a .gguf file",
                          "Take the base as a folder in Hugging Face format.")  # fmt: skip
     path, arguments = _checked(path, needs="weights")
-    model, tokenizer = _load(path, arguments, {} if four_bits is None else four_bit_arguments(where, four_bits))
+    is_half = not arguments and frozen_for is not None and _is_half(path, frozen_for, where)
+    settings = {} if four_bits is None else four_bit_arguments(where, four_bits)
+    model, tokenizer = _load(path, arguments, settings | {"dtype": torch.bfloat16 if is_half else torch.float32})
     if four_bits is not None:
         check_quantised(model)
     _prepare(model, tokenizer, path)
-    model = optimize_for_device(model if four_bits is not None else model.to(where))
-    add_tokens(model, tokenizer, new_tokens)
+    if four_bits is None:
+        model.to(where)
+    for module in model.modules() if is_half else ():
+        # The sums between products are float32, as under autocast; a head that is tied to an embedding goes with it.
+        for weight in module.parameters(recurse=False) if type(module) is not torch.nn.Linear else ():
+            weight.data = weight.data.float()
+    add_tokens(optimize_for_device(model), tokenizer, new_tokens)
     return model, tokenizer
 
 
@@ -72,7 +81,9 @@ def _is_adapter(path: Path) -> bool:
     return (path / "adapter_config.json").is_file() and (path.parent / RUN).is_file()
 
 
-def _load_run(path: Path, device: str, new_tokens: Sequence[str], *, is_continued: bool) -> tuple[Any, Any]:
+def _load_run(
+    path: Path, device: str, new_tokens: Sequence[str], frozen_for: Recipe | None, *, is_continued: bool
+) -> tuple[Any, Any]:
     # The adapter folder of a run has its tokenizer, and the run's recipe says what lies below.
     run = path.parent
     recipe = _own_recipe(run)
@@ -82,7 +93,9 @@ def _load_run(path: Path, device: str, new_tokens: Sequence[str], *, is_continue
             "E952 run-changed", f"{run}: the weights of the base {recipe.base} changed since the run",
             "Bring back what the run was made of.",
         )  # fmt: skip
-    base, _ = load_base(below.base, device=device, folder=folder, new_tokens=below.new_tokens)
+    base, _ = load_base(
+        below.base, device=device, folder=folder, new_tokens=below.new_tokens, frozen_for=frozen_for
+    )  # fmt: skip
     check_folder(path, needs_weights=False)
     model = load_adapter(base, path)
     if not is_continued:
@@ -146,7 +159,7 @@ def load_adapter(base: Any, folder: Path) -> Any:
             # peft 0.21 reads a property that transformers 5 renamed, and only warns of tensors that it could not place,
             # which are refused below with their names.
             warnings.simplefilter("ignore")
-            model = PeftModel.from_pretrained(base, str(folder), autocast_adapter_dtype=False)
+            model = PeftModel.from_pretrained(base, str(folder))
         with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
             saved = set(file.keys())
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
@@ -247,9 +260,8 @@ def _loading(path: Path, arguments: Mapping[str, Any], hint: str) -> Iterator[No
         raise TrainError("E921 bad-model", f"{file} cannot be loaded: {first_line(error)}", hint) from error
 
 
-def _load(path: Path, arguments: dict[str, Any], quantisation: dict[str, Any]) -> tuple[Any, Any]:
-    # torch and transformers take seconds to import; commands that need no model do without.
-    import torch
+def _load(path: Path, arguments: dict[str, Any], settings: dict[str, Any]) -> tuple[Any, Any]:
+    # transformers takes seconds to import; commands that need no model do without.
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
@@ -261,9 +273,9 @@ def _load(path: Path, arguments: dict[str, Any], quantisation: dict[str, Any]) -
         with _loading(path, arguments, "Name the folder of a causal language model."):
             tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True, **arguments)
             model, report = AutoModelForCausalLM.from_pretrained(
-                path, trust_remote_code=False, local_files_only=True, dtype=torch.float32, attn_implementation="sdpa",
+                path, trust_remote_code=False, local_files_only=True, attn_implementation="sdpa",
                 output_loading_info=True, **({} if arguments else {"use_safetensors": True}), **arguments,
-                **quantisation,
+                **settings,
             )  # fmt: skip
     finally:
         logging.set_verbosity(verbosity)
@@ -272,6 +284,18 @@ def _load(path: Path, arguments: dict[str, Any], quantisation: dict[str, Any]) -
         raise TrainError("E921 bad-model", f"{path}: weights that the config asks for are not there: "
                          + console.join_names(missing, 3), "Copy the model again.")  # fmt: skip
     return model, tokenizer
+
+
+def _is_half(path: Path, recipe: Recipe, device: torch.device) -> bool:
+    import torch
+
+    if recipe.load_in_4bit or recipe.init_lora_weights in ("pissa", "olora"):
+        # peft rounds adapters to the format of what they lie on, after it took them out of that.
+        return False
+    named = (part for file in path.glob("*.safetensors") for part in check_safetensors(file).items())
+    entries = [entry for name, entry in named if name != "__metadata__"]
+    numbers = sum(prod(entry["shape"]) for entry in entries)
+    return {entry["dtype"] for entry in entries} == {"BF16"} and pick_dtype(recipe, device, numbers) == torch.bfloat16
 
 
 def _prepare(model: Any, tokenizer: Any, path: Path) -> None:

@@ -1,7 +1,7 @@
 """How ranks hold a model: whole on each of them, or in shards (FSDP2); how gradients add up, and shards are saved.
 
-Adapters and models that fit are whole on every rank; only what does not fit is cut, as shards cost a transfer for each
-block of each pass.
+Adapters are whole on every rank, and a model whose every weight is trained is cut. Where there is room for it, what was
+cut is gathered once a step, and its gradients travel once.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, Literal
 
 from train.base.errors import Exit, TrainError
+from train.model.device import memory_limit
 from train.model.distributed import DistributedContext
 
 if TYPE_CHECKING:
@@ -24,32 +25,22 @@ ParallelStrategy = Literal["ddp", "fsdp", "hsdp"]
 BYTES_TRAINED = 16
 """Bytes of a trained parameter: float32 weight, gradient and AdamW's two moments."""
 ROOM = 0.6
-"""The share of a device's memory that they may take before the model is sharded; activations need the rest."""
-_BUCKET_BYTES = 64 << 20
+"""The share of a device's memory that they may take; activations need the rest."""
 
 
 def pick_strategy(
-    wanted: ParallelStrategy | Literal["auto"],
-    *,
-    is_lora: bool,
-    trained: int,
-    memory: int | None,
-    context: DistributedContext,
+    wanted: ParallelStrategy | Literal["auto"], *, is_lora: bool, context: DistributedContext
 ) -> ParallelStrategy:
-    """Return how to spread a model of ``trained`` parameters over devices of ``memory`` bytes (None: not a limit).
+    """Return how to spread a model over the ranks.
 
-    Adapters and what fits are replicated ("ddp"); what does not fit is sharded over all ranks ("fsdp"), and with
+    Adapters are replicated ("ddp"). A model that is trained in full is sharded over all ranks ("fsdp"), and with
     several nodes within each node and replicated across them ("hsdp"), so that weights never cross the slower network.
 
-    Raises TrainError "E920 bad-recipe" where adapters shall be sharded, or nodes with unequal numbers of ranks.
+    Raises TrainError "E920 bad-recipe" where nodes with unequal numbers of ranks shall each have the whole model.
     """
+    if is_lora or context.world_size == 1:
+        return "ddp"
     are_even = context.world_size % context.local_world_size == 0
-    if is_lora and wanted in ("fsdp", "hsdp"):
-        raise TrainError(
-            "E920 bad-recipe",
-            f"parallel: adapters are not sharded, so {wanted} is for method = full",
-            "Set parallel = ddp.",
-        )
     if wanted == "hsdp" and not are_even:
         raise TrainError(
             "E920 bad-recipe",
@@ -58,9 +49,15 @@ def pick_strategy(
         )
     if wanted != "auto":
         return wanted
-    if is_lora or memory is None or trained * BYTES_TRAINED <= ROOM * memory:
-        return "ddp"
-    return "hsdp" if context.num_nodes > 1 and are_even else "fsdp"
+    return "hsdp" if 1 < context.local_world_size < context.world_size and are_even else "fsdp"
+
+
+def keeps_whole(num_parameters: int, itemsize: int, shards: int, memory: int) -> bool:
+    """Return whether a device of ``memory`` bytes has room for all weights and gradients of a step.
+
+    They come beside its shard; weights travel as numbers of ``itemsize`` bytes, gradients add up in float32.
+    """
+    return num_parameters * (BYTES_TRAINED / shards + itemsize + 4) <= ROOM * memory
 
 
 def num_shards(strategy: ParallelStrategy, context: DistributedContext) -> int:
@@ -72,11 +69,7 @@ def parallelize(
     model: Any, strategy: ParallelStrategy, context: DistributedContext, *, dtype: torch.dtype
 ) -> Replicated | Sharded:
     """Spread ``model`` over the ranks of ``context``; call it before an optimizer is made of its parameters."""
-    return (
-        Replicated(model, context)
-        if strategy == "ddp" or context.world_size == 1
-        else Sharded(model, strategy, context, dtype)
-    )
+    return Replicated(model, context) if strategy == "ddp" else Sharded(model, strategy, context, dtype)
 
 
 class Replicated:
@@ -97,6 +90,9 @@ class Replicated:
     needs_equal_turns = False
     """Whether every rank must compute as many micro-batches as the others."""
 
+    def begin(self, *, is_last: bool) -> None:
+        """Say before each micro-batch whether it is the last of its step."""
+
     def run(self, function: Callable[[Any], Any]) -> Any:
         """Return ``function(model)``, which may call any part of the model."""
         return function(self.model)
@@ -108,14 +104,15 @@ class Replicated:
         import torch
 
         has = self.context.sum(torch.tensor([p.grad is not None for p in parameters], dtype=torch.int32)).tolist()
-        for bucket in _buckets([p for p, number in zip(parameters, has, strict=True) if number]):
-            for p in bucket:
-                if p.grad is None:
-                    p.grad = torch.zeros_like(p)
-            grads = [p.grad for p in bucket if p.grad is not None]
-            flat = self.context.sum(torch.cat([grad.flatten() for grad in grads]))
-            for grad, part in zip(grads, torch.split(flat, [grad.numel() for grad in grads]), strict=True):
-                grad.copy_(part.view_as(grad))
+        grads = []
+        for p, number in zip(parameters, has, strict=True):
+            if number:
+                p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+                grads.append(p.grad)
+        # Of adapters, which are all float32: one message.
+        flat = self.context.sum(torch.cat([grad.flatten() for grad in grads]))
+        for grad, part in zip(grads, torch.split(flat, [grad.numel() for grad in grads]), strict=True):
+            grad.copy_(part.view_as(grad))
 
     @contextmanager
     def whole(self) -> Iterator[None]:
@@ -126,9 +123,11 @@ class Replicated:
 class Sharded:
     """Weights, gradients and optimizer state in shards, by torch's FSDP2: each block is gathered as it is computed.
 
+    Where it fits (`keeps_whole`), a block stays whole until its gradients of the whole step are added up; else it is
+    gathered for each pass, and gradients are added up after each micro-batch, as whole ones have no room.
+
     With several nodes ("hsdp") shards lie within a node. In bfloat16 the blocks travel in it; embeddings, head and the
-    sums between blocks stay float32, as under autocast. While it is measured the model is whole on every rank, and it
-    is loaded whole, so its float32 weights must fit on one device beside a shard of the rest.
+    sums between blocks stay float32, as under autocast. While it is measured the model is whole on every rank.
     """
 
     needs_equal_turns = True
@@ -139,17 +138,19 @@ class Sharded:
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
         self.model, self.context = model, context
-        kind = next(model.parameters()).device.type
+        device = next(model.parameters()).device
+        numbers = sum(parameter.numel() for parameter in model.parameters())
+        self.is_kept = keeps_whole(numbers, dtype.itemsize, num_shards(strategy, context), memory_limit(device))
         shape = (context.num_nodes, context.local_world_size) if strategy == "hsdp" else (context.world_size,)
-        mesh = init_device_mesh(kind, shape, mesh_dim_names=("replicate", "shard")[-len(shape) :])
+        mesh = init_device_mesh(device.type, shape, mesh_dim_names=("replicate", "shard")[-len(shape) :])
         half = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
         policy = half if dtype == torch.bfloat16 else MixedPrecisionPolicy()
         names = set(getattr(model, "_no_split_modules", None) or ())
         self.blocks = [module for module in model.modules() if type(module).__name__ in names]
         for block in self.blocks:
-            fully_shard(block, mesh=mesh, mp_policy=policy)
+            fully_shard(block.float(), mesh=mesh, mp_policy=policy, reshard_after_forward=not self.is_kept)
         # The root keeps its weights after the forward pass: the backward pass begins with them.
-        fully_shard(model, mesh=mesh, reshard_after_forward=False)
+        fully_shard(model.float(), mesh=mesh, reshard_after_forward=False)
         # The order is given: by default FSDP2 takes it from all forward passes before, also from those with
         # which one rank measures and others do not; ranks that gather different blocks would wait for ever.
         for before, block in pairwise([model, *self.blocks]):
@@ -168,6 +169,14 @@ class Sharded:
         """
         return float(self.context.world_size)
 
+    def begin(self, *, is_last: bool) -> None:
+        """Say before each micro-batch whether it is the last of its step."""
+        if self.is_kept:
+            self.model.set_requires_gradient_sync(is_last)
+            self.model.set_reshard_after_backward(is_last)
+            # Until then FSDP2 keeps what it knows of the order of blocks.
+            self.model.set_is_last_backward(is_last)
+
     def run(self, function: Callable[[Any], Any]) -> Any:
         """Return ``function(model)``, within which the weights that the root holds are whole."""
         return self.model.run_in_forward(function)
@@ -178,16 +187,30 @@ class Sharded:
     @contextmanager
     def whole(self) -> Iterator[None]:
         """Within, every rank has all weights, and may compute what the others do not."""
-        parts = [*self.blocks, self.model]
-        for part in parts:
-            part.unshard()
-            part.set_reshard_after_forward(False, recurse=False)
+        unshard(self.model)
         try:
             yield
         finally:
-            for part in parts:
-                part.set_reshard_after_forward(part is not self.model, recurse=False)
+            for part in [*self.blocks, self.model]:
+                part.set_reshard_after_forward(not self.is_kept and part is not self.model, recurse=False)
                 part.reshard()
+
+
+def unshard(model: Any) -> None:
+    """Gather the weights of a `Sharded` model on every rank, in the format that they travel in; all must call it."""
+    for part in model.modules():
+        if hasattr(part, "unshard"):
+            part.unshard()
+            part.set_reshard_after_forward(False, recurse=False)
+
+
+def gather_weights(model: Any) -> dict[str, Any]:
+    """Return the weights of a `Sharded` model in float32 on rank 0's host, {} on others; all ranks must call it."""
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+    weights = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    # It makes two tensors of what is tied, by which transformers no longer knows it.
+    return {name: weight for name, weight in weights.items() if name not in model.all_tied_weights_keys}
 
 
 def gradient_norm(parameters: Sequence[torch.nn.Parameter]) -> torch.Tensor:
@@ -202,21 +225,6 @@ def gradient_norm(parameters: Sequence[torch.nn.Parameter]) -> torch.Tensor:
 def is_sharded(tensor: torch.Tensor) -> bool:
     """True for a tensor of which this rank holds a part."""
     return hasattr(tensor, "full_tensor")
-
-
-def _buckets(parameters: Sequence[torch.nn.Parameter]) -> Iterator[list[torch.nn.Parameter]]:
-    # Group parameters of one number format into a few large messages.
-    bucket: list[torch.nn.Parameter] = []
-    num_bytes = 0
-    for parameter in parameters:
-        size = parameter.numel() * parameter.element_size()
-        if bucket and (num_bytes + size > _BUCKET_BYTES or parameter.dtype != bucket[0].dtype):
-            yield bucket
-            bucket, num_bytes = [], 0
-        bucket.append(parameter)
-        num_bytes += size
-    if bucket:
-        yield bucket
 
 
 PREFIX = "shard-"

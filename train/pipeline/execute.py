@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from train.base import console
 from train.base.errors import Exit, TrainError
 from train.base.process import at_work, claimed, is_free
@@ -36,9 +38,10 @@ from train.loop.checkpoint import (
     newest_verified,
     open_checkpoint,
 )
-from train.model import check_finite, how_begun, is_lora, load_base, save_adapter
+from train.model import check_finite, how_begun, is_lora, save_adapter
 from train.model.device import Meter
 from train.model.distributed import SINGLE_PROCESS, DistributedContext, join_group
+from train.model.parallel import gather_weights, unshard
 from train.pipeline.base_results import forget, measure, measure_base, noise_floor
 from train.pipeline.export.models import write_card_and_tokenizer
 from train.pipeline.plan import Plan, explain_oom, report_accuracy
@@ -115,12 +118,17 @@ def run(
         KeyboardInterrupt: Ctrl-C was pressed; the step was ended and a checkpoint written, so ``resume`` goes on.
         SystemExit: the same after SIGTERM (143) or SIGHUP (129).
     """
-    with join_group() as context:
-        folder, code = start_run(
-            Path(dataset), Path(recipe) if isinstance(recipe, str) else recipe, settings=settings or {}, base=base,
-            out=None if out is None else Path(out), is_resumed=resume, is_forced=force, is_cached=cache,
-            report_to=report_to, context=context,
-        )  # fmt: skip
+    threads = torch.get_num_threads()
+    try:
+        with join_group() as context:
+            folder, code = start_run(
+                Path(dataset), Path(recipe) if isinstance(recipe, str) else recipe, settings=settings or {}, base=base,
+                out=None if out is None else Path(out), is_resumed=resume, is_forced=force, is_cached=cache,
+                report_to=report_to, context=context,
+            )  # fmt: skip
+    finally:
+        # They are the caller's again.
+        torch.set_num_threads(threads)
     if code is Exit.INTERRUPTED:
         raise KeyboardInterrupt
     if code in (Exit.TERMINATED, Exit.HUNG_UP):
@@ -149,8 +157,7 @@ def start_run(
 
     As `run`, which has the same arguments; ``is_dry`` stops before anything is written. ``folder`` is what the paths of
     a `Recipe` are read from. Each rank calls this; the first writes. Raises TrainError as `prepare`, `fit`, `publish`
-    and `Trackers` do, "E950 run-exists" where the folder is in
-    use, and "E936 write-failed" for a folder whose name cannot be printed.
+    and `Trackers` do, "E950 run-exists" where the folder is in use, and "E936 write-failed" for a name not printable.
     """
     # Rank 0 chooses for all, since the free or newest folder may change between two ranks' looks at the disk.
     run = context.broadcast_object(out or (newest_run(dataset) if is_resumed else next_run(dataset)))
@@ -270,11 +277,12 @@ def _run_prepared(
         console.talk(f"stopped after step {result.step} of {result.num_steps}{on}")
         context.barrier()
         return result.stopped
-    model, taken = _take_weights(model, prepared, run, result)
+    taken = _take_weights(model, prepared, run, result)
     console.talk("measuring the tuned model")
     tuned = measure(model, prepared, run, "tuned", result.step)
+    weights = gather_weights(model) if prepared.is_sharded else None
     if context.is_first:
-        report, judge_summary = _finish(model, prepared, run, result, record, base, tuned, taken, noise)
+        report, judge_summary = _finish(model, prepared, run, result, record, base, tuned, taken, noise, weights)
         if not is_quiet:
             console.data(table(report, columns=console.columns()))
             console.talk(f"report: {run / 'report.html'}")
@@ -307,7 +315,7 @@ def _exit_of(summary: JudgeSummary | None) -> Exit:
 
 def _finish(
     model: Any, prepared: Prepared, run: Path, result: FitResult, record: dict[str, Any], base: list[Scored],
-    tuned: list[Scored], taken: int, noise: Noise | None,
+    tuned: list[Scored], taken: int, noise: Noise | None, weights: dict[str, Any] | None,
 ) -> tuple[Report, JudgeSummary | None]:  # fmt: skip
     """Write the report, the model and the record of a run that ended well; return the report and how its judge did."""
     base, tuned, judge_summary = judge_answers(
@@ -320,7 +328,7 @@ def _finish(
     )  # fmt: skip
     forget(run)
     facts = card_facts(record | {"step": result.step}, prepared.dataset.manifest)
-    saved = save_tuned(model, prepared, report, run, facts)
+    saved = save_tuned(model, prepared, report, run, facts, weights)
     ended = {"taken_step": taken, "saved": saved.name, **kept_of(report, tuned, run)}
     write_run(run, record | _ending(result, "finished") | ended)
     return report, judge_summary
@@ -388,39 +396,33 @@ def _fit(
         )  # fmt: skip
 
 
-def _take_weights(model: Any, prepared: Prepared, run: Path, result: FitResult) -> tuple[Any, int]:
-    # Return the model with the weights to keep, whole on every rank, and the step that they are of.
-    context, taken = prepared.context, result.step
+def _take_weights(model: Any, prepared: Prepared, run: Path, result: FitResult) -> int:
+    # Put the weights to keep into the model, whole on every rank, and return the step that they are of.
+    context = prepared.context
+    # Rank 0 looks at the disk for all.
+    best = context.broadcast_object(_best_checkpoint(run, result) if context.is_first else None)
+    if best is not None and (prepared.is_sharded or context.is_first):
+        restore_weights(model, best)
+        console.talk(f"step {best.step} was the best on validation; its weights are taken")
     if prepared.is_sharded:
-        # A sharded model stays sharded, so a new one takes the weights from the last step's checkpoint.
-        recipe = prepared.recipe
-        fresh, _ = load_base(
-            recipe.base, device=recipe.device, folder=prepared.folder, new_tokens=recipe.new_tokens,
-            is_continued=recipe.continue_adapter,
-        )  # fmt: skip
-        model = add_adapters(replace(prepared, model=fresh))
-        if context.is_first:
-            restore_weights(model, open_checkpoint(run / f"checkpoint-{result.step}", result.step))
-    if context.is_first:
-        taken = _restore_best(model, run, result)
-    # From rank 0 and not from the disk of each node, which may lack the checkpoint.
-    for weight in trained_tensors(model).values():
-        context.broadcast(weight)
-    return model, taken
+        # For measuring, as in a validation; they stay so.
+        unshard(model)
+    else:
+        # From rank 0 and not from the disk of each node, which may lack the checkpoint.
+        for weight in trained_tensors(model).values():
+            context.broadcast(weight)
+    return result.step if best is None else best.step
 
 
-def _restore_best(model: Any, run: Path, result: FitResult) -> int:
-    # Put the best step's weights into the model and return the step that its weights are now of.
-    if result.best_step is None or result.best_step == result.step:
-        return result.step
+def _best_checkpoint(run: Path, result: FitResult) -> Checkpoint | None:
+    # That of the best step, None where the model has its weights already, or must do without.
+    if result.best_step in (None, result.step):
+        return None
     try:
-        best = open_checkpoint(run / f"checkpoint-{result.best_step}", result.best_step)
+        return open_checkpoint(run / f"checkpoint-{result.best_step}", result.best_step)
     except TrainError as error:
         console.talk(f"warning: {error.message}, so the last step's weights are taken instead of the best one's")
-        return result.step
-    restore_weights(model, best)
-    console.talk(f"step {result.best_step} was the best on validation; its weights are taken")
-    return result.best_step
+        return None
 
 
 def _ending(result: FitResult, status: str) -> dict[str, Any]:
@@ -475,14 +477,17 @@ def _run_facts(run: Path, prepared: Prepared, result: FitResult, record: dict[st
     )
 
 
-def save_tuned(model: Any, prepared: Prepared, report: Report, run: Path, facts: CardFacts) -> Path:
+def save_tuned(
+    model: Any, prepared: Prepared, report: Report, run: Path, facts: CardFacts, weights: dict[str, Any] | None = None
+) -> Path:
     """Write run/adapter (LoRA) or run/model (all weights) in Hugging Face format and return it.
 
+    ``weights`` are those of a model that is in shards.
     Raises TrainError "E934 not-finite" for weights that are no numbers, "E936 write-failed" where the disk refuses
     them; nothing is written then.
     """
     final = run / ("adapter" if is_lora(model) else "model")
-    check_finite(trained_tensors(model).items(), "the tuned model")
+    check_finite((weights or trained_tensors(model)).items(), "the tuned model")
     with whole_folder(final) as work:
         if is_lora(model):
             for config in model.peft_config.values():
@@ -496,7 +501,7 @@ def save_tuned(model: Any, prepared: Prepared, report: Report, run: Path, facts:
         else:
             # Training may have had more stops than the base names: the end token of the template.
             model.generation_config.eos_token_id = prepared.renderer.stop_ids
-            model.save_pretrained(work)
+            model.save_pretrained(work, state_dict=weights)
         library = "peft" if is_lora(model) else "transformers"
         write_card_and_tokenizer(prepared.renderer, report, facts, run.name, work, library)
     return final

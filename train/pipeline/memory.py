@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from train.model import num_parameters
 from train.model.batch import BatchSampler
 from train.model.loss import CHUNK_BYTES, loss_chunk_bytes
+from train.model.parallel import keeps_whole
 from train.recipe import Checkpointing, Recipe
 
 if TYPE_CHECKING:
@@ -51,12 +52,15 @@ class Shape:
     """Of the logits that are there at once, in float32."""
     shards: int = 1
     """Into how many parts weights, gradients and optimizer are cut."""
+    is_kept: bool = False
+    """What is cut is whole within a step, and so are its gradients."""
 
     @property
     def gathered(self) -> int:
-        """Parameters that a device has beside its shard: the embeddings', a layer's at work and the next one's."""
+        """Parameters that a device has beside its shard: all, or the embeddings', a layer's and the next one's."""
         embeddings = self.vocabulary * self.width
-        whole = embeddings + min(2, self.layers) * (self.parameters - embeddings) // self.layers
+        layers = self.layers if self.is_kept else min(2, self.layers)
+        whole = embeddings + layers * (self.parameters - embeddings) // self.layers
         return whole * (self.shards - 1) // self.shards
 
 
@@ -81,9 +85,13 @@ class Memory:
 
 
 def shape_of(
-    model: Any, recipe: Recipe, bytes_of_a_number: int, *, checkpointing: Checkpointing, shards: int = 1
-) -> Shape:
-    """Return the shape of a model that is ready to train: adapters added, or every weight trainable."""
+    model: Any, recipe: Recipe, bytes_of_a_number: int, *, checkpointing: Checkpointing, shards: int = 1,
+    limit: int = 0,
+) -> Shape:  # fmt: skip
+    """Return the shape of a model that is ready to train: adapters added, or every weight trainable.
+
+    ``limit`` is the memory of a device in bytes, which decides what is kept of several ``shards``.
+    """
     config = getattr(model.config, "text_config", None) or model.config
     heads = int(config.num_attention_heads)
     width = int(config.hidden_size)
@@ -111,6 +119,7 @@ def shape_of(
         moments=_MOMENTS[recipe.optim],
         chunk_bytes=loss_chunk_bytes(next(model.parameters()).device),
         shards=shards,
+        is_kept=keeps_whole(num_parameters(model), bytes_of_a_number, shards, limit),
     )
 
 
@@ -151,7 +160,7 @@ def estimate(shape: Shape, *, tokens: int, longest: int, supervised: int, is_blo
         head += shape.vocabulary * shape.width * (2 * _FLOAT + size % _FLOAT)
     return Memory(
         weights=(shape.trained * _FLOAT + shape.frozen_bytes) // shape.shards + shape.gathered * _FLOAT,
-        gradients=shape.trained * _FLOAT // shape.shards,
+        gradients=shape.trained * _FLOAT // (1 if shape.is_kept else shape.shards),
         optimizer=int(shape.trained * shape.moments) // shape.shards,
         activations=int(activations + copies),
         head=int(head),

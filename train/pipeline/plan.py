@@ -305,7 +305,8 @@ def make_plan(
     # A CPU has no other memory to put anything into, unless it stands in for a GPU.
     if how and recipe.gradient_checkpointing == "offload" and (device.type != "cpu" or memory_bytes):
         how = "offload"
-    shape = shape_of(model, recipe, dtype.itemsize, checkpointing=how, shards=shards)
+    limit = memory_bytes or memory_limit(device)
+    shape = shape_of(model, recipe, dtype.itemsize, checkpointing=how, shards=shards, limit=limit)
     heaviest, group = largest(steps)
     memory = peak(shape, steps, group, device)
     tuning = tuning_of(recipe, model.get_input_embeddings().weight.shape[1], str(model.config.model_type))
@@ -316,7 +317,7 @@ def make_plan(
         run_tokens=run_tokens, step_size=steps.step_size,
         micro_batch_tokens=steps.micro_batch_tokens, learning_rate=tuning.lr,
         warmup_steps=warmup_steps(recipe, len(steps)), memory=memory,
-        device_bytes=memory_bytes or memory_limit(device),
+        device_bytes=limit,
         device=str(device), dtype=str(dtype).removeprefix("torch."), threads=threads,
         gradient_checkpointing=shape.checkpointing, optim=recipe.optim, risks=tuple(risks(tuning)),
         cost_per_hour=cost_per_hour, num_validations=validations_from(recipe, 1, len(steps)),
@@ -373,9 +374,12 @@ def needs_checkpointing(
     recipe = steps.recipe
     if recipe.gradient_checkpointing != "auto":
         return recipe.gradient_checkpointing
-    limit, (_, group) = USABLE * memory_limit(device), largest(steps)
+    limit, (_, group) = memory_limit(device), largest(steps)
     without, with_it = (
-        peak(shape_of(model, recipe, dtype.itemsize, checkpointing=is_on, shards=shards), steps, group, device).total
+        peak(
+            shape_of(model, recipe, dtype.itemsize, checkpointing=is_on, shards=shards, limit=limit),
+            steps, group, device,
+        ).total
         for is_on in (False, True)
-    )
-    return with_it <= limit < without
+    )  # fmt: skip
+    return with_it <= USABLE * limit < without

@@ -56,7 +56,6 @@ from train.model import (
 from train.model import num_parameters as count_parameters
 from train.model.batch import BatchSampler
 from train.model.capabilities import capabilities_of, checkpoint_activations
-from train.model.device import memory_limit
 from train.model.distributed import SINGLE_PROCESS, DistributedContext
 from train.model.parallel import ParallelStrategy, num_shards, pick_strategy
 from train.pipeline.base_samples import base_samples
@@ -132,7 +131,7 @@ class Prepared:
     @property
     def is_sharded(self) -> bool:
         """True where training cuts the model into shards, which it then stays in."""
-        return self.context.world_size > 1 and self.strategy != "ddp"
+        return self.strategy != "ddp"
 
     @property
     def shards(self) -> int:
@@ -152,11 +151,14 @@ def prepare(
     import torch
 
     _check_machine(recipe, context.world_size)
+    strategy = pick_strategy(recipe.parallel, is_lora=recipe.method == "lora", context=context)
     # The cheap checks first: a large base takes minutes to load.
     dataset, categories, recipe = _open(dataset_path, recipe)
     model, tokenizer = load_base(
         recipe.base, device=recipe.device, folder=folder, four_bits=pick_four_bits(recipe),
         new_tokens=recipe.new_tokens, is_continued=recipe.continue_adapter,
+        # What is trained in shards is trained in float32, which they become as they are cut.
+        frozen_for=recipe if recipe.method == "lora" or strategy != "ddp" else None,
     )  # fmt: skip
     base_path = find_base(recipe.base, folder)
     if recipe.continue_adapter:
@@ -171,11 +173,6 @@ def prepare(
     device = next(model.parameters()).device
     threads = pick_threads(recipe, num_parameters, context.local_world_size)
     dtype = pick_dtype(recipe, device, num_parameters)
-    memory = memory_limit(device) if device.type == "cuda" else None
-    strategy = pick_strategy(
-        recipe.parallel, is_lora=recipe.method == "lora", trained=num_parameters, memory=memory, context=context
-    )
-    _check_shards(recipe, strategy, context)
     torch.set_num_threads(threads)
     recipe = _on_this_machine(recipe, device, dtype, threads)
     objective = _objective(recipe, dataset)
@@ -204,17 +201,14 @@ def prepare(
 
 def _check_machine(recipe: Recipe, num_ranks: int) -> None:
     pick_dtype(recipe, pick_device(recipe.device), 0)
-    if recipe.optim == "adamw_8bit":
-        require_extra("bitsandbytes", 'optim "adamw_8bit"', "quantize")
     if num_ranks > 1 and ":" in recipe.device:
         raise TrainError("E920 bad-recipe", f"device: {recipe.device} is one, and there are {num_ranks} ranks",
                          "Set device = cuda; each rank takes its own.")  # fmt: skip
-
-
-def _check_shards(recipe: Recipe, strategy: ParallelStrategy, context: DistributedContext) -> None:
-    if strategy != "ddp" and context.world_size > 1 and recipe.optim == "adamw_8bit":
-        message = f'optim "adamw_8bit" has no shards, and the model needs {strategy}'
-        raise TrainError("E872 no-shards", message, "Set optim = adamw_torch_fused, or parallel = ddp.")
+    if recipe.optim == "adamw_8bit":
+        require_extra("bitsandbytes", 'optim "adamw_8bit"', "quantize")
+        if num_ranks > 1 and recipe.method == "full":
+            message = f'optim "adamw_8bit" has no shards, and {num_ranks} ranks cut the model into them'
+            raise TrainError("E872 no-shards", message, "Set optim = adamw_torch_fused.")
 
 
 def _with_replay(examples: Sequence[Example], replay: list[Example], objective: Objective) -> Sequence[Example]:

@@ -436,10 +436,10 @@ class Recipe(Section):
         default="auto",
         description='CPU threads; "auto" is 1 for models under 20 million parameters, else the cores that are free.',
     )
-    parallel: Literal["auto", "ddp", "fsdp", "hsdp"] = Field(
+    parallel: Literal["auto", "fsdp", "hsdp"] = Field(
         default="auto",
-        description="How several ranks of torchrun hold the model: "
-        '"ddp" whole, "fsdp" in shards, "hsdp" in shards within a node; "auto": shards where it does not fit.',
+        description='How several ranks of torchrun hold a model of method "full": "fsdp" in shards, "hsdp" in shards '
+        'within a node; "auto": "hsdp" on several nodes. With adapters each has it whole.',
     )
     eval: EvalRecipe = Field(default_factory=EvalRecipe)
     mixing: MixingRecipe = Field(default_factory=MixingRecipe)
@@ -497,8 +497,8 @@ class Recipe(Section):
         without_adapter = self.stage if self.method == "full" else self.stage[:1]
         if any(stage.continued for stage in without_adapter):
             raise ValueError("a stage is continued from the adapter of the stage before, and there is none")
-        if self.optim == "adamw_8bit" and self.parallel in ("fsdp", "hsdp"):
-            raise ValueError(f'optim "adamw_8bit" has no shards, and parallel is "{self.parallel}": use one of them')
+        if self.method == "lora" and self.parallel != "auto":
+            raise ValueError(f'adapters are not sharded, so parallel "{self.parallel}" is for method "full"')
         if self.objective in ("orpo", "kto") and (self.preference.loss == "ipo" or self.preference.label_smoothing):
             name = "loss" if self.preference.loss == "ipo" else "label_smoothing"
             raise ValueError(f'preference.{name} is of the objective "dpo", and this one is "{self.objective}"')
