@@ -152,8 +152,9 @@ def ours(job: Job, clock: Callable[[], float], look_every: int = 1) -> dict[str,
 
     with tempfile.TemporaryDirectory() as name:
         planned = BatchSampler(examples, recipe, is_packed=capabilities_of(tuned).has_packing)
+        placement = Placement(device, precision, is_compiled=recipe.compile is True)
         fit(
-            tuned, planned, Checkpoints(Path(name)), placement=Placement(device, precision),
+            tuned, planned, Checkpoints(Path(name)), placement=placement,
             validation=Validation(look),
         )  # fmt: skip
         events = [json.loads(line) for line in (Path(name) / "metrics.jsonl").read_text().splitlines()]

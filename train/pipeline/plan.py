@@ -21,7 +21,7 @@ from train.base.errors import Exit, TrainError, first_line
 from train.evaluate.dynamics import Dynamics
 from train.loop import FitResult
 from train.loop.gradients import Gradients, Optimizer, Placement
-from train.model.batch import BatchSampler, Step, few_lengths
+from train.model.batch import BatchSampler, Step
 from train.model.capabilities import is_checkpointing
 from train.model.device import Meter, memory_limit
 from train.model.distributed import SINGLE_PROCESS
@@ -193,10 +193,7 @@ def calibrate(
         meter = Meter(device)
         parallel = parallelize(model, "ddp", SINGLE_PROCESS, dtype=dtype)
         dynamics = Dynamics(steps.chosen.tolist(), device)
-        gradients = Gradients(
-            model, steps, Placement(device, dtype), parallel, dynamics, attention=0.0, is_compiled=False,
-            round_to=few_lengths(device),
-        )  # fmt: skip
+        gradients = Gradients(model, steps, Placement(device, dtype), parallel, dynamics, attention=0.0)
         optimizer = Optimizer(model, parallel, steps.recipe)
         # The heaviest comes first: it has the largest micro-batch of the run, which shows the memory, and it pays for
         # what the others find made, so their time counts.
