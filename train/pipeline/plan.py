@@ -21,6 +21,7 @@ from train.base.errors import Exit, TrainError, first_line
 from train.evaluate.dynamics import Dynamics
 from train.loop import FitResult
 from train.loop.gradients import Gradients, Optimizer, Placement
+from train.model.attention import has_varlen
 from train.model.batch import BatchSampler, Step
 from train.model.capabilities import is_checkpointing
 from train.model.device import Meter, memory_limit
@@ -32,6 +33,12 @@ from train.recipe.forgetting import Remedy, risks, tuning_of
 from train.recipe.schedule import warmup_steps
 
 CALIBRATION_STEPS = 3
+_GRAPH_SECONDS, _TIMES = 15, 10
+"""An estimate: inductor takes 8 to 20 seconds for both passes of a layer. Steps become a fifth shorter, so a run that
+takes ten times as long has it back twice.
+"""
+_PEAK = 1e15
+"""Operations a second of an H100 in bfloat16, by which a run that was not measured takes least."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,9 @@ class Plan:
     seconds: float | None = None
     cost_per_hour: float | None = None
     mixture: str = ""
+    is_compiled: bool = False
+    compile_reason: str = ""
+    """Why layers are compiled, or are not."""
     risks: tuple[Remedy, ...] = ()
     """What of the recipe is known to make a model forget, with the lines that would change it."""
 
@@ -155,6 +165,7 @@ class Plan:
         again = ", activations computed again" if self.checkpointing else ""
         again += ", their inputs offloaded" if self.checkpointing == "offload" else ""
         again += ", moments in 8 bits" if self.optimizer == "adamw8bit" else ""
+        again += f", {'' if self.is_compiled else 'not '}compiled ({self.compile_reason})"
         return f"{self.dtype} on {self.device}" + (f", {self.threads} threads" if self.device == "cpu" else "") + again
 
 
@@ -268,12 +279,13 @@ _SCATTERED, _LATER_KERNELS = 1.1, 96 << 20
 def make_plan(
     model: Any, steps: BatchSampler, *, device: torch.device, dtype: torch.dtype, threads: int,
     is_measured: bool = False, memory_bytes: int | None = None, cost_per_hour: float | None = None, shards: int = 1,
+    num_ranks: int = 1,
 ) -> Plan:  # fmt: skip
     """Return the plan of a run; with ``is_measured`` three steps are computed and thrown away to correct it.
 
     ``memory_bytes`` replaces the memory of this device; ``cost_per_hour`` turns the time into a cost. ``shards`` is the
-    number of parts that the run will cut the model into, which is whole here. Raises TrainError "E947 out-of-memory"
-    where the three steps do not fit.
+    number of parts that the run will cut the model into, which is whole here; ``num_ranks`` share its steps. Raises
+    TrainError "E947 out-of-memory" where the three steps do not fit.
     """
     recipe = steps.recipe
     # A CPU has no other memory to put anything into, unless it stands in for a GPU.
@@ -298,18 +310,48 @@ def make_plan(
         optimizer=recipe.optimizer, risks=tuple(risks(tuning)),
         cost_per_hour=cost_per_hour, mixture=console.one_line(steps.mixture.sentence()),
     )  # fmt: skip
-    if not is_measured:
-        return plan
-    with explain_oom(plan, "calibration"):
-        seconds_per_token, grown = calibrate(model, steps, heaviest, device, dtype)
-    if device.type == "cpu" and dtype == torch.bfloat16:
-        grown = int(grown * _SCATTERED) + _LATER_KERNELS
-    # What was measured does not include the weights.
-    memory = replace(memory, overhead=grown - (memory.total - memory.weights))
-    return replace(
-        plan, memory=memory, seconds=seconds_per_token * run_tokens,
-        choices=choose_settings(shape, steps, device, limit, memory.overhead, has_host=has_host),
-    )  # fmt: skip
+    if is_measured:
+        with explain_oom(plan, "calibration"):
+            seconds_per_token, grown = calibrate(model, steps, heaviest, device, dtype)
+        if device.type == "cpu" and dtype == torch.bfloat16:
+            grown = int(grown * _SCATTERED) + _LATER_KERNELS
+        # What was measured does not include the weights.
+        memory = replace(memory, overhead=grown - (memory.total - memory.weights))
+        plan = replace(
+            plan, memory=memory, seconds=seconds_per_token * run_tokens,
+            choices=choose_settings(shape, steps, device, limit, memory.overhead, has_host=has_host),
+        )  # fmt: skip
+    is_compiled, reason = _compilation(plan, model, steps, device, num_ranks)
+    return replace(plan, is_compiled=is_compiled, compile_reason=reason)
+
+
+def _compilation(plan: Plan, model: Any, steps: BatchSampler, device: torch.device, num_ranks: int) -> tuple[bool, str]:
+    # Return whether layers are compiled, and why.
+    recipe = steps.recipe
+    if recipe.compile is False:
+        return False, "compile = false"
+    if recipe.compile == "auto" and device.type != "cuda":
+        return False, 'compile = "auto" is for CUDA'
+    if recipe.lora.quantize:
+        return False, "weights in 4 bits were never tried in compiled layers"
+    if recipe.checkpointing == "offload":
+        return False, 'no graph has what checkpointing = "offload" moves'
+    if steps.is_packed and (plan.dtype == "float32" or not has_varlen(device)):
+        return False, f"the attention of packed rows in {plan.dtype} on {device.type} is of no graph"
+    if recipe.compile is True:
+        return True, "compile = true"
+    # Where adapters alone are trained, the first layer's input needs no gradient, unless it is computed again; a padded
+    # batch of one text is a shape of its own.
+    kinds, is_lora = len(set(getattr(model.config, "layer_types", None) or [None])), recipe.method == "lora"
+    graphs = (kinds + (is_lora and not plan.checkpointing)) * (2 - steps.is_packed)
+    # A parameter takes 6 operations a token, and 4 where it is frozen.
+    least = (6 - 2 * is_lora) * plan.parameters * plan.run_tokens / _PEAK
+    training, compiling = (plan.seconds or least) / num_ranks, _GRAPH_SECONDS * graphs
+    is_worth = training >= _TIMES * compiling
+    return is_worth, (
+        f"{duration(training)} of steps{'' if plan.seconds else ' at the least'} are {'over' if is_worth else 'under'} "
+        f"{_TIMES} times the {compiling} seconds of compiling, estimated at {_GRAPH_SECONDS} a graph"
+    )
 
 
 def report_accuracy(plan: Plan, result: FitResult, grown: int, model: Any, *, has_validation: bool) -> dict[str, Any]:

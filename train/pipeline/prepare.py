@@ -313,6 +313,7 @@ def plan_run(
         model, prepared.steps, device=prepared.device, dtype=prepared.dtype,
         threads=int(prepared.recipe.threads), is_measured=is_measured and not prepared.is_sharded,
         memory_bytes=memory_bytes, cost_per_hour=cost_per_hour, shards=prepared.shards,
+        num_ranks=prepared.context.world_size,
     )  # fmt: skip
 
 
