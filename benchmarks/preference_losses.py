@@ -23,7 +23,7 @@ from training import Job, made_model
 from train.data.rendering import Example, PreferenceExample
 from train.evaluate.dynamics import Dynamics
 from train.loop.gradients import CPU, Gradients
-from train.model.batch import BatchSampler, few_lengths
+from train.model.batch import BatchSampler
 from train.model.capabilities import capabilities_of
 from train.model.loss import nll_per_example
 from train.model.parallel import Replicated
@@ -72,7 +72,7 @@ def ours(model: Any, pairs: Sequence[PreferenceExample], reference: torch.Tensor
     sampler = BatchSampler(pairs, recipe, is_packed=capabilities_of(model).has_packing)
     gradients = Gradients(
         model, sampler, CPU, Replicated(model, CPU.context), Dynamics(sampler.chosen.tolist(), "cpu"), attention=0.0,
-        is_compiled=False, round_to=few_lengths(torch.device("cpu")), reference=reference,
+        reference=reference,
     )  # fmt: skip
     return lambda: float(gradients.backward(sampler[0]))
 

@@ -158,7 +158,7 @@ def ours(job: Job, clock: Callable[[], float], look_every: int = 1, model: Any =
         return ValidationScore(None, float(step))
 
     with tempfile.TemporaryDirectory() as name:
-        placement = Placement(torch.device(job.device), getattr(torch, job.dtype))
+        placement = Placement(torch.device(job.device), getattr(torch, job.dtype), is_compiled=recipe.compile is True)
         fit(tuned, planned, Unsaved(Path(name)), placement=placement, validation=Validation(look))
         events = [json.loads(line) for line in (Path(name) / "metrics.jsonl").read_text().splitlines()]
     steps = {event["step"]: event for event in events if event["event"] == "step"}

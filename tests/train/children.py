@@ -15,6 +15,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -34,6 +35,7 @@ from train.evaluate.predictions import ValidationScore
 from train.loop import Checkpoints, FitResult, Placement, Validation, fit, trained_tensors
 from train.loop.checkpoint import Checkpoint
 from train.model import add_lora, distributed, parallel
+from train.model.capabilities import checkpoint_activations, compile_layers
 from train.model.distributed import SINGLE_PROCESS, DistributedContext, join_group, seed_stream
 from train.model.loss import nll_per_example
 from train.model.parallel import ParallelStrategy, write_shards
@@ -121,6 +123,29 @@ def shard_halves() -> bool:
             weight.dtype == torch.float32 and torch.equal(weight.full_tensor(), whole[name])
             for name, weight in model.named_parameters()
         )
+
+
+def train_compiled(run: Path, strategy: ParallelStrategy) -> tuple[float, int, bool]:
+    """Train in compiled layers that compute their activations again, as one of the ranks; return the last loss, how
+    often a graph of a layer was run, and whether all graphs compute again.
+    """
+    graphs, runs = list[str](), list[int]()
+
+    def backend(graph: Any, inputs: Any) -> Callable[..., Any]:
+        graphs.append(graph.code)
+        compiled = torch._dynamo.lookup_backend("aot_eager")(graph, inputs)
+        return lambda *given: runs.append(1) or compiled(*given)  # type: ignore[func-returns-value]
+
+    with join_group() as ranks, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules[fit.__module__], "compile_layers", partial(compile_layers, backend=backend))
+        model = make_model()
+        # A dropout that its layers do not know keeps it from being packed: on a CPU such rows are not compiled.
+        model.config.attention_dropout = 0.5
+        checkpoint_activations(model)
+        recipe = build_recipe({"global_batch_size": 8, "max_steps": 2, "learning_rate": 5e-3, "method": "full"})
+        placement = Placement(context=ranks, strategy=strategy, is_compiled=True)
+        result = fit(model, steps_of(model, EXAMPLES, recipe), Checkpoints(run), placement=placement)
+        return result.loss, len(runs), all("checkpoint" in code for code in graphs)
 
 
 def train_while_one_measures(run: Path) -> int:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import sys
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,13 +10,12 @@ import torch
 from torch.nn import functional
 from transformers import Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM
 
-from tests.train.tiny import SHAPE, make_model, make_tokenizer, some_rows, steps_of
+from tests.train.tiny import SHAPE, make_model, make_tokenizer, some_rows
 from train.data.rendering import Example, Renderer
-from train.loop import Checkpoints, fit
 from train.model import add_lora, attention, blocks
 from train.model.attention import pack, packing
 from train.model.batch import by_length, collate
-from train.model.capabilities import capabilities_of, compile_layers, compiling, fuse_norms, optimize_for_device
+from train.model.capabilities import capabilities_of, fuse_norms, optimize_for_device
 from train.model.loss import supervised_loss
 from train.recipe import Recipe
 
@@ -50,51 +46,6 @@ def test_packed_examples_give_the_gradients_of_padded_ones(kind: str, examples: 
         assert (gradient - wanted[name]).norm() <= 1e-5 * wanted[name].norm() + 1e-9, name
     # And the model pads as before where nobody packs.
     assert gradients(model, examples, is_packed=False)[0] == pytest.approx(expected, rel=1e-6)
-
-
-# torch looks at each value while it traces, and some of what it looks at warns.
-@pytest.mark.ci
-@pytest.mark.filterwarnings("ignore")
-def test_compiled_layers_give_the_gradients_of_plain_ones(examples: list[Example]) -> None:
-    torch.manual_seed(0)
-    model = add_lora(
-        optimize_for_device(make_model("llama")), Recipe(init_lora_weights="gaussian"), dtype=torch.float32, seed=0
-    )
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.02)
-    loss, wanted = gradients(model, examples, is_packed=True)
-    names = list(model.state_dict())
-    runs = []
-
-    def counting(graph: Any, _inputs: Any) -> Any:
-        def run(*arguments: Any) -> Any:
-            runs.append(graph)
-            return graph.forward(*arguments)
-
-        return run
-
-    try:
-        assert compile_layers(model, backend=counting) == 2
-        assert list(model.state_dict()) == names
-        assert gradients(model, examples, is_packed=True)[0] == loss
-        assert not runs, "nothing is compiled outside"
-        with compiling(True):
-            batch = collate(examples, is_packed=True, round_to=256)
-            assert batch.ids.shape[1] % 256 == 0
-            model.zero_grad()
-            found, _ = supervised_loss(model, batch, scale=1 / len(examples))
-            found.backward()
-        assert runs
-        assert found.item() == pytest.approx(loss, rel=1e-6)
-        for name, gradient in wanted.items():
-            found_gradient = model.get_parameter(name).grad
-            assert (found_gradient - gradient).norm() <= 1e-5 * gradient.norm() + 1e-9, name
-        num_runs = len(runs)
-        gradients(model, examples, is_packed=True)
-        assert len(runs) == num_runs
-    finally:
-        torch.compiler.set_stance("default")
 
 
 def test_adapters_leave_it_packed() -> None:
@@ -189,21 +140,3 @@ def test_packed_batches_waste_nothing() -> None:
     assert sorted(place for group in groups for place in group) == list(range(6))
     assert all(sum(lengths[place] for place in group) <= 120 for group in groups)
     assert len(groups) < len(by_length(lengths, 120))
-
-
-@pytest.mark.ci
-@pytest.mark.filterwarnings("ignore")
-def test_a_compiled_run_is_the_plain_one(
-    examples: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys.modules[fit.__module__], "compile_layers", partial(compile_layers, backend="aot_eager"))
-    losses = []
-    try:
-        for is_on in (False, True):
-            recipe = Recipe(method="full", compile=is_on, max_steps=3, global_batch_size=4, micro_batch_tokens=128)
-            model = make_model("llama").requires_grad_(True)
-            (tmp_path / str(is_on)).mkdir()
-            losses.append(fit(model, steps_of(model, examples, recipe), Checkpoints(tmp_path / str(is_on))).loss)
-    finally:
-        torch.compiler.set_stance("default")
-    assert losses[1] == pytest.approx(losses[0], rel=1e-5)

@@ -436,3 +436,48 @@ def test_a_run_out_of_memory_fails_with_a_setting_and_changes_nothing(
     done = CliRunner().invoke(cli, [*call[:-1], str(tmp_path / "s"), *fast, "--no-cache"], standalone_mode=False)
     assert isinstance(done.exception, TrainError)
     assert done.exception.hint == "Add --set eval.batch_tokens=4096."
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "seconds", "ranks", "is_compiled", "reason"),
+    [
+        ({}, "cpu", 1e6, 1, False, 'compile = "auto" is for CUDA'),
+        ({"compile": False}, "cuda", 1e6, 1, False, "compile = false"),
+        ({"compile": True}, "cuda", 1.0, 1, True, "compile = true"),
+        ({"compile": True}, "cpu", 1.0, 1, False, "packed rows in bfloat16 on cpu"),
+        ({"load_in_4bit": True}, "cuda", 1e6, 1, False, "weights in 4 bits"),
+        ({"gradient_checkpointing": "offload", "compile": True}, "cuda", 1e6, 1, False, 'checkpointing = "offload"'),
+        (
+            {"method": "full"},
+            "cuda",
+            149.0,
+            1,
+            False,
+            "minutes of steps are under 10 times the 15 seconds of compiling",
+        ),
+        (
+            {"method": "full"},
+            "cuda",
+            151.0,
+            1,
+            True,
+            "minutes of steps are over 10 times the 15 seconds of compiling",
+        ),
+        ({"method": "full"}, "cuda", 151.0, 2, False, "76 seconds of steps are under"),
+        ({}, "cuda", 299.0, 1, False, "under 10 times the 30 seconds of compiling, estimated"),
+        ({}, "cuda", None, 1, False, "0 seconds of steps at the least are under"),
+    ],
+)
+def test_layers_are_compiled_where_the_run_is_ten_times_as_long(
+    changes: dict[str, Any], kind: str, seconds: float | None, ranks: int, is_compiled: bool, reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(planning, "has_varlen", lambda device: device.type == "cuda")
+    recipe = build_recipe(changes)
+    model = make_model("qwen3")
+    steps, plan = steps_of(model, EXAMPLES, recipe), replace(_planned(), dtype="bfloat16", seconds=seconds)
+    found = planning._compilation(plan, model, steps, torch.device(kind), ranks)
+    assert (found[0], reason in found[1]) == (is_compiled, True), found
+    said = replace(plan, is_compiled=found[0], compile_reason=found[1])
+    for text in (said.sentence(), "\n".join(said.lines())):
+        assert f"{'' if is_compiled else 'not '}compiled ({found[1]})" in text

@@ -15,7 +15,7 @@ from train.data.dataset import Row
 from train.data.rendering import Example, PreferenceExample, Renderer, preference_examples
 from train.evaluate.dynamics import Dynamics
 from train.loop.gradients import CPU, Gradients
-from train.model.batch import BatchSampler, few_lengths
+from train.model.batch import BatchSampler
 from train.model.capabilities import capabilities_of
 from train.model.parallel import Replicated
 from train.recipe import Objective, Recipe, build_recipe
@@ -50,7 +50,7 @@ def ours(model: Any, examples: Sequence[Example], recipe: Recipe, reference: tor
     model.zero_grad()
     gradients = Gradients(
         model, sampler, CPU, Replicated(model, CPU.context), Dynamics(sampler.chosen.tolist(), "cpu"),
-        attention=0.0, is_compiled=False, round_to=few_lengths(torch.device("cpu")), reference=reference,
+        attention=0.0, reference=reference,
     )  # fmt: skip
     return gradients.backward(sampler[0])
 

@@ -106,6 +106,20 @@ def test_what_was_kept_in_bfloat16_is_trained_in_float32() -> None:
 
 
 @pytest.mark.ci
+@pytest.mark.parametrize("way", ["ddp", "fsdp"])
+def test_ranks_compile_their_layers(tmp_path: Path, way: str) -> None:
+    _, alone = children.train(tmp_path / "one", {"max_steps": 2})
+    (tmp_path / "many").mkdir()
+    for kind, outcome in on_ranks(2, children.train_compiled, tmp_path / "many", way):
+        assert kind == "done", outcome
+        loss, num_runs, is_computed_again = outcome
+        assert loss == pytest.approx(alone.loss, rel=1e-5)
+        # Two layers in each of two steps.
+        assert num_runs >= 4
+        assert is_computed_again
+
+
+@pytest.mark.ci
 @pytest.mark.parametrize(("first", "then"), [("ddp", "one"), ("fsdp", "one"), ("one", "fsdp")])
 def test_a_run_goes_on_with_another_number_of_ranks(tmp_path: Path, first: str, then: str) -> None:
     changes: dict[str, Any] = {"save_steps": 3, "save_total_limit": 9}

@@ -24,7 +24,7 @@ from train.loop.checkpoint import Checkpoints
 from train.loop.events import METRICS, Events, Expected, Numbers, OnEvent, StepLog, TakenStep
 from train.loop.gradients import CPU, Gradients, Optimizer, Placement
 from train.loop.state import EarlyStopping, FitResult, TrainingState
-from train.model.batch import BatchSampler, few_lengths
+from train.model.batch import BatchSampler
 from train.model.capabilities import capabilities_of, compile_layers
 from train.model.distributed import DistributedContext, attention_share, seed_stream
 from train.model.parallel import parallelize
@@ -118,17 +118,15 @@ def _write_start(
 def _gradients(
     model: Any, sampler: BatchSampler, placement: Placement, dynamics: Dynamics, reference: torch.Tensor | None
 ) -> Gradients:  # fmt: skip
-    # Spread the model over the ranks, compile its layers where the recipe says so, and return what trains it.
+    # Compile the model's layers where that was decided, spread it over the ranks, and return what trains it.
     attention = attention_share(model)
     # Probed and cached now, while the model is whole and without the noise of training.
     capabilities_of(model)
+    if placement.is_compiled:
+        # Before the model is cut: FSDP2 renames the classes that layers are known by.
+        compile_layers(model)
     parallel = parallelize(model, placement.strategy, placement.context, dtype=placement.dtype)
-    is_wanted = sampler.recipe.compile is True or (sampler.recipe.compile == "auto" and placement.device.type == "cuda")
-    is_compiled = is_wanted and compile_layers(model) > 0
-    # Each shape is compiled anew, so compiled layers get few; else rows are filled up as little as possible. The
-    # micro-batches of a step are about as long as each other, so steps of much the same size share a few shapes.
-    round_to = max(1, sampler.micro_batch_tokens // 32) if is_compiled else few_lengths(placement.device)
-    return Gradients(model, sampler, placement, parallel, dynamics, attention, is_compiled, round_to, reference)
+    return Gradients(model, sampler, placement, parallel, dynamics, attention, reference)
 
 
 def _evaluate(validation: Validation | None, state: TrainingState, gradients: Gradients, log: StepLog) -> bool:

@@ -18,8 +18,7 @@ from train.data.rendering import Example, PreferenceExample
 from train.evaluate.dynamics import Dynamics
 from train.model import computing
 from train.model.attention import to_device
-from train.model.batch import Batch, BatchSampler, Step, collate
-from train.model.capabilities import compiling
+from train.model.batch import Batch, BatchSampler, Step, collate, few_lengths
 from train.model.distributed import SINGLE_PROCESS, DistributedContext
 from train.model.loss import supervised_loss
 from train.model.parallel import ParallelStrategy, Replicated, Sharded, gradient_norm
@@ -30,12 +29,15 @@ from train.recipe.schedule import betas, peak_lr, weight_decay
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a run computes: a device, the number format of its products, and the ranks with how they hold the model."""
+    """Where a run computes: a device, the number format of its products, the ranks with how they hold the model, and
+    whether its layers are compiled.
+    """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32
     context: DistributedContext = SINGLE_PROCESS
     strategy: ParallelStrategy = "ddp"
+    is_compiled: bool = False
 
     @property
     def steps_in_flight(self) -> int:
@@ -51,8 +53,8 @@ CPU = Placement()
 class Gradients:
     """Computes the gradients of ``model`` for the steps of ``sampler``, and tells ``dynamics`` of each record's loss.
 
-    ``attention`` is `attention_share` of the model; rows are rounded up to a multiple of ``round_to`` tokens. Where
-    answers are compared, ``reference`` [records, 2] has the log-probabilities of their texts in nats; None is zeros.
+    ``attention`` is `attention_share` of the model. Where answers are compared, ``reference`` [records, 2] has the
+    log-probabilities of their texts in nats; None is zeros.
     """
 
     model: Any
@@ -61,8 +63,6 @@ class Gradients:
     parallel: Replicated | Sharded
     dynamics: Dynamics
     attention: float
-    is_compiled: bool
-    round_to: int
     reference: torch.Tensor | None = None
 
     def backward(self, step: Step) -> torch.Tensor:
@@ -110,19 +110,18 @@ class Gradients:
         recipe = self.sampler.recipe
         return PreferenceLoss(recipe.objective, recipe.preference) if recipe.objective in PREFERENCES else None
 
-    @contextmanager
-    def _computing(self) -> Iterator[None]:
-        with computing(self.placement.device, self.placement.dtype), compiling(self.is_compiled):
-            yield
+    def _computing(self) -> AbstractContextManager[None]:
+        return computing(self.placement.device, self.placement.dtype)
 
     def _casting_once(self) -> AbstractContextManager[None]:
         # Weights change with the step alone, so all its micro-batches share what they are cast to. Of a sharded model
         # that would gather every weight for the whole step.
         is_whole = isinstance(self.parallel, Replicated)
-        return computing(self.placement.device, self.placement.dtype) if is_whole else nullcontext()
+        return self._computing() if is_whole else nullcontext()
 
     def _collate(self, texts: Sequence[Example]) -> Batch:
-        return collate(texts, self.placement.device, is_packed=self.sampler.is_packed, round_to=self.round_to)
+        device = self.placement.device
+        return collate(texts, device, is_packed=self.sampler.is_packed, round_to=few_lengths(device))
 
     def _reference(self, indices: Sequence[int]) -> torch.Tensor:
         # Of the texts of some records, in nats [records, 2].

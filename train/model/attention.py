@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from train.model.blocks import QUERIES, blocked_attention
+from train.model.blocks import blocked_attention
 
 NAME = "pairsmith"
 """What transformers knows this attention by."""
@@ -98,11 +98,8 @@ class Packed:
         placed: dict[str, Any] = {"position_ids": self.positions}
         if not self.branches and has_varlen(self.starts.device):
             # By these names transformers hands them down to the attention, and a compiled layer sees plain arguments.
-            # Each other number is one more shape to compile: so the longest is rounded up, and empty examples follow
-            # the last; neither changes what is computed.
-            starts = functional.pad(self.starts, (0, -len(self.lengths) % _EXAMPLES), value=sum(self.lengths))
-            longest = max(QUERIES, 1 << (self.longest - 1).bit_length())
-            placed |= {"cu_seq_lens_q": starts, "max_length_q": longest, "attention_mask": unread_mask(starts.device)}
+            placed |= {"cu_seq_lens_q": self.starts, "max_length_q": self.longest}
+            placed["attention_mask"] = unread_mask(self.starts.device)
         return placed
 
 
@@ -111,10 +108,6 @@ def unread_mask(device: torch.device) -> torch.Tensor:
     # Without a mask transformers looks into the positions for the examples, and waits for them; a mask of four
     # dimensions it hands down as it is. Nothing reads this one.
     return torch.ones((1, 1, 1, 1), dtype=torch.bool, device=device)
-
-
-_EXAMPLES = 64
-"""Examples of a row are rounded up to a multiple of so many where layers may be compiled."""
 
 
 class TokenStore(Protocol):
@@ -191,23 +184,13 @@ def register() -> None:
         scaling: float | None = None, sliding_window: int | None = None, cu_seq_lens_q: torch.Tensor | None = None,
         max_length_q: int = 0, **others: Any,
     ) -> tuple[torch.Tensor, None]:  # fmt: skip
-        if cu_seq_lens_q is None or working_dtype(query) == torch.float32:
-            mixed: tuple[torch.Tensor, None] = by_lengths(
-                module, query, key, value, attention_mask, scaling, sliding_window, **others
-            )
-            return mixed
-        # One node of the graph of a compiled layer, without a break in it.
-        refuse_others(others)
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-        q, k, v = (tensor[0].to(working_dtype(query)) for tensor in (query, key, value))
-        return _varlen_attend(q, k, v, cu_seq_lens_q, max_length_q, scale, sliding_window).transpose(0, 1)[None], None
-
-    # A compiled layer leaves it alone: what it does depends on the lengths, and each set of them would be a new shape.
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def by_lengths(
-        module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: Any,
-        scaling: float | None, sliding_window: int | None, **others: Any,
-    ) -> tuple[torch.Tensor, None]:  # fmt: skip
+        if cu_seq_lens_q is not None and working_dtype(query) != torch.float32:
+            # One node of the graph of a compiled layer, without a break in it.
+            refuse_others(others)
+            q, k, v = (tensor[0].to(working_dtype(query)) for tensor in (query, key, value))
+            mixed = _varlen_attend(q, k, v, cu_seq_lens_q, max_length_q, scale, sliding_window)
+            return mixed.transpose(0, 1)[None], None
         packed, kv_cache = _reading.get()
         if packed is None and kv_cache is None:
             plain: tuple[torch.Tensor, None] = sdpa_attention_forward(
@@ -215,7 +198,6 @@ def register() -> None:
             )
             return plain
         refuse_others(others)
-        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         if packed is None:
             assert kv_cache is not None, "one of the two is there"
             return kv_cache.attend(module.layer_idx, query, key, value, scale, sliding_window), None

@@ -116,8 +116,8 @@ class BatchSampler:
 
     def _micro_batches(self, indices: list[int]) -> list[list[int]]:
         lengths = [int(self.lengths[index]) for index in indices]
-        divide = balanced if self.is_packed else by_length
-        groups = divide(lengths, self.micro_batch_tokens, at_least=self.recipe.gradient_accumulation_steps)
+        at_least = self.recipe.gradient_accumulation_steps
+        groups = by_length(lengths, self.micro_batch_tokens, at_least=at_least, is_packed=self.is_packed)
         return [[indices[n] for n in group] for group in groups]
 
     @property
@@ -241,31 +241,8 @@ def by_length(
     return groups
 
 
-def balanced(lengths: Sequence[int], most_tokens: int, *, at_least: int = 1) -> list[list[int]]:
-    """Group indices 0..n-1 into as few packed batches of at most ``most_tokens`` as `by_length`, or nearly, but so that
-    all are about as long as each other; the longest batch first.
-
-    Each item goes, the longest first, to the batch with the fewest tokens (Graham 1969, SIAM J. Appl. Math. 17:416).
-    """
-    # Filled one after another all but the last would be full: of compiled layers a small rest is one more shape, and
-    # it is filled up by the most.
-    num = max(min(at_least, len(lengths)), -(-sum(lengths) // most_tokens))
-    while True:
-        groups: list[list[int]] = [[] for _ in range(num)]
-        totals = [0] * num
-        for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
-            batch = totals.index(min(totals))
-            groups[batch].append(index)
-            totals[batch] += lengths[index]
-        # A single item over ``most_tokens`` is a batch of its own.
-        if all(total <= most_tokens or len(group) == 1 for total, group in zip(totals, groups, strict=True)):
-            order = sorted(range(num), key=lambda batch: (-totals[batch], batch))
-            return [groups[batch] for batch in order if groups[batch]]
-        num += 1
-
-
 def few_lengths(device: torch.device) -> int:
-    """Return the ``round_to`` that `collate` should have on ``device``, unless layers are compiled too.
+    """Return the ``round_to`` that `collate` should have on ``device``.
 
     On a CPU oneDNN compiles each product for each new shape: half a millisecond, and half a megabyte that it keeps.
     """
@@ -279,7 +256,7 @@ def collate(
 
     There is no attention mask: under causal attention no token sees what stands to its right, so padding on the right
     changes nothing before it, and the plain causal kernel stays usable. A row end to end is filled up to a multiple of
-    ``round_to`` by an example of its own that nothing is trained on, where compiled kernels want few lengths.
+    ``round_to`` by an example of its own that nothing is trained on, see `few_lengths`.
     """
     # torch is slow to import, and plans and previews do without.
     import torch

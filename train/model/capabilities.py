@@ -20,7 +20,10 @@ import torch
 from torch import nn
 from torch.autograd.graph import save_on_cpu
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
+from train.base import console
+from train.base.errors import first_line
 from train.model.attention import NAME, has_varlen, pack, packed_now, packing, register, unread_mask, working_dtype
 from train.model.device import computing
 from train.model.kv_cache import KVCache, TokenSteps
@@ -279,22 +282,27 @@ def checkpoint_activations(model: Any, how: Checkpointing = True) -> None:
 
     With ``how`` "offload" what a layer is computed from waits in the memory of the machine.
     """
-    # Not reentrant, so that it needs no gradient of the inputs, of which frozen embeddings have none.
-    arguments = {"use_reentrant": False, "context_fn": _contexts}
     inner = inner_of(model)
     # Transformers 5 renamed it and warns of the old name.
     enable = getattr(inner, "activation_checkpointing_enable", None) or inner.gradient_checkpointing_enable
-    enable(arguments)
-    for module in inner.modules() if how == "offload" else ():
-        # Around a checkpoint, whose own hooks take what is saved inside it: only the inputs are left.
-        if compute := getattr(module, "_gradient_checkpointing_func", None):
-            module._gradient_checkpointing_func = partial(_offloading, compute)
+    enable({"use_reentrant": False})
+    for module in inner.modules():
+        if hasattr(module, "_gradient_checkpointing_func"):
+            module._gradient_checkpointing_func = _offloading if how == "offload" else _checkpoint
+
+
+def _checkpoint(compute: Callable[..., Any], *arguments: Any) -> Any:
+    # Dynamo refuses such contexts, and a compiled layer needs none: how its row lies is among its arguments. Not
+    # reentrant, so that it needs no gradient of the inputs, of which frozen embeddings have none.
+    contexts: dict[str, Any] = {} if torch.compiler.is_compiling() else {"context_fn": _contexts}
+    return checkpoint(compute, *arguments, use_reentrant=False, **contexts)
 
 
 def _offloading(compute: Callable[..., Any], *arguments: Any) -> Any:
-    # Of pinned memory nothing waits where torch is new enough: the copy back comes later in the same queue.
+    # Around a checkpoint, whose own hooks take what is saved inside it: only the inputs are left. Of pinned memory
+    # nothing waits where torch is new enough: the copy back comes later in the same queue.
     with save_on_cpu(pin_memory=True):
-        return compute(*arguments)
+        return _checkpoint(compute, *arguments)
 
 
 def is_checkpointing(model: Any) -> bool:
@@ -310,40 +318,46 @@ def _contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[No
     return nullcontext(), packing(packed_now())
 
 
-_MOST_SHAPES = 64
-"""Shapes that a layer is compiled for; torch's own limit is 8, after which it runs the layer plainly for good."""
+def compile_layers(model: Any, *, backend: str | Callable[..., Any] = "inductor") -> None:
+    """Compile the layers of ``model`` for training, adapters included.
 
-
-def compile_layers(model: Any, *, backend: str = "inductor") -> int:
-    """Compile the layers of ``model`` in place, adapters included, and return how many they are.
-
-    It takes effect inside `compiling` only.
+    In evaluation mode, and where no gradient is made, they run as written; so they do where torch cannot compile them,
+    which is said.
     """
-    # In place, so that no name in the model's state changes, and a checkpoint fits with and without.
+    # Slow to import, and nothing else needs it.
+    from torch._dynamo import config
+    from torch._dynamo.eval_frame import remove_from_cache
+    from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
+
+    # What an earlier model in this process left would count against torch's limit of 8 graphs.
+    remove_from_cache(_as_written)
+    # One graph for all lengths. Nothing of torch is set for the whole process, so a caller's own compiling stays.
+    compiled: Callable[..., Any] = torch.compile(
+        # Of TORCH_COMPILE_DISABLE=1 alone a full graph makes an error.
+        _as_written, backend=backend, dynamic=True, fullgraph=True, disable=config.disable
+    )  # fmt: skip
+
+    def forward(layer: Any, *arguments: Any, **named: Any) -> Any:
+        nonlocal compiled
+        if layer.training and torch.is_grad_enabled():
+            try:
+                return compiled(layer, *arguments, **named)
+            except (TorchDynamoException, FailOnRecompileLimitHit) as error:
+                reason = first_line(getattr(error, "inner_exception", error))
+                console.talk(f"warning: layers are not compiled from here on: {reason}")
+                compiled = _as_written
+        return _as_written(layer, *arguments, **named)
+
     inner = inner_of(model)
     # What transformers never puts on two devices is one layer.
     names = set(getattr(inner, "_no_split_modules", None) or ())
-    layers = [module for module in inner.modules() if type(module).__name__ in names]
-    for layer in layers:
-        layer.compile(backend=backend, dynamic=False)
-    # Of this process, until `compiling` says otherwise.
-    torch.compiler.set_stance("force_eager")
-    return len(layers)
+    for module in inner.modules():
+        if type(module).__name__ in names:
+            # No name in the model's state changes, and hooks, FSDP2's among them, stay outside the graph.
+            module.forward = partial(forward, module)
 
 
-@contextmanager
-def compiling(is_on: bool) -> Iterator[None]:
-    """Within, the layers of `compile_layers` run compiled; elsewhere, and with False, they run as written."""
-    # Evaluation has a new shape with each batch, and would compile for most of its time.
-    import torch._dynamo.config as limits
-
-    if not is_on:
-        yield
-        return
-    before = limits.recompile_limit
-    limits.recompile_limit = _MOST_SHAPES
-    try:
-        with torch.compiler.set_stance("default"):
-            yield
-    finally:
-        limits.recompile_limit = before
+def _as_written(layer: Any, *arguments: Any, **named: Any) -> Any:
+    # Of the type that it has by now: that which FSDP2 gives it has a forward of its own, which alone computes
+    # activations again.
+    return type(layer).forward(layer, *arguments, **named)

@@ -391,8 +391,9 @@ def _fit(
     with trackers:
         trackers.begin(run, record["recipe"] | {"dataset_sha256": prepared.dataset.digest})
         return fit(
-            model, prepared.steps, Checkpoints(run, prepared.facts, checkpoint), placement=prepared.placement,
-            validation=validation, on_event=trackers.on_event, reference=reference, expected=plan,
+            model, prepared.steps, Checkpoints(run, prepared.facts, checkpoint),
+            placement=replace(prepared.placement, is_compiled=plan.is_compiled), validation=validation,
+            on_event=trackers.on_event, reference=reference, expected=plan,
         )  # fmt: skip
 
 

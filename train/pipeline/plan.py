@@ -20,7 +20,8 @@ from train.base.errors import Exit, TrainError, first_line
 from train.evaluate.dynamics import Dynamics
 from train.loop import Expected, FitResult
 from train.loop.gradients import Gradients, Optimizer, Placement
-from train.model.batch import MICRO_BATCH_TOKENS, BatchSampler, Step, few_lengths
+from train.model.attention import has_varlen
+from train.model.batch import MICRO_BATCH_TOKENS, BatchSampler, Step
 from train.model.capabilities import is_checkpointing
 from train.model.device import Meter, free_memory, memory_limit
 from train.model.distributed import SINGLE_PROCESS, DistributedContext
@@ -31,6 +32,12 @@ from train.recipe.forgetting import Remedy, risks, tuning_of
 from train.recipe.schedule import validations_from, warmup_steps
 
 CALIBRATION_STEPS = 3
+_GRAPH_SECONDS, _TIMES = 15, 10
+"""An estimate: inductor takes 8 to 20 seconds for both passes of a layer. Steps become a fifth shorter, so a run that
+takes ten times as long has it back twice.
+"""
+_PEAK = 1e15
+"""Operations a second of an H100 in bfloat16, by which a run that was not measured takes least."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,9 @@ class Plan(Expected):
     cost_per_hour: float | None = None
     num_validations: int = 0
     mixture: str = ""
+    is_compiled: bool = False
+    compile_reason: str = ""
+    """Why layers are compiled, or are not."""
     risks: tuple[Remedy, ...] = ()
     """What of the recipe is known to make a model forget, with the lines that would change it."""
 
@@ -158,6 +168,7 @@ class Plan(Expected):
         again = ", activations computed again" if self.gradient_checkpointing else ""
         again += ", their inputs offloaded" if self.gradient_checkpointing == "offload" else ""
         again += ", moments in 8 bits" if self.optim == "adamw_8bit" else ""
+        again += f", {'' if self.is_compiled else 'not '}compiled ({self.compile_reason})"
         return f"{self.dtype} on {self.device}" + (f", {self.threads} threads" if self.device == "cpu" else "") + again
 
 
@@ -201,10 +212,7 @@ def calibrate(
         meter = Meter(device)
         parallel = parallelize(model, "ddp", SINGLE_PROCESS, dtype=dtype)
         dynamics = Dynamics(steps.chosen.tolist(), device)
-        gradients = Gradients(
-            model, steps, Placement(device, dtype), parallel, dynamics, attention=0.0, is_compiled=False,
-            round_to=few_lengths(device),
-        )  # fmt: skip
+        gradients = Gradients(model, steps, Placement(device, dtype), parallel, dynamics, attention=0.0)
         optimizer = Optimizer(model, parallel, steps.recipe)
         # The heaviest comes first: it has the largest micro-batch of the run, which shows the memory, and it pays for
         # what the others find made, so their time counts.
@@ -323,15 +331,44 @@ def make_plan(
         cost_per_hour=cost_per_hour, num_validations=validations_from(recipe, 1, len(steps)),
         flops=useful_flops(shape, steps), mixture=console.one_line(steps.mixture.sentence()),
     )  # fmt: skip
-    if not is_measured:
-        return plan
-    with explain_oom(plan, "calibration"):
-        seconds_per_token, grown = calibrate(model, steps, heaviest, device, dtype)
-    if device.type == "cpu" and dtype == torch.bfloat16:
-        grown = int(grown * _SCATTERED) + _LATER_KERNELS
-    # What was measured does not include the weights.
-    memory = replace(memory, overhead=grown - (memory.total - memory.weights))
-    return replace(plan, memory=memory, seconds=seconds_per_token * run_tokens)
+    if is_measured:
+        with explain_oom(plan, "calibration"):
+            seconds_per_token, grown = calibrate(model, steps, heaviest, device, dtype)
+        if device.type == "cpu" and dtype == torch.bfloat16:
+            grown = int(grown * _SCATTERED) + _LATER_KERNELS
+        # What was measured does not include the weights.
+        memory = replace(memory, overhead=grown - (memory.total - memory.weights))
+        plan = replace(plan, memory=memory, seconds=seconds_per_token * run_tokens)
+    is_compiled, reason = _compilation(plan, model, steps, device, steps.num_ranks)
+    return replace(plan, is_compiled=is_compiled, compile_reason=reason)
+
+
+def _compilation(plan: Plan, model: Any, steps: BatchSampler, device: torch.device, num_ranks: int) -> tuple[bool, str]:
+    # Return whether layers are compiled, and why.
+    recipe = steps.recipe
+    if recipe.compile is False:
+        return False, "compile = false"
+    if recipe.compile == "auto" and device.type != "cuda":
+        return False, 'compile = "auto" is for CUDA'
+    if recipe.load_in_4bit:
+        return False, "weights in 4 bits were never tried in compiled layers"
+    if recipe.gradient_checkpointing == "offload":
+        return False, 'no graph has what gradient_checkpointing = "offload" moves'
+    if steps.is_packed and (plan.dtype == "float32" or not has_varlen(device)):
+        return False, f"the attention of packed rows in {plan.dtype} on {device.type} is of no graph"
+    if recipe.compile is True:
+        return True, "compile = true"
+    # Where adapters alone are trained, the first layer's input needs no gradient, unless it is computed again; a padded
+    # batch of one text is a shape of its own.
+    kinds, is_lora = len(set(getattr(model.config, "layer_types", None) or [None])), recipe.method == "lora"
+    graphs = (kinds + (is_lora and not plan.gradient_checkpointing)) * (2 - steps.is_packed)
+    least = plan.flops * plan.run_tokens / _PEAK
+    training, compiling = (plan.seconds or least) / num_ranks, _GRAPH_SECONDS * graphs
+    is_worth = training >= _TIMES * compiling
+    return is_worth, (
+        f"{duration(training)} of steps{'' if plan.seconds else ' at the least'} are {'over' if is_worth else 'under'} "
+        f"{_TIMES} times the {compiling} seconds of compiling, estimated at {_GRAPH_SECONDS} a graph"
+    )
 
 
 def report_accuracy(plan: Plan, result: FitResult, grown: int, model: Any) -> dict[str, Any]:
