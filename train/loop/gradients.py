@@ -229,7 +229,7 @@ class Optimizer:
             {"params": [p for p in self.named.values() if p.dim() < 2], "weight_decay": 0.0},
         ]
         groups = [group for group in groups if group["params"]]
-        settings = {"lr": self.peak_lr, "betas": betas(recipe), "eps": recipe.adam_epsilon}
+        settings: dict[str, Any] = {"lr": self.peak_lr, "betas": betas(recipe), "eps": recipe.adam_epsilon}
         self.adamw: torch.optim.AdamW | AdamW8bit
         if recipe.optim == "adamw_8bit":
             self.adamw = AdamW8bit(groups, **settings)

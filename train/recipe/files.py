@@ -182,7 +182,11 @@ _ELSEWHERE = {name: what for what, names in {
         use_bnb_nested_quant use_cache use_liger_kernel
     """,
 }.items() for name in names.split()}  # fmt: skip
-_VALUES = {"adamw_torch": "adamw_torch_fused", "adamw_bnb_8bit": "adamw_8bit", "warmup_stable_decay": "wsd"}
+# Values that are another's word for one of ours, as they are printed.
+_VALUES = {
+    "'adamw_torch'": ": write 'adamw_torch_fused'", "'adamw_bnb_8bit'": ": write 'adamw_8bit'",
+    "'warmup_stable_decay'": ": write 'wsd'",
+}  # fmt: skip
 
 
 def _sections(kind: type[BaseModel], within: str = "") -> dict[str, type[BaseModel]]:
@@ -358,8 +362,7 @@ def _sentence(key: str, problem: Mapping[str, Any]) -> str:
         # A rule of a whole section says by itself what does not fit.
         return f"{key}: {message}"
     text = repr(given) if isinstance(given, str | float | bool | None) else f"a {type(given).__name__}"
-    if isinstance(given, str) and given in _VALUES:
-        text += f": write {_VALUES[given]!r}"
+    text += _VALUES.get(text, "")
     if type(given) is int:
         # Beyond 4,300 digits Python refuses to print it, and TOML's hexadecimal numbers have no such bound.
         text = str(given) if given.bit_length() <= 64 else "a number beyond 64 bits"
@@ -376,8 +379,7 @@ def _near(key: str) -> str:
         known += [f"{section}.{name}" for name in kind.model_fields]
     names = {name.rsplit(".", maxsplit=1)[-1]: name for name in reversed(known)}
     # By likeness to our own names alone: the answer to another name would be wrong.
-    likest = get_close_matches(last, names, n=1, cutoff=0.6)
-    what = _ELSEWHERE.get(last) or "".join(map(names.__getitem__, likest))
+    what = _ELSEWHERE.get(last) or "".join(map(names.__getitem__, get_close_matches(last, names, n=1, cutoff=0.6)))
     if what in known:
         return f": did you mean {what!r}?"
     if what.startswith(("--", "DATASET")):
