@@ -3,6 +3,7 @@ here is refused at once, each key with what to do instead."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import get_cosine_schedule_with_warmup, get_wsd_schedule
+from transformers import TrainingArguments, get_cosine_schedule_with_warmup, get_wsd_schedule
 
 from tests.train.tiny import make_model
 from train.base.errors import TrainError
@@ -153,6 +154,22 @@ push_to_hub: true
 max_seq_length: 2048
 deepspeed: zero3.json
 """
+
+
+def refusal(name: str) -> str:
+    with pytest.raises(TrainError) as caught:
+        load_recipe(None, {name: 1})
+    return caught.value.message
+
+
+def test_each_of_the_training_arguments_is_a_setting_or_has_an_answer() -> None:
+    names = {field.name for field in dataclasses.fields(TrainingArguments)} - Recipe.model_fields.keys()
+    assert [name for name in sorted(names) if f"unknown key {name!r}: " not in refusal(name)] == []
+
+
+@pytest.mark.parametrize("name", ["packing_strategy", "train_sampling_strategy", "chat_template_path", "pad_token"])
+def test_an_answer_is_no_guess_by_the_likeness_of_names(name: str) -> None:
+    assert refusal(name).endswith("leave it out")
 
 
 def test_a_recipe_of_trl_gets_one_refusal_with_what_to_do_for_each_key(tmp_path: Path) -> None:

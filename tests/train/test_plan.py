@@ -369,8 +369,10 @@ def _plan(dataset: Path, base: Path, *more: str) -> Result:
 
 
 def test_the_command_says_it_as_text_and_as_json(dataset: Path, bases: Callable[..., Path]) -> None:
-    said = _plan(dataset, bases(), "--cost-per-hour", "3600", "--set", "global_batch_size=8")
+    size = ("--set", "per_device_train_batch_size=4", "--set", "gradient_accumulation_steps=2")
+    said = _plan(dataset, bases(), "--cost-per-hour", "3600", *size)
     assert said.exception is None, said.exception
+    assert "4 per device x 2 accumulation steps x 1 device = 8 records a step" in said.stdout
     for word in ("steps", "tokens", "memory", "time", "cost"):
         assert word in said.stdout, word
     # What is not measured is arithmetic, which knows of tensors alone.

@@ -306,7 +306,8 @@ def test_the_schema_is_made_from_the_model(root: Path) -> None:
 
 @pytest.mark.ci
 def test_a_curve_measures_shares_under_the_same_steps(dataset: Path, base: str, tmp_path: Path) -> None:
-    done = call("curve", dataset, "--base", base, "--out", str(tmp_path / "c"), "--cost-per-hour", "36", "--seeds", "2")
+    words = ("--base", base, "--out", str(tmp_path / "c"), "--cost-per-hour", "36", "--seeds", "2")
+    done = call("curve", dataset, *words, global_batch_size="auto", per_device_train_batch_size=4)
     assert done.exception is None, done.exception
     assert "plan: 6 runs of 2 steps, 12 in all" in done.stderr
     assert "of an epoch, so that nothing can be said of twice the records; --set max_steps=7 reads" in done.stderr

@@ -126,44 +126,67 @@ def _refused(part: yaml.Event | yaml.Node, name: str, what: str) -> TrainError:
 
 
 MOST_BYTES = 1_048_576
-MOST_FAULTS = 40
+MOST_FAULTS = 100
 # tomllib takes time in the square of a dotted key's parts; nobody has that many.
 _LONG_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){64}""")
 # What other trainers have in their configuration, behind what it is here: a setting, an option of the command line (one
 # recipe serves many datasets), or what to do.
 _ELSEWHERE = {name: what for what, names in {
-    "DATASET": "dataset data datasets train_file dataset_name dataset_path",
+    "DATASET": "dataset data datasets train_file dataset_name dataset_path dataset_config dataset_streaming",
     "--out": "output_dir output out run run_name",
     "--resume": "resume_from_checkpoint",
     "--report-to": "report_to",
-    "base": "model model_name model_name_or_path base_model",
+    "base": "model model_name model_name_or_path model_revision base_model",
     "method": "use_peft adapter",
-    "per_device_train_batch_size": "train_batch_size micro_batch_size",
-    "max_grad_norm": "grad_clip",
-    "max_length": "max_seq_length max_seq_len cutoff_len sequence_len",
+    "per_device_train_batch_size": "micro_batch_size",
+    "max_length": "max_seq_length max_seq_len cutoff_len sequence_len max_prompt_length",
+    "on_too_long": "truncation_mode",
     "lora_r": "r",
-    "bf16": "fp16 dtype torch_dtype half_precision_backend",
+    "bf16": "fp16 dtype torch_dtype half_precision_backend bf16_full_eval fp16_full_eval",
     "gradient_checkpointing": "activation_offloading",
-    "parallel": "fsdp fsdp_config deepspeed",
+    "parallel": "fsdp fsdp_config deepspeed parallelism_config",
+    "device": "use_cpu",
     "seed": "random_seed data_seed",
-    "eval_steps": "eval_strategy evaluation_strategy do_eval",
+    "eval_steps": "eval_strategy evaluation_strategy do_eval eval_delay eval_on_start",
     "save_steps": "save_strategy",
-    "eval.batch_tokens": "per_device_eval_batch_size eval_batch_size eval_accumulation_steps",
+    "eval.batch_tokens": "per_device_eval_batch_size eval_batch_size eval_accumulation_steps batch_eval_metrics",
     "preference.loss": "loss_type",
     "guard.patience": "early_stopping_patience",
     "write `objective`: \"sft\" learns the last answer, \"chat\" each one, \"domain\" all tokens":
         "completion_only_loss assistant_only_loss train_on_inputs",
-    "run `train export RUN --to hub` afterwards": "push_to_hub hub_model_id",
-    "always on where the model allows it: leave it out": "packing sample_packing padding_free",
+    "run `train export RUN --to hub` afterwards":
+        "push_to_hub hub_model_id hub_strategy hub_token hub_private_repo hub_always_push hub_revision",
+    "always on where the model allows it: leave it out": "packing sample_packing padding_free eval_packing",
     "float32 products are TF32 on a GPU that has it: write bf16, or leave it out": "tf32",
-    "each step is logged: leave it out": "logging_steps logging_strategy logging_first_step logging_dir",
-    "nothing is to be chosen here: leave it out":
-        "attn_implementation trust_remote_code do_train overwrite_output_dir remove_unused_columns group_by_length "
-        "dataloader_num_workers dataset_num_proc dataset_text_field load_best_model_at_end metric_for_best_model "
-        "greater_is_better save_only_model use_liger_kernel gradient_checkpointing_kwargs bnb_4bit_quant_type "
-        "use_bnb_nested_quant",
+    "each step is logged: leave it out": """
+        logging_steps logging_strategy logging_first_step logging_dir logging_nan_inf_filter log_level
+        log_level_replica log_on_each_node disable_tqdm include_num_input_tokens_seen
+    """,
+    "there is no such choice here: leave it out": """
+        accelerator_config activation_checkpointing_kwargs attn_implementation auto_find_batch_size
+        average_tokens_across_devices bnb_4bit_quant_storage bnb_4bit_quant_type chat_template_path
+        dataloader_drop_last dataloader_in_order dataloader_multiprocessing_context dataloader_num_workers
+        dataloader_persistent_workers dataloader_pin_memory dataloader_prefetch_factor dataset_kwargs
+        dataset_num_proc dataset_test_split dataset_text_field dataset_train_split ddp_backend
+        ddp_broadcast_buffers ddp_bucket_cap_mb ddp_find_unused_parameters ddp_static_graph ddp_timeout debug
+        do_predict do_train enable_jit_checkpoint eos_token eval_do_concat_batches eval_use_gather_object
+        full_determinism gradient_checkpointing_kwargs greater_is_better group_by_length ignore_data_skip
+        include_for_metrics label_names label_smoothing_factor length_column_name liger_kernel_config
+        load_best_model_at_end local_rank lora_modules_to_save lora_target_parameters lora_task_type
+        lr_scheduler_kwargs metric_for_best_model model_init_kwargs optim_args optim_target_modules
+        overwrite_output_dir packing_strategy pad_to_multiple_of pad_token precompute_ref_log_probs
+        prediction_loss_only project reference_free remove_unused_columns
+        restore_callback_states_from_checkpoint save_on_each_node save_only_model shuffle_dataset
+        skip_memory_metrics sync_ref_model torch_compile_backend torch_compile_mode torch_empty_cache_steps
+        trackio_bucket_id trackio_space_id trackio_static_space_id train_sampling_strategy trust_remote_code
+        use_bnb_nested_quant use_cache use_liger_kernel
+    """,
 }.items() for name in names.split()}  # fmt: skip
-_VALUES = {"adamw_torch": "adamw_torch_fused", "adamw_bnb_8bit": "adamw_8bit", "warmup_stable_decay": "wsd"}
+# Values that are another's word for one of ours, as they are printed.
+_VALUES = {
+    "'adamw_torch'": ": write 'adamw_torch_fused'", "'adamw_bnb_8bit'": ": write 'adamw_8bit'",
+    "'warmup_stable_decay'": ": write 'wsd'",
+}  # fmt: skip
 
 
 def _sections(kind: type[BaseModel], within: str = "") -> dict[str, type[BaseModel]]:
@@ -339,8 +362,7 @@ def _sentence(key: str, problem: Mapping[str, Any]) -> str:
         # A rule of a whole section says by itself what does not fit.
         return f"{key}: {message}"
     text = repr(given) if isinstance(given, str | float | bool | None) else f"a {type(given).__name__}"
-    if isinstance(given, str) and given in _VALUES:
-        text += f": write {_VALUES[given]!r}"
+    text += _VALUES.get(text, "")
     if type(given) is int:
         # Beyond 4,300 digits Python refuses to print it, and TOML's hexadecimal numbers have no such bound.
         text = str(given) if given.bit_length() <= 64 else "a number beyond 64 bits"
@@ -355,9 +377,9 @@ def _near(key: str) -> str:
     known = [*Recipe.model_fields]
     for section, kind in _SECTIONS.items():
         known += [f"{section}.{name}" for name in kind.model_fields]
-    names = {name.rsplit(".", maxsplit=1)[-1]: name for name in reversed(known)} | _ELSEWHERE
-    near = get_close_matches(last, names, n=1, cutoff=0.6)
-    what = names[near[0]] if near else ""
+    names = {name.rsplit(".", maxsplit=1)[-1]: name for name in reversed(known)}
+    # By likeness to our own names alone: the answer to another name would be wrong.
+    what = _ELSEWHERE.get(last) or "".join(map(names.__getitem__, get_close_matches(last, names, n=1, cutoff=0.6)))
     if what in known:
         return f": did you mean {what!r}?"
     if what.startswith(("--", "DATASET")):

@@ -302,10 +302,10 @@ class Recipe(Section):
     use_dora: bool = Field(
         default=False, description="Weight-decomposed: learn the length of each row beside its direction; slower."
     )
-    init_lora_weights: Literal[True, "gaussian", "orthogonal", "pissa", "olora"] = Field(
+    init_lora_weights: bool | Literal["gaussian", "orthogonal", "pissa", "olora"] = Field(
         default=True,
-        description='How adapters begin: true, "gaussian" and "orthogonal" change nothing at first; "pissa" and '
-        '"olora" take the largest part of each matrix over, and are turned into plain adapters when saved.',
+        description='How adapters begin: true, "gaussian" and "orthogonal" change nothing at first, false adds noise; '
+        '"pissa" and "olora" take the largest part of each matrix over, and are turned into plain adapters when saved.',
     )
     load_in_4bit: bool = Field(
         default=False, description="QLoRA: keep the frozen weights in 4 bits (NF4). Needs CUDA and bitsandbytes."
