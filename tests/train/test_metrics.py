@@ -318,6 +318,27 @@ def test_the_choice_is_the_one_that_is_meant(answer: str, choices: Sequence[str]
     assert {scores["choice.parsed"] for scores in found.values()} == {float(read is not None)}
 
 
+def _primary(name: str, completion: str, reference: str, **options: Any) -> float | None:
+    metric = discover()[name]
+    return metric.scores(completion, reference, options).get(metric.primary)
+
+
+@pytest.mark.parametrize(
+    ("completion", "reference", "expected"),
+    [
+        ("17 m^2", "42 m^2", 0.0), ("4 m/s^2", "9.8 m/s^2", 0.0), ("7 \u20ac/m^3", "42 \u20ac/m^3", 0.0),
+        ("The area is 42 m^2.", "42", 1.0), ("42 cm^{2}", "42", 1.0), ("$42\\text{ cm}^2$", "42", 1.0),
+        ("42m^2", "42", 1.0), ("3 s^{-1}", "3", 1.0), ("3 s^-1.5", "3", 1.0), ("2 x^2 = 8", "8", 1.0),
+        ("It is 10^3.", "3", 0.0), ("10^3", "10^3", None), ("10^{3}", "3", 0.0), ("x^2", "x^2", None),
+        ("(5)^2", "5", 0.0), ("1\\,234", "1234", 1.0), ("$1{,}234.5$", "1234.5", 1.0), ("1\\,23", "123", 0.0),
+    ],
+)  # fmt: skip
+def test_an_exponent_is_no_number_and_latex_groups_thousands(
+    completion: str, reference: str, expected: float | None
+) -> None:
+    assert _primary("numeric", completion, reference) == expected
+
+
 METRIC = """
 from train.evaluate.metrics import metric
 
