@@ -339,6 +339,40 @@ def test_an_exponent_is_no_number_and_latex_groups_thousands(
     assert _primary("numeric", completion, reference) == expected
 
 
+YES, FACES, DA = ["yes", "no"], ["\u6b63\u9762", "\u8d1f\u9762"], ["\u0434\u0430", "\u043d\u0435\u0442"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "choices", "read"),
+    [
+        # Several are none.
+        ("A, B, C, D", "", None), ("A, B and C", "", None), ("Answer: A and B", "", None), ("A and B", "", None),
+        ("The answer is A, B or C.", "", None), ("A/B", "", None), ("Answer: A & B", "", None), ("A. and B.", "", None),
+        ("**A** and **B**", "", None), ("A\nB", "", None), ("Answer: yes or no", YES, None), ("yes, no", YES, None),
+        # Another one that is only spoken of is none of the answer's.
+        ("**Answer:** B. Option A is a decoy.", "", "B"), ("**B.** Paris, since A and C are in Spain.", "", "B"),
+        ("The answer is **B**: A is a river.", "", "B"), ("The answer is: B. A is a river.", "", "B"),
+        ("B\n\nExplanation: A is a river.", "", "B"), ("### Answer\n**B**\n\nC is in Spain", "", "B"),
+        ("B, A is a decoy", "", "B"), ("Yes, there is no doubt.", YES, "yes"),
+        ("\u0414\u0430, \u0441\u043e\u043c\u043d\u0435\u043d\u0438\u0439 \u043d\u0435\u0442", DA, DA[0]),
+        # What is denied is not chosen.
+        ("It can't be B", "", None), ("It cannot be B", "", None), ("everything except B", "", None),
+        ("B cannot be right", "", None), ("\u4e0d\u662f\u6b63\u9762", FACES, None),
+        ("\u8d1f\u9762\uff0c\u800c\u4e0d\u662f\u6b63\u9762", FACES, FACES[1]), ("\u043d\u0435 \u0434\u0430", DA, None),
+        ("\u043d\u0435\u0442", DA, DA[1]),
+        # A part of a number is none, and marks may be a choice's own.
+        ("1.5", "123", None), ("Answer: 2.5", "123", None), ("2.", "123", "2"), ("Answer: 2.", "123", "2"),
+        ("**not_spam**", ["spam", "not_spam"], "not_spam"), ("the answer is C*", ["C", "C*"], "C*"),
+    ],
+)  # fmt: skip
+def test_a_choice_is_read_through_marks_and_several_are_none(
+    answer: str, choices: Sequence[str], read: str | None
+) -> None:
+    names = list(choices or "ABCDEFGHIJ")
+    found = {name: _primary("choice", answer, name, choices=list(choices)) for name in names}
+    assert [name for name, accuracy in found.items() if accuracy] == ([read] if read else [])
+
+
 METRIC = """
 from train.evaluate.metrics import metric
 
