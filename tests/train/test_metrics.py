@@ -373,6 +373,40 @@ def test_a_choice_is_read_through_marks_and_several_are_none(
     assert [name for name, accuracy in found.items() if accuracy] == ([read] if read else [])
 
 
+@pytest.mark.parametrize(
+    ("completion", "reference", "expected"),
+    [
+        ('[{"item":"a","qty":3},{"item":"b","qty":2}]', '[{"item":"a","qty":2},{"item":"b","qty":3}]', 0.5),
+        ('[{"item":"b","qty":3},{"item":"a","qty":2}]', '[{"item":"a","qty":2},{"item":"b","qty":3}]', 1.0),
+        ("[[1,2],[3,4]]", "[[1,3],[2,4]]", 0.5),
+        ("[[4,3],[2,1]]", "[[1,2],[3,4]]", 1.0),
+        ('{"a":[{"b":[1,2]},{"b":[3]}]}', '{"a":[{"b":[3]},{"b":[2,1]}]}', 1.0),
+        ("[1,1,1]", "[1]", 0.5),
+        ("[[],{}]", "[{},[]]", 1.0),
+        ('{"a":[1]}', '{"a":{"b":1}}', 0.0),
+        (str([[n, n + 1] for n in range(600)]), str([[n, n + 1] for n in range(600)][::-1]), 1.0),
+        ("[" * 64 + "1" + "]" * 64, "[" * 64 + "1" + "]" * 64, 1.0),
+        ("[" * 65 + "1" + "]" * 65, "[" * 65 + "1" + "]" * 65, None),
+    ],
+)
+def test_elements_of_a_list_without_order_are_matched_whole(
+    completion: str, reference: str, expected: float | None
+) -> None:
+    assert _primary("json_schema", completion, reference, ordered=False) == expected
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize(
+    ("completion", "reference"),
+    [
+        ('```{"id": "A"}```', '{"id": "A"}'), ('```json {"id": "A"}\n```', '{"id": "A"}'),
+        ("```\ntrue\n```", "true"), ('{"gro\u0308\u00dfe": [1]}', '{"gr\u00f6\u00dfe": [1]}'),
+    ],
+)  # fmt: skip
+def test_json_is_read_in_any_fence_and_its_keys_in_any_form(completion: str, reference: str, ordered: bool) -> None:
+    assert _primary("json_schema", completion, reference, ordered=ordered) == 1
+
+
 METRIC = """
 from train.evaluate.metrics import metric
 
