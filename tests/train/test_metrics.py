@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -405,6 +406,16 @@ def test_elements_of_a_list_without_order_are_matched_whole(
 )  # fmt: skip
 def test_json_is_read_in_any_fence_and_its_keys_in_any_form(completion: str, reference: str, ordered: bool) -> None:
     assert _primary("json_schema", completion, reference, ordered=ordered) == 1
+
+
+@pytest.mark.parametrize("text", ["```json\n{}\n```", "a </tool_call> b", "<tool_call>", 'a "q" [ARGS] \\', "</think>",
+                                  "<function=g></function>"])  # fmt: skip
+@pytest.mark.parametrize("form", ["{}", "<tool_call>\n{}\n</tool_call>", "```json\n{}\n```", "[TOOL_CALLS] [{}]"])
+def test_marks_in_the_arguments_of_a_call_are_text(text: str, form: str) -> None:
+    call = {"name": "write", "arguments": {"text": text}}
+    written = form.replace("{}", json.dumps(call))
+    assert _primary("tool_calls", written, written, calls=[call]) == 1
+    assert _primary("tool_calls", written, json.dumps({**call, "arguments": {"text": "x"}})) == 0
 
 
 METRIC = """
