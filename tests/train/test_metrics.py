@@ -418,6 +418,33 @@ def test_marks_in_the_arguments_of_a_call_are_text(text: str, form: str) -> None
     assert _primary("tool_calls", written, json.dumps({**call, "arguments": {"text": "x"}})) == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "first", "second"),
+    [
+        *((name, *pair) for name in ("exact", "token_f1") for pair in [("10\u00b2", "102"), ("x\u00b2", "x2"),
+                                                                       ("10\u207b\u00b3", "10-3")]),
+        ("token_f1", "x > 5", "x < 5"), ("token_f1", "a + b", "a = b"), ("token_f1", "a - b", "a + b"),
+        ("token_f1", "if (!ok)", "if (ok)"), ("token_f1", "x>=5", "x<=5"), ("token_f1", "f(x) == 5", "f(x) != 5"),
+        ("contains", "17", "7"), ("contains", "A-170", "A-17"), ("contains", "3.75", "75"), ("contains", "2.5", "2"),
+    ],
+)  # fmt: skip
+def test_what_makes_another_text_is_not_overlooked(name: str, first: str, second: str) -> None:
+    assert _primary(name, first, second) != 1
+    assert _primary(name, first, first) == _primary(name, second, second) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "second"),
+    [
+        ("exact", "H\u2082O", "H2O"), ("token_f1", "x\u00b2", "x^2"), ("token_f1", "Rome \u2013 Italy", "Rome, Italy"),
+        ("token_f1", "- red\n- blue!", "red\nblue"), ("token_f1", "salt & pepper", "salt pepper"),
+        ("contains", "5kg", "kg"), ("contains", "It is 17.", "17"), ("contains", "1, 2", "2"), ("contains", "v2", "2"),
+    ],
+)  # fmt: skip
+def test_what_makes_no_other_text_is_overlooked(name: str, first: str, second: str) -> None:
+    assert _primary(name, first, second) == 1
+
+
 METRIC = """
 from train.evaluate.metrics import metric
 
