@@ -46,13 +46,13 @@ CEILINGS = {
     "train/cli": Size(10_146, 6_602, 0),
     "train/contestants": Size(15_162, 10_307, 0),
     "train/data": Size(27_014, 18_524, 0),
-    "train/evaluate": Size(21_758, 14_512, 0),
+    "train/evaluate": Size(21_759, 14_513, 0),
     "train/loop": Size(9_752, 6_549, 0),
     "train/model": Size(26_227, 17_794, 0),
     "train/pipeline": Size(38_564, 26_886, 0),
     "train/recipe": Size(6_966, 4_974, 0),
-    "train/report": Size(48_762, 34_681, 3_716),
-    "tests": Size(712_041, 468_116, 0),
+    "train/report": Size(48_760, 34_681, 3_716),
+    "tests": Size(712_073, 468_137, 0),
 }
 MAX_LINES_OF_A_FUNCTION = 60
 MAX_LINES_OF_A_FILE = 700

@@ -195,8 +195,7 @@ def score(
     then a row without a completion is left out. A category that ``categories`` does not know, and the empty one, is
     scored by the default metric.
     """
-    by_id = {answer.id: answer for answer in answers}
-    likely = None if nlls is None else {nll.id: nll for nll in nlls}
+    by_id, likely = {answer.id: answer for answer in answers}, None if nlls is None else {nll.id: nll for nll in nlls}
     behaviour, contract = (metrics.discover()[name] for name in ("behaviour", "contract"))
     scored = []
     for row in rows:
