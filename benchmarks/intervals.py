@@ -1,6 +1,6 @@
 """How often the interval of a difference and what is said of it are right, and what power the smallest effect has.
 
-    PYTHONPATH=. python benchmarks/intervals.py [--replicates 4000] [--only ruled-out|not-worse|coverage|scores|widths|power]
+    PYTHONPATH=. python benchmarks/intervals.py [--replicates 4000] [--only PART]
 
 "Ruled out" is how often a loss of .02 is called ruled out where it is the truth, which 2.5 % allow. BCa is the
 bootstrap of the paired differences (Efron 1987) that stood here before. 0/1 records are drawn by how many get
@@ -285,7 +285,8 @@ def main() -> None:
     parser.add_argument("--replicates", type=int, default=4000)
     parts = {
         "ruled-out": [records_table], "not-worse": [not_worse_table, not_worse_means_table],
-        "coverage": [coverage_table, means_table], "scores": [scores_table], "widths": [widths_table], "power": [exact_powers, graded_powers],
+        "coverage": [coverage_table, means_table], "scores": [scores_table], "widths": [widths_table],
+        "power": [exact_powers, graded_powers],
     }  # fmt: skip
     parser.add_argument("--only", choices=list(parts))
     options = parser.parse_args()

@@ -126,6 +126,23 @@ def test_an_answer_with_all_that_an_endpoint_says(stub: Any) -> None:
     assert "hidden" not in json.dumps(server.seen)
 
 
+def test_reasoning_in_the_content_is_none_of_the_answer(stub: Any, tmp_path: Path) -> None:
+    thought = "<think>\n12, or 13\n</think>\n\nred"
+    server = stub(lambda _: said(thought))
+    # As it came, and as it is known.
+    for one in _ask(server.url, cache=tmp_path) + _ask(server.url, cache=tmp_path):
+        assert isinstance(one, Answer)
+        assert (one.text, one.reasoning) == ("red", "12, or 13")
+    assert len(server.seen) == 1
+    halves = [EVENTS, *(_event({"content": part}) for part in (thought[:9], thought[9:])), _event({}, "stop")]
+    _, streamed = _stream(stub(lambda _: iter(halves)).url)
+    assert (streamed.text, streamed.reasoning) == ("red", "12, or 13")
+    cut = {"choices": [{"message": {"content": thought[:12]}, "finish_reason": "length"}]}
+    (one,) = _ask(stub(lambda _: (200, json.dumps(cut).encode())).url)
+    assert isinstance(one, Answer)
+    assert (one.text, one.reasoning, one.stopped) == ("", "12,", False)
+
+
 def test_a_conversation_is_sent_in_the_form_that_endpoints_know(stub: Any) -> None:
     calls = [{"function": {"name": "find", "arguments": {"city": "Bern"}}},
              {"id": "x1", "type": "function", "function": {"name": "help", "arguments": "{}"}}]  # fmt: skip

@@ -311,20 +311,53 @@ def test_the_trivial_answer_is_never_the_reference() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "answer", "reasoning"),
+    [
+        ("<think>\nB or C\n</think>\n\nB", "B", "B or C"),
+        (" <THINK></THINK>B", "B", ""),
+        ("[THINK]hm[/THINK]B", "B", "hm"),
+        ("\u25c1think\u25b7hm\u25c1/think\u25b7B", "B", "hm"),
+        ("<|begin_of_thought|>hm<|end_of_thought|> B", "B", "hm"),
+        ("<reasoning>hm</reasoning>\nB", "B", "hm"),
+        ("<think>a</think>b</think>", "b</think>", "a"),
+        # The prompt had begun it.
+        ("B or C\n</think>\n\nB", "B", "B or C"),
+        ("</think>\n\nB", "B", ""),
+        # It was cut off.
+        ("<think>\nB, or", "", "B, or"),
+        ("B", "B", None),
+        ("it ends with </think> in HTML", "it ends with </think> in HTML", None),
+        ("[Reasoning] hm [Answer] B", "[Reasoning] hm [Answer] B", None),
+        ("<thin>B</thin>", "<thin>B</thin>", None),
+    ],
+)
+def test_reasoning_in_a_text_is_none_of_the_answer(text: str, answer: str, reasoning: str | None) -> None:
+    given = Answer("1", text, True)
+    assert (given.text, given.reasoning) == (answer, reasoning)
+    # A reference is parted likewise, so that it is right as an answer to itself.
+    (scored,) = score([asked(1, text)], {"1": text}, [given], None, category_specs({"cats": {"scorer": "exact"}}),
+                      split="test")  # fmt: skip
+    assert (scored.text, scored.reasoning, scored.reference) == (answer, reasoning, answer)
+    assert scored.score == (1.0 if answer else None)
+
+
+def test_reasoning_that_was_parted_already_stays() -> None:
+    given = Answer("1", "<think>B", True, "hm")
+    assert (given.text, given.reasoning) == ("<think>B", "hm")
+
+
+@pytest.mark.parametrize(
     ("content", "kept", "expected"),
     [
         ("Return", "n", "Return"),
         ("Return", "", "Return"),
         ("<b>x</b> y", "y", "<b>x</b> y"),
         ("<think>so</think>\nReturn", "Return", "Return"),
-        ("<think>so</think>\nReturn", "turn", "<think>so</think>\nReturn"),
-        ("<think>so</think>\nReturn", "so</think>\nReturn", "<think>so</think>\nReturn"),
+        ("<think>so</think>\nReturn", "turn", "Return"),
         ("[THINK]so[/THINK]Return", "Return", "Return"),
     ],
 )
-def test_a_reference_is_the_answer_of_the_dataset_with_or_without_its_reasoning(
-    content: str, kept: str, expected: str
-) -> None:
+def test_a_reference_is_the_answer_of_the_dataset_without_its_reasoning(content: str, kept: str, expected: str) -> None:
     row = asked(1, content)
     old = Scored("1", "test", "cats", "1", kept, None, 0, 0, text=kept, stopped=True, metric="exact")
     splits = {"train": [], "validation": [], "test": [row]}

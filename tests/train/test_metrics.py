@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -316,6 +317,132 @@ def test_the_choice_is_the_one_that_is_meant(answer: str, choices: Sequence[str]
     found = {name: discover()["choice"].scores(answer, name, {"choices": list(choices)}) for name in names}
     assert [name for name, scores in found.items() if scores["choice.accuracy"]] == ([read] if read else [])
     assert {scores["choice.parsed"] for scores in found.values()} == {float(read is not None)}
+
+
+def _primary(name: str, completion: str, reference: str, **options: Any) -> float | None:
+    metric = discover()[name]
+    return metric.scores(completion, reference, options).get(metric.primary)
+
+
+@pytest.mark.parametrize(
+    ("completion", "reference", "expected"),
+    [
+        ("17 m^2", "42 m^2", 0.0), ("4 m/s^2", "9.8 m/s^2", 0.0), ("7 \u20ac/m^3", "42 \u20ac/m^3", 0.0),
+        ("The area is 42 m^2.", "42", 1.0), ("42 cm^{2}", "42", 1.0), ("$42\\text{ cm}^2$", "42", 1.0),
+        ("42m^2", "42", 1.0), ("3 s^{-1}", "3", 1.0), ("3 s^-1.5", "3", 1.0), ("2 x^2 = 8", "8", 1.0),
+        ("It is 10^3.", "3", 0.0), ("10^3", "10^3", None), ("10^{3}", "3", 0.0), ("x^2", "x^2", None),
+        ("(5)^2", "5", 0.0), ("1\\,234", "1234", 1.0), ("$1{,}234.5$", "1234.5", 1.0), ("1\\,23", "123", 0.0),
+    ],
+)  # fmt: skip
+def test_an_exponent_is_no_number_and_latex_groups_thousands(
+    completion: str, reference: str, expected: float | None
+) -> None:
+    assert _primary("numeric", completion, reference) == expected
+
+
+YES, FACES, DA = ["yes", "no"], ["\u6b63\u9762", "\u8d1f\u9762"], ["\u0434\u0430", "\u043d\u0435\u0442"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "choices", "read"),
+    [
+        # Several are none.
+        ("A, B, C, D", "", None), ("A, B and C", "", None), ("Answer: A and B", "", None), ("A and B", "", None),
+        ("The answer is A, B or C.", "", None), ("A/B", "", None), ("Answer: A & B", "", None), ("A. and B.", "", None),
+        ("**A** and **B**", "", None), ("A\nB", "", None), ("Answer: yes or no", YES, None), ("yes, no", YES, None),
+        # Another one that is only spoken of is none of the answer's.
+        ("**Answer:** B. Option A is a decoy.", "", "B"), ("**B.** Paris, since A and C are in Spain.", "", "B"),
+        ("The answer is **B**: A is a river.", "", "B"), ("The answer is: B. A is a river.", "", "B"),
+        ("B\n\nExplanation: A is a river.", "", "B"), ("### Answer\n**B**\n\nC is in Spain", "", "B"),
+        ("B, A is a decoy", "", "B"), ("Yes, there is no doubt.", YES, "yes"),
+        ("\u0414\u0430, \u0441\u043e\u043c\u043d\u0435\u043d\u0438\u0439 \u043d\u0435\u0442", DA, DA[0]),
+        # What is denied is not chosen.
+        ("It can't be B", "", None), ("It cannot be B", "", None), ("everything except B", "", None),
+        ("B cannot be right", "", None), ("\u4e0d\u662f\u6b63\u9762", FACES, None),
+        ("\u8d1f\u9762\uff0c\u800c\u4e0d\u662f\u6b63\u9762", FACES, FACES[1]), ("\u043d\u0435 \u0434\u0430", DA, None),
+        ("\u043d\u0435\u0442", DA, DA[1]),
+        # A part of a number is none, and marks may be a choice's own.
+        ("1.5", "123", None), ("Answer: 2.5", "123", None), ("2.", "123", "2"), ("Answer: 2.", "123", "2"),
+        ("**not_spam**", ["spam", "not_spam"], "not_spam"), ("the answer is C*", ["C", "C*"], "C*"),
+    ],
+)  # fmt: skip
+def test_a_choice_is_read_through_marks_and_several_are_none(
+    answer: str, choices: Sequence[str], read: str | None
+) -> None:
+    names = list(choices or "ABCDEFGHIJ")
+    found = {name: _primary("choice", answer, name, choices=list(choices)) for name in names}
+    assert [name for name, accuracy in found.items() if accuracy] == ([read] if read else [])
+
+
+@pytest.mark.parametrize(
+    ("completion", "reference", "expected"),
+    [
+        ('[{"item":"a","qty":3},{"item":"b","qty":2}]', '[{"item":"a","qty":2},{"item":"b","qty":3}]', 0.5),
+        ('[{"item":"b","qty":3},{"item":"a","qty":2}]', '[{"item":"a","qty":2},{"item":"b","qty":3}]', 1.0),
+        ("[[1,2],[3,4]]", "[[1,3],[2,4]]", 0.5),
+        ("[[4,3],[2,1]]", "[[1,2],[3,4]]", 1.0),
+        ('{"a":[{"b":[1,2]},{"b":[3]}]}', '{"a":[{"b":[3]},{"b":[2,1]}]}', 1.0),
+        ("[1,1,1]", "[1]", 0.5),
+        ("[[],{}]", "[{},[]]", 1.0),
+        ('{"a":[1]}', '{"a":{"b":1}}', 0.0),
+        (str([[n, n + 1] for n in range(600)]), str([[n, n + 1] for n in range(600)][::-1]), 1.0),
+        ("[" * 64 + "1" + "]" * 64, "[" * 64 + "1" + "]" * 64, 1.0),
+        ("[" * 65 + "1" + "]" * 65, "[" * 65 + "1" + "]" * 65, None),
+    ],
+)
+def test_elements_of_a_list_without_order_are_matched_whole(
+    completion: str, reference: str, expected: float | None
+) -> None:
+    assert _primary("json_schema", completion, reference, ordered=False) == expected
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize(
+    ("completion", "reference"),
+    [
+        ('```{"id": "A"}```', '{"id": "A"}'), ('```json {"id": "A"}\n```', '{"id": "A"}'),
+        ("```\ntrue\n```", "true"), ('{"gro\u0308\u00dfe": [1]}', '{"gr\u00f6\u00dfe": [1]}'),
+    ],
+)  # fmt: skip
+def test_json_is_read_in_any_fence_and_its_keys_in_any_form(completion: str, reference: str, ordered: bool) -> None:
+    assert _primary("json_schema", completion, reference, ordered=ordered) == 1
+
+
+@pytest.mark.parametrize("text", ["```json\n{}\n```", "a </tool_call> b", "<tool_call>", 'a "q" [ARGS] \\', "</think>",
+                                  "<function=g></function>"])  # fmt: skip
+@pytest.mark.parametrize("form", ["{}", "<tool_call>\n{}\n</tool_call>", "```json\n{}\n```", "[TOOL_CALLS] [{}]"])
+def test_marks_in_the_arguments_of_a_call_are_text(text: str, form: str) -> None:
+    call = {"name": "write", "arguments": {"text": text}}
+    written = form.replace("{}", json.dumps(call))
+    assert _primary("tool_calls", written, written, calls=[call]) == 1
+    assert _primary("tool_calls", written, json.dumps({**call, "arguments": {"text": "x"}})) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "second"),
+    [
+        *((name, *pair) for name in ("exact", "token_f1") for pair in [("10\u00b2", "102"), ("x\u00b2", "x2"),
+                                                                       ("10\u207b\u00b3", "10-3")]),
+        ("token_f1", "x > 5", "x < 5"), ("token_f1", "a + b", "a = b"), ("token_f1", "a - b", "a + b"),
+        ("token_f1", "if (!ok)", "if (ok)"), ("token_f1", "x>=5", "x<=5"), ("token_f1", "f(x) == 5", "f(x) != 5"),
+        ("contains", "17", "7"), ("contains", "A-170", "A-17"), ("contains", "3.75", "75"), ("contains", "2.5", "2"),
+    ],
+)  # fmt: skip
+def test_what_makes_another_text_is_not_overlooked(name: str, first: str, second: str) -> None:
+    assert _primary(name, first, second) != 1
+    assert _primary(name, first, first) == _primary(name, second, second) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "second"),
+    [
+        ("exact", "H\u2082O", "H2O"), ("token_f1", "x\u00b2", "x^2"), ("token_f1", "Rome \u2013 Italy", "Rome, Italy"),
+        ("token_f1", "- red\n- blue!", "red\nblue"), ("token_f1", "salt & pepper", "salt pepper"),
+        ("contains", "5kg", "kg"), ("contains", "It is 17.", "17"), ("contains", "1, 2", "2"), ("contains", "v2", "2"),
+    ],
+)  # fmt: skip
+def test_what_makes_no_other_text_is_overlooked(name: str, first: str, second: str) -> None:
+    assert _primary(name, first, second) == 1
 
 
 METRIC = """

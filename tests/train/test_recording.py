@@ -258,6 +258,17 @@ def test_a_recording_answers_the_next_version_of_a_dataset_without_the_model(
     assert len(list((tmp_path / "runs").iterdir())) == 4
 
 
+def test_reasoning_in_the_content_is_recorded_apart(tmp_path: Path, serve: Any) -> None:
+    server = serve(lambda body: said(f"<think>\nhm\n</think>\n\n{body['messages'][-1]['content']}"))
+    dataset = make_who(tmp_path / "v1", "exact", [who(f"x{n}", f"who {n}", f"who {n}") for n in range(3)])
+    record(dataset, hosted(tmp_path, server.url), "--split", "test")
+    record(dataset, tmp_path / "runs" / "eval-m", "--split", "test")
+    for folder in (tmp_path / "runs").iterdir():
+        lines = [line["tuned"] for line in fits(folder / "predictions.jsonl", "predictions")]
+        assert {(line["reasoning"], line["text"][:3], line["scores"]["exact"]) for line in lines} == {("hm", "who", 1)}
+    assert len(server.seen) == 3
+
+
 def test_what_is_asked_otherwise_is_no_question_of_the_recording(dataset: Path, tmp_path: Path, serve: Any) -> None:
     server = serve()
     record(dataset, f"{server.url}#m")

@@ -47,9 +47,28 @@ class CategorySpec:
         return choices
 
 
+_THOUGHT = re.compile(
+    r"""(?isx)\A\s*+ (<\|?(?:begin_of_|start_)?(?:think(?:ing)?|thought|reasoning)\|?> | \[think\] | ◁think▷)?+ (.*?)
+    (?:[<\[◁]\|?(?:/|end)[^<>\[\]]{0,9}(?:think|thought|reason)[^<>\[\]]{0,9}[>\]▷] (?(1)|[^\S\n]*\n) \s*
+    | (?(1)\Z|(?!)))"""
+)
+"""Reasoning that a text begins with, by the marks that are in use. It may be cut off; where the prompt has begun it, a
+line ends with its end.
+"""
+
+
+def part_reasoning(text: str) -> tuple[str, str | None]:
+    """Return ``text`` without the reasoning that it begins with, and that reasoning, None where it has none."""
+    thought = _THOUGHT.match(text)
+    return (text[thought.end() :], thought[2].strip()) if thought else (text, None)
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a model wrote, whether it ended by itself, and the ``reasoning`` before it, None where there was none.
+
+    Whoever knows no marks of the model gives its text as it came, and `part_reasoning` parts it; what is cut off while
+    it reasons has an empty text.
 
     Where choices were compared: the likeliest, ``logprobs`` of all in nats, and no ``stopped``. Tokens are counted by
     the model's own tokenizer, and are None where an endpoint does not tell; of a batch ``seconds`` are its share.
@@ -70,6 +89,12 @@ class Answer:
     reasoning_tokens: int | None = None
     """Those of ``new_tokens`` that are reasoning; ``is_cut`` where it was ended because its budget was spent."""
     is_cut: bool = False
+
+    def __post_init__(self) -> None:
+        if self.reasoning is None:
+            text, reasoning = part_reasoning(self.text)
+            object.__setattr__(self, "text", text)
+            object.__setattr__(self, "reasoning", reasoning)
 
     @property
     def usage(self) -> dict[str, float]:
@@ -170,15 +195,15 @@ def score(
     then a row without a completion is left out. A category that ``categories`` does not know, and the empty one, is
     scored by the default metric.
     """
-    by_id = {answer.id: answer for answer in answers}
-    likely = None if nlls is None else {nll.id: nll for nll in nlls}
+    by_id, likely = {answer.id: answer for answer in answers}, None if nlls is None else {nll.id: nll for nll in nlls}
     behaviour, contract = (metrics.discover()[name] for name in ("behaviour", "contract"))
     scored = []
     for row in rows:
         if row.id not in (by_id if likely is None else likely):
             continue
         nll, worse = None if likely is None else likely[row.id], (rejected or {}).get(row.id)
-        answer, reference, spec = by_id.get(row.id), references.get(row.id, ""), spec_of(categories, row.category)
+        answer, spec = by_id.get(row.id), spec_of(categories, row.category)
+        reference, _ = part_reasoning(references.get(row.id, ""))
         scores: dict[str, float] = {}
         if answer is not None:
             scores = answer_scores(spec, answer, reference, _record_options(spec, row, answer))
@@ -233,10 +258,6 @@ def rescored(
     return [[_rescored(old, rows.get((old.split, old.id)), categories) for old in side] for side in sides]
 
 
-_THOUGHT = re.compile(r"(?is)\A.*?[<\[◁]\W*(?:/|end)[^<>\[\]]*(?:think|thought|reason)[^<>\[\]]*[>\]▷]\s*")
-"""Reasoning that a content begins with, by the marks that are in use."""
-
-
 def _rescored(old: Scored, row: Row | None, categories: Mapping[str, CategorySpec]) -> Scored:
     if row is None:
         return old
@@ -244,17 +265,16 @@ def _rescored(old: Scored, row: Row | None, categories: Mapping[str, CategorySpe
     if old.text is None or row.messages is None:
         return old
     message = row.messages[last_answer(row.messages)]
-    content = message["content"] or ""
-    # How a call is spelled, and whether reasoning in a content is parted off, is known to the template.
-    is_own = message.get("tool_calls") or old.reference == _THOUGHT.sub("", content, 1)
-    reference = "" if row.is_liked is False else old.reference if is_own else content
+    # How a call is spelled is known to the template.
+    content = old.reference if message.get("tool_calls") else message["content"] or ""
+    reference = "" if row.is_liked is False else content
     answer = Answer(old.id, old.text, old.stopped, old.reasoning)
     [new] = score([row], {row.id: reference}, [answer], None, categories, split=old.split)
     # Of a choice by likelihood all scores are kept, as no text tells any.
     is_told = old.stopped is not None and new.metric != "judge"
     kept = {name: value for name, value in (old.scores or {}).items() if name != new.metric or not is_told}
     return replace(
-        old, reference=reference, metric=new.metric, scores={**kept, **(new.scores or {})},
+        old, reference=new.reference, metric=new.metric, scores={**kept, **(new.scores or {})},
         trivial_answer=new.trivial_answer, trivial_score=new.trivial_score, options=new.options,
     )  # fmt: skip
 

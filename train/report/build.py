@@ -73,7 +73,7 @@ if TYPE_CHECKING:
 MOST_LISTED = 20
 FEWEST_DOCUMENTS = 10
 MOST_ON_MAP = 10
-_RULES = Rules()
+_RULES, _HINT = Rules(), "Export a dataset with a test split, or more records."
 
 
 def build_report(
@@ -98,23 +98,20 @@ def build_report(
     """Return the report on two models scored on the same records of the splits validation, test and general.
 
     ``default_metric`` names the categories without a scorer of their own. What predictions cannot tell are ``remarks``,
-    ``noise``, ``judge_summary``, ``data_map``, ``fits`` and ``memory``; ``human`` are verdicts of people, beside which
-    the judge's are held; ``is_checkpoint_chosen`` of a run's best checkpoint; ``sides`` are the results of the seeds
-    whose mean ``tuned`` is; the categories ``unsliced`` are in no slice.
-
-    Raises TrainError: E933 unpaired-results, E934 not-finite, E937 nothing-to-report.
+    ``noise``, ``judge_summary``, ``data_map``, ``fits`` and ``memory``; ``human`` are people's verdicts beside the
+    judge's; ``is_checkpoint_chosen`` of a run's best checkpoint; ``sides`` are the results of the seeds whose mean is
+    ``tuned``; no slice has ``unsliced`` categories. Raises TrainError: E933 unpaired-results, E934 not-finite, E937.
     """
     pairs = pair(base, tuned)
     judged = calibrated(judge_summary, pairs, human) if judge_summary else None
     rules = replace(rules, is_judge_calibrated=judged is not None and judged.is_calibrated)
     splits = split_results(pairs, default_metric, rules)
     if not splits:
-        hint = "Export a dataset with a test split, or more records."
-        raise TrainError("E937 nothing-to-report", "no record of validation or test can be compared", hint)
+        raise TrainError("E937 nothing-to-report", "no record of validation or test can be compared", _HINT)
     headline, silent = splits[-1].split, {*unsliced, *(result.category for result in splits[-1].unscored)}
     seeds = [{record.id: record for record in side if record.split == headline} for side in sides]
-    validation, general = ([p for p in pairs if p[0].split == split] for split in ("validation", "general"))
     is_checkpoint_chosen &= curve is None or bool(curve.evals)  # Without one it ends with its last step.
+    validation, general = ([p for p in pairs if p[0].split == split] for split in ("validation", "general"))
     return Report(
         run=run,
         headline=headline,
@@ -129,7 +126,7 @@ def build_report(
         default_metric=sorted(default_metric),
         remarks=list(remarks),
         notes=_notes(splits, pairs, is_forgetting_measured=bool(general), is_checkpoint_chosen=is_checkpoint_chosen)
-        + ([wording.ONE_SEED] if run.seed is not None and not sides else []),
+        + [wording.ONE_SEED] * (run.seed is not None and not sides),
         noise=noise,
         confusion=confusions(pairs, headline),
         judged=judged,

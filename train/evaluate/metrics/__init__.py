@@ -211,12 +211,15 @@ def scorer(name: str, options: Mapping[str, Any] | None = None) -> Metric:
 # The joiners U+200C and U+200D make other words in some scripts, and tags other flags.
 _INVISIBLE = re.compile(r"[\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
 
+# Where a power begins, which NFKC would make 102 of 10\u00b2; what is lowered, as in H\u2082O, is mere typography.
+_RAISED = re.compile(r"(?<![\u2070-\u207b\u00b2\u00b3\u00b9])(?=[\u207a\u207b]?[\u2070-\u2079\u00b2\u00b3\u00b9])")
+
 
 def normalise(text: str, *, casefold: bool = False) -> str:
-    """Return ``text`` as comparisons see it: NFKC, without invisible marks, trimmed, runs of white space as one blank,
-    case folded if asked.
+    """Return ``text`` as comparisons see it: NFKC with raised digits behind "^", without invisible marks, trimmed, runs
+    of white space as one blank, case folded if asked.
     """
-    text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
+    text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", _RAISED.sub("^", text)))
     return " ".join((text.casefold() if casefold else text).split())
 
 
@@ -228,6 +231,8 @@ UNSPACED = (
 _WORD = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
 _SPELLED = re.compile(
     r"(?<=\d)(?!,(?:\d\d,)*\d{3}(?!\d))[^\w\s](?=\d)|(?<![\w.])[-.](?=\.?\d)|(?<=[^\W\d])\+(?=\+(?!\w))|(?<=\+)\+(?!\w)|(?<=[^\W\d])#(?!\w)"
+    # Powers, "not", and operators between two operands; not the dash, the list's mark and the slash of prose.
+    r"|\^(?=-?\d)|(?<!\w)!(?=\w)|(?<=[\w)\]] )[<>=!+]=?(?= [\w([])|(?<=[\w)\]])[<>]=?(?=\d)"
 )
 DASHES = str.maketrans("\u2010\u2011\u2012\u2013\u2212", "-----")
 """A true minus and other dashes, which typographers and models write for a hyphen."""
@@ -238,21 +243,16 @@ BEGINS, ENDS = rf"(?<![^\W{UNSPACED}])", rf"(?![^\W{UNSPACED}])"
 def words(text: str) -> list[str]:
     """Return the words of ``text`` for overlap metrics: `normalise` with case folded, CJK by character.
 
-    Punctuation is removed but for a number's sign, point and the like (-5, 3.14, 12:30; not 1,000) and C++, C#.
+    Punctuation is removed but for a number's sign, point and the like (-5, 3.14, 12:30; not 1,000), C++, C#, x^2, and
+    of code !ok and x > 5.
     """
     folded = normalise(text, casefold=True).translate(DASHES)
-    kept = {match.start() for match in _SPELLED.finditer(folded)}
+    kept = {place for match in _SPELLED.finditer(folded) for place in range(*match.span())}
     # Symbols such as + and $ are not of the category P, and ASCII's own list has them.
     return _WORD.findall("".join(
         c for place, c in enumerate(folded)
         if place in kept or (c not in string.punctuation and unicodedata.category(c)[0] != "P")
     ))  # fmt: skip
-
-
-def exact_score(completion: str, reference: str) -> float | Scores:
-    """Return the score of a text without a word, such as "?!", which is its marks: equal or not; unscored if empty."""
-    wanted = normalise(reference)
-    return float(normalise(completion) == wanted) if wanted else {}
 
 
 def pattern_fault(pattern: str, bits: int = 0) -> str:

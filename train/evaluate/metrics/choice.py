@@ -13,9 +13,13 @@ MARKS = "(). "
 _THAT = "(?!(?:is|was|seems|looks|because|since|as)\\b)[a-z]"
 # "not B", "B is wrong", and the word I. A choice may itself begin with "not".
 _NO_CHOICE = (
-    rf"\bI(?=['’]|,? {_THAT})|{BEGINS}X\)?(?: is (?:not|wrong|incorrect)|(?: is|)n['’]t)\b|{BEGINS}(X)"
-    rf"|(?i:\bnot|n['’]t)[ *(\"'“]+X(?:(?:,| or) *[*(\"'“]*X)*"
+    rf"\bI(?=['’]|,? {_THAT})|{BEGINS}X\)?(?: is (?:not|wrong|false|incorrect)|(?: is|)n['’]t| can(?:not|['’]t))\b"
+    rf"|{BEGINS}(X)"
+    r"|(?i:\b(?:(?:can)?not|except|не)\b|n['’]t\b|不是)(?: be)?(?: option)?[ (\"'“]*X(?:(?:,| or) *[(\"'“]*X)*"
 )
+# Behind the choice that was read: "A, B" and "A or B" have not chosen, unlike "B, A is a decoy".
+_ANOTHER = r"\W{0,4}(?:and|or|[/&])\W{0,4}X|\)?, *\(?X(?! (?!and|or)\w)"
+_EMPHASIS = re.compile(r"[*`]+|(?<!\w)_+|(?<!_)_++(?!\w)")
 _NO_ARTICLE = rf"(?!(?:^|(?<=[.!?:] ))A {_THAT})"
 _RIGHT, _WRONG, _UNREAD = (
     {"accuracy": right, "parsed": read} for right, read in ((1.0, 1.0), (0.0, 1.0), (0.0, 0.0))
@@ -46,11 +50,12 @@ _RIGHT, _WRONG, _UNREAD = (
 def choice(completion: str, reference: str, *, choices: Sequence[str] = ()) -> Scores:
     """Accuracy of the one choice that the completion names, and apart from it how often one could be read at all.
 
-    ``choices`` are the possible answers; without it they are the letters A to J. Read in this order: the whole
-    completion is a choice; it begins with a letter and a mark such as "B)"; "answer is" or "answer:" is followed by a
-    choice; exactly one is mentioned. "Not B" and "B is wrong" name none. Where all choices are letters, they count
-    inside a sentence only in upper case, and the words A and I do not. A reference that is no choice leaves the record
-    unscored.
+    ``choices`` are the possible answers; without it they are the letters A to J. Read in this order, without marks of
+    Markdown: the whole completion is a choice; exactly one is a line of its own; it begins with a letter and a mark
+    such as "B)", or with a choice before a comma or a point; "answer is" or "answer:" is followed by a choice; exactly
+    one is mentioned. "Not B" and "B is wrong" name none, and so do "A or B" and "A, B". Where all choices are letters,
+    they count inside a sentence only in upper case, and the words A and I do not. A reference that is no choice leaves
+    the record unscored.
     """
     if any(not isinstance(text, str) or not text.strip() for text in choices):
         raise ValueError("choices must be a list of texts that are not empty")
@@ -71,18 +76,25 @@ def index_of_choice(reference: str, choices: Sequence[str], *, marks: str = "") 
 
 def read_choice(completion: str, choices: Sequence[str]) -> int | None:
     """Return the index of the choice that a completion names; None where it names none, or several."""
-    text, known = normalise(completion), [normalise(name, casefold=True) for name in choices]
-    if text.casefold() in known:
-        return known.index(text.casefold())
+    known = [normalise(name, casefold=True) for name in choices]
+    # The marks may be a choice's own.
+    if not any(map(_EMPHASIS.search, known)):
+        completion = _EMPHASIS.sub("", completion)
+    lines = {index_of_choice(line, choices, marks=MARKS) for line in {completion, *completion.splitlines()}} - {None}
+    if len(lines) == 1:
+        return lines.pop()
+    text = normalise(completion)
     one_of = "|".join(re.escape(name) for name in sorted(known, key=len, reverse=True))
     # Letters occur in every sentence: there a choice is in upper case.
     is_letters = all(len(name) == 1 and name.isalpha() for name in known)
-    text, one_of = (text, one_of.upper()) if is_letters else (text.casefold(), one_of)
+    text, one_of, marks = (text, one_of.upper(), ").:,") if is_letters else (text.casefold(), one_of, ".,")
+    another = _ANOTHER.replace("X", f"(?:{one_of}){ENDS}")
     text = re.sub(_NO_CHOICE.replace("X", f"(?:{one_of}){ENDS}"), r"\1", text)
     # "e.g." begins with no choice.
-    match = re.match(rf"\(?((?i:{one_of}))[).:,](?!\w\.)", text) if is_letters else None
-    match = match or re.search(rf"(?i:\banswer(?: is|:))\s*\(?((?:{one_of})(?!\w)|(?i:{one_of})(?=\W*$))", text)
-    mention = f"{BEGINS}({one_of}){ENDS}"
+    match = re.match(rf"\(?((?i:{one_of}))(?=[{marks}](?!\w\.|\d))(?!{another})", text) or re.search(
+        rf"(?i:\banswer(?: is:?|:))\s*\(?((?>{one_of})(?!\w|\.\d)|(?i:{one_of})(?=\W*$))(?!{another})", text
+    )
+    mention = rf"{BEGINS}(?<!\d\.)({one_of}){ENDS}(?!\.\d)"
     # An answer that mentions two choices has not chosen.
     if not match and len(set(re.findall(mention, text))) == 1:
         match = re.search(_NO_ARTICLE + mention, text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from train.evaluate.metrics import Scores, metric, normalise
@@ -26,7 +27,8 @@ def contains(
     """1 when the completion contains every text looked for, or with ``mode`` "any" at least one.
 
     The texts are the lines of the reference, or for the whole category those of the option ``texts``. White space and
-    (with ``casefold``) case do not count. Where there is nothing to look for, the record is unscored.
+    (with ``casefold``) case do not count, and a number is found only whole. Where there is nothing to look for, the
+    record is unscored.
     """
     if mode not in ("all", "any"):
         raise ValueError(f"mode must be 'all' or 'any', not {mode!r}")
@@ -37,4 +39,7 @@ def contains(
     if not wanted:
         return {}
     answer = normalise(completion, casefold=casefold)
-    return float((all if mode == "all" else any)(text in answer for text in wanted))
+    # "7" is no part of "17", nor of "3.7".
+    return float((all if mode == "all" else any)(
+        re.search(rf"(?:(?<!\d)(?<!\d\.)|(?!\d)){re.escape(text)}(?:(?!\.?\d)|(?<!\d))", answer) for text in wanted
+    ))  # fmt: skip

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+import re
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from train.base.worker import Worker
-from train.data.strict import unique_members
+from train.data.strict import MOST_LEVELS, depth, levels, unique_members
 from train.evaluate.metrics import Scores, metric, normalise
 
 SECONDS = 2.0
 """The longest that one validation may take."""
+_MOST_PAIRS = 200_000
 # In a child, since a pattern or a tower of references in the schema can take longer than the universe has. An empty
 # registry: a reference to the network or to a file is refused instead of fetched.
 _PROGRAM = """
@@ -72,10 +73,11 @@ def json_schema(
     """``parse``: it is strict JSON; ``valid``: it fits ``schema``; ``field_f1``: its values are those of the reference.
 
     One code fence around the JSON is taken off. A field is a path with the value at its end; F1 counts the fields that
-    both have. Texts are compared after NFKC and squeezing of white space, 2 equals 2.0, true is not 1. With ``ordered``
-    off the position in a list does not count. Without a schema, or where it refers to something that is not in it or
-    takes over two seconds, there is no ``valid``; a reference that is not JSON leaves ``field_f1`` out, and the record
-    unscored.
+    both have. Texts and keys are compared after NFKC and squeezing of white space, 2 equals 2.0, true is not 1. With
+    ``ordered`` off the position in a list does not count: elements are matched as wholes, those first that have most in
+    common; two lists of over 200,000 pairs of fields are sorted instead. Over 64 levels are not read. Without a schema,
+    or where it refers to something that is not in it or takes over two seconds, there is no ``valid``; a reference that
+    is not JSON leaves ``field_f1`` out, and the record unscored.
     """
     if schema is not None and not isinstance(schema, Mapping):
         raise ValueError("schema must be a JSON Schema written as a table")
@@ -91,24 +93,23 @@ def json_schema(
         if is_fit is not None:
             scores["valid"] = float(is_fit and bool(scores["parse"]))
     try:
-        wanted = _fields(_loads(reference), ordered=ordered)
+        right = _loads(reference)
     except NotJsonError:
         return scores
-    ours = _fields(got, ordered=ordered) if scores["parse"] else Counter[Any]()
-    scores["field_f1"] = 2 * (ours & wanted).total() / (ours.total() + wanted.total())
+    num_fields = _num_fields(got) + _num_fields(right)
+    scores["field_f1"] = scores["parse"] and 2 * _num_common(got, right, ordered=ordered) / num_fields
     return scores
 
 
 def _loads(text: str) -> Any:
     """Return the one value that ``text`` holds, as strict JSON.
 
-    Raises NotJsonError: it is not; numbers beyond the range of a float, repeated keys and NaN included.
+    Raises NotJsonError: it is not; numbers beyond the range of a float, repeated keys, NaN and over 64 levels included.
     """
     # Most chat models put a fence around JSON; it is a habit of form and not of content.
-    text = text.strip()
-    if text.startswith("```") and text.endswith("```") and "\n" in text:
-        text = text[text.index("\n") : -3]
-    return strict_loads(text)
+    fenced = re.fullmatch(r'(?s)```(?:[a-zA-Z][^\n{\["]*)?(.*)```', text.strip())
+    value = strict_loads(fenced[1] if fenced else text)
+    return value if depth(value) <= MOST_LEVELS else _refuse("it is nested too deeply and")
 
 
 def strict_loads(text: str) -> Any:
@@ -131,23 +132,38 @@ def _finite(digits: str) -> float:
     return value if abs(value) != float("inf") else _refuse(digits)
 
 
-def _fields(value: Any, *, ordered: bool) -> Counter[Any]:
-    """Return how often each (path, leaf) occurs; an empty object or list is a leaf of its own."""
-    counts: Counter[Any] = Counter()
-    waiting: list[tuple[tuple[Any, ...], Any]] = [((), value)]
-    while waiting:
-        path, node = waiting.pop()
-        if isinstance(node, dict) and node:
-            waiting += [((*path, key), inner) for key, inner in node.items()]
-        elif isinstance(node, list) and node:
-            waiting += [((*path, position if ordered else -1), inner) for position, inner in enumerate(node)]
-        elif isinstance(node, str):
-            counts[path, "text", normalise(node)] += 1
-        elif isinstance(node, bool) or not isinstance(node, int | float):
-            counts[path, "other", repr(node)] += 1
-        else:
-            counts[path, "number", node] += 1
-    return counts
+def _num_fields(value: Any) -> int:
+    """Return how many leaves there are; an empty object or list is one of its own."""
+    return sum(not node or not isinstance(node, dict | list) for level in levels(value) for node in level)
+
+
+def _num_common(ours: Any, theirs: Any, *, ordered: bool) -> int:
+    """Return how many fields both have; without order, elements of lists are matched as wholes, the likest first."""
+    if not ours or type(ours) is not type(theirs) or not isinstance(ours, dict | list):
+        return int(_leaf(ours) == _leaf(theirs))
+    if isinstance(ours, dict) or ordered or _num_fields(ours) * _num_fields(theirs) > _MOST_PAIRS:
+        mine, yours = (
+            dict[Any, Any](
+                ((normalise(key), inner) for key, inner in value.items())
+                if isinstance(value, dict)
+                else enumerate(value if ordered else sorted(value, key=repr))
+            )
+            for value in (ours, theirs)
+        )
+        return sum(_num_common(mine[key], yours[key], ordered=ordered) for key in mine.keys() & yours.keys())
+    total, taken = 0, set[int]()
+    pairs = ((_num_common(a, b, ordered=False), i, ~j) for i, a in enumerate(ours) for j, b in enumerate(theirs))
+    for number, *pair in sorted(pairs, reverse=True):
+        if taken.isdisjoint(pair):
+            total += number
+            taken.update(pair)
+    return total
+
+
+def _leaf(node: Any) -> tuple[str, Any]:
+    if isinstance(node, str):
+        return "text", normalise(node)
+    return ("number", node) if type(node) in (int, float) else ("other", repr(node))
 
 
 def fits(value: Any, schema: Mapping[str, Any]) -> bool | None:

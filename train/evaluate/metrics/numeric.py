@@ -12,10 +12,11 @@ from train.evaluate.metrics import BEGINS, UNSPACED, Scores, metric
 _PARTS = "²³¹¼-¾⁰-₉⅐-⅟↉"
 _SPACE = r"[^\S\r\n]+"
 # All from a digit to the last one that hangs on it, so that "3/4" and "5 000" are read as a whole or not at all. Behind
-# an equals sign, and behind a letter of a script without spaces, another one begins.
+# an equals sign, and behind a letter of a script without spaces, another one begins. The exponent of a unit is none.
 _RUN = re.compile(
-    rf"{BEGINS}((?:(?<==) *[-+] *|[-+])?)[$¢-¥₠-⃀]?((?:(?<!\.)\.)?\d(?:(?:[^\s=<>|;{UNSPACED}]"
-    rf"|(?<=\d){_SPACE}(?:[-+*/×÷^]{_SPACE})?(?=[\d{_PARTS}]))*(?:\d|(?<=[\d\s])[{_PARTS}]))?|[{_PARTS}])"
+    rf"\^ ?\{{?[-+]?\d[\d.]*|{BEGINS}((?:(?<==) *[-+] *|[-+])?)[$¢-¥₠-⃀]?((?:(?<!\.)\.)?\d(?:(?:(?!(?<=[^\W\d])\^)"
+    rf"[^\s=<>|;{UNSPACED}]|(?<=\d){_SPACE}(?:[-+*/×÷^]{_SPACE})?(?=[\d{_PARTS}]))*(?:\d|(?<=[\d\s])[{_PARTS}]))?"
+    rf"|[{_PARTS}])"
 )
 _WITH_POINT = re.compile(
     r"(?:\d+|(?!0)(?:\d{1,3}(?:(?:,\d{3})+|(?: \d{3})+|(?:'\d{3})+)|\d\d?(?:,\d\d)+,\d{3}))?"
@@ -74,11 +75,12 @@ def numeric(
 
 def _last_number(text: str, units: Sequence[str]) -> float:
     """Return the number that a text ends with; NaN where there is none, or it cannot be read whole."""
-    text = text.translate(_MARKS)
+    # LaTeX writes a thin blank between thousands, or a comma in braces.
+    text = text.translate(_MARKS).replace("\\,", " ").replace("{,}", ",")
     names = [_fold(unit) for unit in units]
     # Models reason first, and the answer is the number that they end with.
     for match in reversed(list(_RUN.finditer(text))):
-        if not names or _is_next_to(text, match, names):
+        if match[2] and (not names or _is_next_to(text, match, names)):
             number = " ".join(match[2].split())
             if _WITH_COMMA.fullmatch(number):
                 number = number.replace(".", "").replace(",", ".")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from train.evaluate.metrics import Scores, exact_score, metric, words
+from train.evaluate.metrics import Scores, metric, words
+from train.evaluate.metrics.exact import exact
 
 
 @metric(
@@ -35,7 +36,7 @@ def rouge_l(completion: str, reference: str, *, beta: float = 1.0) -> float | Sc
         raise ValueError("beta must be over 0 to 100")
     ours, theirs = words(completion), words(reference)
     if not theirs:
-        return exact_score(completion, reference)
+        return exact(completion, reference)
     common = lcs_length(ours, theirs)
     if not common:
         return 0.0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from train.evaluate.metrics import Scores, exact_score, metric, words
+from train.evaluate.metrics import Scores, metric, words
+from train.evaluate.metrics.exact import exact
 
 _ARTICLES = frozenset({"a", "an", "the"})
 
@@ -43,5 +44,5 @@ def token_f1(completion: str, reference: str, *, articles: bool = True) -> float
     dropped = _ARTICLES if articles and not _ARTICLES.issuperset(wanted) else frozenset()
     ours, theirs = (Counter(word for word in some if word not in dropped) for some in (words(completion), wanted))
     if not theirs:
-        return exact_score(completion, reference)
+        return exact(completion, reference)
     return 2 * (ours & theirs).total() / (ours.total() + theirs.total())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from train.evaluate.metrics import Scores, metric
@@ -16,13 +16,15 @@ _HELP = '{"name": "help", "arguments": {}}'
 _RIGHT = {"match": 1.0, "names": 1.0, "parsed": 1.0}
 _OTHER = {"match": 0.0, "names": 1.0, "parsed": 1.0}
 _NONE = {"match": 0.0, "names": 0.0, "parsed": 0.0}
-_THOUGHT = re.compile(r"\A.*?</think>", re.DOTALL)
-_TAGGED = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL)
+# The end of a call may stand in a text of its JSON, and quotes in XML are mere text.
+_TAGGED = re.compile(
+    r'<tool_call>(\s*<function=.*?|(?:"(?:[^"\\]|\\.)*+(?:"|\Z)|(?!</tool_call>)[^"])*+)(?:</tool_call>|\Z)', re.DOTALL
+)
 # Control tokens are mostly gone from what was generated, so what they open is read without them too.
-_SIGNS = re.compile(r"\[TOOL_CALLS\]|<\|python_tag\|>|<\|tool_calls?\|>|\[ARGS\]|```(?:json)?")
+_SIGNS = re.compile(r"\A(?:[\s;,]|\[TOOL_CALLS\]|<\|python_tag\|>|<\|tool_calls?\|>|```(?:json)?)+")
 _XML_CALL = re.compile(r"<function=([^>\s]+)>(.*?)(?:</function>|\Z)", re.DOTALL)
 _XML_ARGUMENT = re.compile(r"<parameter=([^>\s]+)>\n?(.*?)\n?</parameter>", re.DOTALL)
-_NAMED = re.compile(r"\s*([A-Za-z_][\w.-]*)\s*(?=\{)")
+_NAMED = re.compile(r"([A-Za-z_][\w.-]*)\s*(?:\[ARGS\]\s*)?(?=\{)")
 
 
 class _Call(NamedTuple):
@@ -49,7 +51,6 @@ class _Call(NamedTuple):
         ("<tool_call>\n<function=find>\n<parameter=city>\nParis\n</parameter>\n<parameter=n>\n2\n</parameter>\n"
          "</function>\n</tool_call>", _FIND, _RIGHT),
         (f"<tool_call>{_HELP}</tool_call>\n<tool_call>{_FIND}</tool_call>", f"[{_FIND}, {_HELP}]", _RIGHT),
-        (f"<think>{_HELP}</think>\n{_FIND}", _FIND, _RIGHT),
         (_FIND, f"[{_FIND}, {_FIND}]", _OTHER | {"names": 0.0}),
         ('{"name": "find", "arguments": {"city": "paris", "n": 2}}', _FIND, _OTHER),
         ('{"name": "find", "arguments": {"city": "Paris", "n": true}}', _FIND, _OTHER),
@@ -71,8 +72,8 @@ def tool_calls(completion: str, reference: str, *, calls: Sequence[Mapping[str, 
     Names must be equal, and arguments as JSON values: 2 is 2.0, true is not 1, texts to the letter. ``names`` asks for
     the names alone, and ``parsed`` says whether a call could be read at all. Read are JSON objects and lists of calls
     with "name" and "arguments" or "parameters", bare, in <tool_call> tags, behind [TOOL_CALLS] or <|python_tag|>, and
-    the XML of <function=name>; reasoning before </think> is passed over. The evaluation gives the record's own
-    ``calls``. A reference without a call, or in a form that is not read, leaves the record unscored.
+    the XML of <function=name>. The evaluation gives the record's own ``calls``. A reference without a call, or in a
+    form that is not read, leaves the record unscored.
     """
     expected = _read(reference)
     if calls:
@@ -91,28 +92,22 @@ def tool_calls(completion: str, reference: str, *, calls: Sequence[Mapping[str, 
 
 def _read(text: str) -> list[_Call]:
     """Return the calls that a text makes; none where one of them cannot be read."""
-    # A model that thinks aloud may write the call there as well, and does not make it twice.
-    text = _THOUGHT.sub("", text, count=1)
-    parts = _TAGGED.findall(text) or [text]
-    calls: list[_Call] = []
-    for part in parts:
-        calls_of_part = list(_xml_calls(part)) or _json_calls(part)
+    # Calls in no tags may hold one in a text.
+    calls = _json_calls(text)
+    for part in [] if calls else _TAGGED.findall(text) or [text]:
+        calls_of_part = _json_calls(part) or [
+            _Call(name, dict(_XML_ARGUMENT.findall(body)), is_text=True) for name, body in _XML_CALL.findall(part)
+        ]
         if not calls_of_part:
             return []
         calls += calls_of_part
     return calls
 
 
-def _xml_calls(text: str) -> Iterator[_Call]:
-    for name, body in _XML_CALL.findall(text):
-        yield _Call(name, dict(_XML_ARGUMENT.findall(body)), is_text=True)
-
-
 def _json_calls(text: str) -> list[_Call]:
     """The calls of a text that is JSON values and nothing else, or names with the objects of their arguments."""
-    text = _SIGNS.sub(" ", text).strip()
     calls: list[_Call] = []
-    while text:
+    while text := _SIGNS.sub("", text):
         name = _NAMED.match(text)
         if name:
             text = text[name.end() :]
@@ -122,7 +117,6 @@ def _json_calls(text: str) -> list[_Call]:
         calls += [call for call in some if call is not None]
         if not some or None in some:
             return []
-        text = text.lstrip(" \t\r\n;,")
     return calls
 
 

@@ -19,7 +19,7 @@ from train.base.errors import TrainError
 from train.data.dataset import Row, answer_weights, answers_of, last_answer, trace_of
 from train.data.rendering import Conversation, Renderer, RowFault
 from train.evaluate.metrics.choice import MARKS, index_of_choice
-from train.evaluate.scoring import CategorySpec, spec_of
+from train.evaluate.scoring import CategorySpec, part_reasoning, spec_of
 from train.pipeline.export.models import stop_texts
 from train.pipeline.export.source import Source, Written, ids_served_differently, plain_ids, render_texts
 from train.report import wording
@@ -205,10 +205,11 @@ def answer_document(renderer: Renderer, row: Row, spec: CategorySpec) -> Documen
     prompt, _ = render_texts(renderer, row)
     rendered = renderer.prompt(row)
     assert rendered is not None, "only rows with messages are here"
-    document: Document = {"id": row.id, "category": row.category, "prompt": prompt, "reference": rendered.reference}
+    reference, _ = part_reasoning(rendered.reference)
+    document: Document = {"id": row.id, "category": row.category, "prompt": prompt, "reference": reference}
     if choices := choices_of(spec):
         document["context"] = prompt.rstrip()
-        document["gold"] = index_of_choice(rendered.reference, choices, marks="" if spec.choices else MARKS)
+        document["gold"] = index_of_choice(reference, choices, marks="" if spec.choices else MARKS)
         # Evaluation counts no end where it compares choices.
         document["choices"] = [
             _space(prompt) + _answered(renderer, row, choice, has_end=not spec.choices) for choice in choices

@@ -225,7 +225,7 @@ class EditScreen(ProjectScreen):
         if following is not None:
             self.arrive(**{**following, "listing": self._listing})
             return
-        if self._listing is not None:
+        if self._listing:
             self.app.go(self._listing.NAME)
         self.tell("That was the last one of the list.")
 
@@ -317,7 +317,7 @@ class EditScreen(ProjectScreen):
 
     async def _acted(self, done: str) -> None:
         self.app.log_command(self.equal_command(), done)
-        if self._listing is not None:
+        if self._listing:
             await self._go_on()
         else:
             self._finding_line.examine(self.project)
@@ -467,7 +467,7 @@ class EditScreen(ProjectScreen):
         self.query_one("#nothing", Panel).show(text)
 
     def _show_title(self) -> None:
-        position = self._listing.position(self._opened) if self._listing is not None else ""
+        position = self._listing.position(self._opened) if self._listing else ""
         width = self.query_one("#form").size.width
         self.query_one("#title", Panel).show(title(self.edit, self.project.shape.name, position, width))
 
