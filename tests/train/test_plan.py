@@ -480,6 +480,6 @@ def test_layers_are_compiled_where_the_run_is_ten_times_as_long(
     steps, plan = steps_of(model, EXAMPLES, recipe), replace(_planned(), dtype="bfloat16", seconds=seconds)
     found = planning._compilation(plan, model, steps, torch.device(kind), ranks)
     assert (found[0], reason in found[1]) == (is_compiled, True), found
-    said = replace(plan, is_compiled=found[0], compile_reason=found[1])
+    said = replace(plan, compile=found[0], compile_reason=found[1])
     for text in (said.sentence(), "\n".join(said.lines())):
         assert f"{'' if is_compiled else 'not '}compiled ({found[1]})" in text

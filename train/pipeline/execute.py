@@ -388,11 +388,13 @@ def _fit(
     model: Any, prepared: Prepared, run: Path, checkpoint: Checkpoint | None, record: dict[str, Any],
     trackers: Trackers, validation: Validation | None, reference: Any, plan: Plan,
 ) -> FitResult:  # fmt: skip
+    # Each rank has measured its own steps.
+    is_compiled = bool(prepared.placement.context.max(plan.compile))
     with trackers:
         trackers.begin(run, record["recipe"] | {"dataset_sha256": prepared.dataset.digest})
         return fit(
             model, prepared.steps, Checkpoints(run, prepared.facts, checkpoint),
-            placement=replace(prepared.placement, is_compiled=plan.is_compiled), validation=validation,
+            placement=replace(prepared.placement, is_compiled=is_compiled), validation=validation,
             on_event=trackers.on_event, reference=reference, expected=plan,
         )  # fmt: skip
 

@@ -70,7 +70,7 @@ class Plan(Expected):
     cost_per_hour: float | None = None
     num_validations: int = 0
     mixture: str = ""
-    is_compiled: bool = False
+    compile: bool = False
     compile_reason: str = ""
     """Why layers are compiled, or are not."""
     risks: tuple[Remedy, ...] = ()
@@ -168,7 +168,7 @@ class Plan(Expected):
         again = ", activations computed again" if self.gradient_checkpointing else ""
         again += ", their inputs offloaded" if self.gradient_checkpointing == "offload" else ""
         again += ", moments in 8 bits" if self.optim == "adamw_8bit" else ""
-        again += f", {'' if self.is_compiled else 'not '}compiled ({self.compile_reason})"
+        again += f", {'' if self.compile else 'not '}compiled ({self.compile_reason})"
         return f"{self.dtype} on {self.device}" + (f", {self.threads} threads" if self.device == "cpu" else "") + again
 
 
@@ -340,7 +340,7 @@ def make_plan(
         memory = replace(memory, overhead=grown - (memory.total - memory.weights))
         plan = replace(plan, memory=memory, seconds=seconds_per_token * run_tokens)
     is_compiled, reason = _compilation(plan, model, steps, device, steps.num_ranks)
-    return replace(plan, is_compiled=is_compiled, compile_reason=reason)
+    return replace(plan, compile=is_compiled, compile_reason=reason)
 
 
 def _compilation(plan: Plan, model: Any, steps: BatchSampler, device: torch.device, num_ranks: int) -> tuple[bool, str]:

@@ -325,7 +325,7 @@ def plan_run(
     )  # fmt: skip
 
 
-_LEFT_TO_PLAN = ("micro_batch_tokens", "gradient_checkpointing")
+_LEFT_TO_PLAN = ("micro_batch_tokens", "gradient_checkpointing", "compile")
 
 
 def fill_in(recipe: Recipe, chosen: Mapping[str, Any]) -> Recipe:
