@@ -180,7 +180,7 @@ def test_a_recipe_of_trl_gets_one_refusal_with_what_to_do_for_each_key(tmp_path:
     said = dict(re.findall(r"unknown key '(\w+)': (.+)", caught.value.message))
     expected = {
         "model_name_or_path": "base", "dataset_name": "DATASET", "output_dir": "--out", "report_to": "--report-to",
-        "run_name": "--out", "fp16": "bf16", "tf32": "float32", "packing": "always", "logging_steps": "each step",
+        "run_name": "--out", "fp16": "bf16", "tf32": "float32", "packing": "batch_tokens", "logging_steps": "each step",
         "eval_strategy": "eval_steps", "save_strategy": "save_steps", "per_device_eval_batch_size": "eval.batch_tokens",
         "use_peft": "method", "torch_dtype": "bf16", "attn_implementation": "leave it out",
         "assistant_only_loss": "objective", "dataloader_num_workers": "leave it out",

@@ -110,7 +110,8 @@ class Plan(Expected):
         return (
             f"{self.records:,} records, {self.tokens:,} tokens an epoch ({self.supervised / self.tokens:.0%} trained), "
             f"{self.steps:,} steps, {self.step_size}, learning_rate {self.learning_rate:.2e}; "
-            f"{self.trained:,} of {self.parameters:,} parameters, {self._machine()}; "
+            f"{'LoRA' if self.trained < self.parameters else 'full'}, {self.trained:,} of {self.parameters:,} parameters, "
+            f"{self._machine()}; "
             f"{_mb(self.peak_bytes)} MB at the {'most' if self.seconds else 'least'}"
             + (f", {duration(self.seconds)}" if self.seconds is not None else "")
             + (f" and {duration(self.evaluation)} of evaluation" if self.evaluation else "")

@@ -137,7 +137,8 @@ _ELSEWHERE = {name: what for what, names in {
     "--resume": "resume_from_checkpoint",
     "--report-to": "report_to",
     "base": "model model_name model_name_or_path model_revision base_model",
-    "method": "use_peft adapter",
+    "write `method`: \"lora\" where it is true, and \"full\" where it is false": "use_peft",
+    "method": "adapter",
     "per_device_train_batch_size": "micro_batch_size",
     "max_length": "max_seq_length max_seq_len cutoff_len sequence_len max_prompt_length",
     "on_too_long": "truncation_mode",
@@ -156,7 +157,10 @@ _ELSEWHERE = {name: what for what, names in {
         "completion_only_loss assistant_only_loss train_on_inputs",
     "run `train export RUN --to hub` afterwards":
         "push_to_hub hub_model_id hub_strategy hub_token hub_private_repo hub_always_push hub_revision",
-    "always on where the model allows it: leave it out": "packing sample_packing padding_free eval_packing",
+    "on where the model allows it, and a batch counts records and not packed rows: leave it out, and write "
+    "`batch_tokens` for steps of as many tokens": "packing sample_packing padding_free eval_packing",
+    "the step with the best validation score is taken, and the last with eval.during_training = 0: leave it out":
+        "load_best_model_at_end metric_for_best_model greater_is_better",
     "float32 products are TF32 on a GPU that has it: write bf16, or leave it out": "tf32",
     "each step is logged: leave it out": """
         logging_steps logging_strategy logging_first_step logging_dir logging_nan_inf_filter log_level
@@ -170,10 +174,10 @@ _ELSEWHERE = {name: what for what, names in {
         dataset_num_proc dataset_test_split dataset_text_field dataset_train_split ddp_backend
         ddp_broadcast_buffers ddp_bucket_cap_mb ddp_find_unused_parameters ddp_static_graph ddp_timeout debug
         do_predict do_train enable_jit_checkpoint eos_token eval_do_concat_batches eval_use_gather_object
-        full_determinism gradient_checkpointing_kwargs greater_is_better group_by_length ignore_data_skip
+        full_determinism gradient_checkpointing_kwargs group_by_length ignore_data_skip
         include_for_metrics label_names label_smoothing_factor length_column_name liger_kernel_config
-        load_best_model_at_end local_rank lora_modules_to_save lora_target_parameters lora_task_type
-        lr_scheduler_kwargs metric_for_best_model model_init_kwargs optim_args optim_target_modules
+        local_rank lora_modules_to_save lora_target_parameters lora_task_type
+        lr_scheduler_kwargs model_init_kwargs optim_args optim_target_modules
         overwrite_output_dir packing_strategy pad_to_multiple_of pad_token precompute_ref_log_probs
         prediction_loss_only project reference_free remove_unused_columns
         restore_callback_states_from_checkpoint save_on_each_node save_only_model shuffle_dataset
