@@ -139,6 +139,17 @@ def test_whatever_the_schema_says_the_line_comes_back(
     assert not form.typed
 
 
+def test_what_is_typed_under_an_unknown_key_keeps_its_field(tmp_path: Path) -> None:
+    form = Form(own(tmp_path, obj(a={"type": "string"})), {"role": None})
+    form.enter("/role", "")
+    form.enter("/role", "[")
+    form.settle()
+    field = form.field("/role")
+    assert field is not None
+    assert form.text(field) == "["
+    assert "role" not in form.to_line()
+
+
 def act(form: Form, chance: random.Random) -> None:
     """Do something to some field, as a person at random keys would."""
     field = chance.choice(list(form.root.walk()))

@@ -108,7 +108,9 @@ def test_a_program_that_is_killed_has_kept_what_it_said_was_saved(workspace: Pat
             assert line, f"it ended before: {printed}"
             printed += line
         child.kill()
-        printed += child.communicate(timeout=120)[1]
+        # Not `communicate`, which reads past what the stream has read ahead.
+        printed += child.stderr.read()
+        child.wait(timeout=120)
     told, kept = acknowledged(printed), stored(workspace, "ana")
     assert child.returncode == -signal.SIGKILL
     assert len(told) >= after

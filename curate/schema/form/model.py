@@ -354,8 +354,13 @@ class Form:
 
     def _tree(self) -> dict[str, Field]:
         if not self._fields:
-            builder = replace(self._builder, tools=self._tools())
-            self._fields = {field.pointer: field for field in builder.root(self._value).walk()}
+            builder, value = replace(self._builder, tools=self._tools()), self._value
+            self._fields = {field.pointer: field for field in builder.root(value).walk()}
+            # A key that no schema knows has a field while something is typed there, though it has no value.
+            if unknown := self._typed.keys() - self._fields.keys():
+                for pointer in unknown:
+                    value = _changed(value, parts_of(pointer), lambda _: None)
+                self._fields = {field.pointer: field for field in builder.root(value).walk()}
         return self._fields
 
     def _schema(self, parts: Sequence[str]) -> Json:
