@@ -37,13 +37,8 @@ CEILINGS = {
     "curate/jsonl": Size(10_888, 7_735, 0),
     "curate/project": Size(87_238, 59_578, 0),
     "curate/scale": Size(3_470, 2_294, 0),
-<<<<<<< HEAD
-    "curate/schema": Size(33_117, 23_166, 0),
-    "curate/sessions": Size(83_253, 56_848, 0),
-=======
     "curate/schema": Size(33_185, 23_212, 0),
-    "curate/sessions": Size(83_252, 56_848, 0),
->>>>>>> 060cfeb6bcaaf7cf86911aa4db46c372503fa222
+    "curate/sessions": Size(83_253, 56_848, 0),
     "curate/similarity": Size(46_506, 31_444, 0),
     "curate/tui": Size(109_163, 74_384, 338),
     "train": Size(147, 89, 0),
@@ -52,21 +47,12 @@ CEILINGS = {
     "train/contestants": Size(15_162, 10_307, 0),
     "train/data": Size(28_656, 19_782, 0),
     "train/evaluate": Size(21_759, 14_513, 0),
-<<<<<<< HEAD
     "train/loop": Size(8_966, 6_033, 0),
     "train/model": Size(26_773, 18_140, 0),
     "train/pipeline": Size(39_126, 27_347, 0),
     "train/recipe": Size(7_278, 5_215, 0),
     "train/report": Size(48_768, 34_687, 3_715),
-    "tests": Size(724_137, 475_840, 0),
-=======
-    "train/loop": Size(9_752, 6_549, 0),
-    "train/model": Size(26_227, 17_794, 0),
-    "train/pipeline": Size(38_572, 26_893, 0),
-    "train/recipe": Size(6_966, 4_974, 0),
-    "train/report": Size(48_760, 34_681, 3_716),
-    "tests": Size(712_165, 468_200, 0),
->>>>>>> 060cfeb6bcaaf7cf86911aa4db46c372503fa222
+    "tests": Size(724_229, 475_903, 0),
 }
 MAX_LINES_OF_A_FUNCTION = 60
 MAX_LINES_OF_A_FILE = 700
