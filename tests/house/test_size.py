@@ -51,7 +51,7 @@ CEILINGS = {
     "train/model": Size(26_227, 17_794, 0),
     "train/pipeline": Size(38_572, 26_893, 0),
     "train/recipe": Size(6_966, 4_974, 0),
-    "train/report": Size(48_760, 34_681, 3_716),
+    "train/report": Size(48_784, 34_697, 3_716),
     "tests": Size(712_165, 468_200, 0),
 }
 MAX_LINES_OF_A_FUNCTION = 60
