@@ -51,7 +51,7 @@ CEILINGS = {
     "train/model": Size(26_773, 18_140, 0),
     "train/pipeline": Size(39_126, 27_347, 0),
     "train/recipe": Size(7_278, 5_215, 0),
-    "train/report": Size(48_768, 34_687, 3_715),
+    "train/report": Size(48_792, 34_703, 3_715),
     "tests": Size(724_229, 475_903, 0),
 }
 MAX_LINES_OF_A_FUNCTION = 60

@@ -178,9 +178,10 @@ def without_unanswered(
     if not any(unanswered.values()):
         return list(results)
     lost, gained = ([[*pairs, *_completed(pairs, split, unanswered, gain)] for pairs in sides] for gain in (0.0, 1.0))
-    extremes = [
-        several_results(one, split, (), rules, [sides, other]) for one, other in ((lost, gained), (gained, lost))
-    ]
+    # What is not shown is so by each extreme alone, what is shown by the largest p value of all, too.
+    each_alone = [several_results(one, split, (), rules) for one in (lost, gained)]
+    by_largest_p = [several_results(one, split, (), rules, [sides, lost, gained]) for one in (lost, gained)]
+    extremes = [*each_alone, *by_largest_p]
     numbers = {category: len(clusters) for category, clusters in unanswered.items()}
     each = zip(results, *extremes, strict=True)
     return [part and _sure(part, numbers, [one for one in others if one is not None]) for part, *others in each]
