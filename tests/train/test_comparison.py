@@ -184,6 +184,17 @@ def test_a_verdict_stays_that_lost_answers_could_not_change(tmp_path: Path) -> N
     assert "! worse (400 of 405)" in compare(hosted, own, "--not-worse-than", ".03")
 
 
+def test_nothing_is_shown_only_where_lost_answers_could_show_nothing_either(tmp_path: Path) -> None:
+    """Of 60 answers four got worse, p = .125: one lost answer shows nothing either, four may."""
+    before = sides_of("a", base=1.0, num=60)[0]
+    after = [replace(r, scores={**(r.scores or {}), "exact": float(n > 3)}) for n, r in enumerate(before)]
+    hosted, own = put_evaluation(tmp_path / "hosted", before), put_evaluation(tmp_path / "own", after)
+    leave_unanswered(own, 1, "a", is_all=False)
+    assert "~ inconclusive (60 of 61)" in compare(hosted, own, "--fail-on", "worse")
+    leave_unanswered(own, 4, "a", is_all=False)
+    assert "? in part (60 of 64)" in compare(hosted, own, "--fail-on", "worse", code=1)
+
+
 @pytest.mark.parametrize("rules", [Rules(), Rules(asks_not_worse=True), Rules(margin=0.05, asks_not_worse=True)])
 def test_a_verdict_stays_only_where_no_answer_could_change_it(rules: Rules) -> None:
     """Of the categories that lost some, whatever they would have been: all right, all wrong, or equal."""
