@@ -104,6 +104,11 @@ def test_other_sizes_are_said_as_they_are() -> None:
         ({"optim": "adamw_torch"}, "write 'adamw_torch_fused'"),
         ({"optim": "adamw_bnb_8bit"}, "write 'adamw_8bit'"),
         ({"bf16": "bfloat16"}, "bf16 must be"),
+        ({"num_train_epochs": 1.5}, "write max_steps for a part of one"),
+        ({"max_steps": -1}, "leave it out"),
+        ({"eval_steps": 0.1}, "write a number of steps"),
+        ({"warmup_steps": 0.1}, "a share of all steps is warmup_ratio"),
+        ({"lora_target_modules": "q_proj"}, 'write a list, such as ["q_proj", "v_proj"]'),
     ],
 )
 def test_what_does_not_fit_is_refused_with_what_to_write(settings: dict[str, Any], said: str) -> None:

@@ -160,8 +160,9 @@ def test_machine_choices() -> None:
     assert caught.value.exit_code == Exit.MISSING
 
 
-def test_adapters_need_modules(bases: Callable[..., Path]) -> None:
+@pytest.mark.parametrize("targets", [["no_such_proj"], ["q_proj", "no_such_proj"]])
+def test_adapters_need_modules(bases: Callable[..., Path], targets: list[str]) -> None:
     model, _ = load_base(str(bases()), device="cpu")
-    with pytest.raises(TrainError) as caught:
-        add_lora(model, Recipe(lora_target_modules=["no_such_proj"]), dtype=torch.float32, seed=0)
+    with pytest.raises(TrainError, match="no_such_proj") as caught:
+        add_lora(model, Recipe(lora_target_modules=targets), dtype=torch.float32, seed=0)
     assert caught.value.code == "E920 bad-recipe"

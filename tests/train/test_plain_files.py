@@ -189,7 +189,8 @@ def test_nulls_that_columns_of_arrow_need_are_no_values(tmp_path: Path) -> None:
     [
         ("{", r"f\.jsonl:2: "),
         ('{"prompt": "a", "prompt": "b", "completion": "c"}', r"f\.jsonl:2: a key stands twice"),
-        ('{"prompt": "a"}', r"f\.jsonl:2: .*prompt and completion"),
+        ('{"prompt": "a"}', r"f\.jsonl:2: .*prompt and completion.* has prompt$"),
+        ('{"prompt": "a", "completion": null}', r"f\.jsonl:2: .* has prompt, completion \(null\)$"),
         ('{"prompt": 1, "completion": "b"}', r"f\.jsonl:2: prompt must be text or a list of messages"),
         ('{"prompt": [], "completion": "b"}', r"f\.jsonl:2: prompt must be"),
         ('{"messages": "hello"}', r"f\.jsonl:2: messages must be"),
@@ -242,6 +243,18 @@ def test_ids_and_categories_are_taken_and_what_nobody_vouches_for_is_said(
     assert opened.manifest["categories"].keys() == {"a", "b"}
     said = capsys.readouterr().err
     assert "not vouched for" in said.lower()
+    assert "text become turns of the chat template" in said
+
+
+def test_without_a_validation_split_nothing_is_validated_and_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in ("train", "test"):
+        write(tmp_path / f"{split}.jsonl", [{"messages": [ask(f"{split} {n}"), say()]} for n in range(9)])
+    open_dataset(tmp_path)
+    said = capsys.readouterr().err
+    assert "eval_steps does nothing" in said
+    assert "chat template" not in said
 
 
 def test_the_same_records_are_known_by_their_digest_wherever_they_lie(tmp_path: Path) -> None:

@@ -195,10 +195,14 @@ def _open_plain(path: Path) -> Dataset:
         refuse(str(path), f"a dataset has rows of one objective, and this one has {kinds}")
     remark = f"Not vouched for: {name} is no export of `curate`, so that nobody reviewed it or looked for repeats"
     remark = f"{remark}; {choose_splits(path, lines)}."
+    if any(line["is_text"] for line in lines):
+        remark += " Prompts and answers that are text become turns of the chat template."
     # Known again by what the rows say, wherever they lie.
     digest = digest_of([line | {"source": ""} for line in lines])
     splits = {split: [row for row, line in zip(rows, lines, strict=True) if line["split"] == split] for split in SPLITS}
     console.talk(f"{remark} {', '.join(f'{len(part):,} {split}' for split, part in splits.items())}")
+    if not splits["validation"]:
+        console.talk("warning: there is no validation split: no step is chosen, and eval_steps does nothing")
     manifest = {
         "name": name, "objective_hint": min(kinds),
         "categories": {row.category: {} for row in rows},

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from train.base import console
 from train.base.errors import TrainError, first_line
 from train.base.file_guard import open_file
 from train.base.storage import digest_of
@@ -28,8 +29,9 @@ _NAME_SPLITS = (
 def read_plain(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a file or folder as lines of an export, whose types are not yet checked.
 
-    Of each line "kind" is the objective that it is fit for, "source" its place, "split" None where none was supplied,
-    and "cluster" a digest of what is asked first. Raises TrainError "E912 bad-dataset" with file and line.
+    Of each line "kind" is the objective that it is fit for, "is_text" whether a prompt or answer was no messages,
+    "source" its place, "split" None where none was supplied, and "cluster" a digest of what is asked first. Raises
+    TrainError "E912 bad-dataset" with file and line.
     """
     lines: list[dict[str, Any]] = []
     places: dict[str, str] = {}
@@ -55,7 +57,8 @@ def choose_splits(path: Path, lines: Sequence[dict[str, Any]]) -> str:
     if all(line["split"] in (None, "train") for line in lines):
         order = sorted({line["cluster"] for line in lines})
         if len(order) < 3:
-            message = f"{path}: no manifest.json, and {len(order)} prompts are too few to train on and to measure"
+            unless = "no manifest.json, and " if path.is_dir() else ""
+            message = f"{path}: {unless}{len(order)} prompts are too few to train on and to measure"
             raise TrainError("E912 bad-dataset", message, f"Add records. {_NAME_SPLITS}")
         size = max(1, len(order) // 10)
         for line in lines:
@@ -129,9 +132,15 @@ def _content(row: dict[str, Any], location: str) -> dict[str, Any]:
     kinds = (kind for kind, names in _ANSWERS.items() if all(row.get(name) is not None for name in names))
     kind = next(kinds, "")
     if not kind:
-        refuse(location, "a row has messages; prompt and completion; prompt, chosen and rejected; or text")
+        names = ", ".join(name if value is not None else f"{name} (null)" for name, value in row.items())
+        refuse(
+            location,
+            "a row has messages; prompt and completion; prompt, chosen and rejected; or text; "
+            f"this one has {console.one_line(names[:200]) or 'nothing'}",
+        )
     if kind == "domain":
-        return {"kind": kind, "text": row["text"], "cluster": digest_of(str(row["text"]).split())}
+        return {"kind": kind, "is_text": False, "text": row["text"], "cluster": digest_of(str(row["text"]).split())}
+    is_text = any(isinstance(row.get(name), str) for name in ("prompt", *_ANSWERS[kind]))
     sides, prompt, ratings = list(map(turns, _ANSWERS[kind])), list[dict[str, Any]](), [1, 0] * (kind == "dpo")
     if kind == "dpo" and sides[0][0].get("role") != "assistant":
         # Whole conversations that begin alike; a prompt beside them says the same once more.
@@ -151,6 +160,7 @@ def _content(row: dict[str, Any], location: str) -> dict[str, Any]:
     asked = next((n for n, turn in enumerate(messages, 1) if turn.get("role") == "user"), None)
     return {
         "kind": kind, "messages": messages,
+        "is_text": is_text,
         "cluster": digest_of([str(turn.get("content")).split() for turn in messages[:asked]]),
         "answers": [{"messages": side, "rating": own} for side, own in zip(sides, ratings, strict=False)] or None,
     }  # fmt: skip

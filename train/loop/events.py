@@ -207,9 +207,9 @@ class StepLog:
             self.seconds, self.tokens = self.seconds + seconds, self.tokens + taken.num_tokens
             figures = self._show(taken, loss, seconds)
             self.events.write(
-                "step", step=taken.number, of=len(self.sampler), epoch=taken.step.epoch, loss=loss, lr=taken.lr,
-                grad_norm=norm, tokens=taken.total_tokens, supervised=taken.step.num_supervised,
-                **figures,
+                "step", step=taken.number, of=len(self.sampler), loss=loss, lr=taken.lr, grad_norm=norm,
+                epoch=round(self.sampler.epochs_until(taken.number), 4), tokens=taken.total_tokens,
+                supervised=taken.step.num_supervised, **figures,
             )  # fmt: skip
 
     def validated(self, seconds: float) -> None:

@@ -59,6 +59,14 @@ def add_lora(model: Any, recipe: Recipe, *, dtype: torch.dtype, seed: int, new_i
         raise TrainError(
             "E920 bad-recipe", f"lora_target_modules: {str(error)[:300]}", 'Set lora_target_modules = "all-linear".'
         ) from None
+    # peft is content where one of them names a module.
+    names = [] if isinstance(recipe.lora_target_modules, str) else recipe.lora_target_modules
+    targeted = [f".{name}" for name in tuned.base_model.targeted_module_names]
+    if unknown := [name for name in names if not any(path.endswith(f".{name}") for path in targeted)]:
+        raise TrainError(
+            "E920 bad-recipe", f"lora_target_modules: the base has no {', '.join(unknown)[:300]} that takes an adapter",
+            'Name its modules, or set lora_target_modules = "all-linear".',
+        )  # fmt: skip
     for parameter in tuned.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()

@@ -139,6 +139,11 @@ class BatchSampler:
         )
         return f"{each} x {self.num_ranks} device{'s' * (self.num_ranks > 1)} = {size}"
 
+    def epochs_until(self, number: int) -> float:
+        """Return how many epochs, and what part of one, are over after the first ``number`` steps (from 1)."""
+        epoch = self._epoch_of(number - 1)
+        return epoch + (number - self._start(epoch)) / len(self._epoch(epoch))
+
     def num_tokens(self) -> int:
         """Return the tokens of the whole run."""
         last = self._epoch_of(len(self) - 1)

@@ -29,7 +29,7 @@ from train.model.parallel import parallelize
 from train.pipeline.memory import USABLE, Memory, peak, shape_of, tokens_of, useful_flops
 from train.recipe import Checkpointing
 from train.recipe.forgetting import Remedy, risks, tuning_of
-from train.recipe.schedule import validations_from, warmup_steps
+from train.recipe.schedule import betas, validations_from, warmup_steps, weight_decay
 
 CALIBRATION_STEPS = 3
 _GRAPH_SECONDS, _TIMES = 15, 10
@@ -66,6 +66,10 @@ class Plan(Expected):
     threads: int
     gradient_checkpointing: Checkpointing = False
     optim: str = "adamw_torch_fused"
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    is_sharded: bool = False
+    """Whether several ranks cut the model."""
     seconds: float | None = None
     cost_per_hour: float | None = None
     num_validations: int = 0
@@ -110,8 +114,8 @@ class Plan(Expected):
         return (
             f"{self.records:,} records, {self.tokens:,} tokens an epoch ({self.supervised / self.tokens:.0%} trained), "
             f"{self.steps:,} steps, {self.step_size}, learning_rate {self.learning_rate:.2e}; "
-            f"{'LoRA' if self.trained < self.parameters else 'full'}, {self.trained:,} of {self.parameters:,} parameters, "
-            f"{self._machine()}; "
+            f"{'LoRA' if self.trained < self.parameters else 'full'}, "
+            f"{self.trained:,} of {self.parameters:,} parameters, {self._machine()}; "
             f"{_mb(self.peak_bytes)} MB at the {'most' if self.seconds else 'least'}"
             + (f", {duration(self.seconds)}" if self.seconds is not None else "")
             + (f" and {duration(self.evaluation)} of evaluation" if self.evaluation else "")
@@ -127,7 +131,8 @@ class Plan(Expected):
             f"{self.run_tokens:,} in the run",
             *([f"mixture     {self.mixture}"] if self.mixture else []),
             f"steps       {self.steps:,}, {self.step_size}, micro-batches of up to {self.micro_batch_tokens:,} tokens",
-            f"rate        {self.learning_rate:.3g} after {self.warmup_steps} steps of warmup",
+            f"rate        {self.learning_rate:.3g} after {self.warmup_steps} steps of warmup; AdamW's betas "
+            f"{self.betas[0]:g} and {self.betas[1]:g}, weight decay {self.weight_decay:g}",
             f"parameters  {self.trained:,} trained of {self.parameters:,}",
             f"machine     {self._machine()}",
             f"memory      {_mb(self.peak_bytes)} MB at the {bound} of {_mb(self.device_bytes)}: "
@@ -159,7 +164,7 @@ class Plan(Expected):
             settings.append("--set gradient_checkpointing=true")
         elif self.gradient_checkpointing is True and self.device != "cpu":
             settings.append("--set gradient_checkpointing=offload")
-        if self.optim == "adamw_torch_fused" and self.memory.optimizer > self.peak_bytes / 10:
+        if self.optim == "adamw_torch_fused" and not self.is_sharded and self.memory.optimizer > self.peak_bytes / 10:
             settings.append("--set optim=adamw_8bit")
         if not settings:
             settings.append(f"--set max_length={max(8, self.longest // 2)} (with on_too_long = cut or skip)")
@@ -328,7 +333,8 @@ def make_plan(
         warmup_steps=warmup_steps(recipe, len(steps)), memory=memory,
         device_bytes=limit,
         device=str(device), dtype=str(dtype).removeprefix("torch."), threads=threads,
-        gradient_checkpointing=shape.checkpointing, optim=recipe.optim, risks=tuple(risks(tuning)),
+        gradient_checkpointing=shape.checkpointing, optim=recipe.optim, betas=betas(recipe),
+        weight_decay=weight_decay(recipe), is_sharded=shards > 1, risks=tuple(risks(tuning)),
         cost_per_hour=cost_per_hour, num_validations=validations_from(recipe, 1, len(steps)),
         flops=useful_flops(shape, steps), mixture=console.one_line(steps.mixture.sentence()),
     )  # fmt: skip

@@ -191,6 +191,15 @@ _VALUES = {
     "'adamw_torch'": ": write 'adamw_torch_fused'", "'adamw_bnb_8bit'": ": write 'adamw_8bit'",
     "'warmup_stable_decay'": ": write 'wsd'",
 }  # fmt: skip
+# What to do where another trainer takes a value that its key has not here.
+_INSTEAD = {
+    "num_train_epochs": "epochs are whole: write max_steps for a part of one",
+    "max_steps": "leave it out where num_train_epochs counts",
+    "eval_steps": 'write a number of steps, or "auto" for four in a run',
+    "save_steps": 'write a number of steps, or "auto" for one with each validation',
+    "warmup_steps": "a share of all steps is warmup_ratio",
+    "lora_target_modules": 'write a list, such as ["q_proj", "v_proj"]',
+}
 
 
 def _sections(kind: type[BaseModel], within: str = "") -> dict[str, type[BaseModel]]:
@@ -373,7 +382,7 @@ def _sentence(key: str, problem: Mapping[str, Any]) -> str:
     if isinstance(given, str) and kind in ("float_type", "int_type", "bool_type"):
         text = f"the text {given[:80]!r}"
         message += " (only plain decimal numbers, true and false are more than text)"
-    return f"{key} {message}, not {text[:120]}"
+    return f"{key} {message}, not {text[:120]}" + (f": {_INSTEAD[key]}" if key in _INSTEAD else "")
 
 
 def _near(key: str) -> str:
