@@ -106,23 +106,24 @@ def _git(root: Path) -> Iterator[Sign]:
         yield Sign("git", "note", f"{folder} is in no repository", "Records in git have a history and can be merged.")
 
 
-def _trainer() -> Iterator[Sign]:
-    import json
+_ASK_TORCH = """
+import torch
+cuda = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
+devices = ", ".join(f"{each.name} ({each.total_memory / 2**30:.1f} GiB)" for each in cuda) or "CPU only"
+print(f"torch {torch.__version__}, {devices}, {torch.get_num_threads()} threads")
+"""
 
-    from curate.base.resources import trainer_command
+
+def _trainer() -> Iterator[Sign]:
+    from curate.base.resources import python_command
 
     # Looked up and not imported: torch alone takes seconds.
     if not all(_version(name) for name in ("torch", "transformers", "peft")):
         yield Sign("trainer", "note", "not installed", "pip install 'pairsmith[train]' on the machine that trains.")
-        return
-    # The trainer speaks for itself: we never load what it loads.
-    text = _output(trainer_command("doctor", "--json"))
-    if not text:
-        yield Sign("trainer", "problem", "`train doctor` does not answer", "Run it by hand to see why.")
-        return
-    report = json.loads(text)
-    devices = ", ".join(f"{device['name']} ({device['memory_gib']} GiB)" for device in report["devices"]) or "CPU only"
-    yield Sign("trainer", "ok", f"torch {report['versions']['torch']}, {devices}, {report['threads']} threads")
+    elif found := _output([*python_command(), "-c", _ASK_TORCH]):
+        yield Sign("trainer", "ok", found)
+    else:
+        yield Sign("trainer", "problem", "torch cannot be loaded", "Type `python -c 'import torch'` to see why.")
 
 
 def _workspace(root: Path) -> Iterator[Sign]:
