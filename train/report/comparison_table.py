@@ -6,7 +6,7 @@ from train.base.console import one_line
 from train.report import wording
 from train.report.comparison import ComparisonTable
 from train.report.model import CategoryResult, Macro
-from train.report.tables import ReportTable
+from train.report.part_tables import ReportTable
 
 _HEADS = ("category", "model", "n", "metric", "score", "change", "95 %", "p", "verdict")
 _COST_HEADS = ("model", "prompting", "answers", "seconds", "tokens", "cost")

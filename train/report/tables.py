@@ -1,254 +1,171 @@
-"""The tables of a report, each described once: titles, heads, cells and sentences, the same in every form of it."""
+"""A finished table, and the one renderer of a list of them: to a terminal, to Markdown, to HTML.
+
+Whatever a report shows is a list of `Table`, so a part of a report is one function, `NAME_tables(...) -> list[Table]`:
+
+    def noise_tables(noise: Noise) -> list[Table]:
+        return [Table(part="noise", sentences=[f"Decoded again: ..."])]
+
+A cell is a string, made by `train.report.wording` (`number`, `spread`, `p_value`, `percent`, `category`); what a record
+says is put into it as it stands, since the renderer makes it visible and escapes it. Tables are plain data: they stand
+finished in `report.json`, where `curate` shows them, too. What other programs need as a number is a field of its own
+beside them, and a sentence that stands in a table is no such field. `Report.with_tables` puts tables into a report,
+instead of those of the same parts, in the order of `PARTS`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+import re
+import textwrap
+from collections.abc import Collection, Sequence
+from html import escape
+from typing import Annotated, Literal, get_args
+from unicodedata import combining, east_asian_width
+
+from pydantic import AfterValidator
 
 from train.base.console import one_line, visible
-from train.evaluate.dynamics import Dynamic
-from train.report import wording
-from train.report.model import CategoryFit, CategoryResult, Change, Estimate, Report, Run, SliceResult
-from train.report.training_parts import CategoryCurve, LearningCurve, Preferences, Stages, Sweep
-from train.report.wording import number, percent, prose, spread
+from train.report.part import ReportPart
+
+Part = Literal[
+    "results", "preferences", "learning curve", "stages", "sweep", "slices", "forgetting", "over-fitting", "seeds",
+    "noise", "judge", "costs", "conclusions", "flips", "notes", "behaviour", "bits", "data map", "worst", "run",
+]  # fmt: skip
+"""What a table is about; `curate` chooses by it."""
+PARTS: tuple[Part, ...] = get_args(Part)
+"""In the order in which a report shows them."""
 
 
-class ReportTable(NamedTuple):
-    """A title, heads, rows of cells, and sentences below them; columns are aligned right but the first and ``left``."""
+Texts = Annotated[Sequence[str], AfterValidator(tuple)]
 
-    title: str
-    heads: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    sentences: Sequence[str] = ()
-    left: Sequence[str] = ("model", "metric", "95 %", "verdict", "note")
-    given_up: Sequence[str] = ("metric", "p", "trivial")
-    """Columns that a narrow terminal leaves out, in this order; the files of the report have them all."""
+
+class Table(ReportPart):
+    """A title, heads, rows of cells, and sentences below them; any of these may be empty."""
+
+    part: Part
+    title: str = ""
+    heads: Texts = ()
+    rows: Annotated[Sequence[Texts], AfterValidator(tuple)] = ()
+    sentences: Texts = ()
+    """Paragraphs; a terminal puts no empty line between those of one table."""
+    left: Texts = ("model", "metric", "95 %", "verdict", "note")
+    """Heads of the columns of words, as the first one is; all others are numbers, and aligned right."""
+    given_up: Texts = ("metric", "p", "trivial")
+    """Heads of the columns that a narrow terminal leaves out, in this order."""
+    files_only: Texts = ()
+    """Heads of the columns that no terminal shows."""
+    has_total: bool = False
+    """The last row is the total of the others, below a rule."""
+    is_in_terminal: bool = True
+    """False where the files of a report alone have this table, folded in HTML."""
+
+    def without(self, heads: Collection[str]) -> Table:
+        """Return the table without the columns of ``heads``."""
+        kept = [index for index, head in enumerate(self.heads) if head not in heads]
+        cut = {"heads": [self.heads[n] for n in kept], "rows": [[row[n] for n in kept] for row in self.rows]}
+        return self.model_copy(update=cut)
 
     @property
-    def right(self) -> list[str]:
-        """The heads of the columns of numbers."""
-        return [head for head in self.heads[1:] if head not in self.left]
-
-    def lines(self, columns: int | None) -> list[str]:
-        """Return the table and its sentences for a terminal of ``columns``."""
-        lines = wording.grid(self.heads, self.rows, columns, right=self.right, given_up=self.given_up)
-        return [*lines, *(line for sentence in self.sentences for line in ("", *prose(sentence, columns)))]
+    def right(self) -> list[bool]:
+        """Which of the columns are aligned right."""
+        return [index > 0 and head not in self.left for index, head in enumerate(self.heads)]
 
 
-def table(report: Report, *, sides: tuple[str, str] = ("base", "tuned"), columns: int | None = None) -> str:
-    """Return the results by category of the split whose verdicts count, with notes, as text without colour.
+def to_text(tables: Sequence[Table], columns: int | None = None) -> str:
+    """Return those ``tables`` that a terminal of ``columns`` shows: cells on one line, prose wrapped, without colour.
 
-    ``sides`` names what is compared, where it is not the base and the tuned model of one run. In a terminal of
-    ``columns`` the metric and then the p value are left out where they do not fit, and prose is wrapped.
+    Numbers are never cut, whole columns go (`Table.given_up`): a cut number is a wrong number.
     """
-    main = report.main()
-    results = ReportTable("", wording.HEADS, [wording.result_row(result, report.fewest) for result in main.results()])
-    lines = [_title(report, sides), "", *results.lines(columns)]
-    if main.macro is not None:
-        # Below a rule, as the heads are above one.
-        lines.insert(-1, lines[3])
-    lines += ["", *prose(wording.legend(main.results()), columns)]
-    for sentence in wording.open_questions(main.results()):
-        lines += ["", *prose(sentence, columns)]
-    for part in part_tables(report):
-        lines += ["", visible(part.title), "", *part.lines(columns)]
-    if report.forgetting is not None:
-        lines += ["", *prose(report.forgetting.sentence, columns)]
-        for remedy in report.forgetting.remedies:
-            lines += [*prose(f"next: {remedy.text}", columns), *(f"    {line}" for line in remedy.lines)]
-    sentences = [f"Fit of {fit.sentence}" for fit in report.fits if fit.fell_from is not None]
-    measured = (report.memory, report.seeds, report.noise, report.judged)
-    for sentence in [*sentences, *(part.sentence for part in measured if part is not None)]:
-        lines += ["", *prose(sentence, columns)]
-    for remark in report.judged.remarks if report.judged else ():
-        lines += prose(remark, columns)
-    if report.notes or report.remarks:
-        lines.append("")
-    for note in report.notes + report.remarks:
-        lines += prose(f"note: {note}", columns)
-    return "\n".join(line.rstrip() for line in lines)
+    blocks = []
+    for table in (table for table in tables if table.is_in_terminal):
+        blocks += [[visible(table.title)]] if table.title else []
+        blocks += [grid(table, columns)] if table.rows else []
+        blocks += [[line for sentence in table.sentences for line in prose(sentence, columns)]] * bool(table.sentences)
+    return "\n\n".join("\n".join(line.rstrip() for line in block) for block in blocks)
 
 
-def _title(report: Report, sides: tuple[str, str]) -> str:
-    split, question = report.headline, wording.margin_question(report.main().results(), report.margin)
-    if sides == ("base", "tuned"):
-        return f"{visible(report.run.id)}: base against tuned on the {split} split"
-    return f"base = {visible(sides[0])}, tuned = {visible(sides[1])}, on the {split} split{question}"
+def grid(table: Table, columns: int | None) -> list[str]:
+    """Return heads, a rule and rows as lines of at most ``columns``, as far as `Table.given_up` allows."""
+    table = table.without(table.files_only)
+    for head in [None, *table.given_up]:
+        table = table if head is None else table.without([head])
+        cells = [list(map(one_line, row)) for row in (table.heads, *table.rows)]
+        widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
+        if columns is None or sum(widths) + 2 * (len(widths) - 1) <= columns:
+            break
+    lines = []
+    for row in cells:
+        blanks = [" " * (width - _width(cell)) for width, cell in zip(widths, row, strict=True)]
+        sides = zip(row, blanks, table.right, strict=True)
+        lines.append("  ".join(blank + cell if is_right else cell + blank for cell, blank, is_right in sides))
+    rule = ["  ".join("-" * width for width in widths)]
+    return [lines[0], *rule, *lines[1:-1], *(rule if table.has_total else []), *lines[-1:]]
 
 
-def part_tables(report: Report) -> list[ReportTable]:
-    """Return what a report has beside its results and tells everywhere: preferences, a series, slices."""
-    tables = [] if report.preferences is None else [_of_preferences(report.preferences)]
-    tables += [] if report.learning_curve is None else [_of_curve(report.learning_curve)]
-    tables += [] if report.stages is None else [_of_stages(report.stages, report.main().categories)]
-    tables += [] if report.sweep is None else [_of_sweep(report.sweep)]
-    return [*tables, *(_of_slice(part, report.fewest) for part in report.slices)]
+def prose(text: str, columns: int | None) -> list[str]:
+    """Return a sentence as lines of at most ``columns``, made visible."""
+    return [visible(text)] if columns is None else textwrap.wrap(visible(text), max(20, columns))
 
 
-def file_tables(report: Report) -> Iterator[ReportTable]:
-    """Yield what the files of a report have beside it, and a terminal leaves out."""
-    main = report.main()
-    if report.fits or report.memory:
-        sentences = [part.sentence for part in (*report.fits, report.memory) if part is not None]
-        rows = [row for fit in report.fits for row in _fit_rows(fit)]
-        heads = ("category", "measure", "step", "training", "validation", "gap", "95 %")
-        yield ReportTable("Over-fitting", heads, rows,
-                    sentences, left=("measure", "95 %"))  # fmt: skip
-    if main.behaviour is not None:
-        about = f"All {main.behaviour.n} completions of the {main.split} split; greedy decoding."
-        each = (
-            ("Ended by itself", main.behaviour.stopped, True), ("Empty", main.behaviour.empty, True),
-            ("Repetition: share of word 4-grams said before", main.behaviour.repetition, True),
-            ("Length: characters, the reference being 1", main.behaviour.length_ratio, False),
-            ("Reasoning: tokens an answer", main.behaviour.reasoning_tokens, False),
-            ("Reasoning cut: its budget was spent", main.behaviour.reasoning_cut, True),
-        )  # fmt: skip
-        yield ReportTable("Behaviour", ("measure", "base", "tuned"), [
-            (name, *(percent(side) if is_share else number(side, is_share=False) for side in (part.base, part.tuned)))
-            for name, part, is_share in each if part is not None
-        ], [about])  # fmt: skip
-    bits = [(wording.category(row.category), row.bits_per_byte) for row in main.categories if row.bits_per_byte]
-    if general := report.forgetting:
-        for part in general.parts or [general]:
-            own = Change(base=part.base.value, tuned=part.tuned.value)
-            bits.append((f"{part.text or 'General text'}, not from the dataset: forgetting", own))
-    yield ReportTable("Bits per byte", ("text", "base", "tuned"), [
-        (one_line(name), f"{change.base:.3f}", f"{change.tuned:.3f}") for name, change in bits
-    ], ["Code length of the references; lower is better. Comparable across tokenizers."])  # fmt: skip
-    about = "Confidence is the mean log-probability a token over the epochs, variability its spread."
-    for title, dynamics in (
-        ("Hardest to learn", report.data_map.hardest), ("Most variable", report.data_map.most_variable),
-    ) if report.data_map else ():  # fmt: skip
-        if dynamics:
-            yield ReportTable(title, ("record", "category", "confidence", "variability", "correctness"),
-                        list(map(_dynamic_row, dynamics)), [about], left=("category",))  # fmt: skip
-    if report.worst:
-        rows = [
-            (one_line(row.id), wording.category(row.category), number(row.score),
-             "-" if row.bits_per_byte is None else f"{row.bits_per_byte:.3f}") for row in report.worst
-        ]  # fmt: skip
-        yield ReportTable("Where to look next", ("record", "category", "score", "bits per byte"), rows,
-                    ["The validation records that the tuned model does worst on."], left=("category",))  # fmt: skip
+def to_markdown(tables: Sequence[Table]) -> str:
+    """Return ``tables`` as Markdown; texts of the data cannot become markup."""
+    blocks = []
+    for table in tables:
+        blocks += [f"## {markdown_text(table.title)}"] if table.title else []
+        if table.rows:
+            lines = [" | ".join(map(markdown_text, row)) for row in (table.heads, *table.rows)]
+            lines.insert(1, "|".join("---:" if is_right else "---" for is_right in table.right))
+            blocks.append("\n".join(f"| {line} |" for line in lines))
+        blocks += list(map(markdown_text, table.sentences))
+    return "\n\n".join(blocks) + "\n"
 
 
-def run_table(run: Run) -> ReportTable:
-    """Return what made the numbers of a report."""
-    named = {
-        "objective": run.objective, "method": run.method, "seed": run.seed, "device": run.device,
-        "seconds": run.seconds, "created": run.created,
-    }  # fmt: skip
-    facts = [fact for fact in named.items() if fact[1] not in (None, "")]
-    facts += [fact for group in (run.settings, run.versions, run.digests) for fact in group.items()]
-    return ReportTable("What made these numbers", ("fact", "value"), [(name, str(value)) for name, value in facts],
-                       left=("value",))  # fmt: skip
+def to_html(tables: Sequence[Table], pictures: Sequence[Sequence[str]] = ()) -> str:
+    """Return ``tables`` as HTML, every text escaped; what a terminal does not show is folded.
+
+    Each of the first ones may have ``pictures``, one a row, which are HTML and stand behind its first column.
+    """
+    return "\n".join(
+        _html_of(table, pictures[index] if index < len(pictures) else ()) for index, table in enumerate(tables)
+    )
 
 
-def _fit_rows(fit: CategoryFit) -> list[tuple[str, ...]]:
-    is_share = fit.measure == "score"
-    measure = f"{'score' if is_share else 'nats a token'}, n = {fit.num_train} and {fit.num_validation}"
-    return [
-        (wording.category(fit.category), measure, str(point.step), number(point.train, is_share=is_share),
-         number(point.validation, is_share=is_share), number(point.gap.value, is_share=is_share, sign=True),
-         spread(point.gap, is_share=is_share, sign=True))
-        for point in fit.points
-    ]  # fmt: skip
+def _html_of(table: Table, pictures: Sequence[str]) -> str:
+    def row(cells: Sequence[str], kind: str, picture: str | None) -> str:
+        numbers = [' class="num"' if is_right else "" for is_right in table.right]
+        drawn = [] if picture is None else [f"<{kind}>{picture}</{kind}>"]
+        first, *rest = (f"<{kind}{number}><bdi>{html_text(cell)}</bdi></{kind}>"
+                        for cell, number in zip(cells, numbers, strict=True))  # fmt: skip
+        return f"<tr>{first}{''.join(drawn + rest)}</tr>"
+
+    parts = []
+    if table.rows:
+        drawn = [None] * len(table.rows) if not pictures else [*pictures, *[""] * (len(table.rows) - len(pictures))]
+        body = [row(cells, "td", picture) for cells, picture in zip(table.rows, drawn, strict=True)]
+        foot = f"<tfoot>{body.pop()}</tfoot>" if table.has_total else ""
+        head = row(table.heads, "th", "" if pictures else None)
+        parts.append(f'<div class="scroll"><table><thead>{head}</thead>\n<tbody>' + "\n".join(body)
+                     + f"</tbody>{foot}</table></div>")  # fmt: skip
+    parts += [f"<p>{html_text(sentence)}</p>" for sentence in table.sentences]
+    title = html_text(table.title)
+    if not table.is_in_terminal:
+        return "\n".join(["<details>", f"<summary>{title}</summary>", *parts, "</details>"])
+    return "\n".join([f"<h2>{title}</h2>"] * bool(title) + parts)
 
 
-def _dynamic_row(dynamic: Dynamic) -> tuple[str, ...]:
-    numbers = (number(value, is_share=False) for value in (dynamic.confidence, dynamic.variability))
-    return one_line(dynamic.id), wording.category(dynamic.category), *numbers, number(dynamic.correctness)
+def html_text(text: object) -> str:
+    """Return ``text`` so that HTML shows it as it stands."""
+    return escape(visible(str(text)))
 
 
-def _of_slice(part: SliceResult, fewest: int) -> ReportTable:
-    # All of them have one metric, which their categories name.
-    rows = [row[:2] + row[3:] for row in (wording.result_row(value, fewest) for value in part.values)]
-    pooled = [f"{part.num_pooled} rare values stand together."] if part.num_pooled else []
-    heads = ("value", *(head for head in wording.HEADS[1:] if head != "metric"))
-    return ReportTable(f"By {part.name} ({part.split} split)", heads, rows, [*part.sentences, *pooled])
+def markdown_text(text: object) -> str:
+    """Return ``text`` so that Markdown shows it as it stands, on one line, also in a cell of a table."""
+    flat = " ".join(visible(str(text)).split())
+    flat = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    flat = re.sub(r"([\\`*_{}\[\]|~])", r"\\\1", flat)
+    # What stands at the beginning could open a list or a heading.
+    return re.sub(r"^([#+=-]|\d+(?=[.)]))", lambda mark: "\\" + mark[1] if mark[1] in "#+=-" else mark[1] + "\\", flat)
 
 
-def _of_preferences(preferences: Preferences) -> ReportTable:
-    several = [preferences.total] if len(preferences.categories) > 1 else []
-    rows: list[tuple[str, ...]] = []
-    for result in [*preferences.categories, *several]:
-        margin, likelier, drift = result.margin, result.likelier, result.length_drift
-        rows.append((
-            "ALL" if result is preferences.total else wording.category(result.category), str(result.n),
-            number(result.agreement.value), spread(result.agreement),
-            number(margin.value, is_share=False, sign=True) if margin else "-",
-            spread(margin, is_share=False, sign=True) if margin else "too few",
-            f"{number(likelier.base)} → {number(likelier.tuned)}" if likelier else "-",
-            percent(drift.value, sign=True) if drift else "-",
-        ))  # fmt: skip
-    heads = ("category", "n", "moved so", "95 %", "nats", "95 %", "likelier", "length")
-    return ReportTable("What people prefer", heads, rows, [preferences.sentence], left=())
-
-
-def settings_text(changes: Mapping[str, Any]) -> str:
-    """Return settings as they are read: "learning_rate = 0.001, lora_r = 8"."""
-    return ", ".join(f"{key} = {value}" for key, value in changes.items())
-
-
-def _of_curve(curve: LearningCurve) -> ReportTable:
-    heads = ["category", "trained", "base", *(f"{100 * share:g} %" for share in curve.shares), "doubled", "95 %"]
-    return ReportTable(
-        f"Learning curve: {curve.split} scores by share of the training records, under the same number of steps",
-        heads, [_curve_row(each) for each in curve.categories], [curve.sentence[:1].upper() + curve.sentence[1:], (
-            "Flat: the 95 % interval of a doubling lies within eval.margin of 0 (of bits, within 1 %). Cannot tell: it "
-            "does not, and neither a gain nor a fall is shown."
-        )],
-        left=heads[-1:],
-    )  # fmt: skip
-
-
-def _curve_row(curve: CategoryCurve) -> list[str]:
-    is_share = curve.higher_is_better
-    name = "MEAN" if not curve.metric else wording.category(curve.category)
-    scores = [number(value, is_share=is_share) for value in (curve.base, *(p.score.value for p in curve.points))]
-    word = {"unclear": "cannot tell"}.get(curve.word, curve.word)
-    # A fall is told as it was so far, and else what is expected.
-    found = curve.trend if curve.word == "falls" else curve.gain
-    if found is not None and not is_share:
-        # Of bits fewer are better, and so they are written.
-        found = Estimate(value=-found.value, low=-found.high, high=-found.low)
-    if found is not None and curve.word == "gain":
-        word = number(found.value, is_share=is_share, sign=True)
-    span = "" if found is None else spread(found, is_share=is_share, sign=True)
-    return [name, str(curve.points[-1].num_records), *scores, word, span]
-
-
-def _of_stages(stages: Stages, main: Sequence[CategoryResult]) -> ReportTable:
-    rows = []
-    for row in main:
-        cells = [number(stages.base.get(row.category), is_share=row.higher_is_better)]
-        for result in stages.results:
-            mark = " +" if row.category in result.improved else " !" if row.category in result.regressed else ""
-            cells.append(number(result.scores.get(row.category), is_share=row.higher_is_better) + mark)
-        rows.append([wording.category(row.category), *cells])
-    rows.append(["MEAN", *map(number, (stages.base_mean, *(result.mean for result in stages.results)))])
-    for name, is_share, changes in (
-        ("better answer likelier", True, [result.likelier for result in stages.results]),
-        ("general text, bits", False, [result.general for result in stages.results]),
-    ):
-        if any(changes):
-            before = next(change.base for change in changes if change is not None)
-            values = [before, *(None if change is None else change.tuned for change in changes)]
-            rows.append([name, *(number(value, is_share=is_share) for value in values)])
-    heads = ["category", "base", *(one_line(result.name) for result in stages.results)]
-    title = f"Stages: scores on the {stages.split} split (+ better, ! worse than the stage before)"
-    return ReportTable(title, heads, rows, [stages.sentence], left=heads[2:])
-
-
-def _of_sweep(sweep: Sweep) -> ReportTable:
-    rows, is_share = [], any(trial.score is not None for trial in sweep.trials)
-    for trial in sweep.trials:
-        behind = trial.behind
-        rows.append([
-            one_line(settings_text(trial.changes)), f"{trial.steps:,}",
-            number(trial.score if is_share else trial.bits, is_share=is_share),
-            "best" if trial.name == sweep.chosen else number(behind.value if behind else None, is_share=is_share),
-            "" if behind is None else spread(behind, is_share=is_share, sign=True), trial.note,
-        ])  # fmt: skip
-    title, head = ("scores", "score") if is_share else ("bits per byte", "bits")
-    heads = ("settings", "steps", head, "behind", "95 %", "note")
-    return ReportTable(f"Sweep: mean validation {title}", heads, rows, [sweep.sentence])
+def _width(text: str) -> int:
+    # In cells of the terminal: letters of East Asia take two, combining marks none.
+    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)

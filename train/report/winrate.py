@@ -16,9 +16,9 @@ from train.base.console import visible
 from train.base.errors import TrainError, first_line, validation_fault
 from train.report import stats, wording
 from train.report.model import Bias, Estimate, ReportPart
+from train.report.part_tables import ReportTable
 from train.report.results import estimate
 from train.report.stats import seed_of
-from train.report.tables import ReportTable
 
 HUMAN = "human.jsonl"
 """In the folder of a run: the verdicts of people on its base and its tuned model."""

@@ -28,7 +28,7 @@ from train.report.model import (
     StepPoint,
 )
 from train.report.overfitting import read_events
-from train.report.tables import file_tables, part_tables, run_table
+from train.report.part_tables import file_tables, part_tables, run_table
 from train.report.training_parts import CategoryCurve
 
 MARKDOWN, HTML = "report.md", "report.html"
