@@ -18,9 +18,9 @@ from train.report import Report, Run, build_report, table
 from train.report.choices import behind, without_choosing
 from train.report.learning_curve import ShareResult, fit_laws, learning_curve
 from train.report.model import Estimate
+from train.report.part_tables import part_tables
 from train.report.stages import StageFacts, stages_of
 from train.report.stats import student_p, student_quantile
-from train.report.part_tables import part_tables
 from train.report.training_parts import CategoryCurve, CurvePoint, LearningCurve
 from train.report.two_way import Parts, cluster_parts, fit_two_way, mean_parts, measure
 from train.report.write import html

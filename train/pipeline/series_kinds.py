@@ -24,8 +24,8 @@ from train.recipe import Recipe, load_recipe
 from train.report import Report, Rules, wording
 from train.report.choices import Exam, behind, without_choosing
 from train.report.learning_curve import READ_ALL, ShareResult, learning_curve
-from train.report.seeds import seeds_report
 from train.report.part_tables import settings_text
+from train.report.seeds import seeds_report
 from train.report.training_parts import Sweep, Trial
 
 _Number = Annotated[int, Field(ge=1, le=100)]

@@ -6,7 +6,7 @@ from train.base.console import one_line
 from train.report import wording
 from train.report.comparison import ComparisonTable
 from train.report.model import CategoryResult, Macro
-from train.report.part_tables import ReportTable
+from train.report.part_tables import OldTable
 
 _HEADS = ("category", "model", "n", "metric", "score", "change", "95 %", "p", "verdict")
 _COST_HEADS = ("model", "prompting", "answers", "seconds", "tokens", "cost")
@@ -47,7 +47,7 @@ def render_table(comparison: ComparisonTable, *, columns: int | None = None) -> 
     verdicts = [result for _, split in splits for result in split.results()]
     question = wording.margin_question(verdicts, comparison.margin)
     lines = [f"{heading} the {comparison.headline} split{question}", ""]
-    lines += ReportTable("", _HEADS, rows).lines(columns)
+    lines += OldTable("", _HEADS, rows).lines(columns)
     if not is_alone:
         lines += ["", *wording.prose(wording.legend(verdicts), columns)]
         for sentence in wording.open_questions(verdicts):
@@ -87,7 +87,7 @@ def cost_lines(comparison: ComparisonTable, columns: int | None) -> list[str]:
         for model in comparison.models
     ]  # fmt: skip
     sentences = [conclusion.sentence for conclusion in comparison.conclusions]
-    costs = ReportTable("", _COST_HEADS, rows, sentences, left=("prompting",), given_up=("answers", "tokens"))
+    costs = OldTable("", _COST_HEADS, rows, sentences, left=("prompting",), given_up=("answers", "tokens"))
     if not any(model.num_answers for model in comparison.models):
         # Of runs nobody measured it.
         return [line for sentence in sentences for line in wording.prose(sentence, columns)]

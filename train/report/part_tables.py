@@ -13,7 +13,7 @@ from train.report.training_parts import CategoryCurve, LearningCurve, Preference
 from train.report.wording import number, percent, prose, spread
 
 
-class ReportTable(NamedTuple):
+class OldTable(NamedTuple):
     """A title, heads, rows of cells, and sentences below them; columns are aligned right but the first and ``left``."""
 
     title: str
@@ -42,7 +42,7 @@ def table(report: Report, *, sides: tuple[str, str] = ("base", "tuned"), columns
     ``columns`` the metric and then the p value are left out where they do not fit, and prose is wrapped.
     """
     main = report.main()
-    results = ReportTable("", wording.HEADS, [wording.result_row(result, report.fewest) for result in main.results()])
+    results = OldTable("", wording.HEADS, [wording.result_row(result, report.fewest) for result in main.results()])
     lines = [_title(report, sides), "", *results.lines(columns)]
     if main.macro is not None:
         # Below a rule, as the heads are above one.
@@ -76,7 +76,7 @@ def _title(report: Report, sides: tuple[str, str]) -> str:
     return f"base = {visible(sides[0])}, tuned = {visible(sides[1])}, on the {split} split{question}"
 
 
-def part_tables(report: Report) -> list[ReportTable]:
+def part_tables(report: Report) -> list[OldTable]:
     """Return what a report has beside its results and tells everywhere: preferences, a series, slices."""
     tables = [] if report.preferences is None else [_of_preferences(report.preferences)]
     tables += [] if report.learning_curve is None else [_of_curve(report.learning_curve)]
@@ -85,14 +85,14 @@ def part_tables(report: Report) -> list[ReportTable]:
     return [*tables, *(_of_slice(part, report.fewest) for part in report.slices)]
 
 
-def file_tables(report: Report) -> Iterator[ReportTable]:
+def file_tables(report: Report) -> Iterator[OldTable]:
     """Yield what the files of a report have beside it, and a terminal leaves out."""
     main = report.main()
     if report.fits or report.memory:
         sentences = [part.sentence for part in (*report.fits, report.memory) if part is not None]
         rows = [row for fit in report.fits for row in _fit_rows(fit)]
         heads = ("category", "measure", "step", "training", "validation", "gap", "95 %")
-        yield ReportTable("Over-fitting", heads, rows,
+        yield OldTable("Over-fitting", heads, rows,
                     sentences, left=("measure", "95 %"))  # fmt: skip
     if main.behaviour is not None:
         about = f"All {main.behaviour.n} completions of the {main.split} split; greedy decoding."
@@ -103,7 +103,7 @@ def file_tables(report: Report) -> Iterator[ReportTable]:
             ("Reasoning: tokens an answer", main.behaviour.reasoning_tokens, False),
             ("Reasoning cut: its budget was spent", main.behaviour.reasoning_cut, True),
         )  # fmt: skip
-        yield ReportTable("Behaviour", ("measure", "base", "tuned"), [
+        yield OldTable("Behaviour", ("measure", "base", "tuned"), [
             (name, *(percent(side) if is_share else number(side, is_share=False) for side in (part.base, part.tuned)))
             for name, part, is_share in each if part is not None
         ], [about])  # fmt: skip
@@ -112,7 +112,7 @@ def file_tables(report: Report) -> Iterator[ReportTable]:
         for part in general.parts or [general]:
             own = Change(base=part.base.value, tuned=part.tuned.value)
             bits.append((f"{part.text or 'General text'}, not from the dataset: forgetting", own))
-    yield ReportTable("Bits per byte", ("text", "base", "tuned"), [
+    yield OldTable("Bits per byte", ("text", "base", "tuned"), [
         (one_line(name), f"{change.base:.3f}", f"{change.tuned:.3f}") for name, change in bits
     ], ["Code length of the references; lower is better. Comparable across tokenizers."])  # fmt: skip
     about = "Confidence is the mean log-probability a token over the epochs, variability its spread."
@@ -120,18 +120,18 @@ def file_tables(report: Report) -> Iterator[ReportTable]:
         ("Hardest to learn", report.data_map.hardest), ("Most variable", report.data_map.most_variable),
     ) if report.data_map else ():  # fmt: skip
         if dynamics:
-            yield ReportTable(title, ("record", "category", "confidence", "variability", "correctness"),
+            yield OldTable(title, ("record", "category", "confidence", "variability", "correctness"),
                         list(map(_dynamic_row, dynamics)), [about], left=("category",))  # fmt: skip
     if report.worst:
         rows = [
             (one_line(row.id), wording.category(row.category), number(row.score),
              "-" if row.bits_per_byte is None else f"{row.bits_per_byte:.3f}") for row in report.worst
         ]  # fmt: skip
-        yield ReportTable("Where to look next", ("record", "category", "score", "bits per byte"), rows,
+        yield OldTable("Where to look next", ("record", "category", "score", "bits per byte"), rows,
                     ["The validation records that the tuned model does worst on."], left=("category",))  # fmt: skip
 
 
-def run_table(run: Run) -> ReportTable:
+def run_table(run: Run) -> OldTable:
     """Return what made the numbers of a report."""
     named = {
         "objective": run.objective, "method": run.method, "seed": run.seed, "device": run.device,
@@ -139,7 +139,7 @@ def run_table(run: Run) -> ReportTable:
     }  # fmt: skip
     facts = [fact for fact in named.items() if fact[1] not in (None, "")]
     facts += [fact for group in (run.settings, run.versions, run.digests) for fact in group.items()]
-    return ReportTable("What made these numbers", ("fact", "value"), [(name, str(value)) for name, value in facts],
+    return OldTable("What made these numbers", ("fact", "value"), [(name, str(value)) for name, value in facts],
                        left=("value",))  # fmt: skip
 
 
@@ -159,15 +159,15 @@ def _dynamic_row(dynamic: Dynamic) -> tuple[str, ...]:
     return one_line(dynamic.id), wording.category(dynamic.category), *numbers, number(dynamic.correctness)
 
 
-def _of_slice(part: SliceResult, fewest: int) -> ReportTable:
+def _of_slice(part: SliceResult, fewest: int) -> OldTable:
     # All of them have one metric, which their categories name.
     rows = [row[:2] + row[3:] for row in (wording.result_row(value, fewest) for value in part.values)]
     pooled = [f"{part.num_pooled} rare values stand together."] if part.num_pooled else []
     heads = ("value", *(head for head in wording.HEADS[1:] if head != "metric"))
-    return ReportTable(f"By {part.name} ({part.split} split)", heads, rows, [*part.sentences, *pooled])
+    return OldTable(f"By {part.name} ({part.split} split)", heads, rows, [*part.sentences, *pooled])
 
 
-def _of_preferences(preferences: Preferences) -> ReportTable:
+def _of_preferences(preferences: Preferences) -> OldTable:
     several = [preferences.total] if len(preferences.categories) > 1 else []
     rows: list[tuple[str, ...]] = []
     for result in [*preferences.categories, *several]:
@@ -181,7 +181,7 @@ def _of_preferences(preferences: Preferences) -> ReportTable:
             percent(drift.value, sign=True) if drift else "-",
         ))  # fmt: skip
     heads = ("category", "n", "moved so", "95 %", "nats", "95 %", "likelier", "length")
-    return ReportTable("What people prefer", heads, rows, [preferences.sentence], left=())
+    return OldTable("What people prefer", heads, rows, [preferences.sentence], left=())
 
 
 def settings_text(changes: Mapping[str, Any]) -> str:
@@ -189,9 +189,9 @@ def settings_text(changes: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} = {value}" for key, value in changes.items())
 
 
-def _of_curve(curve: LearningCurve) -> ReportTable:
+def _of_curve(curve: LearningCurve) -> OldTable:
     heads = ["category", "trained", "base", *(f"{100 * share:g} %" for share in curve.shares), "doubled", "95 %"]
-    return ReportTable(
+    return OldTable(
         f"Learning curve: {curve.split} scores by share of the training records, under the same number of steps",
         heads, [_curve_row(each) for each in curve.categories], [curve.sentence[:1].upper() + curve.sentence[1:], (
             "Flat: the 95 % interval of a doubling lies within eval.margin of 0 (of bits, within 1 %). Cannot tell: it "
@@ -217,7 +217,7 @@ def _curve_row(curve: CategoryCurve) -> list[str]:
     return [name, str(curve.points[-1].num_records), *scores, word, span]
 
 
-def _of_stages(stages: Stages, main: Sequence[CategoryResult]) -> ReportTable:
+def _of_stages(stages: Stages, main: Sequence[CategoryResult]) -> OldTable:
     rows = []
     for row in main:
         cells = [number(stages.base.get(row.category), is_share=row.higher_is_better)]
@@ -236,10 +236,10 @@ def _of_stages(stages: Stages, main: Sequence[CategoryResult]) -> ReportTable:
             rows.append([name, *(number(value, is_share=is_share) for value in values)])
     heads = ["category", "base", *(one_line(result.name) for result in stages.results)]
     title = f"Stages: scores on the {stages.split} split (+ better, ! worse than the stage before)"
-    return ReportTable(title, heads, rows, [stages.sentence], left=heads[2:])
+    return OldTable(title, heads, rows, [stages.sentence], left=heads[2:])
 
 
-def _of_sweep(sweep: Sweep) -> ReportTable:
+def _of_sweep(sweep: Sweep) -> OldTable:
     rows, is_share = [], any(trial.score is not None for trial in sweep.trials)
     for trial in sweep.trials:
         behind = trial.behind
@@ -251,4 +251,4 @@ def _of_sweep(sweep: Sweep) -> ReportTable:
         ])  # fmt: skip
     title, head = ("scores", "score") if is_share else ("bits per byte", "bits")
     heads = ("settings", "steps", head, "behind", "95 %", "note")
-    return ReportTable(f"Sweep: mean validation {title}", heads, rows, [sweep.sentence])
+    return OldTable(f"Sweep: mean validation {title}", heads, rows, [sweep.sentence])

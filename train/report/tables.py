@@ -1,9 +1,9 @@
 """A finished table, and the one renderer of a list of them: to a terminal, to Markdown, to HTML.
 
-Whatever a report shows is a list of `Table`, so a part of a report is one function, `NAME_tables(...) -> list[Table]`:
+Whatever a report shows is a list of `ReportTable`, so a part of a report is one function that returns some:
 
-    def noise_tables(noise: Noise) -> list[Table]:
-        return [Table(part="noise", sentences=[f"Decoded again: ..."])]
+    def noise_tables(noise: Noise) -> list[ReportTable]:
+        return [ReportTable(part="noise", sentences=[f"Decoded again: ..."])]
 
 A cell is a string, made by `train.report.wording` (`number`, `spread`, `p_value`, `percent`, `category`); what a record
 says is put into it as it stands, since the renderer makes it visible and escapes it. Tables are plain data: they stand
@@ -38,7 +38,7 @@ PARTS: tuple[Part, ...] = get_args(Part)
 Texts = Annotated[Sequence[str], AfterValidator(tuple)]
 
 
-class Table(ReportPart):
+class ReportTable(ReportPart):
     """A title, heads, rows of cells, and sentences below them; any of these may be empty."""
 
     part: Part
@@ -58,7 +58,7 @@ class Table(ReportPart):
     is_in_terminal: bool = True
     """False where the files of a report alone have this table, folded in HTML."""
 
-    def without(self, heads: Collection[str]) -> Table:
+    def without(self, heads: Collection[str]) -> ReportTable:
         """Return the table without the columns of ``heads``."""
         kept = [index for index, head in enumerate(self.heads) if head not in heads]
         cut = {"heads": [self.heads[n] for n in kept], "rows": [[row[n] for n in kept] for row in self.rows]}
@@ -70,10 +70,10 @@ class Table(ReportPart):
         return [index > 0 and head not in self.left for index, head in enumerate(self.heads)]
 
 
-def to_text(tables: Sequence[Table], columns: int | None = None) -> str:
+def to_text(tables: Sequence[ReportTable], columns: int | None = None) -> str:
     """Return those ``tables`` that a terminal of ``columns`` shows: cells on one line, prose wrapped, without colour.
 
-    Numbers are never cut, whole columns go (`Table.given_up`): a cut number is a wrong number.
+    Numbers are never cut, whole columns go (`ReportTable.given_up`): a cut number is a wrong number.
     """
     blocks = []
     for table in (table for table in tables if table.is_in_terminal):
@@ -83,8 +83,8 @@ def to_text(tables: Sequence[Table], columns: int | None = None) -> str:
     return "\n\n".join("\n".join(line.rstrip() for line in block) for block in blocks)
 
 
-def grid(table: Table, columns: int | None) -> list[str]:
-    """Return heads, a rule and rows as lines of at most ``columns``, as far as `Table.given_up` allows."""
+def grid(table: ReportTable, columns: int | None) -> list[str]:
+    """Return heads, a rule and rows as lines of at most ``columns``, as far as `ReportTable.given_up` allows."""
     table = table.without(table.files_only)
     for head in [None, *table.given_up]:
         table = table if head is None else table.without([head])
@@ -106,7 +106,7 @@ def prose(text: str, columns: int | None) -> list[str]:
     return [visible(text)] if columns is None else textwrap.wrap(visible(text), max(20, columns))
 
 
-def to_markdown(tables: Sequence[Table]) -> str:
+def to_markdown(tables: Sequence[ReportTable]) -> str:
     """Return ``tables`` as Markdown; texts of the data cannot become markup."""
     blocks = []
     for table in tables:
@@ -119,7 +119,7 @@ def to_markdown(tables: Sequence[Table]) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def to_html(tables: Sequence[Table], pictures: Sequence[Sequence[str]] = ()) -> str:
+def to_html(tables: Sequence[ReportTable], pictures: Sequence[Sequence[str]] = ()) -> str:
     """Return ``tables`` as HTML, every text escaped; what a terminal does not show is folded.
 
     Each of the first ones may have ``pictures``, one a row, which are HTML and stand behind its first column.
@@ -129,7 +129,7 @@ def to_html(tables: Sequence[Table], pictures: Sequence[Sequence[str]] = ()) -> 
     )
 
 
-def _html_of(table: Table, pictures: Sequence[str]) -> str:
+def _html_of(table: ReportTable, pictures: Sequence[str]) -> str:
     def row(cells: Sequence[str], kind: str, picture: str | None) -> str:
         numbers = [' class="num"' if is_right else "" for is_right in table.right]
         drawn = [] if picture is None else [f"<{kind}>{picture}</{kind}>"]

@@ -16,7 +16,7 @@ from train.base.console import visible
 from train.base.errors import TrainError, first_line, validation_fault
 from train.report import stats, wording
 from train.report.model import Bias, Estimate, ReportPart
-from train.report.part_tables import ReportTable
+from train.report.part_tables import OldTable
 from train.report.results import estimate
 from train.report.stats import seed_of
 
@@ -194,7 +194,7 @@ def render(rates: WinRates, columns: int | None = None) -> str:
     if len(rows) > 1:
         rows.append(("ALL", rates.total))
     cells = [_cells(name, rate, (first, second)) for name, rate in rows]
-    lines = [head, "", *ReportTable("", _HEADS, cells, left=()).lines(columns), ""]
+    lines = [head, "", *OldTable("", _HEADS, cells, left=()).lines(columns), ""]
     lines += wording.prose(f"Win rates are those of {second}. Ties and two bad answers count half. "
                            "Repeats count once.", columns)  # fmt: skip
     for sentence in (rates.total.sentence, rates.position.sentence, rates.length.sentence):
