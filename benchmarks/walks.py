@@ -172,9 +172,9 @@ def main() -> int:
     print("| walk | files | functions | deepest call |\n|---|---:|---:|---:|")
     for name in options.walks:
         steps = walk(name)
-        # Checks and metrics lie side by side in families, and each is called from the same place: they count once.
-        shelves = (Path("curate/checks"), Path("train/evaluate/metrics"))
-        files = {next((shelf for shelf in shelves if Path(file).parent == shelf), Path(file)) for _, file, _ in steps}
+        # Checks lie side by side in families, and each is called from the same place: they count once.
+        shelf = Path("curate/checks")
+        files = {shelf if Path(file).parent == shelf else Path(file) for _, file, _ in steps}
         least = min((depth for depth, _, _ in steps), default=0)
         print(
             f"| {name} | {len(files)} | {len(steps)} | {max((depth for depth, _, _ in steps), default=0) - least + 1} |"

@@ -190,7 +190,7 @@ def test_a_refusal_is_an_answer_and_one_that_was_cut_before_its_first_word_is_no
 
 
 def test_a_tool_call_is_the_text_that_the_scorer_reads(stub: Any) -> None:
-    from train.evaluate.metrics.tool_calls import tool_calls
+    from train.evaluate.metrics.structured import tool_calls
 
     made = [{"function": {"name": "find", "arguments": '{"n": 2}'}}, {"function": {"name": "odd", "arguments": "{x"}}]
     message = {"role": "assistant", "content": None, "tool_calls": made}

@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from tests.effort import draws
 from train.base.errors import TrainError
 from train.evaluate.metrics import Metric, discover, normalise, scorer, words
-from train.evaluate.metrics.rouge_l import lcs_length
 
 CASES = [(metric, case) for metric in discover().values() for case in metric.cases]
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=60) | st.text(
@@ -57,7 +56,7 @@ def test_a_metric_keeps_its_cases(metric: Metric, case: Any) -> None:
     assert metric.scores(completion, reference, options) == pytest.approx(full, abs=1e-12)
 
 
-def test_every_file_of_the_shelf_is_found_and_proves_itself() -> None:
+def test_every_metric_is_found_and_proves_itself() -> None:
     shelf = discover()
     assert {
         "exact",
@@ -104,17 +103,6 @@ def test_hostile_completions_are_scored(name: str, number: int) -> None:
 def test_a_reference_is_its_own_best_answer(name: str, text: str) -> None:
     scores = discover()[name].scores(text, text)
     assert scores.get(discover()[name].primary, 1.0) == pytest.approx(1.0)
-
-
-@given(st.lists(st.sampled_from("abcd"), max_size=40), st.lists(st.sampled_from("abcd"), max_size=40))
-def test_the_bit_parallel_subsequence_is_that_of_the_table(first: list[str], second: list[str]) -> None:
-    row = [0] * (len(second) + 1)
-    for a in first:
-        above = row
-        row = [0]
-        for j, b in enumerate(second):
-            row.append(above[j] + 1 if a == b else max(above[j + 1], row[j]))
-    assert lcs_length(first, second) == row[-1]
 
 
 @given(ANY_TEXT, ANY_TEXT)

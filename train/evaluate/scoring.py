@@ -13,7 +13,7 @@ from train.base.errors import TrainError
 from train.base.storage import digest_of
 from train.data.dataset import Dataset, Row, RowFault, last_answer
 from train.evaluate import metrics
-from train.evaluate.metrics.choice import index_of_choice
+from train.evaluate.metrics.choices import index_of_choice
 from train.evaluate.predictions import REASONING_CUT, REASONING_TOKENS, Scored
 
 if TYPE_CHECKING:

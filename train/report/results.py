@@ -14,7 +14,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from train.evaluate.metrics import normalise
-from train.evaluate.metrics.choice import MARKS, read_choice
+from train.evaluate.metrics.choices import MARKS, read_choice
 from train.evaluate.predictions import REASONING_TOKENS, RIGHT_FROM, Scored, outcome
 from train.evaluate.scoring import LONGEST_LABEL, is_closed
 from train.report import stats, wording

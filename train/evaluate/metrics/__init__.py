@@ -1,6 +1,7 @@
-"""The registry of metrics: each file of this folder is one metric, with good and bad examples that prove it.
+"""The table of metrics: what each is called, what it says, its options, and cases that prove it.
 
-Installed packages add others: an entry point of the group ``pairsmith.metrics`` names a module that registers them.
+Ours are the functions of `text`, `choices` and `structured`. Installed packages add others: an entry point of the group
+``pairsmith.metrics`` names a module that registers them.
 
 A metric is a function ``(completion, reference, *, options...)`` that returns one score in [0, 1], or several named
 ones when one number would hide something. Its keyword-only parameters are its options and their defaults. A metric
@@ -11,15 +12,13 @@ score, options)``: the tests run those of ours, and loading runs those of an ins
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import math
-import pkgutil
 import re
 import string
 import unicodedata
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -62,25 +61,29 @@ class Metric:
 
         Raises TrainError "E984 bad-plugin" where the metric of another package fails, or leaves the range of 0 to 1.
         """
-        try:
-            result = self.function(completion, reference, **(options or {}))
-            named = result.items() if isinstance(result, Mapping) else [("", result)]
-            scores = {f"{self.name}.{part}" if part else self.name: float(score) for part, score in named}
-            # Files that a run has written are read again only with scores in this range.
-            if not 0 <= scores.get(self.primary, 0) <= 1:
-                raise ValueError(f"{scores[self.primary]} is no score from 0 to 1")
-            if not all(map(math.isfinite, scores.values())):
-                raise ValueError(f"{scores} has numbers that are not finite")
-        except Exception as error:
-            # A fault of ours keeps its traceback; another package's is named, and ends the run with a message.
-            if self.is_ours:
-                raise
-            raise self._failure(error) from error
+        with self._named_fault():
+            scores = self._full_names(self.function(completion, reference, **(options or {})))
+            for name, value in scores.items():
+                # Files that a run has written are read again only with scores in this range.
+                if not math.isfinite(value) or (name == self.primary and not 0 <= value <= 1):
+                    raise ValueError(f"{value} is no score from 0 to 1")
         return scores
 
-    def _failure(self, error: Exception) -> TrainError:
-        message = f"the metric {self.name!r} of {self.function.__module__}: {type(error).__name__}: {first_line(error)}"
-        return TrainError("E984 bad-plugin", message, "Fix it, or choose another scorer.")
+    def _full_names(self, result: float | Scores) -> dict[str, float]:
+        parts = result if isinstance(result, Mapping) else {"": result}
+        return {f"{self.name}.{part}" if part else self.name: float(score) for part, score in parts.items()}
+
+    @contextmanager
+    def _named_fault(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            # A fault of ours keeps its traceback; another package's is named, and ends the run with a message.
+            if self.is_ours or isinstance(error, TrainError):
+                raise
+            at = f"the metric {self.name!r} of {self.function.__module__}"
+            message = f"{at}: {type(error).__name__}: {first_line(error)}"
+            raise TrainError("E984 bad-plugin", message, "Fix it, or choose another scorer.") from error
 
     @property
     def is_ours(self) -> bool:
@@ -90,12 +93,8 @@ class Metric:
     def prove(self) -> None:
         """Run the cases; raises ValueError where one of them has another score, or there is none."""
         for completion, reference, expected, *options in self.cases:
-            scores = self.scores(completion, reference, options[0] if options else None)
-            named = expected.items() if isinstance(expected, Mapping) else [("", expected)]
-            wanted = {f"{self.name}.{part}" if part else self.name: score for part, score in named}
-            if scores.keys() != wanted.keys() or not all(
-                math.isclose(scores[n], wanted[n], abs_tol=1e-9) for n in scores
-            ):
+            scores, full = self.scores(completion, reference, *options), self._full_names(expected)
+            if scores.keys() != full.keys() or any(abs(scores[name] - full[name]) > 1e-9 for name in full):
                 raise ValueError(
                     f"the metric {self.name!r} gives {scores} for {completion!r}, and its case says {expected}"
                 )
@@ -111,11 +110,10 @@ class Metric:
         for name, value in options.items():
             if name not in self.options:
                 near = get_close_matches(name, self.options, n=1)
-                known = ", ".join(self.options) or "none"
                 raise TrainError(
                     "E932 bad-metric-option",
                     f"the metric {self.name!r} has no option {name!r}",
-                    f"Did you mean {near[0]!r}?" if near else f"Its options: {known}.",
+                    f"Did you mean {near[0]!r}?" if near else f"Its options: {', '.join(self.options) or 'none'}.",
                 )
             default = self.options[name]
             if default is not None and not _is_like(value, default):
@@ -125,14 +123,11 @@ class Metric:
                     f"The default is {default!r}.",
                 )
         # The options' values are the function's own affair, so it is tried with them.
-        try:
-            self.function("", "", **options)
-        except ValueError as error:
-            raise TrainError("E932 bad-metric-option", f"the metric {self.name!r}: {error}") from error
-        except Exception as error:
-            if self.is_ours:
-                raise
-            raise self._failure(error) from error
+        with self._named_fault():
+            try:
+                self.function("", "", **options)
+            except ValueError as error:
+                raise TrainError("E932 bad-metric-option", f"the metric {self.name!r}: {error}") from error
 
 
 _registry: dict[str, Metric] = {}
@@ -149,33 +144,32 @@ def metric(
     Raises ValueError: the name is taken, or the function has no docstring.
     """
 
-    def put(function: Function) -> Function:
+    def register(function: Function) -> Function:
         text = inspect.getdoc(function)
         if name in _registry or not text:
             raise ValueError(f"the metric {name!r} is taken or does not explain itself")
-        parameters = inspect.signature(function).parameters.values()
         # A manifest has lists and no tuples, so messages show lists.
         options = {
-            p.name: list(p.default) if isinstance(p.default, tuple) else p.default
-            for p in parameters
-            if p.kind is p.KEYWORD_ONLY
+            option.name: list(option.default) if isinstance(option.default, tuple) else option.default
+            for option in inspect.signature(function).parameters.values()
+            if option.kind is option.KEYWORD_ONLY
         }
         full = name if primary is None else f"{name}.{primary}" if primary else ""
         _registry[name] = Metric(name, full, text, cases, options, function, kind)
         return function
 
-    return put
+    return register
 
 
 @cache
 def discover() -> dict[str, Metric]:
-    """Return the metrics by name, in order: the files of this folder, and what installed packages add.
+    """Return the metrics by name, in order: ours, and what installed packages add.
 
     Raises TrainError "E984 bad-plugin" for a package that cannot be loaded, or whose metric does not keep its cases.
     """
-    for module in pkgutil.iter_modules(__path__, __name__ + "."):
-        importlib.import_module(module.name)
-    # Ours come first, so that a name that is taken is refused.
+    # Ours come first, so that a name that is taken is refused; they register themselves here.
+    from train.evaluate.metrics import choices, structured, text
+
     for entry in entry_points(group=GROUP):
         try:
             entry.load()
@@ -184,8 +178,8 @@ def discover() -> dict[str, Metric]:
                 installed.prove()
         except Exception as error:
             package = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "an installed package"
-            what = f"{entry.value}: {type(error).__name__}: {first_line(error)}"
-            message = f"{package} adds metrics and cannot be loaded: {what}"
+            fault = f"{entry.value}: {type(error).__name__}: {first_line(error)}"
+            message = f"{package} adds metrics and cannot be loaded: {fault}"
             raise TrainError("E984 bad-plugin", message, "Upgrade it, or uninstall it.") from error
     return dict(sorted(_registry.items()))
 
@@ -255,21 +249,7 @@ def words(text: str) -> list[str]:
     ))  # fmt: skip
 
 
-def pattern_fault(pattern: str, bits: int = 0) -> str:
-    """Return why a regular expression does not compile with the flags ``bits``, "" where it does."""
-    try:
-        # Warnings about what a pattern may mean in a later Python would only clutter the report.
-        with warnings.catch_warnings(action="ignore"):
-            re.compile(pattern, bits)
-    except (re.error, RecursionError, OverflowError) as error:
-        return str(error)
-    return ""
-
-
 def _is_like(value: object, default: object) -> bool:
+    kinds = (int, float) if isinstance(default, float) else type(default)
     # To Python true is an int, and no author of a manifest means it so.
-    if isinstance(default, bool) or isinstance(value, bool):
-        return isinstance(value, bool) and isinstance(default, bool)
-    if isinstance(default, float):
-        return isinstance(value, int | float)
-    return isinstance(value, type(default))
+    return isinstance(value, kinds) and isinstance(value, bool) is isinstance(default, bool)

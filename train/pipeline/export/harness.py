@@ -18,7 +18,7 @@ from train.base import console
 from train.base.errors import TrainError
 from train.data.dataset import Row, answer_weights, answers_of, last_answer, trace_of
 from train.data.rendering import Conversation, Renderer, RowFault
-from train.evaluate.metrics.choice import MARKS, index_of_choice
+from train.evaluate.metrics.choices import MARKS, index_of_choice
 from train.evaluate.scoring import CategorySpec, part_reasoning, spec_of
 from train.pipeline.export.models import stop_texts
 from train.pipeline.export.source import Source, Written, ids_served_differently, plain_ids, render_texts

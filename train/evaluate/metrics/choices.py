@@ -1,4 +1,4 @@
-"""Multiple choice by text: which of the choices an answer names."""
+"""Multiple choice: which of the choices an answer names, and which of them the model expects most."""
 
 from __future__ import annotations
 
@@ -21,9 +21,6 @@ _NO_CHOICE = (
 _ANOTHER = r"\W{0,4}(?:and|or|[/&])\W{0,4}X|\)?, *\(?X(?! (?!and|or)\w)"
 _EMPHASIS = re.compile(r"[*`]+|(?<!\w)_+|(?<!_)_++(?!\w)")
 _NO_ARTICLE = rf"(?!(?:^|(?<=[.!?:] ))A {_THAT})"
-_RIGHT, _WRONG, _UNREAD = (
-    {"accuracy": right, "parsed": read} for right, read in ((1.0, 1.0), (0.0, 1.0), (0.0, 0.0))
-)  # fmt: skip
 
 
 @metric(
@@ -31,20 +28,13 @@ _RIGHT, _WRONG, _UNREAD = (
     primary="accuracy",
     kind="choice",
     cases=[
-        ("B", "B", _RIGHT),
-        ("(b) because it is late", "B", _RIGHT),
-        ("The answer is C.", "C", _RIGHT),
-        ("Answer: (D)", "B", _WRONG),
-        ("A dog or C", "C", _UNREAD),
-        ("no idea", "C", _UNREAD),
-        ("It is a billing matter", "billing", _RIGHT, {"choices": ["billing", "returns"]}),
-        ("billing or returns", "billing", _UNREAD, {"choices": ["billing", "returns"]}),
-        ("rebilling", "billing", _UNREAD, {"choices": ["billing", "returns"]}),
+        ("(b) because it is late", "B", {"accuracy": 1.0, "parsed": 1.0}),
+        ("Answer: (D)", "(b).", {"accuracy": 0.0, "parsed": 1.0}),
+        ("A dog or C", "C", {"accuracy": 0.0, "parsed": 0.0}),
+        ("rebilling", "billing", {"accuracy": 0.0, "parsed": 0.0}, {"choices": ["billing", "returns"]}),
+        ("U.K.", "U.S.", {"accuracy": 0.0, "parsed": 1.0}, {"choices": ["U.S.", "U.K."]}),
+        ("答案是B。", "B", {"accuracy": 1.0, "parsed": 1.0}),
         ("B", "none of these", {}),
-        ("B", "(b).", _RIGHT),
-        ("U.K.", "U.S.", _WRONG, {"choices": ["U.S.", "U.K."]}),
-        ("\u7b54\u6848\u662fB\u3002", "B", _RIGHT),
-        ("The answer is a matter of taste", "A", _UNREAD),
     ],
 )
 def choice(completion: str, reference: str, *, choices: Sequence[str] = ()) -> Scores:
@@ -57,14 +47,18 @@ def choice(completion: str, reference: str, *, choices: Sequence[str] = ()) -> S
     they count inside a sentence only in upper case, and the words A and I do not. A reference that is no choice leaves
     the record unscored.
     """
-    if any(not isinstance(text, str) or not text.strip() for text in choices):
-        raise ValueError("choices must be a list of texts that are not empty")
+    _require_texts(choices)
     names = choices or _LETTERS
     right = index_of_choice(reference, names, marks=MARKS)
     if right is None:
         return {}
     got = read_choice(completion, names)
     return {"accuracy": float(got == right), "parsed": float(got is not None)}
+
+
+def _require_texts(choices: Sequence[str]) -> None:
+    if any(not isinstance(text, str) or not text.strip() for text in choices):
+        raise ValueError("choices must be a list of texts that are not empty")
 
 
 def index_of_choice(reference: str, choices: Sequence[str], *, marks: str = "") -> int | None:
@@ -99,3 +93,54 @@ def read_choice(completion: str, choices: Sequence[str]) -> int | None:
     if not match and len(set(re.findall(mention, text))) == 1:
         match = re.search(_NO_ARTICLE + mention, text)
     return known.index(match[1].casefold()) if match else None
+
+
+@metric(
+    "choice_logprob",
+    primary="accuracy",
+    kind="likelihood",
+    cases=[
+        # A long choice is unlikely as a whole, and not by its bytes.
+        (
+            "", "of course", {"accuracy": 0.0, "above_chance": -1.0, "logprob": -4.5, "accuracy_per_byte": 1.0,
+                              "above_chance_per_byte": 1.0, "logprob_per_byte": -0.5},
+            {"choices": ["no", "of course"], "logprobs": [-2.0, -4.5]},
+        ),
+        # Wrong among four is a third below chance.
+        (
+            "", " a ", {"accuracy": 0.0, "above_chance": -1 / 3, "logprob": -4.0, "accuracy_per_byte": 0.0,
+                        "above_chance_per_byte": -1 / 3, "logprob_per_byte": -4.0},
+            {"choices": ["A", "B", "C", "D"], "logprobs": [-4.0, -1.0, -2.0, -3.0]},
+        ),
+        ("", "none of these", {}, {"choices": ["yes", "no"], "logprobs": [-3.0, -1.0]}),
+        ("yes", "yes", {}, {"choices": ["yes", "no"]}),
+    ],
+)  # fmt: skip
+def choice_logprob(
+    completion: str, reference: str, *, choices: Sequence[str] = (), logprobs: Sequence[float] = ()
+) -> Scores:
+    """Accuracy of the likeliest of ``choices``, the possible answers; nothing is generated.
+
+    A choice's log-probability is summed over its tokens after the prompt, its end token not counted, so a choice should
+    not be the beginning of another. ``accuracy`` compares the sums; ``accuracy_per_byte`` compares them divided by the
+    choices' UTF-8 bytes, so that long ones are not at a loss. ``above_chance`` is (accuracy - chance) / (1 - chance):
+    0 for guessing, 1 for all right. ``logprob`` is the reference's own, in nats. The evaluation gives ``logprobs``;
+    without it, or where the reference is no choice, the record is unscored.
+    """
+    _require_texts(choices)
+    if choices and len({normalise(text, casefold=True) for text in choices}) < max(2, len(choices)):
+        raise ValueError("choices must be two texts or more, none of them twice")
+    right = index_of_choice(reference, choices)
+    if not logprobs or right is None:
+        return {}
+    chance, scores = 1 / len(choices), dict[str, float]()
+    sizes = [len(text.encode("utf-8", "surrogatepass")) for text in choices]
+    per_byte = [value / size for value, size in zip(logprobs, sizes, strict=True)]
+    for suffix, values in (("", logprobs), ("_per_byte", per_byte)):
+        accuracy = float(max(range(len(values)), key=values.__getitem__) == right)
+        scores |= {
+            f"accuracy{suffix}": accuracy,
+            f"above_chance{suffix}": (accuracy - chance) / (1 - chance),
+            f"logprob{suffix}": values[right],
+        }
+    return scores

@@ -1,0 +1,390 @@
+"""Structured answers: JSON and its schema, calls of tools, and the contract of a category."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from train.base.worker import Worker
+from train.data.strict import MOST_LEVELS, depth, levels, unique_members
+from train.evaluate.metrics import Scores, metric, normalise
+from train.evaluate.metrics.text import ask_pattern
+
+_MOST_PAIRS = 200_000
+# In a child, since a pattern or a tower of references in the schema can take longer than the universe has. An empty
+# registry: a reference to the network or to a file is refused instead of fetched.
+_PROGRAM = """
+import json, sys
+import jsonschema, referencing
+from referencing.exceptions import Unresolvable
+compiled = {}
+for line in sys.stdin:
+    schema, value = json.loads(line)
+    name = json.dumps(schema, sort_keys=True)
+    try:
+        if name not in compiled:
+            kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
+            kind.check_schema(schema)
+            compiled[name] = kind(schema, registry=referencing.Registry())
+        answer = compiled[name].is_valid(value)
+    except (Unresolvable, RecursionError):
+        answer = None
+    except Exception as error:
+        answer = {"fault": str(getattr(error, "message", error))[:300]}
+    sys.stdout.write(json.dumps(answer) + "\\n")
+    sys.stdout.flush()
+"""
+_CHILD = Worker(["-c", _PROGRAM], greeting=[{}, None], seconds=2.0)
+_ORDER = {"type": "object", "required": ["id"], "properties": {"id": {"type": "string"}}}
+
+
+@metric(
+    "json_schema",
+    primary="field_f1",
+    cases=[
+        ('{"id": "A", "n": 2}', '{"n": 2.0, "id": "A"}', {"parse": 1.0, "field_f1": 1.0}),
+        ('{"id": "A"}', '{"id": "A", "n": 2}', {"parse": 1.0, "field_f1": 2 / 3}),
+        ('{"id": ["x", "y"]}', '{"id": ["y", "x"]}', {"parse": 1.0, "field_f1": 0.0}),
+        ('{"id": ["x", "y"]}', '{"id": ["y", "x"]}', {"parse": 1.0, "field_f1": 1.0}, {"ordered": False}),
+        ('{"id": true}', '{"id": 1}', {"parse": 1.0, "field_f1": 0.0}),
+        ('{"id": 1, "id": 2}', '{"id": 2}', {"parse": 0.0, "field_f1": 0.0}),
+        ('{"id": "A"}', "not json", {"parse": 1.0}),
+        ('{"n": 2}', '{"id": "A"}', {"parse": 1.0, "valid": 0.0, "field_f1": 0.0}, {"schema": _ORDER}),
+    ],
+)
+def json_schema(
+    completion: str, reference: str, *, schema: Mapping[str, Any] | None = None, ordered: bool = True
+) -> Scores:
+    """``parse``: it is strict JSON; ``valid``: it fits ``schema``; ``field_f1``: its values are those of the reference.
+
+    One code fence around the JSON is taken off. A field is a path with the value at its end; F1 counts the fields that
+    both have. Texts and keys are compared after NFKC and squeezing of white space, 2 equals 2.0, true is not 1. With
+    ``ordered`` off the position in a list does not count: elements are matched as wholes, those first that have most in
+    common; two lists of over 200,000 pairs of fields are sorted instead. Over 64 levels are not read. Without a schema,
+    or where it refers to something that is not in it or takes over two seconds, there is no ``valid``; a reference that
+    is not JSON leaves ``field_f1`` out, and the record unscored.
+    """
+    if schema is not None and not isinstance(schema, Mapping):
+        raise ValueError("schema must be a JSON Schema written as a table")
+    got, right = _values(completion), _values(reference)
+    scores = {"parse": float(bool(got))}
+    if schema is not None and (is_fit := fits(next(iter(got), None), schema)) is not None:
+        scores["valid"] = float(is_fit and bool(got))
+    if right:
+        scores["field_f1"] = 0.0
+    if right and got:
+        num_fields = _num_fields(*got) + _num_fields(*right)
+        scores["field_f1"] = 2 * _num_common(*got, *right, ordered=ordered) / num_fields
+    return scores
+
+
+def _values(text: str) -> list[Any]:
+    """Return the one value that ``text`` holds as strict JSON of at most 64 levels; else nothing."""
+    # Most chat models put a fence around JSON; it is a habit of form and not of content.
+    fenced = re.fullmatch(r'(?s)```(?:[a-zA-Z][^\n{\["]*)?(.*)```', text.strip())
+    try:
+        value = strict_loads(fenced[1] if fenced else text)
+    except ValueError:
+        return []
+    return [value] if depth(value) <= MOST_LEVELS else []
+
+
+def strict_loads(text: str) -> Any:
+    """Return the one value that ``text`` is, as strict JSON.
+
+    Raises ValueError: it is not; numbers beyond the range of a float, repeated keys and NaN included.
+    """
+    try:
+        value = json.loads(text, object_pairs_hook=unique_members)
+        # Refuses NaN and Infinity, which 1e999 becomes, too.
+        json.dumps(value, allow_nan=False)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    return value
+
+
+def _frozen(value: Any) -> Any:
+    """Return a JSON value as one that can be compared: 2 is 2.0, true is not 1."""
+    if isinstance(value, Mapping):
+        return frozenset((key, _frozen(inner)) for key, inner in value.items())
+    return tuple(map(_frozen, value)) if isinstance(value, list) else (isinstance(value, bool), value)
+
+
+def _num_fields(value: Any) -> int:
+    """Return how many leaves there are; an empty object or list is one of its own."""
+    return sum(not node or not isinstance(node, dict | list) for level in levels(value) for node in level)
+
+
+def _num_common(ours: Any, theirs: Any, *, ordered: bool) -> int:
+    """Return how many fields both have; without order, elements of lists are matched as wholes, the likest first."""
+    if not ours or type(ours) is not type(theirs) or not isinstance(ours, dict | list):
+        # Neither is walked into any further: a text, a number, an empty list.
+        return int(_leaf(ours) == _leaf(theirs))
+    if isinstance(ours, dict) or ordered or _num_fields(ours) * _num_fields(theirs) > _MOST_PAIRS:
+        mine, yours = (
+            dict[Any, Any](
+                ((normalise(key), inner) for key, inner in value.items())
+                if isinstance(value, dict)
+                else enumerate(value if ordered else sorted(value, key=repr))
+            )
+            for value in (ours, theirs)
+        )
+        return sum(_num_common(mine[key], yours[key], ordered=ordered) for key in mine.keys() & yours.keys())
+    total, taken = 0, set[int]()
+    pairs = ((_num_common(a, b, ordered=False), i, ~j) for i, a in enumerate(ours) for j, b in enumerate(theirs))
+    for number, *pair in sorted(pairs, reverse=True):
+        if taken.isdisjoint(pair):
+            total += number
+            taken.update(pair)
+    return total
+
+
+def _leaf(value: Any) -> Any:
+    return _frozen(normalise(value) if isinstance(value, str) else value)
+
+
+def fits(value: Any, schema: Mapping[str, Any]) -> bool | None:
+    """Return whether ``value`` fits, or None where the schema leads out of itself, in a circle, or takes too long.
+
+    Raises ValueError: it is no JSON Schema.
+    """
+    answer = _CHILD.ask([schema, value])
+    if isinstance(answer, dict):
+        raise ValueError(f"the schema cannot be used: {answer['fault']}")
+    return None if answer is None else bool(answer)
+
+
+_FIND = '{"name": "find", "arguments": {"city": "Paris", "n": 2}}'
+# The end of a call may stand in a text of its JSON, and quotes in XML are mere text.
+_TAGGED = re.compile(
+    r'<tool_call>(\s*<function=.*?|(?:"(?:[^"\\]|\\.)*+(?:"|\Z)|(?!</tool_call>)[^"])*+)(?:</tool_call>|\Z)', re.DOTALL
+)
+# Control tokens are mostly gone from what was generated, so what they open is read without them too.
+_SIGNS = re.compile(r"\A(?:[\s;,]|\[TOOL_CALLS\]|<\|python_tag\|>|<\|tool_calls?\|>|```(?:json)?)+")
+_XML_CALL = re.compile(r"<function=([^>\s]+)>(.*?)(?:</function>|\Z)", re.DOTALL)
+_XML_ARGUMENT = re.compile(r"<parameter=([^>\s]+)>\n?(.*?)\n?</parameter>", re.DOTALL)
+_NAMED = re.compile(r"([A-Za-z_][\w.-]*)\s*(?:\[ARGS\]\s*)?(?=\{)")
+
+
+class _Call(NamedTuple):
+    """A call; of one in XML every argument is text, whose type only the expected value can tell."""
+
+    name: str
+    arguments: Mapping[str, Any]
+    is_text: bool = False
+
+
+@metric(
+    "tool_calls",
+    primary="match",
+    kind="calls",
+    cases=[
+        (f"Well.\n<tool_call>{_FIND}</tool_call>", f"[{_FIND}]", {"match": 1.0, "names": 1.0, "parsed": 1.0}),
+        ('[TOOL_CALLS]find[ARGS]{"city": "Paris", "n": 2}', _FIND, {"match": 1.0, "names": 1.0, "parsed": 1.0}),
+        ("<function=find><parameter=city>Paris</parameter><parameter=n>2</parameter></function>", _FIND,
+         {"match": 1.0, "names": 1.0, "parsed": 1.0}),
+        ('{"name": "find", "arguments": {"city": "Paris", "n": true}}', _FIND,
+         {"match": 0.0, "names": 1.0, "parsed": 1.0}),
+        ("It is in Paris.", _FIND, {"match": 0.0, "names": 0.0, "parsed": 0.0}), (_FIND, "It is in Paris.", {}),
+        # The record's own calls decide, where the evaluation passes them.
+        (_FIND, f"Well. {_FIND}", {}, {"calls": [{"name": "find", "arguments": {"city": "Paris", "n": 2}}]}),
+    ],
+)  # fmt: skip
+def tool_calls(completion: str, reference: str, *, calls: Sequence[Mapping[str, Any]] = ()) -> Scores:
+    """``match``: the completion makes the calls of the reference, all of them and no others, in any order.
+
+    Names must be equal, and arguments as JSON values: 2 is 2.0, true is not 1, texts to the letter. ``names`` asks for
+    the names alone, and ``parsed`` says whether a call could be read at all. Read are JSON objects and lists of calls
+    with "name" and "arguments" or "parameters", bare, in <tool_call> tags, behind [TOOL_CALLS] or <|python_tag|>, and
+    the XML of <function=name>. The evaluation gives the record's own ``calls``. A reference without a call, or in a
+    form that is not read, leaves the record unscored.
+    """
+    expected = _read(reference)
+    if calls:
+        own = [call for call in map(_call_of, calls) if call is not None]
+        # Calls in a form that cannot be read would score 0 for every model.
+        expected = own if _is_same(expected, own) else []
+    if not expected:
+        return {}
+    actual = _read(completion)
+    return {
+        "match": float(_is_same(actual, expected)),
+        "names": float(Counter(call.name for call in actual) == Counter(call.name for call in expected)),
+        "parsed": float(bool(actual)),
+    }
+
+
+def _read(text: str) -> list[_Call]:
+    """Return the calls that a text makes; none where one of them cannot be read."""
+    # Calls in no tags may hold one in a text.
+    calls = _json_calls(text)
+    for part in [] if calls else _TAGGED.findall(text) or [text]:
+        calls_of_part = _json_calls(part) or [
+            _Call(name, dict(_XML_ARGUMENT.findall(body)), is_text=True) for name, body in _XML_CALL.findall(part)
+        ]
+        if not calls_of_part:
+            return []
+        calls += calls_of_part
+    return calls
+
+
+def _json_calls(text: str) -> list[_Call]:
+    """The calls of a text that is JSON values and nothing else, or names with the objects of their arguments."""
+    calls: list[_Call] = []
+    while text := _SIGNS.sub("", text):
+        name = _NAMED.match(text)
+        if name:
+            text = text[name.end() :]
+        value, text = _first_value(text)
+        values = value if isinstance(value, list) else [value]
+        some = [_Call(name[1], value)] if name and isinstance(value, dict) else [_call_of(item) for item in values]
+        calls += [call for call in some if call is not None]
+        if not some or None in some:
+            return []
+    return calls
+
+
+def _first_value(text: str) -> tuple[Any, str]:
+    """The strict JSON value that a text begins with, and what follows it; None and nothing where there is none."""
+    try:
+        _, end = json.JSONDecoder().raw_decode(text)
+        return strict_loads(text[:end]), text[end:]
+    except (ValueError, RecursionError):
+        return None, ""
+
+
+def _call_of(value: Any) -> _Call | None:
+    if isinstance(value, Mapping) and isinstance(value.get("function"), Mapping):
+        value = value["function"]
+    if not isinstance(value, Mapping) or not isinstance(value.get("name"), str) or not value["name"]:
+        return None
+    arguments: Any = next((value[key] for key in ("arguments", "parameters") if value.get(key) is not None), {})
+    if isinstance(arguments, str):
+        with suppress(ValueError):
+            arguments = strict_loads(arguments)
+    return _Call(value["name"], arguments) if isinstance(arguments, Mapping) else None
+
+
+def _is_same(ours: Sequence[_Call], theirs: Sequence[_Call]) -> bool:
+    """Return whether two lists hold the same calls, in any order."""
+    # One by one, since what text in XML equals hangs on the other side; there are never many calls.
+    left = list(theirs)
+    for call in ours:
+        twin = next((number for number, other in enumerate(left) if _is_equal(call, other)), None)
+        if twin is None:
+            return False
+        del left[twin]
+    return not left
+
+
+def _is_equal(ours: _Call, theirs: _Call) -> bool:
+    if ours.name != theirs.name or ours.arguments.keys() != theirs.arguments.keys():
+        return False
+    try:
+        if ours.is_text is theirs.is_text:
+            return bool(_frozen(ours.arguments) == _frozen(theirs.arguments))
+    except RecursionError:
+        # No dataset has arguments that are nested so deeply.
+        return False
+    text, typed = (ours, theirs) if ours.is_text else (theirs, ours)
+    return all(_spells(text.arguments[key], value) for key, value in typed.arguments.items())
+
+
+def _spells(text: str, value: Any) -> bool:
+    # As Python prints them, and so some templates do.
+    if isinstance(value, str) or text in ("True", "False", "None"):
+        return text == str(value)
+    try:
+        return bool(_frozen(strict_loads(text)) == _frozen(value))
+    except (ValueError, RecursionError):
+        return False
+
+
+_CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+", re.S)
+# The same bounds as curation has for its records, in its check of languages.
+_READ, _MIN_LETTERS, _FOREIGN_SHARE = 2000, 20, 0.8
+
+
+@metric(
+    "contract",
+    primary="kept",
+    cases=[
+        (" six\n", "", {"kept": 0.0, "length": 0.0}, {"min_chars": 4}),
+        ('{"id": 1}', "", {"kept": 0.0, "schema": 0.0, "length": 1.0}, {"schema": _ORDER, "max_chars": 9}),
+        ("in [3]", "", {"kept": 0.0, "citations": 0.0}, {"citations": r"\[\d\]", "in_prompt": True, "prompt": "[2]"}),
+        ("Das ist auf dem Weg zu dir.", "", {"kept": 0.0, "language": 0.0}, {"scripts": ["CYRILLIC"]}),
+        ("anything", "", {}),
+    ],
+)
+def contract(
+    completion: str,
+    reference: str,
+    *,
+    schema: Mapping[str, Any] | None = None,
+    min_chars: int = 0,
+    max_chars: int = 0,
+    scripts: Sequence[str] = (),
+    citations: str = "",
+    at_least: int = 1,
+    in_prompt: bool = False,
+    prompt: str = "",
+) -> Scores:
+    """1 for each rule of the category's contract that the completion keeps, and ``kept`` when it keeps all of them.
+
+    ``schema``: the completion, trimmed, is strict JSON that fits it. ``length``: it has ``min_chars`` to ``max_chars``
+    characters (0: no limit). ``language``: at least a fifth of its letters, if there are 20, are of ``scripts`` (first
+    words of Unicode names). ``citations``: it has ``at_least`` matches of that pattern, and with ``in_prompt`` each
+    stands in ``prompt``, the texts before the answer. A rule that cannot be decided in time is left out, and ``kept``
+    with it. Without a rule there is no score.
+    """
+    text = completion.strip()
+    verdicts: dict[str, bool | None] = {}
+    if schema is not None:
+        if not isinstance(schema, Mapping):
+            raise ValueError("schema must be a JSON Schema written as a table")
+        verdicts["schema"] = _is_structured(text, schema)
+    if min_chars or max_chars:
+        verdicts["length"] = min_chars <= len(text) <= (max_chars or len(text))
+    if scripts:
+        verdicts["language"] = _is_written_in(text, scripts)
+    if citations:
+        verdicts["citations"] = _is_cited(text, citations, at_least, prompt if in_prompt else None)
+    scores = {name: float(is_met) for name, is_met in verdicts.items() if is_met is not None}
+    if verdicts and len(scores) == len(verdicts):
+        scores["kept"] = float(all(verdicts.values()))
+    return scores
+
+
+def _is_structured(text: str, schema: Mapping[str, Any]) -> bool | None:
+    try:
+        value = strict_loads(text)
+        # Curation refuses what other programs would read in another way.
+        json.dumps(value, ensure_ascii=False).encode()
+    except ValueError:
+        # The schema is compiled all the same, so that an unusable one is reported before any training.
+        fits(None, schema)
+        return False
+    has_large = any(type(node) is int and not -(2**63) <= node < 2**63 for level in levels(value) for node in level)
+    return False if has_large or depth(value) > MOST_LEVELS else fits(value, schema)
+
+
+def _is_written_in(text: str, scripts: Sequence[str]) -> bool:
+    # Return whether the letters may be of the language: those of other scripts are less than four in five.
+    # Code and addresses are written in ASCII in every language.
+    sample = _CODE.sub(" ", text[:_READ])
+    names = Counter(unicodedata.name(letter, "?").split(" ", 1)[0] for letter in sample if letter.isalpha())
+    names.update({"CJK": names.pop("IDEOGRAPHIC", 0)})
+    expected = sum(names[script] for script in scripts)
+    return names.total() < _MIN_LETTERS or expected > (1 - _FOREIGN_SHARE) * names.total()
+
+
+def _is_cited(text: str, pattern: str, at_least: int, given: str | None) -> bool | None:
+    matches = ask_pattern(pattern, 0, text, "finditer")
+    if not isinstance(matches, list):
+        return None
+    return len(matches) >= at_least and (given is None or all(match in given for match in matches))

@@ -1,0 +1,336 @@
+"""Metrics of text: what an answer says beside its reference, and how it behaves."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from train.base.errors import require_extra
+from train.base.worker import Worker
+from train.evaluate.metrics import BEGINS, UNSPACED, Scores, metric, normalise, words
+
+_EXTRA = "metrics"
+
+
+@metric(
+    "exact",
+    cases=[
+        (" two\uff0c  words\n", "two, words", 1.0), ("Refund", "refund", 0.0), ("anything", " \n", {}),
+        ("STRASSE", "straße", 1.0, {"casefold": True}),
+    ],
+)  # fmt: skip
+def exact(completion: str, reference: str, *, casefold: bool = False) -> float | Scores:
+    """1 when completion and reference are the same text after NFKC, trimming and squeezing of white space.
+
+    ``casefold`` makes upper and lower case equal. An empty reference leaves the record unscored.
+    """
+    expected = normalise(reference, casefold=casefold)
+    return float(normalise(completion, casefold=casefold) == expected) if expected else {}
+
+
+@metric(
+    "contains",
+    cases=[
+        ("Your order A-17 ships today.", "a-17", 1.0), ("red", "red\nblue", 0.0), ("anything", "", {}),
+        ("red", "red\nblue", 1.0, {"mode": "any"}), ("Red", "red", 0.0, {"casefold": False}),
+        ("we are sorry", "", 1.0, {"texts": ["sorry"]}),
+    ],
+)  # fmt: skip
+def contains(
+    completion: str, reference: str, *, mode: str = "all", casefold: bool = True, texts: Sequence[str] = ()
+) -> float | Scores:
+    """1 when the completion contains every text looked for, or with ``mode`` "any" at least one.
+
+    The texts are the lines of the reference, or for the whole category those of the option ``texts``. White space and
+    (with ``casefold``) case do not count, and a number is found only whole. Where there is nothing to look for, the
+    record is unscored.
+    """
+    if mode not in ("all", "any"):
+        raise ValueError(f"mode must be 'all' or 'any', not {mode!r}")
+    if any(not isinstance(text, str) for text in texts):
+        raise ValueError("texts must be a list of strings")
+    wanted = list(filter(None, (normalise(text, casefold=casefold) for text in (texts or reference.splitlines()))))
+    if not wanted:
+        return {}
+    answer = normalise(completion, casefold=casefold)
+    # "7" is no part of "17", nor of "3.7".
+    return float((all if mode == "all" else any)(
+        re.search(rf"(?:(?<!\d)(?<!\d\.)|(?!\d)){re.escape(text)}(?:(?!\.?\d)|(?<!\d))", answer) for text in wanted
+    ))  # fmt: skip
+
+
+_ARTICLES = frozenset({"a", "an", "the"})
+
+
+@metric(
+    "token_f1",
+    cases=[
+        ("the cat sat", "A cat sat!", 1.0), ("cat cat", "cat", 2 / 3), ("東京都", "東京", 0.8), ("", "", {}),
+        # An article that is all there is, is the answer.
+        ("The answer is (A)", "(A)", 0.4), ("?!", "?!", 1.0), ("the answer is 4", "4", 0.5, {"articles": True}),
+    ],
+)  # fmt: skip
+def token_f1(completion: str, reference: str, *, articles: bool = True) -> float | Scores:
+    """F1 of the words that completion and reference share, counted with repeats.
+
+    Case, punctuation and (with ``articles``) the English words a, an, the do not count; text written without spaces is
+    compared by character. Articles count where the reference has no other word, and a reference without a word is
+    compared as a whole; an empty one leaves the record unscored. The measure of SQuAD: Rajpurkar et al. 2016,
+    arXiv:1606.05250, section 6.1.
+    """
+    wanted = words(reference)
+    dropped = _ARTICLES if articles and not _ARTICLES.issuperset(wanted) else frozenset()
+    ours, theirs = (Counter(word for word in some if word not in dropped) for some in (words(completion), wanted))
+    if not theirs:
+        return exact(completion, reference)
+    return 2 * (ours & theirs).total() / (ours.total() + theirs.total())
+
+
+@metric(
+    "rouge_l",
+    cases=[
+        # The worked example of the paper (section 3.1): candidates 2 and 3 against one reference, at beta = 1.
+        ("police kill the gunman", "police killed the gunman", 0.75),
+        ("the gunman kill police", "police killed the gunman", 0.5),
+        ("a b c d e", "a c e", (1 + 4) * 0.6 * 1.0 / (1.0 + 4 * 0.6), {"beta": 2.0}),
+        ("東京に行く", "東京へ行く", 0.8), ("", "", {}), ("words", "...", 0.0),
+    ],
+)  # fmt: skip
+def rouge_l(completion: str, reference: str, *, beta: float = 1.0) -> float | Scores:
+    """F of the longest sequence of words that both texts have in the same order, gaps allowed.
+
+    ``beta`` weighs recall over precision. No stemming. Words are parted otherwise than by the package rouge-score:
+    "don't", "3.14" and "naïve" are one word here and several there, so that figures differ. A reference without a word
+    is compared as a whole; an empty one leaves the record unscored. Lin 2004, "ROUGE: A Package for Automatic
+    Evaluation of Summaries", ACL workshop, section 3.1.
+    """
+    if not 0 < beta <= 100:
+        raise ValueError("beta must be over 0 to 100")
+    require_extra("rapidfuzz", "the metric rouge_l", _EXTRA)
+    # Not rouge-score: its table of two texts of 2,000 words takes 3 s and their product in memory, this a millisecond.
+    from rapidfuzz.distance import LCSseq
+
+    ours, theirs = words(completion), words(reference)
+    if not theirs:
+        return exact(completion, reference)
+    common = LCSseq.similarity(ours, theirs)
+    if not common:
+        return 0.0
+    precision, recall = common / len(ours), common / len(theirs)
+    return (1 + beta**2) * precision * recall / (recall + beta**2 * precision)
+
+
+@metric(
+    "chrf",
+    cases=[
+        ("abc", "xyz", 0.0), ("abc", " ", {}),
+        # char-1: 2 of 3 match both ways; char-2: 1 of 2; char-3: 0 of 1; word-1: 0 of 1. Mean of four orders.
+        ("abc", "abd", (2 / 3 + 1 / 2) / 4), ("東京に行く", "東京へ行く", 0.21666666666666667),
+    ],
+)  # fmt: skip
+def chrf(
+    completion: str, reference: str, *, char_order: int = 6, word_order: int = 2, beta: float = 2.0
+) -> float | Scores:
+    """chrF++ of one sentence: precision and recall of character and word n-grams, averaged over orders, then F-beta.
+
+    White space does not count for characters; punctuation at the edge of a word is a word of its own; orders that one
+    of the texts is too short for are left out. An empty reference leaves the record unscored. Popovic 2017, "chrF++:
+    words helping character n-grams", WMT; computed by sacreBLEU, over 100.
+    """
+    if not (0 <= char_order <= 100 and 0 <= word_order <= 100 and char_order + word_order >= 1 and 0 < beta <= 100):
+        raise ValueError("orders must be 0 to 100, one of them positive, and beta over 0 to 100")
+    require_extra("sacrebleu", "the metric chrf", _EXTRA)
+    from sacrebleu.metrics.chrf import CHRF
+
+    if not reference.split():
+        return {}
+    # Its names say that beta is whole; it only squares it.
+    return CHRF(char_order, word_order, beta).sentence_score(completion, [reference]).score / 100  # type: ignore[arg-type]
+
+
+_FLAGS = {"i": re.IGNORECASE, "m": re.MULTILINE, "s": re.DOTALL, "x": re.VERBOSE}
+# Its answers are truths, or for "finditer" the texts that match.
+_PROGRAM = """
+import json, re, sys
+for line in sys.stdin:
+    pattern, flags, text, how = json.loads(line)
+    found = getattr(re, how)(pattern, text, flags)
+    answer = [match[0] for match in found if match[0]] if how == "finditer" else bool(found)
+    sys.stdout.write(json.dumps(answer) + "\\n")
+    sys.stdout.flush()
+"""
+_CHILD = Worker(["-S", "-c", _PROGRAM], greeting=["", 0, "", "search"], seconds=1.0)
+
+
+def ask_pattern(pattern: str, bits: int, text: str, how: str) -> Any:
+    """Return whether ``pattern`` matches ``text`` by "fullmatch" or "search", or by "finditer" what it matches.
+
+    None where that takes over a second. Raises ValueError: it is no pattern.
+    """
+    try:
+        # Warnings about what a pattern may mean in a later Python would only clutter the report.
+        with warnings.catch_warnings(action="ignore"):
+            re.compile(pattern, bits)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ValueError(f"{pattern!r} is not a pattern: {error}") from error
+    return _CHILD.ask([pattern, bits, text, how])
+
+
+@metric(
+    "regex",
+    primary="match",
+    cases=[
+        ("on 2026-11-24", r"\d{4}-\d{2}-\d{2}", {"match": 0.0, "timeout": 0.0}),
+        ("on 2026-11-24", r"\d{4}-\d{2}-\d{2}", {"match": 1.0, "timeout": 0.0}, {"whole": False}),
+        (" YES \n", "", {"match": 1.0, "timeout": 0.0}, {"pattern": "yes|no", "flags": "i"}),
+        ("anything", "(", {}), ("a" * 64 + "!", r"(a+)+", {"match": 0.0, "timeout": 1.0}),
+    ],
+)  # fmt: skip
+def regex(completion: str, reference: str, *, pattern: str = "", flags: str = "", whole: bool = True) -> Scores:
+    """1 when the completion, trimmed, matches the pattern: as a whole, or with ``whole`` off anywhere in it.
+
+    The pattern is the reference, or for the whole category the option; ``flags`` are letters of "imsx". Python's
+    syntax. Matching runs in a child process that is stopped after a second, because a pattern with nested repeats
+    can take longer than the universe has; such a match counts as none and is shown as ``timeout``. A reference that is
+    empty or no pattern leaves the record unscored.
+    """
+    if set(flags) - set(_FLAGS):
+        raise ValueError(f"flags must be letters of {''.join(_FLAGS)!r}, not {flags!r}")
+    bits = sum(_FLAGS[letter] for letter in set(flags))
+    if not pattern and not reference.strip():
+        return {}
+    try:
+        answer = ask_pattern(pattern or reference, bits, completion.strip(), "fullmatch" if whole else "search")
+    except ValueError:
+        if pattern:
+            raise
+        return {}
+    return {"match": float(answer is True), "timeout": float(answer is None)}
+
+
+_PARTS = "²³¹¼-¾⁰-₉⅐-⅟↉"
+_SPACE = r"[^\S\r\n]+"
+# All from a digit to the last one that hangs on it, so that "3/4" and "5 000" are read as a whole or not at all. Behind
+# an equals sign, and behind a letter of a script without spaces, another one begins. The exponent of a unit is none.
+_RUN = re.compile(
+    rf"\^ ?\{{?[-+]?\d[\d.]*|{BEGINS}((?:(?<==) *[-+] *|[-+])?)[$¢-¥₠-⃀]?((?:(?<!\.)\.)?\d(?:(?:(?!(?<=[^\W\d])\^)"
+    rf"[^\s=<>|;{UNSPACED}]|(?<=\d){_SPACE}(?:[-+*/×÷^]{_SPACE})?(?=[\d{_PARTS}]))*(?:\d|(?<=[\d\s])[{_PARTS}]))?"
+    rf"|[{_PARTS}])"
+)
+_WITH_POINT = re.compile(
+    r"(?:\d+|(?!0)(?:\d{1,3}(?:(?:,\d{3})+|(?: \d{3})+|(?:'\d{3})+)|\d\d?(?:,\d\d)+,\d{3}))?"
+    r"(?:\.\d+)?(?:[eE][-+]?\d{1,3})?"
+)
+_WITH_COMMA = re.compile(
+    r"\d+,\d\d?|0,\d+|(?!0)\d{1,3}(?:(?:\.\d{3})+,\d+|(?:\.\d{3}){2,}|(?: \d{3})+,\d+|(?:'\d{3})+,\d+)"
+)
+# A true minus and other dashes, which typographers and models write for one; apostrophe; full-width and Arabic marks.
+_MARKS = str.maketrans(
+    "\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d\uff0b\u2019\uff0c\uff0e\u066b\u066c", "-------+',..,"
+)
+
+
+@metric(
+    "numeric",
+    cases=[
+        ("6 times 7 is 42.", "42", 1.0), ("42 and then 43", "42", 0.0), ("1,234.50", "1234.5", 1.0), ("7", "none", {}),
+        ("about 99", "100", 1.0, {"rel_tol": 0.02}), ("99.5", "100", 1.0, {"abs_tol": 0.5}),
+        ("5 kg, 3 boxes", "5 kg", 1.0, {"units": ["kg", "kilograms"]}), ("5", "5 kg", 0.0, {"units": ["kg"]}),
+        ("$12", "12 USD", 1.0, {"units": ["$", "USD"]}),
+    ],
+)  # fmt: skip
+def numeric(
+    completion: str, reference: str, *, rel_tol: float = 0.0, abs_tol: float = 0.0, units: Sequence[str] = ()
+) -> float | Scores:
+    """1 when the last number of the completion is the last number of the reference.
+
+    ``rel_tol`` and ``abs_tol`` allow a difference, relative to the reference or absolute. With ``units`` only numbers
+    that stand beside one of these names count, before or after; all names mean the same unit. Commas, blanks,
+    apostrophes, or points where there are several, group thousands; a comma before one or two digits is decimal. What
+    hangs together and is no such number (1/2, 12:30, 4-6, 1,2,3) equals none. A reference that ends with such a thing,
+    or has no number, leaves the record unscored.
+    """
+    if rel_tol < 0 or abs_tol < 0:
+        raise ValueError("a tolerance must not be negative")
+    if any(not isinstance(unit, str) or not unit.strip() for unit in units):
+        raise ValueError("units must be a list of texts that are not empty")
+    wanted, got = _last_number(reference, units), _last_number(completion, units)
+    if not math.isfinite(wanted):
+        return {}
+    return float(abs(got - wanted) <= max(rel_tol * abs(wanted), abs_tol, 1e-9 * abs(wanted)))
+
+
+def _last_number(text: str, units: Sequence[str]) -> float:
+    """Return the number that a text ends with; NaN where there is none, or it cannot be read whole."""
+    # LaTeX writes a thin blank between thousands, or a comma in braces.
+    text = text.translate(_MARKS).replace("\\,", " ").replace("{,}", ",")
+    names = [_fold(unit) for unit in units]
+    # Models reason first, and the answer is the number that they end with.
+    for match in reversed(list(_RUN.finditer(text))):
+        if match[2] and (not names or _is_next_to(text, match, names)):
+            number = " ".join(match[2].split())
+            if _WITH_COMMA.fullmatch(number):
+                number = number.replace(".", "").replace(",", ".")
+            elif not _WITH_POINT.fullmatch(number):
+                break
+            return float(re.sub("[ ',]", "", match[1] + number))
+    return math.nan
+
+
+def _is_next_to(text: str, match: re.Match[str], names: Sequence[str]) -> bool:
+    before, after = _fold(text[: match.start(2)]).rstrip(" -+"), _fold(text[match.end() :]).lstrip(" ")
+    return any(
+        (before.endswith(name) and not before[: -len(name)][-1:].isalpha())
+        or (after.startswith(name) and not after[len(name) :][:1].isalpha())
+        for name in names
+    )
+
+
+def _fold(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).casefold()
+
+
+_N = 4
+
+
+@metric(
+    "behaviour",
+    primary="",
+    cases=[
+        (" \n", "good", {"empty": 1.0, "repetition": 0.0, "length_ratio": 0.0}),
+        ("ha ha ha ha ha", "ha ha", {"empty": 0.0, "repetition": 0.5, "length_ratio": 14 / 5}),
+        ("x", "", {"empty": 0.0, "repetition": 0.0, "length_ratio": 1.0}),
+    ],
+)
+def behaviour(completion: str, reference: str) -> Scores:
+    """Whether the completion is empty, how much it repeats itself, and how long it is beside the reference.
+
+    ``repetition`` is the share of its word 4-grams that occurred before in it (rep-4 of Welleck et al. 2019,
+    arXiv:1908.04319); ``length_ratio`` is in characters, the reference counted as at least one.
+    """
+    text, spoken = completion.strip(), words(completion)
+    # Loops show in four words at least; shorter repeats are good language.
+    grams = [tuple(spoken[i : i + _N]) for i in range(len(spoken) - _N + 1)]
+    return {
+        "empty": float(not text),
+        "repetition": 1 - len(set(grams)) / len(grams) if grams else 0.0,
+        "length_ratio": len(text) / max(1, len(reference.strip())),
+    }
+
+
+@metric(
+    "judge", kind="judge", cases=[("an answer", "a reference", {}), ("a reference", "a reference", {}), ("", "", {})]
+)
+def judge(completion: str, reference: str) -> Scores:
+    """Which of the answers of base and tuned a judge prefers: 1 and 0, or 0.5 for both on a tie.
+
+    A pair cannot be seen from one answer, so here every record is unscored; a run whose recipe names `eval.judge.url`
+    asks the judge once both models have answered. For open text, where no rule can tell.
+    """
+    del completion, reference
+    return {}
