@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
+from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, Literal
 
@@ -168,8 +169,8 @@ def discover() -> dict[str, Metric]:
     Raises TrainError "E984 bad-plugin" for a package that cannot be loaded, or whose metric does not keep its cases.
     """
     # Ours come first, so that a name that is taken is refused; they register themselves here.
-    from train.evaluate.metrics import choices, structured, text
-
+    for module in ("choices", "structured", "text"):
+        import_module(f"{__name__}.{module}")
     for entry in entry_points(group=GROUP):
         try:
             entry.load()
