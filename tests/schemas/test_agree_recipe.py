@@ -1,5 +1,5 @@
-"""`schemas/recipe.schema.json` and the Recipe say the same, in both directions, of each key and of two that say one
-thing; other rules about several keys are said by the reading alone."""
+"""`schemas/recipe.schema.json` and the Recipe say the same, in both directions, of each key; rules about several keys
+are said by the reading alone."""
 
 from __future__ import annotations
 
@@ -90,11 +90,10 @@ def test_schema_and_model_agree_on_each_key(key: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("pair", [pair for names in ALTERNATIVES for pair in combinations(names, 2)])
-def test_two_that_say_one_thing_are_refused_by_both(pair: tuple[str, str]) -> None:
+def test_two_that_say_one_thing_are_refused_by_the_reading(pair: tuple[str, str]) -> None:
     both: dict[str, Any] = {name: 0.5 if name == "warmup_ratio" else 100 for name in pair}
     with pytest.raises(ValidationError, match="give one of them"):
         Recipe.model_validate(both)
-    assert not VALIDATOR.is_valid(both)
     assert all(VALIDATOR.is_valid({name: value}) for name, value in both.items())
 
 

@@ -40,12 +40,10 @@ def _nothing_was_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 YAMLS = {
-    "merge key": "<<: {num_train_epochs: 3}",
     "tag directive": '%TAG !e! tag:yaml.org,2002:python/\n---\nepochs: !e!object/apply:os.mkdir ["PWNED"]',
     "binary": "base: !!binary aGk=",
     "second document": "num_train_epochs: 3\n---\nnum_train_epochs: 4",
     "octal": "num_train_epochs: 0o17",
-    "sexagesimal": "num_train_epochs: 1:30",
     "not a number": "learning_rate: .NaN",
     "infinity": "learning_rate: -.inf",
     "beyond a float": "learning_rate: 1e400",

@@ -51,8 +51,8 @@ def test_recipes(case: dict[str, Any]) -> None:
     assert caught.value.message.startswith(f"{file.name}:")
     said = {
         "yaml-tag": "tags",
-        "yaml-alias": "anchors",
-        "config-type": "seed",
+        "yaml-alias": "aliases",
+        "config-type": "unknown key",
         "path-traversal": "--out",
         "unknown-key": "did you mean",
         "config-range": "max_length",

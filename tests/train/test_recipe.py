@@ -5,12 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from train.base.errors import TrainError
-from train.recipe import Recipe, build_recipe, load_recipe, recipe_digest, recipe_toml
-from train.recipe.files import read_yaml, scalar
+from train.recipe import Recipe, build_recipe, load_recipe, read_value, recipe_digest, recipe_toml
 
 
 def test_later_sources_win(tmp_path: Path) -> None:
@@ -24,7 +21,7 @@ def test_later_sources_win(tmp_path: Path) -> None:
 
 def test_what_train_new_writes_has_every_key_and_reads_back(tmp_path: Path) -> None:
     recipe = load_recipe(
-        None, ["learning_rate=0.005", "max_steps=9", "lora_target_modules=[q_proj]", "eval.general=a/general.jsonl"]
+        None, ["learning_rate=0.005", "max_steps=9", 'lora_target_modules=["q_proj"]', "eval.general=a/general.jsonl"]
     )
     file = tmp_path / "recipe.toml"
     file.write_text(recipe_toml(recipe), encoding="utf-8")
@@ -45,7 +42,7 @@ def test_every_fault_is_listed_with_its_line(tmp_path: Path) -> None:
     assert "recipe.toml:2: unknown key 'leraning_rate': did you mean 'learning_rate'?" in message
     assert "recipe.toml:3: lora_r" in message
     assert "recipe.toml:5: unknown key 'guard.patence': did you mean 'guard.patience'?" in message
-    assert "--set seed=x: seed" in message
+    assert "\n  seed must be" in message
 
 
 @pytest.mark.parametrize(
@@ -70,55 +67,41 @@ def test_a_fault_is_at_the_line_of_its_own_section(tmp_path: Path, name: str, te
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("1", 1), ("-7", -7), ("1e-4", 1e-4), ("0.5", 0.5), ("2.0", 2.0), ("true", True), ("null", None), ("~", None)]
-    + [
-        (word, word)
-        for word in ("no", "Yes", "on", "010", "1.10", "0x1F", "1_000", "+1", ".5", "1.", "12:30", "True", "1e99999")
-    ],
+    [
+        ("1", 1),
+        ("1e-4", 1e-4),
+        ("true", True),
+        ('["q"]', ["q"]),
+        ("{a = 1}", {"a": 1}),
+        ("full", "full"),
+        ("a b", "a b"),
+    ]
+    + [(word, word) for word in ("no", "010", "1.", "True", "[q]", "a = 1\nb = 2", "1\nb = 2")],
 )
-def test_yaml_scalars_are_what_they_look_like(text: str, value: object) -> None:
-    assert scalar(text) == value
-    assert type(scalar(text)) is type(value)
+def test_a_setting_is_a_value_of_toml_or_else_text(text: str, value: object) -> None:
+    assert read_value(text) == value
+    assert type(read_value(text)) is type(value)
 
 
 @pytest.mark.parametrize(
     "text",
-    [
-        "a: !!int 1",
-        "a: !x 1",
-        "a: &b 1",
-        "a: [*b]",
-        "a: 1\na: 2",
-        "1: a",
-        "? [a]\n: 1",
-        "a: 1\n---\nb: 2",
-        "a: [",
-        "%YAML 9.9\n---\na: 1",
-    ],
-)
-def test_yaml_that_surprises_is_refused_with_its_place(text: str) -> None:
+    ["a: !!int 1", "a: !x 1", "a: &b [*b]", "a: &b 1\nc: *b", "- 1", "1: a", "? [a]\n: 1", "a: 1\n---\nb: 2", "a: [",
+     "seed: 2024-01-01", "seed: no", "%YAML 9.9\n---\na: 1"],
+)  # fmt: skip
+def test_yaml_that_surprises_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(TrainError) as caught:
-        read_yaml(text, "r.yaml")
+        load_recipe(tmp_path / "r.yaml")
     assert caught.value.message.startswith("r.yaml:")
 
 
-def test_deep_yaml_is_refused() -> None:
-    with pytest.raises(TrainError, match="levels"):
-        read_yaml("[" * 80 + "]" * 80)
-
-
-@given(
-    st.dictionaries(
-        st.text("abcdefgh", min_size=1), st.one_of(st.integers(-(10**18), 10**18), st.booleans(), st.none())
-    )
-)
-def test_plain_yaml_reads_back(value: dict[str, object]) -> None:
-    words = {True: "true", False: "false", None: "null"}
-    text = "\n".join(
-        f'"{key}": {words.get(item, item) if item in (None, True, False) and type(item) is not int else item}'
-        for key, item in value.items()
-    )
-    assert (read_yaml(text) or {}) == value
+def test_yaml_means_what_yaml_1_1_says(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("seed: 010\nuse_dora: yes\nlearning_rate: 1.0e-4\n", encoding="utf-8")
+    recipe = load_recipe(tmp_path / "r.yaml")
+    assert (recipe.seed, recipe.use_dora, recipe.learning_rate) == (8, True, 1e-4)
+    (tmp_path / "r.yaml").write_text("learning_rate: 1e-4\n", encoding="utf-8")
+    with pytest.raises(TrainError, match=r"as in 1\.0e-4"):
+        load_recipe(tmp_path / "r.yaml")
 
 
 @pytest.mark.parametrize("name", ["../../secret.txt", "/etc/passwd"])

@@ -22,8 +22,7 @@ def command(
     """Try settings on DATASET, choose on validation alone, and train the winner again with seeds that are fresh.
 
     Each combination of the values is trained with each of the seeds. The test split is measured once, after the choice,
-    on the winner's fresh runs. A value with commas stands in brackets, as in --grid
-    lora_target_modules=[q_proj],[q_proj,v_proj].
+    on the winner's fresh runs. Lists are quoted, as in --grid 'lora_target_modules=["q_proj"],["q_proj","v_proj"]'.
 
     Example: train sweep my-data/dataset/v1 --grid learning_rate=1e-4,3e-4,1e-3 --grid lora_r=8,32
     """
@@ -34,13 +33,16 @@ def command(
 
 
 def _grid(texts: tuple[str, ...]) -> dict[str, list[Any]]:
-    from train.recipe.files import read_yaml
+    from train.recipe import read_value
 
     grid: dict[str, list[Any]] = {}
     for text in texts:
         key, separator, values = text.partition("=")
         key = key.strip()
-        parsed = read_yaml(f"[{values}]", f"--grid {key}") if separator else None
+        parsed = read_value(f"[{values}]") if separator else None
+        if isinstance(parsed, str):
+            # Plain words are no TOML.
+            parsed = [read_value(value) for value in values.split(",")]
         if not key or not parsed or key in grid:
             raise click.UsageError(f"--grid {text}: write each key once, as in --grid learning_rate=1e-4,3e-4")
         if any(value in parsed[:number] for number, value in enumerate(parsed)):

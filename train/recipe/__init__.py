@@ -1,6 +1,14 @@
 """The recipe of a run: every choice that changes the result, with its default in view."""
 
-from train.recipe.files import build_recipe, load_recipe, read_values, recipe_digest, recipe_schema, recipe_toml
+from train.recipe.files import (
+    build_recipe,
+    load_recipe,
+    read_value,
+    read_values,
+    recipe_digest,
+    recipe_schema,
+    recipe_toml,
+)
 from train.recipe.model import (
     OF_BASE,
     PREFERENCES,

@@ -1,9 +1,4 @@
-"""A Recipe and its file: read with every fault listed by its line, and written with every default in view.
-
-A file is TOML, or YAML read strictly, so that what you see is what you get. Of YAML tags, anchors, aliases, several
-documents, duplicate and non-text keys are refused, and only `true`, `false`, `null`, `~` and plain decimal numbers are
-more than text.
-"""
+"""A Recipe and its file: read with every fault by its key and line, and written with every default in view."""
 
 from __future__ import annotations
 
@@ -13,129 +8,30 @@ import textwrap
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from itertools import combinations, islice
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from train.base.errors import TrainError
 from train.base.file_guard import hint_of, read_file
 from train.base.storage import digest_of
-from train.recipe.model import ALTERNATIVES, OF_BASE, SHIPPED_TEXT, Recipe
+from train.recipe.model import Recipe, StageRecipe
 
-if TYPE_CHECKING:
-    import yaml
-
-Scalar = str | int | float | bool | None
-
-# An alias that names itself, or ten that name ten each, would make a small file endless.
-MOST_LEVELS, MOST_VALUES = 64, 10_000
-# YAML 1.1 reads `no` as false, `010` as 8 and `1_000` as a number. Here they stay the text that they are, so a field
-# that wants a number refuses them instead of receiving another value.
-_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
-# No trailing zero after the first decimal: 1.10 is a version number to its author, and no float prints back as it.
-_FLOAT = re.compile(r"-?(0|[1-9][0-9]*)(\.(0|[0-9]*[1-9]))?([eE][+-]?[0-9]{1,4})?")
-_NOT_FINITE = re.compile(r"[+-]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
-
-
-def read_yaml(text: str, name: str = "the value") -> Any:
-    """Return the value of a YAML text as dicts, lists and scalars; ``name`` stands before the line in messages.
-
-    Raises TrainError "E920 bad-recipe" with line and column for everything that this strict reading refuses.
-    """
-    # PyYAML comes with the [train] extra and is needed for YAML recipes only.
-    import yaml
-
-    try:
-        _refuse_unusual(yaml.parse(text, Loader=yaml.SafeLoader), name)
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        # An empty file has no document, and is an empty recipe.
-        return None if node is None else _value(node, name)
-    except (ValueError, OverflowError) as error:
-        # PyYAML hands an escape such as "\UFFFFFFFF" to chr() as it is.
-        raise TrainError("E920 bad-recipe", f"{name}: this is not YAML: {error}") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
-        raise TrainError(
-            "E920 bad-recipe", f"{where}: this is not YAML: {getattr(error, 'problem', None) or error}"
-        ) from None
-
-
-def scalar(text: str) -> Scalar:
-    """Return a plain scalar's value: a literal, a decimal number, or else the text itself."""
-    literals: dict[str, Scalar] = {"true": True, "false": False, "null": None, "~": None, "": None}
-    if text in literals:
-        return literals[text]
-    if _INTEGER.fullmatch(text):
-        return int(text)
-    if _FLOAT.fullmatch(text):
-        return float(text)
-    if _NOT_FINITE.fullmatch(text):
-        return float(text.replace(".", ""))
-    return text
-
-
-def _refuse_unusual(events: Iterator[yaml.Event], name: str) -> None:
-    # Before anything is built of them.
-    import yaml
-
-    depth, num_values, num_documents = 0, 0, 0
-    for event in events:
-        num_values += isinstance(event, yaml.NodeEvent)
-        num_documents += isinstance(event, yaml.DocumentStartEvent)
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if num_documents > 1:
-            raise _refused(event, name, "a second document begins here")
-        if depth > MOST_LEVELS or num_values > MOST_VALUES:
-            raise _refused(event, name, f"more than {MOST_LEVELS} levels or {MOST_VALUES} values")
-        if isinstance(event, yaml.AliasEvent):
-            raise _refused(event, name, "aliases (*name) are not allowed")
-        if getattr(event, "anchor", None):
-            raise _refused(event, name, "anchors (&name) are not allowed")
-        if getattr(event, "tag", None):
-            raise _refused(event, name, f"tags ({event.tag}) are not allowed")
-
-
-def _value(node: yaml.Node, name: str) -> Any:
-    import yaml
-
-    if isinstance(node, yaml.ScalarNode):
-        # A quoted value is text, whatever it looks like.
-        return scalar(node.value) if node.style is None else node.value
-    if isinstance(node, yaml.SequenceNode):
-        return [_value(inner, name) for inner in node.value]
-    table: dict[str, Any] = {}
-    for part, inner in node.value:
-        key = _value(part, name)
-        if not isinstance(key, str):
-            raise _refused(part, name, "a key must be text")
-        if key in table:
-            raise _refused(part, name, f"the key {key!r} stands here a second time")
-        table[key] = _value(inner, name)
-    return table
-
-
-def _refused(part: yaml.Event | yaml.Node, name: str, what: str) -> TrainError:
-    return TrainError(
-        "E920 bad-recipe",
-        f"{name}:{part.start_mark.line + 1}:{part.start_mark.column + 1}: {what}",
-        "Use plain keys and values only, or write the recipe in TOML.",
-    )
-
-
-MOST_BYTES = 1_048_576
-MOST_FAULTS = 100
+_MARKS = (".git", "curate.toml")
+"""What lies at the top of a project."""
+MOST_BYTES, MOST_TOKENS, MOST_FAULTS = 1_048_576, 50_000, 100
 # tomllib takes time in the square of a dotted key's parts; nobody has that many.
 _LONG_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){64}""")
 # What other trainers have in their configuration, behind what it is here: a setting, an option of the command line (one
 # recipe serves many datasets), or what to do.
 _ELSEWHERE = {name: what for what, names in {
-    "DATASET": "dataset data datasets train_file dataset_name dataset_path dataset_config dataset_streaming",
-    "--out": "output_dir output out run run_name",
-    "--resume": "resume_from_checkpoint",
-    "--report-to": "report_to",
+    "it is given on the command line as DATASET, never in a recipe":
+        "dataset data datasets train_file dataset_name dataset_path dataset_config dataset_streaming",
+    "it is given on the command line as --out, never in a recipe": "output_dir output out run run_name",
+    "it is given on the command line as --resume, never in a recipe": "resume_from_checkpoint",
+    "it is given on the command line as --report-to, never in a recipe": "report_to",
     "base": "model model_name model_name_or_path model_revision base_model",
     "write `method`: \"lora\" where it is true, and \"full\" where it is false": "use_peft",
     "method": "adapter",
@@ -202,15 +98,14 @@ _INSTEAD = {
 }
 
 
-def _sections(kind: type[BaseModel], within: str = "") -> dict[str, type[BaseModel]]:
-    sections: dict[str, type[BaseModel]] = {}
-    for name, field in kind.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            sections |= {f"{within}{name}": field.annotation, **_sections(field.annotation, f"{within}{name}.")}
-    return sections
+def _keys(table: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in table.items():
+        yield prefix + name
+        if isinstance(value, dict):
+            yield from _keys(value, f"{prefix}{name}.")
 
 
-_SECTIONS = _sections(Recipe)
+_KEYS = [*_keys(Recipe().model_dump()), *_keys(StageRecipe().model_dump(), "stage.")]
 
 
 def load_recipe(
@@ -224,213 +119,176 @@ def load_recipe(
 
     ``settings`` are texts such as "lora_r=8", or values by dotted key; ``base`` is what --base gives.
     ``is_own`` says that ``source`` is the recipe in a run's own folder, whose paths were checked when the run began.
-    Raises TrainError "E920 bad-recipe" that lists every fault with its line.
+    Raises TrainError "E920 bad-recipe" that lists every fault.
     """
     path = source if isinstance(source, Path) else None
     values = read_values(path) if path else source.model_dump() if isinstance(source, Recipe) else {}
-    origin = {"": path.name if path else "the settings"}
-    if isinstance(settings, Mapping):
-        for key, value in settings.items():
-            _put(values, key, value)
-            origin[key] = f"settings[{key!r}]"
-    else:
-        for setting in settings:
-            key, separator, text = setting.partition("=")
-            if not separator:
-                raise TrainError(
-                    "E920 bad-recipe",
-                    f"--set {setting}: a setting has the form key=value",
-                    "Write it as in --set lora_r=8.",
-                )
-            _put(values, key.strip(), read_yaml(text, f"--set {key.strip()}"))
-            origin[key.strip()] = f"--set {setting}"
+    given = dict(settings) if isinstance(settings, Mapping) else dict(map(_setting, settings))
     if base is not None:
-        values["base"], origin["base"] = base, "--base"
-    return build_recipe(values, path, origin, is_own=is_own)
+        given["base"] = base
+    for key, value in given.items():
+        *sections, last = key.split(".")
+        table = values
+        for section in sections:
+            table = table.setdefault(section, {})
+            if not isinstance(table, dict):
+                raise TrainError("E920 bad-recipe", f"{key}: {section} is not a section")
+        table[last] = value
+    return build_recipe(values, path, given, is_own=is_own)
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    key, separator, value = text.partition("=")
+    if not separator:
+        message = f"--set {text}: a setting has the form key=value"
+        raise TrainError("E920 bad-recipe", message, "Write it as in --set lora_r=8.")
+    return key.strip(), read_value(value)
+
+
+def read_value(text: str) -> Any:
+    """Return what is typed on the command line: a value of TOML, or else the text itself."""
+    try:
+        [value] = tomllib.loads(f"value = {text}").values()
+    except (ValueError, RecursionError):
+        return text
+    return value
 
 
 def read_values(path: Path) -> dict[str, Any]:
-    """Return a recipe file's values as they stand there: TOML, or YAML by its suffix; nothing is expanded.
+    """Return a recipe file's values as they stand there: TOML, or YAML by its suffix.
 
-    Raises TrainError "E920 bad-recipe" for what is not readable, not UTF-8, over 1 MiB or refused by the strict
-    reading.
+    Raises TrainError "E920 bad-recipe" for what is not readable, not UTF-8, no table or over 1 MiB, and for YAML with
+    tags or aliases.
     """
+    is_yaml = path.suffix.lower() in (".yaml", ".yml")
     try:
         text = read_file(path.resolve(), most=MOST_BYTES).decode("utf-8")
+        # Before tomllib, which would be busy with it for long.
+        if not is_yaml and _LONG_KEY.search(text):
+            raise ValueError("a key of more than 64 parts")
+        values = (_read_yaml(text) if is_yaml else tomllib.loads(text)) or {}
+        if not isinstance(values, dict):
+            raise ValueError("a recipe is a table of keys and values")
     except OSError as error:
         hint = hint_of(error, "Write a recipe with `train new`.")
         raise TrainError("E920 bad-recipe", f"{path}: {error.strerror}", hint) from None
-    except UnicodeDecodeError as error:
-        raise TrainError("E920 bad-recipe", f"{path.name}: byte {error.start} is not UTF-8") from None
-    if path.suffix.lower() in (".yaml", ".yml"):
-        values = read_yaml(text, path.name)
-    else:
-        # Before tomllib, which would be busy with it for long.
-        if match := _LONG_KEY.search(text):
-            line = text.count("\n", 0, match.start()) + 1
-            raise TrainError("E920 bad-recipe", f"{path.name}:{line}: a key of more than 64 parts")
-        try:
-            values = tomllib.loads(text)
-        except (ValueError, RecursionError) as error:
-            # ValueError, not TOMLDecodeError alone: an integer of over 4,300 digits is refused by int() itself.
-            raise TrainError("E920 bad-recipe", f"{path.name}: this is not TOML: {error}") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise TrainError("E920 bad-recipe", f"{path.name}: a recipe is a table of keys and values")
+    # ValueError, not TOMLDecodeError alone: an integer of over 4,300 digits is refused by int() itself.
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise TrainError("E920 bad-recipe", f"{path.name}: {error}", "Write a recipe with `train new`.") from None
     return values
 
 
+def _read_yaml(text: str) -> Any:
+    # PyYAML comes with the [train] extra and is needed for YAML recipes only.
+    import yaml
+
+    try:
+        # An alias that names itself, or ten that name ten each, make a small file endless; a tag makes objects.
+        for number, token in enumerate(yaml.scan(text, yaml.SafeLoader)):
+            if number > MOST_TOKENS or isinstance(token, yaml.AliasToken | yaml.TagToken):
+                what = f"{token.start_mark.line + 1}: tags, aliases and more than {MOST_TOKENS:,} tokens are refused"
+                raise ValueError(f"line {what}")
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from None
+
+
 def build_recipe(
-    values: Mapping[str, Any],
-    path: Path | None = None,
-    origin: Mapping[str, str] | None = None,
-    *,
-    is_own: bool = False,
+    values: Mapping[str, Any], path: Path | None = None, given: Mapping[str, Any] | None = None, *, is_own: bool = False
 ) -> Recipe:
-    """Return the Recipe that ``values`` describe; raises TrainError "E920 bad-recipe" that lists every fault."""
-    faults: list[str] = []
-    recipe: Recipe | None = None
+    """Return the Recipe that ``values`` describe; those ``given`` by key do not stand in the file ``path``.
+
+    Raises TrainError "E920 bad-recipe" that lists every fault.
+    """
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
-        text = read_file(path.resolve(), most=MOST_BYTES).decode("utf-8") if path else ""
-        problems: dict[str, Mapping[str, Any]] = {}
+        problems: dict[str, Any] = {}
         for problem in error.errors(include_url=False):
             # "float or auto" reports one problem for each side; the first says more.
-            problems.setdefault(_dotted(problem["loc"]), dict(problem))
+            problems.setdefault(_key_of(problem), problem)
+        text = read_file(path.resolve(), most=MOST_BYTES).decode("utf-8") if path else ""
         # Only reported problems are located: a hostile file has a hundred thousand unknown keys.
         faults = [
-            f"{_locate(key, text, path, origin or {})}: {_sentence(key, problem)}"
+            (f"{path.name}:{_line_of(key, text)}: " if path and key not in (given or ()) else "")
+            + _sentence(key, problem)
             for key, problem in islice(problems.items(), MOST_FAULTS)
         ]
         if len(problems) > MOST_FAULTS:
             faults.append(f"and {len(problems) - MOST_FAULTS:,} more")
+        hint = "See every key with its default: `train new`."
+        raise TrainError("E920 bad-recipe", "\n  ".join(faults), hint) from None
     # A recipe comes from a colleague or from the web, and must not read files of its reader's home.
-    if recipe is not None and path is not None and not is_own:
-        faults = _paths_outside(recipe, path)
-    if faults:
-        raise TrainError("E920 bad-recipe", "\n  ".join(faults), "See every key with its default: `train new`.")
-    assert recipe is not None
+    if path is not None and not is_own and (faults := _paths_outside(recipe, path)):
+        raise TrainError("E920 bad-recipe", "\n  ".join(faults))
     return recipe
 
 
-def _put(values: dict[str, Any], key: str, value: Any) -> None:
-    *sections, last = key.split(".")
-    for section in sections:
-        inner = values.setdefault(section, {})
-        if not isinstance(inner, dict):
-            raise TrainError("E920 bad-recipe", f"{key}: {section} is not a section")
-        values = inner
-    values[last] = value
+def _key_of(problem: Mapping[str, Any]) -> str:
+    # Of stages there are several, so that the place of one is no part of its key.
+    names = [name for name in problem["loc"] if isinstance(name, str)]
+    # pydantic's names for the sides of a union stand behind a key.
+    while names and problem["type"] != "extra_forbidden" and ".".join(names) not in _KEYS:
+        names.pop()
+    return ".".join(names)
 
 
-def _dotted(location: Sequence[int | str]) -> str:
-    # The key's dotted name without pydantic's names for the sides of a union.
-    names = [str(part) for part in location]
-    fields: Any = Recipe.model_fields
-    path: list[str] = []
-    for name in names:
-        if path and (fields is None or name not in fields):
-            if fields is not None:
-                path.append(name)
-            break
-        path.append(name)
-        section = _SECTIONS.get(".".join(path))
-        fields = section.model_fields if section else None
-    return ".".join(path)
-
-
-def _locate(key: str, text: str, path: Path | None, origin: Mapping[str, str]) -> str:
-    if key in origin:
-        return origin[key]
-    name, end = path.name if path else origin.get("", "the recipe"), _end_of(key, text)
-    return f"{name}:{text.count(chr(10), 0, end) + 1}" if end else name
-
-
-def _end_of(key: str, text: str) -> int:
-    """Where a key ends in a file: as the header [a.b], else as "b" behind the end of "a"; 0 where it is not there."""
-    if not key:
-        return 0
-    section, _, last = key.rpartition(".")
-    start = _end_of(section, text)
-    # Neither parser tells where a value stood, so the text is searched, as TOML and as YAML write it.
-    match = re.search(rf"(?m)^[ \t]*\[[ \t]*{re.escape(key)}[ \t]*\]", text)
-    match = match or re.compile(rf"(?m)(?:^|[{{,.])[ \t]*[\"']?{re.escape(last)}[\"']?[ \t]*[:=.]").search(text, start)
-    return match.end() if match else start
+def _line_of(key: str, text: str) -> int:
+    # Neither parser tells where a value stood, so the text is searched for the parts of its key, one behind the other.
+    end = 0
+    for name in key.split("."):
+        pattern = re.compile(rf"(?m)(?:^|[\[{{,.])[ \t]*[\"']?{re.escape(name)}[\"']?[ \t]*[\]:=.]")
+        end = match.end() if (match := pattern.search(text, end)) else end
+    return text.count("\n", 0, end) + 1
 
 
 def _sentence(key: str, problem: Mapping[str, Any]) -> str:
-    kind, given = problem["type"], problem.get("input")
+    kind, value = problem["type"], problem["input"]
     if kind == "extra_forbidden":
-        # Of stages there are several, so that the place of one is no part of its key.
-        name = f"stage.{problem['loc'][-1]}" if key == "stage" else key
-        return f"unknown key {name!r}{_near(name)}"
-    # An error that a validator of ours raised is in the context; pydantic words the others.
-    is_ours = kind == "value_error"
-    message = str(problem["ctx"]["error"] if is_ours else problem["msg"]).replace("Input should be", "must be")
-    if not key:
-        return message
-    if is_ours and isinstance(given, Mapping):
-        # A rule of a whole section says by itself what does not fit.
-        return f"{key}: {message}"
-    text = repr(given) if isinstance(given, str | float | bool | None) else f"a {type(given).__name__}"
-    text += _VALUES.get(text, "")
-    if type(given) is int:
-        # Beyond 4,300 digits Python refuses to print it, and TOML's hexadecimal numbers have no such bound.
-        text = str(given) if given.bit_length() <= 64 else "a number beyond 64 bits"
-    if isinstance(given, str) and kind in ("float_type", "int_type", "bool_type"):
-        text = f"the text {given[:80]!r}"
-        message += " (only plain decimal numbers, true and false are more than text)"
-    return f"{key} {message}, not {text[:120]}" + (f": {_INSTEAD[key]}" if key in _INSTEAD else "")
+        return f"unknown key {key!r}{_advice(key)}"
+    if kind == "value_error":
+        # A rule of ours says by itself what does not fit.
+        return f"{key}: {problem['ctx']['error']}".removeprefix(": ")
+    shown = repr(value)[:120] if isinstance(value, str | float | bool | None) else f"a {type(value).__name__}"
+    if type(value) is int:
+        # Python refuses to print more than 4,300 digits, and TOML's hexadecimal numbers have no such bound.
+        shown = hex(value)[:120] if value.bit_length() > 64 else str(value)
+    advice = _VALUES.get(shown, f": {_INSTEAD[key]}" if key in _INSTEAD else "")
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+e[+-]?\d+", value):
+        advice = ": YAML takes it for text without a point, as in 1.0e-4"
+    return f"{key} {problem['msg'].replace('Input should be', 'must be')}, not {shown}{advice}".strip()
 
 
-def _near(key: str) -> str:
+def _advice(key: str) -> str:
     last = key.rsplit(".", maxsplit=1)[-1].lower()
-    known = [*Recipe.model_fields]
-    for section, kind in _SECTIONS.items():
-        known += [f"{section}.{name}" for name in kind.model_fields]
-    names = {name.rsplit(".", maxsplit=1)[-1]: name for name in reversed(known)}
+    names = {name.rsplit(".", maxsplit=1)[-1]: name for name in reversed(_KEYS)}
     # By likeness to our own names alone: the answer to another name would be wrong.
     what = _ELSEWHERE.get(last) or "".join(map(names.__getitem__, get_close_matches(last, names, n=1, cutoff=0.6)))
-    if what in known:
-        return f": did you mean {what!r}?"
-    if what.startswith(("--", "DATASET")):
-        return f": it is given on the command line as {what}, never in a recipe"
-    return f": {what}" if what else ""
+    return f": did you mean {what!r}?" if what in _KEYS else what and f": {what}"
 
 
 def _paths_outside(recipe: Recipe, path: Path) -> list[str]:
     # Paths that a recipe file names lead inside its project: the folder of the file, or above it the one with .git.
-    replay = None if recipe.mixing.replay in (SHIPPED_TEXT, OF_BASE) else recipe.mixing.replay
-    named = {"eval.general": recipe.eval.general, "mixing.replay": replay}
-    for number, stage in enumerate(recipe.stage):
-        named[f"stage[{number}].data"] = stage.data
-        named[f"stage[{number}].replay"] = None if stage.replay == SHIPPED_TEXT else stage.replay
+    stages = [name for stage in recipe.stage for name in (stage.data, stage.replay)]
     folder = path.resolve().parent
-    project = next(
-        (f for f in (folder, *folder.parents) if (f / ".git").exists() or (f / "curate.toml").exists()), folder
-    )
+    marks = [place for place in (folder, *folder.parents) if any((place / name).exists() for name in _MARKS)]
+    project = next(iter(marks), folder)
     return [
-        f"{path.name}: {key} {name!r} leads out of the project {project.name!r}; a recipe in a folder above may name it"
-        for key, name in named.items()
-        if name is not None and not (folder / name).resolve().is_relative_to(project)
+        f"{path.name}: {name!r} leads out of the project {project.name!r}; a recipe in a folder above may name it"
+        for name in (recipe.eval.general, recipe.mixing.replay, *stages)
+        if not (folder / (name or "")).resolve().is_relative_to(project)
     ]
 
 
 def recipe_toml(recipe: Recipe) -> str:
     """Return the recipe as TOML that reads back as the same recipe; each key carries its meaning above it."""
-    lines = ["# A pairsmith recipe: every choice of the run. Keys that you remove take their defaults."]
-    lines += _field_lines(recipe) + _section_lines(recipe)
-    return "\n".join(lines) + "\n"
+    title = "# A pairsmith recipe: every choice of the run. Keys that you remove take their defaults."
+    return "\n".join([title, *_lines(recipe), ""])
 
 
 def recipe_schema() -> dict[str, Any]:
     """Return the JSON Schema of a recipe; `schemas/recipe.schema.json` holds it, and a test keeps them equal."""
     schema = Recipe.model_json_schema()
-    # The only rules about several keys that are said here; the others are said by the reading.
-    both = [{name: {"type": "number"} for name in pair} for names in ALTERNATIVES for pair in combinations(names, 2)]
-    schema["not"] = {"anyOf": [{"required": [*pair], "properties": pair} for pair in both]}
     # One example, from which editors offer a whole recipe.
     schema["title"], schema["examples"] = "The recipe of a run.", [Recipe().model_dump(mode="json")]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
@@ -441,36 +299,15 @@ def recipe_digest(recipe: Recipe) -> str:
     return digest_of(recipe.model_dump(mode="json", exclude={"eval": {"samples"}}))
 
 
-def _section_lines(section: BaseModel, prefix: str = "") -> list[str]:
-    lines: list[str] = []
-    for name, inner in section:
-        if isinstance(inner, BaseModel):
-            lines += ["", f"[{prefix}{name}]", *_field_lines(inner), *_section_lines(inner, f"{prefix}{name}.")]
-    return lines
-
-
-def _field_lines(section: BaseModel) -> list[str]:
-    lines: list[str] = []
+def _lines(section: BaseModel, prefix: str = "") -> list[str]:
+    lines, tables, values = [], [], section.model_dump(exclude_none=True)
     for name, field in type(section).model_fields.items():
-        value = getattr(section, name)
-        if isinstance(value, BaseModel):
+        if isinstance(table := getattr(section, name), BaseModel):
+            tables += ["", f"[{prefix}{name}]", *_lines(table, f"{prefix}{name}.")]
             continue
+        # JSON is TOML with another sign behind keys, but for DEL, which TOML wants escaped.
+        text = json.dumps(values.get(name), ensure_ascii=False, separators=(", ", " = ")).replace("\x7f", "\\u007F")
         lines += ["", *(f"# {line}" for line in textwrap.wrap(field.description or "", 110))]
         # TOML has no null: a key that is off stands there as a comment.
-        lines.append(f"# {name} =" if value is None else f"{name} = {_toml(value)}")
-    return lines
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        # JSON's escapes are TOML's, but for DEL, which TOML wants escaped.
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
-    if isinstance(value, list):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
-    if isinstance(value, BaseModel):
-        return _toml(value.model_dump(exclude_none=True))
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{_toml(key)} = {_toml(item)}" for key, item in value.items()) + "}"
-    return repr(value)
+        lines.append(f"{name} = {text}" if name in values else f"# {name} =")
+    return lines + tables

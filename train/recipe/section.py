@@ -2,40 +2,45 @@
 
 from __future__ import annotations
 
-import unicodedata
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Auto = Literal["auto"]
-Steps = Annotated[int, Field(ge=1, le=10_000_000)]
+# Bounds keep a number with a zero too many from filling the memory before anybody reads it.
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+CountFromZero = Annotated[int, Field(ge=0, le=1_000_000_000)]
+Tokens = Annotated[int, Field(ge=16, le=1_073_741_824)]
+Amount = Annotated[float, Field(ge=0, le=1e6)]
+Positive = Annotated[float, Field(gt=0, le=1e6)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 ReplayShare = Annotated[float, Field(gt=0, le=0.9)]
 Rate = Annotated[float, Field(gt=0, le=10)]
-Records = Annotated[int, Field(ge=1, le=1_000_000)]
-
-
-def _check_printable(text: str) -> str:
-    # Refuse control characters, NUL and lone surrogates: no path or name has them, and they break other programs.
-    control = next((c for c in text if unicodedata.category(c) in ("Cc", "Cs")), None)
-    if control is not None:
-        raise ValueError(f"must have no control character, but has U+{ord(control):04X}")
-    return text
-
-
-Name = Annotated[str, AfterValidator(_check_printable)]
+# Control characters break the programs that a path or name is handed to.
+Name = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 FileName = Annotated[Name, Field(min_length=1)]
 
 
 class Section(BaseModel):
     """A table of a recipe; unknown keys are refused, types are never coerced, NaN and infinity are no numbers."""
 
-    # A misspelt key that is ignored trains for hours with the default.
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    # A misspelt key that is ignored trains for hours with the default. Descriptions are the texts below the fields.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+    def rules(self) -> dict[str, bool]:
+        """Return what is wrong with several keys together, each with true where it is so."""
+        return {}
+
+    @model_validator(mode="after")
+    def _check_rules(self) -> Self:
+        if broken := [message for message, is_broken in self.rules().items() if is_broken]:
+            raise ValueError("; ".join(broken))
+        return self
 
 
 def _check_new_tokens(tokens: list[str]) -> list[str]:
-    # New tokens are words of their own: visible, without white space, each once.
     for token in tokens:
         if not token.isprintable() or any(c.isspace() for c in token):
             raise ValueError(f"{token!r}: a new token is printable and has no white space")
@@ -49,15 +54,3 @@ NewTokens = Annotated[
     Field(max_length=4096, json_schema_extra={"uniqueItems": True}),
     AfterValidator(_check_new_tokens),
 ]
-
-
-MeasuredSplit = Literal["validation", "test", "train"]
-
-
-def _check_splits(splits: list[MeasuredSplit]) -> list[MeasuredSplit]:
-    if "validation" not in splits or len(set(splits)) < len(splits):
-        raise ValueError("validation is always measured, and each split stands there once")
-    return splits
-
-
-MeasuredSplits = Annotated[list[MeasuredSplit], AfterValidator(_check_splits)]
