@@ -169,7 +169,7 @@ def test_a_replayed_file_stays_in_its_project(tmp_path: Path) -> None:
     (tmp_path / "a" / "curate.toml").touch()
     file = tmp_path / "a" / "recipe.toml"
     file.write_text('[mixing]\nreplay = "../x.txt"\n', encoding="utf-8")
-    with pytest.raises(TrainError, match=r"mixing\.replay '\.\./x\.txt' leads out of the project"):
+    with pytest.raises(TrainError, match=r"'\.\./x\.txt' leads out of the project"):
         load_recipe(file)
     file.write_text('[mixing]\nreplay = "general"\ncaps = { "a b" = 3 }\n', encoding="utf-8")
     assert load_recipe(file).mixing.caps == {"a b": 3}

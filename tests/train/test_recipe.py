@@ -74,6 +74,7 @@ def test_a_fault_is_at_the_line_of_its_own_section(tmp_path: Path, name: str, te
         ('["q"]', ["q"]),
         ("{a = 1}", {"a": 1}),
         ("full", "full"),
+        ("", None),
         ("a b", "a b"),
     ]
     + [(word, word) for word in ("no", "010", "1.", "True", "[q]", "a = 1\nb = 2", "1\nb = 2")],

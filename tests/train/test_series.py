@@ -268,7 +268,7 @@ def test_what_a_resumed_series_would_ignore_is_refused(begun: Path, dataset: Pat
     [
         (
             ("--grid", "num_train_epochs=1,10", "--seeds", "1"),
-            {"max_steps": "null"},
+            {"max_steps": ""},
             "plan: 3 runs of 6 to 60 steps, 126 in all",
         ),
         (("--grid", "batch_tokens=64,128"), {"global_batch_size": "auto"}, "plan: 9 runs of 2 steps, 18 in all"),
@@ -417,7 +417,7 @@ def test_a_choice_that_diverges_loses_and_ends_nothing(
         ("sweep", ("--grid", "learning_rate=0.1,-1"), "learning_rate must be"),
         ("sweep", ("--grid", "seed=1,2"), "sets it itself"),
         ("sweep", ("--grid", "nothing=1,2"), "unknown key"),
-        ("sweep", ("--grid", "eval={max_new_tokens: 4},{max_new_tokens: 5}"), "a value is a table"),
+        ("sweep", ("--grid", "eval={max_new_tokens=4},{max_new_tokens=5}"), "a value is a table"),
         ("sweep", ("--grid", "max_length=30,256", "--set", "on_too_long=skip"), "which records are measured"),
         ("sweep", ("--grid", "on_too_long=skip,cut"), "which records are measured"),
         ("run", ("--seeds", "2", "--set", "seed=4294967295"), "E920"),

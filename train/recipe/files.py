@@ -146,7 +146,9 @@ def _setting(text: str) -> tuple[str, Any]:
 
 
 def read_value(text: str) -> Any:
-    """Return what is typed on the command line: a value of TOML, or else the text itself."""
+    """Return what is typed on the command line: a value of TOML, None for nothing, or else the text itself."""
+    if not text.strip():
+        return None
     try:
         [value] = tomllib.loads(f"value = {text}").values()
     except (ValueError, RecursionError):

@@ -102,7 +102,7 @@ class RecipeForm(Grid):
         for key, text in self.changes.items() if self.is_open else ():
             field = self._fields[key]
             wanted = text or field.default
-            options += ["--set", f"{key}={json.dumps(field.parse(wanted) if wanted else None)}"]
+            options += ["--set", f"{key}={json.dumps(field.parse(wanted)) if wanted else ''}"]
         price = self._input(PRICE).value.strip()
         return [*options, *(["--cost-per-hour", price] if price else [])]
 
