@@ -20,18 +20,9 @@ from train.report.learning_curve import ShareResult, fit_laws, learning_curve
 from train.report.model import Estimate
 from train.report.part_tables import part_tables
 from train.report.stages import StageFacts, stages_of
-from train.report.stats import student_p, student_quantile
 from train.report.training_parts import CategoryCurve, CurvePoint, LearningCurve
 from train.report.two_way import Parts, cluster_parts, fit_two_way, mean_parts, measure
 from train.report.write import html
-
-
-@pytest.mark.parametrize("freedom", [1, 2, 3, 8, 29, 480])
-def test_students_t_is_scipys(freedom: int) -> None:
-    scipy_stats = pytest.importorskip("scipy.stats", reason="scipy is the oracle of this test")
-    assert student_quantile(freedom) == pytest.approx(scipy_stats.t.ppf(0.975, freedom), rel=1e-9)
-    for t in (-3.0, 0.0, 0.4, 2.1, 12.0):
-        assert student_p(t, freedom) == pytest.approx(2 * scipy_stats.t.sf(abs(t), freedom), rel=1e-8, abs=1e-14)
 
 
 def test_clusters_and_seeds_add_up() -> None:

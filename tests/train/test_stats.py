@@ -314,8 +314,8 @@ def test_verdicts(
     num: int, difference: float, interval: tuple[float, float], p: float, word: str, reason: str, said: str,
     is_no_worse: bool,
 ) -> None:  # fmt: skip
-    verdict = stats.judge(num, difference, stats.Interval(*interval), p, num_clusters=num)
-    assert (verdict.word, verdict.reason) == (word, reason)
+    verdict = stats.decide(num, difference, stats.Interval(*interval), p, num_clusters=num)
+    assert (verdict.verdict, verdict.reason) == (word, reason)
     assert said in verdict.note
     assert verdict.is_no_worse == is_no_worse
 
@@ -333,14 +333,14 @@ def test_the_margin_is_tested_as_tango_does(num: int, up: int, down: int) -> Non
 
 def test_a_loss_is_ruled_out_only_where_interval_and_test_say_so() -> None:
     sure = {"num_clusters": 40, "asks_not_worse": True}
-    assert stats.judge(40, 0.0, stats.Interval(-0.01, 0.01), 1.0, margin_p=0.02, **sure).reason == "not-worse"
-    assert stats.judge(40, 0.0, stats.Interval(-0.01, 0.01), 1.0, margin_p=0.03, **sure).reason == "cannot-tell"
-    assert stats.judge(40, 0.0, stats.Interval(-0.03, 0.01), 1.0, margin_p=0.02, **sure).reason == "cannot-tell"
+    assert stats.decide(40, 0.0, stats.Interval(-0.01, 0.01), 1.0, margin_p=0.02, **sure).reason == "not-worse"
+    assert stats.decide(40, 0.0, stats.Interval(-0.01, 0.01), 1.0, margin_p=0.03, **sure).reason == "cannot-tell"
+    assert stats.decide(40, 0.0, stats.Interval(-0.03, 0.01), 1.0, margin_p=0.02, **sure).reason == "cannot-tell"
 
 
 def test_records_that_repeat_one_another_are_counted_once_before_judging() -> None:
-    verdict = stats.judge(60, 0.5, stats.Interval(0.3, 0.7), 0.0001, num_clusters=12)
-    assert (verdict.word, verdict.reason) == ("inconclusive", "too-few")
+    verdict = stats.decide(60, 0.5, stats.Interval(0.3, 0.7), 0.0001, num_clusters=12)
+    assert (verdict.verdict, verdict.reason) == ("inconclusive", "too-few")
     assert verdict.note == "too few to judge (12 of 30): its 60 records are 12 clusters"
 
 

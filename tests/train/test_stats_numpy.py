@@ -78,8 +78,8 @@ def test_numpys_single_numbers_give_what_pythons_give(kind: str) -> None:
     number = np.dtype(kind).type
     assert stats.wilson(number(81), number(100)) == stats.wilson(81, 100)
     low, high, p = (np.float32(value) for value in (0.25, 0.75, 0.0))
-    found = stats.judge(number(40), np.float32(0.5), stats.Interval(low, high), p, num_clusters=number(35))
-    assert found == stats.judge(40, 0.5, stats.Interval(0.25, 0.75), 0.0, num_clusters=35)
+    found = stats.decide(number(40), np.float32(0.5), stats.Interval(low, high), p, num_clusters=number(35))
+    assert found == stats.decide(40, 0.5, stats.Interval(0.25, 0.75), 0.0, num_clusters=35)
     assert type(found.is_no_worse) is bool
 
 

@@ -15,7 +15,7 @@ from train.contestants import Answer, Request, Unanswered
 from train.data.dataset import Row
 from train.evaluate.scoring import CategorySpec, score, spec_of
 from train.report.results import unscored_of
-from train.report.stats import FEWEST, minimum_detectable_effect, smallest_margin
+from train.report.stats import MIN_CLUSTERS, minimum_detectable_effect, smallest_margin
 from train.report.wording import category, grid, number
 
 if TYPE_CHECKING:
@@ -99,8 +99,8 @@ def _power_lines(places: Places) -> list[str]:
 
 def _cells(name: str, clusters: Sequence[str], size: int, num_tests: int) -> tuple[str, ...]:
     num, changed = len(set(clusters)), round(size * _CHANGED)
-    shown = "-", f"too few ({num} of {FEWEST})"
-    if num >= FEWEST:
+    shown = "-", f"too few ({num} of {MIN_CLUSTERS})"
+    if num >= MIN_CLUSTERS:
         effect = minimum_detectable_effect([1.0] * changed + [0.0] * (size - changed), num_tests)
         shown = number(effect), number(smallest_margin(size, _CHANGED))
     return name, f"{len(clusters):,}", f"{num:,}", *shown

@@ -20,7 +20,7 @@ from train.report.part import Change as Change  # noqa: PLC0414 - all parts of a
 from train.report.part import Estimate as Estimate  # noqa: PLC0414
 from train.report.part import ReportPart as ReportPart  # noqa: PLC0414
 from train.report.part import schema_of as schema_of  # noqa: PLC0414
-from train.report.stats import Reason, Word
+from train.report.stats import Reason, VerdictLabel
 from train.report.training_parts import LearningCurve, Preferences, SeedsSummary, Stages, Sweep
 
 REPORT = "report.json"
@@ -99,7 +99,7 @@ class CategoryResult(_BesideTrivial):
     better: int
     worse: int
     minimum_detectable_effect: float | None
-    verdict: Word
+    verdict: VerdictLabel
     reason: Reason | None = None
     """Why the verdict is that one; none in reports of earlier versions."""
     note: str
@@ -132,7 +132,7 @@ class Macro(_BesideTrivial):
     """One-sided, of a loss of the margin or more."""
     is_no_worse: bool = False
     """A loss of the margin is ruled out."""
-    verdict: Word | None = None
+    verdict: VerdictLabel | None = None
     reason: Reason | None = None
 
 

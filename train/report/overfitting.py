@@ -199,7 +199,7 @@ def memory_of(base: Sequence[Scored], tuned: Sequence[Scored], *, has_fallen: bo
     low = excess - math.hypot(after.value - after.low, (control.high - control.value) if control else 0.0)
     high = excess + math.hypot(after.high - after.value, (control.value - control.low) if control else 0.0)
     gained = _gained(base, tuned)
-    few = f", by {n_control} validation answers alone" if n_control < stats.FEWEST else ""
+    few = f", by {n_control} validation answers alone" if n_control < stats.MIN_CLUSTERS else ""
     if gained.low < low:
         # What the base continues was not learnt here; then no control says how much was.
         low, excess, high, few = gained.low, gained.value, gained.high, ""

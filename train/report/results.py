@@ -45,7 +45,7 @@ class Rules:
     """
 
     margin: float = stats.MARGIN
-    fewest: int = stats.FEWEST
+    fewest: int = stats.MIN_CLUSTERS
     resamples: int = stats.REPLICATES
     is_judge_calibrated: bool = False
     asks_not_worse: bool = False
@@ -506,12 +506,12 @@ def _macro(split: str, comparisons: Sequence[Comparison]) -> Macro | None:
 
 def mean_with_verdict(macro: Macro, num: int, p: float, rules: Rules) -> Macro:
     """Return the mean with the verdict on its ``num`` records; ``p`` is adjusted for other comparisons beside it."""
-    verdict = stats.judge(
+    verdict = stats.decide(
         num, macro.difference.value, stats.Interval(macro.difference.low, macro.difference.high), p,
         num_clusters=macro.num_clusters or 0, margin=rules.margin, fewest=rules.fewest,
         margin_p=macro.margin_p, asks_not_worse=rules.asks_not_worse,
     )  # fmt: skip
-    more = {"verdict": verdict.word, "reason": verdict.reason, "is_no_worse": verdict.is_no_worse}
+    more = {"verdict": verdict.verdict, "reason": verdict.reason, "is_no_worse": verdict.is_no_worse}
     return macro.model_copy(update={"p": p, **more})
 
 
@@ -528,7 +528,7 @@ def with_verdict(row: CategoryResult, p: float, rules: Rules) -> CategoryResult:
         scale = -1 / row.base.value if row.base.value else -1.0
         gain, interval = gain * scale, stats.Interval(span.high * scale, span.low * scale)
         margin, text = BITS_MARGIN, f"{BITS_MARGIN:.0%}"
-    verdict = stats.judge(
+    verdict = stats.decide(
         row.n,
         gain,
         interval,
@@ -541,7 +541,7 @@ def with_verdict(row: CategoryResult, p: float, rules: Rules) -> CategoryResult:
         asks_not_worse=rules.asks_not_worse,
     )
     row = row.model_copy(update={
-        "p_adjusted": p, "verdict": verdict.word, "reason": verdict.reason, "note": verdict.note,
+        "p_adjusted": p, "verdict": verdict.verdict, "reason": verdict.reason, "note": verdict.note,
         "is_no_worse": verdict.is_no_worse,
     })  # fmt: skip
     return row.model_copy(update={"sentence": wording.sentence(row)})

@@ -1,4 +1,4 @@
-"""What can be said from so few records: intervals, paired tests, and the verdict. numpy only, every draw seeded.
+"""What can be said from so few records: intervals, paired tests, and the verdict; every draw is seeded.
 
 Records that repeat one another (a near-duplicate cluster, one source document) are not independent evidence, so
 whatever is drawn, flipped or counted here is a *cluster*, never a record: Miller 2024, arXiv:2411.00640, section 2.2.
@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 from operator import index
-from statistics import NormalDist
 from typing import Literal, NamedTuple
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
+
+# Not scipy.stats, which takes a second to load, and whose BCa bootstrap takes time and memory by the square of records.
+from scipy.optimize import brentq
+from scipy.special import bdtr, ndtr, ndtri, stdtrit
 
 
 def seed_of(*names: str) -> list[int]:
@@ -28,11 +29,6 @@ def floats(values: Sequence[float]) -> list[float]:
     """Return ``values``, [records], as floats of 64 bits."""
     plain: list[float] = np.asarray(values, dtype=np.float64).tolist()
     return plain
-
-
-def names(clusters: Sequence[str]) -> list[str]:
-    """Return the names of clusters, [records], as strings."""
-    return [str(name) for name in clusters]
 
 
 Floats = NDArray[np.float64]
@@ -60,7 +56,7 @@ def wilson(successes: float, num: float, confidence: float = CONFIDENCE) -> Inte
     successes, num = float(successes), float(num)
     if num <= 0 or not 0 <= successes <= num * (1 + 1e-12):
         raise ValueError(f"{successes:g} of {num:g} is no share")
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    z = float(ndtri(0.5 + confidence / 2))
     share = min(1.0, successes / num)
     middle = (share + z * z / (2 * num)) / (1 + z * z / num)
     half = z / (1 + z * z / num) * math.sqrt(share * (1 - share) / num + z * z / (4 * num * num))
@@ -119,46 +115,33 @@ def bootstrap(
     # A draw that meets the estimate counts half; rounding must not decide on which side it is.
     close = np.isclose(drawn, estimate, rtol=1e-12, atol=1e-15)
     below = float(((drawn < estimate) & ~close).mean() + close.mean() / 2)
-    tails = ((1 - CONFIDENCE) / 2, 1 - (1 - CONFIDENCE) / 2)
+    tails = np.array([(1 - CONFIDENCE) / 2, 1 - (1 - CONFIDENCE) / 2])
     if 0 < below < 1 and len(sums) >= 2:
         rest = total - sums
         jackknife = rest[:, 0] / rest[:, 1]
         pull = jackknife.mean() - jackknife
         spread = float((pull**2).sum())
         acceleration = float((pull**3).sum()) / (6 * spread**1.5) if spread > 1e-30 else 0.0
-        normal = NormalDist()
-        bias = normal.inv_cdf(below)
-
-        def corrected(probability: float) -> float:
-            z = bias + normal.inv_cdf(probability)
-            return normal.cdf(bias + z / (1 - acceleration * z))
-
-        tails = (corrected(tails[0]), corrected(tails[1]))
+        z = ndtri(below) + ndtri(tails)
+        tails = ndtr(ndtri(below) + z / (1 - acceleration * z))
     return Interval(*(float(x) for x in np.quantile(drawn, tails)))
-
-
-def _effective_size(clusters: Sequence[str]) -> float:
-    """Return how many independent records these are worth where those of a cluster say the same (Kish 1965, 5.4).
-
-    How alike they are cannot be told from few clusters of different sizes: intervals that estimated it held the truth
-    in 52 to 84 % of cases of .9 and full likeness, where they claimed 95 %.
-    """
-    sizes = np.unique(names(clusters), return_counts=True)[1]
-    return float(sizes.sum() ** 2 / (sizes**2).sum())
 
 
 def mean_interval(values: Sequence[float], clusters: Sequence[str]) -> Interval:
     """Return the interval of a mean score in [0, 1].
 
-    Values of 0 and 1: Wilson on the effective size. Graded ones: an adjusted Wald interval by Student's t, before which
-    two pseudo-clusters are added, one of 0 and one of 1, as Agresti and Coull 1998 do for shares: a rare 0 among scores
-    near 1 may not have been seen, and draws of those that were do not show it (a BCa bootstrap held the mean of 95 % in
-    26 to 91 % of such cases at n = 10 to 60, this one in 94 % and more: `benchmarks/intervals.py`). Raises ValueError:
-    there is no record.
+    Values of 0 and 1: Wilson on the effective size, which is how many independent records these are worth where those
+    of a cluster say the same (Kish 1965, 5.4): how alike they are cannot be told from few clusters of different sizes,
+    and intervals that estimated it held the truth in 52 to 84 % of cases. Graded ones: an adjusted Wald interval by
+    Student's t, before which two pseudo-clusters are added, one of 0 and one of 1, as Agresti and Coull 1998 do for
+    shares: a rare 0 among scores near 1 may not have been seen, and draws of those that were do not show it (a BCa
+    bootstrap held the mean of 95 % in 26 to 91 % of such cases at n = 10 to 60, this one in 94 % and more:
+    `benchmarks/intervals.py`). Raises ValueError: there is no record.
     """
-    values, clusters = floats(values), names(clusters)
+    values = floats(values)
     if set(values) <= {0.0, 1.0}:
-        size = _effective_size(clusters)
+        sizes = sums_by_cluster(clusters, [1.0] * len(values))
+        size = float(sizes.sum() ** 2 / (sizes**2).sum())
         return wilson(math.fsum(values) / len(values) * size, size)
     parts = _parts(values, clusters)
     total = len(parts) + 2
@@ -222,40 +205,23 @@ def margin_p(parts: Sequence[float] | Floats, loss: float, margin: float) -> flo
     weights = np.append(np.ones(len(parts)), 1e-9)
     if gains[:-1].sum() <= 0:
         return 0.5
-    low, high = 0.0, 1 / max(1e-12, float(-gains.min()))
-    for _ in range(60):
-        middle = (low + high) / 2
-        is_less = float((weights * gains / (1 + middle * gains)).sum()) > 0
-        low, high = (middle, high) if is_less else (low, middle)
+    # Towards the end, where a loss would be all there is, the sum falls without limit.
+    end = (1 - 1e-12) / max(1e-12, float(-gains.min()))
+    low = brentq(lambda tilt: float((weights * gains / (1 + tilt * gains)).sum()), 0.0, end)
     tilted = weights / (1 + low * gains)
     variance = float((tilted * gains**2).sum() / tilted.sum())
-    return 1 - NormalDist().cdf(float(gains[:-1].mean()) / math.sqrt(variance / len(parts)))
+    return float(ndtr(-float(gains[:-1].mean()) / math.sqrt(variance / len(parts))))
 
 
-def student_p(t: float, freedom: int) -> float:
-    """Return the two-sided p value of Student's t: Abramowitz and Stegun 1964, 26.7.3 and 26.7.4; exact to 1e-15."""
-    is_odd, angle = freedom % 2, math.atan(abs(t) / math.sqrt(freedom))
-    ratios = np.arange(1 + is_odd, freedom - 2, 2)
-    terms = np.cumprod([math.cos(angle) if is_odd else 1.0, *(ratios / (ratios + 1) * math.cos(angle) ** 2)])
-    inside = math.sin(angle) * float(terms.sum() if freedom > 1 else 0.0)
-    return max(0.0, 1 - (2 / math.pi * (angle + inside) if is_odd else inside))
-
-
-@lru_cache(maxsize=1024)
-def student_quantile(freedom: int, tail: float = 1 - CONFIDENCE) -> float:
+def student_quantile(freedom: float, tail: float = 1 - CONFIDENCE) -> float:
     """Return the t of Student that leaves out ``tail`` on both sides together."""
-    low, high = 0.0, 1.0
-    while student_p(high, freedom) > tail:
-        high *= 2
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if student_p(middle, freedom) > tail else (low, middle)
-    return high
+    return float(stdtrit(freedom, 1 - tail / 2))
 
 
 def can_resample(values: Sequence[float], clusters: Sequence[str]) -> bool:
-    """Whether drawing the clusters of ``values`` shows how far their mean may lie off: there are enough, not alike."""
-    return len(set(clusters)) >= _FEWEST_DRAWN and not _is_even(values, clusters)
+    """Return whether draws of clusters show how far the mean of ``values`` may lie off: they are enough, not alike."""
+    sums = sums_by_cluster(clusters, values, [1.0] * len(values))
+    return len(sums) >= _FEWEST_DRAWN and bool(np.ptp(sums[:, 0] / sums[:, 1]) > 1e-12)
 
 
 def crossing(categories: Sequence[tuple[Sequence[float], Sequence[str]]]) -> float:
@@ -269,7 +235,7 @@ def crossing(categories: Sequence[tuple[Sequence[float], Sequence[str]]]) -> flo
     for values, clusters in categories:
         sums, sizes = sums_by_cluster(clusters, values, [1.0] * len(values)).T
         parts = (sums - sums.sum() / sizes.sum() * sizes) / sizes.sum()
-        for name, part in zip(sorted(set(names(clusters))), parts.tolist(), strict=True):
+        for name, part in zip(sorted(set(map(str, clusters))), parts.tolist(), strict=True):
             together[name] = together.get(name, 0.0) + part
         alone, num = alone + float((parts**2).sum()), num + len(parts)
         # As `difference_interval` has it, for so many categories.
@@ -295,15 +261,9 @@ def mean_of_intervals(values: Sequence[float], intervals: Sequence[Interval], wi
     return Interval(mean - below / num, mean + above / num)
 
 
-def _is_even(values: Sequence[float], clusters: Sequence[str]) -> bool:
-    """True where every cluster has the same mean, so that drawing clusters shows no spread."""
-    sums = sums_by_cluster(clusters, values, [1.0] * len(values))
-    return bool(np.ptp(sums[:, 0] / sums[:, 1]) <= 1e-12)
-
-
 def sums_by_cluster(clusters: Sequence[str], *columns: Sequence[float]) -> Floats:
     """Return the sums of ``columns`` by cluster, [clusters, columns], in the order of the cluster names."""
-    clusters = names(clusters)
+    clusters = [str(name) for name in clusters]
     if not clusters or any(len(column) != len(clusters) for column in columns):
         raise ValueError("an interval needs at least one record, and as many values as records")
     numbers = {name: index for index, name in enumerate(sorted(set(clusters)))}
@@ -329,14 +289,8 @@ def mcnemar(better: int, worse: int) -> float:
     Twice the binomial tail at one half, at most 1: McNemar 1947, Psychometrika 12:153, in its exact form. Raises
     TypeError: a count is no whole number.
     """
-    # The terms outgrow every integer of a fixed width.
     better, worse = index(better), index(worse)
-    num, tail = better + worse, min(better, worse)
-    term, total = 1, 1
-    for k in range(tail):
-        term = term * (num - k) // (k + 1)
-        total += term
-    return min(1.0, float(2 * total / 2**num))
+    return min(1.0, 2 * float(bdtr(min(better, worse), better + worse, 0.5)))
 
 
 def sign_flip(sums: Sequence[float], *, seed: Sequence[int]) -> float:
@@ -372,13 +326,11 @@ def paired_test(
 
     "mcnemar" for scores of 0 and 1 of records that all stand alone, else "sign-flip" over clusters.
     """
-    base, tuned, clusters = floats(base), floats(tuned), names(clusters)
-    if set(base) | set(tuned) <= {0.0, 1.0} and len(set(clusters)) == len(clusters):
+    base, tuned = floats(base), floats(tuned)
+    sums = sums_by_cluster(clusters, base, tuned)
+    if set(base) | set(tuned) <= {0.0, 1.0} and len(sums) == len(base):
         return "mcnemar", mcnemar(*discordant(base, tuned))
-    sums: dict[str, float] = {}
-    for before, after, cluster in zip(base, tuned, clusters, strict=True):
-        sums[cluster] = sums.get(cluster, 0.0) + after - before
-    return "sign-flip", sign_flip([sums[name] for name in sorted(sums)], seed=seed)
+    return "sign-flip", sign_flip((sums[:, 1] - sums[:, 0]).tolist(), seed=seed)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -398,20 +350,19 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 MARGIN = 0.02
 """The loss of score that counts as none (absolute); for bits per byte it is a share, 1 % (see `report`)."""
-FEWEST = 30
-"""Records below which a category is not judged."""
+MIN_CLUSTERS = 30
+"""Independent records below which a category is not judged."""
 ALPHA, _POWER = 0.05, 0.8
 
-Word = Literal["improved", "regressed", "inconclusive"]
+VerdictLabel = Literal["improved", "regressed", "inconclusive"]
 Reason = Literal[
     "better", "worse", "within-margin", "within-noise", "too-few", "unanswered", "chose", "trivial", "unscored",
     "not-worse", "worse-by-margin", "cannot-tell",
 ]  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The word, why it is that one, and whether a loss beyond the margin is ruled out.
+class Verdict(NamedTuple):
+    """The verdict, why it is that one, and whether a loss beyond the margin is ruled out.
 
     ``reason`` is *better* for improved and *worse* for regressed; of what is inconclusive it says whether the loss lies
     *within-margin*, the change *within-noise*, there are *too-few* records for a verdict, some are *unanswered*, or
@@ -419,21 +370,21 @@ class Verdict:
     *worse-by-margin* that it is worse beyond chance and by the margin at least, *cannot-tell* neither.
     """
 
-    word: Word
+    verdict: VerdictLabel
     reason: Reason
     note: str
     is_no_worse: bool
 
 
-def judge(
+def decide(
     num: int,
     difference: float,
-    interval: Interval,
+    interval: Sequence[float],
     p_adjusted: float,
     *,
     num_clusters: int,
     margin: float = MARGIN,
-    fewest: int = FEWEST,
+    fewest: int = MIN_CLUSTERS,
     margin_text: str = "",
     margin_p: float | None = None,
     asks_not_worse: bool = False,
@@ -447,37 +398,31 @@ def judge(
     ``margin_text`` is how the margin is written where it is not an absolute number. With ``asks_not_worse`` the reason
     answers whether a loss of it is ruled out, which is never said of a true loss of the margin in over 2.5 %.
     """
-    num, num_clusters, low, high = int(num), int(num_clusters), float(interval.low), float(interval.high)
-    is_no_worse = low > -margin and (margin_p is None or margin_p < ALPHA / 2)
-    is_significant = bool(p_adjusted < ALPHA)
-    loss = margin_text or f"{margin:g}"
-    if min(num, num_clusters) < fewest:
+    low, high = map(float, interval)
+    is_no_worse = low > -margin and (margin_p is None or bool(margin_p < ALPHA / 2))
+    is_gain, is_fall = (bool(p_adjusted < ALPHA and is_beyond) for is_beyond in (low > 0, high < 0))
+    is_loss, loss = is_fall and difference <= -margin, margin_text or f"{margin:g}"
+    verdict: VerdictLabel = "regressed" if is_loss else "improved" if is_gain else "inconclusive"
+    ruled_out = f"a loss of {loss} or more is{'' if is_no_worse else ' not'} ruled out"
+    if (num_least := int(min(num, num_clusters))) < fewest:
         what = "" if num <= num_clusters else f": its {num} records are {num_clusters} clusters"
-        count = f"too few to judge ({min(num, num_clusters)} of {fewest}){what}"
-        return Verdict("inconclusive", "too-few", count, is_no_worse)
-    is_loss = is_significant and high < 0 and difference <= -margin
-    if asks_not_worse and (is_no_worse or is_loss):
-        word: Word = "regressed" if is_loss else "improved" if is_significant and low > 0 else "inconclusive"
-        note = "worse beyond chance" if is_loss else f"a loss of {loss} or more is ruled out"
-        return Verdict(word, "worse-by-margin" if is_loss else "not-worse", note, is_no_worse)
+        return Verdict("inconclusive", "too-few", f"too few to judge ({num_least} of {fewest}){what}", is_no_worse)
+    if is_loss:
+        return Verdict(verdict, "worse-by-margin" if asks_not_worse else "worse", "worse beyond chance", is_no_worse)
+    if asks_not_worse and is_no_worse:
+        return Verdict(verdict, "not-worse", ruled_out, is_no_worse)
     if asks_not_worse:
         needed = math.ceil(num * ((detectable_effect((high - low) / 2, ALPHA) or 1.0) / margin) ** 2)
-        note = f"a loss of {loss} or more is not ruled out; of two equal models {needed:,} records mostly would"
+        note = f"{ruled_out}; of two equal models {needed:,} records mostly would"
         return Verdict("inconclusive", "cannot-tell", note, is_no_worse)
-    if is_significant and low > 0:
-        return Verdict("improved", "better", "better beyond chance", is_no_worse)
-    if is_loss:
-        return Verdict("regressed", "worse", "worse beyond chance", is_no_worse)
-    if is_significant and high < 0:
+    if is_gain:
+        return Verdict(verdict, "better", "better beyond chance", is_no_worse)
+    if is_fall:
         note = f"worse beyond chance, but by less than the margin of {loss}"
-        return Verdict("inconclusive", "within-margin", note, is_no_worse)
-    rest = "is ruled out" if is_no_worse else "is not ruled out"
+        return Verdict(verdict, "within-margin", note, is_no_worse)
     # Intervals are of a category alone, and p is adjusted for all.
-    alone = (
-        ", though its own interval, not adjusted for the other categories, is without 0" if low > 0 or high < 0 else ""
-    )
-    note = f"no change shown{alone}; a loss of {loss} or more {rest}"
-    return Verdict("inconclusive", "within-noise", note, is_no_worse)
+    alone = "" if low <= 0 <= high else ", though its own interval, not adjusted for the other categories, is without 0"
+    return Verdict(verdict, "within-noise", f"no change shown{alone}; {ruled_out}", is_no_worse)
 
 
 _MOST_EXACT = 400
@@ -490,8 +435,7 @@ def detectable_effect(half: float, tail: float) -> float | None:
     As (z_tail + z_power) standard errors, of which the interval, which misses the truth in a share of ``tail``, has
     z_tail. None where that is more than there is, one.
     """
-    normal = NormalDist()
-    effect = half * (1 + normal.inv_cdf(_POWER) / normal.inv_cdf(1 - tail / 2))
+    effect = half * float(1 + ndtri(_POWER) / ndtri(1 - tail / 2))
     return effect if effect <= 1 else None
 
 
@@ -504,47 +448,30 @@ def minimum_detectable_effect(parts: Sequence[float], num_tests: int = 1) -> flo
     all that changed did so in one direction: no change of so few is shown.
     """
     changes = np.abs(floats(parts))
-    most, square, alpha = min(1.0, float(changes.mean())), float((changes**2).mean()), ALPHA / num_tests
-    is_exact = bool(np.isclose(changes, changes > 0.5).all()) and changes.sum() <= _MOST_EXACT
+    num, most, square = len(changes), min(1.0, float(changes.mean())), float((changes**2).mean())
+    alpha = ALPHA / num_tests
+    if np.isclose(changes, changes > 0.5).all() and changes.sum() <= _MOST_EXACT:
+        reach = 6 * math.sqrt(num * most) + 6
+        # How many records may change, and how many of these at most against the others, so that it is shown.
+        changed = np.arange(max(0, int(num * most - reach)), min(num, int(num * most + reach)) + 1)
+        against = np.arange(changed.max() // 2 + 1)
+        fewest = (2 * bdtr(against, changed[:, None], 0.5) < alpha).sum(axis=1) - 1
+        chances = np.diff(bdtr(changed, num, most), prepend=0.0) * (fewest >= 0)
 
-    def is_shown(effect: float) -> bool:
-        if is_exact:
-            return _mcnemar_power(effect, most, len(changes), alpha) >= _POWER
-        return _sign_flip_power(effect, square, len(changes), alpha) >= _POWER
+        def power(effect: float) -> float:
+            return float(chances @ bdtr(np.maximum(fewest, 0), changed, (1 - effect / most) / 2))
+    else:
 
-    if not most or not is_shown(most):
+        def power(effect: float) -> float:
+            # An effect adds its square to that of the changes where all move alike, and takes it from their variance
+            # where they are as large as before. Graded scores, with a floor and a ceiling, lie a quarter of the way.
+            added = effect**2 / 4
+            beyond = effect * math.sqrt(num) + ndtri(alpha / 2) * math.sqrt(square + added)
+            return float(ndtr(beyond / math.sqrt(square - effect**2 + added)))
+
+    if not most or power(most) < _POWER:
         return None
-    low, high = 0.0, most
-    for _ in range(30):
-        middle = (low + high) / 2
-        low, high = (low, middle) if is_shown(middle) else (middle, high)
-    return high
-
-
-def _sign_flip_power(effect: float, square: float, num: int, alpha: float) -> float:
-    normal, added = NormalDist(), effect**2 / 4
-    # An effect adds its square to that of the changes where all move alike, and takes it from their variance where they
-    # are as large as before. Graded scores, which have a floor and a ceiling, lie between, a quarter of the way.
-    beyond = effect * math.sqrt(num) + normal.inv_cdf(alpha / 2) * math.sqrt(square + added)
-    return normal.cdf(beyond / math.sqrt(square - effect**2 + added))
-
-
-def _mcnemar_power(effect: float, share: float, num: int, alpha: float) -> float:
-    # Scores rise by ``effect``; a ``share`` of all records changes.
-    logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, num + 1)))])
-    reach = 6 * math.sqrt(num * share) + 6
-    # [numbers of records that may change, numbers of them that may do so against the others]
-    changed = np.arange(max(0, int(num * share - reach)), min(num, int(num * share + reach)) + 1)[:, None]
-    against = np.arange(changed.max() // 2 + 1)
-    along = np.maximum(changed - against, 0)
-    ways = np.exp(np.where(against <= changed, logs[changed] - logs[against] - logs[along], -np.inf))
-    is_shown = 2 * np.cumsum(ways * 0.5**changed, axis=1) < alpha
-    up = (1 + effect / share) / 2
-    tails = (ways * up**along * (1 - up) ** against * is_shown).sum(axis=1)
-    share = min(share, 1 - 1e-12)
-    few, many = changed[:, 0], num - changed[:, 0]
-    chances = logs[num] - logs[few] - logs[many] + few * math.log(share) + many * math.log1p(-share)
-    return float(np.exp(chances) @ tails)
+    return float(brentq(lambda effect: power(effect) - _POWER, 0.0, most))
 
 
 def smallest_margin(num: int, share: float) -> float:
@@ -556,4 +483,4 @@ def smallest_margin(num: int, share: float) -> float:
     changed = max(1, round(num * share / 2))
     scores = [1.0] * changed + [0.0] * (num - changed)
     interval = difference_interval(scores, scores[::-1], [str(record) for record in range(num)])
-    return interval.high + NormalDist().inv_cdf(_POWER) * math.sqrt(share / num)
+    return interval.high + float(ndtri(_POWER)) * math.sqrt(share / num)

@@ -113,7 +113,7 @@ def read_verdicts(lines: Iterable[bytes | str], location: str) -> list[HumanVerd
     return verdicts
 
 
-def win_rates(verdicts: Sequence[HumanVerdict], *, fewest: int = stats.FEWEST) -> WinRates:
+def win_rates(verdicts: Sequence[HumanVerdict], *, fewest: int = stats.MIN_CLUSTERS) -> WinRates:
     """Return what people prefer; a record that several have judged counts once, with the mean of their points.
 
     Raises TrainError: E998 bad-verdict where there is none, or they are about other models than the first one is.
@@ -167,8 +167,8 @@ def bias(what: str, choices: Sequence[tuple[str, float | None]]) -> Bias:
     rate = estimate(sum(values) / len(values), stats.mean_interval(values, clusters))
     num = len(set(clusters))
     word = "no bias shown"
-    if num < stats.FEWEST:
-        word = f"too few to judge ({num} of {stats.FEWEST})"
+    if num < stats.MIN_CLUSTERS:
+        word = f"too few to judge ({num} of {stats.MIN_CLUSTERS})"
     elif not rate.low <= HALF <= rate.high:
         word = "more often than chance" if rate.value > HALF else "less often than chance"
     text = f"The {what} answer was preferred in {wording.percent(rate.value)} of {len(values)} (95 % {_span(rate)}): "

@@ -11,7 +11,7 @@ from unicodedata import combining, east_asian_width
 
 from train.base.console import one_line, visible
 from train.report.model import CategoryResult, Estimate, Flips, Macro, Unscored
-from train.report.stats import Reason, Word
+from train.report.stats import Reason, VerdictLabel
 
 MINUS = "\u2212"
 NO_CATEGORY = "(no category)"
@@ -34,7 +34,7 @@ MARGIN_REASONS: Sequence[Reason] = ("not-worse", "worse-by-margin", "cannot-tell
 """Those of a verdict on whether a loss of the margin is ruled out, and not on whether anything changed."""
 ONE_SEED = "One seed was trained: one run cannot tell luck of training from a gain, which --seeds 3 counts, too."
 BEYOND_CHANCE = "Beyond chance: 95 % interval without 0, p < .05 (Holm)."
-_OF_WORDS: Mapping[Word, Reason] = {"improved": "better", "regressed": "worse", "inconclusive": "within-noise"}
+_OF_WORDS: Mapping[VerdictLabel, Reason] = {"improved": "better", "regressed": "worse", "inconclusive": "within-noise"}
 """Of a report that an earlier version wrote, which gives no reasons."""
 
 
