@@ -19,7 +19,8 @@ from transformers import (
 )
 
 from tests.train.tiny import SHAPE, louder, make_model, one_by_one
-from train.evaluate.answers import Answers, Draw, Picker, can_decode_packed, decode_packed, decode_padded, generate
+from train.evaluate import answers
+from train.evaluate.answers import Draw, Picker, can_decode_packed, generate
 from train.model import add_lora, kv_cache
 from train.model.capabilities import capabilities_of, optimize_for_device
 from train.model.kv_cache import KVCache, StepShapes
@@ -65,14 +66,12 @@ def test_each_continuation_is_that_of_its_prompt_alone(
     assert len({len(one.ids) for one in got}) > 4
 
 
-def test_both_ways_of_decoding_agree() -> None:
-    model = optimize_for_device(made("llama"))
-    chosen, limits = prompts(), [3, 14] * 8
-    order = sorted(range(16), key=lambda place: -len(chosen[place]) - limits[place])
-    chosen, limits = [chosen[place] for place in order], [limits[place] for place in order]
-    with torch.inference_mode():
-        packed = decode_packed(model, chosen, Answers(limits, STOP))
-        assert packed == decode_padded(model, chosen, Answers(limits, STOP))
+def test_both_ways_of_decoding_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, limits = optimize_for_device(made("llama")), [3, 14] * 8
+    packed = generate(model, prompts(), max_new_tokens=limits, stop_ids=STOP, batch_tokens=500)
+    monkeypatch.setattr(answers, "can_decode_packed", lambda _model: False)
+    assert packed == generate(model, prompts(), max_new_tokens=limits, stop_ids=STOP, batch_tokens=500)
+    assert all(len(one.ids) <= limit for one, limit in zip(packed, limits, strict=True))
 
 
 @pytest.mark.parametrize("kind", ["capped", "dropping"])
@@ -83,7 +82,7 @@ def test_a_model_that_cannot_be_packed_is_padded(kind: str, monkeypatch: pytest.
     else:
         model = GPT2LMHeadModel(GPT2Config(vocab_size=400, n_embd=32, n_layer=1, n_head=4, attention_dropout=0.1))
     model = louder(model)
-    monkeypatch.setattr("train.evaluate.answers.decode_packed", lambda *_: pytest.fail("it cannot"))
+    monkeypatch.setattr(answers, "begin_packed", lambda *_: pytest.fail("it cannot"))
     got = generate(model, prompts(5), max_new_tokens=6, stop_ids=STOP, batch_tokens=300)
     assert [(one.ids, one.stopped) for one in got] == [one_by_one(model, prompt, 6, STOP) for prompt in prompts(5)]
 

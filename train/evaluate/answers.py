@@ -14,6 +14,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 from zlib import crc32
 
@@ -47,8 +48,8 @@ OnToken = Callable[[int, int], bool]
 
 
 def generate(
-    model: Any, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, stop_ids: Collection[int], batch_tokens: int,
-    draw: Draw | None = None, on_token: OnToken | None = None, on_batch: OnBatch | None = None,
+    model: Any, prompts: Sequence[Sequence[int]], *, max_new_tokens: int | Sequence[int], stop_ids: Collection[int],
+    batch_tokens: int, draw: Draw | None = None, on_token: OnToken | None = None, on_batch: OnBatch | None = None,
 ) -> list[Generated]:  # fmt: skip
     """Return the continuation of each prompt, in the order of ``prompts``: greedy, or as ``draw`` says.
 
@@ -58,32 +59,28 @@ def generate(
     """
     if not all(prompts):
         raise ValueError("a prompt needs at least one token")
+    sizes = np.array([len(prompt) for prompt in prompts], dtype=np.int64)
     # Beyond its positions a model with learned ones ends with an index error, and others write nonsense.
     room = int(getattr(model.config, "max_position_embeddings", None) or 2**31)
-    limits = [min(max_new_tokens, room - len(prompt)) for prompt in prompts]
-    completions = [Generated([], False) for _ in prompts]
-    answerable = [index for index, limit in enumerate(limits) if limit > 0]
+    limits = np.minimum(max_new_tokens, room - sizes)
+    completions = {int(index): Generated([], False) for index in np.flatnonzero(limits <= 0)}
+    if on_batch is not None and completions:
+        on_batch({**completions})
+    answerable = np.flatnonzero(limits > 0)
     with evaluating(model):
         is_packed = can_decode_packed(model)
-        decode = decode_packed if is_packed else decode_padded
-        lengths = [len(prompts[index]) + limits[index] for index in answerable]
-        if on_batch is not None and len(answerable) < len(prompts):
-            on_batch({index: completions[index] for index, limit in enumerate(limits) if limit <= 0})
+        begin = begin_packed if is_packed else begin_padded
         # As many prompts as the tokens allow, the longest first: what a cache costs is tokens, not rows.
-        for group in by_length(lengths, batch_tokens, is_packed=is_packed):
-            batch = [answerable[number] for number in group]
-            answers = Answers([limits[index] for index in batch], stop_ids, _renumbered(on_token, batch))
-            picker = None if draw is None else Picker(draw, [prompts[index] for index in batch])
-            done = decode(model, [prompts[index] for index in batch], answers, picker)
-            for index, (ids, is_stopped) in zip(batch, done, strict=True):
-                completions[index] = Generated(ids, is_stopped)
+        for group in by_length((sizes + limits)[answerable].tolist(), batch_tokens, is_packed=is_packed):
+            batch = answerable[group].tolist()
+            chosen, most = [prompts[index] for index in batch], limits[batch].tolist()
+            picker = None if draw is None else Picker(draw, chosen)
+            hear = None if on_token is None else lambda place, token, batch=batch: on_token(batch[place], token)
+            done = dict(zip(batch, decode(begin(model, chosen, most), most, stop_ids, picker, hear), strict=True))
+            completions |= done
             if on_batch is not None:
-                on_batch({index: completions[index] for index in batch})
-    return completions
-
-
-def _renumbered(on_token: OnToken | None, batch: Sequence[int]) -> OnToken | None:
-    return None if on_token is None else lambda number, token: on_token(batch[number], token)
+                on_batch(done)
+    return [completions[index] for index in range(len(prompts))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,167 +110,133 @@ class Picker:
         return torch.from_numpy(drawn).to(logits.device)
 
 
-class Answers:
-    """One answer for each of ``limits``, its most tokens; one of ``stop_ids`` ends an answer and is no part of it."""
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """Prompts that were read: ``logits`` [B, V] after each of them, and how their rows go on.
 
-    def __init__(
-        self, limits: Sequence[int], stop_ids: Collection[int], on_token: OnToken | None = None
-    ) -> None:  # fmt: skip
-        self.limits, self._stop_ids, self._on_token = limits, set(stop_ids), on_token
-        self._new: list[list[int]] = [[] for _ in limits]
-        self._stopped = [False] * len(limits)
-        self._live = list(range(len(limits)))
-        self._open = set(self._live)
+    ``read`` appends a token to each row and returns the logits after it; ``select`` lets all other rows leave and
+    returns those that stay in their new order.
+    """
 
-    def take(self, tokens: Sequence[int]) -> list[int]:
-        """Add a token to the answer of each row that is not done, and return the rows that go on."""
-        open_rows = []
-        for row, token in enumerate(tokens):
-            index = self._live[row]
-            if index not in self._open:
-                continue
-            self._stopped[index] = token in self._stop_ids
-            is_wanted = not self._stopped[index]
-            if is_wanted:
-                self._new[index].append(token)
-                is_wanted = self._on_token is None or self._on_token(index, token)
-            if is_wanted and len(self._new[index]) < self.limits[index]:
-                open_rows.append(row)
-            else:
-                self._open.remove(index)
-        return open_rows
+    logits: torch.Tensor
+    read: Callable[[torch.Tensor], torch.Tensor]
+    select: Callable[[Sequence[int]], Sequence[int]]
+    num_blind: int = 1
+    """Steps from one look for rows that are done to the next: each look waits for the device."""
+    open_share: float = 1.0
+    """Rows that are done leave where this share of all rows, or less, goes on."""
 
-    @property
-    def num_left(self) -> int:
-        """The most tokens that one of them may still get before somebody looks: 1 where each is heard."""
-        left = max((self.limits[index] - len(self._new[index]) for index in self._open), default=0)
-        return left if self._on_token is None else min(left, 1)
 
-    @property
-    def live(self) -> Sequence[int]:
-        """The number of the answer that each row belongs to."""
-        return self._live
+def decode(
+    decoding: Decoding, limits: Sequence[int], stop_ids: Collection[int], picker: Picker | None = None,
+    on_token: OnToken | None = None,
+) -> list[Generated]:  # fmt: skip
+    """Return the continuation of each row: the likeliest tokens, or those that ``picker`` draws.
 
-    def keep(self, order: Sequence[int]) -> None:
-        """Let the rows be those at the positions ``order`` from now on."""
-        self._live = [self._live[row] for row in order]
-
-    def done(self) -> list[tuple[list[int], bool]]:
-        """Return each answer's tokens and whether it was ended by a stop token."""
-        return list(zip(self._new, self._stopped, strict=True))
+    It has at most as many tokens as its one of ``limits``; one of ``stop_ids`` ends it and is no part of it.
+    """
+    answers: list[list[int]] = [[] for _ in limits]
+    stopped = [False] * len(limits)
+    # The number of the answer that each row belongs to, and of those that go on.
+    live = list(range(len(limits)))
+    going = set(live)
+    num_blind, open_share, logits = decoding.num_blind, decoding.open_share, decoding.logits
+    if picker is not None or on_token is not None:
+        # Noise is drawn here for each row, which costs more than its step, and whoever listens may end an answer.
+        num_blind, open_share = 1, 1.0
+    while True:
+        written: list[torch.Tensor] = []
+        # What is written after the end of an answer is cut off, so that not each step waits for the device.
+        for num in range(min(num_blind, max(limits[index] - len(answers[index]) for index in going))):
+            logits = decoding.read(written[-1]) if num else logits
+            written.append(likeliest(logits) if picker is None else picker.pick(logits, live))
+        for tokens in torch.stack(written).tolist():
+            for index, token in zip(live, tokens, strict=True):
+                if index not in going:
+                    continue
+                stopped[index] = token in stop_ids
+                if not stopped[index]:
+                    answers[index].append(token)
+                is_ended = stopped[index] or (on_token is not None and not on_token(index, token))
+                if is_ended or len(answers[index]) == limits[index]:
+                    going.remove(index)
+        if not going:
+            return list(map(Generated, answers, stopped))
+        last, rows = written[-1], [row for row, index in enumerate(live) if index in going]
+        if len(rows) <= open_share * len(live) and len(rows) < len(live):
+            # A step then costs only what goes on.
+            order = decoding.select(rows)
+            live, last = [live[row] for row in order], last[torch.tensor(order, device=last.device)]
+        logits = decoding.read(last)
 
 
 def can_decode_packed(model: Any) -> bool:
-    """True where `decode_packed` gives what the model itself gives; tried once for each model."""
+    """Return True where `begin_packed` gives what the model itself gives; tried once for each model."""
     capabilities = capabilities_of(model)
     return capabilities.has_kv_cache and capabilities.has_plain_head
 
 
-def decode_packed(
-    model: Any, prompts: Sequence[Sequence[int]], answers: Answers, picker: Picker | None = None
-) -> list[tuple[list[int], bool]]:
-    """Return what `decode_padded` returns, of a model for which `can_decode_packed`.
-
-    Prompts come in falling order of the tokens that they and their answers may have.
-    """
-    decoder, head = decoder_of(model), _Head(model)
+def begin_packed(model: Any, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> Decoding:
+    """Read prompts end to end, which come in falling order of the tokens that they and their answers may have."""
+    decoder, head = decoder_of(model), model.get_output_embeddings()
     device = next(model.parameters()).device
+    # The weights are cast once, and not at every step.
+    weight, bias, dtype = head_weight(head), getattr(head, "bias", None), working_dtype(head_weight(head))
+    weight, bias = cast_weight(weight, dtype), None if bias is None else bias.to(dtype)
+
+    def logits_of(hidden: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(device.type, enabled=False):
+            return functional.linear(hidden.to(dtype), weight, bias)
+
     lengths = [len(prompt) for prompt in prompts]
-    room = [length + limit for length, limit in zip(lengths, answers.limits, strict=True)]
-    kv_cache = KVCache(lengths, room, device)
-    ids = to_device(
-        torch.from_numpy(np.concatenate([np.asarray(prompt, dtype=np.int64) for prompt in prompts])), device
-    )
-    packed = pack(lengths, device)
+    kv_cache = KVCache(lengths, [sum(pair) for pair in zip(lengths, limits, strict=True)], device)
+    ids, packed = to_device(torch.tensor(list(chain(*prompts))), device), pack(lengths, device)
     arguments = {"position_ids": packed.positions, "attention_mask": unread_mask(device), "use_cache": False}
     with packing(packed, kv_cache):
         hidden = decoder(input_ids=ids[None], **arguments).last_hidden_state[0]
-    logits = head.logits(hidden[packed.starts[1:].long() - 1])
-    steps = TokenSteps(lambda arguments: head.logits(decoder(**arguments).last_hidden_state[:, 0]), kv_cache)
-    shapes = kv_cache.shapes
-    # Noise is drawn here for each row, which costs more than its step: none is drawn for rows that are done.
-    num_blind, open_share = (shapes.num_blind, shapes.open_share) if picker is None else (1, 1.0)
-    while True:
-        written: list[torch.Tensor] = []
-        # What is written after the end of an answer is cut off, so that not each step waits for the device.
-        for num in range(min(num_blind, answers.num_left)):
-            logits = steps.read(written[-1]) if num else logits
-            written.append(likeliest(logits) if picker is None else picker.pick(logits, answers.live))
-        for tokens in torch.stack(written).tolist():
-            open_rows = answers.take(tokens)
-        if not open_rows:
-            return answers.done()
-        last = written[-1]
-        if len(open_rows) <= open_share * len(last):
-            # A step then costs only what is still open.
-            order = kv_cache.select(open_rows)
-            answers.keep(order)
-            last = last if len(order) == len(last) else last[torch.tensor(order, device=device)]
-        logits = steps.read(last)
+    steps = TokenSteps(lambda arguments: logits_of(decoder(**arguments).last_hidden_state[:, 0]), kv_cache)
+    shapes, last = kv_cache.shapes, packed.starts[1:].long() - 1
+    return Decoding(logits_of(hidden[last]), steps.read, kv_cache.select, shapes.num_blind, shapes.open_share)
 
 
-class _Head:
-    """The model's plain head, its weights cast once and not at every step."""
+def begin_padded(model: Any, prompts: Sequence[Sequence[int]], _limits: Sequence[int]) -> Decoding:
+    """Read prompts side by side, with the model's own cache."""
+    # Loaded late: a report is rebuilt from predictions without transformers.
+    from transformers import DynamicCache
 
-    def __init__(self, model: Any) -> None:
-        head = model.get_output_embeddings()
-        weight, bias = head_weight(head), getattr(head, "bias", None)
-        self._device = weight.device.type
-        self._dtype = working_dtype(weight)
-        self._weight = cast_weight(weight, self._dtype)
-        self._bias = None if bias is None else bias.to(self._dtype)
+    device, longest = next(model.parameters()).device, max(map(len, prompts))
+    cache, names = DynamicCache(config=model.config), inspect.signature(inner_of(model).forward).parameters
+    # The names of this version of transformers; the last position is all that is needed.
+    own = {"cache" if "cache" in names else "past_key_values": cache} | dict.fromkeys({"logits_to_keep"} & {*names}, 1)
+    # Padding stands on the left, so that the last position of every row is its newest token; the mask hides it.
+    ids = torch.tensor([[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts], device=device)
+    mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
 
-    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Return the logits [B, V] after each of ``hidden`` [B, H]."""
-        with torch.autocast(self._device, enabled=False):
-            return functional.linear(hidden.to(self._dtype), self._weight, self._bias)
+    def read(ids: torch.Tensor) -> torch.Tensor:
+        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+        out = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, **own)
+        logits: torch.Tensor = out.logits[:, -1]
+        return logits
+
+    def read_tokens(tokens: torch.Tensor) -> torch.Tensor:
+        nonlocal mask
+        mask = torch.cat([mask, mask.new_ones(len(tokens), 1)], dim=1)
+        return read(tokens[:, None])
+
+    def select(rows: Sequence[int]) -> Sequence[int]:
+        nonlocal mask
+        chosen = torch.tensor(rows, device=device)
+        cache.batch_select_indices(chosen)
+        mask = mask[chosen]
+        return rows
+
+    return Decoding(read(ids), read_tokens, select)
 
 
 def likeliest(logits: torch.Tensor) -> torch.Tensor:
     """Return the likeliest token [B] of ``logits`` [B, V]."""
     # On a CPU numpy's takes an eighth of the time.
     return torch.from_numpy(logits.float().numpy().argmax(-1)) if logits.device.type == "cpu" else logits.argmax(-1)
-
-
-def decode_padded(
-    model: Any, prompts: Sequence[Sequence[int]], answers: Answers, picker: Picker | None = None
-) -> list[tuple[list[int], bool]]:
-    """Return the continuation of each prompt, greedy without a picker, and whether a stop token ended it."""
-    device = next(model.parameters()).device
-    longest = max(len(prompt) for prompt in prompts)
-    # Padding stands on the left, so that the last position of every row is its newest token; the mask hides it.
-    ids = torch.tensor([[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts], device=device)
-    mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
-    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-    # Loaded late: a report is rebuilt from predictions without transformers.
-    from transformers import DynamicCache
-
-    cache = DynamicCache(config=model.config)
-    extra = _arguments(model, cache)
-    while True:
-        out = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, **extra)
-        logits = out.logits[:, -1]
-        tokens = logits.argmax(dim=-1) if picker is None else picker.pick(logits, answers.live)
-        open_rows = answers.take(tokens.tolist())
-        if not open_rows:
-            return answers.done()
-        positions = positions[:, -1:] + 1
-        if len(open_rows) < len(tokens):
-            chosen = torch.tensor(open_rows, device=device)
-            cache.batch_select_indices(chosen)
-            tokens, mask, positions = tokens[chosen], mask[chosen], positions[chosen]
-            answers.keep(open_rows)
-        ids = tokens[:, None]
-        mask = torch.cat([mask, mask.new_ones(len(tokens), 1)], dim=1)
-
-
-def _arguments(model: Any, cache: Any) -> dict[str, Any]:
-    """Return the cache by its name in this version of transformers, and "last position only" where known."""
-    names = inspect.signature(inner_of(model).forward).parameters
-    arguments: dict[str, Any] = {"cache" if "cache" in names else "past_key_values": cache}
-    if "logits_to_keep" in names:
-        arguments["logits_to_keep"] = 1
-    return arguments
 
 
 @dataclass(frozen=True)
@@ -311,20 +274,13 @@ def option_nlls(
     """
     if not all(question.prompt and all(question.options) for question in questions):
         raise ValueError("a prompt and an option need at least one token")
-    if not capabilities_of(model).has_kv_cache:
-        nlls_in_order = _nlls_without_cache(model, questions, batch_tokens)
-        if on_done is not None:
-            on_done(len(questions))
-        return nlls_in_order
-    device = next(model.parameters()).device
     nlls: dict[int, list[float]] = {}
+    is_branched = capabilities_of(model).has_kv_cache
     with evaluating(model):
         for group in by_length([_num_tokens(question) for question in questions], batch_tokens, is_packed=True):
             chosen = [questions[index] for index in group]
-            num_options = sum(len(question.options) for question in chosen)
-            each = iter(batch_nlls(model, _branched(chosen, device), num_options))
-            for index, question in zip(group, chosen, strict=True):
-                nlls[index] = [next(each) for _ in question.options]
+            each = iter((_branched_nlls if is_branched else _copied_nlls)(model, chosen, batch_tokens))
+            nlls |= {index: [next(each) for _ in questions[index].options] for index in group}
             if on_done is not None:
                 on_done(len(group))
     return [nlls[index] for index in range(len(questions))]
@@ -334,7 +290,7 @@ def _num_tokens(question: Question) -> int:
     return len(question.prompt) + sum(len(option) - 1 for option in question.options)
 
 
-def _branched(questions: Sequence[Question], device: torch.device) -> Batch:
+def _branched_nlls(model: Any, questions: Sequence[Question], _batch_tokens: int) -> list[float]:
     # Lay out the questions end to end, each followed by its options without their last tokens, which predict none.
     ids: list[int] = []
     rows: list[int] = []
@@ -346,30 +302,19 @@ def _branched(questions: Sequence[Question], device: torch.device) -> Batch:
             rows += [last, *range(len(ids), len(ids) + len(option) - 1)]
             ids += option[:-1]
     options = [option for question in questions for option in question.options]
-
-    def put(values: Any) -> torch.Tensor:
-        return torch.from_numpy(np.asarray(values, dtype=np.int64)).to(device)
-
-    return Batch(
-        ids=put([ids]),
-        rows=put(rows),
-        targets=put([token for option in options for token in option]),
-        owners=put(np.repeat(np.arange(len(options)), [len(option) for option in options])),
-        packed=pack(
-            [_num_tokens(question) for question in questions],
-            device,
-            [[len(option) - 1 for option in question.options] for question in questions],
-        ),
-    )
+    owners = np.repeat(np.arange(len(options)), [len(option) for option in options])
+    device = next(model.parameters()).device
+    columns = (torch.tensor(column).to(device) for column in ([ids], rows, list(chain(*options)), owners.tolist()))
+    branches = [[len(option) - 1 for option in question.options] for question in questions]
+    packed = pack([_num_tokens(question) for question in questions], device, branches)
+    return batch_nlls(model, Batch(*columns, packed=packed), len(options))
 
 
-def _nlls_without_cache(model: Any, questions: Sequence[Question], batch_tokens: int) -> list[list[float]]:
+def _copied_nlls(model: Any, questions: Sequence[Question], batch_tokens: int) -> list[float]:
     # For models whose attention is their own: every option with a copy of its prompt.
     examples = [
         Example("", "", "", [*question.prompt, *option], [False] * len(question.prompt) + [True] * len(option), 0)
         for question in questions
         for option in question.options
     ]
-    # Options come out in the order in which they went in, question by question.
-    each = iter(nll_per_example(model, examples, batch_tokens=batch_tokens))
-    return [[next(each).nll for _ in question.options] for question in questions]
+    return [nll.nll for nll in nll_per_example(model, examples, batch_tokens=batch_tokens)]
