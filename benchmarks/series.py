@@ -17,7 +17,7 @@ from itertools import product
 import numpy as np
 
 from tests.train.simulated import alone, equal_choices, measured_curve, pooled, seed_runs
-from train.report.choices import behind
+from train.report.series import behind
 
 
 def seeds_table(replicates: int) -> None:

@@ -10,7 +10,7 @@ from train.evaluate.predictions import Scored, write_predictions
 from train.recipe.forgetting import Tuning
 from train.report import Report, Run, build_report, write_report
 from train.report.results import Rules
-from train.report.seeds import seeds_report
+from train.report.series import seeds_report
 
 TUNING = Tuning(method="full", lr=3e-3, auto_lr=1.5e-3, replay=None, replay_share=0.05)
 

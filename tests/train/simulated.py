@@ -13,7 +13,7 @@ from train.report import Report, Rules, Run, build_report
 from train.report.learning_curve import law_and_gain, words
 from train.report.model import Estimate
 from train.report.results import estimate
-from train.report.seeds import seeds_report
+from train.report.series import seeds_report
 from train.report.stats import MARGIN
 
 _NORMAL = NormalDist()

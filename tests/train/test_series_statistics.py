@@ -15,11 +15,10 @@ from tests.train.simulated import alone, equal_choices, measured_curve, pooled, 
 from train.base.errors import TrainError
 from train.evaluate.predictions import Scored
 from train.report import Report, Run, build_report, table
-from train.report.choices import behind, without_choosing
 from train.report.learning_curve import ShareResult, fit_laws, learning_curve
 from train.report.model import Estimate
 from train.report.part_tables import part_tables
-from train.report.stages import StageFacts, stages_of
+from train.report.series import StageFacts, behind, stages_of, without_choosing
 from train.report.training_parts import CategoryCurve, CurvePoint, LearningCurve
 from train.report.two_way import Parts, cluster_parts, fit_two_way, mean_parts, measure
 from train.report.write import html
@@ -164,7 +163,7 @@ def test_a_gain_that_all_seeds_show_is_found_and_its_share_is_said() -> None:
     assert np.mean(spread.changes) == pytest.approx(row.difference.value)
     assert mean.category == ""
     assert "Of their variance seeds make up, as far as 3 of them can tell: c " in report.seeds.sentence
-    assert report.remarks[-1].startswith("Answers, confusions, the loss curve, ")
+    assert report.remarks[-1].startswith("Answers, ")
 
 
 def test_an_interval_over_seeds_is_never_narrower_than_that_of_the_records() -> None:
@@ -416,8 +415,8 @@ def test_marks_of_stages_are_adjusted_over_all_of_them() -> None:
     reports = [alone(*pair) for pair in itertools.pairwise(sides)]
     assert [report.main().categories[0].verdict for report in reports] == ["improved"] * 3
     facts = [StageFacts(f"s{n}", "data", 0, 0, ()) for n in range(3)]
-    assert [stage.improved for stage in stages_of(facts, reports).results] == [[], [], []]
-    assert stages_of(facts[:1], reports[:1]).results[0].improved == ["c"]
+    assert [stage.improved for stage in stages_of(facts, [40] * 3, reports).results] == [[], [], []]
+    assert stages_of(facts[:1], [40], reports[:1]).results[0].improved == ["c"]
 
 
 def test_equal_choices_are_not_told_apart_and_another_one_is() -> None:

@@ -25,9 +25,10 @@ def command(dataset: Path, shares: str, seeds: int, resume: bool, **options: Any
     Example: train curve my-data/dataset/v1 --at 25,50,100
     """
     # torch and transformers take seconds to import, so only a run pays for them.
-    from train.pipeline.series_kinds import LearningCurveSeries
+    from train.pipeline.series import share_variants
 
-    return run_series(None if resume else LearningCurveSeries(_shares(shares), seeds), dataset, **options)
+    variants = share_variants(_shares(shares))
+    return run_series(None if resume else "curve", dataset, number=seeds, variants=variants, **options)
 
 
 def _shares(text: str) -> list[float]:

@@ -14,7 +14,7 @@ from train.cli import takes_a_recipe
 from train.pipeline.trackers import TRACKERS
 
 if TYPE_CHECKING:
-    from train.pipeline.series import Kind
+    from train.pipeline.series import SeriesKind, Variants
 
 _ON_RESUME = {"dataset", "out", "resume", "no_cache", "report_to"}
 _OF_RECIPE = {"recipe_path", "settings", "base"}
@@ -53,8 +53,6 @@ def command(dataset: Path, out: Path | None, resume: bool, force: bool, seeds: i
     from train.base.run_folder import SERIES, newest_run
     from train.model.distributed import SINGLE_PROCESS
     from train.pipeline.execute import start_run
-    from train.pipeline.series_kinds import Seeds
-    from train.pipeline.stages import StageSeries
     from train.recipe import load_recipe
 
     context = click.get_current_context().obj or SINGLE_PROCESS
@@ -65,10 +63,10 @@ def command(dataset: Path, out: Path | None, resume: bool, force: bool, seeds: i
     if seeds > 1 and (resume or force):
         raise click.UsageError("--seeds begins a series; --resume goes on with one as it was begun.")
     if seeds > 1:
-        return run_series(Seeds(seeds), dataset, out=out, **options)
+        return run_series("seeds", dataset, number=seeds, out=out, **options)
     recipe, settings, base = options["recipe_path"], options["settings"], options["base"]
     if not resume and load_recipe(recipe, settings, base).stage:
-        return run_series(StageSeries(), dataset, out=out, **options)
+        return run_series("stages", dataset, out=out, **options)
     _, code = start_run(
         dataset, recipe, settings=settings, base=base, out=out, is_resumed=resume, is_forced=force,
         is_dry=options["dry_run"], is_cached=not options["no_cache"], report_to=options["report_to"], context=context,
@@ -77,8 +75,9 @@ def command(dataset: Path, out: Path | None, resume: bool, force: bool, seeds: i
 
 
 def run_series(
-    kind: Kind | None, dataset: Path, *, recipe_path: Path | None, settings: tuple[str, ...], base: str | None,
-    out: Path | None, dry_run: bool, no_cache: bool, cost_per_hour: float | None = None, report_to: Sequence[str] = (),
+    kind: SeriesKind | None, dataset: Path, *, recipe_path: Path | None, settings: tuple[str, ...], base: str | None,
+    out: Path | None, dry_run: bool, no_cache: bool, number: int = 1, variants: Variants | None = None,
+    cost_per_hour: float | None = None, report_to: Sequence[str] = (),
 ) -> int:  # fmt: skip
     """Run a series of ``kind``, or go on with the one in ``out``, by default the newest, where that is None.
 
@@ -87,7 +86,6 @@ def run_series(
     from train.base.run_folder import newest_run
     from train.model.distributed import SINGLE_PROCESS
     from train.pipeline.series import read_series, resume_series, start_series
-    from train.pipeline.series_kinds import kind_of
     from train.recipe import load_recipe, recipe_digest
 
     call = click.get_current_context()
@@ -95,15 +93,15 @@ def run_series(
     shared: dict[str, Any] = {"is_cached": not no_cache, "report_to": report_to, "context": context}
     if kind is not None:
         return start_series(
-            kind, dataset, recipe_path, settings=settings, base=base, out=out, is_dry=dry_run,
-            cost_per_hour=cost_per_hour, **shared,
+            kind, dataset, recipe_path, number=number, variants=variants, settings=settings, base=base, out=out,
+            is_dry=dry_run, cost_per_hour=cost_per_hour, **shared,
         )  # fmt: skip
     folder = Path(context.broadcast_object(out or newest_run(dataset, is_series=True)))
     record, taken = read_series(folder), _ON_RESUME
     # A script may repeat its own call.
     if recipe_digest(load_recipe(recipe_path, settings, base)) == record.digests.get("recipe"):
         taken = taken | _OF_RECIPE
-    if call.params["seeds"] == record.request.get("number"):
+    if call.params["seeds"] == record.number:
         taken = taken | {"seeds"}
     for option in call.command.params:
         is_given = call.get_parameter_source(str(option.name)) is ParameterSource.COMMANDLINE
@@ -113,4 +111,4 @@ def run_series(
     if verb not in ("run", found):
         command = shlex.join(["train", "run", str(dataset), "--resume", "--out", str(folder)])
         raise click.UsageError(f"{folder} is no {verb}, its kind is {found}. `{command}` goes on with it.")
-    return resume_series(dataset, folder, kind_of, **shared)
+    return resume_series(dataset, folder, **shared)

@@ -27,9 +27,10 @@ def command(
     Example: train sweep my-data/dataset/v1 --grid learning_rate=1e-4,3e-4,1e-3 --grid lora_r=8,32
     """
     # torch and transformers take seconds to import, so only a run pays for them.
-    from train.pipeline.series_kinds import SweepSeries
+    from train.pipeline.series import grid_variants
 
-    return run_series(None if resume else SweepSeries(_grid(grid), seeds), dataset, **options)
+    variants = None if resume else grid_variants(_grid(grid))
+    return run_series(None if resume else "sweep", dataset, number=seeds, variants=variants, **options)
 
 
 def _grid(texts: tuple[str, ...]) -> dict[str, list[Any]]:

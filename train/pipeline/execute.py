@@ -28,6 +28,7 @@ from train.base.run_folder import (
     write_run,
 )
 from train.base.storage import whole_folder, write_whole, writing
+from train.data.dataset import Dataset
 from train.evaluate.evaluation import general_name
 from train.evaluate.predictions import PREDICTIONS, Scored
 from train.loop import Checkpoints, FitResult, Validation, fit, restore_weights, trained_tensors
@@ -138,7 +139,7 @@ def run(
 
 
 def start_run(
-    dataset: Path,
+    dataset: Path | Dataset,
     recipe: Path | Recipe | None,
     *,
     settings: Sequence[str] | Mapping[str, Any] = (),
@@ -159,13 +160,13 @@ def start_run(
     a `Recipe` are read from. Each rank calls this; the first writes. Raises TrainError as `prepare`, `fit`, `publish`
     and `Trackers` do, "E950 run-exists" where the folder is in use, and "E936 write-failed" for a name not printable.
     """
-    # Rank 0 chooses for all, since the free or newest folder may change between two ranks' looks at the disk.
-    run = context.broadcast_object(out or (newest_run(dataset) if is_resumed else next_run(dataset)))
+    where = dataset.path if isinstance(dataset, Dataset) else dataset
+    # Rank 0 chooses for all: the free or newest folder may change between two ranks' looks at the disk.
+    run = context.broadcast_object(out or (newest_run(where) if is_resumed else next_run(where)))
     check_free(run, is_resumed=is_resumed, is_first=context.is_first)
     is_own = is_resumed and recipe is None
     folder = recipe.parent if isinstance(recipe, Path) else folder
-    if is_own:
-        # The relative paths of a run's own recipe are still those of the file that it came from.
+    if is_own:  # Its relative paths are still those of the file that it came from.
         recipe, folder = run / RECIPE, recipe_folder(run)
     loaded = load_recipe(recipe, settings, base, is_own=is_own)
     if loaded.stage:

@@ -140,8 +140,9 @@ class Prepared:
 
 
 def prepare(
-    dataset_path: Path, recipe: Recipe, *, folder: Path | None = None, context: DistributedContext = SINGLE_PROCESS
-) -> Prepared:
+    dataset_path: Path | Dataset, recipe: Recipe, *, folder: Path | None = None,
+    context: DistributedContext = SINGLE_PROCESS,
+) -> Prepared:  # fmt: skip
     """Return the run of ``recipe`` on a dataset, with the base loaded (adapters not yet added).
 
     ``folder`` is that of the recipe file, from which its relative paths are read. Each rank prepares for
@@ -230,14 +231,14 @@ def _on_this_machine(recipe: Recipe, device: torch.device, dtype: torch.dtype, t
     return recipe.model_copy(update={"bf16": dtype.itemsize == 2, "threads": threads})
 
 
-def _open(path: Path, recipe: Recipe) -> tuple[Dataset, dict[str, CategorySpec], Recipe]:
-    dataset = open_dataset(path)
+def _open(path: Path | Dataset, recipe: Recipe) -> tuple[Dataset, dict[str, CategorySpec], Recipe]:
+    dataset = path if isinstance(path, Dataset) else open_dataset(path)
     recipe = load_recipe(recipe, {"objective": _objective(recipe, dataset)})
     categories = category_specs(dataset.manifest.get("categories", {}), dataset.splits["train"])
     require_judge(recipe, categories)
     announce_judge(recipe, dataset, categories)
     if not dataset.splits["train"]:
-        message = f"{path}: no record to train on"
+        message = f"{dataset.path}: no record to train on"
         raise TrainError("E912 bad-dataset", message, "Export a dataset with a train split.")
     if recipe.objective == "kto":
         # Of the other objectives nobody learns an answer that was not liked.
