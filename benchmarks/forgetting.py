@@ -32,7 +32,8 @@ from typing import Any, NamedTuple
 
 from train.base.errors import TrainError
 from train.data.dataset import Row
-from train.evaluate.evaluation import evaluate_model, general_rows, summary
+from train.evaluate.evaluation import evaluate_model, summary
+from train.evaluate.general import general_rows
 from train.loop import Checkpoints, fit
 from train.pipeline.prepare import Prepared, add_adapters, prepare
 from train.recipe import Recipe, load_recipe

@@ -20,7 +20,8 @@ from train.base.errors import TrainError
 from train.data.dataset import Row, open_dataset
 from train.data.rendering import Renderer
 from train.evaluate.answers import generate
-from train.evaluate.evaluation import evaluate_model, evaluate_splits, general_rows, predict, summary
+from train.evaluate.evaluation import evaluate_model, evaluate_splits, predict, summary
+from train.evaluate.general import general_rows
 from train.evaluate.predictions import Scored, read_predictions
 from train.evaluate.scoring import Answer, category_specs, rescored, score
 from train.model import add_lora, load_base

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -27,17 +28,13 @@ def _scripted(monkeypatch: pytest.MonkeyPatch, one: Any, texts: Sequence[str]) -
     """Let the model write ``texts``, one a prompt, and return the prompts of each call."""
     calls: list[list[list[int]]] = []
 
-    def generate(_model: Any, prompts: Any, *, max_new_tokens: int, on_token: Any = None, on_batch: Any = None,
+    def generate(_model: Any, prompts: Any, *, max_new_tokens: Any, on_batch: Any = None,
                  **_more: Any) -> list[Generated]:  # fmt: skip
         calls.append([list(prompt) for prompt in prompts])
-        done = []
+        done, most = [], np.broadcast_to(max_new_tokens, len(prompts))
         for number, text in enumerate(texts if len(calls) == 1 else ["5"] * len(prompts)):
-            ids: list[int] = []
-            for token in one.tokenizer(text, add_special_tokens=False).input_ids[:max_new_tokens]:
-                ids.append(token)
-                if on_token is not None and not on_token(number, token):
-                    break
-            done.append(Generated(ids, True))
+            ids = one.tokenizer(text, add_special_tokens=False).input_ids[: most[number]]
+            done.append(Generated(ids, len(ids) < most[number]))
         if on_batch is not None:
             on_batch(dict(enumerate(done)))
         return done

@@ -35,7 +35,7 @@ _MOST_NATS = 1e30
 _MOST_SAMPLE = 500
 _SURROGATE = re.compile("[\ud800-\udfff]")
 VERBATIM = "behaviour.verbatim"
-"""The score that says whether a model continues an answer word for word, see `train.evaluate.memory`."""
+"""The score that says whether a model continues an answer word for word, see `train.evaluate.evaluation.verbatim`."""
 REASONING_TOKENS, REASONING_CUT = "behaviour.reasoning_tokens", "behaviour.reasoning_cut"
 """How many tokens of an answer are reasoning, and whether its budget was spent; scores of answers that have some."""
 PREFIX, FEWEST_AFTER = 8, 16

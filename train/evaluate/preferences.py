@@ -6,16 +6,9 @@ reward of Rafailov et al. 2023, arXiv:2305.18290, section 4, without its factor.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-
 from train.data.dataset import Dataset
-from train.evaluate.predictions import SampledScore, Scored
+from train.evaluate.predictions import Scored
 from train.recipe import PREFERENCES, Objective
-
-_BETA = 0.1
-"""Of the loss that validations are compared by: DPO's at its usual strength."""
 
 
 def margin_of(record: Scored) -> float | None:
@@ -46,26 +39,3 @@ def comparison_remark(objective: Objective, dataset: Dataset) -> list[str]:
 def agreement_of(gain: float) -> float:
     """Return 1 where a gain is what people prefer, 0 where it is not, and one half where nothing changed."""
     return 0.5 if gain == 0 else float(gain > 0)
-
-
-def preference_summary(
-    plain: SampledScore, scored: Sequence[Scored], base: Mapping[str, Scored]
-) -> SampledScore:  # fmt: skip
-    """Return what a run that compares answers watches: the share of records that moved towards what people prefer.
-
-    ``base`` has the base's results by id. The loss is DPO's. Without a record that compares answers it is ``plain``,
-    what any other run watches.
-    """
-    gains = [(record.category, gain_of(base[record.id], record)) for record in scored if record.id in base]
-    known = [(category, gain) for category, gain in gains if gain is not None]
-    if not known:
-        return plain
-    groups: dict[str, list[float]] = {}
-    for category, gain in known:
-        groups.setdefault(category, []).append(agreement_of(gain))
-    means = {name: math.fsum(values) / len(values) for name, values in sorted(groups.items())}
-    # log(1 + exp(-x)), whose exponential would overflow for a large -x.
-    losses = [max(0.0, -_BETA * gain) + math.log1p(math.exp(-abs(_BETA * gain))) for _, gain in known]
-    return replace(
-        plain, loss=math.fsum(losses) / len(losses), score=math.fsum(means.values()) / len(means), by_category=means
-    )

@@ -21,8 +21,9 @@ from train.base.errors import TrainError
 from train.base.run_folder import versions
 from train.base.storage import digest_of, installed_version, sha256_of, sources_digest
 from train.data.dataset import sample_rows
-from train.evaluate.evaluation import SHIPPED, evaluate_splits, gather_scores, predict, shard_dataset
-from train.evaluate.evaluation import SPLIT as GENERAL
+from train.evaluate.evaluation import evaluate_splits, gather_scores, predict, shard_dataset
+from train.evaluate.general import SHIPPED
+from train.evaluate.general import SPLIT as GENERAL
 from train.evaluate.metrics import discover
 from train.evaluate.predictions import RIGHT_FROM, Scored, not_finite
 from train.evaluate.scoring import answer_scores, spec_of

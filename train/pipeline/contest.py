@@ -222,7 +222,8 @@ class _Evaluation:
     def _measure(self, put: Callable[[Sequence[Scored]], None]) -> None:
         # A model in this process is measured as a run measures its own. It all imports torch, which others do without.
         from train.contestants.local import LocalContestant
-        from train.evaluate.evaluation import evaluate_model, general_name, readable_general
+        from train.evaluate.evaluation import evaluate_model
+        from train.evaluate.general import general_name, readable_general
         from train.pipeline.prepare import renderer_of
 
         local, spec, prompting = self._contestant, self._spec, self._prompting

@@ -29,7 +29,7 @@ from train.base.run_folder import (
 )
 from train.base.storage import whole_folder, write_whole, writing
 from train.data.dataset import Dataset
-from train.evaluate.evaluation import general_name
+from train.evaluate.general import general_name
 from train.evaluate.predictions import PREDICTIONS, Scored
 from train.loop import Checkpoints, FitResult, Validation, fit, restore_weights, trained_tensors
 from train.loop.checkpoint import (

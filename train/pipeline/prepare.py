@@ -34,7 +34,8 @@ from train.data.rendering import (
 from train.data.rendering.preferences import EQUAL_SIDES, NO_PAIR
 from train.data.subset import nested_subset
 from train.evaluate.answers import questions
-from train.evaluate.evaluation import general_rows, readable_general, worse_sides
+from train.evaluate.evaluation import worse_sides
+from train.evaluate.general import general_rows, readable_general
 from train.evaluate.preferences import comparison_remark
 from train.evaluate.scoring import CategorySpec, category_specs, rows_with_choices
 from train.loop import Placement

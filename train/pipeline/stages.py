@@ -18,7 +18,7 @@ from train.base.run_folder import read_run
 from train.base.storage import digest_of
 from train.data.dataset import Dataset, Row, open_dataset
 from train.data.overlap import NUM_WORDS, is_same_text, overlapping
-from train.evaluate.evaluation import general_rows
+from train.evaluate.general import general_rows
 from train.evaluate.predictions import PREDICTIONS, read_predictions
 from train.recipe import Recipe, StageRecipe
 from train.report import Report, Rules, build_report

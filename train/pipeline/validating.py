@@ -10,9 +10,9 @@ from typing import Any
 from train.base import console
 from train.base.errors import TrainError
 from train.data.dataset import Row, sample_rows
-from train.evaluate.evaluation import SPLIT, evaluate_model, gather_scores, readable_general, sample_ids, summary
+from train.evaluate.evaluation import evaluate_model, gather_scores, sample_ids, summary
+from train.evaluate.general import SPLIT, readable_general
 from train.evaluate.predictions import SampledScore, Scored
-from train.evaluate.preferences import preference_summary
 from train.loop import EarlyStopping, Validation
 from train.pipeline.prepare import Prepared
 from train.recipe import PREFERENCES
@@ -54,10 +54,8 @@ def _summary(
     trained: Sequence[Scored] = (),
 ) -> SampledScore:  # fmt: skip
     # Where answers are compared, the best model is the one that moved towards what people prefer.
-    plain = summary(scored, samples, trained)
-    if prepared.objective not in PREFERENCES:
-        return plain
-    return preference_summary(plain, scored, {record.id: record for record in base if record.split == "validation"})
+    before = {record.id: record for record in base if record.split == "validation"}
+    return summary(scored, samples, trained, before if prepared.objective in PREFERENCES else None)
 
 
 def validation_of(
