@@ -24,7 +24,7 @@ from tests.train.stub import Stub, said
 from train.base.errors import TrainError
 from train.cli import cli
 from train.contestants import Answer, EndpointSpec, Request, Sampling, Unanswered, endpoint, open_contestant, parse_spec
-from train.contestants.chat_completions import MOST_BYTES
+from train.contestants.endpoint import MOST_BYTES
 from train.contestants.endpoint import EndpointContestant, answers_folder
 from train.data.dataset import Row
 
@@ -321,7 +321,7 @@ def test_a_key_stands_in_no_message_answer_or_file(stub: Any, monkeypatch: pytes
         reason = _reason(_ask(server.url, api_key_env="PAIRSMITH_KEY", cache=tmp_path / "kept"))
         assert "secret" not in reason
         assert "key" in reason
-    assert all("secret-key" not in path.read_text() for path in (tmp_path / "kept").iterdir())
+    assert all("secret-key" not in path.read_text() for path in (tmp_path / "kept").glob("*/*"))
 
 
 KEY = "Sk-1/AbCdEfGhIjKlMnOpQrSt+9"
@@ -389,8 +389,8 @@ def test_limits_that_cannot_be_kept_are_refused(more: dict[str, Any], tmp_path: 
 
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "httpx", None)
-    with pytest.raises(TrainError, match="httpx") as caught:
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(TrainError, match="openai") as caught:
         open_contestant("http://127.0.0.1:9/v1#m")
     assert (caught.value.code, caught.value.exit_code) == ("E940 missing-extra", 3)
     assert caught.value.hint == "pip install 'pairsmith[endpoint]'"
@@ -578,20 +578,22 @@ def test_equal_requests_are_sent_once_and_known_ones_never(stub: Any, tmp_path: 
 
 def test_the_file_of_answers_is_private_and_may_be_damaged(stub: Any, tmp_path: Path) -> None:
     server = stub(lambda _: said("yes"))
-    folder = tmp_path / "kept"
-    _ask(server.url, _request(), _request("b", "who ran"), cache=folder)
-    (path,) = folder.iterdir()
-    assert (path.stat().st_mode & 0o777, folder.stat().st_mode & 0o777) == (0o600, 0o700)
-    lines = path.read_text().split()
-    first, second = path.read_text().split("\n\n")
-    wrong = json.dumps({**json.loads(second), "text": 3})
-    path.write_bytes(b'\xff\n[]\n{"key": 1}\n' + wrong.encode() + b"\n" + first.encode() + b"\n" + b'{"key": "torn')
-    server.seen.clear()
-    _ask(server.url, _request(), _request("b", "who ran"), cache=folder)
-    assert len(server.seen) == 1
-    _ask(server.url, _request(), _request("b", "who ran"), cache=folder)
-    assert len(server.seen) == 1
-    assert lines
+    _ask(server.url, _request(), _request("b", "who ran"), cache=tmp_path / "kept")
+    (folder,) = (tmp_path / "kept").iterdir()
+    first, second = folder.iterdir()
+    assert (first.stat().st_mode & 0o777, folder.stat().st_mode & 0o777) == (0o600, 0o700)
+    for raw in (
+        b'\xff"',
+        b"[]",
+        b'{"id": ""',
+        b"",
+        json.dumps({**json.loads(second.read_bytes()), "text": 3}).encode(),
+    ):
+        first.write_bytes(raw + b" " * 999)
+        for _ in range(2):
+            _ask(server.url, _request(), _request("b", "who ran"), cache=tmp_path / "kept")
+        assert len(server.seen) == 3
+        server.seen.pop()
 
 
 def test_a_disk_that_refuses_costs_no_answer(stub: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -602,7 +604,7 @@ def test_a_disk_that_refuses_costs_no_answer(stub: Any, tmp_path: Path, capsys: 
     assert "answers are not kept" in capsys.readouterr().err
     kept = tmp_path / "kept"
     _ask(server.url, cache=kept)
-    (path,) = kept.iterdir()
+    (path,) = kept.glob("*/*")
     path.unlink()
     os.mkfifo(path)
     (one,) = _ask(server.url, cache=kept)
@@ -637,7 +639,7 @@ def test_a_budget_of_tokens_is_kept(stub: Any) -> None:
     spent = [one for one in heard if isinstance(one, Unanswered)]
     assert len(spent) == 12
     assert {one.code for one in spent} == {"E927 budget-spent"}
-    assert "240 of max_tokens = 300 are spent" in spent[-1].reason
+    assert "240 of max_tokens = 300 is spent" in spent[-1].reason
 
 
 def test_with_a_limit_the_first_request_goes_alone(stub: Any) -> None:

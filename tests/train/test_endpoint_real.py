@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from train.cli import cli
 
-NEEDED = ("httpx", "fastapi", "uvicorn", "openai")
+NEEDED = ("fastapi", "uvicorn", "openai")
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [
     pytest.mark.server,

@@ -19,7 +19,7 @@ from tests.train.tiny import chat_row, write_dataset
 from train.base.errors import TrainError
 from train.cli import cli
 from train.contestants import endpoint
-from train.contestants.chat_completions import MOST_BYTES
+from train.contestants.endpoint import MOST_BYTES
 from train.data.dataset import open_dataset
 from train.evaluate.predictions import Scored, read_predictions
 from train.evaluate.scoring import category_specs
@@ -96,9 +96,8 @@ def _judged(
     return judge_answers(base, tuned, dataset=dataset, categories=specs, recipe=_recipe(url, **more), folder=run)
 
 
-def _cache(folder: Path) -> Path:
-    (path,) = (folder / "run").glob("endpoint-*.jsonl")
-    return path
+def _kept(folder: Path) -> list[Path]:
+    return sorted((folder / "run").glob("endpoint-*/*"))
 
 
 def test_without_a_url_nothing_is_asked_or_written(tmp_path: Path) -> None:
@@ -248,7 +247,7 @@ def test_a_dead_endpoint_is_not_asked_for_ever(tmp_path: Path, stub: Any) -> Non
     # Two records have the same text twice, and tie unasked.
     assert (judged.n, judged.num_unscored) == (0, 12)
     assert "5 failures" in judged.sentence
-    assert _cache(tmp_path).read_text() == ""
+    assert not any(path.read_bytes() for path in _kept(tmp_path))
     assert not any("judge" in (one.scores or {}) for one in (*base, *tuned) if one.text != "answer 0")
 
 
@@ -280,10 +279,11 @@ def test_nothing_is_asked_twice_and_the_cache_holds_no_text(
     assert len(server.seen) == num
     assert again == first
     assert "nothing is sent" in capsys.readouterr().err
-    kept = _cache(tmp_path).read_text()
+    kept = "".join(path.read_text() for path in _kept(tmp_path))
     assert "answer" not in kept
     assert "nonsense" not in kept
-    _cache(tmp_path).write_text("torn\n[]\n" + kept.splitlines()[1] + '\n{"key": 1}\n')
+    for path in _kept(tmp_path)[1:]:
+        path.write_text("torn")
     assert _judged(tmp_path, server.url) == first
     assert len(server.seen) == 2 * num - 1
     _judged(tmp_path, server.url, rubric="Prefer the shorter one.")
@@ -322,7 +322,7 @@ def test_what_is_missing_is_found_before_anything_is_computed(monkeypatch: pytes
         assert caught.value.code == "E983 bad-judge"
     require_judge(_recipe("https://judge.invalid/v1", api_key_env="PAIRSMITH_JUDGE_KEY"), specs)
     require_judge(_recipe(None), {})
-    monkeypatch.setitem(sys.modules, "httpx", None)
+    monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(TrainError) as caught:
         require_judge(_recipe("http://127.0.0.1:9/v1"), {})
     assert (caught.value.code, caught.value.exit_code) == ("E940 missing-extra", 3)

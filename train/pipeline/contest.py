@@ -183,7 +183,7 @@ class _Evaluation:
             )
         if self._contestant.kind != "endpoint":
             return
-        # Imports httpx.
+        # Imports openai.
         from train.contestants.endpoint import EndpointContestant
 
         if isinstance(self._contestant, EndpointContestant):

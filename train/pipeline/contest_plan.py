@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from train.base import console
+from train.base.storage import canonical_json
 from train.contestants import Answer, Request, Unanswered
 from train.data.dataset import Row
 from train.evaluate.scoring import CategorySpec, score, spec_of
@@ -19,7 +20,7 @@ from train.report.stats import MIN_CLUSTERS, minimum_detectable_effect, smallest
 from train.report.wording import category, grid, number
 
 if TYPE_CHECKING:
-    # Imports httpx, which a .gguf file does without.
+    # Imports openai, which a .gguf file does without.
     from train.contestants.endpoint import EndpointContestant
 
 Places = Mapping[str, tuple[str, Row]]
@@ -37,7 +38,9 @@ def plan_lines(contestant: EndpointContestant, requests: Sequence[Request], plac
     first = f"{len(plan):,} requests" + "".join(f", {num:,} of {split}" for split, num in each.items())
     if num_free := len(places) - len(plan):
         first += f"; {num_free:,} records take none: answered already (cache or this folder), or equal to another"
-    asked, said, *most = (sum(tokens[at] for _, tokens in plan) for at in range(4))
+    by_id = {request.id: request for request in requests}
+    likely = [_likely(by_id[ids[0]]) for ids, _ in plan]
+    asked, said, *most = (sum(tokens[at] for tokens in each) for each in (likely, [m for _, m in plan]) for at in (0, 1))
     tokens = f"about {asked:,} tokens of prompts and {said:,} of answers, if answers are as long as the references"
     price = "no price: set price_in and price_out in a .toml file, per million tokens"
     if (cost := budget.cost((asked, said))) is not None:
@@ -46,12 +49,20 @@ def plan_lines(contestant: EndpointContestant, requests: Sequence[Request], plac
         tokens += f"; at most {most[1]:,} of answers"
         price += f", at most {number(budget.cost((most[0], most[1])))}" * (cost is not None)
     overrun = budget.overrun((asked, said))
-    longest = max((likely for _, (_, likely, *_) in plan), default=0)
+    longest = max((new for _, new in likely), default=0)
     warnings = [f"warning: not all of it will be asked: {overrun}"] if overrun else []
     limit = requests[0].sampling.max_new_tokens if requests else longest
     if longest > limit:
         warnings.append(f"warning: answers end after {limit} tokens, and a reference has {longest}: --max-new-tokens")
     return [first, tokens, price, *warnings, *_power_lines(places)]
+
+
+def _likely(request: Request) -> tuple[int, int]:
+    # Tokens of the prompt, and of an answer as long as the reference: four bytes each, as in English.
+    answer = (request.row.messages or [])[len(request.prompt)]
+    texts = [request.prompt, request.row.tools], [answer["content"], answer.get("tool_calls")]
+    prompt, new = (len(canonical_json(text).encode("utf-8", "surrogatepass")) // 4 for text in texts)
+    return prompt, min(new, request.sampling.max_new_tokens)
 
 
 def warn_of_unscored(

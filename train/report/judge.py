@@ -76,13 +76,13 @@ class Judge:
     """The endpoint of a recipe, and its answers in ``folder`` where they are kept.
 
     Raises TrainError: E983 bad-judge when its key is missing in the environment, or records would travel unencrypted;
-    E940 missing-extra without httpx.
+    E940 missing-extra without openai.
     """
 
     def __init__(self, recipe: JudgeRecipe, folder: Path | None = None) -> None:
         assert recipe.url is not None, "a judge has a url"
-        require_extra("httpx", "a judge behind an endpoint", "endpoint")
-        # Imports httpx, which a recipe without a judge does without.
+        require_extra("openai", "a judge behind an endpoint", "endpoint")
+        # Imports openai, which a recipe without a judge does without.
         from train.contestants.endpoint import EndpointContestant
 
         self.recipe = recipe
@@ -156,7 +156,7 @@ def _preference(first: Reply, second: Reply) -> _Preference:
 def require_judge(recipe: Recipe, categories: Mapping[str, CategorySpec]) -> None:
     """Make sure, before anything is computed, that the judge can be asked where one is needed.
 
-    Raises TrainError: E983 bad-judge; E940 missing-extra without httpx.
+    Raises TrainError: E983 bad-judge; E940 missing-extra without openai.
     """
     judge = recipe.eval.judge
     if judge.url is not None:
