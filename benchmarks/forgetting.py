@@ -34,7 +34,7 @@ from train.base.errors import TrainError
 from train.data.dataset import Row
 from train.evaluate.evaluation import evaluate_model, summary
 from train.evaluate.general import general_rows
-from train.loop import Checkpoints, fit
+from train.loop import fit
 from train.pipeline.prepare import Prepared, add_adapters, prepare
 from train.recipe import Recipe, load_recipe
 
@@ -113,7 +113,7 @@ def train(dataset: Path, recipe: Recipe, texts: Texts, *, is_scored: bool) -> Ou
         before = measure(prepared.model, prepared, texts, is_scored=False)[1]
         model = add_adapters(prepared)
         try:
-            fit(model, prepared.steps, Checkpoints(Path(run)), placement=prepared.placement)
+            fit(model, prepared.steps, Path(run), placement=prepared.placement)
         except TrainError:
             return Outcome(prepared.tuning.lr, math.nan, dict.fromkeys(KINDS, math.nan))
         score, after = measure(model, prepared, texts, is_scored=is_scored)

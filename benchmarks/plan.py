@@ -48,12 +48,12 @@ def real(name: str, num_steps: int) -> dict[str, Any]:
 
     from train.base.allocator import keep_freed_memory
     from train.data.rendering import Example
-    from train.loop import Checkpoints, Placement, fit
+    from train.loop import Placement, fit
     from train.model import add_lora
     from train.model.batch import BatchSampler
     from train.model.capabilities import capabilities_of, checkpoint_activations, optimize_for_device
     from train.model.device import Meter
-    from train.pipeline.plan import accuracy, make_plan
+    from train.pipeline.plan import make_plan, report_accuracy
     from train.recipe import build_recipe
 
     shape, method, settings = RUNS[name]
@@ -80,15 +80,14 @@ def real(name: str, num_steps: int) -> dict[str, Any]:
         for n, size in enumerate(lengths)
     ]  # fmt: skip
     steps = BatchSampler(examples, recipe, is_packed=capabilities_of(model).has_packing)
-    given: dict[str, Any] = {"device": torch.device("cpu"), "dtype": dtype, "threads": 1}
-    computed = make_plan(model, steps, **given)
-    corrected = make_plan(model, steps, is_measured=True, **given)
+    placement = Placement(dtype=dtype)
+    computed = make_plan(model, steps, placement, threads=1)
+    corrected = make_plan(model, steps, placement, threads=1, is_measured=True)
     with tempfile.TemporaryDirectory() as folder:
-        meter = Meter(given["device"])
-        result = fit(model, steps, Checkpoints(Path(folder)), placement=Placement(dtype=dtype))
+        meter = Meter(placement.device)
+        result = fit(model, steps, Path(folder), placement=placement)
         grown = meter.grown() + corrected.memory.weights
-    told = accuracy(corrected.values(), seconds=result.step_seconds, peak_bytes=grown)
-    return told | {"computed": computed.peak_bytes / grown - 1, "overhead": corrected.memory.overhead}
+    return report_accuracy(corrected, result, grown) | {"computed": computed.peak_bytes / grown - 1}
 
 
 def main() -> int:
@@ -101,7 +100,7 @@ def main() -> int:
     if asked.child:
         print(json.dumps(real(asked.child, asked.steps)))
         return 0
-    print(f"{'run':26} {'real MB':>8} {'arithmetic':>11} {'corrected':>10} {'real s':>8} {'planned':>8} {'rest MB':>8}")
+    print(f"{'run':26} {'real MB':>8} {'arithmetic':>11} {'corrected':>10} {'real s':>8} {'planned':>8}")
     for name in asked.runs:
         child = [sys.executable, str(HERE), "--child", name, "--steps", str(asked.steps)]
         done = subprocess.run(child, capture_output=True, text=True, check=False)
@@ -111,8 +110,7 @@ def main() -> int:
         one = json.loads(done.stdout.splitlines()[-1])
         print(
             f"{name:26} {one['real']['peak_bytes'] / 1e6:>8,.0f} {one['computed']:>+11.1%} "
-            f"{one['error']['peak_bytes']:>+10.1%} {one['real']['seconds']:>8.1f} {one['error']['seconds']:>+8.1%} "
-            f"{one['overhead'] / 1e6:>8,.0f}",
+            f"{one['error']['peak_bytes']:>+10.1%} {one['real']['seconds']:>8.1f} {one['error']['seconds']:>+8.1%}",
             flush=True,
         )
     return 0

@@ -21,12 +21,10 @@ import torch
 from training import Job, made_model
 
 from train.data.rendering import Example, PreferenceExample
-from train.evaluate.dynamics import Dynamics
-from train.loop.gradients import CPU, Gradients
+from train.loop import Trainer, backward
 from train.model.batch import BatchSampler
 from train.model.capabilities import capabilities_of
 from train.model.loss import nll_per_example
-from train.model.parallel import Replicated
 from train.recipe import build_recipe
 
 CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
@@ -70,11 +68,8 @@ def padded(parts: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor, torch.
 def ours(model: Any, pairs: Sequence[PreferenceExample], reference: torch.Tensor, recipe: Any) -> Callable[[], float]:
     """Return what computes our gradients of one step of all ``pairs`` and gives the loss."""
     sampler = BatchSampler(pairs, recipe, is_packed=capabilities_of(model).has_packing)
-    gradients = Gradients(
-        model, sampler, CPU, Replicated(model, CPU.context), Dynamics(sampler.chosen.tolist(), "cpu"), attention=0.0,
-        reference=reference,
-    )  # fmt: skip
-    return lambda: float(gradients.backward(sampler[0]))
+    trainer = Trainer(model, sampler, reference=reference)
+    return lambda: float(backward(trainer, sampler[0]))
 
 
 def theirs(

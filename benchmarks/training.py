@@ -107,11 +107,11 @@ def set_up(job: Job, model: Any = None) -> tuple[Any, Any, Any]:
 
 def flops_of_a_token(job: Job, tuned: Any = None, recipe: Any = None, steps: Any = None) -> float:
     """Return the useful floating-point operations that a token of the job is worth, of what `set_up` returns."""
-    from train.pipeline.memory import shape_of, useful_flops
+    from train.pipeline.plan import useful_flops
 
     if tuned is None:
-        tuned, recipe, steps = set_up(job)
-    return useful_flops(shape_of(tuned, recipe, 4, checkpointing=False), steps)
+        tuned, _, steps = set_up(job)
+    return useful_flops(tuned, steps)
 
 
 def gemm_peak(dtype: str) -> float:
@@ -138,15 +138,12 @@ def ours(job: Job, clock: Callable[[], float], look_every: int = 1, model: Any =
 
     from train.base.allocator import keep_freed_memory
     from train.evaluate.predictions import ValidationScore
-    from train.loop import Checkpoints, Placement, Validation, fit
+    from train.loop import Checkpoint, Placement, Validation, fit
     from train.model.capabilities import checkpoint_activations
-
-    class Unsaved(Checkpoints):
-        def save(self, *_: Any, **__: Any) -> Path:
-            return self.run_dir
 
     # As the command does.
     keep_freed_memory()
+    Checkpoint.save = lambda run, *_, **__: run  # type: ignore[method-assign, assignment]
     job = replace(job, recipe={"eval_steps": look_every} | job.recipe)
     tuned, recipe, planned = set_up(job, model)
     if recipe.gradient_checkpointing is True:
@@ -159,7 +156,7 @@ def ours(job: Job, clock: Callable[[], float], look_every: int = 1, model: Any =
 
     with tempfile.TemporaryDirectory() as name:
         placement = Placement(torch.device(job.device), getattr(torch, job.dtype), is_compiled=recipe.compile is True)
-        fit(tuned, planned, Unsaved(Path(name)), placement=placement, validation=Validation(look))
+        fit(tuned, planned, Path(name), placement=placement, validation=Validation(look))
         events = [json.loads(line) for line in (Path(name) / "metrics.jsonl").read_text().splitlines()]
     steps = {event["step"]: event for event in events if event["event"] == "step"}
     # The first steps find nothing made.

@@ -156,10 +156,7 @@ class Metrics:
                 )
             case "checkpoint":
                 self.checkpoint = step
-            case "guard":
-                # Why a run ends early; the end itself comes right after it.
-                pass
-            case "start" | "resume":
+            case "start":
                 # A run that is resumed goes on after its end.
                 self.num_steps, self.end = _whole(event["of"]), None
             case "end":

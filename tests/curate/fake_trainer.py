@@ -144,7 +144,7 @@ def run(dataset: Path, folder: Path, *, is_resumed: bool) -> int:
             metrics.write(json.dumps({"event": event, **fields, "time": now()}) + "\n")
             metrics.flush()
 
-        tell("resume" if is_resumed else "start", step=first, of=STEPS, examples=3, lr=1e-3)
+        tell("start", step=first, of=STEPS, examples=3, lr=1e-3)
         step = first
         while step < STEPS and not asked:
             step += 1

@@ -32,7 +32,7 @@ from train.base.errors import TrainError
 from train.cli import cli
 from train.data.rendering import Example, Renderer
 from train.evaluate.predictions import ValidationScore
-from train.loop import Checkpoints, FitResult, Placement, Validation, fit, trained_tensors
+from train.loop import FitResult, Placement, Validation, fit, trained_tensors
 from train.loop.checkpoint import Checkpoint
 from train.model import add_lora, distributed, parallel
 from train.model.capabilities import checkpoint_activations, compile_layers
@@ -68,8 +68,8 @@ def train(
     if recipe.method == "lora":
         model = add_lora(model, recipe, dtype=torch.float32, seed=0)
     placement = Placement(dtype=dtype, context=context, strategy=strategy)
-    checkpoints = Checkpoints(run, facts or {}, resume)
-    result = fit(model, steps_of(model, EXAMPLES, recipe), checkpoints, placement=placement, validation=validation)
+    steps, options = steps_of(model, EXAMPLES, recipe), {"facts": facts, "resume": resume}
+    result = fit(model, steps, run, placement=placement, validation=validation, **options)
     weights = {name: getattr(t, "full_tensor", lambda t=t: t)().clone() for name, t in trained_tensors(model).items()}
     return weights, result
 
@@ -144,7 +144,7 @@ def train_compiled(run: Path, strategy: ParallelStrategy) -> tuple[float, int, b
         checkpoint_activations(model)
         recipe = build_recipe({"global_batch_size": 8, "max_steps": 2, "learning_rate": 5e-3, "method": "full"})
         placement = Placement(context=ranks, strategy=strategy, is_compiled=True)
-        result = fit(model, steps_of(model, EXAMPLES, recipe), Checkpoints(run), placement=placement)
+        result = fit(model, steps_of(model, EXAMPLES, recipe), run, placement=placement)
         return result.loss, len(runs), all("checkpoint" in code for code in graphs)
 
 
@@ -160,7 +160,7 @@ def train_while_one_measures(run: Path) -> int:
 
         recipe = build_recipe({"global_batch_size": 8, "max_steps": 4, "method": "full", "eval_steps": 1})
         sampler, placement = steps_of(model, EXAMPLES, recipe), Placement(context=ranks, strategy="fsdp")
-        return fit(model, sampler, Checkpoints(run), placement=placement, validation=Validation(validate)).step
+        return fit(model, sampler, run, placement=placement, validation=Validation(validate)).step
 
 
 def train_with_a_signal(run: Path, strategy: ParallelStrategy) -> int | None:

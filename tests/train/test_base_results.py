@@ -22,7 +22,7 @@ from train.data.dataset import Row, open_dataset
 from train.evaluate.predictions import Scored
 from train.model.distributed import DistributedContext
 from train.pipeline import base_results, execute
-from train.pipeline.base_results import key_of, recall, remember
+from train.pipeline.base_results import recall, remember
 from train.pipeline.prepare import prepare
 from train.recipe import Recipe
 
@@ -91,7 +91,7 @@ CHANGES: list[tuple[str, Change]] = [
     ("recipe", lambda _base, _data: {"on_too_long": "cut"}),
     ("recipe", lambda _base, _data: {"allow_special_tokens": True}),
     ("dtype", lambda _base, _data: {"bf16": True}),
-    ("threads", lambda _base, _data: {"threads": 2}),
+    ("recipe", lambda _base, _data: {"threads": 2}),
 ]
 
 
@@ -100,7 +100,7 @@ CHANGES: list[tuple[str, Change]] = [
 def test_each_part_of_what_was_measured_makes_another_key(part: str, change: Change, base: Path, dataset: Path) -> None:
     def key(settings: Mapping[str, Any]) -> dict[str, Any]:
         recipe = Recipe.model_validate({"base": str(base), "bf16": False, "threads": 1, **settings})
-        return key_of(prepare(dataset, recipe))
+        return prepare(dataset, recipe).base_key()
 
     before = key({})
     assert key({}) == before
@@ -111,18 +111,19 @@ def test_each_part_of_what_was_measured_makes_another_key(part: str, change: Cha
 
 def test_the_machine_and_the_code_are_parts_too(base: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared = prepare(dataset, Recipe(base=str(base)))
-    before = key_of(prepared)
+    before = prepared.base_key()
     room = "train.pipeline.base_results"
     with monkeypatch.context() as changed:
         changed.setattr(f"{room}.sources_digest", lambda folder: str(folder))
-        assert key_of(prepared)["code"] == str(Path(train.__file__).parent), "all code that measures"
+        assert prepared.base_key()["code"] == str(Path(train.__file__).parent), "all code that measures"
     for target in (f"{room}.sources_digest", f"{room}.installed_version", f"{room}.versions", "platform.machine"):
         with monkeypatch.context() as changed:
             changed.setattr(target, lambda *_: "another")
-            assert digest_of(key_of(prepared)) != digest_of(before), target
-    assert digest_of(key_of(replace(prepared, context=DistributedContext(0, 2, 2)))) != digest_of(before)
-    prepared.tokenizer.add_special_tokens({"cls_token": "<|sep|>"})
-    assert digest_of(key_of(prepared)) != digest_of(before)
+            assert digest_of(prepared.base_key()) != digest_of(before), target
+    two = replace(prepared.placement, context=DistributedContext(0, 2, 2))
+    assert digest_of(
+        replace(prepared.evaluation, placement=two).key(prepared.model, prepared.facts["base"])
+    ) != digest_of(before)
 
 
 def test_what_only_training_sees_is_no_part(base: Path, dataset: Path) -> None:
@@ -132,16 +133,13 @@ def test_what_only_training_sees_is_no_part(base: Path, dataset: Path) -> None:
         "global_batch_size": 3, "max_grad_norm": 0.5,
         "lora_r": 3, "eval": {"margin": 0.1, "resamples": 100}, "save_total_limit": 5,
     })  # fmt: skip
-    assert key_of(prepare(dataset, other)) == key_of(first)
+    assert prepare(dataset, other).base_key() == first.base_key()
 
 
-def test_a_field_of_the_recipe_that_nobody_thought_of_is_a_part(base: Path, dataset: Path) -> None:
-    fields = key_of(prepare(dataset, Recipe(base=str(base))))["recipe"]
-    assert fields.keys() == {
-        "max_length", "on_too_long", "on_unrenderable", "reasoning", "allow_special_tokens", "new_tokens", "bf16",
-        "device", "threads", "load_in_4bit", "eval",
-    }  # fmt: skip
-    assert fields["eval"].keys() == {"max_new_tokens", "max_reasoning_tokens", "batch_tokens", "fit_records"}
+def test_evaluation_is_handed_no_other_setting(base: Path, dataset: Path) -> None:
+    recipe = Recipe.model_validate({"base": str(base), "seed": 4, "learning_rate": 0.1, "eval": {"batch_tokens": 77}})
+    handed = prepare(dataset, recipe).evaluation.recipe
+    assert (handed.seed, handed.learning_rate, handed.eval.batch_tokens) == (0, "auto", 77)
 
 
 def _shared() -> Path:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,8 @@ from torch.utils._pytree import tree_leaves
 from train.base.errors import TrainError
 from train.data.rendering import Example
 from train.evaluate.answers import Question, can_decode_packed, generate, option_nlls
-from train.loop import Checkpoints, fit
-from train.loop.events import Numbers
-from train.loop.gradients import CPU, Gradients, Optimizer, Placement
+from train.loop import Placement, Trainer, backward, fit
+from train.loop.events import AsyncScalars
 from train.model import add_lora, attention, capabilities, computing, kv_cache, pick_device, pick_dtype
 from train.model.batch import BatchSampler, collate
 from train.model.capabilities import (
@@ -62,15 +62,12 @@ def test_nothing_of_a_step_waits_for_the_device(varlen_on_cpu: list[int]) -> Non
     model = make_model("qwen3").requires_grad_(True)
     assert capabilities_of(model).has_packing
     sampler = BatchSampler(_examples([5, 9, 3, 12]), build_recipe({"global_batch_size": 4}), is_packed=True)
-    module = sys.modules[fit.__module__]
-    gradients = module._gradients(model, sampler, CPU, module.Dynamics(sampler.supervised.tolist(), "cpu"), None)
-    optimizer = Optimizer(model, gradients.parallel, sampler.recipe)
-    # The state of the optimizer is made in the first step.
-    optimizer.step(gradients.backward(sampler[0]), 1e-3)
+    trainer = Trainer(model, sampler)
     with _NoWaits():
-        loss = gradients.backward(sampler[0])
-        numbers = Numbers(loss, optimizer.step(loss, 1e-3))
-    assert all(number > 0 for number in numbers.read())
+        loss = backward(trainer, sampler[0])
+        scalars = AsyncScalars(loss, trainer.optimizer.clip(loss))
+        trainer.optimizer.step(1e-3)
+    assert all(number > 0 for number in scalars.read())
     with pytest.raises(AssertionError, match="waits"), _NoWaits():
         float(loss)
 
@@ -102,10 +99,8 @@ def test_weights_are_cast_once_a_step(method: str) -> None:
     sampler = BatchSampler(
         _examples([50, 40, 45, 60]), build_recipe({"global_batch_size": 4, "micro_batch_tokens": 60}), is_packed=True
     )
-    placement = Placement(dtype=torch.bfloat16)
-    module = sys.modules[fit.__module__]
-    gradients = module._gradients(model, sampler, placement, module.Dynamics(sampler.supervised.tolist(), "cpu"), None)
-    micro_batches = [group for group, _ in gradients._micro_batches(sampler[0])]
+    trainer = Trainer(model, sampler, Placement(dtype=torch.bfloat16))
+    micro_batches = [group for group, _ in trainer.turns(sampler[0])]
     assert len(micro_batches) == 4
     named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     for group in micro_batches:
@@ -116,7 +111,7 @@ def test_weights_are_cast_once_a_step(method: str) -> None:
     wanted = {name: parameter.grad.clone() for name, parameter in named.items() if parameter.grad is not None}
     model.zero_grad()
     with _Casts() as casts:
-        gradients.backward(sampler[0])
+        backward(trainer, sampler[0])
     matrices = [p for p in model.parameters() if p.dim() == 2 and p.dtype == torch.float32]
     shapes = Counter(tuple(p.shape) for p in matrices)
     # Tied tables are one tensor, and of an embedding alone rows are read.
@@ -215,7 +210,7 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
         made.append(graph)
         return compiled
 
-    monkeypatch.setattr(sys.modules[fit.__module__], "compile_layers", partial(compile_layers, backend=backend))
+    monkeypatch.setattr(sys.modules[Trainer.__module__], "compile_layers", partial(compile_layers, backend=backend))
     yield made
     torch._dynamo.reset()
 
@@ -235,14 +230,9 @@ def _model(method: str, *, is_packed: bool, checkpointing: Any = False) -> Any:
     return model.train()
 
 
-def _gradients(model: Any, lengths: list[int], *, is_compiled: bool, **recipe: Any) -> Gradients:
+def _trainer(model: Any, lengths: list[int], *, is_compiled: bool, **recipe: Any) -> Trainer:
     sampler = BatchSampler(_examples(lengths), build_recipe(recipe), is_packed=capabilities_of(model).has_packing)
-    module = sys.modules[fit.__module__]
-    placement = Placement(dtype=torch.bfloat16, is_compiled=is_compiled)
-    gradients: Gradients = module._gradients(
-        model, sampler, placement, module.Dynamics(sampler.supervised.tolist(), "cpu"), None
-    )
-    return gradients
+    return Trainer(model, sampler, Placement(dtype=torch.bfloat16, is_compiled=is_compiled))
 
 
 @pytest.mark.ci
@@ -255,10 +245,10 @@ def test_compiled_layers_train_as_plain_ones_also_where_activations_are_computed
 ) -> None:
     def step(*, is_compiled: bool, checkpointing: Any = False) -> tuple[float, dict[str, torch.Tensor]]:
         model = _model(method, is_packed=is_packed, checkpointing=checkpointing)
-        gradients = _gradients(
+        trainer = _trainer(
             model, [12, 3, 18, 30, 9], is_compiled=is_compiled, global_batch_size=5, micro_batch_tokens=48
         )
-        loss = gradients.backward(gradients.sampler[0])
+        loss = backward(trainer, trainer.sampler[0])
         return loss.item(), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
     loss, wanted = step(is_compiled=False)
@@ -281,12 +271,10 @@ def test_a_run_of_mixed_lengths_is_at_most_four_compilations(
     random = np.random.default_rng(0)
     model = _model(method, is_packed=is_packed)
     lengths = [int(length) for length in np.clip(random.lognormal(2, 0.8, 1800), 2, 90)]
-    gradients = _gradients(
-        model, lengths, is_compiled=True, global_batch_size=3, num_train_epochs=1, micro_batch_tokens=60
-    )
-    assert len(gradients.sampler) == 600
+    trainer = _trainer(model, lengths, is_compiled=True, global_batch_size=3, num_train_epochs=1, micro_batch_tokens=60)
+    assert len(trainer.sampler) == 600
     for number in range(600):
-        gradients.backward(gradients.sampler[number])
+        backward(trainer, trainer.sampler[number])
         model.zero_grad()
     assert 0 < len(graphs) <= 4
 
@@ -318,7 +306,7 @@ def test_a_compiled_run_is_the_plain_one_and_sets_nothing_of_the_callers_torch(
             # What the plain run had compiled of it.
             torch._dynamo.reset()
             own.clear()
-        losses.append(fit(model, sampler, Checkpoints(tmp_path / str(is_compiled)), placement=placement).loss)
+        losses.append(fit(model, sampler, tmp_path / str(is_compiled), placement=placement).loss)
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
     assert len(graphs) == len(own) == 1
     assert torch.compile(lambda x: x + 1, backend=backend)(torch.ones(3)).tolist() == [2, 2, 2]
@@ -333,10 +321,10 @@ def test_layers_that_torch_cannot_compile_run_as_written(
     def backend(_graph: Any, _inputs: Any) -> Any:
         raise RuntimeError("no C compiler")
 
-    monkeypatch.setattr(sys.modules[fit.__module__], "compile_layers", partial(compile_layers, backend=backend))
+    monkeypatch.setattr(sys.modules[Trainer.__module__], "compile_layers", partial(compile_layers, backend=backend))
     model = _model("full", is_packed=False)
-    gradients = _gradients(model, [12, 3], is_compiled=True)
-    assert gradients.backward(gradients.sampler[0]) > 0
+    trainer = _trainer(model, [12, 3], is_compiled=True)
+    assert backward(trainer, trainer.sampler[0]) > 0
     said = capsys.readouterr().err
     assert said.count("warning: layers are not compiled from here on: ") == 1
     assert "no C compiler" in said
@@ -483,10 +471,13 @@ def test_a_gpu_without_bfloat16_is_told_what_that_costs(capsys: pytest.CaptureFi
     recipe, device = build_recipe({}), torch.device("cuda")
     dtype = pick_dtype(recipe, device, 10**9)
     assert dtype is torch.float32
-    assert prepare_room._on_this_machine(recipe, device, dtype, 1).dtype == "float32"
+    model = SimpleNamespace(
+        parameters=lambda: iter([SimpleNamespace(device=device, requires_grad=True, numel=lambda: 10**9)])
+    )
+    assert prepare_room._place(model, recipe, Placement())[0].dtype == "float32"
     assert "warning: Tesla T4 has no bfloat16" in (said := capsys.readouterr().err)
     assert "8 times" in said
-    prepare_room._on_this_machine(build_recipe({"bf16": False}), device, dtype, 1)
+    prepare_room._place(model, build_recipe({"bf16": False}), Placement())
     assert not capsys.readouterr().err, "it was asked for"
 
 

@@ -14,17 +14,18 @@ import pytest
 import torch
 from transformers.trainer_utils import rotate_checkpoints
 
-from train.base.errors import Exit, TrainError
+from train.base.errors import TrainError
 from train.loop import checkpoint as module
-from train.loop.checkpoint import PARTS, check_facts, clear_leftovers, newest_verified, open_checkpoint, save_checkpoint
+from train.loop.checkpoint import PARTS, Checkpoint, clear_leftovers
 
 FACTS = {"dataset": "d" * 64, "threads": 1, "versions": {"torch": "2.0", "python": "3.11"}}
 
 
-def _save(run: Path, step: int, *, keep: int = 2, always: list[int] | None = None) -> Path:
+def _save(run: Path, step: int, *, keep: int = 2, best: int | None = None) -> Path:
     run.mkdir(exist_ok=True)
     tensors = {part: {"a": torch.full((8,), float(step))} for part in PARTS}
-    return save_checkpoint(run, step, tensors, {"step": step}, FACTS, keep=keep, always=always or [])
+    progress = {"step": step, "best_step": best}
+    return Checkpoint.save(run, progress, tensors, FACTS, keep=keep)
 
 
 def _names(run: Path) -> list[str]:
@@ -40,7 +41,7 @@ def test_as_many_stay_as_save_total_limit_says_the_best_among_them(
     """As transformers counts: of 3 the best and the two newest others."""
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     for step in range(1, 6):
-        _save(ours, step, keep=limit, always=[] if best is None else [best])
+        _save(ours, step, keep=limit, best=best)
         (theirs / f"checkpoint-{step}").mkdir(parents=True)
     rotate_checkpoints(str(theirs), limit, best and str(theirs / f"checkpoint-{best}"))
     assert _names(ours) == _names(theirs) == [f"checkpoint-{step}" for step in kept]
@@ -49,9 +50,9 @@ def test_as_many_stay_as_save_total_limit_says_the_best_among_them(
 def test_the_newest_is_read_back(tmp_path: Path) -> None:
     for step in range(1, 6):
         _save(tmp_path, step)
-    found, faults = newest_verified(tmp_path)
+    found, faults = Checkpoint.newest(tmp_path)
     assert found is not None
-    assert (found.step, found.progress, found.facts, faults) == (5, {"step": 5}, FACTS, [])
+    assert (found.step, found.progress, found.facts, faults) == (5, {"step": 5, "best_step": None}, FACTS, [])
     assert found.tensors("weights")["a"].tolist() == [5.0] * 8
 
 
@@ -78,19 +79,19 @@ def test_damage_of_any_file_falls_back_to_the_one_before(
 ) -> None:
     _save(tmp_path, 1)
     damage(_save(tmp_path, 2) / name)
-    found, faults = newest_verified(tmp_path)
+    found, faults = Checkpoint.newest(tmp_path)
     assert found is not None
     assert found.step == 1
     assert len(faults) == 1
     assert f"checkpoint-2/{name}" in faults[0]
     damage(tmp_path / "checkpoint-1" / name)
-    assert newest_verified(tmp_path)[0] is None
+    assert Checkpoint.newest(tmp_path)[0] is None
 
 
 def test_a_checkpoint_under_another_name_is_damaged(tmp_path: Path) -> None:
     _save(tmp_path, 1).rename(tmp_path / "checkpoint-9")
     with pytest.raises(TrainError) as caught:
-        open_checkpoint(tmp_path / "checkpoint-9", 9)
+        Checkpoint.read(tmp_path / "checkpoint-9")
     assert caught.value.code == "E951 checkpoint-damaged"
 
 
@@ -99,7 +100,7 @@ def test_what_an_interruption_leaves_is_no_checkpoint(tmp_path: Path) -> None:
     for name in ("tmp-2", ".adapter.77.tmp", ".adapter.77.old"):
         shutil.copytree(tmp_path / "checkpoint-1", tmp_path / name)
     (tmp_path / ".run.json.x1.tmp").touch()
-    found, faults = newest_verified(tmp_path)
+    found, faults = Checkpoint.newest(tmp_path)
     assert found is not None
     assert (found.step, faults) == (1, [])
     clear_leftovers(tmp_path)
@@ -108,16 +109,16 @@ def test_what_an_interruption_leaves_is_no_checkpoint(tmp_path: Path) -> None:
 
 def test_changed_facts_are_refused_and_named(tmp_path: Path) -> None:
     _save(tmp_path, 1)
-    found, _ = newest_verified(tmp_path)
+    found, _ = Checkpoint.newest(tmp_path)
     assert found is not None
-    assert check_facts(found, json.loads(json.dumps(FACTS)), is_forced=False) == []
+    assert found.check_facts(json.loads(json.dumps(FACTS)), is_forced=False) == []
     changed: dict[str, Any] = {**FACTS, "dataset": "e" * 64, "versions": {"torch": "2.1", "python": "3.11"}}
     with pytest.raises(TrainError) as caught:
-        check_facts(found, changed, is_forced=False)
+        found.check_facts(changed, is_forced=False)
     assert caught.value.code == "E952 run-changed"
     assert "dataset was dddddddddddd..., is eeeeeeeeeeee..." in caught.value.message
     assert "versions torch was 2.0, is 2.1" in caught.value.message
-    assert len(check_facts(found, changed, is_forced=True)) == 2
+    assert len(found.check_facts(changed, is_forced=True)) == 2
 
 
 def test_its_files_are_synced_and_hashed_beside_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,17 +136,7 @@ def test_its_files_are_synced_and_hashed_beside_each_other(tmp_path: Path, monke
     assert sorted(synced[: len(files)]) == sorted(files)
     assert synced[len(files) - 1 :] == [module.MANIFEST, "tmp-1", tmp_path.name]
     monkeypatch.undo()
-    assert newest_verified(tmp_path)[1] == []
-
-
-def test_too_little_room_is_said_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _save(tmp_path, 1)
-    full = shutil.disk_usage(tmp_path)._replace(free=10)
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda _path: full)
-    with pytest.raises(TrainError) as caught:
-        _save(tmp_path, 2)
-    assert (caught.value.code, caught.value.exit_code) == ("E954 disk-full", Exit.MISSING)
-    assert _names(tmp_path) == ["checkpoint-1"]
+    assert Checkpoint.newest(tmp_path)[1] == []
 
 
 def test_a_failing_write_leaves_the_old_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,4 +149,4 @@ def test_a_failing_write_leaves_the_old_checkpoints(tmp_path: Path, monkeypatch:
     with pytest.raises(TrainError, match="No space left"):
         _save(tmp_path, 2)
     assert _names(tmp_path) == ["checkpoint-1"]
-    assert newest_verified(tmp_path)[0] is not None
+    assert Checkpoint.newest(tmp_path)[0] is not None

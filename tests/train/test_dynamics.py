@@ -14,8 +14,8 @@ from tests.train.tiny import make_model, make_tokenizer, some_rows, steps_of
 from train.base.errors import TrainError
 from train.data.rendering import Example, Renderer
 from train.evaluate.dynamics import Dynamics
-from train.loop import Checkpoints, FitResult, fit
-from train.loop.checkpoint import open_checkpoint
+from train.loop import FitResult, fit
+from train.loop.checkpoint import Checkpoint
 from train.model.loss import nll_per_example
 from train.recipe import build_recipe
 
@@ -29,7 +29,7 @@ def _fit(run: Path, **changes: Any) -> tuple[Any, FitResult]:
     )
     run.mkdir(exist_ok=True)
     model = make_model()
-    return model, fit(model, steps_of(model, EXAMPLES, recipe), Checkpoints(run, resume=resume))
+    return model, fit(model, steps_of(model, EXAMPLES, recipe), run, resume=resume)
 
 
 def test_a_frozen_run_sees_what_a_forward_pass_of_each_record_sees(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_learning_is_seen(tmp_path: Path) -> None:
 def test_a_resumed_run_tells_the_same(tmp_path: Path) -> None:
     changes = {"save_steps": 2, "save_total_limit": 9}
     _, whole = _fit(tmp_path / "whole", **changes)
-    checkpoint = open_checkpoint(tmp_path / "whole" / "checkpoint-4", 4)
+    checkpoint = Checkpoint.read(tmp_path / "whole" / "checkpoint-4")
     _, resumed = _fit(tmp_path / "again", **changes, resume=checkpoint)
     assert resumed.dynamics == whole.dynamics
 
@@ -94,7 +94,7 @@ def test_a_checkpoint_of_other_records_is_taken_by_force_and_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _fit(tmp_path / "whole", save_steps=2, save_total_limit=9)
-    checkpoint = open_checkpoint(tmp_path / "whole" / "checkpoint-4", 4)
+    checkpoint = Checkpoint.read(tmp_path / "whole" / "checkpoint-4")
     monkeypatch.setattr(Dynamics, "restore", lambda *_: False)
     _, resumed = _fit(tmp_path / "again", save_steps=2, save_total_limit=9, resume=checkpoint)
     assert "no learning dynamics" in capsys.readouterr().err
@@ -106,7 +106,7 @@ def test_damaged_dynamics_damage_the_checkpoint(tmp_path: Path) -> None:
     file = tmp_path / "whole" / "checkpoint-1" / "dynamics.safetensors"
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(TrainError, match=r"dynamics.safetensors was cut") as caught:
-        open_checkpoint(file.parent, 1)
+        Checkpoint.read(file.parent)
     assert caught.value.code == "E951 checkpoint-damaged"
 
 

@@ -16,7 +16,7 @@ from transformers import TrainingArguments, get_cosine_schedule_with_warmup, get
 from tests.train.tiny import make_model
 from train.base.errors import TrainError
 from train.data.rendering import Example
-from train.loop.gradients import Optimizer
+from train.loop.trainer import Optimizer
 from train.model.batch import BatchSampler
 from train.recipe import Recipe, build_recipe, load_recipe
 from train.recipe.schedule import lr_factor, warmup_steps

@@ -12,8 +12,8 @@ from tests.train.tiny import make_model, make_tokenizer, sha256_of_tensors, some
 from train.base.errors import Exit, TrainError
 from train.data.rendering import Renderer
 from train.evaluate.predictions import SampledScore, ValidationScore
-from train.loop import Checkpoints, EarlyStopping, FitResult, Validation, fit, trained_tensors
-from train.loop.checkpoint import Checkpoint, newest_verified, open_checkpoint
+from train.loop import EarlyStopping, FitResult, Validation, fit, trained_tensors
+from train.loop.checkpoint import Checkpoint
 from train.pipeline import validating
 from train.pipeline.execute import start_run
 from train.pipeline.export import export_run, open_source
@@ -21,6 +21,7 @@ from train.recipe import GuardRecipe, Recipe, build_recipe, recipe_toml
 
 EXAMPLES = Renderer(make_tokenizer(), "chat", 256).examples(some_rows(16)).examples
 BASE = {"cats": 0.5, "dogs": 0.2}
+OF_BASE = SampledScore(None, 1.0, BASE)
 
 
 def _looks(*scores: tuple[float, float]) -> list[ValidationScore]:
@@ -37,8 +38,8 @@ def _fit(
         "eval_steps": 2, "save_steps": 2, "save_total_limit": 9,
     })  # fmt: skip
     model = make_model()
-    validation = Validation(lambda step: looks[step // 2 - 1], SampledScore(None, 1.0, BASE))
-    return model, fit(model, steps_of(model, EXAMPLES, recipe), Checkpoints(run, resume=resume), validation=validation)
+    validation = Validation(lambda step: looks[step // 2 - 1], OF_BASE)
+    return model, fit(model, steps_of(model, EXAMPLES, recipe), run, resume=resume, validation=validation)
 
 
 def _events(run: Path, kind: str) -> list[dict[str, Any]]:
@@ -47,9 +48,9 @@ def _events(run: Path, kind: str) -> list[dict[str, Any]]:
 
 
 def test_a_category_that_stays_below_the_base_stops_the_run() -> None:
-    guard = EarlyStopping(GuardRecipe(regress=0.1, patience=2), BASE)
+    guard = EarlyStopping(GuardRecipe(regress=0.1, patience=2), OF_BASE)
     looks = _looks((0.3, 0.9), (0.45, 0.9), (0.35, 0.9), (0.3, 0.9))
-    assert guard.regressed(looks) == [["cats"], [], ["cats"], ["cats"]]
+    assert guard.regressed(looks) == [{"cats"}, set(), {"cats"}, {"cats"}]
     assert [guard.reason(looks[:n]) for n in range(1, 4)] == [None] * 3
     assert guard.reason(looks) == "cats scored more than 0.1 below the base in 2 validations"
     assert guard.reason(_looks((0.3, 0.2), (0.6, 0.05))) is None, "another category each time is no trend"
@@ -58,13 +59,13 @@ def test_a_category_that_stays_below_the_base_stops_the_run() -> None:
 
 def test_against_best_counts_what_the_run_had_reached() -> None:
     looks = _looks((0.9, 0.2), (0.6, 0.2), (0.6, 0.2))
-    assert EarlyStopping(GuardRecipe(regress=0.1, patience=2), BASE).reason(looks) is None
-    found = EarlyStopping(GuardRecipe(regress=0.1, patience=2, against="best"), BASE).reason(looks)
+    assert EarlyStopping(GuardRecipe(regress=0.1, patience=2), OF_BASE).reason(looks) is None
+    found = EarlyStopping(GuardRecipe(regress=0.1, patience=2, against="best"), OF_BASE).reason(looks)
     assert found == "cats scored more than 0.1 below their best in 2 validations"
 
 
 def test_a_plateau_is_as_many_looks_without_a_better_one() -> None:
-    guard = EarlyStopping(GuardRecipe(plateau=True, patience=2), BASE)
+    guard = EarlyStopping(GuardRecipe(plateau=True, patience=2), OF_BASE)
     assert guard.reason(_looks((0.5, 0.5), (0.4, 0.4))) is None
     assert guard.reason(_looks((0.5, 0.5), (0.4, 0.4), (0.6, 0.5))) is None
     assert guard.reason(_looks((0.5, 0.5), (0.4, 0.4), (0.5, 0.5))) == "validation did not improve in 2 evaluations"
@@ -74,7 +75,10 @@ def test_a_plateau_is_as_many_looks_without_a_better_one() -> None:
 
 def test_the_best_look_has_no_fallen_category_where_there_is_one() -> None:
     looks = _looks((0.3, 0.9), (0.45, 0.3), (0.3, 1.0), (0.5, 0.3))
-    guarded, free = EarlyStopping(GuardRecipe(regress=0.1), BASE), EarlyStopping(GuardRecipe(), BASE)
+    guarded, free = (
+        EarlyStopping(GuardRecipe(regress=0.1), OF_BASE),
+        EarlyStopping(GuardRecipe(), OF_BASE),
+    )
     assert [guarded.is_best(looks[:n]) for n in range(1, 5)] == [True, True, False, True]
     assert [free.is_best(looks[:n]) for n in range(1, 5)] == [True, False, True, False]
 
@@ -84,10 +88,9 @@ def test_a_guarded_run_ends_early_and_says_so_everywhere(tmp_path: Path, capsys:
     _, result = _fit(tmp_path, scores, {"regress": 0.1, "patience": 2})
     assert (result.step, result.num_steps, result.best_step, result.stopped) == (6, 12, 2, None)
     assert result.early_stop == "cats scored more than 0.1 below the base in 2 validations"
-    assert [(event["step"], event["reason"]) for event in _events(tmp_path, "guard")] == [(6, result.early_stop)]
-    assert _events(tmp_path, "end")[0]["guarded"] == result.early_stop
-    assert "stopped by the guard after step 6 of 12" in capsys.readouterr().err
-    newest, faults = newest_verified(tmp_path)
+    assert [(event["step"], event["early_stop"]) for event in _events(tmp_path, "end")] == [(6, result.early_stop)]
+    assert "early stopping at step 6 of 12" in capsys.readouterr().err
+    newest, faults = Checkpoint.newest(tmp_path)
     assert (newest and newest.step, faults) == (6, [])
     _, again = _fit(tmp_path, scores, {"regress": 0.1, "patience": 2}, resume=newest)
     assert (again.step, again.early_stop) == (6, result.early_stop), "what it ended for still stands when it is resumed"
@@ -101,12 +104,12 @@ def test_off_by_default_and_the_same_after_a_resume(tmp_path: Path) -> None:
     whole, result = _fit(tmp_path / "whole", [*scores[:5], (0.7, 0.7)], guard)
     assert result.early_stop is None, "the last step is no early stop"
     resumed, again = _fit(
-        tmp_path / "again", [*scores[:5], (0.7, 0.7)], guard, resume=open_checkpoint(tmp_path / "whole/checkpoint-8", 8)
+        tmp_path / "again", [*scores[:5], (0.7, 0.7)], guard, resume=Checkpoint.read(tmp_path / "whole/checkpoint-8")
     )
     assert (again.best_step, again.best) == (result.best_step, result.best)
     assert sha256_of_tensors(trained_tensors(resumed)) == sha256_of_tensors(trained_tensors(whole))
     early = _fit(tmp_path / "b", [*scores[:3], *[(0.1, 0.1)] * 3], guard | {"patience": 2})[1]
-    part = open_checkpoint(tmp_path / "b/checkpoint-8", 8)
+    part = Checkpoint.read(tmp_path / "b/checkpoint-8")
     late = _fit(tmp_path / "c", [*scores[:3], *[(0.1, 0.1)] * 3], guard | {"patience": 2}, resume=part)[1]
     assert (early.step, late.step) == (10, 10), "looks before the checkpoint count after it"
 
@@ -137,9 +140,9 @@ def test_a_guarded_run_takes_the_best_and_ends_with_zero(
     assert "\n- 3 steps, " in kept
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert (record["status"], record["step"], record["steps"], record["taken_step"]) == ("finished", 3, 8, 1)
-    assert record["guarded"] == "validation did not improve in 2 evaluations"
+    assert record["early_stop"] == "validation did not improve in 2 evaluations"
     report = json.loads((tmp_path / "run" / "report.json").read_text())
-    assert "validation did not improve" in report["run"]["settings"]["stopped by the guard"]
+    assert "validation did not improve" in report["run"]["settings"]["early stopping"]
 
 
 @pytest.mark.ci

@@ -14,7 +14,7 @@ from tests.train.tiny import chat_row, some_rows, write_dataset
 from train.base.errors import Exit, TrainError
 from train.cli import cli
 from train.cli import new as new_module
-from train.loop.checkpoint import newest_verified
+from train.loop.checkpoint import Checkpoint
 from train.pipeline.execute import start_run
 from train.recipe import load_recipe
 from train.recipe.forgetting import protection
@@ -67,7 +67,7 @@ def test_the_base_writes_text_once_and_plan_and_run_count_it(
     done = _call("run", str(dataset), *words, "--out", str(tmp_path / "a"))
     assert done.exception is None, done.exception
     assert "texts were written by the base before" in done.stderr
-    assert "kept: 5% of an epoch replay text that the base wrote" in done.stderr
+    assert "forgetting: 5% of an epoch replay text that the base wrote" in done.stderr
     again = _call("run", str(dataset), *words, "--out", str(tmp_path / "b"))
     assert again.exception is None, again.exception
     facts = [json.loads((tmp_path / name / "run.json").read_text())["facts"]["replayed text"] for name in "ab"]
@@ -101,7 +101,7 @@ def test_a_run_that_forgets_is_ended_and_says_what_to_do(bases: Callable[..., Pa
         assert "and guard.general allows 1.0%" in error.message
         assert 'learning_rate = "auto"' in error.hint
         assert "--set guard.general=" in error.hint
-    newest, _ = newest_verified(tmp_path / "run")
+    newest, _ = Checkpoint.newest(tmp_path / "run")
     assert newest is not None
     assert newest.step < 12
     assert f"checkpoint-{newest.step} is kept" in error.message
@@ -112,5 +112,5 @@ def test_a_run_that_forgets_is_ended_and_says_what_to_do(bases: Callable[..., Pa
 
 def test_what_holds_is_said_in_words() -> None:
     plain = load_recipe(None, ["mixing.replay=own.txt", "mixing.replay_share=0.2"])
-    assert protection(plain) == "20% of an epoch replay own.txt; no guard"
-    assert protection(load_recipe(None)) == "nothing is replayed; no guard"
+    assert protection(plain) == "20% of an epoch replay own.txt; no stop rule"
+    assert protection(load_recipe(None)) == "no replay text; no stop rule"

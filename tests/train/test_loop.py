@@ -17,9 +17,9 @@ from tests.train.tiny import make_model, make_tokenizer, sha256_of_tensors, some
 from train.base.errors import Exit, TrainError
 from train.data.rendering import Example, Renderer
 from train.evaluate.predictions import ValidationScore
-from train.loop import Checkpoints, Expected, FitResult, Placement, Validation, fit, restore_weights, trained_tensors
-from train.loop.checkpoint import Checkpoint, newest_verified, open_checkpoint, save_checkpoint
-from train.loop.gradients import Optimizer
+from train.loop import Expected, FitResult, Placement, Validation, fit, trained_tensors
+from train.loop.checkpoint import Checkpoint
+from train.loop.trainer import Optimizer
 from train.model import add_lora
 from train.model.device import peak_flops
 from train.model.distributed import SINGLE_PROCESS
@@ -38,8 +38,8 @@ def _fit(
     model = make_model()
     if recipe.method == "lora":
         model = add_lora(model, recipe, dtype=torch.float32, seed=0)
-    validation, checkpoints = validate and Validation(validate), Checkpoints(run, resume=resume)
-    return model, fit(model, steps_of(model, EXAMPLES, recipe), checkpoints, validation=validation, **options)
+    validation = validate and Validation(validate)
+    return model, fit(model, steps_of(model, EXAMPLES, recipe), run, resume=resume, validation=validation, **options)
 
 
 def _events(run: Path, kind: str) -> list[dict[str, Any]]:
@@ -76,7 +76,7 @@ def test_splitting_a_step_does_not_change_it(tmp_path: Path, changes: dict[str, 
             parameter.register_hook(lambda g, key=key, seen=seen: seen.__setitem__(key, seen.get(key, 0) + g))
         run = tmp_path / name
         run.mkdir()
-        fit(model, steps_of(model, EXAMPLES, build_recipe({**sizes, "method": "full", **more})), Checkpoints(run))
+        fit(model, steps_of(model, EXAMPLES, build_recipe({**sizes, "method": "full", **more})), run)
         gradients.append((seen, _losses(run)[1]))
     (whole, loss), (split, other) = gradients
     assert other == pytest.approx(loss, abs=1e-6)
@@ -89,7 +89,7 @@ def test_a_line_tells_the_share_of_a_known_card_its_memory_and_the_evaluation_to
 ) -> None:
     monkeypatch.setattr("train.loop.events.peak_flops", lambda _: 1e9)
     monkeypatch.setattr("train.loop.events.peak_memory", lambda _: 3_210_000_000)
-    monkeypatch.setattr("train.loop.events.PLAIN_SECONDS", -1)
+    monkeypatch.setattr("train.base.console.PROGRESS_SECONDS", -1)
     expected = Expected(flops=1e5, validation_seconds=1000.0, evaluation_seconds=50_000.0)
     changes = {"max_steps": 4, "eval_steps": 2}
     _fit(tmp_path, changes, validate=lambda step: ValidationScore(None, float(step)), expected=expected)
@@ -146,9 +146,7 @@ def test_resume_is_bit_exact(tmp_path: Path, method: str, step: int, optimizer: 
     }
     whole, _ = _fit(tmp_path / "whole", changes)
     shutil_copy(tmp_path / "whole" / "metrics.jsonl", tmp_path / "again" / "metrics.jsonl")
-    resumed, _ = _fit(
-        tmp_path / "again", changes, resume=open_checkpoint(tmp_path / "whole" / f"checkpoint-{step}", step)
-    )
+    resumed, _ = _fit(tmp_path / "again", changes, resume=Checkpoint.read(tmp_path / "whole" / f"checkpoint-{step}"))
     assert _losses(tmp_path / "again") == _losses(tmp_path / "whole")
     assert len(_events(tmp_path / "again", "step")) == 12
     assert sha256_of_tensors(trained_tensors(resumed)) == sha256_of_tensors(trained_tensors(whole))
@@ -160,7 +158,7 @@ def test_moments_of_8_bits_take_a_quarter_and_train_nearly_the_same(tmp_path: Pa
     for name in ("adamw_torch_fused", "adamw_8bit"):
         _fit(tmp_path / name, {"max_steps": 40, "optim": name, "weight_decay": 0.1})
         losses.append(_losses(tmp_path / name))
-        found = open_checkpoint(tmp_path / name / "checkpoint-40", 40)
+        found = Checkpoint.read(tmp_path / name / "checkpoint-40")
         state = found.tensors("optimizer")
         # Small parameters stay as they are.
         large = [key for key, p in make_model().named_parameters() if p.numel() >= 4096]
@@ -182,7 +180,9 @@ def _stepped(optimizer: Optimizer, model: Any, number: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(number)
     for parameter in model.parameters():
         parameter.grad = torch.randn(parameter.shape, generator=generator)
-    return optimizer.step(torch.zeros(()), 1e-2)
+    norm = optimizer.clip(torch.zeros(()))
+    optimizer.step(1e-2)
+    return norm
 
 
 def test_the_state_of_8_bits_goes_through_a_checkpoint_bit_for_bit(tmp_path: Path) -> None:
@@ -199,15 +199,15 @@ def test_the_state_of_8_bits_goes_through_a_checkpoint_bit_for_bit(tmp_path: Pat
         _stepped(optimizer, model, number)
     weights, state = trained_tensors(model), optimizer.tensors()
     parts = {"weights": weights, "optimizer": state, "dynamics": {"a": torch.zeros(1)}}
-    save_checkpoint(tmp_path, 3, parts, {}, {}, keep=1)
+    Checkpoint.save(tmp_path, {"step": 3}, parts, {}, keep=1)
     for name, parameter in model.named_parameters():
         is_small = parameter.numel() < 4096
         assert state[f"{name}/state1"].dtype == (torch.float32 if is_small else torch.uint8)
         assert state[f"{name}/state1"].shape == parameter.shape
         assert (f"{name}/absmax1" in state) is not is_small
     other, again = begin()
-    found = open_checkpoint(tmp_path / "checkpoint-3", 3)
-    restore_weights(other, found)
+    found = Checkpoint.read(tmp_path / "checkpoint-3")
+    found.load_weights(other)
     found.fill("optimizer", again.tensors())
     for number in range(3, 6):
         assert torch.equal(_stepped(optimizer, model, number), _stepped(again, other, number))
@@ -237,14 +237,14 @@ def test_the_best_step_is_kept_and_can_be_restored(tmp_path: Path) -> None:
 
     model = make_model()
     recipe = build_recipe({"global_batch_size": 8, "max_steps": 12, "method": "full", "learning_rate": 5e-3})
-    result = fit(model, steps_of(model, EXAMPLES, recipe), Checkpoints(tmp_path), validation=Validation(validate))
-    assert (result.best_step, result.best and result.best.score) == (6, 0.9), "a tie goes to the lower loss"
+    result = fit(model, steps_of(model, EXAMPLES, recipe), tmp_path, validation=Validation(validate))
+    assert result.best_step == 6, "a tie goes to the lower loss"
     assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == [
         "checkpoint-12",
         "checkpoint-6",
         "checkpoint-9",
     ]
-    restore_weights(model, open_checkpoint(tmp_path / "checkpoint-6", 6))
+    Checkpoint.read(tmp_path / "checkpoint-6").load_weights(model)
     assert sha256_of_tensors(trained_tensors(model)) == states[6]
     assert [event["best"] for event in _events(tmp_path, "eval")] == [True, True, False, False]
 
@@ -290,7 +290,7 @@ def test_a_loss_that_is_no_number_is_never_hidden(tmp_path: Path) -> None:
         fit(
             model,
             steps_of(model, EXAMPLES[:4], build_recipe({"max_steps": 2, "method": "full"})),
-            Checkpoints(tmp_path),
+            tmp_path,
         )
     assert all(example.id in caught.value.message for example in EXAMPLES[:4])
     assert not list(tmp_path.glob("checkpoint-*"))
@@ -336,7 +336,7 @@ def test_a_step_that_is_not_finite_changes_no_weight(placement: Placement, optim
     changes = {"max_steps": 6, "method": "full", "global_batch_size": 8, "optim": optimizer, "eval_steps": 6}
     recipe = build_recipe(changes)
     with pytest.raises(TrainError, match="step 3: loss nan"):
-        fit(model, steps_of(model, EXAMPLES[:8], recipe), Checkpoints(tmp_path), placement=placement)
+        fit(model, steps_of(model, EXAMPLES[:8], recipe), tmp_path, placement=placement)
     assert len(before) == 3 + placement.steps_in_flight
     assert not all(torch.equal(tensor, before[0][name]) for name, tensor in before[2].items()), "it did learn"
     assert all(torch.equal(p, before[2][name]) for name, p in model.named_parameters())
@@ -358,7 +358,7 @@ def test_a_signal_finishes_the_step_and_leaves_a_checkpoint(tmp_path: Path, numb
     _, result = _fit(tmp_path / "run", {}, validate=validate)
     assert (result.stopped, result.step, asked) == (code, 3, [3])
     assert signal.getsignal(number) == before
-    found, _ = newest_verified(tmp_path / "run")
+    found, _ = Checkpoint.newest(tmp_path / "run")
     assert found is not None
     resumed, result = _fit(tmp_path / "run", {}, resume=found)
     assert (result.step, result.stopped) == (12, None)
@@ -385,12 +385,12 @@ def test_a_signal_where_a_validation_is_due_puts_it_off_till_the_run_goes_on(tmp
     assert _fit(run, changes, validate=validate, on_event=ask)[1].stopped == 143
     assert len(_events(run, "eval")) == step - 1
     with pytest.raises(RuntimeError, match="killed"):
-        _fit(run, changes, validate=validate, resume=newest_verified(run)[0], on_event=die)
-    resumed, result = _fit(run, changes, validate=validate, resume=newest_verified(run)[0])
+        _fit(run, changes, validate=validate, resume=Checkpoint.newest(run)[0], on_event=die)
+    resumed, result = _fit(run, changes, validate=validate, resume=Checkpoint.newest(run)[0])
     assert (result.evaluations, result.best_step) == (wanted.evaluations, wanted.best_step)
     assert [(e["step"], e["loss"], e["best"]) for e in _events(run, "eval")] == [(1, 8.0, True), (2, 7.0, True)]
     assert sha256_of_tensors(trained_tensors(resumed)) == sha256_of_tensors(trained_tensors(whole))
-    assert len(_fit(run, changes, validate=validate, resume=newest_verified(run)[0])[1].evaluations) == 2
+    assert len(_fit(run, changes, validate=validate, resume=Checkpoint.newest(run)[0])[1].evaluations) == 2
 
 
 def test_a_thread_can_train_too(tmp_path: Path) -> None:
@@ -444,22 +444,8 @@ def test_adapters_are_float32_and_the_base_stays(tmp_path: Path) -> None:
     kinds = {p.dtype for p in tuned.parameters() if p.requires_grad}
     assert kinds == {torch.float32}
     sampler = steps_of(tuned, EXAMPLES, build_recipe({"max_steps": 2, "global_batch_size": 4}))
-    fit(tuned, sampler, Checkpoints(tmp_path), placement=Placement(dtype=torch.bfloat16))
+    fit(tuned, sampler, tmp_path, placement=Placement(dtype=torch.bfloat16))
     after = {
         name.removeprefix("base_model.model.").replace(".base_layer", ""): p for name, p in tuned.named_parameters()
     }
     assert all(torch.equal(before[name].to(after[name].dtype), after[name]) for name in before)
-
-
-def test_progress_keeps_the_names_that_earlier_versions_gave_it(tmp_path: Path) -> None:
-    changes = {"max_steps": 4, "eval_steps": 2, "save_steps": 2, "save_total_limit": 9}
-    _, whole = _fit(tmp_path, changes, validate=lambda step: ValidationScore(0.5, 1.0 / step, {"cats": 0.5}))
-    progress = json.loads((tmp_path / "checkpoint-2" / "progress.json").read_text())
-    assert progress.keys() == {"step", "tokens", "loss", "best_step", "best", "looks", "evaluated", "guarded", "forgot"}
-    score = {"score": 0.5, "loss": 0.5, "by_category": {"cats": 0.5}}
-    assert (progress["looks"], progress["best"], progress["guarded"]) == ([score], score, None)
-    _, again = _fit(
-        tmp_path, changes, validate=lambda step: ValidationScore(0.5, 1.0 / step, {"cats": 0.5}),
-        resume=open_checkpoint(tmp_path / "checkpoint-2", 2),
-    )  # fmt: skip
-    assert (again.evaluations, again.best, again.loss) == (whole.evaluations, whole.best, whole.loss)

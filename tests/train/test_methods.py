@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM
 from tests.train.tiny import make_model, make_tokenizer, sha256_of_tensors, some_rows, steps_of, write_dataset
 from train.base.errors import Exit, TrainError
 from train.data.rendering import Renderer
-from train.loop import Checkpoints, fit, trained_tensors
-from train.loop.checkpoint import open_checkpoint
+from train.loop import fit, trained_tensors
+from train.loop.checkpoint import Checkpoint
 from train.model import add_lora, computing, save_adapter
 from train.model.batch import collate
 from train.model.capabilities import capabilities_of, fuse_norms
@@ -89,7 +89,7 @@ def test_every_kind_learns_and_is_an_adapter_of_the_base_on_the_disk(
     tuned = add_lora(AutoModelForCausalLM.from_pretrained(base), _recipe(kind), dtype=torch.float32, seed=0)
     recipe = build_recipe({"global_batch_size": 12, "max_steps": 12, "learning_rate": 5e-3, "warmup_steps": 0})
     start = supervised_loss(tuned, collate(EXAMPLES))[0].item()
-    fit(tuned, steps_of(tuned, EXAMPLES, recipe), Checkpoints(tmp_path))
+    fit(tuned, steps_of(tuned, EXAMPLES, recipe), tmp_path)
     assert supervised_loss(tuned, collate(EXAMPLES))[0].item() < start - 1
     save_adapter(tuned, tmp_path / "adapter")
     again = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), tmp_path / "adapter")
@@ -130,8 +130,8 @@ def test_a_resume_is_bit_exact_for_adapters_that_look_at_the_weights(tmp_path: P
     for name, resume in (("whole", None), ("again", tmp_path / "whole" / "checkpoint-2")):
         (tmp_path / name).mkdir()
         tuned = add_lora(make_model(), _recipe(kind), dtype=torch.float32, seed=3)
-        steps, checkpoint = steps_of(tuned, EXAMPLES, recipe), None if resume is None else open_checkpoint(resume, 2)
-        fit(tuned, steps, Checkpoints(tmp_path / name, resume=checkpoint))
+        steps, checkpoint = steps_of(tuned, EXAMPLES, recipe), None if resume is None else Checkpoint.read(resume)
+        fit(tuned, steps, tmp_path / name, resume=checkpoint)
         save_adapter(tuned, tmp_path / name / "adapter")
         found.append((sha256_of_tensors(trained_tensors(tuned)),
                       (tmp_path / name / "adapter" / "adapter_model.safetensors").read_bytes()))  # fmt: skip

@@ -11,9 +11,9 @@ import torch
 from tests.train.tiny import make_model, make_tokenizer, sha256_of_tensors, some_rows, steps_of
 from train.data.rendering import Renderer
 from train.evaluate.predictions import ValidationScore
-from train.loop import Checkpoints, Validation, fit, trained_tensors
-from train.loop.checkpoint import Checkpoint, open_checkpoint
-from train.loop.gradients import noisy_embeddings
+from train.loop import Validation, fit, trained_tensors
+from train.loop.checkpoint import Checkpoint
+from train.loop.trainer import noisy_embeddings
 from train.model import add_lora
 from train.model.batch import collate
 from train.model.capabilities import capabilities_of
@@ -81,13 +81,14 @@ def test_training_is_noisy_evaluation_is_not_and_a_resume_draws_the_same(tmp_pat
             return ValidationScore(None, twice[0])
 
         changed = recipe.model_copy(update={"neftune_noise_alpha": alpha})
-        checkpoints = Checkpoints(tmp_path / name, resume=resume)
-        result = fit(model, steps_of(model, EXAMPLES, changed), checkpoints, validation=Validation(validate))
+        result = fit(
+            model, steps_of(model, EXAMPLES, changed), tmp_path / name, resume=resume, validation=Validation(validate)
+        )
         assert capabilities_of(model).has_plain_head, "what a model can do is judged without noise"
         return model, scored, [result.loss]
 
     noisy, scores, loss = run("whole", 5.0)
-    resumed, later, again = run("again", 5.0, resume=open_checkpoint(tmp_path / "whole" / "checkpoint-3", 3))
+    resumed, later, again = run("again", 5.0, resume=Checkpoint.read(tmp_path / "whole" / "checkpoint-3"))
     assert sha256_of_tensors(trained_tensors(resumed)) == sha256_of_tensors(trained_tensors(noisy))
     assert (again, later) == (loss, scores[1:])
     plain, _, _ = run("plain", 0.0)
@@ -98,7 +99,7 @@ def test_noise_reaches_a_row_that_is_filled_up(tmp_path: Path) -> None:
     # A CPU fills rows up by an example more than the step has.
     recipe = build_recipe({"global_batch_size": 5, "max_steps": 2, "method": "full", "neftune_noise_alpha": 5.0})
     model = make_model()
-    assert fit(model, steps_of(model, EXAMPLES, recipe), Checkpoints(tmp_path)).step == 2
+    assert fit(model, steps_of(model, EXAMPLES, recipe), tmp_path).step == 2
 
 
 def test_the_noise_of_a_packed_batch_reaches_the_loss() -> None:

@@ -18,15 +18,23 @@ from tests.train.tiny import make_model, make_tokenizer, some_rows, steps_of
 from train.base.errors import Exit, TrainError
 from train.cli import cli
 from train.data.rendering import Example, Renderer
+from train.loop import Placement
 from train.model import add_lora, capabilities
-from train.model.batch import BatchSampler, Step, collate
+from train.model.batch import BatchSampler, collate
 from train.model.capabilities import capabilities_of, checkpoint_activations, optimize_for_device
 from train.model.distributed import SINGLE_PROCESS, DistributedContext
 from train.model.loss import supervised_loss
 from train.pipeline import plan as planning
-from train.pipeline.memory import estimate, shape_of, useful_flops
-from train.pipeline.plan import Plan, accuracy, explain_oom, make_plan, needs_checkpointing, resized
-from train.pipeline.prepare import add_adapters, plan_run, prepare
+from train.pipeline.plan import (
+    Plan,
+    estimate_memory,
+    explain_oom,
+    make_plan,
+    needs_checkpointing,
+    resized,
+    useful_flops,
+)
+from train.pipeline.prepare import Prepared, add_adapters, plan_run, prepare
 from train.recipe import Recipe, build_recipe
 
 EXAMPLES = Renderer(make_tokenizer(), "sft", None).examples(some_rows(40)).examples
@@ -37,7 +45,7 @@ def _planned(recipe: Recipe | None = None, **more: Any) -> Plan:
     recipe = recipe or build_recipe({"method": "full", "global_batch_size": 8, "num_train_epochs": 2})
     model = optimize_for_device(make_model("llama")).requires_grad_(True)
     steps = steps_of(model, EXAMPLES, recipe)
-    return make_plan(model, steps, device=CPU, dtype=torch.float32, threads=1, **more)
+    return make_plan(model, steps, Placement(), threads=1, **more)
 
 
 def test_counts_and_state_are_exact() -> None:
@@ -50,32 +58,6 @@ def test_counts_and_state_are_exact() -> None:
     )  # fmt: skip
     assert plan.seconds is None
     assert plan.cost is None
-
-
-def test_activations_are_what_the_graph_keeps() -> None:
-    """The arithmetic against the bytes that autograd saves, on two sizes and both methods."""
-    for layers, method in ((2, "full"), (6, "full"), (4, "lora")):
-        recipe = build_recipe({"method": method})
-        model = make_model("llama")
-        config = type(model.config)(**model.config.to_dict() | {"num_hidden_layers": layers, "hidden_size": 64})
-        model = optimize_for_device(type(model)(config))
-        model = add_lora(model, recipe, dtype=torch.float32, seed=0) if method == "lora" else model.requires_grad_()
-        batch = collate(EXAMPLES, is_packed=capabilities_of(model).has_packing)
-        weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
-        kept: dict[int, int] = {}
-
-        def keep(tensor: torch.Tensor, kept: dict[int, int] = kept) -> torch.Tensor:
-            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-            return tensor
-
-        model.train()
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            supervised_loss(model, batch)
-        found = sum(size for place, size in kept.items() if place not in weights)
-        tokens, longest = batch.ids.numel(), max(len(one.ids) for one in EXAMPLES)
-        shape = shape_of(model, recipe, 4, checkpointing=False)
-        told = estimate(shape, tokens=tokens, longest=longest, supervised=len(batch.rows), is_blocked=True)
-        assert 0.8 < told.activations / found < 1.25, (layers, method, told.activations / found)
 
 
 def test_checkpointing_gives_the_same_gradients_of_packed_and_adapted_models(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +97,7 @@ def test_what_does_not_fit_is_told_what_to_set_what_costs_least_first() -> None:
     full: dict[str, Any] = {"method": "full", "global_batch_size": 8, "num_train_epochs": 2}
     plain = _planned(build_recipe(full), memory_bytes=10_000)
     assert not plain.fits
-    assert f"            {plain.advice()}" in plain.lines()
+    assert f"advice      {plain.advice()}" in plain.lines()
     assert plain.advice().startswith(
         "Add --set micro_batch_tokens=1024 or --set gradient_checkpointing=true or --set optim=adamw_8bit; "
     )
@@ -151,17 +133,16 @@ def test_checkpointing_is_chosen_only_where_nothing_else_fits(monkeypatch: pytes
     recipe = build_recipe({"method": "full", "global_batch_size": 8})
     model = make_model("llama").requires_grad_(True)
     steps = BatchSampler(EXAMPLES, recipe)
-    asked = (model, steps, CPU, torch.float32)
+    asked = (model, steps, Placement())
     assert not needs_checkpointing(*asked)
-    shapes = [shape_of(model, recipe, 4, checkpointing=is_on) for is_on in (False, True)]
-    without, with_it = (planning.peak(shape, steps, planning.largest(steps)[1], CPU).total for shape in shapes)
+    without, with_it = (estimate_memory(*asked, how).total for how in (False, True))
     monkeypatch.setattr(planning, "memory_limit", lambda _: (without + with_it) / 2 / 0.9)
     assert needs_checkpointing(*asked)
     monkeypatch.setattr(planning, "memory_limit", lambda _: with_it / 2)
     assert not needs_checkpointing(*asked), "it would not help"
     for told in (True, False):
         fixed = build_recipe({"method": "full", "gradient_checkpointing": told})
-        assert needs_checkpointing(model, BatchSampler(EXAMPLES, fixed), CPU, torch.float32) is told
+        assert needs_checkpointing(model, BatchSampler(EXAMPLES, fixed), Placement()) is told
 
 
 @pytest.mark.parametrize("optimizer", ["adamw_torch_fused", "adamw_8bit"])
@@ -171,7 +152,7 @@ def test_a_calibration_changes_no_weight_and_no_random_number(optimizer: str) ->
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     state = torch.get_rng_state()
     steps = steps_of(model, EXAMPLES, recipe)
-    plan = make_plan(model, steps, device=CPU, dtype=torch.float32, threads=1, is_measured=True, cost_per_hour=36.0)
+    plan = make_plan(model, steps, Placement(), threads=1, is_measured=True, cost_per_hour=36.0)
     assert all(torch.equal(before[name], p) for name, p in model.named_parameters())
     assert torch.equal(state, torch.get_rng_state())
     assert plan.seconds is not None
@@ -191,16 +172,21 @@ def test_a_run_in_shards_is_planned_by_what_a_device_holds_and_not_calibrated_wh
         ("hsdp", DistributedContext(0, 8, 4), 4),
         ("ddp", DistributedContext(0, 8, 4), 1),
     ):
-        plan = plan_run(model, replace(alone, context=ranks, strategy=way), is_measured=True)
+        plan = plan_run(model, _on(alone, ranks, way), is_measured=True)
         assert (plan.seconds is None) == (way != "ddp")
         assert plan.memory.optimizer == whole.memory.optimizer // shards
         assert plan.memory.weights <= whole.memory.weights
     # Beside a shard there is room for activations that there is not beside the whole.
-    asked = (model, alone.steps, CPU, torch.float32)
-    plan = plan_run(model, replace(alone, context=DistributedContext(0, 8, 8), strategy="fsdp"), is_measured=False)
+    shared = _on(alone, DistributedContext(0, 8, 8), "fsdp")
+    plan = plan_run(model, shared, is_measured=False)
     monkeypatch.setattr(planning, "memory_limit", lambda _: plan.peak_bytes / 0.9)
-    assert not needs_checkpointing(*asked, shards=8)
-    assert plan.peak_bytes < make_plan(model, alone.steps, device=CPU, dtype=torch.float32, threads=1).peak_bytes
+    assert not needs_checkpointing(model, alone.steps, shared.placement)
+    assert plan.peak_bytes < plan_run(model, alone, is_measured=False).peak_bytes
+
+
+def _on(prepared: Prepared, ranks: DistributedContext, strategy: Any) -> Prepared:
+    placement = replace(prepared.placement, context=ranks, strategy=strategy)
+    return replace(prepared, evaluation=replace(prepared.evaluation, placement=placement))
 
 
 def test_what_a_device_cannot_hold_does_not_fit() -> None:
@@ -248,8 +234,8 @@ def test_a_gpu_gets_micro_batches_that_fill_its_free_memory(
     """A card by its two figures: what a few steps take there, and what is free."""
     asked: list[int] = []
 
-    def measured(_model: Any, steps: BatchSampler, heaviest: Step, *_: Any) -> tuple[float, int]:
-        asked.append(tokens := max(int(steps.lengths[group].sum()) for group in heaviest.micro_batches))
+    def measured(_model: Any, steps: BatchSampler, _placement: Placement) -> tuple[float, int]:
+        asked.append(tokens := int(steps.lengths[planning.largest(steps)[1]].sum()))
         if tokens > breaks_at:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return 1e-6, (100 + tokens) * _MB
@@ -263,7 +249,7 @@ def test_a_gpu_gets_micro_batches_that_fill_its_free_memory(
     cuda = torch.device("cuda")
 
     def chosen(context: DistributedContext, *, is_measured: bool = True) -> int:
-        sized = planning.size_micro_batches(model, steps, cuda, torch.float32, context, is_measured=is_measured)
+        sized = planning.size_micro_batches(model, steps, Placement(cuda, context=context), is_measured=is_measured)
         return sized.micro_batch_tokens
 
     assert chosen(SINGLE_PROCESS) == expected
@@ -291,7 +277,7 @@ def test_a_token_is_worth_the_products_of_its_weights(kind: str, method: str) ->
     body += 6 * 2 * 16 * sum(one + other for one, other in maps) * tokens if method == "lora" else 0
     head = passes * 32 * 400 * int(steps.supervised.sum())
     attention = 6 * 32 * 2 * int((steps.lengths**2).sum())
-    found = useful_flops(shape_of(model, recipe, 4, checkpointing=False), steps)
+    found = useful_flops(model, steps)
     # The norms, which are no products, are a few more.
     assert 1 <= found / ((body + head + attention) / tokens) < 1.02
 
@@ -303,7 +289,6 @@ def test_the_evaluation_is_planned_too() -> None:
     assert plan.seconds is not None
     assert plan.cost == pytest.approx(plan.seconds + 540)
     assert "9 minutes of evaluation" in plan.sentence()
-    assert "without evaluation" in " ".join(_planned(is_measured=True).lines())
 
 
 class _Four(DistributedContext):
@@ -322,11 +307,10 @@ def test_a_gpu_without_room_for_the_smallest_says_what_to_set(monkeypatch: pytes
     monkeypatch.setattr(planning, "MICRO_BATCH_TOKENS", 64)
     model = make_model("llama").requires_grad_(True)
     steps = BatchSampler(EXAMPLES, build_recipe({"method": "full", "global_batch_size": 40}))
-    given = (torch.float32, SINGLE_PROCESS)
     with pytest.raises(TrainError, match="out of memory") as caught:
-        planning.size_micro_batches(model, steps, torch.device("cuda"), *given, is_measured=True)
+        planning.size_micro_batches(model, steps, Placement(torch.device("cuda")), is_measured=True)
     assert "--set micro_batch_tokens=" in caught.value.hint
-    assert planning.size_micro_batches(model, steps, CPU, *given, is_measured=True) is steps
+    assert planning.size_micro_batches(model, steps, Placement(), is_measured=True) is steps
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
@@ -345,7 +329,7 @@ def test_a_run_uses_and_records_what_the_plan_chose_and_a_resumed_run_takes_that
     call += [word for one in fast for word in ("--set", one)]
     for chosen, more in ((64, []), (99, ["--resume"])):
         monkeypatch.setattr(
-            "train.pipeline.prepare.size_micro_batches", lambda _, steps, *__, n=chosen, **___: resized(steps, n)
+            "train.pipeline.plan.size_micro_batches", lambda _, steps, *__, n=chosen, **___: resized(steps, n)
         )
         done = CliRunner().invoke(cli, [*call, *more], standalone_mode=False)
         assert done.exception is None, done.exception
@@ -354,14 +338,6 @@ def test_a_run_uses_and_records_what_the_plan_chose_and_a_resumed_run_takes_that
         assert record["recipe"]["gradient_checkpointing"] is False
         assert record["not_exact"] == []
     assert used[-1] == 64
-
-
-def test_errors_are_planned_over_real() -> None:
-    found = accuracy({"seconds": 12.0, "peak_bytes": 90}, seconds=10.0, peak_bytes=100)
-    assert found["error"] == {"seconds": 0.2, "peak_bytes": -0.1}
-    assert accuracy({"seconds": None, "peak_bytes": 90}, seconds=1.0, peak_bytes=0)["error"] == {
-        "seconds": None, "peak_bytes": None,
-    }  # fmt: skip
 
 
 def _plan(dataset: Path, base: Path, *more: str) -> Result:
@@ -425,7 +401,7 @@ def test_a_run_out_of_memory_fails_with_a_setting_and_changes_nothing(
     def full(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("train.loop.gradients.supervised_loss", full)
+    monkeypatch.setattr("train.loop.trainer.supervised_loss", full)
     call = ["run", str(dataset), "--base", str(bases()), "--out", str(tmp_path / "r")]
     fast = ["--set", "max_steps=2", "--set", "eval.max_new_tokens=2", "--set", "eval.during_training=0"]
     done = CliRunner().invoke(cli, [*call, *fast], standalone_mode=False)
@@ -452,25 +428,24 @@ def test_a_run_out_of_memory_fails_with_a_setting_and_changes_nothing(
         (
             {"method": "full"},
             "cuda",
-            149.0,
+            269.0,
             1,
             False,
-            "minutes of steps are under 10 times the 15 seconds of compiling",
+            "4 minutes of steps are under the 5 minutes from which compiling pays",
         ),
         (
             {"method": "full"},
             "cuda",
-            151.0,
+            301.0,
             1,
             True,
-            "minutes of steps are over 10 times the 15 seconds of compiling",
+            "5 minutes of steps are over",
         ),
-        ({"method": "full"}, "cuda", 151.0, 2, False, "76 seconds of steps are under"),
-        ({}, "cuda", 299.0, 1, False, "under 10 times the 30 seconds of compiling, estimated"),
+        ({"method": "full"}, "cuda", 301.0, 2, False, "3 minutes of steps are under"),
         ({}, "cuda", None, 1, False, "0 seconds of steps at the least are under"),
     ],
 )
-def test_layers_are_compiled_where_the_run_is_ten_times_as_long(
+def test_layers_are_compiled_where_the_run_is_long(
     changes: dict[str, Any], kind: str, seconds: float | None, ranks: int, is_compiled: bool, reason: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -478,7 +453,8 @@ def test_layers_are_compiled_where_the_run_is_ten_times_as_long(
     recipe = build_recipe(changes)
     model = make_model("qwen3")
     steps, plan = steps_of(model, EXAMPLES, recipe), replace(_planned(), dtype="bfloat16", seconds=seconds)
-    found = planning._compilation(plan, model, steps, torch.device(kind), ranks)
+    steps.num_ranks = ranks
+    found = planning._compilation(plan, steps, torch.device(kind))
     assert (found[0], reason in found[1]) == (is_compiled, True), found
     said = replace(plan, compile=found[0], compile_reason=found[1])
     for text in (said.sentence(), "\n".join(said.lines())):

@@ -13,11 +13,9 @@ from torch.nn import functional
 from tests.train.tiny import make_model, make_tokenizer, pair_row, text_row
 from train.data.dataset import Row
 from train.data.rendering import Example, PreferenceExample, Renderer, preference_examples
-from train.evaluate.dynamics import Dynamics
-from train.loop.gradients import CPU, Gradients
+from train.loop import Trainer, backward
 from train.model.batch import BatchSampler
 from train.model.capabilities import capabilities_of
-from train.model.parallel import Replicated
 from train.recipe import Objective, Recipe, build_recipe
 
 TEXTS = [
@@ -48,11 +46,7 @@ def ours(model: Any, examples: Sequence[Example], recipe: Recipe, reference: tor
     """The loss of one step of all examples; gradients are left at the parameters."""
     sampler = BatchSampler(examples, recipe, is_packed=capabilities_of(model).has_packing)
     model.zero_grad()
-    gradients = Gradients(
-        model, sampler, CPU, Replicated(model, CPU.context), Dynamics(sampler.chosen.tolist(), "cpu"),
-        attention=0.0, reference=reference,
-    )  # fmt: skip
-    return gradients.backward(sampler[0])
+    return backward(Trainer(model, sampler, reference=reference), sampler[0])
 
 
 def logp(model: Any, example: Example) -> torch.Tensor:

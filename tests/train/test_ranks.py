@@ -25,7 +25,7 @@ from tests.train.children import EXAMPLES, on_ranks
 from tests.train.tiny import make_model, make_tokenizer
 from train.base.errors import TrainError
 from train.cli import cli
-from train.loop.checkpoint import check_facts, newest_verified
+from train.loop.checkpoint import Checkpoint
 from train.model.batch import BatchSampler
 from train.model.distributed import (
     DistributedContext,
@@ -126,7 +126,7 @@ def test_a_run_goes_on_with_another_number_of_ranks(tmp_path: Path, first: str, 
     changes |= {"method": "lora", "learning_rate": 5e-4} if first == "ddp" else {}
     weights, _ = children.train(tmp_path / "whole", changes)
     for run, way, resume in (("begun", first, False), ("again", then, True)):
-        found, faults = newest_verified(tmp_path / "begun") if resume else (None, [])
+        found, faults = Checkpoint.newest(tmp_path / "begun") if resume else (None, [])
         assert (found is not None, faults) == (resume, [])
         if way == "one":
             weights_then, _ = children.train(tmp_path / run, changes, resume=found)
@@ -148,7 +148,7 @@ def test_a_damaged_shard_is_noticed(tmp_path: Path) -> None:
     on_ranks(2, children.train_as_rank, tmp_path, changes, "fsdp")
     shard = next((tmp_path / "checkpoint-6").glob("shard-00002*"))
     shard.write_bytes(shard.read_bytes()[:-1])
-    found, faults = newest_verified(tmp_path)
+    found, faults = Checkpoint.newest(tmp_path)
     assert found is not None
     assert (found.step, len(faults)) == (3, 1)
     assert f"checkpoint-6/{shard.name} was cut or changed" in faults[0]
@@ -162,7 +162,7 @@ def test_one_rank_may_measure_while_the_others_wait(tmp_path: Path) -> None:
 @pytest.mark.parametrize("way", ["ddp", "fsdp"])
 def test_a_signal_to_one_rank_stops_all_after_the_same_step(tmp_path: Path, way: str) -> None:
     assert on_ranks(2, children.train_with_a_signal, tmp_path, way) == [("done", 143), ("done", 143)]
-    found, _ = newest_verified(tmp_path)
+    found, _ = Checkpoint.newest(tmp_path)
     assert found is not None
     assert found.step == 2
 
@@ -261,15 +261,15 @@ def test_dropout_is_a_function_of_seed_rank_and_step() -> None:
 
 def test_another_number_of_ranks_is_told_and_not_refused(tmp_path: Path) -> None:
     children.train(tmp_path, {"max_steps": 1}, facts={"ranks": "1", "threads": 8, "seed": 0})
-    found, _ = newest_verified(tmp_path)
+    found, _ = Checkpoint.newest(tmp_path)
     assert found is not None
-    assert check_facts(found, {"ranks": "2 ddp", "threads": 4, "seed": 0}, is_forced=False) == [
+    assert found.check_facts({"ranks": "2 ddp", "threads": 4, "seed": 0}, is_forced=False) == [
         "ranks was 1, is 2 ddp",
         "threads was 8, is 4",
     ]
     for facts in ({"ranks": "1", "threads": 4, "seed": 0}, {"ranks": "2 ddp", "threads": 8, "seed": 1}):
         with pytest.raises(TrainError, match="no longer the run"):
-            check_facts(found, facts, is_forced=False)
+            found.check_facts(facts, is_forced=False)
 
 
 # One record is validated, so that a rank has none.

@@ -25,6 +25,7 @@ from train.evaluate.evaluation import evaluate_model
 from train.evaluate.metrics import discover
 from train.evaluate.predictions import Scored
 from train.evaluate.scoring import category_specs
+from train.loop import Placement
 from train.pipeline import base_results
 from train.pipeline.base_results import noise_floor
 from train.recipe import build_recipe
@@ -152,7 +153,7 @@ def prepared(tmp_path: Path) -> Any:
     model = make_model("llama")
     return SimpleNamespace(
         dataset=dataset, recipe=build_recipe({"eval": {"max_new_tokens": 6}}),
-        renderer=Renderer(make_tokenizer(), "sft", 256), device=model.device, dtype=model.dtype, model=model,
+        renderer=Renderer(make_tokenizer(), "sft", 256), placement=Placement(), model=model,
         categories=category_specs(dataset.manifest["categories"]),
     )  # fmt: skip
 

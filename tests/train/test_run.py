@@ -261,12 +261,12 @@ def test_a_damaged_best_checkpoint_costs_its_weights_and_not_the_run(
 ) -> None:
     from train.pipeline import execute, validating
 
-    def damaged(path: Path, step: int) -> None:
+    def damaged(path: Path) -> None:
         raise TrainError("E951 checkpoint-damaged", f"{path.name}/weights.safetensors was cut or changed")
 
     # The first is the base's.
     scores = iter([0.5, 0.9, 0.1])
-    monkeypatch.setattr(execute, "open_checkpoint", damaged)
+    monkeypatch.setattr(execute.Checkpoint, "read", damaged)
     monkeypatch.setattr(validating, "summary", lambda _scored, _samples, _trained=(): SampledScore(next(scores), 1.0))
     done = _run(dataset, bases(), "--set", "max_steps=2", "--set", "eval_steps=1", "--out", str(tmp_path / "r"))
     assert done.exception is None, done.exception

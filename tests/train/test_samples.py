@@ -19,9 +19,9 @@ from train.data.dataset import open_dataset
 from train.evaluate.evaluation import sample_ids
 from train.evaluate.predictions import Scored, read_predictions, sample_of
 from train.loop import Events
-from train.pipeline import execute, measure_log
+from train.pipeline import base_results, execute
+from train.pipeline.base_results import MeasureLog
 from train.pipeline.execute import start_run
-from train.pipeline.measure_log import MeasureLog
 
 ROOT = Path(__file__).resolve().parents[2]
 FAST = ["eval.max_new_tokens=4", "eval.resamples=100", "global_batch_size=8", "max_steps=4", "eval_steps=2"]
@@ -136,7 +136,7 @@ def test_the_first_answer_of_many_says_nothing_of_the_time_to_go(
     rows = {"train": some_rows(4, prefix="t"), "validation": some_rows(40, prefix="v")}
     dataset = open_dataset(write_dataset(tmp_path / "dataset/v1", rows))
     ticks = itertools.count(0.0, 2.0)
-    monkeypatch.setattr(measure_log, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
+    monkeypatch.setattr(base_results, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
     with Events(tmp_path / "metrics.jsonl") as events:
         log = MeasureLog(events, "base", dataset, 0)
         for kind, num_rows in (("likelihoods", 44), ("answers", 1), ("answers", 3), ("answers", 36)):

@@ -18,7 +18,7 @@ from train.base.errors import Exit, TrainError
 from train.data.dataset import open_dataset
 from train.data.rendering import Renderer
 from train.evaluate.answers import generate
-from train.loop import Checkpoints, fit
+from train.loop import fit
 from train.model import add_lora, add_tokens, grow, load_base
 from train.model.batch import collate
 from train.model.capabilities import capabilities_of
@@ -93,7 +93,7 @@ def test_only_new_rows_are_trained_and_the_fast_head_sees_them(tmp_path: Path, k
     base = nll_per_example(tuned, examples)
     assert capabilities_of(tuned).has_plain_head
     recipe = build_recipe({"global_batch_size": 12, "max_steps": 8, "learning_rate": 1e-2, "warmup_steps": 0})
-    fit(tuned, steps_of(tuned, examples, recipe), Checkpoints(tmp_path))
+    fit(tuned, steps_of(tuned, examples, recipe), tmp_path)
     after = nll_per_example(tuned, examples)
     assert sum(one.nll for one in after) < sum(one.nll for one in base)
     with tuned.disable_adapter():

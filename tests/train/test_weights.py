@@ -17,7 +17,7 @@ from train.base.errors import Exit, TrainError
 from train.cli import cli
 from train.data.dataset import Row, open_dataset, read_row
 from train.data.rendering import Example, Renderer
-from train.loop import Checkpoints, fit
+from train.loop import fit
 from train.model.batch import BatchSampler, collate
 from train.model.capabilities import capabilities_of
 from train.model.loss import linear_cross_entropy, nll_per_example, supervised_loss
@@ -113,7 +113,7 @@ def test_splitting_a_weighted_step_does_not_change_it(tmp_path: Path, changes: d
         run.mkdir()
         values = {"per_device_train_batch_size": 32, "max_steps": 1, "max_grad_norm": 0.0, "method": "full", **more}
         recipe = build_recipe(values)
-        losses.append(fit(model, steps_of(model, examples, recipe), Checkpoints(run)).loss)
+        losses.append(fit(model, steps_of(model, examples, recipe), run).loss)
         seen.append(sums)
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
     assert all(torch.allclose(seen[0][key], seen[1][key], atol=1e-6) for key in seen[0])

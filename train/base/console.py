@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import sys
+import time
 import unicodedata
 from collections.abc import Iterable
 from typing import TextIO
@@ -70,19 +71,24 @@ def data(text: str = "") -> None:
 
 
 class _Stderr:
-    """What this process has left on the last line of its stderr, and whether it writes there at all."""
+    """What this process has left on the last line of its stderr, when it last logged there, and whether it may."""
 
     is_line_open = False
     is_hushed = False
+    logged_at = time.monotonic()
+
+
+PROGRESS_SECONDS = 10.0
+"""How often a log that is no terminal gets a line of progress."""
 
 
 def hush(*, is_hushed: bool) -> None:
-    """Keep `talk` and `redraw` silent from now on, or let them speak: of many ranks only the first talks."""
+    """Write nothing to stderr from now on, or write again: of many ranks only the first does."""
     _Stderr.is_hushed = is_hushed
 
 
-def talk(text: str = "") -> None:
-    """Write one line of talk to stderr, made visible; a line that is being redrawn stays above it as it was last."""
+def info(text: str = "") -> None:
+    """Write one line to stderr, made visible; a line of progress on a terminal stays above it as it was last."""
     if _Stderr.is_hushed:
         return
     if _Stderr.is_line_open:
@@ -91,17 +97,27 @@ def talk(text: str = "") -> None:
     _write(sys.stderr, visible(text))
 
 
+talk = info
+
+
 def trouble(code: str, message: str, hint: str = "") -> None:
     """Write an error of the run to stderr: its code, what happened, what to do."""
-    talk(f"error[{code}]: {message}")
+    info(f"error[{code}]: {message}")
     if hint:
-        talk(f"  help: {hint}")
+        info(f"  help: {hint}")
+
+
+def progress(text: str, *, is_last: bool = False) -> None:
+    """Write how far the work is: a terminal's line is redrawn, a log gets a line every ten seconds, and the last."""
+    if sys.stderr.isatty() and not _Stderr.is_hushed:
+        redraw(text)
+    elif is_last or time.monotonic() - _Stderr.logged_at >= PROGRESS_SECONDS:
+        _Stderr.logged_at = time.monotonic()
+        info(text)
 
 
 def redraw(text: str) -> None:
-    """Write ``text`` over the present line of a terminal's stderr; the next `talk` goes below it."""
-    if _Stderr.is_hushed:
-        return
+    """Write ``text`` over the present line of a terminal's stderr; the next `info` goes below it."""
     sys.stderr.write(f"\r\x1b[2K{text}")
     sys.stderr.flush()
     _Stderr.is_line_open = True

@@ -31,28 +31,21 @@ from train.base.storage import whole_folder, write_whole, writing
 from train.data.dataset import Dataset
 from train.evaluate.general import general_name
 from train.evaluate.predictions import PREDICTIONS, Scored
-from train.loop import Checkpoints, FitResult, Validation, fit, restore_weights, trained_tensors
-from train.loop.checkpoint import (
-    Checkpoint,
-    check_facts,
-    clear_leftovers,
-    newest_verified,
-    open_checkpoint,
-)
+from train.loop import Checkpoint, FitResult, fit, trained_tensors
+from train.loop.checkpoint import clear_leftovers
 from train.model import check_finite, how_begun, is_lora, save_adapter
 from train.model.device import Meter
 from train.model.distributed import SINGLE_PROCESS, DistributedContext, join_group
 from train.model.parallel import gather_weights, unshard
 from train.pipeline.base_results import forget, measure, measure_base, noise_floor
 from train.pipeline.export.models import write_card_and_tokenizer
-from train.pipeline.plan import Plan, explain_oom, report_accuracy
+from train.pipeline.plan import explain_oom, report_accuracy
 from train.pipeline.prepare import Prepared, add_adapters, fill_in, plan_run, prepare, settle
-from train.pipeline.reference import reference_logps
 from train.pipeline.trackers import Trackers
-from train.pipeline.validating import base_score, validation_of
+from train.pipeline.validating import base_score, reference_logps, validation_of
 from train.recipe import OF_BASE, Recipe, load_recipe, recipe_toml
 from train.recipe.forgetting import protection, remedies
-from train.report import CardFacts, Noise, Report, Run, card_facts, table
+from train.report import Noise, Report, Run, card_facts, table
 from train.report.build import kept_of, publish
 from train.report.judge import BAD_JUDGE, judge_answers
 from train.report.model import JudgeSummary
@@ -172,32 +165,31 @@ def start_run(
     if loaded.stage:
         raise TrainError("E883 bad-stage", "the recipe has stages, and this is one run",
                          "Run them with `train run DATASET --recipe FILE`.")  # fmt: skip
-    if is_resumed:
-        loaded = fill_in(loaded, read_run(run)["recipe"])
+    earlier = read_run(run) if is_resumed else {}
+    loaded = fill_in(loaded, earlier["recipe"]) if is_resumed else loaded
     # A missing library is reported before the minutes that a base takes to load; only rank 0 reports to trackers.
     trackers = Trackers(report_to if context.is_first else ())
     prepared = prepare(dataset, loaded, folder=folder, context=context)
     checkpoint, changed = _find_checkpoint(run, prepared, is_forced=is_forced) if is_resumed else (None, [])
     if is_dry:
-        console.talk("plan: " + plan_run(add_adapters(prepared), prepared, is_measured=False).sentence())
-        console.talk(f"dry run: nothing was written; the run would be {run}")
+        console.info("plan: " + plan_run(add_adapters(prepared), prepared, is_measured=False).sentence())
+        console.info(f"dry run: nothing was written; the run would be {run}")
         return run, Exit.OK
     # No rank may still read the run's folder while rank 0 writes to it.
     context.barrier()
     with at_work(run, is_first=context.is_first):
-        record = _begin(run, prepared, changed, is_resumed=is_resumed)
+        record = _begin(run, prepared, earlier, changed)
         context.barrier()
         try:
-            code = _run_prepared(
-                prepared, run, checkpoint, record, trackers, is_cached=is_cached, is_quiet=is_quiet
-            )  # fmt: skip
+            return run, _train(prepared, record, checkpoint, trackers, is_cached=is_cached, is_quiet=is_quiet)
         except TrainError as error:
-            _record_end(run, record | {"status": "failed", "error": error.code, "message": error.message})
+            record.end("failed", error=error.code, message=error.message)
             raise
         except (KeyboardInterrupt, SystemExit):
-            _record_stop(run, record, context)
+            # Within a step it saves a checkpoint first; here it was measuring. What has finished stays so.
+            if record.values["status"] == "running":
+                record.end("stopped")
             raise
-    return run, code
 
 
 def check_free(run: Path, *, is_resumed: bool = False, is_first: bool = True) -> None:
@@ -205,90 +197,158 @@ def check_free(run: Path, *, is_resumed: bool = False, is_first: bool = True) ->
     "E977 run-busy", which the first rank alone looks at.
     """
     if not str(run).isprintable():
-        raise TrainError(
-            "E936 write-failed", f"the run's folder {str(run)!a} has a name that files cannot be written under",
-            "Name another folder with --out.",
-        )  # fmt: skip
+        message = f"the run's folder {str(run)!a} has a name that files cannot be written under"
+        raise TrainError("E936 write-failed", message, "Name another folder with --out.")
     if not is_resumed and not is_free(run):
-        raise TrainError(
-            "E950 run-exists", f"{run} is not empty", "Go on with it by --resume, or name another folder with --out."
-        )
+        hint = "Go on with it by --resume, or name another folder with --out."
+        raise TrainError("E950 run-exists", f"{run} is not empty", hint)
     if is_resumed and is_first and run.is_dir():
         # Said before the minutes of preparing; what begins meanwhile is seen after them.
         with claimed(run):
             pass
 
 
-def _record_stop(run: Path, record: dict[str, Any], context: DistributedContext) -> None:
-    # Within a step it saves a checkpoint first; here it was measuring. What has finished stays so.
-    if context.is_first and read_run(run).get("status") == "running":
-        _record_end(run, record | {"status": "stopped"})
+def _find_checkpoint(run: Path, prepared: Prepared, *, is_forced: bool) -> tuple[Checkpoint | None, list[str]]:
+    checkpoint, faults = Checkpoint.newest(run)
+    for fault in faults:
+        console.info(f"warning: {fault}; it is passed over")
+    if checkpoint is None and faults:
+        raise TrainError("E951 checkpoint-damaged", f"{run} has no checkpoint that is whole", "Begin a new run.")
+    if checkpoint is None:
+        console.info(f"{run} has no checkpoint yet; the run begins again")
+        return None, []
+    changed = checkpoint.check_facts(prepared.facts, is_forced=is_forced)
+    console.info(f"resuming from {checkpoint.path.name}" + (f", not exact: {'; '.join(changed)}" if changed else ""))
+    return checkpoint, changed
 
 
-def _record_end(run: Path, record: dict[str, Any]) -> None:
-    try:
-        write_run(run, record | {"ended": now()})
-    except TrainError as other:
-        # A full disk refuses this file too; the error of the run itself is reported after this.
-        console.talk(f"warning: {other.message}")
+@dataclass(frozen=True)
+class RunRecord:
+    """The run.json of a run in ``folder``, which the first rank writes anew with each change of its ``values``."""
+
+    folder: Path
+    values: dict[str, Any]
+    is_first: bool
+
+    def update(self, **values: Any) -> None:
+        """Change values and write all of them."""
+        self.values.update(values)
+        if self.is_first:
+            write_run(self.folder, self.values)
+
+    def end(self, status: str, **values: Any) -> None:
+        """Write how the run ended; what the disk refuses is said, as the error of the run itself is reported then."""
+        try:
+            self.update(status=status, ended=now(), **values)
+        except TrainError as other:
+            console.info(f"warning: {other.message}")
 
 
-def _run_prepared(
-    prepared: Prepared, run: Path, checkpoint: Checkpoint | None, record: dict[str, Any], trackers: Trackers, *,
-    is_cached: bool, is_quiet: bool,
+def _begin(run: Path, prepared: Prepared, earlier: Mapping[str, Any], changed: list[str]) -> RunRecord:
+    sizes = Counter(example.category for example in prepared.steps.examples if not example.is_replay)
+    dataset, recipe = prepared.dataset, prepared.recipe
+    record = RunRecord(run, {
+        "version": 1, "id": run.name, "status": "running", "created": earlier.get("created", now()),
+        "recipe": recipe.model_dump(mode="json"), "recipe_folder": str(prepared.folder.resolve()),
+        "objective": prepared.objective, "examples": sizes.total(), "examples_by_category": dict(sorted(sizes.items())),
+        "seed": recipe.seed,
+        "dataset": {"path": str(dataset.path), "name": dataset.manifest.get("name"), "sha256": dataset.digest},
+        "facts": prepared.facts, "git": git_commit(dataset.path), "versions": versions(),
+        # Once a forced resume made it another run, it stays one.
+        "not_exact": [*earlier.get("not_exact", []), *changed],
+    }, prepared.placement.context.is_first)  # fmt: skip
+    if record.is_first:
+        if (run / RUN).exists() and not earlier:
+            check_free(run)
+        with writing(run):
+            clear_leftovers(run)
+        write_whole(run / RECIPE, [recipe_toml(recipe)])
+    record.update()
+    return record
+
+
+def _train(
+    prepared: Prepared, record: RunRecord, checkpoint: Checkpoint | None, trackers: Trackers, *, is_cached: bool,
+    is_quiet: bool,
 ) -> Exit:  # fmt: skip
     # Measure, train, measure, report; a run that fails on the way has no report and no saved model.
-    context = prepared.context
-    base = measure_base(prepared, run, is_cached=is_cached)
+    evaluation, placement, run = prepared.evaluation, prepared.placement, record.folder
+    context, device = placement.context, placement.device
+    base = measure_base(prepared.model, evaluation, prepared.facts["base"], run, is_cached=is_cached)
     began = time.monotonic()
-    noise = noise_floor(prepared.model, prepared, base)
+    noise = noise_floor(prepared.model, evaluation, base)
     # Of an answer: the base may have been measured long ago.
     seconds = (time.monotonic() - began) / noise.n / context.world_size if noise else 0.0
-    reference = reference_logps(prepared.model, prepared)
+    reference = reference_logps(prepared)
     model = add_adapters(prepared)
     plan = replace(
         # On a GPU three steps are little, and what they show decides.
-        plan_run(model, prepared, is_measured=prepared.device.type == "cuda" or len(prepared.steps) >= FEWEST_STEPS),
+        plan_run(model, prepared, is_measured=device.type == "cuda" or len(prepared.steps) >= FEWEST_STEPS),
         validation_seconds=seconds * len(prepared.evaluated_rows),
-        evaluation_seconds=seconds * sum(record.is_generated for record in base),
+        evaluation_seconds=seconds * sum(answer.is_generated for answer in base),
     )
-    console.talk(
-        "plan: "
-        + plan.sentence()
-        + (f"; {context.world_size} ranks, {prepared.strategy}" if context.world_size > 1 else "")
-    )
-    console.talk(f"kept: {console.one_line(protection(prepared.recipe))}")
+    ranks = f"; {context.world_size} ranks, {placement.strategy}" if context.world_size > 1 else ""
+    console.info(f"plan: {plan.sentence()}{ranks}")
+    console.info(f"forgetting: {console.one_line(protection(prepared.recipe))}")
     prepared = settle(prepared, plan)
-    record |= {"recipe": prepared.recipe.model_dump(mode="json"), "facts": prepared.facts, "plan": plan.values()}
-    if context.is_first:
-        write_run(run, record)
-    meter = Meter(prepared.device)
-    base_at_start = base_score(prepared, base)
-    with explain_oom(plan, "training"):
-        validation = validation_of(model, prepared, base_at_start, base)
-        result = _fit(model, prepared, run, checkpoint, record, trackers, validation, reference, plan)
-    record["plan_accuracy"] = report_accuracy(plan, result, meter.grown(), model)
+    recipe = prepared.recipe.model_dump(mode="json")
+    record.update(recipe=recipe, facts=prepared.facts, plan=plan.values())
+    meter, start = Meter(device), base_score(prepared, base)
+    # Each rank has measured its own steps.
+    placement = replace(placement, is_compiled=bool(context.max(plan.compile)))
+    with explain_oom(plan, "training"), trackers:
+        validation = validation_of(model, prepared, start, base)
+        trackers.begin(run, recipe | {"dataset_sha256": prepared.dataset.digest})
+        result = fit(
+            model, prepared.steps, run, facts=prepared.facts, resume=checkpoint, placement=placement,
+            validation=validation, on_event=trackers.on_event, reference=reference, expected=plan,
+        )  # fmt: skip
+    size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    record.values.update(
+        step=result.step, steps=result.num_steps, best_step=result.best_step, tokens=result.tokens,
+        early_stop=result.early_stop, train_seconds=round(result.seconds, 3), cpu_seconds=round(time.process_time(), 3),
+        plan_accuracy=report_accuracy(plan, result, size + meter.grown()),
+    )  # fmt: skip
     if result.forgot is not None:
         raise _forgot(result.forgot, result.step, prepared)
     if result.stopped is not None:
-        if context.is_first:
-            write_run(run, record | _ending(result, "stopped"))
+        record.end("stopped")
         # A series says itself how to go on.
         on = "" if is_quiet else f"; go on with `train run {prepared.dataset.path} --resume --out {run}`"
-        console.talk(f"stopped after step {result.step} of {result.num_steps}{on}")
+        console.info(f"stopped after step {result.step} of {result.num_steps}{on}")
         context.barrier()
         return result.stopped
-    taken = _take_weights(model, prepared, run, result)
-    console.talk("measuring the tuned model")
-    tuned = measure(model, prepared, run, "tuned", result.step)
-    weights = gather_weights(model) if prepared.is_sharded else None
-    if context.is_first:
-        report, judge_summary = _finish(model, prepared, run, result, record, base, tuned, taken, noise, weights)
-        if not is_quiet:
-            console.data(table(report, columns=console.columns()))
-            console.talk(f"report: {run / 'report.html'}")
+    record.values["taken_step"] = _take_weights(model, prepared, run, result)
+    console.info("measuring the tuned model")
+    tuned = measure(model, evaluation, run, "tuned", result.step)
+    weights = gather_weights(model) if placement.strategy != "ddp" else None
+    code = _report(model, prepared, record, base, tuned, result, noise, weights, is_quiet) if context.is_first else None
     context.barrier()
-    return _exit_of(judge_summary) if context.is_first else Exit.OK
+    return code or Exit.OK
+
+
+def _report(
+    model: Any, prepared: Prepared, record: RunRecord, base: list[Scored], tuned: list[Scored], result: FitResult,
+    noise: Noise | None, weights: dict[str, Any] | None, is_quiet: bool,
+) -> Exit:  # fmt: skip
+    # Write the report, the model and the end of the record.
+    run = record.folder
+    shared: dict[str, Any] = {
+        "dataset": prepared.dataset, "categories": prepared.evaluation.categories, "recipe": prepared.recipe,
+        "folder": run,
+    }  # fmt: skip
+    base, tuned, judged = judge_answers(base, tuned, **shared)
+    report = publish(
+        base, tuned, **shared, run=_run_section(record, prepared), dynamics=result.dynamics, noise=noise,
+        judge_summary=judged,
+    )  # fmt: skip
+    forget(run)
+    saved = save_tuned(model, prepared, report, record, weights)
+    record.update(status="finished", ended=now(), saved=saved.name, **kept_of(report, tuned, run))
+    if not is_quiet:
+        console.data(table(report, columns=console.columns()))
+        console.info(f"report: {run / 'report.html'}")
+    return _exit_of(judged)
 
 
 def _forgot(rise: float, step: int, prepared: Prepared) -> TrainError:
@@ -314,175 +374,54 @@ def _exit_of(summary: JudgeSummary | None) -> Exit:
     return Exit.FAILED
 
 
-def _finish(
-    model: Any, prepared: Prepared, run: Path, result: FitResult, record: dict[str, Any], base: list[Scored],
-    tuned: list[Scored], taken: int, noise: Noise | None, weights: dict[str, Any] | None,
-) -> tuple[Report, JudgeSummary | None]:  # fmt: skip
-    """Write the report, the model and the record of a run that ended well; return the report and how its judge did."""
-    base, tuned, judge_summary = judge_answers(
-        base, tuned, dataset=prepared.dataset, categories=prepared.categories, recipe=prepared.recipe, folder=run
-    )
-    report = publish(
-        base, tuned, dataset=prepared.dataset, categories=prepared.categories, recipe=prepared.recipe,
-        run=_run_facts(run, prepared, result, record), folder=run, dynamics=result.dynamics, noise=noise,
-        judge_summary=judge_summary,
-    )  # fmt: skip
-    forget(run)
-    facts = card_facts(record | {"step": result.step}, prepared.dataset.manifest)
-    saved = save_tuned(model, prepared, report, run, facts, weights)
-    ended = {"taken_step": taken, "saved": saved.name, **kept_of(report, tuned, run)}
-    write_run(run, record | _ending(result, "finished") | ended)
-    return report, judge_summary
-
-
-def _find_checkpoint(run: Path, prepared: Prepared, *, is_forced: bool) -> tuple[Checkpoint | None, list[str]]:
-    read_run(run)
-    checkpoint, faults = newest_verified(run)
-    for fault in faults:
-        console.talk(f"warning: {fault}; it is passed over")
-    if checkpoint is None and faults:
-        raise TrainError("E951 checkpoint-damaged", f"{run} has no checkpoint that is whole", "Begin a new run.")
-    if checkpoint is None:
-        console.talk(f"{run} has no checkpoint yet; the run begins again")
-        return None, []
-    changed = check_facts(checkpoint, prepared.facts, is_forced=is_forced)
-    console.talk(f"resuming from {checkpoint.path.name}" + (f", not exact: {'; '.join(changed)}" if changed else ""))
-    return checkpoint, changed
-
-
-def _begin(run: Path, prepared: Prepared, changed: list[str], *, is_resumed: bool) -> dict[str, Any]:
-    earlier = read_run(run) if is_resumed else {}
-    sizes = Counter(example.category for example in prepared.steps.examples if not example.is_replay)
-    record = {
-        "version": 1,
-        "id": run.name,
-        "status": "running",
-        "created": earlier.get("created", now()),
-        "recipe": prepared.recipe.model_dump(mode="json"),
-        "recipe_folder": str((prepared.folder or Path()).resolve()),
-        "objective": prepared.objective,
-        "examples": sizes.total(),
-        "examples_by_category": dict(sorted(sizes.items())),
-        "seed": prepared.recipe.seed,
-        "dataset": {
-            "path": str(prepared.dataset.path),
-            "name": prepared.dataset.manifest.get("name"),
-            "sha256": prepared.dataset.digest,
-        },
-        "facts": prepared.facts,
-        "git": git_commit(prepared.dataset.path),
-        "versions": versions(),
-        # Once a forced resume made it another run, it stays one.
-        "not_exact": [*earlier.get("not_exact", []), *changed],
-    }
-    if prepared.context.is_first:
-        if (run / RUN).exists() and not is_resumed:
-            check_free(run)
-        with writing(run):
-            clear_leftovers(run)
-        write_whole(run / RECIPE, [recipe_toml(prepared.recipe)])
-        write_run(run, record)
-    return record
-
-
-def _fit(
-    model: Any, prepared: Prepared, run: Path, checkpoint: Checkpoint | None, record: dict[str, Any],
-    trackers: Trackers, validation: Validation | None, reference: Any, plan: Plan,
-) -> FitResult:  # fmt: skip
-    # Each rank has measured its own steps.
-    is_compiled = bool(prepared.placement.context.max(plan.compile))
-    with trackers:
-        trackers.begin(run, record["recipe"] | {"dataset_sha256": prepared.dataset.digest})
-        return fit(
-            model, prepared.steps, Checkpoints(run, prepared.facts, checkpoint),
-            placement=replace(prepared.placement, is_compiled=is_compiled), validation=validation,
-            on_event=trackers.on_event, reference=reference, expected=plan,
-        )  # fmt: skip
-
-
 def _take_weights(model: Any, prepared: Prepared, run: Path, result: FitResult) -> int:
     # Put the weights to keep into the model, whole on every rank, and return the step that they are of.
-    context = prepared.context
+    context, in_shards, best = prepared.placement.context, prepared.placement.strategy != "ddp", None
+    if context.is_first and result.best_step not in (None, result.step):
+        try:
+            best = Checkpoint.read(run / f"checkpoint-{result.best_step}")
+        except TrainError as error:
+            console.info(f"warning: {error.message}, so the last step's weights are taken instead of the best one's")
     # Rank 0 looks at the disk for all.
-    best = context.broadcast_object(_best_checkpoint(run, result) if context.is_first else None)
-    if best is not None and (prepared.is_sharded or context.is_first):
-        restore_weights(model, best)
-        console.talk(f"step {best.step} was the best on validation; its weights are taken")
-    if prepared.is_sharded:
+    best = context.broadcast_object(best)
+    if best is not None and (in_shards or context.is_first):
+        best.load_weights(model)
+        console.info(f"step {best.step} was the best on validation; its weights are taken")
+    if in_shards:
         # For measuring, as in a validation; they stay so.
         unshard(model)
     else:
         # From rank 0 and not from the disk of each node, which may lack the checkpoint.
         for weight in trained_tensors(model).values():
             context.broadcast(weight)
-    return result.step if best is None else best.step
+    return result.step if best is None else int(best.step)
 
 
-def _best_checkpoint(run: Path, result: FitResult) -> Checkpoint | None:
-    # That of the best step, None where the model has its weights already, or must do without.
-    if result.best_step in (None, result.step):
-        return None
-    try:
-        return open_checkpoint(run / f"checkpoint-{result.best_step}", result.best_step)
-    except TrainError as error:
-        console.talk(f"warning: {error.message}, so the last step's weights are taken instead of the best one's")
-        return None
-
-
-def _ending(result: FitResult, status: str) -> dict[str, Any]:
-    return {
-        "status": status,
-        "ended": now(),
-        "step": result.step,
-        "steps": result.num_steps,
-        "best_step": result.best_step,
-        "tokens": result.tokens,
-        "guarded": result.early_stop,
-        "train_seconds": round(result.seconds, 3),
-        "cpu_seconds": round(time.process_time(), 3),
-    }
-
-
-def _run_facts(run: Path, prepared: Prepared, result: FitResult, record: dict[str, Any]) -> Run:
-    begun = how_begun(prepared.recipe, prepared.base_path)
+def _run_section(record: RunRecord, prepared: Prepared) -> Run:
+    # What the report says of the run.
+    values, recipe = record.values, prepared.recipe
+    num = len({example.id for example in prepared.steps.examples if example.is_replay})
+    stopped = values["early_stop"] and f"after step {values['step']}: {values['early_stop']}"
     settings: dict[str, Any] = {
-        **({"begun": begun} if begun else {}),
-        "steps": result.num_steps,
-        "best step": result.best_step,
-        "batch": prepared.steps.global_batch_size,
-        "dtype": prepared.recipe.dtype,
-        "threads": prepared.recipe.threads,
-    }
-    if prepared.recipe.mixing.share < 1:
-        settings["share of the training records"] = prepared.recipe.mixing.share
-    if prepared.context.world_size > 1:
-        settings["ranks"] = prepared.facts["ranks"]
-    if num := len({example.id for example in prepared.steps.examples if example.is_replay}):
-        settings["replayed"] = f"{num} texts" + " that the base wrote" * (prepared.recipe.mixing.replay == OF_BASE)
-    if result.early_stop:
-        settings["stopped by the guard"] = f"after step {result.step}: {result.early_stop}"
-    if record["not_exact"]:
-        settings["not exact"] = "; ".join(record["not_exact"])
+        "begun": how_begun(recipe, prepared.base_path), "steps": values["steps"], "best step": values["best_step"],
+        "batch": prepared.steps.global_batch_size, "dtype": recipe.dtype, "threads": recipe.threads,
+        "share of the training records": recipe.mixing.share if recipe.mixing.share < 1 else None,
+        "ranks": values["facts"]["ranks"] if prepared.steps.num_ranks > 1 else None,
+        "replayed": num and f"{num} texts" + " that the base wrote" * (recipe.mixing.replay == OF_BASE),
+        "early stopping": stopped, "not exact": "; ".join(values["not_exact"]),
+    }  # fmt: skip
+    digests = {key: value for key, value in values["facts"].items() if isinstance(value, str) and len(value) == 64}
     return Run(
-        id=run.name,
-        created=record["created"],
-        base_model=prepared.recipe.base,
-        dataset=str(record["dataset"]["name"] or ""),
-        objective=prepared.objective,
-        method=prepared.recipe.method,
-        tuning=prepared.tuning,
-        general_text=general_name(prepared.recipe.eval.general),
-        seed=prepared.recipe.seed,
-        device=str(prepared.device),
-        seconds=round(result.seconds, 3),
-        settings=settings,
-        versions=record["versions"],
-        digests={key: value for key, value in prepared.facts.items() if isinstance(value, str) and len(value) == 64},
-    )
+        id=values["id"], created=values["created"], base_model=recipe.base,
+        dataset=str(values["dataset"]["name"] or ""), objective=prepared.objective, method=recipe.method,
+        tuning=prepared.tuning, general_text=general_name(recipe.eval.general), seed=recipe.seed,
+        device=str(prepared.placement.device), seconds=values["train_seconds"], versions=values["versions"],
+        settings={name: value for name, value in settings.items() if value}, digests=digests,
+    )  # fmt: skip
 
 
 def save_tuned(
-    model: Any, prepared: Prepared, report: Report, run: Path, facts: CardFacts, weights: dict[str, Any] | None = None
+    model: Any, prepared: Prepared, report: Report, record: RunRecord, weights: dict[str, Any] | None = None
 ) -> Path:
     """Write run/adapter (LoRA) or run/model (all weights) in Hugging Face format and return it.
 
@@ -490,22 +429,23 @@ def save_tuned(
     Raises TrainError "E934 not-finite" for weights that are no numbers, "E936 write-failed" where the disk refuses
     them; nothing is written then.
     """
-    final = run / ("adapter" if is_lora(model) else "model")
+    recipe, renderer = prepared.recipe, prepared.renderer
+    library, folder = ("peft", "adapter") if is_lora(model) else ("transformers", "model")
+    final = record.folder / folder
     check_finite((weights or trained_tensors(model)).items(), "the tuned model")
     with whole_folder(final) as work:
         if is_lora(model):
-            for config in model.peft_config.values():
-                # A hub id is the same everywhere; a folder needs its whole path.
-                path = prepared.base_path.resolve()
-                # One that was continued still lies on what it lay on.
-                if not prepared.recipe.continue_adapter:
-                    is_local = Path(prepared.recipe.base).name in (path.name, path.parent.name)
-                    config.base_model_name_or_path = str(path) if is_local else prepared.recipe.base.partition("@")[0]
+            # A hub id is the same everywhere; a folder needs its whole path. One that was continued still lies on what
+            # it lay on.
+            path = prepared.base_path.resolve()
+            is_local = Path(recipe.base).name in (path.name, path.parent.name)
+            for config in () if recipe.continue_adapter else model.peft_config.values():
+                config.base_model_name_or_path = str(path) if is_local else recipe.base.partition("@")[0]
             save_adapter(model, work)
         else:
             # Training may have had more stops than the base names: the end token of the template.
-            model.generation_config.eos_token_id = prepared.renderer.stop_ids
+            model.generation_config.eos_token_id = renderer.stop_ids
             model.save_pretrained(work, state_dict=weights)
-        library = "peft" if is_lora(model) else "transformers"
-        write_card_and_tokenizer(prepared.renderer, report, facts, run.name, work, library)
+        facts = card_facts(record.values, prepared.dataset.manifest)
+        write_card_and_tokenizer(renderer, report, facts, record.folder.name, work, library)
     return final

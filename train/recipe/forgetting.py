@@ -61,8 +61,10 @@ def protection(recipe: Recipe) -> str:
     """Return in words what of ``recipe`` holds against forgetting, as the plan and a run say it."""
     mixing, margin = recipe.mixing, recipe.guard.general
     what = {"base": "text that the base wrote", "general": "the built-in text"}.get(mixing.replay or "", mixing.replay)
-    replayed = f"{mixing.replay_share:.0%} of an epoch replay {what}" if what else "nothing is replayed"
-    guard = "no guard" if margin is None else f"the run ends where general text takes {margin:.1%} more bits per byte"
+    replayed = f"{mixing.replay_share:.0%} of an epoch replay {what}" if what else "no replay text"
+    guard = (
+        "no stop rule" if margin is None else f"the run ends where general text takes {margin:.1%} more bits per byte"
+    )
     return f"{replayed}; {guard}"
 
 

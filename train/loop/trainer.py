@@ -1,0 +1,291 @@
+"""The model that is trained, spread over the ranks: the micro-batches of a step, their loss, and the optimizer.
+
+The loss of a step is the weighted mean over its supervised tokens, however they are split into micro-batches.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from train.base import console
+from train.data.rendering import Example, PreferenceExample
+from train.evaluate.dynamics import Dynamics
+from train.loop.checkpoint import Checkpoint, trained_tensors
+from train.loop.state import TrainingState
+from train.model import computing
+from train.model.attention import to_device
+from train.model.batch import Batch, BatchSampler, Step, collate, few_lengths
+from train.model.capabilities import capabilities_of, compile_layers
+from train.model.distributed import SINGLE_PROCESS, DistributedContext, attention_share
+from train.model.loss import supervised_loss
+from train.model.parallel import ParallelStrategy, Replicated, Sharded, gradient_norm, parallelize
+from train.model.preference import PreferenceLoss, StepTotals, texts_of, totals_of
+from train.recipe import PREFERENCES, Recipe
+from train.recipe.schedule import betas, peak_lr, weight_decay
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a run computes: a device, the number format of its products, the ranks with how they hold the model, and
+    whether its layers are compiled.
+    """
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    dtype: torch.dtype = torch.float32
+    context: DistributedContext = SINGLE_PROCESS
+    strategy: ParallelStrategy = "ddp"
+    is_compiled: bool = False
+
+    @property
+    def steps_in_flight(self) -> int:
+        """Steps that may be under way before the numbers of an earlier one are read."""
+        return 1 if self.device.type == "cuda" else 0
+
+
+CPU = Placement()
+"""One process on a CPU."""
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Records ``indices`` on the device; ``loss`` of the model returns their part of the step's loss, and the nats of
+    each supervised token. ``lengths`` are those of the texts. ``weight`` is 0 where it is computed only since other
+    ranks wait for it.
+    """
+
+    indices: list[int]
+    batch: Batch
+    lengths: Sequence[int]
+    loss: Callable[[Any], tuple[torch.Tensor, torch.Tensor]]
+    weight: float
+    is_last: bool
+
+
+class Trainer:
+    """``model`` with its optimizer and its learning dynamics, ready for the steps of ``sampler``.
+
+    Layers are compiled and the model is spread over the ranks as ``placement`` says. Where answers are compared,
+    ``reference`` [records, 2] has the log-probabilities of their texts in nats; None is zeros.
+    """
+
+    def __init__(
+        self, model: Any, sampler: BatchSampler, placement: Placement = CPU, reference: torch.Tensor | None = None
+    ) -> None:
+        self.model, self.sampler, self.placement, self.reference = model, sampler, placement, reference
+        recipe, self.attention = sampler.recipe, attention_share(model)
+        self.comparison = (
+            PreferenceLoss(recipe.objective, recipe.preference) if recipe.objective in PREFERENCES else None
+        )
+        # Probed and cached now, while the model is whole and without the noise of training.
+        capabilities_of(model)
+        if placement.is_compiled:
+            # Before the model is cut: FSDP2 renames the classes that layers are known by.
+            compile_layers(model)
+        self.parallel = parallelize(model, placement.strategy, placement.context, dtype=placement.dtype)
+        self.optimizer = Optimizer(model, self.parallel, recipe)
+        self.dynamics = Dynamics(sampler.chosen.tolist(), placement.device)
+
+    def restore(self, checkpoint: Checkpoint) -> TrainingState:
+        """Take over the tensors of a checkpoint and return its state; raises TrainError where they do not fit."""
+        checkpoint.load_weights(self.model)
+        checkpoint.fill("optimizer", self.optimizer.tensors())
+        if not self.dynamics.restore(checkpoint.tensors("dynamics")):
+            name = checkpoint.path.name
+            console.info(f"{name} holds no learning dynamics of these records: they begin with this step")
+        return TrainingState.from_progress(checkpoint.progress)
+
+    def tensors(self) -> dict[str, dict[str, torch.Tensor]]:
+        """Return the tensors of a checkpoint, where they are."""
+        return {"weights": trained_tensors(self.model), "optimizer": self.optimizer.tensors(),
+                "dynamics": self.dynamics.tensors()}  # fmt: skip
+
+    def computing(self, *, is_whole_step: bool = False) -> AbstractContextManager[None]:
+        """Within, products are in the format of the run; around a whole step weights are cast once for all of it."""
+        # Of a sharded model that would gather every weight for the whole step.
+        if is_whole_step and isinstance(self.parallel, Sharded):
+            return nullcontext()
+        return computing(self.placement.device, self.placement.dtype)
+
+    def forward(self, micro_batch: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what `MicroBatch.loss` does."""
+        self.parallel.begin(is_last=micro_batch.is_last)
+        alpha = self.sampler.recipe.neftune_noise_alpha
+        with self.computing(), noisy_embeddings(self.model, micro_batch.lengths, alpha):
+            return self.parallel.run(micro_batch.loss)  # type: ignore[no-any-return]
+
+    def micro_batches(self, step: Step) -> Iterator[MicroBatch]:
+        """Yield this rank's micro-batches of a step."""
+        scale, totals, comparison = self.parallel.weight / step.weight, self._totals(step), self.comparison
+        turns = self.turns(step)
+        for number, (indices, weight) in enumerate(turns, 1):
+            examples: list[Any] = [self.sampler.examples[index] for index in indices]
+            texts = examples
+            if comparison is not None:
+                texts = texts_of(examples, is_second_read=comparison.is_pairwise)
+            batch = self._collate(texts)
+            # With that of the example that fills a packed row up.
+            lengths = batch.packed.lengths if batch.packed else [len(text.ids) for text in texts]
+            given: dict[str, Any] = {"batch": batch, "scale": weight * scale}
+            if comparison is None:
+                loss = partial(supervised_loss, **given)
+            else:
+                reference = self._reference(indices)
+                loss = partial(comparison.loss, **given, examples=examples, reference=reference, totals=totals)
+            yield MicroBatch(indices, batch, lengths, loss, weight, number == len(turns))
+
+    def turns(self, step: Step) -> list[tuple[list[int], float]]:
+        """Return the records of this rank's micro-batches, each with its weight."""
+        context = self.placement.context
+        shares = self.sampler.shard(step, context.world_size, attention=self.attention)
+        turns = [(indices, 1.0) for indices in shares[context.rank]]
+        if self.parallel.needs_equal_turns:
+            shortest = min(step.indices, key=lambda index: int(self.sampler.lengths[index]))
+            turns += [([shortest], 0.0)] * (max(map(len, shares)) - len(turns))
+        return turns
+
+    def _collate(self, texts: Sequence[Example]) -> Batch:
+        device = self.placement.device
+        return collate(texts, device, is_packed=self.sampler.is_packed, round_to=few_lengths(device))
+
+    def _reference(self, indices: Sequence[int]) -> torch.Tensor:
+        # Of the texts of some records, in nats [records, 2].
+        known = torch.zeros(len(indices), 2) if self.reference is None else self.reference[list(indices)]
+        return to_device(known, self.placement.device)
+
+    def _totals(self, step: Step) -> StepTotals:
+        # What the loss of a record depends on of the whole step; KTO reads texts for it, without a gradient.
+        comparison = self.comparison
+        if comparison is None:
+            return StepTotals(0.0, 0.0)
+        totals = totals_of([self.sampler.examples[index] for index in step.indices])
+        if comparison.is_pairwise:
+            return totals
+        gains = torch.zeros(2, device=self.placement.device)
+        for indices, weight in self.turns(step):
+            examples = {index: self.sampler.examples[index] for index in indices}
+            seconds = {index: example.parts[1] for index, example in examples.items()
+                       if isinstance(example, PreferenceExample) and not example.is_replay}  # fmt: skip
+            # Replayed text has no second part; where there is nothing else, a pass is made since others wait for it.
+            texts = seconds or {indices[0]: examples[indices[0]]}
+            drift = partial(comparison.drift, batch=self._collate([*texts.values()]), num_texts=len(texts),
+                            reference=self._reference([*texts])[:, 1])  # fmt: skip
+            with self.computing(), torch.no_grad():
+                gain = self.parallel.run(drift)
+            if weight and seconds:
+                gains += torch.stack([gain.sum(), torch.full_like(gain[0], len(texts))])
+        gains = self.placement.context.sum(gains)
+        return replace(totals, drift=(gains[0] / gains[1].clamp(min=1)).clamp(min=0))
+
+
+@contextmanager
+def noisy_embeddings(model: Any, lengths: Sequence[int], alpha: float) -> Iterator[None]:
+    """Within, each example's embeddings [L, H] get uniform noise in (-1, 1) * alpha / sqrt(L * H); 0 adds none.
+
+    NEFTune (Jain et al. 2023, arXiv:2310.05914).
+
+    ``lengths`` are those of the examples of the batch, in its order: one a row of a padded batch, or end to end. What
+    the model can do must be known before (`capabilities_of`): with noise it looks like another model.
+    """
+    if not alpha:
+        yield
+        return
+
+    def add(_module: Any, _inputs: Any, embedded: torch.Tensor) -> torch.Tensor:
+        # By the example's own length, so neither padding nor packing changes how loud its noise is. Padding gets noise
+        # as well, which no token sees.
+        each = torch.tensor(lengths, device=embedded.device)
+        loudness = alpha / (each * embedded.shape[2]).sqrt()
+        is_padded = embedded.shape[0] == len(lengths)
+        loudness = loudness[:, None, None] if is_padded else loudness.repeat_interleave(each)[None, :, None]
+        # From torch's generator of the device, which each step begins anew (`seed_stream`): a resumed run draws the
+        # same.
+        noise = torch.empty_like(embedded, dtype=torch.float32).uniform_(-1, 1)
+        return embedded + (noise * loudness).to(embedded.dtype)
+
+    # On the embedding itself and not on the model: peft's wrapper of new tokens is one too.
+    hook = model.get_input_embeddings().register_forward_hook(add)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+class Optimizer:
+    """AdamW over the trainable parameters of ``model``, which is spread over the ranks as ``parallel`` says.
+
+    A step that is not finite changes no weight, nor does one after it; `StepLog` reports it.
+    """
+
+    # Nothing here waits for the device, so the device itself decides whether a step counts.
+
+    def __init__(self, model: Any, parallel: Replicated | Sharded, recipe: Recipe) -> None:
+        self.parallel = parallel
+        self.named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.peak_lr = peak_lr(recipe, model.get_input_embeddings().weight.shape[1], str(model.config.model_type))
+        self.max_norm = recipe.max_grad_norm or math.inf
+        parameters = list(self.named.values())
+        # Norms and biases are scales, not maps: decay would only shrink them.
+        groups = [{"params": [p for p in parameters if (p.dim() >= 2) == is_decayed],
+                   "weight_decay": weight_decay(recipe) * is_decayed} for is_decayed in (True, False)]  # fmt: skip
+        groups = [group for group in groups if group["params"]]
+        settings: dict[str, Any] = {"lr": self.peak_lr, "betas": betas(recipe), "eps": recipe.adam_epsilon}
+        self.is_8bit = recipe.optim == "adamw_8bit"
+        self.adamw: Any
+        if self.is_8bit:
+            from bitsandbytes.optim import AdamW8bit
+
+            self.adamw = AdamW8bit(groups, **settings)
+            # Else its first step moves what is in the state to the GPU, numbers of steps included, to read them there.
+            self.adamw.initialized = True
+        else:
+            self.adamw = torch.optim.AdamW(groups, **settings, fused=True)
+        # Zeros, before the first step: a checkpoint can be read into them.
+        for number, group in enumerate(self.adamw.param_groups):
+            for index, p in enumerate(group["params"]):
+                if self.is_8bit:
+                    self.adamw.init_state(group, p, number, index)
+                    # A number there; as a tensor it is counted up in place, and its kernels take it as well.
+                    self.adamw.state[p]["step"] = torch.tensor(0)
+                else:
+                    # The fused kernel wants the number of steps where the parameter is.
+                    moments = {name: torch.zeros_like(p, requires_grad=False) for name in ("exp_avg", "exp_avg_sq")}
+                    self.adamw.state[p] = {"step": torch.zeros((), device=p.device), **moments}
+        self.is_broken = torch.zeros((), device=parameters[0].device)
+        """1 once a loss or a gradient was not finite."""
+
+    def clip(self, loss: torch.Tensor) -> torch.Tensor:
+        """Add the ranks' gradients up, clip them and return their norm before that."""
+        parameters = list(self.named.values())
+        self.parallel.add_up(parameters)
+        norm = gradient_norm(parameters)
+        self.is_broken = torch.maximum(self.is_broken, (~(loss.isfinite() & norm.isfinite())).float())
+        torch.nn.utils.clip_grads_with_norm_(parameters, self.max_norm, norm)
+        return norm
+
+    def step(self, lr: float) -> None:
+        """Update the weights by the gradients, and clear these."""
+        # What torch's GradScaler sets: the fused kernel reads it, and then leaves weights and moments as they are.
+        self.adamw.found_inf = self.is_broken
+        for group in self.adamw.param_groups:
+            group["lr"] = lr
+        # bitsandbytes does not read it. It waits for the device after each parameter, so it may be waited for here too.
+        if not (self.is_8bit and self.is_broken):
+            self.adamw.step()
+        self.adamw.zero_grad(set_to_none=True)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return the state of each parameter by name, where it is: to be saved, or filled from a checkpoint."""
+        return {
+            f"{name}/{key}": value.detach()
+            for name, parameter in self.named.items()
+            for key, value in self.adamw.state[parameter].items()
+            # The 256 values of a moment are constants, one tensor for all parameters.
+            if not key.startswith("qmap")
+        }
