@@ -93,12 +93,12 @@ def ours(task: str, model: Any, pairs: list[Pair], dtype: str) -> Callable[[], l
     from train.data.rendering import Example
     from train.evaluate.answers import Question, generate, option_nlls
     from train.model import computing
-    from train.model.capabilities import optimize_for_device
+    from train.model.capabilities import capabilities_of
     from train.model.loss import nll_per_example
 
     # As the command does.
     keep_freed_memory()
-    optimize_for_device(model)
+    capabilities_of(model)
     tokenizer = made_tokenizer()
 
     def tokens(texts: list[str]) -> list[list[int]]:

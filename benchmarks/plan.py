@@ -51,7 +51,7 @@ def real(name: str, num_steps: int) -> dict[str, Any]:
     from train.loop import Placement, fit
     from train.model import add_lora
     from train.model.batch import BatchSampler
-    from train.model.capabilities import capabilities_of, checkpoint_activations, optimize_for_device
+    from train.model.capabilities import capabilities_of, checkpoint_activations
     from train.model.device import Meter
     from train.pipeline.plan import make_plan, report_accuracy
     from train.recipe import build_recipe
@@ -64,10 +64,10 @@ def real(name: str, num_steps: int) -> dict[str, Any]:
     )
     # As the command does.
     keep_freed_memory()
-    model = optimize_for_device(Qwen3ForCausalLM(Qwen3Config(
+    model = Qwen3ForCausalLM(Qwen3Config(
         **SHAPES[shape], head_dim=64, tie_word_embeddings=True, max_position_embeddings=2048, pad_token_id=0,
         eos_token_id=2, bos_token_id=None, attn_implementation="sdpa",
-    )))  # fmt: skip
+    ))  # fmt: skip
     dtype = getattr(torch, recipe.dtype)
     model = add_lora(model, recipe, dtype=dtype, seed=0) if method == "lora" else model.requires_grad_(True)
     if recipe.gradient_checkpointing is True:

@@ -103,13 +103,12 @@ def load(row: Row, job: Job, folder: Path) -> Any:
     """Return the base of a row, ready for adapters; of QLoRA in 4 bits, by way of the disk."""
     import torch
 
-    from train.model.capabilities import optimize_for_device
     from train.model.load import check_quantised, four_bit_arguments
 
     with torch.device(job.device):
         model = made_model(job)
     if row.method != "qlora":
-        return optimize_for_device(model)
+        return model
     from transformers import AutoModelForCausalLM
 
     place = folder / row.model
@@ -122,7 +121,7 @@ def load(row: Row, job: Job, folder: Path) -> Any:
     arguments |= {"device_map": {"": job.device}}
     model = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32, attn_implementation="sdpa", **arguments)
     check_quantised(model)
-    return optimize_for_device(model)
+    return model
 
 
 def register_varlen() -> str:

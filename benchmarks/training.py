@@ -83,7 +83,7 @@ def set_up(job: Job, model: Any = None) -> tuple[Any, Any, Any]:
     from train.data.rendering import Example
     from train.model import add_lora
     from train.model.batch import BatchSampler
-    from train.model.capabilities import capabilities_of, optimize_for_device
+    from train.model.capabilities import capabilities_of
     from train.recipe import Recipe
 
     examples = [
@@ -97,7 +97,8 @@ def set_up(job: Job, model: Any = None) -> tuple[Any, Any, Any]:
         "bf16": job.dtype == "bfloat16", "threads": 1,
         "device": job.device, "lora_r": 16, "lora_alpha": 32, **job.recipe,
     })  # fmt: skip
-    tuned = optimize_for_device(made_model(job).to(job.device)) if model is None else model
+    tuned = made_model(job).to(job.device) if model is None else model
+    capabilities_of(tuned)
     if job.method == "lora":
         tuned = add_lora(tuned, recipe, dtype=getattr(torch, job.dtype), seed=0)
     else:

@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_leaves
 
 from train.base.errors import TrainError
 from train.data.rendering import Example
-from train.evaluate.answers import Question, can_decode_packed, generate, option_nlls
+from train.evaluate.answers import can_decode_packed, generate
 from train.loop import Placement, Trainer, backward, fit
 from train.loop.events import AsyncScalars
 from train.model import add_lora, attention, capabilities, computing, kv_cache, pick_device, pick_dtype
@@ -31,7 +31,6 @@ from train.model.capabilities import (
     capabilities_of,
     checkpoint_activations,
     compile_layers,
-    optimize_for_device,
 )
 from train.model.kv_cache import StepShapes, TokenSteps
 from train.model.loss import supervised_loss
@@ -177,26 +176,8 @@ def test_the_kernel_of_a_gpu_is_proved_in_the_format_in_which_it_will_run(
 ) -> None:
     assert capabilities_of(make_model("qwen3")).has_packing
     assert varlen_on_cpu
-    monkeypatch.setattr(attention, "_varlen_attend", lambda query, *_: query)
+    monkeypatch.setattr(attention, "varlen_attend", lambda query, *_: query.transpose(1, 2))
     assert not capabilities_of(make_model("qwen3")).has_packing
-
-
-def test_options_of_a_question_are_one_call_of_the_kernel(
-    varlen_on_cpu: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    torch.manual_seed(0)
-    model = make_model("qwen3")
-    assert capabilities_of(model).has_kv_cache
-    asked = [Question([9, *range(3, 3 + n)], [[40], [50, 51 + n], [60] * 3][: n % 3 + 1]) for n in range(5)]
-    with computing(torch.device("cpu"), torch.bfloat16):
-        with monkeypatch.context() as patched:
-            patched.setattr(attention, "blocked_attention", lambda *_: pytest.fail("block by block"))
-            found = option_nlls(model, asked, batch_tokens=1000)
-        with monkeypatch.context() as patched:
-            patched.setattr(attention, "has_varlen", lambda _device: False)
-            wanted = option_nlls(model, asked, batch_tokens=1000)
-    for own, other in zip(found, wanted, strict=True):
-        assert own == pytest.approx(other, rel=0.05)
 
 
 @pytest.fixture
@@ -388,7 +369,7 @@ def test_a_step_of_decoding_is_recorded_once_for_a_shape_and_replayed(
     kind: str, dtype: torch.dtype, recordings: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
-    model = optimize_for_device(louder(make_model(kind)))
+    model = louder(make_model(kind))
     assert can_decode_packed(model)
     assert recordings == [2], "it was tried before it is used"
     prompts = [[(31 * n + 7 * k) % 300 + 60 for k in range(n * 11 % 29 + 1)] for n in range(14)]
@@ -406,7 +387,7 @@ def test_a_step_of_decoding_is_recorded_once_for_a_shape_and_replayed(
     for owner, name in ((torch, "stack"), (TokenSteps, "read")):
         real = getattr(owner, name)
         monkeypatch.setattr(owner, name, lambda *given, real=real, name=name: events.append(name) or real(*given))
-    monkeypatch.setattr(kv_cache, "step_shapes", lambda _device: StepShapes(64, 16, 8, 0.5))
+    monkeypatch.setattr(kv_cache, "step_shapes", lambda _device: StepShapes(16, 8, 0.5))
     with _NoWaits():
         assert written() == wanted
     assert len({len(ids) for ids, _ in wanted}) > 4, "rows end at different times"
@@ -438,7 +419,7 @@ class _Refusing(TorchDispatchMode):
 
 def test_a_step_that_cannot_be_recorded_is_run_as_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    model = optimize_for_device(louder(make_model("llama")))
+    model = louder(make_model("llama"))
     prompts = [[60 + n, 70, 80 + n] for n in range(5)]
     wanted = generate(model, prompts, max_new_tokens=9, stop_ids=[], batch_tokens=1000)
     refused: list[int] = []

@@ -15,8 +15,7 @@ from train.data.rendering import Renderer
 from train.evaluate.answers import Question, option_nlls, questions
 from train.evaluate.evaluation import evaluate_model
 from train.evaluate.scoring import category_specs
-from train.model import blocks
-from train.model.capabilities import capabilities_of, optimize_for_device
+from train.model.capabilities import capabilities_of
 from train.recipe import Recipe
 
 RECIPE = Recipe.model_validate({"bf16": False, "eval": {"max_new_tokens": 6, "batch_tokens": 300}})
@@ -49,12 +48,9 @@ def alone(model: Any, prompt: Any, option: Any) -> float:
 
 @pytest.mark.parametrize("kind", ["qwen3", "llama", "window", "capped"])
 @pytest.mark.parametrize("batch_tokens", [1, 100, 10_000])
-def test_an_option_is_as_likely_as_when_it_is_read_alone(
-    kind: str, batch_tokens: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(blocks, "QUERIES", 16)
-    model = optimize_for_device(made(kind))
-    assert capabilities_of(model).has_kv_cache == (kind != "capped")
+def test_an_option_is_as_likely_as_when_it_is_read_alone(kind: str, batch_tokens: int) -> None:
+    model = made(kind)
+    assert capabilities_of(model).has_packing == (kind != "capped")
     found = option_nlls(model, some_questions(), batch_tokens=batch_tokens)
     for question, nlls in zip(some_questions(), found, strict=True):
         expected = [alone(model, question.prompt, option) for option in question.options]
@@ -62,8 +58,8 @@ def test_an_option_is_as_likely_as_when_it_is_read_alone(
 
 
 def test_a_question_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = optimize_for_device(made("qwen3"))
-    assert capabilities_of(model).has_kv_cache
+    model = made("qwen3")
+    assert capabilities_of(model).has_packing
     seen = []
     embed = model.get_input_embeddings()
     monkeypatch.setattr(
@@ -78,7 +74,7 @@ def test_a_part_without_tokens_is_refused() -> None:
     for question in (Question([], [[1]]), Question([1], [[2], []])):
         with pytest.raises(ValueError, match="at least one token"):
             option_nlls(None, [question], batch_tokens=100)
-    assert option_nlls(optimize_for_device(made("llama")), [], batch_tokens=100) == []
+    assert option_nlls(made("llama"), [], batch_tokens=100) == []
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -107,7 +103,7 @@ def test_a_choice_that_cannot_stand_there_names_its_record() -> None:
 
 
 def test_a_category_of_choices_is_scored_by_likelihood_and_nothing_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = optimize_for_device(made("qwen3"))
+    model = made("qwen3")
     renderer = Renderer(make_tokenizer(), "sft", 256)
     rows = [chat_row(f"r{n}", f"the {word}", CHOICES[n % 3]) for n, word in enumerate(["cat", "mat", "dog", "home"])]
     rows += [chat_row("odd", "the mat", "maybe"), chat_row("free", "the dog", "no", category="other")]

@@ -1,4 +1,4 @@
-"""Packed attention and fused norms give what the model's own code gives, value and gradient."""
+"""Packed attention gives what the model's own code gives, value and gradient."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHead
 
 from tests.train.tiny import SHAPE, make_model, make_tokenizer, some_rows
 from train.data.rendering import Example, Renderer
-from train.model import add_lora, attention, blocks
+from train.model import add_lora, attention
 from train.model.attention import pack, packing
 from train.model.batch import by_length, collate
-from train.model.capabilities import capabilities_of, fuse_norms, optimize_for_device
+from train.model.capabilities import capabilities_of
 from train.model.loss import supervised_loss
 from train.recipe import Recipe
 
@@ -38,7 +38,6 @@ def test_packed_examples_give_the_gradients_of_padded_ones(kind: str, examples: 
     model = make_model(kind)
     expected, wanted = gradients(model, examples, is_packed=False)
     assert capabilities_of(model).has_packing
-    assert optimize_for_device(model) is model
     loss, found = gradients(model, examples, is_packed=True)
     assert loss == pytest.approx(expected, rel=1e-6)
     assert found.keys() == wanted.keys()
@@ -49,7 +48,8 @@ def test_packed_examples_give_the_gradients_of_padded_ones(kind: str, examples: 
 
 
 def test_adapters_leave_it_packed() -> None:
-    model = optimize_for_device(make_model("qwen3"))
+    model = make_model("qwen3")
+    capabilities_of(model)
     tuned = add_lora(model, Recipe(), dtype=torch.bfloat16, seed=0)
     assert capabilities_of(tuned).has_packing
     assert model.config._attn_implementation == attention.NAME
@@ -70,8 +70,7 @@ def test_an_example_does_not_see_its_neighbours(examples: list[Example]) -> None
 
 @pytest.mark.parametrize("window", [None, 5, 300])
 @pytest.mark.parametrize("heads", [(4, 2), (3, 3)])
-def test_blocks_are_causal_attention(window: int | None, heads: tuple[int, int], monkeypatch: Any) -> None:
-    monkeypatch.setattr(blocks, "QUERIES", 16)
+def test_a_row_is_causal_attention_over_each_example(window: int | None, heads: tuple[int, int]) -> None:
     torch.manual_seed(1)
     lengths = (37, 1, 16, 20)
     q = torch.randn(heads[0], sum(lengths), 8, requires_grad=True)
@@ -85,7 +84,7 @@ def test_blocks_are_causal_attention(window: int | None, heads: tuple[int, int],
         cut = (t[None, :, begin : begin + length] for t in (q, k, v))
         parts.append(functional.scaled_dot_product_attention(*cut, attn_mask=seen, scale=0.3, enable_gqa=True)[0])
     wanted = torch.cat(parts, 1)
-    found = attention.attend(q, k, v, pack(lengths), 0.3, window)
+    found = pack(lengths).attend(0, q[None], k[None], v[None], 0.3, window)[0].transpose(0, 1)
     assert torch.allclose(found, wanted, atol=1e-5)
     towards = torch.randn_like(wanted)
     ours = torch.autograd.grad(found, (q, k, v), towards)
@@ -112,23 +111,10 @@ def test_a_model_that_attends_otherwise_is_left_as_it_was() -> None:
         assert model.config._attn_implementation == before
 
 
-def test_norms_are_fused_where_they_stay_the_same() -> None:
-    model = make_model("qwen3")
-    names, ids = list(model.state_dict()), torch.arange(20)[None]
-    before = model(ids).logits
-    assert fuse_norms(model) == 9
-    assert fuse_norms(model) == 0, "they are already"
-    assert list(model.state_dict()) == names
-    assert torch.allclose(model(ids).logits, before, atol=1e-6)
-    assert fuse_norms(make_model("llama")) == 5
-    # Its norms scale by 1 + weight.
-    assert fuse_norms(Gemma2ForCausalLM(Gemma2Config(**SHAPE))) == 0
-
-
 def test_half_the_precision_is_near(examples: list[Example]) -> None:
     model = make_model("qwen3")
     expected, _ = gradients(model, examples, is_packed=False)
-    optimize_for_device(model)
+    capabilities_of(model)
     with torch.autocast("cpu", torch.bfloat16):
         loss, _ = supervised_loss(model, collate(examples, is_packed=True), scale=1 / len(examples))
     assert loss.item() == pytest.approx(expected, rel=2e-2)

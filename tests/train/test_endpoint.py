@@ -24,8 +24,7 @@ from tests.train.stub import Stub, said
 from train.base.errors import TrainError
 from train.cli import cli
 from train.contestants import Answer, EndpointSpec, Request, Sampling, Unanswered, endpoint, open_contestant, parse_spec
-from train.contestants.endpoint import MOST_BYTES
-from train.contestants.endpoint import EndpointContestant, answers_folder
+from train.contestants.endpoint import MOST_BYTES, EndpointContestant, answers_folder
 from train.data.dataset import Row
 
 pytestmark = pytest.mark.server

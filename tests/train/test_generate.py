@@ -21,9 +21,8 @@ from transformers import (
 from tests.train.tiny import SHAPE, louder, make_model, one_by_one
 from train.evaluate import answers
 from train.evaluate.answers import Draw, Picker, can_decode_packed, generate
-from train.model import add_lora, kv_cache
-from train.model.capabilities import capabilities_of, optimize_for_device
-from train.model.kv_cache import KVCache, StepShapes
+from train.model import add_lora
+from train.model.capabilities import capabilities_of
 from train.recipe import Recipe
 
 STOP = [7, *range(20, 50)]
@@ -51,13 +50,9 @@ def prompts(num: int = 16) -> list[list[int]]:
 
 
 @pytest.mark.ci
-@pytest.mark.parametrize("tokens_of_a_span", [1, 1024])
 @pytest.mark.parametrize("kind", ["qwen3", "llama", "window", "mixed windows", "learned positions"])
-def test_each_continuation_is_that_of_its_prompt_alone(
-    kind: str, tokens_of_a_span: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(kv_cache, "step_shapes", lambda _device: StepShapes(tokens_of_a_span, 32, 1, 1.0))
-    model = optimize_for_device(made(kind))
+def test_each_continuation_is_that_of_its_prompt_alone(kind: str) -> None:
+    model = made(kind)
     assert can_decode_packed(model)
     got = generate(model, prompts(), max_new_tokens=14, stop_ids=STOP, batch_tokens=100_000)
     expected = [one_by_one(model, prompt, 14, STOP) for prompt in prompts()]
@@ -67,7 +62,7 @@ def test_each_continuation_is_that_of_its_prompt_alone(
 
 
 def test_both_ways_of_decoding_agree(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, limits = optimize_for_device(made("llama")), [3, 14] * 8
+    model, limits = made("llama"), [3, 14] * 8
     packed = generate(model, prompts(), max_new_tokens=limits, stop_ids=STOP, batch_tokens=500)
     monkeypatch.setattr(answers, "can_decode_packed", lambda _model: False)
     assert packed == generate(model, prompts(), max_new_tokens=limits, stop_ids=STOP, batch_tokens=500)
@@ -89,7 +84,7 @@ def test_a_model_that_cannot_be_packed_is_padded(kind: str, monkeypatch: pytest.
 
 @pytest.mark.ci
 def test_an_adapter_is_switched_on_and_off_in_one_process() -> None:
-    base = optimize_for_device(made("qwen3"))
+    base = made("qwen3")
     alone = generate(base, prompts(), max_new_tokens=8, stop_ids=STOP, batch_tokens=500)
     tuned = add_lora(base, Recipe(), dtype=torch.float32, seed=0)
     with torch.no_grad():
@@ -105,7 +100,7 @@ def test_an_adapter_is_switched_on_and_off_in_one_process() -> None:
 
 
 def test_bfloat16_reads_and_continues() -> None:
-    model = optimize_for_device(made("qwen3"))
+    model = made("qwen3")
     with torch.autocast("cpu", torch.bfloat16):
         got = generate(model, prompts(), max_new_tokens=8, stop_ids=STOP, batch_tokens=500)
     exact = generate(model, prompts(), max_new_tokens=8, stop_ids=STOP, batch_tokens=500)
@@ -117,31 +112,14 @@ def test_a_model_whose_layers_have_no_number_is_not_continued() -> None:
     model = made("llama")
     for layer in model.model.layers:
         del layer.self_attn.layer_idx
-    assert not capabilities_of(model).has_kv_cache
-
-
-def test_rows_that_leave_give_their_place_to_the_last() -> None:
-    cache = KVCache([2, 1, 3, 1], [4] * 4)
-    keys = torch.arange(7.0).view(1, 7, 1)
-    cache.store(0, keys, -keys)
-    assert cache.select([1, 3]) == [3, 1]
-    assert cache.lengths == [1, 1]
-    one = torch.zeros(2, 1, 1, 1)
-    # One key each, and the new one of zero: both weigh the same under a query of zero.
-    mixed = cache.attend(0, one, one, one, 1.0, None)
-    assert mixed.flatten().tolist() == [-6 / 2, -2 / 2]
-    cache.advance()
-    cache.grow()
-    assert cache.lengths == [2, 2]
-    assert cache.positions.tolist() == [[2], [2]]
-    assert cache.attend(0, one, one, one, 1.0, 1).flatten().tolist() == [0, 0], "a window of one sees itself alone"
+    assert not capabilities_of(model).has_packing
 
 
 @pytest.mark.parametrize("kind", ["qwen3", "capped"])
 def test_drawn_answers_are_the_same_alone_and_beside_others(kind: str) -> None:
     torch.manual_seed(0)
     capped = Gemma2ForCausalLM(Gemma2Config(**SHAPE, attn_implementation="eager"))
-    model = louder(capped) if kind == "capped" else optimize_for_device(made(kind))
+    model = louder(capped) if kind == "capped" else made(kind)
 
     def drawn(which: list[list[int]], temperature: float, seed: int) -> list[list[int]]:
         draw = Draw(temperature, seed)
@@ -168,7 +146,7 @@ def test_draws_have_the_probabilities_of_the_model() -> None:
 
 
 def test_tokens_are_heard_as_they_are_written_and_an_answer_can_be_ended() -> None:
-    model = optimize_for_device(made("qwen3"))
+    model = made("qwen3")
     heard: dict[int, list[int]] = {}
 
     def hear(number: int, token: int) -> bool:

@@ -89,7 +89,7 @@ def test_32_billion_parameters_are_loaded_for_adapters_in_the_bytes_of_their_fil
     recipe = build_recipe({"bf16": True})
     # Loaded in the thread that counts; what looks into weights has nothing to see.
     monkeypatch.setenv("HF_DEACTIVATE_ASYNC_LOAD", "1")
-    monkeypatch.setattr("train.model.capabilities.optimize_for_device", lambda model: model)
+    monkeypatch.setattr("train.model.capabilities.capabilities_of", lambda model: model)
     monkeypatch.setattr("train.model.capabilities.first_not_finite", lambda _: None)
     fake = FakeTensorMode(allow_non_fake_inputs=True)
 

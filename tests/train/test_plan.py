@@ -21,7 +21,7 @@ from train.data.rendering import Example, Renderer
 from train.loop import Placement
 from train.model import add_lora, capabilities
 from train.model.batch import BatchSampler, collate
-from train.model.capabilities import capabilities_of, checkpoint_activations, optimize_for_device
+from train.model.capabilities import capabilities_of, checkpoint_activations
 from train.model.distributed import SINGLE_PROCESS, DistributedContext
 from train.model.loss import supervised_loss
 from train.pipeline import plan as planning
@@ -43,7 +43,7 @@ CPU = torch.device("cpu")
 
 def _planned(recipe: Recipe | None = None, **more: Any) -> Plan:
     recipe = recipe or build_recipe({"method": "full", "global_batch_size": 8, "num_train_epochs": 2})
-    model = optimize_for_device(make_model("llama")).requires_grad_(True)
+    model = make_model("llama").requires_grad_(True)
     steps = steps_of(model, EXAMPLES, recipe)
     return make_plan(model, steps, Placement(), threads=1, **more)
 
@@ -75,7 +75,7 @@ def test_checkpointing_gives_the_same_gradients_of_packed_and_adapted_models(mon
         grads = []
         for how in (False, True, "offload"):
             moved.clear()
-            model = optimize_for_device(make_model())
+            model = make_model()
             if method == "lora":
                 model = add_lora(model, build_recipe({}), dtype=torch.float32, seed=0)
             if how:

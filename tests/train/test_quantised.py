@@ -101,7 +101,7 @@ def test_the_base_is_loaded_onto_its_device_and_never_moved(
 
     monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", load)
     monkeypatch.setattr(model, "to", lambda *_: pytest.fail("moved"))
-    monkeypatch.setattr("train.model.capabilities.optimize_for_device", lambda given: given)
+    monkeypatch.setattr("train.model.capabilities.capabilities_of", lambda given: given)
     loaded, tokenizer = load_base(str(bases("llama")), device="cuda", four_bits=torch.bfloat16)
     assert loaded is model
     assert len(tokenizer) == len(make_tokenizer())

@@ -25,7 +25,7 @@ from torch.nn import functional
 from train.base.errors import TrainError
 from train.data.dataset import Row
 from train.data.rendering import Example, Renderer, RowFault
-from train.model.attention import pack, packing, to_device, unread_mask, working_dtype
+from train.model.attention import attending, pack, to_device, unread_mask, working_dtype
 from train.model.batch import Batch, by_length
 from train.model.capabilities import capabilities_of, decoder_of, evaluating, head_weight, inner_of
 from train.model.device import cast_weight
@@ -71,7 +71,7 @@ def generate(
         is_packed = can_decode_packed(model)
         begin = begin_packed if is_packed else begin_padded
         # As many prompts as the tokens allow, the longest first: what a cache costs is tokens, not rows.
-        for group in by_length((sizes + limits)[answerable].tolist(), batch_tokens, is_packed=is_packed):
+        for group in by_length((sizes + limits)[answerable].tolist(), batch_tokens):
             batch = answerable[group].tolist()
             chosen, most = [prompts[index] for index in batch], limits[batch].tolist()
             picker = None if draw is None else Picker(draw, chosen)
@@ -173,7 +173,7 @@ def decode(
 def can_decode_packed(model: Any) -> bool:
     """Return True where `begin_packed` gives what the model itself gives; tried once for each model."""
     capabilities = capabilities_of(model)
-    return capabilities.has_kv_cache and capabilities.has_plain_head
+    return capabilities.has_packing and capabilities.has_plain_head
 
 
 def begin_packed(model: Any, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> Decoding:
@@ -192,7 +192,7 @@ def begin_packed(model: Any, prompts: Sequence[Sequence[int]], limits: Sequence[
     kv_cache = KVCache(lengths, [sum(pair) for pair in zip(lengths, limits, strict=True)], device)
     ids, packed = to_device(torch.tensor(list(chain(*prompts))), device), pack(lengths, device)
     arguments = {"position_ids": packed.positions, "attention_mask": unread_mask(device), "use_cache": False}
-    with packing(packed, kv_cache):
+    with attending(kv_cache.prompts(packed)):
         hidden = decoder(input_ids=ids[None], **arguments).last_hidden_state[0]
     steps = TokenSteps(lambda arguments: logits_of(decoder(**arguments).last_hidden_state[:, 0]), kv_cache)
     shapes, last = kv_cache.shapes, packed.starts[1:].long() - 1
@@ -275,7 +275,7 @@ def option_nlls(
     if not all(question.prompt and all(question.options) for question in questions):
         raise ValueError("a prompt and an option need at least one token")
     nlls: dict[int, list[float]] = {}
-    is_branched = capabilities_of(model).has_kv_cache
+    is_branched = capabilities_of(model).has_packing
     with evaluating(model):
         for group in by_length([_num_tokens(question) for question in questions], batch_tokens, is_packed=True):
             chosen = [questions[index] for index in group]

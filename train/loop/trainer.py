@@ -21,7 +21,7 @@ from train.loop.checkpoint import Checkpoint, trained_tensors
 from train.loop.state import TrainingState
 from train.model import computing
 from train.model.attention import to_device
-from train.model.batch import Batch, BatchSampler, Step, collate, few_lengths
+from train.model.batch import Batch, BatchSampler, Step, collate, pad_multiple
 from train.model.capabilities import capabilities_of, compile_layers
 from train.model.distributed import SINGLE_PROCESS, DistributedContext, attention_share
 from train.model.loss import supervised_loss
@@ -152,7 +152,7 @@ class Trainer:
 
     def _collate(self, texts: Sequence[Example]) -> Batch:
         device = self.placement.device
-        return collate(texts, device, is_packed=self.sampler.is_packed, round_to=few_lengths(device))
+        return collate(texts, device, is_packed=self.sampler.is_packed, round_to=pad_multiple(device))
 
     def _reference(self, indices: Sequence[int]) -> torch.Tensor:
         # Of the texts of some records, in nats [records, 2].

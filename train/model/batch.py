@@ -246,7 +246,7 @@ def by_length(
     return groups
 
 
-def few_lengths(device: torch.device) -> int:
+def pad_multiple(device: torch.device) -> int:
     """Return the ``round_to`` that `collate` should have on ``device``.
 
     On a CPU oneDNN compiles each product for each new shape: half a millisecond, and half a megabyte that it keeps.
@@ -261,7 +261,7 @@ def collate(
 
     There is no attention mask: under causal attention no token sees what stands to its right, so padding on the right
     changes nothing before it, and the plain causal kernel stays usable. A row end to end is filled up to a multiple of
-    ``round_to`` by an example of its own that nothing is trained on, see `few_lengths`.
+    ``round_to`` by an example of its own that nothing is trained on, see `pad_multiple`.
     """
     # torch is slow to import, and plans and previews do without.
     import torch

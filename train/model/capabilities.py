@@ -17,14 +17,13 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import nn
 from torch.autograd.graph import save_on_cpu
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from train.base import console
 from train.base.errors import first_line
-from train.model.attention import NAME, has_varlen, pack, packed_now, packing, register, unread_mask, working_dtype
+from train.model.attention import NAME, attend_now, attending, has_varlen, pack, packing, register, unread_mask
 from train.model.device import computing
 from train.model.kv_cache import KVCache, TokenSteps
 from train.recipe import Checkpointing
@@ -86,7 +85,7 @@ def first_not_finite(named: Iterable[tuple[str, torch.Tensor]]) -> str | None:
 
 
 _LENGTHS, _STEPS = (12, 4, 18), 3
-_OTHER_WAYS = (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError, KeyError)
+_UNSUPPORTED = (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError, KeyError)
 """Errors of models that take no positions, have an attention of their own, or layers without a number."""
 
 
@@ -95,22 +94,12 @@ class Capabilities:
     """Which of our ways to compute give what the model's own code gives."""
 
     has_packing: bool
-    """Examples end to end give what each alone gives."""
-    has_kv_cache: bool
-    """So do `KVCache` and branches."""
+    """Examples end to end give what each alone gives, and so do branches and the rows of a `KVCache`."""
     has_plain_head: bool
     """logits = hidden @ weight.T + bias; soft caps, scales and adapted heads are not so."""
 
 
 _CAPABILITIES: WeakKeyDictionary[torch.nn.Module, Capabilities] = WeakKeyDictionary()
-
-
-def optimize_for_device(model: Any) -> Any:
-    """Return ``model``, made fast for its device; call it before adapters are added."""
-    if next(model.parameters()).device.type == "cpu":
-        fuse_norms(model)
-    capabilities_of(model)
-    return model
 
 
 def capabilities_of(model: Any) -> Capabilities:
@@ -123,10 +112,10 @@ def capabilities_of(model: Any) -> Capabilities:
     if inner not in _CAPABILITIES:
         # With matrices that are kept in bfloat16 a model computes under autocast alone.
         is_half = torch.bfloat16 in {weight.dtype for weight in inner.parameters()}
-        with torch.autocast(inner.device.type, torch.bfloat16, enabled=is_half):
+        with torch.autocast(inner.device.type, torch.bfloat16, enabled=is_half), evaluating(inner):
             _CAPABILITIES[inner] = _try(inner)
-    known = _CAPABILITIES[inner]
-    return replace(known, has_plain_head=known.has_plain_head and _is_linear(inner.get_output_embeddings()))
+    found = _CAPABILITIES[inner]
+    return replace(found, has_plain_head=found.has_plain_head and _is_linear(inner.get_output_embeddings()))
 
 
 def _is_linear(head: Any) -> bool:
@@ -139,20 +128,15 @@ def _try(model: Any) -> Capabilities:
     ids = torch.arange(sum(_LENGTHS), device=weight.device) * 7919 % min(len(weight), 1000)
     texts = list(torch.split(ids, list(_LENGTHS)))
     try:
-        with evaluating(model):
-            alone = [_logits(model, text) for text in texts]
-    except _OTHER_WAYS:
-        return Capabilities(has_packing=False, has_kv_cache=False, has_plain_head=False)
-    has_packing = _has_packing(model, texts, alone)
-    has_kv_cache = has_packing and _has_kv_cache(model, texts, alone)
+        alone = _logits(model, texts[-1])
+    except _UNSUPPORTED:
+        return Capabilities(has_packing=False, has_plain_head=False)
+    has_packing = _has_packing(model, texts)
     if has_packing and has_varlen(ids.device):
         # Another kernel, and one that takes no float32: it is tried as it will run.
         with computing(ids.device, torch.bfloat16):
-            with evaluating(model):
-                rounded = [_logits(model, text) for text in texts]
-            has_packing = _has_packing(model, texts, rounded)
-            has_kv_cache = has_kv_cache and has_packing and _has_kv_cache(model, texts, rounded)
-    return Capabilities(has_packing, has_kv_cache, has_plain_head=_has_plain_head(model, texts, alone))
+            has_packing = _has_packing(model, texts)
+    return Capabilities(has_packing, has_plain_head=_has_plain_head(model, texts[-1], alone))
 
 
 def _logits(model: Any, ids: torch.Tensor, **arguments: Any) -> torch.Tensor:
@@ -160,121 +144,45 @@ def _logits(model: Any, ids: torch.Tensor, **arguments: Any) -> torch.Tensor:
     return logits
 
 
-def _has_packing(model: Any, texts: list[torch.Tensor], alone: list[torch.Tensor]) -> bool:
+def _has_packing(model: Any, texts: list[torch.Tensor]) -> bool:
     if getattr(model.config, "attention_dropout", 0.0) or not hasattr(model, "set_attn_implementation"):
         return False
     register()
-    before = model.config._attn_implementation
-    packed = pack(_LENGTHS, texts[0].device)
+    before, device = model.config._attn_implementation, texts[0].device
+    # The texts as one row; two of them as branches of the first; and all but a few tokens of each, then those.
+    first, branches = texts[0], [texts[1][:2], texts[2][:3]]
+    packed, branched = pack(_LENGTHS, device), pack([len(first) + 5], device, [(2, 3)])
+    cache = KVCache([length - _STEPS for length in _LENGTHS], [24] * len(texts), device)
+    begun = pack(cache.lengths, device)
     try:
+        alone = [_logits(model, text) for text in texts]
+        wanted = [*alone, *(_logits(model, torch.cat([first, branch]))[len(first) :] for branch in branches)]
         model.set_attn_implementation(NAME)
-        with evaluating(model), packing(packed):
-            together = _logits(model, torch.cat(texts), **packed.arguments())
-        has_packing = are_close(torch.cat(alone), together)
-    except _OTHER_WAYS:
+        with packing(packed):
+            found = [_logits(model, torch.cat(texts), **packed.model_kwargs())]
+        with packing(branched):
+            found.append(_logits(model, torch.cat([first, *branches]), **branched.model_kwargs())[len(first) :])
+        with attending(cache.prompts(begun)):
+            row = torch.cat([text[:-_STEPS] for text in texts])
+            _logits(model, row, position_ids=begun.positions, attention_mask=unread_mask(device))
+        steps = TokenSteps(lambda arguments: model(**arguments).logits[:, -1], cache)
+        found.append([steps.read(ids) for ids in torch.stack([text[-_STEPS:] for text in texts], 1)][-1])
+        has_packing = are_close(torch.cat([*wanted, torch.stack([logits[-1] for logits in alone])]), torch.cat(found))
+    except _UNSUPPORTED:
         has_packing = False
     if not has_packing:
         model.set_attn_implementation(before)
     return has_packing
 
 
-def _has_kv_cache(model: Any, texts: list[torch.Tensor], alone: list[torch.Tensor]) -> bool:
-    # Read the texts but for a few tokens each, then those one by one; and the last text as a branch of the first.
-    device = texts[0].device
-    begun = [text[:-_STEPS] for text in texts]
-    cache = KVCache([len(text) for text in begun], [24] * len(begun), device)
-    packed = pack(cache.lengths, device)
-    branched = pack([_LENGTHS[0] + 5], device, [(2, 3)])
-    trunk, second, third = texts
-    try:
-        with evaluating(model):
-            with packing(packed, cache):
-                _logits(model, torch.cat(begun), position_ids=packed.positions, attention_mask=unread_mask(device))
-            steps = TokenSteps(lambda arguments: model(**arguments).logits[:, -1], cache)
-            for ids in torch.stack([text[-_STEPS:] for text in texts], 1):
-                last = steps.read(ids)
-            branches = [second[:2], third[:3]]
-            with packing(branched):
-                together = _logits(model, torch.cat([trunk, *branches]), position_ids=branched.positions)
-            joined = [_logits(model, torch.cat([trunk, branch]))[len(trunk) :] for branch in branches]
-    except _OTHER_WAYS:
-        return False
-    is_continued = are_close(last, torch.stack([logits[-1] for logits in alone]))
-    return is_continued and are_close(together[len(trunk) :], torch.cat(joined))
-
-
-def _has_plain_head(model: Any, texts: list[torch.Tensor], alone: list[torch.Tensor]) -> bool:
+def _has_plain_head(model: Any, text: torch.Tensor, logits: torch.Tensor) -> bool:
     head, decoder = model.get_output_embeddings(), decoder_of(model)
     if not _is_linear(head) or decoder is None:
         return False
     weight, bias = head_weight(head), getattr(head, "bias", None)
-    with evaluating(model):
-        hidden = decoder(input_ids=texts[-1][None], use_cache=False).last_hidden_state[0]
-        ours = functional.linear(hidden, weight.to(hidden.dtype), None if bias is None else bias.to(hidden.dtype))
-    return are_close(ours, alone[-1])
-
-
-class FusedRMSNorm(nn.Module):
-    """x [.., H] -> x / rms(x) * weight (Zhang and Sennrich 2019), with the weight [H] of another module."""
-
-    def __init__(self, weight: nn.Parameter, epsilon: float) -> None:
-        super().__init__()
-        self.weight = weight
-        self.epsilon = epsilon
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """Return the normed states, in the format that is computed with."""
-        dtype = working_dtype(hidden_states)
-        normed: torch.Tensor = _RMSNorm.apply(hidden_states, self.weight, self.epsilon, dtype)  # type: ignore[no-untyped-call]
-        return normed
-
-
-def fuse_norms(model: Any) -> int:
-    """Replace each norm that gives the same numbers by `FusedRMSNorm`, and return how many were replaced.
-
-    Names and parameters of the model stay. A norm that computes otherwise, such as one that scales by 1 + weight, stays
-    too: one of each kind is tried.
-    """
-    num, verdicts = 0, dict[type, bool]()
-    for parent in list(model.modules()):
-        for name, module in parent.named_children():
-            if not type(module).__name__.endswith("RMSNorm") or not hasattr(module, "variance_epsilon"):
-                continue
-            fused = FusedRMSNorm(module.weight, module.variance_epsilon)
-            if type(module) not in verdicts:
-                sample = torch.linspace(-3, 3, 7 * len(module.weight), device=module.weight.device).sin()
-                sample = sample.view(1, 7, len(module.weight))
-                with torch.no_grad():
-                    verdicts[type(module)] = are_close(fused(sample), module(sample))
-            if verdicts[type(module)]:
-                setattr(parent, name, fused)
-                num += 1
-    return num
-
-
-class _RMSNorm(torch.autograd.Function):
-    """(x [.., H], weight [H], epsilon, format of the result) -> x / rms(x) * weight."""
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, epsilon: float, dtype: torch.dtype) -> torch.Tensor:
-        wide = x.float()
-        scale = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
-        normed = wide * scale
-        ctx.save_for_backward(normed, scale, weight)
-        ctx.dtype = x.dtype
-        scaled: torch.Tensor = normed * weight
-        return scaled.to(dtype)
-
-    @staticmethod
-    def backward(ctx: Any, d_out: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        normed, scale, weight = ctx.saved_tensors
-        wide = d_out.float()
-        d_weight = (wide * normed).flatten(0, -2).sum(0).to(weight.dtype) if ctx.needs_input_grad[1] else None
-        if not ctx.needs_input_grad[0]:
-            return None, d_weight, None, None
-        d_normed = wide * weight
-        along = torch.linalg.vecdot(d_normed, normed).unsqueeze(-1).div_(normed.shape[-1])
-        return d_normed.addcmul_(normed, along, value=-1).mul_(scale).to(ctx.dtype), d_weight, None, None
+    hidden = decoder(input_ids=text[None], use_cache=False).last_hidden_state[0]
+    ours = functional.linear(hidden, weight.to(hidden.dtype), None if bias is None else bias.to(hidden.dtype))
+    return are_close(ours, logits)
 
 
 def checkpoint_activations(model: Any, how: Checkpointing = True) -> None:
@@ -314,8 +222,8 @@ def is_checkpointing(model: Any) -> bool:
 
 
 def _contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    # A layer is computed again after the forward pass has left its `packing`, without which it would see all as one.
-    return nullcontext(), packing(packed_now())
+    # A layer is computed again after the forward pass has left its `attending`, without which it would see all as one.
+    return nullcontext(), attending(attend_now())
 
 
 def compile_layers(model: Any, *, backend: str | Callable[..., Any] = "inductor") -> None:

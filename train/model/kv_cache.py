@@ -9,20 +9,16 @@ B rows, N tokens of all examples, K key heads, H query heads, D width of a head.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
-from train.model.attention import packing, to_device, unread_mask, working_dtype
+from train.model.attention import Attend, Packed, attending, to_device, unread_mask, working_dtype
 
 
 class StepShapes(NamedTuple):
     """How often the steps of decoding change their shapes."""
 
-    span_tokens: int
-    """The fewest tokens of a span: one of less would cost more by its calls than it saves."""
     reach: int
     """What a step reads of a row grows by so many tokens at once."""
     num_blind: int
@@ -36,177 +32,108 @@ def step_shapes(device: torch.device | str) -> StepShapes:
 
     On a CPU each new reach has its matrix products compiled anew.
     """
-    return StepShapes(1024, 32, 1, 1.0) if torch.device(device).type == "cpu" else StepShapes(16_384, 256, 16, 0.5)
-
-
-_SIMILAR = 0.8
+    return StepShapes(32, 1, 1.0) if torch.device(device).type == "cpu" else StepShapes(256, 16, 0.5)
 
 
 class KVCache:
     """Rows that were read end to end as one packed row and now grow by one token a step each.
 
-    Give the rows that may grow longest first. A row that is full writes over its last token.
+    A row that is full writes over its last token.
     """
 
-    # Runs of like length share a right-padded store (a "span"), whose longest row is all that a step reads of it, and
-    # reading is what a step costs on a CPU. Stores of a layer lie in one tensor [slots, D], so that a copy is one call
-    # for all of them: of a row that begins at b and has room for r, token t of key head k is at b * K + k * r + t.
-    # Slots come from positions on the device, and nothing but the reach hangs on how long a row is.
     def __init__(self, lengths: Sequence[int], capacity: Sequence[int], device: torch.device | str = "cpu") -> None:
-        """``lengths`` of the packed row's examples, and the ``capacity`` of each in tokens, falling."""
-        self.lengths = list(lengths)
-        self.device = device
-        self.shapes = step_shapes(device)
-        self._capacity = list(capacity)
-        edges = _spans(capacity, self.shapes.span_tokens)
-        self._spans = [(slice(*edge), capacity[edge[0]]) for edge in pairwise(edges)]
-        self._room = np.repeat([room for _, room in self._spans], np.diff(edges))
-        self._begins = self._room.cumsum() - self._room
+        """``lengths`` of the packed row's examples, and the ``capacity`` of each in tokens."""
+        self.device, self.shapes = device, step_shapes(device)
         self._layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-        self._of_step: dict[Any, torch.Tensor] = {}
-        self._put_rows()
+        self._masks: dict[int | None, torch.Tensor] = {}
+        self._place(list(lengths), list(capacity))
 
-    def _put_rows(self) -> None:
-        # Begin anew on the device, with the rows as they are now.
-        num = len(self.lengths)
-        columns = (self.lengths, np.asarray(self._capacity) - 1, self._room[:num], self._begins[:num])
-        self.positions, self._last, self._rooms, self._firsts = (
-            to_device(torch.from_numpy(np.asarray(column, dtype=np.int64))[:, None], self.device) for column in columns
+    def _place(self, lengths: list[int], capacity: list[int]) -> None:
+        self.lengths, self._capacity = lengths, capacity
+        self.positions, self._last = (
+            to_device(torch.tensor(column)[:, None], self.device) for column in (lengths, [n - 1 for n in capacity])
         )
-        self.forget_step()
-        self._find_reaches()
+        self._rows = torch.arange(len(lengths), device=self.device)[:, None]
+        self._masks.clear()
 
-    def _slots(self, groups: int, rows: np.ndarray, tokens: np.ndarray) -> torch.Tensor:
-        # Where ``tokens`` [N] of ``rows`` [N] lie, [K * N].
-        heads = np.arange(groups)[:, None]
-        slots = self._begins[rows] * groups + heads * self._room[rows] + tokens
-        return to_device(torch.from_numpy(slots.ravel()), self.device)
+    def prompts(self, packed: Packed) -> Attend:
+        """Return how a packed row is read so that its keys and values are stored."""
+        room = max(self._capacity)
+        rows = torch.repeat_interleave(torch.arange(len(self.lengths)), torch.tensor(self.lengths))
+        slots = to_device(rows * room, self.device) + packed.positions[0]
 
-    def store(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
-        """Store the keys and values [K, N, D] of a packed row."""
-        groups, name = len(key), ("read", len(key))
-        if name not in self._of_step:
-            rows = np.repeat(np.arange(len(self.lengths)), self.lengths)
-            tokens = np.concatenate([np.arange(length) for length in self.lengths])
-            self._of_step[name] = self._slots(groups, rows, tokens)
-        num, slots = int(self._room.sum()) * groups, self._of_step[name]
+        def attend(layer: int, query: torch.Tensor, *pair: Any) -> torch.Tensor:
+            dtype = working_dtype(query)
 
-        def stored(given: torch.Tensor) -> torch.Tensor:
-            given = given.to(working_dtype(given)).reshape(-1, given.shape[-1])
-            # What was never written is read with a weight of zero, so it may not be NaN.
-            return given.new_zeros(num, given.shape[-1]).index_copy_(0, slots, given)
+            def stored(tensor: torch.Tensor) -> torch.Tensor:
+                groups, _, width = tensor[0].shape
+                # What was never written is read with a weight of zero, so it may not be NaN.
+                store = tensor.new_zeros(len(self.lengths) * room, groups, width, dtype=dtype)
+                store.index_copy_(0, slots, tensor[0].transpose(0, 1).to(dtype))
+                # Keys of one head lie together: a step reads them so.
+                return store.view(-1, room, groups, width).transpose(1, 2).contiguous()
 
-        self._layers[layer] = stored(key), stored(value)
+            key, value, scale, window = pair
+            self._layers[layer] = stored(key), stored(value)
+            return packed.attend(layer, query, key, value, scale, window)
+
+        return attend
 
     def attend(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, window: int | None
     ) -> torch.Tensor:
         """Add one token to each of B rows and return what it sees, [B, 1, H, D]."""
         num, heads, _, width = query.shape
-        groups = key.shape[1]
-        stores = self._layers[layer]
-        dtype = stores[0].dtype
+        keys, values = self._layers[layer]
+        groups, dtype, reach = keys.shape[1], keys.dtype, self.reach
+        for store, new in ((keys, key), (values, value)):
+            store[self._rows[:, 0], :, self.positions[:, 0]] = new[:, :, 0].to(dtype)
         scaled = (query * scale).to(dtype).view(num, groups, heads // groups, width).transpose(2, 3)
-        if groups not in self._of_step:
-            slots = self._firsts * groups + torch.arange(groups, device=self.device) * self._rooms + self.positions
-            self._of_step[groups] = slots.flatten()
-        mixed = []
         with torch.autocast(query.device.type, enabled=False):
-            for store, new in zip(stores, (key, value), strict=True):
-                store.index_copy_(0, self._of_step[groups], new.reshape(-1, new.shape[-1]).to(dtype))
-            for rows, room, reach in self._reaches:
-                begin, shape = int(self._begins[rows.start]) * groups, (rows.stop - rows.start, groups, room, -1)
-                part = slice(begin, begin + shape[0] * groups * room)
-                keys, values = (store[part].view(shape)[:, :, :reach] for store in stores)
-                # Heads of one group ask the same keys, so those are never repeated. On a CPU keys times queries takes,
-                # in bfloat16, a third of the time of queries times keys.
-                scores = (keys @ scaled[rows]).transpose(2, 3).contiguous()
-                mixed.append(torch.softmax(scores.add_(self._mask(rows, reach, window, dtype)), -1) @ values)
-        return torch.cat(mixed).view(num, 1, heads, -1)
+            # Heads of one group ask the same keys, so those are never repeated. On a CPU keys times queries takes, in
+            # bfloat16, a third of the time of queries times keys.
+            scores = (keys[:, :, :reach] @ scaled).transpose(2, 3) + self._mask(window, dtype)
+            mixed = torch.softmax(scores, -1) @ values[:, :, :reach]
+        return mixed.view(num, 1, heads, -1)
 
-    def _find_reaches(self) -> None:
-        # Of each span that still has rows: those, their room, and what a step reads of it.
-        num, step = len(self.lengths), self.shapes.reach
-        spans = [(slice(rows.start, min(rows.stop, num)), room) for rows, room in self._spans if rows.start < num]
-        self._reaches = [(rows, room, min(max(self.lengths[rows]) // step * step + step, room)) for rows, room in spans]
-
-    def _mask(self, rows: slice, reach: int, window: int | None, dtype: torch.dtype) -> torch.Tensor:
-        """Return [rows, 1, 1, reach]: -inf where a row has not come to, or where its window has left behind, else 0."""
-        name = rows.start, window
-        if name not in self._of_step:
-            positions, index = self.positions[rows], torch.arange(reach, device=self.device)[None]
-            hidden = index > positions
+    def _mask(self, window: int | None, dtype: torch.dtype) -> torch.Tensor:
+        """Return [B, 1, 1, reach]: -inf where a row has not come to, or where its window has left behind, else 0."""
+        if window not in self._masks:
+            index = torch.arange(self.reach, device=self.device)[None]
+            hidden = index > self.positions
             if window is not None:
-                hidden |= index <= positions - window
+                hidden |= index <= self.positions - window
             mask = torch.zeros(hidden.shape, dtype=dtype, device=self.device).masked_fill_(hidden, -torch.inf)
-            self._of_step[name] = mask[:, None, None]
-        return self._of_step[name]
+            self._masks[window] = mask[:, None, None]
+        return self._masks[window]
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """What the shapes of a step hang on: the number of rows, and the reach of each span."""
-        return len(self.lengths), *(reach for _, _, reach in self._reaches)
+    def reach(self) -> int:
+        """The tokens of each row that a step reads."""
+        step = self.shapes.reach
+        return min(max(self.lengths) // step * step + step, max(self._capacity))
 
     def advance(self) -> None:
         """End a step on the device: each row has read the token that `attend` added."""
         torch.minimum(self.positions + 1, self._last, out=self.positions)
-        self.forget_step()
+        self._masks.clear()
 
     def forget_step(self) -> None:
         """Forget what the layers of a step share."""
-        self._of_step.clear()
+        self._masks.clear()
 
     def grow(self) -> None:
         """End a step for what is known of it here, also where a graph of it was replayed."""
         self.lengths = [min(length + 1, most - 1) for length, most in zip(self.lengths, self._capacity, strict=True)]
-        self._find_reaches()
 
-    def select(self, rows: Sequence[int]) -> list[int]:
-        """Let all but ``rows`` leave, and return those in their new order."""
-        order = list(range(len(self.lengths)))
-        if len(rows) == len(order):
-            return order
-        # The last row takes the place of a row that left, so that nothing else is moved; it has room for as much.
-        wanted = set(rows)
-        row, moves = 0, list[tuple[int, int]]()
-        while row < len(order):
-            if order[row] in wanted:
-                row += 1
-                continue
-            last = order.pop()
-            if row < len(order):
-                order[row] = last
-                if last in wanted:
-                    moves.append((last, row))
-        if moves:
-            self._move(*(np.asarray(side) for side in zip(*moves, strict=True)))
-        self.lengths = [self.lengths[row] for row in order]
-        self._capacity = [self._capacity[row] for row in order]
-        self._put_rows()
-        return order
-
-    def _move(self, sources: np.ndarray, targets: np.ndarray) -> None:
-        # Copy rows to others, of which none is a source.
-        sizes = np.asarray(self.lengths)[sources]
-        tokens = np.concatenate([np.arange(size) for size in sizes])
-        slots: dict[int, list[torch.Tensor]] = {}
-        for stores in self._layers.values():
-            groups = len(stores[0]) // int(self._room.sum())
-            if groups not in slots:
-                slots[groups] = [self._slots(groups, np.repeat(side, sizes), tokens) for side in (sources, targets)]
-            source, target = slots[groups]
-            for store in stores:
-                store.index_copy_(0, target, store.index_select(0, source))
-
-
-def _spans(capacity: Sequence[int], fewest: int) -> list[int]:
-    edges = [0]
-    for row, tokens in enumerate(capacity):
-        longest = capacity[edges[-1]]
-        assert tokens <= longest, "rows come the longest first"
-        if tokens < _SIMILAR * longest and (row - edges[-1]) * longest >= fewest:
-            edges.append(row)
-    return [*edges, len(capacity)]
+    def select(self, rows: Sequence[int]) -> Sequence[int]:
+        """Let all but ``rows`` leave, and return those."""
+        if len(rows) < len(self.lengths):
+            index = to_device(torch.tensor(rows), self.device)
+            for layer, (keys, values) in self._layers.items():
+                self._layers[layer] = keys[index], values[index]
+            self._place([self.lengths[row] for row in rows], [self._capacity[row] for row in rows])
+        return rows
 
 
 class TokenSteps:
@@ -217,15 +144,15 @@ class TokenSteps:
 
     def __init__(self, read: Callable[[dict[str, Any]], torch.Tensor], kv_cache: KVCache) -> None:
         self._read, self.kv_cache = read, kv_cache
-        self._shape: tuple[int, ...] = ()
+        self._shape = 0, 0
         self._replay: Callable[[], torch.Tensor] | None = None
         self._ids = torch.empty(0)
 
     def read(self, tokens: torch.Tensor) -> torch.Tensor:
         """Return what is read of ``tokens`` [B]."""
-        if self.kv_cache.shape != self._shape:
+        if (shape := (len(tokens), self.kv_cache.reach)) != self._shape:
             # The first step of a shape is run as it is written: libraries set themselves up by it.
-            self._shape, self._replay = self.kv_cache.shape, None
+            self._shape, self._replay = shape, None
             self._ids = tokens[:, None].clone()
             out = self._run()
         else:
@@ -247,7 +174,7 @@ class TokenSteps:
 
     def _run(self) -> torch.Tensor:
         arguments = {"input_ids": self._ids, "position_ids": self.kv_cache.positions, "use_cache": False}
-        with packing(None, self.kv_cache):
+        with attending(self.kv_cache.attend):
             out = self._read(arguments | {"attention_mask": unread_mask(self._ids.device)})
         self.kv_cache.advance()
         return out

@@ -42,7 +42,7 @@ def load_base(
     """
     import torch
 
-    from train.model.capabilities import optimize_for_device
+    from train.model.capabilities import capabilities_of
 
     path = find_base(name, folder)
     where = pick_device(device)
@@ -72,7 +72,8 @@ def load_base(
         # The sums between products are float32, as under autocast; a head that is tied to an embedding goes with it.
         for weight in module.parameters(recurse=False) if type(module) is not torch.nn.Linear else ():
             weight.data = weight.data.float()
-    add_tokens(optimize_for_device(model), tokenizer, new_tokens)
+    capabilities_of(model)
+    add_tokens(model, tokenizer, new_tokens)
     return model, tokenizer
 
 

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from train.data.rendering import Example
 from train.model.attention import packing, working_dtype
-from train.model.batch import Batch, by_length, collate, few_lengths
+from train.model.batch import Batch, by_length, collate, pad_multiple
 from train.model.capabilities import capabilities_of, decoder_of, evaluating, head_weight, inner_of
 from train.model.device import cast_weight, memory_limit
 
@@ -177,7 +177,7 @@ def supervised_loss(model: Any, batch: Batch, *, scale: float = 1.0) -> tuple[to
     return _head_loss(model, batch)(batch.weights, scale)
 
 
-def weighed_loss(
+def loss_from_nll(
     model: Any, batch: Batch, weigh: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return a loss that is any function of the supervised tokens' NLL (differentiable), and each one's NLL [S].
@@ -199,7 +199,7 @@ def _head_loss(
 ) -> Callable[[torch.Tensor | None, float], tuple[torch.Tensor, torch.Tensor]]:  # fmt: skip
     # Read the batch up to its head, and return what makes a loss of weights [S] and a scale; see `supervised_loss`.
     inner = inner_of(model)
-    placed = {} if batch.packed is None else batch.packed.arguments()
+    placed = {} if batch.packed is None else batch.packed.model_kwargs()
     if capabilities_of(model).has_plain_head:
         with packing(batch.packed):
             hidden = decoder_of(inner)(input_ids=batch.ids, use_cache=False, **placed).last_hidden_state
@@ -238,7 +238,7 @@ def nll_per_example(
         is_packed = capabilities_of(model).has_packing
         for group in by_length([len(example.ids) for example in examples], batch_tokens, is_packed=is_packed):
             chosen = [examples[index] for index in group]
-            batch = collate(chosen, device, is_packed=is_packed, round_to=few_lengths(device))
+            batch = collate(chosen, device, is_packed=is_packed, round_to=pad_multiple(device))
             for index, example, total in zip(group, chosen, batch_nlls(model, batch, len(chosen)), strict=True):
                 by_index[index] = Nll(example.id, total, example.num_supervised, example.num_bytes)
             if on_done is not None:

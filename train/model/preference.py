@@ -23,7 +23,7 @@ from torch.nn import functional
 from train.data.rendering import Example, PreferenceExample
 from train.model.attention import to_device
 from train.model.batch import Batch
-from train.model.loss import supervised_loss, weighed_loss
+from train.model.loss import loss_from_nll, supervised_loss
 from train.recipe import Objective, PreferenceRecipe
 
 
@@ -87,7 +87,7 @@ class PreferenceLoss:
                 (weights,) = torch.autograd.grad(value, nll)
             return value.detach(), weights
 
-        return weighed_loss(model, batch, weigh)
+        return loss_from_nll(model, batch, weigh)
 
     def _sum(
         self, logps: torch.Tensor, examples: Sequence[PreferenceExample], reference: torch.Tensor, totals: StepTotals

@@ -40,7 +40,9 @@ def plan_lines(contestant: EndpointContestant, requests: Sequence[Request], plac
         first += f"; {num_free:,} records take none: answered already (cache or this folder), or equal to another"
     by_id = {request.id: request for request in requests}
     likely = [_likely(by_id[ids[0]]) for ids, _ in plan]
-    asked, said, *most = (sum(tokens[at] for tokens in each) for each in (likely, [m for _, m in plan]) for at in (0, 1))
+    asked, said, *most = (
+        sum(tokens[at] for tokens in each) for each in (likely, [m for _, m in plan]) for at in (0, 1)
+    )
     tokens = f"about {asked:,} tokens of prompts and {said:,} of answers, if answers are as long as the references"
     price = "no price: set price_in and price_out in a .toml file, per million tokens"
     if (cost := budget.cost((asked, said))) is not None:
