@@ -11,11 +11,11 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
 from train.base.errors import Exit, TrainError, validation_fault
 from train.base.file_guard import open_file
@@ -26,12 +26,15 @@ from train.evaluate.dynamics import Dynamic
 
 PREDICTIONS = "predictions.jsonl"
 FEEDBACK = "feedback.jsonl"
-DYNAMICS_FIELDS = ("epochs", "confidence", "variability", "correctness")
-"""What a line of feedback on a training record says of how it was learnt."""
-_COMMON = ("id", "split", "category", "cluster", "reference", "metric")
-_FURTHER = ("is_liked", "trivial_answer", "trivial_score", "options")
+# What a line has of a record, and what it leaves out where there is none; so of each model.
+_OF_RECORD = ("id", "split", "category", "cluster", "reference", "metric")
+_OF_SOME_RECORDS = ("is_liked", "trivial_answer", "trivial_score", "options", "slices")
+_OF_MODEL, _OF_SOME_MODELS = ("text", "nll", "num_bytes", "num_tokens", "stopped", "scores"), ("rejected", "reasoning")
 # A file that somebody wrote by hand may hold numbers whose sums overflow.
-_MOST_NATS = 1e30
+Nats = Annotated[float, Field(ge=-1e30, le=1e30)]
+Amount = Annotated[float, Field(ge=0, le=1e30)]
+Count = Annotated[int, Field(ge=0)]
+Rejected = Annotated[Mapping[Literal["nll", "num_tokens"], Nats], Field(min_length=2)]
 _MOST_SAMPLE = 500
 _SURROGATE = re.compile("[\ud800-\udfff]")
 VERBATIM = "behaviour.verbatim"
@@ -66,21 +69,21 @@ class Scored:
     category: str
     cluster: str
     reference: str
-    nll: float | None
-    num_tokens: int
-    num_bytes: int
+    nll: Nats | None
+    num_tokens: Count
+    num_bytes: Count
     text: str | None = None
     stopped: bool | None = None
     metric: str = ""
     scores: Mapping[str, float] | None = None
     reasoning: str | None = None
-    usage: Mapping[str, float] | None = None
-    rejected: Mapping[str, float] | None = None
+    usage: Mapping[str, Amount] | None = None
+    rejected: Rejected | None = None
     is_liked: bool | None = None
     slices: SliceValues | None = None
     trivial_answer: str | None = None
     """The label that a model which has learnt nothing always says; None where it repeats the prompt."""
-    trivial_score: float | None = None
+    trivial_score: Annotated[float, Field(ge=0, le=1)] | None = None
     options: str | None = None
     """The digest of the scorer's options; None without any."""
     asked: str | None = None
@@ -180,11 +183,8 @@ def pair(base: Sequence[Scored], tuned: Sequence[Scored]) -> list[tuple[Scored, 
     """
     # Every interval and test of the report is paired, so a record that one side lacks would shift all after it.
     other = {(record.split, record.id): record for record in tuned}
-    if (
-        len(other) != len(tuned)
-        or {(record.split, record.id) for record in base} != other.keys()
-        or len(base) != len(tuned)
-    ):
+    names = {(record.split, record.id) for record in base}
+    if names != other.keys() or not len(names) == len(base) == len(tuned):
         raise TrainError(
             "E933 unpaired-results",
             f"base has {len(base)} records and tuned {len(tuned)}, and they are not the same",
@@ -206,17 +206,16 @@ def write_predictions(base: Sequence[Scored], tuned: Sequence[Scored], folder: P
     Raises:
         TrainError: E933 unpaired-results, E934 not-finite.
     """
-    return write_whole(
-        folder / PREDICTIONS,
-        (_line(_common(after) | {"base": _side(before), "tuned": _side(after)}) for before, after in pair(base, tuned)),
+    lines = (
+        _line(_of_record(after) | {"base": _of_model(before), "tuned": _of_model(after)})
+        for before, after in pair(base, tuned)
     )
+    return write_whole(folder / PREDICTIONS, lines)
 
 
 def prediction_line(record: Scored) -> str:
     """Return the line of `predictions.jsonl` for a record that one model alone was evaluated on, with its usage."""
-    usage = {} if record.usage is None else {"usage": dict(record.usage)}
-    asked = {} if record.asked is None else {"asked": record.asked}
-    return _line(_common(record) | {"tuned": _side(record) | usage | asked})
+    return _line(_of_record(record) | {"tuned": _of_model(record) | _present(record, ("usage", "asked"))})
 
 
 def read_predictions(
@@ -232,8 +231,7 @@ def read_predictions(
     """
     if not is_changed:
         check_written(path)
-    base: list[Scored] = []
-    tuned: list[Scored] = []
+    sides: dict[str, list[Scored]] = {"base": [], "tuned": []}
     number = 0
     try:
         with open_file(path) as lines:
@@ -242,13 +240,13 @@ def read_predictions(
                     break
                 number += 1
                 row = json.loads(line)
-                common = {name: row[name] for name in _COMMON} | {name: row.get(name) for name in _FURTHER}
+                common = {name: row[name] for name in _OF_RECORD}
+                common |= {name: row[name] for name in _OF_SOME_RECORDS if name in row}
                 if "slices" in row:
                     common["slices"] = read_slices(row["slices"], "predictions")
-                tuned.append(_checked(Scored(**common, **row["tuned"])))
-                if "base" in row:
-                    base.append(_checked(Scored(**common, **row["base"])))
-                if len(base) not in (0, number):
+                for name in ("base", "tuned") if "base" in row else ("tuned",):
+                    sides[name].append(_checked(Scored(**common, **row[name])))
+                if len(sides["base"]) not in (0, number):
                     raise ValueError("some lines have a base, and others have none")
     except (OSError, ValueError, KeyError, TypeError, RecursionError, TrainError) as error:
         raise TrainError(
@@ -256,10 +254,10 @@ def read_predictions(
             f"{path}:{number}: {type(error).__name__}: {error}",
             "Name the folder of a finished run.",
         ) from error
-    return base, tuned
+    return sides["base"], sides["tuned"]
 
 
-# Where a file is read, as strictly as a report (`train.report.model`).
+# As strictly as a report is read (`train.report.model`).
 _SCORED = TypeAdapter(
     with_config(ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, revalidate_instances="always"))(Scored)
 )
@@ -271,15 +269,9 @@ def _checked(record: Scored) -> Scored:
         _SCORED.validate_python(record)
     except ValidationError as error:
         raise ValueError(validation_fault(error)) from None
-    sizes = [record.num_tokens, record.num_bytes]
-    if record.nll is None and any(sizes):
+    if record.nll is None and (record.num_tokens or record.num_bytes):
         raise ValueError("nll is null, and num_bytes or num_tokens is not 0")
-    if record.rejected is not None and record.rejected.keys() != {"nll", "num_tokens"}:
-        raise ValueError("rejected has the numbers nll and num_tokens")
-    usage, likelihoods = (record.usage or {}).values(), [record.nll or 0.0, *(record.rejected or {}).values()]
-    if min([*sizes, *usage], default=0) < 0 or max(map(abs, [*likelihoods, *usage])) > _MOST_NATS:
-        raise ValueError("num_tokens, num_bytes and usage are numbers from 0, and none is beyond 1e30")
-    if not (0 <= (record.score or 0) <= 1 and 0 <= (record.trivial_score or 0) <= 1):
+    if not 0 <= (record.score or 0) <= 1:
         raise ValueError("the score that counts lies in 0 to 1")
     return record
 
@@ -294,12 +286,14 @@ def write_feedback(
     Raises:
         TrainError: E933 unpaired-results, E934 not-finite.
     """
-    # What flows back to curation must not carry the test split along, or the next dataset is made for its own exam.
-    pairs = [p for p in pair(base, tuned) if p[0].split in ("train", "validation")]
     by_id = {dynamic.id: dynamic for dynamic in dynamics}
-    return write_whole(
-        folder / FEEDBACK, (_line(_feedback(before, after, by_id.get(before.id))) for before, after in pairs)
+    # What flows back to curation must not carry the test split along, or the next dataset is made for its own exam.
+    lines = (
+        _line(_feedback(before, after, by_id.get(before.id)))
+        for before, after in pair(base, tuned)
+        if before.split in ("train", "validation")
     )
+    return write_whole(folder / FEEDBACK, lines)
 
 
 def _feedback(before: Scored, after: Scored, dynamic: Dynamic | None) -> dict[str, Any]:
@@ -315,30 +309,21 @@ def _feedback(before: Scored, after: Scored, dynamic: Dynamic | None) -> dict[st
     }
     # Training records have no completion: what the model says of what it was trained on tells nothing.
     if before.split == "validation":
-        row["completion_tuned"] = after.text
-    elif dynamic is not None:
-        row |= {name: getattr(dynamic, name) for name in DYNAMICS_FIELDS}
-    return row
+        return row | {"completion_tuned": after.text}
+    return row if dynamic is None else asdict(dynamic) | row
 
 
-def _common(record: Scored) -> dict[str, Any]:
-    further = {name: getattr(record, name) for name in (*_FURTHER, "slices")}
-    common = {name: getattr(record, name) for name in _COMMON}
-    return common | {name: value for name, value in further.items() if value is not None}
+def _present(record: Scored, names: Sequence[str]) -> dict[str, Any]:
+    return {name: value for name in names if (value := getattr(record, name)) is not None}
 
 
-def _side(record: Scored) -> dict[str, Any]:
-    side: dict[str, Any] = {
-        "text": record.text,
-        "nll": record.nll,
-        "num_bytes": record.num_bytes,
-        "num_tokens": record.num_tokens,
-        "stopped": record.stopped,
-        "scores": dict(record.scores or {}),
-    }
-    if record.rejected is not None:
-        side["rejected"] = dict(record.rejected)
-    return side if record.reasoning is None else side | {"reasoning": record.reasoning}
+def _of_record(record: Scored) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in _OF_RECORD} | _present(record, _OF_SOME_RECORDS)
+
+
+def _of_model(record: Scored) -> dict[str, Any]:
+    side = {name: getattr(record, name) for name in _OF_MODEL} | _present(record, _OF_SOME_MODELS)
+    return side | {"scores": record.scores or {}}
 
 
 def _line(row: Mapping[str, Any]) -> str:
