@@ -100,10 +100,8 @@ class Answer:
     def usage(self) -> dict[str, float]:
         """What it took, as `Scored` has it; what was known took no time."""
         seconds = None if self.is_cached else round(self.seconds, 6)
-        usage = {
-            "prompt_tokens": self.prompt_tokens, "new_tokens": self.new_tokens, "seconds": seconds, "cost": self.cost,
-        }  # fmt: skip
-        return {name: value for name, value in usage.items() if value is not None}
+        usage = [("prompt_tokens", self.prompt_tokens), ("new_tokens", self.new_tokens), ("seconds", seconds)]
+        return {name: value for name, value in [*usage, ("cost", self.cost)] if value is not None}
 
 
 LONGEST_LABEL = 40
@@ -131,32 +129,27 @@ def category_specs(categories: Mapping[str, Any], trained: Iterable[Row] = ()) -
             with suppress(RowFault):
                 texts[row.category][(row.messages[last_answer(row.messages)]["content"] or "").strip()] += 1
     for name, entry in categories.items():
-        table = entry if isinstance(entry, dict) else {}
-        chosen, options, contract = table.get("scorer") or "", table.get("options") or {}, table.get("contract") or {}
-        if (
-            table is not entry
-            or not isinstance(chosen, str)
-            or not all(isinstance(o, dict) for o in (options, contract))
-        ):
-            raise TrainError(
-                "E912 bad-dataset",
-                f"the manifest's category {name!r} is not a table with a scorer's name, its options and a contract",
-                "Export the dataset again.",
-            )
+        label = texts[name].most_common(1)[0][0] if is_closed(texts[name]) else None
         # A scorer that cannot work would else end the run after hours of training.
         try:
-            metrics.discover()["contract"].check(contract)
-            label = texts[name].most_common(1)[0][0] if is_closed(texts[name]) else None
-            specs[name] = CategorySpec(metrics.scorer(chosen, options), options, not chosen, contract, label)
-            if specs[name].metric.kind == "likelihood" and not specs[name].choices:
-                raise TrainError(
-                    "E932 bad-metric-option",
-                    f"the metric {chosen!r} needs choices",
-                    'Set choices, such as ["yes", "no"].',
-                )
+            specs[name] = _spec(entry, label)
         except TrainError as error:
             raise TrainError(error.code, f"category {name!r}: {error.message}", error.hint) from error
     return specs
+
+
+def _spec(entry: Any, label: str | None) -> CategorySpec:
+    table = entry if isinstance(entry, dict) else {"scorer": entry}
+    chosen, options, contract = table.get("scorer") or "", table.get("options") or {}, table.get("contract") or {}
+    if not isinstance(chosen, str) or not all(isinstance(part, dict) for part in (entry, options, contract)):
+        fault = "not a table with a scorer's name, its options and a contract"
+        raise TrainError("E912 bad-dataset", f"the manifest's entry is {fault}", "Export the dataset again.")
+    metrics.discover()["contract"].check(contract)
+    spec = CategorySpec(metrics.scorer(chosen, options), options, not chosen, contract, label)
+    if spec.metric.kind == "likelihood" and not spec.choices:
+        message = f"the metric {chosen!r} needs choices"
+        raise TrainError("E932 bad-metric-option", message, 'Set choices, such as ["yes", "no"].')
+    return spec
 
 
 def spec_of(categories: Mapping[str, CategorySpec], name: str) -> CategorySpec:
@@ -166,7 +159,7 @@ def spec_of(categories: Mapping[str, CategorySpec], name: str) -> CategorySpec:
 
 def rows_with_choices(rows: Sequence[Row], categories: Mapping[str, CategorySpec]) -> list[tuple[Row, Sequence[str]]]:
     """Return the rows of which choices are compared, with their choices."""
-    each = ((row, categories[row.category].choices) for row in rows if row.messages and row.category in categories)
+    each = ((row, spec_of(categories, row.category).choices) for row in rows if row.messages)
     return [(row, choices) for row, choices in each if choices]
 
 
@@ -175,70 +168,67 @@ def answer_scores(spec: CategorySpec, answer: Answer, reference: str, options: M
     scores = spec.metric.scores(answer.text, reference, {**spec.options, **options})
     # Reasoning that used up all tokens is no answer, also where a metric takes an empty one.
     if answer.reasoning is not None and not answer.text.strip() and spec.metric.primary in scores:
-        scores = {**scores, spec.metric.primary: 0.0}
+        scores[spec.metric.primary] = 0.0
     return scores
 
 
 def score(
-    rows: Sequence[Row],
-    references: Mapping[str, str],
-    answers: Sequence[Answer],
-    nlls: Sequence[Nll] | None,
-    categories: Mapping[str, CategorySpec],
-    *,
-    split: str,
-    rejected: Mapping[str, Nll] | None = None,
-) -> list[Scored]:
+    rows: Sequence[Row], references: Mapping[str, str], answers: Sequence[Answer], nlls: Sequence[Nll] | None,
+    categories: Mapping[str, CategorySpec], *, split: str, rejected: Mapping[str, Nll] | None = None,
+) -> list[Scored]:  # fmt: skip
     """Join completions and likelihoods by record id and score them; a row without a likelihood is left out.
 
     ``rejected`` has by id the likelihoods of the worse of two answers. None as ``nlls`` is a model that tells none:
     then a row without a completion is left out. A category that ``categories`` does not know, and the empty one, is
     scored by the default metric.
     """
-    by_id, likely = {answer.id: answer for answer in answers}, None if nlls is None else {nll.id: nll for nll in nlls}
-    behaviour, contract = (metrics.discover()[name] for name in ("behaviour", "contract"))
+    by_id, likely = {answer.id: answer for answer in answers}, {nll.id: nll for nll in nlls or ()}
     scored = []
     for row in rows:
-        if row.id not in (by_id if likely is None else likely):
+        if row.id not in (by_id if nlls is None else likely):
             continue
-        nll, worse = None if likely is None else likely[row.id], (rejected or {}).get(row.id)
-        answer, spec = by_id.get(row.id), spec_of(categories, row.category)
-        reference, _ = part_reasoning(references.get(row.id, ""))
-        scores: dict[str, float] = {}
-        if answer is not None:
-            scores = answer_scores(spec, answer, reference, _record_options(spec, row, answer))
-            # A choice that was taken by likelihood was not written, so it has no behaviour.
-            if answer.stopped is not None:
-                scores |= behaviour.scores(answer.text, reference)
-            if answer.reasoning_tokens is not None:
-                scores |= {REASONING_TOKENS: float(answer.reasoning_tokens), REASONING_CUT: float(answer.is_cut)}
-            if spec.contract and (prompt_text := _prompt_text(row)) is not None:
-                scores |= contract.scores(answer.text, reference, {**spec.contract, "prompt": prompt_text})
-        scored.append(
-            Scored(
-                row.id,
-                split,
-                row.category,
-                row.cluster,
-                reference,
-                None if nll is None else nll.nll,
-                0 if nll is None else nll.num_tokens,
-                0 if nll is None else nll.num_bytes,
-                text=None if answer is None else answer.text,
-                reasoning=None if answer is None else answer.reasoning,
-                stopped=None if answer is None else answer.stopped,
-                metric="" if answer is None else spec.metric.primary,
-                scores=scores,
-                usage=None if answer is None else answer.usage,
-                rejected=None if worse is None else {"nll": worse.nll, "num_tokens": worse.num_tokens},
-                is_liked=row.is_liked,
-                slices=row.slices,
-                trivial_answer=spec.label,
-                trivial_score=None if answer is None else _trivial_score(spec, row, reference),
-                options=spec.digest,
-            )
-        )
+        spec, (reference, _) = spec_of(categories, row.category), part_reasoning(references.get(row.id, ""))
+        record = Scored(
+            row.id, split, row.category, row.cluster, reference, None, 0, 0, scores={}, is_liked=row.is_liked,
+            slices=row.slices, trivial_answer=spec.label, options=spec.digest,
+        )  # fmt: skip
+        if (nll := likely.get(row.id)) is not None:
+            record = replace(record, nll=nll.nll, num_tokens=nll.num_tokens, num_bytes=nll.num_bytes)
+        if (worse := (rejected or {}).get(row.id)) is not None:
+            record = replace(record, rejected={"nll": worse.nll, "num_tokens": worse.num_tokens})
+        if (answer := by_id.get(row.id)) is not None:
+            record = replace(
+                record, text=answer.text, reasoning=answer.reasoning, stopped=answer.stopped, usage=answer.usage,
+                metric=spec.metric.primary, scores=_all_scores(spec, row, answer, reference),
+                trivial_score=_trivial_score(spec, row, reference),
+            )  # fmt: skip
+        scored.append(record)
     return scored
+
+
+def _all_scores(spec: CategorySpec, row: Row, answer: Answer, reference: str) -> dict[str, float]:
+    """Return the scores of the metric, and those of behaviour, reasoning and contract beside it."""
+    scores, shelf = answer_scores(spec, answer, reference, _record_options(spec, row, answer)), metrics.discover()
+    # A choice that was taken by likelihood was not written, so it has no behaviour.
+    if answer.stopped is not None:
+        scores |= shelf["behaviour"].scores(answer.text, reference)
+    if answer.reasoning_tokens is not None:
+        scores |= {REASONING_TOKENS: float(answer.reasoning_tokens), REASONING_CUT: float(answer.is_cut)}
+    before, message = _parts(row)
+    # No contract applies where the answer is to call tools, nor to raw text.
+    if spec.contract and message and not message.get("tool_calls"):
+        # Citations must stand in the messages before the answer.
+        prompt = "\n\n".join(part["content"] for part in before if part["content"] is not None)
+        scores |= shelf["contract"].scores(answer.text, reference, {**spec.contract, "prompt": prompt})
+    return scores
+
+
+def _parts(row: Row) -> tuple[Sequence[Mapping[str, Any]], Mapping[str, Any]]:
+    # The messages before the last answer, and that answer; nothing of raw text.
+    if not row.messages:
+        return (), {}
+    last = last_answer(row.messages)
+    return row.messages[:last], row.messages[last]
 
 
 def rescored(
@@ -261,10 +251,9 @@ def rescored(
 def _rescored(old: Scored, row: Row | None, categories: Mapping[str, CategorySpec]) -> Scored:
     if row is None:
         return old
-    old = replace(old, category=row.category, cluster=row.cluster, slices=row.slices, is_liked=row.is_liked)
-    if old.text is None or row.messages is None:
-        return old
-    message = row.messages[last_answer(row.messages)]
+    _, message = _parts(row)
+    if old.text is None or not message:
+        return replace(old, category=row.category, cluster=row.cluster, slices=row.slices, is_liked=row.is_liked)
     # How a call is spelled is known to the template.
     content = old.reference if message.get("tool_calls") else message["content"] or ""
     reference = "" if row.is_liked is False else content
@@ -274,17 +263,17 @@ def _rescored(old: Scored, row: Row | None, categories: Mapping[str, CategorySpe
     is_told = old.stopped is not None and new.metric != "judge"
     kept = {name: value for name, value in (old.scores or {}).items() if name != new.metric or not is_told}
     return replace(
-        old, reference=new.reference, metric=new.metric, scores={**kept, **(new.scores or {})},
-        trivial_answer=new.trivial_answer, trivial_score=new.trivial_score, options=new.options,
+        new, scores={**kept, **(new.scores or {})}, nll=old.nll, num_tokens=old.num_tokens, num_bytes=old.num_bytes,
+        rejected=old.rejected, usage=old.usage, asked=old.asked,
     )  # fmt: skip
 
 
 def _trivial_score(spec: CategorySpec, row: Row, reference: str) -> float | None:
-    """What a model that has learnt nothing scores: it always says the label, or repeats what stands before the answer.
+    """Return the score of a model that has learnt nothing: it always says the label, or repeats what stands before.
 
     None where nothing does.
     """
-    before = (row.messages or [])[: last_answer(row.messages or [])]
+    before, _ = _parts(row)
     if spec.label is None and not before:
         return None
     text = spec.label if spec.label is not None else before[-1]["content"] or ""
@@ -295,23 +284,10 @@ def _trivial_score(spec: CategorySpec, row: Row, reference: str) -> float | None
 
 
 def _record_options(spec: CategorySpec, row: Row, answer: Answer) -> dict[str, Any]:
-    """The options of a metric that are not its category's but the record's and the answer's own."""
+    """Return the options of a metric that are not its category's but the record's and the answer's own."""
     if answer.logprobs:
         return {"logprobs": answer.logprobs}
-    if spec.metric.kind == "calls" and row.messages:
-        calls = row.messages[last_answer(row.messages)].get("tool_calls") or ()
-        return {"calls": [call.get("function", call) for call in calls]}
-    return {}
-
-
-def _prompt_text(row: Row) -> str | None:
-    """Return the texts of all messages before the last answer, which its citations must stand in.
-
-    None where no contract applies: the answer is to call tools.
-    """
-    if row.messages is None:
-        return None
-    last = last_answer(row.messages)
-    if row.messages[last].get("tool_calls"):
-        return None
-    return "\n\n".join(message["content"] for message in row.messages[:last] if message["content"] is not None)
+    if spec.metric.kind != "calls":
+        return {}
+    _, message = _parts(row)
+    return {"calls": [call.get("function", call) for call in message.get("tool_calls") or ()]}
