@@ -121,10 +121,8 @@ class Results:
     def further(self) -> list[str]:
         """What is said of categories, of parts of the records that gain less than others, and of over-fitting."""
         rows = [row["sentence"] for row in self.unscored] + [row.get("one_answer") for row in self.categories]
-        slices = [sentence for part in self.report.get("slices", ()) for sentence in part["sentences"]]
-        fits = [fit["sentence"] for fit in self.report.get("fits", ()) if fit["fell_from"] is not None]
-        memory = self.report.get("memory")
-        return [*filter(None, rows), *slices, *fits, *([memory["sentence"]] if memory else [])]
+        parts = [self.report.get(name) for name in ("slices", "fits", "memory")]
+        return [*filter(None, rows), *(part["sentence"] for part in parts if part)]
 
     @property
     def regressed(self) -> list[str]:

@@ -230,7 +230,7 @@ def paired_rows(first: Path, second: Path, split: str) -> tuple[dict[str | None,
     report, counts = document["report"], document["splits"].get(split, {})
     part = split_of(report, split)
     notes = [*_notes(counts), *(row["sentence"] for row in part.get("unscored", ()))]
-    notes += [sentence for part in report["slices"] for sentence in part["sentences"]]
+    notes += [report["slices"]["sentence"]] if report["slices"] else []
     return _pairs(part, report["fewest"]), notes
 
 

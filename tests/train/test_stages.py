@@ -171,7 +171,9 @@ def test_records_of_the_exam_are_not_trained_on_and_what_overlaps_is_told(
     assert "stage-1: 1 of 10 training records are exam records; left out" in done.stderr
     assert "exam records share 13 words in a row with training records, of validation v" in done.stderr
     assert "1 of 2 replayed texts are exam records or those of eval.general; left out" in done.stderr
-    assert [part.name for part in Report.load(tmp_path / "a").slices] == ["tone"]
+    slices = Report.load(tmp_path / "a").slices
+    assert slices is not None
+    assert "tone" in slices.sentence
     stages = Report.load(tmp_path / "a").stages
     assert stages is not None
     first = stages.results[0]

@@ -30,9 +30,9 @@ from train.recipe import Recipe
 from train.recipe.forgetting import remedies
 from train.report import stats, wording
 from train.report.calibration import calibrated
+from train.report.diagnostics import field_gaps, memory_of, overfitting, read_events
 from train.report.model import (
     REPORT,
-    CategoryFit,
     Curve,
     DataMap,
     Estimate,
@@ -44,12 +44,12 @@ from train.report.model import (
     Measured,
     Memorised,
     Noise,
+    OverFitting,
     Report,
     Run,
     SplitResult,
     Worst,
 )
-from train.report.overfitting import category_fits, memory_of, read_events
 from train.report.preferences import preferences
 from train.report.results import (
     BITS_MARGIN,
@@ -62,7 +62,6 @@ from train.report.results import (
     known,
     split_results,
 )
-from train.report.slices import slice_results
 from train.report.winrate import HumanVerdict
 from train.report.write import read_curve, write_report
 
@@ -90,7 +89,7 @@ def build_report(
     data_map: DataMap | None = None,
     human: Sequence[HumanVerdict] = (),
     is_checkpoint_chosen: bool = True,
-    fits: Sequence[CategoryFit] = (),
+    fits: OverFitting | None = None,
     memory: Memorised | None = None,
     sides: Sequence[Sequence[Scored]] = (),
     unsliced: Collection[str] = (),
@@ -132,8 +131,8 @@ def build_report(
         judged=judged,
         data_map=data_map,
         preferences=preferences([p for p in pairs if p[0].split == headline], headline, rules, seeds),
-        slices=slice_results([[p for p in pairs if p[0].category not in silent]], headline, rules, seeds)[0],
-        fits=list(fits),
+        slices=field_gaps([[p for p in pairs if p[0].category not in silent]], headline, rules, seeds)[0],
+        fits=fits,
         memory=memory,
     )
 
@@ -160,7 +159,7 @@ def publish(
     sides = [[record for record in side if record.split != "train"] for side in (base, tuned)]
     # A training record is no exam; feedback alone wants it.
     names = {row.category for split in ("validation", "test") for row in dataset.splits[split]}
-    learnt, fits = {dynamic.id for dynamic in dynamics}, category_fits(list(read_events(folder / "metrics.jsonl")))
+    learnt = {dynamic.id for dynamic in dynamics}
     report = build_report(
         sides[0],
         sides[1],
@@ -179,10 +178,9 @@ def publish(
         noise=noise,
         judge_summary=judge_summary,
         data_map=data_map(dynamics, {row.id for row in dataset.splits["train"]}),
-        fits=fits,
+        fits=overfitting(list(read_events(folder / "metrics.jsonl"))),
         memory=memory_of(
             *([r for r in side if r.split != "train" or r.id in learnt] for side in (base, tuned)),
-            has_fallen=any(fit.fell_from is not None for fit in fits),
         ),
     )
     write_predictions(sides[0], sides[1], folder)

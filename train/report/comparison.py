@@ -20,9 +20,9 @@ from train.base.errors import TrainError
 from train.base.run_folder import EVALUATION, model_run, read_evaluation, read_run
 from train.evaluate.predictions import PREDICTIONS, Scored, read_predictions
 from train.report import wording
-from train.report.model import Estimate, Gate, Report, ReportPart, SliceResult, SplitResult
+from train.report.diagnostics import field_gaps
+from train.report.model import Estimate, Gate, Report, ReportPart, Slices, SplitResult
 from train.report.results import SPLITS, Pairs, Rules, several_results, without_lost, without_unanswered
-from train.report.slices import slice_results
 
 _GENERAL = "general"
 NOTHING_TO_REPORT = "E937 nothing-to-report"
@@ -87,7 +87,7 @@ class PairedResults(ReportPart):
 
     name: str
     splits: list[SplitResult]
-    slices: list[SliceResult] = Field(default_factory=list)
+    slices: Slices | None = None
     """Of the split whose verdicts count."""
 
 
@@ -300,7 +300,7 @@ def compare_sides(sides: Sequence[Side]) -> ComparisonTable:
     silent = {row.category for results in splits.values() for part in results for row in part.unscored}
     silent |= incomplete(sides)
     shown = [(sides[index].name, part) for index in others for part in splits[index] if part.split == headline]
-    slices = slice_results([[p for p in each if p[0].category not in silent] for each in pairs], headline, rules)
+    slices = field_gaps([[p for p in each if p[0].category not in silent] for each in pairs], headline, rules)
     return ComparisonTable(
         models=[_model(side, records) for side, records in zip(sides, matched, strict=True)],
         headline=headline,
@@ -324,9 +324,8 @@ def compare_sides(sides: Sequence[Side]) -> ComparisonTable:
             *(f"{name}: {row.one_answer}" for name, part in shown for row in part.categories if row.one_answer),
             *remarks(counts.values(), len(sides)), *side_notes(sides, matched),
             *(
-                f"{sides[index].name}: {sentence}"
-                for index, parts in zip(others, slices, strict=True) if index
-                for part in parts for sentence in part.sentences
+                f"{sides[index].name}: {part.sentence}"
+                for index, part in zip(others, slices, strict=True) if index and part
             ),
         ],
     )  # fmt: skip

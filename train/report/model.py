@@ -173,36 +173,27 @@ class SplitResult(ReportPart):
         return names + [result.sentence for result in self.unscored]
 
 
-class Disparity(ReportPart):
-    """Whether the records of one value of a slice gained less than the others of the same categories."""
+class FieldGap(ReportPart):
+    """How much more other records of the same categories gained than those with one value in a field."""
 
+    field: str
+    """Such as "/meta/language", "label.audience" or "tokens"."""
     value: str
+    """Of many different numbers a quarter of the records."""
     n: int
     num_others: int
     difference: Estimate
-    """How much more the others gained, each category weighed as the records of this value are."""
-    p: float
+    """Each category weighed as the records of this value are."""
     p_adjusted: float
-    """Holm over all slices, the tests of their values among them."""
+    """Holm over all fields and values."""
     is_significant: bool
+
+
+class Slices(ReportPart):
+    """Gains by field, of values that have as many independent records as a verdict takes, and so have the others."""
+
+    gaps: list[FieldGap]
     sentence: str
-
-
-class SliceResult(ReportPart):
-    """The records of a split by what they have in one field."""
-
-    name: str
-    """The field, such as "/meta/language", "label.audience" or "tokens"."""
-    split: Literal["validation", "test"]
-    values: list[CategoryResult]
-    """Its values, which stand as categories there; numbers of many kinds by quarters of the records."""
-    disparities: list[Disparity]
-    """Of values that have as many clusters as a verdict takes, and so have the others."""
-    num_without: int
-    """Records without a value."""
-    num_pooled: int
-    """Rare values that stand together as "other values", so that no test record is told by its own."""
-    sentences: list[str]
 
 
 class Forgetting(ReportPart):
@@ -275,45 +266,42 @@ class Curve(ReportPart):
     evals: list[EvalPoint]
 
 
-class FitPoint(ReportPart):
-    """One category at one step: records that are trained on beside those that are not."""
-
-    step: int
-    train: float
-    validation: float
-    gap: Estimate
-    """By how much training is the better one."""
-
-
-class CategoryFit(ReportPart):
-    """How far a category is over-fitted, by the samples that are answered at each validation."""
+class Fall(ReportPart):
+    """A category that got worse on validation after its best step, beyond chance."""
 
     category: str
     measure: Literal["score", "loss"]
-    """A loss is in nats a supervised token; lower is better, and a fall of it is told as a negative change."""
-    num_train: int
-    num_validation: int
-    points: list[FitPoint]
-    """Some of the steps; none where no training record was answered."""
-    fell_from: int | None
-    """The step that was best on validation, where the last one is worse beyond chance."""
-    fall: Estimate | None
+    """A loss is in nats a supervised token."""
+    step: int
+    """The best one on validation."""
+    last: int
+    fall: Estimate
+    """From the best step to the last one, positive where it got worse."""
     p_adjusted: float
-    """For the choice of the best step, and Holm over the categories."""
+    """For the choice of the best step, and Holm over categories and measures."""
+    has_training_risen: bool
+    """Training got better meanwhile; else it is no over-fitting."""
+
+
+class OverFitting(ReportPart):
+    """What the answers at each validation show, those to training records beside others."""
+
+    falls: list[Fall]
     sentence: str
 
 
 class Memorised(ReportPart):
-    """Shares of answers that are continued word for word from their first tokens."""
+    """Shares of answers that the tuned model continues word for word from their first tokens."""
 
     n: int
-    base: Estimate
     tuned: Estimate
+    """Of training answers."""
     num_control: int
     control: Estimate | None
-    """The tuned model on validation records; none where no answer there is long enough."""
+    """Of validation answers; none where none is long enough."""
+    excess: float
+    """The share that is known by heart: more than the base, and more than of validation answers."""
     is_significant: bool
-    """More of the training answers than of those, beyond chance."""
     sentence: str
 
 
@@ -483,9 +471,9 @@ class Report(ReportPart, title="The report of a training run: runs/ID/report.jso
     seeds: SeedsSummary | None = None
     learning_curve: LearningCurve | None = None
     sweep: Sweep | None = None
-    slices: list[SliceResult] = Field(default_factory=list)
+    slices: Slices | None = None
     """Of the split whose verdicts count."""
-    fits: list[CategoryFit] = Field(default_factory=list)
+    fits: OverFitting | None = None
     memory: Memorised | None = None
 
     @classmethod
@@ -525,5 +513,5 @@ class Measured(ReportPart):
     noise: Noise | None
     judged: JudgeSummary | None
     data_map: DataMap | None
-    fits: list[CategoryFit]
+    fits: OverFitting | None
     memory: Memorised | None

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from train.base.console import one_line, visible
 from train.evaluate.dynamics import Dynamic
 from train.report import wording
-from train.report.model import CategoryFit, CategoryResult, Change, Estimate, Report, Run, SliceResult
+from train.report.model import CategoryResult, Change, Estimate, Report, Run
 from train.report.training_parts import CategoryCurve, LearningCurve, Preferences, Stages, Sweep
 from train.report.wording import number, percent, prose, spread
 
@@ -56,9 +56,8 @@ def table(report: Report, *, sides: tuple[str, str] = ("base", "tuned"), columns
         lines += ["", *prose(report.forgetting.sentence, columns)]
         for remedy in report.forgetting.remedies:
             lines += [*prose(f"next: {remedy.text}", columns), *(f"    {line}" for line in remedy.lines)]
-    sentences = [f"Fit of {fit.sentence}" for fit in report.fits if fit.fell_from is not None]
-    measured = (report.memory, report.seeds, report.noise, report.judged)
-    for sentence in [*sentences, *(part.sentence for part in measured if part is not None)]:
+    measured = (report.slices, report.fits, report.memory, report.seeds, report.noise, report.judged)
+    for sentence in (part.sentence for part in measured if part is not None):
         lines += ["", *prose(sentence, columns)]
     for remark in report.judged.remarks if report.judged else ():
         lines += prose(remark, columns)
@@ -82,18 +81,12 @@ def part_tables(report: Report) -> list[OldTable]:
     tables += [] if report.learning_curve is None else [_of_curve(report.learning_curve)]
     tables += [] if report.stages is None else [_of_stages(report.stages, report.main().categories)]
     tables += [] if report.sweep is None else [_of_sweep(report.sweep)]
-    return [*tables, *(_of_slice(part, report.fewest) for part in report.slices)]
+    return tables
 
 
 def file_tables(report: Report) -> Iterator[OldTable]:
     """Yield what the files of a report have beside it, and a terminal leaves out."""
     main = report.main()
-    if report.fits or report.memory:
-        sentences = [part.sentence for part in (*report.fits, report.memory) if part is not None]
-        rows = [row for fit in report.fits for row in _fit_rows(fit)]
-        heads = ("category", "measure", "step", "training", "validation", "gap", "95 %")
-        yield OldTable("Over-fitting", heads, rows,
-                    sentences, left=("measure", "95 %"))  # fmt: skip
     if main.behaviour is not None:
         about = f"All {main.behaviour.n} completions of the {main.split} split; greedy decoding."
         each = (
@@ -143,28 +136,9 @@ def run_table(run: Run) -> OldTable:
                        left=("value",))  # fmt: skip
 
 
-def _fit_rows(fit: CategoryFit) -> list[tuple[str, ...]]:
-    is_share = fit.measure == "score"
-    measure = f"{'score' if is_share else 'nats a token'}, n = {fit.num_train} and {fit.num_validation}"
-    return [
-        (wording.category(fit.category), measure, str(point.step), number(point.train, is_share=is_share),
-         number(point.validation, is_share=is_share), number(point.gap.value, is_share=is_share, sign=True),
-         spread(point.gap, is_share=is_share, sign=True))
-        for point in fit.points
-    ]  # fmt: skip
-
-
 def _dynamic_row(dynamic: Dynamic) -> tuple[str, ...]:
     numbers = (number(value, is_share=False) for value in (dynamic.confidence, dynamic.variability))
     return one_line(dynamic.id), wording.category(dynamic.category), *numbers, number(dynamic.correctness)
-
-
-def _of_slice(part: SliceResult, fewest: int) -> OldTable:
-    # All of them have one metric, which their categories name.
-    rows = [row[:2] + row[3:] for row in (wording.result_row(value, fewest) for value in part.values)]
-    pooled = [f"{part.num_pooled} rare values stand together."] if part.num_pooled else []
-    heads = ("value", *(head for head in wording.HEADS[1:] if head != "metric"))
-    return OldTable(f"By {part.name} ({part.split} split)", heads, rows, [*part.sentences, *pooled])
 
 
 def _of_preferences(preferences: Preferences) -> OldTable:

@@ -308,7 +308,7 @@ def without_choosing(report: Report) -> Report:
     if report.headline == "validation":
         note = f"No test record is compared: the validation split (n = {report.main().n}) chose the settings, so its "
         note += "scores flatter, and there is no verdict on them. Slices are left out."
-        report = report.model_copy(update={"notes": [note, *report.notes[1:]], "slices": []})
+        report = report.model_copy(update={"notes": [note, *report.notes[1:]], "slices": None})
     return report.model_copy(update={"splits": splits})
 
 

@@ -17,6 +17,7 @@ from train.base.console import visible
 from train.base.errors import TrainError, first_line
 from train.base.storage import write_whole
 from train.report import wording
+from train.report.diagnostics import read_events
 from train.report.model import (
     REPORT,
     CategoryResult,
@@ -27,7 +28,6 @@ from train.report.model import (
     Report,
     StepPoint,
 )
-from train.report.overfitting import read_events
 from train.report.part_tables import file_tables, part_tables, run_table
 from train.report.training_parts import CategoryCurve
 
