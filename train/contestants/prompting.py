@@ -109,7 +109,8 @@ class Prompting:
         for shot in self._shots(row):
             assert shot.messages is not None, "only rows with messages are examples"
             turns = shot.messages[: last_answer(shot.messages) + 1]
-            before += [message for message in turns if message["role"] != "system"]
+            # An answer in an example is read, and is none of the record's own, whose likelihood is measured.
+            before += [{**message, "weight": 0} for message in turns if message["role"] != "system"]
         return replace(request, row=replace(row, messages=[*before, *rest]))
 
     def _shots(self, row: Row) -> list[Row]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -77,248 +77,254 @@ def shared_lengths(names: Sequence[str]) -> tuple[int, int | None]:
 def evaluate_contestant(
     contestant: Contestant, dataset: Dataset, conditions: Conditions, parent: Path
 ) -> tuple[Path, dict[str, Any]]:
-    """Evaluate ``contestant`` on ``dataset`` and return its folder below ``parent`` and what its eval.json says.
+    """Evaluate ``contestant`` on ``dataset`` and return its folder below ``parent`` and the content of its eval.json.
 
     What an earlier call with the same conditions has answered is not asked again. Raises TrainError: E912 bad-dataset
     for a scorer that cannot work, or records of which an endpoint may not get all; E936 write-failed; and as the
     contestant does, after which the same call goes on.
     """
-    evaluation = _Evaluation(contestant, dataset, conditions, parent)
-    evaluation.plan()
+    entry = _enter(contestant, dataset, conditions)
+    record = _describe(entry)
+    folder = evaluation_folder(parent, record["id"], record["key"])
+    record["id"], path = folder.name, folder / PREDICTIONS
+    # What a kill cut off is asked again.
+    results = read_predictions(path, is_growing=True)[1] if path.exists() else []
+    done = {result.id for result in results if result.split != _GENERAL}
+    left = {name: place for name, place in entry.places.items() if name not in done}
+    _announce(entry, left, len(results))
     if conditions.is_dry:
-        return evaluation.folder, evaluation.record
+        return folder, record
+    unanswered: list[Unanswered] = []
     try:
-        evaluation.work()
+        write_run(folder, record, EVALUATION)
+        write_whole(path, map(prediction_line, results))
+        with appending(path) as append:
+
+            def put(scored: Scored) -> None:
+                results.append(scored)
+                append(prediction_line(scored))
+
+            if entry.is_local:
+                record["general_text"] = _measure(entry, left, results, put)
+            else:
+                unanswered = _ask(entry, left, put)
     except BaseException as error:
         failure = {"error": error.code, "message": error.message} if isinstance(error, TrainError) else {}
-        evaluation.write({"status": "failed" if failure else "stopped", "ended": now(), **failure})
+        ending = {"status": "failed" if failure else "stopped", "ended": now(), **failure}
+        write_run(folder, record | ending, EVALUATION)
         raise
-    evaluation.finish()
-    return evaluation.folder, evaluation.record
+    # In the order of the dataset, whatever order they came in.
+    order = {name: index for index, name in enumerate(entry.places)}
+    results.sort(key=lambda result: len(order) if result.split == _GENERAL else order[result.id])
+    write_whole(path, map(prediction_line, results))
+    record |= _outcome(entry, results, unanswered) | {"files": {PREDICTIONS: sha256_of(path)}}
+    write_run(folder, record, EVALUATION)
+    _report(entry, record["counts"], results, unanswered)
+    return folder, record
 
 
-class _Evaluation:
-    """One contestant and all that it is asked; ``record`` is what eval.json says, and predictions.jsonl grows."""
+@dataclass(frozen=True)
+class _Entry:
+    """A contestant and what it is asked: ``places`` has by id the split and the row of each record that it may get."""
 
-    def __init__(self, contestant: Contestant, dataset: Dataset, conditions: Conditions, parent: Path) -> None:
-        self._contestant, self._dataset = contestant, dataset
-        # A recording has the name of the model, which may be there no longer.
-        self._spec = parse_spec(str(getattr(contestant, "folder", contestant.name)))
-        self._categories = category_specs(dataset.manifest.get("categories", {}), dataset.splits["train"])
-        flagged: frozenset[str] = frozenset()
-        if contestant.kind == "endpoint" and not conditions.is_flagged_sent:
-            flagged = dataset.flagged()
-        # An example is sent as a prompt is.
-        examples = [row for row in conditions.prompting.examples if row.id not in flagged]
-        self._prompting = replace(conditions.prompting, examples=examples)
-        self._max_new_tokens = conditions.max_new_tokens
-        self._is_local = contestant.kind in ("base", "run", "adapter")
+    contestant: Contestant
+    dataset: Dataset
+    conditions: Conditions
+    spec: Spec
+    categories: Mapping[str, CategorySpec]
+    places: Mapping[str, tuple[str, Row]]
+    num_withheld: int
+
+    @property
+    def is_local(self) -> bool:
+        return self.contestant.kind in ("base", "run", "adapter")
+
+    def requests(self, rows: Iterable[Row]) -> list[Request]:
+        """Return what a model elsewhere is asked; the likelihoods of choices where it can tell them."""
+        sampling, prompting = Sampling(max_new_tokens=self.conditions.max_new_tokens), self.conditions.prompting
+        return [
+            prompting.applied(Request(
+                row, sampling, spec_of(self.categories, row.category).choices if self.contestant.can_compare else (),
+            )) for row in rows if row.messages is not None
+        ]  # fmt: skip
+
+
+def _enter(contestant: Contestant, dataset: Dataset, conditions: Conditions) -> _Entry:
+    # A recording has the name of the model, which may be there no longer.
+    spec = parse_spec(str(getattr(contestant, "folder", contestant.name)))
+    is_withheld = contestant.kind == "endpoint" and not conditions.is_flagged_sent
+    flagged = dataset.flagged() if is_withheld else frozenset[str]()
+    # An example is sent as a prompt is.
+    examples = [row for row in conditions.prompting.examples if row.id not in flagged]
+    conditions = replace(conditions, prompting=replace(conditions.prompting, examples=examples))
+    rows = [(split, row) for split in conditions.splits for row in dataset.splits[split]]
+    places = {row.id: (split, row) for split, row in rows if row.id not in flagged}
+    categories = category_specs(dataset.manifest.get("categories", {}), dataset.splits["train"])
+    return _Entry(contestant, dataset, conditions, spec, categories, places, len(rows) - len(places))
+
+
+def _describe(entry: _Entry) -> dict[str, Any]:
+    # The beginning of eval.json; its key is a digest of all that decides the results.
+    contestant, dataset, conditions = entry.contestant, entry.dataset, entry.conditions
+    prompting, model = conditions.prompting, {"kind": contestant.kind, "digest": contestant.digest}
+    names = {row.category for split in conditions.splits for row in dataset.splits[split]}
+    shared = {
+        "prompting": {"system": prompting.system, "shots": prompting.number},
+        "max_new_tokens": conditions.max_new_tokens,
         # What a server or llama.cpp writes cannot be ended where its reasoning is too long.
-        self._max_reasoning_tokens = conditions.max_reasoning_tokens if self._is_local else None
-        self._is_unlimited = conditions.max_reasoning_tokens != self._max_reasoning_tokens
-        splits = {split: dataset.splits[split] for split in conditions.splits}
-        self._rows = {split: [row for row in rows if row.id not in flagged] for split, rows in splits.items()}
-        self._places = {row.id: (split, row) for split, rows in self._rows.items() for row in rows}
-        self._num_withheld = sum(map(len, splits.values())) - sum(map(len, self._rows.values()))
-        # What came of the rows that have no result.
-        self._unanswered: list[Unanswered] = []
-        self.record = self._begin(splits)
-        self.folder = evaluation_folder(parent, self.record["id"], self.record["key"])
-        self.record["id"] = self.folder.name
-        path = self.folder / PREDICTIONS
-        # What a kill cut off is asked again.
-        self._results = read_predictions(path, is_growing=True)[1] if path.exists() else []
-        answered = {result.id for result in self._results if result.split != _GENERAL}
-        self._open_rows = {split: [row for row in rows if row.id not in answered] for split, rows in self._rows.items()}
+        "max_reasoning_tokens": conditions.max_reasoning_tokens if entry.is_local else None,
+        "splits": list(conditions.splits),
+    }
+    examples = digest_of(sorted(row.id for row in prompting.examples)) if prompting.number else ""
+    key = {"contestant": model, "examples": examples, "dataset": dataset.digest, "pairsmith": versions()["pairsmith"]}
+    return {
+        "version": 1,
+        "id": _folder_name(entry.spec, prompting),
+        "status": "running",
+        "created": now(),
+        "contestant": {"name": contestant.name, **model},
+        **shared,
+        "dataset": {"path": str(dataset.path), "name": dataset.manifest.get("name"), "sha256": dataset.digest},
+        "default_metric": sorted(name for name in names if spec_of(entry.categories, name).is_default),
+        "general_text": "",
+        "key": digest_of(shared | key),
+        "versions": versions(),
+    }
 
-    def _begin(self, splits: Mapping[str, Sequence[Row]]) -> dict[str, Any]:
-        contestant, dataset, prompting = self._contestant, self._dataset, self._prompting
-        names = {row.category for rows in splits.values() for row in rows}
-        facts = {
-            "contestant": {"kind": contestant.kind, "digest": contestant.digest},
-            "prompting": {"system": prompting.system, "shots": prompting.number},
-            "examples": digest_of(sorted(row.id for row in prompting.examples)) if prompting.number else "",
-            "max_new_tokens": self._max_new_tokens,
-            "max_reasoning_tokens": self._max_reasoning_tokens,
-            "splits": list(splits),
-            "dataset": dataset.digest,
-            "pairsmith": versions()["pairsmith"],
-        }
-        return {
-            "version": 1,
-            "id": _folder_name(self._spec, prompting),
-            "status": "running",
-            "created": now(),
-            "contestant": {"name": contestant.name, "kind": contestant.kind, "digest": contestant.digest},
-            "prompting": facts["prompting"],
-            "max_new_tokens": facts["max_new_tokens"],
-            "max_reasoning_tokens": facts["max_reasoning_tokens"],
-            "splits": facts["splits"],
-            "dataset": {
-                "path": str(dataset.path), "name": dataset.manifest.get("name"), "sha256": dataset.digest,
-            },
-            "default_metric": sorted(name for name in names if spec_of(self._categories, name).is_default),
-            "general_text": "",
-            "key": digest_of(facts),
-            "versions": versions(),
-        }  # fmt: skip
 
-    def write(self, more: Mapping[str, Any]) -> None:
-        """Write eval.json, with ``more`` in it."""
-        write_run(self.folder, {**self.record, **more}, EVALUATION)
+def _announce(entry: _Entry, left: Mapping[str, tuple[str, Row]], num_results: int) -> None:
+    # What is asked, where, and of an endpoint for how much, and what it can show.
+    contestant, conditions, endpoint = entry.contestant, entry.conditions, entry.spec.endpoint
+    each = Counter(split for split, _ in left.values())
+    number = " and ".join(f"{each[split]:,} {split}" for split in conditions.splits)
+    route = f" of {entry.spec.name}" if entry.spec.kind == "recording" else ""
+    if endpoint is not None:
+        shots = conditions.prompting.number
+        route = f" at {route_of(endpoint.url)}" + (f", each after {shots} examples" if shots else "")
+    already = f"; {num_results:,} results are there already" if num_results else ""
+    console.talk(f"{contestant.name}: asking {number} records{route}{already}")
+    if conditions.max_reasoning_tokens is not None and not entry.is_local:
+        console.talk(f"warning: {contestant.name} reasons as long as it likes: only a model here can be ended")
+    if entry.num_withheld:
+        console.talk(
+            f"not sent: {_records(entry.num_withheld)} with findings X7xx, such as personal data; "
+            "--send-flagged sends them"
+        )
+    if contestant.kind != "endpoint":
+        return
+    # Imports openai.
+    from train.contestants.endpoint import EndpointContestant
 
-    def plan(self) -> None:
-        """Say what is asked, and of an endpoint for how much, and what it can show."""
-        number = " and ".join(f"{len(rows):,} {split}" for split, rows in self._open_rows.items())
-        already = f"; {len(self._results):,} results are there already" if self._results else ""
-        console.talk(f"{self._contestant.name}: asking {number} records{self._route()}{already}")
-        if self._is_unlimited:
-            console.talk(
-                f"warning: {self._contestant.name} reasons as long as it likes: only a model here can be ended"
-            )
-        if self._num_withheld:
-            console.talk(
-                f"not sent: {_records(self._num_withheld)} with findings X7xx, such as personal data; "
-                "--send-flagged sends them"
-            )
-        if self._contestant.kind != "endpoint":
+    if isinstance(contestant, EndpointContestant):
+        for name in conditions.splits:
+            rows = [row for split, row in entry.places.values() if split == name]
+            references = {
+                row.id: _reference(row) for row in rows if any(m["role"] == "assistant" for m in row.messages or ())
+            }
+            warn_of_unscored(rows, references, entry.categories, name)
+        requests = entry.requests(row for _, row in left.values())
+        console.talk("\n".join(plan_lines(contestant, requests, entry.places)))
+
+
+def _measure(
+    entry: _Entry, left: Mapping[str, tuple[str, Row]], results: Sequence[Scored], put: Callable[[Scored], None]
+) -> str:
+    # A model in this process is measured as a run measures its own. Returns the name of the general text.
+    # It all imports torch, which others do without.
+    from train.contestants.local import LocalContestant
+    from train.evaluate.evaluation import evaluate_model
+    from train.evaluate.general import general_name, readable_general
+    from train.pipeline.prepare import renderer_of
+
+    local, conditions, prompting = entry.contestant, entry.conditions, entry.conditions.prompting
+    assert isinstance(local, LocalContestant), "models of these kinds are on this machine"
+    # A run can read what it was trained on, as its recipe says; of another model, or behind examples, that is not
+    # asked.
+    is_as_run = local.kind == "run" and not (prompting.system or prompting.number)
+    skips = {} if is_as_run else {"on_unrenderable": "skip", "on_too_long": "skip"}
+    lengths = {
+        "max_new_tokens": conditions.max_new_tokens, "max_reasoning_tokens": conditions.max_reasoning_tokens
+    }  # fmt: skip
+    recipe = local.recipe.model_copy(update={"eval": local.recipe.eval.model_copy(update=lengths), **skips})
+    renderer = renderer_of(local.model, local.renderer.tokenizer, recipe, entry.dataset)
+    for split in conditions.splits:
+        rows = [row for name, row in left.values() if name == split]
+        for start in range(0, len(rows), _BLOCK):
+            block = rows[start : start + _BLOCK]
+            prompts = {row.id: prompting.applied(Request(row)).row for row in block}
+            for scored in evaluate_model(
+                local.model, renderer, block, entry.categories, recipe, split=split, prompts=prompts
+            ):
+                put(scored)
+    name = recipe.eval.general
+    path = None if name is None else (recipe_folder(entry.spec.path) if entry.spec.path else Path()) / name
+    if not any(result.split == _GENERAL for result in results):
+        rows = readable_general(renderer, path)
+        for scored in evaluate_model(local.model, renderer, rows, {}, recipe, split=_GENERAL, is_generating=False):
+            put(scored)
+    return general_name(name)
+
+
+def _ask(entry: _Entry, left: Mapping[str, tuple[str, Row]], put: Callable[[Scored], None]) -> list[Unanswered]:
+    # Ask a model that is elsewhere, and return what has no answer.
+    requests = {request.id: request for request in entry.requests(row for _, row in left.values())}
+    unanswered, progress = list[Unanswered](), Progress(len(requests))
+
+    def hear(answer: Answer | Unanswered) -> None:
+        progress.add(answer)
+        if isinstance(answer, Unanswered):
+            unanswered.append(answer)
             return
-        # Imports openai.
-        from train.contestants.endpoint import EndpointContestant
+        split, row = entry.places[answer.id]
+        scored = _scored(answer, row, spec_of(entry.categories, row.category), split)
+        put(replace(scored, asked=digest_of_request(requests[answer.id])))
 
-        if isinstance(self._contestant, EndpointContestant):
-            for split, rows in self._rows.items():
-                answered = [row for row in rows if any(turn["role"] == "assistant" for turn in row.messages or ())]
-                references = {row.id: _reference(row) for row in answered}
-                warn_of_unscored(rows, references, self._categories, split)
-            console.talk("\n".join(plan_lines(self._contestant, self._requests(), self._places)))
+    # All splits together, so that what is asked twice is sent once.
+    if requests:
+        entry.contestant.answer(list(requests.values()), hear)
+    return unanswered
 
-    def work(self) -> None:
-        """Have all rows answered that have no result yet."""
-        self.write({})
-        write_whole(self.folder / PREDICTIONS, map(prediction_line, self._results))
-        with appending(self.folder / PREDICTIONS) as append:
 
-            def put(results: Sequence[Scored]) -> None:
-                self._results.extend(results)
-                for result in results:
-                    append(prediction_line(result))
+def _outcome(entry: _Entry, results: Sequence[Scored], unanswered: Sequence[Unanswered]) -> dict[str, Any]:
+    num_answered = sum(result.split != _GENERAL for result in results)
+    counts = {
+        "results": num_answered,
+        "unanswered": dict(sorted(Counter(each.code for each in unanswered).items())),
+        "skipped": len(entry.places) - num_answered - len(unanswered),
+        "held_back": entry.num_withheld,
+    }
+    # By category the records without an answer, those that it could not read or was not sent among them; raw text has
+    # none.
+    done = {(result.split, result.id) for result in results}
+    lacking = {
+        split: dict(sorted(Counter(
+            row.category for row in entry.dataset.splits[split]
+            if (split, row.id) not in done and row.messages is not None
+        ).items())) for split in entry.conditions.splits
+    }  # fmt: skip
+    return {
+        "status": "stopped" if unanswered else "finished", "ended": now(), "counts": counts,
+        "unanswered": {split: num for split, num in lacking.items() if num},
+    }  # fmt: skip
 
-            if self._is_local:
-                self._measure(put)
-            else:
-                self._ask(put)
 
-    def _route(self) -> str:
-        # Where the prompts go, and what else goes with each of them; nothing where all stays in this program.
-        endpoint, prompting = self._spec.endpoint, self._prompting
-        if self._spec.kind == "recording":
-            return f" of {self._spec.name}"
-        if endpoint is None:
-            return ""
-        after = f", each after {prompting.number} examples" if prompting.number else ""
-        return f" at {route_of(endpoint.url)}{after}"
-
-    def _measure(self, put: Callable[[Sequence[Scored]], None]) -> None:
-        # A model in this process is measured as a run measures its own. It all imports torch, which others do without.
-        from train.contestants.local import LocalContestant
-        from train.evaluate.evaluation import evaluate_model
-        from train.evaluate.general import general_name, readable_general
-        from train.pipeline.prepare import renderer_of
-
-        local, spec, prompting = self._contestant, self._spec, self._prompting
-        assert isinstance(local, LocalContestant), "models of these kinds are on this machine"
-        # A run can read what it was trained on, as its recipe says; of another model, or behind examples, nobody asks
-        # that.
-        is_as_run = local.kind == "run" and not (prompting.system or prompting.number)
-        skips = {} if is_as_run else {"on_unrenderable": "skip", "on_too_long": "skip"}
-        lengths = {"max_new_tokens": self._max_new_tokens, "max_reasoning_tokens": self._max_reasoning_tokens}
-        evaluation = local.recipe.eval.model_copy(update=lengths)
-        recipe = local.recipe.model_copy(update={"eval": evaluation, **skips})
-        renderer = renderer_of(local.model, local.renderer.tokenizer, recipe, self._dataset)
-        for split, rows in self._open_rows.items():
-            for start in range(0, len(rows), _BLOCK):
-                block = rows[start : start + _BLOCK]
-                prompts = {row.id: _prompted(prompting, row) for row in block}
-                put(
-                    evaluate_model(local.model, renderer, block, self._categories, recipe, split=split, prompts=prompts)
-                )
-        name, path = recipe.eval.general, None
-        if name is not None:
-            path = (recipe_folder(spec.path) if spec.path is not None else Path()) / name
-        if not any(result.split == _GENERAL for result in self._results):
-            rows = readable_general(renderer, path)
-            put(evaluate_model(local.model, renderer, rows, {}, recipe, split=_GENERAL, is_generating=False))
-        self.record["general_text"] = general_name(name)
-
-    def _requests(self) -> list[Request]:
-        # A model that is elsewhere is asked for answers, and for the likelihoods of choices where it can tell them.
-        requests, sampling = [], Sampling(max_new_tokens=self._max_new_tokens)
-        for row in (row for rows in self._open_rows.values() for row in rows if row.messages is not None):
-            choices = spec_of(self._categories, row.category).choices if self._contestant.can_compare else ()
-            requests.append(self._prompting.applied(Request(row, sampling, choices)))
-        return requests
-
-    def _ask(self, put: Callable[[Sequence[Scored]], None]) -> None:
-        requests = self._requests()
-        progress, asked = Progress(len(requests)), {request.id: request for request in requests}
-
-        def take(answer: Answer | Unanswered) -> None:
-            progress.add(answer)
-            split, row = self._places[answer.id]
-            if isinstance(answer, Unanswered):
-                self._unanswered.append(answer)
-                return
-            scored = _scored(answer, row, spec_of(self._categories, row.category), split)
-            put([replace(scored, asked=digest_of_request(asked[answer.id]))])
-
-        # All splits together, so that what is asked twice is sent once.
-        if requests:
-            self._contestant.answer(requests, take)
-
-    def finish(self) -> None:
-        """Write all results in the order of the dataset, whatever order they came in, and say what has none."""
-        order = {name: index for index, name in enumerate(self._places)}
-        self._results.sort(key=lambda r: len(order) if r.split == _GENERAL else order[r.id])
-        num_answered, num_unanswered = sum(r.split != _GENERAL for r in self._results), len(self._unanswered)
-        num_skipped = len(order) - num_answered - num_unanswered
-        self.record |= {
-            "status": "stopped" if num_unanswered else "finished",
-            "ended": now(),
-            "counts": {
-                "results": num_answered,
-                "unanswered": dict(sorted(Counter(one.code for one in self._unanswered).items())),
-                "skipped": num_skipped,
-                "held_back": self._num_withheld,
-            },
-            "unanswered": {split: dict(sorted(num.items())) for split in self._rows if (num := self._lacking(split))},
-        }
-        write_whole(self.folder / PREDICTIONS, map(prediction_line, self._results))
-        self.record["files"] = {PREDICTIONS: sha256_of(self.folder / PREDICTIONS)}
-        self.write({})
-        reasons: dict[str, list[str]] = {}
-        for one in self._unanswered:
-            reasons.setdefault(f"{one.code}: {one.reason}", []).append(one.id)
-        for reason, ids in sorted(reasons.items()):
-            console.talk(f"warning: {_records(len(ids))} without an answer: {reason} ({console.join_names(ids, 5)})")
-        if num_unanswered:
-            console.talk("The same command asks for them again.")
-        if num_cut := sum(result.stopped is False for result in self._results):
-            console.talk(
-                f"warning: {num_cut:,} of {num_answered:,} answers ended at {self._max_new_tokens} tokens "
-                "and are scored as they stand; --max-new-tokens allows more"
-            )
-        if num_skipped:
-            console.talk(
-                f"warning: {_records(num_skipped)} without a result: too long, raw text, or cannot be rendered"
-            )
-
-    def _lacking(self, split: str) -> Counter[str]:
-        # By category the records without an answer, those that it could not read or was not sent among them: none of
-        # them is one by chance. Raw text has none.
-        known = {result.id for result in self._results if result.split == split}
-        rows = self._dataset.splits[split]
-        return Counter(row.category for row in rows if row.id not in known and row.messages is not None)
+def _report(
+    entry: _Entry, counts: Mapping[str, Any], results: Sequence[Scored], unanswered: Sequence[Unanswered]
+) -> None:
+    reasons: dict[str, list[str]] = {}
+    for each in unanswered:
+        reasons.setdefault(f"{each.code}: {each.reason}", []).append(each.id)
+    for reason, ids in sorted(reasons.items()):
+        console.talk(f"warning: {_records(len(ids))} without an answer: {reason} ({console.join_names(ids, 5)})")
+    if unanswered:
+        console.talk("The same command asks for them again.")
+    if num_cut := sum(result.stopped is False for result in results):
+        console.talk(
+            f"warning: {num_cut:,} of {counts['results']:,} answers ended at {entry.conditions.max_new_tokens} tokens "
+            "and are scored as they stand; --max-new-tokens allows more"
+        )
+    if num_skipped := counts["skipped"]:
+        console.talk(f"warning: {_records(num_skipped)} without a result: too long, raw text, or cannot be rendered")
 
 
 def _records(number: int) -> str:
@@ -332,20 +338,6 @@ def _folder_name(spec: Spec, prompting: Prompting) -> str:
     name = (spec.endpoint.model if spec.endpoint else spec.name.partition("@")[0]).rstrip("/").rpartition("/")[2]
     name = re.sub(r"\.(gguf|toml)$", "", name)
     return f"eval-{name}{'-system' if prompting.system else ''}{f'-{prompting.number}shot' if prompting.number else ''}"
-
-
-def _prompted(prompting: Prompting, row: Row) -> Row:
-    # An answer in an example is read, and is none of the record's own, whose likelihood is measured.
-    prompted = prompting.applied(Request(row)).row
-    if prompted is row or prompted.messages is None or row.messages is None:
-        return prompted
-    own = len(row.messages) - (row.messages[0]["role"] == "system")
-    num_before = len(prompted.messages) - own
-    messages = [
-        {**message, "weight": 0} if turn < num_before and message["role"] == "assistant" else message
-        for turn, message in enumerate(prompted.messages)
-    ]
-    return replace(prompted, messages=messages)
 
 
 def _reference(row: Row) -> str:
