@@ -52,8 +52,7 @@ PAUSE = 0.5
 _POLL = 0.1
 """Seconds between two looks whether another process has sent a request."""
 _MOST_FAILURES = 5
-"""After so many requests in a row without an answer the endpoint gets no more, for ``_REST`` seconds."""
-_REST = 30.0
+"""After so many requests in a row without an answer the endpoint gets no more of a call."""
 _PATIENCE = 600.0
 """Seconds for which an endpoint may say without a break that it gets too many requests."""
 _LONG_WAIT, _LONGEST_WAIT = 10.0, 60.0
@@ -87,7 +86,7 @@ class RequestError(Exception):
 
 
 @dataclass(slots=True)
-class Query:
+class _Query:
     """One request for all ``ids`` that ask the same; ``num_shown`` characters of its answer were shown."""
 
     key: str
@@ -96,6 +95,8 @@ class Query:
     num_bytes: int
     most_new: int
     num_shown: int = 0
+    is_ended: bool = False
+    """By the caller, before the model ended it."""
 
 
 class EndpointContestant:
@@ -119,10 +120,10 @@ class EndpointContestant:
         self.name, self.spec, self._refuse = name, spec, refuse
         self.digest = digest_of({"url": spec.url, "model": spec.model})
         self.num_retries = 0
-        self._url = f"{spec.url.rstrip('/').removesuffix('/chat/completions')}/chat/completions"
-        self.host = self._url
+        self._base_url = spec.url.rstrip("/").removesuffix("/chat/completions")
+        self.host = self._base_url
         try:
-            parts = urlsplit(self._url)
+            parts = urlsplit(self._base_url)
             self.host, self._is_here = parts.netloc, _is_loopback(parts.hostname or "")
             # A fault of the url, or of a proxy of the environment, is raised before anything is computed.
             _ = parts.port, self._connect()
@@ -136,10 +137,12 @@ class EndpointContestant:
         self._secret = _read_secret(spec, self.host)
         self._kept = AnswerFolder(None if cache is None else cache / f"endpoint-{self.digest[:16]}")
         self.budget = Budget(spec)
-        self._lock = threading.Lock()
-        self._num_failures, self._failed_at, self._closed = 0, 0.0, ""
+        self._lock, self._has_warned = threading.Lock(), False
+        # Of one call: where text goes; why nothing more is sent; seconds between two requests, and when the next may
+        # be sent, was refused last, and was answered last.
+        self._show: Callable[[_Query, str], bool] | None = None
+        self._num_failures, self._closed = 0, ""
         self._gap = self._next = self._slowed_at = self._answered_at = 0.0
-        self._has_warned = False
 
     def answer(self, requests: Sequence[Request], on_answer: OnAnswer, on_text: OnText | None = None) -> None:
         """Answer all ``requests``; equal ones are sent once, and known ones not at all.
@@ -150,10 +153,9 @@ class EndpointContestant:
         events: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         cancelled: set[str] = set()
 
-        def show(query: Query, text: str) -> bool:
-            # The id alone tells the caller's thread what to stop.
+        def show(query: _Query, text: str) -> bool:
             name, query.num_shown = query.ids[0], query.num_shown + len(text)
-            events.put(lambda: on_text is None or name in cancelled or on_text(name, text) or cancelled.add(name))
+            events.put(lambda: name in cancelled or on_text is None or on_text(name, text) or cancelled.add(name))
             return name not in cancelled
 
         def give(result: Answer | Unanswered) -> None:
@@ -162,8 +164,9 @@ class EndpointContestant:
             events.put(partial(on_answer, result))
 
         with self._lock, start_blocking_portal() as portal:
+            self._show = None if on_text is None else show
             queries = self._queries(requests, on_answer)
-            future = portal.start_task_soon(self._work, queries, give, None if on_text is None else show)
+            future = portal.start_task_soon(self._work, queries, give)
             future.add_done_callback(lambda _: events.put(None))
             try:
                 while (event := events.get()) is not None:
@@ -183,17 +186,14 @@ class EndpointContestant:
 
     def plan(self, requests: Sequence[Request]) -> list[tuple[Sequence[str], Tokens]]:
         """Return what will be sent for ``requests``: each time the ids that ask the same, and the most tokens."""
-        return [
-            (query.ids, self.budget.most(query))
-            for query in self._queries(requests, lambda _: None)
-            if self._kept.get(query.key) is None
-        ]
+        queries = self._queries(requests, lambda _: None)
+        return [(query.ids, self.budget.most(query)) for query in queries if self._kept.get(query.key) is None]
 
     def close(self) -> None:
         """Do nothing: no connection outlives a call."""
 
-    def _queries(self, requests: Sequence[Request], on_answer: OnAnswer) -> list[Query]:
-        queries: dict[str, Query] = {}
+    def _queries(self, requests: Sequence[Request], on_answer: OnAnswer) -> list[_Query]:
+        queries: dict[str, _Query] = {}
         for request in requests:
             if request.choices:
                 reason = "an endpoint cannot say how likely each choice is; ask a model on this machine"
@@ -207,20 +207,19 @@ class EndpointContestant:
             queries.setdefault(query.key, query).ids.append(request.id)
         return list(queries.values())
 
-    def _query(self, request: Request) -> Query:
+    def _query(self, request: Request) -> _Query:
         body = request_body(request, self.spec.model, self.spec.omit, self.spec.max_tokens_key)
         # The seed decides nothing where the likeliest token is taken. Else it does, even where it is not sent: whoever
         # asks with another seed wants another answer.
         seed = None if body.get("temperature") == 0 else request.sampling.seed
-        key = digest_of([self._url, {name: value for name, value in body.items() if name != "seed"}, seed])
+        key = digest_of([self._base_url, {name: value for name, value in body.items() if name != "seed"}, seed])
         num_bytes = len(canonical_json(body).encode("utf-8", "surrogatepass"))
-        return Query(key, [], body, num_bytes, request.sampling.max_new_tokens)
+        return _Query(key, [], body, num_bytes, request.sampling.max_new_tokens)
 
     def _connect(self) -> openai.AsyncOpenAI:
         # The client reads OPENAI_* of the environment (key, organisation, any header), tells the system and versions of
         # this machine, follows redirects, and reads replies of any size. So it does not get the key, and the hooks have
-        # the last word on headers. Nor does it retry: it would again and again where there is no money, and without
-        # asking the budget.
+        # the last word. Nor does it retry: it would where there is no money, and without asking the budget.
         hooks: dict[str, list[Callable[..., Any]]] = {"request": [self._set_headers], "response": [_bound]}
         # A proxy of the environment is for the world outside; it must not see what stays on this machine.
         http = httpx2.AsyncClient(
@@ -228,8 +227,7 @@ class EndpointContestant:
             follow_redirects=False, event_hooks=hooks,
         )  # fmt: skip
         return openai.AsyncOpenAI(
-            api_key="-", base_url=self._url.removesuffix("/chat/completions"), max_retries=0, timeout=None,
-            http_client=http,
+            api_key="-", base_url=self._base_url, max_retries=0, timeout=None, http_client=http
         )  # fmt: skip
 
     async def _set_headers(self, request: httpx2.Request) -> None:
@@ -238,24 +236,26 @@ class EndpointContestant:
             "Host": request.url.netloc.decode(), "Content-Length": request.headers["Content-Length"],
             "Content-Type": "application/json", "Accept": "application/json, text/event-stream",
             "Accept-Encoding": "identity", "User-Agent": "pairsmith",
-        })  # fmt: skip
-        if self._secret:
-            request.headers["Authorization"] = f"Bearer {self._secret}"
+        } | ({"Authorization": f"Bearer {self._secret}"} if self._secret else {}))  # fmt: skip
 
-    async def _work(
-        self, queries: Sequence[Query], give: Callable[[Answer | Unanswered], None],
-        show: Callable[[Query, str], bool] | None,
-    ) -> None:  # fmt: skip
+    async def _work(self, queries: Sequence[_Query], give: Callable[[Answer | Unanswered], None]) -> None:
         # Commands end quietly by SIGPIPE; an endpoint that hangs up shall be an error of its request.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPIPE})
-        remaining, self._answered_at = iter(queries), time.monotonic()
+        remaining, self._num_failures, self._closed = iter(queries), 0, ""
+        self._answered_at = time.monotonic()
 
         async def ask_each(client: openai.AsyncOpenAI) -> None:
             for query in remaining:
                 while (file := self._kept.claim(query.key)) is None:
                     await asyncio.sleep(_POLL)
                 with file:
-                    result = self._known(query) or await self._ask(client, query, file, show)
+                    if (answer := self._kept.get(query.key)) is not None:
+                        cost = self.budget.cost(self.budget.tokens_of(answer, query))
+                        result: Answer | Unanswered = replace(answer, cost=cost, is_cached=True)
+                    else:
+                        result = await self._ask(client, query)
+                        if isinstance(result, Answer) and not query.is_ended:
+                            self._kept.put(file, result)
                 for name in query.ids:
                     give(replace(result, id=name))
                     # The others are answered by the same.
@@ -265,23 +265,14 @@ class EndpointContestant:
             for _ in range(min(self.spec.max_concurrency, len(queries))):
                 group.create_task(ask_each(client))
 
-    def _known(self, query: Query) -> Answer | None:
-        answer = self._kept.get(query.key)
-        if answer is None:
-            return None
-        cost = self.budget.cost(self.budget.tokens_of(answer, query))
-        return replace(answer, cost=cost, is_cached=True)
-
-    async def _ask(
-        self, client: openai.AsyncOpenAI, query: Query, file: BinaryIO, show: Callable[[Query, str], bool] | None
-    ) -> Answer | Unanswered:
+    async def _ask(self, client: openai.AsyncOpenAI, query: _Query) -> Answer | Unanswered:
         attempt, reason = 0, ""
         while True:
             while (left := self._next - time.monotonic()) > 0:
                 await asyncio.sleep(left)
             self._next = time.monotonic() + self._gap
             # An endpoint that is down would let each further request wait until its timeout.
-            if self._closed and time.monotonic() < self._failed_at + _REST:
+            if self._closed:
                 return Unanswered("", NO_ANSWER, reason or self._closed)
             # With a limit the first goes alone: what it took says how much the others may take.
             while self.budget.must_wait(most := self.budget.most(query)):
@@ -289,15 +280,19 @@ class EndpointContestant:
             if overrun := self.budget.overrun(most):
                 return Unanswered("", BUDGET_SPENT, overrun)
             self.num_retries += bool(reason)
-            sent_at = time.monotonic()
+            sent_at, spent = time.monotonic(), most
+            self.budget.book(most, 1)
             try:
-                return await self._try(client, query, file, most, show)
+                answer = await self._exchange(client, query)
+                spent = self.budget.tokens_of(answer, query)
+                return self._accept(answer, spent, sent_at)
             except RequestError as error:
-                failure = error
-            # A cut in the midst of the key would hide that it is one.
-            reason = self._hide(str(failure))[:_MOST_REASON]
+                failure, spent = error, spent if error.is_billed else (0, 0)
+            finally:
+                self.budget.book((spent[0] - most[0], spent[1] - most[1]), -1)
+            reason = self._without_key(str(failure))
             # Somebody who waits for the text is told instead.
-            if failure.kind == "slow" and show is None:
+            if failure.kind == "slow" and self._show is None:
                 if self._slow_down(failure.wait, sent_at):
                     continue
                 failure.kind = "stop"
@@ -307,15 +302,23 @@ class EndpointContestant:
                 break
             await asyncio.sleep(max(failure.wait, PAUSE * 2**attempt * (1 + random.random())))  # noqa: S311
             attempt += 1
-        if not failure.is_answered:
-            self._num_failures += 1
-            self._failed_at = time.monotonic()
-            if failure.kind == "stop":
-                self._closed = reason
-            elif self._num_failures >= _MOST_FAILURES:
-                self._closed = f"not asked after {_MOST_FAILURES} failures in a row"
+        self._num_failures += not failure.is_answered
+        if failure.kind == "stop":
+            self._closed = reason
+        elif self._num_failures >= _MOST_FAILURES:
+            self._closed = f"not asked after {_MOST_FAILURES} failures in a row"
         suffix = f"; {query.num_shown:,} characters of it were shown" if query.num_shown else ""
         return Unanswered("", NO_ANSWER, reason + suffix)
+
+    def _accept(self, answer: Answer, spent: Tokens, sent_at: float) -> Answer:
+        self._num_failures, self._gap, self._answered_at = 0, self._gap * 0.95, time.monotonic()
+        self._refuse_echo(answer.text + "\n" + (answer.reasoning or ""))
+        if self._refuse is not None and (reason := self._refuse(answer.text)):
+            raise RequestError(reason, "unfit", is_answered=True)
+        if self.budget.is_limited and None in (answer.prompt_tokens, answer.new_tokens) and not self._has_warned:
+            self._has_warned = True
+            console.talk(f"{self.host} does not say how many tokens an answer took: the most that it can take count")
+        return replace(answer, seconds=time.monotonic() - sent_at, cost=self.budget.cost(spent))
 
     def _slow_down(self, wait: float, sent_at: float) -> bool:
         # Send less often, and return whether it is worth waiting.
@@ -331,41 +334,12 @@ class EndpointContestant:
             self._next = max(self._next, now + wait)
         return is_worth
 
-    async def _try(
-        self, client: openai.AsyncOpenAI, query: Query, file: BinaryIO, most: Tokens,
-        show: Callable[[Query, str], bool] | None,
-    ) -> Answer:  # fmt: skip
-        begun, spent = time.perf_counter(), most
-        self.budget.book(most)
-        try:
-            answer, is_whole = await self._exchange(client, query, show and partial(show, query))
-            spent = self.budget.tokens_of(answer, query)
-        except RequestError as failure:
-            spent = spent if failure.is_billed else (0, 0)
-            raise
-        finally:
-            self.budget.settle(most, spent)
-        self._num_failures, self._closed = 0, ""
-        self._gap, self._answered_at = self._gap * 0.95, time.monotonic()
-        self._refuse_echo(answer.text)
-        self._refuse_echo(answer.reasoning or "")
-        if self._refuse is not None and (reason := self._refuse(answer.text)):
-            raise RequestError(reason, "unfit", is_answered=True)
-        if is_whole:
-            self._kept.put(file, answer)
-        if self.budget.is_limited and None in (answer.prompt_tokens, answer.new_tokens) and not self._has_warned:
-            self._has_warned = True
-            console.talk(f"{self.host} does not say how many tokens an answer took: the most that it can take count")
-        return replace(answer, seconds=time.perf_counter() - begun, cost=self.budget.cost(spent))
-
-    async def _exchange(
-        self, client: openai.AsyncOpenAI, query: Query, show: Callable[[str], bool] | None
-    ) -> tuple[Answer, bool]:
-        # The answer, and whether it is whole: ``show`` may have ended it. Raises RequestError.
+    async def _exchange(self, client: openai.AsyncOpenAI, query: _Query) -> Answer:
         body, timeout = query.body, self.spec.timeout
-        if show is not None:
-            counted = {"stream_options": {"include_usage": True}} if self.budget.is_limited else {}
-            body = body | {"stream": True} | {name: counted[name] for name in counted.keys() - self.spec.omit}
+        if self._show is not None:
+            body = body | {"stream": True}
+            if self.budget.is_limited and "stream_options" not in self.spec.omit:
+                body["stream_options"] = {"include_usage": True}
         try:
             # The time for all of it, however slowly it drips.
             async with asyncio.timeout(timeout):
@@ -376,13 +350,13 @@ class EndpointContestant:
                 )  # fmt: skip
                 assert isinstance(response, httpx2.Response), "it is what was asked for"
                 async with contextlib.aclosing(response):
-                    if show is not None and _is_stream(response):
-                        return await self._stream(response, show)
+                    if self._show is not None and _is_stream(response):
+                        return await self._stream(response, partial(self._show, query), query)
                     answer = answer_of([read_part(await response.aread())], is_stream=False)
-                    self._refuse_echo(answer.text)
-                    if show is not None:
-                        show(answer.text)
-                    return answer, True
+                    if self._show is not None:
+                        self._refuse_echo(answer.text)
+                        self._show(query, answer.text)
+                    return answer
         except openai.APIStatusError as error:
             raise _refusal(error.response, timeout) from None
         except ReplyError as error:
@@ -396,7 +370,7 @@ class EndpointContestant:
             where = "the connection broke off" if is_sent else "no connection"
             raise RequestError(f"{where}: {console.visible(first_line(cause))}", "retry", is_billed=is_sent) from None
 
-    async def _stream(self, response: httpx2.Response, show: Callable[[str], bool]) -> tuple[Answer, bool]:
+    async def _stream(self, response: httpx2.Response, show: Callable[[str], bool], query: _Query) -> Answer:
         # The end of what was written may be the beginning of the key, and waits.
         parts, text, shown, num_held = list[Part](), "", 0, max(0, min(_ECHOED, len(self._secret)) - 1)
         async for event in _events(response):
@@ -408,33 +382,30 @@ class EndpointContestant:
             ready = text[shown : max(shown, len(text) - num_held)]
             shown += len(ready)
             if not show(ready):
-                return answer_of(parts, is_stream=True, is_whole=False), False
+                query.is_ended = True
+                return answer_of(parts, is_stream=True, is_whole=False)
         if not any(part.choice.finish_reason for part in parts):
             raise RequestError("half an answer: the stream ended in its midst", "retry")
         answer = answer_of(parts, is_stream=True)
-        # Tool calls stand behind the text, and are written when they are whole.
-        rest = text[shown:] + answer.text[len(text) :] * answer.text.startswith(text)
         self._refuse_echo(answer.text)
-        if rest:
+        # Tool calls stand behind the text, and are written when they are whole.
+        if rest := text[shown:] + answer.text[len(text) :] * answer.text.startswith(text):
             show(rest)
-        return answer, True
+        return answer
 
-    def _hide(self, text: str) -> str:
-        # Without any part of the key of eight characters or more; an endpoint may repeat it cut, or spelled otherwise.
-        start, parts, fewest = 0, list[str](), min(_SHOWN, len(self._secret))
-        while start < len(text):
-            stop = start + fewest
-            while fewest and stop <= len(text) and text[start:stop] in self._secret:
-                stop += 1
-            is_key = stop > start + fewest
-            parts.append("(the key)" if is_key else text[start])
-            start = stop - 1 if is_key else start + 1
-        return "".join(parts)
+    def _repeats_key(self, text: str, size: int) -> bool:
+        size = min(size, len(self._secret))
+        return size > 0 and any(self._secret[at : at + size] in text for at in range(len(self._secret) - size + 1))
 
     def _refuse_echo(self, text: str) -> None:
-        size = min(_ECHOED, len(self._secret))
-        if size and any(self._secret[at : at + size] in text for at in range(len(self._secret) - size + 1)):
+        if self._repeats_key(text, _ECHOED):
             raise RequestError("its answer repeats the key", "give-up", is_answered=True)
+
+    def _without_key(self, reason: str) -> str:
+        # Looked at before it is cut: a cut in the midst of the key would hide that it is one.
+        if self._repeats_key(reason, _SHOWN):
+            reason = f"{reason.partition(':')[0]}: its message repeats (the key)"
+        return reason[:_MOST_REASON]
 
 
 class _Bounded(httpx2.AsyncByteStream):
@@ -533,11 +504,11 @@ class Budget:
         self._tokens_per_byte = 0.0
         self._has_answered = False
 
-    def most(self, query: Query) -> Tokens:
+    def most(self, query: _Query) -> Tokens:
         """Return the tokens that a request and its answer may take."""
         return int(query.num_bytes * (self._tokens_per_byte or 0.5)) + 1, query.most_new
 
-    def tokens_of(self, answer: Answer, query: Query) -> Tokens:
+    def tokens_of(self, answer: Answer, query: _Query) -> Tokens:
         """Return the tokens that an answer took: those that it says, else the most."""
         self._has_answered = True
         prompt, new = answer.prompt_tokens, answer.new_tokens
@@ -562,18 +533,9 @@ class Budget:
         """Return whether requests on their way may leave room for ``tokens``, or say how many there will be."""
         return self._num_open > 0 and bool(self.overrun(tokens) or (self._limits and not self._has_answered))
 
-    def book(self, tokens: Tokens) -> None:
-        """Count ``tokens`` of a request that is sent."""
-        self._settle((0, 0), tokens, 1)
-
-    def settle(self, booked: Tokens, spent: Tokens) -> None:
-        """Count ``spent`` in place of the tokens that were booked for a request."""
-        self._settle(booked, spent, -1)
-
-    def _settle(self, booked: Tokens, spent: Tokens, num: int) -> None:
-        prompt, new = self._booked
-        self._booked = prompt - booked[0] + spent[0], new - booked[1] + spent[1]
-        self._num_open += num
+    def book(self, tokens: Tokens, num: int) -> None:
+        """Add ``tokens``, and ``num`` to the requests on their way."""
+        self._booked, self._num_open = (self._booked[0] + tokens[0], self._booked[1] + tokens[1]), self._num_open + num
 
 
 def _weigh(tokens: Tokens, each: tuple[float, float]) -> float:
