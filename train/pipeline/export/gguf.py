@@ -1,19 +1,15 @@
 """A run as a .gguf file that llama.cpp, by which people serve such files, was seen to compute as the run does.
 
-First an exact file is written and held against the run: the tokens that it makes of each record, the tokens that end an
-answer, and the likeliest token at each place of some answers. Only then is it quantised. What that loses is measured:
-the file answers the validation records, and its scores are compared with those that the run recorded.
+It names the run's likeliest token at each place of some answers, makes the tokens of the run of each record, and ends
+where answers of the run end. What smaller formats lose is measured with `train eval DATASET --with FILE.gguf`.
 """
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 from train.base import console
 from train.base.errors import Exit, TrainError, require_extra
@@ -21,31 +17,28 @@ from train.base.run_folder import plain_name
 from train.base.storage import installed_version, sha256_of, writing
 from train.contestants.gguf import GgufContestant
 from train.data.dataset import Row, RowFault, sample_rows
-from train.pipeline.contest import Conditions, evaluate_contestant
 from train.pipeline.export.gguf_file import FORMATS, write_gguf
-from train.pipeline.export.manifest import Agreement, GgufProof
+from train.pipeline.export.manifest import GgufProof
 from train.pipeline.export.source import Source, Written, tuned_model
 from train.report import model_card
-from train.report.comparison import NOTHING_TO_REPORT, ComparisonTable, compare_sides, read_side
-from train.report.comparison_table import render_table
 
-BY_LLAMA_CPP = ("q3_k_m", "q4_k_m", "q5_k_m", "q6_k")
-"""Formats that llama.cpp's own program writes."""
-_QUANTIZER = "llama-quantize"
-_EXACT: dict[str, Literal["f32", "f16"]] = {"f32": "f32", "f16": "f16", "bf16": "f32"}
-"""The format of the file that is held against the run first, f16 where none is named."""
+_EXACT = {"bfloat16": "float32", "q8_0": "float16"}
+"""The format of the file that is held against the run first, where it is another one than the file's own."""
 _TOLERANCE = 0.1
 """In nats. llama.cpp keeps keys and values in 16 bits and sums in another order, which may turn a choice between two
 tokens that are nearly as likely.
 """
 _FEWEST_SAME = 0.5
-"""A quantised file that names a smaller share of the tokens that lead babbles."""
+"""A file in fewer bits that names a smaller share of the tokens that lead babbles."""
 _NUM_COMPARED, _MOST_TRAIN = 32, 256
-_NOTHING_TO_PROVE_BY = "there is no validation record with an answer that could prove it"
+# What the words of a tokenizer may be cut from, beside the data.
+_PROBE = Row("", "", "", [
+    {"role": "user", "content": "it's 12345 67 items,\n\n  WE'LL see:\tx--y!! caf\u00e9 \u4f60\u597d 1.5e10"},
+    {"role": "assistant", "content": "yes"},
+], None, None)  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _ReferenceAnswer:
+class _ReferenceAnswer(NamedTuple):
     """Tokens of a prompt and its answer; at each place of the answer the run's likeliest token, and by how many nats it
     leads.
     """
@@ -56,64 +49,42 @@ class _ReferenceAnswer:
     leads: list[float]
 
 
-def write(source: Source, work: Path, quant: str) -> Written:
-    """Fill ``work`` with RUN-QUANT.gguf, a card, and an evaluation of the file on the validation records.
+def write(source: Source, work: Path, dtype: str) -> Written:
+    """Fill ``work`` with RUN-FORMAT.gguf and a card.
 
-    Raises TrainError: E890 not-proved where the file does not do as the run does; E891 no-quantizer (exit 3) and E892
-    quantizer-failed for a format of `BY_LLAMA_CPP`; E905 cannot-express; E940 missing-extra and E947 out-of-memory
-    (exit 3).
+    Raises TrainError: E890 not-proved where the file does not do as the run does; E905 cannot-express; E940
+    missing-extra and E947 out-of-memory (exit 3).
     """
     for package in ("gguf", "xllamacpp"):
         require_extra(package, "a .gguf file that is proved", "gguf")
-    program = _find_quantizer() if quant in BY_LLAMA_CPP else ""
     recorded = {answer.id for answer in source.answers if answer.split == "validation"}
     rows = [row for row in source.dataset.splits["validation"] if row.messages and row.id in recorded]
-    if not rows:
-        raise _unproved(_NOTHING_TO_PROVE_BY)
-    name = f"{plain_name(source.name)}-{quant}"
-    path, exact = work / f"{name}.gguf", _EXACT.get(quant, "f16")
-    exact_path = path if exact == quant else work / f"{exact}.gguf"
+    exact = _EXACT.get(dtype, dtype)
+    names = {each: f"{plain_name(source.name)}-{FORMATS[each].lower()}.gguf" for each in (exact, dtype)}
     model = tuned_model(source).eval()
     expected = _expected(source, model, rows)
-    with writing(exact_path):
-        write_gguf(exact_path, model, source.renderer, source.name, exact)
-        if quant in FORMATS and exact != quant:
-            write_gguf(path, model, source.renderer, source.name, quant)
+    with writing(work):
+        for each, name in names.items():
+            write_gguf(work / name, model, source.renderer, source.name, each)
     del model
-    agreement = _prove_computation(exact_path, exact, expected)
-    by = _quantise(program, exact_path, path, quant) if program else ""
-    if exact_path != path:
-        exact_path.unlink()
-    with closing(GgufContestant(path, name)) as contestant:
-        num_same = _prove_tokens(source, contestant, rows)
-        quantised = agreement if exact_path == path else _compare_tokens(contestant, expected)
-        if quantised.num_same < _FEWEST_SAME * quantised.num_clear:
-            raise _unproved(
-                f"it babbles: of {quantised.num_clear:,} tokens that lead by over {_TOLERANCE} nats it names"
-                f" {quantised.num_same:,}",
-                "Take a format with more bits, such as q8_0.",
-            )
-        limits = source.recipe.eval
-        conditions = Conditions(
-            ["validation"], max_new_tokens=limits.max_new_tokens, max_reasoning_tokens=limits.max_reasoning_tokens
-        )
-        folder, _ = evaluate_contestant(contestant, source.dataset, conditions, work)
+    for each, name in names.items():
+        console.talk(f"llama.cpp reads {len(expected)} answers token by token in {name}")
+        with closing(GgufContestant(work / name, name)) as contestant:
+            num_records = _prove_tokens(source, contestant, rows)
+            num_same, num_tokens = _compare_tokens(contestant, expected)
+        places = f"{num_same:,} of {num_tokens:,} places where it leads by over {_TOLERANCE} nats"
+        if num_same < num_tokens * (1 if each == exact else _FEWEST_SAME):
+            raise _unproved(f"llama.cpp computes something else: {name} names the run's likeliest token at {places}")
+        console.talk(f"proved: the same tokens of {num_records:,} prompts, and the run's likeliest token at {places}")
+    if exact != dtype:
+        (work / names[exact]).unlink()
     card = model_card(source.report, source.facts, source.name, library="gguf")
     (work / "README.md").write_text(card, encoding="utf-8")
-    table = _loss_of(source, name, folder)
     proof = GgufProof(
-        file=path.name, sha256=sha256_of(path), llama_cpp=f"xllamacpp {installed_version('xllamacpp')}",
-        quantized_by=by, num_records=num_same, exact=exact, exact_agreement=agreement, agreement=quantised,
-        loss=table.pairs[0].splits[0] if table else None,
-        conclusion=next(iter(table.conclusions), None) if table else None,
+        file=names[dtype], sha256=sha256_of(work / names[dtype]), num_records=num_records, num_tokens=num_tokens,
+        num_same=num_same, llama_cpp=f"xllamacpp {installed_version('xllamacpp')}", tolerance=_TOLERANCE,
     )  # fmt: skip
-    _tell(proof, table)
-    # What a judge scored in the run nobody scores here, which makes nothing worse.
-    results = [row for part in table.pairs[0].splits for row in part.categories] if table else []
-    is_worse = any(result.verdict == "regressed" for result in results) or (
-        proof.conclusion is not None and proof.conclusion.word == "no"
-    )
-    return Written(None, f"llama-server --jinja -m FOLDER/{path.name}", proof=proof, is_worse=is_worse)
+    return Written(None, f"llama-server --jinja -m FOLDER/{names[dtype]}", proof)
 
 
 def _unproved(what: str, hint: str = "Nothing was left. Use --to merged.") -> TrainError:
@@ -147,39 +118,37 @@ def _expected(source: Source, model: Any, rows: Sequence[Row]) -> list[_Referenc
     return answers
 
 
-def _prove_computation(path: Path, exact: str, expected: Sequence[_ReferenceAnswer]) -> Agreement:
-    """Return how the exact file agrees with the run; raises TrainError "E890 not-proved" where it does not."""
-    console.talk(f"the file of {exact} is written; llama.cpp reads {len(expected)} answers token by token")
-    with closing(GgufContestant(path, path.name)) as contestant:
-        agreement = _compare_tokens(contestant, expected)
-    if agreement.num_same < agreement.num_clear:
-        raise _unproved(
-            f"of {agreement.num_clear:,} tokens that lead by over {_TOLERANCE} nats the file of {exact} names"
-            f" {agreement.num_same:,}, so llama.cpp computes something else"
+def _compare_tokens(contestant: GgufContestant, expected: Sequence[_ReferenceAnswer]) -> tuple[int, int]:
+    """Return at how many places the file names the run's likeliest token, and of how many where that leads."""
+    same = [
+        top == own
+        for answer in expected
+        if contestant.reads is None or len(answer.prompt) + len(answer.answer) <= contestant.reads
+        for top, own, lead in zip(
+            contestant.top_tokens(answer.prompt, answer.answer), answer.top, answer.leads, strict=True
         )
-    return agreement
+        if lead > _TOLERANCE
+    ]
+    if not same:
+        raise _unproved("there is no validation record with an answer, short enough to be read, that could prove it")
+    return sum(same), len(same)
 
 
 def _prove_tokens(source: Source, contestant: GgufContestant, rows: Sequence[Row]) -> int:
     """Return how many of ``rows`` the file reads in the tokens of the run, as it reads training records, too.
 
-    Raises TrainError "E890 not-proved" where it reads one otherwise, or none, or goes on where an answer ends.
+    Raises TrainError "E890 not-proved" where it reads one otherwise, or goes on where an answer ends.
     """
-    renderer, others = source.renderer, []
-    refused: dict[str, list[str]] = {}
+    renderer, refused, others = source.renderer, [], []
     trained = [row for row in source.dataset.splits["train"] if row.messages]
-    for row in [*rows, *sample_rows(trained, _MOST_TRAIN)]:
+    for row in [_PROBE, *rows, *sample_rows(trained, _MOST_TRAIN)]:
         try:
             prompt = renderer.prompt(row)
             if prompt is not None and contestant.prompt_ids(row) != prompt.ids:
-                others.append(row.id)
+                others.append(row.id or "a text with digits, signs and accents")
         except RowFault as fault:
-            refused.setdefault(fault.reason, []).append(row.id)
-    for reason, ids in refused.items():
-        console.talk(f"warning: {len(ids):,} records are not compared: {reason}: {console.join_names(ids)}")
-    num_same = len({row.id for row in rows}.difference(*refused.values()))
-    if not num_same:
-        raise _unproved(_NOTHING_TO_PROVE_BY)
+            refused.append(row.id)
+            console.talk(f"warning: {row.id} is not compared: {fault.reason}")
     if others:
         raise _unproved(
             f"llama.cpp makes other tokens of the prompts of {len(others):,} records: {console.join_names(others)}"
@@ -187,81 +156,4 @@ def _prove_tokens(source: Source, contestant: GgufContestant, rows: Sequence[Row
     if odd := [stop for stop in renderer.stop_ids if not contestant.ends_with(stop)]:
         texts = ", ".join(repr(renderer.encoder.decode([stop], has_control=True)) for stop in odd)
         raise _unproved(f"llama.cpp goes on after {texts}, where an answer of the run ends")
-    return num_same
-
-
-def _compare_tokens(contestant: GgufContestant, expected: Sequence[_ReferenceAnswer]) -> Agreement:
-    num_clear = num_same = num_close = num_close_same = 0
-    for answer in expected:
-        if contestant.reads is not None and len(answer.prompt) + len(answer.answer) > contestant.reads:
-            continue
-        tops = contestant.top_tokens(answer.prompt, answer.answer)
-        for top, own, lead in zip(tops, answer.top, answer.leads, strict=True):
-            if lead > _TOLERANCE:
-                num_clear, num_same = num_clear + 1, num_same + (top == own)
-            else:
-                num_close, num_close_same = num_close + 1, num_close_same + (top == own)
-    if not num_clear:
-        raise _unproved("no answer of the validation records is short enough to compare its tokens")
-    return Agreement(
-        tolerance=_TOLERANCE, num_clear=num_clear, num_same=num_same, num_close=num_close, num_close_same=num_close_same
-    )
-
-
-def _find_quantizer() -> str:
-    if found := shutil.which(_QUANTIZER):
-        return found
-    raise TrainError(
-        "E891 no-quantizer", f"formats with k are written by {_QUANTIZER} of llama.cpp, which is not on the PATH",
-        "Install llama.cpp, or take q8_0, q5_1 or q4_0.", exit_code=Exit.MISSING,
-    )  # fmt: skip
-
-
-def _quantise(program: str, exact: Path, path: Path, quant: str) -> str:
-    """Have llama.cpp's program write ``path``, and return the line in which it says its version; "" without any."""
-    done = subprocess.run(
-        [program, str(exact), str(path), quant.upper()], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, check=False,
-    )  # fmt: skip
-    lines = [console.visible(line)[:300] for line in done.stdout.decode("utf-8", "replace").splitlines() if line]
-    if done.returncode or not path.is_file():
-        message = f"{program} ended with {done.returncode}: {''.join(lines[-1:])}"
-        raise TrainError("E892 quantizer-failed", message, "Take q8_0, q5_1 or q4_0.", exit_code=Exit.FAILED)
-    return next((line for line in lines if "build" in line), "")
-
-
-def _loss_of(source: Source, name: str, folder: Path) -> ComparisonTable | None:
-    """Return the file's scores of the validation records against those that the run recorded.
-
-    None where both have none that is comparable, as when a judge scored the run.
-    """
-    run = read_side(str(source.tuned.parent))
-    records = [record for record in run.records if record.split == "validation"]
-    sides = [replace(run, name=source.name, records=records), replace(read_side(str(folder)), name=name)]
-    try:
-        return compare_sides(sides)
-    except TrainError as error:
-        if error.code != NOTHING_TO_REPORT:
-            raise
-        return None
-
-
-def _tell(proof: GgufProof, table: ComparisonTable | None) -> None:
-    console.talk(
-        f"proved: llama.cpp makes the same tokens of {proof.num_records:,} validation prompts, and the file of"
-        f" {proof.exact} names the run's {_share(proof.exact_agreement)}"
-    )
-    if proof.agreement is not proof.exact_agreement:
-        console.talk(f"{proof.file} names the run's {_share(proof.agreement)}")
-    if table is None:
-        console.talk("warning: what quantising loses is not known: no score of the run is one that the file can have")
-    else:
-        console.talk(render_table(table, columns=console.columns()))
-
-
-def _share(agreement: Agreement) -> str:
-    others = f", and at {agreement.num_close_same:,} of the {agreement.num_close:,} others"
-    return (
-        f"likeliest token at {agreement.num_same:,} of {agreement.num_clear:,} places where it leads by over"
-        f" {agreement.tolerance} nats{others if agreement.num_close else ''}"
-    )
+    return len({row.id for row in rows}.difference(refused))

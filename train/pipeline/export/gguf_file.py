@@ -8,118 +8,91 @@ cannot see, and what has no name there.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from train.base import console
-from train.base.errors import TrainError
 from train.data.rendering import Renderer
+from train.pipeline.export.source import inexpressible
 
-FORMATS = {"f32": "F32", "f16": "F16", "bf16": "BF16", "q8_0": "Q8_0", "q5_1": "Q5_1", "q4_0": "Q4_0"}
+FORMATS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "q8_0": "Q8_0"}
 """Number formats of weights that are written here, and their names in the package gguf."""
 _INSTEAD = "Use --to merged, and convert_hf_to_gguf.py of llama.cpp."
 
 
-@dataclass(frozen=True)
-class _Architecture:
-    """How llama.cpp computes an architecture, where transformers has it otherwise.
-
-    ``is_interleaved``: the rows of queries and keys alternate between the halves of a head. ``norm_offset`` is added to
-    the weights of norms. ``is_windowed`` says which layers see a window of tokens only; None where none of them does.
-    """
-
-    name: str
-    is_interleaved: bool = False
-    norm_offset: float = 0.0
-    is_windowed: Callable[[int], bool] | None = None
-
-
 _ARCHITECTURES = {
-    "llama": _Architecture("LLAMA", is_interleaved=True),
-    "mistral": _Architecture("LLAMA", is_interleaved=True),
-    "qwen2": _Architecture("QWEN2"),
-    "qwen3": _Architecture("QWEN3"),
-    "gemma3_text": _Architecture("GEMMA3", norm_offset=1.0, is_windowed=lambda layer: (layer + 1) % 6 != 0),
-    "phi3": _Architecture("PHI3"),
-}
-"""By the model_type of a config."""
+    "llama": "LLAMA", "mistral": "LLAMA", "qwen2": "QWEN2", "qwen3": "QWEN3", "gemma3_text": "GEMMA3", "phi3": "PHI3",
+}  # fmt: skip
+"""The names in the package gguf by the model_type of a config."""
 
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
 _REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _WORD_RULES = {
-    (("ByteLevel", True),): "gpt-2",
-    (("Digits", True), ("ByteLevel", True)): "smollm",
-    (("Split", rf"{_CONTRACTIONS}\p{{N}}{_REST}"), ("ByteLevel", False)): "qwen2",
-    (("Split", rf"{_CONTRACTIONS}\p{{N}}{{1,3}}{_REST}"), ("ByteLevel", False)): "llama-bpe",
+    ("ByteLevel",): "gpt-2",
+    ("Digits", "ByteLevel"): "smollm",
+    (rf"{_CONTRACTIONS}\p{{N}}{_REST}", "ByteLevel"): "qwen2",
+    (rf"{_CONTRACTIONS}\p{{N}}{{1,3}}{_REST}", "ByteLevel"): "llama-bpe",
 }
 """How a text is cut into words, by the steps of a tokenizer.json, and the name that llama.cpp has for it."""
 
 
-def write_gguf(path: Path, model: Any, renderer: Renderer, name: str, quant: str) -> None:
-    """Write ``model``, merged and in float32, to ``path`` with its weights in the format ``quant`` of `FORMATS`.
+def write_gguf(path: Path, model: Any, renderer: Renderer, name: str, dtype: str) -> None:
+    """Write ``model``, merged and in float32, to ``path`` with its weights in the format ``dtype`` of `FORMATS`.
 
-    Vectors stay float32, and so does a matrix whose rows the format cannot cut into blocks; it is said. The head, and
-    embeddings that are the head too, are kept in 8 bits by the formats below 8. Raises TrainError: E905 cannot-express
-    with what llama.cpp has no name for, E936 write-failed.
+    Vectors stay float32, and so does a matrix whose rows the format cannot cut into blocks. Raises TrainError:
+    E905 cannot-express with what llama.cpp has no name for, E936 write-failed.
     """
     import gguf
 
     config = model.config
-    known = _ARCHITECTURES.get(config.model_type)
-    if known is None:
-        raise _inexpressible(f"no .gguf file is written for the architecture {config.model_type!r}")
-    arch = gguf.MODEL_ARCH[known.name]
-    writer = gguf.GGUFWriter(None, gguf.MODEL_ARCH_NAMES[arch])
-    writer.add_name(name)
-    writer.add_file_type(gguf.LlamaFileType[f"{'ALL' if quant == 'f32' else 'MOSTLY'}_{FORMATS[quant]}"])
-    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    _add_all(writer, {f"{writer.arch}.{key}": value for key, value in _numbers(config, known).items()})
-    weights = _weights(model, known, gguf.get_tensor_name_map(arch, config.num_hidden_layers))
-    _add_all(writer, _vocabulary(renderer, len(weights["token_embd.weight"])))
-    formats = {key: _format_of(key, weight.shape, quant, set(weights)) for key, weight in weights.items()}
-    if plain := [key for key, weight in weights.items() if weight.ndim > 1 and formats[key] == "F32" != FORMATS[quant]]:
-        console.talk(f"kept in float32: {console.join_names(plain)}, whose rows have no blocks of {quant}")
-    for key, weight in weights.items():
-        kind = gguf.GGMLQuantizationType[formats[key]]
-        shape = gguf.quant_shape_to_byte_shape(weight.shape, kind)
-        writer.add_tensor_info(key, shape, np.dtype(np.uint8), int(np.prod(shape)), raw_dtype=kind)
+    if config.model_type not in _ARCHITECTURES:
+        raise inexpressible(f"no .gguf file is written for the architecture {config.model_type!r}", _INSTEAD)
+    arch = gguf.MODEL_ARCH[_ARCHITECTURES[config.model_type]]
+    weights = _weights(model, gguf.get_tensor_name_map(arch, config.num_hidden_layers))
+    # Before a file is open. It is the largest number of 16 bits.
+    if dtype == "float16" and (large := [key for key, weight in weights.items() if weight.abs().max() > 65504]):
+        raise inexpressible(f"{large[0]} holds numbers beyond float16", "Use --dtype bfloat16.")
+    # Weights wait in a temporary file, so that only one stands in memory twice.
+    writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[arch], use_temp_file=True)
     with closing(writer):
-        writer.write_header_to_file(path)
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
+        writer.add_name(name)
+        writer.add_file_type(gguf.LlamaFileType[f"{'ALL' if dtype == 'float32' else 'MOSTLY'}_{FORMATS[dtype]}"])
+        writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+        values = {f"{writer.arch}.{key}": value for key, value in _numbers(config).items()}
+        add = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}
+        for key, value in (values | _vocabulary(renderer, len(weights["token_embd.weight"]))).items():
+            add.get(type(value), writer.add_array)(key, value)
         for key, weight in weights.items():
-            # One at a time: only what is being written stands in memory twice.
-            with np.errstate(over="ignore"):
-                numbers = gguf.quants.quantize(weight.detach().cpu().numpy(), gguf.GGMLQuantizationType[formats[key]])
-            if not np.isfinite(numbers).all():
-                raise _inexpressible(f"{key} holds numbers beyond {quant}", "Use --quant bf16 or f32.")
-            writer.write_tensor_data(numbers.view(np.uint8))
+            is_plain = weight.ndim == 1 or (dtype == "q8_0" and weight.shape[-1] % 32)
+            kind = gguf.GGMLQuantizationType["F32" if is_plain else FORMATS[dtype]]
+            numbers = gguf.quantize(weight.detach().cpu().numpy(), kind)
+            writer.add_tensor(key, numbers, raw_dtype=kind)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
 
 
-def _inexpressible(what: str, hint: str = _INSTEAD) -> TrainError:
-    return TrainError("E905 cannot-express", what, hint)
-
-
-def _add_all(writer: Any, values: Mapping[str, Any]) -> None:
-    add = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}
-    for key, value in values.items():
-        add.get(type(value), writer.add_array)(key, value)
-
-
-def _numbers(config: Any, known: _Architecture) -> dict[str, Any]:
+def _numbers(config: Any) -> dict[str, Any]:
     """Return the numbers of the header that say what is computed, without the architecture's name before them."""
-    heads = config.num_attention_heads
+    heads, reads = config.num_attention_heads, config.max_position_embeddings
     width = getattr(config, "head_dim", None) or config.hidden_size // heads
-    whole, windowed = _rope(config)
-    window, reads = _window(config, known), config.max_position_embeddings
-    if window and known.is_windowed is None and window < reads:
+    # Texts are shorter than what these stretch, so no comparison would see a difference.
+    rope = config.rope_parameters
+    whole, windowed = rope.get("full_attention", rope), rope.get("sliding_attention", {})
+    if odd := {whole.get("rope_type"), windowed.get("rope_type")} - {None, "default", "llama3"}:
+        raise inexpressible(f"no .gguf file is written with positions of the kind {odd.pop()!r}", _INSTEAD)
+    is_gemma, layers = _ARCHITECTURES[config.model_type] == "GEMMA3", range(config.num_hidden_layers)
+    window = getattr(config, "sliding_window", None) or 0
+    kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * len(layers)
+    near = [layer for layer in layers if window and kinds[layer] == "sliding_attention"]
+    if is_gemma and near != [layer for layer in layers if (layer + 1) % 6]:
+        raise inexpressible(f"the layers {near} see a window of tokens; llama.cpp has others do so", _INSTEAD)
+    if near and not is_gemma and window < reads:
         console.talk(f"the file reads {window:,} tokens and not {reads:,}: llama.cpp has no window of tokens for it")
-        window, reads = 0, window
+        reads = window
     numbers = {
         "context_length": reads,
         "embedding_length": config.hidden_size,
@@ -131,74 +104,38 @@ def _numbers(config: Any, known: _Architecture) -> dict[str, Any]:
         "attention.key_length": width,
         "attention.value_length": width,
         "attention.layer_norm_rms_epsilon": float(config.rms_norm_eps),
+        "attention.sliding_window": window if is_gemma else 0,
         "rope.dimension_count": int(width * whole.get("partial_rotary_factor", 1.0)),
         "rope.freq_base": float(whole["rope_theta"]),
-        "attention.sliding_window": window if known.is_windowed else 0,
         "rope.freq_base_swa": float(windowed.get("rope_theta", 0.0)),
     }
-    if whole.get("rope_type") == "linear":
-        numbers |= {"rope.scaling.type": "linear", "rope.scaling.factor": float(whole["factor"])}
     return {key: value for key, value in numbers.items() if value}
 
 
-def _rope(config: Any) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Return how positions are turned in layers that see all tokens, and in those that see a window.
-
-    Texts are shorter than what these stretch, so no comparison would see a difference.
-    """
-    rope = config.rope_parameters
-    whole, windowed = rope.get("full_attention", rope), rope.get("sliding_attention", {})
-    for each, kinds in ((whole, ("default", "linear", "llama3")), (windowed, ("default",))):
-        if (kind := each.get("rope_type", "default")) not in kinds:
-            raise _inexpressible(f"no .gguf file is written with positions of the kind {kind!r}")
-    return whole, windowed
-
-
-def _window(config: Any, known: _Architecture) -> int:
-    """Return how many tokens the layers with a window see, 0 where there is none; raises TrainError as `write_gguf`."""
-    window = getattr(config, "sliding_window", None)
-    if not window or getattr(config, "use_sliding_window", None) is False:
-        return 0
-    layers = range(config.num_hidden_layers)
-    kinds = getattr(config, "layer_types", None) or ["sliding_attention" for _ in layers]
-    windowed = [layer for layer in layers if kinds[layer] == "sliding_attention"]
-    if known.is_windowed and windowed != [layer for layer in layers if known.is_windowed(layer)]:
-        raise _inexpressible(f"the layers {windowed} see a window of tokens; llama.cpp has others do so")
-    return int(window) if windowed else 0
-
-
-def _weights(model: Any, known: _Architecture, names: Any) -> dict[str, Any]:
+def _weights(model: Any, names: Any) -> dict[str, Any]:
     """Return the tensors by the names that llama.cpp has for them, as it computes with them."""
-    config = model.config
-    weights: dict[str, Any] = {}
-    embedding = model.get_input_embeddings().weight
-    for name, weight in model.state_dict().items():
+    config, weights = model.config, dict[str, Any]()
+    arch, embedding = _ARCHITECTURES[config.model_type], model.get_input_embeddings().weight
+    for name, tensor in model.state_dict().items():
         # Where head and embedding are one, llama.cpp takes the embedding for both.
-        if weight.data_ptr() == embedding.data_ptr() and weights.get("token_embd.weight") is not None:
+        if tensor.data_ptr() == embedding.data_ptr() and "token_embd.weight" in weights:
             continue
-        key = names.get_name(name, (".weight", ".bias"))
+        key, weight = names.get_name(name, (".weight", ".bias")), tensor
         if key is None:
-            raise _inexpressible(f"the package gguf has no name for the tensor {name}")
-        if known.is_interleaved and (part := name.split(".")[-2]) in ("q_proj", "k_proj"):
+            raise inexpressible(f"the package gguf has no name for the tensor {name}", _INSTEAD)
+        if arch == "GEMMA3" and "norm" in key:
+            weight = tensor + 1.0
+        if arch == "LLAMA" and (part := name.split(".")[-2]) in ("q_proj", "k_proj"):
+            # The rows of queries and keys alternate between the halves of a head.
             heads = config.num_attention_heads if part == "q_proj" else config.num_key_value_heads
-            weights[key] = weight.view(heads, 2, -1, *weight.shape[1:]).transpose(1, 2).reshape(weight.shape)
-        else:
-            weights[key] = weight + known.norm_offset if known.norm_offset and "norm" in key else weight
-    if _rope(config)[0].get("rope_type") == "llama3":
-        rotary = model.model.rotary_emb
-        width = 2 * len(rotary.inv_freq)
-        plain = _rope(config)[0]["rope_theta"] ** -(rotary.inv_freq.new_tensor(range(0, width, 2)) / width)
-        weights["rope_freqs.weight"] = plain / rotary.inv_freq
+            weight = tensor.view(heads, 2, -1, *tensor.shape[1:]).transpose(1, 2).reshape(tensor.shape)
+        weights[key] = weight
+    rope = config.rope_parameters
+    if rope.get("rope_type") == "llama3":
+        turns = model.model.rotary_emb.inv_freq
+        plain = rope["rope_theta"] ** -(turns.new_tensor(range(len(turns))) / len(turns))
+        weights["rope_freqs.weight"] = plain / turns
     return weights
-
-
-def _format_of(key: str, shape: Sequence[int], quant: str, keys: set[str]) -> str:
-    if len(shape) == 1:
-        return "F32"
-    is_head = key == "output.weight" or (key == "token_embd.weight" and "output.weight" not in keys)
-    # The probabilities come from it; llama.cpp keeps more of it, too.
-    name = "Q8_0" if is_head and quant in ("q5_1", "q4_0") else FORMATS[quant]
-    return "F32" if name.startswith("Q") and shape[-1] % 32 else name
 
 
 def _vocabulary(renderer: Renderer, num_rows: int) -> dict[str, Any]:
@@ -210,65 +147,51 @@ def _vocabulary(renderer: Renderer, num_rows: int) -> dict[str, Any]:
 
     tokenizer, kinds = renderer.tokenizer, gguf.TokenType
     spec = json.loads(tokenizer.backend_tokenizer.to_str())
-    if spec["model"]["type"] != "BPE":
-        raise _inexpressible(f"no .gguf file is written for a tokenizer of the type {spec['model']['type']}")
+    core = spec["model"]
+    if core["type"] != "BPE":
+        raise inexpressible(f"no .gguf file is written for a tokenizer of the type {core['type']}", _INSTEAD)
     # Pairs, or texts with a space between the two in files of earlier versions.
-    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in spec["model"]["merges"]]
-    words = [f"[PAD{number}]" for number in range(num_rows)]
-    types = [kinds.UNUSED] * num_rows
-    for word, number in spec["model"]["vocab"].items():
-        words[number], types[number] = word, kinds.NORMAL
-    if spec["model"].get("byte_fallback"):
-        values, of_bytes = _pieces(spec, words, merges)
-        for number in of_bytes:
-            types[number] = kinds.BYTE
-    else:
-        values = {"model": "gpt2", "pre": _word_rules(spec), "merges": merges}
+    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in core["merges"]]
+    is_pieces, unknown = bool(core.get("byte_fallback")), tokenizer.unk_token_id
+    words, types = [f"[PAD{number}]" for number in range(num_rows)], [kinds.UNUSED] * num_rows
+    for word, number in core["vocab"].items():
+        is_byte = is_pieces and re.fullmatch("<0x..>", word)
+        words[number], types[number] = word, kinds.BYTE if is_byte else kinds.NORMAL
     for token in spec["added_tokens"]:
         words[token["id"]] = token["content"]
         types[token["id"]] = kinds.CONTROL if token["id"] in renderer.encoder.special_ids else kinds.USER_DEFINED
-    if (unknown := tokenizer.unk_token_id) is not None and values["model"] == "llama":
+    if is_pieces and unknown is not None:
         types[unknown] = kinds.UNKNOWN
     stops = dict.fromkeys([tokenizer.eos_token_id, *renderer.stop_ids])
     # Three may be named; of further ones llama.cpp knows some by their texts.
     ends = zip(("eos", "eot", "eom"), [stop for stop in stops if stop is not None], strict=False)
     ids = {**dict(ends), "bos": tokenizer.bos_token_id, "padding": tokenizer.pad_token_id, "unknown": unknown}
-    values |= {f"{name}_token_id": number for name, number in ids.items() if number is not None}
-    values |= {"tokens": words, "token_type": types, "add_bos_token": renderer.encoder.is_adding_bos}
-    return {
-        **{f"tokenizer.ggml.{key}": value for key, value in values.items()},
-        "tokenizer.chat_template": renderer.served_template,
-    }
+    values = {
+        **(_pieces(spec, words, merges) if is_pieces else {"model": "gpt2", "pre": _rule(spec), "merges": merges}),
+        **{f"{name}_token_id": number for name, number in ids.items() if number is not None},
+        "tokens": words, "token_type": types, "add_bos_token": renderer.encoder.is_adding_bos,
+    }  # fmt: skip
+    named = {f"tokenizer.ggml.{key}": value for key, value in values.items()}
+    return {**named, "tokenizer.chat_template": renderer.served_template}
 
 
-def _word_rules(spec: Mapping[str, Any]) -> str:
+def _rule(spec: Mapping[str, Any]) -> str:
+    # Returns the name of how a text is cut into words; what else a step says is seen in the tokens of a text.
     before = spec["pre_tokenizer"] or {}
     steps = before.get("pretokenizers", [before])
-    is_plain = (spec["normalizer"] or {"type": "NFC"})["type"] == "NFC" and not any(
-        step.get("add_prefix_space") or step.get("invert") or step.get("behavior", "Isolated") != "Isolated"
-        for step in steps
-    )
-    rules = tuple(
-        (step.get("type"), next((step[key] for key in ("use_regex", "individual_digits") if key in step), None)
-         or step.get("pattern", {}).get("Regex", False))
-        for step in steps
-    )  # fmt: skip
-    if not is_plain or rules not in _WORD_RULES:
-        raise _inexpressible("llama.cpp has no name that is known here for how the tokenizer cuts a text into words")
-    return _WORD_RULES[rules]
+    rule = _WORD_RULES.get(tuple(step.get("pattern", {}).get("Regex") or step.get("type") for step in steps))
+    if rule is None:
+        raise inexpressible(
+            "llama.cpp has no name that is known here for how the tokenizer cuts a text into words", _INSTEAD
+        )
+    return rule
 
 
-def _pieces(spec: Mapping[str, Any], words: Sequence[str], merges: Sequence[str]) -> tuple[dict[str, Any], list[int]]:
-    """Return how pieces of SentencePiece are joined, and the ids of those that stand for a byte.
-
-    llama.cpp joins the pair whose piece has the highest score, so a score is how early a merge makes the piece.
-    """
-    ranks: dict[str, int] = {}
-    for rank, pair in enumerate(merges):
-        ranks.setdefault(pair.replace(" ", ""), rank)
+def _pieces(spec: Mapping[str, Any], words: Sequence[str], merges: Sequence[str]) -> dict[str, Any]:
+    # Returns how pieces of SentencePiece are joined. llama.cpp joins the pair whose piece has the highest score, so a
+    # score is how early a merge makes the piece.
+    ranks = {pair.replace(" ", ""): rank for rank, pair in reversed([*enumerate(merges)])}
+    steps = json.dumps([spec["normalizer"], spec["pre_tokenizer"]])
+    has_prefix = '"Prepend"' in steps or '"prepend_scheme": "first"' in steps or '"prepend_scheme": "always"' in steps
     scores = [float(-ranks.get(word, len(merges))) for word in words]
-    steps = [step for part in ("normalizer", "pre_tokenizer") if (whole := spec[part])
-             for step in whole.get("normalizers", [whole])]  # fmt: skip
-    has_prefix = any(step["type"] == "Prepend" or step.get("prepend_scheme", "never") != "never" for step in steps)
-    of_bytes = [number for number, word in enumerate(words) if len(word) == 6 and word.startswith("<0x")]
-    return {"model": "llama", "pre": "default", "scores": scores, "add_space_prefix": has_prefix}, of_bytes
+    return {"model": "llama", "pre": "default", "scores": scores, "add_space_prefix": has_prefix}

@@ -3,40 +3,38 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
 from train.base import console
 from train.base.errors import TrainError
-from train.model import find_base
 from train.pipeline.export.source import Source
-
-_REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_MAX_NAME = 96
-Result = TypeVar("Result")
 
 
 def require_repository(repo: str) -> None:
     """Raise TrainError "E894 push-refused" where ``repo`` is no name that the Hub could have."""
-    if not _REPO.fullmatch(repo) or len(repo) > _MAX_NAME or ".." in repo or "--" in repo:
-        raise _refused(f"{repo} is no repository", "It reads OWNER/NAME.")
+    # Slow to import; it comes with transformers.
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(repo)
+    except HFValidationError:
+        repo += "\n"
+    # It takes a name without an owner, too.
+    if "/" not in repo or repo.endswith("\n"):
+        raise _refused(f"{repo.rstrip()} is no repository", "It reads OWNER/NAME.")
 
 
 def form_of(source: Source, dtype: str) -> str:
     """Return the target that is uploaded: the adapter where others can load it, else the whole model."""
-    is_adapter = source.is_lora and not dtype and find_base(source.recipe.base, source.folder).is_dir()
-    return "adapter" if is_adapter else "merged"
+    return "adapter" if source.is_lora and not dtype and source.base.is_dir() else "merged"
 
 
 def doubts_of(source: Source) -> list[str]:
     """Return what its owner should think about before others see the model."""
-    doubts = []
-    if not all(source.facts.licenses or [""]):
-        doubts.append("records of the dataset name no licence")
-    if os.path.lexists(source.recipe.base) or source.recipe.base.count("/") != 1:
-        doubts.append(f"the card names the base as {source.recipe.base}, which is no name on the Hub")
+    base, has_licenses = source.recipe.base, all(source.facts.licenses or [""])
+    doubts = [] if has_licenses else ["records of the dataset name no licence"]
+    if os.path.lexists(base) or base.count("/") != 1:
+        doubts.append(f"the card names the base as {base}, which is no name on the Hub")
     return doubts
 
 
@@ -47,28 +45,16 @@ def send(folder: Path, repo: str, name: str, *, is_public: bool) -> str:
     Raises TrainError "E894 push-refused" where the Hub refuses or cannot be reached, or where ``repo`` is public and
     ``is_public`` is not set.
     """
-    # Slow to import; it comes with transformers.
     from huggingface_hub import HfApi
-
-    api = HfApi(library_name="pairsmith", endpoint=os.environ.get("HF_ENDPOINT"))
-    _call_hub(lambda: api.create_repo(repo, repo_type="model", private=not is_public, exist_ok=True), repo)
-    info = _call_hub(lambda: api.repo_info(repo, repo_type="model"), repo)
-    if not info.private and not is_public:
-        raise _refused(f"{repo} exists and is public", "Say --public if everybody may see it.")
-    commit: Any = _call_hub(
-        lambda: api.upload_folder(
-            repo_id=repo, folder_path=folder, repo_type="model", commit_message=f"{name}: made by pairsmith"
-        ),
-        repo,
-    )
-    return str(commit.commit_url)
-
-
-def _call_hub(call: Callable[[], Result], repo: str) -> Result:
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
+    api = HfApi(library_name="pairsmith", endpoint=os.environ.get("HF_ENDPOINT"))
     try:
-        return call()
+        api.create_repo(repo, private=not is_public, exist_ok=True)
+        if not api.repo_info(repo).private and not is_public:
+            raise _refused(f"{repo} exists and is public", "Say --public if everybody may see it.")
+        message = f"{name}: made by pairsmith"
+        return str(api.upload_folder(repo_id=repo, folder_path=folder, commit_message=message).commit_url)
     except OfflineModeIsEnabled as error:
         raise _refused("HF_HUB_OFFLINE is set", "Unset it to upload.") from error
     # The Hub's error is derived from that of the HTTP client below it, which changes its name between releases.

@@ -1,4 +1,4 @@
-"""What a run made as a folder that others load: the adapter alone, or the whole model, with a command for vLLM.
+"""What a run made as a folder that others load: the adapter alone, or the whole model, as vLLM serves it.
 
 Each has the tokenizer with its template, the stop tokens and a card.
 """
@@ -8,13 +8,11 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
-from train.base.errors import TrainError
 from train.base.run_folder import plain_name
 from train.data.rendering import Renderer
-from train.model import check_finite, find_base
-from train.pipeline.export.source import Source, Written, tuned_model
+from train.model import check_finite
+from train.pipeline.export.source import Source, Written, inexpressible, tuned_model
 from train.report import CardFacts, Report, model_card
 
 _PARTS = ("adapter_config.json", "adapter_model.safetensors")
@@ -29,16 +27,11 @@ def write_adapter(source: Source, work: Path, _dtype: str) -> Written:
     from safetensors import safe_open
 
     if not source.is_lora:
-        raise TrainError(
-            "E905 cannot-express", "the run tuned every weight, so there is no adapter", "Use --to merged."
-        )
-    if find_base(source.recipe.base, source.folder).is_file():
-        raise TrainError("E905 cannot-express", "peft loads no base that is a .gguf file", "Use --to merged.")
-    if (find_base(source.recipe.base, source.folder) / "adapter_config.json").is_file() and (
-        not source.recipe.continue_adapter
-    ):
-        message = "the run's adapter lies on another run's, merged in memory, and peft finds no such base"
-        raise TrainError("E905 cannot-express", message, "Use --to merged.")
+        raise inexpressible("the run tuned every weight, so there is no adapter")
+    if source.base.is_file():
+        raise inexpressible("peft loads no base that is a .gguf file")
+    if (source.base / _PARTS[0]).is_file() and not source.recipe.continue_adapter:
+        raise inexpressible("the run's adapter lies on another run's, merged in memory, and peft finds no such base")
     # The check that loads an export again would notice it too, but it can be switched off.
     with safe_open(source.tuned / _PARTS[1], framework="pt") as file:
         names = file.keys()
@@ -51,7 +44,16 @@ def write_adapter(source: Source, work: Path, _dtype: str) -> Written:
 
 def _write_config_and_card(source: Source, work: Path, library: str) -> None:
     write_card_and_tokenizer(source.renderer, source.report, source.facts, source.name, work, library)
-    (work / "generation_config.json").write_text(json.dumps(_generation(source), indent=1) + "\n", encoding="utf-8")
+    tokenizer = source.renderer.tokenizer
+    # No max_new_tokens: a server takes it for a limit on every answer.
+    settings = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "do_sample": False,
+        "eos_token_id": source.renderer.stop_ids,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    text = json.dumps({name: value for name, value in settings.items() if value is not None}, indent=1)
+    (work / "generation_config.json").write_text(text + "\n", encoding="utf-8")
 
 
 def write_card_and_tokenizer(
@@ -67,18 +69,6 @@ def write_card_and_tokenizer(
     (work / "README.md").write_text(model_card(report, facts, name, library=library), encoding="utf-8")
 
 
-def _generation(source: Source) -> dict[str, Any]:
-    tokenizer = source.renderer.tokenizer
-    # No max_new_tokens: a server takes it for a limit on every answer.
-    settings = {
-        "bos_token_id": tokenizer.bos_token_id,
-        "do_sample": False,
-        "eos_token_id": source.renderer.stop_ids,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
-    return {name: value for name, value in settings.items() if value is not None}
-
-
 def stop_texts(source: Source) -> list[str]:
     """Return the text of each token that ends an answer."""
     return [source.renderer.encoder.decode([number], has_control=True) for number in source.renderer.stop_ids]
@@ -88,6 +78,7 @@ def write_merged(source: Source, work: Path, dtype: str) -> Written:
     """Fill ``work`` with the whole model in ``dtype``: "float32", "bfloat16" or "float16"."""
     import torch
 
+    work.mkdir(exist_ok=True)
     # The loader's own generation config would name fewer stops than training had; ours is written last.
     model = tuned_model(source).to(getattr(torch, dtype))
     model.save_pretrained(work)
@@ -97,23 +88,25 @@ def write_merged(source: Source, work: Path, dtype: str) -> Written:
 
 def write_vllm(source: Source, work: Path, dtype: str) -> Written:
     """Fill ``work`` with model/ and serve.sh."""
-    model = work / "model"
-    model.mkdir()
-    write_merged(source, model, dtype)
-    name = plain_name(source.name)
-    limit = f" --max-model-len {source.reads}" if source.reads else ""
-
-    def command(folder: str) -> str:
-        template = f"{folder}/model/chat_template.jinja"
-        return f"vllm serve {folder}/model --chat-template {template} --served-model-name {name} --dtype {dtype}{limit}"
-
+    write_merged(source, work / "model", dtype)
+    command = "vllm serve {0}/model --chat-template {0}/model/chat_template.jinja"
+    command += f" --served-model-name {plain_name(source.name)} --dtype {dtype}"
+    command += f" --max-model-len {source.reads}" if source.reads else ""
     script = work / "serve.sh"
     script.write_text(
         "#!/bin/sh\n"
         "# Serves the model beside this file; its stops are in model/generation_config.json. Greedy is temperature 0.\n"
         'here=$(cd "$(dirname "$0")" && pwd)\n'
-        "exec " + command('"$here"') + ' "$@"\n',
+        "exec " + command.format('"$here"') + ' "$@"\n',
         encoding="utf-8",
     )
     script.chmod(0o755)
-    return Written(model, command("FOLDER"))
+    return Written(work / "model", command.format("FOLDER"))
+
+
+def write_ollama(_source: Source, _work: Path, _dtype: str) -> Written:
+    """Raise TrainError "E905 cannot-express": Ollama cannot be made to render as the run did."""
+    # Without a TEMPLATE in Go it looks a model's Jinja up in a list of its own, and sends the bare prompt where it is
+    # not in there.
+    what = "Ollama runs no Jinja, so that it would ask the model in other words than the run did"
+    raise inexpressible(what, "Use --to gguf, and serve the file with llama-server of llama.cpp, which does.")

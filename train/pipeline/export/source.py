@@ -1,7 +1,7 @@
 """A finished run, opened again for export: everything that it was made of is proved to be as it was.
 
-Also its tuned weights, merged and compared by what they answer; and what a program that serves a model sees of a
-record: text, and the tokens that it makes of it by itself.
+Also its tuned weights, merged and compared by what they answer; and the tokens that a program which is sent text makes
+of a record.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from train.base.errors import TrainError
 from train.base.run_folder import RECIPE, read_finished, recipe_folder, weights_digest
@@ -17,7 +17,6 @@ from train.data.dataset import Dataset, Row, open_same_dataset, sample_rows
 from train.data.rendering import Renderer
 from train.evaluate.evaluation import predict
 from train.evaluate.predictions import PREDICTIONS, Scored, pair, read_predictions
-from train.evaluate.scoring import CategorySpec, category_specs
 from train.model import (
     base_below,
     check_finite,
@@ -33,9 +32,6 @@ from train.pipeline.prepare import open_renderer
 from train.recipe import Recipe, load_recipe
 from train.report import CardFacts, Report, card_facts
 
-if TYPE_CHECKING:
-    from train.data.dataset import Row
-
 
 @dataclass(frozen=True)
 class Source:
@@ -49,7 +45,6 @@ class Source:
     folder: Path
     report: Report
     dataset: Dataset
-    categories: dict[str, CategorySpec]
     reads: int | None
     renderer: Renderer
     tuned: Path
@@ -66,6 +61,11 @@ class Source:
         return str(self.record["id"])
 
     @property
+    def base(self) -> Path:
+        """The folder or the .gguf file of the base."""
+        return find_base(self.recipe.base, self.folder)
+
+    @property
     def facts(self) -> CardFacts:
         """What the model card says of the run."""
         return card_facts(self.record, self.dataset.manifest)
@@ -79,14 +79,17 @@ class Source:
 class Written:
     """What an export made: where a model is that can be loaded again, if there is one, and the command that uses it.
 
-    In the command FOLDER stands for the place of the export. ``proof`` is that of a .gguf file, and ``is_worse`` where
-    it is shown that it loses quality.
+    In the command FOLDER stands for the place of the export. ``proof`` is that of a .gguf file.
     """
 
     model: Path | None
     command: str = ""
     proof: GgufProof | None = None
-    is_worse: bool = False
+
+
+def inexpressible(what: str, hint: str = "Use --to merged.") -> TrainError:
+    """Return the refusal of a run that a target cannot express."""
+    return TrainError("E905 cannot-express", what, hint)
 
 
 def open_source(run: Path, dataset: Path | None = None) -> Source:
@@ -98,7 +101,6 @@ def open_source(run: Path, dataset: Path | None = None) -> Source:
     import torch
 
     record = read_finished(run)
-    report = Report.load(run)
     sides = read_predictions(run / PREDICTIONS)
     # Raises where one of them is not finite.
     pair(*sides)
@@ -106,43 +108,33 @@ def open_source(run: Path, dataset: Path | None = None) -> Source:
     opened = open_same_dataset(record, dataset)
     tuned = run / record["saved"]
     check_folder(tuned, needs_weights=record["saved"] == "model")
-    if weights_digest(find_base(recipe.base, folder)) != record["facts"]["base"]:
-        raise _changed(run, f"the weights of the base {recipe.base}")
     if isinstance(recipe.threads, int):
         torch.set_num_threads(recipe.threads)
     renderer, reads = open_renderer(opened, recipe, folder=folder)
-    if renderer.digest != record["facts"]["tokenizer and template"]:
-        raise _changed(run, "the tokenizer or the chat template of the base")
-    categories = category_specs(opened.manifest.get("categories", {}))
-    return Source(record, recipe, folder, report, opened, categories, reads, renderer, tuned, sides[1])
-
-
-def _changed(run: Path, what: str) -> TrainError:
-    return TrainError(
-        "E952 run-changed", f"{run}: {what} changed since the run", "Bring back what the run was made of."
-    )
+    source = Source(record, recipe, folder, Report.load(run), opened, reads, renderer, tuned, sides[1])
+    for what, digest in (("base", weights_digest(source.base)), ("tokenizer and template", renderer.digest)):
+        if digest != record["facts"][what]:
+            message, hint = f"{run}: {what} changed since the run", "Bring back what the run was made of."
+            raise TrainError("E952 run-changed", message, hint)
+    return source
 
 
 def tuned_model(source: Source) -> Any:
-    """Return the tuned model in float32, without adapters: merged where the run made one.
-
-    Raises as `load_adapter` and `load_base` do.
-    """
-    if not source.is_lora:
-        return load_base(str(source.tuned), device=source.recipe.device)[0]
-    merged = reload(source, source.tuned).merge_and_unload()
-    check_finite(merged.named_parameters(), str(source.tuned))
-    return merged
+    """Return the tuned model in float32, without adapters: merged where the run made one; raises as `reload` does."""
+    model = reload(source, source.tuned)
+    if source.is_lora:
+        model = model.merge_and_unload()
+        check_finite(model.named_parameters(), str(source.tuned))
+    return model
 
 
 def reload(source: Source, folder: Path) -> Any:
     """Return the model or the base with the adapter of ``folder``, loaded as others would load it."""
-    if (folder / "adapter_config.json").is_file():
-        recipe = source.recipe
-        below, home = base_below(recipe, source.folder)
-        base, _ = load_base(below.base, device=recipe.device, folder=home, new_tokens=below.new_tokens)
-        return load_adapter(base, folder)
-    return load_base(str(folder), device=source.recipe.device)[0]
+    device = source.recipe.device
+    if not (folder / "adapter_config.json").is_file():
+        return load_base(str(folder), device=device)[0]
+    below, home = base_below(source.recipe, source.folder)
+    return load_adapter(load_base(below.base, device=device, folder=home, new_tokens=below.new_tokens)[0], folder)
 
 
 def compare_answers(source: Source, model: Any, number: int) -> tuple[int, list[str]]:
@@ -150,32 +142,22 @@ def compare_answers(source: Source, model: Any, number: int) -> tuple[int, list[
 
     They are records of the validation split, or of test where validation has none.
     """
-    recorded = {answer.id: answer.text for answer in source.answers if answer.is_generated}
-    splits = [[row for row in source.dataset.splits[split] if row.id in recorded] for split in ("validation", "test")]
-    rows = sample_rows(splits[0] or splits[1], number)
-    limits = source.recipe.eval
+    recorded = {answer.id: answer for answer in source.answers if answer.is_generated}
+    rows = [row for row in source.rows() if row.id in recorded]
+    rows = [row for row in rows if recorded[row.id].split == recorded[rows[0].id].split]
+    rows, limits = sample_rows(rows, number), source.recipe.eval
     device = next(model.parameters()).device
     with computing(device, pick_dtype(source.recipe, device, 0)):
         predictions = predict(
-            model,
-            source.renderer,
-            rows,
-            max_new_tokens=limits.max_new_tokens,
-            batch_tokens=limits.batch_tokens,
+            model, source.renderer, rows, max_new_tokens=limits.max_new_tokens, batch_tokens=limits.batch_tokens,
             max_reasoning_tokens=limits.max_reasoning_tokens,
-        )
-    return len(rows), [prediction.id for prediction in predictions if prediction.text != recorded[prediction.id]]
+        )  # fmt: skip
+    return len(rows), [prediction.id for prediction in predictions if prediction.text != recorded[prediction.id].text]
 
 
-def render_texts(renderer: Renderer, row: Row) -> tuple[str, str]:
-    """Return a record's prompt and its answer with the end token, as text that holds every token."""
-    located = renderer.locate(row)
-    return renderer.served_bos + located.prompt, located.answer
-
-
-def plain_ids(renderer: Renderer, text: str) -> list[int]:
-    """Return the ids that a server makes of a rendered text: nothing added, control tokens read as such."""
-    return list(renderer.tokenizer(text, add_special_tokens=False).input_ids)
+def served_prompt(renderer: Renderer, row: Row) -> str:
+    """Return a record's prompt as text that holds every token."""
+    return renderer.served_bos + renderer.locate(row).prompt
 
 
 def ids_served_differently(renderer: Renderer, rows: Iterable[Row]) -> list[str]:
@@ -188,5 +170,5 @@ def ids_served_differently(renderer: Renderer, rows: Iterable[Row]) -> list[str]
         row.id
         for row in rows
         if (prompt := renderer.prompt(row)) is not None
-        and plain_ids(renderer, render_texts(renderer, row)[0]) != prompt.ids
+        and renderer.tokenizer(served_prompt(renderer, row), add_special_tokens=False).input_ids != prompt.ids
     ]
