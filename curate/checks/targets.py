@@ -77,10 +77,9 @@ def token_findings(
     require_trainer("counting tokens", "leave --model out")
     checks = [check for check in discover().values() if check.on_lengths]
     chosen = replace(settings, target=target)
-    options = ["--objective", "sft" if target in _LAST_ANSWER else "chat"]
-    if settings.checks.allow_special_tokens:
-        options.append("--allow-special-tokens")
-    words = ("measure", "-", "--model", model, "--max-length", str(max_length), *options)
+    words = ["preview", "-", "--json", "--base", model]
+    words += ["--set", "objective=sft" if target in _LAST_ANSWER else "objective=chat"]
+    words += ["--set", f"allow_special_tokens={str(settings.checks.allow_special_tokens).lower()}"]
     findings: list[Finding] = []
     try:
         # What becomes of the child once it has answered about the last row does not matter.
@@ -96,7 +95,7 @@ def token_findings(
         why = error if isinstance(error, ChildProcessError) else "gave no lengths"
         raise CurateError(
             "E961 cannot-measure",
-            f"the tokens could not be counted with the model {one_line(model)}: `train measure` {why}",
+            f"the tokens could not be counted with the model {one_line(model)}: `train preview` {why}",
             "The messages above say why; a model is a folder with a tokenizer.json and, mostly, a chat template.",
         ) from error
     return findings

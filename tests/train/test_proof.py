@@ -186,11 +186,13 @@ def test_plan_dry_run_and_run_refuse_by_id(verb: list[str], dropping: Path, call
     assert not (tmp_path / "r").exists()
 
 
-def test_preview_and_measure_refuse_by_id(dropping: Path, calls: Path) -> None:
+def test_preview_and_lengths_refuse_by_id(dropping: Path, calls: Path) -> None:
     shown = train("preview", calls, dropping, "--id", "t1")
     assert shown.return_value == Exit.USAGE
     assert f"record t1: {REASON}" in shown.stderr
-    measured = CliRunner().invoke(cli, ["measure", str(calls / "train.jsonl"), "--model", str(dropping)])
+    measured = CliRunner().invoke(
+        cli, ["preview", "-", "--json", "--base", str(dropping)], input=(calls / "train.jsonl").read_bytes()
+    )
     faults = {line["id"]: line["fault"] for line in map(json.loads, measured.stdout.splitlines())}
     assert faults["t1"] == faults["t2"] == REASON
     assert not faults["w0"]

@@ -88,7 +88,7 @@ def takes_a_recipe(command: Verb) -> Verb:
     """Give a verb what `run`, `plan` and `preview` share: DATASET, --recipe, --set and --base."""
     file = click.Path(path_type=Path, exists=True, dir_okay=False)
     shared = (
-        click.argument("dataset", type=click.Path(path_type=Path, exists=True)),
+        click.argument("dataset", type=click.Path(path_type=Path, exists=True, allow_dash=True)),
         click.option("--recipe", "recipe_path", type=file, help="Recipe file, TOML or YAML."),
         click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="One key, such as lora_r=8."),
         click.option("--base", help="Folder, .gguf file or hub id of the model to tune."),
