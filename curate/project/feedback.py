@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
@@ -22,7 +22,7 @@ from curate.base.file_guard import MOST_DOCUMENT, hint_of, open_file, read_file
 from curate.base.record import CurateError, Finding, Json, Record
 from curate.base.resources import shipped
 from curate.base.storage import digest_of
-from curate.base.tables import table, width_of
+from curate.base.tables import padded, width_of
 from curate.formats.dataset import FILE_NAME
 from curate.jsonl import Entry, JsonFault, read_entries, strict_loads
 from curate.project.data import ProjectData
@@ -83,11 +83,6 @@ class Results:
         return [*split_of(self.report, split).get("categories", ())]
 
     @property
-    def rows(self) -> list[Mapping[str, Json]]:
-        """All categories of that split, those without figures behind the others, and last the mean."""
-        return [*self.categories, *self.unscored, *filter(None, [self.macro])]
-
-    @property
     def unscored(self) -> list[Mapping[str, Json]]:
         """The categories of that split without figures, as too few of their records could be scored."""
         return [*split_of(self.report, self.report["headline"]).get("unscored", ())]
@@ -97,95 +92,16 @@ class Results:
         """Their mean, None where nothing is scored."""
         return split_of(self.report, self.report["headline"]).get("macro")
 
-    def verdict(self, result: Mapping[str, Json]) -> ChangeVerdict | None:
-        """Return the verdict on one of the categories, or on their mean."""
-        return verdict_of(result, self.report["fewest"])
-
     @property
-    def forgetting(self) -> list[str]:
-        """What is said of general text: its figures, and what to do next where the model forgot."""
-        general = self.report["forgetting"]
-        if general is None:
-            return []
-        remedies = general.get("remedies", ())
-        steps = (f"next: {remedy['text']}: {'  '.join(remedy['lines'])}" for remedy in remedies)
-        return [general["sentence"], *steps]
-
-    @property
-    def series(self) -> list[str]:
-        """What is said of several runs as one, and of what people prefer."""
-        parts = [self.report.get(name) for name in ("seeds", "learning_curve", "sweep", "stages", "preferences")]
-        return [part["sentence"] for part in parts if part]
-
-    @property
-    def further(self) -> list[str]:
-        """What is said of categories, of parts of the records that gain less than others, and of over-fitting."""
-        rows = [row["sentence"] for row in self.unscored] + [row.get("one_answer") for row in self.categories]
-        parts = [self.report.get(name) for name in ("slices", "fits", "memory")]
-        return [*filter(None, rows), *(part["sentence"] for part in parts if part)]
+    def tables(self) -> list[Mapping[str, Json]]:
+        """The tables of the report that a terminal shows, as the trainer finished them."""
+        return [table for table in self.report["tables"] if table["is_in_terminal"]]
 
     @property
     def regressed(self) -> list[str]:
         """Categories that got worse, and what is said of those of which nobody can tell."""
         worse = [row["category"] for row in self.categories if row["verdict"] == "regressed"]
         return worse + [row["sentence"] for row in self.unscored]
-
-
-# Why the trainer's verdict on a change is what it is; the field of that name in a report.
-Reason = Literal[
-    "better", "worse", "within-margin", "within-noise", "too-few", "unanswered", "chose", "trivial", "unscored",
-]  # fmt: skip
-# Mark, word and meaning, as `train.report.wording` has them for its table and pages.
-_VERDICTS: Mapping[Reason, tuple[str, str, str]] = {
-    "better": ("+", "improved", "better beyond chance"),
-    "worse": ("!", "regressed", "worse beyond chance"),
-    "within-noise": ("~", "inconclusive", "within noise"),
-    "within-margin": ("=", "within margin", "worse beyond chance by less than the margin"),
-    "too-few": ("?", "too few", "fewer independent records than a verdict takes"),
-    "unanswered": ("?", "in part", "some records have no answer, which could change the verdict"),
-    "chose": ("?", "no verdict", "these records chose the settings"),
-    "trivial": ("~", "trivial", "better than base, and not shown to be better than the trivial answer"),
-    "unscored": ("?", "not scored", "over 5 % of the records have no score, so there is no figure, and no mean"),
-}
-BEYOND_CHANCE = "Beyond chance: 95 % interval without 0, p < .05 (Holm)."
-
-
-@dataclass(frozen=True, slots=True)
-class ChangeVerdict:
-    """The trainer's verdict on a change: its reason, and how many independent records there are and are needed."""
-
-    reason: Reason
-    num: int | None
-    needed: int
-
-    @property
-    def mark(self) -> str:
-        """The verdict in one character."""
-        return _VERDICTS[self.reason][0]
-
-    @property
-    def label(self) -> str:
-        """The verdict in words, as "+ improved" or "? too few (24 of 30)"."""
-        counts = f" ({self.num} of {self.needed})" if self.reason == "too-few" else ""
-        return f"{self.mark} {_VERDICTS[self.reason][1]}{counts}"
-
-
-def verdict_of(result: Mapping[str, Json], fewest: int) -> ChangeVerdict | None:
-    """Return the verdict on a category or on the mean of them, as a report has it; None where it has none."""
-    reason = result.get("reason")
-    return reason and ChangeVerdict(reason, result.get("num_clusters"), fewest)
-
-
-def legend(verdicts: Collection[ChangeVerdict | None]) -> str:
-    """Return what ``verdicts`` mean, those that occur, in one line."""
-    reasons = {verdict.reason for verdict in verdicts if verdict is not None}
-    meanings = [f"{mark} {word}, {meaning}" for key, (mark, word, meaning) in _VERDICTS.items() if key in reasons]
-    return f"Verdicts: {'; '.join(meanings)}. {BEYOND_CHANCE}" if meanings else ""
-
-
-def num_scored(result: Mapping[str, Json]) -> str:
-    """Return how many records of a category count, and of how many where some could not be scored."""
-    return f"{result['n']} of {result['n'] + result['num_unscored']}" if result["num_unscored"] else str(result["n"])
 
 
 def is_uncalibrated(result: Mapping[str, Json]) -> bool:
@@ -204,13 +120,34 @@ def figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
-def p_value(p: float | None) -> str:
-    """Return a p value as "< .001" or ".04", as the trainer's table does; never as zero."""
-    if p is None:
-        return "-"
-    if p < 0.001:
-        return "< .001"
-    return (f"{p:.3f}" if p < 0.1 else f"{p:.2f}").removeprefix("0")
+def told(tables: Iterable[Mapping[str, Json]]) -> list[str]:
+    """Return the sentences of those of ``tables`` that are not the scores by category, with what is to be typed."""
+    return [
+        text for table in tables if table["part"] not in ("results", "flips")
+        for text in (*table["sentences"], *filter(None, ["  ".join(table["code"])]))
+    ]  # fmt: skip
+
+
+def legend(tables: Iterable[Mapping[str, Json]]) -> str:
+    """Return what the verdicts mean, as stands below the scores by category."""
+    return next((table["sentences"][0] for table in tables if table["part"] == "results" and table["sentences"]), "")
+
+
+def grid(report_table: Mapping[str, Json], width: int, dispensable: Sequence[str] = ()) -> list[list[str]]:
+    """Return the heads of a report's table and its rows, of at most ``width`` cells as far as columns can be left out.
+
+    All cells of a column are padded to its width. ``dispensable`` are heads that go behind those which the table names.
+    """
+    rows = [[console.one_line(cell) for cell in row] for row in (report_table["heads"], *report_table["rows"])]
+    hidden = list(report_table["files_only"])
+    for head in ("", *report_table["given_up"], *dispensable):
+        hidden.append(head)
+        kept = [index for index, name in enumerate(report_table["heads"]) if name not in hidden]
+        widths = {index: max(width_of(row[index]) for row in rows) for index in kept}
+        if sum(widths.values()) + 2 * (len(kept) - 1) <= width:
+            break
+    words = {0, *(index for index in kept if report_table["heads"][index] in report_table["left"])}
+    return [[padded(row[index], widths[index], is_left=index in words) for index in kept] for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,6 +245,7 @@ class ModelAnswer:
     cluster: str
     reference: str
     text: str | None
+    score: float | None = None
 
 
 def read_answers(folder: Path, side: Literal["base", "tuned"]) -> dict[str, ModelAnswer]:
@@ -323,7 +261,9 @@ def read_answers(folder: Path, side: Literal["base", "tuned"]) -> dict[str, Mode
             return None
         text = row[side]["text"]
         category, cluster, reference = (str(row[name]) for name in ("category", "cluster", "reference"))
-        return str(row["id"]), ModelAnswer(category, cluster, reference, None if text is None else str(text))
+        score = row[side]["scores"].get(row["metric"])
+        answer = ModelAnswer(category, cluster, reference, None if text is None else str(text), score)
+        return str(row["id"]), answer
 
     return dict(_parsed_lines(folder / PREDICTIONS_FILE, parse))
 
@@ -439,31 +379,15 @@ def _outcome(line: dict[str, Any]) -> Outcomes:
 
 
 def render_scores(results: Results) -> list[str]:
-    """Return the table of the categories: scores, paired difference with its interval, verdict; and general text."""
-    verdicts = [results.verdict(row) for row in results.rows]
-    rows = [
-        [
-            console.one_line(row.get("category", MEAN), 30), num_scored(row) if "n" in row else "",
-            *map(figure, (row.get("trivial"), value_of(row, "base"), value_of(row, "tuned"))),
-            "-" if (change := row.get("difference")) is None
-            else f"{change['value']:+.2f} [{change['low']:+.2f}, {change['high']:+.2f}]",
-            p_value(row.get("p_adjusted", row.get("p"))), verdict.label if verdict else "",
-            "uncalibrated judge" if is_uncalibrated(row)
-            else console.one_line(row.get("metric") or f"{row['num_categories']} categories", 30),
-        ]
-        for row, verdict in zip(results.rows, verdicts, strict=True)
-    ]  # fmt: skip
-    heads = ["category", "n", "trivial", "base", "tuned", "difference", "p (Holm)", "verdict", "metric"]
-    lines = list(table(heads, rows))
-    # The report's own page has the metrics and p; that a judge is not calibrated stands beside its figures.
-    is_doubtful = any(map(is_uncalibrated, results.categories))
-    for column in map(heads.index, [*["metric"][is_doubtful:], "p (Holm)", "trivial"]):
-        if max(map(width_of, lines)) > console.width():
-            heads, *rows = ([*row[:column], *row[column + 1 :]] for row in (heads, *rows))
-            lines = list(table(heads, rows))
-    judged = (results.report.get("judged") or {}).get("remarks", ())
-    prose = (legend(verdicts), *map(console.visible, (*results.series, *results.forgetting, *results.further, *judged)))
-    return [*lines, *chain.from_iterable(wrap(text, console.width(), break_on_hyphens=False) for text in prose)]
+    """Return the tables of the report, and what it says beside them."""
+    lines = []
+    for table in results.tables:
+        lines += [console.one_line(table["title"])] * bool(table["title"])
+        lines += ["  ".join(row).rstrip() for row in grid(table, console.width())] if table["rows"] else []
+        prose = map(console.visible, (*table["sentences"], *table["code"]))
+        lines += chain.from_iterable(wrap(text, console.width(), break_on_hyphens=False) for text in prose)
+    notes = (f"note: {console.visible(note)}" for note in (*results.report["notes"], *results.report["remarks"]))
+    return [*lines, *chain.from_iterable(wrap(text, console.width(), break_on_hyphens=False) for text in notes)]
 
 
 def render_records(data: ProjectData, results: Results, *, per_category: int = 3) -> Iterator[str]:

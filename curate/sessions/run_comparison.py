@@ -19,14 +19,15 @@ from curate.formats.dataset import FILE_NAME, Manifest, read_manifest
 from curate.project.data import DATASETS, ProjectData
 from curate.project.feedback import (
     MEAN,
-    ChangeVerdict,
     Results,
     is_uncalibrated,
+    legend,
+    read_answers,
     read_base_answers,
     read_results,
     split_of,
+    told,
     value_of,
-    verdict_of,
 )
 from curate.sessions.blind_comparison import BASE_OF
 from curate.sessions.metrics import RIGHT_FROM
@@ -37,8 +38,8 @@ from curate.sessions.runs import Run, trainer_output
 class ScoreRow:
     """One category, or with None the mean over all of them: the base, the first run if there is one, and the second.
 
-    ``difference`` is second - first, or second - base, with its 95 % interval; ``verdict`` is the trainer's on it. None
-    is what nobody has reported.
+    ``difference`` is second - first, or second - base, with its 95 % interval; None is what nobody has
+    reported.
     """
 
     category: str | None
@@ -53,7 +54,8 @@ class ScoreRow:
     high: float | None = None
     better: int | None = None
     worse: int | None = None
-    verdict: ChangeVerdict | None = None
+    verdict: str = ""
+    """The trainer's verdict as its tables have it, such as "+ improved"; empty where there is none."""
     metric: str = ""
     is_uncalibrated: bool = False  # Whether the scores are those of a judge that nobody has held beside people.
     # Bits per byte of base, first and second; lower is better.
@@ -121,6 +123,8 @@ class RunComparison:
     general: tuple[str, ...] = ()
     changed: tuple[RunDifference, ...] = ()
     at: int = 0
+    # What the marks of verdicts mean.
+    legend: str = ""
 
     @property
     def letters(self) -> tuple[str, str]:
@@ -157,25 +161,24 @@ def compare_models(data: ProjectData, models: Sequence[Run]) -> list[RunComparis
     if len(models) == 1:
         message = f"{models[0].id} is an evaluation of one model, which has no base beside it"
         raise CurateError("E918 bad-report", message, "Mark another run or evaluation too.")
-    table = _ask_trainer([model.folder for model in models])["table"]
+    report = _ask_trainer([model.folder for model in models])
     tests = {name for name, split in data.pins().items() if split == "test"}
-    split, costs = str(table["headline"]), "; ".join(filter(None, map(_cost, table["models"])))
-    general = tuple(conclusion["sentence"] for conclusion in table["conclusions"])
-    general += (f"1,000 answers: {costs}",) if costs else ()
+    split, costs = str(report["headline"]), "; ".join(filter(None, map(_cost, report["models"])))
+    general = (*told(report["tables"]), *([f"1,000 answers: {costs}"] if costs else []))
+    answers = [read_answers(model.folder, "tuned") for model in models]
     comparisons = []
-    for at, pair in enumerate(table["pairs"], 1):
-        rows = tuple(_pairs(split_of(pair, split), table["fewest"]).values())
+    for at, part in enumerate([report, *report["others"]], 1):
+        rows = tuple(_pairs(split_of(part, split)).values())
         records = tuple(
-            RecordPair(record["id"], record["category"], before, after, record["texts"][0], record["texts"][at])
-            for record in table["records"]
-            if record["id"] not in tests
-            and (before := record["scores"][0]) is not None
-            and (after := record["scores"][at]) is not None
-        )
-        changed = tuple(_model_differences(models[0], models[at]))
-        comparisons.append(
-            RunComparison(models[0], models[at], split, rows, records, tuple(table["notes"]), general, changed, at)
-        )
+            RecordPair(name, after.category, before.score, after.score, before.text, after.text)
+            for name, after in answers[at].items()
+            if name not in tests and (before := answers[0].get(name)) is not None
+            and (before.category, before.reference) == (after.category, after.reference)
+            and before.score is not None and after.score is not None
+        )  # fmt: skip
+        changed, notes = tuple(_model_differences(models[0], models[at])), tuple(report["notes"])
+        comparisons.append(RunComparison(models[0], models[at], split, rows, records, notes, general, changed, at,
+                                         legend(report["tables"])))  # fmt: skip
     return comparisons
 
 
@@ -204,34 +207,35 @@ def compare_runs(data: ProjectData, first: Run | None, second: Run) -> RunCompar
     records = tuple(_paired_records(other, results, tests, {} if first else _base_answers(second, results)))
     split = str(results.report["headline"])
     if first is None or other is None:
-        rows = tuple(_row(entry, results.report["fewest"]) for entry in results.rows)
-        general = (*results.series, *results.forgetting)
-        return RunComparison(None, second, split, rows, records, tuple(results.further), general)
+        part, tables = split_of(results.report, split), results.tables
+        rows, notes = tuple(map(_row, _entries(part))), tuple(results.report["notes"])
+        return RunComparison(None, second, split, rows, records, notes, tuple(told(tables)), legend=legend(tables))
     pairs: dict[str | None, ScoreRow] = {}
+    remarks, general, meaning = list[str](), list[str](), ""
     try:
-        pairs, notes = paired_rows(first.folder, second.folder, split)
+        report = _ask_trainer([first.folder, second.folder])
+        pairs, meaning = _pairs(split_of(report, split)), legend(report["tables"])
+        if num := report["counts"].get(split, {}).get("unscored"):
+            remarks.append(f"{num:,} records have no score in one of the runs")
+        remarks = [*report["notes"], *remarks]
+        general = told(report["tables"])
     except CurateError as error:
-        notes = [f"paired differences are not reported: {error.message}"]
+        remarks.append(f"paired differences are not reported: {error.message}")
     # Scores of two splits are of different records, and their difference says nothing.
     if other.report["headline"] != split:
-        notes.append(f"{first.id} was judged on its {other.report['headline']} split, {second.id} on {split}")
+        remarks.append(f"{first.id} was judged on its {other.report['headline']} split, {second.id} on {split}")
     rows = tuple(_rows_against_run(other, results, pairs))
     changed = tuple(_differences(data, first, second))
-    return RunComparison(first, second, split, rows, records, notes=tuple(notes), changed=changed)
+    return RunComparison(first, second, split, rows, records, tuple(remarks), tuple(general), changed, legend=meaning)
 
 
-def paired_rows(first: Path, second: Path, split: str) -> tuple[dict[str | None, ScoreRow], list[str]]:
+def paired_rows(first: Path, second: Path, split: str) -> dict[str | None, ScoreRow]:
     """Compare the tuned models of two finished runs on one split; takes about a second.
 
-    Returns a row for each category, under None that of the mean over them, and what could not be compared. Raises
-    CurateError: E918 with what the trainer says, when it cannot compare them or their files cannot be read.
+    Returns a row for each category, under None that of the mean over them. Raises CurateError: E918 with what the
+    trainer says, when it cannot compare them or their files cannot be read.
     """
-    document = _ask_trainer([first, second])
-    report, counts = document["report"], document["splits"].get(split, {})
-    part = split_of(report, split)
-    notes = [*_notes(counts), *(row["sentence"] for row in part.get("unscored", ()))]
-    notes += [report["slices"]["sentence"]] if report["slices"] else []
-    return _pairs(part, report["fewest"]), notes
+    return _pairs(split_of(_ask_trainer([first, second]), split))
 
 
 def _ask_trainer(folders: Sequence[Path]) -> dict[str, Json]:
@@ -240,20 +244,23 @@ def _ask_trainer(folders: Sequence[Path]) -> dict[str, Json]:
     return document
 
 
-def _pairs(part: Mapping[str, Json], fewest: int) -> dict[str | None, ScoreRow]:
+def _entries(part: Mapping[str, Json]) -> list[Mapping[str, Json]]:
+    # All categories of a split, those without figures behind the others, and last the mean.
+    return [*part.get("categories", ()), *part.get("unscored", ()), *filter(None, [part.get("macro")])]
+
+
+def _pairs(part: Mapping[str, Json]) -> dict[str | None, ScoreRow]:
     # In the trainer's comparison the base is the first run, and the tuned model is the second. What has no score is
     # compared by likelihood there, which is not in the unit of scores.
-    entries = [*part.get("categories", ()), *part.get("unscored", ()), *filter(None, [part.get("macro")])]
     return {
         entry.get("category"): replace(
-            row := _row(entry, fewest), base=None, first=row.base, metric="", bits=(None, None, None)
+            row := _row(entry), base=None, first=row.base, metric="", bits=(None, None, None)
         )
-        for entry in entries
-        if entry.get("higher_is_better", True)
-    }
+        for entry in _entries(part) if entry.get("higher_is_better", True)
+    }  # fmt: skip
 
 
-def _row(entry: Mapping[str, Json], fewest: int) -> ScoreRow:
+def _row(entry: Mapping[str, Json]) -> ScoreRow:
     # A category of a report, with figures or without, or the mean over them, which has no counts of records.
     return ScoreRow(
         category=entry.get("category"),
@@ -267,7 +274,7 @@ def _row(entry: Mapping[str, Json], fewest: int) -> ScoreRow:
         high=value_of(entry, "difference", "high"),
         better=entry.get("better"),
         worse=entry.get("worse"),
-        verdict=verdict_of(entry, fewest),
+        verdict=entry["label"],
         metric=entry.get("metric", ""),
         is_uncalibrated=is_uncalibrated(entry),
         bits=(value_of(entry, _BITS, "base"), None, value_of(entry, _BITS, "tuned")),
@@ -276,7 +283,10 @@ def _row(entry: Mapping[str, Json], fewest: int) -> ScoreRow:
 
 def _rows_against_run(first: Results, second: Results, pairs: Mapping[str | None, ScoreRow]) -> Iterator[ScoreRow]:
     # The scores of both runs are those of the records that they share, where these could be compared.
-    before, after = ({entry.get("category"): entry for entry in side.rows} for side in (first, second))
+    before, after = (
+        {entry.get("category"): entry for entry in _entries(split_of(side.report, side.report["headline"]))}
+        for side in (first, second)
+    )
     for name in {**before, **after, **pairs}:
         old, new = before.get(name, {}), after.get(name, {})
         row = pairs.get(name) or ScoreRow(name, first=value_of(old, "tuned"), second=value_of(new, "tuned"))
@@ -288,15 +298,6 @@ def _rows_against_run(first: Results, second: Results, pairs: Mapping[str | None
         # A difference is as doubtful as either of its scores.
         is_doubtful = is_uncalibrated(old) or is_uncalibrated(new)
         yield replace(row, base=base, metric=metric, is_uncalibrated=is_doubtful, bits=bits)
-
-
-def _notes(counts: Mapping[str, int]) -> Iterator[str]:
-    if num := counts.get("lone"):
-        yield f"{num:,} records were evaluated by one of the runs only; they are left out"
-    if num := counts.get("changed"):
-        yield f"{num:,} records changed between the runs, or are scored otherwise; they are left out"
-    if num := counts.get("unscored"):
-        yield f"{num:,} records have no score in one of the runs"
 
 
 def _base_answers(run: Run, results: Results) -> Mapping[str, str]:

@@ -264,7 +264,7 @@ def paid(project: Project, folder: Path) -> tuple[str, list[dict[str, Json]]]:
         return "", []
     rows: Mapping[str | None, ScoreRow] = {}
     with suppress(CurateError):
-        rows, _ = paired_rows(before.folder, run.folder, "validation")
+        rows = paired_rows(before.folder, run.folder, "validation")
     written = num_written(project, worklist)
     result = []
     for item in worklist.items:

@@ -111,6 +111,8 @@ def spread(value: float) -> dict[str, float]:
 
 
 REASONS = {"improved": "better", "regressed": "worse", "inconclusive": "within-noise"}
+LABELS = {"improved": "+ improved", "regressed": "! regressed", "inconclusive": "~ inconclusive"}
+HEADS = ["category", "n", "metric", "trivial", "base", "tuned", "change", "95 %", "p", "verdict"]
 
 
 def category_result(name: str, base: float, tuned: float, verdict: str) -> dict[str, Any]:
@@ -119,8 +121,21 @@ def category_result(name: str, base: float, tuned: float, verdict: str) -> dict[
         "num_clusters": 20, "num_unscored": 0, "base": spread(base), "tuned": spread(tuned),
         "difference": spread(tuned - base), "test": "mcnemar", "p": 0.01, "p_adjusted": 0.02, "better": 1, "worse": 9,
         "minimum_detectable_effect": 0.2, "verdict": verdict, "reason": REASONS[verdict], "note": "",
-        "is_no_worse": False, "sentence": "",
-        "bits_per_byte": None, "other": {}, "behaviour": None,
+        "is_no_worse": False, "sentence": "", "label": LABELS[verdict], "bits_per_byte": None, "other": {},
+    }  # fmt: skip
+
+
+def report_table(categories: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the finished table of a report as the trainer writes it."""
+    rows = [
+        [row["category"], "20", "exact", "-", *(f"{row[side]['value']:.2f}" for side in ("base", "tuned")),
+         f"{row['difference']['value']:+.2f}", "+.10 to +.20", ".02", row["label"]]
+        for row in categories
+    ]  # fmt: skip
+    return {
+        "part": "results", "title": "a: base against tuned on the test split", "heads": HEADS, "rows": rows,
+        "sentences": ["Verdicts: + improved, better beyond chance."], "code": [], "left": ["metric", "95 %", "verdict"],
+        "given_up": ["metric", "p", "trivial"], "files_only": [], "has_total": False, "is_in_terminal": True,
     }  # fmt: skip
 
 
@@ -133,8 +148,8 @@ def report_of(digest: str = "", verdict: str = "regressed") -> dict[str, Any]:
     }  # fmt: skip
     return {
         "version": 1, "run": {"id": "a", "digests": {"dataset": digest} if digest else {}}, "headline": "test",
-        "splits": [part], "forgetting": None, "worst": [],
-        "flips": {"num_fixed": 0, "num_broken": 0, "shown": 0, "fixed": [], "broken": []},
+        "models": [{"name": "base", "kind": "base"}, {"name": "tuned", "kind": "run"}], "counts": {}, "others": [],
+        "splits": [part], "forgetting": None, "tables": [report_table(categories)],
         "curve": {"steps": [], "evals": []}, "margin": 0.02, "fewest": 5, "resamples": 100, "notes": [],
         "default_metric": [], "remarks": [],
     }  # fmt: skip

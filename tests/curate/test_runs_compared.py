@@ -65,7 +65,7 @@ def test_two_runs_compare_as_the_trainer_compares_them(make_workspace, tmp_path,
     (before, after), _ = match_records(sides)
     report = build_report(before, after, run=Run(id="both"), rules=Rules(resamples=200)).main()
     ours, theirs = compare_runs(make_workspace(), first, second), report.categories
-    assert ours.notes == ("3 records were evaluated by one of the runs only; they are left out",)
+    assert "3 records were evaluated by some of the models only; they are left out." in ours.notes
     *rows, macro = ours.rows
     assert len(rows) == len(theirs) == 3
     for one, other in zip(rows, theirs, strict=True):
@@ -73,21 +73,21 @@ def test_two_runs_compare_as_the_trainer_compares_them(make_workspace, tmp_path,
         assert (one.better, one.worse) == (other.better, other.worse)
         assert (one.first, one.second) == (other.base.value, other.tuned.value)
         assert (one.difference, one.low, one.high) == tuple(other.difference.model_dump().values())
-        assert (one.verdict.reason, one.verdict.num) == (other.reason, other.num_clusters)
+        assert one.verdict == other.label
         assert one.trivial == other.trivial
     theirs = report.macro
     assert (macro.label, macro.n) == ("MEAN", None)
     assert (macro.first, macro.second) == (theirs.base.value, theirs.tuned.value)
     assert (macro.difference, macro.low, macro.high) == tuple(theirs.difference.model_dump().values())
-    assert (macro.verdict.reason, macro.verdict.num) == (theirs.reason, theirs.num_clusters)
+    assert macro.verdict == theirs.label
 
 
 @pytest.mark.ci
 def test_a_run_against_itself_is_noise_whatever_its_size(make_workspace, tmp_path):
     run = report_of_run(write_run(tmp_path / "a", rows_of(3)))
     rows = compare_runs(make_workspace(), run, run).rows[:-1]
-    results = [(row.difference, row.n, row.better, row.worse, row.verdict.reason) for row in rows]
-    assert results == [(0.0, 30, 0, 0, "within-noise")] * 3
+    results = [(row.difference, row.n, row.better, row.worse, row.verdict) for row in rows]
+    assert results == [(0.0, 30, 0, 0, "~ inconclusive")] * 3
     assert all(row.low < 0 < row.high for row in rows)
 
 
@@ -99,13 +99,13 @@ def test_what_cannot_be_compared_is_counted(make_workspace, tmp_path):
     first = report_of_run(write_run(tmp_path / "a", rows))
     second = report_of_run(write_run(tmp_path / "b", changed[:-1]))
     comparison = compare_runs(make_workspace(), first, second)
-    *counts, silent = comparison.notes
-    assert [note.partition(" record")[0] for note in counts] == ["1", "1", "1"]
-    assert "2 of 3 scored" in silent
+    notes = "\n".join(comparison.notes)
+    assert all(said in notes for said in ("1 records were evaluated", "1 records changed", "1 records have no score"))
+    assert "2 of 3 scored" in notes
     assert sum(row.n or 0 for row in comparison.rows) == 6
     # One that cannot be scored has a row, with the run beside its base, too.
     for shown in (comparison, compare_runs(make_workspace(name="other"), None, second)):
-        row = next(row for row in shown.rows if row.verdict and row.verdict.reason == "unscored")
+        row = next(row for row in shown.rows if row.verdict == "? not scored")
         assert (row.category, row.n, row.num_unscored, row.difference) == ("returns", 2, 1, None)
 
 

@@ -167,7 +167,7 @@ def test_a_run_tells_what_its_report_comes_to(tmp_path, make_report) -> None:
     estimate = {"value": 0.75, "low": 0.7, "high": 0.8}
     report["splits"][0]["macro"] = {
         "num_categories": 2, "base": {**estimate, "value": 0.47}, "tuned": estimate,
-        "difference": {"value": 0.28, "low": 0.2, "high": 0.3}, "p": 0.01,
+        "difference": {"value": 0.28, "low": 0.2, "high": 0.3}, "p": 0.01, "num_clusters": 40,
     }  # fmt: skip
     (folders["scored"] / "report.json").write_text(json.dumps(report), encoding="utf-8")
     (folders["damaged"] / "report.json").write_text("{", encoding="utf-8")

@@ -6,31 +6,27 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from tests.train.sides import joined
 from tests.train.tiny import chat_row, make_model, make_tokenizer, some_rows, write_dataset
 from train.cli import cli
 from train.data.dataset import open_dataset
 from train.data.rendering import Renderer
 from train.evaluate.dynamics import Dynamic
 from train.evaluate.evaluation import evaluate_model
-from train.evaluate.metrics import discover
 from train.evaluate.predictions import Scored
 from train.evaluate.scoring import category_specs
 from train.loop import Placement
 from train.pipeline import base_results
 from train.pipeline.base_results import noise_floor
 from train.recipe import build_recipe
-from train.report import JudgeSummary, Report, Run, build_report, data_map, noise_of, write_report
-from train.report.results import bits_per_byte, confusions
+from train.report import JudgeSummary, Report, Run, build_report, data_map, noise_of
+from train.report.results import bits_per_byte
 from train.report.write import html, markdown
 
 LABELS = ["billing", "returns", "other"]
@@ -44,80 +40,6 @@ def _labelled(split: str, answers: Sequence[tuple[str, str, str]], category: str
             name = f"{category}-{split}-{number}"
             side.append(Scored(name, split, category, name, reference, 3.0, 2, 7, text, True, "exact", score))
     return sides
-
-
-def test_confusion_counts_as_numpy_does() -> None:
-    rng = np.random.default_rng(1)
-    drawn = [tuple(str(rng.choice([*LABELS, "nonsense"])) for _ in range(2)) for _ in range(60)]
-    answers = [(LABELS[n % 3], base, tuned) for n, (base, tuned) in enumerate(drawn)]
-    (found,) = confusions(list(zip(*_labelled("validation", answers), strict=True)), "validation")
-    assert found.labels == sorted(LABELS)
-    for side, column in ((found.base, 1), (found.tuned, 2)):
-        wanted = np.zeros((3, 4), int)
-        for answer in answers:
-            places = {label: place for place, label in enumerate(found.labels)}
-            wanted[places[answer[0]], places.get(answer[column], 3)] += 1
-        assert side == wanted.tolist()
-
-
-def test_case_and_white_space_do_not_make_another_label() -> None:
-    answers = [("Yes", " yes ", "no")] * 4 + [("no", "NO", "maybe")] * 4
-    (found,) = confusions(list(zip(*_labelled("validation", answers), strict=True)), "validation")
-    assert found.labels == ["no", "Yes"]
-    assert found.base == [[4, 0, 0], [0, 4, 0]]
-    assert found.tuned == [[0, 0, 4], [4, 0, 0]]
-
-
-def test_the_matrix_has_right_what_the_scorer_has_right() -> None:
-    said = {"choice": ["B", "I choose (A).", "(C)", "not B", "(b)"], "exact": ["(B)", "(b)", "(A)", "B", "(C)"]}
-    for name, texts in said.items():
-        metric, records = discover()[name], []
-        for n, text in enumerate(["(A)", "(B)"] * 6 + texts):
-            scores, split = metric.scores(text, "(B)" if n > 11 else text), "validation" if n < 12 else "test"
-            wanted = "(B)" if n > 11 else text
-            records.append(Scored(f"{n}", split, "a", f"{n}", wanted, 3.0, 2, 7, text, True, metric.primary, scores))
-        (found,) = confusions([(record, record) for record in records], "test")
-        assert found.labels == ["(A)", "(B)"]
-        assert found.tuned == {"choice": [[0, 0, 0], [1, 2, 2]], "exact": [[0, 0, 0], [1, 1, 3]]}[name]
-        report = build_report(records, records, run=Run(id="r"))
-        right = report.splits[-1].categories[0].tuned.value
-        assert f"Tuned: {100 * right:.1f}\u2009% right" in html(report).replace("\u00a0", "\u2009").replace(
-            " %", "\u2009%"
-        )
-
-
-def test_what_has_no_score_stands_in_no_matrix() -> None:
-    pairs = list(zip(*_labelled("validation", [(label, label, label) for label in LABELS] * 5), strict=True))
-    pairs[0] = (replace(pairs[0][0], scores={}), replace(pairs[0][1], scores={}))
-    (found,) = confusions(pairs, "validation")
-    assert (sum(map(sum, found.tuned)), found.num_left_out) == (14, 1)
-
-
-@pytest.mark.parametrize(
-    "answers",
-    [
-        [(f"answer {n}", "x", "y") for n in range(30)],
-        [("one and the same", "x", "y")] * 30,
-        [("a" * 50, "x", "y"), ("b", "x", "y")] * 10,
-        [("a\nb", "x", "y"), ("b", "x", "y")] * 10,
-        [("a", "x", "y"), ("b", "x", "y")],
-    ],
-)
-def test_answers_are_no_labels(answers: list[tuple[str, str, str]]) -> None:
-    assert confusions(list(zip(*_labelled("validation", answers), strict=True)), "validation") == []
-
-
-def test_a_label_that_only_test_records_carry_is_counted_and_not_named() -> None:
-    validation = _labelled("validation", [(label, label, label) for label in LABELS] * 5)
-    test = _labelled("test", [("billing", "other", "billing")] * 8 + [("secret", "secret", "secret")] * 3)
-    report = build_report(*joined(validation, test), run=Run(id="r"))
-    (found,) = report.confusion
-    assert (found.split, found.num_left_out) == ("test", 3)
-    assert sum(map(sum, found.tuned)) == 8
-    assert "secret" not in json.dumps(report.model_dump(mode="json"))
-    for text in (html(report), markdown(report)):
-        assert "billing" in text
-        assert "secret" not in text
 
 
 def test_the_data_map_keeps_the_hardest_and_the_most_variable() -> None:
@@ -138,8 +60,6 @@ def test_the_noise_floor_is_a_share_with_wilsons_interval() -> None:
     noise = noise_of(50, 4, 2)
     wanted = scipy_stats.binomtest(2, 50).proportion_ci(method="wilson")
     assert (noise.rate.low, noise.rate.high) == pytest.approx((wanted.low, wanted.high), abs=1e-9)
-    assert "50 records" in noise.sentence
-    assert "flipped 2" in noise.sentence
 
 
 @pytest.fixture
@@ -239,17 +159,9 @@ def test_a_run_tells_all_of_it_and_eval_rebuilds_it_byte_for_byte(bases: Callabl
     assert report.noise.n == 16
     assert report.data_map is not None
     assert report.data_map.n == 24
-    assert [one.labels for one in report.confusion] == [["no", "yes"]]
     before = {name: (run / name).read_bytes() for name in ("report.json", "report.md", "report.html")}
     assert CliRunner().invoke(cli, ["eval", str(run)], standalone_mode=False).exception is None
     assert {name: (run / name).read_bytes() for name in before} == before
-    # A report of an earlier version has none of it, and is read as before.
-    old = json.loads(before["report.json"])
-    for name in ("noise", "confusion", "judged", "data_map"):
-        del old[name]
-    (tmp_path / "report.json").write_text(json.dumps(old))
-    assert Report.load(tmp_path).noise is None
-    write_report(Report.load(tmp_path), tmp_path)
 
 
 def test_hostile_texts_stay_texts_in_the_further_parts() -> None:
@@ -268,7 +180,6 @@ def test_hostile_texts_stay_texts_in_the_further_parts() -> None:
         data_map=data_map(learnt, [one.id for one in learnt]),
         noise=noise_of(4, 1, 1),
     )
-    assert report.confusion
     page = html(report)
     assert not re.search(r"<(script|img|i|b)[ >](?!\d|[−+.])", page)
     assert page.count("&lt;script&gt;") >= 4

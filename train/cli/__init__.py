@@ -24,7 +24,6 @@ from train.base.allocator import keep_freed_memory
 from train.base.errors import Exit, TrainError
 
 if TYPE_CHECKING:
-    from train.report.comparison import ComparisonTable
     from train.report.model import Gate, Report
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
@@ -113,7 +112,7 @@ def takes_a_series(command: Verb) -> Verb:
     return command
 
 
-def report_exit(report: Report | ComparisonTable, gate: Gate | None) -> int:
+def report_exit(report: Report, gate: Gate | None) -> int:
     """Return the exit code of ``gate``, naming what closes it."""
     if gate is None or not (names := report.failing(gate)):
         return Exit.OK

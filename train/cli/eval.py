@@ -104,13 +104,13 @@ def command(
 
 
 def _print_comparison(folders: Sequence[Path]) -> None:
+    from train.report import table
     from train.report.comparison import compare_sides, read_side
-    from train.report.comparison_table import render_table
 
     try:
         # They lie in one folder, which is said below.
         comparison = compare_sides([replace(read_side(str(folder)), name=folder.name) for folder in folders])
-        console.data(render_table(comparison, columns=console.columns()))
+        console.data(table(comparison, console.columns()))
     except TrainError as error:
         # Nothing could be scored; what was answered is there all the same.
         console.talk(f"warning: {error.message}")

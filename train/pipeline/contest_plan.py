@@ -17,7 +17,8 @@ from train.data.dataset import Row
 from train.evaluate.scoring import CategorySpec, score, spec_of
 from train.report.results import unscored_of
 from train.report.stats import MIN_CLUSTERS, minimum_detectable_effect, smallest_margin
-from train.report.wording import category, grid, number
+from train.report.tables import ReportTable, grid
+from train.report.wording import category, number
 
 if TYPE_CHECKING:
     # Imports openai, which a .gguf file does without.
@@ -105,7 +106,7 @@ def _power_lines(places: Places) -> list[str]:
     rows.append(_cells("MEAN", every, int(alike), 1))
     return [
         f"what {judged} can show of two models in 80 % of all tries, if one answer in ten is scored otherwise:",
-        *grid(_HEADS, rows, None, right=_HEADS[1:]),
+        *grid(ReportTable(part="results", heads=_HEADS, rows=rows), None),
         "That one is not worse than the other by .02 takes about 2,000 clusters.",
     ]
 

@@ -37,8 +37,9 @@ from train.recipe import Recipe, load_recipe, recipe_digest, recipe_toml
 from train.report import Report, table, write_report
 from train.report.judge import BAD_JUDGE
 from train.report.learning_curve import READ_ALL, ShareResult, learning_curve
-from train.report.model import REPORT, ReportPart
+from train.report.model import REPORT
 from train.report.series import TrialResult, choose, pool, sweep_report
+from train.report.tables import ReportPart
 
 SeriesKind = Literal["seeds", "curve", "sweep", "stages"]
 Variants = Mapping[str, Mapping[str, Any]]

@@ -2,8 +2,7 @@
 
 from train.report.build import build_report, data_map, noise_of
 from train.report.calibration import read_human
-from train.report.model import Curve, EvalPoint, JudgeSummary, Noise, Report, Run, StepPoint, schema_of
-from train.report.part_tables import table
+from train.report.model import Curve, EvalPoint, JudgeSummary, Noise, Report, Run, StepPoint
 from train.report.results import Rules
-from train.report.wording import flip_lines
-from train.report.write import CardFacts, card_facts, model_card, read_curve, write_report
+from train.report.tables import schema_of
+from train.report.write import CardFacts, card_facts, model_card, read_curve, table, write_report

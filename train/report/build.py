@@ -1,4 +1,4 @@
-"""From the scored records of both models to the report.
+"""From the scored records of a reference and of other models to their report.
 
 Its numbers come from `predictions.jsonl` alone, so that `train eval` computes them again without a model, and anybody
 can check them.
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from zlib import crc32
 
+from train.base.console import one_line
 from train.base.errors import TrainError
 from train.base.storage import sha256_of
 from train.data.dataset import Dataset, reasoning_remark
@@ -33,23 +34,20 @@ from train.report.calibration import calibrated
 from train.report.diagnostics import field_gaps, memory_of, overfitting, read_events
 from train.report.model import (
     REPORT,
+    ComparedModel,
     Curve,
     DataMap,
     Estimate,
-    Flip,
-    Flips,
     Forgetting,
     JudgeSummary,
-    Macro,
     Measured,
-    Memorised,
     Noise,
-    OverFitting,
+    PairedResults,
     Report,
     Run,
     SplitResult,
-    Worst,
 )
+from train.report.part_tables import finished
 from train.report.preferences import preferences
 from train.report.results import (
     BITS_MARGIN,
@@ -57,11 +55,12 @@ from train.report.results import (
     Rules,
     bits,
     bits_per_byte,
-    confusions,
     estimate,
     known,
+    one_answer,
     split_results,
 )
+from train.report.tables import ReportTable
 from train.report.winrate import HumanVerdict
 from train.report.write import read_curve, write_report
 
@@ -72,7 +71,8 @@ if TYPE_CHECKING:
 MOST_LISTED = 20
 FEWEST_DOCUMENTS = 10
 MOST_ON_MAP = 10
-_RULES, _HINT = Rules(), "Export a dataset with a test split, or more records."
+NOTHING_TO_REPORT = "E937 nothing-to-report"
+_RULES, _RUN = Rules(), [ComparedModel(name="base", kind="base"), ComparedModel(name="tuned", kind="run")]
 
 
 def build_report(
@@ -81,60 +81,87 @@ def build_report(
     *,
     run: Run,
     curve: Curve | None = None,
-    default_metric: Collection[str] = (),
     rules: Rules = _RULES,
-    remarks: Sequence[str] = (),
-    noise: Noise | None = None,
+    default_metric: Collection[str] = (),
     judge_summary: JudgeSummary | None = None,
-    data_map: DataMap | None = None,
     human: Sequence[HumanVerdict] = (),
     is_checkpoint_chosen: bool = True,
-    fits: OverFitting | None = None,
-    memory: Memorised | None = None,
     sides: Sequence[Sequence[Scored]] = (),
-    unsliced: Collection[str] = (),
+    **measured: Any,
 ) -> Report:
     """Return the report on two models scored on the same records of the splits validation, test and general.
 
-    ``default_metric`` names the categories without a scorer of their own. What predictions cannot tell are ``remarks``,
-    ``noise``, ``judge_summary``, ``data_map``, ``fits`` and ``memory``; ``human`` are people's verdicts beside the
+    ``default_metric`` names the categories without a scorer of their own. ``human`` are people's verdicts beside the
     judge's; ``is_checkpoint_chosen`` of a run's best checkpoint; ``sides`` are the results of the seeds whose mean is
-    ``tuned``; no slice has ``unsliced`` categories. Raises TrainError: E933 unpaired-results, E934 not-finite, E937.
+    ``tuned``. What predictions cannot tell is ``measured``: fields of `Report`, such as remarks and noise. Raises
+    TrainError: E933 unpaired-results, E934 not-finite, E937.
     """
     pairs = pair(base, tuned)
     judged = calibrated(judge_summary, pairs, human) if judge_summary else None
     rules = replace(rules, is_judge_calibrated=judged is not None and judged.is_calibrated)
-    splits = split_results(pairs, default_metric, rules)
-    if not splits:
-        raise TrainError("E937 nothing-to-report", "no record of validation or test can be compared", _HINT)
-    headline, silent = splits[-1].split, {*unsliced, *(result.category for result in splits[-1].unscored)}
-    seeds = [{record.id: record for record in side if record.split == headline} for side in sides]
-    is_checkpoint_chosen &= curve is None or bool(curve.evals)  # Without one it ends with its last step.
-    validation, general = ([p for p in pairs if p[0].split == split] for split in ("validation", "general"))
-    return Report(
-        run=run,
-        headline=headline,
-        splits=splits,
-        forgetting=forgetting(general, rules, run),
-        flips=_flips(validation),
-        worst=_worst(validation),
-        curve=curve or Curve(steps=[], evals=[]),
-        margin=rules.margin,
-        fewest=rules.fewest,
-        resamples=rules.resamples,
-        default_metric=sorted(default_metric),
-        remarks=list(remarks),
-        notes=_notes(splits, pairs, is_forgetting_measured=bool(general), is_checkpoint_chosen=is_checkpoint_chosen)
-        + [wording.ONE_SEED] * (run.seed is not None and not sides),
-        noise=noise,
-        confusion=confusions(pairs, headline),
-        judged=judged,
-        data_map=data_map,
-        preferences=preferences([p for p in pairs if p[0].split == headline], headline, rules, seeds),
-        slices=field_gaps([[p for p in pairs if p[0].category not in silent]], headline, rules, seeds)[0],
-        fits=fits,
-        memory=memory,
+    # Without a validation a run ends with its last step.
+    is_checkpoint_chosen &= curve is None or bool(curve.evals)
+    notes = [wording.ONE_SEED] * (run.seed is not None and not sides)
+    return assemble(
+        [list(side) for side in zip(*pairs, strict=True)], [split_results(pairs, default_metric, rules)], rules,
+        run=run, models=_RUN, notes=notes, curve=curve or Curve(steps=[], evals=[]), judged=judged, seeds=sides,
+        default_metric=sorted(default_metric), is_checkpoint_chosen=is_checkpoint_chosen, **measured,
+    )  # fmt: skip
+
+
+def assemble(
+    records: Sequence[Sequence[Scored]],
+    splits: Sequence[Sequence[SplitResult]],
+    rules: Rules,
+    *,
+    models: Sequence[ComparedModel],
+    run: Run,
+    notes: Sequence[str] = (),
+    is_checkpoint_chosen: bool = False,
+    seeds: Sequence[Sequence[Scored]] = (),
+    unsliced: Collection[str] = (),
+    **more: Any,
+) -> Report:
+    """Return the report of ``models`` by their ``records``, [models, records], and the results of all but the first.
+
+    Of one model alone the results are those beside itself. No slice has ``unsliced`` categories; ``more`` are further
+    fields of `Report`. Raises TrainError: E937 where there is no result.
+    """
+    compared = [list(zip(records[0], side, strict=True)) for side in records[1:] or records[:1]]
+    found: set[Literal["validation", "test"]] = {part.split for parts in splits for part in parts}
+    if not found:
+        message = "no record of validation or test can be compared"
+        hint = "Export a dataset with a test split or more records, or evaluate the models on the same dataset."
+        raise TrainError(NOTHING_TO_REPORT, message, hint)
+    headline: Literal["validation", "test"] = "test" if "test" in found else "validation"
+    shown = [part for parts in splits for part in parts if part.split == headline]
+    silent = {*unsliced, *(row.category for parts in splits for part in parts for row in part.unscored)}
+    by_id = [{record.id: record for record in side if record.split == headline} for side in seeds]
+    slices = field_gaps(
+        [[p for p in pairs if p[0].category not in silent] for pairs in compared], headline, rules, by_id
     )
+    general = [forgetting([p for p in pairs if p[0].split == "general"], rules, run) for pairs in compared]
+    validation = [p for p in compared[0] if p[0].split == "validation"]
+    names, is_pair, tables = [model.name for model in models[1:]], len(models) == 2, list[ReportTable]()
+    said = list(dict.fromkeys(row.sentence for part in shown for row in part.unscored))
+    if is_pair:
+        said = _notes(splits[0], compared[0], is_forgetting_measured=general[0] is not None,
+                      is_checkpoint_chosen=is_checkpoint_chosen)  # fmt: skip
+        tables = [_flip_table(validation, is_run=list(models) == _RUN), *_worst_table(validation)]
+        mine = [p for p in compared[0] if p[0].split == headline]
+        more |= {"slices": slices[0], "preferences": preferences(mine, headline, rules, by_id)}
+    elif names:
+        said += [f"{name}: {text}" for name, part, pairs in zip(names, shown, compared, strict=False)
+                 for text in _one_answers(part, pairs)]  # fmt: skip
+        said += [f"{name}: {part.sentence}" for name, part in zip(names, slices, strict=True) if part]
+    others = zip(names[1:], splits[1:], general[1:], strict=True)
+    report = Report(
+        run=run, models=list(models), headline=headline, splits=list(splits[0]), forgetting=general[0],
+        others=[PairedResults(name=name, splits=list(parts), forgetting=text) for name, parts, text in others],
+        margin=rules.margin, fewest=rules.fewest, resamples=rules.resamples, notes=[*said, *notes],
+        **{"curve": Curve(steps=[], evals=[]), "default_metric": [], "remarks": [], **more},
+    )  # fmt: skip
+    return finished(report.with_tables(tables))
 
 
 def publish(
@@ -224,7 +251,6 @@ def forgetting(
     worst = max(parts, key=lambda part: (_WORDS.index(part.word), part.difference.value / part.base.value))
     return worst.model_copy(update={
         "parts": parts if len(parts) > 1 else [],
-        "sentence": " ".join(part.sentence for part in parts),
         "remedies": remedies(run.tuning) if run.tuning is not None and worst.word == "forgot" else [],
     })  # fmt: skip
 
@@ -244,85 +270,61 @@ def _forgetting(
     word: Literal["forgot", "held", "inconclusive"] = (
         "forgot" if low > BITS_MARGIN else "held" if high < BITS_MARGIN else "inconclusive"
     )
-    num_documents = len({before.cluster for before, _ in pairs})
-    meaning = {
-        "forgot": "the model forgot some of what it knew",
-        "held": "no forgetting beyond 1 %",
-        "inconclusive": "forgetting beyond 1 % is neither shown nor ruled out",
-    }[word]
+    num_documents, why = len({before.cluster for before, _ in pairs}), ""
     if num_documents < FEWEST_DOCUMENTS:
         # A bootstrap over so few has too little width to rule anything out.
-        word = "inconclusive"
-        meaning = f"too few documents to judge ({num_documents} of {FEWEST_DOCUMENTS})"
-    change = wording.percent(difference.value / base.value, sign=True)
-    span = f"{wording.percent(low, sign=True)} to {wording.percent(high, sign=True)}"
-    sentence = (
-        f"General text ({text and text + ', '}n = {len(pairs)}) went from {base.value:.3f} to "
-        f"{tuned.value:.3f} bits per byte ({change}, 95 % {span}): {meaning}."
-    )
-    return Forgetting(
-        n=len(pairs), text=text, base=base, tuned=tuned, difference=difference, word=word, sentence=sentence
-    )
+        word, why = "inconclusive", f"too few documents to judge ({num_documents} of {FEWEST_DOCUMENTS})"
+    return Forgetting(n=len(pairs), text=text, base=base, tuned=tuned, difference=difference, word=word, why=why)
 
 
 def noise_of(n: int, num_changed: int, num_flipped: int) -> Noise:
     """Return what generating ``n`` answers of the base again changed, with the interval of the share that flipped."""
     rate = estimate(num_flipped / n, stats.wilson(num_flipped, n))
-    return Noise(
-        n=n,
-        num_changed=num_changed,
-        num_flipped=num_flipped,
-        rate=rate,
-        sentence=(
-            f"Decoded again: asked {n} records once more in other batches, the base gave {num_changed} other texts and "
-            f"flipped {num_flipped} between right and wrong ({wording.percent(rate.value)}, 95 % "
-            f"{wording.percent(rate.low)} to {wording.percent(rate.high)}). Other training seeds change more."
-        ),
-    )
+    return Noise(n=n, num_changed=num_changed, num_flipped=num_flipped, rate=rate)
 
 
-def _flips(validation: Pairs) -> Flips:
-    by_kind: dict[str, list[Flip]] = {"fixed": [], "broken": []}
+def _flip_table(validation: Pairs, *, is_run: bool) -> ReportTable:
+    """Return the validation records that went from wrong to right and back, those that moved most first."""
+    moves = {"fixed": list[tuple[Scored, Scored]](), "broken": list[tuple[Scored, Scored]]()}
     for before, after in validation:
-        kind = outcome(before.score, after.score)
-        if kind in by_kind:
-            by_kind[kind].append(
-                Flip(
-                    id=before.id,
-                    category=before.category,
-                    reference=before.reference,
-                    base=before.text or "",
-                    tuned=after.text or "",
-                    score_base=known(before.score),
-                    score_tuned=known(after.score),
-                )
-            )
-    # Ids break ties, so that the same run gives the same report.
-    for flips in by_kind.values():
-        flips.sort(key=lambda flip: (-abs(flip.score_tuned - flip.score_base), flip.category, flip.id))
-    return Flips(
-        num_fixed=len(by_kind["fixed"]),
-        num_broken=len(by_kind["broken"]),
-        shown=MOST_LISTED,
-        fixed=by_kind["fixed"][:MOST_LISTED],
-        broken=by_kind["broken"][:MOST_LISTED],
-    )
+        moves.get(outcome(before.score, after.score), []).append((before, after))
+    texts = ("reference", "base", "tuned")
+    num = {kind: len(some) for kind, some in moves.items()}
+    sentences = [f"On validation {num['fixed']} records went from wrong to right and {num['broken']} back."]
+    rows = []
+    for kind, some in moves.items():
+        # Ids break ties, so that the same run gives the same report.
+        some.sort(key=lambda p: (-abs(known(p[1].score) - known(p[0].score)), p[0].category, p[0].id))
+        for before, after in some[:MOST_LISTED]:
+            scores = f"{wording.number(before.score)} to {wording.number(after.score)}"
+            answers = [before.reference, before.text or "", after.text or ""]
+            rows.append([kind, one_line(before.id), wording.category(before.category), scores, *answers])
+        if num[kind] > MOST_LISTED:
+            sentences.append(f"And {num[kind] - MOST_LISTED} more are {kind}.")
+    heads = ("flip", "record", "category", "score")
+    return ReportTable(part="flips", title="Flips", heads=heads + texts, rows=rows, sentences=sentences,
+                       left=heads + texts, files_only=texts, is_in_terminal=not is_run)  # fmt: skip
 
 
-def _worst(validation: Pairs) -> list[Worst]:
+def _worst_table(validation: Pairs) -> list[ReportTable]:
     # Validation alone: of a test record nothing but numbers may be shown.
-    rows = [
-        Worst(
-            id=after.id,
-            category=after.category,
-            score=after.score,
-            bits_per_byte=None if after.nll is None else bits_per_byte([after.nll], [after.num_bytes]),
-        )
-        for _, after in validation
-        if after.score is None or after.score < 1
-    ]
-    rows.sort(key=lambda row: (1.0 if row.score is None else row.score, -(row.bits_per_byte or 0.0), row.id))
-    return rows[:MOST_LISTED]
+    worst = [after for _, after in validation if after.score is None or after.score < 1]
+
+    def coded(record: Scored) -> float | None:
+        return None if record.nll is None else bits_per_byte([record.nll], [record.num_bytes])
+
+    worst.sort(key=lambda row: (1.0 if row.score is None else row.score, -(coded(row) or 0.0), row.id))
+    return [ReportTable(
+        part="worst", title="Where to look next", heads=("record", "category", "score", "bits per byte"),
+        rows=[[one_line(row.id), wording.category(row.category), wording.number(row.score),
+               wording.number(coded(row), is_share=False, decimals=3)] for row in worst[:MOST_LISTED]],
+        sentences=["The validation records that the tuned model does worst on."], left=("category",),
+        is_in_terminal=False,
+    )] if worst else []  # fmt: skip
+
+
+def _one_answers(part: SplitResult, pairs: Pairs) -> list[str]:
+    return list(filter(None, (one_answer(row.category, part.split, pairs) for row in part.categories)))
 
 
 def _split_note(main: SplitResult, *, is_checkpoint_chosen: bool) -> str:
@@ -342,14 +344,14 @@ def _notes(
     notes = [_split_note(main, is_checkpoint_chosen=is_checkpoint_chosen)]
     defaults = [result for result in main.categories if result.is_default_metric]
     if defaults:
-        used = _list(sorted({result.metric for result in defaults}))
-        notes.append(
-            f"No scorer is set for {_list(result.category for result in defaults)}; the default, {used}, was used."
-        )
+        used = wording.names(sorted({result.metric for result in defaults}))
+        whose = wording.names([result.category for result in defaults])
+        notes.append(f"No scorer is set for {whose}; the default, {used}, was used.")
     # Each of these would mislead a reader who sees the table alone.
     thin = [result.category for result in main.categories if result.reason == "too-few"]
     if thin:
-        notes.append(f"Too few records to judge {_list(thin)}; their numbers are shown, their verdicts withheld.")
+        whose = wording.names(thin)
+        notes.append(f"Too few records to judge {whose}; their numbers are shown, their verdicts withheld.")
     unscored = sum(result.num_unscored for result in main.categories if result.higher_is_better)
     if unscored:
         each = [result for result in main.categories if result.higher_is_better and result.num_unscored]
@@ -359,26 +361,22 @@ def _notes(
             f"does not suit the scorer ({counts}); no score counts them."
         )
     notes += [result.sentence for result in main.unscored]
-    notes += [result.one_answer for result in main.categories if result.one_answer]
+    notes += _one_answers(main, pairs)
     by_loss = [result.category for result in main.categories if not result.higher_is_better]
     if by_loss:
-        notes.append(f"{_list(by_loss)}: compared by bits per byte, as no completion could be scored.")
+        notes.append(f"{wording.names(by_loss)}: compared by bits per byte, as no completion could be scored.")
     if any(result.num_clusters < result.n for result in main.categories):
         notes.append("Some records repeat one another; intervals and tests count such a cluster once.")
     rest = {before.category for before, _ in pairs if before.split == main.split}
-    rest -= {row.category for row in main.results() if not isinstance(row, Macro)}
+    rest -= {row.category for row in main.rows()}
     if rest:
-        notes.append(f"Nothing could be compared in {_list(sorted(rest))}.")
+        notes.append(f"Nothing could be compared in {wording.names(sorted(rest))}.")
     lone = {row.category for part in splits[:-1] for row in part.rows()} - {row.category for row in main.rows()} - rest
     if lone:
-        notes.append(f"{_list(sorted(lone))}: no {main.split} record, so nothing is said of it above.")
+        notes.append(f"{wording.names(sorted(lone))}: no {main.split} record, so nothing is said of it above.")
     if not is_forgetting_measured:
         notes.append("Forgetting is not judged: no general text was compared.")
     return notes
-
-
-def _list(names: Iterable[str]) -> str:
-    return ", ".join(map(wording.category, names))
 
 
 def _skipped(scored: Sequence[Scored], dataset: Dataset, measured: Collection[str]) -> list[str]:

@@ -1,7 +1,7 @@
-"""Several models side by side: tuned models of runs, their bases, and evaluations, each against one of them.
+"""Models side by side: tuned models of runs, their bases, and evaluations, each against one of them.
 
 Intervals are paired, record by record; p values are adjusted over the categories and over all models together. What a
-reader asks of such a table, whether tuning beat a prompt, or whether a quantised file is as good as what was
+reader asks of such a report, whether tuning beat a prompt, or whether a quantised file is as good as what was
 measured, is answered in one sentence each.
 """
 
@@ -14,18 +14,16 @@ from itertools import chain
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
-
 from train.base.errors import TrainError
 from train.base.run_folder import EVALUATION, model_run, read_evaluation, read_run
 from train.evaluate.predictions import PREDICTIONS, Scored, read_predictions
 from train.report import wording
-from train.report.diagnostics import field_gaps
-from train.report.model import Estimate, Gate, Report, ReportPart, Slices, SplitResult
+from train.report.build import assemble
+from train.report.model import ComparedModel, Conclusion, Counts, Report, Run, SplitResult
 from train.report.results import SPLITS, Pairs, Rules, several_results, without_lost, without_unanswered
+from train.report.tables import ReportTable
 
 _GENERAL = "general"
-NOTHING_TO_REPORT = "E937 nothing-to-report"
 BASE_OF = ":base"
 """After a run's folder it names the base of the run."""
 
@@ -54,100 +52,6 @@ class Side:
     def is_tuned(self) -> bool:
         """Whether it was trained, and asked without further help."""
         return self.kind in ("run", "adapter") and not self.prompting
-
-
-@dataclass
-class Counts:
-    """Of one split: records that all have, that not all have, that are not comparable, and those without a score."""
-
-    shared: int = 0
-    lone: int = 0
-    changed: int = 0
-    unscored: int = 0
-
-
-class ComparedModel(ReportPart):
-    """One of the models, and what a thousand of its answers took; None is what nobody measured."""
-
-    name: str
-    kind: str
-    digest: str
-    prompting: str
-    """What stood before each prompt in words, such as "4 examples"; empty for nothing."""
-    num_answers: int
-    """Those that were measured."""
-    seconds: float | None
-    new_tokens: float | None
-    cost: float | None
-    """In the currency of the prices that were given."""
-
-
-class PairedResults(ReportPart):
-    """One of the models against the reference, which stands as the base there."""
-
-    name: str
-    splits: list[SplitResult]
-    slices: Slices | None = None
-    """Of the split whose verdicts count."""
-
-
-class Conclusion(ReportPart):
-    """An answer to what such a table is made for."""
-
-    question: Literal["tuning-or-prompt", "quantised"]
-    first: str
-    """The model that the question is about."""
-    second: str
-    """What it is held against."""
-    word: Literal["yes", "no", "unclear"]
-    difference: Estimate
-    """Mean score of the first less that of the second, over the categories."""
-    sentence: str
-
-
-class ComparedRecord(ReportPart):
-    """A validation record under all models, in their order; a record of the test split is never shown."""
-
-    id: str
-    category: str
-    scores: list[float | None]
-    texts: list[str | None]
-
-
-class ComparisonTable(ReportPart):
-    """Several models on the records that all of them were evaluated on."""
-
-    version: Literal[1] = 1
-    models: list[ComparedModel]
-    """The first is the reference, which the others are held against."""
-    headline: Literal["validation", "test"]
-    """The split whose verdicts count."""
-    pairs: list[PairedResults]
-    """The other models, in their order."""
-    conclusions: list[Conclusion] = Field(default_factory=list)
-    records: list[ComparedRecord] = Field(default_factory=list)
-    fewest: int
-    margin: float
-    notes: list[str]
-
-    def failing(self, gate: Gate = "worse") -> list[str]:
-        """Return what closes ``gate`` in the split whose verdicts count, as "category (model)"."""
-        return [
-            f"{wording.category(name)} ({pair.name})"
-            for pair in self.pairs
-            for split in pair.splits
-            if split.split == self.headline
-            for name in split.failing(gate)
-        ]
-
-
-class ComparisonDocument(ReportPart, title="`train compare --json`"):
-    """What `train compare --json` prints: of two models counts and a report, of more and of evaluations a table."""
-
-    version: Literal[1] = 1
-    splits: dict[str, Counts] | None = None
-    report: Report | None = None
-    table: ComparisonTable | None = None
 
 
 def read_side(name: str) -> Side:
@@ -218,11 +122,6 @@ def _prompting(number: int, *, has_system: bool) -> str:
     return " and ".join(part for part in ("a system text" if has_system else "", examples) if part)
 
 
-def has_same_general_text(sides: Collection[Side]) -> bool:
-    """Whether all ``sides`` were measured on one general text; of another one the passages have the same ids."""
-    return len({side.general_text for side in sides}) == 1
-
-
 def match_records(
     sides: Sequence[Sequence[Scored]], *, has_general: bool = True
 ) -> tuple[list[list[Scored]], dict[str, Counts]]:
@@ -237,24 +136,24 @@ def match_records(
         for side in sides
     ]
     matched: list[list[Scored]] = [[] for _ in sides]
-    counts: dict[str, Counts] = defaultdict(Counts)
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
     for key, record in first.items():
         twins = [record, *(other[key] for other in others if key in other)]
         count = counts[record.split]
         if len(twins) < len(sides):
-            count.lone += 1
+            count["lone"] += 1
             continue
         is_likely = all(twin.nll is not None for twin in twins)
         if len({_key(twin, is_likely=is_likely) for twin in twins}) > 1:
-            count.changed += 1
+            count["changed"] += 1
             continue
-        count.shared += 1
-        count.unscored += any(twin.score is None for twin in twins)
+        count["shared"] += 1
+        count["unscored"] += any(twin.score is None for twin in twins)
         for side, twin in zip(matched, twins, strict=True):
             side.append(twin if is_likely else replace(twin, nll=None, num_tokens=0, num_bytes=0))
     for split, _ in {key for other in others for key in other} - first.keys():
-        counts[split].lone += 1
-    return matched, counts
+        counts[split]["lone"] += 1
+    return matched, {split: Counts.model_validate(count) for split, count in sorted(counts.items())}
 
 
 def _key(record: Scored, *, is_likely: bool) -> tuple[object, ...]:
@@ -264,81 +163,53 @@ def _key(record: Scored, *, is_likely: bool) -> tuple[object, ...]:
     return record.category, None if is_spelled else record.reference, record.metric, record.options, num_bytes
 
 
-def remarks(counts: Collection[Counts], num_sides: int = 2) -> list[str]:
-    """Return what is to be said of records that were left out of a comparison of ``num_sides`` models."""
-    lone, changed = sum(count.lone for count in counts), sum(count.changed for count in counts)
-    whose = "one of the runs only" if num_sides == 2 else "some of the models only"
-    sentences = [f"{lone} records were evaluated by {whose}; they are left out."] if lone else []
-    if changed:
-        between = "the runs" if num_sides == 2 else "the models"
-        sentences.append(f"{changed} records changed between {between}, or are scored otherwise; they are left out.")
-    return sentences
-
-
-def compare_sides(sides: Sequence[Side]) -> ComparisonTable:
-    """Return the comparison of all ``sides`` with the first; one side alone is compared with itself.
+def compare_sides(sides: Sequence[Side]) -> Report:
+    """Return the report of all ``sides`` against the first; one side alone is compared with itself.
 
     Raises TrainError: E937 nothing-to-report where no record can be compared.
     """
-    matched, counts = match_records([side.records for side in sides], has_general=False)
-    first, others = matched[0], list(range(1, len(sides))) or [0]
-    pairs, rules = [list(zip(first, matched[index], strict=True)) for index in others], rules_of(sides)
+    texts = {side.general_text for side in sides}
+    # Passages of two texts have the same ids.
+    matched, counts = match_records([side.records for side in sides], has_general=len(texts) == 1)
+    first, others = matched[0], matched[1:] or matched
+    pairs, rules = [list(zip(first, other, strict=True)) for other in others], rules_of(sides)
     defaults = set.intersection(*(set(side.default_metric) for side in sides))
-    splits: dict[int, list[SplitResult]] = {index: [] for index in others}
+    splits: list[list[SplitResult]] = [[] for _ in pairs]
     for split in SPLITS:
         results = several_results(pairs, split, defaults, rules)
-        for index, part in zip(others, with_gaps(results, split, sides, pairs, rules), strict=True):
-            splits[index] += [] if part is None else [part]
-    compared = [result.split for results in splits.values() for result in results]
-    has_rows = any(part.categories for parts in splits.values() for part in parts)
-    if not compared or not (has_rows or any(side.unanswered for side in sides)):
-        raise TrainError(
-            NOTHING_TO_REPORT, "no validation or test record can be compared",
-            "Evaluate the models on the same dataset: `train eval DATASET --with MODEL`.",
-        )  # fmt: skip
-    headline: Literal["validation", "test"] = "test" if "test" in compared else "validation"
-    silent = {row.category for results in splits.values() for part in results for row in part.unscored}
-    silent |= incomplete(sides)
-    shown = [(sides[index].name, part) for index in others for part in splits[index] if part.split == headline]
-    slices = field_gaps([[p for p in each if p[0].category not in silent] for each in pairs], headline, rules)
-    return ComparisonTable(
-        models=[_model(side, records) for side, records in zip(sides, matched, strict=True)],
-        headline=headline,
-        pairs=[
-            PairedResults(name=sides[index].name, splits=splits[index], slices=parts)
-            for index, parts in zip(others, slices, strict=True)
-        ],
-        conclusions=_conclusions(sides, matched, headline, rules) if len(sides) > 1 else [],
-        records=[
-            ComparedRecord(
-                id=twins[0].id, category=twins[0].category, scores=[twin.score for twin in twins],
-                texts=[twin.text for twin in twins],
-            )
-            for twins in zip(*matched, strict=True)
-            if twins[0].split == "validation" and twins[0].text is not None
-        ],
-        fewest=rules.fewest,
-        margin=rules.margin,
-        notes=[
-            *dict.fromkeys(row.sentence for _, part in shown for row in part.unscored),
-            *(f"{name}: {row.one_answer}" for name, part in shown for row in part.categories if row.one_answer),
-            *remarks(counts.values(), len(sides)), *side_notes(sides, matched),
-            *(
-                f"{sides[index].name}: {part.sentence}"
-                for index, part in zip(others, slices, strict=True) if index and part
-            ),
-        ],
+        for parts, part in zip(splits, with_gaps(results, split, sides, pairs, rules), strict=True):
+            parts.extend([part] if part else [])
+    if not any(side.unanswered for side in sides) and not any(part.categories for part in chain.from_iterable(splits)):
+        splits = []
+    notes = [*_left_out(counts.values()), *side_notes(sides, matched)]
+    if len(texts - {""}) > 1:
+        each = " there and ".join(side.general_text for side in sides)
+        notes.append(f"General text is not compared: it is {each} here.")
+    incomplete = {
+        name for side in sides for numbers in side.unanswered.values() for name, num in numbers.items() if num
+    }
+    report = assemble(
+        matched, splits, rules, models=[_model(side, records) for side, records in zip(sides, matched, strict=True)],
+        run=Run(id=" and ".join(side.id for side in sides), general_text=texts.pop() if len(texts) == 1 else ""),
+        default_metric=sorted(defaults), counts=counts, notes=notes, unsliced=incomplete,
+        is_checkpoint_chosen=any(side.kind == "run" for side in sides),
     )  # fmt: skip
+    concluded = _conclusions(sides, matched, report.headline, rules) if len(sides) > 1 else []
+    table = ReportTable(part="conclusions", sentences=[conclusion.sentence for conclusion in concluded])
+    return report.model_copy(update={"conclusions": concluded}).with_tables([table] * bool(concluded))
+
+
+def _left_out(counts: Collection[Counts]) -> list[str]:
+    lone, changed = sum(count.lone for count in counts), sum(count.changed for count in counts)
+    notes = [f"{lone} records were evaluated by some of the models only; they are left out."] if lone else []
+    if changed:
+        notes.append(f"{changed} records changed between the models, or are scored otherwise; they are left out.")
+    return notes
 
 
 def rules_of(sides: Sequence[Side]) -> Rules:
     """Return the rules by which ``sides`` are judged: those of the first run, in whatever order they are named."""
     return next((side.rules for side in sides if side.kind == "run"), sides[0].rules)
-
-
-def incomplete(sides: Sequence[Side]) -> set[str]:
-    """Return the categories of which some of ``sides`` did not answer every record."""
-    return {name for side in sides for numbers in side.unanswered.values() for name, num in numbers.items() if num}
 
 
 def with_gaps(
@@ -440,8 +311,8 @@ def side_notes(sides: Sequence[Side], matched: Sequence[Sequence[Scored]]) -> li
 
 
 def _conclusions(
-    sides: Sequence[Side], matched: Sequence[Sequence[Scored]], headline: Literal["validation", "test"], rules: Rules,
-) -> list[Conclusion]:  # fmt: skip
+    sides: Sequence[Side], matched: Sequence[Sequence[Scored]], headline: Literal["validation", "test"], rules: Rules
+) -> list[Conclusion]:
     tuned = [index for index, side in enumerate(sides) if side.is_tuned]
     prompted = [index for index, side in enumerate(sides) if side.prompting]
     questions: list[tuple[Literal["tuning-or-prompt", "quantised"], int, int]] = [

@@ -1,13 +1,14 @@
 """What a report says, as data; `schemas/report.schema.json` is made from it.
 
-`curate` and other programs read it, so a field is only added, with a default that earlier reports have.
+Numbers that other programs need stand beside the finished tables that people read.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field
 
@@ -16,11 +17,10 @@ from train.base.file_guard import MOST_DOCUMENT, read_file
 from train.base.run_folder import check_written
 from train.evaluate.dynamics import Dynamic
 from train.recipe.forgetting import Remedy, Tuning
-from train.report.part import Change as Change  # noqa: PLC0414 - all parts of a report are found here
-from train.report.part import Estimate as Estimate  # noqa: PLC0414
-from train.report.part import ReportPart as ReportPart  # noqa: PLC0414
-from train.report.part import schema_of as schema_of  # noqa: PLC0414
 from train.report.stats import Reason, VerdictLabel
+from train.report.tables import PARTS, ReportPart, ReportTable
+from train.report.tables import Change as Change  # noqa: PLC0414 - all parts of a report are found here
+from train.report.tables import Estimate as Estimate  # noqa: PLC0414
 from train.report.training_parts import LearningCurve, Preferences, SeedsSummary, Stages, Sweep
 
 REPORT = "report.json"
@@ -46,11 +46,25 @@ class Behaviour(ReportPart):
     """Share whose reasoning was ended, as `eval.max_reasoning_tokens` was spent."""
 
 
-class _BesideTrivial(ReportPart):
+class _Judged(ReportPart):
     """A result beside what a model that has learnt nothing scores, which an improvement must beat, too."""
 
+    base: Estimate
+    tuned: Estimate
+    difference: Estimate
+    """Tuned minus base, paired."""
+    p: float
+    margin_p: float | None = None
+    """One-sided, of a loss of the margin or more; none of bits per byte."""
+    is_no_worse: bool = False
+    """A loss beyond the margin is ruled out."""
+    verdict: VerdictLabel = "inconclusive"
+    reason: Reason | None = None
+    """Why the verdict is that one."""
+    label: str = ""
+    """The verdict as tables have it, such as "+ improved" or "? too few (24 of 30)"."""
     trivial: float | None = None
-    """None where there is no such score, and in reports of earlier versions."""
+    """None where there is no such score."""
     trivial_p: float | None = None
     """Of the paired test of the tuned model against it; that of a category before Holm over the split."""
     trivial_answer: str | None = None
@@ -68,10 +82,11 @@ class Unscored(ReportPart):
     num_clusters: None = None
     verdict: Literal["inconclusive"] = "inconclusive"
     reason: Literal["unscored"] = "unscored"
+    label: str = ""
     sentence: str
 
 
-class CategoryResult(_BesideTrivial):
+class CategoryResult(_Judged):
     """One category in one split: is the tuned model better."""
 
     category: str
@@ -88,52 +103,27 @@ class CategoryResult(_BesideTrivial):
     num_unscored: int
     num_unanswered: int = 0
     """Further records that one of the two models did not answer."""
-    base: Estimate
-    tuned: Estimate
-    difference: Estimate
-    """Tuned minus base, paired."""
     test: str
-    p: float
     p_adjusted: float
     """Holm over the categories of the split."""
     better: int
     worse: int
     minimum_detectable_effect: float | None
-    verdict: VerdictLabel
-    reason: Reason | None = None
-    """Why the verdict is that one; none in reports of earlier versions."""
-    note: str
-    is_no_worse: bool
-    """A loss beyond the margin is ruled out."""
-    margin_p: float | None = None
-    """One-sided, of a loss of the margin or more; none of bits per byte."""
-    sentence: str
+    note: str = ""
+    sentence: str = ""
     bits_per_byte: Change | None
     other: dict[str, Change]
     """Further scores of the metric, e.g. "json_schema.parse"."""
-    behaviour: Behaviour | None
     is_uncalibrated: bool = False
     """Its scores called "judge" come from a judge that nobody has shown to agree with people."""
-    one_answer: str = ""
-    """Where the tuned model says one thing to most records, and far too often: that it does."""
 
 
-class Macro(_BesideTrivial):
+class Macro(_Judged):
     """The mean over the scored categories, each weighing the same."""
 
     num_categories: int
-    num_clusters: int | None = None
+    num_clusters: int
     """Of all these categories together."""
-    base: Estimate
-    tuned: Estimate
-    difference: Estimate
-    p: float
-    margin_p: float | None = None
-    """One-sided, of a loss of the margin or more."""
-    is_no_worse: bool = False
-    """A loss of the margin is ruled out."""
-    verdict: VerdictLabel | None = None
-    reason: Reason | None = None
 
 
 class SplitResult(ReportPart):
@@ -206,42 +196,59 @@ class Forgetting(ReportPart):
     tuned: Estimate
     difference: Estimate
     word: Literal["forgot", "held", "inconclusive"]
-    sentence: str
+    why: str = ""
+    """Why it is inconclusive, where the interval does not say so."""
     remedies: list[Remedy] = Field(default_factory=list)
     """What to do next, where the model forgot."""
     parts: list[Forgetting] = Field(default_factory=list)
     """Each part that the file of the text names, where there are several; the figures above are those of the worst."""
 
 
-class Flip(ReportPart):
-    """A validation record that training fixed or broke."""
+class Counts(ReportPart):
+    """Of one split: records that all have, that not all have, that are not comparable, and those without a score."""
 
-    id: str
-    category: str
-    reference: str
-    base: str
-    tuned: str
-    score_base: float
-    score_tuned: float
+    shared: int = 0
+    lone: int = 0
+    changed: int = 0
+    unscored: int = 0
 
 
-class Flips(ReportPart):
-    """The flips of the validation split, those with the largest change first, at most `shown` of each."""
+class ComparedModel(ReportPart):
+    """One of the models, and what a thousand of its answers took; None is what nobody measured."""
 
-    num_fixed: int
-    num_broken: int
-    shown: int
-    fixed: list[Flip]
-    broken: list[Flip]
+    name: str
+    kind: str
+    digest: str = ""
+    prompting: str = ""
+    """What stood before each prompt in words, such as "4 examples"; empty for nothing."""
+    num_answers: int = 0
+    """Those that were measured."""
+    seconds: float | None = None
+    new_tokens: float | None = None
+    cost: float | None = None
+    """In the currency of the prices that were given."""
 
 
-class Worst(ReportPart):
-    """A validation record that the tuned model does badly on."""
+class PairedResults(ReportPart):
+    """One of the models against the reference, which stands as the base there."""
 
-    id: str
-    category: str
-    score: float | None
-    bits_per_byte: float | None
+    name: str
+    splits: list[SplitResult]
+    forgetting: Forgetting | None = None
+
+
+class Conclusion(ReportPart):
+    """An answer to what a comparison is made for."""
+
+    question: Literal["tuning-or-prompt", "quantised"]
+    first: str
+    """The model that the question is about."""
+    second: str
+    """What it is held against."""
+    word: Literal["yes", "no", "unclear"]
+    difference: Estimate
+    """Mean score of the first less that of the second, over the categories."""
+    sentence: str
 
 
 class StepPoint(ReportPart):
@@ -315,23 +322,6 @@ class Noise(ReportPart):
     """Records that went from right to wrong or back."""
     rate: Estimate
     """Share that flipped, with Wilson's interval."""
-    sentence: str
-
-
-class Confusion(ReportPart):
-    """A category whose references are a few labels: which of them was answered for which.
-
-    Only labels that validation records carry are named, since nothing of a test record may be.
-    """
-
-    category: str
-    split: Literal["validation", "test"]
-    labels: list[str]
-    base: list[list[int]]
-    """A row for each label as reference, a column for each as answer; one more column counts all other answers."""
-    tuned: list[list[int]]
-    num_left_out: int
-    """Records whose reference is none of the labels."""
 
 
 class Bias(ReportPart):
@@ -441,17 +431,26 @@ class Run(ReportPart):
     digests: dict[str, str] = Field(default_factory=dict)
 
 
-class Report(ReportPart, title="The report of a training run: runs/ID/report.json."):
-    """Everything that one run showed."""
+class Report(ReportPart, title="A reference and the models compared with it: runs/ID/report.json, train compare."):
+    """A reference model and others on the same records: the base and the tuned model of a run, or any that there are.
+
+    A run, a series, `train compare`, an evaluation and the proof of a .gguf file are all of this form.
+    """
 
     version: Literal[1] = 1
     run: Run
+    models: list[ComparedModel]
+    """The first is the reference, which the others are held against; one alone is compared with itself."""
     headline: Literal["validation", "test"]
     """The split whose verdicts count: test, or validation where the dataset has no test records."""
     splits: list[SplitResult]
+    """Those of the second model, as is `forgetting`."""
     forgetting: Forgetting | None
-    flips: Flips
-    worst: list[Worst]
+    others: list[PairedResults] = Field(default_factory=list)
+    """The third model, and those behind it."""
+    counts: dict[str, Counts] = Field(default_factory=dict)
+    """By split how many records all models have; empty of a run."""
+    conclusions: list[Conclusion] = Field(default_factory=list)
     curve: Curve
     margin: float
     fewest: int
@@ -462,8 +461,9 @@ class Report(ReportPart, title="The report of a training run: runs/ID/report.jso
     """What to keep in mind, as the predictions tell it."""
     remarks: list[str]
     """What to keep in mind, as only the run could tell it."""
+    tables: list[ReportTable] = Field(default_factory=list)
+    """All that the report shows beside notes and remarks, finished."""
     noise: Noise | None = None
-    confusion: list[Confusion] = Field(default_factory=list)
     judged: JudgeSummary | None = None
     data_map: DataMap | None = None
     preferences: Preferences | None = None
@@ -496,9 +496,26 @@ class Report(ReportPart, title="The report of a training run: runs/ID/report.jso
         """Return the split whose verdicts count."""
         return next(split for split in self.splits if split.split == self.headline)
 
+    def pairs(self) -> list[PairedResults]:
+        """Return each model against the reference."""
+        name = self.models[-1 - len(self.others)].name
+        return [PairedResults(name=name, splits=self.splits, forgetting=self.forgetting), *self.others]
+
     def failing(self, gate: Gate = "worse") -> list[str]:
-        """Return what closes ``gate`` in the split whose verdicts count."""
-        return self.main().failing(gate)
+        """Return what closes ``gate`` in the split whose verdicts count, of several models as "category (model)"."""
+        return [
+            name + (f" ({pair.name})" if self.others else "")
+            for pair in self.pairs() for split in pair.splits if split.split == self.headline
+            for name in split.failing(gate)
+        ]  # fmt: skip
+
+    def with_tables(self, tables: Iterable[ReportTable]) -> Self:
+        """Return the report with ``tables`` in place of those of the same parts, all in the order of `PARTS`."""
+        new = list(tables)
+        parts = {table.part for table in new}
+        kept = [table for table in self.tables if table.part not in parts]
+        ordered = sorted([*kept, *new], key=lambda table: PARTS.index(table.part))
+        return self.model_copy(update={"tables": ordered})
 
 
 class Measured(ReportPart):

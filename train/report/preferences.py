@@ -9,8 +9,8 @@ from typing import Any, Literal
 from train.evaluate.predictions import Scored
 from train.evaluate.preferences import agreement_of, gain_of, margin_of
 from train.report import stats, wording
-from train.report.part import Change, Estimate
 from train.report.results import Pairs, Rules, estimate
+from train.report.tables import Change, Estimate, ReportTable
 from train.report.training_parts import PreferenceResult, Preferences
 from train.report.two_way import cluster_parts, fit_two_way
 
@@ -125,3 +125,22 @@ def _sentence(total: PreferenceResult, split: str, fewest: int) -> str:
             f"{wording.percent(drift.high, sign=True)})." if drift else "."
         )  # fmt: skip
     return text
+
+
+def preference_table(preferences: Preferences) -> ReportTable:
+    """Return what training did to records that compare answers, by category."""
+    several = [preferences.total] if len(preferences.categories) > 1 else []
+    rows: list[list[str]] = []
+    for result in [*preferences.categories, *several]:
+        margin, likelier, drift = result.margin, result.likelier, result.length_drift
+        rows.append([
+            "ALL" if result is preferences.total else wording.category(result.category), str(result.n),
+            wording.number(result.agreement.value), wording.spread(result.agreement),
+            wording.number(margin.value, is_share=False, sign=True) if margin else "-",
+            wording.spread(margin, is_share=False, sign=True) if margin else "too few",
+            f"{wording.number(likelier.base)} → {wording.number(likelier.tuned)}" if likelier else "-",
+            wording.percent(drift.value, sign=True) if drift else "-",
+        ])  # fmt: skip
+    heads = ("category", "n", "moved so", "95 %", "nats", "95 %", "likelier", "length")
+    return ReportTable(part="preferences", title="What people prefer", heads=heads, rows=rows,
+                       sentences=[preferences.sentence], left=())  # fmt: skip

@@ -1,7 +1,4 @@
-"""The numbers of each split and category, computed from the scored records of both models and nothing else.
-
-In categories whose references are a few labels they say which label was answered for which.
-"""
+"""The numbers of each split and category, computed from the scored records of both models and nothing else."""
 
 from __future__ import annotations
 
@@ -14,15 +11,13 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from train.evaluate.metrics import normalise
-from train.evaluate.metrics.choices import MARKS, read_choice
 from train.evaluate.predictions import REASONING_TOKENS, RIGHT_FROM, Scored, outcome
-from train.evaluate.scoring import LONGEST_LABEL, is_closed
+from train.evaluate.scoring import LONGEST_LABEL
 from train.report import stats, wording
 from train.report.model import (
     Behaviour,
     CategoryResult,
     Change,
-    Confusion,
     Estimate,
     Macro,
     SplitResult,
@@ -77,8 +72,7 @@ def several_results(
     trivial = [list(map(rivals, each)) for each in others]
     against = compared_results(list(map(rivals, sides)), split, (), rules, trivial)
     results = compared_results(sides, split, default_metric, rules, others)
-    each = zip(results, against, sides, strict=True)
-    return [part and beside_trivial(part, rival, pairs) for part, rival, pairs in each]
+    return [part and beside_trivial(part, rival) for part, rival in zip(results, against, strict=True)]
 
 
 def rivals(pairs: Pairs) -> Pairs:
@@ -92,18 +86,14 @@ def rivals(pairs: Pairs) -> Pairs:
     return [(trivial(after), after) for _, after in pairs]
 
 
-def beside_trivial(part: SplitResult, against: SplitResult | None, pairs: Pairs) -> SplitResult:
-    """Return ``part`` with nothing called improved that is not so ``against`` the trivial answers to ``pairs``, too."""
+def beside_trivial(part: SplitResult, against: SplitResult | None) -> SplitResult:
+    """Return ``part`` with nothing called improved that is not so ``against`` the trivial answers, too."""
     found = {row.category: row for row in against.categories} if against else {}
     rows = [_held(row, found[row.category]) if row.category in found else row for row in part.categories]
     macro, mean = part.macro, against and against.macro
     # Where a category has no trivial answer, the others' mean is another one.
     if macro and mean and macro.num_categories == mean.num_categories:
         macro = _held(macro, mean)
-    said = [
-        {"sentence": wording.sentence(row), "one_answer": _one_answer(row.category, part.split, pairs)} for row in rows
-    ]
-    rows = [row.model_copy(update=more) for row, more in zip(rows, said, strict=True)]
     return part.model_copy(update={"categories": rows, "macro": macro})
 
 
@@ -220,8 +210,7 @@ def _sure(part: SplitResult, numbers: Mapping[str, int], extremes: Sequence[Spli
             more["note"] = f"{whose} were answered, so there is no verdict"
         elif num:
             more["note"] = f"{row.note}, whatever the other {num} would have been"
-        sure = row.model_copy(update=more)
-        rows.append(sure.model_copy(update={"sentence": wording.sentence(sure)}))
+        rows.append(row.model_copy(update=more))
     macro = part.macro
     if macro is not None and not _is_same(macro, [one.macro for one in extremes if one.macro is not None]):
         macro = macro.model_copy(update=unknown)
@@ -241,11 +230,9 @@ def _is_same(row: CategoryResult | Macro, extremes: Sequence[CategoryResult | Ma
 def without_lost(part: SplitResult, lost: Mapping[str, tuple[int, str]]) -> SplitResult:
     """Return ``part`` with categories that have no figure, nor has the mean then: their records, and why."""
     unscored = [
-        Unscored(category=name, metric="", n=0, num_unscored=num, sentence=(
-            f"{wording.category(name)} has no figure, and so the mean has none: {why}."
-        ))
+        Unscored(category=name, metric="", n=0, num_unscored=num, sentence=no_figure(name, why))
         for name, (num, why) in sorted(lost.items())
-    ]  # fmt: skip
+    ]
     macro = None if unscored else part.macro
     return part.model_copy(update={"macro": macro, "unscored": [*part.unscored, *unscored]})
 
@@ -351,33 +338,16 @@ class Comparison:
         sizes = [before.num_bytes for before, _ in spelled]
         before, after = (bits_per_byte([known(pair[side].nll) for pair in spelled], sizes) for side in (0, 1))
         result = CategoryResult(
-            category=self.category,
-            metric=self.metric,
-            is_default_metric=is_default and self.is_score,
-            higher_is_better=self.is_score,
-            n=n,
-            num_clusters=num_clusters,
-            num_unscored=len(self.pairs) - n,
-            base=self.base,
-            tuned=self.tuned,
-            difference=self.difference,
-            test=self.test,
-            p=self.p,
-            p_adjusted=p_adjusted,
-            better=self.better,
-            worse=self.worse,
+            category=self.category, metric=self.metric, is_default_metric=is_default and self.is_score,
+            higher_is_better=self.is_score, n=n, num_clusters=num_clusters, num_unscored=len(self.pairs) - n,
+            base=self.base, tuned=self.tuned, difference=self.difference, test=self.test, p=self.p,
+            p_adjusted=p_adjusted, better=self.better, worse=self.worse,
             minimum_detectable_effect=self._detectable_effect(num_clusters),
-            verdict="inconclusive",
-            note="",
-            is_no_worse=False,
             margin_p=stats.margin_p(self.parts, self.loss, self.rules.margin) if self.is_score else None,
             bits_per_byte=None if before is None or after is None else Change(base=before, tuned=after),
-            other=other,
-            behaviour=_behaviour(self.pairs),
-            is_uncalibrated=JUDGE in {self.metric, *other} and not self.rules.is_judge_calibrated,
-            sentence="",
+            other=other, is_uncalibrated=JUDGE in {self.metric, *other} and not self.rules.is_judge_calibrated,
             trivial_answer=self.compared[0][1].trivial_answer,
-        )
+        )  # fmt: skip
         return with_verdict(result, p_adjusted, self.rules)
 
     def weighted(self, num_categories: int) -> dict[str, float]:
@@ -427,11 +397,17 @@ def unscored_of(category: str, records: Iterable[Sequence[Scored]]) -> Unscored 
     if len(asked) - n <= MOST_UNSCORED * len(asked) or (not n and metric == JUDGE):
         return None
     why = f"{n} of {len(asked)} scored, as references are empty or do not suit the scorer {metric}"
-    sentence = f"{wording.category(category)} has no figure, and so the mean has none: {why}."
+    sentence = no_figure(category, why)
     return Unscored(category=category, metric=metric, n=n, num_unscored=len(asked) - n, sentence=sentence)
 
 
-def _one_answer(category: str, split: str, pairs: Pairs) -> str:
+def no_figure(category: str, why: str) -> str:
+    """Return the sentence on a category without figures."""
+    return f"{wording.category(category)} has no figure, and so the mean has none: {why}."
+
+
+def one_answer(category: str, split: str, pairs: Pairs) -> str:
+    """Return that the tuned model says one thing to most records, and far too often; "" where it does not."""
     each = [after for _, after in pairs if after.category == category]
     mine = [after for after in each if after.split == split and after.score is not None]
     n, wanted = len(mine), Counter(_key(after.reference) for after in mine)
@@ -507,12 +483,11 @@ def _macro(split: str, comparisons: Sequence[Comparison]) -> Macro | None:
 def mean_with_verdict(macro: Macro, num: int, p: float, rules: Rules) -> Macro:
     """Return the mean with the verdict on its ``num`` records; ``p`` is adjusted for other comparisons beside it."""
     verdict = stats.decide(
-        num, macro.difference.value, stats.Interval(macro.difference.low, macro.difference.high), p,
-        num_clusters=macro.num_clusters or 0, margin=rules.margin, fewest=rules.fewest,
-        margin_p=macro.margin_p, asks_not_worse=rules.asks_not_worse,
+        num, macro.difference.value, (macro.difference.low, macro.difference.high), p, num_clusters=macro.num_clusters,
+        margin=rules.margin, fewest=rules.fewest, margin_p=macro.margin_p, asks_not_worse=rules.asks_not_worse,
     )  # fmt: skip
-    more = {"verdict": verdict.verdict, "reason": verdict.reason, "is_no_worse": verdict.is_no_worse}
-    return macro.model_copy(update={"p": p, **more})
+    found = {"p": p, "verdict": verdict.verdict, "reason": verdict.reason, "is_no_worse": verdict.is_no_worse}
+    return macro.model_copy(update=found)
 
 
 def _num_scored(comparisons: Sequence[Comparison]) -> int:
@@ -540,11 +515,7 @@ def with_verdict(row: CategoryResult, p: float, rules: Rules) -> CategoryResult:
         margin_p=row.margin_p if row.higher_is_better else None,
         asks_not_worse=rules.asks_not_worse,
     )
-    row = row.model_copy(update={
-        "p_adjusted": p, "verdict": verdict.verdict, "reason": verdict.reason, "note": verdict.note,
-        "is_no_worse": verdict.is_no_worse,
-    })  # fmt: skip
-    return row.model_copy(update={"sentence": wording.sentence(row)})
+    return row.model_copy(update={"p_adjusted": p, **verdict._asdict()})
 
 
 def _behaviour(pairs: Pairs) -> Behaviour | None:
@@ -578,58 +549,6 @@ def known(value: float | None) -> float:
     """Return the score, or the likelihood, of a record that has one."""
     assert value is not None, "only records that have one are compared"
     return value
-
-
-MOST_LABELS = 12
-
-
-def confusions(pairs: Pairs, split: Literal["validation", "test"]) -> list[Confusion]:
-    """Return the matrix of each label-like category in ``split``, by name, of its records that have a score.
-
-    On the diagonal are those with the score 1. Labels are equal as the metric "exact" sees them with case folded.
-    """
-    # What a label is, validation records say alone: a test record's reference must not be shown.
-    matrices = []
-    for category in sorted({before.category for before, _ in pairs if before.split == split}):
-        mine = [p for p in pairs if p[0].category == category and p[0].text is not None and p[1].text is not None]
-        labels = _labels([before.reference for before, _ in mine if before.split == "validation"])
-        counted = [p for p in mine if p[0].split == split]
-        scored = [p for p in counted if p[0].score is not None and p[1].score is not None]
-        inside = [p for p in scored if _key(p[0].reference) in labels]
-        if labels and inside:
-            matrices.append(
-                Confusion(
-                    category=category,
-                    split=split,
-                    labels=list(labels.values()),
-                    base=_matrix(list(labels), [before for before, _ in inside]),
-                    tuned=_matrix(list(labels), [after for _, after in inside]),
-                    num_left_out=len(counted) - len(inside),
-                )
-            )
-    return matrices
-
-
-def _labels(references: Sequence[str]) -> dict[str, str]:
-    """Return the labels in order, by what they are compared by; none where these references are no labels."""
-    labels: dict[str, str] = {}
-    for reference in references:
-        labels.setdefault(_key(reference), reference.strip())
-    # Answers are long, or hardly any of them comes twice; neither makes a matrix that anybody could read.
-    is_few = 2 <= len(labels) <= MOST_LABELS and is_closed(Counter(labels[_key(text)] for text in references))
-    return dict(sorted(labels.items())) if is_few else {}
-
-
-def _matrix(keys: Sequence[str], side: Sequence[Scored]) -> list[list[int]]:
-    column_of = {key: column for column, key in enumerate(keys)}
-    counts = [[0] * (len(keys) + 1) for _ in keys]
-    for record in side:
-        text, own = record.text or "", column_of[_key(record.reference)]
-        is_read = (record.scores or {}).get("choice.parsed")
-        named = read_choice(text, [key.strip(MARKS) for key in keys]) if is_read else column_of.get(_key(text))
-        column = own if record.score == 1 else len(keys) if named in (None, own) else named
-        counts[own][column] += 1
-    return counts
 
 
 def _key(text: str) -> str:

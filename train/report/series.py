@@ -65,7 +65,7 @@ def seeds_report(
         (against,) = compared_results([beside], part.split, (), rules)
         if against is not None:
             against = _with_seeds(against, _two_way_of(against, [trivial for trivial, _ in beside], ordered), rules)
-        held = beside_trivial(_with_seeds(part, both, rules), against, pairs)
+        held = beside_trivial(_with_seeds(part, both, rules), against)
         rows = [_recounted(row, part.split, pairs, ordered) for row in held.categories]
         splits.append(held.model_copy(update={"categories": rows}))
         if part.split == report.headline:
@@ -316,10 +316,7 @@ def _unjudged(part: SplitResult) -> SplitResult:
     unknown = {"verdict": "inconclusive", "reason": "chose"}
     more = {"is_no_worse": False, "note": "these records chose the settings, so there is no verdict"}
     rows = [row.model_copy(update=unknown | more) for row in part.categories]
-    return part.model_copy(update={
-        "categories": [row.model_copy(update={"sentence": wording.sentence(row)}) for row in rows],
-        "macro": part.macro and part.macro.model_copy(update=unknown),
-    })  # fmt: skip
+    return part.model_copy(update={"categories": rows, "macro": part.macro and part.macro.model_copy(update=unknown)})
 
 
 @dataclass(frozen=True)
@@ -355,7 +352,7 @@ def stages_of(facts: Sequence[StageFacts], num_records: Sequence[int], reports: 
             regressed=[name for name, verdict in verdicts.items() if verdict == "regressed"],
             likelier=total.likelier if total else None,
             general=Change(base=general.base.value, tuned=general.tuned.value) if general else None,
-            forgetting=general.sentence if general else "",
+            forgetting=wording.forgetting_text(general) if general else "",
         ))  # fmt: skip
     return Stages(
         split=first.split, base={row.category: row.base.value for row in first.categories},

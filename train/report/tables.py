@@ -18,17 +18,45 @@ import re
 import textwrap
 from collections.abc import Collection, Sequence
 from html import escape
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 from unicodedata import combining, east_asian_width
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from train.base.console import one_line, visible
-from train.report.part import ReportPart
+
+
+class ReportPart(BaseModel):
+    """Whatever a report is made of."""
+
+    # The docstrings of fields become the descriptions of the schema.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+def schema_of(model: type[ReportPart]) -> dict[str, Any]:
+    """Return the JSON Schema of what is written or printed whole, as a file of `schemas/` holds it."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema(mode="validation")}
+
+
+class Estimate(ReportPart):
+    """A number with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Change(ReportPart):
+    """A number before and after training."""
+
+    base: float
+    tuned: float
+
 
 Part = Literal[
-    "results", "preferences", "learning curve", "stages", "sweep", "slices", "forgetting", "over-fitting", "seeds",
-    "noise", "judge", "costs", "conclusions", "flips", "notes", "behaviour", "bits", "data map", "worst", "run",
+    "results", "preferences", "learning curve", "stages", "sweep", "slices", "forgetting", "over-fitting",
+    "known by heart", "seeds",
+    "noise", "judge", "costs", "conclusions", "flips", "words", "behaviour", "bits", "data map", "worst", "run",
 ]  # fmt: skip
 """What a table is about; `curate` chooses by it."""
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -47,6 +75,8 @@ class ReportTable(ReportPart):
     rows: Annotated[Sequence[Texts], AfterValidator(tuple)] = ()
     sentences: Texts = ()
     """Paragraphs; a terminal puts no empty line between those of one table."""
+    code: Texts = ()
+    """Lines to type, below the sentences."""
     left: Texts = ("model", "metric", "95 %", "verdict", "note")
     """Heads of the columns of words, as the first one is; all others are numbers, and aligned right."""
     given_up: Texts = ("metric", "p", "trivial")
@@ -79,7 +109,9 @@ def to_text(tables: Sequence[ReportTable], columns: int | None = None) -> str:
     for table in (table for table in tables if table.is_in_terminal):
         blocks += [[visible(table.title)]] if table.title else []
         blocks += [grid(table, columns)] if table.rows else []
-        blocks += [[line for sentence in table.sentences for line in prose(sentence, columns)]] * bool(table.sentences)
+        lines = [line for sentence in table.sentences for line in prose(sentence, columns)]
+        lines += [f"    {visible(line)}" for line in table.code]
+        blocks += [lines] if lines else []
     return "\n\n".join("\n".join(line.rstrip() for line in block) for block in blocks)
 
 
@@ -116,6 +148,7 @@ def to_markdown(tables: Sequence[ReportTable]) -> str:
             lines.insert(1, "|".join("---:" if is_right else "---" for is_right in table.right))
             blocks.append("\n".join(f"| {line} |" for line in lines))
         blocks += list(map(markdown_text, table.sentences))
+        blocks += ["\n".join(["```toml", *map(visible, table.code), "```"])] if table.code else []
     return "\n\n".join(blocks) + "\n"
 
 
@@ -146,6 +179,7 @@ def _html_of(table: ReportTable, pictures: Sequence[str]) -> str:
         parts.append(f'<div class="scroll"><table><thead>{head}</thead>\n<tbody>' + "\n".join(body)
                      + f"</tbody>{foot}</table></div>")  # fmt: skip
     parts += [f"<p>{html_text(sentence)}</p>" for sentence in table.sentences]
+    parts += ["<pre>\n" + html_text("\n".join(table.code)) + "</pre>"] if table.code else []
     title = html_text(table.title)
     if not table.is_in_terminal:
         return "\n".join(["<details>", f"<summary>{title}</summary>", *parts, "</details>"])

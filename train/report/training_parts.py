@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from train.report.part import Change, Estimate, ReportPart
+from train.report.tables import Change, Estimate, ReportPart
 
 
 class PreferenceResult(ReportPart):

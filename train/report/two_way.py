@@ -18,9 +18,9 @@ import numpy as np
 
 from train.evaluate.predictions import Scored, pair
 from train.report.model import Unscored
-from train.report.part import Estimate
 from train.report.results import is_judged, known, unscored_of
 from train.report.stats import CONFIDENCE, Floats, Interval, student_quantile, sums_by_cluster
+from train.report.tables import Estimate
 
 
 class Parts(NamedTuple):

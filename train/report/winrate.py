@@ -15,10 +15,10 @@ from pydantic import Field, ValidationError
 from train.base.console import visible
 from train.base.errors import TrainError, first_line, validation_fault
 from train.report import stats, wording
-from train.report.model import Bias, Estimate, ReportPart
-from train.report.part_tables import OldTable
+from train.report.model import Bias, Estimate
 from train.report.results import estimate
 from train.report.stats import seed_of
+from train.report.tables import ReportPart, ReportTable, prose, to_text
 
 HUMAN = "human.jsonl"
 """In the folder of a run: the verdicts of people on its base and its tuned model."""
@@ -194,11 +194,11 @@ def render(rates: WinRates, columns: int | None = None) -> str:
     if len(rows) > 1:
         rows.append(("ALL", rates.total))
     cells = [_cells(name, rate, (first, second)) for name, rate in rows]
-    lines = [head, "", *OldTable("", _HEADS, cells, left=()).lines(columns), ""]
-    lines += wording.prose(f"Win rates are those of {second}. Ties and two bad answers count half. "
+    lines = [head, "", to_text([ReportTable(part="judge", heads=_HEADS, rows=cells, left=())], columns), ""]
+    lines += prose(f"Win rates are those of {second}. Ties and two bad answers count half. "
                            "Repeats count once.", columns)  # fmt: skip
     for sentence in (rates.total.sentence, rates.position.sentence, rates.length.sentence):
-        lines += wording.prose(sentence, columns)
+        lines += prose(sentence, columns)
     return "\n".join(lines)
 
 

@@ -1,17 +1,14 @@
-"""Numbers and verdicts in plain words, the same in every form of the report, and their layout in a terminal.
-
-The terminal UI of `curate` says the same verdicts in the same words, from `curate.project.feedback`.
-"""
+"""Numbers and verdicts in plain words, the same in every form of the report, and the tables that are made of them."""
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Collection, Mapping, Sequence
-from unicodedata import combining, east_asian_width
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from train.base.console import one_line, visible
-from train.report.model import CategoryResult, Estimate, Flips, Macro, Unscored
-from train.report.stats import Reason, VerdictLabel
+from train.base.console import one_line
+from train.report.model import CategoryResult, Estimate, Forgetting, Macro, Report, SplitResult, Unscored
+from train.report.stats import Reason
+from train.report.tables import ReportTable
 
 MINUS = "\u2212"
 NO_CATEGORY = "(no category)"
@@ -29,13 +26,12 @@ VERDICTS: Mapping[Reason, tuple[str, str, str]] = {
     "worse-by-margin": ("!", "worse", "worse beyond chance, and by the margin or more"),
     "cannot-tell": ("?", "cannot tell", "a loss of the margin is not ruled out"),
 }
-"""What each verdict is called, by its reason: mark, word, meaning; `curate.project.feedback` has the same."""
+"""Mark, word and meaning of each verdict, by its reason."""
 MARGIN_REASONS: Sequence[Reason] = ("not-worse", "worse-by-margin", "cannot-tell")
 """Those of a verdict on whether a loss of the margin is ruled out, and not on whether anything changed."""
 ONE_SEED = "One seed was trained: one run cannot tell luck of training from a gain, which --seeds 3 counts, too."
 BEYOND_CHANCE = "Beyond chance: 95 % interval without 0, p < .05 (Holm)."
-_OF_WORDS: Mapping[VerdictLabel, Reason] = {"improved": "better", "regressed": "worse", "inconclusive": "within-noise"}
-"""Of a report that an earlier version wrote, which gives no reasons."""
+Result = CategoryResult | Unscored | Macro
 
 
 def number(value: float | None, *, is_share: bool = True, sign: bool = False, decimals: int = 2) -> str:
@@ -50,6 +46,17 @@ def number(value: float | None, *, is_share: bool = True, sign: bool = False, de
     return ("" if is_zero else MINUS if value < 0 else "+" if sign else "") + text
 
 
+def percent(share: float, *, sign: bool = False) -> str:
+    """Return a share as a percentage with one decimal."""
+    return f"{number(100 * share, is_share=False, sign=sign, decimals=1)} %"
+
+
+def spread(estimate: Estimate, *, is_share: bool = True, sign: bool = False, decimals: int = 2) -> str:
+    """Return the interval of ``estimate`` as ".21 to .44"."""
+    ends = (estimate.low, estimate.high)
+    return " to ".join(number(end, is_share=is_share, sign=sign, decimals=decimals) for end in ends)
+
+
 def p_value(p: float) -> str:
     """Return "p < .001" or "p = .04"."""
     if p < 0.001:
@@ -57,18 +64,25 @@ def p_value(p: float) -> str:
     return f"p = {p:.3f}".replace("0.", ".") if p < 0.1 else f"p = {p:.2f}".replace("0.", ".")
 
 
-Result = CategoryResult | Unscored | Macro
+def category(name: str) -> str:
+    """Return what a category is called, on one line; the empty name gets one."""
+    return one_line(name) or NO_CATEGORY
 
 
-def verdict(result: Result, fewest: int) -> str:
-    """Return a verdict as "+ improved" or, with its counts, "? too few (24 of 30)"; "" where a report has none."""
-    reason = _reason(result)
-    if reason is None:
-        return ""
-    mark, word, _ = VERDICTS[reason]
-    counts = f" ({num_answered(result)})" if isinstance(result, CategoryResult) and result.num_unanswered else ""
-    counts = f" ({result.num_clusters} of {fewest})" if reason == "too-few" else counts
-    return f"{mark} {word}{counts}"
+def names(names: Collection[str]) -> str:
+    """Return the names of categories in one line."""
+    return ", ".join(map(category, names))
+
+
+def num_categories(macro: Macro) -> str:
+    """Return over how many categories a mean is."""
+    return "1 category" if macro.num_categories == 1 else f"{macro.num_categories} categories"
+
+
+def metric_of(result: CategoryResult) -> str:
+    """Return the metric of a category, marked where it is only the default, or the scores of an uncalibrated judge."""
+    name = "uncalibrated judge" if result.metric == "judge" and result.is_uncalibrated else result.metric
+    return f"{name} (default)" if result.is_default_metric else name
 
 
 def num_answered(result: CategoryResult) -> str:
@@ -88,63 +102,22 @@ def trivial(result: CategoryResult) -> str:
     return f"{what} ({number(result.trivial)})"
 
 
-def legend(results: Collection[Result]) -> str:
+def verdict(result: Result, fewest: int) -> str:
+    """Return a verdict as "+ improved" or, with its counts, "? too few (24 of 30)"; "" where there is none."""
+    if result.reason is None:
+        return ""
+    counts = f" ({num_answered(result)})" if isinstance(result, CategoryResult) and result.num_unanswered else ""
+    counts = f" ({result.num_clusters} of {fewest})" if result.reason == "too-few" else counts
+    return " ".join(VERDICTS[result.reason][:2]) + counts
+
+
+def legend(results: Sequence[Result]) -> str:
     """Return what the verdicts on ``results`` mean, those that occur, and what is trivial, in one line."""
-    reasons = {_reason(result) for result in results}
+    reasons = {result.reason for result in results}
     meanings = [f"{mark} {word}, {meaning}" for key, (mark, word, meaning) in VERDICTS.items() if key in reasons]
     known = [row for row in results if isinstance(row, CategoryResult) and row.trivial is not None]
     rivals = "; ".join(dict.fromkeys(f"in {category(row.category)} {trivial(row)}" for row in known))
     return f"Verdicts: {'; '.join(meanings)}. {BEYOND_CHANCE}" + (f" Trivial: {rivals}." if rivals else "")
-
-
-def margin_question(results: Collection[Result], margin: float) -> str:
-    """Return how a heading ends where it is asked whether a loss of ``margin`` is ruled out; "" where it is not."""
-    is_asked = any(result.reason in MARGIN_REASONS for result in results)
-    return f": is a loss of {number(margin)} ruled out?" if is_asked else ""
-
-
-def open_questions(results: Collection[Result]) -> list[str]:
-    """Return the sentences on categories of which nobody can tell whether a loss is ruled out."""
-    rows = [result for result in results if isinstance(result, CategoryResult)]
-    return list(dict.fromkeys(row.sentence for row in rows if row.reason == "cannot-tell"))
-
-
-def verdict_counts(results: Collection[Result]) -> list[tuple[str, int]]:
-    """Return how many of ``results`` there are by the word of their verdict: the usual three, and others that occur."""
-    reasons = [_reason(result) for result in results]
-    return [
-        (word, reasons.count(key))
-        for key, (_, word, _) in VERDICTS.items()
-        if key in _OF_WORDS.values() or key in reasons
-    ]
-
-
-def _reason(result: Result) -> Reason | None:
-    return result.reason or (None if result.verdict is None else _OF_WORDS[result.verdict])
-
-
-def percent(share: float, *, sign: bool = False) -> str:
-    """Return a share as a percentage with one decimal."""
-    text = f"{abs(share) * 100:.1f}"
-    return ("" if float(text) == 0 else MINUS if share < 0 else "+" if sign else "") + text + " %"
-
-
-def spread(estimate: Estimate, *, is_share: bool = True, sign: bool = False, decimals: int = 2) -> str:
-    """Return the interval of ``estimate`` as ".21 to .44"."""
-    low, high = (
-        number(side, is_share=is_share, sign=sign, decimals=decimals) for side in (estimate.low, estimate.high)
-    )
-    return f"{low} to {high}"
-
-
-def category(name: str) -> str:
-    """Return what a category is called, on one line; the empty name gets one."""
-    return one_line(name) or NO_CATEGORY
-
-
-def num_categories(macro: Macro) -> str:
-    """Return over how many categories a mean is."""
-    return "1 category" if macro.num_categories == 1 else f"{macro.num_categories} categories"
 
 
 def sentence(result: CategoryResult) -> str:
@@ -156,12 +129,9 @@ def sentence(result: CategoryResult) -> str:
     else:
         verb, route = "rose" if change.value > 0 else "fell", f"from {before} to {after}"
     unit = "" if is_share else " bits per byte"
-    numbers = (
-        f"n = {result.n}, {number(change.value, is_share=is_share, sign=True)}, "
-        f"95 % {spread(change, is_share=is_share, sign=True)}, {p_value(result.p_adjusted)}"
-    )
-    judged = ", by an uncalibrated judge" if score_name(result.metric, result) != result.metric else ""
-    text = f"{category(result.category)} {verb} {route}{unit}{judged} ({numbers})"
+    judged = ", by an uncalibrated judge" if result.metric == "judge" and result.is_uncalibrated else ""
+    figures = _figures(change, result.p_adjusted, is_share=is_share)
+    text = f"{category(result.category)} {verb} {route}{unit}{judged} (n = {result.n}, {figures})"
     if result.reason in MARGIN_REASONS:
         return f"{text}: {result.note}."
     if result.verdict != "inconclusive":
@@ -177,95 +147,238 @@ def sentence(result: CategoryResult) -> str:
     return f"{text}: {result.note}{power}."
 
 
-def macro_sentence(macro: Macro) -> str:
-    """Return the mean over categories as a sentence."""
+def _figures(change: Estimate, p: float, *, is_share: bool = True) -> str:
+    value = number(change.value, is_share=is_share, sign=True)
+    return f"{value}, 95 % {spread(change, is_share=is_share, sign=True)}, {p_value(p)}"
+
+
+def summary(split: SplitResult) -> str:
+    """Return the mean over categories, and how many of them have which verdict, in one line."""
+    counts = Counter(VERDICTS[row.reason][1] for row in split.rows() if row.reason)
+    words = f"{', '.join(f'{num} {word}' for word, num in counts.most_common())}."
+    if (mean := split.macro) is None:
+        return words
     return (
-        f"Mean of {num_categories(macro)}: {number(macro.base.value)} before, "
-        f"{number(macro.tuned.value)} after ({number(macro.difference.value, sign=True)}, "
-        f"95 % {spread(macro.difference, sign=True)}, {p_value(macro.p)})."
+        f"Mean of {num_categories(mean)}: {number(mean.base.value)} before, {number(mean.tuned.value)} after "
+        f"({_figures(mean.difference, mean.p)}); {words}"
     )
 
 
-def label(result: CategoryResult) -> str:
-    """Return the metric of a category, marked where it is only the default."""
-    name = score_name(result.metric, result)
-    return f"{name} (default)" if result.is_default_metric else name
+_OF_RECORDS = ("flips", "worst", "conclusions")
+"""Tables of what records alone tell."""
 
 
-def score_name(name: str, result: CategoryResult) -> str:
-    """Return what one of a category's scores is called beside its figures."""
-    return "uncalibrated judge" if name == "judge" and result.is_uncalibrated else name
+def with_words(report: Report) -> Report:
+    """Return ``report`` with the label and the sentence of each verdict, and with the tables that follow from its data.
+
+    Of its present tables those stay that records alone tell.
+    """
+
+    def told(split: SplitResult) -> SplitResult:
+        rows = [
+            row.model_copy(update={"label": verdict(row, report.fewest), "sentence": sentence(row)})
+            for row in split.categories
+        ]
+        unscored = [row.model_copy(update={"label": verdict(row, report.fewest)}) for row in split.unscored]
+        mean = split.macro and split.macro.model_copy(update={"label": verdict(split.macro, report.fewest)})
+        return split.model_copy(update={"categories": rows, "unscored": unscored, "macro": mean})
+
+    others = [part.model_copy(update={"splits": list(map(told, part.splits))}) for part in report.others]
+    kept = [table for table in report.tables if table.part in _OF_RECORDS]
+    report = report.model_copy(update={"splits": list(map(told, report.splits)), "others": others, "tables": kept})
+    return report.with_tables([*result_tables(report), *_forgetting_tables(report), *_further_tables(report)])
 
 
-_LONGEST_NAME = 32
 HEADS = ("category", "n", "metric", "trivial", "base", "tuned", "change", "95 %", "p", "verdict")
+_IN_FILES = ("clusters", "base 95 %", "tuned 95 %", "up, down", "test", "finds", "other scores", "note")
+_LONGEST_NAME = 32
 
 
-def result_row(result: Result, fewest: int) -> tuple[str, ...]:
-    """Return the cells of a result under `HEADS`."""
+def result_tables(report: Report) -> Iterator[ReportTable]:
+    """Yield the results by category: first of the split whose verdicts count, in two forms where models are several."""
+    split = report.main()
+    if len(report.models) != 2:
+        yield _models_table(report)
+    else:
+        base, tuned = (model.name for model in report.models)
+        is_run, where = (base, tuned) == ("base", "tuned"), _where(report, split.results())
+        title = f"{report.run.id}: base against tuned" if is_run else f"base = {base}, tuned = {tuned},"
+        yield _pair_table(split, report.fewest, f"{title} {where}")
+    for other in report.splits:
+        if other.split != split.split:
+            title = f"{other.split.capitalize()} split"
+            yield _pair_table(other, report.fewest, title).model_copy(update={"is_in_terminal": False})
+
+
+def _pair_table(split: SplitResult, fewest: int, title: str) -> ReportTable:
+    return ReportTable(
+        part="results", title=title, heads=HEADS + _IN_FILES, files_only=_IN_FILES, has_total=split.macro is not None,
+        rows=[[*cells(row, fewest), *_file_cells(row)] for row in split.results()],
+        sentences=[legend(split.results()), *_open_questions(split.results())],
+        left=("metric", "95 %", "verdict", "base 95 %", "tuned 95 %", "test", "other scores", "note"),
+    )  # fmt: skip
+
+
+def cells(result: Result, fewest: int) -> list[str]:
+    """Return the cells of a result below `HEADS`."""
     if isinstance(result, Unscored):
-        return category(result.category), num_scored(result), result.metric, *["-"] * 6, verdict(result, fewest)
+        return [category(result.category), num_scored(result), result.metric, *["-"] * 6, verdict(result, fewest)]
     if isinstance(result, Macro):
         name, n, metric, p, is_share = "MEAN", "", num_categories(result), result.p, True
     else:
-        name, n, metric, p = category(result.category), num_scored(result), label(result), result.p_adjusted
+        name, n, metric, p = category(result.category), num_scored(result), metric_of(result), result.p_adjusted
         is_share = result.higher_is_better
-    return (
-        name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "\u2026",
-        n,
-        metric,
-        number(result.trivial),
-        number(result.base.value, is_share=is_share),
-        number(result.tuned.value, is_share=is_share),
+    return [
+        name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "\u2026", n, metric, number(result.trivial),
+        number(result.base.value, is_share=is_share), number(result.tuned.value, is_share=is_share),
         number(result.difference.value, is_share=is_share, sign=True),
         # A margin of .02 lies too near to an end of -.019 for two decimals.
         spread(result.difference, is_share=is_share, sign=True, decimals=3 if result.reason in MARGIN_REASONS else 2),
-        p_value(p).removeprefix("p ").removeprefix("= "),
-        verdict(result, fewest),
+        p_value(p).removeprefix("p ").removeprefix("= "), verdict(result, fewest),
+    ]  # fmt: skip
+
+
+def _file_cells(result: Result) -> list[str]:
+    if isinstance(result, Unscored):
+        return [""] * len(_IN_FILES)
+    is_share = isinstance(result, Macro) or result.higher_is_better
+    spreads = [spread(side, is_share=is_share) for side in (result.base, result.tuned)]
+    if isinstance(result, Macro):
+        return [str(result.num_clusters), *spreads, "", "sign-flip", "", "", ""]
+    other = "; ".join(f"{name} {number(of.base)} → {number(of.tuned)}" for name, of in result.other.items())
+    changes = f"{result.better}, {result.worse}"
+    effect = number(result.minimum_detectable_effect)
+    return [str(result.num_clusters), *spreads, changes, result.test, effect, other, result.note]
+
+
+def _models_table(report: Report) -> ReportTable:
+    # Several models against the first, or the scores of one alone.
+    reference, is_alone = one_line(report.models[0].name), len(report.models) == 1
+    groups: dict[str | None, list[tuple[str, Result]]] = {}
+    sides = [(part.name, split) for part in report.pairs() for split in part.splits if split.split == report.headline]
+    results = [(one_line(name), row) for name, split in sides for row in split.results()]
+    for name, row in results:
+        groups.setdefault(None if isinstance(row, Macro) else row.category, []).append((name, row))
+    rows: list[list[str]] = []
+    for key in sorted(groups, key=lambda key: (key is None, key or "")):
+        group = groups[key]
+        first = next((row for _, row in group if not isinstance(row, Unscored)), group[0][1])
+        name, n, metric, _, score, *_, said = cells(first, report.fewest)
+        span = ""
+        if is_alone and isinstance(first, CategoryResult):
+            n, span = num_answered(first), spread(first.base, is_share=first.higher_is_better)
+        elif is_alone and isinstance(first, Macro):
+            span = spread(first.base)
+        rows.append([name, reference, n, metric, score, "", span, "", said if isinstance(first, Unscored) else ""])
+        for model, row in [] if is_alone else group:
+            _, n, metric, _, _, *change = cells(row, report.fewest)
+            rows.append(["", model, n, "" if isinstance(row, Macro) else metric, *change])
+    verdicts = [row for _, row in results]
+    return ReportTable(
+        part="results", rows=rows,
+        title=f"{reference if is_alone else f'Against {reference},'} {_where(report, verdicts)}",
+        heads=("category", "model", "n", "metric", "score", "change", "95 %", "p", "verdict"),
+        sentences=[] if is_alone else [legend(verdicts), *_open_questions(verdicts)],
+    )  # fmt: skip
+
+
+def _where(report: Report, results: Sequence[Result]) -> str:
+    asked = any(row.reason in MARGIN_REASONS for row in results)
+    question = f": is a loss of {number(report.margin)} ruled out?" if asked else ""
+    return f"on the {report.headline} split{question}"
+
+
+def _open_questions(results: Sequence[Result]) -> list[str]:
+    rows = [row for row in results if isinstance(row, CategoryResult) and row.reason == "cannot-tell"]
+    return list(dict.fromkeys(map(sentence, rows)))
+
+
+def _forgetting_tables(report: Report) -> Iterator[ReportTable]:
+    sides = [(part.name, part.forgetting) for part in report.pairs() if part.forgetting is not None]
+    for name, general in sides:
+        whose = f"{name}: " if len(report.models) > 2 else ""
+        yield ReportTable(part="forgetting", sentences=[whose + forgetting_text(general)])
+        for remedy in general.remedies:
+            yield ReportTable(part="forgetting", sentences=[f"next: {remedy.text}"], code=remedy.lines)
+
+
+def forgetting_text(general: Forgetting) -> str:
+    """Return what happened to general text, part by part, in one line."""
+    if general.parts:
+        return " ".join(map(forgetting_text, general.parts))
+    base = general.base.value
+    meaning = (
+        general.why
+        or {
+            "forgot": "the model forgot some of what it knew",
+            "held": "no forgetting beyond 1 %",
+            "inconclusive": "forgetting beyond 1 % is neither shown nor ruled out",
+        }[general.word]
+    )
+    change, low, high = (percent(end / base, sign=True) for end in (
+        general.difference.value, general.difference.low, general.difference.high
+    ))  # fmt: skip
+    return (
+        f"General text ({general.text and general.text + ', '}n = {general.n}) went from {base:.3f} to "
+        f"{general.tuned.value:.3f} bits per byte ({change}, 95 % {low} to {high}): {meaning}."
     )
 
 
-def flip_lines(flips: Flips) -> list[str]:
-    """Return the validation records that went from wrong to right and back, one a line, those that moved most first."""
-    lines = [f"On validation {flips.num_fixed} records went from wrong to right and {flips.num_broken} back."]
-    for word, some in (("fixed", flips.fixed), ("broken", flips.broken)):
-        for flip in some:
-            scores = f"{number(flip.score_base)} to {number(flip.score_tuned)}"
-            lines.append(f"  {word:6}  {one_line(flip.id)}  {category(flip.category)}  {scores}")
-    hidden = flips.num_fixed + flips.num_broken - len(flips.fixed) - len(flips.broken)
-    return [*lines, f"  and {hidden} more"] if hidden else lines
-
-
-def grid(
-    heads: Sequence[str], rows: Sequence[Sequence[str]], columns: int | None, *, right: Collection[str],
-    given_up: Sequence[str] = (),
-) -> list[str]:  # fmt: skip
-    """Return a table as lines: heads, a rule, and ``rows``; the columns ``right`` are aligned there.
-
-    Where it is wider than ``columns``, those ``given_up`` are left out one by one.
-    """
-    widths = [max(_width(row[column]) for row in (heads, *rows)) for column in range(len(heads))]
-    chosen = list(range(len(widths)))
-    # Numbers are never cut, whole columns go: a cut number is a wrong number.
-    for name in (name for name in given_up if name in heads):
-        if columns is not None and sum(widths[column] for column in chosen) + 2 * (len(chosen) - 1) > columns:
-            chosen.remove(heads.index(name))
-
-    def line(row: Sequence[str]) -> str:
-        blanks = {column: " " * (widths[column] - _width(row[column])) for column in chosen}
-        return "  ".join(
-            blanks[column] + row[column] if heads[column] in right else row[column] + blanks[column]
-            for column in chosen
+def _further_tables(report: Report) -> Iterator[ReportTable]:
+    main = report.main()
+    if main.behaviour is not None:
+        each = (
+            ("Ended by itself", main.behaviour.stopped, True), ("Empty", main.behaviour.empty, True),
+            ("Repetition: share of word 4-grams said before", main.behaviour.repetition, True),
+            ("Length: characters, the reference being 1", main.behaviour.length_ratio, False),
+            ("Reasoning: tokens an answer", main.behaviour.reasoning_tokens, False),
+            ("Reasoning cut: its budget was spent", main.behaviour.reasoning_cut, True),
+        )  # fmt: skip
+        rows = [[name, *(percent(end) if is_share else number(end, is_share=False) for end in (side.base, side.tuned))]
+                for name, side, is_share in each if side is not None]  # fmt: skip
+        about = f"All {main.behaviour.n} completions of the {main.split} split; greedy decoding."
+        heads = ("measure", "base", "tuned")
+        yield ReportTable(
+            part="behaviour", title="Behaviour", heads=heads, rows=rows, sentences=[about], is_in_terminal=False
         )
+    spelled = [(category(row.category), row.bits_per_byte) for row in main.categories if row.bits_per_byte]
+    bits = [[name, f"{change.base:.3f}", f"{change.tuned:.3f}"] for name, change in spelled]
+    if bits:
+        yield ReportTable(
+            part="bits", title="Bits per byte", heads=("text", "base", "tuned"), rows=bits, is_in_terminal=False,
+            sentences=["Code length of the references; lower is better. Comparable across tokenizers."],
+        )  # fmt: skip
+    yield ReportTable(part="words", title="In words", sentences=[row.sentence for row in main.categories],
+                      is_in_terminal=False)  # fmt: skip
+    if noise := report.noise:
+        share = f"{percent(noise.rate.value)}, 95 % {percent(noise.rate.low)} to {percent(noise.rate.high)}"
+        yield ReportTable(part="noise", sentences=[
+            f"Decoded again: asked {noise.n} records once more in other batches, the base gave {noise.num_changed} "
+            f"other texts and flipped {noise.num_flipped} between right and wrong ({share}). Other training seeds "
+            "change more."
+        ])  # fmt: skip
+    if any(model.num_answers for model in report.models):
+        yield _cost_table(report)
+    run = report.run
+    named = {"objective": run.objective, "method": run.method, "seed": run.seed, "device": run.device,
+             "seconds": run.seconds, "created": run.created}  # fmt: skip
+    facts = {**named, **run.settings, **run.versions, **run.digests}
+    cells = [[name, str(value)] for name, value in facts.items() if value not in (None, "")]
+    yield ReportTable(part="run", title="What made these numbers", heads=("fact", "value"), rows=cells,
+                      left=("value",), is_in_terminal=False)  # fmt: skip
 
-    return [line(heads), "  ".join("-" * widths[column] for column in chosen), *map(line, rows)]
 
+def _cost_table(report: Report) -> ReportTable:
+    def text(value: float | None, decimals: int) -> str:
+        return "-" if value is None else f"{value:,.{decimals}f}"
 
-def prose(text: str, columns: int | None) -> list[str]:
-    """Return a sentence as lines of at most ``columns``, made visible."""
-    return [visible(text)] if columns is None else textwrap.wrap(visible(text), max(20, columns))
-
-
-def _width(text: str) -> int:
-    # In cells of the terminal: letters of East Asia take two, combining marks none.
-    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
+    return ReportTable(
+        part="costs", title="A thousand answers take:",
+        heads=("model", "prompting", "answers", "seconds", "tokens", "cost"),
+        rows=[
+            [one_line(model.name), model.prompting or "-", f"{model.num_answers:,}", text(model.seconds, 1),
+             text(model.new_tokens, 0), text(model.cost, 4)]
+            for model in report.models
+        ],
+        left=("prompting",), given_up=("answers", "tokens"),
+    )  # fmt: skip

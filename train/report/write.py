@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,17 +17,9 @@ from train.base.errors import TrainError, first_line
 from train.base.storage import write_whole
 from train.report import wording
 from train.report.diagnostics import read_events
-from train.report.model import (
-    REPORT,
-    CategoryResult,
-    Confusion,
-    Curve,
-    DataMap,
-    EvalPoint,
-    Report,
-    StepPoint,
-)
-from train.report.part_tables import file_tables, part_tables, run_table
+from train.report.model import REPORT, CategoryResult, Curve, DataMap, EvalPoint, Report, StepPoint
+from train.report.part_tables import finished
+from train.report.tables import ReportTable, html_text, markdown_text, to_html, to_markdown, to_text
 from train.report.training_parts import CategoryCurve
 
 MARKDOWN, HTML = "report.md", "report.html"
@@ -40,6 +31,7 @@ def write_report(report: Report, folder: Path) -> list[Path]:
 
     Raises TrainError: E936 write-failed.
     """
+    report = finished(report)
     return [
         write_whole(folder / REPORT, [json.dumps(report.model_dump(mode="json"), indent=2) + "\n"]),
         write_whole(folder / MARKDOWN, [markdown(report)]),
@@ -73,68 +65,52 @@ def read_curve(path: Path) -> Curve:
     return Curve(steps=points, evals=[evals[step] for step in sorted(evals)])
 
 
-def html(report: Report) -> str:
-    """Return the report as one HTML file: no script, no request, every text of the data escaped."""
-    pictures = {
-        "curve": _curve_picture(report.curve), "data_map": _map_picture(report.data_map), "shades": _SHADES,
-        "curves": [_law_picture(each) for each in report.learning_curve.categories] if report.learning_curve else [],
-        "dots": _dots, "scale_of": _scale_of, "accuracy": _accuracy, "confusion_rows": _confusion_rows,
-    }  # fmt: skip
-    return render("report.html.j2", report, autoescape=True, **pictures)
+def table(report: Report, columns: int | None = None) -> str:
+    """Return what a terminal of ``columns`` shows of a report, as text without colour."""
+    report = finished(report)
+    return to_text([*report.tables, *_notes(report, "note: ")], columns)
 
 
 def markdown(report: Report) -> str:
     """Return the report as Markdown; texts of the data cannot become markup."""
-    return render("report.md.j2", report, autoescape=False)
+    head = [_lead(report), wording.summary(report.main())]
+    parts = [f"# {markdown_text(report.run.id)}", *map(markdown_text, filter(None, head))]
+    return "\n\n".join([*parts, to_markdown([*report.tables, *_notes(report)])])
 
 
-def render(template: str, report: Report, *, autoescape: bool, **more: Any) -> str:
-    """Return a template of this folder filled with the report and with ``more`` names.
+def html(report: Report) -> str:
+    """Return the report as one HTML file: no script, no request, every text of the data escaped."""
+    shown = [table for table in report.tables if table.is_in_terminal]
+    folded = [table for table in report.tables if not table.is_in_terminal]
+    laws = report.learning_curve.categories if report.learning_curve else []
+    return render(
+        "report.html.j2", report, lead=_lead(report), summary=wording.summary(report.main()),
+        tables=to_html([*shown, *_notes(report)], [_interval_pictures(report.main().categories)]),
+        folded=to_html(folded), curve=_curve_picture(report.curve), data_map=_map_picture(report.data_map),
+        shades=_SHADES, curves=[_law_picture(each) for each in laws],
+    )  # fmt: skip
 
-    Without ``autoescape`` the template puts each text of the data through the filter `md` or `fence`.
-    """
+
+def _lead(report: Report) -> str:
+    return f"{report.run.base_model} fine-tuned on {report.run.dataset}." if report.run.base_model else ""
+
+
+def _notes(report: Report, mark: str = "") -> list[ReportTable]:
+    sentences = [mark + note for note in report.notes + report.remarks]
+    return [ReportTable(part="words", title="" if mark else "What to keep in mind", sentences=sentences)]
+
+
+def render(template: str, report: Report, **more: Any) -> str:
+    """Return a template of this folder filled with the report and with ``more`` names, texts escaped for HTML."""
     # Loaded late: jinja2 is not needed to score, and `train --help` must not pay for it.
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-        keep_trailing_newline=True,
-        autoescape=autoescape,  # noqa: S701 - off for Markdown only, whose own filters escape
-    )
-    shared = ("number", "spread", "p_value", "label", "score_name", "category", "verdict", "percent", "num_scored")
-    environment.filters |= {name: getattr(wording, name) for name in shared}
-    environment.filters |= {"visible": visible, "md": _escaped, "fence": _fenced}
-    main = report.main()
-    return environment.get_template(template).render(
-        report=report,
-        main=main,
-        macro_sentence=wording.macro_sentence(main.macro) if main.macro else "",
-        verdicts=wording.verdict_counts([*main.categories, *main.unscored]),
-        legend=wording.legend,
-        part_tables=part_tables(report),
-        file_tables=list(file_tables(report)),
-        run_table=run_table(report.run),
-        **more,
-    )
-
-
-def _escaped(text: object) -> str:
-    # Return ``text`` so that Markdown shows it as it stands, also in a table cell.
-    flat = " ".join(visible(str(text)).split())
-    flat = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    flat = re.sub(r"([\\`*_{}\[\]|~])", r"\\\1", flat)
-    # What stands at the beginning could open a list or a heading.
-    return re.sub(r"^([#+=-]|\d+(?=[.)]))", lambda mark: "\\" + mark[1] if mark[1] in "#+=-" else mark[1] + "\\", flat)
-
-
-def _fenced(text: str) -> str:
-    # Return ``text`` as a fenced block that no run of backticks inside can end.
-    clean = visible(text)
-    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", clean)), default=0))
-    return f"{fence}text\n{clean}\n{fence}"
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), trim_blocks=True, lstrip_blocks=True,
+        keep_trailing_newline=True, undefined=jinja2.StrictUndefined, autoescape=template.endswith(".html.j2"),
+    )  # fmt: skip
+    environment.filters |= {"visible": visible, "md": markdown_text}
+    return environment.get_template(template).render(report=report, **more)
 
 
 @dataclass(frozen=True)
@@ -174,7 +150,11 @@ def model_card(report: Report, facts: CardFacts, name: str, *, library: str) -> 
         front["license"] = _line(named[0]).lower() if len(facts.licenses) == 1 else "other"
     # The dumper folds long lines, and a folded line could look like the end of the front matter to a careless reader.
     head = yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=float("inf"))
-    return f"---\n{head}---\n\n" + render("card.md.j2", report, autoescape=False, name=name, facts=facts)
+    results, parts = finished(report).tables[0], ("forgetting",)
+    tables = [results.without(results.files_only), *(part for part in report.tables if part.part in parts)]
+    said = to_markdown([*tables, *_notes(report)])
+    summary = wording.summary(report.main())
+    return f"---\n{head}---\n\n" + render("card.md.j2", report, name=name, facts=facts, results=said, summary=summary)
 
 
 def card_facts(record: Mapping[str, Any], manifest: Mapping[str, Any]) -> CardFacts:
@@ -214,20 +194,27 @@ _SHADES = 5
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 12.0, 10.0, 28.0
 
 
-def _dots(result: CategoryResult, scale: float) -> list[Picture]:
-    # Base and tuned, each with the ends of its interval; ``scale`` is the value at the right edge.
-    return [
-        {
-            name: round(min(1.0, max(0.0, end / scale)) * _SPAN, 1)
-            for name, end in (("at", side.value), ("low", side.low), ("high", side.high))
-        }
-        for side in (result.base, result.tuned)
-    ]
-
-
-def _scale_of(results: Sequence[CategoryResult]) -> float:
+def _interval_pictures(results: Sequence[CategoryResult]) -> list[str]:
+    """Return for each category the scores of base and tuned with their intervals as an SVG, all on one scale."""
     # The value at the right edge: 1 for scores, the largest bound for bits per byte.
-    return max([1.0, *(max(result.base.high, result.tuned.high) for result in results if not result.higher_is_better)])
+    highest = [end.high for row in results if not row.higher_is_better for end in (row.base, row.tuned)]
+    scale, pictures = max([1.0, *highest]), list[str]()
+    for row in results:
+        marks = []
+        for kind, y, side in (("base", 12, row.base), ("tuned", 28, row.tuned)):
+            ends = (side.value, side.low, side.high)
+            at, low, high = (round(min(1.0, max(0.0, end / scale)) * _SPAN, 1) for end in ends)
+            whisker = f"M{low} {y}H{high} M{low} {y - 4}V{y + 4} M{high} {y - 4}V{y + 4}"
+            marks.append(f'<path class="whisker {kind}" d="{whisker}"/>')
+            marks.append(f'<circle class="{kind}" cx="{at}" cy="{y}" r="4.5"/>')
+        label = "; ".join(f"{kind} {wording.number(side.value)}, 95 % {wording.spread(side)}"
+                          for kind, side in (("base", row.base), ("tuned", row.tuned)))  # fmt: skip
+        pictures.append(
+            f'<svg class="intervals" viewBox="-6 0 182 40" width="182" height="40" role="img" '
+            f'aria-label="{html_text(label)}">'
+            f'<path class="grid" d="M0 2V38 M42.5 2V38 M85 2V38 M127.5 2V38 M170 2V38"/>{"".join(marks)}</svg>'
+        )
+    return pictures
 
 
 def _curve_picture(curve: Curve) -> Picture | None:
@@ -291,16 +278,6 @@ def _map_picture(data_map: DataMap | None) -> Picture | None:
         f"mean variability {means[1]:.2f}, mean correctness {means[2]:.2f}"
     )
     return {"shades": shades, "summary": summary, **ticks}
-
-
-def _confusion_rows(counts: Sequence[Sequence[int]]) -> list[list[tuple[int, int]]]:
-    # Of each row of a confusion matrix the counts, each with its shade: the share of its row.
-    return [[(count, _shade(count / (sum(row) or 1))) for count in row] for row in counts]
-
-
-def _accuracy(confusion: Confusion, counts: Sequence[Sequence[int]]) -> float:
-    # The share of records on the diagonal.
-    return sum(counts[index][index] for index in range(len(confusion.labels))) / max(1, sum(map(sum, counts)))
 
 
 def _shade(share: float) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from train.report.model import ReportPart
+from train.report.tables import ReportPart
 
 EXPORT = "export.json"
 

@@ -8,7 +8,7 @@ from typing import Literal
 from rich.cells import cell_len
 from rich.text import Text
 
-from curate.project.feedback import figure, legend
+from curate.project.feedback import figure
 from curate.sessions.run_comparison import VIEWS, RecordPair, RunComparison, ScoreRow, View
 from curate.tui.border import bar, cut_middle, safe_lines, safe_text
 from curate.tui.frame_table import Column, Tone
@@ -69,7 +69,7 @@ def _other_cell(row: ScoreRow | None, metric: Metric) -> str:
     if row is None:
         return _DASH
     second, difference = (row.second, row.difference) if metric == "score" else (row.bits[2], None)
-    mark = f" {row.verdict.mark}" if row.verdict and difference is not None else ""
+    mark = f" {row.verdict[:1]}" if row.verdict and difference is not None else ""
     return figure(second) + ("" if difference is None else f" {difference:+.2f}{mark}")
 
 
@@ -103,7 +103,7 @@ def render_head(comparisons: Sequence[RunComparison], shown: int, metric: Metric
 
 def render_notes(comparison: RunComparison, *, has_legend: bool) -> Text:
     """Return what the marks mean, where there is room for it, and what could not be compared."""
-    lines = [Text(legend([row.verdict for row in comparison.rows]), style="muted")] if has_legend else []
+    lines = [safe_text(comparison.legend, 2000, "muted")] if has_legend and comparison.legend else []
     lines += [safe_text(note, 400, "warn") for note in comparison.notes]
     lines += [
         safe_text(line, 400, "warn" if len(comparison.general) > 1 and not comparison.at else "muted")
@@ -172,10 +172,10 @@ def _cells(comparison: RunComparison, row: ScoreRow, metric: Metric, is_narrow: 
         difference = None if second is None or before is None else second - before
     sides = [figure(base)] if not comparison.at else []
     sides += [*([figure(first)] if comparison.first else []), figure(second)]
-    verdict = row.verdict if is_score else None
-    change = _DASH if difference is None else f"{difference:+.2f}{f' {verdict.mark}' if verdict else ''}"
+    verdict = row.verdict if is_score else ""
+    change = _DASH if difference is None else f"{difference:+.2f}{f' {verdict[:1]}' if verdict else ''}"
     is_known = is_score and row.low is not None and row.high is not None
-    span = f"[{row.low:+.2f}, {row.high:+.2f}]" if is_known else verdict.label if verdict else _NOT
+    span = f"[{row.low:+.2f}, {row.high:+.2f}]" if is_known else verdict or _NOT
     n = "" if row.n is None else f"{row.n:,}{f' of {row.n + row.num_unscored:,}' if row.num_unscored else ''}"
     cells = [row.label, n, *sides, change, span, figure(row.trivial if is_score else None)]
     if not is_narrow:

@@ -12,7 +12,7 @@ from rich.text import Text
 from curate.base.record import SPLITS, CurateError, Json
 from curate.base.tables import counted
 from curate.formats.dataset import Manifest
-from curate.project.feedback import Results, legend, num_scored
+from curate.project.feedback import Results, grid
 from curate.sessions.metrics import Measurement, Metrics, thinned
 from curate.sessions.runs import Run
 from curate.tui.border import Severity, bar, cell, cut_middle, glyphs, safe_text
@@ -94,7 +94,6 @@ def render_samples(metrics: Metrics, hidden: Collection[str], width: int) -> Ite
             yield Text.assemble((f"  {steps:<12} ", "muted"), got, no_wrap=True)
 
 
-_WORDS = 52  # Cells from which a row has room for the word of its verdict.
 _NAME = 10
 _WIDEST = 6  # Columns of one validation in the curve.
 _MOST_ANSWERS = 3
@@ -287,39 +286,23 @@ def _facts(view: RunView) -> Iterator[Text]:
 
 
 def _reported(results: Results, width: int) -> Iterator[Text]:
-    # Where a verdict has no room for its word, the legend below has it beside its mark.
-    has_words = width >= _WORDS
-    room = _room_of([row["category"] for row in results.categories], width - (44 if has_words else 33))
-    yield Text.assemble(("PER CATEGORY", "strong"), f"  {results.report['headline']}, base against tuned")
-    yield Text(
-        f"{'category':<{room}} {'n':>5} {'base':>6} {'tuned':>6} {'change':>7}  {'verdict' if has_words else ''}",
-        style="muted",
-    )
-    for row in results.categories:
-        change = row["difference"]["value"]
-        style, verdict = {"improved": "ok", "regressed": "error"}.get(row["verdict"], ""), results.verdict(row)
-        numbers = f" {row['n']:>5} {row['base']['value']:>6.3f} {row['tuned']['value']:>6.3f} {change:>+7.3f}  "
-        word = "" if verdict is None else verdict.label if has_words else verdict.mark
-        yield Text.assemble(cell(row["category"] or "(none)", room), numbers, (word, style), no_wrap=True, end="")
-    for row in results.unscored:
-        yield Text.assemble(
-            cell(row["category"] or "(none)", room), f"  {num_scored(row)} scored", no_wrap=True, end=""
-        )
-    macro = results.macro
-    if macro:
-        span, joint = macro["difference"], "  " if has_words else "\n" + " " * (room + 14)
-        yield Text(
-            f"{'macro':<{room}} {'':>5} {macro['base']['value']:>6.3f} {macro['tuned']['value']:>6.3f} "
-            f"{span['value']:>+7.3f}{joint}[{span['low']:+.2f}, {span['high']:+.2f}]",
-            style="strong", no_wrap=True, end="",
-        )  # fmt: skip
-    yield Text(legend([results.verdict(row) for row in results.categories]), style="muted")
-    for line in results.series:
-        yield safe_text(line, 8000, "strong")
-    for line in results.forgetting:
-        yield safe_text(line, 400, "warn" if results.report["forgetting"]["word"] == "forgot" else "muted")
-    for line in results.further:
-        yield safe_text(line, 400, "muted")
+    forgot = (results.report["forgetting"] or {}).get("word") == "forgot"
+    for table in results.tables:
+        if table["title"]:
+            yield safe_text(table["title"], 400, "strong")
+        heads, *rows = grid(table, width, ("95 %", "n")) if table["rows"] else [[]]
+        if table["part"] == "results" and len("  ".join(heads)) > width:
+            # The legend below has the word of a verdict beside its mark.
+            heads, *rows = ([*row[:-1], row[-1][:1]] for row in (heads, *rows))
+        if heads:
+            yield Text("  ".join(heads), style="muted", no_wrap=True, end="")
+        for row in rows:
+            *cells, last = row
+            style = {"+": "ok", "!": "error"}.get(last[:1], "")
+            yield Text.assemble("".join(f"{text}  " for text in cells), (last, style), no_wrap=True, end="")
+        style = "warn" if forgot and table["part"] == "forgetting" else "muted"
+        yield from (safe_text(text, 8000, style) for text in (*table["sentences"], *table["code"]))
+    yield from (safe_text(note, 400, "muted") for note in results.report["notes"])
 
 
 def _line(name: str, text: str, style: str = "") -> Text:
