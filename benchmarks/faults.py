@@ -106,9 +106,9 @@ FAULTS = [
         "curate/test_validate.py",
     ),
     Fault(
-        "train/data/rendering/pipeline.py",
-        "if not is_present or (part.is_needed and not any(",
-        "if (part.is_needed and not any(",
+        "train/data/rendering/proofs.py",
+        "if part.place in absent\n        or (part",
+        "if (part",
         "train/test_proof.py",
     ),
     Fault(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -42,8 +41,6 @@ def test_training_rows_are_read_when_they_are_asked_for(tmp_path: Path) -> None:
     assert list(opened[1::2][::-3]) == wanted[1::2][::-3]
     for part, most in ((slice(None), 7), (slice(1, None, 2), 50)):
         assert sample_rows(opened[part], most) == sample_rows(wanted[part], most)
-    assert opened[0].place is not None
-    assert dataclasses.replace(opened[0], id="other").place is None
 
 
 @pytest.mark.parametrize("change", ["edit", "cut", "gone"])

@@ -38,8 +38,8 @@ def rendered(objective: Objective) -> list[PreferenceExample]:
 
 def replayed() -> Example:
     """A text that is trained along."""
-    example = Renderer(make_tokenizer(), "sft", 256).whole(text_row("t", "the small dog ran home"))
-    return PreferenceExample.replayed(replace(example, is_replay=True))
+    record = Renderer(make_tokenizer(), "sft", 256).record(text_row("t", "the small dog ran home"))
+    return record.replayed(is_compared=True).example()
 
 
 def ours(model: Any, examples: Sequence[Example], recipe: Recipe, reference: torch.Tensor) -> torch.Tensor:

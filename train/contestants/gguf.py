@@ -253,7 +253,7 @@ def _find_marks(server: _Server, template: str) -> Any:
     if not any(name in template for name in TRACES):
         return None
     # Imports what renders rows for training.
-    from train.data.rendering.reasoning import find_marks
+    from train.data.rendering.conversation import find_marks
 
     conversations: Any = SimpleNamespace(
         template=SimpleNamespace(source=template),

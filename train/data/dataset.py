@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from heapq import nsmallest
 from itertools import pairwise
@@ -67,13 +67,18 @@ class Row:
     """Of a preference the answers that it compares, best first; the messages end with the first of them."""
     slices: SliceValues | None = None
     """The values by which answers are compared beside the category; None where the manifest names no slices."""
-    place: tuple[Lines[Row], int] | None = field(default=None, init=False, repr=False, compare=False)
-    """The lines that the row was read from, and its index; a changed copy has none."""
 
     @property
     def name(self) -> tuple[str, str, str]:
         """Id, category and cluster, which travel with the tokens into the report."""
         return self.id, self.category, self.cluster
+
+    @cached_property
+    def key(self) -> int:
+        """A digest of all that is rendered of the row, by which its example is found again: 64 bits, with a sign."""
+        values = (*self.name, self.messages, self.tools, self.text, self.weight, self.first_answer)
+        text = json.dumps(values, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big", signed=True)
 
     @property
     def first_answer(self) -> int | None:
@@ -279,9 +284,7 @@ def _read_rows(path: Path, entry: Any) -> Lines[Row]:
 
 def _row_at(line: bytes, rows: Lines[Row], index: int) -> Row:
     # What was read strictly before needs no second look.
-    row = _proved_row(json.loads(line.decode()), rows.path.name)
-    object.__setattr__(row, "place", (rows, index))
-    return row
+    return _proved_row(json.loads(line.decode()), rows.path.name)
 
 
 def read_row(line: bytes, location: str) -> Row:
@@ -440,19 +443,19 @@ class TooLongFault(RowFault):
     is_unrenderable = False
 
 
-class Silent(RowFault):
+class NoTrainedAnswer(RowFault):
     """No answer of a record may be trained; such records are set aside and counted."""
 
 
 def answer_weights(messages: Sequence[dict[str, Any]], answers: Sequence[int]) -> list[float]:
     """Return what the tokens of each answer count: its "weight", 1 without one, and 0 where "train" is false.
 
-    Raises Silent where all are 0.
+    Raises NoTrainedAnswer where all are 0.
     """
     weights = [weight_of(messages[turn]) for turn in answers]
     # Set aside and counted, not refused: the owner of the data said so with a mark.
     if not any(weights):
-        raise Silent("no answer of the record may be trained (train is false, or the weight is 0)")
+        raise NoTrainedAnswer("no answer of the record may be trained (train is false, or the weight is 0)")
     return weights
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from train.base import console
 from train.base.errors import TrainError
-from train.data.rendering import Example, Examples, JoinedExamples, PreferenceExamples
+from train.data.rendering import Example, Examples
 from train.model.distributed import shard_by_cost, token_costs
 from train.recipe import MixingRecipe, Recipe
 
@@ -200,9 +200,7 @@ class BatchSampler:
 
 def _columns(examples: Sequence[Example]) -> list[np.ndarray]:
     """Lengths, trained tokens, weights, and trained tokens that are to become likelier, of each example [n]."""
-    if isinstance(examples, JoinedExamples):
-        return [np.concatenate(columns) for columns in zip(*map(_columns, examples.parts), strict=True)]
-    if isinstance(examples, Examples | PreferenceExamples):
+    if isinstance(examples, Examples):
         return [examples.lengths, examples.supervised, examples.weights, examples.chosen]
     names = ("num_supervised", "weight", "num_chosen")
     lengths = np.array([len(example.ids) for example in examples])

@@ -16,17 +16,7 @@ from train.base.errors import TrainError, require_extra
 from train.base.run_folder import versions, weights_digest
 from train.base.storage import installed_version
 from train.data.dataset import Dataset, Row, TooLongFault, open_dataset, reasoning_remark, sample_rows, trace_of
-from train.data.rendering import (
-    Example,
-    Examples,
-    JoinedExamples,
-    PreferenceExample,
-    PreferenceExamples,
-    Rendered,
-    Renderer,
-    preference_examples,
-    render_cached,
-)
+from train.data.rendering import Examples, Rendered, Renderer, preference_examples, render_cached
 from train.data.rendering.preferences import EQUAL_SIDES, NO_PAIR
 from train.data.subset import nested_subset
 from train.evaluate.answers import questions
@@ -159,7 +149,7 @@ def prepare(
     renderer = renderer_of(model, tokenizer, recipe, dataset)
     evaluation = EvaluationSpec(dataset, categories, renderer, measured_recipe(recipe), splits, general, placement)
     examples = _subset(_examples(renderer, dataset), recipe)
-    is_whole = isinstance(examples, Examples) and len(examples) == len(dataset.splits["train"])
+    is_whole = recipe.objective not in PREFERENCES and len(examples) == len(dataset.splits["train"])
     trained_ids = None if is_whole else frozenset(example.id for example in examples)
     measured = [*_check_evaluation(evaluation), *dataset.splits["validation"], *dataset.splits["test"]]
     base_digest, texts = weights_digest(base_path), None
@@ -168,7 +158,8 @@ def prepare(
     replay, replay_digest = load_replay(renderer, recipe.mixing, measured, folder, texts)
     if replay:
         is_compared = recipe.objective in PREFERENCES
-        examples = JoinedExamples(examples, [*map(PreferenceExample.replayed, replay)] if is_compared else replay)
+        replayed = Examples.of([record.replayed(is_compared=is_compared) for record in replay])
+        examples = Examples.joined([examples.arrays, replayed.arrays])
     steps = BatchSampler(examples, recipe, is_packed=capabilities_of(model).has_packing, num_ranks=context.world_size)
     bits = {"bitsandbytes"} if recipe.optim == "adamw_8bit" or recipe.load_in_4bit else set()
     facts = {
@@ -288,19 +279,17 @@ def _render_split(renderer: Renderer, dataset: Dataset, split: str) -> Rendered:
     return rendered
 
 
-def _examples(renderer: Renderer, dataset: Dataset) -> Sequence[Example]:
+def _examples(renderer: Renderer, dataset: Dataset) -> Examples:
     for remark in reasoning_remark(dataset.splits["train"], "train", renderer.reasoning):
         console.info(f"{remark} It has {reasoning_length(renderer, dataset.splits['train'])}.")
     for remark in comparison_remark(renderer.objective, dataset):
         console.info(f"warning: {remark}")
     rendered = _render_split(renderer, dataset, "train")
     examples = rendered.examples
-    # Flat arrays have all weights at hand; of a list each example is asked.
-    has_all = isinstance(examples, Examples | PreferenceExamples) and bool(examples.weights.all())
-    if not has_all and (weightless := [example.id for example in examples if not example.weight]):
+    if weightless := [examples.name(n)[0] for n in (examples.weights == 0).nonzero()[0].tolist()]:
         names = console.join_names(weightless)
         console.info(f"warning: {len(weightless)} records of weight 0 are not trained: {names}")
-        examples = [example for example in examples if example.weight]
+        examples = examples.take(examples.weights.nonzero()[0].tolist())
     if examples:
         return examples
     reasons = Counter(rendered.left_out.values())
@@ -314,20 +303,17 @@ def _examples(renderer: Renderer, dataset: Dataset) -> Sequence[Example]:
     raise TrainError(code, message, hints.get(code, hint))
 
 
-def _subset(examples: Sequence[Example], recipe: Recipe) -> Sequence[Example]:
+def _subset(examples: Examples, recipe: Recipe) -> Examples:
     # The examples of mixing.share, which is said.
     share = recipe.mixing.share
     if share == 1:
         return examples
-    if isinstance(examples, Examples):
-        names = [examples.name(index) for index in range(len(examples))]
-    else:
-        names = [(example.id, example.category, example.cluster) for example in examples]
+    names = [examples.name(index) for index in range(len(examples))]
     indices = nested_subset(names, share, recipe.seed)
     sizes = Counter(names[index][1] for index in indices)
     each = ", ".join(f"{console.one_line(name) or '-'} {sizes[name]:,}" for name in sorted(sizes))
     console.info(f"mixing.share {share:g}: {len(indices):,} of {len(names):,} training records are taken: {each}")
-    return examples.take(indices) if isinstance(examples, Examples) else [examples[index] for index in indices]
+    return examples.take(indices)
 
 
 def _check_evaluation(evaluation: EvaluationSpec) -> list[Row]:

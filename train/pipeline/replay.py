@@ -22,7 +22,7 @@ from train.base.run_folder import versions
 from train.base.storage import digest_of
 from train.data.dataset import Row
 from train.data.overlap import is_same_text
-from train.data.rendering import Example, Renderer, RowFault
+from train.data.rendering import Record, Renderer, RowFault
 from train.evaluate.answers import Draw, generate
 from train.evaluate.general import general_rows
 from train.model import computing
@@ -37,8 +37,8 @@ _TOKENS, _FEWEST_CHARACTERS = 128, 40
 def load_replay(
     renderer: Renderer, recipe: MixingRecipe, measured: Sequence[Row], folder: Path | None,
     texts: Sequence[Row] | None = None,
-) -> tuple[list[Example], str]:  # fmt: skip
-    """Return the examples of the recipe's general text and the SHA-256 of their texts; ([], "") where it names none.
+) -> tuple[list[Record], str]:  # fmt: skip
+    """Return the records of the recipe's general text and the SHA-256 of their texts; ([], "") where it names none.
 
     Texts that ``measured`` has too are left out, and so are texts over max_length; both are said. The path is read from
     ``folder``, that of the recipe file; ``texts`` stand in its place. Raises TrainError "E944 bad-general-text" where
@@ -55,16 +55,16 @@ def load_replay(
         raise TrainError(error.code, f"mixing.replay: {error.message}", hint) from None
     # What was trained says nothing of what was forgotten, and nothing of what was learnt.
     fresh = [row for row, is_same in zip(rows, is_same_text(rows, measured), strict=True) if not is_same]
-    examples = []
+    records = []
     for row in fresh:
         try:
-            examples.append(replace(renderer.whole(replace(row, id=f"replay-{row.id}")), is_replay=True))
+            records.append(renderer.record(replace(row, id=f"replay-{row.id}")))
         except RowFault as fault:
             message = f"replayed text {row.id} of {row.source}: {fault.reason}"
             raise TrainError(fault.code, message, fault.hint) from None
-    short = [example for example in examples if not renderer.max_length or len(example.ids) <= renderer.max_length]
+    short = [record for record in records if not renderer.max_length or len(record.ids) <= renderer.max_length]
     left_out = {"are test records or those of eval.general": len(rows) - len(fresh),
-                "are over max_length": len(examples) - len(short)}  # fmt: skip
+                "are over max_length": len(records) - len(short)}  # fmt: skip
     reasons = [f"{num} of {len(rows)} replayed texts {reason}" for reason, num in left_out.items() if num]
     if not short:
         message = f"mixing.replay: {'; '.join(reasons)}: none is left to replay"

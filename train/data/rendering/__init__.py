@@ -4,13 +4,13 @@
     renderer.examples(rows).examples    # what is trained
     renderer.prompt(row)                # what is generated from; its ids are a prefix of the example's
 
-What is proved of every row stands in `pipeline`.
+What is proved of every row stands in `proofs`.
 """
 
 from __future__ import annotations
 
 from train.data.dataset import RowFault
 from train.data.rendering.conversation import Conversation
-from train.data.rendering.examples import Example, Examples, JoinedExamples, Rendered
-from train.data.rendering.preferences import PreferenceExample, PreferenceExamples, preference_examples
+from train.data.rendering.examples import Example, Examples, PreferenceExample, Record, Rendered
+from train.data.rendering.preferences import preference_examples
 from train.data.rendering.renderer import Renderer, render_cached
