@@ -107,7 +107,7 @@ FAULTS = [
     ),
     Fault(
         "train/data/rendering/proofs.py",
-        "if part.place in absent\n        or (part",
+        "if part.slot in absent\n        or (part",
         "if (part",
         "train/test_proof.py",
     ),

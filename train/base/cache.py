@@ -59,7 +59,7 @@ class Cache:
             # The time of use, by which `_prune` chooses what goes first.
             os.utime(folder)
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            console.talk(f"warning: the cache entry {folder} is damaged ({error}); it is computed again")
+            console.info(f"warning: the cache entry {folder} is damaged ({error}); it is computed again")
             shutil.rmtree(folder, ignore_errors=True)
             return None
         return entry
@@ -85,7 +85,7 @@ class Cache:
             if error.code != WRITE_FAILED:
                 raise
             # A cache only saves time, so a full disk is no reason to end a run.
-            console.talk(f"warning: nothing is cached: {error.message}")
+            console.info(f"warning: nothing is cached: {error.message}")
 
     def _prune(self, newest: str) -> None:
         entries = []
@@ -106,7 +106,7 @@ class Cache:
                 removed, freed = removed + 1, freed + size
         if removed:
             noun = "entry" if removed == 1 else "entries"
-            console.talk(
+            console.info(
                 f"cache: {removed} old {noun} ({freed / 1e6:,.1f} MB) removed from {self.folder}; "
                 f"the limit is {self.most_bytes / 1e6:,.0f} MB"
             )

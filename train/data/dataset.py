@@ -205,9 +205,9 @@ def _open_plain(path: Path) -> Dataset:
     # Known again by what the rows say, wherever they lie.
     digest = digest_of([line | {"source": ""} for line in lines])
     splits = {split: [row for row, line in zip(rows, lines, strict=True) if line["split"] == split] for split in SPLITS}
-    console.talk(f"{remark} {', '.join(f'{len(part):,} {split}' for split, part in splits.items())}")
+    console.info(f"{remark} {', '.join(f'{len(part):,} {split}' for split, part in splits.items())}")
     if not splits["validation"]:
-        console.talk("warning: there is no validation split: no step is chosen, and eval_steps does nothing")
+        console.info("warning: there is no validation split: no step is chosen, and eval_steps does nothing")
     manifest = {
         "name": name, "objective_hint": min(kinds),
         "categories": {row.category: {} for row in rows},

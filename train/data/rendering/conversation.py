@@ -133,11 +133,11 @@ def safe_template(source: str, tokens: tuple[tuple[str, str], ...]) -> SafeTempl
     except RenderFault as fault:
         refusal = "it refuses the conversation of one question and one answer"
         raise bad(refusal if fault.is_refusal else fault.detail) from None
-    places = [text.find(message["content"]) for message in (_USER, _ASSISTANT)]
-    for message, place in zip((_USER, _ASSISTANT), places, strict=True):
-        if place < 0:
+    starts = [text.find(message["content"]) for message in (_USER, _ASSISTANT)]
+    for message, start in zip((_USER, _ASSISTANT), starts, strict=True):
+        if start < 0:
             raise bad(f"it leaves out what the {message['role']} says")
-    if places[0] > places[1]:
+    if starts[0] > starts[1]:
         raise bad("it changes the order of the messages")
     for probe in ([_USER], [_SYSTEM, _USER, _ASSISTANT], [_USER, _ASSISTANT] * 2):
         rendering = template.render([request(probe, openings=[1] if len(probe) == 1 else [])])[0]
@@ -219,7 +219,7 @@ class Conversations:
         """By the shape of a conversation what the template has no place for, see `proofs`."""
         opened = template.render([request(QUESTION[:1], openings=[1])])[0]
         self.has_opening = opened.text != opened.opening(1)
-        plain = self.place(QUESTION, None, self.render(QUESTION))
+        plain = self.find_contents(QUESTION, None, self.render(QUESTION))
         tail = plain.text[(plain.contents[1] or (0, 0))[1] :].lstrip()
         self.closing = next((token for token in special_tokens if tail.startswith(token)), None)
         own = [] if self.closing is None else [self.closing]
@@ -238,12 +238,12 @@ class Conversations:
         endings = [n for n in answers if not messages[n]["content"] or messages[n].get("tool_calls")]
         return request(messages, tools, answers if self.has_opening else [], endings)
 
-    def place(self, messages: list[dict[str, Any]], tools: Any, text: str) -> Conversation:
+    def find_contents(self, messages: list[dict[str, Any]], tools: Any, text: str) -> Conversation:
         """Return where in ``text`` each content stands; raises RowFault where one is lost or rewritten."""
         frame = self._frame(messages, tools)
         # Where a template rewrites a content (Qwen3 re-indents reasoning), the messages are tried one at a time.
         contents = _walk(text, frame, messages) or [
-            self._place_alone(text, messages, tools, turn) if message["content"] else None
+            self._find_alone(text, messages, tools, turn) if message["content"] else None
             for turn, message in enumerate(messages)
         ]
         return Conversation(messages, text, contents)
@@ -305,7 +305,7 @@ class Conversations:
             self._frames[key] = frame
         return frame
 
-    def _place_alone(self, text: str, messages: Sequence[Message], tools: Any, turn: int) -> Span:
+    def _find_alone(self, text: str, messages: Sequence[Message], tools: Any, turn: int) -> Span:
         # The span of one content, by replacing it alone; see `says` for what the template may do to it.
         word = sentinel(text + self.template.source)
         changed = [{**m, "content": word} if number == turn else m for number, m in enumerate(messages)]

@@ -93,19 +93,19 @@ class Encoder:
             texts = [passages[n].text for n in quick] + [passages[n].text[: passages[n].num_opening] for n in quick]
             read = [np.array(one.ids, np.int32) for one in self._tokenize(texts, has_offsets=False)]
             for number, ids, opening in zip(quick, read, read[len(quick) :], strict=False):
-                if (found := self._by_bytes(passages[number], ids, opening)) is not None:
-                    encoded[number] = found
+                if (aligned := self._by_bytes(passages[number], ids, opening)) is not None:
+                    encoded[number] = aligned
         cuts: dict[int, set[int]] = {n: set() for n in range(len(passages)) if n not in encoded}
         while cuts:
             wholes = self._read([_parts(passages[n], own) for n, own in cuts.items()], has_offsets=True)
             openings = self._read([_parts(passages[n], own, is_opening=True) for n, own in cuts.items()])
             for (number, own), (ids, offsets), (opening, _) in zip([*cuts.items()], wholes, openings, strict=True):
                 passage = passages[number]
-                found, joined = self._align(passage, ids, offsets, passage.edges, opening)
+                aligned, joined = self._align(passage, ids, offsets, passage.edges, opening)
                 if joined - own:
                     cuts[number] = own | joined
                 else:
-                    encoded[number] = found
+                    encoded[number] = aligned
                     del cuts[number]
         return [encoded[number] for number in range(len(passages))]
 
@@ -159,8 +159,8 @@ class Encoder:
             return None
         ends = np.cumsum(self._num_bytes[ids])
         edges = [len(passage.text[:edge].encode()) for edge in passage.edges]
-        found, joined = self._align(passage, ids, np.stack([ends - self._num_bytes[ids], ends], 1), edges, opening)
-        return None if joined else found._replace(offsets=None)
+        aligned, joined = self._align(passage, ids, np.stack([ends - self._num_bytes[ids], ends], 1), edges, opening)
+        return None if joined else aligned._replace(offsets=None)
 
     def _align(
         self, passage: Passage, ids: Ints, offsets: Ints, edges: Sequence[int], opening: Ints
@@ -184,9 +184,9 @@ class Encoder:
             runs = [(start + 1, stop + 1) for start, stop in runs]
         return Encoded(ids, runs, len(opening) + is_added, is_prefix, is_added, offsets), joined
 
-    def _read(self, texts: Sequence[list[_Part]], *, has_offsets: bool = False) -> Iterator[tuple[Ints, Ints]]:
+    def _read(self, texts: Sequence[list[_Segment]], *, has_offsets: bool = False) -> Iterator[tuple[Ints, Ints]]:
         """The ids and the offsets of each text, whose parts are read apart."""
-        read: dict[_Part, tuple[Ints, Ints]] = {}
+        read: dict[_Segment, tuple[Ints, Ints]] = {}
         for is_plain in (False, True):
             own = list({part for text in texts for part in text if part.is_plain == is_plain})
             encodings = self._tokenize([part.text for part in own], has_offsets=has_offsets, is_plain=is_plain)
@@ -209,7 +209,7 @@ class Encoder:
         return list(encode(list(texts), add_special_tokens=False))
 
 
-class _Part(NamedTuple):
+class _Segment(NamedTuple):
     """A part of a text that begins at character ``start`` and is encoded apart from the others."""
 
     text: str
@@ -217,12 +217,12 @@ class _Part(NamedTuple):
     is_plain: bool
 
 
-def _parts(passage: Passage, cuts: Collection[int], *, is_opening: bool = False) -> list[_Part]:
+def _parts(passage: Passage, cuts: Collection[int], *, is_opening: bool = False) -> list[_Segment]:
     """Split a passage, or what stands before its last answer, at the cuts in it and at the ends of its plain spans."""
     length = passage.num_opening if is_opening else len(passage.text)
     spans = [span for span in passage.plain if span[1] <= length]
     edges = sorted({0, length, *(cut for cut in cuts if cut < length), *(edge for span in spans for edge in span)})
     return [
-        _Part(passage.text[start:end], start, any(a <= start and end <= b for a, b in spans))
+        _Segment(passage.text[start:end], start, any(a <= start and end <= b for a, b in spans))
         for start, end in pairwise(edges)
     ]

@@ -145,7 +145,7 @@ class Record(NamedTuple):
                     size, -1, is_replay=self.is_replay,
                 )  # fmt: skip
 
-    def beside(self, second: Record, sign: int, weight: float) -> Record:
+    def paired_with(self, second: Record, sign: int, weight: float) -> Record:
         """Return this text and ``second`` as what a `PreferenceExample` is made of."""
         size = len(self.ids)
         return self._replace(
@@ -272,8 +272,8 @@ class Examples(Sequence[Example]):
         order, ordered = self._order
         if not len(ordered):
             return np.full(len(keys), -1)
-        place = np.minimum(np.searchsorted(ordered, keys), len(ordered) - 1)
-        return np.where(ordered[place] == keys, order[place], -1)
+        index = np.minimum(np.searchsorted(ordered, keys), len(ordered) - 1)
+        return np.where(ordered[index] == keys, order[index], -1)
 
     @cached_property
     def _order(self) -> tuple[Ints, Ints]:

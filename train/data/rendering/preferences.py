@@ -56,7 +56,7 @@ def preference_examples(renderer: Renderer, rows: Sequence[Row], digest: str, ca
             reason = "both answers are the same" + (" up to max_length, where they are cut" if is_cut else "")
             left_out[row.id] = EQUAL_SIDES, reason
         else:
-            records.append(first.beside(second, 1, row.weight))
+            records.append(first.paired_with(second, 1, row.weight))
     cut = {name: better.cut.get(name, 0) + worse.cut.get(name, 0) for name in {**better.cut, **worse.cut}}
     return Rendered(Examples.of(records), left_out, cut, {**worse.notes, **better.notes})
 
@@ -79,7 +79,9 @@ def _verdicts(renderer: Renderer, rows: Sequence[Row], digest: str, cache: Cache
     mismatched = _mismatched([record for record, *_ in judged], renderer.max_length)
     if judged and not mismatched:
         left_out |= {record.name[0]: (NO_PAIR, "there is no other prompt to compare with") for record, *_ in judged}
-    records = [one.beside(other, sign, weight) for (one, sign, weight), other in zip(judged, mismatched, strict=False)]
+    records = [
+        one.paired_with(other, sign, weight) for (one, sign, weight), other in zip(judged, mismatched, strict=False)
+    ]
     return replace(rendered, examples=Examples.of(records), left_out=rendered.left_out | left_out)
 
 

@@ -40,7 +40,7 @@ from train.data.rendering.encode import Encoded, Encoder
 _MOST_SHAPES = 1000
 
 
-class _Part(NamedTuple):
+class _RecordPart(NamedTuple):
     """One name, key or value of a record: of the kind ``kind`` (in words) below ``key``, in its call or tool
     ``number`` of the message ``turn``, None for tools. A part that is not ``is_needed`` may be left out, which is
     counted.
@@ -54,7 +54,7 @@ class _Part(NamedTuple):
     is_needed: bool = True
 
     @property
-    def place(self) -> tuple[Any, ...]:
+    def slot(self) -> tuple[Any, ...]:
         """What a template either has room for or not."""
         return self[:4]
 
@@ -71,11 +71,11 @@ def prove_parts(conversations: Conversations, placed: Conversation, tools: Any, 
     parts = list(_parts(placed.messages, tools, trained))
     if not parts:
         return []
-    absent = _absent_places(conversations, placed.messages, tools)
+    absent = _absent_slots(conversations, placed.messages, tools)
     written = {part.turn: _written_at(placed, part.turn) for part in parts}
     missing = [
         part for part in parts
-        if part.place in absent
+        if part.slot in absent
         or (part.is_needed and not any(form in written[part.turn] for form in spellings(part.value)))
     ]  # fmt: skip
     if needed := [part for part in missing if part.is_needed]:
@@ -85,31 +85,31 @@ def prove_parts(conversations: Conversations, placed: Conversation, tools: Any, 
     return [f"the chat template leaves out {kind}" for kind in dict.fromkeys(kinds)]
 
 
-def _parts(messages: Sequence[Message], tools: Any, trained: Collection[int] = ()) -> Iterator[_Part]:
+def _parts(messages: Sequence[Message], tools: Any, trained: Collection[int] = ()) -> Iterator[_RecordPart]:
     """Yield what of tools, tool calls and reasoning must stand in the text."""
     for number, tool in enumerate(tools or ()):
         function = _function(tool, "a tool")
-        yield _Part(None, number, "tools", "names", function["name"])
+        yield _RecordPart(None, number, "tools", "names", function["name"])
         properties = _properties(function)
         for name in properties:
-            yield _Part(None, number, "tools", "parameters", name)
+            yield _RecordPart(None, number, "tools", "parameters", name)
         for holder in (function, *properties.values()):
             if _is_described(holder):
-                yield _Part(None, number, "tools", "descriptions", holder["description"], is_needed=False)
+                yield _RecordPart(None, number, "tools", "descriptions", holder["description"], is_needed=False)
     for turn, message in enumerate(messages):
         for number, call in enumerate(message.get("tool_calls") or ()):
             function = _function(call, "a tool call")
-            yield _Part(turn, number, "tool_calls", "names", function["name"])
+            yield _RecordPart(turn, number, "tool_calls", "names", function["name"])
             # A call without arguments may be written without any.
             if function.get("arguments") not in (None, {}):
                 for leaf in _leaves(function["arguments"]):
-                    yield _Part(turn, number, "tool_calls", "arguments", leaf)
+                    yield _RecordPart(turn, number, "tool_calls", "arguments", leaf)
         for key in TRACES:
             if isinstance(trace := message.get(key), str) and trace.strip():
-                yield _Part(turn, 0, key, "parts", trace, is_needed=turn in trained)
+                yield _RecordPart(turn, 0, key, "parts", trace, is_needed=turn in trained)
 
 
-def _absent_places(conversations: Conversations, messages: Sequence[Message], tools: Any) -> frozenset[Any]:
+def _absent_slots(conversations: Conversations, messages: Sequence[Message], tools: Any) -> frozenset[Any]:
     """The places of parts that the template writes nowhere, seen by a conversation of the same shape made of words."""
     word, numbers = sentinel(json.dumps([messages, tools], ensure_ascii=False) + conversations.template.source), count()
 
@@ -148,7 +148,7 @@ def _absent_places(conversations: Conversations, messages: Sequence[Message], to
         except RowFault:
             # A template may check names and values and refuse the words; then only the spellings are checked.
             text = None
-        absent = (part.place for part in _parts(*shape) if text is not None and part.value not in text)
+        absent = (part.slot for part in _parts(*shape) if text is not None and part.value not in text)
         conversations.absent[key] = frozenset(absent)
     return conversations.absent[key]
 
@@ -191,7 +191,7 @@ def _written_at(placed: Conversation, turn: int | None) -> str:
     return placed.text[start:stop] if own is None else f"{placed.text[start : own[0]]}\0{placed.text[own[1] : stop]}"
 
 
-def _refusal(parts: Sequence[_Part], missing: Sequence[_Part]) -> str:
+def _refusal(parts: Sequence[_RecordPart], missing: Sequence[_RecordPart]) -> str:
     # Name each key of which nothing is left, and of the others the kinds of parts that are missing.
     whole, clauses = [], []
     for key in dict.fromkeys(part.key for part in missing):

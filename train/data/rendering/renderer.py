@@ -173,15 +173,15 @@ class Renderer:
     def examples(self, rows: Sequence[Row]) -> Rendered:
         """Return the examples of all rows; raises one TrainError that lists every fault with its record ids."""
         keys = np.array([row.key for row in rows], np.int64)
-        places = self._places(keys)
-        left, fresh = np.flatnonzero((places < 0).all(axis=0)), Rendered()
+        indices = self._find(keys)
+        left, fresh = np.flatnonzero((indices < 0).all(axis=0)), Rendered()
         if len(left):
             batches = list(self.batches(rows if len(left) == len(rows) else [rows[n] for n in left.tolist()], fresh))
             fresh = replace(fresh, examples=Examples.joined(batches))
             self.rendered.append(fresh)
-            places = self._places(keys)
-        owners = (places >= 0).argmax(axis=0)
-        chosen = [(int(owner), int(places[owner, n])) for n, owner in enumerate(owners) if places[owner, n] >= 0]
+            indices = self._find(keys)
+        owners = (indices >= 0).argmax(axis=0)
+        chosen = [(int(owner), int(indices[owner, n])) for n, owner in enumerate(owners) if indices[owner, n] >= 0]
         sources = [self.rendered[owner] for owner in sorted({owner for owner, _ in chosen})]
         # All rows of one rendering in its order: the flat arrays are handed on.
         if len(sources) == 1 and [n for _, n in chosen] == list(range(len(sources[0].examples))):
@@ -349,7 +349,7 @@ class Renderer:
         added = json.dumps(opening[len(text) :])
         return f"{begins}{self.template}{{% if add_generation_prompt %}}{{{{ {added} }}}}{{% endif %}}"
 
-    def _places(self, keys: Ints) -> Ints:
+    def _find(self, keys: Ints) -> Ints:
         # Of each rendering the index of each row's example [renderings, rows], -1 where it has none.
         return np.stack([rendered.examples.find(keys) for rendered in self.rendered])
 
@@ -377,7 +377,7 @@ class Renderer:
         rendered = [item for item in items if item.fault is None and item.messages]
         requests = [self.conversations.request(item.messages, item.row.tools, item.answers) for item in rendered]
         for item, rendering in zip(rendered, self.conversations.template.render(requests), strict=True):
-            item.attempt(self._place, rendering, is_trained)
+            item.attempt(self._find_answers, rendering, is_trained)
         return items
 
     def _prepare(self, item: _Item, is_trained: bool) -> None:
@@ -399,16 +399,16 @@ class Renderer:
         item.answers = [answer for answer in answers if answer not in dropped]
         item.notes = [_DROPPED_NOTE] if dropped else []
 
-    def _place(self, item: _Item, rendering: Rendering, is_trained: bool) -> None:
-        messages, answers, find = item.messages, item.answers, self.conversations
-        placed = find.place(messages, item.row.tools, rendering.text)
+    def _find_answers(self, item: _Item, rendering: Rendering, is_trained: bool) -> None:
+        messages, answers, within = item.messages, item.answers, self.conversations
+        placed = within.find_contents(messages, item.row.tools, rendering.text)
         trained: Collection[int] = answers
         if is_trained:
             weights = [weight_of(message) for message in item.row.messages or ()]
             trained = [n for n in answers if weights[n] > 0] if self.objective != "domain" else range(len(messages))
-            item.notes += [*proofs.prove_parts(find, placed, item.row.tools, trained), *notes_of(item.row)]
+            item.notes += [*proofs.prove_parts(within, placed, item.row.tools, trained), *notes_of(item.row)]
             proofs.prove_answers_have_text(messages, answers)
-        turns = [find.locate(placed, answer, rendering, is_last=answer == answers[-1]) for answer in answers]
+        turns = [within.locate(placed, answer, rendering, is_last=answer == answers[-1]) for answer in answers]
         item.conversation = placed = replace(placed, answers=answers, turns=turns)
         if is_trained:
             proofs.prove_blocks(rendering.blocks, placed)
