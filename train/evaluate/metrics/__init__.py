@@ -7,12 +7,13 @@ A metric is a function ``(completion, reference, *, options...)`` that returns o
 ones when one number would hide something. Its keyword-only parameters are its options and their defaults. A metric
 that can say nothing about a record (its reference has no number, say) returns an empty mapping: the record is
 *unscored*, which the report counts. ``cases`` are ``(completion, reference, score)`` or ``(completion, reference,
-score, options)``: the tests run those of ours, and loading runs those of an installed package.
+score, options)``: loading an installed package runs its own, and those of ours are in the tests.
 """
 
 from __future__ import annotations
 
 import inspect
+import json
 import math
 import re
 import string
@@ -24,11 +25,15 @@ from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from train.base.errors import TrainError, first_line
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from train.base.errors import TrainError, first_line, validation_fault
 
 Scores = Mapping[str, float]
+Texts = Sequence[Annotated[str, Field(pattern=r"\S")]]
+Weight = Annotated[float, Field(gt=0, le=100)]
 Function = Callable[..., float | Scores]
 Case = tuple[str, str, float | Scores] | tuple[str, str, float | Scores, Mapping[str, Any]]
 
@@ -53,7 +58,7 @@ class Metric:
     primary: str
     help: str
     cases: Sequence[Case]
-    options: Mapping[str, Any]
+    options: Mapping[str, inspect.Parameter]
     function: Function
     kind: Kind = "answer"
 
@@ -109,21 +114,14 @@ class Metric:
             another package fails on empty texts.
         """
         for name, value in options.items():
-            if name not in self.options:
-                near = get_close_matches(name, self.options, n=1)
-                raise TrainError(
-                    "E932 bad-metric-option",
-                    f"the metric {self.name!r} has no option {name!r}",
-                    f"Did you mean {near[0]!r}?" if near else f"Its options: {', '.join(self.options) or 'none'}.",
-                )
-            default = self.options[name]
-            if default is not None and not _is_like(value, default):
-                raise TrainError(
-                    "E932 bad-metric-option",
-                    f"option {name!r} of the metric {self.name!r} is {value!r}; it must be a {type(default).__name__}",
-                    f"The default is {default!r}.",
-                )
-        # The options' values are the function's own affair, so it is tried with them.
+            try:
+                TypeAdapter(self.options[name].annotation, config=_STRICT).validate_python(value)
+            except (KeyError, ValidationError) as error:
+                fault = validation_fault(error) if isinstance(error, ValidationError) else "there is no such option"
+                own = ", ".join(f"{p.name} = {json.dumps(p.default)}" for p in self.options.values())
+                message = f"option {name!r} of the metric {self.name!r}: {fault}"
+                raise TrainError("E932 bad-metric-option", message, f"Its options: {own or 'none'}.") from error
+        # What a type cannot say is the function's own affair, so it is tried with them.
         with self._named_fault():
             try:
                 self.function("", "", **options)
@@ -131,13 +129,14 @@ class Metric:
                 raise TrainError("E932 bad-metric-option", f"the metric {self.name!r}: {error}") from error
 
 
+_STRICT = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 _registry: dict[str, Metric] = {}
 GROUP = "pairsmith.metrics"
 """The entry points by which an installed package adds metrics."""
 
 
 def metric(
-    name: str, *, cases: Sequence[Case], primary: str | None = None, kind: Kind = "answer"
+    name: str, *, cases: Sequence[Case] = (), primary: str | None = None, kind: Kind = "answer"
 ) -> Callable[[Function], Function]:
     """Register a function as a metric; its docstring is its help text.
 
@@ -149,12 +148,8 @@ def metric(
         text = inspect.getdoc(function)
         if name in _registry or not text:
             raise ValueError(f"the metric {name!r} is taken or does not explain itself")
-        # A manifest has lists and no tuples, so messages show lists.
-        options = {
-            option.name: list(option.default) if isinstance(option.default, tuple) else option.default
-            for option in inspect.signature(function).parameters.values()
-            if option.kind is option.KEYWORD_ONLY
-        }
+        parameters = inspect.signature(function, eval_str=True).parameters.values()
+        options = {option.name: option for option in parameters if option.kind is option.KEYWORD_ONLY}
         full = name if primary is None else f"{name}.{primary}" if primary else ""
         _registry[name] = Metric(name, full, text, cases, options, function, kind)
         return function
@@ -248,9 +243,3 @@ def words(text: str) -> list[str]:
         c for place, c in enumerate(folded)
         if place in kept or (c not in string.punctuation and unicodedata.category(c)[0] != "P")
     ))  # fmt: skip
-
-
-def _is_like(value: object, default: object) -> bool:
-    kinds = (int, float) if isinstance(default, float) else type(default)
-    # To Python true is an int, and no author of a manifest means it so.
-    return isinstance(value, kinds) and isinstance(value, bool) is isinstance(default, bool)
