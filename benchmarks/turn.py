@@ -212,7 +212,7 @@ def main() -> None:
 
     judge(turn.root, run)
     turn.type("curate", "compare", "turn", "--blind", f"{run}:base", run, "--report")
-    turn.type("train", "winrate", f"turn/runs/{run}/human.jsonl")
+    turn.type("train", "compare", "--human", f"turn/runs/{run}/human.jsonl")
     if options.runs == 1:
         return
     write_what_is_asked_for(turn.root, run, rows[options.records + NUM_ASKED :], line_of)

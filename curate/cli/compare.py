@@ -46,9 +46,9 @@ def command(
     never shown. With --plain, each line of stdin is a command: 1 or 2 is better, t ties, b is both bad, ? lists the
     others.
 
-    --report says how often the second model is preferred by category, and what place and length did to the
-    verdicts; who has begun must end first. Verdicts on RUN:base and RUN are also written to runs/RUN/human.jsonl,
-    where `train eval RUN` holds its judge beside them. --pairs writes records of the shape "preference" to a new
+    --report says how often the second model is preferred by category; who has begun must end first. Verdicts on
+    RUN:base and RUN are also written to runs/RUN/human.jsonl, where `train eval RUN` holds its judge beside them.
+    --pairs writes records of the shape "preference" to a new
     file; `curate import` takes it. They ask what validation records ask, so a model that is trained on them cannot
     be held against these any more.
 

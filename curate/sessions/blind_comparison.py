@@ -291,8 +291,8 @@ def win_rates(verdicts: Sequence[dict[str, Json]], *, is_json: bool) -> str:
     """
     # In ASCII: an id may hold a lone surrogate.
     lines = "".join(json.dumps(line) + "\n" for line in verdicts)
-    words = ["winrate", "-", *(["--json"] if is_json else [])]
-    return trainer_output(words, "See `train winrate --help`.", lines).rstrip("\n")
+    words = ["compare", "--human", "-", *(["--json"] if is_json else [])]
+    return trainer_output(words, "See `train compare --help`.", lines).rstrip("\n")
 
 
 def report_lines(comparison: BlindComparison) -> Iterator[str]:

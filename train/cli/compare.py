@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
 from train.base import console
+from train.base.errors import Exit
 from train.cli import Loss, report_exit
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("names", metavar="MODEL MODEL...", nargs=-1, required=True)
+@click.argument("names", metavar="MODEL MODEL...", nargs=-1)
 @click.option("--against", metavar="MODEL", help="The one that the others are held against; by default the first.")
 @click.option(
     "--not-worse-than", "margin", type=Loss(0, 1, min_open=True, max_open=True), metavar="LOSS",
@@ -26,10 +27,15 @@ if TYPE_CHECKING:
     "--fail-on", type=click.Choice(["worse", "not-shown"]),
     help="Exit 1 when a category is worse, or (with --not-worse-than) not shown not to be.",
 )  # fmt: skip
+@click.option(
+    "--human", type=click.File("rb"), metavar="FILE",
+    help="Verdicts of people, as runs/ID/human.jsonl has them: show whom they prefer.",
+)  # fmt: skip
 @click.option("--json", "is_json", is_flag=True, help="Print one JSON object (schemas/report.schema.json).")
 def command(
-    names: tuple[str, ...], against: str | None, margin: float | None, fail_on: Gate | None, is_json: bool
-) -> int:
+    names: tuple[str, ...], against: str | None, margin: float | None, fail_on: Gate | None, human: BinaryIO | None,
+    is_json: bool,
+) -> int:  # fmt: skip
     """Compare models on the records that all of them were evaluated on.
 
     MODEL is a run's folder, which means its tuned model, the same with :base behind it, or the folder of an evaluation
@@ -48,7 +54,13 @@ def command(
     Example: train compare runs/b runs/b:base runs/eval-tiny-base-4shot --against runs/b:base
 
     Example: train compare runs/eval-hosted runs/b --not-worse-than .02 --fail-on not-shown
+
+    Example: train compare --human runs/b/human.jsonl
     """
+    if human is not None:
+        if names:
+            raise click.UsageError("Leave the models out: the verdicts of --human name theirs.")
+        return _people(human, is_json=is_json)
     if against is not None:
         names = (against, *(name for name in names if name != against))
     if len(names) < 2:
@@ -65,3 +77,13 @@ def command(
     report = compare_sides(sides)
     console.data(json.dumps(report.model_dump(mode="json")) if is_json else table(report, console.columns()))
     return report_exit(report, fail_on)
+
+
+def _people(human: BinaryIO, *, is_json: bool) -> int:
+    from train.report.people import people_tables, read_verdicts, win_rates
+    from train.report.tables import to_text
+
+    rates = win_rates(read_verdicts(human, human.name))
+    document = json.dumps(rates.model_dump(mode="json"))
+    console.data(document if is_json else to_text(people_tables(rates), console.columns()))
+    return Exit.OK

@@ -30,7 +30,6 @@ from train.evaluate.preferences import comparison_remark
 from train.recipe import Recipe
 from train.recipe.forgetting import remedies
 from train.report import stats, wording
-from train.report.calibration import calibrated
 from train.report.diagnostics import field_gaps, memory_of, overfitting, read_events
 from train.report.model import (
     REPORT,
@@ -48,6 +47,7 @@ from train.report.model import (
     SplitResult,
 )
 from train.report.part_tables import finished
+from train.report.people import HumanVerdict, calibrated
 from train.report.preferences import preferences
 from train.report.results import (
     BITS_MARGIN,
@@ -61,7 +61,6 @@ from train.report.results import (
     split_results,
 )
 from train.report.tables import ReportTable
-from train.report.winrate import HumanVerdict
 from train.report.write import read_curve, write_report
 
 if TYPE_CHECKING:

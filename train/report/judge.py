@@ -9,10 +9,10 @@ import contextlib
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from train.base import console
 from train.base.errors import TrainError, require_extra
@@ -25,7 +25,7 @@ from train.evaluate.predictions import Scored, pair
 from train.evaluate.scoring import CategorySpec
 from train.recipe import JudgeRecipe, Recipe
 from train.report import JudgeSummary
-from train.report.calibration import FIRST, METRIC
+from train.report.results import JUDGE
 
 BAD_JUDGE = "E983 bad-judge"
 """The code of a judge that cannot be asked, or that scored nothing."""
@@ -40,8 +40,7 @@ INSTRUCTIONS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class JudgeQuestion:
+class JudgeQuestion(NamedTuple):
     """What the judge compares: two answers to a prompt, beside the reference."""
 
     prompt: str
@@ -50,26 +49,19 @@ class JudgeQuestion:
     b: str
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """The judge's verdict, or why there is none."""
 
     winner: Winner | None
     reason: str = ""
 
 
-_Pair = tuple[Scored, Scored]
-
-
-@dataclass(frozen=True, slots=True)
-class _Preference:
+class _Preference(NamedTuple):
     """The outcome of both orders of a pair: the tuned answer's score, None where it has none."""
 
     tuned: float | None
     is_swayed: bool = False
     reason: str = ""
-    first: float | None = None
-    """The share of both orders in which the first place won; a tie is half."""
 
 
 class Judge:
@@ -143,14 +135,12 @@ def read_reply(text: str) -> Reply:
 
 
 def _preference(first: Reply, second: Reply) -> _Preference:
-    # A judge that likes the first place would else prefer a model for nothing but its place.
+    # A judge that likes the first place would else prefer a model for nothing but its place. The tuned answer is B in
+    # the first order and A in the second.
     if first.winner is None or second.winner is None:
         return _Preference(None, reason=first.reason or second.reason)
-    # The tuned answer is B in the first order and A in the second.
-    if (first.winner, second.winner) in (("B", "A"), ("A", "B")):
-        return _Preference(float(first.winner == "B"), first=0.5)
-    share = sum({"A": 0.5, "tie": 0.25, "B": 0.0}[reply.winner or "tie"] for reply in (first, second))
-    return _Preference(0.5, is_swayed=first.winner == second.winner != "tie", first=share)
+    tuned = {("B", "A"): 1.0, ("A", "B"): 0.0}.get((first.winner, second.winner), 0.5)
+    return _Preference(tuned, is_swayed=first.winner == second.winner != "tie")
 
 
 def require_judge(recipe: Recipe, categories: Mapping[str, CategorySpec]) -> None:
@@ -199,14 +189,9 @@ def announce_judge(recipe: Recipe, dataset: Dataset, categories: Mapping[str, Ca
 
 
 def judge_answers(
-    base: Sequence[Scored],
-    tuned: Sequence[Scored],
-    *,
-    dataset: Dataset,
-    categories: Mapping[str, CategorySpec],
-    recipe: Recipe,
-    folder: Path,
-) -> tuple[list[Scored], list[Scored], JudgeSummary | None]:
+    base: Sequence[Scored], tuned: Sequence[Scored], *, dataset: Dataset, categories: Mapping[str, CategorySpec],
+    recipe: Recipe, folder: Path,
+) -> tuple[list[Scored], list[Scored], JudgeSummary | None]:  # fmt: skip
     """Return both sides with the score "judge" where the judge has one, and how it went; None without a url.
 
     Each pair is sent in both orders. The preferred answer gets 1 and the other 0; where the orders disagree, or one is
@@ -217,73 +202,66 @@ def judge_answers(
     if options.url is None:
         return list(base), list(tuned), None
     judge = Judge(options, folder)
-    # Raises for a broken model before anybody is paid to look at it.
-    pairs = pair(base, tuned)
-    flagged: frozenset[str] = frozenset() if options.send_flagged else dataset.flagged()
-    everything = [p for p in pairs if _is_wanted(p, categories, options.also)]
-    withheld, wanted = ([p for p in everything if (p[0].id in flagged) is is_flagged] for is_flagged in (True, False))
+    # Raises for a broken model before anybody is paid to look at it. As with every scorer nothing says what is right
+    # without a reference.
+    pairs = [
+        (before, after) for before, after in pair(base, tuned)
+        if before.split in ("validation", "test") and None not in (before.text, after.text)
+        and before.reference.strip() and _is_included(before.split, before.category, categories, options.also)
+    ]  # fmt: skip
     # Those that no other scorer judges come first, then a fixed order: the same records are sent when a run is resumed.
-    wanted.sort(key=lambda p: (not _is_scored_by_it(p[0].category, categories), _rank(p[0])))
-    chosen, surplus = wanted[: options.max_records], wanted[options.max_records :]
-    rows = {row.id: row for split in ("validation", "test") for row in dataset.splits[split]}
+    pairs.sort(key=lambda p: (not _is_scored_by_it(p[0].category, categories), _rank(p[0])))
+    flagged: frozenset[str] = frozenset() if options.send_flagged else dataset.flagged()
+    chosen = [p for p in pairs if p[0].id not in flagged][: options.max_records]
     # Two equal texts are a tie without asking, and cost nothing.
     open_pairs = [p for p in chosen if p[0].text != p[1].text]
-    _announce(judge, open_pairs, rows)
+    rows = {row.id: row for split in ("validation", "test") for row in dataset.splits[split]}
+    questions = [_questions(before, after, rows[before.id]) for before, after in open_pairs]
+    _announce(judge, [before.split for before, _ in open_pairs], questions)
     with contextlib.closing(judge.endpoint):
-        replies = judge.ask([question for p in open_pairs for question in _questions(p, rows[p[0].id])])
-    preferences = map(_preference, replies[::2], replies[1::2])
-    words = {(p[0].split, p[0].id): word for p, word in zip(open_pairs, preferences, strict=True)}
+        replies = judge.ask([question for both in questions for question in both])
+    asked = dict(zip((_key(p[0]) for p in open_pairs), map(_preference, replies[::2], replies[1::2]), strict=True))
     # Beside a judge that gave no verdict at all, ties for which nobody was asked would pass for its work.
-    is_mute = bool(words) and all(word.tuned is None for word in words.values())
+    is_mute = bool(asked) and all(found.tuned is None for found in asked.values())
     tie = _Preference(None, reason="alike, and the judge gave no verdict") if is_mute else _Preference(0.5)
-    words |= {(p[0].split, p[0].id): tie for p in chosen if p[0].text == p[1].text}
-    words |= {(p[0].split, p[0].id): _Preference(None, reason="over max_records") for p in surplus}
-    words |= {(p[0].split, p[0].id): _Preference(None, reason="not sent for findings X7xx") for p in withheld}
-    summary = _summarise(judge, list(words.values()))
+    found = {
+        _key(before): _Preference(None, reason="not sent for findings X7xx") if before.id in flagged
+        else _Preference(None, reason="over max_records")
+        for before, _ in pairs
+    }  # fmt: skip
+    found |= dict.fromkeys((_key(before) for before, _ in chosen), tie) | asked
     return (
-        [_with(record, words, is_tuned=False) for record in base],
-        [_with(record, words, is_tuned=True) for record in tuned],
-        summary,
+        [_with(record, found.get(_key(record)), is_tuned=False) for record in base],
+        [_with(record, found.get(_key(record)), is_tuned=True) for record in tuned],
+        _summarise(judge, list(found.values())),
     )
 
 
-def _questions(pair: _Pair, row: Row) -> Iterator[JudgeQuestion]:
-    prompt, (base, tuned) = _prompt_text(row), (record.text or "" for record in pair)
-    yield JudgeQuestion(prompt, pair[0].reference, base, tuned)
-    yield JudgeQuestion(prompt, pair[0].reference, tuned, base)
+def _key(record: Scored) -> tuple[str, str]:
+    return record.split, record.id
 
 
-def _prompt_text(row: Row) -> str:
-    messages = row.messages or []
+def _questions(before: Scored, after: Scored, row: Row) -> tuple[JudgeQuestion, JudgeQuestion]:
+    messages, base, tuned = row.messages or [], before.text or "", after.text or ""
     context = messages[: last_answer(messages)]
-    return "\n\n".join(f"{message['role']}: {message['content'] or ''}" for message in context)
+    prompt = "\n\n".join(f"{message['role']}: {message['content'] or ''}" for message in context)
+    return JudgeQuestion(prompt, before.reference, base, tuned), JudgeQuestion(prompt, before.reference, tuned, base)
 
 
-def _announce(judge: Judge, pairs: Sequence[_Pair], rows: Mapping[str, Row]) -> None:
+def _announce(judge: Judge, splits: Sequence[str], questions: Sequence[tuple[JudgeQuestion, JudgeQuestion]]) -> None:
     # Say what goes where before any of it does.
-    new = [p for p in pairs if not all(map(judge.knows, _questions(p, rows[p[0].id])))]
+    new = Counter(split for split, both in zip(splits, questions, strict=True) if not all(map(judge.knows, both)))
     if not new:
         console.talk(f"judge: nothing is sent to {judge.host}; every answer is known")
         return
-    splits = Counter(before.split for before, _ in new)
     console.talk(
-        f"judge: sending {_amount(splits)} records (prompt, reference and both answers, in both orders) to "
+        f"judge: sending {_amount(new)} records (prompt, reference and both answers, in both orders) to "
         f"{route_of(judge.endpoint.spec.url)}, model {judge.recipe.model}"
     )
 
 
 def _amount(splits: Counter[str]) -> str:
     return " and ".join(f"{num} {split}" for split, num in sorted(splits.items()))
-
-
-def _is_wanted(pair: _Pair, categories: Mapping[str, CategorySpec], also: str) -> bool:
-    before, after = pair
-    if before.split not in ("validation", "test") or before.text is None or after.text is None:
-        return False
-    if not before.reference.strip():
-        # As with every scorer: without a reference nothing says what is right.
-        return False
-    return _is_included(before.split, before.category, categories, also)
 
 
 def _is_included(split: str, category: str, categories: Mapping[str, CategorySpec], also: str) -> bool:
@@ -295,43 +273,27 @@ def _is_scored_by_it(category: str, categories: Mapping[str, CategorySpec]) -> b
     return spec is not None and spec.metric.kind == "judge"
 
 
-def _with(record: Scored, words: Mapping[tuple[str, str], _Preference], *, is_tuned: bool) -> Scored:
-    word = words.get((record.split, record.id))
-    if word is None or word.tuned is None:
+def _with(record: Scored, found: _Preference | None, *, is_tuned: bool) -> Scored:
+    if found is None or found.tuned is None:
         return record
-    scores = {**(record.scores or {}), METRIC: word.tuned if is_tuned else 1 - word.tuned}
-    return replace(record, scores=scores if word.first is None else {**scores, FIRST: word.first})
+    return replace(record, scores={**(record.scores or {}), JUDGE: found.tuned if is_tuned else 1 - found.tuned})
 
 
-def _summarise(judge: Judge, words: Sequence[_Preference]) -> JudgeSummary:
-    counts = Counter(word.tuned for word in words)
-    reasons = Counter(word.reason for word in words if word.tuned is None)
-    n = len(words) - counts[None]
-    because = ", ".join(f"{num} {reason}" for reason, num in sorted(reasons.items()))
-    num_retries = judge.endpoint.num_retries
-    again = (
-        f" {num_retries} {'request was' if num_retries == 1 else 'requests were'} sent again." if num_retries else ""
-    )
+def _summarise(judge: Judge, found: Sequence[_Preference]) -> JudgeSummary:
+    counts, recipe, num_retries = Counter(each.tuned for each in found), judge.recipe, judge.endpoint.num_retries
+    reasons = dict(sorted(Counter(each.reason for each in found if each.tuned is None).items()))
+    n, num_swayed = len(found) - counts[None], sum(each.is_swayed for each in found)
+    because = ", ".join(f"{num} {reason}" for reason, num in reasons.items())
+    again = f" {num_retries} {'request was' if num_retries == 1 else 'requests were'} sent again."
     return JudgeSummary(
-        model=judge.recipe.model,
-        host=judge.host,
-        n=n,
-        num_tuned=counts[1.0],
-        num_base=counts[0.0],
-        num_tied=counts[0.5],
-        num_swayed=sum(word.is_swayed for word in words),
-        num_unscored=counts[None],
-        num_retries=num_retries,
-        min_human=judge.recipe.min_human,
-        min_kappa=judge.recipe.min_kappa,
-        reasons=dict(sorted(reasons.items())),
-        sentence=(
-            f"The judge {judge.recipe.model} preferred tuned in {counts[1.0]} and base in {counts[0.0]} of {n} pairs, "
-            f"{counts[0.5]} tied ({sum(word.is_swayed for word in words)} went with the place); "
-            f"{counts[None]} unscored" + (f" ({because})." if because else ".") + again
-        ),
-    )
+        model=recipe.model, host=judge.host, n=n, num_tuned=counts[1.0], num_base=counts[0.0], num_tied=counts[0.5],
+        num_swayed=num_swayed, num_unscored=counts[None], num_retries=num_retries, min_human=recipe.min_human,
+        min_kappa=recipe.min_kappa, reasons=reasons,
+        sentence=f"The judge {recipe.model} preferred tuned in {counts[1.0]} and base in {counts[0.0]} of {n} pairs, "
+        f"{counts[0.5]} tied ({num_swayed} went with the place); {counts[None]} unscored"
+        f"{f' ({because})' if because else ''}.{again if num_retries else ''}",
+    )  # fmt: skip
 
 
 def _rank(record: Scored) -> str:
-    return hashlib.sha256(json.dumps((record.split, record.id)).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(_key(record)).encode()).hexdigest()

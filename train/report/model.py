@@ -324,45 +324,17 @@ class Noise(ReportPart):
     """Share that flipped, with Wilson's interval."""
 
 
-class Bias(ReportPart):
-    """How often the better answer was also the first, or the longer one; without a bias of the judges about half."""
-
-    n: int
-    """Verdicts that name a better answer; of lengths, those on answers that are not as long."""
-    num_clusters: int
-    rate: Estimate | None
-    sentence: str
-
-
 class Calibration(ReportPart):
-    """An LLM judge beside people, on validation records of one category or of all, for which that is empty.
+    """An LLM judge beside people, on validation records. Pairs of two equal answers are left out."""
 
-    Win rates are those of the tuned model; a tie is half a win. Pairs of two equal answers are left out.
-    """
-
-    category: str
     n: int
     """Pairs that both have judged."""
-    num_clusters: int
-    num_judge: int
-    """Pairs that the judge has judged."""
-    agreement: Estimate | None
+    agreement: float | None
     """Share of the pairs on which it says what people say."""
     base_rate: float | None
     """The share that one would get by always saying what people say most."""
     kappa: Estimate | None
     """Cohen's kappa; none where one of the two always says the same."""
-    order: Bias
-    """Of the judge, over pairs whose two orders did not cancel out; none known of runs of earlier versions."""
-    length: Bias
-    human_length: Bias
-    """Of people, on the pairs that both have judged."""
-    judge_rate: float | None
-    human_rate: float | None
-    debiased: Estimate | None
-    """What people would say of all pairs of the judge: prediction-powered inference, Angelopoulos et al. 2023."""
-    why_not: str
-    """Why there is no such estimate; empty where there is one."""
 
 
 class JudgeSummary(ReportPart):
@@ -390,8 +362,6 @@ class JudgeSummary(ReportPart):
     """How far it must agree with them then."""
     is_calibrated: bool = False
     calibration: Calibration | None = None
-    """Of all categories together."""
-    by_category: list[Calibration] = Field(default_factory=list)
     num_outdated: int = 0
     """Verdicts of people on texts that are not those of this run; they do not count."""
     remarks: list[str] = Field(default_factory=list)
