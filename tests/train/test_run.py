@@ -134,7 +134,7 @@ def test_new_writes_a_recipe_once(tmp_path: Path) -> None:
     file = tmp_path / "recipe.toml"
     assert _call("new", str(file)).exception is None
     assert load_recipe(file) == Recipe()
-    assert "is there already" in str(_call("new", str(file)).exception)
+    assert "--force overwrites it" in str(_call("new", str(file)).exception)
     assert _call("new").stdout == file.read_text()
 
 

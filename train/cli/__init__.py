@@ -10,9 +10,9 @@ import os
 import pkgutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache
+from functools import reduce
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -29,41 +29,30 @@ if TYPE_CHECKING:
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
 
-class Verbs(click.Group):
-    """A group whose commands are the files of this folder."""
+_VERBS = sorted(module.name for module in pkgutil.iter_modules(__path__))
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the verbs in the order of the alphabet."""
-        return _verbs()
 
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        """Import the verb's file and return its command, or None where there is no such verb."""
-        if name not in _verbs():
-            return None
+class _Commands(Mapping[str, click.Command]):
+    """The commands of the files of this folder by their names; a file is imported when its command is asked for."""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_VERBS)
+
+    def __len__(self) -> int:
+        return len(_VERBS)
+
+    def __getitem__(self, name: str) -> click.Command:
+        if name not in _VERBS:
+            raise KeyError(name)
         command: click.Command = importlib.import_module(f"{__name__}.{name}").command
         return command
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Refuse an unknown verb with the nearest known ones."""
-        from difflib import get_close_matches
 
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            near = get_close_matches(args[0], self.list_commands(ctx), n=2)
-            hint = f" Did you mean {' or '.join(repr(verb) for verb in near)}?" if near else ""
-            raise click.UsageError(error.message + hint, ctx) from error
-
-
-# Help asks for each verb by its name, and would look through the folder as often.
-@cache
-def _verbs() -> list[str]:
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
-
-
-@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+# click only reads it, and would take a dict.
+@click.group(
+    commands=_Commands(),  # type: ignore[arg-type]
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="pairsmith", prog_name="train")
 def cli() -> None:
     """Fine-tune on a curated dataset and say, category by category, whether it helped.
@@ -83,33 +72,29 @@ class Loss(click.FloatRange):
         return loss if loss < 1 else self.fail("not a number is no loss", param, ctx)
 
 
-def takes_a_recipe(command: Verb) -> Verb:
-    """Give a verb what `run`, `plan` and `preview` share: DATASET, --recipe, --set and --base."""
-    file = click.Path(path_type=Path, exists=True, dir_okay=False)
-    shared = (
-        click.argument("dataset", type=click.Path(path_type=Path, exists=True, allow_dash=True)),
-        click.option("--recipe", "recipe_path", type=file, help="Recipe file, TOML or YAML."),
-        click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="One key, such as lora_r=8."),
-        click.option("--base", help="Folder, .gguf file or hub id of the model to tune."),
-    )
+def _sharing(*shared: Callable[[Verb], Verb]) -> Callable[[Verb], Verb]:
     # As with decorators written one above the other, the last is applied first.
-    for give in reversed(shared):
-        command = give(command)
-    return command
+    return lambda command: reduce(lambda given, give: give(given), reversed(shared), command)
 
 
-def takes_a_series(command: Verb) -> Verb:
-    """Give a verb what `curve` and `sweep` share: where the series lies, going on with it, and what it may cost."""
-    shared = (
-        click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder; default runs/DATE-a."),
-        click.option("--resume", is_flag=True, help="Go on with the newest series, or that of --out, as it was begun."),
-        click.option("--no-cache", is_flag=True, help="Measure the base again, though it was measured before."),
-        click.option("--dry-run", is_flag=True, help="Check everything and say the price; write nothing."),
-        click.option("--cost-per-hour", type=click.FloatRange(min=0), metavar="X", help="Price of an hour here."),
-    )
-    for give in reversed(shared):
-        command = give(command)
-    return command
+takes_a_recipe = _sharing(
+    click.argument("dataset", type=click.Path(path_type=Path, exists=True, allow_dash=True)),
+    click.option(
+        "--recipe", "recipe_path", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        help="Recipe file, TOML or YAML.",
+    ),
+    click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set one key, such as lora_r=8."),
+    click.option("--base", help="Folder, .gguf file or hub id of the model to tune."),
+)  # fmt: skip
+"""Give a verb what `run`, `plan` and `preview` share: DATASET, --recipe, --set and --base."""
+takes_a_series = _sharing(
+    click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder; default runs/DATE-a."),
+    click.option("--resume", is_flag=True, help="Go on with the newest series, or that of --out, as it was begun."),
+    click.option("--no-cache", is_flag=True, help="Measure the base again, though it was measured before."),
+    click.option("--dry-run", is_flag=True, help="Check everything and say the price; write nothing."),
+    click.option("--cost-per-hour", type=click.FloatRange(min=0), metavar="X", help="Price of an hour here."),
+)
+"""Give a verb what `curve` and `sweep` share: where the series lies, going on with it, and what it may cost."""
 
 
 def report_exit(report: Report, gate: Gate | None) -> int:
@@ -122,15 +107,13 @@ def report_exit(report: Report, gate: Gate | None) -> int:
 
 def main() -> NoReturn:
     """Run the command line and exit with the code that `Exit` documents."""
-    signal.signal(signal.SIGTERM, _stop)
-    signal.signal(signal.SIGHUP, _stop)
-    # Read once by the library of torch's threads: those that wait for work let others have the core.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _stop)
     # Rows vary in length: blocks of one size would leave gaps. Read when CUDA starts, the second name before the first.
-    if "PYTORCH_ALLOC_CONF" not in os.environ:
-        os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
-    # The bars of transformers would write over our own talk; tqdm reads this when it is imported.
-    os.environ.setdefault("TQDM_DISABLE", "1")
+    allocator = {} if "PYTORCH_ALLOC_CONF" in os.environ else {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
+    # Threads of torch that wait for work let others have the core. The bars of transformers would write over our talk;
+    # tqdm reads this when it is imported.
+    os.environ.update({"OMP_WAIT_POLICY": "PASSIVE", "TQDM_DISABLE": "1", **allocator, **os.environ})
     # It says what it lacks on import, which peft does of its own accord.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     keep_freed_memory()
@@ -176,5 +159,6 @@ def _ranks() -> AbstractContextManager[Any]:
 
 
 def _stop(number: int, _frame: FrameType | None) -> NoReturn:
-    console.talk("terminated" if number == signal.SIGTERM else "hung up")
-    sys.exit(Exit.TERMINATED if number == signal.SIGTERM else Exit.HUNG_UP)
+    text, code = ("terminated", Exit.TERMINATED) if number == signal.SIGTERM else ("hung up", Exit.HUNG_UP)
+    console.talk(text)
+    sys.exit(code)

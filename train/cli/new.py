@@ -34,13 +34,13 @@ def command(file: Path | None, settings: tuple[str, ...], keep: str | None, forc
     if keep is None and file is not None and _is_terminal():
         question = 'What must the model go on knowing? A file of text, "base" for what it knows now, or "nothing"'
         keep = str(click.prompt(question, default="base", err=True))
-    if keep is not None and keep != "nothing":
+    if keep not in (None, "nothing"):
         if keep not in ("base", "general"):
             if not Path(keep).is_file():
                 raise click.UsageError(f'--keep {keep} is no file, and not "base" or "nothing"')
             # Paths of a recipe are read from its own folder.
             keep = os.path.relpath(keep, file.parent if file else ".")
-        # As JSON, which YAML reads as it stands.
+        # As JSON, whose texts are TOML's.
         settings = (f"mixing.replay={json.dumps(keep)}", f"guard.general={_MARGIN}", *settings)
     # pydantic takes a tenth of a second, which the other commands need not pay.
     from train.recipe import load_recipe, recipe_toml
@@ -52,10 +52,9 @@ def command(file: Path | None, settings: tuple[str, ...], keep: str | None, forc
     try:
         with file.open("w" if force else "x", encoding="utf-8") as opened:
             opened.write(text)
-    except FileExistsError:
-        raise click.UsageError(f"{file} is there already; --force overwrites it") from None
     except OSError as error:
-        raise click.UsageError(f"{file}: {error.strerror}") from None
+        hint = "; --force overwrites it" if isinstance(error, FileExistsError) else ""
+        raise click.UsageError(f"{file}: {error.strerror}{hint}") from None
     console.talk(f"wrote {file}; use it with: train run DATASET --recipe {file}")
     if keep is None:
         console.talk("nothing is done against forgetting: --keep base, or --keep FILE")

@@ -61,8 +61,6 @@ def write(source: Source, work: Path, _dtype: str) -> Written:
 def _test_rows(source: Source) -> list[Row]:
     # The test records as evaluation takes them; each proved to be the same tokens for a program that gets its text.
     rows = [row for row in source.dataset.splits["test"] if row.messages]
-    if raw := [row.id for row in source.dataset.splits["test"] if not row.messages]:
-        console.talk(f"warning: {len(raw)} records of raw text have no prompt, left out: {console.join_names(raw)}")
     if thinking := [row.id for row in rows if any(map(trace_of, row.messages or ()))]:
         what = f"a harness scores reasoning as a part of the answer; records with some: {console.join_names(thinking)}"
         raise inexpressible(what, _INSTEAD)
@@ -88,13 +86,10 @@ def _limit(source: Source, rows: list[Row]) -> int:
     # The most new tokens, such that a harness needs to cut no prompt for them.
     longest = max(len(prompt.ids) for row in rows if (prompt := source.renderer.prompt(row)) is not None)
     most = source.recipe.eval.max_new_tokens
-    left = (source.reads or longest + most) - longest
-    if left < 1:
+    if source.reads and longest >= source.reads:
         what = f"the longest prompt has {longest} tokens and the model reads {source.reads}"
         raise inexpressible(what, "Leave it out with a shorter max_length and on_too_long = skip.")
-    if left < most:
-        console.talk(f"warning: answers are at most {left} tokens, which the longest prompt leaves, not {most}")
-    return min(most, left)
+    return min(most, source.reads - longest) if source.reads else most
 
 
 def _document(source: Source, row: Row) -> dict[str, str]:
