@@ -50,7 +50,7 @@ class _Commands(Mapping[str, click.Command]):
 
 # click only reads it, and would take a dict.
 @click.group(
-    commands=_Commands(),  # type: ignore[arg-type]
+    commands=_Commands(),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(package_name="pairsmith", prog_name="train")

@@ -31,7 +31,7 @@ OF_BASE = "base"
 class MixingRecipe(Section):
     """Which categories an epoch is made of; as it stands here, each record once."""
 
-    temperature: float = Field(1.0, ge=1, le=100)
+    temperature: float = Field(default=1.0, ge=1, le=100)
     """1 takes categories as large as they are; above it small ones are repeated and large ones thinned, in proportion
     to size^(1/temperature).
     """
@@ -39,7 +39,7 @@ class MixingRecipe(Section):
     """Share of each category's records that is trained on, in whole clusters of repeats: those of .25 are among those
     of .5, and the seed chooses them. A category keeps one cluster at the least.
     """
-    caps: dict[str, Count] = Field({})
+    caps: dict[str, Count] = Field(default={})
     """Most records that an epoch takes of a category, such as { chat = 500 }."""
     replay: FileName | None = None
     """General text that is trained along against forgetting: a JSONL or text file, "base" for text that the base writes
@@ -81,7 +81,7 @@ class JudgeRecipe(Section):
 
     url: Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.:\[\]-]+(/[!-~]*)?$", max_length=2048)] | None = None
     """Where the judge is, such as "http://localhost:8000/v1"; records are sent there, so the default is none."""
-    model: Name = Field("", max_length=512)
+    model: Name = Field(default="", max_length=512)
     """The judge's name there; needed with a url."""
     api_key_env: Annotated[str, Field(pattern=r"^PAIRSMITH_[A-Z0-9_]{1,100}$")] | None = None
     """The environment variable that holds the key, such as PAIRSMITH_JUDGE_KEY; a recipe never holds one. Names begin
@@ -96,7 +96,7 @@ class JudgeRecipe(Section):
     send_flagged: bool = False
     """Send records with findings X7xx too, such as those with personal data."""
     rubric: str = Field(
-        "Prefer the answer that does what the prompt asks, is correct, and agrees with the reference.",
+        default="Prefer the answer that does what the prompt asks, is correct, and agrees with the reference.",
         max_length=20_000,
     )
     """What makes an answer the better one, in words for the judge."""
@@ -106,13 +106,13 @@ class JudgeRecipe(Section):
     """Seconds that one request may take."""
     retries: CountFromZero = 2
     """Further tries after no answer, no verdict, a 429 or a server's error; with a pause."""
-    max_concurrency: int = Field(4, ge=1, le=256)
+    max_concurrency: int = Field(default=4, ge=1, le=256)
     """Requests at the same time."""
     min_human: Count = 50
     """Pairs that people must have judged too (`curate compare --blind RUN:base RUN`), before the judge counts as
     calibrated.
     """
-    min_kappa: float = Field(0.6, ge=-1, le=1)
+    min_kappa: float = Field(default=0.6, ge=-1, le=1)
     """Cohen's kappa with them, below which the judge counts as uncalibrated."""
 
 
@@ -190,13 +190,13 @@ class EvalRecipe(Section):
     """Most of them that are reasoning: what has not ended by then is ended, and the answer follows."""
     batch_tokens: Tokens = 8192
     """Tokens of one evaluation batch, padding included."""
-    splits: list[Literal["validation", "test", "train"]] = Field(["validation", "test", "train"])
+    splits: list[Literal["validation", "test", "train"]] = Field(default=["validation", "test", "train"])
     """Splits whose records base and tuned are measured on; without test a run that only competes leaves that alone."""
     general: Name | None = None
     """A JSONL or text file of general text; its bits per byte show what was forgotten."""
     margin: Share = 0.02
     """A category is worse only when its score fell by more than this."""
-    resamples: int = Field(2000, ge=100, le=1_000_000)
+    resamples: int = Field(default=2000, ge=100, le=1_000_000)
     """Bootstrap and permutation resamples."""
     judge: JudgeRecipe = Field(default_factory=JudgeRecipe)
 
@@ -240,7 +240,7 @@ class StageRecipe(Section):
 class Recipe(Section):
     """Everything that decides a run's result besides the dataset and the versions of the libraries."""
 
-    base: Name = Field(DEFAULT_BASE, min_length=1, max_length=4096)
+    base: Name = Field(default=DEFAULT_BASE, min_length=1, max_length=4096)
     """The model to tune: a Hugging Face folder, a .gguf file, a hub id, the folder of a finished run, or "tiny-base"
     (ships with us).
     """
@@ -342,11 +342,11 @@ class Recipe(Section):
     """
     allow_special_tokens: bool = False
     """Take control tokens that stand in the data as plain text instead of refusing their records."""
-    new_tokens: NewTokens = Field([])
+    new_tokens: NewTokens = Field(default=[])
     """Words that become tokens of their own, such as ["<note>"]; their rows of the embedding and of the head are
     trained.
     """
-    seed: int = Field(0, ge=0, le=4_294_967_295)
+    seed: int = Field(default=0, ge=0, le=4_294_967_295)
     """Decides order, initial adapters and dropout."""
     bf16: bool | Auto = "auto"
     """Matrix products in bfloat16, with float32 weights where they are trained; "auto": where the hardware computes in
@@ -356,7 +356,7 @@ class Recipe(Section):
     """Validate every this many steps; "auto" is four times a run."""
     save_steps: Count | Auto = "auto"
     """Write a checkpoint every this many steps; "auto" is with each validation."""
-    save_total_limit: int = Field(3, ge=2, le=1000)
+    save_total_limit: int = Field(default=3, ge=2, le=1000)
     """Checkpoints that are kept: the best one and the newest others."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")] = "auto"
     """"auto", "cpu", "mps" or "cuda" (also "cuda:1")."""
@@ -374,7 +374,7 @@ class Recipe(Section):
     mixing: MixingRecipe = Field(default_factory=MixingRecipe)
     guard: GuardRecipe = Field(default_factory=GuardRecipe)
     preference: PreferenceRecipe = Field(default_factory=PreferenceRecipe)
-    stage: list[StageRecipe] = Field([], max_length=20)
+    stage: list[StageRecipe] = Field(default=[], max_length=20)
     """Trainings one after another, each on the model of the one before: a table [[stage]] for each."""
 
     def rules(self) -> dict[str, bool]:

@@ -62,7 +62,12 @@ def write_gguf(path: Path, model: Any, renderer: Renderer, name: str, dtype: str
         writer.add_file_type(gguf.LlamaFileType[f"{'ALL' if dtype == 'float32' else 'MOSTLY'}_{FORMATS[dtype]}"])
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
         values = {f"{writer.arch}.{key}": value for key, value in _numbers(config).items()}
-        add = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}
+        add: dict[type, Any] = {
+            bool: writer.add_bool,
+            int: writer.add_uint32,
+            float: writer.add_float32,
+            str: writer.add_string,
+        }
         for key, value in (values | _vocabulary(renderer, len(weights["token_embd.weight"]))).items():
             add.get(type(value), writer.add_array)(key, value)
         for key, weight in weights.items():
