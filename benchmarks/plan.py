@@ -86,7 +86,7 @@ def real(name: str, num_steps: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         meter = Meter(placement.device)
         result = fit(model, steps, Path(folder), placement=placement)
-        grown = meter.grown() + corrected.memory.weights
+        grown = meter.peak_increase_bytes() + corrected.memory.weights
     return report_accuracy(corrected, result, grown) | {"computed": computed.peak_bytes / grown - 1}
 
 

@@ -122,11 +122,11 @@ def memory(folder: Path, base: str, cache: Path) -> dict[str, Any]:
     renderer = Renderer(tokenizer, "sft", None, stop_ids=ends)
     meter, before = Meter(torch.device("cpu")), anonymous()
     dataset = open_dataset(folder)
-    opened = meter.grown()
+    opened = meter.peak_increase_bytes()
     digest = dataset.manifest["files"]["train.jsonl"]["sha256"]
     rendered, cpu, wall = timed(lambda: render_cached(renderer, dataset.splits["train"], digest, Cache(cache)))
     steps = BatchSampler(rendered.examples, Recipe(), is_packed=True)
-    found = {"opened": opened, "peak": meter.grown(), "end": anonymous() - before, "cpu": cpu, "wall": wall}
+    found = {"opened": opened, "peak": meter.peak_increase_bytes(), "end": anonymous() - before, "cpu": cpu, "wall": wall}
     size = sum(file.stat().st_size for file in cache.rglob("*.bin"))
     return found | {"order": steps.digest(), "cached": size, "data": (folder / "train.jsonl").stat().st_size}
 

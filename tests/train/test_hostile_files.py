@@ -154,9 +154,9 @@ def test_a_gguf_file_that_is_cut_is_told_by_its_name(whole: bytes, tmp_path: Pat
     path = tmp_path / "model.gguf"
     for length in range(4, 240, 7):
         path.write_bytes(whole[:length])
-        assert _refused(path).endswith(f"a damaged GGUF file: it ends within its header, after {length:,} bytes")
+        assert f"bytes or more and has {length:,} (cut)" in _refused(path)
     path.write_bytes(whole[:-33])
-    assert _refused(path).endswith(f"it should have {len(whole):,} bytes and has {len(whole) - 33:,} (cut)")
+    assert f"bytes or more and has {len(whole) - 33:,} (cut)" in _refused(path)
 
 
 def test_a_gguf_file_that_is_whole_comes_to_the_library(whole: bytes, tmp_path: Path) -> None:
@@ -168,10 +168,10 @@ def test_a_gguf_file_that_is_whole_comes_to_the_library(whole: bytes, tmp_path: 
 @pytest.mark.parametrize(
     ("at", "put", "told"),
     [
-        (4, b"\x09\0\0\0", "it is of version 9, and 2 and 3 are read"),
-        (8, b"\xff" * 8, "it ends within its header"),
-        (16, b"\xff" * 8, "it ends within its header"),
-        (24, b"\xff" * 8, "it ends within its header"),
+        (4, b"\x09\0\0\0", "version 9"),
+        (8, b"\xff" * 8, "(cut)"),
+        (16, b"\xff" * 8, "(cut)"),
+        (24, b"\xff" * 8, "(cut)"),
     ],
 )
 def test_a_gguf_header_that_lies_is_told(whole: bytes, tmp_path: Path, at: int, put: bytes, told: str) -> None:

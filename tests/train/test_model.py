@@ -116,7 +116,7 @@ def test_any_flip_of_a_header_is_no_crash(base: Path) -> None:
     path = base / "model.safetensors"
     raw = path.read_bytes()
     length = int.from_bytes(raw[:8], "little")
-    assert "__metadata__" in check_safetensors(path)
+    assert "model.norm.weight" in check_safetensors(path)
     for place in range(0, 8 + length, 37):
         path.write_bytes(raw[:place] + bytes([raw[place] ^ 0x20]) + raw[place + 1 :])
         # Sound or refused; any other exception fails the test.

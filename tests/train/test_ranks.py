@@ -22,18 +22,16 @@ from safetensors.torch import load_file
 from tests.promises.outside import hijacked, plant_programs
 from tests.train import children
 from tests.train.children import EXAMPLES, on_ranks
-from tests.train.tiny import make_model, make_tokenizer
+from tests.train.tiny import make_tokenizer
 from train.base.errors import TrainError
 from train.cli import cli
 from train.loop.checkpoint import Checkpoint
 from train.model.batch import BatchSampler
 from train.model.distributed import (
     DistributedContext,
-    attention_share,
     join_group,
     seed_stream,
-    shard_by_cost,
-    token_costs,
+    shard_by_tokens,
 )
 from train.model.parallel import keeps_whole, pick_strategy
 from train.recipe import build_recipe
@@ -199,7 +197,7 @@ def test_a_step_is_dealt_whole_and_fairly() -> None:
     steps = BatchSampler(EXAMPLES, build_recipe({"global_batch_size": 16, "micro_batch_tokens": 64}))
     for number, world in product(range(2), (1, 2, 3, 20)):
         planned = steps[number]
-        shares = steps.shard(planned, world, attention=0.01)
+        shares = steps.shard(planned, world)
         assert len(shares) == world
         places = [place for rank in shares for group in rank for place in group]
         assert sorted(places) == sorted(place for group in planned.micro_batches for place in group)
@@ -209,21 +207,14 @@ def test_a_step_is_dealt_whole_and_fairly() -> None:
 def test_the_dearest_rank_is_near_the_least_possible() -> None:
     draw = np.random.default_rng(0)
     for _ in range(20):
-        costs = token_costs(draw.integers(1, 50, 7), 0.1)
-        shares = shard_by_cost(costs, 2)
+        costs = draw.integers(1, 50, 7)
+        shares = shard_by_tokens(costs.tolist(), 2)
         best = min(
             max(sum(costs[np.array(sides) == side]) for side in (0, 1)) for sides in product((0, 1), repeat=len(costs))
         )
         # Graham's bound for two ranks.
         assert max(sum(costs[share]) for share in shares) <= best * 7 / 6 + 1e-9
-    assert shard_by_cost([], 2) == [[], []]
-
-
-def test_long_examples_cost_more_than_their_tokens() -> None:
-    share = attention_share(make_model())
-    # 2 layers of width 32 over 18,624 weights outside of the embeddings.
-    assert share == pytest.approx(2 * 32 / 18_624)
-    assert token_costs([10], share)[0] == pytest.approx(10 + 100 * share)
+    assert shard_by_tokens([], 2) == [[], []]
 
 
 @pytest.mark.parametrize(

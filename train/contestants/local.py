@@ -18,7 +18,6 @@ from train.data.rendering import Renderer, RowFault
 from train.evaluate.answers import Draw, OnToken
 from train.evaluate.evaluation import choose, predict
 from train.model import (
-    base_below,
     check_folder,
     computing,
     eos_ids,
@@ -29,6 +28,7 @@ from train.model import (
     pick_device,
     pick_dtype,
     pick_threads,
+    root_base,
 )
 from train.model.device import require_memory
 from train.model.safety import check_safetensors
@@ -127,7 +127,7 @@ def open_local(spec: Spec, *, device: str = "auto", threads: int | None = None) 
     require_memory(spec.name, needed, hint, pick_device(recipe.device))
     if tuned is not None:
         check_folder(tuned, needs_weights=full_model is not None)
-    below, home = base_below(recipe, folder)
+    below, home = root_base(recipe, folder)
     model, tokenizer = load_base(
         str(full_model or find_base(below.base, home)), device=recipe.device,
         new_tokens=() if full_model else below.new_tokens,

@@ -189,7 +189,7 @@ def begin_packed(model: Any, prompts: Sequence[Sequence[int]], limits: Sequence[
             return functional.linear(hidden.to(dtype), weight, bias)
 
     lengths = [len(prompt) for prompt in prompts]
-    kv_cache = KVCache(lengths, [sum(pair) for pair in zip(lengths, limits, strict=True)], device)
+    kv_cache = KVCache(lengths, max(map(sum, zip(lengths, limits, strict=True))), device)
     ids, packed = to_device(torch.tensor(list(chain(*prompts))), device), pack(lengths, device)
     arguments = {"position_ids": packed.positions, "attention_mask": unread_mask(device), "use_cache": False}
     with attending(kv_cache.prompts(packed)):

@@ -23,7 +23,7 @@ from train.model import computing
 from train.model.attention import to_device
 from train.model.batch import Batch, BatchSampler, Step, collate, pad_multiple
 from train.model.capabilities import capabilities_of, compile_layers
-from train.model.distributed import SINGLE_PROCESS, DistributedContext, attention_share
+from train.model.distributed import SINGLE_PROCESS, DistributedContext
 from train.model.loss import supervised_loss
 from train.model.parallel import ParallelStrategy, Replicated, Sharded, gradient_norm, parallelize
 from train.model.preference import PreferenceLoss, StepTotals, texts_of, totals_of
@@ -79,7 +79,7 @@ class Trainer:
         self, model: Any, sampler: BatchSampler, placement: Placement = CPU, reference: torch.Tensor | None = None
     ) -> None:
         self.model, self.sampler, self.placement, self.reference = model, sampler, placement, reference
-        recipe, self.attention = sampler.recipe, attention_share(model)
+        recipe = sampler.recipe
         self.comparison = (
             PreferenceLoss(recipe.objective, recipe.preference) if recipe.objective in PREFERENCES else None
         )
@@ -143,7 +143,7 @@ class Trainer:
     def turns(self, step: Step) -> list[tuple[list[int], float]]:
         """Return the records of this rank's micro-batches, each with its weight."""
         context = self.placement.context
-        shares = self.sampler.shard(step, context.world_size, attention=self.attention)
+        shares = self.sampler.shard(step, context.world_size)
         turns = [(indices, 1.0) for indices in shares[context.rank]]
         if self.parallel.needs_equal_turns:
             shortest = min(step.indices, key=lambda index: int(self.sampler.lengths[index]))

@@ -3,16 +3,16 @@
 from train.model.adapter import add_lora, add_tokens, continue_lora, continued_shape, grow, is_lora, save_adapter
 from train.model.device import computing, pick_device, pick_dtype, pick_threads
 from train.model.load import (
-    base_below,
     check_finite,
+    describe_init,
     eos_ids,
     find_base,
-    how_begun,
     load_adapter,
     load_base,
     load_tokenizer,
     num_parameters,
     pick_four_bits,
     read_length,
+    root_base,
 )
 from train.model.safety import check_folder, check_safetensors

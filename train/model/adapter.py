@@ -6,13 +6,13 @@ the others (Hewitt 2021, "Initializing New Word Embeddings for Pretrained Langua
 
 from __future__ import annotations
 
-import json
-import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, finalize
 
 from train.base.errors import TrainError
 from train.recipe import Recipe
@@ -20,9 +20,8 @@ from train.recipe import Recipe
 if TYPE_CHECKING:
     import torch
 
-_CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-_INITIAL: WeakKeyDictionary[Any, dict[str, torch.Tensor]] = WeakKeyDictionary()
-"""What adapters began as that took a part of the base over; `save_adapter` needs it."""
+_INITIAL: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+"""Where adapters are as they began that took a part of the base over; `save_adapter` needs it."""
 
 
 def add_lora(model: Any, recipe: Recipe, *, dtype: torch.dtype, seed: int, new_ids: Sequence[int] = ()) -> Any:
@@ -48,44 +47,37 @@ def add_lora(model: Any, recipe: Recipe, *, dtype: torch.dtype, seed: int, new_i
         use_rslora=recipe.use_rslora, use_dora=recipe.use_dora,
         trainable_token_indices=trained_rows(model, new_ids) or None,
     )  # fmt: skip
-    # As they are now: rows of new tokens get a wrapper, which is another module.
-    tables = [module for module in (model.get_input_embeddings(), model.get_output_embeddings()) if module is not None]
+    hint = 'Name its modules, or set lora_target_modules = "all-linear".'
     try:
         with warnings.catch_warnings():
             # peft 0.21 reads a property that transformers 5 renamed; that is between the two of them.
             warnings.simplefilter("ignore", FutureWarning)
             tuned = get_peft_model(model, config, autocast_adapter_dtype=False)
     except ValueError as error:
-        raise TrainError(
-            "E920 bad-recipe", f"lora_target_modules: {str(error)[:300]}", 'Set lora_target_modules = "all-linear".'
-        ) from None
+        raise TrainError("E920 bad-recipe", f"lora_target_modules: {str(error)[:300]}", hint) from None
     # peft is content where one of them names a module.
     names = [] if isinstance(recipe.lora_target_modules, str) else recipe.lora_target_modules
     targeted = [f".{name}" for name in tuned.base_model.targeted_module_names]
     if unknown := [name for name in names if not any(path.endswith(f".{name}") for path in targeted)]:
+        missing = ", ".join(unknown)[:300]
         raise TrainError(
-            "E920 bad-recipe", f"lora_target_modules: the base has no {', '.join(unknown)[:300]} that takes an adapter",
-            'Name its modules, or set lora_target_modules = "all-linear".',
-        )  # fmt: skip
-    for parameter in tuned.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
-    _freeze_rest(tuned, tables, dtype)
-    if takes_over(tuned):
-        _INITIAL[tuned] = {name: p.detach().cpu().clone() for name, p in tuned.named_parameters() if p.requires_grad}
+            "E920 bad-recipe", f"lora_target_modules: the base has no {missing} that takes an adapter", hint
+        )
+    _freeze_rest(tuned, dtype)
+    if changes_base_weights(tuned):
+        _INITIAL[tuned] = mkdtemp()
+        finalize(tuned, rmtree, _INITIAL[tuned], ignore_errors=True)
+        tuned.save_pretrained(f"{_INITIAL[tuned]}/initial", save_embedding_layers=False)
     return tuned
 
 
 def continue_lora(tuned: Any, *, dtype: torch.dtype) -> Any:
-    """Return a model with an adapter that was loaded, which is trained on; all else is as `add_lora` leaves it."""
+    """Return a model with an adapter that was loaded, which is trained further; all else is as `add_lora` leaves it."""
     names = [f".{name}." for name in tuned.peft_config]
     for path, parameter in tuned.named_parameters():
         # What peft adds bears the adapter's name.
         parameter.requires_grad_(any(name in f".{path}." for name in names))
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
-    tables = [module for module in (tuned.get_input_embeddings(), tuned.get_output_embeddings()) if module is not None]
-    _freeze_rest(tuned, tables, dtype)
+    _freeze_rest(tuned, dtype)
     return tuned
 
 
@@ -99,21 +91,24 @@ def continued_shape(tuned: Any, recipe: Recipe) -> Recipe:
     })  # fmt: skip
 
 
-def _freeze_rest(tuned: Any, tables: Sequence[Any], dtype: torch.dtype) -> None:
+def _freeze_rest(tuned: Any, dtype: torch.dtype) -> None:
+    # Adapters in float32, and under bfloat16 all frozen matrices in it but embedding and head.
     import torch
 
-    if dtype == torch.bfloat16:
-        for module in tuned.modules():
-            is_plain = type(module) is torch.nn.Linear and not any(module is table for table in tables)
-            if is_plain and not module.weight.requires_grad:
-                module.to(dtype)
+    tables = [tuned.get_input_embeddings(), tuned.get_output_embeddings()]
+    # Rows of new tokens get a wrapper.
+    tables = [getattr(table, "original_module", table) for table in tables]
     for module in tuned.modules():
+        is_plain = type(module) is torch.nn.Linear and not any(module is table for table in tables)
+        if dtype == torch.bfloat16 and is_plain and not module.weight.requires_grad:
+            module.to(dtype)
         if hasattr(module, "cast_input_dtype_enabled"):
             # peft casts each input to the adapter's format; autocast does that already, so it is memory for nothing.
             module.cast_input_dtype_enabled = False
-    trained = {name: p.dtype for name, p in tuned.named_parameters() if p.requires_grad}
+    trained = [parameter for parameter in tuned.parameters() if parameter.requires_grad]
     assert trained, "no adapter was added"
-    assert set(trained.values()) == {torch.float32}, trained
+    for parameter in trained:
+        parameter.data = parameter.data.float()
 
 
 def is_lora(model: Any) -> bool:
@@ -121,8 +116,8 @@ def is_lora(model: Any) -> bool:
     return hasattr(model, "peft_config") and hasattr(model, "disable_adapter")
 
 
-def takes_over(tuned: Any) -> bool:
-    """True where the adapters began as a part of the frozen weights, which lack it since."""
+def changes_base_weights(tuned: Any) -> bool:
+    """Return True where the adapters began as a part of the frozen weights, which lack it since."""
     return any(config.init_lora_weights in ("pissa", "olora") for config in tuned.peft_config.values())
 
 
@@ -131,32 +126,10 @@ def save_adapter(tuned: Any, folder: Path) -> None:
 
     Tables that grew are not written, since the rows of new tokens are in the adapter.
     """
-    tuned.save_pretrained(folder, save_embedding_layers=False)
-    if takes_over(tuned):
-        _as_difference(folder, _INITIAL[tuned])
-
-
-def _as_difference(folder: Path, initial: dict[str, torch.Tensor]) -> None:
-    import torch
-    from safetensors.torch import load_file, save_file
-
     # Adapters that took a part of the base over, W = R + s B0 A0, fit R alone, which no disk has. What they came to
-    # change is s (B A - B0 A0): an adapter with twice the rank, [B, -B0] [A; A0].
-    config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
-    now = load_file(folder / _WEIGHTS)
-    for name, tensor in now.items():
-        # peft leaves the adapter's name out of what it saves.
-        full_name = name.removesuffix("weight") + "default.weight"
-        if ".lora_A." in name:
-            now[name] = torch.cat([tensor, initial[full_name]], 0)
-        elif ".lora_B." in name:
-            now[name] = torch.cat([tensor, -initial[full_name]], 1)
-    save_file(now, folder / _WEIGHTS, metadata={"format": "pt"})
-    # The scale stays what it was: alpha / rank, or alpha / sqrt(rank).
-    config["lora_alpha"] *= math.sqrt(2) if config["use_rslora"] else 2
-    config["r"] *= 2
-    config["init_lora_weights"] = True
-    (folder / _CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
+    # change is s (B A - B0 A0): peft writes that as an adapter of twice the rank, which has no rows of new tokens.
+    initial = f"{_INITIAL[tuned]}/initial" if changes_base_weights(tuned) else None
+    tuned.save_pretrained(folder, save_embedding_layers=False, path_initial_model_for_weight_conversion=initial)
 
 
 def add_tokens(model: Any, tokenizer: Any, words: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ B examples, T tokens of the longest of them, N tokens of all, S supervised token
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,7 +21,7 @@ import numpy as np
 from train.base import console
 from train.base.errors import TrainError
 from train.data.rendering import Example, Examples
-from train.model.distributed import shard_by_cost, token_costs
+from train.model.distributed import shard_by_tokens
 from train.recipe import MixingRecipe, Recipe
 
 if TYPE_CHECKING:
@@ -87,9 +88,13 @@ class BatchSampler:
         """Tokens of the first epoch, and how many of them are trained; without mixing, of each."""
         self.global_batch_size = _records_of_a_step(self.lengths[first], recipe, num_ranks)
         self._epoch = lru_cache(maxsize=4)(self._make_epoch)
-        self._steps_of_an_epoch = self._count_steps()
         self._starts = [0]
-        self._total = recipe.max_steps or self._start(recipe.num_train_epochs)
+        """The first step of each epoch that was asked for."""
+        if not (total := recipe.max_steps):
+            while len(self._starts) <= recipe.num_train_epochs:
+                self._add_start()
+            total = self._starts[-1]
+        self._total = total
 
     def __len__(self) -> int:
         return self._total
@@ -97,21 +102,18 @@ class BatchSampler:
     def __getitem__(self, number: int) -> Step:
         if not 0 <= number < len(self):
             raise IndexError(number)
-        epoch = self._epoch_of(number)
-        indices = self._epoch(epoch)[number - self._start(epoch)]
+        epoch, place = self._locate(number)
+        indices = self._epoch(epoch)[place]
         return Step(
             epoch, self._micro_batches(indices), int(self.supervised[indices].sum()), float(self.weights[indices].sum())
         )
 
-    def shard(self, planned: Step, num_ranks: int, *, attention: float = 0.0) -> list[list[list[int]]]:
-        """Return each rank's micro-batches of a step, balanced by `token_costs` with ``attention``.
-
-        One rank gets the step as it is; with fewer examples than ranks some get none.
-        """
+    def shard(self, planned: Step, num_ranks: int) -> list[list[list[int]]]:
+        """Return each rank's micro-batches of a step; with fewer examples than ranks some get none."""
         if num_ranks == 1:
             return [planned.micro_batches]
         indices = planned.indices
-        shares = shard_by_cost(token_costs(self.lengths[indices], attention), num_ranks)
+        shares = shard_by_tokens(self.lengths[indices].tolist(), num_ranks)
         return [self._micro_batches([indices[n] for n in share]) for share in shares]
 
     def _micro_batches(self, indices: list[int]) -> list[list[int]]:
@@ -141,15 +143,14 @@ class BatchSampler:
 
     def epochs_until(self, number: int) -> float:
         """Return how many epochs, and what part of one, are over after the first ``number`` steps (from 1)."""
-        epoch = self._epoch_of(number - 1)
-        return epoch + (number - self._start(epoch)) / len(self._epoch(epoch))
+        epoch, place = self._locate(number - 1)
+        return epoch + (place + 1) / len(self._epoch(epoch))
 
     def num_tokens(self) -> int:
         """Return the tokens of the whole run."""
-        last = self._epoch_of(len(self) - 1)
-        begun = self._epoch(last)[: len(self) - self._start(last)]
-        whole = sum(int(self.lengths[self.mixture.epoch(epoch)].sum()) for epoch in range(last))
-        return whole + sum(int(self.lengths[indices].sum()) for indices in begun)
+        last, place = self._locate(len(self) - 1)
+        epochs = [*map(self.mixture.epoch, range(last)), *self._epoch(last)[: place + 1]]
+        return sum(int(self.lengths[indices].sum()) for indices in epochs)
 
     def digest(self) -> str:
         """Return a SHA-256 of what decides the whole order: lengths, seed, sizes of steps and of categories.
@@ -162,39 +163,25 @@ class BatchSampler:
         hashed.update(repr((sizes, self._epoch(0))).encode())
         return hashed.hexdigest()
 
-    def _count_steps(self) -> int | None:
-        """Steps of each epoch, by arithmetic; None where they differ by epoch, as an example may be over a step."""
-        if self.recipe.batch_tokens is None:
-            return -(-len(self.mixture) // self.global_batch_size)
-        if self.mixture.is_plain and int(self.lengths.max()) <= self.recipe.batch_tokens:
-            # No example is longer than a step, so in each step at least one ends.
-            return (int(self.lengths.sum()) - 1) // self.recipe.batch_tokens + 1
-        return None
+    def _add_start(self) -> None:
+        epoch, size = len(self._starts) - 1, self.global_batch_size
+        # Steps of so many tokens are more or fewer by epoch.
+        is_even = self.recipe.batch_tokens is None
+        self._starts.append(self._starts[-1] + (-(-len(self.mixture) // size) if is_even else len(self._epoch(epoch))))
 
-    def _start(self, epoch: int) -> int:
-        """The first step of an epoch."""
-        if self._steps_of_an_epoch:
-            return epoch * self._steps_of_an_epoch
-        while len(self._starts) <= epoch:
-            self._starts.append(self._starts[-1] + len(self._epoch(len(self._starts) - 1)))
-        return self._starts[epoch]
-
-    def _epoch_of(self, number: int) -> int:
-        if self._steps_of_an_epoch:
-            return number // self._steps_of_an_epoch
-        epoch = 0
-        while self._start(epoch + 1) <= number:
-            epoch += 1
-        return epoch
+    def _locate(self, number: int) -> tuple[int, int]:
+        """Return the epoch of a step, and its place in that."""
+        while self._starts[-1] <= number:
+            self._add_start()
+        epoch = bisect_right(self._starts, number) - 1
+        return epoch, number - self._starts[epoch]
 
     def _make_epoch(self, epoch: int) -> list[list[int]]:
         order = np.random.default_rng([self.recipe.seed, epoch]).permutation(self.mixture.epoch(epoch))
         if self.recipe.batch_tokens is None:
-            return [
-                order[n : n + self.global_batch_size].tolist() for n in range(0, len(order), self.global_batch_size)
-            ]
-        owner = (np.cumsum(self.lengths[order]) - 1) // self.recipe.batch_tokens
-        edges = np.flatnonzero(np.diff(owner)) + 1
+            edges = np.arange(self.global_batch_size, len(order), self.global_batch_size)
+        else:
+            edges = np.flatnonzero(np.diff((np.cumsum(self.lengths[order]) - 1) // self.recipe.batch_tokens)) + 1
         return [part.tolist() for part in np.split(order, edges)]
 
 
@@ -281,21 +268,18 @@ def collate(
         return to_device(torch.from_numpy(array), device)
 
     parts = (put(targets - 1), put(ids[targets]), put(owners))
-    weights = None if all(example.weights is None for example in examples) else put(_weights(examples, trained))
+    weights = None
+    if any(example.weights is not None for example in examples):
+        each = [
+            np.ones(len(indices)) if example.weights is None else np.asarray(example.weights)[indices]
+            for example, indices in zip(examples, trained, strict=True)
+        ]
+        weights = put(np.concatenate(each).astype(np.float32))
     if not is_packed:
         return Batch(put(ids.reshape(len(examples), width)), *parts, weights=weights)
     tail = total - int(lengths.sum())
     packed = pack([*lengths.tolist(), tail] if tail else lengths.tolist(), device)
     return Batch(put(ids[None]), *parts, packed=packed, weights=weights)
-
-
-def _weights(examples: Sequence[Example], trained: Sequence[np.ndarray]) -> np.ndarray:
-    """The weight of each supervised token, in the order of the targets."""
-    per_example = [
-        np.ones(len(indices)) if example.weights is None else np.asarray(example.weights)[indices]
-        for example, indices in zip(examples, trained, strict=True)
-    ]
-    return np.concatenate(per_example).astype(np.float32)
 
 
 class Mixture:

@@ -94,7 +94,7 @@ class Capabilities:
     """Which of our ways to compute give what the model's own code gives."""
 
     has_packing: bool
-    """Examples end to end give what each alone gives, and so do branches and the rows of a `KVCache`."""
+    """Examples end to end give what each alone gives, and so do the rows of a `KVCache`."""
     has_plain_head: bool
     """logits = hidden @ weight.T + bias; soft caps, scales and adapted heads are not so."""
 
@@ -149,25 +149,21 @@ def _has_packing(model: Any, texts: list[torch.Tensor]) -> bool:
         return False
     register()
     before, device = model.config._attn_implementation, texts[0].device
-    # The texts as one row; two of them as branches of the first; and all but a few tokens of each, then those.
-    first, branches = texts[0], [texts[1][:2], texts[2][:3]]
-    packed, branched = pack(_LENGTHS, device), pack([len(first) + 5], device, [(2, 3)])
-    cache = KVCache([length - _STEPS for length in _LENGTHS], [24] * len(texts), device)
+    # The texts as one row; then all but the last tokens of each, and those one by one.
+    packed, cache = pack(_LENGTHS, device), KVCache([length - _STEPS for length in _LENGTHS], 24, device)
     begun = pack(cache.lengths, device)
     try:
         alone = [_logits(model, text) for text in texts]
-        wanted = [*alone, *(_logits(model, torch.cat([first, branch]))[len(first) :] for branch in branches)]
         model.set_attn_implementation(NAME)
         with packing(packed):
-            found = [_logits(model, torch.cat(texts), **packed.model_kwargs())]
-        with packing(branched):
-            found.append(_logits(model, torch.cat([first, *branches]), **branched.model_kwargs())[len(first) :])
+            together = _logits(model, torch.cat(texts), **packed.model_kwargs())
         with attending(cache.prompts(begun)):
             row = torch.cat([text[:-_STEPS] for text in texts])
             _logits(model, row, position_ids=begun.positions, attention_mask=unread_mask(device))
         steps = TokenSteps(lambda arguments: model(**arguments).logits[:, -1], cache)
-        found.append([steps.read(ids) for ids in torch.stack([text[-_STEPS:] for text in texts], 1)][-1])
-        has_packing = are_close(torch.cat([*wanted, torch.stack([logits[-1] for logits in alone])]), torch.cat(found))
+        last = [steps.read(ids) for ids in torch.stack([text[-_STEPS:] for text in texts], 1)][-1]
+        wanted = torch.cat([*alone, torch.stack([logits[-1] for logits in alone])])
+        has_packing = are_close(wanted, torch.cat([together, last]))
     except _UNSUPPORTED:
         has_packing = False
     if not has_packing:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from train.base.errors import Exit, TrainError
 from train.recipe import Recipe
@@ -24,23 +24,19 @@ if TYPE_CHECKING:
 
 
 SMALL_MODEL = 20_000_000
-_CPU_INFO = Path("/proc/cpuinfo")
+_QUOTA, _LIMIT = Path("/sys/fs/cgroup/cpu.max"), Path("/sys/fs/cgroup/memory.max")
+_STATUS, _CLEAR, _CPU_INFO = Path("/proc/self/status"), Path("/proc/self/clear_refs"), Path("/proc/cpuinfo")
 _SAMPLE_SECONDS = 0.25
-STAT = Path("/proc/stat")
-QUOTAS = (Path("/sys/fs/cgroup/cpu.max"), Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"))
-"""Of the second version of control groups, and of the first."""
 
 
 def pick_device(wanted: str) -> torch.device:
     """Return the torch device for "auto", "cpu", "mps" or "cuda"; raises TrainError "E941 no-device" (exit 3)."""
     import torch
 
-    if wanted == "auto":
-        there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-        wanted = next(kind for kind, is_there in there.items() if is_there)
-    device = torch.device(wanted)
-    is_there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}.get(device.type, True)
-    if not is_there or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
+    num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    counts = {"cuda": num_gpus, "mps": int(torch.backends.mps.is_available()), "cpu": 1}
+    device = torch.device(next(kind for kind, num in counts.items() if num) if wanted == "auto" else wanted)
+    if (device.index or 0) >= counts.get(device.type, 1):
         raise TrainError(
             "E941 no-device", f"this machine has no {wanted}", "Add --set device=cpu.", exit_code=Exit.MISSING
         )
@@ -63,13 +59,11 @@ def pick_dtype(recipe: Recipe, device: torch.device, num_parameters: int) -> tor
         raise TrainError("E941 no-device", f"{name} has no bfloat16", "Add --set bf16=auto.", exit_code=Exit.MISSING)
     if recipe.bf16 is True or device.type == "cuda":
         return torch.bfloat16
-    flags = ""
+    has_bf16 = False
     if device.type == "cpu":
         # Other systems have no such file, and some containers hide it.
         with suppress(OSError):
-            lines = _CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines()
-            flags = next((line for line in lines if line.startswith("flags")), "")
-    has_bf16 = "avx512_bf16" in flags.split()
+            has_bf16 = " avx512_bf16 " in _CPU_INFO.read_text(encoding="utf-8", errors="replace")
     return torch.bfloat16 if has_bf16 and num_parameters >= SMALL_MODEL else torch.float32
 
 
@@ -126,67 +120,24 @@ def cast_weight(weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 def usable_cores() -> int:
     """Return the cores that this process may run on: by its affinity, and by the quota of its container if lower."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _quota()
-    return max(1, min(allowed, allowed if quota is None else round(quota)))
+    allowed = len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else os.cpu_count() or 1
+    # No control group of version 2, or one without a quota ("max").
+    with suppress(OSError, ValueError):
+        quota, period = map(int, _QUOTA.read_text(encoding="ascii").split())
+        allowed = min(allowed, round(quota / period))
+    return max(1, allowed)
 
 
 def free_cores() -> int:
-    """Return how many usable cores are idle, 1 at the least, all where the system has no /proc/stat; takes 0.25 s."""
-    # Not by the load average: that remembers what this very command did a minute ago.
+    """Return how many usable cores are idle, 1 at the least; takes 0.25 s."""
     # Threads that wait for a core that another program holds cost far more than they bring: with two of them on a busy
-    # machine of two cores torch was fifty times slower than with one.
-    usable = usable_cores()
-    before = _idle_and_all()
-    if usable == 1 or before is None:
-        return usable
-    time.sleep(_SAMPLE_SECONDS)
-    after = _idle_and_all()
-    if after is None or len(after) != len(before):
-        # Cores were switched off or on meanwhile.
-        return usable
-    idle = sum(
-        (later[0] - sooner[0]) / (later[1] - sooner[1])
-        for sooner, later in zip(before, after, strict=True)
-        if later[1] > sooner[1]
-    )
-    return max(1, min(usable, round(idle)))
-
-
-def _idle_and_all() -> list[tuple[int, int]] | None:
-    # Return (idle, total) ticks of each core that we may run on; None where the system does not report them.
-    try:
-        lines = STAT.read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    ours = {f"cpu{number}" for number in os.sched_getaffinity(0)}
-    times = [[int(field) for field in line.split()[1:9]] for line in lines if line.split(" ", 1)[0] in ours]
-    # user, nice, system, idle, waiting for a disk, interrupts twice, stolen by the host
-    return [(ticks[3] + ticks[4], sum(ticks)) for ticks in times] or None
-
-
-def _quota() -> float | None:
-    second, first = QUOTAS
-    try:
-        if second.is_file():
-            limit, period = second.read_text(encoding="ascii").split()[:2]
-            return None if limit == "max" else int(limit) / int(period)
-        if first.is_file():
-            limit = first.read_text(encoding="ascii").strip()
-            period = first.with_name("cpu.cfs_period_us").read_text(encoding="ascii").strip()
-            return int(limit) / int(period) if int(limit) > 0 else None
-    except (OSError, ValueError):
-        # A system that words it otherwise has no quota that we know of.
-        return None
-    return None
-
-
-_STATUS, _CLEAR, _LIMIT = Path("/proc/self/status"), Path("/proc/self/clear_refs"), Path("/sys/fs/cgroup/memory.max")
-_MACHINE = Path("/proc/meminfo")
+    # machine of two cores torch was fifty times slower than with one. The load average remembers this very command.
+    idle = sum(1 - busy / 100 for busy in psutil.cpu_percent(_SAMPLE_SECONDS, percpu=True))
+    return max(1, min(usable_cores(), round(idle)))
 
 
 class Meter:
-    """Measures from when it is made: ``grown()`` is the peak since then over what there was at that time, in bytes."""
+    """Measures the memory of a piece of work, which begins where the meter is made."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -196,19 +147,23 @@ class Meter:
             torch.cuda.reset_peak_memory_stats(device)
             self.before = torch.cuda.memory_allocated(device)
             return
-        _give_back()
+        # Let glibc return what was freed, which is else used again without growing.
+        with suppress(AttributeError, OSError):
+            ctypes.CDLL(None).malloc_trim(0)
         # 5 sets the peak back to what is resident now (proc(5)); where that is not allowed the peak is older.
         with suppress(OSError):
             _CLEAR.write_text("5")
-        self.before = _resident("VmRSS")
+        self.before = psutil.Process().memory_info().rss
 
-    def grown(self) -> int:
-        """Return the bytes that the peak lies above the beginning."""
-        if self.device.type == "cuda":
-            import torch
-
-            return torch.cuda.max_memory_allocated(self.device) - self.before
-        return max(0, _resident("VmHWM") - self.before)
+    def peak_increase_bytes(self) -> int:
+        """Return the bytes by which the peak lies above the beginning."""
+        if (peak := peak_memory(self.device)) is None:
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1024 if psutil.LINUX else 1)
+            # Not that of getrusage, which cannot be set back.
+            with suppress(OSError, StopIteration):
+                lines = _STATUS.read_text().splitlines()
+                peak = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+        return max(0, peak - self.before)
 
 
 _PEAKS = {
@@ -243,52 +198,24 @@ def memory_limit(device: torch.device | None = None) -> int:
         import torch
 
         return int(torch.cuda.get_device_properties(device).total_memory)
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    limits += [limit for limit in (resource.getrlimit(resource.RLIMIT_AS)[0],) if limit != resource.RLIM_INFINITY]
+    limits = [psutil.virtual_memory().total, resource.getrlimit(resource.RLIMIT_AS)[0]]
     # No control group, or one without a limit ("max").
     with suppress(OSError, ValueError):
         limits.append(int(_LIMIT.read_text()))
-    return min(limits)
+    return min(limit for limit in limits if limit != resource.RLIM_INFINITY)
 
 
 def free_memory(device: torch.device | None = None) -> int:
-    """Return how many bytes of the device's memory nobody uses now, as far as the system tells; at most its limit.
-
-    Without a device it is the machine's.
-    """
+    """Return how many bytes of the device's memory nobody uses now, at most its limit; without one the machine's."""
     if device is not None and device.type == "cuda":
         import torch
 
         return int(torch.cuda.mem_get_info(device)[0])
-    limit = memory_limit(device)
-    with suppress(OSError, ValueError, StopIteration):
-        lines = _MACHINE.read_text().splitlines()
-        return min(limit, next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")))
-    return limit
+    return min(memory_limit(device), psutil.virtual_memory().available)
 
 
 def require_memory(what: str, needed: int, hint: str, device: torch.device | None = None) -> None:
-    """Raise TrainError "E947 out-of-memory" (exit 3) where ``what`` needs more bytes than are free.
-
-    Without a device they are the machine's.
-    """
+    """Raise TrainError "E947 out-of-memory" (exit 3) where ``what`` needs more bytes than are free."""
     if needed > (free := free_memory(device)):
         message = f"{what} takes about {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free"
         raise TrainError("E947 out-of-memory", message, hint, exit_code=Exit.MISSING)
-
-
-def _resident(name: str) -> int:
-    # A line of /proc/self/status in bytes; on other systems the highest peak ever, as they report nothing else.
-    try:
-        lines = _STATUS.read_text().splitlines()
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
-
-
-def _give_back() -> None:
-    # Let glibc return what was freed, which is else used again without growing.
-    if sys.platform.startswith("linux"):
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)

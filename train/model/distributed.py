@@ -1,6 +1,6 @@
 """The processes that `torchrun` started, as one group: their ranks, collectives, and the examples that each computes.
 
-Examples are sharded by what they cost, not by how many they are. Every rank computes all shards from the lengths alone,
+Examples are sharded by their tokens, not by how many they are. Every rank computes all shards from the lengths alone,
 so nothing is sent for it.
 """
 
@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from train.base import console
 from train.base.errors import Exit, TrainError
@@ -215,38 +213,14 @@ def seed_stream(seed: int, rank: int, step: int) -> None:
     torch.manual_seed(int(state[0]))
 
 
-def token_costs(lengths: Sequence[int] | np.ndarray, attention: float = 0.0) -> np.ndarray:
-    """Return the cost l + attention * l^2 of each length l, in tokens of a short text.
-
-    ``attention`` is what a token pays for one token before it, as a share of what it pays for itself.
-    """
-    wide = np.asarray(lengths, dtype=np.float64)
-    costs: np.ndarray = wide * (1 + attention * wide)
-    return costs
-
-
-def attention_share(model: Any) -> float:
-    """Return `token_costs`' ``attention`` of a model; 0 where its config does not say its layers.
-
-    Counted in multiplications of the forward pass: a token costs each weight of the body once, and in each layer twice
-    its width (scores, then values) for half of the tokens around it.
-    """
-    width = model.get_input_embeddings().weight.shape[1]
-    layers = getattr(model.config, "num_hidden_layers", 0)
-    parts = (model.get_input_embeddings(), model.get_output_embeddings())
-    embedded = {id(part.weight): part.weight.numel() for part in parts if part is not None}
-    body = sum(p.numel() for p in model.parameters()) - sum(embedded.values())
-    return float(layers * width / body) if body > 0 else 0.0
-
-
-def shard_by_cost(costs: Sequence[float] | np.ndarray, num_ranks: int) -> list[list[int]]:
+def shard_by_tokens(lengths: Sequence[int], num_ranks: int) -> list[list[int]]:
     """Return the indices 0..n-1 of each rank; with fewer indices than ranks some ranks get none."""
-    # The dearest first, each to the rank that has least (LPT, Graham 1969). Ties go to the lower rank, since every rank
+    # The longest first, each to the rank that has least (LPT, Graham 1969). Ties go to the lower rank, since every rank
     # computes this for itself and all must agree.
     shares: list[list[int]] = [[] for _ in range(num_ranks)]
-    loads = [0.0] * num_ranks
-    for index in sorted(range(len(costs)), key=lambda index: (-costs[index], index)):
+    loads = [0] * num_ranks
+    for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
         rank = loads.index(min(loads))
         shares[rank].append(index)
-        loads[rank] += float(costs[index])
+        loads[rank] += lengths[index]
     return shares

@@ -38,27 +38,20 @@ def step_shapes(device: torch.device | str) -> StepShapes:
 class KVCache:
     """Rows that were read end to end as one packed row and now grow by one token a step each.
 
-    A row that is full writes over its last token.
+    Where there is no room left, a row writes over its last token.
     """
 
-    def __init__(self, lengths: Sequence[int], capacity: Sequence[int], device: torch.device | str = "cpu") -> None:
-        """``lengths`` of the packed row's examples, and the ``capacity`` of each in tokens."""
-        self.device, self.shapes = device, step_shapes(device)
+    def __init__(self, lengths: Sequence[int], room: int, device: torch.device | str = "cpu") -> None:
+        """``lengths`` of the packed row's examples, and the most tokens that one of them may come to have."""
+        self.lengths, self.room, self.device, self.shapes = list(lengths), room, device, step_shapes(device)
+        self.num_steps = 0
+        self.positions = to_device(torch.tensor(self.lengths)[:, None], device)
         self._layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._masks: dict[int | None, torch.Tensor] = {}
-        self._place(list(lengths), list(capacity))
-
-    def _place(self, lengths: list[int], capacity: list[int]) -> None:
-        self.lengths, self._capacity = lengths, capacity
-        self.positions, self._last = (
-            to_device(torch.tensor(column)[:, None], self.device) for column in (lengths, [n - 1 for n in capacity])
-        )
-        self._rows = torch.arange(len(lengths), device=self.device)[:, None]
-        self._masks.clear()
 
     def prompts(self, packed: Packed) -> Attend:
         """Return how a packed row is read so that its keys and values are stored."""
-        room = max(self._capacity)
+        room = self.room
         rows = torch.repeat_interleave(torch.arange(len(self.lengths)), torch.tensor(self.lengths))
         slots = to_device(rows * room, self.device) + packed.positions[0]
 
@@ -73,9 +66,8 @@ class KVCache:
                 # Keys of one head lie together: a step reads them so.
                 return store.view(-1, room, groups, width).transpose(1, 2).contiguous()
 
-            key, value, scale, window = pair
-            self._layers[layer] = stored(key), stored(value)
-            return packed.attend(layer, query, key, value, scale, window)
+            self._layers[layer] = stored(pair[0]), stored(pair[1])
+            return packed.attend(layer, query, *pair)
 
         return attend
 
@@ -87,7 +79,8 @@ class KVCache:
         keys, values = self._layers[layer]
         groups, dtype, reach = keys.shape[1], keys.dtype, self.reach
         for store, new in ((keys, key), (values, value)):
-            store[self._rows[:, 0], :, self.positions[:, 0]] = new[:, :, 0].to(dtype)
+            place = self.positions[:, None, :, None].expand(-1, groups, -1, new.shape[-1])
+            store.scatter_(2, place, new.to(dtype))
         scaled = (query * scale).to(dtype).view(num, groups, heads // groups, width).transpose(2, 3)
         with torch.autocast(query.device.type, enabled=False):
             # Heads of one group ask the same keys, so those are never repeated. On a CPU keys times queries takes, in
@@ -111,28 +104,24 @@ class KVCache:
     def reach(self) -> int:
         """The tokens of each row that a step reads."""
         step = self.shapes.reach
-        return min(max(self.lengths) // step * step + step, max(self._capacity))
+        return min((max(self.lengths) + self.num_steps) // step * step + step, self.room)
 
     def advance(self) -> None:
         """End a step on the device: each row has read the token that `attend` added."""
-        torch.minimum(self.positions + 1, self._last, out=self.positions)
-        self._masks.clear()
+        torch.clamp(self.positions + 1, max=self.room - 1, out=self.positions)
+        self.forget_step()
 
     def forget_step(self) -> None:
         """Forget what the layers of a step share."""
         self._masks.clear()
 
-    def grow(self) -> None:
-        """End a step for what is known of it here, also where a graph of it was replayed."""
-        self.lengths = [min(length + 1, most - 1) for length, most in zip(self.lengths, self._capacity, strict=True)]
-
     def select(self, rows: Sequence[int]) -> Sequence[int]:
         """Let all but ``rows`` leave, and return those."""
         if len(rows) < len(self.lengths):
             index = to_device(torch.tensor(rows), self.device)
-            for layer, (keys, values) in self._layers.items():
-                self._layers[layer] = keys[index], values[index]
-            self._place([self.lengths[row] for row in rows], [self._capacity[row] for row in rows])
+            self.lengths, self.positions = [self.lengths[row] for row in rows], self.positions[index]
+            self._layers = {layer: (keys[index], values[index]) for layer, (keys, values) in self._layers.items()}
+            self.forget_step()
         return rows
 
 
@@ -160,7 +149,7 @@ class TokenSteps:
             if self._replay is None:
                 self._replay = self._record() if can_record(self._ids.device) else self._run
             out = self._replay()
-        self.kv_cache.grow()
+        self.kv_cache.num_steps += 1
         return out
 
     def _record(self) -> Callable[[], torch.Tensor]:

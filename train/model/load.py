@@ -1,7 +1,7 @@
 """A base found by its name, checked, and loaded, whole or in 4 bits.
 
 In 4 bits it is frozen under adapters in full: QLoRA, Dettmers et al. 2023 (arXiv:2305.14314), which bitsandbytes has
-for CUDA. What stands here was tested with stand-ins for it and was not run on a GPU.
+for CUDA. It was tested with stand-ins and was not run on a GPU.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from train.base import console
 from train.base.errors import Exit, TrainError, first_line, require_extra
@@ -38,31 +38,31 @@ def load_base(
     Of a LoRA run it is its base with the adapter merged, in memory, or with ``is_continued`` beside it.
     ``four_bits``: keep its matrices in 4 bits, with products in that format; see `pick_four_bits`. ``new_tokens``
     are added to both. Code that a model brings is never run. Raises TrainError "E921 bad-model", "E926 no-such-base",
-    or "E940 missing-extra" where a .gguf file needs the gguf package.
+    "E882 bad-run-base", or "E940 missing-extra" where a .gguf file needs the gguf package.
     """
     import torch
 
     from train.model.capabilities import capabilities_of
 
-    path = find_base(name, folder)
-    where = pick_device(device)
-    if _is_adapter(path):
+    path, where = find_base(name, folder), pick_device(device)
+    if is_adapter_of_run(path):
         if four_bits is not None:
             raise TrainError(
                 "E882 bad-run-base", f"{path.parent}: load_in_4bit needs whole weights on the disk, and this run "
                 "has an adapter", f"Run `train export {path.parent} --to merged`, and name what it writes.",
             )  # fmt: skip
-        return _load_run(path, device, new_tokens, frozen_for if is_continued else None, is_continued=is_continued)
+        return _load_run(path, device, new_tokens, frozen_for, is_continued=is_continued)
     if is_continued:
         raise TrainError("E882 bad-run-base", f"continue_adapter: {name} is no run that made an adapter",
                          "Name the folder of a LoRA run as base, or leave continue_adapter out.")  # fmt: skip
     if path.is_file() and four_bits is not None:
         raise TrainError("E920 bad-recipe", f"{path}: load_in_4bit needs whole weights, not those of a .gguf file",
                          "Take the base as a folder in Hugging Face format.")  # fmt: skip
-    path, arguments = _checked(path, needs="weights")
-    is_half = not arguments and frozen_for is not None and _is_half(path, frozen_for, where)
+    _check(path)
+    is_half = path.is_dir() and frozen_for is not None and _is_half(path, frozen_for, where)
     settings = {} if four_bits is None else four_bit_arguments(where, four_bits)
-    model, tokenizer = _load(path, arguments, settings | {"dtype": torch.bfloat16 if is_half else torch.float32})
+    tokenizer = _tokenizer(path)
+    model = _load_weights(path, settings | {"dtype": torch.bfloat16 if is_half else torch.float32})
     if four_bits is not None:
         check_quantised(model)
     _prepare(model, tokenizer, path)
@@ -77,25 +77,24 @@ def load_base(
     return model, tokenizer
 
 
-def _is_adapter(path: Path) -> bool:
-    # An adapter of a run; of any other nobody knows what it lies on.
+def is_adapter_of_run(path: Path) -> bool:
+    """Return True for the adapter that a run made; nobody knows which base any other belongs to."""
     return (path / "adapter_config.json").is_file() and (path.parent / RUN).is_file()
 
 
 def _load_run(
     path: Path, device: str, new_tokens: Sequence[str], frozen_for: Recipe | None, *, is_continued: bool
 ) -> tuple[Any, Any]:
-    # The adapter folder of a run has its tokenizer, and the run's recipe says what lies below.
-    run = path.parent
-    recipe = _own_recipe(run)
-    below, folder = base_below(recipe, recipe_folder(run))
-    if weights_digest(find_base(recipe.base, recipe_folder(run))) != read_finished(run)["facts"]["base"]:
+    recipe = run_recipe(path.parent)
+    root, folder = root_base(recipe, recipe_folder(path.parent))
+    if weights_digest(base_of_run(path.parent)) != read_finished(path.parent)["facts"]["base"]:
         raise TrainError(
-            "E952 run-changed", f"{run}: the weights of the base {recipe.base} changed since the run",
+            "E952 run-changed", f"{path.parent}: the weights of the base {recipe.base} changed since the run",
             "Bring back what the run was made of.",
         )  # fmt: skip
     base, _ = load_base(
-        below.base, device=device, folder=folder, new_tokens=below.new_tokens, frozen_for=frozen_for
+        root.base, device=device, folder=folder, new_tokens=root.new_tokens,
+        frozen_for=frozen_for if is_continued else None,
     )  # fmt: skip
     check_folder(path, needs_weights=False)
     model = load_adapter(base, path)
@@ -104,33 +103,26 @@ def _load_run(
         model = model.merge_and_unload()
         model.generation_config = generation
     # With the tokens and the template that the run was trained with.
-    tokenizer, _ = load_tokenizer(str(path))
+    tokenizer = _tokenizer(path)
     add_tokens(model, tokenizer, new_tokens)
     return model, tokenizer
 
 
-def how_begun(recipe: Recipe, base_path: Path) -> str:
-    """Return how a run begins from another run, in a sentence; "" where its base is none."""
-    run = base_path.parent.name
-    if not (base_path.parent / RUN).is_file():
-        return ""
-    if base_path.name != "adapter":
-        return f"the base is the model of run {run}"
-    if recipe.continue_adapter:
-        return f"the base is run {run}, whose adapter is continued"
-    return f"the base is run {run}, whose adapter is merged in memory"
-
-
-def _own_recipe(run: Path) -> Recipe:
+def run_recipe(run: Path) -> Recipe:
+    """Return the recipe of a run; where stages were moved together, its base is the one that lies beside it."""
     recipe = load_recipe(run / RECIPE, is_own=True)
     base, sibling = Path(recipe.base), run.parent / Path(recipe.base).name
-    # Stages that were moved still lie beside one another.
     if base.is_absolute() and not base.exists() and (sibling / RUN).is_file():
         return recipe.model_copy(update={"base": str(sibling)})
     return recipe
 
 
-def base_below(recipe: Recipe, folder: Path | None) -> tuple[Recipe, Path | None]:
+def base_of_run(run: Path) -> Path:
+    """Return the folder or .gguf file of the base of a run, which may be that of another run."""
+    return find_base(run_recipe(run).base, recipe_folder(run))
+
+
+def root_base(recipe: Recipe, folder: Path | None) -> tuple[Recipe, Path | None]:
     """Return the recipe whose base and new tokens the adapter of a run of ``recipe`` lies on, and its folder.
 
     It is ``recipe`` itself, or that of the first of several runs of which each continued the adapter of another.
@@ -142,8 +134,18 @@ def base_below(recipe: Recipe, folder: Path | None) -> tuple[Recipe, Path | None
         if run in visited:
             raise TrainError("E882 bad-run-base", f"{run} continues its own adapter", "Name another base.")
         visited.add(run)
-        recipe, folder = _own_recipe(run), recipe_folder(run)
+        recipe, folder = run_recipe(run), recipe_folder(run)
     return recipe, folder
+
+
+def describe_init(recipe: Recipe, base_path: Path) -> str:
+    """Return in a sentence how a run starts from another run; "" where its base is none."""
+    run = base_path.parent.name
+    if not (base_path.parent / RUN).is_file():
+        return ""
+    if base_path.name != "adapter":
+        return f"the base is the model of run {run}"
+    return f"the base is run {run}, whose adapter is {'continued' if recipe.continue_adapter else 'merged in memory'}"
 
 
 def load_adapter(base: Any, folder: Path) -> Any:
@@ -153,17 +155,16 @@ def load_adapter(base: Any, folder: Path) -> Any:
     """
     # peft imports transformers whole.
     from peft import PeftModel, get_peft_model_state_dict
-    from safetensors import SafetensorError, safe_open
 
+    weights = folder / "adapter_model.safetensors"
     try:
+        saved = check_safetensors(weights).keys()
         with warnings.catch_warnings():
             # peft 0.21 reads a property that transformers 5 renamed, and only warns of tensors that it could not place,
             # which are refused below with their names.
             warnings.simplefilter("ignore")
             model = PeftModel.from_pretrained(base, str(folder))
-        with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
-            saved = set(file.keys())
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise TrainError(
             "E921 bad-model", f"{folder} cannot be loaded: {first_line(error)}", "Train it again."
         ) from error
@@ -191,25 +192,18 @@ def check_finite(weights: Iterable[tuple[str, Any]], where: str) -> None:
 def load_tokenizer(name: str, *, folder: Path | None = None, new_tokens: Sequence[str] = ()) -> tuple[Any, list[int]]:
     """Return the tokenizer of a base as `load_base` does, and the end tokens that its config names; no weight is read.
 
-    A folder that holds a tokenizer alone will do. Code that a model brings is never run. Raises TrainError as
-    `load_base` does.
+    A folder that holds a tokenizer alone will do. Raises TrainError as `load_base` does.
     """
-    # transformers takes seconds to import; commands that need no tokenizer do without.
-    from transformers import AutoTokenizer
-
-    path, arguments = _checked(find_base(name, folder), needs="tokenizer")
-    is_run = _is_adapter(path)
-    with _loading(path, arguments, "Name the folder of a model with its tokenizer.json."):
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True, **arguments)
-    _give_padding(tokenizer)
+    path = find_base(name, folder)
+    _check(path, is_model=False)
+    tokenizer = _tokenizer(path)
     name_tokens(tokenizer, new_tokens)
+    while is_adapter_of_run(path):
+        # Its folder has no config: the ends are those of the base.
+        path = base_of_run(path.parent)
     # As transformers does for a loaded model: without a generation config the config decides.
-    files = [file for name in ("generation_config.json", "config.json") if (file := path / name).is_file()]
+    files = [file for part in ("generation_config.json", "config.json") if (file := path / part).is_file()]
     ends = json.loads(files[0].read_bytes()).get("eos_token_id") if files else None
-    if is_run:
-        # Its folder has no config: the ends are those of what lies below.
-        recipe = _own_recipe(path.parent)
-        return tokenizer, load_tokenizer(recipe.base, folder=recipe_folder(path.parent))[1]
     return tokenizer, [end for end in _as_list(ends) if type(end) is int]
 
 
@@ -221,49 +215,71 @@ def read_length(name: str, *, folder: Path | None = None) -> int | None:
     from transformers import AutoConfig
 
     path = find_base(name, folder)
-    if _is_adapter(path):
-        return read_length(_own_recipe(path.parent).base, folder=recipe_folder(path.parent))
-    path, arguments = _checked(path, needs="config")
-    with _loading(path, arguments, "Name the folder of a model with its config.json."):
-        config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True, **arguments)
+    while is_adapter_of_run(path):
+        path = base_of_run(path.parent)
+    _check(path, needs_weights=False)
+    with _loading(path, "Name the folder of a model with its config.json."):
+        config = AutoConfig.from_pretrained(**_located(path))
     reads = getattr(config, "max_position_embeddings", None)
     return reads if type(reads) is int else None
 
 
-def _checked(path: Path, *, needs: Literal["weights", "config", "tokenizer"]) -> tuple[Path, dict[str, Any]]:
+def _located(path: Path) -> dict[str, Any]:
+    """Return the arguments by which transformers finds a base, and runs no code of it."""
+    place = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name}
+    place = place if path.is_file() else {"pretrained_model_name_or_path": path}
+    return {**place, "trust_remote_code": False, "local_files_only": True}
+
+
+def _check(path: Path, *, is_model: bool = True, needs_weights: bool = True) -> None:
+    # Raise TrainError "E921 bad-model" for what is no model, or where not ``is_model`` no folder of a tokenizer.
+    from transformers import CONFIG_MAPPING
+
     if path.is_file():
         check_gguf(path)
-        return path.parent, {"gguf_file": path.name}
-    if not (path / "config.json").exists() and (file := next(path.glob("*.gguf"), None)):
+        return
+    config = path / "config.json"
+    if not config.exists() and (file := next(path.glob("*.gguf"), None)):
         raise TrainError("E921 bad-model", f"{path} is a folder with a GGUF file", f"Name the file in it: {file}")
-    if needs != "tokenizer":
-        if (path / "adapter_config.json").exists():
-            raise TrainError(
-                "E921 bad-model",
-                f"{path} is an adapter, not a base",
-                "Merge it into its base first: `train export RUN --to merged`.",
-            )
-        if not (path / "config.json").is_file():
-            raise TrainError("E921 bad-model", f"{path} has no config.json", "Name a folder in Hugging Face format.")
-    check_folder(path, needs_weights=needs == "weights")
-    if needs != "tokenizer":
-        _check_type(path)
-    return path, {}
+    if is_model and (path / "adapter_config.json").exists():
+        raise TrainError("E921 bad-model", f"{path} is an adapter, not a base",
+                         "Merge it into its base first: `train export RUN --to merged`.")  # fmt: skip
+    if is_model and not config.is_file():
+        raise TrainError("E921 bad-model", f"{path} has no config.json", "Name a folder in Hugging Face format.")
+    check_folder(path, needs_weights=is_model and needs_weights)
+    value = json.loads(config.read_bytes()) if is_model else None
+    kind = value.get("model_type") if isinstance(value, dict) else None
+    if is_model and (not isinstance(kind, str) or kind not in CONFIG_MAPPING):
+        raise TrainError("E921 bad-model", f"{config}: transformers knows no model_type {str(kind)[:80]!r}",
+                         "Use a model that transformers knows; code that a model brings is never run.")  # fmt: skip
 
 
 @contextmanager
-def _loading(path: Path, arguments: Mapping[str, Any], hint: str) -> Iterator[None]:
+def _loading(path: Path, hint: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
         # The border to libraries, which raise anything over a hostile file; tokenizers raises Exception itself.
-        file = path / arguments.get("gguf_file", "")
-        raise TrainError("E921 bad-model", f"{file} cannot be loaded: {first_line(error)}", hint) from error
+        raise TrainError("E921 bad-model", f"{path} cannot be loaded: {first_line(error)}", hint) from error
 
 
-def _load(path: Path, arguments: dict[str, Any], settings: dict[str, Any]) -> tuple[Any, Any]:
-    # transformers takes seconds to import; commands that need no model do without.
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def _tokenizer(path: Path) -> Any:
+    # transformers takes seconds to import; commands that need no tokenizer do without.
+    from transformers import AutoTokenizer
+
+    with _loading(path, "Name the folder of a model with its tokenizer.json."):
+        tokenizer = AutoTokenizer.from_pretrained(**_located(path))
+    if not isinstance(tokenizer.model_max_length, int | float):
+        raise TrainError("E921 bad-model", f"{path}: tokenizer_config.json: model_max_length is not a number",
+                         "Copy the model again.")  # fmt: skip
+    if tokenizer.pad_token_id is None:
+        # Padding is never trained and never attended to: it is on the right of causal attention, or masked.
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
+    return tokenizer
+
+
+def _load_weights(path: Path, settings: Mapping[str, Any]) -> Any:
+    from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
@@ -271,12 +287,10 @@ def _load(path: Path, arguments: dict[str, Any], settings: dict[str, Any]) -> tu
     # Its warnings speak of missing weights, which are refused below with their names.
     logging.set_verbosity_error()
     try:
-        with _loading(path, arguments, "Name the folder of a causal language model."):
-            tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True, **arguments)
+        with _loading(path, "Name the folder of a causal language model."):
             model, report = AutoModelForCausalLM.from_pretrained(
-                path, trust_remote_code=False, local_files_only=True, attn_implementation="sdpa",
-                output_loading_info=True, **({} if arguments else {"use_safetensors": True}), **arguments,
-                **settings,
+                **_located(path), **settings, attn_implementation="sdpa", output_loading_info=True,
+                use_safetensors=True if path.is_dir() else None,
             )  # fmt: skip
     finally:
         logging.set_verbosity(verbosity)
@@ -284,7 +298,7 @@ def _load(path: Path, arguments: dict[str, Any], settings: dict[str, Any]) -> tu
     if missing:
         raise TrainError("E921 bad-model", f"{path}: weights that the config asks for are not there: "
                          + console.join_names(missing, 3), "Copy the model again.")  # fmt: skip
-    return model, tokenizer
+    return model
 
 
 def _is_half(path: Path, recipe: Recipe, device: torch.device) -> bool:
@@ -293,50 +307,35 @@ def _is_half(path: Path, recipe: Recipe, device: torch.device) -> bool:
     if recipe.load_in_4bit or recipe.init_lora_weights in ("pissa", "olora"):
         # peft rounds adapters to the format of what they lie on, after it took them out of that.
         return False
-    named = (part for file in path.glob("*.safetensors") for part in check_safetensors(file).items())
-    entries = [entry for name, entry in named if name != "__metadata__"]
-    numbers = sum(prod(entry["shape"]) for entry in entries)
-    return {entry["dtype"] for entry in entries} == {"BF16"} and pick_dtype(recipe, device, numbers) == torch.bfloat16
+    tensors = [tensor for file in path.glob("*.safetensors") for tensor in check_safetensors(file).values()]
+    numbers = sum(prod(tensor["shape"]) for tensor in tensors)
+    return {tensor["dtype"] for tensor in tensors} == {"BF16"} and pick_dtype(recipe, device, numbers) == torch.bfloat16
 
 
 def _prepare(model: Any, tokenizer: Any, path: Path) -> None:
-    # Fill in what is needed here and often missing: a padding token, and generation without leftovers of sampling.
+    # Refuse weights that do not fit the tokenizer, and let nothing of a foreign generation config stay but the ends.
     from transformers import GenerationConfig
 
     from train.model.capabilities import first_not_finite
 
+    def refuse(what: str) -> None:
+        raise TrainError("E921 bad-model", f"{path}: {what}", "Copy the model again.")
+
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
-        raise TrainError(
-            "E921 bad-model", f"{path}: the tokenizer has {len(tokenizer)} tokens, the model only {rows} embeddings",
-            "Copy the model again; tokenizer and weights are of two models.",
-        )  # fmt: skip
-    if not isinstance(tokenizer.model_max_length, int | float):
-        raise TrainError("E921 bad-model", f"{path}: tokenizer_config.json: model_max_length is not a number",
-                         "Copy the model again.")  # fmt: skip
-    _give_padding(tokenizer)
+        refuse(f"the tokenizer has {len(tokenizer)} tokens, the model only {rows} embeddings")
     ends = getattr(model.generation_config, "eos_token_id", None) if model.generation_config else None
     if not all(type(end) is int and 0 <= end < rows for end in _as_list(ends)):
-        raise TrainError(
-            "E921 bad-model", f"{path}: generation_config.json: eos_token_id {str(ends)[:80]} is not a token of it",
-            "Copy the model again.",
-        )  # fmt: skip
+        refuse(f"generation_config.json: eos_token_id {str(ends)[:80]} is not a token of it")
     # Weights in 4 bits are packed bytes, which cannot be NaN.
     if (name := first_not_finite(model.named_parameters())) is not None:
-        raise TrainError("E921 bad-model", f"{path}: {name} holds numbers that are not finite (NaN or infinity)",
-                         "Copy the model again.")  # fmt: skip
+        refuse(f"{name} holds numbers that are not finite (NaN or infinity)")
     model.generation_config = GenerationConfig(
         eos_token_id=ends if ends is not None else tokenizer.eos_token_id, bos_token_id=tokenizer.bos_token_id,
         pad_token_id=tokenizer.pad_token_id, do_sample=False,
     )  # fmt: skip
     model.config.use_cache = True
     model.eval()
-
-
-def _give_padding(tokenizer: Any) -> None:
-    if tokenizer.pad_token_id is None:
-        # Padding is never trained and never attended to: it is on the right of causal attention, or masked.
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
 
 
 def eos_ids(model: Any) -> list[int]:
@@ -349,21 +348,8 @@ def _as_list(ends: Any) -> list[Any]:
     return list(ends) if isinstance(ends, list) else [] if ends is None else [ends]
 
 
-def _check_type(path: Path) -> None:
-    from transformers import CONFIG_MAPPING
-
-    config = json.loads((path / "config.json").read_bytes())
-    kind = config.get("model_type") if isinstance(config, dict) else None
-    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
-        raise TrainError(
-            "E921 bad-model",
-            f"{path / 'config.json'}: transformers knows no model_type {str(kind)[:80]!r}",
-            "Use a model that transformers knows; code that a model brings is never run.",
-        )
-
-
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
-_WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+_FETCHED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 
 
 def find_base(name: str, folder: Path | None = None) -> Path:
@@ -383,23 +369,16 @@ def find_base(name: str, folder: Path | None = None) -> Path:
         if path.is_file():
             raise TrainError("E921 bad-model", f"{path} is a file; a base is a folder or a .gguf file")
     if name == DEFAULT_BASE:
-        return _shipped()
+        # The embedded base: beside the package in an editable install, with curate's files in the wheel.
+        root = Path(__file__).resolve().parents[2]
+        for path in (root / "samples" / DEFAULT_BASE, root / "curate" / "samples" / DEFAULT_BASE):
+            if path.is_dir():
+                return path
     if not _HUB_ID.fullmatch(name) or ".." in name:
         raise TrainError(
             "E926 no-such-base", f"no folder {name!r} here, and it is not a hub id", "Name the folder of a model."
         )
     return _from_hub(name)
-
-
-def _shipped() -> Path:
-    # The embedded base: beside the package in an editable install, with curate's files in the wheel.
-    root = Path(__file__).resolve().parents[2]
-    for path in (root / "samples" / DEFAULT_BASE, root / "curate" / "samples" / DEFAULT_BASE):
-        if path.is_dir():
-            return path
-    raise TrainError(
-        "E926 no-such-base", f"the embedded {DEFAULT_BASE} is not installed", "Name the folder of a model."
-    )
 
 
 def _from_hub(name: str) -> Path:
@@ -409,7 +388,7 @@ def _from_hub(name: str) -> Path:
 
     repository, _, revision = name.partition("@")
     try:
-        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=_WANTED))
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=_FETCHED))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         message = f"{name} is not a folder here and could not be downloaded from the hub: {first_line(error)}"
         raise TrainError(

@@ -9,7 +9,7 @@ B examples, T tokens, H width, V vocabulary, S supervised tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from train.model.batch import Batch, by_length, collate, pad_multiple
 from train.model.capabilities import capabilities_of, decoder_of, evaluating, head_weight, inner_of
 from train.model.device import cast_weight, memory_limit
 
-CHUNK_BYTES, SCORING_CHUNK_BYTES, _CACHED_BYTES, _TILE = 256 << 20, 32 << 20, 4 << 20, 64
+CHUNK_BYTES, _TILE = 256 << 20, 64
 
 OnDone = Callable[[int], None]
 """Is called after each batch with the number of its rows."""
@@ -54,53 +54,42 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        hidden: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
-        targets: torch.Tensor,
-        weights: torch.Tensor | None,
-        scale: float,
-        w: torch.Tensor,
-        chunk_bytes: int,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor,
+        weights: torch.Tensor | None, scale: float, w: torch.Tensor, chunk_bytes: int,
+    ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
-        has_grad = needs_hidden or needs_weight or needs_bias
-        x, dtype = hidden.detach().to(w.dtype), w.dtype
-        d_hidden = torch.empty_like(x) if needs_hidden else None
-        d_weight = d_bias = None
+        x = hidden.detach().to(w.dtype)
+        grads: list[Any] = [torch.empty_like(x) if needs_hidden else None, None, None]
         nll = torch.empty(len(x), dtype=torch.float32, device=x.device)
         # Whole tiles of a matrix product.
         step = max(1, chunk_bytes // (4 * _TILE * len(w))) * _TILE
         for start in range(0, len(x), step):
             chunk = slice(start, start + step)
-            part = x[chunk]
-            logits = part @ w.t()
-            # d NLL / d logits = softmax - one-hot; the scale waits for the smaller tensors.
-            d_logits = logits if has_grad else None
-            for own in _few_rows(logits):
-                these = slice(start + own.start, start + own.stop)
-                share, nll[these] = _shares(logits[own], bias, targets[these, None])
-                if d_logits is None:
-                    continue
-                share.scatter_add_(1, targets[these, None], torch.full_like(nll[these, None], -1))
-                if weights is not None:
-                    share *= weights[these, None]
-                if needs_bias:
-                    d_bias = _added(d_bias, share.sum(0))
-                d_logits[own] = share
-            if d_logits is None:
+            logits, target = x[chunk] @ w.t(), targets[chunk, None]
+            logits = logits if bias is None else logits.float() + bias.detach().float()
+            share = torch.softmax(logits, -1, dtype=torch.float32)
+            # The likeliest token has a share of 1 / V or more, so its logit and share give the logarithm of the sum.
+            # The two logits first: their difference is small where the target is likely, and so is its rounding.
+            best, chosen = logits.amax(-1).float(), logits.gather(1, target)[:, 0].float()
+            nll[chunk] = (best - chosen) - share.amax(-1).log()
+            if not (needs_hidden or needs_weight or needs_bias):
                 continue
-            if d_hidden is not None:
-                torch.mm(d_logits, w, out=d_hidden[chunk])
-            if needs_weight and d_weight is not None and dtype == torch.float32:
-                d_weight.addmm_(d_logits.t(), part)
+            # d NLL / d logits = softmax - one-hot; the scale waits for the smaller tensors.
+            share.scatter_add_(1, target, torch.full_like(target, -1, dtype=torch.float32))
+            if weights is not None:
+                share *= weights[chunk, None]
+            d_logits = logits.copy_(share) if logits.dtype == w.dtype else share.to(w.dtype)
+            if needs_hidden:
+                torch.mm(d_logits, w, out=grads[0][chunk])
+            if needs_weight and grads[1] is not None and w.dtype == torch.float32:
+                grads[1].addmm_(d_logits.t(), x[chunk])
             elif needs_weight:
-                d_weight = _added(d_weight, d_logits.t() @ part)
-        ctx.grads = tuple(
-            None if grad is None or given is None else grad.to(given.dtype)
-            for grad, given in ((d_hidden, hidden), (d_weight, weight), (d_bias, bias))
-        )
+                grads[1] = _added(grads[1], d_logits.t() @ x[chunk])
+            if needs_bias:
+                grads[2] = _added(grads[2], share.sum(0))
+        ctx.grads = [
+            None if grad is None else grad.to(to.dtype) for grad, to in zip(grads, (hidden, weight, bias), strict=True)
+        ]
         ctx.scale = scale
         ctx.mark_non_differentiable(nll)
         return _summed(nll, weights) * scale, nll
@@ -108,30 +97,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, d_loss: torch.Tensor, _d_nll: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         # Made for this call alone, so they are scaled where they lie.
-        grads = tuple(None if grad is None else grad.mul_(d_loss * ctx.scale) for grad in ctx.grads)
-        ctx.grads = (None, None, None)
+        grads = [None if grad is None else grad.mul_(d_loss * ctx.scale) for grad in ctx.grads]
+        ctx.grads = [None] * 3
         return (*grads, None, None, None, None, None)
-
-
-def _few_rows(logits: torch.Tensor) -> Iterator[slice]:
-    """Yield slices of ``logits``: all rows at once, or on a CPU as many as fit into the cache of a core."""
-    num = len(logits) if logits.device.type != "cpu" else max(1, _CACHED_BYTES // (4 * logits.shape[1]))
-    for start in range(0, len(logits), num):
-        yield slice(start, min(start + num, len(logits)))
-
-
-def _shares(
-    logits: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return softmax [rows, V] of ``logits`` and the NLL [rows] of ``targets`` [rows, 1], both in float32.
-
-    The likeliest token has a share of 1 / V or more, so its logit and share tell the logarithm of the sum; to
-    exponentiate a log-softmax would cost twice as much on a CPU.
-    """
-    exact = logits if bias is None else logits.float() + bias.detach().float()
-    share = torch.softmax(exact, -1, dtype=torch.float32)
-    # The two logits first: their difference is small where the target is likely, and so is its rounding.
-    return share, (exact.amax(-1).float() - exact.gather(1, targets)[:, 0].float()) - share.amax(-1).log()
 
 
 def _summed(nll: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
@@ -158,9 +126,6 @@ def linear_cross_entropy(
     w = cast_weight(weight, dtype or hidden.dtype)
     chunk_bytes = chunk_bytes or loss_chunk_bytes(hidden.device)
     if not torch.is_grad_enabled():
-        if hidden.device.type == "cpu":
-            # A product of few rows is as fast here, and new memory is filled with zeros before its first use.
-            chunk_bytes = min(chunk_bytes, SCORING_CHUNK_BYTES)
         # Else a weight that is trained at other times would have its gradient made here too.
         hidden, weight, bias = hidden.detach(), weight.detach(), None if bias is None else bias.detach()
     # Autocast would cast the float32 softmax's inputs behind our back.
@@ -178,17 +143,17 @@ def supervised_loss(model: Any, batch: Batch, *, scale: float = 1.0) -> tuple[to
 
 
 def loss_from_nll(
-    model: Any, batch: Batch, weigh: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+    model: Any, batch: Batch, grad_fn: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return a loss that is any function of the supervised tokens' NLL (differentiable), and each one's NLL [S].
 
-    ``weigh`` gets these NLL and returns (the loss, its gradient by each of them [S]).
+    ``grad_fn`` gets these NLL and returns (the loss, its gradient by each of them [S]).
     """
     head_loss = _head_loss(model, batch)
     # The gradient of each token is known only after all of them were read, so the head is gone through twice.
     with torch.no_grad():
         _, nll = head_loss(None, 1.0)
-    value, weights = weigh(nll)
+    value, weights = grad_fn(nll)
     sum_of_weighted, _ = head_loss(weights, 1.0)
     # The value of the loss, with the gradient of the weighted sum, which is its own.
     return sum_of_weighted + (value - sum_of_weighted).detach(), nll

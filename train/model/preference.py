@@ -7,7 +7,8 @@
   better answers, as everywhere here, and knows no prompt.
 - KTO: Ethayarajh et al. 2024, arXiv:2402.01306, equation 8, with the estimate of the divergence of section 4.1.
 
-B records, P texts (first all first parts, then the second ones), S supervised tokens.
+B records, P texts (the first of each record, which is the chosen one of a pair, then the rejected ones), S supervised
+tokens.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ from train.recipe import Objective, PreferenceRecipe
 class StepTotals:
     """What the loss of a record depends on of the whole step.
 
-    ``answer_rate`` is the weight of the compared records over that of the tokens of their first parts, and
+    ``answer_rate`` is the weight of the compared records over that of the tokens of their first texts, and
     ``replay_rate`` the same of replayed text, so that all tokens of either count as their records do. ``drift`` is
-    KTO's estimate of how far the model has moved, in nats; a tensor without gradient.
+    KTO's estimate of how far the model has moved, in nats, without gradient.
     """
 
     answer_rate: float
     replay_rate: float
-    drift: torch.Tensor | None = None
+    drift: torch.Tensor | float = 0.0
 
 
 def totals_of(examples: Sequence[Example]) -> StepTotals:
@@ -52,7 +53,7 @@ def totals_of(examples: Sequence[Example]) -> StepTotals:
 
 
 def texts_of(examples: Sequence[PreferenceExample], *, is_second_read: bool) -> list[Example]:
-    """Return the texts of ``examples`` as a batch holds them: all first parts, and then the second ones."""
+    """Return the texts of ``examples`` as a batch holds them: the first of each, and then the second ones."""
     seconds = [example.parts[1] for example in examples if len(example.parts) > 1] if is_second_read else []
     return [*(example.parts[0] for example in examples), *seconds]
 
@@ -66,7 +67,7 @@ class PreferenceLoss:
 
     @property
     def is_pairwise(self) -> bool:
-        """Whether both parts of a record are trained; KTO only reads the second."""
+        """Return True where both texts of a record are trained; of KTO the second is only read."""
         return self.objective != "kto"
 
     def loss(
@@ -79,7 +80,7 @@ class PreferenceLoss:
         """
         texts = texts_of(examples, is_second_read=self.is_pairwise)
 
-        def weigh(nll: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        def grad_fn(nll: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             with torch.enable_grad(), torch.autocast(nll.device.type, enabled=False):
                 nll = nll.detach().requires_grad_()
                 logps = torch.zeros(len(texts), device=nll.device).index_add(0, batch.owners, -nll)
@@ -87,40 +88,32 @@ class PreferenceLoss:
                 (weights,) = torch.autograd.grad(value, nll)
             return value.detach(), weights
 
-        return loss_from_nll(model, batch, weigh)
+        return loss_from_nll(model, batch, grad_fn)
 
     def _sum(
         self, logps: torch.Tensor, examples: Sequence[PreferenceExample], reference: torch.Tensor, totals: StepTotals
     ) -> torch.Tensor:
-        """The weighted sum of the losses of ``examples`` by the log-probabilities [P] of their texts."""
+        """Return the weighted sum of the losses of ``examples`` by the log-probabilities [P] of their texts."""
 
         def put(values: Sequence[float]) -> torch.Tensor:
             return to_device(torch.tensor(values, dtype=torch.float32), logps.device)
 
-        compared = [index for index, example in enumerate(examples) if not example.is_replay]
-        weights = put([0.0 if example.is_replay else example.weight for example in examples])
-        rates = [
-            (totals.replay_rate if example.is_replay else totals.answer_rate if self.objective == "orpo" else 0.0)
-            * example.weight
-            for example in examples
-        ]
+        first, second = logps[: len(examples)], logps[len(examples) :]
         # Likelihood alone: of replayed text, and with ORPO of the better answers too.
-        total = -(logps[: len(examples)] * put(rates)).sum()
-        if not compared:
-            return total
-        first = logps[: len(examples)]
+        rate = {True: totals.replay_rate, False: totals.answer_rate if self.objective == "orpo" else 0.0}
+        total = -(first * put([rate[example.is_replay] * example.weight for example in examples])).sum()
+        weights = put([0.0 if example.is_replay else example.weight for example in examples])
         if self.objective == "kto":
-            drift = totals.drift if totals.drift is not None else first.new_zeros(())
-            return total + (kto_loss(self.recipe, first - reference[:, 0], put([e.sign for e in examples]), drift)
-                            * weights).sum()  # fmt: skip
-        where = to_device(torch.tensor(compared), logps.device)
-        sides = torch.stack([first[where], logps[len(examples) :]], 1)
-        sizes = put([part.num_supervised for n in compared for part in examples[n].parts]).view(-1, 2)
-        losses = (
-            self.recipe.strength * odds_ratio_loss(sides / sizes)
-            if self.objective == "orpo"
-            else pair_loss(self.recipe, sides - reference[where], sizes)
-        )
+            signs = put([example.sign for example in examples])
+            return total + (kto_loss(self.recipe, first - reference[:, 0], signs, totals.drift) * weights).sum()
+        pairs = [index for index, example in enumerate(examples) if not example.is_replay]
+        where = to_device(torch.tensor(pairs, dtype=torch.int64), logps.device)
+        sides = torch.stack([first[where], second], 1)
+        sizes = put([part.num_supervised for n in pairs for part in examples[n].parts]).reshape(len(pairs), 2)
+        if self.objective == "orpo":
+            losses = self.recipe.strength * odds_ratio_loss(sides / sizes)
+        else:
+            losses = pair_loss(self.recipe, sides - reference[where], sizes)
         return total + (losses * weights[where]).sum()
 
     def drift(self, model: Any, batch: Batch, num_texts: int, reference: torch.Tensor) -> torch.Tensor:
@@ -153,7 +146,7 @@ def odds_ratio_loss(means: torch.Tensor) -> torch.Tensor:
 
 
 def kto_loss(
-    recipe: PreferenceRecipe, gains: torch.Tensor, signs: torch.Tensor, drift: torch.Tensor
+    recipe: PreferenceRecipe, gains: torch.Tensor, signs: torch.Tensor, drift: torch.Tensor | float
 ) -> torch.Tensor:  # fmt: skip
     """Return the losses [B] of KTO.
 

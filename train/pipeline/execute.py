@@ -33,7 +33,7 @@ from train.evaluate.general import general_name
 from train.evaluate.predictions import PREDICTIONS, Scored
 from train.loop import Checkpoint, FitResult, fit, trained_tensors
 from train.loop.checkpoint import clear_leftovers
-from train.model import check_finite, how_begun, is_lora, save_adapter
+from train.model import check_finite, describe_init, is_lora, save_adapter
 from train.model.device import Meter
 from train.model.distributed import SINGLE_PROCESS, DistributedContext, join_group
 from train.model.parallel import gather_weights, unshard
@@ -307,7 +307,7 @@ def _train(
     record.values.update(
         step=result.step, steps=result.num_steps, best_step=result.best_step, tokens=result.tokens,
         early_stop=result.early_stop, train_seconds=round(result.seconds, 3), cpu_seconds=round(time.process_time(), 3),
-        plan_accuracy=report_accuracy(plan, result, size + meter.grown()),
+        plan_accuracy=report_accuracy(plan, result, size + meter.peak_increase_bytes()),
     )  # fmt: skip
     if result.forgot is not None:
         raise _forgot(result.forgot, result.step, prepared)
@@ -403,7 +403,7 @@ def _run_section(record: RunRecord, prepared: Prepared) -> Run:
     num = len({example.id for example in prepared.steps.examples if example.is_replay})
     stopped = values["early_stop"] and f"after step {values['step']}: {values['early_stop']}"
     settings: dict[str, Any] = {
-        "begun": how_begun(recipe, prepared.base_path), "steps": values["steps"], "best step": values["best_step"],
+        "begun": describe_init(recipe, prepared.base_path), "steps": values["steps"], "best step": values["best_step"],
         "batch": prepared.steps.global_batch_size, "dtype": recipe.dtype, "threads": recipe.threads,
         "share of the training records": recipe.mixing.share if recipe.mixing.share < 1 else None,
         "ranks": values["facts"]["ranks"] if prepared.steps.num_ranks > 1 else None,

@@ -266,7 +266,7 @@ def calibrate(model: Any, steps: BatchSampler, placement: Placement) -> tuple[fl
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             began = began or time.monotonic()
-        spent, grown = time.monotonic() - began, meter.grown()
+        spent, grown = time.monotonic() - began, meter.peak_increase_bytes()
     model.train(was_training)
     if device.type == "cpu" and dtype == torch.bfloat16:
         # A CPU compiles more kernels in many steps than in three of them, and its heap lies scattered between:

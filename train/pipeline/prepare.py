@@ -30,9 +30,9 @@ from train.model import (
     add_lora,
     continue_lora,
     continued_shape,
+    describe_init,
     eos_ids,
     find_base,
-    how_begun,
     load_base,
     load_tokenizer,
     num_parameters,
@@ -139,7 +139,7 @@ def prepare(
     )  # fmt: skip
     base_path = find_base(recipe.base, folder)
     recipe = continued_shape(model, recipe) if recipe.continue_adapter else recipe
-    if how := how_begun(recipe, base_path):
+    if how := describe_init(recipe, base_path):
         console.info(how)
     if new := len(recipe.new_tokens):
         console.info(f"{new} new tokens: their rows begin at the mean of the others, for the base too")

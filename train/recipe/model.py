@@ -407,6 +407,9 @@ class Recipe(Section):
             f"{begin} needs whole weights, which load_in_4bit does not keep: use one of them": (
                 takes_over and self.load_in_4bit
             ),
+            f"{begin} is saved as an adapter that has no rows of new_tokens: use one of them": (
+                takes_over and bool(self.new_tokens)
+            ),
             f"{begin} needs an even lora_r, not {self.lora_r}": (
                 self.init_lora_weights == "orthogonal" and self.lora_r % 2 == 1
             ),

@@ -18,7 +18,6 @@ from train.data.rendering import Renderer
 from train.evaluate.evaluation import predict
 from train.evaluate.predictions import PREDICTIONS, Scored, pair, read_predictions
 from train.model import (
-    base_below,
     check_finite,
     check_folder,
     computing,
@@ -26,6 +25,7 @@ from train.model import (
     load_adapter,
     load_base,
     pick_dtype,
+    root_base,
 )
 from train.pipeline.export.manifest import GgufProof
 from train.pipeline.prepare import open_renderer
@@ -133,7 +133,7 @@ def reload(source: Source, folder: Path) -> Any:
     device = source.recipe.device
     if not (folder / "adapter_config.json").is_file():
         return load_base(str(folder), device=device)[0]
-    below, home = base_below(source.recipe, source.folder)
+    below, home = root_base(source.recipe, source.folder)
     return load_adapter(load_base(below.base, device=device, folder=home, new_tokens=below.new_tokens)[0], folder)
 
 
