@@ -95,7 +95,7 @@ def test_the_base_is_loaded_onto_its_device_and_never_moved(
     model, seen = make_model("llama"), {}
     model.model.layers[0].mlp.up_proj.weight = _packed(model.model.layers[0].mlp.up_proj.weight)
 
-    def load(path: Path, **arguments: Any) -> tuple[Any, Any]:
+    def load(**arguments: Any) -> tuple[Any, Any]:
         seen.update(arguments)
         return model, {}
 

@@ -1,4 +1,4 @@
-"""What is added to a base: low-rank adapters through peft, and words that become tokens of their own.
+"""Low-rank adapters through peft, and words that become tokens of their own.
 
 The rows of new tokens begin at the mean of the old ones, so that at first a new token is neither likely nor far from
 the others (Hewitt 2021, "Initializing New Word Embeddings for Pretrained Language Models").
@@ -112,7 +112,7 @@ def _freeze_rest(tuned: Any, dtype: torch.dtype) -> None:
 
 
 def is_lora(model: Any) -> bool:
-    """True where ``model`` is wrapped by peft."""
+    """Return True where ``model`` is wrapped by peft."""
     return hasattr(model, "peft_config") and hasattr(model, "disable_adapter")
 
 

@@ -57,7 +57,7 @@ class Step:
 @dataclass(frozen=True)
 class Batch:
     """Ids, right-padded [B, T] or end to end [1, N], and of each supervised token: the flat index that predicts it, its
-    id, its example and, unless all are 1, its weight. ``packed`` tells how the examples of a row end to end lie.
+    id, its example and, unless all are 1, its weight. ``packed`` describes a row end to end.
     """
 
     ids: torch.Tensor

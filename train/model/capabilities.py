@@ -1,10 +1,8 @@
-"""What a model of transformers is made of, and which faster ways of computing it can use.
+"""Parts of a model of transformers, and the faster ways of computing that it can use.
 
 Models are foreign code, so nothing is concluded from their names: each way is tried on a few tokens, and where the
-numbers differ the model keeps its own. Norms become one node of the graph on a CPU (without that a step of the small
-model of `benchmarks/train_cpu.py` takes 3 to 5 % longer and a tenth more memory), layers are compiled on a GPU, where a
-run is long enough to earn the compilation back, and activations may be computed again instead of kept: Chen et al. 2016
-(arXiv:1604.06174).
+numbers differ the model keeps its own. Layers can be compiled, which a long run on a GPU earns back. Activations can be
+computed again instead of kept: Chen et al. 2016 (arXiv:1604.06174).
 """
 
 from __future__ import annotations
@@ -210,7 +208,7 @@ def _offloading(compute: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def is_checkpointing(model: Any) -> bool:
-    """True for a model whose layers compute their activations again."""
+    """Return True for a model whose layers compute their activations again."""
     inner = inner_of(model)
     # Transformers 5 renamed it, too.
     names = ("is_activation_checkpointing", "is_gradient_checkpointing")

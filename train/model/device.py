@@ -14,8 +14,6 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
 from train.base.errors import Exit, TrainError
 from train.recipe import Recipe
 
@@ -120,6 +118,8 @@ def cast_weight(weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 def usable_cores() -> int:
     """Return the cores that this process may run on: by its affinity, and by the quota of its container if lower."""
+    import psutil
+
     allowed = len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else os.cpu_count() or 1
     # No control group of version 2, or one without a quota ("max").
     with suppress(OSError, ValueError):
@@ -130,6 +130,8 @@ def usable_cores() -> int:
 
 def free_cores() -> int:
     """Return how many usable cores are idle, 1 at the least; takes 0.25 s."""
+    import psutil
+
     # Threads that wait for a core that another program holds cost far more than they bring: with two of them on a busy
     # machine of two cores torch was fifty times slower than with one. The load average remembers this very command.
     idle = sum(1 - busy / 100 for busy in psutil.cpu_percent(_SAMPLE_SECONDS, percpu=True))
@@ -140,6 +142,8 @@ class Meter:
     """Measures the memory of a piece of work, which begins where the meter is made."""
 
     def __init__(self, device: torch.device) -> None:
+        import psutil
+
         self.device = device
         if device.type == "cuda":
             import torch
@@ -157,6 +161,8 @@ class Meter:
 
     def peak_increase_bytes(self) -> int:
         """Return the bytes by which the peak lies above the beginning."""
+        import psutil
+
         if (peak := peak_memory(self.device)) is None:
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1024 if psutil.LINUX else 1)
             # Not that of getrusage, which cannot be set back.
@@ -194,6 +200,8 @@ def peak_memory(device: torch.device) -> int | None:
 
 def memory_limit(device: torch.device | None = None) -> int:
     """Return how many bytes of memory the device has for us: a GPU's own, or the machine's or the process's limit."""
+    import psutil
+
     if device is not None and device.type == "cuda":
         import torch
 
@@ -207,6 +215,8 @@ def memory_limit(device: torch.device | None = None) -> int:
 
 def free_memory(device: torch.device | None = None) -> int:
     """Return how many bytes of the device's memory nobody uses now, at most its limit; without one the machine's."""
+    import psutil
+
     if device is not None and device.type == "cuda":
         import torch
 

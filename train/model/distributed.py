@@ -109,7 +109,7 @@ class DistributedContext:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Within `stepping`, let ranks wait for hours until each has come to the end."""
+        """Within `stepping`, let ranks wait for hours until all have reached its end."""
         self._wait_for(_PATIENCE)
         yield
         self.barrier()

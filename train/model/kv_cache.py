@@ -20,11 +20,11 @@ class StepShapes(NamedTuple):
     """How often the steps of decoding change their shapes."""
 
     reach: int
-    """What a step reads of a row grows by so many tokens at once."""
+    """Tokens by which the part of a row that a step reads grows."""
     num_blind: int
     """Steps from one look for rows that are done to the next."""
     open_share: float
-    """Rows that are done leave where this share of all rows, or less, goes on."""
+    """Share of unfinished rows at which those that are done leave."""
 
 
 def step_shapes(device: torch.device | str) -> StepShapes:
@@ -42,7 +42,7 @@ class KVCache:
     """
 
     def __init__(self, lengths: Sequence[int], room: int, device: torch.device | str = "cpu") -> None:
-        """``lengths`` of the packed row's examples, and the most tokens that one of them may come to have."""
+        """``lengths`` of the packed row's examples, and the most tokens that one of them can have."""
         self.lengths, self.room, self.device, self.shapes = list(lengths), room, device, step_shapes(device)
         self.num_steps = 0
         self.positions = to_device(torch.tensor(self.lengths)[:, None], device)
@@ -90,7 +90,7 @@ class KVCache:
         return mixed.view(num, 1, heads, -1)
 
     def _mask(self, window: int | None, dtype: torch.dtype) -> torch.Tensor:
-        """Return [B, 1, 1, reach]: -inf where a row has not come to, or where its window has left behind, else 0."""
+        """Return [B, 1, 1, reach]: -inf beyond the end of a row or behind its window, else 0."""
         if window not in self._masks:
             index = torch.arange(self.reach, device=self.device)[None]
             hidden = index > self.positions

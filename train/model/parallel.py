@@ -86,9 +86,9 @@ class Replicated:
                 context.broadcast(parameter.detach())
 
     weight = 1.0
-    """What a rank's loss is multiplied with, so that gradients come out as the sum over ranks."""
+    """Loss scale by which gradients become the sum over ranks."""
     needs_equal_turns = False
-    """Whether every rank must compute as many micro-batches as the others."""
+    """True where all ranks must compute the same number of micro-batches."""
 
     def begin(self, *, is_last: bool) -> None:
         """Say before each micro-batch whether it is the last of its step."""
@@ -223,12 +223,12 @@ def gradient_norm(parameters: Sequence[torch.nn.Parameter]) -> torch.Tensor:
 
 
 def is_sharded(tensor: torch.Tensor) -> bool:
-    """True for a tensor of which this rank holds a part."""
+    """Return True for a tensor of which this rank holds a part."""
     return hasattr(tensor, "full_tensor")
 
 
 PREFIX = "shard-"
-"""What the name of each file of `write_shards` begins with."""
+"""Prefix of the files of `write_shards`."""
 
 
 def write_shards(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:

@@ -30,7 +30,7 @@ from train.recipe import Objective, PreferenceRecipe
 
 @dataclass(frozen=True)
 class StepTotals:
-    """What the loss of a record depends on of the whole step.
+    """Figures of a whole step on which the loss of each record depends.
 
     ``answer_rate`` is the weight of the compared records over that of the tokens of their first texts, and
     ``replay_rate`` the same of replayed text, so that all tokens of either count as their records do. ``drift`` is
