@@ -126,7 +126,8 @@ def memory(folder: Path, base: str, cache: Path) -> dict[str, Any]:
     digest = dataset.manifest["files"]["train.jsonl"]["sha256"]
     rendered, cpu, wall = timed(lambda: render_cached(renderer, dataset.splits["train"], digest, Cache(cache)))
     steps = BatchSampler(rendered.examples, Recipe(), is_packed=True)
-    found = {"opened": opened, "peak": meter.peak_increase_bytes(), "end": anonymous() - before, "cpu": cpu, "wall": wall}
+    peak, end = meter.peak_increase_bytes(), anonymous() - before
+    found = {"opened": opened, "peak": peak, "end": end, "cpu": cpu, "wall": wall}
     size = sum(file.stat().st_size for file in cache.rglob("*.bin"))
     return found | {"order": steps.digest(), "cached": size, "data": (folder / "train.jsonl").stat().st_size}
 
