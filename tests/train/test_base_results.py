@@ -22,8 +22,7 @@ from train.data.dataset import Row, open_dataset
 from train.evaluate.predictions import Scored
 from train.model.distributed import DistributedContext
 from train.pipeline import base_results, execute
-from train.pipeline.base_results import recall, remember
-from train.pipeline.prepare import prepare
+from train.pipeline.prepare import Prepared, prepare
 from train.recipe import Recipe
 
 SCORED = [Scored("a", "test", "cats", "a", "yes", 1.5, 2, 3, "no", True, "exact", {"exact": 0.0}),
@@ -74,6 +73,10 @@ def _other_general(_base: Path, dataset: Path) -> dict[str, Any]:
     return {"eval": {"general": str(dataset.parent / "general.txt")}}
 
 
+def _key(prepared: Prepared) -> dict[str, Any]:
+    return prepared.evaluation.key(prepared.model, prepared.facts["base"])
+
+
 # What is changed, and the part of the key that must tell it.
 CHANGES: list[tuple[str, Change]] = [
     ("weights", lambda base, _: make_model(seed=1).save_pretrained(base) or {}),
@@ -100,7 +103,7 @@ CHANGES: list[tuple[str, Change]] = [
 def test_each_part_of_what_was_measured_makes_another_key(part: str, change: Change, base: Path, dataset: Path) -> None:
     def key(settings: Mapping[str, Any]) -> dict[str, Any]:
         recipe = Recipe.model_validate({"base": str(base), "bf16": False, "threads": 1, **settings})
-        return prepare(dataset, recipe).base_key()
+        return _key(prepare(dataset, recipe))
 
     before = key({})
     assert key({}) == before
@@ -111,15 +114,15 @@ def test_each_part_of_what_was_measured_makes_another_key(part: str, change: Cha
 
 def test_the_machine_and_the_code_are_parts_too(base: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared = prepare(dataset, Recipe(base=str(base)))
-    before = prepared.base_key()
+    before = _key(prepared)
     room = "train.pipeline.base_results"
     with monkeypatch.context() as changed:
         changed.setattr(f"{room}.sources_digest", lambda folder: str(folder))
-        assert prepared.base_key()["code"] == str(Path(train.__file__).parent), "all code that measures"
+        assert _key(prepared)["code"] == str(Path(train.__file__).parent), "all code that measures"
     for target in (f"{room}.sources_digest", f"{room}.installed_version", f"{room}.versions", "platform.machine"):
         with monkeypatch.context() as changed:
             changed.setattr(target, lambda *_: "another")
-            assert digest_of(prepared.base_key()) != digest_of(before), target
+            assert digest_of(_key(prepared)) != digest_of(before), target
     two = replace(prepared.placement, context=DistributedContext(0, 2, 2))
     assert digest_of(
         replace(prepared.evaluation, placement=two).key(prepared.model, prepared.facts["base"])
@@ -133,7 +136,7 @@ def test_what_only_training_sees_is_no_part(base: Path, dataset: Path) -> None:
         "global_batch_size": 3, "max_grad_norm": 0.5,
         "lora_r": 3, "eval": {"margin": 0.1, "resamples": 100}, "save_total_limit": 5,
     })  # fmt: skip
-    assert prepare(dataset, other).base_key() == first.base_key()
+    assert _key(prepare(dataset, other)) == _key(first)
 
 
 def test_evaluation_is_handed_no_other_setting(base: Path, dataset: Path) -> None:
@@ -146,49 +149,6 @@ def _shared() -> Path:
     home = cache_home()
     assert home is not None
     return home / "base-results"
-
-
-@pytest.mark.parametrize("is_cached", [True, False])
-def test_results_come_back_as_they_were(tmp_path: Path, is_cached: bool) -> None:
-    key = {"weights": "1", "recipe": {"a": [1, None]}}
-    remember(tmp_path / "run", key, SCORED, is_cached=is_cached)
-    assert recall(tmp_path / "run", key, is_cached=False) == SCORED
-    assert recall(tmp_path / "run", {"weights": "2"}, is_cached=True) is None
-    assert recall(tmp_path / "other", key, is_cached=False) is None
-    assert recall(tmp_path / "other", key, is_cached=True) == (SCORED if is_cached else None)
-    assert recall(tmp_path / "other", key, is_cached=False) == (SCORED if is_cached else None), "with a copy of its own"
-    base_results.forget(tmp_path / "run")
-    assert list((tmp_path / "run").iterdir()) == []
-    assert recall(tmp_path / "run", key, is_cached=False) is None
-
-
-@pytest.mark.parametrize("damage", ["byte", "cut", "other", "file"])
-def test_an_entry_that_is_not_what_it_says_is_passed_over_and_said(
-    damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    key, other = {"weights": "1"}, {"weights": "2"}
-    for one in (key, other):
-        remember(tmp_path, one, SCORED, is_cached=False)
-    entry = tmp_path / base_results.IN_RUN / digest_of(key)
-    values = entry / "values.json"
-    if damage == "byte":
-        values.write_bytes(values.read_bytes().replace(b"1.5", b"1.6"))
-    elif damage == "cut":
-        values.write_bytes(values.read_bytes()[:-20])
-    elif damage == "other":
-        shutil.rmtree(entry)
-        shutil.copytree(entry.with_name(digest_of(other)), entry)
-    else:
-        (entry / "manifest.json").unlink()
-    assert recall(tmp_path, key, is_cached=False) is None
-    assert f"warning: the cache entry {entry} is damaged" in capsys.readouterr().err
-    assert recall(tmp_path, other, is_cached=False) == SCORED
-
-
-def test_a_broken_model_is_not_remembered(tmp_path: Path) -> None:
-    remember(tmp_path / "run", {}, [replace(SCORED[0], nll=float("nan"))], is_cached=True)
-    assert not list(tmp_path.iterdir())
-    assert not _shared().exists()
 
 
 def _run(dataset: Path, base: Path, out: Path, *more: str) -> Any:
@@ -237,27 +197,3 @@ def test_going_on_with_a_run_never_measures_the_base_again(
     assert done.exception is None, done.exception
     assert "the base was measured before" in done.stderr, "the run has its own copy"
     assert "measuring the base" not in done.stderr
-
-
-def test_a_cache_that_cannot_be_written_stops_no_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    remember(tmp_path / "run", {}, SCORED, is_cached=True)
-    assert "warning: nothing is cached" in capsys.readouterr().err
-    assert recall(tmp_path / "run", {}, is_cached=True) == SCORED
-    capsys.readouterr()
-    # A user without a home has no cache, which is nothing to warn of.
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setattr(Path, "home", _homeless)
-    remember(tmp_path / "run2", {}, SCORED, is_cached=True)
-    assert capsys.readouterr().err == ""
-    assert recall(tmp_path / "run2", {}, is_cached=True) == SCORED
-    # A relative folder is none, says the specification.
-    monkeypatch.setenv("XDG_CACHE_HOME", "somewhere")
-    assert cache_home() is None
-
-
-def _homeless() -> Path:
-    raise RuntimeError("Could not determine home directory.")

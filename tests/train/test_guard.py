@@ -142,7 +142,7 @@ def test_a_guarded_run_takes_the_best_and_ends_with_zero(
     assert (record["status"], record["step"], record["steps"], record["taken_step"]) == ("finished", 3, 8, 1)
     assert record["early_stop"] == "validation did not improve in 2 evaluations"
     report = json.loads((tmp_path / "run" / "report.json").read_text())
-    assert "validation did not improve" in report["run"]["settings"]["early stopping"]
+    assert "validation did not improve" in report["run"]["settings"]["early stop"]
 
 
 @pytest.mark.ci

@@ -13,8 +13,9 @@ import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from itertools import count
+from itertools import count, product
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 from train.base.errors import TrainError
@@ -35,9 +36,10 @@ def plain_name(text: str) -> str:
 
 def next_run(dataset: Path) -> Path:
     """Return the first free runs/DATE-a, -b ... beside the dataset/ folder, or else in the working directory."""
-    runs = runs_folder(dataset)
-    today = datetime.now(UTC).date().isoformat()
-    return next(path for number in count() if not (path := runs / f"{today}-{_letters(number)}").exists())
+    today = runs_folder(dataset) / datetime.now(UTC).date().isoformat()
+    # As columns of a spreadsheet are named: a to z, then aa.
+    letters = ("".join(word) for size in count(1) for word in product(ascii_lowercase, repeat=size))
+    return next(path for word in letters if not (path := today.with_name(f"{today.name}-{word}")).exists())
 
 
 def newest_run(dataset: Path, *, is_series: bool = False) -> Path:
@@ -45,17 +47,20 @@ def newest_run(dataset: Path, *, is_series: bool = False) -> Path:
 
     Raises TrainError "E953 nothing-to-resume" where there is none.
     """
-    records = {path: path / (SERIES if (path / SERIES).is_file() else RUN) for path in runs_folder(dataset).glob("*")}
-    runs = [path for path, record in records.items() if record.is_file() and (record.name == SERIES or not is_series)]
+    names = (SERIES,) if is_series else (SERIES, RUN)
+    runs = [path for path in runs_folder(dataset).glob("*") if any((path / name).is_file() for name in names)]
     if not runs:
         raise TrainError(
-            "E953 nothing-to-resume",
-            f"no {'series' if is_series else 'run'} in {runs_folder(dataset)}",
+            "E953 nothing-to-resume", f"no {'series' if is_series else 'run'} in {runs_folder(dataset)}",
             "Begin one without --resume, or name one with --out.",
-        )
-    # A name tells the day alone, and run 27 of a day is "aa"; run.json is written by `train eval` too.
-    begun = {path: path / RECIPE if (path / RECIPE).is_file() else records[path] for path in runs}
-    return max(runs, key=lambda path: begun[path].stat().st_mtime_ns)
+        )  # fmt: skip
+
+    def begun(path: Path) -> int:
+        # A name tells the day alone, and run.json is written by `train eval` too.
+        files = (path / name for name in (RECIPE, SERIES, RUN))
+        return next(file.stat().st_mtime_ns for file in files if file.is_file())
+
+    return max(runs, key=begun)
 
 
 def write_run(folder: Path, record: Mapping[str, Any], name: str = RUN) -> None:
@@ -123,16 +128,10 @@ def model_run(folder: Path) -> Path:
     """
     if not (folder / SERIES).is_file():
         return folder
-    try:
+    with suppress(TrainError):
         name = str(read_run(folder, SERIES).get("selected", ""))
-    except TrainError as error:
-        raise TrainError(
-            "E942 unfinished-run",
-            f"{folder} is a series of runs that names no model yet: {error.message}",
-            f"Its runs are whole: name one of them, such as {folder}/NAME.",
-        ) from None
-    if Path(name).name == name not in ("", "..") and (folder / name / RUN).is_file():
-        return folder / name
+        if Path(name).name == name not in ("", "..") and (folder / name / RUN).is_file():
+            return folder / name
     raise TrainError(
         "E942 unfinished-run", f"{folder} is a series of runs that names no model yet",
         f"Go on with it, `train run DATASET --resume --out {folder}`, or name one of its runs, such as {folder}/NAME.",
@@ -141,27 +140,20 @@ def model_run(folder: Path) -> Path:
 
 def read_finished(run: Path) -> dict[str, Any]:
     """Return the run.json of a run that made a model; raises TrainError "E942 unfinished-run"."""
-    if not (run / RUN).is_file():
-        raise TrainError(
-            "E942 unfinished-run", f"{run} has no run.json, so it is not a run", "Name a folder such as runs/ID."
-        )
-    record = read_run(run)
-    if record.get("status") != "finished":
-        message = f"{run}: the run is {str(record.get('status'))[:40]!r}, not finished"
-        raise TrainError(
-            "E942 unfinished-run", message, "Go on with a stopped run: `train run DATASET --resume --out RUN`."
-        )
-    facts = record.get("facts")
-    has_facts = isinstance(facts, dict) and {"base", "tokenizer and template"} <= facts.keys()
-    counts = [record.get(name) for name in ("examples", "step")]
-    if (
-        not has_facts
-        or record.get("saved") not in ("adapter", "model")
-        or not all(isinstance(count, int) for count in counts)
-        or not record.get("id")
-    ):
-        raise TrainError("E942 unfinished-run", f"{run / RUN} does not say what the run made", "Train it again.")
-    return record
+    record = read_run(run) if (run / RUN).is_file() else {}
+    if not record:
+        fault, hint = f"{run} has no run.json, so it is not a run", "Name a folder such as runs/ID."
+    elif (status := record.get("status")) != "finished":
+        fault = f"{run}: the run is {str(status)[:40]!r}, not finished"
+        hint = "Go on with a stopped run: `train run DATASET --resume --out RUN`."
+    else:
+        facts, counts = record.get("facts"), [record.get("examples"), record.get("step")]
+        has_facts = isinstance(facts, dict) and {"base", "tokenizer and template"} <= facts.keys()
+        is_saved = record.get("saved") in ("adapter", "model") and bool(record.get("id"))
+        if has_facts and is_saved and all(isinstance(number, int) for number in counts):
+            return record
+        fault, hint = f"{run / RUN} does not say what the run made", "Train it again."
+    raise TrainError("E942 unfinished-run", fault, hint)
 
 
 def recipe_folder(folder: Path) -> Path:
@@ -220,13 +212,3 @@ def runs_folder(dataset: Path) -> Path:
             "E955 outside", f"{runs} is a link that leads out of {home}", "Name the run's folder with --out."
         )
     return runs
-
-
-def _letters(number: int) -> str:
-    # As columns of a spreadsheet are named: a to z, then aa.
-    text = ""
-    number += 1
-    while number:
-        number, rest = divmod(number - 1, 26)
-        text = chr(ord("a") + rest) + text
-    return text

@@ -52,7 +52,7 @@ def command(
 
     plan = plan_run(model, prepared, is_measured=is_measured, memory_bytes=size, cost_per_hour=cost_per_hour)
     protected = console.one_line(protection(recipe))
-    length = reasoning_length(prepared.renderer, prepared.dataset.splits["train"])
+    length = reasoning_length(prepared.evaluation.renderer, prepared.dataset.splits["train"])
     lines = [*plan.lines(), *([f"reasoning   {length}"] if length else []), f"forgetting  {protected}"]
     document = plan.values() | {"forgetting": protected, "reasoning": length}
     console.data(json.dumps(document, indent=1) if is_json else "\n".join(lines))

@@ -188,11 +188,8 @@ class _Evaluations:
         return is_best or state.early_stop is not None
 
 
-_EXITS = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED, signal.SIGHUP: Exit.HUNG_UP}
-
-
 class Stop:
-    """Whether a signal asks the run to end: ``exit_code`` is `Exit.OK` until then."""
+    """The exit code that a signal asks for; `Exit.OK` until then."""
 
     exit_code = Exit.OK
 
@@ -200,21 +197,21 @@ class Stop:
 @contextmanager
 def graceful_stop() -> Iterator[Stop]:
     """Within, the first Ctrl-C, SIGTERM or SIGHUP sets the exit code of the `Stop`; the second acts as before."""
-    stop, before = Stop(), dict[signal.Signals, Any]()
+    stop, before = Stop(), dict[int, Any]()
 
     def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        before.clear()
+        while before:
+            signal.signal(*before.popitem())
 
     def ask(number: int, _frame: FrameType | None) -> None:
-        stop.exit_code = _EXITS[signal.Signals(number)]
+        # As a shell counts.
+        stop.exit_code = Exit(128 + number)
         restore()
         console.info("\nfinishing this step, then a checkpoint; the same signal again ends at once")
 
     # Python lets only the main thread set handlers; a caller in another thread has its own way to stop.
     if threading.current_thread() is threading.main_thread():
-        before.update({number: signal.signal(number, ask) for number in _EXITS})
+        before.update({n: signal.signal(n, ask) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)})
     try:
         yield stop
     finally:

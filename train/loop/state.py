@@ -70,13 +70,6 @@ class EarlyStopping:
     def __init__(self, recipe: GuardRecipe, base: SampledScore) -> None:
         self.recipe, self.base = recipe, base
 
-    def num_needed(self) -> dict[str, int]:
-        """Return how many evaluations it takes before a run can end, by each setting that may end it."""
-        guard = self.recipe
-        settings = (("general", guard.general is not None, 1), ("regress", guard.regress is not None, guard.patience),
-                    ("plateau", guard.plateau, guard.patience + 1))  # fmt: skip
-        return {f"guard.{name}": num for name, is_on, num in settings if is_on}
-
     def regressed(self, evaluations: Sequence[ValidationScore]) -> list[set[str]]:
         """Return for each evaluation the categories that score lower than they did, by more than the margin."""
         reference, found = dict(self.base.by_category), []

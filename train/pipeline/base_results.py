@@ -1,17 +1,15 @@
 """Measure a model for the report; results of a base are cached under a key of everything that they depend on.
 
-There are two caches (`train.base.cache`): one for all runs, and one inside each run until the run is finished. Some
-answers of the base are generated twice all the same: a gain below what decoding it again changes is none.
+Some answers of the base are generated twice all the same: a gain below what decoding it again changes is none.
 """
 
 from __future__ import annotations
 
 import json
 import platform
-import shutil
 import sys
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -38,7 +36,6 @@ from train.report import Noise, noise_of
 
 _MOST_BYTES = 256 << 20
 IN_RUN = "base-results"
-"""The folder of the run's own copy, so that resuming a run never measures the base again."""
 _SOURCES = Path(__file__).resolve().parents[1]
 """All code of `train`: a change anywhere may change what is measured."""
 MOST_ROWS, _BATCHES = 50, 4
@@ -109,33 +106,12 @@ def _digest_of_code(function: Any) -> str:
     return sources_digest(path.parent) if path.stem == "__init__" else sha256_of(path)
 
 
-def recall(run: Path, key: Mapping[str, Any], *, is_cached: bool) -> list[Scored] | None:
-    """Return the base's results of ``key`` from the run's own copy, or with ``is_cached`` from the cache."""
-    own, *shared = _caches(run, is_cached=is_cached)
-    for cache in (own, *shared):
-        if (entry := cache.get(digest_of(key))) is not None:
-            own.put(digest_of(key), (), entry.values)
-            return [Scored(**values) for values in entry.values["scored"]]
-    return None
-
-
-def remember(run: Path, key: Mapping[str, Any], scored: Sequence[Scored], *, is_cached: bool) -> None:
-    """Cache the base's results in the run's folder, and with ``is_cached`` for other runs too.
-
-    Results that are not finite are not cached: the run reports what is broken.
+def base_cache(run: Path, *, is_cached: bool) -> Cache:
+    """Return the cache for results of bases: that of all runs with ``is_cached``, else one in the run's own folder, so
+    that resuming a run never measures the base again.
     """
-    for cache in () if not_finite(scored) else _caches(run, is_cached=is_cached):
-        cache.put(digest_of(key), (), {"scored": [asdict(result) for result in scored]})
-
-
-def forget(run: Path) -> None:
-    """Remove the run's own copy; from now on its predictions.jsonl holds the same."""
-    shutil.rmtree(run / IN_RUN, ignore_errors=True)
-
-
-def _caches(run: Path, *, is_cached: bool) -> list[Cache]:
     home = cache_home() if is_cached else None
-    return [Cache(run / IN_RUN), *([] if home is None else [Cache(home / "base-results", most_bytes=_MOST_BYTES)])]
+    return Cache(run / IN_RUN) if home is None else Cache(home / IN_RUN, most_bytes=_MOST_BYTES)
 
 
 def measure(
@@ -163,32 +139,28 @@ def measure(
 class MeasureLog:
     """Writes an event a second at the most while ``model``, "base" or "tuned", is measured on the rows of a dataset.
 
-    A row counts once for its likelihood and once for its answer. The seconds to go are those of each kind at its own
-    pace, None before a tenth of each is done: many answers are written at once, and the first ones are short.
+    A row counts once for its likelihood and once for its answer. The seconds to go are those of the answers, which take
+    longest, at their pace, None before a tenth of them is done: many are written at once, and the first ones are short.
     """
 
     def __init__(self, events: Events, model: str, dataset: Dataset, step: int) -> None:
         self._events, self._model, self._step, splits = events, model, step, dataset.splits
         answers = num_answers(splits["validation"]) + num_answers(splits["test"])
         self._totals = {"likelihoods": sum(map(len, splits.values())), "answers": answers}
-        self._done, self._seconds = dict.fromkeys(self._totals, 0), dict.fromkeys(self._totals, 0.0)
-        self._at, self._written_at = time.monotonic(), 0.0
+        self._done = dict.fromkeys(self._totals, 0)
+        self._began, self._written_at = time.monotonic(), 0.0
         self.add("answers", 0)
 
     def add(self, kind: str, num_rows: int) -> None:
         """Count ``num_rows`` more "likelihoods" or "answers" as done; raises TrainError "E954 disk-full"."""
         now, totals, done = time.monotonic(), self._totals, self._done
-        self._seconds[kind] += now - self._at
-        self._at = now
         done[kind] += num_rows
         if now - self._written_at < 1 and done != totals:
             return
-        self._written_at, left = now, None
-        if all(10 * done[kind] >= total for kind, total in totals.items()):
-            left = sum(
-                (total - done[kind]) * self._seconds[kind] / max(1, done[kind]) for kind, total in totals.items()
-            )
-            left = round(left, 1)
+        self._written_at, slow = now, "answers" if totals["answers"] else "likelihoods"
+        left = None
+        if done[slow] and 10 * done[slow] >= totals[slow]:
+            left = round((now - self._began) * (totals[slow] / done[slow] - 1), 1)
         num_done, num = sum(done.values()), sum(totals.values())
         self._events.write(
             "measure", step=self._step, model=self._model, done=num_done, of=num, answers=done["answers"],
@@ -203,24 +175,30 @@ def measure_base(model: Any, evaluation: EvaluationSpec, weights: str, run: Path
 
     So a run that leaves the test split alone shares the rest with one that does not. ``weights`` is their digest.
     """
-    key, context = evaluation.key(model, weights), evaluation.placement.context
-    keys = {split: key | {"split": split} for split in evaluation.splits}
-    # Rank 0 decides for all: what is cached on one machine may be missing on another.
-    results: dict[str, list[Scored] | None] = context.broadcast_object(
-        {split: recall(run, each, is_cached=is_cached) for split, each in keys.items()} if context.is_first else None
+    key, context, cache = (
+        evaluation.key(model, weights),
+        evaluation.placement.context,
+        base_cache(run, is_cached=is_cached),
     )
-    missing = [split for split, scored in results.items() if scored is None]
-    if len(missing) < len(keys):
-        num = sum(len(scored or ()) for scored in results.values())
+    keys = {split: digest_of(key | {"split": split}) for split in evaluation.splits}
+    # Rank 0 decides for all: what is cached on one machine may be missing on another.
+    entries = {split: cache.get(each) for split, each in keys.items()} if context.is_first else {}
+    results: dict[str, list[Scored]] = context.broadcast_object({
+        split: [Scored(**values) for values in entry.values["scored"]]
+        for split, entry in entries.items() if entry is not None
+    })  # fmt: skip
+    if results:
+        num = sum(map(len, results.values()))
         console.info(f"the base was measured before: {num} results are taken from the cache")
-    if missing:
+    if missing := [split for split in keys if split not in results]:
         console.info(f"run {run.name}: measuring the base")
         fresh = measure(model, evaluation, run, "base", splits=missing)
         for split in missing:
             results[split] = [record for record in fresh if record.split == split]
-            if context.is_first:
-                remember(run, keys[split], results[split] or [], is_cached=is_cached)
-    return [record for scored in results.values() for record in scored or ()]
+            # The run reports what is broken.
+            if context.is_first and not not_finite(results[split]):
+                cache.put(keys[split], (), {"scored": [asdict(result) for result in results[split]]})
+    return [record for split in keys for record in results[split]]
 
 
 def noise_floor(model: Any, evaluation: EvaluationSpec, base: Sequence[Scored]) -> Noise | None:

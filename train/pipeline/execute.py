@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -37,13 +38,13 @@ from train.model import check_finite, describe_init, is_lora, save_adapter
 from train.model.device import Meter
 from train.model.distributed import SINGLE_PROCESS, DistributedContext, join_group
 from train.model.parallel import gather_weights, unshard
-from train.pipeline.base_results import forget, measure, measure_base, noise_floor
+from train.pipeline.base_results import IN_RUN, measure, measure_base, noise_floor
 from train.pipeline.export.models import write_card_and_tokenizer
 from train.pipeline.plan import explain_oom, report_accuracy
 from train.pipeline.prepare import Prepared, add_adapters, fill_in, plan_run, prepare, settle
 from train.pipeline.trackers import Trackers
 from train.pipeline.validating import base_score, reference_logps, validation_of
-from train.recipe import OF_BASE, Recipe, load_recipe, recipe_toml
+from train.recipe import Recipe, load_recipe, recipe_toml
 from train.recipe.forgetting import protection, remedies
 from train.report import Noise, Report, Run, card_facts, table
 from train.report.build import kept_of, publish
@@ -250,7 +251,9 @@ def _begin(run: Path, prepared: Prepared, earlier: Mapping[str, Any], changed: l
     record = RunRecord(run, {
         "version": 1, "id": run.name, "status": "running", "created": earlier.get("created", now()),
         "recipe": recipe.model_dump(mode="json"), "recipe_folder": str(prepared.folder.resolve()),
-        "objective": prepared.objective, "examples": sizes.total(), "examples_by_category": dict(sorted(sizes.items())),
+        "begun": describe_init(recipe, prepared.base_path), "batch": prepared.steps.global_batch_size,
+        "replayed": len({example.id for example in prepared.steps.examples if example.is_replay}),
+        "objective": recipe.objective, "examples": sizes.total(), "examples_by_category": dict(sorted(sizes.items())),
         "seed": recipe.seed,
         "dataset": {"path": str(dataset.path), "name": dataset.manifest.get("name"), "sha256": dataset.digest},
         "facts": prepared.facts, "git": git_commit(dataset.path), "versions": versions(),
@@ -342,7 +345,7 @@ def _report(
         base, tuned, **shared, run=_run_section(record, prepared), dynamics=result.dynamics, noise=noise,
         judge_summary=judged,
     )  # fmt: skip
-    forget(run)
+    shutil.rmtree(run / IN_RUN, ignore_errors=True)
     saved = save_tuned(model, prepared, report, record, weights)
     record.update(status="finished", ended=now(), saved=saved.name, **kept_of(report, tuned, run))
     if not is_quiet:
@@ -397,23 +400,20 @@ def _take_weights(model: Any, prepared: Prepared, run: Path, result: FitResult) 
     return result.step if best is None else int(best.step)
 
 
+_SHOWN = ("begun", "steps", "best_step", "batch", "replayed", "early_stop")
+
+
 def _run_section(record: RunRecord, prepared: Prepared) -> Run:
     # What the report says of the run.
     values, recipe = record.values, prepared.recipe
-    num = len({example.id for example in prepared.steps.examples if example.is_replay})
-    stopped = values["early_stop"] and f"after step {values['step']}: {values['early_stop']}"
-    settings: dict[str, Any] = {
-        "begun": describe_init(recipe, prepared.base_path), "steps": values["steps"], "best step": values["best_step"],
-        "batch": prepared.steps.global_batch_size, "dtype": recipe.dtype, "threads": recipe.threads,
-        "share of the training records": recipe.mixing.share if recipe.mixing.share < 1 else None,
-        "ranks": values["facts"]["ranks"] if prepared.steps.num_ranks > 1 else None,
-        "replayed": num and f"{num} texts" + " that the base wrote" * (recipe.mixing.replay == OF_BASE),
-        "early stopping": stopped, "not exact": "; ".join(values["not_exact"]),
-    }  # fmt: skip
+    settings: dict[str, Any] = {name.replace("_", " "): values[name] for name in _SHOWN if values[name]}
+    settings |= {"dtype": recipe.dtype, "threads": recipe.threads, "not exact": "; ".join(values["not_exact"])}
+    settings |= {"share of the training records": recipe.mixing.share} if recipe.mixing.share < 1 else {}
+    settings |= {"ranks": values["facts"]["ranks"]} if prepared.steps.num_ranks > 1 else {}
     digests = {key: value for key, value in values["facts"].items() if isinstance(value, str) and len(value) == 64}
     return Run(
         id=values["id"], created=values["created"], base_model=recipe.base,
-        dataset=str(values["dataset"]["name"] or ""), objective=prepared.objective, method=recipe.method,
+        dataset=str(values["dataset"]["name"] or ""), objective=prepared.recipe.objective, method=recipe.method,
         tuning=prepared.tuning, general_text=general_name(recipe.eval.general), seed=recipe.seed,
         device=str(prepared.placement.device), seconds=values["train_seconds"], versions=values["versions"],
         settings={name: value for name, value in settings.items() if value}, digests=digests,
@@ -429,7 +429,7 @@ def save_tuned(
     Raises TrainError "E934 not-finite" for weights that are no numbers, "E936 write-failed" where the disk refuses
     them; nothing is written then.
     """
-    recipe, renderer = prepared.recipe, prepared.renderer
+    recipe, renderer = prepared.recipe, prepared.evaluation.renderer
     library, folder = ("peft", "adapter") if is_lora(model) else ("transformers", "model")
     final = record.folder / folder
     check_finite((weights or trained_tensors(model)).items(), "the tuned model")

@@ -2,8 +2,8 @@
 
     make_plan(model, steps, placement, threads=1, is_measured=True).lines()
 
-Three steps on this machine give memory and time. Without them memory is what is there in any case, by a rule of thumb
-for activations.
+Three steps on this machine give memory and time. Without them memory is what the state takes: weights, gradients and
+the optimizer's moments.
 """
 
 from __future__ import annotations
@@ -22,11 +22,10 @@ from train.loop import Expected, FitResult, Placement, Trainer, backward
 from train.model import num_parameters
 from train.model.attention import has_varlen
 from train.model.batch import MICRO_BATCH_TOKENS, BatchSampler, Step
-from train.model.capabilities import is_checkpointing
+from train.model.capabilities import checkpoint_activations, is_checkpointing
 from train.model.device import Meter, free_memory, memory_limit
-from train.model.loss import loss_chunk_bytes
 from train.model.parallel import num_shards
-from train.recipe import Checkpointing
+from train.recipe import Checkpointing, Recipe
 from train.recipe.forgetting import Remedy, risks, tuning_of
 from train.recipe.schedule import validations_from, warmup_steps
 
@@ -212,7 +211,7 @@ def make_plan(
     # A CPU has no other memory to put anything into, unless it stands in for a GPU.
     if how and recipe.gradient_checkpointing == "offload" and (device.type != "cpu" or memory_bytes):
         how = "offload"
-    memory = estimate_memory(model, steps, placement, how)
+    memory = state_memory(model, recipe, placement)
     tuning = tuning_of(recipe, model.get_input_embeddings().weight.shape[1], str(model.config.model_type))
     plan = Plan(
         parameters=num_parameters(model), trained=num_parameters(model, is_trained_only=True),
@@ -294,10 +293,12 @@ def size_micro_batches(
         usable, points = int(USABLE * free_memory(placement.device)), list[tuple[int, int]]()
         smaller = "Add --set gradient_checkpointing=true, or --set micro_batch_tokens=1024."
         for size in (MICRO_BATCH_TOKENS, fitting):
+            sized = resized(steps, size)
+            lengths = steps.lengths[largest(sized)[1]]
+            padded = int(lengths.sum()) if steps.is_packed else int(lengths.max()) * len(lengths)
             # Where the larger one does not fit, the smaller one is all there is.
             with suppress(torch.OutOfMemoryError) if points else explain_oom(None, "calibration", smaller):
-                sized = resized(steps, size)
-                points.append((_padded_tokens(sized), calibrate(model, sized, placement)[1]))
+                points.append((padded, _grown(model, sized, placement, is_first=not points)))
         model.zero_grad()
         (few, low), (many, high) = points[0], points[-1]
         fitting = few + (usable - low) * (many - few) // max(1, high - low)
@@ -306,51 +307,40 @@ def size_micro_batches(
     return resized(steps, tokens)
 
 
+def _grown(model: Any, steps: BatchSampler, placement: Placement, *, is_first: bool) -> int:
+    try:
+        return calibrate(model, steps, placement)[1]
+    except torch.OutOfMemoryError:
+        if not is_first or steps.recipe.gradient_checkpointing != "auto" or is_checkpointing(model):
+            raise
+    console.info("activations are computed again in the backward pass: the plan does not fit in memory otherwise")
+    checkpoint_activations(model, True)
+    return calibrate(model, steps, placement)[1]
+
+
 def resized(steps: BatchSampler, tokens: int) -> BatchSampler:
     """Return the same steps in micro-batches of up to ``tokens``."""
     recipe = steps.recipe.model_copy(update={"micro_batch_tokens": tokens})
     return BatchSampler(steps.examples, recipe, is_packed=steps.is_packed, num_ranks=steps.num_ranks)
 
 
-def _padded_tokens(steps: BatchSampler) -> int:
-    lengths = steps.lengths[largest(steps)[1]]
-    return int(lengths.sum()) if steps.is_packed else int(lengths.max()) * len(lengths)
+def state_memory(model: Any, recipe: Recipe, placement: Placement) -> Memory:
+    """Return the memory that a device's part of weights, gradients and optimizer takes; activations are 0."""
+    trained = num_parameters(model, is_trained_only=True)
+    frozen = sum(p.numel() * p.element_size() for p in model.parameters() if not p.requires_grad)
+    sizes = 4 * trained + frozen, 4 * trained, int(trained * _MOMENTS[recipe.optim])
+    shards = num_shards(placement.strategy, placement.context)
+    return Memory(*(size // shards for size in sizes), activations=0)
 
 
-def estimate_memory(model: Any, steps: BatchSampler, placement: Placement, how: Checkpointing) -> Memory:
-    """Return the memory of a step by arithmetic: exact for weights, gradients and optimizer, a rule of thumb for the
-    activations: what goes into and comes out of each linear layer, a chunk of logits and its gradient, and the weights
-    that autocast casts. With checkpointing the input of each layer stays, and one layer at a time is there whole.
+def needs_checkpointing(model: Any, recipe: Recipe, placement: Placement) -> Checkpointing:
+    """Return whether activations must be computed again: the recipe says so, or leaves it to the plan, and on a GPU the
+    state alone takes over a third of the memory. Where less is taken, `size_micro_batches` finds out.
     """
-    device, size, shards = placement.device, placement.dtype.itemsize, num_shards(placement.strategy, placement.context)
-    parameters, trained = list(model.parameters()), num_parameters(model, is_trained_only=True)
-    frozen = sum(p.numel() * p.element_size() for p in parameters if not p.requires_grad)
-    copied = sum(p.numel() * size for p in parameters if p.dim() == 2 and p.element_size() > size)
-    head, layers = model.get_output_embeddings(), int(model.config.get_text_config().num_hidden_layers)
-    linear = [m for name, m in model.named_modules()
-              if isinstance(m, torch.nn.Linear) and m is not head and "lora_" not in name]  # fmt: skip
-    # Half of the sums between layers are float32, whatever the products are in.
-    a_token = sum(m.in_features + m.out_features for m in linear) * (size + 4) // 2
-    if how:
-        inputs = min(2, layers) if how == "offload" else layers
-        a_token = a_token // layers + 4 * model.get_input_embeddings().weight.shape[1] * inputs
-    group = largest(steps)[1]
-    logits = 2 * min(int(steps.supervised[group].sum()) * 4 * head.weight.shape[0], loss_chunk_bytes(device))
-    return Memory(
-        weights=(4 * trained + frozen) // shards, gradients=4 * trained // shards,
-        optimizer=int(trained * _MOMENTS[steps.recipe.optim]) // shards,
-        activations=_padded_tokens(steps) * a_token + logits + copied // shards,
-    )  # fmt: skip
-
-
-def needs_checkpointing(model: Any, steps: BatchSampler, placement: Placement) -> Checkpointing:
-    """Return whether activations must be computed again: the recipe says so, or leaves it to the plan and the largest
-    micro-batch is estimated to fit this way only.
-    """
-    if steps.recipe.gradient_checkpointing != "auto":
-        return steps.recipe.gradient_checkpointing
-    without, with_it = (estimate_memory(model, steps, placement, how).total for how in (False, True))
-    return with_it <= USABLE * memory_limit(placement.device) < without
+    if recipe.gradient_checkpointing != "auto":
+        return recipe.gradient_checkpointing
+    limit = memory_limit(placement.device)
+    return placement.device.type == "cuda" and 3 * state_memory(model, recipe, placement).total > limit
 
 
 def useful_flops(model: Any, steps: BatchSampler) -> float:

@@ -15,9 +15,8 @@ from train.base.cache import open_cache
 from train.base.errors import TrainError, require_extra
 from train.base.run_folder import versions, weights_digest
 from train.base.storage import installed_version
-from train.data.dataset import Dataset, Row, TooLongFault, open_dataset, reasoning_remark, sample_rows, trace_of
+from train.data.dataset import Dataset, Row, open_dataset, reasoning_remark, sample_rows, trace_of
 from train.data.rendering import Examples, Rendered, Renderer, preference_examples, render_cached
-from train.data.rendering.preferences import EQUAL_SIDES, NO_PAIR
 from train.data.subset import nested_subset
 from train.evaluate.answers import questions
 from train.evaluate.evaluation import worse_sides
@@ -78,19 +77,9 @@ class Prepared:
         return self.evaluation.dataset
 
     @property
-    def renderer(self) -> Renderer:
-        """The renderer of the base."""
-        return self.evaluation.renderer
-
-    @property
     def placement(self) -> Placement:
         """Where training computes."""
         return self.evaluation.placement
-
-    @property
-    def objective(self) -> Objective:
-        """The objective, which the recipe or the dataset names."""
-        return cast("Objective", self.recipe.objective)
 
     @property
     def trained_rows(self) -> Iterable[Row]:
@@ -108,10 +97,6 @@ class Prepared:
         """What the recipe does against forgetting on this base."""
         width = self.model.get_input_embeddings().weight.shape[1]
         return tuning_of(self.recipe, width, str(self.model.config.model_type))
-
-    def base_key(self) -> dict[str, Any]:
-        """Return what results of the base depend on, see `EvaluationSpec.key`."""
-        return self.evaluation.key(self.model, self.facts["base"])
 
 
 def prepare(
@@ -295,12 +280,10 @@ def _examples(renderer: Renderer, dataset: Dataset) -> Examples:
     reasons = Counter(rendered.left_out.values())
     code = reasons.most_common(1)[0][0][0] if reasons else "E923 bad-rows"
     skipped = "".join(f"; {number} skipped, {reason}" for (_, reason), number in reasons.items())
-    comparing = 'Export records that compare answers (schema = "preference"), or take another objective.'
-    cutting = "Raise max_length, or let long records be cut: --set on_too_long=cut"
-    hints = {NO_PAIR: comparing, EQUAL_SIDES: comparing, TooLongFault.error_code: cutting}
-    hint = "Give records weights above 0, or take a base whose chat template has what they need."
-    message = f"no training record is left{skipped or ': all have weight 0'}"
-    raise TrainError(code, message, hints.get(code, hint))
+    hint = "Export other records, raise max_length, or cut long ones: --set on_too_long=cut"
+    if renderer.objective in PREFERENCES:
+        hint = 'Export records that compare answers (schema = "preference"), or take another objective.'
+    raise TrainError(code, f"no training record is left{skipped or ': all have weight 0'}", hint)
 
 
 def _subset(examples: Examples, recipe: Recipe) -> Examples:
@@ -311,7 +294,7 @@ def _subset(examples: Examples, recipe: Recipe) -> Examples:
     names = [examples.name(index) for index in range(len(examples))]
     indices = nested_subset(names, share, recipe.seed)
     sizes = Counter(names[index][1] for index in indices)
-    each = ", ".join(f"{console.one_line(name) or '-'} {sizes[name]:,}" for name in sorted(sizes))
+    each = console.join_names(f"{name or '-'} {sizes[name]:,}" for name in sorted(sizes))
     console.info(f"mixing.share {share:g}: {len(indices):,} of {len(names):,} training records are taken: {each}")
     return examples.take(indices)
 
@@ -343,11 +326,11 @@ def add_adapters(prepared: Prepared) -> Any:
     if recipe.continue_adapter:
         model = continue_lora(model, dtype=dtype)
     elif recipe.method == "lora":
-        ids = prepared.renderer.tokenizer.convert_tokens_to_ids(recipe.new_tokens)
+        ids = prepared.evaluation.renderer.tokenizer.convert_tokens_to_ids(recipe.new_tokens)
         model = add_lora(model, recipe, dtype=dtype, seed=recipe.seed, new_ids=ids)
     else:
         model.requires_grad_(True)
-    if how := needs_checkpointing(model, prepared.steps, prepared.placement):
+    if how := needs_checkpointing(model, recipe, prepared.placement):
         if recipe.gradient_checkpointing == "auto":
             why = "the plan does not fit in memory otherwise"
             console.info(f"activations are computed again in the backward pass: {why}")

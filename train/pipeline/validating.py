@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 
 from train.base import console
-from train.base.cache import open_cache
 from train.base.errors import TrainError
-from train.base.storage import digest_of
 from train.data.dataset import Row, sample_rows
 from train.data.rendering import Example, PreferenceExample
 from train.evaluate.evaluation import evaluate_model, gather_scores, sample_ids, summary
 from train.evaluate.general import SPLIT, readable_general
 from train.evaluate.predictions import SampledScore, Scored
-from train.loop import EarlyStopping, Validation
+from train.loop import Validation
 from train.model import computing
 from train.model.loss import nll_per_example
 from train.pipeline.prepare import Prepared
@@ -34,7 +30,7 @@ def base_score(prepared: Prepared, base: Sequence[Scored]) -> SampledScore:
     Raises TrainError "E920 bad-recipe" where the recipe guards scores and none of these records has one, and "E944
     bad-general-text" where it guards general text and none is short enough.
     """
-    recipe, guard = prepared.recipe, prepared.recipe.guard
+    guard = prepared.recipe.guard
     ids = {row.id for row in prepared.evaluated_rows}
     own = [record for record in base if record.split == "validation" and record.id in ids]
     general = _bits([record for record in base if record.split == SPLIT])
@@ -47,12 +43,12 @@ def base_score(prepared: Prepared, base: Sequence[Scored]) -> SampledScore:
                          "Raise max_length, name shorter text with eval.general, or remove guard.general.")  # fmt: skip
     num_steps = len(prepared.steps)
     # The evaluation of the last step ends nothing any more.
-    num_evaluations = (num_steps - 1) // validation_steps(recipe, num_steps)
-    for part, needed in EarlyStopping(guard, score).num_needed().items():
-        if num_evaluations < needed:
+    num = (num_steps - 1) // validation_steps(prepared.recipe, num_steps)
+    for name, needed in (("general", 1), ("regress", guard.patience), ("plateau", guard.patience + 1)):
+        if getattr(guard, name) not in (None, False) and num < needed:
             console.info(
-                f"warning: {part} needs {needed} evaluations and the run has {num_evaluations} before its last step, "
-                "so it stops nothing; lower eval_steps or guard.patience"
+                f"warning: guard.{name} needs {needed} evaluations and the run has {num} before its last step, so it "
+                "stops nothing; lower eval_steps or guard.patience"
             )
     return score
 
@@ -63,7 +59,7 @@ def _summary(
     # Where answers are compared, the best model is the one that moved towards what people prefer.
     before = {record.id: record for record in base if record.split == "validation"}
     samples = sample_ids(prepared.evaluated_rows, prepared.recipe.eval.samples)
-    return summary(scored, samples, trained, before if prepared.objective in PREFERENCES else None)
+    return summary(scored, samples, trained, before if prepared.recipe.objective in PREFERENCES else None)
 
 
 def validation_of(
@@ -112,34 +108,24 @@ def _bits(scored: Sequence[Scored]) -> float | None:
 def reference_logps(prepared: Prepared) -> torch.Tensor | None:
     """Return the log-probabilities of both texts of each training record, [records, 2] in nats, on the CPU.
 
-    They are those of the model that training begins from, read once and cached: no step has to read them again, and no
-    second model lies in memory. Replayed text has zeros. None where no reference is needed. Each rank reads a part, and
-    gets all.
+    They are those of the model that training begins from, read once: no step has to read them again, and no second
+    model lies in memory. Replayed text has zeros. None where no reference is needed. Each rank reads a part, and gets
+    all.
     """
-    if prepared.objective not in PREFERENCES or prepared.objective == "orpo":
+    if prepared.recipe.objective not in PREFERENCES or prepared.recipe.objective == "orpo":
         return None
     examples, placement, context = prepared.steps.examples, prepared.placement, prepared.placement.context
     texts = [(index, part) for index, example in enumerate(examples) if not example.is_replay for part in (0, 1)]
-    # Not the order of the steps, but that of the records.
-    hashed = hashlib.sha256()
-    for example in examples:
-        hashed.update(repr((example.ids, example.mask)).encode())
-    key, cache = digest_of(prepared.base_key() | {"texts": hashed.hexdigest()}), open_cache()
-    entry = cache.get(key) if cache is not None and context.is_first else None
-    known = context.broadcast_object(None if entry is None else np.array(entry.arrays["logps"]))
-    if known is None:
-        console.info(f"reading {len(texts):,} answers with the model that training begins from")
-        mine = texts[context.rank :: context.world_size]
-        with computing(placement.device, placement.dtype):
-            parts = [_text(examples[index], part) for index, part in mine]
-            nlls = nll_per_example(prepared.model, parts, batch_tokens=prepared.recipe.eval.batch_tokens)
-        known = np.zeros((len(examples), 2))
-        for pairs in context.gather([(place, -nll.nll) for place, nll in zip(mine, nlls, strict=True)]):
-            for place, logp in pairs:
-                known[place] = logp
-        if cache is not None and context.is_first:
-            cache.put(key, [{"logps": known}], {})
-    return torch.from_numpy(known).float()
+    console.info(f"reading {len(texts):,} answers with the model that training begins from")
+    mine = texts[context.rank :: context.world_size]
+    with computing(placement.device, placement.dtype):
+        parts = [_text(examples[index], part) for index, part in mine]
+        nlls = nll_per_example(prepared.model, parts, batch_tokens=prepared.recipe.eval.batch_tokens)
+    known = torch.zeros(len(examples), 2)
+    for pairs in context.gather([(place, -nll.nll) for place, nll in zip(mine, nlls, strict=True)]):
+        for place, logp in pairs:
+            known[place] = logp
+    return known
 
 
 def _text(example: Example, part: int) -> Example:
