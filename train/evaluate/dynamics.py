@@ -52,10 +52,8 @@ class Dynamics:
 
         self.sizes = torch.tensor(sizes, dtype=torch.float32, device=device)
         # Moments in one pass (Welford 1962, Technometrics 4:419): memory does not grow with the epochs.
-        self.state = {
-            name: torch.zeros(len(sizes), dtype=torch.float32, device=device)
-            for name in ("epochs", "mean", "squares", "likely")
-        }
+        self.moments = torch.zeros((4, len(sizes)), dtype=torch.float32, device=device)
+        """[4, N]: epochs, mean, sum of squared differences from it, and sum of the shares of likely tokens."""
 
     def of_step(self, indices: Sequence[int]) -> StepDynamics:
         """Return the sums of a step of the records ``indices``, to which its micro-batches are added."""
@@ -69,39 +67,32 @@ class Dynamics:
         import torch
 
         # The numbers fall out of the loss that the step computed anyway, so they cost no further pass.
-        state, where = self.state, torch.tensor(indices).to(values.device, non_blocking=True)
-        now, likely = values[:2] / values[2]
-        state["epochs"][where] += 1
-        state["likely"][where] += likely
-        off = now - state["mean"][where]
-        state["mean"][where] += off / state["epochs"][where]
-        state["squares"][where] += off * (now - state["mean"][where])
+        where = torch.tensor(indices).to(values.device, non_blocking=True)
+        epochs, mean, squares, likely = self.moments[:, where]
+        now, share = values[:2] / values[2]
+        epochs, off = epochs + 1, now - mean
+        mean = mean + off / epochs
+        self.moments[:, where] = torch.stack([epochs, mean, squares + off * (now - mean), likely + share])
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return the state as a checkpoint keeps it, on the CPU."""
-        return {name: tensor.cpu() for name, tensor in {**self.state, "sizes": self.sizes}.items()}
+        return {"moments": self.moments.cpu(), "sizes": self.sizes.cpu()}
 
     def restore(self, saved: Mapping[str, torch.Tensor]) -> bool:
         """Go on from what `tensors` returned; False, and nothing is taken, where that was of other records."""
         # By the sizes, since a checkpoint holds no ids: a resumed run may have other records.
-        if not (saved.keys() >= {*self.state, "sizes"} and saved["sizes"].equal(self.sizes.cpu())):
+        if saved.keys() != {"moments", "sizes"} or not saved["sizes"].equal(self.sizes.cpu()):
             return False
-        self.state = {name: saved[name].to(self.sizes.device) for name in self.state}
+        self.moments = saved["moments"].to(self.sizes.device)
         return True
 
     def by_record(self, names: Sequence[tuple[str, str]]) -> list[Dynamic]:
         """Return what was gathered of each record that was trained on, in order; ``names`` are (id, category)."""
-        columns = (self.state[name].tolist() for name in ("epochs", "mean", "squares", "likely"))
         return [
             Dynamic(
-                name,
-                category,
-                int(epochs),
-                mean,
-                math.sqrt(max(0.0, squares) / epochs) if epochs > 1 else None,
-                likely / epochs,
+                *name, int(epochs), mean, math.sqrt(max(0.0, squares) / epochs) if epochs > 1 else None, likely / epochs
             )
-            for (name, category), epochs, mean, squares, likely in zip(names, *columns, strict=True)
+            for name, epochs, mean, squares, likely in zip(names, *self.moments.tolist(), strict=True)
             if epochs
         ]
 

@@ -18,7 +18,7 @@ from train.data.dataset import Dataset, Row, hash_of, sample_rows
 from train.data.rendering import Renderer
 from train.evaluate.answers import Draw, Generated, OnToken, generate, option_nlls, questions
 from train.evaluate.general import SPLIT, readable_general
-from train.evaluate.predictions import FEWEST_AFTER, PREFIX, VERBATIM, SampledScore, Scored, sample_of
+from train.evaluate.predictions import VERBATIM, SampledScore, Scored, sample_of
 from train.evaluate.preferences import agreement_of, gain_of
 from train.evaluate.scoring import Answer, CategorySpec, rows_with_choices, score
 from train.model import computing, pick_dtype
@@ -30,8 +30,8 @@ OnProgress = Callable[[str, int], object]
 """Is called after each batch: "likelihoods" or "answers", and how many rows it was."""
 _BETA = 0.1
 """Of the loss by which validations of preferences are compared: DPO's at its usual strength."""
-_MOST_VERBATIM = 32
-"""Tokens that are compared at the most."""
+_PREFIX, _FEWEST_AFTER, _MOST_AFTER = 8, 16, 32
+"""Tokens of an answer that are given for it, and how many must follow at the least, and are compared at the most."""
 
 
 def predict(
@@ -209,7 +209,7 @@ def evaluate_splits(
 def verbatim(model: Any, renderer: Renderer, rows: Sequence[Row], recipe: Recipe) -> dict[str, float]:
     """Return by id 1.0 where the model, given the first tokens of an answer, writes the rest word for word, else 0.0.
 
-    Of eval.fit_records rows. Rows whose answer has fewer than PREFIX + FEWEST_AFTER tokens, which anybody might guess,
+    Of eval.fit_records rows. Rows whose answer has fewer than 8 + 16 tokens, which anybody might guess,
     are left out. As Carlini et al. 2023, "Quantifying Memorization" (arXiv:2202.07646). Raises TrainError: rows cannot
     be rendered.
     """
@@ -221,12 +221,12 @@ def verbatim(model: Any, renderer: Renderer, rows: Sequence[Row], recipe: Recipe
         while start and example.mask[start - 1]:
             start -= 1
         answer = [token for token in example.ids[start:stop] if token not in renderer.stop_ids]
-        target = answer[PREFIX : PREFIX + _MOST_VERBATIM]
-        if start and len(target) >= FEWEST_AFTER and len(tried) < most:
-            tried[example.id] = example.ids[: start + PREFIX], target
+        target = answer[_PREFIX : _PREFIX + _MOST_AFTER]
+        if start and len(target) >= _FEWEST_AFTER and len(tried) < most:
+            tried[example.id] = example.ids[: start + _PREFIX], target
     with _computing(model, recipe):
         written = generate(
-            model, [prompt for prompt, _ in tried.values()], max_new_tokens=_MOST_VERBATIM,
+            model, [prompt for prompt, _ in tried.values()], max_new_tokens=_MOST_AFTER,
             stop_ids=renderer.stop_ids, batch_tokens=recipe.eval.batch_tokens,
         )  # fmt: skip
     pairs = zip(tried.items(), written, strict=True)

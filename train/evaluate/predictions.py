@@ -41,8 +41,6 @@ VERBATIM = "behaviour.verbatim"
 """The score that says whether a model continues an answer word for word, see `train.evaluate.evaluation.verbatim`."""
 REASONING_TOKENS, REASONING_CUT = "behaviour.reasoning_tokens", "behaviour.reasoning_cut"
 """How many tokens of an answer are reasoning, and whether its budget was spent; scores of answers that have some."""
-PREFIX, FEWEST_AFTER = 8, 16
-"""Tokens of an answer that are given for it, and how many must follow at the least."""
 RIGHT_FROM = 0.5
 """The score from which a completion counts as right when it is called fixed, broken, ok or still wrong."""
 

@@ -56,7 +56,6 @@ class Metric:
 
     name: str
     primary: str
-    help: str
     cases: Sequence[Case]
     options: Mapping[str, inspect.Parameter]
     function: Function
@@ -138,20 +137,19 @@ GROUP = "pairsmith.metrics"
 def metric(
     name: str, *, cases: Sequence[Case] = (), primary: str | None = None, kind: Kind = "answer"
 ) -> Callable[[Function], Function]:
-    """Register a function as a metric; its docstring is its help text.
+    """Register a function as a metric; its docstring says what it measures.
 
     ``primary`` names the part that stands for a metric of several scores; None means that there is one score only.
     Raises ValueError: the name is taken, or the function has no docstring.
     """
 
     def register(function: Function) -> Function:
-        text = inspect.getdoc(function)
-        if name in _registry or not text:
+        if name in _registry or not function.__doc__:
             raise ValueError(f"the metric {name!r} is taken or does not explain itself")
         parameters = inspect.signature(function, eval_str=True).parameters.values()
         options = {option.name: option for option in parameters if option.kind is option.KEYWORD_ONLY}
         full = name if primary is None else f"{name}.{primary}" if primary else ""
-        _registry[name] = Metric(name, full, text, cases, options, function, kind)
+        _registry[name] = Metric(name, full, cases, options, function, kind)
         return function
 
     return register
