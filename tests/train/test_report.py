@@ -41,7 +41,7 @@ def test_the_numbers_are_those_of_the_records() -> None:
     assert first.bits_per_byte.base == pytest.approx(sum(one.nll for one in mine) / (math.log(2) * 20 * 40))
     behaviour = report.main().behaviour
     assert behaviour is not None
-    assert (behaviour.stopped.base, behaviour.repetition.tuned) == (0.5, 0.25)
+    assert (behaviour.means["stopped"].base, behaviour.means["repetition"].tuned) == (0.5, 0.25)
     assert (second.verdict, second.is_default_metric, second.test) == ("inconclusive", True, "sign-flip")
     assert report.main().macro is not None
     assert report.main().macro.tuned.value == pytest.approx((first.tuned.value + second.tuned.value) / 2)

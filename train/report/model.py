@@ -32,18 +32,12 @@ class Behaviour(ReportPart):
     """How completions behaved, as means over the generated records."""
 
     n: int
-    stopped: Change
-    """Share that ended by themselves before the limit of new tokens."""
-    empty: Change
-    """Share without any text."""
-    repetition: Change
-    """Share of word 4-grams that the same completion had used before."""
-    length_ratio: Change
-    """Characters of the completion over those of the reference."""
-    reasoning_tokens: Change | None = None
-    """Tokens of reasoning before the answer, 0 of answers without; none where no answer has some."""
-    reasoning_cut: Change | None = None
-    """Share whose reasoning was ended, as `eval.max_reasoning_tokens` was spent."""
+    means: dict[str, Change]
+    """stopped, empty, repetition, reasoning_cut: shares of the completions that ended by themselves before the limit of
+    new tokens, that have no text, of word 4-grams that the same one had used before, and whose reasoning was ended;
+    length_ratio: characters over those of the reference; reasoning_tokens: those before the answer. The reasoning ones
+    only where an answer has some.
+    """
 
 
 class _Judged(ReportPart):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 import numpy as np
 
 from train.evaluate.metrics import normalise
-from train.evaluate.predictions import REASONING_TOKENS, RIGHT_FROM, Scored, outcome
+from train.evaluate.predictions import RIGHT_FROM, Scored, outcome
 from train.evaluate.scoring import LONGEST_LABEL
 from train.report import stats, wording
 from train.report.model import (
@@ -117,43 +117,71 @@ def compared_results(
     others: Sequence[Sequence[Pairs]] = (),
 ) -> list[SplitResult | None]:  # fmt: skip
     """Return `several_results` without the trivial answers."""
-    each = [_comparisons(pairs, split, rules) for pairs in sides]
-    # Of twenty categories one looks improved by chance alone, so all p values of a split are adjusted together.
-    tests = [comparison for complete in each for comparison in complete]
-    macros = [_macro(split, complete) for complete in each]
+    each = [_Measured(pairs, split, rules, default_metric) for pairs in sides]
     for further in others:
-        twins = [_comparisons(pairs, split, rules) for pairs in further]
-        by_place = {(place, twin.category): twin for place, complete in enumerate(twins) for twin in complete}
-        for place, complete in enumerate(each):
-            for comparison in complete:
-                comparison.p = _largest_p(comparison, by_place.get((place, comparison.category)))
-        macros = [macro and macro.model_copy(update={"p": _largest_p(macro, _macro(split, complete))})
-                  for macro, complete in zip(macros, twins, strict=True)]  # fmt: skip
-    for comparison in tests:
-        comparison.num_tests = len(tests)
-    adjusted = iter(stats.holm([comparison.p for comparison in tests]))
-    adjusted_macros = iter(stats.holm([macro.p for macro in macros if macro is not None]))
-    macros = [macro and mean_with_verdict(macro, _num_scored(complete), next(adjusted_macros), rules)
-              for macro, complete in zip(macros, each, strict=True)]  # fmt: skip
+        for measured, pairs in zip(each, further, strict=True):
+            measured.take_largest_p(_Measured(pairs, split, rules, default_metric))
+    # Of twenty categories one looks improved by chance alone, so all p values of a split are adjusted together.
+    adjusted = stats.holm([one.row.p for measured in each for one in measured.categories])
+    means = iter(stats.holm([measured.macro.p for measured in each if measured.macro]))
+    left = iter(adjusted)
     return [
-        _split_result(split, [p for p in pairs if is_judged(p[0], split)], complete, macro, adjusted, default_metric)
-        for pairs, complete, macro in zip(sides, each, macros, strict=True)
+        measured.result(
+            [next(left) for _ in measured.categories], len(adjusted), next(means) if measured.macro else 1.0
+        )
+        for measured in each
     ]
 
 
-def _comparisons(pairs: Pairs, split: str, rules: Rules) -> list[Comparison]:
-    groups: dict[str, list[tuple[Scored, Scored]]] = {}
-    for record_pair in pairs:
-        if is_judged(record_pair[0], split):
+class _Measured:
+    """The categories of a split and their mean before p values are adjusted together."""
+
+    def __init__(
+        self, pairs: Pairs, split: Literal["validation", "test"], rules: Rules, default_metric: Collection[str]
+    ) -> None:
+        self.split, self.rules = split, rules
+        self.pairs = [record_pair for record_pair in pairs if is_judged(record_pair[0], split)]
+        groups: dict[str, list[tuple[Scored, Scored]]] = {}
+        for record_pair in self.pairs:
             groups.setdefault(record_pair[0].category, []).append(record_pair)
-    found = (_compare(split, category, of, rules) for category, of in sorted(groups.items()))
-    return [comparison for comparison in found if comparison is not None]
+        found = [unscored_of(name, mine) for name, mine in sorted(groups.items())]
+        self.unscored = [one for one in found if one is not None]
+        silent = {one.category for one in self.unscored}
+        self.categories = [
+            _Category(split, name, mine, rules, is_default=name in default_metric)
+            for name, mine in sorted(groups.items())
+            if name not in silent and any(_is_scored(p) or p[0].num_bytes for p in mine)
+        ]
+        self.macro = _macro(split, [one for one in self.categories if one.row.higher_is_better], rules.margin)
+
+    def take_largest_p(self, other: _Measured) -> None:
+        twins = {one.row.category: one.row for one in other.categories}
+        for one in self.categories:
+            one.row = _with_largest_p(one.row, twins.get(one.row.category))
+        self.macro = self.macro and _with_largest_p(self.macro, other.macro)
+
+    def result(self, adjusted: Sequence[float], num_tests: int, p_of_mean: float) -> SplitResult | None:
+        if not self.categories and not self.unscored:
+            return None
+        outcomes = [outcome(before.score, after.score) for before, after in self.pairs]
+        num = sum(one.row.n for one in self.categories if one.row.higher_is_better)
+        mean = None if self.unscored else self.macro
+        rows = [
+            with_verdict(one.with_effect(num_tests), p, self.rules)
+            for one, p in zip(self.categories, adjusted, strict=True)
+        ]
+        return SplitResult(
+            split=self.split, n=len(self.pairs), categories=rows, unscored=self.unscored,
+            macro=mean and mean_with_verdict(mean, num, p_of_mean, self.rules), behaviour=_behaviour(self.pairs),
+            num_fixed=outcomes.count("fixed"), num_broken=outcomes.count("broken"),
+        )  # fmt: skip
 
 
-def _largest_p(one: Comparison | Macro, other: Comparison | Macro | None) -> float:
+def _with_largest_p(row: Row, other: Row | None) -> Row:
     # Between a gain and a loss lies no change at all.
-    is_same_side = other is not None and one.difference.value * other.difference.value > 0
-    return max(one.p, other.p) if other is not None and is_same_side else 1.0
+    is_same_side = other is not None and row.difference.value * other.difference.value > 0
+    p = max(row.p, other.p) if other is not None and is_same_side else 1.0
+    return row.model_copy(update={"p": p})
 
 
 def without_unanswered(
@@ -237,29 +265,6 @@ def without_lost(part: SplitResult, lost: Mapping[str, tuple[int, str]]) -> Spli
     return part.model_copy(update={"macro": macro, "unscored": [*part.unscored, *unscored]})
 
 
-def _split_result(
-    split: Literal["validation", "test"], pairs: Pairs, complete: Sequence[Comparison], macro: Macro | None,
-    adjusted: Iterator[float], default_metric: Collection[str],
-) -> SplitResult | None:  # fmt: skip
-    names = sorted({before.category for before, _ in pairs})
-    unscored = [found for name in names if (found := unscored_of(name, pairs))]
-    if not complete and not unscored:
-        return None
-    outcomes = [outcome(before.score, after.score) for before, after in pairs]
-    return SplitResult(
-        split=split,
-        n=len(pairs),
-        macro=None if unscored else macro,
-        behaviour=_behaviour(pairs),
-        categories=[
-            comparison.result(next(adjusted), comparison.category in default_metric) for comparison in complete
-        ],
-        unscored=unscored,
-        num_fixed=outcomes.count("fixed"),
-        num_broken=outcomes.count("broken"),
-    )
-
-
 def bits(pairs: Pairs, rules: Rules, *names: str) -> tuple[Estimate, Estimate, Estimate]:
     """Return base, tuned and tuned - base in bits per byte, pooled over ``pairs``; ``names`` seed the draws.
 
@@ -300,81 +305,76 @@ def estimate(value: float, interval: stats.Interval) -> Estimate:
     return Estimate(value=value, low=interval.low, high=interval.high)
 
 
-class Comparison:
-    """A category's numbers before the p values of all categories, ``num_tests`` of them, are adjusted together."""
+class _Category:
+    """A category's numbers before the p values of all categories are adjusted together."""
 
-    num_tests = 1
-
-    def __init__(self, split: str, category: str, pairs: Pairs, compared: Pairs, metric: str, rules: Rules) -> None:
-        self.category, self.metric, self.pairs, self.compared, self.rules = category, metric, pairs, compared, rules
-        self.clusters = [before.cluster for before, _ in compared]
-        self.is_score = metric != BITS
-        seed = _seed(split, category)
-        if self.is_score:
-            self.before = [known(before.score) for before, _ in compared]
-            self.after = [known(after.score) for _, after in compared]
-            self.base, self.tuned = (
+    def __init__(self, split: str, category: str, pairs: Pairs, rules: Rules, *, is_default: bool) -> None:
+        # A category without one score is compared by loss, which every record with a text has.
+        scored = list(filter(_is_scored, pairs))
+        compared, is_score = scored or [p for p in pairs if p[0].num_bytes], bool(scored)
+        self.fewest, self.clusters = rules.fewest, [before.cluster for before, _ in compared]
+        self.before, self.after = (
+            [known(record.score if is_score else record.nll) for record in side] for side in zip(*compared, strict=True)
+        )
+        if is_score:
+            base, tuned = (
                 estimate(_mean(values), stats.mean_interval(values, self.clusters))
                 for values in (self.before, self.after)
             )
             interval = stats.difference_interval(self.before, self.after, self.clusters)
-            self.difference = estimate(_mean(self.after) - _mean(self.before), interval)
+            difference = estimate(_mean(self.after) - _mean(self.before), interval)
         else:
-            self.before = [known(before.nll) for before, _ in compared]
-            self.after = [known(after.nll) for _, after in compared]
-            self.base, self.tuned, self.difference = bits(compared, rules, split, category)
+            base, tuned, difference = bits(compared, rules, split, category)
         # Each cluster's part in the change, and a loss that nobody saw.
         self.parts, size = stats.change_parts(self.before, self.after, self.clusters)
         self.loss = math.sqrt(size)
-        self.test, self.p = stats.paired_test(self.before, self.after, self.clusters, seed=seed)
+        test, p = stats.paired_test(self.before, self.after, self.clusters, seed=_seed(split, category))
         up, down = stats.discordant(self.before, self.after)
-        self.better, self.worse = (up, down) if self.is_score else (down, up)
-
-    def result(self, p_adjusted: float, is_default: bool) -> CategoryResult:
-        """Return the category's result with its verdict."""
-        n, num_clusters = len(self.compared), len(set(self.clusters))
-        other = self._other_scores()
-        spelled = [pair for pair in self.pairs if pair[0].num_bytes]
+        spelled = [pair for pair in pairs if pair[0].num_bytes]
         sizes = [before.num_bytes for before, _ in spelled]
-        before, after = (bits_per_byte([known(pair[side].nll) for pair in spelled], sizes) for side in (0, 1))
-        result = CategoryResult(
-            category=self.category, metric=self.metric, is_default_metric=is_default and self.is_score,
-            higher_is_better=self.is_score, n=n, num_clusters=num_clusters, num_unscored=len(self.pairs) - n,
-            base=self.base, tuned=self.tuned, difference=self.difference, test=self.test, p=self.p,
-            p_adjusted=p_adjusted, better=self.better, worse=self.worse,
-            minimum_detectable_effect=self._detectable_effect(num_clusters),
-            margin_p=stats.margin_p(self.parts, self.loss, self.rules.margin) if self.is_score else None,
-            bits_per_byte=None if before is None or after is None else Change(base=before, tuned=after),
-            other=other, is_uncalibrated=JUDGE in {self.metric, *other} and not self.rules.is_judge_calibrated,
-            trivial_answer=self.compared[0][1].trivial_answer,
+        coded = [bits_per_byte([known(pair[side].nll) for pair in spelled], sizes) for side in (0, 1)]
+        metric, other = scored[0][0].metric if scored else BITS, _other_scores(compared)
+        self.row = CategoryResult(
+            category=category, metric=metric, is_default_metric=is_default and is_score, higher_is_better=is_score,
+            n=len(compared), num_clusters=len(self.parts), num_unscored=len(pairs) - len(compared), base=base,
+            tuned=tuned, difference=difference, test=test, p=p, p_adjusted=p, minimum_detectable_effect=None,
+            better=up if is_score else down, worse=down if is_score else up, other=other,
+            margin_p=stats.margin_p(self.parts, self.loss, rules.margin) if is_score else None,
+            bits_per_byte=Change(base=coded[0] or 0.0, tuned=coded[1] or 0.0) if any(sizes) else None,
+            is_uncalibrated=JUDGE in {metric, *other} and not rules.is_judge_calibrated,
+            trivial_answer=compared[0][1].trivial_answer,
         )  # fmt: skip
-        return with_verdict(result, p_adjusted, self.rules)
+
+    def with_effect(self, num_tests: int) -> CategoryResult:
+        """Return the category with the smallest effect that one of ``num_tests`` tests would have shown."""
+        # Of too few records no change is ever called one.
+        if not self.row.higher_is_better or self.row.num_clusters < self.fewest:
+            return self.row
+        # In units of one category: a cluster's mean difference, weighted by its size.
+        parts = [part * self.row.num_clusters for part in self.weighted(1).values()]
+        effect = stats.minimum_detectable_effect(parts, num_tests)
+        return self.row.model_copy(update={"minimum_detectable_effect": effect})
 
     def weighted(self, num_categories: int) -> dict[str, float]:
         """Return each cluster's part in the mean difference over ``num_categories`` categories."""
-        sums: dict[str, float] = {}
-        for before, after, cluster in zip(self.before, self.after, self.clusters, strict=True):
-            sums[cluster] = sums.get(cluster, 0.0) + (after - before) / (num_categories * len(self.before))
-        return sums
+        changes = np.subtract(self.after, self.before) / (num_categories * len(self.before))
+        sums = stats.sums_by_cluster(self.clusters, changes.tolist())[:, 0].tolist()
+        return dict(zip(sorted(set(self.clusters)), sums, strict=True))
 
-    def _detectable_effect(self, num_clusters: int) -> float | None:
-        # Of too few records no change is ever called one.
-        if not self.is_score or num_clusters < self.rules.fewest:
-            return None
-        # In units of one category: a cluster's mean difference, weighted by its size.
-        parts = [part * num_clusters for part in self.weighted(1).values()]
-        return stats.minimum_detectable_effect(parts, self.num_tests)
 
-    def _other_scores(self) -> dict[str, Change]:
-        both = [(before.scores or {}, after.scores or {}) for before, after in self.compared]
-        hidden = (_OWN, f"{JUDGE}.")
-        names = {name for before, _ in both for name in before if name != self.metric and not name.startswith(hidden)}
-        changes = {}
-        for name in sorted(names):
-            values = [(before[name], after[name]) for before, after in both if name in before and name in after]
-            if values:
-                changes[name] = Change(base=_mean([b for b, _ in values]), tuned=_mean([a for _, a in values]))
-        return changes
+def _is_scored(pair: tuple[Scored, Scored]) -> bool:
+    return pair[0].score is not None and pair[1].score is not None
+
+
+def _other_scores(compared: Pairs) -> dict[str, Change]:
+    both = [(before.scores or {}, after.scores or {}) for before, after in compared]
+    hidden = (_OWN, f"{JUDGE}.", compared[0][0].metric or _OWN)
+    changes = {}
+    for name in sorted({name for before, _ in both for name in before if not name.startswith(hidden[:2])}):
+        values = [(before[name], after[name]) for before, after in both if name in before and name in after]
+        if values and name != hidden[2]:
+            changes[name] = Change(base=_mean([b for b, _ in values]), tuned=_mean([a for _, a in values]))
+    return changes
 
 
 _OWN = "behaviour."
@@ -426,57 +426,36 @@ def one_answer(category: str, split: str, pairs: Pairs) -> str:
 _FEWEST_ALIKE = 10
 
 
-def _compare(split: str, category: str, pairs: Pairs, rules: Rules) -> Comparison | None:
-    if unscored_of(category, pairs):
-        return None
-    # A category without one score is compared by loss, which every record with a text has.
-    scored = [p for p in pairs if p[0].score is not None and p[1].score is not None]
-    if scored:
-        return Comparison(split, category, pairs, scored, scored[0][0].metric, rules)
-    spelled = [p for p in pairs if p[0].num_bytes]
-    return Comparison(split, category, pairs, spelled, BITS, rules) if spelled else None
-
-
-def _macro(split: str, comparisons: Sequence[Comparison]) -> Macro | None:
-    """The mean over the scored categories, None without any."""
-    scored = [comparison for comparison in comparisons if comparison.is_score]
+def _macro(split: str, scored: Sequence[_Category], margin: float) -> Macro | None:
+    """Return the mean over the ``scored`` categories, None without any."""
     if not scored:
         return None
-    # The test flips a cluster's parts in all categories together.
-    parts: dict[str, float] = {}
-    for comparison in scored:
-        for cluster, part in comparison.weighted(len(scored)).items():
+    # The test flips a cluster's parts in all categories together. A loss that nobody saw may be one of a whole cluster,
+    # in all categories that have records of it.
+    parts, losses = dict[str, float](), dict[str, float]()
+    for one in scored:
+        for cluster, part in one.weighted(len(scored)).items():
             parts[cluster] = parts.get(cluster, 0.0) + part
+            losses[cluster] = losses.get(cluster, 0.0) + one.loss / len(one.parts)
     # The categories share what an interval adds for changes that were not seen.
-    changes = [
-        estimate(one.difference.value, stats.difference_interval(one.before, one.after, one.clusters, len(scored)))
-        for one in scored
-    ]
+    spans = [stats.difference_interval(one.before, one.after, one.clusters, len(scored)) for one in scored]
+    changes = [estimate(one.row.difference.value, span) for one, span in zip(scored, spans, strict=True)]
     base, tuned, difference = (
-        estimate(
-            _mean([one.value for one in own]),
-            stats.mean_of_intervals(
-                [one.value for one in own], [stats.Interval(one.low, one.high) for one in own],
-                stats.crossing([(values, one.clusters) for values, one in zip(each, scored, strict=True)]),
-            ),
-        )
+        estimate(_mean([one.value for one in own]), stats.mean_of_intervals(
+            [one.value for one in own], [stats.Interval(one.low, one.high) for one in own],
+            stats.crossing([(values, one.clusters) for values, one in zip(each, scored, strict=True)]),
+        ))
         for own, each in (
-            ([one.base for one in scored], [one.before for one in scored]),
-            ([one.tuned for one in scored], [one.after for one in scored]),
+            ([one.row.base for one in scored], [one.before for one in scored]),
+            ([one.row.tuned for one in scored], [one.after for one in scored]),
             (changes, [np.subtract(one.after, one.before).tolist() for one in scored]),
         )
     )  # fmt: skip
-    p = stats.sign_flip(list(parts.values()), seed=_seed(split, "macro"))
-    # A loss that nobody saw may be one of a whole cluster, in all categories that have records of it.
-    losses: dict[str, float] = {}
-    for one in scored:
-        for name in set(one.clusters):
-            losses[name] = losses.get(name, 0.0) + one.loss / len(one.parts)
     loss = max(losses.values()) * len(parts) / len(scored)
-    margin_p = stats.margin_p([part * len(parts) for part in parts.values()], loss, scored[0].rules.margin)
     return Macro(
-        num_categories=len(scored), num_clusters=len(parts), base=base, tuned=tuned, difference=difference, p=p,
-        margin_p=margin_p,
+        num_categories=len(scored), num_clusters=len(parts), base=base, tuned=tuned, difference=difference,
+        p=stats.sign_flip(list(parts.values()), seed=_seed(split, "macro")),
+        margin_p=stats.margin_p([part * len(parts) for part in parts.values()], loss, margin),
     )  # fmt: skip
 
 
@@ -490,31 +469,19 @@ def mean_with_verdict(macro: Macro, num: int, p: float, rules: Rules) -> Macro:
     return macro.model_copy(update=found)
 
 
-def _num_scored(comparisons: Sequence[Comparison]) -> int:
-    return sum(len(comparison.compared) for comparison in comparisons if comparison.is_score)
-
-
 def with_verdict(row: CategoryResult, p: float, rules: Rules) -> CategoryResult:
     """Return the category with its verdict and its sentence; ``p`` is adjusted for the other categories."""
-    gain, span, margin, text = row.difference.value, row.difference, rules.margin, ""
-    interval = stats.Interval(span.low, span.high)
+    span = row.difference
+    gain, interval, margin, text = span.value, (span.low, span.high), rules.margin, ""
     if not row.higher_is_better:
         # Lower is better, and the margin is a share of the base's bits.
         scale = -1 / row.base.value if row.base.value else -1.0
-        gain, interval = gain * scale, stats.Interval(span.high * scale, span.low * scale)
+        gain, interval = gain * scale, (span.high * scale, span.low * scale)
         margin, text = BITS_MARGIN, f"{BITS_MARGIN:.0%}"
     verdict = stats.decide(
-        row.n,
-        gain,
-        interval,
-        p,
-        margin=margin,
-        fewest=rules.fewest,
-        num_clusters=row.num_clusters,
-        margin_text=text,
-        margin_p=row.margin_p if row.higher_is_better else None,
-        asks_not_worse=rules.asks_not_worse,
-    )
+        row.n, gain, interval, p, margin=margin, fewest=rules.fewest, num_clusters=row.num_clusters, margin_text=text,
+        margin_p=row.margin_p, asks_not_worse=rules.asks_not_worse,
+    )  # fmt: skip
     return row.model_copy(update={"p_adjusted": p, **verdict._asdict()})
 
 
@@ -524,21 +491,15 @@ def _behaviour(pairs: Pairs) -> Behaviour | None:
     if not sides[0]:
         return None
 
-    def change(name: str) -> Change:
-        base, tuned = (_mean([(record.scores or {}).get(_OWN + name, 0.0) for record in side]) for side in sides)
-        return Change(base=base, tuned=tuned)
+    names = {name for side in sides for record in side for name in record.scores or {} if name.startswith(_OWN)}
+    values = {name: [[(record.scores or {}).get(_OWN + name, 0.0) for record in side] for side in sides]
+              for name in _BEHAVIOUR if _OWN + name in names or name in _BEHAVIOUR[:3]}  # fmt: skip
+    values |= {"stopped": [[float(bool(record.stopped)) for record in side] for side in sides]}
+    means = {name: Change(base=_mean(base), tuned=_mean(tuned)) for name, (base, tuned) in values.items()}
+    return Behaviour(n=len(sides[0]), means=means)
 
-    base, tuned = (_mean([float(bool(record.stopped)) for record in side]) for side in sides)
-    has_reasoning = any(REASONING_TOKENS in (record.scores or {}) for side in sides for record in side)
-    return Behaviour(
-        n=len(sides[0]),
-        stopped=Change(base=base, tuned=tuned),
-        empty=change("empty"),
-        repetition=change("repetition"),
-        length_ratio=change("length_ratio"),
-        reasoning_tokens=change("reasoning_tokens") if has_reasoning else None,
-        reasoning_cut=change("reasoning_cut") if has_reasoning else None,
-    )
+
+_BEHAVIOUR = ("empty", "repetition", "length_ratio", "reasoning_tokens", "reasoning_cut")
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -19,7 +19,7 @@ from train.evaluate.predictions import Scored, outcome, pair
 from train.report import stats, wording
 from train.report.build import build_report, forgetting
 from train.report.model import CategoryResult, Change, Curve, Estimate, Macro, Report, Run, SplitResult
-from train.report.part_tables import settings_text
+from train.report.part_tables import finished, settings_text
 from train.report.results import Pairs, Rules, beside_trivial, compared_results, mean_with_verdict, rivals, with_verdict
 from train.report.training_parts import SeedSpread, SeedsSummary, StageResult, Stages, Sweep, Trial
 from train.report.two_way import (
@@ -309,7 +309,7 @@ def without_choosing(report: Report) -> Report:
         note = f"No test record is compared: the validation split (n = {report.main().n}) chose the settings, so its "
         note += "scores flatter, and there is no verdict on them. Slices are left out."
         report = report.model_copy(update={"notes": [note, *report.notes[1:]], "slices": None})
-    return report.model_copy(update={"splits": splits})
+    return finished(report.model_copy(update={"splits": splits}))
 
 
 def _unjudged(part: SplitResult) -> SplitResult:

@@ -85,14 +85,9 @@ def metric_of(result: CategoryResult) -> str:
     return f"{name} (default)" if result.is_default_metric else name
 
 
-def num_answered(result: CategoryResult) -> str:
-    """Return how many records of a category count, and of how many where some have no answer."""
-    return f"{result.n} of {result.n + result.num_unanswered}" if result.num_unanswered else str(result.n)
-
-
-def num_scored(result: CategoryResult | Unscored) -> str:
-    """Return how many records of a category count, and of how many where some could not be scored."""
-    return f"{result.n} of {result.n + result.num_unscored}" if result.num_unscored else str(result.n)
+def count_of(num: int, num_left_out: int) -> str:
+    """Return how many records count, and of how many where some are left out."""
+    return f"{num} of {num + num_left_out}" if num_left_out else str(num)
 
 
 def trivial(result: CategoryResult) -> str:
@@ -106,7 +101,11 @@ def verdict(result: Result, fewest: int) -> str:
     """Return a verdict as "+ improved" or, with its counts, "? too few (24 of 30)"; "" where there is none."""
     if result.reason is None:
         return ""
-    counts = f" ({num_answered(result)})" if isinstance(result, CategoryResult) and result.num_unanswered else ""
+    counts = (
+        f" ({count_of(result.n, result.num_unanswered)})"
+        if isinstance(result, CategoryResult) and result.num_unanswered
+        else ""
+    )
     counts = f" ({result.num_clusters} of {fewest})" if result.reason == "too-few" else counts
     return " ".join(VERDICTS[result.reason][:2]) + counts
 
@@ -195,38 +194,48 @@ _LONGEST_NAME = 32
 
 
 def result_tables(report: Report) -> Iterator[ReportTable]:
-    """Yield the results by category: first of the split whose verdicts count, in two forms where models are several."""
-    split = report.main()
-    if len(report.models) != 2:
-        yield _models_table(report)
-    else:
-        base, tuned = (model.name for model in report.models)
-        is_run, where = (base, tuned) == ("base", "tuned"), _where(report, split.results())
-        title = f"{report.run.id}: base against tuned" if is_run else f"base = {base}, tuned = {tuned},"
-        yield _pair_table(split, report.fewest, f"{title} {where}")
-    for other in report.splits:
-        if other.split != split.split:
-            title = f"{other.split.capitalize()} split"
-            yield _pair_table(other, report.fewest, title).model_copy(update={"is_in_terminal": False})
-
-
-def _pair_table(split: SplitResult, fewest: int, title: str) -> ReportTable:
-    return ReportTable(
-        part="results", title=title, heads=HEADS + _IN_FILES, files_only=_IN_FILES, has_total=split.macro is not None,
-        rows=[[*cells(row, fewest), *_file_cells(row)] for row in split.results()],
-        sentences=[legend(split.results()), *_open_questions(split.results())],
-        left=("metric", "95 %", "verdict", "base 95 %", "tuned 95 %", "test", "other scores", "note"),
-    )  # fmt: skip
+    """Yield the results by category, of each model against the reference: those whose verdicts count come first."""
+    shown = [(part, split) for part in report.pairs() for split in part.splits if split.split == report.headline]
+    hidden = [(part, split) for part in report.pairs() for split in part.splits if split.split != report.headline]
+    for part, split in shown + hidden:
+        results, reference = split.results(), report.models[0].name
+        asked = any(row.reason in MARGIN_REASONS for row in results)
+        question = f": is a loss of {number(report.margin)} ruled out?" if asked else ""
+        sides = (
+            f"{report.run.id}: base against tuned" if (reference, part.name) == ("base", "tuned")
+            else reference if len(report.models) == 1 else f"base = {reference}, tuned = {part.name},"
+        )  # fmt: skip
+        questions = [sentence(row) for row in split.categories if row.reason == "cannot-tell"]
+        found = ReportTable(
+            part="results", title=f"{sides} on the {split.split} split{question}", heads=HEADS + _IN_FILES,
+            rows=[[*cells(row, report.fewest), *_file_cells(row)] for row in results], files_only=_IN_FILES,
+            sentences=[legend(results), *dict.fromkeys(questions)], has_total=split.macro is not None,
+            left=("metric", "95 %", "verdict", "base 95 %", "tuned 95 %", "test", "other scores", "note"),
+            is_in_terminal=split.split == report.headline,
+        )  # fmt: skip
+        if len(report.models) == 1:
+            # Beside itself it has scores alone.
+            heads = ("category", "n", "metric", "trivial", "score", "clusters", "95 %")
+            found = found.without([*HEADS[5:], *_IN_FILES[2:]])
+            found = found.model_copy(update={"heads": heads, "files_only": (), "sentences": ()})
+        yield found
 
 
 def cells(result: Result, fewest: int) -> list[str]:
     """Return the cells of a result below `HEADS`."""
     if isinstance(result, Unscored):
-        return [category(result.category), num_scored(result), result.metric, *["-"] * 6, verdict(result, fewest)]
+        return [
+            category(result.category),
+            count_of(result.n, result.num_unscored),
+            result.metric,
+            *["-"] * 6,
+            verdict(result, fewest),
+        ]
     if isinstance(result, Macro):
         name, n, metric, p, is_share = "MEAN", "", num_categories(result), result.p, True
     else:
-        name, n, metric, p = category(result.category), num_scored(result), metric_of(result), result.p_adjusted
+        n = count_of(result.n, result.num_unscored + result.num_unanswered)
+        name, metric, p = category(result.category), metric_of(result), result.p_adjusted
         is_share = result.higher_is_better
     return [
         name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "\u2026", n, metric, number(result.trivial),
@@ -249,48 +258,6 @@ def _file_cells(result: Result) -> list[str]:
     changes = f"{result.better}, {result.worse}"
     effect = number(result.minimum_detectable_effect)
     return [str(result.num_clusters), *spreads, changes, result.test, effect, other, result.note]
-
-
-def _models_table(report: Report) -> ReportTable:
-    # Several models against the first, or the scores of one alone.
-    reference, is_alone = one_line(report.models[0].name), len(report.models) == 1
-    groups: dict[str | None, list[tuple[str, Result]]] = {}
-    sides = [(part.name, split) for part in report.pairs() for split in part.splits if split.split == report.headline]
-    results = [(one_line(name), row) for name, split in sides for row in split.results()]
-    for name, row in results:
-        groups.setdefault(None if isinstance(row, Macro) else row.category, []).append((name, row))
-    rows: list[list[str]] = []
-    for key in sorted(groups, key=lambda key: (key is None, key or "")):
-        group = groups[key]
-        first = next((row for _, row in group if not isinstance(row, Unscored)), group[0][1])
-        name, n, metric, _, score, *_, said = cells(first, report.fewest)
-        span = ""
-        if is_alone and isinstance(first, CategoryResult):
-            n, span = num_answered(first), spread(first.base, is_share=first.higher_is_better)
-        elif is_alone and isinstance(first, Macro):
-            span = spread(first.base)
-        rows.append([name, reference, n, metric, score, "", span, "", said if isinstance(first, Unscored) else ""])
-        for model, row in [] if is_alone else group:
-            _, n, metric, _, _, *change = cells(row, report.fewest)
-            rows.append(["", model, n, "" if isinstance(row, Macro) else metric, *change])
-    verdicts = [row for _, row in results]
-    return ReportTable(
-        part="results", rows=rows,
-        title=f"{reference if is_alone else f'Against {reference},'} {_where(report, verdicts)}",
-        heads=("category", "model", "n", "metric", "score", "change", "95 %", "p", "verdict"),
-        sentences=[] if is_alone else [legend(verdicts), *_open_questions(verdicts)],
-    )  # fmt: skip
-
-
-def _where(report: Report, results: Sequence[Result]) -> str:
-    asked = any(row.reason in MARGIN_REASONS for row in results)
-    question = f": is a loss of {number(report.margin)} ruled out?" if asked else ""
-    return f"on the {report.headline} split{question}"
-
-
-def _open_questions(results: Sequence[Result]) -> list[str]:
-    rows = [row for row in results if isinstance(row, CategoryResult) and row.reason == "cannot-tell"]
-    return list(dict.fromkeys(map(sentence, rows)))
 
 
 def _forgetting_tables(report: Report) -> Iterator[ReportTable]:
@@ -324,18 +291,19 @@ def forgetting_text(general: Forgetting) -> str:
     )
 
 
+_BEHAVIOUR = {
+    "stopped": "Ended by itself", "empty": "Empty", "repetition": "Repetition: share of word 4-grams said before",
+    "length_ratio": "Length: characters, the reference being 1", "reasoning_tokens": "Reasoning: tokens an answer",
+    "reasoning_cut": "Reasoning cut: its budget was spent",
+}  # fmt: skip
+_SHARES = ("stopped", "empty", "repetition", "reasoning_cut")
+
+
 def _further_tables(report: Report) -> Iterator[ReportTable]:
     main = report.main()
     if main.behaviour is not None:
-        each = (
-            ("Ended by itself", main.behaviour.stopped, True), ("Empty", main.behaviour.empty, True),
-            ("Repetition: share of word 4-grams said before", main.behaviour.repetition, True),
-            ("Length: characters, the reference being 1", main.behaviour.length_ratio, False),
-            ("Reasoning: tokens an answer", main.behaviour.reasoning_tokens, False),
-            ("Reasoning cut: its budget was spent", main.behaviour.reasoning_cut, True),
-        )  # fmt: skip
-        rows = [[name, *(percent(end) if is_share else number(end, is_share=False) for end in (side.base, side.tuned))]
-                for name, side, is_share in each if side is not None]  # fmt: skip
+        rows = [[_BEHAVIOUR.get(name, name), *(percent(end) if name in _SHARES else number(end, is_share=False)
+                 for end in (side.base, side.tuned))] for name, side in main.behaviour.means.items()]  # fmt: skip
         about = f"All {main.behaviour.n} completions of the {main.split} split; greedy decoding."
         heads = ("measure", "base", "tuned")
         yield ReportTable(

@@ -20,7 +20,6 @@ from train.report.diagnostics import read_events
 from train.report.model import REPORT, CategoryResult, Curve, DataMap, EvalPoint, Report, StepPoint
 from train.report.part_tables import finished
 from train.report.tables import ReportTable, html_text, markdown_text, to_html, to_markdown, to_text
-from train.report.training_parts import CategoryCurve
 
 MARKDOWN, HTML = "report.md", "report.html"
 _MOST_POINTS = 400
@@ -82,12 +81,11 @@ def html(report: Report) -> str:
     """Return the report as one HTML file: no script, no request, every text of the data escaped."""
     shown = [table for table in report.tables if table.is_in_terminal]
     folded = [table for table in report.tables if not table.is_in_terminal]
-    laws = report.learning_curve.categories if report.learning_curve else []
     return render(
         "report.html.j2", report, lead=_lead(report), summary=wording.summary(report.main()),
         tables=to_html([*shown, *_notes(report)], [_interval_pictures(report.main().categories)]),
         folded=to_html(folded), curve=_curve_picture(report.curve), data_map=_map_picture(report.data_map),
-        shades=_SHADES, curves=[_law_picture(each) for each in laws],
+        shades=_SHADES,
     )  # fmt: skip
 
 
@@ -188,7 +186,7 @@ def _line(text: str) -> str:
 Picture = dict[str, Any]
 Point = tuple[float, float]
 _SPAN = 170.0
-_CURVE_SIZE, _MAP_SIZE, _LAW_SIZE = (640.0, 220.0), (640.0, 380.0), (320.0, 200.0)
+_CURVE_SIZE, _MAP_SIZE = (640.0, 220.0), (640.0, 380.0)
 _SHADES = 5
 """Steps of colour in which a share between 0 and 1 is drawn."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 12.0, 10.0, 28.0
@@ -234,27 +232,6 @@ def _curve_picture(curve: Curve) -> Picture | None:
     dots = [project(*point) for point in checked]
     return {"train": _path([project(*point) for point in trained]), "validation": _path(dots), "dots": dots,
             "summary": summary, **ticks}  # fmt: skip
-
-
-def _law_picture(curve: CategoryCurve) -> Picture:
-    """Scores over the number of records, each with its interval; the law through them, and beyond them to twice."""
-    points = [(float(point.num_records), point.score) for point in curve.points]
-    ends = [end for _, score in points for end in (score.low, score.high)]
-    low = min(*ends, curve.base)
-    marks = _marks(0, 2 * max(1.0, points[-1][0])), _marks(low, max(*ends, low + 1e-6))
-    project, ticks = _axes(*marks, *_LAW_SIZE)
-    paths = {"law": "", "beyond": ""}
-    if curve.level is not None and curve.fall is not None and curve.exponent is not None:
-        first = points[0][0] / points[-1][0]
-        for name, start, stop in (("law", first, 1.0), ("beyond", 1.0, 2.0)):
-            sizes = [start + (stop - start) * n / 20 for n in range(21)]
-            paths[name] = _path([
-                project(size * points[-1][0], curve.level - curve.fall * size**-curve.exponent) for size in sizes
-            ])  # fmt: skip
-    whiskers = [(*project(num, score.value), project(num, score.low)[1], project(num, score.high)[1])
-                for num, score in points]  # fmt: skip
-    name = wording.category(curve.category) if curve.metric else "mean of the categories"
-    return {"name": name, "summary": curve.sentence, "whiskers": whiskers, **paths, **ticks}
 
 
 def _map_picture(data_map: DataMap | None) -> Picture | None:
