@@ -117,12 +117,12 @@ def test_kto_takes_verdicts_and_both_answers_of_a_pair() -> None:
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        ({"answers": []}, "answers must be a list"),
+        ({"answers": []}, "answers: .*1 item"),
         ({"answers": [{"messages": [{"role": "assistant", "content": "yes"}], "rating": True}]}, "rating"),
         ({"answers": [{"messages": [{"role": "assistant", "content": "other"}], "rating": 1}]}, "must end with"),
         ({"answers": [{"messages": [{"role": "assistant", "content": "yes"}], "rating": rate} for rate in (0, 1)]},
          "in the order of their ratings"),
-        ({"answers": [{"messages": 3, "rating": 1}]}, "messages must be a list"),
+        ({"answers": [{"messages": 3, "rating": 1}]}, "messages: .*list"),
     ],
 )  # fmt: skip
 def test_bad_answers_are_refused_with_their_line(change: dict[str, Any], what: str) -> None:

@@ -105,6 +105,32 @@ def test_the_masks_are_those_of_transformers() -> None:
         assert example.mask == [bool(bit) for bit in theirs["assistant_masks"]]
 
 
+@pytest.mark.parametrize(
+    "change",
+    ["m.content | upper", "m.content | replace('not ', '')", "m.content[:8]", "m.content | replace('  ', ' ')"],
+)
+@pytest.mark.parametrize("role", ["user", "assistant"])
+def test_a_template_that_rewrites_some_contents_costs_those_rows(change: str, role: str) -> None:
+    tokenizer = make_tokenizer("unmarked")
+    rewritten = f"({change} if 'odd' in m.content and m.role == '{role}' else m.content)"
+    tokenizer.chat_template = CHATML_WITHOUT_MARKS.replace("m.content", rewritten)
+    said = "odd:  do not shout"
+    rows = [chat_row("odd", said if role == "user" else "a", said if role == "assistant" else "b")]
+    renderer = Renderer(tokenizer, "sft", on_unrenderable="skip")
+    # The shape is known by then.
+    assert [example.id for example in renderer.examples([*some_rows(3), *rows]).examples] == ["r0", "r1", "r2"]
+    assert "rewrites" in renderer.examples(rows).left_out["odd"][1]
+
+
+def test_a_template_that_trims_some_contents_is_trained_as_it_writes() -> None:
+    tokenizer = make_tokenizer("unmarked")
+    trimmed = "(m.content | trim if 'odd' in m.content else m.content)"
+    tokenizer.chat_template = CHATML_WITHOUT_MARKS.replace("m.content", trimmed)
+    renderer = Renderer(tokenizer, "sft")
+    examples = renderer.examples([chat_row("a", "q", " even "), chat_row("b", "q", " odd ")]).examples
+    assert [_trained(renderer, example) for example in examples] == [f" even {END}", f"odd{END}"]
+
+
 def test_marks_around_somebody_else_are_refused() -> None:
     tokenizer = make_tokenizer("marked")
     tokenizer.chat_template = CHATML.replace("m.role == 'assistant' %}{% gen", "m.role == 'user' %}{% gen")

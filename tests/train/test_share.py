@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.train.tiny import some_rows, write_dataset
 from train.base.errors import TrainError
-from train.data.subset import nested_subset
+from train.data.overlap import nested_subset
 from train.pipeline.execute import start_run
 from train.pipeline.prepare import prepare
 from train.recipe import Recipe, load_recipe

@@ -184,12 +184,12 @@ def test_domain_refuses_marks_that_it_would_ignore() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"weight": -1}, "weight must be a number from 0"),
-        ({"weight": True}, "weight must be a number from 0"),
-        ({"weight": "1"}, "weight must be a number from 0"),
+        ({"weight": -1}, "weight: "),
+        ({"weight": True}, "weight: "),
+        ({"weight": "1"}, "weight: "),
         ({"messages": [{"role": "assistant", "content": "a", "weight": 2000}]}, "messages.0..weight"),
-        ({"messages": [{"role": "assistant", "content": "a", "train": 0}]}, "messages.0..train must be"),
-        ({"messages": [{"role": "user", "content": "a", "train": True}]}, "messages.0.: only what the assistant says"),
+        ({"messages": [{"role": "assistant", "content": "a", "train": 0}]}, "messages.0..train: "),
+        ({"messages": [{"role": "user", "content": "a", "train": True}]}, "messages.0.: .* only what it says"),
     ],
 )
 def test_a_weight_that_is_none_is_refused_with_its_line(changes: dict[str, Any], message: str) -> None:

@@ -30,9 +30,10 @@ from train.data.dataset import (
     Row,
     RowFault,
     TooLongFault,
+    all_texts,
+    prepare_messages,
     trace_of,
 )
-from train.data.messages import all_texts, prepare_messages
 from train.evaluate.scoring import Answer
 from train.model.device import SMALL_MODEL, free_cores, require_memory
 from train.model.safety import check_gguf

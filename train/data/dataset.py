@@ -1,28 +1,30 @@
 """An exported dataset: opened with every digest recomputed, each row read strictly, and what a row's messages mean.
 
 A row is checked once, here. Whoever gets a `Row` may rely on its types, and only asks for what it says: which messages
-are answers, what their tokens weigh, which texts reach the tokens.
+are answers, what their tokens weigh, which texts reach the tokens, what a chat template gets.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from heapq import nsmallest
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, overload
 
 import numpy as np
+from pydantic import BaseModel, Field, ValidationError
 
 from train.base import console
 from train.base.errors import TrainError
-from train.base.file_guard import MOST_DOCUMENT, FileGuardError, hint_of, read_file
+from train.base.file_guard import MOST_DOCUMENT, FileGuardError, hint_of, open_file, read_file
 from train.base.storage import digest_of
-from train.data.lines import Lines
 from train.data.plain import SPLITS, choose_splits, read_plain
 from train.data.strict import SliceValues, parse_object, read_slices, refuse
 
@@ -34,12 +36,43 @@ MANIFEST = "manifest.json"
 VERSION = 1
 """The version of manifests that is read here."""
 MOST_WEIGHT = 1000
-ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 _EXPORT_AGAIN = "Export the dataset again; a run uses no row that the manifest does not vouch for."
 TRAINING = {"train": True, "weight": 1}
 """What a message says about its training, by default; no template and no model sees it."""
 TRACES = ("reasoning_content", "thinking", "reasoning")
 """What messages and chat templates call the reasoning before an answer; an export writes the first."""
+_Weight = Annotated[float, Field(ge=0, le=MOST_WEIGHT)]
+
+
+class _MessageLine(BaseModel, strict=True):
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    train: bool | None = None
+    weight: _Weight | None = None
+    reasoning_content: str | None = None
+    thinking: str | None = None
+    reasoning: str | None = None
+
+
+_Messages = Annotated[list[_MessageLine], Field(min_length=1)]
+
+
+class _AnswerLine(BaseModel, strict=True):
+    messages: _Messages
+    rating: float
+
+
+class _RowLine(BaseModel, strict=True):
+    id: Annotated[str, Field(min_length=1)]
+    kind: str
+    category: str
+    cluster: str
+    messages: _Messages | None = None
+    text: str | None = None
+    tools: list[dict[str, Any]] | None = None
+    weight: _Weight | None = None
+    answers: Annotated[list[_AnswerLine], Field(min_length=1)] | None = None
 
 
 @dataclass(frozen=True)
@@ -179,7 +212,7 @@ def open_dataset(folder: Path) -> Dataset:
     for split in SPLITS:
         name = f"{split}.jsonl"
         if name in files:
-            splits[split] = _read_rows(folder / name, files[name])
+            splits[split] = Lines(folder / name, files[name])
         # A split that somebody put there by hand would be trained on, or be the exam, without a trace.
         elif (folder / name).exists():
             raise TrainError("E911 dataset-changed", f"{folder / name} is not in the manifest", _EXPORT_AGAIN)
@@ -239,18 +272,13 @@ def sample_rows(rows: Iterable[Row], most: int) -> list[Row]:
     """Return at most ``most`` rows by the hash of their ids: the same ones whatever their order and number."""
     # A run that is resumed, or made again after records were added, evaluates the same sample.
     if isinstance(rows, Lines):
-        return rows.sample(most)
+        return [rows[index] for index in np.argsort(rows.keys, kind="stable")[:most].tolist()]
     return nsmallest(most, rows, key=lambda row: hash_of(row.id))
 
 
 def hash_of(record: str) -> bytes:
     """Return the hash of an id by which samples are taken."""
     return hashlib.sha256(record.encode()).digest()
-
-
-def key_of(record: str) -> int:
-    """Return the first 8 bytes of that hash as a number."""
-    return int.from_bytes(hash_of(record)[:8], "big")
 
 
 def _read(path: Path, hint: str) -> bytes:
@@ -260,31 +288,78 @@ def _read(path: Path, hint: str) -> bytes:
         raise TrainError("E912 bad-dataset", f"{path}: {error.strerror}", hint_of(error, hint)) from None
 
 
-def _read_rows(path: Path, entry: Any) -> Lines[Row]:
-    size = entry.get("bytes") if isinstance(entry, dict) else None
-    if type(size) is not int:
-        raise TrainError("E912 bad-dataset", f"{MANIFEST}: {path.name} has no number of bytes", _EXPORT_AGAIN)
-    # The size is checked before a byte is read: a file that grew is not the one that the manifest describes.
-    try:
-        rows = Lines(path, size, _row_at)
-    except FileGuardError as error:
-        raise TrainError("E911 dataset-changed", f"{path}: {error}", error.hint) from None
-    except OSError as error:
-        raise TrainError("E912 bad-dataset", f"{path}: {error.strerror}", _EXPORT_AGAIN) from None
-    if entry.get("sha256") != rows.sha256:
-        raise TrainError("E911 dataset-changed", f"{path}: the SHA-256 is not the manifest's", _EXPORT_AGAIN)
-    for index, number, line in rows.raw():
-        rows.keys[index] = key_of(read_row(line.removesuffix(b"\n"), f"{path.name}:{number}").id)
-    if entry.get("records", len(rows)) != len(rows):
-        raise TrainError(
-            "E911 dataset-changed", f"{path}: {len(rows)} rows, the manifest says {entry['records']}", _EXPORT_AGAIN
-        )
-    return rows
+class Lines(Sequence[Row]):
+    """The rows of the file that a manifest's ``entry`` describes, read when they are asked for: a million are small.
 
+    What was proved of the file must hold of what is trained: a line that is no longer the same is refused. ``keys`` [n]
+    are the first 8 bytes of the hash of each id.
+    """
 
-def _row_at(line: bytes, rows: Lines[Row], index: int) -> Row:
-    # What was read strictly before needs no second look.
-    return _proved_row(json.loads(line.decode()), rows.path.name)
+    def __init__(self, path: Path, entry: Any) -> None:
+        size = entry.get("bytes") if isinstance(entry, dict) else None
+        if type(size) is not int:
+            raise TrainError("E912 bad-dataset", f"{MANIFEST}: {path.name} has no number of bytes", _EXPORT_AGAIN)
+        self.path, table, hashed, start = path, array("q"), hashlib.sha256(), 0
+        # The size is checked before a byte is read: a file that grew is not the one that the manifest describes.
+        try:
+            with open_file(path, most=size) as file:
+                for number, line in enumerate(file, 1):
+                    hashed.update(line)
+                    if line.strip():
+                        table.extend((start, len(line), hash(line), number))
+                    start += len(line)
+                    if start > size:
+                        break
+        except FileGuardError as error:
+            raise TrainError("E911 dataset-changed", f"{path}: {error}", error.hint) from None
+        except OSError as error:
+            raise TrainError("E912 bad-dataset", f"{path}: {error.strerror}", _EXPORT_AGAIN) from None
+        if entry.get("sha256") != hashed.hexdigest():
+            raise TrainError("E911 dataset-changed", f"{path}: the SHA-256 is not the manifest's", _EXPORT_AGAIN)
+        # Of each line: its first byte, its bytes, its digest in this process, and its number in the file from 1.
+        self._table = np.frombuffer(table, np.int64).reshape(-1, 4)
+        rows = (read_row(line, f"{path.name}:{number}") for number, line in self._raw(range(len(self))))
+        hashes = (int.from_bytes(hash_of(row.id)[:8], "big") for row in rows)
+        self.keys = np.fromiter(hashes, np.uint64, len(self))
+        if entry.get("records", len(self)) != len(self):
+            differ = f"{len(self)} rows, the manifest says {entry['records']}"
+            raise TrainError("E911 dataset-changed", f"{path}: {differ}", _EXPORT_AGAIN)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Row]: ...
+    def __getitem__(self, index: int | slice) -> Row | list[Row]:
+        chosen = range(len(self))[index]
+        rows = [self._row(line) for _, line in self._raw([chosen] if isinstance(chosen, int) else chosen)]
+        return rows[0] if isinstance(chosen, int) else rows
+
+    def __iter__(self) -> Iterator[Row]:
+        return (self._row(line) for _, line in self._raw(range(len(self))))
+
+    def _row(self, line: bytes) -> Row:
+        # What was read strictly before needs no second look.
+        return _checked_row(json.loads(line.decode()), self.path.name)
+
+    def _raw(self, indices: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+        """Yield the number in the file and the bytes of lines; raises TrainError "E911 dataset-changed"."""
+        hint = "Export the dataset again, and leave it as it is."
+        changed = TrainError("E911 dataset-changed", f"{self.path}: the file was changed while it was in use", hint)
+        try:
+            file = open_file(self.path)
+        except OSError:
+            raise changed from None
+        with file:
+            for index in indices:
+                start, size, digest, number = self._table[index].tolist()
+                file.seek(start)
+                line = file.read(size)
+                if hash(line) != digest:
+                    raise changed
+                yield number, line.removesuffix(b"\n")
 
 
 def read_row(line: bytes, location: str) -> Row:
@@ -294,94 +369,43 @@ def read_row(line: bytes, location: str) -> Row:
 
 def row_of(value: dict[str, Any], location: str) -> Row:
     """Return the row that an object says, as `read_row` does."""
-    for key in ("id", "kind", "category", "cluster"):
-        if not isinstance(value.get(key), str):
-            refuse(location, f"{key} must be text")
-    if not value["id"]:
-        refuse(location, "id is empty")
-    messages, text, tools = value.get("messages"), value.get("text"), value.get("tools")
-    if (messages is None) == (text is None):
+    try:
+        _RowLine.model_validate(value)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"])
+        refuse(location, f"{path.lstrip('.')}: {problem['msg']}")
+    if (value.get("messages") is None) == (value.get("text") is None):
         refuse(location, f"record {value['id']!r} needs either messages or text")
-    if text is not None and not isinstance(text, str):
-        refuse(location, "text must be text")
-    if tools is not None and not (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):
-        refuse(location, "tools must be a list of objects")
-    if messages is not None:
-        _check_messages(messages, location)
-    weight = value.get("weight")
-    if weight is not None and not _is_weight(weight):
-        refuse(location, f"weight must be a number from 0 to {MOST_WEIGHT}")
-    return _proved_row(value, location)
+    for messages in (value.get("messages"), *(answer["messages"] for answer in value.get("answers") or ())):
+        for number, message in enumerate(messages or ()):
+            if message["role"] != "assistant" and (message.get("train") or message.get("weight") or trace_of(message)):
+                own = "train, weight and reasoning are the assistant's own: only what it says is trained"
+                refuse(location, f"messages[{number}]: {own}")
+    return _checked_row(value, location)
 
 
-def _proved_row(value: dict[str, Any], location: str) -> Row:
+def _checked_row(value: dict[str, Any], location: str) -> Row:
     messages, source, weight = value.get("messages"), value.get("source"), value.get("weight")
+    answers = tuple(RatedAnswer(one["messages"], float(one["rating"])) for one in value.get("answers") or ())
     # Other exporters leave content out where there are tool calls; from here on every message has one.
-    for message in messages or ():
+    for message in (*(messages or ()), *(message for answer in answers for message in answer.messages)):
         message.setdefault("content", None)
-    return Row(
-        value["id"], value["category"], value["cluster"] or value["id"], messages, value.get("tools") or None,
-        value.get("text"), source if isinstance(source, str) else "", 1.0 if weight is None else float(weight),
-        _answers(value.get("answers"), messages, location),
-        read_slices(value["slices"], location) if "slices" in value else None,
-    )  # fmt: skip
-
-
-def _answers(values: Any, messages: Any, location: str) -> tuple[RatedAnswer, ...]:
-    if values is None:
-        return ()
-    if not isinstance(values, list) or not values or not all(isinstance(value, dict) for value in values):
-        refuse(location, "answers must be a list of objects, at least one")
-    for value in values:
-        _check_messages(value.get("messages"), location)
-        rating = value.get("rating")
-        if not isinstance(rating, int | float) or isinstance(rating, bool):
-            refuse(location, "the rating of an answer must be a number")
-    answers = tuple(RatedAnswer(value["messages"], float(value["rating"])) for value in values)
-    best = answers[0].messages
-    if not messages or len(messages) <= len(best) or _unmarked(messages[-len(best) :]) != _unmarked(best):
+    best = answers[0].messages if answers else []
+    if best and not (messages and len(messages) > len(best) and _unmarked(messages[-len(best) :]) == _unmarked(best)):
         refuse(location, "the messages must end with the first of the answers, after a question")
     if any(before.rating < after.rating for before, after in pairwise(answers)):
         refuse(location, "the answers must stand in the order of their ratings, the best first")
-    return answers
+    return Row(
+        value["id"], value["category"], value["cluster"] or value["id"], messages, value.get("tools") or None,
+        value.get("text"), source if isinstance(source, str) else "", 1.0 if weight is None else float(weight), answers,
+        read_slices(value["slices"], location) if "slices" in value else None,
+    )  # fmt: skip
 
 
 def _unmarked(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     # An answer that was not liked is marked so that nobody learns it.
     return [{key: value for key, value in message.items() if key not in TRAINING} for message in messages]
-
-
-def _check_messages(messages: Any, location: str) -> None:
-    if not isinstance(messages, list) or not messages:
-        refuse(location, "messages must be a list with at least one message")
-    for number, message in enumerate(messages):
-        if not isinstance(message, dict) or message.get("role") not in ROLES:
-            refuse(location, f"messages[{number}].role must be one of {', '.join(sorted(ROLES))}")
-        # Of an answer, too, each message has one from here on.
-        if not isinstance(message.setdefault("content", None), str | None):
-            refuse(location, f"messages[{number}].content must be text or null")
-        calls = message.get("tool_calls")
-        if calls is not None and not (isinstance(calls, list) and all(isinstance(call, dict) for call in calls)):
-            refuse(location, f"messages[{number}].tool_calls must be a list of objects")
-        is_trained, weight = message.get("train"), message.get("weight")
-        if not isinstance(is_trained, bool | None):
-            refuse(location, f"messages[{number}].train must be true or false")
-        if weight is not None and not _is_weight(weight):
-            refuse(location, f"messages[{number}].weight must be a number from 0 to {MOST_WEIGHT}")
-        if message["role"] != "assistant" and (is_trained or weight):
-            refuse(
-                location,
-                f"messages[{number}]: only what the assistant says is trained, so train and weight are its own",
-            )
-        for name in TRACES:
-            if not isinstance(message.get(name), str | None):
-                refuse(location, f"messages[{number}].{name} must be text or null")
-        if message["role"] != "assistant" and trace_of(message):
-            refuse(location, f"messages[{number}]: only the assistant's messages have reasoning")
-
-
-def _is_weight(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MOST_WEIGHT
 
 
 def _check_unique_ids(splits: Mapping[str, Sequence[Row]]) -> None:
@@ -518,3 +542,71 @@ def reasoning_remark(rows: Sequence[Row], split: str, reasoning: Reasoning) -> l
 
 def _or(value: Any, default: Any) -> Any:
     return default if value is None else value
+
+
+@cache
+def _trace_name(template: str) -> str:
+    # As an attribute or a key: in prose, or within another name, it is no place for the text.
+    named = (name for name in TRACES if re.search(rf"[.'\"]{name}\b", template))
+    return next(named, TRACES[0])
+
+
+def drop_history(messages: list[dict[str, Any]]) -> set[int]:
+    """Remove the reasoning before the last question, and return the indices of the messages that had some."""
+    last_question = max((n for n, message in enumerate(messages) if message["role"] == "user"), default=0)
+    dropped = {n for n, message in enumerate(messages[:last_question]) if trace_of(message)}
+    for n in dropped:
+        messages[n] = {key: value for key, value in messages[n].items() if key not in TRACES}
+    return dropped
+
+
+def prepare_messages(messages: Sequence[dict[str, Any]], template: str) -> list[dict[str, Any]]:
+    """Return the messages up to the last answer, with what templates take for granted.
+
+    Content null is empty text, a developer is the system where the template knows no developer, and reasoning has the
+    name that the template reads.
+    """
+    cleaned = []
+    for message in messages[: last_answer(messages) + 1]:
+        copy = {key: value for key, value in message.items() if value is not None and key not in TRAINING} | {
+            "content": message["content"] or ""
+        }
+        if copy["role"] == "developer" and "developer" not in template:
+            copy["role"] = "system"
+        # OpenAI sends arguments as JSON text, which templates would quote a second time.
+        if "tool_calls" in copy:
+            copy["tool_calls"] = [_with_object(call) for call in copy["tool_calls"]]
+        if not copy.keys().isdisjoint(TRACES):
+            trace = trace_of(copy)
+            copy = {key: value for key, value in copy.items() if key not in TRACES}
+            copy |= {_trace_name(template): trace} if trace else {}
+        cleaned.append(copy)
+    if not cleaned[-1]["content"].strip() and not cleaned[-1].get("tool_calls"):
+        raise RowFault("the last answer is empty, so nothing is trained")
+    return cleaned
+
+
+def all_texts(row: Row) -> Iterator[tuple[str, str]]:
+    """Yield (where, text) of every text that reaches the tokens: contents, reasoning, roles, names, calls, tools."""
+    if row.text is not None:
+        yield "text", row.text
+    for message in row.messages or ():
+        if message["content"]:
+            yield "content", message["content"]
+        for key, value in message.items():
+            if key != "content" and key not in TRAINING and value is not None:
+                yield key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if row.tools:
+        yield "tools", json.dumps(row.tools, ensure_ascii=False)
+
+
+def _with_object(call: dict[str, Any]) -> dict[str, Any]:
+    function = call.get("function")
+    arguments = function.get("arguments") if isinstance(function, dict) else None
+    if not isinstance(arguments, str):
+        return call
+    try:
+        value = json.loads(arguments)
+    except (ValueError, RecursionError):
+        raise RowFault("the arguments of a tool call are not JSON") from None
+    return {**call, "function": {**call["function"], "arguments": value}}

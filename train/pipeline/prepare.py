@@ -16,8 +16,8 @@ from train.base.errors import TrainError, require_extra
 from train.base.run_folder import versions, weights_digest
 from train.base.storage import installed_version
 from train.data.dataset import Dataset, Row, open_dataset, reasoning_remark, sample_rows, trace_of
+from train.data.overlap import nested_subset
 from train.data.rendering import Examples, Rendered, Renderer, preference_examples, render_cached
-from train.data.subset import nested_subset
 from train.evaluate.answers import questions
 from train.evaluate.evaluation import worse_sides
 from train.evaluate.general import SPLIT as GENERAL

@@ -20,8 +20,7 @@ from markupsafe import escape
 
 from train.base.errors import TrainError
 from train.base.worker import Worker
-from train.data.dataset import TRACES, RowFault, TemplateFault, trace_of
-from train.data.messages import prepare_messages
+from train.data.dataset import TRACES, RowFault, TemplateFault, prepare_messages, trace_of
 from train.data.rendering import template as template_module
 from train.data.rendering.template import CHILD_SECONDS
 

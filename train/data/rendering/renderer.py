@@ -28,15 +28,17 @@ from train.data.dataset import (
     Row,
     RowFault,
     TooLongFault,
+    all_texts,
     answer_weights,
     answers_of,
+    drop_history,
     last_answer,
     notes_of,
+    prepare_messages,
     refuse_marks,
     trace_of,
     weight_of,
 )
-from train.data.messages import all_texts, drop_history, prepare_messages
 from train.data.rendering import proofs
 from train.data.rendering.conversation import (
     QUESTION,
