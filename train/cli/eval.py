@@ -13,6 +13,7 @@ import click
 from train.base import console
 from train.base.errors import Exit, TrainError, validation_fault
 from train.cli import Loss, report_exit
+from train.cli.answer import takes_a_prompt
 
 if TYPE_CHECKING:
     from train.report.model import Gate
@@ -32,8 +33,7 @@ RESCORED = (
 @click.option("--dataset", "moved", type=click.Path(path_type=Path), help="Where the data for --rescore is now.")
 @click.option("--with", "names", multiple=True, metavar="MODEL", help="Evaluate MODEL on DATASET; may be given again.")
 @click.option("--split", "splits", default="validation,test", show_default=True, help="Splits to answer.")
-@click.option("--system", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Text that comes first.")
-@click.option("--shots", type=click.IntRange(0, 64), default=0, help="Examples that stand before each prompt.")
+@takes_a_prompt
 @click.option("--shots-from", type=click.Choice(["train", "validation"]), default="train", show_default=True)
 @click.option(
     "--max-new-tokens", type=click.IntRange(1, 1 << 20), help="By default the fewest of a run's recipe, else 256."
@@ -42,13 +42,11 @@ RESCORED = (
     "--max-reasoning-tokens", type=click.IntRange(1, 1 << 20), help="How many may be reasoning; a run's by default."
 )
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Put evaluations here, not into runs/.")
-@click.option("--send-flagged", is_flag=True, help="Send records with findings X7xx to an endpoint too.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads; by default as many as a run would use.")
 def command(
     target: Path, fail_on: Gate | None, margin: float | None, dry_run: bool, rescore: bool, moved: Path | None,
-    names: tuple[str, ...], splits: str, system: Path | None, shots: int, shots_from: str, max_new_tokens: int | None,
-    max_reasoning_tokens: int | None, out: Path | None, send_flagged: bool, device: str, threads: int | None,
+    names: tuple[str, ...], splits: str, system: Path | None, shots: int, send_flagged: bool, device: str,
+    threads: int | None, shots_from: str, max_new_tokens: int | None, max_reasoning_tokens: int | None,
+    out: Path | None,
 ) -> int:  # fmt: skip
     """Compute the report of RUN again from its predictions.jsonl, without a model, and print it.
 
