@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
+
+from pydantic import Field
 
 from train.data.dataset import Row, last_answer
 from train.evaluate.scoring import Answer
@@ -17,9 +19,9 @@ NO_ANSWER = "E963 no-answer"
 class Sampling:
     """How an answer is drawn: temperature 0 takes the likeliest token each time; the same seed gives the same draw."""
 
-    temperature: float = 0.0
-    seed: int = 0
-    max_new_tokens: int = 256
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    max_new_tokens: Annotated[int, Field(ge=1, le=1 << 20)] = 256
 
 
 @dataclass(frozen=True, slots=True)

@@ -236,18 +236,17 @@ _WORKING_BYTES, _BYTES_A_WIDTH, _BYTES_A_WORD = 64 << 20, 32 << 10, 256
 
 def _planned_bytes(path: Path, header: Mapping[str, Any], reads: int) -> int:
     """Return the bytes of the file, of its keys and values in two bytes each, and of what is computed beside them."""
-    width, layers = sum(_numbers(header, "embedding_length")), sum(_numbers(header, "block_count"))
-    heads = _numbers(header, "attention.head_count")
-    kv_heads = _numbers(header, "attention.head_count_kv") or heads
-    # One number holds for all layers.
-    num_heads = kv_heads[0] * layers if len(kv_heads) == 1 else sum(kv_heads)
-    of_head = [width // max(heads, default=1)]
-    key = max(_numbers(header, "attention.key_length") or of_head)
-    value = max(_numbers(header, "attention.value_length") or of_head)
+
+    def most(name: str, otherwise: int = 0) -> int:
+        # Of the numbers of all layers.
+        return max(_numbers(header, name), default=otherwise)
+
+    width, heads = most("embedding_length"), most("attention.head_count", 1)
+    of_head = sum(most(f"attention.{part}_length", width // heads) for part in ("key", "value"))
+    kept = 2 * reads * most("block_count") * most("attention.head_count_kv", heads) * of_head
     words = header.get("tokenizer.ggml.tokens")
     num_words = words if type(words) is int else 0
-    working = _WORKING_BYTES + _BYTES_A_WIDTH * width + _BYTES_A_WORD * num_words
-    return path.stat().st_size + 2 * reads * num_heads * (key + value) + working
+    return path.stat().st_size + kept + _WORKING_BYTES + _BYTES_A_WIDTH * width + _BYTES_A_WORD * num_words
 
 
 def _find_marks(server: _Server, template: str) -> Any:

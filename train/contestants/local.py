@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,26 +89,18 @@ class LocalContestant:
             raise TrainError("E925 too-long", f"its {len(prompt.ids):,} tokens fill all {self.reads:,} that are read")
 
     def _written(self, rows: Sequence[Row], on_text: OnText) -> OnToken:
-        texts = [_Text(row.id, self.renderer, on_text) for row in rows]
-        return lambda number, token: texts[number].take(token)
+        ids, shown = [list[int]() for _ in rows], [0] * len(rows)
 
+        def show(number: int, token: int) -> bool:
+            ids[number].append(token)
+            text = self.renderer.decode(ids[number])
+            # Bytes of a character that is not whole yet.
+            if text.endswith("\ufffd"):
+                return True
+            start, shown[number] = shown[number], len(text)
+            return on_text(rows[number].id, text[start:])
 
-class _Text:
-    """What is written of one answer, handed on as soon as no further token can change it."""
-
-    def __init__(self, name: str, renderer: Renderer, on_text: OnText) -> None:
-        self._decode, self._hand_on = renderer.decode, partial(on_text, name)
-        self._ids: list[int] = []
-        self._num_chars = 0
-
-    def take(self, token: int) -> bool:
-        self._ids.append(token)
-        text = self._decode(self._ids)
-        # Bytes of a character that is not whole yet.
-        if text.endswith("\ufffd"):
-            return True
-        new, self._num_chars = text[self._num_chars :], len(text)
-        return self._hand_on(new)
+        return show
 
 
 def open_local(spec: Spec, *, device: str = "auto", threads: int | None = None) -> LocalContestant:

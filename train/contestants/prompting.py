@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from train.base.errors import TrainError
+from pydantic import TypeAdapter, ValidationError
+
+from train.base.errors import TrainError, validation_fault
 from train.base.file_guard import MOST_STATE, read_file
 from train.contestants.contestant import Request, Sampling
 from train.data.dataset import Row, last_answer, read_row, row_of
@@ -16,6 +18,7 @@ from train.data.strict import parse_object
 
 # What the model has to write instead; a text that no template refuses.
 _NOTHING_YET = {"role": "assistant", "content": "A"}
+_SAMPLING = TypeAdapter(Sampling)
 
 
 def read_request(line: bytes, location: str, sampling: Sampling) -> Request:
@@ -39,7 +42,11 @@ def read_request(line: bytes, location: str, sampling: Sampling) -> Request:
     choices = value.get("choices") or []
     if not isinstance(choices, list) or not all(isinstance(choice, str) and choice for choice in choices):
         raise _bad(location, "choices are texts that are not empty")
-    return Request(row, _sampling(value, sampling, location), tuple(choices))
+    own = {name: value[name] for name in asdict(sampling) if name in value}
+    try:
+        return Request(row, _SAMPLING.validate_python(asdict(sampling) | own, strict=True), tuple(choices))
+    except ValidationError as error:
+        raise _bad(location, validation_fault(error)) from None
 
 
 def _is_answered(messages: list[Any]) -> bool:
@@ -48,19 +55,6 @@ def _is_answered(messages: list[Any]) -> bool:
 
 def _says_something(message: Mapping[str, Any]) -> bool:
     return bool((message["content"] or "").strip() or message.get("tool_calls"))
-
-
-def _sampling(value: Mapping[str, Any], sampling: Sampling, location: str) -> Sampling:
-    temperature, seed, most = (
-        value.get(name, getattr(sampling, name)) for name in ("temperature", "seed", "max_new_tokens")
-    )
-    if type(temperature) not in (int, float) or not 0 <= temperature <= 2:
-        raise _bad(location, "temperature is a number from 0 to 2")
-    if type(seed) is not int or not 0 <= seed < 2**31:
-        raise _bad(location, "seed is a whole number from 0")
-    if type(most) is not int or not 1 <= most <= 1 << 20:
-        raise _bad(location, "max_new_tokens is a whole number from 1")
-    return Sampling(float(temperature), seed, most)
 
 
 def _bad(location: str, what: str) -> TrainError:
