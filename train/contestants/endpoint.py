@@ -74,15 +74,15 @@ class RequestError(Exception):
     """A request without an answer: ``kind`` says what helps.
 
     "retry": the same again. "slow": the same, after ``wait`` seconds for all requests. "stop": nothing, for any
-    request. "give-up": nothing, for this one. "unfit": the reply is no answer, or not one that the caller can use.
+    request. "give-up": nothing, for this one.
     """
 
     def __init__(
-        self, reason: str, kind: Literal["retry", "slow", "stop", "give-up", "unfit"], *, wait: float = 0.0,
-        is_billed: bool = True, is_answered: bool = False,
+        self, reason: str, kind: Literal["retry", "slow", "stop", "give-up"], *, wait: float = 0.0,
+        is_billed: bool = True,
     ) -> None:  # fmt: skip
         super().__init__(reason)
-        self.kind, self.wait, self.is_billed, self.is_answered = kind, wait, is_billed, is_answered
+        self.kind, self.wait, self.is_billed = kind, wait, is_billed
 
 
 @dataclass(slots=True)
@@ -180,10 +180,6 @@ class EndpointContestant:
             finally:
                 future.cancel()
 
-    def knows(self, request: Request) -> bool:
-        """Return whether the answer to ``request`` is kept, so that nothing is sent for it. Raises RowFault."""
-        return self._kept.get(self._query(request).key) is not None
-
     def plan(self, requests: Sequence[Request]) -> list[tuple[Sequence[str], Tokens]]:
         """Return what will be sent for ``requests``: each time the ids that ask the same, and the most tokens."""
         queries = self._queries(requests, lambda _: None)
@@ -200,21 +196,18 @@ class EndpointContestant:
                 on_answer(Unanswered(request.id, BAD_CONTESTANT, reason))
                 continue
             try:
-                query = self._query(request)
+                body = request_body(request, self.spec.model, self.spec.omit, self.spec.max_tokens_key)
             except TrainError as fault:
                 on_answer(Unanswered(request.id, fault.code, fault.message))
                 continue
-            queries.setdefault(query.key, query).ids.append(request.id)
+            # The seed decides nothing where the likeliest token is taken. Else it does, even where it is not sent:
+            # whoever asks with another seed wants another answer.
+            seed = None if body.get("temperature") == 0 else request.sampling.seed
+            key = digest_of([self._base_url, {name: value for name, value in body.items() if name != "seed"}, seed])
+            num_bytes = len(canonical_json(body).encode("utf-8", "surrogatepass"))
+            query = queries.setdefault(key, _Query(key, [], body, num_bytes, request.sampling.max_new_tokens))
+            query.ids.append(request.id)
         return list(queries.values())
-
-    def _query(self, request: Request) -> _Query:
-        body = request_body(request, self.spec.model, self.spec.omit, self.spec.max_tokens_key)
-        # The seed decides nothing where the likeliest token is taken. Else it does, even where it is not sent: whoever
-        # asks with another seed wants another answer.
-        seed = None if body.get("temperature") == 0 else request.sampling.seed
-        key = digest_of([self._base_url, {name: value for name, value in body.items() if name != "seed"}, seed])
-        num_bytes = len(canonical_json(body).encode("utf-8", "surrogatepass"))
-        return _Query(key, [], body, num_bytes, request.sampling.max_new_tokens)
 
     def _connect(self) -> openai.AsyncOpenAI:
         # The client reads OPENAI_* of the environment (key, organisation, any header), tells the system and versions of
@@ -297,12 +290,11 @@ class EndpointContestant:
                     continue
                 failure.kind = "stop"
             is_passing = failure.kind in ("retry", "slow") and failure.wait <= self.spec.timeout
-            is_passing |= failure.kind == "unfit" and self._refuse is not None
             if not is_passing or query.num_shown or attempt == self.spec.retries:
                 break
             await asyncio.sleep(max(failure.wait, PAUSE * 2**attempt * (1 + random.random())))  # noqa: S311
             attempt += 1
-        self._num_failures += not failure.is_answered
+        self._num_failures += 1
         if failure.kind == "stop":
             self._closed = reason
         elif self._num_failures >= _MOST_FAILURES:
@@ -314,7 +306,7 @@ class EndpointContestant:
         self._num_failures, self._gap, self._answered_at = 0, self._gap * 0.95, time.monotonic()
         self._refuse_echo(answer.text + "\n" + (answer.reasoning or ""))
         if self._refuse is not None and (reason := self._refuse(answer.text)):
-            raise RequestError(reason, "unfit", is_answered=True)
+            raise RequestError(reason, "retry")
         if self.budget.is_limited and None in (answer.prompt_tokens, answer.new_tokens) and not self._has_warned:
             self._has_warned = True
             console.talk(f"{self.host} does not say how many tokens an answer took: the most that it can take count")
@@ -360,7 +352,8 @@ class EndpointContestant:
         except openai.APIStatusError as error:
             raise _refusal(error.response, timeout) from None
         except ReplyError as error:
-            raise RequestError(f"not an answer of chat/completions: {error}", "unfit") from None
+            kind: Any = "give-up" if self._refuse is None else "retry"
+            raise RequestError(f"not an answer of chat/completions: {error}", kind) from None
         except TimeoutError:
             raise RequestError(f"no answer in time ({timeout:g} s)", "retry") from None
         except (openai.APIConnectionError, httpx2.HTTPError, httpx2.StreamError, OSError, UnicodeError) as error:
@@ -399,7 +392,7 @@ class EndpointContestant:
 
     def _refuse_echo(self, text: str) -> None:
         if self._repeats_key(text, _ECHOED):
-            raise RequestError("its answer repeats the key", "give-up", is_answered=True)
+            raise RequestError("its answer repeats the key", "give-up")
 
     def _without_key(self, reason: str) -> str:
         # Looked at before it is cut: a cut in the midst of the key would hide that it is one.

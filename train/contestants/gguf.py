@@ -11,8 +11,8 @@ import json
 import socket
 import tempfile
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -82,10 +82,10 @@ class GgufContestant:
             self._marks = _find_marks(self._server, self.template)
             first = self._server.ask("/completion", {**_GREEDY, "prompt": [0], "n_predict": 1, "n_probs": 1})
             if None in [token["logprob"] for token in first["completion_probabilities"]]:
-                raise _EngineError("its numbers are not finite (NaN or infinity)")
-        except (RowFault, _EngineError) as error:
+                raise EngineError(path, "its numbers are not finite (NaN or infinity)")
+        except TrainError as error:
             self.close()
-            raise _refused(path, str(error)) from error
+            raise error if isinstance(error, EngineError) else EngineError(path, error.message) from error
 
     def answer(self, requests: Sequence[Request], on_answer: OnAnswer, on_text: OnText | None = None) -> None:
         """Answer one request after another; ``on_text`` hears the reasoning too, and what it ends has not stopped.
@@ -94,25 +94,24 @@ class GgufContestant:
         raised where that fails.
         """
         for request in requests:
+            self._server.start()
             try:
                 outcome: Answer | Unanswered = self._answer(request, on_text)
             except RowFault as fault:
                 outcome = Unanswered(request.id, fault.code, fault.reason)
-            except _EngineError as error:
+            except EngineError as fault:
                 self._server.end()
-                outcome = Unanswered(request.id, "E965 engine-died", f"llama.cpp gave no answer to it: {error}")
+                outcome = Unanswered(request.id, "E965 engine-died", f"llama.cpp gave no answer to it: {fault.reason}")
             on_answer(outcome)
 
     def prompt_ids(self, row: Row) -> list[int]:
         """Return the tokens after which the answer of ``row`` is written; raises RowFault as `answer` tells it."""
-        with self._asking():
-            return self._tokens(self._prompt(Request(row)))
+        return self._tokens(self._prompt(Request(row)))
 
     def ends_with(self, token: int) -> bool:
         """Return whether an answer ends where the model writes ``token``."""
         body = {**_GREEDY, "prompt": [0], "n_predict": 2, "logit_bias": [[token, _CERTAIN]]}
-        with self._asking():
-            answer = self._server.ask("/completion", body)
+        answer = self._server.ask("/completion", body)
         return bool(answer["stop_type"] == "eos" and answer["tokens_predicted"] == 1)
 
     def top_tokens(self, prompt: list[int], continuation: Sequence[int]) -> list[int]:
@@ -120,20 +119,12 @@ class GgufContestant:
 
         Of the continuation the last token alone may be one that ends an answer.
         """
-        with self._asking():
-            tokens = self._follow(prompt, list(continuation[:-1]), len(continuation))
+        tokens = self._follow(prompt, list(continuation[:-1]), len(continuation))
         return [int(token["top_logprobs"][0]["id"]) for token in tokens]
 
     def close(self) -> None:
         """End the process of llama.cpp, which frees its memory."""
         self._server.close()
-
-    @contextmanager
-    def _asking(self) -> Iterator[None]:
-        try:
-            yield
-        except _EngineError as error:
-            raise _refused(self._path, str(error)) from error
 
     def _answer(self, request: Request, on_text: OnText | None) -> Answer:
         start = time.monotonic()
@@ -204,7 +195,7 @@ class GgufContestant:
         for option in options:
             values = [token["logprob"] for token in self._follow(ids, option, len(option))]
             if None in values:
-                raise _EngineError("it has no probability for each token of a choice")
+                raise EngineError(self._path, "it has no probability for each token of a choice")
             logprobs.append(float(sum(values)))
         return logprobs
 
@@ -216,13 +207,8 @@ class GgufContestant:
         answer = self._server.ask("/completion", {**body, "cache_prompt": True})
         tokens: list[dict[str, Any]] = answer["completion_probabilities"]
         if len(tokens) != number:
-            raise _EngineError(f"it tells {len(tokens)} of {number} tokens")
+            raise EngineError(self._path, f"it tells {len(tokens)} of {number} tokens")
         return tokens
-
-
-def _refused(path: Path, reason: str) -> TrainError:
-    hint = "Convert the model again, or upgrade xllamacpp."
-    return TrainError("E921 bad-model", f"{path}: llama.cpp cannot use it: {reason}", hint)
 
 
 def _numbers(header: Mapping[str, Any], name: str) -> list[int]:
@@ -263,8 +249,13 @@ def _find_marks(server: _Server, template: str) -> Any:
     return find_marks(conversations)
 
 
-class _EngineError(Exception):
-    """The process of llama.cpp died, hangs, or answers with something else."""
+class EngineError(TrainError):
+    """E921 bad-model: llama.cpp refuses the file, or its process died, hangs, or answers with something else."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        hint = "Convert the model again, or upgrade xllamacpp."
+        super().__init__("E921 bad-model", f"{path}: llama.cpp cannot use it: {reason}", hint)
+        self.reason = reason
 
 
 class _Server:
@@ -291,7 +282,7 @@ class _Server:
         )  # fmt: skip
 
     def ask(self, where: str, body: Any = None) -> dict[str, Any]:
-        """Return the answer of an endpoint; raises RowFault with what llama.cpp says against it, and _EngineError."""
+        """Return the answer of an endpoint; raises RowFault with what llama.cpp says against it, and EngineError."""
         # A template may never end; a prompt may take as long as it takes.
         seconds = None if where == "/completion" else _SHORT_SECONDS
         # Closed here: an interrupt that falls into what is closed by itself is lost.
@@ -318,7 +309,7 @@ class _Server:
         self._folder.cleanup()
 
     def _events(self, where: str, body: Any, seconds: float | None) -> Generator[Any]:
-        self._start()
+        self.start()
         connection = http.client.HTTPConnection("localhost")
         connection.sock = socket.socket(socket.AF_UNIX)
         try:
@@ -341,11 +332,12 @@ class _Server:
                 raise ValueError("ended before the answer did")
         except (OSError, http.client.HTTPException, ValueError, LookupError) as error:
             is_late = isinstance(error, TimeoutError)
-            raise _EngineError(f"it took over {_SHORT_SECONDS:.0f} s" if is_late else "its process ended") from error
+            reason = f"it took over {_SHORT_SECONDS:.0f} s" if is_late else "its process ended"
+            raise EngineError(self._path, reason) from error
         finally:
             connection.close()
 
-    def _start(self) -> None:
+    def start(self) -> None:
         """Start the process where there is none; raises TrainError "E921 bad-model" where it cannot load the file."""
         begun = time.monotonic()
         if self._worker.is_running or self._worker.ask("ready") is not None:
@@ -357,4 +349,4 @@ class _Server:
             # The first says what is wrong; it begins with a time.
             complaint = console.visible(lines[0][:1000].split(" E ", 1)[-1]) if lines else complaint
         self.close()
-        raise _refused(self._path, complaint)
+        raise EngineError(self._path, complaint)

@@ -99,7 +99,7 @@ class Prompting:
         rest = row.messages[len(begins) :] if row.messages[: len(begins)] == begins else row.messages
         # The record's own system text stays where it has one; ours comes first.
         system = "\n\n".join(text for text in (self.system, *(message["content"] or "" for message in begins)) if text)
-        before = [{"role": "system", "content": system}] if system else []
+        before: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
         for shot in self._shots(row):
             assert shot.messages is not None, "only rows with messages are examples"
             turns = shot.messages[: last_answer(shot.messages) + 1]

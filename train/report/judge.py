@@ -105,7 +105,7 @@ class Judge:
 
     def knows(self, question: JudgeQuestion) -> bool:
         """Whether the verdict on ``question`` is known, so that nothing is sent."""
-        return self.endpoint.knows(self._request(0, question))
+        return not self.endpoint.plan([self._request(0, question)])
 
     def _request(self, number: int, question: JudgeQuestion) -> Request:
         parts = {
