@@ -152,8 +152,8 @@ def test_a_resume_is_bit_exact_for_adapters_that_look_at_the_weights(tmp_path: P
         ({"init_lora_weights": "eva"}, "init_lora_weights must be"),
         ({"load_in_4bit": "int8"}, "load_in_4bit must be"),
         ({"method": "full", "load_in_4bit": True}, "freezes the weights that method"),
-        ({"new_tokens": ["<a>", "<a>"]}, "a token stands there twice"),
-        ({"new_tokens": ["two words"]}, "has no white space"),
+        ({"new_tokens": ["<a>", "<a>"]}, "each once"),
+        ({"new_tokens": ["two words"]}, "without white space"),
         ({"new_tokens": [""]}, "new_tokens"),
     ],
 )

@@ -216,8 +216,6 @@ def build_recipe(
             + _sentence(key, problem)
             for key, problem in islice(problems.items(), MOST_FAULTS)
         ]
-        if len(problems) > MOST_FAULTS:
-            faults.append(f"and {len(problems) - MOST_FAULTS:,} more")
         hint = "See every key with its default: `train new`."
         raise TrainError("E920 bad-recipe", "\n  ".join(faults), hint) from None
     # A recipe comes from a colleague or from the web, and must not read files of its reader's home.

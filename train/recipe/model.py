@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from train.recipe.section import (
-    Amount,
-    Auto,
-    Count,
-    CountFromZero,
-    FileName,
-    Name,
-    NewTokens,
-    Positive,
-    Rate,
-    ReplayShare,
-    Section,
-    Share,
-    Tokens,
-)
+Auto = Literal["auto"]
+# Bounds keep a number with a zero too many from filling the memory before anybody reads it.
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+CountFromZero = Annotated[int, Field(ge=0, le=1_000_000_000)]
+Tokens = Annotated[int, Field(ge=16, le=1_073_741_824)]
+Amount = Annotated[float, Field(ge=0, le=1e6)]
+Positive = Annotated[float, Field(gt=0, le=1e6)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+ReplayShare = Annotated[float, Field(gt=0, le=0.9)]
+Rate = Annotated[float, Field(gt=0, le=10)]
+# Control characters break the programs that a path or name is handed to.
+Name = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+FileName = Annotated[Name, Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """A table of a recipe; unknown keys are refused, types are never coerced, NaN and infinity are no numbers."""
+
+    # A misspelt key that is ignored trains for hours with the default. Descriptions are the texts below the fields.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+    def rules(self) -> dict[str, bool]:
+        """Return what is wrong with several keys together, each with true where it is so."""
+        return {}
+
+    @model_validator(mode="after")
+    def _check_rules(self) -> Self:
+        if broken := [message for message, is_broken in self.rules().items() if is_broken]:
+            raise ValueError("; ".join(broken))
+        return self
+
 
 SHIPPED_TEXT = "general"
 """The value of mixing.replay that means the general text that ships with us."""
@@ -342,7 +360,9 @@ class Recipe(Section):
     """
     allow_special_tokens: bool = False
     """Take control tokens that stand in the data as plain text instead of refusing their records."""
-    new_tokens: NewTokens = Field(default=[])
+    new_tokens: list[Annotated[str, Field(min_length=1, max_length=64)]] = Field(
+        default=[], max_length=4096, json_schema_extra={"uniqueItems": True}
+    )
     """Words that become tokens of their own, such as ["<note>"]; their rows of the embedding and of the head are
     trained.
     """
@@ -409,6 +429,10 @@ class Recipe(Section):
             ),
             f"{begin} is saved as an adapter that has no rows of new_tokens: use one of them": (
                 takes_over and bool(self.new_tokens)
+            ),
+            "new_tokens are printable and without white space, each once": (
+                any(not token.isprintable() or " " in token for token in self.new_tokens)
+                or len(set(self.new_tokens)) < len(self.new_tokens)
             ),
             f"{begin} needs an even lora_r, not {self.lora_r}": (
                 self.init_lora_weights == "orthogonal" and self.lora_r % 2 == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from train.base import console
@@ -12,16 +13,8 @@ from train.pipeline.export.source import Source
 
 def require_repository(repo: str) -> None:
     """Raise TrainError "E894 push-refused" where ``repo`` is no name that the Hub could have."""
-    # Slow to import; it comes with transformers.
-    from huggingface_hub.utils import HFValidationError, validate_repo_id
-
-    try:
-        validate_repo_id(repo)
-    except HFValidationError:
-        repo += "\n"
-    # It takes a name without an owner, too.
-    if "/" not in repo or repo.endswith("\n"):
-        raise _refused(f"{repo.rstrip()} is no repository", "It reads OWNER/NAME.")
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repo):
+        raise _refused(f"{repo} is no repository", "It reads OWNER/NAME.")
 
 
 def form_of(source: Source, dtype: str) -> str:
@@ -45,6 +38,7 @@ def send(folder: Path, repo: str, name: str, *, is_public: bool) -> str:
     Raises TrainError "E894 push-refused" where the Hub refuses or cannot be reached, or where ``repo`` is public and
     ``is_public`` is not set.
     """
+    # Slow to import; it comes with transformers.
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
