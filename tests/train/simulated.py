@@ -10,11 +10,9 @@ import numpy as np
 
 from train.evaluate.predictions import Scored
 from train.report import Report, Rules, Run, build_report
-from train.report.learning_curve import law_and_gain, words
-from train.report.model import Estimate
-from train.report.results import estimate
+from train.report.learning_curve import doublings, word_of
 from train.report.series import seeds_report
-from train.report.stats import MARGIN
+from train.report.stats import MARGIN, Interval
 
 _NORMAL = NormalDist()
 RULES = Rules(resamples=100)
@@ -68,10 +66,11 @@ def alone(base: list[Scored], side: list[Scored]) -> Report:
 
 
 def measured_curve(
-    rng: np.random.Generator, means: Sequence[float], num: int, seeds: int, *, between: float, is_graded: bool = False,
-    draws: int = 1000,
-) -> tuple[Estimate, str]:  # fmt: skip
-    """Return what doubling is said to bring, and the word, where each next share of twice the size has these means."""
+    rng: np.random.Generator, means: Sequence[float], num: int, seeds: int, *, between: float, is_graded: bool = False
+) -> tuple[Interval, str]:  # fmt: skip
+    """Return what a doubling is said to have brought, and the word, where each next share of twice the size has these
+    means.
+    """
     difficulty = rng.normal(size=num)
     parts = np.empty((num, len(means), seeds))
     for index, true in enumerate(means):
@@ -82,11 +81,10 @@ def measured_curve(
             else:
                 parts[:, index, seed] = (difficulty + rng.normal(size=num)) / np.sqrt(2) < _NORMAL.inv_cdf(mean)
     sizes = [100 * 2**index for index in range(len(means))]
-    _, gain, trend = law_and_gain(sizes, parts, most=1.0, seed=[int(rng.integers(1 << 30))], draws=draws)
+    trend, last = doublings(sizes, parts)
     # As far as words take it: the whole p value would cost more than all the rest.
     p = next((tail for tail in (0.0299, 0.0499) if trend.half(tail) < abs(trend.mean)), 1.0)
-    word, _ = words(gain, estimate(trend.mean, trend.interval()), p, MARGIN, is_score=True)
-    return gain, word
+    return trend.interval(), word_of(trend, last, p, MARGIN)
 
 
 def equal_choices(

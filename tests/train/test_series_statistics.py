@@ -14,12 +14,10 @@ import pytest
 from tests.train.simulated import alone, equal_choices, measured_curve, pooled, scored_side, seed_runs
 from train.base.errors import TrainError
 from train.evaluate.predictions import Scored
-from train.report import Report, Run, build_report, table
-from train.report.learning_curve import ShareResult, fit_laws, learning_curve
-from train.report.model import Estimate
-from train.report.part_tables import finished
+from train.report import Run, build_report, table
+from train.report.learning_curve import ShareResult, curve_table, learning_curve
 from train.report.series import StageFacts, behind, stages_of, without_choosing
-from train.report.training_parts import CategoryCurve, CurvePoint, LearningCurve
+from train.report.training_parts import CategoryCurve
 from train.report.two_way import Parts, cluster_parts, fit_two_way, mean_parts, measure
 
 
@@ -183,41 +181,25 @@ def test_seeds_that_were_measured_on_other_records_are_refused() -> None:
         pooled(base, [sides[0], sides[1][:-1]])
 
 
-def test_a_law_without_noise_is_found() -> None:
-    sizes = np.array([100.0, 200.0, 400.0, 800.0])
-    scores = 0.9 - 0.2 * (sizes / 800) ** -0.5
-    best, least, greatest = fit_laws(sizes, scores[None], np.ones(4), 1.0, 1e-12)
-    assert best.exponent[0] == pytest.approx(0.5, rel=0.1)
-    assert best.at(2.0)[0] == pytest.approx(0.9 - 0.2 * 2**-0.5, abs=5e-3)
-    assert (least[0], greatest[0]) == pytest.approx([best.at(2.0)[0] - best.at(1.0)[0]] * 2)
-    _, _, fallen = fit_laws(sizes, 1 - scores[None], np.ones(4), 1.0, 1e-12)
-    assert fallen[0] == pytest.approx(-least[0]), "more records may do harm"
-    # What rises by as much each time goes on so, up to what there is.
-    (steady, _, _) = fit_laws(sizes, np.array([[0.5, 0.55, 0.6, 0.65]]), np.ones(4), 1.0, 1e-12)
-    assert steady.at(2.0)[0] == pytest.approx(0.7, abs=5e-3)
-    (high, _, _) = fit_laws(sizes, np.array([[0.5, 0.65, 0.8, 0.95]]), np.ones(4), 1.0, 1e-12)
-    assert high.at(2.0)[0] <= 1
-
-
 @pytest.mark.parametrize(
-    ("means", "truth", "is_graded", "word"),
+    ("means", "is_graded", "word"),
     [
-        ((0.5, 0.617, 0.7), 0.059, False, "gain"), ((0.6, 0.6, 0.6), 0.0, True, "unclear"),
-        ((0.3, 0.35, 0.4), 0.05, True, "gain"), ((0.9, 0.8, 0.7), -0.1, True, "falls"),
+        ((0.5, 0.617, 0.7), False, "gain"), ((0.6, 0.6, 0.6), True, "unclear"),
+        ((0.3, 0.35, 0.4), True, "gain"), ((0.9, 0.8, 0.7), True, "falls"),
     ],
 )  # fmt: skip
-def test_what_doubling_brings_lies_in_its_interval_and_the_word_is_right(
-    means: tuple[float, ...], truth: float, is_graded: bool, word: str
+def test_what_a_doubling_brought_lies_in_its_interval_and_the_word_is_right(
+    means: tuple[float, ...], is_graded: bool, word: str
 ) -> None:
     rng, hits, said, num = np.random.default_rng(5), 0, [], 40
     for _ in range(num):
-        gain, found = measured_curve(rng, means, 100, 3, between=0.02, is_graded=is_graded, draws=300)
-        hits += gain.low - 1e-9 <= truth <= gain.high + 1e-9
+        (low, high), found = measured_curve(rng, means, 100, 3, between=0.02, is_graded=is_graded)
+        hits += low - 1e-9 <= (means[2] - means[0]) / 2 <= high + 1e-9
         said.append(found)
     assert hits >= 0.9 * num
     assert max(set(said), key=said.count) == word
-    others = {"gain", "falls", "flat"} - ({word} if truth else {"flat"})
-    assert sum(found in others for found in said) <= 1, "2.5 % of 40 is 1"
+    others = {"gain", "falls", "flat"} - ({word} if means[0] != means[2] else {"flat"})
+    assert sum(found in others for found in said) <= 2, "3.5 % of 40 is 1.4"
 
 
 def _side(means: dict[str, float], num: int, spread: float, seed: int) -> list[Scored]:
@@ -254,26 +236,19 @@ def test_a_curve_says_what_to_do_category_by_category() -> None:
         "rises": "gain", "flat": "flat", "few": "unclear", "bits": "gain", "falls": "falls", "": "gain",
     }  # fmt: skip
     rises = by_name["rises"]
-    assert rises.gain is not None
-    assert rises.gain.low < 0.08
-    assert rises.gain.high > 0.04
-    assert rises.sentence.startswith("rises: if the trend holds, doubling is expected to bring +.0")
+    assert rises.trend is not None
+    assert rises.trend.low <= 0.125 <= rises.trend.high
+    assert rises.sentence.startswith("rises: a doubling brought +.1")
     assert by_name["few"].sentence == "few: cannot tell, 20 of 30 independent records"
     assert "bits per byte less" in by_name["bits"].sentence
     assert by_name["bits"].points[0].score.value > by_name["bits"].points[-1].score.value
-    assert "; flat: flat, if the trend holds" in curve.sentence
-    assert re.fullmatch(
-        r"falls: more of these records made it worse, by \.1\d a doubling \(\.1\d to \.1\d\)", by_name["falls"].sentence
-    )
+    assert "; flat: flat, a doubling brought " in curve.sentence
+    assert re.match("falls: falls, a doubling brought \u2212.1", by_name["falls"].sentence)
     none = [result._replace(sizes={**result.sizes, "flat": 0}) for result in results]
     empty = learning_curve(few, none, [0, 1], split="validation", margin=0.02, fewest=30)
     assert "; flat: cannot tell, no training record;" in empty.sentence
     lone = [result._replace(sides=result.sides[:1]) for result in results]
     assert "One seed was trained" in learning_curve(few, lone, [0], split="validation", margin=0.02, fewest=30).sentence
-
-
-def _curve_table(report: Report) -> Any:
-    return next(table for table in finished(report).tables if table.part == "learning curve")
 
 
 @pytest.mark.parametrize(("trivial", "told"), [(0.62, True), (0.5, True), (0.4, False), (None, False)])
@@ -284,32 +259,11 @@ def test_a_curve_is_held_against_the_trivial_answer_and_its_interval_is_shown(
     side = [replace(row, scores={"m": 0.5}, trivial_score=trivial) for row in base]
     results = [ShareResult(share, dict.fromkeys("ab", int(400 * share)), [side] * 2) for share in (0.25, 0.5, 1.0)]
     curve = learning_curve(base, results, [0, 1], split="validation", margin=0.02, fewest=30)
-    flat = "a: flat, if the trend holds"
-    assert (f"{flat}, and no better than the trivial answer (" in curve.sentence) is told
-    assert ("the mean: flat, if the trend holds, and no better than" in curve.sentence) is told
-    report: Report = pooled(*seed_runs(np.random.default_rng(1), 40, 2, between=0.0))
-    shown = _curve_table(report.model_copy(update={"learning_curve": curve}))
-    assert [row[-2] for row in shown.rows] == ["flat"] * 3
-    assert all(" to " in row[-1] for row in shown.rows)
-    assert shown.sentences[-1].startswith("Flat: the 95 % interval of a doubling lies within eval.margin of 0")
-
-
-@pytest.mark.parametrize(("word", "category", "cells"), [
-    ("gain", "bits", ("\u22120.20", "\u22120.30 to \u22120.10")),
-    ("unclear", "bits", ("cannot tell", "\u22120.30 to \u22120.10")),
-    ("falls", "m", ("falls", "\u2212.08 to \u2212.02")), ("gain", "m", ("+.20", "+.10 to +.30")),
-])  # fmt: skip
-def test_the_interval_of_a_row_is_that_of_its_sentence(word: Any, category: str, cells: tuple[str, str]) -> None:
-    curve = CategoryCurve(
-        category=category, metric="m", higher_is_better=category == "m", num_clusters=9, base=0.5,
-        points=[CurvePoint(share=1.0, num_records=9, score=Estimate(value=0.5, low=0.4, high=0.6), by_seed=[0.5])],
-        gain=Estimate(value=0.2, low=0.1, high=0.3), trend=Estimate(value=-0.05, low=-0.08, high=-0.02), word=word,
-        sentence="",
-    )  # fmt: skip
-    report = pooled(*seed_runs(np.random.default_rng(1), 40, 2, between=0.0))
-    whole = LearningCurve(split="test", seeds=[0], shares=[1.0], categories=[curve], sentence="x")
-    shown = _curve_table(report.model_copy(update={"learning_curve": whole}))
-    assert tuple(shown.rows[0][-2:]) == cells
+    assert curve.sentence.startswith("a: flat, a doubling brought .00 so far (")
+    assert curve.sentence.count("and no better than the trivial answer (") == (3 if told else 0)
+    shown = curve_table(curve)
+    assert [row[-1] for row in shown.rows] == ["~ flat"] * 3
+    assert all(" to " in row[-2] for row in shown.rows)
 
 
 @pytest.mark.ci
@@ -395,14 +349,14 @@ def test_a_flat_curve_is_no_gain_and_equal_scores_rule_out_little() -> None:
 
     shares = {0.25: 100, 0.5: 200, 1.0: 400}
     few, many = equal(0.0, 30, shares), equal(0.0, 400, shares)
-    assert few.sentence == "a: cannot tell, doubling may bring \u2212.11 to +.11 if the trend holds"
+    assert few.word == "unclear"
     assert few.points[0].score.high == pytest.approx(0.114, abs=1e-3)
     assert many.word == "flat"
     # What the steps never read is no part of the larger shares.
     unread = equal(0.0, 400, shares, passes=0.54)
     assert (unread.word, unread.sentence) == ("unclear", "a: cannot tell, the steps are 54 % of an epoch")
     same = equal(0.5, 30, dict.fromkeys(shares, 12))
-    assert (same.gain, same.sentence) == (None, "a: cannot tell, the shares have the same records")
+    assert (same.trend, same.sentence) == (None, "a: cannot tell, the shares have the same records")
 
 
 def test_marks_of_stages_are_adjusted_over_all_of_them() -> None:
@@ -453,7 +407,7 @@ def test_the_records_that_chose_give_no_verdict() -> None:
     (alone_,) = without_choosing(pooled(both[150:], [side[150:] for side in tuned])).splits
     assert alone_.macro is not None
     assert {row.reason for row in alone_.results()} == {"chose"}
-    assert "these records chose the settings, so there is no verdict" in alone_.categories[0].sentence
+    assert "these records chose the settings, so there is no verdict" in alone_.categories[0].note
     report = without_choosing(pooled(both[150:], [side[150:] for side in tuned]))
     assert "? no verdict" in table(report)
     assert "improved" not in table(report)

@@ -1,11 +1,7 @@
-"""What more records would bring: a power law through the scores of runs on shares of the training records.
+"""What a doubling of the training records brought, from runs on shares of them: a slope on log2 of their number.
 
-score = a - b n^-c, the form of Hestness et al. 2017, arXiv:1712.00409, with the exponent on a bounded grid, nearly from
-log n on: three or four points do not say it well, and what they leave open belongs into the interval. More records may
-do harm, and then b is below zero. The interval is by bootstrap: clusters of records are drawn, the same ones for all
-points, which were measured on the same records; and each point is moved as training seeds move it, with a variance that
-is drawn too, since a few seeds hardly tell it. Several exponents fit so few points alike, and the interval reaches over
-all of these. Whether more records did good or harm so far the slope on log n says, by the two-way model.
+The shares were measured on the same records, so the slope is a contrast of the two-way model, whose interval counts
+records and seeds. A curve rises where the slope does, beyond chance, and the last doubling does not deny it.
 """
 
 from __future__ import annotations
@@ -18,31 +14,19 @@ import numpy as np
 
 from train.evaluate.predictions import Scored
 from train.report import stats, wording
-from train.report.model import Estimate
 from train.report.results import BITS, BITS_MARGIN, estimate
 from train.report.stats import Floats
-from train.report.training_parts import CategoryCurve, CurvePoint, LearningCurve
+from train.report.tables import Estimate, ReportTable
+from train.report.training_parts import CategoryCurve, CurvePoint, CurveWord, LearningCurve
 from train.report.two_way import TwoWay, fit_contrast, fit_two_way, mean_if_known, mean_parts, measure
+from train.report.wording import number, spread
 
-EXPONENTS = np.geomspace(0.05, 2.0, 24)
-DRAWS = 2000
 READ_ALL = 0.99
 """How often the steps read the records at the least where a curve is to say something; a last step may be a part."""
-_BEYOND = 2.0
 _GAIN = 0.03
 """The p value below which a trend is a gain: with few seeds it calls at most 2 % of flat curves one."""
-
-
-class Law(NamedTuple):
-    """score = level - fall (n / largest)^-exponent, [fits] of each."""
-
-    level: Floats
-    fall: Floats
-    exponent: Floats
-
-    def at(self, size: float) -> Floats:
-        """Return the score at ``size`` times the largest number of records."""
-        return self.level - self.fall * size**-self.exponent
+_LEVELS_OFF = 0.2
+"""The two-sided tail within which the last doubling must bring something, lest a curve that has levelled off rises."""
 
 
 class ShareResult(NamedTuple):
@@ -53,68 +37,31 @@ class ShareResult(NamedTuple):
     sides: Sequence[Sequence[Scored]]
 
 
-def fit_laws(
-    sizes: Sequence[float], scores: Floats, weights: Floats, most: float, noise: float
-) -> tuple[Law, Floats, Floats]:  # fmt: skip
-    """Return the best law for each of ``scores``, [fits, points], and the least and the most that doubling brings by
-    those that fit as well: by at most ``noise``, the variance of a point, more of squares. None exceeds ``most`` there.
-
-    They are fitted by least squares to points at ``sizes``, weighted by ``weights``.
+def doublings(sizes: Sequence[float], parts: Floats) -> tuple[TwoWay, TwoWay]:
+    """Return what a doubling of ``sizes`` brought in all, and the last one alone, of ``parts``, [clusters, points,
+    seeds].
     """
-    ahead = _BEYOND**-EXPONENTS
-    x = (np.asarray(sizes, dtype=np.float64) / max(sizes))[:, None] ** -EXPONENTS - ahead
-    share = weights / weights.sum()
-    mean_x, mean_y = share @ x, scores @ share
-    # [fits, exponents]: the line of y on -x, which meets x = 0 at twice the records, not above what there is.
-    fall = -((scores - mean_y[:, None]) * share) @ (x - mean_x) / (share @ (x - mean_x) ** 2)
-    end = mean_y[:, None] + fall * mean_x
-    through = ((most - scores) * share) @ x / (share @ x**2)
-    fall, end = np.where(end > most, through, fall), np.minimum(end, most)
-    rest = scores[:, :, None] - (end[:, None, :] - fall[:, None, :] * x[None])
-    squares = np.einsum("fpe,p->fe", rest**2, share)
-    is_near = len(sizes) * (squares - squares.min(axis=1, keepdims=True)) <= noise
-    rows, index = np.arange(len(scores)), squares.argmin(axis=1)
-    best = Law((end + fall * ahead)[rows, index], fall[rows, index], EXPONENTS[index])
-    gains = fall * (1 - ahead)
-    return best, np.where(is_near, gains, np.inf).min(axis=1), np.where(is_near, gains, -np.inf).max(axis=1)
-
-
-def law_and_gain(
-    sizes: Sequence[float], parts: Floats, *, most: float, seed: Sequence[int], draws: int = DRAWS
-) -> tuple[Law, Estimate, TwoWay]:
-    """Return the law through the points, what twice the largest size is expected to bring, with its interval, and what
-    a doubling brought so far: the slope on the logarithm of the size.
-
-    ``parts`` are [clusters, points, seeds] with means that are the scores. With one seed the interval lacks what seeds
-    add.
-    """
-    num, points, seeds = parts.shape
+    num, x = len(parts), np.log2(sizes)
+    before = int(np.flatnonzero(x < x[-1])[-1])
+    last = np.zeros(len(x))
+    last[[before, -1]] = np.array([-1, 1]) / (x[-1] - x[before])
+    centred = x - x.mean()
+    trend, end = fit_contrast(parts, centred / (centred @ centred)), fit_contrast(parts, last)
     by_cluster = parts.mean(axis=2)
-    scores = by_cluster.mean(axis=0)
-    between = float(parts.mean(axis=0).var(axis=1, ddof=1).mean()) if seeds > 1 else 0.0
-    # What moves all points alike moves the level of the law, and tells nothing of its form.
-    contrasts = by_cluster - by_cluster.mean(axis=1, keepdims=True)
-    noise = float((contrasts.var(axis=0, ddof=1) / num).sum()) / (points - 1) + between / seeds
-    variances = by_cluster.var(axis=0, ddof=1) / num + between / seeds
-    weights = 1 / np.maximum(variances, variances.max() / 100 if variances.max() > 0 else 1.0)
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(num, np.full(num, 1 / num), size=draws) @ by_cluster / num
-    if seeds > 1:
-        # The variance of what two seeds say of each of three points has three degrees of freedom.
-        freedom = points * (seeds - 1)
-        scale = np.sqrt(between / seeds * freedom / rng.chisquare(freedom, size=(draws, 1)))
-        drawn = drawn + scale * rng.standard_normal((draws, points))
-    best, _, _ = fit_laws(sizes, scores[None], weights, most, noise)
-    _, least, greatest = fit_laws(sizes, drawn, weights, most, noise)
-    value = float((best.at(_BEYOND) - best.at(1.0))[0])
-    low, high = float(np.quantile(least, 0.025)), float(np.quantile(greatest, 0.975))
-    x = np.log2(sizes) - np.log2(sizes).mean()
-    trend = fit_contrast(parts, x / (x @ x))
-    if np.ptp(contrasts, axis=0).max() <= 1e-12:
-        # All records moved alike, so that draws show no spread: Wilson's bound of none holds those that would not.
-        others = stats.wilson(0, num).high * (most or float(np.abs(scores).max()))
-        low, high, trend = low - others, high + others, trend._replace(of_records=others**2)
-    return best, Estimate(value=value, low=min(low, value), high=max(high, value)), trend
+    if np.ptp(by_cluster - by_cluster.mean(axis=1, keepdims=True), axis=0).max() <= 1e-12:
+        # All records moved alike, so nothing is spread: Wilson's bound of none holds those that would not.
+        trend = trend._replace(of_records=(stats.wilson(0, num).high / 2) ** 2)
+    return trend, end
+
+
+def word_of(trend: TwoWay, last: TwoWay, p: float, margin: float) -> CurveWord:
+    """Return what a curve is called; ``p`` of its trend is adjusted for the other curves."""
+    low, high = trend.interval()
+    if -margin < low and high < margin:
+        return "flat"
+    if trend.mean < 0 and p < stats.ALPHA:
+        return "falls"
+    return "gain" if trend.mean > 0 and p < _GAIN and last.mean > last.half(_LEVELS_OFF) else "unclear"
 
 
 def learning_curve(
@@ -126,32 +73,36 @@ def learning_curve(
     ``passes`` is how often the runs on all records read them. Below 1 the largest shares are not what was trained on,
     and nothing is concluded.
     """
-    unread = "" if passes > READ_ALL else f"the steps are {math.floor(100 * passes)} % of an epoch"
     found = measure([base, *(side for result in results for side in result.sides)], split)
     unscored = [each.unscored.sentence for each in found if each.unscored]
     scored = [each for each in found if each.scores.names]
-    curves: list[tuple[CategoryCurve, float, float | None]] = []
+    curves = list[_Curve]()
     for each in found:
-        is_score = bool(each.scores.names)
-        # Bits per byte, of which fewer are better: the law is that of their negative.
-        parts = each.scores.values if is_score else -each.bits.values
-        if each.unscored or not len(parts):
-            continue
-        sizes = [result.sizes.get(each.category, 0) for result in results]
-        curve = _curve(each.category, each.metric or BITS, sizes, parts, results, fewest, unread, is_score=is_score)
-        curves.append((*curve, each.trivial))
-    # Of many categories one looks like a gain by chance alone; the mean is none of them.
-    adjusted = stats.holm([p for _, p, _ in curves])
-    concluded = [_with_verdict(curve, p, own, margin) for (curve, _, own), p in zip(curves, adjusted, strict=True)]
+        # Bits per byte, of which fewer are better, are told by their negative.
+        parts = each.scores.values if each.scores.names else -each.bits.values
+        if len(parts) and not each.unscored:
+            sizes = [result.sizes.get(each.category, 0) for result in results]
+            curves.append(_Curve(each.category, each.metric or BITS, sizes, parts, each.trivial))
     if len(scored) > 1 and not unscored:
         sizes = [sum(result.sizes.values()) for result in results]
-        parts = mean_parts([each.scores for each in scored])
-        mean = _curve("", "", sizes, parts, results, fewest, unread, is_score=True)
         trivial = mean_if_known([each.trivial for each in scored])
-        concluded.append(_with_verdict(*mean, trivial, margin))
+        curves.append(_Curve("", "", sizes, mean_parts([each.scores for each in scored]), trivial))
+    unread = "" if passes > READ_ALL else f"the steps are {math.floor(100 * passes)} % of an epoch"
+    faults = [_fault(curve, fewest) or unread for curve in curves]
+    fits = [
+        None if fault else doublings(curve.sizes, _by_share(curve, len(results)))
+        for curve, fault in zip(curves, faults, strict=True)
+    ]
+    # Of many categories one looks like a gain by chance alone; the mean is none of them.
+    own = [fit[0].p() if fit else 1.0 for fit in fits]
+    num = sum(bool(curve.category) for curve in curves)
+    adjusted = [*stats.holm(own[:num]), *own[num:]]
+    concluded = [
+        _concluded(*each, results, margin) for each in zip(curves, faults, fits, adjusted, strict=True)
+    ]  # fmt: skip
     sentence = "; ".join(curve.sentence for curve in concluded)
-    if unread and all(curve.sentence.endswith(unread) for curve in concluded):
-        sentence = f"nothing is said of twice the records, as {unread}"
+    if unread and all(fault == unread for fault in faults):
+        sentence = f"nothing is said of more records, as {unread}"
     note = "" if len(seeds) > 1 else " One seed was trained, so the intervals lack what another seed would change."
     return LearningCurve(
         split=split, seeds=list(seeds), shares=[result.share for result in results], categories=concluded,
@@ -159,60 +110,57 @@ def learning_curve(
     )  # fmt: skip
 
 
-def _curve(
-    category: str, metric: str, sizes: Sequence[int], parts: Floats, results: Sequence[ShareResult], fewest: int,
-    unread: str, *, is_score: bool,
-) -> tuple[CategoryCurve, float]:  # fmt: skip
-    """Return a curve whose word is not chosen yet, and the p value of no trend.
+class _Curve(NamedTuple):
+    category: str
+    metric: str
+    sizes: Sequence[int]
+    parts: Floats
+    """[clusters, 1 + shares x seeds], which begin with those of the base."""
+    trivial: float | None
 
-    ``parts``, [clusters, 1 + shares x seeds], begin with those of the base.
-    """
-    num, before = len(parts), abs(float(parts[:, 0].mean()))
-    parts, points = parts[:, 1:].reshape(num, len(results), -1), []
-    for index, result in enumerate(results):
-        by_seed = parts[:, index].mean(axis=0)
-        score = _point(parts[:, index], is_score=is_score)
-        points.append(
-            CurvePoint(share=result.share, num_records=sizes[index], score=score, by_seed=np.abs(by_seed).tolist())
+
+def _by_share(curve: _Curve, num: int) -> Floats:
+    return curve.parts[:, 1:].reshape(len(curve.parts), num, -1)
+
+
+def _fault(curve: _Curve, fewest: int) -> str:
+    if len(curve.parts) < fewest:
+        return f"{len(curve.parts)} of {fewest} independent records"
+    if min(curve.sizes) < 1:
+        return "no training record"
+    return "the shares have the same records" if min(curve.sizes) == max(curve.sizes) else ""
+
+
+def _concluded(
+    curve: _Curve, fault: str, fit: tuple[TwoWay, TwoWay] | None, p: float, results: Sequence[ShareResult],
+    margin: float,
+) -> CategoryCurve:  # fmt: skip
+    is_score, by_share = curve.metric != BITS, _by_share(curve, len(results))
+    points = [
+        CurvePoint(
+            share=result.share, num_records=size, score=_point(by_share[:, index], is_score=is_score),
+            by_seed=np.abs(by_share[:, index].mean(axis=0)).tolist(),
         )
-    curve = CategoryCurve(
-        category=category, metric=metric, higher_is_better=is_score, num_clusters=num, base=before, points=points,
-        word="unclear", sentence="",
+        for index, (result, size) in enumerate(zip(results, curve.sizes, strict=True))
+    ]  # fmt: skip
+    word: CurveWord = "unclear"
+    name, text, trend = wording.category(curve.category) if curve.metric else "the mean", f"cannot tell, {fault}", None
+    if fit is not None:
+        trend, score = estimate(fit[0].mean, fit[0].interval()), points[-1].score.value
+        word = word_of(*fit, p, margin if is_score else BITS_MARGIN * score)
+        unit = "" if is_score else " bits per byte less"
+        brought = f"a doubling brought {number(trend.value, sign=True)}{unit} so far ({spread(trend, sign=True)})"
+        text = {"gain": brought, "unclear": f"cannot tell, {brought}"}.get(word, f"{word}, {brought}")
+        if curve.trivial is not None and score <= curve.trivial + 1e-9:
+            text += f", and no better than the trivial answer ({number(curve.trivial)})"
+    return CategoryCurve(
+        category=curve.category, metric=curve.metric, higher_is_better=is_score, num_clusters=len(curve.parts),
+        base=abs(float(curve.parts[:, 0].mean())), points=points, trend=trend, word=word, sentence=f"{name}: {text}",
     )  # fmt: skip
-    reason = (
-        f"{num} of {fewest} independent records" if num < fewest
-        else "no training record" if min(sizes) < 1
-        else "the shares have the same records" if min(sizes) == max(sizes) else unread
-    )  # fmt: skip
-    if reason:
-        return curve.model_copy(update={"sentence": f"{_name(curve)}: cannot tell, {reason}"}), 1.0
-    seed = stats.seed_of("learning curve", category)
-    law, gain, trend = law_and_gain(sizes, parts, most=1.0 if is_score else 0.0, seed=seed)
-    sign = 1.0 if is_score else -1.0
-    return curve.model_copy(update={
-        "level": sign * float(law.level[0]), "fall": sign * float(law.fall[0]), "exponent": float(law.exponent[0]),
-        "gain": gain, "trend": estimate(trend.mean, trend.interval()),
-    }), trend.p()  # fmt: skip
-
-
-def _name(curve: CategoryCurve) -> str:
-    return wording.category(curve.category) if curve.metric else "the mean"
-
-
-def _with_verdict(curve: CategoryCurve, p: float, trivial: float | None, margin: float) -> CategoryCurve:
-    """Return ``curve`` with its word and sentence; ``p`` is adjusted for the other categories."""
-    if curve.gain is None or curve.trend is None:
-        return curve
-    loss = margin if curve.higher_is_better else BITS_MARGIN * abs(curve.points[-1].score.value)
-    word, text = words(curve.gain, curve.trend, p, loss, is_score=curve.higher_is_better)
-    if trivial is not None and curve.points[-1].score.value <= trivial + 1e-9:
-        text += f", and no better than the trivial answer ({wording.number(trivial)})"
-    return curve.model_copy(update={"word": word, "sentence": f"{_name(curve)}: {text}"})
 
 
 def _point(parts: Floats, *, is_score: bool) -> Estimate:
-    clusters = [str(n) for n in range(len(parts))]
-    means = parts.mean(axis=1)
+    clusters, means = [str(n) for n in range(len(parts))], parts.mean(axis=1)
     value = float(means.mean())
     low, high = (
         stats.mean_interval(means.tolist(), clusters) if is_score
@@ -226,18 +174,23 @@ def _point(parts: Floats, *, is_score: bool) -> Estimate:
     return Estimate(value=value, low=max(0.0, low), high=min(1.0, high) if is_score else high)
 
 
-def words(
-    gain: Estimate, trend: Estimate, p: float, margin: float, *, is_score: bool
-) -> tuple[Literal["gain", "flat", "falls", "unclear"], str]:  # fmt: skip
-    """Return the word for a curve, and what is said; ``p`` of its trend is adjusted for the other curves."""
-    unit = "" if is_score else " bits per byte"
-    if -margin < gain.low and gain.high < margin:
-        return "flat", "flat, if the trend holds"
-    if trend.value < 0 and p < stats.ALPHA:
-        value, low, high = (wording.number(-end) for end in (trend.value, trend.high, trend.low))
-        return "falls", f"more of these records made it worse, by {value}{unit} a doubling ({low} to {high})"
-    unit += "" if is_score else " less"
-    if gain.low > 0 and p < _GAIN:
-        value, span = wording.number(gain.value, sign=is_score), wording.spread(gain, sign=is_score)
-        return "gain", f"if the trend holds, doubling is expected to bring {value}{unit} ({span})"
-    return "unclear", f"cannot tell, doubling may bring {wording.spread(gain, sign=True)}{unit} if the trend holds"
+def curve_table(curve: LearningCurve) -> ReportTable:
+    """Return the scores on each share, and what a doubling brought."""
+    rows = []
+    for each in curve.categories:
+        is_share = each.higher_is_better
+        scores = [number(value, is_share=is_share) for value in (each.base, *(p.score.value for p in each.points))]
+        trend = [] if each.trend is None else [each.trend]
+        brought = [f"{number(one.value, sign=True)} ({spread(one, sign=True)})" for one in trend] or [""]
+        name = wording.category(each.category) if each.metric else "MEAN"
+        rows.append([name, str(each.points[-1].num_records), *scores, *brought, _WORDS[each.word]])
+    heads = ["category", "trained", "base", *(f"{100 * share:g} %" for share in curve.shares), "doubling", "verdict"]
+    return ReportTable(
+        part="learning curve", heads=heads, rows=rows, left=heads[-2:],
+        title=f"Learning curve: {curve.split} scores by share of the training records, under the same number of steps",
+        sentences=[curve.sentence[:1].upper() + curve.sentence[1:],
+                   "Flat: the 95 % interval of a doubling lies within eval.margin of 0 (of bits, within 1 %)."],
+    )  # fmt: skip
+
+
+_WORDS = {"gain": "+ rises", "flat": "~ flat", "falls": "- falls", "unclear": "? cannot tell"}

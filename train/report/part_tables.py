@@ -8,10 +8,11 @@ from typing import Any
 from train.base.console import one_line
 from train.evaluate.dynamics import Dynamic
 from train.report import wording
-from train.report.model import CategoryResult, Estimate, Report
+from train.report.learning_curve import curve_table
+from train.report.model import CategoryResult, Report
 from train.report.preferences import preference_table
 from train.report.tables import Part, ReportTable
-from train.report.training_parts import CategoryCurve, LearningCurve, Stages, Sweep
+from train.report.training_parts import Stages, Sweep
 from train.report.wording import number, spread
 
 
@@ -24,7 +25,7 @@ def _part_tables(report: Report) -> Iterator[ReportTable]:
     if report.preferences is not None:
         yield preference_table(report.preferences)
     if report.learning_curve is not None:
-        yield _of_curve(report.learning_curve)
+        yield curve_table(report.learning_curve)
     if report.stages is not None:
         yield _of_stages(report.stages, report.main().categories)
     if report.sweep is not None:
@@ -56,35 +57,6 @@ def _dynamic_row(dynamic: Dynamic) -> tuple[str, ...]:
 def settings_text(changes: Mapping[str, Any]) -> str:
     """Return settings as they are read: "learning_rate = 0.001, lora_r = 8"."""
     return ", ".join(f"{key} = {value}" for key, value in changes.items())
-
-
-def _of_curve(curve: LearningCurve) -> ReportTable:
-    heads = ["category", "trained", "base", *(f"{100 * share:g} %" for share in curve.shares), "doubled", "95 %"]
-    return ReportTable(
-        part="learning curve", heads=heads, rows=[_curve_row(each) for each in curve.categories],
-        title=f"Learning curve: {curve.split} scores by share of the training records, under the same number of steps",
-        sentences=[curve.sentence[:1].upper() + curve.sentence[1:], (
-            "Flat: the 95 % interval of a doubling lies within eval.margin of 0 (of bits, within 1 %). Cannot tell: it "
-            "does not, and neither a gain nor a fall is shown."
-        )],
-        left=heads[-1:],
-    )  # fmt: skip
-
-
-def _curve_row(curve: CategoryCurve) -> list[str]:
-    is_share = curve.higher_is_better
-    name = "MEAN" if not curve.metric else wording.category(curve.category)
-    scores = [number(value, is_share=is_share) for value in (curve.base, *(p.score.value for p in curve.points))]
-    word = {"unclear": "cannot tell"}.get(curve.word, curve.word)
-    # A fall is told as it was so far, and else what is expected.
-    found = curve.trend if curve.word == "falls" else curve.gain
-    if found is not None and not is_share:
-        # Of bits fewer are better, and so they are written.
-        found = Estimate(value=-found.value, low=-found.high, high=-found.low)
-    if found is not None and curve.word == "gain":
-        word = number(found.value, is_share=is_share, sign=True)
-    span = "" if found is None else spread(found, is_share=is_share, sign=True)
-    return [name, str(curve.points[-1].num_records), *scores, word, span]
 
 
 def _of_stages(stages: Stages, main: Sequence[CategoryResult]) -> ReportTable:

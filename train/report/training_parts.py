@@ -104,8 +104,11 @@ class CurvePoint(ReportPart):
     by_seed: list[float]
 
 
+CurveWord = Literal["gain", "flat", "falls", "unclear"]
+
+
 class CategoryCurve(ReportPart):
-    """One category: score = level - fall (n / largest n)^-exponent, where enough records say so."""
+    """One category: its scores, and what a doubling of the training records brought, better being positive."""
 
     category: str
     """Empty for the mean, which has no metric."""
@@ -114,14 +117,8 @@ class CategoryCurve(ReportPart):
     num_clusters: int
     base: float
     points: list[CurvePoint]
-    level: float | None = None
-    fall: float | None = None
-    exponent: float | None = None
-    gain: Estimate | None = None
-    """What twice the records are expected to bring, better being positive."""
-    trend: Estimate | None = None
-    """What a doubling brought so far."""
-    word: Literal["gain", "flat", "falls", "unclear"]
+    trend: Estimate | None
+    word: CurveWord
     sentence: str
 
 
