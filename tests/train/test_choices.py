@@ -142,7 +142,7 @@ def test_a_category_of_choices_is_scored_by_likelihood_and_nothing_is_written(mo
         ({}, "needs choices"),
         ({"choices": ["yes"]}, "two texts or more"),
         ({"choices": ["Yes", " yes"]}, "none of them twice"),
-        ({"choices": ["yes", " "]}, "not empty"),
+        ({"choices": ["yes", " "]}, "at least 1 character"),
     ],
 )
 def test_choices_that_cannot_be_compared_are_known_before_training(options: dict[str, Any], told: str) -> None:

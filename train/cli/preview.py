@@ -111,9 +111,11 @@ def _print_lengths_of_stdin(recipe: Recipe) -> None:
     for number, line in enumerate(sys.stdin.buffer, 1):
         if line.strip():
             at = f"stdin:{number}"
-            _print_lengths(
-                text_of(line, "id") or at, lambda line=line, at=at: renderer.whole(read_row(line, at)), recipe
-            )
+
+            def render(line: bytes = line, at: str = at) -> Example:
+                return renderer.whole(read_row(line, at))
+
+            _print_lengths(text_of(line, "id") or at, render, recipe)
 
 
 def _print_lengths(name: str, render: Callable[[], Example], recipe: Recipe) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any
 from zlib import crc32
@@ -304,10 +305,11 @@ def _branched_nlls(model: Any, questions: Sequence[Question], _batch_tokens: int
     options = [option for question in questions for option in question.options]
     owners = np.repeat(np.arange(len(options)), [len(option) for option in options])
     device = next(model.parameters()).device
-    columns = (torch.tensor(column).to(device) for column in ([ids], rows, list(chain(*options)), owners.tolist()))
+    put = partial(torch.tensor, device=device)
     branches = [[len(option) - 1 for option in question.options] for question in questions]
     packed = pack([_num_tokens(question) for question in questions], device, branches)
-    return batch_nlls(model, Batch(*columns, packed=packed), len(options))
+    batch = Batch(put([ids]), put(rows), put(list(chain(*options))), put(owners), packed)
+    return batch_nlls(model, batch, len(options))
 
 
 def _copied_nlls(model: Any, questions: Sequence[Question], batch_tokens: int) -> list[float]:

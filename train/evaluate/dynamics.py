@@ -90,9 +90,14 @@ class Dynamics:
         """Return what was gathered of each record that was trained on, in order; ``names`` are (id, category)."""
         return [
             Dynamic(
-                *name, int(epochs), mean, math.sqrt(max(0.0, squares) / epochs) if epochs > 1 else None, likely / epochs
+                name,
+                category,
+                int(epochs),
+                mean,
+                math.sqrt(max(0.0, squares) / epochs) if epochs > 1 else None,
+                likely / epochs,
             )
-            for name, epochs, mean, squares, likely in zip(names, *self.moments.tolist(), strict=True)
+            for (name, category), epochs, mean, squares, likely in zip(names, *self.moments.tolist(), strict=True)
             if epochs
         ]
 

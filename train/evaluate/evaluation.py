@@ -26,7 +26,7 @@ from train.model.distributed import DistributedContext
 from train.model.loss import OnDone, nll_per_example
 from train.recipe import Recipe
 
-OnProgress = Callable[[str, int], object]
+OnProgress = Callable[[str, int], None]
 """Is called after each batch: "likelihoods" or "answers", and how many rows it was."""
 _BETA = 0.1
 """Of the loss by which validations of preferences are compared: DPO's at its usual strength."""

@@ -117,7 +117,8 @@ def chrf(
     if not reference.split():
         return {}
     # Its names say that beta is whole; it only squares it.
-    return CHRF(char_order, word_order, beta).sentence_score(completion, [reference]).score / 100  # type: ignore[arg-type]
+    scorer = CHRF(char_order, word_order, beta)  # type: ignore[arg-type]
+    return float(scorer.sentence_score(completion, [reference]).score / 100)
 
 
 _FLAGS = {"i": re.IGNORECASE, "m": re.MULTILINE, "s": re.DOTALL, "x": re.VERBOSE}
