@@ -20,9 +20,6 @@ Holder = Callable[[list[float]], Any]
 
 # Each is a public function on numbers, given what holds them.
 CALLS: dict[str, Callable[[Holder, Any], Any]] = {
-    "bootstrap_ratios": lambda held, names: stats.bootstrap_ratios(
-        held(TUNED), held([1] * 24), names(PAIRED), seed=[1], replicates=50
-    ).tolist(),
     "bootstrap": lambda held, names: stats.bootstrap(
         held(TUNED), held([1] * 24), names(PAIRED), seed=[1], replicates=200
     ),

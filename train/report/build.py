@@ -54,7 +54,6 @@ from train.report.results import (
     Pairs,
     Rules,
     bits,
-    bits_per_byte,
     estimate,
     known,
     one_answer,
@@ -146,7 +145,7 @@ def assemble(
     if is_pair:
         said = _notes(splits[0], compared[0], is_forgetting_measured=general[0] is not None,
                       is_checkpoint_chosen=is_checkpoint_chosen)  # fmt: skip
-        tables = [_flip_table(validation, is_run=list(models) == _RUN), *_worst_table(validation)]
+        tables = [_flip_table(validation, is_run=list(models) == _RUN)]
         mine = [p for p in compared[0] if p[0].split == headline]
         more |= {"slices": slices[0], "preferences": preferences(mine, headline, rules, by_id)}
     elif names:
@@ -303,23 +302,6 @@ def _flip_table(validation: Pairs, *, is_run: bool) -> ReportTable:
     heads = ("flip", "record", "category", "score")
     return ReportTable(part="flips", title="Flips", heads=heads + texts, rows=rows, sentences=sentences,
                        left=heads + texts, files_only=texts, is_in_terminal=not is_run)  # fmt: skip
-
-
-def _worst_table(validation: Pairs) -> list[ReportTable]:
-    # Validation alone: of a test record nothing but numbers may be shown.
-    worst = [after for _, after in validation if after.score is None or after.score < 1]
-
-    def coded(record: Scored) -> float | None:
-        return None if record.nll is None else bits_per_byte([record.nll], [record.num_bytes])
-
-    worst.sort(key=lambda row: (1.0 if row.score is None else row.score, -(coded(row) or 0.0), row.id))
-    return [ReportTable(
-        part="worst", title="Where to look next", heads=("record", "category", "score", "bits per byte"),
-        rows=[[one_line(row.id), wording.category(row.category), wording.number(row.score),
-               wording.number(coded(row), is_share=False, decimals=3)] for row in worst[:MOST_LISTED]],
-        sentences=["The validation records that the tuned model does worst on."], left=("category",),
-        is_in_terminal=False,
-    )] if worst else []  # fmt: skip
 
 
 def _one_answers(part: SplitResult, pairs: Pairs) -> list[str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
+
 from train.evaluate.predictions import Scored
-from train.evaluate.preferences import agreement_of, gain_of, margin_of
+from train.evaluate.preferences import gain_of, margin_of
 from train.report import stats, wording
 from train.report.results import Pairs, Rules, estimate
 from train.report.tables import Change, Estimate, ReportTable
@@ -45,61 +46,46 @@ def preferences(
 
 
 def _result(category: str, compared: Compared, rules: Rules, *seed: str) -> PreferenceResult:
-    clusters = [before.cluster for before, *_ in compared]
-    gains = list(zip(*(gains for *_, gains in compared), strict=True))
-    agreed = [list(map(agreement_of, of_seed)) for of_seed in gains]
-    shares, ones = _means(agreed), [1.0] * len(compared)
+    clusters, gains = [before.cluster for before, *_ in compared], np.array([each for *_, each in compared]).T
     draws: dict[str, Any] = {"seed": stats.seed_of("preferences", *seed), "replicates": rules.resamples}
-    sides = [(own, other) for before, afters, _ in compared for after in afters
-             if (own := margin_of(before)) is not None and (other := margin_of(after)) is not None]  # fmt: skip
-    written = [(float(len(before.text or "")), [float(len(after.text or "")) for after in afters], before.cluster)
-               for before, afters, _ in compared if all(one.is_generated for one in (before, *afters))]  # fmt: skip
-    own_lengths, lengths = [own for own, *_ in written], list(zip(*(each for _, each, _ in written), strict=True))
+    agreed, ones = (np.sign(gains) + 1) / 2, [1.0] * len(compared)
+    shares = agreed.mean(axis=0)
+    share = estimate(float(shares.mean()), stats.mean_interval(shares.tolist(), clusters))
+    margins = [[margin_of(one) for one in (before, *afters)] for before, afters, _ in compared]
+    is_likelier = np.array([each for each in margins if None not in each], dtype=float).T > 0
+    written = [(before, *afters) for before, afters, _ in compared
+               if all(one.is_generated for one in (before, *afters))]  # fmt: skip
+    lengths = np.array([[len(one.text or "") for one in each] for each in written], dtype=float).T
+    likelier, length = (
+        Change(base=float(each[0].mean()), tuned=float(each[1:].mean())) if each.size else None
+        for each in (is_likelier, lengths)
+    )
     return PreferenceResult(
-        category=category,
-        n=len(compared),
-        num_clusters=len(set(clusters)),
-        agreement=_widened(
-            estimate(_mean(shares), stats.mean_interval(shares, clusters)), agreed, ones, clusters, 0.0, 1.0
-        ),
-        margin=_ratio(gains, ones, clusters, draws),
-        likelier=Change(base=_mean([float(own > 0) for own, _ in sides]),
-                        tuned=_mean([float(other > 0) for _, other in sides])) if sides else None,
-        length=Change(base=_mean(own_lengths), tuned=_mean(_means(lengths))) if written else None,
-        length_drift=_ratio(
-            [[other - own for own, other in zip(own_lengths, of_seed, strict=True)] for of_seed in lengths],
-            own_lengths, [cluster for *_, cluster in written], draws,
-        ) if sum(own_lengths) else None,
+        category=category, n=len(compared), num_clusters=len(set(clusters)),
+        agreement=_widened(share, agreed, ones, clusters, 0.0, 1.0), margin=_ratio(gains, ones, clusters, draws),
+        likelier=likelier, length=length, length_drift=_ratio(
+            lengths[1:] - lengths[0], lengths[0].tolist(), [each[0].cluster for each in written], draws
+        ) if length and length.base else None,
     )  # fmt: skip
 
 
 def _ratio(
-    numerators: Sequence[Sequence[float]], weights: Sequence[float], clusters: Sequence[str], draws: Mapping[str, Any]
+    numerators: stats.Floats, weights: Sequence[float], clusters: Sequence[str], draws: Mapping[str, Any]
 ) -> Estimate | None:  # fmt: skip
-    means = _means(numerators)
+    means = numerators.mean(axis=0).tolist()
     if not stats.can_resample(means, clusters):
         return None
-    interval = stats.bootstrap(means, weights, clusters, **draws)
-    found = estimate(math.fsum(means) / math.fsum(weights), interval)
+    found = estimate(sum(means) / sum(weights), stats.bootstrap(means, weights, clusters, **draws))
     return _widened(found, numerators, weights, clusters)
 
 
 def _widened(
-    found: Estimate, numerators: Sequence[Sequence[float]], weights: Sequence[float], clusters: Sequence[str],
-    *bounds: float,
-) -> Estimate:  # fmt: skip
+    found: Estimate, numerators: stats.Floats, weights: Sequence[float], clusters: Sequence[str], *bounds: float
+) -> Estimate:
     # By what several seeds change: ``numerators`` are [seeds, records].
     if len(numerators) < 2 or len(set(clusters)) < 2:
         return found
-    return fit_two_way(cluster_parts(numerators, weights, clusters)).widened(found, *bounds)
-
-
-def _means(sides: Sequence[Sequence[float]]) -> list[float]:
-    return [_mean(values) for values in zip(*sides, strict=True)]
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
+    return fit_two_way(cluster_parts(numerators.tolist(), weights, clusters)).widened(found, *bounds)
 
 
 def _sentence(total: PreferenceResult, split: str, fewest: int) -> str:

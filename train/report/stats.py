@@ -63,22 +63,6 @@ def wilson(successes: float, num: float, confidence: float = CONFIDENCE) -> Inte
     return Interval(max(0.0, middle - half), min(1.0, middle + half))
 
 
-def bootstrap_ratios(
-    numerators: Sequence[float],
-    denominators: Sequence[float],
-    clusters: Sequence[str],
-    *,
-    seed: Sequence[int],
-    replicates: int = REPLICATES,
-) -> Floats:
-    """Return ``replicates`` values of sum(numerators) / sum(denominators), whole clusters drawn with replacement.
-
-    With denominators of one it is the bootstrap of a mean. Efron and Tibshirani 1993, chapter 8.
-    """
-    drawn = bootstrap_sums([numerators, denominators], clusters, seed=seed, replicates=replicates)
-    return drawn[:, 0] / drawn[:, 1]
-
-
 def bootstrap_sums(
     columns: Sequence[Sequence[float]], clusters: Sequence[str], *, seed: Sequence[int], replicates: int = REPLICATES
 ) -> Floats:
@@ -108,7 +92,8 @@ def bootstrap(
     replicates on one side), the plain percentiles are returned. Raises ValueError: there is no record, or the sequences
     differ in length.
     """
-    drawn = bootstrap_ratios(numerators, denominators, clusters, seed=seed, replicates=replicates)
+    drawn = bootstrap_sums([numerators, denominators], clusters, seed=seed, replicates=replicates)
+    drawn = drawn[:, 0] / drawn[:, 1]
     sums = sums_by_cluster(clusters, numerators, denominators)
     total = sums.sum(axis=0)
     estimate = total[0] / total[1]
@@ -279,8 +264,8 @@ _DRAWS = 9999
 
 def discordant(base: Sequence[float], tuned: Sequence[float]) -> tuple[int, int]:
     """Return how many records got better and how many got worse."""
-    pairs = list(zip(floats(base), floats(tuned), strict=True))
-    return sum(after > before for before, after in pairs), sum(after < before for before, after in pairs)
+    changes = np.subtract(floats(tuned), floats(base))
+    return int((changes > 0).sum()), int((changes < 0).sum())
 
 
 def mcnemar(better: int, worse: int) -> float:

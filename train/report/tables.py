@@ -144,7 +144,7 @@ def to_markdown(tables: Sequence[ReportTable]) -> str:
     for table in tables:
         blocks += [f"## {markdown_text(table.title)}"] if table.title else []
         if table.rows:
-            lines = [" | ".join(map(markdown_text, row)) for row in (table.heads, *table.rows)]
+            lines = [" | ".join(map(_markdown_cell, row)) for row in (table.heads, *table.rows)]
             lines.insert(1, "|".join("---:" if is_right else "---" for is_right in table.right))
             blocks.append("\n".join(f"| {line} |" for line in lines))
         blocks += list(map(markdown_text, table.sentences))
@@ -192,12 +192,15 @@ def html_text(text: object) -> str:
 
 
 def markdown_text(text: object) -> str:
-    """Return ``text`` so that Markdown shows it as it stands, on one line, also in a cell of a table."""
+    """Return ``text`` so that Markdown shows it as it stands, on one line."""
+    # What stands at the beginning could open a list or a heading.
+    return re.sub(r"^(?=[#+=-])|^(\d+)(?=[.)])", r"\1\\", _markdown_cell(text))
+
+
+def _markdown_cell(text: object) -> str:
     flat = " ".join(visible(str(text)).split())
     flat = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    flat = re.sub(r"([\\`*_{}\[\]|~])", r"\\\1", flat)
-    # What stands at the beginning could open a list or a heading.
-    return re.sub(r"^([#+=-]|\d+(?=[.)]))", lambda mark: "\\" + mark[1] if mark[1] in "#+=-" else mark[1] + "\\", flat)
+    return re.sub(r"([\\`*_{}\[\]|~])", r"\\\1", flat)
 
 
 def _width(text: str) -> int:

@@ -163,7 +163,7 @@ def summary(split: SplitResult) -> str:
     )
 
 
-_OF_RECORDS = ("flips", "worst", "conclusions")
+_OF_RECORDS = ("flips", "conclusions")
 """Tables of what records alone tell."""
 
 
