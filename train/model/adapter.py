@@ -6,13 +6,13 @@ the others (Hewitt 2021, "Initializing New Word Embeddings for Pretrained Langua
 
 from __future__ import annotations
 
+import json
+import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from shutil import rmtree
-from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary, finalize
+from weakref import WeakKeyDictionary
 
 from train.base.errors import TrainError
 from train.recipe import Recipe
@@ -20,8 +20,9 @@ from train.recipe import Recipe
 if TYPE_CHECKING:
     import torch
 
-_INITIAL: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
-"""Where adapters are as they began that took a part of the base over; `save_adapter` needs it."""
+_CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_INITIAL: WeakKeyDictionary[Any, dict[str, torch.Tensor]] = WeakKeyDictionary()
+"""Adapters as they began that took a part of the base over; `save_adapter` needs them."""
 
 
 def add_lora(model: Any, recipe: Recipe, *, dtype: torch.dtype, seed: int, new_ids: Sequence[int] = ()) -> Any:
@@ -65,9 +66,7 @@ def add_lora(model: Any, recipe: Recipe, *, dtype: torch.dtype, seed: int, new_i
         )
     _freeze_rest(tuned, dtype)
     if changes_base_weights(tuned):
-        _INITIAL[tuned] = mkdtemp()
-        finalize(tuned, rmtree, _INITIAL[tuned], ignore_errors=True)
-        tuned.save_pretrained(f"{_INITIAL[tuned]}/initial", save_embedding_layers=False)
+        _INITIAL[tuned] = {name: p.detach().cpu().clone() for name, p in tuned.named_parameters() if p.requires_grad}
     return tuned
 
 
@@ -126,10 +125,33 @@ def save_adapter(tuned: Any, folder: Path) -> None:
 
     Tables that grew are not written, since the rows of new tokens are in the adapter.
     """
+    tuned.save_pretrained(folder, save_embedding_layers=False)
+    if changes_base_weights(tuned):
+        _as_difference(folder, _INITIAL[tuned])
+
+
+def _as_difference(folder: Path, initial: dict[str, torch.Tensor]) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
     # Adapters that took a part of the base over, W = R + s B0 A0, fit R alone, which no disk has. What they came to
-    # change is s (B A - B0 A0): peft writes that as an adapter of twice the rank, which has no rows of new tokens.
-    initial = f"{_INITIAL[tuned]}/initial" if changes_base_weights(tuned) else None
-    tuned.save_pretrained(folder, save_embedding_layers=False, path_initial_model_for_weight_conversion=initial)
+    # change is s (B A - B0 A0): an adapter with twice the rank, [B, -B0] [A; A0]. Not by peft's own conversion
+    # (path_initial_model_for_weight_conversion): of 0.21 it loses the rows of new tokens.
+    config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+    now = load_file(folder / _WEIGHTS)
+    for name, tensor in now.items():
+        # peft leaves the adapter's name out of what it saves.
+        full_name = name.removesuffix("weight") + "default.weight"
+        if ".lora_A." in name:
+            now[name] = torch.cat([tensor, initial[full_name]], 0)
+        elif ".lora_B." in name:
+            now[name] = torch.cat([tensor, -initial[full_name]], 1)
+    save_file(now, folder / _WEIGHTS, metadata={"format": "pt"})
+    # The scale stays what it was: alpha / rank, or alpha / sqrt(rank).
+    config["lora_alpha"] *= math.sqrt(2) if config["use_rslora"] else 2
+    config["r"] *= 2
+    config["init_lora_weights"] = True
+    (folder / _CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
 
 
 def add_tokens(model: Any, tokenizer: Any, words: Sequence[str]) -> None:

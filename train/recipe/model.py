@@ -427,9 +427,6 @@ class Recipe(Section):
             f"{begin} needs whole weights, which load_in_4bit does not keep: use one of them": (
                 takes_over and self.load_in_4bit
             ),
-            f"{begin} is saved as an adapter that has no rows of new_tokens: use one of them": (
-                takes_over and bool(self.new_tokens)
-            ),
             "new_tokens are printable and without white space, each once": (
                 any(not token.isprintable() or " " in token for token in self.new_tokens)
                 or len(set(self.new_tokens)) < len(self.new_tokens)
