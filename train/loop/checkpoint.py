@@ -162,7 +162,7 @@ class Checkpoint:
 
     def tensors(self, part: str) -> dict[str, torch.Tensor]:
         """Return the tensors of one of PARTS, of those that are not in shards, on the CPU."""
-        return load_file(self.path / f"{part}.safetensors")
+        return dict(load_file(self.path / f"{part}.safetensors"))
 
     def fill(self, part: str, targets: Tensors) -> None:
         """Overwrite ``targets``, whole or sharded, with the tensors of ``part`` that have their names.

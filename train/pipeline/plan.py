@@ -330,7 +330,8 @@ def state_memory(model: Any, recipe: Recipe, placement: Placement) -> Memory:
     frozen = sum(p.numel() * p.element_size() for p in model.parameters() if not p.requires_grad)
     sizes = 4 * trained + frozen, 4 * trained, int(trained * _MOMENTS[recipe.optim])
     shards = num_shards(placement.strategy, placement.context)
-    return Memory(*(size // shards for size in sizes), activations=0)
+    weights, gradients, optimizer = (size // shards for size in sizes)
+    return Memory(weights, gradients, optimizer, activations=0)
 
 
 def needs_checkpointing(model: Any, recipe: Recipe, placement: Placement) -> Checkpointing:
