@@ -134,9 +134,9 @@ class Renderer:
         self.rendered = [Rendered()]
         self.template = self._template()
         tokens = {key: str(value) for key, value in tokenizer.special_tokens_map.items() if isinstance(value, str)}
-        template = safe_template(self.template, tuple(sorted(tokens.items())))
         eos = [tokenizer.eos_token] if tokenizer.eos_token else []
         try:
+            template = safe_template(self.template, tuple(sorted(tokens.items())))
             self.conversations = Conversations(template, eos, self.encoder.special_texts)
             self._marks = find_marks(self.conversations)
             # A failure on a plain question with its answer is the template's, not a row's. Raw text needs no template.
