@@ -340,8 +340,8 @@ def test_a_run_is_refused_by_id_where_the_template_swallows_it(dataset: Path, tm
 
 @pytest.mark.parametrize(
     ("change", "reason"),
-    [({"reasoning_content": 5}, "messages[1].reasoning_content must be text or null"),
-     ({"thinking": ["a"]}, "messages[1].thinking must be text or null")],
+    [({"reasoning_content": 5}, "messages[1].reasoning_content: Input should be a valid string"),
+     ({"thinking": ["a"]}, "messages[1].thinking: Input should be a valid string")],
 )  # fmt: skip
 def test_a_row_with_reasoning_that_is_no_text_is_refused(change: dict[str, Any], reason: str, tmp_path: Path) -> None:
     row = thinking_row()

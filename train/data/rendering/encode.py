@@ -78,6 +78,7 @@ class Encoder:
         self.special_pattern = re.compile("|".join(map(re.escape, self.special_texts)) or r"(?!)")
         # What a template writes around the contents is nearly always the same.
         self.count_control = lru_cache(maxsize=1024)(lambda text: len(self.special_pattern.findall(text)))
+        self._control = np.array(sorted(self.special_ids), np.int64)
         self.bos: int | None = tokenizer.bos_token_id
         self.is_adding_bos = self.bos is not None and list(tokenizer("a").input_ids[:1]) == [self.bos]
 
@@ -120,7 +121,7 @@ class Encoder:
 
     def num_control(self, ids: Sequence[int] | Ints) -> int:
         """Number of control tokens among ``ids``."""
-        return int(np.count_nonzero(self._is_control[ids]))
+        return int(np.isin(ids, self._control).sum())
 
     @cached_property
     def _bytes(self) -> dict[int, bytes] | None:
@@ -137,29 +138,16 @@ class Encoder:
             for token, number in self.tokenizer.get_vocab().items()
         }
 
-    @cached_property
-    def _num_bytes(self) -> Ints:
-        """Bytes of each id of the vocabulary [n]."""
-        sizes = np.zeros(max(self._bytes or (), default=-1) + 1, np.int64)
-        for number, token in (self._bytes or {}).items():
-            sizes[number] = len(token)
-        return sizes
-
-    @cached_property
-    def _is_control(self) -> npt.NDArray[np.bool_]:
-        """True at each id of the vocabulary that is a control token's [n]."""
-        table = np.zeros(max(self.tokenizer.get_vocab().values(), default=-1) + 1, np.bool_)
-        table[list(self.special_ids)] = True
-        return table
-
     def _by_bytes(self, passage: Passage, ids: Ints, opening: Ints) -> Encoded | None:
         # None where a token lies across an edge, or the text is not the bytes of its tokens.
         assert self._bytes is not None, "asked for a tokenizer of bytes"
-        if b"".join(map(self._bytes.__getitem__, ids.tolist())) != passage.text.encode():
+        tokens = [self._bytes[token] for token in ids.tolist()]
+        if b"".join(tokens) != passage.text.encode():
             return None
-        ends = np.cumsum(self._num_bytes[ids])
+        sizes = np.fromiter(map(len, tokens), np.int64, len(tokens))
+        ends = np.cumsum(sizes)
         edges = [len(passage.text[:edge].encode()) for edge in passage.edges]
-        aligned, joined = self._align(passage, ids, np.stack([ends - self._num_bytes[ids], ends], 1), edges, opening)
+        aligned, joined = self._align(passage, ids, np.stack([ends - sizes, ends], 1), edges, opening)
         return None if joined else aligned._replace(offsets=None)
 
     def _align(

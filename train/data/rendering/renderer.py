@@ -84,7 +84,12 @@ class _Item:
     conversation: Conversation | None = None
     turns: list[Turn] = field(default_factory=list)
     """Where what is trained of each answer stands; the conversation's own begin where an answer is generated."""
-    encoded: Encoded | None = None
+    encoded: Encoded = field(init=False)
+
+    @property
+    def text(self) -> str:
+        """What is encoded."""
+        return (self.row.text or "") if self.conversation is None else self.conversation.text
 
     def attempt(self, step: Callable[..., Any], *arguments: Any) -> Any:
         """Return what a step gives, None where it or one before failed."""
@@ -142,7 +147,7 @@ class Renderer:
             # A failure on a plain question with its answer is the template's, not a row's. Raw text needs no template.
             if objective != "domain":
                 item = self._encode(self._locate([_QUESTION_ROW]))[0].require()
-                proofs.prove_single_bos(self.encoder, _encoded(item), _text(item))
+                proofs.prove_single_bos(self.encoder, item.encoded, item.text)
         except RowFault as fault:
             raise TrainError(
                 "E922 bad-template",
@@ -258,7 +263,7 @@ class Renderer:
             spans = [(*span, message["role"]) for span, message in pairs if span]
             traces = [trace_span(placed, n, self._marks) for n, one in enumerate(placed.messages) if trace_of(one)]
             spans += [(*span, "reasoning") for span in traces if span]
-            offsets = _encoded(item).offsets
+            offsets = item.encoded.offsets
             assert offsets is not None, "they were asked for"
             roles = [
                 next((role for a, b, role in spans if start < b and a < end), "template")
@@ -426,7 +431,7 @@ class Renderer:
         return items
 
     def _passage(self, item: _Item, *, has_offsets: bool) -> Passage:
-        placed, text, is_domain = item.conversation, _text(item), self.objective == "domain"
+        placed, text, is_domain = item.conversation, item.text, self.objective == "domain"
         spans = [(0, len(text))] if placed is None else [span for span in placed.contents if span]
         is_plain = self.allow_special_tokens and any(self.encoder.special_pattern.search(text[a:b]) for a, b in spans)
         plain = spans if is_plain else []
@@ -444,7 +449,7 @@ class Renderer:
                     raise RowFault("reasoning is to be context, and the objective domain trains all tokens alike")
             return self._all_tokens(item)
         # The answers of a weight above 0 are trained, each with its end token.
-        encoder, encoded, text = self.encoder, _encoded(item), placed.text
+        encoder, encoded, text = self.encoder, item.encoded, placed.text
         weights = answer_weights(row.messages or (), item.answers)
         every = [part for part in zip(item.turns, item.answers, encoded.runs, weights, strict=True) if part[3] > 0]
         # A first token has nothing before it to be predicted from.
@@ -470,7 +475,7 @@ class Renderer:
 
     def _all_tokens(self, item: _Item) -> Record:
         # Every token is trained; of raw text its end is one more.
-        row, text, encoded, num_prompt = item.row, _text(item), _encoded(item), -1
+        row, text, encoded, num_prompt = item.row, item.text, item.encoded, -1
         ids, offsets, eos = encoded.ids, encoded.offsets, self.tokenizer.eos_token_id
         assert offsets is not None, "raw text and the objective domain ask for them"
         if item.conversation is not None:
@@ -487,7 +492,7 @@ class Renderer:
     def _generated(self, row: Row) -> tuple[list[int], list[int], list[int]]:
         """The ids of the prompt, of what is generated, and of the answer in that."""
         item = self._encode(self._locate([row], is_trained=False), has_offsets=True)[0].require()
-        encoded, placed = _encoded(item), item.conversation
+        encoded, placed = item.encoded, item.conversation
         assert encoded.offsets is not None
         assert placed is not None, "raw text has no answer"
         prompt, rest = encoded.ids[: encoded.num_prompt], encoded.ids[encoded.num_prompt :]
@@ -505,15 +510,6 @@ class Renderer:
         if record.runs[0][0] >= most:
             raise TooLongFault(f"the prompt alone is longer than max_length {most}")
         return record.shorten(most)
-
-
-def _text(item: _Item) -> str:
-    return (item.row.text or "") if item.conversation is None else item.conversation.text
-
-
-def _encoded(item: _Item) -> Encoded:
-    assert item.encoded is not None, "a row without a fault is encoded"
-    return item.encoded
 
 
 def render_cached(renderer: Renderer, rows: Sequence[Row], digest: str, cache: Cache | None) -> Rendered:
