@@ -347,7 +347,7 @@ def test_a_row_with_reasoning_that_is_no_text_is_refused(change: dict[str, Any],
     row = thinking_row()
     assert row.messages is not None
     bad = replace(row, messages=[row.messages[0], row.messages[1] | change])
-    with pytest.raises(TrainError, match="text or null") as caught:
+    with pytest.raises(TrainError, match="valid string") as caught:
         open_dataset(write_dataset(tmp_path / "v1", {"train": [bad]}))
     assert reason in caught.value.message
     user = replace(row, messages=[row.messages[0] | {"reasoning": "hm"}, row.messages[1]])
