@@ -75,7 +75,7 @@ def test_a_run_its_base_and_another_run_stand_in_one_table(tmp_path: Path) -> No
     scores = [[(c["base"]["value"], c["tuned"]["value"]) for c in split["categories"]] for split in test]
     assert scores == [[(pytest.approx(0.2), pytest.approx(0.6))] * 2, [(pytest.approx(0.2), pytest.approx(0.9))] * 2]
     printed = compare(*names)
-    assert f"Against {tmp_path / 'one'}:base, on the test split" in printed
+    assert f"base = {tmp_path / 'one'}:base, tuned = {tmp_path / 'two'}, on the test split" in printed
     assert "+ improved" in printed
     other = table_of(tmp_path / "one", tmp_path / "two", f"{tmp_path / 'one'}:base", "--against", tmp_path / "two")
     assert other["models"][0]["name"] == str(tmp_path / "two")

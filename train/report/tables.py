@@ -56,7 +56,7 @@ class Change(ReportPart):
 Part = Literal[
     "results", "people", "preferences", "learning curve", "stages", "sweep", "slices", "forgetting", "over-fitting",
     "known by heart", "seeds", "noise", "judge", "costs", "conclusions", "flips", "words", "behaviour", "bits",
-    "data map", "worst", "run",
+    "data map", "run",
 ]  # fmt: skip
 """What a table is about; `curate` chooses by it."""
 PARTS: tuple[Part, ...] = get_args(Part)
