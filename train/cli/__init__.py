@@ -74,7 +74,7 @@ class Loss(click.FloatRange):
 
 def _sharing(*shared: Callable[[Verb], Verb]) -> Callable[[Verb], Verb]:
     # As with decorators written one above the other, the last is applied first.
-    return lambda command: reduce(lambda given, give: give(given), reversed(shared), command)
+    return lambda command: reduce(lambda inner, decorate: decorate(inner), reversed(shared), command)
 
 
 takes_a_recipe = _sharing(

@@ -123,10 +123,10 @@ def load_recipe(
     """
     path = source if isinstance(source, Path) else None
     values = read_values(path) if path else source.model_dump() if isinstance(source, Recipe) else {}
-    given = dict(settings) if isinstance(settings, Mapping) else dict(map(_setting, settings))
+    changes = dict(settings) if isinstance(settings, Mapping) else dict(map(_setting, settings))
     if base is not None:
-        given["base"] = base
-    for key, value in given.items():
+        changes["base"] = base
+    for key, value in changes.items():
         *sections, last = key.split(".")
         table = values
         for section in sections:
@@ -134,7 +134,7 @@ def load_recipe(
             if not isinstance(table, dict):
                 raise TrainError("E920 bad-recipe", f"{key}: {section} is not a section")
         table[last] = value
-    return build_recipe(values, path, given, is_own=is_own)
+    return build_recipe(values, path, changes, is_own=is_own)
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -196,9 +196,13 @@ def _read_yaml(text: str) -> Any:
 
 
 def build_recipe(
-    values: Mapping[str, Any], path: Path | None = None, given: Mapping[str, Any] | None = None, *, is_own: bool = False
+    values: Mapping[str, Any],
+    path: Path | None = None,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    is_own: bool = False,
 ) -> Recipe:
-    """Return the Recipe that ``values`` describe; those ``given`` by key do not stand in the file ``path``.
+    """Return the Recipe that ``values`` describe; those of ``changes`` do not stand in the file ``path``.
 
     Raises TrainError "E920 bad-recipe" that lists every fault.
     """
@@ -212,7 +216,7 @@ def build_recipe(
         text = read_file(path.resolve(), most=MOST_BYTES).decode("utf-8") if path else ""
         # Only reported problems are located: a hostile file has a hundred thousand unknown keys.
         faults = [
-            (f"{path.name}:{_line_of(key, text)}: " if path and key not in (given or ()) else "")
+            (f"{path.name}:{_line_of(key, text)}: " if path and key not in (changes or ()) else "")
             + _sentence(key, problem)
             for key, problem in islice(problems.items(), MOST_FAULTS)
         ]
@@ -249,14 +253,14 @@ def _sentence(key: str, problem: Mapping[str, Any]) -> str:
     if kind == "value_error":
         # A rule of ours says by itself what does not fit.
         return f"{key}: {problem['ctx']['error']}".removeprefix(": ")
-    shown = repr(value)[:120] if isinstance(value, str | float | bool | None) else f"a {type(value).__name__}"
+    printed = repr(value)[:120] if isinstance(value, str | float | bool | None) else f"a {type(value).__name__}"
     if type(value) is int:
         # Python refuses to print more than 4,300 digits, and TOML's hexadecimal numbers have no such bound.
-        shown = hex(value)[:120] if value.bit_length() > 64 else str(value)
-    advice = _VALUES.get(shown, f": {_INSTEAD[key]}" if key in _INSTEAD else "")
+        printed = hex(value)[:120] if value.bit_length() > 64 else str(value)
+    advice = _VALUES.get(printed, f": {_INSTEAD[key]}" if key in _INSTEAD else "")
     if isinstance(value, str) and re.fullmatch(r"[+-]?\d+e[+-]?\d+", value):
         advice = ": YAML takes it for text without a point, as in 1.0e-4"
-    return f"{key} {problem['msg'].replace('Input should be', 'must be')}, not {shown}{advice}".strip()
+    return f"{key} {problem['msg'].replace('Input should be', 'must be')}, not {printed}{advice}".strip()
 
 
 def _advice(key: str) -> str:
@@ -271,7 +275,7 @@ def _paths_outside(recipe: Recipe, path: Path) -> list[str]:
     # Paths that a recipe file names lead inside its project: the folder of the file, or above it the one with .git.
     stages = [name for stage in recipe.stage for name in (stage.data, stage.replay)]
     folder = path.resolve().parent
-    marks = [place for place in (folder, *folder.parents) if any((place / name).exists() for name in _MARKS)]
+    marks = [parent for parent in (folder, *folder.parents) if any((parent / name).exists() for name in _MARKS)]
     project = next(iter(marks), folder)
     return [
         f"{path.name}: {name!r} leads out of the project {project.name!r}; a recipe in a folder above may name it"

@@ -72,10 +72,12 @@ def write(source: Source, work: Path, dtype: str) -> Written:
         with closing(GgufContestant(work / name, name)) as contestant:
             num_records = _prove_tokens(source, contestant, rows)
             num_same, num_tokens = _compare_tokens(contestant, expected)
-        places = f"{num_same:,} of {num_tokens:,} places where it leads by over {_TOLERANCE} nats"
+        agreement = f"{num_same:,} of {num_tokens:,} places where it leads by over {_TOLERANCE} nats"
         if num_same < num_tokens * (1 if each == exact else _FEWEST_SAME):
-            raise _unproved(f"llama.cpp computes something else: {name} names the run's likeliest token at {places}")
-        console.talk(f"proved: the same tokens of {num_records:,} prompts, and the run's likeliest token at {places}")
+            raise _unproved(f"llama.cpp computes something else: {name} names the run's likeliest token at {agreement}")
+        console.talk(
+            f"proved: the same tokens of {num_records:,} prompts, and the run's likeliest token at {agreement}"
+        )
     if exact != dtype:
         (work / names[exact]).unlink()
     card = model_card(source.report, source.facts, source.name, library="gguf")

@@ -72,8 +72,8 @@ def _test_rows(source: Source) -> list[Row]:
     if rendered.cut:
         what = f"evaluation cut {len(rendered.cut)} records: {console.join_names(rendered.cut)}"
         raise inexpressible(what, "Train with on_too_long = skip, or a larger max_length.")
-    kept = {example.id for example in rendered.examples}
-    rows = [row for row in rows if row.id in kept]
+    rendered_ids = {example.id for example in rendered.examples}
+    rows = [row for row in rows if row.id in rendered_ids]
     if not rows:
         raise inexpressible("no test record has a prompt that can be rendered", "Export a dataset with a test split.")
     if odd := ids_served_differently(source.renderer, rows):
