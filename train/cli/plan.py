@@ -46,7 +46,7 @@ def command(
     size = _bytes(gpu, memory)
     recipe = load_recipe(recipe_path, settings, base)
     if recipe.stage:
-        console.talk("this is the plan of one run; `train run --dry-run` prices the stages of the recipe")
+        console.info("this is the plan of one run; `train run --dry-run` prices the stages of the recipe")
     prepared = prepare(dataset, recipe, folder=recipe_path.parent if recipe_path else None)
     model = add_adapters(prepared)
 
