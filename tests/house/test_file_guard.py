@@ -47,7 +47,7 @@ ELSEWHERE = {
     "train/base/cache.py": "writing",
     "train/base/storage.py": "a file just written, to sync it",
     "train/contestants/gguf_server.py": "writing what llama.cpp says against a file",
-    "train/contestants/answer_cache.py": "a cache that only we write, and that is read and locked by one handle",
+    "train/contestants/endpoint.py": "a cache that only we write, to lock and write it",
     "train/loop/events.py": "writing",
     "train/model/adapter.py": "what was just written",
     "train/model/device.py": "/proc and /sys",

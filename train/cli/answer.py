@@ -137,8 +137,8 @@ def _answer(
     _print({"model" if name == "name" else name: getattr(model, name) for name in names})
     if is_streamed:
         _converse(model, lines, read, report)
-    asked = filter(None, map(read, lines, count(1)))
-    while block := list(islice(asked, _BLOCK)):
+    parsed = filter(None, map(read, lines, count(1)))
+    while block := list(islice(parsed, _BLOCK)):
         model.answer(block, report)
     return num_failed, num_withheld
 

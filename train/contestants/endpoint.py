@@ -56,7 +56,7 @@ _MOST_FAILURES = 5
 _PATIENCE = 600.0
 """Seconds for which an endpoint may say without a break that it gets too many requests."""
 _LONG_WAIT, _LONGEST_WAIT = 10.0, 60.0
-_SHOWN, _ECHOED = 8, 16
+_HIDDEN, _ECHOED = 8, 16
 """Characters of a key in a row that no message shows, and that no answer has: all keys of a vendor begin alike."""
 
 Tokens = tuple[int, int]
@@ -87,14 +87,14 @@ class RequestError(Exception):
 
 @dataclass(slots=True)
 class _Query:
-    """One request for all ``ids`` that ask the same; ``num_shown`` characters of its answer were shown."""
+    """One request for all ``ids`` that ask the same; ``num_streamed`` characters of its answer were shown."""
 
     key: str
     ids: list[str]
     body: dict[str, Any]
     num_bytes: int
     most_new: int
-    num_shown: int = 0
+    num_streamed: int = 0
     is_ended: bool = False
     """By the caller, before the model ended it."""
 
@@ -135,7 +135,7 @@ class EndpointContestant:
                 "Use an https url, or one of this machine and a tunnel there.",
             )  # fmt: skip
         self._secret = _read_secret(spec, self.host)
-        self._kept = AnswerFolder(None if cache is None else cache / f"endpoint-{self.digest[:16]}")
+        self._answers = AnswerFolder(None if cache is None else cache / f"endpoint-{self.digest[:16]}")
         self.budget = Budget(spec)
         self._lock, self._has_warned = threading.Lock(), False
         # Of one call: where text goes; why nothing more is sent; seconds between two requests, and when the next may
@@ -154,7 +154,7 @@ class EndpointContestant:
         cancelled: set[str] = set()
 
         def show(query: _Query, text: str) -> bool:
-            name, query.num_shown = query.ids[0], query.num_shown + len(text)
+            name, query.num_streamed = query.ids[0], query.num_streamed + len(text)
             events.put(lambda: name in cancelled or on_text is None or on_text(name, text) or cancelled.add(name))
             return name not in cancelled
 
@@ -183,7 +183,7 @@ class EndpointContestant:
     def plan(self, requests: Sequence[Request]) -> list[tuple[Sequence[str], Tokens]]:
         """Return what will be sent for ``requests``: each time the ids that ask the same, and the most tokens."""
         queries = self._queries(requests, lambda _: None)
-        return [(query.ids, self.budget.most(query)) for query in queries if self._kept.get(query.key) is None]
+        return [(query.ids, self.budget.most(query)) for query in queries if self._answers.get(query.key) is None]
 
     def close(self) -> None:
         """Do nothing: no connection outlives a call."""
@@ -239,16 +239,16 @@ class EndpointContestant:
 
         async def ask_each(client: openai.AsyncOpenAI) -> None:
             for query in remaining:
-                while (file := self._kept.claim(query.key)) is None:
+                while (file := self._answers.claim(query.key)) is None:
                     await asyncio.sleep(_POLL)
                 with file:
-                    if (answer := self._kept.get(query.key)) is not None:
+                    if (answer := self._answers.get(query.key)) is not None:
                         cost = self.budget.cost(self.budget.tokens_of(answer, query))
                         result: Answer | Unanswered = replace(answer, cost=cost, is_cached=True)
                     else:
                         result = await self._ask(client, query)
                         if isinstance(result, Answer) and not query.is_ended:
-                            self._kept.put(file, result)
+                            self._answers.put(file, result)
                 for name in query.ids:
                     give(replace(result, id=name))
                     # The others are answered by the same.
@@ -290,7 +290,7 @@ class EndpointContestant:
                     continue
                 failure.kind = "stop"
             is_passing = failure.kind in ("retry", "slow") and failure.wait <= self.spec.timeout
-            if not is_passing or query.num_shown or attempt == self.spec.retries:
+            if not is_passing or query.num_streamed or attempt == self.spec.retries:
                 break
             await asyncio.sleep(max(failure.wait, PAUSE * 2**attempt * (1 + random.random())))  # noqa: S311
             attempt += 1
@@ -299,7 +299,7 @@ class EndpointContestant:
             self._closed = reason
         elif self._num_failures >= _MOST_FAILURES:
             self._closed = f"not asked after {_MOST_FAILURES} failures in a row"
-        suffix = f"; {query.num_shown:,} characters of it were shown" if query.num_shown else ""
+        suffix = f"; {query.num_streamed:,} characters of it were shown" if query.num_streamed else ""
         return Unanswered("", NO_ANSWER, reason + suffix)
 
     def _accept(self, answer: Answer, spent: Tokens, sent_at: float) -> Answer:
@@ -365,15 +365,15 @@ class EndpointContestant:
 
     async def _stream(self, response: httpx2.Response, show: Callable[[str], bool], query: _Query) -> Answer:
         # The end of what was written may be the beginning of the key, and waits.
-        parts, text, shown, num_held = list[Part](), "", 0, max(0, min(_ECHOED, len(self._secret)) - 1)
+        parts, text, start, num_delayed = list[Part](), "", 0, max(0, min(_ECHOED, len(self._secret)) - 1)
         async for event in _events(response):
             parts.append(read_part(event))
             if (delta := parts[-1].choice.delta) is None:
                 continue
             text += delta.text
-            self._refuse_echo(text[shown:])
-            ready = text[shown : max(shown, len(text) - num_held)]
-            shown += len(ready)
+            self._refuse_echo(text[start:])
+            ready = text[start : max(start, len(text) - num_delayed)]
+            start += len(ready)
             if not show(ready):
                 query.is_ended = True
                 return answer_of(parts, is_stream=True, is_whole=False)
@@ -382,7 +382,7 @@ class EndpointContestant:
         answer = answer_of(parts, is_stream=True)
         self._refuse_echo(answer.text)
         # Tool calls stand behind the text, and are written when they are whole.
-        if rest := text[shown:] + answer.text[len(text) :] * answer.text.startswith(text):
+        if rest := text[start:] + answer.text[len(text) :] * answer.text.startswith(text):
             show(rest)
         return answer
 
@@ -396,7 +396,7 @@ class EndpointContestant:
 
     def _without_key(self, reason: str) -> str:
         # Looked at before it is cut: a cut in the midst of the key would hide that it is one.
-        if self._repeats_key(reason, _SHOWN):
+        if self._repeats_key(reason, _HIDDEN):
             reason = f"{reason.partition(':')[0]}: its message repeats (the key)"
         return reason[:_MOST_REASON]
 

@@ -229,10 +229,10 @@ def _planned_bytes(path: Path, header: Mapping[str, Any], reads: int) -> int:
 
     width, heads = most("embedding_length"), most("attention.head_count", 1)
     of_head = sum(most(f"attention.{part}_length", width // heads) for part in ("key", "value"))
-    kept = 2 * reads * most("block_count") * most("attention.head_count_kv", heads) * of_head
+    cache_bytes = 2 * reads * most("block_count") * most("attention.head_count_kv", heads) * of_head
     words = header.get("tokenizer.ggml.tokens")
     num_words = words if type(words) is int else 0
-    return path.stat().st_size + kept + _WORKING_BYTES + _BYTES_A_WIDTH * width + _BYTES_A_WORD * num_words
+    return path.stat().st_size + cache_bytes + _WORKING_BYTES + _BYTES_A_WIDTH * width + _BYTES_A_WORD * num_words
 
 
 def _find_marks(server: _Server, template: str) -> Any:

@@ -89,7 +89,7 @@ class LocalContestant:
             raise TrainError("E925 too-long", f"its {len(prompt.ids):,} tokens fill all {self.reads:,} that are read")
 
     def _written(self, rows: Sequence[Row], on_text: OnText) -> OnToken:
-        ids, shown = [list[int]() for _ in rows], [0] * len(rows)
+        ids, ends = [list[int]() for _ in rows], [0] * len(rows)
 
         def show(number: int, token: int) -> bool:
             ids[number].append(token)
@@ -97,7 +97,7 @@ class LocalContestant:
             # Bytes of a character that is not whole yet.
             if text.endswith("\ufffd"):
                 return True
-            start, shown[number] = shown[number], len(text)
+            start, ends[number] = ends[number], len(text)
             return on_text(rows[number].id, text[start:])
 
         return show

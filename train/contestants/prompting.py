@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -44,7 +45,7 @@ def read_request(line: bytes, location: str, sampling: Sampling) -> Request:
         raise _bad(location, "choices are texts that are not empty")
     own = {name: value[name] for name in asdict(sampling) if name in value}
     try:
-        return Request(row, _SAMPLING.validate_python(asdict(sampling) | own, strict=True), tuple(choices))
+        return Request(row, _SAMPLING.validate_json(json.dumps(asdict(sampling) | own), strict=True), tuple(choices))
     except ValidationError as error:
         raise _bad(location, validation_fault(error)) from None
 

@@ -83,15 +83,15 @@ def evaluate_contestant(
     for a scorer that cannot work, or records of which an endpoint may not get all; E936 write-failed; and as the
     contestant does, after which the same call goes on.
     """
-    entry = _enter(contestant, dataset, conditions)
-    record = _describe(entry)
+    contest = _open_contest(contestant, dataset, conditions)
+    record = _describe(contest)
     folder = evaluation_folder(parent, record["id"], record["key"])
     record["id"], path = folder.name, folder / PREDICTIONS
     # What a kill cut off is asked again.
     results = read_predictions(path, is_growing=True)[1] if path.exists() else []
     done = {result.id for result in results if result.split != _GENERAL}
-    left = {name: place for name, place in entry.places.items() if name not in done}
-    _announce(entry, left, len(results))
+    left = {name: pair for name, pair in contest.rows_by_id.items() if name not in done}
+    _announce(contest, left, len(results))
     if conditions.is_dry:
         return folder, record
     unanswered: list[Unanswered] = []
@@ -104,35 +104,35 @@ def evaluate_contestant(
                 results.append(scored)
                 append(prediction_line(scored))
 
-            if entry.is_local:
-                record["general_text"] = _measure(entry, left, results, put)
+            if contest.is_local:
+                record["general_text"] = _measure(contest, left, results, put)
             else:
-                unanswered = _ask(entry, left, put)
+                unanswered = _ask(contest, left, put)
     except BaseException as error:
         failure = {"error": error.code, "message": error.message} if isinstance(error, TrainError) else {}
         ending = {"status": "failed" if failure else "stopped", "ended": now(), **failure}
         write_run(folder, record | ending, EVALUATION)
         raise
     # In the order of the dataset, whatever order they came in.
-    order = {name: index for index, name in enumerate(entry.places)}
+    order = {name: index for index, name in enumerate(contest.rows_by_id)}
     results.sort(key=lambda result: len(order) if result.split == _GENERAL else order[result.id])
     write_whole(path, map(prediction_line, results))
-    record |= _outcome(entry, results, unanswered) | {"files": {PREDICTIONS: sha256_of(path)}}
+    record |= _outcome(contest, results, unanswered) | {"files": {PREDICTIONS: sha256_of(path)}}
     write_run(folder, record, EVALUATION)
-    _report(entry, record["counts"], results, unanswered)
+    _report(contest, record["counts"], results, unanswered)
     return folder, record
 
 
 @dataclass(frozen=True)
-class _Entry:
-    """A contestant and what it is asked: ``places`` has by id the split and the row of each record that it may get."""
+class _Contest:
+    """A contestant and what it is asked: split and row of each record that it may get, by id."""
 
     contestant: Contestant
     dataset: Dataset
     conditions: Conditions
     spec: Spec
     categories: Mapping[str, CategorySpec]
-    places: Mapping[str, tuple[str, Row]]
+    rows_by_id: Mapping[str, tuple[str, Row]]
     num_withheld: int
 
     @property
@@ -149,7 +149,7 @@ class _Entry:
         ]  # fmt: skip
 
 
-def _enter(contestant: Contestant, dataset: Dataset, conditions: Conditions) -> _Entry:
+def _open_contest(contestant: Contestant, dataset: Dataset, conditions: Conditions) -> _Contest:
     # A recording has the name of the model, which may be there no longer.
     spec = parse_spec(str(getattr(contestant, "folder", contestant.name)))
     is_withheld = contestant.kind == "endpoint" and not conditions.is_flagged_sent
@@ -158,56 +158,56 @@ def _enter(contestant: Contestant, dataset: Dataset, conditions: Conditions) -> 
     examples = [row for row in conditions.prompting.examples if row.id not in flagged]
     conditions = replace(conditions, prompting=replace(conditions.prompting, examples=examples))
     rows = [(split, row) for split in conditions.splits for row in dataset.splits[split]]
-    places = {row.id: (split, row) for split, row in rows if row.id not in flagged}
+    rows_by_id = {row.id: (split, row) for split, row in rows if row.id not in flagged}
     categories = category_specs(dataset.manifest.get("categories", {}), dataset.splits["train"])
-    return _Entry(contestant, dataset, conditions, spec, categories, places, len(rows) - len(places))
+    return _Contest(contestant, dataset, conditions, spec, categories, rows_by_id, len(rows) - len(rows_by_id))
 
 
-def _describe(entry: _Entry) -> dict[str, Any]:
+def _describe(contest: _Contest) -> dict[str, Any]:
     # The beginning of eval.json; its key is a digest of all that decides the results.
-    contestant, dataset, conditions = entry.contestant, entry.dataset, entry.conditions
+    contestant, dataset, conditions = contest.contestant, contest.dataset, contest.conditions
     prompting, model = conditions.prompting, {"kind": contestant.kind, "digest": contestant.digest}
     names = {row.category for split in conditions.splits for row in dataset.splits[split]}
     shared = {
         "prompting": {"system": prompting.system, "shots": prompting.number},
         "max_new_tokens": conditions.max_new_tokens,
         # What a server or llama.cpp writes cannot be ended where its reasoning is too long.
-        "max_reasoning_tokens": conditions.max_reasoning_tokens if entry.is_local else None,
+        "max_reasoning_tokens": conditions.max_reasoning_tokens if contest.is_local else None,
         "splits": list(conditions.splits),
     }
     examples = digest_of(sorted(row.id for row in prompting.examples)) if prompting.number else ""
     key = {"contestant": model, "examples": examples, "dataset": dataset.digest, "pairsmith": versions()["pairsmith"]}
     return {
         "version": 1,
-        "id": _folder_name(entry.spec, prompting),
+        "id": _folder_name(contest.spec, prompting),
         "status": "running",
         "created": now(),
         "contestant": {"name": contestant.name, **model},
         **shared,
         "dataset": {"path": str(dataset.path), "name": dataset.manifest.get("name"), "sha256": dataset.digest},
-        "default_metric": sorted(name for name in names if spec_of(entry.categories, name).is_default),
+        "default_metric": sorted(name for name in names if spec_of(contest.categories, name).is_default),
         "general_text": "",
         "key": digest_of(shared | key),
         "versions": versions(),
     }
 
 
-def _announce(entry: _Entry, left: Mapping[str, tuple[str, Row]], num_results: int) -> None:
+def _announce(contest: _Contest, left: Mapping[str, tuple[str, Row]], num_results: int) -> None:
     # What is asked, where, and of an endpoint for how much, and what it can show.
-    contestant, conditions, endpoint = entry.contestant, entry.conditions, entry.spec.endpoint
+    contestant, conditions, endpoint = contest.contestant, contest.conditions, contest.spec.endpoint
     each = Counter(split for split, _ in left.values())
     number = " and ".join(f"{each[split]:,} {split}" for split in conditions.splits)
-    route = f" of {entry.spec.name}" if entry.spec.kind == "recording" else ""
+    route = f" of {contest.spec.name}" if contest.spec.kind == "recording" else ""
     if endpoint is not None:
         shots = conditions.prompting.number
         route = f" at {route_of(endpoint.url)}" + (f", each after {shots} examples" if shots else "")
     already = f"; {num_results:,} results are there already" if num_results else ""
     console.talk(f"{contestant.name}: asking {number} records{route}{already}")
-    if conditions.max_reasoning_tokens is not None and not entry.is_local:
+    if conditions.max_reasoning_tokens is not None and not contest.is_local:
         console.talk(f"warning: {contestant.name} reasons as long as it likes: only a model here can be ended")
-    if entry.num_withheld:
+    if contest.num_withheld:
         console.talk(
-            f"not sent: {_records(entry.num_withheld)} with findings X7xx, such as personal data; "
+            f"not sent: {_records(contest.num_withheld)} with findings X7xx, such as personal data; "
             "--send-flagged sends them"
         )
     if contestant.kind != "endpoint":
@@ -217,17 +217,17 @@ def _announce(entry: _Entry, left: Mapping[str, tuple[str, Row]], num_results: i
 
     if isinstance(contestant, EndpointContestant):
         for name in conditions.splits:
-            rows = [row for split, row in entry.places.values() if split == name]
+            rows = [row for split, row in contest.rows_by_id.values() if split == name]
             references = {
                 row.id: _reference(row) for row in rows if any(m["role"] == "assistant" for m in row.messages or ())
             }
-            warn_of_unscored(rows, references, entry.categories, name)
-        requests = entry.requests(row for _, row in left.values())
-        console.talk("\n".join(plan_lines(contestant, requests, entry.places)))
+            warn_of_unscored(rows, references, contest.categories, name)
+        requests = contest.requests(row for _, row in left.values())
+        console.talk("\n".join(plan_lines(contestant, requests, contest.rows_by_id)))
 
 
 def _measure(
-    entry: _Entry, left: Mapping[str, tuple[str, Row]], results: Sequence[Scored], put: Callable[[Scored], None]
+    contest: _Contest, left: Mapping[str, tuple[str, Row]], results: Sequence[Scored], put: Callable[[Scored], None]
 ) -> str:
     # A model in this process is measured as a run measures its own. Returns the name of the general text.
     # It all imports torch, which others do without.
@@ -236,7 +236,7 @@ def _measure(
     from train.evaluate.general import general_name, readable_general
     from train.pipeline.prepare import renderer_of
 
-    local, conditions, prompting = entry.contestant, entry.conditions, entry.conditions.prompting
+    local, conditions, prompting = contest.contestant, contest.conditions, contest.conditions.prompting
     assert isinstance(local, LocalContestant), "models of these kinds are on this machine"
     # A run can read what it was trained on, as its recipe says; of another model, or behind examples, that is not
     # asked.
@@ -246,18 +246,18 @@ def _measure(
         "max_new_tokens": conditions.max_new_tokens, "max_reasoning_tokens": conditions.max_reasoning_tokens
     }  # fmt: skip
     recipe = local.recipe.model_copy(update={"eval": local.recipe.eval.model_copy(update=lengths), **skips})
-    renderer = renderer_of(local.model, local.renderer.tokenizer, recipe, entry.dataset)
+    renderer = renderer_of(local.model, local.renderer.tokenizer, recipe, contest.dataset)
     for split in conditions.splits:
         rows = [row for name, row in left.values() if name == split]
         for start in range(0, len(rows), _BLOCK):
             block = rows[start : start + _BLOCK]
             prompts = {row.id: prompting.applied(Request(row)).row for row in block}
             for scored in evaluate_model(
-                local.model, renderer, block, entry.categories, recipe, split=split, prompts=prompts
+                local.model, renderer, block, contest.categories, recipe, split=split, prompts=prompts
             ):
                 put(scored)
     name = recipe.eval.general
-    path = None if name is None else (recipe_folder(entry.spec.path) if entry.spec.path else Path()) / name
+    path = None if name is None else (recipe_folder(contest.spec.path) if contest.spec.path else Path()) / name
     if not any(result.split == _GENERAL for result in results):
         rows = readable_general(renderer, path)
         for scored in evaluate_model(local.model, renderer, rows, {}, recipe, split=_GENERAL, is_generating=False):
@@ -265,9 +265,9 @@ def _measure(
     return general_name(name)
 
 
-def _ask(entry: _Entry, left: Mapping[str, tuple[str, Row]], put: Callable[[Scored], None]) -> list[Unanswered]:
+def _ask(contest: _Contest, left: Mapping[str, tuple[str, Row]], put: Callable[[Scored], None]) -> list[Unanswered]:
     # Ask a model that is elsewhere, and return what has no answer.
-    requests = {request.id: request for request in entry.requests(row for _, row in left.values())}
+    requests = {request.id: request for request in contest.requests(row for _, row in left.values())}
     unanswered, progress = list[Unanswered](), Progress(len(requests))
 
     def hear(answer: Answer | Unanswered) -> None:
@@ -275,32 +275,32 @@ def _ask(entry: _Entry, left: Mapping[str, tuple[str, Row]], put: Callable[[Scor
         if isinstance(answer, Unanswered):
             unanswered.append(answer)
             return
-        split, row = entry.places[answer.id]
-        scored = _scored(answer, row, spec_of(entry.categories, row.category), split)
+        split, row = contest.rows_by_id[answer.id]
+        scored = _scored(answer, row, spec_of(contest.categories, row.category), split)
         put(replace(scored, asked=digest_of_request(requests[answer.id])))
 
     # All splits together, so that what is asked twice is sent once.
     if requests:
-        entry.contestant.answer(list(requests.values()), hear)
+        contest.contestant.answer(list(requests.values()), hear)
     return unanswered
 
 
-def _outcome(entry: _Entry, results: Sequence[Scored], unanswered: Sequence[Unanswered]) -> dict[str, Any]:
+def _outcome(contest: _Contest, results: Sequence[Scored], unanswered: Sequence[Unanswered]) -> dict[str, Any]:
     num_answered = sum(result.split != _GENERAL for result in results)
     counts = {
         "results": num_answered,
         "unanswered": dict(sorted(Counter(each.code for each in unanswered).items())),
-        "skipped": len(entry.places) - num_answered - len(unanswered),
-        "held_back": entry.num_withheld,
+        "skipped": len(contest.rows_by_id) - num_answered - len(unanswered),
+        "held_back": contest.num_withheld,
     }
     # By category the records without an answer, those that it could not read or was not sent among them; raw text has
     # none.
     done = {(result.split, result.id) for result in results}
     lacking = {
         split: dict(sorted(Counter(
-            row.category for row in entry.dataset.splits[split]
+            row.category for row in contest.dataset.splits[split]
             if (split, row.id) not in done and row.messages is not None
-        ).items())) for split in entry.conditions.splits
+        ).items())) for split in contest.conditions.splits
     }  # fmt: skip
     return {
         "status": "stopped" if unanswered else "finished", "ended": now(), "counts": counts,
@@ -309,7 +309,7 @@ def _outcome(entry: _Entry, results: Sequence[Scored], unanswered: Sequence[Unan
 
 
 def _report(
-    entry: _Entry, counts: Mapping[str, Any], results: Sequence[Scored], unanswered: Sequence[Unanswered]
+    contest: _Contest, counts: Mapping[str, Any], results: Sequence[Scored], unanswered: Sequence[Unanswered]
 ) -> None:
     reasons: dict[str, list[str]] = {}
     for each in unanswered:
@@ -319,9 +319,10 @@ def _report(
     if unanswered:
         console.talk("The same command asks for them again.")
     if num_cut := sum(result.stopped is False for result in results):
+        most = contest.conditions.max_new_tokens
         console.talk(
-            f"warning: {num_cut:,} of {counts['results']:,} answers ended at {entry.conditions.max_new_tokens} tokens "
-            "and are scored as they stand; --max-new-tokens allows more"
+            f"warning: {num_cut:,} of {counts['results']:,} answers ended at {most} tokens and are scored as they "
+            "stand; --max-new-tokens allows more"
         )
     if num_skipped := counts["skipped"]:
         console.talk(f"warning: {_records(num_skipped)} without a result: too long, raw text, or cannot be rendered")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     # Imports openai, which a .gguf file does without.
     from train.contestants.endpoint import EndpointContestant
 
-Places = Mapping[str, tuple[str, Row]]
+RowsById = Mapping[str, tuple[str, Row]]
 """The split and the row of each record by its id."""
 _CHANGED = 0.1
 """The share of answers that are taken to be scored otherwise; of so many a margin of .02 takes about 2,000."""
@@ -32,32 +32,32 @@ _PLAIN_SECONDS = 30.0
 _HEADS = ("category", "records", "clusters", "shows a change of", "not worse than")
 
 
-def plan_lines(contestant: EndpointContestant, requests: Sequence[Request], places: Places) -> list[str]:
+def plan_lines(contestant: EndpointContestant, requests: Sequence[Request], rows_by_id: RowsById) -> list[str]:
     """Return in words what is sent for ``requests``, for how much, and what the answers to all records can show."""
     plan, budget = contestant.plan(requests), contestant.budget
-    each = Counter(places[ids[0]][0] for ids, _ in plan)
+    each = Counter(rows_by_id[ids[0]][0] for ids, _ in plan)
     first = f"{len(plan):,} requests" + "".join(f", {num:,} of {split}" for split, num in each.items())
-    if num_free := len(places) - len(plan):
+    if num_free := len(rows_by_id) - len(plan):
         first += f"; {num_free:,} records take none: answered already (cache or this folder), or equal to another"
     by_id = {request.id: request for request in requests}
     likely = [_likely(by_id[ids[0]]) for ids, _ in plan]
-    asked, said, *most = (
+    prompt, new, *most = (
         sum(tokens[at] for tokens in each) for each in (likely, [m for _, m in plan]) for at in (0, 1)
     )
-    tokens = f"about {asked:,} tokens of prompts and {said:,} of answers, if answers are as long as the references"
+    tokens = f"about {prompt:,} tokens of prompts and {new:,} of answers, if answers are as long as the references"
     price = "no price: set price_in and price_out in a .toml file, per million tokens"
-    if (cost := budget.cost((asked, said))) is not None:
+    if (cost := budget.cost((prompt, new))) is not None:
         price = f"cost: about {number(cost)}"
     if "max_tokens" not in contestant.spec.omit:
         tokens += f"; at most {most[1]:,} of answers"
         price += f", at most {number(budget.cost((most[0], most[1])))}" * (cost is not None)
-    overrun = budget.overrun((asked, said))
+    overrun = budget.overrun((prompt, new))
     longest = max((new for _, new in likely), default=0)
     warnings = [f"warning: not all of it will be asked: {overrun}"] if overrun else []
     limit = requests[0].sampling.max_new_tokens if requests else longest
     if longest > limit:
         warnings.append(f"warning: answers end after {limit} tokens, and a reference has {longest}: --max-new-tokens")
-    return [first, tokens, price, *warnings, *_power_lines(places)]
+    return [first, tokens, price, *warnings, *_power_lines(rows_by_id)]
 
 
 def _likely(request: Request) -> tuple[int, int]:
@@ -88,11 +88,11 @@ def warn_of_unscored(
             )
 
 
-def _power_lines(places: Places) -> list[str]:
+def _power_lines(rows_by_id: RowsById) -> list[str]:
     # Verdicts come from test where it is asked; it is the first of both by name.
-    judged = min((split for split, _ in places.values()), default="")
+    judged = min((split for split, _ in rows_by_id.values()), default="")
     clusters: dict[str, list[str]] = defaultdict(list)
-    for split, row in places.values():
+    for split, row in rows_by_id.values():
         # As in a comparison: raw text has no answer, and that a disliked one became less likely is no loss.
         if split == judged and row.messages and row.is_liked is not False:
             clusters[category(row.category)].append(row.cluster)
