@@ -369,7 +369,7 @@ def test_marks_of_stages_are_adjusted_over_all_of_them() -> None:
         ]
     reports = [alone(*pair) for pair in itertools.pairwise(sides)]
     assert [report.main().categories[0].verdict for report in reports] == ["improved"] * 3
-    facts = [StageFacts(f"s{n}", "data", 0, 0, ()) for n in range(3)]
+    facts = [StageFacts(f"s{n}", "data", 0, 0) for n in range(3)]
     assert [stage.improved for stage in stages_of(facts, [40] * 3, reports).results] == [[], [], []]
     assert stages_of(facts[:1], [40], reports[:1]).results[0].improved == ["c"]
 

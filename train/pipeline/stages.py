@@ -24,8 +24,6 @@ from train.recipe import Recipe, StageRecipe
 from train.report import Report, Rules, build_report
 from train.report.series import StageFacts, stages_of
 
-_MOST_NAMED = 20
-
 
 @dataclass(frozen=True)
 class Stage:
@@ -141,16 +139,16 @@ def _training_rows(
         raise TrainError("E883 bad-stage", f"{name}: no record of {shown} is left to train on", "Name other data.")
     if any(same):
         console.talk(f"warning: {name}: {sum(same)} of {len(rows):,} training records are exam records; left out")
-    validation = {id(row) for row in held_out["validation"]}
-    named = [row.id for row in shared if id(row) in validation][:_MOST_NAMED]
     if shared:
+        validation = {id(row) for row in held_out["validation"]}
+        named = [row.id for row in shared if id(row) in validation]
         of_validation = f", of validation {console.join_names(named, 5)}" if named else ""
         console.talk(
             f"warning: {name}: {len(shared)} of {len(others):,} exam records share {NUM_WORDS} words in a row with "
             f"training records{of_validation}"
         )
     is_text = all(row.text is not None for row in train)
-    return train, StageFacts(name, shown, sum(same), len(shared), named, is_text)
+    return train, StageFacts(name, shown, sum(same), len(shared), is_text)
 
 
 def stage_report(facts: Sequence[StageFacts], folders: Sequence[Path], name: str) -> Report:
@@ -167,10 +165,7 @@ def stage_report(facts: Sequence[StageFacts], folders: Sequence[Path], name: str
         for side in (base, tuned)
     )
     remarks = [*last.remarks, "The loss curve, over-fitting, what is known by heart and the data map are those of the "
-               "last stage."]  # fmt: skip
-    if last.preferences:
-        remarks.append("What people prefer is told against the base of the first stage; the report of a stage tells it "
-                       "against its own.")  # fmt: skip
+               "last stage; what people prefer is told against the base of the first one."]  # fmt: skip
     if other:
         remarks.append(f"{len(other)} records have no bits per byte here: the objectives of the first and the last "
                        "stage count other tokens of them.")  # fmt: skip

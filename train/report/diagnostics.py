@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from train.evaluate.predictions import VERBATIM, Scored
 from train.report import stats, wording
 from train.report.model import Estimate, Fall, FieldGap, Memorised, OverFitting, Slices
 from train.report.results import Pairs, Rules, estimate, is_judged
-from train.report.two_way import TwoWay, fit_two_way, mean_parts, result_parts
+from train.report.two_way import fit_two_way, mean_parts, result_parts
 
 _MOST_DISTINCT = 8
 """Numbers of more kinds than this are told by quarters."""
@@ -41,35 +41,23 @@ def field_gaps(
     """
     scored = [[p for p in pairs if is_judged(p[0], split) and None not in (p[0].score, p[1].score)] for pairs in models]
     tested = [list(_gaps_of(pairs, rules, seeds)) for pairs in scored]
-    adjusted = iter(stats.holm([gap.model.p() for gaps in tested for gap in gaps]))
+    adjusted = iter(stats.holm([gap.p_adjusted for gaps in tested for gap in gaps]))
     fields = [list(dict.fromkeys(name for before, _ in pairs for name in before.slices or {})) for pairs in scored]
     return [
-        _slices(names, [gap.result(next(adjusted)) for gap in gaps], rules) if names else None
+        _slices(names, [_with_p(gap, next(adjusted)) for gap in gaps], rules) if names else None
         for names, gaps in zip(fields, tested, strict=True)
     ]
 
 
-class _Gap(NamedTuple):
-    field: str
-    value: str
-    n: int
-    num_others: int
-    model: TwoWay
-
-    def result(self, p: float) -> FieldGap:
-        mean = self.model.mean
-        return FieldGap(
-            field=self.field, value=self.value, n=self.n, num_others=self.num_others, p_adjusted=p,
-            difference=self.model.widened(Estimate(value=mean, low=mean, high=mean), -1.0, 1.0),
-            is_significant=p < stats.ALPHA,
-        )  # fmt: skip
+def _with_p(gap: FieldGap, p: float) -> FieldGap:
+    return gap.model_copy(update={"p_adjusted": p, "is_significant": p < stats.ALPHA})
 
 
-def _gaps_of(pairs: Pairs, rules: Rules, seeds: Sequence[Mapping[str, Scored]]) -> Iterator[_Gap]:
+def _gaps_of(pairs: Pairs, rules: Rules, seeds: Sequence[Mapping[str, Scored]]) -> Iterator[FieldGap]:
     base = [before for before, _ in pairs]
     sides = [[side[before.id] for before in base] for side in seeds] or [[after for _, after in pairs]]
     for field in dict.fromkeys(name for before in base for name in before.slices or {}):
-        found, groups = list[_Gap](), _groups([(before.slices or {}).get(field, ()) for before in base])
+        gaps, groups = list[FieldGap](), _groups([(before.slices or {}).get(field, ()) for before in base])
         for value, members in groups.items():
             cells: dict[str, tuple[list[int], list[int]]] = {}
             for index, before in enumerate(base):
@@ -86,9 +74,13 @@ def _gaps_of(pairs: Pairs, rules: Rules, seeds: Sequence[Mapping[str, Scored]]) 
             # Where a part gained evenly nothing is spread: Wilson's bound of none holds those that would not.
             least = (stats.wilson(0, smaller).high / 2) ** 2
             model = model._replace(num_clusters=smaller, of_records=max(model.of_records, least))
-            found.append(_Gap(field, value, len(own), len(others), model))
+            mean = Estimate(value=model.mean, low=model.mean, high=model.mean)
+            gaps.append(FieldGap(
+                field=field, value=value, n=len(own), num_others=len(others), p_adjusted=model.p(),
+                difference=model.widened(mean, -1.0, 1.0), is_significant=False,
+            ))  # fmt: skip
         # Of two values each is the other's rest: one says it all.
-        yield from found if len(groups) > 2 or len(found) < 2 else [max(found, key=lambda gap: gap.model.mean)]
+        yield from gaps if len(groups) > 2 or len(gaps) < 2 else [max(gaps, key=lambda gap: gap.difference.value)]
 
 
 def _groups(values: Sequence[Sequence[str | float]]) -> dict[str, set[int]]:
@@ -245,13 +237,13 @@ def memory_of(base: Sequence[Scored], tuned: Sequence[Scored]) -> Memorised | No
         low, excess = min((low, excess), (least, beyond))
     is_significant = of_control is not None and min(len(after), len(control)) >= _FEWEST and low > 0
     percent = wording.percent
-    found = (
+    share = (
         f"about {percent(excess)}, at least {percent(low)}" if is_significant else "none beyond the control is shown"
     )
     beside = f"; of {len(control)} validation answers, the control, {percent(of_control.value)}" if of_control else ""
     return Memorised(
         n=len(after), tuned=of_tuned, num_control=len(control), control=of_control, excess=excess,
         is_significant=is_significant,
-        sentence=f"Training answers known by heart: {found}. Of {len(after)} the tuned model continues "
+        sentence=f"Training answers known by heart: {share}. Of {len(after)} the tuned model continues "
         f"{percent(of_tuned.value)} word for word, the base {percent(of_base.value)}{beside}.",
     )  # fmt: skip

@@ -327,7 +327,6 @@ class StageFacts:
     data: str
     num_left_out: int
     num_overlapping: int
-    overlapping: Sequence[str]
     is_text: bool = False
     """All of it is raw text, of which every objective trains all tokens, as "domain" does."""
 
@@ -345,7 +344,7 @@ def stages_of(facts: Sequence[StageFacts], num_records: Sequence[int], reports: 
         results.append(StageResult(
             name=fact.name, data=fact.data, objective="domain" if fact.is_text else report.run.objective,
             begun=str(report.run.settings.get("begun", "")), n=num, num_left_out=fact.num_left_out,
-            num_overlapping=fact.num_overlapping, overlapping=list(fact.overlapping),
+            num_overlapping=fact.num_overlapping,
             scores={row.category: row.tuned.value for row in main.categories},
             mean=main.macro.tuned.value if main.macro else None,
             improved=[name for name, verdict in verdicts.items() if verdict == "improved"],

@@ -47,8 +47,6 @@ class StageResult(ReportPart):
     """Training records that are exam records too, word for word; they were not trained on."""
     num_overlapping: int
     """Exam records that share 13 words in a row with a training record."""
-    overlapping: list[str]
-    """The first of these, of the validation split alone."""
     scores: dict[str, float | None]
     """By category, after it; of raw text bits per byte. None where nothing could be scored."""
     mean: float | None
