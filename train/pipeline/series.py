@@ -278,8 +278,8 @@ def resume_series(
     record, recipe = read_series(folder), load_recipe(folder / RECIPE, is_own=True)
     where = Path(record.recipe_folder)
     stages = open_stages(recipe, where, dataset)
-    found = _digests(dataset, recipe, where, stages)
-    if changed := [name for name, digest in found.items() if digest != record.digests.get(name)]:
+    digests = _digests(dataset, recipe, where, stages)
+    if changed := [name for name, digest in digests.items() if digest != record.digests.get(name)]:
         raise TrainError(
             "E870 series-changed", f"{folder} was begun with another {' and another '.join(changed)}",
             f"Bring back what it was begun with, its dataset from {record.dataset.get('path')}, or begin a new series.",
@@ -429,8 +429,8 @@ def _conclude(series: Series, folders: Folders) -> tuple[Report, str, str]:
     report, selected, advice = pool(reports, [sides[each] for each in last], record.id)
     if record.kind == "sweep":
         fresh = [int(each.name.rpartition("-")[2]) for each in last]
-        report, told = sweep_report(report, _choices(record, folders), fresh)
-        advice = told or advice
+        report, warning = sweep_report(report, _choices(record, folders), fresh)
+        advice = warning or advice
     if record.kind == "curve":
         plan, results = read_run(last[0])["plan"], list[ShareResult]()
         for first in range(0, len(every), record.number):

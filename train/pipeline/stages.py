@@ -116,16 +116,16 @@ def _categories(sources: Sequence[Dataset]) -> dict[str, Any]:
                 for each in (known, entry)
             )
             if first != second:
-                shown = " and ".join(json.dumps(scorer, sort_keys=True) for scorer in (first, second))
+                scorers = " and ".join(json.dumps(scorer, sort_keys=True) for scorer in (first, second))
                 raise TrainError(
-                    "E883 bad-stage", f"the category {name!r} of {source.path} has another scorer than before: {shown}",
+                    "E883 bad-stage", f"the category {name!r} of {source.path} has two scorers: {scorers}",
                     "Give it the same scorer in both workspaces, or another name in one.",
                 )  # fmt: skip
     return categories
 
 
 def _training_rows(
-    name: str, shown: str, data: Dataset, held_out: Mapping[str, Sequence[Row]]
+    name: str, source: str, data: Dataset, held_out: Mapping[str, Sequence[Row]]
 ) -> tuple[list[Row], StageFacts]:
     every = [row for rows in held_out.values() for row in rows]
     rows = data.splits["train"]
@@ -136,7 +136,7 @@ def _training_rows(
     others = [row for row in every if id(row) not in own]
     shared = [others[index] for index in overlapping(train, others)]
     if not train:
-        raise TrainError("E883 bad-stage", f"{name}: no record of {shown} is left to train on", "Name other data.")
+        raise TrainError("E883 bad-stage", f"{name}: no record of {source} is left to train on", "Name other data.")
     if any(same):
         console.talk(f"warning: {name}: {sum(same)} of {len(rows):,} training records are exam records; left out")
     if shared:
@@ -148,7 +148,7 @@ def _training_rows(
             f"training records{of_validation}"
         )
     is_text = all(row.text is not None for row in train)
-    return train, StageFacts(name, shown, sum(same), len(shared), is_text)
+    return train, StageFacts(name, source, sum(same), len(shared), is_text)
 
 
 def stage_report(facts: Sequence[StageFacts], folders: Sequence[Path], name: str) -> Report:

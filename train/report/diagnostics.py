@@ -104,13 +104,13 @@ def _groups(values: Sequence[Sequence[str | float]]) -> dict[str, set[int]]:
 
 
 def _slices(fields: Sequence[str], gaps: Sequence[FieldGap], rules: Rules) -> Slices:
-    shown = sorted((gap for gap in gaps if gap.is_significant), key=lambda gap: -gap.difference.value)
+    significant = sorted((gap for gap in gaps if gap.is_significant), key=lambda gap: -gap.difference.value)
     each = [
         f"{gap.field} = {gap.value} improved {wording.number(abs(gap.difference.value))} "
         f"{'less' if gap.difference.value > 0 else 'more'} than other records of the same categories (95 % of the "
         f"difference {wording.spread(gap.difference, sign=True)}, {wording.p_value(gap.p_adjusted)}, n = {gap.n} and "
         f"{gap.num_others})"
-        for gap in shown
+        for gap in significant
     ]
     names = ", ".join(fields)
     if not gaps:
@@ -240,10 +240,10 @@ def memory_of(base: Sequence[Scored], tuned: Sequence[Scored]) -> Memorised | No
     share = (
         f"about {percent(excess)}, at least {percent(low)}" if is_significant else "none beyond the control is shown"
     )
-    beside = f"; of {len(control)} validation answers, the control, {percent(of_control.value)}" if of_control else ""
+    others = f"; of {len(control)} validation answers, the control, {percent(of_control.value)}" if of_control else ""
     return Memorised(
         n=len(after), tuned=of_tuned, num_control=len(control), control=of_control, excess=excess,
         is_significant=is_significant,
         sentence=f"Training answers known by heart: {share}. Of {len(after)} the tuned model continues "
-        f"{percent(of_tuned.value)} word for word, the base {percent(of_base.value)}{beside}.",
+        f"{percent(of_tuned.value)} word for word, the base {percent(of_base.value)}{others}.",
     )  # fmt: skip

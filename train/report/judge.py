@@ -220,20 +220,22 @@ def judge_answers(
     _announce(judge, [before.split for before, _ in open_pairs], questions)
     with contextlib.closing(judge.endpoint):
         replies = judge.ask([question for both in questions for question in both])
-    asked = dict(zip((_key(p[0]) for p in open_pairs), map(_preference, replies[::2], replies[1::2]), strict=True))
+    preferences = dict(
+        zip((_key(p[0]) for p in open_pairs), map(_preference, replies[::2], replies[1::2]), strict=True)
+    )
     # Beside a judge that gave no verdict at all, ties for which nobody was asked would pass for its work.
-    is_mute = bool(asked) and all(found.tuned is None for found in asked.values())
+    is_mute = bool(preferences) and all(each.tuned is None for each in preferences.values())
     tie = _Preference(None, reason="alike, and the judge gave no verdict") if is_mute else _Preference(0.5)
-    found = {
+    outcomes = {
         _key(before): _Preference(None, reason="not sent for findings X7xx") if before.id in flagged
         else _Preference(None, reason="over max_records")
         for before, _ in pairs
     }  # fmt: skip
-    found |= dict.fromkeys((_key(before) for before, _ in chosen), tie) | asked
+    outcomes |= dict.fromkeys((_key(before) for before, _ in chosen), tie) | preferences
     return (
-        [_with(record, found.get(_key(record)), is_tuned=False) for record in base],
-        [_with(record, found.get(_key(record)), is_tuned=True) for record in tuned],
-        _summarise(judge, list(found.values())),
+        [_with(record, outcomes.get(_key(record)), is_tuned=False) for record in base],
+        [_with(record, outcomes.get(_key(record)), is_tuned=True) for record in tuned],
+        _summarise(judge, list(outcomes.values())),
     )
 
 
@@ -273,16 +275,16 @@ def _is_scored_by_it(category: str, categories: Mapping[str, CategorySpec]) -> b
     return spec is not None and spec.metric.kind == "judge"
 
 
-def _with(record: Scored, found: _Preference | None, *, is_tuned: bool) -> Scored:
-    if found is None or found.tuned is None:
+def _with(record: Scored, outcome: _Preference | None, *, is_tuned: bool) -> Scored:
+    if outcome is None or outcome.tuned is None:
         return record
-    return replace(record, scores={**(record.scores or {}), JUDGE: found.tuned if is_tuned else 1 - found.tuned})
+    return replace(record, scores={**(record.scores or {}), JUDGE: outcome.tuned if is_tuned else 1 - outcome.tuned})
 
 
-def _summarise(judge: Judge, found: Sequence[_Preference]) -> JudgeSummary:
-    counts, recipe, num_retries = Counter(each.tuned for each in found), judge.recipe, judge.endpoint.num_retries
-    reasons = dict(sorted(Counter(each.reason for each in found if each.tuned is None).items()))
-    n, num_swayed = len(found) - counts[None], sum(each.is_swayed for each in found)
+def _summarise(judge: Judge, outcomes: Sequence[_Preference]) -> JudgeSummary:
+    counts, recipe, num_retries = Counter(each.tuned for each in outcomes), judge.recipe, judge.endpoint.num_retries
+    reasons = dict(sorted(Counter(each.reason for each in outcomes if each.tuned is None).items()))
+    n, num_swayed = len(outcomes) - counts[None], sum(each.is_swayed for each in outcomes)
     because = ", ".join(f"{num} {reason}" for reason, num in reasons.items())
     again = f" {num_retries} {'request was' if num_retries == 1 else 'requests were'} sent again."
     return JudgeSummary(

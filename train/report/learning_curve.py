@@ -73,20 +73,20 @@ def learning_curve(
     ``passes`` is how often the runs on all records read them. Below 1 the largest shares are not what was trained on,
     and nothing is concluded.
     """
-    found = measure([base, *(side for result in results for side in result.sides)], split)
-    unscored = [each.unscored.sentence for each in found if each.unscored]
-    scored = [each for each in found if each.scores.names]
-    curves = list[_Curve]()
-    for each in found:
+    measured = measure([base, *(side for result in results for side in result.sides)], split)
+    unscored = [each.unscored.sentence for each in measured if each.unscored]
+    scored = [each for each in measured if each.scores.names]
+    curves = list[_Scores]()
+    for each in measured:
         # Bits per byte, of which fewer are better, are told by their negative.
         parts = each.scores.values if each.scores.names else -each.bits.values
         if len(parts) and not each.unscored:
             sizes = [result.sizes.get(each.category, 0) for result in results]
-            curves.append(_Curve(each.category, each.metric or BITS, sizes, parts, each.trivial))
+            curves.append(_Scores(each.category, each.metric or BITS, sizes, parts, each.trivial))
     if len(scored) > 1 and not unscored:
         sizes = [sum(result.sizes.values()) for result in results]
         trivial = mean_if_known([each.trivial for each in scored])
-        curves.append(_Curve("", "", sizes, mean_parts([each.scores for each in scored]), trivial))
+        curves.append(_Scores("", "", sizes, mean_parts([each.scores for each in scored]), trivial))
     unread = "" if passes > READ_ALL else f"the steps are {math.floor(100 * passes)} % of an epoch"
     faults = [_fault(curve, fewest) or unread for curve in curves]
     fits = [
@@ -110,7 +110,7 @@ def learning_curve(
     )  # fmt: skip
 
 
-class _Curve(NamedTuple):
+class _Scores(NamedTuple):
     category: str
     metric: str
     sizes: Sequence[int]
@@ -119,11 +119,11 @@ class _Curve(NamedTuple):
     trivial: float | None
 
 
-def _by_share(curve: _Curve, num: int) -> Floats:
+def _by_share(curve: _Scores, num: int) -> Floats:
     return curve.parts[:, 1:].reshape(len(curve.parts), num, -1)
 
 
-def _fault(curve: _Curve, fewest: int) -> str:
+def _fault(curve: _Scores, fewest: int) -> str:
     if len(curve.parts) < fewest:
         return f"{len(curve.parts)} of {fewest} independent records"
     if min(curve.sizes) < 1:
@@ -132,7 +132,7 @@ def _fault(curve: _Curve, fewest: int) -> str:
 
 
 def _concluded(
-    curve: _Curve, fault: str, fit: tuple[TwoWay, TwoWay] | None, p: float, results: Sequence[ShareResult],
+    curve: _Scores, fault: str, fit: tuple[TwoWay, TwoWay] | None, p: float, results: Sequence[ShareResult],
     margin: float,
 ) -> CategoryCurve:  # fmt: skip
     is_score, by_share = curve.metric != BITS, _by_share(curve, len(results))
@@ -181,7 +181,7 @@ def curve_table(curve: LearningCurve) -> ReportTable:
         is_share = each.higher_is_better
         scores = [number(value, is_share=is_share) for value in (each.base, *(p.score.value for p in each.points))]
         trend = [] if each.trend is None else [each.trend]
-        brought = [f"{number(one.value, sign=True)} ({spread(one, sign=True)})" for one in trend] or [""]
+        brought = [f"{number(slope.value, sign=True)} ({spread(slope, sign=True)})" for slope in trend] or [""]
         name = wording.category(each.category) if each.metric else "MEAN"
         rows.append([name, str(each.points[-1].num_records), *scores, *brought, _WORDS[each.word]])
     heads = ["category", "trained", "base", *(f"{100 * share:g} %" for share in curve.shares), "doubling", "verdict"]

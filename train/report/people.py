@@ -211,36 +211,45 @@ def calibrated(summary: JudgeSummary, pairs: Pairs, verdicts: Sequence[HumanVerd
     ]  # fmt: skip
     words, theirs = [_word(first) for first, _, _ in both], [_word(second) for _, second, _ in both]
     same = [first == second for first, second in zip(words, theirs, strict=True)]
-    found = Calibration(
+    calibration = Calibration(
         n=len(both), agreement=sum(same) / len(same) if same else None,
         base_rate=max(map(words.count, _WORDS)) / len(words) if words else None,
         kappa=kappa(words, theirs, [cluster for *_, cluster in both], seed=stats.seed_of("", "kappa")),
     )  # fmt: skip
-    is_calibrated = found.n >= summary.min_human and found.kappa is not None and found.kappa.value >= summary.min_kappa
+    is_calibrated = (
+        calibration.n >= summary.min_human
+        and calibration.kappa is not None
+        and calibration.kappa.value >= summary.min_kappa
+    )
     num_outdated = len(verdicts) - len(current)
     return summary.model_copy(update={
-        "is_calibrated": is_calibrated, "calibration": found, "num_outdated": num_outdated,
-        "remarks": list(_remarks(found, summary, num_outdated, is_calibrated=is_calibrated)),
+        "is_calibrated": is_calibrated, "calibration": calibration, "num_outdated": num_outdated,
+        "remarks": list(_remarks(calibration, summary, num_outdated, is_calibrated=is_calibrated)),
     })  # fmt: skip
 
 
-def _remarks(found: Calibration, summary: JudgeSummary, num_outdated: int, *, is_calibrated: bool) -> Iterator[str]:
+def _remarks(
+    calibration: Calibration, summary: JudgeSummary, num_outdated: int, *, is_calibrated: bool
+) -> Iterator[str]:
     """Yield what stands beside the judge's figures, first whether they are to be trusted, and why."""
-    why = f"people have judged {found.n} of the same pairs"
-    if found.n < summary.min_human:
+    why = f"people have judged {calibration.n} of the same pairs"
+    if calibration.n < summary.min_human:
         why += f", and it takes {summary.min_human}"
-    elif found.kappa is None:
+    elif calibration.kappa is None:
         why = "kappa with people is not defined, as one of them says the same of all"
     elif not is_calibrated:
-        why = f"kappa with people is {wording.number(found.kappa.value)}, and it takes {summary.min_kappa:g}"
+        why = f"kappa with people is {wording.number(calibration.kappa.value)}, and it takes {summary.min_kappa:g}"
     yield f"{'Calibrated' if is_calibrated else 'Uncalibrated'} judge: {why}."
     if num_outdated:
         yield f"{num_outdated} verdicts of people are on other answers than those of this run; they do not count."
-    if found.agreement is not None and found.base_rate is not None:
-        agreed = found.kappa and f"; kappa {wording.number(found.kappa.value)}, 95 % {wording.spread(found.kappa)}"
+    if calibration.agreement is not None and calibration.base_rate is not None:
+        agreed = (
+            calibration.kappa
+            and f"; kappa {wording.number(calibration.kappa.value)}, 95 % {wording.spread(calibration.kappa)}"
+        )
         yield (
-            f"Judge and people say the same of {wording.percent(found.agreement)} of {found.n} pairs "
-            f"({wording.percent(found.base_rate)} by always saying what people say most{agreed or ''})."
+            f"Judge and people say the same of {wording.percent(calibration.agreement)} of {calibration.n} pairs "
+            f"({wording.percent(calibration.base_rate)} by always saying what people say most{agreed or ''})."
         )
 
 

@@ -59,12 +59,12 @@ def seeds_report(
         curve=curve,
     )  # fmt: skip
     pairs = pair(base, mean)
-    beside, splits, spreads = rivals(pairs), list[SplitResult](), dict[str, TwoWay]()
+    rival_pairs, splits, spreads = rivals(pairs), list[SplitResult](), dict[str, TwoWay]()
     for part in report.splits:
-        both = _two_way_of(part, base, ordered)
-        (against,) = compared_results([beside], part.split, (), rules)
+        both = _models_of(part, base, ordered)
+        (against,) = compared_results([rival_pairs], part.split, (), rules)
         if against is not None:
-            against = _with_seeds(against, _two_way_of(against, [trivial for trivial, _ in beside], ordered), rules)
+            against = _with_seeds(against, _models_of(against, [trivial for trivial, _ in rival_pairs], ordered), rules)
         held = beside_trivial(_with_seeds(part, both, rules), against)
         rows = [_recounted(row, part.split, pairs, ordered) for row in held.categories]
         splits.append(held.model_copy(update={"categories": rows}))
@@ -95,7 +95,7 @@ def _mean_side(sides: Sequence[Side], selected: int) -> list[Scored]:
     return results
 
 
-def _two_way_of(part: SplitResult, base: Side, sides: Sequence[Side]) -> dict[str, TwoWay]:
+def _models_of(part: SplitResult, base: Side, sides: Sequence[Side]) -> dict[str, TwoWay]:
     """Return the two-way model of each category of a split, and of their mean, which has no name."""
     parts, scored = dict[str, stats.Floats](), list[Parts]()
     for result in part.categories:
@@ -190,12 +190,12 @@ class Exam:
 
     def __init__(self, choices: Sequence[Sequence[Side]]) -> None:
         sides = [side for choice in choices for side in choice]
-        found = measure(sides, "validation")
-        scored = [each for each in found if each.scores.names]
-        self.left_out = [wording.category(each.category) for each in found if each.unscored]
+        categories = measure(sides, "validation")
+        scored = [each for each in categories if each.scores.names]
+        self.left_out = [wording.category(each.category) for each in categories if each.unscored]
         self.is_score, self.trivial = bool(scored), mean_if_known([each.trivial for each in scored])
         means = [mean_parts(parts) if parts else np.zeros((1, len(sides))) for parts in (
-            [each.scores for each in scored], [each.bits for each in found if each.bits.names]
+            [each.scores for each in scored], [each.bits for each in categories if each.bits.names]
         )]  # fmt: skip
         self.parts = means[0] if scored else -means[1]
         """[clusters, choices x seeds], higher being better."""
@@ -262,10 +262,10 @@ def sweep_report(report: Report, choices: Mapping[str, TrialResult], seeds: Sequ
     best = list(trained)[exam.best]
     others = [name for name in trained if name != best]
     lags = dict(zip(others, behind(trained[best].sides, [trained[name].sides for name in others]), strict=True))
-    found = dict(zip(trained, zip(exam.scores, exam.bits, strict=True), strict=True))
+    measured = dict(zip(trained, zip(exam.scores, exam.bits, strict=True), strict=True))
     tried = [
-        Trial(name=name, changes=dict(choice.changes), steps=choice.steps, bits=found[name][1],
-              score=found[name][0] if exam.is_score else None, behind=lags.get(name)) if name in found
+        Trial(name=name, changes=dict(choice.changes), steps=choice.steps, bits=measured[name][1],
+              score=measured[name][0] if exam.is_score else None, behind=lags.get(name)) if name in measured
         else Trial(name=name, changes=dict(choice.changes), steps=0, score=None, note="ended with an error")
         for name, choice in choices.items()
     ]  # fmt: skip
