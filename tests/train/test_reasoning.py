@@ -351,7 +351,7 @@ def test_a_row_with_reasoning_that_is_no_text_is_refused(change: dict[str, Any],
         open_dataset(write_dataset(tmp_path / "v1", {"train": [bad]}))
     assert reason in caught.value.message
     user = replace(row, messages=[row.messages[0] | {"reasoning": "hm"}, row.messages[1]])
-    with pytest.raises(TrainError, match="only the assistant's messages have reasoning"):
+    with pytest.raises(TrainError, match="only what it says is trained"):
         open_dataset(write_dataset(tmp_path / "v2", {"train": [user]}))
 
 

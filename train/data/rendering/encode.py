@@ -92,7 +92,7 @@ class Encoder:
         quick = [n for n, passage in enumerate(passages) if not passage.plain and not passage.has_offsets]
         if self._bytes is not None and quick:
             texts = [passages[n].text for n in quick] + [passages[n].text[: passages[n].num_opening] for n in quick]
-            read = [np.array(one.ids, np.int32) for one in self._tokenize(texts, has_offsets=False)]
+            read: list[Ints] = [np.array(one.ids, np.int32) for one in self._tokenize(texts, has_offsets=False)]
             for number, ids, opening in zip(quick, read, read[len(quick) :], strict=False):
                 if (aligned := self._by_bytes(passages[number], ids, opening)) is not None:
                     encoded[number] = aligned
@@ -181,9 +181,9 @@ class Encoder:
             for part, one in zip(own, encodings, strict=True):
                 offsets = np.array(one.offsets, np.int64).reshape(-1, 2) + part.start
                 read[part] = np.array(one.ids, np.int32), offsets
-        empty = np.empty(0, np.int32), np.empty((0, 2), np.int64)
         for text in texts:
-            ids, offsets = zip(empty, *(read[part] for part in text), strict=True)
+            ids = [np.empty(0, np.int32), *(read[part][0] for part in text)]
+            offsets = [np.empty((0, 2), np.int64), *(read[part][1] for part in text)]
             yield np.concatenate(ids), np.concatenate(offsets)
 
     def _tokenize(self, texts: Sequence[str], *, has_offsets: bool, is_plain: bool = False) -> list[Any]:
