@@ -76,7 +76,7 @@ def generate(
             batch = answerable[group].tolist()
             chosen, most = [prompts[index] for index in batch], limits[batch].tolist()
             picker = None if draw is None else Picker(draw, chosen)
-            hear = None if on_token is None else lambda place, token, batch=batch: on_token(batch[place], token)
+            hear = None if on_token is None else lambda number, token, batch=batch: on_token(batch[number], token)
             done = dict(zip(batch, decode(begin(model, chosen, most), most, stop_ids, picker, hear), strict=True))
             completions |= done
             if on_batch is not None:

@@ -59,23 +59,23 @@ def predict(
     def finish(order: Sequence[int], batch: Mapping[int, Generated]) -> None:
         nonlocal begun
         whole: dict[int, Generated] = {}
-        for index, one in ((order[place], one) for place, one in batch.items()):
-            if index in spent or not goes_on or one.stopped or len(one.ids) < (budget or 0):
-                whole[index] = Generated([*spent.get(index, ()), *one.ids], one.stopped)
+        for index, generated in ((order[row], generated) for row, generated in batch.items()):
+            if index in spent or not goes_on or generated.stopped or len(generated.ids) < (budget or 0):
+                whole[index] = Generated([*spent.get(index, ()), *generated.ids], generated.stopped)
                 continue
-            spent[index] = one.ids
-            if _is_reasoning(renderer, one.ids):
-                spent[index] = [*one.ids, *renderer.reasoning_end]
+            spent[index] = generated.ids
+            if _is_reasoning(renderer, generated.ids):
+                spent[index] = [*generated.ids, *renderer.reasoning_end]
                 cut.add(index)
         # Of a batch there is one time, which is shared out by what was written.
-        per_token = (time.perf_counter() - begun) / max(1, sum(len(one.ids) + 1 for one in whole.values()))
+        per_token = (time.perf_counter() - begun) / max(1, sum(len(generated.ids) + 1 for generated in whole.values()))
         begun = time.perf_counter() if whole else begun
-        for index, one in whole.items():
-            text, reasoning = renderer.answer(one.ids)
+        for index, generated in whole.items():
+            text, reasoning = renderer.answer(generated.ids)
             answers[index] = Answer(
-                prompts[index].id, text, one.stopped, reasoning, prompt_tokens=len(prompts[index].ids),
-                new_tokens=len(one.ids), seconds=(len(one.ids) + 1) * per_token,
-                reasoning_tokens=renderer.num_reasoning(one.ids), is_cut=index in cut,
+                prompts[index].id, text, generated.stopped, reasoning, prompt_tokens=len(prompts[index].ids),
+                new_tokens=len(generated.ids), seconds=(len(generated.ids) + 1) * per_token,
+                reasoning_tokens=renderer.num_reasoning(generated.ids), is_cut=index in cut,
             )  # fmt: skip
             if on_answer is not None:
                 on_answer(answers[index])
@@ -230,7 +230,7 @@ def verbatim(model: Any, renderer: Renderer, rows: Sequence[Row], recipe: Recipe
             stop_ids=renderer.stop_ids, batch_tokens=recipe.eval.batch_tokens,
         )  # fmt: skip
     pairs = zip(tried.items(), written, strict=True)
-    return {name: float(one.ids[: len(target)] == target) for (name, (_, target)), one in pairs}
+    return {name: float(generated.ids[: len(target)] == target) for (name, (_, target)), generated in pairs}
 
 
 def worse_sides(rows: Sequence[Row]) -> list[Row]:
@@ -280,9 +280,9 @@ def summary(
     stand in no mean, and beside which the others show over-fitting. With ``base``, its results by id, a record that
     compares answers scores 1 where it moved towards what people prefer, and the loss is DPO's of those.
     """
-    tokens, scores = sum(record.num_tokens for record in scored), [(one.category, one.score) for one in scored]
+    tokens, scores = sum(record.num_tokens for record in scored), [(record.category, record.score) for record in scored]
     loss = math.fsum(record.nll or 0.0 for record in scored) / tokens if tokens else math.nan
-    gains = [(one.category, gain_of(base[one.id], one)) for one in scored if base and one.id in base]
+    gains = [(record.category, gain_of(base[record.id], record)) for record in scored if base and record.id in base]
     if known := [(category, gain) for category, gain in gains if gain is not None]:
         scores = [(category, agreement_of(gain)) for category, gain in known]
         # log(1 + exp(-x)), whose exponential would overflow for a large -x.

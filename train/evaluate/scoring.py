@@ -241,9 +241,11 @@ def rescored(
     """
     categories = category_specs(dataset.manifest.get("categories", {}), dataset.splits["train"])
     rows = {(split, row.id): row for split, part in dataset.splits.items() for row in part}
-    found = Counter(old.split for old in sides[-1] if old.split == "general" or (old.split, old.id) in rows)
-    if found != records:
-        message = f"predictions.jsonl has {found.total():,} of the {sum(records.values()):,} records that were measured"
+    matched = Counter(old.split for old in sides[-1] if old.split == "general" or (old.split, old.id) in rows)
+    if matched != records:
+        message = (
+            f"predictions.jsonl has {matched.total():,} of the {sum(records.values()):,} records that were measured"
+        )
         raise TrainError("E952 run-changed", message, "Put it back, or train again.")
     return [[_rescored(old, rows.get((old.split, old.id)), categories) for old in side] for side in sides]
 
@@ -260,11 +262,11 @@ def _rescored(old: Scored, row: Row | None, categories: Mapping[str, CategorySpe
     answer = Answer(old.id, old.text, old.stopped, old.reasoning)
     [new] = score([row], {row.id: reference}, [answer], None, categories, split=old.split)
     # Of a choice by likelihood all scores are kept, as no text tells any.
-    is_told = old.stopped is not None and new.metric != "judge"
-    kept = {name: value for name, value in (old.scores or {}).items() if name != new.metric or not is_told}
+    is_scored = old.stopped is not None and new.metric != "judge"
+    old_scores = {name: value for name, value in (old.scores or {}).items() if name != new.metric or not is_scored}
     return replace(
-        new, scores={**kept, **(new.scores or {})}, nll=old.nll, num_tokens=old.num_tokens, num_bytes=old.num_bytes,
-        rejected=old.rejected, usage=old.usage, asked=old.asked,
+        new, scores={**old_scores, **(new.scores or {})}, nll=old.nll, num_tokens=old.num_tokens,
+        num_bytes=old.num_bytes, rejected=old.rejected, usage=old.usage, asked=old.asked,
     )  # fmt: skip
 
 

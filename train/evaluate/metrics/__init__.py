@@ -235,9 +235,9 @@ def words(text: str) -> list[str]:
     of code !ok and x > 5.
     """
     folded = normalise(text, casefold=True).translate(DASHES)
-    kept = {place for match in _SPELLED.finditer(folded) for place in range(*match.span())}
+    spelled = {index for match in _SPELLED.finditer(folded) for index in range(*match.span())}
     # Symbols such as + and $ are not of the category P, and ASCII's own list has them.
     return _WORD.findall("".join(
-        c for place, c in enumerate(folded)
-        if place in kept or (c not in string.punctuation and unicodedata.category(c)[0] != "P")
+        c for index, c in enumerate(folded)
+        if index in spelled or (c not in string.punctuation and unicodedata.category(c)[0] != "P")
     ))  # fmt: skip
