@@ -188,11 +188,15 @@ def margin_p(parts: Sequence[float] | Floats, loss: float, margin: float) -> flo
     """
     gains = np.append(np.asarray(parts, dtype=np.float64), -loss) + margin
     weights = np.append(np.ones(len(parts)), 1e-9)
-    if gains[:-1].sum() <= 0:
+
+    def excess(tilt: float) -> float:
+        return float((weights * gains / (1 + tilt * gains)).sum())
+
+    if excess(0.0) <= 0:
         return 0.5
-    # Towards the end, where a loss would be all there is, the sum falls without limit.
+    # Towards the end, where a loss would be all there is, the sum falls without limit, of very many records too late.
     end = (1 - 1e-12) / max(1e-12, float(-gains.min()))
-    low = brentq(lambda tilt: float((weights * gains / (1 + tilt * gains)).sum()), 0.0, end)
+    low = end if excess(end) >= 0 else brentq(excess, 0.0, end, xtol=1e-15, rtol=1e-15)
     tilted = weights / (1 + low * gains)
     variance = float((tilted * gains**2).sum() / tilted.sum())
     return float(ndtr(-float(gains[:-1].mean()) / math.sqrt(variance / len(parts))))
