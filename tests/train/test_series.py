@@ -87,7 +87,7 @@ def test_seeds_are_one_series_with_one_report(dataset: Path, base: str, tmp_path
     assert parse_spec(str(tmp_path / "s")).path == selected
     assert find_base(str(tmp_path / "s")).parent == selected
     both = CliRunner().invoke(cli, ["compare", str(tmp_path / "s"), str(selected), "--json"], standalone_mode=False)
-    assert all(row["difference"]["value"] == 0 for row in json.loads(both.stdout)["report"]["splits"][-1]["categories"])
+    assert all(row["difference"]["value"] == 0 for row in json.loads(both.stdout)["splits"][-1]["categories"])
     out = CliRunner().invoke(cli, ["export", str(tmp_path / "s"), "--to", "adapter"], standalone_mode=False)
     assert out.stdout.strip() == str(selected / "export/adapter")
     again = CliRunner().invoke(cli, ["eval", str(tmp_path / "s")])

@@ -23,7 +23,7 @@ from train.pipeline.prepare import prepare
 from train.pipeline.stages import open_stages, stage_settings
 from train.recipe import load_recipe
 from train.report import Report
-from train.report.write import render
+from train.report.write import markdown
 
 # peft reads a property that transformers renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
@@ -86,7 +86,7 @@ def test_stages_are_one_series_with_one_exam(recipe: Path, dataset: Path, tmp_pa
     assert "general text, bits" in done.stdout
     assert done.stdout.count("General text (the built-in general.txt") >= 4
     assert all(result.likelier is not None for result in results)
-    assert "Stages: scores" in render("report.md.j2", report, autoescape=False)
+    assert "Stages: scores" in markdown(report)
     assert "Stages: scores" in (out / "report.html").read_text()
     assert report.preferences is not None
 
@@ -105,7 +105,7 @@ def test_likelihoods_of_other_tokens_are_counted(dataset: Path, bases: Callable[
     (remark,) = [remark for remark in report.remarks if "other tokens" in remark]
     assert 0 < int(remark.split()[0]) <= num
     assert remark in " ".join(done.stdout.split())
-    assert remark in render("report.md.j2", report, autoescape=False)
+    assert remark in markdown(report)
     assert report.main().macro is not None, "scores are of answers, which both have"
 
 
@@ -170,7 +170,7 @@ def test_records_of_the_exam_are_not_trained_on_and_what_overlaps_is_told(
     assert done.exception is None, done.exception
     assert "stage-1: 1 of 10 training records are exam records; left out" in done.stderr
     assert "exam records share 13 words in a row with training records, of validation v" in done.stderr
-    assert "1 of 2 replayed texts are exam records or those of eval.general; left out" in done.stderr
+    assert "1 of 2 replayed texts are test records or those of eval.general; left out" in done.stderr
     slices = Report.load(tmp_path / "a").slices
     assert slices is not None
     assert "tone" in slices.sentence
