@@ -14,7 +14,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -149,7 +149,7 @@ class BatchSampler:
     def num_tokens(self) -> int:
         """Return the tokens of the whole run."""
         last, place = self._locate(len(self) - 1)
-        epochs = [*map(self.mixture.epoch, range(last)), *self._epoch(last)[: place + 1]]
+        epochs: list[Any] = [*map(self.mixture.epoch, range(last)), *self._epoch(last)[: place + 1]]
         return sum(int(self.lengths[indices].sum()) for indices in epochs)
 
     def digest(self) -> str:

@@ -88,7 +88,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
             if needs_bias:
                 grads[2] = _added(grads[2], share.sum(0))
         ctx.grads = [
-            None if grad is None else grad.to(to.dtype) for grad, to in zip(grads, (hidden, weight, bias), strict=True)
+            None if grad is None or to is None else grad.to(to.dtype)
+            for grad, to in zip(grads, (hidden, weight, bias), strict=True)
         ]
         ctx.scale = scale
         ctx.mark_non_differentiable(nll)

@@ -181,7 +181,7 @@ def check_gguf(path: Path) -> dict[str, Any]:
     import numpy as np
     from gguf import GGUFReader, GGUFValueType
 
-    class BoundedReader(GGUFReader):  # type: ignore[misc]
+    class BoundedReader(GGUFReader):
         # What lies beyond the end is an empty array to it, so it would loop over a count of 2^60 that a file claims.
         def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> Any:
             end, size = int(offset) + np.dtype(dtype).itemsize * int(count), len(self.data)
