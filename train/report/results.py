@@ -117,10 +117,10 @@ def compared_results(
     others: Sequence[Sequence[Pairs]] = (),
 ) -> list[SplitResult | None]:  # fmt: skip
     """Return `several_results` without the trivial answers."""
-    each = [_Measured(pairs, split, rules, default_metric) for pairs in sides]
+    each = [_SplitNumbers(pairs, split, rules, default_metric) for pairs in sides]
     for further in others:
         for measured, pairs in zip(each, further, strict=True):
-            measured.take_largest_p(_Measured(pairs, split, rules, default_metric))
+            measured.take_largest_p(_SplitNumbers(pairs, split, rules, default_metric))
     # Of twenty categories one looks improved by chance alone, so all p values of a split are adjusted together.
     adjusted = stats.holm([one.row.p for measured in each for one in measured.categories])
     means = iter(stats.holm([measured.macro.p for measured in each if measured.macro]))
@@ -133,7 +133,7 @@ def compared_results(
     ]
 
 
-class _Measured:
+class _SplitNumbers:
     """The categories of a split and their mean before p values are adjusted together."""
 
     def __init__(
@@ -154,7 +154,7 @@ class _Measured:
         ]
         self.macro = _macro(split, [one for one in self.categories if one.row.higher_is_better], rules.margin)
 
-    def take_largest_p(self, other: _Measured) -> None:
+    def take_largest_p(self, other: _SplitNumbers) -> None:
         twins = {one.row.category: one.row for one in other.categories}
         for one in self.categories:
             one.row = _with_largest_p(one.row, twins.get(one.row.category))
