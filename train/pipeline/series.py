@@ -135,7 +135,7 @@ class Series:
         error = member.error
         if about.get("status") != "finished":
             # A sweep names its last members when the others are finished, so how many there are is not told.
-            console.talk(f"{self.record.kind}: {member.name}, run {number + 1}")
+            console.info(f"{self.record.kind}: {member.name}, run {number + 1}")
             self.note(member, status="running", error="")
             # Where its base lies now: the folder may have moved.
             base = {"base": str(before[-1].resolve())} if self.stages and before and before[-1] else {}
@@ -151,7 +151,7 @@ class Series:
                 self.note(member, status="failed", error=failure.code)
                 if failure.code not in tolerated:
                     raise
-                console.talk(f"warning: {member.name}: {failure.message}; the series goes on without it")
+                console.info(f"warning: {member.name}: {failure.message}; the series goes on without it")
                 return None
             except (KeyboardInterrupt, SystemExit):
                 self.note(member, status="stopped")
@@ -256,9 +256,9 @@ def start_series(
         else f"{duration(seconds)} of training, without evaluation"
     )  # fmt: skip
     price = "" if cost is None else f"; {cost:,.2f} at {cost_per_hour:,.2f} an hour"
-    console.talk(f"plan: {len(runs)} runs of {span} steps, {sum(steps):,} in all; {priced}{price}")
+    console.info(f"plan: {len(runs)} runs of {span} steps, {sum(steps):,} in all; {priced}{price}")
     if is_dry:
-        console.talk(f"dry run: nothing was written; the series would be {folder}")
+        console.info(f"dry run: nothing was written; the series would be {folder}")
         return Exit.OK
     with at_work(folder, is_first=context.is_first):
         if context.is_first:
@@ -341,7 +341,7 @@ def _planned_steps(series: Series, variants: Variants, whole: BatchSampler) -> l
     if record.kind != "sweep":
         passes = whole.num_tokens() / whole.tokens
         if record.kind == "curve" and passes <= READ_ALL:
-            console.talk(
+            console.info(
                 f"warning: the steps are {math.floor(100 * passes)} % of an epoch, so that nothing can be said of "
                 f"twice the records; --set max_steps={math.ceil(len(whole) / passes)} reads them all"
             )
@@ -398,7 +398,7 @@ def _drive(series: Series) -> Exit:
         report, selected, advice = _conclude(series, folders)
     except (KeyboardInterrupt, SystemExit):
         series.write(status="stopped")
-        console.talk(f"the series is stopped; go on with `train run {series.dataset} --resume --out {folder}`")
+        console.info(f"the series is stopped; go on with `train run {series.dataset} --resume --out {folder}`")
         raise
     except TrainError as error:
         series.write(status="failed", error=error.code, message=error.message, ended=now())
@@ -413,8 +413,8 @@ def _drive(series: Series) -> Exit:
     series.write(status="finished", selected=selected, ended=now(), files=files)
     if series.context.is_first:
         console.data(table(report, columns=console.columns()))
-        console.talk(advice or f"the model to take: {folder / selected}")
-        console.talk(f"report: {folder / 'report.html'}")
+        console.info(advice or f"the model to take: {folder / selected}")
+        console.info(f"report: {folder / 'report.html'}")
     return series.code
 
 

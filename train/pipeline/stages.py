@@ -138,12 +138,12 @@ def _training_rows(
     if not train:
         raise TrainError("E883 bad-stage", f"{name}: no record of {source} is left to train on", "Name other data.")
     if any(same):
-        console.talk(f"warning: {name}: {sum(same)} of {len(rows):,} training records are exam records; left out")
+        console.info(f"warning: {name}: {sum(same)} of {len(rows):,} training records are exam records; left out")
     if shared:
         validation = {id(row) for row in held_out["validation"]}
         named = [row.id for row in shared if id(row) in validation]
         of_validation = f", of validation {console.join_names(named, 5)}" if named else ""
-        console.talk(
+        console.info(
             f"warning: {name}: {len(shared)} of {len(others):,} exam records share {NUM_WORDS} words in a row with "
             f"training records{of_validation}"
         )

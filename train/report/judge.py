@@ -182,7 +182,7 @@ def announce_judge(recipe: Recipe, dataset: Dataset, categories: Mapping[str, Ca
         for row in dataset.splits[split]
         if row.id not in flagged and _is_included(split, row.category, categories, judge.also)
     )  # fmt: skip
-    console.talk(
+    console.info(
         f"judge: each run sends up to {min(judge.max_records, splits.total()):,} records ({_amount(splits)}) to "
         f"{route_of(judge.url)}, model {judge.model}"
     )
@@ -254,9 +254,9 @@ def _announce(judge: Judge, splits: Sequence[str], questions: Sequence[tuple[Jud
     # Say what goes where before any of it does.
     new = Counter(split for split, both in zip(splits, questions, strict=True) if not all(map(judge.knows, both)))
     if not new:
-        console.talk(f"judge: nothing is sent to {judge.host}; every answer is known")
+        console.info(f"judge: nothing is sent to {judge.host}; every answer is known")
         return
-    console.talk(
+    console.info(
         f"judge: sending {_amount(new)} records (prompt, reference and both answers, in both orders) to "
         f"{route_of(judge.endpoint.spec.url)}, model {judge.recipe.model}"
     )
