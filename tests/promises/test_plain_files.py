@@ -53,7 +53,7 @@ PRINTED = {
     "diff": ["curate", "diff", "data/records.jsonl", ".", "--format", "json"],
     "worklist": ["curate", "worklist", "runs/r", "--json"],
     "journal": ["curate", "log", ".", "--format", "jsonl", "--show-values"],
-    "comparison": ["train", "compare", "runs/r", "runs/r", "--json"],
+    "report": ["train", "compare", "runs/r", "runs/r", "--json"],
 }
 """What a command prints for programs, by its schema."""
 

@@ -123,7 +123,7 @@ def _computed_again(
 
     from train.base.run_folder import EVALUATION, RUN, SERIES, read_finished, write_run
     from train.base.storage import sha256_of
-    from train.data.dataset import MANIFEST, open_same_dataset
+    from train.data.dataset import MANIFEST
     from train.evaluate.predictions import PREDICTIONS, read_predictions, write_predictions
     from train.evaluate.scoring import rescored
     from train.report import Report, Rules, build_report, read_curve, read_human, table, write_report
@@ -144,8 +144,10 @@ def _computed_again(
     except ValidationError as error:
         raise TrainError("E938 bad-report", f"{run / RUN}: {validation_fault(error)}", "Train it again.") from None
     if is_rescored:
+        from train.pipeline.stages import open_run_dataset
+
         changed = read_predictions(run / PREDICTIONS, is_changed=True)
-        sides = rescored(changed, open_same_dataset(record, moved), record["records"])
+        sides = rescored(changed, open_run_dataset(run, record, moved), record["records"])
         own = own.model_copy(update={"remarks": list(dict.fromkeys([*own.remarks, RESCORED]))})
     else:
         # One that is missing, or was cut off while it was written, is computed.

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from heapq import nsmallest
@@ -249,8 +249,10 @@ def _open_plain(path: Path) -> Dataset:
     return Dataset(path, manifest, splits, digest, [remark])
 
 
-def open_same_dataset(record: dict[str, Any], moved: Path | None) -> Dataset:
-    """Return the dataset of a run, which may have ``moved``.
+def open_same_dataset(
+    record: dict[str, Any], moved: Path | None, read: Callable[[Path], Dataset] = open_dataset
+) -> Dataset:
+    """Return the dataset of a run, which may have ``moved``; ``read`` makes it of its path.
 
     Raises TrainError: E911 dataset-changed, E912 bad-dataset.
     """
@@ -260,7 +262,7 @@ def open_same_dataset(record: dict[str, Any], moved: Path | None) -> Dataset:
         raise TrainError(
             "E912 bad-dataset", f"the run's dataset {path} is not there", "Say where it is now with --dataset."
         )
-    opened = open_dataset(path)
+    opened = read(path)
     if not isinstance(recorded, dict) or opened.digest != recorded.get("sha256"):
         raise TrainError(
             "E911 dataset-changed", f"{path} is not the dataset of the run", "Name the right one with --dataset."

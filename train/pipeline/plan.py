@@ -132,8 +132,9 @@ class Plan(Expected):
         if self.evaluation:
             times.append(f"{duration(self.evaluation)} of evaluation")
         return {
-            "data": f"{self.records:,} records, {self.tokens:,} tokens an epoch ({self.supervised / self.tokens:.1%} "
-            f"trained), {self.run_tokens:,} in the run; the longest has {self.longest:,}",
+            "records": f"{self.records:,} records, {self.tokens:,} tokens an epoch "
+            f"({self.supervised / self.tokens:.1%} trained), {self.run_tokens:,} in the run; "
+            f"the longest has {self.longest:,}",
             "mixture": f"an epoch mixes {self.mixture}" * bool(self.mixture),
             "steps": f"{self.steps:,} steps, {self.step_size}, micro-batches of up to "
             f"{self.micro_batch_tokens:,} tokens",

@@ -14,13 +14,13 @@ from typing import Any
 
 from train.base import console
 from train.base.errors import TrainError
-from train.base.run_folder import read_run
+from train.base.run_folder import RECIPE, SERIES, read_run
 from train.base.storage import digest_of
-from train.data.dataset import Dataset, Row, open_dataset
+from train.data.dataset import Dataset, Row, open_dataset, open_same_dataset
 from train.data.overlap import NUM_WORDS, is_same_text, overlapping
 from train.evaluate.general import general_rows
 from train.evaluate.predictions import PREDICTIONS, read_predictions
-from train.recipe import Recipe, StageRecipe
+from train.recipe import Recipe, StageRecipe, load_recipe
 from train.report import Report, Rules, build_report
 from train.report.series import StageFacts, stages_of
 
@@ -66,6 +66,21 @@ def open_stages(recipe: Recipe, folder: Path, dataset: Path) -> list[Stage]:
         whole = Dataset(own.path, manifest, {"train": train, **held_out}, digest, own.remarks)
         stages.append(Stage(stage, whole, facts))
     return stages
+
+
+def open_run_dataset(run: Path, record: dict[str, Any], moved: Path | None) -> Dataset:
+    """Return the dataset of a run; that of a stage lies in no folder, so it is put together as its series did.
+
+    ``moved`` is where DATASET is now. Raises as `open_same_dataset` and `open_stages` do.
+    """
+    run = run.resolve()
+    series = read_run(run.parent, SERIES) if (run.parent / SERIES).is_file() else {}
+
+    def read(path: Path) -> Dataset:
+        stages = open_stages(load_recipe(run.parent / RECIPE, is_own=True), Path(series["recipe_folder"]), path)
+        return next((stage.data for stage in stages if stage.facts.name == run.name), None) or open_dataset(path)
+
+    return open_same_dataset(record, moved, read if series.get("kind") == "stages" else open_dataset)
 
 
 def stage_settings(stage: Stage, base: str, *, is_first: bool) -> dict[str, Any]:

@@ -30,6 +30,7 @@ VERDICTS: Mapping[Reason, tuple[str, str, str]] = {
 MARGIN_REASONS: Sequence[Reason] = ("not-worse", "worse-by-margin", "cannot-tell")
 """Those of a verdict on whether a loss of the margin is ruled out, and not on whether anything changed."""
 ONE_SEED = "One seed was trained: one run cannot tell luck of training from a gain, which --seeds 3 counts, too."
+BASE_AGAINST_TUNED = "base against tuned"
 BEYOND_CHANCE = "Beyond chance: 95 % interval without 0, p < .05 (Holm)."
 Result = CategoryResult | Unscored | Macro
 
@@ -202,7 +203,7 @@ def result_tables(report: Report) -> Iterator[ReportTable]:
         asked = any(row.reason in MARGIN_REASONS for row in results)
         question = f": is a loss of {number(report.margin)} ruled out?" if asked else ""
         sides = (
-            f"{report.run.id}: base against tuned" if (reference, part.name) == ("base", "tuned")
+            BASE_AGAINST_TUNED if (reference, part.name) == ("base", "tuned")
             else reference if len(report.models) == 1 else f"base = {reference}, tuned = {part.name},"
         )  # fmt: skip
         questions = [sentence(row) for row in split.categories if row.reason == "cannot-tell"]
@@ -327,13 +328,17 @@ def _further_tables(report: Report) -> Iterator[ReportTable]:
         ])  # fmt: skip
     if any(model.num_answers for model in report.models):
         yield _cost_table(report)
+
+
+def facts_table(report: Report) -> ReportTable:
+    """Return what made the numbers; pages alone show it, as its times are others when a run is made again."""
     run = report.run
     named = {"objective": run.objective, "method": run.method, "seed": run.seed, "device": run.device,
              "seconds": run.seconds, "created": run.created}  # fmt: skip
     facts = {**named, **run.settings, **run.versions, **run.digests}
     cells = [[name, str(value)] for name, value in facts.items() if value not in (None, "")]
-    yield ReportTable(part="run", title="What made these numbers", heads=("fact", "value"), rows=cells,
-                      left=("value",), is_in_terminal=False)  # fmt: skip
+    return ReportTable(part="run", title="What made these numbers", heads=("fact", "value"), rows=cells,
+                       left=("value",), is_in_terminal=False)  # fmt: skip
 
 
 def _cost_table(report: Report) -> ReportTable:

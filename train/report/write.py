@@ -67,20 +67,25 @@ def read_curve(path: Path) -> Curve:
 def table(report: Report, columns: int | None = None) -> str:
     """Return what a terminal of ``columns`` shows of a report, as text without colour."""
     report = finished(report)
-    return to_text([*report.tables, *_notes(report, "note: ")], columns)
+    # The tables of report.json hold no name of the run, so that two runs of one recipe have the same.
+    tables = [
+        table.model_copy(update={"title": f"{report.run.id}: {table.title}"})
+        if table.title.startswith(wording.BASE_AGAINST_TUNED) else table for table in report.tables
+    ]  # fmt: skip
+    return to_text([*tables, *_notes(report, "note: ")], columns)
 
 
 def markdown(report: Report) -> str:
     """Return the report as Markdown; texts of the data cannot become markup."""
     head = [_lead(report), wording.summary(report.main())]
     parts = [f"# {markdown_text(report.run.id)}", *map(markdown_text, filter(None, head))]
-    return "\n\n".join([*parts, to_markdown([*report.tables, *_notes(report)])])
+    return "\n\n".join([*parts, to_markdown([*report.tables, wording.facts_table(report), *_notes(report)])])
 
 
 def html(report: Report) -> str:
     """Return the report as one HTML file: no script, no request, every text of the data escaped."""
     shown = [table for table in report.tables if table.is_in_terminal]
-    folded = [table for table in report.tables if not table.is_in_terminal]
+    folded = [*(table for table in report.tables if not table.is_in_terminal), wording.facts_table(report)]
     return render(
         "report.html.j2", report, lead=_lead(report), summary=wording.summary(report.main()),
         tables=to_html([*shown, *_notes(report)], [_interval_pictures(report.main().categories)]),

@@ -27,10 +27,10 @@ from train.data.rendering.template import CHILD_SECONDS
 _MOST_SECONDS = 24 * CHILD_SECONDS
 _DIED = {"fault": f"it needs more than {CHILD_SECONDS} seconds, or ended the process that rendered it"}
 QUESTION: list[dict[str, Any]] = [
-    {"role": "user", "content": "question"},
-    {"role": "assistant", "content": "answer"},
+    {"role": "user", "content": "What is asked here?"},
+    {"role": "assistant", "content": "What is answered here."},
 ]
-"""What every template must be able to train."""
+"""What every template must be able to train; of several words, so that one that cuts or joins them is seen."""
 Message = Mapping[str, Any]
 Span = tuple[int, int]
 """[start, end) in characters."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from train.base.errors import TrainError
 from train.base.run_folder import RECIPE, read_finished, recipe_folder, weights_digest
-from train.data.dataset import Dataset, Row, open_same_dataset, sample_rows
+from train.data.dataset import Dataset, Row, sample_rows
 from train.data.rendering import Renderer
 from train.evaluate.evaluation import predict
 from train.evaluate.predictions import PREDICTIONS, Scored, pair, read_predictions
@@ -29,6 +29,7 @@ from train.model import (
 )
 from train.pipeline.export.manifest import GgufProof
 from train.pipeline.prepare import open_renderer
+from train.pipeline.stages import open_run_dataset
 from train.recipe import Recipe, load_recipe
 from train.report import CardFacts, Report, card_facts
 
@@ -105,7 +106,7 @@ def open_source(run: Path, dataset: Path | None = None) -> Source:
     # Raises where one of them is not finite.
     pair(*sides)
     recipe, folder = load_recipe(run / RECIPE, is_own=True), recipe_folder(run)
-    opened = open_same_dataset(record, dataset)
+    opened = open_run_dataset(run, record, dataset)
     tuned = run / record["saved"]
     check_folder(tuned, needs_weights=record["saved"] == "model")
     if isinstance(recipe.threads, int):
