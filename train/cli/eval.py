@@ -126,6 +126,7 @@ def _computed_again(
     from train.data.dataset import MANIFEST
     from train.evaluate.predictions import PREDICTIONS, read_predictions, write_predictions
     from train.evaluate.scoring import rescored
+    from train.pipeline.stages import open_run_dataset
     from train.report import Report, Rules, build_report, read_curve, read_human, table, write_report
     from train.report.build import kept_of
     from train.report.model import REPORT, Measured
@@ -135,17 +136,14 @@ def _computed_again(
         SERIES: f"the report of {run} is that of several runs; name one of them, such as {run}/NAME.",
         EVALUATION: f"{run} is an evaluation of one model. Compare it: `train compare {run} OTHER`.",
     }
-    for name, message in others.items():
-        if (run / name).is_file():
-            raise click.UsageError(message)
+    for message in (message for name, message in others.items() if (run / name).is_file()):
+        raise click.UsageError(message)
     record = read_finished(run)
     try:
         own = Measured.model_validate(record.get("report"))
     except ValidationError as error:
         raise TrainError("E938 bad-report", f"{run / RUN}: {validation_fault(error)}", "Train it again.") from None
     if is_rescored:
-        from train.pipeline.stages import open_run_dataset
-
         changed = read_predictions(run / PREDICTIONS, is_changed=True)
         sides = rescored(changed, open_run_dataset(run, record, moved), record["records"])
         own = own.model_copy(update={"remarks": list(dict.fromkeys([*own.remarks, RESCORED]))})
