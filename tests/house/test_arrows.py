@@ -23,7 +23,7 @@ NEVER_AT_START = {"polars", "textual", "rich", "numpy", "sklearn", "pyarrow", "g
 NEVER_FOR_A_FILE = {"pydantic", "pydantic_core", "multiprocessing", "concurrent", "asyncio"}
 # Nor what asks git and trainers, what writes files, and what guesses which word was meant.
 NEVER_FOR_A_GOOD_FILE = {"subprocess", "tempfile", "shutil", "difflib", "tomllib"}
-NEVER_IN_TRAIN = {"curate", "textual", "polars", "jsonschema", "jsonschema_rs", "datasets", "scipy"}
+NEVER_IN_TRAIN = {"curate", "textual", "polars", "jsonschema", "jsonschema_rs", "datasets"}
 
 
 def _modules(room: str) -> list[str]:

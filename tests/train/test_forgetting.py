@@ -127,4 +127,5 @@ def test_the_plan_names_what_is_known_to_forget(dataset: Path, bases: Callable[.
     texts = tmp_path / "replay.txt"
     texts.write_text("the red cat\n\na small dog\n", encoding="utf-8")
     careful = plan("--set", f"mixing.replay={texts}")
-    assert "forgetting" not in careful
+    assert "5% of an epoch replay" in careful
+    assert "nothing is replayed" not in careful

@@ -416,20 +416,21 @@ def test_a_run_out_of_memory_fails_with_a_setting_and_changes_nothing(
         (
             {"method": "full"},
             "cuda",
-            269.0,
+            149.0,
             1,
             False,
-            "4 minutes of steps are under the 5 minutes from which compiling pays",
+            "minutes of steps are under 10 times the 15 seconds of compiling",
         ),
         (
             {"method": "full"},
             "cuda",
-            301.0,
+            151.0,
             1,
             True,
-            "5 minutes of steps are over",
+            "minutes of steps are over 10 times the 15 seconds of compiling",
         ),
-        ({"method": "full"}, "cuda", 301.0, 2, False, "3 minutes of steps are under"),
+        ({"method": "full"}, "cuda", 151.0, 2, False, "76 seconds of steps are under"),
+        ({}, "cuda", 299.0, 1, False, "under 10 times the 30 seconds of compiling, estimated"),
         ({}, "cuda", None, 1, False, "0 seconds of steps at the least are under"),
     ],
 )
@@ -442,7 +443,7 @@ def test_layers_are_compiled_where_the_run_is_long(
     model = make_model("qwen3")
     steps, plan = steps_of(model, EXAMPLES, recipe), replace(_planned(), dtype="bfloat16", seconds=seconds)
     steps.num_ranks = ranks
-    found = planning._compilation(plan, steps, torch.device(kind))
+    found = planning._compilation(plan, model, steps, torch.device(kind))
     assert (found[0], reason in found[1]) == (is_compiled, True), found
     said = replace(plan, compile=found[0], compile_reason=found[1])
     for text in (said.sentence(), "\n".join(said.lines())):

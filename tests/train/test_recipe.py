@@ -87,7 +87,7 @@ def test_a_setting_is_a_value_of_toml_or_else_text(text: str, value: object) -> 
 @pytest.mark.parametrize(
     "text",
     ["a: !!int 1", "a: !x 1", "a: &b [*b]", "a: &b 1\nc: *b", "- 1", "1: a", "? [a]\n: 1", "a: 1\n---\nb: 2", "a: [",
-     "seed: 2024-01-01", "seed: no", "%YAML 9.9\n---\na: 1"],
+     "seed: 2024-01-01", "seed: no", "seed: 1\nseed: 1", "%YAML 9.9\n---\na: 1"],
 )  # fmt: skip
 def test_yaml_that_surprises_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text(text, encoding="utf-8")

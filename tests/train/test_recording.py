@@ -250,9 +250,9 @@ def test_a_recording_answers_the_next_version_of_a_dataset_without_the_model(
     assert "who sat" not in {line["tuned"]["asked"] for line in lines}
     record(new, tmp_path / "runs" / "eval-n", code=1)
     sides = [tmp_path / "runs" / name for name in ("eval-m-2", "eval-n-2")]
-    table = json.loads(call("compare", *sides, "--json").stdout)["table"]
-    assert [model["kind"] for model in table["models"]] == ["endpoint", "endpoint"]
-    assert [row["difference"]["value"] for row in table["pairs"][0]["splits"][-1]["categories"]] == [0.0]
+    report = json.loads(call("compare", *sides, "--json").stdout)
+    assert [model["kind"] for model in report["models"]] == ["endpoint", "endpoint"]
+    assert [row["difference"]["value"] for row in report["splits"][-1]["categories"]] == [0.0]
     # The recording of a recording is the same evaluation.
     record(new, sides[0], code=1)
     assert len(list((tmp_path / "runs").iterdir())) == 4

@@ -97,9 +97,6 @@ def info(text: str = "") -> None:
     _write(sys.stderr, visible(text))
 
 
-talk = info
-
-
 def trouble(code: str, message: str, hint: str = "") -> None:
     """Write an error of the run to stderr: its code, what happened, what to do."""
     info(f"error[{code}]: {message}")

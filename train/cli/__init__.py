@@ -101,7 +101,7 @@ def report_exit(report: Report, gate: Gate | None) -> int:
     """Return the exit code of ``gate``, naming what closes it."""
     if gate is None or not (names := report.failing(gate)):
         return Exit.OK
-    console.talk(f"--fail-on {gate}: {', '.join(map(console.one_line, names))}")
+    console.info(f"--fail-on {gate}: {', '.join(map(console.one_line, names))}")
     return Exit.FAILED
 
 
@@ -133,9 +133,9 @@ def main() -> NoReturn:
     except click.ClickException as error:
         # What was typed is data too.
         if isinstance(error, click.UsageError) and error.ctx is not None:
-            console.talk(error.ctx.get_usage())
-            console.talk(f"Try '{error.ctx.command_path} --help' for help.\n")
-        console.talk(f"Error: {console.one_line(error.format_message())}")
+            console.info(error.ctx.get_usage())
+            console.info(f"Try '{error.ctx.command_path} --help' for help.\n")
+        console.info(f"Error: {console.one_line(error.format_message())}")
         sys.exit(Exit.USAGE)
     except OSError as error:
         if error.errno != errno.ENOSPC:
@@ -145,7 +145,7 @@ def main() -> NoReturn:
         console.trouble("E936 write-failed", f"what is printed cannot be written: {error.strerror}", "Make room.")
         sys.exit(Exit.MISSING)
     except (KeyboardInterrupt, click.Abort):
-        console.talk("interrupted")
+        console.info("interrupted")
         sys.exit(Exit.INTERRUPTED)
 
 
@@ -160,5 +160,5 @@ def _ranks() -> AbstractContextManager[Any]:
 
 def _stop(number: int, _frame: FrameType | None) -> NoReturn:
     text, code = ("terminated", Exit.TERMINATED) if number == signal.SIGTERM else ("hung up", Exit.HUNG_UP)
-    console.talk(text)
+    console.info(text)
     sys.exit(code)

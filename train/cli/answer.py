@@ -95,7 +95,7 @@ def command(
     with closing(open_contestant(name, device=device, threads=threads)) as model:
         num_failed, num_withheld = _answer(model, requests, prompting, sampling, withheld, is_streamed=is_streamed)
     if num_withheld := num_withheld + len(examples) - len(allowed):
-        console.talk(
+        console.info(
             f"not sent: {num_withheld:,} of the records and examples, with findings X7xx, such as personal data, or of "
             "test; --send-flagged and --send-test send them"
         )

@@ -111,9 +111,9 @@ def _print_comparison(folders: Sequence[Path]) -> None:
         console.data(table(comparison, console.columns()))
     except TrainError as error:
         # Nothing could be scored; what was answered is there all the same.
-        console.talk(f"warning: {error.message}")
-    console.talk("\n".join(f"written: {folder}" for folder in folders))
-    console.talk(f"Next: train compare {' '.join(map(str, folders))}{' OTHER' if len(folders) == 1 else ''}")
+        console.info(f"warning: {error.message}")
+    console.info("\n".join(f"written: {folder}" for folder in folders))
+    console.info(f"Next: train compare {' '.join(map(str, folders))}{' OTHER' if len(folders) == 1 else ''}")
 
 
 def _computed_again(
@@ -174,5 +174,5 @@ def _computed_again(
             write_predictions(sides[0], sides[1], run)
         write_report(report, run)
         write_run(run, record | kept_of(report, sides[1], run))
-        console.talk(f"written: {run / 'report.html'}")
+        console.info(f"written: {run / 'report.html'}")
     return report_exit(report, fail_on)

@@ -95,13 +95,13 @@ def _push(source: Source, folder: Path, repo: str, *, is_public: bool, is_agreed
     from train.pipeline.export import doubts_of, send
 
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    console.talk(f"{source.name} to {repo} ({'PUBLIC' if is_public else 'private'}): {len(files)} files")
+    console.info(f"{source.name} to {repo} ({'PUBLIC' if is_public else 'private'}): {len(files)} files")
     for path in files:
-        console.talk(f"  {path.relative_to(folder)}  {path.stat().st_size:,} bytes")
+        console.info(f"  {path.relative_to(folder)}  {path.stat().st_size:,} bytes")
     for doubt in doubts_of(source):
-        console.talk(f"  warning: {doubt}")
+        console.info(f"  warning: {doubt}")
     if is_dry or not (is_agreed or click.confirm("Upload?", default=False, err=True)):
-        console.talk("nothing was sent")
+        console.info("nothing was sent")
     else:
         console.data(console.visible(send(folder, repo, source.name, is_public=is_public)))
     return Exit.OK

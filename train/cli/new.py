@@ -55,9 +55,9 @@ def command(file: Path | None, settings: tuple[str, ...], keep: str | None, forc
     except OSError as error:
         hint = "; --force overwrites it" if isinstance(error, FileExistsError) else ""
         raise click.UsageError(f"{file}: {error.strerror}{hint}") from None
-    console.talk(f"wrote {file}; use it with: train run DATASET --recipe {file}")
+    console.info(f"wrote {file}; use it with: train run DATASET --recipe {file}")
     if keep is None:
-        console.talk("nothing is done against forgetting: --keep base, or --keep FILE")
+        console.info("nothing is done against forgetting: --keep base, or --keep FILE")
 
 
 def _is_terminal() -> bool:

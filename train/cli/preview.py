@@ -107,7 +107,7 @@ def _print_lengths_of_stdin(recipe: Recipe) -> None:
         allow_special_tokens=recipe.allow_special_tokens,
     )  # fmt: skip
     for warning in renderer.warnings:
-        console.talk(f"warning: {warning}")
+        console.info(f"warning: {warning}")
     for number, line in enumerate(sys.stdin.buffer, 1):
         if line.strip():
             at = f"stdin:{number}"
@@ -161,7 +161,7 @@ def _show(row: Row, renderer: Renderer, *, has_ids: bool) -> bool:
         for (mark, role), run in groupby(tokens, key=lambda token: token[1:]):
             _line([token for token, *_ in run], mark, role, renderer, "")
     for note in preview.notes:
-        console.talk(f"warning: record {console.one_line(row.id)}: {note}")
+        console.info(f"warning: record {console.one_line(row.id)}: {note}")
     if untrained:
         fault = f"its answer is cut by {untrained} tokens, so it is trained without its end"
         console.trouble("E925 too-long", f"record {console.one_line(row.id)}: {fault}", "Raise max_length.")

@@ -309,7 +309,7 @@ class EndpointContestant:
             raise RequestError(reason, "retry")
         if self.budget.is_limited and None in (answer.prompt_tokens, answer.new_tokens) and not self._has_warned:
             self._has_warned = True
-            console.talk(f"{self.host} does not say how many tokens an answer took: the most that it can take count")
+            console.info(f"{self.host} does not say how many tokens an answer took: the most that it can take count")
         return replace(answer, seconds=time.monotonic() - sent_at, cost=self.budget.cost(spent))
 
     def _slow_down(self, wait: float, sent_at: float) -> bool:
@@ -319,7 +319,7 @@ class EndpointContestant:
         if min(sent_at, self._answered_at) >= self._slowed_at:
             self._gap, self._slowed_at = max(PAUSE, 2 * self._gap), now
             if wait >= _LONG_WAIT:
-                console.talk(f"too many requests: the endpoint asks to wait {wait:,.0f} s")
+                console.info(f"too many requests: the endpoint asks to wait {wait:,.0f} s")
         silence = now - self._answered_at
         wait = max(wait, self._gap, min(silence, _LONGEST_WAIT))
         if is_worth := silence + wait < _PATIENCE:
@@ -580,7 +580,7 @@ class AnswerFolder:
             self._give_up(error)
 
     def _give_up(self, error: OSError) -> BinaryIO:
-        console.talk(f"warning: answers are not kept: {error}")
+        console.info(f"warning: answers are not kept: {error}")
         self._folder = None
         return io.BytesIO()
 

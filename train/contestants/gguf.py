@@ -76,7 +76,7 @@ class GgufContestant:
         self._path, self.digest = path, sha256_of(path)
         self._server = _Server(path, self._reads, threads)
         if "tokenizer.chat_template" not in header:
-            console.talk(f"warning: {path.name} has no chat template; llama.cpp renders its prompts as ChatML")
+            console.info(f"warning: {path.name} has no chat template; llama.cpp renders its prompts as ChatML")
         try:
             self.template = str(self._server.ask("/props")["chat_template"])
             self._marks = _find_marks(self._server, self.template)

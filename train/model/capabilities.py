@@ -246,7 +246,7 @@ def compile_layers(model: Any, *, backend: str | Callable[..., Any] = "inductor"
                 return compiled(layer, *arguments, **named)
             except (TorchDynamoException, FailOnRecompileLimitHit) as error:
                 reason = first_line(getattr(error, "inner_exception", error))
-                console.talk(f"warning: layers are not compiled from here on: {reason}")
+                console.info(f"warning: layers are not compiled from here on: {reason}")
                 compiled = _as_written
         return _as_written(layer, *arguments, **named)
 

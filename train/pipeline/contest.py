@@ -202,11 +202,11 @@ def _announce(contest: _Contest, left: Mapping[str, tuple[str, Row]], num_result
         shots = conditions.prompting.number
         route = f" at {route_of(endpoint.url)}" + (f", each after {shots} examples" if shots else "")
     already = f"; {num_results:,} results are there already" if num_results else ""
-    console.talk(f"{contestant.name}: asking {number} records{route}{already}")
+    console.info(f"{contestant.name}: asking {number} records{route}{already}")
     if conditions.max_reasoning_tokens is not None and not contest.is_local:
-        console.talk(f"warning: {contestant.name} reasons as long as it likes: only a model here can be ended")
+        console.info(f"warning: {contestant.name} reasons as long as it likes: only a model here can be ended")
     if contest.num_withheld:
-        console.talk(
+        console.info(
             f"not sent: {_records(contest.num_withheld)} with findings X7xx, such as personal data; "
             "--send-flagged sends them"
         )
@@ -223,7 +223,7 @@ def _announce(contest: _Contest, left: Mapping[str, tuple[str, Row]], num_result
             }
             warn_of_unscored(rows, references, contest.categories, name)
         requests = contest.requests(row for _, row in left.values())
-        console.talk("\n".join(plan_lines(contestant, requests, contest.rows_by_id)))
+        console.info("\n".join(plan_lines(contestant, requests, contest.rows_by_id)))
 
 
 def _measure(
@@ -315,17 +315,17 @@ def _report(
     for each in unanswered:
         reasons.setdefault(f"{each.code}: {each.reason}", []).append(each.id)
     for reason, ids in sorted(reasons.items()):
-        console.talk(f"warning: {_records(len(ids))} without an answer: {reason} ({console.join_names(ids, 5)})")
+        console.info(f"warning: {_records(len(ids))} without an answer: {reason} ({console.join_names(ids, 5)})")
     if unanswered:
-        console.talk("The same command asks for them again.")
+        console.info("The same command asks for them again.")
     if num_cut := sum(result.stopped is False for result in results):
         most = contest.conditions.max_new_tokens
-        console.talk(
+        console.info(
             f"warning: {num_cut:,} of {counts['results']:,} answers ended at {most} tokens and are scored as they "
             "stand; --max-new-tokens allows more"
         )
     if num_skipped := counts["skipped"]:
-        console.talk(f"warning: {_records(num_skipped)} without a result: too long, raw text, or cannot be rendered")
+        console.info(f"warning: {_records(num_skipped)} without a result: too long, raw text, or cannot be rendered")
 
 
 def _records(number: int) -> str:

@@ -81,7 +81,7 @@ def warn_of_unscored(
     scored = score(rows, references, answers, None, categories, split=split)
     for name in sorted({record.category for record in scored}):
         if found := unscored_of(name, ([record] for record in scored)):
-            console.talk(
+            console.info(
                 f"warning: {console.one_line(name) or '-'}: {found.n} of {found.n + found.num_unscored} {split} "
                 f"references suit the scorer {spec_of(categories, name).metric.name}; it will have no figure, and the "
                 f"mean none. Set [categories.{json.dumps(name)}] scorer in curate.toml and export again."
@@ -138,7 +138,7 @@ class Progress:
         if is_live or now >= self._said + _PLAIN_SECONDS:
             self._said = now
             left = (now - self._began) / self._num_done * (self._num - self._num_done)
-            (console.redraw if is_live else console.talk)(
+            (console.redraw if is_live else console.info)(
                 f"asked {self._num_done:,} of {self._num:,}, {self._num_unanswered:,} without an answer, about "
                 f"{math.ceil(left / 60)} min left" + f", cost so far {number(self._cost)}" * (self._cost > 0)
             )

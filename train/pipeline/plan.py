@@ -27,15 +27,15 @@ from train.model.device import Meter, free_memory, memory_limit
 from train.model.parallel import num_shards
 from train.recipe import Checkpointing, Recipe
 from train.recipe.forgetting import Remedy, risks, tuning_of
-from train.recipe.schedule import validations_from, warmup_steps
+from train.recipe.schedule import betas, validations_from, warmup_steps, weight_decay
 
 USABLE = 0.9
 """Share of a device's memory that is planned with; the rest is the context's, the kernels' and what lies scattered."""
 # Bytes of both moments of a trained number; of 8 bits with the scale of each block of 256.
 _MOMENTS = {"adamw_torch_fused": 8.0, "adamw_8bit": 2 + 8 / 256}
-_COMPILED_FROM = 300.0
-"""Seconds of steps from which compiling layers pays, an estimate: inductor takes up to half a minute, and steps become
-a fifth shorter.
+_GRAPH_SECONDS, _TIMES = 15, 10
+"""An estimate: inductor takes 8 to 20 seconds for both passes of a layer. Steps become a fifth shorter, so a run that
+takes ten times as long has it back twice.
 """
 _PEAK = 1e15
 """Operations a second of an H100 in bfloat16, by which a run that was not measured takes least."""
@@ -75,6 +75,8 @@ class Plan(Expected):
     micro_batch_tokens: int
     learning_rate: float
     warmup_steps: int
+    betas: tuple[float, float]
+    weight_decay: float
     memory: Memory
     device_bytes: int
     device: str
@@ -138,7 +140,8 @@ class Plan(Expected):
             "mixture": f"an epoch mixes {self.mixture}" * bool(self.mixture),
             "steps": f"{self.steps:,} steps, {self.step_size}, micro-batches of up to "
             f"{self.micro_batch_tokens:,} tokens",
-            "rate": f"learning_rate {self.learning_rate:.3g} after {self.warmup_steps} steps of warmup",
+            "rate": f"learning_rate {self.learning_rate:.3g} after {self.warmup_steps} steps of warmup; AdamW's betas "
+            f"{self.betas[0]:g} and {self.betas[1]:g}, weight decay {self.weight_decay:g}",
             "model": f"{method}, {self.trained:,} of {self.parameters:,} parameters trained",
             "machine": self._machine(),
             "memory": f"{_mb(self.peak_bytes)} MB at the {'most' if self.seconds else 'least'} of "
@@ -219,7 +222,8 @@ def make_plan(
         records=len(steps.mixture), tokens=steps.tokens, supervised=steps.trained, longest=int(steps.lengths.max()),
         steps=len(steps), run_tokens=steps.num_tokens(), step_size=steps.step_size,
         micro_batch_tokens=steps.micro_batch_tokens, learning_rate=tuning.lr,
-        warmup_steps=warmup_steps(recipe, len(steps)), memory=memory, device_bytes=memory_bytes or memory_limit(device),
+        warmup_steps=warmup_steps(recipe, len(steps)), betas=betas(recipe), weight_decay=weight_decay(recipe),
+        memory=memory, device_bytes=memory_bytes or memory_limit(device),
         device=str(device), dtype=str(dtype).removeprefix("torch."), threads=threads, gradient_checkpointing=how,
         optim=recipe.optim, is_sharded=is_sharded,
         risks=tuple(risks(tuning)), cost_per_hour=cost_per_hour, flops=useful_flops(model, steps),
@@ -230,7 +234,7 @@ def make_plan(
             seconds_per_token, grown = calibrate(model, steps, placement)
         memory = replace(memory, activations=max(0, grown - memory.gradients - memory.optimizer))
         plan = replace(plan, memory=memory, seconds=seconds_per_token * plan.run_tokens)
-    is_compiled, reason = _compilation(plan, steps, device)
+    is_compiled, reason = _compilation(plan, model, steps, device)
     return replace(plan, compile=is_compiled, compile_reason=reason)
 
 
@@ -363,7 +367,7 @@ def useful_flops(model: Any, steps: BatchSampler) -> float:
     return float(4 * body + 2 * trained + (of_head + of_attention) / tokens)
 
 
-def _compilation(plan: Plan, steps: BatchSampler, device: torch.device) -> tuple[bool, str]:
+def _compilation(plan: Plan, model: Any, steps: BatchSampler, device: torch.device) -> tuple[bool, str]:
     # Return whether layers are compiled, and why.
     recipe = steps.recipe
     no_graph = steps.is_packed and (plan.dtype == "float32" or not has_varlen(device))
@@ -378,10 +382,18 @@ def _compilation(plan: Plan, steps: BatchSampler, device: torch.device) -> tuple
         return False, reason
     if recipe.compile is True:
         return True, "compile = true"
+    # Where adapters alone are trained, the first layer's input needs no gradient, unless it is computed again; a padded
+    # batch of one text is a shape of its own.
+    layers = getattr(model.config.get_text_config(), "layer_types", None)
+    kinds, is_lora = len(set(layers or [None])), recipe.method == "lora"
+    graphs = (kinds + (is_lora and not plan.gradient_checkpointing)) * (2 - steps.is_packed)
     training = (plan.seconds or plan.flops * plan.run_tokens / _PEAK) / steps.num_ranks
-    is_worth, least = training >= _COMPILED_FROM, "" if plan.seconds else " at the least"
-    bound = f"{'over' if is_worth else 'under'} the {duration(_COMPILED_FROM)} from which compiling pays"
-    return is_worth, f"{duration(training)} of steps{least} are {bound}"
+    compiling = _GRAPH_SECONDS * graphs
+    is_worth = training >= _TIMES * compiling
+    return is_worth, (
+        f"{duration(training)} of steps{'' if plan.seconds else ' at the least'} are {'over' if is_worth else 'under'} "
+        f"{_TIMES} times the {compiling} seconds of compiling, estimated at {_GRAPH_SECONDS} a graph"
+    )
 
 
 # torch's CPU allocator raises a plain RuntimeError; its words are all there is to know it by.

@@ -160,7 +160,7 @@ def read_values(path: Path) -> dict[str, Any]:
     """Return a recipe file's values as they stand there: TOML, or YAML by its suffix.
 
     Raises TrainError "E920 bad-recipe" for what is not readable, not UTF-8, no table or over 1 MiB, and for YAML with
-    tags or aliases.
+    tags, aliases or a key that stands twice.
     """
     is_yaml = path.suffix.lower() in (".yaml", ".yml")
     try:
@@ -184,13 +184,23 @@ def _read_yaml(text: str) -> Any:
     # PyYAML comes with the [train] extra and is needed for YAML recipes only.
     import yaml
 
+    class UniqueKeys(yaml.SafeLoader):
+        # YAML forbids a key that stands twice; PyYAML takes the last.
+        def flatten_mapping(self, node: yaml.MappingNode) -> None:
+            keys = set[str]()
+            for key, _ in node.value:
+                if isinstance(key, yaml.ScalarNode) and key.value in keys:
+                    raise ValueError(f"line {key.start_mark.line + 1}: the key {key.value!r} stands twice")
+                keys |= {key.value} if isinstance(key, yaml.ScalarNode) else set()
+            super().flatten_mapping(node)
+
     try:
         # An alias that names itself, or ten that name ten each, make a small file endless; a tag makes objects.
         for number, token in enumerate(yaml.scan(text, yaml.SafeLoader)):
             if number > MOST_TOKENS or isinstance(token, yaml.AliasToken | yaml.TagToken):
                 what = f"{token.start_mark.line + 1}: tags, aliases and more than {MOST_TOKENS:,} tokens are refused"
                 raise ValueError(f"line {what}")
-        return yaml.safe_load(text)
+        return UniqueKeys(text).get_single_data()
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from None
 

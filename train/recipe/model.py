@@ -224,7 +224,7 @@ class EvalRecipe(Section):
             "max_reasoning_tokens leaves none of max_new_tokens for the answer": (
                 (self.max_reasoning_tokens or 0) >= self.max_new_tokens
             ),
-            "validation is always measured, and each split stands there once": (
+            'splits always holds "validation", and each split once': (
                 "validation" not in self.splits or len(set(self.splits)) < len(self.splits)
             ),
         }

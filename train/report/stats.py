@@ -15,9 +15,16 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-# Not scipy.stats, which takes a second to load, and whose BCa bootstrap takes time and memory by the square of records.
-from scipy.optimize import brentq
-from scipy.special import bdtr, ndtr, ndtri, stdtrit
+from train.base.errors import require_extra
+
+try:
+    # Not scipy.stats, which takes a second to load, and whose BCa bootstrap takes time and memory by the square of
+    # records.
+    from scipy.optimize import brentq
+    from scipy.special import bdtr, ndtr, ndtri, stdtrit
+except ImportError:
+    require_extra("scipy", "a report", "train")
+    raise
 
 
 def seed_of(*names: str) -> list[int]:

@@ -50,7 +50,7 @@ def export_run(
         written = TARGETS[target](source, work, dtype)
         if written.model and (other := ids_served_differently(source.renderer, source.rows())):
             text = f"warning: the text of {len(other)} records has control tokens, which a server takes for structure,"
-            console.talk(f"{text} and training did not: {console.join_names(other)}")
+            console.info(f"{text} and training did not: {console.join_names(other)}")
         if written.model and num_compared:
             num, odd = compare_answers(source, reload(source, written.model), num_compared)
         manifest = ExportManifest(
@@ -61,11 +61,11 @@ def export_run(
         # Another process may have written there meanwhile.
         check_free(output, is_forced=is_forced)
     num_bytes = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
-    console.talk(f"written: {output} ({num_bytes / 1e6:,.1f} MB)")
+    console.info(f"written: {output} ({num_bytes / 1e6:,.1f} MB)")
     if written.command:
         console.data(console.visible(written.command.replace("FOLDER", shlex.quote(str(output)))))
     if num:
-        console.talk(f"loaded again: {num - len(odd)} of {num} greedy answers are those that the run recorded")
+        console.info(f"loaded again: {num - len(odd)} of {num} greedy answers are those that the run recorded")
     if not odd:
         return Exit.OK
     is_exact = dtype == source.recipe.dtype == "float32"

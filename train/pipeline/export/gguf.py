@@ -68,14 +68,14 @@ def write(source: Source, work: Path, dtype: str) -> Written:
             write_gguf(work / name, model, source.renderer, source.name, each)
     del model
     for each, name in names.items():
-        console.talk(f"llama.cpp reads {len(expected)} answers token by token in {name}")
+        console.info(f"llama.cpp reads {len(expected)} answers token by token in {name}")
         with closing(GgufContestant(work / name, name)) as contestant:
             num_records = _prove_tokens(source, contestant, rows)
             num_same, num_tokens = _compare_tokens(contestant, expected)
         agreement = f"{num_same:,} of {num_tokens:,} places where it leads by over {_TOLERANCE} nats"
         if num_same < num_tokens * (1 if each == exact else _FEWEST_SAME):
             raise _unproved(f"llama.cpp computes something else: {name} names the run's likeliest token at {agreement}")
-        console.talk(
+        console.info(
             f"proved: the same tokens of {num_records:,} prompts, and the run's likeliest token at {agreement}"
         )
     if exact != dtype:
@@ -150,7 +150,7 @@ def _prove_tokens(source: Source, contestant: GgufContestant, rows: Sequence[Row
                 others.append(row.id or "a text with digits, signs and accents")
         except RowFault as fault:
             refused.append(row.id)
-            console.talk(f"warning: {row.id} is not compared: {fault.reason}")
+            console.info(f"warning: {row.id} is not compared: {fault.reason}")
     if others:
         raise _unproved(
             f"llama.cpp makes other tokens of the prompts of {len(others):,} records: {console.join_names(others)}"

@@ -96,7 +96,7 @@ def _numbers(config: Any) -> dict[str, Any]:
     if is_gemma and near != [layer for layer in layers if (layer + 1) % 6]:
         raise inexpressible(f"the layers {near} see a window of tokens; llama.cpp has others do so", _INSTEAD)
     if near and not is_gemma and window < reads:
-        console.talk(f"the file reads {window:,} tokens and not {reads:,}: llama.cpp has no window of tokens for it")
+        console.info(f"the file reads {window:,} tokens and not {reads:,}: llama.cpp has no window of tokens for it")
         reads = window
     numbers = {
         "context_length": reads,

@@ -32,7 +32,7 @@ def write(source: Source, work: Path, _dtype: str) -> Written:
     for category in sorted({row.category for row in rows}):
         spec, alias = spec_of(specs, category), wording.category(" ".join(console.visible(category).split()))
         if spec.metric.kind == "judge" or spec.choices:
-            console.talk(f"{alias}: no task, as {spec.metric.name} scores no text that a model writes by itself")
+            console.info(f"{alias}: no task, as {spec.metric.name} scores no text that a model writes by itself")
             continue
         scorers[category] = {"metric": spec.metric.name, "primary": spec.metric.primary, "options": dict(spec.options)}
         names.append(name := f"{group}_{_slug(category)}")
@@ -65,10 +65,10 @@ def _test_rows(source: Source) -> list[Row]:
         what = f"a harness scores reasoning as a part of the answer; records with some: {console.join_names(thinking)}"
         raise inexpressible(what, _INSTEAD)
     if source.renderer.has_reasoning_marks:
-        console.talk("warning: the base may write reasoning, which a harness scores as a part of the answer")
+        console.info("warning: the base may write reasoning, which a harness scores as a part of the answer")
     rendered = source.renderer.examples(rows)
     for warning in rendered.warnings("test"):
-        console.talk(f"warning: {warning}")
+        console.info(f"warning: {warning}")
     if rendered.cut:
         what = f"evaluation cut {len(rendered.cut)} records: {console.join_names(rendered.cut)}"
         raise inexpressible(what, "Train with on_too_long = skip, or a larger max_length.")
