@@ -186,7 +186,7 @@ def test_a_card_tells_data_base_table_and_licence_and_hostile_names_stay_text(ru
         assert record["facts"]["base"] in body
         assert "are under CC-BY-4.0" in body
         table = [line for line in body.splitlines() if line.startswith("|")]
-        assert len(table) == 2 + 4
+        assert len(table) == 2 + 4 + 1, "two of the head, four categories, and their mean"
         assert {line.count("|") - line.count("\\|") for line in table} == {11}
         assert "\nlicense: mit" not in body
 
