@@ -121,9 +121,11 @@ def figure(value: float | None) -> str:
 
 
 def told(tables: Iterable[Mapping[str, Json]]) -> list[str]:
-    """Return the sentences of those of ``tables`` that are not the scores by category, with what is to be typed."""
+    """Return the sentences of those of ``tables`` that a terminal shows and that are not the scores by category, with
+    what is to be typed.
+    """
     return [
-        text for table in tables if table["part"] not in ("results", "flips")
+        text for table in tables if table["is_in_terminal"] and table["part"] not in ("results", "flips")
         for text in (*table["sentences"], *filter(None, ["  ".join(table["code"])]))
     ]  # fmt: skip
 

@@ -56,8 +56,8 @@ def test_names_come_only_after_the_last_pair(workspace):
     assert "ana has 4 pairs left" in early.stderr
     assert "win rate" in call(workspace, "--blind", "b:base", "b", "--report", by="owner").stdout
     whole = call(workspace, "--blind", "b:base", "b", "--plain", lines="t\nb\n1\n1\n")
-    assert "b against b:base: 6 verdicts of 1 person on 6 validation records" in whole.stdout
-    assert "too few to judge (6 of 30)" in whole.stdout
+    assert "b against b:base: 6 verdicts of 1 person" in whole.stdout
+    assert "too few" in whole.stdout
     # Asked again, nothing is left.
     again = call(workspace, "--blind", "b", "b:base", "--plain")
     assert "b:base against b: 6 verdicts" in again.stdout
