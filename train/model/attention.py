@@ -12,7 +12,7 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -53,6 +53,7 @@ class Packed:
     starts: torch.Tensor
     positions: torch.Tensor
     branches: tuple[tuple[int, ...], ...] = ()
+    _masks: dict[tuple[int, int | None], torch.Tensor] = field(default_factory=dict)
 
     def model_kwargs(self) -> dict[str, Any]:
         """Return the arguments of a model that reads the row, besides the ids; call it within `packing`."""
@@ -78,25 +79,28 @@ class Packed:
         parts = zip(*(torch.split(tensor, list(self.lengths), 2) for tensor in (q, k, v)), strict=True)
         with torch.autocast(query.device.type, enabled=False):
             for number, (q, k, v) in enumerate(parts):
-                branches = self.branches[number] if self.branches else ()
-                is_plain = not any(branches) and (window is None or window >= q.shape[2])
-                mask = None if is_plain else visible(q.shape[2], branches, window, q.device)
+                mask = self._visible(number, window)
                 mixed.append(
                     functional.scaled_dot_product_attention(
-                        q, k, v, mask, is_causal=is_plain, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
+                        q, k, v, mask, is_causal=mask is None, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
                     )
                 )
         return torch.cat(mixed, 2).transpose(1, 2).to(dtype)
 
-
-def visible(length: int, branches: Sequence[int], window: int | None, device: torch.device) -> torch.Tensor:
-    """Return which keys each query of one example sees, [length, length]."""
-    index, positions = torch.arange(length), torch.from_numpy(_positions(length, branches))
-    owner = torch.repeat_interleave(torch.tensor([length - sum(branches), *branches]))
-    seen = (index[:, None] >= index) & ((owner == 0) | (owner[:, None] == owner))
-    if window is not None:
-        seen &= positions[:, None] - positions < window
-    return to_device(seen, device)
+    def _visible(self, number: int, window: int | None) -> torch.Tensor | None:
+        """Return which keys each query of one example sees, [length, length]; None where that is all before it."""
+        length, branches = self.lengths[number], self.branches[number] if self.branches else ()
+        if not any(branches) and (window is None or window >= length):
+            return None
+        # The layers share it.
+        if (number, window) not in self._masks:
+            index, positions = torch.arange(length), torch.from_numpy(_positions(length, branches))
+            owner = torch.repeat_interleave(torch.tensor([length - sum(branches), *branches]))
+            seen = (index[:, None] >= index) & ((owner == 0) | (owner[:, None] == owner))
+            if window is not None:
+                seen &= positions[:, None] - positions < window
+            self._masks[number, window] = to_device(seen, self.starts.device)
+        return self._masks[number, window]
 
 
 def _positions(length: int, branches: Sequence[int]) -> np.ndarray:

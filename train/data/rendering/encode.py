@@ -78,7 +78,9 @@ class Encoder:
         self.special_pattern = re.compile("|".join(map(re.escape, self.special_texts)) or r"(?!)")
         # What a template writes around the contents is nearly always the same.
         self.count_control = lru_cache(maxsize=1024)(lambda text: len(self.special_pattern.findall(text)))
-        self._control = np.array(sorted(self.special_ids), np.int64)
+        # A tokenizer finds these first, the leftmost and longest, and reads what is between them apart.
+        self._apart = {number for number, token in added.items() if not token.normalized}
+        self._read_alone = lru_cache(maxsize=256)(lambda text: self._tokenize([text], has_offsets=False)[0].ids)
         self.bos: int | None = tokenizer.bos_token_id
         self.is_adding_bos = self.bos is not None and list(tokenizer("a").input_ids[:1]) == [self.bos]
 
@@ -90,11 +92,10 @@ class Encoder:
         """
         encoded: dict[int, Encoded] = {}
         quick = [n for n, passage in enumerate(passages) if not passage.plain and not passage.has_offsets]
-        if self._bytes is not None and quick:
-            texts = [passages[n].text for n in quick] + [passages[n].text[: passages[n].num_opening] for n in quick]
-            read: list[Ints] = [np.array(one.ids, np.int32) for one in self._tokenize(texts, has_offsets=False)]
-            for number, ids, opening in zip(quick, read, read[len(quick) :], strict=False):
-                if (aligned := self._by_bytes(passages[number], ids, opening)) is not None:
+        if self._bytes is not None:
+            read = self._tokenize([passages[n].text for n in quick], has_offsets=False)
+            for number, one in zip(quick, read, strict=True):
+                if (aligned := self._by_bytes(passages[number], one.ids)) is not None:
                     encoded[number] = aligned
         cuts: dict[int, set[int]] = {n: set() for n in range(len(passages)) if n not in encoded}
         while cuts:
@@ -121,7 +122,7 @@ class Encoder:
 
     def num_control(self, ids: Sequence[int] | Ints) -> int:
         """Number of control tokens among ``ids``."""
-        return int(np.isin(ids, self._control).sum())
+        return sum(map(self.special_ids.__contains__, np.asarray(ids).tolist()))
 
     @cached_property
     def _bytes(self) -> dict[int, bytes] | None:
@@ -138,20 +139,27 @@ class Encoder:
             for token, number in self.tokenizer.get_vocab().items()
         }
 
-    def _by_bytes(self, passage: Passage, ids: Ints, opening: Ints) -> Encoded | None:
+    def _by_bytes(self, passage: Passage, ids: list[int]) -> Encoded | None:
         # None where a token lies across an edge, or the text is not the bytes of its tokens.
         assert self._bytes is not None, "asked for a tokenizer of bytes"
-        tokens = [self._bytes[token] for token in ids.tolist()]
+        tokens = [self._bytes[token] for token in ids]
         if b"".join(tokens) != passage.text.encode():
             return None
         sizes = np.fromiter(map(len, tokens), np.int64, len(tokens))
         ends = np.cumsum(sizes)
-        edges = [len(passage.text[:edge].encode()) for edge in passage.edges]
-        aligned, joined = self._align(passage, ids, np.stack([ends - sizes, ends], 1), edges, opening)
+        *edges, end = (len(passage.text[:edge].encode()) for edge in (*passage.edges, passage.num_opening))
+        # As far as the last of them the opening alone has the same ids, and what follows is nearly always the same.
+        begin = int(np.searchsorted(ends, end, side="right"))
+        while begin and ids[begin - 1] not in self._apart:
+            begin -= 1
+        before = len(b"".join(tokens[:begin]).decode())
+        opening = ids[:begin] + self._read_alone(passage.text[before : passage.num_opening])
+        offsets = np.stack([ends - sizes, ends], 1)
+        aligned, joined = self._align(passage, np.array(ids, np.int32), offsets, edges, opening)
         return None if joined else aligned._replace(offsets=None)
 
     def _align(
-        self, passage: Passage, ids: Ints, offsets: Ints, edges: Sequence[int], opening: Ints
+        self, passage: Passage, ids: Ints, offsets: Ints, edges: Sequence[int], opening: Sequence[int] | Ints
     ) -> tuple[Encoded, set[int]]:
         """The passage as tokens, and the characters at which it must be cut, for a token lies across them.
 
