@@ -137,7 +137,7 @@ def train_compiled(run: Path, strategy: ParallelStrategy) -> tuple[float, int, b
         return lambda *given: runs.append(1) or compiled(*given)  # type: ignore[func-returns-value]
 
     with join_group() as ranks, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules[fit.__module__], "compile_layers", partial(compile_layers, backend=backend))
+        patch.setattr("train.loop.trainer.compile_layers", partial(compile_layers, backend=backend))
         model = make_model()
         # A dropout that its layers do not know keeps it from being packed: on a CPU such rows are not compiled.
         model.config.attention_dropout = 0.5

@@ -187,8 +187,7 @@ class Encoder:
             own = list({part for text in texts for part in text if part.is_plain == is_plain})
             encodings = self._tokenize([part.text for part in own], has_offsets=has_offsets, is_plain=is_plain)
             for part, one in zip(own, encodings, strict=True):
-                offsets = np.array(one.offsets, np.int64).reshape(-1, 2) + part.start
-                read[part] = np.array(one.ids, np.int32), offsets
+                read[part] = np.array(one.ids, np.int32), np.array(one.offsets, np.int64).reshape(-1, 2) + part.start
         for text in texts:
             ids = [np.empty(0, np.int32), *(read[part][0] for part in text)]
             offsets = [np.empty((0, 2), np.int64), *(read[part][1] for part in text)]
