@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, cast
 from urllib.parse import urlsplit
 
 import httpx2
@@ -155,7 +155,12 @@ class EndpointContestant:
 
         def show(query: _Query, text: str) -> bool:
             name, query.num_streamed = query.ids[0], query.num_streamed + len(text)
-            events.put(lambda: name in cancelled or on_text is None or on_text(name, text) or cancelled.add(name))
+
+            def pass_on() -> None:
+                if on_text is not None and name not in cancelled and not on_text(name, text):
+                    cancelled.add(name)
+
+            events.put(pass_on)
             return name not in cancelled
 
         def give(result: Answer | Unanswered) -> None:
@@ -336,11 +341,11 @@ class EndpointContestant:
             # The time for all of it, however slowly it drips.
             async with asyncio.timeout(timeout):
                 # In ASCII: a text may hold a lone surrogate.
-                response = await client.post(
+                # openai's types do not say that a response comes as it is where it is asked for.
+                response = cast("httpx2.Response", await client.post(
                     "/chat/completions", content=json.dumps(body).encode(), cast_to=httpx2.Response, stream=True,
                     stream_cls=openai.AsyncStream[object],
-                )  # fmt: skip
-                assert isinstance(response, httpx2.Response), "it is what was asked for"
+                ))  # fmt: skip
                 async with contextlib.aclosing(response):
                     if self._show is not None and _is_stream(response):
                         return await self._stream(response, partial(self._show, query), query)

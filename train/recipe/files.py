@@ -184,7 +184,7 @@ def _read_yaml(text: str) -> Any:
     # PyYAML comes with the [train] extra and is needed for YAML recipes only.
     import yaml
 
-    class UniqueKeys(yaml.SafeLoader):
+    class UniqueKeys(yaml.SafeLoader):  # type: ignore[misc]
         # YAML forbids a key that stands twice; PyYAML takes the last.
         def flatten_mapping(self, node: yaml.MappingNode) -> None:
             keys = set[str]()

@@ -117,7 +117,7 @@ def chrf(
     if not reference.split():
         return {}
     # Its names say that beta is whole; it only squares it.
-    scorer = CHRF(char_order, word_order, beta)  # type: ignore[arg-type]
+    scorer = CHRF(char_order, word_order, beta)
     return float(scorer.sentence_score(completion, [reference]).score / 100)
 
 
