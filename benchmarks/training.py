@@ -145,10 +145,10 @@ def ours(job: Job, clock: Callable[[], float], look_every: int = 1, model: Any =
         def save(self, *_: Any, **__: Any) -> Path:
             return self.run_dir
 
-    # As the command does.
-    keep_freed_memory()
     job = replace(job, recipe={"eval_steps": look_every} | job.recipe)
     tuned, recipe, planned = set_up(job, model)
+    # As the command does, which makes no model at random: what that took would never be given back.
+    keep_freed_memory()
     if recipe.gradient_checkpointing is True:
         checkpoint_activations(tuned)
     looks: list[tuple[int, float]] = []
