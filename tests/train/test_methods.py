@@ -95,7 +95,7 @@ def test_every_kind_learns_and_is_an_adapter_of_the_base_on_the_disk(
     again = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), tmp_path / "adapter")
     torch.testing.assert_close(_logits(again), _logits(tuned), atol=2e-4, rtol=2e-3)
     config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
-    is_converted = "init" in KINDS[kind] and KINDS[kind]["init"] != "orthogonal"
+    is_converted = KINDS[kind].get("init_lora_weights", "orthogonal") != "orthogonal"
     assert config["r"] == (8 if is_converted else 4)
     with again.disable_adapter():
         torch.testing.assert_close(_logits(again), _logits(AutoModelForCausalLM.from_pretrained(base)))

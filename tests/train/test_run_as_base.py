@@ -96,8 +96,8 @@ def test_a_continued_adapter_still_lies_on_the_first_base(
     # Its shape is the first one's, whatever the recipe says.
     assert config["r"] == 4
     assert config["base_model_name_or_path"] == str(bases().resolve())
-    recorded = json.loads((second / "run.json").read_text())["recipe"]["lora"]
-    assert recorded["rank"] == 4
+    recorded = json.loads((second / "run.json").read_text())["recipe"]
+    assert recorded["lora_r"] == 4
     model = load_adapter(load_base(str(bases()))[0], second / "adapter")
     assert model is not None
     old, new = (load_file(run / "adapter" / "adapter_model.safetensors") for run in (first, second))
@@ -119,7 +119,7 @@ def test_what_is_no_base_is_refused(first: Path, dataset: Path, bases: Callable[
     done = _run(dataset, first, tmp_path / "c")
     assert isinstance(done.exception, TrainError)
     assert done.exception.code == "E952 run-changed"
-    text = (first / "recipe.toml").read_text().replace("continued = false", "continued = true")
+    text = (first / "recipe.toml").read_text().replace("continue_adapter = false", "continue_adapter = true")
     (first / "recipe.toml").write_text(re.sub("^base = .*", f'base = "{first}"', text, flags=re.MULTILINE))
     done = _run(dataset, first, tmp_path / "d")
     assert isinstance(done.exception, TrainError)
