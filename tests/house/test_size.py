@@ -52,7 +52,7 @@ CEILINGS = {
     "train/pipeline": Size(39_180, 27_404, 0),
     "train/recipe": Size(7_316, 5_242, 0),
     "train/report": Size(48_792, 34_703, 3_715),
-    "tests": Size(724_572, 476_126, 0),
+    "tests": Size(724_595, 476_140, 0),
 }
 MAX_LINES_OF_A_FUNCTION = 60
 MAX_LINES_OF_A_FILE = 700
