@@ -142,11 +142,11 @@ def ours(job: Job, clock: Callable[[], float], look_every: int = 1, model: Any =
     from train.loop import Checkpoint, Placement, Validation, fit
     from train.model.capabilities import checkpoint_activations
 
-    # As the command does.
-    keep_freed_memory()
     Checkpoint.save = lambda run, *_, **__: run  # type: ignore[method-assign, assignment]
     job = replace(job, recipe={"eval_steps": look_every} | job.recipe)
     tuned, recipe, planned = set_up(job, model)
+    # As the command does, which makes no model at random: what that took would never be given back.
+    keep_freed_memory()
     if recipe.gradient_checkpointing is True:
         checkpoint_activations(tuned)
     looks: list[tuple[int, float]] = []

@@ -267,8 +267,8 @@ def test_a_real_run_of_the_tiny_base_is_worked_through(tmp_path, root):
     (workspace / "data/desk.jsonl").write_text("".join(lines), encoding="utf-8")
     settings = 'schema = "instruction"\nrecipe = "recipe.toml"\n[split]\nseed = 1\nratios = [0.6, 0.3, 0.1]\n'
     (workspace / "curate.toml").write_text(settings)
-    recipe = 'base = "models/tiny-base"\nmethod = "full"\nmax_steps = 3\nglobal_batch_size = 8\n'
-    recipe += "[eval]\nmax_new_tokens = 24\n"
+    lines = ['base = "models/tiny-base"', 'method = "full"', "max_steps = 3", "global_batch_size = 8"]
+    recipe = "\n".join([*lines, "[eval]", "max_new_tokens = 24\n"])
     (workspace / "recipe.toml").write_text(recipe)
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = commands.run("curate", "train", workspace, env=env, timeout=600)
