@@ -57,8 +57,8 @@ def choose_splits(path: Path, lines: Sequence[dict[str, Any]]) -> str:
     if all(line["split"] in (None, "train") for line in lines):
         order = sorted({line["cluster"] for line in lines})
         if len(order) < 3:
-            unless = "no manifest.json, and " if path.is_dir() else ""
-            message = f"{path}: {unless}{len(order)} prompts are too few to train on and to measure"
+            reason = "no manifest.json, and " if path.is_dir() else ""
+            message = f"{path}: {reason}{len(order)} prompts are too few to train on and to measure"
             raise TrainError("E912 bad-dataset", message, f"Add records. {_NAME_SPLITS}")
         size = max(1, len(order) // 10)
         for line in lines:
