@@ -96,7 +96,7 @@ def rouge_l(completion: str, reference: str, *, beta: Weight = 1.0) -> float | S
     if not common:
         return 0.0
     precision, recall = common / len(ours), common / len(theirs)
-    return (1 + beta**2) * precision * recall / (recall + beta**2 * precision)
+    return float((1 + beta**2) * precision * recall / (recall + beta**2 * precision))
 
 
 @metric("chrf")
