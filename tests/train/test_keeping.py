@@ -1,4 +1,4 @@
-"""No forgetting by default: what `train new` asks, text that the base writes, and the guard that ends a run."""
+"""No forgetting by default: what `train new` asks, and the guard that ends a run."""
 
 from __future__ import annotations
 
@@ -29,54 +29,30 @@ def _call(*words: str, typed: str | None = None) -> Any:
 def test_a_new_recipe_keeps_what_it_is_told_to(tmp_path: Path) -> None:
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "own.txt").write_text("the red cat sat on a mat")
-    for keep, replay in (("base", "base"), (str(tmp_path / "texts" / "own.txt"), "texts/own.txt"), ("nothing", None)):
+    own = str(tmp_path / "texts" / "own.txt")
+    for keep, replay in ((own, "texts/own.txt"), ("nothing", None)):
         file = tmp_path / "recipe.toml"
         done = _call("new", str(file), "--keep", keep, "--force")
         assert done.exception is None, done.exception
         recipe = load_recipe(file)
         assert (recipe.mixing.replay, recipe.guard.general) == (replay, 0.05 if replay else None)
     plain = _call("new", str(file), "--force")
-    assert "nothing is done against forgetting: --keep base, or --keep FILE" in plain.stderr
+    assert "nothing is done against forgetting: --keep FILE names text to replay" in plain.stderr
     assert load_recipe(file).mixing.replay is None
     assert "is no file" in str(_call("new", str(file), "--keep", "missing.txt", "--force").exception)
-    own = _call("new", str(file), "--keep", "base", "--set", "guard.general=0.2", "--force")
-    assert own.exception is None
+    done = _call("new", str(file), "--keep", own, "--set", "guard.general=0.2", "--force")
+    assert done.exception is None
     assert load_recipe(file).guard.general == 0.2
 
 
-@pytest.mark.parametrize(("typed", "replay"), [("\n", "base"), ("nothing\n", None)])
+@pytest.mark.parametrize(("typed", "replay"), [("\n", None), ("own.txt\n", "own.txt")])
 def test_a_terminal_is_asked(typed: str, replay: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own.txt").write_text("the red cat sat on a mat")
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(new_module, "_is_terminal", lambda: True)
     done = _call("new", str(tmp_path / "r.toml"), typed=typed)
     assert "What must the model go on knowing?" in done.output
     assert load_recipe(tmp_path / "r.toml").mixing.replay == replay
-
-
-@pytest.mark.ci
-def test_the_base_writes_text_once_and_plan_and_run_count_it(
-    dataset: Path, bases: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TRAIN_CACHE", str(tmp_path / "cache"))
-    words = [word for name, value in FEW.items() for word in ("--set", f"{name}={value}")]
-    words += ["--base", str(bases()), "--set", "mixing.replay=base", "--set", "guard.general=0.5"]
-    planned = _call("plan", str(dataset), *words, "--no-measure")
-    assert planned.exception is None, planned.exception
-    assert "texts were written by the base;" in planned.stderr
-    assert "replayed text 1 of " in planned.stdout
-    assert "kept        5% of an epoch replay text that the base wrote; the run ends where" in planned.stdout
-    done = _call("run", str(dataset), *words, "--out", str(tmp_path / "a"))
-    assert done.exception is None, done.exception
-    assert "texts were written by the base before" in done.stderr
-    assert "forgetting: 5% of an epoch replay text that the base wrote" in done.stderr
-    again = _call("run", str(dataset), *words, "--out", str(tmp_path / "b"))
-    assert again.exception is None, again.exception
-    facts = [json.loads((tmp_path / name / "run.json").read_text())["facts"]["replayed text"] for name in "ab"]
-    assert facts[0] == facts[1]
-    report = json.loads((tmp_path / "a" / "report.json").read_text())
-    assert report["run"]["tuning"]["replay"] == "base"
-    assert report["run"]["settings"]["replayed"].endswith(" texts that the base wrote")
-    events = [json.loads(line) for line in (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()]
-    assert all(event["general"] > 0 for event in events if event["event"] == "eval")
 
 
 @pytest.mark.ci

@@ -7,25 +7,16 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from tests.train.tiny import chat_row, make_model, make_tokenizer, some_rows, write_dataset
+from tests.train.tiny import chat_row, write_dataset
 from train.cli import cli
-from train.data.dataset import open_dataset
-from train.data.rendering import Renderer
 from train.evaluate.dynamics import Dynamic
-from train.evaluate.evaluation import evaluate_model
 from train.evaluate.predictions import Scored
-from train.evaluate.scoring import category_specs
-from train.loop import Placement
-from train.pipeline import base_results
-from train.pipeline.base_results import noise_floor
-from train.recipe import build_recipe
-from train.report import JudgeSummary, Report, Run, build_report, data_map, noise_of
+from train.report import JudgeSummary, Report, Run, build_report, data_map
 from train.report.results import bits_per_byte
 from train.report.write import html, markdown
 
@@ -55,78 +46,6 @@ def test_the_data_map_keeps_the_hardest_and_the_most_variable() -> None:
     assert data_map(learnt, ["of the data"]) is None
 
 
-def test_the_noise_floor_is_a_share_with_wilsons_interval() -> None:
-    scipy_stats = pytest.importorskip("scipy.stats", reason="scipy is the oracle of this test")
-    noise = noise_of(50, 4, 2)
-    wanted = scipy_stats.binomtest(2, 50).proportion_ci(method="wilson")
-    assert (noise.rate.low, noise.rate.high) == pytest.approx((wanted.low, wanted.high), abs=1e-9)
-
-
-@pytest.fixture
-def prepared(tmp_path: Path) -> Any:
-    rows = {
-        "train": some_rows(4, prefix="t"),
-        "validation": some_rows(30, prefix="v"),
-        "test": some_rows(40, prefix="x"),
-    }
-    dataset = open_dataset(write_dataset(tmp_path / "v1", rows))
-    model = make_model("llama")
-    return SimpleNamespace(
-        dataset=dataset, recipe=build_recipe({"eval": {"max_new_tokens": 6}}),
-        renderer=Renderer(make_tokenizer(), "sft", 256), placement=Placement(), model=model,
-        categories=category_specs(dataset.manifest["categories"]),
-    )  # fmt: skip
-
-
-def _measured(prepared: Any) -> list[Scored]:
-    return [
-        one
-        for split in ("validation", "test")
-        for one in evaluate_model(
-            prepared.model, prepared.renderer, prepared.dataset.splits[split], prepared.categories, prepared.recipe,
-            split=split,
-        )
-    ]  # fmt: skip
-
-
-def test_the_noise_floor_decodes_fifty_rows_again_in_other_batches(
-    prepared: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    base = _measured(prepared)
-    seen: list[Any] = []
-    predict = base_results.predict
-
-    def watched(*arguments: Any, **options: Any) -> Any:
-        seen.append((arguments[2], options["batch_tokens"]))
-        return predict(*arguments, **options)
-
-    monkeypatch.setattr(base_results, "predict", watched)
-    noise = noise_floor(prepared.model, prepared, base)
-    assert noise is not None
-    ((rows, batch_tokens),) = seen
-    assert (noise.n, len(rows)) == (50, 50)
-    assert batch_tokens < sum(len(prepared.renderer.prompt(row).ids) + 6 for row in rows) / 3
-    # In float32 on a CPU, two tokens are never so near to one another.
-    assert (noise.num_changed, noise.num_flipped) == (0, 0)
-
-
-def test_chosen_answers_are_not_decoded_again(prepared: Any) -> None:
-    options = {"choices": ["the cat", "a dog"]}
-    prepared.categories = category_specs({"cats": {"scorer": "choice_logprob", "options": options}, "dogs": {}})
-    base = _measured(prepared)
-    noise = noise_floor(prepared.model, prepared, base)
-    assert noise is not None
-    assert (noise.n, noise.num_changed) == (sum(one.category == "dogs" for one in base), 0)
-
-
-def test_a_model_that_answers_otherwise_is_noticed(prepared: Any) -> None:
-    base = _measured(prepared)
-    noise = noise_floor(make_model("llama", seed=9), prepared, base)
-    assert noise is not None
-    assert noise.num_changed > 40
-    assert noise_floor(prepared.model, prepared, []) is None
-
-
 # peft reads a property that transformers renamed.
 @pytest.mark.ci
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
@@ -144,7 +63,6 @@ def test_a_run_tells_all_of_it_and_eval_rebuilds_it_byte_for_byte(bases: Callabl
         cli, ["run", str(dataset), "--base", str(bases()), *arguments, "--out", str(run)], standalone_mode=False
     )
     assert done.exception is None, done.exception
-    assert "Decoded again" in done.stdout
     feedback = [json.loads(line) for line in (run / "feedback.jsonl").read_text().splitlines()]
     trained = [row for row in feedback if row["split"] == "train"]
     assert len(trained) == 24
@@ -155,8 +73,6 @@ def test_a_run_tells_all_of_it_and_eval_rebuilds_it_byte_for_byte(bases: Callabl
     assert f"General text (the built-in general.txt, n = {report.forgetting.n})" in done.stdout
     assert report.run.tuning is not None
     assert (report.run.tuning.method, report.run.tuning.replay) == ("lora", None)
-    assert report.noise is not None
-    assert report.noise.n == 16
     assert report.data_map is not None
     assert report.data_map.n == 24
     before = {name: (run / name).read_bytes() for name in ("report.json", "report.md", "report.html")}
@@ -178,7 +94,6 @@ def test_hostile_texts_stay_texts_in_the_further_parts() -> None:
         run=Run(id="r"),
         judge_summary=judged,
         data_map=data_map(learnt, [one.id for one in learnt]),
-        noise=noise_of(4, 1, 1),
     )
     page = html(report)
     assert not re.search(r"<(script|img|i|b)[ >](?!\d|[−+.])", page)

@@ -159,7 +159,6 @@ def _computed_again(
         default_metric=own.default_metric,
         rules=Rules(own.margin if margin is None else margin, own.fewest, own.resamples),
         remarks=own.remarks,
-        noise=own.noise,
         judge_summary=own.judged,
         data_map=own.data_map,
         human=read_human(run),

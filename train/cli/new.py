@@ -18,28 +18,24 @@ _MARGIN = 0.05
 @click.command("new")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False), required=False)
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set one key, such as method=full.")
-@click.option(
-    "--keep", metavar="TEXT", help='What the model must go on knowing: a file of such text, "base" or "nothing".'
-)
+@click.option("--keep", metavar="TEXT", help='What the model must go on knowing: a file of such text, or "nothing".')
 @click.option("--force", is_flag=True, help="Overwrite FILE.")
 def command(file: Path | None, settings: tuple[str, ...], keep: str | None, force: bool) -> None:
     """Write a commented recipe to FILE, or to stdout, with every key, its meaning and its default.
 
-    --keep says what the model must go on knowing; a terminal is asked for it. Text of a file, or without one text that
-    the base writes itself ("base"), is replayed while training, and the run ends with an error where general text takes
-    5 % more bits per byte.
+    --keep says what the model must go on knowing; a terminal is asked for it. Text of that file is
+    replayed while training, and the run ends with an error where general text takes 5 % more bits per byte.
 
-    Example: train new recipe.toml --set method=full --keep base
+    Example: train new recipe.toml --set method=full --keep encyclopedia.jsonl
     """
     if keep is None and file is not None and _is_terminal():
-        question = 'What must the model go on knowing? A file of text, "base" for what it knows now, or "nothing"'
-        keep = str(click.prompt(question, default="base", err=True))
+        question = 'What must the model go on knowing? A file of text, or "nothing"'
+        keep = str(click.prompt(question, default="nothing", err=True))
     if keep not in (None, "nothing"):
-        if keep not in ("base", "general"):
-            if not Path(keep).is_file():
-                raise click.UsageError(f'--keep {keep} is no file, and not "base" or "nothing"')
-            # Paths of a recipe are read from its own folder.
-            keep = os.path.relpath(keep, file.parent if file else ".")
+        if not Path(keep).is_file():
+            raise click.UsageError(f'--keep {keep} is no file, and not "nothing"')
+        # Paths of a recipe are read from its own folder.
+        keep = os.path.relpath(keep, file.parent if file else ".")
         # As JSON, whose texts are TOML's.
         settings = (f"mixing.replay={json.dumps(keep)}", f"guard.general={_MARGIN}", *settings)
     # pydantic takes a tenth of a second, which the other commands need not pay.
@@ -57,7 +53,7 @@ def command(file: Path | None, settings: tuple[str, ...], keep: str | None, forc
         raise click.UsageError(f"{file}: {error.strerror}{hint}") from None
     console.info(f"wrote {file}; use it with: train run DATASET --recipe {file}")
     if keep is None:
-        console.info("nothing is done against forgetting: --keep base, or --keep FILE")
+        console.info("nothing is done against forgetting: --keep FILE names text to replay")
 
 
 def _is_terminal() -> bool:

@@ -1,15 +1,13 @@
-"""Measure a model for the report; results of a base are cached under a key of everything that they depend on.
-
-Some answers of the base are generated twice all the same: a gain below what decoding it again changes is none.
-"""
+"""Measure a model for the report; results of a base are cached under a key of everything that they depend on."""
 
 from __future__ import annotations
 
 import json
+import math
 import platform
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,25 +18,22 @@ from train.base import console
 from train.base.cache import Cache, cache_home
 from train.base.run_folder import versions
 from train.base.storage import digest_of, installed_version, sha256_of, sources_digest
-from train.data.dataset import Dataset, sample_rows
+from train.data.dataset import Dataset
 from train.data.rendering import Renderer
-from train.evaluate.evaluation import evaluate_splits, gather_scores, num_answers, predict, shard_dataset
+from train.evaluate.evaluation import evaluate_splits, gather_scores, num_answers, shard_dataset
 from train.evaluate.general import SHIPPED
 from train.evaluate.general import SPLIT as GENERAL
 from train.evaluate.metrics import discover
-from train.evaluate.predictions import RIGHT_FROM, Scored, not_finite
-from train.evaluate.scoring import CategorySpec, answer_scores, spec_of
+from train.evaluate.predictions import Scored, not_finite
+from train.evaluate.scoring import CategorySpec
 from train.loop import METRICS, Events, Placement, clock
-from train.model import computing
 from train.pipeline.plan import explain_oom
 from train.recipe import Recipe
-from train.report import Noise, noise_of
 
 _MOST_BYTES = 256 << 20
 IN_RUN = "base-results"
 _SOURCES = Path(__file__).resolve().parents[1]
 """All code of `train`: a change anywhere may change what is measured."""
-MOST_ROWS, _BATCHES = 50, 4
 _READ = {"max_length", "on_too_long", "on_unrenderable", "reasoning", "allow_special_tokens", "new_tokens", "bf16",
          "device", "threads", "load_in_4bit"}  # fmt: skip
 _READ_OF_EVAL = {"max_new_tokens", "max_reasoning_tokens", "batch_tokens", "fit_records"}
@@ -170,8 +165,11 @@ class MeasureLog:
         console.progress(f"measuring the {self._model} model: {num_done:,} of {num:,}{text}")
 
 
-def measure_base(model: Any, evaluation: EvaluationSpec, weights: str, run: Path, *, is_cached: bool) -> list[Scored]:
-    """Return what `measure` returns of the base, each split measured once for all runs in which nothing of it differs.
+def measure_base(
+    model: Any, evaluation: EvaluationSpec, weights: str, run: Path, *, is_cached: bool
+) -> tuple[list[Scored], float]:  # fmt: skip
+    """Return what `measure` returns of the base, and the seconds that it took, each split measured once for all runs in
+    which nothing of it differs.
 
     So a run that leaves the test split alone shares the rest with one that does not. ``weights`` is their digest.
     """
@@ -183,50 +181,24 @@ def measure_base(model: Any, evaluation: EvaluationSpec, weights: str, run: Path
     keys = {split: digest_of(key | {"split": split}) for split in evaluation.splits}
     # Rank 0 decides for all: what is cached on one machine may be missing on another.
     entries = {split: cache.get(each) for split, each in keys.items()} if context.is_first else {}
-    results: dict[str, list[Scored]] = context.broadcast_object({
-        split: [Scored(**values) for values in entry.values["scored"]]
-        for split, entry in entries.items() if entry is not None
-    })  # fmt: skip
+    results, seconds = context.broadcast_object((
+        {split: [Scored(**values) for values in entry.values["scored"]] for split, entry in entries.items() if entry},
+        math.fsum(entry.values["seconds"] for entry in entries.values() if entry),
+    ))  # fmt: skip
     if results:
         num = sum(map(len, results.values()))
         console.info(f"the base was measured before: {num} results are taken from the cache")
     if missing := [split for split in keys if split not in results]:
         console.info(f"run {run.name}: measuring the base")
+        began = time.monotonic()
         fresh = measure(model, evaluation, run, "base", splits=missing)
+        spent = time.monotonic() - began
+        seconds += spent
         for split in missing:
             results[split] = [record for record in fresh if record.split == split]
             # The run reports what is broken.
             if context.is_first and not not_finite(results[split]):
-                cache.put(keys[split], (), {"scored": [asdict(result) for result in results[split]]})
-    return [record for split in keys for record in results[split]]
-
-
-def noise_floor(model: Any, evaluation: EvaluationSpec, base: Sequence[Scored]) -> Noise | None:
-    """Generate up to 50 of the answers in ``base`` again and return what differs; None where nothing was generated.
-
-    ``model`` is the base as it was measured. The rows are chosen by the hash of their ids and fill about four batches,
-    so that they are decoded in other batches than before.
-    """
-    recorded, renderer = {record.id: record for record in base if record.is_generated}, evaluation.renderer
-    splits = evaluation.dataset.splits
-    rows = [row for split in ("validation", "test") for row in splits[split] if row.id in recorded]
-    rows, limits, placement = sample_rows(rows, MOST_ROWS), evaluation.recipe.eval, evaluation.placement
-    if not rows:
-        return None
-    sizes = [len(prompt.ids) + limits.max_new_tokens for row in rows if (prompt := renderer.prompt(row)) is not None]
-    # Greedy decoding is not the same in every batch: the shapes of matrix products decide in which order they add up,
-    # and where two tokens are nearly as likely, rounding chooses.
-    with computing(placement.device, placement.dtype):
-        predictions = predict(
-            model, renderer, rows, max_new_tokens=limits.max_new_tokens,
-            batch_tokens=max(*sizes, sum(sizes) // _BATCHES), max_reasoning_tokens=limits.max_reasoning_tokens,
-        )  # fmt: skip
-    num_changed = num_flipped = 0
-    for prediction in predictions:
-        before = recorded[prediction.id]
-        num_changed += prediction.text != before.text
-        spec = spec_of(evaluation.categories, before.category)
-        score = answer_scores(spec, prediction, before.reference, {}).get(before.metric)
-        if score is not None and before.score is not None:
-            num_flipped += (score >= RIGHT_FROM) != (before.score >= RIGHT_FROM)
-    return noise_of(len(predictions), num_changed, num_flipped)
+                share = spent * len(results[split]) / max(1, len(fresh))
+                scored = [asdict(result) for result in results[split]]
+                cache.put(keys[split], (), {"scored": scored, "seconds": share})
+    return [record for split in keys for record in results[split]], seconds

@@ -38,7 +38,7 @@ from train.model import check_finite, describe_init, is_lora, save_adapter
 from train.model.device import Meter
 from train.model.distributed import SINGLE_PROCESS, DistributedContext, join_group
 from train.model.parallel import gather_weights, unshard
-from train.pipeline.base_results import IN_RUN, measure, measure_base, noise_floor
+from train.pipeline.base_results import IN_RUN, measure, measure_base
 from train.pipeline.export.models import write_card_and_tokenizer
 from train.pipeline.plan import explain_oom, report_accuracy
 from train.pipeline.prepare import Prepared, add_adapters, fill_in, plan_run, prepare, settle
@@ -46,7 +46,7 @@ from train.pipeline.trackers import Trackers
 from train.pipeline.validating import base_score, reference_logps, validation_of
 from train.recipe import Recipe, load_recipe, recipe_toml
 from train.recipe.forgetting import protection, remedies
-from train.report import Noise, Report, Run, card_facts, table
+from train.report import Report, Run, card_facts, table
 from train.report.build import kept_of, publish
 from train.report.judge import BAD_JUDGE, judge_answers
 from train.report.model import JudgeSummary
@@ -277,18 +277,14 @@ def _train(
     # Measure, train, measure, report; a run that fails on the way has no report and no saved model.
     evaluation, placement, run = prepared.evaluation, prepared.placement, record.folder
     context, device = placement.context, placement.device
-    base = measure_base(prepared.model, evaluation, prepared.facts["base"], run, is_cached=is_cached)
-    began = time.monotonic()
-    noise = noise_floor(prepared.model, evaluation, base)
-    # Of an answer: the base may have been measured long ago.
-    seconds = (time.monotonic() - began) / noise.n / context.world_size if noise else 0.0
+    base, seconds = measure_base(prepared.model, evaluation, prepared.facts["base"], run, is_cached=is_cached)
     reference = reference_logps(prepared)
     model = add_adapters(prepared)
     plan = replace(
         # On a GPU three steps are little, and what they show decides.
         plan_run(model, prepared, is_measured=device.type == "cuda" or len(prepared.steps) >= FEWEST_STEPS),
-        validation_seconds=seconds * len(prepared.evaluated_rows),
-        evaluation_seconds=seconds * sum(answer.is_generated for answer in base),
+        validation_seconds=seconds * len(prepared.evaluated_rows) / len(base),
+        evaluation_seconds=seconds,
     )
     ranks = f"; {context.world_size} ranks, {placement.strategy}" if context.world_size > 1 else ""
     console.info(f"plan: {plan.sentence()}{ranks}")
@@ -325,14 +321,14 @@ def _train(
     console.info("measuring the tuned model")
     tuned = measure(model, evaluation, run, "tuned", result.step)
     weights = gather_weights(model) if placement.strategy != "ddp" else None
-    code = _report(model, prepared, record, base, tuned, result, noise, weights, is_quiet) if context.is_first else None
+    code = _report(model, prepared, record, base, tuned, result, weights, is_quiet) if context.is_first else None
     context.barrier()
     return code or Exit.OK
 
 
 def _report(
     model: Any, prepared: Prepared, record: RunRecord, base: list[Scored], tuned: list[Scored], result: FitResult,
-    noise: Noise | None, weights: dict[str, Any] | None, is_quiet: bool,
+    weights: dict[str, Any] | None, is_quiet: bool,
 ) -> Exit:  # fmt: skip
     # Write the report, the model and the end of the record.
     run = record.folder
@@ -342,8 +338,7 @@ def _report(
     }  # fmt: skip
     base, tuned, judged = judge_answers(base, tuned, **shared)
     report = publish(
-        base, tuned, **shared, run=_run_section(record, prepared), dynamics=result.dynamics, noise=noise,
-        judge_summary=judged,
+        base, tuned, **shared, run=_run_section(record, prepared), dynamics=result.dynamics, judge_summary=judged,
     )  # fmt: skip
     shutil.rmtree(run / IN_RUN, ignore_errors=True)
     saved = save_tuned(model, prepared, report, record, weights)

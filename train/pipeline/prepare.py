@@ -48,8 +48,8 @@ from train.model.parallel import pick_strategy
 from train.pipeline.base_results import EvaluationSpec, measured_recipe
 from train.pipeline.contest_plan import warn_of_unscored
 from train.pipeline.plan import Plan, make_plan, needs_checkpointing
-from train.pipeline.replay import base_samples, load_replay
-from train.recipe import OF_BASE, PREFERENCES, Objective, Recipe, load_recipe, recipe_digest
+from train.pipeline.replay import load_replay
+from train.recipe import PREFERENCES, Objective, Recipe, load_recipe, recipe_digest
 from train.recipe.forgetting import Tuning, tuning_of
 from train.report.judge import announce_judge, require_judge
 
@@ -137,10 +137,7 @@ def prepare(
     is_whole = recipe.objective not in PREFERENCES and len(examples) == len(dataset.splits["train"])
     trained_ids = None if is_whole else frozenset(example.id for example in examples)
     measured = [*_check_evaluation(evaluation), *dataset.splits["validation"], *dataset.splits["test"]]
-    base_digest, texts = weights_digest(base_path), None
-    if recipe.mixing.replay == OF_BASE:
-        texts = base_samples(model, renderer, recipe, placement.dtype, len(examples), base_digest)
-    replay, replay_digest = load_replay(renderer, recipe.mixing, measured, folder, texts)
+    replay, replay_digest = load_replay(renderer, recipe.mixing, measured, folder)
     if replay:
         is_compared = recipe.objective in PREFERENCES
         replayed = Examples.of([record.replayed(is_compared=is_compared) for record in replay])
@@ -149,7 +146,8 @@ def prepare(
     bits = {"bitsandbytes"} if recipe.optim == "adamw_8bit" or recipe.load_in_4bit else set()
     facts = {
         "dataset": dataset.digest, "order": steps.digest(), "tokenizer and template": renderer.digest,
-        "recipe": _same(recipe), "base": base_digest, "threads": recipe.threads, "device": placement.device.type,
+        "recipe": _same(recipe), "base": weights_digest(base_path), "threads": recipe.threads,
+        "device": placement.device.type,
         "versions": versions() | {name: installed_version(name) for name in bits},
         "ranks": "1" if context.world_size == 1 else f"{context.world_size} {strategy}",
     } | ({"replayed text": replay_digest} if replay else {})  # fmt: skip

@@ -10,7 +10,6 @@ from train.recipe.files import (
     recipe_toml,
 )
 from train.recipe.model import (
-    OF_BASE,
     PREFERENCES,
     SHIPPED_TEXT,
     Checkpointing,

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, with_config
 
-from train.recipe import Recipe
+from train.recipe import SHIPPED_TEXT, Recipe
 from train.recipe.schedule import peak_lr
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -60,7 +60,7 @@ def tuning_of(recipe: Recipe, hidden_size: int, model_type: str) -> Tuning:
 def protection(recipe: Recipe) -> str:
     """Return in words what of ``recipe`` holds against forgetting, as the plan and a run say it."""
     mixing, margin = recipe.mixing, recipe.guard.general
-    what = {"base": "text that the base wrote", "general": "the built-in text"}.get(mixing.replay or "", mixing.replay)
+    what = "the built-in text" if mixing.replay == SHIPPED_TEXT else mixing.replay
     replayed = f"{mixing.replay_share:.0%} of an epoch replay {what}" if what else "no replay text"
     guard = (
         "no stop rule" if margin is None else f"the run ends where general text takes {margin:.1%} more bits per byte"
@@ -76,7 +76,7 @@ def risks(tuning: Tuning) -> list[Remedy]:
         text = f"learning_rate {tuning.lr:.3g} is {times}"
         steps.append(Remedy("auto-lr", text, ['learning_rate = "auto"']))
     if tuning.replay is None:
-        text = 'nothing is replayed; name a file of text like that which the base was trained on, or "base"'
+        text = "nothing is replayed; name a file of text like that which the base was trained on"
         steps.append(Remedy("add-replay", text, ["[mixing]", 'replay = "FILE.jsonl"']))
     return steps
 

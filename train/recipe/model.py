@@ -42,8 +42,6 @@ class Section(BaseModel):
 
 SHIPPED_TEXT = "general"
 """The value of mixing.replay that means the general text that ships with us."""
-OF_BASE = "base"
-"""The value of mixing.replay that means text which the base writes itself."""
 
 
 class MixingRecipe(Section):
@@ -60,8 +58,8 @@ class MixingRecipe(Section):
     caps: dict[str, Count] = Field(default={})
     """Most records that an epoch takes of a category, such as { chat = 500 }."""
     replay: FileName | None = None
-    """General text that is trained along against forgetting: a JSONL or text file, "base" for text that the base writes
-    itself, or "general" for ours. Texts that eval.general measures are left out.
+    """General text that is trained along against forgetting: a JSONL or text file, or "general" for ours. Texts that
+    eval.general measures are left out.
     """
     replay_share: ReplayShare = 0.05
     """Share of an epoch's records that are replayed text, where replay names one."""

@@ -29,7 +29,7 @@ from train.evaluate.predictions import (
 from train.evaluate.preferences import comparison_remark
 from train.recipe import Recipe
 from train.recipe.forgetting import remedies
-from train.report import stats, wording
+from train.report import wording
 from train.report.diagnostics import field_gaps, memory_of, overfitting, read_events
 from train.report.model import (
     REPORT,
@@ -40,7 +40,6 @@ from train.report.model import (
     Forgetting,
     JudgeSummary,
     Measured,
-    Noise,
     PairedResults,
     Report,
     Run,
@@ -54,7 +53,6 @@ from train.report.results import (
     Pairs,
     Rules,
     bits,
-    estimate,
     known,
     one_answer,
     split_results,
@@ -91,7 +89,7 @@ def build_report(
 
     ``default_metric`` names the categories without a scorer of their own. ``human`` are people's verdicts beside the
     judge's; ``is_checkpoint_chosen`` of a run's best checkpoint; ``sides`` are the results of the seeds whose mean is
-    ``tuned``. What predictions cannot tell is ``measured``: fields of `Report`, such as remarks and noise. Raises
+    ``tuned``. What predictions cannot tell is ``measured``: fields of `Report`, such as remarks. Raises
     TrainError: E933 unpaired-results, E934 not-finite, E937.
     """
     pairs = pair(base, tuned)
@@ -172,12 +170,11 @@ def publish(
     run: Run,
     folder: Path,
     dynamics: Sequence[Dynamic] = (),
-    noise: Noise | None = None,
     judge_summary: JudgeSummary | None = None,
 ) -> Report:
     """Write predictions.jsonl, feedback.jsonl and the report of a run into ``folder``, and return the report.
 
-    ``dynamics`` tells how the training records were learnt, ``noise`` and ``judge_summary`` what else was measured. The
+    ``dynamics`` tells how the training records were learnt, ``judge_summary`` what a judge said. The
     loss curve is read from the folder's metrics.jsonl. Raises TrainError: E934 not-finite when a model is broken; E937
     nothing-to-report; E936 write-failed.
     """
@@ -200,7 +197,6 @@ def publish(
             for remark in reasoning_remark(dataset.splits[split], split, recipe.reasoning)
         ]
         + ([] if recipe.objective == "auto" else comparison_remark(recipe.objective, dataset)),
-        noise=noise,
         judge_summary=judge_summary,
         data_map=data_map(dynamics, {row.id for row in dataset.splits["train"]}),
         fits=overfitting(list(read_events(folder / "metrics.jsonl"))),
@@ -273,12 +269,6 @@ def _forgetting(
         # A bootstrap over so few has too little width to rule anything out.
         word, why = "inconclusive", f"too few documents to judge ({num_documents} of {FEWEST_DOCUMENTS})"
     return Forgetting(n=len(pairs), text=text, base=base, tuned=tuned, difference=difference, word=word, why=why)
-
-
-def noise_of(n: int, num_changed: int, num_flipped: int) -> Noise:
-    """Return what generating ``n`` answers of the base again changed, with the interval of the share that flipped."""
-    rate = estimate(num_flipped / n, stats.wilson(num_flipped, n))
-    return Noise(n=n, num_changed=num_changed, num_flipped=num_flipped, rate=rate)
 
 
 def _flip_table(validation: Pairs, *, is_run: bool) -> ReportTable:

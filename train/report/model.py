@@ -306,18 +306,6 @@ class Memorised(ReportPart):
     sentence: str
 
 
-class Noise(ReportPart):
-    """What greedy decoding alone changes: the base's answers, generated again in another batch layout."""
-
-    n: int
-    num_changed: int
-    """Completions with another text."""
-    num_flipped: int
-    """Records that went from right to wrong or back."""
-    rate: Estimate
-    """Share that flipped, with Wilson's interval."""
-
-
 class Calibration(ReportPart):
     """An LLM judge beside people, on validation records. Pairs of two equal answers are left out."""
 
@@ -427,7 +415,6 @@ class Report(ReportPart, title="A reference and the models compared with it: run
     """What to keep in mind, as only the run could tell it."""
     tables: list[ReportTable] = Field(default_factory=list)
     """All that the report shows beside notes and remarks, finished."""
-    noise: Noise | None = None
     judged: JudgeSummary | None = None
     data_map: DataMap | None = None
     preferences: Preferences | None = None
@@ -491,7 +478,6 @@ class Measured(ReportPart):
     fewest: int
     resamples: int
     remarks: list[str]
-    noise: Noise | None
     judged: JudgeSummary | None
     data_map: DataMap | None
     fits: OverFitting | None

@@ -175,7 +175,7 @@ def pool(
         default_metric=best.default_metric, rules=Rules(best.margin, best.fewest, best.resamples), remarks=best.remarks,
         curve=best.curve,
     )  # fmt: skip
-    own = {part: getattr(best, part) for part in ("noise", "fits", "memory", "data_map")}
+    own = {part: getattr(best, part) for part in ("fits", "memory", "data_map")}
     own["notes"] = [*report.notes, *filter(None, [exam.advice])]
     return report.model_copy(update=own), selected, exam.advice
 

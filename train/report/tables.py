@@ -2,8 +2,8 @@
 
 Whatever a report shows is a list of `ReportTable`, so a part of a report is one function that returns some:
 
-    def noise_tables(noise: Noise) -> list[ReportTable]:
-        return [ReportTable(part="noise", sentences=[f"Decoded again: ..."])]
+    def cost_tables(seconds: float) -> list[ReportTable]:
+        return [ReportTable(part="costs", sentences=[f"Took {seconds:,.0f} seconds."])]
 
 A cell is a string, made by `train.report.wording` (`number`, `spread`, `p_value`, `percent`, `category`); what a record
 says is put into it as it stands, since the renderer makes it visible and escapes it. Tables are plain data: they stand
@@ -55,7 +55,7 @@ class Change(ReportPart):
 
 Part = Literal[
     "results", "people", "preferences", "learning curve", "stages", "sweep", "slices", "forgetting", "over-fitting",
-    "known by heart", "seeds", "noise", "judge", "costs", "conclusions", "flips", "words", "behaviour", "bits",
+    "known by heart", "seeds", "judge", "costs", "conclusions", "flips", "words", "behaviour", "bits",
     "data map", "run",
 ]  # fmt: skip
 """What a table is about; `curate` chooses by it."""

@@ -319,13 +319,6 @@ def _further_tables(report: Report) -> Iterator[ReportTable]:
         )  # fmt: skip
     yield ReportTable(part="words", title="In words", sentences=[row.sentence for row in main.categories],
                       is_in_terminal=False)  # fmt: skip
-    if noise := report.noise:
-        share = f"{percent(noise.rate.value)}, 95 % {percent(noise.rate.low)} to {percent(noise.rate.high)}"
-        yield ReportTable(part="noise", sentences=[
-            f"Decoded again: asked {noise.n} records once more in other batches, the base gave {noise.num_changed} "
-            f"other texts and flipped {noise.num_flipped} between right and wrong ({share}). Other training seeds "
-            "change more."
-        ])  # fmt: skip
     if any(model.num_answers for model in report.models):
         yield _cost_table(report)
 
