@@ -12,11 +12,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from train.base.errors import require_extra
 from train.base.worker import Worker
 from train.evaluate.metrics import BEGINS, UNSPACED, Scores, Texts, Weight, metric, normalise, words
 
-_EXTRA = "metrics"
 _Order = Annotated[int, Field(ge=0, le=100)]
 _Tolerance = Annotated[float, Field(ge=0)]
 
@@ -85,7 +83,6 @@ def rouge_l(completion: str, reference: str, *, beta: Weight = 1.0) -> float | S
     is compared as a whole; an empty one leaves the record unscored. Lin 2004, "ROUGE: A Package for Automatic
     Evaluation of Summaries", ACL workshop, section 3.1.
     """
-    require_extra("rapidfuzz", "the metric rouge_l", _EXTRA)
     # Not rouge-score: its table of two texts of 2,000 words takes 3 s and their product in memory, this a millisecond.
     from rapidfuzz.distance import LCSseq
 
@@ -111,7 +108,6 @@ def chrf(
     """
     if not char_order + word_order:
         raise ValueError("one of the orders must be over 0")
-    require_extra("sacrebleu", "the metric chrf", _EXTRA)
     from sacrebleu.metrics.chrf import CHRF
 
     if not reference.split():
