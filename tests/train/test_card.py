@@ -18,26 +18,23 @@ import pytest
 import torch
 import transformers
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from train.base.errors import TrainError
 from train.data.rendering import Example
-from train.evaluate.answers import can_decode_packed, generate
 from train.loop import Placement, Trainer, backward, fit
 from train.loop.events import AsyncScalars
-from train.model import add_lora, attention, capabilities, computing, kv_cache, pick_device, pick_dtype
+from train.model import add_lora, attention, capabilities, computing, pick_device, pick_dtype
 from train.model.batch import BatchSampler, collate
 from train.model.capabilities import (
     capabilities_of,
     checkpoint_activations,
     compile_layers,
 )
-from train.model.kv_cache import StepShapes, TokenSteps
 from train.model.loss import supervised_loss
 from train.pipeline import prepare as prepare_room
 from train.recipe import Recipe, build_recipe
 
-from .tiny import louder, make_model
+from .tiny import make_model
 
 
 def _examples(lengths: list[int]) -> list[Example]:
@@ -309,134 +306,6 @@ def test_layers_that_torch_cannot_compile_run_as_written(
     said = capsys.readouterr().err
     assert said.count("warning: layers are not compiled from here on: ") == 1
     assert "no C compiler" in said
-
-
-class _Recorder(TorchDispatchMode):
-    """Repeats the calls that were made within on the same memory, as a graph of a GPU does."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: list[tuple[Any, Any, Any, Any]] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        assert not str(func).startswith((*_NoWaits.WAITS, "aten.lift_fresh")), f"{func} is of the host"
-        # A cast that autocast keeps would lie in the memory of the graph, which the next one takes.
-        is_cast = str(func).startswith("aten._to_copy")
-        assert not (is_cast and isinstance(args[0], torch.nn.Parameter)), "a parameter is cast"
-        self.calls.append((func, args, kwargs or {}, func(*args, **(kwargs or {}))))
-        return self.calls[-1][-1]
-
-    def replay(self) -> None:
-        for func, args, kwargs, before in self.calls:
-            again = func(*args, **kwargs)
-            for old, new in zip(tree_leaves(before), tree_leaves(again), strict=True):
-                # A view is the memory that it is a view of.
-                if isinstance(old, torch.Tensor) and old.data_ptr() != new.data_ptr():
-                    old.copy_(new)
-
-
-@pytest.fixture
-def recordings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Let a CPU decode as a GPU does, and return how often each recorded step was replayed."""
-    replays: list[int] = []
-
-    def recorded(function: Any) -> Any:
-        cache, recorder = function.__self__.kv_cache, _Recorder()
-        positions = cache.positions.clone()
-        with recorder:
-            out = function()
-        # What is recorded is not run.
-        cache.positions.copy_(positions)
-        replays.append(0)
-        number = len(replays) - 1
-
-        def replay() -> torch.Tensor:
-            replays[number] += 1
-            recorder.replay()
-            return out
-
-        return replay
-
-    monkeypatch.setattr(kv_cache, "recorded", recorded)
-    monkeypatch.setattr(kv_cache, "can_record", lambda _device: True)
-    return replays
-
-
-@pytest.mark.ci
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("kind", ["qwen3", "llama"])
-def test_a_step_of_decoding_is_recorded_once_for_a_shape_and_replayed(
-    kind: str, dtype: torch.dtype, recordings: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    torch.manual_seed(0)
-    model = louder(make_model(kind))
-    assert can_decode_packed(model)
-    assert recordings == [2], "it was tried before it is used"
-    prompts = [[(31 * n + 7 * k) % 300 + 60 for k in range(n * 11 % 29 + 1)] for n in range(14)]
-
-    def written() -> list[tuple[list[int], bool]]:
-        with computing(torch.device("cpu"), dtype):
-            got = generate(model, prompts, max_new_tokens=40, stop_ids=range(60, 75), batch_tokens=10_000)
-        return [(one.ids, one.stopped) for one in got]
-
-    with monkeypatch.context() as plain:
-        plain.setattr(kv_cache, "can_record", lambda _device: False)
-        wanted = written()
-    recordings.clear()
-    events: list[str] = []
-    for owner, name in ((torch, "stack"), (TokenSteps, "read")):
-        real = getattr(owner, name)
-        monkeypatch.setattr(owner, name, lambda *given, real=real, name=name: events.append(name) or real(*given))
-    monkeypatch.setattr(kv_cache, "step_shapes", lambda _device: StepShapes(16, 8, 0.5))
-    with _NoWaits():
-        assert written() == wanted
-    assert len({len(ids) for ids, _ in wanted}) > 4, "rows end at different times"
-    # Half the rows must go before the others move, and what is read of a row grows rarely.
-    assert events.count("read") > 30
-    assert len(recordings) <= 9
-    assert sum(recordings) >= events.count("read") - 2 * len(recordings) - 4
-    assert events.count("stack") <= events.count("read") / 8 + 1, "the tokens are looked at every eight steps"
-
-
-class _Refusing(TorchDispatchMode):
-    """Ends in the middle, and spoils what was made until then, as a recording does that is refused."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.made: list[torch.Tensor] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if str(func).startswith("aten._softmax"):
-            raise RuntimeError("operation not permitted when stream is capturing")
-        out = func(*args, **(kwargs or {}))
-        given, new = (
-            {leaf.untyped_storage().data_ptr(): leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)}
-            for tree in ((args, kwargs), out)
-        )
-        self.made += [leaf for memory, leaf in new.items() if memory not in given]
-        return out
-
-
-def test_a_step_that_cannot_be_recorded_is_run_as_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.manual_seed(0)
-    model = louder(make_model("llama"))
-    prompts = [[60 + n, 70, 80 + n] for n in range(5)]
-    wanted = generate(model, prompts, max_new_tokens=9, stop_ids=[], batch_tokens=1000)
-    refused: list[int] = []
-
-    def recorded(function: Any) -> Any:
-        try:
-            with _Refusing() as mode:
-                function()
-        finally:
-            refused.append(len(mode.made))
-            for tensor in mode.made:
-                tensor.zero_()
-
-    monkeypatch.setattr(kv_cache, "recorded", recorded)
-    monkeypatch.setattr(kv_cache, "can_record", lambda _device: True)
-    assert generate(model, prompts, max_new_tokens=9, stop_ids=[], batch_tokens=1000) == wanted
-    assert refused
 
 
 @pytest.fixture

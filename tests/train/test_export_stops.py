@@ -38,20 +38,3 @@ def test_every_stop_of_training_is_served(method: str, bases: Bases, tmp_path: P
     tasks = [path.read_text().replace("!function", "") for path in (tmp_path / "t").glob("*.yaml")]
     stops = [task["generation_kwargs"]["until"] for task in map(yaml.safe_load, tasks) if "generation_kwargs" in task]
     assert stops == [["<|im_end|>", "<|sep|>"]] * 4
-
-
-# Nor is it this room's that peft looks at a tied head which grew.
-@pytest.mark.ci
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("kind", ["qwen3", "llama"])
-def test_new_tokens_go_out_with_the_model(kind: str, bases: Bases, tmp_path: Path) -> None:
-    """The embedding is larger than the base's on the disk, tied to the head (qwen3) or beside it (llama)."""
-    words = [f"<new-{number}>" for number in range(80)]
-    settings = [f"new_tokens={json.dumps(words)}", "method=lora", "max_steps=2"]
-    run = make_run(make_dataset(tmp_path / "data" / "v1"), bases(kind), tmp_path / "r", *settings)
-    for target in ("adapter", "merged"):
-        done = export(run, target, tmp_path / target)
-        assert "8 of 8 greedy answers are those that the run recorded" in done.stderr
-    assert set(words) <= json.loads((tmp_path / "merged" / "tokenizer.json").read_text())["model"]["vocab"].keys() | {
-        token["content"] for token in json.loads((tmp_path / "merged" / "tokenizer.json").read_text())["added_tokens"]
-    }

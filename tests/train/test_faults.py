@@ -203,7 +203,7 @@ def test_what_a_run_cannot_write_is_said_with_the_exit_code_of_disks(
     def full(*_: Any) -> None:
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr("train.pipeline.execute.save_adapter", full)
+    monkeypatch.setattr("peft.PeftModel.save_pretrained", full)
     assert "No space left" in error(tmp_path / "run").message
     assert not [path.name for path in (tmp_path / "run").iterdir() if "adapter" in path.name]
 

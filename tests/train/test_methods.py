@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from train.base.errors import Exit, TrainError
 from train.data.rendering import Renderer
 from train.loop import fit, trained_tensors
 from train.loop.checkpoint import Checkpoint
-from train.model import add_lora, computing, save_adapter
+from train.model import add_lora, computing
 from train.model.batch import collate
 from train.model.capabilities import capabilities_of
 from train.model.loss import supervised_loss
@@ -31,8 +30,7 @@ EXAMPLES = Renderer(make_tokenizer(), "chat", 256).examples(some_rows(12)).examp
 KINDS: dict[str, dict[str, Any]] = {
     "lora": {}, "rslora": {"use_rslora": True}, "dora": {"use_dora": True},
     "dora and rslora": {"use_dora": True, "use_rslora": True},
-    "orthogonal": {"init_lora_weights": "orthogonal"}, "pissa": {"init_lora_weights": "pissa"},
-    "pissa and rslora": {"init_lora_weights": "pissa", "use_rslora": True}, "olora": {"init_lora_weights": "olora"},
+    "orthogonal": {"init_lora_weights": "orthogonal"},
 }  # fmt: skip
 IDS = torch.tensor([EXAMPLES[0].ids])
 
@@ -90,12 +88,9 @@ def test_every_kind_learns_and_is_an_adapter_of_the_base_on_the_disk(
     start = supervised_loss(tuned, collate(EXAMPLES))[0].item()
     fit(tuned, steps_of(tuned, EXAMPLES, recipe), tmp_path)
     assert supervised_loss(tuned, collate(EXAMPLES))[0].item() < start - 1
-    save_adapter(tuned, tmp_path / "adapter")
+    tuned.save_pretrained(tmp_path / "adapter")
     again = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), tmp_path / "adapter")
     torch.testing.assert_close(_logits(again), _logits(tuned), atol=2e-4, rtol=2e-3)
-    config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
-    is_converted = KINDS[kind].get("init_lora_weights", "orthogonal") != "orthogonal"
-    assert config["r"] == (8 if is_converted else 4)
     with again.disable_adapter():
         torch.testing.assert_close(_logits(again), _logits(AutoModelForCausalLM.from_pretrained(base)))
 
@@ -107,7 +102,7 @@ def test_rank_stabilised_scales_by_the_root() -> None:
 
 
 @pytest.mark.ci
-@pytest.mark.parametrize("kind", ["dora", "pissa"])
+@pytest.mark.parametrize("kind", ["lora", "dora"])
 def test_in_bfloat16_the_frozen_matrices_are_stored_in_it_and_the_loss_is_near(kind: str) -> None:
     losses = []
     for dtype in (torch.float32, torch.bfloat16):
@@ -122,16 +117,15 @@ def test_in_bfloat16_the_frozen_matrices_are_stored_in_it_and_the_loss_is_near(k
 
 
 @pytest.mark.ci
-@pytest.mark.parametrize("kind", ["dora", "pissa", "olora"])
-def test_a_resume_is_bit_exact_for_adapters_that_look_at_the_weights(tmp_path: Path, kind: str) -> None:
+def test_a_resume_is_bit_exact_for_adapters_that_look_at_the_weights(tmp_path: Path) -> None:
     recipe = build_recipe({"global_batch_size": 4, "max_steps": 4, "learning_rate": 5e-3, "save_steps": 2})
     found = []
     for name, resume in (("whole", None), ("again", tmp_path / "whole" / "checkpoint-2")):
         (tmp_path / name).mkdir()
-        tuned = add_lora(make_model(), _recipe(kind), dtype=torch.float32, seed=3)
+        tuned = add_lora(make_model(), _recipe("dora"), dtype=torch.float32, seed=3)
         steps, checkpoint = steps_of(tuned, EXAMPLES, recipe), None if resume is None else Checkpoint.read(resume)
         fit(tuned, steps, tmp_path / name, resume=checkpoint)
-        save_adapter(tuned, tmp_path / name / "adapter")
+        tuned.save_pretrained(tmp_path / name / "adapter")
         found.append((sha256_of_tensors(trained_tensors(tuned)),
                       (tmp_path / name / "adapter" / "adapter_model.safetensors").read_bytes()))  # fmt: skip
     assert found[0] == found[1]
@@ -141,20 +135,12 @@ def test_a_resume_is_bit_exact_for_adapters_that_look_at_the_weights(tmp_path: P
     ("settings", "message"),
     [
         (
-            {"init_lora_weights": "pissa", "use_dora": True},
-            'init_lora_weights "pissa" changes the weights that use_dora measures',
-        ),
-        ({"init_lora_weights": "olora", "load_in_4bit": True}, 'init_lora_weights "olora" needs whole weights'),
-        (
             {"init_lora_weights": "orthogonal", "lora_r": 3},
             "init_lora_weights .orthogonal. needs an even lora_r, not 3",
         ),
         ({"init_lora_weights": "eva"}, "init_lora_weights must be"),
         ({"load_in_4bit": "int8"}, "load_in_4bit must be"),
         ({"method": "full", "load_in_4bit": True}, "freezes the weights that method"),
-        ({"new_tokens": ["<a>", "<a>"]}, "each once"),
-        ({"new_tokens": ["two words"]}, "without white space"),
-        ({"new_tokens": [""]}, "new_tokens"),
     ],
 )
 def test_what_does_not_fit_together_is_refused_in_words(settings: dict[str, Any], message: str) -> None:
@@ -169,9 +155,9 @@ def test_a_run_with_everything_on_ends_in_an_adapter_that_loads(tmp_path: Path, 
     splits = {name: some_rows(4, prefix=name) for name in ("validation", "test")} | {"train": some_rows(16)}
     dataset = write_dataset(tmp_path / "v1", splits)
     recipe = build_recipe({
-        "base": str(bases()), "device": "cpu", "max_steps": 4, "global_batch_size": 4, "neftune_noise_alpha": 5.0,
+        "base": str(bases()), "device": "cpu", "max_steps": 4, "global_batch_size": 4,
         "learning_rate": 5e-3,
-        "lora_r": 4, "lora_alpha": 8, "init_lora_weights": "pissa", "use_rslora": True, "mixing": {"temperature": 2.0},
+        "lora_r": 4, "lora_alpha": 8, "use_rslora": True, "mixing": {"temperature": 2.0},
         "eval": {"max_new_tokens": 4},
     })  # fmt: skip
     assert start_run(dataset, recipe, out=tmp_path / "run")[1] is Exit.OK

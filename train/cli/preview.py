@@ -103,7 +103,7 @@ def _print_lengths_of_stdin(recipe: Recipe) -> None:
 
     objective = "chat" if recipe.objective == "auto" else recipe.objective
     renderer = Renderer(
-        load_tokenizer(recipe.base, new_tokens=recipe.new_tokens)[0], objective, reasoning=recipe.reasoning,
+        load_tokenizer(recipe.base)[0], objective, reasoning=recipe.reasoning,
         allow_special_tokens=recipe.allow_special_tokens,
     )  # fmt: skip
     for warning in renderer.warnings:

@@ -118,11 +118,7 @@ def open_local(spec: Spec, *, device: str = "auto", threads: int | None = None) 
     require_memory(spec.name, needed, hint, pick_device(recipe.device))
     if tuned is not None:
         check_folder(tuned, needs_weights=full_model is not None)
-    below, home = root_base(recipe, folder)
-    model, tokenizer = load_base(
-        str(full_model or find_base(below.base, home)), device=recipe.device,
-        new_tokens=() if full_model else below.new_tokens,
-    )  # fmt: skip
+    model, tokenizer = load_base(str(full_model or root_base(recipe, folder)), device=recipe.device)
     if tuned is not None and full_model is None:
         # Not merged: that rounds, and the run was measured without it.
         model = load_adapter(model, tuned)

@@ -28,7 +28,7 @@ from train.data.dataset import Row
 from train.data.rendering import Example, Renderer, RowFault
 from train.model.attention import attending, pack, to_device, unread_mask, working_dtype
 from train.model.batch import Batch, by_length
-from train.model.capabilities import capabilities_of, decoder_of, evaluating, head_weight, inner_of
+from train.model.capabilities import capabilities_of, decoder_of, evaluating, inner_of
 from train.model.device import cast_weight
 from train.model.kv_cache import KVCache, TokenSteps
 from train.model.loss import OnDone, batch_nlls, nll_per_example
@@ -115,17 +115,12 @@ class Picker:
 class Decoding:
     """Prompts that were read: ``logits`` [B, V] after each of them, and how their rows go on.
 
-    ``read`` appends a token to each row and returns the logits after it; ``select`` lets all other rows leave and
-    returns those that stay in their new order.
+    ``read`` appends a token to each row and returns the logits after it; ``select`` lets all other rows leave.
     """
 
     logits: torch.Tensor
     read: Callable[[torch.Tensor], torch.Tensor]
-    select: Callable[[Sequence[int]], Sequence[int]]
-    num_blind: int = 1
-    """Steps from one look for rows that are done to the next: each look waits for the device."""
-    open_share: float = 1.0
-    """Rows that are done leave where this share of all rows, or less, goes on."""
+    select: Callable[[Sequence[int]], None]
 
 
 def decode(
@@ -138,36 +133,25 @@ def decode(
     """
     answers: list[list[int]] = [[] for _ in limits]
     stopped = [False] * len(limits)
-    # The number of the answer that each row belongs to, and of those that go on.
+    # The number of the answer that each row belongs to.
     live = list(range(len(limits)))
-    going = set(live)
-    num_blind, open_share, logits = decoding.num_blind, decoding.open_share, decoding.logits
-    if picker is not None or on_token is not None:
-        # Noise is drawn here for each row, which costs more than its step, and whoever listens may end an answer.
-        num_blind, open_share = 1, 1.0
+    logits = decoding.logits
     while True:
-        written: list[torch.Tensor] = []
-        # What is written after the end of an answer is cut off, so that not each step waits for the device.
-        for num in range(min(num_blind, max(limits[index] - len(answers[index]) for index in going))):
-            logits = decoding.read(written[-1]) if num else logits
-            written.append(likeliest(logits) if picker is None else picker.pick(logits, live))
-        for tokens in torch.stack(written).tolist():
-            for index, token in zip(live, tokens, strict=True):
-                if index not in going:
-                    continue
-                stopped[index] = token in stop_ids
-                if not stopped[index]:
-                    answers[index].append(token)
-                is_ended = stopped[index] or (on_token is not None and not on_token(index, token))
-                if is_ended or len(answers[index]) == limits[index]:
-                    going.remove(index)
-        if not going:
+        last = likeliest(logits) if picker is None else picker.pick(logits, live)
+        rows = []
+        for row, (index, token) in enumerate(zip(live, last.tolist(), strict=True)):
+            stopped[index] = token in stop_ids
+            if not stopped[index]:
+                answers[index].append(token)
+            is_ended = stopped[index] or (on_token is not None and not on_token(index, token))
+            if not is_ended and len(answers[index]) < limits[index]:
+                rows.append(row)
+        if not rows:
             return list(map(Generated, answers, stopped))
-        last, rows = written[-1], [row for row, index in enumerate(live) if index in going]
-        if len(rows) <= open_share * len(live) and len(rows) < len(live):
+        if len(rows) < len(live):
             # A step then costs only what goes on.
-            order = decoding.select(rows)
-            live, last = [live[row] for row in order], last[torch.tensor(order, device=last.device)]
+            decoding.select(rows)
+            live, last = [live[row] for row in rows], last[torch.tensor(rows, device=last.device)]
         logits = decoding.read(last)
 
 
@@ -182,7 +166,7 @@ def begin_packed(model: Any, prompts: Sequence[Sequence[int]], limits: Sequence[
     decoder, head = decoder_of(model), model.get_output_embeddings()
     device = next(model.parameters()).device
     # The weights are cast once, and not at every step.
-    weight, bias, dtype = head_weight(head), getattr(head, "bias", None), working_dtype(head_weight(head))
+    weight, bias, dtype = head.weight, getattr(head, "bias", None), working_dtype(head.weight)
     weight, bias = cast_weight(weight, dtype), None if bias is None else bias.to(dtype)
 
     def logits_of(hidden: torch.Tensor) -> torch.Tensor:
@@ -196,8 +180,8 @@ def begin_packed(model: Any, prompts: Sequence[Sequence[int]], limits: Sequence[
     with attending(kv_cache.prompts(packed)):
         hidden = decoder(input_ids=ids[None], **arguments).last_hidden_state[0]
     steps = TokenSteps(lambda arguments: logits_of(decoder(**arguments).last_hidden_state[:, 0]), kv_cache)
-    shapes, last = kv_cache.shapes, packed.starts[1:].long() - 1
-    return Decoding(logits_of(hidden[last]), steps.read, kv_cache.select, shapes.num_blind, shapes.open_share)
+    last = packed.starts[1:].long() - 1
+    return Decoding(logits_of(hidden[last]), steps.read, kv_cache.select)
 
 
 def begin_padded(model: Any, prompts: Sequence[Sequence[int]], _limits: Sequence[int]) -> Decoding:
@@ -224,12 +208,11 @@ def begin_padded(model: Any, prompts: Sequence[Sequence[int]], _limits: Sequence
         mask = torch.cat([mask, mask.new_ones(len(tokens), 1)], dim=1)
         return read(tokens[:, None])
 
-    def select(rows: Sequence[int]) -> Sequence[int]:
+    def select(rows: Sequence[int]) -> None:
         nonlocal mask
         chosen = torch.tensor(rows, device=device)
         cache.batch_select_indices(chosen)
         mask = mask[chosen]
-        return rows
 
     return Decoding(read(ids), read_tokens, select)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -56,13 +56,11 @@ CPU = Placement()
 @dataclass(frozen=True)
 class MicroBatch:
     """Records ``indices`` on the device; ``loss`` of the model returns their part of the step's loss, and the nats of
-    each supervised token. ``lengths`` are those of the texts. ``weight`` is 0 where it is computed only since other
-    ranks wait for it.
+    each supervised token. ``weight`` is 0 where it is computed only since other ranks wait for it.
     """
 
     indices: list[int]
     batch: Batch
-    lengths: Sequence[int]
     loss: Callable[[Any], tuple[torch.Tensor, torch.Tensor]]
     weight: float
     is_last: bool
@@ -116,8 +114,7 @@ class Trainer:
     def forward(self, micro_batch: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return what `MicroBatch.loss` does."""
         self.parallel.begin(is_last=micro_batch.is_last)
-        alpha = self.sampler.recipe.neftune_noise_alpha
-        with self.computing(), noisy_embeddings(self.model, micro_batch.lengths, alpha):
+        with self.computing():
             return self.parallel.run(micro_batch.loss)  # type: ignore[no-any-return]
 
     def micro_batches(self, step: Step) -> Iterator[MicroBatch]:
@@ -130,15 +127,13 @@ class Trainer:
             if comparison is not None:
                 texts = texts_of(examples, is_second_read=comparison.is_pairwise)
             batch = self._collate(texts)
-            # With that of the example that fills a packed row up.
-            lengths = batch.packed.lengths if batch.packed else [len(text.ids) for text in texts]
             given: dict[str, Any] = {"batch": batch, "scale": weight * scale}
             if comparison is None:
                 loss = partial(supervised_loss, **given)
             else:
                 reference = self._reference(indices)
                 loss = partial(comparison.loss, **given, examples=examples, reference=reference, totals=totals)
-            yield MicroBatch(indices, batch, lengths, loss, weight, number == len(turns))
+            yield MicroBatch(indices, batch, loss, weight, number == len(turns))
 
     def turns(self, step: Step) -> list[tuple[list[int], float]]:
         """Return the records of this rank's micro-batches, each with its weight."""
@@ -182,39 +177,6 @@ class Trainer:
                 gains += torch.stack([gain.sum(), torch.full_like(gain[0], len(texts))])
         gains = self.placement.context.sum(gains)
         return replace(totals, drift=(gains[0] / gains[1].clamp(min=1)).clamp(min=0))
-
-
-@contextmanager
-def noisy_embeddings(model: Any, lengths: Sequence[int], alpha: float) -> Iterator[None]:
-    """Within, each example's embeddings [L, H] get uniform noise in (-1, 1) * alpha / sqrt(L * H); 0 adds none.
-
-    NEFTune (Jain et al. 2023, arXiv:2310.05914).
-
-    ``lengths`` are those of the examples of the batch, in its order: one a row of a padded batch, or end to end. What
-    the model can do must be known before (`capabilities_of`): with noise it looks like another model.
-    """
-    if not alpha:
-        yield
-        return
-
-    def add(_module: Any, _inputs: Any, embedded: torch.Tensor) -> torch.Tensor:
-        # By the example's own length, so neither padding nor packing changes how loud its noise is. Padding gets noise
-        # as well, which no token sees.
-        each = torch.tensor(lengths, device=embedded.device)
-        loudness = alpha / (each * embedded.shape[2]).sqrt()
-        is_padded = embedded.shape[0] == len(lengths)
-        loudness = loudness[:, None, None] if is_padded else loudness.repeat_interleave(each)[None, :, None]
-        # From torch's generator of the device, which each step begins anew (`seed_stream`): a resumed run draws the
-        # same.
-        noise = torch.empty_like(embedded, dtype=torch.float32).uniform_(-1, 1)
-        return embedded + (noise * loudness).to(embedded.dtype)
-
-    # On the embedding itself and not on the model: peft's wrapper of new tokens is one too.
-    hook = model.get_input_embeddings().register_forward_hook(add)
-    try:
-        yield
-    finally:
-        hook.remove()
 
 
 class Optimizer:

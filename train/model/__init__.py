@@ -1,6 +1,6 @@
 """The base model: located, checked before it is trusted, loaded, and given adapters that can be switched off."""
 
-from train.model.adapter import add_lora, add_tokens, continue_lora, continued_shape, grow, is_lora, save_adapter
+from train.model.adapter import add_lora, continued_shape, freeze, is_lora
 from train.model.device import computing, pick_device, pick_dtype, pick_threads
 from train.model.load import (
     check_finite,

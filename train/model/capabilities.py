@@ -39,15 +39,6 @@ def decoder_of(model: Any) -> Any:
     return decoder if decoder is not inner else None
 
 
-def head_weight(head: Any) -> Any:
-    """Return the matrix [V, H] that ``head`` multiplies by, with the trained rows of new tokens where they are on."""
-    rows = getattr(head, "token_adapter", None)
-    if rows is None:
-        return head.weight
-    # peft's own ``weight`` has the trained rows also while the adapter is switched off.
-    return rows.base_layer.weight if rows.disable_adapters else rows.get_merged_weights(rows.active_adapters)
-
-
 @contextmanager
 def evaluating(model: Any) -> Iterator[None]:
     """Within, ``model`` is in evaluation mode and no gradient is made; after that it is in the mode that it was in."""
@@ -117,8 +108,7 @@ def capabilities_of(model: Any) -> Capabilities:
 
 
 def _is_linear(head: Any) -> bool:
-    # Rows of new tokens are trained in a wrapper around the head.
-    return isinstance(getattr(head, "original_module", head), torch.nn.Linear)
+    return isinstance(head, torch.nn.Linear)
 
 
 def _try(model: Any) -> Capabilities:
@@ -173,7 +163,7 @@ def _has_plain_head(model: Any, text: torch.Tensor, logits: torch.Tensor) -> boo
     head, decoder = model.get_output_embeddings(), decoder_of(model)
     if not _is_linear(head) or decoder is None:
         return False
-    weight, bias = head_weight(head), getattr(head, "bias", None)
+    weight, bias = head.weight, getattr(head, "bias", None)
     hidden = decoder(input_ids=text[None], use_cache=False).last_hidden_state[0]
     ours = functional.linear(hidden, weight.to(hidden.dtype), None if bias is None else bias.to(hidden.dtype))
     return are_close(ours, logits)

@@ -1,39 +1,20 @@
 """The keys and values of rows that were read, and the steps by which each of them grows.
 
-On a GPU a step is recorded once for a shape and then replayed, since small models wait for their launches. Tests hold
-that on a CPU, with a recorder of their own; it was not run on a GPU.
-
 B rows, N tokens of all examples, K key heads, H query heads, D width of a head.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch.nn import functional
 
 from train.model.attention import Attend, Packed, attending, to_device, unread_mask, working_dtype
 
-
-class StepShapes(NamedTuple):
-    """How often the steps of decoding change their shapes."""
-
-    reach: int
-    """Tokens by which the part of a row that a step reads grows."""
-    num_blind: int
-    """Steps from one look for rows that are done to the next."""
-    open_share: float
-    """Share of unfinished rows at which those that are done leave."""
-
-
-def step_shapes(device: torch.device | str) -> StepShapes:
-    """Return what is best on ``device``: a step of a CPU costs what it reads, one of a GPU its launches and waits.
-
-    On a CPU each new reach has its matrix products compiled anew.
-    """
-    return StepShapes(32, 1, 1.0) if torch.device(device).type == "cpu" else StepShapes(256, 16, 0.5)
+REACH = 32
+"""Tokens by which the part of a row that a step reads grows: on a CPU each new size has its products compiled anew."""
 
 
 class KVCache:
@@ -44,7 +25,7 @@ class KVCache:
 
     def __init__(self, lengths: Sequence[int], room: int, device: torch.device | str = "cpu") -> None:
         """``lengths`` of the packed row's examples, and the most tokens that one of them can have."""
-        self.lengths, self.room, self.device, self.shapes = list(lengths), room, device, step_shapes(device)
+        self.lengths, self.room, self.device = list(lengths), room, device
         self.num_steps = 0
         self.positions = to_device(torch.tensor(self.lengths)[:, None], device)
         self._layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
@@ -105,86 +86,35 @@ class KVCache:
     @property
     def reach(self) -> int:
         """The tokens of each row that a step reads."""
-        step = self.shapes.reach
-        return min((max(self.lengths) + self.num_steps) // step * step + step, self.room)
+        return min((max(self.lengths) + self.num_steps) // REACH * REACH + REACH, self.room)
 
     def advance(self) -> None:
-        """End a step on the device: each row has read the token that `attend` added."""
+        """End a step: each row has read the token that `attend` added."""
         torch.clamp(self.positions + 1, max=self.room - 1, out=self.positions)
-        self.forget_step()
-
-    def forget_step(self) -> None:
-        """Forget what the layers of a step share."""
+        self.num_steps += 1
         self._masks.clear()
 
-    def select(self, rows: Sequence[int]) -> Sequence[int]:
-        """Let all but ``rows`` leave, and return those."""
-        if len(rows) < len(self.lengths):
-            index = to_device(torch.tensor(rows), self.device)
-            self.lengths, self.positions = [self.lengths[row] for row in rows], self.positions[index]
-            self._layers = {layer: (keys[index], values[index]) for layer, (keys, values) in self._layers.items()}
-            self.forget_step()
-        return rows
+    def select(self, rows: Sequence[int]) -> None:
+        """Let all but ``rows`` leave."""
+        index = to_device(torch.tensor(rows), self.device)
+        self.lengths, self.positions = [self.lengths[row] for row in rows], self.positions[index]
+        self._layers = {layer: (keys[index], values[index]) for layer, (keys, values) in self._layers.items()}
+        self._masks.clear()
 
 
 class TokenSteps:
     """Reads one token of each row at a time, after those that ``kv_cache`` holds.
 
-    ``read`` gets what a model is called with, and returns a tensor [B, ..], which is good until the next step.
+    ``read`` gets what a model is called with, and returns a tensor [B, ..].
     """
 
     def __init__(self, read: Callable[[dict[str, Any]], torch.Tensor], kv_cache: KVCache) -> None:
         self._read, self.kv_cache = read, kv_cache
-        self._shape = 0, 0
-        self._replay: Callable[[], torch.Tensor] | None = None
-        self._ids = torch.empty(0)
 
     def read(self, tokens: torch.Tensor) -> torch.Tensor:
         """Return what is read of ``tokens`` [B]."""
-        if (shape := (len(tokens), self.kv_cache.reach)) != self._shape:
-            # The first step of a shape is run as it is written: libraries set themselves up by it.
-            self._shape, self._replay = shape, None
-            self._ids = tokens[:, None].clone()
-            out = self._run()
-        else:
-            self._ids.copy_(tokens[:, None])
-            if self._replay is None:
-                self._replay = self._record() if can_record(self._ids.device) else self._run
-            out = self._replay()
-        self.kv_cache.num_steps += 1
-        return out
-
-    def _record(self) -> Callable[[], torch.Tensor]:
-        try:
-            return recorded(self._run)
-        except RuntimeError:
-            # A model that waits for a number of the device, as rotary embeddings do that change with the length. What
-            # was made on the way was never computed.
-            self.kv_cache.forget_step()
-            return self._run
-
-    def _run(self) -> torch.Tensor:
-        arguments = {"input_ids": self._ids, "position_ids": self.kv_cache.positions, "use_cache": False}
+        arguments = {"input_ids": tokens[:, None], "position_ids": self.kv_cache.positions, "use_cache": False}
         with attending(self.kv_cache.attend):
-            out = self._read(arguments | {"attention_mask": unread_mask(self._ids.device)})
+            out = self._read(arguments | {"attention_mask": unread_mask(tokens.device)})
         self.kv_cache.advance()
         return out
-
-
-def can_record(device: torch.device) -> bool:
-    """Return whether launches on ``device`` can be recorded."""
-    return device.type == "cuda"
-
-
-def recorded(function: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
-    """Return what repeats ``function`` on the same memory, without running it; its result is overwritten each time."""
-    graph = torch.cuda.CUDAGraph()
-    # Another thread may go on using the device meanwhile.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        out = function()
-
-    def replay() -> torch.Tensor:
-        graph.replay()
-        return out
-
-    return replay

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from train.base import console
 from train.base.errors import Exit, TrainError, first_line, require_extra
 from train.base.run_folder import RECIPE, RUN, model_run, read_finished, recipe_folder, weights_digest
-from train.model.adapter import add_tokens, name_tokens
 from train.model.device import SMALL_MODEL, pick_device, pick_dtype
 from train.model.safety import check_folder, check_gguf, check_safetensors
 from train.recipe import Recipe, load_recipe
@@ -30,14 +29,14 @@ if TYPE_CHECKING:
 
 def load_base(
     name: str, *, device: str = "auto", folder: Path | None = None, four_bits: torch.dtype | None = None,
-    new_tokens: Sequence[str] = (), is_continued: bool = False, frozen_for: Recipe | None = None,
+    is_continued: bool = False, frozen_for: Recipe | None = None,
 ) -> tuple[Any, Any]:  # fmt: skip
     """Return (model in float32 on its device, fast tokenizer with a padding token) of a folder, .gguf file or hub id.
 
     Where ``frozen_for`` computes in bfloat16 and the files hold nothing else, matrices stay in it, embeddings excepted.
     Of a LoRA run it is its base with the adapter merged, in memory, or with ``is_continued`` beside it.
-    ``four_bits``: keep its matrices in 4 bits, with products in that format; see `pick_four_bits`. ``new_tokens``
-    are added to both. Code that a model brings is never run. Raises TrainError "E921 bad-model", "E926 no-such-base",
+    ``four_bits``: keep its matrices in 4 bits, with products in that format; see `pick_four_bits`.
+    Code that a model brings is never run. Raises TrainError "E921 bad-model", "E926 no-such-base",
     "E882 bad-run-base", or "E940 missing-extra" where a .gguf file needs the gguf package.
     """
     import torch
@@ -51,7 +50,7 @@ def load_base(
                 "E882 bad-run-base", f"{path.parent}: load_in_4bit needs whole weights on the disk, and this run "
                 "has an adapter", f"Run `train export {path.parent} --to merged`, and name what it writes.",
             )  # fmt: skip
-        return _load_run(path, device, new_tokens, frozen_for, is_continued=is_continued)
+        return _load_run(path, device, frozen_for, is_continued=is_continued)
     if is_continued:
         raise TrainError("E882 bad-run-base", f"continue_adapter: {name} is no run that made an adapter",
                          "Name the folder of a LoRA run as base, or leave continue_adapter out.")  # fmt: skip
@@ -73,7 +72,6 @@ def load_base(
         for weight in module.parameters(recurse=False) if type(module) is not torch.nn.Linear else ():
             weight.data = weight.data.float()
     capabilities_of(model)
-    add_tokens(model, tokenizer, new_tokens)
     return model, tokenizer
 
 
@@ -82,30 +80,23 @@ def is_adapter_of_run(path: Path) -> bool:
     return (path / "adapter_config.json").is_file() and (path.parent / RUN).is_file()
 
 
-def _load_run(
-    path: Path, device: str, new_tokens: Sequence[str], frozen_for: Recipe | None, *, is_continued: bool
-) -> tuple[Any, Any]:
+def _load_run(path: Path, device: str, frozen_for: Recipe | None, *, is_continued: bool) -> tuple[Any, Any]:
     recipe = run_recipe(path.parent)
-    root, folder = root_base(recipe, recipe_folder(path.parent))
     if weights_digest(base_of_run(path.parent)) != read_finished(path.parent)["facts"]["base"]:
         raise TrainError(
             "E952 run-changed", f"{path.parent}: the weights of the base {recipe.base} changed since the run",
             "Bring back what the run was made of.",
         )  # fmt: skip
-    base, _ = load_base(
-        root.base, device=device, folder=folder, new_tokens=root.new_tokens,
-        frozen_for=frozen_for if is_continued else None,
-    )  # fmt: skip
+    root = root_base(recipe, recipe_folder(path.parent))
+    base, _ = load_base(str(root), device=device, frozen_for=frozen_for if is_continued else None)
     check_folder(path, needs_weights=False)
-    model = load_adapter(base, path)
+    model = load_adapter(base, path, is_trainable=is_continued)
     if not is_continued:
         generation = model.generation_config
         model = model.merge_and_unload()
         model.generation_config = generation
-    # With the tokens and the template that the run was trained with.
-    tokenizer = _tokenizer(path)
-    add_tokens(model, tokenizer, new_tokens)
-    return model, tokenizer
+    # With the template that the run was trained with.
+    return model, _tokenizer(path)
 
 
 def run_recipe(run: Path) -> Recipe:
@@ -122,11 +113,11 @@ def base_of_run(run: Path) -> Path:
     return find_base(run_recipe(run).base, recipe_folder(run))
 
 
-def root_base(recipe: Recipe, folder: Path | None) -> tuple[Recipe, Path | None]:
-    """Return the recipe whose base and new tokens the adapter of a run of ``recipe`` lies on, and its folder.
+def root_base(recipe: Recipe, folder: Path | None) -> Path:
+    """Return the base that the adapter of a run of ``recipe`` lies on, found as `find_base` does.
 
-    It is ``recipe`` itself, or that of the first of several runs of which each continued the adapter of another.
-    Raises TrainError "E882 bad-run-base" where there is no first.
+    It is that of ``recipe``, or of the first of several runs of which each continued the adapter of another. Raises
+    TrainError "E882 bad-run-base" where there is no first.
     """
     visited: set[Path] = set()
     while recipe.continue_adapter:
@@ -135,7 +126,7 @@ def root_base(recipe: Recipe, folder: Path | None) -> tuple[Recipe, Path | None]
             raise TrainError("E882 bad-run-base", f"{run} continues its own adapter", "Name another base.")
         visited.add(run)
         recipe, folder = run_recipe(run), recipe_folder(run)
-    return recipe, folder
+    return find_base(recipe.base, folder)
 
 
 def describe_init(recipe: Recipe, base_path: Path) -> str:
@@ -148,7 +139,7 @@ def describe_init(recipe: Recipe, base_path: Path) -> str:
     return f"the base is run {run}, whose adapter is {'continued' if recipe.continue_adapter else 'merged in memory'}"
 
 
-def load_adapter(base: Any, folder: Path) -> Any:
+def load_adapter(base: Any, folder: Path, *, is_trainable: bool = False) -> Any:
     """Return ``base`` with the adapter of ``folder``; every tensor of it found its place and is finite.
 
     Raises TrainError "E921 bad-model", "E934 not-finite".
@@ -163,15 +154,13 @@ def load_adapter(base: Any, folder: Path) -> Any:
             # peft 0.21 reads a property that transformers 5 renamed, and only warns of tensors that it could not place,
             # which are refused below with their names.
             warnings.simplefilter("ignore")
-            model = PeftModel.from_pretrained(base, str(folder))
+            model = PeftModel.from_pretrained(base, str(folder), is_trainable=is_trainable)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise TrainError(
             "E921 bad-model", f"{folder} cannot be loaded: {first_line(error)}", "Train it again."
         ) from error
     loaded = get_peft_model_state_dict(model, save_embedding_layers=False)
-    # The rows of new tokens stand there twice where head and embedding are one.
-    placed = {loaded[name].data_ptr() for name in saved & loaded.keys()}
-    if odd := sorted(name for name in saved ^ loaded.keys() if name in saved or loaded[name].data_ptr() not in placed):
+    if odd := sorted(saved ^ loaded.keys()):
         raise TrainError("E921 bad-model", f"{folder} does not fit the base: {', '.join(odd[:3])}", "Train it again.")
     check_finite(model.named_parameters(), str(folder))
     return model.eval()
@@ -189,7 +178,7 @@ def check_finite(weights: Iterable[tuple[str, Any]], where: str) -> None:
         )  # fmt: skip
 
 
-def load_tokenizer(name: str, *, folder: Path | None = None, new_tokens: Sequence[str] = ()) -> tuple[Any, list[int]]:
+def load_tokenizer(name: str, *, folder: Path | None = None) -> tuple[Any, list[int]]:
     """Return the tokenizer of a base as `load_base` does, and the end tokens that its config names; no weight is read.
 
     A folder that holds a tokenizer alone will do. Raises TrainError as `load_base` does.
@@ -197,7 +186,6 @@ def load_tokenizer(name: str, *, folder: Path | None = None, new_tokens: Sequenc
     path = find_base(name, folder)
     _check(path, is_model=False)
     tokenizer = _tokenizer(path)
-    name_tokens(tokenizer, new_tokens)
     while is_adapter_of_run(path):
         # Its folder has no config: the ends are those of the base.
         path = base_of_run(path.parent)
@@ -304,8 +292,7 @@ def _load_weights(path: Path, settings: Mapping[str, Any]) -> Any:
 def _is_half(path: Path, recipe: Recipe, device: torch.device) -> bool:
     import torch
 
-    if recipe.load_in_4bit or recipe.init_lora_weights in ("pissa", "olora"):
-        # peft rounds adapters to the format of what they lie on, after it took them out of that.
+    if recipe.load_in_4bit:
         return False
     tensors = [tensor for file in path.glob("*.safetensors") for tensor in check_safetensors(file).values()]
     numbers = sum(prod(tensor["shape"]) for tensor in tensors)

@@ -19,7 +19,7 @@ from torch.nn import functional
 from train.data.rendering import Example
 from train.model.attention import packing, working_dtype
 from train.model.batch import Batch, by_length, collate, pad_multiple
-from train.model.capabilities import capabilities_of, decoder_of, evaluating, head_weight, inner_of
+from train.model.capabilities import capabilities_of, decoder_of, evaluating, inner_of
 from train.model.device import cast_weight, memory_limit
 
 CHUNK_BYTES, _TILE = 256 << 20, 64
@@ -172,7 +172,7 @@ def _head_loss(
         head = inner.get_output_embeddings()
         rows = hidden.flatten(0, 1)[batch.rows]
         return lambda weights, scale: linear_cross_entropy(
-            rows, head_weight(head), getattr(head, "bias", None), batch.targets,
+            rows, head.weight, getattr(head, "bias", None), batch.targets,
             weights=weights, scale=scale, dtype=working_dtype(hidden),
         )  # fmt: skip
     with packing(batch.packed):

@@ -34,7 +34,7 @@ _MOST_BYTES = 256 << 20
 IN_RUN = "base-results"
 _SOURCES = Path(__file__).resolve().parents[1]
 """All code of `train`: a change anywhere may change what is measured."""
-_READ = {"max_length", "on_too_long", "on_unrenderable", "reasoning", "allow_special_tokens", "new_tokens", "bf16",
+_READ = {"max_length", "on_too_long", "on_unrenderable", "reasoning", "allow_special_tokens", "bf16",
          "device", "threads", "load_in_4bit"}  # fmt: skip
 _READ_OF_EVAL = {"max_new_tokens", "max_reasoning_tokens", "batch_tokens", "fit_records"}
 

@@ -34,7 +34,7 @@ from train.evaluate.general import general_name
 from train.evaluate.predictions import PREDICTIONS, Scored
 from train.loop import Checkpoint, FitResult, fit, trained_tensors
 from train.loop.checkpoint import clear_leftovers
-from train.model import check_finite, describe_init, is_lora, save_adapter
+from train.model import check_finite, describe_init, is_lora
 from train.model.device import Meter
 from train.model.distributed import SINGLE_PROCESS, DistributedContext, join_group
 from train.model.parallel import gather_weights, unshard
@@ -436,7 +436,7 @@ def save_tuned(
             is_local = Path(recipe.base).name in (path.name, path.parent.name)
             for config in () if recipe.continue_adapter else model.peft_config.values():
                 config.base_model_name_or_path = str(path) if is_local else recipe.base.partition("@")[0]
-            save_adapter(model, work)
+            model.save_pretrained(work, save_embedding_layers=False)
         else:
             # Training may have had more stops than the base names: the end token of the template.
             model.generation_config.eos_token_id = renderer.stop_ids

@@ -27,11 +27,11 @@ from train.evaluate.scoring import category_specs, rows_with_choices
 from train.loop import Placement
 from train.model import (
     add_lora,
-    continue_lora,
     continued_shape,
     describe_init,
     eos_ids,
     find_base,
+    freeze,
     load_base,
     load_tokenizer,
     num_parameters,
@@ -118,7 +118,7 @@ def prepare(
     announce_judge(recipe, dataset, categories)
     model, tokenizer = load_base(
         recipe.base, device=recipe.device, folder=folder, four_bits=pick_four_bits(recipe),
-        new_tokens=recipe.new_tokens, is_continued=recipe.continue_adapter,
+        is_continued=recipe.continue_adapter,
         # What is trained in shards is trained in float32, which they become as they are cut.
         frozen_for=recipe if recipe.method == "lora" or strategy != "ddp" else None,
     )  # fmt: skip
@@ -126,8 +126,6 @@ def prepare(
     recipe = continued_shape(model, recipe) if recipe.continue_adapter else recipe
     if how := describe_init(recipe, base_path):
         console.info(how)
-    if new := len(recipe.new_tokens):
-        console.info(f"{new} new tokens: their rows begin at the mean of the others, for the base too")
     recipe, placement = _place(model, recipe, Placement(context=context, strategy=strategy))
     general = None if recipe.eval.general is None else (folder or Path()) / recipe.eval.general
     splits = [*(split for split in ("validation", "test", "train") if split in recipe.eval.splits), GENERAL]
@@ -212,7 +210,7 @@ def open_renderer(
 
     No weight is read.
     """
-    tokenizer, stop_ids = load_tokenizer(recipe.base, folder=folder, new_tokens=recipe.new_tokens)
+    tokenizer, stop_ids = load_tokenizer(recipe.base, folder=folder)
     reads = read_length(recipe.base, folder=folder)
     return _renderer(tokenizer, recipe, _objective(recipe, dataset), reads, stop_ids), reads
 
@@ -322,10 +320,9 @@ def add_adapters(prepared: Prepared) -> Any:
     """Return the model to train: with adapters, or with every weight trainable; it may compute activations again."""
     recipe, model, dtype = prepared.recipe, prepared.model, prepared.placement.dtype
     if recipe.continue_adapter:
-        model = continue_lora(model, dtype=dtype)
+        freeze(model, dtype)
     elif recipe.method == "lora":
-        ids = prepared.evaluation.renderer.tokenizer.convert_tokens_to_ids(recipe.new_tokens)
-        model = add_lora(model, recipe, dtype=dtype, seed=recipe.seed, new_ids=ids)
+        model = add_lora(model, recipe, dtype=dtype, seed=recipe.seed)
     else:
         model.requires_grad_(True)
     if how := needs_checkpointing(model, recipe, prepared.placement):

@@ -283,10 +283,8 @@ class Recipe(Section):
     """Rank-stabilised: scale by lora_alpha / sqrt(lora_r), so that high ranks learn too."""
     use_dora: bool = False
     """Weight-decomposed: learn the length of each row beside its direction; slower."""
-    init_lora_weights: bool | Literal["gaussian", "orthogonal", "pissa", "olora"] = True
-    """How adapters begin: true, "gaussian" and "orthogonal" change nothing at first, false adds noise; "pissa" and
-    "olora" take the largest part of each matrix over, and are turned into plain adapters when saved.
-    """
+    init_lora_weights: bool | Literal["gaussian", "orthogonal"] = True
+    """How adapters begin: true, "gaussian" and "orthogonal" change nothing at first, false adds noise."""
     load_in_4bit: bool = False
     """QLoRA: keep the frozen weights in 4 bits (NF4). Needs CUDA and bitsandbytes."""
     continue_adapter: bool = False
@@ -344,8 +342,6 @@ class Recipe(Section):
     """AdamW's beta2; "auto" is 0.999 for lora and 0.95 for full."""
     adam_epsilon: Positive = 1e-8
     """AdamW's epsilon."""
-    neftune_noise_alpha: Amount = 0.0
-    """Noise on the input embeddings while training (NEFTune's alpha, such as 5); 0 is none."""
     max_grad_norm: Amount = 1.0
     """Gradients of a larger norm are clipped to it; 0 never clips."""
     max_length: Annotated[int, Field(ge=8, le=16_777_216)] | Auto = "auto"
@@ -358,12 +354,6 @@ class Recipe(Section):
     """
     allow_special_tokens: bool = False
     """Take control tokens that stand in the data as plain text instead of refusing their records."""
-    new_tokens: list[Annotated[str, Field(min_length=1, max_length=64)]] = Field(
-        default=[], max_length=4096, json_schema_extra={"uniqueItems": True}
-    )
-    """Words that become tokens of their own, such as ["<note>"]; their rows of the embedding and of the head are
-    trained.
-    """
     seed: int = Field(default=0, ge=0, le=4_294_967_295)
     """Decides order, initial adapters and dropout."""
     bf16: bool | Auto = "auto"
@@ -398,8 +388,7 @@ class Recipe(Section):
     def rules(self) -> dict[str, bool]:
         """Return what is wrong with several keys together, each with true where it is so."""
         named = [[name for name in names if getattr(self, name) not in (None, "auto")] for names in ALTERNATIVES]
-        begin, schedule = f'init_lora_weights "{self.init_lora_weights}"', self.lr_scheduler_type
-        is_full, takes_over = self.method == "full", self.init_lora_weights in ("pissa", "olora")
+        is_full, schedule = self.method == "full", self.lr_scheduler_type
         # What only dpo has, as it is set.
         of_dpo = ["preference.loss"] * (self.preference.loss == "ipo")
         of_dpo += ["preference.label_smoothing"] * (self.preference.label_smoothing > 0)
@@ -420,25 +409,13 @@ class Recipe(Section):
                 schedule != "wsd" and self.lr_decay_ratio != 0.1
             ),
             # Refused here, by the names of the settings, and not by peft after the base was loaded.
-            f"{begin} changes the weights that use_dora measures, and could not be saved as an adapter of the base: "
-            "leave init_lora_weights out with use_dora": takes_over and self.use_dora,
-            f"{begin} needs whole weights, which load_in_4bit does not keep: use one of them": (
-                takes_over and self.load_in_4bit
-            ),
-            "new_tokens are printable and without white space, each once": (
-                any(not token.isprintable() or " " in token for token in self.new_tokens)
-                or len(set(self.new_tokens)) < len(self.new_tokens)
-            ),
-            f"{begin} needs an even lora_r, not {self.lora_r}": (
+            f'init_lora_weights "{self.init_lora_weights}" needs an even lora_r, not {self.lora_r}': (
                 self.init_lora_weights == "orthogonal" and self.lora_r % 2 == 1
             ),
             'load_in_4bit freezes the weights that method "full" trains: use method "lora"': is_full
             and self.load_in_4bit,
             'continue_adapter goes on with an adapter, which method "full" has none of': is_full
             and self.continue_adapter,
-            "continue_adapter goes on with an adapter, whose tokens are given: leave new_tokens out": (
-                self.continue_adapter and bool(self.new_tokens)
-            ),
             "a stage is continued from the adapter of the stage before, and there is none": (
                 any(stage.continued for stage in (self.stage if is_full else self.stage[:1]))
             ),

@@ -134,8 +134,7 @@ def reload(source: Source, folder: Path) -> Any:
     device = source.recipe.device
     if not (folder / "adapter_config.json").is_file():
         return load_base(str(folder), device=device)[0]
-    below, home = root_base(source.recipe, source.folder)
-    return load_adapter(load_base(below.base, device=device, folder=home, new_tokens=below.new_tokens)[0], folder)
+    return load_adapter(load_base(str(root_base(source.recipe, source.folder)), device=device)[0], folder)
 
 
 def compare_answers(source: Source, model: Any, number: int) -> tuple[int, list[str]]:
