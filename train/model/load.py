@@ -82,12 +82,12 @@ def is_adapter_of_run(path: Path) -> bool:
 
 def _load_run(path: Path, device: str, frozen_for: Recipe | None, *, is_continued: bool) -> tuple[Any, Any]:
     recipe = run_recipe(path.parent)
+    root = root_base(recipe, recipe_folder(path.parent))
     if weights_digest(base_of_run(path.parent)) != read_finished(path.parent)["facts"]["base"]:
         raise TrainError(
             "E952 run-changed", f"{path.parent}: the weights of the base {recipe.base} changed since the run",
             "Bring back what the run was made of.",
         )  # fmt: skip
-    root = root_base(recipe, recipe_folder(path.parent))
     base, _ = load_base(str(root), device=device, frozen_for=frozen_for if is_continued else None)
     check_folder(path, needs_weights=False)
     model = load_adapter(base, path, is_trainable=is_continued)
