@@ -148,7 +148,12 @@ class _Evaluations:
         is_told = samples and not self.state.step
         fields = {"samples": [asdict(sample) for sample in samples]} if is_told else {}
         self.log.events.write(
-            "start", step=self.state.step, of=len(sampler), examples=len(sampler.examples), lr=lr, **fields
+            "resume" if self.state.step else "start",
+            step=self.state.step,
+            of=len(sampler),
+            examples=len(sampler.examples),
+            lr=lr,
+            **fields,
         )
 
     def evaluate(self) -> bool:
