@@ -79,6 +79,7 @@ class RunDifference:
 
 
 _BITS = "bits_per_byte"
+_OF_NO_MEAN = {"category": None, "n": None, "better": None, "worse": None, "metric": ""}
 _MOST_BYTES = 64 << 20
 _NO_CONTENT = ("source", "cluster")  # Fields of a row that are not what its record says.
 View = Literal["worse", "still wrong", "better"]
@@ -215,9 +216,7 @@ def compare_runs(data: ProjectData, first: Run | None, second: Run) -> RunCompar
     try:
         report = _ask_trainer([first.folder, second.folder])
         pairs, meaning = _pairs(split_of(report, split)), legend(report["tables"])
-        if num := report["counts"].get(split, {}).get("unscored"):
-            remarks.append(f"{num:,} records have no score in one of the runs")
-        remarks = [*report["notes"], *remarks]
+        remarks = [*report["notes"]]
         general = told(report["tables"])
     except CurateError as error:
         remarks.append(f"paired differences are not reported: {error.message}")
@@ -246,7 +245,8 @@ def _ask_trainer(folders: Sequence[Path]) -> dict[str, Json]:
 
 def _entries(part: Mapping[str, Json]) -> list[Mapping[str, Json]]:
     # All categories of a split, those without figures behind the others, and last the mean.
-    return [*part.get("categories", ()), *part.get("unscored", ()), *filter(None, [part.get("macro")])]
+    means = [{**mean, **_OF_NO_MEAN} for mean in filter(None, [part.get("macro")])]
+    return [*part.get("categories", ()), *part.get("unscored", ()), *means]
 
 
 def _pairs(part: Mapping[str, Json]) -> dict[str | None, ScoreRow]:

@@ -166,8 +166,9 @@ def test_a_run_tells_what_its_report_comes_to(tmp_path, make_report) -> None:
     (folders["unscored"] / "report.json").write_text(json.dumps(report), encoding="utf-8")
     estimate = {"value": 0.75, "low": 0.7, "high": 0.8}
     report["splits"][0]["macro"] = {
-        "num_categories": 2, "base": {**estimate, "value": 0.47}, "tuned": estimate,
-        "difference": {"value": 0.28, "low": 0.2, "high": 0.3}, "p": 0.01, "num_clusters": 40,
+        "category": "MEAN", "metric": "2 categories", "n": 40, "test": "sign-flip", "p": 0.01, "p_adjusted": 0.01,
+        "base": {**estimate, "value": 0.47}, "tuned": estimate, "num_clusters": 40,
+        "difference": {"value": 0.28, "low": 0.2, "high": 0.3},
     }  # fmt: skip
     (folders["scored"] / "report.json").write_text(json.dumps(report), encoding="utf-8")
     (folders["damaged"] / "report.json").write_text("{", encoding="utf-8")

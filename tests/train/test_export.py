@@ -192,14 +192,14 @@ def test_a_card_tells_data_base_table_and_licence_and_hostile_names_stay_text(ru
 
 
 def test_hostile_texts_cannot_leave_their_place_in_a_card(run: Path) -> None:
-    from dataclasses import replace
-
     from train.report import model_card
 
     source = open_source(run)
     for text in [*HOSTILE, "a\x1b[2Jb", "x: [1", "\u2028---\u2028", "<script>alert(1)</script>", "`code`", "# head"]:
-        facts = replace(source.facts, base=text, dataset=text, licenses=[text], objective=text, method=text)
-        card = model_card(source.report, facts, text, library="peft")
+        recipe = {**source.record["recipe"], "base": text, "method": text}
+        record = {**source.record, "id": text, "objective": text, "recipe": recipe}
+        manifest = {"about": {"title": text}, "provenance": [{"license": text}]}
+        card = model_card(source.report, record, manifest, library="peft")
         _, front, body = card.split("---\n", 2)
         parsed = yaml.safe_load(front)
         assert list(parsed) == ["base_model", "library_name", "pipeline_tag", "tags", "license"]

@@ -95,7 +95,7 @@ def test_report_and_plan_say_how_long_it_is(dataset: Path, tmp_path: Path) -> No
     done = train("run", dataset, base, "--out", str(out), *words)
     assert done.exception is None, done.exception
     report = json.loads((out / "report.json").read_text())
-    behaviour = report["splits"][-1]["behaviour"]["means"]
+    behaviour = report["splits"][-1]["behaviour"]
     # A model of random weights never ends what its prompt began, so each answer is cut.
     assert behaviour["reasoning_cut"] == {"base": 1.0, "tuned": 1.0}
     assert 8 < behaviour["reasoning_tokens"]["tuned"] < 40

@@ -38,7 +38,7 @@ def test_the_data_map_keeps_the_hardest_and_the_most_variable() -> None:
     ids = [one.id for one in learnt]
     found = data_map(learnt, ids)
     assert found is not None
-    assert (found.n, len(found.points)) == (1000, 600)
+    assert found.n == 1000
     assert [one.id for one in found.hardest] == [f"t{n}" for n in range(999, 989, -1)]
     assert found.most_variable[0].variability == max(one.variability or 0 for one in learnt)
     assert data_map(reversed(learnt), ids) == found
@@ -100,18 +100,16 @@ def test_hostile_texts_stay_texts_in_the_further_parts() -> None:
     assert page.count("&lt;script&gt;") >= 4
     assert "\x1b" not in page + markdown(report)
     assert "\u202e" not in page
-    assert page.count('role="img"') == 2
-    assert page.count("<circle") == 4 + 2
+    assert page.count('role="img"') == 1
     outside = re.sub(r"(?ms)^(`{3,})text\n.*?^\1$", "", markdown(report))
     assert not re.search(r"<[a-z!/]", outside)
     assert "http" not in page.replace("http-equiv", "")
 
 
-def test_a_run_of_one_epoch_has_no_spread_to_draw() -> None:
+def test_a_run_of_one_epoch_has_no_spread() -> None:
     parts = _labelled("validation", [("yes", "no", "yes")] * 4)
     learnt = [Dynamic(f"t{n}", "a", 1, -1.0, None, 0.1) for n in range(4)]
     page = html(build_report(*parts, run=Run(id="r"), data_map=data_map(learnt, [one.id for one in learnt])))
-    assert "seen in one epoch only" in page
     assert "Hardest to learn" in page
     assert "Most variable" not in page
 

@@ -46,7 +46,7 @@ from train.pipeline.trackers import Trackers
 from train.pipeline.validating import base_score, reference_logps, validation_of
 from train.recipe import Recipe, load_recipe, recipe_toml
 from train.recipe.forgetting import protection, remedies
-from train.report import Report, Run, card_facts, table
+from train.report import Report, Run, table
 from train.report.build import kept_of, publish
 from train.report.judge import BAD_JUDGE, judge_answers
 from train.report.model import JudgeSummary
@@ -441,6 +441,5 @@ def save_tuned(
             # Training may have had more stops than the base names: the end token of the template.
             model.generation_config.eos_token_id = renderer.stop_ids
             model.save_pretrained(work, state_dict=weights)
-        facts = card_facts(record.values, prepared.dataset.manifest)
-        write_card_and_tokenizer(renderer, report, facts, record.folder.name, work, library)
+        write_card_and_tokenizer(renderer, report, record.values, prepared.dataset.manifest, work, library)
     return final

@@ -7,10 +7,12 @@ measured, is answered in one sentence each.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Literal
 
@@ -18,9 +20,9 @@ from train.base.errors import TrainError
 from train.base.run_folder import EVALUATION, model_run, read_evaluation, read_run
 from train.evaluate.predictions import PREDICTIONS, Scored, read_predictions
 from train.report import wording
-from train.report.build import assemble
-from train.report.model import ComparedModel, Conclusion, Counts, Report, Run, SplitResult
-from train.report.results import SPLITS, Pairs, Rules, several_results, without_lost, without_unanswered
+from train.report.build import make_report
+from train.report.model import ComparedModel, Conclusion, Report, Run, SplitResult
+from train.report.results import SPLITS, Rules, compare_pairs
 from train.report.tables import ReportTable
 
 _GENERAL = "general"
@@ -40,10 +42,10 @@ class Side:
     general_text: str
     prompting: str = ""
     digest: str = ""
-    unanswered: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    unanswered: Mapping[str, Counter[str]] = field(default_factory=dict)
     """By split and category how many records have no answer."""
-    max_new_tokens: int | None = None
-    max_reasoning_tokens: int | None = None
+    lengths: tuple[int, int | None] | None = None
+    """How many tokens an answer may have, and how many of them may be reasoning; None where nobody knows."""
     rules: Rules = field(default_factory=Rules)
     series: str = ""
     """The series that the run stands for, which has other seeds too."""
@@ -67,40 +69,38 @@ def read_side(name: str) -> Side:
     if (folder / EVALUATION).is_file():
         return _read_evaluation(name, folder)
     series, folder = folder, model_run(folder)
-    report = Report.load(folder)
-    base, tuned = read_predictions(folder / PREDICTIONS)
-    most, most_reasoning = _limits(folder)
+    report, sides = Report.load(folder), read_predictions(folder / PREDICTIONS)
+    lengths = None
+    # A folder that was put together by hand may lack its run.json.
+    with suppress(TrainError, LookupError, TypeError):
+        recipe = read_run(folder)["recipe"]["eval"]
+        lengths = (recipe["max_new_tokens"], recipe["max_reasoning_tokens"])
     return Side(
         f"{folder}{BASE_OF if is_base else ''}", report.run.id, "base" if is_base else "run",
-        base if is_base else tuned, report.default_metric, report.run.general_text,
-        max_new_tokens=most, max_reasoning_tokens=most_reasoning,
+        sides[not is_base], report.default_metric, report.run.general_text, lengths=lengths,
         rules=Rules(report.margin, report.fewest, report.resamples),
         series="" if series == folder or is_base else str(series),
     )  # fmt: skip
 
 
-def _limits(run: Path) -> tuple[int | None, int | None]:
-    # How many tokens an answer of the run may have, and how many of them may be reasoning; None where nobody knows.
-    try:
-        recipe = read_run(run)["recipe"]["eval"]
-        most, most_reasoning = recipe["max_new_tokens"], recipe["max_reasoning_tokens"]
-    except (TrainError, LookupError, TypeError):
-        return None, None
-    return (most if isinstance(most, int) else None), (most_reasoning if isinstance(most_reasoning, int) else None)
-
-
 def _read_evaluation(name: str, folder: Path) -> Side:
     record = read_evaluation(folder)
+    # Counted where all were asked, also those without an answer.
+    if record.get("status") != "finished" and "counts" not in record:
+        raise TrainError(
+            "E942 unfinished-run", f"{folder}: the evaluation was not brought to its end",
+            "Call `train eval` as before; it goes on.",
+        )  # fmt: skip
     try:
         contestant, prompting = record["contestant"], record["prompting"]
         number, has_system = int(prompting["shots"]), bool(prompting["system"])
-        side = Side(
-            name, folder.name, str(contestant["kind"]), [], [str(entry) for entry in record["default_metric"]],
-            str(record["general_text"]), _prompting(number, has_system=has_system), str(contestant["digest"]),
-            max_new_tokens=int(record["max_new_tokens"]),
-            max_reasoning_tokens=int(record.get("max_reasoning_tokens") or 0) or None,
+        return Side(
+            name, folder.name, str(contestant["kind"]), read_predictions(folder / PREDICTIONS)[1],
+            [str(entry) for entry in record["default_metric"]], str(record["general_text"]),
+            _prompting(number, has_system=has_system), str(contestant["digest"]),
+            lengths=(int(record["max_new_tokens"]), int(record.get("max_reasoning_tokens") or 0) or None),
             unanswered={
-                str(split): {str(name): int(num) for name, num in numbers.items()}
+                str(split): Counter({str(name): int(num) for name, num in numbers.items()})
                 for split, numbers in record.get("unanswered", {}).items()
             },
         )  # fmt: skip
@@ -108,13 +108,6 @@ def _read_evaluation(name: str, folder: Path) -> Side:
         raise TrainError(
             "E938 bad-report", f"{folder / EVALUATION} cannot be read", "Evaluate the model again."
         ) from None
-    # Counted where all were asked, also those without an answer.
-    if record.get("status") != "finished" and "counts" not in record:
-        raise TrainError(
-            "E942 unfinished-run", f"{folder}: the evaluation was not brought to its end",
-            "Call `train eval` as before; it goes on.",
-        )  # fmt: skip
-    return replace(side, records=read_predictions(folder / PREDICTIONS)[1])
 
 
 def _prompting(number: int, *, has_system: bool) -> str:
@@ -124,8 +117,8 @@ def _prompting(number: int, *, has_system: bool) -> str:
 
 def match_records(
     sides: Sequence[Sequence[Scored]], *, has_general: bool = True
-) -> tuple[list[list[Scored]], dict[str, Counts]]:
-    """Return the records that all ``sides`` scored in the same way, in the order of the first, and counts by split.
+) -> tuple[list[list[Scored]], list[str]]:  # fmt: skip
+    """Return the records that all ``sides`` scored in the same way, in the order of the first, and notes on the others.
 
     Where one of them knows no likelihood of a record, none has one. Without ``has_general`` general text is no record.
     """
@@ -135,25 +128,20 @@ def match_records(
         {(record.split, record.id): record for record in side if has_general or record.split != _GENERAL}
         for side in sides
     ]
+    shared = [key for key in first if all(key in other for other in others)]
+    num_lone, num_changed = len({*first}.union(*others)) - len(shared), 0
     matched: list[list[Scored]] = [[] for _ in sides]
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
-    for key, record in first.items():
-        twins = [record, *(other[key] for other in others if key in other)]
-        count = counts[record.split]
-        if len(twins) < len(sides):
-            count["lone"] += 1
-            continue
+    for key in shared:
+        twins = [first[key], *(other[key] for other in others)]
         is_likely = all(twin.nll is not None for twin in twins)
         if len({_key(twin, is_likely=is_likely) for twin in twins}) > 1:
-            count["changed"] += 1
+            num_changed += 1
             continue
-        count["shared"] += 1
-        count["unscored"] += any(twin.score is None for twin in twins)
         for side, twin in zip(matched, twins, strict=True):
             side.append(twin if is_likely else replace(twin, nll=None, num_tokens=0, num_bytes=0))
-    for split, _ in {key for other in others for key in other} - first.keys():
-        counts[split]["lone"] += 1
-    return matched, {split: Counts.model_validate(count) for split, count in sorted(counts.items())}
+    left_out = {"were evaluated by some of the models only": num_lone,
+                "changed between the models, or are scored otherwise": num_changed}  # fmt: skip
+    return matched, [f"{num} records {why}; they are left out." for why, num in left_out.items() if num]
 
 
 def _key(record: Scored, *, is_likely: bool) -> tuple[object, ...]:
@@ -170,84 +158,48 @@ def compare_sides(sides: Sequence[Side]) -> Report:
     """
     texts = {side.general_text for side in sides}
     # Passages of two texts have the same ids.
-    matched, counts = match_records([side.records for side in sides], has_general=len(texts) == 1)
-    first, others = matched[0], matched[1:] or matched
-    pairs, rules = [list(zip(first, other, strict=True)) for other in others], rules_of(sides)
-    defaults = set.intersection(*(set(side.default_metric) for side in sides))
-    splits: list[list[SplitResult]] = [[] for _ in pairs]
-    for split in SPLITS:
-        results = several_results(pairs, split, defaults, rules)
-        for parts, part in zip(splits, with_gaps(results, split, sides, pairs, rules), strict=True):
-            parts.extend([part] if part else [])
-    if not any(side.unanswered for side in sides) and not any(part.categories for part in chain.from_iterable(splits)):
-        splits = []
-    notes = [*_left_out(counts.values()), *side_notes(sides, matched)]
-    if len(texts - {""}) > 1:
-        each = " there and ".join(side.general_text for side in sides)
-        notes.append(f"General text is not compared: it is {each} here.")
-    incomplete = {
-        name for side in sides for numbers in side.unanswered.values() for name, num in numbers.items() if num
-    }
-    report = assemble(
-        matched, splits, rules, models=[_model(side, records) for side, records in zip(sides, matched, strict=True)],
+    matched, notes = match_records([side.records for side in sides], has_general=len(texts) == 1)
+    # Those of the first run, in whatever order they are named.
+    rules = next((side.rules for side in sides if side.kind == "run"), sides[0].rules)
+    unanswered = _unanswered(sides, matched[0])
+    report = make_report(
+        matched, models=[_model(side, records) for side, records in zip(sides, matched, strict=True)], rules=rules,
         run=Run(id=" and ".join(side.id for side in sides), general_text=texts.pop() if len(texts) == 1 else ""),
-        default_metric=sorted(defaults), counts=counts, notes=notes, unsliced=incomplete,
-        is_checkpoint_chosen=any(side.kind == "run" for side in sides),
+        default_metric=set.intersection(*(set(side.default_metric) for side in sides)), unanswered=unanswered,
+        notes=[*notes, *_side_notes(sides, matched)], is_checkpoint_chosen=any(side.kind == "run" for side in sides),
     )  # fmt: skip
-    concluded = _conclusions(sides, matched, report.headline, rules) if len(sides) > 1 else []
+    questions = _questions(sides)
+    pairs = [list(zip(matched[second], matched[first], strict=True)) for _, first, second in questions]
+    results = compare_pairs(pairs, report.headline, rules, (), unanswered.get(report.headline))
+    concluded = [
+        _conclusion(question, sides[first].name, sides[second].name, part)
+        for (question, first, second), part in zip(questions, results, strict=True) if part and part.macro
+    ]  # fmt: skip
     table = ReportTable(part="conclusions", sentences=[conclusion.sentence for conclusion in concluded])
     return report.model_copy(update={"conclusions": concluded}).with_tables([table] * bool(concluded))
 
 
-def _left_out(counts: Collection[Counts]) -> list[str]:
-    lone, changed = sum(count.lone for count in counts), sum(count.changed for count in counts)
-    notes = [f"{lone} records were evaluated by some of the models only; they are left out."] if lone else []
-    if changed:
-        notes.append(f"{changed} records changed between the models, or are scored otherwise; they are left out.")
-    return notes
+def _unanswered(sides: Sequence[Side], matched: Sequence[Scored]) -> dict[str, Counter[str]]:
+    """Return by split and category how many records have no answer of one of ``sides``, or are none of ``matched``.
 
-
-def rules_of(sides: Sequence[Side]) -> Rules:
-    """Return the rules by which ``sides`` are judged: those of the first run, in whatever order they are named."""
-    return next((side.rules for side in sides if side.kind == "run"), sides[0].rules)
-
-
-def with_gaps(
-    results: Sequence[SplitResult | None], split: Literal["validation", "test"], sides: Sequence[Side],
-    pairs: Sequence[Pairs], rules: Rules,
-) -> list[SplitResult | None]:  # fmt: skip
-    """Return ``results`` of ``pairs`` with what some of ``sides`` did not answer, and categories without any pair.
-
-    A split that not all were asked stays as it is.
+    Of a category that has ``matched`` records only those without an answer count, and a split that not all of them were
+    asked is left out.
     """
-    # Of each side the records with an answer, by category.
-    known = [Counter(record.category for record in side.records if record.split == split) for side in sides]
-    if not all(counts or side.unanswered.get(split) for counts, side in zip(known, sides, strict=True)):
-        return list(results)
-    totals: Counter[str] = Counter()
-    for counts, side in zip(known, sides, strict=True):
-        for category, num in side.unanswered.get(split, {}).items():
-            totals[category] = max(totals[category], counts[category] + num)
-    matched = [before for before, _ in chain(*pairs[:1]) if before.split == split]
-    shown, ids = Counter(record.category for record in matched), {record.id for record in matched}
-    # Of one that some side answered it is known what repeats it; each of the rest is one record of every category.
-    missing: dict[str, dict[str, str]] = {category: {} for category in totals}
-    for record in chain.from_iterable(side.records for side in sides):
-        if record.split == split and record.category in totals and record.id not in ids:
-            missing[record.category][record.id] = record.cluster
-    unanswered = {
-        category: [*missing[category].values(), *(f"\0{number}" for number in range(num))][: num - shown[category]]
-        for category, num in totals.items()
-    }
-    rows = {row.category for result in results if result is not None for row in result.rows()}
-    lost = {}
-    for name in {*totals, *chain.from_iterable(known)} - shown.keys() - rows:
-        num = totals[name] or max(counts[name] for counts in known)
-        why = "can be compared: some models lack them or score them otherwise"
-        lost[name] = num, f"0 of {num} records {'were answered' if totals[name] else why}"
-    empty = SplitResult(split=split, n=0, categories=[], macro=None, num_fixed=0, num_broken=0, behaviour=None)
-    sure = without_unanswered(results, pairs, split, rules, unanswered)
-    return [without_lost(part or empty, lost) if part or lost else None for part in sure]
+    missing = dict[str, Counter[str]]()
+    if not any(side.unanswered for side in sides) and not any(record.split in SPLITS for record in matched):
+        return missing
+    for split in SPLITS:
+        lacking = [side.unanswered.get(split, Counter[str]()) for side in sides]
+        asked = [
+            Counter(record.category for record in side.records if record.split == split) + without
+            for side, without in zip(sides, lacking, strict=True)
+        ]
+        if all(asked):
+            shown = Counter(record.category for record in matched if record.split == split)
+            silent = {name for without in lacking for name in +without}
+            most = reduce(or_, asked)
+            missing[split] = Counter({n: most[n] - shown[n] for n in most if n in silent or n not in shown})
+    return missing
 
 
 def _model(side: Side, records: Sequence[Scored]) -> ComparedModel:
@@ -258,123 +210,69 @@ def _model(side: Side, records: Sequence[Scored]) -> ComparedModel:
         return 1000 * sum(values) / len(values) if values else None
 
     return ComparedModel(
-        name=side.name, kind=side.kind, digest=side.digest, prompting=side.prompting, num_answers=len(usages),
-        seconds=per_thousand("seconds"), new_tokens=per_thousand("new_tokens"), cost=per_thousand("cost"),
+        name=side.name, kind=side.kind, digest=side.digest, prompting=side.prompting, seconds=per_thousand("seconds"),
+        new_tokens=per_thousand("new_tokens"), cost=per_thousand("cost"),
     )  # fmt: skip
 
 
-def side_notes(sides: Sequence[Side], matched: Sequence[Sequence[Scored]]) -> list[str]:
-    """Return what a reader must know of how the ``matched`` results of the models came about."""
-    notes = [
-        f"{side.name} stands for the series {side.series}; how far its other seeds lie apart is not counted here."
-        for side in sides if side.series
-    ]  # fmt: skip
-    notes += [wording.ONE_SEED] if any(side.kind == "run" and not side.series for side in sides) else []
-    if len({side.name for side in sides}) < len(sides):
-        notes.append("Some of them are one and the same model.")
+def _side_notes(sides: Sequence[Side], matched: Sequence[Sequence[Scored]]) -> Iterator[str]:
+    """Yield what a reader must know of how the ``matched`` results of the models came about."""
+    for side in sides:
+        if side.series:
+            yield f"{side.name} stands for the series {side.series}; how far its other seeds lie apart is not counted."
+    if any(side.kind == "run" and not side.series for side in sides):
+        yield wording.ONE_SEED
     for side, records in zip(sides, matched, strict=True):
-        missing: Counter[str] = Counter()
-        for numbers in side.unanswered.values():
-            missing.update(numbers)
-        if missing:
+        if missing := sum(side.unanswered.values(), Counter[str]()):
             each = ", ".join(f"{wording.category(name)} {num}" for name, num in sorted(missing.items()))
-            notes.append(
-                f"{side.name} gave no answer to {missing.total()} of the records that it was asked ({each}). "
-                "Slices leave these categories out."
-            )
+            yield f"{side.name} gave no answer to {missing.total()} of the records that it was asked ({each})."
         # Of choices that are compared by likelihood none is written.
-        written = {
-            record.category for record in records if record.metric.startswith("choice_logprob") and record.is_generated
-        }
+        written = {r.category for r in records if r.metric.startswith("choice_logprob") and r.is_generated}
         if written:
-            names = ", ".join(map(wording.category, sorted(written)))
-            notes.append(
-                f"{side.name} wrote its choices in {names}, as it tells no likelihoods; what it wrote is matched."
-            )
-        # Of a model that is here the report says how many ended by themselves.
-        num_cut = sum(record.stopped is False for record in records)
-        if num_cut and side.kind not in ("base", "run", "adapter"):
-            notes.append(
-                f"{side.name}: {num_cut} of {len(records)} answers ended at {side.max_new_tokens} tokens, "
-                "and are scored as they stand."
-            )
-    if len(sides) > 1 and any(record.nll is None for record in matched[0]):
-        notes.append("One of the models tells no likelihoods, so bits per byte are not compared.")
-    most = {side.max_new_tokens for side in sides if side.max_new_tokens is not None}
-    if len(most) > 1:
-        notes.append(f"Answers ended after different numbers of tokens: {', '.join(map(str, sorted(most)))}.")
-    budgets = {side.max_reasoning_tokens for side in sides if side.max_new_tokens is not None}
-    if len(budgets) > 1:
-        each = ", ".join(sorted("no limit" if budget is None else str(budget) for budget in budgets))
-        notes.append(f"Reasoning ended after different numbers of tokens: {each}.")
-    return notes
+            names = wording.names(sorted(written))
+            yield f"{side.name} wrote its choices in {names}, as it tells no likelihoods; what it wrote is matched."
+    lengths = [side.lengths for side in sides if side.lengths]
+    for what, most in (("Answers", {most for most, _ in lengths}), ("Reasoning", {most for _, most in lengths})):
+        if len(most) > 1:
+            each = ", ".join(sorted("no limit" if number is None else str(number) for number in most))
+            yield f"{what} ended after different numbers of tokens: {each}."
+    if len(texts := {side.general_text for side in sides} - {""}) > 1:
+        yield f"General text is not compared: it is {' there and '.join(sorted(texts))} here."
 
 
-def _conclusions(
-    sides: Sequence[Side], matched: Sequence[Sequence[Scored]], headline: Literal["validation", "test"], rules: Rules
-) -> list[Conclusion]:
+Question = Literal["tuning-or-prompt", "quantised"]
+
+
+def _questions(sides: Sequence[Side]) -> list[tuple[Question, int, int]]:
+    """Return what is asked of which two of ``sides``: of the first, held against the second."""
     tuned = [index for index, side in enumerate(sides) if side.is_tuned]
-    prompted = [index for index, side in enumerate(sides) if side.prompting]
-    questions: list[tuple[Literal["tuning-or-prompt", "quantised"], int, int]] = [
-        ("tuning-or-prompt", first, second) for first in tuned for second in prompted
+    questions: list[tuple[Question, int, int]] = [
+        ("tuning-or-prompt", first, second) for first in tuned for second, side in enumerate(sides) if side.prompting
     ]
     for index, side in enumerate(sides):
-        if side.kind != "gguf":
-            continue
         # What was measured: the reference, or else the first tuned model.
         measured = [at for at in (0, *tuned) if sides[at].kind in ("run", "adapter", "base")]
-        questions += [("quantised", index, at) for at in measured if sides[at].prompting == side.prompting][:1]
-    pairs = [list(zip(matched[second], matched[first], strict=True)) for _, first, second in questions]
-    results = several_results(pairs, headline, (), rules)
-    parts = with_gaps(results, headline, sides, pairs, rules)
-    return [
-        _conclusion(question, sides[first].name, sides[second].name, part, rules)
-        for (question, first, second), part in zip(questions, parts, strict=True)
-        if part is not None and part.macro is not None
-    ]
+        if side.kind == "gguf":
+            questions += [("quantised", index, at) for at in measured if sides[at].prompting == side.prompting][:1]
+    return questions
 
 
-def _conclusion(
-    question: Literal["tuning-or-prompt", "quantised"], first: str, second: str, result: SplitResult, rules: Rules
-) -> Conclusion:
-    macro = result.macro
-    assert macro is not None, "only a mean over categories is concluded from"
-    change, loss = macro.difference, wording.number(rules.margin)
-    numbers = f"{wording.number(change.value, sign=True)}, 95 % {wording.spread(change, sign=True)}"
-    word: Literal["yes", "no", "unclear"] = "unclear"
-    if macro.reason == "unanswered":
-        why = "some records have no answer"
-    elif macro.reason == "too-few":
-        why = f"there are too few records to say ({macro.num_clusters} of {rules.fewest})"
-    elif question == "tuning-or-prompt":
-        word = "yes" if macro.verdict == "improved" else "no" if macro.verdict == "regressed" else "unclear"
-        is_trivial = macro.reason == "trivial"
-        why = {
-            "yes": f"{first} is better than {second} beyond chance",
-            "no": f"{second} is better than {first} beyond chance",
-            "unclear": f"{first} is better than {second}, and not shown to be better than the trivial answer"
-            if is_trivial
-            else f"between {first} and {second} no difference that counts is shown",
-        }[word]
-    else:
-        # That no difference was found says nothing; a loss that matters has to be ruled out.
-        word = "yes" if macro.is_no_worse else "no" if macro.verdict == "regressed" else "unclear"
-        why = {
-            "yes": f"against {second} a loss of {loss} or more is ruled out",
-            "no": f"it is worse than {second} beyond chance, by {loss} or more",
-            "unclear": f"against {second} a loss of {loss} or more is not ruled out",
-        }[word]
-    if question == "quantised":
-        worse = [wording.category(row.category) for row in result.categories if row.verdict == "regressed"]
-        why += f"; worse in {', '.join(worse)}" if worse else ""
+def _conclusion(question: Question, first: str, second: str, result: SplitResult) -> Conclusion:
+    mean = result.macro
+    assert mean is not None, "only a mean over categories is concluded from"
+    # That no difference was found says nothing of a quantised file; a loss that matters has to be ruled out.
+    is_shown = mean.verdict == "improved" if question == "tuning-or-prompt" else mean.is_no_worse
+    word: Literal["yes", "no", "unclear"] = "no" if mean.verdict == "regressed" else "yes" if is_shown else "unclear"
+    if mean.reason in ("too-few", "unanswered"):
+        word = "unclear"
     asking = (
-        "Did tuning beat this prompt?"
-        if question == "tuning-or-prompt"
+        "Did tuning beat this prompt?" if question == "tuning-or-prompt"
         else f"Is {first} as good as what was measured?"
-    )
+    )  # fmt: skip
     answer = {"yes": "Yes", "no": "No", "unclear": "Not shown"}[word]
-    numbers = f"mean of {wording.num_categories(macro)}, {numbers}, {wording.p_value(macro.p)}"
+    worse = [row.category for row in result.categories if row.verdict == "regressed"]
+    also = f" Worse in {wording.names(worse)}." if worse else ""
     return Conclusion(
-        question=question, first=first, second=second, word=word, difference=change,
-        sentence=f"{asking} {answer}: {why} ({numbers}).",
+        question=question, first=first, second=second, word=word, difference=mean.difference,
+        sentence=f"{asking} {answer}: {first} against {second}, {mean.sentence}{also}",
     )  # fmt: skip

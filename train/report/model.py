@@ -28,26 +28,46 @@ Gate = Literal["worse", "not-shown"]
 """What ends a command with exit code 1: what is worse, or also all that is not shown not to be."""
 
 
-class Behaviour(ReportPart):
-    """How completions behaved, as means over the generated records."""
+class Unscored(ReportPart):
+    """A category without figures, as over 5 % of its records could not be scored, or none can be compared."""
 
+    category: str
+    metric: str
     n: int
-    means: dict[str, Change]
-    """stopped, empty, repetition, reasoning_cut: shares of the completions that ended by themselves before the limit of
-    new tokens, that have no text, of word 4-grams that the same one had used before, and whose reasoning was ended;
-    length_ratio: characters over those of the reference; reasoning_tokens: those before the answer. The reasoning ones
-    only where an answer has some.
+    """Records that could be scored for both models."""
+    num_unscored: int
+    verdict: Literal["inconclusive"] = "inconclusive"
+    reason: Literal["unscored"] = "unscored"
+    label: str = "? not scored"
+    sentence: str
+
+
+class CategoryResult(ReportPart):
+    """One category in one split, or the mean over the scored ones, which all weigh the same."""
+
+    category: str
+    metric: str
+    """The score compared, e.g. "exact" or "json_schema.field_f1"; "bits_per_byte" where nothing could be scored; of the
+    mean "3 categories"."""
+    is_default_metric: bool = False
+    """No scorer is set for the category, so the default was used."""
+    higher_is_better: bool = True
+    n: int
+    num_clusters: int
+    """Groups of records that repeat one another; the independent evidence there is, of which a verdict takes
+    `fewest`.
     """
-
-
-class _Judged(ReportPart):
-    """A result beside what a model that has learnt nothing scores, which an improvement must beat, too."""
-
+    num_unscored: int = 0
+    num_unanswered: int = 0
+    """Further records that one of the models did not answer."""
     base: Estimate
     tuned: Estimate
     difference: Estimate
     """Tuned minus base, paired."""
+    test: str
     p: float
+    p_adjusted: float
+    """Holm over the categories of the split, of all models; of a mean over the models."""
     margin_p: float | None = None
     """One-sided, of a loss of the margin or more; none of bits per byte."""
     is_no_worse: bool = False
@@ -57,67 +77,23 @@ class _Judged(ReportPart):
     """Why the verdict is that one."""
     label: str = ""
     """The verdict as tables have it, such as "+ improved" or "? too few (24 of 30)"."""
-    trivial: float | None = None
-    """None where there is no such score."""
-    trivial_p: float | None = None
-    """Of the paired test of the tuned model against it; that of a category before Holm over the split."""
-    trivial_answer: str | None = None
-    """The commonest training label, which it always says; none where it repeats the prompt, and of a mean."""
-
-
-class Unscored(ReportPart):
-    """A category without figures, as over 5 % of its records could not be scored."""
-
-    category: str
-    metric: str
-    n: int
-    """Records that could be scored for both models."""
-    num_unscored: int
-    num_clusters: None = None
-    verdict: Literal["inconclusive"] = "inconclusive"
-    reason: Literal["unscored"] = "unscored"
-    label: str = ""
-    sentence: str
-
-
-class CategoryResult(_Judged):
-    """One category in one split: is the tuned model better."""
-
-    category: str
-    metric: str
-    """The score compared, e.g. "exact" or "json_schema.field_f1"; "bits_per_byte" where nothing could be scored."""
-    is_default_metric: bool
-    """No scorer is set for the category, so the default was used."""
-    higher_is_better: bool
-    n: int
-    num_clusters: int
-    """Groups of records that repeat one another; the independent evidence there is, of which a verdict takes
-    `fewest`.
-    """
-    num_unscored: int
-    num_unanswered: int = 0
-    """Further records that one of the two models did not answer."""
-    test: str
-    p_adjusted: float
-    """Holm over the categories of the split."""
-    better: int
-    worse: int
-    minimum_detectable_effect: float | None
     note: str = ""
     sentence: str = ""
-    bits_per_byte: Change | None
-    other: dict[str, Change]
+    better: int = 0
+    """Records that scored more than before."""
+    worse: int = 0
+    minimum_detectable_effect: float | None = None
+    trivial: float | None = None
+    """The score of a model that has learnt nothing, which an improvement must beat, too; None where there is none."""
+    trivial_p: float | None = None
+    """Of the paired test of the tuned model against it, before Holm."""
+    trivial_answer: str | None = None
+    """The commonest training label, which it always says; none where it repeats the prompt, and of a mean."""
+    bits_per_byte: Change | None = None
+    other: dict[str, Change] = Field(default_factory=dict)
     """Further scores of the metric, e.g. "json_schema.parse"."""
     is_uncalibrated: bool = False
     """Its scores called "judge" come from a judge that nobody has shown to agree with people."""
-
-
-class Macro(_Judged):
-    """The mean over the scored categories, each weighing the same."""
-
-    num_categories: int
-    num_clusters: int
-    """Of all these categories together."""
 
 
 class SplitResult(ReportPart):
@@ -126,35 +102,31 @@ class SplitResult(ReportPart):
     split: Literal["validation", "test"]
     n: int
     categories: list[CategoryResult]
-    macro: Macro | None
+    macro: CategoryResult | None
     """None where nothing is scored, and where a category is `unscored`: what is left would be no mean of all."""
     unscored: list[Unscored] = Field(default_factory=list)
     num_fixed: int
     """Records wrong before and right after."""
     num_broken: int
-    behaviour: Behaviour | None
+    behaviour: dict[str, Change] = Field(default_factory=dict)
+    """Means over the completions of both models. stopped, empty, repetition, reasoning_cut: shares of those that ended
+    by themselves before the limit of new tokens, that have no text, of word 4-grams that the same one had used before,
+    and whose reasoning was ended; length_ratio: characters over those of the reference; reasoning_tokens: those before
+    the answer."""
 
     def rows(self) -> list[CategoryResult | Unscored]:
-        """Return the rows of its table without the mean."""
+        """Return the categories with figures and those without."""
         return [*self.categories, *self.unscored]
-
-    def results(self) -> list[CategoryResult | Unscored | Macro]:
-        """Return the rows of its table: the categories, and their mean where there is one."""
-        return [*self.rows(), *([self.macro] if self.macro is not None else [])]
 
     def failing(self, gate: Gate = "worse") -> list[str]:
         """Return what closes a gate: what got worse, or all that is not shown not to be, and what nobody can tell."""
-        rows = [row for row in (*self.categories, self.macro) if row is not None]
-        if gate == "not-shown":
-            rows = [row for row in rows if row.reason != "not-worse"]
-        else:
-            rows = [row for row in rows if row.verdict == "regressed" or row.reason == "unanswered"]
-        names = [
-            ("MEAN" if isinstance(row, Macro) else row.category)
-            + (" (not all answered)" if row.reason == "unanswered" else "")
-            for row in rows
+        results = [*self.categories, *filter(None, [self.macro])]
+        closed = [
+            row.category + (" (not all answered)" if row.reason == "unanswered" else "")
+            for row in results
+            if (row.reason != "not-worse" if gate == "not-shown" else row.verdict == "regressed" or row.num_unanswered)
         ]
-        return names + [result.sentence for result in self.unscored]
+        return closed + [result.sentence for result in self.unscored]
 
 
 class FieldGap(ReportPart):
@@ -198,15 +170,6 @@ class Forgetting(ReportPart):
     """Each part that the file of the text names, where there are several; the figures above are those of the worst."""
 
 
-class Counts(ReportPart):
-    """Of one split: records that all have, that not all have, that are not comparable, and those without a score."""
-
-    shared: int = 0
-    lone: int = 0
-    changed: int = 0
-    unscored: int = 0
-
-
 class ComparedModel(ReportPart):
     """One of the models, and what a thousand of its answers took; None is what nobody measured."""
 
@@ -215,8 +178,6 @@ class ComparedModel(ReportPart):
     digest: str = ""
     prompting: str = ""
     """What stood before each prompt in words, such as "4 examples"; empty for nothing."""
-    num_answers: int = 0
-    """Those that were measured."""
     seconds: float | None = None
     new_tokens: float | None = None
     cost: float | None = None
@@ -263,8 +224,8 @@ class EvalPoint(ReportPart):
 class Curve(ReportPart):
     """How training went; thinned out to what a chart can show."""
 
-    steps: list[StepPoint]
-    evals: list[EvalPoint]
+    steps: list[StepPoint] = Field(default_factory=list)
+    evals: list[EvalPoint] = Field(default_factory=list)
 
 
 class Fall(ReportPart):
@@ -354,8 +315,6 @@ class DataMap(ReportPart):
     """How the training records were learnt: Swayamdipta et al. 2020, arXiv:2009.10795."""
 
     n: int
-    points: list[Dynamic]
-    """All of them, or an even sample of what a picture can show."""
     hardest: list[Dynamic]
     """Those with the lowest confidence."""
     most_variable: list[Dynamic]
@@ -400,18 +359,16 @@ class Report(ReportPart, title="A reference and the models compared with it: run
     forgetting: Forgetting | None
     others: list[PairedResults] = Field(default_factory=list)
     """The third model, and those behind it."""
-    counts: dict[str, Counts] = Field(default_factory=dict)
-    """By split how many records all models have; empty of a run."""
     conclusions: list[Conclusion] = Field(default_factory=list)
-    curve: Curve
+    curve: Curve = Curve()
     margin: float
     fewest: int
     resamples: int
-    default_metric: list[str]
+    default_metric: list[str] = Field(default_factory=list)
     """Categories for which no scorer is set."""
     notes: list[str]
     """What to keep in mind, as the predictions tell it."""
-    remarks: list[str]
+    remarks: list[str] = Field(default_factory=list)
     """What to keep in mind, as only the run could tell it."""
     tables: list[ReportTable] = Field(default_factory=list)
     """All that the report shows beside notes and remarks, finished."""

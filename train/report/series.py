@@ -11,19 +11,19 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from train.evaluate.predictions import Scored, outcome, pair
+from train.base.console import one_line
+from train.evaluate.predictions import Scored, outcome
 from train.report import stats, wording
-from train.report.build import build_report, forgetting
-from train.report.model import CategoryResult, Change, Curve, Estimate, Macro, Report, Run, SplitResult
-from train.report.part_tables import finished, settings_text
-from train.report.results import Pairs, Rules, beside_trivial, compared_results, mean_with_verdict, rivals, with_verdict
+from train.report.build import build_report
+from train.report.model import CategoryResult, Change, Estimate, Report, Run, SplitResult
+from train.report.results import Rows, Rules, judge, put_in_words
+from train.report.tables import ReportTable
 from train.report.training_parts import SeedSpread, SeedsSummary, StageResult, Stages, Sweep, Trial
 from train.report.two_way import (
-    Parts,
     TwoWay,
     fit_contrast,
     fit_two_way,
@@ -41,46 +41,44 @@ Side = Sequence[Scored]
 
 def seeds_report(
     base: Side, sides: Sequence[Side], *, seeds: Sequence[int], selected: int, name: str, run: Run,
-    default_metric: Collection[str], rules: Rules, remarks: Sequence[str] = (), curve: Curve | None = None,
+    default_metric: Collection[str], rules: Rules, remarks: Sequence[str] = (), **measured: Any,
 ) -> Report:  # fmt: skip
     """Return the report of ``sides``, the tuned results of each of two or more ``seeds``, against one base.
 
-    The texts that it shows are those of side ``selected``, a run that is called ``name``, and so is ``curve``. Raises
-    TrainError "E933 unpaired-results" where the sides hold other records, and those of `build_report`.
+    The texts that it shows are those of side ``selected``, a run that is called ``name``, and so is what is
+    ``measured``, as `build_report` has it. Raises TrainError "E933 unpaired-results" where the sides hold other
+    records, and those of `build_report`.
     """
     _, *ordered = in_step([base, *sides])
     remark = (
-        f"Answers, the loss curve, over-fitting, what is known by heart and the data map are those of {name}; scores "
-        f"are means over {len(sides)} seeds."
+        f"Answers, the loss curve, over-fitting, what is known by heart and the hardest records are those of {name}; "
+        f"scores are means over {len(sides)} seeds."
     )
     mean = _mean_side(ordered, selected)
+    by_key = [{(record.split, record.id): record for record in side} for side in [mean, *ordered]]
+
+    def widen(split: str, reference: Side, rows: Rows) -> Rows:
+        of_mean, *of_seeds = [[side[record.split, record.id] for record in reference] for side in by_key]
+        models, num_tests = _models_of(split, reference, of_seeds, rows), sum(key is not None for key in rows)
+        widened = {key: _widened(row, models.get(key), num_tests) for key, row in rows.items()}
+        return {
+            key: row if key is None else _recounted(row, split, reference, of_mean, of_seeds)
+            for key, row in widened.items()
+        }
+
     report = build_report(
-        base, mean, run=run, default_metric=default_metric, rules=rules, remarks=[*remarks, remark], sides=sides,
-        curve=curve,
+        base, mean, run=run, default_metric=default_metric, rules=replace(rules, widen=widen),
+        remarks=[*remarks, remark], seeds=ordered, **measured,
     )  # fmt: skip
-    pairs = pair(base, mean)
-    rival_pairs, splits, spreads = rivals(pairs), list[SplitResult](), dict[str, TwoWay]()
-    for part in report.splits:
-        both = _models_of(part, base, ordered)
-        (against,) = compared_results([rival_pairs], part.split, (), rules)
-        if against is not None:
-            against = _with_seeds(against, _models_of(against, [trivial for trivial, _ in rival_pairs], ordered), rules)
-        held = beside_trivial(_with_seeds(part, both, rules), against)
-        rows = [_recounted(row, part.split, pairs, ordered) for row in held.categories]
-        splits.append(held.model_copy(update={"categories": rows}))
-        if part.split == report.headline:
-            spreads = both
-    general = [index for index, record in enumerate(base) if record.split == "general" and record.num_bytes]
-    parts = result_parts(base, ordered, general, is_score=False, is_change=True).values
-    widen = fit_two_way(parts).widened if len(parts) > 1 else None
-    each = [
-        SeedSpread(category=category, changes=list(model.by_seed), share=model.seed_share)
-        for category, model in spreads.items()
+    main = report.main()
+    rows: Rows = {row.category: row for row in main.categories} | ({None: main.macro} if main.macro else {})
+    spreads = [
+        SeedSpread(category=category or "", changes=list(model.by_seed), share=model.seed_share)
+        for category, model in _models_of(main.split, base, ordered, rows).items()
     ]
-    return report.model_copy(update={
-        "splits": splits, "forgetting": forgetting([pairs[index] for index in general], rules, run, widen),
-        "seeds": SeedsSummary(seeds=list(seeds), selected=name, spreads=each, sentence=_seeds_sentence(seeds, each)),
-    })  # fmt: skip
+    sentence = _seeds_sentence(seeds, spreads)
+    summary = SeedsSummary(seeds=list(seeds), selected=name, spreads=spreads, sentence=sentence)
+    return report.model_copy(update={"seeds": summary}).with_tables([ReportTable(part="seeds", sentences=[sentence])])
 
 
 def _mean_side(sides: Sequence[Side], selected: int) -> list[Scored]:
@@ -95,53 +93,38 @@ def _mean_side(sides: Sequence[Side], selected: int) -> list[Scored]:
     return results
 
 
-def _models_of(part: SplitResult, base: Side, sides: Sequence[Side]) -> dict[str, TwoWay]:
-    """Return the two-way model of each category of a split, and of their mean, which has no name."""
-    parts, scored = dict[str, stats.Floats](), list[Parts]()
-    for result in part.categories:
-        mine = judged(base, part.split, result.category)
-        changes = result_parts(base, sides, mine, is_score=result.higher_is_better, is_change=True)
-        parts[result.category] = changes.values
-        scored += [changes] if result.higher_is_better else []
-    if part.macro is not None:
-        parts[""] = mean_parts(scored)
+def _models_of(split: str, base: Side, sides: Sequence[Side], rows: Rows) -> dict[str | None, TwoWay]:
+    """Return the two-way model of each category of a split, and under None of their mean."""
+    changes = {
+        name: result_parts(base, sides, judged(base, split, name), is_score=row.higher_is_better, is_change=True)
+        for name, row in rows.items() if name is not None
+    }  # fmt: skip
+    parts: dict[str | None, stats.Floats] = {category: each.values for category, each in changes.items()}
+    if None in rows:
+        parts[None] = mean_parts([each for category, each in changes.items() if rows[category].higher_is_better])
     return {category: fit_two_way(each) for category, each in parts.items() if len(each) > 1}
 
 
-def _recounted(row: CategoryResult, split: str, pairs: Pairs, sides: Sequence[Side]) -> CategoryResult:
+def _recounted(
+    row: CategoryResult, split: str, base: Side, mean: Side, sides: Sequence[Side]
+) -> CategoryResult:  # fmt: skip
     """Return ``row`` with no record counted as up that was right, which the mean is from .5 on, in few of the seeds."""
-    mine = judged([before for before, _ in pairs], split, row.category)
+    mine = judged(base, split, row.category)
     if not row.higher_is_better or {side[n].score for side in sides for n in mine} - {None, 0, 1}:
         return row
-    kinds = [outcome(*(record.score for record in pairs[n])) for n in mine]
+    kinds = [outcome(base[n].score, mean[n].score) for n in mine]
     return row.model_copy(update={"better": kinds.count("fixed"), "worse": kinds.count("broken")})
 
 
-def _with_seeds(part: SplitResult, models: Mapping[str, TwoWay], rules: Rules) -> SplitResult:
-    rows = [_widened(row, models.get(row.category), len(part.categories)) for row in part.categories]
-    adjusted = stats.holm([row.p for row in rows])
-    num = sum(row.n for row in rows if row.higher_is_better)
-    mean = part.macro and _widened(part.macro, models.get(""))
-    categories = [
-        with_verdict(row.model_copy(update={"test": "two-way t"}), p, rules)
-        for row, p in zip(rows, adjusted, strict=True)
-    ]
-    macro = mean and mean_with_verdict(mean, num, mean.p, rules)
-    return part.model_copy(update={"categories": categories, "macro": macro})
-
-
-Row = TypeVar("Row", CategoryResult, Macro)
-
-
-def _widened(row: Row, model: TwoWay | None, num_tests: int = 1) -> Row:
-    if model is None:
-        return row
-    bounds = (-1.0, 1.0) if isinstance(row, Macro) or row.higher_is_better else ()
-    wider: dict[str, Any] = {"difference": model.widened(row.difference, *bounds), "p": max(row.p, model.p())}
-    if isinstance(row, CategoryResult) and row.minimum_detectable_effect is not None:
-        tail = stats.ALPHA / num_tests
-        effect = stats.detectable_effect(model.half(tail), tail)
-        wider["minimum_detectable_effect"] = effect and max(row.minimum_detectable_effect, effect)
+def _widened(row: CategoryResult, model: TwoWay | None, num_tests: int) -> CategoryResult:
+    wider: dict[str, Any] = {"test": "two-way t"}
+    if model is not None:
+        bounds = (-1.0, 1.0) if row.higher_is_better else ()
+        wider |= {"difference": model.widened(row.difference, *bounds), "p": max(row.p, model.p())}
+        if row.minimum_detectable_effect is not None:
+            tail = stats.ALPHA / num_tests
+            effect = stats.detectable_effect(model.half(tail), tail)
+            wider["minimum_detectable_effect"] = effect and max(row.minimum_detectable_effect, effect)
     return row.model_copy(update=wider)
 
 
@@ -173,11 +156,10 @@ def pool(
         sides[0][0], [tuned for _, tuned in sides], seeds=[int(each.run.seed or 0) for each in reports.values()],
         selected=exam.best, name=selected, run=best.run.model_copy(update={"id": name}),
         default_metric=best.default_metric, rules=Rules(best.margin, best.fewest, best.resamples), remarks=best.remarks,
-        curve=best.curve,
+        curve=best.curve, fits=best.fits, memory=best.memory, data_map=best.data_map,
     )  # fmt: skip
-    own = {part: getattr(best, part) for part in ("fits", "memory", "data_map")}
-    own["notes"] = [*report.notes, *filter(None, [exam.advice])]
-    return report.model_copy(update=own), selected, exam.advice
+    notes = [*report.notes, *filter(None, [exam.advice])]
+    return report.model_copy(update={"notes": notes}), selected, exam.advice
 
 
 class Exam:
@@ -272,7 +254,27 @@ def sweep_report(report: Report, choices: Mapping[str, TrialResult], seeds: Sequ
     report = without_choosing(report)
     sentence = _sweep_sentence(tried, trained[best].changes, seeds, report.headline == "test", exam)
     sweep = Sweep(chosen=best, trials=tried, seeds=list(seeds), sentence=sentence)
-    return report.model_copy(update={"sweep": sweep}), exam.advice
+    return report.model_copy(update={"sweep": sweep}).with_tables([_sweep_table(sweep)]), exam.advice
+
+
+def _sweep_table(sweep: Sweep) -> ReportTable:
+    rows, is_share = [], any(trial.score is not None for trial in sweep.trials)
+    for trial in sweep.trials:
+        behind = trial.behind
+        rows.append([
+            one_line(_settings_text(trial.changes)), f"{trial.steps:,}",
+            number(trial.score if is_share else trial.bits, is_share=is_share),
+            "best" if trial.name == sweep.chosen else number(behind.value if behind else None, is_share=is_share),
+            "" if behind is None else wording.spread(behind, is_share=is_share, sign=True), trial.note,
+        ])  # fmt: skip
+    title, head = ("scores", "score") if is_share else ("bits per byte", "bits")
+    heads = ("settings", "steps", head, "behind", "95 %", "note")
+    return ReportTable(part="sweep", title=f"Sweep: mean validation {title}", heads=heads, rows=rows,
+                       sentences=[sweep.sentence])  # fmt: skip
+
+
+def _settings_text(changes: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} = {value}" for key, value in changes.items())
 
 
 def _sweep_sentence(
@@ -282,7 +284,7 @@ def _sweep_sentence(
         " by bits per byte, as nothing there is scored" if not exam.is_score
         else f", {', '.join(exam.left_out)} left out as not scored" if exam.left_out else ""
     )  # fmt: skip
-    each = [f"Of {len(trials)} choices {settings_text(best)} was the best on validation{by}."]
+    each = [f"Of {len(trials)} choices {_settings_text(best)} was the best on validation{by}."]
     if close := sum(trial.behind is not None and trial.behind.low <= 0 for trial in trials):
         each.append(f"{close} of the others cannot be told from it.")
     if exam.trivial is not None:
@@ -304,19 +306,27 @@ def _sweep_sentence(
 
 def without_choosing(report: Report) -> Report:
     """Return the report of a sweep's winner without verdicts on validation, whose records chose it."""
-    splits = [_unjudged(part) if part.split == "validation" else part for part in report.splits]
+    changed: dict[str, Any] = {
+        "splits": [_unjudged(part, report.fewest) if part.split == "validation" else part for part in report.splits]
+    }
     if report.headline == "validation":
         note = f"No test record is compared: the validation split (n = {report.main().n}) chose the settings, so its "
         note += "scores flatter, and there is no verdict on them. Slices are left out."
-        report = report.model_copy(update={"notes": [note, *report.notes[1:]], "slices": None})
-    return finished(report.model_copy(update={"splits": splits}))
+        changed |= {"notes": [note, *report.notes[1:]], "slices": None,
+                    "tables": [table for table in report.tables if table.part != "slices"]}  # fmt: skip
+    report = report.model_copy(update=changed)
+    return report.with_tables(wording.tables_of(report))
 
 
-def _unjudged(part: SplitResult) -> SplitResult:
-    unknown = {"verdict": "inconclusive", "reason": "chose"}
-    more = {"is_no_worse": False, "note": "these records chose the settings, so there is no verdict"}
-    rows = [row.model_copy(update=unknown | more) for row in part.categories]
-    return part.model_copy(update={"categories": rows, "macro": part.macro and part.macro.model_copy(update=unknown)})
+def _unjudged(part: SplitResult, fewest: int) -> SplitResult:
+    unknown = {"verdict": "inconclusive", "reason": "chose", "is_no_worse": False,
+               "note": "these records chose the settings, so there is no verdict"}  # fmt: skip
+    rows = [
+        put_in_words(row.model_copy(update=unknown), fewest)
+        for row in (*part.categories, *filter(None, [part.macro]))
+    ]  # fmt: skip
+    num = len(part.categories)
+    return part.model_copy(update={"categories": rows[:num], "macro": next(iter(rows[num:]), None)})
 
 
 @dataclass(frozen=True)
@@ -339,7 +349,10 @@ def stages_of(facts: Sequence[StageFacts], num_records: Sequence[int], reports: 
     results = []
     for fact, num, report in zip(facts, num_records, reports, strict=True):
         main, rules = report.main(), Rules(report.margin, report.fewest)
-        verdicts = {row.category: with_verdict(row, next(adjusted), rules).verdict for row in main.categories}
+        verdicts = {
+            row.category: judge(row.model_copy(update={"p_adjusted": next(adjusted)}), rules).verdict
+            for row in main.categories
+        }  # fmt: skip
         total, general = report.preferences and report.preferences.total, report.forgetting
         results.append(StageResult(
             name=fact.name, data=fact.data, objective="domain" if fact.is_text else report.run.objective,
@@ -374,3 +387,26 @@ def _stage_sentence(result: StageResult) -> str:
     ):  # fmt: skip
         text += f"; {what}{value}" if value else ""
     return f"{text}. {result.forgetting}".rstrip()
+
+
+def stage_table(stages: Stages, main: Sequence[CategoryResult]) -> ReportTable:
+    """Return the scores after each stage, by the categories of ``main``."""
+    rows = []
+    for row in main:
+        cells = [number(stages.base.get(row.category), is_share=row.higher_is_better)]
+        for result in stages.results:
+            mark = " +" if row.category in result.improved else " !" if row.category in result.regressed else ""
+            cells.append(number(result.scores.get(row.category), is_share=row.higher_is_better) + mark)
+        rows.append([wording.category(row.category), *cells])
+    rows.append(["MEAN", *map(number, (stages.base_mean, *(result.mean for result in stages.results)))])
+    for name, is_share, changes in (
+        ("better answer likelier", True, [result.likelier for result in stages.results]),
+        ("general text, bits", False, [result.general for result in stages.results]),
+    ):
+        if any(changes):
+            before = next(change.base for change in changes if change is not None)
+            values = [before, *(None if change is None else change.tuned for change in changes)]
+            rows.append([name, *(number(value, is_share=is_share) for value in values)])
+    heads = ["category", "base", *(one_line(result.name) for result in stages.results)]
+    title = f"Stages: scores on the {stages.split} split (+ better, ! worse than the stage before)"
+    return ReportTable(part="stages", title=title, heads=heads, rows=rows, sentences=[stages.sentence], left=heads[2:])

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from train.base.console import one_line
-from train.report.model import CategoryResult, Estimate, Forgetting, Macro, Report, SplitResult, Unscored
+from train.report.model import CategoryResult, Estimate, Forgetting, Report, SplitResult, Unscored
 from train.report.stats import Reason
 from train.report.tables import ReportTable
 
@@ -18,7 +18,7 @@ VERDICTS: Mapping[Reason, tuple[str, str, str]] = {
     "within-noise": ("~", "inconclusive", "within noise"),
     "within-margin": ("=", "within margin", "worse beyond chance by less than the margin"),
     "too-few": ("?", "too few", "fewer independent records than a verdict takes"),
-    "unanswered": ("?", "in part", "some records have no answer, which could change the verdict"),
+    "unanswered": ("?", "in part", "not all records were answered"),
     "chose": ("?", "no verdict", "these records chose the settings"),
     "trivial": ("~", "trivial", "better than base, and not shown to be better than the trivial answer"),
     "unscored": ("?", "not scored", "over 5 % of the records have no score, so there is no figure, and no mean"),
@@ -32,7 +32,6 @@ MARGIN_REASONS: Sequence[Reason] = ("not-worse", "worse-by-margin", "cannot-tell
 ONE_SEED = "One seed was trained: one run cannot tell luck of training from a gain, which --seeds 3 counts, too."
 BASE_AGAINST_TUNED = "base against tuned"
 BEYOND_CHANCE = "Beyond chance: 95 % interval without 0, p < .05 (Holm)."
-Result = CategoryResult | Unscored | Macro
 
 
 def number(value: float | None, *, is_share: bool = True, sign: bool = False, decimals: int = 2) -> str:
@@ -75,11 +74,6 @@ def names(names: Collection[str]) -> str:
     return ", ".join(map(category, names))
 
 
-def num_categories(macro: Macro) -> str:
-    """Return over how many categories a mean is."""
-    return "1 category" if macro.num_categories == 1 else f"{macro.num_categories} categories"
-
-
 def metric_of(result: CategoryResult) -> str:
     """Return the metric of a category, marked where it is only the default, or the scores of an uncalibrated judge."""
     name = "uncalibrated judge" if result.metric == "judge" and result.is_uncalibrated else result.metric
@@ -98,24 +92,22 @@ def trivial(result: CategoryResult) -> str:
     return f"{what} ({number(result.trivial)})"
 
 
-def verdict(result: Result, fewest: int) -> str:
-    """Return a verdict as "+ improved" or, with its counts, "? too few (24 of 30)"; "" where there is none."""
-    if result.reason is None:
-        return ""
-    counts = (
-        f" ({count_of(result.n, result.num_unanswered)})"
-        if isinstance(result, CategoryResult) and result.num_unanswered
-        else ""
-    )
-    counts = f" ({result.num_clusters} of {fewest})" if result.reason == "too-few" else counts
+def verdict(result: CategoryResult, fewest: int) -> str:
+    """Return a verdict as "+ improved" or, with its counts, "? too few (24 of 30)"."""
+    assert result.reason is not None, "a verdict has a reason"
+    counts = {
+        "too-few": f" ({result.num_clusters} of {fewest})",
+        "unanswered": f" ({count_of(result.n, result.num_unanswered)})",
+    }.get(result.reason, "")
     return " ".join(VERDICTS[result.reason][:2]) + counts
 
 
-def legend(results: Sequence[Result]) -> str:
-    """Return what the verdicts on ``results`` mean, those that occur, and what is trivial, in one line."""
-    reasons = {result.reason for result in results}
+def legend(split: SplitResult) -> str:
+    """Return what the verdicts of a split mean, those that occur, and what is trivial, in one line."""
+    results = [*split.categories, *filter(None, [split.macro])]
+    reasons = {row.reason for row in (*results, *split.unscored)}
     meanings = [f"{mark} {word}, {meaning}" for key, (mark, word, meaning) in VERDICTS.items() if key in reasons]
-    known = [row for row in results if isinstance(row, CategoryResult) and row.trivial is not None]
+    known = [row for row in split.categories if row.trivial is not None]
     rivals = "; ".join(dict.fromkeys(f"in {category(row.category)} {trivial(row)}" for row in known))
     return f"Verdicts: {'; '.join(meanings)}. {BEYOND_CHANCE}" + (f" Trivial: {rivals}." if rivals else "")
 
@@ -130,8 +122,9 @@ def sentence(result: CategoryResult) -> str:
         verb, route = "rose" if change.value > 0 else "fell", f"from {before} to {after}"
     unit = "" if is_share else " bits per byte"
     judged = ", by an uncalibrated judge" if result.metric == "judge" and result.is_uncalibrated else ""
-    figures = _figures(change, result.p_adjusted, is_share=is_share)
-    text = f"{category(result.category)} {verb} {route}{unit}{judged} (n = {result.n}, {figures})"
+    value, span = number(change.value, is_share=is_share, sign=True), spread(change, is_share=is_share, sign=True)
+    figures = f"n = {result.n}, {value}, 95 % {span}, {p_value(result.p_adjusted)}"
+    text = f"{category(result.category)} {verb} {route}{unit}{judged} ({figures})"
     if result.reason in MARGIN_REASONS:
         return f"{text}: {result.note}."
     if result.verdict != "inconclusive":
@@ -147,127 +140,103 @@ def sentence(result: CategoryResult) -> str:
     return f"{text}: {result.note}{power}."
 
 
-def _figures(change: Estimate, p: float, *, is_share: bool = True) -> str:
-    value = number(change.value, is_share=is_share, sign=True)
-    return f"{value}, 95 % {spread(change, is_share=is_share, sign=True)}, {p_value(p)}"
-
-
 def summary(split: SplitResult) -> str:
     """Return the mean over categories, and how many of them have which verdict, in one line."""
     counts = Counter(VERDICTS[row.reason][1] for row in split.rows() if row.reason)
-    words = f"{', '.join(f'{num} {word}' for word, num in counts.most_common())}."
-    if (mean := split.macro) is None:
-        return words
-    return (
-        f"Mean of {num_categories(mean)}: {number(mean.base.value)} before, {number(mean.tuned.value)} after "
-        f"({_figures(mean.difference, mean.p)}); {words}"
-    )
+    mean = [split.macro.sentence] if split.macro else []
+    return " ".join([*mean, f"{', '.join(f'{num} {word}' for word, num in counts.most_common())}."])
 
 
-_OF_RECORDS = ("flips", "conclusions")
-"""Tables of what records alone tell."""
-
-
-def with_words(report: Report) -> Report:
-    """Return ``report`` with the label and the sentence of each verdict, and with the tables that follow from its data.
-
-    Of its present tables those stay that records alone tell.
-    """
-
-    def told(split: SplitResult) -> SplitResult:
-        rows = [
-            row.model_copy(update={"label": verdict(row, report.fewest), "sentence": sentence(row)})
-            for row in split.categories
-        ]
-        unscored = [row.model_copy(update={"label": verdict(row, report.fewest)}) for row in split.unscored]
-        mean = split.macro and split.macro.model_copy(update={"label": verdict(split.macro, report.fewest)})
-        return split.model_copy(update={"categories": rows, "unscored": unscored, "macro": mean})
-
-    others = [part.model_copy(update={"splits": list(map(told, part.splits))}) for part in report.others]
-    kept = [table for table in report.tables if table.part in _OF_RECORDS]
-    report = report.model_copy(update={"splits": list(map(told, report.splits)), "others": others, "tables": kept})
-    return report.with_tables([*result_tables(report), *_forgetting_tables(report), *_further_tables(report)])
-
-
+BEHAVIOUR = {
+    "stopped": "Ended by itself", "empty": "Empty", "repetition": "Repetition: share of word 4-grams said before",
+    "length_ratio": "Length: characters, the reference being 1", "reasoning_tokens": "Reasoning: tokens an answer",
+    "reasoning_cut": "Reasoning cut: its budget was spent",
+}  # fmt: skip
+"""What is measured of completions, by name; all but two of them are shares."""
+_SHARES = ("stopped", "empty", "repetition", "reasoning_cut")
 HEADS = ("category", "n", "metric", "trivial", "base", "tuned", "change", "95 %", "p", "verdict")
 _IN_FILES = ("clusters", "base 95 %", "tuned 95 %", "up, down", "test", "finds", "other scores", "note")
 _LONGEST_NAME = 32
 
 
-def result_tables(report: Report) -> Iterator[ReportTable]:
-    """Yield the results by category, of each model against the reference: those whose verdicts count come first."""
-    shown = [(part, split) for part in report.pairs() for split in part.splits if split.split == report.headline]
-    hidden = [(part, split) for part in report.pairs() for split in part.splits if split.split != report.headline]
-    for part, split in shown + hidden:
-        results, reference = split.results(), report.models[0].name
-        asked = any(row.reason in MARGIN_REASONS for row in results)
-        question = f": is a loss of {number(report.margin)} ruled out?" if asked else ""
-        sides = (
-            BASE_AGAINST_TUNED if (reference, part.name) == ("base", "tuned")
-            else reference if len(report.models) == 1 else f"base = {reference}, tuned = {part.name},"
-        )  # fmt: skip
-        questions = [sentence(row) for row in split.categories if row.reason == "cannot-tell"]
-        found = ReportTable(
-            part="results", title=f"{sides} on the {split.split} split{question}", heads=HEADS + _IN_FILES,
-            rows=[[*cells(row, report.fewest), *_file_cells(row)] for row in results], files_only=_IN_FILES,
-            sentences=[legend(results), *dict.fromkeys(questions)], has_total=split.macro is not None,
-            left=("metric", "95 %", "verdict", "base 95 %", "tuned 95 %", "test", "other scores", "note"),
-            is_in_terminal=split.split == report.headline,
-        )  # fmt: skip
-        if len(report.models) == 1:
-            # Beside itself it has scores alone.
-            heads = ("category", "n", "metric", "trivial", "score", "clusters", "95 %")
-            found = found.without([*HEADS[5:], *_IN_FILES[2:]])
-            found = found.model_copy(update={"heads": heads, "files_only": (), "sentences": ()})
-        yield found
-
-
-def cells(result: Result, fewest: int) -> list[str]:
-    """Return the cells of a result below `HEADS`."""
-    if isinstance(result, Unscored):
-        return [
-            category(result.category),
-            count_of(result.n, result.num_unscored),
-            result.metric,
-            *["-"] * 6,
-            verdict(result, fewest),
-        ]
-    if isinstance(result, Macro):
-        name, n, metric, p, is_share = "MEAN", "", num_categories(result), result.p, True
-    else:
-        n = count_of(result.n, result.num_unscored + result.num_unanswered)
-        name, metric, p = category(result.category), metric_of(result), result.p_adjusted
-        is_share = result.higher_is_better
-    return [
-        name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "\u2026", n, metric, number(result.trivial),
-        number(result.base.value, is_share=is_share), number(result.tuned.value, is_share=is_share),
-        number(result.difference.value, is_share=is_share, sign=True),
-        # A margin of .02 lies too near to an end of -.019 for two decimals.
-        spread(result.difference, is_share=is_share, sign=True, decimals=3 if result.reason in MARGIN_REASONS else 2),
-        p_value(p).removeprefix("p ").removeprefix("= "), verdict(result, fewest),
+def tables_of(report: Report) -> Iterator[ReportTable]:
+    """Yield the tables of all results: by category, behaviour, bits per byte, in words, forgetting, and costs."""
+    each = [(pair.name, split) for pair in report.pairs() for split in pair.splits]
+    # Those whose verdicts count come first.
+    for name, split in sorted(each, key=lambda one: one[1].split != report.headline):
+        yield _results_table(report, name, split)
+    main = report.main()
+    behaviour = [
+        [BEHAVIOUR[name], *(percent(end) if name in _SHARES else number(end, is_share=False)
+                            for end in (change.base, change.tuned))]
+        for name, change in main.behaviour.items()
     ]  # fmt: skip
+    bits = [
+        [category(row.category), f"{row.bits_per_byte.base:.3f}", f"{row.bits_per_byte.tuned:.3f}"]
+        for row in main.categories if row.bits_per_byte
+    ]  # fmt: skip
+    for part, title, rows, about in (
+        ("behaviour", "Behaviour", behaviour, [f"Completions of the {main.split} split; greedy decoding."]),
+        ("bits", "Bits per byte", bits, ["Code length of the references; lower is better, whatever the tokenizer."]),
+        ("words", "In words", [], [row.sentence for row in main.categories]),
+    ):  # fmt: skip
+        heads = ("measure", "base", "tuned") if rows else ()
+        if rows or part == "words":
+            yield ReportTable(part=part, title=title, heads=heads, rows=rows, sentences=about, is_in_terminal=False)
+    for pair in report.pairs():
+        if (general := pair.forgetting) is not None:
+            whose = f"{pair.name}: " if len(report.models) > 2 else ""
+            yield ReportTable(part="forgetting", sentences=[whose + forgetting_text(general)])
+            for remedy in general.remedies:
+                yield ReportTable(part="forgetting", sentences=[f"next: {remedy.text}"], code=remedy.lines)
+    if any(model.seconds is not None or model.cost is not None for model in report.models):
+        yield _cost_table(report)
 
 
-def _file_cells(result: Result) -> list[str]:
-    if isinstance(result, Unscored):
-        return [""] * len(_IN_FILES)
-    is_share = isinstance(result, Macro) or result.higher_is_better
-    spreads = [spread(side, is_share=is_share) for side in (result.base, result.tuned)]
-    if isinstance(result, Macro):
-        return [str(result.num_clusters), *spreads, "", "sign-flip", "", "", ""]
-    other = "; ".join(f"{name} {number(of.base)} → {number(of.tuned)}" for name, of in result.other.items())
-    changes = f"{result.better}, {result.worse}"
-    effect = number(result.minimum_detectable_effect)
-    return [str(result.num_clusters), *spreads, changes, result.test, effect, other, result.note]
+def _results_table(report: Report, name: str, split: SplitResult) -> ReportTable:
+    reference, is_in_terminal = report.models[0].name, split.split == report.headline
+    rows = [_cells(row) for row in (*split.categories, *split.unscored, *filter(None, [split.macro]))]
+    if split.macro:
+        # Of no record alone.
+        rows[-1][1] = rows[-1][len(HEADS) + 3] = ""
+    if len(report.models) == 1:
+        # Beside itself it has scores alone.
+        heads, kept = ("category", "n", "metric", "trivial", "score", "clusters", "95 %"), (0, 1, 2, 3, 4, 10, 11)
+        return ReportTable(
+            part="results", title=f"{reference} on the {split.split} split", heads=heads, has_total=bool(split.macro),
+            rows=[[row[index] for index in kept] for row in rows], is_in_terminal=is_in_terminal,
+        )  # fmt: skip
+    sides = BASE_AGAINST_TUNED if (reference, name) == ("base", "tuned") else f"base = {reference}, tuned = {name},"
+    is_asked = any(row.reason in MARGIN_REASONS for row in split.categories)
+    question = f": is a loss of {number(report.margin)} ruled out?" if is_asked else ""
+    questions = [row.sentence for row in split.categories if row.reason == "cannot-tell"]
+    return ReportTable(
+        part="results", title=f"{sides} on the {split.split} split{question}", heads=HEADS + _IN_FILES, rows=rows,
+        files_only=_IN_FILES, sentences=[legend(split), *dict.fromkeys(questions)], has_total=bool(split.macro),
+        left=("metric", "95 %", "verdict", "base 95 %", "tuned 95 %", "test", "other scores", "note"),
+        is_in_terminal=is_in_terminal,
+    )  # fmt: skip
 
 
-def _forgetting_tables(report: Report) -> Iterator[ReportTable]:
-    sides = [(part.name, part.forgetting) for part in report.pairs() if part.forgetting is not None]
-    for name, general in sides:
-        whose = f"{name}: " if len(report.models) > 2 else ""
-        yield ReportTable(part="forgetting", sentences=[whose + forgetting_text(general)])
-        for remedy in general.remedies:
-            yield ReportTable(part="forgetting", sentences=[f"next: {remedy.text}"], code=remedy.lines)
+def _cells(row: CategoryResult | Unscored) -> list[str]:
+    """Return the cells of a result below `HEADS` and those that are in files alone."""
+    name = category(row.category)
+    name = name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "\u2026"
+    if isinstance(row, Unscored):
+        return [name, count_of(row.n, row.num_unscored), row.metric, *["-"] * 6, row.label, *[""] * len(_IN_FILES)]
+    is_share = row.higher_is_better
+    # A margin of .02 lies too near to an end of -.019 for two decimals.
+    decimals = 3 if row.reason in MARGIN_REASONS else 2
+    other = "; ".join(f"{name} {number(of.base)} → {number(of.tuned)}" for name, of in row.other.items())
+    return [
+        name, count_of(row.n, row.num_unscored + row.num_unanswered), metric_of(row), number(row.trivial),
+        number(row.base.value, is_share=is_share), number(row.tuned.value, is_share=is_share),
+        number(row.difference.value, is_share=is_share, sign=True),
+        spread(row.difference, is_share=is_share, sign=True, decimals=decimals),
+        p_value(row.p_adjusted).removeprefix("p ").removeprefix("= "), row.label, str(row.num_clusters),
+        spread(row.base, is_share=is_share), spread(row.tuned, is_share=is_share), f"{row.better}, {row.worse}",
+        row.test, number(row.minimum_detectable_effect), other, row.note,
+    ]  # fmt: skip
 
 
 def forgetting_text(general: Forgetting) -> str:
@@ -292,37 +261,6 @@ def forgetting_text(general: Forgetting) -> str:
     )
 
 
-_BEHAVIOUR = {
-    "stopped": "Ended by itself", "empty": "Empty", "repetition": "Repetition: share of word 4-grams said before",
-    "length_ratio": "Length: characters, the reference being 1", "reasoning_tokens": "Reasoning: tokens an answer",
-    "reasoning_cut": "Reasoning cut: its budget was spent",
-}  # fmt: skip
-_SHARES = ("stopped", "empty", "repetition", "reasoning_cut")
-
-
-def _further_tables(report: Report) -> Iterator[ReportTable]:
-    main = report.main()
-    if main.behaviour is not None:
-        rows = [[_BEHAVIOUR.get(name, name), *(percent(end) if name in _SHARES else number(end, is_share=False)
-                 for end in (side.base, side.tuned))] for name, side in main.behaviour.means.items()]  # fmt: skip
-        about = f"All {main.behaviour.n} completions of the {main.split} split; greedy decoding."
-        heads = ("measure", "base", "tuned")
-        yield ReportTable(
-            part="behaviour", title="Behaviour", heads=heads, rows=rows, sentences=[about], is_in_terminal=False
-        )
-    spelled = [(category(row.category), row.bits_per_byte) for row in main.categories if row.bits_per_byte]
-    bits = [[name, f"{change.base:.3f}", f"{change.tuned:.3f}"] for name, change in spelled]
-    if bits:
-        yield ReportTable(
-            part="bits", title="Bits per byte", heads=("text", "base", "tuned"), rows=bits, is_in_terminal=False,
-            sentences=["Code length of the references; lower is better. Comparable across tokenizers."],
-        )  # fmt: skip
-    yield ReportTable(part="words", title="In words", sentences=[row.sentence for row in main.categories],
-                      is_in_terminal=False)  # fmt: skip
-    if any(model.num_answers for model in report.models):
-        yield _cost_table(report)
-
-
 def facts_table(report: Report) -> ReportTable:
     """Return what made the numbers; pages alone show it, as its times are others when a run is made again."""
     run = report.run
@@ -338,13 +276,10 @@ def _cost_table(report: Report) -> ReportTable:
     def text(value: float | None, decimals: int) -> str:
         return "-" if value is None else f"{value:,.{decimals}f}"
 
-    return ReportTable(
-        part="costs", title="A thousand answers take:",
-        heads=("model", "prompting", "answers", "seconds", "tokens", "cost"),
-        rows=[
-            [one_line(model.name), model.prompting or "-", f"{model.num_answers:,}", text(model.seconds, 1),
-             text(model.new_tokens, 0), text(model.cost, 4)]
-            for model in report.models
-        ],
-        left=("prompting",), given_up=("answers", "tokens"),
-    )  # fmt: skip
+    rows = [
+        [one_line(model.name), model.prompting or "-", text(model.seconds, 1), text(model.new_tokens, 0),
+         text(model.cost, 4)]
+        for model in report.models
+    ]  # fmt: skip
+    heads = ("model", "prompting", "seconds", "tokens", "cost")
+    return ReportTable(part="costs", title="A thousand answers take:", heads=heads, rows=rows, left=("prompting",))

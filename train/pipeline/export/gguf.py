@@ -80,7 +80,7 @@ def write(source: Source, work: Path, dtype: str) -> Written:
         )
     if exact != dtype:
         (work / names[exact]).unlink()
-    card = model_card(source.report, source.facts, source.name, library="gguf")
+    card = model_card(source.report, source.record, source.dataset.manifest, library="gguf")
     (work / "README.md").write_text(card, encoding="utf-8")
     proof = GgufProof(
         file=names[dtype], sha256=sha256_of(work / names[dtype]), num_records=num_records, num_tokens=num_tokens,

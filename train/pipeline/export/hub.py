@@ -9,6 +9,7 @@ from pathlib import Path
 from train.base import console
 from train.base.errors import TrainError
 from train.pipeline.export.source import Source
+from train.report import licenses_of
 
 
 def require_repository(repo: str) -> None:
@@ -24,7 +25,7 @@ def form_of(source: Source, dtype: str) -> str:
 
 def doubts_of(source: Source) -> list[str]:
     """Return what its owner should think about before others see the model."""
-    base, has_licenses = source.recipe.base, all(source.facts.licenses or [""])
+    base, has_licenses = source.recipe.base, all(licenses_of(source.dataset.manifest) or [""])
     doubts = [] if has_licenses else ["records of the dataset name no licence"]
     if os.path.lexists(base) or base.count("/") != 1:
         doubts.append(f"the card names the base as {base}, which is no name on the Hub")

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from train.base.run_folder import plain_name
 from train.data.rendering import Renderer
 from train.model import check_finite
 from train.pipeline.export.source import Source, Written, inexpressible, tuned_model
-from train.report import CardFacts, Report, model_card
+from train.report import Report, model_card
 
 _PARTS = ("adapter_config.json", "adapter_model.safetensors")
 
@@ -43,7 +45,7 @@ def write_adapter(source: Source, work: Path, _dtype: str) -> Written:
 
 
 def _write_config_and_card(source: Source, work: Path, library: str) -> None:
-    write_card_and_tokenizer(source.renderer, source.report, source.facts, source.name, work, library)
+    write_card_and_tokenizer(source.renderer, source.report, source.record, source.dataset.manifest, work, library)
     tokenizer = source.renderer.tokenizer
     # No max_new_tokens: a server takes it for a limit on every answer.
     settings = {
@@ -57,7 +59,7 @@ def _write_config_and_card(source: Source, work: Path, library: str) -> None:
 
 
 def write_card_and_tokenizer(
-    renderer: Renderer, report: Report, facts: CardFacts, name: str, work: Path, library: str
+    renderer: Renderer, report: Report, record: Mapping[str, Any], manifest: Mapping[str, Any], work: Path, library: str
 ) -> None:
     """Write the card of a model, and the tokenizer with the template by which it was trained.
 
@@ -66,7 +68,7 @@ def write_card_and_tokenizer(
     # What was trained is what must be served, also where the base came without a template.
     renderer.tokenizer.chat_template = renderer.served_template
     renderer.tokenizer.save_pretrained(work)
-    (work / "README.md").write_text(model_card(report, facts, name, library=library), encoding="utf-8")
+    (work / "README.md").write_text(model_card(report, record, manifest, library=library), encoding="utf-8")
 
 
 def stop_texts(source: Source) -> list[str]:

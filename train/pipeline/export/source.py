@@ -31,7 +31,7 @@ from train.pipeline.export.manifest import GgufProof
 from train.pipeline.prepare import open_renderer
 from train.pipeline.stages import open_run_dataset
 from train.recipe import Recipe, load_recipe
-from train.report import CardFacts, Report, card_facts
+from train.report import Report
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,6 @@ class Source:
     def base(self) -> Path:
         """The folder or the .gguf file of the base."""
         return find_base(self.recipe.base, self.folder)
-
-    @property
-    def facts(self) -> CardFacts:
-        """What the model card says of the run."""
-        return card_facts(self.record, self.dataset.manifest)
 
     def rows(self) -> list[Row]:
         """The records that were answered: validation, then test, without raw text."""
