@@ -98,7 +98,7 @@ def measure(model: Any, prepared: Prepared, texts: Texts, *, is_scored: bool) ->
     score = math.nan
     for kind, rows in zip(KINDS, (prepared.dataset.splits["test"], *texts), strict=True):
         scored = evaluate_model(
-            model, prepared.evaluation.renderer, rows, prepared.evaluation.categories, prepared.recipe, split="test",
+            model, prepared.renderer, rows, prepared.categories, prepared.recipe, split="test",
             is_generating=is_scored and kind == "answers",
         )  # fmt: skip
         bits[kind] = sum(row.nll for row in scored) / sum(row.num_bytes for row in scored)

@@ -53,7 +53,7 @@ def real(name: str, num_steps: int) -> dict[str, Any]:
     from train.model.batch import BatchSampler
     from train.model.capabilities import capabilities_of, checkpoint_activations
     from train.model.device import Meter
-    from train.pipeline.plan import make_plan, report_accuracy
+    from train.pipeline.plan import make_plan
     from train.recipe import build_recipe
 
     shape, method, settings = RUNS[name]
@@ -81,13 +81,15 @@ def real(name: str, num_steps: int) -> dict[str, Any]:
     ]  # fmt: skip
     steps = BatchSampler(examples, recipe, is_packed=capabilities_of(model).has_packing)
     placement = Placement(dtype=dtype)
-    computed = make_plan(model, steps, placement, threads=1)
-    corrected = make_plan(model, steps, placement, threads=1, is_measured=True)
+    computed = make_plan(model, steps, placement)
+    corrected = make_plan(model, steps, placement, is_measured=True)
     with tempfile.TemporaryDirectory() as folder:
         meter = Meter(placement.device)
         result = fit(model, steps, Path(folder), placement=placement)
-        grown = meter.peak_increase_bytes() + corrected.memory.weights
-    return report_accuracy(corrected, result, grown) | {"computed": computed.peak_bytes / grown - 1}
+        grown = meter.peak_increase_bytes() + corrected["memory"]["weights"]
+    real = {"seconds": result.step_seconds, "peak_bytes": grown}
+    error = {name: corrected[name] / figure - 1 for name, figure in real.items()}
+    return {"real": real, "error": error, "computed": computed["peak_bytes"] / grown - 1}
 
 
 def main() -> int:

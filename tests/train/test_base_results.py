@@ -20,8 +20,7 @@ from train.base.storage import digest_of
 from train.cli import cli
 from train.data.dataset import Row, open_dataset
 from train.evaluate.predictions import Scored
-from train.model.distributed import DistributedContext
-from train.pipeline import base_results, execute
+from train.pipeline import execute, measuring
 from train.pipeline.prepare import Prepared, prepare
 from train.recipe import Recipe
 
@@ -74,12 +73,12 @@ def _other_general(_base: Path, dataset: Path) -> dict[str, Any]:
 
 
 def _key(prepared: Prepared) -> dict[str, Any]:
-    return prepared.evaluation.key(prepared.model, prepared.facts["base"])
+    return measuring.base_key(prepared)
 
 
 # What is changed, and the part of the key that must tell it.
 CHANGES: list[tuple[str, Change]] = [
-    ("weights", lambda base, _: make_model(seed=1).save_pretrained(base) or {}),
+    ("base", lambda base, _: make_model(seed=1).save_pretrained(base) or {}),
     ("config", lambda base, _: _edit(base / "config.json", rms_norm_eps=1e-3)),
     ("stop tokens", lambda base, _: _edit(base / "generation_config.json", eos_token_id=[2, 9])),
     ("tokenizer and template", lambda base, _: make_tokenizer("unmarked").save_pretrained(base) and {}),
@@ -93,7 +92,7 @@ CHANGES: list[tuple[str, Change]] = [
     ("recipe", lambda _base, _data: {"max_length": 200}),
     ("recipe", lambda _base, _data: {"on_too_long": "cut"}),
     ("recipe", lambda _base, _data: {"allow_special_tokens": True}),
-    ("dtype", lambda _base, _data: {"bf16": True}),
+    ("recipe", lambda _base, _data: {"bf16": True}),
     ("recipe", lambda _base, _data: {"threads": 2}),
 ]
 
@@ -115,18 +114,16 @@ def test_each_part_of_what_was_measured_makes_another_key(part: str, change: Cha
 def test_the_machine_and_the_code_are_parts_too(base: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared = prepare(dataset, Recipe(base=str(base)))
     before = _key(prepared)
-    room = "train.pipeline.base_results"
+    room = "train.pipeline.measuring"
     with monkeypatch.context() as changed:
         changed.setattr(f"{room}.sources_digest", lambda folder: str(folder))
         assert _key(prepared)["code"] == str(Path(train.__file__).parent), "all code that measures"
-    for target in (f"{room}.sources_digest", f"{room}.installed_version", f"{room}.versions", "platform.machine"):
+    for target in (f"{room}.sources_digest", f"{room}.installed_version", "platform.machine"):
         with monkeypatch.context() as changed:
             changed.setattr(target, lambda *_: "another")
             assert digest_of(_key(prepared)) != digest_of(before), target
-    two = replace(prepared.placement, context=DistributedContext(0, 2, 2))
-    assert digest_of(
-        replace(prepared.evaluation, placement=two).key(prepared.model, prepared.facts["base"])
-    ) != digest_of(before)
+    for name in ("ranks", "versions"):
+        assert digest_of(_key(replace(prepared, facts=prepared.facts | {name: "another"}))) != digest_of(before)
 
 
 def test_what_only_training_sees_is_no_part(base: Path, dataset: Path) -> None:
@@ -141,7 +138,7 @@ def test_what_only_training_sees_is_no_part(base: Path, dataset: Path) -> None:
 
 def test_evaluation_is_handed_no_other_setting(base: Path, dataset: Path) -> None:
     recipe = Recipe.model_validate({"base": str(base), "seed": 4, "learning_rate": 0.1, "eval": {"batch_tokens": 77}})
-    handed = prepare(dataset, recipe).evaluation.recipe
+    handed = prepare(dataset, recipe).measured
     assert (handed.seed, handed.learning_rate, handed.eval.batch_tokens) == (0, "auto", 77)
 
 
@@ -175,7 +172,7 @@ def test_a_second_run_measures_the_tuned_model_alone(dataset: Path, base: Path, 
     assert "measuring the base" not in second.stderr
     assert _sides(tmp_path / "a", "base") == _sides(tmp_path / "b", "base")
     assert _sides(tmp_path / "a", "tuned") != _sides(tmp_path / "b", "tuned")
-    assert not (tmp_path / "b" / base_results.IN_RUN).exists(), "a finished run has its predictions"
+    assert not (tmp_path / "b" / measuring.IN_RUN).exists(), "a finished run has its predictions"
     third = _run(dataset, base, tmp_path / "c", "--no-cache")
     assert told not in third.stderr
     assert _sides(tmp_path / "c", "base") == _sides(tmp_path / "a", "base")

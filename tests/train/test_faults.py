@@ -255,7 +255,7 @@ def test_a_nan_adapter_is_never_marked_successful(
     # The last that a run does to its weights before it measures them.
     monkeypatch.setattr(execute, "trained_tensors", spoiled)
     if not is_noticed:
-        monkeypatch.setattr("train.pipeline.base_results.evaluate_splits", lambda *_, **__: [])
+        monkeypatch.setattr("train.pipeline.measuring.evaluate_splits", lambda *_, **__: [])
         monkeypatch.setattr(execute, "publish", lambda *_, **__: None)
     shutil.rmtree(home / "run")
     done = _run(home)

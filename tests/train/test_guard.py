@@ -14,7 +14,7 @@ from train.data.rendering import Renderer
 from train.evaluate.predictions import SampledScore, ValidationScore
 from train.loop import EarlyStopping, FitResult, Validation, fit, trained_tensors
 from train.loop.checkpoint import Checkpoint
-from train.pipeline import validating
+from train.pipeline import measuring
 from train.pipeline.execute import start_run
 from train.pipeline.export import export_run, open_source
 from train.recipe import GuardRecipe, Recipe, build_recipe, recipe_toml
@@ -122,7 +122,7 @@ def test_a_guarded_run_takes_the_best_and_ends_with_zero(
     dataset = write_dataset(tmp_path / "v1", splits)
     # The first is the base's.
     evaluations = iter([SampledScore(score, 1.0, {"cats": score}) for score in (0.1, 0.9, 0.5, 0.4, 0.3)])
-    monkeypatch.setattr(validating, "summary", lambda *_: next(evaluations))
+    monkeypatch.setattr(measuring, "summary", lambda *_: next(evaluations))
     recipe = build_recipe({
         "base": str(bases()), "max_steps": 8, "global_batch_size": 4, "device": "cpu",
         "guard": {"plateau": True, "patience": 2},

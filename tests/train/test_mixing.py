@@ -18,7 +18,8 @@ from train.base.errors import Exit, TrainError
 from train.data.rendering import Example
 from train.model.batch import BatchSampler, Mixture, epoch_sizes
 from train.pipeline.execute import start_run
-from train.pipeline.prepare import add_adapters, plan_run, prepare
+from train.pipeline.plan import make_plan, plan_facts
+from train.pipeline.prepare import add_adapters, prepare
 from train.recipe import MixingRecipe, build_recipe, recipe_toml
 from train.report import Report
 
@@ -131,11 +132,10 @@ def test_the_mixture_is_in_plan_toml_facts_and_run(
     assert "1 of 3 replayed texts are test records or those of eval.general" in said
     assert "1 of 3 replayed texts are over max_length" in said
     assert [example.id for example in prepared.steps.examples if example.is_replay] == ["replay-general-0001-1"]
-    plan = plan_run(add_adapters(prepared), prepared, is_measured=False)
-    assert plan.records == 16
-    assert plan.mixture == "dogs 10 of 10, cats 4 of 10, replayed text 2 of 1"
-    assert "an epoch mixes dogs 10 of 10" in plan.sentence()
-    assert any(line.startswith("mixture     an epoch mixes dogs 10") for line in plan.lines())
+    plan = make_plan(add_adapters(prepared), prepared.steps, prepared.placement)
+    assert plan["records"] == 16
+    assert plan["mixture"] == "dogs 10 of 10, cats 4 of 10, replayed text 2 of 1"
+    assert plan_facts(plan)["mixture"].startswith("an epoch mixes dogs 10 of 10")
     (tmp_path / "text.txt").write_text("The sea is wide.\n", encoding="utf-8")
     changed = prepare(dataset, build_recipe(values), folder=tmp_path).facts
     assert changed["replayed text"] != prepared.facts["replayed text"]

@@ -78,7 +78,7 @@ def test_a_look_and_a_run_have_the_same_template_tokens_and_stops(bases: Bases, 
         (base / "generation_config.json").unlink()
         looked, trained = (
             open_renderer(open_dataset(dataset), Recipe(base=str(base)))[0],
-            prepare(dataset, Recipe(base=str(base))).evaluation.renderer,
+            prepare(dataset, Recipe(base=str(base))).renderer,
         )
         for name in ("template", "stop_ids", "max_length", "objective", "served_template"):
             assert getattr(looked, name) == getattr(trained, name)

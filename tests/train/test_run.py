@@ -259,7 +259,7 @@ def test_a_diverged_run_exits_with_one(dataset: Path, bases: Callable[..., Path]
 def test_a_damaged_best_checkpoint_costs_its_weights_and_not_the_run(
     dataset: Path, bases: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from train.pipeline import execute, validating
+    from train.pipeline import execute, measuring
 
     def damaged(path: Path) -> None:
         raise TrainError("E951 checkpoint-damaged", f"{path.name}/weights.safetensors was cut or changed")
@@ -267,7 +267,7 @@ def test_a_damaged_best_checkpoint_costs_its_weights_and_not_the_run(
     # The first is the base's.
     scores = iter([0.5, 0.9, 0.1])
     monkeypatch.setattr(execute.Checkpoint, "read", damaged)
-    monkeypatch.setattr(validating, "summary", lambda *_: SampledScore(next(scores), 1.0))
+    monkeypatch.setattr(measuring, "summary", lambda *_: SampledScore(next(scores), 1.0))
     done = _run(dataset, bases(), "--set", "max_steps=2", "--set", "eval_steps=1", "--out", str(tmp_path / "r"))
     assert done.exception is None, done.exception
     assert "was cut or changed, so the last step's weights are taken" in done.stderr

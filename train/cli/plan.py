@@ -39,7 +39,8 @@ def command(
     # torch and transformers take seconds to import, so only this command pays for them.
     import json
 
-    from train.pipeline.prepare import add_adapters, plan_run, prepare, reasoning_length
+    from train.pipeline.plan import make_plan, plan_facts
+    from train.pipeline.prepare import add_adapters, prepare
     from train.recipe import load_recipe
     from train.recipe.forgetting import protection
 
@@ -48,14 +49,17 @@ def command(
     if recipe.stage:
         console.info("this is the plan of one run; `train run --dry-run` prices the stages of the recipe")
     prepared = prepare(dataset, recipe, folder=recipe_path.parent if recipe_path else None)
-    model = add_adapters(prepared)
-
-    plan = plan_run(model, prepared, is_measured=is_measured, memory_bytes=size, cost_per_hour=cost_per_hour)
+    plan = make_plan(
+        add_adapters(prepared), prepared.steps, prepared.placement, is_measured=is_measured, memory_bytes=size,
+        cost_per_hour=cost_per_hour,
+    )  # fmt: skip
     protected = console.one_line(protection(recipe))
-    length = reasoning_length(prepared.evaluation.renderer, prepared.dataset.splits["train"])
-    lines = [*plan.lines(), *([f"reasoning   {length}"] if length else []), f"forgetting  {protected}"]
-    document = plan.values() | {"forgetting": protected, "reasoning": length}
-    console.data(json.dumps(document, indent=1) if is_json else "\n".join(lines))
+    if is_json:
+        console.data(json.dumps(plan | {"forgetting": protected}, indent=1))
+        return
+    for name, text in [*plan_facts(plan).items(), ("forgetting", protected)]:
+        if text:
+            console.data(f"{name:<11} {text}")
 
 
 def _bytes(gpu: str | None, memory: float | None) -> int | None:

@@ -19,7 +19,6 @@ from train.base.process import at_work, claimed, is_free
 from train.base.run_folder import (
     RECIPE,
     RUN,
-    git_commit,
     newest_run,
     next_run,
     now,
@@ -32,18 +31,17 @@ from train.base.storage import whole_folder, write_whole, writing
 from train.data.dataset import Dataset
 from train.evaluate.general import general_name
 from train.evaluate.predictions import PREDICTIONS, Scored
-from train.loop import Checkpoint, FitResult, fit, trained_tensors
+from train.loop import Checkpoint, Expected, FitResult, fit, trained_tensors
 from train.loop.checkpoint import clear_leftovers
 from train.model import check_finite, describe_init, is_lora
 from train.model.device import Meter
 from train.model.distributed import SINGLE_PROCESS, DistributedContext, join_group
 from train.model.parallel import gather_weights, unshard
-from train.pipeline.base_results import IN_RUN, measure, measure_base
 from train.pipeline.export.models import write_card_and_tokenizer
-from train.pipeline.plan import explain_oom, report_accuracy
-from train.pipeline.prepare import Prepared, add_adapters, fill_in, plan_run, prepare, settle
+from train.pipeline.measuring import IN_RUN, base_score, measure, measure_base, reference_logps, validation_of
+from train.pipeline.plan import duration, explain_oom, make_plan, plan_sentence
+from train.pipeline.prepare import Prepared, add_adapters, fill_in, prepare, settle
 from train.pipeline.trackers import Trackers
-from train.pipeline.validating import base_score, reference_logps, validation_of
 from train.recipe import Recipe, load_recipe, recipe_toml
 from train.recipe.forgetting import protection, remedies
 from train.report import Report, Run, table
@@ -173,7 +171,8 @@ def start_run(
     prepared = prepare(dataset, loaded, folder=folder, context=context)
     checkpoint, changed = _find_checkpoint(run, prepared, is_forced=is_forced) if is_resumed else (None, [])
     if is_dry:
-        console.info("plan: " + plan_run(add_adapters(prepared), prepared, is_measured=False).sentence())
+        plan = make_plan(add_adapters(prepared), prepared.steps, prepared.placement)
+        console.info(f"plan: {plan_sentence(plan)}")
         console.info(f"dry run: nothing was written; the run would be {run}")
         return run, Exit.OK
     # No rank may still read the run's folder while rank 0 writes to it.
@@ -251,12 +250,10 @@ def _begin(run: Path, prepared: Prepared, earlier: Mapping[str, Any], changed: l
     record = RunRecord(run, {
         "version": 1, "id": run.name, "status": "running", "created": earlier.get("created", now()),
         "recipe": recipe.model_dump(mode="json"), "recipe_folder": str(prepared.folder.resolve()),
-        "begun": describe_init(recipe, prepared.base_path), "batch": prepared.steps.global_batch_size,
-        "replayed": len({example.id for example in prepared.steps.examples if example.is_replay}),
-        "objective": recipe.objective, "examples": sizes.total(), "examples_by_category": dict(sorted(sizes.items())),
-        "seed": recipe.seed,
+        "objective": recipe.objective, "seed": recipe.seed, "examples": sizes.total(),
+        "examples_by_category": dict(sorted(sizes.items())),
         "dataset": {"path": str(dataset.path), "name": dataset.manifest.get("name"), "sha256": dataset.digest},
-        "facts": prepared.facts, "git": git_commit(dataset.path), "versions": versions(),
+        "facts": prepared.facts, "versions": versions(),
         # Once a forced resume made it another run, it stays one.
         "not_exact": [*earlier.get("not_exact", []), *changed],
     }, prepared.placement.context.is_first)  # fmt: skip
@@ -275,38 +272,42 @@ def _train(
     is_quiet: bool,
 ) -> Exit:  # fmt: skip
     # Measure, train, measure, report; a run that fails on the way has no report and no saved model.
-    evaluation, placement, run = prepared.evaluation, prepared.placement, record.folder
+    placement, run = prepared.placement, record.folder
     context, device = placement.context, placement.device
-    base, seconds = measure_base(prepared.model, evaluation, prepared.facts["base"], run, is_cached=is_cached)
+    base, seconds = measure_base(prepared, run, is_cached=is_cached)
     reference = reference_logps(prepared)
     model = add_adapters(prepared)
-    plan = replace(
+    plan = make_plan(
         # On a GPU three steps are little, and what they show decides.
-        plan_run(model, prepared, is_measured=device.type == "cuda" or len(prepared.steps) >= FEWEST_STEPS),
-        validation_seconds=seconds * len(prepared.evaluated_rows) / len(base),
-        evaluation_seconds=seconds,
-    )
+        model, prepared.steps, placement, is_measured=device.type == "cuda" or len(prepared.steps) >= FEWEST_STEPS,
+        validation_seconds=seconds * len(prepared.evaluated_rows) / len(base), evaluation_seconds=seconds,
+    )  # fmt: skip
     ranks = f"; {context.world_size} ranks, {placement.strategy}" if context.world_size > 1 else ""
-    console.info(f"plan: {plan.sentence()}{ranks}")
+    console.info(f"plan: {plan_sentence(plan)}{ranks}")
     console.info(f"forgetting: {console.one_line(protection(prepared.recipe))}")
     prepared = settle(prepared, plan)
     recipe = prepared.recipe.model_dump(mode="json")
-    record.update(recipe=recipe, facts=prepared.facts, plan=plan.values())
+    record.update(recipe=recipe, facts=prepared.facts, plan=plan)
     meter, start = Meter(device), base_score(prepared, base)
     # Each rank has measured its own steps.
-    placement = replace(placement, is_compiled=bool(context.max(plan.compile)))
-    with explain_oom(plan, "training"), trackers:
+    placement = replace(placement, is_compiled=bool(context.max(plan["compile"])))
+    with explain_oom("training", plan), trackers:
         validation = validation_of(model, prepared, start, base)
         trackers.begin(run, recipe | {"dataset_sha256": prepared.dataset.digest})
         result = fit(
             model, prepared.steps, run, facts=prepared.facts, resume=checkpoint, placement=placement,
-            validation=validation, on_event=trackers.on_event, reference=reference, expected=plan,
+            validation=validation, on_event=trackers.on_event, reference=reference,
+            expected=Expected(flops=plan["flops"], validation_seconds=plan["validation_seconds"],
+                              evaluation_seconds=plan["evaluation_seconds"]),
         )  # fmt: skip
-    size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    peak = meter.peak_increase_bytes() + sum(p.numel() * p.element_size() for p in model.parameters())
+    planned = plan["seconds"] and f", planned {duration(plan['seconds'] / plan['run_tokens'] * result.step_tokens)}"
+    console.info(f"memory {peak / 1e6:,.0f} MB, planned {plan['peak_bytes'] / 1e6:,.0f} MB for the steps; "
+                 f"steps {duration(result.step_seconds)}{planned or ''}")  # fmt: skip
     record.values.update(
         step=result.step, steps=result.num_steps, best_step=result.best_step, tokens=result.tokens,
         early_stop=result.early_stop, train_seconds=round(result.seconds, 3), cpu_seconds=round(time.process_time(), 3),
-        plan_accuracy=report_accuracy(plan, result, size + meter.peak_increase_bytes()),
+        step_seconds=round(result.step_seconds, 3), peak_bytes=peak,
     )  # fmt: skip
     if result.forgot is not None:
         raise _forgot(result.forgot, result.step, prepared)
@@ -317,36 +318,35 @@ def _train(
         console.info(f"stopped after step {result.step} of {result.num_steps}{on}")
         context.barrier()
         return result.stopped
+    return _finish(model, prepared, record, base, result, is_quiet=is_quiet)
+
+
+def _finish(
+    model: Any, prepared: Prepared, record: RunRecord, base: list[Scored], result: FitResult, *, is_quiet: bool
+) -> Exit:  # fmt: skip
+    # Measure the tuned model, and let the first rank write the report, the model and the end of the record.
+    run, context, recipe = record.folder, prepared.placement.context, prepared.recipe
     record.values["taken_step"] = _take_weights(model, prepared, run, result)
     console.info("measuring the tuned model")
-    tuned = measure(model, evaluation, run, "tuned", result.step)
-    weights = gather_weights(model) if placement.strategy != "ddp" else None
-    code = _report(model, prepared, record, base, tuned, result, weights, is_quiet) if context.is_first else None
+    tuned = measure(model, prepared, run, "tuned", result.step)
+    weights = gather_weights(model) if prepared.placement.strategy != "ddp" else None
+    code = Exit.OK
+    if context.is_first:
+        about: dict[str, Any] = {
+            "dataset": prepared.dataset, "categories": prepared.categories, "recipe": recipe, "folder": run,
+        }  # fmt: skip
+        base, tuned, judged = judge_answers(base, tuned, **about)
+        told = _told_of_run(prepared, record.values)
+        report = publish(base, tuned, **about, run=told, dynamics=result.dynamics, judge_summary=judged)
+        shutil.rmtree(run / IN_RUN, ignore_errors=True)
+        saved = save_tuned(model, prepared, report, record, weights)
+        record.update(status="finished", ended=now(), saved=saved.name, **kept_of(report, tuned, run))
+        if not is_quiet:
+            console.data(table(report, columns=console.columns()))
+            console.info(f"report: {run / 'report.html'}")
+        code = _exit_of(judged)
     context.barrier()
-    return code or Exit.OK
-
-
-def _report(
-    model: Any, prepared: Prepared, record: RunRecord, base: list[Scored], tuned: list[Scored], result: FitResult,
-    weights: dict[str, Any] | None, is_quiet: bool,
-) -> Exit:  # fmt: skip
-    # Write the report, the model and the end of the record.
-    run = record.folder
-    shared: dict[str, Any] = {
-        "dataset": prepared.dataset, "categories": prepared.evaluation.categories, "recipe": prepared.recipe,
-        "folder": run,
-    }  # fmt: skip
-    base, tuned, judged = judge_answers(base, tuned, **shared)
-    report = publish(
-        base, tuned, **shared, run=_run_section(record, prepared), dynamics=result.dynamics, judge_summary=judged,
-    )  # fmt: skip
-    shutil.rmtree(run / IN_RUN, ignore_errors=True)
-    saved = save_tuned(model, prepared, report, record, weights)
-    record.update(status="finished", ended=now(), saved=saved.name, **kept_of(report, tuned, run))
-    if not is_quiet:
-        console.data(table(report, columns=console.columns()))
-        console.info(f"report: {run / 'report.html'}")
-    return _exit_of(judged)
+    return code
 
 
 def _forgot(rise: float, step: int, prepared: Prepared) -> TrainError:
@@ -395,23 +395,24 @@ def _take_weights(model: Any, prepared: Prepared, run: Path, result: FitResult) 
     return result.step if best is None else int(best.step)
 
 
-_SHOWN = ("begun", "steps", "best_step", "batch", "replayed", "early_stop")
-
-
-def _run_section(record: RunRecord, prepared: Prepared) -> Run:
-    # What the report says of the run.
-    values, recipe = record.values, prepared.recipe
-    settings: dict[str, Any] = {name.replace("_", " "): values[name] for name in _SHOWN if values[name]}
-    settings |= {"dtype": recipe.dtype, "threads": recipe.threads, "not exact": "; ".join(values["not_exact"])}
-    settings |= {"share of the training records": recipe.mixing.share} if recipe.mixing.share < 1 else {}
-    settings |= {"ranks": values["facts"]["ranks"]} if prepared.steps.num_ranks > 1 else {}
-    digests = {key: value for key, value in values["facts"].items() if isinstance(value, str) and len(value) == 64}
+def _told_of_run(prepared: Prepared, values: Mapping[str, Any]) -> Run:
+    # What the report says of the run, of which ``values`` are in its run.json.
+    recipe, steps, facts = prepared.recipe, prepared.steps, values["facts"]
+    settings = {
+        "begun": describe_init(recipe, prepared.base_path), "steps": values["steps"], "best step": values["best_step"],
+        "batch": steps.global_batch_size, "replayed": len({each.id for each in steps.examples if each.is_replay}),
+        "early stop": values["early_stop"], "dtype": recipe.dtype, "threads": recipe.threads,
+        "not exact": "; ".join(values["not_exact"]),
+        "share of the training records": recipe.mixing.share if recipe.mixing.share < 1 else None,
+        "ranks": facts["ranks"] if steps.num_ranks > 1 else None,
+    }  # fmt: skip
     return Run(
         id=values["id"], created=values["created"], base_model=recipe.base,
-        dataset=str(values["dataset"]["name"] or ""), objective=prepared.recipe.objective, method=recipe.method,
+        dataset=str(values["dataset"]["name"] or ""), objective=recipe.objective, method=recipe.method,
         tuning=prepared.tuning, general_text=general_name(recipe.eval.general), seed=recipe.seed,
         device=str(prepared.placement.device), seconds=values["train_seconds"], versions=values["versions"],
-        settings={name: value for name, value in settings.items() if value}, digests=digests,
+        settings={name: value for name, value in settings.items() if value},
+        digests={key: value for key, value in facts.items() if isinstance(value, str) and len(value) == 64},
     )  # fmt: skip
 
 
@@ -424,7 +425,7 @@ def save_tuned(
     Raises TrainError "E934 not-finite" for weights that are no numbers, "E936 write-failed" where the disk refuses
     them; nothing is written then.
     """
-    recipe, renderer = prepared.recipe, prepared.evaluation.renderer
+    recipe, renderer = prepared.recipe, prepared.renderer
     library, folder = ("peft", "adapter") if is_lora(model) else ("transformers", "model")
     final = record.folder / folder
     check_finite((weights or trained_tensors(model)).items(), "the tuned model")

@@ -1,24 +1,22 @@
 """What a run will do, said before it does it: exact counts, memory, time, and what to set for less of it.
 
-    make_plan(model, steps, placement, threads=1, is_measured=True).lines()
-
-Three steps on this machine give memory and time. Without them memory is what the state takes: weights, gradients and
-the optimizer's moments.
+A plan is a dict of plain values, as `train plan --json` prints it and run.json keeps it. Three steps on this machine
+give memory and time. Without them memory is what the state takes: weights, gradients and the optimizer's moments.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from typing import Any
 
 import torch
 
 from train.base import console
 from train.base.errors import Exit, TrainError, first_line
-from train.loop import Expected, FitResult, Placement, Trainer, backward
+from train.loop import Placement, Trainer, backward
 from train.model import num_parameters
 from train.model.attention import has_varlen
 from train.model.batch import MICRO_BATCH_TOKENS, BatchSampler, Step
@@ -26,163 +24,126 @@ from train.model.capabilities import checkpoint_activations, is_checkpointing
 from train.model.device import Meter, free_memory, memory_limit
 from train.model.parallel import num_shards
 from train.recipe import Checkpointing, Recipe
-from train.recipe.forgetting import Remedy, risks, tuning_of
+from train.recipe.forgetting import risks, tuning_of
 from train.recipe.schedule import betas, validations_from, warmup_steps, weight_decay
 
 USABLE = 0.9
 """Share of a device's memory that is planned with; the rest is the context's, the kernels' and what lies scattered."""
 # Bytes of both moments of a trained number; of 8 bits with the scale of each block of 256.
 _MOMENTS = {"adamw_torch_fused": 8.0, "adamw_8bit": 2 + 8 / 256}
-_GRAPH_SECONDS, _TIMES = 15, 10
-"""An estimate: inductor takes 8 to 20 seconds for both passes of a layer. Steps become a fifth shorter, so a run that
-takes ten times as long has it back twice.
-"""
-_PEAK = 1e15
-"""Operations a second of an H100 in bfloat16, by which a run that was not measured takes least."""
+_LONG = 300
+"""Seconds of steps from which layers are compiled: inductor takes up to a minute, and steps become a fifth shorter."""
+Plan = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Memory:
-    """Bytes at the peak of a step; ``activations`` are those of one micro-batch, with logits and everything else."""
+def make_plan(
+    model: Any, steps: BatchSampler, placement: Placement, *, is_measured: bool = False,
+    memory_bytes: int | None = None, cost_per_hour: float | None = None, validation_seconds: float = 0.0,
+    evaluation_seconds: float = 0.0,
+) -> dict[str, Any]:  # fmt: skip
+    """Return the plan of a run; with ``is_measured`` three steps are computed and thrown away for memory and time.
 
-    weights: int
-    gradients: int
-    optimizer: int
-    activations: int
-
-    @property
-    def total(self) -> int:
-        """All of them."""
-        return sum(vars(self).values())
-
-
-@dataclass(frozen=True)
-class Plan(Expected):
-    """The counts of a run, and its memory beside the ``device_bytes`` that there are.
-
-    ``seconds``, of training alone, is None where no steps were measured.
+    A model that will be sharded is not measured: it is still whole here, and its gradients and moments may not fit.
+    Where the recipe leaves micro_batch_tokens to the plan, it is chosen here. ``memory_bytes`` replaces the memory of
+    this device; ``cost_per_hour`` turns the time of training into a cost; the seconds, 0 where unknown, are those of
+    one validation and of the evaluation after the training. Raises TrainError "E947 out-of-memory" where the three
+    steps do not fit.
     """
+    device, recipe = placement.device, steps.recipe
+    is_sharded = num_shards(placement.strategy, placement.context) > 1
+    is_measured = is_measured and not is_sharded
+    if recipe.micro_batch_tokens == "auto":
+        steps = size_micro_batches(model, steps, placement, is_measured=is_measured)
+    how: Checkpointing = is_checkpointing(model)
+    # A CPU has no other memory to put anything into, unless it stands in for a GPU.
+    if how and recipe.gradient_checkpointing == "offload" and (device.type != "cpu" or memory_bytes):
+        how = "offload"
+    tuning = tuning_of(recipe, model.get_input_embeddings().weight.shape[1], str(model.config.model_type))
+    memory, seconds = state_memory(model, recipe, placement), None
+    plan: dict[str, Any] = {
+        "parameters": num_parameters(model), "trained": num_parameters(model, is_trained_only=True),
+        "records": len(steps.mixture), "tokens": steps.tokens, "supervised": steps.trained,
+        "longest": int(steps.lengths.max()), "mixture": console.one_line(steps.mixture.sentence()),
+        "steps": len(steps), "run_tokens": steps.num_tokens(), "step_size": steps.step_size,
+        "micro_batch_tokens": steps.micro_batch_tokens, "gradient_checkpointing": how, "optim": recipe.optim,
+        "learning_rate": tuning.lr, "warmup_steps": warmup_steps(recipe, len(steps)), "betas": betas(recipe),
+        "weight_decay": weight_decay(recipe), "risks": [asdict(risk) for risk in risks(tuning)],
+        "device": str(device), "dtype": str(placement.dtype).removeprefix("torch."), "is_sharded": is_sharded,
+        "device_bytes": memory_bytes or memory_limit(device), "state_bytes": sum(memory.values()),
+        "flops": useful_flops(model, steps), "num_validations": validations_from(recipe, 1, len(steps)),
+        "validation_seconds": validation_seconds, "evaluation_seconds": evaluation_seconds,
+    }  # fmt: skip
+    if is_measured:
+        with explain_oom("calibration", plan):
+            seconds_per_token, grown = calibrate(model, steps, placement)
+        memory["activations"] = max(0, grown - memory["gradients"] - memory["optimizer"])
+        seconds = seconds_per_token * plan["run_tokens"]
+    peak = sum(memory.values())
+    why_not = _why_not_compiled(recipe, seconds, device, placement.dtype, is_packed=steps.is_packed)
+    return plan | {
+        "memory": memory | {"total": peak}, "peak_bytes": peak, "fits": peak <= USABLE * plan["device_bytes"],
+        "seconds": seconds, "cost_per_hour": cost_per_hour, "compile": not why_not, "compile_reason": why_not,
+        "cost": None if seconds is None or cost_per_hour is None else seconds / 3600 * cost_per_hour,
+    }  # fmt: skip
 
-    parameters: int
-    trained: int
-    records: int
-    tokens: int
-    supervised: int
-    longest: int
-    steps: int
-    run_tokens: int
-    step_size: str
-    micro_batch_tokens: int
-    learning_rate: float
-    warmup_steps: int
-    betas: tuple[float, float]
-    weight_decay: float
-    memory: Memory
-    device_bytes: int
-    device: str
-    dtype: str
-    threads: int
-    gradient_checkpointing: Checkpointing
-    optim: str
-    is_sharded: bool
-    num_validations: int
-    mixture: str
-    risks: tuple[Remedy, ...]
-    """What of the recipe is known to make a model forget, with the lines that would change it."""
-    cost_per_hour: float | None
-    seconds: float | None = None
-    compile: bool = False
-    compile_reason: str = ""
 
-    @property
-    def peak_bytes(self) -> int:
-        """Most bytes that a step takes."""
-        return self.memory.total
+def plan_facts(plan: Plan) -> dict[str, str]:
+    """Return a plan for people: each fact by its name, "" where there is nothing to say."""
+    method = "LoRA" if plan["trained"] < plan["parameters"] else "full"
+    memory = ", ".join(f"{name} {_mb(size)}" for name, size in plan["memory"].items() if name != "total")
+    fits = "it fits" if plan["fits"] else f"it does NOT FIT into {USABLE:.0%} of that"
+    time_text = "time not measured; leave --no-measure out to measure three steps"
+    if plan["seconds"] is not None:
+        time_text = f"{duration(plan['seconds'])} of training by three steps here"
+    if evaluation := plan["num_validations"] * plan["validation_seconds"] + plan["evaluation_seconds"]:
+        time_text += f", {duration(evaluation)} of evaluation"
+    machine = [f"{plan['dtype']} on {plan['device']}"]
+    machine += [f"{torch.get_num_threads()} threads"] if plan["device"] == "cpu" else []
+    machine += ["activations computed again"] if plan["gradient_checkpointing"] else []
+    machine += ["their inputs offloaded"] if plan["gradient_checkpointing"] == "offload" else []
+    machine += ["moments in 8 bits"] if plan["optim"] == "adamw_8bit" else []
+    machine += [f"not compiled ({plan['compile_reason']})" if plan["compile_reason"] else "compiled"]
+    return {
+        "records": f"{plan['records']:,} records, {plan['tokens']:,} tokens an epoch "
+        f"({plan['supervised'] / plan['tokens']:.1%} trained), {plan['run_tokens']:,} in the run; "
+        f"the longest has {plan['longest']:,}",
+        "mixture": plan["mixture"] and f"an epoch mixes {plan['mixture']}",
+        "steps": f"{plan['steps']:,} steps, {plan['step_size']}, micro-batches of up to "
+        f"{plan['micro_batch_tokens']:,} tokens",
+        "rate": f"learning_rate {plan['learning_rate']:.3g} after {plan['warmup_steps']} steps of warmup; AdamW's "
+        f"betas {plan['betas'][0]:g} and {plan['betas'][1]:g}, weight decay {plan['weight_decay']:g}",
+        "model": f"{method}, {plan['trained']:,} of {plan['parameters']:,} parameters trained",
+        "machine": ", ".join(machine),
+        "memory": f"{_mb(plan['peak_bytes'])} MB at the {'most' if plan['seconds'] else 'least'} of "
+        f"{_mb(plan['device_bytes'])}: {fits} ({memory})",
+        "time": time_text,
+        "cost": "" if plan["cost"] is None else f"{plan['cost']:,.2f} at {plan['cost_per_hour']:,.2f} an hour",
+        "advice": "" if plan["fits"] else advice(plan),
+        "forgetting": "; ".join(f"{risk['text']}: {'  '.join(risk['lines'])}" for risk in plan["risks"]),
+    }
 
-    @property
-    def fits(self) -> bool:
-        """True where the peak lies within what is planned with."""
-        return self.peak_bytes <= USABLE * self.device_bytes
 
-    @property
-    def cost(self) -> float | None:
-        """Money of training and evaluation, where time and price are known."""
-        if self.seconds is None or self.cost_per_hour is None:
-            return None
-        return (self.seconds + self.evaluation) / 3600 * self.cost_per_hour
+def plan_sentence(plan: Plan) -> str:
+    """Return a plan in one line."""
+    return "; ".join(text for name, text in plan_facts(plan).items() if text and name != "forgetting")
 
-    @property
-    def evaluation(self) -> float:
-        """Seconds of all validations and of the evaluation after the training; 0 where unknown."""
-        return self.num_validations * self.validation_seconds + self.evaluation_seconds
 
-    def values(self) -> dict[str, Any]:
-        """Return the plan as plain values for JSON."""
-        memory = asdict(self.memory) | {"total": self.memory.total}
-        state = self.memory.total - self.memory.activations
-        computed = {"peak_bytes": self.peak_bytes, "fits": self.fits, "cost": self.cost}
-        return asdict(self) | {"memory": memory, "state_bytes": state, **computed}
-
-    def facts(self) -> dict[str, str]:
-        """Return the plan for people: each fact by its name."""
-        memory, method = self.memory, "LoRA" if self.trained < self.parameters else "full"
-        parts = {"weights": memory.weights, "gradients": memory.gradients, "optimizer": memory.optimizer,
-                 "activations": memory.activations}  # fmt: skip
-        times = ["time not measured; leave --no-measure out to measure three steps"]
-        if self.seconds is not None:
-            times = [f"{duration(self.seconds)} of training by three steps here"]
-        if self.evaluation:
-            times.append(f"{duration(self.evaluation)} of evaluation")
-        return {
-            "records": f"{self.records:,} records, {self.tokens:,} tokens an epoch "
-            f"({self.supervised / self.tokens:.1%} trained), {self.run_tokens:,} in the run; "
-            f"the longest has {self.longest:,}",
-            "mixture": f"an epoch mixes {self.mixture}" * bool(self.mixture),
-            "steps": f"{self.steps:,} steps, {self.step_size}, micro-batches of up to "
-            f"{self.micro_batch_tokens:,} tokens",
-            "rate": f"learning_rate {self.learning_rate:.3g} after {self.warmup_steps} steps of warmup; AdamW's betas "
-            f"{self.betas[0]:g} and {self.betas[1]:g}, weight decay {self.weight_decay:g}",
-            "model": f"{method}, {self.trained:,} of {self.parameters:,} parameters trained",
-            "machine": self._machine(),
-            "memory": f"{_mb(self.peak_bytes)} MB at the {'most' if self.seconds else 'least'} of "
-            f"{_mb(self.device_bytes)}: {'it fits' if self.fits else f'it does NOT FIT into {USABLE:.0%} of that'} ("
-            + ", ".join(f"{name} {_mb(size)}" for name, size in parts.items()) + ")",
-            "time": ", ".join(times),
-            "cost": "" if self.cost is None else f"{self.cost:,.2f} at {self.cost_per_hour:,.2f} an hour",
-            "advice": "" if self.fits else self.advice(),
-            "forgetting": "; ".join(f"{risk.text}: {'  '.join(risk.lines)}" for risk in self.risks),
-        }  # fmt: skip
-
-    def sentence(self) -> str:
-        """Return the plan in one line."""
-        return "; ".join(text for name, text in self.facts().items() if text and name != "forgetting")
-
-    def lines(self) -> list[str]:
-        """Return the plan for people, a fact a line."""
-        return [f"{name:<11} {text}" for name, text in self.facts().items() if text]
-
-    def advice(self) -> str:
-        """Return what to set where it does not fit, what costs least first."""
-        current, settings = self.micro_batch_tokens, list[str]()
-        smaller = max(16, 1 << ((current - 1).bit_length() - 1))
-        if min(self.longest, current) <= smaller < current:
-            settings.append(f"--set micro_batch_tokens={smaller}")
-        if not self.gradient_checkpointing:
-            settings.append("--set gradient_checkpointing=true")
-        elif self.gradient_checkpointing is True and self.device != "cpu":
-            settings.append("--set gradient_checkpointing=offload")
-        if self.optim == "adamw_torch_fused" and not self.is_sharded and self.memory.optimizer > self.peak_bytes / 10:
-            settings.append("--set optim=adamw_8bit")
-        if not settings:
-            settings.append(f"--set max_length={max(8, self.longest // 2)} (with on_too_long = cut or skip)")
-        return f"Add {' or '.join(settings)}; a step keeps its batch and its gradient."
-
-    def _machine(self) -> str:
-        how = {False: "", True: ", activations computed again", "offload": ", activations computed again, their inputs "
-               "offloaded"}[self.gradient_checkpointing]  # fmt: skip
-        how += ", moments in 8 bits" * (self.optim == "adamw_8bit")
-        how += f", {'' if self.compile else 'not '}compiled ({self.compile_reason})"
-        return f"{self.dtype} on {self.device}" + f", {self.threads} threads" * (self.device == "cpu") + how
+def advice(plan: Plan) -> str:
+    """Return what to set where a plan does not fit, what costs least first."""
+    current, longest, how = plan["micro_batch_tokens"], plan["longest"], plan["gradient_checkpointing"]
+    smaller = max(16, current // 2)
+    settings = {
+        f"micro_batch_tokens={smaller}": longest <= smaller < current,
+        "gradient_checkpointing=true": not how,
+        "gradient_checkpointing=offload": how is True and plan["device"] != "cpu",
+        # It has no shards, and adapters have few moments.
+        "optim=adamw_8bit": plan["optim"] != "adamw_8bit"
+        and plan["trained"] == plan["parameters"]
+        and not plan["is_sharded"],
+    }
+    chosen = [name for name, is_left in settings.items() if is_left]
+    chosen = chosen or [f"max_length={max(8, longest // 2)} (with on_too_long = cut or skip)"]
+    return f"Add --set {' or --set '.join(chosen)}; a step keeps its batch and its gradient."
 
 
 def _mb(size: int) -> str:
@@ -193,49 +154,6 @@ def duration(seconds: float) -> str:
     """Return seconds as people say them, as "12 minutes"."""
     text = f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
     return f"{seconds:.0f} seconds" if seconds < 90 else text
-
-
-def make_plan(
-    model: Any, steps: BatchSampler, placement: Placement, *, threads: int, is_measured: bool = False,
-    memory_bytes: int | None = None, cost_per_hour: float | None = None,
-) -> Plan:  # fmt: skip
-    """Return the plan of a run; with ``is_measured`` three steps are computed and thrown away for memory and time.
-
-    A model that will be sharded is not measured: it is still whole here, and its gradients and moments may not fit.
-    Where the recipe leaves micro_batch_tokens to the plan, it is chosen here. ``memory_bytes`` replaces the memory of
-    this device; ``cost_per_hour`` turns the time into a cost. Raises TrainError "E947 out-of-memory" where the three
-    steps do not fit.
-    """
-    device, dtype, recipe = placement.device, placement.dtype, steps.recipe
-    is_sharded = num_shards(placement.strategy, placement.context) > 1
-    is_measured = is_measured and not is_sharded
-    if recipe.micro_batch_tokens == "auto":
-        steps = size_micro_batches(model, steps, placement, is_measured=is_measured)
-    how: Checkpointing = is_checkpointing(model)
-    # A CPU has no other memory to put anything into, unless it stands in for a GPU.
-    if how and recipe.gradient_checkpointing == "offload" and (device.type != "cpu" or memory_bytes):
-        how = "offload"
-    memory = state_memory(model, recipe, placement)
-    tuning = tuning_of(recipe, model.get_input_embeddings().weight.shape[1], str(model.config.model_type))
-    plan = Plan(
-        parameters=num_parameters(model), trained=num_parameters(model, is_trained_only=True),
-        records=len(steps.mixture), tokens=steps.tokens, supervised=steps.trained, longest=int(steps.lengths.max()),
-        steps=len(steps), run_tokens=steps.num_tokens(), step_size=steps.step_size,
-        micro_batch_tokens=steps.micro_batch_tokens, learning_rate=tuning.lr,
-        warmup_steps=warmup_steps(recipe, len(steps)), betas=betas(recipe), weight_decay=weight_decay(recipe),
-        memory=memory, device_bytes=memory_bytes or memory_limit(device),
-        device=str(device), dtype=str(dtype).removeprefix("torch."), threads=threads, gradient_checkpointing=how,
-        optim=recipe.optim, is_sharded=is_sharded,
-        risks=tuple(risks(tuning)), cost_per_hour=cost_per_hour, flops=useful_flops(model, steps),
-        num_validations=validations_from(recipe, 1, len(steps)), mixture=console.one_line(steps.mixture.sentence()),
-    )  # fmt: skip
-    if is_measured:
-        with explain_oom(plan, "calibration"):
-            seconds_per_token, grown = calibrate(model, steps, placement)
-        memory = replace(memory, activations=max(0, grown - memory.gradients - memory.optimizer))
-        plan = replace(plan, memory=memory, seconds=seconds_per_token * plan.run_tokens)
-    is_compiled, reason = _compilation(plan, model, steps, device)
-    return replace(plan, compile=is_compiled, compile_reason=reason)
 
 
 def _sampled(steps: BatchSampler) -> list[Step]:
@@ -302,7 +220,7 @@ def size_micro_batches(
             lengths = steps.lengths[largest(sized)[1]]
             padded = int(lengths.sum()) if steps.is_packed else int(lengths.max()) * len(lengths)
             # Where the larger one does not fit, the smaller one is all there is.
-            with suppress(torch.OutOfMemoryError) if points else explain_oom(None, "calibration", smaller):
+            with suppress(torch.OutOfMemoryError) if points else explain_oom("calibration", hint=smaller):
                 points.append((padded, _grown(model, sized, placement, is_first=not points)))
         model.zero_grad()
         (few, low), (many, high) = points[0], points[-1]
@@ -329,14 +247,13 @@ def resized(steps: BatchSampler, tokens: int) -> BatchSampler:
     return BatchSampler(steps.examples, recipe, is_packed=steps.is_packed, num_ranks=steps.num_ranks)
 
 
-def state_memory(model: Any, recipe: Recipe, placement: Placement) -> Memory:
-    """Return the memory that a device's part of weights, gradients and optimizer takes; activations are 0."""
+def state_memory(model: Any, recipe: Recipe, placement: Placement) -> dict[str, int]:
+    """Return the bytes of a device's part of weights, gradients and optimizer; activations are 0."""
     trained = num_parameters(model, is_trained_only=True)
     frozen = sum(p.numel() * p.element_size() for p in model.parameters() if not p.requires_grad)
-    sizes = 4 * trained + frozen, 4 * trained, int(trained * _MOMENTS[recipe.optim])
+    sizes = {"weights": 4 * trained + frozen, "gradients": 4 * trained, "optimizer": _MOMENTS[recipe.optim] * trained}
     shards = num_shards(placement.strategy, placement.context)
-    weights, gradients, optimizer = (size // shards for size in sizes)
-    return Memory(weights, gradients, optimizer, activations=0)
+    return {name: int(size) // shards for name, size in sizes.items()} | {"activations": 0}
 
 
 def needs_checkpointing(model: Any, recipe: Recipe, placement: Placement) -> Checkpointing:
@@ -346,7 +263,7 @@ def needs_checkpointing(model: Any, recipe: Recipe, placement: Placement) -> Che
     if recipe.gradient_checkpointing != "auto":
         return recipe.gradient_checkpointing
     limit = memory_limit(placement.device)
-    return placement.device.type == "cuda" and 3 * state_memory(model, recipe, placement).total > limit
+    return placement.device.type == "cuda" and 3 * sum(state_memory(model, recipe, placement).values()) > limit
 
 
 def useful_flops(model: Any, steps: BatchSampler) -> float:
@@ -367,33 +284,21 @@ def useful_flops(model: Any, steps: BatchSampler) -> float:
     return float(4 * body + 2 * trained + (of_head + of_attention) / tokens)
 
 
-def _compilation(plan: Plan, model: Any, steps: BatchSampler, device: torch.device) -> tuple[bool, str]:
-    # Return whether layers are compiled, and why.
-    recipe = steps.recipe
-    no_graph = steps.is_packed and (plan.dtype == "float32" or not has_varlen(device))
+def _why_not_compiled(
+    recipe: Recipe, seconds: float | None, device: torch.device, dtype: torch.dtype, *, is_packed: bool
+) -> str:  # fmt: skip
+    # Return why layers are not compiled, "" where they are; steps that nobody measured may take long.
+    is_auto = recipe.compile == "auto"
     reasons = {
         "compile = false": recipe.compile is False,
-        'compile = "auto" is for CUDA': recipe.compile == "auto" and device.type != "cuda",
+        'compile = "auto" is for CUDA': is_auto and device.type != "cuda",
         "weights in 4 bits were never tried in compiled layers": recipe.load_in_4bit,
         'no graph has what gradient_checkpointing = "offload" moves': recipe.gradient_checkpointing == "offload",
-        f"the attention of packed rows in {plan.dtype} on {device.type} is of no graph": no_graph,
+        f"the attention of packed rows in {dtype} on {device.type} is of no graph": is_packed
+        and (dtype == torch.float32 or not has_varlen(device)),
+        f"steps take under {_LONG // 60} minutes": is_auto and seconds is not None and seconds < _LONG,
     }
-    if reason := next((reason for reason, is_so in reasons.items() if is_so), ""):
-        return False, reason
-    if recipe.compile is True:
-        return True, "compile = true"
-    # Where adapters alone are trained, the first layer's input needs no gradient, unless it is computed again; a padded
-    # batch of one text is a shape of its own.
-    layers = getattr(model.config.get_text_config(), "layer_types", None)
-    kinds, is_lora = len(set(layers or [None])), recipe.method == "lora"
-    graphs = (kinds + (is_lora and not plan.gradient_checkpointing)) * (2 - steps.is_packed)
-    training = (plan.seconds or plan.flops * plan.run_tokens / _PEAK) / steps.num_ranks
-    compiling = _GRAPH_SECONDS * graphs
-    is_worth = training >= _TIMES * compiling
-    return is_worth, (
-        f"{duration(training)} of steps{'' if plan.seconds else ' at the least'} are {'over' if is_worth else 'under'} "
-        f"{_TIMES} times the {compiling} seconds of compiling, estimated at {_GRAPH_SECONDS} a graph"
-    )
+    return next((reason for reason, is_so in reasons.items() if is_so), "")
 
 
 # torch's CPU allocator raises a plain RuntimeError; its words are all there is to know it by.
@@ -401,7 +306,7 @@ _ALLOCATOR = ("can't allocate memory", "not enough memory", "Cannot allocate mem
 
 
 @contextmanager
-def explain_oom(plan: Plan | None, stage: str, hint: str = "") -> Iterator[None]:
+def explain_oom(stage: str, plan: Plan | None = None, hint: str = "") -> Iterator[None]:
     """Within, a lack of memory is raised as TrainError "E947 out-of-memory" (exit 3) that names what would fit.
 
     ``hint`` stands in for the plan's advice where it is not about steps. Nothing is changed for the run: another size
@@ -415,24 +320,5 @@ def explain_oom(plan: Plan | None, stage: str, hint: str = "") -> Iterator[None]
             raise
         message = f"{stage}: {first_line(error)}"
         if plan is not None:
-            message += f"; planned were {_mb(plan.peak_bytes)} MB of {_mb(plan.device_bytes)} MB of {plan.device}, "
-            message += f"with micro_batch_tokens = {plan.micro_batch_tokens:,}"
-            hint = hint or plan.advice()
+            message, hint = f"{message}; micro_batch_tokens = {plan['micro_batch_tokens']:,}", advice(plan)
         raise TrainError("E947 out-of-memory", message, hint, exit_code=Exit.MISSING) from error
-
-
-def report_accuracy(plan: Plan, result: FitResult, peak_bytes: int) -> dict[str, Any]:
-    """Return planned against real, and say it; the planned time is that of the tokens that were read here.
-
-    An error is planned / real - 1, None where not planned. ``peak_bytes`` are those of the training, with validations.
-    """
-    seconds = None if plan.seconds is None else plan.seconds / plan.run_tokens * result.step_tokens
-    planned = {"seconds": seconds, "peak_bytes": plan.peak_bytes}
-    real = {"seconds": round(result.step_seconds, 3), "peak_bytes": peak_bytes}
-    errors = {key: round(value / real[key] - 1, 4) if value and real[key] else None for key, value in planned.items()}
-    # Where steps are short, answers that are written between them take more than they do; the plan is of steps.
-    text = f"memory {_mb(peak_bytes)} MB, planned were {_mb(plan.peak_bytes)} MB for the steps"
-    if seconds is not None:
-        text += f"; steps {duration(result.step_seconds)}, planned were {duration(seconds)}"
-    console.info(text)
-    return {"planned": planned, "real": real, "error": errors}

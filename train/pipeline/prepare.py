@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -14,16 +14,23 @@ from train.base import console
 from train.base.cache import open_cache
 from train.base.errors import TrainError, require_extra
 from train.base.run_folder import versions, weights_digest
-from train.base.storage import installed_version
-from train.data.dataset import Dataset, Row, open_dataset, reasoning_remark, sample_rows, trace_of
-from train.data.overlap import nested_subset
-from train.data.rendering import Examples, Rendered, Renderer, preference_examples, render_cached
+from train.base.storage import digest_of, installed_version
+from train.data.dataset import Dataset, Row, open_dataset, reasoning_remark, sample_rows
+from train.data.overlap import is_same_text, nested_subset
+from train.data.rendering import (
+    Examples,
+    Record,
+    Rendered,
+    Renderer,
+    preference_examples,
+    render_cached,
+)
 from train.evaluate.answers import questions
 from train.evaluate.evaluation import worse_sides
 from train.evaluate.general import SPLIT as GENERAL
-from train.evaluate.general import readable_general
+from train.evaluate.general import general_rows, readable_general
 from train.evaluate.preferences import comparison_remark
-from train.evaluate.scoring import category_specs, rows_with_choices
+from train.evaluate.scoring import CategorySpec, category_specs, rows_with_choices
 from train.loop import Placement
 from train.model import (
     add_lora,
@@ -45,13 +52,15 @@ from train.model.batch import BatchSampler
 from train.model.capabilities import capabilities_of, checkpoint_activations
 from train.model.distributed import SINGLE_PROCESS, DistributedContext
 from train.model.parallel import pick_strategy
-from train.pipeline.base_results import EvaluationSpec, measured_recipe
 from train.pipeline.contest_plan import warn_of_unscored
-from train.pipeline.plan import Plan, make_plan, needs_checkpointing
-from train.pipeline.replay import load_replay
-from train.recipe import PREFERENCES, Objective, Recipe, load_recipe, recipe_digest
+from train.pipeline.plan import needs_checkpointing
+from train.recipe import PREFERENCES, SHIPPED_TEXT, Objective, Recipe, load_recipe, recipe_digest
 from train.recipe.forgetting import Tuning, tuning_of
 from train.report.judge import announce_judge, require_judge
+
+_READ = {"max_length", "on_too_long", "on_unrenderable", "reasoning", "allow_special_tokens", "bf16", "device",
+         "threads", "load_in_4bit"}  # fmt: skip
+_READ_OF_EVAL = {"max_new_tokens", "max_reasoning_tokens", "batch_tokens", "fit_records"}
 
 
 @dataclass(frozen=True)
@@ -59,33 +68,45 @@ class Prepared:
     """A run that is ready to begin; in ``recipe`` bf16, threads and objective are no longer "auto".
 
     ``facts`` must be the same for a resumed run to be the same run. ``folder`` is what the recipe's paths are read
-    from; ``trained_ids`` are the training records that are learnt from, None where that is each of them.
+    from; ``placement`` is where training computes.
     """
 
     recipe: Recipe
-    evaluation: EvaluationSpec
+    dataset: Dataset
+    categories: dict[str, CategorySpec]
+    renderer: Renderer
+    placement: Placement
     model: Any
     steps: BatchSampler
     base_path: Path
     facts: dict[str, Any]
     folder: Path
-    trained_ids: frozenset[str] | None
 
     @property
-    def dataset(self) -> Dataset:
-        """The dataset of the run."""
-        return self.evaluation.dataset
+    def measured(self) -> Recipe:
+        """The recipe that evaluation is handed: of the run's the settings that it may read, else defaults.
+
+        So no other setting can change what is measured, and the key of the cache needs no list of what does not matter.
+        """
+        read = {name: getattr(self.recipe, name) for name in _READ}
+        of_eval = {name: getattr(self.recipe.eval, name) for name in _READ_OF_EVAL}
+        return Recipe.model_construct(**{**Recipe().__dict__, **read, "eval": type(self.recipe.eval)(**of_eval)})
 
     @property
-    def placement(self) -> Placement:
-        """Where training computes."""
-        return self.evaluation.placement
+    def splits(self) -> list[str]:
+        """What a report is about: the splits of the recipe, and the general text."""
+        return [*(split for split in ("validation", "test", "train") if split in self.recipe.eval.splits), GENERAL]
 
     @property
-    def trained_rows(self) -> Iterable[Row]:
+    def general(self) -> Path | None:
+        """The recipe's file of general text; None is the shipped one."""
+        return None if self.recipe.eval.general is None else self.folder / self.recipe.eval.general
+
+    @property
+    def trained_rows(self) -> list[Row]:
         """The training records that are learnt from."""
-        rows, ids = self.dataset.splits["train"], self.trained_ids
-        return rows if ids is None else (row for row in rows if row.id in ids)
+        ids = {example.id for example in self.steps.examples if not example.is_replay}
+        return [row for row in self.dataset.splits["train"] if row.id in ids]
 
     @property
     def evaluated_rows(self) -> list[Row]:
@@ -127,18 +148,14 @@ def prepare(
     if how := describe_init(recipe, base_path):
         console.info(how)
     recipe, placement = _place(model, recipe, Placement(context=context, strategy=strategy))
-    general = None if recipe.eval.general is None else (folder or Path()) / recipe.eval.general
-    splits = [*(split for split in ("validation", "test", "train") if split in recipe.eval.splits), GENERAL]
     renderer = renderer_of(model, tokenizer, recipe, dataset)
-    evaluation = EvaluationSpec(dataset, categories, renderer, measured_recipe(recipe), splits, general, placement)
-    examples = _subset(_examples(renderer, dataset), recipe)
-    is_whole = recipe.objective not in PREFERENCES and len(examples) == len(dataset.splits["train"])
-    trained_ids = None if is_whole else frozenset(example.id for example in examples)
-    measured = [*_check_evaluation(evaluation), *dataset.splits["validation"], *dataset.splits["test"]]
-    replay, replay_digest = load_replay(renderer, recipe.mixing, measured, folder)
+    general = None if recipe.eval.general is None else (folder or Path()) / recipe.eval.general
+    examples = _training_examples(renderer, dataset, recipe)
+    _check_evaluation(renderer, dataset, categories, recipe)
+    exam = [*readable_general(renderer, general), *dataset.splits["validation"], *dataset.splits["test"]]
+    replay, replay_digest = _replay(renderer, recipe, folder or Path(), exam)
     if replay:
-        is_compared = recipe.objective in PREFERENCES
-        replayed = Examples.of([record.replayed(is_compared=is_compared) for record in replay])
+        replayed = Examples.of([record.replayed(is_compared=recipe.objective in PREFERENCES) for record in replay])
         examples = Examples.joined([examples.arrays, replayed.arrays])
     steps = BatchSampler(examples, recipe, is_packed=capabilities_of(model).has_packing, num_ranks=context.world_size)
     bits = {"bitsandbytes"} if recipe.optim == "adamw_8bit" or recipe.load_in_4bit else set()
@@ -150,7 +167,9 @@ def prepare(
         "ranks": "1" if context.world_size == 1 else f"{context.world_size} {strategy}",
     } | ({"replayed text": replay_digest} if replay else {})  # fmt: skip
     context.require_equal(facts)
-    return Prepared(recipe, evaluation, model, steps, base_path, facts, folder or Path(), trained_ids)
+    return Prepared(
+        recipe, dataset, categories, renderer, placement, model, steps, base_path, facts, folder or Path()
+    )  # fmt: skip
 
 
 def _check_machine(recipe: Recipe, num_ranks: int) -> None:
@@ -197,7 +216,7 @@ def _place(model: Any, recipe: Recipe, placement: Placement) -> tuple[Recipe, Pl
         # T4 and V100: 8.1 and 15.7 TFLOP/s, 65 and 125 in 16 bits.
         console.info(
             f"warning: {torch.cuda.get_device_name(device)} has no bfloat16, so products are float32, about 8 times "
-            "slower than in 16 bits, and attention is a call an example; newer GPUs have it (Ampere, from 2020 on)"
+            "slower than in 16 bits"
         )
     recipe = recipe.model_copy(update={"bf16": dtype.itemsize == 2, "threads": threads})
     return recipe, replace(placement, device=device, dtype=dtype)
@@ -212,38 +231,28 @@ def open_renderer(
     """
     tokenizer, stop_ids = load_tokenizer(recipe.base, folder=folder)
     reads = read_length(recipe.base, folder=folder)
-    return _renderer(tokenizer, recipe, _objective(recipe, dataset), reads, stop_ids), reads
+    return _renderer(tokenizer, recipe, dataset, reads, stop_ids), reads
 
 
 def renderer_of(model: Any, tokenizer: Any, recipe: Recipe, dataset: Dataset) -> Renderer:
     """Return the renderer that a run of ``recipe`` on ``dataset`` evaluates ``model`` with."""
     reads = getattr(model.config, "max_position_embeddings", None)
-    return _renderer(tokenizer, recipe, _objective(recipe, dataset), reads, eos_ids(model))
+    return _renderer(tokenizer, recipe, dataset, reads, eos_ids(model))
 
 
-def _renderer(tokenizer: Any, recipe: Recipe, objective: Objective, reads: int | None, stop_ids: list[int]) -> Renderer:
-    recipe = measured_recipe(recipe)
+def _renderer(tokenizer: Any, recipe: Recipe, dataset: Dataset, reads: int | None, stop_ids: list[int]) -> Renderer:
     renderer = Renderer(
-        tokenizer, objective, reads if recipe.max_length == "auto" else recipe.max_length,
+        tokenizer, _objective(recipe, dataset), reads if recipe.max_length == "auto" else recipe.max_length,
         on_too_long=recipe.on_too_long, on_unrenderable=recipe.on_unrenderable, reasoning=recipe.reasoning,
         allow_special_tokens=recipe.allow_special_tokens, stop_ids=stop_ids,
     )  # fmt: skip
     # What is odd about the template is said here, before anything is rendered by it.
-    for warning in renderer.warnings:
-        console.info(f"warning: {warning}")
+    warnings = [*renderer.warnings]
     if recipe.eval.max_reasoning_tokens and not renderer.reasoning_end:
-        console.info("warning: the chat template marks no reasoning, so eval.max_reasoning_tokens ends none")
+        warnings.append("the chat template marks no reasoning, so eval.max_reasoning_tokens ends none")
+    for warning in warnings:
+        console.info(f"warning: {warning}")
     return renderer
-
-
-def reasoning_length(renderer: Renderer, rows: Sequence[Row]) -> str:
-    """Return in words how long the reasoning in ``rows`` is, by up to 1,000 of them; "" where none has any."""
-    messages = [message for row in sample_rows(rows, 1000) for message in row.messages or ()]
-    traces = [trace for message in messages if (trace := trace_of(message))]
-    if not traces:
-        return ""
-    sizes = [len(ids) for ids in renderer.tokenizer(traces, add_special_tokens=False).input_ids]
-    return f"{sum(sizes) / len(sizes):,.0f} tokens in the mean, {max(sizes):,} at the most"
 
 
 def _render_split(renderer: Renderer, dataset: Dataset, split: str) -> Rendered:
@@ -260,9 +269,10 @@ def _render_split(renderer: Renderer, dataset: Dataset, split: str) -> Rendered:
     return rendered
 
 
-def _examples(renderer: Renderer, dataset: Dataset) -> Examples:
+def _training_examples(renderer: Renderer, dataset: Dataset, recipe: Recipe) -> Examples:
+    # Those that have a weight, and of them mixing.share.
     for remark in reasoning_remark(dataset.splits["train"], "train", renderer.reasoning):
-        console.info(f"{remark} It has {reasoning_length(renderer, dataset.splits['train'])}.")
+        console.info(remark)
     for remark in comparison_remark(renderer.objective, dataset):
         console.info(f"warning: {remark}")
     rendered = _render_split(renderer, dataset, "train")
@@ -271,34 +281,27 @@ def _examples(renderer: Renderer, dataset: Dataset) -> Examples:
         names = console.join_names(weightless)
         console.info(f"warning: {len(weightless)} records of weight 0 are not trained: {names}")
         examples = examples.take(examples.weights.nonzero()[0].tolist())
-    if examples:
-        return examples
-    reasons = Counter(rendered.left_out.values())
-    code = reasons.most_common(1)[0][0][0] if reasons else "E923 bad-rows"
-    skipped = "".join(f"; {number} skipped, {reason}" for (_, reason), number in reasons.items())
-    hint = "Export other records, raise max_length, or cut long ones: --set on_too_long=cut"
-    if renderer.objective in PREFERENCES:
-        hint = 'Export records that compare answers (schema = "preference"), or take another objective.'
-    raise TrainError(code, f"no training record is left{skipped or ': all have weight 0'}", hint)
-
-
-def _subset(examples: Examples, recipe: Recipe) -> Examples:
-    # The examples of mixing.share, which is said.
+    if not examples:
+        reasons = Counter(rendered.left_out.values())
+        code = reasons.most_common(1)[0][0][0] if reasons else "E923 bad-rows"
+        skipped = "".join(f"; {number} skipped, {reason}" for (_, reason), number in reasons.items())
+        hint = "Export other records, raise max_length, or cut long ones: --set on_too_long=cut"
+        if renderer.objective in PREFERENCES:
+            hint = 'Export records that compare answers (schema = "preference"), or take another objective.'
+        raise TrainError(code, f"no training record is left{skipped or ': all have weight 0'}", hint)
     share = recipe.mixing.share
     if share == 1:
         return examples
-    names = [examples.name(index) for index in range(len(examples))]
-    indices = nested_subset(names, share, recipe.seed)
-    sizes = Counter(names[index][1] for index in indices)
-    each = console.join_names(f"{name or '-'} {sizes[name]:,}" for name in sorted(sizes))
-    console.info(f"mixing.share {share:g}: {len(indices):,} of {len(names):,} training records are taken: {each}")
-    return examples.take(indices)
+    taken = nested_subset([examples.name(index) for index in range(len(examples))], share, recipe.seed)
+    console.info(f"mixing.share {share:g}: {len(taken):,} of {len(examples):,} training records are taken")
+    return examples.take(taken)
 
 
-def _check_evaluation(evaluation: EvaluationSpec) -> list[Row]:
-    # Rows that could not be evaluated after the training must be known before it; returns the general ones.
-    renderer, dataset, categories = evaluation.renderer, evaluation.dataset, evaluation.categories
-    splits, rows = [split for split in ("validation", "test") if split in evaluation.splits], list[Row]()
+def _check_evaluation(
+    renderer: Renderer, dataset: Dataset, categories: Mapping[str, CategorySpec], recipe: Recipe
+) -> None:  # fmt: skip
+    # Rows that could not be evaluated after the training must be known before it.
+    splits, rows = [split for split in ("validation", "test") if split in recipe.eval.splits], list[Row]()
     for split in splits:
         ids = {example.id for example in _render_split(renderer, dataset, split).examples}
         rows += (mine := [row for row in dataset.splits[split] if row.id in ids])
@@ -313,7 +316,33 @@ def _check_evaluation(evaluation: EvaluationSpec) -> list[Row]:
     questions(renderer, rows_with_choices(rows, categories))
     # What `evaluate_model` reads of preferences.
     renderer.examples(worse_sides(rows))
-    return readable_general(renderer, evaluation.general)
+
+
+def _replay(
+    renderer: Renderer, recipe: Recipe, folder: Path, measured: Sequence[Row]
+) -> tuple[list[Record], str]:  # fmt: skip
+    # The records of the general text that is trained along, and the SHA-256 of their texts. Those that are measured
+    # are left out: what was trained says nothing of what was forgotten, and nothing of what was learnt.
+    if recipe.mixing.replay is None:
+        return [], ""
+    try:
+        rows = general_rows(None if recipe.mixing.replay == SHIPPED_TEXT else folder / recipe.mixing.replay)
+        fresh = [row for row, is_same in zip(rows, is_same_text(rows, measured), strict=True) if not is_same]
+        records = [renderer.record(replace(row, id=f"replay-{row.id}")) for row in fresh]
+    except TrainError as error:
+        # The hint of general text speaks of what is measured.
+        hint = f'Name another JSONL or text file with mixing.replay, or set it to "{SHIPPED_TEXT}".'
+        raise TrainError(error.code, f"mixing.replay: {error.message}", hint) from None
+    short = [record for record in records if not renderer.max_length or len(record.ids) <= renderer.max_length]
+    left_out = {"are test records or those of eval.general": len(rows) - len(fresh),
+                "are over max_length": len(records) - len(short)}  # fmt: skip
+    reasons = [f"{num} of {len(rows)} replayed texts {reason}" for reason, num in left_out.items() if num]
+    for reason in reasons:
+        console.info(f"warning: {reason}; left out")
+    if not short:
+        hint = "Name another file for mixing.replay or for eval.general."
+        raise TrainError("E944 bad-general-text", "mixing.replay: none is left to replay", hint)
+    return short, digest_of([row.text for row in fresh])
 
 
 def add_adapters(prepared: Prepared) -> Any:
@@ -326,17 +355,8 @@ def add_adapters(prepared: Prepared) -> Any:
     else:
         model.requires_grad_(True)
     if how := needs_checkpointing(model, recipe, prepared.placement):
-        if recipe.gradient_checkpointing == "auto":
-            why = "the plan does not fit in memory otherwise"
-            console.info(f"activations are computed again in the backward pass: {why}")
         checkpoint_activations(model, how)
     return model
-
-
-def plan_run(model: Any, prepared: Prepared, *, is_measured: bool, **options: Any) -> Plan:
-    """Return the plan of a run, see `make_plan`."""
-    threads = int(prepared.recipe.threads)
-    return make_plan(model, prepared.steps, prepared.placement, threads=threads, is_measured=is_measured, **options)
 
 
 def fill_in(recipe: Recipe, chosen: Mapping[str, Any]) -> Recipe:
@@ -345,9 +365,9 @@ def fill_in(recipe: Recipe, chosen: Mapping[str, Any]) -> Recipe:
     return recipe.model_copy(update={name: chosen[name] for name in names if getattr(recipe, name) == "auto"})
 
 
-def settle(prepared: Prepared, plan: Plan) -> Prepared:
+def settle(prepared: Prepared, plan: Mapping[str, Any]) -> Prepared:
     """Return the run with what its recipe left to ``plan``."""
-    recipe, steps = fill_in(prepared.recipe, vars(plan)), prepared.steps
+    recipe, steps = fill_in(prepared.recipe, plan), prepared.steps
     steps = BatchSampler(steps.examples, recipe, is_packed=steps.is_packed, num_ranks=steps.num_ranks)
     return replace(prepared, recipe=recipe, steps=steps, facts=prepared.facts | {"recipe": _same(recipe)})
 

@@ -30,8 +30,8 @@ from train.model import find_base
 from train.model.batch import BatchSampler
 from train.model.distributed import SINGLE_PROCESS, DistributedContext
 from train.pipeline.execute import FEWEST_STEPS, check_free, start_run
-from train.pipeline.plan import duration
-from train.pipeline.prepare import add_adapters, plan_run, prepare
+from train.pipeline.plan import duration, make_plan
+from train.pipeline.prepare import add_adapters, prepare
 from train.pipeline.stages import Stage, open_stages, stage_report, stage_settings
 from train.recipe import Recipe, load_recipe, recipe_digest, recipe_toml
 from train.report import Report, table, write_report
@@ -228,9 +228,10 @@ def start_series(
         message = f"{dataset} has no validation record, on which a sweep is measured"
         raise TrainError("E871 bad-series", message, "Export a validation split.")
     whole, title = prepared.steps, str(prepared.dataset.manifest.get("name") or "")
-    seconds = plan_run(add_adapters(prepared), prepared, is_measured=len(whole) >= FEWEST_STEPS).seconds
+    model = add_adapters(prepared)
+    seconds = make_plan(model, whole, prepared.placement, is_measured=len(whole) >= FEWEST_STEPS)["seconds"]
     # Its model must be gone before the next is loaded.
-    del prepared
+    del prepared, model
     matched = _matched(kind, loaded, whole)
     members = [
         MemberRecord(name=stage.facts.name, changes=stage_settings(stage, loaded.base, is_first=index == 0))

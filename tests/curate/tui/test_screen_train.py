@@ -605,7 +605,7 @@ def test_the_measurement_of_the_base_says_how_far_it_is(make_workspace, make_app
     async def story(pilot):
         await opened(pilot, settled)
         await until(pilot, lambda: "starting: the base is loaded" in seen(app, "live"))
-        measure = {"event": "measure", "step": 0, "model": "base", "done": 120, "of": 480, "answers": 40}
+        measure = {"event": "measure", "step": 0, "model": "base", "done": 120, "of": 480}
         append(folder, measure | {"eta_seconds": 75.0})
         running, planned = (app.present().query_one(f"#{name}") for name in ("live", "plan"))
         assert running.region.y < planned.region.y, "a run at work stands above the plan of the next one"
