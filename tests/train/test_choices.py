@@ -122,11 +122,8 @@ def test_a_category_of_choices_is_scored_by_likelihood_and_nothing_is_written(mo
         assert dict(one.scores or {}) == pytest.approx(
             {
                 "choice_logprob.accuracy": one.score,
-                "choice_logprob.above_chance": (one.score - 1 / 3) / (2 / 3),
                 "choice_logprob.logprob": logprobs[right],
                 "choice_logprob.accuracy_per_byte": float(per_byte.index(max(per_byte)) == right),
-                "choice_logprob.above_chance_per_byte": 1.0 if per_byte.index(max(per_byte)) == right else -0.5,
-                "choice_logprob.logprob_per_byte": per_byte[right],
             },
             rel=1e-5,
         )

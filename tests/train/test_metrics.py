@@ -42,8 +42,7 @@ CASES: list[tuple[str, str, str, dict[str, Any], Any]] = [
     ("behaviour", "ha ha ha ha ha", "ha ha", {}, {"empty": 0.0, "repetition": 0.5, "length_ratio": 14 / 5}),
     ("choice", "rebilling", "billing", {"choices": ["billing", "returns"]}, {"accuracy": 0.0, "parsed": 0.0}),
     ("choice_logprob", "", "of course", {"choices": ["no", "of course"], "logprobs": [-2.0, -4.5]}, {
-        "accuracy": 0.0, "above_chance": -1.0, "logprob": -4.5,
-        "accuracy_per_byte": 1.0, "above_chance_per_byte": 1.0, "logprob_per_byte": -0.5,
+        "accuracy": 0.0, "accuracy_per_byte": 1.0, "logprob": -4.5,
     }),
     ("json_schema", '{"id": "A"}', '{"id": "A", "n": 2}', {}, {"parse": 1.0, "field_f1": 2 / 3}),
     ("json_schema", '{"id": true}', '{"id": 1}', {}, {"parse": 1.0, "field_f1": 0.0}),
@@ -375,25 +374,17 @@ def test_a_choice_is_read_through_marks_and_several_are_none(
     ("completion", "reference", "expected"),
     [
         ('[{"item":"a","qty":3},{"item":"b","qty":2}]', '[{"item":"a","qty":2},{"item":"b","qty":3}]', 0.5),
-        ('[{"item":"b","qty":3},{"item":"a","qty":2}]', '[{"item":"a","qty":2},{"item":"b","qty":3}]', 1.0),
-        ("[[1,2],[3,4]]", "[[1,3],[2,4]]", 0.5),
-        ("[[4,3],[2,1]]", "[[1,2],[3,4]]", 1.0),
-        ('{"a":[{"b":[1,2]},{"b":[3]}]}', '{"a":[{"b":[3]},{"b":[2,1]}]}', 1.0),
         ("[1,1,1]", "[1]", 0.5),
-        ("[[],{}]", "[{},[]]", 1.0),
+        ("[[],{}]", "[{},[]]", 0.0),
         ('{"a":[1]}', '{"a":{"b":1}}', 0.0),
-        (str([[n, n + 1] for n in range(600)]), str([[n, n + 1] for n in range(600)][::-1]), 1.0),
         ("[" * 64 + "1" + "]" * 64, "[" * 64 + "1" + "]" * 64, 1.0),
         ("[" * 65 + "1" + "]" * 65, "[" * 65 + "1" + "]" * 65, None),
     ],
 )
-def test_elements_of_a_list_without_order_are_matched_whole(
-    completion: str, reference: str, expected: float | None
-) -> None:
-    assert _primary("json_schema", completion, reference, ordered=False) == expected
+def test_a_field_is_a_path_and_the_value_at_its_end(completion: str, reference: str, expected: float | None) -> None:
+    assert _primary("json_schema", completion, reference) == expected
 
 
-@pytest.mark.parametrize("ordered", [True, False])
 @pytest.mark.parametrize(
     ("completion", "reference"),
     [
@@ -401,8 +392,8 @@ def test_elements_of_a_list_without_order_are_matched_whole(
         ("```\ntrue\n```", "true"), ('{"gro\u0308\u00dfe": [1]}', '{"gr\u00f6\u00dfe": [1]}'),
     ],
 )  # fmt: skip
-def test_json_is_read_in_any_fence_and_its_keys_in_any_form(completion: str, reference: str, ordered: bool) -> None:
-    assert _primary("json_schema", completion, reference, ordered=ordered) == 1
+def test_json_is_read_in_any_fence_and_its_keys_in_any_form(completion: str, reference: str) -> None:
+    assert _primary("json_schema", completion, reference) == 1
 
 
 @pytest.mark.parametrize("text", ["```json\n{}\n```", "a </tool_call> b", "<tool_call>", 'a "q" [ARGS] \\', "</think>",

@@ -43,7 +43,7 @@ class CategorySpec:
     @property
     def choices(self) -> Sequence[str]:
         """The answers that are compared by likelihood instead of generating one; empty where one is generated."""
-        choices: Sequence[str] = self.options.get("choices", ()) if self.metric.kind == "likelihood" else ()
+        choices: Sequence[str] = self.options.get("choices", ()) if "logprobs" in self.metric.options else ()
         return choices
 
 
@@ -146,7 +146,7 @@ def _spec(entry: Any, label: str | None) -> CategorySpec:
         raise TrainError("E912 bad-dataset", f"the manifest's entry is {fault}", "Export the dataset again.")
     metrics.discover()["contract"].check(contract)
     spec = CategorySpec(metrics.scorer(chosen, options), options, not chosen, contract, label)
-    if spec.metric.kind == "likelihood" and not spec.choices:
+    if "logprobs" in spec.metric.options and not spec.choices:
         message = f"the metric {chosen!r} needs choices"
         raise TrainError("E932 bad-metric-option", message, 'Set choices, such as ["yes", "no"].')
     return spec
@@ -287,9 +287,6 @@ def _trivial_score(spec: CategorySpec, row: Row, reference: str) -> float | None
 
 def _record_options(spec: CategorySpec, row: Row, answer: Answer) -> dict[str, Any]:
     """Return the options of a metric that are not its category's but the record's and the answer's own."""
-    if answer.logprobs:
-        return {"logprobs": answer.logprobs}
-    if spec.metric.kind != "calls":
-        return {}
     _, message = _parts(row)
-    return {"calls": [call.get("function", call) for call in message.get("tool_calls") or ()]}
+    own = {"logprobs": answer.logprobs, "calls": message.get("tool_calls")}
+    return {name: value for name, value in own.items() if value and name in spec.metric.options}

@@ -31,7 +31,6 @@ from train.contestants.prompting import Prompting
 from train.contestants.recording import digest_of_request
 from train.contestants.spec import Spec, route_of
 from train.data.dataset import Dataset, Row, last_answer
-from train.evaluate.metrics import discover
 from train.evaluate.predictions import PREDICTIONS, Scored, prediction_line, read_predictions
 from train.evaluate.scoring import CategorySpec, category_specs, score, spec_of
 from train.pipeline.contest_plan import Progress, plan_lines, warn_of_unscored
@@ -348,16 +347,7 @@ def _reference(row: Row) -> str:
 def _scored(answer: Answer, row: Row, spec: CategorySpec, split: str) -> Scored:
     # An endpoint may not say whether it came to an end.
     answer = answer if answer.logprobs else replace(answer, stopped=bool(answer.stopped))
-    reference = _reference(row)
-    is_written_choice = bool(spec.choices) and not answer.logprobs
-    own_spec = (
-        replace(spec, metric=discover()["choice"], options={"choices": spec.choices}) if is_written_choice else spec
-    )
-    [scored] = score([row], {row.id: reference}, [answer], None, {row.category: own_spec}, split=split)
-    if not is_written_choice:
-        return scored
-    # It stands for the record as the comparison of likelihoods does for other models; whoever compares them says so.
-    named = {
-        spec.metric.primary if name == own_spec.metric.primary else name: v for name, v in (scored.scores or {}).items()
-    }
-    return replace(scored, metric=spec.metric.primary, scores=named, options=spec.digest)
+    # A choice that was written stands for the record as the comparison of likelihoods does for other models; whoever
+    # compares them says so.
+    [scored] = score([row], {row.id: _reference(row)}, [answer], None, {row.category: spec}, split=split)
+    return scored

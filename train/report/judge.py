@@ -159,7 +159,7 @@ def require_judge(recipe: Recipe, categories: Mapping[str, CategorySpec]) -> Non
         Judge(judge).endpoint.close()
         return
     for name, spec in categories.items():
-        if spec.metric.kind == "judge":
+        if spec.metric.name == "judge":
             raise TrainError(
                 BAD_JUDGE,
                 f"category {name!r} has the scorer 'judge', but the recipe names no judge",
@@ -272,7 +272,7 @@ def _is_included(split: str, category: str, categories: Mapping[str, CategorySpe
 
 def _is_scored_by_it(category: str, categories: Mapping[str, CategorySpec]) -> bool:
     spec = categories.get(category)
-    return spec is not None and spec.metric.kind == "judge"
+    return spec is not None and spec.metric.name == "judge"
 
 
 def _with(record: Scored, outcome: _Preference | None, *, is_tuned: bool) -> Scored:

@@ -4,10 +4,11 @@ Ours are the functions of `text`, `choices` and `structured`. Installed packages
 ``pairsmith.metrics`` names a module that registers them.
 
 A metric is a function ``(completion, reference, *, options...)`` that returns one score in [0, 1], or several named
-ones when one number would hide something. Its keyword-only parameters are its options and their defaults. A metric
-that can say nothing about a record (its reference has no number, say) returns an empty mapping: the record is
-*unscored*, which the report counts. ``cases`` are ``(completion, reference, score)`` or ``(completion, reference,
-score, options)``: loading an installed package runs its own, and those of ours are in the tests.
+ones when one number would hide something. Its keyword-only parameters are its options and their defaults; of those
+called ``logprobs``, ``calls`` and ``prompt`` each record has its own, see `train.evaluate.scoring`. A metric that can
+say nothing about a record (its reference has no number, say) returns an empty mapping: the record is *unscored*, which
+the report counts. ``cases`` are ``(completion, reference, score)`` or ``(completion, reference, score, options)``:
+loading an installed package runs its own, and those of ours are in the tests.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, StringConstraints, ValidationError, validate_call
 
 from train.base.errors import TrainError, first_line, validation_fault
 
@@ -37,18 +38,13 @@ Weight = Annotated[float, Field(gt=0, le=100)]
 Function = Callable[..., float | Scores]
 Case = tuple[str, str, float | Scores] | tuple[str, str, float | Scores, Mapping[str, Any]]
 
-Kind = Literal["answer", "choice", "likelihood", "calls", "judge"]
-"""What a metric looks at: a generated answer; one that names a choice; the likelihoods of choices, where nothing is
-generated; an answer beside the record's own tool calls; or the answers of both models, which a judge compares.
-"""
-
 DEFAULT = "token_f1"
 """The metric of a category for which none is set: graded, free of options, at home in short and long text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric: what it is called, how it works, its proof, and the score that stands for it in a table.
+    """One metric: its name and function, the cases that prove it, and the score that stands for it in a table.
 
     ``primary`` is "exact" for a metric of one score and "json_schema.field_f1" for one of several; it is empty where no
     score of the metric says how good a completion is, and such a metric cannot score a category.
@@ -57,9 +53,13 @@ class Metric:
     name: str
     primary: str
     cases: Sequence[Case]
-    options: Mapping[str, inspect.Parameter]
     function: Function
-    kind: Kind = "answer"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The defaults of its options."""
+        parameters = inspect.signature(self.function).parameters.values()
+        return {option.name: option.default for option in parameters if option.kind is option.KEYWORD_ONLY}
 
     def scores(self, completion: str, reference: str, options: Mapping[str, Any] | None = None) -> dict[str, float]:
         """Return the scores of one completion by their full names; empty when the record cannot be scored.
@@ -98,8 +98,10 @@ class Metric:
     def prove(self) -> None:
         """Run the cases; raises ValueError where one of them has another score, or there is none."""
         for completion, reference, expected, *options in self.cases:
-            scores, full = self.scores(completion, reference, *options), self._full_names(expected)
-            if scores.keys() != full.keys() or any(abs(scores[name] - full[name]) > 1e-9 for name in full):
+            scores = self.scores(completion, reference, *options)
+            if {name: round(score, 9) for name, score in scores.items()} != {
+                name: round(score, 9) for name, score in self._full_names(expected).items()
+            }:
                 raise ValueError(
                     f"the metric {self.name!r} gives {scores} for {completion!r}, and its case says {expected}"
                 )
@@ -112,20 +114,15 @@ class Metric:
         Raises TrainError: E932 bad-metric-option, with the options there are; E984 bad-plugin where the metric of
             another package fails on empty texts.
         """
-        for name, value in options.items():
-            try:
-                TypeAdapter(self.options[name].annotation, config=_STRICT).validate_python(value)
-            except (KeyError, ValidationError) as error:
-                fault = validation_fault(error) if isinstance(error, ValidationError) else "there is no such option"
-                own = ", ".join(f"{p.name} = {json.dumps(p.default)}" for p in self.options.values())
-                message = f"option {name!r} of the metric {self.name!r}: {fault}"
-                raise TrainError("E932 bad-metric-option", message, f"Its options: {own or 'none'}.") from error
-        # What a type cannot say is the function's own affair, so it is tried with them.
+        # What a type cannot say is the function's own affair, so it is called with them.
         with self._named_fault():
             try:
-                self.function("", "", **options)
+                validate_call(self.function, config=_STRICT)("", "", **options)
             except ValueError as error:
-                raise TrainError("E932 bad-metric-option", f"the metric {self.name!r}: {error}") from error
+                fault = validation_fault(error) if isinstance(error, ValidationError) else str(error)
+                own = ", ".join(f"{name} = {json.dumps(default)}" for name, default in self.options.items())
+                message = f"the metric {self.name!r}: {fault}"
+                raise TrainError("E932 bad-metric-option", message, f"Its options: {own or 'none'}.") from error
 
 
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
@@ -134,9 +131,7 @@ GROUP = "pairsmith.metrics"
 """The entry points by which an installed package adds metrics."""
 
 
-def metric(
-    name: str, *, cases: Sequence[Case] = (), primary: str | None = None, kind: Kind = "answer"
-) -> Callable[[Function], Function]:
+def metric(name: str, *, cases: Sequence[Case] = (), primary: str | None = None) -> Callable[[Function], Function]:
     """Register a function as a metric; its docstring says what it measures.
 
     ``primary`` names the part that stands for a metric of several scores; None means that there is one score only.
@@ -146,10 +141,8 @@ def metric(
     def register(function: Function) -> Function:
         if name in _registry or not function.__doc__:
             raise ValueError(f"the metric {name!r} is taken or does not explain itself")
-        parameters = inspect.signature(function, eval_str=True).parameters.values()
-        options = {option.name: option for option in parameters if option.kind is option.KEYWORD_ONLY}
         full = name if primary is None else f"{name}.{primary}" if primary else ""
-        _registry[name] = Metric(name, full, cases, options, function, kind)
+        _registry[name] = Metric(name, full, cases, function)
         return function
 
     return register

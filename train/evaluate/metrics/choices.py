@@ -23,7 +23,7 @@ _EMPHASIS = re.compile(r"[*`]+|(?<!\w)_+|(?<!_)_++(?!\w)")
 _NO_ARTICLE = rf"(?!(?:^|(?<=[.!?:] ))A {_THAT})"
 
 
-@metric("choice", primary="accuracy", kind="choice")
+@metric("choice", primary="accuracy")
 def choice(completion: str, reference: str, *, choices: Texts = ()) -> Scores:
     """Accuracy of the one choice that the completion names, and apart from it how often one could be read at all.
 
@@ -76,29 +76,27 @@ def read_choice(completion: str, choices: Sequence[str]) -> int | None:
     return known.index(match[1].casefold()) if match else None
 
 
-@metric("choice_logprob", primary="accuracy", kind="likelihood")
+@metric("choice_logprob", primary="accuracy")
 def choice_logprob(completion: str, reference: str, *, choices: Texts = (), logprobs: Sequence[float] = ()) -> Scores:
     """Accuracy of the likeliest of ``choices``, the possible answers; nothing is generated.
 
     A choice's log-probability is summed over its tokens after the prompt, its end token not counted, so a choice should
     not be the beginning of another. ``accuracy`` compares the sums; ``accuracy_per_byte`` compares them divided by the
-    choices' UTF-8 bytes, so that long ones are not at a loss. ``above_chance`` is (accuracy - chance) / (1 - chance):
-    0 for guessing, 1 for all right. ``logprob`` is the reference's own, in nats. The evaluation gives ``logprobs``;
-    without it, or where the reference is no choice, the record is unscored.
+    choices' UTF-8 bytes, so that long ones are not at a loss. ``logprob`` is the reference's own, in nats. The
+    evaluation gives ``logprobs``; of a model that tells none, ``accuracy`` is that of the choice which it writes, read
+    as by ``choice``. A reference that is no choice leaves the record unscored.
     """
     if choices and len({normalise(text, casefold=True) for text in choices}) < max(2, len(choices)):
         raise ValueError("choices must be two texts or more, none of them twice")
     right = index_of_choice(reference, choices)
-    if not logprobs or right is None:
+    if right is None:
         return {}
-    chance, scores = 1 / len(choices), dict[str, float]()
+    if not logprobs:
+        return {"accuracy": float(read_choice(completion, choices) == right)}
     sizes = [len(text.encode("utf-8", "surrogatepass")) for text in choices]
     per_byte = [value / size for value, size in zip(logprobs, sizes, strict=True)]
-    for suffix, values in (("", logprobs), ("_per_byte", per_byte)):
-        accuracy = float(max(range(len(values)), key=values.__getitem__) == right)
-        scores |= {
-            f"accuracy{suffix}": accuracy,
-            f"above_chance{suffix}": (accuracy - chance) / (1 - chance),
-            f"logprob{suffix}": values[right],
-        }
-    return scores
+    return {
+        "accuracy": float(logprobs.index(max(logprobs)) == right),
+        "accuracy_per_byte": float(per_byte.index(max(per_byte)) == right),
+        "logprob": logprobs[right],
+    }

@@ -6,7 +6,7 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -15,7 +15,6 @@ from train.data.strict import MOST_LEVELS, depth, levels, unique_members
 from train.evaluate.metrics import Scores, metric, normalise
 from train.evaluate.metrics.text import ask_pattern
 
-_MOST_PAIRS = 200_000
 # In a child, since a pattern or a tower of references in the schema can take longer than the universe has. An empty
 # registry: a reference to the network or to a file is refused instead of fetched.
 _PROGRAM = """
@@ -43,43 +42,35 @@ _CHILD = Worker(["-c", _PROGRAM], greeting=[{}, None], seconds=2.0)
 
 
 @metric("json_schema", primary="field_f1")
-def json_schema(
-    completion: str, reference: str, *, schema: Mapping[str, Any] | None = None, ordered: bool = True
-) -> Scores:
+def json_schema(completion: str, reference: str, *, schema: Mapping[str, Any] | None = None) -> Scores:
     """``parse``: it is strict JSON; ``valid``: it fits ``schema``; ``field_f1``: its values are those of the reference.
 
     One code fence around the JSON is taken off. A field is a path with the value at its end; F1 counts the fields that
-    both have. Texts and keys are compared after NFKC and squeezing of white space, 2 equals 2.0, true is not 1. With
-    ``ordered`` off the position in a list does not count: elements are matched as wholes, those first that have most in
-    common; two lists of over 200,000 pairs of fields are sorted instead. Over 64 levels are not read. Without a schema,
-    or where it refers to something that is not in it or takes over two seconds, there is no ``valid``; a reference that
-    is not JSON leaves ``field_f1`` out, and the record unscored.
+    both have. Texts and keys are compared after NFKC and squeezing of white space, 2 equals 2.0, true is not 1. Over 64
+    levels are not read. Without a schema, or where it refers to something that is not in it or takes over two seconds,
+    there is no ``valid``; a reference that is not JSON leaves ``field_f1`` out, and the record unscored.
     """
     got, right = _values(completion), _values(reference)
     scores = {"parse": float(bool(got))}
     if schema is not None and (is_fit := fits(next(iter(got), None), schema)) is not None:
         scores["valid"] = float(is_fit and bool(got))
     if right:
-        scores["field_f1"] = 0.0
-    if right and got:
-        num_fields = _num_fields(*got) + _num_fields(*right)
-        scores["field_f1"] = 2 * _num_common(*got, *right, ordered=ordered) / num_fields
+        ours, theirs = (Counter(field for value in values for field in _fields(value)) for values in (got, right))
+        scores["field_f1"] = 2 * (ours & theirs).total() / (ours.total() + theirs.total())
     return scores
 
 
 def _values(text: str) -> list[Any]:
-    """Return the one value that ``text`` holds as strict JSON of at most 64 levels; else nothing."""
+    """Return the one value that ``text`` holds as strict JSON; else nothing."""
     # Most chat models put a fence around JSON; it is a habit of form and not of content.
     fenced = re.fullmatch(r'(?s)```(?:[a-zA-Z][^\n{\["]*)?(.*)```', text.strip())
-    try:
-        value = strict_loads(fenced[1] if fenced else text)
-    except ValueError:
-        return []
-    return [value] if depth(value) <= MOST_LEVELS else []
+    with suppress(ValueError):
+        return [strict_loads(fenced[1] if fenced else text)]
+    return []
 
 
 def strict_loads(text: str) -> Any:
-    """Return the one value that ``text`` is, as strict JSON.
+    """Return the one value that ``text`` is, as strict JSON of at most 64 levels.
 
     Raises ValueError: it is not; numbers beyond the range of a float, repeated keys and NaN included.
     """
@@ -89,7 +80,18 @@ def strict_loads(text: str) -> Any:
         json.dumps(value, allow_nan=False)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+    if depth(value) > MOST_LEVELS:
+        raise ValueError("nested too deeply")
     return value
+
+
+def _fields(value: Any, path: tuple[Any, ...] = ()) -> Iterator[Any]:
+    """Yield each path with the value at its end; an empty object or list is a value of its own."""
+    if isinstance(value, dict | list) and value:
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _fields(inner, (*path, normalise(key) if isinstance(key, str) else key))
+    else:
+        yield path, _frozen(normalise(value) if isinstance(value, str) else value)
 
 
 def _frozen(value: Any) -> Any:
@@ -97,39 +99,6 @@ def _frozen(value: Any) -> Any:
     if isinstance(value, Mapping):
         return frozenset((key, _frozen(inner)) for key, inner in value.items())
     return tuple(map(_frozen, value)) if isinstance(value, list) else (isinstance(value, bool), value)
-
-
-def _num_fields(value: Any) -> int:
-    """Return how many leaves there are; an empty object or list is one of its own."""
-    return sum(not node or not isinstance(node, dict | list) for level in levels(value) for node in level)
-
-
-def _num_common(ours: Any, theirs: Any, *, ordered: bool) -> int:
-    """Return how many fields both have; without order, elements of lists are matched as wholes, the likest first."""
-    if not ours or type(ours) is not type(theirs) or not isinstance(ours, dict | list):
-        # Neither is walked into any further: a text, a number, an empty list.
-        return int(_leaf(ours) == _leaf(theirs))
-    if isinstance(ours, dict) or ordered or _num_fields(ours) * _num_fields(theirs) > _MOST_PAIRS:
-        mine, yours = (
-            dict[Any, Any](
-                ((normalise(key), inner) for key, inner in value.items())
-                if isinstance(value, dict)
-                else enumerate(value if ordered else sorted(value, key=repr))
-            )
-            for value in (ours, theirs)
-        )
-        return sum(_num_common(mine[key], yours[key], ordered=ordered) for key in mine.keys() & yours.keys())
-    total, taken = 0, set[int]()
-    pairs = ((_num_common(a, b, ordered=False), i, ~j) for i, a in enumerate(ours) for j, b in enumerate(theirs))
-    for number, *pair in sorted(pairs, reverse=True):
-        if taken.isdisjoint(pair):
-            total += number
-            taken.update(pair)
-    return total
-
-
-def _leaf(value: Any) -> Any:
-    return _frozen(normalise(value) if isinstance(value, str) else value)
 
 
 def fits(value: Any, schema: Mapping[str, Any]) -> bool | None:
@@ -162,7 +131,7 @@ class _Call(NamedTuple):
     is_text: bool = False
 
 
-@metric("tool_calls", primary="match", kind="calls")
+@metric("tool_calls", primary="match")
 def tool_calls(completion: str, reference: str, *, calls: Sequence[Mapping[str, Any]] = ()) -> Scores:
     """``match``: the completion makes the calls of the reference, all of them and no others, in any order.
 
@@ -190,52 +159,41 @@ def tool_calls(completion: str, reference: str, *, calls: Sequence[Mapping[str, 
 def _read(text: str) -> list[_Call]:
     """Return the calls that a text makes; none where one of them cannot be read."""
     # Calls in no tags may hold one in a text.
-    calls = _json_calls(text)
-    for part in [] if calls else _TAGGED.findall(text) or [text]:
-        calls_of_part = _json_calls(part) or [
-            _Call(name, dict(_XML_ARGUMENT.findall(body)), is_text=True) for name, body in _XML_CALL.findall(part)
-        ]
-        if not calls_of_part:
-            return []
-        calls += calls_of_part
-    return calls
+    if calls := _json_calls(text):
+        return calls
+    parts = [
+        _json_calls(part)
+        or [_Call(name, dict(_XML_ARGUMENT.findall(body)), is_text=True) for name, body in _XML_CALL.findall(part)]
+        for part in _TAGGED.findall(text) or [text]
+    ]
+    return [call for part in parts for call in part] if all(parts) else []
 
 
 def _json_calls(text: str) -> list[_Call]:
-    """The calls of a text that is JSON values and nothing else, or names with the objects of their arguments."""
-    calls: list[_Call] = []
+    """Return the calls of a text that is JSON values and nothing else, or names with the objects of their arguments."""
+    calls: list[_Call | None] = []
     while text := _SIGNS.sub("", text):
-        name = _NAMED.match(text)
-        if name:
+        if name := _NAMED.match(text):
             text = text[name.end() :]
-        value, text = _first_value(text)
-        values = value if isinstance(value, list) else [value]
-        some = [_Call(name[1], value)] if name and isinstance(value, dict) else [_call_of(item) for item in values]
-        calls += [call for call in some if call is not None]
-        if not some or None in some:
+        try:
+            _, end = json.JSONDecoder().raw_decode(text)
+            value, text = strict_loads(text[:end]), text[end:]
+        except (ValueError, RecursionError):
             return []
-    return calls
-
-
-def _first_value(text: str) -> tuple[Any, str]:
-    """The strict JSON value that a text begins with, and what follows it; None and nothing where there is none."""
-    try:
-        _, end = json.JSONDecoder().raw_decode(text)
-        return strict_loads(text[:end]), text[end:]
-    except (ValueError, RecursionError):
-        return None, ""
+        values = [{"name": name[1], "arguments": value}] if name else value if isinstance(value, list) else [value]
+        calls += map(_call_of, values)
+    return [call for call in calls if call is not None] if None not in calls else []
 
 
 def _call_of(value: Any) -> _Call | None:
-    if isinstance(value, Mapping) and isinstance(value.get("function"), Mapping):
-        value = value["function"]
-    if not isinstance(value, Mapping) or not isinstance(value.get("name"), str) or not value["name"]:
+    call = value.get("function", value) if isinstance(value, Mapping) else None
+    if not isinstance(call, Mapping) or not isinstance(call.get("name"), str) or not call["name"]:
         return None
-    arguments: Any = next((value[key] for key in ("arguments", "parameters") if value.get(key) is not None), {})
+    arguments: Any = next((call[key] for key in ("arguments", "parameters") if call.get(key) is not None), {})
     if isinstance(arguments, str):
         with suppress(ValueError):
             arguments = strict_loads(arguments)
-    return _Call(value["name"], arguments) if isinstance(arguments, Mapping) else None
+    return _Call(call["name"], arguments) if isinstance(arguments, Mapping) else None
 
 
 def _is_same(ours: Sequence[_Call], theirs: Sequence[_Call]) -> bool:
@@ -253,12 +211,8 @@ def _is_same(ours: Sequence[_Call], theirs: Sequence[_Call]) -> bool:
 def _is_equal(ours: _Call, theirs: _Call) -> bool:
     if ours.name != theirs.name or ours.arguments.keys() != theirs.arguments.keys():
         return False
-    try:
-        if ours.is_text is theirs.is_text:
-            return bool(_frozen(ours.arguments) == _frozen(theirs.arguments))
-    except RecursionError:
-        # No dataset has arguments that are nested so deeply.
-        return False
+    if ours.is_text is theirs.is_text:
+        return bool(_frozen(ours.arguments) == _frozen(theirs.arguments))
     text, typed = (ours, theirs) if ours.is_text else (theirs, ours)
     return all(_spells(text.arguments[key], value) for key, value in typed.arguments.items())
 
@@ -267,10 +221,9 @@ def _spells(text: str, value: Any) -> bool:
     # As Python prints them, and so some templates do.
     if isinstance(value, str) or text in ("True", "False", "None"):
         return text == str(value)
-    try:
+    with suppress(ValueError):
         return bool(_frozen(strict_loads(text)) == _frozen(value))
-    except (ValueError, RecursionError):
-        return False
+    return False
 
 
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+", re.S)
@@ -326,7 +279,7 @@ def _is_structured(text: str, schema: Mapping[str, Any]) -> bool | None:
         fits(None, schema)
         return False
     has_large = any(type(node) is int and not -(2**63) <= node < 2**63 for level in levels(value) for node in level)
-    return False if has_large or depth(value) > MOST_LEVELS else fits(value, schema)
+    return False if has_large else fits(value, schema)
 
 
 def _is_written_in(text: str, scripts: Sequence[str]) -> bool:

@@ -259,7 +259,7 @@ def behaviour(completion: str, reference: str) -> Scores:
     }
 
 
-@metric("judge", kind="judge")
+@metric("judge")
 def judge(completion: str, reference: str) -> Scores:
     """Which of the answers of base and tuned a judge prefers: 1 and 0, or 0.5 for both on a tie.
 

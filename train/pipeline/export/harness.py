@@ -31,7 +31,7 @@ def write(source: Source, work: Path, _dtype: str) -> Written:
     names = []
     for category in sorted({row.category for row in rows}):
         spec, alias = spec_of(specs, category), wording.category(" ".join(console.visible(category).split()))
-        if spec.metric.kind == "judge" or spec.choices:
+        if spec.metric.name == "judge" or spec.choices:
             console.info(f"{alias}: no task, as {spec.metric.name} scores no text that a model writes by itself")
             continue
         scorers[category] = {"metric": spec.metric.name, "primary": spec.metric.primary, "options": dict(spec.options)}
