@@ -216,8 +216,7 @@ def compare_runs(data: ProjectData, first: Run | None, second: Run) -> RunCompar
     try:
         report = _ask_trainer([first.folder, second.folder])
         pairs, meaning = _pairs(split_of(report, split)), legend(report["tables"])
-        remarks = [*report["notes"]]
-        general = told(report["tables"])
+        remarks, general = [*report["notes"]], told(report["tables"])
     except CurateError as error:
         remarks.append(f"paired differences are not reported: {error.message}")
     # Scores of two splits are of different records, and their difference says nothing.

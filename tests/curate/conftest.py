@@ -143,13 +143,13 @@ def report_of(digest: str = "", verdict: str = "regressed") -> dict[str, Any]:
     """Return a report on two categories, of which billing has ``verdict``; ``digest`` is the dataset's."""
     categories = [category_result("billing", 0.7, 0.3, verdict), category_result("returns", 0.2, 0.8, "improved")]
     part = {
-        "split": "test", "n": 40, "categories": categories, "macro": None, "num_fixed": 0, "num_broken": 0,
+        "split": "test", "n": 40, "categories": categories, "macro": None,
     }  # fmt: skip
     return {
         "version": 1, "run": {"id": "a", "digests": {"dataset": digest} if digest else {}}, "headline": "test",
         "models": [{"name": "base", "kind": "base"}, {"name": "tuned", "kind": "run"}], "others": [],
         "splits": [part], "forgetting": None, "tables": [report_table(categories)],
-        "curve": {"steps": [], "evals": []}, "margin": 0.02, "fewest": 5, "resamples": 100, "notes": [],
+        "curve": {"training": [], "validation": []}, "margin": 0.02, "fewest": 5, "resamples": 100, "notes": [],
         "default_metric": [], "remarks": [],
     }  # fmt: skip
 

@@ -320,5 +320,5 @@ def test_general_text_is_compared_with_the_same_one_alone(tmp_path: Path) -> Non
 def test_evaluations_chose_no_checkpoint(tmp_path: Path) -> None:
     records = [r for r in put_run(tmp_path / "run", 0.6)[1] if r.split == "validation"]
     one, other = (put_evaluation(tmp_path / name, records) for name in ("one", "other"))
-    assert "No test record is compared: verdicts are on the validation split (n = 120).\n" in compare(one, other)
-    assert "It chose the best checkpoint, too" in compare(tmp_path / "run", other)
+    assert "Verdicts are on the validation split (n = 120).\n" in compare(one, other)
+    assert "The best checkpoint was chosen on validation" in compare(tmp_path / "run", other)

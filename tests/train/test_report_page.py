@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.effort import draws
 from tests.train.sides import joined, report_of, sides_of
 from train.base.console import visible
-from train.report import Curve, EvalPoint, Report, Run, StepPoint, build_report, table, write_report
+from train.report import Curve, Report, Run, build_report, table, write_report
 from train.report.write import html, markdown
 
 HOSTILE = [
@@ -66,6 +66,7 @@ KNOWN_TAGS = {
     "td",
     "bdi",
     "svg",
+    "g",
     "path",
     "rect",
     "circle",
@@ -170,9 +171,7 @@ def test_any_text_survives_the_way_into_the_page(text: str) -> None:
 
 
 def test_the_page_draws_bars_curve_and_flips() -> None:
-    curve = Curve(
-        steps=[StepPoint(step=n, loss=3 / n) for n in range(1, 50)], evals=[EvalPoint(step=25, loss=0.5, score=0.2)]
-    )
+    curve = Curve(training=[(n, 3 / n) for n in range(1, 50)], validation=[(25, 0.5)])
     page = html(report_of(*joined(sides_of("a"), sides_of("a", split="validation")), curve=curve))
     dom = _assert_harmless(page)
     assert dom.tags.count("svg") == 2

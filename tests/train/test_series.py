@@ -354,7 +354,9 @@ def test_a_sweep_chooses_on_validation_and_measures_the_winner_on_fresh_seeds(
     assert "It was trained again with seeds 2, 3" in said
     assert "the test split was measured once, after the choice" in done.stdout
     # Runs that are not measured on validation while they train choose no checkpoint, and their report says none.
-    assert any("chosen on validation, so" in note for note in report.notes) is bool(report.curve and report.curve.evals)
+    assert any("chosen on validation, so" in note for note in report.notes) is bool(
+        report.curve and report.curve.validation
+    )
     first = (tmp_path / "w" / names[0] / "run.json").stat().st_mtime_ns
     again = CliRunner().invoke(
         cli, ["sweep", str(dataset), "--resume", "--out", str(tmp_path / "w")], standalone_mode=False

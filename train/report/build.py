@@ -77,7 +77,7 @@ def build_report(
         [list(side) for side in zip(*pairs, strict=True)], models=_RUN, run=run, judged=judged, seeds=seeds,
         rules=replace(rules, is_judge_calibrated=judged is not None and judged.is_calibrated), curve=curve or Curve(),
         # Without a validation a run ends with its last step.
-        is_checkpoint_chosen=is_checkpoint_chosen and (curve is None or bool(curve.evals)),
+        is_checkpoint_chosen=is_checkpoint_chosen and (curve is None or bool(curve.validation)),
         notes=[wording.ONE_SEED] * (run.seed is not None and not seeds), **measured,
     )  # fmt: skip
 
@@ -110,7 +110,8 @@ def make_report(
     slices = field_gaps(whole, headline, rules, by_id)
     general = [forgetting(pairs, rules, run) for pairs in compared]
     names = [model.name for model in models[1:]] or [models[0].name]
-    said = [_split_note(mains[0], is_checkpoint_chosen=is_checkpoint_chosen)]
+    chosen = " The best checkpoint was chosen on validation, so validation scores flatter." * is_checkpoint_chosen
+    said = [f"Verdicts are on the {headline} split (n = {mains[0].n}).{chosen}"]
     said += dict.fromkeys(row.sentence for main in mains for row in main.unscored)
     for name, main, pairs, part in zip(names, results[headline], compared, slices, strict=True):
         whose = "" if is_pair else f"{name}: "
@@ -271,16 +272,6 @@ def _flip_table(pairs: Pairs, *, is_run: bool) -> ReportTable:
     text = f"On validation {num['fixed']} records went from wrong to right and {num['broken']} back."
     return ReportTable(part="flips", title="Flips", heads=heads + texts, rows=rows, sentences=[text, *sentences],
                        left=heads + texts, files_only=texts, is_in_terminal=not is_run)  # fmt: skip
-
-
-def _split_note(main: SplitResult, *, is_checkpoint_chosen: bool) -> str:
-    if main.split == "test":
-        note = f"Verdicts are on the test split (n = {main.n}), of which nothing but numbers is shown."
-        flattery = " The best checkpoint was chosen on validation, so validation scores flatter."
-    else:
-        note = f"No test record is compared: verdicts are on the validation split (n = {main.n})."
-        flattery = " It chose the best checkpoint, too, so they flatter."
-    return note + (flattery if is_checkpoint_chosen else "")
 
 
 def _gap_notes(main: SplitResult, pairs: Pairs, *, is_forgetting_measured: bool) -> Iterator[str]:

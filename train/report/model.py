@@ -105,9 +105,6 @@ class SplitResult(ReportPart):
     macro: CategoryResult | None
     """None where nothing is scored, and where a category is `unscored`: what is left would be no mean of all."""
     unscored: list[Unscored] = Field(default_factory=list)
-    num_fixed: int
-    """Records wrong before and right after."""
-    num_broken: int
     behaviour: dict[str, Change] = Field(default_factory=dict)
     """Means over the completions of both models. stopped, empty, repetition, reasoning_cut: shares of those that ended
     by themselves before the limit of new tokens, that have no text, of word 4-grams that the same one had used before,
@@ -117,16 +114,6 @@ class SplitResult(ReportPart):
     def rows(self) -> list[CategoryResult | Unscored]:
         """Return the categories with figures and those without."""
         return [*self.categories, *self.unscored]
-
-    def failing(self, gate: Gate = "worse") -> list[str]:
-        """Return what closes a gate: what got worse, or all that is not shown not to be, and what nobody can tell."""
-        results = [*self.categories, *filter(None, [self.macro])]
-        closed = [
-            row.category + (" (not all answered)" if row.reason == "unanswered" else "")
-            for row in results
-            if (row.reason != "not-worse" if gate == "not-shown" else row.verdict == "regressed" or row.num_unanswered)
-        ]
-        return closed + [result.sentence for result in self.unscored]
 
 
 class FieldGap(ReportPart):
@@ -206,26 +193,13 @@ class Conclusion(ReportPart):
     sentence: str
 
 
-class StepPoint(ReportPart):
-    """Training loss at one optimizer step, in nats a supervised token."""
-
-    step: int
-    loss: float
-
-
-class EvalPoint(ReportPart):
-    """Validation at one step: loss in nats a supervised token, and the macro mean score where it was measured."""
-
-    step: int
-    loss: float | None
-    score: float | None
-
-
 class Curve(ReportPart):
-    """How training went; thinned out to what a chart can show."""
+    """Loss in nats a supervised token by optimizer step: of training, thinned out to what a chart can show, and of each
+    validation, None where it measured none.
+    """
 
-    steps: list[StepPoint] = Field(default_factory=list)
-    evals: list[EvalPoint] = Field(default_factory=list)
+    training: list[tuple[int, float]] = Field(default_factory=list)
+    validation: list[tuple[int, float | None]] = Field(default_factory=list)
 
 
 class Fall(ReportPart):
@@ -410,12 +384,23 @@ class Report(ReportPart, title="A reference and the models compared with it: run
         return [PairedResults(name=name, splits=self.splits, forgetting=self.forgetting), *self.others]
 
     def failing(self, gate: Gate = "worse") -> list[str]:
-        """Return what closes ``gate`` in the split whose verdicts count, of several models as "category (model)"."""
-        return [
-            name + (f" ({pair.name})" if self.others else "")
-            for pair in self.pairs() for split in pair.splits if split.split == self.headline
-            for name in split.failing(gate)
-        ]  # fmt: skip
+        """Return what closes ``gate`` in the split whose verdicts count, of several models as "category (model)".
+
+        That is what got worse, or all that is not shown not to be, and of either gate what nobody can tell.
+        """
+        names = list[str]()
+        for pair in self.pairs():
+            (split,) = (split for split in pair.splits if split.split == self.headline)
+            closed = [
+                row.category + (" (not all answered)" if row.num_unanswered else "")
+                for row in (*split.categories, *filter(None, [split.macro]))
+                if row.num_unanswered
+                or row.verdict == "regressed"
+                or (gate == "not-shown" and row.reason != "not-worse")
+            ]
+            closed += [row.sentence for row in split.unscored]
+            names += [name + (f" ({pair.name})" if self.others else "") for name in closed]
+        return names
 
     def with_tables(self, tables: Iterable[ReportTable]) -> Self:
         """Return the report with ``tables`` in place of those of the same parts, all in the order of `PARTS`."""

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from train.evaluate.metrics import normalise
-from train.evaluate.predictions import RIGHT_FROM, Scored, outcome
+from train.evaluate.predictions import RIGHT_FROM, Scored
 from train.evaluate.scoring import LONGEST_LABEL
 from train.report import stats, wording
 from train.report.model import CategoryResult, Change, Estimate, SplitResult, Unscored
@@ -120,11 +120,10 @@ def _judged(
         # Where a category has no trivial answer, the others' mean is another one.
         is_same = rival is not None and (name is not None or rival.metric == row.metric)
         rows[name] = judge(row.model_copy(update={"num_unanswered": num}), rules, rival if is_same else None)
-    outcomes = Counter(outcome(before.score, after.score) for before, after in pairs)
     mean = rows.pop(None, None)
     return SplitResult(
         split=split, n=len(pairs), categories=[*rows.values()], macro=None if unscored else mean, unscored=unscored,
-        num_fixed=outcomes["fixed"], num_broken=outcomes["broken"], behaviour=_behaviour(pairs),
+        behaviour=_behaviour(pairs),
     )  # fmt: skip
 
 

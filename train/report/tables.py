@@ -1,4 +1,4 @@
-"""A finished table, and the one renderer of a list of them: to a terminal, to Markdown, to HTML.
+"""A finished table, and what renders a list of them to a terminal and to Markdown; `report.html.j2` does to HTML.
 
 Whatever a report shows is a list of `ReportTable`, so a part of a report is one function that returns some:
 
@@ -17,7 +17,6 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Collection, Sequence
-from html import escape
 from typing import Annotated, Any, Literal, get_args
 from unicodedata import combining, east_asian_width
 
@@ -150,45 +149,6 @@ def to_markdown(tables: Sequence[ReportTable]) -> str:
         blocks += list(map(markdown_text, table.sentences))
         blocks += ["\n".join(["```toml", *map(visible, table.code), "```"])] if table.code else []
     return "\n\n".join(blocks) + "\n"
-
-
-def to_html(tables: Sequence[ReportTable], pictures: Sequence[Sequence[str]] = ()) -> str:
-    """Return ``tables`` as HTML, every text escaped; what a terminal does not show is folded.
-
-    Each of the first ones may have ``pictures``, one a row, which are HTML and stand behind its first column.
-    """
-    return "\n".join(
-        _html_of(table, pictures[index] if index < len(pictures) else ()) for index, table in enumerate(tables)
-    )
-
-
-def _html_of(table: ReportTable, pictures: Sequence[str]) -> str:
-    def row(cells: Sequence[str], kind: str, picture: str | None) -> str:
-        numbers = [' class="num"' if is_right else "" for is_right in table.right]
-        drawn = [] if picture is None else [f"<{kind}>{picture}</{kind}>"]
-        first, *rest = (f"<{kind}{number}><bdi>{html_text(cell)}</bdi></{kind}>"
-                        for cell, number in zip(cells, numbers, strict=True))  # fmt: skip
-        return f"<tr>{first}{''.join(drawn + rest)}</tr>"
-
-    parts = []
-    if table.rows:
-        drawn = [None] * len(table.rows) if not pictures else [*pictures, *[""] * (len(table.rows) - len(pictures))]
-        body = [row(cells, "td", picture) for cells, picture in zip(table.rows, drawn, strict=True)]
-        foot = f"<tfoot>{body.pop()}</tfoot>" if table.has_total else ""
-        head = row(table.heads, "th", "" if pictures else None)
-        parts.append(f'<div class="scroll"><table><thead>{head}</thead>\n<tbody>' + "\n".join(body)
-                     + f"</tbody>{foot}</table></div>")  # fmt: skip
-    parts += [f"<p>{html_text(sentence)}</p>" for sentence in table.sentences]
-    parts += ["<pre>\n" + html_text("\n".join(table.code)) + "</pre>"] if table.code else []
-    title = html_text(table.title)
-    if not table.is_in_terminal:
-        return "\n".join(["<details>", f"<summary>{title}</summary>", *parts, "</details>"])
-    return "\n".join([f"<h2>{title}</h2>"] * bool(title) + parts)
-
-
-def html_text(text: object) -> str:
-    """Return ``text`` so that HTML shows it as it stands."""
-    return escape(visible(str(text)))
 
 
 def markdown_text(text: object) -> str:

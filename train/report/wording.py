@@ -116,15 +116,13 @@ def sentence(result: CategoryResult) -> str:
     """Return one category's result as a sentence that a reader without statistics can take as it stands."""
     is_share, change = result.higher_is_better, result.difference
     before, after = (number(side.value, is_share=is_share) for side in (result.base, result.tuned))
-    if before == after:
-        verb, route = "stayed at", after
-    else:
-        verb, route = "rose" if change.value > 0 else "fell", f"from {before} to {after}"
     unit = "" if is_share else " bits per byte"
     judged = ", by an uncalibrated judge" if result.metric == "judge" and result.is_uncalibrated else ""
     value, span = number(change.value, is_share=is_share, sign=True), spread(change, is_share=is_share, sign=True)
-    figures = f"n = {result.n}, {value}, 95 % {span}, {p_value(result.p_adjusted)}"
-    text = f"{category(result.category)} {verb} {route}{unit}{judged} ({figures})"
+    text = (
+        f"{category(result.category)} went from {before} to {after}{unit}{judged} (n = {result.n}, {value}, "
+        f"95 % {span}, {p_value(result.p_adjusted)})"
+    )
     if result.reason in MARGIN_REASONS:
         return f"{text}: {result.note}."
     if result.verdict != "inconclusive":

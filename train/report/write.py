@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from train.base.errors import TrainError, first_line
 from train.base.storage import write_whole
 from train.report import wording
 from train.report.diagnostics import read_events
-from train.report.model import REPORT, CategoryResult, Curve, EvalPoint, Report, StepPoint
-from train.report.tables import ReportTable, html_text, markdown_text, to_html, to_markdown, to_text
+from train.report.model import REPORT, CategoryResult, Curve, Report
+from train.report.tables import ReportTable, markdown_text, to_markdown, to_text
 
 MARKDOWN, HTML = "report.md", "report.html"
 _MOST_POINTS = 400
@@ -38,27 +38,21 @@ def write_report(report: Report, folder: Path) -> list[Path]:
 def read_curve(path: Path) -> Curve:
     """Return the loss curve that a run's `metrics.jsonl` holds, thinned to a few hundred points.
 
-    A missing file gives an empty curve. Raises TrainError: E939 bad-metrics with the line, when another line is no
-    event.
+    A missing file gives an empty curve. Raises TrainError: E939 bad-metrics where a line is no event.
     """
-    steps: dict[int, StepPoint] = {}
-    evals: dict[int, EvalPoint] = {}
-    for number, event in enumerate(read_events(path), start=1):
-        try:
-            kind = event["event"]
-            if kind == "step" and math.isfinite(event["loss"]):
-                steps[event["step"]] = StepPoint(step=event["step"], loss=event["loss"])
-            elif kind == "eval":
-                evals[event["step"]] = EvalPoint(step=event["step"], loss=event.get("loss"), score=event.get("score"))
-        except (ValueError, KeyError, TypeError) as error:
-            raise TrainError(
-                "E939 bad-metrics", f"{path}:{number}: {type(error).__name__}: {first_line(error)}"
-            ) from error
-    # A resumed run logs some steps again: the later line stands, and the curve is in order of steps.
-    ordered = [steps[step] for step in sorted(steps)]
-    stride = max(1, -(-len(ordered) // _MOST_POINTS))
-    points = ordered[::stride] + ([ordered[-1]] if ordered and (len(ordered) - 1) % stride else [])
-    return Curve(steps=points, evals=[evals[step] for step in sorted(evals)])
+    steps, evals = dict[int, float](), dict[int, float | None]()
+    try:
+        for event in read_events(path):
+            if event["event"] == "step" and math.isfinite(event["loss"]):
+                steps[event["step"]] = event["loss"]
+            elif event["event"] == "eval":
+                evals[event["step"]] = event.get("loss")
+        # A resumed run logs some steps again: the later line stands, and the curve is in order of steps.
+        points = sorted(steps.items())
+        thinned = points[:: max(1, -(-len(points) // _MOST_POINTS))]
+        return Curve(training=[*thinned, *points[-1:]], validation=sorted(evals.items()))
+    except (ValueError, KeyError, TypeError) as error:
+        raise TrainError("E939 bad-metrics", f"{path}: {type(error).__name__}: {first_line(error)}") from error
 
 
 def table(report: Report, columns: int | None = None) -> str:
@@ -81,11 +75,15 @@ def markdown(report: Report) -> str:
 def html(report: Report) -> str:
     """Return the report as one HTML file: no script, no request, every text of the data escaped."""
     shown = [table for table in report.tables if table.is_in_terminal]
-    folded = [*(table for table in report.tables if not table.is_in_terminal), wording.facts_table(report)]
+    folded = [table for table in report.tables if not table.is_in_terminal]
+    rows = report.main().categories
+    # The value at the right edge: 1 for scores, the largest bound for bits per byte.
+    scale = max(1.0, *(end.high for row in rows if not row.higher_is_better for end in (row.base, row.tuned)), 0.0)
     return render(
         "report.html.j2", report=report, lead=_lead(report), summary=wording.summary(report.main()),
-        tables=to_html([*shown, *_notes(report)], [_interval_pictures(report.main().categories)]),
-        folded=to_html(folded), curve=_curve_picture(report.curve),
+        shown=[*shown, *_notes(report)], folded=[*folded, wording.facts_table(report)],
+        intervals=[_interval_lines(row, _SPAN / scale) for row in rows], scale=scale,
+        curve=_curve_picture(report.curve),
     )  # fmt: skip
 
 
@@ -156,38 +154,23 @@ def _line(text: object) -> str:
     return " ".join(visible(str(text)).split())
 
 
-_SPAN = 170.0
-_WIDTH, _HEIGHT = 640, 200
+# Where things lie in the pictures; the template turns that into SVG.
+_SPAN, _WIDTH, _HEIGHT = 400, 640, 200
 
 
-def _interval_pictures(results: Sequence[CategoryResult]) -> list[str]:
-    """Return for each category the scores of base and tuned with their intervals as an SVG, all on one scale."""
-    # The value at the right edge: 1 for scores, the largest bound for bits per byte.
-    highest = [end.high for row in results if not row.higher_is_better for end in (row.base, row.tuned)]
-    scale, pictures = max([1.0, *highest]), list[str]()
-    for row in results:
-        marks = ""
-        for kind, y, side in (("base", 12, row.base), ("tuned", 28, row.tuned)):
-            at, low, high = (
-                round(_SPAN * min(1.0, max(0.0, end / scale)), 1) for end in (side.value, side.low, side.high)
-            )
-            marks += f'<path class="whisker {kind}" d="M{low} {y}H{high} M{low} {y - 4}v8 M{high} {y - 4}v8"/>'
-            marks += f'<circle class="{kind}" cx="{at}" cy="{y}" r="4.5"/>'
-        label = "; ".join(f"{kind} {wording.number(side.value)}, 95 % {wording.spread(side)}"
-                          for kind, side in (("base", row.base), ("tuned", row.tuned)))  # fmt: skip
-        pictures.append(
-            f'<svg class="intervals" viewBox="-6 0 182 40" width="182" height="40" role="img" '
-            f'aria-label="{html_text(label)}"><path class="grid" d="M0 2v36 M85 2v36 M170 2v36"/>{marks}</svg>'
-        )
-    return pictures
+def _interval_lines(row: CategoryResult, factor: float) -> tuple[str, list[tuple[str, int, float, float, float]]]:
+    """Return the name of a category, and of base and tuned the height, and where score, low and high end lie."""
+    sides = [
+        (kind, y, *(round(min(max(0.0, end * factor), _SPAN), 1) for end in (side.value, side.low, side.high)))
+        for kind, y, side in (("base", 22, row.base), ("tuned", 36, row.tuned))
+    ]
+    return wording.category(row.category), sides
 
 
 def _curve_picture(curve: Curve) -> dict[str, str] | None:
     """Return the loss by step as two SVG paths, and the ends of its axes; None where nothing was logged."""
-    lines = {
-        "training": [(point.step, point.loss) for point in curve.steps],
-        "validation": [(point.step, point.loss) for point in curve.evals if point.loss is not None],
-    }
+    validation = [(step, loss) for step, loss in curve.validation if loss is not None]
+    lines = {"training": curve.training, "validation": validation}
     points = [point for line in lines.values() for point in line]
     if not points:
         return None
