@@ -89,7 +89,7 @@ def ours(task: str, model: Any, pairs: list[Pair], dtype: str) -> Callable[[], l
     """Return what scores the pairs by the functions that our evaluation calls."""
     import torch
 
-    from train.base.allocator import keep_freed_memory
+    from train.base.process import keep_freed_memory
     from train.data.rendering import Example
     from train.evaluate.answers import Question, generate, option_nlls
     from train.model import computing

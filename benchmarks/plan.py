@@ -46,7 +46,7 @@ def real(name: str, num_steps: int) -> dict[str, Any]:
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    from train.base.allocator import keep_freed_memory
+    from train.base.process import keep_freed_memory
     from train.data.rendering import Example
     from train.loop import Placement, fit
     from train.model import add_lora

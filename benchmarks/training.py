@@ -137,7 +137,7 @@ def ours(job: Job, clock: Callable[[], float], look_every: int = 1, model: Any =
     """
     import torch
 
-    from train.base.allocator import keep_freed_memory
+    from train.base.process import keep_freed_memory
     from train.evaluate.predictions import ValidationScore
     from train.loop import Checkpoint, Placement, Validation, fit
     from train.model.capabilities import checkpoint_activations

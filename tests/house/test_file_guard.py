@@ -41,7 +41,7 @@ ELSEWHERE = {
     "curate/sessions/problem_search.py": "standard output",
     "curate/project/claim.py": "/proc",
     "curate/sessions/detached.py": "/proc",
-    "train/base/process.py": "/proc, and a folder to claim",
+    "train/base/run_folder.py": "/proc, and a folder to claim",
     "train/cli/__init__.py": "/dev/null, in place of a disk that is full",
     "train/cli/new.py": "writing",
     "train/base/cache.py": "writing",

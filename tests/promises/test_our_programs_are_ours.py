@@ -90,7 +90,7 @@ def test_nobody_is_told_to_start_them_as_modules() -> None:
 def test_children_are_started_in_one_way() -> None:
     files = [path for room in ("curate", "train") for path in (ROOT / room).rglob("*.py")]
     named = {str(path.relative_to(ROOT)) for path in files if "sys.executable" in path.read_text(encoding="utf-8")}
-    assert named == {"curate/base/resources.py", "curate/pairsmith.py", "train/base/worker.py"}
+    assert named == {"curate/base/resources.py", "curate/pairsmith.py", "train/base/process.py"}
 
 
 @pytest.mark.parametrize("program", GROUPS)

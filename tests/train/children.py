@@ -27,8 +27,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.train.tiny import make_model, make_tokenizer, some_rows, steps_of
-from train.base.allocator import keep_freed_memory
 from train.base.errors import TrainError
+from train.base.process import keep_freed_memory
 from train.cli import cli
 from train.data.rendering import Example, Renderer
 from train.evaluate.predictions import ValidationScore

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from train.base.errors import TrainError
-from train.base.worker import Worker
+from train.base.process import Worker
 from train.evaluate.metrics import discover
 from train.evaluate.predictions import Scored, pair, read_predictions, write_predictions
 from train.evaluate.scoring import category_specs

@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 
 from curate.sessions.runs import read_run
 from train.base.errors import TrainError
-from train.base.process import at_work
+from train.base.run_folder import at_work
 from train.cli import cli
 from train.pipeline import execute
 

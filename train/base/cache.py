@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,12 @@ import numpy as np
 
 from train.base import console
 from train.base.errors import TrainError
-from train.base.file_guard import MOST_DOCUMENT, MOST_STATE, open_file, read_file
-from train.base.storage import WRITE_FAILED, digest_of, whole_folder, writing
+from train.base.file_guard import MOST_DOCUMENT, open_file, read_file
+from train.base.storage import WRITE_FAILED, sha256_of, whole_folder, writing
 
 VARIABLE = "TRAIN_CACHE"
 MOST_BYTES = 4 << 30
-_MANIFEST, _VALUES, _VERSION = "manifest.json", "values.json", 1
-_OFF = ("off", "0", "no", "false")
+_MANIFEST, _VERSION = "manifest", 2
 _DAY = 86_400
 # Little-endian on every machine, since a home folder may be shared between several.
 _TYPES = ("<i4", "<i8", "<f8", "|u1")
@@ -88,34 +87,24 @@ class Cache:
             console.info(f"warning: nothing is cached: {error.message}")
 
     def _prune(self, newest: str) -> None:
-        entries = []
-        for folder in self.folder.iterdir():
+        folders, total = sorted(self.folder.iterdir(), key=lambda folder: -folder.stat().st_mtime_ns), 0
+        # The newest entry always stays: the caller maps its arrays now.
+        for folder in sorted(folders, key=lambda folder: folder.name != newest):
             if folder.name.startswith("."):
                 # Left behind by a killed process, or being written by another one now.
                 if time.time() - folder.stat().st_mtime > _DAY:
                     shutil.rmtree(folder, ignore_errors=True)
             elif (folder / _MANIFEST).is_file():
-                size = sum(file.stat().st_size for file in folder.iterdir())
-                entries.append((folder.name != newest, -folder.stat().st_mtime_ns, size, folder))
-        total, removed, freed = 0, 0, 0
-        # The newest entry comes first and always stays: the caller maps its arrays now.
-        for is_old, _, size, folder in sorted(entries):
-            total += size
-            if is_old and total > self.most_bytes:
-                shutil.rmtree(folder)
-                removed, freed = removed + 1, freed + size
-        if removed:
-            noun = "entry" if removed == 1 else "entries"
-            console.info(
-                f"cache: {removed} old {noun} ({freed / 1e6:,.1f} MB) removed from {self.folder}; "
-                f"the limit is {self.most_bytes / 1e6:,.0f} MB"
-            )
+                total += sum(file.stat().st_size for file in folder.iterdir())
+                if total > self.most_bytes and folder.name != newest:
+                    shutil.rmtree(folder)
+                    console.info(f"cache: {folder} is removed; the limit is {self.most_bytes / 1e6:,.0f} MB")
 
 
 def open_cache() -> Cache | None:
     """Return the cache that TRAIN_CACHE names; None where it is turned off or the user has no home folder."""
     setting = os.environ.get(VARIABLE, "")
-    if setting.lower() in _OFF:
+    if setting == "off":
         return None
     if setting:
         return Cache(Path(setting))
@@ -135,60 +124,38 @@ def cache_home() -> Path | None:
 
 def _write(work: Path, key: str, batches: Iterable[Mapping[str, Any]], values: Mapping[str, Any]) -> None:
     parts: dict[str, dict[str, Any]] = {}
-    hashes: dict[str, Any] = {}
-    with ExitStack() as files:
-        opened: dict[str, Any] = {}
-        for arrays in batches:
-            for name, array in arrays.items():
-                flat = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-                assert flat.dtype.str in _TYPES, flat.dtype
-                if name not in parts:
-                    parts[name] = {"type": flat.dtype.str, "shape": [0, *flat.shape[1:]]}
-                    hashes[name] = hashlib.sha256()
-                    opened[name] = files.enter_context((work / f"{name}.bin").open("wb"))
-                parts[name]["shape"][0] += len(flat)
-                content = flat.reshape(-1).view(np.uint8).data
-                hashes[name].update(content)
-                opened[name].write(content)
+    for arrays in batches:
+        for name, array in arrays.items():
+            flat = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+            assert flat.dtype.str in _TYPES, flat.dtype
+            part = parts.setdefault(name, {"type": flat.dtype.str, "shape": [0, *flat.shape[1:]]})
+            part["shape"][0] += len(flat)
+            with (work / f"{name}.bin").open("ab") as file:
+                file.write(flat.reshape(-1).view(np.uint8).data)
     for name, part in parts.items():
-        part["sha256"] = hashes[name].hexdigest()
-    encoded = json.dumps(values).encode()
-    (work / _VALUES).write_bytes(encoded)
-    manifest: dict[str, Any] = {"version": _VERSION, "key": key, "parts": parts, "values": _sha256(encoded)}
+        part["sha256"] = sha256_of(work / f"{name}.bin")
+    about = json.dumps({"version": _VERSION, "key": key, "parts": parts, "values": values}).encode()
     # The manifest comes last and vouches for all the rest, itself included.
-    manifest["sha256"] = digest_of(manifest)
-    (work / _MANIFEST).write_bytes(json.dumps(manifest, indent=1).encode())
+    (work / _MANIFEST).write_bytes(hashlib.sha256(about).hexdigest().encode() + b"\n" + about)
 
 
 def _read(folder: Path, key: str) -> Entry:
-    manifest = json.loads(read_file(folder / _MANIFEST, most=MOST_STATE))
-    digest = manifest.pop("sha256")
-    if digest != digest_of(manifest):
+    digest, _, about = read_file(folder / _MANIFEST, most=MOST_DOCUMENT).partition(b"\n")
+    if digest.decode() != hashlib.sha256(about).hexdigest():
         raise ValueError("the SHA-256 of the manifest itself differs")
+    manifest, arrays = json.loads(about), {}
     if (manifest["version"], manifest["key"]) != (_VERSION, key):
         raise ValueError("the manifest belongs to another entry")
-    arrays = {}
     for name, part in manifest["parts"].items():
-        dtype, shape = np.dtype(part["type"]), tuple(part["shape"])
+        dtype, shape, file = np.dtype(part["type"]), tuple(part["shape"]), folder / f"{name}.bin"
         if part["type"] not in _TYPES or Path(name).name != name:
             raise ValueError(f"the part {name!r} has the unknown type {dtype}")
-        file = folder / f"{name}.bin"
-        size = file.stat().st_size
-        # Before it is mapped: reading beyond the end of a mapped file kills the process.
-        if size != dtype.itemsize * int(np.prod(shape)):
-            raise ValueError(f"{file.name} has {size} bytes")
+        # Not through the map, which would hold all of it in memory; and before it, since reading beyond the end of a
+        # mapped file kills the process.
+        if sha256_of(file) != part["sha256"] or file.stat().st_size != dtype.itemsize * math.prod(shape):
+            raise ValueError(f"{file.name} is not what was written")
         # An empty file cannot be mapped.
         with open_file(file) as opened:
-            # Not through the map, which would hold all of it in memory.
-            if hashlib.file_digest(opened, "sha256").hexdigest() != part["sha256"]:
-                raise ValueError(f"the SHA-256 of {file.name} differs")
-            array = np.memmap(opened, dtype, "r", shape=shape) if size else np.empty(shape, dtype)
+            array = np.memmap(opened, dtype, "r", shape=shape) if math.prod(shape) else np.empty(shape, dtype)
         arrays[name] = np.asarray(array)
-    encoded = read_file(folder / _VALUES, most=MOST_DOCUMENT)
-    if _sha256(encoded) != manifest["values"]:
-        raise ValueError(f"the SHA-256 of {_VALUES} differs")
-    return Entry(arrays, json.loads(encoded))
-
-
-def _sha256(data: Any) -> str:
-    return hashlib.sha256(data).hexdigest()
+    return Entry(arrays, manifest["values"])

@@ -1,67 +1,117 @@
-"""The process that works on the folder of a run: there is one at a time, and others find it by a file.
+"""This process, whose memory a command keeps, and a child for work that may never end.
 
-`curate` reads that process.json. For what it starts it writes one itself, with a log beside it.
+Such work is what someone else's pattern, schema or template decides. A thread cannot be stopped from outside, and a
+process can. It sees no environment, so what runs in it finds no secret there.
 """
 
 from __future__ import annotations
 
-import fcntl
+import ctypes
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+import socket
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO, Any
 
-from train.base.errors import TrainError
-from train.base.run_folder import now
-from train.base.storage import write_whole, writing
-
-PROCESS = "process.json"
-_LOG = "log"
-_PROC = Path("/proc")
-
-
-def is_free(folder: Path) -> bool:
-    """Whether a run can begin in ``folder``: nothing is there but what tells of a process, and hidden files."""
-    return not folder.exists() or all(
-        path.name in (PROCESS, _LOG) or path.name.startswith(".") for path in folder.iterdir()
-    )
+# From malloc.h of glibc; the numbers are part of its interface.
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
+_NEVER, _AT_ONCE = 2**31 - 1, 64 << 20
+_STARTING_SECONDS = 60.0
+# Commands end quietly by SIGPIPE when `head` closes their output; a child that died must not end them so.
+_QUIET = getattr(socket, "MSG_NOSIGNAL", 0)
 
 
-@contextmanager
-def at_work(folder: Path, *, is_first: bool = True) -> Iterator[None]:
-    """Within, ``folder``, which is made where it is missing, is this process's alone, and its process.json says so.
+@dataclass(frozen=True)
+class _Child:
+    process: subprocess.Popen[bytes]
+    line: socket.socket
+    answers: IO[bytes]
 
-    Of several ranks only the first does that. Raises TrainError "E977 run-busy" where another process has it.
+
+class Worker:
+    """Answers one JSON value with one JSON value, each on a line; started when first asked, and again after it died.
+
+    ``arguments`` are those of a Python that sees no environment and no working directory. ``greeting`` is sent first,
+    with ``starting_seconds`` to import, so that the clock of a question counts its work alone.
     """
-    if not is_first:
-        yield
-        return
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    with claimed(folder):
-        with suppress(OSError, IndexError):
-            # The start in clock ticks tells it from a later process of the same number: proc_pid_stat(5), field 22.
-            started = int((_PROC / "self/stat").read_bytes().rsplit(b")", 1)[-1].split()[19])
-            boot = (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-            about = {"pid": os.getpid(), "started": started, "boot": boot, "at": now(), "stop_asked": ""}
-            write_whole(folder / PROCESS, [json.dumps(about, indent=1) + "\n"])
-        yield
+
+    def __init__(
+        self, arguments: Sequence[str], *, greeting: Any, seconds: float, starting_seconds: float = _STARTING_SECONDS
+    ) -> None:
+        self._arguments, self._greeting = list(arguments), greeting
+        self._seconds, self._starting_seconds = seconds, starting_seconds
+        self._running: list[_Child] = []
+        self._lock = threading.Lock()
+        # Also at the end of the interpreter; it must not keep the worker alive, hence the list.
+        weakref.finalize(self, _end, self._running)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started, and has not been ended since."""
+        return bool(self._running)
+
+    def end(self) -> None:
+        """End the child, where there is one."""
+        _end(self._running)
+
+    def ask(self, question: Any) -> Any:
+        """Return the answer, or None when there was none in time or the child died of the question."""
+        with self._lock:
+            # The first call pays for the start; a run that never asks starts nothing.
+            if not self.is_running:
+                greeted = self._start()
+                if greeted is None or (isinstance(greeted, Mapping) and "fault" in greeted):
+                    _end(self._running)
+                    return greeted
+            return self._exchange(question, self._seconds)
+
+    def _start(self) -> Any:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            # A session of its own: Ctrl-C asks a run to finish its step, for which the child is needed.
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-W", "ignore", *self._arguments], stdin=theirs.fileno(), stdout=theirs.fileno(),
+                stderr=subprocess.DEVNULL, env={}, start_new_session=True,
+            )  # fmt: skip
+        self._running.append(_Child(process, ours, ours.makefile("rb")))
+        return self._exchange(self._greeting, self._starting_seconds)
+
+    def _exchange(self, value: Any, seconds: float) -> Any:
+        child = self._running[0]
+        try:
+            # In ASCII: a text may hold a lone surrogate, and a newline ends the question.
+            child.line.settimeout(seconds)
+            child.line.sendall(json.dumps(value).encode("ascii") + b"\n", _QUIET)
+            answer = child.answers.readline()
+        except (BrokenPipeError, ConnectionResetError, TimeoutError):
+            answer = b""
+        # Without its end it is torn: the child died of it.
+        if not answer.endswith(b"\n"):
+            _end(self._running)
+            return None
+        return json.loads(answer)
 
 
-@contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """Within, no other process can claim ``folder``, which is there; raises TrainError "E977 run-busy"."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        # The system gives it back when the process ends, however it ends. Some network disks lock no folders.
-        with suppress(OSError):
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                message = f"another process is at work on {folder}"
-                hint = "Wait for it, or stop it: Ctrl-C where it runs, or `curate runs --stop`."
-                raise TrainError("E977 run-busy", message, hint) from None
-        yield
-    finally:
-        os.close(handle)
+def _end(running: list[_Child]) -> None:
+    while running:
+        child = running.pop()
+        child.process.kill()
+        child.process.wait()
+        child.answers.close()
+        child.line.close()
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc's allocator to keep what is freed; the process then stays at its largest size until it ends.
+
+    A command calls it, and a library must not. Nothing happens with another C library.
+    """
+    # Tensors over 32 MB are else mapped anew each time, and the kernel fills every page with zeros first: at a
+    # vocabulary of 152,000 that costs more than the matrix products.
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
+        for setting in ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, _NEVER), (_TOP_PAD, _AT_ONCE)):
+            mallopt(*setting)

@@ -1,17 +1,18 @@
-"""Where a run lives, and its run.json: what was run, on what, with which versions, and how it ended.
+"""Where a run lives, its run.json (what was run, on what, how it ended), and the one process that works on it.
 
 An evaluation of one model lies beside the runs, and has an eval.json in its place: nobody resumes or exports it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import os
 import platform
 import re
-import subprocess
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import count, product
 from pathlib import Path
@@ -20,13 +21,17 @@ from typing import Any
 
 from train.base.errors import TrainError
 from train.base.file_guard import MOST_STATE, hint_of, read_file
-from train.base.storage import installed_version, sha256_of, write_whole
+from train.base.storage import installed_version, sha256_of, write_whole, writing
 
 RUN = "run.json"
 EVALUATION = "eval.json"
 SERIES = "series.json"
 """What the folder of several runs as one has in place of a run.json."""
 RECIPE = "recipe.toml"
+PROCESS = "process.json"
+"""Of the process that works on the folder. `curate` reads it; for what it starts it writes one itself, and a log."""
+_LOG = "log"
+_PROC = Path("/proc")
 
 
 def plain_name(text: str) -> str:
@@ -104,6 +109,52 @@ def check_written(path: Path) -> None:
                 )  # fmt: skip
 
 
+def is_free(folder: Path) -> bool:
+    """Whether a run can begin in ``folder``: nothing is there but what tells of a process, and hidden files."""
+    return not folder.exists() or all(
+        path.name in (PROCESS, _LOG) or path.name.startswith(".") for path in folder.iterdir()
+    )
+
+
+@contextmanager
+def at_work(folder: Path, *, is_first: bool = True) -> Iterator[None]:
+    """Within, ``folder``, which is made where it is missing, is this process's alone, and its process.json says so.
+
+    Of several ranks only the first does that. Raises TrainError "E977 run-busy" where another process has it.
+    """
+    if not is_first:
+        yield
+        return
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with claimed(folder):
+        with suppress(OSError, IndexError):
+            # The start in clock ticks tells it from a later process of the same number: proc_pid_stat(5), field 22.
+            started = int((_PROC / "self/stat").read_bytes().rsplit(b")", 1)[-1].split()[19])
+            boot = (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+            about = {"pid": os.getpid(), "started": started, "boot": boot, "at": now(), "stop_asked": ""}
+            write_whole(folder / PROCESS, [json.dumps(about, indent=1) + "\n"])
+        yield
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Within, no other process can claim ``folder``, which is there; raises TrainError "E977 run-busy"."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        # The system gives it back when the process ends, however it ends. Some network disks lock no folders.
+        with suppress(OSError):
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                message = f"another process is at work on {folder}"
+                hint = "Wait for it, or stop it: Ctrl-C where it runs, or `curate runs --stop`."
+                raise TrainError("E977 run-busy", message, hint) from None
+        yield
+    finally:
+        os.close(handle)
+
+
 def evaluation_folder(parent: Path, name: str, key: str) -> Path:
     """Return the folder of an evaluation below ``parent``: ``name``, with a number behind it where that is another's.
 
@@ -172,17 +223,6 @@ def versions() -> dict[str, str]:
     for name in ("pairsmith", "torch", "transformers", "peft", "tokenizers", "safetensors", "numpy"):
         by_name[name] = installed_version(name) or "not installed as a package"
     return by_name
-
-
-def git_commit(folder: Path) -> str | None:
-    """Return the commit that ``folder`` stands at, or None outside of git."""
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None
 
 
 def now() -> str:

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from train.base import console
-from train.base.allocator import keep_freed_memory
 from train.base.errors import Exit, TrainError
+from train.base.process import keep_freed_memory
 
 if TYPE_CHECKING:
     from train.report.model import Gate, Report

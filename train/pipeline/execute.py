@@ -15,10 +15,12 @@ import torch
 
 from train.base import console
 from train.base.errors import Exit, TrainError
-from train.base.process import at_work, claimed, is_free
 from train.base.run_folder import (
     RECIPE,
     RUN,
+    at_work,
+    claimed,
+    is_free,
     newest_run,
     next_run,
     now,

@@ -21,8 +21,18 @@ from pydantic import Field, ValidationError
 from train.base import console
 from train.base.errors import Exit, TrainError, validation_fault
 from train.base.file_guard import open_file
-from train.base.process import at_work
-from train.base.run_folder import RECIPE, RUN, SERIES, next_run, now, plain_name, read_run, weights_digest, write_run
+from train.base.run_folder import (
+    RECIPE,
+    RUN,
+    SERIES,
+    at_work,
+    next_run,
+    now,
+    plain_name,
+    read_run,
+    weights_digest,
+    write_run,
+)
 from train.base.storage import digest_of, sha256_of, write_whole
 from train.data.dataset import open_dataset
 from train.evaluate.predictions import FEEDBACK, PREDICTIONS, read_predictions

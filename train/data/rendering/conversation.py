@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from markupsafe import escape
 
-from train.base.worker import Worker
+from train.base.process import Worker
 from train.data.dataset import TRACES, RowFault, TemplateFault, prepare_messages, trace_of
 from train.data.rendering import template as template_module
 from train.data.rendering.template import CHILD_SECONDS

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from train.base.worker import Worker
+from train.base.process import Worker
 from train.data.strict import MOST_LEVELS, depth, levels, unique_members
 from train.evaluate.metrics import Scores, metric, normalise
 from train.evaluate.metrics.text import ask_pattern

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from train.base.worker import Worker
+from train.base.process import Worker
 from train.evaluate.metrics import BEGINS, UNSPACED, Scores, Texts, Weight, metric, normalise, words
 
 _Order = Annotated[int, Field(ge=0, le=100)]
