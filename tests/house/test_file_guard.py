@@ -49,7 +49,6 @@ ELSEWHERE = {
     "train/contestants/gguf_server.py": "writing what llama.cpp says against a file",
     "train/contestants/endpoint.py": "a cache that only we write, to lock and write it",
     "train/loop/events.py": "writing",
-    "train/model/adapter.py": "what was just written",
     "train/model/device.py": "/proc and /sys",
     "train/model/load.py": "a model that `check_folder` has looked at",
     "train/model/safety.py": "the guard of models: they may lie in a cache of links",
