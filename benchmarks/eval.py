@@ -91,7 +91,7 @@ def ours(task: str, model: Any, pairs: list[Pair], dtype: str) -> Callable[[], l
 
     from train.base.process import keep_freed_memory
     from train.data.rendering import Example
-    from train.evaluate.answers import Question, generate, option_nlls
+    from train.evaluate.answers import generate
     from train.model import computing
     from train.model.capabilities import capabilities_of
     from train.model.loss import nll_per_example
@@ -112,21 +112,12 @@ def ours(task: str, model: Any, pairs: list[Pair], dtype: str) -> Callable[[], l
                     model, prompts, max_new_tokens=NEW_TOKENS, stop_ids=[2], batch_tokens=BATCH_TOKENS
                 )  # fmt: skip
                 return tokenizer.batch_decode([one.ids for one in done])
-            answers = tokens([answer for _, answer in pairs])
-            if task == "loss":
-                prompts = tokens([context for context, _ in pairs])
-                examples = [
-                    Example("", "", "", prompt + answer, [False] * len(prompt) + [True] * len(answer), 0)
-                    for prompt, answer in zip(prompts, answers, strict=True)
-                ]
-                return [-one.nll for one in nll_per_example(model, examples, batch_tokens=BATCH_TOKENS)]
-            prompts = tokens([context for context, _ in pairs[::NUM_CHOICES]])
-            questions = [
-                Question(prompt, answers[place * NUM_CHOICES : (place + 1) * NUM_CHOICES])
-                for place, prompt in enumerate(prompts)
+            prompts, answers = tokens([context for context, _ in pairs]), tokens([answer for _, answer in pairs])
+            examples = [
+                Example("", "", "", prompt + answer, [False] * len(prompt) + [True] * len(answer), 0)
+                for prompt, answer in zip(prompts, answers, strict=True)
             ]
-            nlls = option_nlls(model, questions, batch_tokens=BATCH_TOKENS)
-            return [-nll for options in nlls for nll in options]
+            return [-one.nll for one in nll_per_example(model, examples, batch_tokens=BATCH_TOKENS)]
 
     return score
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 import pytest
@@ -12,10 +11,8 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, MistralConfig, Mistral
 from tests.train.tiny import KINDS, SHAPE, chat_row, louder, make_model, make_tokenizer, text_row
 from train.base.errors import TrainError
 from train.data.rendering import Renderer
-from train.evaluate.answers import Question, option_nlls, questions
-from train.evaluate.evaluation import evaluate_model
+from train.evaluate.evaluation import choice_examples, evaluate_model
 from train.evaluate.scoring import category_specs
-from train.model.capabilities import capabilities_of
 from train.recipe import Recipe
 
 RECIPE = Recipe.model_validate({"bf16": False, "eval": {"max_new_tokens": 6, "batch_tokens": 300}})
@@ -31,50 +28,10 @@ def made(kind: str) -> Any:
     return louder(make_model(kind))
 
 
-def some_questions(num: int = 9) -> list[Question]:
-    rng = random.Random(5)
-
-    def ids(length: int) -> list[int]:
-        return [rng.randrange(3, 400) for _ in range(length)]
-
-    return [Question(ids(rng.randint(1, 40)), [ids(rng.randint(1, 9)) for _ in range(n % 5 + 1)]) for n in range(num)]
-
-
 def alone(model: Any, prompt: Any, option: Any) -> float:
     with torch.no_grad():
         log_p = model(torch.tensor([[*prompt, *option]])).logits[0].float().log_softmax(-1)
     return -sum(float(log_p[len(prompt) + n - 1, token]) for n, token in enumerate(option))
-
-
-@pytest.mark.parametrize("kind", ["qwen3", "llama", "window", "capped"])
-@pytest.mark.parametrize("batch_tokens", [1, 100, 10_000])
-def test_an_option_is_as_likely_as_when_it_is_read_alone(kind: str, batch_tokens: int) -> None:
-    model = made(kind)
-    assert capabilities_of(model).has_packing == (kind != "capped")
-    found = option_nlls(model, some_questions(), batch_tokens=batch_tokens)
-    for question, nlls in zip(some_questions(), found, strict=True):
-        expected = [alone(model, question.prompt, option) for option in question.options]
-        assert nlls == pytest.approx(expected, rel=1e-5, abs=1e-5)
-
-
-def test_a_question_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = made("qwen3")
-    assert capabilities_of(model).has_packing
-    seen = []
-    embed = model.get_input_embeddings()
-    monkeypatch.setattr(
-        embed, "forward", lambda ids: seen.append(ids.numel()) or torch.nn.Embedding.forward(embed, ids)
-    )
-    option_nlls(model, [Question([5] * 30, [[6], [7, 8], [9] * 4])], batch_tokens=1000)
-    # The check of the head, made once for a model, and then the prompt with what follows but for the last tokens.
-    assert seen[-1] == 30 + 0 + 1 + 3
-
-
-def test_a_part_without_tokens_is_refused() -> None:
-    for question in (Question([], [[1]]), Question([1], [[2], []])):
-        with pytest.raises(ValueError, match="at least one token"):
-            option_nlls(None, [question], batch_tokens=100)
-    assert option_nlls(made("llama"), [], batch_tokens=100) == []
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -82,23 +39,24 @@ def test_a_part_without_tokens_is_refused() -> None:
 def test_a_choice_is_spelled_as_an_answer_without_its_end(kind: str, has_control: bool) -> None:
     renderer = Renderer(make_tokenizer(kind), "sft", 256, allow_special_tokens=has_control)
     row = chat_row("r", "the cat", "red cat", "who said no<|sep|>" if has_control else "who said no", "yes")
-    (question,) = questions(renderer, [(row, CHOICES)])
+    (examples,) = choice_examples(renderer, [(row, CHOICES)])
     prompt = renderer.prompt(row)
     assert prompt is not None
-    assert question.prompt == prompt.ids
-    assert [renderer.encoder.decode(option, has_control=True).strip() for option in question.options] == CHOICES
+    options = [example.ids[len(prompt.ids) :] for example in examples]
+    assert all(example.ids[: example.mask.index(True)] == prompt.ids for example in examples)
+    assert [renderer.encoder.decode(option, has_control=True).strip() for option in options] == CHOICES
     example = renderer.example(chat_row("r", *(m["content"] for m in (row.messages or [])[:3]), CHOICES[0]))
-    assert example.ids[: len(prompt.ids) + len(question.options[0])] == [*prompt.ids, *question.options[0]]
+    assert example.ids[: len(examples[0].ids)] == examples[0].ids
 
 
 def test_a_choice_that_cannot_stand_there_names_its_record() -> None:
     row = chat_row("r7", "who", "yes")
     with pytest.raises(TrainError, match=r"record r7: the control token '<\|sep\|>'") as caught:
-        questions(Renderer(make_tokenizer(), "sft"), [(row, ["yes", "no<|sep|>"])])
+        choice_examples(Renderer(make_tokenizer(), "sft"), [(row, ["yes", "no<|sep|>"])])
     assert caught.value.code == "E924 control-token-in-data"
     short = len(Renderer(make_tokenizer(), "sft").example(row).ids)
     with pytest.raises(TrainError, match="record r7: with the choice") as caught:
-        questions(Renderer(make_tokenizer(), "sft", short), [(row, ["yes", "the small dog ran far away"])])
+        choice_examples(Renderer(make_tokenizer(), "sft", short), [(row, ["yes", "the small dog ran far away"])])
     assert caught.value.code == "E925 too-long"
 
 

@@ -20,7 +20,8 @@ from train.contestants.contestant import Answer, Request, Sampling, Unanswered
 from train.contestants.gguf import GgufContestant
 from train.data.dataset import Row
 from train.data.rendering import Renderer
-from train.evaluate.answers import generate, option_nlls, questions
+from train.evaluate.answers import generate
+from train.evaluate.evaluation import choose
 from train.model import load_base
 
 pytestmark = [
@@ -111,13 +112,13 @@ def test_choices_are_as_likely_as_in_transformers(
 ) -> None:
     model, renderer = base
     choices = ["billing", "It is on its way.", " delivery", "3 days", "\nno"]
-    expected = option_nlls(model, questions(renderer, [(each, choices) for each in rows]), batch_tokens=9999)
+    expected = choose(model, renderer, [(each, choices) for each in rows], batch_tokens=9999)
     answers = ask(tiny, [Request(each, choices=choices) for each in rows])
-    for answer, nlls in zip(answers, expected, strict=True):
+    for answer, own in zip(answers, expected, strict=True):
         assert isinstance(answer, Answer)
         # Keys and values are kept in two bytes, as they are where the file is served.
-        assert list(answer.logprobs) == pytest.approx([-nll for nll in nlls], rel=3e-3, abs=3e-3)
-        assert answer.text == choices[nlls.index(min(nlls))]
+        assert list(answer.logprobs) == pytest.approx(own.logprobs, rel=3e-3, abs=3e-3)
+        assert answer.text == own.text
         assert (answer.stopped, answer.new_tokens) == (None, 0)
     turned = ask(tiny, [Request(rows[0], choices=choices[::-1])])[0]
     assert isinstance(turned, Answer)

@@ -20,7 +20,7 @@ from transformers import (
 
 from tests.train.tiny import SHAPE, louder, make_model, one_by_one
 from train.evaluate import answers
-from train.evaluate.answers import Draw, Picker, can_decode_packed, generate
+from train.evaluate.answers import Draw, can_decode_packed, drawing, generate
 from train.model import add_lora
 from train.model.capabilities import capabilities_of
 from train.recipe import Recipe
@@ -136,9 +136,9 @@ def test_drawn_answers_are_the_same_alone_and_beside_others(kind: str) -> None:
 def test_draws_have_the_probabilities_of_the_model() -> None:
     logits = torch.log(torch.tensor([[0.6, 0.3, 0.1]]))
     counts = [0, 0, 0]
-    picker = Picker(Draw(1.0, 0), [[1]])
+    pick = drawing(Draw(1.0, 0), [[1]])
     for _ in range(3000):
-        counts[int(picker.pick(logits, [0]))] += 1
+        counts[int(pick(logits, [0]))] += 1
     # Five standard deviations of a share of 3,000.
     assert all(
         abs(n / 3000 - p) < 5 * (p * (1 - p) / 3000) ** 0.5 for n, p in zip(counts, (0.6, 0.3, 0.1), strict=True)
@@ -149,12 +149,12 @@ def test_tokens_are_heard_as_they_are_written_and_an_answer_can_be_ended() -> No
     model = made("qwen3")
     heard: dict[int, list[int]] = {}
 
-    def hear(number: int, token: int) -> bool:
-        heard.setdefault(number, []).append(token)
-        return number != 3 or len(heard[3]) < 2
+    def hear(number: int, ids: list[int]) -> tuple[int, ...] | None:
+        heard[number] = [*ids]
+        return () if number != 3 or len(ids) < 2 else None
 
     whole = generate(model, prompts(6), max_new_tokens=8, stop_ids=[], batch_tokens=120)
-    got = generate(model, prompts(6), max_new_tokens=8, stop_ids=[], batch_tokens=120, on_token=hear)
+    got = generate(model, prompts(6), max_new_tokens=8, stop_ids=[], batch_tokens=120, guide=hear)
     assert [heard[number] for number in range(6)] == [one.ids for one in got]
     assert [one.ids for one in got] == [one.ids[:2] if number == 3 else one.ids for number, one in enumerate(whole)]
     assert not got[3].stopped

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -24,23 +23,24 @@ from train.evaluate.evaluation import predict
 from train.evaluate.predictions import PREDICTIONS, read_predictions
 
 
-def _scripted(monkeypatch: pytest.MonkeyPatch, one: Any, texts: Sequence[str]) -> list[list[list[int]]]:
-    """Let the model write ``texts``, one a prompt, and return the prompts of each call."""
-    calls: list[list[list[int]]] = []
+def _scripted(monkeypatch: pytest.MonkeyPatch, one: Any, texts: Sequence[str]) -> None:
+    """Let the model write ``texts``, one a prompt, and "5" after what its guide makes it write."""
 
-    def generate(_model: Any, prompts: Any, *, max_new_tokens: Any, on_batch: Any = None,
-                 **_more: Any) -> list[Generated]:  # fmt: skip
-        calls.append([list(prompt) for prompt in prompts])
-        done, most = [], np.broadcast_to(max_new_tokens, len(prompts))
-        for number, text in enumerate(texts if len(calls) == 1 else ["5"] * len(prompts)):
-            ids = one.tokenizer(text, add_special_tokens=False).input_ids[: most[number]]
-            done.append(Generated(ids, len(ids) < most[number]))
-        if on_batch is not None:
-            on_batch(dict(enumerate(done)))
-        return done
+    def tokens(text: str) -> list[int]:
+        return list(one.tokenizer(text, add_special_tokens=False).input_ids)
+
+    def generate(_model: Any, _prompts: Any, *, max_new_tokens: int, guide: Any, on_batch: Any, **_more: Any) -> None:
+        done = {}
+        for number, text in enumerate(texts):
+            ids, left = list[int](), tokens(text)
+            while left and len(ids) < max_new_tokens:
+                ids.append(left.pop(0))
+                if guide and (after := guide(number, ids)):
+                    left = [*after, *tokens("5")]
+            done[number] = Generated(ids, not left)
+        on_batch(done)
 
     monkeypatch.setattr(evaluation, "generate", generate)
-    return calls
 
 
 @pytest.mark.parametrize("template", [ALWAYS, OPEN])
@@ -51,7 +51,7 @@ def test_reasoning_that_does_not_end_is_ended_and_answered(template: str, monkey
         f"{begin}two and three\n</think>\n\n5",
         "no thought, a plain and longer answer " * 3,
     ]
-    calls = _scripted(monkeypatch, one, texts if template == ALWAYS else texts[:2])
+    _scripted(monkeypatch, one, texts if template == ALWAYS else texts[:2])
     rows = [thinking_row(f"r{n}") for n in range(3 if template == ALWAYS else 2)]
     answers = predict(make_model(), one, rows, max_new_tokens=200, batch_tokens=512, max_reasoning_tokens=40)
     assert [answer.id for answer in answers] == [row.id for row in rows]
@@ -62,8 +62,6 @@ def test_reasoning_that_does_not_end_is_ended_and_answered(template: str, monkey
     assert whole.reasoning == "two and three"
     assert cut.reasoning_tokens is not None
     assert 40 < cut.reasoning_tokens <= 40 + len(one.reasoning_end)
-    assert len(calls) == 2
-    assert calls[1][0][-len(one.reasoning_end) :] == one.reasoning_end
     if template == ALWAYS:
         assert (answers[2].reasoning, answers[2].reasoning_tokens, answers[2].is_cut) == (None, None, False)
         assert answers[2].text.startswith("no thought, a plain")
@@ -72,7 +70,7 @@ def test_reasoning_that_does_not_end_is_ended_and_answered(template: str, monkey
 def test_without_marks_or_budget_nothing_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     for template, most in ((SWALLOWING, 8), (OPEN, None)):
         one = renderer(template)
-        calls = _scripted(monkeypatch, one, ["and on " * 60])
+        _scripted(monkeypatch, one, ["and on " * 60])
         (answer,) = predict(
             make_model(),
             one,
@@ -81,7 +79,7 @@ def test_without_marks_or_budget_nothing_is_ended(monkeypatch: pytest.MonkeyPatc
             batch_tokens=512,
             max_reasoning_tokens=most,
         )
-        assert (len(calls), answer.is_cut, answer.new_tokens) == (1, False, 50)
+        assert (answer.is_cut, answer.new_tokens) == (False, 50)
 
 
 @pytest.mark.ci

@@ -14,7 +14,7 @@ from train.contestants.contestant import Kind, OnAnswer, OnText, Request, Sampli
 from train.contestants.spec import Spec
 from train.data.dataset import Row
 from train.data.rendering import Renderer, RowFault
-from train.evaluate.answers import Draw, OnToken
+from train.evaluate.answers import Draw, Guide
 from train.evaluate.evaluation import choose, predict
 from train.model import (
     check_folder,
@@ -74,7 +74,7 @@ class LocalContestant:
                 predict(
                     self.model, self.renderer, group, max_new_tokens=sampling.max_new_tokens, batch_tokens=batch_tokens,
                     draw=Draw(sampling.temperature, sampling.seed) if sampling.temperature else None,
-                    on_token=None if on_text is None else self._written(group, on_text), on_answer=on_answer,
+                    guide=None if on_text is None else self._guide(group, on_text), on_answer=on_answer,
                 )  # fmt: skip
 
     def close(self) -> None:
@@ -88,17 +88,16 @@ class LocalContestant:
         if self.reads and len(prompt.ids) >= self.reads:
             raise TrainError("E925 too-long", f"its {len(prompt.ids):,} tokens fill all {self.reads:,} that are read")
 
-    def _written(self, rows: Sequence[Row], on_text: OnText) -> OnToken:
-        ids, ends = [list[int]() for _ in rows], [0] * len(rows)
+    def _guide(self, rows: Sequence[Row], on_text: OnText) -> Guide:
+        ends = [0] * len(rows)
 
-        def show(number: int, token: int) -> bool:
-            ids[number].append(token)
-            text = self.renderer.decode(ids[number])
+        def show(number: int, ids: list[int]) -> Sequence[int] | None:
+            text = self.renderer.decode(ids)
             # Bytes of a character that is not whole yet.
             if text.endswith("\ufffd"):
-                return True
+                return ()
             start, ends[number] = ends[number], len(text)
-            return on_text(rows[number].id, text[start:])
+            return () if on_text(rows[number].id, text[start:]) else None
 
         return show
 

@@ -1,10 +1,7 @@
-"""What a model answers, and how likely it finds the answers that it is given.
-
-Greedy completions of many prompts at once are token for token those that one prompt at a time would give.
+"""Answers of a model: greedy completions of many prompts at once are token for token those of one prompt at a time.
 
 Models that our attention can read are decoded without padding: their prompts lie end to end, and each row then grows in
-a `KVCache`. Any other model is decoded with its own cache, its rows padded on the left. A question whose answers are
-compared by likelihood is read once for all of them.
+a `KVCache`. Any other model is decoded with its own cache, its rows padded on the left.
 
 B rows that are unfinished, N tokens of all prompts, H width, V vocabulary.
 """
@@ -14,43 +11,48 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from train.base.errors import TrainError
-from train.data.dataset import Row
-from train.data.rendering import Example, Renderer, RowFault
 from train.model.attention import attending, pack, to_device, unread_mask, working_dtype
-from train.model.batch import Batch, by_length
+from train.model.batch import by_length
 from train.model.capabilities import capabilities_of, decoder_of, evaluating, inner_of
 from train.model.device import cast_weight
 from train.model.kv_cache import KVCache, TokenSteps
-from train.model.loss import OnDone, batch_nlls, nll_per_example
 
 
-@dataclass(frozen=True, slots=True)
-class Generated:
+class Generated(NamedTuple):
     """New token ids without the stop token, and whether one was reached before the limit."""
 
     ids: list[int]
     stopped: bool
 
 
+class Draw(NamedTuple):
+    """Tokens are drawn with their probabilities at a temperature over 0; a seed and a prompt always draw the same."""
+
+    temperature: float
+    seed: int
+
+
 OnBatch = Callable[[Mapping[int, Generated]], None]
-"""Hears of each batch that is done: the new tokens by the number of their prompt."""
-OnToken = Callable[[int, int], bool]
-"""Hears the number of a prompt and the token that was just written after it, and says whether it shall go on."""
+"""Is called with each batch that is done: the new tokens by the number of their prompt."""
+Guide = Callable[[int, list[int]], Sequence[int] | None]
+"""Is called with the number of a prompt and all tokens of its answer after each; returns those that have to follow, or
+None to end it.
+"""
+Pick = Callable[[torch.Tensor, Sequence[int]], torch.Tensor]
+"""Returns the next token [B] by the logits [B, V] of the answers with these numbers."""
 
 
 def generate(
     model: Any, prompts: Sequence[Sequence[int]], *, max_new_tokens: int | Sequence[int], stop_ids: Collection[int],
-    batch_tokens: int, draw: Draw | None = None, on_token: OnToken | None = None, on_batch: OnBatch | None = None,
+    batch_tokens: int, draw: Draw | None = None, guide: Guide | None = None, on_batch: OnBatch | None = None,
 ) -> list[Generated]:  # fmt: skip
     """Return the continuation of each prompt, in the order of ``prompts``: greedy, or as ``draw`` says.
 
@@ -69,46 +71,35 @@ def generate(
         on_batch({**completions})
     answerable = np.flatnonzero(limits > 0)
     with evaluating(model):
-        is_packed = can_decode_packed(model)
-        begin = begin_packed if is_packed else begin_padded
+        begin = begin_packed if can_decode_packed(model) else begin_padded
         # As many prompts as the tokens allow, the longest first: what a cache costs is tokens, not rows.
         for group in by_length((sizes + limits)[answerable].tolist(), batch_tokens):
             batch = answerable[group].tolist()
             chosen, most = [prompts[index] for index in batch], limits[batch].tolist()
-            picker = None if draw is None else Picker(draw, chosen)
-            hear = None if on_token is None else lambda number, token, batch=batch: on_token(batch[number], token)
-            done = dict(zip(batch, decode(begin(model, chosen, most), most, stop_ids, picker, hear), strict=True))
+            pick = None if draw is None else drawing(draw, chosen)
+            own = None if guide is None else lambda number, ids, batch=batch: guide(batch[number], ids)
+            done = dict(zip(batch, decode(begin(model, chosen, most), most, stop_ids, pick, own), strict=True))
             completions |= done
             if on_batch is not None:
                 on_batch(done)
     return [completions[index] for index in range(len(prompts))]
 
 
-@dataclass(frozen=True, slots=True)
-class Draw:
-    """Tokens are drawn with their probabilities at a temperature over 0; a seed and a prompt always draw the same."""
-
-    temperature: float
-    seed: int
-
-
-class Picker:
-    """Draws the next token of each answer to ``prompts``, whichever of them are answered beside it.
+def drawing(draw: Draw, prompts: Sequence[Sequence[int]]) -> Pick:
+    """Return what draws the next token of each answer to ``prompts``, whichever of them are answered beside it.
 
     The likeliest of the logits after Gumbel noise is a draw by their probabilities: Gumbel 1954, Maddison et al. 2014
     (arXiv:1411.0030).
     """
+    digests = (crc32(np.asarray(prompt, dtype="<i8").tobytes()) for prompt in prompts)
+    noise = [np.random.default_rng([draw.seed, digest]) for digest in digests]
 
-    def __init__(self, draw: Draw, prompts: Sequence[Sequence[int]]) -> None:
-        self._temperature = draw.temperature
-        digests = (crc32(np.asarray(prompt, dtype="<i8").tobytes()) for prompt in prompts)
-        self._noise = [np.random.default_rng([draw.seed, digest]) for digest in digests]
-
-    def pick(self, logits: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
-        """Return a token [B] for each of ``logits`` [B, V], which belong to the answers ``rows``."""
-        noise = np.stack([self._noise[row].gumbel(size=logits.shape[-1]) for row in rows])
-        drawn = (logits.float().cpu().numpy() / self._temperature + noise).argmax(-1)
+    def pick(logits: torch.Tensor, numbers: Sequence[int]) -> torch.Tensor:
+        gumbel = np.stack([noise[number].gumbel(size=logits.shape[-1]) for number in numbers])
+        drawn = (logits.float().cpu().numpy() / draw.temperature + gumbel).argmax(-1)
         return torch.from_numpy(drawn).to(logits.device)
+
+    return pick
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,27 +115,32 @@ class Decoding:
 
 
 def decode(
-    decoding: Decoding, limits: Sequence[int], stop_ids: Collection[int], picker: Picker | None = None,
-    on_token: OnToken | None = None,
+    decoding: Decoding, limits: Sequence[int], stop_ids: Collection[int], pick: Pick | None = None,
+    guide: Guide | None = None,
 ) -> list[Generated]:  # fmt: skip
-    """Return the continuation of each row: the likeliest tokens, or those that ``picker`` draws.
+    """Return the continuation of each row: the likeliest tokens, or those that ``pick`` and ``guide`` choose.
 
     It has at most as many tokens as its one of ``limits``; one of ``stop_ids`` ends it and is no part of it.
     """
     answers: list[list[int]] = [[] for _ in limits]
-    stopped = [False] * len(limits)
+    stopped, forced = [False] * len(limits), [list[int]() for _ in limits]
     # The number of the answer that each row belongs to.
     live = list(range(len(limits)))
     logits = decoding.logits
     while True:
-        last = likeliest(logits) if picker is None else picker.pick(logits, live)
+        last = likeliest(logits) if pick is None else pick(logits, live)
+        for row, index in enumerate(live):
+            if forced[index]:
+                last[row] = forced[index].pop(0)
         rows = []
         for row, (index, token) in enumerate(zip(live, last.tolist(), strict=True)):
             stopped[index] = token in stop_ids
-            if not stopped[index]:
-                answers[index].append(token)
-            is_ended = stopped[index] or (on_token is not None and not on_token(index, token))
-            if not is_ended and len(answers[index]) < limits[index]:
+            if stopped[index]:
+                continue
+            answers[index].append(token)
+            after = () if guide is None else guide(index, answers[index])
+            forced[index] += after or ()
+            if after is not None and len(answers[index]) < limits[index]:
                 rows.append(row)
         if not rows:
             return list(map(Generated, answers, stopped))
@@ -221,85 +217,3 @@ def likeliest(logits: torch.Tensor) -> torch.Tensor:
     """Return the likeliest token [B] of ``logits`` [B, V]."""
     # On a CPU numpy's takes an eighth of the time.
     return torch.from_numpy(logits.float().numpy().argmax(-1)) if logits.device.type == "cpu" else logits.argmax(-1)
-
-
-@dataclass(frozen=True)
-class Question:
-    """A prompt and the texts that may follow it, as token ids; none of them is empty."""
-
-    prompt: Sequence[int]
-    options: Sequence[Sequence[int]]
-
-
-def questions(renderer: Renderer, choice_rows: Sequence[tuple[Row, Sequence[str]]]) -> list[Question]:
-    """Return each row's question with its choices as options; call it first, so that a bad one costs no training.
-
-    Raises TrainError: a row cannot be rendered with one of its choices; the first such row is named.
-    """
-    rendered = []
-    for row, choices in choice_rows:
-        try:
-            pairs = [renderer.option(row, choice) for choice in choices]
-            if any(prompt != pairs[0][0] for prompt, _ in pairs):
-                raise RowFault("the chat template writes the prompt otherwise for each choice")
-        except RowFault as fault:
-            raise TrainError(fault.code, f"record {row.id}: {fault.reason}", fault.hint) from None
-        rendered.append(Question(pairs[0][0], [option for _, option in pairs]))
-    return rendered
-
-
-def option_nlls(
-    model: Any, questions: Sequence[Question], *, batch_tokens: int, on_done: OnDone | None = None
-) -> list[list[float]]:
-    """Return the negative log-likelihood in nats, summed over its tokens, of each option after its prompt.
-
-    They are those of reading prompt and option alone, one by one. ``on_done`` gets the number of questions of each
-    batch that is done. Raises ValueError: a prompt or an option is empty.
-    """
-    if not all(question.prompt and all(question.options) for question in questions):
-        raise ValueError("a prompt and an option need at least one token")
-    nlls: dict[int, list[float]] = {}
-    is_branched = capabilities_of(model).has_packing
-    with evaluating(model):
-        for group in by_length([_num_tokens(question) for question in questions], batch_tokens, is_packed=True):
-            chosen = [questions[index] for index in group]
-            each = iter((_branched_nlls if is_branched else _copied_nlls)(model, chosen, batch_tokens))
-            nlls |= {index: [next(each) for _ in questions[index].options] for index in group}
-            if on_done is not None:
-                on_done(len(group))
-    return [nlls[index] for index in range(len(questions))]
-
-
-def _num_tokens(question: Question) -> int:
-    return len(question.prompt) + sum(len(option) - 1 for option in question.options)
-
-
-def _branched_nlls(model: Any, questions: Sequence[Question], _batch_tokens: int) -> list[float]:
-    # Lay out the questions end to end, each followed by its options without their last tokens, which predict none.
-    ids: list[int] = []
-    rows: list[int] = []
-    for question in questions:
-        ids += question.prompt
-        last = len(ids) - 1
-        for option in question.options:
-            # The first token of each option is predicted at the same position, the last of the prompt.
-            rows += [last, *range(len(ids), len(ids) + len(option) - 1)]
-            ids += option[:-1]
-    options = [option for question in questions for option in question.options]
-    owners = np.repeat(np.arange(len(options)), [len(option) for option in options])
-    device = next(model.parameters()).device
-    put = partial(torch.tensor, device=device)
-    branches = [[len(option) - 1 for option in question.options] for question in questions]
-    packed = pack([_num_tokens(question) for question in questions], device, branches)
-    batch = Batch(put([ids]), put(rows), put(list(chain(*options))), put(owners), packed)
-    return batch_nlls(model, batch, len(options))
-
-
-def _copied_nlls(model: Any, questions: Sequence[Question], batch_tokens: int) -> list[float]:
-    # For models whose attention is their own: every option with a copy of its prompt.
-    examples = [
-        Example("", "", "", [*question.prompt, *option], [False] * len(question.prompt) + [True] * len(option), 0)
-        for question in questions
-        for option in question.options
-    ]
-    return [nll.nll for nll in nll_per_example(model, examples, batch_tokens=batch_tokens)]

@@ -14,16 +14,17 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from train.base.errors import TrainError
 from train.data.dataset import Dataset, Row, hash_of, sample_rows
-from train.data.rendering import Renderer
-from train.evaluate.answers import Draw, Generated, OnToken, generate, option_nlls, questions
+from train.data.rendering import Example, Renderer, RowFault
+from train.evaluate.answers import Draw, Generated, Guide, generate
 from train.evaluate.general import SPLIT, readable_general
 from train.evaluate.predictions import VERBATIM, SampledScore, Scored, sample_of
 from train.evaluate.preferences import agreement_of, gain_of
 from train.evaluate.scoring import Answer, CategorySpec, rows_with_choices, score
 from train.model import computing, pick_dtype
 from train.model.distributed import DistributedContext
-from train.model.loss import OnDone, nll_per_example
+from train.model.loss import nll_per_example
 from train.recipe import Recipe
 
 OnProgress = Callable[[str, int], None]
@@ -36,88 +37,93 @@ _PREFIX, _FEWEST_AFTER, _MOST_AFTER = 8, 16, 32
 
 def predict(
     model: Any, renderer: Renderer, rows: Sequence[Row], *, max_new_tokens: int, batch_tokens: int,
-    max_reasoning_tokens: int | None = None, draw: Draw | None = None, on_token: OnToken | None = None,
+    max_reasoning_tokens: int | None = None, draw: Draw | None = None, guide: Guide | None = None,
     on_answer: Callable[[Answer], object] | None = None,
 ) -> list[Answer]:  # fmt: skip
     """Return the model's answer to each row that has messages, in order; raw-text rows have none.
 
     Reasoning that has not ended after ``max_reasoning_tokens`` is ended by the template's own mark, and the answer
-    follows within what is left of ``max_new_tokens`` (Muennighoff et al. 2025, arXiv:2501.19393). With it no
-    ``on_token`` is heard.
+    follows within what is left of ``max_new_tokens`` (Muennighoff et al. 2025, arXiv:2501.19393).
 
-    ``on_answer`` hears each of them when its batch is done; the other arguments are those of `generate`. Raises
-    TrainError: a row cannot be rendered.
+    ``on_answer`` is called with each of them when its batch is done; the other arguments are those of `generate`.
+    Raises TrainError: a row cannot be rendered.
     """
     begun = time.perf_counter()
     prompts = [prompt for row in rows if (prompt := renderer.prompt(row)) is not None]
     answers: dict[int, Answer] = {}
-    budget = max_reasoning_tokens if renderer.reasoning_end else None
-    goes_on = budget is not None and budget < max_new_tokens
-    # By the number of its prompt, what was written where the budget is spent and the answer goes on.
-    spent, cut = dict[int, list[int]](), set[int]()
 
-    def finish(order: Sequence[int], batch: Mapping[int, Generated]) -> None:
+    def is_spent(ids: list[int]) -> bool:
+        # Reasoning that has ended is shorter than all that was written, or ends with the very last token.
+        num, end = renderer.num_reasoning(ids), renderer.reasoning_end
+        return num is not None and num >= len(ids) and renderer.num_reasoning([*ids, *end]) != num
+
+    def follow(number: int, ids: list[int]) -> Sequence[int] | None:
+        if len(ids) == max_reasoning_tokens and is_spent(ids):
+            return renderer.reasoning_end
+        return () if guide is None else guide(number, ids)
+
+    def finish(batch: Mapping[int, Generated]) -> None:
         nonlocal begun
-        whole: dict[int, Generated] = {}
-        for index, generated in ((order[row], generated) for row, generated in batch.items()):
-            if index in spent or not goes_on or generated.stopped or len(generated.ids) < (budget or 0):
-                whole[index] = Generated([*spent.get(index, ()), *generated.ids], generated.stopped)
-                continue
-            spent[index] = generated.ids
-            if _is_reasoning(renderer, generated.ids):
-                spent[index] = [*generated.ids, *renderer.reasoning_end]
-                cut.add(index)
         # Of a batch there is one time, which is shared out by what was written.
-        per_token = (time.perf_counter() - begun) / max(1, sum(len(generated.ids) + 1 for generated in whole.values()))
-        begun = time.perf_counter() if whole else begun
-        for index, generated in whole.items():
-            text, reasoning = renderer.answer(generated.ids)
+        per_token = (time.perf_counter() - begun) / sum(len(generated.ids) + 1 for generated in batch.values())
+        begun = time.perf_counter()
+        for index, (ids, stopped) in batch.items():
+            text, reasoning = renderer.answer(ids)
+            is_cut = max_reasoning_tokens is not None and len(ids) > max_reasoning_tokens
             answers[index] = Answer(
-                prompts[index].id, text, generated.stopped, reasoning, prompt_tokens=len(prompts[index].ids),
-                new_tokens=len(generated.ids), seconds=(len(generated.ids) + 1) * per_token,
-                reasoning_tokens=renderer.num_reasoning(generated.ids), is_cut=index in cut,
+                prompts[index].id, text, stopped, reasoning, prompt_tokens=len(prompts[index].ids),
+                new_tokens=len(ids), seconds=(len(ids) + 1) * per_token, reasoning_tokens=renderer.num_reasoning(ids),
+                is_cut=is_cut and is_spent(ids[:max_reasoning_tokens]),
             )  # fmt: skip
             if on_answer is not None:
                 on_answer(answers[index])
 
-    each = partial(generate, model, stop_ids=renderer.stop_ids, batch_tokens=batch_tokens, draw=draw)
-    each(
-        [prompt.ids for prompt in prompts], max_new_tokens=budget if budget and goes_on else max_new_tokens,
-        on_token=on_token if budget is None else None, on_batch=partial(finish, range(len(prompts))),
+    generate(
+        model, [prompt.ids for prompt in prompts], max_new_tokens=max_new_tokens, stop_ids=renderer.stop_ids,
+        batch_tokens=batch_tokens, draw=draw, guide=guide if max_reasoning_tokens is None else follow, on_batch=finish,
     )  # fmt: skip
-    if order := sorted(spent):
-        each(
-            [[*prompts[index].ids, *spent[index]] for index in order],
-            max_new_tokens=[max(0, max_new_tokens - len(spent[index])) for index in order],
-            on_batch=partial(finish, order),
-        )
     return [answers[index] for index in range(len(prompts))]
 
 
-def _is_reasoning(renderer: Renderer, ids: list[int]) -> bool:
-    # Reasoning that has ended is shorter than all that was written, or ends with the very last token.
-    num, end = renderer.num_reasoning(ids), renderer.reasoning_end
-    return num is not None and num >= len(ids) and renderer.num_reasoning([*ids, *end]) != num
+ChoiceRows = Sequence[tuple[Row, Sequence[str]]]
 
 
-def choose(
-    model: Any, renderer: Renderer, choice_rows: Sequence[tuple[Row, Sequence[str]]], *, batch_tokens: int,
-    on_done: OnDone | None = None,
-) -> list[Answer]:  # fmt: skip
-    """Return for each row the likeliest of its choices, and the log-probabilities of all.
+def choice_examples(renderer: Renderer, choice_rows: ChoiceRows) -> list[list[Example]]:
+    """Return each row's prompt with each of its choices; call it first, so that a bad one costs no training.
+
+    Raises TrainError: a row cannot be rendered with one of its choices; the first such row is named.
+    """
+    examples = []
+    for row, choices in choice_rows:
+        try:
+            pairs = [renderer.option(row, choice) for choice in choices]
+            if any(prompt != pairs[0][0] for prompt, _ in pairs):
+                raise RowFault("the chat template writes the prompt otherwise for each choice")
+        except RowFault as fault:
+            raise TrainError(fault.code, f"record {row.id}: {fault.reason}", fault.hint) from None
+        examples.append([
+            Example(row.id, "", "", [*prompt, *option], [False] * len(prompt) + [True] * len(option), 0)
+            for prompt, option in pairs
+        ])  # fmt: skip
+    return examples
+
+
+def choose(model: Any, renderer: Renderer, choice_rows: ChoiceRows, *, batch_tokens: int) -> list[Answer]:
+    """Return for each row the likeliest of its choices, and the log-probabilities of all, summed over their tokens.
 
     Raises TrainError: a row cannot be rendered with one of its choices.
     """
     begun = time.perf_counter()
-    rendered = questions(renderer, choice_rows)
-    nlls = option_nlls(model, rendered, batch_tokens=batch_tokens, on_done=on_done)
+    examples = choice_examples(renderer, choice_rows)
+    nlls = iter(nll_per_example(model, [each for row in examples for each in row], batch_tokens=batch_tokens))
+    logprobs = [[-next(nlls).nll for _ in row] for row in examples]
     seconds = (time.perf_counter() - begun) / max(1, len(choice_rows))
     return [
         Answer(
-            row.id, choices[min(range(len(each)), key=each.__getitem__)], None, logprobs=tuple(-nll for nll in each),
-            prompt_tokens=len(question.prompt), new_tokens=0, seconds=seconds,
+            row.id, choices[own.index(max(own))], None, logprobs=own, prompt_tokens=each[0].mask.count(False),
+            new_tokens=0, seconds=seconds,
         )
-        for (row, choices), question, each in zip(choice_rows, rendered, nlls, strict=True)
+        for (row, choices), each, own in zip(choice_rows, examples, logprobs, strict=True)
     ]  # fmt: skip
 
 
@@ -155,9 +161,8 @@ def evaluate_model(
             wanted = [renderer.prompt(row) for row in read if row.is_liked is not False]
             references = {prompt.id: prompt.reference for prompt in wanted if prompt is not None}
             choice_rows = rows_with_choices(read, categories)
-            answers = choose(
-                model, renderer, choice_rows, batch_tokens=most, on_done=partial(on_progress, "answers")
-            )  # fmt: skip
+            answers = choose(model, renderer, choice_rows, batch_tokens=most)
+            on_progress("answers", len(answers))
             chosen = {row.id for row, _ in choice_rows}
             answers += predict(
                 model, renderer, [row for row in read if row.id not in chosen], batch_tokens=most,

@@ -25,8 +25,7 @@ from train.data.rendering import (
     preference_examples,
     render_cached,
 )
-from train.evaluate.answers import questions
-from train.evaluate.evaluation import worse_sides
+from train.evaluate.evaluation import choice_examples, worse_sides
 from train.evaluate.general import SPLIT as GENERAL
 from train.evaluate.general import general_rows, readable_general
 from train.evaluate.preferences import comparison_remark
@@ -313,7 +312,7 @@ def _check_evaluation(
             f"no record can be evaluated of what eval.splits measures: {' and '.join(splits)}",
             "Export a dataset with a test split, or more records; else nothing shows whether training helped.",
         )
-    questions(renderer, rows_with_choices(rows, categories))
+    choice_examples(renderer, rows_with_choices(rows, categories))
     # What `evaluate_model` reads of preferences.
     renderer.examples(worse_sides(rows))
 
