@@ -49,14 +49,14 @@ def test_the_running_moments_are_numpys() -> None:
     dynamics = Dynamics(sizes, "cpu")
     seen: dict[int, list[np.ndarray]] = {0: [], 1: [], 2: []}
     for _ in range(6):
-        step = dynamics.of_step([2, 0, 1])
+        dynamics.begin_step([2, 0, 1])
         for places in ([2, 0], [1]):
             drawn = [rng.exponential(1.0, sizes[place]) for place in places]
             owners = np.repeat(np.arange(len(places)), [sizes[place] for place in places])
-            step.add(places, torch.tensor(owners), torch.tensor(np.concatenate(drawn), dtype=torch.float32))
+            dynamics.add(places, torch.tensor(owners), torch.tensor(np.concatenate(drawn), dtype=torch.float32))
             for place, nlls in zip(places, drawn, strict=True):
                 seen[place].append(nlls)
-        dynamics.take(step.indices, step.values)
+        dynamics.end_step(lambda values: values)
     for place, one in enumerate(dynamics.by_record([("a", "x"), ("b", "x"), ("c", "y")])):
         means = [-nlls.mean() for nlls in seen[place]]
         assert one.confidence == pytest.approx(np.mean(means), rel=1e-5)

@@ -373,13 +373,6 @@ def test_a_full_fine_tune_has_no_adapter(full_run: Path, tmp_path: Path) -> None
     assert (error.code, error.hint) == ("E905 cannot-express", "Use --to merged.")
 
 
-def test_ollama_is_refused_with_what_to_do_instead(run: Path, tmp_path: Path) -> None:
-    error = _error("export", str(run), "--to", "ollama", "--output", str(tmp_path / "o"))
-    assert error.code == "E905 cannot-express"
-    assert "llama-server" in error.hint
-    assert not (tmp_path / "o").exists()
-
-
 def test_the_command_knows_every_target() -> None:
     option = next(one for one in export_command.params if one.name == "target")
     assert tuple(option.type.choices) == (*TARGETS, "hub")  # type: ignore[attr-defined]

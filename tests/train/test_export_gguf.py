@@ -271,10 +271,6 @@ def test_what_a_comparison_cannot_see_is_refused_in_words(tmp_path: Path) -> Non
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     with pytest.raises(TrainError, match="cuts a text into words"):
         write_gguf(tmp_path / "a", make_model(), Renderer(tokenizer, "sft"), "x", "float16")
-    model = make_model()
-    model.model.layers[0].mlp.up_proj.weight.data[0, 0] = 1e6
-    with pytest.raises(TrainError, match="beyond float16"):
-        write_gguf(tmp_path / "a", model, renderer, "x", "float16")
 
 
 def test_a_window_that_llama_cpp_has_not_limits_what_the_file_reads(tmp_path: Path) -> None:

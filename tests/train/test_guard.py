@@ -11,7 +11,7 @@ import pytest
 from tests.train.tiny import make_model, make_tokenizer, sha256_of_tensors, some_rows, steps_of, write_dataset
 from train.base.errors import Exit, TrainError
 from train.data.rendering import Renderer
-from train.evaluate.predictions import SampledScore, ValidationScore
+from train.evaluate.predictions import ValidationScore
 from train.loop import EarlyStopping, FitResult, Validation, fit, trained_tensors
 from train.loop.checkpoint import Checkpoint
 from train.pipeline import measuring
@@ -21,7 +21,7 @@ from train.recipe import GuardRecipe, Recipe, build_recipe, recipe_toml
 
 EXAMPLES = Renderer(make_tokenizer(), "chat", 256).examples(some_rows(16)).examples
 BASE = {"cats": 0.5, "dogs": 0.2}
-OF_BASE = SampledScore(None, 1.0, BASE)
+OF_BASE = ValidationScore(None, 1.0, BASE)
 
 
 def _looks(*scores: tuple[float, float]) -> list[ValidationScore]:
@@ -121,7 +121,7 @@ def test_a_guarded_run_takes_the_best_and_ends_with_zero(
     splits = {name: some_rows(4, prefix=name) for name in ("validation", "test")} | {"train": some_rows(16)}
     dataset = write_dataset(tmp_path / "v1", splits)
     # The first is the base's.
-    evaluations = iter([SampledScore(score, 1.0, {"cats": score}) for score in (0.1, 0.9, 0.5, 0.4, 0.3)])
+    evaluations = iter([ValidationScore(score, 1.0, {"cats": score}) for score in (0.1, 0.9, 0.5, 0.4, 0.3)])
     monkeypatch.setattr(measuring, "summary", lambda *_: next(evaluations))
     recipe = build_recipe({
         "base": str(bases()), "max_steps": 8, "global_batch_size": 4, "device": "cpu",

@@ -18,7 +18,7 @@ from tests.train.tiny import chat_row, some_rows, text_row, write_dataset
 from train.base.errors import Exit, TrainError
 from train.base.run_folder import newest_run, next_run
 from train.cli import cli
-from train.evaluate.predictions import SampledScore
+from train.evaluate.predictions import ValidationScore
 from train.recipe import Recipe, load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -267,7 +267,7 @@ def test_a_damaged_best_checkpoint_costs_its_weights_and_not_the_run(
     # The first is the base's.
     scores = iter([0.5, 0.9, 0.1])
     monkeypatch.setattr(execute.Checkpoint, "read", damaged)
-    monkeypatch.setattr(measuring, "summary", lambda *_: SampledScore(next(scores), 1.0))
+    monkeypatch.setattr(measuring, "summary", lambda *_: ValidationScore(next(scores), 1.0))
     done = _run(dataset, bases(), "--set", "max_steps=2", "--set", "eval_steps=1", "--out", str(tmp_path / "r"))
     assert done.exception is None, done.exception
     assert "was cut or changed, so the last step's weights are taken" in done.stderr

@@ -98,8 +98,8 @@ def test_no_more_is_generated_for_them(
 def test_a_long_answer_is_cut_and_says_how_long_it_was() -> None:
     record = Scored("a", "validation", "cats", "a", "x" * 600, 1.0, 1, 1, text="y\ud800", stopped=True)
     sample = sample_of(record)
-    assert (len(sample.expected), sample.expected_length) == (500, 600)
-    assert (sample.got, sample.got_length, sample.score) == ("y\ufffd", 2, None)
+    assert (len(sample["expected"]), sample["expected_length"]) == (500, 600)
+    assert (sample["got"], sample["got_length"], sample["score"]) == ("y\ufffd", 2, None)
 
 
 def test_samples_are_of_many_categories_and_never_raw_text() -> None:

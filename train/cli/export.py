@@ -15,7 +15,7 @@ from train.base.errors import Exit
 if TYPE_CHECKING:
     from train.pipeline.export import Source
 
-_TARGETS = ("adapter", "merged", "ollama", "vllm", "lm-eval", "gguf", "hub")
+_TARGETS = ("adapter", "merged", "vllm", "lm-eval", "gguf", "hub")
 _DTYPES = ("float32", "bfloat16", "float16", "q8_0")
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 

@@ -9,7 +9,7 @@ N training records, S supervised tokens, B records of a micro-batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,7 +43,10 @@ class Dynamic:
 
 
 class Dynamics:
-    """Running means by record, on the device that trains; nothing is read back before the run asks for it."""
+    """Running means by record, on the device that trains; nothing is read back before the run asks for it.
+
+    A step is begun with `begin_step`, gets its micro-batches by `add`, and counts with `end_step`.
+    """
 
     def __init__(self, sizes: Sequence[int], device: torch.device | str) -> None:
         """Begin without data; ``sizes`` are the supervised tokens of each record."""
@@ -55,19 +58,37 @@ class Dynamics:
         self.moments = torch.zeros((4, len(sizes)), dtype=torch.float32, device=device)
         """[4, N]: epochs, mean, sum of squared differences from it, and sum of the shares of likely tokens."""
 
-    def of_step(self, indices: Sequence[int]) -> StepDynamics:
-        """Return the sums of a step of the records ``indices``, to which its micro-batches are added."""
-        return StepDynamics(indices, self.sizes)
+    def begin_step(self, indices: Sequence[int]) -> None:
+        """Begin a step of the records ``indices``."""
+        import torch
 
-    def take(self, indices: Sequence[int], values: torch.Tensor) -> None:
-        """Add a step: ``indices`` of its records, and their ``values`` [3, records] as `StepDynamics` has them.
+        # A mixture may hold a record twice in a step: then their mean counts.
+        self._columns = {index: column for column, index in enumerate(dict.fromkeys(indices))}
+        self._values = torch.zeros((3, len(self._columns)), dtype=torch.float32, device=self.sizes.device)
+        """[3, records]: mean log-probability a token, share of likely tokens, and how often it was computed; zero for
+        records that another rank computes.
+        """
 
-        Where several processes computed the step, each its part, the values are the sum of theirs.
+    def add(self, indices: Sequence[int], owners: torch.Tensor, nll: torch.Tensor) -> None:
+        """Add a micro-batch: ``indices`` [B] of its records, and of each token its ``owners`` [S] and ``nll`` [S].
+
+        A record stands in a micro-batch whole.
         """
         import torch
 
         # The numbers fall out of the loss that the step computed anyway, so they cost no further pass.
-        where = torch.tensor(indices).to(values.device, non_blocking=True)
+        where = torch.tensor([list(indices), [self._columns[index] for index in indices]])
+        records, columns = where.to(nll.device, non_blocking=True)
+        sums = torch.zeros((2, len(indices)), dtype=torch.float32, device=nll.device)
+        sums.index_add_(1, owners, torch.stack([-nll.float(), (nll < _LIKELY).float()]))
+        self._values.index_add_(1, columns, torch.cat([sums / self.sizes[records], torch.ones_like(sums[:1])]))
+
+    def end_step(self, sum_ranks: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        """Count the step; ``sum_ranks`` returns the sum of a tensor over all processes that computed a part of it."""
+        import torch
+
+        values = sum_ranks(self._values)
+        where = torch.tensor(list(self._columns)).to(values.device, non_blocking=True)
         epochs, mean, squares, likely = self.moments[:, where]
         now, share = values[:2] / values[2]
         epochs, off = epochs + 1, now - mean
@@ -100,31 +121,3 @@ class Dynamics:
             for (name, category), epochs, mean, squares, likely in zip(names, *self.moments.tolist(), strict=True)
             if epochs
         ]
-
-
-class StepDynamics:
-    """Sums over the micro-batches of one step, by record; zero for records that another rank computes."""
-
-    def __init__(self, indices: Sequence[int], sizes: torch.Tensor) -> None:
-        """Begin with zeros; ``sizes`` are the supervised tokens of all records of the run."""
-        import torch
-
-        # A mixture may hold a record twice in a step: then their mean counts.
-        self.indices = list(dict.fromkeys(indices))
-        self.values = torch.zeros((3, len(self.indices)), dtype=torch.float32, device=sizes.device)
-        """[3, records]: mean log-probability a token, share of likely tokens, and how often it was computed."""
-        self._sizes = sizes
-        self._columns = {index: column for column, index in enumerate(self.indices)}
-
-    def add(self, indices: Sequence[int], owners: torch.Tensor, nll: torch.Tensor) -> None:
-        """Add a micro-batch: ``indices`` [B] of its records, and of each token its ``owners`` [S] and ``nll`` [S].
-
-        A record stands in a micro-batch whole.
-        """
-        import torch
-
-        where = torch.tensor([list(indices), [self._columns[index] for index in indices]])
-        records, columns = where.to(nll.device, non_blocking=True)
-        sums = torch.zeros((2, len(indices)), dtype=torch.float32, device=nll.device)
-        sums.index_add_(1, owners, torch.stack([-nll.float(), (nll < _LIKELY).float()]))
-        self.values.index_add_(1, columns, torch.cat([sums / self._sizes[records], torch.ones_like(sums[:1])]))

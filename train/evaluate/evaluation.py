@@ -19,12 +19,12 @@ from train.data.dataset import Dataset, Row, hash_of, sample_rows
 from train.data.rendering import Example, Renderer, RowFault
 from train.evaluate.answers import Draw, Generated, Guide, generate
 from train.evaluate.general import SPLIT, readable_general
-from train.evaluate.predictions import VERBATIM, SampledScore, Scored, sample_of
+from train.evaluate.predictions import VERBATIM, Scored, ValidationScore, sample_of
 from train.evaluate.preferences import agreement_of, gain_of
 from train.evaluate.scoring import Answer, CategorySpec, rows_with_choices, score
 from train.model import computing, pick_dtype
 from train.model.distributed import DistributedContext
-from train.model.loss import nll_per_example
+from train.model.loss import Nll, nll_per_example
 from train.recipe import Recipe
 
 OnProgress = Callable[[str, int], None]
@@ -152,7 +152,7 @@ def evaluate_model(
         on_progress("likelihoods", len(skipped))
         on_progress("answers", num_answers(skipped) if is_generating else 0)
     read = [row for row in read if row.id in ids]
-    answers, references, rejected = list[Answer](), dict[str, str](), []
+    answers, references, rejected = list[Answer](), dict[str, str](), list[Nll]()
     with _computing(model, recipe):
         nlls = nll_per_example(model, examples, batch_tokens=most, on_done=partial(on_progress, "likelihoods"))
         if is_generating:
@@ -169,9 +169,7 @@ def evaluate_model(
                 max_new_tokens=recipe.eval.max_new_tokens, max_reasoning_tokens=recipe.eval.max_reasoning_tokens,
                 on_answer=lambda _: on_progress("answers", 1),
             )  # fmt: skip
-    return score(
-        rows, references, answers, nlls, categories, split=split, rejected={nll.id: nll for nll in rejected}
-    )  # fmt: skip
+    return score(rows, references, answers, nlls, categories, split=split, rejected=rejected)
 
 
 def _computing(model: Any, recipe: Recipe) -> AbstractContextManager[None]:
@@ -278,7 +276,7 @@ def sample_ids(rows: Iterable[Row], most: int) -> list[str]:
 def summary(
     scored: Sequence[Scored], samples: Sequence[str] = (), trained: Sequence[Scored] = (),
     base: Mapping[str, Scored] | None = None,
-) -> SampledScore:  # fmt: skip
+) -> ValidationScore:  # fmt: skip
     """Return the means that a run watches while it trains; each category weighs the same in the score.
 
     Of the records ``samples`` it has the answers too, of those that have one. ``trained`` are training records, which
@@ -299,7 +297,7 @@ def summary(
             groups[category].append(value)
     means = {name: fmean(values) for name, values in sorted(groups.items())}
     by_id = {record.id: record for record in scored}
-    return SampledScore(
+    return ValidationScore(
         loss=loss, score=fmean(means.values()) if means else None, by_category=means,
         samples=[sample_of(by_id[name]) for name in samples if name in by_id and by_id[name].text is not None],
         fit={"train": _columns(trained), "validation": _columns(scored)} if trained else {},

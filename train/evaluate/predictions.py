@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,15 +21,14 @@ from train.base.errors import Exit, TrainError, validation_fault
 from train.base.file_guard import open_file
 from train.base.run_folder import check_written
 from train.base.storage import write_whole
-from train.data.strict import SliceValues, read_slices
+from train.data.strict import SliceValues
 from train.evaluate.dynamics import Dynamic
 
 PREDICTIONS = "predictions.jsonl"
 FEEDBACK = "feedback.jsonl"
-# What a line has of a record, and what it leaves out where there is none; so of each model.
-_OF_RECORD = ("id", "split", "category", "cluster", "reference", "metric")
-_OF_SOME_RECORDS = ("is_liked", "trivial_answer", "trivial_score", "options", "slices")
-_OF_MODEL, _OF_SOME_MODELS = ("text", "nll", "num_bytes", "num_tokens", "stopped", "scores"), ("rejected", "reasoning")
+# What a line has of each model; and what stands there as null, where all else is left out.
+_OF_MODEL = ("text", "nll", "num_bytes", "num_tokens", "stopped", "scores", "rejected", "reasoning", "usage", "asked")
+_NULLABLE = ("text", "nll", "stopped", "scores")
 # A file that somebody wrote by hand may hold numbers whose sums overflow.
 Nats = Annotated[float, Field(ge=-1e30, le=1e30)]
 Amount = Annotated[float, Field(ge=0, le=1e30)]
@@ -98,39 +97,38 @@ class Scored:
         return (self.scores or {}).get(self.metric)
 
 
-@dataclass(frozen=True, slots=True)
-class SampleAnswer:
-    """What a model answers to one validation record, for people to watch.
+def sample_of(record: Scored) -> dict[str, Any]:
+    """Return a record that has an answer as people watch it: at most 500 characters of both texts, and their lengths.
 
-    ``expected`` and ``got`` are at most 500 characters of texts that have ``expected_length`` and ``got_length``.
+    Surrogates, which no reader of JSON takes, become U+FFFD.
     """
-
-    id: str
-    category: str
-    expected: str
-    expected_length: int
-    got: str
-    got_length: int
-    score: float | None
-
-
-def sample_of(record: Scored) -> SampleAnswer:
-    """Return a record that has an answer as a sample; surrogates, which no reader of JSON takes, become U+FFFD."""
     expected, got = (_SURROGATE.sub("\ufffd", text) for text in (record.reference, record.text or ""))
-    return SampleAnswer(
-        record.id, record.category, expected[:_MOST_SAMPLE], len(expected), got[:_MOST_SAMPLE], len(got), record.score
-    )
+    return {
+        "id": record.id,
+        "category": record.category,
+        "expected": expected[:_MOST_SAMPLE],
+        "expected_length": len(expected),
+        "got": got[:_MOST_SAMPLE],
+        "got_length": len(got),
+        "score": record.score,
+    }
 
 
 @dataclass(frozen=True)
 class ValidationScore:
     """Means over some records: of the categories' scores (None where nothing is scored), and nats a supervised token
     (NaN without one); and each category's score.
+
+    ``samples`` are a few of the answers, as `sample_of` has them. ``fit`` has, by split and category, the values of
+    each record by which over-fitting is told. ``general`` are the bits per byte of general text, where a guard asks.
     """
 
     score: float | None
     loss: float
     by_category: dict[str, float] = field(default_factory=dict)
+    samples: Sequence[Mapping[str, Any]] = ()
+    fit: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    general: float | None = None
 
     def is_better_than(self, other: ValidationScore | None) -> bool:
         """Higher score, and on a tie (or without scores) lower loss."""
@@ -139,19 +137,6 @@ class ValidationScore:
         if self.score is not None and other.score is not None and self.score != other.score:
             return self.score > other.score
         return self.loss < other.loss
-
-
-@dataclass(frozen=True)
-class SampledScore(ValidationScore):
-    """Means over some records, and a few of the answers that they are means of.
-
-    ``fit`` has, by split and category, the values of each record by which over-fitting is told.
-    """
-
-    samples: Sequence[SampleAnswer] = ()
-    fit: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    general: float | None = None
-    """Bits per byte of general text, where a guard asks for it."""
 
 
 def outcome(base: float | None, tuned: float | None) -> Outcome:
@@ -199,21 +184,34 @@ def pair(base: Sequence[Scored], tuned: Sequence[Scored]) -> list[tuple[Scored, 
 
 
 def write_predictions(base: Sequence[Scored], tuned: Sequence[Scored], folder: Path) -> Path:
-    """Write `predictions.jsonl` into ``folder`` in one step and return its path.
+    """Write `predictions.jsonl` into ``folder`` in one step and return its path; how long an answer took is left out.
 
     Raises:
         TrainError: E933 unpaired-results, E934 not-finite.
     """
-    lines = (
-        _line(_of_record(after) | {"base": _of_model(before), "tuned": _of_model(after)})
-        for before, after in pair(base, tuned)
-    )
-    return write_whole(folder / PREDICTIONS, lines)
+    sides = ([replace(record, usage=None, asked=None) for record in both] for both in pair(base, tuned))
+    return write_whole(folder / PREDICTIONS, (_line(base=before, tuned=after) for before, after in sides))
 
 
 def prediction_line(record: Scored) -> str:
     """Return the line of `predictions.jsonl` for a record that one model alone was evaluated on, with its usage."""
-    return _line(_of_record(record) | {"tuned": _of_model(record) | _present(record, ("usage", "asked"))})
+    return _line(tuned=record)
+
+
+def _line(**sides: Scored) -> str:
+    known = {
+        side: {name: value for name, value in asdict(record).items() if value is not None or name in _NULLABLE}
+        for side, record in sides.items()
+    }
+    row = {name: value for name, value in known["tuned"].items() if name not in _OF_MODEL}
+    for side, values in known.items():
+        row[side] = {name: value for name, value in values.items() if name in _OF_MODEL}
+    return _json(row)
+
+
+def _json(row: Mapping[str, Any]) -> str:
+    # ASCII: a model's text may hold a lone surrogate, which UTF-8 cannot spell.
+    return json.dumps(row, allow_nan=False) + "\n"
 
 
 def read_predictions(
@@ -238,15 +236,12 @@ def read_predictions(
                     break
                 number += 1
                 row = json.loads(line)
-                common = {name: row[name] for name in _OF_RECORD}
-                common |= {name: row[name] for name in _OF_SOME_RECORDS if name in row}
-                if "slices" in row:
-                    common["slices"] = read_slices(row["slices"], "predictions")
-                for name in ("base", "tuned") if "base" in row else ("tuned",):
-                    sides[name].append(_checked(Scored(**common, **row[name])))
+                own = {name: row.pop(name) for name in sides if name in row or name == "tuned"}
+                for name, values in own.items():
+                    sides[name].append(_checked(Scored(**row, **values)))
                 if len(sides["base"]) not in (0, number):
                     raise ValueError("some lines have a base, and others have none")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, TrainError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise TrainError(
             "E935 bad-predictions",
             f"{path}:{number}: {type(error).__name__}: {error}",
@@ -284,46 +279,23 @@ def write_feedback(
     Raises:
         TrainError: E933 unpaired-results, E934 not-finite.
     """
-    by_id = {dynamic.id: dynamic for dynamic in dynamics}
-    # What flows back to curation must not carry the test split along, or the next dataset is made for its own exam.
-    lines = (
-        _line(_feedback(before, after, by_id.get(before.id)))
-        for before, after in pair(base, tuned)
-        if before.split in ("train", "validation")
-    )
-    return write_whole(folder / FEEDBACK, lines)
-
-
-def _feedback(before: Scored, after: Scored, dynamic: Dynamic | None) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "id": before.id,
-        "split": before.split,
-        "category": before.category,
-        "nll_base": before.nll,
-        "nll_tuned": after.nll,
-        "score_base": before.score,
-        "score_tuned": after.score,
-        "verdict": outcome(before.score, after.score),
-    }
-    # Training records have no completion: what the model says of what it was trained on tells nothing.
-    if before.split == "validation":
-        return row | {"completion_tuned": after.text}
-    return row if dynamic is None else asdict(dynamic) | row
-
-
-def _present(record: Scored, names: Sequence[str]) -> dict[str, Any]:
-    return {name: value for name in names if (value := getattr(record, name)) is not None}
-
-
-def _of_record(record: Scored) -> dict[str, Any]:
-    return {name: getattr(record, name) for name in _OF_RECORD} | _present(record, _OF_SOME_RECORDS)
-
-
-def _of_model(record: Scored) -> dict[str, Any]:
-    side = {name: getattr(record, name) for name in _OF_MODEL} | _present(record, _OF_SOME_MODELS)
-    return side | {"scores": record.scores or {}}
-
-
-def _line(row: Mapping[str, Any]) -> str:
-    # ASCII: a model's text may hold a lone surrogate, which UTF-8 cannot spell.
-    return json.dumps(row, allow_nan=False) + "\n"
+    learnt = {dynamic.id: asdict(dynamic) for dynamic in dynamics}
+    rows: list[dict[str, Any]] = []
+    for before, after in pair(base, tuned):
+        row = {
+            "id": before.id,
+            "split": before.split,
+            "category": before.category,
+            "nll_base": before.nll,
+            "nll_tuned": after.nll,
+            "score_base": before.score,
+            "score_tuned": after.score,
+            "verdict": outcome(before.score, after.score),
+        }
+        # What flows back to curation must not carry the test split along, or the next dataset is made for its own exam.
+        if before.split == "validation":
+            rows.append(row | {"completion_tuned": after.text})
+        # Training records have no completion: what the model says of what it was trained on tells nothing.
+        elif before.split == "train":
+            rows.append(learnt.get(before.id, {}) | row)
+    return write_whole(folder / FEEDBACK, map(_json, rows))

@@ -36,15 +36,19 @@ class CategorySpec:
     label: str | None = None
 
     @property
-    def digest(self) -> str | None:
-        """The digest of the options; None without any."""
-        return digest_of(self.options) if self.options else None
-
-    @property
     def choices(self) -> Sequence[str]:
         """The answers that are compared by likelihood instead of generating one; empty where one is generated."""
-        choices: Sequence[str] = self.options.get("choices", ()) if "logprobs" in self.metric.options else ()
-        return choices
+        return self.options.get("choices", ()) if "logprobs" in self.metric.options else ()
+
+    def scores(self, answer: Answer, row: Row, reference: str) -> dict[str, float]:
+        """Return the metric's scores of an answer to ``row``, without its reasoning."""
+        own = {"logprobs": answer.logprobs, "calls": _parts(row)[1].get("tool_calls")}
+        options = {name: value for name, value in own.items() if value and name in self.metric.options}
+        scores = self.metric.scores(answer.text, reference, {**self.options, **options})
+        # Reasoning that used up all tokens is no answer, also where a metric takes an empty one.
+        if answer.reasoning is not None and not answer.text.strip() and self.metric.primary in scores:
+            scores[self.metric.primary] = 0.0
+        return scores
 
 
 _THOUGHT = re.compile(
@@ -109,10 +113,13 @@ EACH_LABEL = 3
 """Records that there are for a label on average, at least; else references are answers and not labels."""
 
 
-def is_closed(texts: Counter[str]) -> bool:
-    """Whether answers are labels, by how often there is each: short ones that come again and again."""
+def label_of(texts: Counter[str]) -> str | None:
+    """Return the commonest of answers that are labels, short ones that come again and again; None where they are not.
+
+    ``texts`` says how often there is each.
+    """
     is_short = all(0 < len(text) <= LONGEST_LABEL and "\n" not in text for text in texts)
-    return is_short and 0 < EACH_LABEL * len(texts) <= texts.total()
+    return max(texts, key=texts.__getitem__) if is_short and 0 < EACH_LABEL * len(texts) <= texts.total() else None
 
 
 def category_specs(categories: Mapping[str, Any], trained: Iterable[Row] = ()) -> dict[str, CategorySpec]:
@@ -124,15 +131,14 @@ def category_specs(categories: Mapping[str, Any], trained: Iterable[Row] = ()) -
     """
     specs, texts = {}, defaultdict[str, Counter[str]](Counter)
     for row in trained:
-        if row.messages and row.is_liked is not False:
+        if row.is_liked is not False:
             # A record without an answer is refused, or counted, where it is rendered.
             with suppress(RowFault):
-                texts[row.category][(row.messages[last_answer(row.messages)]["content"] or "").strip()] += 1
+                texts[row.category][(_parts(row)[1].get("content") or "").strip()] += bool(row.messages)
     for name, entry in categories.items():
-        label = texts[name].most_common(1)[0][0] if is_closed(texts[name]) else None
         # A scorer that cannot work would else end the run after hours of training.
         try:
-            specs[name] = _spec(entry, label)
+            specs[name] = _spec(entry, label_of(+texts[name]))
         except TrainError as error:
             raise TrainError(error.code, f"category {name!r}: {error.message}", error.hint) from error
     return specs
@@ -163,40 +169,31 @@ def rows_with_choices(rows: Sequence[Row], categories: Mapping[str, CategorySpec
     return [(row, choices) for row, choices in each if choices]
 
 
-def answer_scores(spec: CategorySpec, answer: Answer, reference: str, options: Mapping[str, Any]) -> dict[str, float]:
-    """Return the metric's scores of an answer, without its reasoning; ``options`` are the record's own."""
-    scores = spec.metric.scores(answer.text, reference, {**spec.options, **options})
-    # Reasoning that used up all tokens is no answer, also where a metric takes an empty one.
-    if answer.reasoning is not None and not answer.text.strip() and spec.metric.primary in scores:
-        scores[spec.metric.primary] = 0.0
-    return scores
-
-
 def score(
     rows: Sequence[Row], references: Mapping[str, str], answers: Sequence[Answer], nlls: Sequence[Nll] | None,
-    categories: Mapping[str, CategorySpec], *, split: str, rejected: Mapping[str, Nll] | None = None,
+    categories: Mapping[str, CategorySpec], *, split: str, rejected: Sequence[Nll] = (),
 ) -> list[Scored]:  # fmt: skip
     """Join completions and likelihoods by record id and score them; a row without a likelihood is left out.
 
-    ``rejected`` has by id the likelihoods of the worse of two answers. None as ``nlls`` is a model that tells none:
-    then a row without a completion is left out. A category that ``categories`` does not know, and the empty one, is
-    scored by the default metric.
+    ``rejected`` are the likelihoods of the worse of two answers. None as ``nlls`` is a model that tells none: then a
+    row without a completion is left out. A category that ``categories`` does not know, and the empty one, is scored by
+    the default metric.
     """
-    by_id, likely = {answer.id: answer for answer in answers}, {nll.id: nll for nll in nlls or ()}
+    by_id, likely, worse = ({one.id: one for one in some} for some in (answers, nlls or (), rejected))
     scored = []
     for row in rows:
         if row.id not in (by_id if nlls is None else likely):
             continue
         spec, (reference, _) = spec_of(categories, row.category), part_reasoning(references.get(row.id, ""))
+        answer, nll, other = by_id.get(row.id), likely.get(row.id), worse.get(row.id)
         record = Scored(
-            row.id, split, row.category, row.cluster, reference, None, 0, 0, scores={}, is_liked=row.is_liked,
-            slices=row.slices, trivial_answer=spec.label, options=spec.digest,
+            row.id, split, row.category, row.cluster, reference,
+            *((None, 0, 0) if nll is None else (nll.nll, nll.num_tokens, nll.num_bytes)), scores={},
+            rejected=None if other is None else {"nll": other.nll, "num_tokens": other.num_tokens},
+            is_liked=row.is_liked, slices=row.slices, trivial_answer=spec.label,
+            options=digest_of(spec.options) if spec.options else None,
         )  # fmt: skip
-        if (nll := likely.get(row.id)) is not None:
-            record = replace(record, nll=nll.nll, num_tokens=nll.num_tokens, num_bytes=nll.num_bytes)
-        if (worse := (rejected or {}).get(row.id)) is not None:
-            record = replace(record, rejected={"nll": worse.nll, "num_tokens": worse.num_tokens})
-        if (answer := by_id.get(row.id)) is not None:
+        if answer is not None:
             record = replace(
                 record, text=answer.text, reasoning=answer.reasoning, stopped=answer.stopped, usage=answer.usage,
                 metric=spec.metric.primary, scores=_all_scores(spec, row, answer, reference),
@@ -208,7 +205,7 @@ def score(
 
 def _all_scores(spec: CategorySpec, row: Row, answer: Answer, reference: str) -> dict[str, float]:
     """Return the scores of the metric, and those of behaviour, reasoning and contract beside it."""
-    scores, shelf = answer_scores(spec, answer, reference, _record_options(spec, row, answer)), metrics.discover()
+    scores, shelf = spec.scores(answer, row, reference), metrics.discover()
     # A choice that was taken by likelihood was not written, so it has no behaviour.
     if answer.stopped is not None:
         scores |= shelf["behaviour"].scores(answer.text, reference)
@@ -221,6 +218,18 @@ def _all_scores(spec: CategorySpec, row: Row, answer: Answer, reference: str) ->
         prompt = "\n\n".join(part["content"] for part in before if part["content"] is not None)
         scores |= shelf["contract"].scores(answer.text, reference, {**spec.contract, "prompt": prompt})
     return scores
+
+
+def _trivial_score(spec: CategorySpec, row: Row, reference: str) -> float | None:
+    """Return the score of a model that has learnt nothing: it always says the label, or repeats what stands before.
+
+    None where nothing does.
+    """
+    before, _ = _parts(row)
+    text = spec.label if spec.label is not None else (before[-1]["content"] or "") if before else None
+    if text is None or (spec.choices and index_of_choice(text, spec.choices) is None):
+        return None
+    return spec.scores(Answer(row.id, text, stopped=True), row, reference).get(spec.metric.primary)
 
 
 def _parts(row: Row) -> tuple[Sequence[Mapping[str, Any]], Mapping[str, Any]]:
@@ -268,25 +277,3 @@ def _rescored(old: Scored, row: Row | None, categories: Mapping[str, CategorySpe
         new, scores={**old_scores, **(new.scores or {})}, nll=old.nll, num_tokens=old.num_tokens,
         num_bytes=old.num_bytes, rejected=old.rejected, usage=old.usage, asked=old.asked,
     )  # fmt: skip
-
-
-def _trivial_score(spec: CategorySpec, row: Row, reference: str) -> float | None:
-    """Return the score of a model that has learnt nothing: it always says the label, or repeats what stands before.
-
-    None where nothing does.
-    """
-    before, _ = _parts(row)
-    if spec.label is None and not before:
-        return None
-    text = spec.label if spec.label is not None else before[-1]["content"] or ""
-    chosen = index_of_choice(text, spec.choices)
-    likely = () if chosen is None else [float(index == chosen) for index in range(len(spec.choices))]
-    answer = Answer(row.id, text, stopped=True, logprobs=likely)
-    return answer_scores(spec, answer, reference, _record_options(spec, row, answer)).get(spec.metric.primary)
-
-
-def _record_options(spec: CategorySpec, row: Row, answer: Answer) -> dict[str, Any]:
-    """Return the options of a metric that are not its category's but the record's and the answer's own."""
-    _, message = _parts(row)
-    own = {"logprobs": answer.logprobs, "calls": message.get("tool_calls")}
-    return {name: value for name, value in own.items() if value and name in spec.metric.options}

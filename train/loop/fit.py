@@ -17,7 +17,7 @@ import torch
 
 from train.base import console
 from train.base.errors import Exit, TrainError
-from train.evaluate.predictions import SampledScore, ValidationScore
+from train.evaluate.predictions import ValidationScore
 from train.loop.checkpoint import Checkpoint
 from train.loop.events import METRICS, AsyncScalars, Events, Expected, OnEvent, StepLog, StepRecord, rewind
 from train.loop.state import EarlyStopping, FitResult, TrainingState
@@ -32,7 +32,7 @@ class Validation:
     """``evaluate`` scores the model after a step; ``base`` is what the base scores on the same records."""
 
     evaluate: Callable[[int], ValidationScore]
-    base: SampledScore = field(default_factory=lambda: SampledScore(None, math.nan))
+    base: ValidationScore = field(default_factory=lambda: ValidationScore(None, math.nan))
 
 
 def backward(trainer: Trainer, step: Step) -> torch.Tensor:
@@ -41,7 +41,8 @@ def backward(trainer: Trainer, step: Step) -> torch.Tensor:
     The loss stays on its device, so nothing waits for it.
     """
     placement = trainer.placement
-    loss, observed = torch.zeros((), device=placement.device), trainer.dynamics.of_step(step.indices)
+    loss, dynamics = torch.zeros((), device=placement.device), trainer.dynamics
+    dynamics.begin_step(step.indices)
     with trainer.computing(is_whole_step=True):
         for micro_batch in trainer.micro_batches(step):
             part, nll = trainer.forward(micro_batch)
@@ -52,8 +53,8 @@ def backward(trainer: Trainer, step: Step) -> torch.Tensor:
             if micro_batch.weight:
                 # Chosen answers come first: of a pair the better answer is what is learnt.
                 num = int(trainer.sampler.chosen[micro_batch.indices].sum())
-                observed.add(micro_batch.indices, micro_batch.batch.owners[:num], nll[:num])
-    trainer.dynamics.take(observed.indices, placement.context.sum(observed.values))
+                dynamics.add(micro_batch.indices, micro_batch.batch.owners[:num], nll[:num])
+    dynamics.end_step(placement.context.sum)
     return placement.context.sum(loss) / trainer.parallel.weight
 
 
@@ -146,7 +147,7 @@ class _Evaluations:
         """Write the event of the beginning, with the base's samples, which are answered once, before the first step."""
         sampler, samples = self.trainer.sampler, self.validation.base.samples if self.validation else ()
         is_told = samples and not self.state.step
-        fields = {"samples": [asdict(sample) for sample in samples]} if is_told else {}
+        fields = {"samples": list(samples)} if is_told else {}
         self.log.events.write(
             "resume" if self.state.step else "start",
             step=self.state.step,

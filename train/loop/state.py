@@ -14,7 +14,7 @@ from typing import Any
 from train.base import console
 from train.base.errors import Exit
 from train.evaluate.dynamics import Dynamic
-from train.evaluate.predictions import SampledScore, ValidationScore
+from train.evaluate.predictions import ValidationScore
 from train.recipe import GuardRecipe
 
 
@@ -67,7 +67,7 @@ class EarlyStopping:
     the whole one would have.
     """
 
-    def __init__(self, recipe: GuardRecipe, base: SampledScore) -> None:
+    def __init__(self, recipe: GuardRecipe, base: ValidationScore) -> None:
         self.recipe, self.base = recipe, base
 
     def regressed(self, evaluations: Sequence[ValidationScore]) -> list[set[str]]:

@@ -32,7 +32,7 @@ from train.evaluate.evaluation import (
 from train.evaluate.general import SHIPPED, readable_general
 from train.evaluate.general import SPLIT as GENERAL
 from train.evaluate.metrics import discover
-from train.evaluate.predictions import SampledScore, Scored, not_finite
+from train.evaluate.predictions import Scored, ValidationScore, not_finite
 from train.loop import METRICS, Events, Validation, clock
 from train.model import computing
 from train.model.loss import nll_per_example
@@ -156,7 +156,7 @@ class MeasureLog:
         console.progress(f"measuring the {self.model} model: {self.done:,} of {self.of:,}{text}")
 
 
-def base_score(prepared: Prepared, base: Sequence[Scored]) -> SampledScore:
+def base_score(prepared: Prepared, base: Sequence[Scored]) -> ValidationScore:
     """Return what the base scores on the records that validations score, and its answers to the recipe's samples.
 
     Raises TrainError "E920 bad-recipe" where the recipe guards scores and none of these records has one, and "E944
@@ -187,7 +187,7 @@ def base_score(prepared: Prepared, base: Sequence[Scored]) -> SampledScore:
 
 def _summary(
     prepared: Prepared, scored: Sequence[Scored], base: Sequence[Scored], trained: Sequence[Scored] = ()
-) -> SampledScore:
+) -> ValidationScore:
     # Where answers are compared, the best model is the one that moved towards what people prefer.
     before = {record.id: record for record in base if record.split == "validation"}
     samples = sample_ids(prepared.evaluated_rows, prepared.recipe.eval.samples)
@@ -195,7 +195,7 @@ def _summary(
 
 
 def validation_of(
-    model: Any, prepared: Prepared, base: SampledScore, base_results: Sequence[Scored]
+    model: Any, prepared: Prepared, base: ValidationScore, base_results: Sequence[Scored]
 ) -> Validation | None:  # fmt: skip
     """Return how ``model`` is validated while it trains; None, which is said, where no record is scored.
 
@@ -222,7 +222,7 @@ def validation_of(
         )  # fmt: skip
         return gather_scores(context, results, [row.id for row in rows])
 
-    def evaluate(_step: int) -> SampledScore:
+    def evaluate(_step: int) -> ValidationScore:
         score = _summary(prepared, scored(rows, "validation"), base_results, scored(fitted, "train"))
         return replace(score, general=_bits(scored(texts, GENERAL)))
 

@@ -28,13 +28,12 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, StringConstraints, ValidationError, validate_call
+from pydantic import ConfigDict, StringConstraints, ValidationError, validate_call
 
 from train.base.errors import TrainError, first_line, validation_fault
 
 Scores = Mapping[str, float]
 Texts = Sequence[Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]]
-Weight = Annotated[float, Field(gt=0, le=100)]
 Function = Callable[..., float | Scores]
 Case = tuple[str, str, float | Scores] | tuple[str, str, float | Scores, Mapping[str, Any]]
 

@@ -293,7 +293,7 @@ def _is_written_in(text: str, scripts: Sequence[str]) -> bool:
 
 
 def _is_cited(text: str, pattern: str, at_least: int, given: str | None) -> bool | None:
-    matches = ask_pattern(pattern, 0, text, "finditer")
+    matches = ask_pattern(pattern, text, "finditer")
     if not isinstance(matches, list):
         return None
     return len(matches) >= at_least and (given is None or all(match in given for match in matches))

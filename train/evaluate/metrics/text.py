@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -13,9 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from train.base.process import Worker
-from train.evaluate.metrics import BEGINS, UNSPACED, Scores, Texts, Weight, metric, normalise, words
+from train.evaluate.metrics import BEGINS, UNSPACED, Scores, metric, normalise, words
 
-_Order = Annotated[int, Field(ge=0, le=100)]
 _Tolerance = Annotated[float, Field(ge=0)]
 
 
@@ -75,13 +73,13 @@ def token_f1(completion: str, reference: str, *, articles: bool = True) -> float
 
 
 @metric("rouge_l")
-def rouge_l(completion: str, reference: str, *, beta: Weight = 1.0) -> float | Scores:
-    """F of the longest sequence of words that both texts have in the same order, gaps allowed.
+def rouge_l(completion: str, reference: str) -> float | Scores:
+    """F1 of the longest sequence of words that both texts have in the same order, gaps allowed.
 
-    ``beta`` weighs recall over precision. No stemming. Words are parted otherwise than by the package rouge-score:
-    "don't", "3.14" and "naïve" are one word here and several there, so that figures differ. A reference without a word
-    is compared as a whole; an empty one leaves the record unscored. Lin 2004, "ROUGE: A Package for Automatic
-    Evaluation of Summaries", ACL workshop, section 3.1.
+    No stemming. Words are parted otherwise than by the package rouge-score: "don't", "3.14" and "naïve" are one word
+    here and several there, so that figures differ. A reference without a word is compared as a whole; an empty one
+    leaves the record unscored. Lin 2004, "ROUGE: A Package for Automatic Evaluation of Summaries", ACL workshop,
+    section 3.1.
     """
     # Not rouge-score: its table of two texts of 2,000 words takes 3 s and their product in memory, this a millisecond.
     from rapidfuzz.distance import LCSseq
@@ -89,49 +87,36 @@ def rouge_l(completion: str, reference: str, *, beta: Weight = 1.0) -> float | S
     ours, theirs = words(completion), words(reference)
     if not theirs:
         return exact(completion, reference)
-    common = LCSseq.similarity(ours, theirs)
-    if not common:
-        return 0.0
-    precision, recall = common / len(ours), common / len(theirs)
-    return float((1 + beta**2) * precision * recall / (recall + beta**2 * precision))
+    return 2 * LCSseq.similarity(ours, theirs) / (len(ours) + len(theirs))
 
 
 @metric("chrf")
-def chrf(
-    completion: str, reference: str, *, char_order: _Order = 6, word_order: _Order = 2, beta: Weight = 2.0
-) -> float | Scores:
-    """chrF++ of one sentence: precision and recall of character and word n-grams, averaged over orders, then F-beta.
+def chrf(completion: str, reference: str) -> float | Scores:
+    """chrF++ of one sentence: precision and recall of n-grams of characters (1 to 6) and words (1 and 2), then F2.
 
     White space does not count for characters; punctuation at the edge of a word is a word of its own; orders that one
     of the texts is too short for are left out. An empty reference leaves the record unscored. Popovic 2017, "chrF++:
     words helping character n-grams", WMT; computed by sacreBLEU, over 100.
     """
-    if not char_order + word_order:
-        raise ValueError("one of the orders must be over 0")
     from sacrebleu.metrics.chrf import CHRF
 
-    if not reference.split():
-        return {}
-    # Its names say that beta is whole; it only squares it.
-    scorer = CHRF(char_order, word_order, beta)
-    return float(scorer.sentence_score(completion, [reference]).score / 100)
+    return float(CHRF(word_order=2).sentence_score(completion, [reference]).score / 100) if reference.split() else {}
 
 
-_FLAGS = {"i": re.IGNORECASE, "m": re.MULTILINE, "s": re.DOTALL, "x": re.VERBOSE}
 # Its answers are truths, or for "finditer" the texts that match.
 _PROGRAM = """
 import json, re, sys
 for line in sys.stdin:
-    pattern, flags, text, how = json.loads(line)
-    found = getattr(re, how)(pattern, text, flags)
+    pattern, text, how = json.loads(line)
+    found = getattr(re, how)(pattern, text)
     answer = [match[0] for match in found if match[0]] if how == "finditer" else bool(found)
     sys.stdout.write(json.dumps(answer) + "\\n")
     sys.stdout.flush()
 """
-_CHILD = Worker(["-S", "-c", _PROGRAM], greeting=["", 0, "", "search"], seconds=1.0)
+_CHILD = Worker(["-S", "-c", _PROGRAM], greeting=["", "", "search"], seconds=1.0)
 
 
-def ask_pattern(pattern: str, bits: int, text: str, how: str) -> Any:
+def ask_pattern(pattern: str, text: str, how: str) -> Any:
     """Return whether ``pattern`` matches ``text`` by "fullmatch" or "search", or by "finditer" what it matches.
 
     None where that takes over a second. Raises ValueError: it is no pattern.
@@ -139,29 +124,25 @@ def ask_pattern(pattern: str, bits: int, text: str, how: str) -> Any:
     try:
         # Warnings about what a pattern may mean in a later Python would only clutter the report.
         with warnings.catch_warnings(action="ignore"):
-            re.compile(pattern, bits)
+            re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as error:
         raise ValueError(f"{pattern!r} is not a pattern: {error}") from error
-    return _CHILD.ask([pattern, bits, text, how])
+    return _CHILD.ask([pattern, text, how])
 
 
 @metric("regex", primary="match")
-def regex(
-    completion: str, reference: str, *, pattern: str = "", flags: Annotated[str, Field(pattern="^[imsx]*$")] = "",
-    whole: bool = True,
-) -> Scores:  # fmt: skip
+def regex(completion: str, reference: str, *, pattern: str = "", whole: bool = True) -> Scores:
     """1 when the completion, trimmed, matches the pattern: as a whole, or with ``whole`` off anywhere in it.
 
-    The pattern is the reference, or for the whole category the option; ``flags`` are letters of "imsx". Python's
-    syntax. Matching runs in a child process that is stopped after a second, because a pattern with nested repeats
-    can take longer than the universe has; such a match counts as none and is shown as ``timeout``. A reference that is
-    empty or no pattern leaves the record unscored.
+    The pattern is the reference, or for the whole category the option, in Python's syntax; "(?i)" at its beginning
+    makes upper and lower case equal. Matching runs in a child process that is stopped after a second, because a pattern
+    with nested repeats can take longer than the universe has; such a match counts as none and is shown as ``timeout``.
+    A reference that is empty or no pattern leaves the record unscored.
     """
-    bits = sum(_FLAGS[letter] for letter in set(flags))
     if not pattern and not reference.strip():
         return {}
     try:
-        answer = ask_pattern(pattern or reference, bits, completion.strip(), "fullmatch" if whole else "search")
+        answer = ask_pattern(pattern or reference, completion.strip(), "fullmatch" if whole else "search")
     except ValueError:
         if pattern:
             raise
@@ -192,51 +173,34 @@ _MARKS = str.maketrans(
 
 
 @metric("numeric")
-def numeric(
-    completion: str, reference: str, *, rel_tol: _Tolerance = 0.0, abs_tol: _Tolerance = 0.0, units: Texts = ()
-) -> float | Scores:
+def numeric(completion: str, reference: str, *, rel_tol: _Tolerance = 0.0, abs_tol: _Tolerance = 0.0) -> float | Scores:
     """1 when the last number of the completion is the last number of the reference.
 
-    ``rel_tol`` and ``abs_tol`` allow a difference, relative to the reference or absolute. With ``units`` only numbers
-    that stand beside one of these names count, before or after; all names mean the same unit. Commas, blanks,
-    apostrophes, or points where there are several, group thousands; a comma before one or two digits is decimal. What
-    hangs together and is no such number (1/2, 12:30, 4-6, 1,2,3) equals none. A reference that ends with such a thing,
-    or has no number, leaves the record unscored.
+    ``rel_tol`` and ``abs_tol`` allow a difference, relative to the reference or absolute. Commas, blanks, apostrophes,
+    or points where there are several, group thousands; a comma before one or two digits is decimal. What hangs together
+    and is no such number (1/2, 12:30, 4-6, 1,2,3) equals none. A reference that ends with such a thing, or has no
+    number, leaves the record unscored.
     """
-    wanted, got = _last_number(reference, units), _last_number(completion, units)
+    wanted, got = _last_number(reference), _last_number(completion)
     if not math.isfinite(wanted):
         return {}
     return float(abs(got - wanted) <= max(rel_tol * abs(wanted), abs_tol, 1e-9 * abs(wanted)))
 
 
-def _last_number(text: str, units: Sequence[str]) -> float:
+def _last_number(text: str) -> float:
     """Return the number that a text ends with; NaN where there is none, or it cannot be read whole."""
     # LaTeX writes a thin blank between thousands, or a comma in braces.
     text = text.translate(_MARKS).replace("\\,", " ").replace("{,}", ",")
-    names = [_fold(unit) for unit in units]
     # Models reason first, and the answer is the number that they end with.
-    for match in reversed(list(_RUN.finditer(text))):
-        if match[2] and (not names or _is_next_to(text, match, names)):
-            number = " ".join(match[2].split())
-            if _WITH_COMMA.fullmatch(number):
-                number = number.replace(".", "").replace(",", ".")
-            elif not _WITH_POINT.fullmatch(number):
-                break
-            return float(re.sub("[ ',]", "", match[1] + number))
-    return math.nan
-
-
-def _is_next_to(text: str, match: re.Match[str], names: Sequence[str]) -> bool:
-    before, after = _fold(text[: match.start(2)]).rstrip(" -+"), _fold(text[match.end() :]).lstrip(" ")
-    return any(
-        (before.endswith(name) and not before[: -len(name)][-1:].isalpha())
-        or (after.startswith(name) and not after[len(name) :][:1].isalpha())
-        for name in names
-    )
-
-
-def _fold(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).casefold()
+    found = [match for match in _RUN.finditer(text) if match[2]]
+    if not found:
+        return math.nan
+    sign, number = found[-1][1], " ".join(found[-1][2].split())
+    if _WITH_COMMA.fullmatch(number):
+        number = number.replace(".", "").replace(",", ".")
+    elif not _WITH_POINT.fullmatch(number):
+        return math.nan
+    return float(re.sub("[ ',]", "", sign + number))
 
 
 _N = 4

@@ -26,7 +26,6 @@ Writer = Callable[[Source, Path, str], Written]
 TARGETS: dict[str, Writer] = {
     "adapter": models.write_adapter,
     "merged": models.write_merged,
-    "ollama": models.write_ollama,
     "vllm": models.write_vllm,
     "lm-eval": harness.write,
     "gguf": gguf.write,

@@ -52,9 +52,6 @@ def write_gguf(path: Path, model: Any, renderer: Renderer, name: str, dtype: str
         raise inexpressible(f"no .gguf file is written for the architecture {config.model_type!r}", _INSTEAD)
     arch = gguf.MODEL_ARCH[_ARCHITECTURES[config.model_type]]
     weights = _weights(model, gguf.get_tensor_name_map(arch, config.num_hidden_layers))
-    # Before a file is open. It is the largest number of 16 bits.
-    if dtype == "float16" and (large := [key for key, weight in weights.items() if weight.abs().max() > 65504]):
-        raise inexpressible(f"{large[0]} holds numbers beyond float16", "Use --dtype bfloat16.")
     # Weights wait in a temporary file, so that only one stands in memory twice.
     writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[arch], use_temp_file=True)
     with closing(writer):
@@ -62,14 +59,10 @@ def write_gguf(path: Path, model: Any, renderer: Renderer, name: str, dtype: str
         writer.add_file_type(gguf.LlamaFileType[f"{'ALL' if dtype == 'float32' else 'MOSTLY'}_{FORMATS[dtype]}"])
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
         values = {f"{writer.arch}.{key}": value for key, value in _numbers(config).items()}
-        add: dict[type, Any] = {
-            bool: writer.add_bool,
-            int: writer.add_uint32,
-            float: writer.add_float32,
-            str: writer.add_string,
-        }
+        # By itself the package writes numbers with a sign, which llama.cpp refuses.
+        kinds = {bool: "BOOL", int: "UINT32", float: "FLOAT32", str: "STRING"}
         for key, value in (values | _vocabulary(renderer, len(weights["token_embd.weight"]))).items():
-            add.get(type(value), writer.add_array)(key, value)
+            writer.add_key_value(key, value, gguf.GGUFValueType[kinds.get(type(value), "ARRAY")])
         for key, weight in weights.items():
             is_plain = weight.ndim == 1 or (dtype == "q8_0" and weight.shape[-1] % 32)
             kind = gguf.GGMLQuantizationType["F32" if is_plain else FORMATS[dtype]]
@@ -103,7 +96,6 @@ def _numbers(config: Any) -> dict[str, Any]:
         "embedding_length": config.hidden_size,
         "block_count": config.num_hidden_layers,
         "feed_forward_length": config.intermediate_size,
-        "vocab_size": config.vocab_size,
         "attention.head_count": heads,
         "attention.head_count_kv": getattr(config, "num_key_value_heads", None) or heads,
         "attention.key_length": width,

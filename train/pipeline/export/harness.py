@@ -11,7 +11,6 @@ from typing import Any
 from train.base import console
 from train.data.dataset import Row, trace_of
 from train.evaluate.scoring import category_specs, part_reasoning, spec_of
-from train.pipeline.export.models import stop_texts
 from train.pipeline.export.source import Source, Written, ids_served_differently, inexpressible, served_prompt
 from train.report import wording
 
@@ -24,7 +23,7 @@ def write(source: Source, work: Path, _dtype: str) -> Written:
     Raises TrainError "E905 cannot-express" with the records that a harness would see otherwise.
     """
     rows = _test_rows(source)
-    generation = {"until": stop_texts(source), "do_sample": False, "max_gen_toks": _limit(source, rows)}
+    generation = {"until": source.stop_texts, "do_sample": False, "max_gen_toks": _limit(source, rows)}
     group = f"pairsmith_{_slug(source.dataset.path.resolve().parent.parent.name + '-' + source.name)}"
     specs = category_specs(source.dataset.manifest.get("categories", {}))
     scorers: dict[str, Any] = {}

@@ -5,7 +5,6 @@ Each has the tokenizer with its template, the stop tokens and a card.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,17 +44,15 @@ def write_adapter(source: Source, work: Path, _dtype: str) -> Written:
 
 
 def _write_config_and_card(source: Source, work: Path, library: str) -> None:
+    # Imports torch.
+    from transformers import GenerationConfig
+
     write_card_and_tokenizer(source.renderer, source.report, source.record, source.dataset.manifest, work, library)
     tokenizer = source.renderer.tokenizer
     # No max_new_tokens: a server takes it for a limit on every answer.
-    settings = {
-        "bos_token_id": tokenizer.bos_token_id,
-        "do_sample": False,
-        "eos_token_id": source.renderer.stop_ids,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
-    text = json.dumps({name: value for name, value in settings.items() if value is not None}, indent=1)
-    (work / "generation_config.json").write_text(text + "\n", encoding="utf-8")
+    GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=source.renderer.stop_ids, pad_token_id=tokenizer.pad_token_id
+    ).save_pretrained(work)  # fmt: skip
 
 
 def write_card_and_tokenizer(
@@ -69,11 +66,6 @@ def write_card_and_tokenizer(
     renderer.tokenizer.chat_template = renderer.served_template
     renderer.tokenizer.save_pretrained(work)
     (work / "README.md").write_text(model_card(report, record, manifest, library=library), encoding="utf-8")
-
-
-def stop_texts(source: Source) -> list[str]:
-    """Return the text of each token that ends an answer."""
-    return [source.renderer.encoder.decode([number], has_control=True) for number in source.renderer.stop_ids]
 
 
 def write_merged(source: Source, work: Path, dtype: str) -> Written:
@@ -104,11 +96,3 @@ def write_vllm(source: Source, work: Path, dtype: str) -> Written:
     )
     script.chmod(0o755)
     return Written(work / "model", command.format("FOLDER"))
-
-
-def write_ollama(_source: Source, _work: Path, _dtype: str) -> Written:
-    """Raise TrainError "E905 cannot-express": Ollama cannot be made to render as the run did."""
-    # Without a TEMPLATE in Go it looks a model's Jinja up in a list of its own, and sends the bare prompt where it is
-    # not in there.
-    what = "Ollama runs no Jinja, so that it would ask the model in other words than the run did"
-    raise inexpressible(what, "Use --to gguf, and serve the file with llama-server of llama.cpp, which does.")

@@ -66,6 +66,11 @@ class Source:
         """The folder or the .gguf file of the base."""
         return find_base(self.recipe.base, self.folder)
 
+    @property
+    def stop_texts(self) -> list[str]:
+        """The text of each token that ends an answer."""
+        return [self.renderer.encoder.decode([number], has_control=True) for number in self.renderer.stop_ids]
+
     def rows(self) -> list[Row]:
         """The records that were answered: validation, then test, without raw text."""
         return [row for split in ("validation", "test") for row in self.dataset.splits[split] if row.messages]
