@@ -219,13 +219,12 @@ def verbatim(model: Any, renderer: Renderer, rows: Sequence[Row], recipe: Recipe
     most, tried = recipe.eval.fit_records, dict[str, tuple[list[int], list[int]]]()
     # Many answers are too short to be tried.
     for example in renderer.examples(sample_rows(rows, 20 * most)).examples if most else ():
-        stop = len(example.mask) - example.mask[::-1].index(True) if any(example.mask) else 0
-        start = stop
-        while start and example.mask[start - 1]:
-            start -= 1
+        # The last run of trained tokens; the first token of all is never one.
+        stop = len(example.mask) - example.mask[::-1].index(True)
+        start = stop - example.mask[:stop][::-1].index(False)
         answer = [token for token in example.ids[start:stop] if token not in renderer.stop_ids]
         target = answer[_PREFIX : _PREFIX + _MOST_AFTER]
-        if start and len(target) >= _FEWEST_AFTER and len(tried) < most:
+        if len(target) >= _FEWEST_AFTER and len(tried) < most:
             tried[example.id] = example.ids[: start + _PREFIX], target
     with _computing(model, recipe):
         written = generate(
