@@ -37,8 +37,8 @@ from train.data.rendering import Renderer
 from train.evaluate.predictions import read_predictions
 from train.model.safety import check_gguf
 from train.pipeline.export import EXPORT
-from train.pipeline.export.gguf_file import FORMATS, write_gguf
-from train.pipeline.export.manifest import ExportManifest
+from train.pipeline.export.gguf import FORMATS, write_gguf
+from train.pipeline.export.source import ExportManifest
 from train.report import schema_of
 
 pytestmark = [
@@ -259,10 +259,6 @@ def test_what_a_comparison_cannot_see_is_refused_in_words(tmp_path: Path) -> Non
     config = transformers.LlamaConfig(**SHAPE, rope_parameters=yarn)
     with pytest.raises(TrainError, match="positions of the kind 'yarn'"):
         write_gguf(tmp_path / "a", transformers.LlamaForCausalLM(config), renderer, "x", "float16")
-    kinds = ["full_attention", "sliding_attention"]
-    gemma = transformers.Gemma3TextConfig(**SHAPE, layer_types=kinds, sliding_window=8)
-    with pytest.raises(TrainError, match=r"the layers \[1\] see a window"):
-        write_gguf(tmp_path / "a", transformers.Gemma3ForCausalLM(gemma), renderer, "x", "float16")
     neox = {name: value for name, value in SHAPE.items() if name not in ("head_dim", "num_key_value_heads")}
     other = transformers.GPTNeoXForCausalLM(transformers.GPTNeoXConfig(**neox))
     with pytest.raises(TrainError, match="architecture 'gpt_neox'"):

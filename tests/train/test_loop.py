@@ -249,12 +249,6 @@ def test_the_best_step_is_kept_and_can_be_restored(tmp_path: Path) -> None:
     assert [event["best"] for event in _events(tmp_path, "eval")] == [True, True, False, False]
 
 
-def test_without_scores_the_lower_loss_is_better() -> None:
-    assert ValidationScore(None, 1.0).is_better_than(ValidationScore(None, 2.0))
-    assert not ValidationScore(None, 2.0).is_better_than(ValidationScore(None, 1.0))
-    assert ValidationScore(0.0, 9.0).is_better_than(None)
-
-
 def test_divergence_stops_the_run_and_names_the_records(tmp_path: Path) -> None:
     with pytest.raises(TrainError) as caught:
         _fit(

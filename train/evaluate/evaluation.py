@@ -19,8 +19,7 @@ from train.data.dataset import Dataset, Row, hash_of, sample_rows
 from train.data.rendering import Example, Renderer, RowFault
 from train.evaluate.answers import Draw, Generated, Guide, generate
 from train.evaluate.general import SPLIT, readable_general
-from train.evaluate.predictions import VERBATIM, Scored, ValidationScore, sample_of
-from train.evaluate.preferences import agreement_of, gain_of
+from train.evaluate.predictions import VERBATIM, Scored, ValidationScore, agreement_of, gain_of, sample_of
 from train.evaluate.scoring import Answer, CategorySpec, rows_with_choices, score
 from train.model import computing, pick_dtype
 from train.model.distributed import DistributedContext

@@ -130,14 +130,6 @@ class ValidationScore:
     fit: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     general: float | None = None
 
-    def is_better_than(self, other: ValidationScore | None) -> bool:
-        """Higher score, and on a tie (or without scores) lower loss."""
-        if other is None:
-            return True
-        if self.score is not None and other.score is not None and self.score != other.score:
-            return self.score > other.score
-        return self.loss < other.loss
-
 
 def outcome(base: float | None, tuned: float | None) -> Outcome:
     """Return what training did to one record, given its score before and after; right means 0.5 or more."""
@@ -146,6 +138,32 @@ def outcome(base: float | None, tuned: float | None) -> Outcome:
     if tuned >= RIGHT_FROM:
         return "ok" if base >= RIGHT_FROM else "fixed"
     return "broken" if base >= RIGHT_FROM else "still-wrong"
+
+
+def margin_of(record: Scored) -> float | None:
+    """Return by how many nats a model finds the better answer likelier than the worse; None where there are no two."""
+    if record.nll is None or record.rejected is None:
+        return None
+    return record.rejected["nll"] - record.nll
+
+
+def gain_of(before: Scored, after: Scored) -> float | None:
+    """Return by how many nats training moved a record towards what people prefer; None where they said nothing.
+
+    The change of log-probability that favours the better answer, or one that is liked: the implicit reward of Rafailov
+    et al. 2023, arXiv:2305.18290, section 4, without its factor.
+    """
+    own, other = margin_of(before), margin_of(after)
+    if own is not None and other is not None:
+        return other - own
+    if after.is_liked is None or before.nll is None or after.nll is None:
+        return None
+    return (before.nll - after.nll) * (1 if after.is_liked else -1)
+
+
+def agreement_of(gain: float) -> float:
+    """Return 1 where a gain is what people prefer, 0 where it is not, and one half where nothing changed."""
+    return 0.5 if gain == 0 else float(gain > 0)
 
 
 def not_finite(records: Sequence[Scored]) -> list[str]:

@@ -13,8 +13,9 @@ from train.base.errors import TrainError
 from train.base.storage import digest_of
 from train.data.dataset import Dataset, Row, RowFault, last_answer
 from train.evaluate import metrics
-from train.evaluate.metrics.choices import index_of_choice
+from train.evaluate.metrics.text import index_of_choice
 from train.evaluate.predictions import REASONING_CUT, REASONING_TOKENS, Scored
+from train.recipe import PREFERENCES, Objective
 
 if TYPE_CHECKING:
     # Imports torch, which the answers of a model that is elsewhere do without.
@@ -240,13 +241,21 @@ def _parts(row: Row) -> tuple[Sequence[Mapping[str, Any]], Mapping[str, Any]]:
     return row.messages[:last], row.messages[last]
 
 
+def comparison_remark(objective: Objective, dataset: Dataset) -> list[str]:
+    """Return what cannot be told of an objective that compares answers where no exam record does; else nothing."""
+    rows = (row for split in ("validation", "test") for row in dataset.splits[split])
+    if objective not in PREFERENCES or any(row.worse is not None or row.is_liked is not None for row in rows):
+        return []
+    return ["No validation or test record compares answers, so nothing shows whether training moved them as wanted."]
+
+
 def rescored(
     sides: Sequence[Sequence[Scored]], dataset: Dataset, records: Mapping[str, int]
 ) -> list[list[Scored]]:  # fmt: skip
     """Return the results of a run on ``dataset``, on so many ``records`` of each split, scored again.
 
-    Texts and likelihoods are taken as they stand, and so is what no text tells: verdicts of a judge, choices by
-    likelihood. Raises TrainError "E952 run-changed" where they are not the results on those records.
+    Texts and likelihoods are taken as they stand, and so are the verdicts of a judge, which no text tells. Raises
+    TrainError "E952 run-changed" where they are not the results on those records.
     """
     categories = category_specs(dataset.manifest.get("categories", {}), dataset.splits["train"])
     rows = {(split, row.id): row for split, part in dataset.splits.items() for row in part}
@@ -270,10 +279,8 @@ def _rescored(old: Scored, row: Row | None, categories: Mapping[str, CategorySpe
     reference = "" if row.is_liked is False else content
     answer = Answer(old.id, old.text, old.stopped, old.reasoning)
     [new] = score([row], {row.id: reference}, [answer], None, categories, split=old.split)
-    # Of a choice by likelihood all scores are kept, as no text tells any.
-    is_scored = old.stopped is not None and new.metric != "judge"
-    old_scores = {name: value for name, value in (old.scores or {}).items() if name != new.metric or not is_scored}
+    kept = {name: v for name, v in (old.scores or {}).items() if name != new.metric or new.metric == "judge"}
     return replace(
-        new, scores={**old_scores, **(new.scores or {})}, nll=old.nll, num_tokens=old.num_tokens,
+        new, scores={**kept, **(new.scores or {})}, nll=old.nll, num_tokens=old.num_tokens,
         num_bytes=old.num_bytes, rejected=old.rejected, usage=old.usage, asked=old.asked,
     )  # fmt: skip

@@ -28,8 +28,7 @@ from train.data.rendering import (
 from train.evaluate.evaluation import choice_examples, worse_sides
 from train.evaluate.general import SPLIT as GENERAL
 from train.evaluate.general import general_rows, readable_general
-from train.evaluate.preferences import comparison_remark
-from train.evaluate.scoring import CategorySpec, category_specs, rows_with_choices
+from train.evaluate.scoring import CategorySpec, category_specs, comparison_remark, rows_with_choices
 from train.loop import Placement
 from train.model import (
     add_lora,

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from train.base.console import one_line
 from train.base.errors import TrainError
@@ -18,7 +18,7 @@ from train.base.storage import sha256_of
 from train.data.dataset import Dataset, reasoning_remark
 from train.evaluate.dynamics import Dynamic
 from train.evaluate.predictions import PREDICTIONS, Scored, outcome, pair, write_feedback, write_predictions
-from train.evaluate.preferences import comparison_remark
+from train.evaluate.scoring import CategorySpec, comparison_remark
 from train.recipe import Recipe
 from train.recipe.forgetting import remedies
 from train.report import wording
@@ -42,10 +42,6 @@ from train.report.preferences import preference_table, preferences
 from train.report.results import BITS_MARGIN, SPLITS, Pairs, Rules, compare_pairs, known, measure_rows, one_answer
 from train.report.tables import ReportTable
 from train.report.write import read_curve, write_report
-
-if TYPE_CHECKING:
-    # Imports torch, which a report that is computed again does without.
-    from train.evaluate.scoring import CategorySpec
 
 FEWEST_DOCUMENTS = 10
 _MOST_LISTED, _MOST_ON_MAP = 20, 10

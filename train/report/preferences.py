@@ -7,8 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from train.evaluate.predictions import Scored
-from train.evaluate.preferences import gain_of, margin_of
+from train.evaluate.predictions import Scored, gain_of, margin_of
 from train.report import stats, wording
 from train.report.results import Pairs, Rules, estimate
 from train.report.tables import Change, Estimate, ReportTable

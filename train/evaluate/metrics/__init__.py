@@ -1,6 +1,6 @@
 """The table of metrics: what each is called, what it says, its options, and cases that prove it.
 
-Ours are the functions of `text`, `choices` and `structured`. Installed packages add others: an entry point of the group
+Ours are the functions of `text` and `structured`. Installed packages add others: an entry point of the group
 ``pairsmith.metrics`` names a module that registers them.
 
 A metric is a function ``(completion, reference, *, options...)`` that returns one score in [0, 1], or several named
@@ -154,7 +154,7 @@ def discover() -> dict[str, Metric]:
     Raises TrainError "E984 bad-plugin" for a package that cannot be loaded, or whose metric does not keep its cases.
     """
     # Ours come first, so that a name that is taken is refused; they register themselves here.
-    for module in ("choices", "structured", "text"):
+    for module in ("structured", "text"):
         import_module(f"{__name__}.{module}")
     for entry in entry_points(group=GROUP):
         try:

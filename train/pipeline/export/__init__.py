@@ -17,8 +17,16 @@ from train.base.run_folder import weights_digest
 from train.base.storage import whole_folder
 from train.pipeline.export import gguf, harness, models
 from train.pipeline.export.hub import doubts_of, form_of, require_repository, send
-from train.pipeline.export.manifest import EXPORT, ExportManifest
-from train.pipeline.export.source import Source, Written, compare_answers, ids_served_differently, open_source, reload
+from train.pipeline.export.source import (
+    EXPORT,
+    ExportManifest,
+    Source,
+    Written,
+    compare_answers,
+    ids_served_differently,
+    open_source,
+    reload,
+)
 
 Writer = Callable[[Source, Path, str], Written]
 """Fills a folder with a run in a number format."""
@@ -43,7 +51,6 @@ def export_run(
     own. Raises TrainError: E919 would-overwrite, E936 write-failed, E905 cannot-express, and what the target refuses.
     """
     dtype = dtype or source.recipe.dtype
-    check_free(output, is_forced=is_forced)
     num, odd = 0, list[str]()
     with whole_folder(output) as work:
         written = TARGETS[target](source, work, dtype)
@@ -57,7 +64,6 @@ def export_run(
             weights=weights_digest(source.tuned), gguf=written.proof,
         )  # fmt: skip
         (work / EXPORT).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        # Another process may have written there meanwhile.
         check_free(output, is_forced=is_forced)
     num_bytes = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
     console.info(f"written: {output} ({num_bytes / 1e6:,.1f} MB)")

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from train.base.errors import TrainError
 from train.base.run_folder import RECIPE, read_finished, recipe_folder, weights_digest
 from train.data.dataset import Dataset, Row, sample_rows
 from train.data.rendering import Renderer
 from train.evaluate.evaluation import predict
-from train.evaluate.predictions import PREDICTIONS, Scored, pair, read_predictions
+from train.evaluate.predictions import PREDICTIONS, Scored, read_predictions
 from train.model import (
     check_finite,
     check_folder,
@@ -27,11 +27,11 @@ from train.model import (
     pick_dtype,
     root_base,
 )
-from train.pipeline.export.manifest import GgufProof
 from train.pipeline.prepare import open_renderer
 from train.pipeline.stages import open_run_dataset
 from train.recipe import Recipe, load_recipe
 from train.report import Report
+from train.report.tables import ReportPart
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,43 @@ class Source:
         return [row for split in ("validation", "test") for row in self.dataset.splits[split] if row.messages]
 
 
+EXPORT = "export.json"
+
+
+class GgufProof(ReportPart):
+    """A .gguf file, and what llama.cpp was seen to do with it."""
+
+    file: str
+    sha256: str
+    llama_cpp: str
+    """Version of xllamacpp, which has llama.cpp in it."""
+    num_records: int
+    """Validation records whose prompts have the same tokens."""
+    num_tokens: int
+    """Places in the answers to validation records where the run's likeliest token leads the next one by more than
+    `tolerance`.
+    """
+    num_same: int
+    """Those of them where the file names the same token: all, but for files of fewer bits."""
+    tolerance: float
+    """In nats."""
+
+
+class ExportManifest(ReportPart, title="export.json of `train export`"):
+    """What was exported, and of what."""
+
+    version: Literal[1] = 1
+    to: str
+    run: str
+    dtype: str
+    """Number format of the weights, or of a .gguf file."""
+    dataset: str
+    """SHA-256 of the dataset's manifest."""
+    weights: str
+    """SHA-256 over what the run saved."""
+    gguf: GgufProof | None = None
+
+
 @dataclass(frozen=True)
 class Written:
     """What an export made: where a model is that can be loaded again, if there is one, and the command that uses it.
@@ -97,14 +134,12 @@ def open_source(run: Path, dataset: Path | None = None) -> Source:
     """Return a finished run; ``dataset`` says where its data lies now.
 
     Raises TrainError: E942 unfinished-run; E952 run-changed where data, base, tokenizer or template are not those that
-    the run was made of; E934 not-finite; and what opening each part raises.
+    the run was made of; and what opening each part raises.
     """
     import torch
 
     record = read_finished(run)
     sides = read_predictions(run / PREDICTIONS)
-    # Raises where one of them is not finite.
-    pair(*sides)
     recipe, folder = load_recipe(run / RECIPE, is_own=True), recipe_folder(run)
     opened = open_run_dataset(run, record, dataset)
     tuned = run / record["saved"]
