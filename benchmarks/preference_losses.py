@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from training import Job, made_model
 
-from train.data.rendering import Example, PreferenceExample
+from train.data.rendering import Example
 from train.loop import Trainer, backward
 from train.model.batch import BatchSampler
 from train.model.capabilities import capabilities_of
@@ -37,7 +37,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 """A loss by its name: our objective, our settings of it, and what TRL is set to beside them."""
 
 
-def made_pairs(number: int, objective: str) -> list[PreferenceExample]:
+def made_pairs(number: int, objective: str) -> list[Example]:
     """Return pairs of made-up texts; of KTO every second answer was not liked."""
     random = np.random.default_rng(0)
     pairs = []
@@ -48,9 +48,8 @@ def made_pairs(number: int, objective: str) -> list[PreferenceExample]:
             answer = random.zipf(1.2, int(random.integers(20, 100))) % 32_000
             ids = [int(token) for token in (*prompt, *answer)]
             parts.append(Example(str(record), "", "", ids, [n >= len(prompt) for n in range(len(ids))], 1))
-        ids, mask = ([token for part in parts for token in getattr(part, name)] for name in ("ids", "mask"))
         sign = -1 if objective == "kto" and record % 2 else 1
-        pairs.append(PreferenceExample(str(record), "", "", ids, mask, 1, parts=tuple(parts), sign=sign))
+        pairs.append(parts[0].paired_with(parts[1], sign, 1.0))
     return pairs
 
 
@@ -65,7 +64,7 @@ def padded(parts: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor, torch.
     return ids, attention, answers
 
 
-def ours(model: Any, pairs: Sequence[PreferenceExample], reference: torch.Tensor, recipe: Any) -> Callable[[], float]:
+def ours(model: Any, pairs: Sequence[Example], reference: torch.Tensor, recipe: Any) -> Callable[[], float]:
     """Return what computes our gradients of one step of all ``pairs`` and gives the loss."""
     sampler = BatchSampler(pairs, recipe, is_packed=capabilities_of(model).has_packing)
     trainer = Trainer(model, sampler, reference=reference)
@@ -73,7 +72,7 @@ def ours(model: Any, pairs: Sequence[PreferenceExample], reference: torch.Tensor
 
 
 def theirs(
-    objective: str, model: Any, pairs: Sequence[PreferenceExample], reference: torch.Tensor, options: dict[str, Any],
+    objective: str, model: Any, pairs: Sequence[Example], reference: torch.Tensor, options: dict[str, Any],
     more: dict[str, Any],
 ) -> Callable[[], float]:  # fmt: skip
     """Return what does the same by TRL's code."""

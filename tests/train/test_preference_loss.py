@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from tests.train.tiny import make_model, make_tokenizer, pair_row, text_row
 from train.data.dataset import Row
-from train.data.rendering import Example, PreferenceExample, Renderer, preference_examples
+from train.data.rendering import Example, Renderer, preference_examples
 from train.loop import Trainer, backward
 from train.model.batch import BatchSampler
 from train.model.capabilities import capabilities_of
@@ -31,7 +31,7 @@ def rows() -> list[Row]:
     return [replace(pair_row(f"p{n}", *text[:3]), weight=text[3]) for n, text in enumerate(TEXTS)]
 
 
-def rendered(objective: Objective) -> list[PreferenceExample]:
+def rendered(objective: Objective) -> list[Example]:
     """The examples of `rows`."""
     return list(preference_examples(Renderer(make_tokenizer(), objective, 256), rows(), "", None).examples)  # type: ignore[arg-type]
 
@@ -56,14 +56,14 @@ def logp(model: Any, example: Example) -> torch.Tensor:
     return -functional.cross_entropy(logits, targets, ignore_index=-100, reduction="sum")
 
 
-def reference_of(examples: Sequence[PreferenceExample]) -> torch.Tensor:
+def reference_of(examples: Sequence[Example]) -> torch.Tensor:
     """What another model gives the texts, [records, 2]."""
     other = make_model(seed=7)
     with torch.no_grad():
         return torch.tensor([[logp(other, part).item() for part in (e.parts * 2)[:2]] for e in examples])
 
 
-def oracle(model: Any, examples: Sequence[PreferenceExample], reference: torch.Tensor, options: dict[str, Any]) -> Any:
+def oracle(model: Any, examples: Sequence[Example], reference: torch.Tensor, options: dict[str, Any]) -> Any:
     """The loss of the papers, by autograd; see `train.model.preference` for them."""
     objective, beta = options["objective"], options.get("beta", 0.1)
     compared = [(e, r) for e, r in zip(examples, reference, strict=True) if not e.is_replay]

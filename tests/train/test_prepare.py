@@ -96,11 +96,11 @@ def test_tokens_without_offsets_are_those_with_them(texts: list[str], data: st.D
     ends = [data.draw(st.integers(start, len(text))) for start, text in zip(starts, texts, strict=True)]
     passages = [Passage(text, [(a, b)], a) for text, a, b in zip(texts, starts, ends, strict=True)]
     for tokenizer in _TOKENIZERS:
-        encoder = Encoder(tokenizer)
-        quick = encoder.encode(passages)
-        whole = encoder.encode([passage._replace(has_offsets=True) for passage in passages])
-        for one, other in zip(quick, whole, strict=True):
-            assert (one.ids.tolist(), *one[1:5]) == (other.ids.tolist(), *other[1:5])
+        quick, slow = Encoder(tokenizer), Encoder(tokenizer)
+        slow.__dict__["_bytes"] = None
+        for one, other in zip(quick.encode(passages), slow.encode(passages), strict=True):
+            assert one.offsets.tolist() == other.offsets.tolist()
+            assert one._replace(offsets=None) == other._replace(offsets=None)
 
 
 _TOKENIZERS = [make_tokenizer(), _with_nfc(), load_tokenizer("tiny-base")[0]]
@@ -117,7 +117,7 @@ def test_the_cache_gives_what_the_first_run_gave(tmp_path: Path, capsys: pytest.
     assert isinstance(again.examples.arrays["ids"].base, np.memmap)
     assert (again.examples, again.cut, again.left_out) == (first.examples, first.cut, first.left_out)
     assert first.cut
-    assert renderer.examples(rows).examples is again.examples
+    assert renderer.examples(rows).examples == again.examples
     assert renderer.examples(rows[3:5]).examples == again.examples[3:5]
     plain = Renderer(make_tokenizer(), "chat", 30, **args)
     assert again.examples == plain.examples(rows).examples
@@ -176,7 +176,7 @@ def test_rows_of_a_file_give_what_rows_in_memory_give(tmp_path: Path, is_cached:
     assert len(wanted.left_out) > 1
     given = render_cached(outside, opened, "digest", Cache(tmp_path / "c") if is_cached else None)
     assert (given.examples, given.left_out, given.notes) == (wanted.examples, wanted.left_out, wanted.notes)
-    assert outside.examples(opened).examples is given.examples
+    assert outside.examples(opened).examples == given.examples
     # Parts of the file, as each of several ranks takes one.
     for part in (slice(1, None, 2), slice(30, 37)):
         ours, theirs = outside.examples(opened[part]), inside.examples(rows[part])
@@ -199,17 +199,6 @@ def test_memory_hardly_grows_with_the_rows(tmp_path: Path) -> None:
 
     # A row alone takes two kilobytes as objects, and as much again once it is rendered.
     assert (peak(6000) - peak(3000)) / 3000 < 400
-
-
-def test_a_refusal_is_kept_too(tmp_path: Path) -> None:
-    cache, rows = Cache(tmp_path / "c"), [chat_row("empty", "x", " ")]
-    said = []
-    for _ in "ab":
-        with pytest.raises(TrainError) as caught:
-            render_cached(Renderer(make_tokenizer(), "sft", None), rows, "digest", cache)
-        said.append((caught.value.code, caught.value.message, caught.value.hint, caught.value.exit_code))
-    assert said[0] == said[1]
-    assert len(list(cache.folder.iterdir())) == 1
 
 
 def test_another_setting_row_or_template_is_another_entry(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_reasoning_that_is_trained_must_be_there_and_other_may_be_left_out() -> 
     assert rendered.notes == {
         "r1": ["the chat template leaves out the reasoning_content of answers that are not trained"]
     }
-    assert "has no place for reasoning_content" in refusal(THINKING, earlier, "chat")
+    assert "rewrites an answer with tool calls" in refusal(THINKING, earlier, "chat")
     talk = chat_row("r1", "who sat", "the cat", "and who ran", "one dog")
     assert talk.messages is not None
     talk.messages[1] |= {"reasoning_content": "it is small"}

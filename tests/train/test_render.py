@@ -131,14 +131,6 @@ def test_a_template_that_trims_some_contents_is_trained_as_it_writes() -> None:
     assert [_trained(renderer, example) for example in examples] == [f" even {END}", f"odd{END}"]
 
 
-def test_marks_around_somebody_else_are_refused() -> None:
-    tokenizer = make_tokenizer("marked")
-    tokenizer.chat_template = CHATML.replace("m.role == 'assistant' %}{% gen", "m.role == 'user' %}{% gen")
-    with pytest.raises(TrainError) as caught:
-        Renderer(tokenizer, "chat", 256).example(chat_row("m", "a", "b"))
-    assert caught.value.code == "E922 bad-template"
-
-
 def test_a_template_that_opens_answers_in_two_ways_is_refused() -> None:
     tokenizer = make_tokenizer("unmarked")
     tokenizer.chat_template = CHATML_WITHOUT_MARKS.replace(

@@ -15,7 +15,6 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from train.base import console
@@ -241,12 +240,7 @@ def _find_marks(server: _Server, template: str) -> Any:
     # Imports what renders rows for training.
     from train.data.rendering.conversation import find_marks
 
-    conversations: Any = SimpleNamespace(
-        template=SimpleNamespace(source=template),
-        opening=lambda messages: server.render(messages, None),
-        render=lambda messages: server.render(messages, None, is_whole=True),
-    )
-    return find_marks(conversations)
+    return find_marks(template, lambda messages, is_prompt=False: server.render(messages, None, is_whole=not is_prompt))
 
 
 class EngineError(TrainError):

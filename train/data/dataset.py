@@ -16,17 +16,17 @@ from functools import cache, cached_property
 from heapq import nsmallest
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, overload
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, overload
 
 import numpy as np
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from train.base import console
 from train.base.errors import TrainError
 from train.base.file_guard import MOST_DOCUMENT, FileGuardError, hint_of, open_file, read_file
 from train.base.storage import digest_of
 from train.data.plain import SPLITS, choose_splits, read_plain
-from train.data.strict import SliceValues, parse_object, read_slices, refuse
+from train.data.strict import SliceValues, parse_object, refuse
 
 if TYPE_CHECKING:
     from train.recipe import Objective, Reasoning
@@ -44,7 +44,7 @@ TRACES = ("reasoning_content", "thinking", "reasoning")
 _Weight = Annotated[float, Field(ge=0, le=MOST_WEIGHT)]
 
 
-class _MessageLine(BaseModel, strict=True):
+class _MessageLine(BaseModel, strict=True, extra="allow"):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | None = None
     tool_calls: list[dict[str, Any]] | None = None
@@ -53,6 +53,12 @@ class _MessageLine(BaseModel, strict=True):
     reasoning_content: str | None = None
     thinking: str | None = None
     reasoning: str | None = None
+
+    @model_validator(mode="after")
+    def _check_marks(self) -> Self:
+        if self.role != "assistant" and (self.train or self.weight or trace_of(vars(self))):
+            raise ValueError("train, weight and reasoning are the assistant's own: only what it says is trained")
+        return self
 
 
 _Messages = Annotated[list[_MessageLine], Field(min_length=1)]
@@ -73,6 +79,24 @@ class _RowLine(BaseModel, strict=True):
     tools: list[dict[str, Any]] | None = None
     weight: _Weight | None = None
     answers: Annotated[list[_AnswerLine], Field(min_length=1)] | None = None
+    slices: dict[str, list[str | int | float]] | None = None
+
+    @model_validator(mode="after")
+    def _check_parts(self) -> Self:
+        if (self.messages is None) == (self.text is None):
+            raise ValueError(f"record {self.id!r} needs either messages or text")
+        messages, answers = self.messages or [], self.answers or []
+        best = _unmarked(answers[0].messages) if answers else []
+        if best and (len(messages) <= len(best) or _unmarked(messages[-len(best) :]) != best):
+            raise ValueError("the messages must end with the first of the answers, after a question")
+        if any(before.rating < after.rating for before, after in pairwise(answers)):
+            raise ValueError("the answers must stand in the order of their ratings, the best first")
+        return self
+
+
+def _unmarked(messages: Sequence[_MessageLine]) -> list[dict[str, Any]]:
+    # An answer that was not liked is marked so that nobody learns it.
+    return [message.model_dump(exclude={*TRAINING}) for message in messages]
 
 
 @dataclass(frozen=True)
@@ -336,15 +360,12 @@ class Lines(Sequence[Row]):
     def __getitem__(self, index: slice) -> list[Row]: ...
     def __getitem__(self, index: int | slice) -> Row | list[Row]:
         chosen = range(len(self))[index]
-        rows = [self._row(line) for _, line in self._raw([chosen] if isinstance(chosen, int) else chosen)]
+        # What was read strictly before needs no second look.
+        rows = [_row(json.loads(line)) for _, line in self._raw([chosen] if isinstance(chosen, int) else chosen)]
         return rows[0] if isinstance(chosen, int) else rows
 
     def __iter__(self) -> Iterator[Row]:
-        return (self._row(line) for _, line in self._raw(range(len(self))))
-
-    def _row(self, line: bytes) -> Row:
-        # What was read strictly before needs no second look.
-        return _checked_row(json.loads(line.decode()), self.path.name)
+        return (_row(json.loads(line)) for _, line in self._raw(range(len(self))))
 
     def _raw(self, indices: Iterable[int]) -> Iterator[tuple[int, bytes]]:
         """Yield the number in the file and the bytes of lines; raises TrainError "E911 dataset-changed"."""
@@ -376,38 +397,21 @@ def row_of(value: dict[str, Any], location: str) -> Row:
     except ValidationError as error:
         problem = error.errors()[0]
         path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"])
-        refuse(location, f"{path.lstrip('.')}: {problem['msg']}")
-    if (value.get("messages") is None) == (value.get("text") is None):
-        refuse(location, f"record {value['id']!r} needs either messages or text")
-    for messages in (value.get("messages"), *(answer["messages"] for answer in value.get("answers") or ())):
-        for number, message in enumerate(messages or ()):
-            if message["role"] != "assistant" and (message.get("train") or message.get("weight") or trace_of(message)):
-                own = "train, weight and reasoning are the assistant's own: only what it says is trained"
-                refuse(location, f"messages[{number}]: {own}")
-    return _checked_row(value, location)
+        refuse(location, f"{path}: {problem['msg'].removeprefix('Value error, ')}".lstrip(".: "))
+    return _row(value)
 
 
-def _checked_row(value: dict[str, Any], location: str) -> Row:
+def _row(value: dict[str, Any]) -> Row:
     messages, source, weight = value.get("messages"), value.get("source"), value.get("weight")
     answers = tuple(RatedAnswer(one["messages"], float(one["rating"])) for one in value.get("answers") or ())
     # Other exporters leave content out where there are tool calls; from here on every message has one.
     for message in (*(messages or ()), *(message for answer in answers for message in answer.messages)):
         message.setdefault("content", None)
-    best = answers[0].messages if answers else []
-    if best and not (messages and len(messages) > len(best) and _unmarked(messages[-len(best) :]) == _unmarked(best)):
-        refuse(location, "the messages must end with the first of the answers, after a question")
-    if any(before.rating < after.rating for before, after in pairwise(answers)):
-        refuse(location, "the answers must stand in the order of their ratings, the best first")
     return Row(
         value["id"], value["category"], value["cluster"] or value["id"], messages, value.get("tools") or None,
         value.get("text"), source if isinstance(source, str) else "", 1.0 if weight is None else float(weight), answers,
-        read_slices(value["slices"], location) if "slices" in value else None,
+        value.get("slices"),
     )  # fmt: skip
-
-
-def _unmarked(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    # An answer that was not liked is marked so that nobody learns it.
-    return [{key: value for key, value in message.items() if key not in TRAINING} for message in messages]
 
 
 def _check_unique_ids(splits: Mapping[str, Sequence[Row]]) -> None:
@@ -473,33 +477,10 @@ class NoTrainedAnswer(RowFault):
     """No answer of a record may be trained; such records are set aside and counted."""
 
 
-def answer_weights(messages: Sequence[dict[str, Any]], answers: Sequence[int]) -> list[float]:
-    """Return what the tokens of each answer count: its "weight", 1 without one, and 0 where "train" is false.
-
-    Raises NoTrainedAnswer where all are 0.
-    """
-    weights = [weight_of(messages[turn]) for turn in answers]
-    # Set aside and counted, not refused: the owner of the data said so with a mark.
-    if not any(weights):
-        raise NoTrainedAnswer("no answer of the record may be trained (train is false, or the weight is 0)")
-    return weights
-
-
-def weight_of(answer: dict[str, Any]) -> float:
-    """Return what the tokens of one answer count."""
-    return 0.0 if answer.get("train") is False else float(_or(answer.get("weight"), 1.0))
-
-
-def refuse_marks(messages: Sequence[dict[str, Any]]) -> None:
-    """Raise RowFault where a message says how it is trained: the objective "domain" trains all tokens alike."""
-    if any(_or(message.get(key), default) != default for message in messages for key, default in TRAINING.items()):
-        raise RowFault("a message has a train flag or a weight, and the objective domain trains all tokens alike")
-
-
-def notes_of(row: Row) -> list[str]:
-    """Return what of a row's messages no renderer gives to the template, in words: what follows the last answer."""
-    role = row.messages[-1]["role"] if row.messages else "assistant"
-    return [] if role == "assistant" else [f"what follows the last answer (a turn of the {role}) is not trained"]
+def weight_of(message: Mapping[str, Any]) -> float:
+    """Return what each token of an answer counts: its "weight", 1 without one, and 0 where "train" is false."""
+    weight = message.get("weight")
+    return 0.0 if message.get("train") is False else 1.0 if weight is None else float(weight)
 
 
 def last_answer(messages: Sequence[dict[str, Any]]) -> int:
@@ -540,10 +521,6 @@ def reasoning_remark(rows: Sequence[Row], split: str, reasoning: Reasoning) -> l
     """Return what becomes of the reasoning in the rows of a split, and what figures cover; empty where none has any."""
     number = sum(any(map(trace_of, row.messages or ())) for row in rows)
     return [f"{number:,} of {len(rows):,} {split} records have reasoning: {_COVERED[reasoning]}"] if number else []
-
-
-def _or(value: Any, default: Any) -> Any:
-    return default if value is None else value
 
 
 @cache

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from train.base import console
-from train.data.rendering import Example, PreferenceExample
+from train.data.rendering import Example
 from train.evaluate.dynamics import Dynamics
 from train.loop.checkpoint import Checkpoint, trained_tensors
 from train.loop.state import TrainingState
@@ -166,7 +166,7 @@ class Trainer:
         for indices, weight in self.turns(step):
             examples = {index: self.sampler.examples[index] for index in indices}
             seconds = {index: example.parts[1] for index, example in examples.items()
-                       if isinstance(example, PreferenceExample) and not example.is_replay}  # fmt: skip
+                       if len(example.parts) > 1}  # fmt: skip
             # Replayed text has no second part; where there is nothing else, a pass is made since others wait for it.
             texts = seconds or {indices[0]: examples[indices[0]]}
             drift = partial(comparison.drift, batch=self._collate([*texts.values()]), num_texts=len(texts),

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from train.data.rendering import Example, PreferenceExample
+from train.data.rendering import Example
 from train.model.attention import to_device
 from train.model.batch import Batch
 from train.model.loss import loss_from_nll, supervised_loss
@@ -52,7 +52,7 @@ def totals_of(examples: Sequence[Example]) -> StepTotals:
     return StepTotals(rates[0], rates[1])
 
 
-def texts_of(examples: Sequence[PreferenceExample], *, is_second_read: bool) -> list[Example]:
+def texts_of(examples: Sequence[Example], *, is_second_read: bool) -> list[Example]:
     """Return the texts of ``examples`` as a batch holds them: the first of each, and then the second ones."""
     seconds = [example.parts[1] for example in examples if len(example.parts) > 1] if is_second_read else []
     return [*(example.parts[0] for example in examples), *seconds]
@@ -71,7 +71,7 @@ class PreferenceLoss:
         return self.objective != "kto"
 
     def loss(
-        self, model: Any, batch: Batch, examples: Sequence[PreferenceExample], reference: torch.Tensor,
+        self, model: Any, batch: Batch, examples: Sequence[Example], reference: torch.Tensor,
         totals: StepTotals, scale: float,
     ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
         """Return ``scale`` * the weighted sum of the records' losses (differentiable), and each token's NLL [S].
@@ -91,7 +91,7 @@ class PreferenceLoss:
         return loss_from_nll(model, batch, grad_fn)
 
     def _sum(
-        self, logps: torch.Tensor, examples: Sequence[PreferenceExample], reference: torch.Tensor, totals: StepTotals
+        self, logps: torch.Tensor, examples: Sequence[Example], reference: torch.Tensor, totals: StepTotals
     ) -> torch.Tensor:
         """Return the weighted sum of the losses of ``examples`` by the log-probabilities [P] of their texts."""
 

@@ -19,7 +19,6 @@ from train.base.cache import Cache, cache_home
 from train.base.errors import TrainError
 from train.base.storage import digest_of, installed_version, sha256_of, sources_digest
 from train.data.dataset import Row, sample_rows
-from train.data.rendering import PreferenceExample
 from train.evaluate.evaluation import (
     evaluate_model,
     evaluate_splits,
@@ -247,7 +246,7 @@ def reference_logps(prepared: Prepared) -> torch.Tensor | None:
     places = [(index, part) for index, example in enumerate(examples) if not example.is_replay for part in (0, 1)]
     console.info(f"reading {len(places):,} answers with the model that training begins from")
     mine = places[context.rank :: context.world_size]
-    parts = [cast("PreferenceExample", examples[index]).parts[part] for index, part in mine]
+    parts = [examples[index].parts[part] for index, part in mine]
     with computing(placement.device, placement.dtype):
         nlls = nll_per_example(prepared.model, parts, batch_tokens=prepared.recipe.eval.batch_tokens)
     known = torch.zeros(len(examples), 2)

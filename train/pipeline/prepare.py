@@ -153,7 +153,10 @@ def prepare(
     exam = [*readable_general(renderer, general), *dataset.splits["validation"], *dataset.splits["test"]]
     replay, replay_digest = _replay(renderer, recipe, folder or Path(), exam)
     if replay:
-        replayed = Examples.of([record.replayed(is_compared=recipe.objective in PREFERENCES) for record in replay])
+        is_compared = recipe.objective in PREFERENCES
+        replayed = Examples.of([
+            replace(one, is_replay=True, second=(len(one.ids), 0) if is_compared else None) for one in replay
+        ])  # fmt: skip
         examples = Examples.joined([examples.arrays, replayed.arrays])
     steps = BatchSampler(examples, recipe, is_packed=capabilities_of(model).has_packing, num_ranks=context.world_size)
     bits = {"bitsandbytes"} if recipe.optim == "adamw_8bit" or recipe.load_in_4bit else set()
@@ -326,7 +329,7 @@ def _replay(
     try:
         rows = general_rows(None if recipe.mixing.replay == SHIPPED_TEXT else folder / recipe.mixing.replay)
         fresh = [row for row, is_same in zip(rows, is_same_text(rows, measured), strict=True) if not is_same]
-        records = [renderer.record(replace(row, id=f"replay-{row.id}")) for row in fresh]
+        records = [renderer.whole(replace(row, id=f"replay-{row.id}")) for row in fresh]
     except TrainError as error:
         # The hint of general text speaks of what is measured.
         hint = f'Name another JSONL or text file with mixing.replay, or set it to "{SHIPPED_TEXT}".'

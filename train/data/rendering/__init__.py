@@ -10,7 +10,6 @@ What is proved of every row stands in `proofs`.
 from __future__ import annotations
 
 from train.data.dataset import RowFault
-from train.data.rendering.conversation import Conversation
-from train.data.rendering.examples import Example, Examples, PreferenceExample, Record, Rendered
+from train.data.rendering.examples import Example, Examples, Rendered
 from train.data.rendering.preferences import preference_examples
 from train.data.rendering.renderer import Renderer, render_cached

@@ -1,14 +1,14 @@
 """Text -> token ids, with the control tokens and the beginning-of-text token under control.
 
-A tokenizer of bytes tells by its ids alone where each token stands, in bytes: `encode_batch_fast`, which gives no
-offsets, is enough where the bytes of the ids are those of the text. Anything else is asked for its offsets.
+A tokenizer of bytes tells by its ids alone where each token stands: `encode_batch_fast`, which gives no offsets, is
+enough where the bytes of the ids are those of the text. Anything else is asked for its offsets.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from functools import cached_property, lru_cache
 from itertools import pairwise
@@ -32,19 +32,14 @@ class Passage(NamedTuple):
     """How many characters stand before the last answer; their ids alone are the prompt's."""
     plain: Sequence[tuple[int, int]] = ()
     """Spans in which control tokens are mere text."""
-    has_offsets: bool = False
-    """True where `Encoded.offsets` is wanted."""
-
-    @property
-    def edges(self) -> list[int]:
-        """Where answers begin and end."""
-        return [edge for answer in self.answers for edge in answer]
 
 
 class Encoded(NamedTuple):
     """The token ids of a passage, [n]; positions count its tokens."""
 
-    ids: Ints
+    ids: list[int]
+    offsets: Ints
+    """[n, 2]: the [start, end) characters of each token, (0, 0) for an added one."""
     runs: list[tuple[int, int]]
     """[start, stop) of each answer."""
     num_prompt: int
@@ -53,8 +48,6 @@ class Encoded(NamedTuple):
     """True where the ids of the opening alone begin those of the passage."""
     has_added_bos: bool
     """True where the beginning-of-text token is the tokenizer's and not in the text."""
-    offsets: Ints | None = None
-    """[n, 2]: the [start, end) characters of each token, (0, 0) for an added one; None where they are not wanted."""
 
 
 class Encoder:
@@ -80,7 +73,7 @@ class Encoder:
         self.count_control = lru_cache(maxsize=1024)(lambda text: len(self.special_pattern.findall(text)))
         # A tokenizer finds these first, the leftmost and longest, and reads what is between them apart.
         self._apart = {number for number, token in added.items() if not token.normalized}
-        self._read_alone = lru_cache(maxsize=256)(lambda text: self._tokenize([text], has_offsets=False)[0].ids)
+        self._read_alone = lru_cache(maxsize=256)(lambda text: self._tokenize([text])[0].ids)
         self.bos: int | None = tokenizer.bos_token_id
         self.is_adding_bos = self.bos is not None and list(tokenizer("a").input_ids[:1]) == [self.bos]
 
@@ -91,19 +84,12 @@ class Encoder:
         encoded in parts.
         """
         encoded: dict[int, Encoded] = {}
-        quick = [n for n, passage in enumerate(passages) if not passage.plain and not passage.has_offsets]
-        if self._bytes is not None:
-            read = self._tokenize([passages[n].text for n in quick], has_offsets=False)
-            for number, one in zip(quick, read, strict=True):
-                if (aligned := self._by_bytes(passages[number], one.ids)) is not None:
-                    encoded[number] = aligned
-        cuts: dict[int, set[int]] = {n: set() for n in range(len(passages)) if n not in encoded}
+        cuts: dict[int, set[int]] = {n: set() for n in range(len(passages))}
         while cuts:
-            wholes = self._read([_parts(passages[n], own) for n, own in cuts.items()], has_offsets=True)
-            openings = self._read([_parts(passages[n], own, is_opening=True) for n, own in cuts.items()])
-            for (number, own), (ids, offsets), (opening, _) in zip([*cuts.items()], wholes, openings, strict=True):
-                passage = passages[number]
-                aligned, joined = self._align(passage, ids, offsets, passage.edges, opening)
+            read = self._read([_parts(passages[n], own) for n, own in cuts.items()])
+            for (number, own), (ids, offsets) in zip([*cuts.items()], read, strict=True):
+                opening = self._opening(passages[number], own, ids, offsets)
+                aligned, joined = self._align(passages[number], ids, offsets, opening)
                 if joined - own:
                     cuts[number] = own | joined
                 else:
@@ -111,7 +97,7 @@ class Encoder:
                     del cuts[number]
         return [encoded[number] for number in range(len(passages))]
 
-    def decode(self, ids: Sequence[int] | Ints, *, has_control: bool) -> str:
+    def decode(self, ids: Sequence[int], *, has_control: bool) -> str:
         """Return the text of ``ids``, with or without the control tokens."""
         if has_control and self._bytes is not None:
             # The tokenizer has its own way with bytes that are no UTF-8, and with ids that only the model has.
@@ -120,9 +106,9 @@ class Encoder:
         text: str = self.tokenizer.backend_tokenizer.decode(list(ids), skip_special_tokens=not has_control)
         return text
 
-    def num_control(self, ids: Sequence[int] | Ints) -> int:
+    def num_control(self, ids: Sequence[int]) -> int:
         """Number of control tokens among ``ids``."""
-        return sum(map(self.special_ids.__contains__, np.asarray(ids).tolist()))
+        return sum(map(self.special_ids.__contains__, ids))
 
     @cached_property
     def _bytes(self) -> dict[int, bytes] | None:
@@ -139,69 +125,76 @@ class Encoder:
             for token, number in self.tokenizer.get_vocab().items()
         }
 
-    def _by_bytes(self, passage: Passage, ids: list[int]) -> Encoded | None:
-        # None where a token lies across an edge, or the text is not the bytes of its tokens.
-        assert self._bytes is not None, "asked for a tokenizer of bytes"
-        tokens = [self._bytes[token] for token in ids]
-        if b"".join(tokens) != passage.text.encode():
-            return None
-        sizes = np.fromiter(map(len, tokens), np.int64, len(tokens))
-        ends = np.cumsum(sizes)
-        *edges, end = (len(passage.text[:edge].encode()) for edge in (*passage.edges, passage.num_opening))
-        # As far as the last of them the opening alone has the same ids, and what follows is nearly always the same.
-        begin = int(np.searchsorted(ends, end, side="right"))
+    def _opening(self, passage: Passage, cuts: set[int], ids: list[int], offsets: Ints) -> list[int]:
+        """The ids of what stands before the last answer, encoded alone."""
+        if self._bytes is None or cuts or passage.plain:
+            [(alone, _)] = self._read([_parts(passage, cuts, is_opening=True)])
+            return alone
+        # As far as the last token that is read apart they are those of the whole; what follows is often the same.
+        begin = int(np.searchsorted(offsets[:, 1], passage.num_opening, side="right"))
         while begin and ids[begin - 1] not in self._apart:
             begin -= 1
-        before = len(b"".join(tokens[:begin]).decode())
-        opening = ids[:begin] + self._read_alone(passage.text[before : passage.num_opening])
-        offsets = np.stack([ends - sizes, ends], 1)
-        aligned, joined = self._align(passage, np.array(ids, np.int32), offsets, edges, opening)
-        return None if joined else aligned._replace(offsets=None)
+        start = int(offsets[begin - 1, 1]) if begin else 0
+        return ids[:begin] + self._read_alone(passage.text[start : passage.num_opening])
 
-    def _align(
-        self, passage: Passage, ids: Ints, offsets: Ints, edges: Sequence[int], opening: Sequence[int] | Ints
-    ) -> tuple[Encoded, set[int]]:
-        """The passage as tokens, and the characters at which it must be cut, for a token lies across them.
-
-        ``offsets`` and ``edges`` count the same, be it bytes or characters.
-        """
+    def _align(self, passage: Passage, ids: list[int], offsets: Ints, opening: list[int]) -> tuple[Encoded, set[int]]:
+        """The passage as tokens, and the characters at which it must be cut, for a token lies across them."""
+        edges = [edge for answer in passage.answers for edge in answer]
         # Offsets never go back: the first token that ends after each edge, and the first that begins there.
         ending = np.searchsorted(offsets[:, 1], edges, side="right").tolist()
         beginning = np.searchsorted(offsets[:, 0], edges, side="left").tolist()
-        joined = {edge for edge, low, high in zip(passage.edges, ending, beginning, strict=True) if low < high}
-        is_prefix = bool(np.array_equal(ids[: len(opening)], opening))
+        joined = {edge for edge, low, high in zip(edges, ending, beginning, strict=True) if low < high}
+        is_prefix = ids[: len(opening)] == opening
         if not joined and not is_prefix:
             joined = {passage.num_opening}
-        runs = [(low, max(low, high)) for low, high in zip(ending[::2], beginning[1::2], strict=True)]
-        is_added = self.is_adding_bos and not (len(ids) and ids[0] == self.bos)
+        is_added = self.is_adding_bos and ids[:1] != [self.bos]
+        runs = [
+            (low + is_added, max(low, high) + is_added) for low, high in zip(ending[::2], beginning[1::2], strict=True)
+        ]
         if is_added:
-            ids = np.append(np.array([self.bos], np.int32), ids)
-            offsets = np.concatenate([np.zeros((1, 2), np.int64), offsets])
-            runs = [(start + 1, stop + 1) for start, stop in runs]
-        return Encoded(ids, runs, len(opening) + is_added, is_prefix, is_added, offsets), joined
+            ids, offsets = [self.bos, *ids], np.concatenate([np.zeros((1, 2), np.int64), offsets])
+        return Encoded(ids, offsets, runs, len(opening) + is_added, is_prefix, is_added), joined
 
-    def _read(self, texts: Sequence[list[_Segment]], *, has_offsets: bool = False) -> Iterator[tuple[Ints, Ints]]:
+    def _read(self, texts: Sequence[list[_Segment]]) -> list[tuple[list[int], Ints]]:
         """The ids and the offsets of each text, whose parts are read apart."""
-        read: dict[_Segment, tuple[Ints, Ints]] = {}
+        read: dict[_Segment, tuple[list[int], Ints]] = {}
         for is_plain in (False, True):
-            own = list({part for text in texts for part in text if part.is_plain == is_plain})
-            encodings = self._tokenize([part.text for part in own], has_offsets=has_offsets, is_plain=is_plain)
-            for part, one in zip(own, encodings, strict=True):
-                read[part] = np.array(one.ids, np.int32), np.array(one.offsets, np.int64).reshape(-1, 2) + part.start
-        for text in texts:
-            ids = [np.empty(0, np.int32), *(read[part][0] for part in text)]
-            offsets = [np.empty((0, 2), np.int64), *(read[part][1] for part in text)]
-            yield np.concatenate(ids), np.concatenate(offsets)
+            own = [part for text in texts for part in text if part.is_plain == is_plain]
+            for part, one in zip(own, self._tokenize([part.text for part in own], is_plain=is_plain), strict=True):
+                read[part] = one.ids, self._offsets(part.text, one) + part.start
+        return [
+            (
+                [number for part in text for number in read[part][0]],
+                np.concatenate([np.empty((0, 2), np.int64), *(read[part][1] for part in text)]),
+            )
+            for text in texts
+        ]
 
-    def _tokenize(self, texts: Sequence[str], *, has_offsets: bool, is_plain: bool = False) -> list[Any]:
+    def _tokenize(self, texts: Sequence[str], *, is_plain: bool = False) -> list[Any]:
         if not texts:
             return []
         # This call sets truncation, padding and the reading of control tokens in the backend.
         self.tokenizer("a", add_special_tokens=False, split_special_tokens=is_plain, verbose=False)
         backend = self.tokenizer.backend_tokenizer
         # The quick one leaves out the offsets: they are all (0, 0).
-        encode = backend.encode_batch if has_offsets else backend.encode_batch_fast
+        encode = backend.encode_batch if self._bytes is None else backend.encode_batch_fast
         return list(encode(list(texts), add_special_tokens=False))
+
+    def _offsets(self, text: str, encoding: Any) -> Ints:
+        raw = text.encode()
+        if self._bytes is not None:
+            tokens = [self._bytes[token] for token in encoding.ids]
+            if b"".join(tokens) == raw:
+                ends = np.cumsum(np.fromiter(map(len, tokens), np.int64, len(tokens)))
+                starts = ends - np.fromiter(map(len, tokens), np.int64, len(tokens))
+                if len(raw) > len(text):
+                    # How many characters have begun before each byte; a token may hold a part of one.
+                    begun = np.append(0, np.cumsum((np.frombuffer(raw, np.uint8) & 0xC0) != 0x80))
+                    starts, ends = begun[starts + 1] - 1, begun[ends]
+                return np.stack([starts, ends], 1)
+            # As it was set by `_tokenize`.
+            encoding = self.tokenizer.backend_tokenizer.encode(text, add_special_tokens=False)
+        return np.array(encoding.offsets, np.int64).reshape(-1, 2)
 
 
 class _Segment(NamedTuple):

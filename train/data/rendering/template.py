@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from jinja2 import TemplateError, nodes
-from jinja2.exceptions import SecurityError, TemplateRuntimeError, TemplateSyntaxError
+from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -25,26 +25,16 @@ _FAULTS = (TemplateError, ArithmeticError, LookupError, TypeError, ValueError, A
 
 
 class _Generation(Extension):
-    """`{% generation %}...{% endgeneration %}` marks what the assistant writes."""
+    """`{% generation %}...{% endgeneration %}` marks what the assistant writes, which is seen without it."""
 
     tags = {"generation"}  # noqa: RUF012 - the name and type that Jinja reads
 
     def parse(self, parser: Parser) -> nodes.Node:
         line = next(parser.stream).lineno
-        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return nodes.CallBlock(self.call_method("mark"), [], [], body).set_lineno(line)
-
-    def mark(self, caller: Any) -> str:
-        text, sandbox = str(caller()), self.environment
-        assert isinstance(sandbox, _Sandbox)
-        sandbox.blocks.append((sandbox.num_written, text))
-        return text
+        return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True)).set_lineno(line)
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
-    num_written = 0
-    blocks: list[tuple[int, str]]
-
     def unsafe_undefined(self, obj: object, attribute: str) -> NoReturn:
         """Refuse at once; Jinja's own answer is an undefined value, which prints as nothing."""
         raise SecurityError(f"access to attribute {attribute!r} of {type(obj).__name__!r} object is unsafe.")
@@ -62,23 +52,11 @@ class ChatTemplate:
         self.sandbox.filters["tojson"] = _to_json
         self.compiled = self.sandbox.from_string(source)
 
-    def render(
-        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] | None, *, is_prompt: bool = False
-    ) -> tuple[str, list[tuple[int, int]]]:
-        """Return the text and the [start, end) of each generation block; ``is_prompt`` asks for an answer's opening.
-
-        There are no blocks where the place of one is not sure, as inside a macro.
-        """
-        sandbox, parts = self.sandbox, list[str]()
-        sandbox.num_written, sandbox.blocks = 0, []
-        for part in self.compiled.generate(
+    def render(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] | None, is_prompt: bool) -> str:
+        """Return the text; ``is_prompt`` asks for an answer's opening too."""
+        return self.compiled.render(
             messages=messages, tools=tools, documents=None, add_generation_prompt=is_prompt, **self.tokens
-        ):
-            parts.append(part)
-            sandbox.num_written += len(part)
-        text = "".join(parts)
-        is_sure = all(text.startswith(block, start) for start, block in sandbox.blocks)
-        return text, [(start, start + len(block)) for start, block in sandbox.blocks] if is_sure else []
+        )
 
 
 def _raise(message: str) -> NoReturn:
@@ -97,7 +75,7 @@ def _to_json(
 
 
 def _child() -> int:
-    """Compile the first line's template, then render the conversations of a line, until the parent closes the pipe."""
+    """Compile the first line's template, then render the requests of a line, until the parent closes the pipe."""
     # A template can ask for any amount with a product of strings; the system says no before the machine swaps.
     resource.setrlimit(resource.RLIMIT_AS, (CHILD_BYTES, CHILD_BYTES))
     template: ChatTemplate | None = None
@@ -106,13 +84,13 @@ def _child() -> int:
         used = resource.getrusage(resource.RUSAGE_SELF)
         limit = int(used.ru_utime + used.ru_stime) + 1 + CHILD_SECONDS
         resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+        answer: Any = {}
         try:
-            request = json.loads(line)
+            asked = json.loads(line)
             if template is None:
-                template = ChatTemplate(request["template"], request["tokens"])
-                answer: dict[str, Any] = {}
+                template = ChatTemplate(asked["template"], asked["tokens"])
             else:
-                answer = {"conversations": [_rendering(template, **one) for one in request["conversations"]]}
+                answer = [_rendered(template, *one) for one in asked]
         except MemoryError:
             # Of one conversation it is a fault; of many it may be that they are many.
             answer = {"fault": "it takes more memory than a template may"}
@@ -123,42 +101,18 @@ def _child() -> int:
     return 0
 
 
-def _rendering(
-    template: ChatTemplate, messages: list[Any], tools: Any, openings: list[int], endings: list[int]
-) -> dict[str, Any]:
-    """Return the text of a conversation, for each turn of ``openings`` what stands before it when it is generated, for
-    each of ``endings`` the text as far as that turn, and the generation blocks.
-
-    A number stands for so many characters of the text, {"refused": why} or {"fault": why} for one that there is not.
-    """
-    text, blocks = _text(template, messages, tools)
-
-    def part(stop: int, *, is_prompt: bool) -> Any:
-        # Nearly always a beginning of the text, of which its length says all, so that the pipe carries little.
-        own, _ = _text(template, messages[:stop], tools, is_prompt=is_prompt)
-        return len(own) if isinstance(text, str) and isinstance(own, str) and text.startswith(own) else own
-
-    return {
-        "text": text, "blocks": blocks,
-        "openings": [part(turn, is_prompt=True) for turn in openings],
-        "endings": [part(turn + 1, is_prompt=False) for turn in endings],
-    }  # fmt: skip
-
-
-def _text(template: ChatTemplate, messages: Any, tools: Any, *, is_prompt: bool = False) -> tuple[Any, Any]:
+def _rendered(template: ChatTemplate, messages: list[Any], tools: Any, is_prompt: bool) -> dict[str, str]:
+    """Return {"text": it}; {"refused": why} where the template says no itself, {"fault": why} where it fails."""
     try:
-        text, blocks = template.render(messages, tools, is_prompt=is_prompt)
-    except (SecurityError, TemplateRuntimeError, TemplateSyntaxError) as error:
-        return {"fault": _sentence(error)}, []
-    except TemplateError as error:
-        return {"refused": str(error)[:500]}, []
+        text = template.render(messages, tools, is_prompt)
     except _FAULTS as error:
-        return {"fault": _sentence(error)}, []
+        # Jinja's own errors are of derived types.
+        return {"refused": str(error)[:500]} if type(error) is TemplateError else {"fault": _sentence(error)}
     if len(text) > MOST_CHARACTERS:
         size = len(json.dumps([messages, tools]))
         if len(text) > MOST_CHARACTERS + MOST_COPIES * size:
-            return {"fault": f"ValueError: a conversation of {size:,} characters becomes {len(text):,}"}, []
-    return text, blocks
+            return {"fault": f"ValueError: a conversation of {size:,} characters becomes {len(text):,}"}
+    return {"text": text}
 
 
 def _sentence(error: Exception) -> str:

@@ -192,7 +192,7 @@ def compare_answers(source: Source, model: Any, number: int) -> tuple[int, list[
 
 def served_prompt(renderer: Renderer, row: Row) -> str:
     """Return a record's prompt as text that holds every token."""
-    return renderer.served_bos + renderer.locate(row).prompt
+    return renderer.served_bos + renderer.prompt_text(row)
 
 
 def ids_served_differently(renderer: Renderer, rows: Iterable[Row]) -> list[str]:
