@@ -38,8 +38,8 @@ def rendered(objective: Objective) -> list[Example]:
 
 def replayed() -> Example:
     """A text that is trained along."""
-    record = Renderer(make_tokenizer(), "sft", 256).record(text_row("t", "the small dog ran home"))
-    return record.replayed(is_compared=True).example()
+    text = Renderer(make_tokenizer(), "sft", 256).whole(text_row("t", "the small dog ran home"))
+    return replace(text, is_replay=True, second=(len(text.ids), 0))
 
 
 def ours(model: Any, examples: Sequence[Example], recipe: Recipe, reference: torch.Tensor) -> torch.Tensor:

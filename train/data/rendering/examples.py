@@ -1,7 +1,7 @@
 """What rows become: token ids, and which of them are trained.
 
-`Example` is one, and `Examples` are many as flat arrays: all tokens end to end, and what else is said of each. Arrays of
-some examples after those of others are those of both, so a file of them grows batch by batch.
+`Example` is one, and `Examples` are many as flat arrays: all tokens end to end, and what else is said of each. Arrays
+of some examples after those of others are those of both, so a file of them grows batch by batch.
 """
 
 from __future__ import annotations

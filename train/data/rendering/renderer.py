@@ -64,11 +64,17 @@ _DROPPED_NOTE = 'reasoning = "drop-history" drops the reasoning of earlier turns
 _QUESTION_ROW = Row("", "", "", QUESTION, None, None)
 
 
+_Run = tuple[int, int, float, int]
+"""Of trained tokens the first and the one after the last, what each counts, and the UTF-8 bytes of their text."""
+
+
 @dataclass
 class _Item:
     """A row on its path. Each step fills in its fields or ``fault``; later steps skip a row with a fault."""
 
     row: Row
+    is_trained: bool
+    """False where the row is only generated from: then nothing is proved of what stands before its last answer."""
     fault: RowFault | None = None
     messages: list[dict[str, Any]] = field(default_factory=list)
     """As the template gets them, none for raw text."""
@@ -272,8 +278,8 @@ class Renderer:
         if known is not None and not answer.get("tool_calls") and row.id not in known[0].cut:
             example = known[0].examples[known[1]]
             return Prompt(row.id, example.ids[: example.num_prompt], reference)
-        prompt, _, generated = self._generated(row)
-        return Prompt(row.id, prompt, self.decode(generated) if answer.get("tool_calls") else reference)
+        prompt, _, written = self._asked(row)
+        return Prompt(row.id, prompt, written if answer.get("tool_calls") else reference)
 
     def prompt_text(self, row: Row) -> str:
         """Return the text before a conversation's last answer; raises RowFault (a TrainError)."""
@@ -288,7 +294,7 @@ class Renderer:
         """
         assert row.messages is not None, "raw text has no answer"
         messages = [*row.messages[: last_answer(row.messages)], {"role": "assistant", "content": text}]
-        prompt, answer, _ = self._generated(replace(row, messages=messages))
+        prompt, answer, _ = self._asked(replace(row, messages=messages))
         if not answer:
             raise RowFault(f"the choice {text!r} has no token of its own")
         if self.max_length and len(prompt) + len(answer) > self.max_length:
@@ -347,45 +353,41 @@ class Renderer:
         return item
 
     def _items(self, rows: Iterable[Row], *, is_trained: bool = True) -> Iterator[_Item]:
-        """Yield each row located and encoded, or with its fault.
-
-        What is not ``is_trained`` is only generated from: then the last answer alone is located, and nothing is proved
-        of what stands before it.
-        """
+        """Yield each row located and encoded, or with its fault."""
         batch: list[_Item] = []
         size = 0
         for row in rows:
-            batch.append(_Item(row))
+            batch.append(_Item(row, is_trained))
             size += len(row.text or "") + sum(len(message["content"] or "") for message in row.messages or ())
             if len(batch) == _MOST_ROWS or size > _MOST_CHARACTERS:
-                yield from self._encoded(batch, is_trained)
+                yield from self._encoded(batch)
                 batch, size = [], 0
-        yield from self._encoded(batch, is_trained)
+        yield from self._encoded(batch)
 
-    def _encoded(self, items: list[_Item], is_trained: bool) -> list[_Item]:
+    def _encoded(self, items: list[_Item]) -> list[_Item]:
         for item in items:
-            item.attempt(self._prepare, is_trained)
+            item.attempt(self._prepare)
         asked = [item for item in items if item.fault is None and item.messages]
         texts = self._chat.render_all([(item.messages, item.row.tools) for item in asked])
         for item, text in zip(asked, texts, strict=True):
-            item.attempt(self._place, text, is_trained)
+            item.attempt(self._place, text)
         located = [item for item in items if item.fault is None]
         for item, encoded in zip(located, self.encoder.encode(list(map(self._passage, located))), strict=True):
             item.encoded = encoded
         return items
 
-    def _prepare(self, item: _Item, is_trained: bool) -> None:
+    def _prepare(self, item: _Item) -> None:
         row = item.row
         # Control tokens in data are structure that the author of a row must not write (TRUST: tokens/*).
         for where, text in all_texts(row):
             token = self.encoder.special_pattern.search(text)
             if token and not (self.allow_special_tokens and where in ("content", "text")):
                 raise ControlTokenFault(f"the control token {token.group()!r} stands in the data ({where})")
-        if row.messages is None and is_trained:
+        if row.messages is None and item.is_trained:
             return
         item.messages = prepare_messages(row.messages or (), self.template)
         dropped = drop_history(item.messages) if self.reasoning == "drop-history" else set()
-        if not is_trained:
+        if not item.is_trained:
             item.answers = [last_answer(item.messages)]
             return
         # Trained without it, such an answer would teach to answer without reasoning.
@@ -393,13 +395,13 @@ class Renderer:
         item.answers = [answer for answer in answers if answer not in dropped]
         item.notes = [_DROPPED_NOTE] if dropped else []
 
-    def _place(self, item: _Item, text: str | RenderFault, is_trained: bool) -> None:
+    def _place(self, item: _Item, text: str | RenderFault) -> None:
         if isinstance(text, RenderFault):
             raise text
         messages, answers, row = item.messages, item.answers, item.row
         item.placed = placed = self._chat.place(messages, row.tools, answers, text)
         trained: Collection[int] = answers
-        if is_trained:
+        if item.is_trained:
             asked = row.messages or ()
             if self.objective == "domain":
                 trained = range(len(messages))
@@ -410,7 +412,7 @@ class Renderer:
                 item.notes.append(f"what follows the last answer (a turn of the {role}) is not trained")
             if any(not messages[n]["content"].strip() and not messages[n].get("tool_calls") for n in answers):
                 raise RowFault("an answer is empty, so only its end would be trained")
-        is_masked = not is_trained or self.reasoning == "context"
+        is_masked = not item.is_trained or self.reasoning == "context"
         item.turns = trained_turns(placed, self._marks, trained, is_masked=is_masked)
 
     def _passage(self, item: _Item) -> Passage:
@@ -420,68 +422,68 @@ class Renderer:
         plain = spans if is_plain else []
         if placed is None:
             return Passage(text, plain=plain)
-        turns = placed.turns if self.objective == "domain" else item.turns
-        return Passage(text, [(turn.start, turn.end) for turn in turns], placed.turns[-1].start, plain)
+        ends = [turn.end if item.is_trained else turn.stop for turn in item.turns]
+        answers = [(turn.start, end) for turn, end in zip(item.turns, ends, strict=True)]
+        return Passage(text, answers, placed.turns[-1].start, plain)
 
     def _prove(self, item: _Item) -> Example:
         row, placed, encoded = item.row, item.placed, item.encoded
         if placed is None or self.objective == "domain":
-            return self._all_tokens(item)
-        # The answers of a weight above 0 are trained, each with its end token.
-        mask, weights = [False] * len(encoded.ids), [0.0] * len(encoded.ids)
-        num_bytes, is_weighed = 0, False
-        prove_tokens(self.encoder, encoded, placed.template_text)
-        for turn, answer, (first, stop) in zip(item.turns, item.answers, encoded.runs, strict=True):
-            weight = weight_of((row.messages or ())[answer])
-            if weight == 0:
-                continue
-            # A first token has nothing before it to be predicted from.
-            start = max(first, 1)
-            prove_answer(self.encoder, placed, answer, turn, encoded.ids[start:stop], self._chat.closing)
-            mask[start:stop] = [True] * (stop - start)
-            weights[start:stop] = [row.weight * weight] * (stop - start)
-            num_bytes += len(placed.text[turn.start : turn.stop].encode())
-            is_weighed |= row.weight * weight != 1
+            ids, runs = self._all_tokens(item)
+        else:
+            ids, runs = encoded.ids, self._answers(item, placed)
+        mask, weights = [False] * len(ids), [0.0] * len(ids)
+        for start, stop, weight, _ in runs:
+            mask[start:stop], weights[start:stop] = [True] * (stop - start), [weight] * (stop - start)
         if not any(mask):
-            # Set aside and counted, not refused: the owner of the data said so with a mark.
-            if not any(weight_of((row.messages or ())[answer]) for answer in item.answers):
-                raise NoTrainedAnswer("no answer of the record may be trained (train is false, or the weight is 0)")
             raise RowFault("no token of the record is trained")
         return Example(
-            *row.name, encoded.ids, mask, num_bytes, weights if is_weighed else None, num_prompt=encoded.num_prompt,
-            key=row.key,
+            *row.name, ids, mask, sum(num_bytes for *_, num_bytes in runs),
+            weights if any(weight != 1 for _, _, weight, _ in runs) else None,
+            num_prompt=-1 if placed is None else encoded.num_prompt, key=row.key,
         )  # fmt: skip
 
-    def _all_tokens(self, item: _Item) -> Example:
-        # Every token is trained; of raw text its end is one more.
+    def _answers(self, item: _Item, placed: Conversation) -> list[_Run]:
+        """The answers of a weight above 0, each with its end token, proved."""
+        encoder, encoded, messages = self.encoder, item.encoded, item.row.messages or ()
+        weights = [weight_of(messages[answer]) for answer in item.answers]
+        # Set aside and counted, not refused: the owner of the data said so with a mark.
+        if not any(weights):
+            raise NoTrainedAnswer("no answer of the record may be trained (train is false, or the weight is 0)")
+        prove_tokens(encoder, encoded, placed.template_text)
+        runs = []
+        for turn, answer, (start, stop), weight in zip(item.turns, item.answers, encoded.runs, weights, strict=True):
+            if weight > 0:
+                # A first token has nothing before it to be predicted from.
+                ids = encoded.ids[max(start, 1) : stop]
+                prove_answer(encoder, placed, answer, turn, ids, self._chat.closing)
+                num_bytes = len(placed.text[turn.start : turn.stop].encode())
+                runs.append((max(start, 1), stop, item.row.weight * weight, num_bytes))
+        return runs
+
+    def _all_tokens(self, item: _Item) -> tuple[list[int], list[_Run]]:
+        """The ids of a row that is trained whole, those of raw text with their end, and the run of them."""
         row, text, encoded, eos = item.row, item.text, item.encoded, self.tokenizer.eos_token_id
-        if any(
-            message.get("train") is False or message.get("weight") not in (None, 1) for message in row.messages or ()
-        ):
+        if any(one.get("train") is False or one.get("weight") not in (None, 1) for one in row.messages or ()):
             raise RowFault("a message has a train flag or a weight, and the objective domain trains all tokens alike")
         if self.reasoning == "context" and any(map(trace_of, item.messages)):
             raise RowFault("reasoning is to be context, and the objective domain trains all tokens alike")
         ids = [*encoded.ids, eos] if item.placed is None and eos is not None else encoded.ids
         if len(ids) < 2 or not text.strip():
-            raise RowFault("no token of the record is trained")
+            return ids, []
         prove_tokens(self.encoder, encoded._replace(ids=ids), text, is_raw=True)
         first = int(encoded.offsets[1, 0]) if len(encoded.offsets) > 1 else len(text)
-        return Example(
-            *row.name, ids, [False] + [True] * (len(ids) - 1), len(text[first:].encode()),
-            None if row.weight == 1 else [0.0] + [row.weight] * (len(ids) - 1),
-            num_prompt=-1 if item.placed is None else encoded.num_prompt, key=row.key,
-        )  # fmt: skip
+        return ids, [(1, len(ids), row.weight, len(text[first:].encode()))]
 
-    def _generated(self, row: Row) -> tuple[list[int], list[int], list[int]]:
-        """The ids of the prompt, of what is generated, and of the answer in that."""
+    def _asked(self, row: Row) -> tuple[list[int], list[int], str]:
+        """The ids of the prompt and of the last answer without its end, and the text of that without control tokens."""
         item = self._item(row, is_trained=False)
-        encoded, placed, num = item.encoded, item.placed, item.encoded.num_prompt
+        placed, encoded = item.placed, item.encoded
         assert placed is not None, "raw text has no answer"
-        prove_tokens(self.encoder, encoded, placed.template_text, is_raw=True)
-        rest = zip(encoded.ids[num:], encoded.offsets[num:].tolist(), strict=True)
-        generated = [(token, end) for token, (start, end) in rest if start < placed.turns[-1].stop]
-        answer = [token for token, end in generated if end > item.turns[-1].start]
-        return encoded.ids[:num], [token for token, _ in generated], answer
+        prove_tokens(self.encoder, encoded, item.text, is_raw=True)
+        [(start, stop)] = encoded.runs
+        text = self.encoder.special_pattern.sub("", item.text[item.turns[-1].start : placed.turns[-1].stop])
+        return encoded.ids[: encoded.num_prompt], encoded.ids[start:stop], text
 
     def _shorten(self, _: _Item | None, example: Example) -> Example:
         most = self.max_length
