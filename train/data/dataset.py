@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -23,7 +22,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from train.base import console
 from train.base.errors import TrainError
-from train.base.file_guard import MOST_DOCUMENT, FileGuardError, hint_of, open_file, read_file
+from train.base.file_guard import MOST_DOCUMENT, FileGuardError, hint_of, read_file
 from train.base.storage import digest_of
 from train.data.plain import SPLITS, choose_splits, read_plain
 from train.data.strict import SliceValues, parse_object, refuse
@@ -167,8 +166,7 @@ class Row:
 class Dataset:
     """A verified export: its manifest, its rows by split, and the SHA-256 of its manifest.
 
-    Training rows, of which there may be a million, are read when they are asked for. Plain files have a manifest that
-    was made here, and the SHA-256 of what their rows say.
+    Plain files have a manifest that was made here, and the SHA-256 of what their rows say.
     """
 
     path: Path
@@ -228,23 +226,26 @@ def open_dataset(folder: Path) -> Dataset:
             f"{manifest_path}: its version is {json.dumps(manifest.get('version'))[:40]}; this program reads {VERSION}",
             "Upgrade pairsmith, or export again with the version that is installed here.",
         )
-    # Digests come first: nothing of a file that is not the manifest's is even parsed.
     files = manifest.get("files")
     if not isinstance(files, dict) or not isinstance(manifest.get("categories", {}), dict):
         raise TrainError("E912 bad-dataset", f"{manifest_path}: no table of files and categories")
-    splits: dict[str, Sequence[Row]] = {}
+    splits: dict[str, Sequence[Row]] = dict.fromkeys(SPLITS, ())
+    split_of: dict[int, str] = {}
     for split in SPLITS:
         name = f"{split}.jsonl"
         if name in files:
-            splits[split] = Lines(folder / name, files[name])
+            rows = _read_rows(folder / name, files[name])
+            for index, key in enumerate(rows.keys.tolist()):
+                # Reports name a record by its id alone, and a record of two splits would be its own exam.
+                if key in split_of:
+                    where = f"{split_of[key]} and again in {split}"
+                    raise TrainError("E912 bad-dataset", f"record {rows[index].id!r} stands in {where}")
+                split_of[key] = split
+            # The exam is read many times.
+            splits[split] = rows if split == "train" else list(rows)
         # A split that somebody put there by hand would be trained on, or be the exam, without a trace.
         elif (folder / name).exists():
             raise TrainError("E911 dataset-changed", f"{folder / name} is not in the manifest", _EXPORT_AGAIN)
-        else:
-            splits[split] = []
-    _check_unique_ids(splits)
-    # The exam is read many times.
-    splits |= {split: list(splits[split]) for split in ("validation", "test")}
     return Dataset(folder, manifest, splits, hashlib.sha256(raw).hexdigest())
 
 
@@ -297,7 +298,7 @@ def open_same_dataset(
 def sample_rows(rows: Iterable[Row], most: int) -> list[Row]:
     """Return at most ``most`` rows by the hash of their ids: the same ones whatever their order and number."""
     # A run that is resumed, or made again after records were added, evaluates the same sample.
-    if isinstance(rows, Lines):
+    if isinstance(rows, Rows):
         return [rows[index] for index in np.argsort(rows.keys, kind="stable")[:most].tolist()]
     return nsmallest(most, rows, key=lambda row: hash_of(row.id))
 
@@ -314,75 +315,50 @@ def _read(path: Path, hint: str) -> bytes:
         raise TrainError("E912 bad-dataset", f"{path}: {error.strerror}", hint_of(error, hint)) from None
 
 
-class Lines(Sequence[Row]):
-    """The rows of the file that a manifest's ``entry`` describes, read when they are asked for: a million are small.
+class Rows(Sequence[Row]):
+    """The rows of a file, kept as its lines, which take a part of the memory, and made when they are asked for.
 
-    What was proved of the file must hold of what is trained: a line that is no longer the same is refused. ``keys`` [n]
-    are the first 8 bytes of the hash of each id.
+    ``keys`` [n] are the first 8 bytes of the hash of each id. Raises TrainError "E912 bad-dataset" with the line.
     """
 
-    def __init__(self, path: Path, entry: Any) -> None:
-        size = entry.get("bytes") if isinstance(entry, dict) else None
-        if type(size) is not int:
-            raise TrainError("E912 bad-dataset", f"{MANIFEST}: {path.name} has no number of bytes", _EXPORT_AGAIN)
-        self.path, table, hashed, start = path, array("q"), hashlib.sha256(), 0
-        # The size is checked before a byte is read: a file that grew is not the one that the manifest describes.
-        try:
-            with open_file(path, most=size) as file:
-                for number, line in enumerate(file, 1):
-                    hashed.update(line)
-                    if line.strip():
-                        table.extend((start, len(line), hash(line), number))
-                    start += len(line)
-                    if start > size:
-                        break
-        except FileGuardError as error:
-            raise TrainError("E911 dataset-changed", f"{path}: {error}", error.hint) from None
-        except OSError as error:
-            raise TrainError("E912 bad-dataset", f"{path}: {error.strerror}", _EXPORT_AGAIN) from None
-        if entry.get("sha256") != hashed.hexdigest():
-            raise TrainError("E911 dataset-changed", f"{path}: the SHA-256 is not the manifest's", _EXPORT_AGAIN)
-        # Of each line: its first byte, its bytes, its digest in this process, and its number in the file from 1.
-        self._table = np.frombuffer(table, np.int64).reshape(-1, 4)
-        rows = (read_row(line, f"{path.name}:{number}") for number, line in self._raw(range(len(self))))
-        hashes = (int.from_bytes(hash_of(row.id)[:8], "big") for row in rows)
-        self.keys = np.fromiter(hashes, np.uint64, len(self))
-        if entry.get("records", len(self)) != len(self):
-            differ = f"{len(self)} rows, the manifest says {entry['records']}"
-            raise TrainError("E911 dataset-changed", f"{path}: {differ}", _EXPORT_AGAIN)
+    def __init__(self, raw: bytes, name: str) -> None:
+        numbered = [(number, line) for number, line in enumerate(raw.split(b"\n"), 1) if line.strip()]
+        self._lines = [line for _, line in numbered]
+        ids = (read_row(line, f"{name}:{number}").id for number, line in numbered)
+        self.keys = np.fromiter((int.from_bytes(hash_of(one)[:8], "big") for one in ids), np.uint64, len(self))
 
     def __len__(self) -> int:
-        return len(self._table)
+        return len(self._lines)
 
     @overload
     def __getitem__(self, index: int) -> Row: ...
     @overload
     def __getitem__(self, index: slice) -> list[Row]: ...
     def __getitem__(self, index: int | slice) -> Row | list[Row]:
-        chosen = range(len(self))[index]
         # What was read strictly before needs no second look.
-        rows = [_row(json.loads(line)) for _, line in self._raw([chosen] if isinstance(chosen, int) else chosen)]
-        return rows[0] if isinstance(chosen, int) else rows
+        lines = self._lines[index]
+        return _row(json.loads(lines)) if isinstance(lines, bytes) else [_row(json.loads(line)) for line in lines]
 
-    def __iter__(self) -> Iterator[Row]:
-        return (_row(json.loads(line)) for _, line in self._raw(range(len(self))))
 
-    def _raw(self, indices: Iterable[int]) -> Iterator[tuple[int, bytes]]:
-        """Yield the number in the file and the bytes of lines; raises TrainError "E911 dataset-changed"."""
-        hint = "Export the dataset again, and leave it as it is."
-        changed = TrainError("E911 dataset-changed", f"{self.path}: the file was changed while it was in use", hint)
-        try:
-            file = open_file(self.path)
-        except OSError:
-            raise changed from None
-        with file:
-            for index in indices:
-                start, size, digest, number = self._table[index].tolist()
-                file.seek(start)
-                line = file.read(size)
-                if hash(line) != digest:
-                    raise changed
-                yield number, line.removesuffix(b"\n")
+def _read_rows(path: Path, entry: Any) -> Rows:
+    """The rows of the file that a manifest's ``entry`` describes."""
+    size = entry.get("bytes") if isinstance(entry, dict) else None
+    if type(size) is not int:
+        raise TrainError("E912 bad-dataset", f"{MANIFEST}: {path.name} has no number of bytes", _EXPORT_AGAIN)
+    # A file that grew is not the one that the manifest describes, and nothing of another one is even parsed.
+    try:
+        raw = read_file(path, most=size)
+    except FileGuardError as error:
+        raise TrainError("E911 dataset-changed", f"{path}: {error}", error.hint) from None
+    except OSError as error:
+        raise TrainError("E912 bad-dataset", f"{path}: {error.strerror}", _EXPORT_AGAIN) from None
+    if entry.get("sha256") != hashlib.sha256(raw).hexdigest():
+        raise TrainError("E911 dataset-changed", f"{path}: the SHA-256 is not the manifest's", _EXPORT_AGAIN)
+    rows = Rows(raw, path.name)
+    if entry.get("records", len(rows)) != len(rows):
+        differ = f"{len(rows)} rows, the manifest says {entry['records']}"
+        raise TrainError("E911 dataset-changed", f"{path}: {differ}", _EXPORT_AGAIN)
+    return rows
 
 
 def read_row(line: bytes, location: str) -> Row:
@@ -412,21 +388,6 @@ def _row(value: dict[str, Any]) -> Row:
         value.get("text"), source if isinstance(source, str) else "", 1.0 if weight is None else float(weight), answers,
         value.get("slices"),
     )  # fmt: skip
-
-
-def _check_unique_ids(splits: Mapping[str, Sequence[Row]]) -> None:
-    # Feedback and reports name a record by its id alone, and a record of two splits would be its own exam.
-    keys = {split: rows.keys for split, rows in splits.items() if isinstance(rows, Lines)}
-    known, counts = np.unique(np.concatenate([*keys.values(), np.empty(0, np.uint64)]), return_counts=True)
-    split_of: dict[str, str] = {}
-    for split, own in keys.items():
-        for index in np.flatnonzero(np.isin(own, known[counts > 1])).tolist():
-            row = splits[split][index]
-            if row.id in split_of:
-                raise TrainError(
-                    "E912 bad-dataset", f"record {row.id!r} stands in {split_of[row.id]} and again in {split}"
-                )
-            split_of[row.id] = split
 
 
 class RowFault(TrainError):  # noqa: N818 - a fault of a row, as a finding is of a line

@@ -112,7 +112,7 @@ class Conversation:
             position = stop + len(after)
         if position != len(text):
             return None
-        turns = [Turn(*(place + shifts[bisect_right(ends, place) - 1] for place in turn)) for turn in self.turns]
+        turns = [Turn(*(edge + shifts[bisect_right(ends, edge) - 1] for edge in turn)) for turn in self.turns]
         return Conversation(messages, text, contents, self.answers, turns)
 
 
@@ -166,7 +166,7 @@ class SafeTemplate:
             return [self._ask([request])[0] for request in requests]
         return [RenderFault((answer or _DIED)["fault"], is_refusal=False)]
 
-    def place(self, messages: list[dict[str, Any]], tools: Any, answers: Sequence[int], text: str) -> Conversation:
+    def locate(self, messages: list[dict[str, Any]], tools: Any, answers: Sequence[int], text: str) -> Conversation:
         """Return where in the ``text`` of a conversation the contents and ``answers`` stand.
 
         Raises RowFault where a content is lost or rewritten, or what would be trained is not what is generated.

@@ -37,7 +37,7 @@ def preference_examples(renderer: Renderer, rows: Sequence[Row], digest: str, ca
             pairs.append((row, row.worse))
             verdicts += [(row, 1), (replace(row.worse, id=f"{row.id} (worse)"), -1)]
     if renderer.objective == "kto":
-        return _judged(renderer, verdicts, left_out, digest, cache)
+        return _verdict_examples(renderer, verdicts, left_out, digest, cache)
     better = render_cached(renderer, [one for one, _ in pairs], f"{digest} better answers", cache)
     worse = render_cached(renderer, [other for _, other in pairs], f"{digest} worse answers", cache)
     left_out |= better.left_out | worse.left_out
@@ -64,18 +64,19 @@ def _reason(row: Row) -> str:
     return "the answers have the same rating, so that none is the better one"
 
 
-def _judged(
+def _verdict_examples(
     renderer: Renderer, verdicts: Sequence[tuple[Row, int]], left_out: dict[str, tuple[str, str]], digest: str,
     cache: Cache | None,
 ) -> Rendered:  # fmt: skip
     rendered = render_cached(renderer, [row for row, _ in verdicts], f"{digest} verdicts", cache)
     known = {example.id: example for example in rendered.examples}
-    judged = [(known[row.id], sign, row.weight) for row, sign in verdicts if row.id in known]
-    mismatched = _mismatched([example for example, *_ in judged], renderer.max_length)
-    if judged and not mismatched:
-        left_out |= {example.id: (NO_PAIR, "there is no other prompt to compare with") for example, *_ in judged}
+    liked = [(known[row.id], sign, row.weight) for row, sign in verdicts if row.id in known]
+    mismatched = _mismatched([example for example, *_ in liked], renderer.max_length)
+    if liked and not mismatched:
+        left_out |= {example.id: (NO_PAIR, "there is no other prompt to compare with") for example, *_ in liked}
     examples = [
-        one.paired_with(other, sign, weight) for (one, sign, weight), other in zip(judged, mismatched, strict=False)
+        example.paired_with(other, sign, weight)
+        for (example, sign, weight), other in zip(liked, mismatched, strict=False)
     ]
     return replace(rendered, examples=Examples.of(examples), left_out=rendered.left_out | left_out)
 

@@ -66,11 +66,11 @@ def prove_parts(template: SafeTemplate, placed: Conversation, tools: Any, traine
     like = _in_words(placed.messages, tools, template.source)
     # A template may check names and values and refuse the words; then only the spellings are checked.
     text = template.written(json.dumps(like))
-    has_place = [text is None or not isinstance(part.value, str) or part.value in text for part in _parts(*like)]
+    has_slot = [text is None or not isinstance(part.value, str) or part.value in text for part in _parts(*like)]
     missing = []
-    for part, is_placed in zip(parts, has_place, strict=True):
+    for part, is_slot in zip(parts, has_slot, strict=True):
         written = _written_at(placed, part.turn)
-        if not is_placed or (part.is_needed and not any(form in written for form in spellings(part.value))):
+        if not is_slot or (part.is_needed and not any(form in written for form in spellings(part.value))):
             missing.append(part)
     if needed := [part for part in missing if part.is_needed]:
         raise RowFault(_refusal(parts, needed))

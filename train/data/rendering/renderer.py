@@ -278,7 +278,7 @@ class Renderer:
         if known is not None and not answer.get("tool_calls") and row.id not in known[0].cut:
             example = known[0].examples[known[1]]
             return Prompt(row.id, example.ids[: example.num_prompt], reference)
-        prompt, _, written = self._asked(row)
+        prompt, _, written = self._unanswered(row)
         return Prompt(row.id, prompt, written if answer.get("tool_calls") else reference)
 
     def prompt_text(self, row: Row) -> str:
@@ -294,7 +294,7 @@ class Renderer:
         """
         assert row.messages is not None, "raw text has no answer"
         messages = [*row.messages[: last_answer(row.messages)], {"role": "assistant", "content": text}]
-        prompt, answer, _ = self._asked(replace(row, messages=messages))
+        prompt, answer, _ = self._unanswered(replace(row, messages=messages))
         if not answer:
             raise RowFault(f"the choice {text!r} has no token of its own")
         if self.max_length and len(prompt) + len(answer) > self.max_length:
@@ -367,10 +367,10 @@ class Renderer:
     def _encoded(self, items: list[_Item]) -> list[_Item]:
         for item in items:
             item.attempt(self._prepare)
-        asked = [item for item in items if item.fault is None and item.messages]
-        texts = self._chat.render_all([(item.messages, item.row.tools) for item in asked])
-        for item, text in zip(asked, texts, strict=True):
-            item.attempt(self._place, text)
+        chats = [item for item in items if item.fault is None and item.messages]
+        texts = self._chat.render_all([(item.messages, item.row.tools) for item in chats])
+        for item, text in zip(chats, texts, strict=True):
+            item.attempt(self._locate, text)
         located = [item for item in items if item.fault is None]
         for item, encoded in zip(located, self.encoder.encode(list(map(self._passage, located))), strict=True):
             item.encoded = encoded
@@ -395,20 +395,20 @@ class Renderer:
         item.answers = [answer for answer in answers if answer not in dropped]
         item.notes = [_DROPPED_NOTE] if dropped else []
 
-    def _place(self, item: _Item, text: str | RenderFault) -> None:
+    def _locate(self, item: _Item, text: str | RenderFault) -> None:
         if isinstance(text, RenderFault):
             raise text
         messages, answers, row = item.messages, item.answers, item.row
-        item.placed = placed = self._chat.place(messages, row.tools, answers, text)
+        item.placed = placed = self._chat.locate(messages, row.tools, answers, text)
         trained: Collection[int] = answers
         if item.is_trained:
-            asked = row.messages or ()
+            written = row.messages or ()
             if self.objective == "domain":
                 trained = range(len(messages))
             else:
-                trained = [n for n in answers if weight_of(asked[n]) > 0]
+                trained = [n for n in answers if weight_of(written[n]) > 0]
             item.notes += prove_parts(self._chat, placed, row.tools, trained)
-            if (role := asked[-1]["role"]) != "assistant":
+            if (role := written[-1]["role"]) != "assistant":
                 item.notes.append(f"what follows the last answer (a turn of the {role}) is not trained")
             if any(not messages[n]["content"].strip() and not messages[n].get("tool_calls") for n in answers):
                 raise RowFault("an answer is empty, so only its end would be trained")
@@ -475,7 +475,7 @@ class Renderer:
         first = int(encoded.offsets[1, 0]) if len(encoded.offsets) > 1 else len(text)
         return ids, [(1, len(ids), row.weight, len(text[first:].encode()))]
 
-    def _asked(self, row: Row) -> tuple[list[int], list[int], str]:
+    def _unanswered(self, row: Row) -> tuple[list[int], list[int], str]:
         """The ids of the prompt and of the last answer without its end, and the text of that without control tokens."""
         item = self._item(row, is_trained=False)
         placed, encoded = item.placed, item.encoded

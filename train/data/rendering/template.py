@@ -80,17 +80,17 @@ def _child() -> int:
     resource.setrlimit(resource.RLIMIT_AS, (CHILD_BYTES, CHILD_BYTES))
     template: ChatTemplate | None = None
     for line in sys.stdin:
-        # A clock in Python would never be asked: a template may stay inside one operator for hours.
+        # A clock in Python would never be request: a template may stay inside one operator for hours.
         used = resource.getrusage(resource.RUSAGE_SELF)
         limit = int(used.ru_utime + used.ru_stime) + 1 + CHILD_SECONDS
         resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))
         answer: Any = {}
         try:
-            asked = json.loads(line)
+            request = json.loads(line)
             if template is None:
-                template = ChatTemplate(asked["template"], asked["tokens"])
+                template = ChatTemplate(request["template"], request["tokens"])
             else:
-                answer = [_rendered(template, *one) for one in asked]
+                answer = [_rendered(template, *one) for one in request]
         except MemoryError:
             # Of one conversation it is a fault; of many it may be that they are many.
             answer = {"fault": "it takes more memory than a template may"}
