@@ -18,8 +18,8 @@ from train.base.storage import digest_of, installed_version
 from train.data.dataset import Dataset, Row, open_dataset, reasoning_remark, sample_rows
 from train.data.overlap import is_same_text, nested_subset
 from train.data.rendering import (
+    Example,
     Examples,
-    Record,
     Rendered,
     Renderer,
     preference_examples,
@@ -321,7 +321,7 @@ def _check_evaluation(
 
 def _replay(
     renderer: Renderer, recipe: Recipe, folder: Path, measured: Sequence[Row]
-) -> tuple[list[Record], str]:  # fmt: skip
+) -> tuple[list[Example], str]:  # fmt: skip
     # The records of the general text that is trained along, and the SHA-256 of their texts. Those that are measured
     # are left out: what was trained says nothing of what was forgotten, and nothing of what was learnt.
     if recipe.mixing.replay is None:
