@@ -17,7 +17,7 @@ from itertools import product
 import numpy as np
 
 from tests.train.simulated import alone, equal_choices, measured_curve, pooled, seed_runs
-from train.report.series import behind
+from train.report.series import Exam
 
 
 def seeds_table(replicates: int) -> None:
@@ -63,7 +63,9 @@ def curves_table(replicates: int) -> None:
             for _ in range(replicates):
                 (low, high), word = measured_curve(rng, means, num, seeds, between=between)
                 hits.update([word, *(["covers"] if low <= (means[2] - means[0]) / 2 <= high else [])])
-            rates = "  ".join(f"{_rate(hits[each], replicates):13}" for each in ("gain", "falls", "flat", "covers"))
+            rates = "  ".join(
+                f"{_rate(hits[each], replicates):13}" for each in ("+ better", "- worse", "~ flat", "covers")
+            )
             print(f"{name:15}  {num:7d}  {seeds:5d}  {between:6.2f}  {rates}", flush=True)
 
 
@@ -73,8 +75,8 @@ def choices_table(replicates: int) -> None:
     for choices, seeds, between in product((2, 12), (2, 3), (0.0, 0.02, 0.05)):
         rng, told = np.random.default_rng(11), 0
         for _ in range(replicates):
-            best, *others = equal_choices(rng, choices, 113, seeds, between=between)
-            told += any(found is not None and found.low > 0 for found in behind(best, others))
+            exam = Exam(equal_choices(rng, choices, 113, seeds, between=between))
+            told += any(found is not None and found.low > 0 for found in map(exam.behind, range(choices)))
         print(f"{choices:7d}  {113:7d}  {seeds:5d}  {between:6.2f}  {_rate(told, replicates)}", flush=True)
 
 

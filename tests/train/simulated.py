@@ -10,7 +10,8 @@ import numpy as np
 
 from train.evaluate.predictions import Scored
 from train.report import Report, Rules, Run, build_report
-from train.report.learning_curve import doublings, word_of
+from train.report.learning_curve import doubling, word_of
+from train.report.results import estimate
 from train.report.series import seeds_report
 from train.report.stats import MARGIN, Interval
 
@@ -55,9 +56,7 @@ def seed_runs(
 
 def pooled(base: list[Scored], sides: list[list[Scored]]) -> Report:
     """The report of several seeds."""
-    return seeds_report(
-        base, sides, seeds=range(len(sides)), selected=0, name="seed-0", run=Run(id="s"), default_metric=(), rules=RULES
-    )
+    return seeds_report(base, sides, seeds=range(len(sides)), selected=0, name="seed-0", run=Run(id="s"), rules=RULES)
 
 
 def alone(base: list[Scored], side: list[Scored]) -> Report:
@@ -81,10 +80,8 @@ def measured_curve(
             else:
                 parts[:, index, seed] = (difficulty + rng.normal(size=num)) / np.sqrt(2) < _NORMAL.inv_cdf(mean)
     sizes = [100 * 2**index for index in range(len(means))]
-    trend, last = doublings(sizes, parts)
-    # As far as words take it: the whole p value would cost more than all the rest.
-    p = next((tail for tail in (0.0299, 0.0499) if trend.half(tail) < abs(trend.mean)), 1.0)
-    return trend.interval(), word_of(trend, last, p, MARGIN)
+    slope = doubling(sizes, parts)
+    return slope.interval(), word_of(estimate(slope.mean, slope.interval()), MARGIN)
 
 
 def equal_choices(

@@ -196,7 +196,7 @@ def test_what_is_no_verdict_is_unscored(stub: Any, answer: tuple[int, bytes], re
     server = stub(lambda _: answer)
     judge = Judge(_recipe(server.url).eval.judge)
     (reply,) = judge.ask([JudgeQuestion("p", "r", "a", "b")])
-    assert reply.winner is None
+    assert not reply.winner
     assert reply.reason.partition(":")[0] == reason
     is_tried_again = reason != "HTTP 401"
     assert len(server.seen) == 1 + is_tried_again

@@ -21,6 +21,7 @@ from train.model import find_base
 from train.pipeline import execute, series
 from train.pipeline.series import SeriesRecord
 from train.report import Report, schema_of
+from train.report.tables import ReportTable
 
 FAST: Mapping[str, Any] = {
     "eval.max_new_tokens": 4, "eval.resamples": 100, "eval.during_training": 4, "global_batch_size": 4, "max_steps": 2,
@@ -68,9 +69,8 @@ def test_seeds_are_one_series_with_one_report(dataset: Path, base: str, tmp_path
     own = Report.load(tmp_path / "s" / record["selected"])
     assert own.fits
     assert (report.fits, report.memory, report.data_map) == (own.fits, own.memory, own.data_map)
-    assert report.seeds is not None
-    assert report.seeds.seeds == [7, 8]
-    assert report.seeds.sentence in done.stdout
+    (seeds,) = [part for part in report.tables if part.part == "seeds"]
+    assert seeds.heads == ("category", "seed 7", "seed 8", "of seeds")
     assert done.stdout.count("base against tuned") == 1, "one table, of all"
     for row, *alone in zip(report.main().categories, *(part.main().categories for part in each), strict=True):
         assert row.tuned.value == pytest.approx(sum(part.tuned.value for part in alone) / 2)
@@ -80,7 +80,7 @@ def test_seeds_are_one_series_with_one_report(dataset: Path, base: str, tmp_path
     # The base was measured for the first one alone.
     assert done.stderr.count(": measuring the base\n") == 1
     for name in ("report.html", "report.md"):
-        assert "training seeds (7, 8)" in (tmp_path / "s" / name).read_text(encoding="utf-8")
+        assert "means over 2 training seeds" in (tmp_path / "s" / name).read_text(encoding="utf-8")
     selected = tmp_path / "s" / record["selected"]
     assert (tmp_path / "s" / "feedback.jsonl").read_bytes() == (selected / "feedback.jsonl").read_bytes()
     # Elsewhere the series stands for that run.
@@ -310,16 +310,17 @@ def test_a_curve_measures_shares_under_the_same_steps(dataset: Path, base: str, 
     assert {run["steps"] for run in runs.values()} == {2}
     assert [runs[f"share-{share}-seed-0"]["examples"] for share in (25, 50, 100)] == [6, 12, 24]
     report = Report.load(tmp_path / "c")
-    assert report.learning_curve is not None
-    assert [curve.category for curve in report.learning_curve.categories] == ["cats", "dogs", ""]
-    cats = report.learning_curve.categories[0]
-    assert [(point.share, point.num_records) for point in cats.points] == [(0.25, 3), (0.5, 6), (1.0, 12)]
-    assert cats.sentence == "cats: cannot tell, 3 of 30 independent records"
+    (curve,) = [part for part in report.tables if part.part == "learning curve"]
+    assert [row[:2] for row in curve.rows] == [("cats", "12"), ("dogs", "12"), ("MEAN", "24")]
+    assert curve.rows[0][7] == "? 3 of 30 independent records"
     assert "Learning curve: test scores by share" in done.stdout
     for name in ("report.md", "report.html"):
-        assert "cats: cannot tell, 3 of 30" in (tmp_path / "c" / name).read_text(encoding="utf-8").replace(
-            "Cats", "cats"
-        )
+        assert "? 3 of 30 independent records" in (tmp_path / "c" / name).read_text(encoding="utf-8")
+
+
+def sweep_of(report: Report) -> ReportTable:
+    (table,) = [part for part in report.tables if part.part == "sweep"]
+    return table
 
 
 @pytest.mark.ci
@@ -338,21 +339,15 @@ def test_a_sweep_chooses_on_validation_and_measures_the_winner_on_fresh_seeds(
     tested = [name for name in names if Report.load(tmp_path / "w" / name).headline == "test"]
     assert tested == names[-2:], "the test split is measured on the winner alone"
     report = Report.load(tmp_path / "w")
-    assert report.sweep is not None
-    chosen = next(trial for trial in report.sweep.trials if trial.name == report.sweep.chosen)
+    table = sweep_of(report)
+    (chosen,) = [row for row in table.rows if row[3] == "best"]
     winner = json.loads((tmp_path / "w" / names[-1] / "run.json").read_text())["recipe"]
-    assert (winner["learning_rate"], winner["lora_r"]) == (chosen.changes["learning_rate"], chosen.changes["lora_r"])
-    assert chosen.steps == 6
-    whole = [trial for trial in report.sweep.trials if trial.steps == 6]
-    assert len(whole) == 2
-    scores = [(trial.score, -(trial.bits or 0)) for trial in whole]
-    assert (chosen.score, -(chosen.bits or 0)) == max(scores)
-    of_seeds = [Report.load(tmp_path / "w" / f"{chosen.name}-seed-{seed}").splits[0].macro for seed in (0, 1)]
-    assert chosen.score == pytest.approx(sum(part.tuned.value for part in of_seeds if part is not None) / 2)
-    said = " ".join(report.sweep.sentence.split())
+    assert chosen[0] == f"learning_rate = {winner['learning_rate']}, lora_r = {winner['lora_r']}"
+    assert [row[1] for row in table.rows] == ["6", "6"]
+    assert chosen[2] == max(row[2] for row in table.rows)
+    (said,) = table.sentences
     assert "The intervals count records and 2 seeds a choice" in said
-    assert "It was trained again with seeds 2, 3" in said
-    assert "the test split was measured once, after the choice" in done.stdout
+    assert "It was trained again with seeds that no choice has seen, 2, 3" in said
     # Runs that are not measured on validation while they train choose no checkpoint, and their report says none.
     assert any("chosen on validation, so" in note for note in report.notes) is bool(
         report.curve and report.curve.validation
@@ -389,10 +384,8 @@ def test_a_choice_that_diverges_loses_and_ends_nothing(
     # Who resumes what is finished is told the same.
     assert resume(dataset, tmp_path / "w").return_value == Exit.FAILED
     report = Report.load(tmp_path / "w")
-    assert report.sweep is not None
-    assert report.sweep.chosen == "learning_rate-0.001"
-    assert [trial.note for trial in report.sweep.trials] == ["ended with an error", ""]
-    assert "1 ended with an error." in report.sweep.sentence
+    rows = [(row[0], row[3], row[5]) for row in sweep_of(report).rows]
+    assert rows == [("learning_rate = 0.001", "best", ""), ("learning_rate = 0.5", "-", "ended with an error")]
 
 
 @pytest.mark.parametrize(
@@ -451,15 +444,11 @@ def test_a_sweep_of_raw_text_shows_the_bits_that_chose(base: str, tmp_path: Path
     done = call("sweep", dataset, *words)
     assert done.exception is None, done.exception
     report = Report.load(tmp_path / "w")
-    assert report.sweep is not None
-    assert [trial.score for trial in report.sweep.trials] == [None, None]
-    (other,) = [trial for trial in report.sweep.trials if trial.name != report.sweep.chosen]
-    assert other.behind is None
-    assert "One seed was trained of each, so none can be told from another." in report.sweep.sentence
+    table = sweep_of(report)
+    assert sorted(row[3] for row in table.rows) == ["-", "best"]
+    assert "One seed was trained of each, so none can be told from another." in table.sentences[0]
     assert "Sweep: mean validation bits per byte" in done.stdout
     said = " ".join(done.stdout.split())
     assert "was the best on validation by bits per byte" in said
-    # Without a test split nothing was measured once, and what chose is not judged.
-    assert "no test record was measured, and of validation scores, which chose, there is no verdict" in said
-    assert "the test split was measured" not in said
+    # What chose is not judged.
     assert {row.reason for row in report.main().results()} == {"chose"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from html import unescape
@@ -21,7 +22,6 @@ from train.cli import cli
 from train.data.dataset import Row, open_dataset
 from train.evaluate.predictions import Scored, read_predictions, write_predictions
 from train.report import Report, Rules
-from train.report.model import FieldGap
 from train.report.write import html, markdown
 
 _PLACES = ("home", "far away", "the mat", "a small dog", "one red cat", "the red mat")
@@ -63,63 +63,57 @@ def test_a_source_of_flipped_answers_is_named(bases: Callable[..., Path], tmp_pa
     dataset = write_dataset(tmp_path / "dataset" / "v1", splits, slices=["source", "tokens"])
     run = make_run(dataset, bases(), tmp_path / "runs" / "a", "eval.resamples=400")
     report = Report.load(run)
-    assert report.slices is not None
-    (gap,) = report.slices.gaps
-    assert (gap.field, gap.value, gap.is_significant, gap.n, gap.num_others) == ("source", "B", True, 36, 36)
-    assert gap.difference.value > 0.5
-    assert gap.difference.low > 0
-    assert report.slices.sentence.startswith("By field: source = B improved ")
-    assert " less than other records of the same categories (95 % " in report.slices.sentence
+    said = _said(report)
+    assert re.match(r"By field: source = A gained \+[.\d]+ beside others of the same categories \(95 % \+", said)
+    assert "n = 36 and 36" in said
     shown = call("eval", str(run)).output
-    assert report.slices.sentence in " ".join(shown.split())
+    assert said in " ".join(shown.split())
     assert Report.load(run) == report, "computed again from predictions.jsonl"
-    assert report.slices.sentence in unescape(html(report))
-    assert report.slices.sentence in unescape(markdown(report))
+    assert said in unescape(html(report))
+    assert said in unescape(markdown(report)).replace("\\", "")
+
+
+def _said(report: Report) -> str:
+    return " ".join(text for part in report.tables if part.part == "slices" for text in part.sentences)
 
 
 @pytest.mark.ci
-def test_two_runs_are_compared_by_slice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_runs_are_compared_by_slice(tmp_path: Path) -> None:
     for name, effect in (("a", 0.0), ("b", 0.6)):
         base, tuned = _pairs(effect, seed=1)
         folder = tmp_path / name
         folder.mkdir()
         (folder / "report.json").write_text(report_of(base, tuned).model_dump_json(), encoding="utf-8")
         write_predictions(base, tuned, folder)
-    done = CliRunner().invoke(cli, ["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--json"])
-    slices = json.loads(done.stdout)["slices"]
-    assert slices["sentence"].startswith("By field: source = B improved ")
+    done = CliRunner().invoke(cli, ["compare", str(tmp_path / "a"), str(tmp_path / "b")])
+    assert "By field: source = A gained +" in done.stdout
     done = CliRunner().invoke(cli, ["compare", *(str(tmp_path / name) for name in ("a", "a:base", "b")), "--json"])
     notes = json.loads(done.stdout)["notes"]
-    assert any(note.startswith(f"{tmp_path / 'b'}: By field: source = B impr") for note in notes)
+    assert any(f"{tmp_path / 'b'}: By field: source = A gained" in note for note in notes)
 
 
-def _of_source(effect: float, seed: int) -> FieldGap:
-    slices = report_of(*_pairs(effect, seed), rules=Rules(resamples=300)).slices
-    assert slices is not None
-    return next(gap for gap in slices.gaps if gap.field == "source")
+def _gap(effect: float, seed: int) -> re.Match[str] | None:
+    said = _said(report_of(*_pairs(effect, seed), rules=Rules(resamples=300))).replace("\u2212", "-")
+    return re.search(r"source = A gained \S+ beside [a-z ]+\(95 % ([-+.\d]+) to ([-+.\d]+)", said)
 
 
 @pytest.mark.ci
 def test_what_a_harder_category_does_is_no_disparity() -> None:
     # B holds most of the category that gains little, so that its plain mean gains far less.
-    assert sum(_of_source(0.0, seed).is_significant for seed in range(40)) <= 2
+    assert sum(_gap(0.0, seed) is not None for seed in range(40)) <= 2
 
 
 @pytest.mark.ci
-def test_coverage_of_a_planted_effect() -> None:
-    gaps = [_of_source(0.3, seed) for seed in range(40)]
-    inside = [gap.difference.low <= (0.3 if gap.value == "B" else -0.3) <= gap.difference.high for gap in gaps]
-    assert sum(inside) >= 36
+def test_a_planted_effect_is_found_and_covered() -> None:
+    gaps = [gap for seed in range(40) if (gap := _gap(0.4, seed))]
+    assert len(gaps) >= 25
+    assert sum(float(gap[1]) <= 0.4 <= float(gap[2]) for gap in gaps) >= 0.9 * len(gaps)
 
 
-def test_p_values_are_adjusted_over_all_fields_and_no_rare_value_is_named() -> None:
+def test_no_rare_value_is_named() -> None:
     report = report_of(*_pairs(0.5, seed=2))
-    assert report.slices is not None
-    assert [(gap.field, gap.value) for gap in report.slices.gaps] == [
-        ("source", "B"), ("tokens", "up to 50"), ("tokens", "50 to 100"), ("tokens", "100 to 150"),
-        ("tokens", "over 150"),
-    ]  # fmt: skip
-    assert [gap.is_significant for gap in report.slices.gaps] == [True, False, False, False, False]
+    assert _said(report).startswith("By field: source = A gained")
+    assert "tokens" not in _said(report)
     assert "secret" not in report.model_dump_json() + html(report) + markdown(report)
 
 
@@ -150,5 +144,5 @@ def test_without_slices_nothing_is_said() -> None:
     base, tuned = _pairs(0.0, seed=4)
     plain = [[replace(record, slices=None) for record in side] for side in (base, tuned)]
     report = report_of(*plain)
-    assert report.slices is None
+    assert not _said(report)
     assert "By field" not in html(report)

@@ -61,18 +61,16 @@ def test_stages_are_one_series_with_one_exam(recipe: Path, dataset: Path, tmp_pa
     assert series["kind"] == "stages"
     assert [member["name"] for member in series["members"]] == ["text", "stage-2", "pairs"]
     report = Report.load(out)
-    assert report.stages is not None
-    last = Report.load(out / report.stages.results[-1].name)
+    (stages,) = [part for part in report.tables if part.part == "stages"]
+    assert stages.heads == ("category", "base", "text", "stage-2", "pairs")
+    last = Report.load(out / "pairs")
     assert (report.fits, report.memory, report.data_map) == (last.fits, last.memory, last.data_map)
     assert any("of the last stage" in remark for remark in report.remarks)
-    results = report.stages.results
-    assert [result.begun for result in results] == [
-        "",
-        "the base is run text, whose adapter is merged in memory",
-        "the base is run stage-2, whose adapter is continued",
-    ]  # fmt: skip
-    assert [result.objective for result in results] == ["domain", "sft", "dpo"]
-    assert [result.n for result in results] == [2, 24, 12]
+    (said,) = stages.sentences
+    for part in ("text (domain, 2 records;", "stage-2 (sft, 24 records;", "pairs (dpo, 12 records;",
+                 "the base is run text, whose adapter is merged in memory",
+                 "the base is run stage-2, whose adapter is continued"):  # fmt: skip
+        assert part in said
     # All columns are of the same records: those of the dataset, and of the pairs.
     sides = [read_predictions(out / name / "predictions.jsonl") for name in ("text", "stage-2", "pairs")]
     names = [{record.id for record in side if record.split == "test"} for pair in sides for side in pair]
@@ -85,10 +83,10 @@ def test_stages_are_one_series_with_one_exam(recipe: Path, dataset: Path, tmp_pa
     assert "Stages: scores on the test split" in done.stdout
     assert "general text, bits" in done.stdout
     assert done.stdout.count("General text (the built-in general.txt") >= 4
-    assert all(result.likelier is not None for result in results)
+    assert [row[0] for row in stages.rows][-2:] == ["better answer likelier", "general text, bits"]
     assert "Stages: scores" in markdown(report)
     assert "Stages: scores" in (out / "report.html").read_text()
-    assert report.preferences is not None
+    assert report.likelier is not None
 
 
 @pytest.mark.ci
@@ -175,14 +173,9 @@ def test_records_of_the_exam_are_not_trained_on_and_what_overlaps_is_told(
     assert "stage-1: 1 of 10 training records are exam records; left out" in done.stderr
     assert "exam records share 13 words in a row with training records, of validation v" in done.stderr
     assert "1 of 2 replayed texts are test records or those of eval.general; left out" in done.stderr
-    slices = Report.load(tmp_path / "a").slices
-    assert slices is not None
-    assert "tone" in slices.sentence
-    stages = Report.load(tmp_path / "a").stages
-    assert stages is not None
-    first = stages.results[0]
-    assert (first.n, first.num_left_out, first.num_overlapping) == (9, 1, 1)
-    assert "left out as exam records: 1" in stages.sentence
+    said = {part.part: " ".join(part.sentences) for part in Report.load(tmp_path / "a").tables}
+    assert "tone" in said["slices"]
+    assert "9 records; 1 left out as exam records; 1 exam records share 13 words" in said["stages"]
 
 
 def test_overlap() -> None:

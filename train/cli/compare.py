@@ -80,10 +80,10 @@ def command(
 
 
 def _people(human: BinaryIO, *, is_json: bool) -> int:
-    from train.report.people import people_tables, read_verdicts, win_rates
+    from train.report.people import people_table, read_verdicts, win_rates
     from train.report.tables import to_text
 
     rates = win_rates(read_verdicts(human, human.name))
     document = json.dumps(rates.model_dump(mode="json"))
-    console.data(document if is_json else to_text(people_tables(rates), console.columns()))
+    console.data(document if is_json else to_text([people_table(rates)], console.columns()))
     return Exit.OK

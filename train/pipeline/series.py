@@ -46,7 +46,7 @@ from train.pipeline.stages import Stage, open_stages, stage_report, stage_settin
 from train.recipe import Recipe, load_recipe, recipe_digest, recipe_toml
 from train.report import Report, table, write_report
 from train.report.judge import BAD_JUDGE
-from train.report.learning_curve import READ_ALL, ShareResult, curve_table, learning_curve
+from train.report.learning_curve import READ_ALL, ShareResult, learning_curve
 from train.report.model import REPORT
 from train.report.series import TrialResult, choose, pool, sweep_report
 from train.report.tables import ReportPart
@@ -455,5 +455,5 @@ def _conclude(series: Series, folders: Folders) -> tuple[Report, str, str]:
             split=report.headline, margin=report.margin, fewest=report.fewest,
             passes=plan["run_tokens"] / plan["tokens"],
         )  # fmt: skip
-        report = report.model_copy(update={"learning_curve": curve}).with_tables([curve_table(curve)])
+        report = report.with_tables([curve])
     return report, selected, advice

@@ -22,7 +22,7 @@ from train.evaluate.general import general_rows
 from train.evaluate.predictions import PREDICTIONS, read_predictions
 from train.recipe import Recipe, StageRecipe, load_recipe
 from train.report import Report, Rules, build_report
-from train.report.series import StageFacts, stage_table, stages_of
+from train.report.series import StageFacts, stages_table
 
 
 @dataclass(frozen=True)
@@ -190,5 +190,4 @@ def stage_report(facts: Sequence[StageFacts], folders: Sequence[Path], name: str
         remarks=remarks, data_map=last.data_map, fits=last.fits, memory=last.memory,
     )  # fmt: skip
     num_records = [int(read_run(folder)["examples"]) for folder in folders]
-    stages = stages_of(facts, num_records, reports)
-    return report.model_copy(update={"stages": stages}).with_tables([stage_table(stages, report.main().categories)])
+    return report.with_tables([stages_table(facts, num_records, reports)])

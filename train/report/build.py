@@ -38,7 +38,7 @@ from train.report.model import (
     SplitResult,
 )
 from train.report.people import HumanVerdict, calibrated
-from train.report.preferences import preference_table, preferences
+from train.report.preferences import preferences
 from train.report.results import BITS_MARGIN, SPLITS, Pairs, Rules, compare_pairs, known, measure_rows, one_answer
 from train.report.tables import ReportTable
 from train.report.write import read_curve, write_report
@@ -112,11 +112,14 @@ def make_report(
     for name, main, pairs, part in zip(names, results[headline], compared, slices, strict=True):
         whose = "" if is_pair else f"{name}: "
         each = (one_answer(row.category, headline, pairs) for row in (main.categories if main else ()))
-        said += [whose + text for text in (*each, part.sentence if part and not is_pair else "") if text]
+        said += [whose + text for text in (*each, "" if is_pair else part) if text]
     said += _gap_notes(mains[0], compared[0], is_forgetting_measured=general[0] is not None)
+    tables = list[ReportTable]()
     if is_pair:
         mine = [p for p in compared[0] if p[0].split == headline]
-        parts |= {"slices": slices[0], "preferences": preferences(mine, headline, rules, by_id)}
+        moved, parts["likelier"] = preferences(mine, headline, rules, by_id)
+        tables = [*moved, _flip_table(compared[0], is_run=list(models) == _RUN),
+                  *(ReportTable(part="slices", sentences=[text]) for text in slices if text)]  # fmt: skip
     others = zip(names[1:], splits[1:], general[1:], strict=True)
     report = Report(
         run=run, models=list(models), headline=headline, splits=splits[0], forgetting=general[0],
@@ -124,20 +127,15 @@ def make_report(
         margin=rules.margin, fewest=rules.fewest, resamples=rules.resamples, default_metric=sorted(default_metric),
         notes=[*said, *notes], **parts,
     )  # fmt: skip
-    flips = [_flip_table(compared[0], is_run=list(models) == _RUN)] * is_pair
-    return report.with_tables([*wording.tables_of(report), *flips, *_part_tables(report)])
+    return report.with_tables([*wording.tables_of(report), *tables, *_part_tables(report)])
 
 
 def _part_tables(report: Report) -> Iterator[ReportTable]:
     """Yield the tables of what a run measured beside its results."""
-    if report.preferences is not None:
-        yield preference_table(report.preferences)
-    if report.slices is not None:
-        yield ReportTable(part="slices", sentences=[report.slices.sentence])
-    if report.fits is not None:
-        yield ReportTable(part="over-fitting", sentences=[report.fits.sentence])
-    if report.memory is not None:
-        yield ReportTable(part="known by heart", sentences=[report.memory.sentence])
+    if report.fits:
+        yield ReportTable(part="over-fitting", sentences=[report.fits])
+    if report.memory:
+        yield ReportTable(part="known by heart", sentences=[report.memory])
     if report.judged is not None:
         yield ReportTable(part="judge", sentences=[report.judged.sentence, *report.judged.remarks])
     if report.data_map is not None:

@@ -21,7 +21,6 @@ from train.report.stats import Reason, VerdictLabel
 from train.report.tables import PARTS, ReportPart, ReportTable
 from train.report.tables import Change as Change  # noqa: PLC0414 - all parts of a report are found here
 from train.report.tables import Estimate as Estimate  # noqa: PLC0414
-from train.report.training_parts import LearningCurve, Preferences, SeedsSummary, Stages, Sweep
 
 REPORT = "report.json"
 Gate = Literal["worse", "not-shown"]
@@ -116,29 +115,6 @@ class SplitResult(ReportPart):
         return [*self.categories, *self.unscored]
 
 
-class FieldGap(ReportPart):
-    """How much more other records of the same categories gained than those with one value in a field."""
-
-    field: str
-    """Such as "/meta/language", "label.audience" or "tokens"."""
-    value: str
-    """Of many different numbers a quarter of the records."""
-    n: int
-    num_others: int
-    difference: Estimate
-    """Each category weighed as the records of this value are."""
-    p_adjusted: float
-    """Holm over all fields and values."""
-    is_significant: bool
-
-
-class Slices(ReportPart):
-    """Gains by field, of values that have as many independent records as a verdict takes, and so have the others."""
-
-    gaps: list[FieldGap]
-    sentence: str
-
-
 class Forgetting(ReportPart):
     """Bits per byte on text that has nothing to do with the dataset; lower is better."""
 
@@ -200,45 +176,6 @@ class Curve(ReportPart):
 
     training: list[tuple[int, float]] = Field(default_factory=list)
     validation: list[tuple[int, float | None]] = Field(default_factory=list)
-
-
-class Fall(ReportPart):
-    """A category that got worse on validation after its best step, beyond chance."""
-
-    category: str
-    measure: Literal["score", "loss"]
-    """A loss is in nats a supervised token."""
-    step: int
-    """The best one on validation."""
-    last: int
-    fall: Estimate
-    """From the best step to the last one, positive where it got worse."""
-    p_adjusted: float
-    """For the choice of the best step, and Holm over categories and measures."""
-    has_training_risen: bool
-    """Training got better meanwhile; else it is no over-fitting."""
-
-
-class OverFitting(ReportPart):
-    """What the answers at each validation show, those to training records beside others."""
-
-    falls: list[Fall]
-    sentence: str
-
-
-class Memorised(ReportPart):
-    """Shares of answers that the tuned model continues word for word from their first tokens."""
-
-    n: int
-    tuned: Estimate
-    """Of training answers."""
-    num_control: int
-    control: Estimate | None
-    """Of validation answers; none where none is long enough."""
-    excess: float
-    """The share that is known by heart: more than the base, and more than of validation answers."""
-    is_significant: bool
-    sentence: str
 
 
 class Calibration(ReportPart):
@@ -348,15 +285,12 @@ class Report(ReportPart, title="A reference and the models compared with it: run
     """All that the report shows beside notes and remarks, finished."""
     judged: JudgeSummary | None = None
     data_map: DataMap | None = None
-    preferences: Preferences | None = None
-    stages: Stages | None = None
-    seeds: SeedsSummary | None = None
-    learning_curve: LearningCurve | None = None
-    sweep: Sweep | None = None
-    slices: Slices | None = None
-    """Of the split whose verdicts count."""
-    fits: OverFitting | None = None
-    memory: Memorised | None = None
+    likelier: Change | None = None
+    """Share of the pairs of which the model finds the better answer likelier, in the split whose verdicts count."""
+    fits: str = ""
+    """From which step on validation got worse; empty where nothing tells it."""
+    memory: str = ""
+    """How many training answers are known by heart; empty where none was tried."""
 
     @classmethod
     def load(cls, path: str | Path) -> Report:
@@ -422,5 +356,5 @@ class Measured(ReportPart):
     remarks: list[str]
     judged: JudgeSummary | None
     data_map: DataMap | None
-    fits: OverFitting | None
-    memory: Memorised | None
+    fits: str
+    memory: str

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, Literal
@@ -28,6 +28,7 @@ HUMAN = "human.jsonl"
 """In the folder of a run: the verdicts of people on its base and its tuned model."""
 HALF = 0.5
 _POINTS = {"a": 0.0, "b": 1.0, "tie": HALF, "both bad": HALF}
+_BAD_VERDICT = "E998 bad-verdict"
 
 
 class HumanVerdict(ReportPart, title="A line of runs/ID/human.jsonl: a verdict of a person."):
@@ -98,7 +99,7 @@ def read_verdicts(lines: Iterable[bytes | str], location: str) -> list[HumanVerd
         except (ValueError, RecursionError) as error:
             fault = validation_fault(error) if isinstance(error, ValidationError) else first_line(error)
             hint = "Have `curate compare --blind` write them again."
-            raise TrainError("E998 bad-verdict", f"{location}:{number}: {fault}", hint) from error
+            raise TrainError(_BAD_VERDICT, f"{location}:{number}: {fault}", hint) from error
     return verdicts
 
 
@@ -114,7 +115,7 @@ def read_human(folder: Path) -> list[HumanVerdict]:
         with open_file(path) as lines:
             return read_verdicts(lines, str(path))
     except OSError as error:
-        raise TrainError("E998 bad-verdict", f"{path}: {error}", "Have `curate compare --blind` write it.") from error
+        raise TrainError(_BAD_VERDICT, f"{path}: {error}", "Have `curate compare --blind` write it.") from error
 
 
 def win_rates(verdicts: Sequence[HumanVerdict]) -> WinRates:
@@ -125,54 +126,51 @@ def win_rates(verdicts: Sequence[HumanVerdict]) -> WinRates:
     between = verdicts[0].between if verdicts else []
     if len(set(between)) < 2 or any(sorted(verdict.between) != sorted(between) for verdict in verdicts):
         message = "the verdicts are not about the same two models" if verdicts else "there is no verdict"
-        raise TrainError("E998 bad-verdict", message, "Give some on two models: `curate compare --blind A B`.")
+        raise TrainError(_BAD_VERDICT, message, "Give some on two models: `curate compare --blind A B`.")
     groups: dict[str, list[HumanVerdict]] = defaultdict(list)
     for verdict in verdicts:
         groups[verdict.category].append(verdict)
-    tested = [_win_rate(name, groups[name], between) for name in sorted(groups)]
-    adjusted = stats.holm([rate.p_adjusted for rate in tested])
+    tested = {name: _p_value(name, groups[name], between[1]) for name in sorted(groups)}
+    adjusted = dict(zip(tested, stats.holm([*tested.values()]), strict=True))
     return WinRates(
         between=between, num_people=len({verdict.by for verdict in verdicts}),
-        total=_with_word(_win_rate("", verdicts, between)),
-        categories=[
-            _with_word(rate.model_copy(update={"p_adjusted": p})) for rate, p in zip(tested, adjusted, strict=True)
-        ],
+        total=_win_rate("", verdicts, between[1], _p_value("", verdicts, between[1])),
+        categories=[_win_rate(name, groups[name], between[1], p) for name, p in adjusted.items()],
     )  # fmt: skip
 
 
-def _by_record(verdicts: Iterable[HumanVerdict], second: str) -> dict[str, tuple[str, float]]:
-    """Return by record its cluster and the mean of the points that people gave the model ``second``."""
-    points: dict[str, list[float]] = defaultdict(list)
-    clusters: dict[str, str] = {}
+def _points_by_record(verdicts: Iterable[HumanVerdict], second: str) -> dict[tuple[str, str], float]:
+    """Return by record and its cluster the mean of the points that people gave the model ``second``."""
+    points: dict[tuple[str, str], list[float]] = defaultdict(list)
     for verdict in verdicts:
-        points[verdict.id].append(verdict.points(second))
-        clusters[verdict.id] = verdict.cluster
-    return {name: (clusters[name], sum(values) / len(values)) for name, values in points.items()}
+        points[verdict.id, verdict.cluster].append(verdict.points(second))
+    return {record: sum(values) / len(values) for record, values in points.items()}
 
 
-def _win_rate(category: str, verdicts: Sequence[HumanVerdict], between: Sequence[str]) -> WinRate:
-    clusters, points = zip(*_by_record(verdicts, between[1]).values(), strict=True)
-    won = [verdict.points(between[1]) for verdict in verdicts]
-    sums = stats.sums_by_cluster(clusters, [value - HALF for value in points])[:, 0]
-    num_bad = sum(verdict.value == "both bad" for verdict in verdicts)
+def _p_value(category: str, verdicts: Sequence[HumanVerdict], second: str) -> float:
+    points = _points_by_record(verdicts, second)
+    sums = stats.sums_by_cluster([cluster for _, cluster in points], [value - HALF for value in points.values()])
+    return stats.sign_flip(sums[:, 0].tolist(), seed=stats.seed_of(category, "win rate"))
+
+
+def _win_rate(category: str, verdicts: Sequence[HumanVerdict], second: str, p: float) -> WinRate:
+    by_record = _points_by_record(verdicts, second)
+    points, clusters = [*by_record.values()], [cluster for _, cluster in by_record]
+    half, num_clusters = estimate(sum(points) / len(points), stats.mean_interval(points, clusters)), len(set(clusters))
+    word: Literal["first", "second", "none", "too-few"] = "second" if half.value > HALF else "first"
+    if num_clusters < stats.MIN_CLUSTERS:
+        word = "too-few"
+    elif p >= stats.ALPHA or half.low <= HALF <= half.high:
+        word = "none"
+    won, num_bad = [verdict.points(second) for verdict in verdicts], sum(v.value == "both bad" for v in verdicts)
     return WinRate(
-        category=category, n=len(points), num_clusters=len(sums), num_verdicts=len(won), num_first=won.count(0),
-        num_second=won.count(1), num_ties=won.count(HALF) - num_bad, num_both_bad=num_bad,
-        half=estimate(sum(points) / len(points), stats.mean_interval(points, clusters)),
-        p_adjusted=stats.sign_flip(sums.tolist(), seed=stats.seed_of(category, "win rate")), verdict="none",
+        category=category, n=len(points), num_clusters=num_clusters, num_verdicts=len(won), num_first=won.count(0),
+        num_second=won.count(1), num_ties=won.count(HALF) - num_bad, num_both_bad=num_bad, half=half, p_adjusted=p,
+        verdict=word,
     )  # fmt: skip
 
 
-def _with_word(rate: WinRate) -> WinRate:
-    word = "none"
-    if rate.num_clusters < stats.MIN_CLUSTERS:
-        word = "too-few"
-    elif rate.p_adjusted < stats.ALPHA and not rate.half.low <= HALF <= rate.half.high:
-        word = "second" if rate.half.value > HALF else "first"
-    return rate.model_copy(update={"verdict": word})
-
-
-def people_tables(rates: WinRates) -> list[ReportTable]:
+def people_table(rates: WinRates) -> ReportTable:
     """Return the win rates of the second model."""
     first, second = rates.between
     words = {"first": first, "second": second, "none": "~ neither", "too-few": "? too few"}
@@ -185,12 +183,12 @@ def people_tables(rates: WinRates) -> list[ReportTable]:
         for rate in [*rates.categories, rates.total]
     ]  # fmt: skip
     people = "1 person" if rates.num_people == 1 else f"{rates.num_people} people"
-    return [ReportTable(
+    return ReportTable(
         part="people", title=f"{second} against {first}: {rates.total.num_verdicts} verdicts of {people}",
         heads=("category", "n", "win/tie/bad/loss", "win rate", "95 %", "preferred"), rows=rows, left=("preferred",),
         has_total=True,
         sentences=[f"Win rates are those of {second}. Ties and two bad answers count half. Repeats count once."],
-    )]  # fmt: skip
+    )  # fmt: skip
 
 
 def calibrated(summary: JudgeSummary, pairs: Pairs, verdicts: Sequence[HumanVerdict]) -> JudgeSummary:
@@ -199,58 +197,39 @@ def calibrated(summary: JudgeSummary, pairs: Pairs, verdicts: Sequence[HumanVerd
     ``pairs`` are base and tuned; only validation records count, and only verdicts on the texts that stand there now.
     The others are counted.
     """
-    texts = {before.id: _digests(before, after) for before, after in pairs if before.split == "validation"}
-    current = [v for v in verdicts if texts.get(v.id) == v.texts and v.between[0] == f"{v.between[1]}:base"]
-    people = _by_record(current, current[0].between[1]) if current else {}
-    # Two equal answers are a tie without a judge: they would make any of them look good.
-    both = [
-        (people[after.id][1], after.scores[JUDGE], after.cluster)
-        for before, after in pairs
-        if before.split == "validation" and after.scores and JUDGE in after.scores and before.text != after.text
-        and after.id in people
-    ]  # fmt: skip
-    words, theirs = [_word(first) for first, _, _ in both], [_word(second) for _, second, _ in both]
-    same = [first == second for first, second in zip(words, theirs, strict=True)]
-    calibration = Calibration(
-        n=len(both), agreement=sum(same) / len(same) if same else None,
-        base_rate=max(map(words.count, _WORDS)) / len(words) if words else None,
-        kappa=kappa(words, theirs, [cluster for *_, cluster in both], seed=stats.seed_of("", "kappa")),
+    validation = {before.id: (before, after) for before, after in pairs if before.split == "validation"}
+    current = [v for v in verdicts if v.id in validation and v.texts == list(map(_digest, validation[v.id]))
+               and v.between[0] == f"{v.between[1]}:base"]  # fmt: skip
+    people = _points_by_record(current, current[0].between[1]) if current else {}
+    judged = {name: (after.scores or {})[JUDGE] for name, (before, after) in validation.items()
+              # Two equal answers are a tie without a judge: they would make any of them look good.
+              if JUDGE in (after.scores or {}) and before.text != after.text}  # fmt: skip
+    both = {record: (_word(points), _word(judged[record[0]])) for record, points in people.items()
+            if record[0] in judged}  # fmt: skip
+    words, clusters = [word for word, _ in both.values()], [validation[name][1].cluster for name, _ in both]
+    result = Calibration(
+        n=len(both), agreement=sum(a == b for a, b in both.values()) / len(both) if both else None,
+        base_rate=max(map(words.count, words)) / len(words) if words else None,
+        kappa=kappa(words, [word for _, word in both.values()], clusters, seed=stats.seed_of("", "kappa")),
     )  # fmt: skip
-    is_calibrated = (
-        calibration.n >= summary.min_human
-        and calibration.kappa is not None
-        and calibration.kappa.value >= summary.min_kappa
-    )
+    is_enough = result.n >= summary.min_human
+    is_calibrated = is_enough and result.kappa is not None and result.kappa.value >= summary.min_kappa
     num_outdated = len(verdicts) - len(current)
-    return summary.model_copy(update={
-        "is_calibrated": is_calibrated, "calibration": calibration, "num_outdated": num_outdated,
-        "remarks": list(_remarks(calibration, summary, num_outdated, is_calibrated=is_calibrated)),
-    })  # fmt: skip
-
-
-def _remarks(
-    calibration: Calibration, summary: JudgeSummary, num_outdated: int, *, is_calibrated: bool
-) -> Iterator[str]:
-    """Yield what stands beside the judge's figures, first whether they are to be trusted, and why."""
-    why = f"people have judged {calibration.n} of the same pairs"
-    if calibration.n < summary.min_human:
-        why += f", and it takes {summary.min_human}"
-    elif calibration.kappa is None:
-        why = "kappa with people is not defined, as one of them says the same of all"
-    elif not is_calibrated:
-        why = f"kappa with people is {wording.number(calibration.kappa.value)}, and it takes {summary.min_kappa:g}"
-    yield f"{'Calibrated' if is_calibrated else 'Uncalibrated'} judge: {why}."
+    why = f"people have judged {result.n} of the same pairs{'' if is_enough else f', and it takes {summary.min_human}'}"
+    if is_enough and not is_calibrated:
+        value = (
+            wording.number(result.kappa.value) if result.kappa else "not defined, as one of them says the same of all"
+        )
+        why = f"kappa with people is {value}, and it takes {summary.min_kappa:g}"
+    remarks = [f"{'Calibrated' if is_calibrated else 'Uncalibrated'} judge: {why}."]
     if num_outdated:
-        yield f"{num_outdated} verdicts of people are on other answers than those of this run; they do not count."
-    if calibration.agreement is not None and calibration.base_rate is not None:
-        agreed = (
-            calibration.kappa
-            and f"; kappa {wording.number(calibration.kappa.value)}, 95 % {wording.spread(calibration.kappa)}"
-        )
-        yield (
-            f"Judge and people say the same of {wording.percent(calibration.agreement)} of {calibration.n} pairs "
-            f"({wording.percent(calibration.base_rate)} by always saying what people say most{agreed or ''})."
-        )
+        remarks.append(f"{num_outdated} verdicts of people are on other answers than those of this run.")
+    if result.agreement is not None and result.base_rate is not None:
+        share, least = wording.percent(result.agreement), wording.percent(result.base_rate)
+        remarks.append(f"Judge and people agree on {share} of {result.n} pairs, {least} being what people say most.")
+    return summary.model_copy(update={
+        "is_calibrated": is_calibrated, "calibration": result, "num_outdated": num_outdated, "remarks": remarks,
+    })  # fmt: skip
 
 
 _WORDS = (0.0, HALF, 1.0)
@@ -290,6 +269,5 @@ def _kappas(tables: stats.Floats) -> stats.Floats:
         return np.where(chance > 1 - 1e-12, np.nan, (agreed - chance) / (1 - chance))
 
 
-def _digests(before: Scored, after: Scored) -> list[str]:
-    texts = (record.text or "" for record in (before, after))
-    return [blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest() for text in texts]
+def _digest(record: Scored) -> str:
+    return blake2b((record.text or "").encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

@@ -135,7 +135,7 @@ def mean_interval(values: Sequence[float], clusters: Sequence[str]) -> Interval:
         sizes = sums_by_cluster(clusters, [1.0] * len(values))
         size = float(sizes.sum() ** 2 / (sizes**2).sum())
         return wilson(math.fsum(values) / len(values) * size, size)
-    parts = _parts(values, clusters)
+    parts = cluster_parts([values], [1.0] * len(values), clusters)[:, 0]
     total = len(parts) + 2
     mean = (float(parts.sum()) + 1) / total
     spread = (float((parts**2).sum()) + 1) / total - mean**2
@@ -143,11 +143,15 @@ def mean_interval(values: Sequence[float], clusters: Sequence[str]) -> Interval:
     return Interval(max(0.0, mean - half), min(1.0, mean + half))
 
 
-def _parts(values: Sequence[float], clusters: Sequence[str]) -> Floats:
-    # Each cluster's part in the mean, the linearised ratio of sums: [clusters], whose mean is that of the values.
-    sums, sizes = sums_by_cluster(clusters, values, [1.0] * len(values)).T
-    mean = float(sums.sum() / sizes.sum())
-    parts: Floats = len(sums) * (sums - mean * sizes) / sizes.sum() + mean
+def cluster_parts(numerators: Sequence[Sequence[float]], weights: Sequence[float], clusters: Sequence[str]) -> Floats:
+    """Return [clusters, sides] whose column means are sum(numerators) / sum(weights) of each side, [sides, records].
+
+    A cluster's part is its share in the linearised ratio, so that clusters of many records weigh more.
+    """
+    sums = sums_by_cluster(clusters, *numerators, weights)
+    x, w = sums[:, :-1], sums[:, -1:]
+    ratio = x.sum(axis=0) / w.sum()
+    parts: Floats = len(sums) * (x - ratio * w) / w.sum() + ratio
     return parts
 
 
@@ -180,7 +184,7 @@ def difference_interval(
 def change_parts(base: Sequence[float], tuned: Sequence[float], clusters: Sequence[str]) -> tuple[Floats, float]:
     """Return each cluster's part in the mean difference, [clusters], and the mean square of seen and unseen changes."""
     differences = [after - before for before, after in zip(floats(base), floats(tuned), strict=True)]
-    parts = _parts(differences, clusters)
+    parts = cluster_parts([differences], [1.0] * len(differences), clusters)[:, 0]
     num_changed = np.count_nonzero(np.abs(sums_by_cluster(clusters, differences)) > 1e-12)
     return parts, (_UNSEEN + float((parts**2).sum())) / (_UNSEEN + num_changed)
 
@@ -335,13 +339,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
     Rejecting those below alpha keeps the chance of even one false alarm below alpha, whatever their dependence: Holm
     1979, Scandinavian Journal of Statistics 6:65.
     """
-    p_values = floats(p_values)
-    adjusted = [0.0] * len(p_values)
-    running = 0.0
-    for rank, position in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        running = max(running, min(1.0, (len(p_values) - rank) * p_values[position]))
-        adjusted[position] = running
-    return adjusted
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p, kind="stable")
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
+    return floats(adjusted.tolist())
 
 
 MARGIN = 0.02

@@ -1,11 +1,10 @@
-"""A change measured on records and by several training seeds: how much of its uncertainty comes from which.
+"""What several trainings scored on the same records, [clusters, trainings, seeds], and how sure a contrast of them is.
 
 Records (by cluster) and seeds are crossed random effects with one value a cell, the two-way model of Searle, Casella
 and McCulloch 1992, *Variance Components*, section 4.4. Two or three seeds hardly know their own spread, so each of the
 two parts has an interval by Student's t with its own degrees of freedom, and the squares of their halves are added
 (Zou and Donner 2008, Statistics in Medicine 27:1693). One t with Satterthwaite's degrees of freedom would be too sure:
-where two seeds lie close by luck it takes the many degrees of the records. `benchmarks/series.py` simulates it. numpy
-only.
+where two seeds lie close by luck it takes the many degrees of the records. `benchmarks/series.py` simulates it.
 """
 
 from __future__ import annotations
@@ -19,21 +18,24 @@ import numpy as np
 from train.evaluate.predictions import Scored, pair
 from train.report.model import Unscored
 from train.report.results import is_judged, known, unscored_of
-from train.report.stats import CONFIDENCE, Floats, Interval, student_quantile, sums_by_cluster
+from train.report.stats import CONFIDENCE, Floats, Interval, cluster_parts, student_quantile
 from train.report.tables import Estimate
 
 
 class Parts(NamedTuple):
-    """What each cluster adds to the figures of some trainings: [clusters, trainings], and the clusters' names."""
+    """What each cluster adds to the figures of some sides, [clusters, sides], and the clusters' names."""
 
     values: Floats
     names: Sequence[str]
 
+    def changes(self) -> Parts:
+        """Return the parts of what the sides gained against the first of them."""
+        return Parts(self.values[:, 1:] - self.values[:, :1], self.names)
+
 
 class TwoWay(NamedTuple):
-    """A mean over clusters and seeds, [clusters, seeds], or a contrast of several: its variance by records, as the
-    seeds lie apart, and by what neither of them explains; that of each seed; and the degrees of freedom of their
-    spread.
+    """A contrast of trainings: its variance by records, as the seeds lie apart, and by what neither of them explains;
+    that of each seed; and the degrees of freedom of their spread.
     """
 
     mean: float
@@ -64,12 +66,12 @@ class TwoWay(NamedTuple):
         records, seeds = (student_quantile(num - 1, tail) for num in (self.num_clusters, self.freedom + 1))
         return math.sqrt(records**2 * self.of_records + seeds**2 * self.of_seeds(tail))
 
-    def interval(self) -> Interval:
-        """Return the 95 % interval."""
-        return Interval(self.mean - self.half(), self.mean + self.half())
+    def interval(self, tail: float = 1 - CONFIDENCE) -> Interval:
+        """Return the interval that misses the truth in a share of ``tail``."""
+        return Interval(self.mean - self.half(tail), self.mean + self.half(tail))
 
     def widened(self, estimate: Estimate, least: float = -math.inf, most: float = math.inf) -> Estimate:
-        """Return ``estimate`` with an interval that reaches over this one too, within ``least`` and ``most``."""
+        """Return ``estimate`` with an interval that reaches over the 95 % one too, within ``least`` and ``most``."""
         low, high = self.interval()
         low, high = max(least, min(low, estimate.low)), min(most, max(high, estimate.high))
         return Estimate(value=estimate.value, low=low, high=high)
@@ -83,17 +85,38 @@ class TwoWay(NamedTuple):
         return math.exp(high)
 
 
-def cluster_parts(numerators: Sequence[Sequence[float]], weights: Sequence[float], clusters: Sequence[str]) -> Floats:
-    """Return [clusters, seeds] whose column means are sum(numerators) / sum(weights) of each seed.
+def fit_two_way(parts: Floats, weights: Sequence[float] = (1.0,)) -> TwoWay:
+    """Return the means of some trainings, ``parts`` being [clusters, trainings x seeds], summed by their ``weights``.
 
-    ``numerators`` are [seeds, records]. A cluster's part is its share in the linearised ratio, so that clusters of many
-    records weigh more, as they do in the ratio itself.
+    It takes 2 clusters or more. The variance of one mean is (MS clusters + MS seeds - MS rest) / (clusters x seeds), of
+    which that of the records is the first, and the spread of the seeds is pooled over the trainings. Half of MS rest
+    alone is taken off: where two seeds lie close by luck, all of it would leave them nothing to add. Of one seed
+    nothing is known of its spread, and it counts as none.
     """
-    sums = sums_by_cluster(clusters, *numerators, weights)
-    x, w = sums[:, :-1], sums[:, -1:]
-    ratio = x.sum(axis=0) / w.sum()
-    parts: Floats = len(sums) * (x - ratio * w) / w.sum() + ratio
-    return parts
+    parts, scales = parts.reshape(len(parts), len(weights), -1), np.asarray(weights, dtype=np.float64)
+    num, trainings, seeds = parts.shape
+    freedom, by_cluster, by_seed = max(1, trainings * (seeds - 1)), parts.mean(axis=2), parts.mean(axis=0)
+    apart = by_seed - by_seed.mean(axis=1, keepdims=True)
+    rest = parts - by_cluster[:, :, None] - apart
+    scale = float(scales @ scales) / freedom / seeds
+    changes = by_cluster @ scales
+    return TwoWay(
+        mean=float(changes.mean()), of_records=float(changes.var(ddof=1)) / num,
+        between_seeds=scale * float((apart**2).sum()), of_rest=scale * float((rest**2).sum()) / ((num - 1) * num),
+        num_clusters=num, by_seed=tuple((scales @ by_seed).tolist()), freedom=freedom,
+    )  # fmt: skip
+
+
+class CategoryScores(NamedTuple):
+    """What several sides scored in a category, and their bits per byte, without clusters where there is nothing or it
+    is ``unscored``; and what the trivial answers score, where that is known.
+    """
+
+    category: str
+    scores: Parts
+    bits: Parts
+    trivial: float | None
+    unscored: Unscored | None
 
 
 def in_step(sides: Sequence[Sequence[Scored]]) -> list[list[Scored]]:
@@ -101,62 +124,43 @@ def in_step(sides: Sequence[Sequence[Scored]]) -> list[list[Scored]]:
     return [[after for _, after in pair(sides[0], side)] for side in sides]
 
 
-def judged(records: Sequence[Scored], split: str, category: str) -> list[int]:
-    """Return which of ``records`` count in the figures of a category of ``split``."""
-    return [n for n, row in enumerate(records) if is_judged(row, split) and row.category == category]
-
-
-def result_parts(
-    base: Sequence[Scored], sides: Sequence[Sequence[Scored]], mine: Sequence[int], *, is_score: bool, is_change: bool
-) -> Parts:
-    """Return the parts in what each of ``sides`` scored on the records ``mine`` of ``base``, or in its bits per byte.
-
-    With ``is_change`` they are those of the change against the base. Records that lack one of the values are left out;
-    there are no clusters where all do.
-    """
-
-    def number(record: Scored) -> float | None:
-        return record.score if is_score else record.nll if record.num_bytes else None
-
-    complete = [n for n in mine if None not in (number(base[n]), *(number(side[n]) for side in sides))]
-    if not complete:
-        return Parts(np.zeros((0, len(sides))), ())
-    origin = [known(number(base[n])) if is_change else 0.0 for n in complete]
-    values = [[known(number(side[n])) - zero for n, zero in zip(complete, origin, strict=True)] for side in sides]
-    weights = [1.0 if is_score else base[n].num_bytes * math.log(2) for n in complete]
-    clusters = [base[n].cluster for n in complete]
-    return Parts(cluster_parts(values, weights, clusters), sorted(set(clusters)))
-
-
-class CategoryScores(NamedTuple):
-    """What several sides scored in a category by its metric, and their bits per byte, with no clusters where there is
-    nothing or it is ``unscored``; and what the trivial answers score, where that is known.
-    """
-
-    category: str
-    metric: str
-    scores: Parts
-    bits: Parts
-    trivial: float | None
-    unscored: Unscored | None
-
-
 def measure(sides: Sequence[Sequence[Scored]], split: str) -> list[CategoryScores]:
     """Return what ``sides`` scored in each category of ``split``.
 
     Raises TrainError "E933 unpaired-results" where they hold other records.
     """
-    paired, each = in_step(sides), []
-    last = paired[-1]
-    for category in sorted({row.category for row in last if is_judged(row, split)}):
-        mine = judged(last, split, category)
+    paired, groups = in_step(sides), dict[str, list[int]]()
+    for index, record in enumerate(paired[0]):
+        if is_judged(record, split):
+            groups.setdefault(record.category, []).append(index)
+    measured = []
+    for category, mine in sorted(groups.items()):
         unscored = unscored_of(category, [[side[n] for side in paired] for n in mine])
-        scores = result_parts(last, paired, () if unscored else mine, is_score=True, is_change=False)
-        bits = result_parts(last, paired, mine, is_score=False, is_change=False)
-        rows = [last[n] for n in mine if scores.names and last[n].score is not None]
-        trivial = mean_if_known([row.trivial_score for row in rows])
-        each.append(CategoryScores(category, rows[0].metric if rows else "", scores, bits, trivial, unscored))
-    return each
+        scores, bits = (parts_of(paired, own, is_score=is_score) for own, is_score in (
+            ([] if unscored else mine, True), (mine, False)
+        ))  # fmt: skip
+        answers = [paired[-1][n] for n in mine]
+        trivial = mean_if_known([row.trivial_score for row in answers if scores.names and row.score is not None])
+        measured.append(CategoryScores(category, scores, bits, trivial, unscored))
+    return measured
+
+
+def parts_of(sides: Sequence[Sequence[Scored]], mine: Sequence[int], *, is_score: bool) -> Parts:
+    """Return the parts in what ``sides`` scored on those of their records that are ``mine``, or in their bits per byte.
+
+    Records that one of them lacks the value of are left out; there are no clusters where all are.
+    """
+
+    def value(record: Scored) -> float | None:
+        return record.score if is_score else record.nll if record.num_bytes else None
+
+    rows = [n for n in mine if None not in [value(side[n]) for side in sides]]
+    if not rows:
+        return Parts(np.zeros((0, len(sides))), ())
+    weights = [1.0 if is_score else sides[0][n].num_bytes * math.log(2) for n in rows]
+    clusters = [sides[0][n].cluster for n in rows]
+    values = [[known(value(side[n])) for n in rows] for side in sides]
+    return Parts(cluster_parts(values, weights, clusters), sorted(set(clusters)))
 
 
 def mean_if_known(values: Sequence[float | None]) -> float | None:
@@ -179,32 +183,3 @@ def mean_parts(each: Sequence[Parts], weights: Sequence[float] = ()) -> Floats:
         sums[[rows[name] for name in parts.names]] += (parts.values - mean) * (len(rows) * weight / len(parts.names))
     mean_of_all: Floats = sums + np.tensordot(share, means, 1)
     return mean_of_all
-
-
-def fit_two_way(parts: Floats) -> TwoWay:
-    """Return the mean of ``parts``, [clusters, seeds] with 2 or more of both, and how uncertain it is.
-
-    The variance of the mean is (MS clusters + MS seeds - MS rest) / (clusters x seeds). That of the records is the
-    first of these, and seeds add the rest of it, which is not below zero. Half of MS rest alone is taken off: where two
-    seeds lie close by luck, all of it would leave them nothing to add, and seeds would count too little.
-    """
-    return fit_contrast(parts[:, None], np.ones(1))
-
-
-def fit_contrast(parts: Floats, weights: Floats) -> TwoWay:
-    """Return the means of several trainings, ``parts`` being [clusters, trainings, seeds], summed by ``weights``.
-
-    It is `fit_two_way` with the spread of the seeds pooled over the trainings. Of one seed nothing is known of it, and
-    it counts as none.
-    """
-    num, trainings, seeds = parts.shape
-    freedom, by_cluster, by_seed = max(1, trainings * (seeds - 1)), parts.mean(axis=2), parts.mean(axis=0)
-    apart = by_seed - by_seed.mean(axis=1, keepdims=True)
-    rest = parts - by_cluster[:, :, None] - apart
-    scale = float(weights @ weights) / freedom / seeds
-    changes = by_cluster @ weights
-    return TwoWay(
-        mean=float(changes.mean()), of_records=float(changes.var(ddof=1)) / num,
-        between_seeds=scale * float((apart**2).sum()), of_rest=scale * float((rest**2).sum()) / ((num - 1) * num),
-        num_clusters=num, by_seed=tuple((weights @ by_seed).tolist()), freedom=freedom,
-    )  # fmt: skip
