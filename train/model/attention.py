@@ -44,21 +44,17 @@ def to_device(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
 class Packed:
     """The examples of a row: their lengths, and on its device where each begins ([number + 1], int32) and the position
     of each token in its own example ([1, N]).
-
-    ``branches`` are, for each example, the lengths of the texts that its last tokens are: each continues what stands
-    before all of them, and sees none of the others.
     """
 
     lengths: tuple[int, ...]
     starts: torch.Tensor
     positions: torch.Tensor
-    branches: tuple[tuple[int, ...], ...] = ()
-    _masks: dict[tuple[int, int | None], torch.Tensor] = field(default_factory=dict)
+    _masks: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict)
 
     def model_kwargs(self) -> dict[str, Any]:
         """Return the arguments of a model that reads the row, besides the ids; call it within `packing`."""
         arguments: dict[str, Any] = {"position_ids": self.positions}
-        if not self.branches and has_varlen(self.starts.device):
+        if has_varlen(self.starts.device):
             # transformers hands them down to the attention by these names, so a compiled layer sees plain arguments.
             arguments |= {"cu_seq_lens_q": self.starts, "max_length_q": max(self.lengths)}
             arguments["attention_mask"] = unread_mask(self.starts.device)
@@ -70,7 +66,7 @@ class Packed:
         """Return [1, N, H, D]; see `Attend`."""
         dtype = working_dtype(query)
         q, k, v = (tensor.to(dtype) for tensor in (query, key, value))
-        if dtype != torch.float32 and not self.branches and has_varlen(query.device):
+        if dtype != torch.float32 and has_varlen(query.device):
             return varlen_attend(q, k, v, self.starts, max(self.lengths), scale, window)
         if query.device.type == "cpu":
             # Its backward pass takes a third longer in bfloat16.
@@ -78,8 +74,8 @@ class Packed:
         mixed = []
         parts = zip(*(torch.split(tensor, list(self.lengths), 2) for tensor in (q, k, v)), strict=True)
         with torch.autocast(query.device.type, enabled=False):
-            for number, (q, k, v) in enumerate(parts):
-                mask = self._visible(number, window)
+            for q, k, v in parts:
+                mask = self._visible(q.shape[2], window)
                 mixed.append(
                     functional.scaled_dot_product_attention(
                         q, k, v, mask, is_causal=mask is None, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
@@ -87,36 +83,26 @@ class Packed:
                 )
         return torch.cat(mixed, 2).transpose(1, 2).to(dtype)
 
-    def _visible(self, number: int, window: int | None) -> torch.Tensor | None:
+    def _visible(self, length: int, window: int | None) -> torch.Tensor | None:
         """Return which keys each query of one example sees, [length, length]; None where that is all before it."""
-        length, branches = self.lengths[number], self.branches[number] if self.branches else ()
-        if not any(branches) and (window is None or window >= length):
+        if window is None or window >= length:
             return None
-        # The layers share it.
-        if (number, window) not in self._masks:
-            index, positions = torch.arange(length), torch.from_numpy(_positions(length, branches))
-            owner = torch.repeat_interleave(torch.tensor([length - sum(branches), *branches]))
-            seen = (index[:, None] >= index) & ((owner == 0) | (owner[:, None] == owner))
-            if window is not None:
-                seen &= positions[:, None] - positions < window
-            self._masks[number, window] = to_device(seen, self.starts.device)
-        return self._masks[number, window]
+        # The layers share it, and so do examples of one length.
+        if (length, window) not in self._masks:
+            index = torch.arange(length)
+            distance = index[:, None] - index
+            self._masks[length, window] = to_device((distance >= 0) & (distance < window), self.starts.device)
+        return self._masks[length, window]
 
 
-def _positions(length: int, branches: Sequence[int]) -> np.ndarray:
-    trunk = length - sum(branches)
-    return np.concatenate([np.arange(trunk), *(np.arange(trunk, trunk + size) for size in branches)])
-
-
-def pack(lengths: Sequence[int], device: torch.device | str = "cpu", branches: Sequence[Sequence[int]] = ()) -> Packed:
-    """Return the description of a row of examples of ``lengths``, which end in ``branches`` where they have some."""
+def pack(lengths: Sequence[int], device: torch.device | str = "cpu") -> Packed:
+    """Return the description of a row of examples of ``lengths``."""
     starts = np.cumsum([0, *lengths], dtype=np.int32)
-    positions = [_positions(*example) for example in zip(lengths, branches or [()] * len(lengths), strict=True)]
+    positions = np.concatenate([np.arange(length) for length in lengths])
     return Packed(
         tuple(lengths),
         to_device(torch.from_numpy(starts), device),
-        to_device(torch.from_numpy(np.concatenate(positions))[None], device),
-        tuple(map(tuple, branches)),
+        to_device(torch.from_numpy(positions)[None], device),
     )
 
 
