@@ -13,24 +13,26 @@ from typing import Any, NamedTuple
 from train.base.process import Worker
 from train.data.strict import MOST_LEVELS, depth, levels, unique_members
 from train.evaluate.metrics import Scores, metric, normalise
-from train.evaluate.metrics.text import ask_pattern
 
-# In a child, since a pattern or a tower of references in the schema can take longer than the universe has. An empty
+# In a child, since a pattern or a tower of references in a schema can take longer than the universe has. An empty
 # registry: a reference to the network or to a file is refused instead of fetched.
 _PROGRAM = """
-import json, sys
+import json, re, sys
 import jsonschema, referencing
 from referencing.exceptions import Unresolvable
 compiled = {}
 for line in sys.stdin:
-    schema, value = json.loads(line)
-    name = json.dumps(schema, sort_keys=True)
+    rule, value = json.loads(line)
+    name = json.dumps(rule, sort_keys=True)
     try:
-        if name not in compiled:
-            kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
-            kind.check_schema(schema)
-            compiled[name] = kind(schema, registry=referencing.Registry())
-        answer = compiled[name].is_valid(value)
+        if isinstance(rule, str):
+            answer = [match[0] for match in re.finditer(rule, value) if match[0]]
+        else:
+            if name not in compiled:
+                kind = jsonschema.validators.validator_for(rule, default=jsonschema.Draft202012Validator)
+                kind.check_schema(rule)
+                compiled[name] = kind(rule, registry=referencing.Registry())
+            answer = compiled[name].is_valid(value)
     except (Unresolvable, RecursionError):
         answer = None
     except Exception as error:
@@ -52,7 +54,7 @@ def json_schema(completion: str, reference: str, *, schema: Mapping[str, Any] | 
     """
     got, right = _values(completion), _values(reference)
     scores = {"parse": float(bool(got))}
-    if schema is not None and (is_fit := fits(next(iter(got), None), schema)) is not None:
+    if schema is not None and (is_fit := _ask(schema, next(iter(got), None))) is not None:
         scores["valid"] = float(is_fit and bool(got))
     if right:
         ours, theirs = (Counter(field for value in values for field in _fields(value)) for values in (got, right))
@@ -101,15 +103,16 @@ def _frozen(value: Any) -> Any:
     return tuple(map(_frozen, value)) if isinstance(value, list) else (isinstance(value, bool), value)
 
 
-def fits(value: Any, schema: Mapping[str, Any]) -> bool | None:
-    """Return whether ``value`` fits, or None where the schema leads out of itself, in a circle, or takes too long.
+def _ask(rule: str | Mapping[str, Any], value: Any) -> Any:
+    """Return whether ``value`` fits a schema, or what a pattern matches in it.
 
-    Raises ValueError: it is no JSON Schema.
+    None where the schema leads out of itself or in a circle, or it takes over two seconds. Raises ValueError: the rule
+    is no JSON Schema, or no pattern.
     """
-    answer = _CHILD.ask([schema, value])
+    answer = _CHILD.ask([rule, value])
     if isinstance(answer, dict):
-        raise ValueError(f"the schema cannot be used: {answer['fault']}")
-    return None if answer is None else bool(answer)
+        raise ValueError(f"the {'pattern' if isinstance(rule, str) else 'schema'} cannot be used: {answer['fault']}")
+    return answer
 
 
 # The end of a call may stand in a text of its JSON, and quotes in XML are mere text.
@@ -276,10 +279,10 @@ def _is_structured(text: str, schema: Mapping[str, Any]) -> bool | None:
         json.dumps(value, ensure_ascii=False).encode()
     except ValueError:
         # The schema is compiled all the same, so that an unusable one is reported before any training.
-        fits(None, schema)
+        _ask(schema, None)
         return False
     has_large = any(type(node) is int and not -(2**63) <= node < 2**63 for level in levels(value) for node in level)
-    return False if has_large else fits(value, schema)
+    return False if has_large else _ask(schema, value)
 
 
 def _is_written_in(text: str, scripts: Sequence[str]) -> bool:
@@ -293,7 +296,7 @@ def _is_written_in(text: str, scripts: Sequence[str]) -> bool:
 
 
 def _is_cited(text: str, pattern: str, at_least: int, given: str | None) -> bool | None:
-    matches = ask_pattern(pattern, text, "finditer")
-    if not isinstance(matches, list):
+    matches = _ask(pattern, text)
+    if matches is None:
         return None
     return len(matches) >= at_least and (given is None or all(match in given for match in matches))

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-import warnings
 from collections import Counter
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from train.base.process import Worker
 from train.evaluate.metrics import BEGINS, ENDS, UNSPACED, Scores, Texts, metric, normalise, words
 
 _Tolerance = Annotated[float, Field(ge=0)]
@@ -101,53 +99,6 @@ def chrf(completion: str, reference: str) -> float | Scores:
     from sacrebleu.metrics.chrf import CHRF
 
     return float(CHRF(word_order=2).sentence_score(completion, [reference]).score / 100) if reference.split() else {}
-
-
-# Its answers are truths, or for "finditer" the texts that match.
-_PROGRAM = """
-import json, re, sys
-for line in sys.stdin:
-    pattern, text, how = json.loads(line)
-    found = getattr(re, how)(pattern, text)
-    answer = [match[0] for match in found if match[0]] if how == "finditer" else bool(found)
-    sys.stdout.write(json.dumps(answer) + "\\n")
-    sys.stdout.flush()
-"""
-_CHILD = Worker(["-S", "-c", _PROGRAM], greeting=["", "", "search"], seconds=1.0)
-
-
-def ask_pattern(pattern: str, text: str, how: str) -> Any:
-    """Return whether ``pattern`` matches ``text`` by "fullmatch" or "search", or by "finditer" what it matches.
-
-    None where that takes over a second. Raises ValueError: it is no pattern.
-    """
-    try:
-        # Warnings about what a pattern may mean in a later Python would only clutter the report.
-        with warnings.catch_warnings(action="ignore"):
-            re.compile(pattern)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise ValueError(f"{pattern!r} is not a pattern: {error}") from error
-    return _CHILD.ask([pattern, text, how])
-
-
-@metric("regex", primary="match")
-def regex(completion: str, reference: str, *, pattern: str = "", whole: bool = True) -> Scores:
-    """1 when the completion, trimmed, matches the pattern: as a whole, or with ``whole`` off anywhere in it.
-
-    The pattern is the reference, or for the whole category the option, in Python's syntax; "(?i)" at its beginning
-    makes upper and lower case equal. Matching runs in a child process that is stopped after a second, because a pattern
-    with nested repeats can take longer than the universe has; such a match counts as none and is shown as ``timeout``.
-    A reference that is empty or no pattern leaves the record unscored.
-    """
-    if not pattern and not reference.strip():
-        return {}
-    try:
-        answer = ask_pattern(pattern or reference, completion.strip(), "fullmatch" if whole else "search")
-    except ValueError:
-        if pattern:
-            raise
-        return {}
-    return {"match": float(answer is True), "timeout": float(answer is None)}
 
 
 _PARTS = "²³¹¼-¾⁰-₉⅐-⅟↉"
