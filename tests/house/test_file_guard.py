@@ -47,7 +47,6 @@ ELSEWHERE = {
     "train/base/cache.py": "writing",
     "train/base/storage.py": "a file just written, to sync it",
     "train/contestants/gguf_server.py": "writing what llama.cpp says against a file",
-    "train/contestants/endpoint.py": "a cache that only we write, to lock and write it",
     "train/loop/events.py": "writing",
     "train/model/device.py": "/proc and /sys",
     "train/model/load.py": "a model that `check_folder` has looked at",

@@ -129,7 +129,7 @@ def test_an_editor_is_the_users(folder: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.ci
 def test_what_they_start_is_ours(folder: Path) -> None:
     """`curate` asks a model through a child that is `train`; here nobody listens, which it says."""
-    pytest.importorskip("openai", reason="the extra [endpoint] is not installed")
+    pytest.importorskip("httpx2", reason="the extra [endpoint] is not installed")
     (folder / "curate.toml").write_text('data = ["cats.jsonl"]\n', encoding="utf-8")
     done = subprocess.run(
         [PROGRAMS / "curate", "ask", ".", "--with", "http://127.0.0.1:9/v1#m", "--prompt", "Where?"], cwd=folder,

@@ -80,7 +80,7 @@ def canary(tmp_path: Path) -> Canary:
 
 @pytest.fixture
 def model() -> Iterator[Endpoint]:
-    pytest.importorskip("openai", reason="the extra [endpoint] is not installed")
+    pytest.importorskip("httpx2", reason="the extra [endpoint] is not installed")
     with endpoint() as here:
         yield here
 
@@ -121,7 +121,7 @@ def without_key(folder: Path, *printed: str) -> bool:
 
 def test_the_canary_sings(canary: Canary, tmp_path: Path, dataset: Path) -> None:
     """Where a url of another machine is named it is asked, so that silence below means something."""
-    pytest.importorskip("openai", reason="the extra [endpoint] is not installed")
+    pytest.importorskip("httpx2", reason="the extra [endpoint] is not installed")
     named = contestant(tmp_path, ELSEWHERE, "")
     done = outside.train("answer", dataset / "validation.jsonl", "--with", named, env=canary.environment)
     assert done.returncode != 0
@@ -233,7 +233,7 @@ def test_a_redirect_is_not_followed(model: Endpoint, canary: Canary, dataset: Pa
 def test_nothing_is_sent_unencrypted_to_another_machine(
     canary: Canary, dataset: Path, tmp_path: Path, key: str
 ) -> None:
-    pytest.importorskip("openai", reason="the extra [endpoint] is not installed")
+    pytest.importorskip("httpx2", reason="the extra [endpoint] is not installed")
     named = contestant(tmp_path, BARE, key)
     for words in (["answer", dataset / "validation.jsonl"], ["eval", dataset, "--out", tmp_path / "out"]):
         done = outside.train(*words, "--with", named, env=canary.environment)

@@ -453,7 +453,7 @@ KNOWN: dict[str, list[tuple[str, str, float]]] = {
 
 
 def test_scores_of_known_answers_are_those_worked_out_by_hand(tmp_path: Path) -> None:
-    pytest.importorskip("openai", reason="the extra [endpoint] is not installed")
+    pytest.importorskip("httpx2", reason="the extra [endpoint] is not installed")
     rows, table, wanted = [], {}, {}
     for name, cases in KNOWN.items():
         for number, (answer, reference, score) in enumerate(cases):

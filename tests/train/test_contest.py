@@ -19,7 +19,8 @@ from tests.train.finished import call as train_call
 from tests.train.stub import Stub as HttpStub
 from tests.train.stub import said
 from train.cli import cli
-from train.contestants import Answer, Request, Unanswered
+from train.contestants import Answer, EndpointSpec, Request, Unanswered
+from train.contestants.endpoint import Budget
 from train.evaluate.predictions import PREDICTIONS, read_predictions
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,6 +57,7 @@ class Stub:
     """A model behind an endpoint: it answers each prompt by a function, and notes what it was asked."""
 
     name, kind, digest, memory, reads = "http://127.0.0.1:1/v1#org/stub", "endpoint", "d" * 64, 0, None
+    budget = Budget(EndpointSpec(url="http://127.0.0.1:1/v1", model="org/stub"))
 
     def __init__(self, say: Callable[[Request], str | None], *, can_compare: bool = False) -> None:
         self.say, self.can_compare, self.asked = say, can_compare, list[Request]()
@@ -69,6 +71,9 @@ class Stub:
                 continue
             logprobs = (-1.0, -2.0) if request.choices else ()
             on_answer(Answer(request.id, text, None if logprobs else True, None, logprobs, 10, 2, 0.5, 0.001))
+
+    def plan(self, _: Sequence[Request]) -> list[list[str]]:
+        return []
 
     def close(self) -> None:
         pass
@@ -150,7 +155,7 @@ def test_what_was_answered_is_asked_no_more(workspace: Path, tmp_path: Path, stu
         train_call("compare", str(folder), str(workspace / "runs/one"))
     lame = stub(lambda request: None if request.id == "xa0" else "the red cat sat")
     done = evaluate(dataset, *arguments, code=1)
-    assert "warning: 1 record without an answer: E963 no-answer: HTTP 500" in done.stderr
+    assert "warning: no answer to 1 of the records: E963 no-answer: HTTP 500" in done.stderr
     assert {r.id for r in lame.asked}.isdisjoint({r.id for r in first.asked[:5]})
     last = stub(lambda _: "the red cat sat")
     evaluate(dataset, *arguments)
@@ -225,7 +230,7 @@ def test_records_with_personal_data_stay_here(tmp_path: Path, stub: Any) -> None
     arguments = ("--with", "stub", "--out", str(tmp_path / "out"), "--shots", "6")
     made = stub(lambda _: "a dog")
     done = evaluate(dataset, *arguments)
-    assert "not sent: 2 records with findings X7xx, such as personal data" in done.stderr
+    assert "not sent: 2 of the records, with findings X7xx, such as personal data" in done.stderr
     assert {request.id for request in made.asked}.isdisjoint(flagged)
     assert len(made.asked) == 26
     said = {m["content"] for r in made.asked if r.row.category == "who" for m in r.prompt}

@@ -322,7 +322,7 @@ def test_what_is_missing_is_found_before_anything_is_computed(monkeypatch: pytes
         assert caught.value.code == "E983 bad-judge"
     require_judge(_recipe("https://judge.invalid/v1", api_key_env="PAIRSMITH_JUDGE_KEY"), specs)
     require_judge(_recipe(None), {})
-    monkeypatch.setitem(sys.modules, "openai", None)
+    monkeypatch.setitem(sys.modules, "httpx2", None)
     with pytest.raises(TrainError) as caught:
         require_judge(_recipe("http://127.0.0.1:9/v1"), {})
     assert (caught.value.code, caught.value.exit_code) == ("E940 missing-extra", 3)

@@ -19,8 +19,7 @@ from tests.train.test_contest import fits
 from tests.train.tiny import chat_row, write_dataset
 from train.base.errors import TrainError
 from train.cli import cli
-from train.pipeline import contest_plan
-from train.report.stats import smallest_margin
+from train.pipeline import contest
 
 pytestmark = pytest.mark.server
 USAGE = {"prompt_tokens": 9, "completion_tokens": 4}
@@ -76,12 +75,10 @@ def test_the_plan_says_what_is_sent_and_a_dry_run_sends_and_writes_nothing(
     assert sorted(tmp_path.rglob("*")) == before
     # Three of each category in test ask what validation asks.
     assert "16 requests, 12 of validation, 4 of test; 12 records take none: " in planned
-    tokens = re.search(
-        r"about (\d+) tokens of prompts and (\d+) of answers, if answers .*; at most 4,096 of answers\n", planned
-    )
+    tokens = re.search(r"about (\d+) tokens of prompts and (\d+) of answers, if answers are as long", planned)
     assert tokens
     cost = (int(tokens[1]) + 2 * int(tokens[2])) / 100
-    assert f"cost: about {cost:.2f}, at most ".replace(" 0.", " .") in planned
+    assert f"cost: about {cost:.2f}\n".replace(" 0.", " .") in planned
     assert planned in record(dataset, model).stderr
     assert len(server.seen) == 16
     again = record(dataset, model, "--dry-run").stderr
@@ -111,13 +108,12 @@ def test_the_number_of_requests_is_that_which_the_server_counts(tmp_path: Path, 
 
 def test_what_the_budget_does_not_cover_is_said_beforehand(dataset: Path, tmp_path: Path, serve: Any) -> None:
     server = serve()
-    few = record(dataset, hosted(tmp_path, server.url, "max_tokens = 90\n"), "--dry-run").stderr
-    assert "warning: not all of it will be asked: it may take " in few
-    assert "no price: set price_in and price_out" in few
-    enough = record(dataset, hosted(tmp_path, server.url, "max_tokens = 90000\n"), "--dry-run").stderr
+    assert "no price: set price_in and price_out" in record(dataset, f"{server.url}#m", "--dry-run").stderr
+    priced = "price_in = 1e6\nprice_out = 1e6\n"
+    few = record(dataset, hosted(tmp_path, server.url, f"{priced}max_cost = 90\n"), "--dry-run").stderr
+    assert "warning: not all of it will be asked: it may cost " in few
+    enough = record(dataset, hosted(tmp_path, server.url, f"{priced}max_cost = 90000\n"), "--dry-run").stderr
     assert "not all of it" not in enough
-    unbounded = record(dataset, hosted(tmp_path, server.url, 'omit = ["max_tokens"]\n'), "--dry-run").stderr
-    assert "at most" not in unbounded
 
 
 def test_the_plan_says_what_the_test_records_can_show(tmp_path: Path, serve: Any) -> None:
@@ -132,14 +128,8 @@ def test_the_plan_says_what_the_test_records_can_show(tmp_path: Path, serve: Any
     at = printed.index(
         "what test can show of two models in 80 % of all tries, if one answer in ten is scored otherwise:"
     )
-    assert [re.split(r"  +", line.strip()) for line in printed[at + 1 : at + 6] if "--" not in line] == [
-        ["category", "records", "clusters", "shows a change of", "not worse than"],
-        ["few", "58", "29", "-", "too few (29 of 30)"],
-        ["many", "300", "300", ".06", ".05"],
-        ["MEAN", "358", "329", ".08", ".09"],
-    ]
-    assert "by .02 takes about 2,000 clusters" in printed[at + 6]
-    assert smallest_margin(2000, 0.1) < 0.02 < smallest_margin(1950, 0.1)
+    few_line, many_line = "  few: too few, below 30 (29 clusters)", "  many: a change of .06 (300 clusters)"
+    assert printed[at + 1 : at + 3] == [few_line, many_line]
     assert "what validation can show" in record(dataset, model, "--dry-run", "--split", "validation").stderr
 
 
@@ -164,7 +154,7 @@ def test_calls_of_tools_are_scored_as_calls_and_what_a_scorer_cannot_score_is_to
     )
     done = record(dataset, hosted(tmp_path, server.url), "--split", "test")
     assert "words: 0 of 4 test references suit the scorer numeric; it will have no figure" in done.stderr
-    assert "calls: " not in done.stderr
+    assert "calls: 0 of" not in done.stderr
     lines = [json.loads(line) for line in next(tmp_path.glob("runs/*/predictions.jsonl")).read_text().splitlines()]
     assert {line["tuned"]["scores"][line["metric"]] for line in lines if line["category"] == "calls"} == {1.0}
 
@@ -178,7 +168,7 @@ def test_a_record_without_an_answer_and_one_with_half_a_character_end_no_recordi
     server = serve()
     done = record(write_dataset(tmp_path / "v1", splits), hosted(tmp_path, server.url), "--split", "test", code=1)
     assert len(server.seen) == 2
-    assert "1 record without an answer" in done.stderr
+    assert "no answer to 1 of the records" in done.stderr
 
 
 def test_a_url_with_a_query_is_refused_before_anything_is_sent(dataset: Path, tmp_path: Path) -> None:
@@ -200,10 +190,10 @@ def test_progress_is_a_line_now_and_then_with_what_is_left_and_spent(
     server = serve(lambda body: (400, b"") if "and who ran" in str(body) else said("a dog", usage=USAGE))
     model = hosted(tmp_path, server.url, "price_in = 10000.0\nprice_out = 20000.0\nmax_concurrency = 1\n")
     assert "asked" not in record(dataset, model, "--split", "validation", code=1).stderr
-    monkeypatch.setattr(contest_plan, "_PLAIN_SECONDS", 0.0)
+    monkeypatch.setattr(contest, "_PLAIN_SECONDS", 0.0)
     lines = re.findall("asked.*", record(dataset, model, code=1).stderr)
     assert len(lines) == 28
-    assert re.fullmatch(r"asked 28 of 28, 7 without an answer, about 0 min left, cost so far \.51", lines[-1]), lines[
+    assert re.fullmatch(r"asked 28 of 28, 7 without an answer, cost so far \.51", lines[-1]), lines[
         -1
     ]  # Three of four new ones cost 9 * .01 + 4 * .02.
 
@@ -237,7 +227,7 @@ def test_a_recording_answers_the_next_version_of_a_dataset_without_the_model(
     recording = tmp_path / "runs" / "eval-m"
     done = record(new, recording, code=1)
     assert f"asking 1 validation and 4 test records of {recording}" in done.stderr
-    assert f"warning: 2 records without an answer: E963 no-answer: {recording} holds no answer" in done.stderr
+    assert f"warning: no answer to 2 of the records: E963 no-answer: {recording} holds no answer" in done.stderr
     assert "requests" not in done.stderr
     again = json.loads((tmp_path / "runs" / "eval-m-2" / "eval.json").read_text())
     assert again["contestant"] == json.loads((recording / "eval.json").read_text())["contestant"]
@@ -276,7 +266,7 @@ def test_what_is_asked_otherwise_is_no_question_of_the_recording(dataset: Path, 
     recording = tmp_path / "runs" / "eval-m"
     for options in (["--max-new-tokens", "9"], ["--shots", "1"]):
         done = record(dataset, recording, *options, code=1).stderr
-        assert "28 records without an answer" in done
+        assert "no answer to 28 of the records" in done
     asked = [{"id": "q", "messages": [{"role": "user", "content": text}]} for text in ("is it home", "is it so")]
     lines = "".join(json.dumps(line) + "\n" for line in asked)
     done = CliRunner().invoke(cli, ["answer", "--with", str(recording)], input=lines, standalone_mode=False)

@@ -17,9 +17,9 @@ def open_contestant(name: str, *, device: str = "auto", threads: int | None = No
     what loading it raises.
     """
     spec = parse_spec(name)
-    # torch, openai and llama.cpp take their time to import, and each kind needs one of them.
+    # torch, httpx2 and llama.cpp take their time to import, and each kind needs one of them.
     if spec.endpoint is not None:
-        require_extra("openai", "a model behind an endpoint", "endpoint")
+        require_extra("httpx2", "a model behind an endpoint", "endpoint")
         from train.contestants.endpoint import EndpointContestant, answers_folder
 
         return EndpointContestant(spec.endpoint, spec.name, answers_folder())

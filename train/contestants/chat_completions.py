@@ -32,13 +32,13 @@ def request_body(
 ) -> dict[str, Any]:
     """Return the JSON that is sent for ``request``, without the options ``omit``. Raises RowFault without a prompt."""
     sampling = request.sampling
-    body: dict[str, Any] = {"model": model, "messages": _messages(request.prompt)}
-    if request.row.tools:
-        body["tools"] = [
-            tool if "function" in tool else {"type": "function", "function": tool} for tool in request.row.tools
-        ]
+    tools = [tool if "function" in tool else {"type": "function", "function": tool} for tool in request.row.tools or ()]
     options = {"temperature": sampling.temperature, "seed": sampling.seed, max_tokens_key: sampling.max_new_tokens}
-    return body | {name: value for name, value in options.items() if name not in omit}
+    return (
+        {"model": model, "messages": _messages(request.prompt)}
+        | ({"tools": tools} if tools else {})
+        | {name: value for name, value in options.items() if name not in omit}
+    )
 
 
 def _messages(prompt: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -98,6 +98,11 @@ class _Message(_Strict):
         """The text, of which a refusal is a part."""
         return (self.content or "") + (self.refusal or "")
 
+    @property
+    def thought(self) -> str:
+        """The reasoning, by either of its names."""
+        return self.reasoning_content or self.reasoning or ""
+
 
 class _Choice(_Strict):
     message: _Message | None = None
@@ -136,17 +141,16 @@ def answer_of(parts: Sequence[Part], *, is_stream: bool, is_whole: bool = True) 
     Without ``is_whole`` it was ended from here. Counts of tokens that cannot be are None.
     """
     messages = [each for part in parts if (each := part.choice.delta if is_stream else part.choice.message)]
-    calls: dict[int, list[_Function]] = {}
+    # Of a stream the parts of a call have its index.
+    calls: dict[int, tuple[str, str]] = {}
     for message in messages:
         for number, call in enumerate(message.tool_calls or ()):
-            calls.setdefault(number if call.index is None else call.index, []).append(call.function)
-    text = "".join(message.text for message in messages)
-    written = _calls_text([
-        ("".join(part.name or "" for part in call), "".join(part.arguments or "" for part in call))
-        for _, call in sorted(calls.items())
-    ])  # fmt: skip
-    text += ("\n" if text and written else "") + written
-    reasoning = "".join((each.reasoning_content or "") + (each.reasoning or "") for each in messages)
+            index, function = number if call.index is None else call.index, call.function
+            name, arguments = calls.get(index, ("", ""))
+            calls[index] = name + (function.name or ""), arguments + (function.arguments or "")
+    said = "".join(message.text for message in messages)
+    text = "\n".join(filter(None, (said, _calls_text([call for _, call in sorted(calls.items())]))))
+    reasoning = "".join(message.thought for message in messages)
     finish = next(filter(None, (part.choice.finish_reason for part in reversed(parts))), None)
     if is_whole and not text:
         if finish == "length":
@@ -154,13 +158,13 @@ def answer_of(parts: Sequence[Part], *, is_stream: bool, is_whole: bool = True) 
         if not reasoning and all(message.content is None for message in messages):
             raise ReplyError("it has no content")
     usage = next((part.usage for part in reversed(parts) if isinstance(part.usage, dict)), {})
-    prompt_tokens, new_tokens = (_count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens"))
     # No prompt takes no token, nor does an answer that says something.
-    return Answer(
-        "", text, None if finish is None and is_whole else is_whole and finish in ("stop", "tool_calls"),
-        reasoning or None,
-        prompt_tokens=prompt_tokens or None, new_tokens=None if new_tokens == 0 and (text or reasoning) else new_tokens,
-    )  # fmt: skip
+    prompt_tokens, new_tokens = (
+        value if type(value) is int and 0 < value <= MOST_TOKENS else None
+        for value in map(usage.get, ("prompt_tokens", "completion_tokens"))
+    )
+    stopped = None if finish is None and is_whole else is_whole and finish in ("stop", "tool_calls")
+    return Answer("", text, stopped, reasoning or None, prompt_tokens=prompt_tokens, new_tokens=new_tokens)
 
 
 def text_of(message: Mapping[str, Any]) -> str:
@@ -190,7 +194,3 @@ def error_message(raw: bytes) -> str:
     for key in ("error", "message", "detail"):
         value = value[key] if isinstance(value, dict) and key in value else value
     return visible(" ".join((value if isinstance(value, str) else raw.decode("utf-8", "replace")).split()))
-
-
-def _count(value: Any) -> int | None:
-    return value if type(value) is int and 0 <= value <= MOST_TOKENS else None

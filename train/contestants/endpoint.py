@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import email.utils
-import fcntl
-import io
 import ipaddress
 import json
 import os
@@ -19,16 +16,14 @@ import re
 import signal
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, BinaryIO, Literal, cast
-from urllib.parse import urlsplit
+from typing import Any, Literal
 
 import httpx2
-import openai
 from anyio.from_thread import start_blocking_portal
 from pydantic import TypeAdapter
 
@@ -36,7 +31,7 @@ from train.base import console
 from train.base.cache import open_cache
 from train.base.errors import Exit, TrainError, first_line
 from train.base.file_guard import read_file
-from train.base.storage import canonical_json, digest_of
+from train.base.storage import canonical_json, digest_of, write_whole
 from train.contestants.chat_completions import Part, ReplyError, answer_of, error_message, read_part, request_body
 from train.contestants.contestant import NO_ANSWER, Kind, OnAnswer, OnText, Request, Unanswered
 from train.contestants.spec import BAD_CONTESTANT, EndpointSpec
@@ -44,23 +39,20 @@ from train.evaluate.scoring import Answer
 
 BUDGET_SPENT = "E927 budget-spent"
 MOST_BYTES = 1 << 20
-"""Bytes of a whole reply; a stream, which has a few hundred for each token, has 16 times as many."""
+"""Bytes of a whole reply, or of an event of a stream, which has 16 times as many in all."""
 _MOST_ERROR = 8192
 _MOST_REASON = 250
 PAUSE = 0.5
 """Seconds before the first further try, and up to twice as many; each further one waits twice as long."""
 _POLL = 0.1
-"""Seconds between two looks whether another process has sent a request."""
+"""Seconds between two looks whether another request has come to its end."""
 _MOST_FAILURES = 5
 """After so many requests in a row without an answer the endpoint gets no more of a call."""
-_PATIENCE = 600.0
-"""Seconds for which an endpoint may say without a break that it gets too many requests."""
-_LONG_WAIT, _LONGEST_WAIT = 10.0, 60.0
+_PATIENCE, _LONGEST_WAIT = 600.0, 60.0
+"""Seconds for which an endpoint may say without a break that it is busy, and between two looks whether it still is."""
 _HIDDEN, _ECHOED = 8, 16
 """Characters of a key in a row that no message shows, and that no answer has: all keys of a vendor begin alike."""
 
-Tokens = tuple[int, int]
-"""Those of the prompt, and those of the answer."""
 _ANSWER = TypeAdapter(Answer)
 
 
@@ -70,19 +62,18 @@ def answers_folder() -> Path | None:
     return cache.folder / "answers" if cache else None
 
 
+@dataclass(eq=False)
 class RequestError(Exception):
     """A request without an answer: ``kind`` says what helps.
 
-    "retry": the same again. "slow": the same, after ``wait`` seconds for all requests. "stop": nothing, for any
+    "retry": the same again. "busy": the same, after ``wait`` seconds for all requests. "stop": nothing, for any
     request. "give-up": nothing, for this one.
     """
 
-    def __init__(
-        self, reason: str, kind: Literal["retry", "slow", "stop", "give-up"], *, wait: float = 0.0,
-        is_billed: bool = True,
-    ) -> None:  # fmt: skip
-        super().__init__(reason)
-        self.kind, self.wait, self.is_billed = kind, wait, is_billed
+    reason: str
+    kind: Literal["retry", "busy", "stop", "give-up"]
+    wait: float = 0.0
+    is_billed: bool = True
 
 
 @dataclass(slots=True)
@@ -95,8 +86,6 @@ class _Query:
     num_bytes: int
     most_new: int
     num_streamed: int = 0
-    is_ended: bool = False
-    """By the caller, before the model ended it."""
 
 
 class EndpointContestant:
@@ -121,74 +110,63 @@ class EndpointContestant:
         self.digest = digest_of({"url": spec.url, "model": spec.model})
         self.num_retries = 0
         self._base_url = spec.url.rstrip("/").removesuffix("/chat/completions")
-        self.host = self._base_url
         try:
-            parts = urlsplit(self._base_url)
-            self.host, self._is_here = parts.netloc, _is_loopback(parts.hostname or "")
-            # A fault of the url, or of a proxy of the environment, is raised before anything is computed.
-            _ = parts.port, self._connect()
+            self._url = httpx2.URL(f"{self._base_url}/chat/completions")
+            self.host, self._is_here = self._url.netloc.decode(), _is_loopback(self._url.host)
+            if (self._url.port or 0) > 65535:
+                raise ValueError("Invalid port")
+            # A fault of a proxy of the environment is raised before anything is computed.
+            self._client()
         except (ValueError, TypeError, ImportError, httpx2.InvalidURL) as error:
-            raise TrainError(BAD_CONTESTANT, f"{self.host}: {error}", "Look at the url, and at HTTPS_PROXY.") from None
-        if parts.scheme != "https" and not self._is_here:
+            raise TrainError(BAD_CONTESTANT, f"{spec.url}: {error}", "Look at the url, and at HTTPS_PROXY.") from None
+        if self._url.scheme != "https" and not self._is_here:
             raise TrainError(
                 BAD_CONTESTANT, f"records for {self.host} would travel unencrypted",
                 "Use an https url, or one of this machine and a tunnel there.",
             )  # fmt: skip
         self._secret = _read_secret(spec, self.host)
-        self._answers = AnswerFolder(None if cache is None else cache / f"endpoint-{self.digest[:16]}")
-        self.budget = Budget(spec)
-        self._lock, self._has_warned = threading.Lock(), False
-        # Of one call: where text goes; why nothing more is sent; seconds between two requests, and when the next may
-        # be sent, was refused last, and was answered last.
-        self._show: Callable[[_Query, str], bool] | None = None
+        # The answers, each in a file named by the digest of its request; the folder is private.
+        self._folder = None if cache is None else cache / f"endpoint-{self.digest[:16]}"
+        self.budget, self._lock = Budget(spec), threading.Lock()
+        # Of one call: where text goes, which requests it ended, and why nothing more is sent.
+        self._on_text: Callable[[str, str], object] | None = None
+        self._ended: set[str] = set()
         self._num_failures, self._closed = 0, ""
+        # Seconds between two requests, and when the next may be sent, the last was refused, and the last was answered.
         self._gap = self._next = self._slowed_at = self._answered_at = 0.0
 
     def answer(self, requests: Sequence[Request], on_answer: OnAnswer, on_text: OnText | None = None) -> None:
         """Answer all ``requests``; equal ones are sent once, and known ones not at all.
 
-        ``on_text`` gets an empty text while the model reasons. An interrupt ends the requests that are on their way;
-        ``on_answer`` gets each answer that came before.
+        ``on_text`` gets an empty text while the model reasons. An interrupt ends the requests that are on their way.
         """
         events: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
-        cancelled: set[str] = set()
 
-        def show(query: _Query, text: str) -> bool:
-            name, query.num_streamed = query.ids[0], query.num_streamed + len(text)
-
-            def pass_on() -> None:
-                if on_text is not None and name not in cancelled and not on_text(name, text):
-                    cancelled.add(name)
-
-            events.put(pass_on)
-            return name not in cancelled
+        def hear(name: str, text: str) -> None:
+            if on_text is not None and name not in self._ended and not on_text(name, text):
+                self._ended.add(name)
 
         def give(result: Answer | Unanswered) -> None:
-            if on_text is not None and isinstance(result, Answer) and result.is_cached:
-                events.put(partial(on_text, result.id, result.text))
+            if isinstance(result, Answer) and result.is_cached:
+                events.put(partial(hear, result.id, result.text))
             events.put(partial(on_answer, result))
 
         with self._lock, start_blocking_portal() as portal:
-            self._show = None if on_text is None else show
-            queries = self._queries(requests, on_answer)
-            future = portal.start_task_soon(self._work, queries, give)
+            self._ended, self._num_failures, self._closed = set(), 0, ""
+            self._on_text = None if on_text is None else lambda *text: events.put(partial(hear, *text))
+            future = portal.start_task_soon(self._work, self._queries(requests, on_answer), give)
             future.add_done_callback(lambda _: events.put(None))
             try:
                 while (event := events.get()) is not None:
                     event()
                 future.result()
-            except (KeyboardInterrupt, SystemExit):
-                while not events.empty():
-                    if (event := events.get()) is not None:
-                        event()
-                raise
             finally:
                 future.cancel()
 
-    def plan(self, requests: Sequence[Request]) -> list[tuple[Sequence[str], Tokens]]:
-        """Return what will be sent for ``requests``: each time the ids that ask the same, and the most tokens."""
+    def plan(self, requests: Sequence[Request]) -> list[list[str]]:
+        """Return what will be sent for ``requests``: each time the ids that ask the same."""
         queries = self._queries(requests, lambda _: None)
-        return [(query.ids, self.budget.most(query)) for query in queries if self._answers.get(query.key) is None]
+        return [query.ids for query in queries if self._known(query.key) is None]
 
     def close(self) -> None:
         """Do nothing: no connection outlives a call."""
@@ -196,11 +174,10 @@ class EndpointContestant:
     def _queries(self, requests: Sequence[Request], on_answer: OnAnswer) -> list[_Query]:
         queries: dict[str, _Query] = {}
         for request in requests:
-            if request.choices:
-                reason = "an endpoint cannot say how likely each choice is; ask a model on this machine"
-                on_answer(Unanswered(request.id, BAD_CONTESTANT, reason))
-                continue
             try:
+                if request.choices:
+                    reason = "an endpoint cannot say how likely each choice is; ask a model on this machine"
+                    raise TrainError(BAD_CONTESTANT, reason)
                 body = request_body(request, self.spec.model, self.spec.omit, self.spec.max_tokens_key)
             except TrainError as fault:
                 on_answer(Unanswered(request.id, fault.code, fault.message))
@@ -214,56 +191,51 @@ class EndpointContestant:
             query.ids.append(request.id)
         return list(queries.values())
 
-    def _connect(self) -> openai.AsyncOpenAI:
-        # The client reads OPENAI_* of the environment (key, organisation, any header), tells the system and versions of
-        # this machine, follows redirects, and reads replies of any size. So it does not get the key, and the hooks have
-        # the last word. Nor does it retry: it would where there is no money, and without asking the budget.
-        hooks: dict[str, list[Callable[..., Any]]] = {"request": [self._set_headers], "response": [_bound]}
+    def _client(self) -> httpx2.AsyncClient:
         # A proxy of the environment is for the world outside; it must not see what stays on this machine.
-        http = httpx2.AsyncClient(
-            trust_env=not self._is_here, timeout=None, limits=httpx2.Limits(max_connections=self.spec.max_concurrency),
-            follow_redirects=False, event_hooks=hooks,
-        )  # fmt: skip
-        return openai.AsyncOpenAI(
-            api_key="-", base_url=self._base_url, max_retries=0, timeout=None, http_client=http
-        )  # fmt: skip
-
-    async def _set_headers(self, request: httpx2.Request) -> None:
-        # An answer that is not compressed has the size that it takes here.
-        request.headers = httpx2.Headers({
-            "Host": request.url.netloc.decode(), "Content-Length": request.headers["Content-Length"],
-            "Content-Type": "application/json", "Accept": "application/json, text/event-stream",
-            "Accept-Encoding": "identity", "User-Agent": "pairsmith",
-        } | ({"Authorization": f"Bearer {self._secret}"} if self._secret else {}))  # fmt: skip
+        return httpx2.AsyncClient(trust_env=not self._is_here, timeout=None, follow_redirects=False)
 
     async def _work(self, queries: Sequence[_Query], give: Callable[[Answer | Unanswered], None]) -> None:
         # Commands end quietly by SIGPIPE; an endpoint that hangs up shall be an error of its request.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPIPE})
-        remaining, self._num_failures, self._closed = iter(queries), 0, ""
-        self._answered_at = time.monotonic()
+        remaining, self._answered_at = iter(queries), time.monotonic()
 
-        async def ask_each(client: openai.AsyncOpenAI) -> None:
+        async def ask_each() -> None:
             for query in remaining:
-                while (file := self._answers.claim(query.key)) is None:
-                    await asyncio.sleep(_POLL)
-                with file:
-                    if (answer := self._answers.get(query.key)) is not None:
-                        cost = self.budget.cost(self.budget.tokens_of(answer, query))
-                        result: Answer | Unanswered = replace(answer, cost=cost, is_cached=True)
-                    else:
-                        result = await self._ask(client, query)
-                        if isinstance(result, Answer) and not query.is_ended:
-                            self._answers.put(file, result)
+                if (answer := self._known(query.key)) is not None:
+                    result: Answer | Unanswered = replace(answer, cost=self.budget.take(query, answer), is_cached=True)
+                else:
+                    result = await self._ask(client, query)
+                    if isinstance(result, Answer) and query.ids[0] not in self._ended:
+                        self._keep(query.key, result)
                 for name in query.ids:
                     give(replace(result, id=name))
                     # The others are answered by the same.
                     result = replace(result, is_cached=True) if isinstance(result, Answer) else result
 
-        async with self._connect() as client, asyncio.TaskGroup() as group:
+        async with self._client() as client, asyncio.TaskGroup() as group:
             for _ in range(min(self.spec.max_concurrency, len(queries))):
-                group.create_task(ask_each(client))
+                group.create_task(ask_each())
 
-    async def _ask(self, client: openai.AsyncOpenAI, query: _Query) -> Answer | Unanswered:
+    def _known(self, key: str) -> Answer | None:
+        # A damaged file is no answer.
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            if self._folder is not None:
+                return _ANSWER.validate_python(json.loads(read_file(self._folder / key, most=16 * MOST_BYTES)))
+        return None
+
+    def _keep(self, key: str, answer: Answer) -> None:
+        # On the disk as soon as it came, so that a killed run sends nothing twice.
+        if self._folder is None:
+            return
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_whole(self._folder / key, [json.dumps(asdict(answer))])
+        except (OSError, TrainError) as error:
+            console.info(f"warning: answers are not kept: {error}")
+            self._folder = None
+
+    async def _ask(self, client: httpx2.AsyncClient, query: _Query) -> Answer | Unanswered:
         attempt, reason = 0, ""
         while True:
             while (left := self._next - time.monotonic()) > 0:
@@ -272,32 +244,30 @@ class EndpointContestant:
             # An endpoint that is down would let each further request wait until its timeout.
             if self._closed:
                 return Unanswered("", NO_ANSWER, reason or self._closed)
-            # With a limit the first goes alone: what it took says how much the others may take.
-            while self.budget.must_wait(most := self.budget.most(query)):
+            while self.budget.must_wait(query):
                 await asyncio.sleep(_POLL)
-            if overrun := self.budget.overrun(most):
+            if overrun := self.budget.overrun(self.budget.most(query)):
                 return Unanswered("", BUDGET_SPENT, overrun)
             self.num_retries += bool(reason)
-            sent_at, spent = time.monotonic(), most
-            self.budget.book(most, 1)
+            sent_at = time.monotonic()
+            cost = self.budget.book(query)
             try:
                 answer = await self._exchange(client, query)
-                spent = self.budget.tokens_of(answer, query)
-                return self._accept(answer, spent, sent_at)
+                cost = self.budget.take(query, answer)
+                self._check(answer)
+                return replace(answer, seconds=time.monotonic() - sent_at, cost=cost)
             except RequestError as error:
-                failure, spent = error, spent if error.is_billed else (0, 0)
+                failure, cost = error, cost if error.is_billed else None
             finally:
-                self.budget.book((spent[0] - most[0], spent[1] - most[1]), -1)
-            reason = self._without_key(str(failure))
-            # Somebody who waits for the text is told instead.
-            if failure.kind == "slow" and self._show is None:
+                self.budget.settle(query, cost)
+            reason = self._without_key(failure.reason)
+            if failure.kind == "busy":
                 if self._slow_down(failure.wait, sent_at):
                     continue
                 failure.kind = "stop"
-            is_passing = failure.kind in ("retry", "slow") and failure.wait <= self.spec.timeout
-            if not is_passing or query.num_streamed or attempt == self.spec.retries:
+            if failure.kind != "retry" or query.num_streamed or attempt == self.spec.retries:
                 break
-            await asyncio.sleep(max(failure.wait, PAUSE * 2**attempt * (1 + random.random())))  # noqa: S311
+            await asyncio.sleep(PAUSE * 2**attempt * (1 + random.random()))  # noqa: S311
             attempt += 1
         self._num_failures += 1
         if failure.kind == "stop":
@@ -307,89 +277,102 @@ class EndpointContestant:
         suffix = f"; {query.num_streamed:,} characters of it were shown" if query.num_streamed else ""
         return Unanswered("", NO_ANSWER, reason + suffix)
 
-    def _accept(self, answer: Answer, spent: Tokens, sent_at: float) -> Answer:
+    def _check(self, answer: Answer) -> None:
         self._num_failures, self._gap, self._answered_at = 0, self._gap * 0.95, time.monotonic()
-        self._refuse_echo(answer.text + "\n" + (answer.reasoning or ""))
+        self._refuse_echo(f"{answer.text}\n{answer.reasoning}")
         if self._refuse is not None and (reason := self._refuse(answer.text)):
             raise RequestError(reason, "retry")
-        if self.budget.is_limited and None in (answer.prompt_tokens, answer.new_tokens) and not self._has_warned:
-            self._has_warned = True
-            console.info(f"{self.host} does not say how many tokens an answer took: the most that it can take count")
-        return replace(answer, seconds=time.monotonic() - sent_at, cost=self.budget.cost(spent))
 
     def _slow_down(self, wait: float, sent_at: float) -> bool:
-        # Send less often, and return whether it is worth waiting.
+        # Send less often, and return whether it is worth waiting. Those sent together are refused together.
         now = time.monotonic()
-        # Those that were sent together are refused together.
         if min(sent_at, self._answered_at) >= self._slowed_at:
             self._gap, self._slowed_at = max(PAUSE, 2 * self._gap), now
-            if wait >= _LONG_WAIT:
-                console.info(f"too many requests: the endpoint asks to wait {wait:,.0f} s")
         silence = now - self._answered_at
         wait = max(wait, self._gap, min(silence, _LONGEST_WAIT))
-        if is_worth := silence + wait < _PATIENCE:
+        # Somebody waits for text that is shown.
+        if is_worth := silence + wait < (_PATIENCE if self._on_text is None else self.spec.timeout):
             self._next = max(self._next, now + wait)
         return is_worth
 
-    async def _exchange(self, client: openai.AsyncOpenAI, query: _Query) -> Answer:
-        body, timeout = query.body, self.spec.timeout
-        if self._show is not None:
-            body = body | {"stream": True}
-            if self.budget.is_limited and "stream_options" not in self.spec.omit:
-                body["stream_options"] = {"include_usage": True}
+    async def _exchange(self, client: httpx2.AsyncClient, query: _Query) -> Answer:
+        body = query.body
+        if self._on_text is not None:
+            # Some tell how many tokens a stream took only when they are asked.
+            asking = {} if "stream_options" in self.spec.omit else {"stream_options": {"include_usage": True}}
+            body = body | {"stream": True} | asking
+        # No client's own headers: an answer that is not compressed has the size that it takes here. In ASCII: a text
+        # may hold a lone surrogate.
+        request = httpx2.Request("POST", self._url, content=json.dumps(body).encode(), headers={
+            "Content-Type": "application/json", "Accept": "application/json, text/event-stream",
+            "Accept-Encoding": "identity", "User-Agent": "pairsmith",
+        } | ({"Authorization": f"Bearer {self._secret}"} if self._secret else {}))  # fmt: skip
         try:
             # The time for all of it, however slowly it drips.
-            async with asyncio.timeout(timeout):
-                # In ASCII: a text may hold a lone surrogate.
-                # openai's types do not say that a response comes as it is where it is asked for.
-                response = cast("httpx2.Response", await client.post(
-                    "/chat/completions", content=json.dumps(body).encode(), cast_to=httpx2.Response, stream=True,
-                    stream_cls=openai.AsyncStream[object],
-                ))  # fmt: skip
+            async with asyncio.timeout(self.spec.timeout):
+                response = await client.send(request, stream=True)
                 async with contextlib.aclosing(response):
-                    if self._show is not None and _is_stream(response):
-                        return await self._stream(response, partial(self._show, query), query)
-                    answer = answer_of([read_part(await response.aread())], is_stream=False)
-                    if self._show is not None:
-                        self._refuse_echo(answer.text)
-                        self._show(query, answer.text)
-                    return answer
-        except openai.APIStatusError as error:
-            raise _refusal(error.response, timeout) from None
+                    return await self._read(response, query)
         except ReplyError as error:
             kind: Any = "give-up" if self._refuse is None else "retry"
             raise RequestError(f"not an answer of chat/completions: {error}", kind) from None
         except TimeoutError:
-            raise RequestError(f"no answer in time ({timeout:g} s)", "retry") from None
-        except (openai.APIConnectionError, httpx2.HTTPError, httpx2.StreamError, OSError, UnicodeError) as error:
-            cause = error.__cause__ or error
-            # Without a connection nothing was sent.
-            is_sent = not isinstance(cause, httpx2.ConnectError | httpx2.ProxyError | OSError | UnicodeError)
+            raise RequestError(f"no answer in time ({self.spec.timeout:g} s)", "retry") from None
+        except (httpx2.HTTPError, OSError, UnicodeError) as error:
+            # Without a connection nothing was sent: no such name, nobody there.
+            is_sent = isinstance(error, httpx2.HTTPError) and not isinstance(
+                error, httpx2.ConnectError | httpx2.ProxyError
+            )
             where = "the connection broke off" if is_sent else "no connection"
-            raise RequestError(f"{where}: {console.visible(first_line(cause))}", "retry", is_billed=is_sent) from None
+            raise RequestError(f"{where}: {console.visible(first_line(error))}", "retry", is_billed=is_sent) from None
 
-    async def _stream(self, response: httpx2.Response, show: Callable[[str], bool], query: _Query) -> Answer:
+    async def _read(self, response: httpx2.Response, query: _Query) -> Answer:
+        if not response.is_success:
+            raise _refusal(response, await _head(response, _MOST_ERROR))
+        if response.headers.get("content-encoding", "identity") != "identity":
+            raise ReplyError("it is compressed, which it was not asked to be")
+        if self._on_text is not None and response.headers.get("content-type", "").startswith("text/event-stream"):
+            return await self._read_stream(response, query)
+        if len(raw := await _head(response, MOST_BYTES)) > MOST_BYTES:
+            raise ReplyError(f"it has more than {MOST_BYTES:,} bytes")
+        answer = answer_of([read_part(raw)], is_stream=False)
+        self._refuse_echo(answer.text)
+        self._show(query, answer.text)
+        return answer
+
+    async def _read_stream(self, response: httpx2.Response, query: _Query) -> Answer:
         # The end of what was written may be the beginning of the key, and waits.
-        parts, text, start, num_delayed = list[Part](), "", 0, max(0, min(_ECHOED, len(self._secret)) - 1)
-        async for event in _events(response):
-            parts.append(read_part(event))
+        parts, text, num_bytes, num_delayed = list[Part](), "", 0, max(0, min(_ECHOED, len(self._secret)) - 1)
+        async for event in httpx2.EventSource(response, MOST_BYTES):
+            if event.data == "[DONE]":
+                break
+            if not event.data:
+                continue
+            parts.append(read_part(event.data.encode()))
+            num_bytes += len(event.data)
+            if num_bytes > 16 * MOST_BYTES:
+                raise ReplyError(f"it has more than {16 * MOST_BYTES:,} bytes")
             if (delta := parts[-1].choice.delta) is None:
                 continue
             text += delta.text
-            self._refuse_echo(text[start:])
-            ready = text[start : max(start, len(text) - num_delayed)]
-            start += len(ready)
-            if not show(ready):
-                query.is_ended = True
+            self._refuse_echo(text[query.num_streamed :])
+            if not self._show(query, text[query.num_streamed : max(query.num_streamed, len(text) - num_delayed)]):
                 return answer_of(parts, is_stream=True, is_whole=False)
         if not any(part.choice.finish_reason for part in parts):
             raise RequestError("half an answer: the stream ended in its midst", "retry")
         answer = answer_of(parts, is_stream=True)
         self._refuse_echo(answer.text)
         # Tool calls stand behind the text, and are written when they are whole.
-        if rest := text[start:] + answer.text[len(text) :] * answer.text.startswith(text):
-            show(rest)
+        if rest := text[query.num_streamed :] + answer.text[len(text) :] * answer.text.startswith(text):
+            self._show(query, rest)
         return answer
+
+    def _show(self, query: _Query, text: str) -> bool:
+        # Return whether anybody wants to hear more of the answer.
+        if self._on_text is not None:
+            query.num_streamed += len(text)
+            self._on_text(query.ids[0], text)
+        return query.ids[0] not in self._ended
 
     def _repeats_key(self, text: str, size: int) -> bool:
         size = min(size, len(self._secret))
@@ -406,188 +389,85 @@ class EndpointContestant:
         return reason[:_MOST_REASON]
 
 
-class _Bounded(httpx2.AsyncByteStream):
-    """The bytes of a reply, ``most`` at most; those of an error are cut there, and those of an answer refused."""
-
-    def __init__(self, stream: Any, most: int, *, is_cut: bool) -> None:
-        self._stream, self._most, self._is_cut = stream, most, is_cut
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        num = 0
-        async for part in self._stream:
-            num += len(part)
-            if num > self._most:
-                if not self._is_cut:
-                    raise ReplyError(f"it has more than {self._most:,} bytes")
-                yield part[: len(part) - num + self._most]
-                return
-            yield part
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-
-async def _events(response: httpx2.Response) -> AsyncIterator[bytes]:
-    # What the events of a stream say. Not by the client, which ends at an event that says nothing, nor by lines of
-    # httpx2, which break at characters that may stand in JSON.
-    line, data = b"", list[bytes]()
+async def _head(response: httpx2.Response, most: int) -> bytes:
+    # Return the bytes of a reply, of a longer one a few more than ``most``; as they came, never unpacked.
+    raw = bytearray()
     async for part in response.aiter_raw():
-        *lines, line = (line + part).split(b"\n")
-        for each in (each.removesuffix(b"\r") for each in lines):
-            if each.startswith(b"data:"):
-                data.append(each[5:].strip())
-            elif not each and data:
-                if data == [b"[DONE]"]:
-                    return
-                yield b"\n".join(data)
-                data.clear()
-        if len(line) > MOST_BYTES:
-            raise ReplyError(f"an event has more than {MOST_BYTES:,} bytes")
+        raw += part
+        if len(raw) > most:
+            break
+    return bytes(raw)
 
 
-def _is_stream(response: httpx2.Response) -> bool:
-    return bool(response.headers.get("content-type", "").startswith("text/event-stream"))
-
-
-async def _bound(response: httpx2.Response) -> None:
-    is_plain = response.headers.get("content-encoding", "identity") == "identity"
-    if response.is_success and not is_plain:
-        raise ReplyError("it is compressed, which it was not asked to be")
-    most = MOST_BYTES * (16 if _is_stream(response) else 1) if response.is_success else _MOST_ERROR * is_plain
-    response.stream = _Bounded(response.stream, most, is_cut=not response.is_success)
-
-
-def _refusal(response: httpx2.Response, timeout: float) -> RequestError:
-    status = response.status_code
-    wait = _wait_of(response.headers.get("retry-after", ""))
-    reason, message = f"HTTP {status}", error_message(response.content)
+def _refusal(response: httpx2.Response, raw: bytes) -> RequestError:
+    status, retry_after = response.status_code, response.headers.get("retry-after", "")
+    # Not the form with a date, which endpoints do not send.
+    wait = float(retry_after) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]*)?", retry_after) else 0.0
+    reason, message = f"HTTP {status}", error_message(raw)
     if 300 <= status < 400:
         message = f"it leads to {console.visible(response.headers.get('location', ''))}, and no redirect is followed"
-    kind: Any = "slow" if status == 429 else "retry" if status >= 500 else "give-up"
-    if kind != "give-up" and wait > timeout:
-        reason += f", which asks to wait {wait:,.0f} s, longer than the timeout"
+    is_busy = status == 429 or (status >= 500 and wait > 0)
+    kind: Any = "busy" if is_busy else "retry" if status >= 500 else "give-up"
     # An option that the endpoint does not have is refused with each request alike.
     option = re.search(r"\b(temperature|seed|max_tokens|stream_options)\b", message)
-    if status in (400, 422) and option and re.search(
-        "(?i)unsupported|not support|unrecognized|unknown|not permitted", message
-    ):  # fmt: skip
-        field = f'omit = ["{option[1]}"]'
-        if "max_completion_tokens" in message:
-            field = 'max_tokens_key = "max_completion_tokens"'
+    is_unknown = re.search("(?i)unsupported|not support|unrecognized|unknown|not permitted", message)
+    if status in (400, 422) and option and is_unknown:
+        is_renamed = "max_completion_tokens" in message
+        field = 'max_tokens_key = "max_completion_tokens"' if is_renamed else f'omit = ["{option[1]}"]'
         kind, reason = "stop", f"set {field} in a .toml file: {reason}"
-    if status in (401, 402) or b"insufficient_quota" in response.content:
+    if status in (401, 402) or b"insufficient_quota" in raw:
         kind = "stop"
     return RequestError(f"{reason}: {message}" if message else reason, kind, wait=wait, is_billed=False)
 
 
-def _wait_of(retry_after: str) -> float:
-    # Seconds, or a date.
-    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]*)?", retry_after):
-        return float(retry_after)
-    with contextlib.suppress(ValueError, TypeError, OverflowError):
-        return max(0.0, email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time())
-    return 0.0
-
-
 class Budget:
-    """The tokens of one endpoint since it was opened: those spent, and those that requests on their way may take."""
+    """The money for one endpoint since it was opened: what is spent, and what requests on their way may cost."""
 
     def __init__(self, spec: EndpointSpec) -> None:
-        self._prices = None if spec.price_in is None else (spec.price_in / 1e6, (spec.price_out or 0.0) / 1e6)
-        limits = ("max_tokens", spec.max_tokens, (1.0, 1.0)), ("max_cost", spec.max_cost, self._prices)
-        self._limits = [(name, limit, each) for name, limit, each in limits if limit is not None and each is not None]
-        self.is_limited = bool(self._limits or self._prices)
-        self._booked, self._num_open = (0, 0), 0
-        # The most that the endpoint has said of a prompt; one token for two bytes until then.
-        self._tokens_per_byte = 0.0
-        self._has_answered = False
+        self._prices, self._limit = (spec.price_in, spec.price_out), spec.max_cost
+        self._spent, self._open = 0.0, dict[str, float]()
+        # The most that the endpoint has said of a prompt; None before the first answer.
+        self._tokens_per_byte: float | None = None
 
-    def most(self, query: _Query) -> Tokens:
-        """Return the tokens that a request and its answer may take."""
-        return int(query.num_bytes * (self._tokens_per_byte or 0.5)) + 1, query.most_new
+    def cost(self, prompt: int, new: int) -> float | None:
+        """Return what tokens of a prompt and of its answer cost; None without prices."""
+        price_in, price_out = self._prices
+        return None if price_in is None or price_out is None else (prompt * price_in + new * price_out) / 1e6
 
-    def tokens_of(self, answer: Answer, query: _Query) -> Tokens:
-        """Return the tokens that an answer took: those that it says, else the most."""
-        self._has_answered = True
+    def most(self, query: _Query) -> float | None:
+        """Return what ``query`` and its answer may cost; one token for two bytes where nobody knows."""
+        return self.cost(int(query.num_bytes * (self._tokens_per_byte or 0.5)) + 1, query.most_new)
+
+    def take(self, query: _Query, answer: Answer) -> float | None:
+        """Return what ``answer`` cost by the tokens that it says, else the most that it can have cost."""
         prompt, new = answer.prompt_tokens, answer.new_tokens
-        if prompt is not None:
-            self._tokens_per_byte = max(self._tokens_per_byte, prompt / query.num_bytes)
-        most = self.most(query)
-        return most[0] if prompt is None else prompt, most[1] if new is None else new
+        self._tokens_per_byte = max(self._tokens_per_byte or 0.0, (prompt or 0) / query.num_bytes)
+        return self.most(query) if prompt is None or new is None else self.cost(prompt, new)
 
-    def cost(self, tokens: Tokens) -> float | None:
-        """Return what ``tokens`` cost; None without prices."""
-        return None if self._prices is None else _weigh(tokens, self._prices)
+    def overrun(self, cost: float | None) -> str:
+        """Return why ``cost`` more does not fit beside what is spent or on its way; "" where it does."""
+        booked = self._spent + sum(self._open.values())
+        if cost is None or self._limit is None or cost + booked <= self._limit:
+            return ""
+        return f"it may cost {cost:,.10g}, and {booked:,.10g} of max_cost = {self._limit:,.10g} is spent"
 
-    def overrun(self, tokens: Tokens) -> str:
-        """Return why ``tokens`` more do not fit beside those that are booked; "" where they do."""
-        for name, limit, each in self._limits:
-            more, booked = _weigh(tokens, each), _weigh(self._booked, each)
-            if more + booked > limit:
-                return f"it may take {more:,.10g}, and {booked:,.10g} of {name} = {limit:,.10g} is spent"
-        return ""
+    def must_wait(self, query: _Query) -> bool:
+        """Return whether requests on their way may leave room for ``query``, or say how many tokens it will take.
 
-    def must_wait(self, tokens: Tokens) -> bool:
-        """Return whether requests on their way may leave room for ``tokens``, or say how many there will be."""
-        return self._num_open > 0 and bool(self.overrun(tokens) or (self._limits and not self._has_answered))
+        With a limit the first one goes alone.
+        """
+        is_first = self._limit is not None and self._tokens_per_byte is None
+        return bool(self._open) and (is_first or bool(self.overrun(self.most(query))))
 
-    def book(self, tokens: Tokens, num: int) -> None:
-        """Add ``tokens``, and ``num`` to the requests on their way."""
-        self._booked, self._num_open = (self._booked[0] + tokens[0], self._booked[1] + tokens[1]), self._num_open + num
+    def book(self, query: _Query) -> float | None:
+        """Count the most that ``query`` may cost until it is settled, and return it."""
+        self._open[query.key] = self.most(query) or 0.0
+        return self.most(query)
 
-
-def _weigh(tokens: Tokens, each: tuple[float, float]) -> float:
-    return tokens[0] * each[0] + tokens[1] * each[1]
-
-
-class AnswerFolder:
-    """The answers of an endpoint, each in a file named by the digest of its request, which is also its lock.
-
-    An answer is on the disk as soon as it came, so that a killed run sends nothing twice; of two processes the second
-    waits for the first. Files are private, and a damaged one is no answer. Where the disk refuses, nothing is kept.
-    """
-
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
-
-    def get(self, key: str) -> Answer | None:
-        """Return the answer to the request ``key``, where any process has got one by now."""
-        if self._folder is None:
-            return None
-        try:
-            return _ANSWER.validate_python(json.loads(read_file(self._folder / key, most=16 * MOST_BYTES)))
-        except (OSError, ValueError, RecursionError):
-            return None
-
-    def claim(self, key: str) -> BinaryIO | None:
-        """Return the file for the answer to ``key``, locked until it is closed; None while another process has it."""
-        if self._folder is None:
-            return io.BytesIO()
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            # The system frees the lock when the process ends, however it does.
-            flags = os.O_RDWR | os.O_CREAT | os.O_DSYNC | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-            file = os.fdopen(os.open(self._folder / key, flags, 0o600), "rb+", buffering=0)
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            return None
-        except OSError as error:
-            return self._give_up(error)
-        return file
-
-    def put(self, file: BinaryIO, answer: Answer) -> None:
-        """Bring an answer to the disk."""
-        try:
-            file.truncate(0)
-            file.write(json.dumps(asdict(answer)).encode())
-        except OSError as error:
-            self._give_up(error)
-
-    def _give_up(self, error: OSError) -> BinaryIO:
-        console.info(f"warning: answers are not kept: {error}")
-        self._folder = None
-        return io.BytesIO()
+    def settle(self, query: _Query, cost: float | None) -> None:
+        """Count what ``query`` cost."""
+        del self._open[query.key]
+        self._spent += cost or 0.0
 
 
 def _read_secret(spec: EndpointSpec, host: str) -> str:

@@ -6,16 +6,16 @@ so an answer depends on nothing that was asked before.
 
 from __future__ import annotations
 
-import http.client
 import json
-import socket
 import tempfile
 import time
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import httpx2
 
 from train.base import console
 from train.base.errors import TrainError, require_extra
@@ -67,7 +67,7 @@ class GgufContestant:
         require_extra("xllamacpp", "asking a .gguf file", "gguf")
         header = check_gguf(path)
         self.name = name
-        self._reads = min([*_numbers(header, "context_length"), most_context])
+        self._reads = min(_largest(header, "context_length", most_context), most_context)
         self.reads: int | None = self._reads
         self.memory = _planned_bytes(path, header, self._reads)
         what, hint = f"{path} with {self._reads:,} tokens of context", "Close other programs, or take a smaller file."
@@ -79,9 +79,7 @@ class GgufContestant:
         try:
             self.template = str(self._server.ask("/props")["chat_template"])
             self._marks = _find_marks(self._server, self.template)
-            first = self._server.ask("/completion", {**_GREEDY, "prompt": [0], "n_predict": 1, "n_probs": 1})
-            if None in [token["logprob"] for token in first["completion_probabilities"]]:
-                raise EngineError(path, "its numbers are not finite (NaN or infinity)")
+            self._follow([0], [], 1)
         except TrainError as error:
             self.close()
             raise error if isinstance(error, EngineError) else EngineError(path, error.message) from error
@@ -126,20 +124,20 @@ class GgufContestant:
         self._server.close()
 
     def _answer(self, request: Request, on_text: OnText | None) -> Answer:
-        start = time.monotonic()
-        prompt = self._prompt(request)
+        start, prompt = time.monotonic(), self._prompt(request)
         ids = self._tokens(prompt)
         if len(ids) >= self._reads:
             raise TooLongFault(f"the prompt has {len(ids):,} tokens, and {self._reads:,} are read with its answer")
         if request.choices:
             logprobs = self._compare(prompt, ids, request.choices)
             text = request.choices[max(range(len(logprobs)), key=logprobs.__getitem__)]
-            seconds = time.monotonic() - start
-            return Answer(
-                request.id, text, None, logprobs=logprobs, prompt_tokens=len(ids), new_tokens=0, seconds=seconds
-            )
-        text, num_tokens, is_ended = "", 0, False
-        sampling = request.sampling
+            answer = Answer(request.id, text, None, logprobs=logprobs, new_tokens=0)
+        else:
+            answer = self._write(request, ids, on_text)
+        return replace(answer, prompt_tokens=len(ids), seconds=time.monotonic() - start)
+
+    def _write(self, request: Request, ids: list[int], on_text: OnText | None) -> Answer:
+        text, num_tokens, is_ended, sampling = "", 0, False, request.sampling
         body = {
             **_GREEDY, "prompt": ids, "n_predict": sampling.max_new_tokens, "temperature": sampling.temperature,
             "seed": sampling.seed % _SEEDS,
@@ -154,10 +152,7 @@ class GgufContestant:
                     break
         # A text stands for its tokens here: characters that are split where the marks are.
         answer, reasoning = (text, None) if self._marks is None else self._marks.split(text, lambda part, **_: part)
-        return Answer(
-            request.id, answer, is_ended, reasoning, prompt_tokens=len(ids), new_tokens=num_tokens,
-            seconds=time.monotonic() - start,
-        )  # fmt: skip
+        return Answer(request.id, answer, is_ended, reasoning, new_tokens=num_tokens)
 
     def _prompt(self, request: Request) -> str:
         """Return the text before the answer, in which every control token is the template's own."""
@@ -190,13 +185,7 @@ class GgufContestant:
                 raise TooLongFault(f"with the choice {choice!r} it is longer than the {self._reads:,} tokens read")
         # First the prompt alone, so that every choice finds it computed, and their order changes nothing.
         self._server.ask("/completion", {**_GREEDY, "prompt": ids, "n_predict": 1})
-        logprobs = []
-        for option in options:
-            values = [token["logprob"] for token in self._follow(ids, option, len(option))]
-            if None in values:
-                raise EngineError(self._path, "it has no probability for each token of a choice")
-            logprobs.append(float(sum(values)))
-        return logprobs
+        return [float(sum(token["logprob"] for token in self._follow(ids, option, len(option)))) for option in options]
 
     def _follow(self, ids: list[int], option: Sequence[int], number: int) -> list[dict[str, Any]]:
         """Return what is told of each of ``number`` tokens after ``ids``, of which the first are ``option``."""
@@ -205,15 +194,16 @@ class GgufContestant:
         body = {**_GREEDY, "prompt": ids, "n_predict": number, "n_probs": 1, "grammar": grammar}
         answer = self._server.ask("/completion", {**body, "cache_prompt": True})
         tokens: list[dict[str, Any]] = answer["completion_probabilities"]
-        if len(tokens) != number:
-            raise EngineError(self._path, f"it tells {len(tokens)} of {number} tokens")
+        if len(tokens) != number or None in [token["logprob"] for token in tokens]:
+            raise EngineError(self._path, "its probabilities are not finite (NaN or infinity), or it tells too few")
         return tokens
 
 
-def _numbers(header: Mapping[str, Any], name: str) -> list[int]:
-    """Return the number or numbers above 0 that the header has under a name of its architecture."""
+def _largest(header: Mapping[str, Any], name: str, otherwise: int) -> int:
+    """Return the number above 0 that the header has under a name of its architecture; of all layers the largest."""
     value = header.get(f"{header.get('general.architecture')}.{name}")
-    return [number for number in (value if isinstance(value, list) else [value]) if type(number) is int and number > 0]
+    numbers = value if isinstance(value, list) else [value]
+    return max((number for number in numbers if type(number) is int and number > 0), default=otherwise)
 
 
 _WORKING_BYTES, _BYTES_A_WIDTH, _BYTES_A_WORD = 64 << 20, 32 << 10, 256
@@ -221,17 +211,12 @@ _WORKING_BYTES, _BYTES_A_WIDTH, _BYTES_A_WORD = 64 << 20, 32 << 10, 256
 
 def _planned_bytes(path: Path, header: Mapping[str, Any], reads: int) -> int:
     """Return the bytes of the file, of its keys and values in two bytes each, and of what is computed beside them."""
-
-    def most(name: str, otherwise: int = 0) -> int:
-        # Of the numbers of all layers.
-        return max(_numbers(header, name), default=otherwise)
-
-    width, heads = most("embedding_length"), most("attention.head_count", 1)
-    of_head = sum(most(f"attention.{part}_length", width // heads) for part in ("key", "value"))
-    cache_bytes = 2 * reads * most("block_count") * most("attention.head_count_kv", heads) * of_head
+    width, heads = _largest(header, "embedding_length", 0), _largest(header, "attention.head_count", 1)
+    of_head = sum(_largest(header, f"attention.{part}_length", width // heads) for part in ("key", "value"))
+    num_heads = _largest(header, "block_count", 0) * _largest(header, "attention.head_count_kv", heads)
     words = header.get("tokenizer.ggml.tokens")
-    num_words = words if type(words) is int else 0
-    return path.stat().st_size + cache_bytes + _WORKING_BYTES + _BYTES_A_WIDTH * width + _BYTES_A_WORD * num_words
+    computed = _WORKING_BYTES + _BYTES_A_WIDTH * width + _BYTES_A_WORD * (words if type(words) is int else 0)
+    return path.stat().st_size + 2 * reads * num_heads * of_head + computed
 
 
 def _find_marks(server: _Server, template: str) -> Any:
@@ -256,13 +241,15 @@ class _Server:
     """llama.cpp in the process of `gguf_server`, which is started when it is first asked and again after it ended."""
 
     def __init__(self, path: Path, reads: int, threads: int | None) -> None:
-        # The path of a socket has a hundred bytes at most.
-        is_long = len(tempfile.gettempdir()) > 60
-        self._folder = tempfile.TemporaryDirectory(
-            prefix="gguf-", dir="/tmp" if is_long else None, ignore_cleanup_errors=True  # noqa: S108 - made for us
-        )  # fmt: skip
+        # The path of a socket has a hundred bytes at most, and a folder of TMPDIR may have more.
+        self._folder = tempfile.TemporaryDirectory(prefix="gguf-", dir="/tmp", ignore_cleanup_errors=True)
         self._path, self._socket = path, Path(self._folder.name) / "a.sock"
         self._errors = self._socket.with_name("errors")
+        # A new connection each time: llama.cpp closes one after a hundred requests without saying so.
+        transport = httpx2.HTTPTransport(
+            uds=str(self._socket), limits=httpx2.Limits(max_keepalive_connections=0), trust_env=False
+        )
+        self._client = httpx2.Client(transport=transport, base_url="http://llama.cpp")
         # Even a file may hold what never ends: its template is rendered when it is loaded.
         self._seconds = _STARTING_SECONDS + path.stat().st_size / _BYTES_A_SECOND
         settings = {
@@ -278,14 +265,35 @@ class _Server:
     def ask(self, where: str, body: Any = None) -> dict[str, Any]:
         """Return the answer of an endpoint; raises RowFault with what llama.cpp says against it, and EngineError."""
         # A template may never end; a prompt may take as long as it takes.
-        seconds = None if where == "/completion" else _SHORT_SECONDS
-        # Closed here: an interrupt that falls into what is closed by itself is lost.
-        with closing(self._events(where, body, seconds)) as events:
-            return dict(next(events))
+        with self._asking(where, body, None if where == "/completion" else _SHORT_SECONDS) as response:
+            return dict(json.loads(response.read()))
 
     def stream(self, body: Mapping[str, Any]) -> Generator[dict[str, Any]]:
         """Yield what is written, piece by piece; closed before its end, it is not written on. Raises as `ask` does."""
-        return self._events("/completion", {**body, "stream": True}, None)
+        event: dict[str, Any] = {"stop": False}
+        with self._asking("/completion", {**body, "stream": True}, None) as response:
+            for each in httpx2.EventSource(response, None):
+                event = json.loads(each.data)
+                yield event
+            if not event["stop"]:
+                raise ValueError("ended before the answer did")
+
+    @contextmanager
+    def _asking(self, where: str, body: Any, seconds: float | None) -> Iterator[httpx2.Response]:
+        self.start()
+        # In ASCII: a text may hold a lone surrogate.
+        content = None if body is None else json.dumps(body).encode()
+        try:
+            with self._client.stream(
+                "GET" if body is None else "POST", where, content=content, timeout=seconds
+            ) as response:
+                if not response.is_success:
+                    message = json.loads(response.read())["error"]["message"]
+                    raise RowFault(f"llama.cpp refuses it: {console.visible(str(message))[:300]}")
+                yield response
+        except (OSError, httpx2.HTTPError, ValueError, LookupError) as error:
+            reason = f"its process ended, or it took over {_SHORT_SECONDS:.0f} s"
+            raise EngineError(self._path, reason) from error
 
     def render(self, messages: Sequence[dict[str, Any]], tools: Any, *, is_whole: bool = False) -> str:
         """Return the text of a conversation, and of the beginning of an answer unless it ``is_whole``."""
@@ -300,47 +308,17 @@ class _Server:
     def close(self) -> None:
         """End the process, and remove what it left; it is not asked again."""
         self.end()
+        self._client.close()
         self._folder.cleanup()
-
-    def _events(self, where: str, body: Any, seconds: float | None) -> Generator[Any]:
-        self.start()
-        connection = http.client.HTTPConnection("localhost")
-        connection.sock = socket.socket(socket.AF_UNIX)
-        try:
-            connection.sock.settimeout(seconds)
-            connection.sock.connect(str(self._socket))
-            connection.request("GET" if body is None else "POST", where, json.dumps(body).encode("ascii"))
-            response = connection.getresponse()
-            if response.status != http.client.OK:
-                message = json.loads(response.read())["error"]["message"]
-                raise RowFault(f"llama.cpp refuses it: {console.visible(str(message))[:300]}")
-            if "event-stream" not in response.getheader("Content-Type", ""):
-                yield json.loads(response.read())
-                return
-            event: dict[str, Any] = {"stop": False}
-            for line in response:
-                if line.startswith(b"data: {"):
-                    event = json.loads(line.removeprefix(b"data: "))
-                    yield event
-            if not event["stop"]:
-                raise ValueError("ended before the answer did")
-        except (OSError, http.client.HTTPException, ValueError, LookupError) as error:
-            is_late = isinstance(error, TimeoutError)
-            reason = f"it took over {_SHORT_SECONDS:.0f} s" if is_late else "its process ended"
-            raise EngineError(self._path, reason) from error
-        finally:
-            connection.close()
 
     def start(self) -> None:
         """Start the process where there is none; raises TrainError "E921 bad-model" where it cannot load the file."""
-        begun = time.monotonic()
         if self._worker.is_running or self._worker.ask("ready") is not None:
             return
-        is_late = time.monotonic() - begun > self._seconds
-        complaint = f"it took over {self._seconds:,.0f} s" if is_late else "its process ended"
+        complaint = f"its process ended, or it took over {self._seconds:,.0f} s"
         with suppress(OSError):
-            lines = read_file(self._errors, most=MOST_STATE).decode("utf-8", "replace").strip().splitlines()
-            # The first says what is wrong; it begins with a time.
-            complaint = console.visible(lines[0][:1000].split(" E ", 1)[-1]) if lines else complaint
+            # The first line says what is wrong; it begins with a time.
+            for line in read_file(self._errors, most=MOST_STATE).decode("utf-8", "replace").strip().splitlines()[:1]:
+                complaint = console.visible(line[:1000].split(" E ", 1)[-1])
         self.close()
         raise EngineError(self._path, complaint)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from train.base.errors import TrainError
-from train.base.run_folder import RECIPE, read_finished, recipe_folder, weights_digest
+from train.base.run_folder import read_finished, recipe_folder, weights_digest
 from train.base.storage import digest_of
 from train.contestants.contestant import Kind, OnAnswer, OnText, Request, Sampling, Unanswered
 from train.contestants.spec import Spec
@@ -30,8 +30,9 @@ from train.model import (
     root_base,
 )
 from train.model.device import require_memory
+from train.model.load import base_of_run, run_recipe
 from train.model.safety import check_safetensors
-from train.recipe import Recipe, build_recipe, load_recipe
+from train.recipe import Recipe, build_recipe
 
 if TYPE_CHECKING:
     import torch
@@ -139,17 +140,15 @@ def _recipe_of(spec: Spec, device: str) -> tuple[Recipe, Path | None, Path | Non
         return recipe, None, spec.path if spec.kind == "adapter" else None
     assert spec.path is not None, "a run has a folder"
     record = read_finished(spec.path)
-    recipe, folder = load_recipe(spec.path / RECIPE, is_own=True), recipe_folder(spec.path)
-    if weights_digest(find_base(recipe.base, folder)) != record["facts"]["base"]:
+    recipe = run_recipe(spec.path)
+    if weights_digest(base_of_run(spec.path)) != record["facts"]["base"]:
         raise TrainError(
             "E952 run-changed", f"{spec.path}: the weights of the base {recipe.base} changed since the run",
             "Bring back what the run was made of.",
         )  # fmt: skip
-    return (
-        recipe if device == "auto" else recipe.model_copy(update={"device": device}),
-        folder,
-        spec.path / record["saved"],
-    )
+    if device != "auto":
+        recipe = recipe.model_copy(update={"device": device})
+    return recipe, recipe_folder(spec.path), spec.path / record["saved"]
 
 
 def planned_memory(path: Path) -> int:
@@ -159,9 +158,6 @@ def planned_memory(path: Path) -> int:
         return path.stat().st_size * 2 * _FLOAT
     if (path / "adapter_config.json").is_file():
         # That of a run, which lies on the run's base.
-        run = path.parent
-        return planned_memory(find_base(load_recipe(run / RECIPE, is_own=True).base, recipe_folder(run)))
-    headers = [check_safetensors(file) for file in sorted(path.glob("*.safetensors"))]
-    return sum(
-        prod(entry["shape"]) * _FLOAT for header in headers for name, entry in header.items() if name != "__metadata__"
-    )
+        return planned_memory(base_of_run(path.parent))
+    headers = map(check_safetensors, path.glob("*.safetensors"))
+    return sum(prod(tensor["shape"]) * _FLOAT for header in headers for tensor in header.values())

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from train.base.errors import TrainError, validation_fault
 from train.base.file_guard import MOST_STATE, read_file
@@ -20,6 +20,8 @@ from train.data.strict import parse_object
 # What the model has to write instead; a text that no template refuses.
 _NOTHING_YET = {"role": "assistant", "content": "A"}
 _SAMPLING = TypeAdapter(Sampling)
+_CHOICES = TypeAdapter(list[Annotated[str, Field(min_length=1, strict=True)]])
+BAD_REQUEST = "E928 bad-request"
 
 
 def read_request(line: bytes, location: str, sampling: Sampling) -> Request:
@@ -29,37 +31,25 @@ def read_request(line: bytes, location: str, sampling: Sampling) -> Request:
     """
     try:
         value = parse_object(line, location)
-        name = value.get("id")
-        value = {"kind": "chat", "category": "", "cluster": name, **value}
         # A row of an export ends with the answer; of a bare conversation the next turn is asked for.
-        messages = value.get("messages")
-        if isinstance(messages, list) and messages and not _is_answered(messages):
-            value["messages"] = [*messages, dict(_NOTHING_YET)]
-        row = row_of(value, location)
-    except TrainError as error:
-        raise TrainError("E928 bad-request", error.message) from None
-    if row.messages is not None and not any(map(_says_something, Request(row).prompt)):
-        raise _bad(location, "nothing is asked: no message before the answer says anything")
-    choices = value.get("choices") or []
-    if not isinstance(choices, list) or not all(isinstance(choice, str) and choice for choice in choices):
-        raise _bad(location, "choices are texts that are not empty")
-    own = {name: value[name] for name in asdict(sampling) if name in value}
-    try:
-        return Request(row, _SAMPLING.validate_json(json.dumps(asdict(sampling) | own), strict=True), tuple(choices))
+        match value.get("messages"):
+            case [*_, {"role": "assistant"}] | []:
+                pass
+            case [*messages]:
+                value["messages"] = [*messages, dict(_NOTHING_YET)]
+        row = row_of({"kind": "chat", "category": "", "cluster": value.get("id"), **value}, location)
+        own = {name: value[name] for name in asdict(sampling) if name in value}
+        sampling = _SAMPLING.validate_json(json.dumps(asdict(sampling) | own), strict=True)
+        request = Request(row, sampling, _CHOICES.validate_python(value.get("choices") or []))
     except ValidationError as error:
-        raise _bad(location, validation_fault(error)) from None
-
-
-def _is_answered(messages: list[Any]) -> bool:
-    return isinstance(messages[-1], dict) and messages[-1].get("role") == "assistant"
-
-
-def _says_something(message: Mapping[str, Any]) -> bool:
-    return bool((message["content"] or "").strip() or message.get("tool_calls"))
-
-
-def _bad(location: str, what: str) -> TrainError:
-    return TrainError("E928 bad-request", f"{location}: {what}")
+        raise TrainError(BAD_REQUEST, f"{location}: {validation_fault(error)}") from None
+    except TrainError as error:
+        raise TrainError(BAD_REQUEST, error.message) from None
+    if row.messages and not any(
+        (message["content"] or "").strip() or message.get("tool_calls") for message in request.prompt
+    ):
+        raise TrainError(BAD_REQUEST, f"{location}: nothing is asked: no message before the answer says anything")
+    return request
 
 
 def read_shots(lines: Iterable[bytes]) -> list[Row]:
@@ -84,22 +74,21 @@ class Prompting:
     def of(cls, system: Path | None, number: int, examples: Sequence[Row]) -> Prompting:
         """Read the system text of a file; raises TrainError "E928 bad-request" where it cannot be read."""
         if number and not examples:
-            raise TrainError("E928 bad-request", "there are no rows to take examples from", "Name some: --shots-from.")
+            raise TrainError(BAD_REQUEST, "there are no rows to take examples from", "Name some: --shots-from.")
         try:
             text = "" if system is None else read_file(system, most=MOST_STATE).decode("utf-8").strip()
         except (OSError, ValueError) as error:
-            raise TrainError("E928 bad-request", f"{system}: {error}", "It is a text in UTF-8.") from None
+            raise TrainError(BAD_REQUEST, f"{system}: {error}", "It is a text in UTF-8.") from None
         return cls(text, number, examples)
 
     def applied(self, request: Request) -> Request:
         """Return ``request`` with the system text and the examples before its conversation."""
         row = request.row
-        if row.messages is None or not (self.system or self.number):
+        if not row.messages or not (self.system or self.number):
             return request
-        begins = [message for message in row.messages if message["role"] == "system"][:1]
-        rest = row.messages[len(begins) :] if row.messages[: len(begins)] == begins else row.messages
+        own, rest = ([], row.messages) if row.messages[0]["role"] != "system" else (row.messages[:1], row.messages[1:])
         # The record's own system text stays where it has one; ours comes first.
-        system = "\n\n".join(text for text in (self.system, *(message["content"] or "" for message in begins)) if text)
+        system = "\n\n".join(filter(None, [self.system, *(message["content"] for message in own)]))
         before: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
         for shot in self._shots(row):
             assert shot.messages is not None, "only rows with messages are examples"

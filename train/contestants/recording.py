@@ -34,17 +34,16 @@ class RecordingContestant:
     can_compare = False
 
     def __init__(self, folder: Path) -> None:
-        self.folder, record = folder, read_evaluation(folder)
-        try:
-            _, *who = record["files"], *(record["contestant"][name] for name in ("kind", "name", "digest"))
-            self.kind, self.name, self.digest = who
-        except (LookupError, TypeError):
-            self.kind = ""
-        if self.kind not in ("endpoint", "gguf"):
-            raise TrainError(
-                BAD_CONTESTANT, f"{folder / EVALUATION} is no finished recording of an endpoint or a .gguf file",
-                "Go on with it by the command that began it; ask a model on this machine itself.",
-            )  # fmt: skip
+        self.folder = folder
+        match read_evaluation(folder):
+            case {"files": _, "contestant": {"kind": "endpoint" | "gguf" as kind, "name": name, "digest": digest}}:
+                self.kind, self.name, self.digest = kind, name, digest
+            case _:
+                raise TrainError(
+                    BAD_CONTESTANT,
+                    f"{folder / EVALUATION} is no finished recording of an endpoint or a .gguf file",
+                    "Go on with it by the command that began it; ask a model on this machine itself.",
+                )
         self._answers = {
             record.asked: Answer(
                 "", record.text or "", record.stopped, record.reasoning, is_cached=True,

@@ -38,7 +38,6 @@ class EndpointSpec(BaseModel):
     retries: int = Field(default=2, ge=0, le=20, description="Tries more after no answer, a 429 or a server's error.")
     price_in: float | None = Field(default=None, ge=0, description="Price of a million tokens of prompts.")
     price_out: float | None = Field(default=None, ge=0, description="Price of a million tokens of answers.")
-    max_tokens: int | None = Field(default=None, ge=1, description="Most tokens, prompts and answers, of one command.")
     max_cost: float | None = Field(default=None, gt=0, description="Most that one command may cost, by these prices.")
     max_tokens_key: Literal["max_tokens", "max_completion_tokens"] = Field(
         default="max_tokens", description="What the endpoint calls the most tokens of an answer."
@@ -51,8 +50,8 @@ class EndpointSpec(BaseModel):
     def _check_limits(self) -> Self:
         if (self.price_in is None) != (self.price_out is None) or (self.max_cost and self.price_in is None):
             raise ValueError("max_cost needs price_in and price_out, and each of these the other")
-        if "max_tokens" in self.omit and (self.max_cost or self.max_tokens):
-            raise ValueError("max_cost and max_tokens need answers of bounded length: send max_tokens")
+        if "max_tokens" in self.omit and self.max_cost:
+            raise ValueError("max_cost needs answers of bounded length: send max_tokens")
         return self
 
 
@@ -108,34 +107,22 @@ def route_of(url: str) -> str:
 
 def _endpoint_of(name: str) -> EndpointSpec:
     url, _, model = name.partition("#")
-    if not model:
-        raise _bad(f"{name} names no model", f"Write {url}#MODEL.")
     try:
-        parts = urlsplit(url)
-    except ValueError:
-        # What the error quotes may be a key.
-        raise _bad("what names the model is no url", "Look at its brackets.") from None
-    if parts.username or parts.password or parts.query:
+        return EndpointSpec(url=url, model=model)
+    except ValidationError:
+        # What is wrong with it may be a key, so nothing of it is shown.
         raise _bad(
-            f"{parts.hostname}: a url with a name, a key or a query in it is not taken",
-            "Put the key into the environment and name it by api_key_env in a .toml file.",
-        )
-    return _checked({"url": url, "model": model}, name)
+            "a url without #MODEL, or with a name, a key or a query in it, is not taken",
+            "Write URL#MODEL; put a key into the environment and name it by api_key_env in a .toml file.",
+        ) from None
 
 
 def _read_endpoint(path: Path) -> EndpointSpec:
     try:
-        fields = tomllib.loads(read_file(path, most=MOST_STATE).decode("utf-8"))
+        return EndpointSpec.model_validate(tomllib.loads(read_file(path, most=MOST_STATE).decode("utf-8")))
     except (OSError, ValueError, RecursionError) as error:
-        raise _bad(f"{path}: {error}", "It is TOML with the keys url and model.") from None
-    return _checked(fields, str(path))
-
-
-def _checked(fields: object, name: str) -> EndpointSpec:
-    try:
-        return EndpointSpec.model_validate(fields)
-    except ValidationError as error:
-        raise _bad(f"{name}: {validation_fault(error)}", "See `train answer --help`.") from None
+        fault = validation_fault(error) if isinstance(error, ValidationError) else error
+        raise _bad(f"{path}: {fault}", "It is TOML with the keys url and model; see `train answer --help`.") from None
 
 
 def _base_of(path: Path) -> str:

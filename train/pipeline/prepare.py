@@ -306,8 +306,7 @@ def _check_evaluation(
     for split in splits:
         ids = {example.id for example in _render_split(renderer, dataset, split).examples}
         rows += (mine := [row for row in dataset.splits[split] if row.id in ids])
-        references = {row.id: prompt.reference for row in mine if (prompt := renderer.prompt(row))}
-        warn_of_unscored(mine, references, categories, split)
+        warn_of_unscored(mine, categories, split)
     if not rows:
         raise TrainError(
             "E937 nothing-to-report",

@@ -61,13 +61,13 @@ class Judge:
     """The endpoint of a recipe, and its answers in ``folder`` where they are kept.
 
     Raises TrainError: E983 bad-judge when its key is missing in the environment, or records would travel unencrypted;
-    E940 missing-extra without openai.
+    E940 missing-extra without httpx2.
     """
 
     def __init__(self, recipe: JudgeRecipe, folder: Path | None = None) -> None:
         assert recipe.url is not None, "a judge has a url"
-        require_extra("openai", "a judge behind an endpoint", "endpoint")
-        # Imports openai, which a recipe without a judge does without.
+        require_extra("httpx2", "a judge behind an endpoint", "endpoint")
+        # Imports httpx2, which a recipe without a judge does without.
         from train.contestants.endpoint import EndpointContestant
 
         self.recipe = recipe
@@ -124,7 +124,7 @@ def read_reply(text: str) -> Reply:
 def require_judge(recipe: Recipe, categories: Mapping[str, CategorySpec]) -> None:
     """Make sure, before anything is computed, that the judge can be asked where one is needed.
 
-    Raises TrainError: E983 bad-judge; E940 missing-extra without openai.
+    Raises TrainError: E983 bad-judge; E940 missing-extra without httpx2.
     """
     judge = recipe.eval.judge
     names = [name for name in categories if _is_scored_by_it(name, categories)]

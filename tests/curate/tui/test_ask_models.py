@@ -48,7 +48,7 @@ def begin(make_workspace, make_app, drive):
     return tell
 
 
-@pytest.mark.skipif(importlib.util.find_spec("openai") is None, reason="needs the extra endpoint")
+@pytest.mark.skipif(importlib.util.find_spec("httpx2") is None, reason="needs the extra endpoint")
 @pytest.mark.parametrize("size", [(80, 24), (100, 30)])
 def test_an_endpoint_answers_what_is_typed_turn_by_turn(begin, screen_text, size):
     def answer(body):
@@ -71,7 +71,7 @@ def test_an_endpoint_answers_what_is_typed_turn_by_turn(begin, screen_text, size
         assert all(before in second["messages"] for before in first["messages"])
 
 
-@pytest.mark.skipif(importlib.util.find_spec("openai") is None, reason="needs the extra endpoint")
+@pytest.mark.skipif(importlib.util.find_spec("httpx2") is None, reason="needs the extra endpoint")
 def test_an_endpoint_that_answers_nothing_is_told_in_its_pane(begin, screen_text):
     with closing(Stub(lambda _: (400, json.dumps({"error": {"message": "no such model"}}).encode()))) as stub:
 
