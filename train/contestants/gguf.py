@@ -79,6 +79,7 @@ class GgufContestant:
         try:
             self.template = str(self._server.ask("/props")["chat_template"])
             self._marks = _find_marks(self._server, self.template)
+            # A file whose numbers are not finite is refused before it answers anything.
             self._follow([0], [], 1)
         except TrainError as error:
             self.close()
