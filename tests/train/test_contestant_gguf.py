@@ -209,6 +209,18 @@ def test_tools_calls_and_turns_come_to_the_template_as_in_training(
     deaf.close()
 
 
+def test_reasoning_is_parted_by_what_the_template_writes_around_it(tmp_path: Path, tiny: GgufContestant) -> None:
+    request = Request(row("Where is my parcel?"), Sampling(max_new_tokens=20))
+    assert ask(tiny, [request])[0].text == "my parcel"  # type: ignore[union-attr]
+    # Marks that this model happens to write.
+    marked = THINKING.replace("<think>\n", "my").replace("\n</think>\n\n", "par")
+    contestant = GgufContestant(write(tmp_path / "t.gguf", template=marked), "t")
+    answer = ask(contestant, [request])[0]
+    assert isinstance(answer, Answer)
+    assert (answer.text, answer.reasoning) == ("cel", "")
+    contestant.close()
+
+
 def test_a_file_without_a_template_is_told(
     tmp_path: Path, tiny: GgufContestant, capsys: pytest.CaptureFixture[str]
 ) -> None:
