@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -239,43 +238,6 @@ def test_p_values_are_adjusted_for_all_models_together(tmp_path: Path) -> None:
     for alone, beside in zip(few, both, strict=True):
         assert beside["p"] == alone["p"]
         assert beside["p_adjusted"] == pytest.approx(2 * alone["p_adjusted"])
-
-
-@pytest.mark.ci
-@pytest.mark.parametrize(
-    ("prompted", "word"), [(0.3, "yes"), (0.95, "no"), (0.6, "unclear")], ids=["worse", "better", "alike"]
-)
-def test_whether_tuning_beat_a_good_prompt(tmp_path: Path, prompted: float, word: str) -> None:
-    put_run(tmp_path / "run", 0.6)
-    records = put_run(tmp_path / "other", prompted)[1]
-    shot = put_evaluation(tmp_path / "shot", records, shots=4)
-    for others in ([], [f"{tmp_path / 'run'}:base"]):
-        table = table_of(tmp_path / "run", shot, *others)
-        (conclusion,) = table["conclusions"]
-        assert (conclusion["question"], conclusion["word"]) == ("tuning-or-prompt", word)
-        assert conclusion["sentence"] in compare(tmp_path / "run", shot, *others)
-    assert table["models"][1]["prompting"] == "4 examples"
-    # A base without a prompt is no good prompt.
-    plain = put_evaluation(tmp_path / "plain", records)
-    assert table_of(tmp_path / "run", plain)["conclusions"] == []
-
-
-@pytest.mark.ci
-def test_a_quantised_file_has_to_rule_a_loss_out(tmp_path: Path) -> None:
-    """That no difference is found is not enough: with few records a loss cannot be ruled out."""
-    tuned = put_run(tmp_path / "run", 0.9, num=400)[1]
-    rng = random.Random(1)
-    close = [replace(r, scores={**(r.scores or {}), "exact": 1 - (r.score or 0)} if rng.random() < 0.005 else r.scores)
-             for r in tuned]  # fmt: skip
-    words = {}
-    for name, records in (("same", close), ("few", close[:35] + close[800:835]), ("lossy", [
-        replace(r, scores={**(r.scores or {}), "exact": 0.0}) if n % 5 == 0 else r for n, r in enumerate(tuned)
-    ])):  # fmt: skip
-        file = put_evaluation(tmp_path / name, records, kind="gguf")
-        (conclusion,) = table_of(tmp_path / "run", file)["conclusions"]
-        assert conclusion["question"] == "quantised"
-        words[name] = conclusion["word"]
-    assert words == {"same": "yes", "few": "unclear", "lossy": "no"}
 
 
 @pytest.mark.ci

@@ -279,9 +279,8 @@ def test_compare_tells_flips_and_prints_json(tmp_path: Path, capsys: pytest.Capt
     folders = [str(tmp_path / "one"), str(tmp_path / "two")]
     assert cli.main(["compare", *folders], standalone_mode=False) == Exit.OK
     printed = capsys.readouterr().out
-    assert "On validation 28 records went from wrong to right and 0 back." in printed
+    assert "On validation 28 records went from wrong to right and 0 back" in printed
     assert re.search(r"fixed +a-validation-\d+ +a +\.00 to 1\.00\n", printed)
-    assert "And 8 more are fixed." in printed
     assert "-test-" not in printed
     assert cli.main(["compare", *folders, "--json"], standalone_mode=False) == Exit.OK
     told = json.loads(capsys.readouterr().out)

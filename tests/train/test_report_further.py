@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +16,6 @@ from train.cli import cli
 from train.evaluate.dynamics import Dynamic
 from train.evaluate.predictions import Scored
 from train.report import JudgeSummary, Report, Run, build_report, data_map
-from train.report.results import bits_per_byte
 from train.report.write import html, markdown
 
 LABELS = ["billing", "returns", "other"]
@@ -112,8 +110,3 @@ def test_a_run_of_one_epoch_has_no_spread() -> None:
     page = html(build_report(*parts, run=Run(id="r"), data_map=data_map(learnt, [one.id for one in learnt])))
     assert "Hardest to learn" in page
     assert "Most variable" not in page
-
-
-def test_bits_per_byte_of_a_uniform_guess_are_eight() -> None:
-    assert bits_per_byte([math.log(256) * 3, math.log(256) * 5], [3, 5]) == pytest.approx(8)
-    assert bits_per_byte([1.0], [0]) is None

@@ -179,7 +179,7 @@ def test_the_page_draws_bars_curve_and_flips() -> None:
     assert dom.attributes.count(("class", "base")) == dom.attributes.count(("class", "tuned")) == 1
     assert "prefers-color-scheme: dark" in page
     assert dom.tags.count("details") == dom.tags.count("summary") > 2
-    assert "On validation 28 records went from wrong to right and 0 back." in dom.text
+    assert "On validation 28 records went from wrong to right and 0 back" in dom.text
 
 
 def test_a_narrow_terminal_goes_without_the_metric_and_loses_no_verdict() -> None:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from train.base.console import one_line
 from train.base.errors import TrainError
@@ -30,6 +30,7 @@ from train.report.model import (
     Curve,
     DataMap,
     Forgetting,
+    ForgettingWord,
     JudgeSummary,
     Measured,
     PairedResults,
@@ -58,14 +59,13 @@ def build_report(
     human: Sequence[HumanVerdict] = (),
     curve: Curve | None = None,
     seeds: Sequence[Sequence[Scored]] = (),
-    is_checkpoint_chosen: bool = True,
     **measured: Any,
 ) -> Report:
     """Return the report on two models scored on the same records of the splits validation, test and general.
 
-    ``human`` are people's verdicts beside the judge's; ``is_checkpoint_chosen`` of a run's best checkpoint; ``seeds``
-    are the results of those whose mean is ``tuned``. What predictions cannot tell is ``measured``: fields of `Report`,
-    such as remarks. Raises TrainError: E933 unpaired-results, E934 not-finite, E937.
+    ``human`` are people's verdicts beside the judge's; ``seeds`` are the results of those whose mean is ``tuned``. What
+    predictions cannot tell is ``measured``: fields of `Report`, such as remarks. Raises TrainError: E933
+    unpaired-results, E934 not-finite, E937.
     """
     pairs = pair(base, tuned)
     judged = calibrated(judge_summary, pairs, human) if judge_summary else None
@@ -73,7 +73,7 @@ def build_report(
         [list(side) for side in zip(*pairs, strict=True)], models=_RUN, run=run, judged=judged, seeds=seeds,
         rules=replace(rules, is_judge_calibrated=judged is not None and judged.is_calibrated), curve=curve or Curve(),
         # Without a validation a run ends with its last step.
-        is_checkpoint_chosen=is_checkpoint_chosen and (curve is None or bool(curve.validation)),
+        is_checkpoint_chosen=curve is None or bool(curve.validation),
         notes=[wording.ONE_SEED] * (run.seed is not None and not seeds), **measured,
     )  # fmt: skip
 
@@ -138,19 +138,20 @@ def _part_tables(report: Report) -> Iterator[ReportTable]:
         yield ReportTable(part="known by heart", sentences=[report.memory])
     if report.judged is not None:
         yield ReportTable(part="judge", sentences=[report.judged.sentence, *report.judged.remarks])
-    if report.data_map is not None:
-        about = "Confidence is the mean log-probability a token over the epochs, variability its spread."
-        heads = ("record", "category", "confidence", "variability", "correctness")
-        for title, dynamics in (("Hardest to learn", report.data_map.hardest),
-                                ("Most variable", report.data_map.most_variable)):  # fmt: skip
-            rows = [
-                [one_line(one.id), wording.category(one.category), wording.number(one.confidence, is_share=False),
-                 wording.number(one.variability, is_share=False), wording.number(one.correctness)]
-                for one in dynamics
-            ]  # fmt: skip
-            if rows:
-                yield ReportTable(part="data map", title=title, heads=heads, rows=rows, sentences=[about],
-                                  left=("category",), is_in_terminal=False)  # fmt: skip
+    for title, dynamics in (
+        ("Hardest to learn", report.data_map.hardest), ("Most variable", report.data_map.most_variable),
+    ) if report.data_map else ():  # fmt: skip
+        rows = [
+            [one_line(one.id), wording.category(one.category),
+             *(wording.number(value, is_share=False) for value in (one.confidence, one.variability, one.correctness))]
+            for one in dynamics
+        ]  # fmt: skip
+        if rows:
+            yield ReportTable(
+                part="data map", title=title, heads=("record", "category", "confidence", "variability", "correctness"),
+                rows=rows, left=("category",), is_in_terminal=False,
+                sentences=["Confidence is the mean log-probability a token over the epochs, variability its spread."],
+            )  # fmt: skip
 
 
 def publish(
@@ -232,39 +233,41 @@ def forgetting(pairs: Pairs, rules: Rules, run: Run) -> Forgetting | None:
     })  # fmt: skip
 
 
-_WORDS: Sequence[Literal["forgot", "held", "inconclusive"]] = ("held", "inconclusive", "forgot")
+_WORDS = ("held", "inconclusive", "forgot")
 """What is said of forgetting, the worst last."""
 
 
 def _forgetting(row: CategoryResult, text: str) -> Forgetting:
     low, high = row.difference.low / row.base.value, row.difference.high / row.base.value
-    word, why = "forgot" if low > BITS_MARGIN else "held" if high < BITS_MARGIN else "inconclusive", ""
-    if row.num_clusters < FEWEST_DOCUMENTS:
-        # A bootstrap over so few has too little width to rule anything out.
-        word, why = "inconclusive", f"too few documents to judge ({row.num_clusters} of {FEWEST_DOCUMENTS})"
-    return Forgetting.model_validate({
-        "n": row.n, "text": ": ".join(filter(None, (text, row.category))), "base": row.base, "tuned": row.tuned,
-        "difference": row.difference, "word": word, "why": why,
-    })  # fmt: skip
+    word: ForgettingWord = "forgot" if low > BITS_MARGIN else "held" if high < BITS_MARGIN else "inconclusive"
+    # A bootstrap over so few has too little width to rule anything out.
+    is_few = row.num_clusters < FEWEST_DOCUMENTS
+    return Forgetting(
+        n=row.n, text=": ".join(filter(None, (text, row.category))), base=row.base, tuned=row.tuned,
+        difference=row.difference, word="inconclusive" if is_few else word,
+        why=f"too few documents to judge ({row.num_clusters} of {FEWEST_DOCUMENTS})" if is_few else "",
+    )  # fmt: skip
 
 
 def _flip_table(pairs: Pairs, *, is_run: bool) -> ReportTable:
-    """Return the validation records that went from wrong to right and back, those that moved most first."""
+    """Return the validation records that went from wrong to right and back, of each those that moved most."""
     heads, texts = ("flip", "record", "category", "score"), ("reference", "base", "tuned")
-    rows, sentences, num = list[list[str]](), list[str](), Counter[str]()
-    for kind in ("fixed", "broken"):
-        some = [p for p in pairs if p[0].split == "validation" and outcome(p[0].score, p[1].score) == kind]
-        num[kind] = len(some)
+    flips = {kind: [p for p in pairs if p[0].split == "validation" and outcome(p[0].score, p[1].score) == kind]
+             for kind in ("fixed", "broken")}  # fmt: skip
+    for some in flips.values():
         # Ids break ties, so that the same run gives the same report.
         some.sort(key=lambda p: (-abs(known(p[1].score) - known(p[0].score)), p[0].category, p[0].id))
-        for before, after in some[:_MOST_LISTED]:
-            scores = f"{wording.number(before.score)} to {wording.number(after.score)}"
-            answers = [before.reference, before.text or "", after.text or ""]
-            rows.append([kind, one_line(before.id), wording.category(before.category), scores, *answers])
-        if len(some) > _MOST_LISTED:
-            sentences.append(f"And {len(some) - _MOST_LISTED} more are {kind}.")
-    text = f"On validation {num['fixed']} records went from wrong to right and {num['broken']} back."
-    return ReportTable(part="flips", title="Flips", heads=heads + texts, rows=rows, sentences=[text, *sentences],
+    rows = [
+        [kind, one_line(before.id), wording.category(before.category),
+         f"{wording.number(before.score)} to {wording.number(after.score)}",
+         before.reference, before.text or "", after.text or ""]
+        for kind, some in flips.items() for before, after in some[:_MOST_LISTED]
+    ]  # fmt: skip
+    fixed, broken = map(len, flips.values())
+    said = (
+        f"On validation {fixed} records went from wrong to right and {broken} back; at most {_MOST_LISTED} are shown."
+    )
+    return ReportTable(part="flips", title="Flips", heads=heads + texts, rows=rows, sentences=[said],
                        left=heads + texts, files_only=texts, is_in_terminal=not is_run)  # fmt: skip
 
 

@@ -1,8 +1,6 @@
 """Models side by side: tuned models of runs, their bases, and evaluations, each against one of them.
 
-Intervals are paired, record by record; p values are adjusted over the categories and over all models together. What a
-reader asks of such a report, whether tuning beat a prompt, or whether a quantised file is as good as what was
-measured, is answered in one sentence each.
+Intervals are paired, record by record; p values are adjusted over the categories and over all models together.
 """
 
 from __future__ import annotations
@@ -14,16 +12,14 @@ from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import or_
 from pathlib import Path
-from typing import Literal
 
 from train.base.errors import TrainError
 from train.base.run_folder import EVALUATION, model_run, read_evaluation, read_run
 from train.evaluate.predictions import PREDICTIONS, Scored, read_predictions
 from train.report import wording
 from train.report.build import make_report
-from train.report.model import ComparedModel, Conclusion, Report, Run, SplitResult
-from train.report.results import SPLITS, Rules, compare_pairs
-from train.report.tables import ReportTable
+from train.report.model import ComparedModel, Report, Run
+from train.report.results import SPLITS, Rules
 
 _GENERAL = "general"
 BASE_OF = ":base"
@@ -49,11 +45,6 @@ class Side:
     rules: Rules = field(default_factory=Rules)
     series: str = ""
     """The series that the run stands for, which has other seeds too."""
-
-    @property
-    def is_tuned(self) -> bool:
-        """Whether it was trained, and asked without further help."""
-        return self.kind in ("run", "adapter") and not self.prompting
 
 
 def read_side(name: str) -> Side:
@@ -159,24 +150,15 @@ def compare_sides(sides: Sequence[Side]) -> Report:
     texts = {side.general_text for side in sides}
     # Passages of two texts have the same ids.
     matched, notes = match_records([side.records for side in sides], has_general=len(texts) == 1)
+    unanswered = _unanswered(sides, matched[0])
     # Those of the first run, in whatever order they are named.
     rules = next((side.rules for side in sides if side.kind == "run"), sides[0].rules)
-    unanswered = _unanswered(sides, matched[0])
-    report = make_report(
+    return make_report(
         matched, models=[_model(side, records) for side, records in zip(sides, matched, strict=True)], rules=rules,
         run=Run(id=" and ".join(side.id for side in sides), general_text=texts.pop() if len(texts) == 1 else ""),
         default_metric=set.intersection(*(set(side.default_metric) for side in sides)), unanswered=unanswered,
         notes=[*notes, *_side_notes(sides, matched)], is_checkpoint_chosen=any(side.kind == "run" for side in sides),
     )  # fmt: skip
-    questions = _questions(sides)
-    pairs = [list(zip(matched[second], matched[first], strict=True)) for _, first, second in questions]
-    results = compare_pairs(pairs, report.headline, rules, (), unanswered.get(report.headline))
-    concluded = [
-        _conclusion(question, sides[first].name, sides[second].name, part)
-        for (question, first, second), part in zip(questions, results, strict=True) if part and part.macro
-    ]  # fmt: skip
-    table = ReportTable(part="conclusions", sentences=[conclusion.sentence for conclusion in concluded])
-    return report.model_copy(update={"conclusions": concluded}).with_tables([table] * bool(concluded))
 
 
 def _unanswered(sides: Sequence[Side], matched: Sequence[Scored]) -> dict[str, Counter[str]]:
@@ -238,41 +220,3 @@ def _side_notes(sides: Sequence[Side], matched: Sequence[Sequence[Scored]]) -> I
             yield f"{what} ended after different numbers of tokens: {each}."
     if len(texts := {side.general_text for side in sides} - {""}) > 1:
         yield f"General text is not compared: it is {' there and '.join(sorted(texts))} here."
-
-
-Question = Literal["tuning-or-prompt", "quantised"]
-
-
-def _questions(sides: Sequence[Side]) -> list[tuple[Question, int, int]]:
-    """Return what is asked of which two of ``sides``: of the first, held against the second."""
-    tuned = [index for index, side in enumerate(sides) if side.is_tuned]
-    questions: list[tuple[Question, int, int]] = [
-        ("tuning-or-prompt", first, second) for first in tuned for second, side in enumerate(sides) if side.prompting
-    ]
-    for index, side in enumerate(sides):
-        # What was measured: the reference, or else the first tuned model.
-        measured = [at for at in (0, *tuned) if sides[at].kind in ("run", "adapter", "base")]
-        if side.kind == "gguf":
-            questions += [("quantised", index, at) for at in measured if sides[at].prompting == side.prompting][:1]
-    return questions
-
-
-def _conclusion(question: Question, first: str, second: str, result: SplitResult) -> Conclusion:
-    mean = result.macro
-    assert mean is not None, "only a mean over categories is concluded from"
-    # That no difference was found says nothing of a quantised file; a loss that matters has to be ruled out.
-    is_shown = mean.verdict == "improved" if question == "tuning-or-prompt" else mean.is_no_worse
-    word: Literal["yes", "no", "unclear"] = "no" if mean.verdict == "regressed" else "yes" if is_shown else "unclear"
-    if mean.reason in ("too-few", "unanswered"):
-        word = "unclear"
-    asking = (
-        "Did tuning beat this prompt?" if question == "tuning-or-prompt"
-        else f"Is {first} as good as what was measured?"
-    )  # fmt: skip
-    answer = {"yes": "Yes", "no": "No", "unclear": "Not shown"}[word]
-    worse = [row.category for row in result.categories if row.verdict == "regressed"]
-    also = f" Worse in {wording.names(worse)}." if worse else ""
-    return Conclusion(
-        question=question, first=first, second=second, word=word, difference=mean.difference,
-        sentence=f"{asking} {answer}: {first} against {second}, {mean.sentence}{also}",
-    )  # fmt: skip

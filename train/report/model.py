@@ -115,6 +115,9 @@ class SplitResult(ReportPart):
         return [*self.categories, *self.unscored]
 
 
+ForgettingWord = Literal["forgot", "held", "inconclusive"]
+
+
 class Forgetting(ReportPart):
     """Bits per byte on text that has nothing to do with the dataset; lower is better."""
 
@@ -124,7 +127,7 @@ class Forgetting(ReportPart):
     base: Estimate
     tuned: Estimate
     difference: Estimate
-    word: Literal["forgot", "held", "inconclusive"]
+    word: ForgettingWord
     why: str = ""
     """Why it is inconclusive, where the interval does not say so."""
     remedies: list[Remedy] = Field(default_factory=list)
@@ -153,20 +156,6 @@ class PairedResults(ReportPart):
     name: str
     splits: list[SplitResult]
     forgetting: Forgetting | None = None
-
-
-class Conclusion(ReportPart):
-    """An answer to what a comparison is made for."""
-
-    question: Literal["tuning-or-prompt", "quantised"]
-    first: str
-    """The model that the question is about."""
-    second: str
-    """What it is held against."""
-    word: Literal["yes", "no", "unclear"]
-    difference: Estimate
-    """Mean score of the first less that of the second, over the categories."""
-    sentence: str
 
 
 class Curve(ReportPart):
@@ -270,7 +259,6 @@ class Report(ReportPart, title="A reference and the models compared with it: run
     forgetting: Forgetting | None
     others: list[PairedResults] = Field(default_factory=list)
     """The third model, and those behind it."""
-    conclusions: list[Conclusion] = Field(default_factory=list)
     curve: Curve = Curve()
     margin: float
     fewest: int

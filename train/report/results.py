@@ -6,6 +6,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -168,11 +169,11 @@ class _Category(NamedTuple):
     """The size of a cluster's loss that nobody saw."""
 
 
-def _by_category(pairs: Pairs) -> dict[str, list[tuple[Scored, Scored]]]:
-    groups: dict[str, list[tuple[Scored, Scored]]] = {name: [] for name in sorted({p[0].category for p in pairs})}
-    for pair in pairs:
-        groups[pair[0].category].append(pair)
-    return groups
+def _by_category(pairs: Pairs) -> dict[str, Pairs]:
+    def category_of(pair: tuple[Scored, Scored]) -> str:
+        return pair[0].category
+
+    return {name: list(mine) for name, mine in groupby(sorted(pairs, key=category_of), category_of)}
 
 
 def _categories(pairs: Pairs, split: str, rules: Rules, default_metric: Collection[str]) -> list[_Category]:
@@ -186,29 +187,23 @@ def _categories(pairs: Pairs, split: str, rules: Rules, default_metric: Collecti
 def _category(split: str, category: str, pairs: Pairs, rules: Rules, *, is_default: bool) -> _Category:
     # A category without one score is compared by loss, which every record with a text has.
     scored, spelled = list(filter(_is_scored, pairs)), [pair for pair in pairs if pair[0].num_bytes]
-    compared, is_score = scored or spelled, bool(scored)
-    clusters = [first.cluster for first, _ in compared]
-    before, after = (
-        [known(record.score if is_score else record.nll) for record in side] for side in zip(*compared, strict=True)
-    )
+    compared, is_score, seed = scored or spelled, bool(scored), seed_of(split, category)
+    clusters, both = [first.cluster for first, _ in compared], list(zip(*compared, strict=True))
+    before, after = ([known(record.score if is_score else record.nll) for record in side] for side in both)
+    change = np.subtract(after, before).tolist()
     if is_score:
-        base, tuned = (estimate(_mean(side), stats.mean_interval(side, clusters)) for side in (before, after))
-        interval = stats.difference_interval(before, after, clusters)
-        difference = estimate(_mean(after) - _mean(before), interval)
+        intervals = [stats.mean_interval(side, clusters) for side in (before, after)]
+        intervals.append(stats.difference_interval(before, after, clusters))
+        values = _mean(before), _mean(after)
     else:
-        # Pooled and not averaged: a short text with an unlikely word would outweigh a long one.
         weights = [first.num_bytes * math.log(2) for first, _ in compared]
-        base, tuned, difference = (
-            estimate(math.fsum(side) / math.fsum(weights), stats.bootstrap(
-                side, weights, clusters, seed=seed_of(split, category), replicates=rules.resamples
-            ))
-            for side in (before, after, np.subtract(after, before).tolist())
-        )  # fmt: skip
+        intervals = [stats.bootstrap(side, weights, clusters, seed=seed, replicates=rules.resamples)
+                     for side in (before, after, change)]  # fmt: skip
+        values = bits_per_byte(both[0]), bits_per_byte(both[1])
+    base, tuned, difference = map(estimate, (*values, values[1] - values[0]), intervals)
     parts, size = stats.change_parts(before, after, clusters)
-    test, p = stats.paired_test(before, after, clusters, seed=seed_of(split, category))
+    test, p = stats.paired_test(before, after, clusters, seed=seed)
     up, down = stats.discordant(before, after)
-    sizes = [first.num_bytes for first, _ in spelled]
-    coded = [bits_per_byte([known(pair[side].nll) for pair in spelled], sizes) for side in (0, 1)]
     metric, other = scored[0][0].metric if scored else BITS, _other_scores(compared)
     row = CategoryResult(
         category=category, metric=metric, is_default_metric=is_default and is_score, higher_is_better=is_score,
@@ -216,10 +211,10 @@ def _category(split: str, category: str, pairs: Pairs, rules: Rules, *, is_defau
         difference=difference, test=test, p=p, p_adjusted=p, better=up if is_score else down,
         worse=down if is_score else up, other=other, trivial_answer=compared[0][1].trivial_answer,
         margin_p=stats.margin_p(parts, math.sqrt(size), rules.margin) if is_score else None,
-        bits_per_byte=Change(base=coded[0] or 0.0, tuned=coded[1] or 0.0) if sizes else None,
+        bits_per_byte=_change_of(map(bits_per_byte, zip(*spelled, strict=True))) if spelled else None,
         is_uncalibrated=JUDGE in {metric, *other} and not rules.is_judge_calibrated,
     )  # fmt: skip
-    sums = stats.sums_by_cluster(clusters, (np.subtract(after, before) / len(before)).tolist())[:, 0]
+    sums = stats.sums_by_cluster(clusters, change)[:, 0] / len(change)
     changes = dict(zip(sorted(set(clusters)), sums.tolist(), strict=True))
     return _Category(row, clusters, before, after, changes, math.sqrt(size))
 
@@ -235,22 +230,20 @@ def _mean_row(split: str, scored: Sequence[_Category], num_tests: int, rules: Ru
     # The categories share what an interval adds for changes that were not seen.
     spans = [stats.difference_interval(one.before, one.after, one.clusters, num) for one in scored]
     shared = [estimate(one.row.difference.value, span) for one, span in zip(scored, spans, strict=True)]
-    base, tuned, difference = (
-        estimate(_mean([part.value for part in parts]), stats.mean_of_intervals(
-            [part.value for part in parts], [stats.Interval(part.low, part.high) for part in parts],
-            stats.crossing([(values, one.clusters) for values, one in zip(sides, scored, strict=True)]),
-        ))
-        for parts, sides in (
-            ([one.row.base for one in scored], [one.before for one in scored]),
-            ([one.row.tuned for one in scored], [one.after for one in scored]),
-            (shared, [np.subtract(one.after, one.before).tolist() for one in scored]),
-        )
-    )  # fmt: skip
+    means = dict[str, Estimate]()
+    for name, parts, sides in (
+        ("base", [one.row.base for one in scored], [one.before for one in scored]),
+        ("tuned", [one.row.tuned for one in scored], [one.after for one in scored]),
+        ("difference", shared, [np.subtract(one.after, one.before).tolist() for one in scored]),
+    ):
+        values, intervals = [part.value for part in parts], [stats.Interval(part.low, part.high) for part in parts]
+        wider = stats.crossing([(side, one.clusters) for side, one in zip(sides, scored, strict=True)])
+        means[name] = estimate(_mean(values), stats.mean_of_intervals(values, intervals, wider))
     loss = max(losses.values()) * len(changes) / num
     p = stats.sign_flip([*changes.values()], seed=seed_of(split, "macro"))
     row = CategoryResult(
         category="MEAN", metric="1 category" if num == 1 else f"{num} categories", n=sum(one.row.n for one in scored),
-        num_clusters=len(changes), base=base, tuned=tuned, difference=difference, test="sign-flip", p=p, p_adjusted=p,
+        num_clusters=len(changes), **means, test="sign-flip", p=p, p_adjusted=p,
         margin_p=stats.margin_p([part * len(changes) for part in changes.values()], loss, rules.margin),
     )  # fmt: skip
     return _with_effect(row, changes, num_tests, rules)
@@ -271,16 +264,15 @@ def estimate(value: float, interval: stats.Interval) -> Estimate:
     return Estimate(value=value, low=interval.low, high=interval.high)
 
 
-def bits_per_byte(nlls: Sequence[float], num_bytes: Sequence[int]) -> float | None:
-    """Return the code length of some texts in bits per UTF-8 byte, pooled; None when there is no byte.
+def bits_per_byte(records: Sequence[Scored]) -> float:
+    """Return the code length of the references of ``records`` in bits per UTF-8 byte.
 
-    ``nlls`` are negative log likelihoods in nats, summed over the supervised tokens of each text. Raises ValueError:
-    the two sequences differ in length.
+    It is pooled and not averaged: a short text with an unlikely word would outweigh a long one. Raises
+    ZeroDivisionError: there is no byte.
     """
     # Bytes, unlike tokens, are the same for every tokenizer, so that two models can be compared: Gao et al. 2020,
     # arXiv:2101.00027, section 3.1.
-    total = sum(size for _, size in zip(nlls, num_bytes, strict=True))
-    return math.fsum(nlls) / (math.log(2) * total) if total else None
+    return math.fsum(known(one.nll) for one in records) / (math.log(2) * sum(one.num_bytes for one in records))
 
 
 def _is_scored(pair: tuple[Scored, Scored]) -> bool:
@@ -298,7 +290,11 @@ def _other_scores(compared: Pairs) -> dict[str, Change]:
 
 
 def _change(values: Sequence[tuple[float, float]]) -> Change:
-    base, tuned = map(_mean, zip(*values, strict=True))
+    return _change_of(map(_mean, zip(*values, strict=True)))
+
+
+def _change_of(ends: Iterable[float]) -> Change:
+    base, tuned = ends
     return Change(base=base, tuned=tuned)
 
 
@@ -342,12 +338,13 @@ def one_answer(category: str, split: str, pairs: Pairs) -> str:
 def _behaviour(pairs: Pairs) -> dict[str, Change]:
     # A choice that was taken by likelihood is an answer, and was not written.
     written = [pair for pair in pairs if None not in (pair[0].stopped, pair[1].stopped)]
-    names = {name for pair in written for record in pair for name in record.scores or {} if name.startswith(_BEHAVIOUR)}
-    values = {name.removeprefix(_BEHAVIOUR): [tuple((record.scores or {}).get(name, 0.0) for record in pair)
-                                              for pair in written] for name in names}  # fmt: skip
-    values["stopped"] = [(float(bool(before.stopped)), float(bool(after.stopped))) for before, after in written]
-    shown = [name for name in wording.BEHAVIOUR if values.get(name)]
-    return {name: _change(values[name]) for name in shown}
+    each = [[{**(one.scores or {}), f"{_BEHAVIOUR}stopped": float(bool(one.stopped))} for one in pair]
+            for pair in written]  # fmt: skip
+    names = {name for pair in each for scores in pair for name in scores}
+    return {
+        name: _change([(before.get(key, 0.0), after.get(key, 0.0)) for before, after in each])
+        for name in wording.BEHAVIOUR if (key := _BEHAVIOUR + name) in names
+    }  # fmt: skip
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from train.base.console import one_line
 from train.report.model import CategoryResult, Estimate, Forgetting, Report, SplitResult, Unscored
 from train.report.stats import Reason
-from train.report.tables import ReportTable
+from train.report.tables import Part, ReportTable
 
 MINUS = "\u2212"
 NO_CATEGORY = "(no category)"
@@ -173,14 +173,16 @@ def tables_of(report: Report) -> Iterator[ReportTable]:
         [category(row.category), f"{row.bits_per_byte.base:.3f}", f"{row.bits_per_byte.tuned:.3f}"]
         for row in main.categories if row.bits_per_byte
     ]  # fmt: skip
-    for part, title, rows, about in (
-        ("behaviour", "Behaviour", behaviour, [f"Completions of the {main.split} split; greedy decoding."]),
-        ("bits", "Bits per byte", bits, ["Code length of the references; lower is better, whatever the tokenizer."]),
-        ("words", "In words", [], [row.sentence for row in main.categories]),
-    ):  # fmt: skip
-        heads = ("measure", "base", "tuned") if rows else ()
-        if rows or part == "words":
-            yield ReportTable(part=part, title=title, heads=heads, rows=rows, sentences=about, is_in_terminal=False)
+    measured: tuple[tuple[Part, str, list[list[str]], str], ...] = (
+        ("behaviour", "Behaviour", behaviour, f"Completions of the {main.split} split; greedy decoding."),
+        ("bits", "Bits per byte", bits, "Code length of the references; lower is better, whatever the tokenizer."),
+    )
+    for part, title, rows, about in measured:
+        if rows:
+            yield ReportTable(part=part, title=title, heads=("measure", "base", "tuned"), rows=rows, sentences=[about],
+                              is_in_terminal=False)  # fmt: skip
+    yield ReportTable(part="words", title="In words", sentences=[row.sentence for row in main.categories],
+                      is_in_terminal=False)  # fmt: skip
     for pair in report.pairs():
         if (general := pair.forgetting) is not None:
             whose = f"{pair.name}: " if len(report.models) > 2 else ""
@@ -262,8 +264,7 @@ def forgetting_text(general: Forgetting) -> str:
 def facts_table(report: Report) -> ReportTable:
     """Return what made the numbers; pages alone show it, as its times are others when a run is made again."""
     run = report.run
-    named = {"objective": run.objective, "method": run.method, "seed": run.seed, "device": run.device,
-             "seconds": run.seconds, "created": run.created}  # fmt: skip
+    named = run.model_dump(include={"objective", "method", "seed", "device", "seconds", "created"})
     facts = {**named, **run.settings, **run.versions, **run.digests}
     cells = [[name, str(value)] for name, value in facts.items() if value not in (None, "")]
     return ReportTable(part="run", title="What made these numbers", heads=("fact", "value"), rows=cells,
@@ -271,12 +272,11 @@ def facts_table(report: Report) -> ReportTable:
 
 
 def _cost_table(report: Report) -> ReportTable:
-    def text(value: float | None, decimals: int) -> str:
-        return "-" if value is None else f"{value:,.{decimals}f}"
-
     rows = [
-        [one_line(model.name), model.prompting or "-", text(model.seconds, 1), text(model.new_tokens, 0),
-         text(model.cost, 4)]
+        [one_line(model.name), model.prompting or "-", *(
+            number(value, is_share=False, decimals=decimals)
+            for value, decimals in ((model.seconds, 1), (model.new_tokens, 0), (model.cost, 4))
+        )]
         for model in report.models
     ]  # fmt: skip
     heads = ("model", "prompting", "seconds", "tokens", "cost")

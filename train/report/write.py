@@ -49,8 +49,8 @@ def read_curve(path: Path) -> Curve:
                 evals[event["step"]] = event.get("loss")
         # A resumed run logs some steps again: the later line stands, and the curve is in order of steps.
         points = sorted(steps.items())
-        thinned = points[:: max(1, -(-len(points) // _MOST_POINTS))]
-        return Curve(training=[*thinned, *points[-1:]], validation=sorted(evals.items()))
+        thinned = {*points[:: max(1, -(-len(points) // _MOST_POINTS))], *points[-1:]}
+        return Curve(training=sorted(thinned), validation=sorted(evals.items()))
     except (ValueError, KeyError, TypeError) as error:
         raise TrainError("E939 bad-metrics", f"{path}: {type(error).__name__}: {first_line(error)}") from error
 
