@@ -21,7 +21,6 @@ from train.report.build import make_report
 from train.report.model import ComparedModel, Report, Run
 from train.report.results import SPLITS, Rules
 
-_GENERAL = "general"
 BASE_OF = ":base"
 """After a run's folder it names the base of the run."""
 
@@ -106,19 +105,12 @@ def _prompting(number: int, *, has_system: bool) -> str:
     return " and ".join(part for part in ("a system text" if has_system else "", examples) if part)
 
 
-def match_records(
-    sides: Sequence[Sequence[Scored]], *, has_general: bool = True
-) -> tuple[list[list[Scored]], list[str]]:  # fmt: skip
+def match_records(sides: Sequence[Sequence[Scored]]) -> tuple[list[list[Scored]], list[str]]:
     """Return the records that all ``sides`` scored in the same way, in the order of the first, and notes on the others.
 
-    Where one of them knows no likelihood of a record, none has one. Without ``has_general`` general text is no record.
+    Where one of them knows no likelihood of a record, none has one.
     """
-    # General text is measured by likelihoods, so that some models have nothing to say of it.
-    has_general = has_general and all(any(record.split == _GENERAL for record in side) for side in sides)
-    first, *others = [
-        {(record.split, record.id): record for record in side if has_general or record.split != _GENERAL}
-        for side in sides
-    ]
+    first, *others = [{(record.split, record.id): record for record in side} for side in sides]
     shared = [key for key in first if all(key in other for other in others)]
     num_lone, num_changed = len({*first}.union(*others)) - len(shared), 0
     matched: list[list[Scored]] = [[] for _ in sides]
@@ -148,8 +140,11 @@ def compare_sides(sides: Sequence[Side]) -> Report:
     Raises TrainError: E937 nothing-to-report where no record can be compared.
     """
     texts = {side.general_text for side in sides}
-    # Passages of two texts have the same ids.
-    matched, notes = match_records([side.records for side in sides], has_general=len(texts) == 1)
+    # Passages of two texts have the same ids; and a model that tells no likelihoods has nothing to say of them.
+    has_general = len(texts) == 1 and all(any(r.split == "general" for r in side.records) for side in sides)
+    matched, notes = match_records(
+        [[r for r in side.records if has_general or r.split != "general"] for side in sides]
+    )  # fmt: skip
     unanswered = _unanswered(sides, matched[0])
     # Those of the first run, in whatever order they are named.
     rules = next((side.rules for side in sides if side.kind == "run"), sides[0].rules)

@@ -54,7 +54,7 @@ class Change(ReportPart):
 
 Part = Literal[
     "results", "people", "preferences", "learning curve", "stages", "sweep", "slices", "forgetting", "over-fitting",
-    "known by heart", "seeds", "judge", "costs", "flips", "words", "behaviour", "bits",
+    "known by heart", "seeds", "judge", "costs", "flips", "words", "behaviour",
     "data map", "run",
 ]  # fmt: skip
 """What a table is about; `curate` chooses by it."""

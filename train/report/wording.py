@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from train.base.console import one_line
 from train.report.model import CategoryResult, Estimate, Forgetting, Report, SplitResult, Unscored
 from train.report.stats import Reason
-from train.report.tables import Part, ReportTable
+from train.report.tables import ReportTable
 
 MINUS = "\u2212"
 NO_CATEGORY = "(no category)"
@@ -153,12 +153,22 @@ BEHAVIOUR = {
 """What is measured of completions, by name; all but two of them are shares."""
 _SHARES = ("stopped", "empty", "repetition", "reasoning_cut")
 HEADS = ("category", "n", "metric", "trivial", "base", "tuned", "change", "95 %", "p", "verdict")
-_IN_FILES = ("clusters", "base 95 %", "tuned 95 %", "up, down", "test", "finds", "other scores", "note")
+_IN_FILES = (
+    "clusters",
+    "base 95 %",
+    "tuned 95 %",
+    "up, down",
+    "test",
+    "finds",
+    "other scores",
+    "bits per byte",
+    "note",
+)
 _LONGEST_NAME = 32
 
 
 def tables_of(report: Report) -> Iterator[ReportTable]:
-    """Yield the tables of all results: by category, behaviour, bits per byte, in words, forgetting, and costs."""
+    """Yield the tables of all results: by category, behaviour, in words, forgetting, and costs."""
     each = [(pair.name, split) for pair in report.pairs() for split in pair.splits]
     # Those whose verdicts count come first.
     for name, split in sorted(each, key=lambda one: one[1].split != report.headline):
@@ -169,18 +179,10 @@ def tables_of(report: Report) -> Iterator[ReportTable]:
                             for end in (change.base, change.tuned))]
         for name, change in main.behaviour.items()
     ]  # fmt: skip
-    bits = [
-        [category(row.category), f"{row.bits_per_byte.base:.3f}", f"{row.bits_per_byte.tuned:.3f}"]
-        for row in main.categories if row.bits_per_byte
-    ]  # fmt: skip
-    measured: tuple[tuple[Part, str, list[list[str]], str], ...] = (
-        ("behaviour", "Behaviour", behaviour, f"Completions of the {main.split} split; greedy decoding."),
-        ("bits", "Bits per byte", bits, "Code length of the references; lower is better, whatever the tokenizer."),
-    )
-    for part, title, rows, about in measured:
-        if rows:
-            yield ReportTable(part=part, title=title, heads=("measure", "base", "tuned"), rows=rows, sentences=[about],
-                              is_in_terminal=False)  # fmt: skip
+    if behaviour:
+        about = f"Completions of the {main.split} split; greedy decoding."
+        yield ReportTable(part="behaviour", title="Behaviour", heads=("measure", "base", "tuned"), rows=behaviour,
+                          sentences=[about], is_in_terminal=False)  # fmt: skip
     yield ReportTable(part="words", title="In words", sentences=[row.sentence for row in main.categories],
                       is_in_terminal=False)  # fmt: skip
     for pair in report.pairs():
@@ -213,7 +215,7 @@ def _results_table(report: Report, name: str, split: SplitResult) -> ReportTable
     return ReportTable(
         part="results", title=f"{sides} on the {split.split} split{question}", heads=HEADS + _IN_FILES, rows=rows,
         files_only=_IN_FILES, sentences=[legend(split), *dict.fromkeys(questions)], has_total=bool(split.macro),
-        left=("metric", "95 %", "verdict", "base 95 %", "tuned 95 %", "test", "other scores", "note"),
+        left=("metric", "95 %", "verdict", "base 95 %", "tuned 95 %", "test", "other scores", "bits", "note"),
         is_in_terminal=is_in_terminal,
     )  # fmt: skip
 
@@ -228,6 +230,7 @@ def _cells(row: CategoryResult | Unscored) -> list[str]:
     # A margin of .02 lies too near to an end of -.019 for two decimals.
     decimals = 3 if row.reason in MARGIN_REASONS else 2
     other = "; ".join(f"{name} {number(of.base)} → {number(of.tuned)}" for name, of in row.other.items())
+    bits = f"{row.bits_per_byte.base:.3f} → {row.bits_per_byte.tuned:.3f}" if row.bits_per_byte else ""
     return [
         name, count_of(row.n, row.num_unscored + row.num_unanswered), metric_of(row), number(row.trivial),
         number(row.base.value, is_share=is_share), number(row.tuned.value, is_share=is_share),
@@ -235,7 +238,7 @@ def _cells(row: CategoryResult | Unscored) -> list[str]:
         spread(row.difference, is_share=is_share, sign=True, decimals=decimals),
         p_value(row.p_adjusted).removeprefix("p ").removeprefix("= "), row.label, str(row.num_clusters),
         spread(row.base, is_share=is_share), spread(row.tuned, is_share=is_share), f"{row.better}, {row.worse}",
-        row.test, number(row.minimum_detectable_effect), other, row.note,
+        row.test, number(row.minimum_detectable_effect), other, bits, row.note,
     ]  # fmt: skip
 
 
