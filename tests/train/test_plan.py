@@ -206,28 +206,17 @@ def test_lack_of_memory_is_told_with_what_would_fit(error: Exception) -> None:
 _MB = 1_000_000
 
 
-@pytest.mark.parametrize(
-    ("free", "breaks_at", "expected"),
-    [
-        # 100 MB and one for each token, of which 90 % of what is free may be taken.
-        (10_000, 10_000, 320),
-        (400, 10_000, 260),
-        (200, 10_000, 80),
-        (100, 10_000, 64),
-        (400, 128, 64),
-    ],
-)
+# A MB for each token, of which 90 % of what is free may be taken.
+@pytest.mark.parametrize(("free", "expected"), [(10_000, 320), (290, 260), (90, 80), (50, 64)])
 def test_a_gpu_gets_micro_batches_that_fill_its_free_memory(
-    free: int, breaks_at: int, expected: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    free: int, expected: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A card by its two figures: what a few steps take there, and what is free."""
-    asked: list[int] = []
 
-    def measured(_model: Any, steps: BatchSampler, _placement: Placement) -> tuple[float, int]:
-        asked.append(tokens := int(steps.lengths[planning.largest(steps)[1]].sum()))
-        if tokens > breaks_at:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return 1e-6, (100 + tokens) * _MB
+    def measured(model: Any, steps: BatchSampler, placement: Placement) -> tuple[float, int]:
+        state = planning.state_memory(model, steps.recipe, placement)
+        tokens = int(steps.lengths[planning.largest(steps)[1]].sum())
+        return 1e-6, tokens * _MB + state["gradients"] + state["optimizer"]
 
     monkeypatch.setattr(planning, "calibrate", measured)
     monkeypatch.setattr(planning, "free_memory", lambda _: free * _MB)
@@ -242,7 +231,6 @@ def test_a_gpu_gets_micro_batches_that_fill_its_free_memory(
         return sized.micro_batch_tokens
 
     assert chosen(SINGLE_PROCESS) == expected
-    assert asked[0] <= 64 < asked[1] <= 256
     said = capsys.readouterr().err
     assert f"micro_batch_tokens = {expected}" in said
     # The share of each of four ranks is 80 tokens, and the rank with the least memory decides for all.
@@ -370,8 +358,7 @@ def test_a_run_keeps_what_was_planned_and_what_it_took(
     assert " of evaluation" in done.stderr
     assert record["step_seconds"] > 0
     assert record["peak_bytes"] > 0
-    told = r"^memory [\d,]+ MB, planned [\d,]+ MB for the steps; steps \d+ seconds, planned \d+ seconds$"
-    assert re.search(told, done.stderr, re.M)
+    assert re.search(r"^the training took [\d,]+ MB; its steps \d+ seconds$", done.stderr, re.M)
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")

@@ -195,11 +195,11 @@ def test_runs_get_free_names_and_stay_in_the_workspace(tmp_path: Path) -> None:
     assert caught.value.code == "E953 nothing-to-resume"
     for moment, (name, record) in enumerate((("s", "series.json"), ("r", "run.json"))):
         (tmp_path / "runs" / name).mkdir()
-        (tmp_path / "runs" / name / record).write_text("{}")
-        os.utime(tmp_path / "runs" / name / record, (moment, moment))
+        for file in (record, "recipe.toml"):
+            (tmp_path / "runs" / name / file).write_text("{}")
+            os.utime(tmp_path / "runs" / name / file, (moment, moment))
     assert newest_run(dataset).name == "r"
     # `train eval` writes run.json of an earlier run anew.
-    (tmp_path / "runs" / "r" / "recipe.toml").write_text("")
     os.utime(tmp_path / "runs" / "r" / "recipe.toml", (-1, -1))
     assert newest_run(dataset).name == "s"
     assert newest_run(dataset, is_series=True).name == "s", "`train curve --resume` goes on with no single run"

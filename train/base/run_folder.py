@@ -52,20 +52,16 @@ def newest_run(dataset: Path, *, is_series: bool = False) -> Path:
 
     Raises TrainError "E953 nothing-to-resume" where there is none.
     """
-    names = (SERIES,) if is_series else (SERIES, RUN)
-    runs = [path for path in runs_folder(dataset).glob("*") if any((path / name).is_file() for name in names)]
-    if not runs:
-        raise TrainError(
-            "E953 nothing-to-resume", f"no {'series' if is_series else 'run'} in {runs_folder(dataset)}",
-            "Begin one without --resume, or name one with --out.",
-        )  # fmt: skip
-
-    def begun(path: Path) -> int:
-        # A name tells the day alone, and run.json is written by `train eval` too.
-        files = (path / name for name in (RECIPE, SERIES, RUN))
-        return next(file.stat().st_mtime_ns for file in files if file.is_file())
-
-    return max(runs, key=begun)
+    # A recipe is written when its run begins, and never again.
+    recipes = [
+        file for file in runs_folder(dataset).glob(f"*/{RECIPE}") if not is_series or (file.parent / SERIES).is_file()
+    ]
+    if recipes:
+        return max(recipes, key=lambda file: file.stat().st_mtime_ns).parent
+    raise TrainError(
+        "E953 nothing-to-resume", f"no {'series' if is_series else 'run'} in {runs_folder(dataset)}",
+        "Begin one without --resume, or name one with --out.",
+    )  # fmt: skip
 
 
 def write_run(folder: Path, record: Mapping[str, Any], name: str = RUN) -> None:
@@ -109,11 +105,21 @@ def check_written(path: Path) -> None:
                 )  # fmt: skip
 
 
-def is_free(folder: Path) -> bool:
-    """Whether a run can begin in ``folder``: nothing is there but what tells of a process, and hidden files."""
-    return not folder.exists() or all(
-        path.name in (PROCESS, _LOG) or path.name.startswith(".") for path in folder.iterdir()
-    )
+def check_free(run: Path, *, is_resumed: bool = False, is_first: bool = True) -> None:
+    """Raise TrainError where a run cannot begin in a folder: "E936 write-failed" for its name, "E950 run-exists", or
+    "E977 run-busy", which the first rank alone looks at.
+    """
+    if not str(run).isprintable():
+        message = f"the run's folder {str(run)!a} has a name that files cannot be written under"
+        raise TrainError("E936 write-failed", message, "Name another folder with --out.")
+    if is_resumed:
+        if is_first and run.is_dir():
+            # Said before the minutes of preparing; what begins meanwhile is seen after them.
+            with claimed(run):
+                pass
+    elif run.exists() and not all(file.name in (PROCESS, _LOG) or file.name[0] == "." for file in run.iterdir()):
+        hint = "Go on with it by --resume, or name another folder with --out."
+        raise TrainError("E950 run-exists", f"{run} is not empty", hint)
 
 
 @contextmanager
@@ -192,19 +198,16 @@ def model_run(folder: Path) -> Path:
 def read_finished(run: Path) -> dict[str, Any]:
     """Return the run.json of a run that made a model; raises TrainError "E942 unfinished-run"."""
     record = read_run(run) if (run / RUN).is_file() else {}
-    if not record:
-        fault, hint = f"{run} has no run.json, so it is not a run", "Name a folder such as runs/ID."
-    elif (status := record.get("status")) != "finished":
-        fault = f"{run}: the run is {str(status)[:40]!r}, not finished"
-        hint = "Go on with a stopped run: `train run DATASET --resume --out RUN`."
-    else:
-        facts, counts = record.get("facts"), [record.get("examples"), record.get("step")]
-        has_facts = isinstance(facts, dict) and {"base", "tokenizer and template"} <= facts.keys()
-        is_saved = record.get("saved") in ("adapter", "model") and bool(record.get("id"))
-        if has_facts and is_saved and all(isinstance(number, int) for number in counts):
-            return record
-        fault, hint = f"{run / RUN} does not say what the run made", "Train it again."
-    raise TrainError("E942 unfinished-run", fault, hint)
+    facts, counts = record.get("facts"), [record.get("examples"), record.get("step")]
+    is_known = isinstance(facts, dict) and {"base", "tokenizer and template"} <= facts.keys() and bool(record.get("id"))
+    is_whole = record.get("saved") in ("adapter", "model") and all(isinstance(number, int) for number in counts)
+    if record.get("status") == "finished" and is_known and is_whole:
+        return record
+    status = f"the run is {str(record['status'])[:40]!r}" if "status" in record else "it has no run.json with a status"
+    raise TrainError(
+        "E942 unfinished-run", f"{run}: no finished run: {status}",
+        "Name a folder such as runs/ID, or go on with a stopped run: `train run DATASET --resume --out RUN`.",
+    )  # fmt: skip
 
 
 def recipe_folder(folder: Path) -> Path:

@@ -9,9 +9,8 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -46,24 +45,19 @@ def write_whole(path: Path, chunks: Iterable[str]) -> Path:
 
     Raises TrainError "E936 write-failed" as `writing` does; the old file is then untouched.
     """
-    temporary: Path | None = None
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(
-                "w", encoding="utf-8", newline="\n", dir=path.parent, prefix=f".{path.name}.", suffix=".tmp",
-                delete=False,
-            ) as file:  # fmt: skip
-                temporary = Path(file.name)
-                for chunk in chunks:
-                    file.write(chunk)
+            # Left behind by a killed process that had the same number; a link in its place is not followed.
+            temporary.unlink(missing_ok=True)
+            with temporary.open("x", encoding="utf-8", newline="\n") as file:
+                file.writelines(chunks)
                 file.flush()
                 os.fsync(file.fileno())
-            # tempfile makes files that only their owner can read.
-            temporary.chmod(0o644)
             temporary.replace(path)
     finally:
-        if temporary is not None:
+        with suppress(OSError):
             temporary.unlink(missing_ok=True)
     return path
 

@@ -19,8 +19,7 @@ from train.base.run_folder import (
     RECIPE,
     RUN,
     at_work,
-    claimed,
-    is_free,
+    check_free,
     newest_run,
     next_run,
     now,
@@ -118,7 +117,7 @@ def run(
         with join_group() as context:
             folder, code = start_run(
                 Path(dataset), Path(recipe) if isinstance(recipe, str) else recipe, settings=settings or {}, base=base,
-                out=None if out is None else Path(out), is_resumed=resume, is_forced=force, is_cached=cache,
+                out=Path(out) if out else None, is_resumed=resume, is_forced=force, is_cached=cache,
                 report_to=report_to, context=context,
             )  # fmt: skip
     finally:
@@ -194,22 +193,6 @@ def start_run(
             raise
 
 
-def check_free(run: Path, *, is_resumed: bool = False, is_first: bool = True) -> None:
-    """Raise TrainError where a run cannot begin in a folder: "E936 write-failed" for its name, "E950 run-exists", or
-    "E977 run-busy", which the first rank alone looks at.
-    """
-    if not str(run).isprintable():
-        message = f"the run's folder {str(run)!a} has a name that files cannot be written under"
-        raise TrainError("E936 write-failed", message, "Name another folder with --out.")
-    if not is_resumed and not is_free(run):
-        hint = "Go on with it by --resume, or name another folder with --out."
-        raise TrainError("E950 run-exists", f"{run} is not empty", hint)
-    if is_resumed and is_first and run.is_dir():
-        # Said before the minutes of preparing; what begins meanwhile is seen after them.
-        with claimed(run):
-            pass
-
-
 def _find_checkpoint(run: Path, prepared: Prepared, *, is_forced: bool) -> tuple[Checkpoint | None, list[str]]:
     checkpoint, faults = Checkpoint.newest(run)
     for fault in faults:
@@ -282,7 +265,7 @@ def _train(
     plan = make_plan(
         # On a GPU three steps are little, and what they show decides.
         model, prepared.steps, placement, is_measured=device.type == "cuda" or len(prepared.steps) >= FEWEST_STEPS,
-        validation_seconds=seconds * len(prepared.evaluated_rows) / len(base), evaluation_seconds=seconds,
+        validation_seconds=seconds * len(prepared.evaluated_rows) / max(1, len(base)), evaluation_seconds=seconds,
     )  # fmt: skip
     ranks = f"; {context.world_size} ranks, {placement.strategy}" if context.world_size > 1 else ""
     console.info(f"plan: {plan_sentence(plan)}{ranks}")
@@ -303,9 +286,7 @@ def _train(
                               evaluation_seconds=plan["evaluation_seconds"]),
         )  # fmt: skip
     peak = meter.peak_increase_bytes() + sum(p.numel() * p.element_size() for p in model.parameters())
-    planned = plan["seconds"] and f", planned {duration(plan['seconds'] / plan['run_tokens'] * result.step_tokens)}"
-    console.info(f"memory {peak / 1e6:,.0f} MB, planned {plan['peak_bytes'] / 1e6:,.0f} MB for the steps; "
-                 f"steps {duration(result.step_seconds)}{planned or ''}")  # fmt: skip
+    console.info(f"the training took {peak / 1e6:,.0f} MB; its steps {duration(result.step_seconds)}")
     record.values.update(
         step=result.step, steps=result.num_steps, best_step=result.best_step, tokens=result.tokens,
         early_stop=result.early_stop, train_seconds=round(result.seconds, 3), cpu_seconds=round(time.process_time(), 3),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -157,7 +157,6 @@ def duration(seconds: float) -> str:
 
 
 def _sampled(steps: BatchSampler) -> list[Step]:
-    # At most 200 steps spread over the run.
     return [steps[number] for number in sorted({n * (len(steps) - 1) // 199 for n in range(200)})]
 
 
@@ -203,38 +202,35 @@ def size_micro_batches(
     """Return the steps in micro-batches of as many tokens as the free memory of a GPU takes, but no more than the
     largest step gives a rank, nor less than 2,048.
 
-    Two sizes are trained with and thrown away: what they take lies on a line. Without ``is_measured`` 8,192 stand for
-    the answer. All ranks get that of the one with the least memory. Raises TrainError "E947 out-of-memory" where the
-    smaller size does not fit.
+    Three steps of 2,048 are computed and thrown away; activations, and whatever else they take but gradients and
+    moments, are taken to grow with the tokens. Without ``is_measured`` 8,192 stand for the answer. All ranks get that
+    of the one with the least memory. Raises TrainError "E947 out-of-memory" where these steps do not fit.
     """
     if placement.device.type != "cuda":
         return steps
-    largest_step = max(int(steps.lengths[step.indices].sum()) for step in _sampled(steps))
-    most, fitting = -(-largest_step // placement.context.world_size), 4 * MICRO_BATCH_TOKENS
+    heaviest = max(int(steps.lengths[step.indices].sum()) for step in _sampled(steps))
+    most, fitting = -(-heaviest // placement.context.world_size), 4 * MICRO_BATCH_TOKENS
     if is_measured:
         torch.cuda.empty_cache()
-        usable, points = int(USABLE * free_memory(placement.device)), list[tuple[int, int]]()
+        usable, sized = int(USABLE * free_memory(placement.device)), resized(steps, MICRO_BATCH_TOKENS)
+        lengths, state = steps.lengths[largest(sized)[1]], state_memory(model, steps.recipe, placement)
+        tokens = int(lengths.sum()) if steps.is_packed else int(lengths.max()) * len(lengths)
         smaller = "Add --set gradient_checkpointing=true, or --set micro_batch_tokens=1024."
-        for size in (MICRO_BATCH_TOKENS, fitting):
-            sized = resized(steps, size)
-            lengths = steps.lengths[largest(sized)[1]]
-            padded = int(lengths.sum()) if steps.is_packed else int(lengths.max()) * len(lengths)
-            # Where the larger one does not fit, the smaller one is all there is.
-            with suppress(torch.OutOfMemoryError) if points else explain_oom("calibration", hint=smaller):
-                points.append((padded, _grown(model, sized, placement, is_first=not points)))
+        with explain_oom("calibration", hint=smaller):
+            grown = _grown(model, sized, placement)
         model.zero_grad()
-        (few, low), (many, high) = points[0], points[-1]
-        fitting = few + (usable - low) * (many - few) // max(1, high - low)
-    tokens = -placement.context.max(-max(MICRO_BATCH_TOKENS, min(most, fitting)))
-    console.info(f"micro_batch_tokens = {tokens:,}: {fitting:,} fit, and the largest step has {most:,}")
-    return resized(steps, tokens)
+        kept = state["gradients"] + state["optimizer"]
+        fitting = tokens * (usable - kept) // max(1, grown - kept)
+    chosen = -placement.context.max(-max(MICRO_BATCH_TOKENS, min(most, fitting)))
+    console.info(f"micro_batch_tokens = {chosen:,}: {fitting:,} fit, and the largest step has {most:,}")
+    return resized(steps, chosen)
 
 
-def _grown(model: Any, steps: BatchSampler, placement: Placement, *, is_first: bool) -> int:
+def _grown(model: Any, steps: BatchSampler, placement: Placement) -> int:
     try:
         return calibrate(model, steps, placement)[1]
     except torch.OutOfMemoryError:
-        if not is_first or steps.recipe.gradient_checkpointing != "auto" or is_checkpointing(model):
+        if steps.recipe.gradient_checkpointing != "auto" or is_checkpointing(model):
             raise
     console.info("activations are computed again in the backward pass: the plan does not fit in memory otherwise")
     checkpoint_activations(model, True)

@@ -26,6 +26,7 @@ from train.base.run_folder import (
     RUN,
     SERIES,
     at_work,
+    check_free,
     next_run,
     now,
     plain_name,
@@ -39,7 +40,7 @@ from train.evaluate.predictions import FEEDBACK, PREDICTIONS, read_predictions
 from train.model import find_base
 from train.model.batch import BatchSampler
 from train.model.distributed import SINGLE_PROCESS, DistributedContext
-from train.pipeline.execute import FEWEST_STEPS, check_free, start_run
+from train.pipeline.execute import FEWEST_STEPS, start_run
 from train.pipeline.plan import duration, make_plan
 from train.pipeline.prepare import add_adapters, prepare
 from train.pipeline.stages import Stage, open_stages, stage_report, stage_settings
