@@ -252,7 +252,7 @@ def write_shards_nowhere(folder: Path) -> None:
         try:
             write_shards(folder, {"a": torch.ones(2)})
         except OSError as error:
-            raise TrainError("E954 disk-full", str(error.strerror)) from None
+            raise TrainError("E936 write-failed", str(error.strerror)) from None
 
 
 def start(function: Callable[..., Any], *arguments: Any) -> BaseProcess:

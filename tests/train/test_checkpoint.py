@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ import torch
 from transformers.trainer_utils import rotate_checkpoints
 
 from train.base.errors import TrainError
-from train.loop import checkpoint as module
 from train.loop.checkpoint import PARTS, Checkpoint, clear_leftovers
 
 FACTS = {"dataset": "d" * 64, "threads": 1, "versions": {"torch": "2.0", "python": "3.11"}}
@@ -97,7 +95,7 @@ def test_a_checkpoint_under_another_name_is_damaged(tmp_path: Path) -> None:
 
 def test_what_an_interruption_leaves_is_no_checkpoint(tmp_path: Path) -> None:
     _save(tmp_path, 1)
-    for name in ("tmp-2", ".adapter.77.tmp", ".adapter.77.old"):
+    for name in (".checkpoint-2.7.tmp", ".adapter.77.tmp", ".adapter.77.old"):
         shutil.copytree(tmp_path / "checkpoint-1", tmp_path / name)
     (tmp_path / ".run.json.x1.tmp").touch()
     found, faults = Checkpoint.newest(tmp_path)
@@ -119,24 +117,6 @@ def test_changed_facts_are_refused_and_named(tmp_path: Path) -> None:
     assert "dataset was dddddddddddd..., is eeeeeeeeeeee..." in caught.value.message
     assert "versions torch was 2.0, is 2.1" in caught.value.message
     assert len(found.check_facts(changed, is_forced=True)) == 2
-
-
-def test_its_files_are_synced_and_hashed_beside_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    together, synced = threading.Barrier(len(PARTS) + 1), list[str]()
-    real, own = module.sha256_of, module.sync
-
-    def hashed(path: Path) -> str:
-        if path.name != module.MANIFEST:
-            together.wait(5)
-        return real(path)
-
-    monkeypatch.setattr(module, "sha256_of", hashed)
-    monkeypatch.setattr(module, "sync", lambda path: (synced.append(path.name), own(path)))
-    files = {file.name for file in _save(tmp_path, 1).iterdir()}
-    assert sorted(synced[: len(files)]) == sorted(files)
-    assert synced[len(files) - 1 :] == [module.MANIFEST, "tmp-1", tmp_path.name]
-    monkeypatch.undo()
-    assert Checkpoint.newest(tmp_path)[1] == []
 
 
 def test_a_failing_write_leaves_the_old_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,17 +151,17 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_keeps_the_older_checkpoint(small_disk: Path) -> None:
     with pytest.raises(TrainError) as caught:
         train(small_disk, {"save_steps": 1})
-    assert (caught.value.code, caught.value.exit_code) == ("E954 disk-full", Exit.MISSING)
+    assert (caught.value.code, caught.value.exit_code) == ("E936 write-failed", Exit.MISSING)
     assert "No space left on device" in caught.value.message
     found, faults = Checkpoint.newest(small_disk)
     assert found is not None
     assert (found.step, faults) == (1, [])
-    assert not list(small_disk.glob("tmp-*"))
+    assert not list(small_disk.glob(".*.tmp"))
 
 
 def test_a_log_that_cannot_be_written_ends_the_run_with_its_reason(small_disk: Path) -> None:
     (small_disk / "filler").write_bytes(bytes(640 * 1024 - 4096))
-    with pytest.raises(TrainError, match=r"metrics.jsonl: No space left on device"):
+    with pytest.raises(TrainError, match=r"metrics.jsonl: .*No space left on device"):
         train(small_disk, {"max_steps": 40, "save_steps": 100})
 
 

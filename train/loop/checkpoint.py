@@ -12,17 +12,17 @@ import re
 import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from train.base.errors import Exit, TrainError
+from train.base.errors import TrainError
 from train.base.file_guard import MOST_DOCUMENT, MOST_STATE, read_file
-from train.base.storage import canonical_json, digest_of, sha256_of, sync
+from train.base.storage import canonical_json, digest_of, sha256_of, whole_folder
 from train.model.distributed import SINGLE_PROCESS, DistributedContext
 from train.model.load import check_finite
 from train.model.parallel import PREFIX, is_sharded, read_shards, write_shards
@@ -53,23 +53,18 @@ class Checkpoint:
         The new one and that of ``progress["best_step"]`` stay, as transformers counts. ``tensors`` maps each of PARTS
         to named tensors. Every rank calls this: the first writes, or each its shards and the first everything else.
 
-        Raises TrainError "E954 disk-full" (exit 3), and "E934 not-finite" for weights that are no numbers; what was
+        Raises TrainError "E936 write-failed" (exit 3), and "E934 not-finite" for weights that are no numbers; what was
         there stays as it was.
         """
         step, in_shards = progress["step"], any(map(is_sharded, tensors["weights"].values()))
-        final, work = run / f"checkpoint-{step}", run / f"tmp-{step}"
+        final = run / f"checkpoint-{step}"
         check_finite(tensors["weights"].items(), f"step {step}")
-        try:
-            if context.is_first:
-                shutil.rmtree(work, ignore_errors=True)
-                work.mkdir()
+        with whole_folder(final) if context.is_first else nullcontext() as work:
             if in_shards:
-                context.barrier()
-                write_shards(work, {name: tensor for part in _SHARDED for name, tensor in tensors[part].items()})
-            if not context.is_first:
+                folder = Path(context.broadcast_object(str(work)))
+                write_shards(folder, {name: tensor for part in _SHARDED for name, tensor in tensors[part].items()})
+            if work is None:
                 return final
-            # All under another name, each file synced and hashed from the disk, the manifest last: so one rename makes
-            # a checkpoint that is whole. Ranks that hold shards have written theirs by now.
             for part in (_WHOLE,) if in_shards else PARTS:
                 named = {name: tensor.contiguous() for name, tensor in tensors[part].items()}
                 save_file(named, work / f"{part}.safetensors")
@@ -77,29 +72,17 @@ class Checkpoint:
             paths = sorted(work.iterdir())
             # hashlib lets other threads compute meanwhile.
             with ThreadPoolExecutor() as pool:
-                files = {path.name: entry for path, entry in zip(paths, pool.map(_synced_entry, paths), strict=True)}
-            manifest: dict[str, Any] = {"version": 1, "step": step, "files": files, "facts": dict(facts)}
+                digests = list(pool.map(sha256_of, paths))
+            manifest: dict[str, Any] = {"version": 1, "step": step, "facts": dict(facts)}
+            manifest["files"] = {path.name: {"sha256": digest, "bytes": path.stat().st_size}
+                                 for path, digest in zip(paths, digests, strict=True)}  # fmt: skip
             manifest["sha256"] = digest_of(manifest)
             (work / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
-            _synced_entry(work / MANIFEST)
-            sync(work)
-            if final.exists():
-                # Only now: until here the new one may fail.
-                _remove(final)
-            work.rename(final)
-            sync(run)
-        except (OSError, SafetensorError) as error:
-            # safetensors reports a full disk as an error of its own.
-            shutil.rmtree(work, ignore_errors=True)
-            reason = getattr(error, "strerror", None) or error
-            raise TrainError(
-                "E954 disk-full", f"{final}: {reason}; the checkpoint was not written",
-                "Make room, then call again with --resume.", exit_code=Exit.MISSING,
-            ) from error  # fmt: skip
         kept = {step, progress.get("best_step")}
         old = sorted(_by_step(run).items(), key=lambda item: (item[0] in kept, item[0]), reverse=True)
         for _, path in old[keep:]:
-            _remove(path)
+            # Renamed first: a half-removed folder must not look like a checkpoint.
+            shutil.rmtree(path.rename(path.with_name(f".{path.name}.old")))
         return final
 
     @classmethod
@@ -201,24 +184,13 @@ def trained_tensors(model: Any) -> dict[str, torch.Tensor]:
 
 def clear_leftovers(run: Path) -> None:
     """Remove what an interrupted write or removal left behind; nothing of it has a checkpoint's name."""
-    for path in (*run.glob("tmp-*"), *run.glob(".*.tmp"), *run.glob(".*.old")):
+    for path in (*run.glob(".*.tmp"), *run.glob(".*.old")):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _by_step(run: Path) -> dict[int, Path]:
     matches = {path: re.fullmatch(r"checkpoint-([0-9]+)", path.name) for path in run.glob("checkpoint-*")}
     return {int(match[1]): path for path, match in matches.items() if match and path.is_dir()}
-
-
-def _remove(path: Path) -> None:
-    # Renamed first: a half-removed folder must not look like a checkpoint.
-    shutil.rmtree(path.rename(path.with_name(f"tmp-removed-{path.name}")))
-
-
-def _synced_entry(path: Path) -> dict[str, Any]:
-    # fsync a file, then hash what the disk gives back.
-    sync(path)
-    return {"sha256": sha256_of(path), "bytes": path.stat().st_size}
 
 
 def _flat(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from train.base.errors import Exit, TrainError
 from train.base.file_guard import MOST_DOCUMENT, read_file
 from train.base.storage import write_whole, writing
 from train.loop.state import TrainingState
+from train.loop.trainer import Placement
 from train.model.batch import BatchSampler, Step
 from train.model.device import peak_flops, peak_memory
 from train.recipe.schedule import validations_from
@@ -35,8 +35,7 @@ class Events:
     """Appends one JSON object a line to a file, until it is left; without a path nothing is kept."""
 
     def __init__(self, path: Path | None, on_event: OnEvent | None = None) -> None:
-        self.file: FileIO | None = None
-        self.on_event = on_event
+        self.path, self.on_event = path, on_event
         if path is not None:
             with writing(path):
                 # Without a buffer: what a full disk did not take must not be tried again when the file is closed.
@@ -46,24 +45,19 @@ class Events:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.file is not None:
+        if self.path is not None:
             self.file.close()
 
     def write(self, event: str, **fields: Any) -> None:
-        """Append an event with its fields and the time (UTC); raises TrainError "E954 disk-full"."""
-        if self.file is None:
+        """Append an event with its fields and the time (UTC); raises TrainError "E936 write-failed"."""
+        if self.path is None:
             return
-        # In UTC, since the machines of a run need not agree on a time zone.
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        rest = (
-            json.dumps({"event": event, **fields, "time": now}, ensure_ascii=False, allow_nan=False) + "\n"
-        ).encode()
-        try:
+        line = json.dumps({"event": event, **fields, "time": now}, ensure_ascii=False, allow_nan=False)
+        rest = f"{line}\n".encode()
+        with writing(self.path):
             while rest:
                 rest = rest[self.file.write(rest) :]
-        except OSError as fault:
-            message, hint = f"metrics.jsonl: {fault.strerror}", "Make room, then call again with --resume."
-            raise TrainError("E954 disk-full", message, hint, exit_code=Exit.MISSING) from fault
         if self.on_event is not None:
             self.on_event(event, fields)
 
@@ -83,19 +77,6 @@ def rewind(path: Path, step: int, evaluated: int) -> None:
     with writing(path):
         text = read_file(path, most=MOST_DOCUMENT).decode("utf-8", "replace") if step and path.exists() else ""
     write_whole(path, [f"{line}\n" for line in text.split("\n") if is_before(line)])
-
-
-@dataclass(frozen=True)
-class StepRecord:
-    """Step ``number`` (from 1), which was taken and whose loss and gradient norm may still be on their way."""
-
-    number: int
-    step: Step
-    lr: float
-    num_tokens: int
-    total_tokens: int
-    began: float
-    scalars: AsyncScalars
 
 
 class AsyncScalars:
@@ -133,51 +114,51 @@ class Expected:
 
 
 class StepLog:
-    """Reads the numbers of steps once they have arrived, checks them, and writes an event for each step.
+    """Counts the steps that are taken, and writes an event for each once its loss and gradient norm have arrived.
 
     ``seconds`` and ``tokens`` are those of all steps so far. On a GPU the log is one step late: reading a step's
     numbers waits until the device has taken it, so by then the next step must be under way.
     """
 
     def __init__(
-        self, sampler: BatchSampler, state: TrainingState, events: Events, expected: Expected, device: torch.device,
-        num_ranks: int,
-    ) -> None:  # fmt: skip
-        self.sampler, self.state, self.events, self.expected, self.device = sampler, state, events, expected, device
-        self.peak_flops = num_ranks * (peak_flops(device) or math.inf)
+        self, sampler: BatchSampler, state: TrainingState, events: Events, expected: Expected, placement: Placement
+    ) -> None:
+        self.sampler, self.state, self.events, self.expected = sampler, state, events, expected
+        self.placement = placement
+        self.peak_flops = placement.context.world_size * (peak_flops(placement.device) or math.inf)
         self.slower, self.seconds, self.tokens = 1.0, 0.0, 0
-        self._pending: deque[StepRecord] = deque()
+        self._pending: deque[tuple[Step, AsyncScalars, float, int, dict[str, Any]]] = deque()
         self._read_at = -math.inf
         # Of the last steps alone: a laptop that slept would spoil an estimate over the whole run.
         self._recent: deque[tuple[float, int]] = deque(maxlen=_RECENT)
 
-    def add(self, record: StepRecord, *, num_pending: int) -> None:
-        """Queue a step, and read the numbers of all but the last ``num_pending``."""
-        self._pending.append(record)
-        self.flush(num_pending=num_pending)
+    def add(self, step: Step, lr: float, scalars: AsyncScalars, began: float) -> None:
+        """Count a step that was taken, and read the numbers of those before it, or its own."""
+        num_tokens = sum(int(self.sampler.lengths[index]) for index in step.indices)
+        self.state.step, self.state.tokens = self.state.step + 1, self.state.tokens + num_tokens
+        fields = {"step": self.state.step, "of": len(self.sampler), "lr": lr, "tokens": self.state.tokens,
+                  "epoch": round(self.sampler.epochs_until(self.state.step), 4),
+                  "supervised": step.num_supervised}  # fmt: skip
+        self._pending.append((step, scalars, began, num_tokens, fields))
+        self.flush(num_pending=self.placement.steps_in_flight)
 
     def flush(self, *, num_pending: int = 0) -> None:
         """Read the numbers of all steps but the last ``num_pending``; raises TrainError "E930 diverged"."""
         while len(self._pending) > num_pending:
-            record = self._pending.popleft()
-            loss, norm = record.scalars.read()
+            step, scalars, began, num_tokens, fields = self._pending.popleft()
+            number, (loss, norm) = fields["step"], scalars.read()
             if not (math.isfinite(loss) and math.isfinite(norm)):
-                ids = console.join_names([self.sampler.examples[index].id for index in record.step.indices], 20)
+                ids = console.join_names([self.sampler.examples[index].id for index in step.indices], 20)
                 raise TrainError(
-                    "E930 diverged",
-                    f"step {record.number}: loss {loss}, gradient norm {norm}; the batch's records: {ids}",
+                    "E930 diverged", f"step {number}: loss {loss}, gradient norm {norm}; the batch's records: {ids}",
                     "Lower learning_rate, or look at these records; this step has changed no weight.",
                     exit_code=Exit.FAILED,
-                )
+                )  # fmt: skip
             now = time.monotonic()
-            seconds, self._read_at, self.state.loss = now - max(record.began, self._read_at), now, loss
-            self.seconds, self.tokens = self.seconds + seconds, self.tokens + record.num_tokens
-            self._recent.append((seconds, record.num_tokens))
-            self.events.write(
-                "step", step=record.number, of=len(self.sampler), loss=loss, lr=record.lr, grad_norm=norm,
-                epoch=round(self.sampler.epochs_until(record.number), 4), tokens=record.total_tokens,
-                supervised=record.step.num_supervised, **self._figures(record.number, loss),
-            )  # fmt: skip
+            seconds, self._read_at, self.state.loss = now - max(began, self._read_at), now, loss
+            self.seconds, self.tokens = self.seconds + seconds, self.tokens + num_tokens
+            self._recent.append((seconds, num_tokens))
+            self.events.write("step", **fields, loss=loss, grad_norm=norm, **self._figures(number, loss))
 
     def validated(self, seconds: float) -> None:
         """Take the seconds of a validation as the measure of those to come, and of the evaluation after them."""
@@ -194,7 +175,7 @@ class StepLog:
         if mfu := self.expected.flops * speed / self.peak_flops:
             figures["mfu"] = round(mfu, 4)
             text += f"  MFU {mfu:.1%}"
-        if num_bytes := peak_memory(self.device):
+        if num_bytes := peak_memory(self.placement.device):
             figures["peak_bytes"] = num_bytes
             text += f"  {num_bytes / 1e9:.1f} GB"
         bar = "#" * round(20 * number / num_steps)

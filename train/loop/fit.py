@@ -19,7 +19,7 @@ from train.base import console
 from train.base.errors import Exit, TrainError
 from train.evaluate.predictions import ValidationScore
 from train.loop.checkpoint import Checkpoint
-from train.loop.events import METRICS, AsyncScalars, Events, Expected, OnEvent, StepLog, StepRecord, rewind
+from train.loop.events import METRICS, AsyncScalars, Events, Expected, OnEvent, StepLog, rewind
 from train.loop.state import EarlyStopping, FitResult, TrainingState
 from train.loop.trainer import CPU, Placement, Trainer
 from train.model.batch import BatchSampler, Step
@@ -40,20 +40,22 @@ def backward(trainer: Trainer, step: Step) -> torch.Tensor:
 
     The loss stays on its device, so nothing waits for it.
     """
-    placement = trainer.placement
-    loss, dynamics = torch.zeros((), device=placement.device), trainer.dynamics
+    placement, dynamics, chosen = trainer.placement, trainer.dynamics, trainer.sampler.chosen
+    loss = torch.zeros((), device=placement.device)
     dynamics.begin_step(step.indices)
     with trainer.computing(is_whole_step=True):
-        for micro_batch in trainer.micro_batches(step):
-            part, nll = trainer.forward(micro_batch)
+        loss_of, turns = trainer.loss_of(step), trainer.turns(step)
+        for number, (indices, weight) in enumerate(turns, 1):
+            trainer.parallel.begin(is_last=number == len(turns))
+            part, nll, owners = loss_of(indices, weight)
             with torch.autocast(placement.device.type, enabled=False):
                 part.backward()  # type: ignore[no-untyped-call]
             loss += part.detach()
             # One that is computed only since others wait for it belongs to another rank's records.
-            if micro_batch.weight:
+            if weight:
                 # Chosen answers come first: of a pair the better answer is what is learnt.
-                num = int(trainer.sampler.chosen[micro_batch.indices].sum())
-                dynamics.add(micro_batch.indices, micro_batch.batch.owners[:num], nll[:num])
+                num = int(chosen[indices].sum())
+                dynamics.add(indices, owners[:num], nll[:num])
     dynamics.end_step(placement.context.sum)
     return placement.context.sum(loss) / trainer.parallel.weight
 
@@ -79,8 +81,8 @@ def fit(
     if metrics is not None:
         rewind(metrics, state.step, state.evaluated)
     with graceful_stop() as stop, context.stepping(), Events(metrics, on_event) as events:
-        log = StepLog(sampler, state, events, expected, placement.device, context.world_size)
-        evaluations, saved_step = _Evaluations(trainer, state, log, validation), state.step
+        log = StepLog(sampler, state, events, expected, placement)
+        saved_step = state.step
 
         def save() -> int:
             log.flush()
@@ -90,9 +92,12 @@ def fit(
             events.write("checkpoint", step=state.step, path=folder.name)
             return state.step
 
-        evaluations.write_start(trainer.optimizer.peak_lr)
+        # The base's samples, which are answered once, before the first step.
+        samples = list(validation.base.samples) if validation and not state.step else []
+        events.write("resume" if state.step else "start", step=state.step, of=num_steps, examples=len(sampler.examples),
+                     lr=trainer.optimizer.peak_lr, **({"samples": samples} if samples else {}))  # fmt: skip
         # A signal puts off the evaluation that is due after its step.
-        if evaluations.evaluate():
+        if _evaluate(trainer, state, log, validation):
             saved_step = save()
         # A signal to one rank stops all of them after the same step.
         while state.step < num_steps and state.early_stop is None and not context.max(stop.exit_code):
@@ -104,94 +109,59 @@ def fit(
             loss = backward(trainer, step)
             norm = trainer.optimizer.clip(loss)
             trainer.optimizer.step(lr)
-            num_tokens = sum(int(sampler.lengths[index]) for index in step.indices)
-            state.step, state.tokens = state.step + 1, state.tokens + num_tokens
-            record = StepRecord(state.step, step, lr, num_tokens, state.tokens, step_began,
-                                AsyncScalars(loss, norm))  # fmt: skip
-            log.add(record, num_pending=placement.steps_in_flight)
+            log.add(step, lr, AsyncScalars(loss, norm), step_began)
 
             is_due = state.step == num_steps or state.step % checkpoint_steps(recipe, num_steps) == 0
-            if (not context.max(stop.exit_code) and evaluations.evaluate()) or is_due:
+            if (not context.max(stop.exit_code) and _evaluate(trainer, state, log, validation)) or is_due:
                 saved_step = save()
         log.flush()
         code = context.max(stop.exit_code)
         if code and saved_step != state.step:
             save()
-        return _end(trainer, state, log, time.monotonic() - began, Exit(code) if code else None)
-
-
-def _end(trainer: Trainer, state: TrainingState, log: StepLog, seconds: float, stopped: Exit | None) -> FitResult:
-    # The first rank to end makes torchrun stop the others, which may still be writing.
-    trainer.placement.context.barrier()
-    log.events.write(
-        "end", step=state.step, best_step=state.best_step, tokens=state.tokens, seconds=round(seconds, 3),
-        stopped=None if stopped is None else int(stopped), early_stop=state.early_stop,
-    )  # fmt: skip
-    names = [(example.id, example.category) for example in trainer.sampler.examples]
+        # The first rank to end makes torchrun stop the others, which may still be writing.
+        context.barrier()
+        seconds = time.monotonic() - began
+        events.write("end", step=state.step, best_step=state.best_step, tokens=state.tokens, seconds=round(seconds, 3),
+                     stopped=int(code) or None, early_stop=state.early_stop)  # fmt: skip
     return FitResult(
-        **vars(state), num_steps=len(trainer.sampler), seconds=seconds, stopped=stopped, step_seconds=log.seconds,
-        step_tokens=log.tokens, dynamics=trainer.dynamics.by_record(names),
+        **vars(state), num_steps=num_steps, seconds=seconds, stopped=Exit(code) if code else None,
+        step_seconds=log.seconds, step_tokens=log.tokens,
+        dynamics=trainer.dynamics.by_record([(example.id, example.category) for example in sampler.examples]),
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _Evaluations:
-    """The evaluations of a run, written to its state and its events."""
-
-    trainer: Trainer
-    state: TrainingState
-    log: StepLog
-    validation: Validation | None
-
-    def write_start(self, lr: float) -> None:
-        """Write the event of the beginning, with the base's samples, which are answered once, before the first step."""
-        sampler, samples = self.trainer.sampler, self.validation.base.samples if self.validation else ()
-        is_told = samples and not self.state.step
-        fields = {"samples": list(samples)} if is_told else {}
-        self.log.events.write(
-            "resume" if self.state.step else "start",
-            step=self.state.step,
-            of=len(sampler),
-            examples=len(sampler.examples),
-            lr=lr,
-            **fields,
-        )
-
-    def evaluate(self) -> bool:
-        """Evaluate where that is due and not done; return whether the weights must be saved: they are the best or the
-        last. Raises TrainError "E930 diverged" for a loss that is not finite.
-        """
-        state, sampler, validation = self.state, self.trainer.sampler, self.validation
-        num_steps = len(sampler)
-        is_due = state.step == num_steps or state.step % validation_steps(sampler.recipe, num_steps) == 0
-        if validation is None or not is_due or state.evaluated == state.step:
-            return False
-        self.log.flush()
-        began = time.monotonic()
-        with self.trainer.placement.context.waiting(), self.trainer.parallel.whole():
-            score = validation.evaluate(state.step)
-        self.log.validated(time.monotonic() - began)
-        if not math.isfinite(score.loss):
-            message = f"step {state.step}: the validation loss is {score.loss}"
-            raise TrainError("E930 diverged", message, "Lower learning_rate.", exit_code=Exit.FAILED)
-        fields = {name: part for name, part in asdict(score).items() if part or name not in ("fit", "general")}
-        # Samples are for people to watch: no checkpoint carries them along.
-        state.evaluations.append(ValidationScore(score.score, score.loss, score.by_category))
-        state.evaluated, early_stopping = state.step, EarlyStopping(sampler.recipe.guard, validation.base)
-        is_best = early_stopping.is_best(state.evaluations)
-        state.best_step = state.step if is_best else state.best_step
-        self.log.events.write("eval", step=state.step, **fields, best=is_best)
-        text = "" if score.score is None else f"score {score.score:.4f}, "
-        best = " (best so far)" if is_best else ""
-        console.info(f"step {state.step}: validation {text}loss {score.loss:.4f}{best}")
-        if state.step < num_steps:
-            # The loop ends by itself at its next turn, after the checkpoint of this step.
-            state.forgot = early_stopping.rise(fields.get("general"))
-            is_lost = state.forgot is not None
-            state.early_stop = "general text was forgotten" if is_lost else early_stopping.reason(state.evaluations)
-        if state.early_stop is not None:
-            console.info(f"early stopping at step {state.step} of {num_steps}: {state.early_stop}")
-        return is_best or state.early_stop is not None
+def _evaluate(trainer: Trainer, state: TrainingState, log: StepLog, validation: Validation | None) -> bool:
+    # Evaluate where that is due and not done; return whether the weights must be saved: they are the best or the last.
+    # Raises TrainError "E930 diverged" for a loss that is not finite.
+    sampler, num_steps = trainer.sampler, len(trainer.sampler)
+    is_due = state.step == num_steps or state.step % validation_steps(sampler.recipe, num_steps) == 0
+    if validation is None or not is_due or state.evaluated == state.step:
+        return False
+    log.flush()
+    began = time.monotonic()
+    with trainer.placement.context.waiting(), trainer.parallel.whole():
+        score = validation.evaluate(state.step)
+    log.validated(time.monotonic() - began)
+    if not math.isfinite(score.loss):
+        message = f"step {state.step}: the validation loss is {score.loss}"
+        raise TrainError("E930 diverged", message, "Lower learning_rate.", exit_code=Exit.FAILED)
+    # Samples are for people to watch: no checkpoint carries them along.
+    state.evaluations.append(ValidationScore(score.score, score.loss, score.by_category))
+    state.evaluated, early_stopping = state.step, EarlyStopping(sampler.recipe.guard, validation.base)
+    is_best = early_stopping.is_best(state.evaluations)
+    state.best_step = state.step if is_best else state.best_step
+    fields = {name: part for name, part in asdict(score).items() if part or name not in ("fit", "general")}
+    log.events.write("eval", step=state.step, **fields, best=is_best)
+    text = "" if score.score is None else f"score {score.score:.4f}, "
+    console.info(f"step {state.step}: validation {text}loss {score.loss:.4f}{' (best so far)' * is_best}")
+    if state.step < num_steps:
+        # The loop ends by itself at its next turn, after the checkpoint of this step.
+        state.forgot = early_stopping.rise(fields.get("general"))
+        is_lost = state.forgot is not None
+        state.early_stop = "general text was forgotten" if is_lost else early_stopping.reason(state.evaluations)
+    if state.early_stop is not None:
+        console.info(f"early stopping at step {state.step} of {num_steps}: {state.early_stop}")
+    return is_best or state.early_stop is not None
 
 
 class Stop:

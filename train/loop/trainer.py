@@ -6,9 +6,9 @@ The loss of a step is the weighted mean over its supervised tokens, however they
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -26,7 +26,7 @@ from train.model.capabilities import capabilities_of, compile_layers
 from train.model.distributed import SINGLE_PROCESS, DistributedContext
 from train.model.loss import supervised_loss
 from train.model.parallel import ParallelStrategy, Replicated, Sharded, gradient_norm, parallelize
-from train.model.preference import PreferenceLoss, StepTotals, texts_of, totals_of
+from train.model.preference import PreferenceLoss
 from train.recipe import PREFERENCES, Recipe
 from train.recipe.schedule import betas, peak_lr, weight_decay
 
@@ -53,19 +53,6 @@ CPU = Placement()
 """One process on a CPU."""
 
 
-@dataclass(frozen=True)
-class MicroBatch:
-    """Records ``indices`` on the device; ``loss`` of the model returns their part of the step's loss, and the nats of
-    each supervised token. ``weight`` is 0 where it is computed only since other ranks wait for it.
-    """
-
-    indices: list[int]
-    batch: Batch
-    loss: Callable[[Any], tuple[torch.Tensor, torch.Tensor]]
-    weight: float
-    is_last: bool
-
-
 class Trainer:
     """``model`` with its optimizer and its learning dynamics, ready for the steps of ``sampler``.
 
@@ -77,17 +64,13 @@ class Trainer:
         self, model: Any, sampler: BatchSampler, placement: Placement = CPU, reference: torch.Tensor | None = None
     ) -> None:
         self.model, self.sampler, self.placement, self.reference = model, sampler, placement, reference
-        recipe = sampler.recipe
-        self.comparison = (
-            PreferenceLoss(recipe.objective, recipe.preference) if recipe.objective in PREFERENCES else None
-        )
-        # Probed and cached now, while the model is whole and without the noise of training.
+        # Probed and cached now, while the model is whole and without dropout.
         capabilities_of(model)
         if placement.is_compiled:
             # Before the model is cut: FSDP2 renames the classes that layers are known by.
             compile_layers(model)
         self.parallel = parallelize(model, placement.strategy, placement.context, dtype=placement.dtype)
-        self.optimizer = Optimizer(model, self.parallel, recipe)
+        self.optimizer = Optimizer(model, self.parallel, sampler.recipe)
         self.dynamics = Dynamics(sampler.chosen.tolist(), placement.device)
 
     def restore(self, checkpoint: Checkpoint) -> TrainingState:
@@ -111,32 +94,8 @@ class Trainer:
             return nullcontext()
         return computing(self.placement.device, self.placement.dtype)
 
-    def forward(self, micro_batch: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what `MicroBatch.loss` does."""
-        self.parallel.begin(is_last=micro_batch.is_last)
-        with self.computing():
-            return self.parallel.run(micro_batch.loss)  # type: ignore[no-any-return]
-
-    def micro_batches(self, step: Step) -> Iterator[MicroBatch]:
-        """Yield this rank's micro-batches of a step."""
-        scale, totals, comparison = self.parallel.weight / step.weight, self._totals(step), self.comparison
-        turns = self.turns(step)
-        for number, (indices, weight) in enumerate(turns, 1):
-            examples: list[Any] = [self.sampler.examples[index] for index in indices]
-            texts = examples
-            if comparison is not None:
-                texts = texts_of(examples, is_second_read=comparison.is_pairwise)
-            batch = self._collate(texts)
-            given: dict[str, Any] = {"batch": batch, "scale": weight * scale}
-            if comparison is None:
-                loss = partial(supervised_loss, **given)
-            else:
-                reference = self._reference(indices)
-                loss = partial(comparison.loss, **given, examples=examples, reference=reference, totals=totals)
-            yield MicroBatch(indices, batch, loss, weight, number == len(turns))
-
     def turns(self, step: Step) -> list[tuple[list[int], float]]:
-        """Return the records of this rank's micro-batches, each with its weight."""
+        """Return the records of this rank's micro-batches, each with its weight: 0 where only others wait for it."""
         context = self.placement.context
         shares = self.sampler.shard(step, context.world_size)
         turns = [(indices, 1.0) for indices in shares[context.rank]]
@@ -144,6 +103,27 @@ class Trainer:
             shortest = min(step.indices, key=lambda index: int(self.sampler.lengths[index]))
             turns += [([shortest], 0.0)] * (max(map(len, shares)) - len(turns))
         return turns
+
+    def loss_of(self, step: Step) -> Callable[[list[int], float], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """Return a function of a turn's records and weight, which reads them and returns their part of the step's loss,
+        and of each supervised token the nats [S] and the text that it is of [S].
+        """
+        scale, comparison = self.parallel.weight / step.weight, self._comparison(step)
+
+        def loss_of(indices: list[int], weight: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+            examples: list[Any] = [self.sampler.examples[index] for index in indices]
+            batch = self._collate(examples if comparison is None else comparison.texts_of(examples))
+            if comparison is None:
+                loss = partial(supervised_loss, batch=batch, scale=weight * scale)
+            else:
+                reference = self._reference(indices)
+                loss = partial(
+                    comparison.loss, batch=batch, scale=weight * scale, examples=examples, reference=reference
+                )
+            with self.computing():
+                return *self.parallel.run(loss), batch.owners
+
+        return loss_of
 
     def _collate(self, texts: Sequence[Example]) -> Batch:
         device = self.placement.device
@@ -154,29 +134,28 @@ class Trainer:
         known = torch.zeros(len(indices), 2) if self.reference is None else self.reference[list(indices)]
         return to_device(known, self.placement.device)
 
-    def _totals(self, step: Step) -> StepTotals:
-        # What the loss of a record depends on of the whole step; KTO reads texts for it, without a gradient.
-        comparison = self.comparison
-        if comparison is None:
-            return StepTotals(0.0, 0.0)
-        totals = totals_of([self.sampler.examples[index] for index in step.indices])
-        if comparison.is_pairwise:
-            return totals
-        gains = torch.zeros(2, device=self.placement.device)
+    def _comparison(self, step: Step) -> PreferenceLoss | None:
+        # The loss of a step's records where answers are compared.
+        recipe = self.sampler.recipe
+        if recipe.objective not in PREFERENCES:
+            return None
+        examples: list[Any] = [self.sampler.examples[index] for index in step.indices]
+        drift = self._drift(step) if recipe.objective == "kto" else 0.0
+        return PreferenceLoss.of_step(recipe, examples, drift)
+
+    def _drift(self, step: Step) -> torch.Tensor:
+        # KTO's estimate of how far the model has moved: by how many nats a record it finds the answers to other prompts
+        # likelier than the reference does. Replayed text has none; it is read since other ranks may wait.
+        total = torch.zeros((), device=self.placement.device)
         for indices, weight in self.turns(step):
-            examples = {index: self.sampler.examples[index] for index in indices}
-            seconds = {index: example.parts[1] for index, example in examples.items()
-                       if len(example.parts) > 1}  # fmt: skip
-            # Replayed text has no second part; where there is nothing else, a pass is made since others wait for it.
-            texts = seconds or {indices[0]: examples[indices[0]]}
-            drift = partial(comparison.drift, batch=self._collate([*texts.values()]), num_texts=len(texts),
-                            reference=self._reference([*texts])[:, 1])  # fmt: skip
+            examples: list[Any] = [self.sampler.examples[index] for index in indices]
+            batch = self._collate([example.parts[-1] for example in examples])
             with self.computing(), torch.no_grad():
-                gain = self.parallel.run(drift)
-            if weight and seconds:
-                gains += torch.stack([gain.sum(), torch.full_like(gain[0], len(texts))])
-        gains = self.placement.context.sum(gains)
-        return replace(totals, drift=(gains[0] / gains[1].clamp(min=1)).clamp(min=0))
+                _, nll = self.parallel.run(partial(supervised_loss, batch=batch))
+            counted = to_device(torch.tensor([weight * (not one.is_replay) for one in examples]), total.device)
+            total -= nll.float() @ counted[batch.owners] + self._reference(indices)[:, 1] @ counted
+        number = sum(not self.sampler.examples[index].is_replay for index in step.indices)
+        return (self.placement.context.sum(total) / max(1, number)).clamp(min=0)
 
 
 class Optimizer:

@@ -24,103 +24,91 @@ from torch.nn import functional
 from train.data.rendering import Example
 from train.model.attention import to_device
 from train.model.batch import Batch
-from train.model.loss import loss_from_nll, supervised_loss
-from train.recipe import Objective, PreferenceRecipe
+from train.model.loss import loss_from_nll
+from train.recipe import PreferenceRecipe, Recipe
 
 
 @dataclass(frozen=True)
-class StepTotals:
-    """Figures of a whole step on which the loss of each record depends.
+class PreferenceLoss:
+    """The losses of the records of one step, as a recipe sets them.
 
     ``answer_rate`` is the weight of the compared records over that of the tokens of their first texts, and
     ``replay_rate`` the same of replayed text, so that all tokens of either count as their records do. ``drift`` is
     KTO's estimate of how far the model has moved, in nats, without gradient.
     """
 
+    recipe: Recipe
     answer_rate: float
     replay_rate: float
     drift: torch.Tensor | float = 0.0
 
+    @classmethod
+    def of_step(
+        cls, recipe: Recipe, examples: Sequence[Example], drift: torch.Tensor | float = 0.0
+    ) -> PreferenceLoss:  # fmt: skip
+        """Return the losses of a step of ``examples``."""
+        rates = []
+        for is_replay in (False, True):
+            own = [example for example in examples if example.is_replay == is_replay]
+            tokens = math.fsum(example.weight * example.num_chosen for example in own)
+            rates.append(math.fsum(example.weight for example in own) / tokens if tokens else 0.0)
+        return cls(recipe, *rates, drift)
 
-def totals_of(examples: Sequence[Example]) -> StepTotals:
-    """Return the totals of a step of ``examples``, without the drift."""
-    rates = []
-    for is_replay in (False, True):
-        own = [example for example in examples if example.is_replay == is_replay]
-        tokens = math.fsum(example.weight * example.num_chosen for example in own)
-        rates.append(math.fsum(example.weight for example in own) / tokens if tokens else 0.0)
-    return StepTotals(rates[0], rates[1])
+    def texts_of(self, examples: Sequence[Example]) -> list[Example]:
+        """Return the texts of ``examples`` as a batch holds them: the first of each, and then the second ones.
 
-
-def texts_of(examples: Sequence[Example], *, is_second_read: bool) -> list[Example]:
-    """Return the texts of ``examples`` as a batch holds them: the first of each, and then the second ones."""
-    seconds = [example.parts[1] for example in examples if len(example.parts) > 1] if is_second_read else []
-    return [*(example.parts[0] for example in examples), *seconds]
-
-
-@dataclass(frozen=True)
-class PreferenceLoss:
-    """The losses of one objective as a recipe sets it."""
-
-    objective: Objective
-    recipe: PreferenceRecipe
-
-    @property
-    def is_pairwise(self) -> bool:
-        """Return True where both texts of a record are trained; of KTO the second is only read."""
-        return self.objective != "kto"
+        Of KTO the second ones are only read for the drift.
+        """
+        is_pairwise = self.recipe.objective != "kto"
+        seconds = [example.parts[1] for example in examples if is_pairwise and len(example.parts) > 1]
+        return [*(example.parts[0] for example in examples), *seconds]
 
     def loss(
         self, model: Any, batch: Batch, examples: Sequence[Example], reference: torch.Tensor,
-        totals: StepTotals, scale: float,
+        scale: float,
     ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
         """Return ``scale`` * the weighted sum of the records' losses (differentiable), and each token's NLL [S].
 
         ``batch`` holds `texts_of` the examples; ``reference`` [B, 2] is what the reference gives their parts, in nats.
         """
-        texts = texts_of(examples, is_second_read=self.is_pairwise)
+        num_texts = len(self.texts_of(examples))
 
         def grad_fn(nll: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             with torch.enable_grad(), torch.autocast(nll.device.type, enabled=False):
                 nll = nll.detach().requires_grad_()
-                logps = torch.zeros(len(texts), device=nll.device).index_add(0, batch.owners, -nll)
-                value = scale * self._sum(logps, examples, reference, totals)
+                logps = torch.zeros(num_texts, device=nll.device).index_add(0, batch.owners, -nll)
+                value = scale * self._sum(logps, examples, reference)
                 (weights,) = torch.autograd.grad(value, nll)
             return value.detach(), weights
 
         return loss_from_nll(model, batch, grad_fn)
 
     def _sum(
-        self, logps: torch.Tensor, examples: Sequence[Example], reference: torch.Tensor, totals: StepTotals
-    ) -> torch.Tensor:
+        self, logps: torch.Tensor, examples: Sequence[Example], reference: torch.Tensor
+    ) -> torch.Tensor:  # fmt: skip
         """Return the weighted sum of the losses of ``examples`` by the log-probabilities [P] of their texts."""
 
         def put(values: Sequence[float]) -> torch.Tensor:
             return to_device(torch.tensor(values, dtype=torch.float32), logps.device)
 
+        objective, recipe = self.recipe.objective, self.recipe.preference
         first, second = logps[: len(examples)], logps[len(examples) :]
         # Likelihood alone: of replayed text, and with ORPO of the better answers too.
-        rate = {True: totals.replay_rate, False: totals.answer_rate if self.objective == "orpo" else 0.0}
+        rate = {True: self.replay_rate, False: self.answer_rate if objective == "orpo" else 0.0}
         total = -(first * put([rate[example.is_replay] * example.weight for example in examples])).sum()
         weights = put([0.0 if example.is_replay else example.weight for example in examples])
-        if self.objective == "kto":
+        if objective == "kto":
             signs = put([example.sign for example in examples])
-            return total + (kto_loss(self.recipe, first - reference[:, 0], signs, totals.drift) * weights).sum()
+            return total + (kto_loss(recipe, first - reference[:, 0], signs, self.drift) * weights).sum()
         pairs = [index for index, example in enumerate(examples) if not example.is_replay]
         where = to_device(torch.tensor(pairs, dtype=torch.int64), logps.device)
         sides = torch.stack([first[where], second], 1)
         sizes = put([part.num_supervised for n in pairs for part in examples[n].parts]).reshape(len(pairs), 2)
-        if self.objective == "orpo":
-            losses = self.recipe.strength * odds_ratio_loss(sides / sizes)
+        if objective == "orpo":
+            losses = recipe.strength * odds_ratio_loss(sides / sizes)
         else:
-            losses = pair_loss(self.recipe, sides - reference[where], sizes)
+            losses = pair_loss(recipe, sides - reference[where], sizes)
         return total + (losses * weights[where]).sum()
-
-    def drift(self, model: Any, batch: Batch, num_texts: int, reference: torch.Tensor) -> torch.Tensor:
-        """Return by how much the model finds texts likelier than the reference does, [number of texts], in nats."""
-        with torch.no_grad():
-            _, nll = supervised_loss(model, batch)
-            return torch.zeros(num_texts, device=nll.device).index_add(0, batch.owners, -nll.float()) - reference
 
 
 def pair_loss(recipe: PreferenceRecipe, gains: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
