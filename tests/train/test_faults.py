@@ -200,7 +200,7 @@ def test_what_a_run_cannot_write_is_said_with_the_exit_code_of_disks(
     (tmp_path / "file").touch()
     assert "file/run" in error(tmp_path / "file" / "run").message
 
-    def full(*_: Any) -> None:
+    def full(*_: Any, **__: Any) -> None:
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr("peft.PeftModel.save_pretrained", full)
