@@ -143,7 +143,7 @@ class MeasureLog:
         self.add("", 0)
 
     def add(self, _kind: str, num_rows: int) -> None:
-        """Count more rows as done; raises TrainError "E954 disk-full"."""
+        """Count more rows as done; raises TrainError "E936 write-failed"."""
         self.done, now = self.done + num_rows, time.monotonic()
         if now - self.written_at < 1 and self.done < self.of:
             return
