@@ -41,7 +41,9 @@ class TrainingState:
     @classmethod
     def from_progress(cls, progress: Mapping[str, Any]) -> TrainingState:
         """Return the state that `progress` was called on."""
-        return cls(**{**progress, "evaluations": [ValidationScore(**score) for score in progress["evaluations"]]})
+        # Without samples, which no checkpoint carries along.
+        scores = [ValidationScore(one["score"], one["loss"], one["by_category"]) for one in progress["evaluations"]]
+        return cls(**{**progress, "evaluations": scores})
 
 
 @dataclass(kw_only=True)
