@@ -227,7 +227,7 @@ def test_a_curve_says_what_to_do_category_by_category() -> None:
     }  # fmt: skip
     by_name = {row[0]: row for row in curve.rows}
     assert by_name["rises"][6].startswith("+.12 (+.1")
-    assert by_name["falls"][6].startswith("\u2212.12 (\u2212.1")
+    assert by_name["falls"][6].startswith("\u2212.13 (\u2212.1")
     assert float(by_name["bits (bits)"][3]) > float(by_name["bits (bits)"][5])
     none = [result._replace(sizes={**result.sizes, "flat": 0}) for result in results]
     empty = learning_curve(few, none, [0, 1], split="validation", margin=0.02, fewest=30)

@@ -381,20 +381,20 @@ def next_members(series: Series, folders: Folders) -> list[MemberRecord]:
     return [MemberRecord(name=f"winner-seed-{seed}", changes={**chosen, "seed": seed}) for seed in fresh]
 
 
-def _choices(record: SeriesRecord, folders: Folders) -> dict[str, TrialResult]:
+def _choices(record: SeriesRecord, folders: Folders) -> list[TrialResult]:
     """Return what each trial of a sweep scored by seed, nothing where a seed of it ended with an error."""
-    choices, trials = dict[str, TrialResult](), [member for member in record.members if "eval.splits" in member.changes]
+    choices, trials = list[TrialResult](), [member for member in record.members if "eval.splits" in member.changes]
     for first in trials[:: record.number]:
         name = first.name.rpartition("-seed-")[0]
         mine = [folders[member.name] for member in trials if member.name.rpartition("-seed-")[0] == name]
         whole = [folder for folder in mine if folder is not None]
         changes = {key: value for key, value in first.changes.items() if key not in ("seed", "eval.splits")}
         is_whole = len(whole) == len(mine)
-        choices[name] = TrialResult(
+        choices.append(TrialResult(
             changes, int(read_run(whole[0])["steps"]) if is_whole else 0,
             [read_predictions(folder / PREDICTIONS)[1] for folder in whole] if is_whole else [],
-        )  # fmt: skip
-    if not any(choice.sides for choice in choices.values()):
+        ))  # fmt: skip
+    if not any(choice.sides for choice in choices):
         raise TrainError("E871 bad-series", "no combination of the grid could be trained", "Look at series.json.")
     return choices
 
