@@ -212,7 +212,7 @@ def test_another_setting_row_or_template_is_another_entry(tmp_path: Path) -> Non
     assert len(list(cache.folder.iterdir())) == 5
 
 
-@pytest.mark.parametrize("part", ["ids.bin", "manifest", "numbers.bin"])
+@pytest.mark.parametrize("part", ["ids.bin", "manifest", "sizes.bin"])
 @pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
 def test_a_damaged_entry_is_said_and_made_anew(
     tmp_path: Path, part: str, damage: str, capsys: pytest.CaptureFixture[str]

@@ -129,13 +129,6 @@ class Row:
         """Id, category and cluster, which travel with the tokens into the report."""
         return self.id, self.category, self.cluster
 
-    @cached_property
-    def key(self) -> int:
-        """A digest of all that is rendered of the row, by which its example is found again: 64 bits, with a sign."""
-        values = (*self.name, self.messages, self.tools, self.text, self.weight, self.first_answer)
-        text = json.dumps(values, ensure_ascii=False).encode("utf-8", "surrogatepass")
-        return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big", signed=True)
-
     @property
     def first_answer(self) -> int | None:
         """The index of the first message of a preference's answer; None of other rows."""
@@ -258,8 +251,6 @@ def _open_plain(path: Path) -> Dataset:
         refuse(str(path), f"a dataset has rows of one objective, and this one has {kinds}")
     remark = f"Not vouched for: {name} is no export of `curate`, so that nobody reviewed it or looked for repeats"
     remark = f"{remark}; {choose_splits(path, lines)}."
-    if any(line["is_text"] for line in lines):
-        remark += " Prompts and answers that are text become turns of the chat template."
     # Known again by what the rows say, wherever they lie.
     digest = digest_of([line | {"source": ""} for line in lines])
     splits = {split: [row for row, line in zip(rows, lines, strict=True) if line["split"] == split] for split in SPLITS}

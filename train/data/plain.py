@@ -29,9 +29,8 @@ _NAME_SPLITS = (
 def read_plain(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a file or folder as lines of an export, whose types are not yet checked.
 
-    Of each line "kind" is the objective that it is fit for, "is_text" whether a prompt or answer was no messages,
-    "source" its place, "split" None where none was supplied, and "cluster" a digest of what is asked first. Raises
-    TrainError "E912 bad-dataset" with file and line.
+    Of each line "kind" is the objective that it is fit for, "source" its place, "split" None where none was supplied,
+    and "cluster" a digest of what is asked first. Raises TrainError "E912 bad-dataset" with file and line.
     """
     lines: list[dict[str, Any]] = []
     places: dict[str, str] = {}
@@ -139,8 +138,7 @@ def _content(row: dict[str, Any], location: str) -> dict[str, Any]:
             f"this one has {console.one_line(names[:200]) or 'nothing'}",
         )
     if kind == "domain":
-        return {"kind": kind, "is_text": False, "text": row["text"], "cluster": digest_of(str(row["text"]).split())}
-    is_text = any(isinstance(row.get(name), str) for name in ("prompt", *_ANSWERS[kind]))
+        return {"kind": kind, "text": row["text"], "cluster": digest_of(str(row["text"]).split())}
     sides, prompt, ratings = list(map(turns, _ANSWERS[kind])), list[dict[str, Any]](), [1, 0] * (kind == "dpo")
     if kind == "dpo" and sides[0][0].get("role") != "assistant":
         # Whole conversations that begin alike; a prompt beside them says the same once more.
@@ -160,7 +158,6 @@ def _content(row: dict[str, Any], location: str) -> dict[str, Any]:
     asked = next((n for n, turn in enumerate(messages, 1) if turn.get("role") == "user"), None)
     return {
         "kind": kind, "messages": messages,
-        "is_text": is_text,
         "cluster": digest_of([str(turn.get("content")).split() for turn in messages[:asked]]),
         "answers": [{"messages": side, "rating": own} for side, own in zip(sides, ratings, strict=False)] or None,
     }  # fmt: skip

@@ -21,7 +21,8 @@ from train.recipe.model import Recipe, StageRecipe
 
 _MARKS = (".git", "curate.toml")
 """What lies at the top of a project."""
-MOST_BYTES, MOST_TOKENS, MOST_FAULTS = 1_048_576, 50_000, 100
+MOST_BYTES, MOST_TOKENS, MOST_LEVELS, MOST_FAULTS = 1_048_576, 50_000, 64, 100
+_YAML_BEGINS, _YAML_ENDS = ("[", "{", "<block sequence start>", "<block mapping start>"), ("]", "}", "<block end>")
 # tomllib takes time in the square of a dotted key's parts; nobody has that many.
 _LONG_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){64}""")
 # What other trainers have in their configuration, behind what it is here: a setting, an option of the command line (one
@@ -196,10 +197,13 @@ def _read_yaml(text: str) -> Any:
 
     try:
         # An alias that names itself, or ten that name ten each, make a small file endless; a tag makes objects.
+        # Its time grows with the square of the depth, so that no more is read than is allowed.
+        depth = 0
         for number, token in enumerate(yaml.scan(text, yaml.SafeLoader)):
-            if number > MOST_TOKENS or isinstance(token, yaml.AliasToken | yaml.TagToken):
-                what = f"{token.start_mark.line + 1}: tags, aliases and more than {MOST_TOKENS:,} tokens are refused"
-                raise ValueError(f"line {what}")
+            depth += (token.id in _YAML_BEGINS) - (token.id in _YAML_ENDS)
+            if max(number / MOST_TOKENS, depth / MOST_LEVELS) > 1 or token.id in ("<alias>", "<tag>"):
+                what = f"tags, aliases, more than {MOST_LEVELS} levels and {MOST_TOKENS:,} tokens are refused"
+                raise ValueError(f"line {token.start_mark.line + 1}: {what}")
         return UniqueKeys(text).get_single_data()
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from None

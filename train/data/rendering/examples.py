@@ -6,18 +6,18 @@ of some examples after those of others are those of both, so a file of them grow
 
 from __future__ import annotations
 
+import json
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import chain, pairwise
+from itertools import chain
 from typing import Any, NamedTuple, overload
 
 import numpy as np
 
 from train.base.console import join_names
-from train.data.rendering.encode import Ints
 
 BATCH = 1024
 """Examples that are held as objects before they become arrays."""
@@ -44,8 +44,6 @@ class Example:
     """True for general text that is trained along against forgetting."""
     num_prompt: int = field(default=-1, compare=False)
     """How many ids stand before the last answer, -1 for raw text."""
-    key: int = field(default=0, compare=False)
-    """Digest of the row that it was rendered from; 0 for none."""
     second: tuple[int, int] | None = None
     """Where answers are compared, the token at which the second text begins, and the bytes of that text."""
     sign: int = 1
@@ -111,20 +109,24 @@ class Prompt(NamedTuple):
 
 def arrays_of(examples: Sequence[Example]) -> dict[str, Any]:
     """Return examples as the arrays of `Examples`."""
-    names = [name.encode("utf-8", "surrogatepass") for one in examples for name in (one.id, one.category, one.cluster)]
-    numbers = [
-        (one.key, one.num_bytes, len(one.ids), one.num_supervised, one.num_chosen, one.num_prompt,
-         *(one.second or (-1, 0)), one.sign, one.is_replay, len(one.weights or ()))
+    heads = [
+        json.dumps([
+            one.id, one.category, one.cluster, one.num_bytes, one.is_replay, one.num_prompt, one.second, one.sign,
+            one.row_weight,
+        ]).encode()
         for one in examples
     ]  # fmt: skip
+    sizes = [
+        (len(one.ids), one.num_supervised, one.num_chosen, len(one.weights or ()), len(head))
+        for one, head in zip(examples, heads, strict=True)
+    ]
     return {
         "ids": np.fromiter(chain.from_iterable(one.ids for one in examples), np.int32),
         "mask": np.frombuffer(b"".join(bytes(one.mask) for one in examples), np.uint8),
         "weights": np.fromiter(chain.from_iterable(one.weights or () for one in examples), np.float64),
-        "numbers": np.array(numbers, np.int64).reshape(-1, 11),
-        "totals": np.array([(one.weight, one.row_weight) for one in examples], np.float64).reshape(-1, 2),
-        "names": np.frombuffer(b"".join(names), np.uint8),
-        "name_lengths": np.array([len(name) for name in names], np.int32),
+        "sizes": np.array(sizes, np.int64).reshape(-1, 5),
+        "totals": np.array([one.weight for one in examples], np.float64),
+        "heads": np.frombuffer(b"".join(heads), np.uint8),
     }
 
 
@@ -132,19 +134,20 @@ class Examples(Sequence[Example]):
     """A sequence of examples that are made when they are asked for, from flat arrays.
 
     ``arrays`` has of all tokens "ids" and "mask", of those of the examples that have some "weights"; of each example
-    "numbers" [n, 11] and "totals" [n, 2] as `arrays_of` says; and in UTF-8 "names" with "name_lengths" [3n]: id,
-    category and cluster of each.
+    "sizes" [n, 5], "totals" [n] and in JSON "heads" as `arrays_of` says.
     """
 
     def __init__(self, arrays: Mapping[str, Any]) -> None:
         # Python lists take some thirty bytes a token; the arrays take five, and may lie in a file that is only mapped.
         self.arrays = arrays
-        self._keys, _, self.lengths, self.supervised, self.chosen, *_, weight_counts = arrays["numbers"].T
-        """Keys; tokens, trained tokens, and those of them that are to become likelier [n]."""
-        self.weights = arrays["totals"][:, 0]
+        self.lengths, self.supervised, self.chosen, weights, heads = arrays["sizes"].T
+        """Tokens, trained tokens, and those of them that are to become likelier [n]."""
+        self.weights = arrays["totals"]
         """The weights of the trained tokens in sum, or what a record that compares answers counts [n]."""
-        self._begins, self._weight_begins = _starts(self.lengths), _starts(weight_counts)
-        self._name_begins = _starts(arrays["name_lengths"])
+        # Where each one's part begins, and where the last one's ends.
+        self._begins, self._weight_begins, self._head_begins = (
+            np.append(0, np.cumsum(sizes)) for sizes in (self.lengths, weights, heads)
+        )
 
     @classmethod
     def of(cls, examples: Sequence[Example]) -> Examples:
@@ -172,14 +175,12 @@ class Examples(Sequence[Example]):
         chosen = range(len(self))[index]
         if not isinstance(chosen, int):
             return [self[number] for number in chosen]
-        own, weighed = (slice(*starts[chosen : chosen + 2]) for starts in (self._begins, self._weight_begins))
-        key, num_bytes, *_, num_prompt, middle, second_bytes, sign, is_replay, num_weights = self.arrays["numbers"][
-            chosen
-        ].tolist()
+        own, weighed = (slice(*begins[chosen : chosen + 2]) for begins in (self._begins, self._weight_begins))
+        *name, num_bytes, is_replay, num_prompt, second, sign, row_weight = self._head(chosen)
         return Example(
-            *self.name(chosen), self.arrays["ids"][own].tolist(), self.arrays["mask"][own].astype(bool).tolist(),
-            num_bytes, self.arrays["weights"][weighed].tolist() if num_weights else None, bool(is_replay), num_prompt,
-            key, None if middle < 0 else (middle, second_bytes), sign, float(self.arrays["totals"][chosen, 1]),
+            *name, self.arrays["ids"][own].tolist(), self.arrays["mask"][own].astype(bool).tolist(), num_bytes,
+            self.arrays["weights"][weighed].tolist() or None, is_replay, num_prompt, second and tuple(second), sign,
+            row_weight,
         )  # fmt: skip
 
     def __eq__(self, other: object) -> bool:
@@ -189,24 +190,12 @@ class Examples(Sequence[Example]):
 
     def name(self, index: int) -> tuple[str, str, str]:
         """Return id, category and cluster of example ``index`` (from 0)."""
-        edges = pairwise(self._name_begins[3 * index : 3 * index + 4].tolist())
-        one, two, three = (
-            self.arrays["names"][start:end].tobytes().decode("utf-8", "surrogatepass") for start, end in edges
-        )
+        one, two, three, *_ = self._head(index)
         return one, two, three
 
-    def find(self, keys: Ints) -> Ints:
-        """Return the index of the example of each key [m], -1 where there is none."""
-        order, ordered = self._order
-        if not len(ordered):
-            return np.full(len(keys), -1)
-        index = np.minimum(np.searchsorted(ordered, keys), len(ordered) - 1)
-        return np.where(ordered[index] == keys, order[index], -1)
-
-    @cached_property
-    def _order(self) -> tuple[Ints, Ints]:
-        order = np.argsort(self._keys, kind="stable")
-        return order, self._keys[order]
+    def _head(self, index: int) -> list[Any]:
+        head: list[Any] = json.loads(self.arrays["heads"][slice(*self._head_begins[index : index + 2])].tobytes())
+        return head
 
 
 @dataclass(frozen=True)
@@ -236,8 +225,3 @@ class Rendered:
             f"{len(names):,} {split} record{'' if len(names) == 1 else 's'} {state}, {reason}: {join_names(names)}"
             for (state, reason), names in ids.items()
         ]
-
-
-def _starts(lengths: Any) -> Ints:
-    # Where each of some things end to end begins, and where the last one ends.
-    return np.append(0, np.cumsum(lengths, dtype=np.int64))

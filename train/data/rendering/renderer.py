@@ -16,8 +16,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from train.base.cache import Cache
 from train.base.console import join_names
 from train.base.errors import TrainError
@@ -130,8 +128,6 @@ class Renderer:
         self.reasoning, self.allow_special_tokens = reasoning, allow_special_tokens
         self.encoder = Encoder(tokenizer)
         self.warnings: list[str] = []
-        # Base and tuned are measured on the same rows, so each is rendered once; a row is known again by its key.
-        self._rendered: list[Rendered] = []
         self.template = self._template()
         tokens = {key: str(value) for key, value in tokenizer.special_tokens_map.items() if isinstance(value, str)}
         eos, special = tokenizer.eos_token or "", tuple(self.encoder.special_texts)
@@ -173,32 +169,8 @@ class Renderer:
 
     def examples(self, rows: Sequence[Row]) -> Rendered:
         """Return the examples of all rows; raises one TrainError that lists every fault with its record ids."""
-        known, left_out = self._known(rows), {}
-        if unknown := [row for row, found in zip(rows, known, strict=True) if found is None]:
-            fresh = Rendered()
-            fresh = self.remember(replace(fresh, examples=Examples.joined(list(self.batches(unknown, fresh)))))
-            if len(unknown) == len(rows):
-                return fresh
-            known, left_out = self._known(rows), fresh.left_out
-        found = [(row.id, *place) for row, place in zip(rows, known, strict=True) if place is not None]
-        return Rendered(
-            Examples.of([rendered.examples[index] for _, rendered, index in found]), left_out,
-            {name: one.cut[name] for name, one, _ in found if name in one.cut},
-            {name: one.notes[name] for name, one, _ in found if name in one.notes},
-        )  # fmt: skip
-
-    def remember(self, rendered: Rendered) -> Rendered:
-        """Return what was rendered; its rows are known from now on."""
-        self._rendered.append(rendered)
-        return rendered
-
-    def _known(self, rows: Sequence[Row]) -> list[tuple[Rendered, int] | None]:
-        # Where each row's example is among those that were rendered.
-        keys, known = np.array([row.key for row in rows], np.int64), [None] * len(rows)
-        for rendered in self._rendered:
-            indices = rendered.examples.find(keys).tolist()
-            known = [(rendered, n) if n >= 0 else one for one, n in zip(known, indices, strict=True)]
-        return known
+        rendered = Rendered()
+        return replace(rendered, examples=Examples.joined(list(self.batches(rows, rendered))))
 
     def batches(self, rows: Sequence[Row], rendered: Rendered) -> Iterator[dict[str, Any]]:
         """Yield the arrays of the examples of ``rows`` some at a time, at least once; tell ``rendered`` of the others.
@@ -243,7 +215,7 @@ class Renderer:
         return self._shorten(None, self.whole(row))
 
     def whole(self, row: Row) -> Example:
-        """Return one row's example uncut, and remember nothing of it; raises RowFault (a TrainError)."""
+        """Return one row's example uncut; raises RowFault (a TrainError)."""
         return self._prove(self._item(row))
 
     def preview(self, row: Row) -> Preview:
@@ -273,11 +245,6 @@ class Renderer:
         answer, marks = row.messages[last_answer(row.messages)], self._marks
         content = answer["content"] or ""
         reference = content if marks is None or trace_of(answer) else marks.answer_in(content)
-        [known] = self._known([row])
-        # The prompt begins the example; a cut one may be shorter than it.
-        if known is not None and not answer.get("tool_calls") and row.id not in known[0].cut:
-            example = known[0].examples[known[1]]
-            return Prompt(row.id, example.ids[: example.num_prompt], reference)
         prompt, _, written = self._unanswered(row)
         return Prompt(row.id, prompt, written if answer.get("tool_calls") else reference)
 
@@ -440,7 +407,7 @@ class Renderer:
         return Example(
             *row.name, ids, mask, sum(num_bytes for *_, num_bytes in runs),
             weights if any(weight != 1 for _, _, weight, _ in runs) else None,
-            num_prompt=-1 if placed is None else encoded.num_prompt, key=row.key,
+            num_prompt=-1 if placed is None else encoded.num_prompt,
         )  # fmt: skip
 
     def _answers(self, item: _Item, placed: Conversation) -> list[_Run]:
@@ -497,7 +464,7 @@ class Renderer:
 
 
 def render_cached(renderer: Renderer, rows: Sequence[Row], digest: str, cache: Cache | None) -> Rendered:
-    """Return what ``renderer.examples`` returns, from the cache where it has it, and let the renderer know it.
+    """Return what ``renderer.examples`` returns, from the cache where it has it.
 
     ``digest`` is a SHA-256 of the rows. Raises the TrainError that ``renderer.examples`` raises.
     """
@@ -522,4 +489,4 @@ def render_cached(renderer: Renderer, rows: Sequence[Row], digest: str, cache: C
         # The disk refuses.
         return renderer.examples(rows)
     left_out = {record: (code, reason) for record, (code, reason) in entry.values["left_out"].items()}
-    return renderer.remember(Rendered(Examples(entry.arrays), left_out, entry.values["cut"], entry.values["notes"]))
+    return Rendered(Examples(entry.arrays), left_out, entry.values["cut"], entry.values["notes"])
