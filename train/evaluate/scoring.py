@@ -180,7 +180,8 @@ def score(
     row without a completion is left out. A category that ``categories`` does not know, and the empty one, is scored by
     the default metric.
     """
-    by_id, likely, worse = ({one.id: one for one in some} for some in (answers, nlls or (), rejected))
+    by_id = {answer.id: answer for answer in answers}
+    likely, worse = ({nll.id: nll for nll in some} for some in (nlls or (), rejected))
     scored = []
     for row in rows:
         if row.id not in (by_id if nlls is None else likely):
@@ -188,12 +189,12 @@ def score(
         spec, (reference, _) = spec_of(categories, row.category), part_reasoning(references.get(row.id, ""))
         answer, nll, other = by_id.get(row.id), likely.get(row.id), worse.get(row.id)
         record = Scored(
-            row.id, split, row.category, row.cluster, reference,
-            *((None, 0, 0) if nll is None else (nll.nll, nll.num_tokens, nll.num_bytes)), scores={},
+            row.id, split, row.category, row.cluster, reference, None, 0, 0, scores={}, is_liked=row.is_liked,
+            slices=row.slices, trivial_answer=spec.label, options=digest_of(spec.options) if spec.options else None,
             rejected=None if other is None else {"nll": other.nll, "num_tokens": other.num_tokens},
-            is_liked=row.is_liked, slices=row.slices, trivial_answer=spec.label,
-            options=digest_of(spec.options) if spec.options else None,
         )  # fmt: skip
+        if nll is not None:
+            record = replace(record, nll=nll.nll, num_tokens=nll.num_tokens, num_bytes=nll.num_bytes)
         if answer is not None:
             record = replace(
                 record, text=answer.text, reasoning=answer.reasoning, stopped=answer.stopped, usage=answer.usage,

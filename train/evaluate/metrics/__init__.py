@@ -116,7 +116,7 @@ class Metric:
         # What a type cannot say is the function's own affair, so it is called with them.
         with self._named_fault():
             try:
-                validate_call(self.function, config=_STRICT)("", "", **options)
+                validate_call(config=_STRICT)(self.function)("", "", **options)
             except ValueError as error:
                 fault = validation_fault(error) if isinstance(error, ValidationError) else str(error)
                 own = ", ".join(f"{name} = {json.dumps(default)}" for name, default in self.options.items())
