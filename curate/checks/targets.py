@@ -77,7 +77,7 @@ def token_findings(
     require_trainer("counting tokens", "leave --model out")
     checks = [check for check in discover().values() if check.on_lengths]
     chosen = replace(settings, target=target)
-    words = ["preview", "-", "--json", "--base", model]
+    words = ["preview", "-", "--base", model]
     words += ["--set", "objective=sft" if target in _LAST_ANSWER else "objective=chat"]
     words += ["--set", f"allow_special_tokens={str(settings.checks.allow_special_tokens).lower()}"]
     findings: list[Finding] = []

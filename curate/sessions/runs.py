@@ -58,9 +58,10 @@ class Run:
     def members(self) -> list[tuple[str, str]]:
         """The runs of a series, by name and status; none of a run."""
         members = self.about.get("members")
-        pairs = [(str(m.get("name")), str(m.get("status"))) for m in members or () if isinstance(m, Mapping)]
-        # Such a name is a folder's, and leads nowhere else.
-        return [(name, status) for name, status in pairs if Path(name).name == name not in ("", "..")]
+        names = [str(member.get("name")) for member in members or () if isinstance(member, Mapping)]
+        # Such a name is a folder's, and leads nowhere else; its run.json says how far it is.
+        own = [name for name in names if Path(name).name == name not in ("", "..")]
+        return [(name, str(_about(self.folder / name).get("status", "waiting"))) for name in own]
 
     @property
     def metrics_folder(self) -> Path:
@@ -131,9 +132,7 @@ def read_run(folder: Path) -> Run:
     process, about = read_process(folder), _about(folder) or _about(folder, _SERIES_FILE)
     if not about and (folder / _SERIES_FILE).is_file():
         # What its runs made is whole.
-        members: Json = [
-            {"name": path.parent.name, "status": "begun"} for path in sorted(folder.glob(f"*/{_RUN_FILE}"))
-        ]
+        members: Json = [{"name": path.parent.name} for path in sorted(folder.glob(f"*/{_RUN_FILE}"))]
         why = f"{_SERIES_FILE} is damaged; its runs are listed below it"
         return Run(folder, "failed", why, {"members": members}, process, (folder / REPORT_FILE).is_file())
     standing, why = _standing(about, process)

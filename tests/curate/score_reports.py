@@ -53,8 +53,7 @@ def write_series(runs: Path, status: str = "finished") -> Path:
     members = []
     for seed, tuned in ((0, 0.8), (1, 1.0)):
         write_run(folder / f"seed-{seed}", 40, tuned=tuned)
-        members.append({"name": f"seed-{seed}", "changes": {"seed": seed}, "status": "finished", "error": ""})
-    members[-1]["status"] = status
+        members.append({"name": f"seed-{seed}", "changes": {"seed": seed}})
     base = sides(40, tuned=1.0)[0]
     report = seeds_report(
         base, [sides(40, tuned=tuned)[1] for tuned in (0.8, 1.0)], seeds=[0, 1], selected=1, name="seed-1",
@@ -66,7 +65,7 @@ def write_series(runs: Path, status: str = "finished") -> Path:
     about = {
         "version": 1, "id": SERIES_ID, "kind": "seeds", "status": status, "created": "2026-11-24T10:00:00Z",
         "dataset": {"path": str(runs.parent / "dataset/v1"), "name": "v1", "sha256": "0" * 64},
-        "recipe_folder": "/", "request": {"number": 2}, "steps": 4, "global_batch_size": 2, "members": members,
+        "recipe_folder": "/", "number": 2, "members": members,
         "selected": "seed-1" if status == "finished" else "",
     }  # fmt: skip
     (folder / "series.json").write_text(json.dumps(about), encoding="utf-8")

@@ -142,7 +142,7 @@ def test_without_people_each_figure_of_the_judge_says_so(tmp_path):
 def evaluated(folder):
     from click.testing import CliRunner
 
-    from train.cli.eval import command
+    from train.cli.eval import evaluate as command
 
     result = CliRunner().invoke(command, [str(folder)], catch_exceptions=False)
     return result.output, Report.load(folder)
@@ -203,7 +203,7 @@ def test_a_broken_human_jsonl_is_named(tmp_path):
 def test_compare_shows_whom_people_prefer(tmp_path, root):
     from click.testing import CliRunner
 
-    from train.cli.compare import command
+    from train.cli.compare import compare as command
 
     path = tmp_path / "v.jsonl"
     path.write_text("".join(json.dumps(verdict(n, "ab"[n % 3 > 0])) + "\n" for n in range(60)), encoding="utf-8")

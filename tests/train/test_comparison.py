@@ -74,7 +74,7 @@ def test_a_run_its_base_and_another_run_stand_in_one_table(tmp_path: Path) -> No
     printed = compare(*names)
     assert f"base = {tmp_path / 'one'}:base, tuned = {tmp_path / 'two'}, on the test split" in printed
     assert "+ improved" in printed
-    other = table_of(tmp_path / "one", tmp_path / "two", f"{tmp_path / 'one'}:base", "--against", tmp_path / "two")
+    other = table_of(tmp_path / "two", tmp_path / "one", f"{tmp_path / 'one'}:base")
     assert other["models"][0]["name"] == str(tmp_path / "two")
     assert "regressed" in {c["verdict"] for pair in other["pairs"] for s in pair["splits"] for c in s["categories"]}
     compare(*reversed(names), "--fail-on", "worse", code=1)

@@ -20,7 +20,7 @@ from train.base.errors import Exit, TrainError
 from train.base.run_folder import read_run, write_run
 from train.base.storage import sha256_of
 from train.cli import cli
-from train.cli.export import command as export_command
+from train.cli.export import export as export_command
 from train.data.dataset import open_dataset
 from train.data.rendering import Renderer
 from train.evaluate.predictions import read_predictions

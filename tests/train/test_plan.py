@@ -327,12 +327,10 @@ def test_the_command_says_it_as_text_and_as_json(dataset: Path, bases: Callable[
     # What is not measured is arithmetic, which knows of tensors alone.
     assert " MB at the most of " in said.stdout
     assert " MB at the least of " in _plan(dataset, bases(), "--no-measure").stdout
-    shown = _plan(dataset, bases(), "--no-measure", "--gpu", "H100", "--json")
+    shown = _plan(dataset, bases(), "--no-measure", "--memory", "80", "--json")
     value = json.loads(shown.stdout)
     assert (value["device_bytes"], value["seconds"], value["fits"]) == (80 * 10**9, None, True)
     assert value["peak_bytes"] == value["memory"]["total"]
-    assert "known are" in str(_plan(dataset, bases(), "--gpu", "abacus").exception)
-    assert "give one of them" in str(_plan(dataset, bases(), "--gpu", "t4", "--memory", "9").exception)
 
 
 @pytest.mark.ci

@@ -23,9 +23,8 @@ Bases = Callable[..., Path]
 _LINE = re.compile(r"(?: *(\d+)  )?(trained|       )  (\w+) *\|(.*)\|")
 
 
-def _preview(dataset: Path, base: Path, *more: str, **environment: str) -> Any:
-    runner = CliRunner(env={"NO_COLOR": "", "FORCE_COLOR": "", **environment})
-    return runner.invoke(cli, ["preview", str(dataset), "--base", str(base), *more], standalone_mode=False)
+def _preview(dataset: Path, base: Path, *more: str) -> Any:
+    return CliRunner().invoke(cli, ["preview", str(dataset), "--base", str(base), *more], standalone_mode=False)
 
 
 def _lines(shown: Any) -> list[tuple[str, str, str, str]]:
@@ -84,19 +83,6 @@ def test_a_look_and_a_run_have_the_same_template_tokens_and_stops(bases: Bases, 
             assert getattr(looked, name) == getattr(trained, name)
         (base / "model.safetensors").unlink()
         assert open_renderer(open_dataset(dataset), Recipe(base=str(base)))[0].stop_ids == trained.stop_ids
-
-
-@pytest.mark.parametrize(
-    ("environment", "has_colour"),
-    [({}, False), ({"FORCE_COLOR": "1"}, True), ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False)],
-)
-def test_colour_is_never_the_only_sign(
-    environment: dict[str, str], has_colour: bool, bases: Bases, dataset: Path
-) -> None:
-    shown = _preview(dataset, bases(), "--id", "v3", **environment)
-    marked = re.findall(r"(\x1b\[1;32m)?trained  .*\|(\x1b\[0m)?", shown.stdout)
-    assert len(marked) == 2
-    assert all(bool(begin) == bool(end) == has_colour for begin, end in marked)
 
 
 def test_control_characters_are_visible(bases: Bases, tmp_path: Path) -> None:

@@ -279,7 +279,7 @@ def test_preview_and_lengths_name_what_is_swallowed(dataset: Path, tmp_path: Pat
     assert shown.return_value == Exit.USAGE
     assert "record t1: the chat template has no place for reasoning_content" in shown.stderr
     measured = CliRunner().invoke(
-        cli, ["preview", "-", "--json", "--base", str(base)], input=(dataset / "train.jsonl").read_bytes()
+        cli, ["preview", "-", "--base", str(base)], input=(dataset / "train.jsonl").read_bytes()
     )
     faults = {line["id"]: line["fault"] for line in map(json.loads, measured.stdout.splitlines())}
     assert "reasoning_content" in faults["t1"]
@@ -290,7 +290,7 @@ def test_preview_and_lengths_name_what_is_swallowed(dataset: Path, tmp_path: Pat
 def test_lengths_and_plan_count_its_tokens(dataset: Path, tmp_path: Path) -> None:
     base = save_base(tmp_path / "base", ALWAYS)
     measured = CliRunner().invoke(
-        cli, ["preview", "-", "--json", "--base", str(base)], input=(dataset / "train.jsonl").read_bytes()
+        cli, ["preview", "-", "--base", str(base)], input=(dataset / "train.jsonl").read_bytes()
     )
     lengths = {line["id"]: line for line in map(json.loads, measured.stdout.splitlines())}
     assert lengths["t1"]["supervised"] == renderer(ALWAYS).whole(thinking_row("t1")).num_supervised

@@ -5,7 +5,6 @@ So a pipe gets the table of results and nothing else, and no text of a dataset r
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import sys
@@ -54,15 +53,6 @@ def join_names(names: Iterable[str], most: int = 10) -> str:
 def columns() -> int | None:
     """Return the width of the terminal that stdout goes to, in cells; None where it goes elsewhere."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-
-
-def is_colour_wanted(stream: TextIO) -> bool:
-    """Whether ``stream`` should get colour: NO_COLOR and FORCE_COLOR decide, else being a terminal does."""
-    if os.environ.get("NO_COLOR"):
-        return False
-    if os.environ.get("FORCE_COLOR"):
-        return True
-    return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def data(text: str = "") -> None:

@@ -1,4 +1,4 @@
-"""The command line: one file a verb, named like it, imported only when it is called."""
+"""The command line: a file for each verb; `train.cli.run` has the three that train."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import os
 import pkgutil
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import reduce
 from pathlib import Path
@@ -29,30 +29,7 @@ if TYPE_CHECKING:
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
 
-_VERBS = sorted(module.name for module in pkgutil.iter_modules(__path__))
-
-
-class _Commands(Mapping[str, click.Command]):
-    """The commands of the files of this folder by their names; a file is imported when its command is asked for."""
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(_VERBS)
-
-    def __len__(self) -> int:
-        return len(_VERBS)
-
-    def __getitem__(self, name: str) -> click.Command:
-        if name not in _VERBS:
-            raise KeyError(name)
-        command: click.Command = importlib.import_module(f"{__name__}.{name}").command
-        return command
-
-
-# click only reads it, and would take a dict.
-@click.group(
-    commands=_Commands(),
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="pairsmith", prog_name="train")
 def cli() -> None:
     """Fine-tune on a curated dataset and say, category by category, whether it helped.
@@ -61,40 +38,28 @@ def cli() -> None:
     """
 
 
-class Loss(click.FloatRange):
-    """A loss of score, below 1; not a number is none."""
-
-    name = "loss"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return it as a float."""
-        loss = float(super().convert(value, param, ctx))
-        return loss if loss < 1 else self.fail("not a number is no loss", param, ctx)
+def loss(text: str) -> float:
+    """Return a loss of score, from 0 to below 1; raises BadParameter for anything else, not a number among it."""
+    value = float(text)
+    if not 0 <= value < 1:
+        raise click.BadParameter(f"{text} is not from 0 to below 1")
+    return value
 
 
-def _sharing(*shared: Callable[[Verb], Verb]) -> Callable[[Verb], Verb]:
-    # As with decorators written one above the other, the last is applied first.
+def sharing(*shared: Callable[[Verb], Verb]) -> Callable[[Verb], Verb]:
+    """Return a decorator that gives a verb the arguments and options ``shared``, in their order."""
     return lambda command: reduce(lambda inner, decorate: decorate(inner), reversed(shared), command)
 
 
-takes_a_recipe = _sharing(
+takes_a_recipe = sharing(
     click.argument("dataset", type=click.Path(path_type=Path, exists=True, allow_dash=True)),
     click.option(
-        "--recipe", "recipe_path", type=click.Path(path_type=Path, exists=True, dir_okay=False),
-        help="Recipe file, TOML or YAML.",
+        "--recipe", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Recipe file, TOML or YAML."
     ),
     click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set one key, such as lora_r=8."),
     click.option("--base", help="Folder, .gguf file or hub id of the model to tune."),
-)  # fmt: skip
-"""Give a verb what `run`, `plan` and `preview` share: DATASET, --recipe, --set and --base."""
-takes_a_series = _sharing(
-    click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder; default runs/DATE-a."),
-    click.option("--resume", is_flag=True, help="Go on with the newest series, or that of --out, as it was begun."),
-    click.option("--no-cache", is_flag=True, help="Measure the base again, though it was measured before."),
-    click.option("--dry-run", is_flag=True, help="Check everything and say the price; write nothing."),
-    click.option("--cost-per-hour", type=click.FloatRange(min=0), metavar="X", help="Price of an hour here."),
 )
-"""Give a verb what `curve` and `sweep` share: where the series lies, going on with it, and what it may cost."""
+"""Give a verb DATASET, --recipe, --set and --base."""
 
 
 def report_exit(report: Report, gate: Gate | None) -> int:
@@ -162,3 +127,8 @@ def _stop(number: int, _frame: FrameType | None) -> NoReturn:
     text, code = ("terminated", Exit.TERMINATED) if number == signal.SIGTERM else ("hung up", Exit.HUNG_UP)
     console.info(text)
     sys.exit(code)
+
+
+# Each registers its verbs, and imports what takes long when one of them is called.
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")

@@ -18,7 +18,7 @@ import click
 
 from train.base import console
 from train.base.errors import Exit, TrainError
-from train.cli import Verb
+from train.cli import cli, sharing
 from train.data.strict import text_of
 
 if TYPE_CHECKING:
@@ -29,22 +29,15 @@ _BLOCK = 256
 """Requests that are answered together; answers come out block by block."""
 
 
-def takes_a_prompt(command: Verb) -> Verb:
-    """Give a verb the options that `answer` and `eval` share."""
-    file = click.Path(path_type=Path, exists=True, dir_okay=False)
-    shared = (
-        click.option("--system", type=file, help="Text that comes first."),
-        click.option("--shots", type=click.IntRange(0, 64), default=0, help="Examples that stand before each prompt."),
-        click.option("--send-flagged", is_flag=True, help="Send records with findings X7xx to an endpoint too."),
-        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
-        click.option("--threads", type=click.IntRange(min=1), help="CPU threads; by default as many as a run uses."),
-    )
-    for give in reversed(shared):
-        command = give(command)
-    return command
+takes_a_prompt = sharing(
+    click.option("--system", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Text that is first."),
+    click.option("--shots", type=click.IntRange(0, 64), default=0, help="Examples that stand before each prompt."),
+    click.option("--send-flagged", is_flag=True, help="Send records with findings X7xx to an endpoint too."),
+)
+"""Give a verb what `answer` and `eval` share: --system, --shots and --send-flagged."""
 
 
-@click.command("answer")
+@cli.command()
 @click.argument("requests", type=click.File("rb"), default="-")
 @click.option("--with", "name", required=True, metavar="MODEL", help="Who answers; see below.")
 @takes_a_prompt
@@ -54,10 +47,9 @@ def takes_a_prompt(command: Verb) -> Verb:
 @click.option("--max-new-tokens", type=click.IntRange(1, 1 << 20), default=256, show_default=True)
 @click.option("--send-test", is_flag=True, help="Send an export's test.jsonl to an endpoint.")
 @click.option("--stream", "is_streamed", is_flag=True, help="Print text as it is written; end when the input ends.")
-def command(
-    requests: BinaryIO, name: str, system: Path | None, shots: int, send_flagged: bool, device: str,
-    threads: int | None, shots_from: BinaryIO | None, temperature: float, seed: int, max_new_tokens: int,
-    send_test: bool, is_streamed: bool,
+def answer(
+    requests: BinaryIO, name: str, system: Path | None, shots: int, send_flagged: bool, shots_from: BinaryIO | None,
+    temperature: float, seed: int, max_new_tokens: int, send_test: bool, is_streamed: bool,
 ) -> int:  # fmt: skip
     """Print what MODEL answers to REQUESTS, one JSON object a line ("-", the default, reads stdin).
 
@@ -92,7 +84,7 @@ def command(
     examples = [] if shots_from is None else read_shots(shots_from)
     allowed = [row for row in examples if not withheld_shots(row.id)]
     prompting, sampling = Prompting.of(system, shots, allowed), Sampling(temperature, seed, max_new_tokens)
-    with closing(open_contestant(name, device=device, threads=threads)) as model:
+    with closing(open_contestant(name)) as model:
         num_failed, num_withheld = _answer(model, requests, prompting, sampling, withheld, is_streamed=is_streamed)
     if num_withheld := num_withheld + len(examples) - len(allowed):
         console.info(

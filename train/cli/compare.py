@@ -10,17 +10,16 @@ import click
 
 from train.base import console
 from train.base.errors import Exit
-from train.cli import Loss, report_exit
+from train.cli import cli, loss, report_exit
 
 if TYPE_CHECKING:
     from train.report.model import Gate
 
 
-@click.command()
+@cli.command()
 @click.argument("names", metavar="MODEL MODEL...", nargs=-1)
-@click.option("--against", metavar="MODEL", help="The one that the others are held against; by default the first.")
 @click.option(
-    "--not-worse-than", "margin", type=Loss(0, 1, min_open=True, max_open=True), metavar="LOSS",
+    "--not-worse-than", "margin", type=loss, metavar="LOSS",
     help="Ask whether a loss of this much, such as .02, is ruled out.",
 )  # fmt: skip
 @click.option(
@@ -32,10 +31,9 @@ if TYPE_CHECKING:
     help="Verdicts of people, as runs/ID/human.jsonl has them: show whom they prefer.",
 )  # fmt: skip
 @click.option("--json", "is_json", is_flag=True, help="Print one JSON object (schemas/report.schema.json).")
-def command(
-    names: tuple[str, ...], against: str | None, margin: float | None, fail_on: Gate | None, human: BinaryIO | None,
-    is_json: bool,
-) -> int:  # fmt: skip
+def compare(
+    names: tuple[str, ...], margin: float | None, fail_on: Gate | None, human: BinaryIO | None, is_json: bool
+) -> int:
     """Compare models on the records that all of them were evaluated on.
 
     MODEL is a run's folder, which means its tuned model, the same with :base behind it, or the folder of an evaluation
@@ -51,7 +49,7 @@ def command(
 
     Example: train compare runs/2026-11-24-a runs/2026-11-25-b
 
-    Example: train compare runs/b runs/b:base runs/eval-tiny-base-4shot --against runs/b:base
+    Example: train compare runs/b:base runs/b runs/eval-tiny-base-4shot
 
     Example: train compare runs/eval-hosted runs/b --not-worse-than .02 --fail-on not-shown
 
@@ -61,8 +59,6 @@ def command(
         if names:
             raise click.UsageError("Leave the models out: the verdicts of --human name theirs.")
         return _people(human, is_json=is_json)
-    if against is not None:
-        names = (against, *(name for name in names if name != against))
     if len(names) < 2:
         raise click.UsageError("Name two models or more; each is a run's folder, RUN:base or an evaluation.")
     if fail_on == "not-shown" and margin is None:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from train.base import console
 from train.base.errors import Exit, TrainError, validation_fault
-from train.cli import Loss, report_exit
+from train.cli import cli, loss, report_exit
 from train.cli.answer import takes_a_prompt
 
 if TYPE_CHECKING:
@@ -22,31 +22,28 @@ RESCORED = (
     "The answers in predictions.jsonl were scored again after the run; they, likelihoods, choices by likelihood and "
     "what a judge said are as they stood there."
 )
+_TOKENS = click.IntRange(1, 1 << 20)
 
 
-@click.command()
+@cli.command("eval")
 @click.argument("target", metavar="RUN|DATASET", type=click.Path(path_type=Path))
 @click.option("--fail-on", type=click.Choice(["worse"]), help="Exit 1 when a category got worse.")
-@click.option("--margin", type=Loss(0, 1, max_open=True), help="The loss that counts as none; the run's by default.")
-@click.option("--dry-run", is_flag=True, help="Print the table, or what an endpoint will be asked; write nothing.")
-@click.option("--rescore", is_flag=True, help="Score the texts of RUN again, also where its files were changed.")
+@click.option("--margin", type=loss, help="The loss that counts as none; the run's by default.")
+@click.option("--dry-run", "is_dry", is_flag=True, help="Print the table, or what would be asked; write nothing.")
+@click.option("--rescore", "is_rescored", is_flag=True, help="Score the texts of RUN again, also where files changed.")
 @click.option("--dataset", "moved", type=click.Path(path_type=Path), help="Where the data for --rescore is now.")
 @click.option("--with", "names", multiple=True, metavar="MODEL", help="Evaluate MODEL on DATASET; may be given again.")
-@click.option("--split", "splits", default="validation,test", show_default=True, help="Splits to answer.")
+@click.option(
+    "--split", "splits", multiple=True, type=click.Choice(["validation", "test"]), default=["validation", "test"],
+    show_default=True, help="Records to answer; may be given again.",
+)  # fmt: skip
 @takes_a_prompt
-@click.option("--shots-from", type=click.Choice(["train", "validation"]), default="train", show_default=True)
-@click.option(
-    "--max-new-tokens", type=click.IntRange(1, 1 << 20), help="By default the fewest of a run's recipe, else 256."
-)
-@click.option(
-    "--max-reasoning-tokens", type=click.IntRange(1, 1 << 20), help="How many may be reasoning; a run's by default."
-)
+@click.option("--max-new-tokens", type=_TOKENS, help="By default the fewest of a run's recipe, else 256.")
+@click.option("--max-reasoning-tokens", type=_TOKENS, help="How many may be reasoning; a run's by default.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Put evaluations here, not into runs/.")
-def command(
-    target: Path, fail_on: Gate | None, margin: float | None, dry_run: bool, rescore: bool, moved: Path | None,
-    names: tuple[str, ...], splits: str, system: Path | None, shots: int, send_flagged: bool, device: str,
-    threads: int | None, shots_from: str, max_new_tokens: int | None, max_reasoning_tokens: int | None,
-    out: Path | None,
+def evaluate(
+    target: Path, fail_on: Gate | None, margin: float | None, is_dry: bool, is_rescored: bool, moved: Path | None,
+    names: tuple[str, ...], **asked: Any,
 ) -> int:  # fmt: skip
     """Compute the report of RUN again from its predictions.jsonl, without a model, and print it.
 
@@ -65,40 +62,41 @@ def command(
     Example: train eval my-data/dataset/v1 --with samples/tiny-base --shots 4
     """
     if not names:
-        return _computed_again(target, fail_on, margin, is_dry=dry_run, is_rescored=rescore, moved=moved)
-    from train.contestants import open_contestant, parse_spec
+        return _computed_again(target, fail_on, margin, is_dry=is_dry, is_rescored=is_rescored, moved=moved)
+    if fail_on or margin is not None or is_rescored:
+        raise click.UsageError("--fail-on, --margin and --rescore are for a report of a run; see `train compare`.")
+    return _evaluate(target, names, is_dry=is_dry, **asked)
 
-    # Before an endpoint is asked there is something to be said; other models cost nothing.
-    is_dry = dry_run and any(parse_spec(name).endpoint is None for name in names)
-    of_runs = {"--fail-on": fail_on, "--margin": margin is not None, "--dry-run": is_dry, "--rescore": rescore}
-    for option in filter(of_runs.get, of_runs):
-        raise click.UsageError(f"{option} is for a report of a run; compare evaluations with `train compare`.")
+
+def _evaluate(
+    target: Path, names: Sequence[str], *, is_dry: bool, splits: Sequence[str], system: Path | None, shots: int,
+    send_flagged: bool, max_new_tokens: int | None, max_reasoning_tokens: int | None, out: Path | None,
+) -> int:  # fmt: skip
     # Loaded late: imports as much as each model's kind needs.
     from train.base.run_folder import runs_folder
+    from train.contestants import open_contestant
     from train.contestants.prompting import Prompting
     from train.data.dataset import open_dataset
     from train.pipeline.contest import Conditions, evaluate_contestant, shared_lengths
 
     dataset = open_dataset(target)
-    chosen = [name.strip() for name in splits.split(",")]
-    if not chosen or not set(chosen) <= {"validation", "test"} or len(set(chosen)) < len(chosen):
-        raise click.UsageError("--split takes validation, test or both with a comma.")
-    examples = [row for row in dataset.splits[shots_from] if row.messages] if shots else []
+    examples = [row for row in dataset.splits["train"] if row.messages] if shots else []
     own_most, own_reasoning = shared_lengths(names)
     most, reasoning = max_new_tokens or own_most, max_reasoning_tokens or own_reasoning
     if reasoning is not None and reasoning >= most:
         raise click.UsageError(f"{reasoning} tokens of reasoning leave none of {most} for the answer.")
-    conditions = Conditions(chosen, Prompting.of(system, shots, examples), most, reasoning, send_flagged, dry_run)
-    folders, is_complete = [], True
+    prompting = Prompting.of(system, shots, examples)
+    conditions = Conditions(list(dict.fromkeys(splits)), prompting, most, reasoning, send_flagged, is_dry)
+    folders, code = [], Exit.OK
     for name in names:
-        with closing(open_contestant(name, device=device, threads=threads)) as contestant:
+        with closing(open_contestant(name)) as contestant:
             folder, record = evaluate_contestant(contestant, dataset, conditions, out or runs_folder(target))
-        is_complete = is_complete and record["status"] == "finished"
+        if not is_dry and record["status"] != "finished":
+            code = Exit.FAILED
         folders.append(folder)
-    if dry_run:
-        return Exit.OK
-    _print_comparison(folders)
-    return Exit.OK if is_complete else Exit.FAILED
+    if not is_dry:
+        _print_comparison(folders)
+    return code
 
 
 def _print_comparison(folders: Sequence[Path]) -> None:
@@ -121,9 +119,8 @@ def _computed_again(
 ) -> int:  # fmt: skip
     from pydantic import ValidationError  # Loaded late, as all that brings numpy.
 
-    from train.base.run_folder import EVALUATION, RUN, SERIES, read_finished, write_run
+    from train.base.run_folder import RUN, read_finished, write_run
     from train.base.storage import sha256_of
-    from train.data.dataset import MANIFEST
     from train.evaluate.predictions import PREDICTIONS, read_predictions, write_predictions
     from train.evaluate.scoring import rescored
     from train.pipeline.stages import open_run_dataset
@@ -131,13 +128,6 @@ def _computed_again(
     from train.report.build import kept_of
     from train.report.model import REPORT, Measured
 
-    others = {
-        MANIFEST: f"{run} is a dataset. Say which model answers it: --with MODEL.",
-        SERIES: f"the report of {run} is that of several runs; name one of them, such as {run}/NAME.",
-        EVALUATION: f"{run} is an evaluation of one model. Compare it: `train compare {run} OTHER`.",
-    }
-    for message in (message for name, message in others.items() if (run / name).is_file()):
-        raise click.UsageError(message)
     record = read_finished(run)
     try:
         own = Measured.model_validate(record.get("report"))

@@ -11,6 +11,7 @@ import click
 
 from train.base import console
 from train.base.errors import Exit
+from train.cli import cli
 
 if TYPE_CHECKING:
     from train.pipeline.export import Source
@@ -20,7 +21,7 @@ _DTYPES = ("float32", "bfloat16", "float16", "q8_0")
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 
 
-@click.command("export")
+@cli.command()
 @click.argument("run", type=_FOLDER)
 @click.option("--to", "target", type=click.Choice(_TARGETS), required=True, help="What to write.")
 @click.option("--output", type=click.Path(path_type=Path), help="Folder to write; default RUN/export/TARGET.")
@@ -32,7 +33,7 @@ _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 @click.option("--public", "is_public", is_flag=True, help="Let everybody see it on the Hub; private is the default.")
 @click.option("--yes", "is_agreed", is_flag=True, help="Upload without asking; for scripts.")
 @click.option("--dry-run", "is_dry", is_flag=True, help="Make the folder for the Hub, and send nothing.")
-def command(
+def export(
     run: Path, target: str, output: Path | None, dtype: str | None, dataset: Path | None,
     number: int | None, repo: str | None, **flags: bool,
 ) -> int:  # fmt: skip

@@ -1,40 +1,39 @@
-"""`train run`: fine-tune on a dataset and report per category."""
+"""`train run`, `train curve` and `train sweep`: train on a dataset, once or as a series, and report by category."""
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
-from train.cli import takes_a_recipe
+from train.base.errors import Exit
+from train.cli import cli, sharing, takes_a_recipe
 from train.pipeline.trackers import TRACKERS
 
 if TYPE_CHECKING:
-    from train.pipeline.series import SeriesKind, Variants
+    from train.model.distributed import DistributedContext
 
-_ON_RESUME = {"dataset", "out", "resume", "no_cache", "report_to"}
-_OF_RECIPE = {"recipe_path", "settings", "base"}
+takes_a_run = sharing(
+    takes_a_recipe,
+    click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder; default runs/DATE-a."),
+    click.option("--cache/--no-cache", "is_cached", default=True, help="Take what was measured of the base before."),
+    click.option("--dry-run", "is_dry", is_flag=True, help="Check everything and say the plan; write nothing."),
+    click.option(
+        "--report-to", multiple=True, type=click.Choice(TRACKERS),
+        help="Hand each event on to this installed tracker too; may be given more than once.",
+    ),
+)  # fmt: skip
 
 
-@click.command("run")
-@takes_a_recipe
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder of the run; default runs/DATE-a.")
-@click.option("--resume", is_flag=True, help="Go on with a stopped run from its newest whole checkpoint.")
+@cli.command()
+@takes_a_run
+@click.option("--resume", is_flag=True, help="Go on with what was stopped, by default the newest run or series.")
 @click.option("--force", is_flag=True, help='Resume although facts changed; the run is recorded as "not exact".')
-@click.option("--no-cache", is_flag=True, help="Measure the base again, though it was measured on the same records.")
 @click.option(
     "--seeds", type=click.IntRange(1, 100), default=1, metavar="N", help="Train with N seeds; report all as one."
 )
-@click.option("--dry-run", is_flag=True, help="Check everything and say the plan; write nothing.")
-@click.option(
-    "--report-to", multiple=True, type=click.Choice(TRACKERS),
-    help="Hand each event on to this installed tracker too; may be given more than once.",
-)  # fmt: skip
-def command(dataset: Path, out: Path | None, resume: bool, force: bool, seeds: int, **options: Any) -> int:
+def run(dataset: Path, resume: bool, force: bool, seeds: int, **options: Any) -> Exit:
     """Fine-tune on DATASET and say per category whether it helped.
 
     DATASET is a folder that `curate export` wrote; or JSONL or Parquet with messages, prompt and completion, prompt,
@@ -51,64 +50,80 @@ def command(dataset: Path, out: Path | None, resume: bool, force: bool, seeds: i
     """
     # torch and transformers take seconds to import, so only a run pays for them.
     from train.base.run_folder import SERIES, newest_run
-    from train.model.distributed import SINGLE_PROCESS
     from train.pipeline.execute import start_run
+    from train.pipeline.series import resume_series, start_series
     from train.recipe import load_recipe
 
-    context = click.get_current_context().obj or SINGLE_PROCESS
+    context = _context()
+    changes = {name: options[name] for name in ("recipe", "settings", "base")}
     if resume:
-        out = Path(context.broadcast_object(out or newest_run(dataset)))
-        if (out / SERIES).is_file():
-            return run_series(None, dataset, out=out, **options)
-    if seeds > 1 and (resume or force):
-        raise click.UsageError("--seeds begins a series; --resume goes on with one as it was begun.")
-    if seeds > 1:
-        return run_series("seeds", dataset, number=seeds, out=out, **options)
-    recipe, settings, base = options["recipe_path"], options["settings"], options["base"]
-    if not resume and load_recipe(recipe, settings, base).stage:
-        return run_series("stages", dataset, out=out, **options)
-    _, code = start_run(
-        dataset, recipe, settings=settings, base=base, out=out, is_resumed=resume, is_forced=force,
-        is_dry=options["dry_run"], is_cached=not options["no_cache"], report_to=options["report_to"], context=context,
-    )  # fmt: skip
-    return code
+        options["out"] = folder = Path(context.broadcast_object(options["out"] or newest_run(dataset)))
+        is_series = (folder / SERIES).is_file()
+        if seeds > 1 or (is_series and (force or options["is_dry"] or any(changes.values()))):
+            raise click.UsageError("--resume goes on with a series as it was begun: give DATASET and --out alone.")
+        if is_series:
+            shared = {name: options[name] for name in ("is_cached", "report_to")}
+            return resume_series(dataset, folder, context=context, **shared)
+    elif seeds > 1 or load_recipe(*changes.values()).stage:
+        return start_series("seeds", dataset, number=seeds, context=context, **options)
+    return start_run(dataset, is_resumed=resume, is_forced=force, context=context, **options)[1]
 
 
-def run_series(
-    kind: SeriesKind | None, dataset: Path, *, recipe_path: Path | None, settings: tuple[str, ...], base: str | None,
-    out: Path | None, dry_run: bool, no_cache: bool, number: int = 1, variants: Variants | None = None,
-    cost_per_hour: float | None = None, report_to: Sequence[str] = (),
-) -> int:  # fmt: skip
-    """Run a series of ``kind``, or go on with the one in ``out``, by default the newest, where that is None.
-
-    Returns the exit code. Raises UsageError for options beside --resume that a series which has begun does not take.
-    """
-    from train.base.run_folder import newest_run
+def _context() -> DistributedContext:
     from train.model.distributed import SINGLE_PROCESS
-    from train.pipeline.series import read_series, resume_series, start_series
-    from train.recipe import load_recipe, recipe_digest
 
-    call = click.get_current_context()
-    context = call.obj or SINGLE_PROCESS
-    shared: dict[str, Any] = {"is_cached": not no_cache, "report_to": report_to, "context": context}
-    if kind is not None:
-        return start_series(
-            kind, dataset, recipe_path, number=number, variants=variants, settings=settings, base=base, out=out,
-            is_dry=dry_run, cost_per_hour=cost_per_hour, **shared,
-        )  # fmt: skip
-    folder = Path(context.broadcast_object(out or newest_run(dataset, is_series=True)))
-    record, taken = read_series(folder), _ON_RESUME
-    # A script may repeat its own call.
-    if recipe_digest(load_recipe(recipe_path, settings, base)) == record.digests.get("recipe"):
-        taken = taken | _OF_RECIPE
-    if call.params["seeds"] == record.number:
-        taken = taken | {"seeds"}
-    for option in call.command.params:
-        is_given = call.get_parameter_source(str(option.name)) is ParameterSource.COMMANDLINE
-        if is_given and option.name not in taken:
-            raise click.UsageError(f"--resume goes on with a series as it was begun: leave {option.opts[0]} out.")
-    found, verb = record.kind, call.command.name
-    if verb not in ("run", found):
-        command = shlex.join(["train", "run", str(dataset), "--resume", "--out", str(folder)])
-        raise click.UsageError(f"{folder} is no {verb}, its kind is {found}. `{command}` goes on with it.")
-    return resume_series(dataset, folder, **shared)
+    return click.get_current_context().obj or SINGLE_PROCESS
+
+
+def _shares(text: str) -> dict[str, dict[str, float]]:
+    try:
+        shares = sorted({float(part) / 100 for part in text.split(",")})
+    except ValueError:
+        shares = []
+    # Not above 0 refuses NaN, too.
+    if len(shares) < 3 or not all(0 < share <= 1 for share in shares) or shares[-1] != 1:
+        raise click.BadParameter(f"{text}: write three shares or more in per cent, 100 among them, such as 25,50,100")
+    return {f"share-{100 * share:g}": {"mixing.share": share} for share in shares}
+
+
+@cli.command()
+@takes_a_run
+@click.option("--at", "variants", type=_shares, default="25,50,100", show_default=True, help="Per cent of the records.")
+@click.option("--seeds", type=click.IntRange(1, 100), default=3, show_default=True, help="Runs on each share.")
+def curve(seeds: int, **options: Any) -> Exit:
+    """Train on shares of DATASET under one recipe and say what twice the records would bring, by category.
+
+    A share is taken of each category, in whole clusters of repeats, and the smaller ones lie in the larger ones. All
+    runs have the steps of the whole. The curve is that of the split whose verdicts count.
+
+    Example: train curve my-data/dataset/v1 --at 25,50,100
+    """
+    from train.pipeline.series import start_series
+
+    return start_series("curve", number=seeds, context=_context(), **options)
+
+
+def _values(text: str) -> tuple[str, list[Any]]:
+    from train.recipe import read_value
+
+    key, _, values = text.partition("=")
+    parsed = read_value(f"[{values}]")
+    # Plain words are no TOML.
+    return key.strip(), [read_value(value) for value in values.split(",")] if isinstance(parsed, str) else parsed
+
+
+@cli.command()
+@takes_a_run
+@click.option("--grid", type=_values, multiple=True, required=True, metavar="KEY=A,B", help="Values; for many keys.")
+@click.option("--seeds", type=click.IntRange(1, 100), default=3, show_default=True, help="Seeds of a choice.")
+def sweep(grid: tuple[tuple[str, list[Any]], ...], seeds: int, **options: Any) -> Exit:
+    """Try settings on DATASET, choose on validation alone, and train the winner again with seeds that are fresh.
+
+    Each combination of the values is trained with each of the seeds. The test split is measured once, after the choice,
+    on the winner's fresh runs. Lists are quoted, as in --grid 'lora_target_modules=["q_proj"],["q_proj","v_proj"]'.
+
+    Example: train sweep my-data/dataset/v1 --grid learning_rate=1e-4,3e-4,1e-3 --grid lora_r=8,32
+    """
+    from train.pipeline.series import grid_variants, start_series
+
+    return start_series("sweep", variants=grid_variants(grid), number=seeds, context=_context(), **options)

@@ -6,7 +6,6 @@ table can be held against one another. A training record that is in it is left o
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,37 +33,43 @@ class Stage:
     facts: StageFacts
 
 
-def open_stages(recipe: Recipe, folder: Path, dataset: Path) -> list[Stage]:
-    """Return the stages of ``recipe``, whose paths are read from ``folder``; says what gives the test set away.
+def open_stages(recipe: Recipe, folder: Path, own: Dataset) -> list[Stage]:
+    """Return the stages of ``recipe`` on the dataset ``own``; says what gives the test set away.
 
-    Raises TrainError "E883 bad-stage", and those of `open_dataset`.
+    Paths are read from ``folder``. Raises TrainError "E883 bad-stage", and those of `open_dataset`.
     """
-    if not recipe.stage:
-        return []
     names = [stage.name or f"stage-{number}" for number, stage in enumerate(recipe.stage, 1)]
     if taken := [name for name in names if names.count(name) > 1]:
         message = f"two stages need the same folder, {taken[0]!r}"
         raise TrainError("E883 bad-stage", message, "Give each stage a name of its own.")
-    own = open_dataset(dataset)
     opened: dict[str | None, Dataset] = {None: own}
     for name, stage in zip(names, recipe.stage, strict=True):
         if stage.data not in opened:
             opened[stage.data] = _open(folder / str(stage.data), name, own)
+    # An export that is DATASET itself is opened once.
     sources = list({id(data): data for data in opened.values()}.values())
-    categories = _categories(sources)
+    categories: dict[str, Any] = {}
+    for source in sources:
+        for name, entry in source.manifest.get("categories", {}).items():
+            if _scorer(categories.setdefault(name, entry)) != _scorer(entry):
+                raise TrainError(
+                    "E883 bad-stage", f"the category {name!r} of {source.path} is scored in another way elsewhere",
+                    "Give it the same scorer in both workspaces, or another name in one.",
+                )  # fmt: skip
     held_out = {split: [row for data in sources for row in data.splits[split]] for split in ("validation", "test")}
     flagged = sorted(name for data in sources for name in data.flagged())
     stages = []
     for name, stage in zip(names, recipe.stage, strict=True):
         data = opened[stage.data]
-        train, facts = _training_rows(name, stage.data or str(dataset), data, held_out)
+        train, facts = _training_rows(name, stage.data or str(own.path), data, held_out)
         digest = digest_of([data.digest, *(source.digest for source in sources)])
         manifest = data.manifest | {
             "categories": categories, "flagged": flagged,
             "files": {f"{split}.jsonl": {"sha256": f"{digest} {split}"} for split in ("train", *held_out)},
         }  # fmt: skip
-        whole = Dataset(own.path, manifest, {"train": train, **held_out}, digest, own.remarks)
-        stages.append(Stage(stage, whole, facts))
+        stages.append(
+            Stage(stage, Dataset(own.path, manifest, {"train": train, **held_out}, digest, own.remarks), facts)
+        )
     return stages
 
 
@@ -77,23 +82,29 @@ def open_run_dataset(run: Path, record: dict[str, Any], moved: Path | None) -> D
     series = read_run(run.parent, SERIES) if (run.parent / SERIES).is_file() else {}
 
     def read(path: Path) -> Dataset:
-        stages = open_stages(load_recipe(run.parent / RECIPE, is_own=True), Path(series["recipe_folder"]), path)
-        return next((stage.data for stage in stages if stage.facts.name == run.name), None) or open_dataset(path)
+        recipe, own = load_recipe(run.parent / RECIPE, is_own=True), open_dataset(path)
+        stages = open_stages(recipe, Path(series["recipe_folder"]), own)
+        return {stage.facts.name: stage.data for stage in stages}.get(run.name, own)
 
     return open_same_dataset(record, moved, read if series.get("kind") == "stages" else open_dataset)
 
 
 def stage_settings(stage: Stage, base: str, *, is_first: bool) -> dict[str, Any]:
     """Return what a stage changes in the recipe."""
-    named = stage.recipe.model_dump(
-        include={"objective", "learning_rate", "num_train_epochs", "max_steps"}, exclude_none=True
-    )
-    if stage.recipe.data is not None and stage.facts.is_text:
-        # All tokens of raw text are trained by any objective, and what is measured stays the same.
-        named.setdefault("objective", "sft")
-    mixing = {"mixing.replay": stage.recipe.replay, "mixing.replay_share": stage.recipe.replay_share}
-    named |= {key: value for key, value in mixing.items() if value is not None}
-    return {"stage": [], "base": base, **named, **({} if is_first else {"continue_adapter": stage.recipe.continued})}
+    named = {
+        "objective": stage.recipe.objective, "learning_rate": stage.recipe.learning_rate,
+        "num_train_epochs": stage.recipe.num_train_epochs, "max_steps": stage.recipe.max_steps,
+        "mixing.replay": stage.recipe.replay, "mixing.replay_share": stage.recipe.replay_share,
+        "continue_adapter": None if is_first else stage.recipe.continued,
+    }  # fmt: skip
+    changes = {key: value for key, value in named.items() if value is not None}
+    # All tokens of raw text are trained by any objective, and what is measured stays the same.
+    objective = {"objective": "sft"} if stage.recipe.data is not None and stage.facts.is_text else {}
+    return {"stage": [], "base": base, **objective, **changes}
+
+
+def _scorer(entry: Any) -> Any:
+    return [entry.get(key) for key in ("scorer", "options", "contract")] if isinstance(entry, dict) else entry
 
 
 def _open(path: Path, name: str, own: Dataset) -> Dataset:
@@ -109,9 +120,9 @@ def _open(path: Path, name: str, own: Dataset) -> Dataset:
             # Its hint speaks of the text that is measured.
             hint = 'Name a text or JSONL file, or what `curate export` wrote, as "data" of the stage.'
             raise TrainError("E883 bad-stage", f"{name}: {error.message}", hint) from None
-        manifest = {"objective_hint": "domain", "name": path.name}
-        data = Dataset(path, manifest, {"train": rows, "validation": [], "test": []},
-                       digest_of([row.text for row in rows]))  # fmt: skip
+        splits = {"train": rows, "validation": [], "test": []}
+        digest = digest_of([row.text for row in rows])
+        data = Dataset(path, {"objective_hint": "domain", "name": path.name}, splits, digest)
     splits = {
         split: [replace(row, id=f"{name}/{row.id}", cluster=f"{name}/{row.cluster}") for row in rows]
         for split, rows in data.splits.items()
@@ -120,50 +131,27 @@ def _open(path: Path, name: str, own: Dataset) -> Dataset:
     return replace(data, splits=splits, manifest=data.manifest | {"flagged": flagged})
 
 
-def _categories(sources: Sequence[Dataset]) -> dict[str, Any]:
-    """Return the categories of all; raises TrainError "E883 bad-stage" where two score one of them differently."""
-    categories: dict[str, Any] = {}
-    for source in sources:
-        for name, entry in source.manifest.get("categories", {}).items():
-            known = categories.setdefault(name, entry)
-            first, second = (
-                {key: each.get(key) for key in ("scorer", "options", "contract")} if isinstance(each, dict) else each
-                for each in (known, entry)
-            )
-            if first != second:
-                scorers = " and ".join(json.dumps(scorer, sort_keys=True) for scorer in (first, second))
-                raise TrainError(
-                    "E883 bad-stage", f"the category {name!r} of {source.path} has two scorers: {scorers}",
-                    "Give it the same scorer in both workspaces, or another name in one.",
-                )  # fmt: skip
-    return categories
-
-
 def _training_rows(
     name: str, source: str, data: Dataset, held_out: Mapping[str, Sequence[Row]]
 ) -> tuple[list[Row], StageFacts]:
-    every = [row for rows in held_out.values() for row in rows]
-    rows = data.splits["train"]
-    same = is_same_text(rows, every)
-    train = [row for row, is_same in zip(rows, same, strict=True) if not is_same]
+    every, rows = [row for part in held_out.values() for row in part], data.splits["train"]
+    train = [row for row, is_same in zip(rows, is_same_text(rows, every), strict=True) if not is_same]
+    if not train:
+        raise TrainError("E883 bad-stage", f"{name}: no record of {source} is left to train on", "Name other data.")
     # Within one export `curate` has seen to it.
     own = {id(row) for split in held_out for row in data.splits[split]}
     others = [row for row in every if id(row) not in own]
-    shared = [others[index] for index in overlapping(train, others)]
-    if not train:
-        raise TrainError("E883 bad-stage", f"{name}: no record of {source} is left to train on", "Name other data.")
-    if any(same):
-        console.info(f"warning: {name}: {sum(same)} of {len(rows):,} training records are exam records; left out")
+    shared = {id(others[index]) for index in overlapping(train, others)}
+    num_left_out = len(rows) - len(train)
+    if num_left_out:
+        console.info(f"warning: {name}: {num_left_out} of {len(rows):,} training records are exam records; left out")
     if shared:
-        validation = {id(row) for row in held_out["validation"]}
-        named = [row.id for row in shared if id(row) in validation]
-        of_validation = f", of validation {console.join_names(named, 5)}" if named else ""
+        named = console.join_names([row.id for row in held_out["validation"] if id(row) in shared], 5)
         console.info(
             f"warning: {name}: {len(shared)} of {len(others):,} exam records share {NUM_WORDS} words in a row with "
-            f"training records{of_validation}"
+            f"training records, of validation {named or 'none'}"
         )
-    is_text = all(row.text is not None for row in train)
-    return train, StageFacts(name, source, sum(same), len(shared), is_text)
+    return train, StageFacts(name, source, num_left_out, len(shared), all(row.text is not None for row in train))
 
 
 def stage_report(facts: Sequence[StageFacts], folders: Sequence[Path], name: str) -> Report:

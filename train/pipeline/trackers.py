@@ -1,6 +1,6 @@
 """Trackers: each event of metrics.jsonl is also sent to the libraries that a run names.
 
-None of them is a dependency: a library is imported only when it is named. metrics.jsonl stays the record; a tracker
+None of them is a dependency: `accelerate` imports a library when it is named. metrics.jsonl stays the record; a tracker
 that fails is reported once and dropped.
 """
 
@@ -11,7 +11,8 @@ import hashlib
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,52 +20,43 @@ from train.base import console
 from train.base.errors import Exit, TrainError, first_line
 
 PROJECT = "pairsmith"
-Settings = Mapping[str, Any]
-Tracker = tuple[Callable[[Mapping[str, float], int], object], Callable[[bool], object]]
-"""Takes the numbers of a step; and ends the run: it finished, or it failed or was stopped."""
-
-
-def _tensorboard(library: Any, run: Path, _key: str, _settings: Settings) -> Tracker:
-    writer = library.SummaryWriter(str(run / "tensorboard"))
-    return (
-        lambda numbers, step: [writer.add_scalar(name, number, step) for name, number in numbers.items()],
-        lambda _is_finished: writer.close(),
-    )
-
-
-def _wandb(library: Any, run: Path, key: str, settings: Settings) -> Tracker:
-    # The id makes a resumed run the same one there; some characters of a folder's name are refused in it.
-    project = os.environ.get("WANDB_PROJECT", PROJECT)
-    tracked = library.init(project=project, name=run.name, id=key, dir=str(run), config=dict(settings), resume="allow")
-    return tracked.log, lambda is_finished: tracked.finish(exit_code=0 if is_finished else 1)
-
-
-def _mlflow(library: Any, run: Path, key: str, settings: Settings) -> Tracker:
-    library.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT))
-    # It takes no id of ours for a run, so the run is found again by a tag; a list needs no pandas.
-    found = library.search_runs(filter_string=f"tags.pairsmith = '{key}'", max_results=1, output_format="list")
-    library.start_run(found[0].info.run_id if found else None, run_name=run.name, tags={"pairsmith": key})
-    if not found:
-        # It refuses to change what a run was begun with. A value has at most 6,000 characters there.
-        library.log_params({name: str(value)[:6000] for name, value in settings.items()})
-    return library.log_metrics, lambda is_finished: library.end_run(status="FINISHED" if is_finished else "FAILED")
-
-
-def _trackio(library: Any, run: Path, key: str, settings: Settings) -> Tracker:
-    # Found again by its name, which other workspaces, whose runs are called after days too, must not have.
-    library.init(project=PROJECT, name=f"{run.name}-{key}", config=dict(settings), resume="allow")
-    return library.log, lambda _is_finished: library.finish()
-
-
-_KINDS: dict[str, tuple[str, Callable[[Any, Path, str, Settings], Tracker]]] = {
-    # Comes with torch and needs the package tensorboard.
-    "tensorboard": ("torch.utils.tensorboard", _tensorboard),
-    "wandb": ("wandb", _wandb),
-    "mlflow": ("mlflow", _mlflow),
-    "trackio": ("trackio", _trackio),
-}
-TRACKERS = tuple(_KINDS)
+TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
 _NAMES = {"step": "train", "lr": "learning_rate"}
+
+
+def _begin(name: str, run: Path, settings: dict[str, Any]) -> Any:
+    # The tracker of a run, begun under the name of its folder. Loaded late: it imports torch.
+    from accelerate import PartialState, tracking
+
+    # Its loggers raise where there is no state, also those that print nothing.
+    PartialState()
+    # A resumed run is the same one there by this key: some characters of a folder's name are refused in an id.
+    key = hashlib.sha256(str(run.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    tracker: Any
+    if name == "tensorboard":
+        tracker = tracking.TensorBoardTracker(name, run)
+    elif name == "wandb":
+        project = os.environ.get("WANDB_PROJECT", PROJECT)
+        tracker = tracking.WandBTracker(project, name=run.name, id=key, dir=str(run), config=settings, resume="allow")
+    elif name == "trackio":
+        # Found again by its name, which other workspaces, whose runs are called after days too, must not have.
+        tracker = tracking.TrackioTracker(PROJECT, name=f"{run.name}-{key}", config=settings, resume="allow")
+    else:
+        import mlflow
+
+        # It takes no id of ours for a run, so the run is found again by a tag; a list needs no pandas.
+        found = mlflow.search_runs(
+            search_all_experiments=True, filter_string=f"tags.pairsmith = '{key}'", max_results=1, output_format="list"
+        )
+        tracker = tracking.MLflowTracker(
+            PROJECT, run_id=found[0].info.run_id if found else None, run_name=run.name, tags={"pairsmith": key}
+        )
+        # It refuses to change what a run was begun with.
+        settings = {} if found else settings
+    tracker.start()
+    if name == "mlflow":
+        tracker.store_init_configuration(settings)
+    return tracker
 
 
 class Trackers:
@@ -78,38 +70,42 @@ class Trackers:
     """
 
     def __init__(self, names: Sequence[str]) -> None:
-        self._libraries, self._live, self._is_finished = dict[str, Any](), dict[str, Tracker](), False
+        self._names, self._live, self._is_finished = names, dict[str, Any](), False
         for name in names:
-            try:
-                self._libraries[name] = importlib.import_module(_KINDS[name][0])
-            except ImportError as error:
-                message = f"--report-to {name} needs the package {name}: {error}"
-                raise TrainError(
-                    "E940 missing-extra", message, f"pip install {name}", exit_code=Exit.MISSING
-                ) from error
+            if find_spec(name) is None:
+                message = f"--report-to {name} needs the package {name}, which is not installed"
+                raise TrainError("E940 missing-extra", message, f"pip install {name}", exit_code=Exit.MISSING)
 
-    def begin(self, run: Path, settings: Settings) -> None:
+    def begin(self, run: Path, settings: Mapping[str, Any]) -> None:
         """Begin a run in each library, by the name of its folder and its ``settings``."""
-        key = hashlib.sha256(str(run.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:8]
-        for name, library in self._libraries.items():
+        for name in self._names:
             with self._guarded(name):
-                self._live[name] = _KINDS[name][1](library, run, key, settings)
+                self._live[name] = _begin(name, run, dict(settings))
 
     def on_event(self, event: str, fields: Mapping[str, Any]) -> None:
         """Give the numbers of an event that has a step to each tracker that still lives."""
         self._is_finished = event == "end" and fields.get("stopped") is None
         if numbers := numbers_of(event, fields):
-            for name, (log, _) in list(self._live.items()):
+            for name, tracker in list(self._live.items()):
                 with self._guarded(name):
-                    log(numbers, step=int(fields["step"]))  # type: ignore[call-arg]
+                    tracker.log(numbers, step=int(fields["step"]))
 
     def __enter__(self) -> Trackers:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        for name, (_log, close) in list(self._live.items()):
+        is_failed = kind is not None or not self._is_finished
+        for name, tracker in list(self._live.items()):
             with self._guarded(name):
-                close(kind is None and self._is_finished)
+                # `finish` of accelerate knows no run that failed, and leaves one of trackio open, which says so at exit.
+                if name == "wandb":
+                    importlib.import_module(name).finish(exit_code=int(is_failed))
+                elif name == "mlflow":
+                    importlib.import_module(name).end_run("FAILED" if is_failed else "FINISHED")
+                elif name == "trackio":
+                    importlib.import_module(name).finish()
+                else:
+                    tracker.finish()
 
     @contextlib.contextmanager
     def _guarded(self, name: str) -> Iterator[None]:
@@ -126,16 +122,15 @@ class Trackers:
 
 def numbers_of(event: str, fields: Mapping[str, Any]) -> dict[str, float]:
     """Return the numbers of an event under the flat names of others: "train/loss", "eval/by_category/billing"."""
-    numbers: dict[str, float] = {}
+    if event not in ("step", "eval"):
+        return {}
+    return dict(_flat(_NAMES.get(event, event), {key: fields[key] for key in fields.keys() - {"step", "of"}}))
 
-    def add(prefix: str, values: Mapping[str, Any]) -> None:
-        for name, value in values.items():
-            path = f"{prefix}/{_NAMES.get(name, name)}"
-            if isinstance(value, Mapping):
-                add(path, value)
-            elif isinstance(value, int | float) and not isinstance(value, bool):
-                numbers[path] = float(value)
 
-    if event in ("step", "eval"):
-        add(_NAMES.get(event, event), {name: value for name, value in fields.items() if name not in ("step", "of")})
-    return numbers
+def _flat(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    for name, value in values.items():
+        path = f"{prefix}/{_NAMES.get(name, name)}"
+        if isinstance(value, Mapping):
+            yield from _flat(path, value)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield path, float(value)
