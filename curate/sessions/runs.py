@@ -57,11 +57,13 @@ class Run:
     @property
     def members(self) -> list[tuple[str, str]]:
         """The runs of a series, by name and status; none of a run."""
-        members = self.about.get("members")
-        names = [str(member.get("name")) for member in members or () if isinstance(member, Mapping)]
+        members = self.about.get("members") or ()
+        names = [str(member.get("name")) for member in members if isinstance(member, Mapping)]
         # Such a name is a folder's, and leads nowhere else; its run.json says how far it is.
-        own = [name for name in names if Path(name).name == name not in ("", "..")]
-        return [(name, str(_about(self.folder / name).get("status", "waiting"))) for name in own]
+        return [
+            (name, str(_about(self.folder / name).get("status", "waiting"))) for name in names
+            if Path(name).name == name not in ("", "..")
+        ]  # fmt: skip
 
     @property
     def metrics_folder(self) -> Path:

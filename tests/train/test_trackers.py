@@ -59,7 +59,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> _Calls:
     for library in _LIBRARIES.values():
         module = ModuleType(library)
         module.__spec__ = ModuleSpec(library, None)
-        for name in names:
+        for name in (*names, "end_run"):
             setattr(module, name, found.of(name))
         module.search_runs = module.search_experiments = lambda **_: []  # type: ignore[attr-defined]
         limits = SimpleNamespace(MAX_PARAM_VAL_LENGTH=6000, MAX_PARAMS_TAGS_PER_BATCH=100)

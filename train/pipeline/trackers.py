@@ -97,7 +97,7 @@ class Trackers:
         is_failed = kind is not None or not self._is_finished
         for name, tracker in list(self._live.items()):
             with self._guarded(name):
-                # `finish` of accelerate knows no run that failed, and leaves one of trackio open, which says so at exit.
+                # `finish` of accelerate knows no run that failed, and leaves a run of trackio open until the exit.
                 if name == "wandb":
                     importlib.import_module(name).finish(exit_code=int(is_failed))
                 elif name == "mlflow":
