@@ -360,7 +360,10 @@ def test_a_choice_that_diverges_loses_and_ends_nothing(
     done = call("sweep", dataset, *words)
     assert done.exception is None, done.exception
     assert done.return_value == Exit.FAILED
-    assert "warning: learning_rate-0.5-seed-1: the loss is no number; the series goes on without this choice" in done.stderr
+    assert (
+        "warning: learning_rate-0.5-seed-1: the loss is no number; the series goes on without this choice"
+        in done.stderr
+    )
     report = Report.load(tmp_path / "w")
     rows = [(row[0], row[3], row[5]) for row in sweep_of(report).rows]
     assert rows == [("learning_rate = 0.001", "best", ""), ("learning_rate = 0.5", "-", "ended with an error")]
