@@ -96,11 +96,11 @@ def test_kappa_is_cohens():
     first = [1.0] * 25 + [0.0] * 25
     second = [1.0] * 20 + [0.0] * 5 + [1.0] * 5 + [0.0] * 20
     clusters = [f"c{number}" for number in range(50)]
-    value = kappa(first, second, clusters, seed=[1])
+    value = kappa(first, second, clusters)
     assert value.value == pytest.approx(0.6)
     assert value.low < 0.6 < value.high
-    assert kappa([1.0] * 9, [1.0] * 9, clusters[:9], seed=[1]) is None
-    assert kappa([], [], [], seed=[1]) is None
+    assert kappa([1.0] * 9, [1.0] * 9, clusters[:9]) is None
+    assert kappa([], [], []) is None
 
 
 # The report.

@@ -431,4 +431,4 @@ def test_a_sweep_of_raw_text_shows_the_bits_that_chose(base: str, tmp_path: Path
     said = " ".join(done.stdout.split())
     assert "was the best on validation by bits per byte" in said
     # What chose is not judged.
-    assert {row.reason for row in report.main().results()} == {"chose"}
+    assert {row.reason for row in report.main().rows()} == {"chose"}

@@ -125,21 +125,21 @@ def overfitting(events: Sequence[Mapping[str, Any]]) -> str:
             held_out = np.array([fits[step]["validation"][name]["loss"] for step in steps], dtype=float)
             clusters = list(map(str, fits[steps[-1]]["validation"][name]["cluster"]))
             best = int(held_out.mean(axis=1).argmin())
-            rise, seed = (held_out[-1] - held_out[best]).tolist(), stats.seed_of("fit", name)
+            rise = (held_out[-1] - held_out[best]).tolist()
             if len(set(clusters)) < _FEWEST:
                 few.append(category(name))
                 continue
-            sums = stats.sums_by_cluster(clusters, rise)[:, 0]
+            fit = fit_two_way(stats.cluster_parts([rise], [1.0] * len(rise), clusters))
             # The best of many is lower by chance alone.
-            p_values.append(min(1.0, stats.sign_flip(sums.tolist(), seed=seed) * max(1, len(steps) - 1)))
-            low, high = stats.bootstrap(rise, [1.0] * len(rise), clusters, seed=seed)
+            p_values.append(min(1.0, fit.p() * max(1, len(steps) - 1)))
+            low, high = fit.interval()
             train = [np.mean(fits[step]["train"][name]["loss"]) for step in (steps[best], steps[-1])
                      if name in fits[step]["train"]]  # fmt: skip
             advice = f"end there (max_steps = {steps[best]}), or train fewer epochs"
             if len(train) < 2 or train[1] > train[0]:
                 advice = "lower learning_rate, as the loss of training records did not fall"
             texts.append(
-                f"{category(name)}: from step {steps[best]} to {steps[-1]} validation rose by {np.mean(rise):.2f} nats "
+                f"{category(name)}: from step {steps[best]} to {steps[-1]} validation rose by {fit.mean:.2f} nats "
                 f"a token (95 % {low:.2f} to {high:.2f}); next: {advice}"
             )
     except (LookupError, TypeError, ValueError, AttributeError) as error:

@@ -14,6 +14,9 @@ from train.report.tables import Change, Estimate, ReportTable
 from train.report.two_way import fit_two_way
 from train.report.wording import number, percent, spread
 
+_FEWEST = 10
+"""Clusters below which no interval of a gain is given."""
+
 
 class _Compared(NamedTuple):
     """A record under the base and under the model of each training seed, and its gain in each."""
@@ -40,7 +43,7 @@ def preferences(
         return [], None
     every = [each for name in sorted(groups) for each in groups[name]]
     names = sorted(groups) if len(groups) > 1 else []
-    rows = [[name, *_cells(groups[name], rules, name)] for name in names] + [["ALL", *_cells(every, rules, "")]]
+    rows = [[name, *_cells(groups[name])] for name in names] + [["ALL", *_cells(every)]]
     agreed, num_clusters = _agreement(every), len({each.sides[0].cluster for each in every})
     notes = [
         f"Training moved {percent(agreed.value)} of the {len(every)} {split} records that compare answers towards the "
@@ -52,14 +55,13 @@ def preferences(
     return [table], _likelier(every)
 
 
-def _cells(compared: Sequence[_Compared], rules: Rules, *seed: str) -> list[str]:
-    agreed, gains = _agreement(compared), np.array([each.gains for each in compared])
-    clusters, means, nats = [each.sides[0].cluster for each in compared], gains.mean(axis=1).tolist(), ["-", "too few"]
-    if stats.can_resample(means, clusters):
-        draws = {"seed": stats.seed_of("preferences", *seed), "replicates": rules.resamples}
-        interval = stats.bootstrap(means, [1.0] * len(means), clusters, **draws)
-        margin = _widened(estimate(float(gains.mean()), interval), gains, clusters)
-        nats = [number(margin.value, is_share=False, sign=True), spread(margin, is_share=False, sign=True)]
+def _cells(compared: Sequence[_Compared]) -> list[str]:
+    agreed, parts = _agreement(compared), _parts(compared, [each.gains for each in compared])
+    nats = ["-", "too few"]
+    if len(parts) >= _FEWEST:
+        fit = fit_two_way(parts)
+        nats = [number(fit.mean, is_share=False, sign=True),
+                spread(estimate(fit.mean, fit.interval()), is_share=False, sign=True)]  # fmt: skip
     likelier = _likelier(compared)
     lengths = [[len(side.text or "") for side in each.sides] for each in compared
                if all(side.is_generated for side in each.sides)]  # fmt: skip
@@ -72,17 +74,17 @@ def _cells(compared: Sequence[_Compared], rules: Rules, *seed: str) -> list[str]
 
 
 def _agreement(compared: Sequence[_Compared]) -> Estimate:
-    agreed = np.array([[agreement_of(gain) for gain in each.gains] for each in compared])
-    shares, clusters = agreed.mean(axis=1).tolist(), [each.sides[0].cluster for each in compared]
-    mean = estimate(sum(shares) / len(shares), stats.mean_interval(shares, clusters))
-    return _widened(mean, agreed, clusters, 0.0, 1.0)
+    agreed = [[agreement_of(gain) for gain in each.gains] for each in compared]
+    shares, clusters = np.array(agreed).mean(axis=1).tolist(), [each.sides[0].cluster for each in compared]
+    mean, parts = estimate(sum(shares) / len(shares), stats.mean_interval(shares, clusters)), _parts(compared, agreed)
+    # Of several seeds what they change counts, too.
+    return fit_two_way(parts).widened(mean, 0.0, 1.0) if len(agreed[0]) > 1 and len(parts) > 1 else mean
 
 
-def _widened(mean: Estimate, values: stats.Floats, clusters: Sequence[str], *bounds: float) -> Estimate:
-    """Return ``mean`` with an interval that counts seeds, too: ``values`` are [records, seeds]."""
-    if values.shape[1] < 2 or len(set(clusters)) < 2:
-        return mean
-    return fit_two_way(stats.cluster_parts(values.T.tolist(), [1.0] * len(values), clusters)).widened(mean, *bounds)
+def _parts(compared: Sequence[_Compared], values: Sequence[Sequence[float]]) -> stats.Floats:
+    """Return what each cluster adds to the mean of ``values``, [records, seeds]: [clusters, seeds]."""
+    columns = np.array(values).T.tolist()
+    return stats.cluster_parts(columns, [1.0] * len(values), [each.sides[0].cluster for each in compared])
 
 
 def _likelier(compared: Sequence[_Compared]) -> Change | None:

@@ -42,8 +42,6 @@ Floats = NDArray[np.float64]
 
 CONFIDENCE = 0.95
 REPLICATES = 2000
-_FEWEST_DRAWN = 10
-"""Clusters below which draws of them are too much alike: the interval of a bootstrap covers 50 % at 2, 90 % at 8."""
 
 
 class Interval(NamedTuple):
@@ -70,21 +68,6 @@ def wilson(successes: float, num: float, confidence: float = CONFIDENCE) -> Inte
     return Interval(max(0.0, middle - half), min(1.0, middle + half))
 
 
-def bootstrap_sums(
-    columns: Sequence[Sequence[float]], clusters: Sequence[str], *, seed: Sequence[int], replicates: int = REPLICATES
-) -> Floats:
-    """Return the sums of ``columns``, [replicates, columns], whole clusters drawn with replacement."""
-    sums = sums_by_cluster(clusters, *columns)
-    rng = np.random.default_rng(seed)
-    size = len(sums)
-    drawn = np.empty((replicates, len(columns)))
-    step = max(1, 4_000_000 // size)
-    for start in range(0, replicates, step):
-        stop = min(start + step, replicates)
-        drawn[start:stop] = rng.multinomial(size, np.full(size, 1 / size), size=stop - start) @ sums
-    return drawn
-
-
 def bootstrap(
     numerators: Sequence[float],
     denominators: Sequence[float],
@@ -99,9 +82,12 @@ def bootstrap(
     replicates on one side), the plain percentiles are returned. Raises ValueError: there is no record, or the sequences
     differ in length.
     """
-    drawn = bootstrap_sums([numerators, denominators], clusters, seed=seed, replicates=replicates)
-    drawn = drawn[:, 0] / drawn[:, 1]
     sums = sums_by_cluster(clusters, numerators, denominators)
+    rng, size, chunk = np.random.default_rng(seed), len(sums), max(1, 4_000_000 // len(sums))
+    counts = (rng.multinomial(size, np.full(size, 1 / size), size=min(chunk, replicates - start)) @ sums
+              for start in range(0, replicates, chunk))  # fmt: skip
+    drawn = np.concatenate(list(counts))
+    drawn = drawn[:, 0] / drawn[:, 1]
     total = sums.sum(axis=0)
     estimate = total[0] / total[1]
     # A draw that meets the estimate counts half; rounding must not decide on which side it is.
@@ -216,12 +202,6 @@ def margin_p(parts: Sequence[float] | Floats, loss: float, margin: float) -> flo
 def student_quantile(freedom: float, tail: float = 1 - CONFIDENCE) -> float:
     """Return the t of Student that leaves out ``tail`` on both sides together."""
     return float(stdtrit(freedom, 1 - tail / 2))
-
-
-def can_resample(values: Sequence[float], clusters: Sequence[str]) -> bool:
-    """Return whether draws of clusters show how far the mean of ``values`` may lie off: they are enough, not alike."""
-    sums = sums_by_cluster(clusters, values, [1.0] * len(values))
-    return len(sums) >= _FEWEST_DRAWN and bool(np.ptp(sums[:, 0] / sums[:, 1]) > 1e-12)
 
 
 def crossing(categories: Sequence[tuple[Sequence[float], Sequence[str]]]) -> float:
@@ -398,29 +378,28 @@ def decide(
     """
     low, high = map(float, interval)
     is_no_worse = low > -margin and (margin_p is None or bool(margin_p < ALPHA / 2))
-    is_gain, is_fall = (bool(p_adjusted < ALPHA and is_beyond) for is_beyond in (low > 0, high < 0))
-    is_loss, loss = is_fall and difference <= -margin, margin_text or f"{margin:g}"
-    verdict: VerdictLabel = "regressed" if is_loss else "improved" if is_gain else "inconclusive"
+    is_gain, is_fall = (p_adjusted < ALPHA and is_beyond for is_beyond in (low > 0, high < 0))
+    loss, num_least = margin_text or f"{margin:g}", int(min(num, num_clusters))
     ruled_out = f"a loss of {loss} or more is{'' if is_no_worse else ' not'} ruled out"
-    if (num_least := int(min(num, num_clusters))) < fewest:
+    if num_least < fewest:
         what = "" if num <= num_clusters else f": its {num} records are {num_clusters} clusters"
         return Verdict("inconclusive", "too-few", f"too few to judge ({num_least} of {fewest}){what}", is_no_worse)
-    if is_loss:
-        return Verdict(verdict, "worse-by-margin" if asks_not_worse else "worse", "worse beyond chance", is_no_worse)
-    if asks_not_worse and is_no_worse:
-        return Verdict(verdict, "not-worse", ruled_out, is_no_worse)
+    if is_fall and difference <= -margin:
+        reason: Reason = "worse-by-margin" if asks_not_worse else "worse"
+        return Verdict("regressed", reason, "worse beyond chance", is_no_worse)
     if asks_not_worse:
         needed = math.ceil(num * ((detectable_effect((high - low) / 2, ALPHA) or 1.0) / margin) ** 2)
-        note = f"{ruled_out}; of two equal models {needed:,} records mostly would"
-        return Verdict("inconclusive", "cannot-tell", note, is_no_worse)
+        more = "" if is_no_worse else f"; of two equal models {needed:,} records mostly would"
+        word: VerdictLabel = "improved" if is_gain and is_no_worse else "inconclusive"
+        return Verdict(word, "not-worse" if is_no_worse else "cannot-tell", ruled_out + more, is_no_worse)
     if is_gain:
-        return Verdict(verdict, "better", "better beyond chance", is_no_worse)
+        return Verdict("improved", "better", "better beyond chance", is_no_worse)
     if is_fall:
         note = f"worse beyond chance, but by less than the margin of {loss}"
-        return Verdict(verdict, "within-margin", note, is_no_worse)
+        return Verdict("inconclusive", "within-margin", note, is_no_worse)
     # Intervals are of a category alone, and p is adjusted for all.
     alone = "" if low <= 0 <= high else ", though its own interval, not adjusted for the other categories, is without 0"
-    return Verdict(verdict, "within-noise", f"no change shown{alone}; {ruled_out}", is_no_worse)
+    return Verdict("inconclusive", "within-noise", f"no change shown{alone}; {ruled_out}", is_no_worse)
 
 
 _MOST_EXACT = 400
