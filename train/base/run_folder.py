@@ -52,7 +52,7 @@ def newest_run(dataset: Path, *, is_series: bool = False) -> Path:
 
     Raises TrainError "E953 nothing-to-resume" where there is none.
     """
-    # A recipe is written when its run begins, and never again.
+    # A recipe is written when its run begins or goes on; run.json is written by `train eval` too.
     recipes = [
         file for file in runs_folder(dataset).glob(f"*/{RECIPE}") if not is_series or (file.parent / SERIES).is_file()
     ]

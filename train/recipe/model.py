@@ -369,8 +369,8 @@ class Recipe(Section):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")] = "auto"
     """"auto", "cpu", "mps" or "cuda" (also "cuda:1")."""
     compile: bool | Auto = "auto"
-    """Compile the layers: faster steps after a minute of preparation; "auto" does so on CUDA, where the run is ten
-    times as long.
+    """Compile the layers: faster steps after a minute of preparation; "auto" does so on CUDA, where the steps
+    take five minutes or more.
     """
     threads: Annotated[int, Field(ge=1, le=4096)] | Auto = "auto"
     """CPU threads; "auto" is 1 for models under 20 million parameters, else the cores that are free."""
