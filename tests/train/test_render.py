@@ -267,3 +267,14 @@ def test_an_answer_begins_and_ends_with_tokens_of_its_own() -> None:
     assert prompt is not None
     assert _trained(renderer, example) == "b"
     assert example.ids == [*prompt.ids, 1, 3]
+
+
+def test_a_template_that_opens_some_answers_in_another_way_costs_those_rows() -> None:
+    tokenizer = make_tokenizer("unmarked")
+    opening = "{{ '<|im_start|>assistant\n' }}{% endif %}"
+    asked = "{% if 'odd' in messages[0].content %}{{ '<think>' }}{% endif %}{% endif %}"
+    tokenizer.chat_template = CHATML_WITHOUT_MARKS.replace(opening, opening.removesuffix("{% endif %}") + asked)
+    renderer = Renderer(tokenizer, "sft", on_unrenderable="skip")
+    rendered = renderer.examples([*some_rows(2), chat_row("odd", "odd", "a")])
+    assert [example.id for example in rendered.examples] == ["r0", "r1"]
+    assert "add_generation_prompt" in rendered.left_out["odd"][1]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from heapq import nsmallest
@@ -17,7 +17,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, overload
 
-import numpy as np
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from train.base import console
@@ -223,17 +222,17 @@ def open_dataset(folder: Path) -> Dataset:
     if not isinstance(files, dict) or not isinstance(manifest.get("categories", {}), dict):
         raise TrainError("E912 bad-dataset", f"{manifest_path}: no table of files and categories")
     splits: dict[str, Sequence[Row]] = dict.fromkeys(SPLITS, ())
-    split_of: dict[int, str] = {}
+    split_of: dict[str, str] = {}
     for split in SPLITS:
         name = f"{split}.jsonl"
         if name in files:
             rows = _read_rows(folder / name, files[name])
-            for index, key in enumerate(rows.keys.tolist()):
+            for record in rows.ids:
                 # Reports name a record by its id alone, and a record of two splits would be its own exam.
-                if key in split_of:
-                    where = f"{split_of[key]} and again in {split}"
-                    raise TrainError("E912 bad-dataset", f"record {rows[index].id!r} stands in {where}")
-                split_of[key] = split
+                if record in split_of:
+                    where = f"{split_of[record]} and again in {split}"
+                    raise TrainError("E912 bad-dataset", f"record {record!r} stands in {where}")
+                split_of[record] = split
             # The exam is read many times.
             splits[split] = rows if split == "train" else list(rows)
         # A split that somebody put there by hand would be trained on, or be the exam, without a trace.
@@ -286,12 +285,11 @@ def open_same_dataset(
     return opened
 
 
-def sample_rows(rows: Iterable[Row], most: int) -> list[Row]:
+def sample_rows(rows: Sequence[Row], most: int) -> list[Row]:
     """Return at most ``most`` rows by the hash of their ids: the same ones whatever their order and number."""
     # A run that is resumed, or made again after records were added, evaluates the same sample.
-    if isinstance(rows, Rows):
-        return [rows[index] for index in np.argsort(rows.keys, kind="stable")[:most].tolist()]
-    return nsmallest(most, rows, key=lambda row: hash_of(row.id))
+    ids = rows.ids if isinstance(rows, Rows) else [row.id for row in rows]
+    return [rows[index] for index in nsmallest(most, range(len(ids)), key=lambda index: hash_of(ids[index]))]
 
 
 def hash_of(record: str) -> bytes:
@@ -309,14 +307,13 @@ def _read(path: Path, hint: str) -> bytes:
 class Rows(Sequence[Row]):
     """The rows of a file, kept as its lines, which take a part of the memory, and made when they are asked for.
 
-    ``keys`` [n] are the first 8 bytes of the hash of each id. Raises TrainError "E912 bad-dataset" with the line.
+    Raises TrainError "E912 bad-dataset" with the line.
     """
 
     def __init__(self, raw: bytes, name: str) -> None:
         numbered = [(number, line) for number, line in enumerate(raw.split(b"\n"), 1) if line.strip()]
         self._lines = [line for _, line in numbered]
-        ids = (read_row(line, f"{name}:{number}").id for number, line in numbered)
-        self.keys = np.fromiter((int.from_bytes(hash_of(one)[:8], "big") for one in ids), np.uint64, len(self))
+        self.ids = [read_row(line, f"{name}:{number}").id for number, line in numbered]
 
     def __len__(self) -> int:
         return len(self._lines)

@@ -45,6 +45,13 @@ class RenderFault(RowFault):
         self.is_refusal = is_refusal
 
 
+class Rendering(NamedTuple):
+    """A text, and how many of its characters stand before the last answer where that is generated, -1 for others."""
+
+    text: str
+    start: int
+
+
 class Turn(NamedTuple):
     """The [start, end) characters of one answer; ``end`` lies after its end token, ``stop`` before it."""
 
@@ -140,40 +147,43 @@ class SafeTemplate:
         self.has_opening = self.render(QUESTION[:1]) != self.render(QUESTION[:1], is_prompt=True)
         tail = self.render(QUESTION).rpartition(QUESTION[1]["content"])[2].lstrip()
         self.closing = next((token for token in special_tokens if tail.startswith(token)), None)
-        self._end_tokens = sorted({end_token, self.closing} - {"", None}, key=len, reverse=True)
+        self._end_tokens = sorted(filter(None, {end_token, self.closing}), key=len, reverse=True)
 
     def render(self, messages: Sequence[Message], tools: Any = None, *, is_prompt: bool = False) -> str:
         """Return the text of one conversation, ``is_prompt`` with the opening of an answer; raises RenderFault."""
-        [text] = self._ask([(messages, tools, is_prompt)])
-        if isinstance(text, RenderFault):
-            raise text
-        return text
+        [rendering] = self._ask([(messages, tools, is_prompt, None)])
+        if isinstance(rendering, RenderFault):
+            raise rendering
+        return rendering.text
 
-    def render_all(self, requests: Sequence[tuple[Sequence[Message], Any]]) -> list[str | RenderFault]:
-        """Return the text of each (messages, tools), or why there is none."""
-        return self._ask([(*request, False) for request in requests])
+    def render_all(self, requests: Sequence[tuple[Sequence[Message], Any, int]]) -> list[Rendering | RenderFault]:
+        """Return the rendering of each (messages, tools, index of the last answer), or why there is none."""
+        return self._ask([(messages, tools, False, answer) for messages, tools, answer in requests])
 
-    def _ask(self, requests: list[tuple[Sequence[Message], Any, bool]]) -> list[str | RenderFault]:
+    def _ask(self, requests: list[tuple[Sequence[Message], Any, bool, int | None]]) -> list[Rendering | RenderFault]:
         answer = self._worker.ask(requests) if requests else []
         if isinstance(answer, list):
             return [
-                text if kind == "text" else RenderFault(text, is_refusal=kind == "refused")
+                Rendering(**one) if "text" in one else RenderFault(*one.values(), is_refusal="refused" in one)
                 for one in answer
-                for kind, text in one.items()
             ]
         # One conversation of several is to blame, and the others shall not suffer for it.
         if len(requests) > 1:
             return [self._ask([request])[0] for request in requests]
         return [RenderFault((answer or _DIED)["fault"], is_refusal=False)]
 
-    def locate(self, messages: list[dict[str, Any]], tools: Any, answers: Sequence[int], text: str) -> Conversation:
-        """Return where in the ``text`` of a conversation the contents and ``answers`` stand.
+    def locate(
+        self, messages: list[dict[str, Any]], tools: Any, answers: Sequence[int], rendering: Rendering
+    ) -> Conversation:
+        """Return where in the rendering of a conversation the contents and ``answers`` stand.
 
         Raises RowFault where a content is lost or rewritten, or what would be trained is not what is generated.
         """
+        text, start = rendering
         bare = [{**message, "content": bool(message["content"])} for message in messages]
-        shape = self._shape(json.dumps([bare, tools, answers]))
-        if placed := shape.filled(messages, text):
+        placed = self._shape(json.dumps([bare, tools, answers])).filled(messages, text)
+        # What is generated from may depend on contents, too.
+        if placed is not None and (start == placed.turns[-1].start or not self.has_opening):
             return placed
         contents = [
             self._find_alone(text, messages, tools, turn) if message["content"] else None

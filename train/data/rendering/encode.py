@@ -74,7 +74,7 @@ class Encoder:
         # A tokenizer finds these first, the leftmost and longest, and reads what is between them apart.
         self._apart = {number for number, token in added.items() if not token.normalized}
         self._read_alone = lru_cache(maxsize=256)(lambda text: self._tokenize([text])[0].ids)
-        self.bos: int | None = tokenizer.bos_token_id
+        self.bos: Any = tokenizer.bos_token_id
         self.is_adding_bos = self.bos is not None and list(tokenizer("a").input_ids[:1]) == [self.bos]
 
     def encode(self, passages: Sequence[Passage]) -> list[Encoded]:
@@ -135,7 +135,7 @@ class Encoder:
         while begin and ids[begin - 1] not in self._apart:
             begin -= 1
         start = int(offsets[begin - 1, 1]) if begin else 0
-        return ids[:begin] + self._read_alone(passage.text[start : passage.num_opening])
+        return [*ids[:begin], *self._read_alone(passage.text[start : passage.num_opening])]
 
     def _align(self, passage: Passage, ids: list[int], offsets: Ints, opening: list[int]) -> tuple[Encoded, set[int]]:
         """The passage as tokens, and the characters at which it must be cut, for a token lies across them."""

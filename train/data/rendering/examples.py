@@ -176,9 +176,9 @@ class Examples(Sequence[Example]):
         if not isinstance(chosen, int):
             return [self[number] for number in chosen]
         own, weighed = (slice(*begins[chosen : chosen + 2]) for begins in (self._begins, self._weight_begins))
-        *name, num_bytes, is_replay, num_prompt, second, sign, row_weight = self._head(chosen)
+        name, category, cluster, num_bytes, is_replay, num_prompt, second, sign, row_weight = self._head(chosen)
         return Example(
-            *name, self.arrays["ids"][own].tolist(), self.arrays["mask"][own].astype(bool).tolist(), num_bytes,
+            name, category, cluster, self.arrays["ids"][own].tolist(), self.arrays["mask"][own].astype(bool).tolist(), num_bytes,
             self.arrays["weights"][weighed].tolist() or None, is_replay, num_prompt, second and tuple(second), sign,
             row_weight,
         )  # fmt: skip

@@ -38,6 +38,7 @@ from train.data.rendering.conversation import (
     QUESTION,
     Conversation,
     RenderFault,
+    Rendering,
     Turn,
     find_marks,
     safe_template,
@@ -335,9 +336,9 @@ class Renderer:
         for item in items:
             item.attempt(self._prepare)
         chats = [item for item in items if item.fault is None and item.messages]
-        texts = self._chat.render_all([(item.messages, item.row.tools) for item in chats])
-        for item, text in zip(chats, texts, strict=True):
-            item.attempt(self._locate, text)
+        renderings = self._chat.render_all([(item.messages, item.row.tools, item.answers[-1]) for item in chats])
+        for item, rendering in zip(chats, renderings, strict=True):
+            item.attempt(self._locate, rendering)
         located = [item for item in items if item.fault is None]
         for item, encoded in zip(located, self.encoder.encode(list(map(self._passage, located))), strict=True):
             item.encoded = encoded
@@ -362,14 +363,14 @@ class Renderer:
         item.answers = [answer for answer in answers if answer not in dropped]
         item.notes = [_DROPPED_NOTE] if dropped else []
 
-    def _locate(self, item: _Item, text: str | RenderFault) -> None:
-        if isinstance(text, RenderFault):
-            raise text
+    def _locate(self, item: _Item, rendering: Rendering | RenderFault) -> None:
+        if isinstance(rendering, RenderFault):
+            raise rendering
         messages, answers, row = item.messages, item.answers, item.row
-        item.placed = placed = self._chat.locate(messages, row.tools, answers, text)
+        item.placed = placed = self._chat.locate(messages, row.tools, answers, rendering)
         trained: Collection[int] = answers
         if item.is_trained:
-            written = row.messages or ()
+            written = row.messages or []
             if self.objective == "domain":
                 trained = range(len(messages))
             else:

@@ -101,10 +101,18 @@ def _child() -> int:
     return 0
 
 
-def _rendered(template: ChatTemplate, messages: list[Any], tools: Any, is_prompt: bool) -> dict[str, str]:
-    """Return {"text": it}; {"refused": why} where the template says no itself, {"fault": why} where it fails."""
+def _rendered(
+    template: ChatTemplate, messages: list[Any], tools: Any, is_prompt: bool, turn: int | None
+) -> dict[str, Any]:
+    """Return {"text", "start"}; {"refused": why} where the template says no itself, {"fault": why} where it fails.
+
+    The start is the number of characters before a ``turn`` that is generated, -1 where they do not begin the text.
+    """
+    start = -1
     try:
         text = template.render(messages, tools, is_prompt)
+        if turn is not None and text.startswith(opening := template.render(messages[:turn], tools, True)):
+            start = len(opening)
     except _FAULTS as error:
         # Jinja's own errors are of derived types.
         return {"refused": str(error)[:500]} if type(error) is TemplateError else {"fault": _sentence(error)}
@@ -112,7 +120,7 @@ def _rendered(template: ChatTemplate, messages: list[Any], tools: Any, is_prompt
         size = len(json.dumps([messages, tools]))
         if len(text) > MOST_CHARACTERS + MOST_COPIES * size:
             return {"fault": f"ValueError: a conversation of {size:,} characters becomes {len(text):,}"}
-    return {"text": text}
+    return {"text": text, "start": start}
 
 
 def _sentence(error: Exception) -> str:
