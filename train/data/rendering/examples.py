@@ -178,8 +178,8 @@ class Examples(Sequence[Example]):
         own, weighed = (slice(*begins[chosen : chosen + 2]) for begins in (self._begins, self._weight_begins))
         name, category, cluster, num_bytes, is_replay, num_prompt, second, sign, row_weight = self._head(chosen)
         return Example(
-            name, category, cluster, self.arrays["ids"][own].tolist(), self.arrays["mask"][own].astype(bool).tolist(), num_bytes,
-            self.arrays["weights"][weighed].tolist() or None, is_replay, num_prompt, second and tuple(second), sign,
+            name, category, cluster, self.arrays["ids"][own].tolist(), self.arrays["mask"][own].astype(bool).tolist(),
+            num_bytes, self.arrays["weights"][weighed].tolist() or None, is_replay, num_prompt, second and tuple(second), sign,
             row_weight,
         )  # fmt: skip
 
