@@ -48,12 +48,8 @@ def _digest(row: Row) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
-def _words(row: Row) -> list[str]:
-    return _WORD.findall(text_of_row(row).lower())
-
-
 def _runs(row: Row) -> Iterator[int]:
-    words = _words(row)
+    words = _WORD.findall(text_of_row(row).lower())
     return (hash(tuple(words[n : n + NUM_WORDS])) for n in range(len(words) - NUM_WORDS + 1))
 
 

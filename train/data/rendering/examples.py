@@ -179,8 +179,8 @@ class Examples(Sequence[Example]):
         name, category, cluster, num_bytes, is_replay, num_prompt, second, sign, row_weight = self._head(chosen)
         return Example(
             name, category, cluster, self.arrays["ids"][own].tolist(), self.arrays["mask"][own].astype(bool).tolist(),
-            num_bytes, self.arrays["weights"][weighed].tolist() or None, is_replay, num_prompt, second and tuple(second), sign,
-            row_weight,
+            num_bytes, self.arrays["weights"][weighed].tolist() or None, is_replay, num_prompt,
+            second and tuple(second), sign, row_weight,
         )  # fmt: skip
 
     def __eq__(self, other: object) -> bool:
