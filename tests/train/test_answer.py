@@ -200,7 +200,7 @@ def test_a_file_of_an_endpoint_says_what_may_be_spent(tmp_path: Path) -> None:
             parse_spec(str(path))
 
 
-def test_what_is_no_contestant_says_so(tmp_path: Path, run: Path) -> None:
+def test_what_is_no_contestant_says_so(tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(b"x")
     with pytest.raises(TrainError, match="is no contestant"):
         open_contestant(str(tmp_path / "a.bin"))
@@ -210,8 +210,6 @@ def test_what_is_no_contestant_says_so(tmp_path: Path, run: Path) -> None:
     for name in ("nope.gguf", "no.TOML"):
         with pytest.raises(TrainError, match=f"there is no file {name}"):
             parse_spec(name)
-    with pytest.raises(TrainError, match="names no base"):
-        parse_spec(f"{run / 'adapter'}@")
 
 
 def test_a_model_that_does_not_fit_is_not_loaded(bases: Bases, monkeypatch: pytest.MonkeyPatch) -> None:

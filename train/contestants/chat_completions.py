@@ -135,10 +135,10 @@ def read_part(raw: bytes) -> Part:
         raise ReplyError(error.message) from None
 
 
-def answer_of(parts: Sequence[Part], *, is_stream: bool, is_whole: bool = True) -> Answer:
+def answer_of(parts: Sequence[Part], *, is_stream: bool) -> Answer:
     """Return the answer in ``parts``, without an id, its tool calls as `text_of` writes them. Raises ReplyError.
 
-    Without ``is_whole`` it was ended from here. Counts of tokens that cannot be are None.
+    Counts of tokens that cannot be are None.
     """
     messages = [each for part in parts if (each := part.choice.delta if is_stream else part.choice.message)]
     # Of a stream the parts of a call have its index.
@@ -152,7 +152,7 @@ def answer_of(parts: Sequence[Part], *, is_stream: bool, is_whole: bool = True) 
     text = "\n".join(filter(None, (said, _calls_text([call for _, call in sorted(calls.items())]))))
     reasoning = "".join(message.thought for message in messages)
     finish = next(filter(None, (part.choice.finish_reason for part in reversed(parts))), None)
-    if is_whole and not text:
+    if not text:
         if finish == "length":
             raise ReplyError("it ended at the most tokens before it said anything: raise --max-new-tokens")
         if not reasoning and all(message.content is None for message in messages):
@@ -163,7 +163,7 @@ def answer_of(parts: Sequence[Part], *, is_stream: bool, is_whole: bool = True) 
         value if type(value) is int and 0 < value <= MOST_TOKENS else None
         for value in map(usage.get, ("prompt_tokens", "completion_tokens"))
     )
-    stopped = None if finish is None and is_whole else is_whole and finish in ("stop", "tool_calls")
+    stopped = None if finish is None else finish in ("stop", "tool_calls")
     return Answer("", text, stopped, reasoning or None, prompt_tokens=prompt_tokens, new_tokens=new_tokens)
 
 

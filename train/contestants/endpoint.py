@@ -357,7 +357,7 @@ class EndpointContestant:
             text += delta.text
             self._refuse_echo(text[query.num_streamed :])
             if not self._show(query, text[query.num_streamed : max(query.num_streamed, len(text) - num_delayed)]):
-                return answer_of(parts, is_stream=True, is_whole=False)
+                return replace(answer_of(parts, is_stream=True), stopped=False)
         if not any(part.choice.finish_reason for part in parts):
             raise RequestError("half an answer: the stream ended in its midst", "retry")
         answer = answer_of(parts, is_stream=True)

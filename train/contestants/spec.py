@@ -89,13 +89,9 @@ def parse_spec(name: str) -> Spec:
         return Spec(name, "recording", path)
     if (run := model_run(path)) != path or (path / RUN).is_file():
         return Spec(name, "run", run)
-    if (path / ADAPTER).is_file():
-        return Spec(name, "adapter", path, _base_of(path))
-    folder, at, base = name.partition("@")
-    if at and (Path(folder) / ADAPTER).is_file():
-        if not base:
-            raise _bad(f"{name} names no base", f"Write {name}BASE, or {folder} alone.")
-        return Spec(name, "adapter", Path(folder), base)
+    folder, base = (name, "") if (path / ADAPTER).is_file() else name.rpartition("@")[::2]
+    if folder and (Path(folder) / ADAPTER).is_file():
+        return Spec(name, "adapter", Path(folder), base or _base_of(Path(folder)))
     return Spec(name, "base", path if path.is_dir() else None, name)
 
 

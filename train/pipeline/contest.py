@@ -70,26 +70,29 @@ def shared_lengths(names: Sequence[str]) -> tuple[int, int | None]:
     return most, min(budgets, default=None)
 
 
-@dataclass(frozen=True)
 class _Contest:
     """A contestant and what it is asked: the split and the row of each record that it may get, by id."""
 
-    contestant: Contestant
-    spec: Spec
-    dataset: Dataset
-    conditions: Conditions
-    categories: Mapping[str, CategorySpec]
-    rows: RowsById
-
-    @property
-    def is_local(self) -> bool:
-        return self.contestant.kind in ("base", "run", "adapter")
+    def __init__(self, contestant: Contestant, dataset: Dataset, conditions: Conditions) -> None:
+        self.contestant, self.dataset, self.conditions = contestant, dataset, conditions
+        self.is_local = contestant.kind in ("base", "run", "adapter")
+        # A recording has the name of the model, which may be there no longer.
+        self.spec = parse_spec(str(getattr(contestant, "folder", contestant.name)))
+        self.categories = category_specs(dataset.manifest.get("categories", {}), dataset.splits["train"])
+        is_withheld = contestant.kind == "endpoint" and not conditions.is_flagged_sent
+        flagged = dataset.flagged() if is_withheld else frozenset[str]()
+        # An example is sent as a prompt is.
+        examples = [row for row in conditions.prompting.examples if row.id not in flagged]
+        self.prompting = replace(conditions.prompting, examples=examples)
+        rows: RowsById = {row.id: (split, row) for split in conditions.splits for row in dataset.splits[split]}
+        self.rows: RowsById = {name: each for name, each in rows.items() if name not in flagged}
+        self.num_withheld = len(rows) - len(self.rows)
 
     def requests(self, done: Mapping[str, Scored]) -> list[Request]:
         """Return what a model elsewhere is still asked; the likelihoods of choices where it can tell them."""
         sampling, can_compare = Sampling(max_new_tokens=self.conditions.max_new_tokens), self.contestant.can_compare
         return [
-            self.conditions.prompting.applied(
+            self.prompting.applied(
                 Request(row, sampling, spec_of(self.categories, row.category).choices if can_compare else ())
             )
             for name, (_, row) in self.rows.items() if name not in done and row.messages is not None
@@ -105,7 +108,7 @@ def evaluate_contestant(
     for a scorer that cannot work, or records of which an endpoint may not get all; E936 write-failed; and as the
     contestant does, after which the same call goes on.
     """
-    contest = _open_contest(contestant, dataset, conditions)
+    contest = _Contest(contestant, dataset, conditions)
     record = _describe(contest)
     folder = evaluation_folder(parent, record["id"], record["key"])
     record["id"], path = folder.name, folder / PREDICTIONS
@@ -137,27 +140,11 @@ def evaluate_contestant(
     return folder, record
 
 
-def _open_contest(contestant: Contestant, dataset: Dataset, conditions: Conditions) -> _Contest:
-    is_withheld = contestant.kind == "endpoint" and not conditions.is_flagged_sent
-    flagged = dataset.flagged() if is_withheld else frozenset[str]()
-    # An example is sent as a prompt is.
-    examples = [row for row in conditions.prompting.examples if row.id not in flagged]
-    conditions = replace(conditions, prompting=replace(conditions.prompting, examples=examples))
-    rows = {row.id: (split, row) for split in conditions.splits for row in dataset.splits[split]}
-    return _Contest(
-        contestant,
-        # A recording has the name of the model, which may be there no longer.
-        parse_spec(str(getattr(contestant, "folder", contestant.name))),
-        dataset, conditions, category_specs(dataset.manifest.get("categories", {}), dataset.splits["train"]),
-        {name: each for name, each in rows.items() if name not in flagged},
-    )  # fmt: skip
-
-
 def _describe(contest: _Contest) -> dict[str, Any]:
     # The beginning of eval.json, which has stopped until it is finished; its key is a digest of all that decides the
     # results.
     contestant, dataset, conditions = contest.contestant, contest.dataset, contest.conditions
-    prompting, model = conditions.prompting, {"kind": contestant.kind, "digest": contestant.digest}
+    prompting, model = contest.prompting, {"kind": contestant.kind, "digest": contestant.digest}
     names = {row.category for split in conditions.splits for row in dataset.splits[split]}
     shared = {
         "prompting": {"system": prompting.system, "shots": prompting.number},
@@ -191,14 +178,12 @@ def _announce(contest: _Contest, done: Mapping[str, Scored]) -> None:
     contestant, conditions, spec = contest.contestant, contest.conditions, contest.spec
     left = Counter(split for name, (split, _) in contest.rows.items() if name not in done)
     numbers = " and ".join(f"{left[split]:,} {split}" for split in conditions.splits)
-    route = f" of {spec.name}" if spec.kind == "recording" else ""
-    if spec.endpoint is not None:
-        route = f" at {route_of(spec.endpoint.url)}"
+    route = f" at {route_of(spec.endpoint.url)}" if spec.endpoint else f" of {spec.name}"
     console.info(f"{contestant.name}: asking {numbers} records{route}; {len(done):,} results are there already")
     if conditions.max_reasoning_tokens is not None and not contest.is_local:
         console.info(f"warning: {contestant.name} reasons as long as it likes: only a model here can be ended")
-    if num_withheld := sum(len(contest.dataset.splits[split]) for split in conditions.splits) - len(contest.rows):
-        console.info(f"not sent: {num_withheld:,} of the records, with findings X7xx, such as personal data")
+    if contest.num_withheld:
+        console.info(f"not sent: {contest.num_withheld:,} of the records, with findings X7xx, such as personal data")
     if contestant.kind == "endpoint" and spec.endpoint is not None:
         for split in conditions.splits:
             rows = [row for name, row in contest.rows.values() if name == split]
@@ -215,7 +200,7 @@ def _measure(contest: _Contest, done: Mapping[str, Scored], put: Callable[[Score
     from train.evaluate.general import general_name, readable_general
     from train.pipeline.prepare import renderer_of
 
-    local, conditions, prompting = contest.contestant, contest.conditions, contest.conditions.prompting
+    local, conditions, prompting = contest.contestant, contest.conditions, contest.prompting
     assert isinstance(local, LocalContestant), "models of these kinds are on this machine"
     # A run can read what it was trained on, as its recipe says; of another model, or behind examples, that is not
     # asked.
@@ -298,16 +283,17 @@ def _outcome(contest: _Contest, results: Sequence[Scored], unanswered: Sequence[
         console.info(f"warning: no result for {num_skipped:,} of the records: too long, raw text or not to be rendered")
     # By category the records without an answer, those that it could not read or was not sent among them; raw text has
     # none.
-    rows = {split: contest.dataset.splits[split] for split in contest.conditions.splits}
     lacking = {
-        split: Counter(row.category for row in each if row.messages and (split, row.id) not in done)
-        for split, each in rows.items()
+        split: Counter(
+            row.category for row in contest.dataset.splits[split] if row.messages and (split, row.id) not in done
+        )
+        for split in contest.conditions.splits
     }
     return {
         "status": "stopped" if unanswered else "finished", "ended": now(),
         "counts": {
             "results": len(done), "unanswered": dict(sorted(Counter(each.code for each in unanswered).items())),
-            "skipped": num_skipped, "held_back": sum(map(len, rows.values())) - len(contest.rows),
+            "skipped": num_skipped, "held_back": contest.num_withheld,
         },
         "unanswered": {split: dict(sorted(num.items())) for split, num in lacking.items() if num},
     }  # fmt: skip
