@@ -15,7 +15,8 @@ from tests.train.tiny import chat_row, write_dataset
 from train.cli import cli
 from train.evaluate.dynamics import Dynamic
 from train.evaluate.predictions import Scored
-from train.report import JudgeSummary, Report, Run, build_report, data_map
+from train.report import JudgeSummary, Report, Run, build_report
+from train.report.build import dynamics_tables
 from train.report.write import html, markdown
 
 LABELS = ["billing", "returns", "other"]
@@ -34,14 +35,12 @@ def _labelled(split: str, answers: Sequence[tuple[str, str, str]], category: str
 def test_the_data_map_keeps_the_hardest_and_the_most_variable() -> None:
     learnt = [Dynamic(f"t{n}", "a", 3, -n / 100, (n * 7919 % 1000) / 1000, 0.5) for n in range(1000)]
     ids = [one.id for one in learnt]
-    found = data_map(learnt, ids)
-    assert found is not None
-    assert found.n == 1000
-    assert [one.id for one in found.hardest] == [f"t{n}" for n in range(999, 989, -1)]
-    assert found.most_variable[0].variability == max(one.variability or 0 for one in learnt)
-    assert data_map(reversed(learnt), ids) == found
-    assert data_map([], ids) is None
-    assert data_map(learnt, ["of the data"]) is None
+    hardest, varied = dynamics_tables(learnt, ids)
+    assert hardest.sentences[0].startswith("Of 1000 training records")
+    assert [row[0] for row in hardest.rows] == [f"t{n}" for n in range(999, 989, -1)]
+    assert varied.rows[0][3] == f"{max(one.variability or 0 for one in learnt):.2f}"
+    assert [*dynamics_tables(reversed(learnt), ids)] == [hardest, varied]
+    assert not [*dynamics_tables([], ids), *dynamics_tables(learnt, ["of the data"])]
 
 
 # peft reads a property that transformers renamed.
@@ -71,8 +70,7 @@ def test_a_run_tells_all_of_it_and_eval_rebuilds_it_byte_for_byte(bases: Callabl
     assert f"General text (the built-in general.txt, n = {report.forgetting.n})" in done.stdout
     assert report.run.tuning is not None
     assert (report.run.tuning.method, report.run.tuning.replay) == ("lora", None)
-    assert report.data_map is not None
-    assert report.data_map.n == 24
+    assert "Of 24 training records" in (run / "report.md").read_text(encoding="utf-8")
     before = {name: (run / name).read_bytes() for name in ("report.json", "report.md", "report.html")}
     assert CliRunner().invoke(cli, ["eval", str(run)], standalone_mode=False).exception is None
     assert {name: (run / name).read_bytes() for name in before} == before
@@ -91,7 +89,7 @@ def test_hostile_texts_stay_texts_in_the_further_parts() -> None:
         *parts,
         run=Run(id="r"),
         judge_summary=judged,
-        data_map=data_map(learnt, [one.id for one in learnt]),
+        tables=[*dynamics_tables(learnt, [one.id for one in learnt])],
     )
     page = html(report)
     assert not re.search(r"<(script|img|i|b)[ >](?!\d|[−+.])", page)
@@ -107,6 +105,6 @@ def test_hostile_texts_stay_texts_in_the_further_parts() -> None:
 def test_a_run_of_one_epoch_has_no_spread() -> None:
     parts = _labelled("validation", [("yes", "no", "yes")] * 4)
     learnt = [Dynamic(f"t{n}", "a", 1, -1.0, None, 0.1) for n in range(4)]
-    page = html(build_report(*parts, run=Run(id="r"), data_map=data_map(learnt, [one.id for one in learnt])))
+    page = html(build_report(*parts, run=Run(id="r"), tables=[*dynamics_tables(learnt, [one.id for one in learnt])]))
     assert "Hardest to learn" in page
     assert "Most variable" not in page

@@ -65,8 +65,8 @@ def test_seeds_are_one_series_with_one_report(dataset: Path, base: str, tmp_path
     report = Report.load(tmp_path / "s")
     each = [Report.load(tmp_path / "s" / name) for name in ("seed-7", "seed-8")]
     own = Report.load(tmp_path / "s" / record["selected"])
-    assert own.fits
-    assert (report.fits, report.memory, report.data_map) == (own.fits, own.memory, own.data_map)
+    assert own.measured().tables
+    assert report.measured().tables == own.measured().tables
     (seeds,) = [part for part in report.tables if part.part == "seeds"]
     assert seeds.heads == ("category", "seed 7", "seed 8", "of seeds")
     assert done.stdout.count("base against tuned") == 1, "one table, of all"

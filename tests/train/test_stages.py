@@ -64,7 +64,7 @@ def test_stages_are_one_series_with_one_exam(recipe: Path, dataset: Path, tmp_pa
     (stages,) = [part for part in report.tables if part.part == "stages"]
     assert stages.heads == ("category", "base", "text", "stage-2", "pairs")
     last = Report.load(out / "pairs")
-    assert (report.fits, report.memory, report.data_map) == (last.fits, last.memory, last.data_map)
+    assert report.measured().tables == last.measured().tables
     assert any("of the last stage" in remark for remark in report.remarks)
     (said,) = stages.sentences
     for part in ("text (domain, 2 records;", "stage-2 (sft, 24 records;", "pairs (dpo, 12 records;",

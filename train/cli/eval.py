@@ -150,10 +150,8 @@ def _computed_again(
         rules=Rules(own.margin if margin is None else margin, own.fewest, own.resamples),
         remarks=own.remarks,
         judge_summary=own.judged,
-        data_map=own.data_map,
         human=read_human(run),
-        fits=own.fits,
-        memory=own.memory,
+        tables=own.tables,
     )
     console.data(table(report, columns=console.columns()))
     if not is_dry:

@@ -175,7 +175,7 @@ def stage_report(facts: Sequence[StageFacts], folders: Sequence[Path], name: str
     report = build_report(
         base, tuned, run=last.run.model_copy(update={"id": name, "base_model": first.run.base_model}),
         curve=last.curve, default_metric=last.default_metric, rules=Rules(last.margin, last.fewest, last.resamples),
-        remarks=remarks, data_map=last.data_map, fits=last.fits, memory=last.memory,
+        remarks=remarks, tables=last.measured().tables,
     )  # fmt: skip
     num_records = [int(read_run(folder)["examples"]) for folder in folders]
     return report.with_tables([stages_table(facts, num_records, reports)])

@@ -28,11 +28,9 @@ from train.report.model import (
     CategoryResult,
     ComparedModel,
     Curve,
-    DataMap,
     Forgetting,
     ForgettingWord,
     JudgeSummary,
-    Measured,
     PairedResults,
     Report,
     Run,
@@ -81,12 +79,14 @@ def build_report(
 def make_report(
     records: Sequence[Sequence[Scored]], *, models: Sequence[ComparedModel], run: Run, rules: Rules,
     default_metric: Collection[str] = (), unanswered: Mapping[str, Mapping[str, int]] | None = None,
-    seeds: Sequence[Sequence[Scored]] = (), notes: Sequence[str] = (), is_checkpoint_chosen: bool = False, **parts: Any,
+    seeds: Sequence[Sequence[Scored]] = (), notes: Sequence[str] = (), is_checkpoint_chosen: bool = False,
+    tables: Sequence[ReportTable] = (), **parts: Any,
 ) -> Report:  # fmt: skip
     """Return the report of ``models`` by their ``records``, [models, records], which all are of the same.
 
     One model alone is compared with itself. ``unanswered`` has by split and category the records that not all of them
-    answered; ``parts`` are further fields of `Report`. Raises TrainError: E937 where there is no result.
+    answered; ``tables`` are further ones, and ``parts`` further fields of `Report`. Raises TrainError: E937 where there
+    is no result.
     """
     compared = [list(zip(records[0], side, strict=True)) for side in records[1:] or records[:1]]
     gaps, is_pair = unanswered or {}, len(models) == 2
@@ -114,11 +114,10 @@ def make_report(
         each = (one_answer(row.category, headline, pairs) for row in (main.categories if main else ()))
         said += [whose + text for text in (*each, "" if is_pair else part) if text]
     said += _gap_notes(mains[0], compared[0], is_forgetting_measured=general[0] is not None)
-    tables = list[ReportTable]()
     if is_pair:
         mine = [p for p in compared[0] if p[0].split == headline]
         moved, parts["likelier"] = preferences(mine, headline, rules, by_id)
-        tables = [*moved, _flip_table(compared[0], is_run=list(models) == _RUN),
+        tables = [*tables, *moved, _flip_table(compared[0], is_run=list(models) == _RUN),
                   *(ReportTable(part="slices", sentences=[text]) for text in slices if text)]  # fmt: skip
     others = zip(names[1:], splits[1:], general[1:], strict=True)
     report = Report(
@@ -127,31 +126,7 @@ def make_report(
         margin=rules.margin, fewest=rules.fewest, resamples=rules.resamples, default_metric=sorted(default_metric),
         notes=[*said, *notes], **parts,
     )  # fmt: skip
-    return report.with_tables([*wording.tables_of(report), *tables, *_part_tables(report)])
-
-
-def _part_tables(report: Report) -> Iterator[ReportTable]:
-    """Yield the tables of what a run measured beside its results."""
-    if report.fits:
-        yield ReportTable(part="over-fitting", sentences=[report.fits])
-    if report.memory:
-        yield ReportTable(part="known by heart", sentences=[report.memory])
-    if report.judged is not None:
-        yield ReportTable(part="judge", sentences=[report.judged.sentence, *report.judged.remarks])
-    for title, dynamics in (
-        ("Hardest to learn", report.data_map.hardest), ("Most variable", report.data_map.most_variable),
-    ) if report.data_map else ():  # fmt: skip
-        rows = [
-            [one_line(one.id), wording.category(one.category),
-             *(wording.number(value, is_share=False) for value in (one.confidence, one.variability, one.correctness))]
-            for one in dynamics
-        ]  # fmt: skip
-        if rows:
-            yield ReportTable(
-                part="data map", title=title, heads=("record", "category", "confidence", "variability", "correctness"),
-                rows=rows, left=("category",), is_in_terminal=False,
-                sentences=["Confidence is the mean log-probability a token over the epochs, variability its spread."],
-            )  # fmt: skip
+    return report.with_tables([*wording.tables_of(report), *tables])
 
 
 def publish(
@@ -176,6 +151,13 @@ def publish(
     # A training record is no exam; feedback alone wants it.
     names = {row.category for split in ("validation", "test") for row in dataset.splits[split]}
     learnt = {dynamic.id for dynamic in dynamics}
+    falls = overfitting(list(read_events(folder / "metrics.jsonl")))
+    by_heart = memory_of(*([r for r in side if r.split != "train" or r.id in learnt] for side in (base, tuned)))
+    tables = [
+        *[ReportTable(part="over-fitting", sentences=[falls])] * bool(falls),
+        *[ReportTable(part="known by heart", sentences=[by_heart])] * bool(by_heart),
+        *dynamics_tables(dynamics, {row.id for row in dataset.splits["train"]}),
+    ]
     report = build_report(
         sides[0],
         sides[1],
@@ -192,11 +174,7 @@ def publish(
         ]
         + ([] if recipe.objective == "auto" else comparison_remark(recipe.objective, dataset)),
         judge_summary=judge_summary,
-        data_map=data_map(dynamics, {row.id for row in dataset.splits["train"]}),
-        fits=overfitting(list(read_events(folder / "metrics.jsonl"))),
-        memory=memory_of(
-            *([r for r in side if r.split != "train" or r.id in learnt] for side in (base, tuned)),
-        ),
+        tables=tables,
     )
     write_predictions(sides[0], sides[1], folder)
     write_feedback(base, tuned, folder, dynamics)
@@ -208,7 +186,7 @@ def kept_of(report: Report, tuned: Sequence[Scored], folder: Path) -> dict[str, 
     """Return what run.json keeps of the report and the predictions in ``folder``: it is written after both of them."""
     return {
         "results": {row.category: row.verdict for row in report.main().categories},
-        "report": report.model_dump(mode="json", include=set(Measured.model_fields)),
+        "report": report.measured().model_dump(mode="json"),
         "records": Counter(record.split for record in tuned if record.split != "train"),
         "files": {name: sha256_of(folder / name) for name in (PREDICTIONS, REPORT)},
     }
@@ -295,13 +273,20 @@ def _skipped(scored: Sequence[Scored], dataset: Dataset, measured: Collection[st
     return remarks
 
 
-def data_map(dynamics: Iterable[Dynamic], records: Collection[str]) -> DataMap | None:
-    """Return which of ``records`` that were trained on were learnt worst, None where none was; of no replayed text."""
-    ordered = sorted((dynamic for dynamic in dynamics if dynamic.id in records), key=lambda dynamic: dynamic.id)
-    if not ordered:
-        return None
-    varied = [dynamic for dynamic in ordered if dynamic.variability]
-    return DataMap(
-        n=len(ordered), hardest=sorted(ordered, key=lambda dynamic: dynamic.confidence)[:_MOST_ON_MAP],
-        most_variable=sorted(varied, key=lambda dynamic: -(dynamic.variability or 0.0))[:_MOST_ON_MAP],
-    )  # fmt: skip
+def dynamics_tables(dynamics: Iterable[Dynamic], records: Collection[str]) -> Iterator[ReportTable]:
+    """Yield those of ``records`` that were learnt worst, of those that were trained on; of no replayed text."""
+    learnt = sorted((dynamic for dynamic in dynamics if dynamic.id in records), key=lambda dynamic: dynamic.id)
+    hardest = sorted(learnt, key=lambda dynamic: dynamic.confidence)
+    varied = sorted(learnt, key=lambda dynamic: -(dynamic.variability or 0.0))
+    about = f"Of {len(learnt)} training records. Confidence is the mean log-probability a token over the epochs, "
+    for title, some in (("Hardest to learn", hardest), ("Most variable", [one for one in varied if one.variability])):
+        rows = [
+            [one_line(one.id), wording.category(one.category),
+             *(wording.number(value, is_share=False) for value in (one.confidence, one.variability, one.correctness))]
+            for one in some[:_MOST_ON_MAP]
+        ]  # fmt: skip
+        if rows:
+            yield ReportTable(
+                part="data map", title=title, heads=("record", "category", "confidence", "variability", "correctness"),
+                rows=rows, sentences=[f"{about}variability its spread."], left=("category",), is_in_terminal=False,
+            )  # fmt: skip

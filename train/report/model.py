@@ -6,7 +6,7 @@ Numbers that other programs need stand beside the finished tables that people re
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -15,14 +15,14 @@ from pydantic import Field
 from train.base.errors import TrainError, first_line
 from train.base.file_guard import MOST_DOCUMENT, read_file
 from train.base.run_folder import check_written
-from train.evaluate.dynamics import Dynamic
 from train.recipe.forgetting import Remedy, Tuning
 from train.report.stats import Reason, VerdictLabel
-from train.report.tables import PARTS, ReportPart, ReportTable
+from train.report.tables import PARTS, Part, ReportPart, ReportTable
 from train.report.tables import Change as Change  # noqa: PLC0414 - all parts of a report are found here
 from train.report.tables import Estimate as Estimate  # noqa: PLC0414
 
 REPORT = "report.json"
+_OF_TRAINING: Sequence[Part] = ("over-fitting", "known by heart", "data map")
 Gate = Literal["worse", "not-shown"]
 """What ends a command with exit code 1: what is worse, or also all that is not shown not to be."""
 
@@ -211,15 +211,6 @@ class JudgeSummary(ReportPart):
     """What stands beside its figures."""
 
 
-class DataMap(ReportPart):
-    """How the training records were learnt: Swayamdipta et al. 2020, arXiv:2009.10795."""
-
-    n: int
-    hardest: list[Dynamic]
-    """Those with the lowest confidence."""
-    most_variable: list[Dynamic]
-
-
 class Run(ReportPart):
     """What made the numbers."""
 
@@ -272,13 +263,8 @@ class Report(ReportPart, title="A reference and the models compared with it: run
     tables: list[ReportTable] = Field(default_factory=list)
     """All that the report shows beside notes and remarks, finished."""
     judged: JudgeSummary | None = None
-    data_map: DataMap | None = None
     likelier: Change | None = None
     """Share of the pairs of which the model finds the better answer likelier, in the split whose verdicts count."""
-    fits: str = ""
-    """From which step on validation got worse; empty where nothing tells it."""
-    memory: str = ""
-    """How many training answers are known by heart; empty where none was tried."""
 
     @classmethod
     def load(cls, path: str | Path) -> Report:
@@ -324,6 +310,11 @@ class Report(ReportPart, title="A reference and the models compared with it: run
             names += [name + (f" ({pair.name})" if self.others else "") for name in closed]
         return names
 
+    def measured(self) -> Measured:
+        """Return what run.json keeps of it."""
+        kept = {name: getattr(self, name) for name in Measured.model_fields}
+        return Measured(**kept | {"tables": [table for table in self.tables if table.part in _OF_TRAINING]})
+
     def with_tables(self, tables: Iterable[ReportTable]) -> Self:
         """Return the report with ``tables`` in place of those of the same parts, all in the order of `PARTS`."""
         new = list(tables)
@@ -343,6 +334,5 @@ class Measured(ReportPart):
     resamples: int
     remarks: list[str]
     judged: JudgeSummary | None
-    data_map: DataMap | None
-    fits: str
-    memory: str
+    tables: list[ReportTable]
+    """Those of what happened while it was trained."""

@@ -191,6 +191,8 @@ def tables_of(report: Report) -> Iterator[ReportTable]:
             yield ReportTable(part="forgetting", sentences=[whose + forgetting_text(general)])
             for remedy in general.remedies:
                 yield ReportTable(part="forgetting", sentences=[f"next: {remedy.text}"], code=remedy.lines)
+    if report.judged is not None:
+        yield ReportTable(part="judge", sentences=[report.judged.sentence, *report.judged.remarks])
     if any(model.seconds is not None or model.cost is not None for model in report.models):
         yield _cost_table(report)
 
