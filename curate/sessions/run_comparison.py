@@ -79,7 +79,7 @@ class RunDifference:
 
 
 _BITS = "bits_per_byte"
-_OF_NO_MEAN = {"category": None, "n": None, "better": None, "worse": None, "metric": ""}
+_OF_NO_MEAN = dict.fromkeys(("category", "n", "better", "worse"))
 _MOST_BYTES = 64 << 20
 _NO_CONTENT = ("source", "cluster")  # Fields of a row that are not what its record says.
 View = Literal["worse", "still wrong", "better"]
@@ -244,8 +244,8 @@ def _ask_trainer(folders: Sequence[Path]) -> dict[str, Json]:
 
 def _entries(part: Mapping[str, Json]) -> list[Mapping[str, Json]]:
     # All categories of a split, those without figures behind the others, and last the mean.
-    means = [{**mean, **_OF_NO_MEAN} for mean in filter(None, [part.get("macro")])]
-    return [*part.get("categories", ()), *part.get("unscored", ()), *means]
+    mean = part.get("macro")
+    return [*part.get("categories", ()), *part.get("unscored", ()), *([mean | _OF_NO_MEAN] if mean else ())]
 
 
 def _pairs(part: Mapping[str, Json]) -> dict[str | None, ScoreRow]:

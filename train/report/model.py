@@ -111,8 +111,8 @@ class SplitResult(ReportPart):
     the answer."""
 
     def rows(self) -> list[CategoryResult | Unscored]:
-        """Return the categories with figures and those without."""
-        return [*self.categories, *self.unscored]
+        """Return the rows of its table: categories with figures and without, and last the mean, where there is one."""
+        return [*self.categories, *self.unscored, *([self.macro] if self.macro else [])]
 
 
 ForgettingWord = Literal["forgot", "held", "inconclusive"]

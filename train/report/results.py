@@ -116,11 +116,11 @@ def _judged(
             unscored.append(Unscored(category=name, metric="", n=0, num_unscored=num, sentence=_no_figure(name, why)))
     if not rows and not unscored:
         return None
-    for name, row in rows.items():
-        num, rival = sum(unanswered.values()) if name is None else unanswered.get(name, 0), rivals.get(name)
+    for key, row in rows.items():
+        num, rival = sum(unanswered.values()) if key is None else unanswered.get(key, 0), rivals.get(key)
         # Where a category has no trivial answer, the others' mean is another one.
-        is_same = rival is not None and (name is not None or rival.metric == row.metric)
-        rows[name] = judge(row.model_copy(update={"num_unanswered": num}), rules, rival if is_same else None)
+        is_same = rival is not None and (key is not None or rival.metric == row.metric)
+        rows[key] = judge(row.model_copy(update={"num_unanswered": num}), rules, rival if is_same else None)
     mean = rows.pop(None, None)
     return SplitResult(
         split=split, n=len(pairs), categories=[*rows.values()], macro=None if unscored else mean, unscored=unscored,
@@ -243,7 +243,8 @@ def _mean_row(split: str, scored: Sequence[_Category], num_tests: int, rules: Ru
     p = stats.sign_flip([*changes.values()], seed=seed_of(split, "macro"))
     row = CategoryResult(
         category="MEAN", metric="1 category" if num == 1 else f"{num} categories", n=sum(one.row.n for one in scored),
-        num_clusters=len(changes), **means, test="sign-flip", p=p, p_adjusted=p,
+        num_clusters=len(changes), base=means["base"], tuned=means["tuned"],
+        difference=means["difference"], test="sign-flip", p=p, p_adjusted=p,
         margin_p=stats.margin_p([part * len(changes) for part in changes.values()], loss, rules.margin),
     )  # fmt: skip
     return _with_effect(row, changes, num_tests, rules)

@@ -104,8 +104,7 @@ def verdict(result: CategoryResult, fewest: int) -> str:
 
 def legend(split: SplitResult) -> str:
     """Return what the verdicts of a split mean, those that occur, and what is trivial, in one line."""
-    results = [*split.categories, *filter(None, [split.macro])]
-    reasons = {row.reason for row in (*results, *split.unscored)}
+    reasons = {row.reason for row in split.rows()}
     meanings = [f"{mark} {word}, {meaning}" for key, (mark, word, meaning) in VERDICTS.items() if key in reasons]
     known = [row for row in split.categories if row.trivial is not None]
     rivals = "; ".join(dict.fromkeys(f"in {category(row.category)} {trivial(row)}" for row in known))
@@ -140,7 +139,7 @@ def sentence(result: CategoryResult) -> str:
 
 def summary(split: SplitResult) -> str:
     """Return the mean over categories, and how many of them have which verdict, in one line."""
-    counts = Counter(VERDICTS[row.reason][1] for row in split.rows() if row.reason)
+    counts = Counter(VERDICTS[row.reason][1] for row in split.rows() if row.reason and row is not split.macro)
     mean = [split.macro.sentence] if split.macro else []
     return " ".join([*mean, f"{', '.join(f'{num} {word}' for word, num in counts.most_common())}."])
 
@@ -199,7 +198,7 @@ def tables_of(report: Report) -> Iterator[ReportTable]:
 
 def _results_table(report: Report, name: str, split: SplitResult) -> ReportTable:
     reference, is_in_terminal = report.models[0].name, split.split == report.headline
-    rows = [_cells(row) for row in (*split.categories, *split.unscored, *filter(None, [split.macro]))]
+    rows = [_cells(row) for row in split.rows()]
     if split.macro:
         # Of no record alone.
         rows[-1][1] = rows[-1][len(HEADS) + 3] = ""

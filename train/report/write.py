@@ -158,10 +158,10 @@ def _line(text: object) -> str:
 _SPAN, _WIDTH, _HEIGHT = 400, 640, 200
 
 
-def _interval_lines(row: CategoryResult, factor: float) -> tuple[str, list[tuple[str, int, float, float, float]]]:
+def _interval_lines(row: CategoryResult, factor: float) -> tuple[str, list[list[Any]]]:
     """Return the name of a category, and of base and tuned the height, and where score, low and high end lie."""
     sides = [
-        (kind, y, *(round(min(max(0.0, end * factor), _SPAN), 1) for end in (side.value, side.low, side.high)))
+        [kind, y, *(round(min(max(0.0, end * factor), _SPAN), 1) for end in (side.value, side.low, side.high))]
         for kind, y, side in (("base", 22, row.base), ("tuned", 36, row.tuned))
     ]
     return wording.category(row.category), sides
