@@ -22,8 +22,7 @@ LENGTHS = st.lists(st.integers(2, 60), min_size=1, max_size=80)
 
 
 @given(LENGTHS, st.integers(0, 9), st.one_of(st.just({}),
-       st.fixed_dictionaries({"global_batch_size": st.integers(1, 20)}),
-                                            st.fixed_dictionaries({"batch_tokens": st.integers(16, 400)})))  # fmt: skip
+       st.fixed_dictionaries({"global_batch_size": st.integers(1, 20)})))  # fmt: skip
 def test_every_example_is_seen_once_an_epoch(lengths: list[int], seed: int, size: dict[str, int]) -> None:
     steps = BatchSampler(_examples(lengths), build_recipe({"num_train_epochs": 3, "seed": seed, **size}))
     seen: dict[int, list[int]] = {0: [], 1: [], 2: []}

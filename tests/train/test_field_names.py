@@ -87,14 +87,12 @@ def test_records_per_device_are_converted_and_said(ranks: int, size: int) -> Non
 
 def test_other_sizes_are_said_as_they_are() -> None:
     assert BatchSampler(EXAMPLES, build_recipe({"global_batch_size": 16})).step_size == "16 records a step"
-    assert "batch_tokens" in BatchSampler(EXAMPLES, build_recipe({"batch_tokens": 64})).step_size
 
 
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
         ({"per_device_train_batch_size": 8, "global_batch_size": 32}, "give one of them"),
-        ({"per_device_train_batch_size": 8, "batch_tokens": 4096}, "give one of them"),
         ({"gradient_accumulation_steps": 4}, "per_device_train_batch_size"),
         ({"warmup_steps": 10, "warmup_ratio": 0.1}, "give one of them"),
         ({"lr_scheduler_type": "constant", "warmup_steps": 10}, '"constant_with_warmup"'),
@@ -185,7 +183,7 @@ def test_a_recipe_of_trl_gets_one_refusal_with_what_to_do_for_each_key(tmp_path:
     said = dict(re.findall(r"unknown key '(\w+)': (.+)", caught.value.message))
     expected = {
         "model_name_or_path": "base", "dataset_name": "DATASET", "output_dir": "--out", "report_to": "--report-to",
-        "run_name": "--out", "fp16": "bf16", "tf32": "float32", "packing": "batch_tokens", "logging_steps": "each step",
+        "run_name": "--out", "fp16": "bf16", "tf32": "float32", "packing": "leave it out", "logging_steps": "each step",
         "eval_strategy": "eval_steps", "save_strategy": "save_steps", "per_device_eval_batch_size": "eval.batch_tokens",
         "use_peft": "method", "torch_dtype": "bf16", "attn_implementation": "leave it out",
         "assistant_only_loss": "objective", "dataloader_num_workers": "leave it out",

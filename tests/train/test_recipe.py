@@ -124,7 +124,7 @@ def test_a_rubric_that_no_request_can_hold_is_refused() -> None:
 
 def test_two_sizes_of_a_step_contradict() -> None:
     with pytest.raises(TrainError, match="give one of them"):
-        load_recipe(None, ["global_batch_size=8", "batch_tokens=4096"])
+        load_recipe(None, ["global_batch_size=8", "per_device_train_batch_size=4"])
 
 
 def test_the_digest_follows_the_values() -> None:

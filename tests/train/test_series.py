@@ -245,7 +245,6 @@ def test_what_a_resumed_series_would_ignore_is_refused(begun: Path, dataset: Pat
             {"max_steps": ""},
             "plan: 3 runs of 6 to 60 steps, 126 in all",
         ),
-        (("--grid", "batch_tokens=64,128"), {"global_batch_size": "auto"}, "plan: 9 runs of 2 steps, 18 in all"),
     ],
 )
 def test_a_sweep_is_priced_by_its_trials(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -23,7 +24,7 @@ from train.model.attention import attending, pack, to_device, unread_mask, worki
 from train.model.batch import by_length
 from train.model.capabilities import capabilities_of, decoder_of, evaluating, inner_of
 from train.model.device import cast_weight
-from train.model.kv_cache import KVCache, TokenSteps
+from train.model.kv_cache import KVCache
 
 
 class Generated(NamedTuple):
@@ -175,9 +176,9 @@ def begin_packed(model: Any, prompts: Sequence[Sequence[int]], limits: Sequence[
     arguments = {"position_ids": packed.positions, "attention_mask": unread_mask(device), "use_cache": False}
     with attending(kv_cache.prompts(packed)):
         hidden = decoder(input_ids=ids[None], **arguments).last_hidden_state[0]
-    steps = TokenSteps(lambda arguments: logits_of(decoder(**arguments).last_hidden_state[:, 0]), kv_cache)
+    read = partial(kv_cache.read, lambda **arguments: logits_of(decoder(**arguments).last_hidden_state[:, 0]))
     last = packed.starts[1:].long() - 1
-    return Decoding(logits_of(hidden[last]), steps.read, kv_cache.select)
+    return Decoding(logits_of(hidden[last]), read, kv_cache.select)
 
 
 def begin_padded(model: Any, prompts: Sequence[Sequence[int]], _limits: Sequence[int]) -> Decoding:

@@ -10,11 +10,10 @@ B examples, T tokens of the longest of them, N tokens of all, S supervised token
 from __future__ import annotations
 
 import hashlib
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -87,23 +86,17 @@ class BatchSampler:
         self.tokens, self.trained = int(self.lengths[first].sum()), int(self.supervised[first].sum())
         """Tokens of the first epoch, and how many of them are trained; without mixing, of each."""
         self.global_batch_size = _records_of_a_step(self.lengths[first], recipe, num_ranks)
-        self._epoch = lru_cache(maxsize=4)(self._make_epoch)
-        self._starts = [0]
-        """The first step of each epoch that was asked for."""
-        if not (total := recipe.max_steps):
-            while len(self._starts) <= recipe.num_train_epochs:
-                self._add_start()
-            total = self._starts[-1]
-        self._total = total
+        self.steps_per_epoch = -(-len(self.mixture) // self.global_batch_size)
+        self._order = lru_cache(maxsize=4)(self._shuffled)
 
     def __len__(self) -> int:
-        return self._total
+        return self.recipe.max_steps or self.recipe.num_train_epochs * self.steps_per_epoch
 
     def __getitem__(self, number: int) -> Step:
         if not 0 <= number < len(self):
             raise IndexError(number)
-        epoch, place = self._locate(number)
-        indices = self._epoch(epoch)[place]
+        epoch, place = divmod(number, self.steps_per_epoch)
+        indices = self._order(epoch)[place * self.global_batch_size :][: self.global_batch_size].tolist()
         return Step(
             epoch, self._micro_batches(indices), int(self.supervised[indices].sum()), float(self.weights[indices].sum())
         )
@@ -132,8 +125,6 @@ class BatchSampler:
     def step_size(self) -> str:
         """The size of a step in words, with what it was converted from."""
         recipe, size = self.recipe, f"{self.global_batch_size} records a step"
-        if recipe.batch_tokens is not None:
-            return "as many records a step as fit batch_tokens"
         if recipe.per_device_train_batch_size is None:
             return size
         each = (
@@ -143,13 +134,12 @@ class BatchSampler:
 
     def epochs_until(self, number: int) -> float:
         """Return how many epochs, and what part of one, are over after the first ``number`` steps (from 1)."""
-        epoch, place = self._locate(number - 1)
-        return epoch + (place + 1) / len(self._epoch(epoch))
+        return number / self.steps_per_epoch
 
     def num_tokens(self) -> int:
         """Return the tokens of the whole run."""
-        last, place = self._locate(len(self) - 1)
-        epochs: list[Any] = [*map(self.mixture.epoch, range(last)), *self._epoch(last)[: place + 1]]
+        whole, rest = divmod(len(self), self.steps_per_epoch)
+        epochs = [*map(self.mixture.epoch, range(whole)), self._order(whole)[: rest * self.global_batch_size]]
         return sum(int(self.lengths[indices].sum()) for indices in epochs)
 
     def digest(self) -> str:
@@ -157,32 +147,14 @@ class BatchSampler:
 
         The first epoch itself is in it too, since the generator's algorithm is a library's.
         """
-        sizes = (self.recipe.seed, self.global_batch_size, self.recipe.batch_tokens, len(self), self.mixture.sizes)
-        counts = self.lengths.astype("<i8").tobytes() + self.supervised.astype("<i8").tobytes()
-        hashed = hashlib.sha256(counts + self.weights.astype("<f8").tobytes())
-        hashed.update(repr((sizes, self._epoch(0))).encode())
+        sizes = (self.recipe.seed, self.global_batch_size, len(self), self.mixture.sizes)
+        columns = (self.lengths, self.supervised, self.weights, self._order(0))
+        hashed = hashlib.sha256(b"".join(column.astype("<f8").tobytes() for column in columns))
+        hashed.update(repr(sizes).encode())
         return hashed.hexdigest()
 
-    def _add_start(self) -> None:
-        epoch, size = len(self._starts) - 1, self.global_batch_size
-        # Steps of so many tokens are more or fewer by epoch.
-        is_even = self.recipe.batch_tokens is None
-        self._starts.append(self._starts[-1] + (-(-len(self.mixture) // size) if is_even else len(self._epoch(epoch))))
-
-    def _locate(self, number: int) -> tuple[int, int]:
-        """Return the epoch of a step, and its place in that."""
-        while self._starts[-1] <= number:
-            self._add_start()
-        epoch = bisect_right(self._starts, number) - 1
-        return epoch, number - self._starts[epoch]
-
-    def _make_epoch(self, epoch: int) -> list[list[int]]:
-        order = np.random.default_rng([self.recipe.seed, epoch]).permutation(self.mixture.epoch(epoch))
-        if self.recipe.batch_tokens is None:
-            edges = np.arange(self.global_batch_size, len(order), self.global_batch_size)
-        else:
-            edges = np.flatnonzero(np.diff((np.cumsum(self.lengths[order]) - 1) // self.recipe.batch_tokens)) + 1
-        return [part.tolist() for part in np.split(order, edges)]
+    def _shuffled(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng([self.recipe.seed, epoch]).permutation(self.mixture.epoch(epoch))
 
 
 def _columns(examples: Sequence[Example]) -> list[np.ndarray]:

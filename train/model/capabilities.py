@@ -23,7 +23,7 @@ from train.base import console
 from train.base.errors import first_line
 from train.model.attention import NAME, attend_now, attending, has_varlen, pack, packing, register, unread_mask
 from train.model.device import computing
-from train.model.kv_cache import KVCache, TokenSteps
+from train.model.kv_cache import KVCache
 from train.recipe import Checkpointing
 
 
@@ -148,8 +148,8 @@ def _has_packing(model: Any, texts: list[torch.Tensor]) -> bool:
         with attending(cache.prompts(begun)):
             row = torch.cat([text[:-_STEPS] for text in texts])
             _logits(model, row, position_ids=begun.positions, attention_mask=unread_mask(device))
-        steps = TokenSteps(lambda arguments: model(**arguments).logits[:, -1], cache)
-        last = [steps.read(ids) for ids in torch.stack([text[-_STEPS:] for text in texts], 1)][-1]
+        read = partial(cache.read, lambda **arguments: model(**arguments).logits[:, -1])
+        last = [read(ids) for ids in torch.stack([text[-_STEPS:] for text in texts], 1)][-1]
         wanted = torch.cat([*alone, torch.stack([logits[-1] for logits in alone])])
         has_packing = are_close(wanted, torch.cat([together, last]))
     except _UNSUPPORTED:

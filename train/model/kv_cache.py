@@ -88,11 +88,15 @@ class KVCache:
         """The tokens of each row that a step reads."""
         return min((max(self.lengths) + self.num_steps) // REACH * REACH + REACH, self.room)
 
-    def advance(self) -> None:
-        """End a step: each row has read the token that `attend` added."""
+    def read(self, model: Callable[..., torch.Tensor], tokens: torch.Tensor) -> torch.Tensor:
+        """Return what ``model`` makes of ``tokens`` [B], each of which follows what its row holds and is then in it."""
+        with attending(self.attend):
+            out = model(input_ids=tokens[:, None], position_ids=self.positions, use_cache=False,
+                        attention_mask=unread_mask(tokens.device))  # fmt: skip
         torch.clamp(self.positions + 1, max=self.room - 1, out=self.positions)
         self.num_steps += 1
         self._masks.clear()
+        return out
 
     def select(self, rows: Sequence[int]) -> None:
         """Let all but ``rows`` leave."""
@@ -100,21 +104,3 @@ class KVCache:
         self.lengths, self.positions = [self.lengths[row] for row in rows], self.positions[index]
         self._layers = {layer: (keys[index], values[index]) for layer, (keys, values) in self._layers.items()}
         self._masks.clear()
-
-
-class TokenSteps:
-    """Reads one token of each row at a time, after those that ``kv_cache`` holds.
-
-    ``read`` gets what a model is called with, and returns a tensor [B, ..].
-    """
-
-    def __init__(self, read: Callable[[dict[str, Any]], torch.Tensor], kv_cache: KVCache) -> None:
-        self._read, self.kv_cache = read, kv_cache
-
-    def read(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Return what is read of ``tokens`` [B]."""
-        arguments = {"input_ids": tokens[:, None], "position_ids": self.kv_cache.positions, "use_cache": False}
-        with attending(self.kv_cache.attend):
-            out = self._read(arguments | {"attention_mask": unread_mask(tokens.device)})
-        self.kv_cache.advance()
-        return out

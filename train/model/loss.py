@@ -181,16 +181,6 @@ def _head_loss(
     return lambda weights, scale: (_summed(nll, weights) * scale, nll.detach())
 
 
-def batch_nlls(model: Any, batch: Batch, num_owners: int) -> list[float]:
-    """Return the NLL in nats of each owner of a batch's supervised tokens, 0 to ``num_owners`` - 1, in sum."""
-    _, nll = supervised_loss(model, batch)
-    # Apple's devices have no float64: there the sums are the CPU's.
-    device = "cpu" if nll.device.type == "mps" else nll.device
-    sums = torch.zeros(num_owners, dtype=torch.float64, device=device)
-    by_owner: list[float] = sums.index_add_(0, batch.owners.to(device), nll.to(device).double()).tolist()
-    return by_owner
-
-
 def nll_per_example(
     model: Any, examples: Sequence[Example], *, batch_tokens: int = 8192, on_done: OnDone | None = None
 ) -> list[Nll]:
@@ -205,7 +195,11 @@ def nll_per_example(
         for group in by_length([len(example.ids) for example in examples], batch_tokens, is_packed=is_packed):
             chosen = [examples[index] for index in group]
             batch = collate(chosen, device, is_packed=is_packed, round_to=pad_multiple(device))
-            for index, example, total in zip(group, chosen, batch_nlls(model, batch, len(chosen)), strict=True):
+            _, nll = supervised_loss(model, batch)
+            # In float64 on the CPU, since Apple's devices have none.
+            sums = torch.zeros(len(chosen), dtype=torch.float64)
+            sums.index_add_(0, batch.owners.cpu(), nll.cpu().double())
+            for index, example, total in zip(group, chosen, sums.tolist(), strict=True):
                 by_index[index] = Nll(example.id, total, example.num_supervised, example.num_bytes)
             if on_done is not None:
                 on_done(len(group))

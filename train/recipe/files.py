@@ -54,8 +54,8 @@ _ELSEWHERE = {name: what for what, names in {
         "completion_only_loss assistant_only_loss train_on_inputs",
     "run `train export RUN --to hub` afterwards":
         "push_to_hub hub_model_id hub_strategy hub_token hub_private_repo hub_always_push hub_revision",
-    "on where the model allows it, and a batch counts records and not packed rows: leave it out, and write "
-    "`batch_tokens` for steps of as many tokens": "packing sample_packing padding_free eval_packing",
+    "on where the model allows it, and a batch counts records and not packed rows: leave it out":
+        "packing sample_packing padding_free eval_packing",
     "the step with the best validation score is taken, and the last with eval.during_training = 0: leave it out":
         "load_best_model_at_end metric_for_best_model greater_is_better",
     "float32 products are TF32 on a GPU that has it: write bf16, or leave it out": "tf32",
@@ -74,7 +74,7 @@ _ELSEWHERE = {name: what for what, names in {
         full_determinism gradient_checkpointing_kwargs group_by_length ignore_data_skip
         include_for_metrics label_names label_smoothing_factor length_column_name liger_kernel_config
         local_rank lora_modules_to_save lora_target_parameters lora_task_type
-        lr_scheduler_kwargs model_init_kwargs optim_args optim_target_modules
+        lr_scheduler_kwargs model_init_kwargs neftune_noise_alpha optim_args optim_target_modules
         overwrite_output_dir packing_strategy pad_to_multiple_of pad_token precompute_ref_log_probs
         prediction_loss_only project reference_free remove_unused_columns
         restore_callback_states_from_checkpoint save_on_each_node save_only_model shuffle_dataset

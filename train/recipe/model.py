@@ -140,7 +140,7 @@ Checkpointing = bool | Literal["offload"]
 
 DEFAULT_BASE = "tiny-base"
 ALTERNATIVES = (
-    ("batch_tokens", "global_batch_size", "per_device_train_batch_size"),
+    ("global_batch_size", "per_device_train_batch_size"),
     ("warmup_ratio", "warmup_steps"),
 )
 """Settings of which a recipe has one at the most: of what makes the size of a step, and of what makes its warmup."""
@@ -301,8 +301,6 @@ class Recipe(Section):
     """Stop after this many optimizer steps; the schedule fits itself to it."""
     global_batch_size: Count | Auto = "auto"
     """Records of one optimizer step over all devices; "auto" aims at 32,768 tokens but at 100 steps or more."""
-    batch_tokens: Tokens | None = None
-    """Tokens of one optimizer step, instead of global_batch_size."""
     per_device_train_batch_size: Count | None = None
     """Instead of global_batch_size: a step has this many records for each device and for each of
     gradient_accumulation_steps.
