@@ -244,7 +244,7 @@ class Series:
             del prepared
         whole = runs[0]
         if kind == "curve":
-            is_sized = self.recipe.batch_tokens or self.recipe.per_device_train_batch_size
+            is_sized = self.recipe.per_device_train_batch_size
             size = {} if is_sized else {"global_batch_size": whole.global_batch_size}
             for member in members:
                 member.changes.update(size, max_steps=len(whole))
