@@ -7,6 +7,7 @@ whatever is drawn, flipped or counted here is a *cluster*, never a record: Mille
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from operator import index
 from typing import Literal, NamedTuple
@@ -211,17 +212,15 @@ def crossing(categories: Sequence[tuple[Sequence[float], Sequence[str]]]) -> flo
     what a cluster adds to the mean is summed over the categories, as are changes that were not seen. It is 1 where no
     cluster has records in two.
     """
-    together, alone, num, unseen = dict[str, float](), 0.0, 0, 0.0
+    together, alone, num, unseen = defaultdict[str, float](float), 0.0, 0, 0.0
     for values, clusters in categories:
-        sums, sizes = sums_by_cluster(clusters, values, [1.0] * len(values)).T
-        parts = (sums - sums.sum() / sizes.sum() * sizes) / sizes.sum()
+        changes, size = change_parts([0.0] * len(values), values, clusters)
+        parts = (changes - changes.mean()) / len(changes)
         for name, part in zip(sorted(set(map(str, clusters))), parts.tolist(), strict=True):
-            together[name] = together.get(name, 0.0) + part
+            together[name] += part
         alone, num = alone + float((parts**2).sum()), num + len(parts)
         # As `difference_interval` has it, for so many categories.
-        seen = sums / sizes.sum()
-        size = (_UNSEEN / len(sums) ** 2 + float((seen**2).sum())) / (_UNSEEN + np.count_nonzero(np.abs(sums) > 1e-12))
-        unseen += _PSEUDO / len(categories) * size
+        unseen += _PSEUDO / len(categories) * size / len(parts) ** 2
     moved = math.fsum(part**2 for part in together.values())
     # What moves in all of them moves the mean by as much as the categories together.
     return math.sqrt(max(1.0, (moved + unseen * (num / len(together)) ** 2) / (alone + unseen)))
@@ -246,10 +245,10 @@ def sums_by_cluster(clusters: Sequence[str], *columns: Sequence[float]) -> Float
     clusters = [str(name) for name in clusters]
     if not clusters or any(len(column) != len(clusters) for column in columns):
         raise ValueError("an interval needs at least one record, and as many values as records")
-    numbers = {name: index for index, name in enumerate(sorted(set(clusters)))}
-    indices = np.array([numbers[name] for name in clusters])
+    # As objects: an array of texts would drop a NUL at the end of a name.
+    names, indices = np.unique(np.array(clusters, dtype=object), return_inverse=True)
     return np.stack(
-        [np.bincount(indices, weights=np.asarray(c, dtype=np.float64), minlength=len(numbers)) for c in columns], axis=1
+        [np.bincount(indices, weights=np.asarray(c, dtype=np.float64), minlength=len(names)) for c in columns], axis=1
     )
 
 
