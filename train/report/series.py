@@ -203,7 +203,7 @@ def sweep_report(report: Report, choices: Sequence[TrialResult], seeds: Sequence
         lag = exam.behind(index)
         rows.append([
             _settings_text(choice.changes), f"{choice.steps:,}", number(exam.values[index], is_share=exam.is_score),
-            "best" if index == exam.best else number(lag and lag.value, is_share=exam.is_score),
+            "best" if index == exam.best else number(lag.value if lag else None, is_share=exam.is_score),
             spread(lag, is_share=exam.is_score, sign=True) if lag else "", "",
         ])  # fmt: skip
     failed = [choice for choice in choices if not choice.sides]
@@ -286,15 +286,16 @@ def stages_table(facts: Sequence[StageFacts], num_records: Sequence[int], report
         for name, cells in rows.items():
             row = judged.get(name)
             cells.append(number(row.tuned.value, is_share=row.higher_is_better) + _MARKS[row.verdict] if row else "-")
-    macros = [main.macro for main in mains]
-    table = [*rows.values(), ["MEAN", number(macros[0] and macros[0].base.value),
-                              *(number(macro and macro.tuned.value) for macro in macros)]]  # fmt: skip
-    likelier, general = [report.likelier for report in reports], [report.forgetting for report in reports]
-    if before := next(filter(None, likelier), None):
-        table.append(["better answer likelier", number(before.base), *(number(c and c.tuned) for c in likelier)])
-    if text := next(filter(None, general), None):
-        bits = [text.base.value, *(part and part.tuned.value for part in general)]
-        table.append(["general text, bits", *(number(value, is_share=False) for value in bits)])
+    table = [*rows.values()]
+    for name, is_share, changes in (
+        ("MEAN", True, [main.macro and (main.macro.base.value, main.macro.tuned.value) for main in mains]),
+        ("better answer likelier", True, [(c.base, c.tuned) if (c := each.likelier) else None for each in reports]),
+        ("general text, bits", False, [(part.base.value, part.tuned.value) if (part := each.forgetting) else None
+                                       for each in reports]),
+    ):  # fmt: skip
+        if measured := [change for change in changes if change]:
+            values = [measured[0][0], *(change[1] if change else None for change in changes)]
+            table.append([name, *(number(value, is_share=is_share) for value in values)])
     each = [
         f"{fact.name} ({'domain' if fact.is_text else report.run.objective}, {num:,} records; {fact.num_left_out} left "
         f"out as exam records; {fact.num_overlapping} exam records share 13 words in a row with it)"
