@@ -162,7 +162,7 @@ def start_series(
         digests=_digests(opened, loaded, where, stages),
     )  # fmt: skip
     series = Series(folder, opened, loaded, record, stages, context, shared)
-    series.price()
+    series.plan()
     if is_dry:
         console.info(f"dry run: nothing was written; the series would be {folder}")
         return Exit.OK
@@ -220,7 +220,7 @@ class Series:
     shared: Mapping[str, Any]
     code: Exit = Exit.OK
 
-    def price(self) -> None:
+    def plan(self) -> None:
         """Say the steps of all members, and the time that they train by three measured steps of the first one.
 
         The members of a curve get the steps of a run on all records, lest data and compute are mixed up. Raises

@@ -42,10 +42,8 @@ def _begin(name: str, run: Path, settings: dict[str, Any]) -> Any:
         # Found again by its name, which other workspaces, whose runs are called after days too, must not have.
         tracker = tracking.TrackioTracker(PROJECT, name=f"{run.name}-{key}", config=settings, resume="allow")
     else:
-        import mlflow
-
         # It takes no id of ours for a run, so the run is found again by a tag; a list needs no pandas.
-        found = mlflow.search_runs(
+        found = importlib.import_module(name).search_runs(
             search_all_experiments=True, filter_string=f"tags.pairsmith = '{key}'", max_results=1, output_format="list"
         )
         tracker = tracking.MLflowTracker(
