@@ -1,4 +1,4 @@
-"""The budget of reasoning: ended by the template's mark when it is spent, and its length in report and plan."""
+"""The budget of reasoning: ended by the template's mark when it is spent, and its length in the report."""
 
 from __future__ import annotations
 
@@ -83,13 +83,9 @@ def test_without_marks_or_budget_nothing_is_ended(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.ci
-def test_report_and_plan_say_how_long_it_is(dataset: Path, tmp_path: Path) -> None:  # noqa: F811 - the fixture
+def test_a_report_says_how_long_it_is(dataset: Path, tmp_path: Path) -> None:  # noqa: F811 - the fixture
     base, out = save_base(tmp_path / "base", OPEN), tmp_path / "r"
     words = [*QUICK, "--set", "eval.max_new_tokens=40", "--set", "eval.max_reasoning_tokens=8"]
-    planned = train("plan", dataset, base, *words, "--no-measure")
-    assert planned.exception is None, planned.exception
-    assert "reasoning   " in planned.stdout
-    assert " tokens in the mean, " in planned.stdout
     done = train("run", dataset, base, "--out", str(out), *words)
     assert done.exception is None, done.exception
     report = json.loads((out / "report.json").read_text())
