@@ -58,6 +58,10 @@ def _events(
     ]  # fmt: skip
 
 
+def _said(report: Report, part: str) -> str:
+    return " ".join(text for table in report.tables if table.part == part for text in table.sentences)
+
+
 @pytest.mark.ci
 def test_a_category_of_twenty_epochs_is_told(bases: Callable[..., Path], tmp_path: Path, root: Path) -> None:
     rng = random.Random(0)
@@ -79,17 +83,17 @@ def test_a_category_of_twenty_epochs_is_told(bases: Callable[..., Path], tmp_pat
     words = [word for setting in [*settings, "eval.resamples=100"] for word in ("--set", setting)]
     call("run", str(dataset), "--base", str(bases()), "--out", str(run), *words)
     report = Report.load(run)
-    step = re.match(r"Over-fitting: heart: from step (\d+) to ", report.fits)
+    step = re.match(r"Over-fitting: heart: from step (\d+) to ", _said(report, "over-fitting"))
     assert step is not None
     assert 6 <= int(step[1]) <= 24
-    assert f"next: end there (max_steps = {step[1]})" in report.fits
-    assert "known by heart: some. Of 12 the tuned model continues " in report.memory
+    assert f"next: end there (max_steps = {step[1]})" in _said(report, "over-fitting")
+    assert "known by heart: some. Of 12 the tuned model continues " in _said(report, "known by heart")
     for shown in (html(report).replace("&#39;", "'"), markdown(report).replace("\\", "")):
-        assert report.fits in shown
-        assert report.memory in shown
+        assert _said(report, "over-fitting") in shown
+        assert _said(report, "known by heart") in shown
     printed = " ".join(call("eval", str(run)).output.split())
-    assert report.fits in printed
-    assert report.memory in printed
+    assert _said(report, "over-fitting") in printed
+    assert _said(report, "known by heart") in printed
     assert Report.load(run) == report, "computed again"
     schema = json.loads((root / "schemas/metrics.schema.json").read_text(encoding="utf-8"))
     evaluations = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines() if '"fit"' in line]
@@ -113,7 +117,7 @@ def test_only_what_is_trained_is_held_against_validation(bases: Callable[..., Pa
     feedback = [json.loads(line) for line in (tmp_path / "r" / "feedback.jsonl").read_text().splitlines()]
     assert len(answered) == 6
     assert answered == {line["id"] for line in feedback if "epochs" in line}
-    assert "Of 6 the tuned model" in Report.load(tmp_path / "r").memory
+    assert "Of 6 the tuned model" in _said(Report.load(tmp_path / "r"), "known by heart")
 
 
 def test_what_the_base_continues_too_was_not_learnt() -> None:
@@ -136,7 +140,7 @@ def test_none_is_answered_where_the_recipe_says_so(bases: Callable[..., Path], d
              for word in ("--set", setting)]  # fmt: skip
     call("run", str(dataset), "--base", str(bases()), "--out", str(tmp_path / "r"), *words)
     report = Report.load(tmp_path / "r")
-    assert (report.fits, report.memory) == ("", "")
+    assert (_said(report, "over-fitting"), _said(report, "known by heart")) == ("", "")
     assert '"fit"' not in (tmp_path / "r" / "metrics.jsonl").read_text()
     assert "Over-fitting" not in html(report)
 

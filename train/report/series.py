@@ -288,7 +288,7 @@ def stages_table(facts: Sequence[StageFacts], num_records: Sequence[int], report
             cells.append(number(row.tuned.value, is_share=row.higher_is_better) + _MARKS[row.verdict] if row else "-")
     table = [*rows.values()]
     for name, is_share, changes in (
-        ("MEAN", True, [main.macro and (main.macro.base.value, main.macro.tuned.value) for main in mains]),
+        ("MEAN", True, [(mean.base.value, mean.tuned.value) if (mean := main.macro) else None for main in mains]),
         ("better answer likelier", True, [(c.base, c.tuned) if (c := each.likelier) else None for each in reports]),
         ("general text, bits", False, [(part.base.value, part.tuned.value) if (part := each.forgetting) else None
                                        for each in reports]),
