@@ -118,15 +118,18 @@ def fit(
         code = context.max(stop.exit_code)
         if code and saved_step != state.step:
             save()
-        # The first rank to end makes torchrun stop the others, which may still be writing.
-        context.barrier()
-        seconds = time.monotonic() - began
-        events.write("end", step=state.step, best_step=state.best_step, tokens=state.tokens, seconds=round(seconds, 3),
+        return _end(trainer, state, log, time.monotonic() - began, code)
+
+
+def _end(trainer: Trainer, state: TrainingState, log: StepLog, seconds: float, code: int) -> FitResult:
+    # The first rank to end makes torchrun stop the others, which may still be writing.
+    trainer.placement.context.barrier()
+    log.events.write("end", step=state.step, best_step=state.best_step, tokens=state.tokens, seconds=round(seconds, 3),
                      stopped=int(code) or None, early_stop=state.early_stop)  # fmt: skip
+    names = [(example.id, example.category) for example in trainer.sampler.examples]
     return FitResult(
-        **vars(state), num_steps=num_steps, seconds=seconds, stopped=Exit(code) if code else None,
-        step_seconds=log.seconds, step_tokens=log.tokens,
-        dynamics=trainer.dynamics.by_record([(example.id, example.category) for example in sampler.examples]),
+        **vars(state), num_steps=len(trainer.sampler), seconds=seconds, stopped=Exit(code) if code else None,
+        step_seconds=log.seconds, step_tokens=log.tokens, dynamics=trainer.dynamics.by_record(names),
     )  # fmt: skip
 
 

@@ -52,7 +52,7 @@ class PreferenceLoss:
             own = [example for example in examples if example.is_replay == is_replay]
             tokens = math.fsum(example.weight * example.num_chosen for example in own)
             rates.append(math.fsum(example.weight for example in own) / tokens if tokens else 0.0)
-        return cls(recipe, *rates, drift)
+        return cls(recipe, rates[0], rates[1], drift)
 
     def texts_of(self, examples: Sequence[Example]) -> list[Example]:
         """Return the texts of ``examples`` as a batch holds them: the first of each, and then the second ones.
