@@ -179,7 +179,8 @@ def _announce(contest: _Contest, done: Mapping[str, Scored]) -> None:
     left = Counter(split for name, (split, _) in contest.rows.items() if name not in done)
     numbers = " and ".join(f"{left[split]:,} {split}" for split in conditions.splits)
     route = f" at {route_of(spec.endpoint.url)}" if spec.endpoint else f" of {spec.name}"
-    console.info(f"{contestant.name}: asking {numbers} records{route}; {len(done):,} results are there already")
+    already = f"; {len(done):,} results are there already" if done else ""
+    console.info(f"{contestant.name}: asking {numbers} records{route}{already}")
     if conditions.max_reasoning_tokens is not None and not contest.is_local:
         console.info(f"warning: {contestant.name} reasons as long as it likes: only a model here can be ended")
     if contest.num_withheld:
