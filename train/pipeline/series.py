@@ -24,6 +24,7 @@ from train.base.run_folder import (
     RUN,
     SERIES,
     at_work,
+    check_free,
     next_run,
     now,
     plain_name,
@@ -37,7 +38,7 @@ from train.evaluate.predictions import FEEDBACK, PREDICTIONS, read_predictions
 from train.model import find_base
 from train.model.batch import BatchSampler
 from train.model.distributed import SINGLE_PROCESS, DistributedContext
-from train.pipeline.execute import check_free, start_run
+from train.pipeline.execute import start_run
 from train.pipeline.plan import duration, make_plan
 from train.pipeline.prepare import add_adapters, prepare
 from train.pipeline.stages import Stage, open_stages, stage_report, stage_settings
