@@ -88,7 +88,7 @@ def test_report_and_comparison_say_which_part_gains_less(make_workspace):
     write_predictions(base, tuned, run)
     (run / "feedback.jsonl").write_text("")
     write_report(report_of(base, tuned), run)
-    said = "source = B improved 1.00 less than other records of the same categories (95 % "
+    said = "source = A gained +1.00 beside others of the same categories (95 % "
     done = CliRunner().invoke(cli, ["report", "--workspace", str(root)])
     assert said in " ".join(done.stdout.split()) + " ", done.output
     comparison = compare_runs(load_data(root), None, read_run(run))

@@ -271,6 +271,6 @@ def test_a_run_is_computed_again_and_nothing_else(workspace: Path, bases: Bases)
     def refusal(*arguments: str) -> str:
         return str(CliRunner().invoke(cli, ["eval", *arguments], standalone_mode=False).exception)
 
-    assert "has no run.json, so it is not a run" in refusal(str(workspace / "dataset/v1"))
+    assert "no finished run" in refusal(str(workspace / "dataset/v1"))
     assert "see `train compare`" in refusal(str(workspace / "dataset/v1"), "--with", str(bases()), "--rescore")
     train_call("eval", str(workspace / "runs/one"), "--dry-run")

@@ -15,8 +15,6 @@ from pyarrow import ipc, parquet
 from train.base.errors import TrainError
 from train.cli import cli
 from train.data.dataset import Dataset, open_dataset, open_same_dataset
-from train.pipeline.series import _digests
-from train.recipe import Recipe
 
 # peft reads a property that transformers renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
@@ -283,12 +281,6 @@ def test_verbs_take_a_file(tmp_path: Path, bases: Callable[..., Path], verb: str
     more = ["--no-measure"] if verb == "plan" else []
     done = _call(verb, path, "--base", bases(), *more)
     assert done.exception is None, done.exception
-
-
-def test_a_series_knows_a_file_again(tmp_path: Path, bases: Callable[..., Path]) -> None:
-    path = write(tmp_path / "f.jsonl", some(30))
-    recipe = Recipe(base=str(bases()))
-    assert _digests(path, recipe, tmp_path)["dataset"] == open_dataset(path).digest
 
 
 def test_a_run_on_pairs_compares_them_and_vouches_for_nothing(

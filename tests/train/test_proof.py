@@ -191,7 +191,7 @@ def test_preview_and_lengths_refuse_by_id(dropping: Path, calls: Path) -> None:
     assert shown.return_value == Exit.USAGE
     assert f"record t1: {REASON}" in shown.stderr
     measured = CliRunner().invoke(
-        cli, ["preview", "-", "--json", "--base", str(dropping)], input=(calls / "train.jsonl").read_bytes()
+        cli, ["preview", "-", "--base", str(dropping)], input=(calls / "train.jsonl").read_bytes()
     )
     faults = {line["id"]: line["fault"] for line in map(json.loads, measured.stdout.splitlines())}
     assert faults["t1"] == faults["t2"] == REASON

@@ -266,11 +266,6 @@ def test_preview_shows_it_as_a_kind_of_its_own(mode: str, mark: str, dataset: Pa
     assert f"{mark}  template   |\\n</think>\\n\\n|" in shown.stdout.splitlines()
     assert "trained  assistant  |5|" in shown.stdout
     assert "of reasoning, category maths" in shown.stdout.splitlines()[0]
-    coloured = train("preview", dataset, base, "--id", "t1", "--set", f"reasoning={mode}", FORCE_COLOR="1").stdout
-    (line,) = [line for line in coloured.splitlines() if "reasoning  |" in line]
-    assert line.startswith("\x1b[")
-    assert "\x1b[35m" in line
-    assert "\x1b[35m" not in coloured.replace(line, "")
 
 
 def test_preview_and_lengths_name_what_is_swallowed(dataset: Path, tmp_path: Path) -> None:

@@ -178,12 +178,6 @@ def test_a_url_with_a_query_is_refused_before_anything_is_sent(dataset: Path, tm
     assert error.code == "E929 bad-contestant"
 
 
-def test_a_model_on_this_machine_has_no_plan(dataset: Path) -> None:
-    words = ["eval", str(dataset), "--with", "tiny-base", "--dry-run"]
-    done = CliRunner().invoke(cli, words, standalone_mode=False)
-    assert "--dry-run is for" in str(done.exception)
-
-
 def test_progress_is_a_line_now_and_then_with_what_is_left_and_spent(
     dataset: Path, tmp_path: Path, serve: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -216,7 +216,7 @@ def test_eval_prints_the_table_and_closes_the_gate(tmp_path: Path, capsys: pytes
     assert [path.read_bytes() for path in write_report(Report.load(tmp_path), tmp_path)] == before
     assert cli.main(["eval", str(tmp_path), "--fail-on", "worse", "--dry-run"], standalone_mode=False) == Exit.FAILED
     assert "--fail-on worse: bad" in capsys.readouterr().err
-    with pytest.raises(TrainError, match=r"it is not a run") as caught:
+    with pytest.raises(TrainError, match=r"no finished run") as caught:
         cli.main(["eval", str(tmp_path / "none")], standalone_mode=False)
     assert caught.value.exit_code == Exit.USAGE
 

@@ -89,7 +89,7 @@ def test_seeds_are_one_series_with_one_report(dataset: Path, base: str, tmp_path
     out = CliRunner().invoke(cli, ["export", str(tmp_path / "s"), "--to", "adapter"], standalone_mode=False)
     assert out.stdout.strip() == str(selected / "export/adapter")
     again = CliRunner().invoke(cli, ["eval", str(tmp_path / "s")])
-    assert "has no run.json, so it is not a run" in str(again.exception)
+    assert "no finished run" in str(again.exception)
 
 
 @pytest.mark.ci

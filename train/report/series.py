@@ -58,7 +58,7 @@ def seeds_report(
     rows: Rows = {row.category: row for row in main.categories} | ({None: main.macro} if main.macro else {})
     changes = _changes([base, *ordered], main.split, rows).items()
     table = ReportTable(
-        part="seeds", title="Changes by training seed", is_in_terminal=False,
+        part="seeds", title="Changes by training seed",
         heads=["category", *(f"seed {seed}" for seed in seeds), "of seeds"],
         rows=[[wording.category(rows[key].category), *(number(change, sign=True) for change in model.by_seed),
                percent(model.seed_share)] for key, model in changes],
