@@ -342,11 +342,3 @@ def test_clusters_that_are_all_alike_still_leave_doubt() -> None:
     assert low < 0.45 < 0.5 < high
     low, high = stats.mean_interval([0.2, 0.4] * 30, clusters)
     assert low < 0.27 < 0.33 < high
-
-
-@pytest.mark.parametrize(("num", "share"), [(60, 0.1), (300, 0.1), (300, 0.3)])
-def test_the_smallest_margin_of_equal_models_is_ruled_out_in_four_of_five_comparisons(num: int, share: float) -> None:
-    margin, rng, clusters = stats.smallest_margin(num, share), np.random.default_rng(num), list(map(str, range(num)))
-    draws = rng.choice([-1.0, 0.0, 1.0], p=[share / 2, 1 - share, share / 2], size=(300, num))
-    intervals = [stats.difference_interval(draw < 0, draw > 0, clusters) for draw in draws]
-    assert 0.74 <= sum(interval.low > -margin for interval in intervals) / len(draws) <= 0.87

@@ -167,8 +167,8 @@ def stage_report(facts: Sequence[StageFacts], folders: Sequence[Path], name: str
         [replace(record, **unknown) if (record.split, record.id) in other else record for record in side]
         for side in (base, tuned)
     )
-    remarks = [*last.remarks, "The loss curve, over-fitting, what is known by heart and the data map are those of the "
-               "last stage; what people prefer is told against the base of the first one."]  # fmt: skip
+    remarks = [*last.remarks, "The loss curve, over-fitting, what is known by heart and the hardest records are those "
+               "of the last stage; what people prefer is told against the base of the first one."]  # fmt: skip
     if other:
         remarks.append(f"{len(other)} records have no bits per byte here: the objectives of the first and the last "
                        "stage count other tokens of them.")  # fmt: skip

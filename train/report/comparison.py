@@ -208,6 +208,10 @@ def _side_notes(sides: Sequence[Side], matched: Sequence[Sequence[Scored]]) -> I
         if written:
             names = wording.names(sorted(written))
             yield f"{side.name} wrote its choices in {names}, as it tells no likelihoods; what it wrote is matched."
+        # Of a model that is here the report's behaviour says how many ended by themselves.
+        num_cut = sum(record.stopped is False for record in records)
+        if num_cut and side.kind not in ("base", "run", "adapter"):
+            yield f"{side.name}: {num_cut} of {len(records)} answers were cut, and are scored as they stand."
     lengths = [side.lengths for side in sides if side.lengths]
     for what, most in (("Answers", {most for most, _ in lengths}), ("Reasoning", {most for _, most in lengths})):
         if len(most) > 1:

@@ -448,15 +448,3 @@ def minimum_detectable_effect(parts: Sequence[float], num_tests: int = 1) -> flo
     if not most or power(most) < _POWER:
         return None
     return float(brentq(lambda effect: power(effect) - _POWER, 0.0, most))
-
-
-def smallest_margin(num: int, share: float) -> float:
-    """Return the loss that 80 % of all comparisons of two equal models rule out, by scores of 0 and 1.
-
-    They score a ``share`` of ``num`` independent records otherwise, half each way. It is half the width of such a
-    `difference_interval`, and what a mean difference falls short of in a fifth of all draws.
-    """
-    changed = max(1, round(num * share / 2))
-    scores = [1.0] * changed + [0.0] * (num - changed)
-    interval = difference_interval(scores, scores[::-1], [str(record) for record in range(num)])
-    return interval.high + float(ndtri(_POWER)) * math.sqrt(share / num)
