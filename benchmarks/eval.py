@@ -91,7 +91,7 @@ def ours(task: str, model: Any, pairs: list[Pair], dtype: str) -> Callable[[], l
 
     from train.base.process import keep_freed_memory
     from train.data.rendering import Example
-    from train.evaluate.answers import generate
+    from train.evaluate.answers import choice_nlls, generate
     from train.model import computing
     from train.model.capabilities import capabilities_of
     from train.model.loss import nll_per_example
@@ -117,6 +117,9 @@ def ours(task: str, model: Any, pairs: list[Pair], dtype: str) -> Callable[[], l
                 Example("", "", "", prompt + answer, [False] * len(prompt) + [True] * len(answer), 0)
                 for prompt, answer in zip(prompts, answers, strict=True)
             ]
+            if task != "loss":
+                questions = [examples[place : place + NUM_CHOICES] for place in range(0, len(examples), NUM_CHOICES)]
+                return [-nll for each in choice_nlls(model, questions, batch_tokens=BATCH_TOKENS) for nll in each]
             return [-one.nll for one in nll_per_example(model, examples, batch_tokens=BATCH_TOKENS)]
 
     return score

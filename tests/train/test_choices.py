@@ -11,6 +11,7 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, MistralConfig, Mistral
 from tests.train.tiny import KINDS, SHAPE, chat_row, louder, make_model, make_tokenizer, text_row
 from train.base.errors import TrainError
 from train.data.rendering import Renderer
+from train.evaluate.answers import choice_nlls
 from train.evaluate.evaluation import choice_examples, evaluate_model
 from train.evaluate.scoring import category_specs
 from train.recipe import Recipe
@@ -58,6 +59,19 @@ def test_a_choice_that_cannot_stand_there_names_its_record() -> None:
     with pytest.raises(TrainError, match="record r7: with the choice") as caught:
         choice_examples(Renderer(make_tokenizer(), "sft", short), [(row, ["yes", "the small dog ran far away"])])
     assert caught.value.code == "E925 too-long"
+
+
+@pytest.mark.parametrize("kind", ["qwen3", "gpt2", "window", "capped"])
+def test_a_choice_is_as_likely_as_it_is_alone(kind: str) -> None:
+    model, renderer = made(kind), Renderer(make_tokenizer(), "sft", 256)
+    rows = [chat_row("a", "the cat", "no"), chat_row("b", "the small dog ran far away from home", "no")]
+    questions = choice_examples(renderer, [(rows[0], CHOICES), (rows[1], ["no", "yes"]), (rows[1], CHOICES[::-1])])
+    for batch_tokens in (8, 300):
+        nlls = choice_nlls(model, questions, batch_tokens=batch_tokens)
+        for question, each in zip(questions, nlls, strict=True):
+            start = question[0].mask.index(True)
+            expected = [alone(model, example.ids[:start], example.ids[start:]) for example in question]
+            assert each == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_category_of_choices_is_scored_by_likelihood_and_nothing_is_written(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,8 @@
 """Answers of a model: greedy completions of many prompts at once are token for token those of one prompt at a time.
 
 Models that our attention can read are decoded without padding: their prompts lie end to end, and each row then grows in
-a `KVCache`. Any other model is decoded with its own cache, its rows padded on the left.
+a `KVCache`. Any other model is decoded with its own cache, its rows padded on the left. A question whose choices are
+compared by likelihood is read once for all of them.
 
 B rows that are unfinished, N tokens of all prompts, H width, V vocabulary.
 """
@@ -20,11 +21,12 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from train.model.attention import attending, pack, to_device, unread_mask, working_dtype
-from train.model.batch import by_length
+from train.data.rendering import Example
+from train.model.attention import KVCache, attending, pack, to_device, unread_mask, working_dtype
+from train.model.batch import Batch, by_length
 from train.model.capabilities import capabilities_of, decoder_of, evaluating, inner_of
 from train.model.device import cast_weight
-from train.model.kv_cache import KVCache
+from train.model.loss import nll_per_example, supervised_loss
 
 
 class Generated(NamedTuple):
@@ -218,3 +220,42 @@ def likeliest(logits: torch.Tensor) -> torch.Tensor:
     """Return the likeliest token [B] of ``logits`` [B, V]."""
     # On a CPU numpy's takes an eighth of the time.
     return torch.from_numpy(logits.float().numpy().argmax(-1)) if logits.device.type == "cpu" else logits.argmax(-1)
+
+
+def choice_nlls(model: Any, questions: Sequence[Sequence[Example]], *, batch_tokens: int) -> list[list[float]]:
+    """Return the negative log-likelihood of each choice, in nats, as `nll_per_example` does.
+
+    A question is examples that share a prompt and are trained on the choice after it. The prompt is read once: the
+    choices follow it in one packed row, each without its last token, which predicts none.
+    """
+    if not capabilities_of(model).has_packing:
+        each = iter(nll_per_example(model, [*chain(*questions)], batch_tokens=batch_tokens))
+        return [[next(each).nll for _ in question] for question in questions]
+    device = next(model.parameters()).device
+    prompts = [question[0].ids[: question[0].mask.index(True)] for question in questions]
+    branches = [
+        [len(each.ids) - len(prompt) - 1 for each in question]
+        for prompt, question in zip(prompts, questions, strict=True)
+    ]
+    lengths = [len(prompt) + sum(sizes) for prompt, sizes in zip(prompts, branches, strict=True)]
+    nlls: dict[int, list[float]] = {}
+    with evaluating(model):
+        for group in by_length(lengths, batch_tokens, is_packed=True):
+            ids, rows, targets = list[int](), list[int](), list[int]()
+            for index in group:
+                ids += prompts[index]
+                last = len(ids) - 1
+                for example in questions[index]:
+                    choice = example.ids[len(prompts[index]) :]
+                    # The first token of each choice is predicted at the same position, the last of the prompt.
+                    rows += [last, *range(len(ids), len(ids) + len(choice) - 1)]
+                    ids += choice[:-1]
+                    targets += choice
+            sizes = [size + 1 for index in group for size in branches[index]]
+            owners = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+            packed = pack([lengths[index] for index in group], device, [branches[index] for index in group])
+            tensors = [to_device(torch.tensor(values), device) for values in ([ids], rows, targets)]
+            _, nll = supervised_loss(model, Batch(*tensors, owners, packed))
+            sums = iter(torch.zeros(len(sizes), dtype=torch.float64).index_add_(0, owners, nll.cpu().double()).tolist())
+            nlls |= {index: [next(sums) for _ in questions[index]] for index in group}
+    return [nlls[index] for index in range(len(questions))]

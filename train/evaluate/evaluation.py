@@ -17,7 +17,7 @@ from typing import Any
 from train.base.errors import TrainError
 from train.data.dataset import Dataset, Row, hash_of, sample_rows
 from train.data.rendering import Example, Renderer, RowFault
-from train.evaluate.answers import Draw, Generated, Guide, generate
+from train.evaluate.answers import Draw, Generated, Guide, choice_nlls, generate
 from train.evaluate.general import SPLIT, readable_general
 from train.evaluate.predictions import VERBATIM, Scored, ValidationScore, agreement_of, gain_of, sample_of
 from train.evaluate.scoring import Answer, CategorySpec, rows_with_choices, score
@@ -114,8 +114,7 @@ def choose(model: Any, renderer: Renderer, choice_rows: ChoiceRows, *, batch_tok
     """
     begun = time.perf_counter()
     examples = choice_examples(renderer, choice_rows)
-    nlls = iter(nll_per_example(model, [each for row in examples for each in row], batch_tokens=batch_tokens))
-    logprobs = [[-next(nlls).nll for _ in row] for row in examples]
+    logprobs = [[-nll for nll in nlls] for nlls in choice_nlls(model, examples, batch_tokens=batch_tokens)]
     seconds = (time.perf_counter() - begun) / max(1, len(choice_rows))
     return [
         Answer(

@@ -3,6 +3,8 @@
 Each example sees itself alone, without padding; a dense mask over the row would cost its length squared. On a GPU it is
 torch's `varlen_attn` over the whole row, elsewhere torch's attention example by example.
 
+Rows that were read so grow by a token a step in a `KVCache`.
+
 N tokens of all examples, B rows, H query heads, K key heads, D width of a head.
 """
 
@@ -22,6 +24,8 @@ from torch.nn import functional
 
 NAME = "pairsmith"
 """Name of this attention in transformers' registry."""
+REACH = 32
+"""Tokens by which the part of a row that a step reads grows: on a CPU each new size has its products compiled anew."""
 
 Attend = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor, float, int | None], torch.Tensor]
 """(layer, queries [B, H, N, D], keys and values [B, K, N, D], scale, window) -> [B, N, H, D]."""
@@ -44,17 +48,21 @@ def to_device(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
 class Packed:
     """The examples of a row: their lengths, and on its device where each begins ([number + 1], int32) and the position
     of each token in its own example ([1, N]).
+
+    ``branches`` are, for each example, the lengths of the texts that its last tokens are: each continues what stands
+    before all of them, and sees none of the others.
     """
 
     lengths: tuple[int, ...]
     starts: torch.Tensor
     positions: torch.Tensor
-    _masks: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict)
+    branches: tuple[tuple[int, ...], ...] = ()
+    _masks: dict[tuple[Any, ...], torch.Tensor] = field(default_factory=dict)
 
     def model_kwargs(self) -> dict[str, Any]:
         """Return the arguments of a model that reads the row, besides the ids; call it within `packing`."""
         arguments: dict[str, Any] = {"position_ids": self.positions}
-        if has_varlen(self.starts.device):
+        if not self.branches and has_varlen(self.starts.device):
             # transformers hands them down to the attention by these names, so a compiled layer sees plain arguments.
             arguments |= {"cu_seq_lens_q": self.starts, "max_length_q": max(self.lengths)}
             arguments["attention_mask"] = unread_mask(self.starts.device)
@@ -66,7 +74,7 @@ class Packed:
         """Return [1, N, H, D]; see `Attend`."""
         dtype = working_dtype(query)
         q, k, v = (tensor.to(dtype) for tensor in (query, key, value))
-        if dtype != torch.float32 and has_varlen(query.device):
+        if dtype != torch.float32 and not self.branches and has_varlen(query.device):
             return varlen_attend(q, k, v, self.starts, max(self.lengths), scale, window)
         if query.device.type == "cpu":
             # Its backward pass takes a third longer in bfloat16.
@@ -74,8 +82,8 @@ class Packed:
         mixed = []
         parts = zip(*(torch.split(tensor, list(self.lengths), 2) for tensor in (q, k, v)), strict=True)
         with torch.autocast(query.device.type, enabled=False):
-            for q, k, v in parts:
-                mask = self._visible(q.shape[2], window)
+            for number, (q, k, v) in enumerate(parts):
+                mask = self._visible(q.shape[2], self.branches[number] if self.branches else (), window)
                 mixed.append(
                     functional.scaled_dot_product_attention(
                         q, k, v, mask, is_causal=mask is None, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
@@ -83,26 +91,36 @@ class Packed:
                 )
         return torch.cat(mixed, 2).transpose(1, 2).to(dtype)
 
-    def _visible(self, length: int, window: int | None) -> torch.Tensor | None:
+    def _visible(self, length: int, branches: tuple[int, ...], window: int | None) -> torch.Tensor | None:
         """Return which keys each query of one example sees, [length, length]; None where that is all before it."""
-        if window is None or window >= length:
+        if not any(branches) and (window is None or window >= length):
             return None
-        # The layers share it, and so do examples of one length.
-        if (length, window) not in self._masks:
-            index = torch.arange(length)
-            distance = index[:, None] - index
-            self._masks[length, window] = to_device((distance >= 0) & (distance < window), self.starts.device)
-        return self._masks[length, window]
+        # The layers share it, and so do examples of one form.
+        key = length, branches, window
+        if key not in self._masks:
+            index, positions = torch.arange(length), torch.from_numpy(_positions(length, branches))
+            branch = torch.repeat_interleave(torch.tensor([length - sum(branches), *branches]))
+            visible = (index[:, None] >= index) & ((branch == 0) | (branch[:, None] == branch))
+            if window is not None:
+                visible &= positions[:, None] - positions < window
+            self._masks[key] = to_device(visible, self.starts.device)
+        return self._masks[key]
 
 
-def pack(lengths: Sequence[int], device: torch.device | str = "cpu") -> Packed:
-    """Return the description of a row of examples of ``lengths``."""
+def _positions(length: int, branches: Sequence[int]) -> np.ndarray:
+    stem = length - sum(branches)
+    return np.concatenate([np.arange(stem), *(np.arange(stem, stem + size) for size in branches)])
+
+
+def pack(lengths: Sequence[int], device: torch.device | str = "cpu", branches: Sequence[Sequence[int]] = ()) -> Packed:
+    """Return the description of a row of examples of ``lengths``, which end in ``branches`` where they have some."""
     starts = np.cumsum([0, *lengths], dtype=np.int32)
-    positions = np.concatenate([np.arange(length) for length in lengths])
+    positions = np.concatenate([*map(_positions, lengths, branches or [()] * len(lengths))])
     return Packed(
         tuple(lengths),
         to_device(torch.from_numpy(starts), device),
         to_device(torch.from_numpy(positions)[None], device),
+        tuple(map(tuple, branches)) if any(map(any, branches)) else (),
     )
 
 
@@ -198,3 +216,92 @@ def varlen_attend(
     )  # fmt: skip
     assert isinstance(mixed, torch.Tensor), "only a request for more returns more"
     return mixed[None]
+
+
+class KVCache:
+    """Rows that were read end to end as one packed row and now grow by one token a step each.
+
+    Where there is no room left, a row writes over its last token.
+    """
+
+    def __init__(self, lengths: Sequence[int], room: int, device: torch.device | str = "cpu") -> None:
+        """``lengths`` of the packed row's examples, and the most tokens that one of them can have."""
+        self.lengths, self.room, self.device = list(lengths), room, device
+        self.num_steps = 0
+        self.positions = to_device(torch.tensor(self.lengths)[:, None], device)
+        self._layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._masks: dict[int | None, torch.Tensor] = {}
+
+    def prompts(self, packed: Packed) -> Attend:
+        """Return how a packed row is read so that its keys and values are stored."""
+        room = self.room
+        rows = torch.repeat_interleave(torch.arange(len(self.lengths)), torch.tensor(self.lengths))
+        slots = to_device(rows * room, self.device) + packed.positions[0]
+
+        def attend(layer: int, query: torch.Tensor, *pair: Any) -> torch.Tensor:
+            dtype = working_dtype(query)
+
+            def stored(tensor: torch.Tensor) -> torch.Tensor:
+                groups, _, width = tensor[0].shape
+                # What was never written is read with a weight of zero, so it may not be NaN.
+                store = tensor.new_zeros(len(self.lengths) * room, groups, width, dtype=dtype)
+                store.index_copy_(0, slots, tensor[0].transpose(0, 1).to(dtype))
+                # Keys of one head lie together: a step reads them so.
+                return store.view(-1, room, groups, width).transpose(1, 2).contiguous()
+
+            self._layers[layer] = stored(pair[0]), stored(pair[1])
+            return packed.attend(layer, query, *pair)
+
+        return attend
+
+    def attend(
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, window: int | None
+    ) -> torch.Tensor:
+        """Add one token to each of B rows and return what it sees, [B, 1, H, D]."""
+        num, heads, _, width = query.shape
+        keys, values = self._layers[layer]
+        groups, dtype, reach = keys.shape[1], keys.dtype, self.reach
+        rows = torch.arange(num, device=query.device)
+        for store, new in ((keys, key), (values, value)):
+            # Not by scatter_(), which takes forty times as long in bfloat16 on a CPU.
+            store[rows, :, self.positions[:, 0]] = new[:, :, 0].to(dtype)
+        with torch.autocast(query.device.type, enabled=False):
+            # Heads of one group ask the same keys, so those are never repeated.
+            mixed = functional.scaled_dot_product_attention(
+                query.to(dtype).reshape(num, groups, heads // groups, width), keys[:, :, :reach],
+                values[:, :, :reach], self._mask(window, dtype), scale=scale,
+            )  # fmt: skip
+        return mixed.reshape(num, 1, heads, -1)
+
+    def _mask(self, window: int | None, dtype: torch.dtype) -> torch.Tensor:
+        """Return [B, 1, 1, reach]: -inf beyond the end of a row or behind its window, else 0."""
+        if window not in self._masks:
+            index = torch.arange(self.reach, device=self.device)[None]
+            hidden = index > self.positions
+            if window is not None:
+                hidden |= index <= self.positions - window
+            mask = torch.zeros(hidden.shape, dtype=dtype, device=self.device).masked_fill_(hidden, -torch.inf)
+            self._masks[window] = mask[:, None, None]
+        return self._masks[window]
+
+    @property
+    def reach(self) -> int:
+        """The tokens of each row that a step reads."""
+        return min((max(self.lengths) + self.num_steps) // REACH * REACH + REACH, self.room)
+
+    def read(self, model: Callable[..., torch.Tensor], tokens: torch.Tensor) -> torch.Tensor:
+        """Return what ``model`` makes of ``tokens`` [B], each of which follows what its row holds and is then in it."""
+        with attending(self.attend):
+            out = model(input_ids=tokens[:, None], position_ids=self.positions, use_cache=False,
+                        attention_mask=unread_mask(tokens.device))  # fmt: skip
+        torch.clamp(self.positions + 1, max=self.room - 1, out=self.positions)
+        self.num_steps += 1
+        self._masks.clear()
+        return out
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Let all but ``rows`` leave."""
+        index = to_device(torch.tensor(rows), self.device)
+        self.lengths, self.positions = [self.lengths[row] for row in rows], self.positions[index]
+        self._layers = {layer: (keys[index], values[index]) for layer, (keys, values) in self._layers.items()}
+        self._masks.clear()

@@ -21,9 +21,8 @@ from torch.utils.checkpoint import checkpoint
 
 from train.base import console
 from train.base.errors import first_line
-from train.model.attention import NAME, attend_now, attending, has_varlen, pack, packing, register, unread_mask
+from train.model.attention import NAME, KVCache, attend_now, attending, has_varlen, pack, packing, register, unread_mask
 from train.model.device import computing
-from train.model.kv_cache import KVCache
 from train.recipe import Checkpointing
 
 
