@@ -34,11 +34,17 @@ from train.data.rendering import Example, Renderer
 from train.evaluate.predictions import ValidationScore
 from train.loop import FitResult, Placement, Validation, fit, trained_tensors
 from train.loop.checkpoint import Checkpoint
-from train.model import add_lora, distributed, parallel
+from train.model import add_lora, distributed
 from train.model.capabilities import checkpoint_activations, compile_layers
-from train.model.distributed import SINGLE_PROCESS, DistributedContext, join_group, seed_stream
+from train.model.distributed import (
+    SINGLE_PROCESS,
+    DistributedContext,
+    ParallelStrategy,
+    join_group,
+    seed_stream,
+    write_shards,
+)
 from train.model.loss import nll_per_example
-from train.model.parallel import ParallelStrategy, write_shards
 from train.pipeline.execute import run
 from train.recipe import build_recipe
 
@@ -92,7 +98,7 @@ def count_collectives(run: Path, changes: dict[str, Any], is_kept: bool) -> tupl
     ranks, and the weights.
     """
     with pytest.MonkeyPatch.context() as patch, _Collectives() as seen:
-        patch.setattr(parallel, "keeps_whole", lambda *_: is_kept)
+        patch.setattr(distributed, "keeps_whole", lambda *_: is_kept)
         weights, _ = train_as_rank(run, changes, "fsdp")
     return seen.numbers, weights
 
@@ -118,7 +124,7 @@ def shard_halves() -> bool:
         for layer in model.model.layers:
             layer.bfloat16()
         whole = {name: weight.detach().float() for name, weight in model.named_parameters()}
-        parallel.parallelize(model, "fsdp", ranks, dtype=torch.bfloat16)
+        distributed.Sharded(model, ranks, torch.bfloat16)
         return all(
             weight.dtype == torch.float32 and torch.equal(weight.full_tensor(), whole[name])
             for name, weight in model.named_parameters()

@@ -188,7 +188,7 @@ def test_a_recipe_of_trl_gets_one_refusal_with_what_to_do_for_each_key(tmp_path:
         "use_peft": "method", "torch_dtype": "bf16", "attn_implementation": "leave it out",
         "assistant_only_loss": "objective", "dataloader_num_workers": "leave it out",
         "load_best_model_at_end": "leave it out", "push_to_hub": "train export", "max_seq_length": "max_length",
-        "deepspeed": "parallel",
+        "deepspeed": "torchrun",
     }  # fmt: skip
     assert said.keys() == expected.keys(), caught.value.message
     assert {key: what for key, what in expected.items() if what not in said[key]} == {}

@@ -22,8 +22,7 @@ from train.loop.checkpoint import Checkpoint
 from train.loop.trainer import Optimizer
 from train.model import add_lora
 from train.model.device import peak_flops
-from train.model.distributed import SINGLE_PROCESS
-from train.model.parallel import parallelize
+from train.model.distributed import SINGLE_PROCESS, Replicated
 from train.recipe import Recipe, build_recipe
 from train.recipe.schedule import lr_factor, peak_lr, warmup_steps
 
@@ -190,8 +189,7 @@ def test_the_state_of_8_bits_goes_through_a_checkpoint_bit_for_bit(tmp_path: Pat
 
     def begin() -> tuple[Any, Optimizer]:
         model = make_model().requires_grad_(True)
-        parallel = parallelize(model, "ddp", SINGLE_PROCESS, dtype=torch.float32)
-        return model, Optimizer(model, parallel, recipe)
+        return model, Optimizer(model, Replicated(model, SINGLE_PROCESS), recipe)
 
     model, optimizer = begin()
     assert [group["weight_decay"] for group in optimizer.adamw.param_groups] == [0.1, 0.0]

@@ -168,7 +168,6 @@ def test_a_run_in_shards_is_planned_by_what_a_device_holds_and_not_calibrated_wh
     assert whole["seconds"] is not None
     for way, ranks, shards in (
         ("fsdp", DistributedContext(0, 8, 4), 8),
-        ("hsdp", DistributedContext(0, 8, 4), 4),
         ("ddp", DistributedContext(0, 8, 4), 1),
     ):
         placement = replace(alone.placement, context=ranks, strategy=way)  # type: ignore[arg-type]

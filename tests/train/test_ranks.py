@@ -27,12 +27,11 @@ from train.cli import cli
 from train.loop.checkpoint import Checkpoint
 from train.model.batch import BatchSampler
 from train.model.distributed import (
-    DistributedContext,
     join_group,
+    keeps_whole,
     seed_stream,
     shard_by_tokens,
 )
-from train.model.parallel import keeps_whole, pick_strategy
 from train.recipe import build_recipe
 
 PROGRAMS = Path(sys.executable).parent
@@ -61,8 +60,6 @@ def _is_the_same_run(one: Path, other: Path, tolerance: float = 1e-6) -> bool:
         ({"method": "lora", "global_batch_size": 1, "learning_rate": 5e-4}, "ddp", (2, 2)),
         ({"global_batch_size": 1}, "fsdp", (2, 2)),
         ({"global_batch_size": 7, "micro_batch_tokens": 60}, "fsdp", (2, 2)),
-        # Two nodes of two.
-        ({"micro_batch_tokens": 60}, "hsdp", (4, 2)),
     ],
 )
 def test_ranks_compute_what_one_does(tmp_path: Path, changes: dict[str, Any], way: str, ranks: tuple[int, int]) -> None:
@@ -216,26 +213,10 @@ def test_the_dearest_rank_is_near_the_least_possible() -> None:
     assert shard_by_tokens([], 2) == [[], []]
 
 
-@pytest.mark.parametrize(
-    ("wanted", "is_lora", "nodes", "way"),
-    [("auto", True, 2, "ddp"), ("auto", False, 1, "fsdp"), ("auto", False, 2, "hsdp"), ("fsdp", False, 2, "fsdp")],
-)
-def test_what_is_trained_in_full_is_sharded(wanted: Any, is_lora: bool, nodes: int, way: str) -> None:
-    assert pick_strategy(wanted, is_lora=is_lora, context=DistributedContext(0, 8, 8 // nodes)) == way
-
-
 def test_shards_are_kept_whole_within_a_step_where_they_fit() -> None:
     # Beside 2 bytes of each of 8 shards, 2 of a bfloat16 weight and 4 of a gradient: 60 % of 80 GB.
     assert keeps_whole(6 * 10**9, 2, 8, 80 * 10**9)
     assert not keeps_whole(7 * 10**9, 2, 8, 80 * 10**9)
-
-
-@pytest.mark.parametrize("way", ["fsdp", "hsdp", "ddp"])
-def test_adapters_are_not_sharded(way: str) -> None:
-    # As the recipe is read; a choice to keep a full fine-tune whole on every rank is none.
-    with pytest.raises(TrainError, match="parallel") as caught:
-        build_recipe({"method": "lora", "parallel": way})
-    assert caught.value.code == "E920 bad-recipe"
 
 
 def test_dropout_is_a_function_of_seed_rank_and_step() -> None:

@@ -23,9 +23,15 @@ from safetensors.torch import load_file, save_file
 from train.base.errors import TrainError
 from train.base.file_guard import MOST_DOCUMENT, MOST_STATE, read_file
 from train.base.storage import canonical_json, digest_of, sha256_of, whole_folder
-from train.model.distributed import SINGLE_PROCESS, DistributedContext
+from train.model.distributed import (
+    PREFIX,
+    SINGLE_PROCESS,
+    DistributedContext,
+    is_sharded,
+    read_shards,
+    write_shards,
+)
 from train.model.load import check_finite
-from train.model.parallel import PREFIX, is_sharded, read_shards, write_shards
 
 MANIFEST, PROGRESS = "MANIFEST.json", "progress.json"
 _SHARDED, _WHOLE = ("weights", "optimizer"), "dynamics"

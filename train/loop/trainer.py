@@ -23,9 +23,15 @@ from train.model import computing
 from train.model.attention import to_device
 from train.model.batch import Batch, BatchSampler, Step, collate, pad_multiple
 from train.model.capabilities import capabilities_of, compile_layers
-from train.model.distributed import SINGLE_PROCESS, DistributedContext
+from train.model.distributed import (
+    SINGLE_PROCESS,
+    DistributedContext,
+    ParallelStrategy,
+    Replicated,
+    Sharded,
+    gradient_norm,
+)
 from train.model.loss import supervised_loss
-from train.model.parallel import ParallelStrategy, Replicated, Sharded, gradient_norm, parallelize
 from train.model.preference import PreferenceLoss
 from train.recipe import PREFERENCES, Recipe
 from train.recipe.schedule import betas, peak_lr, weight_decay
@@ -42,6 +48,11 @@ class Placement:
     context: DistributedContext = SINGLE_PROCESS
     strategy: ParallelStrategy = "ddp"
     is_compiled: bool = False
+
+    @property
+    def num_shards(self) -> int:
+        """Number of parts that the model is cut into."""
+        return 1 if self.strategy == "ddp" else self.context.world_size
 
     @property
     def steps_in_flight(self) -> int:
@@ -69,7 +80,10 @@ class Trainer:
         if placement.is_compiled:
             # Before the model is cut: FSDP2 renames the classes that layers are known by.
             compile_layers(model)
-        self.parallel = parallelize(model, placement.strategy, placement.context, dtype=placement.dtype)
+        context = placement.context
+        self.parallel = (
+            Replicated(model, context) if placement.strategy == "ddp" else Sharded(model, context, placement.dtype)
+        )
         self.optimizer = Optimizer(model, self.parallel, sampler.recipe)
         self.dynamics = Dynamics(sampler.chosen.tolist(), placement.device)
 

@@ -22,7 +22,6 @@ from train.model.attention import has_varlen
 from train.model.batch import MICRO_BATCH_TOKENS, BatchSampler, Step
 from train.model.capabilities import checkpoint_activations, is_checkpointing
 from train.model.device import Meter, free_memory, memory_limit
-from train.model.parallel import num_shards
 from train.recipe import Checkpointing, Recipe
 from train.recipe.forgetting import risks, tuning_of
 from train.recipe.schedule import betas, validations_from, warmup_steps, weight_decay
@@ -50,7 +49,7 @@ def make_plan(
     steps do not fit.
     """
     device, recipe = placement.device, steps.recipe
-    is_sharded = num_shards(placement.strategy, placement.context) > 1
+    is_sharded = placement.num_shards > 1
     is_measured = is_measured and not is_sharded
     if recipe.micro_batch_tokens == "auto":
         steps = size_micro_batches(model, steps, placement, is_measured=is_measured)
@@ -248,8 +247,7 @@ def state_memory(model: Any, recipe: Recipe, placement: Placement) -> dict[str, 
     trained = num_parameters(model, is_trained_only=True)
     frozen = sum(p.numel() * p.element_size() for p in model.parameters() if not p.requires_grad)
     sizes = {"weights": 4 * trained + frozen, "gradients": 4 * trained, "optimizer": _MOMENTS[recipe.optim] * trained}
-    shards = num_shards(placement.strategy, placement.context)
-    return {name: int(size) // shards for name, size in sizes.items()} | {"activations": 0}
+    return {name: int(size) // placement.num_shards for name, size in sizes.items()} | {"activations": 0}
 
 
 def needs_checkpointing(model: Any, recipe: Recipe, placement: Placement) -> Checkpointing:

@@ -48,8 +48,7 @@ from train.model import (
 )
 from train.model.batch import BatchSampler
 from train.model.capabilities import capabilities_of, checkpoint_activations
-from train.model.distributed import SINGLE_PROCESS, DistributedContext
-from train.model.parallel import pick_strategy
+from train.model.distributed import SINGLE_PROCESS, DistributedContext, ParallelStrategy
 from train.pipeline.contest_plan import warn_of_unscored
 from train.pipeline.plan import needs_checkpointing
 from train.recipe import PREFERENCES, SHIPPED_TEXT, Objective, Recipe, load_recipe, recipe_digest
@@ -130,7 +129,7 @@ def prepare(
     """
     # The cheap checks first: a large base takes minutes to load.
     _check_machine(recipe, context.world_size)
-    strategy = pick_strategy(recipe.parallel, is_lora=recipe.method == "lora", context=context)
+    strategy: ParallelStrategy = "fsdp" if recipe.method == "full" and context.world_size > 1 else "ddp"
     dataset, recipe = _open(dataset_path, recipe)
     categories = category_specs(dataset.manifest.get("categories", {}), dataset.splits["train"])
     require_judge(recipe, categories)
@@ -375,5 +374,5 @@ def settle(prepared: Prepared, plan: Mapping[str, Any]) -> Prepared:
 def _same(recipe: Recipe) -> str:
     # How often a checkpoint is written and how many stay does not change the result; threads and ranks are facts of
     # their own. The base is known by its weights, wherever it lies.
-    free = ("base", "save_steps", "save_total_limit", "threads", "parallel")
+    free = ("base", "save_steps", "save_total_limit", "threads")
     return recipe_digest(recipe.model_copy(update={name: Recipe.model_fields[name].default for name in free}))

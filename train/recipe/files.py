@@ -42,7 +42,7 @@ _ELSEWHERE = {name: what for what, names in {
     "lora_r": "r",
     "bf16": "fp16 dtype torch_dtype half_precision_backend bf16_full_eval fp16_full_eval",
     "gradient_checkpointing": "activation_offloading",
-    "parallel": "fsdp fsdp_config deepspeed parallelism_config",
+    "start it with torchrun, which shards a full fine-tune": "fsdp fsdp_config deepspeed parallelism_config",
     "device": "use_cpu",
     "seed": "random_seed data_seed",
     "eval_steps": "eval_strategy evaluation_strategy do_eval eval_delay eval_on_start",

@@ -372,10 +372,6 @@ class Recipe(Section):
     """
     threads: Annotated[int, Field(ge=1, le=4096)] | Auto = "auto"
     """CPU threads; "auto" is 1 for models under 20 million parameters, else the cores that are free."""
-    parallel: Literal["auto", "fsdp", "hsdp"] = "auto"
-    """How several ranks of torchrun hold a model of method "full": "fsdp" in shards, "hsdp" in shards within a node;
-    "auto": "hsdp" on several nodes. With adapters each has it whole.
-    """
     eval: EvalRecipe = Field(default_factory=EvalRecipe)
     mixing: MixingRecipe = Field(default_factory=MixingRecipe)
     guard: GuardRecipe = Field(default_factory=GuardRecipe)
@@ -416,9 +412,6 @@ class Recipe(Section):
             and self.continue_adapter,
             "a stage is continued from the adapter of the stage before, and there is none": (
                 any(stage.continued for stage in (self.stage if is_full else self.stage[:1]))
-            ),
-            f'adapters are not sharded, so parallel "{self.parallel}" is for method "full"': (
-                not is_full and self.parallel != "auto"
             ),
             f'{" and ".join(of_dpo)} is of the objective "dpo", and this one is "{self.objective}"': (
                 bool(of_dpo) and self.objective in ("orpo", "kto")
