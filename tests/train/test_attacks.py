@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import pickle
 import struct
 import time
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -222,21 +219,7 @@ def _header(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], obje
     return write
 
 
-def _archive() -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("archive/data.pkl", pickle.dumps(_Payload()))
-    return file.getvalue()
-
-
 MODELS: dict[str, Callable[[Path], object]] = {
-    "a pickle of no name": _file("weights", pickle.dumps(_Payload())),
-    "an archive of torch.save": _file("weights.dat", _archive()),
-    "layers under another name": _json(model_type="gpt2", n_layer=10**6),
-    "layers in a part": _json(model_type="gemma3", text_config={"num_hidden_layers": 10**6}),
-    "experts": _json(model_type="mixtral", num_local_experts=10**6),
-    "positions": _json(max_position_embeddings=10**15),
-    "no positions": _json(max_position_embeddings=0),
     "vocabulary": _json(vocab_size=10**12),
     "text for a number": _json(num_hidden_layers="2"),
     "no heads": _json(num_attention_heads=0),

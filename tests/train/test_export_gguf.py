@@ -35,7 +35,7 @@ from train.contestants.gguf import GgufContestant
 from train.data.dataset import open_dataset
 from train.data.rendering import Renderer
 from train.evaluate.predictions import read_predictions
-from train.model.safety import check_gguf
+from train.model.load import check_gguf
 from train.pipeline.export import EXPORT
 from train.pipeline.export.gguf import FORMATS, write_gguf
 from train.pipeline.export.source import ExportManifest

@@ -35,7 +35,7 @@ from train.data.dataset import (
 )
 from train.evaluate.scoring import Answer
 from train.model.device import SMALL_MODEL, free_cores, require_memory
-from train.model.safety import check_gguf
+from train.model.load import check_gguf
 
 MOST_CONTEXT = 8192
 """Tokens that are read of a model that could read more: memory for all of them is taken at once."""

@@ -30,8 +30,7 @@ from train.model import (
     root_base,
 )
 from train.model.device import require_memory
-from train.model.load import base_of_run, run_recipe
-from train.model.safety import check_safetensors
+from train.model.load import base_of_run, check_safetensors, run_recipe
 from train.recipe import Recipe, build_recipe
 
 if TYPE_CHECKING:

@@ -4,6 +4,8 @@ from train.model.adapter import add_lora, continued_shape, freeze, is_lora
 from train.model.device import computing, pick_device, pick_dtype, pick_threads
 from train.model.load import (
     check_finite,
+    check_folder,
+    check_safetensors,
     describe_init,
     eos_ids,
     find_base,
@@ -15,4 +17,3 @@ from train.model.load import (
     read_length,
     root_base,
 )
-from train.model.safety import check_folder, check_safetensors

@@ -1,5 +1,8 @@
 """A base found by its name, checked, and loaded, whole or in 4 bits.
 
+A base is a download, and the libraries that load it run code that it brings, or fail deep inside with a message about a
+buffer. So what is wrong is found before anything is loaded: pickles, code, damaged weights, a .gguf file that was cut.
+
 In 4 bits it is frozen under adapters in full: QLoRA, Dettmers et al. 2023 (arXiv:2305.14314), which bitsandbytes has
 for CUDA. It was tested with stand-ins and was not run on a GPU.
 """
@@ -17,14 +20,34 @@ from typing import TYPE_CHECKING, Any
 
 from train.base import console
 from train.base.errors import Exit, TrainError, first_line, require_extra
+from train.base.file_guard import MOST_STATE, read_file
 from train.base.run_folder import RECIPE, RUN, model_run, read_finished, recipe_folder, weights_digest
 from train.model.device import SMALL_MODEL, pick_device, pick_dtype
-from train.model.safety import check_folder, check_gguf, check_safetensors
 from train.recipe import Recipe, load_recipe
 from train.recipe.model import DEFAULT_BASE
 
 if TYPE_CHECKING:
     import torch
+
+# torch.save, joblib and numpy's object arrays run code when they are loaded.
+PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz"})
+# Fields that make transformers fetch or run code that is no part of it.
+CODE_FIELDS = frozenset(
+    {"auto_map", "trust_remote_code", "custom_pipelines", "custom_generate", "kernel_config", "use_kernels"}
+)
+_KERNEL_FIELDS = (
+    "attn_implementation", "attn_implementation_internal", "experts_implementation", "experts_implementation_internal",
+)  # fmt: skip
+_PLAIN_NAMES = frozenset(
+    {"eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3", "grouped_mm", "batched_mm"}
+)
+_MOST_NUMBERS = 4096
+_NO_CODE = "Use a model that transformers knows; code that a model brings is never run."
+
+
+def bad_model(path: Path, fault: str, hint: str = "Copy the model again.") -> TrainError:
+    """Return the error "E921 bad-model" of a file or folder."""
+    return TrainError("E921 bad-model", f"{path}: {fault}", hint)
 
 
 def load_base(
@@ -156,12 +179,10 @@ def load_adapter(base: Any, folder: Path, *, is_trainable: bool = False) -> Any:
             warnings.simplefilter("ignore")
             model = PeftModel.from_pretrained(base, str(folder), is_trainable=is_trainable)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-        raise TrainError(
-            "E921 bad-model", f"{folder} cannot be loaded: {first_line(error)}", "Train it again."
-        ) from error
+        raise bad_model(folder, f"cannot be loaded: {first_line(error)}", "Train it again.") from error
     loaded = get_peft_model_state_dict(model, save_embedding_layers=False)
     if odd := sorted(saved ^ loaded.keys()):
-        raise TrainError("E921 bad-model", f"{folder} does not fit the base: {', '.join(odd[:3])}", "Train it again.")
+        raise bad_model(folder, f"does not fit the base: {', '.join(odd[:3])}", "Train it again.")
     check_finite(model.named_parameters(), str(folder))
     return model.eval()
 
@@ -228,18 +249,16 @@ def _check(path: Path, *, is_model: bool = True, needs_weights: bool = True) -> 
         return
     config = path / "config.json"
     if not config.exists() and (file := next(path.glob("*.gguf"), None)):
-        raise TrainError("E921 bad-model", f"{path} is a folder with a GGUF file", f"Name the file in it: {file}")
+        raise bad_model(path, "is a folder with a GGUF file", f"Name the file in it: {file}")
     if is_model and (path / "adapter_config.json").exists():
-        raise TrainError("E921 bad-model", f"{path} is an adapter, not a base",
-                         "Merge it into its base first: `train export RUN --to merged`.")  # fmt: skip
+        raise bad_model(path, "is an adapter", "Merge it into its base first: `train export RUN --to merged`.")
     if is_model and not config.is_file():
-        raise TrainError("E921 bad-model", f"{path} has no config.json", "Name a folder in Hugging Face format.")
+        raise bad_model(path, "has no config.json", "Name a folder in Hugging Face format.")
     check_folder(path, needs_weights=is_model and needs_weights)
     value = json.loads(config.read_bytes()) if is_model else None
     kind = value.get("model_type") if isinstance(value, dict) else None
     if is_model and (not isinstance(kind, str) or kind not in CONFIG_MAPPING):
-        raise TrainError("E921 bad-model", f"{config}: transformers knows no model_type {str(kind)[:80]!r}",
-                         "Use a model that transformers knows; code that a model brings is never run.")  # fmt: skip
+        raise bad_model(config, f"transformers knows no model_type {str(kind)[:80]!r}", _NO_CODE)
 
 
 @contextmanager
@@ -248,7 +267,7 @@ def _loading(path: Path, hint: str) -> Iterator[None]:
         yield
     except Exception as error:
         # The border to libraries, which raise anything over a hostile file; tokenizers raises Exception itself.
-        raise TrainError("E921 bad-model", f"{path} cannot be loaded: {first_line(error)}", hint) from error
+        raise bad_model(path, f"cannot be loaded: {first_line(error)}", hint) from error
 
 
 def _tokenizer(path: Path) -> Any:
@@ -258,8 +277,7 @@ def _tokenizer(path: Path) -> Any:
     with _loading(path, "Name the folder of a model with its tokenizer.json."):
         tokenizer = AutoTokenizer.from_pretrained(**_located(path))
     if not isinstance(tokenizer.model_max_length, int | float):
-        raise TrainError("E921 bad-model", f"{path}: tokenizer_config.json: model_max_length is not a number",
-                         "Copy the model again.")  # fmt: skip
+        raise bad_model(path / "tokenizer_config.json", "model_max_length is not a number")
     if tokenizer.pad_token_id is None:
         # Padding is never trained and never attended to: it is on the right of causal attention, or masked.
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
@@ -284,8 +302,7 @@ def _load_weights(path: Path, settings: Mapping[str, Any]) -> Any:
         logging.set_verbosity(verbosity)
     missing = sorted(report.get("missing_keys", ())) + sorted(str(key) for key in report.get("mismatched_keys", ()))
     if missing:
-        raise TrainError("E921 bad-model", f"{path}: weights that the config asks for are not there: "
-                         + console.join_names(missing, 3), "Copy the model again.")  # fmt: skip
+        raise bad_model(path, f"weights that the config asks for are not there: {console.join_names(missing, 3)}")
     return model
 
 
@@ -305,18 +322,15 @@ def _prepare(model: Any, tokenizer: Any, path: Path) -> None:
 
     from train.model.capabilities import first_not_finite
 
-    def refuse(what: str) -> None:
-        raise TrainError("E921 bad-model", f"{path}: {what}", "Copy the model again.")
-
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
-        refuse(f"the tokenizer has {len(tokenizer)} tokens, the model only {rows} embeddings")
+        raise bad_model(path, f"the tokenizer has {len(tokenizer)} tokens, the model only {rows} embeddings")
     ends = getattr(model.generation_config, "eos_token_id", None) if model.generation_config else None
     if not all(type(end) is int and 0 <= end < rows for end in _as_list(ends)):
-        refuse(f"generation_config.json: eos_token_id {str(ends)[:80]} is not a token of it")
+        raise bad_model(path, f"generation_config.json: eos_token_id {str(ends)[:80]} is not a token of it")
     # Weights in 4 bits are packed bytes, which cannot be NaN.
     if (name := first_not_finite(model.named_parameters())) is not None:
-        refuse(f"{name} holds numbers that are not finite (NaN or infinity)")
+        raise bad_model(path, f"{name} holds numbers that are not finite (NaN or infinity)")
     model.generation_config = GenerationConfig(
         eos_token_id=ends if ends is not None else tokenizer.eos_token_id, bos_token_id=tokenizer.bos_token_id,
         pad_token_id=tokenizer.pad_token_id, do_sample=False,
@@ -354,7 +368,7 @@ def find_base(name: str, folder: Path | None = None) -> Path:
         if path.is_dir() or (path.is_file() and path.suffix.lower() == ".gguf"):
             return path
         if path.is_file():
-            raise TrainError("E921 bad-model", f"{path} is a file; a base is a folder or a .gguf file")
+            raise bad_model(path, "is a file", "Name a folder or a .gguf file.")
     if name == DEFAULT_BASE:
         # The embedded base: beside the package in an editable install, with curate's files in the wheel.
         root = Path(__file__).resolve().parents[2]
@@ -382,6 +396,127 @@ def _from_hub(name: str) -> Path:
             "E926 no-such-base", message,
             "Name a local folder, or go online (HF_HUB_OFFLINE=0).", exit_code=Exit.MISSING,
         ) from None  # fmt: skip
+
+
+def check_folder(folder: Path, *, needs_weights: bool = True) -> None:
+    """Refuse a model folder with pickles, Python code, code-bearing config fields or damaged weights.
+
+    Raises TrainError "E921 bad-model" that names the file and what is wrong with it. Nothing is loaded.
+    """
+    try:
+        files = [
+            path
+            for path in sorted(folder.rglob("*"))
+            if not path.is_dir() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        ]
+        for path in files:
+            _refuse_code(path)
+        for path in files:
+            if path.suffix == ".json" and path.name not in ("tokenizer.json", "vocab.json"):
+                _check_config(path)
+        weights = [path for path in files if path.suffix == ".safetensors"]
+        for path in weights:
+            check_safetensors(path)
+        if needs_weights and not weights:
+            raise bad_model(folder, "has no .safetensors weights", "Name a folder in Hugging Face format.")
+    except OSError as error:
+        path = Path(error.filename) if error.filename else folder
+        raise bad_model(path, f"cannot be read: {error.strerror}", "Copy it again.") from None
+
+
+def _refuse_code(path: Path) -> None:
+    if not path.is_file():
+        raise bad_model(path, "is not a regular file", "Remove it.")
+    if path.suffix.lower() in (".py", ".pyc", ".so"):
+        raise bad_model(path, "is code; models that bring their own code are never loaded", _NO_CODE)
+    if path.suffix.lower() in PICKLE_SUFFIXES:
+        raise bad_model(path, "is a pickle, which runs code when it is loaded",
+                   "Remove it; weights are read from .safetensors only.")  # fmt: skip
+
+
+def check_safetensors(path: Path) -> dict[str, Any]:
+    """Return dtype and shape of each tensor of a safetensors file whose header describes its bytes.
+
+    Raises TrainError "E921 bad-model".
+    """
+    from safetensors import SafetensorError, safe_open
+
+    tensors: dict[str, Any] = {}
+    try:
+        # It proves that the header is bounded, and that the tensors cover the file without a gap; nothing is read.
+        with safe_open(path, "np") as file:
+            for name in file.keys():  # noqa: SIM118 - a file, not a dict
+                tensor = file.get_slice(name)
+                tensors[name] = {"dtype": tensor.get_dtype(), "shape": tensor.get_shape()}
+    except SafetensorError as error:
+        raise bad_model(path, f"damaged weights: {error}") from None
+    for name, tensor in tensors.items():
+        if name.endswith(".weight") and not tensor["dtype"].startswith(("F", "BF")):
+            raise bad_model(path, f"the weight {name!r} holds {tensor['dtype']}, which are no floating-point numbers")
+    return tensors
+
+
+def _check_config(path: Path) -> None:
+    def check(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        for key, inner in pairs:
+            if key in CODE_FIELDS and inner not in (None, False, {}, []):
+                raise bad_model(path, f"names code to run ({key})", _NO_CODE)
+            if key.endswith(_KERNEL_FIELDS) and inner is not None and inner not in list(_PLAIN_NAMES):
+                raise bad_model(path, f"names a kernel to fetch and run ({key})", "Remove the field.")
+        return dict(pairs)
+
+    try:
+        # It may be a link into a cache.
+        value = json.loads(read_file(path, Path("/"), most=MOST_STATE), parse_constant=_finite, object_pairs_hook=check)
+    except (ValueError, RecursionError):
+        raise bad_model(path, "is not JSON") from None
+    if not path.name.endswith(".safetensors.index.json"):
+        return
+    parts = value.get("weight_map") if isinstance(value, dict) else None
+    if not isinstance(parts, dict):
+        raise bad_model(path, "has no weight_map")
+    for part in map(str, parts.values()):
+        # Plain file names beside it.
+        if Path(part).name != part or not part.endswith(".safetensors") or not (path.parent / part).is_file():
+            raise bad_model(path, f"names {part[:120]!r}, which is not a weights file beside it")
+
+
+def _finite(constant: str) -> float:
+    # Infinity stands in configs that are in use (time_step_limit of Mamba); NaN makes every result one.
+    if constant == "NaN":
+        raise ValueError("NaN is no number")
+    return float(constant)
+
+
+def check_gguf(path: Path) -> dict[str, Any]:
+    """Return the values in the header of a GGUF file by name, after all its tensors proved to lie within the file.
+
+    Of a list of texts, and of one of over 4,096 numbers, it is only their number. Raises TrainError "E921 bad-model"
+    that names the file and what is wrong with it, or "E940 missing-extra" without the package gguf.
+    """
+    require_extra("gguf", "a .gguf base", "gguf")
+    import numpy as np
+    from gguf import GGUFReader, GGUFValueType
+
+    class BoundedReader(GGUFReader):
+        # What lies beyond the end is an empty array to it, so it would loop over a count of 2^60 that a file claims.
+        def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> Any:
+            end, size = int(offset) + np.dtype(dtype).itemsize * int(count), len(self.data)
+            if end > size:
+                raise ValueError(f"it should have {end:,} bytes or more and has {size:,} (cut)")
+            return super()._get(offset, dtype, count, override_order)
+
+    try:
+        with np.errstate(all="raise"):
+            fields = BoundedReader(path).fields
+    except (ValueError, LookupError, ArithmeticError, RecursionError) as error:
+        raise bad_model(path, f"a damaged GGUF file: {str(error)[:200]}", "Copy the file again.") from None
+    is_long = {
+        name: field.types[0] == GGUFValueType.ARRAY
+        and (field.types[-1] == GGUFValueType.STRING or len(field.data) > _MOST_NUMBERS)
+        for name, field in fields.items()
+    }
+    return {name: len(field.data) if is_long[name] else field.contents() for name, field in fields.items()}
 
 
 def pick_four_bits(recipe: Recipe) -> torch.dtype | None:
