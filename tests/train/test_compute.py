@@ -8,7 +8,18 @@ from typing import Any
 import pytest
 import torch
 from torch.nn import functional
-from transformers import Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
+    Llama4ForCausalLM,
+    Llama4TextConfig,
+    MistralConfig,
+    MistralForCausalLM,
+)
 
 from tests.train.tiny import SHAPE, make_model, make_tokenizer, some_rows
 from train.data.rendering import Example, Renderer
@@ -100,6 +111,27 @@ def test_a_model_with_a_window_packs_what_it_sees(examples: list[Example]) -> No
     loss, found = gradients(model, examples, is_packed=True)
     assert loss == pytest.approx(expected, rel=1e-5)
     assert all(torch.allclose(found[name], wanted[name], atol=1e-5) for name in wanted)
+
+
+@pytest.mark.parametrize("window", [4, 40])
+def test_windows_that_some_layers_have_are_packed(window: int, examples: list[Example]) -> None:
+    torch.manual_seed(0)
+    kinds = ["sliding_attention", "full_attention"]
+    config = Gemma3TextConfig(**SHAPE, sliding_window=window, layer_types=kinds)
+    model = Gemma3ForCausalLM(config)
+    expected, wanted = gradients(model, examples, is_packed=False)
+    assert capabilities_of(model).has_packing
+    loss, found = gradients(model, examples, is_packed=True)
+    assert loss == pytest.approx(expected, rel=1e-5)
+    assert all(torch.allclose(found[name], wanted[name], atol=1e-5) for name in wanted)
+
+
+def test_chunks_that_are_longer_than_what_is_tried_are_not_packed() -> None:
+    config = Llama4TextConfig(
+        **SHAPE, intermediate_size_mlp=64, attention_chunk_size=30, moe_layers=[], num_local_experts=1
+    )
+    assert "chunked_attention" in config.layer_types
+    assert not capabilities_of(Llama4ForCausalLM(config)).has_packing
 
 
 def test_a_model_that_attends_otherwise_is_left_as_it_was() -> None:

@@ -139,23 +139,40 @@ def _has_packing(model: Any, texts: list[torch.Tensor]) -> bool:
     # The texts as one row; then all but the last tokens of each, and those one by one.
     packed, cache = pack(_LENGTHS, device), KVCache([length - _STEPS for length in _LENGTHS], 24, device)
     begun = pack(cache.lengths, device)
+    windows, store = set[int | None](), cache.prompts(begun)
+
+    def attend(*arguments: Any) -> torch.Tensor:
+        windows.add(arguments[-1])
+        return store(*arguments)
+
     try:
         alone = [_logits(model, text) for text in texts]
         model.set_attn_implementation(NAME)
         with packing(packed):
             together = _logits(model, torch.cat(texts), **packed.model_kwargs())
-        with attending(cache.prompts(begun)):
+        with attending(attend):
             row = torch.cat([text[:-_STEPS] for text in texts])
             _logits(model, row, position_ids=begun.positions, attention_mask=unread_mask(device))
         read = partial(cache.read, lambda **arguments: model(**arguments).logits[:, -1])
         last = [read(ids) for ids in torch.stack([text[-_STEPS:] for text in texts], 1)][-1]
         wanted = torch.cat([*alone, torch.stack([logits[-1] for logits in alone])])
-        has_packing = are_close(wanted, torch.cat([together, last]))
+        has_packing = _has_windows(model, windows) and are_close(wanted, torch.cat([together, last]))
     except _UNSUPPORTED:
         has_packing = False
     if not has_packing:
         model.set_attn_implementation(before)
     return has_packing
+
+
+def _has_windows(model: Any, windows: set[int | None]) -> bool:
+    # Most windows are wider than the texts that are tried, so the config says which of them layers have to ask for.
+    # Chunked layers forget at the end of each chunk, which is no window.
+    config = model.config.get_text_config()
+    kinds = getattr(config, "layer_types", None) or ["sliding_attention"]
+    window = getattr(config, "sliding_window", None)
+    return "chunked_attention" not in kinds and (
+        window is None or window in windows or "sliding_attention" not in kinds
+    )
 
 
 def _has_plain_head(model: Any, text: torch.Tensor, logits: torch.Tensor) -> bool:
