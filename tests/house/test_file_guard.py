@@ -1,4 +1,4 @@
-"""Files are opened for reading in one place: `file_guard` of each package, which hold the same contract."""
+"""Files are opened for reading in one place of each package, and both places hold the same contract."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from curate.base import file_guard as curate_guard
 from tests.house.sources import ROOT, parse
-from train.base import file_guard as train_guard
+from train.base import storage as train_guard
 
 _OPENING = frozenset({"open", "read_bytes", "read_text", "fdopen"})
 ELSEWHERE = {
@@ -45,9 +45,8 @@ ELSEWHERE = {
     "train/cli/__init__.py": "/dev/null, in place of a disk that is full",
     "train/cli/new.py": "writing",
     "train/base/cache.py": "writing",
-    "train/base/storage.py": "a file just written, to sync it",
+    "train/base/storage.py": "the guard itself, and writing",
     "train/contestants/gguf_server.py": "writing what llama.cpp says against a file",
-    "train/loop/events.py": "writing",
     "train/model/device.py": "/proc and /sys",
     "train/model/load.py": "a model that `check_folder` has looked at, which may lie in a cache of links",
     "train/pipeline/export/harness.py": "a text that ships with us",
@@ -73,7 +72,7 @@ def test_files_are_opened_in_one_place(package: str) -> None:
         for line in _openings(path)
     }
     strangers = {place for place in found if place.partition(":")[0] not in ELSEWHERE}
-    assert not strangers, "open these with file_guard"
+    assert not strangers, "open these with `open_file` or `read_file`"
     used = {place.partition(":")[0] for place in found}
     assert not {name for name in ELSEWHERE if name.startswith(f"{package}/")} - used, "these open nothing any more"
 

@@ -23,8 +23,7 @@ import numpy as np
 
 from train.base import console
 from train.base.errors import TrainError
-from train.base.file_guard import MOST_DOCUMENT, open_file, read_file
-from train.base.storage import WRITE_FAILED, sha256_of, whole_folder, writing
+from train.base.storage import MOST_DOCUMENT, WRITE_FAILED, open_file, read_file, sha256_of, whole_folder, writing
 
 VARIABLE = "TRAIN_CACHE"
 MOST_BYTES = 4 << 30

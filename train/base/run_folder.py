@@ -20,8 +20,7 @@ from string import ascii_lowercase
 from typing import Any
 
 from train.base.errors import TrainError
-from train.base.file_guard import MOST_STATE, hint_of, read_file
-from train.base.storage import installed_version, sha256_of, write_whole, writing
+from train.base.storage import MOST_STATE, hint_of, installed_version, read_file, sha256_of, write_whole, writing
 
 RUN = "run.json"
 EVALUATION = "eval.json"

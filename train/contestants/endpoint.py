@@ -30,8 +30,7 @@ from pydantic import TypeAdapter
 from train.base import console
 from train.base.cache import open_cache
 from train.base.errors import Exit, TrainError, first_line
-from train.base.file_guard import read_file
-from train.base.storage import canonical_json, digest_of, write_whole
+from train.base.storage import canonical_json, digest_of, read_file, write_whole
 from train.contestants.chat_completions import Part, ReplyError, answer_of, error_message, read_part, request_body
 from train.contestants.contestant import NO_ANSWER, Kind, OnAnswer, OnText, Request, Unanswered
 from train.contestants.spec import BAD_CONTESTANT, EndpointSpec

@@ -19,9 +19,8 @@ import httpx2
 
 from train.base import console
 from train.base.errors import TrainError, require_extra
-from train.base.file_guard import MOST_STATE, read_file
 from train.base.process import Worker
-from train.base.storage import sha256_of
+from train.base.storage import MOST_STATE, read_file, sha256_of
 from train.contestants.contestant import Kind, OnAnswer, OnText, Request, Unanswered
 from train.data.dataset import (
     TRACES,

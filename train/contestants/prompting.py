@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 
 from train.base.errors import TrainError, validation_fault
-from train.base.file_guard import MOST_STATE, read_file
+from train.base.storage import MOST_STATE, read_file
 from train.contestants.contestant import Request, Sampling
 from train.data.dataset import Row, last_answer, read_row, row_of
 from train.data.strict import parse_object

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from train.base.errors import TrainError, validation_fault
-from train.base.file_guard import MOST_STATE, read_file
 from train.base.run_folder import EVALUATION, RUN, model_run
+from train.base.storage import MOST_STATE, read_file
 from train.contestants.contestant import Kind
 
 ADAPTER, BAD_CONTESTANT = "adapter_config.json", "E929 bad-contestant"

@@ -21,8 +21,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from train.base import console
 from train.base.errors import TrainError
-from train.base.file_guard import MOST_DOCUMENT, FileGuardError, hint_of, read_file
-from train.base.storage import digest_of
+from train.base.storage import MOST_DOCUMENT, FileGuardError, digest_of, hint_of, read_file
 from train.data.plain import SPLITS, choose_splits, read_plain
 from train.data.strict import SliceValues, parse_object, refuse
 

@@ -13,8 +13,7 @@ from typing import Any
 
 from train.base import console
 from train.base.errors import TrainError, first_line
-from train.base.file_guard import open_file
-from train.base.storage import digest_of
+from train.base.storage import digest_of, open_file
 from train.data.strict import parse_object, refuse
 
 SPLITS = ("train", "validation", "test")

@@ -8,7 +8,7 @@ from io import TextIOWrapper
 from pathlib import Path
 
 from train.base.errors import TrainError
-from train.base.file_guard import MOST_DOCUMENT, open_file
+from train.base.storage import MOST_DOCUMENT, open_file
 from train.data.dataset import Row, RowFault, TooLongFault
 from train.data.rendering import Renderer
 

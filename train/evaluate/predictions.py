@@ -18,9 +18,8 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
 from train.base.errors import Exit, TrainError, validation_fault
-from train.base.file_guard import open_file
 from train.base.run_folder import check_written
-from train.base.storage import write_whole
+from train.base.storage import open_file, write_whole
 from train.data.strict import SliceValues
 from train.evaluate.dynamics import Dynamic
 

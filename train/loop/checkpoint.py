@@ -8,12 +8,13 @@ random stream is in it, since each step begins its own.
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from train.base.errors import TrainError
-from train.base.file_guard import MOST_DOCUMENT, MOST_STATE, read_file
-from train.base.storage import canonical_json, digest_of, sha256_of, whole_folder
+from train.base.storage import MOST_DOCUMENT, MOST_STATE, canonical_json, digest_of, read_file, sha256_of, whole_folder
+from train.evaluate.predictions import ValidationScore
 from train.model.distributed import (
     PREFIX,
     SINGLE_PROCESS,
@@ -38,6 +39,34 @@ _SHARDED, _WHOLE = ("weights", "optimizer"), "dynamics"
 """Parts that may be in shards, and the one that never is."""
 PARTS = (*_SHARDED, _WHOLE)
 Tensors = Mapping[str, torch.Tensor]
+
+
+@dataclass(kw_only=True)
+class TrainingState:
+    """What a checkpoint carries besides tensors."""
+
+    step: int = 0
+    tokens: int = 0
+    loss: float = math.nan
+    best_step: int | None = None
+    evaluations: list[ValidationScore] = field(default_factory=list)
+    evaluated: int = 0
+    """The step of the newest of them."""
+    early_stop: str | None = None
+    """Why early stopping ended the run before its last step."""
+    forgot: float | None = None
+    """The rise of the bits of general text over the base, as a share, where the run ended for it."""
+
+    def progress(self) -> dict[str, Any]:
+        """Return the state as progress.json has it."""
+        return asdict(self)
+
+    @classmethod
+    def from_progress(cls, progress: Mapping[str, Any]) -> TrainingState:
+        """Return the state that `progress` was called on."""
+        # Without samples, which no checkpoint carries along.
+        scores = [ValidationScore(one["score"], one["loss"], one["by_category"]) for one in progress["evaluations"]]
+        return cls(**{**progress, "evaluations": scores})
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,9 +17,8 @@ import torch
 
 from train.base import console
 from train.base.errors import Exit, TrainError
-from train.base.file_guard import MOST_DOCUMENT, read_file
-from train.base.storage import write_whole, writing
-from train.loop.state import TrainingState
+from train.base.storage import MOST_DOCUMENT, appending, read_file, write_whole, writing
+from train.loop.checkpoint import TrainingState
 from train.loop.trainer import Placement
 from train.model.batch import BatchSampler, Step
 from train.model.device import peak_flops, peak_memory
@@ -31,35 +31,29 @@ OnEvent = Callable[[str, Mapping[str, Any]], None]
 """Is called with each event that is written: its name and its fields."""
 
 
-class Events:
-    """Appends one JSON object a line to a file, until it is left; without a path nothing is kept."""
+WriteEvent = Callable[..., None]
+"""Writes an event of a name with fields and the time (UTC)."""
 
-    def __init__(self, path: Path | None, on_event: OnEvent | None = None) -> None:
-        self.path, self.on_event = path, on_event
-        if path is not None:
-            with writing(path):
-                # Without a buffer: what a full disk did not take must not be tried again when the file is closed.
-                self.file = path.open("ab", buffering=0)
 
-    def __enter__(self) -> Events:
-        return self
+@contextmanager
+def open_events(path: Path | None, on_event: OnEvent | None = None) -> Iterator[WriteEvent]:
+    """Yield a function that appends an event to ``path`` as a JSON object on a line; without a path it does nothing.
 
-    def __exit__(self, *_: object) -> None:
-        if self.path is not None:
-            self.file.close()
+    It raises TrainError "E936 write-failed".
+    """
+    if path is None:
+        yield lambda _event, **_fields: None
+        return
+    with appending(path) as append:
 
-    def write(self, event: str, **fields: Any) -> None:
-        """Append an event with its fields and the time (UTC); raises TrainError "E936 write-failed"."""
-        if self.path is None:
-            return
-        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        line = json.dumps({"event": event, **fields, "time": now}, ensure_ascii=False, allow_nan=False)
-        rest = f"{line}\n".encode()
-        with writing(self.path):
-            while rest:
-                rest = rest[self.file.write(rest) :]
-        if self.on_event is not None:
-            self.on_event(event, fields)
+        def write_event(event: str, **fields: Any) -> None:
+            now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+            line = {"event": event, **fields, "time": now}
+            append(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
+            if on_event is not None:
+                on_event(event, fields)
+
+        yield write_event
 
 
 def rewind(path: Path, step: int, evaluated: int) -> None:
@@ -116,17 +110,22 @@ class Expected:
 class StepLog:
     """Counts the steps that are taken, and writes an event for each once its loss and gradient norm have arrived.
 
-    ``seconds`` and ``tokens`` are those of all steps so far. On a GPU the log is one step late: reading a step's
+    ``seconds`` are those of all steps so far. On a GPU the log is one step late: reading a step's
     numbers waits until the device has taken it, so by then the next step must be under way.
     """
 
     def __init__(
-        self, sampler: BatchSampler, state: TrainingState, events: Events, expected: Expected, placement: Placement
+        self,
+        sampler: BatchSampler,
+        state: TrainingState,
+        write_event: WriteEvent,
+        expected: Expected,
+        placement: Placement,
     ) -> None:
-        self.sampler, self.state, self.events, self.expected = sampler, state, events, expected
+        self.sampler, self.state, self.write_event, self.expected = sampler, state, write_event, expected
         self.placement = placement
         self.peak_flops = placement.context.world_size * (peak_flops(placement.device) or math.inf)
-        self.slower, self.seconds, self.tokens = 1.0, 0.0, 0
+        self.slower, self.seconds = 1.0, 0.0
         self._pending: deque[tuple[Step, AsyncScalars, float, int, dict[str, Any]]] = deque()
         self._read_at = -math.inf
         # Of the last steps alone: a laptop that slept would spoil an estimate over the whole run.
@@ -156,9 +155,9 @@ class StepLog:
                 )  # fmt: skip
             now = time.monotonic()
             seconds, self._read_at, self.state.loss = now - max(began, self._read_at), now, loss
-            self.seconds, self.tokens = self.seconds + seconds, self.tokens + num_tokens
+            self.seconds += seconds
             self._recent.append((seconds, num_tokens))
-            self.events.write("step", **fields, loss=loss, grad_norm=norm, **self._figures(number, loss))
+            self.write_event("step", **fields, loss=loss, grad_norm=norm, **self._figures(number, loss))
 
     def validated(self, seconds: float) -> None:
         """Take the seconds of a validation as the measure of those to come, and of the evaluation after them."""

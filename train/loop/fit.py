@@ -6,7 +6,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,13 +17,14 @@ import torch
 
 from train.base import console
 from train.base.errors import Exit, TrainError
+from train.evaluate.dynamics import Dynamic
 from train.evaluate.predictions import ValidationScore
-from train.loop.checkpoint import Checkpoint
-from train.loop.events import METRICS, AsyncScalars, Events, Expected, OnEvent, StepLog, rewind
-from train.loop.state import EarlyStopping, FitResult, TrainingState
+from train.loop.checkpoint import Checkpoint, TrainingState
+from train.loop.events import METRICS, AsyncScalars, Expected, OnEvent, StepLog, open_events, rewind
 from train.loop.trainer import CPU, Placement, Trainer
 from train.model.batch import BatchSampler, Step
 from train.model.distributed import seed_stream
+from train.recipe import GuardRecipe
 from train.recipe.schedule import checkpoint_steps, lr_factor, validation_steps
 
 
@@ -33,6 +34,21 @@ class Validation:
 
     evaluate: Callable[[int], ValidationScore]
     base: ValidationScore = field(default_factory=lambda: ValidationScore(None, math.nan))
+
+
+@dataclass(kw_only=True)
+class FitResult(TrainingState):
+    """How a run ended: its state then, and the exit code where a signal stopped it.
+
+    ``step_seconds`` are those of the steps alone, of this process since a resume.
+    """
+
+    num_steps: int
+    seconds: float
+    stopped: Exit | None
+    dynamics: Sequence[Dynamic]
+    """How each training record was learnt, over the whole run."""
+    step_seconds: float
 
 
 def backward(trainer: Trainer, step: Step) -> torch.Tensor:
@@ -80,8 +96,8 @@ def fit(
     metrics = run / METRICS if context.is_first else None
     if metrics is not None:
         rewind(metrics, state.step, state.evaluated)
-    with graceful_stop() as stop, context.stepping(), Events(metrics, on_event) as events:
-        log = StepLog(sampler, state, events, expected, placement)
+    with graceful_stop() as stop, context.stepping(), open_events(metrics, on_event) as write_event:
+        log = StepLog(sampler, state, write_event, expected, placement)
         saved_step = state.step
 
         def save() -> int:
@@ -89,12 +105,12 @@ def fit(
             with context.waiting():
                 folder = Checkpoint.save(run, state.progress(), trainer.tensors(), facts or {},
                                          keep=recipe.save_total_limit, context=context)  # fmt: skip
-            events.write("checkpoint", step=state.step, path=folder.name)
+            write_event("checkpoint", step=state.step, path=folder.name)
             return state.step
 
         # The base's samples, which are answered once, before the first step.
         samples = list(validation.base.samples) if validation and not state.step else []
-        events.write("resume" if state.step else "start", step=state.step, of=num_steps, examples=len(sampler.examples),
+        write_event("resume" if state.step else "start", step=state.step, of=num_steps, examples=len(sampler.examples),
                      lr=trainer.optimizer.peak_lr, **({"samples": samples} if samples else {}))  # fmt: skip
         # A signal puts off the evaluation that is due after its step.
         if _evaluate(trainer, state, log, validation):
@@ -124,12 +140,12 @@ def fit(
 def _end(trainer: Trainer, state: TrainingState, log: StepLog, seconds: float, code: int) -> FitResult:
     # The first rank to end makes torchrun stop the others, which may still be writing.
     trainer.placement.context.barrier()
-    log.events.write("end", step=state.step, best_step=state.best_step, tokens=state.tokens, seconds=round(seconds, 3),
+    log.write_event("end", step=state.step, best_step=state.best_step, tokens=state.tokens, seconds=round(seconds, 3),
                      stopped=int(code) or None, early_stop=state.early_stop)  # fmt: skip
     names = [(example.id, example.category) for example in trainer.sampler.examples]
     return FitResult(
         **vars(state), num_steps=len(trainer.sampler), seconds=seconds, stopped=Exit(code) if code else None,
-        step_seconds=log.seconds, step_tokens=log.tokens, dynamics=trainer.dynamics.by_record(names),
+        step_seconds=log.seconds, dynamics=trainer.dynamics.by_record(names),
     )  # fmt: skip
 
 
@@ -154,7 +170,7 @@ def _evaluate(trainer: Trainer, state: TrainingState, log: StepLog, validation: 
     is_best = early_stopping.is_best(state.evaluations)
     state.best_step = state.step if is_best else state.best_step
     fields = {name: part for name, part in asdict(score).items() if part or name not in ("fit", "general")}
-    log.events.write("eval", step=state.step, **fields, best=is_best)
+    log.write_event("eval", step=state.step, **fields, best=is_best)
     text = "" if score.score is None else f"score {score.score:.4f}, "
     console.info(f"step {state.step}: validation {text}loss {score.loss:.4f}{' (best so far)' * is_best}")
     if state.step < num_steps:
@@ -165,6 +181,61 @@ def _evaluate(trainer: Trainer, state: TrainingState, log: StepLog, validation: 
     if state.early_stop is not None:
         console.info(f"early stopping at step {state.step} of {num_steps}: {state.early_stop}")
     return is_best or state.early_stop is not None
+
+
+class EarlyStopping:
+    """Decides by a run's evaluations which is the best and whether the run ends; ``base`` is the base's evaluation.
+
+    It is off by default: a validation split of a few records a category moves by more than any margin worth asking for,
+    and a run that ends by chance is worse than a run that is a little too long.
+    It keeps nothing between evaluations: recipe, base and the evaluations so far decide, so a resumed run ends where
+    the whole one would have.
+    """
+
+    def __init__(self, recipe: GuardRecipe, base: ValidationScore) -> None:
+        self.recipe, self.base = recipe, base
+
+    def regressed(self, evaluations: Sequence[ValidationScore]) -> list[set[str]]:
+        """Return for each evaluation the categories that score lower than they did, by more than the margin."""
+        reference, found = dict(self.base.by_category), []
+        # Up to rounding: 0.9 - 0.8 is more than 0.1.
+        margin = math.inf if self.recipe.regress is None else self.recipe.regress + 1e-9
+        for scores in (evaluation.by_category for evaluation in evaluations):
+            found.append({name for name, score in scores.items() if reference.get(name, score) - score > margin})
+            if self.recipe.against == "best":
+                reference |= {name: max(score, reference.get(name, score)) for name, score in scores.items()}
+        return found
+
+    def is_best(self, evaluations: Sequence[ValidationScore]) -> bool:
+        """Return whether the newest evaluation is the best; one with a regressed category is worse than any without."""
+        # A model that lost a category is never the best one, however good its mean is.
+        pairs = zip(self.regressed(evaluations), evaluations, strict=True)
+        ranks = [(not names, *_rank(evaluation)) for names, evaluation in pairs]
+        return ranks.index(max(ranks)) == len(ranks) - 1
+
+    def rise(self, general: float | None) -> float | None:
+        """Return by which share ``general``, bits per byte, is over the base's; None where the recipe allows that."""
+        if self.recipe.general is None or general is None or not self.base.general:
+            return None
+        rise = general / self.base.general - 1
+        return rise if rise > self.recipe.general else None
+
+    def reason(self, evaluations: Sequence[ValidationScore]) -> str | None:
+        """Return why the run should end after the newest evaluation, None where it should go on."""
+        patience, recent = self.recipe.patience, evaluations[-self.recipe.patience :]
+        if len(recent) == patience and (lost := set.intersection(*self.regressed(evaluations)[-patience:])):
+            what = "the base" if self.recipe.against == "base" else "their best"
+            scores = f"scored more than {self.recipe.regress} below {what} in {patience} validations"
+            return f"{console.join_names(sorted(lost), 5)} {scores}"
+        can_tell = self.recipe.plateau and len(evaluations) > patience
+        if can_tell and max(map(_rank, recent)) <= max(map(_rank, evaluations[:-patience])):
+            return f"validation did not improve in {patience} evaluations"
+        return None
+
+
+def _rank(evaluation: ValidationScore) -> tuple[float, float]:
+    # Higher score, and on a tie (or without scores, as none of a run has one then) lower loss.
+    return evaluation.score or 0.0, -evaluation.loss
 
 
 class Stop:

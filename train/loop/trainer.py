@@ -17,8 +17,7 @@ import torch
 from train.base import console
 from train.data.rendering import Example
 from train.evaluate.dynamics import Dynamics
-from train.loop.checkpoint import Checkpoint, trained_tensors
-from train.loop.state import TrainingState
+from train.loop.checkpoint import Checkpoint, TrainingState, trained_tensors
 from train.model import computing
 from train.model.attention import to_device
 from train.model.batch import Batch, BatchSampler, Step, collate, pad_multiple

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from train.base import console
 from train.base.errors import Exit, TrainError, first_line, require_extra
-from train.base.file_guard import MOST_STATE, read_file
 from train.base.run_folder import RECIPE, RUN, model_run, read_finished, recipe_folder, weights_digest
+from train.base.storage import MOST_STATE, read_file
 from train.model.device import SMALL_MODEL, pick_device, pick_dtype
 from train.recipe import Recipe, load_recipe
 from train.recipe.model import DEFAULT_BASE

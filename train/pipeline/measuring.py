@@ -32,7 +32,7 @@ from train.evaluate.general import SHIPPED, readable_general
 from train.evaluate.general import SPLIT as GENERAL
 from train.evaluate.metrics import discover
 from train.evaluate.predictions import Scored, ValidationScore, not_finite
-from train.loop import METRICS, Events, Validation, clock
+from train.loop import METRICS, Validation, WriteEvent, clock, open_events
 from train.model import computing
 from train.model.loss import nll_per_example
 from train.pipeline.plan import explain_oom
@@ -124,12 +124,15 @@ def measure(
     rows = {split: each if split in splits else [] for split, each in dataset.splits.items()}
     part = shard_dataset(context, replace(dataset, splits=rows))
     smaller = f"Add --set eval.batch_tokens={max(16, recipe.eval.batch_tokens // 2)}."
-    with Events(run / METRICS if context.is_first else None) as events, explain_oom("measuring", hint=smaller):
+    with (
+        open_events(run / METRICS if context.is_first else None) as write_event,
+        explain_oom("measuring", hint=smaller),
+    ):
         # A row counts once for its likelihood and once for its answer.
         of = sum(map(len, part.splits.values())) + num_answers([*part.splits["validation"], *part.splits["test"]])
         scored = evaluate_splits(
             model, prepared.renderer, part, prepared.categories, recipe, general=prepared.general,
-            has_general=GENERAL in splits, on_progress=MeasureLog(events, name, step, of).add,
+            has_general=GENERAL in splits, on_progress=MeasureLog(write_event, name, step, of).add,
         )  # fmt: skip
     return gather_scores(context, scored, [row.id for split in ("validation", "test", "train") for row in rows[split]])
 
@@ -137,8 +140,8 @@ def measure(
 class MeasureLog:
     """Writes an event a second at the most while ``model``, "base" or "tuned", is measured; ``of`` rows in all."""
 
-    def __init__(self, events: Events, model: str, step: int, of: int) -> None:
-        self.events, self.model, self.step, self.of = events, model, step, of
+    def __init__(self, write_event: WriteEvent, model: str, step: int, of: int) -> None:
+        self.write_event, self.model, self.step, self.of = write_event, model, step, of
         self.done, self.began, self.written_at = 0, time.monotonic(), -math.inf
         self.add("", 0)
 
@@ -150,7 +153,7 @@ class MeasureLog:
         # Many answers are written at once, and the first ones are short, so the pace shows late.
         is_told, self.written_at = 0 < self.of <= 10 * self.done, now
         left = round((now - self.began) * (self.of / self.done - 1), 1) if is_told else None
-        self.events.write("measure", step=self.step, model=self.model, done=self.done, of=self.of, eta_seconds=left)
+        self.write_event("measure", step=self.step, model=self.model, done=self.done, of=self.of, eta_seconds=left)
         text = "" if left is None else f", {clock(left)} to go"
         console.progress(f"measuring the {self.model} model: {self.done:,} of {self.of:,}{text}")
 

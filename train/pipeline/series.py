@@ -18,7 +18,6 @@ from pydantic import Field, ValidationError
 
 from train.base import console
 from train.base.errors import Exit, TrainError, validation_fault
-from train.base.file_guard import open_file
 from train.base.run_folder import (
     RECIPE,
     RUN,
@@ -32,7 +31,7 @@ from train.base.run_folder import (
     weights_digest,
     write_run,
 )
-from train.base.storage import digest_of, sha256_of, write_whole
+from train.base.storage import digest_of, open_file, sha256_of, write_whole
 from train.data.dataset import Dataset, open_dataset
 from train.evaluate.predictions import FEEDBACK, PREDICTIONS, read_predictions
 from train.model import find_base

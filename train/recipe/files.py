@@ -15,8 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from train.base.errors import TrainError
-from train.base.file_guard import hint_of, read_file
-from train.base.storage import digest_of
+from train.base.storage import digest_of, hint_of, read_file
 from train.recipe.model import Recipe, StageRecipe
 
 _MARKS = (".git", "curate.toml")

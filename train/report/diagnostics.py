@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from train.base.errors import TrainError, first_line
-from train.base.file_guard import MOST_DOCUMENT, FileGuardError, read_file
+from train.base.storage import MOST_DOCUMENT, FileGuardError, read_file
 from train.evaluate.predictions import VERBATIM, Scored
 from train.report import stats
 from train.report.results import Pairs, Rules, estimate, is_judged

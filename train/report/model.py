@@ -13,8 +13,8 @@ from typing import Any, Literal, Self
 from pydantic import Field
 
 from train.base.errors import TrainError, first_line
-from train.base.file_guard import MOST_DOCUMENT, read_file
 from train.base.run_folder import check_written
+from train.base.storage import MOST_DOCUMENT, read_file
 from train.recipe.forgetting import Remedy, Tuning
 from train.report.stats import Reason, VerdictLabel
 from train.report.tables import PARTS, Part, ReportPart, ReportTable

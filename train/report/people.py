@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from train.base.errors import TrainError, first_line, validation_fault
-from train.base.file_guard import open_file
+from train.base.storage import open_file
 from train.evaluate.predictions import Scored
 from train.report import stats, wording
 from train.report.model import Calibration, Estimate, JudgeSummary
