@@ -136,7 +136,7 @@ class StepLog:
         num_tokens = sum(int(self.sampler.lengths[index]) for index in step.indices)
         self.state.step, self.state.tokens = self.state.step + 1, self.state.tokens + num_tokens
         fields = {"step": self.state.step, "of": len(self.sampler), "lr": lr, "tokens": self.state.tokens,
-                  "epoch": round(self.sampler.epochs_until(self.state.step), 4),
+                  "epoch": round(self.state.step / self.sampler.steps_per_epoch, 4),
                   "supervised": step.num_supervised}  # fmt: skip
         self._pending.append((step, scalars, began, num_tokens, fields))
         self.flush(num_pending=self.placement.steps_in_flight)

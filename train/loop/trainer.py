@@ -126,15 +126,11 @@ class Trainer:
         def loss_of(indices: list[int], weight: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
             examples: list[Any] = [self.sampler.examples[index] for index in indices]
             batch = self._collate(examples if comparison is None else comparison.texts_of(examples))
-            if comparison is None:
-                loss = partial(supervised_loss, batch=batch, scale=weight * scale)
-            else:
-                reference = self._reference(indices)
-                loss = partial(
-                    comparison.loss, batch=batch, scale=weight * scale, examples=examples, reference=reference
-                )
+            loss: Callable[..., Any] = supervised_loss
+            if comparison is not None:
+                loss = partial(comparison.loss, examples=examples, reference=self._reference(indices))
             with self.computing():
-                return *self.parallel.run(loss), batch.owners
+                return *self.parallel.run(partial(loss, batch=batch, scale=weight * scale)), batch.owners
 
         return loss_of
 
@@ -144,8 +140,8 @@ class Trainer:
 
     def _reference(self, indices: Sequence[int]) -> torch.Tensor:
         # Of the texts of some records, in nats [records, 2].
-        known = torch.zeros(len(indices), 2) if self.reference is None else self.reference[list(indices)]
-        return to_device(known, self.placement.device)
+        logps = torch.zeros(len(indices), 2) if self.reference is None else self.reference[list(indices)]
+        return to_device(logps, self.placement.device)
 
     def _comparison(self, step: Step) -> PreferenceLoss | None:
         # The loss of a step's records where answers are compared.
@@ -154,7 +150,7 @@ class Trainer:
             return None
         examples: list[Any] = [self.sampler.examples[index] for index in step.indices]
         drift = self._drift(step) if recipe.objective == "kto" else 0.0
-        return PreferenceLoss.of_step(recipe, examples, drift)
+        return PreferenceLoss(recipe, examples, drift)
 
     def _drift(self, step: Step) -> torch.Tensor:
         # KTO's estimate of how far the model has moved: by how many nats a record it finds the answers to other prompts
@@ -165,7 +161,7 @@ class Trainer:
             batch = self._collate([example.parts[-1] for example in examples])
             with self.computing(), torch.no_grad():
                 _, nll = self.parallel.run(partial(supervised_loss, batch=batch))
-            counted = to_device(torch.tensor([weight * (not one.is_replay) for one in examples]), total.device)
+            counted = to_device(torch.tensor([weight * (not example.is_replay) for example in examples]), total.device)
             total -= nll.float() @ counted[batch.owners] + self._reference(indices)[:, 1] @ counted
         number = sum(not self.sampler.examples[index].is_replay for index in step.indices)
         return (self.placement.context.sum(total) / max(1, number)).clamp(min=0)

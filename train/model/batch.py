@@ -80,7 +80,10 @@ class BatchSampler:
     ) -> None:
         assert examples, "a run needs at least one example"
         self.examples, self.recipe, self.is_packed, self.num_ranks = examples, recipe, is_packed, num_ranks
-        self.lengths, self.supervised, self.weights, self.chosen = _columns(examples)
+        columns = examples if isinstance(examples, Examples) else Examples.of(examples)
+        self.lengths, self.supervised, self.chosen, self.weights = (
+            columns.lengths, columns.supervised, columns.chosen, columns.weights,
+        )  # fmt: skip
         self.mixture = Mixture(examples, recipe.mixing, recipe.seed)
         first = self.mixture.epoch(0)
         self.tokens, self.trained = int(self.lengths[first].sum()), int(self.supervised[first].sum())
@@ -132,14 +135,10 @@ class BatchSampler:
         )
         return f"{each} x {self.num_ranks} device{'s' * (self.num_ranks > 1)} = {size}"
 
-    def epochs_until(self, number: int) -> float:
-        """Return how many epochs, and what part of one, are over after the first ``number`` steps (from 1)."""
-        return number / self.steps_per_epoch
-
     def num_tokens(self) -> int:
         """Return the tokens of the whole run."""
-        whole, rest = divmod(len(self), self.steps_per_epoch)
-        epochs = [*map(self.mixture.epoch, range(whole)), self._order(whole)[: rest * self.global_batch_size]]
+        whole, steps_left = divmod(len(self), self.steps_per_epoch)
+        epochs = [*map(self.mixture.epoch, range(whole)), self._order(whole)[: steps_left * self.global_batch_size]]
         return sum(int(self.lengths[indices].sum()) for indices in epochs)
 
     def digest(self) -> str:
@@ -155,15 +154,6 @@ class BatchSampler:
 
     def _shuffled(self, epoch: int) -> np.ndarray:
         return np.random.default_rng([self.recipe.seed, epoch]).permutation(self.mixture.epoch(epoch))
-
-
-def _columns(examples: Sequence[Example]) -> list[np.ndarray]:
-    """Lengths, trained tokens, weights, and trained tokens that are to become likelier, of each example [n]."""
-    if isinstance(examples, Examples):
-        return [examples.lengths, examples.supervised, examples.weights, examples.chosen]
-    names = ("num_supervised", "weight", "num_chosen")
-    lengths = np.array([len(example.ids) for example in examples])
-    return [lengths, *(np.array([getattr(example, name) for example in examples]) for name in names)]
 
 
 def _records_of_a_step(lengths: np.ndarray, recipe: Recipe, num_ranks: int) -> int:

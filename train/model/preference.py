@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -28,31 +27,22 @@ from train.model.loss import loss_from_nll
 from train.recipe import PreferenceRecipe, Recipe
 
 
-@dataclass(frozen=True)
 class PreferenceLoss:
-    """The losses of the records of one step, as a recipe sets them.
+    """The losses of the records of one step, whose ``examples`` are all ranks', as a recipe sets them.
 
-    ``answer_rate`` is the weight of the compared records over that of the tokens of their first texts, and
-    ``replay_rate`` the same of replayed text, so that all tokens of either count as their records do. ``drift`` is
-    KTO's estimate of how far the model has moved, in nats, without gradient.
+    ``drift`` is KTO's estimate of how far the model has moved, in nats, without gradient.
     """
 
-    recipe: Recipe
-    answer_rate: float
-    replay_rate: float
-    drift: torch.Tensor | float = 0.0
-
-    @classmethod
-    def of_step(
-        cls, recipe: Recipe, examples: Sequence[Example], drift: torch.Tensor | float = 0.0
-    ) -> PreferenceLoss:  # fmt: skip
-        """Return the losses of a step of ``examples``."""
-        rates = []
+    def __init__(self, recipe: Recipe, examples: Sequence[Example], drift: torch.Tensor | float = 0.0) -> None:
+        self.recipe, self.drift = recipe, drift
+        self.rates: dict[bool, float] = {}
+        """The weight of replayed text (True) and of compared records (False) over that of the tokens of their first
+        texts, so that all tokens of either count as their records do.
+        """
         for is_replay in (False, True):
-            own = [example for example in examples if example.is_replay == is_replay]
-            tokens = math.fsum(example.weight * example.num_chosen for example in own)
-            rates.append(math.fsum(example.weight for example in own) / tokens if tokens else 0.0)
-        return cls(recipe, rates[0], rates[1], drift)
+            alike = [example for example in examples if example.is_replay == is_replay]
+            tokens = math.fsum(example.weight * example.num_chosen for example in alike)
+            self.rates[is_replay] = math.fsum(example.weight for example in alike) / tokens if tokens else 0.0
 
     def texts_of(self, examples: Sequence[Example]) -> list[Example]:
         """Return the texts of ``examples`` as a batch holds them: the first of each, and then the second ones.
@@ -94,8 +84,8 @@ class PreferenceLoss:
         objective, recipe = self.recipe.objective, self.recipe.preference
         first, second = logps[: len(examples)], logps[len(examples) :]
         # Likelihood alone: of replayed text, and with ORPO of the better answers too.
-        rate = {True: self.replay_rate, False: self.answer_rate if objective == "orpo" else 0.0}
-        total = -(first * put([rate[example.is_replay] * example.weight for example in examples])).sum()
+        rates = self.rates if objective == "orpo" else self.rates | {False: 0.0}
+        total = -(first * put([rates[example.is_replay] * example.weight for example in examples])).sum()
         weights = put([0.0 if example.is_replay else example.weight for example in examples])
         if objective == "kto":
             signs = put([example.sign for example in examples])
