@@ -88,10 +88,12 @@ def _told(guard: ModuleType, path: Path, root: Path | None = None, most: int = 1
     with pytest.raises(guard.FileGuardError) as caught:
         guard.read_file(path, root, most=most)
     assert isinstance(caught.value, OSError)
-    assert caught.value.hint.endswith(".")
     again = pickle.loads(pickle.dumps(caught.value))
-    assert (str(again), again.hint, again.filename) == (str(caught.value), caught.value.hint, str(path))
-    return str(caught.value)
+    assert (again.strerror, again.filename) == (caught.value.strerror, str(path))
+    if guard is curate_guard:
+        assert caught.value.hint.endswith(".")
+        assert again.hint == caught.value.hint
+    return str(caught.value.strerror)
 
 
 def test_what_is_no_file_is_named(guard: ModuleType, tmp_path: Path) -> None:

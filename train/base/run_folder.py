@@ -20,7 +20,7 @@ from string import ascii_lowercase
 from typing import Any
 
 from train.base.errors import TrainError
-from train.base.storage import MOST_STATE, hint_of, installed_version, read_file, sha256_of, write_whole, writing
+from train.base.storage import MOST_STATE, installed_version, read_file, sha256_of, write_whole, writing
 
 RUN = "run.json"
 EVALUATION = "eval.json"
@@ -80,7 +80,7 @@ def read_run(folder: Path, name: str = RUN) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         hint = "Begin a new run." if name != SERIES else "Give its whole command again, with another --out."
         if isinstance(error, OSError):
-            hint = hint_of(error, "Begin a new run without --resume.")
+            hint = "Begin a new run without --resume."
         reason = getattr(error, "strerror", None) or error
         raise TrainError("E953 nothing-to-resume", f"{folder / name}: {reason}", hint) from None
     return value

@@ -169,23 +169,7 @@ def sources_digest(folder: Path) -> str:
 
 
 class FileGuardError(OSError):
-    """A file is refused: ``strerror`` says what it is, ``hint`` what to do about it."""
-
-    def __init__(self, path: Path, reason: str, hint: str) -> None:
-        super().__init__(errno.EINVAL, reason, str(path))
-        self.hint = hint
-
-    def __str__(self) -> str:
-        return str(self.strerror)
-
-    # An OSError is pickled by its errno and text alone, and the hint would be lost.
-    def __reduce__(self) -> tuple[type[FileGuardError], tuple[Path, str, str]]:
-        return type(self), (Path(self.filename), str(self.strerror), self.hint)
-
-
-def hint_of(error: OSError, otherwise: str) -> str:
-    """Return what to do about a file that cannot be read: the guard's own hint, or ``otherwise``."""
-    return error.hint if isinstance(error, FileGuardError) else otherwise
+    """A file is refused: ``strerror`` says what it is."""
 
 
 def open_file(path: Path, root: Path | None = None, *, most: int | None = None) -> BufferedReader:
@@ -202,17 +186,16 @@ def open_file(path: Path, root: Path | None = None, *, most: int | None = None) 
         folder = (path.parent if root is None else root).resolve()
     except FileNotFoundError:
         if path.is_symlink():
-            raise FileGuardError(path, "a link that leads to nothing", "Remove it, or restore what it names.") from None
+            raise _refusal(path, "a link that leads to nothing") from None
         raise
     except PermissionError:
         # The system's own words say enough.
         raise
     except (OSError, RuntimeError, ValueError) as error:
         # A loop of links, a name that is too long or has a NUL in it.
-        raise FileGuardError(path, "the path cannot be followed", "Put the file itself there.") from error
+        raise _refusal(path, "the path cannot be followed") from error
     if not target.is_relative_to(folder):
-        hint = "Name the file itself, or copy it into the project."
-        raise FileGuardError(path, "a link that leads out of the project", hint)
+        raise _refusal(path, "a link that leads out of the project")
     # Opening a pipe or a device may already do something, so the kind is looked at first.
     _require_regular(path, target.lstat())
     # Should the path be a pipe or a link by now: do not wait for the one, do not follow the other.
@@ -239,12 +222,14 @@ def read_file(path: Path, root: Path | None = None, *, most: int) -> bytes:
 
 def _require_regular(path: Path, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
-        hint = "Put a regular file in its place, or remove it."
         kind = _KINDS.get(stat.S_IFMT(status.st_mode), "a special file")
-        raise FileGuardError(path, f"{kind}, not a regular file", hint)
+        raise _refusal(path, f"{kind}, not a regular file")
 
 
 def _require_size(path: Path, size: int, most: int | None) -> None:
     if most is not None and size > most:
-        reason = f"{size:,} bytes, more than the {most:,} that are read"
-        raise FileGuardError(path, reason, "Is it the file that belongs there? Restore it from git or another copy.")
+        raise _refusal(path, f"{size:,} bytes, more than the {most:,} that are read")
+
+
+def _refusal(path: Path, reason: str) -> FileGuardError:
+    return FileGuardError(errno.EINVAL, reason, str(path))

@@ -21,7 +21,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from train.base import console
 from train.base.errors import TrainError
-from train.base.storage import MOST_DOCUMENT, FileGuardError, digest_of, hint_of, read_file
+from train.base.storage import MOST_DOCUMENT, FileGuardError, digest_of, read_file
 from train.data.plain import SPLITS, choose_splits, read_plain
 from train.data.strict import SliceValues, parse_object, refuse
 
@@ -300,7 +300,7 @@ def _read(path: Path, hint: str) -> bytes:
     try:
         return read_file(path, most=MOST_DOCUMENT)
     except OSError as error:
-        raise TrainError("E912 bad-dataset", f"{path}: {error.strerror}", hint_of(error, hint)) from None
+        raise TrainError("E912 bad-dataset", f"{path}: {error.strerror}", hint) from None
 
 
 class Rows(Sequence[Row]):
@@ -336,7 +336,7 @@ def _read_rows(path: Path, entry: Any) -> Rows:
     try:
         raw = read_file(path, most=size)
     except FileGuardError as error:
-        raise TrainError("E911 dataset-changed", f"{path}: {error}", error.hint) from None
+        raise TrainError("E911 dataset-changed", f"{path}: {error.strerror}", _EXPORT_AGAIN) from None
     except OSError as error:
         raise TrainError("E912 bad-dataset", f"{path}: {error.strerror}", _EXPORT_AGAIN) from None
     if entry.get("sha256") != hashlib.sha256(raw).hexdigest():

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from train.base.errors import TrainError
-from train.base.storage import digest_of, hint_of, read_file
+from train.base.storage import digest_of, read_file
 from train.recipe.model import Recipe, StageRecipe
 
 _MARKS = (".git", "curate.toml")
@@ -172,8 +172,7 @@ def read_values(path: Path) -> dict[str, Any]:
         if not isinstance(values, dict):
             raise ValueError("a recipe is a table of keys and values")
     except OSError as error:
-        hint = hint_of(error, "Write a recipe with `train new`.")
-        raise TrainError("E920 bad-recipe", f"{path}: {error.strerror}", hint) from None
+        raise TrainError("E920 bad-recipe", f"{path}: {error.strerror}", "Write a recipe with `train new`.") from None
     # ValueError, not TOMLDecodeError alone: an integer of over 4,300 digits is refused by int() itself.
     except (ValueError, OverflowError, RecursionError) as error:
         raise TrainError("E920 bad-recipe", f"{path.name}: {error}", "Write a recipe with `train new`.") from None

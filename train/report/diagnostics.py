@@ -99,7 +99,7 @@ def read_events(path: Path) -> Iterator[dict[str, Any]]:
     try:
         lines = read_file(path, most=MOST_DOCUMENT).split(b"\n") if path.exists() else []
     except FileGuardError as error:
-        raise TrainError("E939 bad-metrics", f"{path}: {error}", error.hint) from error
+        raise TrainError("E939 bad-metrics", f"{path}: {error.strerror}") from error
     for at, line in enumerate(lines[:-1], start=1):
         try:
             event = json.loads(line.decode("utf-8"))
