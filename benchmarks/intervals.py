@@ -101,7 +101,7 @@ def _ruled_out(changes: Floats, num_parts: int = 1) -> tuple[bool, bool]:
     zeros, own = [0.0] * len(changes), names(len(changes))
     each = [stats.Interval(*stats.difference_interval([0.0] * len(one), one.tolist(), names(len(one)), num_parts))
             for one in np.split(changes, num_parts)]  # fmt: skip
-    low = stats.mean_of_intervals([float(one.mean()) for one in np.split(changes, num_parts)], each).low
+    low = stats.mean_of_intervals([float(one.mean()) for one in np.split(changes, num_parts)], each)[1]
     parts, size = stats.change_parts(zeros, changes.tolist(), own)
     is_inside = low > -0.02
     return is_inside and stats.margin_p(parts.tolist(), math.sqrt(size), 0.02) < stats.ALPHA / 2, is_inside
@@ -185,7 +185,7 @@ def means_table(replicates: int) -> None:
         for _ in range(replicates // 4):
             six = [few(rng, kind, num) if kind == "loss" else latent(rng, kind, num) for _ in range(6)]
             own = [stats.difference_interval([0.0] * num, each.tolist(), names(num), 6) for each in six]
-            low, high = stats.mean_of_intervals([float(each.mean()) for each in six], own)
+            _, low, high = stats.mean_of_intervals([float(each.mean()) for each in six], own)
             hits += low <= truth <= high, low > truth
         print(f"{kind:12} {num:3d}  {truth:6.3f}  {'  '.join(rate(hit, replicates // 4) for hit in hits)}", flush=True)
 

@@ -117,7 +117,7 @@ HEADS = ["category", "n", "metric", "trivial", "base", "tuned", "change", "95 %"
 
 def category_result(name: str, base: float, tuned: float, verdict: str) -> dict[str, Any]:
     return {
-        "category": name, "metric": "exact", "is_default_metric": False, "higher_is_better": True, "n": 20,
+        "category": name, "metric": "exact", "higher_is_better": True, "n": 20,
         "num_clusters": 20, "num_unscored": 0, "base": spread(base), "tuned": spread(tuned),
         "difference": spread(tuned - base), "test": "mcnemar", "p": 0.01, "p_adjusted": 0.02, "better": 1, "worse": 9,
         "minimum_detectable_effect": 0.2, "verdict": verdict, "reason": REASONS[verdict], "note": "",
@@ -150,7 +150,7 @@ def report_of(digest: str = "", verdict: str = "regressed") -> dict[str, Any]:
         "models": [{"name": "base", "kind": "base"}, {"name": "tuned", "kind": "run"}], "others": [],
         "splits": [part], "forgetting": None, "tables": [report_table(categories)],
         "curve": {"training": [], "validation": []}, "margin": 0.02, "fewest": 5, "resamples": 100, "notes": [],
-        "default_metric": [], "remarks": [],
+        "remarks": [],
     }  # fmt: skip
 
 

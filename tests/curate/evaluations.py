@@ -24,7 +24,7 @@ def write_evaluation(
         "version": 1, "id": folder.name, "status": "finished", "created": "2026-11-29T06:00:00Z",
         "contestant": {"name": "org/model", "kind": "endpoint", "digest": "ab"},
         "prompting": {"system": "", "shots": shots}, "max_new_tokens": 256, "splits": [split],
-        "dataset": {"path": "v1", "name": "v1", "sha256": "0" * 64}, "default_metric": [], "general_text": "",
+        "dataset": {"path": "v1", "name": "v1", "sha256": "0" * 64}, "general_text": "",
         "key": "cd", "counts": {"results": len(lines), "unanswered": {}, "skipped": 0, "held_back": 0},
     }  # fmt: skip
     (folder / "eval.json").write_text(json.dumps(record | about))

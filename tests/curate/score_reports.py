@@ -57,7 +57,7 @@ def write_series(runs: Path, status: str = "finished") -> Path:
     base = sides(40, tuned=1.0)[0]
     report = seeds_report(
         base, [sides(40, tuned=tuned)[1] for tuned in (0.8, 1.0)], seeds=[0, 1], selected=1, name="seed-1",
-        run=Run(id=SERIES_ID), default_metric=(), rules=Rules(resamples=200),
+        run=Run(id=SERIES_ID), rules=Rules(resamples=200),
     )  # fmt: skip
     if status == "finished":
         write_report(report, folder)

@@ -36,7 +36,7 @@ def _report() -> Report:
                     scores,
                 )
             )
-    return build_report(*sides, run=Run(id="r", seed=1, versions={"torch": "2"}), default_metric=["b"])
+    return build_report(*sides, run=Run(id="r", seed=1, versions={"torch": "2"}))
 
 
 def test_the_file_is_made_from_the_models(root: Path) -> None:

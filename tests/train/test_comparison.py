@@ -39,7 +39,7 @@ def put_evaluation(
     (folder / PREDICTIONS).write_text("".join(map(prediction_line, lines)))
     record = {
         "version": 1, "id": folder.name, "status": "finished", "contestant": {"name": "x", "kind": kind, "digest": "d"},
-        "prompting": {"system": "", "shots": shots}, "max_new_tokens": 256, "default_metric": [], "general_text": "",
+        "prompting": {"system": "", "shots": shots}, "max_new_tokens": 256, "general_text": "",
     }  # fmt: skip
     (folder / "eval.json").write_text(json.dumps(record))
     return folder

@@ -196,13 +196,11 @@ def test_a_run_is_published_and_can_be_computed_again(
         base, tuned, dataset=opened, categories=specs, recipe=RECIPE, run=Run(id="r"), folder=tmp_path / "run"
     )
     assert [split.n for split in report.splits] == [6, 6]
-    assert report.default_metric == ["dogs"]
+    assert "No scorer is set for dogs; the default one was used." in report.remarks
     assert report.forgetting is not None
     assert report.forgetting.n == len(general_rows())
     assert report.forgetting.word == "forgot"
-    again = build_report(
-        *read_predictions(tmp_path / "run/predictions.jsonl"), run=Run(id="r"), default_metric=["dogs"]
-    )
+    again = build_report(*read_predictions(tmp_path / "run/predictions.jsonl"), run=Run(id="r"))
     assert again.splits == report.splits
     lines = [json.loads(line) for line in (tmp_path / "run/predictions.jsonl").read_text().splitlines()]
     assert {line["split"] for line in lines} == {"validation", "test", "general"}

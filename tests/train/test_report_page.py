@@ -129,7 +129,7 @@ def test_hostile_texts_stay_texts_in_every_form(number: int, tmp_path: Path) -> 
     text = HOSTILE[number]
     parts = joined(sides_of(text, text=text), sides_of(text, split="validation", text=text))
     run = Run(id=text, base_model=text, dataset=text, settings={text: text}, versions={text: text}, digests={"d": text})
-    report = build_report(*parts, run=run, default_metric=[text], remarks=[text])
+    report = build_report(*parts, run=run, remarks=[text])
     write_report(report, tmp_path)
     assert Report.load(tmp_path).main().categories[0].category == text
     dom = _assert_harmless((tmp_path / "report.html").read_text(encoding="utf-8"))

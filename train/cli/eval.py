@@ -146,7 +146,6 @@ def _computed_again(
         *sides,
         run=own.run,
         curve=read_curve(run / "metrics.jsonl"),
-        default_metric=own.default_metric,
         rules=Rules(own.margin if margin is None else margin, own.fewest, own.resamples),
         remarks=own.remarks,
         judge_summary=own.judged,

@@ -145,7 +145,6 @@ def _describe(contest: _Contest) -> dict[str, Any]:
     # results.
     contestant, dataset, conditions = contest.contestant, contest.dataset, contest.conditions
     prompting, model = contest.prompting, {"kind": contestant.kind, "digest": contestant.digest}
-    names = {row.category for split in conditions.splits for row in dataset.splits[split]}
     shared = {
         "prompting": {"system": prompting.system, "shots": prompting.number},
         "max_new_tokens": conditions.max_new_tokens,
@@ -158,7 +157,6 @@ def _describe(contest: _Contest) -> dict[str, Any]:
         "version": 1, "id": _folder_name(contest.spec, prompting), "status": "stopped", "created": now(),
         "contestant": {"name": contestant.name, **model}, **shared,
         "dataset": {"path": str(dataset.path), "name": dataset.manifest.get("name"), "sha256": dataset.digest},
-        "default_metric": sorted(name for name in names if spec_of(contest.categories, name).is_default),
         "general_text": "", "key": digest_of([shared, model, examples, dataset.digest, versions()["pairsmith"]]),
         "versions": versions(),
     }  # fmt: skip

@@ -18,7 +18,7 @@ from train.base.storage import sha256_of
 from train.data.dataset import Dataset, reasoning_remark
 from train.evaluate.dynamics import Dynamic
 from train.evaluate.predictions import PREDICTIONS, Scored, outcome, pair, write_feedback, write_predictions
-from train.evaluate.scoring import CategorySpec, comparison_remark
+from train.evaluate.scoring import CategorySpec, comparison_remark, spec_of
 from train.recipe import Recipe
 from train.recipe.forgetting import remedies
 from train.report import wording
@@ -39,7 +39,7 @@ from train.report.model import (
 from train.report.people import HumanVerdict, calibrated
 from train.report.preferences import preferences
 from train.report.results import BITS_MARGIN, SPLITS, Pairs, Rules, compare_pairs, known, measure_rows, one_answer
-from train.report.tables import ReportTable
+from train.report.tables import Part, ReportTable
 from train.report.write import read_curve, write_report
 
 FEWEST_DOCUMENTS = 10
@@ -78,7 +78,7 @@ def build_report(
 
 def make_report(
     records: Sequence[Sequence[Scored]], *, models: Sequence[ComparedModel], run: Run, rules: Rules,
-    default_metric: Collection[str] = (), unanswered: Mapping[str, Mapping[str, int]] | None = None,
+    unanswered: Mapping[str, Mapping[str, int]] | None = None,
     seeds: Sequence[Sequence[Scored]] = (), notes: Sequence[str] = (), is_checkpoint_chosen: bool = False,
     tables: Sequence[ReportTable] = (), **parts: Any,
 ) -> Report:  # fmt: skip
@@ -90,7 +90,7 @@ def make_report(
     """
     compared = [list(zip(records[0], side, strict=True)) for side in records[1:] or records[:1]]
     gaps, is_pair = unanswered or {}, len(models) == 2
-    results = {split: compare_pairs(compared, split, rules, default_metric, gaps.get(split)) for split in SPLITS}
+    results = {split: compare_pairs(compared, split, rules, gaps.get(split)) for split in SPLITS}
     splits = [[part for part in each if part] for each in zip(*results.values(), strict=True)]
     found = [split for split in SPLITS if any(results[split])]
     if not found:
@@ -123,8 +123,8 @@ def make_report(
     report = Report(
         run=run, models=list(models), headline=headline, splits=splits[0], forgetting=general[0],
         others=[PairedResults(name=name, splits=each, forgetting=text) for name, each, text in others],
-        margin=rules.margin, fewest=rules.fewest, resamples=rules.resamples, default_metric=sorted(default_metric),
-        notes=[*said, *notes], **parts,
+        margin=rules.margin, fewest=rules.fewest, resamples=rules.resamples, notes=[*said, *notes],
+        **parts,
     )  # fmt: skip
     return report.with_tables([*wording.tables_of(report), *tables])
 
@@ -148,35 +148,27 @@ def publish(
     nothing-to-report; E936 write-failed.
     """
     sides = [[record for record in side if record.split != "train"] for side in (base, tuned)]
-    # A training record is no exam; feedback alone wants it.
-    names = {row.category for split in ("validation", "test") for row in dataset.splits[split]}
+    metrics, rows = folder / "metrics.jsonl", {split: dataset.splits[split] for split in SPLITS}
     learnt = {dynamic.id for dynamic in dynamics}
-    falls = overfitting(list(read_events(folder / "metrics.jsonl")))
-    by_heart = memory_of(*([r for r in side if r.split != "train" or r.id in learnt] for side in (base, tuned)))
-    tables = [
-        *[ReportTable(part="over-fitting", sentences=[falls])] * bool(falls),
-        *[ReportTable(part="known by heart", sentences=[by_heart])] * bool(by_heart),
-        *dynamics_tables(dynamics, {row.id for row in dataset.splits["train"]}),
-    ]
+    in_training: dict[Part, str] = {
+        "over-fitting": overfitting(list(read_events(metrics))),
+        "known by heart": memory_of(*([r for r in side if r.split != "train" or r.id in learnt]
+                                      for side in (base, tuned))),
+    }  # fmt: skip
+    unset = {row.category for split in SPLITS for row in rows[split] if spec_of(categories, row.category).is_default}
+    remarks = [
+        *dataset.remarks, *_skipped(base, dataset, recipe.eval.splits),
+        *(remark for split in SPLITS for remark in reasoning_remark(rows[split], split, recipe.reasoning)),
+        *(comparison_remark(recipe.objective, dataset) if recipe.objective != "auto" else ()),
+        *[f"No scorer is set for {wording.names(sorted(unset))}; the default one was used."] * bool(unset),
+    ]  # fmt: skip
     report = build_report(
-        sides[0],
-        sides[1],
-        run=run,
-        curve=read_curve(folder / "metrics.jsonl"),
-        default_metric=sorted(name for name in names if name not in categories or categories[name].is_default),
-        rules=Rules(recipe.eval.margin, resamples=recipe.eval.resamples),
-        remarks=[*dataset.remarks]
-        + _skipped(base, dataset, recipe.eval.splits)
-        + [
-            remark
-            for split in ("validation", "test")
-            for remark in reasoning_remark(dataset.splits[split], split, recipe.reasoning)
-        ]
-        + ([] if recipe.objective == "auto" else comparison_remark(recipe.objective, dataset)),
-        judge_summary=judge_summary,
-        tables=tables,
-    )
-    write_predictions(sides[0], sides[1], folder)
+        *sides, run=run, curve=read_curve(metrics), rules=Rules(recipe.eval.margin, resamples=recipe.eval.resamples),
+        remarks=remarks, judge_summary=judge_summary,
+        tables=[*(ReportTable(part=part, sentences=[text]) for part, text in in_training.items() if text),
+                *dynamics_tables(dynamics, {row.id for row in dataset.splits["train"]})],
+    )  # fmt: skip
+    write_predictions(*sides, folder)
     write_feedback(base, tuned, folder, dynamics)
     write_report(report, folder)
     return report
@@ -230,22 +222,22 @@ def _forgetting(row: CategoryResult, text: str) -> Forgetting:
 def _flip_table(pairs: Pairs, *, is_run: bool) -> ReportTable:
     """Return the validation records that went from wrong to right and back, of each those that moved most."""
     heads, texts = ("flip", "record", "category", "score"), ("reference", "base", "tuned")
-    flips = {kind: [p for p in pairs if p[0].split == "validation" and outcome(p[0].score, p[1].score) == kind]
-             for kind in ("fixed", "broken")}  # fmt: skip
-    for some in flips.values():
+    rows, counts = list[list[str]](), list[int]()
+    for flip in ("fixed", "broken"):
+        flipped = [p for p in pairs if p[0].split == "validation" and outcome(p[0].score, p[1].score) == flip]
         # Ids break ties, so that the same run gives the same report.
-        some.sort(key=lambda p: (-abs(known(p[1].score) - known(p[0].score)), p[0].category, p[0].id))
-    rows = [
-        [kind, one_line(before.id), wording.category(before.category),
-         f"{wording.number(before.score)} to {wording.number(after.score)}",
-         before.reference, before.text or "", after.text or ""]
-        for kind, some in flips.items() for before, after in some[:_MOST_LISTED]
-    ]  # fmt: skip
-    fixed, broken = map(len, flips.values())
-    said = (
-        f"On validation {fixed} records went from wrong to right and {broken} back; at most {_MOST_LISTED} are shown."
+        flipped.sort(key=lambda p: (-abs(known(p[1].score) - known(p[0].score)), p[0].category, p[0].id))
+        counts.append(len(flipped))
+        rows += [
+            [flip, one_line(before.id), wording.category(before.category),
+             f"{wording.number(before.score)} to {wording.number(after.score)}",
+             before.reference, before.text or "", after.text or ""] for before, after in flipped[:_MOST_LISTED]
+        ]  # fmt: skip
+    sentence = (
+        f"On validation {counts[0]} records went from wrong to right and {counts[1]} back; at most {_MOST_LISTED} are "
+        "shown."
     )
-    return ReportTable(part="flips", title="Flips", heads=heads + texts, rows=rows, sentences=[said],
+    return ReportTable(part="flips", title="Flips", heads=heads + texts, rows=rows, sentences=[sentence],
                        left=heads + texts, files_only=texts, is_in_terminal=not is_run)  # fmt: skip
 
 
@@ -260,7 +252,7 @@ def _gap_notes(main: SplitResult, pairs: Pairs, *, is_forgetting_measured: bool)
 
 def _skipped(scored: Sequence[Scored], dataset: Dataset, measured: Collection[str]) -> list[str]:
     remarks = []
-    for split in ("validation", "test"):
+    for split in SPLITS:
         if split not in measured:
             remarks.append(f"The {split} split was not measured: eval.splits leaves it out.")
             continue
@@ -273,20 +265,23 @@ def _skipped(scored: Sequence[Scored], dataset: Dataset, measured: Collection[st
     return remarks
 
 
+_DYNAMICS = ("confidence", "variability", "correctness")
+
+
 def dynamics_tables(dynamics: Iterable[Dynamic], records: Collection[str]) -> Iterator[ReportTable]:
     """Yield those of ``records`` that were learnt worst, of those that were trained on; of no replayed text."""
     learnt = sorted((dynamic for dynamic in dynamics if dynamic.id in records), key=lambda dynamic: dynamic.id)
     hardest = sorted(learnt, key=lambda dynamic: dynamic.confidence)
-    varied = sorted(learnt, key=lambda dynamic: -(dynamic.variability or 0.0))
-    about = f"Of {len(learnt)} training records. Confidence is the mean log-probability a token over the epochs, "
-    for title, some in (("Hardest to learn", hardest), ("Most variable", [one for one in varied if one.variability])):
+    varied = sorted((each for each in learnt if each.variability), key=lambda each: -(each.variability or 0.0))
+    for title, listed in (("Hardest to learn", hardest), ("Most variable", varied)):
         rows = [
-            [one_line(one.id), wording.category(one.category),
-             *(wording.number(value, is_share=False) for value in (one.confidence, one.variability, one.correctness))]
-            for one in some[:_MOST_ON_MAP]
+            [one_line(each.id), wording.category(each.category),
+             *(wording.number(getattr(each, head), is_share=False) for head in _DYNAMICS)]
+            for each in listed[:_MOST_ON_MAP]
         ]  # fmt: skip
         if rows:
             yield ReportTable(
-                part="data map", title=title, heads=("record", "category", "confidence", "variability", "correctness"),
-                rows=rows, sentences=[f"{about}variability its spread."], left=("category",), is_in_terminal=False,
+                part="data map", title=title, heads=("record", "category", *_DYNAMICS), rows=rows, left=("category",),
+                sentences=[f"Of {len(learnt)} training records. Confidence is the mean log-probability a token over "
+                           "the epochs, variability its spread."], is_in_terminal=False,
             )  # fmt: skip

@@ -33,10 +33,8 @@ class Side:
     id: str
     kind: str
     records: Sequence[Scored]
-    default_metric: Collection[str]
     general_text: str
     prompting: str = ""
-    digest: str = ""
     unanswered: Mapping[str, Counter[str]] = field(default_factory=dict)
     """By split and category how many records have no answer."""
     lengths: tuple[int, int | None] | None = None
@@ -67,7 +65,7 @@ def read_side(name: str) -> Side:
         lengths = (recipe["max_new_tokens"], recipe["max_reasoning_tokens"])
     return Side(
         f"{folder}{BASE_OF if is_base else ''}", report.run.id, "base" if is_base else "run",
-        sides[not is_base], report.default_metric, report.run.general_text, lengths=lengths,
+        sides[not is_base], report.run.general_text, lengths=lengths,
         rules=Rules(report.margin, report.fewest, report.resamples),
         series="" if series == folder or is_base else str(series),
     )  # fmt: skip
@@ -86,8 +84,8 @@ def _read_evaluation(name: str, folder: Path) -> Side:
         number, has_system = int(prompting["shots"]), bool(prompting["system"])
         return Side(
             name, folder.name, str(contestant["kind"]), read_predictions(folder / PREDICTIONS)[1],
-            [str(entry) for entry in record["default_metric"]], str(record["general_text"]),
-            _prompting(number, has_system=has_system), str(contestant["digest"]),
+            str(record["general_text"]),
+            _prompting(number, has_system=has_system),
             lengths=(int(record["max_new_tokens"]), int(record.get("max_reasoning_tokens") or 0) or None),
             unanswered={
                 str(split): Counter({str(name): int(num) for name, num in numbers.items()})
@@ -151,7 +149,7 @@ def compare_sides(sides: Sequence[Side]) -> Report:
     return make_report(
         matched, models=[_model(side, records) for side, records in zip(sides, matched, strict=True)], rules=rules,
         run=Run(id=" and ".join(side.id for side in sides), general_text=texts.pop() if len(texts) == 1 else ""),
-        default_metric=set.intersection(*(set(side.default_metric) for side in sides)), unanswered=unanswered,
+        unanswered=unanswered,
         notes=[*notes, *_side_notes(sides, matched)], is_checkpoint_chosen=any(side.kind == "run" for side in sides),
     )  # fmt: skip
 
@@ -187,7 +185,7 @@ def _model(side: Side, records: Sequence[Scored]) -> ComparedModel:
         return 1000 * sum(values) / len(values) if values else None
 
     return ComparedModel(
-        name=side.name, kind=side.kind, digest=side.digest, prompting=side.prompting, seconds=per_thousand("seconds"),
+        name=side.name, kind=side.kind, prompting=side.prompting, seconds=per_thousand("seconds"),
         new_tokens=per_thousand("new_tokens"), cost=per_thousand("cost"),
     )  # fmt: skip
 

@@ -14,7 +14,7 @@ from train.base.errors import TrainError, first_line
 from train.base.storage import MOST_DOCUMENT, FileGuardError, read_file
 from train.evaluate.predictions import VERBATIM, Scored
 from train.report import stats
-from train.report.results import Pairs, Rules, estimate, is_judged
+from train.report.results import Pairs, Rules, estimate, is_counted
 from train.report.tables import Estimate
 from train.report.two_way import fit_two_way, mean_parts, parts_of
 from train.report.wording import category, number, percent, spread
@@ -36,7 +36,7 @@ def field_gaps(
     """
     tested, names = list[dict[str, float]](), list[str]()
     for pairs in models:
-        mine = [p for p in pairs if is_judged(p[0], split) and None not in (p[0].score, p[1].score)]
+        mine = [p for p in pairs if is_counted(p[0], split) and None not in (p[0].score, p[1].score)]
         base = [before for before, _ in mine]
         sides = [base, *([[side[record.id] for record in base] for side in seeds] or [[after for _, after in mine]])]
         fields = sorted({name for record in base for name in record.slices or {}})

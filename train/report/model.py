@@ -48,8 +48,6 @@ class CategoryResult(ReportPart):
     metric: str
     """The score compared, e.g. "exact" or "json_schema.field_f1"; "bits_per_byte" where nothing could be scored; of the
     mean "3 categories"."""
-    is_default_metric: bool = False
-    """No scorer is set for the category, so the default was used."""
     higher_is_better: bool = True
     n: int
     num_clusters: int
@@ -141,7 +139,6 @@ class ComparedModel(ReportPart):
 
     name: str
     kind: str
-    digest: str = ""
     prompting: str = ""
     """What stood before each prompt in words, such as "4 examples"; empty for nothing."""
     seconds: float | None = None
@@ -165,19 +162,6 @@ class Curve(ReportPart):
 
     training: list[tuple[int, float]] = Field(default_factory=list)
     validation: list[tuple[int, float | None]] = Field(default_factory=list)
-
-
-class Calibration(ReportPart):
-    """An LLM judge beside people, on validation records. Pairs of two equal answers are left out."""
-
-    n: int
-    """Pairs that both have judged."""
-    agreement: float | None
-    """Share of the pairs on which it says what people say."""
-    base_rate: float | None
-    """The share that one would get by always saying what people say most."""
-    kappa: Estimate | None
-    """Cohen's kappa; none where one of the two always says the same."""
 
 
 class JudgeSummary(ReportPart):
@@ -204,7 +188,10 @@ class JudgeSummary(ReportPart):
     min_kappa: float = 0.6
     """How far it must agree with them then."""
     is_calibrated: bool = False
-    calibration: Calibration | None = None
+    num_human: int = 0
+    """Validation pairs that people have judged, too; pairs of two equal answers are left out."""
+    kappa: Estimate | None = None
+    """Cohen's kappa with people; None where one of the two always says the same."""
     num_outdated: int = 0
     """Verdicts of people on texts that are not those of this run; they do not count."""
     remarks: list[str] = Field(default_factory=list)
@@ -233,14 +220,27 @@ class Run(ReportPart):
     digests: dict[str, str] = Field(default_factory=dict)
 
 
-class Report(ReportPart, title="A reference and the models compared with it: runs/ID/report.json, train compare."):
+class Measured(ReportPart):
+    """What predictions do not tell of a run; run.json keeps it, so that a report can be made again."""
+
+    run: Run
+    margin: float
+    fewest: int
+    resamples: int
+    remarks: list[str] = Field(default_factory=list)
+    """What to keep in mind, as only the run could tell it."""
+    judged: JudgeSummary | None = None
+    tables: list[ReportTable] = Field(default_factory=list)
+    """All that is shown beside notes and remarks, finished; run.json keeps those of what happened in training."""
+
+
+class Report(Measured, title="A reference and the models compared with it: runs/ID/report.json, train compare."):
     """A reference model and others on the same records: the base and the tuned model of a run, or any that there are.
 
     A run, a series, `train compare`, an evaluation and the proof of a .gguf file are all of this form.
     """
 
     version: Literal[1] = 1
-    run: Run
     models: list[ComparedModel]
     """The first is the reference, which the others are held against; one alone is compared with itself."""
     headline: Literal["validation", "test"]
@@ -251,18 +251,8 @@ class Report(ReportPart, title="A reference and the models compared with it: run
     others: list[PairedResults] = Field(default_factory=list)
     """The third model, and those behind it."""
     curve: Curve = Curve()
-    margin: float
-    fewest: int
-    resamples: int
-    default_metric: list[str] = Field(default_factory=list)
-    """Categories for which no scorer is set."""
     notes: list[str]
     """What to keep in mind, as the predictions tell it."""
-    remarks: list[str] = Field(default_factory=list)
-    """What to keep in mind, as only the run could tell it."""
-    tables: list[ReportTable] = Field(default_factory=list)
-    """All that the report shows beside notes and remarks, finished."""
-    judged: JudgeSummary | None = None
     likelier: Change | None = None
     """Share of the pairs of which the model finds the better answer likelier, in the split whose verdicts count."""
 
@@ -322,17 +312,3 @@ class Report(ReportPart, title="A reference and the models compared with it: run
         kept = [table for table in self.tables if table.part not in parts]
         ordered = sorted([*kept, *new], key=lambda table: PARTS.index(table.part))
         return self.model_copy(update={"tables": ordered})
-
-
-class Measured(ReportPart):
-    """What predictions do not tell of a run; run.json keeps it, so that no report is made of another one."""
-
-    run: Run
-    default_metric: list[str]
-    margin: float
-    fewest: int
-    resamples: int
-    remarks: list[str]
-    judged: JudgeSummary | None
-    tables: list[ReportTable]
-    """Those of what happened while it was trained."""

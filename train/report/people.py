@@ -20,7 +20,7 @@ from train.base.errors import TrainError, first_line, validation_fault
 from train.base.storage import open_file
 from train.evaluate.predictions import Scored
 from train.report import stats, wording
-from train.report.model import Calibration, Estimate, JudgeSummary
+from train.report.model import Estimate, JudgeSummary
 from train.report.results import JUDGE, Pairs, estimate
 from train.report.tables import ReportPart, ReportTable
 
@@ -207,31 +207,28 @@ def calibrated(summary: JudgeSummary, pairs: Pairs, verdicts: Sequence[HumanVerd
     both = {record: (_word(points), _word(judged[record[0]])) for record, points in people.items()
             if record[0] in judged}  # fmt: skip
     words, clusters = [word for word, _ in both.values()], [validation[name][1].cluster for name, _ in both]
-    result = Calibration(
-        n=len(both), agreement=sum(a == b for a, b in both.values()) / len(both) if both else None,
-        base_rate=max(map(words.count, words)) / len(words) if words else None,
-        kappa=kappa(words, [word for _, word in both.values()], clusters),
-    )  # fmt: skip
-    is_enough, agreed = result.n >= summary.min_human, result.kappa
+    num, agreed = len(both), kappa(words, [word for _, word in both.values()], clusters)
+    is_enough = num >= summary.min_human
     is_calibrated = is_enough and agreed is not None and agreed.value >= summary.min_kappa
-    why = f"people have judged {result.n} of the same pairs"
+    why = f"people have judged {num} of the same pairs"
     if not is_enough:
         why += f", and it takes {summary.min_human}"
     elif not is_calibrated:
         value = wording.number(agreed.value) if agreed else "not defined, as one of them says the same of all"
         why = f"kappa with people is {value}, and it takes {summary.min_kappa:g}"
     remarks = [f"{'Calibrated' if is_calibrated else 'Uncalibrated'} judge: {why}."]
-    if agreed is not None and result.agreement is not None and result.base_rate is not None:
+    if agreed is not None:
+        num_same, num_commonest = sum(a == b for a, b in both.values()), max(map(words.count, words))
         remarks.append(
-            f"Judge and people say the same of {wording.percent(result.agreement)} of {result.n} pairs (always what "
-            f"people say most: {wording.percent(result.base_rate)}); kappa {wording.number(agreed.value)}, 95 % "
+            f"Judge and people say the same of {wording.percent(num_same / num)} of {num} pairs (always what "
+            f"people say most: {wording.percent(num_commonest / num)}); kappa {wording.number(agreed.value)}, 95 % "
             f"{wording.spread(agreed)}."
         )
     num_outdated = len(verdicts) - len(current)
     if num_outdated:
         remarks.append(f"{num_outdated} verdicts of people are on other answers than those of this run.")
     return summary.model_copy(update={
-        "is_calibrated": is_calibrated, "calibration": result, "num_outdated": num_outdated, "remarks": remarks,
+        "is_calibrated": is_calibrated, "num_human": num, "kappa": agreed, "num_outdated": num_outdated, "remarks": remarks,
     })  # fmt: skip
 
 

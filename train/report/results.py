@@ -55,7 +55,7 @@ class Rules:
 
 
 def compare_pairs(
-    sides: Sequence[Pairs], split: Split, rules: Rules, default_metric: Collection[str] = (),
+    sides: Sequence[Pairs], split: Split, rules: Rules,
     unanswered: Mapping[str, int] | None = None,
 ) -> list[SplitResult | None]:  # fmt: skip
     """Return the results of one split for each of several comparisons, None where nothing can be compared.
@@ -65,12 +65,12 @@ def compare_pairs(
     ``unanswered`` has by category the records that not all models answered; one without any pair is listed without
     figures. Draws are seeded by the names of split and category, so the same records always give the same numbers.
     """
-    kept = [[pair for pair in pairs if is_judged(pair[0], split)] for pairs in sides]
-    families = measure_rows(kept, split, rules, default_metric), measure_rows(map(_rivals, kept), split, rules)
-    return [_judged(*each, split, rules, unanswered or {}) for each in zip(kept, *families, strict=True)]
+    kept = [[pair for pair in pairs if is_counted(pair[0], split)] for pairs in sides]
+    families = measure_rows(kept, split, rules), measure_rows(map(_rivals, kept), split, rules)
+    return [_split_result(*each, split, rules, unanswered or {}) for each in zip(kept, *families, strict=True)]
 
 
-def is_judged(record: Scored, split: str) -> bool:
+def is_counted(record: Scored, split: str) -> bool:
     """Return whether a record counts in the figures of ``split``: less likelihood of a disliked one is no loss."""
     return record.split == split and record.is_liked is not False
 
@@ -85,27 +85,27 @@ def _rivals(pairs: Pairs) -> Pairs:
     return list(zip(trivial, (after for _, after in pairs), strict=True))
 
 
-def measure_rows(
-    sides: Iterable[Pairs], split: str, rules: Rules, default_metric: Collection[str] = ()
-) -> list[Rows]:  # fmt: skip
+def measure_rows(sides: Iterable[Pairs], split: str, rules: Rules) -> list[Rows]:
     """Return the results of each of ``sides`` by category, whose p values are adjusted together, without verdicts."""
-    each = list[Rows]()
-    measured = [(pairs, _categories(pairs, split, rules, default_metric)) for pairs in sides]
+    results = list[Rows]()
+    measured = [(pairs, _categories(pairs, split, rules)) for pairs in sides]
     num_tests = sum(len(categories) for _, categories in measured)
     for pairs, categories in measured:
-        rows: Rows = {one.row.category: _with_effect(one.row, one.changes, num_tests, rules) for one in categories}
-        if scored := [one for one in categories if one.row.higher_is_better]:
+        rows: Rows = {
+            each.row.category: _with_effect(each.row, [*each.changes.values()], num_tests, rules) for each in categories
+        }
+        if scored := [each for each in categories if each.row.higher_is_better]:
             rows[None] = _mean_row(split, scored, len(measured), rules)
-        each.append(rules.widen(split, [before for before, _ in pairs], rows) if rules.widen else rows)
+        results.append(rules.widen(split, [before for before, _ in pairs], rows) if rules.widen else rows)
     # Of twenty categories one looks improved by chance alone.
     for is_mean in (False, True):
-        family = [(rows, name) for rows in each for name in rows if (name is None) is is_mean]
+        family = [(rows, name) for rows in results for name in rows if (name is None) is is_mean]
         for (rows, name), p in zip(family, stats.holm([rows[name].p for rows, name in family]), strict=True):
             rows[name] = rows[name].model_copy(update={"p_adjusted": p})
-    return each
+    return results
 
 
-def _judged(
+def _split_result(
     pairs: Pairs, rows: Rows, rivals: Rows, split: Split, rules: Rules, unanswered: Mapping[str, int]
 ) -> SplitResult | None:
     groups = _by_category(pairs)
@@ -176,15 +176,15 @@ def _by_category(pairs: Pairs) -> dict[str, Pairs]:
     return {name: list(mine) for name, mine in groupby(sorted(pairs, key=category_of), category_of)}
 
 
-def _categories(pairs: Pairs, split: str, rules: Rules, default_metric: Collection[str]) -> list[_Category]:
+def _categories(pairs: Pairs, split: str, rules: Rules) -> list[_Category]:
     return [
-        _category(split, name, mine, rules, is_default=name in default_metric)
+        _category(split, name, mine, rules)
         for name, mine in _by_category(pairs).items()
         if unscored_of(name, mine) is None and any(_is_scored(pair) or pair[0].num_bytes for pair in mine)
     ]
 
 
-def _category(split: str, category: str, pairs: Pairs, rules: Rules, *, is_default: bool) -> _Category:
+def _category(split: str, category: str, pairs: Pairs, rules: Rules) -> _Category:
     # A category without one score is compared by loss, which every record with a text has.
     scored, spelled = list(filter(_is_scored, pairs)), [pair for pair in pairs if pair[0].num_bytes]
     compared, is_score, seed = scored or spelled, bool(scored), seed_of(split, category)
@@ -206,7 +206,7 @@ def _category(split: str, category: str, pairs: Pairs, rules: Rules, *, is_defau
     up, down = stats.discordant(before, after)
     metric, other = scored[0][0].metric if scored else BITS, _other_scores(compared)
     row = CategoryResult(
-        category=category, metric=metric, is_default_metric=is_default and is_score, higher_is_better=is_score,
+        category=category, metric=metric, higher_is_better=is_score,
         n=len(compared), num_clusters=len(parts), num_unscored=len(pairs) - len(compared), base=base, tuned=tuned,
         difference=difference, test=test, p=p, p_adjusted=p, better=up if is_score else down,
         worse=down if is_score else up, other=other, trivial_answer=compared[0][1].trivial_answer,
@@ -222,41 +222,40 @@ def _category(split: str, category: str, pairs: Pairs, rules: Rules, *, is_defau
 def _mean_row(split: str, scored: Sequence[_Category], num_tests: int, rules: Rules) -> CategoryResult:
     # The test flips a cluster's parts in all categories together. A loss that nobody saw may be one of a whole cluster,
     # in all categories that have records of it.
-    changes, losses, num = defaultdict[str, float](float), defaultdict[str, float](float), len(scored)
-    for one in scored:
-        for cluster, part in one.changes.items():
-            changes[cluster] += part / num
-            losses[cluster] += one.loss / len(one.changes)
-    # The categories share what an interval adds for changes that were not seen.
-    spans = [stats.difference_interval(one.before, one.after, one.clusters, num) for one in scored]
-    shared = [estimate(one.row.difference.value, span) for one, span in zip(scored, spans, strict=True)]
+    parts, losses, num = defaultdict[str, float](float), defaultdict[str, float](float), len(scored)
+    for each in scored:
+        for cluster, part in each.changes.items():
+            parts[cluster] += part / num
+            losses[cluster] += each.loss / len(each.changes)
     means = dict[str, Estimate]()
-    for name, parts, sides in (
-        ("base", [one.row.base for one in scored], [one.before for one in scored]),
-        ("tuned", [one.row.tuned for one in scored], [one.after for one in scored]),
-        ("difference", shared, [np.subtract(one.after, one.before).tolist() for one in scored]),
-    ):
-        values, intervals = [part.value for part in parts], [stats.Interval(part.low, part.high) for part in parts]
-        wider = stats.crossing([(side, one.clusters) for side, one in zip(sides, scored, strict=True)])
-        means[name] = estimate(_mean(values), stats.mean_of_intervals(values, intervals, wider))
-    loss = max(losses.values()) * len(changes) / num
-    p = stats.sign_flip([*changes.values()], seed=seed_of(split, "macro"))
+    for name, least, categories in (
+        ("base", 0.0, [(each.before, stats.mean_interval(each.before, each.clusters, num)) for each in scored]),
+        ("tuned", 0.0, [(each.after, stats.mean_interval(each.after, each.clusters, num)) for each in scored]),
+        ("difference", -1.0, [(np.subtract(each.after, each.before).tolist(), stats.difference_interval(
+            each.before, each.after, each.clusters, num)) for each in scored]),
+    ):  # fmt: skip
+        sides, intervals = zip(*categories, strict=True)
+        wider = stats.crossing([(side, each.clusters) for side, each in zip(sides, scored, strict=True)])
+        values = [getattr(each.row, name).value for each in scored]
+        mean, low, high = stats.mean_of_intervals(values, intervals, wider)
+        means[name] = Estimate(value=mean, low=max(least, low), high=min(1.0, high))
+    loss = max(losses.values()) * len(parts) / num
+    p = stats.sign_flip([*parts.values()], seed=seed_of(split, "macro"))
     row = CategoryResult(
-        category="MEAN", metric="1 category" if num == 1 else f"{num} categories", n=sum(one.row.n for one in scored),
-        num_clusters=len(changes), base=means["base"], tuned=means["tuned"],
-        difference=means["difference"], test="sign-flip", p=p, p_adjusted=p,
-        margin_p=stats.margin_p([part * len(changes) for part in changes.values()], loss, rules.margin),
+        category="MEAN", metric="1 category" if num == 1 else f"{num} categories", **means,
+        n=sum(each.row.n for each in scored), num_clusters=len(parts), test="sign-flip", p=p, p_adjusted=p,
+        margin_p=stats.margin_p([part * len(parts) for part in parts.values()], loss, rules.margin),
     )  # fmt: skip
-    return _with_effect(row, changes, num_tests, rules)
+    return _with_effect(row, [*parts.values()], num_tests, rules)
 
 
-def _with_effect(row: CategoryResult, changes: Mapping[str, float], num_tests: int, rules: Rules) -> CategoryResult:
+def _with_effect(row: CategoryResult, parts: Sequence[float], num_tests: int, rules: Rules) -> CategoryResult:
     """Return the result with the smallest effect that one of ``num_tests`` tests would have shown."""
     # Of too few records no change is ever called one.
     if not row.higher_is_better or row.num_clusters < rules.fewest:
         return row
     # In units of one category: a cluster's mean difference, weighted by its size.
-    effect = stats.minimum_detectable_effect([part * len(changes) for part in changes.values()], num_tests)
+    effect = stats.minimum_detectable_effect([part * len(parts) for part in parts], num_tests)
     return row.model_copy(update={"minimum_detectable_effect": effect})
 
 
@@ -304,15 +303,15 @@ def unscored_of(category: str, records: Iterable[Sequence[Scored]]) -> Unscored 
 
     A record stands there once for each model.
     """
-    # Raw text is not asked, and neither is a judge that nobody named.
-    asked = [twins for twins in records if twins[0].metric and twins[0].category == category]
-    n = sum(all(twin.score is not None for twin in twins) for twins in asked)
-    metric = asked[0][0].metric if asked else JUDGE
-    if len(asked) - n <= MOST_UNSCORED * len(asked) or (not n and metric == JUDGE):
+    # Raw text has no metric; a judge that no recipe names scores nothing, which is no fault of the records.
+    evaluated = [twins for twins in records if twins[0].metric and twins[0].category == category]
+    n = sum(all(twin.score is not None for twin in twins) for twins in evaluated)
+    metric = evaluated[0][0].metric if evaluated else JUDGE
+    if len(evaluated) - n <= MOST_UNSCORED * len(evaluated) or (not n and metric == JUDGE):
         return None
-    why = f"{n} of {len(asked)} scored, as references are empty or do not suit the scorer {metric}"
+    why = f"{n} of {len(evaluated)} scored, as references are empty or do not suit the scorer {metric}"
     sentence = _no_figure(category, why)
-    return Unscored(category=category, metric=metric, n=n, num_unscored=len(asked) - n, sentence=sentence)
+    return Unscored(category=category, metric=metric, n=n, num_unscored=len(evaluated) - n, sentence=sentence)
 
 
 def _no_figure(category: str, why: str) -> str:

@@ -120,7 +120,7 @@ def pool(
         sides[0][0], [tuned for _, tuned in sides], seeds=[int(each.run.seed or 0) for each in reports.values()],
         selected=exam.best, name=selected, run=best.run.model_copy(update={"id": name}),
         rules=Rules(best.margin, best.fewest, best.resamples), remarks=best.remarks, curve=best.curve,
-        default_metric=best.default_metric, tables=best.measured().tables,
+        tables=best.measured().tables,
     )  # fmt: skip
     notes = [*report.notes, *filter(None, [exam.advice])]
     return report.model_copy(update={"notes": notes}), selected, exam.advice

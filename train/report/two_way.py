@@ -17,7 +17,7 @@ import numpy as np
 
 from train.evaluate.predictions import Scored, pair
 from train.report.model import Unscored
-from train.report.results import is_judged, known, unscored_of
+from train.report.results import is_counted, known, unscored_of
 from train.report.stats import CONFIDENCE, Floats, Interval, cluster_parts, student_quantile
 from train.report.tables import Estimate
 
@@ -131,7 +131,7 @@ def measure(sides: Sequence[Sequence[Scored]], split: str) -> list[CategoryScore
     """
     paired, groups = in_step(sides), dict[str, list[int]]()
     for index, record in enumerate(paired[0]):
-        if is_judged(record, split):
+        if is_counted(record, split):
             groups.setdefault(record.category, []).append(index)
     measured = []
     for category, mine in sorted(groups.items()):

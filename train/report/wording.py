@@ -75,9 +75,8 @@ def names(names: Collection[str]) -> str:
 
 
 def metric_of(result: CategoryResult) -> str:
-    """Return the metric of a category, marked where it is only the default, or the scores of an uncalibrated judge."""
-    name = "uncalibrated judge" if result.metric == "judge" and result.is_uncalibrated else result.metric
-    return f"{name} (default)" if result.is_default_metric else name
+    """Return the metric of a category, marked where its scores are those of an uncalibrated judge."""
+    return "uncalibrated judge" if result.metric == "judge" and result.is_uncalibrated else result.metric
 
 
 def count_of(num: int, num_left_out: int) -> str:
