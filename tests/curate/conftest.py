@@ -149,7 +149,7 @@ def report_of(digest: str = "", verdict: str = "regressed") -> dict[str, Any]:
         "version": 1, "run": {"id": "a", "digests": {"dataset": digest} if digest else {}}, "headline": "test",
         "models": [{"name": "base", "kind": "base"}, {"name": "tuned", "kind": "run"}], "others": [],
         "splits": [part], "forgetting": None, "tables": [report_table(categories)],
-        "curve": {"training": [], "validation": []}, "margin": 0.02, "fewest": 5, "resamples": 100, "notes": [],
+        "curve": {"training": [], "validation": []}, "margin": 0.02, "resamples": 100, "notes": [],
         "remarks": [],
     }  # fmt: skip
 

@@ -20,8 +20,8 @@ from train.data.dataset import RatedAnswer, Row, row_of
 from train.data.rendering import Renderer, preference_examples
 from train.evaluate.predictions import Scored
 from train.recipe import Objective, build_recipe
-from train.report import Report, Rules
-from train.report.preferences import preferences
+from train.report import Report
+from train.report.diagnostics import preferences
 
 # peft reads a property that transformers renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
@@ -223,7 +223,7 @@ def test_half_of_the_pairs_is_no_success() -> None:
     for n in range(40):
         before = Scored(f"r{n}", "test", "ask", f"r{n}", "", 10.0, 4, 16, rejected={"nll": 9.0, "num_tokens": 4})
         sides.append((before, replace(before, nll=8.0 if n < 22 else 12.0)))
-    (found,), _ = preferences(sides, "test", Rules(resamples=200))
+    (found,), _ = preferences(sides, "test")
     assert "55.0 % of the 40 test records" in found.sentences[0]
     assert "any change of weights moves about half" in found.sentences[0]
 

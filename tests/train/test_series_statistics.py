@@ -64,7 +64,7 @@ def test_a_document_in_several_categories_is_one() -> None:
     assert half == pytest.approx(whole, rel=0.1), "of four equal categories the mean is no surer than one"
     results = [ShareResult(share, dict.fromkeys("abcd", int(400 * share)), [_documents(60, 0.2, 2)] * 2)
                for share in (0.25, 0.5, 1.0)]  # fmt: skip
-    first, *_, last = learning_curve(base, results, [0, 1], split="test", margin=0.02, fewest=30).rows
+    first, *_, last = learning_curve(base, results, [0, 1], split="test", margin=0.02).rows
     assert last[0] == "MEAN"
     assert last[-3:] == first[-3:]
     two = [[_documents(60, 0.2, seed, "validation")] * 2 for seed in (3, 4)]
@@ -103,7 +103,7 @@ def test_an_answer_that_nobody_liked_counts_nowhere() -> None:
 
     base, tuned = side(0.1, 0.0), [side(0.3, 0.9, 0.01), side(0.3, 0.0, 0.02)]
     results = [ShareResult(share, {"help": int(400 * share)}, tuned) for share in (0.25, 0.5, 1.0)]
-    curve = learning_curve(base, results, [0, 1], split="test", margin=0.02, fewest=30)
+    curve = learning_curve(base, results, [0, 1], split="test", margin=0.02)
     assert "no figure" not in " ".join(curve.sentences)
     assert len(measure([base, *tuned], "test")[0].scores.names) == 80
     assert [row[0] for row in curve.rows] == ["help"]
@@ -220,7 +220,7 @@ def test_a_curve_says_what_to_do_category_by_category() -> None:
 
     few = fewer(base)
     results = [result._replace(sides=list(map(fewer, result.sides))) for result in results]
-    curve = learning_curve(few, results, [0, 1], split="validation", margin=0.02, fewest=30)
+    curve = learning_curve(few, results, [0, 1], split="validation", margin=0.02)
     assert _words(curve) == {
         "rises": "+ better", "flat": "~ flat", "few": "? 20 of 30 independent records", "bits (bits)": "+ better",
         "falls": "- worse", "MEAN": "+ better",
@@ -230,10 +230,10 @@ def test_a_curve_says_what_to_do_category_by_category() -> None:
     assert by_name["falls"][6].startswith("\u2212.13 (\u2212.1")
     assert float(by_name["bits (bits)"][3]) > float(by_name["bits (bits)"][5])
     none = [result._replace(sizes={**result.sizes, "flat": 0}) for result in results]
-    empty = learning_curve(few, none, [0, 1], split="validation", margin=0.02, fewest=30)
+    empty = learning_curve(few, none, [0, 1], split="validation", margin=0.02)
     assert _words(empty)["flat"] == "? no training record"
     lone = [result._replace(sides=result.sides[:1]) for result in results]
-    told = learning_curve(few, lone, [0], split="validation", margin=0.02, fewest=30).sentences
+    told = learning_curve(few, lone, [0], split="validation", margin=0.02).sentences
     assert "One seed was trained" in told[0]
 
 
@@ -248,7 +248,7 @@ def test_a_curve_is_held_against_the_trivial_answer_and_its_interval_is_shown(
     base = [replace(row, trivial_score=trivial) for row in _side({"a": 0.1, "b": 0.1}, 400, 0.0, 0)]
     side = [replace(row, scores={"m": 0.5}, trivial_score=trivial) for row in base]
     results = [ShareResult(share, dict.fromkeys("ab", int(400 * share)), [side] * 2) for share in (0.25, 0.5, 1.0)]
-    words = _words(learning_curve(base, results, [0, 1], split="validation", margin=0.02, fewest=30)).values()
+    words = _words(learning_curve(base, results, [0, 1], split="validation", margin=0.02)).values()
     assert len(words) == 3
     assert all(word.startswith("~ flat") for word in words)
     assert all(("no better than the trivial answer (" in word) == is_said for word in words)
@@ -315,14 +315,14 @@ def test_a_flat_curve_is_no_gain_and_equal_scores_rule_out_little() -> None:
             ]) for share in (0.25, 0.5, 1.0)
         ]  # fmt: skip
         base = _side(dict.fromkeys("ab", 0.5), 60, 0.0, 0)
-        curve = learning_curve(base, results, [0, 1], split="validation", margin=0.02, fewest=30)
+        curve = learning_curve(base, results, [0, 1], split="validation", margin=0.02)
         gains += "+ better" in _words(curve).values()
     assert gains <= 3, "5 % of 30 are 1.5; nearly half of them where the interval alone had to begin at zero"
 
     def equal(value: float, records: int, sizes: Mapping[float, int], passes: float = 1.0) -> str:
         side = _side({"a": value}, records, 0.0, 0)
         results = [ShareResult(share, {"a": size}, [side, side]) for share, size in sizes.items()]
-        rules: Any = {"split": "validation", "margin": 0.02, "fewest": 30, "passes": passes}
+        rules: Any = {"split": "validation", "margin": 0.02, "passes": passes}
         return _words(learning_curve(side, results, [0, 1], **rules))["a"]
 
     shares = {0.25: 100, 0.5: 200, 1.0: 400}

@@ -146,7 +146,7 @@ def _computed_again(
         *sides,
         run=own.run,
         curve=read_curve(run / "metrics.jsonl"),
-        rules=Rules(own.margin if margin is None else margin, own.fewest, own.resamples),
+        rules=Rules(own.margin if margin is None else margin, own.resamples),
         remarks=own.remarks,
         judge_summary=own.judged,
         human=read_human(run),

@@ -355,7 +355,7 @@ class Series:
                 ) for n in range(0, len(folders), record.number)
             ]  # fmt: skip
             curve = learning_curve(
-                sides[-1][0], results, seeds, split=report.headline, margin=report.margin, fewest=report.fewest,
+                sides[-1][0], results, seeds, split=report.headline, margin=report.margin,
                 passes=plan["run_tokens"] / plan["tokens"],
             )  # fmt: skip
             report = report.with_tables([curve])

@@ -174,7 +174,7 @@ def stage_report(facts: Sequence[StageFacts], folders: Sequence[Path], name: str
                        "stage count other tokens of them.")  # fmt: skip
     report = build_report(
         base, tuned, run=last.run.model_copy(update={"id": name, "base_model": first.run.base_model}),
-        curve=last.curve, rules=Rules(last.margin, last.fewest, last.resamples),
+        curve=last.curve, rules=Rules(last.margin, last.resamples),
         remarks=remarks, tables=last.measured().tables,
     )  # fmt: skip
     num_records = [int(read_run(folder)["examples"]) for folder in folders]

@@ -22,7 +22,7 @@ from train.evaluate.scoring import CategorySpec, comparison_remark, spec_of
 from train.recipe import Recipe
 from train.recipe.forgetting import remedies
 from train.report import wording
-from train.report.diagnostics import field_gaps, memory_of, overfitting, read_events
+from train.report.diagnostics import field_gaps, memory_of, overfitting, preferences, read_events
 from train.report.model import (
     REPORT,
     CategoryResult,
@@ -37,7 +37,6 @@ from train.report.model import (
     SplitResult,
 )
 from train.report.people import HumanVerdict, calibrated
-from train.report.preferences import preferences
 from train.report.results import BITS_MARGIN, SPLITS, Pairs, Rules, compare_pairs, known, measure_rows, one_answer
 from train.report.tables import Part, ReportTable
 from train.report.write import read_curve, write_report
@@ -103,7 +102,7 @@ def make_report(
     silent = {*gaps.get(headline, {}), *(row.category for main in mains for row in main.unscored)}
     by_id = [{record.id: record for record in side if record.split == headline} for side in seeds]
     whole = [[p for p in pairs if p[0].category not in silent] for pairs in compared]
-    slices = field_gaps(whole, headline, rules, by_id)
+    slices = field_gaps(whole, headline, by_id)
     general = [forgetting(pairs, rules, run) for pairs in compared]
     names = [model.name for model in models[1:]] or [models[0].name]
     chosen = " The best checkpoint was chosen on validation, so validation scores flatter." * is_checkpoint_chosen
@@ -116,14 +115,14 @@ def make_report(
     said += _gap_notes(mains[0], compared[0], is_forgetting_measured=general[0] is not None)
     if is_pair:
         mine = [p for p in compared[0] if p[0].split == headline]
-        moved, parts["likelier"] = preferences(mine, headline, rules, by_id)
+        moved, parts["likelier"] = preferences(mine, headline, by_id)
         tables = [*tables, *moved, _flip_table(compared[0], is_run=list(models) == _RUN),
                   *(ReportTable(part="slices", sentences=[text]) for text in slices if text)]  # fmt: skip
     others = zip(names[1:], splits[1:], general[1:], strict=True)
     report = Report(
         run=run, models=list(models), headline=headline, splits=splits[0], forgetting=general[0],
         others=[PairedResults(name=name, splits=each, forgetting=text) for name, each, text in others],
-        margin=rules.margin, fewest=rules.fewest, resamples=rules.resamples, notes=[*said, *notes],
+        margin=rules.margin, resamples=rules.resamples, notes=[*said, *notes],
         **parts,
     )  # fmt: skip
     return report.with_tables([*wording.tables_of(report), *tables])
@@ -163,7 +162,7 @@ def publish(
         *[f"No scorer is set for {wording.names(sorted(unset))}; the default one was used."] * bool(unset),
     ]  # fmt: skip
     report = build_report(
-        *sides, run=run, curve=read_curve(metrics), rules=Rules(recipe.eval.margin, resamples=recipe.eval.resamples),
+        *sides, run=run, curve=read_curve(metrics), rules=Rules(recipe.eval.margin, recipe.eval.resamples),
         remarks=remarks, judge_summary=judge_summary,
         tables=[*(ReportTable(part=part, sentences=[text]) for part, text in in_training.items() if text),
                 *dynamics_tables(dynamics, {row.id for row in dataset.splits["train"]})],

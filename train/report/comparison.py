@@ -6,7 +6,7 @@ Intervals are paired, record by record; p values are adjusted over the categorie
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import reduce
@@ -66,7 +66,7 @@ def read_side(name: str) -> Side:
     return Side(
         f"{folder}{BASE_OF if is_base else ''}", report.run.id, "base" if is_base else "run",
         sides[not is_base], report.run.general_text, lengths=lengths,
-        rules=Rules(report.margin, report.fewest, report.resamples),
+        rules=Rules(report.margin, report.resamples),
         series="" if series == folder or is_base else str(series),
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""What a good mean may hide, a sentence each: values that gain otherwise, over-fitting, answers known by heart."""
+"""What a mean score may hide: fields that gain otherwise, over-fitting, memorised answers, and preferences."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import numpy as np
 
 from train.base.errors import TrainError, first_line
 from train.base.storage import MOST_DOCUMENT, FileGuardError, read_file
-from train.evaluate.predictions import VERBATIM, Scored
+from train.evaluate.predictions import VERBATIM, Scored, agreement_of, gain_of, margin_of
 from train.report import stats
-from train.report.results import Pairs, Rules, estimate, is_counted
-from train.report.tables import Estimate
+from train.report.results import Pairs, estimate, is_counted, known
+from train.report.tables import Change, Estimate, ReportTable
 from train.report.two_way import fit_two_way, mean_parts, parts_of
 from train.report.wording import category, number, percent, spread
 
@@ -26,7 +26,7 @@ _FEWEST = 10
 
 
 def field_gaps(
-    models: Sequence[Pairs], split: str, rules: Rules, seeds: Sequence[Mapping[str, Scored]] = ()
+    models: Sequence[Pairs], split: str, seeds: Sequence[Mapping[str, Scored]] = ()
 ) -> list[str]:  # fmt: skip
     """Return for each of ``models`` which values of which fields gained otherwise than other records, "" without one.
 
@@ -41,7 +41,7 @@ def field_gaps(
         sides = [base, *([[side[record.id] for record in base] for side in seeds] or [[after for _, after in mine]])]
         fields = sorted({name for record in base for name in record.slices or {}})
         names.append(", ".join(fields))
-        tested.append({text: p for field in fields for text, p in _gaps(field, sides, rules.fewest)})
+        tested.append({text: p for field in fields for text, p in _gaps(field, sides)})
     adjusted = iter(stats.holm([p for gaps in tested for p in gaps.values()]))
     significant = [[text for text in gaps if next(adjusted) < stats.ALPHA] for gaps in tested]
     return [
@@ -50,7 +50,7 @@ def field_gaps(
     ]
 
 
-def _gaps(field: str, sides: Sequence[Sequence[Scored]], fewest: int) -> Iterator[tuple[str, float]]:
+def _gaps(field: str, sides: Sequence[Sequence[Scored]]) -> Iterator[tuple[str, float]]:
     """Yield how much more than other records of the same categories those of each value gained, and its p value.
 
     A source that holds the hard ones is no bias. Of two values each is the other's rest, and one says it all.
@@ -75,7 +75,7 @@ def _gaps(field: str, sides: Sequence[Sequence[Scored]], fewest: int) -> Iterato
         both = [cell for cell in cells.values() if all(cell)]
         others, own = ([index for cell in both for index in cell[side]] for side in (0, 1))
         smaller = min(len({base[index].cluster for index in part}) for part in (others, own))
-        if smaller >= fewest:
+        if smaller >= stats.MIN_CLUSTERS:
             parts = [parts_of(sides, part, is_score=True).changes() for cell in both for part in cell]
             model = fit_two_way(mean_parts(parts, [s * len(cell[1]) / len(own) for cell in both for s in (-1, 1)]))
             # Where a part gained evenly nothing is spread: Wilson's bound of none holds those that would not.
@@ -180,3 +180,80 @@ def _verbatim(side: Sequence[Scored], split: str) -> tuple[int, Estimate | None]
         return 0, None
     values, clusters = zip(*tried, strict=True)
     return len(tried), estimate(float(np.mean(values)), stats.mean_interval(values, clusters))
+
+
+Twins = Sequence[Scored]
+"""A record under the base, and under the model of each training seed."""
+
+
+def preferences(
+    pairs: Pairs, split: str, seeds: Sequence[Mapping[str, Scored]] = ()
+) -> tuple[list[ReportTable], Change | None]:
+    """Return how far the records of a split moved towards what people prefer; nothing where none compares answers.
+
+    Beside the table it is the share of pairs of which the model finds the better answer likelier, before and after.
+    Where the tuned model is the mean of several ``seeds``, their results by record, each is compared by itself.
+    """
+    groups = defaultdict[str, list[Twins]](list)
+    for before, tuned in pairs:
+        afters = [seed[before.id] for seed in seeds] or [tuned]
+        if None not in [gain_of(before, after) for after in afters]:
+            groups[category(before.category)].append([before, *afters])
+    if not groups:
+        return [], None
+    everything = [twins for name in sorted(groups) for twins in groups[name]]
+    names = sorted(groups) if len(groups) > 1 else []
+    agreed, num_clusters = _agreement(everything), len({twins[0].cluster for twins in everything})
+    sentence = (
+        f"Training moved {percent(agreed.value)} of the {len(everything)} {split} records that compare answers towards "
+        f"the better one (95 % {percent(agreed.low)} to {percent(agreed.high)}); any change of weights moves about "
+        "half."
+    )
+    if num_clusters < stats.MIN_CLUSTERS:
+        sentence += f" Too few records to judge ({num_clusters} of {stats.MIN_CLUSTERS})."
+    table = ReportTable(
+        part="preferences", title="What people prefer", left=(), has_total=bool(names), sentences=[sentence],
+        heads=("category", "n", "moved so", "95 %", "nats", "rough 95 %", "likelier", "characters"),
+        rows=[[name, *_preference_cells(groups[name])] for name in names] + [["ALL", *_preference_cells(everything)]],
+    )  # fmt: skip
+    return [table], _likelier(everything)
+
+
+def _preference_cells(group: Sequence[Twins]) -> list[str]:
+    agreed, nats = _agreement(group), ["-", "too few"]
+    parts = _twin_parts(group, [[known(gain_of(twins[0], after)) for after in twins[1:]] for twins in group])
+    # Gains are skewed, so that this interval holds the mean of a lognormal gain in 84 % at 10 clusters, 88 % at 30.
+    if len(parts) >= stats.MIN_CLUSTERS:
+        fit = fit_two_way(parts)
+        nats = [number(fit.mean, is_share=False, sign=True),
+                spread(estimate(fit.mean, fit.interval()), is_share=False, sign=True)]  # fmt: skip
+    likelier = _likelier(group)
+    lengths = [[len(side.text or "") for side in twins] for twins in group if all(side.is_generated for side in twins)]
+    base, *tuned = np.array(lengths).mean(axis=0) if lengths else [0.0]
+    return [
+        str(len(group)), number(agreed.value), spread(agreed), *nats,
+        f"{number(likelier.base)} → {number(likelier.tuned)}" if likelier else "-",
+        f"{base:,.0f} → {np.mean(tuned):,.0f}" if lengths else "-",
+    ]  # fmt: skip
+
+
+def _agreement(group: Sequence[Twins]) -> Estimate:
+    agreed = [[agreement_of(known(gain_of(twins[0], after))) for after in twins[1:]] for twins in group]
+    shares, clusters = np.array(agreed).mean(axis=1).tolist(), [twins[0].cluster for twins in group]
+    mean, parts = estimate(sum(shares) / len(shares), stats.mean_interval(shares, clusters)), _twin_parts(group, agreed)
+    # Several seeds differ, too.
+    return fit_two_way(parts).widened(mean, 0.0, 1.0) if len(agreed[0]) > 1 and len(parts) > 1 else mean
+
+
+def _twin_parts(group: Sequence[Twins], values: Sequence[Sequence[float]]) -> stats.Floats:
+    """Return what each cluster adds to the mean of ``values``, [records, seeds]: [clusters, seeds]."""
+    columns = np.array(values).T.tolist()
+    return stats.cluster_parts(columns, [1.0] * len(values), [twins[0].cluster for twins in group])
+
+
+def _likelier(group: Sequence[Twins]) -> Change | None:
+    margins = [[margin_of(side) for side in twins] for twins in group]
+    is_likelier = np.array([each for each in margins if None not in each], dtype=float) > 0
+    if not is_likelier.size:
+        return None
+    return Change(base=float(is_likelier[:, 0].mean()), tuned=float(is_likelier[:, 1:].mean()))

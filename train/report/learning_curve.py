@@ -50,7 +50,7 @@ def word_of(slope: Estimate, margin: float) -> str:
 
 def learning_curve(
     base: Sequence[Scored], results: Sequence[ShareResult], seeds: Sequence[int], *,
-    split: Literal["validation", "test"], margin: float, fewest: int, passes: float = 1.0,
+    split: Literal["validation", "test"], margin: float, passes: float = 1.0,
 ) -> ReportTable:  # fmt: skip
     """Return the table of scores on each share and of their slope, by category and for their mean.
 
@@ -73,8 +73,8 @@ def learning_curve(
         if not len(parts):
             continue
         values, brought = [float(side.mean()) for side in np.split(parts[:, 1:], len(results), axis=1)], ""
-        if len(parts) < fewest:
-            word = f"? {len(parts)} of {fewest} independent records"
+        if len(parts) < stats.MIN_CLUSTERS:
+            word = f"? {len(parts)} of {stats.MIN_CLUSTERS} independent records"
         elif passes <= READ_ALL:
             word = f"? the steps are {math.floor(100 * passes)} % of an epoch"
         elif min(num) < 1 or min(num) == max(num):

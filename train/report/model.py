@@ -51,9 +51,7 @@ class CategoryResult(ReportPart):
     higher_is_better: bool = True
     n: int
     num_clusters: int
-    """Groups of records that repeat one another; the independent evidence there is, of which a verdict takes
-    `fewest`.
-    """
+    """Groups of records that repeat one another; the independent evidence there is, of which a verdict takes 30."""
     num_unscored: int = 0
     num_unanswered: int = 0
     """Further records that one of the models did not answer."""
@@ -225,7 +223,6 @@ class Measured(ReportPart):
 
     run: Run
     margin: float
-    fewest: int
     resamples: int
     remarks: list[str] = Field(default_factory=list)
     """What to keep in mind, as only the run could tell it."""

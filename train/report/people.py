@@ -228,7 +228,8 @@ def calibrated(summary: JudgeSummary, pairs: Pairs, verdicts: Sequence[HumanVerd
     if num_outdated:
         remarks.append(f"{num_outdated} verdicts of people are on other answers than those of this run.")
     return summary.model_copy(update={
-        "is_calibrated": is_calibrated, "num_human": num, "kappa": agreed, "num_outdated": num_outdated, "remarks": remarks,
+        "is_calibrated": is_calibrated, "num_human": num, "kappa": agreed, "num_outdated": num_outdated,
+        "remarks": remarks,
     })  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, Literal, NamedTuple
@@ -41,13 +41,12 @@ Widen = Callable[[str, Sequence[Scored], Rows], Rows]
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How results are judged: the loss that counts as none, the fewest records, and the number of resamples.
+    """How results are judged: the loss that counts as none, and the number of resamples.
 
     ``asks_not_worse``: the question is whether a loss of the margin is ruled out, and not whether anything changed.
     """
 
     margin: float = stats.MARGIN
-    fewest: int = stats.MIN_CLUSTERS
     resamples: int = stats.REPLICATES
     is_judge_calibrated: bool = False
     asks_not_worse: bool = False
@@ -92,7 +91,7 @@ def measure_rows(sides: Iterable[Pairs], split: str, rules: Rules) -> list[Rows]
     num_tests = sum(len(categories) for _, categories in measured)
     for pairs, categories in measured:
         rows: Rows = {
-            each.row.category: _with_effect(each.row, [*each.changes.values()], num_tests, rules) for each in categories
+            each.row.category: _with_effect(each.row, [*each.changes.values()], num_tests) for each in categories
         }
         if scored := [each for each in categories if each.row.higher_is_better]:
             rows[None] = _mean_row(split, scored, len(measured), rules)
@@ -138,7 +137,7 @@ def judge(row: CategoryResult, rules: Rules, rival: CategoryResult | None = None
         gain, interval = gain * scale, (span.high * scale, span.low * scale)
         margin, text = BITS_MARGIN, f"{BITS_MARGIN:.0%}"
     found: dict[str, Any] = stats.decide(
-        row.n, gain, interval, row.p_adjusted, margin=margin, fewest=rules.fewest, num_clusters=row.num_clusters,
+        row.n, gain, interval, row.p_adjusted, margin=margin, num_clusters=row.num_clusters,
         margin_text=text, margin_p=row.margin_p, asks_not_worse=rules.asks_not_worse,
     )._asdict()  # fmt: skip
     if row.num_unanswered:
@@ -149,12 +148,12 @@ def judge(row: CategoryResult, rules: Rules, rival: CategoryResult | None = None
         # What is better than a base at zero may still have learnt nothing.
         found |= {"verdict": "inconclusive", "reason": "trivial"}
     found |= {"trivial": rival.base.value, "trivial_p": rival.p} if rival else {}
-    return put_in_words(row.model_copy(update=found), rules.fewest)
+    return put_in_words(row.model_copy(update=found))
 
 
-def put_in_words(row: CategoryResult, fewest: int) -> CategoryResult:
+def put_in_words(row: CategoryResult) -> CategoryResult:
     """Return the result with the label and the sentence of its verdict."""
-    return row.model_copy(update={"label": wording.verdict(row, fewest), "sentence": wording.sentence(row)})
+    return row.model_copy(update={"label": wording.verdict(row), "sentence": wording.sentence(row)})
 
 
 class _Category(NamedTuple):
@@ -246,13 +245,13 @@ def _mean_row(split: str, scored: Sequence[_Category], num_tests: int, rules: Ru
         n=sum(each.row.n for each in scored), num_clusters=len(parts), test="sign-flip", p=p, p_adjusted=p,
         margin_p=stats.margin_p([part * len(parts) for part in parts.values()], loss, rules.margin),
     )  # fmt: skip
-    return _with_effect(row, [*parts.values()], num_tests, rules)
+    return _with_effect(row, [*parts.values()], num_tests)
 
 
-def _with_effect(row: CategoryResult, parts: Sequence[float], num_tests: int, rules: Rules) -> CategoryResult:
+def _with_effect(row: CategoryResult, parts: Sequence[float], num_tests: int) -> CategoryResult:
     """Return the result with the smallest effect that one of ``num_tests`` tests would have shown."""
     # Of too few records no change is ever called one.
-    if not row.higher_is_better or row.num_clusters < rules.fewest:
+    if not row.higher_is_better or row.num_clusters < stats.MIN_CLUSTERS:
         return row
     # In units of one category: a cluster's mean difference, weighted by its size.
     effect = stats.minimum_detectable_effect([part * len(parts) for part in parts], num_tests)

@@ -119,7 +119,7 @@ def pool(
     report = seeds_report(
         sides[0][0], [tuned for _, tuned in sides], seeds=[int(each.run.seed or 0) for each in reports.values()],
         selected=exam.best, name=selected, run=best.run.model_copy(update={"id": name}),
-        rules=Rules(best.margin, best.fewest, best.resamples), remarks=best.remarks, curve=best.curve,
+        rules=Rules(best.margin, best.resamples), remarks=best.remarks, curve=best.curve,
         tables=best.measured().tables,
     )  # fmt: skip
     notes = [*report.notes, *filter(None, [exam.advice])]
@@ -238,7 +238,7 @@ def _settings_text(changes: Mapping[str, Any]) -> str:
 def without_choosing(report: Report) -> Report:
     """Return the report of a sweep's winner without verdicts on validation, whose records chose it."""
     changed: dict[str, Any] = {
-        "splits": [_unjudged(part, report.fewest) if part.split == "validation" else part for part in report.splits]
+        "splits": [_unjudged(part) if part.split == "validation" else part for part in report.splits]
     }
     if report.headline == "validation":
         note = f"No test record is compared: the validation split (n = {report.main().n}) chose the settings, so its "
@@ -249,11 +249,11 @@ def without_choosing(report: Report) -> Report:
     return report.with_tables(wording.tables_of(report))
 
 
-def _unjudged(part: SplitResult, fewest: int) -> SplitResult:
+def _unjudged(part: SplitResult) -> SplitResult:
     unknown = {"verdict": "inconclusive", "reason": "chose", "is_no_worse": False,
                "note": "these records chose the settings, so there is no verdict"}  # fmt: skip
-    rows = [put_in_words(row.model_copy(update=unknown), fewest) for row in part.categories]
-    macro = part.macro and put_in_words(part.macro.model_copy(update=unknown), fewest)
+    rows = [put_in_words(row.model_copy(update=unknown)) for row in part.categories]
+    macro = part.macro and put_in_words(part.macro.model_copy(update=unknown))
     return part.model_copy(update={"categories": rows, "macro": macro})
 
 
@@ -280,7 +280,7 @@ def stages_table(facts: Sequence[StageFacts], num_records: Sequence[int], report
     rows = {row.category: [wording.category(row.category), number(row.base.value, is_share=row.higher_is_better)]
             for row in first.categories}  # fmt: skip
     for report, main in zip(reports, mains, strict=True):
-        rules = Rules(report.margin, report.fewest)
+        rules = Rules(report.margin)
         judged = {row.category: judge(row.model_copy(update={"p_adjusted": next(adjusted)}), rules)
                   for row in main.categories}  # fmt: skip
         for name, cells in rows.items():

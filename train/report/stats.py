@@ -369,7 +369,6 @@ def decide(
     *,
     num_clusters: int,
     margin: float = MARGIN,
-    fewest: int = MIN_CLUSTERS,
     margin_text: str = "",
     margin_p: float | None = None,
     asks_not_worse: bool = False,
@@ -379,7 +378,7 @@ def decide(
     *Improved* and *regressed* need an interval on one side of zero and an adjusted p value below 0.05; a loss must
     also be at least ``margin``. Everything else is *inconclusive*, which is not the same as unchanged: only where the
     interval ends above ``-margin``, and `margin_p` says so too, a loss that matters is ruled out (non-inferiority:
-    Piaggio et al. 2012, JAMA 308:2594). Records that repeat one another count once towards ``fewest``.
+    Piaggio et al. 2012, JAMA 308:2594). Records that repeat one another count once towards `MIN_CLUSTERS`.
     ``margin_text`` is how the margin is written where it is not an absolute number. With ``asks_not_worse`` the reason
     answers whether a loss of it is ruled out, which is never said of a true loss of the margin in over 2.5 %.
     """
@@ -388,9 +387,10 @@ def decide(
     is_gain, is_fall = (p_adjusted < ALPHA and is_beyond for is_beyond in (low > 0, high < 0))
     loss, num_least = margin_text or f"{margin:g}", int(min(num, num_clusters))
     ruled_out = f"a loss of {loss} or more is{'' if is_no_worse else ' not'} ruled out"
-    if num_least < fewest:
-        what = "" if num <= num_clusters else f": its {num} records are {num_clusters} clusters"
-        return Verdict("inconclusive", "too-few", f"too few to judge ({num_least} of {fewest}){what}", is_no_worse)
+    if num_least < MIN_CLUSTERS:
+        note = f"too few to judge ({num_least} of {MIN_CLUSTERS})"
+        note += "" if num <= num_clusters else f": its {num} records are {num_clusters} clusters"
+        return Verdict("inconclusive", "too-few", note, is_no_worse)
     if is_fall and difference <= -margin:
         reason: Reason = "worse-by-margin" if asks_not_worse else "worse"
         return Verdict("regressed", reason, "worse beyond chance", is_no_worse)

@@ -41,7 +41,7 @@ class TwoWay(NamedTuple):
     mean: float
     of_records: float
     between_seeds: float
-    of_rest: float
+    residual: float
     num_clusters: int
     by_seed: tuple[float, ...]
     freedom: int
@@ -53,7 +53,7 @@ class TwoWay(NamedTuple):
         cases than a smaller tail may be wrong in: there less of it is taken off.
         """
         part: float = min(1.0, tail / (1 - CONFIDENCE)) ** (2 / self.freedom)
-        return max(0.0, self.between_seeds - self.of_rest * part / 2)
+        return max(0.0, self.between_seeds - self.residual * part / 2)
 
     @property
     def seed_share(self) -> float:
@@ -102,7 +102,7 @@ def fit_two_way(parts: Floats, weights: Sequence[float] = (1.0,)) -> TwoWay:
     changes = by_cluster @ scales
     return TwoWay(
         mean=float(changes.mean()), of_records=float(changes.var(ddof=1)) / num,
-        between_seeds=scale * float((apart**2).sum()), of_rest=scale * float((rest**2).sum()) / ((num - 1) * num),
+        between_seeds=scale * float((apart**2).sum()), residual=scale * float((rest**2).sum()) / ((num - 1) * num),
         num_clusters=num, by_seed=tuple((scales @ by_seed).tolist()), freedom=freedom,
     )  # fmt: skip
 

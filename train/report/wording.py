@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from train.base.console import one_line
 from train.report.model import CategoryResult, Estimate, Forgetting, Report, SplitResult, Unscored
-from train.report.stats import Reason
+from train.report.stats import MIN_CLUSTERS, Reason
 from train.report.tables import ReportTable
 
 MINUS = "\u2212"
@@ -91,11 +91,11 @@ def trivial(result: CategoryResult) -> str:
     return f"{what} ({number(result.trivial)})"
 
 
-def verdict(result: CategoryResult, fewest: int) -> str:
+def verdict(result: CategoryResult) -> str:
     """Return a verdict as "+ improved" or, with its counts, "? too few (24 of 30)"."""
     assert result.reason is not None, "a verdict has a reason"
     counts = {
-        "too-few": f" ({result.num_clusters} of {fewest})",
+        "too-few": f" ({result.num_clusters} of {MIN_CLUSTERS})",
         "unanswered": f" ({count_of(result.n, result.num_unanswered)})",
     }.get(result.reason, "")
     return " ".join(VERDICTS[result.reason][:2]) + counts
