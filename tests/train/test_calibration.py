@@ -184,7 +184,7 @@ def test_verdicts_on_other_texts_do_not_count(tmp_path):
     judged_run(tmp_path / "r", text="yes!")
     _, report = evaluated(tmp_path / "r")
     assert report.judged.num_outdated == 100
-    assert report.judged.calibration.n == 0
+    assert report.judged.num_human == 0
 
 
 def test_a_broken_human_jsonl_is_named(tmp_path):

@@ -343,7 +343,7 @@ def test_marks_of_stages_are_adjusted_over_all_of_them() -> None:
         ]
     reports = [alone(*pair) for pair in itertools.pairwise(sides)]
     assert [report.main().categories[0].verdict for report in reports] == ["improved"] * 3
-    facts = [StageFacts(f"s{n}", "data", 0, 0) for n in range(3)]
+    facts = [StageFacts(f"s{n}", 0, 0) for n in range(3)]
     assert not any("+" in cell for row in stages_table(facts, [40] * 3, reports).rows for cell in row)
     assert stages_table(facts[:1], [40], reports[:1]).rows[0][-1].endswith(" +")
 

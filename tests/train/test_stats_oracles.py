@@ -18,10 +18,9 @@ def _names(num: int) -> list[str]:
 
 
 @pytest.mark.parametrize(("successes", "num"), [(0, 1), (0, 30), (7, 35), (31, 35), (200, 200), (81, 263)])
-@pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99])
-def test_wilson_is_scipys(successes: int, num: int, confidence: float) -> None:
-    theirs = scipy_stats.binomtest(successes, num).proportion_ci(confidence, method="wilson")
-    assert stats.wilson(successes, num, confidence) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+def test_wilson_is_scipys(successes: int, num: int) -> None:
+    theirs = scipy_stats.binomtest(successes, num).proportion_ci(0.95, method="wilson")
+    assert stats.wilson(successes, num) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
 
 
 @pytest.mark.parametrize(("better", "worse"), [(1, 7), (31, 0), (12, 5), (60, 41), (300, 260), (4, 4)])

@@ -151,7 +151,7 @@ def _training_rows(
             f"warning: {name}: {len(shared)} of {len(others):,} exam records share {NUM_WORDS} words in a row with "
             f"training records, of validation {named or 'none'}"
         )
-    return train, StageFacts(name, source, num_left_out, len(shared), all(row.text is not None for row in train))
+    return train, StageFacts(name, num_left_out, len(shared), all(row.text is not None for row in train))
 
 
 def stage_report(facts: Sequence[StageFacts], folders: Sequence[Path], name: str) -> Report:

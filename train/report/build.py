@@ -146,7 +146,7 @@ def publish(
     loss curve is read from the folder's metrics.jsonl. Raises TrainError: E934 not-finite when a model is broken; E937
     nothing-to-report; E936 write-failed.
     """
-    sides = [[record for record in side if record.split != "train"] for side in (base, tuned)]
+    before, after = ([record for record in side if record.split != "train"] for side in (base, tuned))
     metrics, rows = folder / "metrics.jsonl", {split: dataset.splits[split] for split in SPLITS}
     learnt = {dynamic.id for dynamic in dynamics}
     in_training: dict[Part, str] = {
@@ -162,12 +162,12 @@ def publish(
         *[f"No scorer is set for {wording.names(sorted(unset))}; the default one was used."] * bool(unset),
     ]  # fmt: skip
     report = build_report(
-        *sides, run=run, curve=read_curve(metrics), rules=Rules(recipe.eval.margin, recipe.eval.resamples),
+        before, after, run=run, curve=read_curve(metrics), rules=Rules(recipe.eval.margin, recipe.eval.resamples),
         remarks=remarks, judge_summary=judge_summary,
         tables=[*(ReportTable(part=part, sentences=[text]) for part, text in in_training.items() if text),
                 *dynamics_tables(dynamics, {row.id for row in dataset.splits["train"]})],
     )  # fmt: skip
-    write_predictions(*sides, folder)
+    write_predictions(before, after, folder)
     write_feedback(base, tuned, folder, dynamics)
     write_report(report, folder)
     return report

@@ -130,12 +130,13 @@ def win_rates(verdicts: Sequence[HumanVerdict]) -> WinRates:
     groups: dict[str, list[HumanVerdict]] = defaultdict(list)
     for verdict in verdicts:
         groups[verdict.category].append(verdict)
-    tested = {name: _p_value(name, groups[name], between[1]) for name in sorted(groups)}
-    adjusted = dict(zip(tested, stats.holm([*tested.values()]), strict=True))
+    rates = [_win_rate(name, groups[name], between[1]) for name in sorted(groups)]
+    adjusted = stats.holm([rate.p_adjusted for rate in rates])
     return WinRates(
         between=between, num_people=len({verdict.by for verdict in verdicts}),
-        total=_win_rate("", verdicts, between[1], _p_value("", verdicts, between[1])),
-        categories=[_win_rate(name, groups[name], between[1], p) for name, p in adjusted.items()],
+        total=_judge_rate(_win_rate("", verdicts, between[1])),
+        categories=[_judge_rate(rate.model_copy(update={"p_adjusted": p}))
+                    for rate, p in zip(rates, adjusted, strict=True)],
     )  # fmt: skip
 
 
@@ -147,27 +148,28 @@ def _points_by_record(verdicts: Iterable[HumanVerdict], second: str) -> dict[tup
     return {record: sum(values) / len(values) for record, values in points.items()}
 
 
-def _p_value(category: str, verdicts: Sequence[HumanVerdict], second: str) -> float:
-    points = _points_by_record(verdicts, second)
-    sums = stats.sums_by_cluster([cluster for _, cluster in points], [value - HALF for value in points.values()])
-    return stats.sign_flip(sums[:, 0].tolist(), seed=stats.seed_of(category, "win rate"))
-
-
-def _win_rate(category: str, verdicts: Sequence[HumanVerdict], second: str, p: float) -> WinRate:
+def _win_rate(category: str, verdicts: Sequence[HumanVerdict], second: str) -> WinRate:
+    """Return the win rate of the model ``second``, its p value as it is, without a verdict."""
     by_record = _points_by_record(verdicts, second)
     points, clusters = [*by_record.values()], [cluster for _, cluster in by_record]
-    half, num_clusters = estimate(sum(points) / len(points), stats.mean_interval(points, clusters)), len(set(clusters))
-    word: Literal["first", "second", "none", "too-few"] = "second" if half.value > HALF else "first"
-    if num_clusters < stats.MIN_CLUSTERS:
-        word = "too-few"
-    elif p >= stats.ALPHA or half.low <= HALF <= half.high:
-        word = "none"
+    sums = stats.sums_by_cluster(clusters, [value - HALF for value in points])[:, 0].tolist()
     won, num_bad = [verdict.points(second) for verdict in verdicts], sum(v.value == "both bad" for v in verdicts)
     return WinRate(
-        category=category, n=len(points), num_clusters=num_clusters, num_verdicts=len(won), num_first=won.count(0),
-        num_second=won.count(1), num_ties=won.count(HALF) - num_bad, num_both_bad=num_bad, half=half, p_adjusted=p,
-        verdict=word,
+        category=category, n=len(points), num_clusters=len(sums), num_verdicts=len(won), num_first=won.count(0),
+        num_second=won.count(1), num_ties=won.count(HALF) - num_bad, num_both_bad=num_bad,
+        half=estimate(sum(points) / len(points), stats.mean_interval(points, clusters)),
+        p_adjusted=stats.sign_flip(sums, seed=stats.seed_of(category, "win rate")), verdict="none",
     )  # fmt: skip
+
+
+def _judge_rate(rate: WinRate) -> WinRate:
+    """Return ``rate`` with the verdict that its interval and its adjusted p value allow."""
+    half, word = rate.half, "second" if rate.half.value > HALF else "first"
+    if rate.num_clusters < stats.MIN_CLUSTERS:
+        word = "too-few"
+    elif rate.p_adjusted >= stats.ALPHA or half.low <= HALF <= half.high:
+        word = "none"
+    return rate.model_copy(update={"verdict": word})
 
 
 def people_table(rates: WinRates) -> ReportTable:

@@ -241,8 +241,8 @@ def _mean_row(split: str, scored: Sequence[_Category], num_tests: int, rules: Ru
     loss = max(losses.values()) * len(parts) / num
     p = stats.sign_flip([*parts.values()], seed=seed_of(split, "macro"))
     row = CategoryResult(
-        category="MEAN", metric="1 category" if num == 1 else f"{num} categories", **means,
-        n=sum(each.row.n for each in scored), num_clusters=len(parts), test="sign-flip", p=p, p_adjusted=p,
+        category="MEAN", metric="1 category" if num == 1 else f"{num} categories", n=sum(each.row.n for each in scored),
+        base=means["base"], tuned=means["tuned"], difference=means["difference"], num_clusters=len(parts), test="sign-flip", p=p, p_adjusted=p,
         margin_p=stats.margin_p([part * len(parts) for part in parts.values()], loss, rules.margin),
     )  # fmt: skip
     return _with_effect(row, [*parts.values()], num_tests)

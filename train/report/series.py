@@ -259,10 +259,9 @@ def _unjudged(part: SplitResult) -> SplitResult:
 
 @dataclass(frozen=True)
 class StageFacts:
-    """What a report of one stage does not know: its data, and what they share with the test set."""
+    """What a report of one stage does not tell: how far its data overlap with the test set."""
 
     name: str
-    data: str
     num_left_out: int
     num_overlapping: int
     is_text: bool = False

@@ -54,7 +54,7 @@ class Interval(NamedTuple):
     high: float
 
 
-def wilson(successes: float, num: float, confidence: float = CONFIDENCE) -> Interval:
+def wilson(successes: float, num: float) -> Interval:
     """Return the score interval of a share; ``num`` may be an effective size and need not be whole.
 
     Never empty, also at 0 of n and n of n, where the textbook interval has no width. Wilson 1927, JASA 22:209; Brown,
@@ -64,7 +64,7 @@ def wilson(successes: float, num: float, confidence: float = CONFIDENCE) -> Inte
     successes, num = float(successes), float(num)
     if num <= 0 or not 0 <= successes <= num * (1 + 1e-12):
         raise ValueError(f"{successes:g} of {num:g} is no share")
-    z = float(ndtri(0.5 + confidence / 2))
+    z = float(ndtri(0.5 + CONFIDENCE / 2))
     share = min(1.0, successes / num)
     middle = (share + z * z / (2 * num)) / (1 + z * z / num)
     half = z / (1 + z * z / num) * math.sqrt(share * (1 - share) / num + z * z / (4 * num * num))
