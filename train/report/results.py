@@ -19,6 +19,8 @@ from train.report.model import CategoryResult, Change, Estimate, SplitResult, Un
 from train.report.stats import seed_of
 
 Pairs = Sequence[tuple[Scored, Scored]]
+Scores = Sequence[tuple[Mapping[str, float], Mapping[str, float]]]
+"""The scores of records by the base and by the tuned model."""
 Split = Literal["validation", "test"]
 SPLITS: tuple[Split, ...] = ("validation", "test")
 """Those that are judged; test comes last."""
@@ -189,16 +191,16 @@ def _category(split: str, category: str, pairs: Pairs, rules: Rules) -> _Categor
     compared, is_score, seed = scored or spelled, bool(scored), seed_of(split, category)
     clusters, both = [first.cluster for first, _ in compared], list(zip(*compared, strict=True))
     before, after = ([known(record.score if is_score else record.nll) for record in side] for side in both)
-    change = np.subtract(after, before).tolist()
+    change, bits = np.subtract(after, before).tolist(), list(map(bits_per_byte, zip(*spelled, strict=True)))
     if is_score:
         intervals = [stats.mean_interval(side, clusters) for side in (before, after)]
         intervals.append(stats.difference_interval(before, after, clusters))
-        values = _mean(before), _mean(after)
+        values = [_mean(before), _mean(after)]
     else:
         weights = [first.num_bytes * math.log(2) for first, _ in compared]
         intervals = [stats.bootstrap(side, weights, clusters, seed=seed, replicates=rules.resamples)
                      for side in (before, after, change)]  # fmt: skip
-        values = bits_per_byte(both[0]), bits_per_byte(both[1])
+        values = bits
     base, tuned, difference = map(estimate, (*values, values[1] - values[0]), intervals)
     parts, size = stats.change_parts(before, after, clusters)
     test, p = stats.paired_test(before, after, clusters, seed=seed)
@@ -210,7 +212,7 @@ def _category(split: str, category: str, pairs: Pairs, rules: Rules) -> _Categor
         difference=difference, test=test, p=p, p_adjusted=p, better=up if is_score else down,
         worse=down if is_score else up, other=other, trivial_answer=compared[0][1].trivial_answer,
         margin_p=stats.margin_p(parts, math.sqrt(size), rules.margin) if is_score else None,
-        bits_per_byte=_change_of(map(bits_per_byte, zip(*spelled, strict=True))) if spelled else None,
+        bits_per_byte=Change(base=bits[0], tuned=bits[1]) if bits else None,
         is_uncalibrated=JUDGE in {metric, *other} and not rules.is_judge_calibrated,
     )  # fmt: skip
     sums = stats.sums_by_cluster(clusters, change)[:, 0] / len(change)
@@ -242,7 +244,8 @@ def _mean_row(split: str, scored: Sequence[_Category], num_tests: int, rules: Ru
     p = stats.sign_flip([*parts.values()], seed=seed_of(split, "macro"))
     row = CategoryResult(
         category="MEAN", metric="1 category" if num == 1 else f"{num} categories", n=sum(each.row.n for each in scored),
-        base=means["base"], tuned=means["tuned"], difference=means["difference"], num_clusters=len(parts), test="sign-flip", p=p, p_adjusted=p,
+        num_clusters=len(parts), base=means["base"], tuned=means["tuned"], difference=means["difference"],
+        test="sign-flip", p=p, p_adjusted=p,
         margin_p=stats.margin_p([part * len(parts) for part in parts.values()], loss, rules.margin),
     )  # fmt: skip
     return _with_effect(row, [*parts.values()], num_tests)
@@ -281,20 +284,17 @@ def _is_scored(pair: tuple[Scored, Scored]) -> bool:
 def _other_scores(compared: Pairs) -> dict[str, Change]:
     both = [(before.scores or {}, after.scores or {}) for before, after in compared]
     names = sorted({name for before, _ in both for name in before} - {compared[0][0].metric})
+    return _score_changes(both, [name for name in names if not name.startswith((_BEHAVIOUR, f"{JUDGE}."))])
+
+
+def _score_changes(both: Scores, names: Iterable[str]) -> dict[str, Change]:
+    """Return the means of both models' scores that have ``names``, of the records where both have them."""
     changes = {}
-    for name in (name for name in names if not name.startswith((_BEHAVIOUR, f"{JUDGE}."))):
+    for name in names:
         if values := [(before[name], after[name]) for before, after in both if name in before and name in after]:
-            changes[name] = _change(values)
+            base, tuned = map(_mean, zip(*values, strict=True))
+            changes[name] = Change(base=base, tuned=tuned)
     return changes
-
-
-def _change(values: Sequence[tuple[float, float]]) -> Change:
-    return _change_of(map(_mean, zip(*values, strict=True)))
-
-
-def _change_of(ends: Iterable[float]) -> Change:
-    base, tuned = ends
-    return Change(base=base, tuned=tuned)
 
 
 def unscored_of(category: str, records: Iterable[Sequence[Scored]]) -> Unscored | None:
@@ -337,13 +337,11 @@ def one_answer(category: str, split: str, pairs: Pairs) -> str:
 def _behaviour(pairs: Pairs) -> dict[str, Change]:
     # A choice that was taken by likelihood is an answer, and was not written.
     written = [pair for pair in pairs if None not in (pair[0].stopped, pair[1].stopped)]
-    each = [[{**(one.scores or {}), f"{_BEHAVIOUR}stopped": float(bool(one.stopped))} for one in pair]
+    both = [[{**(side.scores or {}), f"{_BEHAVIOUR}stopped": float(bool(side.stopped))} for side in pair]
             for pair in written]  # fmt: skip
-    names = {name for pair in each for scores in pair for name in scores}
-    return {
-        name: _change([(before.get(key, 0.0), after.get(key, 0.0)) for before, after in each])
-        for name in wording.BEHAVIOUR if (key := _BEHAVIOUR + name) in names
-    }  # fmt: skip
+    zeros = dict.fromkeys([name for pair in both for scores in pair for name in scores], 0.0)
+    changes = _score_changes([(zeros | before, zeros | after) for before, after in both], zeros)
+    return {name: changes[key] for name in wording.BEHAVIOUR if (key := _BEHAVIOUR + name) in changes}
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -150,18 +150,9 @@ BEHAVIOUR = {
 }  # fmt: skip
 """What is measured of completions, by name; all but two of them are shares."""
 _SHARES = ("stopped", "empty", "repetition", "reasoning_cut")
-HEADS = ("category", "n", "metric", "trivial", "base", "tuned", "change", "95 %", "p", "verdict")
 _IN_FILES = (
-    "clusters",
-    "base 95 %",
-    "tuned 95 %",
-    "up, down",
-    "test",
-    "finds",
-    "other scores",
-    "bits per byte",
-    "note",
-)
+    "clusters", "base 95 %", "tuned 95 %", "up, down", "test", "finds", "other scores", "bits per byte", "note",
+)  # fmt: skip
 _LONGEST_NAME = 32
 
 
@@ -197,49 +188,57 @@ def tables_of(report: Report) -> Iterator[ReportTable]:
 
 def _results_table(report: Report, name: str, split: SplitResult) -> ReportTable:
     reference, is_in_terminal = report.models[0].name, split.split == report.headline
-    rows = [_cells(row) for row in split.rows()]
+    rows = list(map(_cells, split.rows()))
     if split.macro:
         # Of no record alone.
-        rows[-1][1] = rows[-1][len(HEADS) + 3] = ""
+        rows[-1] |= {"n": "", "up, down": ""}
     if len(report.models) == 1:
         # Beside itself it has scores alone.
-        heads, kept = ("category", "n", "metric", "trivial", "score", "clusters", "95 %"), (0, 1, 2, 3, 4, 10, 11)
+        heads = {"category": "category", "n": "n", "metric": "metric", "trivial": "trivial", "base": "score",
+                 "clusters": "clusters", "base 95 %": "95 %"}  # fmt: skip
         return ReportTable(
-            part="results", title=f"{reference} on the {split.split} split", heads=heads, has_total=bool(split.macro),
-            rows=[[row[index] for index in kept] for row in rows], is_in_terminal=is_in_terminal,
+            part="results", title=f"{reference} on the {split.split} split", heads=[*heads.values()],
+            rows=[[row[head] for head in heads] for row in rows], has_total=bool(split.macro),
+            is_in_terminal=is_in_terminal,
         )  # fmt: skip
     sides = BASE_AGAINST_TUNED if (reference, name) == ("base", "tuned") else f"base = {reference}, tuned = {name},"
     is_asked = any(row.reason in MARGIN_REASONS for row in split.categories)
     question = f": is a loss of {number(report.margin)} ruled out?" if is_asked else ""
     questions = [row.sentence for row in split.categories if row.reason == "cannot-tell"]
     return ReportTable(
-        part="results", title=f"{sides} on the {split.split} split{question}", heads=HEADS + _IN_FILES, rows=rows,
+        part="results", title=f"{sides} on the {split.split} split{question}", heads=[*rows[0]],
+        rows=[[*row.values()] for row in rows],
         files_only=_IN_FILES, sentences=[legend(split), *dict.fromkeys(questions)], has_total=bool(split.macro),
         left=("metric", "95 %", "verdict", "base 95 %", "tuned 95 %", "test", "other scores", "bits", "note"),
         is_in_terminal=is_in_terminal,
     )  # fmt: skip
 
 
-def _cells(row: CategoryResult | Unscored) -> list[str]:
-    """Return the cells of a result below `HEADS` and those that are in files alone."""
+def _cells(row: CategoryResult | Unscored) -> dict[str, str]:
+    """Return the cells of a result by the heads of their columns, the last of which are in files alone."""
     name = category(row.category)
     name = name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "\u2026"
     if isinstance(row, Unscored):
-        return [name, count_of(row.n, row.num_unscored), row.metric, *["-"] * 6, row.label, *[""] * len(_IN_FILES)]
+        dashes = dict.fromkeys(("trivial", "base", "tuned", "change", "95 %", "p"), "-")
+        return {"category": name, "n": count_of(row.n, row.num_unscored), "metric": row.metric, **dashes,
+                "verdict": row.label, **dict.fromkeys(_IN_FILES, "")}  # fmt: skip
     is_share = row.higher_is_better
     # A margin of .02 lies too near to an end of -.019 for two decimals.
     decimals = 3 if row.reason in MARGIN_REASONS else 2
-    other = "; ".join(f"{name} {number(of.base)} → {number(of.tuned)}" for name, of in row.other.items())
-    bits = f"{row.bits_per_byte.base:.3f} → {row.bits_per_byte.tuned:.3f}" if row.bits_per_byte else ""
-    return [
-        name, count_of(row.n, row.num_unscored + row.num_unanswered), metric_of(row), number(row.trivial),
-        number(row.base.value, is_share=is_share), number(row.tuned.value, is_share=is_share),
-        number(row.difference.value, is_share=is_share, sign=True),
-        spread(row.difference, is_share=is_share, sign=True, decimals=decimals),
-        p_value(row.p_adjusted).removeprefix("p ").removeprefix("= "), row.label, str(row.num_clusters),
-        spread(row.base, is_share=is_share), spread(row.tuned, is_share=is_share), f"{row.better}, {row.worse}",
-        row.test, number(row.minimum_detectable_effect), other, bits, row.note,
-    ]  # fmt: skip
+    return {
+        "category": name, "n": count_of(row.n, row.num_unscored + row.num_unanswered), "metric": metric_of(row),
+        "trivial": number(row.trivial), "base": number(row.base.value, is_share=is_share),
+        "tuned": number(row.tuned.value, is_share=is_share),
+        "change": number(row.difference.value, is_share=is_share, sign=True),
+        "95 %": spread(row.difference, is_share=is_share, sign=True, decimals=decimals),
+        "p": p_value(row.p_adjusted).removeprefix("p ").removeprefix("= "), "verdict": row.label,
+        "clusters": str(row.num_clusters), "base 95 %": spread(row.base, is_share=is_share),
+        "tuned 95 %": spread(row.tuned, is_share=is_share), "up, down": f"{row.better}, {row.worse}", "test": row.test,
+        "finds": number(row.minimum_detectable_effect),
+        "other scores": "; ".join(f"{name} {number(of.base)} → {number(of.tuned)}" for name, of in row.other.items()),
+        "bits per byte": f"{row.bits_per_byte.base:.3f} → {row.bits_per_byte.tuned:.3f}" if row.bits_per_byte else "",
+        "note": row.note,
+    }  # fmt: skip
 
 
 def forgetting_text(general: Forgetting) -> str:
