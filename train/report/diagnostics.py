@@ -22,7 +22,7 @@ from train.report.wording import category, number, percent, spread
 _MOST_DISTINCT = 8
 """Numbers of more kinds than this are told by their two halves."""
 _FEWEST = 10
-"""Clusters below which nothing is said of over-fitting."""
+"""Clusters below which nothing is said of over-fitting, of memorised answers, and of nats gained."""
 
 
 def field_gaps(
@@ -222,8 +222,8 @@ def preferences(
 def _preference_cells(group: Sequence[Twins]) -> list[str]:
     agreed, nats = _agreement(group), ["-", "too few"]
     parts = _twin_parts(group, [[known(gain_of(twins[0], after)) for after in twins[1:]] for twins in group])
-    # Gains are skewed, so that this interval holds the mean of a lognormal gain in 84 % at 10 clusters, 88 % at 30.
-    if len(parts) >= stats.MIN_CLUSTERS:
+    # Rough, as gains are skewed: of lognormal ones it holds the mean in 84 % at 10 clusters and in 88 % at 30.
+    if len(parts) >= _FEWEST:
         fit = fit_two_way(parts)
         nats = [number(fit.mean, is_share=False, sign=True),
                 spread(estimate(fit.mean, fit.interval()), is_share=False, sign=True)]  # fmt: skip
