@@ -49,7 +49,6 @@ ELSEWHERE = {
     "train/contestants/gguf_server.py": "writing what llama.cpp says against a file",
     "train/model/device.py": "/proc and /sys",
     "train/model/load.py": "a model that `check_folder` has looked at, which may lie in a cache of links",
-    "train/pipeline/export/harness.py": "a text that ships with us",
 }
 
 

@@ -36,9 +36,8 @@ from train.data.dataset import open_dataset
 from train.data.rendering import Renderer
 from train.evaluate.predictions import read_predictions
 from train.model.load import check_gguf
-from train.pipeline.export import EXPORT
-from train.pipeline.export.gguf import FORMATS, write_gguf
-from train.pipeline.export.source import ExportManifest
+from train.pipeline.export import EXPORT, ExportManifest
+from train.pipeline.gguf import FORMATS, write_gguf
 from train.report import schema_of
 
 pytestmark = [
@@ -94,8 +93,8 @@ def test_a_file_answers_as_the_run_did_and_says_how_it_was_proved(run: Path, tmp
     done = export(run, "gguf", out)
     assert done.return_value == Exit.OK
     path = out / "one-f16.gguf"
-    assert f"llama-server --jinja -m {path}" in done.stdout
-    assert done.stdout.strip().endswith(str(out))
+    assert f"llama-server --jinja -m {path}" in done.stderr
+    assert done.stdout.strip() == str(out)
     assert "are left out" not in done.stderr
     assert "proved: the same tokens of 12 prompts" in done.stderr
     assert sorted(entry.name for entry in out.iterdir()) == ["README.md", EXPORT, path.name]

@@ -76,13 +76,13 @@ def test_a_look_and_a_run_have_the_same_template_tokens_and_stops(bases: Bases, 
         shutil.copytree(bases("llama", kind), base)
         (base / "generation_config.json").unlink()
         looked, trained = (
-            open_renderer(open_dataset(dataset), Recipe(base=str(base)))[0],
+            open_renderer(open_dataset(dataset), Recipe(base=str(base))),
             prepare(dataset, Recipe(base=str(base))).renderer,
         )
         for name in ("template", "stop_ids", "max_length", "objective", "served_template"):
             assert getattr(looked, name) == getattr(trained, name)
         (base / "model.safetensors").unlink()
-        assert open_renderer(open_dataset(dataset), Recipe(base=str(base)))[0].stop_ids == trained.stop_ids
+        assert open_renderer(open_dataset(dataset), Recipe(base=str(base))).stop_ids == trained.stop_ids
 
 
 def test_control_characters_are_visible(bases: Bases, tmp_path: Path) -> None:

@@ -357,15 +357,3 @@ def test_rows_of_others_may_name_it_otherwise(name: str) -> None:
     answer = {key: value for key, value in row.messages[1].items() if key != "reasoning_content"}
     other = replace(row, messages=[row.messages[0], answer | {name: "two and three"}])
     assert renderer(ALWAYS).whole(other) == renderer(ALWAYS).whole(row)
-
-
-@pytest.mark.ci
-def test_a_harness_gets_no_records_with_reasoning(dataset: Path, tmp_path: Path) -> None:
-    base = save_base(tmp_path / "base", ALWAYS)
-    done = train("run", dataset, base, "--out", str(tmp_path / "r"), *QUICK)
-    assert done.exception is None, done.exception
-    runner = CliRunner()
-    words = ["export", str(tmp_path / "r"), "--to", "lm-eval", "--output", str(tmp_path / "tasks")]
-    refused = runner.invoke(cli, words, standalone_mode=False)
-    assert isinstance(refused.exception, TrainError)
-    assert "scores reasoning as a part of the answer; records with some: x1" in refused.exception.message

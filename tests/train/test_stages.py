@@ -143,7 +143,7 @@ def test_a_series_of_stages_goes_on(recipe: Path, dataset: Path, tmp_path: Path)
     assert (out / "pairs" / "report.json").exists()
     assert (out / "text" / "report.json").stat().st_mtime_ns == before
     # What a stage is trained on lies in no folder, and is put together again.
-    for words in (["eval", str(out / "stage-2"), "--rescore"], ["export", str(out), "--to", "lm-eval"]):
+    for words in (["eval", str(out / "stage-2"), "--rescore"], ["export", str(out), "--to", "adapter", "--check", "0"]):
         done = _call(*words, "--dataset", str(dataset))
         assert done.exception is None, done.exception
 

@@ -52,7 +52,7 @@ def preview(
         _print_lengths(loaded)
         return Exit.OK
     opened = open_dataset(dataset)
-    renderer, _ = open_renderer(opened, loaded, folder=recipe.parent if recipe else None)
+    renderer = open_renderer(opened, loaded, folder=recipe.parent if recipe else None)
     rows = opened.splits[split][:number]
     if ids:
         rows = [row for part in opened.splits.values() for row in part if row.id in ids]

@@ -37,7 +37,7 @@ from train.loop.checkpoint import clear_leftovers
 from train.model import check_finite, describe_init, is_lora
 from train.model.device import Meter
 from train.model.distributed import SINGLE_PROCESS, DistributedContext, gather_weights, join_group, unshard
-from train.pipeline.export.models import write_card_and_tokenizer
+from train.pipeline.export import write_card_and_tokenizer
 from train.pipeline.measuring import IN_RUN, base_score, measure, measure_base, reference_logps, validation_of
 from train.pipeline.plan import duration, explain_oom, make_plan, plan_sentence
 from train.pipeline.prepare import Prepared, add_adapters, fill_in, prepare, settle

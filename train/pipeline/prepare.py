@@ -222,16 +222,10 @@ def _place(model: Any, recipe: Recipe, placement: Placement) -> tuple[Recipe, Pl
     return recipe, replace(placement, device=device, dtype=dtype)
 
 
-def open_renderer(
-    dataset: Dataset, recipe: Recipe, *, folder: Path | None = None
-) -> tuple[Renderer, int | None]:  # fmt: skip
-    """Return the renderer of a recipe's base, and how many positions the base has, None without a limit.
-
-    No weight is read.
-    """
+def open_renderer(dataset: Dataset, recipe: Recipe, *, folder: Path | None = None) -> Renderer:
+    """Return the renderer of a recipe's base; no weight is read."""
     tokenizer, stop_ids = load_tokenizer(recipe.base, folder=folder)
-    reads = read_length(recipe.base, folder=folder)
-    return _renderer(tokenizer, recipe, dataset, reads, stop_ids), reads
+    return _renderer(tokenizer, recipe, dataset, read_length(recipe.base, folder=folder), stop_ids)
 
 
 def renderer_of(model: Any, tokenizer: Any, recipe: Recipe, dataset: Dataset) -> Renderer:
