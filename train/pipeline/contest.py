@@ -9,33 +9,39 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from train.base import console
 from train.base.run_folder import EVALUATION, RECIPE, evaluation_folder, now, recipe_folder, versions, write_run
-from train.base.storage import appending, digest_of, sha256_of, write_whole
+from train.base.storage import appending, canonical_json, digest_of, sha256_of, write_whole
 from train.contestants import Answer, Contestant, Request, Sampling, Unanswered, parse_spec
 from train.contestants.prompting import Prompting
 from train.contestants.recording import digest_of_request
 from train.contestants.spec import Spec, route_of
 from train.data.dataset import Dataset, Row
 from train.evaluate.predictions import PREDICTIONS, Scored, prediction_line, read_predictions
-from train.evaluate.scoring import CategorySpec, category_specs, score, spec_of
-from train.pipeline.contest_plan import RowsById, plan_lines, power_lines, reference_of, warn_of_unscored
+from train.evaluate.scoring import category_specs, score, spec_of
 from train.recipe import load_recipe
-from train.report.wording import number
+from train.report.results import reference_of, warn_of_unscored
+from train.report.stats import MIN_CLUSTERS, minimum_detectable_effect
+from train.report.wording import category, number
 
 if TYPE_CHECKING:
+    # Imports httpx2, which a .gguf file does without.
     from train.contestants.endpoint import EndpointContestant
 
-
+RowsById = Mapping[str, tuple[str, Row]]
+"""The split and the row of each record by its id."""
+_GENERAL = "general"
+"""The split of general text; its own module imports torch."""
 _BLOCK = 256
 """Rows that a model on this machine answers before they are written down; no more are lost by a kill."""
-_GENERAL = "general"
+_CHANGED = 0.1
+"""The share of answers that are taken to be scored otherwise."""
 _PLAIN_SECONDS = 30.0
 """Seconds between two lines about what is asked, where no line can be redrawn."""
 
@@ -49,12 +55,12 @@ class Conditions:
     asked, and nothing is sent or written.
     """
 
-    splits: Sequence[str] = ("validation", "test")
-    prompting: Prompting = field(default_factory=Prompting)
-    max_new_tokens: int = Sampling().max_new_tokens
-    max_reasoning_tokens: int | None = None
-    is_flagged_sent: bool = False
-    is_dry: bool = False
+    splits: Sequence[str]
+    prompting: Prompting
+    max_new_tokens: int
+    max_reasoning_tokens: int | None
+    is_flagged_sent: bool
+    is_dry: bool
 
 
 def shared_lengths(names: Sequence[str]) -> tuple[int, int | None]:
@@ -88,7 +94,7 @@ class _Contest:
         self.rows: RowsById = {name: each for name, each in rows.items() if name not in flagged}
         self.num_withheld = len(rows) - len(self.rows)
 
-    def requests(self, done: Mapping[str, Scored]) -> list[Request]:
+    def requests(self, done: Collection[str]) -> list[Request]:
         """Return what a model elsewhere is still asked; the likelihoods of choices where it can tell them."""
         sampling, can_compare = Sampling(max_new_tokens=self.conditions.max_new_tokens), self.contestant.can_compare
         return [
@@ -97,6 +103,16 @@ class _Contest:
             )
             for name, (_, row) in self.rows.items() if name not in done and row.messages is not None
         ]  # fmt: skip
+
+    def scored(self, answer: Answer) -> Scored:
+        """Return ``answer`` as it is scored."""
+        split, row = self.rows[answer.id]
+        # An endpoint may not say whether it came to an end.
+        answer = answer if answer.logprobs else replace(answer, stopped=bool(answer.stopped))
+        # A choice that was written stands for the record as the comparison of likelihoods does for other models;
+        # whoever compares them says so.
+        [result] = score([row], {row.id: reference_of(row)}, [answer], None, self.categories, split=split)
+        return result
 
 
 def evaluate_contestant(
@@ -114,7 +130,7 @@ def evaluate_contestant(
     record["id"], path = folder.name, folder / PREDICTIONS
     # What a kill cut off is asked again.
     results = read_predictions(path, is_growing=True)[1] if path.exists() else []
-    done = {result.id: result for result in results if result.split != _GENERAL}
+    done = {result.id for result in results if result.split != _GENERAL}
     _announce(contest, done)
     if conditions.is_dry:
         return folder, record
@@ -123,19 +139,19 @@ def evaluate_contestant(
     write_whole(path, map(prediction_line, results))
     with appending(path) as append:
 
-        def put(scored: Scored) -> None:
-            results.append(scored)
-            append(prediction_line(scored))
+        def keep(result: Scored) -> None:
+            results.append(result)
+            append(prediction_line(result))
 
         if contest.is_local:
-            record["general_text"] = _measure(contest, done, put, has_general=len(results) > len(done))
+            record["general_text"] = _measure(contest, done, keep, has_general=len(results) > len(done))
         else:
-            unanswered = _ask(contest, done, put)
+            unanswered = _ask(contest, done, keep)
     # In the order of the dataset, whatever order they came in.
     order = {name: index for index, name in enumerate(contest.rows)}
     results.sort(key=lambda result: len(order) if result.split == _GENERAL else order[result.id])
     write_whole(path, map(prediction_line, results))
-    record |= _outcome(contest, results, unanswered) | {"files": {PREDICTIONS: sha256_of(path)}}
+    record |= _summarise(contest, results, unanswered) | {"files": {PREDICTIONS: sha256_of(path)}}
     write_run(folder, record, EVALUATION)
     return folder, record
 
@@ -171,7 +187,7 @@ def _folder_name(spec: Spec, prompting: Prompting) -> str:
     return f"eval-{name}{'-system' if prompting.system else ''}{f'-{prompting.number}shot' if prompting.number else ''}"
 
 
-def _announce(contest: _Contest, done: Mapping[str, Scored]) -> None:
+def _announce(contest: _Contest, done: Collection[str]) -> None:
     # What is asked, where, and of an endpoint for how much, and what it can show.
     contestant, conditions, spec = contest.contestant, contest.conditions, contest.spec
     left = Counter(split for name, (split, _) in contest.rows.items() if name not in done)
@@ -187,11 +203,55 @@ def _announce(contest: _Contest, done: Mapping[str, Scored]) -> None:
         for split in conditions.splits:
             rows = [row for name, row in contest.rows.values() if name == split]
             warn_of_unscored(rows, contest.categories, split)
-        lines = plan_lines(cast("EndpointContestant", contestant), contest.requests(done), contest.rows)
-        console.info("\n".join([*lines, *power_lines(contest.rows)]))
+        lines = _plan_lines(cast("EndpointContestant", contestant), contest.requests(done), contest.rows)
+        console.info("\n".join([*lines, *_power_lines(contest.rows)]))
 
 
-def _measure(contest: _Contest, done: Mapping[str, Scored], put: Callable[[Scored], None], *, has_general: bool) -> str:
+def _plan_lines(contestant: EndpointContestant, requests: Sequence[Request], rows: RowsById) -> list[str]:
+    """Return in words what is sent for ``requests``, and for how much."""
+    by_id = {request.id: request for request in requests}
+    planned = [by_id[ids[0]] for ids in contestant.plan(requests)]
+    each, likely = Counter(rows[request.id][0] for request in planned), list(map(_likely_tokens, planned))
+    prompt, new = sum(tokens for tokens, _ in likely), sum(tokens for _, tokens in likely)
+    cost = contestant.budget.cost(prompt, new)
+    overrun = contestant.budget.overrun(cost)
+    return [
+        f"{len(planned):,} requests{''.join(f', {num:,} of {split}' for split, num in each.items())}; "
+        f"{len(rows) - len(planned):,} records take none: answered already (cache or this folder), or equal to another",
+        f"about {prompt:,} tokens of prompts and {new:,} of answers, if answers are as long as the references",
+        "no price: set price_in and price_out in a .toml file, per million tokens" if cost is None
+        else f"cost: about {number(cost)}",
+        *([f"warning: not all of it will be asked: {overrun}"] if overrun else []),
+    ]  # fmt: skip
+
+
+def _likely_tokens(request: Request) -> tuple[int, int]:
+    # Of the prompt, and of an answer as long as the reference: four bytes each, as in English.
+    answer = (request.row.messages or [])[len(request.prompt)]
+    texts = [request.prompt, request.row.tools], [answer["content"], answer.get("tool_calls")]
+    prompt, new = (len(canonical_json(text).encode("utf-8", "surrogatepass")) // 4 for text in texts)
+    return prompt, min(new, request.sampling.max_new_tokens)
+
+
+def _power_lines(rows: RowsById) -> list[str]:
+    """Return in words what the records can show of two models."""
+    # Verdicts come from test where it is asked; it is the first of both by name.
+    judged = min((split for split, _ in rows.values()), default="")
+    clusters: dict[str, set[str]] = defaultdict(set)
+    for split, row in rows.values():
+        # As in a comparison: raw text has no answer, and that a disliked one became less likely is no loss.
+        if split == judged and row.messages and row.is_liked is not False:
+            clusters[category(row.category)].add(row.cluster)
+    lines = [f"what {judged} can show of two models in 80 % of all tries, if one answer in ten is scored otherwise:"]
+    for name, size in sorted((name, len(each)) for name, each in clusters.items()):
+        changed = round(size * _CHANGED)
+        effect = minimum_detectable_effect([1.0] * changed + [0.0] * (size - changed), len(clusters))
+        shown = f"too few, below {MIN_CLUSTERS}" if size < MIN_CLUSTERS else f"a change of {number(effect)}"
+        lines.append(f"  {name}: {shown} ({size:,} clusters)")
+    return lines if clusters else []
+
+
+def _measure(contest: _Contest, done: Collection[str], keep: Callable[[Scored], None], *, has_general: bool) -> str:
     # A model in this process is measured as a run measures its own. Returns the name of the general text.
     # It all imports torch, which others do without.
     from train.contestants.local import LocalContestant
@@ -218,35 +278,33 @@ def _measure(contest: _Contest, done: Mapping[str, Scored], put: Callable[[Score
             for scored in evaluate_model(
                 local.model, renderer, block, contest.categories, recipe, split=split, prompts=prompts
             ):
-                put(scored)
+                keep(scored)
     name = recipe.eval.general
     if not has_general:
         home = recipe_folder(contest.spec.path) if name and contest.spec.path else Path()
         rows = readable_general(renderer, home / name if name else None)
         for scored in evaluate_model(local.model, renderer, rows, {}, recipe, split=_GENERAL, is_generating=False):
-            put(scored)
+            keep(scored)
     return general_name(name)
 
 
-def _ask(contest: _Contest, done: Mapping[str, Scored], put: Callable[[Scored], None]) -> list[Unanswered]:
+def _ask(contest: _Contest, done: Collection[str], keep: Callable[[Scored], None]) -> list[Unanswered]:
     # Ask a model that is elsewhere, and return what has no answer.
     requests = {request.id: request for request in contest.requests(done)}
-    unanswered, num_done, cost, said = list[Unanswered](), 0, 0.0, time.monotonic()
+    unanswered, num_done, cost, last_line_at = list[Unanswered](), 0, 0.0, time.monotonic()
 
-    def hear(answer: Answer | Unanswered) -> None:
-        nonlocal num_done, cost, said
+    def on_answer(answer: Answer | Unanswered) -> None:
+        nonlocal num_done, cost, last_line_at
         num_done += 1
         if isinstance(answer, Unanswered):
             unanswered.append(answer)
         else:
-            split, row = contest.rows[answer.id]
-            scored = _scored(answer, row, spec_of(contest.categories, row.category), split)
-            put(replace(scored, asked=digest_of_request(requests[answer.id])))
+            keep(replace(contest.scored(answer), asked=digest_of_request(requests[answer.id])))
             cost += 0.0 if answer.is_cached else answer.cost or 0.0
         # A line that is redrawn, or one in a log now and then.
         is_live = sys.stderr.isatty()
-        if is_live or time.monotonic() >= said + _PLAIN_SECONDS:
-            said = time.monotonic()
+        if is_live or time.monotonic() >= last_line_at + _PLAIN_SECONDS:
+            last_line_at = time.monotonic()
             (console.redraw if is_live else console.info)(
                 f"asked {num_done:,} of {len(requests):,}, {len(unanswered):,} without an answer"
                 + f", cost so far {number(cost)}" * (cost > 0)
@@ -254,45 +312,35 @@ def _ask(contest: _Contest, done: Mapping[str, Scored], put: Callable[[Scored], 
 
     # All splits together, so that what is asked twice is sent once.
     if requests:
-        contest.contestant.answer(list(requests.values()), hear)
+        contest.contestant.answer(list(requests.values()), on_answer)
     return unanswered
 
 
-def _scored(answer: Answer, row: Row, spec: CategorySpec, split: str) -> Scored:
-    # An endpoint may not say whether it came to an end.
-    answer = answer if answer.logprobs else replace(answer, stopped=bool(answer.stopped))
-    # A choice that was written stands for the record as the comparison of likelihoods does for other models; whoever
-    # compares them says so.
-    [scored] = score([row], {row.id: reference_of(row)}, [answer], None, {row.category: spec}, split=split)
-    return scored
-
-
-def _outcome(contest: _Contest, results: Sequence[Scored], unanswered: Sequence[Unanswered]) -> dict[str, Any]:
-    # The end of eval.json, which is said too.
-    done = {(result.split, result.id) for result in results if result.split != _GENERAL}
-    num_skipped = len(contest.rows) - len(done) - len(unanswered)
+def _summarise(contest: _Contest, results: Sequence[Scored], unanswered: Sequence[Unanswered]) -> dict[str, Any]:
+    # The end of eval.json, with a warning for each kind of record that has no whole answer.
+    answered = [result for result in results if result.split != _GENERAL]
+    num_skipped = len(contest.rows) - len(answered) - len(unanswered)
     for reason, num in sorted(Counter(f"{each.code}: {each.reason}" for each in unanswered).items()):
         console.info(f"warning: no answer to {num:,} of the records: {reason}")
     if unanswered:
         console.info("The same command asks for them again.")
-    if num_cut := sum(result.stopped is False for result in results):
+    if num_cut := sum(result.stopped is False for result in answered):
         most = contest.conditions.max_new_tokens
-        console.info(f"warning: {num_cut:,} of {len(done):,} answers ended at {most} tokens; see --max-new-tokens")
+        console.info(f"warning: {num_cut:,} of {len(answered):,} answers ended at {most} tokens; see --max-new-tokens")
     if num_skipped:
         console.info(f"warning: no result for {num_skipped:,} of the records: too long, raw text or not to be rendered")
     # By category the records without an answer, those that it could not read or was not sent among them; raw text has
     # none.
-    lacking = {
-        split: Counter(
-            row.category for row in contest.dataset.splits[split] if row.messages and (split, row.id) not in done
-        )
-        for split in contest.conditions.splits
-    }
+    ids, lacking = {result.id for result in answered}, dict[str, dict[str, int]]()
+    for split in contest.conditions.splits:
+        rows = [row for row in contest.dataset.splits[split] if row.messages and row.id not in ids]
+        if rows:
+            lacking[split] = dict(sorted(Counter(row.category for row in rows).items()))
     return {
         "status": "stopped" if unanswered else "finished", "ended": now(),
         "counts": {
-            "results": len(done), "unanswered": dict(sorted(Counter(each.code for each in unanswered).items())),
+            "results": len(answered), "unanswered": dict(sorted(Counter(each.code for each in unanswered).items())),
             "skipped": num_skipped, "held_back": contest.num_withheld,
         },
-        "unanswered": {split: dict(sorted(num.items())) for split, num in lacking.items() if num},
+        "unanswered": lacking,
     }  # fmt: skip

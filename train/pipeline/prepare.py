@@ -49,11 +49,11 @@ from train.model import (
 from train.model.batch import BatchSampler
 from train.model.capabilities import capabilities_of, checkpoint_activations
 from train.model.distributed import SINGLE_PROCESS, DistributedContext, ParallelStrategy
-from train.pipeline.contest_plan import warn_of_unscored
 from train.pipeline.plan import needs_checkpointing
 from train.recipe import PREFERENCES, SHIPPED_TEXT, Objective, Recipe, load_recipe, recipe_digest
 from train.recipe.forgetting import Tuning, tuning_of
 from train.report.judge import announce_judge, require_judge
+from train.report.results import warn_of_unscored
 
 _READ = {"max_length", "on_too_long", "on_unrenderable", "reasoning", "allow_special_tokens", "bf16", "device",
          "threads", "load_in_4bit"}  # fmt: skip

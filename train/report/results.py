@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,9 +12,12 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from train.base import console
+from train.contestants.chat_completions import text_of
+from train.data.dataset import Row, last_answer
 from train.evaluate.metrics import normalise
 from train.evaluate.predictions import RIGHT_FROM, Scored
-from train.evaluate.scoring import LONGEST_LABEL
+from train.evaluate.scoring import LONGEST_LABEL, Answer, CategorySpec, score, spec_of
 from train.report import stats, wording
 from train.report.model import CategoryResult, Change, Estimate, SplitResult, Unscored
 from train.report.stats import seed_of
@@ -311,6 +315,32 @@ def unscored_of(category: str, records: Iterable[Sequence[Scored]]) -> Unscored 
     why = f"{n} of {len(evaluated)} scored, as references are empty or do not suit the scorer {metric}"
     sentence = _no_figure(category, why)
     return Unscored(category=category, metric=metric, n=n, num_unscored=len(evaluated) - n, sentence=sentence)
+
+
+def warn_of_unscored(rows: Sequence[Row], categories: Mapping[str, CategorySpec], split: str) -> None:
+    """Warn of each category of ``split`` whose references its scorer cannot score."""
+    # A reference that is not scored as an answer to itself suits no answer.
+    rows = [
+        row for row in rows if row.is_liked is not False and any(m["role"] == "assistant" for m in row.messages or ())
+    ]
+    references = {row.id: reference_of(row) for row in rows}
+    answers = [
+        Answer(row.id, references[row.id], None, logprobs=[0.0] * len(spec_of(categories, row.category).choices))
+        for row in rows
+    ]
+    scored = score(rows, references, answers, None, categories, split=split)
+    for name in sorted({record.category for record in scored}):
+        if found := unscored_of(name, ([record] for record in scored)):
+            console.info(
+                f"warning: {console.one_line(name) or '-'}: {found.n} of {found.n + found.num_unscored} {split} "
+                f"references suit the scorer {spec_of(categories, name).metric.name}; it will have no figure, and the "
+                f"mean none. Set [categories.{json.dumps(name)}] scorer in curate.toml and export again."
+            )
+
+
+def reference_of(row: Row) -> str:
+    """Return the text of the last answer of ``row``; raises RowFault where there is none."""
+    return text_of((row.messages or [])[last_answer(row.messages or [])])
 
 
 def _no_figure(category: str, why: str) -> str:
