@@ -78,6 +78,5 @@ def depth(value: Any) -> int:
 
 def refuse(location: str, what: str) -> NoReturn:
     """Raise TrainError "E912 bad-dataset" about the line ``location``."""
-    raise TrainError(
-        "E912 bad-dataset", f"{location}: {what}", "Find such lines with `curate validate`, fix them, and export again."
-    )
+    hint = "Fix this line; where `curate export` wrote it, fix its record and export again."
+    raise TrainError("E912 bad-dataset", f"{location}: {what}", hint)

@@ -51,7 +51,7 @@ _ELSEWHERE = {name: what for what, names in {
     "guard.patience": "early_stopping_patience",
     "write `objective`: \"sft\" learns the last answer, \"chat\" each one, \"domain\" all tokens":
         "completion_only_loss assistant_only_loss train_on_inputs",
-    "run `train export RUN --to hub` afterwards":
+    "run `hf upload OWNER/NAME RUN/export/merged` after `train export RUN --to merged`":
         "push_to_hub hub_model_id hub_strategy hub_token hub_private_repo hub_always_push hub_revision",
     "on where the model allows it, and a batch counts records and not packed rows: leave it out":
         "packing sample_packing padding_free eval_packing",
@@ -124,8 +124,9 @@ def load_recipe(
     path = source if isinstance(source, Path) else None
     values = read_values(path) if path else source.model_dump() if isinstance(source, Recipe) else {}
     changes = dict(settings) if isinstance(settings, Mapping) else dict(map(_setting, settings))
+    origins = dict.fromkeys(changes, "" if isinstance(settings, Mapping) else "--set: ")
     if base is not None:
-        changes["base"] = base
+        changes["base"], origins["base"] = base, "--base: "
     for key, value in changes.items():
         *sections, last = key.split(".")
         table = values
@@ -134,7 +135,7 @@ def load_recipe(
             if not isinstance(table, dict):
                 raise TrainError("E920 bad-recipe", f"{key}: {section} is not a section")
         table[last] = value
-    return build_recipe(values, path, changes, is_own=is_own)
+    return build_recipe(values, path, origins, is_own=is_own)
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -210,11 +211,13 @@ def _read_yaml(text: str) -> Any:
 def build_recipe(
     values: Mapping[str, Any],
     path: Path | None = None,
-    changes: Mapping[str, Any] | None = None,
+    origins: Mapping[str, str] | None = None,
     *,
     is_own: bool = False,
 ) -> Recipe:
-    """Return the Recipe that ``values`` describe; those of ``changes`` do not stand in the file ``path``.
+    """Return the Recipe that ``values`` describe, read from the file ``path``.
+
+    A fault of a key in ``origins`` begins with the text there, which says where else its value comes from.
 
     Raises TrainError "E920 bad-recipe" that lists every fault.
     """
@@ -228,8 +231,7 @@ def build_recipe(
         text = read_file(path.resolve(), most=MOST_BYTES).decode("utf-8") if path else ""
         # Only reported problems are located: a hostile file has a hundred thousand unknown keys.
         faults = [
-            (f"{path.name}:{_line_of(key, text)}: " if path and key not in (changes or ()) else "")
-            + _sentence(key, problem)
+            (origins or {}).get(key, f"{path.name}:{_line_of(key, text)}: " if path else "") + _sentence(key, problem)
             for key, problem in islice(problems.items(), MOST_FAULTS)
         ]
         hint = "See every key with its default: `train new`."
@@ -270,8 +272,8 @@ def _sentence(key: str, problem: Mapping[str, Any]) -> str:
         # Python refuses to print more than 4,300 digits, and TOML's hexadecimal numbers have no such bound.
         printed = hex(value)[:120] if value.bit_length() > 64 else str(value)
     advice = _VALUES.get(printed, f": {_INSTEAD[key]}" if key in _INSTEAD else "")
-    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+e[+-]?\d+", value):
-        advice = ": YAML takes it for text without a point, as in 1.0e-4"
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?", value):
+        advice = ": write it without quotes, and in YAML with a point, as in 1.0e-4"
     return f"{key} {problem['msg'].replace('Input should be', 'must be')}, not {printed}{advice}".strip()
 
 
