@@ -43,7 +43,7 @@ ELSEWHERE = {
     "curate/sessions/detached.py": "/proc",
     "train/base/run_folder.py": "/proc, and a folder to claim",
     "train/cli/__init__.py": "/dev/null, in place of a disk that is full",
-    "train/cli/new.py": "writing",
+    "train/cli/recipe.py": "writing",
     "train/base/cache.py": "writing",
     "train/base/storage.py": "the guard itself, and writing",
     "train/contestants/gguf_server.py": "writing what llama.cpp says against a file",

@@ -1,4 +1,4 @@
-"""`train preview`: a record as the model sees it: whose text each token is, and which are trained."""
+"""`train new`, `train plan` and `train preview`: a recipe, the plan of its run, and records as its model sees them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,73 @@ if TYPE_CHECKING:
     from train.data.dataset import Row
     from train.data.rendering import Renderer
     from train.recipe import Recipe
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False), required=False)
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set one key, such as method=full.")
+@click.option("--force", is_flag=True, help="Overwrite FILE.")
+def new(file: Path | None, settings: tuple[str, ...], force: bool) -> None:
+    """Write a commented recipe to FILE, or to stdout, with every key, its meaning and its default.
+
+    Nothing is done against forgetting unless mixing.replay names a text to train along, or guard.general a limit.
+
+    Example: train new recipe.toml --set method=full --set guard.general=0.05
+    """
+    # pydantic takes a tenth of a second, which the other commands need not pay.
+    from train.recipe import load_recipe, recipe_toml
+
+    text = recipe_toml(load_recipe(None, settings))
+    if file is None:
+        console.data(text.rstrip("\n"))
+        return
+    try:
+        with file.open("w" if force else "x", encoding="utf-8") as opened:
+            opened.write(text)
+    except OSError as error:
+        hint = "; --force overwrites it" if isinstance(error, FileExistsError) else ""
+        raise click.UsageError(f"{file}: {error.strerror}{hint}") from None
+    console.info(f"wrote {file}; use it with: train run DATASET --recipe {file}")
+
+
+@cli.command()
+@takes_a_recipe
+@click.option(
+    "--memory", type=click.FloatRange(min=0, min_open=True), metavar="GB",
+    help="Hold the memory against this, such as 80 of an H100, not this machine's.",
+)  # fmt: skip
+@click.option("--cost-per-hour", type=click.FloatRange(min=0), metavar="X", help="Price of an hour of this machine.")
+@click.option(
+    "--measure/--no-measure", "is_measured", default=True,
+    help="Compute three steps here to correct memory and say how long the run takes.",
+)  # fmt: skip
+@click.option("--json", "is_json", is_flag=True, help="Print JSON.")
+def plan(
+    dataset: Path, recipe: Path | None, settings: tuple[str, ...], base: str | None, memory: float | None,
+    cost_per_hour: float | None, is_measured: bool, is_json: bool,
+) -> None:  # fmt: skip
+    """Say what a run on DATASET would do: steps, tokens, memory, minutes, money, and what fits.
+
+    Example: train plan my-data/dataset/v1 --memory 24 --cost-per-hour 1.20
+    """
+    # torch and transformers take seconds to import, so only this command pays for them.
+    from train.pipeline.plan import make_plan, plan_facts
+    from train.pipeline.prepare import add_adapters, prepare
+    from train.recipe import load_recipe
+    from train.recipe.forgetting import protection
+
+    loaded = load_recipe(recipe, settings, base)
+    if loaded.stage:
+        console.info("this is the plan of one run; `train run --dry-run` prices the stages of the recipe")
+    prepared = prepare(dataset, loaded, folder=recipe.parent if recipe else None)
+    planned = make_plan(
+        add_adapters(prepared), prepared.steps, prepared.placement, is_measured=is_measured,
+        memory_bytes=None if memory is None else int(memory * 1e9), cost_per_hour=cost_per_hour,
+    )  # fmt: skip
+    protected = console.one_line(protection(loaded))
+    lines = [f"{name:<11} {text}" for name, text in [*plan_facts(planned).items(), ("forgetting", protected)] if text]
+    document = planned | {"forgetting": protected}
+    console.data(json.dumps(document, indent=1) if is_json else "\n".join(lines))
 
 
 @cli.command()
