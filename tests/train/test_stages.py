@@ -20,7 +20,7 @@ from train.data.dataset import Row, open_dataset
 from train.data.overlap import is_same_text, overlapping
 from train.evaluate.predictions import read_predictions
 from train.pipeline.prepare import prepare
-from train.pipeline.stages import open_stages, stage_settings
+from train.pipeline.stages import open_stages
 from train.recipe import load_recipe
 from train.report import Report
 from train.report.write import markdown
@@ -111,7 +111,7 @@ def test_likelihoods_of_other_tokens_are_counted(dataset: Path, bases: Callable[
 def test_a_stage_is_priced_by_its_tokens(recipe: Path, dataset: Path) -> None:
     loaded = load_recipe(recipe)
     text, answers, pairs = (
-        prepare(stage.data, load_recipe(loaded, stage_settings(stage, loaded.base, is_first=True))).steps
+        prepare(stage.data, load_recipe(loaded, {**stage.changes, "continue_adapter": False})).steps
         for stage in open_stages(loaded, recipe.parent, open_dataset(dataset))
     )
     assert [len(text), len(answers), len(pairs)] == [2, 2, 4]

@@ -26,9 +26,9 @@ from train.report.series import StageFacts, stages_table
 
 @dataclass(frozen=True)
 class Stage:
-    """One training: its part of the recipe, what it trains on with the test set of all, and what was left out of it."""
+    """One training: what it changes in the recipe, what it trains on with the test set of all, and its ``facts``."""
 
-    recipe: StageRecipe
+    changes: dict[str, Any]
     data: Dataset
     facts: StageFacts
 
@@ -67,9 +67,9 @@ def open_stages(recipe: Recipe, folder: Path, own: Dataset) -> list[Stage]:
             "categories": categories, "flagged": flagged,
             "files": {f"{split}.jsonl": {"sha256": f"{digest} {split}"} for split in ("train", *held_out)},
         }  # fmt: skip
-        stages.append(
-            Stage(stage, Dataset(own.path, manifest, {"train": train, **held_out}, digest, own.remarks), facts)
-        )
+        changes = _changes(stage, is_first=not stages, is_text=facts.is_text)
+        shared = Dataset(own.path, manifest, {"train": train, **held_out}, digest, own.remarks)
+        stages.append(Stage({"base": recipe.base, **changes}, shared, facts))
     return stages
 
 
@@ -89,18 +89,15 @@ def open_run_dataset(run: Path, record: dict[str, Any], moved: Path | None) -> D
     return open_same_dataset(record, moved, read if series.get("kind") == "stages" else open_dataset)
 
 
-def stage_settings(stage: Stage, base: str, *, is_first: bool) -> dict[str, Any]:
-    """Return what a stage changes in the recipe."""
-    named = {
-        "objective": stage.recipe.objective, "learning_rate": stage.recipe.learning_rate,
-        "num_train_epochs": stage.recipe.num_train_epochs, "max_steps": stage.recipe.max_steps,
-        "mixing.replay": stage.recipe.replay, "mixing.replay_share": stage.recipe.replay_share,
-        "continue_adapter": None if is_first else stage.recipe.continued,
-    }  # fmt: skip
-    changes = {key: value for key, value in named.items() if value is not None}
+def _changes(stage: StageRecipe, *, is_first: bool, is_text: bool) -> dict[str, Any]:
     # All tokens of raw text are trained by any objective, and what is measured stays the same.
-    objective = {"objective": "sft"} if stage.recipe.data is not None and stage.facts.is_text else {}
-    return {"stage": [], "base": base, **objective, **changes}
+    objective = stage.objective or ("sft" if stage.data is not None and is_text else None)
+    changes = {
+        "stage": [], "objective": objective, "learning_rate": stage.learning_rate,
+        "num_train_epochs": stage.num_train_epochs, "max_steps": stage.max_steps, "mixing.replay": stage.replay,
+        "mixing.replay_share": stage.replay_share, "continue_adapter": None if is_first else stage.continued,
+    }  # fmt: skip
+    return {key: value for key, value in changes.items() if value is not None}
 
 
 def _scorer(entry: Any) -> Any:
