@@ -92,6 +92,10 @@ class BatchSampler:
         self.steps_per_epoch = -(-len(self.mixture) // self.global_batch_size)
         self._order = lru_cache(maxsize=4)(self._shuffled)
 
+    def with_recipe(self, recipe: Recipe) -> BatchSampler:
+        """Return the steps of the same examples under another recipe."""
+        return BatchSampler(self.examples, recipe, is_packed=self.is_packed, num_ranks=self.num_ranks)
+
     def __len__(self) -> int:
         return self.recipe.max_steps or self.recipe.num_train_epochs * self.steps_per_epoch
 

@@ -310,7 +310,7 @@ def _finish(
     run, context, recipe = record.folder, prepared.placement.context, prepared.recipe
     record.values["taken_step"] = _take_weights(model, prepared, run, result)
     console.info("measuring the tuned model")
-    tuned = measure(model, prepared, run, "tuned", result.step)
+    tuned = measure(model, prepared, run, "tuned", prepared.splits, result.step)
     weights = gather_weights(model) if prepared.placement.strategy != "ddp" else None
     code = Exit.OK
     if context.is_first:

@@ -20,6 +20,7 @@ from train.base.errors import TrainError
 from train.base.storage import digest_of, installed_version, sha256_of, sources_digest
 from train.data.dataset import Row, sample_rows
 from train.evaluate.evaluation import (
+    OnProgress,
     evaluate_model,
     evaluate_splits,
     gather_scores,
@@ -98,7 +99,7 @@ def measure_base(prepared: Prepared, run: Path, *, is_cached: bool) -> tuple[lis
     if missing := [split for split in keys if split not in results]:
         console.info(f"run {run.name}: measuring the base")
         began = time.monotonic()
-        fresh = measure(prepared.model, prepared, run, "base", splits=missing)
+        fresh = measure(prepared.model, prepared, run, "base", missing)
         spent = (time.monotonic() - began) / max(1, len(fresh))
         for split in missing:
             results[split] = [record for record in fresh if record.split == split]
@@ -111,16 +112,14 @@ def measure_base(prepared: Prepared, run: Path, *, is_cached: bool) -> tuple[lis
 
 
 def measure(
-    model: Any, prepared: Prepared, run: Path, name: Literal["base", "tuned"], step: int = 0,
-    splits: Collection[str] | None = None,
+    model: Any, prepared: Prepared, run: Path, name: Literal["base", "tuned"], splits: Collection[str], step: int = 0
 ) -> list[Scored]:  # fmt: skip
-    """Return what the report needs of ``model`` on ``splits``, by default all that the recipe measures.
+    """Return what the report needs of ``model`` on ``splits``.
 
     Each rank measures a part, and gets all. How far it is goes to the run's metrics.jsonl, of the part of the first
     rank; ``step`` is that of the weights.
     """
     recipe, dataset, context = prepared.measured, prepared.dataset, prepared.placement.context
-    splits = prepared.splits if splits is None else splits
     rows = {split: each if split in splits else [] for split, each in dataset.splits.items()}
     part = shard_dataset(context, replace(dataset, splits=rows))
     smaller = f"Add --set eval.batch_tokens={max(16, recipe.eval.batch_tokens // 2)}."
@@ -129,33 +128,32 @@ def measure(
         explain_oom("measuring", hint=smaller),
     ):
         # A row counts once for its likelihood and once for its answer.
-        of = sum(map(len, part.splits.values())) + num_answers([*part.splits["validation"], *part.splits["test"]])
+        total = sum(map(len, part.splits.values())) + num_answers([*part.splits["validation"], *part.splits["test"]])
         scored = evaluate_splits(
             model, prepared.renderer, part, prepared.categories, recipe, general=prepared.general,
-            has_general=GENERAL in splits, on_progress=MeasureLog(write_event, name, step, of).add,
+            has_general=GENERAL in splits, on_progress=_log_progress(write_event, name, step, total),
         )  # fmt: skip
     return gather_scores(context, scored, [row.id for split in ("validation", "test", "train") for row in rows[split]])
 
 
-class MeasureLog:
-    """Writes an event a second at the most while ``model``, "base" or "tuned", is measured; ``of`` rows in all."""
+def _log_progress(write_event: WriteEvent, model: str, step: int, total: int) -> OnProgress:
+    # Return what writes an event a second at the most while ``total`` rows are measured.
+    done, began, written_at = 0, time.monotonic(), -math.inf
 
-    def __init__(self, write_event: WriteEvent, model: str, step: int, of: int) -> None:
-        self.write_event, self.model, self.step, self.of = write_event, model, step, of
-        self.done, self.began, self.written_at = 0, time.monotonic(), -math.inf
-        self.add("", 0)
-
-    def add(self, _kind: str, num_rows: int) -> None:
-        """Count more rows as done; raises TrainError "E936 write-failed"."""
-        self.done, now = self.done + num_rows, time.monotonic()
-        if now - self.written_at < 1 and self.done < self.of:
+    def add(_kind: str, num_rows: int) -> None:
+        nonlocal done, written_at
+        done, now = done + num_rows, time.monotonic()
+        if now - written_at < 1 and done < total:
             return
         # Many answers are written at once, and the first ones are short, so the pace shows late.
-        is_told, self.written_at = 0 < self.of <= 10 * self.done, now
-        left = round((now - self.began) * (self.of / self.done - 1), 1) if is_told else None
-        self.write_event("measure", step=self.step, model=self.model, done=self.done, of=self.of, eta_seconds=left)
+        has_pace, written_at = 0 < total <= 10 * done, now
+        left = round((now - began) * (total / done - 1), 1) if has_pace else None
+        write_event("measure", step=step, model=model, done=done, of=total, eta_seconds=left)
         text = "" if left is None else f", {clock(left)} to go"
-        console.progress(f"measuring the {self.model} model: {self.done:,} of {self.of:,}{text}")
+        console.progress(f"measuring the {model} model: {done:,} of {total:,}{text}")
+
+    add("", 0)
+    return add
 
 
 def base_score(prepared: Prepared, base: Sequence[Scored]) -> ValidationScore:

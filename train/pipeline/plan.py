@@ -238,8 +238,7 @@ def _grown(model: Any, steps: BatchSampler, placement: Placement) -> int:
 
 def resized(steps: BatchSampler, tokens: int) -> BatchSampler:
     """Return the same steps in micro-batches of up to ``tokens``."""
-    recipe = steps.recipe.model_copy(update={"micro_batch_tokens": tokens})
-    return BatchSampler(steps.examples, recipe, is_packed=steps.is_packed, num_ranks=steps.num_ranks)
+    return steps.with_recipe(steps.recipe.model_copy(update={"micro_batch_tokens": tokens}))
 
 
 def state_memory(model: Any, recipe: Recipe, placement: Placement) -> dict[str, int]:

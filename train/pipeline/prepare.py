@@ -360,9 +360,9 @@ def fill_in(recipe: Recipe, chosen: Mapping[str, Any]) -> Recipe:
 
 def settle(prepared: Prepared, plan: Mapping[str, Any]) -> Prepared:
     """Return the run with what its recipe left to ``plan``."""
-    recipe, steps = fill_in(prepared.recipe, plan), prepared.steps
-    steps = BatchSampler(steps.examples, recipe, is_packed=steps.is_packed, num_ranks=steps.num_ranks)
-    return replace(prepared, recipe=recipe, steps=steps, facts=prepared.facts | {"recipe": _same(recipe)})
+    recipe = fill_in(prepared.recipe, plan)
+    facts = prepared.facts | {"recipe": _same(recipe)}
+    return replace(prepared, recipe=recipe, steps=prepared.steps.with_recipe(recipe), facts=facts)
 
 
 def _same(recipe: Recipe) -> str:

@@ -40,7 +40,7 @@ from train.model.distributed import SINGLE_PROCESS, DistributedContext
 from train.pipeline.execute import start_run
 from train.pipeline.plan import duration, make_plan
 from train.pipeline.prepare import add_adapters, prepare
-from train.pipeline.stages import Stage, open_stages, stage_report, stage_settings
+from train.pipeline.stages import Stage, open_stages, stage_report
 from train.recipe import Recipe, load_recipe, recipe_digest, recipe_toml
 from train.report import Report, table, write_report
 from train.report.learning_curve import ShareResult, learning_curve
@@ -152,10 +152,7 @@ def start_series(
     opened = open_dataset(dataset)
     if stages := open_stages(loaded, where, opened):
         kind = "stages"
-        members = [
-            Member(name=stage.facts.name, changes=stage_settings(stage, loaded.base, is_first=stage is stages[0]))
-            for stage in stages
-        ]
+        members = [Member(name=stage.facts.name, changes=stage.changes) for stage in stages]
     record = SeriesRecord(
         id=folder.name, kind=kind, created=now(), recipe_folder=str(where), number=number, members=members,
         dataset={"path": str(dataset), "name": str(opened.manifest.get("name") or "")},
@@ -252,11 +249,7 @@ class Series:
             if not self.dataset.splits["validation"]:
                 message = f"{self.dataset.path} has no validation record, on which a sweep is measured"
                 raise TrainError("E871 bad-series", message, "Export a validation split.")
-            recipes = [load_recipe(self.recipe, member.changes) for member in members[::number]]
-            runs = [
-                BatchSampler(whole.examples, recipe, is_packed=whole.is_packed, num_ranks=whole.num_ranks)
-                for recipe in recipes
-            ]
+            runs = [whole.with_recipe(load_recipe(self.recipe, member.changes)) for member in members[::number]]
             # As if the longest trial were the best.
             runs = [*runs, max(runs, key=BatchSampler.num_tokens)] * number
         if kind in ("seeds", "curve"):

@@ -5,4 +5,4 @@ from train.report.model import Curve, JudgeSummary, Report, Run
 from train.report.people import read_human
 from train.report.results import Rules
 from train.report.tables import schema_of
-from train.report.write import licenses_of, model_card, read_curve, table, write_report
+from train.report.write import model_card, read_curve, table, write_report
