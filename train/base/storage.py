@@ -171,6 +171,9 @@ def sources_digest(folder: Path) -> str:
 class FileGuardError(OSError):
     """A file is refused: ``strerror`` says what it is."""
 
+    def __str__(self) -> str:
+        return str(self.strerror)
+
 
 def open_file(path: Path, root: Path | None = None, *, most: int | None = None) -> BufferedReader:
     """Open ``path`` for reading and return it as a file of bytes.
