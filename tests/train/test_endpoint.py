@@ -5,7 +5,7 @@ What an endpoint, or whoever named it, may try, and the test that holds it off:
 - send the request elsewhere, with its key: test_a_redirect_is_not_followed_and_the_key_stays
 - repeat the key in a message, an answer or a file: test_a_key_stands_in_no_message_answer_or_file
 - repeat a part of it, escaped or broken: test_no_part_of_a_key_stands_in_a_message
-- write it into a stream, letter by letter: test_a_key_is_not_shown_while_it_is_written
+- have it shown to whoever waits for text: test_an_answer_with_a_key_is_not_shown
 - get records unencrypted, or by a host that only looks local: test_what_cannot_be_asked_is_known_at_once
 - hide a key in a url: test_answer.test_an_endpoint_names_a_model_and_hides_no_key
 - read OPENAI_* or headers of the environment: test_nothing_of_the_environment_or_the_machine_is_sent
@@ -13,10 +13,9 @@ What an endpoint, or whoever named it, may try, and the test that holds it off:
 - get private keys of a message, or the answer: test_a_conversation_is_sent_in_the_form_that_endpoints_know
 - get flagged or test records: test_of_an_export_neither_flagged_records_nor_those_of_test_are_sent_unasked
 - 22 replies that are no answers, from HTML to NaN, a key twice and 100,000 brackets: test_what_is_no_answer_says_why
-- gzip bomb, endless body, headers, event or stream, no HTTP at all: test_a_reply_has_bounds
+- gzip bomb, endless body, headers, no HTTP at all: test_a_reply_has_bounds
 - hang, or drip a byte now and then: test_a_slow_drip_ends_with_the_time_for_the_whole_request
 - hang up while it is sent to, with SIGPIPE: test_an_endpoint_that_hangs_up_ends_no_command
-- stop in the midst of a stream: test_half_a_stream_is_asked_again_unless_it_was_shown
 - steer the terminal by its error: test_what_is_no_answer_says_why
 - bill without saying how much, or say nonsense: test_where_usage_is_wrong_the_most_counts
 - take more than the budget, alone or all at once: test_a_budget_is_kept, test_with_a_limit_the_first_request_goes_alone
@@ -59,7 +58,6 @@ from train.data.dataset import Row
 pytestmark = pytest.mark.server
 ROOT = Path(__file__).resolve().parents[2]
 OK = b"HTTP/1.1 200 OK\r\n"
-EVENTS = OK + b"Content-Type: text/event-stream\r\n\r\n"
 
 
 @pytest.fixture
@@ -112,14 +110,7 @@ def _reason(heard: list[Answer | Unanswered]) -> str:
     return one.reason
 
 
-def _event(delta: dict[str, Any], finish: str | None = None, **more: Any) -> bytes:
-    choices = [{"index": 0, "delta": delta, "finish_reason": finish}]
-    return b"data: " + json.dumps({"choices": choices, **more}).encode() + b"\n\n"
-
-
-def _stream(
-    url: str, request: Request | None = None, go_on: Callable[[str], bool] = lambda _: True, **more: Any
-) -> Any:
+def _watch(url: str, **more: Any) -> Any:
     """Return what was shown, and the answer."""
     shown: list[str] = []
     heard: list[Answer | Unanswered] = []
@@ -162,9 +153,6 @@ def test_reasoning_in_the_content_is_none_of_the_answer(stub: Any, tmp_path: Pat
         assert isinstance(one, Answer)
         assert (one.text, one.reasoning) == ("red", "12, or 13")
     assert len(server.seen) == 1
-    halves = [EVENTS, *(_event({"content": part}) for part in (thought[:9], thought[9:])), _event({}, "stop")]
-    _, streamed = _stream(stub(lambda _: iter(halves)).url)
-    assert (streamed.text, streamed.reasoning) == ("red", "12, or 13")
     cut = {"choices": [{"message": {"content": thought[:12]}, "finish_reason": "length"}]}
     (one,) = _ask(stub(lambda _: (200, json.dumps(cut).encode())).url)
     assert isinstance(one, Answer)
@@ -231,14 +219,6 @@ def test_a_tool_call_is_the_text_that_the_scorer_reads(stub: Any) -> None:
     find = '{"name": "find", "arguments": {"n": 2}}'
     assert tool_calls(whole.text.partition('\n<tool_call>\n{"name": "odd"')[0], find)["match"] == 1.0
 
-    def parts(_: Any) -> Iterator[bytes]:
-        yield EVENTS + _event({"role": "assistant", "content": None})
-        yield _event({"tool_calls": [{"index": 0, "id": "1", "function": {"name": "find", "arguments": '{"n"'}}]})
-        yield _event({"tool_calls": [{"index": 0, "function": {"arguments": ": 2}"}}]}, "tool_calls")
-
-    shown, streamed = _stream(stub(parts).url)
-    assert "".join(shown) == streamed.text == f"<tool_call>\n{find}\n</tool_call>"
-
 
 @pytest.mark.parametrize(
     ("answer", "reason", "num_sent"),
@@ -290,16 +270,6 @@ def _many_headers(_: Any) -> Iterator[bytes]:
     yield from [b"X-More: " + b"y" * 10_000 + b"\r\n"] * 2000
 
 
-def _one_long_event(_: Any) -> Iterator[bytes]:
-    yield EVENTS + b"data: "
-    yield from [b" " * 10**6] * 200
-
-
-def _many_events(_: Any) -> Iterator[bytes]:
-    yield EVENTS
-    yield from [_event({"content": "y" * 10**6})] * 20
-
-
 def _no_http(_: Any) -> Iterator[bytes]:
     yield b"SSH-2.0-OpenSSH\r\n"
 
@@ -310,15 +280,11 @@ def _no_http(_: Any) -> Iterator[bytes]:
         (_gzip_bomb, "it is compressed"),
         (_many_bytes, f"more than {MOST_BYTES:,} bytes"),
         (_many_headers, "the connection broke off"),
-        (_one_long_event, f"exceeded the {MOST_BYTES} byte limit"),
-        (_many_events, f"more than {16 * MOST_BYTES:,} bytes"),
         (_no_http, "the connection broke off"),
     ],
 )
 def test_a_reply_has_bounds(stub: Any, raw: Any, reason: str) -> None:
-    assert reason in _stream(stub(raw).url, retries=0)[1].reason
-    if raw not in (_one_long_event, _many_events):
-        assert reason in _reason(_ask(stub(raw).url, retries=0))
+    assert reason in _reason(_ask(stub(raw).url, retries=0))
 
 
 @pytest.mark.ci
@@ -346,8 +312,8 @@ def test_nothing_of_the_environment_or_the_machine_is_sent(stub: Any, monkeypatc
     _ask(server.url)
     assert server.headers[0] == {
         "Host": server.url.split("/")[2], "Content-Length": server.headers[0]["Content-Length"],
-        "Content-Type": "application/json", "Accept": "application/json, text/event-stream",
-        "Accept-Encoding": "identity", "User-Agent": "pairsmith",
+        "Content-Type": "application/json", "Accept": "application/json", "Accept-Encoding": "identity",
+        "User-Agent": "pairsmith",
     }  # fmt: skip
 
 
@@ -391,18 +357,13 @@ def test_no_part_of_a_key_stands_in_a_message(stub: Any, monkeypatch: pytest.Mon
     assert not any(KEY[at : at + 8] in reason for at in range(len(KEY)))
 
 
-def test_a_key_is_not_shown_while_it_is_written(stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What may be its beginning waits; what turns out to be none is shown."""
+def test_an_answer_with_a_key_is_not_shown(stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PAIRSMITH_KEY", KEY)
-    for parts in ([f"it is {KEY[:5]}", f"{KEY[5:]}!"], [*f"it is {KEY}!"], [f"it is {KEY[:-3]}"]):
-        server = stub(lambda _, parts=parts: iter([EVENTS, *(_event({"content": part}) for part in parts)]))
-        shown, one = _stream(server.url, api_key_env="PAIRSMITH_KEY", timeout=60.0)
-        assert "".join(shown) in ("", "it is ")
+    for text in (f"it is {KEY}!", f"it is {KEY[:-3]}"):
+        shown, one = _watch(stub(lambda _, text=text: said(text)).url, api_key_env="PAIRSMITH_KEY", timeout=60.0)
+        assert shown == []
         assert one.reason.startswith("its answer repeats the key")
-    server = stub(
-        lambda _: iter([EVENTS, *(_event({"content": part}) for part in ("keys are S", "k-1", "")), _event({}, "stop")])
-    )
-    shown, one = _stream(server.url, api_key_env="PAIRSMITH_KEY")
+    shown, one = _watch(stub(lambda _: said("keys are Sk-1")).url, api_key_env="PAIRSMITH_KEY")
     assert "".join(shown) == one.text == "keys are Sk-1"
 
 
@@ -496,10 +457,10 @@ def test_a_wait_that_is_asked_for_is_kept_and_whoever_waits_for_text_waits_no_lo
         waited.clear()
         replies = iter([_busy(retry_after)(None), [OK + b"\r\n" + said("yes")[1]]])
         server = stub(lambda _, replies=replies: next(replies))
-        assert _stream(server.url)[1].text == "yes"
+        assert _watch(server.url)[1].text == "yes"
         assert sum(waited) >= wait * 0.9
     server = stub(_busy("6"))
-    assert _stream(server.url)[1].reason == "HTTP 429"
+    assert _watch(server.url)[1].reason == "HTTP 429"
     assert len(server.seen) == 1
 
 
@@ -716,30 +677,8 @@ def test_where_usage_is_wrong_the_most_counts(stub: Any, usage: Any) -> None:
     assert all("1 of max_cost = 1 is spent" in one.reason for one in heard if isinstance(one, Unanswered))
 
 
-def test_a_stream_is_shown_as_it_comes(stub: Any) -> None:
-    usage = {"prompt_tokens": 4, "completion_tokens": 2}
-
-    def parts(_: Any) -> Iterator[bytes]:
-        yield EVENTS + b": hello\r\n\r\nretry: 3\n\n" + _event({"role": "assistant", "content": ""})
-        yield _event({"reasoning_content": "hm"})
-        raw = _event({"content": "gr\u00fc\U0001f600n"}).replace(b"\n", b"\r\n")
-        yield raw[:40]
-        yield raw[40:] + _event({"content": " day"}) + _event({}, "stop")
-        yield b"data: " + json.dumps({"choices": [], "usage": usage}).encode() + b"\n\n"
-        yield b"data: [DONE]\n\n" + b"x" * 99
-
-    server = stub(parts)
-    shown, one = _stream(server.url, price_in=1.0, price_out=1.0)
-    assert shown == ["gr\u00fc\U0001f600n", " day"]
-    assert (one.text, one.reasoning, one.stopped) == ("gr\u00fc\U0001f600n day", "hm", True)
-    assert (one.prompt_tokens, one.new_tokens) == (4, 2)
-    assert (server.seen[0]["stream"], server.seen[0]["stream_options"]) == (True, {"include_usage": True})
-    _stream(server.url, omit=["stream_options"])
-    assert "stream_options" not in server.seen[1]
-
-
 def test_a_known_answer_is_shown_at_once(stub: Any, tmp_path: Path) -> None:
-    server = stub(lambda _: iter([EVENTS + _event({"content": "red"}, "stop")]))
+    server = stub(lambda _: said("red"))
     contestant, shown = EndpointContestant(_spec(server.url), "m", tmp_path), list[Any]()
     for name in "ab":
         contestant.answer([_request(name), _request(name + name)], lambda _: None, lambda *text: not shown.append(text))
@@ -748,47 +687,9 @@ def test_a_known_answer_is_shown_at_once(stub: Any, tmp_path: Path) -> None:
     assert len(server.seen) == 1
 
 
-def test_an_endpoint_that_does_not_stream_is_shown_at_once(stub: Any) -> None:
-    shown, one = _stream(stub(lambda _: said("all of it")).url)
+def test_an_answer_is_shown_at_once(stub: Any) -> None:
+    shown, one = _watch(stub(lambda _: said("all of it")).url)
     assert shown == [one.text] == ["all of it"]
-
-
-def test_half_a_stream_is_asked_again_unless_it_was_shown(stub: Any) -> None:
-    def silent(_: Any) -> Iterator[bytes]:
-        yield EVENTS + _event({"role": "assistant"})
-        if len(server.seen) > 1:
-            yield _event({"content": "whole"}, "stop")
-
-    server = stub(silent)
-    assert _stream(server.url)[1].text == "whole"
-    assert len(server.seen) == 2
-    for tail in (b"", _event({"content": 3}), b"data: {\n\n", b'data: {"error": "out of memory"}\n\n'):
-        server = stub(lambda _, tail=tail: iter([EVENTS + _event({"content": "half"}), tail]))
-        shown, one = _stream(server.url)
-        assert shown == ["half"]
-        assert isinstance(one, Unanswered)
-        assert "; 4 characters of it were shown" in one.reason
-        assert len(server.seen) == 1
-
-
-def test_an_answer_can_be_ended_also_while_it_reasons(stub: Any, tmp_path: Path) -> None:
-    for delta in ({"content": "more "}, {"reasoning": "hm "}):
-        ended = threading.Event()
-
-        def parts(_: Any, delta: Any = delta, ended: Any = ended) -> Iterator[bytes]:
-            yield EVENTS
-            while not ended.wait(0.005):
-                yield _event(delta)
-
-        contestant = EndpointContestant(_spec(stub(parts).url, timeout=60.0), "m", tmp_path)
-        heard: list[Any] = []
-        contestant.answer([_request()], heard.append, lambda *_: False)
-        ended.set()
-        assert heard[0].stopped is False
-        assert (heard[0].text or heard[0].reasoning).startswith(next(iter(delta.values())))
-        # What was cut off is no answer that another time could be given.
-        assert contestant.plan([_request()])
-        contestant.close()
 
 
 def _child(code: str, *arguments: str, **options: Any) -> subprocess.Popen[str]:

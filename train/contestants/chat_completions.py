@@ -1,4 +1,4 @@
-"""The form of chat/completions: how a request is written there, and how an answer, whole or streamed, is read.
+"""The form of chat/completions: how a request is written there, and how an answer is read.
 
 Whatever an endpoint sends is hostile data: a reply of another form is no answer.
 """
@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from train.base.console import visible
 from train.base.errors import TrainError, validation_fault
@@ -81,7 +81,6 @@ class _Function(_Strict):
 
 
 class _ToolCall(_Strict):
-    index: int | None = Field(default=None, ge=0, lt=1000)
     function: _Function
 
 
@@ -93,78 +92,51 @@ class _Message(_Strict):
     reasoning: str | None = None
     tool_calls: list[_ToolCall] | None = None
 
-    @property
-    def text(self) -> str:
-        """The text, of which a refusal is a part."""
-        return (self.content or "") + (self.refusal or "")
-
-    @property
-    def thought(self) -> str:
-        """The reasoning, by either of its names."""
-        return self.reasoning_content or self.reasoning or ""
-
 
 class _Choice(_Strict):
     message: _Message | None = None
-    delta: _Message | None = None
     finish_reason: str | None = None
 
 
-class Part(_Strict):
-    """A whole reply, or one event of a stream."""
-
+class _Reply(_Strict):
     choices: list[_Choice]
     usage: Any = None
 
-    @property
-    def choice(self) -> _Choice:
-        """The first answer; the part of a stream that only counts tokens has none."""
-        return self.choices[0] if self.choices else _Choice()
 
+def read_answer(raw: bytes) -> Answer:
+    """Return the answer of a reply, without an id, its tool calls as `text_of` writes them. Raises ReplyError.
 
-def read_part(raw: bytes) -> Part:
-    """Return the part of an answer that a reply, or an event of a stream, holds; raises ReplyError."""
+    Counts of tokens that cannot be are None.
+    """
     try:
         value = parse_object(raw, "not JSON")
         if value.get("error"):
             raise ReplyError(f"it says: {error_message(raw)}")
-        return Part.model_validate(value)
+        reply = _Reply.model_validate(value)
     except ValidationError as error:
         raise ReplyError(validation_fault(error)) from None
     except TrainError as error:
         raise ReplyError(error.message) from None
-
-
-def answer_of(parts: Sequence[Part], *, is_stream: bool) -> Answer:
-    """Return the answer in ``parts``, without an id, its tool calls as `text_of` writes them. Raises ReplyError.
-
-    Counts of tokens that cannot be are None.
-    """
-    messages = [each for part in parts if (each := part.choice.delta if is_stream else part.choice.message)]
-    # Of a stream the parts of a call have its index.
-    calls: dict[int, tuple[str, str]] = {}
-    for message in messages:
-        for number, call in enumerate(message.tool_calls or ()):
-            index, function = number if call.index is None else call.index, call.function
-            name, arguments = calls.get(index, ("", ""))
-            calls[index] = name + (function.name or ""), arguments + (function.arguments or "")
-    said = "".join(message.text for message in messages)
-    text = "\n".join(filter(None, (said, _calls_text([call for _, call in sorted(calls.items())]))))
-    reasoning = "".join(message.thought for message in messages)
-    finish = next(filter(None, (part.choice.finish_reason for part in reversed(parts))), None)
+    choice = reply.choices[0] if reply.choices else _Choice()
+    message, finish = choice.message or _Message(), choice.finish_reason or None
+    calls = _calls_text(
+        [(each.function.name or "", each.function.arguments or "") for each in message.tool_calls or ()]
+    )
+    text = "\n".join(filter(None, ((message.content or "") + (message.refusal or ""), calls)))
+    reasoning = message.reasoning_content or message.reasoning or None
     if not text:
         if finish == "length":
             raise ReplyError("it ended at the most tokens before it said anything: raise --max-new-tokens")
-        if not reasoning and all(message.content is None for message in messages):
+        if not reasoning and message.content is None:
             raise ReplyError("it has no content")
-    usage = next((part.usage for part in reversed(parts) if isinstance(part.usage, dict)), {})
+    usage = reply.usage if isinstance(reply.usage, dict) else {}
     # No prompt takes no token, nor does an answer that says something.
     prompt_tokens, new_tokens = (
         value if type(value) is int and 0 < value <= MOST_TOKENS else None
         for value in map(usage.get, ("prompt_tokens", "completion_tokens"))
     )
     stopped = None if finish is None else finish in ("stop", "tool_calls")
-    return Answer("", text, stopped, reasoning or None, prompt_tokens=prompt_tokens, new_tokens=new_tokens)
+    return Answer("", text, stopped, reasoning, prompt_tokens=prompt_tokens, new_tokens=new_tokens)
 
 
 def text_of(message: Mapping[str, Any]) -> str:

@@ -31,14 +31,14 @@ from train.base import console
 from train.base.cache import open_cache
 from train.base.errors import Exit, TrainError, first_line
 from train.base.storage import canonical_json, digest_of, read_file, write_whole
-from train.contestants.chat_completions import Part, ReplyError, answer_of, error_message, read_part, request_body
+from train.contestants.chat_completions import ReplyError, error_message, read_answer, request_body
 from train.contestants.contestant import NO_ANSWER, Kind, OnAnswer, OnText, Request, Unanswered
 from train.contestants.spec import BAD_CONTESTANT, EndpointSpec
 from train.evaluate.scoring import Answer
 
 BUDGET_SPENT = "E927 budget-spent"
 MOST_BYTES = 1 << 20
-"""Bytes of a whole reply, or of an event of a stream, which has 16 times as many in all."""
+"""Bytes of a reply."""
 _MOST_ERROR = 8192
 _MOST_REASON = 250
 PAUSE = 0.5
@@ -77,14 +77,13 @@ class RequestError(Exception):
 
 @dataclass(slots=True)
 class _Query:
-    """One request for all ``ids`` that ask the same; ``num_streamed`` characters of its answer were shown."""
+    """One request for all ``ids`` that ask the same."""
 
     key: str
     ids: list[str]
     body: dict[str, Any]
     num_bytes: int
     most_new: int
-    num_streamed: int = 0
 
 
 class EndpointContestant:
@@ -127,32 +126,25 @@ class EndpointContestant:
         # The answers, each in a file named by the digest of its request; the folder is private.
         self._folder = None if cache is None else cache / f"endpoint-{self.digest[:16]}"
         self.budget, self._lock = Budget(spec), threading.Lock()
-        # Of one call: where text goes, which requests it ended, and why nothing more is sent.
-        self._on_text: Callable[[str, str], object] | None = None
-        self._ended: set[str] = set()
-        self._num_failures, self._closed = 0, ""
+        # Of one call: whether somebody waits for text, and why nothing more is sent.
+        self._is_watched, self._num_failures, self._closed = False, 0, ""
         # Seconds between two requests, and when the next may be sent, the last was refused, and the last was answered.
         self._gap = self._next = self._slowed_at = self._answered_at = 0.0
 
     def answer(self, requests: Sequence[Request], on_answer: OnAnswer, on_text: OnText | None = None) -> None:
         """Answer all ``requests``; equal ones are sent once, and known ones not at all.
 
-        ``on_text`` gets an empty text while the model reasons. An interrupt ends the requests that are on their way.
+        ``on_text`` gets a whole answer at once. An interrupt ends the requests that are on their way.
         """
         events: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
 
-        def hear(name: str, text: str) -> None:
-            if on_text is not None and name not in self._ended and not on_text(name, text):
-                self._ended.add(name)
-
         def give(result: Answer | Unanswered) -> None:
-            if isinstance(result, Answer) and result.is_cached:
-                events.put(partial(hear, result.id, result.text))
+            if on_text is not None and isinstance(result, Answer):
+                events.put(partial(on_text, result.id, result.text))
             events.put(partial(on_answer, result))
 
         with self._lock, start_blocking_portal() as portal:
-            self._ended, self._num_failures, self._closed = set(), 0, ""
-            self._on_text = None if on_text is None else lambda *text: events.put(partial(hear, *text))
+            self._is_watched, self._num_failures, self._closed = on_text is not None, 0, ""
             future = portal.start_task_soon(self._work, self._queries(requests, on_answer), give)
             future.add_done_callback(lambda _: events.put(None))
             try:
@@ -205,7 +197,7 @@ class EndpointContestant:
                     result: Answer | Unanswered = replace(answer, cost=self.budget.take(query, answer), is_cached=True)
                 else:
                     result = await self._ask(client, query)
-                    if isinstance(result, Answer) and query.ids[0] not in self._ended:
+                    if isinstance(result, Answer):
                         self._keep(query.key, result)
                 for name in query.ids:
                     give(replace(result, id=name))
@@ -264,7 +256,7 @@ class EndpointContestant:
                 if self._slow_down(failure.wait, sent_at):
                     continue
                 failure.kind = "stop"
-            if failure.kind != "retry" or query.num_streamed or attempt == self.spec.retries:
+            if failure.kind != "retry" or attempt == self.spec.retries:
                 break
             await asyncio.sleep(PAUSE * 2**attempt * (1 + random.random()))  # noqa: S311
             attempt += 1
@@ -273,12 +265,12 @@ class EndpointContestant:
             self._closed = reason
         elif self._num_failures >= _MOST_FAILURES:
             self._closed = f"not asked after {_MOST_FAILURES} failures in a row"
-        suffix = f"; {query.num_streamed:,} characters of it were shown" if query.num_streamed else ""
-        return Unanswered("", NO_ANSWER, reason + suffix)
+        return Unanswered("", NO_ANSWER, reason)
 
     def _check(self, answer: Answer) -> None:
+        if self._repeats_key(f"{answer.text}\n{answer.reasoning}", _ECHOED):
+            raise RequestError("its answer repeats the key", "give-up")
         self._num_failures, self._gap, self._answered_at = 0, self._gap * 0.95, time.monotonic()
-        self._refuse_echo(f"{answer.text}\n{answer.reasoning}")
         if self._refuse is not None and (reason := self._refuse(answer.text)):
             raise RequestError(reason, "retry")
 
@@ -289,29 +281,23 @@ class EndpointContestant:
             self._gap, self._slowed_at = max(PAUSE, 2 * self._gap), now
         silence = now - self._answered_at
         wait = max(wait, self._gap, min(silence, _LONGEST_WAIT))
-        # Somebody waits for text that is shown.
-        if is_worth := silence + wait < (_PATIENCE if self._on_text is None else self.spec.timeout):
+        if is_worth := silence + wait < (self.spec.timeout if self._is_watched else _PATIENCE):
             self._next = max(self._next, now + wait)
         return is_worth
 
     async def _exchange(self, client: httpx2.AsyncClient, query: _Query) -> Answer:
-        body = query.body
-        if self._on_text is not None:
-            # Some tell how many tokens a stream took only when they are asked.
-            asking = {} if "stream_options" in self.spec.omit else {"stream_options": {"include_usage": True}}
-            body = body | {"stream": True} | asking
         # No client's own headers: an answer that is not compressed has the size that it takes here. In ASCII: a text
         # may hold a lone surrogate.
-        request = httpx2.Request("POST", self._url, content=json.dumps(body).encode(), headers={
-            "Content-Type": "application/json", "Accept": "application/json, text/event-stream",
-            "Accept-Encoding": "identity", "User-Agent": "pairsmith",
+        request = httpx2.Request("POST", self._url, content=json.dumps(query.body).encode(), headers={
+            "Content-Type": "application/json", "Accept": "application/json", "Accept-Encoding": "identity",
+            "User-Agent": "pairsmith",
         } | ({"Authorization": f"Bearer {self._secret}"} if self._secret else {}))  # fmt: skip
         try:
             # The time for all of it, however slowly it drips.
             async with asyncio.timeout(self.spec.timeout):
                 response = await client.send(request, stream=True)
                 async with contextlib.aclosing(response):
-                    return await self._read(response, query)
+                    return await _read_reply(response)
         except ReplyError as error:
             kind: Any = "give-up" if self._refuse is None else "retry"
             raise RequestError(f"not an answer of chat/completions: {error}", kind) from None
@@ -325,67 +311,25 @@ class EndpointContestant:
             where = "the connection broke off" if is_sent else "no connection"
             raise RequestError(f"{where}: {console.visible(first_line(error))}", "retry", is_billed=is_sent) from None
 
-    async def _read(self, response: httpx2.Response, query: _Query) -> Answer:
-        if not response.is_success:
-            raise _refusal(response, await _head(response, _MOST_ERROR))
-        if response.headers.get("content-encoding", "identity") != "identity":
-            raise ReplyError("it is compressed, which it was not asked to be")
-        if self._on_text is not None and response.headers.get("content-type", "").startswith("text/event-stream"):
-            return await self._read_stream(response, query)
-        if len(raw := await _head(response, MOST_BYTES)) > MOST_BYTES:
-            raise ReplyError(f"it has more than {MOST_BYTES:,} bytes")
-        answer = answer_of([read_part(raw)], is_stream=False)
-        self._refuse_echo(answer.text)
-        self._show(query, answer.text)
-        return answer
-
-    async def _read_stream(self, response: httpx2.Response, query: _Query) -> Answer:
-        # The end of what was written may be the beginning of the key, and waits.
-        parts, text, num_bytes, num_delayed = list[Part](), "", 0, max(0, min(_ECHOED, len(self._secret)) - 1)
-        async for event in httpx2.EventSource(response, MOST_BYTES):
-            if event.data == "[DONE]":
-                break
-            if not event.data:
-                continue
-            parts.append(read_part(event.data.encode()))
-            num_bytes += len(event.data)
-            if num_bytes > 16 * MOST_BYTES:
-                raise ReplyError(f"it has more than {16 * MOST_BYTES:,} bytes")
-            if (delta := parts[-1].choice.delta) is None:
-                continue
-            text += delta.text
-            self._refuse_echo(text[query.num_streamed :])
-            if not self._show(query, text[query.num_streamed : max(query.num_streamed, len(text) - num_delayed)]):
-                return replace(answer_of(parts, is_stream=True), stopped=False)
-        if not any(part.choice.finish_reason for part in parts):
-            raise RequestError("half an answer: the stream ended in its midst", "retry")
-        answer = answer_of(parts, is_stream=True)
-        self._refuse_echo(answer.text)
-        # Tool calls stand behind the text, and are written when they are whole.
-        if rest := text[query.num_streamed :] + answer.text[len(text) :] * answer.text.startswith(text):
-            self._show(query, rest)
-        return answer
-
-    def _show(self, query: _Query, text: str) -> bool:
-        # Return whether anybody wants to hear more of the answer.
-        if self._on_text is not None:
-            query.num_streamed += len(text)
-            self._on_text(query.ids[0], text)
-        return query.ids[0] not in self._ended
-
     def _repeats_key(self, text: str, size: int) -> bool:
         size = min(size, len(self._secret))
         return size > 0 and any(self._secret[at : at + size] in text for at in range(len(self._secret) - size + 1))
-
-    def _refuse_echo(self, text: str) -> None:
-        if self._repeats_key(text, _ECHOED):
-            raise RequestError("its answer repeats the key", "give-up")
 
     def _without_key(self, reason: str) -> str:
         # Looked at before it is cut: a cut in the midst of the key would hide that it is one.
         if self._repeats_key(reason, _HIDDEN):
             reason = f"{reason.partition(':')[0]}: its message repeats (the key)"
         return reason[:_MOST_REASON]
+
+
+async def _read_reply(response: httpx2.Response) -> Answer:
+    if not response.is_success:
+        raise _refusal(response, await _head(response, _MOST_ERROR))
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise ReplyError("it is compressed, which it was not asked to be")
+    if len(raw := await _head(response, MOST_BYTES)) > MOST_BYTES:
+        raise ReplyError(f"it has more than {MOST_BYTES:,} bytes")
+    return read_answer(raw)
 
 
 async def _head(response: httpx2.Response, most: int) -> bytes:
@@ -408,7 +352,7 @@ def _refusal(response: httpx2.Response, raw: bytes) -> RequestError:
     is_busy = status == 429 or (status >= 500 and wait > 0)
     kind: Any = "busy" if is_busy else "retry" if status >= 500 else "give-up"
     # An option that the endpoint does not have is refused with each request alike.
-    option = re.search(r"\b(temperature|seed|max_tokens|stream_options)\b", message)
+    option = re.search(r"\b(temperature|seed|max_tokens)\b", message)
     is_unknown = re.search("(?i)unsupported|not support|unrecognized|unknown|not permitted", message)
     if status in (400, 422) and option and is_unknown:
         is_renamed = "max_completion_tokens" in message

@@ -42,7 +42,7 @@ class EndpointSpec(BaseModel):
     max_tokens_key: Literal["max_tokens", "max_completion_tokens"] = Field(
         default="max_tokens", description="What the endpoint calls the most tokens of an answer."
     )
-    omit: frozenset[Literal["temperature", "seed", "max_tokens", "stream_options"]] = Field(
+    omit: frozenset[Literal["temperature", "seed", "max_tokens"]] = Field(
         default=frozenset(), description="Options that are not sent, because the endpoint refuses them."
     )
 
