@@ -123,7 +123,7 @@ FAULTS = [
         "if False:",
         "train/test_loop.py train/test_run.py train/test_attacks.py",
     ),
-    Fault("train/evaluate/metrics/text.py", "2 * (ours & theirs)", "2 * (ours | theirs)", "train/test_metrics.py"),
+    Fault("train/evaluate/metrics/__init__.py", "2 * (ours & theirs)", "2 * (ours | theirs)", "train/test_metrics.py"),
     Fault(
         "train/report/stats.py",
         "(len(p_values) - rank) * p_values",

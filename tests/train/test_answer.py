@@ -18,8 +18,8 @@ from tests.train.tiny import chat_row
 from train.base.errors import TrainError
 from train.cli import cli
 from train.contestants import Request, open_contestant, parse_spec
+from train.contestants.contestant import Prompting
 from train.contestants.local import planned_memory
-from train.contestants.prompting import Prompting
 from train.evaluate.predictions import PREDICTIONS, read_predictions
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from train.base.errors import Exit, TrainError
-from train.contestants.contestant import Answer, Request, Sampling, Unanswered
+from train.contestants import Answer, Request, Sampling, Unanswered
 from train.contestants.gguf import GgufContestant
 from train.data.dataset import Row
 from train.data.rendering import Renderer

@@ -30,7 +30,7 @@ from tests.train.tiny import (
 from train.base.errors import Exit, TrainError
 from train.cli import cli
 from train.cli.export import export as command
-from train.contestants.contestant import Answer, Request, Sampling
+from train.contestants import Answer, Request, Sampling
 from train.contestants.gguf import GgufContestant
 from train.data.dataset import open_dataset
 from train.data.rendering import Renderer

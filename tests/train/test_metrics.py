@@ -47,6 +47,8 @@ CASES: list[tuple[str, str, str, dict[str, Any], Any]] = [
      {"match": 1.0, "names": 1.0, "parsed": 1.0}),
     ("tool_calls", "<function=find><parameter=city>Paris</parameter><parameter=n>2</parameter></function>", FIND, {},
      {"match": 1.0, "names": 1.0, "parsed": 1.0}),
+    ("tool_calls", FIND.replace("{", '{"function": "find", ', 1), f'{{"function": {FIND}}}', {},
+     {"match": 1.0, "names": 1.0, "parsed": 1.0}),
     ("tool_calls", FIND.replace("2", "true"), FIND, {}, {"match": 0.0, "names": 1.0, "parsed": 1.0}),
     ("tool_calls", FIND, f"Well. {FIND}", {"calls": [json.loads(FIND)]}, {}),
 ]  # fmt: skip

@@ -23,7 +23,7 @@ from train.data.strict import text_of
 
 if TYPE_CHECKING:
     from train.contestants import Answer, Contestant, Request, Sampling, Unanswered
-    from train.contestants.prompting import Prompting
+    from train.contestants.contestant import Prompting
 
 _BLOCK = 256
 """Requests that are answered together; answers come out block by block."""
@@ -74,7 +74,7 @@ def answer(
     """  # noqa: D301
     # Imports as much as the model's kind needs: an endpoint no torch.
     from train.contestants import Sampling, open_contestant, parse_spec
-    from train.contestants.prompting import Prompting, read_shots
+    from train.contestants.contestant import Prompting, read_shots
 
     is_local = parse_spec(name).kind != "endpoint"
     withheld, withheld_shots = (
@@ -100,7 +100,7 @@ def _answer(
 ) -> tuple[int, int]:  # fmt: skip
     # Returns how many requests have no answer, and how many stay here.
     from train.contestants import Unanswered
-    from train.contestants.prompting import read_request
+    from train.contestants.contestant import read_request
 
     num_failed = num_withheld = 0
 

@@ -75,7 +75,7 @@ def _evaluate(
     # Loaded late: imports as much as each model's kind needs.
     from train.base.run_folder import runs_folder
     from train.contestants import open_contestant
-    from train.contestants.prompting import Prompting
+    from train.contestants.contestant import Prompting
     from train.data.dataset import open_dataset
     from train.pipeline.contest import Conditions, evaluate_contestant, shared_lengths
 

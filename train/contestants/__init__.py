@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from train.base.errors import require_extra
-from train.contestants.contestant import Contestant, Request, Sampling, Unanswered
-from train.contestants.spec import EndpointSpec, parse_spec
+from train.contestants.contestant import Contestant, EndpointSpec, Request, Sampling, Unanswered, parse_spec
 from train.evaluate.scoring import Answer
 
 
@@ -24,7 +23,7 @@ def open_contestant(name: str, *, device: str = "auto", threads: int | None = No
 
         return EndpointContestant(spec.endpoint, spec.name, answers_folder())
     if spec.kind == "recording":
-        from train.contestants.recording import RecordingContestant
+        from train.contestants.chat_completions import RecordingContestant
 
         return RecordingContestant(Path(spec.name))
     if spec.kind == "gguf":

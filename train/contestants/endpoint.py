@@ -32,8 +32,16 @@ from train.base.cache import open_cache
 from train.base.errors import Exit, TrainError, first_line
 from train.base.storage import canonical_json, digest_of, read_file, write_whole
 from train.contestants.chat_completions import ReplyError, error_message, read_answer, request_body
-from train.contestants.contestant import NO_ANSWER, Kind, OnAnswer, OnText, Request, Unanswered
-from train.contestants.spec import BAD_CONTESTANT, EndpointSpec
+from train.contestants.contestant import (
+    BAD_CONTESTANT,
+    NO_ANSWER,
+    EndpointSpec,
+    Kind,
+    OnAnswer,
+    OnText,
+    Request,
+    Unanswered,
+)
 from train.evaluate.scoring import Answer
 
 BUDGET_SPENT = "E927 budget-spent"

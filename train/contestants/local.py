@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from train.base.errors import TrainError
 from train.base.run_folder import read_finished, recipe_folder, weights_digest
 from train.base.storage import digest_of
-from train.contestants.contestant import Kind, OnAnswer, OnText, Request, Sampling, Unanswered
-from train.contestants.spec import Spec
+from train.contestants.contestant import Kind, OnAnswer, OnText, Request, Sampling, Spec, Unanswered
 from train.data.dataset import Row
 from train.data.rendering import Renderer, RowFault
 from train.evaluate.answers import Draw, Guide

@@ -13,7 +13,6 @@ from train.base.errors import TrainError
 from train.base.storage import digest_of
 from train.data.dataset import Dataset, Row, RowFault, last_answer
 from train.evaluate import metrics
-from train.evaluate.metrics.text import index_of_choice
 from train.evaluate.predictions import REASONING_CUT, REASONING_TOKENS, Scored
 from train.recipe import PREFERENCES, Objective
 
@@ -229,7 +228,7 @@ def _trivial_score(spec: CategorySpec, row: Row, reference: str) -> float | None
     """
     before, _ = _parts(row)
     text = spec.label if spec.label is not None else (before[-1]["content"] or "") if before else None
-    if text is None or (spec.choices and index_of_choice(text, spec.choices) is None):
+    if text is None or (spec.choices and metrics.index_of_choice(text, spec.choices) is None):
         return None
     return spec.scores(Answer(row.id, text, stopped=True), row, reference).get(spec.metric.primary)
 

@@ -19,9 +19,8 @@ from train.base import console
 from train.base.run_folder import EVALUATION, RECIPE, evaluation_folder, now, recipe_folder, versions, write_run
 from train.base.storage import appending, canonical_json, digest_of, sha256_of, write_whole
 from train.contestants import Answer, Contestant, Request, Sampling, Unanswered, parse_spec
-from train.contestants.prompting import Prompting
-from train.contestants.recording import digest_of_request
-from train.contestants.spec import Spec, route_of
+from train.contestants.chat_completions import digest_of_request
+from train.contestants.contestant import Prompting, Spec, route_of
 from train.data.dataset import Dataset, Row
 from train.evaluate.predictions import PREDICTIONS, Scored, prediction_line, read_predictions
 from train.evaluate.scoring import category_specs, score, spec_of

@@ -189,8 +189,11 @@ def _json_calls(text: str) -> list[_Call]:
 
 
 def _call_of(value: Any) -> _Call | None:
-    call = value.get("function", value) if isinstance(value, Mapping) else None
-    if not isinstance(call, Mapping) or not isinstance(call.get("name"), str) or not call["name"]:
+    if not isinstance(value, Mapping):
+        return None
+    # Beside the name of a call "function" may be any text.
+    call = value["function"] if isinstance(value.get("function"), Mapping) else value
+    if not isinstance(call.get("name"), str) or not call["name"]:
         return None
     arguments: Any = next((call[key] for key in ("arguments", "parameters") if call.get(key) is not None), {})
     if isinstance(arguments, str):
