@@ -254,8 +254,8 @@ def choice_nlls(model: Any, questions: Sequence[Sequence[Example]], *, batch_tok
             sizes = [size + 1 for index in group for size in branches[index]]
             owners = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
             packed = pack([lengths[index] for index in group], device, [branches[index] for index in group])
-            tensors = [to_device(torch.tensor(values), device) for values in ([ids], rows, targets)]
-            _, nll = supervised_loss(model, Batch(*tensors, owners, packed))
+            row, places, labels = (to_device(torch.tensor(each), device) for each in ([ids], rows, targets))
+            _, nll = supervised_loss(model, Batch(row, places, labels, owners, packed))
             sums = iter(torch.zeros(len(sizes), dtype=torch.float64).index_add_(0, owners, nll.cpu().double()).tolist())
             nlls |= {index: [next(sums) for _ in questions[index]] for index in group}
     return [nlls[index] for index in range(len(questions))]
