@@ -130,13 +130,13 @@ def _computed_again(
 
     record = read_finished(run)
     try:
-        own = Measured.model_validate(record.get("report"))
+        measured = Measured.model_validate(record.get("report"))
     except ValidationError as error:
         raise TrainError("E938 bad-report", f"{run / RUN}: {validation_fault(error)}", "Train it again.") from None
     if is_rescored:
         changed = read_predictions(run / PREDICTIONS, is_changed=True)
         sides = rescored(changed, open_run_dataset(run, record, moved), record["records"])
-        own = own.model_copy(update={"remarks": list(dict.fromkeys([*own.remarks, RESCORED]))})
+        measured = measured.model_copy(update={"remarks": list(dict.fromkeys([*measured.remarks, RESCORED]))})
     else:
         # One that is missing, or was cut off while it was written, is computed.
         if REPORT in record.get("files", {}) and (run / REPORT).exists():
@@ -144,13 +144,13 @@ def _computed_again(
         sides = [*read_predictions(run / PREDICTIONS)]
     report = build_report(
         *sides,
-        run=own.run,
+        run=measured.run,
         curve=read_curve(run / "metrics.jsonl"),
-        rules=Rules(own.margin if margin is None else margin, own.resamples),
-        remarks=own.remarks,
-        judge_summary=own.judged,
+        rules=Rules(measured.margin if margin is None else margin, measured.resamples),
+        remarks=measured.remarks,
+        judge_summary=measured.judged,
         human=read_human(run),
-        tables=own.tables,
+        tables=measured.tables,
     )
     console.data(table(report, columns=console.columns()))
     if not is_dry:

@@ -256,7 +256,7 @@ def _measure(contest: _Contest, done: Collection[str], keep: Callable[[Scored], 
     from train.contestants.local import LocalContestant
     from train.evaluate.evaluation import evaluate_model
     from train.evaluate.general import general_name, readable_general
-    from train.pipeline.prepare import renderer_of
+    from train.pipeline.prepare import make_renderer
 
     local, conditions, prompting = contest.contestant, contest.conditions, contest.prompting
     assert isinstance(local, LocalContestant), "models of these kinds are on this machine"
@@ -268,7 +268,9 @@ def _measure(contest: _Contest, done: Collection[str], keep: Callable[[Scored], 
         "max_new_tokens": conditions.max_new_tokens, "max_reasoning_tokens": conditions.max_reasoning_tokens
     }  # fmt: skip
     recipe = local.recipe.model_copy(update={"eval": local.recipe.eval.model_copy(update=lengths), **skips})
-    renderer = renderer_of(local.model, local.renderer.tokenizer, recipe, contest.dataset)
+    renderer = make_renderer(
+        contest.dataset, recipe, local.renderer.tokenizer, local.renderer.stop_ids, local.reads
+    )  # fmt: skip
     for split in conditions.splits:
         left = [row for name, row in contest.rows.values() if name == split and row.id not in done]
         for start in range(0, len(left), _BLOCK):

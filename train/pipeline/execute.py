@@ -224,8 +224,8 @@ class RunRecord:
         """Write how the run ended; what the disk refuses is said, as the error of the run itself is reported then."""
         try:
             self.update(status=status, ended=now(), **values)
-        except TrainError as other:
-            console.info(f"warning: {other.message}")
+        except TrainError as error:
+            console.info(f"warning: {error.message}")
 
 
 def _begin(run: Path, prepared: Prepared, earlier: Mapping[str, Any], changed: list[str]) -> RunRecord:
@@ -314,12 +314,18 @@ def _finish(
     weights = gather_weights(model) if prepared.placement.strategy != "ddp" else None
     code = Exit.OK
     if context.is_first:
-        about: dict[str, Any] = {
+        inputs: dict[str, Any] = {
             "dataset": prepared.dataset, "categories": prepared.categories, "recipe": recipe, "folder": run,
         }  # fmt: skip
-        base, tuned, judged = judge_answers(base, tuned, **about)
-        told = _told_of_run(prepared, record.values)
-        report = publish(base, tuned, **about, run=told, dynamics=result.dynamics, judge_summary=judged)
+        base, tuned, judged = judge_answers(base, tuned, **inputs)
+        report = publish(
+            base,
+            tuned,
+            **inputs,
+            run=_describe_run(prepared, record.values),
+            dynamics=result.dynamics,
+            judge_summary=judged,
+        )
         shutil.rmtree(run / IN_RUN, ignore_errors=True)
         saved = save_tuned(model, prepared, report, record, weights)
         record.update(status="finished", ended=now(), saved=saved.name, **kept_of(report, tuned, run))
@@ -377,7 +383,7 @@ def _take_weights(model: Any, prepared: Prepared, run: Path, result: FitResult) 
     return result.step if best is None else int(best.step)
 
 
-def _told_of_run(prepared: Prepared, values: Mapping[str, Any]) -> Run:
+def _describe_run(prepared: Prepared, values: Mapping[str, Any]) -> Run:
     # What the report says of the run, of which ``values`` are in its run.json.
     recipe, steps, facts = prepared.recipe, prepared.steps, values["facts"]
     settings = {

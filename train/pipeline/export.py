@@ -147,19 +147,19 @@ def export_run(
     own. Raises TrainError: E919 would-overwrite, E936 write-failed, E905 cannot-express, and what the target refuses.
     """
     dtype, proof = dtype or source.recipe.dtype, None
-    num, odd = 0, list[str]()
+    num, changed = 0, list[str]()
     with whole_folder(output) as work:
         if target == "gguf":
             proof = _write_gguf(source, work, dtype)
         else:
             (_write_adapter if target == "adapter" else _write_merged)(source, work, dtype)
-            if other := _ids_served_differently(source):
+            if names := _ids_served_differently(source):
                 console.info(
-                    f"warning: the text of {len(other)} records has control tokens, which a server takes for "
-                    f"structure, and training did not: {console.join_names(other)}"
+                    f"warning: the text of {len(names)} records has control tokens, which a server takes for "
+                    f"structure, and training did not: {console.join_names(names)}"
                 )
             if num_compared:
-                num, odd = _compare_answers(source, _load(source, work), num_compared)
+                num, changed = _compare_answers(source, _load(source, work), num_compared)
         manifest = ExportManifest(
             to=target, run=source.name, dtype=dtype, dataset=source.dataset.digest,
             weights=weights_digest(source.tuned), gguf=proof,
@@ -174,12 +174,14 @@ def export_run(
         command = "llama-server --jinja -m" if proof else f"vllm serve --dtype {dtype}"
         console.info(f"serve it: {console.visible(f'{command} {place}')}")
     if num:
-        console.info(f"loaded again: {num - len(odd)} of {num} greedy answers are those that the run recorded")
-    if not odd:
+        console.info(f"loaded again: {num - len(changed)} of {num} greedy answers are those that the run recorded")
+    if not changed:
         return Exit.OK
     is_exact = dtype == source.recipe.dtype == "float32"
     reason = "" if is_exact else f"; {dtype} rounds what {source.recipe.dtype} computed"
-    console.trouble("E943 answers-differ", f"other answers than the run recorded for {console.join_names(odd)}{reason}")
+    console.trouble(
+        "E943 answers-differ", f"other answers than the run recorded for {console.join_names(changed)}{reason}"
+    )
     return Exit.FAILED if is_exact else Exit.OK
 
 
@@ -366,8 +368,8 @@ def _write_gguf(source: Source, work: Path, dtype: str) -> GgufProof:
     )  # fmt: skip
 
 
-def _unproved(what: str, hint: str = "Nothing was left. Use --to merged.") -> TrainError:
-    return TrainError("E890 not-proved", what, hint, exit_code=Exit.FAILED)
+def _unproved(message: str, hint: str = "Nothing was left. Use --to merged.") -> TrainError:
+    return TrainError("E890 not-proved", message, hint, exit_code=Exit.FAILED)
 
 
 def _expected(source: Source, model: Any, rows: Sequence[Row]) -> list[_ReferenceAnswer]:
@@ -415,19 +417,19 @@ def _prove_tokens(source: Source, contestant: GgufContestant, rows: Sequence[Row
 
     Raises TrainError "E890 not-proved" where it reads one otherwise, or goes on where an answer ends.
     """
-    renderer, refused, others = source.renderer, [], []
+    renderer, refused, changed = source.renderer, [], []
     trained = [row for row in source.dataset.splits["train"] if row.messages]
     for row in [_PROBE, *rows, *sample_rows(trained, _MOST_TRAIN)]:
         try:
             prompt = renderer.prompt(row)
             if prompt is not None and contestant.prompt_ids(row) != prompt.ids:
-                others.append(row.id or "a text with digits, signs and accents")
+                changed.append(row.id or "a text with digits, signs and accents")
         except RowFault as fault:
             refused.append(row.id)
             console.info(f"warning: {row.id} is not compared: {fault.reason}")
-    if others:
+    if changed:
         raise _unproved(
-            f"llama.cpp makes other tokens of the prompts of {len(others):,} records: {console.join_names(others)}"
+            f"llama.cpp makes other tokens of the prompts of {len(changed):,} records: {console.join_names(changed)}"
         )
     if odd := [stop for stop in renderer.stop_ids if not contestant.ends_with(stop)]:
         texts = ", ".join(repr(renderer.encoder.decode([stop], has_control=True)) for stop in odd)

@@ -90,12 +90,12 @@ def measure_base(prepared: Prepared, run: Path, *, is_cached: bool) -> tuple[lis
     keys = {split: digest_of(key | {"split": split}) for split in prepared.splits}
     # Rank 0 decides for all: what is cached on one machine may be missing on another.
     entries = {split: entry for split in keys if context.is_first and (entry := cache.get(keys[split]))}
-    known: dict[str, Any] = context.broadcast_object({split: entry.values for split, entry in entries.items()})
-    if known:
-        num = sum(len(each["scored"]) for each in known.values())
+    cached: dict[str, Any] = context.broadcast_object({split: entry.values for split, entry in entries.items()})
+    if cached:
+        num = sum(len(each["scored"]) for each in cached.values())
         console.info(f"the base was measured before: {num} results are taken from the cache")
-    results = {split: [Scored(**values) for values in each["scored"]] for split, each in known.items()}
-    seconds = math.fsum(each["seconds"] for each in known.values())
+    results = {split: [Scored(**values) for values in each["scored"]] for split, each in cached.items()}
+    seconds = math.fsum(each["seconds"] for each in cached.values())
     if missing := [split for split in keys if split not in results]:
         console.info(f"run {run.name}: measuring the base")
         began = time.monotonic()
@@ -164,9 +164,9 @@ def base_score(prepared: Prepared, base: Sequence[Scored]) -> ValidationScore:
     """
     guard = prepared.recipe.guard
     ids = {row.id for row in prepared.evaluated_rows}
-    own = [record for record in base if record.split == "validation" and record.id in ids]
+    scored = [record for record in base if record.split == "validation" and record.id in ids]
     general = _bits([record for record in base if record.split == GENERAL])
-    score = replace(_summary(prepared, own, own), general=general)
+    score = replace(_summary(prepared, scored, scored), general=general)
     if guard.is_on and (not ids or (guard.regress is not None and not score.by_category)):
         raise TrainError("E920 bad-recipe", "the guard has no validation record with a score to compare",
                          "Export a validation split, or switch guard.regress and guard.plateau off.")  # fmt: skip
@@ -250,8 +250,8 @@ def reference_logps(prepared: Prepared) -> torch.Tensor | None:
     parts = [examples[index].parts[part] for index, part in mine]
     with computing(placement.device, placement.dtype):
         nlls = nll_per_example(prepared.model, parts, batch_tokens=prepared.recipe.eval.batch_tokens)
-    known = torch.zeros(len(examples), 2)
+    logps = torch.zeros(len(examples), 2)
     for pairs in context.gather([(place, -nll.nll) for place, nll in zip(mine, nlls, strict=True)]):
         for place, logp in pairs:
-            known[place] = logp
-    return known
+            logps[place] = logp
+    return logps

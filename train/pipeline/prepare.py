@@ -127,6 +127,7 @@ def prepare(
     itself. Raises TrainError for whatever stands in the way, "E948 ranks-differ" among it; nothing has been written by
     then.
     """
+    folder = folder or Path()
     # The cheap checks first: a large base takes minutes to load.
     _check_machine(recipe, context.world_size)
     strategy: ParallelStrategy = "fsdp" if recipe.method == "full" and context.world_size > 1 else "ddp"
@@ -145,16 +146,17 @@ def prepare(
     if how := describe_init(recipe, base_path):
         console.info(how)
     recipe, placement = _place(model, recipe, Placement(context=context, strategy=strategy))
-    renderer = renderer_of(model, tokenizer, recipe, dataset)
-    general = None if recipe.eval.general is None else (folder or Path()) / recipe.eval.general
+    num_positions = getattr(model.config, "max_position_embeddings", None)
+    renderer = make_renderer(dataset, recipe, tokenizer, eos_ids(model), num_positions)
+    general = None if recipe.eval.general is None else folder / recipe.eval.general
     examples = _training_examples(renderer, dataset, recipe)
     _check_evaluation(renderer, dataset, categories, recipe)
     exam = [*readable_general(renderer, general), *dataset.splits["validation"], *dataset.splits["test"]]
-    replay, replay_digest = _replay(renderer, recipe, folder or Path(), exam)
+    replay, replay_digest = _replay(renderer, recipe, folder, exam)
     if replay:
         is_compared = recipe.objective in PREFERENCES
         replayed = Examples.of([
-            replace(one, is_replay=True, second=(len(one.ids), 0) if is_compared else None) for one in replay
+            replace(text, is_replay=True, second=(len(text.ids), 0) if is_compared else None) for text in replay
         ])  # fmt: skip
         examples = Examples.joined([examples.arrays, replayed.arrays])
     steps = BatchSampler(examples, recipe, is_packed=capabilities_of(model).has_packing, num_ranks=context.world_size)
@@ -167,9 +169,7 @@ def prepare(
         "ranks": "1" if context.world_size == 1 else f"{context.world_size} {strategy}",
     } | ({"replayed text": replay_digest} if replay else {})  # fmt: skip
     context.require_equal(facts)
-    return Prepared(
-        recipe, dataset, categories, renderer, placement, model, steps, base_path, facts, folder or Path()
-    )  # fmt: skip
+    return Prepared(recipe, dataset, categories, renderer, placement, model, steps, base_path, facts, folder)
 
 
 def _check_machine(recipe: Recipe, num_ranks: int) -> None:
@@ -225,22 +225,21 @@ def _place(model: Any, recipe: Recipe, placement: Placement) -> tuple[Recipe, Pl
 def open_renderer(dataset: Dataset, recipe: Recipe, *, folder: Path | None = None) -> Renderer:
     """Return the renderer of a recipe's base; no weight is read."""
     tokenizer, stop_ids = load_tokenizer(recipe.base, folder=folder)
-    return _renderer(tokenizer, recipe, dataset, read_length(recipe.base, folder=folder), stop_ids)
+    return make_renderer(dataset, recipe, tokenizer, stop_ids, read_length(recipe.base, folder=folder))
 
 
-def renderer_of(model: Any, tokenizer: Any, recipe: Recipe, dataset: Dataset) -> Renderer:
-    """Return the renderer that a run of ``recipe`` on ``dataset`` evaluates ``model`` with."""
-    reads = getattr(model.config, "max_position_embeddings", None)
-    return _renderer(tokenizer, recipe, dataset, reads, eos_ids(model))
+def make_renderer(
+    dataset: Dataset, recipe: Recipe, tokenizer: Any, stop_ids: list[int], num_positions: int | None
+) -> Renderer:  # fmt: skip
+    """Return the renderer that a run of ``recipe`` on ``dataset`` has, and say what is odd about its template.
 
-
-def _renderer(tokenizer: Any, recipe: Recipe, dataset: Dataset, reads: int | None, stop_ids: list[int]) -> Renderer:
+    ``num_positions`` is how many tokens the model reads, None without a limit.
+    """
     renderer = Renderer(
-        tokenizer, _objective(recipe, dataset), reads if recipe.max_length == "auto" else recipe.max_length,
+        tokenizer, _objective(recipe, dataset), num_positions if recipe.max_length == "auto" else recipe.max_length,
         on_too_long=recipe.on_too_long, on_unrenderable=recipe.on_unrenderable, reasoning=recipe.reasoning,
         allow_special_tokens=recipe.allow_special_tokens, stop_ids=stop_ids,
     )  # fmt: skip
-    # What is odd about the template is said here, before anything is rendered by it.
     warnings = [*renderer.warnings]
     if recipe.eval.max_reasoning_tokens and not renderer.reasoning_end:
         warnings.append("the chat template marks no reasoning, so eval.max_reasoning_tokens ends none")

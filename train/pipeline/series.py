@@ -296,18 +296,18 @@ class Series:
 
     def _run(self, member: Member, data: Dataset, **changes: Any) -> Path:
         # The folder of a member, which is run unless it is finished; ``changes`` are further ones.
-        folder, about = self.folder / member.name, {}
+        folder, earlier = self.folder / member.name, {}
         if self.context.is_first and (folder / RUN).is_file():
-            about = read_run(folder)
+            earlier = read_run(folder)
         elif self.context.is_first:
             # Killed before there was one; what the series did not begin stays, and is refused.
             (folder / RECIPE).unlink(missing_ok=True)
-        about = self.context.broadcast_object(about)
-        if about.get("status") != "finished":
+        earlier = self.context.broadcast_object(earlier)
+        if earlier.get("status") != "finished":
             console.info(f"{self.record.kind}: {member.name}")
             _, code = start_run(
                 data, self.recipe, settings={**member.changes, **changes}, out=folder, is_quiet=True,
-                folder=Path(self.record.recipe_folder), is_resumed=bool(about), context=self.context, **self.shared,
+                folder=Path(self.record.recipe_folder), is_resumed=bool(earlier), context=self.context, **self.shared,
             )  # fmt: skip
             if code in _STOPPED:
                 raise SystemExit(code)

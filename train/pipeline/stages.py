@@ -56,19 +56,19 @@ def open_stages(recipe: Recipe, folder: Path, own: Dataset) -> list[Stage]:
                     "E883 bad-stage", f"the category {name!r} of {source.path} is scored in another way elsewhere",
                     "Give it the same scorer in both workspaces, or another name in one.",
                 )  # fmt: skip
-    held_out = {split: [row for data in sources for row in data.splits[split]] for split in ("validation", "test")}
+    test_sets = {split: [row for data in sources for row in data.splits[split]] for split in ("validation", "test")}
     flagged = sorted(name for data in sources for name in data.flagged())
     stages = []
     for name, stage in zip(names, recipe.stage, strict=True):
         data = opened[stage.data]
-        train, facts = _training_rows(name, stage.data or str(own.path), data, held_out)
+        train, facts = _training_rows(name, stage.data or str(own.path), data, test_sets)
         digest = digest_of([data.digest, *(source.digest for source in sources)])
         manifest = data.manifest | {
             "categories": categories, "flagged": flagged,
-            "files": {f"{split}.jsonl": {"sha256": f"{digest} {split}"} for split in ("train", *held_out)},
+            "files": {f"{split}.jsonl": {"sha256": f"{digest} {split}"} for split in ("train", *test_sets)},
         }  # fmt: skip
         changes = _changes(stage, is_first=not stages, is_text=facts.is_text)
-        shared = Dataset(own.path, manifest, {"train": train, **held_out}, digest, own.remarks)
+        shared = Dataset(own.path, manifest, {"train": train, **test_sets}, digest, own.remarks)
         stages.append(Stage({"base": recipe.base, **changes}, shared, facts))
     return stages
 
@@ -129,23 +129,23 @@ def _open(path: Path, name: str, own: Dataset) -> Dataset:
 
 
 def _training_rows(
-    name: str, source: str, data: Dataset, held_out: Mapping[str, Sequence[Row]]
+    name: str, source: str, data: Dataset, test_sets: Mapping[str, Sequence[Row]]
 ) -> tuple[list[Row], StageFacts]:
-    every, rows = [row for part in held_out.values() for row in part], data.splits["train"]
-    train = [row for row, is_same in zip(rows, is_same_text(rows, every), strict=True) if not is_same]
+    exam, rows = [row for split in test_sets.values() for row in split], data.splits["train"]
+    train = [row for row, is_same in zip(rows, is_same_text(rows, exam), strict=True) if not is_same]
     if not train:
         raise TrainError("E883 bad-stage", f"{name}: no record of {source} is left to train on", "Name other data.")
     # Within one export `curate` has seen to it.
-    own = {id(row) for split in held_out for row in data.splits[split]}
-    others = [row for row in every if id(row) not in own]
-    shared = {id(others[index]) for index in overlapping(train, others)}
+    checked = {id(row) for split in test_sets for row in data.splits[split]}
+    exam = [row for row in exam if id(row) not in checked]
+    shared = {id(exam[index]) for index in overlapping(train, exam)}
     num_left_out = len(rows) - len(train)
     if num_left_out:
         console.info(f"warning: {name}: {num_left_out} of {len(rows):,} training records are exam records; left out")
     if shared:
-        named = console.join_names([row.id for row in held_out["validation"] if id(row) in shared], 5)
+        named = console.join_names([row.id for row in test_sets["validation"] if id(row) in shared], 5)
         console.info(
-            f"warning: {name}: {len(shared)} of {len(others):,} exam records share {NUM_WORDS} words in a row with "
+            f"warning: {name}: {len(shared)} of {len(exam):,} exam records share {NUM_WORDS} words in a row with "
             f"training records, of validation {named or 'none'}"
         )
     return train, StageFacts(name, num_left_out, len(shared), all(row.text is not None for row in train))
@@ -158,17 +158,19 @@ def stage_report(facts: Sequence[StageFacts], folders: Sequence[Path], name: str
     base, tuned = read_predictions(folders[0] / PREDICTIONS)[0], read_predictions(folders[-1] / PREDICTIONS)[1]
     # Likelihoods of two objectives may be of other tokens of a record; they are left out where they are, and counted.
     sizes = {(record.split, record.id): record.num_tokens for record in base}
-    other = {key for record in tuned if sizes.get(key := (record.split, record.id)) != record.num_tokens}
+    incomparable = {key for record in tuned if sizes.get(key := (record.split, record.id)) != record.num_tokens}
     unknown: dict[str, Any] = {"nll": None, "num_tokens": 0, "num_bytes": 0, "rejected": None}
     base, tuned = (
-        [replace(record, **unknown) if (record.split, record.id) in other else record for record in side]
+        [replace(record, **unknown) if (record.split, record.id) in incomparable else record for record in side]
         for side in (base, tuned)
     )
     remarks = [*last.remarks, "The loss curve, over-fitting, what is known by heart and the hardest records are those "
                "of the last stage; what people prefer is told against the base of the first one."]  # fmt: skip
-    if other:
-        remarks.append(f"{len(other)} records have no bits per byte here: the objectives of the first and the last "
-                       "stage count other tokens of them.")  # fmt: skip
+    if incomparable:
+        remarks.append(
+            f"{len(incomparable)} records have no bits per byte here: the objectives of the first and the last stage "
+            "count other tokens of them."
+        )
     report = build_report(
         base, tuned, run=last.run.model_copy(update={"id": name, "base_model": first.run.base_model}),
         curve=last.curve, rules=Rules(last.margin, last.resamples),

@@ -43,14 +43,14 @@ def _begin(name: str, run: Path, settings: dict[str, Any]) -> Any:
         tracker = tracking.TrackioTracker(PROJECT, name=f"{run.name}-{key}", config=settings, resume="allow")
     else:
         # It takes no id of ours for a run, so the run is found again by a tag; a list needs no pandas.
-        found = importlib.import_module(name).search_runs(
+        earlier = importlib.import_module(name).search_runs(
             search_all_experiments=True, filter_string=f"tags.pairsmith = '{key}'", max_results=1, output_format="list"
         )
         tracker = tracking.MLflowTracker(
-            PROJECT, run_id=found[0].info.run_id if found else None, run_name=run.name, tags={"pairsmith": key}
+            PROJECT, run_id=earlier[0].info.run_id if earlier else None, run_name=run.name, tags={"pairsmith": key}
         )
         # It refuses to change what a run was begun with.
-        settings = {} if found else settings
+        settings = {} if earlier else settings
     tracker.start()
     if name == "mlflow":
         tracker.store_init_configuration(settings)
