@@ -58,7 +58,7 @@ def open_stages(recipe: Recipe, folder: Path, own: Dataset) -> list[Stage]:
                 )  # fmt: skip
     test_sets = {split: [row for data in sources for row in data.splits[split]] for split in ("validation", "test")}
     flagged = sorted(name for data in sources for name in data.flagged())
-    stages = []
+    stages = list[Stage]()
     for name, stage in zip(names, recipe.stage, strict=True):
         data = opened[stage.data]
         train, facts = _training_rows(name, stage.data or str(own.path), data, test_sets)
@@ -92,7 +92,7 @@ def open_run_dataset(run: Path, record: dict[str, Any], moved: Path | None) -> D
 def _changes(stage: StageRecipe, *, is_first: bool, is_text: bool) -> dict[str, Any]:
     # All tokens of raw text are trained by any objective, and what is measured stays the same.
     objective = stage.objective or ("sft" if stage.data is not None and is_text else None)
-    changes = {
+    changes: dict[str, Any] = {
         "stage": [], "objective": objective, "learning_rate": stage.learning_rate,
         "num_train_epochs": stage.num_train_epochs, "max_steps": stage.max_steps, "mixing.replay": stage.replay,
         "mixing.replay_share": stage.replay_share, "continue_adapter": None if is_first else stage.continued,
