@@ -42,7 +42,7 @@ def test_every_fault_is_listed_with_its_line(tmp_path: Path) -> None:
     assert "recipe.toml:2: unknown key 'leraning_rate': did you mean 'learning_rate'?" in message
     assert "recipe.toml:3: lora_r" in message
     assert "recipe.toml:5: unknown key 'guard.patence': did you mean 'guard.patience'?" in message
-    assert "\n  seed must be" in message
+    assert "\n  --set: seed must be" in message
 
 
 @pytest.mark.parametrize(

@@ -272,7 +272,7 @@ def _sentence(key: str, problem: Mapping[str, Any]) -> str:
         # Python refuses to print more than 4,300 digits, and TOML's hexadecimal numbers have no such bound.
         printed = hex(value)[:120] if value.bit_length() > 64 else str(value)
     advice = _VALUES.get(printed, f": {_INSTEAD[key]}" if key in _INSTEAD else "")
-    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?", value):
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+e[+-]?\d+", value):
         advice = ": write it without quotes, and in YAML with a point, as in 1.0e-4"
     return f"{key} {problem['msg'].replace('Input should be', 'must be')}, not {printed}{advice}".strip()
 
