@@ -36,7 +36,7 @@ def plan(
     from train.pipeline.plan import make_plan, plan_facts
     from train.pipeline.prepare import add_adapters, prepare
     from train.recipe import load_recipe
-    from train.recipe.forgetting import protection
+    from train.recipe.schedule import protection
 
     loaded = load_recipe(recipe, settings, base)
     if loaded.stage:

@@ -52,7 +52,7 @@ from train.model.distributed import SINGLE_PROCESS, DistributedContext, Parallel
 from train.pipeline.contest_plan import warn_of_unscored
 from train.pipeline.plan import needs_checkpointing
 from train.recipe import PREFERENCES, SHIPPED_TEXT, Objective, Recipe, load_recipe, recipe_digest
-from train.recipe.forgetting import Tuning, tuning_of
+from train.recipe.schedule import Tuning, tuning_of
 from train.report.judge import announce_judge, require_judge
 
 _READ = {"max_length", "on_too_long", "on_unrenderable", "reasoning", "allow_special_tokens", "bf16", "device",
