@@ -16,7 +16,7 @@ from train.base.console import visible
 from train.base.errors import TrainError, validation_fault
 from train.contestants.contestant import Request
 from train.data.dataset import TRACES, trace_of
-from train.data.strict import parse_object
+from train.data.lines import parse_object
 from train.evaluate.scoring import Answer
 
 MOST_TOKENS = 10_000_000

@@ -15,7 +15,7 @@ from train.base.errors import TrainError, validation_fault
 from train.base.storage import MOST_STATE, read_file
 from train.contestants.contestant import Request, Sampling
 from train.data.dataset import Row, last_answer, read_row, row_of
-from train.data.strict import parse_object
+from train.data.lines import parse_object
 
 # What the model has to write instead; a text that no template refuses.
 _NOTHING_YET = {"role": "assistant", "content": "A"}

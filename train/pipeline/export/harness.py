@@ -95,7 +95,7 @@ def _document(source: Source, row: Row) -> dict[str, str]:
     prompt = source.renderer.prompt(row)
     assert prompt is not None, "only rows with messages are here"
     reference, _ = part_reasoning(prompt.reference)
-    text = served_prompt(source.renderer, row)
+    text = served_prompt(source.renderer, prompt)
     return {"id": row.id, "category": row.category, "prompt": text, "reference": reference}
 
 

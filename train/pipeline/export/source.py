@@ -14,7 +14,7 @@ from typing import Any, Literal
 from train.base.errors import TrainError
 from train.base.run_folder import RECIPE, read_finished, recipe_folder, weights_digest
 from train.data.dataset import Dataset, Row, sample_rows
-from train.data.rendering import Renderer
+from train.data.rendering import Prompt, Renderer
 from train.evaluate.evaluation import predict
 from train.evaluate.predictions import PREDICTIONS, Scored, read_predictions
 from train.model import (
@@ -190,9 +190,9 @@ def compare_answers(source: Source, model: Any, number: int) -> tuple[int, list[
     return len(rows), [prediction.id for prediction in predictions if prediction.text != recorded[prediction.id].text]
 
 
-def served_prompt(renderer: Renderer, row: Row) -> str:
+def served_prompt(renderer: Renderer, prompt: Prompt) -> str:
     """Return a record's prompt as text that holds every token."""
-    return renderer.served_bos + renderer.prompt_text(row)
+    return renderer.served_bos + prompt.text
 
 
 def ids_served_differently(renderer: Renderer, rows: Iterable[Row]) -> list[str]:
@@ -205,5 +205,5 @@ def ids_served_differently(renderer: Renderer, rows: Iterable[Row]) -> list[str]
         row.id
         for row in rows
         if (prompt := renderer.prompt(row)) is not None
-        and renderer.tokenizer(served_prompt(renderer, row), add_special_tokens=False).input_ids != prompt.ids
+        and renderer.tokenizer(served_prompt(renderer, prompt), add_special_tokens=False).input_ids != prompt.ids
     ]
