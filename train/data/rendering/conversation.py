@@ -231,6 +231,9 @@ class SafeTemplate:
         start, end = min(shared, len(text)), len(text) - len(after)
         written, message = text[start:end], messages[turn]
         is_there = contains_content(written, message["content"]) or any(form in written for form in _quoted(message))
+        # What a template adds to some answers would be trained as theirs.
+        if message["role"] == "assistant":
+            is_there = _trim_tags(written) == _trim_tags(message["content"])
         if not (separator and text.endswith(after) and is_there):
             raise RowFault(f"the chat template rewrites what the {message['role']} says")
         return start, end
@@ -284,15 +287,13 @@ safe_template = lru_cache(maxsize=8)(SafeTemplate)
 
 def contains_content(text: str, content: str) -> bool:
     """Return whether ``text`` has ``content``, but for white space at its ends and next to tags such as <think>."""
+    return content.strip() in text or _trim_tags(content) in _trim_tags(text)
+
+
+def _trim_tags(text: str) -> str:
     # Templates strip contents, and put reasoning on lines of its own. White space anywhere else is the content's: a
     # template that squeezes or indents it would teach code without its lines.
-    if not (_TAG.search(text) or _TAG.search(content)):
-        return content.strip() in text.strip()
-    plain_text, plain = (re.sub(rf"\s*({_TAG.pattern})\s*", r"\1", part).strip() for part in (text, content))
-    return plain in plain_text
-
-
-_TAG = re.compile(r"</?\w+>")
+    return re.sub(r"\s*(</?\w+>)\s*", r"\1", text).strip()
 
 
 def _sentinel(text: str) -> str:
