@@ -106,8 +106,8 @@ FAULTS = [
         "curate/test_validate.py",
     ),
     Fault(
-        "train/data/rendering/proofs.py",
-        "if part.slot in absent\n        or (part",
+        "train/data/rendering/conversation.py",
+        "if not is_slot or (part",
         "if (part",
         "train/test_proof.py",
     ),

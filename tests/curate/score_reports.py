@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from train.evaluate.predictions import Scored, write_predictions
-from train.recipe.forgetting import Tuning
+from train.recipe.schedule import Tuning
 from train.report import Report, Run, build_report, write_report
 from train.report.results import Rules
 from train.report.series import seeds_report

@@ -168,6 +168,18 @@ def test_a_template_may_not_move_white_space_inside_an_answer(change: str) -> No
         Renderer(tokenizer, "sft", 256)
 
 
+@pytest.mark.parametrize(
+    "change", ["m.content + (' now' if 'on' in m.content else '')", "('So: ' if 'on' in m.content else '') + m.content"]
+)
+def test_a_template_may_not_add_to_some_answers(change: str) -> None:
+    tokenizer = make_tokenizer("unmarked")
+    tokenizer.chat_template = BODY.replace("{{ m.content + ", "{{ (" + change + ") + ")
+    renderer = Renderer(tokenizer, "sft", 256)
+    with pytest.raises(RowFault, match="rewrites what the assistant says"):
+        renderer.example(chat_row("changed", "go", "on"))
+    assert renderer.example(chat_row("same", "go", "off")).num_supervised
+
+
 def test_reasoning_may_be_put_on_lines_of_its_own() -> None:
     tokenizer = make_tokenizer("unmarked")
     tokenizer.chat_template = BODY.replace("{{ m.content + ", "{{ (m.content|replace('</think>', '\n</think>\n\n')) + ")

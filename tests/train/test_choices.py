@@ -85,7 +85,7 @@ def test_a_category_of_choices_is_scored_by_likelihood_and_nothing_is_written(mo
     for row in rows[:4]:
         one, prompt = found[row.id], renderer.prompt(row)
         assert prompt is not None
-        logprobs = [-alone(model, prompt.ids, renderer.option(row, choice)[1]) for choice in CHOICES]
+        logprobs = [-alone(model, prompt.ids, renderer.choice_ids(row, choice)[1]) for choice in CHOICES]
         best = CHOICES[logprobs.index(max(logprobs))]
         per_byte = [value / len(choice) for value, choice in zip(logprobs, CHOICES, strict=True)]
         right = CHOICES.index(one.reference)

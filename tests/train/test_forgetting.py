@@ -16,7 +16,7 @@ from tests.train.sides import sides_of
 from train.cli import cli
 from train.evaluate.predictions import Scored, write_predictions
 from train.recipe import build_recipe
-from train.recipe.forgetting import Remedy, Tuning, remedies, risks, tuning_of
+from train.recipe.schedule import Remedy, Tuning, remedies, risks, tuning_of
 from train.report import Report, Run, build_report, table, write_report
 
 STEEP = Tuning(method="full", lr=3e-3, auto_lr=1.5e-3, replay=None, replay_share=0.05)

@@ -351,7 +351,7 @@ def test_a_recipe_with_a_judge_reads_back_as_itself(tmp_path: Path) -> None:
     assert load_recipe(path) == recipe
     assert load_recipe(path, ["eval.judge.retries=7"]).eval.judge.retries == 7
     path.write_text("[eval.judge]\nurll = 'x'\n")
-    with pytest.raises(TrainError, match=r"recipe.toml:2: unknown key 'eval.judge.urll': did you mean"):
+    with pytest.raises(TrainError, match=r"recipe.toml: unknown key 'eval.judge.urll': did you mean"):
         load_recipe(path)
 
 

@@ -13,7 +13,7 @@ from train.base.errors import Exit, TrainError
 from train.loop.checkpoint import Checkpoint
 from train.pipeline.execute import start_run
 from train.recipe import load_recipe
-from train.recipe.forgetting import protection
+from train.recipe.schedule import protection
 
 FEW = {"max_steps": 4, "eval.max_new_tokens": 4, "eval.resamples": 100, "eval.fit_records": 0, "global_batch_size": 8}
 

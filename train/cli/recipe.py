@@ -71,7 +71,7 @@ def plan(
     from train.pipeline.plan import make_plan, plan_facts
     from train.pipeline.prepare import add_adapters, prepare
     from train.recipe import load_recipe
-    from train.recipe.forgetting import protection
+    from train.recipe.schedule import protection
 
     loaded = load_recipe(recipe, settings, base)
     if loaded.stage:
@@ -142,8 +142,8 @@ def preview(
 def _print_lengths(recipe: Recipe) -> None:
     # The lengths of the rows on stdin, uncut, as `schemas/lengths.schema.json` says. They need no dataset around them.
     from train.data.dataset import read_row
+    from train.data.lines import text_of
     from train.data.rendering import Renderer
-    from train.data.strict import text_of
     from train.model import load_tokenizer
 
     objective = "chat" if recipe.objective == "auto" else recipe.objective

@@ -22,8 +22,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from train.base import console
 from train.base.errors import TrainError
 from train.base.storage import MOST_DOCUMENT, FileGuardError, digest_of, read_file
-from train.data.plain import SPLITS, choose_splits, read_plain
-from train.data.strict import SliceValues, parse_object, refuse
+from train.data.lines import SPLITS, SliceValues, choose_splits, parse_object, read_plain, refuse
 
 if TYPE_CHECKING:
     from train.recipe import Objective, Reasoning
@@ -202,7 +201,7 @@ def _flagged_in(manifest: Mapping[str, Any], path: Path) -> frozenset[str]:
 def open_dataset(folder: Path) -> Dataset:
     """Return the dataset in ``folder`` after its files proved to be those that the manifest describes.
 
-    A plain file, or a folder without a manifest, is read as `train.data.plain` says. Raises TrainError "E911
+    A plain file, or a folder without a manifest, is read as `train.data.lines` says. Raises TrainError "E911
     dataset-changed" where a file's SHA-256, size or number of rows differs, and "E912 bad-dataset" where the manifest
     or a row cannot be read, with file and line.
     """

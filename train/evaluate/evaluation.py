@@ -95,7 +95,7 @@ def choice_examples(renderer: Renderer, choice_rows: ChoiceRows) -> list[list[Ex
     examples = []
     for row, choices in choice_rows:
         try:
-            pairs = [renderer.option(row, choice) for choice in choices]
+            pairs = [renderer.choice_ids(row, choice) for choice in choices]
             if any(prompt != pairs[0][0] for prompt, _ in pairs):
                 raise RowFault("the chat template writes the prompt otherwise for each choice")
         except RowFault as fault:

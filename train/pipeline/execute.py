@@ -43,7 +43,7 @@ from train.pipeline.plan import duration, explain_oom, make_plan, plan_sentence
 from train.pipeline.prepare import Prepared, add_adapters, fill_in, prepare, settle
 from train.pipeline.trackers import Trackers
 from train.recipe import Recipe, load_recipe, recipe_toml
-from train.recipe.forgetting import protection, remedies
+from train.recipe.schedule import protection, remedies
 from train.report import Report, Run, table
 from train.report.build import kept_of, publish
 from train.report.judge import BAD_JUDGE, judge_answers

@@ -265,8 +265,7 @@ def _ids_served_differently(source: Source) -> list[str]:
         row.id
         for row in source.rows()
         if (prompt := renderer.prompt(row)) is not None
-        and renderer.tokenizer(renderer.served_bos + renderer.prompt_text(row), add_special_tokens=False).input_ids
-        != prompt.ids
+        and renderer.tokenizer(renderer.served_bos + prompt.text, add_special_tokens=False).input_ids != prompt.ids
     ]
 
 

@@ -23,8 +23,7 @@ from train.model.batch import MICRO_BATCH_TOKENS, BatchSampler, Step
 from train.model.capabilities import checkpoint_activations, is_checkpointing
 from train.model.device import Meter, free_memory, memory_limit
 from train.recipe import Checkpointing, Recipe
-from train.recipe.forgetting import risks, tuning_of
-from train.recipe.schedule import betas, validations_from, warmup_steps, weight_decay
+from train.recipe.schedule import betas, risks, tuning_of, validations_from, warmup_steps, weight_decay
 
 USABLE = 0.9
 """Share of a device's memory that is planned with; the rest is the context's, the kernels' and what lies scattered."""

@@ -51,7 +51,7 @@ from train.model.capabilities import capabilities_of, checkpoint_activations
 from train.model.distributed import SINGLE_PROCESS, DistributedContext, ParallelStrategy
 from train.pipeline.plan import needs_checkpointing
 from train.recipe import PREFERENCES, SHIPPED_TEXT, Objective, Recipe, load_recipe, recipe_digest
-from train.recipe.forgetting import Tuning, tuning_of
+from train.recipe.schedule import Tuning, tuning_of
 from train.report.judge import announce_judge, require_judge
 from train.report.results import warn_of_unscored
 

@@ -1,4 +1,4 @@
-"""A Recipe and its file: read with every fault by its key and line, and written with every default in view."""
+"""A Recipe and its file: read with every fault by its key, and written with every default in view."""
 
 from __future__ import annotations
 
@@ -186,13 +186,11 @@ def _read_yaml(text: str) -> Any:
 
     class UniqueKeys(yaml.SafeLoader):  # type: ignore[misc]
         # YAML forbids a key that stands twice; PyYAML takes the last.
-        def flatten_mapping(self, node: yaml.MappingNode) -> None:
-            keys = set[str]()
-            for key, _ in node.value:
-                if isinstance(key, yaml.ScalarNode) and key.value in keys:
-                    raise ValueError(f"line {key.start_mark.line + 1}: the key {key.value!r} stands twice")
-                keys |= {key.value} if isinstance(key, yaml.ScalarNode) else set()
-            super().flatten_mapping(node)
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
+            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            if len(set(keys)) < len(keys):
+                raise ValueError(f"line {node.start_mark.line + 1}: a key stands twice")
+            return super().construct_mapping(node, deep)
 
     try:
         # An alias that names itself, or ten that name ten each, make a small file endless; a tag makes objects.
@@ -200,9 +198,11 @@ def _read_yaml(text: str) -> Any:
         depth = 0
         for number, token in enumerate(yaml.scan(text, yaml.SafeLoader)):
             depth += (token.id in _YAML_BEGINS) - (token.id in _YAML_ENDS)
-            if max(number / MOST_TOKENS, depth / MOST_LEVELS) > 1 or token.id in ("<alias>", "<tag>"):
-                what = f"tags, aliases, more than {MOST_LEVELS} levels and {MOST_TOKENS:,} tokens are refused"
-                raise ValueError(f"line {token.start_mark.line + 1}: {what}")
+            if number > MOST_TOKENS or depth > MOST_LEVELS or token.id in ("<alias>", "<tag>"):
+                raise ValueError(
+                    f"line {token.start_mark.line + 1}: tags, aliases, more than {MOST_LEVELS} levels and "
+                    f"{MOST_TOKENS:,} tokens are refused"
+                )
         return UniqueKeys(text).get_single_data()
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from None
@@ -228,10 +228,9 @@ def build_recipe(
         for problem in error.errors(include_url=False):
             # "float or auto" reports one problem for each side; the first says more.
             problems.setdefault(_key_of(problem), problem)
-        text = read_file(path.resolve(), most=MOST_BYTES).decode("utf-8") if path else ""
-        # Only reported problems are located: a hostile file has a hundred thousand unknown keys.
+        # A hostile file has a hundred thousand unknown keys.
         faults = [
-            (origins or {}).get(key, f"{path.name}:{_line_of(key, text)}: " if path else "") + _sentence(key, problem)
+            (origins or {}).get(key, f"{path.name}: " if path else "") + _sentence(key, problem)
             for key, problem in islice(problems.items(), MOST_FAULTS)
         ]
         hint = "See every key with its default: `train new`."
@@ -249,15 +248,6 @@ def _key_of(problem: Mapping[str, Any]) -> str:
     while names and problem["type"] != "extra_forbidden" and ".".join(names) not in _KEYS:
         names.pop()
     return ".".join(names)
-
-
-def _line_of(key: str, text: str) -> int:
-    # Neither parser tells where a value stood, so the text is searched for the parts of its key, one behind the other.
-    end = 0
-    for name in key.split("."):
-        pattern = re.compile(rf"(?m)(?:^|[\[{{,.])[ \t]*[\"']?{re.escape(name)}[\"']?[ \t]*[\]:=.]")
-        end = match.end() if (match := pattern.search(text, end)) else end
-    return text.count("\n", 0, end) + 1
 
 
 def _sentence(key: str, problem: Mapping[str, Any]) -> str:

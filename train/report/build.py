@@ -20,7 +20,7 @@ from train.evaluate.dynamics import Dynamic
 from train.evaluate.predictions import PREDICTIONS, Scored, outcome, pair, write_feedback, write_predictions
 from train.evaluate.scoring import CategorySpec, comparison_remark, spec_of
 from train.recipe import Recipe
-from train.recipe.forgetting import remedies
+from train.recipe.schedule import remedies
 from train.report import wording
 from train.report.diagnostics import field_gaps, memory_of, overfitting, preferences, read_events
 from train.report.model import (

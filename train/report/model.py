@@ -15,7 +15,7 @@ from pydantic import Field
 from train.base.errors import TrainError, first_line
 from train.base.run_folder import check_written
 from train.base.storage import MOST_DOCUMENT, read_file
-from train.recipe.forgetting import Remedy, Tuning
+from train.recipe.schedule import Remedy, Tuning
 from train.report.stats import Reason, VerdictLabel
 from train.report.tables import PARTS, Part, ReportPart, ReportTable
 from train.report.tables import Change as Change  # noqa: PLC0414 - all parts of a report are found here

@@ -1,15 +1,13 @@
 """Records -> token ids and masks, through the model's own chat template, with the token asserts of every run.
 
-    renderer = Renderer(tokenizer, "sft", max_length=512)
-    renderer.examples(rows).examples    # what is trained
-    renderer.prompt(row)                # what is generated from; its ids are a prefix of the example's
-
-What is proved of every row stands in `proofs`.
+renderer = Renderer(tokenizer, "sft", max_length=512)
+renderer.examples(rows).examples    # what is trained
+renderer.prompt(row)                # what is generated from; its ids are a prefix of the example's
 """
 
 from __future__ import annotations
 
 from train.data.dataset import RowFault
-from train.data.rendering.examples import Example, Examples, Rendered
+from train.data.rendering.examples import Example, Examples, Prompt, Rendered
 from train.data.rendering.preferences import preference_examples
 from train.data.rendering.renderer import Renderer, render_cached

@@ -1,5 +1,8 @@
 """Conversations as a chat template renders them: where in the text each content, each answer and its reasoning stands.
 
+What is located is proved: each content stands in the text, in order, and an answer where it is generated; tools, calls
+and reasoning stand in it too (`prove_parts`); and what is trained of an answer is that answer (`prove_answer`).
+
 A template is a black box, in a child process of its own. What depends on it alone is seen once for each shape of a
 conversation (its roles, tools, calls and reasoning), on words in place of the contents: what stands around each content
 and where answers begin and end. Each row is rendered too, and must be the same text but for its contents; where it is
@@ -10,10 +13,12 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
+from itertools import count
 from typing import Any, NamedTuple
 
 from markupsafe import escape
@@ -68,10 +73,8 @@ class Conversation:
     text: str
     contents: list[Span | None]
     """Of each message the span of its content in ``text``, None where it has none."""
-    answers: Sequence[int] = ()
-    """Indices of the messages that were located as answers; the last is the last of all."""
-    turns: Sequence[Turn] = ()
-    """Where each of them stands."""
+    turns: dict[int, Turn] = field(default_factory=dict)
+    """Where answers stand, by the indices of their messages in order; the last is the last message."""
 
     @cached_property
     def pieces(self) -> list[str]:
@@ -88,15 +91,20 @@ class Conversation:
     @property
     def prompt(self) -> str:
         """The text that stands before the last answer."""
-        return self.text[: self.turns[-1].start]
+        return self.text[: self.last_turn.start]
+
+    @property
+    def last_turn(self) -> Turn:
+        """Where the last answer stands."""
+        return self.turns[len(self.messages) - 1]
 
     def around(self, turn: int) -> Span:
         """Return the span between the contents before and after those of a turn."""
         before = (span[1] for span in reversed(self.contents[:turn]) if span)
         return next(before, 0), next((span[0] for span in self.contents[turn + 1 :] if span), len(self.text))
 
-    def filled(self, messages: list[dict[str, Any]], text: str) -> Conversation | None:
-        """Return the same shape with the contents of ``messages``, None where ``text`` differs in more than them."""
+    def with_contents(self, messages: list[dict[str, Any]], text: str) -> Conversation | None:
+        """Return this shape with the contents of ``messages``; None where ``text`` differs in more than them."""
         first, *afters = self.pieces
         if not text.startswith(first):
             return None
@@ -107,7 +115,7 @@ class Conversation:
                 contents.append(None)
                 continue
             content, after = message["content"], afters[len(ends) - 1]
-            # As it is, stripped, or quoted; not joined with what follows, since contents are long.
+            # Not joined with what follows, since contents are long.
             forms = (content, content.strip(), content.lstrip(), content.rstrip(), *_quoted(message))
             stops = (position + len(form) for form in forms if text.startswith(form, position))
             stop = next((stop for stop in stops if text.startswith(after, stop)), None)
@@ -119,8 +127,11 @@ class Conversation:
             position = stop + len(after)
         if position != len(text):
             return None
-        turns = [Turn(*(edge + shifts[bisect_right(ends, edge) - 1] for edge in turn)) for turn in self.turns]
-        return Conversation(messages, text, contents, self.answers, turns)
+        turns = {
+            answer: Turn(*(edge + shifts[bisect_right(ends, edge) - 1] for edge in turn))
+            for answer, turn in self.turns.items()
+        }
+        return Conversation(messages, text, contents, turns)
 
 
 class SafeTemplate:
@@ -181,51 +192,54 @@ class SafeTemplate:
         """
         text, start = rendering
         bare = [{**message, "content": bool(message["content"])} for message in messages]
-        placed = self._shape(json.dumps([bare, tools, answers])).filled(messages, text)
+        placed = self._shape(json.dumps([bare, tools, answers])).with_contents(messages, text)
         # What is generated from may depend on contents, too.
-        if placed is not None and (start == placed.turns[-1].start or not self.has_opening):
+        if placed is not None and (start == placed.last_turn.start or not self.has_opening):
             return placed
         contents = [
             self._find_alone(text, messages, tools, turn) if message["content"] else None
             for turn, message in enumerate(messages)
         ]
-        return self._with_turns(Conversation(messages, text, contents, answers), tools)
+        return self._with_turns(Conversation(messages, text, contents), tools, answers)
 
     def _placed_words(self, shape: str) -> Conversation:
         """A conversation of a shape, with words in place of its contents."""
         bare, tools, answers = json.loads(shape)
-        word = sentinel(shape + self.source)
+        word = _sentinel(shape + self.source)
         words = [{**m, "content": f"{word}{turn}z" if m["content"] else ""} for turn, m in enumerate(bare)]
         text, contents, end = self.render(words, tools), list[Span | None](), 0
         for message in words:
-            own = message["content"]
-            if not own:
+            content = message["content"]
+            if not content:
                 contents.append(None)
                 continue
-            start = text.find(own, end)
-            end = start + len(own)
-            if message["role"] == "tool" and own not in text:
+            start = text.find(content, end)
+            end = start + len(content)
+            if message["role"] == "tool" and content not in text:
                 raise RowFault("the chat template has no place for what a tool answers")
-            if start < 0 or text.count(own) > 1:
+            if start < 0 or text.count(content) > 1:
                 raise TemplateFault(f"the chat template loses, repeats or reorders what a {message['role']} says")
             contents.append((start, end))
-        return self._with_turns(Conversation(words, text, contents, answers), tools)
+        return self._with_turns(Conversation(words, text, contents), tools, answers)
 
     def _find_alone(self, text: str, messages: Sequence[Message], tools: Any, turn: int) -> Span:
-        # The span of one content, by replacing it alone; see `says` for what the template may do to it.
-        word = sentinel(text + self.source)
+        # The span of one content, by replacing it alone; see `contains_content` for what the template may do to it.
+        word = _sentinel(text + self.source)
         changed = [{**m, "content": word} if number == turn else m for number, m in enumerate(messages)]
         before, separator, after = self.render(changed, tools).partition(word)
         shared = next((n for n, (a, b) in enumerate(zip(before, text, strict=False)) if a != b), len(before))
         start, end = min(shared, len(text)), len(text) - len(after)
-        own = text[start:end]
-        is_said = says(own, messages[turn]["content"]) or any(form in own for form in _quoted(messages[turn]))
-        if not (separator and text.endswith(after) and is_said):
-            raise RowFault(f"the chat template rewrites what the {messages[turn]['role']} says")
+        written, message = text[start:end], messages[turn]
+        is_there = contains_content(written, message["content"]) or any(form in written for form in _quoted(message))
+        # What a template adds to some answers would be trained as theirs.
+        if message["role"] == "assistant":
+            is_there = _trim_tags(written) == _trim_tags(message["content"])
+        if not (separator and text.endswith(after) and is_there):
+            raise RowFault(f"the chat template rewrites what the {message['role']} says")
         return start, end
 
-    def _with_turns(self, placed: Conversation, tools: Any) -> Conversation:
-        return replace(placed, turns=[self._turn(placed, tools, answer) for answer in placed.answers])
+    def _with_turns(self, placed: Conversation, tools: Any, answers: Sequence[int]) -> Conversation:
+        return replace(placed, turns={answer: self._turn(placed, tools, answer) for answer in answers})
 
     def _turn(self, placed: Conversation, tools: Any, answer: int) -> Turn:
         text, span, messages = placed.text, placed.contents[answer], placed.messages
@@ -237,7 +251,7 @@ class SafeTemplate:
             opening = text[: span[0]]
         if text.startswith(opening) and (span is None or len(opening) <= span[1]):
             start = len(opening)
-        elif span is None or answer == placed.answers[-1]:
+        elif span is None or answer == len(messages) - 1:
             raise RowFault(
                 "the chat template opens an answer in another way when it generates than when it trains"
                 " (add_generation_prompt is no prefix of the whole)"
@@ -255,9 +269,9 @@ class SafeTemplate:
         else:
             stop = span[1]
         # Some templates write a newline before the end token.
-        rest = len(text) - len(text[stop:].lstrip())
-        token = next((token for token in self._end_tokens if text.startswith(token, rest)), None)
-        return Turn(start, stop, stop if token is None else rest + len(token))
+        end = len(text) - len(text[stop:].lstrip())
+        token = next((token for token in self._end_tokens if text.startswith(token, end)), None)
+        return Turn(start, stop, stop if token is None else end + len(token))
 
     def _written(self, conversation: str) -> str | None:
         """The text of messages and tools, in JSON; None where the template refuses them."""
@@ -271,20 +285,18 @@ class SafeTemplate:
 safe_template = lru_cache(maxsize=8)(SafeTemplate)
 
 
-def says(text: str, content: str) -> bool:
-    """True where ``text`` contains ``content``, but for white space at its ends and next to tags such as <think>."""
+def contains_content(text: str, content: str) -> bool:
+    """Return whether ``text`` has ``content``, but for white space at its ends and next to tags such as <think>."""
+    return content.strip() in text or _trim_tags(content) in _trim_tags(text)
+
+
+def _trim_tags(text: str) -> str:
     # Templates strip contents, and put reasoning on lines of its own. White space anywhere else is the content's: a
     # template that squeezes or indents it would teach code without its lines.
-    if not (_TAG.search(text) or _TAG.search(content)):
-        return content.strip() in text.strip()
-    plain_text, plain = (re.sub(rf"\s*({_TAG.pattern})\s*", r"\1", part).strip() for part in (text, content))
-    return plain in plain_text
+    return re.sub(r"\s*(</?\w+>)\s*", r"\1", text).strip()
 
 
-_TAG = re.compile(r"</?\w+>")
-
-
-def sentinel(text: str) -> str:
+def _sentinel(text: str) -> str:
     """Return a plain word that occurs nowhere in ``text``."""
     number = 0
     while f"qzx{number}y" in text:
@@ -315,8 +327,8 @@ class ReasoningMarks:
         low = self.length(ids, decode)
         if low is None:
             return decode(ids, has_control=False), None
-        trace, _, rest = self._begun(ids[:low], decode).partition(self.closing)
-        return (rest + decode(ids[low:], has_control=False)).lstrip(), trace.strip()
+        trace, _, after = self._begun(ids[:low], decode).partition(self.closing)
+        return (after + decode(ids[low:], has_control=False)).lstrip(), trace.strip()
 
     def length(self, ids: Sequence[int], decode: Callable[..., str]) -> int | None:
         """Return how many of generated ``ids`` are reasoning with its end, None where there is none."""
@@ -340,7 +352,7 @@ class ReasoningMarks:
         # A short one may stand elsewhere too, so it counts only where its marks are around it.
         for closing in re.finditer(re.escape(self.closing), text):
             before = text[: closing.start()].rstrip()
-            for form in spellings(trace_of(placed.messages[turn])):
+            for form in _spellings(trace_of(placed.messages[turn])):
                 begin = len(before) - len(form)
                 if before.endswith(form) and text[:begin].rstrip().endswith(self.opening):
                     return start + begin, start + len(before)
@@ -357,7 +369,7 @@ def find_marks(source: str, render: Callable[..., str]) -> ReasoningMarks | None
     """
     if not any(name in source for name in TRACES):
         return None
-    word, answer = sentinel(source), QUESTION[1]["content"]
+    word, answer = _sentinel(source), QUESTION[1]["content"]
     reasoned = prepare_messages([QUESTION[0], {**QUESTION[1], "reasoning_content": word}], source)
     try:
         opening = render(QUESTION[:1], is_prompt=True)
@@ -379,8 +391,8 @@ def trained_turns(
 
     Raises RowFault where the reasoning of one of the ``trained`` stands elsewhere, or its end cannot be told.
     """
-    turns = list(placed.turns)
-    for number, (answer, turn) in enumerate(zip(placed.answers, placed.turns, strict=True)):
+    turns = dict(placed.turns)
+    for answer, turn in placed.turns.items():
         if answer not in trained or not trace_of(placed.messages[answer]):
             continue
         if marks is None:
@@ -389,12 +401,32 @@ def trained_turns(
         if span is None or span[0] < turn.start or span[1] > turn.stop:
             raise RowFault("the chat template writes reasoning at another place than before its answer")
         if is_masked:
-            rest = placed.text[span[1] :].lstrip().removeprefix(marks.closing).lstrip()
-            turns[number] = turn._replace(start=content[0] if content else len(placed.text) - len(rest))
-    return turns
+            after = placed.text[span[1] :].lstrip().removeprefix(marks.closing).lstrip()
+            turns[answer] = turn._replace(start=content[0] if content else len(placed.text) - len(after))
+    return list(turns.values())
 
 
-def spellings(value: Any) -> Iterator[str]:
+def prove_answer(placed: Conversation, answer: int, turn: Turn, decoded: str) -> None:
+    """Prove that what is trained at a ``turn`` is the ``answer``, and of nobody else's content; ``decoded`` is the text
+    of its ids, which may differ from the row's by outer spaces and the tokenizer's own Unicode normal form.
+
+    Raises RowFault.
+    """
+    for span, message in zip(placed.contents, placed.messages, strict=True):
+        if span and message["role"] != "assistant" and turn.start < span[1] and span[0] < turn.end:
+            raise RowFault("a token of the system, the user or a tool would be trained")
+    text = placed.text[turn.start : turn.end]
+    if decoded != text and _normal(decoded) != _normal(text):
+        raise RowFault("the tokenizer cannot express the answer (the trained ids decode to another text)")
+    if not contains_content(text, placed.messages[answer]["content"]):
+        raise RowFault("the trained text is not the assistant's")
+
+
+def _normal(text: str) -> list[str]:
+    return unicodedata.normalize("NFKC", text).split()
+
+
+def _spellings(value: Any) -> Iterator[str]:
     """Yield how templates write a key or a leaf: as it is, in JSON (once or twice), in HTML, as Python prints it."""
     if not isinstance(value, str):
         yield json.dumps(value)
@@ -408,3 +440,139 @@ def spellings(value: Any) -> Iterator[str]:
         yield json.dumps(inside, ensure_ascii=is_ascii)[1:-1]
     yield str(escape(plain))
     yield repr(plain)[1:-1]
+
+
+_TEXT_KEYS = ("content", "name", "description", "arguments", *TRACES)
+
+
+class _RecordPart(NamedTuple):
+    """One name, key or value of a record: of the kind ``kind`` (in words) below ``key`` of the message ``turn``, None
+    for tools. A part that is not ``is_needed`` may be left out, which is counted.
+    """
+
+    turn: int | None
+    key: str
+    kind: str
+    value: Any
+    is_needed: bool = True
+
+
+def prove_parts(template: SafeTemplate, placed: Conversation, tools: Any, trained: Collection[int]) -> list[str]:
+    """Prove that tools, tool calls and reasoning stand in the text; return what is left out and may be, in words.
+
+    ``trained`` are the turns whose reasoning must be there; that of others may be left out, as Qwen3 does on purpose.
+    """
+    # A template writes them in a form of its own (JSON with other spaces, XML parameters, signatures of TypeScript), so
+    # two things are proved. Once for each shape, that the template has a place for each part: no text of somebody else
+    # can stand in for it. And of each row that each part stands, in one of the known spellings, in what the template
+    # writes at that turn: a value that is cut, rewritten, or left out for what it is (none, false, zero) does not.
+    parts = list(_parts(placed.messages, tools, trained))
+    if not parts:
+        return []
+    like = _in_words(placed.messages, tools, template.source)
+    # A template may check names and values and refuse the words; then only the spellings are checked.
+    text = template.written(json.dumps(like))
+    has_slot = [text is None or not isinstance(part.value, str) or part.value in text for part in _parts(*like)]
+    missing = []
+    for part, is_slot in zip(parts, has_slot, strict=True):
+        written = _written_at(placed, part.turn)
+        if not is_slot or (part.is_needed and not any(form in written for form in _spellings(part.value))):
+            missing.append(part)
+    if needed := [part for part in missing if part.is_needed]:
+        raise RowFault(_refusal(parts, needed))
+    kinds = ("descriptions of tools" if p.turn is None else f"the {p.key} of answers that are not trained"
+             for p in missing)  # fmt: skip
+    return [f"the chat template leaves out {kind}" for kind in dict.fromkeys(kinds)]
+
+
+def _parts(messages: Sequence[Message], tools: Any, trained: Collection[int] = ()) -> Iterator[_RecordPart]:
+    """Yield what of tools, tool calls and reasoning must stand in the text."""
+    for tool in tools or ():
+        function = _function(tool, "a tool")
+        yield _RecordPart(None, "tools", "names", function["name"])
+        parameters = function.get("parameters")
+        properties = parameters.get("properties") if isinstance(parameters, Mapping) else None
+        properties = properties if isinstance(properties, Mapping) else {}
+        for name in properties:
+            yield _RecordPart(None, "tools", "parameters", name)
+        for holder in (function, *properties.values()):
+            text = holder.get("description") if isinstance(holder, Mapping) else None
+            if isinstance(text, str) and text.strip():
+                yield _RecordPart(None, "tools", "descriptions", text, is_needed=False)
+    for turn, message in enumerate(messages):
+        for call in message.get("tool_calls") or ():
+            function = _function(call, "a tool call")
+            yield _RecordPart(turn, "tool_calls", "names", function["name"])
+            # A call without arguments may be written without any.
+            if function.get("arguments") not in (None, {}):
+                for leaf in _leaves(function["arguments"]):
+                    yield _RecordPart(turn, "tool_calls", "arguments", leaf)
+        for key in TRACES:
+            if isinstance(trace := message.get(key), str) and trace.strip():
+                yield _RecordPart(turn, key, "parts", trace, is_needed=turn in trained)
+
+
+def _in_words(messages: Sequence[Message], tools: Any, source: str) -> tuple[list[Any], Any]:
+    """Return messages and tools of the same shape, of words that the template has nowhere."""
+    word, numbers = _sentinel(json.dumps([messages, tools], ensure_ascii=False) + source), count()
+
+    def replace_texts(value: Any, key: str = "") -> Any:
+        # Contents, names, descriptions and all of the arguments become words; of a schema what it asks for stays.
+        if isinstance(value, list):
+            return [replace_texts(inner, key) for inner in value]
+        if isinstance(value, dict):
+            has_names = key in ("arguments", "properties")
+            inner_key = "arguments" if key == "arguments" else ""
+            return {
+                new_word() if has_names else name: replace_texts(inner, inner_key if has_names else name)
+                for name, inner in value.items()
+            }
+        return new_word() if isinstance(value, str) and value.strip() and key in _TEXT_KEYS else value
+
+    def new_word() -> str:
+        return f"{word}{next(numbers):05d}y"
+
+    return replace_texts([*messages]), replace_texts(tools)
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """Yield the keys and the leaves of a value; an empty list or object is a leaf."""
+    if isinstance(value, dict | list) and value:
+        for key in value:
+            if isinstance(value, dict):
+                yield key
+            yield from _leaves(value[key] if isinstance(value, dict) else key)
+    else:
+        yield value
+
+
+def _function(holder: Mapping[str, Any], what: str) -> Mapping[str, Any]:
+    function = holder.get("function", holder)
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str) or not function["name"]:
+        raise RowFault(f"{what} has no name of a function")
+    return function
+
+
+def _written_at(placed: Conversation, turn: int | None) -> str:
+    """What the template itself writes: at a turn (between the contents around it), and for None everywhere."""
+    if turn is None:
+        return placed.template_text
+    start, stop = placed.around(turn)
+    own = placed.contents[turn]
+    return placed.text[start:stop] if own is None else f"{placed.text[start : own[0]]}\0{placed.text[own[1] : stop]}"
+
+
+def _refusal(parts: Sequence[_RecordPart], missing: Sequence[_RecordPart]) -> str:
+    # Name each key of which nothing is left, and of the others the kinds of parts that are missing.
+    whole, clauses = [], []
+    for key in dict.fromkeys(part.key for part in missing):
+        dropped = [part for part in missing if part.key == key]
+        if len(dropped) == sum(part.key == key and part.is_needed for part in parts):
+            whole.append(key)
+        else:
+            clauses.append(f"drops {' and '.join(dict.fromkeys(part.kind for part in dropped))} of {key}")
+    if whole:
+        clauses.insert(0, f"has no place for {' and '.join(whole)}")
+    is_history = "parts" in (part.kind for part in missing) and not set(TRACES) & set(whole)
+    remedy = ' (reasoning = "drop-history" does without it in earlier turns)' if is_history else ""
+    return f"the chat template {' and '.join(clauses)}{remedy}"

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from train.base.errors import TrainError
+from train.data.dataset import RowFault, TemplateFault
 
 Ints = npt.NDArray[np.integer]
 
@@ -70,7 +71,7 @@ class Encoder:
         )
         self.special_pattern = re.compile("|".join(map(re.escape, self.special_texts)) or r"(?!)")
         # What a template writes around the contents is nearly always the same.
-        self.count_control = lru_cache(maxsize=1024)(lambda text: len(self.special_pattern.findall(text)))
+        self._count_control = lru_cache(maxsize=1024)(lambda text: len(self.special_pattern.findall(text)))
         # A tokenizer finds these first, the leftmost and longest, and reads what is between them apart.
         self._apart = {number for number, token in added.items() if not token.normalized}
         self._read_alone = lru_cache(maxsize=256)(lambda text: self._tokenize([text])[0].ids)
@@ -106,9 +107,25 @@ class Encoder:
         text: str = self.tokenizer.backend_tokenizer.decode(list(ids), skip_special_tokens=not has_control)
         return text
 
-    def num_control(self, ids: Sequence[int]) -> int:
-        """Number of control tokens among ``ids``."""
-        return sum(map(self.special_ids.__contains__, ids))
+    def prove(self, encoded: Encoded, text: str, *, is_from_template: bool = False) -> None:
+        """Prove that the ids of the prompt begin those of the row, so that what is trained is what is served, and that
+        one beginning-of-text token stands at the beginning where the tokenizer adds one, and never two.
+
+        ``text`` is what was encoded, or where it ``is_from_template`` what the template wrote of it: then all control
+        tokens are proved to be its own. Raises RowFault.
+        """
+        ids, bos = encoded.ids, self.bos
+        if not encoded.is_prefix:
+            raise RowFault("the prompt's tokens are no prefix of the trained ones (train and serve differ)")
+        if bos is not None and ids[:2] == [bos, bos]:
+            raise TemplateFault("the chat template begins with two beginning-of-text tokens")
+        # A model may use its BOS as a turn marker too; then the text itself has it more than once.
+        if self.is_adding_bos and (ids[0] != bos or ids.count(bos) > max(1, text.count(self.tokenizer.bos_token))):
+            raise RowFault("the record does not begin with exactly one beginning-of-text token")
+        if is_from_template:
+            num_control = sum(map(self.special_ids.__contains__, ids))
+            if num_control != self._count_control(text) + encoded.has_added_bos:
+                raise RowFault("the number of control tokens is not the chat template's (data acts as structure)")
 
     @cached_property
     def _bytes(self) -> dict[int, bytes] | None:

@@ -105,6 +105,8 @@ class Prompt(NamedTuple):
     id: str
     ids: list[int]
     reference: str
+    text: str
+    """The text of the ids, without a beginning-of-text token that only the tokenizer adds."""
 
 
 def arrays_of(examples: Sequence[Example]) -> dict[str, Any]:

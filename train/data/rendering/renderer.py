@@ -1,9 +1,9 @@
 """The one path from rows to examples and prompts: rendered, located, encoded, proved, held as arrays, cached.
 
 The template's child and the tokenizer are asked for a whole batch at once; a single row is a batch of one. A row that
-breaks a promise (`proofs`) drops out with its fault, and the others go on. The key in the cache is everything that
-decides the result: the rows, the tokenizer, the template, the settings of the `Renderer`, the versions of the libraries
-and the source of `train.data`.
+breaks a promise (`prove_parts`, `prove_answer`, `Encoder.prove`) drops out with its fault, and the others go on. The
+key in the cache is everything that decides the result: the rows, the tokenizer, the template, the settings of the
+`Renderer`, the versions of the libraries and the source of `train.data`.
 """
 
 from __future__ import annotations
@@ -41,12 +41,13 @@ from train.data.rendering.conversation import (
     Rendering,
     Turn,
     find_marks,
+    prove_answer,
+    prove_parts,
     safe_template,
     trained_turns,
 )
 from train.data.rendering.encode import Encoded, Encoder, Passage
 from train.data.rendering.examples import BATCH, Example, Examples, Prompt, Rendered, arrays_of
-from train.data.rendering.proofs import prove_answer, prove_parts, prove_tokens
 from train.recipe import Objective, Reasoning
 
 # For models that come without a template: words that any vocabulary has, and the model's own end token.
@@ -92,10 +93,10 @@ class _Item:
         return (self.row.text or "") if self.placed is None else self.placed.text
 
     def attempt(self, step: Callable[..., Any], *arguments: Any) -> Any:
-        """Return what a step gives, None where it or one before failed."""
+        """Return what a step of the item returns, None where it or one before failed."""
         if self.fault is None:
             try:
-                return step(self, *arguments)
+                return step(*arguments)
             except RowFault as fault:
                 self.fault = fault
         return None
@@ -138,7 +139,7 @@ class Renderer:
             # A failure on a plain question with its answer is the template's, not a row's. Raw text needs no template.
             if objective != "domain":
                 item = self._item(_QUESTION_ROW)
-                prove_tokens(self.encoder, item.encoded, item.text, is_raw=True)
+                self.encoder.prove(item.encoded, item.text)
         except RowFault as fault:
             raise TrainError(
                 "E922 bad-template",
@@ -181,7 +182,7 @@ class Renderer:
         examples: list[Example] = []
         faults: dict[str, tuple[RowFault, list[str]]] = {}
         for item in self._items(rows):
-            whole, name = item.attempt(self._prove), item.row.id
+            whole, name = item.attempt(self._prove, item), item.row.id
             example = item.attempt(self._shorten, whole)
             if (fault := item.fault) is None:
                 examples.append(example)
@@ -213,7 +214,7 @@ class Renderer:
 
     def example(self, row: Row) -> Example:
         """Return one row's example, cut to max_length where the recipe says so; raises RowFault (a TrainError)."""
-        return self._shorten(None, self.whole(row))
+        return self._shorten(self.whole(row))
 
     def whole(self, row: Row) -> Example:
         """Return one row's example uncut; raises RowFault (a TrainError)."""
@@ -233,7 +234,7 @@ class Renderer:
                 next((role for a, b, role in spans if start < b and a < end), "template")
                 for start, end in item.encoded.offsets.tolist()
             ]
-        return Preview(self._shorten(item, whole), whole, roles, item.notes)
+        return Preview(self._shorten(whole), whole, roles, item.notes)
 
     def prompt(self, row: Row) -> Prompt | None:
         """Return what the last answer is generated from; None for raw text. Raises RowFault (a TrainError).
@@ -244,30 +245,30 @@ class Renderer:
         if row.messages is None:
             return None
         answer, marks = row.messages[last_answer(row.messages)], self._marks
-        content = answer["content"] or ""
-        reference = content if marks is None or trace_of(answer) else marks.answer_in(content)
-        prompt, _, written = self._unanswered(row)
-        return Prompt(row.id, prompt, written if answer.get("tool_calls") else reference)
+        reference = answer["content"] or ""
+        if marks is not None and not trace_of(answer):
+            reference = marks.answer_in(reference)
+        item, placed = self._unanswered(row)
+        if answer.get("tool_calls"):
+            written = placed.text[item.turns[-1].start : placed.last_turn.stop]
+            reference = self.encoder.special_pattern.sub("", written)
+        return Prompt(row.id, item.encoded.ids[: item.encoded.num_prompt], reference, placed.prompt)
 
-    def prompt_text(self, row: Row) -> str:
-        """Return the text before a conversation's last answer; raises RowFault (a TrainError)."""
-        placed = self._item(row, is_trained=False).placed
-        assert placed is not None, "raw text has no answer"
-        return placed.prompt
-
-    def option(self, row: Row, text: str) -> tuple[list[int], list[int]]:
-        """Return what the last answer is generated from, and the tokens of ``text`` as that answer, without its end.
+    def choice_ids(self, row: Row, choice: str) -> tuple[list[int], list[int]]:
+        """Return the ids that the last answer is generated from, and those of ``choice`` as that answer without its
+        end.
 
         Raises RowFault (a TrainError), also where both together are longer than max_length.
         """
         assert row.messages is not None, "raw text has no answer"
-        messages = [*row.messages[: last_answer(row.messages)], {"role": "assistant", "content": text}]
-        prompt, answer, _ = self._unanswered(replace(row, messages=messages))
-        if not answer:
-            raise RowFault(f"the choice {text!r} has no token of its own")
-        if self.max_length and len(prompt) + len(answer) > self.max_length:
-            raise TooLongFault(f"with the choice {text!r} longer than max_length {self.max_length}")
-        return prompt, answer
+        messages = [*row.messages[: last_answer(row.messages)], {"role": "assistant", "content": choice}]
+        encoded = self._unanswered(replace(row, messages=messages))[0].encoded
+        [(start, stop)] = encoded.runs
+        if start == stop:
+            raise RowFault(f"the choice {choice!r} has no token of its own")
+        if self.max_length and encoded.num_prompt + stop - start > self.max_length:
+            raise TooLongFault(f"with the choice {choice!r} longer than max_length {self.max_length}")
+        return encoded.ids[: encoded.num_prompt], encoded.ids[start:stop]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of generated ids: without control tokens, outer white space as it is."""
@@ -306,7 +307,7 @@ class Renderer:
         # It opens the answer as training and evaluation do, also where the model's own leaves that out.
         begins = "{{ bos_token }}" if self.served_bos else ""
         text = self._chat.render(QUESTION[:1])
-        opening = text if self._chat.has_opening else self.prompt_text(_QUESTION_ROW)
+        opening = text if self._chat.has_opening else self._unanswered(_QUESTION_ROW)[1].prompt
         if opening == text or not opening.startswith(text):
             return begins + self.template
         # A string of JSON is one of Jinja too.
@@ -334,11 +335,11 @@ class Renderer:
 
     def _encoded(self, items: list[_Item]) -> list[_Item]:
         for item in items:
-            item.attempt(self._prepare)
+            item.attempt(self._prepare, item)
         chats = [item for item in items if item.fault is None and item.messages]
         renderings = self._chat.render_all([(item.messages, item.row.tools, item.answers[-1]) for item in chats])
         for item, rendering in zip(chats, renderings, strict=True):
-            item.attempt(self._locate, rendering)
+            item.attempt(self._locate, item, rendering)
         located = [item for item in items if item.fault is None]
         for item, encoded in zip(located, self.encoder.encode(list(map(self._passage, located))), strict=True):
             item.encoded = encoded
@@ -392,7 +393,7 @@ class Renderer:
             return Passage(text, plain=plain)
         ends = [turn.end if item.is_trained else turn.stop for turn in item.turns]
         answers = [(turn.start, end) for turn, end in zip(item.turns, ends, strict=True)]
-        return Passage(text, answers, placed.turns[-1].start, plain)
+        return Passage(text, answers, placed.last_turn.start, plain)
 
     def _prove(self, item: _Item) -> Example:
         row, placed, encoded = item.row, item.placed, item.encoded
@@ -413,18 +414,21 @@ class Renderer:
 
     def _answers(self, item: _Item, placed: Conversation) -> list[_Run]:
         """The answers of a weight above 0, each with its end token, proved."""
-        encoder, encoded, messages = self.encoder, item.encoded, item.row.messages or ()
+        encoded, messages = item.encoded, item.row.messages or ()
         weights = [weight_of(messages[answer]) for answer in item.answers]
         # Set aside and counted, not refused: the owner of the data said so with a mark.
         if not any(weights):
             raise NoTrainedAnswer("no answer of the record may be trained (train is false, or the weight is 0)")
-        prove_tokens(encoder, encoded, placed.template_text)
-        runs = []
+        self.encoder.prove(encoded, placed.template_text, is_from_template=True)
+        closing, runs = self._chat.closing, []
         for turn, answer, (start, stop), weight in zip(item.turns, item.answers, encoded.runs, weights, strict=True):
             if weight > 0:
                 # A first token has nothing before it to be predicted from.
                 ids = encoded.ids[max(start, 1) : stop]
-                prove_answer(encoder, placed, answer, turn, ids, self._chat.closing)
+                prove_answer(placed, answer, turn, self.encoder.decode(ids, has_control=True))
+                is_last = answer == item.answers[-1]
+                if is_last and closing and ids[-1:] != [self.tokenizer.convert_tokens_to_ids(closing)]:
+                    raise RowFault(f"the last answer does not end in the trained end token {closing!r}")
                 num_bytes = len(placed.text[turn.start : turn.stop].encode())
                 runs.append((max(start, 1), stop, item.row.weight * weight, num_bytes))
         return runs
@@ -439,21 +443,18 @@ class Renderer:
         ids = [*encoded.ids, eos] if item.placed is None and eos is not None else encoded.ids
         if len(ids) < 2 or not text.strip():
             return ids, []
-        prove_tokens(self.encoder, encoded._replace(ids=ids), text, is_raw=True)
+        self.encoder.prove(encoded._replace(ids=ids), text)
         first = int(encoded.offsets[1, 0]) if len(encoded.offsets) > 1 else len(text)
         return ids, [(1, len(ids), row.weight, len(text[first:].encode()))]
 
-    def _unanswered(self, row: Row) -> tuple[list[int], list[int], str]:
-        """The ids of the prompt and of the last answer without its end, and the text of that without control tokens."""
+    def _unanswered(self, row: Row) -> tuple[_Item, Conversation]:
+        """Return a row with messages, proved up to its last answer, and where its parts stand."""
         item = self._item(row, is_trained=False)
-        placed, encoded = item.placed, item.encoded
-        assert placed is not None, "raw text has no answer"
-        prove_tokens(self.encoder, encoded, item.text, is_raw=True)
-        [(start, stop)] = encoded.runs
-        text = self.encoder.special_pattern.sub("", item.text[item.turns[-1].start : placed.turns[-1].stop])
-        return encoded.ids[: encoded.num_prompt], encoded.ids[start:stop], text
+        assert item.placed is not None, "raw text has no answer"
+        self.encoder.prove(item.encoded, item.text)
+        return item, item.placed
 
-    def _shorten(self, _: _Item | None, example: Example) -> Example:
+    def _shorten(self, example: Example) -> Example:
         most = self.max_length
         if not most or len(example.ids) <= most:
             return example
