@@ -189,6 +189,15 @@ def test_reasoning_may_be_put_on_lines_of_its_own() -> None:
     assert renderer.encoder.decode(trained, has_control=True) == "<think>so\n</think>\n\non<|im_end|>"
 
 
+def test_a_long_run_of_spaces_takes_no_longer_than_words() -> None:
+    tokenizer = make_tokenizer("unmarked")
+    tokenizer.chat_template = BODY.replace("{{ m.content + ", "{{ (m.content|indent(4)) + ")
+    began = time.process_time()
+    with pytest.raises(RowFault, match="rewrites"):
+        Renderer(tokenizer, "sft", None).example(chat_row("wide", "go", "a" + " " * 100_000 + "b\nc"))
+    assert time.process_time() - began < 5
+
+
 @pytest.mark.parametrize("mark", ["\ufdd0", "\ufdd1", "\ufdd1 \ufdd0"])
 def test_words_that_look_like_our_marks_change_no_mask(mark: str) -> None:
     renderer = Renderer(make_tokenizer("marked"), "sft", 256)

@@ -293,7 +293,7 @@ def contains_content(text: str, content: str) -> bool:
 def _trim_tags(text: str) -> str:
     # Templates strip contents, and put reasoning on lines of its own. White space anywhere else is the content's: a
     # template that squeezes or indents it would teach code without its lines.
-    return re.sub(r"\s*(</?\w+>)\s*", r"\1", text).strip()
+    return "".join(part.strip() for part in re.split(r"(</?\w+>)", text))
 
 
 def _sentinel(text: str) -> str:
