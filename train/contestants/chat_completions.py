@@ -125,6 +125,8 @@ def read_answer(raw: bytes) -> Answer:
         raise ReplyError(error.message) from None
     choice = reply.choices[0] if reply.choices else _Choice()
     message, finish = choice.message or _Message(), choice.finish_reason or None
+    if finish == "content_filter":
+        raise ReplyError("a filter of the endpoint withheld its answer (content_filter)")
     calls = _calls_text(
         [(each.function.name or "", each.function.arguments or "") for each in message.tool_calls or ()]
     )

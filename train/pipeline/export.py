@@ -132,8 +132,10 @@ class Source:
         return find_base(self.recipe.base, self.folder)
 
     def rows(self) -> list[Row]:
-        """The records that were answered: validation, then test, without raw text."""
-        return [row for split in ("validation", "test") for row in self.dataset.splits[split] if row.messages]
+        """The records that were answered: validation, then test, without raw text and what the run skipped."""
+        answered = {answer.id for answer in self.answers}
+        splits = (self.dataset.splits[split] for split in ("validation", "test"))
+        return [row for rows in splits for row in rows if row.messages and row.id in answered]
 
 
 def export_run(
