@@ -45,14 +45,14 @@ CEILINGS = {
     "train/base": Size(5_197, 3_719, 0),
     "train/cli": Size(6_776, 4_341, 0),
     "train/contestants": Size(11_337, 7_698, 0),
-    "train/data": Size(20_493, 14_382, 0),
+    "train/data": Size(20_500, 14_388, 0),
     "train/evaluate": Size(15_448, 10_570, 0),
     "train/loop": Size(7_286, 4_947, 0),
     "train/model": Size(18_161, 12_148, 0),
     "train/pipeline": Size(24_082, 16_945, 0),
     "train/recipe": Size(4_894, 3_644, 0),
     "train/report": Size(30_839, 21_851, 1_150),
-    "tests": Size(697_057, 458_289, 0),
+    "tests": Size(697_137, 458_345, 0),
 }
 MAX_LINES_OF_A_FUNCTION = 60
 MAX_LINES_OF_A_FILE = 700
