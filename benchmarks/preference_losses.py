@@ -21,7 +21,7 @@ import torch
 from training import Job, made_model
 
 from train.data.rendering import Example
-from train.loop import Trainer, backward
+from train.loop import Trainer
 from train.model.batch import BatchSampler
 from train.model.capabilities import capabilities_of
 from train.model.loss import nll_per_example
@@ -68,7 +68,7 @@ def ours(model: Any, pairs: Sequence[Example], reference: torch.Tensor, recipe: 
     """Return what computes our gradients of one step of all ``pairs`` and gives the loss."""
     sampler = BatchSampler(pairs, recipe, is_packed=capabilities_of(model).has_packing)
     trainer = Trainer(model, sampler, reference=reference)
-    return lambda: float(backward(trainer, sampler[0]))
+    return lambda: float(trainer.backward(sampler[0]))
 
 
 def theirs(

@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from train.base.errors import TrainError
 from train.data.rendering import Example
-from train.loop import Placement, Trainer, backward, fit
+from train.loop import Placement, Trainer, fit
 from train.loop.events import AsyncScalars
 from train.model import add_lora, attention, capabilities, computing, pick_device, pick_dtype
 from train.model.batch import BatchSampler, collate
@@ -60,7 +60,7 @@ def test_nothing_of_a_step_waits_for_the_device(varlen_on_cpu: list[int]) -> Non
     sampler = BatchSampler(_examples([5, 9, 3, 12]), build_recipe({"global_batch_size": 4}), is_packed=True)
     trainer = Trainer(model, sampler)
     with _NoWaits():
-        loss = backward(trainer, sampler[0])
+        loss = trainer.backward(sampler[0])
         scalars = AsyncScalars(loss, trainer.optimizer.clip(loss))
         trainer.optimizer.step(1e-3)
     assert all(number > 0 for number in scalars.read())
@@ -107,7 +107,7 @@ def test_weights_are_cast_once_a_step(method: str) -> None:
     wanted = {name: parameter.grad.clone() for name, parameter in named.items() if parameter.grad is not None}
     model.zero_grad()
     with _Casts() as casts:
-        backward(trainer, sampler[0])
+        trainer.backward(sampler[0])
     matrices = [p for p in model.parameters() if p.dim() == 2 and p.dtype == torch.float32]
     shapes = Counter(tuple(p.shape) for p in matrices)
     # Tied tables are one tensor, and of an embedding alone rows are read.
@@ -226,7 +226,7 @@ def test_compiled_layers_train_as_plain_ones_also_where_activations_are_computed
         trainer = _trainer(
             model, [12, 3, 18, 30, 9], is_compiled=is_compiled, global_batch_size=5, micro_batch_tokens=48
         )
-        loss = backward(trainer, trainer.sampler[0])
+        loss = trainer.backward(trainer.sampler[0])
         return loss.item(), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
     loss, wanted = step(is_compiled=False)
@@ -252,7 +252,7 @@ def test_a_run_of_mixed_lengths_is_at_most_four_compilations(
     trainer = _trainer(model, lengths, is_compiled=True, global_batch_size=3, num_train_epochs=1, micro_batch_tokens=60)
     assert len(trainer.sampler) == 600
     for number in range(600):
-        backward(trainer, trainer.sampler[number])
+        trainer.backward(trainer.sampler[number])
         model.zero_grad()
     assert 0 < len(graphs) <= 4
 
@@ -302,7 +302,7 @@ def test_layers_that_torch_cannot_compile_run_as_written(
     monkeypatch.setattr(sys.modules[Trainer.__module__], "compile_layers", partial(compile_layers, backend=backend))
     model = _model("full", is_packed=False)
     trainer = _trainer(model, [12, 3], is_compiled=True)
-    assert backward(trainer, trainer.sampler[0]) > 0
+    assert trainer.backward(trainer.sampler[0]) > 0
     said = capsys.readouterr().err
     assert said.count("warning: layers are not compiled from here on: ") == 1
     assert "no C compiler" in said

@@ -13,7 +13,7 @@ from torch.nn import functional
 from tests.train.tiny import make_model, make_tokenizer, pair_row, text_row
 from train.data.dataset import Row
 from train.data.rendering import Example, Renderer, preference_examples
-from train.loop import Trainer, backward
+from train.loop import Trainer
 from train.model.batch import BatchSampler
 from train.model.capabilities import capabilities_of
 from train.recipe import Objective, Recipe, build_recipe
@@ -46,7 +46,7 @@ def ours(model: Any, examples: Sequence[Example], recipe: Recipe, reference: tor
     """The loss of one step of all examples; gradients are left at the parameters."""
     sampler = BatchSampler(examples, recipe, is_packed=capabilities_of(model).has_packing)
     model.zero_grad()
-    return backward(Trainer(model, sampler, reference=reference), sampler[0])
+    return Trainer(model, sampler, reference=reference).backward(sampler[0])
 
 
 def logp(model: Any, example: Example) -> torch.Tensor:

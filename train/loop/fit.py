@@ -1,4 +1,4 @@
-"""Train a model: `fit` takes step after step, with evaluations and checkpoints; `backward` is the heart of a step."""
+"""Train a model: `fit` takes step after step, with evaluations, checkpoints and early stopping."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from train.evaluate.predictions import ValidationScore
 from train.loop.checkpoint import Checkpoint, TrainingState
 from train.loop.events import METRICS, AsyncScalars, Expected, OnEvent, StepLog, open_events, rewind
 from train.loop.trainer import CPU, Placement, Trainer
-from train.model.batch import BatchSampler, Step
+from train.model.batch import BatchSampler
 from train.model.distributed import seed_stream
 from train.recipe import GuardRecipe
 from train.recipe.schedule import checkpoint_steps, lr_factor, validation_steps
@@ -49,31 +49,6 @@ class FitResult(TrainingState):
     dynamics: Sequence[Dynamic]
     """How each training record was learnt, over the whole run."""
     step_seconds: float
-
-
-def backward(trainer: Trainer, step: Step) -> torch.Tensor:
-    """Add this rank's gradients of ``step`` to the parameters and return the loss of the whole step, on all ranks.
-
-    The loss stays on its device, so nothing waits for it.
-    """
-    placement, dynamics, chosen = trainer.placement, trainer.dynamics, trainer.sampler.chosen
-    loss = torch.zeros((), device=placement.device)
-    dynamics.begin_step(step.indices)
-    with trainer.computing(is_whole_step=True):
-        loss_of, turns = trainer.loss_of(step), trainer.turns(step)
-        for number, (indices, weight) in enumerate(turns, 1):
-            trainer.parallel.begin(is_last=number == len(turns))
-            part, nll, owners = loss_of(indices, weight)
-            with torch.autocast(placement.device.type, enabled=False):
-                part.backward()  # type: ignore[no-untyped-call]
-            loss += part.detach()
-            # One that is computed only since others wait for it belongs to another rank's records.
-            if weight:
-                # Chosen answers come first: of a pair the better answer is what is learnt.
-                num = int(chosen[indices].sum())
-                dynamics.add(indices, owners[:num], nll[:num])
-    dynamics.end_step(placement.context.sum)
-    return placement.context.sum(loss) / trainer.parallel.weight
 
 
 def fit(
@@ -122,7 +97,7 @@ def fit(
             model.train()
             # Everything random of a step begins here, so a resumed run needs no state of any generator.
             seed_stream(recipe.seed, context.rank, state.step)
-            loss = backward(trainer, step)
+            loss = trainer.backward(step)
             norm = trainer.optimizer.clip(loss)
             trainer.optimizer.step(lr)
             log.add(step, lr, AsyncScalars(loss, norm), step_began)

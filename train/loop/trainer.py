@@ -107,6 +107,30 @@ class Trainer:
             return nullcontext()
         return computing(self.placement.device, self.placement.dtype)
 
+    def backward(self, step: Step) -> torch.Tensor:
+        """Add this rank's gradients of ``step`` to the parameters and return the loss of the whole step, on all ranks.
+
+        The loss stays on its device, so nothing waits for it.
+        """
+        context, device = self.placement.context, self.placement.device
+        loss = torch.zeros((), device=device)
+        self.dynamics.begin_step(step.indices)
+        with self.computing(is_whole_step=True):
+            loss_of, turns = self.loss_of(step), self.turns(step)
+            for number, (indices, weight) in enumerate(turns, 1):
+                self.parallel.begin(is_last=number == len(turns))
+                part, nll, owners = loss_of(indices, weight)
+                with torch.autocast(device.type, enabled=False):
+                    part.backward()  # type: ignore[no-untyped-call]
+                loss += part.detach()
+                # One that is computed only since others wait for it belongs to another rank's records.
+                if weight:
+                    # Chosen answers come first: of a pair the better answer is what is learnt.
+                    num = int(self.sampler.chosen[indices].sum())
+                    self.dynamics.add(indices, owners[:num], nll[:num])
+        self.dynamics.end_step(context.sum)
+        return context.sum(loss) / self.parallel.weight
+
     def turns(self, step: Step) -> list[tuple[list[int], float]]:
         """Return the records of this rank's micro-batches, each with its weight: 0 where only others wait for it."""
         context = self.placement.context

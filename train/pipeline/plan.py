@@ -16,7 +16,7 @@ import torch
 
 from train.base import console
 from train.base.errors import Exit, TrainError, first_line
-from train.loop import Placement, Trainer, backward
+from train.loop import Placement, Trainer
 from train.model import num_parameters
 from train.model.attention import has_varlen
 from train.model.batch import MICRO_BATCH_TOKENS, BatchSampler, Step
@@ -180,7 +180,7 @@ def calibrate(model: Any, steps: BatchSampler, placement: Placement) -> tuple[fl
         began = 0.0
         for step in (largest(steps)[0], *timed):
             # At a rate of zero the update, decay included, leaves each weight bit for bit what it is.
-            trainer.optimizer.clip(backward(trainer, step))
+            trainer.optimizer.clip(trainer.backward(step))
             trainer.optimizer.step(lr=0.0)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
