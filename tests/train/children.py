@@ -41,7 +41,7 @@ from train.model.distributed import (
     DistributedContext,
     ParallelStrategy,
     join_group,
-    seed_stream,
+    seed_step,
     write_shards,
 )
 from train.model.loss import nll_per_example
@@ -98,7 +98,7 @@ def count_collectives(run: Path, changes: dict[str, Any], is_kept: bool) -> tupl
     ranks, and the weights.
     """
     with pytest.MonkeyPatch.context() as patch, _Collectives() as seen:
-        patch.setattr(distributed, "keeps_whole", lambda *_: is_kept)
+        patch.setattr(distributed, "fits_unsharded", lambda *_: is_kept)
         weights, _ = train_as_rank(run, changes, "fsdp")
     return seen.numbers, weights
 
@@ -188,14 +188,14 @@ def train_beside_one_that_hangs(run: Path, strategy: ParallelStrategy, patience:
     """Train on two ranks, of which the second is stopped in its second step and goes on once the first has failed."""
     with join_group() as ranks, pytest.MonkeyPatch.context() as patch:
         other = ranks.gather(os.getpid())[1]
-        begin = seed_stream
+        begin = seed_step
 
         def hang(seed: int, rank: int, step: int) -> None:
             if (rank, step) == (1, 1):
                 os.kill(os.getpid(), signal.SIGSTOP)
             begin(seed, rank, step)
 
-        patch.setattr(sys.modules[fit.__module__], "seed_stream", hang)
+        patch.setattr(sys.modules[fit.__module__], "seed_step", hang)
         patch.setattr(distributed, "STEP_PATIENCE", timedelta(seconds=patience))
         try:
             # A validation may take longer than a step.

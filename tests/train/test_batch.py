@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from train.data.rendering import Example
-from train.model.batch import BatchSampler, by_length, collate
+from train.model.batch import BatchSampler, batch_by_length, collate
 from train.recipe import Recipe, build_recipe
 
 
@@ -63,7 +63,7 @@ def test_small_data_gets_enough_steps() -> None:
 
 @given(LENGTHS, st.integers(1, 300), st.integers(1, 10))
 def test_micro_batches_keep_to_the_budget(lengths: list[int], most: int, at_least: int) -> None:
-    groups = by_length(lengths, most, at_least=at_least)
+    groups = batch_by_length(lengths, most, at_least=at_least)
     assert sorted(place for group in groups for place in group) == list(range(len(lengths)))
     assert all(len(group) == 1 or len(group) * max(lengths[p] for p in group) <= most for group in groups)
     assert len(groups) >= min(at_least, len(lengths)) or -(-len(lengths) // at_least) * (len(groups)) >= len(lengths)
@@ -81,6 +81,6 @@ def test_a_batch_points_from_each_target_to_its_predictor() -> None:
         [Example("a", "", "", [5, 6, 7], [False, True, True], 2), Example("b", "", "", [8, 9], [False, True], 1)]
     )
     assert batch.ids.tolist() == [[5, 6, 7], [8, 9, 0]]
-    assert batch.rows.tolist() == [0, 1, 3]
+    assert batch.logit_indices.tolist() == [0, 1, 3]
     assert batch.targets.tolist() == [6, 7, 9]
-    assert batch.owners.tolist() == [0, 0, 1]
+    assert batch.example_indices.tolist() == [0, 0, 1]

@@ -25,7 +25,7 @@ from tests.train.tiny import SHAPE, make_model, make_tokenizer, some_rows
 from train.data.rendering import Example, Renderer
 from train.model import add_lora, attention
 from train.model.attention import pack, packing
-from train.model.batch import by_length, collate
+from train.model.batch import batch_by_length, collate
 from train.model.capabilities import capabilities_of
 from train.model.loss import supervised_loss
 from train.recipe import Recipe
@@ -74,7 +74,9 @@ def test_an_example_does_not_see_its_neighbours(examples: list[Example]) -> None
     assert torch.allclose(torch.cat(alone), together, atol=1e-5)
     batch = collate(examples, is_packed=True)
     with packing(pack([batch.ids.shape[1]])):
-        mixed = model(input_ids=batch.ids, position_ids=batch.packed.positions, use_cache=False).logits[0, batch.rows]
+        mixed = model(input_ids=batch.ids, position_ids=batch.packed.positions, use_cache=False).logits[
+            0, batch.logit_indices
+        ]
     nll = functional.cross_entropy(mixed, batch.targets, reduction="none")
     assert not torch.allclose(nll, together, atol=1e-2), "as one example they would"
 
@@ -154,7 +156,7 @@ def test_half_the_precision_is_near(examples: list[Example]) -> None:
 
 def test_packed_batches_waste_nothing() -> None:
     lengths = [5, 90, 7, 60, 33, 100]
-    groups = by_length(lengths, 120, is_packed=True)
+    groups = batch_by_length(lengths, 120, is_packed=True)
     assert sorted(place for group in groups for place in group) == list(range(6))
     assert all(sum(lengths[place] for place in group) <= 120 for group in groups)
-    assert len(groups) < len(by_length(lengths, 120))
+    assert len(groups) < len(batch_by_length(lengths, 120))

@@ -16,7 +16,7 @@ from tests.train.sides import sides_of
 from train.cli import cli
 from train.evaluate.predictions import Scored, write_predictions
 from train.recipe import build_recipe
-from train.recipe.schedule import Remedy, Tuning, remedies, risks, tuning_of
+from train.recipe.schedule import Remedy, Tuning, find_risks, remedies, tuning_of
 from train.report import Report, Run, build_report, table, write_report
 
 STEEP = Tuning(method="full", lr=3e-3, auto_lr=1.5e-3, replay=None, replay_share=0.05)
@@ -28,10 +28,10 @@ def _actions(found: list[Remedy]) -> list[str]:
 
 
 def test_a_rate_above_the_automatic_one_and_no_replay_are_known_before() -> None:
-    assert _actions(risks(STEEP)) == ["auto-lr", "add-replay"]
-    assert risks(STEEP)[0].text == "learning_rate 0.003 is 2.0 times the automatic 0.0015"
-    assert risks(CAREFUL) == []
-    assert _actions(risks(replace(CAREFUL, lr=2e-3))) == ["auto-lr"]
+    assert _actions(find_risks(STEEP)) == ["auto-lr", "add-replay"]
+    assert find_risks(STEEP)[0].text == "learning_rate 0.003 is 2.0 times the automatic 0.0015"
+    assert find_risks(CAREFUL) == []
+    assert _actions(find_risks(replace(CAREFUL, lr=2e-3))) == ["auto-lr"]
 
 
 def test_what_to_do_next_follows_from_what_was_done() -> None:

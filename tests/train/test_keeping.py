@@ -13,7 +13,7 @@ from train.base.errors import Exit, TrainError
 from train.loop.checkpoint import Checkpoint
 from train.pipeline.execute import start_run
 from train.recipe import load_recipe
-from train.recipe.schedule import protection
+from train.recipe.schedule import describe_protection
 
 FEW = {"max_steps": 4, "eval.max_new_tokens": 4, "eval.resamples": 100, "eval.fit_records": 0, "global_batch_size": 8}
 
@@ -51,5 +51,5 @@ def test_a_run_that_forgets_is_ended_and_says_what_to_do(bases: Callable[..., Pa
 
 def test_what_holds_is_said_in_words() -> None:
     plain = load_recipe(None, ["mixing.replay=own.txt", "mixing.replay_share=0.2"])
-    assert protection(plain) == "20% of an epoch replay own.txt; no stop rule"
-    assert protection(load_recipe(None)) == "no replay text; no stop rule"
+    assert describe_protection(plain) == "20% of an epoch replay own.txt; no stop rule"
+    assert describe_protection(load_recipe(None)) == "no replay text; no stop rule"

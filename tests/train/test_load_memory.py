@@ -128,7 +128,7 @@ def test_matrices_in_bfloat16_compute_what_rounded_ones_do(
         assert (torch.bfloat16 in kept.values()) == is_half, kept
         assert kept["model.embed_tokens.weight"] == torch.float32
         assert capabilities_of(prepared.model).has_packing
-        assert capabilities_of(prepared.model).has_plain_head
+        assert capabilities_of(prepared.model).has_linear_head
         run(dataset, base=str(base), settings=settings, out=tmp_path / str(is_half), cache=False)
         rows = [json.loads(line) for line in (tmp_path / str(is_half) / "predictions.jsonl").read_text().splitlines()]
         ended.append([row["base"] for row in rows])

@@ -99,7 +99,7 @@ def test_padded_batches_give_the_gradients_of_single_examples(kind: str, example
     model.zero_grad()
     loss, _ = supervised_loss(model, collate(examples), scale=1 / sum(e.num_supervised for e in examples))
     loss.backward()
-    assert capabilities_of(model).has_plain_head
+    assert capabilities_of(model).has_linear_head
     assert loss.item() == pytest.approx(expected, abs=1e-6)
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None
@@ -127,7 +127,7 @@ def test_a_soft_capped_head_falls_back_to_the_models_own_logits(examples: list[E
     model.zero_grad()
     loss, nll = supervised_loss(model, collate(examples), scale=1 / sum(e.num_supervised for e in examples))
     loss.backward()
-    assert not capabilities_of(model).has_plain_head
+    assert not capabilities_of(model).has_linear_head
     assert loss.item() == pytest.approx(expected, abs=1e-5)
     assert not nll.requires_grad
     assert all(torch.allclose(p.grad, wanted[n], atol=1e-5) for n, p in model.named_parameters() if p.grad is not None)

@@ -53,7 +53,7 @@ def test_every_kind_begins_as_the_base_and_computes_the_same_packed_padded_and_a
     assert capabilities_of(model).has_packing
     tuned = add_lora(model, _recipe(kind), dtype=torch.float32, seed=0)
     torch.testing.assert_close(_logits(tuned), before, atol=2e-4, rtol=2e-3)
-    assert capabilities_of(tuned).has_plain_head
+    assert capabilities_of(tuned).has_linear_head
     assert capabilities_of(tuned).has_packing
     tuned.train()
     with torch.no_grad():

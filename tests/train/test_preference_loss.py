@@ -70,11 +70,11 @@ def oracle(model: Any, examples: Sequence[Example], reference: torch.Tensor, opt
     total, weight = torch.zeros(()), sum(e.row_weight for e in examples)
     sides = [[logp(model, part) for part in e.parts] for e, _ in compared]
     sizes = [[part.num_supervised for part in e.parts] for e, _ in compared]
-    drift = torch.stack([s[1].detach() - r[1] for s, (_, r) in zip(sides, compared, strict=True)]).mean().clamp(min=0)
+    kl = torch.stack([s[1].detach() - r[1] for s, (_, r) in zip(sides, compared, strict=True)]).mean().clamp(min=0)
     for (e, r), (a, b), (n, m) in zip(compared, sides, sizes, strict=True):
         if objective == "kto":
             value = options.get("good_weight", 1) if e.sign > 0 else options.get("bad_weight", 1)
-            loss = value * (1 - torch.sigmoid(beta * e.sign * (a - r[0] - drift)))
+            loss = value * (1 - torch.sigmoid(beta * e.sign * (a - r[0] - kl)))
         elif objective == "orpo":
             odds = [p / k - torch.log(1 - torch.exp(p / k)) for p, k in ((a, n), (b, m))]
             loss = -beta * functional.logsigmoid(odds[0] - odds[1])

@@ -14,7 +14,7 @@ import transformers
 
 from tests.train.tiny import make_model, make_tokenizer, some_rows, write_dataset
 from train.base.errors import Exit, TrainError
-from train.model import add_lora, load_base, num_parameters, pick_four_bits
+from train.model import add_lora, load_base, num_parameters, pick_four_bit_dtype
 from train.model.load import check_quantised, four_bit_arguments
 from train.pipeline.prepare import prepare
 from train.recipe import Recipe, build_recipe
@@ -59,7 +59,7 @@ def test_without_cuda_it_is_refused_before_anything_is_loaded(
 def test_without_bitsandbytes_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     with pytest.raises(TrainError) as caught:
-        pick_four_bits(build_recipe({"load_in_4bit": True}))
+        pick_four_bit_dtype(build_recipe({"load_in_4bit": True}))
     assert (caught.value.code, caught.value.exit_code) == ("E940 missing-extra", Exit.MISSING)
     assert caught.value.hint == "pip install 'pairsmith[quantize]'"
 
@@ -77,9 +77,9 @@ def test_without_bitsandbytes_moments_of_8_bits_are_refused_before_anything_is_l
 
 @pytest.mark.usefixtures("_cuda")
 def test_whole_weights_ask_for_nothing_and_four_bits_for_nf4() -> None:
-    assert pick_four_bits(build_recipe({})) is None
-    assert pick_four_bits(build_recipe({"load_in_4bit": True})) is torch.bfloat16
-    assert pick_four_bits(build_recipe({"load_in_4bit": True, "bf16": False})) is torch.float32
+    assert pick_four_bit_dtype(build_recipe({})) is None
+    assert pick_four_bit_dtype(build_recipe({"load_in_4bit": True})) is torch.bfloat16
+    assert pick_four_bit_dtype(build_recipe({"load_in_4bit": True, "bf16": False})) is torch.float32
     arguments = four_bit_arguments(torch.device("cuda:1"), torch.bfloat16)
     config = arguments["quantization_config"].to_dict()
     assert config["load_in_4bit"] is True

@@ -27,9 +27,9 @@ from train.cli import cli
 from train.loop.checkpoint import Checkpoint
 from train.model.batch import BatchSampler
 from train.model.distributed import (
+    fits_unsharded,
     join_group,
-    keeps_whole,
-    seed_stream,
+    seed_step,
     shard_by_tokens,
 )
 from train.recipe import build_recipe
@@ -215,18 +215,18 @@ def test_the_dearest_rank_is_near_the_least_possible() -> None:
 
 def test_shards_are_kept_whole_within_a_step_where_they_fit() -> None:
     # Beside 2 bytes of each of 8 shards, 2 of a bfloat16 weight and 4 of a gradient: 60 % of 80 GB.
-    assert keeps_whole(6 * 10**9, 2, 8, 80 * 10**9)
-    assert not keeps_whole(7 * 10**9, 2, 8, 80 * 10**9)
+    assert fits_unsharded(6 * 10**9, 2, 8, 80 * 10**9)
+    assert not fits_unsharded(7 * 10**9, 2, 8, 80 * 10**9)
 
 
 def test_dropout_is_a_function_of_seed_rank_and_step() -> None:
     seen = {}
     for key in product((0, 1), (0, 1), (0, 1)):
         torch.rand(3)
-        seed_stream(*key)
+        seed_step(*key)
         seen[key] = torch.rand(4).tolist()
     assert len({tuple(values) for values in seen.values()}) == 8
-    seed_stream(1, 0, 1)
+    seed_step(1, 0, 1)
     assert torch.rand(4).tolist() == seen[1, 0, 1]
 
 

@@ -90,7 +90,7 @@ def test_packed_and_padded_weigh_as_one_by_one(kind: str) -> None:
     # Where a head is not plain, the full logits are weighed.
     wrapped = deepcopy(model)
     wrapped.lm_head = torch.nn.Sequential(wrapped.lm_head)
-    assert not capabilities_of(wrapped).has_plain_head
+    assert not capabilities_of(wrapped).has_linear_head
     for tried, is_packed in ((model, True), (model, False), (wrapped, True)):
         loss, _ = supervised_loss(tried, collate(examples, is_packed=is_packed), scale=1 / total)
         torch.testing.assert_close(loss, wanted, atol=1e-6, rtol=1e-5)

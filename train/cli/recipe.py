@@ -71,7 +71,7 @@ def plan(
     from train.pipeline.plan import make_plan, plan_facts
     from train.pipeline.prepare import add_adapters, prepare
     from train.recipe import load_recipe
-    from train.recipe.schedule import protection
+    from train.recipe.schedule import describe_protection
 
     loaded = load_recipe(recipe, settings, base)
     if loaded.stage:
@@ -81,7 +81,7 @@ def plan(
         add_adapters(prepared), prepared.steps, prepared.placement, is_measured=is_measured,
         memory_bytes=None if memory is None else int(memory * 1e9), cost_per_hour=cost_per_hour,
     )  # fmt: skip
-    protected = console.one_line(protection(loaded))
+    protected = console.one_line(describe_protection(loaded))
     lines = [f"{name:<11} {text}" for name, text in [*plan_facts(planned).items(), ("forgetting", protected)] if text]
     document = planned | {"forgetting": protected}
     console.data(json.dumps(document, indent=1) if is_json else "\n".join(lines))

@@ -16,6 +16,7 @@ from train.data.rendering import Renderer, RowFault
 from train.evaluate.answers import Draw, Guide
 from train.evaluate.evaluation import choose, predict
 from train.model import (
+    adapter_base,
     check_folder,
     computing,
     eos_ids,
@@ -26,7 +27,6 @@ from train.model import (
     pick_device,
     pick_dtype,
     pick_threads,
-    root_base,
 )
 from train.model.device import require_memory
 from train.model.load import base_of_run, check_safetensors, run_recipe
@@ -116,7 +116,7 @@ def open_local(spec: Spec, *, device: str = "auto", threads: int | None = None) 
     require_memory(spec.name, needed, hint, pick_device(recipe.device))
     if tuned is not None:
         check_folder(tuned, needs_weights=full_model is not None)
-    model, tokenizer = load_base(str(full_model or root_base(recipe, folder)), device=recipe.device)
+    model, tokenizer = load_base(str(full_model or adapter_base(recipe, folder)), device=recipe.device)
     if tuned is not None and full_model is None:
         # Not merged: that rounds, and the run was measured without it.
         model = load_adapter(model, tuned)

@@ -22,9 +22,9 @@ import torch
 from torch.nn import functional
 
 from train.data.rendering import Example
-from train.model.attention import KVCache, attending, pack, to_device, unread_mask, working_dtype
-from train.model.batch import Batch, by_length
-from train.model.capabilities import capabilities_of, decoder_of, evaluating, inner_of
+from train.model.attention import KVCache, attending, compute_dtype, pack, placeholder_mask, to_device
+from train.model.batch import Batch, batch_by_length
+from train.model.capabilities import capabilities_of, decoder_of, eval_mode, unwrap_adapters
 from train.model.device import cast_weight
 from train.model.loss import nll_per_example, supervised_loss
 
@@ -73,10 +73,10 @@ def generate(
     if on_batch is not None and completions:
         on_batch({**completions})
     answerable = np.flatnonzero(limits > 0)
-    with evaluating(model):
+    with eval_mode(model):
         begin = begin_packed if can_decode_packed(model) else begin_padded
         # As many prompts as the tokens allow, the longest first: what a cache costs is tokens, not rows.
-        for group in by_length((sizes + limits)[answerable].tolist(), batch_tokens):
+        for group in batch_by_length((sizes + limits)[answerable].tolist(), batch_tokens):
             batch = answerable[group].tolist()
             chosen, most = [prompts[index] for index in batch], limits[batch].tolist()
             pick = None if draw is None else drawing(draw, chosen)
@@ -157,7 +157,7 @@ def decode(
 def can_decode_packed(model: Any) -> bool:
     """Return True where `begin_packed` gives what the model itself gives; tried once for each model."""
     capabilities = capabilities_of(model)
-    return capabilities.has_packing and capabilities.has_plain_head
+    return capabilities.has_packing and capabilities.has_linear_head
 
 
 def begin_packed(model: Any, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> Decoding:
@@ -165,7 +165,7 @@ def begin_packed(model: Any, prompts: Sequence[Sequence[int]], limits: Sequence[
     decoder, head = decoder_of(model), model.get_output_embeddings()
     device = next(model.parameters()).device
     # The weights are cast once, and not at every step.
-    weight, bias, dtype = head.weight, getattr(head, "bias", None), working_dtype(head.weight)
+    weight, bias, dtype = head.weight, getattr(head, "bias", None), compute_dtype(head.weight)
     weight, bias = cast_weight(weight, dtype), None if bias is None else bias.to(dtype)
 
     def logits_of(hidden: torch.Tensor) -> torch.Tensor:
@@ -175,7 +175,7 @@ def begin_packed(model: Any, prompts: Sequence[Sequence[int]], limits: Sequence[
     lengths = [len(prompt) for prompt in prompts]
     kv_cache = KVCache(lengths, max(map(sum, zip(lengths, limits, strict=True))), device)
     ids, packed = to_device(torch.tensor(list(chain(*prompts))), device), pack(lengths, device)
-    arguments = {"position_ids": packed.positions, "attention_mask": unread_mask(device), "use_cache": False}
+    arguments = {"position_ids": packed.positions, "attention_mask": placeholder_mask(device), "use_cache": False}
     with attending(kv_cache.prompts(packed)):
         hidden = decoder(input_ids=ids[None], **arguments).last_hidden_state[0]
     read = partial(kv_cache.read, lambda **arguments: logits_of(decoder(**arguments).last_hidden_state[:, 0]))
@@ -189,7 +189,7 @@ def begin_padded(model: Any, prompts: Sequence[Sequence[int]], _limits: Sequence
     from transformers import DynamicCache
 
     device, longest = next(model.parameters()).device, max(map(len, prompts))
-    cache, names = DynamicCache(config=model.config), inspect.signature(inner_of(model).forward).parameters
+    cache, names = DynamicCache(config=model.config), inspect.signature(unwrap_adapters(model).forward).parameters
     # The names of this version of transformers; the last position is all that is needed.
     own = {"cache" if "cache" in names else "past_key_values": cache} | dict.fromkeys({"logits_to_keep"} & {*names}, 1)
     # Padding stands on the left, so that the last position of every row is its newest token; the mask hides it.
@@ -239,8 +239,8 @@ def choice_nlls(model: Any, questions: Sequence[Sequence[Example]], *, batch_tok
     ]
     lengths = [len(prompt) + sum(sizes) for prompt, sizes in zip(prompts, branches, strict=True)]
     nlls: dict[int, list[float]] = {}
-    with evaluating(model):
-        for group in by_length(lengths, batch_tokens, is_packed=True):
+    with eval_mode(model):
+        for group in batch_by_length(lengths, batch_tokens, is_packed=True):
             ids, rows, targets = list[int](), list[int](), list[int]()
             for index in group:
                 ids += prompts[index]

@@ -69,8 +69,8 @@ class Dynamics:
         records that another rank computes.
         """
 
-    def add(self, indices: Sequence[int], owners: torch.Tensor, nll: torch.Tensor) -> None:
-        """Add a micro-batch: ``indices`` [B] of its records, and of each token its ``owners`` [S] and ``nll`` [S].
+    def add(self, indices: Sequence[int], example_indices: torch.Tensor, nll: torch.Tensor) -> None:
+        """Add a micro-batch: ``indices`` [B] of its records, and of each token its place in them [S] and its NLL [S].
 
         A record stands in a micro-batch whole.
         """
@@ -80,7 +80,7 @@ class Dynamics:
         where = torch.tensor([list(indices), [self._columns[index] for index in indices]])
         records, columns = where.to(nll.device, non_blocking=True)
         sums = torch.zeros((2, len(indices)), dtype=torch.float32, device=nll.device)
-        sums.index_add_(1, owners, torch.stack([-nll.float(), (nll < _LIKELY).float()]))
+        sums.index_add_(1, example_indices, torch.stack([-nll.float(), (nll < _LIKELY).float()]))
         self._values.index_add_(1, columns, torch.cat([sums / self.sizes[records], torch.ones_like(sums[:1])]))
 
     def end_step(self, sum_ranks: Callable[[torch.Tensor], torch.Tensor]) -> None:

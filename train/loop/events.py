@@ -22,7 +22,7 @@ from train.loop.checkpoint import TrainingState
 from train.loop.trainer import Placement
 from train.model.batch import BatchSampler, Step
 from train.model.device import peak_flops, peak_memory
-from train.recipe.schedule import validations_from
+from train.recipe.schedule import num_validations_left
 
 METRICS = "metrics.jsonl"
 _RECENT = 20
@@ -167,7 +167,7 @@ class StepLog:
         # Show a step in a line on stderr, and return its figures of speed by their names.
         spent, num_tokens = (sum(column) for column in zip(*self._recent, strict=True))
         speed, num_steps = num_tokens / (spent or 1e-9), len(self.sampler)
-        due = validations_from(self.sampler.recipe, number, num_steps)
+        due = num_validations_left(self.sampler.recipe, number, num_steps)
         left = (num_steps - number) * spent / len(self._recent)
         left += self.slower * (due * self.expected.validation_seconds + self.expected.evaluation_seconds)
         figures, text = {"tokens_per_second": round(speed, 1), "eta_seconds": round(left, 1)}, f"{speed:,.0f} tokens/s"

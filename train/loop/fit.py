@@ -23,9 +23,9 @@ from train.loop.checkpoint import Checkpoint, TrainingState
 from train.loop.events import METRICS, AsyncScalars, Expected, OnEvent, StepLog, open_events, rewind
 from train.loop.trainer import CPU, Placement, Trainer
 from train.model.batch import BatchSampler
-from train.model.distributed import seed_stream
+from train.model.distributed import seed_step
 from train.recipe import GuardRecipe
-from train.recipe.schedule import checkpoint_steps, lr_factor, validation_steps
+from train.recipe.schedule import checkpoint_interval, lr_factor, validation_interval
 
 
 @dataclass(frozen=True)
@@ -96,13 +96,13 @@ def fit(
             lr = trainer.optimizer.peak_lr * lr_factor(recipe, state.step, num_steps)
             model.train()
             # Everything random of a step begins here, so a resumed run needs no state of any generator.
-            seed_stream(recipe.seed, context.rank, state.step)
+            seed_step(recipe.seed, context.rank, state.step)
             loss = trainer.backward(step)
             norm = trainer.optimizer.clip(loss)
             trainer.optimizer.step(lr)
             log.add(step, lr, AsyncScalars(loss, norm), step_began)
 
-            is_due = state.step == num_steps or state.step % checkpoint_steps(recipe, num_steps) == 0
+            is_due = state.step == num_steps or state.step % checkpoint_interval(recipe, num_steps) == 0
             if (not context.max(stop.exit_code) and _evaluate(trainer, state, log, validation)) or is_due:
                 saved_step = save()
         log.flush()
@@ -128,7 +128,7 @@ def _evaluate(trainer: Trainer, state: TrainingState, log: StepLog, validation: 
     # Evaluate where that is due and not done; return whether the weights must be saved: they are the best or the last.
     # Raises TrainError "E930 diverged" for a loss that is not finite.
     sampler, num_steps = trainer.sampler, len(trainer.sampler)
-    is_due = state.step == num_steps or state.step % validation_steps(sampler.recipe, num_steps) == 0
+    is_due = state.step == num_steps or state.step % validation_interval(sampler.recipe, num_steps) == 0
     if validation is None or not is_due or state.evaluated == state.step:
         return False
     log.flush()

@@ -33,7 +33,7 @@ from train.model.distributed import (
 from train.model.loss import supervised_loss
 from train.model.preference import PreferenceLoss
 from train.recipe import PREFERENCES, Recipe
-from train.recipe.schedule import betas, peak_lr, weight_decay
+from train.recipe.schedule import adam_betas, peak_lr, weight_decay
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class Trainer:
             loss_of, turns = self.loss_of(step), self.turns(step)
             for number, (indices, weight) in enumerate(turns, 1):
                 self.parallel.begin(is_last=number == len(turns))
-                part, nll, owners = loss_of(indices, weight)
+                part, nll, example_indices = loss_of(indices, weight)
                 with torch.autocast(device.type, enabled=False):
                     part.backward()  # type: ignore[no-untyped-call]
                 loss += part.detach()
@@ -127,7 +127,7 @@ class Trainer:
                 if weight:
                     # Chosen answers come first: of a pair the better answer is what is learnt.
                     num = int(self.sampler.chosen[indices].sum())
-                    self.dynamics.add(indices, owners[:num], nll[:num])
+                    self.dynamics.add(indices, example_indices[:num], nll[:num])
         self.dynamics.end_step(context.sum)
         return context.sum(loss) / self.parallel.weight
 
@@ -136,7 +136,7 @@ class Trainer:
         context = self.placement.context
         shares = self.sampler.shard(step, context.world_size)
         turns = [(indices, 1.0) for indices in shares[context.rank]]
-        if self.parallel.needs_equal_turns:
+        if self.parallel.needs_equal_micro_batches:
             shortest = min(step.indices, key=lambda index: int(self.sampler.lengths[index]))
             turns += [([shortest], 0.0)] * (max(map(len, shares)) - len(turns))
         return turns
@@ -154,7 +154,7 @@ class Trainer:
             if comparison is not None:
                 loss = partial(comparison.loss, examples=examples, reference=self._reference(indices))
             with self.computing():
-                return *self.parallel.run(partial(loss, batch=batch, scale=weight * scale)), batch.owners
+                return *self.parallel.run(partial(loss, batch=batch, scale=weight * scale)), batch.example_indices
 
         return loss_of
 
@@ -173,10 +173,10 @@ class Trainer:
         if recipe.objective not in PREFERENCES:
             return None
         examples: list[Any] = [self.sampler.examples[index] for index in step.indices]
-        drift = self._drift(step) if recipe.objective == "kto" else 0.0
-        return PreferenceLoss(recipe, examples, drift)
+        kl = self._kl(step) if recipe.objective == "kto" else 0.0
+        return PreferenceLoss(recipe, examples, kl)
 
-    def _drift(self, step: Step) -> torch.Tensor:
+    def _kl(self, step: Step) -> torch.Tensor:
         # KTO's estimate of how far the model has moved: by how many nats a record it finds the answers to other prompts
         # likelier than the reference does. Replayed text has none; it is read since other ranks may wait.
         total = torch.zeros((), device=self.placement.device)
@@ -186,7 +186,7 @@ class Trainer:
             with self.computing(), torch.no_grad():
                 _, nll = self.parallel.run(partial(supervised_loss, batch=batch))
             counted = to_device(torch.tensor([weight * (not example.is_replay) for example in examples]), total.device)
-            total -= nll.float() @ counted[batch.owners] + self._reference(indices)[:, 1] @ counted
+            total -= nll.float() @ counted[batch.example_indices] + self._reference(indices)[:, 1] @ counted
         number = sum(not self.sampler.examples[index].is_replay for index in step.indices)
         return (self.placement.context.sum(total) / max(1, number)).clamp(min=0)
 
@@ -209,7 +209,7 @@ class Optimizer:
         groups = [{"params": [p for p in parameters if (p.dim() >= 2) == is_decayed],
                    "weight_decay": weight_decay(recipe) * is_decayed} for is_decayed in (True, False)]  # fmt: skip
         groups = [group for group in groups if group["params"]]
-        settings: dict[str, Any] = {"lr": self.peak_lr, "betas": betas(recipe), "eps": recipe.adam_epsilon}
+        settings: dict[str, Any] = {"lr": self.peak_lr, "betas": adam_betas(recipe), "eps": recipe.adam_epsilon}
         self.is_8bit = recipe.optim == "adamw_8bit"
         self.adamw: Any
         if self.is_8bit:
@@ -237,7 +237,7 @@ class Optimizer:
     def clip(self, loss: torch.Tensor) -> torch.Tensor:
         """Add the ranks' gradients up, clip them and return their norm before that."""
         parameters = list(self.named.values())
-        self.parallel.add_up(parameters)
+        self.parallel.reduce_gradients(parameters)
         norm = gradient_norm(parameters)
         self.is_broken = torch.maximum(self.is_broken, (~(loss.isfinite() & norm.isfinite())).float())
         torch.nn.utils.clip_grads_with_norm_(parameters, self.max_norm, norm)

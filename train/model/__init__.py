@@ -1,8 +1,9 @@
 """The base model: located, checked before it is trusted, loaded, and given adapters that can be switched off."""
 
-from train.model.adapter import add_lora, continued_shape, freeze, is_lora
+from train.model.adapter import add_lora, cast_frozen, is_lora, with_adapter_shape
 from train.model.device import computing, pick_device, pick_dtype, pick_threads
 from train.model.load import (
+    adapter_base,
     check_finite,
     check_folder,
     check_safetensors,
@@ -13,7 +14,6 @@ from train.model.load import (
     load_base,
     load_tokenizer,
     num_parameters,
-    pick_four_bits,
+    pick_four_bit_dtype,
     read_length,
-    root_base,
 )

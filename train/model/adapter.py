@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def add_lora(model: Any, recipe: Recipe, *, dtype: torch.dtype, seed: int) -> Any:
-    """Return the model with trainable float32 adapters; its own weights are frozen as `freeze` does.
+    """Return the model with trainable float32 adapters; its own weights are frozen, see `cast_frozen`.
 
     Scales by lora_alpha / lora_r, or with use_rslora by lora_alpha / sqrt(lora_r) (Kalajdzievski 2023,
     arXiv:2312.03732). use_dora learns the length of each row too (Liu et al. 2024, arXiv:2402.09353). Raises TrainError
@@ -45,11 +45,11 @@ def add_lora(model: Any, recipe: Recipe, *, dtype: torch.dtype, seed: int) -> An
         raise TrainError(
             "E920 bad-recipe", f"lora_target_modules: the base has no {missing} that takes an adapter", hint
         )
-    freeze(tuned, dtype)
+    cast_frozen(tuned, dtype)
     return tuned
 
 
-def freeze(tuned: Any, dtype: torch.dtype) -> None:
+def cast_frozen(tuned: Any, dtype: torch.dtype) -> None:
     """Store the frozen matrices under adapters in bfloat16 where products are in it, embedding and head excepted.
 
     That halves their memory and saves a cast at every use.
@@ -66,7 +66,7 @@ def freeze(tuned: Any, dtype: torch.dtype) -> None:
             module.cast_input_dtype_enabled = False
 
 
-def continued_shape(tuned: Any, recipe: Recipe) -> Recipe:
+def with_adapter_shape(tuned: Any, recipe: Recipe) -> Recipe:
     """Return the recipe with the shape of the adapter that was loaded."""
     (config,) = tuned.peft_config.values()
     return recipe.model_copy(update={

@@ -32,7 +32,7 @@ Attend = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor, float, int | N
 _attend: ContextVar[Attend | None] = ContextVar("attend", default=None)
 
 
-def working_dtype(tensor: torch.Tensor) -> torch.dtype:
+def compute_dtype(tensor: torch.Tensor) -> torch.dtype:
     """Return the format of products with ``tensor``: that of autocast where it is on, else its own."""
     kind = tensor.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tensor.dtype
@@ -65,14 +65,14 @@ class Packed:
         if not self.branches and has_varlen(self.starts.device):
             # transformers hands them down to the attention by these names, so a compiled layer sees plain arguments.
             arguments |= {"cu_seq_lens_q": self.starts, "max_length_q": max(self.lengths)}
-            arguments["attention_mask"] = unread_mask(self.starts.device)
+            arguments["attention_mask"] = placeholder_mask(self.starts.device)
         return arguments
 
     def attend(
         self, _layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, window: int | None
     ) -> torch.Tensor:
         """Return [1, N, H, D]; see `Attend`."""
-        dtype = working_dtype(query)
+        dtype = compute_dtype(query)
         q, k, v = (tensor.to(dtype) for tensor in (query, key, value))
         if dtype != torch.float32 and not self.branches and has_varlen(query.device):
             return varlen_attend(q, k, v, self.starts, max(self.lengths), scale, window)
@@ -124,7 +124,7 @@ def pack(lengths: Sequence[int], device: torch.device | str = "cpu", branches: S
     )
 
 
-def unread_mask(device: torch.device) -> torch.Tensor:
+def placeholder_mask(device: torch.device) -> torch.Tensor:
     """Return the mask that a model is called with within `attending` where nothing may wait for the device."""
     # Without a mask transformers looks into the positions for the examples, and waits for them; a mask of four
     # dimensions it hands down as it is. Nothing reads this one.
@@ -146,13 +146,13 @@ def packing(packed: Packed | None) -> AbstractContextManager[None]:
     return attending(None if packed is None else packed.attend)
 
 
-def attend_now() -> Attend | None:
+def current_attend() -> Attend | None:
     """Return what `attending` was last entered with."""
     return _attend.get()
 
 
 @cache
-def register() -> None:
+def register_attention() -> None:
     """Make this attention known to transformers, by `NAME`."""
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -164,7 +164,7 @@ def register() -> None:
         max_length_q: int = 0, **others: Any,
     ) -> tuple[torch.Tensor, None]:  # fmt: skip
         # First, so that a compiled layer never asks for the context variable, which would break its graph.
-        is_varlen = cu_seq_lens_q is not None and working_dtype(query) != torch.float32
+        is_varlen = cu_seq_lens_q is not None and compute_dtype(query) != torch.float32
         attend = None if is_varlen else _attend.get()
         if not is_varlen and attend is None:
             plain: tuple[torch.Tensor, None] = sdpa_attention_forward(
@@ -176,7 +176,7 @@ def register() -> None:
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         if attend is not None:
             return attend(module.layer_idx, query, key, value, scale, sliding_window), None
-        q, k, v = (tensor.to(working_dtype(query)) for tensor in (query, key, value))
+        q, k, v = (tensor.to(compute_dtype(query)) for tensor in (query, key, value))
         return varlen_attend(q, k, v, cu_seq_lens_q, max_length_q, scale, sliding_window), None
 
     def mask(*arguments: Any, **named: Any) -> Any:
@@ -239,7 +239,7 @@ class KVCache:
         slots = to_device(rows * room, self.device) + packed.positions[0]
 
         def attend(layer: int, query: torch.Tensor, *pair: Any) -> torch.Tensor:
-            dtype = working_dtype(query)
+            dtype = compute_dtype(query)
 
             def stored(tensor: torch.Tensor) -> torch.Tensor:
                 groups, _, width = tensor[0].shape
@@ -293,7 +293,7 @@ class KVCache:
         """Return what ``model`` makes of ``tokens`` [B], each of which follows what its row holds and is then in it."""
         with attending(self.attend):
             out = model(input_ids=tokens[:, None], position_ids=self.positions, use_cache=False,
-                        attention_mask=unread_mask(tokens.device))  # fmt: skip
+                        attention_mask=placeholder_mask(tokens.device))  # fmt: skip
         torch.clamp(self.positions + 1, max=self.room - 1, out=self.positions)
         self.num_steps += 1
         self._masks.clear()

@@ -55,14 +55,14 @@ class Step:
 
 @dataclass(frozen=True)
 class Batch:
-    """Ids, right-padded [B, T] or end to end [1, N], and of each supervised token: the flat index that predicts it, its
-    id, its example and, unless all are 1, its weight. ``packed`` describes a row end to end.
+    """Ids, right-padded [B, T] or end to end [1, N], and of each supervised token [S]: the flat index of the logits
+    that predict it, its id, its example and, unless all are 1, its weight. ``packed`` describes a row end to end.
     """
 
     ids: torch.Tensor
-    rows: torch.Tensor
+    logit_indices: torch.Tensor
     targets: torch.Tensor
-    owners: torch.Tensor
+    example_indices: torch.Tensor
     packed: Packed | None = None
     weights: torch.Tensor | None = None
 
@@ -117,9 +117,9 @@ class BatchSampler:
         return [self._micro_batches([indices[n] for n in share]) for share in shares]
 
     def _micro_batches(self, indices: list[int]) -> list[list[int]]:
-        lengths = [int(self.lengths[index]) for index in indices]
+        lengths = self.lengths[indices].tolist()
         at_least = self.recipe.gradient_accumulation_steps
-        groups = by_length(lengths, self.micro_batch_tokens, at_least=at_least, is_packed=self.is_packed)
+        groups = batch_by_length(lengths, self.micro_batch_tokens, at_least=at_least, is_packed=self.is_packed)
         return [[indices[n] for n in group] for group in groups]
 
     @property
@@ -171,7 +171,7 @@ def _records_of_a_step(lengths: np.ndarray, recipe: Recipe, num_ranks: int) -> i
     return max(SMALLEST_STEP, min(enough, num_records // FEWEST_STEPS))
 
 
-def by_length(
+def batch_by_length(
     lengths: Sequence[int], most_tokens: int, *, at_least: int = 1, is_packed: bool = False
 ) -> list[list[int]]:
     """Group indices 0..n-1 into batches, longest first, each at most ``most_tokens`` with its padding.
@@ -228,12 +228,12 @@ def collate(
     for begin, example in zip(begins, examples, strict=True):
         ids[begin : begin + len(example.ids)] = example.ids
     targets = np.concatenate([indices + begin for begin, indices in zip(begins, trained, strict=True)])
-    owners = np.repeat(np.arange(len(examples)), [len(indices) for indices in trained])
+    example_indices = np.repeat(np.arange(len(examples)), [len(indices) for indices in trained])
 
     def put(array: np.ndarray) -> torch.Tensor:
         return to_device(torch.from_numpy(array), device)
 
-    parts = (put(targets - 1), put(ids[targets]), put(owners))
+    parts = (put(targets - 1), put(ids[targets]), put(example_indices))
     weights = None
     if any(example.weights is not None for example in examples):
         each = [

@@ -21,25 +21,35 @@ from torch.utils.checkpoint import checkpoint
 
 from train.base import console
 from train.base.errors import first_line
-from train.model.attention import NAME, KVCache, attend_now, attending, has_varlen, pack, packing, register, unread_mask
+from train.model.attention import (
+    NAME,
+    KVCache,
+    attending,
+    current_attend,
+    has_varlen,
+    pack,
+    packing,
+    placeholder_mask,
+    register_attention,
+)
 from train.model.device import computing
 from train.recipe import Checkpointing
 
 
-def inner_of(model: Any) -> Any:
+def unwrap_adapters(model: Any) -> Any:
     """Return the model that adapters were added to, which has them in it; without adapters ``model`` itself."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def decoder_of(model: Any) -> Any:
     """Return the model without its head, adapters included; None where it has no such part."""
-    inner = inner_of(model)
+    inner = unwrap_adapters(model)
     decoder = getattr(inner, inner.base_model_prefix, None)
     return decoder if decoder is not inner else None
 
 
 @contextmanager
-def evaluating(model: Any) -> Iterator[None]:
+def eval_mode(model: Any) -> Iterator[None]:
     """Within, ``model`` is in evaluation mode and no gradient is made; after that it is in the mode that it was in."""
     was_training = model.training
     model.eval()
@@ -83,7 +93,7 @@ class Capabilities:
 
     has_packing: bool
     """Examples end to end give what each alone gives, and so do the rows of a `KVCache`."""
-    has_plain_head: bool
+    has_linear_head: bool
     """logits = hidden @ weight.T + bias; soft caps, scales and adapted heads are not so."""
 
 
@@ -96,14 +106,14 @@ def capabilities_of(model: Any) -> Capabilities:
     Where examples can be packed, the model uses our attention from then on. Adapters change nothing of it, unless they
     replace the head.
     """
-    inner = inner_of(model)
+    inner = unwrap_adapters(model)
     if inner not in _CAPABILITIES:
         # With matrices that are kept in bfloat16 a model computes under autocast alone.
         is_half = torch.bfloat16 in {weight.dtype for weight in inner.parameters()}
-        with torch.autocast(inner.device.type, torch.bfloat16, enabled=is_half), evaluating(inner):
+        with torch.autocast(inner.device.type, torch.bfloat16, enabled=is_half), eval_mode(inner):
             _CAPABILITIES[inner] = _try(inner)
     found = _CAPABILITIES[inner]
-    return replace(found, has_plain_head=found.has_plain_head and _is_linear(inner.get_output_embeddings()))
+    return replace(found, has_linear_head=found.has_linear_head and _is_linear(inner.get_output_embeddings()))
 
 
 def _is_linear(head: Any) -> bool:
@@ -117,13 +127,13 @@ def _try(model: Any) -> Capabilities:
     try:
         alone = _logits(model, texts[-1])
     except _UNSUPPORTED:
-        return Capabilities(has_packing=False, has_plain_head=False)
+        return Capabilities(has_packing=False, has_linear_head=False)
     has_packing = _has_packing(model, texts)
     if has_packing and has_varlen(ids.device):
         # Another kernel, and one that takes no float32: it is tried as it will run.
         with computing(ids.device, torch.bfloat16):
             has_packing = _has_packing(model, texts)
-    return Capabilities(has_packing, has_plain_head=_has_plain_head(model, texts[-1], alone))
+    return Capabilities(has_packing, has_linear_head=_has_linear_head(model, texts[-1], alone))
 
 
 def _logits(model: Any, ids: torch.Tensor, **arguments: Any) -> torch.Tensor:
@@ -134,7 +144,7 @@ def _logits(model: Any, ids: torch.Tensor, **arguments: Any) -> torch.Tensor:
 def _has_packing(model: Any, texts: list[torch.Tensor]) -> bool:
     if getattr(model.config, "attention_dropout", 0.0) or not hasattr(model, "set_attn_implementation"):
         return False
-    register()
+    register_attention()
     before, device = model.config._attn_implementation, texts[0].device
     # The texts as one row; then all but the last tokens of each, and those one by one.
     packed, cache = pack(_LENGTHS, device), KVCache([length - _STEPS for length in _LENGTHS], 24, device)
@@ -152,7 +162,7 @@ def _has_packing(model: Any, texts: list[torch.Tensor]) -> bool:
             together = _logits(model, torch.cat(texts), **packed.model_kwargs())
         with attending(attend):
             row = torch.cat([text[:-_STEPS] for text in texts])
-            _logits(model, row, position_ids=begun.positions, attention_mask=unread_mask(device))
+            _logits(model, row, position_ids=begun.positions, attention_mask=placeholder_mask(device))
         read = partial(cache.read, lambda **arguments: model(**arguments).logits[:, -1])
         last = [read(ids) for ids in torch.stack([text[-_STEPS:] for text in texts], 1)][-1]
         wanted = torch.cat([*alone, torch.stack([logits[-1] for logits in alone])])
@@ -175,7 +185,7 @@ def _has_windows(model: Any, windows: set[int | None]) -> bool:
     )
 
 
-def _has_plain_head(model: Any, text: torch.Tensor, logits: torch.Tensor) -> bool:
+def _has_linear_head(model: Any, text: torch.Tensor, logits: torch.Tensor) -> bool:
     head, decoder = model.get_output_embeddings(), decoder_of(model)
     if not _is_linear(head) or decoder is None:
         return False
@@ -190,7 +200,7 @@ def checkpoint_activations(model: Any, how: Checkpointing = True) -> None:
 
     With ``how`` "offload" what a layer is computed from waits in the memory of the machine.
     """
-    inner = inner_of(model)
+    inner = unwrap_adapters(model)
     # Transformers 5 renamed it and warns of the old name.
     enable = getattr(inner, "activation_checkpointing_enable", None) or inner.gradient_checkpointing_enable
     enable({"use_reentrant": False})
@@ -215,7 +225,7 @@ def _offloading(compute: Callable[..., Any], *arguments: Any) -> Any:
 
 def is_checkpointing(model: Any) -> bool:
     """Return True for a model whose layers compute their activations again."""
-    inner = inner_of(model)
+    inner = unwrap_adapters(model)
     # Transformers 5 renamed it, too.
     names = ("is_activation_checkpointing", "is_gradient_checkpointing")
     return bool(getattr(inner, next(name for name in names if hasattr(type(inner), name))))
@@ -223,7 +233,7 @@ def is_checkpointing(model: Any) -> bool:
 
 def _contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
     # A layer is computed again after the forward pass has left its `attending`, without which it would see all as one.
-    return nullcontext(), attending(attend_now())
+    return nullcontext(), attending(current_attend())
 
 
 def compile_layers(model: Any, *, backend: str | Callable[..., Any] = "inductor") -> None:
@@ -256,7 +266,7 @@ def compile_layers(model: Any, *, backend: str | Callable[..., Any] = "inductor"
                 compiled = _as_written
         return _as_written(layer, *arguments, **named)
 
-    inner = inner_of(model)
+    inner = unwrap_adapters(model)
     # What transformers never puts on two devices is one layer.
     names = set(getattr(inner, "_no_split_modules", None) or ())
     for module in inner.modules():

@@ -208,7 +208,7 @@ def _is_first_to_fail(store: Any) -> bool:
         return False
 
 
-def seed_stream(seed: int, rank: int, step: int) -> None:
+def seed_step(seed: int, rank: int, step: int) -> None:
     """Begin the random stream of dropout on ``rank`` in ``step``: no state of it has to be saved for a resume."""
     import numpy as np
     import torch
@@ -236,7 +236,7 @@ ROOM = 0.6
 """The share of a device's memory that they may take; activations need the rest."""
 
 
-def keeps_whole(num_parameters: int, itemsize: int, shards: int, memory: int) -> bool:
+def fits_unsharded(num_parameters: int, itemsize: int, shards: int, memory: int) -> bool:
     """Return whether a device of ``memory`` bytes has room for all weights and gradients of a step.
 
     They come beside its shard; weights travel as numbers of ``itemsize`` bytes, gradients add up in float32.
@@ -259,7 +259,7 @@ class Replicated:
 
     weight = 1.0
     """Loss scale by which gradients become the sum over ranks."""
-    needs_equal_turns = False
+    needs_equal_micro_batches = False
     """True where all ranks must compute the same number of micro-batches."""
 
     def begin(self, *, is_last: bool) -> None:
@@ -269,7 +269,7 @@ class Replicated:
         """Return ``function(model)``, which may call any part of the model."""
         return function(self.model)
 
-    def add_up(self, parameters: Sequence[torch.nn.Parameter]) -> None:
+    def reduce_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
         """Make every rank's gradients the sum over ranks; one that no rank has stays None, so nothing decays by it."""
         if self.context.world_size == 1:
             return
@@ -295,14 +295,14 @@ class Replicated:
 class Sharded:
     """Weights, gradients and optimizer state in shards, by torch's FSDP2: each block is gathered as it is computed.
 
-    Where it fits (`keeps_whole`), a block stays whole until its gradients of the whole step are added up; else it is
+    Where it fits (`fits_unsharded`), a block stays whole until its gradients of the whole step are added up; else it is
     gathered for each pass, and gradients are added up after each micro-batch, as whole ones have no room.
 
     In bfloat16 the blocks travel in it; embeddings, head and the sums between blocks stay float32, as under autocast.
     While it is measured the model is whole on every rank.
     """
 
-    needs_equal_turns = True
+    needs_equal_micro_batches = True
 
     def __init__(self, model: Any, context: DistributedContext, dtype: torch.dtype) -> None:
         import torch
@@ -312,7 +312,7 @@ class Sharded:
         self.model, self.context = model, context
         device = next(model.parameters()).device
         numbers = sum(parameter.numel() for parameter in model.parameters())
-        self.is_kept = keeps_whole(numbers, dtype.itemsize, context.world_size, memory_limit(device))
+        self.is_kept = fits_unsharded(numbers, dtype.itemsize, context.world_size, memory_limit(device))
         mesh = init_device_mesh(device.type, (context.world_size,))
         half = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
         policy = half if dtype == torch.bfloat16 else MixedPrecisionPolicy()
@@ -352,7 +352,7 @@ class Sharded:
         """Return ``function(model)``, within which the weights that the root holds are whole."""
         return self.model.run_in_forward(function)
 
-    def add_up(self, parameters: Sequence[torch.nn.Parameter]) -> None:
+    def reduce_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
         """Do nothing: the backward pass has added gradients up."""
 
     @contextmanager

@@ -58,7 +58,7 @@ def load_base(
 
     Where ``frozen_for`` computes in bfloat16 and the files hold nothing else, matrices stay in it, embeddings excepted.
     Of a LoRA run it is its base with the adapter merged, in memory, or with ``is_continued`` beside it.
-    ``four_bits``: keep its matrices in 4 bits, with products in that format; see `pick_four_bits`.
+    ``four_bits``: keep its matrices in 4 bits, with products in that format; see `pick_four_bit_dtype`.
     Code that a model brings is never run. Raises TrainError "E921 bad-model", "E926 no-such-base",
     "E882 bad-run-base", or "E940 missing-extra" where a .gguf file needs the gguf package.
     """
@@ -105,7 +105,7 @@ def is_adapter_of_run(path: Path) -> bool:
 
 def _load_run(path: Path, device: str, frozen_for: Recipe | None, *, is_continued: bool) -> tuple[Any, Any]:
     recipe = run_recipe(path.parent)
-    root = root_base(recipe, recipe_folder(path.parent))
+    root = adapter_base(recipe, recipe_folder(path.parent))
     if weights_digest(base_of_run(path.parent)) != read_finished(path.parent)["facts"]["base"]:
         raise TrainError(
             "E952 run-changed", f"{path.parent}: the weights of the base {recipe.base} changed since the run",
@@ -136,7 +136,7 @@ def base_of_run(run: Path) -> Path:
     return find_base(run_recipe(run).base, recipe_folder(run))
 
 
-def root_base(recipe: Recipe, folder: Path | None) -> Path:
+def adapter_base(recipe: Recipe, folder: Path | None) -> Path:
     """Return the base that the adapter of a run of ``recipe`` lies on, found as `find_base` does.
 
     It is that of ``recipe``, or of the first of several runs of which each continued the adapter of another. Raises
@@ -519,7 +519,7 @@ def check_gguf(path: Path) -> dict[str, Any]:
     return {name: len(field.data) if is_long[name] else field.contents() for name, field in fields.items()}
 
 
-def pick_four_bits(recipe: Recipe) -> torch.dtype | None:
+def pick_four_bit_dtype(recipe: Recipe) -> torch.dtype | None:
     """Return the format of products with 4-bit weights, None where the recipe wants whole ones; loads nothing.
 
     Raises TrainError "E941 no-device" where the run would not be on CUDA, "E940 missing-extra" without bitsandbytes;

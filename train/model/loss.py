@@ -17,9 +17,9 @@ import torch
 from torch.nn import functional
 
 from train.data.rendering import Example
-from train.model.attention import packing, working_dtype
-from train.model.batch import Batch, by_length, collate, pad_multiple
-from train.model.capabilities import capabilities_of, decoder_of, evaluating, inner_of
+from train.model.attention import compute_dtype, packing
+from train.model.batch import Batch, batch_by_length, collate, pad_multiple
+from train.model.capabilities import capabilities_of, decoder_of, eval_mode, unwrap_adapters
 from train.model.device import cast_weight, memory_limit
 
 CHUNK_BYTES, _TILE = 256 << 20, 64
@@ -164,19 +164,19 @@ def _head_loss(
     model: Any, batch: Batch
 ) -> Callable[[torch.Tensor | None, float], tuple[torch.Tensor, torch.Tensor]]:  # fmt: skip
     # Read the batch up to its head, and return what makes a loss of weights [S] and a scale; see `supervised_loss`.
-    inner = inner_of(model)
+    inner = unwrap_adapters(model)
     placed = {} if batch.packed is None else batch.packed.model_kwargs()
-    if capabilities_of(model).has_plain_head:
+    if capabilities_of(model).has_linear_head:
         with packing(batch.packed):
             hidden = decoder_of(inner)(input_ids=batch.ids, use_cache=False, **placed).last_hidden_state
         head = inner.get_output_embeddings()
-        rows = hidden.flatten(0, 1)[batch.rows]
+        rows = hidden.flatten(0, 1)[batch.logit_indices]
         return lambda weights, scale: linear_cross_entropy(
             rows, head.weight, getattr(head, "bias", None), batch.targets,
-            weights=weights, scale=scale, dtype=working_dtype(hidden),
+            weights=weights, scale=scale, dtype=compute_dtype(hidden),
         )  # fmt: skip
     with packing(batch.packed):
-        logits = model(input_ids=batch.ids, use_cache=False, **placed).logits.flatten(0, 1)[batch.rows]
+        logits = model(input_ids=batch.ids, use_cache=False, **placed).logits.flatten(0, 1)[batch.logit_indices]
     nll = functional.cross_entropy(logits.float(), batch.targets, reduction="none")
     return lambda weights, scale: (_summed(nll, weights) * scale, nll.detach())
 
@@ -190,15 +190,15 @@ def nll_per_example(
     """
     device = next(model.parameters()).device
     by_index: dict[int, Nll] = {}
-    with evaluating(model):
+    with eval_mode(model):
         is_packed = capabilities_of(model).has_packing
-        for group in by_length([len(example.ids) for example in examples], batch_tokens, is_packed=is_packed):
+        for group in batch_by_length([len(example.ids) for example in examples], batch_tokens, is_packed=is_packed):
             chosen = [examples[index] for index in group]
             batch = collate(chosen, device, is_packed=is_packed, round_to=pad_multiple(device))
             _, nll = supervised_loss(model, batch)
             # In float64 on the CPU, since Apple's devices have none.
             sums = torch.zeros(len(chosen), dtype=torch.float64)
-            sums.index_add_(0, batch.owners.cpu(), nll.cpu().double())
+            sums.index_add_(0, batch.example_indices.cpu(), nll.cpu().double())
             for index, example, total in zip(group, chosen, sums.tolist(), strict=True):
                 by_index[index] = Nll(example.id, total, example.num_supervised, example.num_bytes)
             if on_done is not None:

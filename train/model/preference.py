@@ -30,11 +30,11 @@ from train.recipe import PreferenceRecipe, Recipe
 class PreferenceLoss:
     """The losses of the records of one step, whose ``examples`` are all ranks', as a recipe sets them.
 
-    ``drift`` is KTO's estimate of how far the model has moved, in nats, without gradient.
+    ``kl`` is KTO's estimate of how far the model has moved, in nats, without gradient.
     """
 
-    def __init__(self, recipe: Recipe, examples: Sequence[Example], drift: torch.Tensor | float = 0.0) -> None:
-        self.recipe, self.drift = recipe, drift
+    def __init__(self, recipe: Recipe, examples: Sequence[Example], kl: torch.Tensor | float = 0.0) -> None:
+        self.recipe, self.kl = recipe, kl
         self.rates: dict[bool, float] = {}
         """The weight of replayed text (True) and of compared records (False) over that of the tokens of their first
         texts, so that all tokens of either count as their records do.
@@ -66,7 +66,7 @@ class PreferenceLoss:
         def grad_fn(nll: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             with torch.enable_grad(), torch.autocast(nll.device.type, enabled=False):
                 nll = nll.detach().requires_grad_()
-                logps = torch.zeros(num_texts, device=nll.device).index_add(0, batch.owners, -nll)
+                logps = torch.zeros(num_texts, device=nll.device).index_add(0, batch.example_indices, -nll)
                 value = scale * self._sum(logps, examples, reference)
                 (weights,) = torch.autograd.grad(value, nll)
             return value.detach(), weights
@@ -89,25 +89,25 @@ class PreferenceLoss:
         weights = put([0.0 if example.is_replay else example.weight for example in examples])
         if objective == "kto":
             signs = put([example.sign for example in examples])
-            return total + (kto_loss(recipe, first - reference[:, 0], signs, self.drift) * weights).sum()
+            return total + (kto_loss(recipe, first - reference[:, 0], signs, self.kl) * weights).sum()
         pairs = [index for index, example in enumerate(examples) if not example.is_replay]
         where = to_device(torch.tensor(pairs, dtype=torch.int64), logps.device)
         sides = torch.stack([first[where], second], 1)
-        sizes = put([part.num_supervised for n in pairs for part in examples[n].parts]).reshape(len(pairs), 2)
+        lengths = put([part.num_supervised for n in pairs for part in examples[n].parts]).reshape(len(pairs), 2)
         if objective == "orpo":
-            losses = recipe.strength * odds_ratio_loss(sides / sizes)
+            losses = recipe.strength * odds_ratio_loss(sides / lengths)
         else:
-            losses = pair_loss(recipe, sides - reference[where], sizes)
+            losses = pair_loss(recipe, sides - reference[where], lengths)
         return total + (losses * weights[where]).sum()
 
 
-def pair_loss(recipe: PreferenceRecipe, gains: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
-    """Return the losses [B] of DPO or IPO; ``gains`` [B, 2] are log-ratios of model and reference of the better and the
-    worse answer, ``sizes`` [B, 2] their tokens.
+def pair_loss(recipe: PreferenceRecipe, logratios: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """Return DPO's or IPO's losses [B] by the log-ratios of model and reference [B, 2], in nats, of the better and the
+    worse answer; ``lengths`` [B, 2] are their tokens.
     """
     if recipe.is_normalised:
-        gains = gains / sizes
-    margin = gains[:, 0] - gains[:, 1]
+        logratios = logratios / lengths
+    margin = logratios[:, 0] - logratios[:, 1]
     if recipe.loss == "ipo":
         return (margin - 1 / (2 * recipe.strength)) ** 2
     logits = recipe.strength * margin
@@ -124,12 +124,12 @@ def odds_ratio_loss(means: torch.Tensor) -> torch.Tensor:
 
 
 def kto_loss(
-    recipe: PreferenceRecipe, gains: torch.Tensor, signs: torch.Tensor, drift: torch.Tensor | float
+    recipe: PreferenceRecipe, logratios: torch.Tensor, signs: torch.Tensor, kl: torch.Tensor | float
 ) -> torch.Tensor:  # fmt: skip
     """Return the losses [B] of KTO.
 
-    ``gains`` [B] are log-ratios of model and reference, ``signs`` [B] 1 for answers that were liked and -1 for others,
-    ``drift`` is the estimate of the divergence.
+    ``logratios`` [B] are those of model and reference, in nats; ``signs`` [B] are 1 for answers that were liked and -1
+    for others; ``kl`` is the estimate of the divergence.
     """
     counts = torch.where(signs > 0, recipe.good_weight, recipe.bad_weight)
-    return counts * (1 - torch.sigmoid(recipe.strength * signs * (gains - drift)))
+    return counts * (1 - torch.sigmoid(recipe.strength * signs * (logratios - kl)))

@@ -43,7 +43,7 @@ from train.pipeline.plan import duration, explain_oom, make_plan, plan_sentence
 from train.pipeline.prepare import Prepared, add_adapters, fill_in, prepare, settle
 from train.pipeline.trackers import Trackers
 from train.recipe import Recipe, load_recipe, recipe_toml
-from train.recipe.schedule import protection, remedies
+from train.recipe.schedule import describe_protection, remedies
 from train.report import Report, Run, table
 from train.report.build import kept_of, publish
 from train.report.judge import BAD_JUDGE, judge_answers
@@ -268,7 +268,7 @@ def _train(
     )  # fmt: skip
     ranks = f"; {context.world_size} ranks, {placement.strategy}" if context.world_size > 1 else ""
     console.info(f"plan: {plan_sentence(plan)}{ranks}")
-    console.info(f"forgetting: {console.one_line(protection(prepared.recipe))}")
+    console.info(f"forgetting: {console.one_line(describe_protection(prepared.recipe))}")
     prepared = settle(prepared, plan)
     recipe = prepared.recipe.model_dump(mode="json")
     record.update(recipe=recipe, facts=prepared.facts, plan=plan)

@@ -32,6 +32,7 @@ from train.data.rendering import Renderer
 from train.evaluate.evaluation import predict
 from train.evaluate.predictions import PREDICTIONS, Scored, read_predictions
 from train.model import (
+    adapter_base,
     check_finite,
     check_folder,
     computing,
@@ -39,7 +40,6 @@ from train.model import (
     load_adapter,
     load_base,
     pick_dtype,
-    root_base,
 )
 from train.pipeline.gguf import FORMATS, write_gguf
 from train.pipeline.prepare import open_renderer
@@ -235,7 +235,7 @@ def _load(source: Source, folder: Path) -> Any:
     device = source.recipe.device
     if not (folder / "adapter_config.json").is_file():
         return load_base(str(folder), device=device)[0]
-    return load_adapter(load_base(str(root_base(source.recipe, source.folder)), device=device)[0], folder)
+    return load_adapter(load_base(str(adapter_base(source.recipe, source.folder)), device=device)[0], folder)
 
 
 def _compare_answers(source: Source, model: Any, number: int) -> tuple[int, list[str]]:

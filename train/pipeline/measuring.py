@@ -39,7 +39,7 @@ from train.model.loss import nll_per_example
 from train.pipeline.plan import explain_oom
 from train.pipeline.prepare import Prepared
 from train.recipe import PREFERENCES
-from train.recipe.schedule import validation_steps
+from train.recipe.schedule import validation_interval
 
 _MOST_BYTES = 256 << 20
 IN_RUN = "base-results"
@@ -175,7 +175,7 @@ def base_score(prepared: Prepared, base: Sequence[Scored]) -> ValidationScore:
                          "Raise max_length, name shorter text with eval.general, or remove guard.general.")  # fmt: skip
     num_steps = len(prepared.steps)
     # The evaluation of the last step ends nothing any more.
-    num = (num_steps - 1) // validation_steps(prepared.recipe, num_steps)
+    num = (num_steps - 1) // validation_interval(prepared.recipe, num_steps)
     for name, needed in (("general", 1), ("regress", guard.patience), ("plateau", guard.patience + 1)):
         if getattr(guard, name) not in (None, False) and num < needed:
             console.info(

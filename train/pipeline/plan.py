@@ -23,7 +23,7 @@ from train.model.batch import MICRO_BATCH_TOKENS, BatchSampler, Step
 from train.model.capabilities import checkpoint_activations, is_checkpointing
 from train.model.device import Meter, free_memory, memory_limit
 from train.recipe import Checkpointing, Recipe
-from train.recipe.schedule import betas, risks, tuning_of, validations_from, warmup_steps, weight_decay
+from train.recipe.schedule import adam_betas, find_risks, num_validations_left, tuning_of, warmup_steps, weight_decay
 
 USABLE = 0.9
 """Share of a device's memory that is planned with; the rest is the context's, the kernels' and what lies scattered."""
@@ -64,11 +64,11 @@ def make_plan(
         "longest": int(steps.lengths.max()), "mixture": console.one_line(steps.mixture.sentence()),
         "steps": len(steps), "run_tokens": steps.num_tokens(), "step_size": steps.step_size,
         "micro_batch_tokens": steps.micro_batch_tokens, "gradient_checkpointing": how, "optim": recipe.optim,
-        "learning_rate": tuning.lr, "warmup_steps": warmup_steps(recipe, len(steps)), "betas": betas(recipe),
-        "weight_decay": weight_decay(recipe), "risks": [asdict(risk) for risk in risks(tuning)],
+        "learning_rate": tuning.lr, "warmup_steps": warmup_steps(recipe, len(steps)), "betas": adam_betas(recipe),
+        "weight_decay": weight_decay(recipe), "risks": [asdict(risk) for risk in find_risks(tuning)],
         "device": str(device), "dtype": str(placement.dtype).removeprefix("torch."), "is_sharded": is_sharded,
         "device_bytes": memory_bytes or memory_limit(device), "state_bytes": sum(memory.values()),
-        "flops": useful_flops(model, steps), "num_validations": validations_from(recipe, 1, len(steps)),
+        "flops": useful_flops(model, steps), "num_validations": num_validations_left(recipe, 1, len(steps)),
         "validation_seconds": validation_seconds, "evaluation_seconds": evaluation_seconds,
     }  # fmt: skip
     if is_measured:

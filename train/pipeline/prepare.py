@@ -32,19 +32,19 @@ from train.evaluate.scoring import CategorySpec, category_specs, comparison_rema
 from train.loop import Placement
 from train.model import (
     add_lora,
-    continued_shape,
+    cast_frozen,
     describe_init,
     eos_ids,
     find_base,
-    freeze,
     load_base,
     load_tokenizer,
     num_parameters,
     pick_device,
     pick_dtype,
-    pick_four_bits,
+    pick_four_bit_dtype,
     pick_threads,
     read_length,
+    with_adapter_shape,
 )
 from train.model.batch import BatchSampler
 from train.model.capabilities import capabilities_of, checkpoint_activations
@@ -136,13 +136,13 @@ def prepare(
     require_judge(recipe, categories)
     announce_judge(recipe, dataset, categories)
     model, tokenizer = load_base(
-        recipe.base, device=recipe.device, folder=folder, four_bits=pick_four_bits(recipe),
+        recipe.base, device=recipe.device, folder=folder, four_bits=pick_four_bit_dtype(recipe),
         is_continued=recipe.continue_adapter,
         # What is trained in shards is trained in float32, which they become as they are cut.
         frozen_for=recipe if recipe.method == "lora" or strategy != "ddp" else None,
     )  # fmt: skip
     base_path = find_base(recipe.base, folder)
-    recipe = continued_shape(model, recipe) if recipe.continue_adapter else recipe
+    recipe = with_adapter_shape(model, recipe) if recipe.continue_adapter else recipe
     if how := describe_init(recipe, base_path):
         console.info(how)
     recipe, placement = _place(model, recipe, Placement(context=context, strategy=strategy))
@@ -341,7 +341,7 @@ def add_adapters(prepared: Prepared) -> Any:
     """Return the model to train: with adapters, or with every weight trainable; it may compute activations again."""
     recipe, model, dtype = prepared.recipe, prepared.model, prepared.placement.dtype
     if recipe.continue_adapter:
-        freeze(model, dtype)
+        cast_frozen(model, dtype)
     elif recipe.method == "lora":
         model = add_lora(model, recipe, dtype=dtype, seed=recipe.seed)
     else:

@@ -81,7 +81,7 @@ def weight_decay(recipe: Recipe) -> float:
     return (0.0 if recipe.method == "lora" else 0.01) if recipe.weight_decay == "auto" else recipe.weight_decay
 
 
-def betas(recipe: Recipe) -> tuple[float, float]:
+def adam_betas(recipe: Recipe) -> tuple[float, float]:
     """Return AdamW's betas."""
     beta2 = 0.999 if recipe.method == "lora" else 0.95
     return (
@@ -90,22 +90,22 @@ def betas(recipe: Recipe) -> tuple[float, float]:
     )
 
 
-def validation_steps(recipe: Recipe, num_steps: int) -> int:
+def validation_interval(recipe: Recipe, num_steps: int) -> int:
     """Return how many steps lie between validations."""
     every = recipe.eval_steps
     return -(-num_steps // VALIDATIONS_OF_A_RUN) if every == "auto" else every
 
 
-def validations_from(recipe: Recipe, step: int, num_steps: int) -> int:
+def num_validations_left(recipe: Recipe, step: int, num_steps: int) -> int:
     """Return how many validations come after step ``step`` (from 1) or a later one; the last step has one."""
-    every = validation_steps(recipe, num_steps)
+    every = validation_interval(recipe, num_steps)
     return (num_steps - 1) // every - (step - 1) // every + 1
 
 
-def checkpoint_steps(recipe: Recipe, num_steps: int) -> int:
+def checkpoint_interval(recipe: Recipe, num_steps: int) -> int:
     """Return how many steps lie between checkpoints."""
     every = recipe.save_steps
-    return validation_steps(recipe, num_steps) if every == "auto" else every
+    return validation_interval(recipe, num_steps) if every == "auto" else every
 
 
 # Where a report is read, as strictly as the rest of it (`train.report.model`).
@@ -145,7 +145,7 @@ def tuning_of(recipe: Recipe, hidden_size: int, model_type: str) -> Tuning:
     )
 
 
-def protection(recipe: Recipe) -> str:
+def describe_protection(recipe: Recipe) -> str:
     """Return in words what of ``recipe`` holds against forgetting, as the plan and a run say it."""
     mixing, margin = recipe.mixing, recipe.guard.general
     what = "the built-in text" if mixing.replay == SHIPPED_TEXT else mixing.replay
@@ -156,7 +156,7 @@ def protection(recipe: Recipe) -> str:
     return f"{replayed}; {guard}"
 
 
-def risks(tuning: Tuning) -> list[Remedy]:
+def find_risks(tuning: Tuning) -> list[Remedy]:
     """Return what is known before a run to make a model forget: a rate above the automatic one, and no replay."""
     steps = []
     if tuning.lr > _ABOVE * tuning.auto_lr:
@@ -172,7 +172,7 @@ def risks(tuning: Tuning) -> list[Remedy]:
 def remedies(tuning: Tuning) -> list[Remedy]:
     """Return what to do next where a model forgot, the surest first; all of it can be combined."""
     # What was known to be risky before the run is the likeliest cause after it.
-    steps = risks(tuning)
+    steps = find_risks(tuning)
     # Adapters bring a rate of their own, and two rates in one list cannot both be followed.
     if tuning.lr <= _ABOVE * tuning.auto_lr and tuning.method == "lora":
         half = f"{tuning.lr / 2:.2g}"
