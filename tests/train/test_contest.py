@@ -83,6 +83,7 @@ class Stub:
 def stub(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Stub]:
     def put(say: Callable[[Request], str | None], **more: Any) -> Stub:
         made = Stub(say, **more)
+        made.kind = "gguf" if made.can_compare else "endpoint"
         monkeypatch.setattr(train.contestants, "open_contestant", lambda *_, **__: made)
         return made
 

@@ -12,7 +12,7 @@ What an endpoint, or whoever named it, may try, and the test that holds it off:
 - have a proxy see what stays here: test_a_proxy_of_the_environment_sees_nothing_that_stays_here
 - get private keys of a message, or the answer: test_a_conversation_is_sent_in_the_form_that_endpoints_know
 - get flagged or test records: test_of_an_export_neither_flagged_records_nor_those_of_test_are_sent_unasked
-- 22 replies that are no answers, from HTML to NaN, a key twice and 100,000 brackets: test_what_is_no_answer_says_why
+- 24 replies that are no answers, from HTML to NaN, a key twice and 100,000 brackets: test_what_is_no_answer_says_why
 - gzip bomb, endless body, headers, no HTTP at all: test_a_reply_has_bounds
 - hang, or drip a byte now and then: test_a_slow_drip_ends_with_the_time_for_the_whole_request
 - hang up while it is sent to, with SIGPIPE: test_an_endpoint_that_hangs_up_ends_no_command
@@ -191,7 +191,7 @@ def test_a_conversation_is_sent_in_the_form_that_endpoints_know(stub: Any) -> No
 
 
 def test_a_refusal_is_an_answer_and_one_that_was_cut_before_its_first_word_is_none(stub: Any) -> None:
-    def asked(message: dict[str, Any], finish: str) -> Answer | Unanswered:
+    def asked(message: dict[str, Any], finish: str | None) -> Answer | Unanswered:
         body = {"choices": [{"message": {"role": "assistant", **message}, "finish_reason": finish}]}
         return _ask(stub(lambda _: (200, json.dumps(body).encode())).url)[0]
 
@@ -203,6 +203,19 @@ def test_a_refusal_is_an_answer_and_one_that_was_cut_before_its_first_word_is_no
     begun = asked({"content": "So", "reasoning": "Hm"}, "length")
     assert isinstance(begun, Answer)
     assert (begun.text, begun.stopped) == ("So", False)
+    for unknown in (asked({"content": "So"}, finish) for finish in (None, "eos")):
+        assert isinstance(unknown, Answer)
+        assert unknown.stopped is None
+    withheld = asked({"content": "I"}, "content_filter")
+    assert isinstance(withheld, Unanswered)
+    assert withheld.reason.endswith("a filter of the endpoint withheld its answer (content_filter)")
+
+
+def test_of_several_choices_the_one_of_index_0_is_the_answer(stub: Any) -> None:
+    choices = [{"index": n, "message": {"content": f"text {n}"}, "finish_reason": "stop"} for n in (1, 0)]
+    (one,) = _ask(stub(lambda _: (200, json.dumps({"choices": choices}).encode())).url)
+    assert isinstance(one, Answer)
+    assert one.text == "text 0"
 
 
 def test_a_tool_call_is_the_text_that_the_scorer_reads(stub: Any) -> None:
@@ -235,7 +248,9 @@ def test_a_tool_call_is_the_text_that_the_scorer_reads(stub: Any) -> None:
         ((200, b"[" * 100_000), "not JSON", 1),
         ((200, b'["x"]'), "not an object", 1),
         ((200, b"{}"), "choices: Field required", 1),
-        ((200, b'{"choices": []}'), "no content", 1),
+        ((200, b'{"choices": []}'), "0 choices of index 0, and not one", 1),
+        ((200, b'{"choices": [{"index": 1, "message": {"content": "x"}}]}'), "0 choices of index 0", 1),
+        ((200, b'{"choices": [{"message": {"content": "x"}}, {"message": {"content": "y"}}]}'), "2 choices of", 1),
         ((200, b'{"choices": [3]}'), "choices.0", 1),
         ((200, b'{"choices": [{"text": "x"}]}'), "no content", 1),
         ((200, b'{"choices": [{"delta": {"content": "x"}}]}'), "no content", 1),

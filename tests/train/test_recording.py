@@ -242,6 +242,22 @@ def test_a_recording_answers_the_next_version_of_a_dataset_without_the_model(
     assert len(list((tmp_path / "runs").iterdir())) == 4
 
 
+def test_answers_that_do_not_say_whether_they_ended_are_not_called_cut(
+    dataset: Path, tmp_path: Path, serve: Any
+) -> None:
+    silent = json.dumps({"choices": [{"message": {"content": "yes"}}]}).encode()
+    done = record(dataset, f"{serve(lambda _: (200, silent)).url}#m")
+    assert "warning: 28 of 28 answers did not say whether they came to an end" in done.stderr
+    assert "ended at" not in done.stderr
+    record(dataset, f"{serve().url}#n")
+    report = json.loads(call("compare", *[tmp_path / "runs" / f"eval-{name}" for name in "mn"], "--json").stdout)
+    notes = " ".join(report["notes"])
+    assert notes.count("eval-m: 28 of 28 answers did not say whether they came to an end.") == 1
+    assert "eval-n: " not in notes
+    assert "were cut" not in notes
+    assert report["splits"][-1]["behaviour"].keys() == {"empty", "repetition", "length_ratio"}
+
+
 def test_reasoning_in_the_content_is_recorded_apart(tmp_path: Path, serve: Any) -> None:
     server = serve(lambda body: said(f"<think>\nhm\n</think>\n\n{body['messages'][-1]['content']}"))
     dataset = make_who(tmp_path / "v1", "exact", [who(f"x{n}", f"who {n}", f"who {n}") for n in range(3)])

@@ -100,6 +100,7 @@ class _Message(_Strict):
 
 
 class _Choice(_Strict):
+    index: int = 0
     message: _Message | None = None
     finish_reason: str | None = None
 
@@ -112,7 +113,7 @@ class _Completion(_Strict):
 def read_answer(raw: bytes) -> Answer:
     """Return the answer of a reply, without an id, its tool calls as `text_of` writes them. Raises ReplyError.
 
-    Counts of tokens that cannot be are None.
+    Counts of tokens that cannot be are None, and so is whether it ended by itself where the reply does not say it.
     """
     try:
         value = parse_object(raw, "not JSON")
@@ -123,8 +124,10 @@ def read_answer(raw: bytes) -> Answer:
         raise ReplyError(validation_fault(error)) from None
     except TrainError as error:
         raise ReplyError(error.message) from None
-    choice = reply.choices[0] if reply.choices else _Choice()
-    message, finish = choice.message or _Message(), choice.finish_reason or None
+    choices = [choice for choice in reply.choices if choice.index == 0]
+    if len(choices) != 1:
+        raise ReplyError(f"it has {len(choices)} choices of index 0, and not one")
+    message, finish = choices[0].message or _Message(), choices[0].finish_reason or ""
     if finish == "content_filter":
         raise ReplyError("a filter of the endpoint withheld its answer (content_filter)")
     calls = _calls_text(
@@ -143,8 +146,8 @@ def read_answer(raw: bytes) -> Answer:
         value if type(value) is int and 0 < value <= MOST_TOKENS else None
         for value in map(usage.get, ("prompt_tokens", "completion_tokens"))
     )
-    stopped = None if finish is None else finish in ("stop", "tool_calls")
-    return Answer("", text, stopped, reasoning, prompt_tokens=prompt_tokens, new_tokens=new_tokens)
+    stopped = {"stop": True, "tool_calls": True, "length": False}
+    return Answer("", text, stopped.get(finish), reasoning, prompt_tokens=prompt_tokens, new_tokens=new_tokens)
 
 
 def text_of(message: Mapping[str, Any]) -> str:

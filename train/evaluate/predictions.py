@@ -50,14 +50,14 @@ class Scored:
     """One record under one model.
 
     ``text`` is the greedy completion without its ``reasoning``, which is None where there was none. No text: raw text,
-    training records. A choice taken by likelihood: its text, and ``stopped`` is None. ``nll`` is in nats, summed over
-    ``num_tokens`` supervised tokens that spell ``num_bytes`` UTF-8 bytes; where nobody can tell it is None, and both
-    numbers are 0. ``metric`` is the name of the score that stands for the record; where ``scores`` lacks it, the record
-    is unscored. ``split`` is train, validation, test, or general for the slice that forgetting is measured on.
-    ``usage`` is what the answer took: prompt_tokens, new_tokens, seconds, cost, those that are known. Of a record that
-    compares two answers ``nll`` is that of the better one, and ``rejected`` has nll and num_tokens of the worse;
-    ``is_liked`` is the verdict on an answer that stands alone. ``slices`` are
-    those of the row.
+    training records. A choice taken by likelihood: its text. ``stopped`` is None where nothing was written, and where
+    an endpoint does not say whether it came to an end. ``nll`` is in nats, summed over ``num_tokens`` supervised tokens
+    that spell ``num_bytes`` UTF-8 bytes; where nobody can tell it is None, and both numbers are 0. ``metric`` is the
+    name of the score that stands for the record; where ``scores`` lacks it, the record is unscored. ``split`` is train,
+    validation, test, or general for the slice that forgetting is measured on. ``usage`` is what the answer took:
+    prompt_tokens, new_tokens, seconds, cost, those that are known. Of a record that compares two answers ``nll`` is
+    that of the better one, and ``rejected`` has nll and num_tokens of the worse; ``is_liked`` is the verdict on an
+    answer that stands alone. ``slices`` are those of the row.
     """
 
     id: str
@@ -88,7 +88,8 @@ class Scored:
     @property
     def is_generated(self) -> bool:
         """True where ``text`` was written by the model, and not chosen among texts or absent."""
-        return self.text is not None and self.stopped is not None
+        is_choice = any(name.startswith("choice_logprob.") for name in (self.metric, *(self.scores or ())))
+        return self.text is not None and (self.stopped is not None or not is_choice)
 
     @property
     def score(self) -> float | None:

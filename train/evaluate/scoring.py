@@ -74,7 +74,8 @@ class Answer:
     Whoever knows no marks of the model gives its text as it came, and `part_reasoning` parts it; what is cut off while
     it reasons has an empty text.
 
-    Where choices were compared: the likeliest, ``logprobs`` of all in nats, and no ``stopped``. Tokens are counted by
+    Where choices were compared: the likeliest, ``logprobs`` of all in nats, and no ``stopped``, which is None too where
+    an endpoint does not tell. Tokens are counted by
     the model's own tokenizer, and are None where an endpoint does not tell; of a batch ``seconds`` are its share.
     ``cost`` is in the currency of the prices that were given, None without. ``is_cached``: it was known, so nothing was
     computed or sent.
@@ -208,7 +209,7 @@ def _all_scores(spec: CategorySpec, row: Row, answer: Answer, reference: str) ->
     """Return the scores of the metric, and those of behaviour, reasoning and contract beside it."""
     scores, shelf = spec.scores(answer, row, reference), metrics.discover()
     # A choice that was taken by likelihood was not written, so it has no behaviour.
-    if answer.stopped is not None:
+    if answer.stopped is not None or not spec.choices:
         scores |= shelf["behaviour"].scores(answer.text, reference)
     if answer.reasoning_tokens is not None:
         scores |= {REASONING_TOKENS: float(answer.reasoning_tokens), REASONING_CUT: float(answer.is_cut)}

@@ -106,8 +106,6 @@ class _Contest:
     def scored(self, answer: Answer) -> Scored:
         """Return ``answer`` as it is scored."""
         split, row = self.rows[answer.id]
-        # An endpoint may not say whether it came to an end.
-        answer = answer if answer.logprobs else replace(answer, stopped=bool(answer.stopped))
         # A choice that was written stands for the record as the comparison of likelihoods does for other models;
         # whoever compares them says so.
         [result] = score([row], {row.id: reference_of(row)}, [answer], None, self.categories, split=split)
@@ -325,9 +323,14 @@ def _summarise(contest: _Contest, results: Sequence[Scored], unanswered: Sequenc
         console.info(f"warning: no answer to {num:,} of the records: {reason}")
     if unanswered:
         console.info("The same command asks for them again.")
-    if num_cut := sum(result.stopped is False for result in answered):
+    ends = Counter(result.stopped for result in answered if result.is_generated)
+    if ends[False]:
         most = contest.conditions.max_new_tokens
-        console.info(f"warning: {num_cut:,} of {len(answered):,} answers ended at {most} tokens; see --max-new-tokens")
+        console.info(
+            f"warning: {ends[False]:,} of {len(answered):,} answers ended at {most} tokens; see --max-new-tokens"
+        )
+    if ends[None]:
+        console.info(f"warning: {ends[None]:,} of {len(answered):,} answers did not say whether they came to an end")
     if num_skipped:
         console.info(f"warning: no result for {num_skipped:,} of the records: too long, raw text or not to be rendered")
     # By category the records without an answer, those that it could not read or was not sent among them; raw text has

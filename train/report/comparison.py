@@ -202,14 +202,17 @@ def _side_notes(sides: Sequence[Side], matched: Sequence[Sequence[Scored]]) -> I
             each = ", ".join(f"{wording.category(name)} {num}" for name, num in sorted(missing.items()))
             yield f"{side.name} gave no answer to {missing.total()} of the records that it was asked ({each})."
         # Of choices that are compared by likelihood none is written.
-        written = {r.category for r in records if r.metric.startswith("choice_logprob") and r.is_generated}
-        if written:
+        written = {r.category for r in records if r.metric.startswith("choice_logprob")}
+        if written and side.kind == "endpoint":
             names = wording.names(sorted(written))
             yield f"{side.name} wrote its choices in {names}, as it tells no likelihoods; what it wrote is matched."
         # Of a model that is here the report's behaviour says how many ended by themselves.
-        num_cut = sum(record.stopped is False for record in records)
-        if num_cut and side.kind not in ("base", "run", "adapter"):
-            yield f"{side.name}: {num_cut} of {len(records)} answers were cut, and are scored as they stand."
+        if side.kind not in ("base", "run", "adapter"):
+            ends = Counter(record.stopped for record in records if record.is_generated)
+            for end, what in ((False, "were cut, and are scored as they stand"),
+                              (None, "did not say whether they came to an end")):  # fmt: skip
+                if ends[end]:
+                    yield f"{side.name}: {ends[end]} of {len(records)} answers {what}."
     lengths = [side.lengths for side in sides if side.lengths]
     for what, most in (("Answers", {most for most, _ in lengths}), ("Reasoning", {most for _, most in lengths})):
         if len(most) > 1:

@@ -366,11 +366,15 @@ def one_answer(category: str, split: str, pairs: Pairs) -> str:
 
 def _behaviour(pairs: Pairs) -> dict[str, Change]:
     # A choice that was taken by likelihood is an answer, and was not written.
-    written = [pair for pair in pairs if None not in (pair[0].stopped, pair[1].stopped)]
-    both = [[{**(side.scores or {}), f"{_BEHAVIOUR}stopped": float(bool(side.stopped))} for side in pair]
-            for pair in written]  # fmt: skip
-    zeros = dict.fromkeys([name for pair in both for scores in pair for name in scores], 0.0)
-    changes = _score_changes([(zeros | before, zeros | after) for before, after in both], zeros)
+    written = [pair for pair in pairs if pair[0].is_generated and pair[1].is_generated]
+    zeros = dict.fromkeys([name for pair in written for side in pair for name in side.scores or {}], 0.0)
+    ended = f"{_BEHAVIOUR}stopped"
+
+    def scores(side: Scored) -> dict[str, float]:
+        # Whether one came to an end may be unknown.
+        return {**zeros, **(side.scores or {}), **({} if side.stopped is None else {ended: float(side.stopped)})}
+
+    changes = _score_changes([(scores(before), scores(after)) for before, after in written], [*zeros, ended])
     return {name: changes[key] for name in wording.BEHAVIOUR if (key := _BEHAVIOUR + name) in changes}
 
 
