@@ -114,6 +114,14 @@ def test_a_file_answers_as_the_run_did_and_says_how_it_was_proved(run: Path, tmp
     assert {answer.id: (answer.text, answer.stopped) for answer in heard} == texts
 
 
+def test_a_run_that_skipped_a_record_is_exported_and_proved(bases: Bases, tmp_path: Path) -> None:
+    splits = {"train": rows("t", 2), "validation": [chat_row("odd", "nobody answers"), *rows("v", 1)]}
+    made = make_run(write_dataset(tmp_path / "v1", splits), bases(), tmp_path / "one", "on_unrenderable=skip")
+    assert "odd" not in {record.id for record in read_predictions(made / "predictions.jsonl")[1]}
+    assert "4 of 4 greedy answers" in export(made, "merged", tmp_path / "m").stderr
+    assert "proved: the same tokens of 4 prompts" in export(made, "gguf", tmp_path / "g").stderr
+
+
 @pytest.mark.ci
 @pytest.mark.parametrize(("dtype", "matrix"), [("float32", "F32"), ("bfloat16", "BF16"), ("q8_0", "Q8_0")])
 def test_weights_have_the_format_that_was_asked_for(run: Path, dtype: str, matrix: str, tmp_path: Path) -> None:
