@@ -42,6 +42,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -520,7 +521,25 @@ def test_a_wait_counts_for_all_requests_and_ends_one_day(stub: Any, monkeypatch:
         server = stub(_busy(retry_after))
         heard = _ask(server.url, *requests, max_concurrency=1, retries=0)
         assert 1 <= len(server.seen) <= num_sent
-        assert {one.reason.partition(",")[0] for one in heard if isinstance(one, Unanswered)} == {"HTTP 429"}
+        long = ", which asks for 3,600 s: give the same command after that" if num_sent == 1 else ""
+        assert {one.reason for one in heard if isinstance(one, Unanswered)} == {f"HTTP 429{long}"}
+
+
+def test_between_two_requests_there_is_never_more_than_a_minute(stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, waited, real = [0.0], list[float](), endpoint.asyncio.sleep
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        now[0] += seconds
+        await real(0)
+
+    monkeypatch.setattr(endpoint, "PAUSE", 0.5)
+    monkeypatch.setattr(endpoint, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(endpoint.asyncio, "sleep", sleep)
+    server = stub(lambda _: said("yes") if len(server.seen) % 2 == 0 else (429, b""))
+    heard = _ask(server.url, *(_request(f"{n}", f"ask {n}") for n in range(20)), max_concurrency=1, retries=0)
+    assert all(isinstance(one, Answer) for one in heard)
+    assert max(waited) <= 60
 
 
 SPENT = b'{"error": {"message": "You exceeded your current quota.", "code": "insufficient_quota"}}'

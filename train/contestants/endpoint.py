@@ -56,7 +56,7 @@ _POLL = 0.1
 _MOST_FAILURES = 5
 """After so many requests in a row without an answer the endpoint gets no more of a call."""
 _PATIENCE, _LONGEST_WAIT = 600.0, 60.0
-"""Seconds for which an endpoint may say without a break that it is busy, and between two looks whether it still is."""
+"""Seconds for which an endpoint may say without a break that it is busy, and at most between two requests to it."""
 _HIDDEN, _ECHOED = 8, 16
 """Characters of a key in a row that no message shows, and that no answer has: all keys of a vendor begin alike."""
 
@@ -286,7 +286,7 @@ class EndpointContestant:
         # Send less often, and return whether it is worth waiting. Those sent together are refused together.
         now = time.monotonic()
         if min(sent_at, self._answered_at) >= self._slowed_at:
-            self._gap, self._slowed_at = max(PAUSE, 2 * self._gap), now
+            self._gap, self._slowed_at = min(max(PAUSE, 2 * self._gap), _LONGEST_WAIT), now
         silence = now - self._answered_at
         wait = max(wait, self._gap, min(silence, _LONGEST_WAIT))
         if is_worth := silence + wait < (self.spec.timeout if self._is_watched else _PATIENCE):
@@ -355,6 +355,8 @@ def _refusal(response: httpx2.Response, raw: bytes) -> RequestError:
     # Not the form with a date, which endpoints do not send.
     wait = float(retry_after) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]*)?", retry_after) else 0.0
     reason, message = f"HTTP {status}", error_message(raw)
+    if wait >= _PATIENCE:
+        reason += f", which asks for {wait:,.0f} s: give the same command after that"
     if 300 <= status < 400:
         message = f"it leads to {console.visible(response.headers.get('location', ''))}, and no redirect is followed"
     is_busy = status == 429 or (status >= 500 and wait > 0)
