@@ -122,6 +122,22 @@ def test_a_run_that_skipped_a_record_is_exported_and_proved(bases: Bases, tmp_pa
     assert "proved: the same tokens of 4 prompts" in export(made, "gguf", tmp_path / "g").stderr
 
 
+def test_a_file_that_changed_since_it_was_proved_is_refused(bases: Bases, tmp_path: Path) -> None:
+    splits = {"train": rows("t", 2), "validation": rows("v", 1)}
+    made = make_run(write_dataset(tmp_path / "v1", splits), bases(), tmp_path / "one")
+    export(made, "gguf", tmp_path / "g")
+    [path] = (tmp_path / "g").glob("*.gguf")
+    raw = path.read_bytes()
+    path.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
+    for words in (["eval", str(tmp_path / "v1"), "--with", str(path)], ["answer", "--with", str(path)]):
+        error = CliRunner().invoke(cli, words, standalone_mode=False).exception
+        assert isinstance(error, TrainError)
+        assert (error.code, str(path) in error.message) == ("E921 bad-model", True)
+        assert f"`train export RUN --to gguf --output {tmp_path / 'g'} --force`" in error.hint
+    path.rename(path.with_name("other.gguf"))
+    GgufContestant(path.with_name("other.gguf"), "x").close()
+
+
 @pytest.mark.ci
 @pytest.mark.parametrize(("dtype", "matrix"), [("float32", "F32"), ("bfloat16", "BF16"), ("q8_0", "Q8_0")])
 def test_weights_have_the_format_that_was_asked_for(run: Path, dtype: str, matrix: str, tmp_path: Path) -> None:

@@ -34,8 +34,10 @@ from train.data.dataset import (
 )
 from train.evaluate.scoring import Answer
 from train.model.device import SMALL_MODEL, free_cores, require_memory
-from train.model.load import check_gguf
+from train.model.load import bad_model, check_gguf
 
+EXPORT = "export.json"
+"""Stands beside a file that `train export` wrote, and has its digest."""
 MOST_CONTEXT = 8192
 """Tokens that are read of a model that could read more: memory for all of them is taken at once."""
 _SEEDS = 2**32 - 1
@@ -72,6 +74,7 @@ class GgufContestant:
         what, hint = f"{path} with {self._reads:,} tokens of context", "Close other programs, or take a smaller file."
         require_memory(what, self.memory, hint)
         self._path, self.digest = path, sha256_of(path)
+        _check_proof(path, self.digest)
         self._server = _Server(path, self._reads, threads)
         if "tokenizer.chat_template" not in header:
             console.info(f"warning: {path.name} has no chat template; llama.cpp renders its prompts as ChatML")
@@ -197,6 +200,15 @@ class GgufContestant:
         if len(tokens) != number or None in [token["logprob"] for token in tokens]:
             raise EngineError(self._path, "its probabilities are not finite (NaN or infinity), or it tells too few")
         return tokens
+
+
+def _check_proof(path: Path, digest: str) -> None:
+    # A file that was not exported, or has another name now, has no proof.
+    with suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
+        proof = json.loads(read_file(path.with_name(EXPORT), most=MOST_STATE))["gguf"]
+        if proof["file"] == path.name and proof["sha256"] != digest:
+            hint = f"Copy it again, or write it again: `train export RUN --to gguf --output {path.parent} --force`."
+            raise bad_model(path, f"it changed since it was proved: {EXPORT} has another digest", hint)
 
 
 def _largest(header: Mapping[str, Any], name: str, otherwise: int) -> int:

@@ -26,7 +26,7 @@ from train.base import console
 from train.base.errors import Exit, TrainError, require_extra
 from train.base.run_folder import RECIPE, plain_name, read_finished, recipe_folder, weights_digest
 from train.base.storage import installed_version, sha256_of, whole_folder, writing
-from train.contestants.gguf import GgufContestant
+from train.contestants.gguf import EXPORT, GgufContestant
 from train.data.dataset import Dataset, Row, RowFault, sample_rows
 from train.data.rendering import Renderer
 from train.evaluate.evaluation import predict
@@ -48,7 +48,6 @@ from train.recipe import Recipe, load_recipe
 from train.report import Report, model_card
 from train.report.tables import ReportPart
 
-EXPORT = "export.json"
 _ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 _EXACT = {"bfloat16": "float32", "q8_0": "float16"}
 """The format of the file that is held against the run first, where it is another one than the file's own."""
