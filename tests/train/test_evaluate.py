@@ -221,17 +221,6 @@ def test_a_run_is_published_and_can_be_computed_again(
     }
 
 
-def test_records_that_were_not_evaluated_are_counted(bases: Callable[..., Path], dataset: Path, tmp_path: Path) -> None:
-    model, tokenizer = load_base(str(bases()), device="cpu")
-    opened = open_dataset(dataset)
-    lengths = sorted(len(Renderer(tokenizer, "sft", 256).example(row).ids) for row in opened.splits["test"])
-    renderer = Renderer(tokenizer, "sft", lengths[-2], on_too_long="skip")
-    scored = evaluate_splits(model, renderer, opened, {}, RECIPE)
-    report = publish(scored, scored, dataset=opened, categories={}, recipe=RECIPE, run=Run(id="r"), folder=tmp_path)
-    assert report.main().n == 5
-    assert any(remark.startswith("1 test records are longer") for remark in report.remarks)
-
-
 def test_the_general_slice_is_ours_or_a_file_and_faults_have_a_place(tmp_path: Path) -> None:
     ours = general_rows()
     assert len(ours) == 24

@@ -243,16 +243,6 @@ def test_ids_and_categories_are_taken_and_what_nobody_vouches_for_is_said(
     assert "not vouched for" in said.lower()
 
 
-def test_without_a_validation_split_nothing_is_validated_and_that_is_said(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for split in ("train", "test"):
-        write(tmp_path / f"{split}.jsonl", [{"messages": [ask(f"{split} {n}"), say()]} for n in range(9)])
-    open_dataset(tmp_path)
-    said = capsys.readouterr().err
-    assert "eval_steps does nothing" in said
-
-
 def test_the_same_records_are_known_by_their_digest_wherever_they_lie(tmp_path: Path) -> None:
     path = write(tmp_path / "f.jsonl", some(20))
     first = open_dataset(path)
@@ -273,6 +263,22 @@ FAST = ["max_steps=2", "eval.max_new_tokens=4", "eval.resamples=100", "global_ba
 def _call(*arguments: object) -> Any:
     settings = [part for setting in FAST for part in ("--set", setting)]
     return CliRunner().invoke(cli, [*map(str, arguments), *settings], standalone_mode=False)
+
+
+def test_without_a_validation_split_nothing_is_validated_and_that_is_said_in_the_report_too(
+    tmp_path: Path, bases: Callable[..., Path]
+) -> None:
+    for split in ("train", "test"):
+        rows = [{"messages": [ask(f"{split} {n}"), say()], "category": f"of {split}"} for n in range(9)]
+        write(tmp_path / f"{split}.jsonl", [*rows, {"messages": [ask(split), say()], "category": "of both"}])
+    done = _call("run", tmp_path, "--base", bases(), "--out", tmp_path / "run")
+    assert done.exception is None, done.exception
+    for fact in (
+        "o validation record is scored while training, so the last step counts as the best, and eval_steps does "
+        "nothing", "raining alone has records of of train, so nothing shows whether it helped there",
+    ):  # fmt: skip
+        assert fact in done.stderr
+        assert f"{fact}." in json.dumps(json.loads((tmp_path / "run/report.json").read_text())["remarks"])
 
 
 @pytest.mark.parametrize("verb", ["plan", "preview"])

@@ -205,8 +205,10 @@ def test_skipping_is_counted_in_run_and_report(dropping: Path, calls: Path, tmp_
     assert done.exception is None, done.exception
     assert f"warning: 2 train records skipped, {REASON}: t1, t2" in done.stderr
     assert f"warning: 2 test records skipped, {REASON}: x1, x2" in done.stderr
-    report = json.loads((out / "report.json").read_text())
-    assert any(note.startswith("2 test records") and "cannot be rendered" in note for note in report["remarks"])
+    report, record = (json.loads((out / name).read_text()) for name in ("report.json", "run.json"))
+    for split in ("train", "test"):
+        assert f"2 {split} records skipped, {REASON}." in report["remarks"], "without their ids"
+        assert record["rendered"][split] == {"cut": 0, "skipped": {REASON: 2}}
     assert "calls" not in {one["category"] for split in report["splits"] for one in split["categories"]}
 
 

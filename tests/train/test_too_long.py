@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,3 +49,22 @@ def test_a_category_of_which_some_are_left_is_not(plan: Callable[..., Any]) -> N
     done = plan("on_too_long=cut")
     assert done.exception is None, done.exception
     assert "has no train record left" not in done.stderr
+
+
+def test_what_was_cut_is_in_the_report_and_the_record(dataset: Path, bases: Callable[..., Path]) -> None:
+    long = {n: chat_row(f"long{n}", "x", "y " * 900) for n in "abc"}
+    rows = {"train": [*some_rows(6, prefix="t"), long["a"], long["b"]], "test": [*some_rows(6, prefix="x"), long["c"]]}
+    write_dataset(dataset, rows)
+    settings = ["max_length=256", "on_too_long=cut", "max_steps=1", "eval.max_new_tokens=2", "eval.resamples=100"]
+    words = [word for one in settings for word in ("--set", one)]
+    out = dataset.parent / "run"
+    done = CliRunner().invoke(
+        cli, ["run", str(dataset), "--base", str(bases()), "--out", str(out), *words], standalone_mode=False
+    )
+    assert done.exception is None, done.exception
+    counts = json.loads((out / "run.json").read_text())["rendered"]
+    assert {split: each["cut"] for split, each in counts.items()} == {"train": 2, "validation": 0, "test": 1}
+    said = json.loads((out / "report.json").read_text())["remarks"]
+    for cut, ids in (("2 train records cut to max_length, ", "longa, longb"), ("1 test record cut to max_", "longc")):
+        (remark,) = [each for each in said if each.startswith(cut)]
+        assert f"{remark[:-1]}: {ids}\n" in done.stderr, "a report names no record"

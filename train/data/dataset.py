@@ -252,8 +252,6 @@ def _open_plain(path: Path) -> Dataset:
     digest = digest_of([line | {"source": ""} for line in lines])
     splits = {split: [row for row, line in zip(rows, lines, strict=True) if line["split"] == split] for split in SPLITS}
     console.info(f"{remark} {', '.join(f'{len(part):,} {split}' for split, part in splits.items())}")
-    if not splits["validation"]:
-        console.info("warning: there is no validation split: no step is chosen, and eval_steps does nothing")
     manifest = {
         "name": name, "objective_hint": min(kinds),
         "categories": {row.category: {} for row in rows},

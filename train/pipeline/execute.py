@@ -237,7 +237,7 @@ def _begin(run: Path, prepared: Prepared, earlier: Mapping[str, Any], changed: l
         "objective": recipe.objective, "seed": recipe.seed, "examples": sizes.total(),
         "examples_by_category": dict(sorted(sizes.items())),
         "dataset": {"path": str(dataset.path), "name": dataset.manifest.get("name"), "sha256": dataset.digest},
-        "facts": prepared.facts, "versions": versions(),
+        "rendered": prepared.rendered, "facts": prepared.facts, "versions": versions(),
         # Once a forced resume made it another run, it stays one.
         "not_exact": [*earlier.get("not_exact", []), *changed],
     }, prepared.placement.context.is_first)  # fmt: skip
@@ -325,6 +325,7 @@ def _finish(
             run=_describe_run(prepared, record.values),
             dynamics=result.dynamics,
             judge_summary=judged,
+            remarks=prepared.remarks,
         )
         shutil.rmtree(run / IN_RUN, ignore_errors=True)
         saved = save_tuned(model, prepared, report, record, weights)

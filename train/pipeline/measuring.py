@@ -197,14 +197,13 @@ def _summary(
 def validation_of(
     model: Any, prepared: Prepared, base: ValidationScore, base_results: Sequence[Scored]
 ) -> Validation | None:  # fmt: skip
-    """Return how ``model`` is validated while it trains; None, which is said, where no record is scored.
+    """Return how ``model`` is validated while it trains; None where no record is scored.
 
     ``base`` is what the base scores, of its ``base_results``. All ranks score a part of the records, and each gets the
     scores of all.
     """
     rows, trained, context = prepared.evaluated_rows, prepared.trained_rows, prepared.placement.context
     if not rows:
-        console.info("warning: no validation records are scored while training, so the last step counts as the best")
         return None
     by_id = {row.id: row for row in trained}
     fitted = [by_id[name] for name in sample_ids(trained, prepared.recipe.eval.fit_records)]

@@ -65,7 +65,8 @@ class Prepared:
     """A run that is ready to begin; in ``recipe`` bf16, threads and objective are no longer "auto".
 
     ``facts`` must be the same for a resumed run to be the same run. ``folder`` is what the recipe's paths are read
-    from; ``placement`` is where training computes.
+    from; ``placement`` is where training computes; ``rendered`` says of each split how many records were cut or
+    skipped, and ``remarks`` what a report has to say of all that.
     """
 
     recipe: Recipe
@@ -78,6 +79,8 @@ class Prepared:
     base_path: Path
     facts: dict[str, Any]
     folder: Path
+    rendered: dict[str, Any]
+    remarks: list[str]
 
     @property
     def measured(self) -> Recipe:
@@ -149,10 +152,13 @@ def prepare(
     num_positions = getattr(model.config, "max_position_embeddings", None)
     renderer = make_renderer(dataset, recipe, tokenizer, eos_ids(model), num_positions)
     general = None if recipe.eval.general is None else folder / recipe.eval.general
-    examples = _training_examples(renderer, dataset, recipe)
-    _check_evaluation(renderer, dataset, categories, recipe)
+    measured = [split for split in ("validation", "test") if split in recipe.eval.splits]
+    remarks = _remarks(dataset, recipe, measured)
+    rendered = {split: _render_split(renderer, dataset, split, remarks) for split in ("train", *measured)}
+    examples = _training_examples(rendered["train"], recipe, remarks)
+    _check_evaluation(renderer, dataset, categories, rendered)
     exam = [*readable_general(renderer, general), *dataset.splits["validation"], *dataset.splits["test"]]
-    replay, replay_digest = _replay(renderer, recipe, folder, exam)
+    replay, replay_digest = _replay(renderer, recipe, folder, exam, remarks)
     if replay:
         is_compared = recipe.objective in PREFERENCES
         replayed = Examples.of([
@@ -169,7 +175,10 @@ def prepare(
         "ranks": "1" if context.world_size == 1 else f"{context.world_size} {strategy}",
     } | ({"replayed text": replay_digest} if replay else {})  # fmt: skip
     context.require_equal(facts)
-    return Prepared(recipe, dataset, categories, renderer, placement, model, steps, base_path, facts, folder)
+    return Prepared(
+        recipe, dataset, categories, renderer, placement, model, steps, base_path, facts, folder,
+        {split: each.counts for split, each in rendered.items()}, remarks,
+    )  # fmt: skip
 
 
 def _check_machine(recipe: Recipe, num_ranks: int) -> None:
@@ -248,38 +257,54 @@ def make_renderer(
     return renderer
 
 
-def _render_split(renderer: Renderer, dataset: Dataset, split: str) -> Rendered:
+def _warn(text: str, remarks: list[str], ids: Sequence[str] = ()) -> None:
+    # A report may be handed on, and names no record.
+    console.info(f"warning: {text}{': ' * bool(ids)}{console.join_names(ids)}")
+    remarks.append(f"{text[0].upper()}{text[1:]}.")
+
+
+def _remarks(dataset: Dataset, recipe: Recipe, measured: Sequence[str]) -> list[str]:
+    remarks = list[str]()
+    for remark in reasoning_remark(dataset.splits["train"], "train", recipe.reasoning):
+        console.info(remark)
+    for remark in comparison_remark(_objective(recipe, dataset), dataset):
+        _warn(remark.removesuffix("."), remarks)
+    if not dataset.splits["validation"] or not recipe.eval.during_training:
+        _warn("no validation record is scored while training, so the last step counts as the best, and eval_steps does "
+              "nothing", remarks)  # fmt: skip
+    exam = {row.category for split in measured for row in dataset.splits[split]}
+    if alone := sorted({row.category for row in dataset.splits["train"]} - exam):
+        _warn(f"training alone has records of {console.join_names(name or '-' for name in alone)}, so nothing shows "
+              "whether it helped there", remarks)  # fmt: skip
+    return remarks
+
+
+def _render_split(renderer: Renderer, dataset: Dataset, split: str, remarks: list[str]) -> Rendered:
     # The examples of a split; `open_dataset` has proved that the file's SHA-256 is the manifest's.
     rows, file = dataset.splits[split], dataset.manifest["files"].get(f"{split}.jsonl", {"sha256": ""})
     is_compared = split == "train" and renderer.objective in PREFERENCES
     rendered = (preference_examples if is_compared else render_cached)(renderer, rows, file["sha256"], open_cache())
-    for warning in rendered.warnings(split):
-        console.info(f"warning: {warning}")
+    for text, ids in rendered.told(split).items():
+        _warn(text, remarks, ids)
     totals = Counter(row.category for row in rows) if rendered.left_out else {}
     for name in sorted(totals.keys() - {row.category for row in rows if row.id not in rendered.left_out}):
         named = console.one_line(name) or "-"
-        console.info(f"warning: category {named} has no {split} record left: all {totals[name]} are left out")
+        _warn(f"category {named} has no {split} record left: all {totals[name]} are left out", remarks)
     return rendered
 
 
-def _training_examples(renderer: Renderer, dataset: Dataset, recipe: Recipe) -> Examples:
+def _training_examples(rendered: Rendered, recipe: Recipe, remarks: list[str]) -> Examples:
     # Those that have a weight, and of them mixing.share.
-    for remark in reasoning_remark(dataset.splits["train"], "train", renderer.reasoning):
-        console.info(remark)
-    for remark in comparison_remark(renderer.objective, dataset):
-        console.info(f"warning: {remark}")
-    rendered = _render_split(renderer, dataset, "train")
     examples = rendered.examples
     if weightless := [examples.name(n)[0] for n in (examples.weights == 0).nonzero()[0].tolist()]:
-        names = console.join_names(weightless)
-        console.info(f"warning: {len(weightless)} records of weight 0 are not trained: {names}")
+        _warn(f"{len(weightless)} records of weight 0 are not trained", remarks, weightless)
         examples = examples.take(examples.weights.nonzero()[0].tolist())
     if not examples:
         reasons = Counter(rendered.left_out.values())
         code = reasons.most_common(1)[0][0][0] if reasons else "E923 bad-rows"
         skipped = "".join(f"; {number} skipped, {reason}" for (_, reason), number in reasons.items())
         hint = "Export other records, raise max_length, or cut long ones: --set on_too_long=cut"
-        if renderer.objective in PREFERENCES:
+        if recipe.objective in PREFERENCES:
             hint = 'Export records that compare answers (schema = "preference"), or take another objective.'
         raise TrainError(code, f"no training record is left{skipped or ': all have weight 0'}", hint)
     share = recipe.mixing.share
@@ -291,12 +316,12 @@ def _training_examples(renderer: Renderer, dataset: Dataset, recipe: Recipe) -> 
 
 
 def _check_evaluation(
-    renderer: Renderer, dataset: Dataset, categories: Mapping[str, CategorySpec], recipe: Recipe
+    renderer: Renderer, dataset: Dataset, categories: Mapping[str, CategorySpec], rendered: Mapping[str, Rendered]
 ) -> None:  # fmt: skip
     # Rows that could not be evaluated after the training must be known before it.
-    splits, rows = [split for split in ("validation", "test") if split in recipe.eval.splits], list[Row]()
+    splits, rows = [split for split in rendered if split != "train"], list[Row]()
     for split in splits:
-        ids = {example.id for example in _render_split(renderer, dataset, split).examples}
+        ids = {example.id for example in rendered[split].examples}
         rows += (mine := [row for row in dataset.splits[split] if row.id in ids])
         warn_of_unscored(mine, categories, split)
     if not rows:
@@ -311,7 +336,7 @@ def _check_evaluation(
 
 
 def _replay(
-    renderer: Renderer, recipe: Recipe, folder: Path, measured: Sequence[Row]
+    renderer: Renderer, recipe: Recipe, folder: Path, measured: Sequence[Row], remarks: list[str]
 ) -> tuple[list[Example], str]:  # fmt: skip
     # The records of the general text that is trained along, and the SHA-256 of their texts. Those that are measured
     # are left out: what was trained says nothing of what was forgotten, and nothing of what was learnt.
@@ -328,9 +353,9 @@ def _replay(
     short = [record for record in records if not renderer.max_length or len(record.ids) <= renderer.max_length]
     left_out = {"are test records or those of eval.general": len(rows) - len(fresh),
                 "are over max_length": len(records) - len(short)}  # fmt: skip
-    reasons = [f"{num} of {len(rows)} replayed texts {reason}" for reason, num in left_out.items() if num]
-    for reason in reasons:
-        console.info(f"warning: {reason}; left out")
+    for reason, num in left_out.items():
+        if num:
+            _warn(f"{num} of {len(rows)} replayed texts {reason}; left out", remarks)
     if not short:
         hint = "Name another file for mixing.replay or for eval.general."
         raise TrainError("E944 bad-general-text", "mixing.replay: none is left to replay", hint)

@@ -18,7 +18,7 @@ from train.base.storage import sha256_of
 from train.data.dataset import Dataset, reasoning_remark
 from train.evaluate.dynamics import Dynamic
 from train.evaluate.predictions import PREDICTIONS, Scored, outcome, pair, write_feedback, write_predictions
-from train.evaluate.scoring import CategorySpec, comparison_remark, spec_of
+from train.evaluate.scoring import CategorySpec, spec_of
 from train.recipe import Recipe
 from train.recipe.schedule import remedies
 from train.report import wording
@@ -139,12 +139,13 @@ def publish(
     folder: Path,
     dynamics: Sequence[Dynamic] = (),
     judge_summary: JudgeSummary | None = None,
+    remarks: Sequence[str] = (),
 ) -> Report:
     """Write predictions.jsonl, feedback.jsonl and the report of a run into ``folder``, and return the report.
 
-    ``dynamics`` tells how the training records were learnt, ``judge_summary`` what a judge said. The
-    loss curve is read from the folder's metrics.jsonl. Raises TrainError: E934 not-finite when a model is broken; E937
-    nothing-to-report; E936 write-failed.
+    ``dynamics`` tells how the training records were learnt, ``judge_summary`` what a judge said, ``remarks`` what was
+    seen before the first step. The loss curve is read from the folder's metrics.jsonl. Raises TrainError: E934
+    not-finite when a model is broken; E937 nothing-to-report; E936 write-failed.
     """
     before, after = ([record for record in side if record.split != "train"] for side in (base, tuned))
     metrics, rows = folder / "metrics.jsonl", {split: dataset.splits[split] for split in SPLITS}
@@ -156,9 +157,10 @@ def publish(
     }  # fmt: skip
     unset = {row.category for split in SPLITS for row in rows[split] if spec_of(categories, row.category).is_default}
     remarks = [
-        *dataset.remarks, *_skipped(base, dataset, recipe.eval.splits),
+        *dataset.remarks, *remarks,
+        *(f"The {split} split was not measured: eval.splits leaves it out." for split in SPLITS
+          if split not in recipe.eval.splits),
         *(remark for split in SPLITS for remark in reasoning_remark(rows[split], split, recipe.reasoning)),
-        *(comparison_remark(recipe.objective, dataset) if recipe.objective != "auto" else ()),
         *[f"No scorer is set for {wording.names(sorted(unset))}; the default one was used."] * bool(unset),
     ]  # fmt: skip
     report = build_report(
@@ -247,21 +249,6 @@ def _gap_notes(main: SplitResult, pairs: Pairs, *, is_forgetting_measured: bool)
         yield f"Nothing could be compared on {main.split} in {wording.names(sorted(names))}."
     if not is_forgetting_measured:
         yield "Forgetting is not judged: no general text was compared."
-
-
-def _skipped(scored: Sequence[Scored], dataset: Dataset, measured: Collection[str]) -> list[str]:
-    remarks = []
-    for split in SPLITS:
-        if split not in measured:
-            remarks.append(f"The {split} split was not measured: eval.splits leaves it out.")
-            continue
-        missing = len(dataset.splits[split]) - len([record for record in scored if record.split == split])
-        if missing:
-            remarks.append(
-                f"{missing} {split} records are longer than the recipe's max_length, cannot be rendered for the base, "
-                "or have no answer that may be trained, and were not evaluated."
-            )
-    return remarks
 
 
 _DYNAMICS = ("confidence", "variability", "correctness")

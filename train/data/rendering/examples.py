@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,8 +16,6 @@ from itertools import chain
 from typing import Any, NamedTuple, overload
 
 import numpy as np
-
-from train.base.console import join_names
 
 BATCH = 1024
 """Examples that are held as objects before they become arrays."""
@@ -212,8 +210,13 @@ class Rendered:
     notes: dict[str, list[str]] = field(default_factory=dict)
     """Id of an example's record -> what of the record is in no token, in words."""
 
-    def warnings(self, split: str) -> list[str]:
-        """Return a sentence with the records of ``split`` for each reason by which they are no whole examples."""
+    @property
+    def counts(self) -> dict[str, Any]:
+        """How many records were cut, and how many skipped by the reason."""
+        return {"cut": len(self.cut), "skipped": Counter(reason for _, reason in self.left_out.values())}
+
+    def told(self, split: str) -> dict[str, list[str]]:
+        """Return a sentence for each reason by which records of ``split`` are no whole examples, and their ids."""
         ids: dict[tuple[str, str], list[str]] = defaultdict(list)
         for record, (_, reason) in self.left_out.items():
             ids["skipped", reason].append(record)
@@ -223,7 +226,7 @@ class Rendered:
         for record, notes in self.notes.items():
             for note in notes:
                 ids["rendered in part", note].append(record)
-        return [
-            f"{len(names):,} {split} record{'' if len(names) == 1 else 's'} {state}, {reason}: {join_names(names)}"
+        return {
+            f"{len(names):,} {split} record{'' if len(names) == 1 else 's'} {state}, {reason}": names
             for (state, reason), names in ids.items()
-        ]
+        }
