@@ -185,7 +185,8 @@ def test_nulls_that_columns_of_arrow_need_are_no_values(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("{", r"f\.jsonl:2: "),
+        ("{", r"f\.jsonl: line 2 is no whole JSON object"),
+        ("{}}", r"f\.jsonl:2: "),
         ('{"prompt": "a", "prompt": "b", "completion": "c"}', r"f\.jsonl:2: a key stands twice"),
         ('{"prompt": "a"}', r"f\.jsonl:2: .*prompt and completion.* has prompt$"),
         ('{"prompt": "a", "completion": null}', r"f\.jsonl:2: .* has prompt, completion \(null\)$"),
@@ -224,12 +225,21 @@ def test_a_folder_whose_files_name_no_splits_is_refused(tmp_path: Path, names: S
     assert "train.jsonl" in caught.value.hint
 
 
-@pytest.mark.parametrize("name", ["f.parquet", "data-0.arrow"])
-def test_a_damaged_table_is_refused(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_bytes(b"PAR1 no table PAR1")
+@pytest.mark.parametrize(
+    ("name", "raw"),
+    [("f.parquet", b"PAR1 no table PAR1"), ("data-0.arrow", b"PAR1"), ("f.csv", b"question,answer\nwho,the cat\n"),
+     ("f.xlsx", b"PK\x03\x04\xff\n"), ("f.txt", b"Once"), ("f.json", b'[{"prompt": "a", "completion": "b"}]'),
+     ("f.json", b'{\n"prompt": "a"}')],
+)  # fmt: skip
+def test_what_is_no_file_of_rows_is_refused_with_the_commands_that_make_a_dataset(
+    tmp_path: Path, name: str, raw: bytes
+) -> None:
+    (tmp_path / name).write_bytes(raw)
     with pytest.raises(TrainError, match=name) as caught:
         open_dataset(tmp_path / name)
     assert caught.value.code == "E912 bad-dataset"
+    assert "JSON Lines, Parquet" in caught.value.hint
+    assert f"`curate init my-data --from {tmp_path / name}`, then `curate export my-data`" in caught.value.hint
 
 
 def test_ids_and_categories_are_taken_and_what_nobody_vouches_for_is_said(

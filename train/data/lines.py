@@ -99,6 +99,8 @@ def _rows(path: Path, root: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         with open_file(path, root) as file:
             if path.suffix not in (".parquet", ".arrow"):
                 for number, line in enumerate(file, 1):
+                    if line.strip() and not line.rstrip().endswith(b"}"):
+                        raise ValueError(f"line {number} is no whole JSON object")
                     if line.strip():
                         yield number, parse_object(line, f"{path.relative_to(root)}:{number}")
                 return
@@ -113,7 +115,12 @@ def _rows(path: Path, root: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 yield number, json.loads(json.dumps(row, default=lambda _: None), object_pairs_hook=_filled)
     # The last two are what pyarrow raises of damage, and of what it does not read.
     except (OSError, ValueError, RuntimeError) as error:
-        raise TrainError("E912 bad-dataset", f"{path}: {first_line(error)}", _NAME_SPLITS) from None
+        hint = (
+            "Mend the file where it is JSON Lines, Parquet or what `datasets` saved, which are read here. Of CSV, Excel, "
+            f"text and others make a dataset: `curate init my-data --from {path}`, then `curate export my-data`, then "
+            "name my-data/dataset/v1 here."
+        )
+        raise TrainError("E912 bad-dataset", f"{path}: {first_line(error)}", hint) from None
 
 
 def _filled(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
