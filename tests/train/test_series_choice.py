@@ -81,22 +81,32 @@ def test_where_nothing_can_be_scored_bits_choose(made: Any) -> None:
     assert float(worse[3]) == pytest.approx(float(worse[2]) - float(best[2]), abs=0.011)
 
 
-WORDS = [
-    ("run", "--seeds", "2"),
-    ("curve", "--seeds", "2"),
-    ("sweep", "--grid", "learning_rate=1e-4,1e-2", "--seeds", "2"),
-]
+SWEEP = ("sweep", "--grid", "learning_rate=1e-4,1e-2", "--seeds")
+WORDS = [("run", "--seeds", "2"), ("curve", "--seeds", "2"), (*SWEEP, "2")]
+WHO = {
+    ("run", "--seeds", "2"): "run", ("curve", "--seeds", "2"): "run on all records",
+    ("curve", "--seeds", "1"): "run on all records", (*SWEEP, "2"): "choice", (*SWEEP, "1"): "choice",
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("words", WORDS)
+@pytest.mark.parametrize("words", WHO)
 def test_a_model_that_is_no_better_than_the_trivial_answer_is_not_the_one_to_take(
     words: tuple[str, ...], made: Any
 ) -> None:
-    none = "No choice beats the trivial answer (.60): take none."
-    _, said, told = made(*words, answered=lambda _: (0.36, 8.0))
+    none = f"No {WHO[words]} beats the trivial answer on validation (.60): take none."
+    report, said, told = made(*words, answered=lambda _: (0.36, 8.0))
     assert none in said
+    assert none in report.notes
     assert none in told.splitlines()
     assert "the model to take" not in told
+    assert report.run.id == "s", "the series', however few its seeds are"
+
+
+def test_choices_that_were_lucky_are_told_from_the_runs_of_the_best(made: Any) -> None:
+    report, _, told = made(*SWEEP, "1", answered=lambda given: (0.36 if given["seed"] == 0 else 0.9, 8.0))
+    none = "No run of the best choice beats the trivial answer on validation (.60): take none."
+    assert none in report.notes
+    assert none in told.splitlines()
 
 
 @pytest.mark.parametrize("words", WORDS)

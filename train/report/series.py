@@ -105,36 +105,38 @@ def _widened(row: CategoryResult, model: TwoWay | None, num_tests: int) -> Categ
 
 
 def pool(
-    reports: Mapping[str, Report], sides: Sequence[tuple[Side, Side]], name: str
+    reports: Mapping[str, Report], sides: Sequence[tuple[Side, Side]], name: str, what: str
 ) -> tuple[Report, str, str]:  # fmt: skip
     """Return one report, called ``name``, of runs that differ in the seed, the best run, and what is said of taking it.
 
-    Of one run it is its own. ``sides`` are base and tuned of each of ``reports``, which are by the names of the runs.
+    ``sides`` are base and tuned of each of ``reports``, which are by the names of the runs; ``what`` one of them is.
     """
-    exam = Exam([[tuned] for _, tuned in sides])
+    exam = Exam([[tuned] for _, tuned in sides], what)
     selected = list(reports)[exam.best]
     best = reports[selected]
-    if len(reports) == 1:
-        return best, selected, exam.advice
-    report = seeds_report(
+    run = best.run.model_copy(update={"id": name})
+    report = best.model_copy(update={"run": run}) if len(reports) == 1 else seeds_report(
         sides[0][0], [tuned for _, tuned in sides], seeds=[int(each.run.seed or 0) for each in reports.values()],
-        selected=exam.best, name=selected, run=best.run.model_copy(update={"id": name}),
-        rules=Rules(best.margin, best.resamples), remarks=best.remarks, curve=best.curve,
-        tables=best.measured().tables,
+        selected=exam.best, name=selected, run=run, rules=Rules(best.margin, best.resamples), remarks=best.remarks,
+        curve=best.curve, tables=best.measured().tables,
     )  # fmt: skip
-    notes = [*report.notes, *filter(None, [exam.advice])]
-    return report.model_copy(update={"notes": notes}), selected, exam.advice
+    return advised(report, exam.advice), selected, exam.advice
+
+
+def advised(report: Report, advice: str) -> Report:
+    """Return the report with ``advice`` among its notes, where there is some."""
+    return report.model_copy(update={"notes": [*report.notes, *filter(None, [advice])]})
 
 
 class Exam:
     """What choices, of settings or of a seed, are chosen by: the mean of the validation categories that all of them
     scored, and among equals, or without such a category, fewer bits per byte.
 
-    Each of ``choices`` has the results of the same number of seeds. Without a validation record all are alike. Raises
-    TrainError "E933 unpaired-results" where they hold other records.
+    Each of ``choices``, of which one is called ``what``, has the results of the same number of seeds. Without a
+    validation record all are alike. Raises TrainError "E933 unpaired-results" where they hold other records.
     """
 
-    def __init__(self, choices: Sequence[Sequence[Side]]) -> None:
+    def __init__(self, choices: Sequence[Sequence[Side]], what: str = "choice") -> None:
         sides, self.num = [side for choice in choices for side in choice], len(choices)
         categories = measure(sides, "validation")
         scored = [each for each in categories if each.scores.names]
@@ -152,7 +154,9 @@ class Exam:
         self.best = int(np.lexsort((bits, -scores))[0])
         """The first among equals."""
         is_beaten = self.trivial is not None and scores.max() <= self.trivial + 1e-9
-        self.advice = f"No choice beats the trivial answer ({number(self.trivial)}): take none." if is_beaten else ""
+        self.advice = is_beaten * (
+            f"No {what} beats the trivial answer on validation ({number(self.trivial)}): take none."
+        )
 
     def behind(self, other: int) -> Estimate | None:
         """Return by how much choice ``other`` scored less than the best; None of one seed, or of too few records.
@@ -215,7 +219,7 @@ def sweep_report(report: Report, choices: Sequence[TrialResult], seeds: Sequence
         "One seed was trained of each, so none can be told from another." if len(seeds) < 2
         else f"The intervals count records and {len(seeds)} seeds a choice, and hold for all pairs together."
     )  # fmt: skip
-    trivial = "" if exam.trivial is None else exam.advice or f"The trivial answer has {number(exam.trivial)}."
+    trivial = "" if exam.trivial is None else f"The trivial answer has {number(exam.trivial)}."
     sentences = [
         f"Of {len(choices)} choices {_settings_text(trained[exam.best].changes)} was the best on validation{by}.",
         *filter(None, [trivial]), sureness,
@@ -227,7 +231,7 @@ def sweep_report(report: Report, choices: Sequence[TrialResult], seeds: Sequence
         part="sweep", title=f"Sweep: mean validation {title}", rows=rows, sentences=[" ".join(sentences)],
         heads=("settings", "steps", head, "behind", "95 %", "note"),
     )  # fmt: skip
-    return without_choosing(report).with_tables([table]), exam.advice
+    return advised(without_choosing(report), exam.advice).with_tables([table]), exam.advice
 
 
 def _settings_text(changes: Mapping[str, Any]) -> str:
