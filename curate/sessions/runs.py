@@ -23,7 +23,7 @@ from curate.base.record import CurateError, Exit, Json
 from curate.base.resources import python_command, require_trainer, trainer_command
 from curate.project.data import RUNS, ProjectData
 from curate.project.feedback import EVALUATION_FILE, REPORT_FILE
-from curate.sessions.detached import LOG_FILE, Process, note, read_process, release, reserve, start
+from curate.sessions.detached import LOG_FILE, PROCESS_FILE, Process, note, read_process, release, reserve, start
 
 DRY_RUN = "--dry-run"  # The trainer's option for a run that writes nothing.
 PLAN_ALONE = "plan: no dataset is written"  # Stands between what the export tells and what the trainer does.
@@ -261,9 +261,11 @@ def _command(data: ProjectData, dataset: Path, folder: Path | None, options: Seq
 
 def _run_folders(data: ProjectData, *, is_run: bool = True) -> list[Path]:
     runs = inside(data.root, data.root / RUNS)
-    # In one that is being made there is nothing yet, or a file that has not got its name.
-    everything = [path for path in runs.glob("[!.]*") if path.is_dir() and any(path.glob("[!.]*"))]
-    folders = [path for path in everything if (path / EVALUATION_FILE).is_file() is not is_run]
+    evaluations = {file.parent for file in runs.glob(f"[!.]*/{EVALUATION_FILE}")}
+    # Other folders are no runs, such as what `train eval --out` put evaluations into.
+    marks = (_RUN_FILE, _SERIES_FILE, PROCESS_FILE, LOG_FILE)
+    begun = {file.parent for name in marks for file in runs.glob(f"[!.]*/{name}")}
+    folders = begun - evaluations if is_run else evaluations
     return sorted(folders, key=lambda folder: (changed_at(folder), folder.name), reverse=True)
 
 
@@ -299,7 +301,7 @@ def _standing(about: Mapping[str, Json], process: Process | None) -> tuple[Stand
     if status == "failed":
         return "failed", f"{about.get('error', '')}: {about.get('message', '')}"
     if process is None:
-        return ("unknown", "its process is not known") if about else ("failed", "the folder holds no run")
+        return ("unknown", "its process is not known") if about else ("failed", "its run.json cannot be read")
     if process.stop_asked:
         return "stopped", "it ended before it could save a last checkpoint"
     if about:

@@ -351,6 +351,16 @@ def test_a_run_that_cannot_be_written_down_does_not_live_on(make_workspace, trai
     assert not runs_of(workspace)
 
 
+def test_a_folder_of_something_else_is_no_run(make_workspace):
+    workspace = make_workspace()
+    for name, text in (("elsewhere/one/evaluation.json", "{}"), ("lone/report.json", "{}"), ("broken/run.json", "{")):
+        (workspace.root / "runs" / name).parent.mkdir(parents=True)
+        (workspace.root / "runs" / name).write_text(text)
+    assert [(run.id, run.standing, run.why) for run in runs_of(workspace)] == [
+        ("broken", "failed", "its run.json cannot be read")
+    ]
+
+
 @pytest.mark.ci
 def test_the_verb_lists_follows_and_stops(make_workspace, trainer, ended, monkeypatch, capsys):
     monkeypatch.setenv("FAKE_STEPS", "30")
