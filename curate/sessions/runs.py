@@ -32,6 +32,7 @@ Standing = Literal["running", "stopping", "stopped", "finished", "failed", "dead
 # having said so, as by a power cut; *unknown* says that it runs, and nobody has written down which process that is.
 _RUN_FILE = "run.json"
 _SERIES_FILE = "series.json"
+_BEGUN = (_RUN_FILE, _SERIES_FILE, LOG_FILE)
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _TAIL_BYTES = 64 * 1024
 
@@ -132,20 +133,24 @@ def evaluations_of(data: ProjectData) -> list[Run]:
 def read_run(folder: Path) -> Run:
     """Return how the run in ``folder`` stands now."""
     process, about = read_process(folder), _about(folder) or _about(folder, _SERIES_FILE)
+    has_report = (folder / REPORT_FILE).is_file()
     if not about and (folder / _SERIES_FILE).is_file():
         # What its runs made is whole.
         members: Json = [{"name": path.parent.name} for path in sorted(folder.glob(f"*/{_RUN_FILE}"))]
-        why = f"{_SERIES_FILE} is damaged; its runs are listed below it"
-        return Run(folder, "failed", why, {"members": members}, process, (folder / REPORT_FILE).is_file())
+        return Run(
+            folder, "failed", f"{_SERIES_FILE} is damaged; its runs are listed below it", {"members": members}, process,
+            has_report,
+        )  # fmt: skip
     standing, why = _standing(about, process)
-    run = Run(folder, standing, why, about, process, has_report=False)
+    run = Run(folder, standing, why, about, process, has_report)
     if run.members and not why:
         num = sum(status == "finished" for _, status in run.members)
         why = f"{run.text_at('kind')}: {num} of {len(run.members)} runs are finished"
     elif standing == "stopped" and not why:
-        saved = any(folder.glob("checkpoint-*"))
-        why = "it can resume from its last checkpoint" if saved else "it has no checkpoint and would begin again"
-    run = Run(folder, standing, why, about, process, (folder / REPORT_FILE).is_file())
+        why = "it has no checkpoint and would begin again"
+        if any(folder.glob("checkpoint-*")):
+            why = "it can resume from its last checkpoint"
+    run = replace(run, why=why)
     if about or not (lines := log_tail(run, 20)):
         return run
     # Without a run.json only the log tells the reason, and after an error comes a line of help. The process takes
@@ -153,8 +158,7 @@ def read_run(folder: Path) -> Run:
     reason = next((line for line in reversed(lines) if line.startswith("error[")), None)
     if reason is None and standing != "failed":
         return run
-    why = f"the run failed before step 1: {one_line(reason or lines[-1], 200)}"
-    return replace(run, standing="failed", why=why)
+    return replace(run, standing="failed", why=f"the run failed before step 1: {one_line(reason or lines[-1], 200)}")
 
 
 def log_tail(run: Run, num_lines: int) -> list[str]:
@@ -225,7 +229,7 @@ def train(data: ProjectData, dataset: Path, folder: Path | None, options: Sequen
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=None if folder is None else 0)
         return _wait_for(child, noted)
     finally:
-        if noted is not None and not any((noted / name).exists() for name in (_RUN_FILE, _SERIES_FILE, LOG_FILE)):
+        if noted is not None and not any((noted / name).exists() for name in _BEGUN):
             release(noted)
 
 
@@ -261,11 +265,10 @@ def _command(data: ProjectData, dataset: Path, folder: Path | None, options: Seq
 
 def _run_folders(data: ProjectData, *, is_run: bool = True) -> list[Path]:
     runs = inside(data.root, data.root / RUNS)
-    evaluations = {file.parent for file in runs.glob(f"[!.]*/{EVALUATION_FILE}")}
-    # Other folders are no runs, such as what `train eval --out` put evaluations into.
-    marks = (_RUN_FILE, _SERIES_FILE, PROCESS_FILE, LOG_FILE)
-    begun = {file.parent for name in marks for file in runs.glob(f"[!.]*/{name}")}
-    folders = begun - evaluations if is_run else evaluations
+    # Others are neither, such as one that `train eval --out` put evaluations into.
+    names = (*_BEGUN, PROCESS_FILE, EVALUATION_FILE)
+    everything = [path for path in runs.glob("[!.]*") if any((path / name).exists() for name in names)]
+    folders = [path for path in everything if (path / EVALUATION_FILE).is_file() is not is_run]
     return sorted(folders, key=lambda folder: (changed_at(folder), folder.name), reverse=True)
 
 

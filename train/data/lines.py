@@ -116,8 +116,8 @@ def _rows(path: Path, root: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     # The last two are what pyarrow raises of damage, and of what it does not read.
     except (OSError, ValueError, RuntimeError) as error:
         hint = (
-            "Mend the file where it is JSON Lines, Parquet or what `datasets` saved, which are read here. Of CSV, Excel or "
-            f"text make a dataset: `curate init my-data --from {path}`, then `curate export my-data`, then "
+            "Mend the file where it is JSON Lines, Parquet or what `datasets` saved, which are read here. Of CSV, Excel"
+            f" and such make a dataset: `curate init my-data --from {path}`, then `curate export my-data`, then "
             "name my-data/dataset/v1 here."
         )
         raise TrainError("E912 bad-dataset", f"{path}: {first_line(error)}", hint) from None
