@@ -284,8 +284,8 @@ def test_without_a_validation_split_nothing_is_validated_and_that_is_said_in_the
     done = _call("run", tmp_path, "--base", bases(), "--out", tmp_path / "run")
     assert done.exception is None, done.exception
     for fact in (
-        "o validation record is scored while training, so the last step counts as the best, and eval_steps does "
-        "nothing", "raining alone has records of of train, so nothing shows whether it helped there",
+        "No validation record is scored while training, so the last step counts as the best, and eval_steps does "
+        "nothing", "Training alone has records of of train, so nothing shows whether it helped there",
     ):  # fmt: skip
         assert fact in done.stderr
         assert f"{fact}." in json.dumps(json.loads((tmp_path / "run/report.json").read_text())["remarks"])

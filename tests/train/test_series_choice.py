@@ -83,17 +83,14 @@ def test_where_nothing_can_be_scored_bits_choose(made: Any) -> None:
 
 SWEEP = ("sweep", "--grid", "learning_rate=1e-4,1e-2", "--seeds")
 WORDS = [("run", "--seeds", "2"), ("curve", "--seeds", "2"), (*SWEEP, "2")]
-WHO = {
-    ("run", "--seeds", "2"): "run", ("curve", "--seeds", "2"): "run on all records",
-    ("curve", "--seeds", "1"): "run on all records", (*SWEEP, "2"): "choice", (*SWEEP, "1"): "choice",
-}  # fmt: skip
 
 
-@pytest.mark.parametrize("words", WHO)
+@pytest.mark.parametrize("words", [*WORDS, ("curve", "--seeds", "1"), (*SWEEP, "1")])
 def test_a_model_that_is_no_better_than_the_trivial_answer_is_not_the_one_to_take(
     words: tuple[str, ...], made: Any
 ) -> None:
-    none = f"No {WHO[words]} beats the trivial answer on validation (.60): take none."
+    who = "choice" if words[0] == "sweep" else "run behind these figures"
+    none = f"No {who} beats the trivial answer on validation (.60): take none."
     report, said, told = made(*words, answered=lambda _: (0.36, 8.0))
     assert none in said
     assert none in report.notes
@@ -104,7 +101,7 @@ def test_a_model_that_is_no_better_than_the_trivial_answer_is_not_the_one_to_tak
 
 def test_choices_that_were_lucky_are_told_from_the_runs_of_the_best(made: Any) -> None:
     report, _, told = made(*SWEEP, "1", answered=lambda given: (0.36 if given["seed"] == 0 else 0.9, 8.0))
-    none = "No run of the best choice beats the trivial answer on validation (.60): take none."
+    none = "No run behind these figures beats the trivial answer on validation (.60): take none."
     assert none in report.notes
     assert none in told.splitlines()
 

@@ -42,7 +42,7 @@ def test_the_refusal_counts_them_and_shows_what_to_type(plan: Callable[..., Any]
 def test_a_category_that_is_left_out_whole_is_named(plan: Callable[..., Any]) -> None:
     done = plan("on_too_long=skip")
     assert done.exception is None, done.exception
-    assert "category essays has no train record left: all 2 are left out" in done.stderr
+    assert "Category essays has no train record left: all 2 are left out" in done.stderr
 
 
 def test_a_category_of_which_some_are_left_is_not(plan: Callable[..., Any]) -> None:

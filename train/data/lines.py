@@ -99,7 +99,7 @@ def _rows(path: Path, root: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         with open_file(path, root) as file:
             if path.suffix not in (".parquet", ".arrow"):
                 for number, line in enumerate(file, 1):
-                    if line.strip() and not line.rstrip().endswith(b"}"):
+                    if line.strip()[-1:] not in b"}":
                         raise ValueError(f"line {number} is no whole JSON object")
                     if line.strip():
                         yield number, parse_object(line, f"{path.relative_to(root)}:{number}")

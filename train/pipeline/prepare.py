@@ -260,7 +260,7 @@ def make_renderer(
 def _warn(text: str, remarks: list[str], ids: Sequence[str] = ()) -> None:
     # A report may be handed on, and names no record.
     console.info(f"warning: {text}{': ' * bool(ids)}{console.join_names(ids)}")
-    remarks.append(f"{text[0].upper()}{text[1:]}.")
+    remarks.append(f"{text}.")
 
 
 def _remarks(dataset: Dataset, recipe: Recipe, measured: Sequence[str]) -> list[str]:
@@ -270,11 +270,11 @@ def _remarks(dataset: Dataset, recipe: Recipe, measured: Sequence[str]) -> list[
     for remark in comparison_remark(_objective(recipe, dataset), dataset):
         _warn(remark.removesuffix("."), remarks)
     if not dataset.splits["validation"] or not recipe.eval.during_training:
-        _warn("no validation record is scored while training, so the last step counts as the best, and eval_steps does "
+        _warn("No validation record is scored while training, so the last step counts as the best, and eval_steps does "
               "nothing", remarks)  # fmt: skip
     exam = {row.category for split in measured for row in dataset.splits[split]}
     if alone := sorted({row.category for row in dataset.splits["train"]} - exam):
-        _warn(f"training alone has records of {console.join_names(name or '-' for name in alone)}, so nothing shows "
+        _warn(f"Training alone has records of {console.join_names(name or '-' for name in alone)}, so nothing shows "
               "whether it helped there", remarks)  # fmt: skip
     return remarks
 
@@ -289,7 +289,7 @@ def _render_split(renderer: Renderer, dataset: Dataset, split: str, remarks: lis
     totals = Counter(row.category for row in rows) if rendered.left_out else {}
     for name in sorted(totals.keys() - {row.category for row in rows if row.id not in rendered.left_out}):
         named = console.one_line(name) or "-"
-        _warn(f"category {named} has no {split} record left: all {totals[name]} are left out", remarks)
+        _warn(f"Category {named} has no {split} record left: all {totals[name]} are left out", remarks)
     return rendered
 
 

@@ -335,8 +335,7 @@ class Series:
         folders = [self._run(member, self.dataset) for member in members]
         sides = [read_predictions(folder / PREDICTIONS) for folder in folders]
         last = {folder.name: Report.load(folder) for folder in folders[-record.number :]}
-        what = {"sweep": "run of the best choice", "curve": "run on all records"}.get(record.kind, "run")
-        report, selected, advice = pool(last, sides[-record.number :], record.id, what)
+        report, selected, advice = pool(last, sides[-record.number :], record.id)
         if choices:
             report, warning = sweep_report(report, choices, seeds)
             advice = warning or advice

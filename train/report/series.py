@@ -105,13 +105,13 @@ def _widened(row: CategoryResult, model: TwoWay | None, num_tests: int) -> Categ
 
 
 def pool(
-    reports: Mapping[str, Report], sides: Sequence[tuple[Side, Side]], name: str, what: str
+    reports: Mapping[str, Report], sides: Sequence[tuple[Side, Side]], name: str
 ) -> tuple[Report, str, str]:  # fmt: skip
     """Return one report, called ``name``, of runs that differ in the seed, the best run, and what is said of taking it.
 
-    ``sides`` are base and tuned of each of ``reports``, which are by the names of the runs; ``what`` one of them is.
+    ``sides`` are base and tuned of each of ``reports``, which are by the names of the runs.
     """
-    exam = Exam([[tuned] for _, tuned in sides], what)
+    exam = Exam([[tuned] for _, tuned in sides], "run behind these figures")
     selected = list(reports)[exam.best]
     best = reports[selected]
     run = best.run.model_copy(update={"id": name})
@@ -154,7 +154,7 @@ class Exam:
         self.best = int(np.lexsort((bits, -scores))[0])
         """The first among equals."""
         is_beaten = self.trivial is not None and scores.max() <= self.trivial + 1e-9
-        self.advice = is_beaten * (
+        self.advice = bool(is_beaten) * (
             f"No {what} beats the trivial answer on validation ({number(self.trivial)}): take none."
         )
 
