@@ -60,7 +60,7 @@ BESIDE = ("trl-default", "trl-best")
 AGREE = {"bfloat16": 2e-2, "float32": 1e-4, "qlora": 5e-2}
 """Nats between the losses of two rows."""
 H100 = 989e12
-TOKENS_OF_A_STEP = 64 * 280
+TARGET_STEP_TOKENS = 64 * 280
 LOADING, STARTING, COMPILING, ASSUMED_MFU = 15.0, 3.0, 25.0, 0.25
 """What the expected seconds are made of: those of a base, of any row and of a compilation, and how fast the rest is.
 Assumed, not measured; the budget holds whatever they are."""
@@ -82,7 +82,7 @@ class Row:
     def seconds(self, num_steps: int, peak: float) -> float:
         """Return the seconds that it is expected to take on a card of ``peak`` operations a second."""
         passes = (6 if self.method == "full" else 4) * (4 / 3 if "checkpointing" in self.variant else 1)
-        work = passes * MODELS[self.model][2] * TOKENS_OF_A_STEP * num_steps / (ASSUMED_MFU * peak)
+        work = passes * MODELS[self.model][2] * TARGET_STEP_TOKENS * num_steps / (ASSUMED_MFU * peak)
         return STARTING + work + ("compiled" in self.variant) * COMPILING
 
     def job(self, num_steps: int, *, is_dry: bool) -> Job:

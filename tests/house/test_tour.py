@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.ci,
     pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed"),
 ]
-_PATIENCE = 60
+_TIMEOUT = 60
 
 
 class Terminal:
@@ -54,7 +54,7 @@ class Terminal:
 
     def until(self, *texts: str) -> str:
         """Wait until all of ``texts`` are seen, and keep the picture as a part of the recording."""
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _TIMEOUT
         while time.monotonic() < deadline:
             seen = self.seen()
             if all(text in seen for text in texts):

@@ -32,7 +32,7 @@ from train.base.process import keep_freed_memory
 from train.cli import cli
 from train.data.rendering import Example, Renderer
 from train.evaluate.predictions import ValidationScore
-from train.loop import FitResult, Placement, Validation, fit, trained_tensors
+from train.loop import FitResult, Placement, Validation, fit, trainable_tensors
 from train.loop.checkpoint import Checkpoint
 from train.model import add_lora, distributed
 from train.model.capabilities import checkpoint_activations, compile_layers
@@ -55,7 +55,7 @@ _CONTEXT.set_forkserver_preload(
 )
 # Not with the template of the saved bases: the process that renders it must not be one that all children share.
 EXAMPLES: list[Example] = Renderer(make_tokenizer("unmarked"), "chat", 256).examples(some_rows(32)).examples
-_PATIENCE = 600
+_TIMEOUT = 600
 """Seconds after which ranks hang; on a busy machine they may only be slow."""
 Outcome = tuple[str, Any]
 """("done", result), ("failed", code and message of a TrainError), ("ended", exit code) or ("broken", traceback)."""
@@ -76,7 +76,7 @@ def train(
     placement = Placement(dtype=dtype, context=context, strategy=strategy)
     steps, options = steps_of(model, EXAMPLES, recipe), {"facts": facts, "resume": resume}
     result = fit(model, steps, run, placement=placement, validation=validation, **options)
-    weights = {name: getattr(t, "full_tensor", lambda t=t: t)().clone() for name, t in trained_tensors(model).items()}
+    weights = {name: getattr(t, "full_tensor", lambda t=t: t)().clone() for name, t in trainable_tensors(model).items()}
     return weights, result
 
 
@@ -196,7 +196,7 @@ def train_beside_one_that_hangs(run: Path, strategy: ParallelStrategy, patience:
             begin(seed, rank, step)
 
         patch.setattr(sys.modules[fit.__module__], "seed_step", hang)
-        patch.setattr(distributed, "STEP_PATIENCE", timedelta(seconds=patience))
+        patch.setattr(distributed, "STEP_TIMEOUT", timedelta(seconds=patience))
         try:
             # A validation may take longer than a step.
             validation = Validation(lambda _: time.sleep(1.5 * patience * ranks.rank) or ValidationScore(None, 1.0))
@@ -289,7 +289,7 @@ def on_ranks(world: int, function: Callable[..., Any], *arguments: Any, per_node
         children.append(start(_as_rank, environment, theirs, function, arguments))
         theirs.close()
         ends.append(ours)
-    outcomes = [end.recv() if end.poll(_PATIENCE) else ("lost", None) for end in ends]
+    outcomes = [end.recv() if end.poll(_TIMEOUT) else ("lost", None) for end in ends]
     for child in children:
         child.join(10)
         child.kill()

@@ -95,7 +95,7 @@ def test_a_runs_own_recipe_is_not_judged_by_where_it_lies(tmp_path: Path) -> Non
     (tmp_path / "recipe.toml").write_text('[eval]\ngeneral = "/elsewhere/general.txt"\n', encoding="utf-8")
     with pytest.raises(TrainError, match="leads out"):
         load_recipe(tmp_path / "recipe.toml")
-    assert load_recipe(tmp_path / "recipe.toml", is_own=True).eval.general == "/elsewhere/general.txt"
+    assert load_recipe(tmp_path / "recipe.toml", is_recorded=True).eval.general == "/elsewhere/general.txt"
 
 
 @pytest.mark.parametrize("raw", [b"[" * 100_000, b"[]", b"null", b"{", b"{}", b'{"recipe_folder": 5}'])

@@ -17,7 +17,7 @@ from train.data.rendering import Renderer
 from train.model import check_safetensors, load_base
 from train.model.batch import collate
 from train.model.loss import nll_per_example, supervised_loss
-from train.recipe import load_recipe, read_values
+from train.recipe import load_recipe, read_recipe_values
 
 ROOT = Path(__file__).resolve().parents[2].parent / "shared" / "badinputs"
 
@@ -44,7 +44,7 @@ def _nothing_was_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_recipes(case: dict[str, Any]) -> None:
     file = ROOT / case["file"]
     if case["expect"] == "literal":
-        assert read_values(file) == {"output_dir": "${HOME}/x", "name": "{{ 7*7 }}"}
+        assert read_recipe_values(file) == {"output_dir": "${HOME}/x", "name": "{{ 7*7 }}"}
     with pytest.raises(TrainError) as caught:
         load_recipe(file)
     assert caught.value.code == "E920 bad-recipe"

@@ -22,7 +22,7 @@ from tests.train.tiny import make_model, make_tokenizer, some_rows, write_datase
 from train.base.errors import Exit, TrainError
 from train.base.storage import whole_folder
 from train.cli import cli
-from train.loop import trained_tensors
+from train.loop import trainable_tensors
 from train.loop.checkpoint import Checkpoint
 from train.model.capabilities import first_not_finite
 from train.pipeline import execute
@@ -248,12 +248,12 @@ def test_a_nan_adapter_is_never_marked_successful(
     """Neither where it is measured, nor, had that been overlooked, where it is saved."""
 
     def spoiled(model: Any) -> dict[str, torch.Tensor]:
-        tensors = trained_tensors(model)
+        tensors = trainable_tensors(model)
         next(iter(tensors.values())).fill_(float("nan"))
         return tensors
 
     # The last that a run does to its weights before it measures them.
-    monkeypatch.setattr(execute, "trained_tensors", spoiled)
+    monkeypatch.setattr(execute, "trainable_tensors", spoiled)
     if not is_noticed:
         monkeypatch.setattr("train.pipeline.measuring.evaluate_splits", lambda *_, **__: [])
         monkeypatch.setattr(execute, "publish", lambda *_, **__: None)

@@ -12,7 +12,7 @@ from tests.train.tiny import make_model, make_tokenizer, sha256_of_tensors, some
 from train.base.errors import Exit, TrainError
 from train.data.rendering import Renderer
 from train.evaluate.predictions import ValidationScore
-from train.loop import EarlyStopping, FitResult, Validation, fit, trained_tensors
+from train.loop import EarlyStopping, FitResult, Validation, fit, trainable_tensors
 from train.loop.checkpoint import Checkpoint
 from train.pipeline import measuring
 from train.pipeline.execute import start_run
@@ -107,7 +107,7 @@ def test_off_by_default_and_the_same_after_a_resume(tmp_path: Path) -> None:
         tmp_path / "again", [*scores[:5], (0.7, 0.7)], guard, resume=Checkpoint.read(tmp_path / "whole/checkpoint-8")
     )
     assert again.best_step == result.best_step
-    assert sha256_of_tensors(trained_tensors(resumed)) == sha256_of_tensors(trained_tensors(whole))
+    assert sha256_of_tensors(trainable_tensors(resumed)) == sha256_of_tensors(trainable_tensors(whole))
     early = _fit(tmp_path / "b", [*scores[:3], *[(0.1, 0.1)] * 3], guard | {"patience": 2})[1]
     part = Checkpoint.read(tmp_path / "b/checkpoint-8")
     late = _fit(tmp_path / "c", [*scores[:3], *[(0.1, 0.1)] * 3], guard | {"patience": 2}, resume=part)[1]

@@ -17,7 +17,7 @@ from tests.train.tiny import make_model, make_tokenizer, sha256_of_tensors, some
 from train.base.errors import Exit, TrainError
 from train.data.rendering import Example, Renderer
 from train.evaluate.predictions import ValidationScore
-from train.loop import Expected, FitResult, Placement, Validation, fit, trained_tensors
+from train.loop import FitResult, Placement, RunEstimate, Validation, fit, trainable_tensors
 from train.loop.checkpoint import Checkpoint
 from train.loop.trainer import Optimizer
 from train.model import add_lora
@@ -89,7 +89,7 @@ def test_a_line_tells_the_share_of_a_known_card_its_memory_and_the_evaluation_to
     monkeypatch.setattr("train.loop.events.peak_flops", lambda _: 1e9)
     monkeypatch.setattr("train.loop.events.peak_memory", lambda _: 3_210_000_000)
     monkeypatch.setattr("train.base.console.PROGRESS_SECONDS", -1)
-    expected = Expected(flops=1e5, validation_seconds=1000.0, evaluation_seconds=50_000.0)
+    expected = RunEstimate(flops=1e5, validation_seconds=1000.0, evaluation_seconds=50_000.0)
     changes = {"max_steps": 4, "eval_steps": 2}
     _fit(tmp_path, changes, validate=lambda step: ValidationScore(None, float(step)), expected=expected)
     steps = _events(tmp_path, "step")
@@ -105,7 +105,7 @@ def test_a_line_tells_the_share_of_a_known_card_its_memory_and_the_evaluation_to
 
 
 def test_without_a_card_a_line_tells_neither(tmp_path: Path) -> None:
-    _fit(tmp_path, {"max_steps": 1}, expected=Expected(flops=1e3))
+    _fit(tmp_path, {"max_steps": 1}, expected=RunEstimate(flops=1e3))
     assert not {"mfu", "peak_bytes"} & _events(tmp_path, "step")[0].keys()
 
 
@@ -148,7 +148,7 @@ def test_resume_is_bit_exact(tmp_path: Path, method: str, step: int, optimizer: 
     resumed, _ = _fit(tmp_path / "again", changes, resume=Checkpoint.read(tmp_path / "whole" / f"checkpoint-{step}"))
     assert _losses(tmp_path / "again") == _losses(tmp_path / "whole")
     assert len(_events(tmp_path / "again", "step")) == 12
-    assert sha256_of_tensors(trained_tensors(resumed)) == sha256_of_tensors(trained_tensors(whole))
+    assert sha256_of_tensors(trainable_tensors(resumed)) == sha256_of_tensors(trainable_tensors(whole))
 
 
 @pytest.mark.ci
@@ -195,7 +195,7 @@ def test_the_state_of_8_bits_goes_through_a_checkpoint_bit_for_bit(tmp_path: Pat
     assert [group["weight_decay"] for group in optimizer.adamw.param_groups] == [0.1, 0.0]
     for number in range(3):
         _stepped(optimizer, model, number)
-    weights, state = trained_tensors(model), optimizer.tensors()
+    weights, state = trainable_tensors(model), optimizer.tensors()
     parts = {"weights": weights, "optimizer": state, "dynamics": {"a": torch.zeros(1)}}
     Checkpoint.save(tmp_path, {"step": 3}, parts, {}, keep=1)
     for name, parameter in model.named_parameters():
@@ -209,7 +209,7 @@ def test_the_state_of_8_bits_goes_through_a_checkpoint_bit_for_bit(tmp_path: Pat
     found.fill("optimizer", again.tensors())
     for number in range(3, 6):
         assert torch.equal(_stepped(optimizer, model, number), _stepped(again, other, number))
-    assert sha256_of_tensors(trained_tensors(other)) == sha256_of_tensors(trained_tensors(model))
+    assert sha256_of_tensors(trainable_tensors(other)) == sha256_of_tensors(trainable_tensors(model))
     assert sha256_of_tensors(again.tensors()) == sha256_of_tensors(optimizer.tensors())
 
 
@@ -222,7 +222,7 @@ def shutil_copy(source: Path, target: Path) -> None:
 def test_another_number_of_threads_or_seed_is_another_run(tmp_path: Path) -> None:
     first, _ = _fit(tmp_path / "a", {"seed": 0})
     other, _ = _fit(tmp_path / "b", {"seed": 1})
-    assert sha256_of_tensors(trained_tensors(first)) != sha256_of_tensors(trained_tensors(other))
+    assert sha256_of_tensors(trainable_tensors(first)) != sha256_of_tensors(trainable_tensors(other))
 
 
 def test_the_best_step_is_kept_and_can_be_restored(tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ def test_the_best_step_is_kept_and_can_be_restored(tmp_path: Path) -> None:
     states: dict[int, str] = {}
 
     def validate(step: int) -> ValidationScore:
-        states[step] = sha256_of_tensors(trained_tensors(model))
+        states[step] = sha256_of_tensors(trainable_tensors(model))
         return ValidationScore(scores[step], {6: 1.0, 9: 2.0}.get(step, 3.0), {"cats": scores[step]})
 
     model = make_model()
@@ -243,7 +243,7 @@ def test_the_best_step_is_kept_and_can_be_restored(tmp_path: Path) -> None:
         "checkpoint-9",
     ]
     Checkpoint.read(tmp_path / "checkpoint-6").load_weights(model)
-    assert sha256_of_tensors(trained_tensors(model)) == states[6]
+    assert sha256_of_tensors(trainable_tensors(model)) == states[6]
     assert [event["best"] for event in _events(tmp_path, "eval")] == [True, True, False, False]
 
 
@@ -300,7 +300,7 @@ def test_steps_that_are_read_late_are_the_same_steps(tmp_path: Path) -> None:
     model, result = _fit(tmp_path / "now", changes, validate=lambda _step: ValidationScore(None, 1.0))
     late, other = _fit(tmp_path / "late", changes, validate=lambda _step: ValidationScore(None, 1.0), placement=Late())
     assert _losses(tmp_path / "late") == _losses(tmp_path / "now")
-    assert sha256_of_tensors(trained_tensors(late)) == sha256_of_tensors(trained_tensors(model))
+    assert sha256_of_tensors(trainable_tensors(late)) == sha256_of_tensors(trainable_tensors(model))
     assert (other.step, other.loss, other.tokens) == (result.step, result.loss, result.tokens)
     order = [
         (one["event"], one.get("step"))
@@ -354,7 +354,7 @@ def test_a_signal_finishes_the_step_and_leaves_a_checkpoint(tmp_path: Path, numb
     assert found is not None
     resumed, result = _fit(tmp_path / "run", {}, resume=found)
     assert (result.step, result.stopped) == (12, None)
-    assert sha256_of_tensors(trained_tensors(resumed)) == sha256_of_tensors(trained_tensors(whole))
+    assert sha256_of_tensors(trainable_tensors(resumed)) == sha256_of_tensors(trainable_tensors(whole))
 
 
 @pytest.mark.parametrize("step", [1, 2])
@@ -381,7 +381,7 @@ def test_a_signal_where_a_validation_is_due_puts_it_off_till_the_run_goes_on(tmp
     resumed, result = _fit(run, changes, validate=validate, resume=Checkpoint.newest(run)[0])
     assert (result.evaluations, result.best_step) == (wanted.evaluations, wanted.best_step)
     assert [(e["step"], e["loss"], e["best"]) for e in _events(run, "eval")] == [(1, 8.0, True), (2, 7.0, True)]
-    assert sha256_of_tensors(trained_tensors(resumed)) == sha256_of_tensors(trained_tensors(whole))
+    assert sha256_of_tensors(trainable_tensors(resumed)) == sha256_of_tensors(trainable_tensors(whole))
     assert len(_fit(run, changes, validate=validate, resume=Checkpoint.newest(run)[0])[1].evaluations) == 2
 
 

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from tests.train.tiny import make_model, make_tokenizer, sha256_of_tensors, some_rows, steps_of, write_dataset
 from train.base.errors import Exit, TrainError
 from train.data.rendering import Renderer
-from train.loop import fit, trained_tensors
+from train.loop import fit, trainable_tensors
 from train.loop.checkpoint import Checkpoint
 from train.model import add_lora, computing
 from train.model.batch import collate
@@ -126,7 +126,7 @@ def test_a_resume_is_bit_exact_for_adapters_that_look_at_the_weights(tmp_path: P
         steps, checkpoint = steps_of(tuned, EXAMPLES, recipe), None if resume is None else Checkpoint.read(resume)
         fit(tuned, steps, tmp_path / name, resume=checkpoint)
         tuned.save_pretrained(tmp_path / name / "adapter")
-        found.append((sha256_of_tensors(trained_tensors(tuned)),
+        found.append((sha256_of_tensors(trainable_tensors(tuned)),
                       (tmp_path / name / "adapter" / "adapter_model.safetensors").read_bytes()))  # fmt: skip
     assert found[0] == found[1]
 

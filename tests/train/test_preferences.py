@@ -243,7 +243,7 @@ def test_an_exam_that_compares_no_answers_is_told(bases: Callable[..., Path], tm
 def test_what_a_recipe_says_of_preferences() -> None:
     with pytest.raises(TrainError, match=r'preference\.loss is of the objective "dpo", and this one is "orpo"'):
         build_recipe({"objective": "orpo", "preference": {"loss": "ipo"}})
-    assert build_recipe({"preference": {"loss": "ipo"}}).preference.is_normalised
-    assert build_recipe({"preference": {"length_normalised": True}}).preference.strength == 5
+    assert build_recipe({"preference": {"loss": "ipo"}}).preference.is_length_normalised
+    assert build_recipe({"preference": {"length_normalised": True}}).preference.resolved_beta == 5
     with pytest.raises(TrainError, match="takes every pair as it is"):
         build_recipe({"preference": {"loss": "ipo", "label_smoothing": 0.1}})

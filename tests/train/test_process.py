@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 
 from curate.sessions.runs import read_run
 from train.base.errors import TrainError
-from train.base.run_folder import at_work
+from train.base.run_folder import locked_run
 from train.cli import cli
 from train.pipeline import execute
 
@@ -84,7 +84,7 @@ def test_a_run_of_a_terminal_is_seen_and_stopped_from_another(
 
 
 def test_a_process_that_goes_on_after_its_run_is_not_at_work_on_it(tmp_path: Path) -> None:
-    with at_work(tmp_path):
+    with locked_run(tmp_path):
         about = json.loads((tmp_path / "process.json").read_text(encoding="utf-8"))
         assert about["pid"] == os.getpid()
         (tmp_path / "run.json").write_text('{"status": "running"}', encoding="utf-8")

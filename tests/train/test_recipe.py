@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from train.base.errors import TrainError
-from train.recipe import Recipe, build_recipe, load_recipe, read_value, recipe_digest, recipe_toml
+from train.recipe import Recipe, build_recipe, load_recipe, parse_value, recipe_digest, recipe_toml
 
 
 def test_later_sources_win(tmp_path: Path) -> None:
@@ -76,8 +76,8 @@ def test_a_fault_is_named_by_its_dotted_key(tmp_path: Path, name: str, text: str
     + [(word, word) for word in ("no", "010", "1.", "True", "[q]", "a = 1\nb = 2", "1\nb = 2")],
 )
 def test_a_setting_is_a_value_of_toml_or_else_text(text: str, value: object) -> None:
-    assert read_value(text) == value
-    assert type(read_value(text)) is type(value)
+    assert parse_value(text) == value
+    assert type(parse_value(text)) is type(value)
 
 
 @pytest.mark.parametrize(

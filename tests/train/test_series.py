@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from tests.train.tiny import text_row, write_dataset
 from train.base.errors import Exit, TrainError
-from train.base.run_folder import model_run
+from train.base.run_folder import resolve_run
 from train.cli import cli
 from train.contestants import parse_spec
 from train.model import find_base
@@ -407,7 +407,7 @@ def test_a_series_without_a_model_is_named(record: str, tmp_path: Path) -> None:
     (tmp_path / "s").mkdir()
     (tmp_path / "run.json").write_text("{}")
     (tmp_path / "s" / "series.json").write_text(record)
-    for door in (model_run, lambda folder: parse_spec(str(folder)), lambda folder: find_base(str(folder))):
+    for door in (resolve_run, lambda folder: parse_spec(str(folder)), lambda folder: find_base(str(folder))):
         with pytest.raises(TrainError, match="a series of runs that names no model yet"):
             door(tmp_path / "s")
 

@@ -17,7 +17,7 @@ from tests.train.tiny import chat_row, some_rows, text_row, write_dataset
 from train.base.errors import TrainError
 from train.cli import cli
 from train.data.dataset import Row, open_dataset
-from train.data.overlap import is_same_text, overlapping
+from train.data.overlap import find_contaminated, flag_exam_copies
 from train.evaluate.predictions import read_predictions
 from train.pipeline.prepare import prepare
 from train.pipeline.stages import open_stages
@@ -181,15 +181,15 @@ def test_records_of_the_exam_are_not_trained_on_and_what_overlaps_is_told(
 def test_overlap() -> None:
     words = [f"w{n}" for n in range(30)]
     exam = [text_row("a", " ".join(words)), text_row("b", "short")]
-    assert overlapping([text_row("t", " ".join(["x", *words[3:16], "y"]))], exam) == [0]
-    assert overlapping([text_row("t", " ".join(["x", *words[3:15], "y"]))], exam) == []
-    assert is_same_text([text_row("t", " short\n"), text_row("u", "shorter")], exam) == [True, False]
+    assert find_contaminated([text_row("t", " ".join(["x", *words[3:16], "y"]))], exam) == [0]
+    assert find_contaminated([text_row("t", " ".join(["x", *words[3:15], "y"]))], exam) == []
+    assert flag_exam_copies([text_row("t", " short\n"), text_row("u", "shorter")], exam) == [True, False]
     near = [chat_row("a", "3 + 4 =", "7"), chat_row("b", "a != b", "🙂")]
-    assert is_same_text([chat_row("t", "3 * 4", "7"), chat_row("u", "a == b", "🙁")], near) == [False, False]
+    assert flag_exam_copies([chat_row("t", "3 * 4", "7"), chat_row("u", "a == b", "🙁")], near) == [False, False]
     (call,), messages = [{"function": {"name": "f", "arguments": "1"}}], near[0].messages or []
     called = replace(near[0], messages=[*messages[:-1], {**messages[-1], "tool_calls": [call]}])
-    assert is_same_text([called, replace(called, id="c")], [called]) == [True, True]
-    assert is_same_text([called], near) == [False]
+    assert flag_exam_copies([called, replace(called, id="c")], [called]) == [True, True]
+    assert flag_exam_copies([called], near) == [False]
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ class _Stderr:
     """What this process has left on the last line of its stderr, when it last logged there, and whether it may."""
 
     is_line_open = False
-    is_hushed = False
+    is_muted = False
     logged_at = time.monotonic()
 
 
@@ -72,14 +72,14 @@ PROGRESS_SECONDS = 10.0
 """How often a log that is no terminal gets a line of progress."""
 
 
-def hush(*, is_hushed: bool) -> None:
+def mute(*, is_muted: bool) -> None:
     """Write nothing to stderr from now on, or write again: of many ranks only the first does."""
-    _Stderr.is_hushed = is_hushed
+    _Stderr.is_muted = is_muted
 
 
 def info(text: str = "") -> None:
     """Write one line to stderr, made visible; a line of progress on a terminal stays above it as it was last."""
-    if _Stderr.is_hushed:
+    if _Stderr.is_muted:
         return
     if _Stderr.is_line_open:
         sys.stderr.write("\n")
@@ -87,7 +87,7 @@ def info(text: str = "") -> None:
     _write(sys.stderr, visible(text))
 
 
-def trouble(code: str, message: str, hint: str = "") -> None:
+def error(code: str, message: str, hint: str = "") -> None:
     """Write an error of the run to stderr: its code, what happened, what to do."""
     info(f"error[{code}]: {message}")
     if hint:
@@ -96,7 +96,7 @@ def trouble(code: str, message: str, hint: str = "") -> None:
 
 def progress(text: str, *, is_last: bool = False) -> None:
     """Write how far the work is: a terminal's line is redrawn, a log gets a line every ten seconds, and the last."""
-    if sys.stderr.isatty() and not _Stderr.is_hushed:
+    if sys.stderr.isatty() and not _Stderr.is_muted:
         redraw(text)
     elif is_last or time.monotonic() - _Stderr.logged_at >= PROGRESS_SECONDS:
         _Stderr.logged_at = time.monotonic()

@@ -33,7 +33,7 @@ _LOG = "log"
 _PROC = Path("/proc")
 
 
-def plain_name(text: str) -> str:
+def shell_safe_name(text: str) -> str:
     """Return ``text`` as a name that needs no quotes in any shell and is one on any disk."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text)
 
@@ -86,7 +86,7 @@ def read_run(folder: Path, name: str = RUN) -> dict[str, Any]:
     return value
 
 
-def check_written(path: Path) -> None:
+def check_digest(path: Path) -> None:
     """Raise TrainError "E952 run-changed" where ``path`` is not the file whose digest the record beside it keeps.
 
     A record has no "files" before it is finished; one that lacks the file was cut off while it was written again.
@@ -114,7 +114,7 @@ def check_free(run: Path, *, is_resumed: bool = False, is_first: bool = True) ->
     if is_resumed:
         if is_first and run.is_dir():
             # Said before the minutes of preparing; what begins meanwhile is seen after them.
-            with claimed(run):
+            with locked_folder(run):
                 pass
     elif run.exists() and not all(file.name in (PROCESS, _LOG) or file.name[0] == "." for file in run.iterdir()):
         hint = "Go on with it by --resume, or name another folder with --out."
@@ -122,7 +122,7 @@ def check_free(run: Path, *, is_resumed: bool = False, is_first: bool = True) ->
 
 
 @contextmanager
-def at_work(folder: Path, *, is_first: bool = True) -> Iterator[None]:
+def locked_run(folder: Path, *, is_first: bool = True) -> Iterator[None]:
     """Within, ``folder``, which is made where it is missing, is this process's alone, and its process.json says so.
 
     Of several ranks only the first does that. Raises TrainError "E977 run-busy" where another process has it.
@@ -132,7 +132,7 @@ def at_work(folder: Path, *, is_first: bool = True) -> Iterator[None]:
         return
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with claimed(folder):
+    with locked_folder(folder):
         with suppress(OSError, IndexError):
             # The start in clock ticks tells it from a later process of the same number: proc_pid_stat(5), field 22.
             started = int((_PROC / "self/stat").read_bytes().rsplit(b")", 1)[-1].split()[19])
@@ -143,7 +143,7 @@ def at_work(folder: Path, *, is_first: bool = True) -> Iterator[None]:
 
 
 @contextmanager
-def claimed(folder: Path) -> Iterator[None]:
+def locked_folder(folder: Path) -> Iterator[None]:
     """Within, no other process can claim ``folder``, which is there; raises TrainError "E977 run-busy"."""
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -165,7 +165,7 @@ def evaluation_folder(parent: Path, name: str, key: str) -> Path:
 
     ``key`` is a digest of all that decides what it finds, so that a second call goes on with the first one's.
     """
-    stem = plain_name(name).strip("-.") or "eval"
+    stem = shell_safe_name(name).strip("-.") or "eval"
     folders = (parent / (stem if number == 1 else f"{stem}-{number}") for number in count(1))
     return next(path for path in folders if not path.exists() or read_evaluation(path).get("key") == key)
 
@@ -177,7 +177,7 @@ def read_evaluation(folder: Path) -> dict[str, Any]:
     return {}
 
 
-def model_run(folder: Path) -> Path:
+def resolve_run(folder: Path) -> Path:
     """Return the run whose model ``folder`` stands for: of a finished series the one to take, else itself.
 
     Raises TrainError "E942 unfinished-run" of a series that has none yet.
@@ -194,7 +194,7 @@ def model_run(folder: Path) -> Path:
     )  # fmt: skip
 
 
-def read_finished(run: Path) -> dict[str, Any]:
+def read_finished_run(run: Path) -> dict[str, Any]:
     """Return the run.json of a run that made a model; raises TrainError "E942 unfinished-run"."""
     record = read_run(run) if (run / RUN).is_file() else {}
     facts, counts = record.get("facts"), [record.get("examples"), record.get("step")]
@@ -237,7 +237,7 @@ def weights_digest(path: Path) -> str:
     hashed = hashlib.sha256()
     if (path / "adapter_config.json").is_file() and (path.parent / RUN).is_file():
         # That of a run: what it lies on is part of the model.
-        hashed.update(str(read_finished(path.parent)["facts"]["base"]).encode())
+        hashed.update(str(read_finished_run(path.parent)["facts"]["base"]).encode())
     for file in [path] if path.is_file() else sorted(path.glob("*.safetensors")):
         hashed.update(f"{file.name} {sha256_of(file)}\n".encode())
     return hashed.hexdigest()

@@ -93,7 +93,7 @@ def main() -> NoReturn:
             code = cli.main(prog_name="train", standalone_mode=False, obj=context) or Exit.OK
         sys.exit(code)
     except TrainError as error:
-        console.trouble(error.code, error.message, error.hint)
+        console.error(error.code, error.message, error.hint)
         sys.exit(error.exit_code)
     except click.ClickException as error:
         # What was typed is data too.
@@ -107,7 +107,7 @@ def main() -> NoReturn:
             raise
         # Also what is still in the buffer would be tried again at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        console.trouble("E936 write-failed", f"what is printed cannot be written: {error.strerror}", "Make room.")
+        console.error("E936 write-failed", f"what is printed cannot be written: {error.strerror}", "Make room.")
         sys.exit(Exit.MISSING)
     except (KeyboardInterrupt, click.Abort):
         console.info("interrupted")

@@ -119,7 +119,7 @@ def _computed_again(
 ) -> int:  # fmt: skip
     from pydantic import ValidationError  # Loaded late, as all that brings numpy.
 
-    from train.base.run_folder import RUN, read_finished, write_run
+    from train.base.run_folder import RUN, read_finished_run, write_run
     from train.base.storage import sha256_of
     from train.evaluate.predictions import PREDICTIONS, read_predictions, write_predictions
     from train.evaluate.scoring import rescored
@@ -128,7 +128,7 @@ def _computed_again(
     from train.report.build import kept_of
     from train.report.model import REPORT, Measured
 
-    record = read_finished(run)
+    record = read_finished_run(run)
     try:
         measured = Measured.model_validate(record.get("report"))
     except ValidationError as error:

@@ -47,10 +47,10 @@ def export(
     for message in (message for message, is_wrong in wrong.items() if is_wrong):
         raise click.UsageError(message)
     # torch, transformers and peft take seconds to import, so only an export pays for them.
-    from train.base.run_folder import model_run
+    from train.base.run_folder import resolve_run
     from train.pipeline.export import check_free, export_run, open_source
 
-    run = model_run(run)
+    run = resolve_run(run)
     dtype = dtype or ("float16" if target == "gguf" else "")
     # Not resolve(): a link in the place of an export stays one, and is refused.
     name = f"gguf-{dtype}" if target == "gguf" else target

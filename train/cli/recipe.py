@@ -134,7 +134,7 @@ def preview(
             if _show(row, renderer, has_ids=has_ids):
                 code = Exit.USAGE
         except RowFault as fault:
-            console.trouble(fault.code, f"record {console.one_line(row.id)}: {fault.reason}")
+            console.error(fault.code, f"record {console.one_line(row.id)}: {fault.reason}")
             code = Exit.USAGE
     return code
 
@@ -198,5 +198,5 @@ def _show(row: Row, renderer: Renderer, *, has_ids: bool) -> bool:
         console.info(f"warning: record {console.one_line(row.id)}: {note}")
     if untrained:
         fault = f"its answer is cut by {untrained} tokens, so it is trained without its end"
-        console.trouble("E925 too-long", f"record {console.one_line(row.id)}: {fault}", "Raise max_length.")
+        console.error("E925 too-long", f"record {console.one_line(row.id)}: {fault}", "Raise max_length.")
     return untrained > 0

@@ -104,12 +104,12 @@ def curve(seeds: int, **options: Any) -> Exit:
 
 
 def _values(text: str) -> tuple[str, list[Any]]:
-    from train.recipe import read_value
+    from train.recipe import parse_value
 
     key, _, values = text.partition("=")
-    parsed = read_value(f"[{values}]")
+    parsed = parse_value(f"[{values}]")
     # Plain words are no TOML.
-    return key.strip(), [read_value(value) for value in values.split(",")] if isinstance(parsed, str) else parsed
+    return key.strip(), [parse_value(value) for value in values.split(",")] if isinstance(parsed, str) else parsed
 
 
 @cli.command()

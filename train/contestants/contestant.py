@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from train.base.errors import TrainError, validation_fault
-from train.base.run_folder import EVALUATION, RUN, model_run
+from train.base.run_folder import EVALUATION, RUN, resolve_run
 from train.base.storage import MOST_STATE, read_file
 from train.data.dataset import Row, last_answer, read_row, row_of
 from train.data.lines import parse_object
@@ -169,7 +169,7 @@ def parse_spec(name: str) -> Spec:
         raise _bad(f"there is no file {name}", "See `train answer --help` for what --with takes.")
     if (path / EVALUATION).is_file():
         return Spec(name, "recording", path)
-    if (run := model_run(path)) != path or (path / RUN).is_file():
+    if (run := resolve_run(path)) != path or (path / RUN).is_file():
         return Spec(name, "run", run)
     folder, base = (name, "") if (path / ADAPTER).is_file() else name.rpartition("@")[::2]
     if folder and (Path(folder) / ADAPTER).is_file():

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from train.base.errors import TrainError
-from train.base.run_folder import read_finished, recipe_folder, weights_digest
+from train.base.run_folder import read_finished_run, recipe_folder, weights_digest
 from train.base.storage import digest_of
 from train.contestants.contestant import Kind, OnAnswer, OnText, Request, Sampling, Spec, Unanswered
 from train.data.dataset import Row
@@ -137,7 +137,7 @@ def _recipe_of(spec: Spec, device: str) -> tuple[Recipe, Path | None, Path | Non
         recipe = build_recipe({"base": spec.base, "device": device})
         return recipe, None, spec.path if spec.kind == "adapter" else None
     assert spec.path is not None, "a run has a folder"
-    record = read_finished(spec.path)
+    record = read_finished_run(spec.path)
     recipe = run_recipe(spec.path)
     if weights_digest(base_of_run(spec.path)) != record["facts"]["base"]:
         raise TrainError(

@@ -22,33 +22,34 @@ def text_of_row(row: Row) -> str:
     return row.text or "\n".join(message["content"] or "" for message in row.messages or ())
 
 
-def is_same_text(rows: Sequence[Row], exam: Sequence[Row]) -> list[bool]:
-    """Return for each row whether it is an exam row, with its calls and reasoning, but for the white space."""
-    known = {_digest(row) for row in exam}
-    return [_digest(row) in known for row in rows]
+def flag_exam_copies(rows: Sequence[Row], exam: Sequence[Row]) -> list[bool]:
+    """Return for each of ``rows`` whether ``exam`` has it: text, calls and reasoning, white space aside."""
+    exam_digests = {_digest(row) for row in exam}
+    return [_digest(row) in exam_digests for row in rows]
 
 
-def overlapping(rows: Sequence[Row], exam: Sequence[Row]) -> list[int]:
-    """Return the indices of those of ``exam`` that share thirteen words in a row with one of ``rows``."""
-    owners: dict[int, list[int]] = {}
+def find_contaminated(rows: Sequence[Row], exam: Sequence[Row]) -> list[int]:
+    """Return the indices of the rows of ``exam`` that share thirteen consecutive words with one of ``rows``."""
+    exam_indices: dict[int, list[int]] = {}
     for index, row in enumerate(exam):
-        for run in set(_runs(row)):
-            owners.setdefault(run, []).append(index)
-    found: set[int] = set()
+        for ngram in set(_ngrams(row)):
+            exam_indices.setdefault(ngram, []).append(index)
+    contaminated: set[int] = set()
     for row in rows:
-        for run in _runs(row):
-            found.update(owners.get(run, ()))
-    return sorted(found)
+        for ngram in _ngrams(row):
+            contaminated.update(exam_indices.get(ngram, ()))
+    return sorted(contaminated)
 
 
 def _digest(row: Row) -> bytes:
-    further = [trace_of(message) or "" for message in row.messages or ()]
-    further += [json.dumps(message["tool_calls"]) for message in row.messages or () if message.get("tool_calls")]
-    text = " ".join(" ".join([text_of_row(row), *further]).split())
+    parts = [text_of_row(row)]
+    for message in row.messages or ():
+        parts += [trace_of(message), json.dumps(message["tool_calls"]) if message.get("tool_calls") else ""]
+    text = " ".join(" ".join(parts).split())
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
-def _runs(row: Row) -> Iterator[int]:
+def _ngrams(row: Row) -> Iterator[int]:
     words = _WORD.findall(text_of_row(row).lower())
     return (hash(tuple(words[n : n + NUM_WORDS])) for n in range(len(words) - NUM_WORDS + 1))
 
@@ -69,11 +70,11 @@ def nested_subset(names: Sequence[Sequence[str]], share: float, seed: int) -> li
     }
     chosen: set[str] = set()
     for counts in sizes.values():
-        wanted, taken = share * counts.total(), 0
+        target, num_taken = share * counts.total(), 0
         for cluster in sorted(counts, key=order.__getitem__):
             # Half a cluster over is as near as half a cluster under; the first one always comes.
-            if taken and taken + counts[cluster] / 2 > wanted:
+            if num_taken and num_taken + counts[cluster] / 2 > target:
                 break
             chosen.add(cluster)
-            taken += counts[cluster]
+            num_taken += counts[cluster]
     return [index for index, name in enumerate(names) if name[2] in chosen]

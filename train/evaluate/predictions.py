@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
 from train.base.errors import Exit, TrainError, validation_fault
-from train.base.run_folder import check_written
+from train.base.run_folder import check_digest
 from train.base.storage import open_file, write_whole
 from train.data.lines import SliceValues
 from train.evaluate.dynamics import Dynamic
@@ -244,7 +244,7 @@ def read_predictions(
             run-changed, unless it may be one that ``is_changed``.
     """
     if not is_changed:
-        check_written(path)
+        check_digest(path)
     sides: dict[str, list[Scored]] = {"base": [], "tuned": []}
     number = 0
     try:

@@ -207,12 +207,12 @@ class Checkpoint:
 
         Raises TrainError "E952 run-changed" as `fill` does, "E934 not-finite" for NaN.
         """
-        weights = trained_tensors(model)
+        weights = trainable_tensors(model)
         self.fill("weights", weights)
         check_finite(weights.items(), self.path.name)
 
 
-def trained_tensors(model: Any) -> dict[str, torch.Tensor]:
+def trainable_tensors(model: Any) -> dict[str, torch.Tensor]:
     """Return the trainable parameters by name, where they are."""
     return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
 

@@ -56,7 +56,7 @@ def open_events(path: Path | None, on_event: OnEvent | None = None) -> Iterator[
         yield write_event
 
 
-def rewind(path: Path, step: int, evaluated: int) -> None:
+def drop_events_after(path: Path, step: int, evaluated: int) -> None:
     """Drop the events of ``path`` after ``step``, and evaluations after the step ``evaluated``: they come again."""
 
     def is_before(line: str) -> bool:
@@ -97,7 +97,7 @@ class AsyncScalars:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Expected:
+class RunEstimate:
     """What a plan knows of a run: floating-point operations of a token, seconds of a validation and of the evaluation
     after the training; 0 where unknown.
     """
@@ -119,13 +119,13 @@ class StepLog:
         sampler: BatchSampler,
         state: TrainingState,
         write_event: WriteEvent,
-        expected: Expected,
+        expected: RunEstimate,
         placement: Placement,
     ) -> None:
         self.sampler, self.state, self.write_event, self.expected = sampler, state, write_event, expected
         self.placement = placement
         self.peak_flops = placement.context.world_size * (peak_flops(placement.device) or math.inf)
-        self.slower, self.seconds = 1.0, 0.0
+        self.slowdown, self.seconds = 1.0, 0.0
         self._pending: deque[tuple[Step, AsyncScalars, float, int, dict[str, Any]]] = deque()
         self._read_at = -math.inf
         # Of the last steps alone: a laptop that slept would spoil an estimate over the whole run.
@@ -161,7 +161,7 @@ class StepLog:
 
     def validated(self, seconds: float) -> None:
         """Take the seconds of a validation as the measure of those to come, and of the evaluation after them."""
-        self.slower = seconds / (self.expected.validation_seconds or 1)
+        self.slowdown = seconds / (self.expected.validation_seconds or 1)
 
     def _figures(self, number: int, loss: float) -> dict[str, float]:
         # Show a step in a line on stderr, and return its figures of speed by their names.
@@ -169,7 +169,7 @@ class StepLog:
         speed, num_steps = num_tokens / (spent or 1e-9), len(self.sampler)
         due = num_validations_left(self.sampler.recipe, number, num_steps)
         left = (num_steps - number) * spent / len(self._recent)
-        left += self.slower * (due * self.expected.validation_seconds + self.expected.evaluation_seconds)
+        left += self.slowdown * (due * self.expected.validation_seconds + self.expected.evaluation_seconds)
         figures, text = {"tokens_per_second": round(speed, 1), "eta_seconds": round(left, 1)}, f"{speed:,.0f} tokens/s"
         if mfu := self.expected.flops * speed / self.peak_flops:
             figures["mfu"] = round(mfu, 4)

@@ -20,7 +20,7 @@ from train.base.errors import Exit, TrainError
 from train.evaluate.dynamics import Dynamic
 from train.evaluate.predictions import ValidationScore
 from train.loop.checkpoint import Checkpoint, TrainingState
-from train.loop.events import METRICS, AsyncScalars, Expected, OnEvent, StepLog, open_events, rewind
+from train.loop.events import METRICS, AsyncScalars, OnEvent, RunEstimate, StepLog, drop_events_after, open_events
 from train.loop.trainer import CPU, Placement, Trainer
 from train.model.batch import BatchSampler
 from train.model.distributed import seed_step
@@ -54,7 +54,7 @@ class FitResult(TrainingState):
 def fit(
     model: Any, sampler: BatchSampler, run: Path, *, facts: Mapping[str, Any] | None = None,
     resume: Checkpoint | None = None, placement: Placement = CPU, validation: Validation | None = None,
-    on_event: OnEvent | None = None, reference: torch.Tensor | None = None, expected: Expected = Expected(),  # noqa: B008 - it is frozen
+    on_event: OnEvent | None = None, reference: torch.Tensor | None = None, expected: RunEstimate = RunEstimate(),  # noqa: B008 - it is frozen
 ) -> FitResult:  # fmt: skip
     """Train ``model``'s trainable parameters on the batches of ``sampler`` and return how it ended.
 
@@ -70,14 +70,14 @@ def fit(
     state = TrainingState() if resume is None else trainer.restore(resume)
     metrics = run / METRICS if context.is_first else None
     if metrics is not None:
-        rewind(metrics, state.step, state.evaluated)
-    with graceful_stop() as stop, context.stepping(), open_events(metrics, on_event) as write_event:
+        drop_events_after(metrics, state.step, state.evaluated)
+    with graceful_stop() as stop, context.step_timeout(), open_events(metrics, on_event) as write_event:
         log = StepLog(sampler, state, write_event, expected, placement)
         saved_step = state.step
 
         def save() -> int:
             log.flush()
-            with context.waiting():
+            with context.long_timeout():
                 folder = Checkpoint.save(run, state.progress(), trainer.tensors(), facts or {},
                                          keep=recipe.save_total_limit, context=context)  # fmt: skip
             write_event("checkpoint", step=state.step, path=folder.name)
@@ -133,7 +133,7 @@ def _evaluate(trainer: Trainer, state: TrainingState, log: StepLog, validation: 
         return False
     log.flush()
     began = time.monotonic()
-    with trainer.placement.context.waiting(), trainer.parallel.whole():
+    with trainer.placement.context.long_timeout(), trainer.parallel.whole():
         score = validation.evaluate(state.step)
     log.validated(time.monotonic() - began)
     if not math.isfinite(score.loss):

@@ -17,7 +17,7 @@ import torch
 from train.base import console
 from train.data.rendering import Example
 from train.evaluate.dynamics import Dynamics
-from train.loop.checkpoint import Checkpoint, TrainingState, trained_tensors
+from train.loop.checkpoint import Checkpoint, TrainingState, trainable_tensors
 from train.model import computing
 from train.model.attention import to_device
 from train.model.batch import Batch, BatchSampler, Step, collate, pad_multiple
@@ -97,7 +97,7 @@ class Trainer:
 
     def tensors(self) -> dict[str, dict[str, torch.Tensor]]:
         """Return the tensors of a checkpoint, where they are."""
-        return {"weights": trained_tensors(self.model), "optimizer": self.optimizer.tensors(),
+        return {"weights": trainable_tensors(self.model), "optimizer": self.optimizer.tensors(),
                 "dynamics": self.dynamics.tensors()}  # fmt: skip
 
     def computing(self, *, is_whole_step: bool = False) -> AbstractContextManager[None]:
@@ -231,7 +231,7 @@ class Optimizer:
                     # The fused kernel wants the number of steps where the parameter is.
                     moments = {name: torch.zeros_like(p, requires_grad=False) for name in ("exp_avg", "exp_avg_sq")}
                     self.adamw.state[p] = {"step": torch.zeros((), device=p.device), **moments}
-        self.is_broken = torch.zeros((), device=parameters[0].device)
+        self.has_nonfinite = torch.zeros((), device=parameters[0].device)
         """1 once a loss or a gradient was not finite."""
 
     def clip(self, loss: torch.Tensor) -> torch.Tensor:
@@ -239,18 +239,18 @@ class Optimizer:
         parameters = list(self.named.values())
         self.parallel.reduce_gradients(parameters)
         norm = gradient_norm(parameters)
-        self.is_broken = torch.maximum(self.is_broken, (~(loss.isfinite() & norm.isfinite())).float())
+        self.has_nonfinite = torch.maximum(self.has_nonfinite, (~(loss.isfinite() & norm.isfinite())).float())
         torch.nn.utils.clip_grads_with_norm_(parameters, self.max_norm, norm)
         return norm
 
     def step(self, lr: float) -> None:
         """Update the weights by the gradients, and clear these."""
         # What torch's GradScaler sets: the fused kernel reads it, and then leaves weights and moments as they are.
-        self.adamw.found_inf = self.is_broken
+        self.adamw.found_inf = self.has_nonfinite
         for group in self.adamw.param_groups:
             group["lr"] = lr
         # bitsandbytes does not read it. It waits for the device after each parameter, so it may be waited for here too.
-        if not (self.is_8bit and self.is_broken):
+        if not (self.is_8bit and self.has_nonfinite):
             self.adamw.step()
         self.adamw.zero_grad(set_to_none=True)
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 MICRO_BATCH_TOKENS = 2048
-TOKENS_OF_A_STEP, FEWEST_STEPS, SMALLEST_STEP = 32_768, 100, 4
+TARGET_STEP_TOKENS, FEWEST_STEPS, MIN_STEP_RECORDS = 32_768, 100, 4
 _MOST_PADDING, _LITTLE = 0.25, 1024
 """The share of padding that a batch may have, and the tokens up to which it does not matter."""
 
@@ -166,9 +166,9 @@ def _records_of_a_step(lengths: np.ndarray, recipe: Recipe, num_ranks: int) -> i
         return recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps * num_ranks
     if recipe.global_batch_size != "auto":
         return recipe.global_batch_size
-    enough = max(1, round(TOKENS_OF_A_STEP / float(lengths.mean())))
+    enough = max(1, round(TARGET_STEP_TOKENS / float(lengths.mean())))
     num_records = len(lengths) * recipe.num_train_epochs
-    return max(SMALLEST_STEP, min(enough, num_records // FEWEST_STEPS))
+    return max(MIN_STEP_RECORDS, min(enough, num_records // FEWEST_STEPS))
 
 
 def batch_by_length(

@@ -138,7 +138,7 @@ def free_cores() -> int:
     return max(1, min(usable_cores(), round(idle)))
 
 
-class Meter:
+class MemoryMeter:
     """Measures the memory of a piece of work, which begins where the meter is made."""
 
     def __init__(self, device: torch.device) -> None:
@@ -190,7 +190,7 @@ def peak_flops(device: torch.device) -> float | None:
 
 
 def peak_memory(device: torch.device) -> int | None:
-    """Return the most bytes of a GPU that tensors took since a `Meter` was made; None on a CPU."""
+    """Return the most bytes of a GPU that tensors took since a `MemoryMeter` was made; None on a CPU."""
     if device.type != "cuda":
         return None
     import torch

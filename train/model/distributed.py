@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 ParallelStrategy = Literal["ddp", "fsdp"]
 """The whole model on every rank, or in shards."""
 # Ranks wait for one another while answers are generated or a checkpoint is written; a dead one is noticed by torchrun.
-_PATIENCE, STEP_PATIENCE = timedelta(hours=2), timedelta(minutes=10)
+_TIMEOUT, STEP_TIMEOUT = timedelta(hours=2), timedelta(minutes=10)
 _NUMBERS = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT")
 
 
@@ -92,40 +92,40 @@ class DistributedContext:
         self.gather(None)
 
     @contextmanager
-    def stepping(self) -> Iterator[None]:
+    def step_timeout(self) -> Iterator[None]:
         """Within, a rank waits for the others' part of a step for minutes, and not for hours.
 
         Raises TrainError "E873 rank-hangs" (exit 1) then. Where NCCL waits, its watchdog may end the process before.
         """
         try:
-            self._wait_for(STEP_PATIENCE)
+            self._set_timeout(STEP_TIMEOUT)
             yield
         except RuntimeError as error:
             # Gloo raises nothing more special.
             if "timed out" not in str(error).lower():
                 raise
             raise TrainError(
-                "E873 rank-hangs", f"another rank did not answer for {STEP_PATIENCE.total_seconds():g} seconds",
+                "E873 rank-hangs", f"another rank did not answer for {STEP_TIMEOUT.total_seconds():g} seconds",
                 "Look at the ranks' machines, then go on with --resume.", exit_code=Exit.FAILED,
             ) from error  # fmt: skip
         finally:
-            self._wait_for(_PATIENCE)
+            self._set_timeout(_TIMEOUT)
 
     @contextmanager
-    def waiting(self) -> Iterator[None]:
+    def long_timeout(self) -> Iterator[None]:
         """Within `stepping`, let ranks wait for hours until all have reached its end."""
-        self._wait_for(_PATIENCE)
+        self._set_timeout(_TIMEOUT)
         yield
         self.barrier()
-        self._wait_for(STEP_PATIENCE)
+        self._set_timeout(STEP_TIMEOUT)
 
-    def _wait_for(self, patience: timedelta) -> None:
+    def _set_timeout(self, timeout: timedelta) -> None:
         if self.world_size > 1:
             from torch.distributed.distributed_c10d import _set_pg_timeout, _world
 
             # Those of a mesh too.
             for group in list(_world.pg_map):
-                _set_pg_timeout(patience, group)
+                _set_pg_timeout(timeout, group)
 
     def require_equal(self, facts: dict[str, Any]) -> None:
         """Raise TrainError "E948 ranks-differ" where ranks see other data, weights or versions than rank 0 does."""
@@ -172,7 +172,7 @@ def join_group() -> Iterator[DistributedContext]:
     local_rank = int(variables["LOCAL_RANK"])
     store, rank, world = next(rendezvous("env://"))
     context = DistributedContext(rank, world, int(variables["LOCAL_WORLD_SIZE"]))
-    console.hush(is_hushed=not context.is_first)
+    console.mute(is_muted=not context.is_first)
     try:
         if torch.cuda.is_available():
             if local_rank >= torch.cuda.device_count():
@@ -182,16 +182,14 @@ def join_group() -> Iterator[DistributedContext]:
             torch.cuda.set_device(local_rank)
         # Two backends, so that numbers and objects need no GPU, and reading a flag does not wait for one.
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(
-            backend, store=PrefixStore("run", store), rank=rank, world_size=world, timeout=_PATIENCE
-        )
+        dist.init_process_group(backend, store=PrefixStore("run", store), rank=rank, world_size=world, timeout=_TIMEOUT)
         yield context
         dist.destroy_process_group()
     except BaseException as error:
         # Not destroyed here: it may wait for ranks that are stuck or gone. The store outlives them with torchrun.
         if not _is_first_to_fail(store):
             raise SystemExit(Exit.FAILED) from None
-        console.hush(is_hushed=False)
+        console.mute(is_muted=False)
         # Those of click too, such as a folder that one node lacks.
         if isinstance(error, Exception) and hasattr(error, "message") and rank:
             error.message = f"rank {rank}: {error.message}"
@@ -230,9 +228,9 @@ def shard_by_tokens(lengths: Sequence[int], num_ranks: int) -> list[list[int]]:
     return shares
 
 
-BYTES_TRAINED = 16
+TRAINED_PARAMETER_BYTES = 16
 """Bytes of a trained parameter: float32 weight, gradient and AdamW's two moments."""
-ROOM = 0.6
+STATE_MEMORY_SHARE = 0.6
 """The share of a device's memory that they may take; activations need the rest."""
 
 
@@ -241,7 +239,7 @@ def fits_unsharded(num_parameters: int, itemsize: int, shards: int, memory: int)
 
     They come beside its shard; weights travel as numbers of ``itemsize`` bytes, gradients add up in float32.
     """
-    return num_parameters * (BYTES_TRAINED / shards + itemsize + 4) <= ROOM * memory
+    return num_parameters * (TRAINED_PARAMETER_BYTES / shards + itemsize + 4) <= STATE_MEMORY_SHARE * memory
 
 
 class Replicated:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from train.base import console
 from train.base.errors import Exit, TrainError, first_line, require_extra
-from train.base.run_folder import RECIPE, RUN, model_run, read_finished, recipe_folder, weights_digest
+from train.base.run_folder import RECIPE, RUN, read_finished_run, recipe_folder, resolve_run, weights_digest
 from train.base.storage import MOST_STATE, read_file
 from train.model.device import SMALL_MODEL, pick_device, pick_dtype
 from train.recipe import Recipe, load_recipe
@@ -106,7 +106,7 @@ def is_adapter_of_run(path: Path) -> bool:
 def _load_run(path: Path, device: str, frozen_for: Recipe | None, *, is_continued: bool) -> tuple[Any, Any]:
     recipe = run_recipe(path.parent)
     root = adapter_base(recipe, recipe_folder(path.parent))
-    if weights_digest(base_of_run(path.parent)) != read_finished(path.parent)["facts"]["base"]:
+    if weights_digest(base_of_run(path.parent)) != read_finished_run(path.parent)["facts"]["base"]:
         raise TrainError(
             "E952 run-changed", f"{path.parent}: the weights of the base {recipe.base} changed since the run",
             "Bring back what the run was made of.",
@@ -124,7 +124,7 @@ def _load_run(path: Path, device: str, frozen_for: Recipe | None, *, is_continue
 
 def run_recipe(run: Path) -> Recipe:
     """Return the recipe of a run; where stages were moved together, its base is the one that lies beside it."""
-    recipe = load_recipe(run / RECIPE, is_own=True)
+    recipe = load_recipe(run / RECIPE, is_recorded=True)
     base, sibling = Path(recipe.base), run.parent / Path(recipe.base).name
     if base.is_absolute() and not base.exists() and (sibling / RUN).is_file():
         return recipe.model_copy(update={"base": str(sibling)})
@@ -361,10 +361,10 @@ def find_base(name: str, folder: Path | None = None) -> Path:
     "E926 no-such-base", and "E942 unfinished-run" of the folder of a run.
     """
     for path in ([folder / name] if folder else []) + [Path(name)]:
-        run = model_run(path)
+        run = resolve_run(path)
         if (run / RUN).is_file():
             # What a finished run made: a whole model, or an adapter, which lies on the run's own base.
-            return run / str(read_finished(run)["saved"])
+            return run / str(read_finished_run(run)["saved"])
         if path.is_dir() or (path.is_file() and path.suffix.lower() == ".gguf"):
             return path
         if path.is_file():

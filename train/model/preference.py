@@ -95,7 +95,7 @@ class PreferenceLoss:
         sides = torch.stack([first[where], second], 1)
         lengths = put([part.num_supervised for n in pairs for part in examples[n].parts]).reshape(len(pairs), 2)
         if objective == "orpo":
-            losses = recipe.strength * odds_ratio_loss(sides / lengths)
+            losses = recipe.resolved_beta * odds_ratio_loss(sides / lengths)
         else:
             losses = pair_loss(recipe, sides - reference[where], lengths)
         return total + (losses * weights[where]).sum()
@@ -105,12 +105,12 @@ def pair_loss(recipe: PreferenceRecipe, logratios: torch.Tensor, lengths: torch.
     """Return DPO's or IPO's losses [B] by the log-ratios of model and reference [B, 2], in nats, of the better and the
     worse answer; ``lengths`` [B, 2] are their tokens.
     """
-    if recipe.is_normalised:
+    if recipe.is_length_normalised:
         logratios = logratios / lengths
     margin = logratios[:, 0] - logratios[:, 1]
     if recipe.loss == "ipo":
-        return (margin - 1 / (2 * recipe.strength)) ** 2
-    logits = recipe.strength * margin
+        return (margin - 1 / (2 * recipe.resolved_beta)) ** 2
+    logits = recipe.resolved_beta * margin
     smoothing = recipe.label_smoothing
     return -(1 - smoothing) * functional.logsigmoid(logits) - smoothing * functional.logsigmoid(-logits)
 
@@ -132,4 +132,4 @@ def kto_loss(
     for others; ``kl`` is the estimate of the divergence.
     """
     counts = torch.where(signs > 0, recipe.good_weight, recipe.bad_weight)
-    return counts * (1 - torch.sigmoid(recipe.strength * signs * (logratios - kl)))
+    return counts * (1 - torch.sigmoid(recipe.resolved_beta * signs * (logratios - kl)))

@@ -69,7 +69,7 @@ def shared_lengths(names: Sequence[str]) -> tuple[int, int | None]:
     is another model. Without a run it is the default.
     """
     runs = [spec.path for spec in map(parse_spec, names) if spec.kind == "run" and spec.path is not None]
-    recipes = [load_recipe(run / RECIPE, is_own=True).eval for run in runs]
+    recipes = [load_recipe(run / RECIPE, is_recorded=True).eval for run in runs]
     budgets = [recipe.max_reasoning_tokens for recipe in recipes if recipe.max_reasoning_tokens is not None]
     most = min((recipe.max_new_tokens for recipe in recipes), default=Sampling().max_new_tokens)
     return most, min(budgets, default=None)

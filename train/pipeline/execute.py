@@ -18,8 +18,8 @@ from train.base.errors import Exit, TrainError
 from train.base.run_folder import (
     RECIPE,
     RUN,
-    at_work,
     check_free,
+    locked_run,
     newest_run,
     next_run,
     now,
@@ -32,10 +32,10 @@ from train.base.storage import whole_folder, write_whole, writing
 from train.data.dataset import Dataset
 from train.evaluate.general import general_name
 from train.evaluate.predictions import PREDICTIONS, Scored
-from train.loop import Checkpoint, Expected, FitResult, fit, trained_tensors
+from train.loop import Checkpoint, FitResult, RunEstimate, fit, trainable_tensors
 from train.loop.checkpoint import clear_leftovers
 from train.model import check_finite, describe_init, is_lora
-from train.model.device import Meter
+from train.model.device import MemoryMeter
 from train.model.distributed import SINGLE_PROCESS, DistributedContext, gather_weights, join_group, unshard
 from train.pipeline.export import write_card_and_tokenizer
 from train.pipeline.measuring import IN_RUN, base_score, measure, measure_base, reference_logps, validation_of
@@ -156,11 +156,11 @@ def start_run(
     # Rank 0 chooses for all: the free or newest folder may change between two ranks' looks at the disk.
     run = context.broadcast_object(out or (newest_run(where) if is_resumed else next_run(where)))
     check_free(run, is_resumed=is_resumed, is_first=context.is_first)
-    is_own = is_resumed and recipe is None
+    is_recorded = is_resumed and recipe is None
     folder = recipe.parent if isinstance(recipe, Path) else folder
-    if is_own:  # Its relative paths are still those of the file that it came from.
+    if is_recorded:  # Its relative paths are still those of the file that it came from.
         recipe, folder = run / RECIPE, recipe_folder(run)
-    loaded = load_recipe(recipe, settings, base, is_own=is_own)
+    loaded = load_recipe(recipe, settings, base, is_recorded=is_recorded)
     if loaded.stage:
         raise TrainError("E883 bad-stage", "the recipe has stages, and this is one run",
                          "Run them with `train run DATASET --recipe FILE`.")  # fmt: skip
@@ -177,7 +177,7 @@ def start_run(
         return run, Exit.OK
     # No rank may still read the run's folder while rank 0 writes to it.
     context.barrier()
-    with at_work(run, is_first=context.is_first):
+    with locked_run(run, is_first=context.is_first):
         record = _begin(run, prepared, earlier, changed)
         context.barrier()
         try:
@@ -272,7 +272,7 @@ def _train(
     prepared = settle(prepared, plan)
     recipe = prepared.recipe.model_dump(mode="json")
     record.update(recipe=recipe, facts=prepared.facts, plan=plan)
-    meter, start = Meter(device), base_score(prepared, base)
+    meter, start = MemoryMeter(device), base_score(prepared, base)
     # Each rank has measured its own steps.
     placement = replace(placement, is_compiled=bool(context.max(plan["compile"])))
     with explain_oom("training", plan), trackers:
@@ -281,7 +281,7 @@ def _train(
         result = fit(
             model, prepared.steps, run, facts=prepared.facts, resume=checkpoint, placement=placement,
             validation=validation, on_event=trackers.on_event, reference=reference,
-            expected=Expected(flops=plan["flops"], validation_seconds=plan["validation_seconds"],
+            expected=RunEstimate(flops=plan["flops"], validation_seconds=plan["validation_seconds"],
                               evaluation_seconds=plan["evaluation_seconds"]),
         )  # fmt: skip
     peak = meter.peak_increase_bytes() + sum(p.numel() * p.element_size() for p in model.parameters())
@@ -353,7 +353,7 @@ def _exit_of(summary: JudgeSummary | None) -> Exit:
     if summary is None or summary.n or not summary.num_unscored:
         return Exit.OK
     reasons = ", ".join(f"{num} {reason}" for reason, num in summary.reasons.items())
-    console.trouble(
+    console.error(
         BAD_JUDGE,
         f"the judge {summary.model} at {summary.host} left all {summary.num_unscored} pairs unscored ({reasons})",
         "Look at what the endpoint answers. The model is trained and the report written, without scores of the judge.",
@@ -379,7 +379,7 @@ def _take_weights(model: Any, prepared: Prepared, run: Path, result: FitResult) 
         unshard(model)
     else:
         # From rank 0 and not from the disk of each node, which may lack the checkpoint.
-        for weight in trained_tensors(model).values():
+        for weight in trainable_tensors(model).values():
             context.broadcast(weight)
     return result.step if best is None else int(best.step)
 
@@ -417,7 +417,7 @@ def save_tuned(
     recipe, renderer = prepared.recipe, prepared.renderer
     library, folder = ("peft", "adapter") if is_lora(model) else ("transformers", "model")
     final = record.folder / folder
-    check_finite((weights or trained_tensors(model)).items(), "the tuned model")
+    check_finite((weights or trainable_tensors(model)).items(), "the tuned model")
     with whole_folder(final) as work:
         if is_lora(model):
             # A hub id is the same everywhere; a folder needs its whole path. One that was continued still lies on what

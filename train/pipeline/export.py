@@ -24,7 +24,7 @@ from transformers import GenerationConfig
 
 from train.base import console
 from train.base.errors import Exit, TrainError, require_extra
-from train.base.run_folder import RECIPE, plain_name, read_finished, recipe_folder, weights_digest
+from train.base.run_folder import RECIPE, read_finished_run, recipe_folder, shell_safe_name, weights_digest
 from train.base.storage import installed_version, sha256_of, whole_folder, writing
 from train.contestants.gguf import EXPORT, GgufContestant
 from train.data.dataset import Dataset, Row, RowFault, sample_rows
@@ -180,7 +180,7 @@ def export_run(
         return Exit.OK
     is_exact = dtype == source.recipe.dtype == "float32"
     reason = "" if is_exact else f"; {dtype} rounds what {source.recipe.dtype} computed"
-    console.trouble(
+    console.error(
         "E943 answers-differ", f"other answers than the run recorded for {console.join_names(changed)}{reason}"
     )
     return Exit.FAILED if is_exact else Exit.OK
@@ -203,9 +203,9 @@ def open_source(run: Path, dataset: Path | None = None) -> Source:
     Raises TrainError: E942 unfinished-run; E952 run-changed where data, base, tokenizer or template are not those that
     the run was made of; and what opening each part raises.
     """
-    record = read_finished(run)
+    record = read_finished_run(run)
     sides = read_predictions(run / PREDICTIONS)
-    recipe, folder = load_recipe(run / RECIPE, is_own=True), recipe_folder(run)
+    recipe, folder = load_recipe(run / RECIPE, is_recorded=True), recipe_folder(run)
     opened = open_run_dataset(run, record, dataset)
     tuned = run / record["saved"]
     check_folder(tuned, needs_weights=record["saved"] == "model")
@@ -340,7 +340,7 @@ def _write_gguf(source: Source, work: Path, dtype: str) -> GgufProof:
     recorded = {answer.id for answer in source.answers if answer.split == "validation"}
     rows = [row for row in source.dataset.splits["validation"] if row.messages and row.id in recorded]
     exact = _EXACT.get(dtype, dtype)
-    names = {each: f"{plain_name(source.name)}-{FORMATS[each].lower()}.gguf" for each in (exact, dtype)}
+    names = {each: f"{shell_safe_name(source.name)}-{FORMATS[each].lower()}.gguf" for each in (exact, dtype)}
     model = _tuned_model(source).eval()
     expected = _expected(source, model, rows)
     with writing(work):

@@ -21,7 +21,7 @@ from train.model import num_parameters
 from train.model.attention import has_varlen
 from train.model.batch import MICRO_BATCH_TOKENS, BatchSampler, Step
 from train.model.capabilities import checkpoint_activations, is_checkpointing
-from train.model.device import Meter, free_memory, memory_limit
+from train.model.device import MemoryMeter, free_memory, memory_limit
 from train.recipe import Checkpointing, Recipe
 from train.recipe.schedule import adam_betas, find_risks, num_validations_left, tuning_of, warmup_steps, weight_decay
 
@@ -173,7 +173,7 @@ def calibrate(model: Any, steps: BatchSampler, placement: Placement) -> tuple[fl
     timed = [steps[number * len(steps) // 2] for number in range(2)]
     model.train()
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        meter = Meter(device)
+        meter = MemoryMeter(device)
         trainer = Trainer(model, steps, Placement(device, dtype))
         # The heaviest comes first: it has the largest micro-batch of the run, which shows the memory, and it pays for
         # what the others find made, so their time counts.

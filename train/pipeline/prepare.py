@@ -16,7 +16,7 @@ from train.base.errors import TrainError, require_extra
 from train.base.run_folder import versions, weights_digest
 from train.base.storage import digest_of, installed_version
 from train.data.dataset import Dataset, Row, open_dataset, reasoning_remark, sample_rows
-from train.data.overlap import is_same_text, nested_subset
+from train.data.overlap import flag_exam_copies, nested_subset
 from train.data.rendering import (
     Example,
     Examples,
@@ -344,7 +344,7 @@ def _replay(
         return [], ""
     try:
         rows = general_rows(None if recipe.mixing.replay == SHIPPED_TEXT else folder / recipe.mixing.replay)
-        fresh = [row for row, is_same in zip(rows, is_same_text(rows, measured), strict=True) if not is_same]
+        fresh = [row for row, is_same in zip(rows, flag_exam_copies(rows, measured), strict=True) if not is_same]
         records = [renderer.whole(replace(row, id=f"replay-{row.id}")) for row in fresh]
     except TrainError as error:
         # The hint of general text speaks of what is measured.

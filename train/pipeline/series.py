@@ -22,12 +22,12 @@ from train.base.run_folder import (
     RECIPE,
     RUN,
     SERIES,
-    at_work,
     check_free,
+    locked_run,
     next_run,
     now,
-    plain_name,
     read_run,
+    shell_safe_name,
     weights_digest,
     write_run,
 )
@@ -117,7 +117,7 @@ def grid_variants(grid: Sequence[tuple[str, Sequence[Any]]]) -> Variants:
 def _slug(trial: Mapping[str, Any]) -> str:
     """The name of a trial's folder: "learning_rate-0.001-lora_r-8", with a digest where that is too long."""
     text = "-".join(f"{key}-{value}" for key, value in trial.items())
-    name = plain_name(text)
+    name = shell_safe_name(text)
     return name if name == text and len(name) <= 60 else f"{name[:50]}-{digest_of(dict(trial))[:8]}"
 
 
@@ -163,7 +163,7 @@ def start_series(
     if is_dry:
         console.info(f"dry run: nothing was written; the series would be {folder}")
         return Exit.OK
-    with at_work(folder, is_first=context.is_first):
+    with locked_run(folder, is_first=context.is_first):
         if context.is_first:
             write_whole(folder / RECIPE, [recipe_toml(loaded)])
         return series.finish()
@@ -183,7 +183,11 @@ def resume_series(
         message = f"{folder / SERIES}: {validation_fault(error)}"
         hint = "Give its whole command again, with another --out."
         raise TrainError("E953 nothing-to-resume", message, hint) from None
-    recipe, where, opened = load_recipe(folder / RECIPE, is_own=True), Path(record.recipe_folder), open_dataset(dataset)
+    recipe, where, opened = (
+        load_recipe(folder / RECIPE, is_recorded=True),
+        Path(record.recipe_folder),
+        open_dataset(dataset),
+    )
     stages = open_stages(recipe, where, opened)
     digests = _digests(opened, recipe, where, stages)
     if changed := [name for name, digest in digests.items() if digest != record.digests.get(name)]:
@@ -192,7 +196,7 @@ def resume_series(
             f"Bring back what it was begun with, its dataset from {record.dataset.get('path')}, or begin a new series.",
         )  # fmt: skip
     record = record.model_copy(update={"status": "running", "error": "", "message": "", "files": None})
-    with at_work(folder, is_first=context.is_first):
+    with locked_run(folder, is_first=context.is_first):
         return Series(folder, opened, recipe, record, stages, context, shared).finish()
 
 

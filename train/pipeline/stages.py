@@ -16,7 +16,7 @@ from train.base.errors import TrainError
 from train.base.run_folder import RECIPE, SERIES, read_run
 from train.base.storage import digest_of
 from train.data.dataset import Dataset, Row, open_dataset, open_same_dataset
-from train.data.overlap import NUM_WORDS, is_same_text, overlapping
+from train.data.overlap import NUM_WORDS, find_contaminated, flag_exam_copies
 from train.evaluate.general import general_rows
 from train.evaluate.predictions import PREDICTIONS, read_predictions
 from train.recipe import Recipe, StageRecipe, load_recipe
@@ -82,7 +82,7 @@ def open_run_dataset(run: Path, record: dict[str, Any], moved: Path | None) -> D
     series = read_run(run.parent, SERIES) if (run.parent / SERIES).is_file() else {}
 
     def read(path: Path) -> Dataset:
-        recipe, own = load_recipe(run.parent / RECIPE, is_own=True), open_dataset(path)
+        recipe, own = load_recipe(run.parent / RECIPE, is_recorded=True), open_dataset(path)
         stages = open_stages(recipe, Path(series["recipe_folder"]), own)
         return {stage.facts.name: stage.data for stage in stages}.get(run.name, own)
 
@@ -132,13 +132,13 @@ def _training_rows(
     name: str, source: str, data: Dataset, test_sets: Mapping[str, Sequence[Row]]
 ) -> tuple[list[Row], StageFacts]:
     exam, rows = [row for split in test_sets.values() for row in split], data.splits["train"]
-    train = [row for row, is_same in zip(rows, is_same_text(rows, exam), strict=True) if not is_same]
+    train = [row for row, is_same in zip(rows, flag_exam_copies(rows, exam), strict=True) if not is_same]
     if not train:
         raise TrainError("E883 bad-stage", f"{name}: no record of {source} is left to train on", "Name other data.")
     # Within one export `curate` has seen to it.
     checked = {id(row) for split in test_sets for row in data.splits[split]}
     exam = [row for row in exam if id(row) not in checked]
-    shared = {id(exam[index]) for index in overlapping(train, exam)}
+    shared = {id(exam[index]) for index in find_contaminated(train, exam)}
     num_left_out = len(rows) - len(train)
     if num_left_out:
         console.info(f"warning: {name}: {num_left_out} of {len(rows):,} training records are exam records; left out")

@@ -3,8 +3,8 @@
 from train.recipe.files import (
     build_recipe,
     load_recipe,
-    read_value,
-    read_values,
+    parse_value,
+    read_recipe_values,
     recipe_digest,
     recipe_schema,
     recipe_toml,

@@ -113,16 +113,16 @@ def load_recipe(
     settings: Sequence[str] | Mapping[str, Any] = (),
     base: str | None = None,
     *,
-    is_own: bool = False,
+    is_recorded: bool = False,
 ) -> Recipe:
     """Return the recipe: defaults, then a file or another recipe, then settings, then ``base``; later wins.
 
     ``settings`` are texts such as "lora_r=8", or values by dotted key; ``base`` is what --base gives.
-    ``is_own`` says that ``source`` is the recipe in a run's own folder, whose paths were checked when the run began.
+    ``is_recorded``: ``source`` is the recipe in a run's own folder, whose paths were checked when the run began.
     Raises TrainError "E920 bad-recipe" that lists every fault.
     """
     path = source if isinstance(source, Path) else None
-    values = read_values(path) if path else source.model_dump() if isinstance(source, Recipe) else {}
+    values = read_recipe_values(path) if path else source.model_dump() if isinstance(source, Recipe) else {}
     changes = dict(settings) if isinstance(settings, Mapping) else dict(map(_setting, settings))
     origins = dict.fromkeys(changes, "" if isinstance(settings, Mapping) else "--set: ")
     if base is not None:
@@ -135,7 +135,7 @@ def load_recipe(
             if not isinstance(table, dict):
                 raise TrainError("E920 bad-recipe", f"{key}: {section} is not a section")
         table[last] = value
-    return build_recipe(values, path, origins, is_own=is_own)
+    return build_recipe(values, path, origins, is_recorded=is_recorded)
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -143,10 +143,10 @@ def _setting(text: str) -> tuple[str, Any]:
     if not separator:
         message = f"--set {text}: a setting has the form key=value"
         raise TrainError("E920 bad-recipe", message, "Write it as in --set lora_r=8.")
-    return key.strip(), read_value(value)
+    return key.strip(), parse_value(value)
 
 
-def read_value(text: str) -> Any:
+def parse_value(text: str) -> Any:
     """Return what is typed on the command line: a value of TOML, None for nothing, or else the text itself."""
     if not text.strip():
         return None
@@ -157,7 +157,7 @@ def read_value(text: str) -> Any:
     return value
 
 
-def read_values(path: Path) -> dict[str, Any]:
+def read_recipe_values(path: Path) -> dict[str, Any]:
     """Return a recipe file's values as they stand there: TOML, or YAML by its suffix.
 
     Raises TrainError "E920 bad-recipe" for what is not readable, not UTF-8, no table or over 1 MiB, and for YAML with
@@ -213,7 +213,7 @@ def build_recipe(
     path: Path | None = None,
     origins: Mapping[str, str] | None = None,
     *,
-    is_own: bool = False,
+    is_recorded: bool = False,
 ) -> Recipe:
     """Return the Recipe that ``values`` describe, read from the file ``path``.
 
@@ -236,7 +236,7 @@ def build_recipe(
         hint = "See every key with its default: `train new`."
         raise TrainError("E920 bad-recipe", "\n  ".join(faults), hint) from None
     # A recipe comes from a colleague or from the web, and must not read files of its reader's home.
-    if path is not None and not is_own and (faults := _paths_outside(recipe, path)):
+    if path is not None and not is_recorded and (faults := _paths_outside(recipe, path)):
         raise TrainError("E920 bad-recipe", "\n  ".join(faults))
     return recipe
 

@@ -29,13 +29,13 @@ class Section(BaseModel):
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
 
-    def rules(self) -> dict[str, bool]:
-        """Return what is wrong with several keys together, each with true where it is so."""
+    def conflicts(self) -> dict[str, bool]:
+        """Return the faults of keys that do not go together, each with whether these have it."""
         return {}
 
     @model_validator(mode="after")
     def _check_rules(self) -> Self:
-        if broken := [message for message, is_broken in self.rules().items() if is_broken]:
+        if broken := [message for message, is_broken in self.conflicts().items() if is_broken]:
             raise ValueError("; ".join(broken))
         return self
 
@@ -164,8 +164,8 @@ class PreferenceRecipe(Section):
     bad_weight: Amount = 1.0
     """Of kto: what one counts that was not."""
 
-    def rules(self) -> dict[str, bool]:
-        """Return what is wrong with several keys together, each with true where it is so."""
+    def conflicts(self) -> dict[str, bool]:
+        """Return the faults of keys that do not go together, each with whether these have it."""
         return {
             'label_smoothing is of the loss "sigmoid", and "ipo" takes every pair as it is': (
                 self.loss == "ipo" and self.label_smoothing > 0
@@ -175,16 +175,16 @@ class PreferenceRecipe(Section):
         }
 
     @property
-    def is_normalised(self) -> bool:
+    def is_length_normalised(self) -> bool:
         """Whether log-probabilities of dpo are divided by the number of tokens."""
         return self.loss == "ipo" if self.length_normalised == "auto" else self.length_normalised
 
     @property
-    def strength(self) -> float:
-        """The value of beta."""
+    def resolved_beta(self) -> float:
+        """The value of beta, also where that is "auto"."""
         if self.beta != "auto":
             return self.beta
-        return 5.0 if self.loss == "sigmoid" and self.is_normalised else 0.1
+        return 5.0 if self.loss == "sigmoid" and self.is_length_normalised else 0.1
 
 
 class EvalRecipe(Section):
@@ -216,8 +216,8 @@ class EvalRecipe(Section):
     """Bootstrap and permutation resamples."""
     judge: JudgeRecipe = Field(default_factory=JudgeRecipe)
 
-    def rules(self) -> dict[str, bool]:
-        """Return what is wrong with several keys together, each with true where it is so."""
+    def conflicts(self) -> dict[str, bool]:
+        """Return the faults of keys that do not go together, each with whether these have it."""
         return {
             "max_reasoning_tokens leaves none of max_new_tokens for the answer": (
                 (self.max_reasoning_tokens or 0) >= self.max_new_tokens
@@ -379,8 +379,8 @@ class Recipe(Section):
     stage: list[StageRecipe] = Field(default=[], max_length=20)
     """Trainings one after another, each on the model of the one before: a table [[stage]] for each."""
 
-    def rules(self) -> dict[str, bool]:
-        """Return what is wrong with several keys together, each with true where it is so."""
+    def conflicts(self) -> dict[str, bool]:
+        """Return the faults of keys that do not go together, each with whether these have it."""
         named = [[name for name in names if getattr(self, name) not in (None, "auto")] for names in ALTERNATIVES]
         is_full, schedule = self.method == "full", self.lr_scheduler_type
         # What only dpo has, as it is set.

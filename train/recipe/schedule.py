@@ -13,8 +13,8 @@ from pydantic import ConfigDict, with_config
 
 from train.recipe.model import PREFERENCES, SHIPPED_TEXT, Recipe
 
-FEWEST_WARMUP, WARMUP_SHARE = 10, 0.03
-VALIDATIONS_OF_A_RUN = 4
+MIN_WARMUP_STEPS, WARMUP_SHARE = 10, 0.03
+VALIDATIONS_PER_RUN = 4
 BASE_LR, FULL_LR = 5e-4, 2e-5
 PREFERENCE_SHARE = 0.1
 """Of the automatic rate, where answers are compared: such a loss is met by pushing both of a pair far down."""
@@ -55,7 +55,7 @@ def warmup_steps(recipe: Recipe, num_steps: int) -> int:
         return min(recipe.warmup_steps, num_steps)
     if recipe.warmup_ratio != "auto":
         return math.ceil(recipe.warmup_ratio * num_steps)
-    return min(max(FEWEST_WARMUP, round(WARMUP_SHARE * num_steps)), num_steps // 2)
+    return min(max(MIN_WARMUP_STEPS, round(WARMUP_SHARE * num_steps)), num_steps // 2)
 
 
 def lr_factor(recipe: Recipe, step: int, num_steps: int) -> float:
@@ -93,7 +93,7 @@ def adam_betas(recipe: Recipe) -> tuple[float, float]:
 def validation_interval(recipe: Recipe, num_steps: int) -> int:
     """Return how many steps lie between validations."""
     every = recipe.eval_steps
-    return -(-num_steps // VALIDATIONS_OF_A_RUN) if every == "auto" else every
+    return -(-num_steps // VALIDATIONS_PER_RUN) if every == "auto" else every
 
 
 def num_validations_left(recipe: Recipe, step: int, num_steps: int) -> int:

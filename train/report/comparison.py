@@ -14,7 +14,7 @@ from operator import or_
 from pathlib import Path
 
 from train.base.errors import TrainError
-from train.base.run_folder import EVALUATION, model_run, read_evaluation, read_run
+from train.base.run_folder import EVALUATION, read_evaluation, read_run, resolve_run
 from train.evaluate.predictions import PREDICTIONS, Scored, read_predictions
 from train.report import wording
 from train.report.build import make_report
@@ -56,7 +56,7 @@ def read_side(name: str) -> Side:
     folder = Path(name.removesuffix(BASE_OF))
     if (folder / EVALUATION).is_file():
         return _read_evaluation(name, folder)
-    series, folder = folder, model_run(folder)
+    series, folder = folder, resolve_run(folder)
     report, sides = Report.load(folder), read_predictions(folder / PREDICTIONS)
     lengths = None
     # A folder that was put together by hand may lack its run.json.

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 from pydantic import Field
 
 from train.base.errors import TrainError, first_line
-from train.base.run_folder import check_written
+from train.base.run_folder import check_digest
 from train.base.storage import MOST_DOCUMENT, read_file
 from train.recipe.schedule import Remedy, Tuning
 from train.report.stats import Reason, VerdictLabel
@@ -260,7 +260,7 @@ class Report(Measured, title="A reference and the models compared with it: runs/
         Raises TrainError: E938 bad-report when it is missing or not what this version writes; E952 run-changed.
         """
         file = Path(path) if Path(path).is_file() else Path(path) / REPORT
-        check_written(file)
+        check_digest(file)
         try:
             # Not pydantic's own JSON reader: it refuses the lone surrogate that a hostile text may hold.
             return cls.model_validate(json.loads(read_file(file, most=MOST_DOCUMENT)))
