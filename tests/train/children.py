@@ -54,7 +54,7 @@ _CONTEXT.set_forkserver_preload(
     [__name__, "peft", "torch.distributed.checkpoint", "torch.distributed.fsdp", "torch.distributed.tensor"]
 )
 # Not with the template of the saved bases: the process that renders it must not be one that all children share.
-EXAMPLES: list[Example] = Renderer(make_tokenizer("unmarked"), "chat", 256).examples(some_rows(32)).examples
+EXAMPLES: list[Example] = Renderer(make_tokenizer("unmarked"), "chat", 256).render(some_rows(32)).examples
 _TIMEOUT = 600
 """Seconds after which ranks hang; on a busy machine they may only be slow."""
 Outcome = tuple[str, Any]

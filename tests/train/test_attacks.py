@@ -151,8 +151,8 @@ def test_a_template_that_waits_for_its_row_costs_that_row_and_not_the_run(what: 
     tokenizer.chat_template = f"{{% if messages|length > 4 %}}{what}{{% endif %}}" + BODY
     renderer = Renderer(tokenizer, "chat", 256)
     with pytest.raises(RowFault, match="refuses"):
-        renderer.example(chat_row("long", "a", "b", "c", "d", "e", "f"))
-    assert renderer.example(chat_row("short", "a", "b")).num_supervised
+        renderer.render_row(chat_row("long", "a", "b", "c", "d", "e", "f"))
+    assert renderer.render_row(chat_row("short", "a", "b")).num_supervised
 
 
 @pytest.mark.parametrize("change", ["m.content.split()|join(' ')", "m.content|indent(4)"])
@@ -161,8 +161,8 @@ def test_a_template_may_not_move_white_space_inside_an_answer(change: str) -> No
     tokenizer.chat_template = BODY.replace("{{ m.content + ", "{{ (" + change + ") + ")
     renderer = Renderer(tokenizer, "sft", 256)
     with pytest.raises(RowFault, match="rewrites"):
-        renderer.example(chat_row("code", "go", "If x:\n    y"))
-    assert renderer.example(chat_row("plain", "go", "on")).num_supervised
+        renderer.render_row(chat_row("code", "go", "If x:\n    y"))
+    assert renderer.render_row(chat_row("plain", "go", "on")).num_supervised
     tokenizer.chat_template = BODY.replace("{{ m.content + ", "{{ (m.content|lower) + ")
     with pytest.raises(TrainError, match="rewrites"):
         Renderer(tokenizer, "sft", 256)
@@ -176,15 +176,15 @@ def test_a_template_may_not_add_to_some_answers(change: str) -> None:
     tokenizer.chat_template = BODY.replace("{{ m.content + ", "{{ (" + change + ") + ")
     renderer = Renderer(tokenizer, "sft", 256)
     with pytest.raises(RowFault, match="rewrites what the assistant says"):
-        renderer.example(chat_row("changed", "go", "on"))
-    assert renderer.example(chat_row("same", "go", "off")).num_supervised
+        renderer.render_row(chat_row("changed", "go", "on"))
+    assert renderer.render_row(chat_row("same", "go", "off")).num_supervised
 
 
 def test_reasoning_may_be_put_on_lines_of_its_own() -> None:
     tokenizer = make_tokenizer("unmarked")
     tokenizer.chat_template = BODY.replace("{{ m.content + ", "{{ (m.content|replace('</think>', '\n</think>\n\n')) + ")
     renderer = Renderer(tokenizer, "sft", 256)
-    example = renderer.example(chat_row("r", "go", "<think>so</think>on"))
+    example = renderer.render_row(chat_row("r", "go", "<think>so</think>on"))
     trained = [token for token, is_on in zip(example.ids, example.mask, strict=True) if is_on]
     assert renderer.encoder.decode(trained, has_control=True) == "<think>so\n</think>\n\non<|im_end|>"
 
@@ -194,14 +194,14 @@ def test_a_long_run_of_spaces_takes_no_longer_than_words() -> None:
     tokenizer.chat_template = BODY.replace("{{ m.content + ", "{{ (m.content|indent(4)) + ")
     began = time.process_time()
     with pytest.raises(RowFault, match="rewrites"):
-        Renderer(tokenizer, "sft", None).example(chat_row("wide", "go", "a" + " " * 100_000 + "b\nc"))
+        Renderer(tokenizer, "sft", None).render_row(chat_row("wide", "go", "a" + " " * 100_000 + "b\nc"))
     assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize("mark", ["\ufdd0", "\ufdd1", "\ufdd1 \ufdd0"])
 def test_words_that_look_like_our_marks_change_no_mask(mark: str) -> None:
     renderer = Renderer(make_tokenizer("marked"), "sft", 256)
-    example = renderer.example(chat_row("m", f"{mark}a", f"b{mark}"))
+    example = renderer.render_row(chat_row("m", f"{mark}a", f"b{mark}"))
     trained = [token for token, is_on in zip(example.ids, example.mask, strict=True) if is_on]
     assert renderer.encoder.decode(trained, has_control=True) == f"b{mark}<|im_end|>"
 
@@ -313,7 +313,7 @@ def test_rows_nested_too_deep_are_refused_and_a_missing_content_is_null(tmp_path
         assert opened.messages is not None
         assert opened.messages[1]["content"] is None
         with pytest.raises(RowFault, match="not JSON"):
-            Renderer(make_tokenizer(), "sft", 256).example(opened)
+            Renderer(make_tokenizer(), "sft", 256).render_row(opened)
 
 
 def test_what_cannot_be_evaluated_is_known_before_the_training(bases: Callable[..., Path], tmp_path: Path) -> None:

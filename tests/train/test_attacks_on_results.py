@@ -58,12 +58,12 @@ def test_a_schema_cannot_hang_the_evaluation() -> None:
 @pytest.mark.ci
 def test_a_worker_is_ended_and_begins_again_without_ending_us() -> None:
     program = "import sys, time\nfor line in sys.stdin:\n time.sleep(float(line)); print(line, end='', flush=True)"
-    worker = Worker(["-c", program], greeting=0, seconds=1.0)
+    worker = Worker(["-c", program], handshake=0, timeout=1.0)
     assert worker.ask(0.0) == 0
     assert worker.ask(30) is None
     assert worker.ask(0.0) == 0
     # A child that is gone while it is written to: a signal would end the process that asks.
-    gone = Worker(["-c", "import sys; sys.stdin.readline(); print(0, flush=True)"], greeting=0, seconds=5.0)
+    gone = Worker(["-c", "import sys; sys.stdin.readline(); print(0, flush=True)"], handshake=0, timeout=5.0)
     assert [gone.ask("x" * 5_000_000) for _ in range(2)] == [None, None]
 
 
@@ -71,7 +71,7 @@ def test_a_worker_is_ended_and_begins_again_without_ending_us() -> None:
 def test_an_answer_without_its_end_is_none(end: str) -> None:
     torn = "import sys, time; ask = sys.stdin.readline; ask(); print(0, flush=True); ask(); "
     torn += "print('[1,', end='', flush=True)"
-    assert Worker(["-c", f"{torn}; {end}"], greeting=0, seconds=0.2).ask(1) is None
+    assert Worker(["-c", f"{torn}; {end}"], handshake=0, timeout=0.2).ask(1) is None
 
 
 def _scored(**changes: Any) -> Scored:

@@ -71,7 +71,7 @@ def test_templates(case: dict[str, Any]) -> None:
         assert caught.value.code == "E922 bad-template"
         return
     renderer = Renderer(tokenizer, "sft", 256)
-    example = renderer.example(row)
+    example = renderer.render_row(row)
     assert example.ids.count(tokenizer.bos_token_id) == 1
     assert example.ids[0] == tokenizer.bos_token_id
     has_warned = any("no end" in warning for warning in renderer.warnings)
@@ -113,16 +113,16 @@ def test_control_tokens(case: dict[str, Any]) -> None:
     allowed = Renderer(tokenizer, "sft", 4096, allow_special_tokens=True)
     if case["id"] != "tokens.plain_role.jsonl":
         with pytest.raises(TrainError) as caught:
-            Renderer(tokenizer, "sft", 4096).examples([row])
+            Renderer(tokenizer, "sft", 4096).render([row])
         assert caught.value.code == "E924 control-token-in-data"
         assert row.id in caught.value.message
     if case["id"] == "tokens.role_injection.jsonl":
         with pytest.raises(TrainError):
-            allowed.example(row)
+            allowed.render_row(row)
         return
-    tame = allowed.example(chat_row("m", "x", "fine"))
+    tame = allowed.render_row(chat_row("m", "x", "fine"))
     special = allowed.encoder.special_ids
-    assert [n for n in allowed.example(row).ids if n in special] == [n for n in tame.ids if n in special]
+    assert [n for n in allowed.render_row(row).ids if n in special] == [n for n in tame.ids if n in special]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -137,15 +137,15 @@ def test_masking(case: dict[str, Any], kind: str) -> None:
         answers = [message["content"] for message in line["messages"] if message["role"] == "assistant"]
         if not answers or not answers[-1].strip():
             with pytest.raises(TrainError):
-                sft.examples([row])
+                sft.render([row])
             continue
         for renderer, expected in ((sft, answers[-1:]), (chat, answers)):
-            example = renderer.example(row)
+            example = renderer.render_row(row)
             trained = [token for token, is_on in zip(example.ids, example.mask, strict=True) if is_on]
             text = renderer.encoder.decode(trained, has_control=True)
             assert "".join(text.split()) == "".join("".join(f"{answer}<|im_end|>" for answer in expected).split())
         if len(example.ids) <= 256:
-            kept.append(sft.example(row))
+            kept.append(sft.render_row(row))
     assert kept
     model = make_model().eval()
     with torch.no_grad():

@@ -41,12 +41,12 @@ def test_a_choice_is_spelled_as_an_answer_without_its_end(kind: str, has_control
     renderer = Renderer(make_tokenizer(kind), "sft", 256, allow_special_tokens=has_control)
     row = chat_row("r", "the cat", "red cat", "who said no<|sep|>" if has_control else "who said no", "yes")
     (examples,) = choice_examples(renderer, [(row, CHOICES)])
-    prompt = renderer.prompt(row)
+    prompt = renderer.render_prompt(row)
     assert prompt is not None
     options = [example.ids[len(prompt.ids) :] for example in examples]
     assert all(example.ids[: example.mask.index(True)] == prompt.ids for example in examples)
     assert [renderer.encoder.decode(option, has_control=True).strip() for option in options] == CHOICES
-    example = renderer.example(chat_row("r", *(m["content"] for m in (row.messages or [])[:3]), CHOICES[0]))
+    example = renderer.render_row(chat_row("r", *(m["content"] for m in (row.messages or [])[:3]), CHOICES[0]))
     assert example.ids[: len(examples[0].ids)] == examples[0].ids
 
 
@@ -55,7 +55,7 @@ def test_a_choice_that_cannot_stand_there_names_its_record() -> None:
     with pytest.raises(TrainError, match=r"record r7: the control token '<\|sep\|>'") as caught:
         choice_examples(Renderer(make_tokenizer(), "sft"), [(row, ["yes", "no<|sep|>"])])
     assert caught.value.code == "E924 control-token-in-data"
-    short = len(Renderer(make_tokenizer(), "sft").example(row).ids)
+    short = len(Renderer(make_tokenizer(), "sft").render_row(row).ids)
     with pytest.raises(TrainError, match="record r7: with the choice") as caught:
         choice_examples(Renderer(make_tokenizer(), "sft", short), [(row, ["yes", "the small dog ran far away"])])
     assert caught.value.code == "E925 too-long"
@@ -83,7 +83,7 @@ def test_a_category_of_choices_is_scored_by_likelihood_and_nothing_is_written(mo
     specs = category_specs({"general": {"scorer": "choice_logprob", "options": {"choices": CHOICES}}})
     found = {one.id: one for one in evaluate_model(model, renderer, rows, specs, RECIPE, split="test")}
     for row in rows[:4]:
-        one, prompt = found[row.id], renderer.prompt(row)
+        one, prompt = found[row.id], renderer.render_prompt(row)
         assert prompt is not None
         logprobs = [-alone(model, prompt.ids, renderer.choice_ids(row, choice)[1]) for choice in CHOICES]
         best = CHOICES[logprobs.index(max(logprobs))]

@@ -33,7 +33,7 @@ from train.recipe import Recipe
 
 @pytest.fixture(scope="module")
 def examples() -> list[Example]:
-    return Renderer(make_tokenizer(), "chat", 256).examples(some_rows(9)).examples
+    return Renderer(make_tokenizer(), "chat", 256).render(some_rows(9)).examples
 
 
 def gradients(model: Any, examples: list[Example], *, is_packed: bool) -> tuple[float, dict[str, torch.Tensor]]:

@@ -96,7 +96,7 @@ def test_it_writes_what_the_weights_write_in_transformers(
     tiny: GgufContestant, rows: list[Row], base: tuple[Any, Renderer]
 ) -> None:
     model, renderer = base
-    prompts = [renderer.prompt(each) for each in rows]
+    prompts = [renderer.render_prompt(each) for each in rows]
     ids_of_prompts = [prompt.ids for prompt in prompts if prompt]
     expected = generate(model, ids_of_prompts, max_new_tokens=24, stop_ids=renderer.stop_ids, batch_tokens=9999)
     answers = ask(tiny, [Request(each, Sampling(max_new_tokens=24)) for each in rows])
@@ -197,7 +197,7 @@ def test_tools_calls_and_turns_come_to_the_template_as_in_training(
         {"role": "tool", "content": "Here.", "tool_call_id": "1"}, {"role": "assistant", "content": "There."},
     ]  # fmt: skip
     asked = row("", messages=messages, tools=[TOOL])
-    prompt = base[1].prompt(asked)
+    prompt = base[1].render_prompt(asked)
     answer = ask(tiny, [Request(asked, Sampling(max_new_tokens=4))])[0]
     assert prompt
     assert isinstance(answer, Answer)
@@ -363,7 +363,7 @@ def test_a_file_that_lies_ends_no_process_of_ours(tmp_path: Path, extra: dict[st
 def test_a_template_that_is_broken_or_never_ends_is_refused(
     tmp_path: Path, template: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("train.contestants.gguf._STARTING_SECONDS", 5.0)
+    monkeypatch.setattr("train.contestants.gguf._START_TIMEOUT", 5.0)
     with pytest.raises(TrainError, match=words):
         GgufContestant(write(tmp_path / "bad.gguf", template=template), "bad")
 

@@ -19,7 +19,7 @@ from train.loop.checkpoint import Checkpoint
 from train.model.loss import nll_per_example
 from train.recipe import build_recipe
 
-EXAMPLES: list[Example] = Renderer(make_tokenizer(), "chat", 256).examples(some_rows(20)).examples
+EXAMPLES: list[Example] = Renderer(make_tokenizer(), "chat", 256).render(some_rows(20)).examples
 
 
 def _fit(run: Path, **changes: Any) -> tuple[Any, FitResult]:

@@ -87,7 +87,7 @@ def test_likelihoods_are_those_of_plain_cross_entropy(bases: Callable[..., Path]
     rows = open_dataset(dataset).splits["test"]
     scored = evaluate_model(model, renderer, rows, {}, RECIPE, split="test", is_generating=False)
     for one, row in zip(scored, rows, strict=True):
-        example = renderer.example(row)
+        example = renderer.render_row(row)
         ids = torch.tensor([example.ids])
         with torch.no_grad():
             log_p = model(ids).logits[0].log_softmax(-1)
@@ -105,7 +105,7 @@ def test_answers_are_generated_scored_and_kept_in_order(bases: Callable[..., Pat
     scored = evaluate_model(model, renderer, rows, specs, RECIPE, split="test")
     assert [one.id for one in scored] == [one.id for one in said] == [row.id for row in rows]
     for one, prediction, row in zip(scored, said, rows, strict=True):
-        prompt = renderer.prompt(row)
+        prompt = renderer.render_prompt(row)
         assert prompt is not None
         ids, stopped = one_by_one(model, prompt.ids, 12, renderer.stop_ids)
         assert (prediction.text, prediction.stopped) == (one.text, one.stopped) == (renderer.decode(ids), stopped)

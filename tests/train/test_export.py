@@ -112,9 +112,9 @@ def test_template_tokens_and_stops_are_the_same_in_training_evaluation_and_servi
     assert GenerationConfig.from_pretrained(tmp_path / "m").eos_token_id == renderer.stop_ids
     for row in [*source.dataset.splits["train"], *source.rows()]:
         asked = (row.messages or [])[:-1]
-        prompt = renderer.prompt(row)
+        prompt = renderer.render_prompt(row)
         assert prompt is not None
-        example = renderer.example(row)
+        example = renderer.render_row(row)
         served = tokenizer.apply_chat_template(asked, add_generation_prompt=True)["input_ids"]
         # Evaluation asks, and a server sees, what stands before the first trained token.
         assert served == prompt.ids == example.ids[: len(served)]
@@ -137,7 +137,7 @@ def test_a_template_without_the_token_that_its_tokenizer_adds_is_served_with_it(
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "m")
     assert tokenizer.chat_template == "{{ bos_token }}" + renderer.template
     row = open_dataset(tmp_path / "v1").splits["test"][0]
-    prompt = renderer.prompt(row)
+    prompt = renderer.render_prompt(row)
     assert prompt is not None
     served = tokenizer.apply_chat_template((row.messages or [])[:-1], add_generation_prompt=True)["input_ids"]
     assert served == prompt.ids
@@ -157,7 +157,7 @@ def test_a_served_conversation_is_what_evaluation_asked_for_any_template(kind: s
     renderer = Renderer(tokenizer, "sft")
     tokenizer.chat_template = renderer.served_template
     for row in [*rows("t", 2), chat_row("long", "one", "two", "three", "four", "five", "six", system="be small")]:
-        prompt, example = renderer.prompt(row), renderer.example(row)
+        prompt, example = renderer.render_prompt(row), renderer.render_row(row)
         assert prompt is not None
         served = tokenizer.apply_chat_template((row.messages or [])[:-1], add_generation_prompt=True)["input_ids"]
         assert served == prompt.ids == example.ids[: example.mask.index(True)]

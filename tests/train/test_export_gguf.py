@@ -159,7 +159,7 @@ def compare(model: Any, tokenizer: Any, path: Path) -> int:
         assert all(contestant.ends_with(stop) for stop in renderer.stop_ids)
         assert not contestant.ends_with(7)
         for row in [*rows("a", 2), *some_rows(4), chat_row("odd", "is it a caf\u00e9 \u2602", "no")]:
-            prompt, ids = renderer.prompt(row), renderer.whole(row).ids
+            prompt, ids = renderer.render_prompt(row), renderer.render_uncut(row).ids
             assert prompt
             assert contestant.prompt_ids(row) == prompt.ids
             with torch.no_grad():
@@ -259,7 +259,7 @@ def test_texts_are_cut_into_words_as_the_tokenizer_cuts_them(name: str, tmp_path
     write_gguf(tmp_path / "a.gguf", make_model(), renderer, "x", "float32")
     contestant = GgufContestant(tmp_path / "a.gguf", "x")
     asked = [chat_row(f"r{n}", text, "yes") for n, text in enumerate([*texts, "1234567 '\u017fs it'S  \n \n\n a"])]
-    seen = [(contestant.prompt_ids(row), prompt.ids) for row in asked if (prompt := renderer.prompt(row))]
+    seen = [(contestant.prompt_ids(row), prompt.ids) for row in asked if (prompt := renderer.render_prompt(row))]
     contestant.close()
     assert [ids for ids, _ in seen] == [ids for _, ids in seen]
 

@@ -19,7 +19,7 @@ from train.pipeline.execute import start_run
 from train.pipeline.export import export_run, open_source
 from train.recipe import GuardRecipe, Recipe, build_recipe, recipe_toml
 
-EXAMPLES = Renderer(make_tokenizer(), "chat", 256).examples(some_rows(16)).examples
+EXAMPLES = Renderer(make_tokenizer(), "chat", 256).render(some_rows(16)).examples
 BASE = {"cats": 0.5, "dogs": 0.2}
 OF_BASE = ValidationScore(None, 1.0, BASE)
 

@@ -26,7 +26,7 @@ from train.model.distributed import SINGLE_PROCESS, Replicated
 from train.recipe import Recipe, build_recipe
 from train.recipe.schedule import lr_factor, peak_lr, warmup_steps
 
-EXAMPLES: list[Example] = Renderer(make_tokenizer(), "chat", 256).examples(some_rows(32)).examples
+EXAMPLES: list[Example] = Renderer(make_tokenizer(), "chat", 256).render(some_rows(32)).examples
 
 
 def _fit(

@@ -28,7 +28,7 @@ from train.recipe import Recipe
 
 @pytest.fixture(scope="module")
 def examples() -> list[Example]:
-    return Renderer(make_tokenizer(), "chat", 256).examples(some_rows(9)).examples
+    return Renderer(make_tokenizer(), "chat", 256).render(some_rows(9)).examples
 
 
 @pytest.mark.parametrize("has_bias", [False, True])

@@ -26,7 +26,7 @@ from train.recipe import Recipe, build_recipe
 
 # peft reads a property that transformers 5 renamed; that is between the two of them.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
-EXAMPLES = Renderer(make_tokenizer(), "chat", 256).examples(some_rows(12)).examples
+EXAMPLES = Renderer(make_tokenizer(), "chat", 256).render(some_rows(12)).examples
 KINDS: dict[str, dict[str, Any]] = {
     "lora": {}, "rslora": {"use_rslora": True}, "dora": {"use_dora": True},
     "dora and rslora": {"use_dora": True, "use_rslora": True},

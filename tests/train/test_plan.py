@@ -37,7 +37,7 @@ from train.pipeline.plan import (
 from train.pipeline.prepare import add_adapters, prepare
 from train.recipe import Recipe, build_recipe
 
-EXAMPLES = Renderer(make_tokenizer(), "sft", None).examples(some_rows(40)).examples
+EXAMPLES = Renderer(make_tokenizer(), "sft", None).render(some_rows(40)).examples
 CPU = torch.device("cpu")
 
 

@@ -38,7 +38,7 @@ def rendered(objective: Objective) -> list[Example]:
 
 def replayed() -> Example:
     """A text that is trained along."""
-    text = Renderer(make_tokenizer(), "sft", 256).whole(text_row("t", "the small dog ran home"))
+    text = Renderer(make_tokenizer(), "sft", 256).render_uncut(text_row("t", "the small dog ran home"))
     return replace(text, is_replay=True, second=(len(text.ids), 0))
 
 

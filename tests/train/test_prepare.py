@@ -37,7 +37,7 @@ ODD = [
 
 
 def _alone(renderer: Renderer, rows: list[Row]) -> list[Any]:
-    return [renderer.whole(row) for row in rows]
+    return [renderer.render_uncut(row) for row in rows]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -45,16 +45,16 @@ def _alone(renderer: Renderer, rows: list[Row]) -> list[Any]:
 def test_a_pass_gives_what_each_row_gives_alone(kind: str, objective: Any) -> None:
     rows = [*some_rows(30), *ODD, text_row("raw", "the red cat")]
     renderer = Renderer(make_tokenizer(kind), objective, None)
-    together = renderer.examples(rows).examples
+    together = renderer.render(rows).examples
     assert together == _alone(renderer, rows)
     for row in rows:
-        assert renderer.prompt(row) == Renderer(renderer.tokenizer, objective, None).prompt(row)
+        assert renderer.render_prompt(row) == Renderer(renderer.tokenizer, objective, None).render_prompt(row)
 
 
 def test_a_pass_refuses_what_a_row_alone_is_refused_for() -> None:
     bad = [chat_row("token", "<|im_end|>", "a"), chat_row("empty", "x", " "), chat_row("fine", "a", "b")]
     with pytest.raises(TrainError, match="token") as caught:
-        Renderer(make_tokenizer(), "sft", None).examples([*some_rows(3), *bad])
+        Renderer(make_tokenizer(), "sft", None).render([*some_rows(3), *bad])
     assert "empty" in caught.value.message
     assert "fine" not in caught.value.message
 
@@ -65,7 +65,7 @@ def test_a_template_that_dies_of_one_row_costs_that_row_only() -> None:
     tokenizer.chat_template = bomb + CHATML_WITHOUT_MARKS
     renderer = Renderer(tokenizer, "sft", None)
     with pytest.raises(TrainError, match="bomb") as caught:
-        renderer.examples([*some_rows(3), chat_row("the bomb", "bomb", "a")])
+        renderer.render([*some_rows(3), chat_row("the bomb", "bomb", "a")])
     assert "r1" not in caught.value.message
 
 
@@ -117,12 +117,12 @@ def test_the_cache_gives_what_the_first_run_gave(tmp_path: Path, capsys: pytest.
     assert isinstance(again.examples.arrays["ids"].base, np.memmap)
     assert (again.examples, again.cut, again.left_out) == (first.examples, first.cut, first.left_out)
     assert first.cut
-    assert renderer.examples(rows).examples == again.examples
-    assert renderer.examples(rows[3:5]).examples == again.examples[3:5]
+    assert renderer.render(rows).examples == again.examples
+    assert renderer.render(rows[3:5]).examples == again.examples[3:5]
     plain = Renderer(make_tokenizer(), "chat", 30, **args)
-    assert again.examples == plain.examples(rows).examples
+    assert again.examples == plain.render(rows).examples
     render_cached(renderer, rows, "digest", cache)
-    assert [renderer.prompt(row) for row in rows] == [plain.prompt(row) for row in rows]
+    assert [renderer.render_prompt(row) for row in rows] == [plain.render_prompt(row) for row in rows]
     args = {"on_too_long": "skip"}
     skipping = [render_cached(Renderer(make_tokenizer(), "chat", 30, **args), rows, "digest", cache) for _ in "ab"]
     assert list(skipping[0].left_out) == list(skipping[1].left_out) == list(first.cut)
@@ -154,7 +154,7 @@ def test_weights_and_records_without_a_trained_answer_come_from_the_cache_too(tm
     silent = [{**message, "train": False} if message["role"] == "assistant" else message for message in third.messages]
     rows = [dataclasses.replace(first, messages=marked), dataclasses.replace(second, weight=2.0),
             dataclasses.replace(third, messages=silent), dataclasses.replace(fourth, weight=0.0)]  # fmt: skip
-    alone = Renderer(make_tokenizer(), "chat", 256).examples(rows)
+    alone = Renderer(make_tokenizer(), "chat", 256).render(rows)
     assert list(alone.left_out) == [third.id]
     assert [example.weight / example.num_supervised for example in alone.examples] == [0.25, 2.0, 0.0]
     for _ in range(2):
@@ -172,16 +172,16 @@ def test_rows_of_a_file_give_what_rows_in_memory_give(tmp_path: Path, is_cached:
     opened = open_dataset(write_dataset(tmp_path / "v1", {"train": rows})).splits["train"]
     args: dict[str, Any] = {"on_too_long": "skip"}
     inside, outside = (Renderer(make_tokenizer(), "chat", 22, **args) for _ in "ab")
-    wanted = inside.examples(rows)
+    wanted = inside.render(rows)
     assert len(wanted.left_out) > 1
     given = render_cached(outside, opened, "digest", Cache(tmp_path / "c") if is_cached else None)
     assert (given.examples, given.left_out, given.notes) == (wanted.examples, wanted.left_out, wanted.notes)
-    assert outside.examples(opened).examples == given.examples
+    assert outside.render(opened).examples == given.examples
     # Parts of the file, as each of several ranks takes one.
     for part in (slice(1, None, 2), slice(30, 37)):
-        ours, theirs = outside.examples(opened[part]), inside.examples(rows[part])
+        ours, theirs = outside.render(opened[part]), inside.render(rows[part])
         assert (ours.examples, ours.left_out) == (theirs.examples, theirs.left_out)
-    assert [outside.prompt(row) for row in opened[:20]] == [inside.prompt(row) for row in rows[:20]]
+    assert [outside.render_prompt(row) for row in opened[:20]] == [inside.render_prompt(row) for row in rows[:20]]
 
 
 @pytest.mark.ci
@@ -279,7 +279,7 @@ def test_a_plan_reads_the_cache_of_the_plan_before(
 
 
 def test_a_step_is_found_without_the_epochs_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    examples = Renderer(make_tokenizer(), "sft", None).examples(some_rows(40)).examples
+    examples = Renderer(make_tokenizer(), "sft", None).render(some_rows(40)).examples
     for size in ({"global_batch_size": 4},):
         steps = BatchSampler(examples, build_recipe({"num_train_epochs": 1000, **size}))
         made: list[int] = []
@@ -296,7 +296,7 @@ def test_a_step_is_found_without_the_epochs_before_it(monkeypatch: pytest.Monkey
 
 
 def test_examples_are_a_sequence() -> None:
-    store = Renderer(make_tokenizer(), "sft", None).examples(some_rows(5)).examples
+    store = Renderer(make_tokenizer(), "sft", None).render(some_rows(5)).examples
     assert isinstance(store, Examples)
     assert store[-1] == store[4] == list(store)[4]
     assert store[1:3] == [store[1], store[2]]

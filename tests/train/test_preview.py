@@ -120,7 +120,7 @@ def test_an_answer_that_is_cut_is_named_though_the_recipe_cuts(bases: Bases, tmp
     cut = ("--set", "max_length=60", "--set", "on_too_long=cut")
     shown = _preview(dataset, bases(), *cut)
     assert shown.return_value == Exit.USAGE
-    whole = Renderer(make_tokenizer(), "sft").whole(chat_row("long", "who", "the cat " * 40))
+    whole = Renderer(make_tokenizer(), "sft").render_uncut(chat_row("long", "who", "the cat " * 40))
     lost = sum(whole.mask[60:])
     assert f"record long: its answer is cut by {lost} tokens" in shown.stderr
     assert f"long: 60 tokens, cut by {len(whole.ids) - 60}" in shown.stdout

@@ -41,12 +41,12 @@ def renderer(template: str, objective: Any = "sft", **more: Any) -> Renderer:
 
 
 def text_of(one: Renderer, row: Row) -> str:
-    return one.encoder.decode(one.whole(row).ids, has_control=True)
+    return one.encoder.decode(one.render_uncut(row).ids, has_control=True)
 
 
 def refusal(template: str, row: Row, objective: Any = "sft") -> str:
     with pytest.raises(TrainError) as caught:
-        renderer(template, objective).examples([row])
+        renderer(template, objective).render([row])
     assert caught.value.code == "E923 bad-rows"
     assert row.id in caught.value.message
     return caught.value.message
@@ -59,7 +59,7 @@ def test_a_template_that_holds_everything_is_taken(name: str, ends: bool, object
     one = renderer(TEMPLATES[name], objective)
     for arguments in (ARGUMENTS, json.dumps(ARGUMENTS), {}):
         row = calling_row(calls=[call(arguments=arguments), call(arguments={"city": "Rome"})], ends=ends)
-        rendered = one.examples([row])
+        rendered = one.render([row])
         assert [example.id for example in rendered.examples] == ["r1"]
         text = text_of(one, row)
         assert text.count("get_weather") == 3
@@ -82,7 +82,7 @@ def test_a_call_is_not_proved_by_what_others_say() -> None:
 def test_a_value_that_is_left_out_for_what_it_is(value: Any) -> None:
     row = calling_row(calls=[call(arguments={"city": "Rome", "unit": value})])
     assert "drops arguments of tool_calls" in refusal(FALSY, row)
-    assert renderer(FALSY).examples([calling_row(calls=[call(arguments={"city": "Rome", "unit": "C"})])]).examples
+    assert renderer(FALSY).render([calling_row(calls=[call(arguments={"city": "Rome", "unit": "C"})])]).examples
 
 
 def test_the_second_of_two_calls_and_a_cut_value_are_missed() -> None:
@@ -105,7 +105,7 @@ def test_reasoning_that_is_trained_must_be_there_and_other_may_be_left_out() -> 
     assert "<think>\nthe town is known\n</think>" in text_of(renderer(THINKING), last)
     assert "the chat template has no place for reasoning_content: r1" in refusal(TEMPLATES["hermes"], last)
     earlier = calling_row(ends=False, reasoning_content="the town is known")
-    rendered = renderer(THINKING).examples([earlier, calling_row("r2", ends=False)])
+    rendered = renderer(THINKING).render([earlier, calling_row("r2", ends=False)])
     assert rendered.notes == {
         "r1": ["the chat template leaves out the reasoning_content of answers that are not trained"]
     }
@@ -114,21 +114,21 @@ def test_reasoning_that_is_trained_must_be_there_and_other_may_be_left_out() -> 
     assert talk.messages is not None
     talk.messages[1] |= {"reasoning_content": "it is small"}
     assert "has no place for reasoning_content" in refusal(THINKING, talk, "chat")
-    assert renderer(THINKING).examples([talk]).notes == rendered.notes
+    assert renderer(THINKING).render([talk]).notes == rendered.notes
     untrained = replace(talk, messages=[talk.messages[0], talk.messages[1] | {"train": False}, *talk.messages[2:]])
-    assert renderer(THINKING, "chat").examples([untrained]).notes == rendered.notes
+    assert renderer(THINKING, "chat").render([untrained]).notes == rendered.notes
 
 
 def test_descriptions_that_are_left_out_are_counted() -> None:
-    assert renderer(TEMPLATES["typed signatures"]).examples([calling_row()]).notes == {
+    assert renderer(TEMPLATES["typed signatures"]).render([calling_row()]).notes == {
         "r1": ["the chat template leaves out descriptions of tools"]
     }
-    assert not renderer(TEMPLATES["hermes"]).examples([calling_row()]).notes
+    assert not renderer(TEMPLATES["hermes"]).render([calling_row()]).notes
 
 
 def test_what_follows_the_last_answer_is_counted_by_its_record() -> None:
     turned = chat_row("open", "who sat", "the cat", "and who ran")
-    rendered = renderer(TEMPLATES["hermes"]).examples([chat_row("whole", "who sat", "the cat"), turned])
+    rendered = renderer(TEMPLATES["hermes"]).render([chat_row("whole", "who sat", "the cat"), turned])
     assert [example.id for example in rendered.examples] == ["whole", "open"]
     assert rendered.notes == {"open": ["what follows the last answer (a turn of the user) is not trained"]}
 
@@ -141,7 +141,7 @@ def test_refused_records_are_skipped_where_the_recipe_says_so_also_from_the_cach
         assert [example.id for example in rendered.examples] == ["r0", "r1", "r2", "open"]
         assert rendered.left_out == {"call": ("E923 bad-rows", "the chat template has no place for tools")}
         assert rendered.notes == {"open": ["what follows the last answer (a turn of the user) is not trained"]}
-        assert one.examples(rows[2:]).left_out == rendered.left_out
+        assert one.render(rows[2:]).left_out == rendered.left_out
 
 
 @pytest.fixture(scope="module")
@@ -257,7 +257,7 @@ def test_the_reference_of_a_call_is_what_must_be_written_and_scores_full_marks()
     for name in ("hermes", "llama", "xml"):
         one = renderer(TEMPLATES[name])
         row = calling_row(calls=[call(), call(arguments={"city": "Rome", "days": 2})])
-        prompt = one.prompt(row)
+        prompt = one.render_prompt(row)
         assert prompt is not None
         nll = Nll(row.id, 1.0, 2, 3)
         for answer, expected in ((prompt.reference, 1.0), ("", 0.0), ("it is clear", 0.0)):
@@ -266,7 +266,7 @@ def test_the_reference_of_a_call_is_what_must_be_written_and_scores_full_marks()
             )
             assert scored[0].score == expected, (name, answer)
     one = renderer(TEMPLATES["html"])
-    prompt = one.prompt(row)
+    prompt = one.render_prompt(row)
     assert prompt is not None
     scored = score([row], {row.id: prompt.reference}, [Answer(row.id, "", True)], [nll], specs, split="test")
     assert scored[0].score is None, "a form that is not read is nobody's fault"

@@ -34,14 +34,14 @@ def renderer(template: str, objective: Any = "sft", **more: Any) -> Renderer:
 
 def text_of(one: Renderer, row: Row, *, is_trained: bool = False) -> str:
     """The tokens of a row, or those in the loss, decoded."""
-    example = one.whole(row)
+    example = one.render_uncut(row)
     pairs = zip(example.ids, example.mask, strict=True)
     return one.encoder.decode([token for token, is_on in pairs if is_on or not is_trained], has_control=True)
 
 
 def refusal(one: Renderer, row: Row) -> str:
     with pytest.raises(TrainError) as caught:
-        one.examples([row])
+        one.render([row])
     assert caught.value.code == "E923 bad-rows"
     assert row.id in caught.value.message
     return caught.value.message
@@ -61,7 +61,7 @@ def test_one_turn_is_trained_with_its_reasoning_or_without(template: str, though
         assert text_of(one, thinking_row(), is_trained=True) == trained[mode]
         # Masked or not, it is read.
         assert "two and three\n</think>\n\n5" + END in text_of(one, thinking_row())
-        assert one.whole(thinking_row()).num_bytes == len(trained[mode].removesuffix(END).encode())
+        assert one.render_uncut(thinking_row()).num_bytes == len(trained[mode].removesuffix(END).encode())
 
 
 def test_earlier_turns_of_a_template_that_writes_all_of_it() -> None:
@@ -77,10 +77,10 @@ def test_earlier_turns_of_a_template_that_writes_all_of_it() -> None:
         assert text_of(one, row, is_trained=True) == trained[mode]
         assert ("a cat, I think" in text_of(one, row)) == (mode != "drop-history")
         assert "the cat" in text_of(one, row)
-        notes = one.examples([row]).notes
+        notes = one.render([row]).notes
         assert (mode == "drop-history") == bool(notes), notes
     dropping = renderer(ALWAYS, "chat", reasoning="drop-history")
-    assert "drops the reasoning of earlier turns" in dropping.examples([row]).notes["r1"][0]
+    assert "drops the reasoning of earlier turns" in dropping.render([row]).notes["r1"][0]
     # What had no reasoning loses none, and is trained.
     plain = chat_row("p", "who sat", "the cat", "who ran", "the dog")
     assert text_of(dropping, plain, is_trained=True) == "the cat" + END + "the dog" + END
@@ -92,7 +92,7 @@ def test_earlier_turns_of_a_template_that_writes_the_last() -> None:
         # In the loss or not, each answer's reasoning must be there.
         reason = 'drops parts of reasoning_content (reasoning = "drop-history" does without it in earlier turns)'
         assert reason in refusal(renderer(LAST, "chat", reasoning=mode), row)
-        skipping = renderer(LAST, "chat", reasoning=mode, on_unrenderable="skip").examples([row, thinking_row("r2")])
+        skipping = renderer(LAST, "chat", reasoning=mode, on_unrenderable="skip").render([row, thinking_row("r2")])
         assert list(skipping.left_out) == ["r1"]
         assert [example.id for example in skipping.examples] == ["r2"]
     dropping = renderer(LAST, "chat", reasoning="drop-history")
@@ -119,7 +119,7 @@ def test_steps_of_one_turn_keep_their_reasoning() -> None:
 def test_a_template_that_swallows_it_is_refused_or_counted(mode: str, objective: str) -> None:
     row = thinking_row()
     assert "has no place for reasoning_content" in refusal(renderer(SWALLOWING, objective, reasoning=mode), row)
-    rendered = renderer(SWALLOWING, objective, reasoning=mode, on_unrenderable="skip").examples([row, *some_rows(2)])
+    rendered = renderer(SWALLOWING, objective, reasoning=mode, on_unrenderable="skip").render([row, *some_rows(2)])
     assert rendered.left_out["r1"][0] == "E923 bad-rows"
     assert len(rendered.examples) == 2
     cut = ALWAYS.replace("(m.reasoning_content)", "m.reasoning_content[:8]")
@@ -153,15 +153,15 @@ def test_the_prompt_stands_before_the_reasoning_and_the_reference_is_the_answer(
     for has_example in (True, False):
         one, row = renderer(template, reasoning=mode), thinking_row()
         if has_example:
-            one.examples([row])
-        prompt = one.prompt(row)
+            one.render([row])
+        prompt = one.render_prompt(row)
         assert prompt is not None
         assert prompt.reference == "5"
         written = one.encoder.decode(prompt.ids, has_control=True)
         assert written.endswith("<think>\n" if template == OPEN else "<|im_start|>assistant\n")
-        assert one.whole(row).ids[: len(prompt.ids)] == prompt.ids
+        assert one.render_uncut(row).ids[: len(prompt.ids)] == prompt.ids
     row = calling_row(reasoning_content="the town is known", calls=[call(arguments={"city": "Rome"})])
-    prompt = renderer(CALLING, reasoning=mode).prompt(row)
+    prompt = renderer(CALLING, reasoning=mode).render_prompt(row)
     assert prompt is not None
     assert prompt.reference.startswith("<tool_call>")
     assert "town" not in prompt.reference
@@ -172,8 +172,8 @@ def test_reasoning_that_is_text_of_the_answer_is_no_part_of_the_reference() -> N
         for has_example in (True, False):
             one, row = renderer(ALWAYS), chat_row("r1", "2 + 3", content)
             if has_example:
-                one.examples([row])
-            prompt = one.prompt(row)
+                one.render([row])
+            prompt = one.render_prompt(row)
             assert prompt is not None
             assert prompt.reference == reference
             assert text_of(one, row, is_trained=True) == content + END
@@ -186,7 +186,7 @@ def test_rows_that_differ_in_reasoning_alone_are_rendered_side_by_side() -> None
     assert [text_of(one, row, is_trained=True) for row in rows] == [
         "<think>\ntwo and three\n</think>\n\n5" + END, "5" + END, "<think>\nanother way\n</think>\n\n5" + END,
     ]  # fmt: skip
-    assert [example.ids for example in one.examples(rows).examples] == [one.whole(row).ids for row in rows]
+    assert [example.ids for example in one.render(rows).examples] == [one.render_uncut(row).ids for row in rows]
 
 
 @pytest.mark.parametrize(
@@ -209,13 +209,13 @@ def test_rows_that_differ_in_reasoning_alone_are_rendered_side_by_side() -> None
 def test_a_completion_is_parted_from_its_reasoning(template: str, completion: str, expected: tuple[str, str]) -> None:
     one = renderer(template)
     ids = one.tokenizer(completion, add_special_tokens=False).input_ids
-    assert one.answer(ids) == expected
+    assert one.split_answer(ids) == expected
 
 
 def test_control_tokens_around_reasoning_part_it_too() -> None:
     one = renderer(ALWAYS.replace("<think>\n", "<|sep|>").replace("\n</think>\n\n", "<|sep|>"))
     ids = one.tokenizer("<|sep|>2 and 3<|sep|>5", add_special_tokens=False).input_ids
-    assert one.answer(ids)[0] == "5"
+    assert one.split_answer(ids)[0] == "5"
 
 
 def test_scorers_see_the_answer_alone_and_no_empty_one_is_right() -> None:
@@ -288,7 +288,7 @@ def test_lengths_and_plan_count_its_tokens(dataset: Path, tmp_path: Path) -> Non
         cli, ["preview", "-", "--base", str(base)], input=(dataset / "train.jsonl").read_bytes()
     )
     lengths = {line["id"]: line for line in map(json.loads, measured.stdout.splitlines())}
-    assert lengths["t1"]["supervised"] == renderer(ALWAYS).whole(thinking_row("t1")).num_supervised
+    assert lengths["t1"]["supervised"] == renderer(ALWAYS).render_uncut(thinking_row("t1")).num_supervised
     supervised = {}
     for mode in MODES:
         done = train("plan", dataset, base, "--no-measure", "--json", *QUICK, "--set", f"reasoning={mode}")
@@ -356,4 +356,4 @@ def test_rows_of_others_may_name_it_otherwise(name: str) -> None:
     assert row.messages is not None
     answer = {key: value for key, value in row.messages[1].items() if key != "reasoning_content"}
     other = replace(row, messages=[row.messages[0], answer | {name: "two and three"}])
-    assert renderer(ALWAYS).whole(other) == renderer(ALWAYS).whole(row)
+    assert renderer(ALWAYS).render_uncut(other) == renderer(ALWAYS).render_uncut(row)

@@ -33,21 +33,21 @@ def tokenizer(request: pytest.FixtureRequest) -> Any:
 @pytest.mark.parametrize("system", [None, "be kind"])
 def test_sft_trains_the_last_answer_only(tokenizer: Any, system: str | None) -> None:
     renderer = Renderer(tokenizer, "sft", 256)
-    example = renderer.example(chat_row("m", "yo", "yo", "and you", "fine, yo", system=system))
+    example = renderer.render_row(chat_row("m", "yo", "yo", "and you", "fine, yo", system=system))
     assert _trained(renderer, example) == f"fine, yo{END}"
     assert example.num_bytes == len("fine, yo")
 
 
 def test_chat_trains_every_answer(tokenizer: Any) -> None:
     renderer = Renderer(tokenizer, "chat", 256)
-    example = renderer.example(chat_row("m", "a", "b", "c", "d"))
+    example = renderer.render_row(chat_row("m", "a", "b", "c", "d"))
     assert _trained(renderer, example) == f"b{END}d{END}"
     assert example.num_bytes == 2
 
 
 def test_domain_trains_every_token(tokenizer: Any) -> None:
     renderer = Renderer(tokenizer, "domain", 256)
-    example = renderer.example(text_row("m", "the red cat é"))
+    example = renderer.render_row(text_row("m", "the red cat é"))
     has_bos = tokenizer.bos_token is not None
     assert example.mask == [False] + [True] * (len(example.ids) - 1)
     assert example.ids[-1] == tokenizer.eos_token_id
@@ -59,13 +59,13 @@ def test_domain_trains_every_token(tokenizer: Any) -> None:
 def test_the_prompt_is_a_prefix_and_the_reference_the_answer(tokenizer: Any) -> None:
     renderer = Renderer(tokenizer, "sft", 256)
     for row in some_rows(20):
-        prompt, example = renderer.prompt(row), renderer.example(row)
+        prompt, example = renderer.render_prompt(row), renderer.render_row(row)
         assert prompt is not None
         assert example.ids[: len(prompt.ids)] == prompt.ids
         assert example.mask.index(True) == len(prompt.ids)
         assert row.messages is not None
         assert prompt.reference == row.messages[-1]["content"]
-    assert renderer.prompt(text_row("t", "some text")) is None
+    assert renderer.render_prompt(text_row("t", "some text")) is None
     assert tokenizer.eos_token_id in renderer.stop_ids
 
 
@@ -80,7 +80,7 @@ def test_no_prompt_token_is_trained_and_no_answer_token_is_dropped(
     tokenizer: Any, prompt: str, answer: str, again: str
 ) -> None:
     renderer = Renderer(tokenizer, "chat", 4096)
-    example = renderer.example(chat_row("m", prompt, answer, answer, again))
+    example = renderer.render_row(chat_row("m", prompt, answer, answer, again))
     is_stripping = "trim" in renderer.template
     first, last = (answer.strip(), again.strip()) if is_stripping else (answer, again)
     assert _trained(renderer, example) == f"{first}{END}{last}{END}"
@@ -90,7 +90,7 @@ def test_marks_and_differencing_give_the_same_mask() -> None:
     marked, plain = make_tokenizer("marked"), make_tokenizer("marked")
     plain.chat_template = CHATML_WITHOUT_MARKS
     for row in [*some_rows(20), chat_row("m", "a", "b", "c", "d", system="s")]:
-        assert Renderer(marked, "chat", 256).example(row) == Renderer(plain, "chat", 256).example(row)
+        assert Renderer(marked, "chat", 256).render_row(row) == Renderer(plain, "chat", 256).render_row(row)
 
 
 def test_the_masks_are_those_of_transformers() -> None:
@@ -100,7 +100,7 @@ def test_the_masks_are_those_of_transformers() -> None:
         theirs = tokenizer.apply_chat_template(
             row.messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
         )
-        example = renderer.example(row)
+        example = renderer.render_row(row)
         assert example.ids == theirs["input_ids"]
         assert example.mask == [bool(bit) for bit in theirs["assistant_masks"]]
 
@@ -118,8 +118,8 @@ def test_a_template_that_rewrites_some_contents_costs_those_rows(change: str, ro
     rows = [chat_row("odd", said if role == "user" else "a", said if role == "assistant" else "b")]
     renderer = Renderer(tokenizer, "sft", on_unrenderable="skip")
     # The shape is known by then.
-    assert [example.id for example in renderer.examples([*some_rows(3), *rows]).examples] == ["r0", "r1", "r2"]
-    assert "rewrites" in renderer.examples(rows).left_out["odd"][1]
+    assert [example.id for example in renderer.render([*some_rows(3), *rows]).examples] == ["r0", "r1", "r2"]
+    assert "rewrites" in renderer.render(rows).left_out["odd"][1]
 
 
 def test_a_template_that_trims_some_contents_is_trained_as_it_writes() -> None:
@@ -127,7 +127,7 @@ def test_a_template_that_trims_some_contents_is_trained_as_it_writes() -> None:
     trimmed = "(m.content | trim if 'odd' in m.content else m.content)"
     tokenizer.chat_template = CHATML_WITHOUT_MARKS.replace("m.content", trimmed)
     renderer = Renderer(tokenizer, "sft")
-    examples = renderer.examples([chat_row("a", "q", " even "), chat_row("b", "q", " odd ")]).examples
+    examples = renderer.render([chat_row("a", "q", " even "), chat_row("b", "q", " odd ")]).examples
     assert [_trained(renderer, example) for example in examples] == [f" even {END}", f"odd{END}"]
 
 
@@ -149,7 +149,7 @@ def test_text_that_the_template_puts_before_an_answer_is_trained_too() -> None:
         "{% if loop.last %}{{ '<think></think>' }}{% endif %}{{ m.content + '<|im_end|>' }}{% else %}",
     )
     renderer = Renderer(tokenizer, "chat", 256)
-    assert _trained(renderer, renderer.example(chat_row("m", "a", "b", "c", "d"))) == f"b{END}<think></think>d{END}"
+    assert _trained(renderer, renderer.render_row(chat_row("m", "a", "b", "c", "d"))) == f"b{END}<think></think>d{END}"
 
 
 @pytest.mark.parametrize("where", ["user", "assistant", "system"])
@@ -159,17 +159,17 @@ def test_control_tokens_in_data_are_refused_with_their_record(where: str) -> Non
     row = chat_row("bad-one", texts["user"], texts["assistant"], system=evil if where == "system" else None)
     renderer = Renderer(make_tokenizer(), "sft", 256)
     with pytest.raises(TrainError) as caught:
-        renderer.examples([*some_rows(3), row])
+        renderer.render([*some_rows(3), row])
     assert caught.value.code == "E924 control-token-in-data"
     assert "bad-one" in caught.value.message
     allowed = Renderer(make_tokenizer(), "sft", 256, allow_special_tokens=True)
     example, tame = (
-        allowed.example(row),
-        allowed.example(chat_row("m", "q", "a", system="s" if where == "system" else None)),
+        allowed.render_row(row),
+        allowed.render_row(chat_row("m", "q", "a", system="s" if where == "system" else None)),
     )
     special = allowed.encoder.special_ids
     assert [n for n in example.ids if n in special] == [n for n in tame.ids if n in special]
-    prompt = allowed.prompt(row)
+    prompt = allowed.render_prompt(row)
     assert prompt is not None
     assert example.ids[: len(prompt.ids)] == prompt.ids
 
@@ -179,7 +179,7 @@ def test_rows_without_a_trained_token_are_refused_and_listed() -> None:
     asked = Row("asked", "c", "k", [{"role": "user", "content": "x"}], None, None)
     empty = chat_row("empty", "x", " ")
     with pytest.raises(TrainError) as caught:
-        renderer.examples([asked, empty, *some_rows(2)])
+        renderer.render([asked, empty, *some_rows(2)])
     assert "asked" in caught.value.message
     assert "empty" in caught.value.message
     assert "r0" not in caught.value.message
@@ -188,16 +188,16 @@ def test_rows_without_a_trained_token_are_refused_and_listed() -> None:
 def test_long_rows_are_refused_cut_or_skipped_and_always_counted() -> None:
     tokenizer, long = make_tokenizer(), chat_row("long", "the cat", "hello " * 40)
     with pytest.raises(TrainError, match="long") as caught:
-        Renderer(tokenizer, "sft", 32).examples([*some_rows(1), long])
+        Renderer(tokenizer, "sft", 32).render([*some_rows(1), long])
     assert caught.value.code == "E925 too-long"
-    skipped = Renderer(tokenizer, "sft", 32, on_too_long="skip").examples([chat_row("short", "a", "b"), long])
+    skipped = Renderer(tokenizer, "sft", 32, on_too_long="skip").render([chat_row("short", "a", "b"), long])
     assert (list(skipped.left_out), [example.id for example in skipped.examples]) == (["long"], ["short"])
-    whole = Renderer(tokenizer, "sft", None).example(long)
-    cut = Renderer(tokenizer, "sft", 32, on_too_long="cut").examples([long])
+    whole = Renderer(tokenizer, "sft", None).render_row(long)
+    cut = Renderer(tokenizer, "sft", 32, on_too_long="cut").render([long])
     assert cut.cut == {"long": len(whole.ids) - 32}
     assert cut.examples[0].ids == whole.ids[:32]
     with pytest.raises(TrainError, match="prompt alone"):
-        Renderer(tokenizer, "sft", 16, on_too_long="cut").examples([chat_row("deep", "the cat " * 30, "a")])
+        Renderer(tokenizer, "sft", 16, on_too_long="cut").render([chat_row("deep", "the cat " * 30, "a")])
 
 
 def test_tool_calls_are_trained_as_the_template_writes_them() -> None:
@@ -215,8 +215,10 @@ def test_tool_calls_are_trained_as_the_template_writes_them() -> None:
     ]  # fmt: skip
     row = Row("t", "c", "k", messages, [{"type": "function", "function": {"name": "f"}}], None)
     renderer = Renderer(tokenizer, "chat", 256)
-    assert _trained(renderer, renderer.example(row)) == f'[f]{{"x": "<1>"}}{END}it is 42{END}'
-    assert _trained(Renderer(tokenizer, "sft", 256), Renderer(tokenizer, "sft", 256).example(row)) == f"it is 42{END}"
+    assert _trained(renderer, renderer.render_row(row)) == f'[f]{{"x": "<1>"}}{END}it is 42{END}'
+    assert (
+        _trained(Renderer(tokenizer, "sft", 256), Renderer(tokenizer, "sft", 256).render_row(row)) == f"it is 42{END}"
+    )
 
 
 def test_a_developer_is_the_system_where_the_template_knows_no_other() -> None:
@@ -229,7 +231,7 @@ def test_a_developer_is_the_system_where_the_template_knows_no_other() -> None:
         None,
     )
     renderer = Renderer(make_tokenizer(), "sft", 256)
-    assert renderer.example(row).ids == renderer.example(chat_row("d", "a", "b", system="s")).ids
+    assert renderer.render_row(row).ids == renderer.render_row(chat_row("d", "a", "b", system="s")).ids
 
 
 def test_a_slow_tokenizer_is_refused() -> None:
@@ -264,7 +266,7 @@ def test_an_answer_begins_and_ends_with_tokens_of_its_own() -> None:
     renderer = Renderer(tokenizer, "sft", 256)
     assert renderer.warnings, "no end token is trained"
     row = chat_row("m", "bbb", "b")
-    example, prompt = renderer.example(row), renderer.prompt(row)
+    example, prompt = renderer.render_row(row), renderer.render_prompt(row)
     assert prompt is not None
     assert _trained(renderer, example) == "b"
     assert example.ids == [*prompt.ids, 1, 3]
@@ -276,6 +278,6 @@ def test_a_template_that_opens_some_answers_in_another_way_costs_those_rows() ->
     asked = "{% if 'odd' in messages[0].content %}{{ '<think>' }}{% endif %}{% endif %}"
     tokenizer.chat_template = CHATML_WITHOUT_MARKS.replace(opening, opening.removesuffix("{% endif %}") + asked)
     renderer = Renderer(tokenizer, "sft", on_unrenderable="skip")
-    rendered = renderer.examples([*some_rows(2), chat_row("odd", "odd", "a")])
+    rendered = renderer.render([*some_rows(2), chat_row("odd", "odd", "a")])
     assert [example.id for example in rendered.examples] == ["r0", "r1"]
     assert "add_generation_prompt" in rendered.left_out["odd"][1]

@@ -75,7 +75,7 @@ def test_the_head_weighs_as_cross_entropy_does(chunk_bytes: int, has_bias: bool)
 def test_packed_and_padded_weigh_as_one_by_one(kind: str) -> None:
     rows = [*_weighed(some_rows(5)), replace(text_row("t", "the red cat"), weight=0.25)]
     rows.append(_marked({"weight": 0.5}, {"train": False}, {"weight": 2}))
-    examples = RENDERER.examples(rows).examples
+    examples = RENDERER.render(rows).examples
     model = make_model(kind)
     assert capabilities_of(model).has_packing
     total = sum(example.weight for example in examples)
@@ -102,7 +102,7 @@ def test_packed_and_padded_weigh_as_one_by_one(kind: str) -> None:
     "changes", [{"per_device_train_batch_size": 8, "gradient_accumulation_steps": 4}, {"micro_batch_tokens": 40}]
 )
 def test_splitting_a_weighted_step_does_not_change_it(tmp_path: Path, changes: dict[str, Any]) -> None:
-    examples = RENDERER.examples(_weighed(some_rows(32))).examples
+    examples = RENDERER.render(_weighed(some_rows(32))).examples
     seen: list[dict[str, torch.Tensor]] = []
     losses = []
     for name, more in (("whole", {}), ("split", changes)):
@@ -120,7 +120,7 @@ def test_splitting_a_weighted_step_does_not_change_it(tmp_path: Path, changes: d
 
 
 def test_the_normaliser_is_the_sum_of_weights_of_the_step() -> None:
-    examples = RENDERER.examples(_weighed(some_rows(12))).examples
+    examples = RENDERER.render(_weighed(some_rows(12))).examples
     steps = BatchSampler(examples, build_recipe({"global_batch_size": 5, "num_train_epochs": 1}))
     for step in (steps[number] for number in range(len(steps))):
         places = [place for group in step.micro_batches for place in group]
@@ -130,7 +130,7 @@ def test_the_normaliser_is_the_sum_of_weights_of_the_step() -> None:
 
 
 def test_a_weight_of_one_is_no_weight() -> None:
-    plain, told = RENDERER.example(_marked({}, {})), RENDERER.example(_marked({"train": True, "weight": 1}, {}))
+    plain, told = RENDERER.render_row(_marked({}, {})), RENDERER.render_row(_marked({"train": True, "weight": 1}, {}))
     assert plain == told
     assert told.weights is None
     assert told.weight == told.num_supervised
@@ -139,8 +139,8 @@ def test_a_weight_of_one_is_no_weight() -> None:
 
 def test_a_turn_that_is_not_trained_is_read_and_not_learnt() -> None:
     whole, part = (
-        RENDERER.example(_marked({}, {}, {})),
-        RENDERER.example(_marked({}, {"train": False}, {"weight": 0.5})),
+        RENDERER.render_row(_marked({}, {}, {})),
+        RENDERER.render_row(_marked({}, {"train": False}, {"weight": 0.5})),
     )
     assert part.ids == whole.ids
     assert _trained(whole) == "yesnomaybe"
@@ -150,7 +150,7 @@ def test_a_turn_that_is_not_trained_is_read_and_not_learnt() -> None:
     counts = [w for w, m in zip(part.weights, part.mask, strict=True) if m]
     assert set(counts) == {1.0, 0.5}
     assert counts == sorted(counts, reverse=True), "the first turn is whole, the last is half"
-    assert _trained(RENDERER.example(_marked({}, {"weight": 0}, {}))) == "yesmaybe"
+    assert _trained(RENDERER.render_row(_marked({}, {"weight": 0}, {}))) == "yesmaybe"
 
 
 def test_the_marks_reach_no_template_and_change_no_prompt() -> None:
@@ -160,25 +160,25 @@ def test_the_marks_reach_no_template_and_change_no_prompt() -> None:
     )
     renderer = Renderer(leaking, "chat", 256)
     marked, plain = _marked({"train": False}, {"weight": 0.5}), _marked({}, {})
-    assert renderer.example(marked).ids == renderer.example(plain).ids
-    assert RENDERER.prompt(marked) == RENDERER.prompt(plain)
+    assert renderer.render_row(marked).ids == renderer.render_row(plain).ids
+    assert RENDERER.render_prompt(marked) == RENDERER.render_prompt(plain)
 
 
 def test_a_record_without_a_trained_answer_is_set_aside_by_name() -> None:
     silent = [_marked({"train": False}), _marked({"weight": 0}, {"train": False})]
-    rendered = RENDERER.examples([*silent, *some_rows(2)])
+    rendered = RENDERER.render([*silent, *some_rows(2)])
     assert list(rendered.left_out) == ["m"]
     assert len(rendered.examples) == 2
-    last = Renderer(make_tokenizer(), "sft", 256).examples([_marked({}, {"train": False}), _marked({"weight": 0}, {})])
+    last = Renderer(make_tokenizer(), "sft", 256).render([_marked({}, {"train": False}), _marked({"weight": 0}, {})])
     assert list(last.left_out) == ["m"], "with sft only the last answer counts"
     assert len(last.examples) == 1
 
 
 def test_domain_refuses_marks_that_it_would_ignore() -> None:
     domain = Renderer(make_tokenizer(), "domain", 256)
-    assert domain.example(_marked({"train": True})).num_supervised
+    assert domain.render_row(_marked({"train": True})).num_supervised
     with pytest.raises(TrainError, match="trains all tokens alike"):
-        domain.example(_marked({"weight": 0.5}))
+        domain.render_row(_marked({"weight": 0.5}))
 
 
 @pytest.mark.parametrize(
@@ -229,6 +229,6 @@ def test_the_preview_shows_what_a_token_counts(tmp_path: Path, bases: Any, capsy
 
 def test_evaluation_weighs_nothing() -> None:
     rows = some_rows(4)
-    plain, weighed = (RENDERER.examples(these).examples for these in (rows, _weighed(rows)))
+    plain, weighed = (RENDERER.render(these).examples for these in (rows, _weighed(rows)))
     model = make_model()
     assert nll_per_example(model, plain) == nll_per_example(model, weighed)

@@ -20,7 +20,7 @@ from typing import IO, Any
 # From malloc.h of glibc; the numbers are part of its interface.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 _NEVER, _AT_ONCE = 2**31 - 1, 64 << 20
-_STARTING_SECONDS = 60.0
+_START_TIMEOUT = 60.0
 # Commands end quietly by SIGPIPE when `head` closes their output; a child that died must not end them so.
 _QUIET = getattr(socket, "MSG_NOSIGNAL", 0)
 
@@ -35,15 +35,15 @@ class _Child:
 class Worker:
     """Answers one JSON value with one JSON value, each on a line; started when first asked, and again after it died.
 
-    ``arguments`` are those of a Python that sees no environment and no working directory. ``greeting`` is sent first,
-    with ``starting_seconds`` to import, so that the clock of a question counts its work alone.
+    ``arguments`` are those of a Python that sees no environment and no working directory. ``handshake`` is sent first,
+    with ``start_timeout`` seconds to import, so that the ``timeout`` of a question, in seconds, counts its work alone.
     """
 
     def __init__(
-        self, arguments: Sequence[str], *, greeting: Any, seconds: float, starting_seconds: float = _STARTING_SECONDS
+        self, arguments: Sequence[str], *, handshake: Any, timeout: float, start_timeout: float = _START_TIMEOUT
     ) -> None:
-        self._arguments, self._greeting = list(arguments), greeting
-        self._seconds, self._starting_seconds = seconds, starting_seconds
+        self._arguments, self._handshake = list(arguments), handshake
+        self._timeout, self._start_timeout = timeout, start_timeout
         self._running: list[_Child] = []
         self._lock = threading.Lock()
         # Also at the end of the interpreter; it must not keep the worker alive, hence the list.
@@ -67,7 +67,7 @@ class Worker:
                 if greeted is None or (isinstance(greeted, Mapping) and "fault" in greeted):
                     _end(self._running)
                     return greeted
-            return self._exchange(question, self._seconds)
+            return self._exchange(question, self._timeout)
 
     def _start(self) -> Any:
         ours, theirs = socket.socketpair()
@@ -78,13 +78,13 @@ class Worker:
                 stderr=subprocess.DEVNULL, env={}, start_new_session=True,
             )  # fmt: skip
         self._running.append(_Child(process, ours, ours.makefile("rb")))
-        return self._exchange(self._greeting, self._starting_seconds)
+        return self._exchange(self._handshake, self._start_timeout)
 
-    def _exchange(self, value: Any, seconds: float) -> Any:
+    def _exchange(self, value: Any, timeout: float) -> Any:
         child = self._running[0]
         try:
             # In ASCII: a text may hold a lone surrogate, and a newline ends the question.
-            child.line.settimeout(seconds)
+            child.line.settimeout(timeout)
             child.line.sendall(json.dumps(value).encode("ascii") + b"\n", _QUIET)
             answer = child.answers.readline()
         except (BrokenPipeError, ConnectionResetError, TimeoutError):

@@ -158,7 +158,7 @@ def _print_lengths(recipe: Recipe) -> None:
             continue
         at, fault, mask = f"stdin:{number}", "", list[bool]()
         try:
-            mask = renderer.whole(read_row(line, at)).mask
+            mask = renderer.render_uncut(read_row(line, at)).mask
         except TrainError as error:
             fault = error.message
         edges = [n for n, pair in enumerate(zip([False, *mask], [*mask, False], strict=True)) if pair[0] != pair[1]]

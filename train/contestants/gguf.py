@@ -44,7 +44,7 @@ _SEEDS = 2**32 - 1
 """The seed of this number means "any" to llama.cpp."""
 _CERTAIN = 1e5
 """What is added to the logit of a token that shall be written."""
-_STARTING_SECONDS, _BYTES_A_SECOND, _SHORT_SECONDS = 60.0, 20_000_000, 30.0
+_START_TIMEOUT, _BYTES_A_SECOND, _SHORT_SECONDS = 60.0, 20_000_000, 30.0
 # What a request leaves out is filled in with the engine's own habits, or with those that the file names.
 _GREEDY = {"temperature": 0.0, "samplers": ["temperature"], "mirostat": 0, "ignore_eos": False, "cache_prompt": False}
 
@@ -263,15 +263,15 @@ class _Server:
         )
         self._client = httpx2.Client(transport=transport, base_url="http://llama.cpp")
         # Even a file may hold what never ends: its template is rendered when it is loaded.
-        self._seconds = _STARTING_SECONDS + path.stat().st_size / _BYTES_A_SECOND
+        self._seconds = _START_TIMEOUT + path.stat().st_size / _BYTES_A_SECOND
         settings = {
             "path": str(path.resolve()), "reads": reads, "socket": str(self._socket), "errors": str(self._errors),
             # A small file loses by sharing its work.
             "threads": threads or (1 if path.stat().st_size < SMALL_MODEL else free_cores()),
         }  # fmt: skip
         self._worker = Worker(
-            [str(Path(__file__).with_name("gguf_server.py"))], greeting=settings, seconds=_SHORT_SECONDS,
-            starting_seconds=self._seconds,
+            [str(Path(__file__).with_name("gguf_server.py"))], handshake=settings, timeout=_SHORT_SECONDS,
+            start_timeout=self._seconds,
         )  # fmt: skip
 
     def ask(self, where: str, body: Any = None) -> dict[str, Any]:

@@ -81,7 +81,7 @@ class LocalContestant:
         del self.model
 
     def _check_prompt(self, row: Row) -> None:
-        prompt = self.renderer.prompt(row)
+        prompt = self.renderer.render_prompt(row)
         if prompt is None:
             raise RowFault("raw text asks nothing")
         if self.reads and len(prompt.ids) >= self.reads:

@@ -48,13 +48,13 @@ def predict(
     Raises TrainError: a row cannot be rendered.
     """
     begun = time.perf_counter()
-    prompts = [prompt for row in rows if (prompt := renderer.prompt(row)) is not None]
+    prompts = [prompt for row in rows if (prompt := renderer.render_prompt(row)) is not None]
     answers: dict[int, Answer] = {}
 
     def is_spent(ids: list[int]) -> bool:
         # Reasoning that has ended is shorter than all that was written, or ends with the very last token.
-        num, end = renderer.num_reasoning(ids), renderer.reasoning_end
-        return num is not None and num >= len(ids) and renderer.num_reasoning([*ids, *end]) != num
+        num, end = renderer.count_reasoning(ids), renderer.reasoning_end
+        return num is not None and num >= len(ids) and renderer.count_reasoning([*ids, *end]) != num
 
     def follow(number: int, ids: list[int]) -> Sequence[int] | None:
         if len(ids) == max_reasoning_tokens and is_spent(ids):
@@ -67,11 +67,11 @@ def predict(
         per_token = (time.perf_counter() - begun) / sum(len(generated.ids) + 1 for generated in batch.values())
         begun = time.perf_counter()
         for index, (ids, stopped) in batch.items():
-            text, reasoning = renderer.answer(ids)
+            text, reasoning = renderer.split_answer(ids)
             is_cut = max_reasoning_tokens is not None and len(ids) > max_reasoning_tokens
             answers[index] = Answer(
                 prompts[index].id, text, stopped, reasoning, prompt_tokens=len(prompts[index].ids),
-                new_tokens=len(ids), seconds=(len(ids) + 1) * per_token, reasoning_tokens=renderer.num_reasoning(ids),
+                new_tokens=len(ids), seconds=(len(ids) + 1) * per_token, reasoning_tokens=renderer.count_reasoning(ids),
                 is_cut=is_cut and is_spent(ids[:max_reasoning_tokens]),
             )  # fmt: skip
             if on_answer is not None:
@@ -144,7 +144,7 @@ def evaluate_model(
     Raises TrainError: rows cannot be rendered; each reason with its record ids.
     """
     read = rows if prompts is None else [prompts[row.id] for row in rows]
-    examples, most = renderer.examples(read).examples, recipe.eval.batch_tokens
+    examples, most = renderer.render(read).examples, recipe.eval.batch_tokens
     ids = {example.id for example in examples}
     if skipped := [row for row in read if row.id not in ids]:
         on_progress("likelihoods", len(skipped))
@@ -155,8 +155,8 @@ def evaluate_model(
         nlls = nll_per_example(model, examples, batch_tokens=most, on_done=partial(on_progress, "likelihoods"))
         if is_generating:
             # Of preferences the worse answer too; what a verdict rejects is no reference.
-            rejected = nll_per_example(model, renderer.examples(worse_sides(read)).examples, batch_tokens=most)
-            wanted = [renderer.prompt(row) for row in read if row.is_liked is not False]
+            rejected = nll_per_example(model, renderer.render(worse_sides(read)).examples, batch_tokens=most)
+            wanted = [renderer.render_prompt(row) for row in read if row.is_liked is not False]
             references = {prompt.id: prompt.reference for prompt in wanted if prompt is not None}
             choice_rows = rows_with_choices(read, categories)
             answers = choose(model, renderer, choice_rows, batch_tokens=most)
@@ -216,7 +216,7 @@ def verbatim(model: Any, renderer: Renderer, rows: Sequence[Row], recipe: Recipe
     """
     most, tried = recipe.eval.fit_records, dict[str, tuple[list[int], list[int]]]()
     # Many answers are too short to be tried.
-    for example in renderer.examples(sample_rows(rows, 20 * most)).examples if most else ():
+    for example in renderer.render(sample_rows(rows, 20 * most)).examples if most else ():
         # The last run of trained tokens; the first token of all is never one.
         stop = len(example.mask) - example.mask[::-1].index(True)
         start = stop - example.mask[:stop][::-1].index(False)

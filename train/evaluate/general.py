@@ -67,7 +67,7 @@ def readable_general(renderer: Renderer, general: Path | None) -> list[Row]:
     readable = []
     for row in general_rows(general):
         try:
-            renderer.example(row)
+            renderer.render_row(row)
             readable.append(row)
         except TooLongFault:
             continue

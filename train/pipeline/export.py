@@ -265,7 +265,7 @@ def _ids_served_differently(source: Source) -> list[str]:
     return [
         row.id
         for row in source.rows()
-        if (prompt := renderer.prompt(row)) is not None
+        if (prompt := renderer.render_prompt(row)) is not None
         and renderer.tokenizer(renderer.served_bos + prompt.text, add_special_tokens=False).input_ids != prompt.ids
     ]
 
@@ -378,7 +378,7 @@ def _expected(source: Source, model: Any, rows: Sequence[Row]) -> list[_Referenc
     stops, reads = source.renderer.stop_ids, int(model.config.max_position_embeddings)
     for row in sample_rows(rows, _NUM_COMPARED):
         try:
-            example, prompt = source.renderer.whole(row), source.renderer.prompt(row)
+            example, prompt = source.renderer.render_uncut(row), source.renderer.render_prompt(row)
         except RowFault:
             # It can be answered, and has no answer that could be trained.
             continue
@@ -421,7 +421,7 @@ def _prove_tokens(source: Source, contestant: GgufContestant, rows: Sequence[Row
     trained = [row for row in source.dataset.splits["train"] if row.messages]
     for row in [_PROBE, *rows, *sample_rows(trained, _MOST_TRAIN)]:
         try:
-            prompt = renderer.prompt(row)
+            prompt = renderer.render_prompt(row)
             if prompt is not None and contestant.prompt_ids(row) != prompt.ids:
                 changed.append(row.id or "a text with digits, signs and accents")
         except RowFault as fault:

@@ -332,7 +332,7 @@ def _check_evaluation(
         )
     choice_examples(renderer, rows_with_choices(rows, categories))
     # What `evaluate_model` reads of preferences.
-    renderer.examples(worse_sides(rows))
+    renderer.render(worse_sides(rows))
 
 
 def _replay(
@@ -345,7 +345,7 @@ def _replay(
     try:
         rows = general_rows(None if recipe.mixing.replay == SHIPPED_TEXT else folder / recipe.mixing.replay)
         fresh = [row for row, is_same in zip(rows, flag_exam_copies(rows, measured), strict=True) if not is_same]
-        records = [renderer.whole(replace(row, id=f"replay-{row.id}")) for row in fresh]
+        records = [renderer.render_uncut(replace(row, id=f"replay-{row.id}")) for row in fresh]
     except TrainError as error:
         # The hint of general text speaks of what is measured.
         hint = f'Name another JSONL or text file with mixing.replay, or set it to "{SHIPPED_TEXT}".'

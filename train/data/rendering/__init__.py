@@ -1,8 +1,8 @@
 """Records -> token ids and masks, through the model's own chat template, with the token asserts of every run.
 
 renderer = Renderer(tokenizer, "sft", max_length=512)
-renderer.examples(rows).examples    # what is trained
-renderer.prompt(row)                # what is generated from; its ids are a prefix of the example's
+renderer.render(rows).examples    # what is trained
+renderer.render_prompt(row)       # what is generated from; its ids are a prefix of the example's
 """
 
 from __future__ import annotations

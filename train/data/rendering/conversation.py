@@ -144,9 +144,9 @@ class SafeTemplate:
 
     def __init__(self, source: str, tokens: Mapping[str, str], end_token: str, special_tokens: Sequence[str]) -> None:
         self.source = source
-        greeting = {"template": source, "tokens": dict(tokens)}
-        self._worker = Worker([template_module.__file__], greeting=greeting, seconds=_MOST_SECONDS)
-        self._shape = lru_cache(_MOST_SHAPES)(self._placed_words)
+        handshake = {"template": source, "tokens": dict(tokens)}
+        self._worker = Worker([template_module.__file__], handshake=handshake, timeout=_MOST_SECONDS)
+        self._shape = lru_cache(_MOST_SHAPES)(self._locate_words)
         self.written = lru_cache(_MOST_SHAPES)(self._written)
         system = {"role": "system", "content": "system"}
         for probe in (QUESTION, QUESTION[:1], [system, *QUESTION], QUESTION * 2):
@@ -192,17 +192,17 @@ class SafeTemplate:
         """
         text, start = rendering
         bare = [{**message, "content": bool(message["content"])} for message in messages]
-        placed = self._shape(json.dumps([bare, tools, answers])).with_contents(messages, text)
+        conversation = self._shape(json.dumps([bare, tools, answers])).with_contents(messages, text)
         # What is generated from may depend on contents, too.
-        if placed is not None and (start == placed.last_turn.start or not self.has_opening):
-            return placed
+        if conversation is not None and (start == conversation.last_turn.start or not self.has_opening):
+            return conversation
         contents = [
             self._find_alone(text, messages, tools, turn) if message["content"] else None
             for turn, message in enumerate(messages)
         ]
         return self._with_turns(Conversation(messages, text, contents), tools, answers)
 
-    def _placed_words(self, shape: str) -> Conversation:
+    def _locate_words(self, shape: str) -> Conversation:
         """A conversation of a shape, with words in place of its contents."""
         bare, tools, answers = json.loads(shape)
         word = _sentinel(shape + self.source)
@@ -238,11 +238,11 @@ class SafeTemplate:
             raise RowFault(f"the chat template rewrites what the {message['role']} says")
         return start, end
 
-    def _with_turns(self, placed: Conversation, tools: Any, answers: Sequence[int]) -> Conversation:
-        return replace(placed, turns={answer: self._turn(placed, tools, answer) for answer in answers})
+    def _with_turns(self, conversation: Conversation, tools: Any, answers: Sequence[int]) -> Conversation:
+        return replace(conversation, turns={answer: self._turn(conversation, tools, answer) for answer in answers})
 
-    def _turn(self, placed: Conversation, tools: Any, answer: int) -> Turn:
-        text, span, messages = placed.text, placed.contents[answer], placed.messages
+    def _turn(self, conversation: Conversation, tools: Any, answer: int) -> Turn:
+        text, span, messages = conversation.text, conversation.contents[answer], conversation.messages
         if self.has_opening:
             opening = self.render(messages[:answer], tools, is_prompt=True)
         elif span is None:
@@ -339,20 +339,20 @@ class ReasoningMarks:
         # The fewest ids whose text has the end of the reasoning; more of them never lose it.
         return bisect_left(range(len(ids)), True, key=lambda n: self.closing in self._begun(ids[:n], decode))
 
-    def answer_in(self, content: str) -> str:
+    def strip_reasoning(self, content: str) -> str:
         """Return the content of an answer without the reasoning that it begins with, as completions are parted too."""
         text = content.lstrip()
         is_begun = self.closing in text and text.startswith(self.opening)
         return text.partition(self.closing)[2].lstrip() if is_begun else content
 
-    def span(self, placed: Conversation, turn: int) -> Span | None:
+    def span(self, conversation: Conversation, turn: int) -> Span | None:
         """Return where the reasoning of a message stands, None where it is not between its marks before the content."""
-        (start, stop), own = placed.around(turn), placed.contents[turn]
-        text = placed.text[start : own[0] if own else stop]
+        (start, stop), own = conversation.around(turn), conversation.contents[turn]
+        text = conversation.text[start : own[0] if own else stop]
         # A short one may stand elsewhere too, so it counts only where its marks are around it.
         for closing in re.finditer(re.escape(self.closing), text):
             before = text[: closing.start()].rstrip()
-            for form in _spellings(trace_of(placed.messages[turn])):
+            for form in _spellings(trace_of(conversation.messages[turn])):
                 begin = len(before) - len(form)
                 if before.endswith(form) and text[:begin].rstrip().endswith(self.opening):
                     return start + begin, start + len(before)
@@ -385,40 +385,40 @@ def find_marks(source: str, render: Callable[..., str]) -> ReasoningMarks | None
 
 
 def trained_turns(
-    placed: Conversation, marks: ReasoningMarks | None, trained: Collection[int], *, is_masked: bool
+    conversation: Conversation, marks: ReasoningMarks | None, trained: Collection[int], *, is_masked: bool
 ) -> list[Turn]:
     """Return where what is trained of each answer stands: with its reasoning, or where that ``is_masked`` without.
 
     Raises RowFault where the reasoning of one of the ``trained`` stands elsewhere, or its end cannot be told.
     """
-    turns = dict(placed.turns)
-    for answer, turn in placed.turns.items():
-        if answer not in trained or not trace_of(placed.messages[answer]):
+    turns = dict(conversation.turns)
+    for answer, turn in conversation.turns.items():
+        if answer not in trained or not trace_of(conversation.messages[answer]):
             continue
         if marks is None:
             raise RowFault("the chat template writes no mark between reasoning and answer")
-        span, content = marks.span(placed, answer), placed.contents[answer]
+        span, content = marks.span(conversation, answer), conversation.contents[answer]
         if span is None or span[0] < turn.start or span[1] > turn.stop:
             raise RowFault("the chat template writes reasoning at another place than before its answer")
         if is_masked:
-            after = placed.text[span[1] :].lstrip().removeprefix(marks.closing).lstrip()
-            turns[answer] = turn._replace(start=content[0] if content else len(placed.text) - len(after))
+            after = conversation.text[span[1] :].lstrip().removeprefix(marks.closing).lstrip()
+            turns[answer] = turn._replace(start=content[0] if content else len(conversation.text) - len(after))
     return list(turns.values())
 
 
-def prove_answer(placed: Conversation, answer: int, turn: Turn, decoded: str) -> None:
+def prove_answer(conversation: Conversation, answer: int, turn: Turn, decoded: str) -> None:
     """Prove that what is trained at a ``turn`` is the ``answer``, and of nobody else's content; ``decoded`` is the text
     of its ids, which may differ from the row's by outer spaces and the tokenizer's own Unicode normal form.
 
     Raises RowFault.
     """
-    for span, message in zip(placed.contents, placed.messages, strict=True):
+    for span, message in zip(conversation.contents, conversation.messages, strict=True):
         if span and message["role"] != "assistant" and turn.start < span[1] and span[0] < turn.end:
             raise RowFault("a token of the system, the user or a tool would be trained")
-    text = placed.text[turn.start : turn.end]
+    text = conversation.text[turn.start : turn.end]
     if decoded != text and _normal(decoded) != _normal(text):
         raise RowFault("the tokenizer cannot express the answer (the trained ids decode to another text)")
-    if not contains_content(text, placed.messages[answer]["content"]):
+    if not contains_content(text, conversation.messages[answer]["content"]):
         raise RowFault("the trained text is not the assistant's")
 
 
@@ -457,7 +457,7 @@ class _RecordPart(NamedTuple):
     is_needed: bool = True
 
 
-def prove_parts(template: SafeTemplate, placed: Conversation, tools: Any, trained: Collection[int]) -> list[str]:
+def prove_parts(template: SafeTemplate, conversation: Conversation, tools: Any, trained: Collection[int]) -> list[str]:
     """Prove that tools, tool calls and reasoning stand in the text; return what is left out and may be, in words.
 
     ``trained`` are the turns whose reasoning must be there; that of others may be left out, as Qwen3 does on purpose.
@@ -466,16 +466,16 @@ def prove_parts(template: SafeTemplate, placed: Conversation, tools: Any, traine
     # two things are proved. Once for each shape, that the template has a place for each part: no text of somebody else
     # can stand in for it. And of each row that each part stands, in one of the known spellings, in what the template
     # writes at that turn: a value that is cut, rewritten, or left out for what it is (none, false, zero) does not.
-    parts = list(_parts(placed.messages, tools, trained))
+    parts = list(_parts(conversation.messages, tools, trained))
     if not parts:
         return []
-    like = _in_words(placed.messages, tools, template.source)
+    like = _in_words(conversation.messages, tools, template.source)
     # A template may check names and values and refuse the words; then only the spellings are checked.
     text = template.written(json.dumps(like))
     has_slot = [text is None or not isinstance(part.value, str) or part.value in text for part in _parts(*like)]
     missing = []
     for part, is_slot in zip(parts, has_slot, strict=True):
-        written = _written_at(placed, part.turn)
+        written = _written_at(conversation, part.turn)
         if not is_slot or (part.is_needed and not any(form in written for form in _spellings(part.value))):
             missing.append(part)
     if needed := [part for part in missing if part.is_needed]:
@@ -553,13 +553,13 @@ def _function(holder: Mapping[str, Any], what: str) -> Mapping[str, Any]:
     return function
 
 
-def _written_at(placed: Conversation, turn: int | None) -> str:
+def _written_at(conversation: Conversation, turn: int | None) -> str:
     """What the template itself writes: at a turn (between the contents around it), and for None everywhere."""
     if turn is None:
-        return placed.template_text
-    start, stop = placed.around(turn)
-    own = placed.contents[turn]
-    return placed.text[start:stop] if own is None else f"{placed.text[start : own[0]]}\0{placed.text[own[1] : stop]}"
+        return conversation.template_text
+    start, stop = conversation.around(turn)
+    text, own = conversation.text, conversation.contents[turn]
+    return text[start:stop] if own is None else f"{text[start : own[0]]}\0{text[own[1] : stop]}"
 
 
 def _refusal(parts: Sequence[_RecordPart], missing: Sequence[_RecordPart]) -> str:

@@ -29,9 +29,9 @@ class Passage(NamedTuple):
     text: str
     answers: Sequence[tuple[int, int]] = ()
     """[start, end) of each answer; none of these lies inside a token."""
-    num_opening: int = 0
+    num_prompt_chars: int = 0
     """How many characters stand before the last answer; their ids alone are the prompt's."""
-    plain: Sequence[tuple[int, int]] = ()
+    plain_spans: Sequence[tuple[int, int]] = ()
     """Spans in which control tokens are mere text."""
 
 
@@ -41,7 +41,7 @@ class Encoded(NamedTuple):
     ids: list[int]
     offsets: Ints
     """[n, 2]: the [start, end) characters of each token, (0, 0) for an added one."""
-    runs: list[tuple[int, int]]
+    answer_spans: list[tuple[int, int]]
     """[start, stop) of each answer."""
     num_prompt: int
     """Number of ids that the opening alone has."""
@@ -144,15 +144,15 @@ class Encoder:
 
     def _opening(self, passage: Passage, cuts: set[int], ids: list[int], offsets: Ints) -> list[int]:
         """The ids of what stands before the last answer, encoded alone."""
-        if self._bytes is None or cuts or passage.plain:
+        if self._bytes is None or cuts or passage.plain_spans:
             [(alone, _)] = self._read([_parts(passage, cuts, is_opening=True)])
             return alone
         # As far as the last token that is read apart they are those of the whole; what follows is often the same.
-        begin = int(np.searchsorted(offsets[:, 1], passage.num_opening, side="right"))
+        begin = int(np.searchsorted(offsets[:, 1], passage.num_prompt_chars, side="right"))
         while begin and ids[begin - 1] not in self._apart:
             begin -= 1
         start = int(offsets[begin - 1, 1]) if begin else 0
-        return [*ids[:begin], *self._read_alone(passage.text[start : passage.num_opening])]
+        return [*ids[:begin], *self._read_alone(passage.text[start : passage.num_prompt_chars])]
 
     def _align(self, passage: Passage, ids: list[int], offsets: Ints, opening: list[int]) -> tuple[Encoded, set[int]]:
         """The passage as tokens, and the characters at which it must be cut, for a token lies across them."""
@@ -163,14 +163,14 @@ class Encoder:
         joined = {edge for edge, low, high in zip(edges, ending, beginning, strict=True) if low < high}
         is_prefix = ids[: len(opening)] == opening
         if not joined and not is_prefix:
-            joined = {passage.num_opening}
+            joined = {passage.num_prompt_chars}
         is_added = self.is_adding_bos and ids[:1] != [self.bos]
-        runs = [
+        answer_spans = [
             (low + is_added, max(low, high) + is_added) for low, high in zip(ending[::2], beginning[1::2], strict=True)
         ]
         if is_added:
             ids, offsets = [self.bos, *ids], np.concatenate([np.zeros((1, 2), np.int64), offsets])
-        return Encoded(ids, offsets, runs, len(opening) + is_added, is_prefix, is_added), joined
+        return Encoded(ids, offsets, answer_spans, len(opening) + is_added, is_prefix, is_added), joined
 
     def _read(self, texts: Sequence[list[_Segment]]) -> list[tuple[list[int], Ints]]:
         """The ids and the offsets of each text, whose parts are read apart."""
@@ -224,8 +224,8 @@ class _Segment(NamedTuple):
 
 def _parts(passage: Passage, cuts: Collection[int], *, is_opening: bool = False) -> list[_Segment]:
     """Split a passage, or what stands before its last answer, at the cuts in it and at the ends of its plain spans."""
-    length = passage.num_opening if is_opening else len(passage.text)
-    spans = [span for span in passage.plain if span[1] <= length]
+    length = passage.num_prompt_chars if is_opening else len(passage.text)
+    spans = [span for span in passage.plain_spans if span[1] <= length]
     edges = sorted({0, length, *(cut for cut in cuts if cut < length), *(edge for span in spans for edge in span)})
     return [
         _Segment(passage.text[start:end], start, any(a <= start and end <= b for a, b in spans))

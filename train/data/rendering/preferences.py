@@ -22,7 +22,7 @@ def preference_examples(renderer: Renderer, rows: Sequence[Row], digest: str, ca
 
     ``digest`` is a SHA-256 of the rows. A record is left out with its reason where it has no two answers ("E880
     no-pair"), where both sides are the same tokens after they were cut ("E881 equal-sides"), and where `Renderer`
-    leaves one of them out. Raises the TrainError that `Renderer.examples` raises.
+    leaves one of them out. Raises the TrainError that `Renderer.render` raises.
     """
     pairs: list[tuple[Row, Row]] = []
     verdicts: list[tuple[Row, int]] = []

@@ -82,7 +82,7 @@ class _Item:
     """Indices of the messages to locate in the text; the last one is the conversation's last answer."""
     notes: list[str] = field(default_factory=list)
     """What of the row is in no token, and may be left out, in words."""
-    placed: Conversation | None = None
+    conversation: Conversation | None = None
     turns: list[Turn] = field(default_factory=list)
     """Where what is trained of each answer stands; the conversation's own begin where an answer is generated."""
     encoded: Encoded = field(init=False)
@@ -90,7 +90,7 @@ class _Item:
     @property
     def text(self) -> str:
         """What is encoded."""
-        return (self.row.text or "") if self.placed is None else self.placed.text
+        return (self.row.text or "") if self.conversation is None else self.conversation.text
 
     def attempt(self, step: Callable[..., Any], *arguments: Any) -> Any:
         """Return what a step of the item returns, None where it or one before failed."""
@@ -169,15 +169,15 @@ class Renderer:
         words = json.dumps([self.tokenizer.special_tokens_map, self.template], sort_keys=True, default=str)
         return hashlib.sha256((self.tokenizer.backend_tokenizer.to_str() + words).encode()).hexdigest()
 
-    def examples(self, rows: Sequence[Row]) -> Rendered:
+    def render(self, rows: Sequence[Row]) -> Rendered:
         """Return the examples of all rows; raises one TrainError that lists every fault with its record ids."""
         rendered = Rendered()
-        return replace(rendered, examples=Examples.joined(list(self.batches(rows, rendered))))
+        return replace(rendered, examples=Examples.joined(list(self.render_batches(rows, rendered))))
 
-    def batches(self, rows: Sequence[Row], rendered: Rendered) -> Iterator[dict[str, Any]]:
+    def render_batches(self, rows: Sequence[Row], rendered: Rendered) -> Iterator[dict[str, Any]]:
         """Yield the arrays of the examples of ``rows`` some at a time, at least once; tell ``rendered`` of the others.
 
-        Raises the TrainError that `examples` raises, after the last ones.
+        Raises the TrainError that `render` raises, after the last ones.
         """
         examples: list[Example] = []
         faults: dict[str, tuple[RowFault, list[str]]] = {}
@@ -212,23 +212,25 @@ class Renderer:
             return self.on_too_long == "skip"
         return isinstance(fault, NoTrainedAnswer) or (fault.is_unrenderable and self.on_unrenderable == "skip")
 
-    def example(self, row: Row) -> Example:
+    def render_row(self, row: Row) -> Example:
         """Return one row's example, cut to max_length where the recipe says so; raises RowFault (a TrainError)."""
-        return self._shorten(self.whole(row))
+        return self._shorten(self.render_uncut(row))
 
-    def whole(self, row: Row) -> Example:
+    def render_uncut(self, row: Row) -> Example:
         """Return one row's example uncut; raises RowFault (a TrainError)."""
         return self._prove(self._item(row))
 
     def preview(self, row: Row) -> Preview:
-        """Return one row for display; raises RowFault (a TrainError)."""
+        """Return a row as its example is, token by token, for display; raises RowFault (a TrainError)."""
         item = self._item(row)
-        whole, placed, marks = self._prove(item), item.placed, self._marks
+        whole, conversation, marks = self._prove(item), item.conversation, self._marks
         roles = ["text"] * len(whole.ids)
-        if placed is not None:
-            pairs = zip(placed.contents, row.messages or (), strict=False)
+        if conversation is not None:
+            pairs = zip(conversation.contents, row.messages or (), strict=False)
             spans = [(*span, message["role"]) for span, message in pairs if span]
-            traces = [marks.span(placed, n) for n, one in enumerate(placed.messages) if trace_of(one)] if marks else []
+            traces = [
+                marks.span(conversation, n) for n, one in enumerate(conversation.messages) if marks and trace_of(one)
+            ]
             spans += [(*span, "reasoning") for span in traces if span]
             roles = [
                 next((role for a, b, role in spans if start < b and a < end), "template")
@@ -236,7 +238,7 @@ class Renderer:
             ]
         return Preview(self._shorten(whole), whole, roles, item.notes)
 
-    def prompt(self, row: Row) -> Prompt | None:
+    def render_prompt(self, row: Row) -> Prompt | None:
         """Return what the last answer is generated from; None for raw text. Raises RowFault (a TrainError).
 
         The reference of an answer that calls tools is all that the model has to write after its reasoning, as it would
@@ -247,12 +249,12 @@ class Renderer:
         answer, marks = row.messages[last_answer(row.messages)], self._marks
         reference = answer["content"] or ""
         if marks is not None and not trace_of(answer):
-            reference = marks.answer_in(reference)
-        item, placed = self._unanswered(row)
+            reference = marks.strip_reasoning(reference)
+        item, conversation = self._unanswered(row)
         if answer.get("tool_calls"):
-            written = placed.text[item.turns[-1].start : placed.last_turn.stop]
+            written = conversation.text[item.turns[-1].start : conversation.last_turn.stop]
             reference = self.encoder.special_pattern.sub("", written)
-        return Prompt(row.id, item.encoded.ids[: item.encoded.num_prompt], reference, placed.prompt)
+        return Prompt(row.id, item.encoded.ids[: item.encoded.num_prompt], reference, conversation.prompt)
 
     def choice_ids(self, row: Row, choice: str) -> tuple[list[int], list[int]]:
         """Return the ids that the last answer is generated from, and those of ``choice`` as that answer without its
@@ -263,7 +265,7 @@ class Renderer:
         assert row.messages is not None, "raw text has no answer"
         messages = [*row.messages[: last_answer(row.messages)], {"role": "assistant", "content": choice}]
         encoded = self._unanswered(replace(row, messages=messages))[0].encoded
-        [(start, stop)] = encoded.runs
+        [(start, stop)] = encoded.answer_spans
         if start == stop:
             raise RowFault(f"the choice {choice!r} has no token of its own")
         if self.max_length and encoded.num_prompt + stop - start > self.max_length:
@@ -279,11 +281,11 @@ class Renderer:
         """True where the template has marks by which reasoning is told from an answer."""
         return self._marks is not None
 
-    def answer(self, ids: Sequence[int]) -> tuple[str, str | None]:
+    def split_answer(self, ids: Sequence[int]) -> tuple[str, str | None]:
         """Return the answer of generated ids as `decode` gives it, and the reasoning before it, None without any."""
         return (self.decode(ids), None) if self._marks is None else self._marks.split(ids, self.encoder.decode)
 
-    def num_reasoning(self, ids: Sequence[int]) -> int | None:
+    def count_reasoning(self, ids: Sequence[int]) -> int | None:
         """Return how many of generated ids are reasoning with its end, None where there is none."""
         return None if self._marks is None else self._marks.length(ids, self.encoder.decode)
 
@@ -368,7 +370,7 @@ class Renderer:
         if isinstance(rendering, RenderFault):
             raise rendering
         messages, answers, row = item.messages, item.answers, item.row
-        item.placed = placed = self._chat.locate(messages, row.tools, answers, rendering)
+        item.conversation = conversation = self._chat.locate(messages, row.tools, answers, rendering)
         trained: Collection[int] = answers
         if item.is_trained:
             written = row.messages or []
@@ -376,31 +378,31 @@ class Renderer:
                 trained = range(len(messages))
             else:
                 trained = [n for n in answers if weight_of(written[n]) > 0]
-            item.notes += prove_parts(self._chat, placed, row.tools, trained)
+            item.notes += prove_parts(self._chat, conversation, row.tools, trained)
             if (role := written[-1]["role"]) != "assistant":
                 item.notes.append(f"what follows the last answer (a turn of the {role}) is not trained")
             if any(not messages[n]["content"].strip() and not messages[n].get("tool_calls") for n in answers):
                 raise RowFault("an answer is empty, so only its end would be trained")
         is_masked = not item.is_trained or self.reasoning == "context"
-        item.turns = trained_turns(placed, self._marks, trained, is_masked=is_masked)
+        item.turns = trained_turns(conversation, self._marks, trained, is_masked=is_masked)
 
     def _passage(self, item: _Item) -> Passage:
-        placed, text = item.placed, item.text
-        spans = [(0, len(text))] if placed is None else [span for span in placed.contents if span]
+        conversation, text = item.conversation, item.text
+        spans = [(0, len(text))] if conversation is None else [span for span in conversation.contents if span]
         is_plain = self.allow_special_tokens and any(self.encoder.special_pattern.search(text[a:b]) for a, b in spans)
         plain = spans if is_plain else []
-        if placed is None:
-            return Passage(text, plain=plain)
+        if conversation is None:
+            return Passage(text, plain_spans=plain)
         ends = [turn.end if item.is_trained else turn.stop for turn in item.turns]
         answers = [(turn.start, end) for turn, end in zip(item.turns, ends, strict=True)]
-        return Passage(text, answers, placed.last_turn.start, plain)
+        return Passage(text, answers, conversation.last_turn.start, plain)
 
     def _prove(self, item: _Item) -> Example:
-        row, placed, encoded = item.row, item.placed, item.encoded
-        if placed is None or self.objective == "domain":
+        row, conversation, encoded = item.row, item.conversation, item.encoded
+        if conversation is None or self.objective == "domain":
             ids, runs = self._all_tokens(item)
         else:
-            ids, runs = encoded.ids, self._answers(item, placed)
+            ids, runs = encoded.ids, self._answers(item, conversation)
         mask, weights = [False] * len(ids), [0.0] * len(ids)
         for start, stop, weight, _ in runs:
             mask[start:stop], weights[start:stop] = [True] * (stop - start), [weight] * (stop - start)
@@ -409,27 +411,28 @@ class Renderer:
         return Example(
             *row.name, ids, mask, sum(num_bytes for *_, num_bytes in runs),
             weights if any(weight != 1 for _, _, weight, _ in runs) else None,
-            num_prompt=-1 if placed is None else encoded.num_prompt,
+            num_prompt=-1 if conversation is None else encoded.num_prompt,
         )  # fmt: skip
 
-    def _answers(self, item: _Item, placed: Conversation) -> list[_Run]:
+    def _answers(self, item: _Item, conversation: Conversation) -> list[_Run]:
         """The answers of a weight above 0, each with its end token, proved."""
         encoded, messages = item.encoded, item.row.messages or ()
         weights = [weight_of(messages[answer]) for answer in item.answers]
         # Set aside and counted, not refused: the owner of the data said so with a mark.
         if not any(weights):
             raise NoTrainedAnswer("no answer of the record may be trained (train is false, or the weight is 0)")
-        self.encoder.prove(encoded, placed.template_text, is_from_template=True)
+        self.encoder.prove(encoded, conversation.template_text, is_from_template=True)
         closing, runs = self._chat.closing, []
-        for turn, answer, (start, stop), weight in zip(item.turns, item.answers, encoded.runs, weights, strict=True):
+        answers = zip(item.turns, item.answers, encoded.answer_spans, weights, strict=True)
+        for turn, answer, (start, stop), weight in answers:
             if weight > 0:
                 # A first token has nothing before it to be predicted from.
                 ids = encoded.ids[max(start, 1) : stop]
-                prove_answer(placed, answer, turn, self.encoder.decode(ids, has_control=True))
+                prove_answer(conversation, answer, turn, self.encoder.decode(ids, has_control=True))
                 is_last = answer == item.answers[-1]
                 if is_last and closing and ids[-1:] != [self.tokenizer.convert_tokens_to_ids(closing)]:
                     raise RowFault(f"the last answer does not end in the trained end token {closing!r}")
-                num_bytes = len(placed.text[turn.start : turn.stop].encode())
+                num_bytes = len(conversation.text[turn.start : turn.stop].encode())
                 runs.append((max(start, 1), stop, item.row.weight * weight, num_bytes))
         return runs
 
@@ -440,7 +443,7 @@ class Renderer:
             raise RowFault("a message has a train flag or a weight, and the objective domain trains all tokens alike")
         if self.reasoning == "context" and any(map(trace_of, item.messages)):
             raise RowFault("reasoning is to be context, and the objective domain trains all tokens alike")
-        ids = [*encoded.ids, eos] if item.placed is None and eos is not None else encoded.ids
+        ids = [*encoded.ids, eos] if item.conversation is None and eos is not None else encoded.ids
         if len(ids) < 2 or not text.strip():
             return ids, []
         self.encoder.prove(encoded._replace(ids=ids), text)
@@ -450,9 +453,9 @@ class Renderer:
     def _unanswered(self, row: Row) -> tuple[_Item, Conversation]:
         """Return a row with messages, proved up to its last answer, and where its parts stand."""
         item = self._item(row, is_trained=False)
-        assert item.placed is not None, "raw text has no answer"
+        assert item.conversation is not None, "raw text has no answer"
         self.encoder.prove(item.encoded, item.text)
-        return item, item.placed
+        return item, item.conversation
 
     def _shorten(self, example: Example) -> Example:
         most = self.max_length
@@ -466,12 +469,12 @@ class Renderer:
 
 
 def render_cached(renderer: Renderer, rows: Sequence[Row], digest: str, cache: Cache | None) -> Rendered:
-    """Return what ``renderer.examples`` returns, from the cache where it has it.
+    """Return what ``renderer.render`` returns, from the cache where it has it.
 
-    ``digest`` is a SHA-256 of the rows. Raises the TrainError that ``renderer.examples`` raises.
+    ``digest`` is a SHA-256 of the rows. Raises the TrainError that ``renderer.render`` raises.
     """
     if cache is None or not rows:
-        return renderer.examples(rows)
+        return renderer.render(rows)
     settings = ("objective", "max_length", "on_too_long", "on_unrenderable", "reasoning", "allow_special_tokens")
     key = digest_of({
         "rows": digest,
@@ -485,10 +488,10 @@ def render_cached(renderer: Renderer, rows: Sequence[Row], digest: str, cache: C
     if entry is None:
         # Its parts are filled while the batches are written.
         said: dict[str, Any] = {"left_out": {}, "cut": {}, "notes": {}}
-        cache.put(key, renderer.batches(rows, Rendered(**said)), said)
+        cache.put(key, renderer.render_batches(rows, Rendered(**said)), said)
         entry = cache.get(key)
     if entry is None:
         # The disk refuses.
-        return renderer.examples(rows)
+        return renderer.render(rows)
     left_out = {record: (code, reason) for record, (code, reason) in entry.values["left_out"].items()}
     return Rendered(Examples(entry.arrays), left_out, entry.values["cut"], entry.values["notes"])

@@ -40,7 +40,7 @@ for line in sys.stdin:
     sys.stdout.write(json.dumps(answer) + "\\n")
     sys.stdout.flush()
 """
-_CHILD = Worker(["-c", _PROGRAM], greeting=[{}, None], seconds=2.0)
+_CHILD = Worker(["-c", _PROGRAM], handshake=[{}, None], timeout=2.0)
 
 
 @metric("json_schema", primary="field_f1")
