@@ -92,7 +92,7 @@ def ours(task: str, model: Any, pairs: list[Pair], dtype: str) -> Callable[[], l
     from train.base.process import keep_freed_memory
     from train.data.rendering import Example
     from train.evaluate.answers import choice_nlls, generate
-    from train.model import computing
+    from train.model import autocasting
     from train.model.capabilities import capabilities_of
     from train.model.loss import nll_per_example
 
@@ -105,7 +105,7 @@ def ours(task: str, model: Any, pairs: list[Pair], dtype: str) -> Callable[[], l
         return [list(ids) for ids in tokenizer(texts)["input_ids"]]
 
     def score() -> list[Any]:
-        with computing(torch.device("cpu"), getattr(torch, dtype)):
+        with autocasting(torch.device("cpu"), getattr(torch, dtype)):
             if task == "generation":
                 prompts = tokens([context for context, _ in pairs])
                 done = generate(

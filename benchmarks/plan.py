@@ -52,7 +52,7 @@ def real(name: str, num_steps: int) -> dict[str, Any]:
     from train.model import add_lora
     from train.model.batch import BatchSampler
     from train.model.capabilities import capabilities_of, checkpoint_activations
-    from train.model.device import Meter
+    from train.model.device import MemoryMeter
     from train.pipeline.plan import make_plan
     from train.recipe import build_recipe
 
@@ -84,7 +84,7 @@ def real(name: str, num_steps: int) -> dict[str, Any]:
     computed = make_plan(model, steps, placement)
     corrected = make_plan(model, steps, placement, is_measured=True)
     with tempfile.TemporaryDirectory() as folder:
-        meter = Meter(placement.device)
+        meter = MemoryMeter(placement.device)
         result = fit(model, steps, Path(folder), placement=placement)
         grown = meter.peak_increase_bytes() + corrected["memory"]["weights"]
     real = {"seconds": result.step_seconds, "peak_bytes": grown}

@@ -111,7 +111,7 @@ def memory(folder: Path, base: str, cache: Path) -> dict[str, Any]:
     from train.data.rendering import Renderer, render_cached
     from train.model import load_tokenizer
     from train.model.batch import BatchSampler
-    from train.model.device import Meter
+    from train.model.device import MemoryMeter
     from train.recipe import Recipe
 
     def anonymous() -> int:
@@ -120,7 +120,7 @@ def memory(folder: Path, base: str, cache: Path) -> dict[str, Any]:
 
     tokenizer, ends = load_tokenizer(base)
     renderer = Renderer(tokenizer, "sft", None, stop_ids=ends)
-    meter, before = Meter(torch.device("cpu")), anonymous()
+    meter, before = MemoryMeter(torch.device("cpu")), anonymous()
     dataset = open_dataset(folder)
     opened = meter.peak_increase_bytes()
     digest = dataset.manifest["files"]["train.jsonl"]["sha256"]

@@ -23,7 +23,7 @@ from train.base.errors import TrainError
 from train.data.rendering import Example
 from train.loop import Placement, Trainer, fit
 from train.loop.events import AsyncScalars
-from train.model import add_lora, attention, capabilities, computing, pick_device, pick_dtype
+from train.model import add_lora, attention, autocasting, capabilities, pick_device, pick_dtype
 from train.model.batch import BatchSampler, collate
 from train.model.capabilities import (
     capabilities_of,
@@ -96,11 +96,11 @@ def test_weights_are_cast_once_a_step(method: str) -> None:
         _examples([50, 40, 45, 60]), build_recipe({"global_batch_size": 4, "micro_batch_tokens": 60}), is_packed=True
     )
     trainer = Trainer(model, sampler, Placement(dtype=torch.bfloat16))
-    micro_batches = [group for group, _ in trainer.turns(sampler[0])]
+    micro_batches = [group for group, _ in trainer.micro_batches(sampler[0])]
     assert len(micro_batches) == 4
     named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     for group in micro_batches:
-        with computing(torch.device("cpu"), torch.bfloat16):
+        with autocasting(torch.device("cpu"), torch.bfloat16):
             batch = collate([sampler.examples[index] for index in group], is_packed=True)
             loss, _ = supervised_loss(model, batch, scale=1 / sampler[0].weight)
         loss.backward()
@@ -355,9 +355,9 @@ def tf32() -> Iterator[Any]:
 def test_products_of_float32_are_tf32_on_a_gpu_and_only_within(mine: str, tf32: Any) -> None:
     tf32.fp32_precision = mine
     for kind, wanted in (("cuda", "tf32"), ("cpu", mine)):
-        with pytest.raises(KeyError), computing(torch.device(kind), torch.float32):  # noqa: PT012
+        with pytest.raises(KeyError), autocasting(torch.device(kind), torch.float32):  # noqa: PT012
             assert tf32.fp32_precision == wanted
-            with computing(torch.device(kind), torch.float32):
+            with autocasting(torch.device(kind), torch.float32):
                 assert tf32.fp32_precision == wanted
             assert tf32.fp32_precision == wanted
             raise KeyError

@@ -50,27 +50,29 @@ def _events(run: Path, kind: str) -> list[dict[str, Any]]:
 def test_a_category_that_stays_below_the_base_stops_the_run() -> None:
     guard = EarlyStopping(GuardRecipe(regress=0.1, patience=2), OF_BASE)
     looks = _looks((0.3, 0.9), (0.45, 0.9), (0.35, 0.9), (0.3, 0.9))
-    assert guard.regressed(looks) == [{"cats"}, set(), {"cats"}, {"cats"}]
-    assert [guard.reason(looks[:n]) for n in range(1, 4)] == [None] * 3
-    assert guard.reason(looks) == "cats scored more than 0.1 below the base in 2 validations"
-    assert guard.reason(_looks((0.3, 0.2), (0.6, 0.05))) is None, "another category each time is no trend"
-    assert guard.reason(_looks((0.4, 0.1), (0.4, 0.1))) is None, "at the margin is not beyond it"
+    assert guard.regressed_categories(looks) == [{"cats"}, set(), {"cats"}, {"cats"}]
+    assert [guard.stop_reason(looks[:n]) for n in range(1, 4)] == [None] * 3
+    assert guard.stop_reason(looks) == "cats scored more than 0.1 below the base in 2 validations"
+    assert guard.stop_reason(_looks((0.3, 0.2), (0.6, 0.05))) is None, "another category each time is no trend"
+    assert guard.stop_reason(_looks((0.4, 0.1), (0.4, 0.1))) is None, "at the margin is not beyond it"
 
 
 def test_against_best_counts_what_the_run_had_reached() -> None:
     looks = _looks((0.9, 0.2), (0.6, 0.2), (0.6, 0.2))
-    assert EarlyStopping(GuardRecipe(regress=0.1, patience=2), OF_BASE).reason(looks) is None
-    found = EarlyStopping(GuardRecipe(regress=0.1, patience=2, against="best"), OF_BASE).reason(looks)
+    assert EarlyStopping(GuardRecipe(regress=0.1, patience=2), OF_BASE).stop_reason(looks) is None
+    found = EarlyStopping(GuardRecipe(regress=0.1, patience=2, against="best"), OF_BASE).stop_reason(looks)
     assert found == "cats scored more than 0.1 below their best in 2 validations"
 
 
 def test_a_plateau_is_as_many_looks_without_a_better_one() -> None:
     guard = EarlyStopping(GuardRecipe(plateau=True, patience=2), OF_BASE)
-    assert guard.reason(_looks((0.5, 0.5), (0.4, 0.4))) is None
-    assert guard.reason(_looks((0.5, 0.5), (0.4, 0.4), (0.6, 0.5))) is None
-    assert guard.reason(_looks((0.5, 0.5), (0.4, 0.4), (0.5, 0.5))) == "validation did not improve in 2 evaluations"
+    assert guard.stop_reason(_looks((0.5, 0.5), (0.4, 0.4))) is None
+    assert guard.stop_reason(_looks((0.5, 0.5), (0.4, 0.4), (0.6, 0.5))) is None
+    assert (
+        guard.stop_reason(_looks((0.5, 0.5), (0.4, 0.4), (0.5, 0.5))) == "validation did not improve in 2 evaluations"
+    )
     slow = [ValidationScore(None, loss) for loss in (1.0, 0.9, 0.8, 0.7)]
-    assert guard.reason(slow) is None, "without scores the loss tells"
+    assert guard.stop_reason(slow) is None, "without scores the loss tells"
 
 
 def test_the_best_look_has_no_fallen_category_where_there_is_one() -> None:

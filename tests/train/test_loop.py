@@ -206,7 +206,7 @@ def test_the_state_of_8_bits_goes_through_a_checkpoint_bit_for_bit(tmp_path: Pat
     other, again = begin()
     found = Checkpoint.read(tmp_path / "checkpoint-3")
     found.load_weights(other)
-    found.fill("optimizer", again.tensors())
+    found.load_into("optimizer", again.tensors())
     for number in range(3, 6):
         assert torch.equal(_stepped(optimizer, model, number), _stepped(again, other, number))
     assert sha256_of_tensors(trainable_tensors(other)) == sha256_of_tensors(trainable_tensors(model))

@@ -17,7 +17,7 @@ from train.base.errors import Exit, TrainError
 from train.data.rendering import Renderer
 from train.loop import fit, trainable_tensors
 from train.loop.checkpoint import Checkpoint
-from train.model import add_lora, computing
+from train.model import add_lora, autocasting
 from train.model.batch import collate
 from train.model.capabilities import capabilities_of
 from train.model.loss import supervised_loss
@@ -107,7 +107,7 @@ def test_in_bfloat16_the_frozen_matrices_are_stored_in_it_and_the_loss_is_near(k
     losses = []
     for dtype in (torch.float32, torch.bfloat16):
         tuned = add_lora(make_model(), _recipe(kind), dtype=dtype, seed=0)
-        with computing(torch.device("cpu"), dtype):
+        with autocasting(torch.device("cpu"), dtype):
             loss, _ = supervised_loss(tuned, collate(EXAMPLES), scale=0.01)
         loss.backward()  # type: ignore[no-untyped-call]
         assert all(parameter.grad is not None for parameter in trained(tuned).values())

@@ -66,7 +66,7 @@ def test_without_mixing_the_order_is_what_it_was() -> None:
     examples = _examples(a=7, b=3)
     steps = BatchSampler(examples, build_recipe({"global_batch_size": 4, "num_train_epochs": 2}))
     assert sorted(p for n in range(3) for g in steps[n].micro_batches for p in g) == list(range(10))
-    assert steps.mixture.sentence() == ""
+    assert steps.mixture.describe() == ""
     assert steps.tokens == 30
 
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from tests.train.tiny import chat_row, some_rows, text_row, write_dataset
 from train.base.errors import Exit, TrainError
-from train.base.run_folder import newest_run, next_run
+from train.base.run_folder import newest_run, next_run_folder
 from train.cli import cli
 from train.evaluate.predictions import ValidationScore
 from train.recipe import Recipe, load_recipe
@@ -186,10 +186,10 @@ def test_a_used_folder_is_not_overwritten_and_a_changed_run_not_resumed(
 def test_runs_get_free_names_and_stay_in_the_workspace(tmp_path: Path) -> None:
     dataset = tmp_path / "dataset" / "v1"
     dataset.mkdir(parents=True)
-    first = next_run(dataset)
+    first = next_run_folder(dataset)
     first.mkdir(parents=True)
     assert first.parent == tmp_path / "runs"
-    assert next_run(dataset).name == first.name[:-1] + "b"
+    assert next_run_folder(dataset).name == first.name[:-1] + "b"
     with pytest.raises(TrainError) as caught:
         newest_run(dataset)
     assert caught.value.code == "E953 nothing-to-resume"
@@ -206,7 +206,7 @@ def test_runs_get_free_names_and_stay_in_the_workspace(tmp_path: Path) -> None:
     (tmp_path / "other" / "dataset" / "v1").mkdir(parents=True)
     (tmp_path / "other" / "runs").symlink_to(tmp_path / "runs")
     with pytest.raises(TrainError) as caught:
-        next_run(tmp_path / "other" / "dataset" / "v1")
+        next_run_folder(tmp_path / "other" / "dataset" / "v1")
     assert caught.value.code == "E955 outside"
 
 

@@ -38,7 +38,7 @@ def shell_safe_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text)
 
 
-def next_run(dataset: Path) -> Path:
+def next_run_folder(dataset: Path) -> Path:
     """Return the first free runs/DATE-a, -b ... beside the dataset/ folder, or else in the working directory."""
     today = runs_folder(dataset) / datetime.now(UTC).date().isoformat()
     # As columns of a spreadsheet are named: a to z, then aa.

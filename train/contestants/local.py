@@ -17,8 +17,8 @@ from train.evaluate.answers import Draw, Guide
 from train.evaluate.evaluation import choose, predict
 from train.model import (
     adapter_base,
+    autocasting,
     check_folder,
-    computing,
     eos_ids,
     find_base,
     load_adapter,
@@ -58,7 +58,7 @@ class LocalContestant:
         """Answer all ``requests``; those that are drawn alike are written together."""
         rows: dict[Sampling, list[Row]] = {}
         batch_tokens = self.recipe.eval.batch_tokens
-        with computing(self.device, self._dtype):
+        with autocasting(self.device, self._dtype):
             for request in requests:
                 try:
                     if request.choices:

@@ -176,9 +176,9 @@ def begin_packed(model: Any, prompts: Sequence[Sequence[int]], limits: Sequence[
     kv_cache = KVCache(lengths, max(map(sum, zip(lengths, limits, strict=True))), device)
     ids, packed = to_device(torch.tensor(list(chain(*prompts))), device), pack(lengths, device)
     arguments = {"position_ids": packed.positions, "attention_mask": placeholder_mask(device), "use_cache": False}
-    with attending(kv_cache.prompts(packed)):
+    with attending(kv_cache.prefill(packed)):
         hidden = decoder(input_ids=ids[None], **arguments).last_hidden_state[0]
-    read = partial(kv_cache.read, lambda **arguments: logits_of(decoder(**arguments).last_hidden_state[:, 0]))
+    read = partial(kv_cache.decode_step, lambda **arguments: logits_of(decoder(**arguments).last_hidden_state[:, 0]))
     last = packed.starts[1:].long() - 1
     return Decoding(logits_of(hidden[last]), read, kv_cache.select)
 

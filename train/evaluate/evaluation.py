@@ -21,7 +21,7 @@ from train.evaluate.answers import Draw, Generated, Guide, choice_nlls, generate
 from train.evaluate.general import SPLIT, readable_general
 from train.evaluate.predictions import VERBATIM, Scored, ValidationScore, agreement_of, gain_of, sample_of
 from train.evaluate.scoring import Answer, CategorySpec, rows_with_choices, score
-from train.model import computing, pick_dtype
+from train.model import autocasting, pick_dtype
 from train.model.distributed import DistributedContext
 from train.model.loss import Nll, nll_per_example
 from train.recipe import Recipe
@@ -173,7 +173,7 @@ def evaluate_model(
 def _computing(model: Any, recipe: Recipe) -> AbstractContextManager[None]:
     # The number format of training: in another one the base would be another model.
     device = next(model.parameters()).device
-    return computing(device, pick_dtype(recipe, device, sum(weights.numel() for weights in model.parameters())))
+    return autocasting(device, pick_dtype(recipe, device, sum(weights.numel() for weights in model.parameters())))
 
 
 def evaluate_splits(

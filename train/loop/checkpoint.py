@@ -182,7 +182,7 @@ class Checkpoint:
         """Return the tensors of one of PARTS, of those that are not in shards, on the CPU."""
         return dict(load_file(self.path / f"{part}.safetensors"))
 
-    def fill(self, part: str, targets: Tensors) -> None:
+    def load_into(self, part: str, targets: Tensors) -> None:
         """Overwrite ``targets``, whole or sharded, with the tensors of ``part`` that have their names.
 
         Raises TrainError "E952 run-changed" where names or shapes are not those of ``targets``.
@@ -208,7 +208,7 @@ class Checkpoint:
         Raises TrainError "E952 run-changed" as `fill` does, "E934 not-finite" for NaN.
         """
         weights = trainable_tensors(model)
-        self.fill("weights", weights)
+        self.load_into("weights", weights)
         check_finite(weights.items(), self.path.name)
 
 

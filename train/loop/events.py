@@ -132,7 +132,7 @@ class StepLog:
         self._recent: deque[tuple[float, int]] = deque(maxlen=_RECENT)
 
     def add(self, step: Step, lr: float, scalars: AsyncScalars, began: float) -> None:
-        """Count a step that was taken, and read the numbers of those before it, or its own."""
+        """Count a step that was taken at the rate ``lr``, and read the loss and norm of those before it, or its own."""
         num_tokens = sum(int(self.sampler.lengths[index]) for index in step.indices)
         self.state.step, self.state.tokens = self.state.step + 1, self.state.tokens + num_tokens
         fields = {"step": self.state.step, "of": len(self.sampler), "lr": lr, "tokens": self.state.tokens,
@@ -159,8 +159,8 @@ class StepLog:
             self._recent.append((seconds, num_tokens))
             self.write_event("step", **fields, loss=loss, grad_norm=norm, **self._figures(number, loss))
 
-    def validated(self, seconds: float) -> None:
-        """Take the seconds of a validation as the measure of those to come, and of the evaluation after them."""
+    def calibrate(self, seconds: float) -> None:
+        """Scale the expected seconds of validations, and of the evaluation after them, by those that one took."""
         self.slowdown = seconds / (self.expected.validation_seconds or 1)
 
     def _figures(self, number: int, loss: float) -> dict[str, float]:

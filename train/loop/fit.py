@@ -133,9 +133,9 @@ def _evaluate(trainer: Trainer, state: TrainingState, log: StepLog, validation: 
         return False
     log.flush()
     began = time.monotonic()
-    with trainer.placement.context.long_timeout(), trainer.parallel.whole():
+    with trainer.placement.context.long_timeout(), trainer.parallel.unsharded():
         score = validation.evaluate(state.step)
-    log.validated(time.monotonic() - began)
+    log.calibrate(time.monotonic() - began)
     if not math.isfinite(score.loss):
         message = f"step {state.step}: the validation loss is {score.loss}"
         raise TrainError("E930 diverged", message, "Lower learning_rate.", exit_code=Exit.FAILED)
@@ -150,9 +150,9 @@ def _evaluate(trainer: Trainer, state: TrainingState, log: StepLog, validation: 
     console.info(f"step {state.step}: validation {text}loss {score.loss:.4f}{' (best so far)' * is_best}")
     if state.step < num_steps:
         # The loop ends by itself at its next turn, after the checkpoint of this step.
-        state.forgot = early_stopping.rise(fields.get("general"))
+        state.forgot = early_stopping.general_rise(fields.get("general"))
         is_lost = state.forgot is not None
-        state.early_stop = "general text was forgotten" if is_lost else early_stopping.reason(state.evaluations)
+        state.early_stop = "general text was forgotten" if is_lost else early_stopping.stop_reason(state.evaluations)
     if state.early_stop is not None:
         console.info(f"early stopping at step {state.step} of {num_steps}: {state.early_stop}")
     return is_best or state.early_stop is not None
@@ -170,40 +170,40 @@ class EarlyStopping:
     def __init__(self, recipe: GuardRecipe, base: ValidationScore) -> None:
         self.recipe, self.base = recipe, base
 
-    def regressed(self, evaluations: Sequence[ValidationScore]) -> list[set[str]]:
-        """Return for each evaluation the categories that score lower than they did, by more than the margin."""
-        reference, found = dict(self.base.by_category), []
+    def regressed_categories(self, evaluations: Sequence[ValidationScore]) -> list[set[str]]:
+        """Return for each evaluation the categories that score below base or best by more than the margin."""
+        reference, regressed = dict(self.base.by_category), []
         # Up to rounding: 0.9 - 0.8 is more than 0.1.
         margin = math.inf if self.recipe.regress is None else self.recipe.regress + 1e-9
         for scores in (evaluation.by_category for evaluation in evaluations):
-            found.append({name for name, score in scores.items() if reference.get(name, score) - score > margin})
+            regressed.append({name for name, score in scores.items() if reference.get(name, score) - score > margin})
             if self.recipe.against == "best":
                 reference |= {name: max(score, reference.get(name, score)) for name, score in scores.items()}
-        return found
+        return regressed
 
     def is_best(self, evaluations: Sequence[ValidationScore]) -> bool:
         """Return whether the newest evaluation is the best; one with a regressed category is worse than any without."""
         # A model that lost a category is never the best one, however good its mean is.
-        pairs = zip(self.regressed(evaluations), evaluations, strict=True)
+        pairs = zip(self.regressed_categories(evaluations), evaluations, strict=True)
         ranks = [(not names, *_rank(evaluation)) for names, evaluation in pairs]
         return ranks.index(max(ranks)) == len(ranks) - 1
 
-    def rise(self, general: float | None) -> float | None:
+    def general_rise(self, general: float | None) -> float | None:
         """Return by which share ``general``, bits per byte, is over the base's; None where the recipe allows that."""
         if self.recipe.general is None or general is None or not self.base.general:
             return None
         rise = general / self.base.general - 1
         return rise if rise > self.recipe.general else None
 
-    def reason(self, evaluations: Sequence[ValidationScore]) -> str | None:
+    def stop_reason(self, evaluations: Sequence[ValidationScore]) -> str | None:
         """Return why the run should end after the newest evaluation, None where it should go on."""
         patience, recent = self.recipe.patience, evaluations[-self.recipe.patience :]
-        if len(recent) == patience and (lost := set.intersection(*self.regressed(evaluations)[-patience:])):
+        if len(recent) == patience and (lost := set.intersection(*self.regressed_categories(evaluations)[-patience:])):
             what = "the base" if self.recipe.against == "base" else "their best"
             scores = f"scored more than {self.recipe.regress} below {what} in {patience} validations"
             return f"{console.join_names(sorted(lost), 5)} {scores}"
-        can_tell = self.recipe.plateau and len(evaluations) > patience
-        if can_tell and max(map(_rank, recent)) <= max(map(_rank, evaluations[:-patience])):
+        has_earlier = self.recipe.plateau and len(evaluations) > patience
+        if has_earlier and max(map(_rank, recent)) <= max(map(_rank, evaluations[:-patience])):
             return f"validation did not improve in {patience} evaluations"
         return None
 

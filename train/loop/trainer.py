@@ -18,7 +18,7 @@ from train.base import console
 from train.data.rendering import Example
 from train.evaluate.dynamics import Dynamics
 from train.loop.checkpoint import Checkpoint, TrainingState, trainable_tensors
-from train.model import computing
+from train.model import autocasting
 from train.model.attention import to_device
 from train.model.batch import Batch, BatchSampler, Step, collate, pad_multiple
 from train.model.capabilities import capabilities_of, compile_layers
@@ -89,7 +89,7 @@ class Trainer:
     def restore(self, checkpoint: Checkpoint) -> TrainingState:
         """Take over the tensors of a checkpoint and return its state; raises TrainError where they do not fit."""
         checkpoint.load_weights(self.model)
-        checkpoint.fill("optimizer", self.optimizer.tensors())
+        checkpoint.load_into("optimizer", self.optimizer.tensors())
         if not self.dynamics.restore(checkpoint.tensors("dynamics")):
             name = checkpoint.path.name
             console.info(f"{name} holds no learning dynamics of these records: they begin with this step")
@@ -100,12 +100,12 @@ class Trainer:
         return {"weights": trainable_tensors(self.model), "optimizer": self.optimizer.tensors(),
                 "dynamics": self.dynamics.tensors()}  # fmt: skip
 
-    def computing(self, *, is_whole_step: bool = False) -> AbstractContextManager[None]:
-        """Within, products are in the format of the run; around a whole step weights are cast once for all of it."""
+    def autocast(self, *, is_whole_step: bool = False) -> AbstractContextManager[None]:
+        """Within, products are in the dtype of the run; around a whole step weights are cast once for all of it."""
         # Of a sharded model that would gather every weight for the whole step.
         if is_whole_step and isinstance(self.parallel, Sharded):
             return nullcontext()
-        return computing(self.placement.device, self.placement.dtype)
+        return autocasting(self.placement.device, self.placement.dtype)
 
     def backward(self, step: Step) -> torch.Tensor:
         """Add this rank's gradients of ``step`` to the parameters and return the loss of the whole step, on all ranks.
@@ -115,10 +115,10 @@ class Trainer:
         context, device = self.placement.context, self.placement.device
         loss = torch.zeros((), device=device)
         self.dynamics.begin_step(step.indices)
-        with self.computing(is_whole_step=True):
-            loss_of, turns = self.loss_of(step), self.turns(step)
+        with self.autocast(is_whole_step=True):
+            loss_of, turns = self.loss_of(step), self.micro_batches(step)
             for number, (indices, weight) in enumerate(turns, 1):
-                self.parallel.begin(is_last=number == len(turns))
+                self.parallel.begin_micro_batch(is_last=number == len(turns))
                 part, nll, example_indices = loss_of(indices, weight)
                 with torch.autocast(device.type, enabled=False):
                     part.backward()  # type: ignore[no-untyped-call]
@@ -129,10 +129,10 @@ class Trainer:
                     num = int(self.sampler.chosen[indices].sum())
                     self.dynamics.add(indices, example_indices[:num], nll[:num])
         self.dynamics.end_step(context.sum)
-        return context.sum(loss) / self.parallel.weight
+        return context.sum(loss) / self.parallel.loss_scale
 
-    def turns(self, step: Step) -> list[tuple[list[int], float]]:
-        """Return the records of this rank's micro-batches, each with its weight: 0 where only others wait for it."""
+    def micro_batches(self, step: Step) -> list[tuple[list[int], float]]:
+        """Return this rank's micro-batches: indices of examples, and a weight, 0 where only others wait for them."""
         context = self.placement.context
         shares = self.sampler.shard(step, context.world_size)
         turns = [(indices, 1.0) for indices in shares[context.rank]]
@@ -142,10 +142,10 @@ class Trainer:
         return turns
 
     def loss_of(self, step: Step) -> Callable[[list[int], float], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-        """Return a function of a turn's records and weight, which reads them and returns their part of the step's loss,
-        and of each supervised token the nats [S] and the text that it is of [S].
+        """Return a function of a micro-batch and its weight, which returns its part of the step's loss, and of each
+        supervised token the NLL in nats [S] and the index of its text in the batch [S].
         """
-        scale, comparison = self.parallel.weight / step.weight, self._comparison(step)
+        scale, comparison = self.parallel.loss_scale / step.weight, self._comparison(step)
 
         def loss_of(indices: list[int], weight: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
             examples: list[Any] = [self.sampler.examples[index] for index in indices]
@@ -153,7 +153,7 @@ class Trainer:
             loss: Callable[..., Any] = supervised_loss
             if comparison is not None:
                 loss = partial(comparison.loss, examples=examples, reference=self._reference(indices))
-            with self.computing():
+            with self.autocast():
                 return *self.parallel.run(partial(loss, batch=batch, scale=weight * scale)), batch.example_indices
 
         return loss_of
@@ -180,10 +180,10 @@ class Trainer:
         # KTO's estimate of how far the model has moved: by how many nats a record it finds the answers to other prompts
         # likelier than the reference does. Replayed text has none; it is read since other ranks may wait.
         total = torch.zeros((), device=self.placement.device)
-        for indices, weight in self.turns(step):
+        for indices, weight in self.micro_batches(step):
             examples: list[Any] = [self.sampler.examples[index] for index in indices]
             batch = self._collate([example.parts[-1] for example in examples])
-            with self.computing(), torch.no_grad():
+            with self.autocast(), torch.no_grad():
                 _, nll = self.parallel.run(partial(supervised_loss, batch=batch))
             counted = to_device(torch.tensor([weight * (not example.is_replay) for example in examples]), total.device)
             total -= nll.float() @ counted[batch.example_indices] + self._reference(indices)[:, 1] @ counted

@@ -24,7 +24,7 @@ from torch.nn import functional
 
 NAME = "pairsmith"
 """Name of this attention in transformers' registry."""
-REACH = 32
+VISIBLE_STEP = 32
 """Tokens by which the part of a row that a step reads grows: on a CPU each new size has its products compiled anew."""
 
 Attend = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor, float, int | None], torch.Tensor]
@@ -33,7 +33,7 @@ _attend: ContextVar[Attend | None] = ContextVar("attend", default=None)
 
 
 def compute_dtype(tensor: torch.Tensor) -> torch.dtype:
-    """Return the format of products with ``tensor``: that of autocast where it is on, else its own."""
+    """Return the dtype of matrix products with ``tensor``: that of autocast where it is on, else its own."""
     kind = tensor.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tensor.dtype
 
@@ -147,7 +147,7 @@ def packing(packed: Packed | None) -> AbstractContextManager[None]:
 
 
 def current_attend() -> Attend | None:
-    """Return what `attending` was last entered with."""
+    """Return the attention that `attending` was last entered with."""
     return _attend.get()
 
 
@@ -224,19 +224,19 @@ class KVCache:
     Where there is no room left, a row writes over its last token.
     """
 
-    def __init__(self, lengths: Sequence[int], room: int, device: torch.device | str = "cpu") -> None:
-        """``lengths`` of the packed row's examples, and the most tokens that one of them can have."""
-        self.lengths, self.room, self.device = list(lengths), room, device
+    def __init__(self, lengths: Sequence[int], capacity: int, device: torch.device | str = "cpu") -> None:
+        """``lengths`` [B] are the tokens of the packed row's examples, ``capacity`` the most that one can have."""
+        self.lengths, self.capacity, self.device = list(lengths), capacity, device
         self.num_steps = 0
         self.positions = to_device(torch.tensor(self.lengths)[:, None], device)
         self._layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._masks: dict[int | None, torch.Tensor] = {}
 
-    def prompts(self, packed: Packed) -> Attend:
-        """Return how a packed row is read so that its keys and values are stored."""
-        room = self.room
+    def prefill(self, packed: Packed) -> Attend:
+        """Return the attention of a packed row that stores the row's keys and values."""
+        capacity = self.capacity
         rows = torch.repeat_interleave(torch.arange(len(self.lengths)), torch.tensor(self.lengths))
-        slots = to_device(rows * room, self.device) + packed.positions[0]
+        slots = to_device(rows * capacity, self.device) + packed.positions[0]
 
         def attend(layer: int, query: torch.Tensor, *pair: Any) -> torch.Tensor:
             dtype = compute_dtype(query)
@@ -244,10 +244,10 @@ class KVCache:
             def stored(tensor: torch.Tensor) -> torch.Tensor:
                 groups, _, width = tensor[0].shape
                 # What was never written is read with a weight of zero, so it may not be NaN.
-                store = tensor.new_zeros(len(self.lengths) * room, groups, width, dtype=dtype)
+                store = tensor.new_zeros(len(self.lengths) * capacity, groups, width, dtype=dtype)
                 store.index_copy_(0, slots, tensor[0].transpose(0, 1).to(dtype))
                 # Keys of one head lie together: a step reads them so.
-                return store.view(-1, room, groups, width).transpose(1, 2).contiguous()
+                return store.view(-1, capacity, groups, width).transpose(1, 2).contiguous()
 
             self._layers[layer] = stored(pair[0]), stored(pair[1])
             return packed.attend(layer, query, *pair)
@@ -260,7 +260,7 @@ class KVCache:
         """Add one token to each of B rows and return what it sees, [B, 1, H, D]."""
         num, heads, _, width = query.shape
         keys, values = self._layers[layer]
-        groups, dtype, reach = keys.shape[1], keys.dtype, self.reach
+        groups, dtype, visible_length = keys.shape[1], keys.dtype, self.visible_length
         rows = torch.arange(num, device=query.device)
         for store, new in ((keys, key), (values, value)):
             # Not by scatter_(), which takes forty times as long in bfloat16 on a CPU.
@@ -268,15 +268,15 @@ class KVCache:
         with torch.autocast(query.device.type, enabled=False):
             # Heads of one group ask the same keys, so those are never repeated.
             mixed = functional.scaled_dot_product_attention(
-                query.to(dtype).reshape(num, groups, heads // groups, width), keys[:, :, :reach],
-                values[:, :, :reach], self._mask(window, dtype), scale=scale,
+                query.to(dtype).reshape(num, groups, heads // groups, width), keys[:, :, :visible_length],
+                values[:, :, :visible_length], self._mask(window, dtype), scale=scale,
             )  # fmt: skip
         return mixed.reshape(num, 1, heads, -1)
 
     def _mask(self, window: int | None, dtype: torch.dtype) -> torch.Tensor:
         """Return [B, 1, 1, reach]: -inf beyond the end of a row or behind its window, else 0."""
         if window not in self._masks:
-            index = torch.arange(self.reach, device=self.device)[None]
+            index = torch.arange(self.visible_length, device=self.device)[None]
             hidden = index > self.positions
             if window is not None:
                 hidden |= index <= self.positions - window
@@ -285,16 +285,16 @@ class KVCache:
         return self._masks[window]
 
     @property
-    def reach(self) -> int:
+    def visible_length(self) -> int:
         """The tokens of each row that a step reads."""
-        return min((max(self.lengths) + self.num_steps) // REACH * REACH + REACH, self.room)
+        return min((max(self.lengths) + self.num_steps) // VISIBLE_STEP * VISIBLE_STEP + VISIBLE_STEP, self.capacity)
 
-    def read(self, model: Callable[..., torch.Tensor], tokens: torch.Tensor) -> torch.Tensor:
+    def decode_step(self, model: Callable[..., torch.Tensor], tokens: torch.Tensor) -> torch.Tensor:
         """Return what ``model`` makes of ``tokens`` [B], each of which follows what its row holds and is then in it."""
         with attending(self.attend):
             out = model(input_ids=tokens[:, None], position_ids=self.positions, use_cache=False,
                         attention_mask=placeholder_mask(tokens.device))  # fmt: skip
-        torch.clamp(self.positions + 1, max=self.room - 1, out=self.positions)
+        torch.clamp(self.positions + 1, max=self.capacity - 1, out=self.positions)
         self.num_steps += 1
         self._masks.clear()
         return out

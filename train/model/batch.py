@@ -172,11 +172,11 @@ def _records_of_a_step(lengths: np.ndarray, recipe: Recipe, num_ranks: int) -> i
 
 
 def batch_by_length(
-    lengths: Sequence[int], most_tokens: int, *, at_least: int = 1, is_packed: bool = False
+    lengths: Sequence[int], max_tokens: int, *, at_least: int = 1, is_packed: bool = False
 ) -> list[list[int]]:
-    """Group indices 0..n-1 into batches, longest first, each at most ``most_tokens`` with its padding.
+    """Group indices 0..n-1 into batches, longest first, each at most ``max_tokens`` with its padding.
 
-    A single item over ``most_tokens`` is a batch of its own. ``at_least`` is the wanted number of batches (or n if
+    A single item over ``max_tokens`` is a batch of its own. ``at_least`` is the wanted number of batches (or n if
     fewer). Packed batches have no padding; in larger others it is at most a quarter.
     """
     order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
@@ -188,7 +188,7 @@ def batch_by_length(
             group = groups[-1]
             area = tokens + lengths[index] if is_packed else lengths[group[0]] * (len(group) + 1)
             is_wasteful = tokens > _LITTLE and area - tokens - lengths[index] > _MOST_PADDING * area
-            if area <= most_tokens and len(group) < most_items and not is_wasteful:
+            if area <= max_tokens and len(group) < most_items and not is_wasteful:
                 group.append(index)
                 tokens += lengths[index]
                 continue
@@ -291,7 +291,7 @@ class Mixture:
             [ring[np.arange(number * size, (number + 1) * size) % len(ring)] for ring, size in self._rings]
         )
 
-    def sentence(self) -> str:
+    def describe(self) -> str:
         """Return which category has how many of an epoch's records; "" where each record comes once."""
         if self.is_plain:
             return ""

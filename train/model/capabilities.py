@@ -32,7 +32,7 @@ from train.model.attention import (
     placeholder_mask,
     register_attention,
 )
-from train.model.device import computing
+from train.model.device import autocasting
 from train.recipe import Checkpointing
 
 
@@ -131,7 +131,7 @@ def _try(model: Any) -> Capabilities:
     has_packing = _has_packing(model, texts)
     if has_packing and has_varlen(ids.device):
         # Another kernel, and one that takes no float32: it is tried as it will run.
-        with computing(ids.device, torch.bfloat16):
+        with autocasting(ids.device, torch.bfloat16):
             has_packing = _has_packing(model, texts)
     return Capabilities(has_packing, has_linear_head=_has_linear_head(model, texts[-1], alone))
 
@@ -149,7 +149,7 @@ def _has_packing(model: Any, texts: list[torch.Tensor]) -> bool:
     # The texts as one row; then all but the last tokens of each, and those one by one.
     packed, cache = pack(_LENGTHS, device), KVCache([length - _STEPS for length in _LENGTHS], 24, device)
     begun = pack(cache.lengths, device)
-    windows, store = set[int | None](), cache.prompts(begun)
+    windows, store = set[int | None](), cache.prefill(begun)
 
     def attend(*arguments: Any) -> torch.Tensor:
         windows.add(arguments[-1])
@@ -163,7 +163,7 @@ def _has_packing(model: Any, texts: list[torch.Tensor]) -> bool:
         with attending(attend):
             row = torch.cat([text[:-_STEPS] for text in texts])
             _logits(model, row, position_ids=begun.positions, attention_mask=placeholder_mask(device))
-        read = partial(cache.read, lambda **arguments: model(**arguments).logits[:, -1])
+        read = partial(cache.decode_step, lambda **arguments: model(**arguments).logits[:, -1])
         last = [read(ids) for ids in torch.stack([text[-_STEPS:] for text in texts], 1)][-1]
         wanted = torch.cat([*alone, torch.stack([logits[-1] for logits in alone])])
         has_packing = _has_windows(model, windows) and are_close(wanted, torch.cat([together, last]))
@@ -248,11 +248,11 @@ def compile_layers(model: Any, *, backend: str | Callable[..., Any] = "inductor"
     from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 
     # What an earlier model in this process left would count against torch's limit of 8 graphs.
-    remove_from_cache(_as_written)
+    remove_from_cache(_run_eager)
     # One graph for all lengths. Nothing of torch is set for the whole process, so a caller's own compiling stays.
     compiled: Callable[..., Any] = torch.compile(
         # Of TORCH_COMPILE_DISABLE=1 alone a full graph makes an error.
-        _as_written, backend=backend, dynamic=True, fullgraph=True, disable=config.disable
+        _run_eager, backend=backend, dynamic=True, fullgraph=True, disable=config.disable
     )  # fmt: skip
 
     def forward(layer: Any, *arguments: Any, **named: Any) -> Any:
@@ -263,8 +263,8 @@ def compile_layers(model: Any, *, backend: str | Callable[..., Any] = "inductor"
             except (TorchDynamoException, FailOnRecompileLimitHit) as error:
                 reason = first_line(getattr(error, "inner_exception", error))
                 console.info(f"warning: layers are not compiled from here on: {reason}")
-                compiled = _as_written
-        return _as_written(layer, *arguments, **named)
+                compiled = _run_eager
+        return _run_eager(layer, *arguments, **named)
 
     inner = unwrap_adapters(model)
     # What transformers never puts on two devices is one layer.
@@ -275,7 +275,7 @@ def compile_layers(model: Any, *, backend: str | Callable[..., Any] = "inductor"
             module.forward = partial(forward, module)
 
 
-def _as_written(layer: Any, *arguments: Any, **named: Any) -> Any:
+def _run_eager(layer: Any, *arguments: Any, **named: Any) -> Any:
     # Of the type that it has by now: that which FSDP2 gives it has a forward of its own, which alone computes
     # activations again.
     return type(layer).forward(layer, *arguments, **named)

@@ -27,16 +27,18 @@ _STATUS, _CLEAR, _CPU_INFO = Path("/proc/self/status"), Path("/proc/self/clear_r
 _SAMPLE_SECONDS = 0.25
 
 
-def pick_device(wanted: str) -> torch.device:
-    """Return the torch device for "auto", "cpu", "mps" or "cuda"; raises TrainError "E941 no-device" (exit 3)."""
+def pick_device(name: str) -> torch.device:
+    """Return the torch device for "auto", "cpu", "mps", "cuda" or "cuda:1"; raises TrainError "E941 no-device"
+    (exit 3).
+    """
     import torch
 
     num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     counts = {"cuda": num_gpus, "mps": int(torch.backends.mps.is_available()), "cpu": 1}
-    device = torch.device(next(kind for kind, num in counts.items() if num) if wanted == "auto" else wanted)
+    device = torch.device(next(kind for kind, num in counts.items() if num) if name == "auto" else name)
     if (device.index or 0) >= counts.get(device.type, 1):
         raise TrainError(
-            "E941 no-device", f"this machine has no {wanted}", "Add --set device=cpu.", exit_code=Exit.MISSING
+            "E941 no-device", f"this machine has no {name}", "Add --set device=cpu.", exit_code=Exit.MISSING
         )
     return device
 
@@ -78,7 +80,7 @@ def pick_threads(recipe: Recipe, num_parameters: int, num_ranks: int = 1) -> int
 
 
 @contextmanager
-def computing(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
+def autocasting(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
     """Within, matrix products are in ``dtype``: autocast for bfloat16, TF32 for float32 on a GPU that has it.
 
     Each weight is cast once until the outermost ends, so none may change within.
@@ -105,7 +107,7 @@ _casts: ContextVar[dict[tuple[torch.Tensor, torch.dtype], torch.Tensor] | None] 
 
 
 def cast_weight(weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Return ``weight`` in ``dtype``, without a gradient; of a parameter the same tensor everywhere in `computing`."""
+    """Return ``weight`` in ``dtype``, without gradient; of a parameter the same tensor everywhere in `autocasting`."""
     import torch
 
     casts = _casts.get()
@@ -224,8 +226,8 @@ def free_memory(device: torch.device | None = None) -> int:
     return min(memory_limit(device), psutil.virtual_memory().available)
 
 
-def require_memory(what: str, needed: int, hint: str, device: torch.device | None = None) -> None:
-    """Raise TrainError "E947 out-of-memory" (exit 3) where ``what`` needs more bytes than are free."""
-    if needed > (free := free_memory(device)):
-        message = f"{what} takes about {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free"
+def require_memory(name: str, num_bytes: int, hint: str, device: torch.device | None = None) -> None:
+    """Raise TrainError "E947 out-of-memory" (exit 3) where the model ``name`` needs more bytes than are free."""
+    if num_bytes > (free := free_memory(device)):
+        message = f"{name} takes about {num_bytes / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free"
         raise TrainError("E947 out-of-memory", message, hint, exit_code=Exit.MISSING)

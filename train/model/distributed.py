@@ -255,12 +255,12 @@ class Replicated:
                 # Drawn from one seed, yet devices may draw differently.
                 context.broadcast(parameter.detach())
 
-    weight = 1.0
+    loss_scale = 1.0
     """Loss scale by which gradients become the sum over ranks."""
     needs_equal_micro_batches = False
     """True where all ranks must compute the same number of micro-batches."""
 
-    def begin(self, *, is_last: bool) -> None:
+    def begin_micro_batch(self, *, is_last: bool) -> None:
         """Say before each micro-batch whether it is the last of its step."""
 
     def run(self, function: Callable[[Any], Any]) -> Any:
@@ -285,7 +285,7 @@ class Replicated:
             grad.copy_(part.view_as(grad))
 
     @contextmanager
-    def whole(self) -> Iterator[None]:
+    def unsharded(self) -> Iterator[None]:
         """Within, every rank has all weights, and may compute what the others do not."""
         yield
 
@@ -310,14 +310,14 @@ class Sharded:
         self.model, self.context = model, context
         device = next(model.parameters()).device
         numbers = sum(parameter.numel() for parameter in model.parameters())
-        self.is_kept = fits_unsharded(numbers, dtype.itemsize, context.world_size, memory_limit(device))
+        self.keeps_gathered = fits_unsharded(numbers, dtype.itemsize, context.world_size, memory_limit(device))
         mesh = init_device_mesh(device.type, (context.world_size,))
         half = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
         policy = half if dtype == torch.bfloat16 else MixedPrecisionPolicy()
         names = set(getattr(model, "_no_split_modules", None) or ())
         self.blocks = [module for module in model.modules() if type(module).__name__ in names]
         for block in self.blocks:
-            fully_shard(block.float(), mesh=mesh, mp_policy=policy, reshard_after_forward=not self.is_kept)
+            fully_shard(block.float(), mesh=mesh, mp_policy=policy, reshard_after_forward=not self.keeps_gathered)
         # The root keeps its weights after the forward pass: the backward pass begins with them.
         fully_shard(model.float(), mesh=mesh, reshard_after_forward=False)
         # The order is given: by default FSDP2 takes it from all forward passes before, also from those with
@@ -330,7 +330,7 @@ class Sharded:
         register_fsdp_forward_method(model, "run_in_forward")
 
     @property
-    def weight(self) -> float:
+    def loss_scale(self) -> float:
         """FSDP2 divides gradients by the number of ranks, and ours are sums already.
 
         Its own set_gradient_divide_factor() uses PREMUL_SUM, which only NCCL has, and which up to torch 2.13 makes
@@ -338,9 +338,9 @@ class Sharded:
         """
         return float(self.context.world_size)
 
-    def begin(self, *, is_last: bool) -> None:
+    def begin_micro_batch(self, *, is_last: bool) -> None:
         """Say before each micro-batch whether it is the last of its step."""
-        if self.is_kept:
+        if self.keeps_gathered:
             self.model.set_requires_gradient_sync(is_last)
             self.model.set_reshard_after_backward(is_last)
             # Until then FSDP2 keeps what it knows of the order of blocks.
@@ -354,14 +354,14 @@ class Sharded:
         """Do nothing: the backward pass has added gradients up."""
 
     @contextmanager
-    def whole(self) -> Iterator[None]:
+    def unsharded(self) -> Iterator[None]:
         """Within, every rank has all weights, and may compute what the others do not."""
         unshard(self.model)
         try:
             yield
         finally:
             for part in [*self.blocks, self.model]:
-                part.set_reshard_after_forward(not self.is_kept and part is not self.model, recurse=False)
+                part.set_reshard_after_forward(not self.keeps_gathered and part is not self.model, recurse=False)
                 part.reshard()
 
 

@@ -216,7 +216,7 @@ def load_tokenizer(name: str, *, folder: Path | None = None) -> tuple[Any, list[
     return tokenizer, [end for end in _as_list(ends) if type(end) is int]
 
 
-def read_length(name: str, *, folder: Path | None = None) -> int | None:
+def read_num_positions(name: str, *, folder: Path | None = None) -> int | None:
     """Return how many positions a base has, None where its config names no limit; no weight is read.
 
     Raises TrainError as `load_base` does.

@@ -21,7 +21,7 @@ from train.base.run_folder import (
     check_free,
     locked_run,
     newest_run,
-    next_run,
+    next_run_folder,
     now,
     read_run,
     recipe_folder,
@@ -154,7 +154,7 @@ def start_run(
     """
     where = dataset.path if isinstance(dataset, Dataset) else dataset
     # Rank 0 chooses for all: the free or newest folder may change between two ranks' looks at the disk.
-    run = context.broadcast_object(out or (newest_run(where) if is_resumed else next_run(where)))
+    run = context.broadcast_object(out or (newest_run(where) if is_resumed else next_run_folder(where)))
     check_free(run, is_resumed=is_resumed, is_first=context.is_first)
     is_recorded = is_resumed and recipe is None
     folder = recipe.parent if isinstance(recipe, Path) else folder

@@ -33,9 +33,9 @@ from train.evaluate.evaluation import predict
 from train.evaluate.predictions import PREDICTIONS, Scored, read_predictions
 from train.model import (
     adapter_base,
+    autocasting,
     check_finite,
     check_folder,
-    computing,
     find_base,
     load_adapter,
     load_base,
@@ -247,7 +247,7 @@ def _compare_answers(source: Source, model: Any, number: int) -> tuple[int, list
     rows = [row for row in rows if recorded[row.id].split == recorded[rows[0].id].split]
     rows, limits = sample_rows(rows, number), source.recipe.eval
     device = next(model.parameters()).device
-    with computing(device, pick_dtype(source.recipe, device, 0)):
+    with autocasting(device, pick_dtype(source.recipe, device, 0)):
         predictions = predict(
             model, source.renderer, rows, max_new_tokens=limits.max_new_tokens, batch_tokens=limits.batch_tokens,
             max_reasoning_tokens=limits.max_reasoning_tokens,

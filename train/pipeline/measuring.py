@@ -34,7 +34,7 @@ from train.evaluate.general import SPLIT as GENERAL
 from train.evaluate.metrics import discover
 from train.evaluate.predictions import Scored, ValidationScore, not_finite
 from train.loop import METRICS, Validation, WriteEvent, clock, open_events
-from train.model import computing
+from train.model import autocasting
 from train.model.loss import nll_per_example
 from train.pipeline.plan import explain_oom
 from train.pipeline.prepare import Prepared
@@ -247,7 +247,7 @@ def reference_logps(prepared: Prepared) -> torch.Tensor | None:
     console.info(f"reading {len(places):,} answers with the model that training begins from")
     mine = places[context.rank :: context.world_size]
     parts = [examples[index].parts[part] for index, part in mine]
-    with computing(placement.device, placement.dtype):
+    with autocasting(placement.device, placement.dtype):
         nlls = nll_per_example(prepared.model, parts, batch_tokens=prepared.recipe.eval.batch_tokens)
     logps = torch.zeros(len(examples), 2)
     for pairs in context.gather([(place, -nll.nll) for place, nll in zip(mine, nlls, strict=True)]):

@@ -61,7 +61,7 @@ def make_plan(
     plan: dict[str, Any] = {
         "parameters": num_parameters(model), "trained": num_parameters(model, is_trained_only=True),
         "records": len(steps.mixture), "tokens": steps.tokens, "supervised": steps.trained,
-        "longest": int(steps.lengths.max()), "mixture": console.one_line(steps.mixture.sentence()),
+        "longest": int(steps.lengths.max()), "mixture": console.one_line(steps.mixture.describe()),
         "steps": len(steps), "run_tokens": steps.num_tokens(), "step_size": steps.step_size,
         "micro_batch_tokens": steps.micro_batch_tokens, "gradient_checkpointing": how, "optim": recipe.optim,
         "learning_rate": tuning.lr, "warmup_steps": warmup_steps(recipe, len(steps)), "betas": adam_betas(recipe),

@@ -43,7 +43,7 @@ from train.model import (
     pick_dtype,
     pick_four_bit_dtype,
     pick_threads,
-    read_length,
+    read_num_positions,
     with_adapter_shape,
 )
 from train.model.batch import BatchSampler
@@ -234,7 +234,7 @@ def _place(model: Any, recipe: Recipe, placement: Placement) -> tuple[Recipe, Pl
 def open_renderer(dataset: Dataset, recipe: Recipe, *, folder: Path | None = None) -> Renderer:
     """Return the renderer of a recipe's base; no weight is read."""
     tokenizer, stop_ids = load_tokenizer(recipe.base, folder=folder)
-    return make_renderer(dataset, recipe, tokenizer, stop_ids, read_length(recipe.base, folder=folder))
+    return make_renderer(dataset, recipe, tokenizer, stop_ids, read_num_positions(recipe.base, folder=folder))
 
 
 def make_renderer(

@@ -24,7 +24,7 @@ from train.base.run_folder import (
     SERIES,
     check_free,
     locked_run,
-    next_run,
+    next_run_folder,
     now,
     read_run,
     shell_safe_name,
@@ -132,7 +132,7 @@ def start_series(
     arguments are those of `start_run`, ``shared`` its ``is_cached`` and ``report_to``. Raises TrainError as it does,
     where it can be before anything is written.
     """
-    folder = context.broadcast_object(out or next_run(dataset))
+    folder = context.broadcast_object(out or next_run_folder(dataset))
     check_free(folder)
     loaded, where = load_recipe(recipe, settings, base), (recipe.parent if recipe else Path()).resolve()
     if loaded.stage and (kind != "seeds" or number > 1):
