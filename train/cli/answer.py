@@ -18,8 +18,8 @@ import click
 
 from train.base import console
 from train.base.errors import Exit, TrainError
+from train.base.strict_json import text_of
 from train.cli import cli, sharing
-from train.data.lines import text_of
 
 if TYPE_CHECKING:
     from train.contestants import Answer, Contestant, Request, Sampling, Unanswered

@@ -141,8 +141,8 @@ def preview(
 
 def _print_lengths(recipe: Recipe) -> None:
     # The lengths of the rows on stdin, uncut, as `schemas/lengths.schema.json` says. They need no dataset around them.
+    from train.base.strict_json import text_of
     from train.data.dataset import read_row
-    from train.data.lines import text_of
     from train.data.rendering import Renderer
     from train.model import load_tokenizer
 

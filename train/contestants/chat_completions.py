@@ -19,9 +19,9 @@ from train.base.console import visible
 from train.base.errors import TrainError, validation_fault
 from train.base.run_folder import EVALUATION, read_evaluation
 from train.base.storage import digest_of
+from train.base.strict_json import parse_object
 from train.contestants.contestant import BAD_CONTESTANT, NO_ANSWER, OnAnswer, OnText, Request, Unanswered
 from train.data.dataset import TRACES, trace_of
-from train.data.lines import parse_object
 from train.evaluate.predictions import PREDICTIONS, read_predictions
 from train.evaluate.scoring import Answer
 

@@ -19,8 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from train.base.errors import TrainError, validation_fault
 from train.base.run_folder import EVALUATION, RUN, resolve_run
 from train.base.storage import MOST_STATE, read_file
+from train.base.strict_json import parse_object
 from train.data.dataset import Row, last_answer, read_row, row_of
-from train.data.lines import parse_object
 from train.evaluate.scoring import Answer
 
 Kind = Literal["base", "run", "adapter", "gguf", "endpoint", "recording"]

@@ -22,7 +22,8 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from train.base import console
 from train.base.errors import TrainError
 from train.base.storage import MOST_DOCUMENT, FileGuardError, digest_of, read_file
-from train.data.lines import SPLITS, SliceValues, choose_splits, parse_object, read_plain, refuse
+from train.base.strict_json import parse_object, refuse
+from train.data.plain_files import SPLITS, choose_splits, read_plain
 
 if TYPE_CHECKING:
     from train.recipe import Objective, Reasoning
@@ -32,6 +33,8 @@ MANIFEST = "manifest.json"
 VERSION = 1
 """The version of manifests that is read here."""
 MOST_WEIGHT = 1000
+SliceValues = Mapping[str, Sequence[str | float]]
+"""By the name of a slice, such as "/meta/language", the values that a record has there."""
 _EXPORT_AGAIN = "Export the dataset again; a run uses no row that the manifest does not vouch for."
 TRAINING = {"train": True, "weight": 1}
 """What a message says about its training, by default; no template and no model sees it."""
@@ -201,7 +204,7 @@ def _flagged_in(manifest: Mapping[str, Any], path: Path) -> frozenset[str]:
 def open_dataset(folder: Path) -> Dataset:
     """Return the dataset in ``folder`` after its files proved to be those that the manifest describes.
 
-    A plain file, or a folder without a manifest, is read as `train.data.lines` says. Raises TrainError "E911
+    A plain file, or a folder without a manifest, is read as `train.data.plain_files` says. Raises TrainError "E911
     dataset-changed" where a file's SHA-256, size or number of rows differs, and "E912 bad-dataset" where the manifest
     or a row cannot be read, with file and line.
     """

@@ -20,7 +20,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 from train.base.errors import Exit, TrainError, validation_fault
 from train.base.run_folder import check_digest
 from train.base.storage import open_file, write_whole
-from train.data.lines import SliceValues
+from train.data.dataset import SliceValues
 from train.evaluate.dynamics import Dynamic
 
 PREDICTIONS = "predictions.jsonl"

@@ -17,10 +17,10 @@ from typing import NamedTuple
 from train.base import console
 from train.base.errors import TrainError, require_extra
 from train.base.storage import digest_of
+from train.base.strict_json import unique_members
 from train.contestants import Answer, EndpointSpec, Request, Sampling, Unanswered
 from train.contestants.contestant import BAD_CONTESTANT, route_of
 from train.data.dataset import Dataset, Row, last_answer
-from train.data.lines import unique_members
 from train.evaluate.predictions import Scored, pair
 from train.evaluate.scoring import CategorySpec
 from train.recipe import JudgeRecipe, Recipe

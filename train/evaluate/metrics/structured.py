@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from train.base.process import Worker
-from train.data.lines import MOST_LEVELS, depth, levels, unique_members
+from train.base.strict_json import MOST_LEVELS, depth, levels, unique_members
 from train.evaluate.metrics import Scores, metric, normalise
 
 # In a child, since a pattern or a tower of references in a schema can take longer than the universe has. An empty
