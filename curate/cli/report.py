@@ -23,7 +23,7 @@ def command(run: Path | None, root: Path, count: int, form: str) -> int:
     """Show a run's scores by category and the validation records it does worst on, with file and line.
 
     RUN is a folder, or the id of a run of the workspace; without it the newest one is shown. Test records are never
-    named.
+    named, and a record that says something else by now has no line.
 
     Example: curate report --workspace my-data --worst 10
     """
@@ -52,11 +52,11 @@ def command(run: Path | None, root: Path, count: int, form: str) -> int:
         return Exit.OK
     import json
 
-    for outcomes in worst(results, project.data.records(), per_category=count).values():
+    for outcomes in worst(project.data, results, per_category=count).values():
         # One line a record, so that a script can hand each to its own reviewer.
         for bad in outcomes:
-            outcome, source = bad.outcome, bad.record.source if bad.record else None
-            said = {name: getattr(outcome, name) for name in _FIELDS}
+            source = bad.record.source if bad.record else None
+            said = {name: getattr(bad.outcome, name) for name in _FIELDS}
             place = {"file": source.file if source else None, "line": source.line if source else None}
-            console.data(json.dumps(said | place))
+            console.data(json.dumps(said | {"standing": bad.standing} | place))
     return Exit.OK

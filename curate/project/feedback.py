@@ -5,12 +5,12 @@ Only training and validation records come back. The test split stays unseen by p
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from itertools import chain
 from pathlib import Path
 from textwrap import wrap
@@ -19,13 +19,14 @@ from typing import Any, Literal, TypeVar
 from curate.base import console
 from curate.base.console import one_line
 from curate.base.file_guard import MOST_DOCUMENT, hint_of, open_file, read_file
-from curate.base.record import CurateError, Finding, Json, Record
+from curate.base.record import CurateError, Finding, Json, Record, canonical
 from curate.base.resources import shipped
 from curate.base.storage import digest_of
 from curate.base.tables import padded, width_of
-from curate.formats.dataset import FILE_NAME
+from curate.formats.dataset import FILE_NAME, row_of
 from curate.jsonl import Entry, JsonFault, read_entries, strict_loads
 from curate.project.data import ProjectData
+from curate.project.fold import RecordState
 from curate.schema import build_validator
 
 T = TypeVar("T")
@@ -58,6 +59,8 @@ class Outcomes:
     verdict: Outcome
     completion: str | None
     """What the tuned model answered; validation records only."""
+    digest: str = ""
+    """That of what the record said, as `standing_of` needs it; empty where an earlier version wrote it."""
 
 
 def split_of(report: Mapping[str, Json], name: str) -> dict[str, Any]:
@@ -152,12 +155,23 @@ def grid(report_table: Mapping[str, Json], width: int, dispensable: Sequence[str
     return [[padded(row[index], widths[index], is_left=index in words) for index in kept] for row in rows]
 
 
+Standing = Literal["same", "changed", "gone", "test"]
+STANDINGS: Mapping[Standing, str] = {
+    "same": "", "changed": "changed since the run", "gone": "gone", "test": "now in test",
+}  # fmt: skip
+"""How a record that a run tells of stands by now, in words."""
+
+
 @dataclass(frozen=True, slots=True)
 class Bad:
-    """A validation record that the tuned model does badly on; ``record`` is None where it is no longer in the data."""
+    """A validation record that the tuned model does badly on; ``record`` is None unless it says what it said then.
+
+    Of one that is a test record by now neither the id nor the answer is told.
+    """
 
     outcome: Outcomes
     record: Record | None
+    standing: Standing
 
 
 def latest_run(runs: Path) -> Path | None:
@@ -218,6 +232,7 @@ class RecordDynamics:
     confidence: float
     variability: float | None
     """None after a single epoch."""
+    digest: str = ""
 
 
 def read_dynamics(folder: Path) -> dict[str, RecordDynamics]:
@@ -233,8 +248,8 @@ def read_dynamics(folder: Path) -> dict[str, RecordDynamics]:
         row = orjson.loads(line)
         if row["split"] != "train" or "confidence" not in row:
             return None
-        spread = row["variability"]
-        return str(row["id"]), RecordDynamics(float(row["confidence"]), None if spread is None else float(spread))
+        spread = None if row["variability"] is None else float(row["variability"])
+        return str(row["id"]), RecordDynamics(float(row["confidence"]), spread, row.get("digest", ""))
 
     return dict(_parsed_lines(folder / FEEDBACK_FILE, parse))
 
@@ -248,6 +263,7 @@ class ModelAnswer:
     reference: str
     text: str | None
     score: float | None = None
+    digest: str = ""
 
 
 def read_answers(folder: Path, side: Literal["base", "tuned"]) -> dict[str, ModelAnswer]:
@@ -264,8 +280,8 @@ def read_answers(folder: Path, side: Literal["base", "tuned"]) -> dict[str, Mode
         text = row[side]["text"]
         category, cluster, reference = (str(row[name]) for name in ("category", "cluster", "reference"))
         score = row[side]["scores"].get(row["metric"])
-        answer = ModelAnswer(category, cluster, reference, None if text is None else str(text), score)
-        return str(row["id"]), answer
+        text = None if text is None else str(text)
+        return str(row["id"]), ModelAnswer(category, cluster, reference, text, score, row.get("digest") or "")
 
     return dict(_parsed_lines(folder / PREDICTIONS_FILE, parse))
 
@@ -293,25 +309,49 @@ def _parsed_lines(path: Path, parse: Callable[[bytes], T | None]) -> Iterator[T]
         raise CurateError("E918 bad-report", message, "Evaluate the run again with `train eval`.") from error
 
 
-def worst(results: Results, records: Sequence[Record], *, per_category: int = 5) -> dict[str, list[Bad]]:
+def standing_of(state: RecordState | None, digest: str, pins: Mapping[str, str]) -> Standing:
+    """Return how the record of ``state`` stands that a run told of when what it said had this ``digest``.
+
+    ``pins`` has the splits of the newest dataset. Without a digest nobody can tell whether it changed.
+    """
+    if state is None or state.dropped is not None:
+        return "gone"
+    if "test" in (state.record.split, pins.get(state.record.id)):
+        return "test"
+    return "same" if is_as_told(state.record, digest) else "changed"
+
+
+def is_as_told(record: Record, digest: str) -> bool:
+    """Whether a record says what had this ``digest`` in a run; category, labels and the like are no part of it."""
+    # As `train.data.dataset` takes it of a row.
+    row = row_of(record, "", "")
+    said = [row["messages"], row["tools"], row["text"], [answer["messages"] for answer in row.get("answers", ())]]
+    return is_same_text(digest, sha256(canonical(said)).hexdigest())
+
+
+def is_same_text(digest: str, other: str) -> bool:
+    """Whether two digests are of one text; "", which is of none, is taken for any."""
+    return digest == other or "" in (digest, other)
+
+
+def worst(data: ProjectData, results: Results, *, per_category: int = 5) -> dict[str, list[Bad]]:
     """Return, by category, the validation records with the lowest score, those of equal score by likelihood."""
-    by_id = {record.id: record for record in records}
-    by_category: dict[str, list[Bad]] = defaultdict(list)
+    pins, by_category = data.pins(), defaultdict[str, list[Bad]](list)
     for outcome in sorted(results.outcomes, key=_badness):
-        if (
-            outcome.split == "validation"
-            and outcome.verdict != "ok"
-            and len(by_category[outcome.category]) < per_category
-        ):
-            by_category[outcome.category].append(Bad(outcome, by_id.get(outcome.id)))
-    return {name: outcomes for name, outcomes in sorted(by_category.items()) if outcomes}
+        some = by_category[outcome.category]
+        if outcome.split != "validation" or outcome.verdict == "ok" or len(some) >= per_category:
+            continue
+        standing = standing_of(state := data.state(outcome.id), outcome.digest, pins)
+        told = replace(outcome, id="", completion=None) if standing == "test" else outcome
+        some.append(Bad(told, state.record if state and standing == "same" else None, standing))
+    return {name: some for name, some in sorted(by_category.items()) if some}
 
 
 def report_findings(results: Results, manifest: Path | None) -> list[Finding]:
     """Return R601 when the run saw another dataset than ``manifest`` tells of, and R602 for each category that fell."""
     findings = []
     trained_on = (results.report["run"].get("digests") or {}).get("dataset", "")
-    if manifest is not None and trained_on != hashlib.sha256(read_file(manifest, most=MOST_DOCUMENT)).hexdigest():
+    if manifest is not None and trained_on != sha256(read_file(manifest, most=MOST_DOCUMENT)).hexdigest():
         findings.append(
             _finding(
                 results,
@@ -377,6 +417,7 @@ def _outcome(line: dict[str, Any]) -> Outcomes:
         scores[1],
         line["verdict"],
         line.get("completion_tuned"),
+        line.get("digest", ""),
     )
 
 
@@ -397,24 +438,25 @@ def render_records(data: ProjectData, results: Results, *, per_category: int = 3
     folder = data.latest_dataset()
     for finding in report_findings(results, folder / FILE_NAME if folder else None):
         yield f"{finding.code} {finding.name}: {console.one_line(finding.message)}"
-    for category, outcomes in worst(results, data.records(), per_category=per_category).items():
+    for category, outcomes in worst(data, results, per_category=per_category).items():
         yield f"worst in {console.one_line(category, 40)} (validation):"
         for bad in outcomes:
             yield from _render_bad(bad)
+    if not all(outcome.digest for outcome in results.outcomes):
+        yield "note: an earlier version made the run, so that nobody can tell which records have changed since"
     page = results.folder / PAGE_FILE
     if page.is_file():
         yield f"report: {console.visible(str(page))}"
 
 
 def _render_bad(bad: Bad) -> Iterator[str]:
-    outcome = bad.outcome
-    source = bad.record.source if bad.record else None
-    location = (
-        f"{console.visible(source.file)}:{source.line}" if source else f"{console.one_line(outcome.id, 40)} (gone)"
-    )
+    outcome, record = bad.outcome, bad.record
+    place = f"{console.visible(record.source.file)}:{record.source.line} " if record else ""
+    name = console.one_line(outcome.id, 40) or "a record"
+    why = f" ({STANDINGS[bad.standing]})" if bad.standing != "same" else ""
     score = "no score" if outcome.score_tuned is None else f"score {outcome.score_tuned:.2f}"
-    yield f"  {location} {console.one_line(outcome.id, 40)}: {outcome.verdict}, {score}"
-    if bad.record and bad.record.completion:
-        yield f"    wanted {console.one_line(bad.record.completion, console.width() - 11)}"
+    yield f"  {place}{name}{why}: {outcome.verdict}, {score}"
+    if record and record.completion:
+        yield f"    wanted {console.one_line(record.completion, console.width() - 11)}"
     if outcome.completion is not None:
         yield f"    got    {console.one_line(outcome.completion, console.width() - 11)}"

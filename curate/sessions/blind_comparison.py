@@ -19,7 +19,7 @@ from curate.base.record import CurateError, Json, Record, source_of
 from curate.base.storage import write_atomic
 from curate.base.tables import counted
 from curate.project.data import RUNS, ProjectData
-from curate.project.feedback import PREDICTIONS_FILE, ModelAnswer, read_answers
+from curate.project.feedback import PREDICTIONS_FILE, ModelAnswer, read_answers, standing_of
 from curate.project.project import Listener, Project
 from curate.project.transactions import Undone
 from curate.schema.view import REASONING, said_in, unanswered
@@ -40,7 +40,8 @@ class PairCounts:
     """How many validation records both models answered, and how many are not compared, by the reason.
 
     *identical* answers are the same text, *lone* records only one of them was evaluated on, *changed* ones differ in
-    category or reference, *unanswered* lack an answer, *gone* ones are no validation records of the workspace any more.
+    category or text, also from what the workspace has, *unanswered* lack an answer, *gone* ones are no validation
+    records of the workspace any more.
     """
 
     compared: int = 0
@@ -139,10 +140,12 @@ class BlindComparison:
         for name in shared:
             ours, theirs = first[name], second[name]
             why = "compared"
+            state = self.project.state(name) if self.project.catalog.find(name) is not None else None
+            standings = {standing_of(state, side.digest, pins) for side in (ours, theirs)}
             # A validation record that has become a test record since is never shown.
-            if self.project.catalog.find(name) is None or pins.get(name) == "test":
+            if not standings.isdisjoint(("gone", "test")):
                 why = "gone"
-            elif (ours.category, ours.reference) != (theirs.category, theirs.reference):
+            elif "changed" in standings or (ours.category, ours.reference) != (theirs.category, theirs.reference):
                 why = "changed"
             elif ours.text is None or theirs.text is None:
                 why = "unanswered"

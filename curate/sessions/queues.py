@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from shlex import quote
@@ -26,7 +25,16 @@ from curate.project.catalog.columns import CatalogRow
 from curate.project.data import RUNS
 from curate.project.diff.words import text_of
 from curate.project.drafts import Draft, Drafts
-from curate.project.feedback import FEEDBACK_FILE, Outcomes, latest_run, read_base_answers, read_results
+from curate.project.feedback import (
+    FEEDBACK_FILE,
+    STANDINGS,
+    Outcomes,
+    is_as_told,
+    latest_run,
+    read_base_answers,
+    read_results,
+    standing_of,
+)
 from curate.project.labels import AnnotatorAssignment
 from curate.project.project import Project
 from curate.project.proposals import Proposal
@@ -288,22 +296,21 @@ def _still_wrong(project: Project, run: str) -> WorkQueue:
     outcomes = _standing_outcomes(project, folder) if folder else []
     pins = cache(project.data.pins)
     nearest = cache(partial(Nearest, project))
-    ended = _ended(folder) if folder else ""
     base_answers = cache(lambda: read_base_answers(folder, {item.id for item in outcomes}) if folder else {})
 
     def entries() -> list[QueueEntry]:
         return [
-            QueueEntry(item.id, item.id, {"record": item.id}, _outcome_cells(project, item, ended), item)
-            for item in outcomes
+            QueueEntry(item.id, item.id, {"record": item.id}, _outcome_cells(project, item), item) for item in outcomes
         ]
 
     def detail(entry: QueueEntry) -> list[QueuePassage]:
         item: Outcomes = entry.source
         record = project.state(entry.record).record
         answer = "not reported" if item.completion is None else item.completion
+        now = "" if is_as_told(record, item.digest) else STANDINGS["changed"]
         passages = [
-            *(QueuePassage(who, text) for who, text in spoken_turns(record) if text != record.completion),
-            QueuePassage("expected", record.completion),
+            *(QueuePassage(who, text, now) for who, text in spoken_turns(record) if text != record.completion),
+            QueuePassage("expected", record.completion, now),
             QueuePassage("got", answer, f"score {_score(item.score_tuned)}"),
             QueuePassage("the base", base_answers().get(item.id, "not reported"), f"score {_score(item.score_base)}"),
         ]
@@ -328,14 +335,13 @@ def _still_wrong(project: Project, run: str) -> WorkQueue:
 
 def _standing_outcomes(project: Project, folder: Path) -> list[Outcomes]:
     """Return what the run in ``folder`` got wrong, the worst first, of records that are in and no test records now."""
-    tests = {name for name, split in project.data.pins().items() if split == "test"}
+    pins = project.data.pins()
     stamps = tuple(stamp_of(path, path.name) for path in (folder / "report.json", folder / FEEDBACK_FILE))
     return [
         outcome
         for outcome in _cached_outcomes(folder, stamps)
-        if outcome.id not in tests
-        and project.catalog.find(outcome.id) is not None
-        and project.state(outcome.id).dropped is None
+        if project.catalog.find(outcome.id) is not None
+        and standing_of(project.state(outcome.id), outcome.digest, pins) in ("same", "changed")
     ]
 
 
@@ -347,20 +353,12 @@ def _cached_outcomes(folder: Path, _stamps: tuple[FileStamp, ...]) -> list[Outco
     return sorted(wrong, key=lambda item: (item.score_tuned or 0.0, -item.nll_tuned))
 
 
-def _outcome_cells(project: Project, outcome: Outcomes, ended: str) -> tuple[str, ...]:
-    state = project.state(outcome.id)
+def _outcome_cells(project: Project, outcome: Outcomes) -> tuple[str, ...]:
     answer = "not reported" if outcome.completion is None else outcome.completion
     scores = _score(outcome.score_tuned), _score(outcome.score_base)
     # Somebody has done something about it, and the next run will tell.
-    edits = [event.at for event in project.history(outcome.id) if event.op == "edit"] if state.heads else []
-    since = "edited" if max(edits, default="") > ended else ""
+    since = "" if is_as_told(project.state(outcome.id).record, outcome.digest) else "changed"
     return outcome.id, outcome.category, *scores, since, answer
-
-
-def _ended(folder: Path) -> str:
-    """Return when the run in ``folder`` was measured, as the journal writes times."""
-    seconds = (folder / FEEDBACK_FILE).stat().st_mtime
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _score(score: float | None) -> str:
@@ -411,7 +409,7 @@ def _worklist(project: Project, run: str) -> WorkQueue:
         return [
             QueueEntry(
                 item.category, "", {"new": True, "category": "" if item.category == UNCATEGORISED else item.category},
-                (item.category, f"{written[item.category]} of {item.number}", item.task), item,
+                (item.category, f"{written.get(item.category, 'gone:')} of {item.number}", item.task), item,
             )
             for item in items
         ]  # fmt: skip

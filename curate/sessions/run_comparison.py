@@ -20,6 +20,7 @@ from curate.project.data import DATASETS, ProjectData
 from curate.project.feedback import (
     MEAN,
     Results,
+    is_same_text,
     is_uncalibrated,
     legend,
     read_answers,
@@ -96,6 +97,7 @@ class RecordPair:
     after: float
     said_before: str | None
     said_after: str | None
+    digest: str = ""
 
     def is_in(self, view: View) -> bool:
         """Whether ``view`` lists it."""
@@ -171,10 +173,11 @@ def compare_models(data: ProjectData, models: Sequence[Run]) -> list[RunComparis
     for at, part in enumerate([report, *report["others"]], 1):
         rows = tuple(_pairs(split_of(part, split)).values())
         records = tuple(
-            RecordPair(name, after.category, before.score, after.score, before.text, after.text)
+            RecordPair(name, after.category, before.score, after.score, before.text, after.text, after.digest)
             for name, after in answers[at].items()
             if name not in tests and (before := answers[0].get(name)) is not None
             and (before.category, before.reference) == (after.category, after.reference)
+            and is_same_text(before.digest, after.digest)
             and before.score is not None and after.score is not None
         )  # fmt: skip
         changed, notes = tuple(_model_differences(models[0], models[at])), tuple(report["notes"])
@@ -319,10 +322,10 @@ def _paired_records(
             continue
         other = others.get(name)
         before = outcome.score_base if first is None else other.score_tuned if other else None
-        is_same_category = other is None or other.category == outcome.category
-        if before is not None and is_same_category:
+        is_same = other is None or (other.category == outcome.category and is_same_text(other.digest, outcome.digest))
+        if before is not None and is_same:
             completion = other.completion if other else base_answers.get(name)
-            yield RecordPair(name, outcome.category, before, after, completion, outcome.completion)
+            yield RecordPair(name, outcome.category, before, after, completion, outcome.completion, outcome.digest)
 
 
 def gate_command(first: Run | None, second: Run) -> str:

@@ -9,10 +9,13 @@ import jsonschema_rs
 import pytest
 
 from curate.base.record import CurateError
+from curate.project.data import load_data
 from curate.project.project import open_project
+from curate.project.publish import export_dataset
 from curate.sessions.blind_comparison import BlindComparison
 from tests import commands
 from tests.curate.judging import NAMES, row, two_models, write_predictions
+from train.data.dataset import open_dataset
 
 
 @pytest.fixture
@@ -175,6 +178,19 @@ def test_what_is_not_compared_is_counted(workspace, begin):
     two = begin(workspace, between=("b", "c")).counts
     assert (two.compared, two.identical, two.lone, two.changed, two.gone) == (0, 2, 1, 1, 1)
     assert "left out: 2 identical, 1 lone, 1 changed, 1 gone" in two.sentence()
+
+
+def test_nobody_judges_answers_to_what_a_record_no_longer_asks(workspace, begin):
+    export_dataset(load_data(workspace))
+    rows = [row for part in open_dataset(workspace / "dataset/v1").splits.values() for row in part]
+    digests = {one.id: one.digest for one in rows}
+    write_predictions(workspace, "b", [row(name, "BASE", "TUNED", digest=digests[name]) for name in NAMES[:4]])
+    path = workspace / "data/a.jsonl"
+    # The answer stays, so that the reference tells nothing.
+    path.write_text(path.read_text().replace("tell item3 apart", "tell item3 together"))
+    comparison = begin(workspace)
+    assert (comparison.counts.changed, comparison.counts.compared) == (1, 3)
+    assert NAMES[0] not in comparison.pairs
 
 
 def test_a_path_names_a_run_of_this_workspace_alone(workspace, make_workspace, tmp_path):

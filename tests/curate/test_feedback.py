@@ -8,6 +8,9 @@ from curate.base import console
 from curate.base.record import CurateError
 from curate.project.feedback import latest_run, read_results, render_records, render_scores, report_findings, worst
 from curate.project.publish import export_dataset
+from tests.curate.called import call
+from tests.curate.conftest import support_lines
+from train.data.dataset import open_dataset
 
 
 def line(name, score, nll=1.0, split="validation", **more):
@@ -35,7 +38,7 @@ def test_worst_validation_records_come_with_their_place(make_workspace, make_rep
         line("r000", None, category="returns", verdict="unscored"),
     ]
     results = read_results(make_run(workspace.root / "runs/a", make_report(), lines))
-    found = worst(results, workspace.records(), per_category=4)
+    found = worst(workspace, results, per_category=4)
     assert [(bad.outcome.id, bad.record and bad.record.source.line) for bad in found["billing"]] == [
         ("r005", 6),
         ("r003", 4),
@@ -43,7 +46,32 @@ def test_worst_validation_records_come_with_their_place(make_workspace, make_rep
         ("r001", 2),
     ]
     assert [bad.outcome.id for bad in found["returns"]] == ["r000"]
-    assert list(worst(results, [], per_category=1)) == ["billing", "returns"]
+    assert list(worst(workspace, results, per_category=1)) == ["billing", "returns"]
+
+
+def test_a_record_that_changed_since_the_run_has_neither_line_nor_text(make_workspace, make_report):
+    lines = [line | {"split": "train" if number > 5 else "validation"} for number, line in enumerate(support_lines())]
+    workspace = make_workspace(lines)
+    export_dataset(workspace)
+    rows = open_dataset(workspace.root / "dataset/v1").splits["validation"]
+    run = make_run(workspace.root / "runs/a", make_report(), [line(row.id, 0.0, digest=row.digest) for row in rows])
+    # One is edited, two change their ids, one becomes a test record, one goes, and one stays as it was in a new place.
+    lines[0]["output"] = "Another answer."
+    lines[1]["id"], lines[2]["id"] = lines[2]["id"], lines[1]["id"]
+    lines[3]["split"] = "test"
+    lines[5] |= {"category": "other", "weight": 2, "labels": {"topic": "x"}}
+    text = "".join(json.dumps(one) + "\n" for one in [lines[5], *lines[:4], *lines[6:]])
+    (workspace.root / "data/a.jsonl").write_text(text)
+    said = call("report", run, "--workspace", workspace.root, "--format", "jsonl", "--worst", 9)
+    told = {row["id"]: (row["standing"], row["line"]) for row in map(json.loads, said.stdout.splitlines())}
+    assert told == {"r000": ("changed", None), "r001": ("changed", None), "r002": ("changed", None),
+                    "": ("test", None), "r004": ("gone", None), "r005": ("same", 1)}  # fmt: skip
+    text = call("report", run, "--workspace", workspace.root, "--worst", 9).stdout
+    assert "  r000 (changed since the run): broken, score 0.00\n    got    no\n" in text
+    assert "  a record (now in test): broken, score 0.00\n  " in text
+    assert "  data/a.jsonl:1 r005: broken, score 0.00\n    wanted answer5 says" in text
+    assert text.count("wanted") == 1
+    assert "earlier version" not in text
 
 
 def test_regression_and_staleness_are_findings(make_workspace, make_report):
@@ -64,14 +92,14 @@ def test_regression_and_staleness_are_findings(make_workspace, make_report):
 def test_told_for_people(make_workspace, make_report, monkeypatch):
     workspace = make_workspace()
     export_dataset(workspace)
-    results = read_results(make_run(workspace.root / "runs/a", make_report("0" * 64), [line("r001", 0.0)]))
+    results = read_results(make_run(workspace.root / "runs/a", make_report("0" * 64), [line("r003", 0.0)]))
     text = "\n".join([*render_scores(results), *render_records(workspace, results)])
     assert re.search(r"billing +20 +- +0.70 +0.30 +-0.40 .*! regressed", text)
     assert max(map(len, render_scores(results))) <= console.width()
     monkeypatch.setenv("COLUMNS", "60")
     assert max(map(len, render_scores(results))) <= 60
     assert "R601 stale-report" in text
-    assert "data/a.jsonl:2 r001: broken, score 0.00\n    wanted answer1 says" in text
+    assert "data/a.jsonl:4 r003: broken, score 0.00\n    wanted answer3 says" in text
     assert "\n    got    no" in text
 
 

@@ -93,6 +93,14 @@ def test_a_newer_run_takes_the_place_of_the_older(workspace, make_report):
     assert names(catalog, catalog.select(parse_filter("confidence:<0"))) == ["r007"]
 
 
+def test_what_was_learnt_of_another_text_is_none_of_a_record(workspace, make_report):
+    folder = write_run(workspace, make_report)
+    feedback = folder / "feedback.jsonl"
+    feedback.write_text(feedback.read_text().replace('"id": "r002"', '"id": "r002", "digest": "0"'))
+    catalog = open_catalog(workspace)
+    assert set(names(catalog, catalog.select(parse_filter("confidence:<0")))) == {"r001", "r003", "r004"}
+
+
 def test_damaged_feedback_is_told_with_its_line(workspace, make_report):
     write_run(workspace, make_report, more=['{"split": "train", "id": "x", "confidence": "high", "variability": 1}\n'])
     catalog = open_catalog(workspace)

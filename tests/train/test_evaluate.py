@@ -204,7 +204,7 @@ def test_a_run_is_published_and_can_be_computed_again(
     assert again.splits == report.splits
     lines = [json.loads(line) for line in (tmp_path / "run/predictions.jsonl").read_text().splitlines()]
     assert {line["split"] for line in lines} == {"validation", "test", "general"}
-    common = {"id", "split", "category", "cluster", "reference", "metric", "trivial_score"}
+    common = {"id", "split", "category", "cluster", "reference", "metric", "trivial_score", "digest"}
     assert lines[0].keys() == common | {"base", "tuned"}
     feedback = [json.loads(line) for line in (tmp_path / "run/feedback.jsonl").read_text().splitlines()]
     test_ids = {row.id for row in opened.splits["test"]}

@@ -129,6 +129,11 @@ class Row:
         """Id, category and cluster, which travel with the tokens into the report."""
         return self.id, self.category, self.cluster
 
+    @cached_property
+    def digest(self) -> str:
+        """The SHA-256 of what the record says, by which curation knows whether it still does."""
+        return digest_of([self.messages, self.tools, self.text, [answer.messages for answer in self.answers]])
+
     @property
     def first_answer(self) -> int | None:
         """The index of the first message of a preference's answer; None of other rows."""

@@ -84,6 +84,8 @@ class Scored:
     """The digest of the scorer's options; None without any."""
     asked: str | None = None
     """The digest of what a model that is elsewhere was asked; None of another."""
+    digest: str | None = None
+    """That of what the record says; None where an earlier version wrote it."""
 
     @property
     def is_generated(self) -> bool:
@@ -309,7 +311,7 @@ def write_feedback(
             "score_base": before.score,
             "score_tuned": after.score,
             "verdict": outcome(before.score, after.score),
-        }
+        } | ({"digest": after.digest} if after.digest else {})
         # What flows back to curation must not carry the test split along, or the next dataset is made for its own exam.
         if before.split == "validation":
             rows.append(row | {"completion_tuned": after.text})

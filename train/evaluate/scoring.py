@@ -191,7 +191,7 @@ def score(
         record = Scored(
             row.id, split, row.category, row.cluster, reference, None, 0, 0, scores={}, is_liked=row.is_liked,
             slices=row.slices, trivial_answer=spec.label, options=digest_of(spec.options) if spec.options else None,
-            rejected=None if other is None else {"nll": other.nll, "num_tokens": other.num_tokens},
+            rejected=None if other is None else {"nll": other.nll, "num_tokens": other.num_tokens}, digest=row.digest,
         )  # fmt: skip
         if nll is not None:
             record = replace(record, nll=nll.nll, num_tokens=nll.num_tokens, num_bytes=nll.num_bytes)

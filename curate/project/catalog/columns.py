@@ -15,7 +15,7 @@ from curate.base.file_guard import inside
 from curate.base.record import Finding, Json, Record, Severity, canonical, estimated_tokens, source_of
 from curate.project.approval import UNAPPROVED, num_lacking
 from curate.project.data import RUNS, ProjectData
-from curate.project.feedback import FEEDBACK_FILE, RecordDynamics, latest_run, read_dynamics
+from curate.project.feedback import FEEDBACK_FILE, RecordDynamics, is_as_told, latest_run, read_dynamics
 from curate.project.fold import RecordState
 from curate.schema.settings import ReviewSettings
 
@@ -68,6 +68,7 @@ COLUMNS = (
 TEXTS = ("prompt", "completion")
 # Columns that come from a run; null for a record that it did not train on.
 DYNAMICS_COLUMNS = ("confidence", "variability")
+_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +246,7 @@ class LearningDynamics:
     def __init__(self, data: ProjectData) -> None:
         self._data = data
         self._of: tuple[Path, int, int] | None = None
-        self.by_id: Mapping[str, RecordDynamics] = {}
+        self.by_id: dict[str, RecordDynamics] = {}
         """What was read last, by record; empty until something asked, and where no run tells of it."""
         self.frame = _frame_of({})
         """The same as a frame; another one whenever it was read anew."""
@@ -264,7 +265,15 @@ class LearningDynamics:
         stat = path.stat() if path and path.is_file() else None
         of = (path, stat.st_mtime_ns, stat.st_size) if path and stat else None
         if of != self._of:
-            self.by_id = read_dynamics(path.parent) if path and of else {}
+            told = list(read_dynamics(path.parent).items()) if path and of else []
+            self.by_id = {}
+            # What a run learnt of another text is none of a record. Not all are held at once.
+            for block in (told[start : start + _BLOCK] for start in range(0, len(told), _BLOCK)):
+                state_of = self._data.state_getter([name for name, _ in block])
+                self.by_id |= {
+                    name: one for name, one in block
+                    if (state := state_of(name)) is not None and is_as_told(state.record, one.digest)
+                }  # fmt: skip
             self._of, self.frame = of, _frame_of(self.by_id)
 
     def columns(self, ids: pl.Series) -> list[pl.Series]:

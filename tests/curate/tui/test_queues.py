@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import time
 
 import pytest
 
@@ -19,6 +17,7 @@ from curate.sessions.queues import queue_named, queues
 from curate.tui.frame_table import FrameTable
 from tests.curate.conftest import support_lines
 from tests.curate.tui.test_screen_compare import write_run
+from train.data.dataset import open_dataset
 
 ROWS = [
     {"file": "some.jsonl", "line": 2, "code": "S111", "reason": "the line ends too early", "raw": '{"instruction":"a"'},
@@ -191,18 +190,18 @@ def run_with_answers(make_workspace, make_report):
     workspace = make_workspace(lines)
     made, _ = export_dataset(workspace)
     wrong = [row["id"] for row in made.rows["validation"]][:2]
+    digests = {row.id: row.digest for rows in open_dataset(made.path).splits.values() for row in rows}
     folder = workspace.root / "runs/2026-11-25-a"
     write_run(folder, make_report(), share=0.2, after=(1.0, 1.0, 1.0), epochs=3)
     rows = [
         {"id": name, "split": "validation", "category": "billing", "nll_base": 2.0, "nll_tuned": 1.0, "score_base": 1.0,
-         "score_tuned": 0.25 * number, "verdict": "broken", "completion_tuned": f"wrong answer {number}"}
+         "score_tuned": 0.25 * number, "verdict": "broken", "completion_tuned": f"wrong answer {number}",
+         "digest": digests[name]}
         for number, name in enumerate([*wrong, made.rows["test"][0]["id"]])
     ]  # fmt: skip
     rows.append(rows[0] | {"id": made.rows["train"][0]["id"], "split": "train"})
     feedback = folder / "feedback.jsonl"
     feedback.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    # The journal writes times in seconds: what is edited in this one is edited after the run.
-    os.utime(feedback, (time.time() - 60, time.time() - 60))
     side = {"text": "the base says", "nll": 2.0, "num_bytes": 3, "num_tokens": 2, "stopped": True, "scores": {}}
     with (folder / "predictions.jsonl").open("a") as file:
         row = {"id": wrong[0], "split": "validation", "category": "billing", "cluster": "c", "reference": "x",
@@ -262,7 +261,7 @@ def test_what_a_run_gets_wrong_is_worked_off(run_with_answers, make_app, drive, 
         app.go("queue", of="wrong", run="2026-11-25-a")
         await settled(pilot)
         rows = app.present().query_one("#entries", FrameTable).source[:]
-        assert [row[4] for row in rows] == ["edited", ""]
+        assert [row[4] for row in rows] == ["changed", ""]
         await pilot.press("n", "d")
         await settled(pilot)
         assert listed(app) == wrong[:1]

@@ -283,6 +283,21 @@ def test_what_has_become_a_test_record_is_named_no_more(two_runs, make_app, driv
 
 
 @pytest.mark.ci
+def test_answers_to_another_text_do_not_stand_beside_what_a_record_says_now(two_runs, make_app, drive, settled):
+    app = make_app(two_runs)
+    for path in (two_runs.root / "runs").glob("*/feedback.jsonl"):
+        path.write_text(path.read_text().replace('"id": "r003"', '"id": "r003", "digest": "0"'))
+
+    async def story(pilot):
+        await opened(pilot, settled)
+        assert cells(app, "worse")[0][0] == "r003"
+        assert seen(app, "record").count("(changed since the run)") == 2
+        assert "item3 " not in seen(app, "record")
+
+    drive(app, story)
+
+
+@pytest.mark.ci
 @pytest.mark.parametrize("size", [(60, 15), (80, 24), (140, 45), (200, 50)])
 def test_records_are_listed_by_what_became_of_them_and_of_one_category(
     two_runs, make_app, drive, settled, size, screen_text

@@ -15,7 +15,7 @@ from textual.widgets import Static
 
 from curate.base.record import CurateError
 from curate.project.data import ProjectData
-from curate.project.feedback import PAGE_FILE
+from curate.project.feedback import PAGE_FILE, STANDINGS, standing_of
 from curate.sessions.run_comparison import (
     MOST_MODELS,
     VIEWS,
@@ -286,7 +286,7 @@ few records for a verdict, or records that cannot be scored.
     def on_frame_table_moved(self, event: FrameTable.Moved) -> None:
         if event.table.id == "worse" and self._comparison is not None:
             pair = self._pair(event.row)
-            texts = self._texts(pair.id) if pair else ("", "")
+            texts = self._texts(pair) if pair else ("", "")
             self.put("record", render_pair(pair, texts, self._comparison, self._view))
 
     def on_frame_table_opened(self, event: FrameTable.Opened) -> None:
@@ -324,15 +324,16 @@ few records for a verdict, or records that cannot be scored.
     def _pair(self, row: int) -> RecordPair | None:
         return self._pairs[row] if 0 <= row < len(self._pairs) else None
 
-    # Return the prompt of a record and what it wants, as they are now.
-    def _texts(self, name: str) -> tuple[str, str]:
-        if self.project.catalog.find(name) is None:
-            return ("(the record is gone)",) * 2
+    # Return the prompt of a record and what it wants, where they are still as both models saw them.
+    def _texts(self, pair: RecordPair) -> tuple[str, str]:
         try:
-            record = self.project.state(name).record
+            state = self.project.state(pair.id) if self.project.catalog.find(pair.id) is not None else None
         except CurateError as error:
             return (f"({error.message})",) * 2
-        return record.prompt or record.text, record.completion
+        standing = standing_of(state, pair.digest, {})
+        if state is None or standing != "same":
+            return (f"({STANDINGS[standing]})",) * 2
+        return state.record.prompt or state.record.text, state.record.completion
 
     def close_side(self) -> bool:
         if super().close_side():
