@@ -38,7 +38,7 @@ def command(run: str, root: Path, model: str, anew: bool, as_json: bool, by: str
     from curate.project.data import RUNS
     from curate.project.feedback import latest_run
     from curate.project.project import open_project
-    from curate.sessions.worklist import paid, worklist_of
+    from curate.sessions.worklist import num_written, paid, worklist_of
 
     with open_project(root, by or None) as project:
         project.load()
@@ -55,12 +55,17 @@ def command(run: str, root: Path, model: str, anew: bool, as_json: bool, by: str
             print_json({**worklist.document(), "paid": {"run": before, "rows": rows}}, indent=2)
         else:
             _print(worklist, before, rows)
+        if lapsed := {item.category for item in worklist.items} - num_written(project, worklist).keys():
+            names = ", ".join(console.one_line(name, 40) for name in sorted(lapsed))
+            console.talk(f"no record is in {names} any more: --anew makes the list from the records as they are now")
         return _propose(project, worklist, model) if model else Exit.OK
 
 
 def _print(worklist: Worklist, before: str, rows: list[dict[str, Json]]) -> None:
+    if num := worklist.num_changed:
+        console.data(f"{counted(num, 'wrong record')} left out: changed since the run, gone, or now in test")
     if not worklist.items:
-        console.data(f"run {worklist.run}: no validation record is wrong")
+        console.data(f"run {worklist.run}: no validation record {'that is as it was ' * bool(num)}is wrong")
     for item in worklist.items:
         score = "" if item.score is None else f", score {item.score:.2f}"
         wrong = f"{item.num_wrong} of {counted(item.num_validation, 'validation record')} wrong"
@@ -71,15 +76,16 @@ def _print(worklist: Worklist, before: str, rows: list[dict[str, Json]]) -> None
     if rows:
         console.data(f"what the worklist of run {console.one_line(before, 40)} came to:")
     for row in rows:
-        console.data(f"  {console.one_line(row['category'], 40)}: {row['written']} written; {_change(row)}")
+        console.data(f"  {console.one_line(row['category'], 40)}: {_change(row)}")
 
 
 def _change(row: dict[str, Json]) -> str:
+    written = "no record is in it any more" if row["written"] is None else f"{row['written']} written"
     if row["difference"] is None:
-        return "no paired difference"
+        return f"{written}; no paired difference"
     change = f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
     word = "better" if row["low"] > 0 else "worse" if row["high"] < 0 else "no difference found"
-    return f"{row['before']:.3f} -> {row['after']:.3f}, {change}: {word}"
+    return f"{written}; {row['before']:.3f} -> {row['after']:.3f}, {change}: {word}"
 
 
 def _propose(project: Project, worklist: Worklist, model: str) -> int:

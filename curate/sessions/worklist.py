@@ -21,7 +21,7 @@ from curate.base.record import UNCATEGORISED, CurateError, Json, Record, normali
 from curate.base.storage import write_atomic
 from curate.base.tables import counted
 from curate.jsonl import JsonFault, strict_loads
-from curate.project.feedback import Outcomes, read_dynamics, read_results
+from curate.project.feedback import Outcomes, is_as_told, read_dynamics, read_results, standing_of
 from curate.project.filters import parse_filter
 from curate.project.project import Project
 from curate.sessions.nearest import Nearest
@@ -77,15 +77,18 @@ class WorkItem:
 
 @dataclass(frozen=True, slots=True)
 class Worklist:
-    """The items of a run, the most wrong records first."""
+    """The items of a run, the most wrong records first; ``num_changed`` wrong ones say something else by now, are gone
+    or in test, and are in no item.
+    """
 
     run: str
     items: Sequence[WorkItem]
+    num_changed: int = 0
 
     def document(self) -> dict[str, Json]:
         """Return it as `schemas/worklist.schema.json` has it."""
         items = [{**asdict(item), "causes": list(item.causes), "nearest": list(item.nearest)} for item in self.items]
-        return {"version": 1, "run": self.run, "items": items}
+        return {"version": 1, "run": self.run, "items": items, "num_changed": self.num_changed}
 
 
 def worklist_of(project: Project, folder: Path, *, is_anew: bool = False) -> Worklist:
@@ -96,7 +99,8 @@ def worklist_of(project: Project, folder: Path, *, is_anew: bool = False) -> Wor
     """
     if not is_anew and (known := read_worklist(folder)) is not None:
         return known
-    worklist = Worklist(folder.name, list(_Analysis(project, folder).items()))
+    analysis = _Analysis(project, folder)
+    worklist = Worklist(folder.name, list(analysis.items()), analysis.num_changed)
     write_atomic(folder / WORKLIST_FILE, [json.dumps(worklist.document(), indent=2).encode() + b"\n"])
     return worklist
 
@@ -106,7 +110,8 @@ def read_worklist(folder: Path) -> Worklist | None:
     path = folder / WORKLIST_FILE
     try:
         value = strict_loads(read_file(path, most=MOST_DOCUMENT))
-        return Worklist(str(value["run"]), [WorkItem(**item) for item in value["items"]])
+        items = [WorkItem(**item) for item in value["items"]]
+        return Worklist(str(value["run"]), items, value.get("num_changed", 0))
     except FileNotFoundError:
         return None
     except (OSError, JsonFault, KeyError, TypeError) as error:
@@ -132,6 +137,9 @@ class _Analysis:
             if split == "train":
                 self._train[record.category or UNCATEGORISED].append(record)
         self._names = {record.id: record for records in self._records.values() for record in records}
+        told = [one for one in self._results.outcomes if one.split == "validation"]
+        self._told = [one for one in told if standing_of(project.data.state(one.id), one.digest, pins) == "same"]
+        self.num_changed = sum(one.verdict in _WRONG for one in told) - sum(one.verdict in _WRONG for one in self._told)
         self._checks = ProposalChecks(project, lambda record: pins.get(record.id) or record.split or "")
         findings = project.validate(limit=sys.maxsize).findings
         self._num_answered = _num_answered(project)
@@ -142,11 +150,13 @@ class _Analysis:
         scores = {row["category"]: row["tuned"]["value"] for row in self._results.categories_of("validation")}
         wrong: dict[str, list[Outcomes]] = defaultdict(list)
         right: dict[str, list[Outcomes]] = defaultdict(list)
-        for outcome in self._results.outcomes:
-            if outcome.split == "validation" and outcome.id in self._names:
-                (wrong if outcome.verdict in _WRONG else right)[outcome.category].append(outcome)
+        for outcome in self._told:
+            # What is to be written belongs to the category that it is in by now.
+            category = self._names[outcome.id].category or UNCATEGORISED
+            (wrong if outcome.verdict in _WRONG else right)[category].append(outcome)
         for category, outcomes in sorted(wrong.items(), key=lambda item: (-len(item[1]), item[0])):
-            yield self._item(category, outcomes, right[category], scores.get(category))
+            is_same = {one.category for one in (*outcomes, *right[category])} == {category}
+            yield self._item(category, outcomes, right[category], scores.get(category) if is_same else None)
 
     def _item(
         self, category: str, wrong: Sequence[Outcomes], right: Sequence[Outcomes], score: float | None
@@ -165,14 +175,16 @@ class _Analysis:
         if not causes:
             few = f"too few to say: {counted(len(wrong), 'wrong record')}, and it takes {FEWEST}"
             causes = [few if len(wrong) < FEWEST else "no cause stands out"]
+        for name, num in Counter(outcome.category for outcome in wrong if outcome.category != category).items():
+            causes.append(f"moved: {num} of {counted(len(wrong), 'wrong record')} were in {one_line(name, 40)} then")
         # Of what is written, the split takes some for its exams.
         num_lacking = ceil((fewest - len(train)) / max(self._project.settings.split.ratios[0], 0.1))
         number = min(_MOST_TO_WRITE, max(_FEWEST_TO_WRITE, 2 * len(wrong), num_lacking))
         # Where none is near, some of the category tell at least what its records look like.
         nearest = [name for name, _ in near.most_common(_MOST_NEAREST)] or [one.id for one in train[:_MOST_NEAREST]]
-        before, (answer, num_answer) = self._num_answered[category], self._answer(wrong, train, number)
+        num_before, (answer, num_answer) = self._num_answered[category], self._answer(wrong, train, number)
         num = len(wrong) + len(right)
-        return WorkItem(category, num, len(wrong), score, causes, nearest, number, before, answer, num_answer)
+        return WorkItem(category, num, len(wrong), score, causes, nearest, number, num_before, answer, num_answer)
 
     def _near(self, outcome: Outcomes, taught: Collection[str]) -> list[Neighbour]:
         """Return the training records that are like a validation record, the likest first."""
@@ -187,7 +199,8 @@ class _Analysis:
         if len(own) >= 2 * FEWEST and num >= _SOME * len(own):
             yield f"conflicting labels: {num} of {counted(len(own), 'record')} contradict others (D303, L402, L403)"
         every = sorted(dynamics.confidence for dynamics in self._dynamics.values())
-        known = [self._dynamics[record.id].confidence for record in train if record.id in self._dynamics]
+        learnt = ((record, self._dynamics.get(record.id)) for record in train)
+        known = [each.confidence for record, each in learnt if each and is_as_told(record, each.digest)]
         if len(known) >= 2 * FEWEST:
             num = sum(confidence <= every[len(every) // 4] for confidence in known)
             if num >= _MOSTLY * len(known):
@@ -238,9 +251,15 @@ def _distance(wrong: Sequence[bool], right: Sequence[bool]) -> Iterator[str]:
 
 
 def num_written(project: Project, worklist: Worklist) -> Counter[str]:
-    """Return how many more answered records each category has than when the worklist was made."""
+    """Return how many more answered records each category has than when the worklist was made.
+
+    One that has none any more, as it was renamed, is not there.
+    """
     now = _num_answered(project)
-    return Counter({item.category: max(0, now[item.category] - item.num_before) for item in worklist.items})
+    return Counter({
+        item.category: max(0, now[item.category] - item.num_before)
+        for item in worklist.items if now[item.category] or not item.num_before
+    })  # fmt: skip
 
 
 def _num_answered(project: Project) -> Counter[str]:
@@ -270,7 +289,7 @@ def paid(project: Project, folder: Path) -> tuple[str, list[dict[str, Json]]]:
     for item in worklist.items:
         row = rows.get(item.category)
         result.append({
-            "category": item.category, "task": item.task, "written": written[item.category],
+            "category": item.category, "task": item.task, "written": written.get(item.category),
             "before": row.first if row else item.score, "after": row.second if row else None,
             "difference": row.difference if row else None, "low": row.low if row else None,
             "high": row.high if row else None,

@@ -20,6 +20,7 @@ from tests import commands
 from tests.curate.called import call
 from tests.curate.conftest import support_lines
 from tests.curate.tui.test_screen_compare import predictions, write_run
+from train.data.dataset import open_dataset
 
 RUN = "2026-11-24-a"
 CONTRACT = "[split]\nseed = 1\nratios = [0.5, 0.4, 0.1]\n[categories.billing]\nmax_chars = 60\n[categories.returns]\n"
@@ -103,6 +104,33 @@ def test_each_cause_comes_with_its_figure_and_a_counted_task(make_run):
     # Nothing steers by the scores of test, which is .30 here.
     assert item["score"] == 0.4
     assert "6 of 13 validation records wrong, score 0.40" in text
+
+
+def test_a_list_follows_its_records_and_leaves_those_out_that_changed(make_run):
+    workspace, rows = make_run(6)
+    old = listed(workspace)["items"][0]
+    wrong = [row["id"] for row in rows["validation"] if row["category"] == "billing"][:6]
+    path = workspace.root / "data/a.jsonl"
+    lines = {line["id"]: line for line in map(json.loads, path.read_text().splitlines())}
+    for line in lines.values():
+        line["category"] = line["category"].replace("billing", "invoices")
+    feedback = workspace.root / "runs" / RUN / "feedback.jsonl"
+    told = [json.loads(line) for line in feedback.read_text().splitlines()]
+    parts = open_dataset(workspace.root / "dataset/v1").splits.values()
+    digests = {row.id: row.digest for part in parts for row in part}
+    feedback.write_text("".join(json.dumps(row | {"digest": digests[row["id"]]}) + "\n" for row in told))
+    lines[wrong[0]]["output"] = "Another answer."
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines.values()))
+    words = ("worklist", RUN, "--workspace", workspace.root, "--by", "ana")
+    assert "no record is in billing any more: --anew" in call(*words).stderr
+    document = listed(workspace, "--anew")
+    (item,) = document["items"]
+    assert (item["category"], item["num_wrong"], item["score"]) == ("invoices", 5, None)
+    assert item["num_before"] == old["num_before"]
+    assert item["causes"][-1] == "moved: 5 of 5 wrong records were in billing then"
+    # One is the record of the test split that the file names.
+    assert document["num_changed"] == 2
+    assert "2 wrong records left out: changed since the run, gone, or now in test" in call(*words).stdout
 
 
 @pytest.mark.parametrize("are_right_ones_far", [False, True])
