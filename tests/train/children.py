@@ -181,7 +181,7 @@ def train_with_a_signal(run: Path, strategy: ParallelStrategy) -> int | None:
 
         changes = {"eval_steps": 1, "save_steps": 100}
         _, result = train(run, changes, context=ranks, strategy=strategy, validation=Validation(validate))
-        return result.stopped if result.step == 2 else -1
+        return result.stop_code if result.step == 2 else -1
 
 
 def train_beside_one_that_hangs(run: Path, strategy: ParallelStrategy, patience: float) -> None:

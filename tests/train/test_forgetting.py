@@ -16,7 +16,7 @@ from tests.train.sides import sides_of
 from train.cli import cli
 from train.evaluate.predictions import Scored, write_predictions
 from train.recipe import build_recipe
-from train.recipe.schedule import Remedy, Tuning, find_risks, remedies, tuning_of
+from train.recipe.schedule import Remedy, Tuning, find_remedies, find_risks, tuning_of
 from train.report import Report, Run, build_report, table, write_report
 
 STEEP = Tuning(method="full", lr=3e-3, auto_lr=1.5e-3, replay=None, replay_share=0.05)
@@ -35,20 +35,20 @@ def test_a_rate_above_the_automatic_one_and_no_replay_are_known_before() -> None
 
 
 def test_what_to_do_next_follows_from_what_was_done() -> None:
-    assert _actions(remedies(STEEP)) == ["auto-lr", "add-replay", "use-lora"]
-    assert _actions(remedies(CAREFUL)) == ["halve-lr", "raise-replay"]
-    halved, raised = remedies(CAREFUL)
+    assert _actions(find_remedies(STEEP)) == ["auto-lr", "add-replay", "use-lora"]
+    assert _actions(find_remedies(CAREFUL)) == ["halve-lr", "raise-replay"]
+    halved, raised = find_remedies(CAREFUL)
     assert halved.lines == ["learning_rate = 0.0005"]
     assert raised.lines == ["[mixing]", "replay_share = 0.1"]
     # More than half is no replay any more.
-    assert _actions(remedies(replace(CAREFUL, replay_share=0.5))) == ["halve-lr"]
+    assert _actions(find_remedies(replace(CAREFUL, replay_share=0.5))) == ["halve-lr"]
     # All of a list can be followed: no two lines of it set one key to different values.
-    assert _actions(remedies(replace(CAREFUL, method="full"))) == ["raise-replay", "use-lora"]
+    assert _actions(find_remedies(replace(CAREFUL, method="full"))) == ["raise-replay", "use-lora"]
 
 
 @pytest.mark.parametrize("tuning", [STEEP, CAREFUL, replace(CAREFUL, method="full", lr=1e-4)])
 def test_every_line_to_type_is_a_recipe(tuning: Tuning) -> None:
-    for remedy in remedies(tuning):
+    for remedy in find_remedies(tuning):
         assert build_recipe(tomllib.loads("\n".join(remedy.lines)))
 
 
@@ -72,12 +72,12 @@ def test_a_report_of_a_model_that_forgot_says_what_to_do_next(tmp_path: Path) ->
     write_report(report, tmp_path)
     value = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["forgetting"]
     assert (value["word"], value["text"], value["n"]) == ("forgot", "general.jsonl", 24)
-    assert value["remedies"] == [asdict(one) for one in remedies(STEEP)]
+    assert value["remedies"] == [asdict(one) for one in find_remedies(STEEP)]
     page = escaping.unescape((tmp_path / "report.html").read_text(encoding="utf-8"))
     for text in (table(report), page, (tmp_path / "report.md").read_text(encoding="utf-8")):
         assert "General text (general.jsonl, n = 24) went from" in text
         assert "learning_rate 0.003 is 2.0 times the automatic 0.0015" in text.replace("\\_", "_")
-        for remedy in remedies(STEEP):
+        for remedy in find_remedies(STEEP):
             assert all(line in text for line in remedy.lines)
     assert Report.load(tmp_path) == report
 

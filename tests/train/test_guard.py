@@ -88,7 +88,7 @@ def test_the_best_look_has_no_fallen_category_where_there_is_one() -> None:
 def test_a_guarded_run_ends_early_and_says_so_everywhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scores = [(0.6, 0.3), (0.3, 0.9), (0.3, 0.9), (0.3, 0.9), (0.3, 0.9), (0.3, 0.9)]
     _, result = _fit(tmp_path, scores, {"regress": 0.1, "patience": 2})
-    assert (result.step, result.num_steps, result.best_step, result.stopped) == (6, 12, 2, None)
+    assert (result.step, result.num_steps, result.best_step, result.stop_code) == (6, 12, 2, None)
     assert result.early_stop == "cats scored more than 0.1 below the base in 2 validations"
     assert [(event["step"], event["early_stop"]) for event in _events(tmp_path, "end")] == [(6, result.early_stop)]
     assert "early stopping at step 6 of 12" in capsys.readouterr().err

@@ -55,7 +55,7 @@ def test_it_learns_and_says_what_it_did(tmp_path: Path) -> None:
     _, result = _fit(tmp_path, {"max_steps": 40})
     losses = _losses(tmp_path)
     assert losses[40] < losses[1] - 1
-    assert (result.step, result.num_steps, result.stopped) == (40, 40, None)
+    assert (result.step, result.num_steps, result.stop_code) == (40, 40, None)
     step = _events(tmp_path, "step")[0]
     assert step.keys() >= {"of", "lr", "grad_norm", "tokens", "supervised", "tokens_per_second", "eta_seconds", "time"}
     assert [event["event"] for kind in ("start", "end") for event in _events(tmp_path, kind)] == ["start", "end"]
@@ -348,12 +348,12 @@ def test_a_signal_finishes_the_step_and_leaves_a_checkpoint(tmp_path: Path, numb
 
     whole, _ = _fit(tmp_path / "whole", {})
     _, result = _fit(tmp_path / "run", {}, validate=validate)
-    assert (result.stopped, result.step, asked) == (code, 3, [3])
+    assert (result.stop_code, result.step, asked) == (code, 3, [3])
     assert signal.getsignal(number) == before
     found, _ = Checkpoint.newest(tmp_path / "run")
     assert found is not None
     resumed, result = _fit(tmp_path / "run", {}, resume=found)
-    assert (result.step, result.stopped) == (12, None)
+    assert (result.step, result.stop_code) == (12, None)
     assert sha256_of_tensors(trainable_tensors(resumed)) == sha256_of_tensors(trainable_tensors(whole))
 
 

@@ -67,7 +67,7 @@ def test_without_mixing_the_order_is_what_it_was() -> None:
     steps = BatchSampler(examples, build_recipe({"global_batch_size": 4, "num_train_epochs": 2}))
     assert sorted(p for n in range(3) for g in steps[n].micro_batches for p in g) == list(range(10))
     assert steps.mixture.describe() == ""
-    assert steps.tokens == 30
+    assert steps.epoch_tokens == 30
 
 
 def test_an_epoch_is_found_alone_and_all_records_come_equally_often() -> None:
@@ -102,7 +102,7 @@ def test_steps_of_a_mixture_are_a_function_of_their_number() -> None:
     assert steps.digest() == again.digest()
     assert steps.digest() != BatchSampler(examples, _recipe(temperature=3.0)).digest()
     first = steps.mixture.epoch(0)
-    assert steps.tokens == sum(len(examples[place].ids) for place in first)
+    assert steps.epoch_tokens == sum(len(examples[place].ids) for place in first)
     assert len(steps) == -(-len(first) // 4) * 3
 
 

@@ -48,8 +48,8 @@ class TrainError(Exception):
         self.exit_code = exit_code
 
 
-def require_extra(package: str, what: str, extra: str) -> None:
-    """Raise TrainError "E940 missing-extra" (exit 3) unless ``package`` is there, which ``what`` needs."""
+def require_extra(package: str, feature: str, extra: str) -> None:
+    """Raise TrainError "E940 missing-extra" (exit 3) unless ``package`` is there, which ``feature`` needs."""
     if find_spec(package) is None:
-        message = f"{what} needs the package {package}, which is not installed"
+        message = f"{feature} needs the package {package}, which is not installed"
         raise TrainError("E940 missing-extra", message, f"pip install 'pairsmith[{extra}]'", exit_code=Exit.MISSING)

@@ -104,9 +104,9 @@ def check_digest(path: Path) -> None:
                 )  # fmt: skip
 
 
-def check_free(run: Path, *, is_resumed: bool = False, is_first: bool = True) -> None:
-    """Raise TrainError where a run cannot begin in a folder: "E936 write-failed" for its name, "E950 run-exists", or
-    "E977 run-busy", which the first rank alone looks at.
+def check_run_folder(run: Path, *, is_resumed: bool = False, is_first: bool = True) -> None:
+    """Raise TrainError where a run cannot begin in a folder, or go on there: "E936 write-failed" for its name, "E950
+    run-exists", or of one that ``is_resumed`` "E977 run-busy", which the first rank alone looks at.
     """
     if not str(run).isprintable():
         message = f"the run's folder {str(run)!a} has a name that files cannot be written under"

@@ -37,8 +37,8 @@ _KINDS = {
 
 
 @contextmanager
-def writing(what: Path) -> Iterator[None]:
-    """Within, an error of the disk is raised as TrainError "E936 write-failed" (exit 3), which names ``what``."""
+def writing(path: Path) -> Iterator[None]:
+    """Within, an error of the disk is raised as TrainError "E936 write-failed" (exit 3), which names ``path``."""
     try:
         yield
     except TrainError:
@@ -49,7 +49,7 @@ def writing(what: Path) -> Iterator[None]:
         if not isinstance(error, OSError) and "(os error " not in str(error):
             raise
         raise TrainError(
-            WRITE_FAILED, f"{what}: {error}", "Make room on the disk, or name a folder that may be written to.",
+            WRITE_FAILED, f"{path}: {error}", "Make room on the disk, or name a folder that may be written to.",
             exit_code=Exit.MISSING,
         ) from error  # fmt: skip
 

@@ -239,6 +239,6 @@ def _short(value: Any) -> str:
     return re.sub(r"^([0-9a-f]{12})[0-9a-f]{20,}$", r"\1...", str(value))
 
 
-def _damaged(path: Path, what: str) -> TrainError:
-    place = f"{path.parent.name}/{path.name}"
-    return TrainError("E951 checkpoint-damaged", f"{place} {what}", "Resume from an older checkpoint, if one is whole.")
+def _damaged(path: Path, fault: str) -> TrainError:
+    name = f"{path.parent.name}/{path.name}"
+    return TrainError("E951 checkpoint-damaged", f"{name} {fault}", "Resume from an older checkpoint, if one is whole.")

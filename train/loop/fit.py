@@ -45,7 +45,7 @@ class FitResult(TrainingState):
 
     num_steps: int
     seconds: float
-    stopped: Exit | None
+    stop_code: Exit | None
     dynamics: Sequence[Dynamic]
     """How each training record was learnt, over the whole run."""
     step_seconds: float
@@ -119,7 +119,7 @@ def _end(trainer: Trainer, state: TrainingState, log: StepLog, seconds: float, c
                      stopped=int(code) or None, early_stop=state.early_stop)  # fmt: skip
     names = [(example.id, example.category) for example in trainer.sampler.examples]
     return FitResult(
-        **vars(state), num_steps=len(trainer.sampler), seconds=seconds, stopped=Exit(code) if code else None,
+        **vars(state), num_steps=len(trainer.sampler), seconds=seconds, stop_code=Exit(code) if code else None,
         step_seconds=log.seconds, dynamics=trainer.dynamics.by_record(names),
     )  # fmt: skip
 

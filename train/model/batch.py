@@ -86,7 +86,7 @@ class BatchSampler:
         )  # fmt: skip
         self.mixture = Mixture(examples, recipe.mixing, recipe.seed)
         first = self.mixture.epoch(0)
-        self.tokens, self.trained = int(self.lengths[first].sum()), int(self.supervised[first].sum())
+        self.epoch_tokens, self.epoch_supervised = int(self.lengths[first].sum()), int(self.supervised[first].sum())
         """Tokens of the first epoch, and how many of them are trained; without mixing, of each."""
         self.global_batch_size = _records_of_a_step(self.lengths[first], recipe, num_ranks)
         self.steps_per_epoch = -(-len(self.mixture) // self.global_batch_size)
@@ -108,11 +108,11 @@ class BatchSampler:
             epoch, self._micro_batches(indices), int(self.supervised[indices].sum()), float(self.weights[indices].sum())
         )
 
-    def shard(self, planned: Step, num_ranks: int) -> list[list[list[int]]]:
+    def shard(self, step: Step, num_ranks: int) -> list[list[list[int]]]:
         """Return each rank's micro-batches of a step; with fewer examples than ranks some get none."""
         if num_ranks == 1:
-            return [planned.micro_batches]
-        indices = planned.indices
+            return [step.micro_batches]
+        indices = step.indices
         shares = shard_by_tokens(self.lengths[indices].tolist(), num_ranks)
         return [self._micro_batches([indices[n] for n in share]) for share in shares]
 
@@ -255,7 +255,7 @@ class Mixture:
     """
 
     def __init__(self, examples: Sequence[Example], recipe: MixingRecipe, seed: int) -> None:
-        self.is_plain, self.number = recipe.is_plain, len(examples)
+        self.is_plain, self.num_examples = recipe.is_plain, len(examples)
         self.sizes: dict[str, int] = {}
         self.num_replayed = 0
         if self.is_plain:
@@ -279,12 +279,12 @@ class Mixture:
         self._rings = [*rings, (_ring(replay, seed, None), self.num_replayed)] if replay else rings
 
     def __len__(self) -> int:
-        return self.number if self.is_plain else sum(self.sizes.values()) + self.num_replayed
+        return self.num_examples if self.is_plain else sum(self.sizes.values()) + self.num_replayed
 
     def epoch(self, number: int) -> np.ndarray:
         """Return the indices of the examples of epoch ``number`` (from 0), by category, not yet shuffled."""
         if self.is_plain:
-            return np.arange(self.number)
+            return np.arange(self.num_examples)
         # The records of a category stand in a ring, and epoch e reads its e-th stretch. So an epoch repeats a record
         # only where it needs more than there are, and over the epochs each record comes equally often.
         return np.concatenate(
@@ -297,9 +297,9 @@ class Mixture:
             return ""
         available = [len(ring) for ring, _ in self._rings]
         names = [*(name or "(no category)" for name in self.sizes), *(["replayed text"] if self.num_replayed else [])]
-        wanted = [size for _, size in self._rings]
-        order = sorted(range(len(names)), key=lambda index: (-wanted[index], names[index]))
-        return console.join_names((f"{names[n]} {wanted[n]:,} of {available[n]:,}" for n in order), 20)
+        targets = [size for _, size in self._rings]
+        order = sorted(range(len(names)), key=lambda index: (-targets[index], names[index]))
+        return console.join_names((f"{names[n]} {targets[n]:,} of {available[n]:,}" for n in order), 20)
 
 
 def _ring(indices: Sequence[int], seed: int, name: str | None) -> np.ndarray:
@@ -315,21 +315,21 @@ def epoch_sizes(counts: Mapping[str, int], temperature: float, caps: Mapping[str
     capped = {name: min(count, caps.get(name, count)) for name, count in counts.items()}
     if temperature == 1:
         return capped
-    left, rest = sum(capped.values()), dict(capped)
+    left, uncapped = sum(capped.values()), dict(capped)
     sizes: dict[str, int] = {}
     while True:
-        whole = sum(count ** (1 / temperature) for count in rest.values())
-        wanted = {name: left * count ** (1 / temperature) / whole for name, count in rest.items()}
-        full = [name for name, size in wanted.items() if size > caps.get(name, size)]
+        whole = sum(count ** (1 / temperature) for count in uncapped.values())
+        targets = {name: left * count ** (1 / temperature) / whole for name, count in uncapped.items()}
+        full = [name for name, size in targets.items() if size > caps.get(name, size)]
         if not full:
             break
         for name in full:
             sizes[name] = caps[name]
             left -= caps[name]
-            del rest[name]
+            del uncapped[name]
     # Largest remainders, so that the sum stays; a category never loses its last record.
-    sizes |= {name: max(1, int(size)) for name, size in wanted.items()}
-    order = sorted(rest, key=lambda name: (int(wanted[name]) - wanted[name], name))
-    for name in order[: max(0, left - sum(sizes[name] for name in rest))]:
+    sizes |= {name: max(1, int(size)) for name, size in targets.items()}
+    order = sorted(uncapped, key=lambda name: (int(targets[name]) - targets[name], name))
+    for name in order[: max(0, left - sum(sizes[name] for name in uncapped))]:
         sizes[name] += 1
     return {name: sizes[name] for name in counts}

@@ -195,10 +195,10 @@ def _has_linear_head(model: Any, text: torch.Tensor, logits: torch.Tensor) -> bo
     return are_close(ours, logits)
 
 
-def checkpoint_activations(model: Any, how: Checkpointing = True) -> None:
+def checkpoint_activations(model: Any, mode: Checkpointing = True) -> None:
     """Turn it on for a model of transformers, with adapters or without; the gradients stay the same.
 
-    With ``how`` "offload" what a layer is computed from waits in the memory of the machine.
+    With ``mode`` "offload" what a layer is computed from waits in the memory of the machine.
     """
     inner = unwrap_adapters(model)
     # Transformers 5 renamed it and warns of the old name.
@@ -206,7 +206,7 @@ def checkpoint_activations(model: Any, how: Checkpointing = True) -> None:
     enable({"use_reentrant": False})
     for module in inner.modules():
         if hasattr(module, "_gradient_checkpointing_func"):
-            module._gradient_checkpointing_func = _offloading if how == "offload" else _checkpoint
+            module._gradient_checkpointing_func = _offloading if mode == "offload" else _checkpoint
 
 
 def _checkpoint(compute: Callable[..., Any], *arguments: Any) -> Any:

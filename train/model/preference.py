@@ -36,8 +36,8 @@ class PreferenceLoss:
     def __init__(self, recipe: Recipe, examples: Sequence[Example], kl: torch.Tensor | float = 0.0) -> None:
         self.recipe, self.kl = recipe, kl
         self.rates: dict[bool, float] = {}
-        """The weight of replayed text (True) and of compared records (False) over that of the tokens of their first
-        texts, so that all tokens of either count as their records do.
+        """Of replayed text (True) and of compared records (False): their weight by a token of their first texts, so
+        that the likelihood of those counts in sum as the records do.
         """
         for is_replay in (False, True):
             alike = [example for example in examples if example.is_replay == is_replay]

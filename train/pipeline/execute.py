@@ -18,7 +18,7 @@ from train.base.errors import Exit, TrainError
 from train.base.run_folder import (
     RECIPE,
     RUN,
-    check_free,
+    check_run_folder,
     locked_run,
     newest_run,
     next_run_folder,
@@ -43,7 +43,7 @@ from train.pipeline.plan import duration, explain_oom, make_plan, plan_sentence
 from train.pipeline.prepare import Prepared, add_adapters, fill_in, prepare, settle
 from train.pipeline.trackers import Trackers
 from train.recipe import Recipe, load_recipe, recipe_toml
-from train.recipe.schedule import describe_protection, remedies
+from train.recipe.schedule import describe_protection, find_remedies
 from train.report import Report, Run, table
 from train.report.build import kept_of, publish
 from train.report.judge import BAD_JUDGE, judge_answers
@@ -155,7 +155,7 @@ def start_run(
     where = dataset.path if isinstance(dataset, Dataset) else dataset
     # Rank 0 chooses for all: the free or newest folder may change between two ranks' looks at the disk.
     run = context.broadcast_object(out or (newest_run(where) if is_resumed else next_run_folder(where)))
-    check_free(run, is_resumed=is_resumed, is_first=context.is_first)
+    check_run_folder(run, is_resumed=is_resumed, is_first=context.is_first)
     is_recorded = is_resumed and recipe is None
     folder = recipe.parent if isinstance(recipe, Path) else folder
     if is_recorded:  # Its relative paths are still those of the file that it came from.
@@ -243,7 +243,7 @@ def _begin(run: Path, prepared: Prepared, earlier: Mapping[str, Any], changed: l
     }, prepared.placement.context.is_first)  # fmt: skip
     if record.is_first:
         if (run / RUN).exists() and not earlier:
-            check_free(run)
+            check_run_folder(run)
         with writing(run):
             clear_leftovers(run)
         write_whole(run / RECIPE, [recipe_toml(recipe)])
@@ -293,13 +293,13 @@ def _train(
     )  # fmt: skip
     if result.forgot is not None:
         raise _forgot(result.forgot, result.step, prepared)
-    if result.stopped is not None:
+    if result.stop_code is not None:
         record.end("stopped")
         # A series says itself how to go on.
         on = "" if is_quiet else f"; go on with `train run {prepared.dataset.path} --resume --out {run}`"
         console.info(f"stopped after step {result.step} of {result.num_steps}{on}")
         context.barrier()
-        return result.stopped
+        return result.stop_code
     return _finish(model, prepared, record, base, result, is_quiet=is_quiet)
 
 
@@ -339,7 +339,7 @@ def _finish(
 
 
 def _forgot(rise: float, step: int, prepared: Prepared) -> TrainError:
-    steps = "; ".join(f"{remedy.text}: {'  '.join(remedy.lines)}" for remedy in remedies(prepared.tuning))
+    steps = "; ".join(f"{remedy.text}: {'  '.join(remedy.lines)}" for remedy in find_remedies(prepared.tuning))
     return TrainError(
         "E899 forgetting",
         f"general text takes {rise:.1%} more bits per byte after step {step}, and guard.general allows "

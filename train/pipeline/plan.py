@@ -60,7 +60,7 @@ def make_plan(
     memory, seconds = state_memory(model, recipe, placement), None
     plan: dict[str, Any] = {
         "parameters": num_parameters(model), "trained": num_parameters(model, is_trained_only=True),
-        "records": len(steps.mixture), "tokens": steps.tokens, "supervised": steps.trained,
+        "records": len(steps.mixture), "tokens": steps.epoch_tokens, "supervised": steps.epoch_supervised,
         "longest": int(steps.lengths.max()), "mixture": console.one_line(steps.mixture.describe()),
         "steps": len(steps), "run_tokens": steps.num_tokens(), "step_size": steps.step_size,
         "micro_batch_tokens": steps.micro_batch_tokens, "gradient_checkpointing": how, "optim": recipe.optim,

@@ -22,7 +22,7 @@ from train.base.run_folder import (
     RECIPE,
     RUN,
     SERIES,
-    check_free,
+    check_run_folder,
     locked_run,
     next_run_folder,
     now,
@@ -133,7 +133,7 @@ def start_series(
     where it can be before anything is written.
     """
     folder = context.broadcast_object(out or next_run_folder(dataset))
-    check_free(folder)
+    check_run_folder(folder)
     loaded, where = load_recipe(recipe, settings, base), (recipe.parent if recipe else Path()).resolve()
     if loaded.stage and (kind != "seeds" or number > 1):
         message = "the recipe has stages, which are a series of their own"

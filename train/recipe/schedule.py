@@ -18,7 +18,7 @@ VALIDATIONS_PER_RUN = 4
 BASE_LR, FULL_LR = 5e-4, 2e-5
 PREFERENCE_SHARE = 0.1
 """Of the automatic rate, where answers are compared: such a loss is met by pushing both of a pair far down."""
-NARROW, NARROW_LORA_LR, HIGHEST_NARROW_FULL_LR = 512, 1e-3, 3e-3
+NARROW_WIDTH, NARROW_LORA_LR, HIGHEST_NARROW_FULL_LR = 512, 1e-3, 3e-3
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 _ABOVE = 1.001
 """A rate is above the automatic one from here on; below it is the same but for rounding."""
@@ -38,8 +38,8 @@ def _auto_lr(recipe: Recipe, hidden_size: int, model_type: str) -> float:
     if recipe.method == "full":
         # Our own runs at width 160 did best at 1.5e-3, far above what large models bear.
         narrow = min(HIGHEST_NARROW_FULL_LR, 0.3 * BASE_LR * math.pow(2000 / hidden_size, 0.9))
-        return narrow if hidden_size < NARROW else FULL_LR
-    if hidden_size < NARROW:
+        return narrow if hidden_size < NARROW_WIDTH else FULL_LR
+    if hidden_size < NARROW_WIDTH:
         # Such models lie outside of what the law below was fitted on. Carried on to them it makes them forget several
         # times as much for little more that is learnt (`benchmarks/forgetting.py`, widths 64 and 160).
         return NARROW_LORA_LR
@@ -97,7 +97,7 @@ def validation_interval(recipe: Recipe, num_steps: int) -> int:
 
 
 def num_validations_left(recipe: Recipe, step: int, num_steps: int) -> int:
-    """Return how many validations come after step ``step`` (from 1) or a later one; the last step has one."""
+    """Return how many validations are still due at step ``step`` (from 1), its own included; the last step has one."""
     every = validation_interval(recipe, num_steps)
     return (num_steps - 1) // every - (step - 1) // every + 1
 
@@ -169,7 +169,7 @@ def find_risks(tuning: Tuning) -> list[Remedy]:
     return steps
 
 
-def remedies(tuning: Tuning) -> list[Remedy]:
+def find_remedies(tuning: Tuning) -> list[Remedy]:
     """Return what to do next where a model forgot, the surest first; all of it can be combined."""
     # What was known to be risky before the run is the likeliest cause after it.
     steps = find_risks(tuning)

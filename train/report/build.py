@@ -20,7 +20,7 @@ from train.evaluate.dynamics import Dynamic
 from train.evaluate.predictions import PREDICTIONS, Scored, outcome, pair, write_feedback, write_predictions
 from train.evaluate.scoring import CategorySpec, spec_of
 from train.recipe import Recipe
-from train.recipe.schedule import remedies
+from train.recipe.schedule import find_remedies
 from train.report import wording
 from train.report.diagnostics import field_gaps, memory_of, overfitting, preferences, read_events
 from train.report.model import (
@@ -200,7 +200,7 @@ def forgetting(pairs: Pairs, rules: Rules, run: Run) -> Forgetting | None:
     worst = max(parts, key=lambda part: (_WORDS.index(part.word), part.difference.value / part.base.value))
     return worst.model_copy(update={
         "parts": parts if len(parts) > 1 else [],
-        "remedies": remedies(run.tuning) if run.tuning is not None and worst.word == "forgot" else [],
+        "remedies": find_remedies(run.tuning) if run.tuning is not None and worst.word == "forgot" else [],
     })  # fmt: skip
 
 

@@ -98,7 +98,7 @@ class Conversation:
         """Where the last answer stands."""
         return self.turns[len(self.messages) - 1]
 
-    def around(self, turn: int) -> Span:
+    def span_around(self, turn: int) -> Span:
         """Return the span between the contents before and after those of a turn."""
         before = (span[1] for span in reversed(self.contents[:turn]) if span)
         return next(before, 0), next((span[0] for span in self.contents[turn + 1 :] if span), len(self.text))
@@ -147,7 +147,7 @@ class SafeTemplate:
         handshake = {"template": source, "tokens": dict(tokens)}
         self._worker = Worker([template_module.__file__], handshake=handshake, timeout=_MOST_SECONDS)
         self._shape = lru_cache(_MOST_SHAPES)(self._locate_words)
-        self.written = lru_cache(_MOST_SHAPES)(self._written)
+        self.try_render = lru_cache(_MOST_SHAPES)(self._try_render)
         system = {"role": "system", "content": "system"}
         for probe in (QUESTION, QUESTION[:1], [system, *QUESTION], QUESTION * 2):
             try:
@@ -273,7 +273,7 @@ class SafeTemplate:
         token = next((token for token in self._end_tokens if text.startswith(token, end)), None)
         return Turn(start, stop, stop if token is None else end + len(token))
 
-    def _written(self, conversation: str) -> str | None:
+    def _try_render(self, conversation: str) -> str | None:
         """The text of messages and tools, in JSON; None where the template refuses them."""
         try:
             return self.render(*json.loads(conversation))
@@ -347,7 +347,7 @@ class ReasoningMarks:
 
     def span(self, conversation: Conversation, turn: int) -> Span | None:
         """Return where the reasoning of a message stands, None where it is not between its marks before the content."""
-        (start, stop), own = conversation.around(turn), conversation.contents[turn]
+        (start, stop), own = conversation.span_around(turn), conversation.contents[turn]
         text = conversation.text[start : own[0] if own else stop]
         # A short one may stand elsewhere too, so it counts only where its marks are around it.
         for closing in re.finditer(re.escape(self.closing), text):
@@ -471,7 +471,7 @@ def prove_parts(template: SafeTemplate, conversation: Conversation, tools: Any, 
         return []
     like = _in_words(conversation.messages, tools, template.source)
     # A template may check names and values and refuse the words; then only the spellings are checked.
-    text = template.written(json.dumps(like))
+    text = template.try_render(json.dumps(like))
     has_slot = [text is None or not isinstance(part.value, str) or part.value in text for part in _parts(*like)]
     missing = []
     for part, is_slot in zip(parts, has_slot, strict=True):
@@ -557,7 +557,7 @@ def _written_at(conversation: Conversation, turn: int | None) -> str:
     """What the template itself writes: at a turn (between the contents around it), and for None everywhere."""
     if turn is None:
         return conversation.template_text
-    start, stop = conversation.around(turn)
+    start, stop = conversation.span_around(turn)
     text, own = conversation.text, conversation.contents[turn]
     return text[start:stop] if own is None else f"{text[start : own[0]]}\0{text[own[1] : stop]}"
 
