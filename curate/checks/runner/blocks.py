@@ -34,8 +34,7 @@ from curate.similarity.dedupe.kernels import Kernels, kernels_for
 
 # What is asked of a line: its shape alone, or its id besides, so that no record need be made of it.
 Needs = Literal["shape", "ids", "record"]
-# Where more of a block's lines break the schema, its lines go one by one: of faults that are alike all but the first
-# need only be counted, see `Skeletons`.
+# Where more of a block's lines break the schema, its lines go one by one.
 MOST_INVALID = 0.1
 
 

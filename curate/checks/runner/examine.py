@@ -5,7 +5,6 @@ from __future__ import annotations
 from array import array
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from curate.checks.runner.changes import NO_LINES
 from curate.checks.runner.names import Watched
 from curate.checks.runner.results import ExaminerSpec, SpanResult
 from curate.checks.runner.select import CheckRules, relative_name, select_checks
-from curate.checks.runner.shortcuts import LONGEST, Prefilter, Skeletons, Template
+from curate.checks.runner.shortcuts import Prefilter
 from curate.checks.runner.verdict import FindingTally
 from curate.jsonl import Entry, RawLine, Reader, Span, fault_finding, locate
 from curate.schema import LimitProblem, Shape
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
 # Bytes from which many lines are examined at once.
 BLOCKS_FROM = 8_000_000
-_MAX_MEMO_LINES = 4096
 
 
 class Examiner:
@@ -58,11 +56,6 @@ class Examiner:
             from curate.checks.runner.blocks import BlockPass
 
             self._blocks = BlockPass(self)
-        # Once enough errors are kept, a bad line like one seen before is only counted; a broken export has many.
-        self._memo: dict[bytes | str, dict[tuple[str, Severity], int]] = {}
-        self._hits: dict[bytes | str, int] = {}
-        self._template: Template | None = None
-        self._last_skeleton: bytes | str = b""
 
     @property
     def is_by_block(self) -> bool:
@@ -75,11 +68,6 @@ class Examiner:
         asks_for_single = any(not hasattr(check, "see_all") for check in running)
         is_plain = self.baseline is None and not self.spec.has_records and self.shape.view is not None
         return is_plain and not asks_for_single
-
-    @cached_property
-    def _skeletons(self) -> Skeletons:
-        # Made with the first bad line that need only be counted; most files have none.
-        return Skeletons(self.shape)
 
     def examine(self, path: Path, span: Span | None) -> SpanResult:
         """Examine the lines of a span, or of the whole file.
@@ -100,7 +88,6 @@ class Examiner:
             self.needs = "ids"
         changes = self.spec.changes
         changed = None if changes is None else changes.get(str(path), NO_LINES)
-        is_bad, has_records = False, self.spec.has_records
         for line in self._blocks.lines(reader, result, changed) if self._blocks else reader.lines():
             if type(line) is not tuple:
                 assert isinstance(line, Finding)
@@ -110,9 +97,8 @@ class Examiner:
             elif changed is not None and line[0] not in changed:
                 self._see_unchanged(reader, line, result)
                 result.num_unchanged += 1
-            elif has_records or not (is_bad and self._is_counted(line)):
-                is_bad = self._examine_line(reader, line, result)
-        self._count_hits(result.tally)
+            else:
+                self._examine_line(reader, line, result)
         if self._blocks:
             self._blocks.complete(result)
         result.num_lines = reader.num_lines
@@ -120,22 +106,15 @@ class Examiner:
             result.num_crlf, result.first_crlf = reader.num_crlf, reader.first_crlf
         return result
 
-    def _examine_line(self, reader: Reader, line: RawLine, result: SpanResult) -> bool:
-        """Examine one line and return whether it is no record."""
+    def _examine_line(self, reader: Reader, line: RawLine, result: SpanResult) -> None:
         value = reader.value(line)
         if isinstance(value, Finding):
             self._note_unread(result, value)
             self._add_door(result, value, self._name, self._rules, line[2])
-            severity = self._rules.severities.get(value.code, value.severity)
-            counts = {} if value.code in self._rules.unwanted else {(value.code, severity): 1}
-            self._remember(line, result.tally, counts, is_of_schema=False)
-            return True
-        if not self.shape.is_valid(value):
+        elif not self.shape.is_valid(value):
             result.unread += [line[0]] if self.spec.has_records else []
-            counts = self._add_violations(result, reader, line, value)
-            self._remember(line, result.tally, counts, is_of_schema=True)
-            return True
-        if self.needs == "shape":
+            self._add_violations(result, reader, line, value)
+        elif self.needs == "shape":
             result.num_records += 1
         elif self.needs == "ids":
             self._note_id(value, Source(reader.name, line[0]), result)
@@ -143,7 +122,6 @@ class Examiner:
             record = self.shape.record(value, Source(reader.name, line[0]))
             if not self._sets_aside(record, line[2], result, is_changed=True):
                 self._examine_record(record, line[2], result)
-        return False
 
     def add_record(
         self, result: SpanResult, record: Record, file: str, raw: bytes | None, *, is_changed: bool = True
@@ -328,70 +306,17 @@ class Examiner:
         else:
             self._weigh(result, finding, fingerprint_of_file(name) if raw is None else fingerprint_of_raw(raw))
 
-    def _add_violations(
-        self, result: SpanResult, reader: Reader, line: RawLine, value: dict[str, Json]
-    ) -> dict[tuple[str, Severity], int]:
-        """Add a finding for each rule of the schema that a line breaks, and return how many of what."""
+    def _add_violations(self, result: SpanResult, reader: Reader, line: RawLine, value: dict[str, Json]) -> None:
+        """Add a finding for each rule of the schema that a line breaks."""
         number, offset, raw, _ = line
         entry = Entry(Line(Source(reader.name, number), raw, offset), value)
         tally = result.tally
-        counts: dict[tuple[str, Severity], int] = {}
         print_ = 0 if self.baseline is None else fingerprint_of_value(value)
         for finding in violations(self.shape, entry, show_values=self.spec.show_values, with_column=False):
-            key = finding.code, finding.severity
-            counts[key] = counts.get(key, 0) + 1
             # One line can break the schema more often than findings are retained; what is only counted needs no column.
             is_counted_only = self.baseline is None and tally.is_full(finding.severity)
             placed = finding if is_counted_only else replace(finding, column=locate(raw, finding.pointer))
             self._weigh(result, placed, print_)
-        return counts
-
-    def _remember(
-        self, line: RawLine, tally: FindingTally, counts: dict[tuple[str, Severity], int], *, is_of_schema: bool
-    ) -> None:
-        """Remember what a bad line has counted, if lines like it need no more than that."""
-        _, _, raw, is_ended = line
-        if self.baseline is not None or not is_ended or not all(tally.is_full(severity) for _, severity in counts):
-            return
-        key = self._skeletons.of(raw)
-        if key is None:
-            return
-        if is_of_schema and not self._skeletons.is_of_schema(raw):
-            key = raw
-        if len(self._memo) >= _MAX_MEMO_LINES:
-            self._count_hits(tally)
-        self._memo[key] = counts
-        self._hits.setdefault(key, 0)
-
-    def _is_counted(self, line: RawLine) -> bool:
-        """Count a line like a bad one before, and return whether it is one."""
-        _, _, raw, is_ended = line
-        hits = self._hits
-        if not hits or not is_ended:
-            return False
-        # Mostly it is like the one right before it.
-        template = self._template
-        if template and len(raw) <= LONGEST and raw.isascii() == template.is_ascii and template.is_match(raw):
-            hits[self._last_skeleton] += 1
-            return True
-        if (key := self._skeletons.of(raw)) is None:
-            return False
-        if key in hits:
-            self._template, self._last_skeleton = self._skeletons.template(raw, key), key
-        elif raw in hits:
-            key = raw
-        else:
-            return False
-        hits[key] += 1
-        return True
-
-    def _count_hits(self, tally: FindingTally) -> None:
-        for key, number in self._hits.items():
-            for (code, severity), count in self._memo[key].items():
-                tally.count(code, severity, count * number)
-        self._template = None
-        self._hits.clear()
-        self._memo.clear()
 
 
 def violations(shape: Shape, entry: Entry, *, show_values: bool = False, with_column: bool = True) -> Iterator[Finding]:
