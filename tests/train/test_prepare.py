@@ -24,7 +24,7 @@ from train.cli import cli
 from train.data.dataset import Row, open_dataset
 from train.data.rendering import Examples, Renderer, render_cached
 from train.data.rendering import renderer as renderer_room
-from train.data.rendering.encode import Encoder, Passage
+from train.data.rendering.tokens import Encoder, Passage
 from train.model import load_tokenizer
 from train.model.batch import BatchSampler
 from train.recipe import Recipe, build_recipe

@@ -8,6 +8,6 @@ renderer.render_prompt(row)       # what is generated from; its ids are a prefix
 from __future__ import annotations
 
 from train.data.dataset import RowFault
-from train.data.rendering.examples import Example, Examples, Rendered
 from train.data.rendering.preferences import preference_examples
 from train.data.rendering.renderer import Renderer, render_cached
+from train.data.rendering.tokens import Example, Examples, Rendered

@@ -11,8 +11,8 @@ from dataclasses import replace
 
 from train.base.cache import Cache
 from train.data.dataset import Row
-from train.data.rendering.examples import Example, Examples, Rendered
 from train.data.rendering.renderer import Renderer, render_cached
+from train.data.rendering.tokens import Example, Examples, Rendered
 
 NO_PAIR, EQUAL_SIDES = "E880 no-pair", "E881 equal-sides"
 

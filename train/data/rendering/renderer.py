@@ -46,8 +46,7 @@ from train.data.rendering.conversation import (
     safe_template,
     trained_turns,
 )
-from train.data.rendering.encode import Encoded, Encoder, Passage
-from train.data.rendering.examples import BATCH, Example, Examples, Prompt, Rendered, arrays_of
+from train.data.rendering.tokens import BATCH, Encoded, Encoder, Example, Examples, Passage, Prompt, Rendered, arrays_of
 from train.recipe import Objective, Reasoning
 
 # For models that come without a template: words that any vocabulary has, and the model's own end token.
