@@ -99,7 +99,7 @@ class Validation:
                 is not there; E970 when a worker is killed; E974 when a file changes meanwhile; and as ``lengths`` does.
         """
         view, cache = self.spec.shape.view, self._cache()
-        changes = changed_lines(self.files, self.since, cache, self.spec.root) if self.since else self.spec.changes
+        changes = changed_lines(self.files, self.since) if self.since else self.spec.changes
         spec = replace(self.spec, changes=changes, cache=cache)
         has_records = view is not None and self._needs_records()
         # Without a view lines are no records, so that there is nothing to decide on.

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
-import re
 import shutil
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,6 @@ from curate.checks.runner import ExaminerSpec, Verdict, changed_lines, validate
 from curate.checks.runner.changes import ALL_LINES, LineSet
 from curate.schema import load_shape
 from curate.schema.settings import CheckSettings, Settings
-from curate.similarity.dedupe.columns import cache_in
 
 INSTRUCTION = load_shape("instruction")
 pytestmark = pytest.mark.skipif(not shutil.which("git"), reason="needs the program git")
@@ -185,167 +182,6 @@ def test_lines_that_git_keeps_in_another_form_are_all_checked(repo: Path, tmp_pa
     assert changed_lines([path], "HEAD")[str(path)] is ALL_LINES
     # Nor is the program run for it that the repository names.
     assert not marker.exists()
-
-
-def by_git(repo: Path, name: str) -> set[int]:
-    """Return the lines of a file that differ from HEAD, as the heads of the hunks of `git diff` have them."""
-    question = ["git", "-C", str(repo), "diff", "--text", "--unified=0", "--inter-hunk-context=0", "HEAD", "--", name]
-    shown = subprocess.run(question, check=True, capture_output=True).stdout
-    lines: set[int] = set()
-    for head in re.finditer(rb"^@@ -[0-9,]+ \+([0-9]+)(?:,([0-9]+))? @@", shown, re.MULTILINE):
-        start = int(head[1])
-        lines |= set(range(start, start + int(head[2] or 1)))
-    return lines
-
-
-def some_lines(chance: random.Random) -> list[bytes]:
-    """Return lines of which few, some or most are repeated, sometimes more than are compared at a time."""
-    size = chance.choice([0, 1, 2, 5, 12, 40, 40, 900])
-    share = chance.choice([0.0, 0.0, 0.1, 0.7])
-    end = chance.choice([b"", b"", b"", b"\r"])
-    long = b"x" * chance.choice([0, 0, 0, 3000])
-    lines = [b"" if chance.random() < 0.3 else b"ab"[chance.randrange(2) :] for _ in range(size)]
-    return [line if chance.random() < share else b"%d %b" % (n, long) + end for n, line in enumerate(lines)]
-
-
-def edited(chance: random.Random, lines: list[bytes]) -> list[bytes]:
-    """Return ``lines`` after some edits, of any kind or of one."""
-    lines = list(lines)
-    kinds = chance.choice(
-        [["replace"], ["insert"], ["remove"], ["replace", "insert", "remove"], ["move", "repeat", "replace"]]
-    )
-    for number in range(chance.choice([1, 2, 4, 12])):
-        at = chance.randrange(len(lines) + 1)
-        kind, new = chance.choice(kinds), b"new %d" % number
-        count = chance.choice([1, 1, 2, 300])
-        if kind == "insert":
-            lines[at:at] = [new + b" %d" % n for n in range(count)]
-        elif kind == "remove":
-            del lines[at : at + count]
-        elif at < len(lines):
-            line = lines[at] if kind == "repeat" else lines.pop(at)
-            lines.insert(
-                at if kind == "replace" else chance.randrange(len(lines) + 1), new if kind == "replace" else line
-            )
-    return lines
-
-
-def text_of(chance: random.Random, lines: list[bytes]) -> bytes:
-    text = b"".join(line + b"\n" for line in lines)
-    return text.removesuffix(b"\n") if chance.random() < 0.2 else text
-
-
-@pytest.mark.ci
-def test_any_edit_changes_the_lines_that_git_says(repo: Path) -> None:
-    chance = random.Random(11)
-    files = {f"data/{number}.jsonl": some_lines(chance) for number in range(300)}
-    for name, lines in files.items():
-        (repo / name).write_bytes(text_of(chance, lines))
-    git(repo, "add", "-A")
-    git(repo, "commit", "-q", "-m", "many")
-    for name, lines in files.items():
-        (repo / name).write_bytes(text_of(chance, edited(chance, lines)))
-    changed = changed_lines([repo / name for name in files], "HEAD")
-    for name in files:
-        num_lines = (repo / name).read_bytes().count(b"\n") + 1
-        lines = {line for line in range(num_lines + 2) if line in changed[str(repo / name)]}
-        assert lines == by_git(repo, name), name
-
-
-def test_a_frequent_line_between_others_is_changed_where_git_says_so(repo: Path) -> None:
-    path = repo / "data" / "a.jsonl"
-    frequent = ["{}"] * 12
-    write(path, [*frequent, *map(pair, range(5)), "{}", *map(pair, range(5, 10))])
-    git(repo, "commit", "-q", "-a", "-m", "frequent")
-    write(path, [*frequent, *map(pair, range(20, 25)), "{}", *map(pair, range(25, 30))])
-    assert set(numbers(path)) == by_git(repo, "data/a.jsonl") == set(range(13, 24))
-
-
-def test_git_compares_only_where_there_are_two_answers(
-    repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path, trace = repo / "data" / "a.jsonl", tmp_path / "trace"
-    before = lines_of(path)
-
-    def is_compared_by_git(lines: list[str], end: str = "\n") -> bool:
-        path.write_bytes("".join(line + end for line in lines).encode())
-        trace.unlink(missing_ok=True)
-        with monkeypatch.context() as patch:
-            patch.setenv("GIT_TRACE", str(trace))
-            given = set(numbers(path))
-        assert given == by_git(repo, "data/a.jsonl") & set(range(60))
-        return "--unified=0" in trace.read_text()
-
-    for edit in (
-        [*before, pair(50), pair(51)],
-        [pair(50), *before[:5], pair(51), *before[6:9], *before[11:]],
-        before[:3],
-        [pair(number) for number in range(60, 90)],
-    ):
-        assert not is_compared_by_git(edit)
-    for doubtful in (
-        [*before[:4], before[9], *before[4:9], *before[10:]],
-        [*before[:4], before[3], *before[4:]],
-        [pair(50), *before[1:6], before[5], *before[6:]],
-        [*before[:4], *before[7:10], *before[4:7], *before[10:]],
-    ):
-        assert is_compared_by_git(doubtful)
-    assert is_compared_by_git(before, "\r\n")
-    # Nor where the file is held in another form.
-    (repo / ".gitattributes").write_text("*.jsonl ident\n")
-    assert is_compared_by_git([*before, pair(50)])
-
-
-def test_a_commit_that_is_known_is_not_unpacked_again(
-    repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path, trace, cache = repo / "data" / "a.jsonl", tmp_path / "trace", cache_in(tmp_path / "records", INSTRUCTION)
-    monkeypatch.setenv("GIT_TRACE", str(trace))
-
-    def edit(line: int) -> None:
-        lines = lines_of(path)
-        lines[line - 1] = pair(100 + line)
-        write(path, lines)
-        # What was written just now could be written again within a tick of the clock.
-        time.sleep(0.15)
-
-    def changed() -> tuple[list[int], bool]:
-        trace.unlink(missing_ok=True)
-        lines = changed_lines([path], "HEAD", cache, repo)[str(path)]
-        return [number for number in range(60) if number in lines], "cat-file" in trace.read_text()
-
-    edit(4)
-    assert changed() == ([4], True)
-    assert changed() == ([4], False)
-    git(repo, "add", "-A")
-    assert changed() == ([4], False)
-    git(repo, "commit", "-q", "-m", "second")
-    edit(9)
-    assert changed() == ([9], True)
-    assert changed() == ([9], False)
-    (repo / ".gitattributes").write_text("*.jsonl text eol=crlf\n")
-    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
-    assert changed()[0] == [9]
-
-
-def test_what_git_only_takes_for_unchanged_says_nothing_of_a_commit(repo: Path, tmp_path: Path) -> None:
-    path, cache = repo / "data" / "a.jsonl", cache_in(tmp_path / "records", INSTRUCTION)
-
-    def changed(since: str) -> list[int]:
-        lines = changed_lines([path], since, cache, repo)[str(path)]
-        return [number for number in range(60) if number in lines]
-
-    write(path, [*lines_of(path), pair(20)])
-    git(repo, "commit", "-q", "-a", "-m", "second")
-    git(repo, "update-index", "--assume-unchanged", "data/a.jsonl")
-    lines = lines_of(path)
-    lines[6] = '{"id": "broken"}'
-    write(path, lines)
-    # What was written just now could be written again within a tick of the clock.
-    time.sleep(0.15)
-    assert changed("HEAD~1") == [7, 21]
-    git(repo, "update-index", "--no-assume-unchanged", "data/a.jsonl")
-    assert changed("HEAD") == [7]
 
 
 def test_a_link_follows_its_file(repo: Path) -> None:
