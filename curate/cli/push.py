@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def command(repo: str, root: Path, is_public: bool, is_agreed: bool, dry_run: bool) -> int:
     """Export the workspace DIR and upload the dataset: Parquet files, its card, Croissant and manifest.
 
-    Refused while the data has errors. Neither journal nor quarantine nor the table of redactions is uploaded.
+    Refused while the data has errors. Neither journal nor quarantine is uploaded.
 
     Example: curate push acme/support-desk my-data --dry-run
     """

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,37 +16,14 @@ from curate.cli._options import paths_argument
 from curate.cli._output import print_lines
 
 if TYPE_CHECKING:
-    from curate.checks.redact import PlaceholderTable, Redaction, RedactionSummary, Terms
-    from curate.schema import Shape
+    from curate.checks.redact import RedactionSummary
 
-_PRIVATE_FOLDER = ".curate"
-_TABLE_NAME = "redaction.json"
 _MAX_LOCATIONS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """What to redact, by which table, and what to print; ``keeps_table`` is False with --no-table."""
-
-    files: Sequence[Path]
-    root: Path | None
-    shape: Shape | None
-    keep: Collection[str]
-    decided: Mapping[Path, Mapping[int, str]]
-    terms: Terms
-    table_file: Path
-    keeps_table: bool
-    output: Path | None
-    diff: bool
-    show_values: bool
-    is_written: bool
 
 
 @click.command()
 @paths_argument
 @click.option("--terms", type=click.Path(path_type=Path), help="Names of people, one person a line, aliases after |.")
-@click.option("--table", "table_file", type=click.Path(path_type=Path), help="In place of .curate/redaction.json.")
-@click.option("--no-table", is_flag=True, help="Keep no table: a later run may give a value another number.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write to this file or folder, and not in place.")
 @click.option("--diff", is_flag=True, help="Print what would change and write nothing; exits 1 if anything would.")
 @click.option("--show-values", is_flag=True, help="With --diff: show the values themselves.")
@@ -55,8 +31,6 @@ class _Task:
 def command(
     paths: tuple[Path, ...],
     terms: Path | None,
-    table_file: Path | None,
-    no_table: bool,
     output: Path | None,
     diff: bool,
     show_values: bool,
@@ -64,44 +38,47 @@ def command(
 ) -> int:
     """Replace personal data and secrets in a workspace, or in record files, by placeholders such as [EMAIL_1].
 
-    The same value is the same placeholder in every turn, record and file, and in later runs with the same table. E-mail
-    addresses, phone and card numbers, IBANs, US social security numbers, IP addresses and secrets are found by rules
-    (X701, X702); names of people are not, and are replaced only as --terms lists them. Ids, categories, splits and
-    keys stay, and are reported, as are copies in quarantine, datasets and runs. Exits 1 when something sensitive stays.
+    Within one run the same value is the same placeholder in every turn, record and file. E-mail addresses, phone and
+    card numbers, IBANs, US social security numbers, IP addresses and secrets are found by rules (X701, X702); names of
+    people are not, and are replaced only as --terms lists them. Ids, categories, splits and keys stay, and are
+    reported, as are copies in quarantine, datasets and runs. Exits 1 when something sensitive stays.
 
-    Nothing turns a placeholder back. The table holds no value, only a random key and, for each value, its number by an
-    HMAC under that key. Whoever holds the table can test whether a value that they guess was replaced; keep it private.
+    Nothing turns a placeholder back, and nothing remembers a value: a later run gives it a number that is free.
 
     Example: curate redact my-data --terms people.txt --dry-run
     """
-    from curate.base.file_guard import inside
-    from curate.checks.redact import Terms, read_terms
+    from curate.checks.redact import Placeholders, Redaction, Redactor, Terms, placeholders_in, read_terms
+    from curate.checks.spans import with_values_hidden
+    from curate.jsonl.rewrite import diff_of
+    from curate.project.applied import save_rewrites
+    from curate.project.golden import require_unlocked
     from curate.project.ids import names_in_use
     from curate.project.loose import shape_for
 
-    if no_table and table_file:
-        raise click.UsageError("--no-table does not go with --table.")
     root, files = _input(list(paths) or [Path()])
-    folder = (root or Path()) / _PRIVATE_FOLDER
-    # A link in place of .curate would lead the table out of the workspace.
-    if root:
-        inside(root, folder / _TABLE_NAME)
-    task = _Task(
-        files,
-        root,
+    placeholders = Placeholders()
+    for path in files:
+        # The numbers of an earlier run must not mean another value.
+        placeholders.reserve(placeholders_in(path, root))
+    run = Redaction(
+        files, Redactor(placeholders, read_terms(terms) if terms else Terms([])),
         # It says which strings are names, and so stay.
-        shape_for(files, root),
-        keep=names_in_use(root) if root else (),
-        decided=_decided_lines(root) if root else {},
-        terms=read_terms(terms) if terms else Terms([]),
-        table_file=_table_path(table_file or folder / _TABLE_NAME, root, files),
-        keeps_table=not no_table,
-        output=output,
-        diff=diff,
-        show_values=show_values,
-        is_written=not (diff or dry_run),
-    )
-    run = _redact(task)
+        shape=shape_for(files, root), keep=names_in_use(root) if root else (),
+        decided=_decided_lines(root) if root else {}, root=root,
+    )  # fmt: skip
+    # Whatever could refuse does so before the first file is written.
+    if diff:
+        print_lines(diff_of(run.changes(), str if show_values else with_values_hidden))
+    else:
+        deque(run.changes(), maxlen=0)
+    if not (diff or dry_run) and (run.summary.num_changed or output):
+        if root and not output:
+            require_unlocked(root, run.rewrites, "redacting")
+        targets = _targets(files, output)
+        if root and not output:
+            save_rewrites(root, run.rewrites, "redact")
+        run.write(targets)
+    _tell(run.summary, "would redact" if diff or dry_run else "redacted")
     if not terms:
         console.talk("no rule finds the names of people; list them in a file for --terms")
     summary, find_kinds = run.summary, run.redactor.kinds
@@ -117,94 +94,6 @@ def _decided_lines(root: Path) -> Mapping[Path, Mapping[int, str]]:
 
     data = load_data(root)
     return lines_of(data, {*data.decisions.names, *frozen_ids(root)})
-
-
-def _redact(task: _Task) -> Redaction:
-    """Redact, and return what was done."""
-    from curate.checks.redact import is_private, write_table
-    from curate.project.applied import save_rewrites
-    from curate.project.golden import require_unlocked
-
-    name = console.one_line(str(task.table_file))
-    if task.table_file.exists() and not is_private(task.table_file):
-        console.talk(f"warning: others may read the table {name}; `chmod 600` makes it private")
-    saved = _saved_table(task.table_file)
-    # Planned without the lock: to go through large files takes minutes, in which nobody else must wait.
-    run = _planned(task, saved)
-    # Where nothing is found no table is begun, and no lock beside it.
-    is_written = bool(task.is_written and (run.summary.num_changed or task.output))
-    num_saved = saved.num_values if saved else 0
-    is_saved = is_written and task.keeps_table and run.redactor.table.num_values > num_saved
-    with _locked(task.table_file if is_saved else None):
-        if is_saved and _numbers(present := _saved_table(task.table_file)) != _numbers(saved):
-            # Another call has added to the table since it was read: its numbers are taken.
-            run = _planned(task, present)
-        if is_written:
-            if task.root and not task.output:
-                require_unlocked(task.root, run.rewrites, "redacting")
-            targets = _targets(task.files, task.output)
-            if is_saved:
-                # Before any file needs it: a number that is lost could be given to another value.
-                write_table(task.table_file, run.redactor.table)
-            run.redactor.table.close()
-            if task.root and not task.output:
-                save_rewrites(task.root, run.rewrites, "redact")
-            run.write(targets)
-    _tell(run.summary, "redacted" if task.is_written else "would redact")
-    if is_saved:
-        console.talk(f"table: {name}; it holds no value, but whoever has it can test whether one they guess is in it")
-    return run
-
-
-def _planned(task: _Task, saved: PlaceholderTable | None) -> Redaction:
-    """Go through the files without writing, for the values that the table lacks; print each change for a diff."""
-    from curate.checks.redact import PlaceholderTable, Redaction, Redactor, placeholders_in
-    from curate.checks.spans import with_values_hidden
-    from curate.jsonl.rewrite import diff_of
-
-    table = PlaceholderTable(saved.key, saved.numbers) if saved else PlaceholderTable()
-    if not task.keeps_table:
-        # Placeholders of the table must not mean something else too.
-        taken = table.placeholders()
-        table = PlaceholderTable()
-        table.reserve(taken)
-    for path in task.files:
-        # A file may hold placeholders of an earlier run; their numbers must not mean another value.
-        table.reserve(placeholders_in(path, task.root))
-    redactor = Redactor(table, task.terms)
-    run = Redaction(task.files, redactor, shape=task.shape, keep=task.keep, decided=task.decided, root=task.root)
-    hide: Callable[[str], str] = str if task.show_values else with_values_hidden
-    if task.diff:
-        print_lines(diff_of(run.changes(), hide))
-    else:
-        for _ in run.changes():
-            pass
-    return run
-
-
-def _numbers(table: PlaceholderTable | None) -> Mapping[str, Mapping[str, int]]:
-    return table.numbers if table else {}
-
-
-def _saved_table(path: Path) -> PlaceholderTable | None:
-    from curate.checks.redact import read_table
-
-    return read_table(path) if path.exists() else None
-
-
-@contextmanager
-def _locked(table_file: Path | None) -> Iterator[None]:
-    """Keep other calls from the table, from before it is read for good until all that goes with it is written."""
-    from curate.base.storage import locked, make_cache
-
-    if table_file is None:
-        yield
-        return
-    if table_file.parent.name == _PRIVATE_FOLDER:
-        make_cache(table_file.parent)
-    name = console.one_line(str(table_file))
-    with locked(table_file, on_wait=lambda: console.talk(f"waiting for another `curate redact` with the table {name}")):
-        yield
 
 
 def _input(paths: Sequence[Path]) -> tuple[Path | None, list[Path]]:
@@ -224,22 +113,6 @@ def _input(paths: Sequence[Path]) -> tuple[Path | None, list[Path]]:
     if len({root.resolve() if root else None for root in roots}) > 1:
         raise CurateError("E904 no-such-file", "the paths belong to different workspaces", "Redact one at a time.")
     return roots[0], list(dict.fromkeys(files))
-
-
-def _table_path(path: Path, root: Path | None, files: Sequence[Path]) -> Path:
-    # In a workspace only .curate is out of reach of git, exports and uploads.
-    from curate.base.file_guard import inside
-
-    if root and path.absolute().is_relative_to(root.absolute()):
-        inside(root, path)
-    target = path.resolve()
-    home = root.resolve() if root else None
-    if home and target.is_relative_to(home) and not target.is_relative_to(home / _PRIVATE_FOLDER):
-        message = f"the table {console.one_line(str(path))} would lie where git and uploads take it along"
-        raise CurateError("E958 bad-key", message, f"Keep it in {_PRIVATE_FOLDER}, or outside the workspace.")
-    if any(target == file.resolve() for file in files):
-        raise CurateError("E958 bad-key", f"{console.one_line(str(path))} is one of the files to redact")
-    return path
 
 
 def _targets(files: Sequence[Path], output: Path | None) -> dict[Path, Path]:

@@ -1,6 +1,6 @@
 """From a workspace to the Hugging Face Hub: a folder is made, shown, asked about, and only then uploaded.
 
-Nothing but that folder leaves the machine: no journal, no quarantine, no table of redactions.
+Nothing but that folder leaves the machine: no journal and no quarantine.
 """
 
 from __future__ import annotations

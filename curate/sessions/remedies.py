@@ -9,23 +9,13 @@ import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curate.base.console import one_line
 from curate.base.events import Drop, Edit
-from curate.base.record import CurateError, Finding
-from curate.base.storage import locked, make_cache
+from curate.base.record import CurateError, Finding, strings_of
 from curate.base.tables import counted
-from curate.checks.redact import (
-    PlaceholderTable,
-    Redactor,
-    Terms,
-    placeholders_in,
-    read_table,
-    redacted_line,
-    write_table,
-)
+from curate.checks.redact import PLACEHOLDER, Placeholders, Redactor, Terms, placeholders_in, redacted_line
 from curate.checks.spans import with_values_hidden
 from curate.sessions.edits import CHANGED_MEANWHILE
 from curate.sessions.problem_search import RecordFix
@@ -35,7 +25,6 @@ if TYPE_CHECKING:
     from curate.project.project import Project
 
 _SENSITIVE = ("X701", "X702")
-TABLE = Path(".curate/redaction.json")
 _MOST_TEXTS = 3  # Texts of a fix that are shown; the others are counted.
 
 
@@ -109,32 +98,26 @@ def change_lines(fix: RecordFix) -> list[str]:
 def redact(project: Project, names: Iterable[str]) -> str:
     """Replace personal data and secrets in records by placeholders, as one act; return what was done, in words.
 
-    The numbers are those of `curate redact`, from its table. Long: call it in a thread.
+    The same value is the same placeholder in all of them, and no placeholder that is there already is given out.
+    Long: call it in a thread.
 
     Raises:
-        CurateError: E904 and E958 when the table cannot be read; E905 when nothing can be redacted; E906 when the
-            table cannot be written.
+        CurateError: E905 when nothing can be redacted; as `Project.apply`.
     """
-    path = project.root / TABLE
-    make_cache(path.parent)
-    num_refused = 0
-    with locked(path, on_wait=lambda: None):
-        table = read_table(path) if path.exists() else PlaceholderTable()
-        for file in project.files():
-            table.reserve(placeholders_in(file, project.root))
-        redactor, edits = Redactor(table, Terms([])), []
-        num_values = table.num_values
-        for name in names:
-            before = project.state(name).record.data
-            after = redacted_line(before, redactor, project.shape)
-            if after != before and project.shape.is_valid(after):
-                edits.append(Edit(name, {key: part for key, part in after.items() if part != before[key]}))
-            num_refused += after != before and not project.shape.is_valid(after)
-        if table.num_values > num_values:
-            # Before a record needs it: a number that is lost could be given to another value.
-            write_table(path, table)
-        if edits:
-            project.apply(edits)
+    placeholders, edits, num_refused = Placeholders(), list[Edit](), 0
+    for file in project.files():
+        placeholders.reserve(placeholders_in(file, project.root))
+    for state in project.decided():
+        placeholders.reserve(PLACEHOLDER.findall(" ".join(strings_of(state.record.data))))
+    redactor = Redactor(placeholders, Terms([]))
+    for name in names:
+        before = project.state(name).record.data
+        after = redacted_line(before, redactor, project.shape)
+        if after != before and project.shape.is_valid(after):
+            edits.append(Edit(name, {key: part for key, part in after.items() if part != before[key]}))
+        num_refused += after != before and not project.shape.is_valid(after)
+    if edits:
+        project.apply(edits)
     refused = f"the schema does not allow it in {counted(num_refused, 'record')}" if num_refused else ""
     if not edits:
         why = f"nothing could be redacted{refused and f': {refused}'}"

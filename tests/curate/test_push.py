@@ -36,8 +36,7 @@ def root(tmp_path: Path) -> Path:
     (folder / "curate.toml").write_text(
         '[split]\nseed = 1\n[about]\ntitle = "Sums"\nlicense = "CC-BY-4.0"\n', encoding="utf-8"
     )
-    for name in ("redaction.json", "redact.key.json"):
-        (folder / ".curate" / name).write_text('{"[PERSON_1]": "Ana"}', encoding="utf-8")
+    (folder / ".curate" / "private.json").write_text('{"[PERSON_1]": "Ana"}', encoding="utf-8")
     return folder
 
 

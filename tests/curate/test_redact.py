@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("in_own_folder")
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_same_value_is_the_same_placeholder_in_every_turn_record_file_and_run(tmp_path: Path) -> None:
+def test_the_same_value_is_the_same_placeholder_in_every_turn_record_and_file(tmp_path: Path) -> None:
     turns = [{"role": "user", "content": f"I am {EMAIL}"}, {"role": "assistant", "content": f"Hi {EMAIL}, {PHONE}?"}]
     one = written(tmp_path / "one.jsonl", {"id": "1", "messages": turns}, {"id": "2", "messages": turns})
     two = written(tmp_path / "two.jsonl", record("Ana.Kovac@parcels.shop and tom.li@parcels.shop"))
@@ -33,9 +32,11 @@ def test_the_same_value_is_the_same_placeholder_in_every_turn_record_file_and_ru
     assert outputs(two) == ["[EMAIL_1] and [EMAIL_2]"]
     three = written(tmp_path / "three.jsonl", record(f"tom.li@parcels.shop, eve.ng@parcels.shop, {PHONE}"))
     assert redact(three) == 0
-    assert outputs(three) == ["[EMAIL_2], [EMAIL_3], [PHONE_1]"]
-    assert redact(one, two, three) == 0
-    assert outputs(three) == ["[EMAIL_2], [EMAIL_3], [PHONE_1]"]
+    # Nothing remembers a value; a placeholder in the files never gets another meaning.
+    assert outputs(three) == ["[EMAIL_1], [EMAIL_2], [PHONE_1]"]
+    four = written(tmp_path / "four.jsonl", record("eve.ng@parcels.shop"))
+    assert redact(two, four) == 0
+    assert (outputs(two), outputs(four)) == (["[EMAIL_1] and [EMAIL_2]"], ["[EMAIL_3]"])
 
 
 def test_placeholders_that_are_there_already_are_not_given_out(tmp_path: Path) -> None:
@@ -148,53 +149,6 @@ def test_output_leaves_the_files_and_replaces_none(tmp_path: Path) -> None:
 
 
 # --- workspaces ------------------------------------------------------------------------------------------------------
-
-
-def test_neither_git_nor_an_export_takes_the_table(make_workspace: Callable[..., ProjectData], tmp_path: Path) -> None:
-    lines = [
-        {"instruction": f"Ask number {n} {n * 7}", "output": f"Mail user{n}@parcels.shop {n * 13}"} for n in range(40)
-    ]
-    root = make_workspace(lines).root
-    assert redact(root) == 0
-    table = json.loads((root / ".curate" / "redaction.json").read_bytes())
-    assert len(table["numbers"]["EMAIL"]) == 40
-    secrets = [table["key"].encode(), *(digest.encode() for digest in table["numbers"]["EMAIL"])]
-    subprocess.run(["git", "init", "-q", str(root)], check=True)
-    subprocess.run(["git", "-C", str(root), "add", "-A"], check=True)
-    listed = subprocess.run(["git", "-C", str(root), "ls-files"], check=True, capture_output=True, text=True).stdout
-    assert "data/a.jsonl" in listed
-    assert ".curate" not in listed
-    assert cli.cli.main(["export", str(root)], standalone_mode=False) == 0
-    exported = [
-        path for path in root.rglob("*") if path.is_file() and ".curate" not in path.parts and ".git" not in path.parts
-    ]
-    assert any("dataset" in path.parts for path in exported)
-    assert not [path for path in exported if any(secret in path.read_bytes() for secret in secrets)]
-
-
-@pytest.mark.parametrize("place", ["t.json", "data/t.jsonl", "dataset/v1/t.json", ".curate/../t.json"])
-def test_a_table_that_would_be_shared_is_refused(make_workspace: Callable[..., ProjectData], place: str) -> None:
-    root = make_workspace([record(EMAIL)]).root
-    with pytest.raises(CurateError) as raised:
-        redact(root, "--table", root / place)
-    assert raised.value.code == "E958 bad-key"
-    assert redact(root, "--table", root.parent / "elsewhere.json") == 0
-
-
-@pytest.mark.parametrize("table", [None, ".curate/t.json", "../outside/t.json"])
-def test_a_table_or_old_key_that_a_link_takes_out_of_the_workspace_is_refused(
-    make_workspace: Callable[..., ProjectData], table: str | None
-) -> None:
-    root = make_workspace([record(EMAIL)]).root
-    (root.parent / "outside").mkdir()
-    if (root / ".curate").exists():
-        shutil.rmtree(root / ".curate")
-    (root / ".curate").symlink_to(root.parent / "outside")
-    with pytest.raises(CurateError) as raised:
-        redact(root, *(("--table", root / table) if table else ()))
-    assert raised.value.code == "E914 outside-workspace"
-    assert not list((root.parent / "outside").iterdir())
-    assert outputs(root / "data" / "a.jsonl") == [EMAIL]
 
 
 def test_copies_with_values_are_told_of(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from curate.base.record import CurateError
 from curate.checks.personal_data import find as find_personal
-from curate.checks.redact import PlaceholderTable, Redactor, Terms, read_terms
+from curate.checks.redact import Placeholders, Redactor, Terms, read_terms
 from curate.checks.secret import find as find_secrets
 from curate.checks.spans import sensitive_spans, with_values_hidden
 
@@ -32,7 +32,7 @@ SENSITIVE = st.sampled_from(PIECES)
 
 
 def redacted(text: str, *people: list[str]) -> str:
-    return Redactor(PlaceholderTable(), Terms(people)).redacted(text)
+    return Redactor(Placeholders(), Terms(people)).redacted(text)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_json_within_a_text_is_read_as_what_it_says(text: str, wanted: str, dept
     was, becomes = text, wanted
     for _ in range(depth):
         was, becomes = json.dumps({"body": was, "n": 1.50}), json.dumps({"body": becomes, "n": 1.50})
-    redactor = Redactor(PlaceholderTable(), Terms([["José"]]))
+    redactor = Redactor(Placeholders(), Terms([["José"]]))
     assert redactor.redacted(was) == becomes
     assert bool(redactor.kinds(was)) == (text != wanted)
     assert not redactor.kinds(becomes)
@@ -106,11 +106,11 @@ def test_only_what_changes_is_spelled_anew_in_json_within_a_text() -> None:
 
 def test_a_key_within_a_text_says_what_its_value_is() -> None:
     text = r'{"password": "tR7!kQz\u002529bLm", "card": 4111111111111111, "n": [12, -4111111111111111]}'
-    redactor = Redactor(PlaceholderTable(), Terms([]))
+    redactor = Redactor(Placeholders(), Terms([]))
     assert json.loads(redactor.redacted(text)) == {
         "password": "[SECRET_1]", "card": "[CARD_1]", "n": [12, -4111111111111111],
     }  # fmt: skip
-    assert redactor.table.placeholder("password", "tR7!kQz%29bLm") == "[SECRET_1]"
+    assert redactor.placeholders.of("password", "tR7!kQz%29bLm") == "[SECRET_1]"
 
 
 @pytest.mark.ci
@@ -126,7 +126,7 @@ def test_a_key_within_a_text_says_what_its_value_is() -> None:
 )
 def test_json_within_a_text_stays_valid_and_comes_to_an_end(value: Any) -> None:
     text = json.dumps([value])
-    redactor = Redactor(PlaceholderTable(), Terms([["Ana"]]))
+    redactor = Redactor(Placeholders(), Terms([["Ana"]]))
     once = redactor.redacted(text)
     json.loads(once)
     assert redactor.redacted(once) == once
@@ -136,7 +136,7 @@ def test_names_come_from_a_list(tmp_path: Path) -> None:
     path = tmp_path / "people.txt"
     path.write_text("# who is who\nAna Kovač|Kovač, Ana\tAna\n\nTom Li\n田中太郎\n", encoding="utf-8")
     terms = read_terms(path)
-    redactor = Redactor(PlaceholderTable(), terms)
+    redactor = Redactor(Placeholders(), terms)
     text = "Ana  Kovač (Kovač, Ana) met Tom\nLi and Anatol; Ana's friend 田中太郎さん said ana, Tom Lively. "
     text += "Ana Kovac\u030c."
     assert redactor.redacted(text) == (
@@ -144,7 +144,7 @@ def test_names_come_from_a_list(tmp_path: Path) -> None:
         "[PERSON_1]."
     )
     for name in ("Ana Kovač", "Kovač, Ana", "Ana"):
-        assert redactor.table.placeholder("person", name) == "[PERSON_1]"
+        assert redactor.placeholders.of("person", name) == "[PERSON_1]"
 
 
 @pytest.mark.parametrize("content", ["A\n", "Ana|Tom\nTom\n"])
@@ -161,7 +161,7 @@ def test_a_name_is_not_found_within_a_placeholder() -> None:
 
 @given(st.lists(SENSITIVE, max_size=12).map("".join))
 def test_redacting_ends_with_nothing_to_redact(text: str) -> None:
-    redactor = Redactor(PlaceholderTable(), Terms([["Ana"]]))
+    redactor = Redactor(Placeholders(), Terms([["Ana"]]))
     once = redactor.redacted(text)
     assert redactor.redacted(once) == once
     for kind, value in [*find_personal(once), *find_secrets(once)]:

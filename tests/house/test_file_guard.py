@@ -32,7 +32,7 @@ ELSEWHERE = {
     "curate/formats/importers/tabular.py": "what a person imports, after `head_of`",
     "curate/project/init/__init__.py": "samples that ship with us, and a schema that was just loaded",
     "curate/project/labels/__main__.py": "standard output",
-    "curate/checks/redact/table.py": "a list that a person names, which may be a pipe",
+    "curate/checks/redact/placeholders.py": "a list that a person names, which may be a pipe",
     "curate/scale/__init__.py": "Parquet shards that a person names, after a look at their kind",
     "curate/schema/shape.py": "schemas that ship with us",
     "curate/base/registry.py": "what installed packages say of themselves",

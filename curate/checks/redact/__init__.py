@@ -14,16 +14,7 @@ import orjson
 from curate.base.console import one_line, spelled
 from curate.base.file_guard import open_file
 from curate.base.record import CurateError, Finding, Json, strings_of, text_digest, unnumbered
-from curate.checks.redact.table import (
-    PERSON,
-    PLACEHOLDER,
-    PlaceholderTable,
-    Terms,
-    is_private,
-    read_table,
-    read_terms,
-    write_table,
-)
+from curate.checks.redact.placeholders import PERSON, PLACEHOLDER, Placeholders, Terms, read_terms
 from curate.checks.spans import Sensitive, sensitive_spans
 from curate.checks.within import DEPTH, json_within, respelled_within, unescaped
 from curate.jsonl import Entry, JsonFault, Reader, pointer_of, strict_loads
@@ -53,16 +44,12 @@ _OF_RUNS = frozenset({"predictions.jsonl", "feedback.jsonl", "report.json"})
 class Redactor:
     """Replaces sensitive values and names in texts, always the same value by the same placeholder."""
 
-    def __init__(self, table: PlaceholderTable, terms: Terms) -> None:
-        self.table = table
+    def __init__(self, placeholders: Placeholders, terms: Terms) -> None:
+        self.placeholders = placeholders
         self.terms = terms
 
     def redacted(self, text: str) -> str:
-        """Return ``text`` with placeholders.
-
-        Raises:
-            CurateError: E959 when a value is new and the table closed.
-        """
+        """Return ``text`` with placeholders."""
         return self._redacted(text, DEPTH)
 
     def kinds(self, text: str) -> list[str]:
@@ -98,13 +85,11 @@ class Redactor:
             # A span across a placeholder is no value of the data.
             spans = sensitive_spans(text, never=PLACEHOLDER)
             new = [
-                (span.start, span.end, self.table.placeholder(span.kind, text[span.start : span.end])) for span in spans
+                (span.start, span.end, self.placeholders.of(span.kind, text[span.start : span.end])) for span in spans
             ]
             if not new:
                 people = self.terms.spans(text)
-                new = [
-                    (start, end, self.table.placeholder(PERSON, names[0], names[1:])) for start, end, names in people
-                ]
+                new = [(start, end, self.placeholders.of(PERSON, names[0], names[1:])) for start, end, names in people]
             if not new:
                 break
             text = _spliced(text, new)
@@ -122,12 +107,12 @@ class Redactor:
             if text[token.start()] != '"':
                 if (span.start, span.end) == token.span():
                     # A placeholder is no number: it needs the quotes of a string.
-                    yield span.start, span.end, f'"{self.table.placeholder(span.kind, token.group())}"'
+                    yield span.start, span.end, f'"{self.placeholders.of(span.kind, token.group())}"'
                 continue
             start, end = max(span.start, token.start() + 1, last_end), min(span.end, token.end() - 1)
             start, end = _whole_escapes(text, token.start() + 1, start, end)
             if start < end:
-                yield start, end, self.table.placeholder(span.kind, unescaped(text[start:end]))
+                yield start, end, self.placeholders.of(span.kind, unescaped(text[start:end]))
                 last_end = end
 
 
@@ -310,11 +295,7 @@ class Redaction:
 
 
 def redacted_line(line: Mapping[str, Json], redactor: Redactor, shape: Shape) -> Mapping[str, Json]:
-    """Return ``line`` with placeholders in all its texts but those that name or sort it.
-
-    Raises:
-        CurateError: E959 when a value is new and the table closed.
-    """
+    """Return ``line`` with placeholders in all its texts but those that name or sort it."""
     names, new = _names_of(shape), {}
     for pointer, part in _parts(line):
         if isinstance(part, str) and not _is_name(pointer, names) and (text := redactor.redacted(part)) != part:

@@ -143,7 +143,6 @@ def test_a_finding_is_redacted_and_the_next_one_open_by_two_keys(
     edit_story(workspace, story)
     assert record_in(workspace, "a")["output"] == "Use [SECRET_1] as the key id."
     assert record_in(workspace, "b")["output"] == SECRET
-    assert (workspace.root / ".curate/redaction.json").stat().st_mode & 0o077 == 0
 
 
 def test_all_alike_are_redacted_as_one_act(found: Any, edit_story: Any, settled: Settled) -> None:

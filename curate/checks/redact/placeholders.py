@@ -1,24 +1,15 @@
-"""The private table of redactions: which number a value has, by an HMAC of the value and never by the value itself."""
+"""Which names are replaced, and by which placeholder: a value has one number within a run, and no file keeps it."""
 
 from __future__ import annotations
 
-import hmac
 import re
-import secrets
-import stat
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
-
-import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from curate.base.console import one_line
-from curate.base.file_guard import MOST_DOCUMENT, read_file
 from curate.base.record import CurateError
-from curate.base.storage import write_atomic
 
 # Scripts written without blanks between words: there a name has no border that could be asked for.
 _NO_BLANKS = re.compile("[\u0e00-\u0eff\u0f00-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
@@ -39,10 +30,6 @@ LABELS = {
     "IP address": "IP",
     PERSON: "PERSON",
 }
-_PRIVATE = 0o600
-_KEY_BYTES = 32
-_STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
-_Model = TypeVar("_Model", bound=BaseModel)
 
 
 class Terms:
@@ -134,98 +121,33 @@ def _is_end_of_name(text: str, end: int) -> bool:
     return bool(_NO_BLANKS.match(text, end - 1) or not _GOES_ON.match(text, end))
 
 
-class _TableFile(BaseModel):
-    """The content of the file; see `schemas/redaction.schema.json`."""
+class Placeholders:
+    """Gives each value its placeholder: the one that it had before in this run, or the next number that is free."""
 
-    model_config = _STRICT
-
-    version: Literal[2]
-    key: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    numbers: dict[
-        Annotated[str, Field(pattern=r"^[A-Z]{2,16}$")],
-        dict[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], Annotated[int, Field(ge=1, le=999_999_999)]],
-    ]
-
-
-# Placeholders are the same in every record and run because of it. Its random key lies in the same file, so that the two
-# never come apart: a person who holds the file can test whether a guessed value was replaced, and can read none.
-
-
-class PlaceholderTable:
-    """Gives each value its placeholder: the one that it had before, or the next number that is free.
-
-    ``numbers`` maps each label, such as EMAIL, to the numbers of its values by the hexadecimal HMAC-SHA256 of label,
-    NUL and normal form under the key.
-    """
-
-    def __init__(self, key: bytes | None = None, numbers: Mapping[str, Mapping[str, int]] | None = None) -> None:
-        self.key = key or secrets.token_bytes(_KEY_BYTES)
-        self.numbers = {label: dict(of_label) for label, of_label in (numbers or {}).items()}
-        self._taken = self.placeholders()
-        self._known: dict[tuple[str, ...], str] = {}
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+        self._given: dict[tuple[str, str], str] = {}
         self._last: Counter[str] = Counter()
-        self._is_closed = False
-
-    @property
-    def num_values(self) -> int:
-        """How many values have a number; each name of a person counts."""
-        return sum(map(len, self.numbers.values()))
-
-    def placeholders(self) -> set[str]:
-        """Return all placeholders that stand for a value."""
-        return {f"[{label}_{number}]" for label, of_label in self.numbers.items() for number in of_label.values()}
 
     def reserve(self, placeholders: Iterable[str]) -> None:
         """Never give out ``placeholders``: they stand in the data already and mean something else."""
         self._taken.update(placeholders)
 
-    def close(self) -> None:
-        """Give out no new placeholders from now on: another run would not know a number that is not saved."""
-        self._is_closed = True
-
-    def placeholder(self, kind: str, value: str, also: Iterable[str] = ()) -> str:
-        """Return the placeholder of ``value``, a new one where it has none; ``also`` names the same thing.
-
-        Raises:
-            CurateError: E959 when it has none and the table is closed.
-        """
+    def of(self, kind: str, value: str, also: Iterable[str] = ()) -> str:
+        """Return the placeholder of ``value``, a new one where it has none; ``also`` names the same thing."""
         label = LABELS.get(kind, SECRET)
-        # The same few values come again and again, and an HMAC takes longer than all the rest.
-        spelling = (label, value, *also)
-        if spelling not in self._known:
-            self._known[spelling] = f"[{label}_{self._number_of(label, spelling[1:])}]"
-        return self._known[spelling]
+        keys = [(label, normal_form(label, name)) for name in (value, *also)]
+        placeholder = next((self._given[key] for key in keys if key in self._given), "") or self._next(label)
+        for key in keys:
+            self._given.setdefault(key, placeholder)
+        return placeholder
 
-    def _number_of(self, label: str, names: Sequence[str]) -> int:
-        digests = self._digests(label, names)
-        number = self._saved_number(label, digests)
-        if number is None:
-            if self._is_closed:
-                message = "a file was changed by somebody after it was read for the table"
-                raise CurateError("E959 not-rewritten", message, "Their change is untouched. Run the command again.")
-            number = self._free_number(label)
-        self._add(label, digests, number)
-        return number
-
-    def _digests(self, label: str, names: Iterable[str]) -> list[str]:
-        texts = (f"{label}\0{normal_form(label, name)}" for name in names)
-        return [hmac.digest(self.key, text.encode("utf-8", "surrogatepass"), "sha256").hex() for text in texts]
-
-    def _saved_number(self, label: str, digests: Iterable[str]) -> int | None:
-        of_label = self.numbers.get(label, {})
-        return next((of_label[digest] for digest in digests if digest in of_label), None)
-
-    def _add(self, label: str, digests: Iterable[str], number: int) -> None:
-        of_label = self.numbers.setdefault(label, {})
-        for digest in digests:
-            of_label.setdefault(digest, number)
-
-    def _free_number(self, label: str) -> int:
+    def _next(self, label: str) -> str:
         while True:
             self._last[label] += 1
-            number = self._last[label]
-            if f"[{label}_{number}]" not in self._taken:
-                return number
+            placeholder = f"[{label}_{self._last[label]}]"
+            if placeholder not in self._taken:
+                return placeholder
 
 
 def normal_form(label: str, value: str) -> str:
@@ -240,49 +162,3 @@ def normal_form(label: str, value: str) -> str:
         digits = re.sub(r"\D", "", value).removeprefix("00")
         return digits[1:] if len(digits) == 11 and digits.startswith("1") else digits
     return " ".join(value.split()) if label == "PERSON" else value
-
-
-def read_table(path: Path) -> PlaceholderTable:
-    """Read the file of a table.
-
-    Raises:
-        CurateError: E904 when it is not there or may not be read; E958 when it is no table.
-    """
-    file = _read(path, _TableFile, "table")
-    return PlaceholderTable(bytes.fromhex(file.key), file.numbers)
-
-
-def is_private(path: Path) -> bool:
-    """Whether nobody but its owner may read the file."""
-    return not stat.S_IMODE(path.stat().st_mode) & 0o077
-
-
-def write_table(path: Path, table: PlaceholderTable) -> None:
-    """Write the file of a table, which only its owner may read.
-
-    Raises:
-        CurateError: E906 when the system refuses.
-    """
-    content = {"version": 2, "key": table.key.hex(), "numbers": table.numbers}
-    write_atomic(path, [orjson.dumps(content, option=orjson.OPT_INDENT_2), b"\n"], mode=_PRIVATE)
-
-
-def _read(path: Path, model: type[_Model], what: str) -> _Model:
-    try:
-        raw = read_file(path.resolve(), most=MOST_DOCUMENT)
-    except OSError as error:
-        message = f"the {what} {one_line(str(path))} cannot be read: {error.strerror}"
-        raise CurateError("E904 no-such-file", message, "Nothing was redacted.") from error
-    try:
-        # A table has more keys than `strict_loads` lets a record have.
-        return model.model_validate_json(raw)
-    except ValidationError as error:
-        message = f"{one_line(str(path))} is not the {what} of redactions: {_first_problem(error)}"
-        hint = "The file is unchanged. Without it the same value gets another number."
-        raise CurateError("E958 bad-key", message, hint) from error
-
-
-def _first_problem(error: ValidationError) -> str:
-    # pydantic's own text quotes the value, and the whole path a key: both may be values in clear text.
-    first = error.errors(include_input=False, include_url=False)[0]
-    return one_line(": ".join(map(str, [*first["loc"][:1], first["msg"]])))
