@@ -14,7 +14,7 @@ from train.base.errors import TrainError, first_line
 from train.base.storage import MOST_DOCUMENT, FileGuardError, read_file
 from train.evaluate.predictions import VERBATIM, Scored, agreement_of, gain_of, margin_of
 from train.report import stats
-from train.report.results import Pairs, estimate, is_counted, known
+from train.report.results import Pairs, estimate, is_counted, require_value
 from train.report.tables import Change, Estimate, ReportTable
 from train.report.two_way import fit_two_way, mean_parts, parts_of
 from train.report.wording import category, number, percent, spread
@@ -42,7 +42,7 @@ def field_gaps(
         fields = sorted({name for record in base for name in record.slices or {}})
         names.append(", ".join(fields))
         tested.append({text: p for field in fields for text, p in _gaps(field, sides)})
-    adjusted = iter(stats.holm([p for gaps in tested for p in gaps.values()]))
+    adjusted = iter(stats.holm_adjust([p for gaps in tested for p in gaps.values()]))
     significant = [[text for text in gaps if next(adjusted) < stats.ALPHA] for gaps in tested]
     return [
         fields and f"By field: {'; '.join(texts) or f'no value of {fields} is shown to gain otherwise'}."
@@ -147,7 +147,7 @@ def overfitting(events: Sequence[Mapping[str, Any]]) -> str:
         raise TrainError("E939 bad-metrics", message) from error
     if not fits:
         return ""
-    risen = [text for text, p in zip(texts, stats.holm(p_values), strict=True) if p < stats.ALPHA]
+    risen = [text for text, p in zip(texts, stats.holm_adjust(p_values), strict=True) if p < stats.ALPHA]
     left = f" Too few validation records to tell: {', '.join(few)}." if few else ""
     return f"Over-fitting: {'; '.join(risen) or 'no category is shown to get worse on validation'}.{left}"
 
@@ -221,7 +221,7 @@ def preferences(
 
 def _preference_cells(group: Sequence[Twins]) -> list[str]:
     agreed, nats = _agreement(group), ["-", "too few"]
-    parts = _twin_parts(group, [[known(gain_of(twins[0], after)) for after in twins[1:]] for twins in group])
+    parts = _twin_parts(group, [[require_value(gain_of(twins[0], after)) for after in twins[1:]] for twins in group])
     # Rough, as gains are skewed: of lognormal ones it holds the mean in 84 % at 10 clusters and in 88 % at 30.
     if len(parts) >= _FEWEST:
         fit = fit_two_way(parts)
@@ -238,7 +238,7 @@ def _preference_cells(group: Sequence[Twins]) -> list[str]:
 
 
 def _agreement(group: Sequence[Twins]) -> Estimate:
-    agreed = [[agreement_of(known(gain_of(twins[0], after))) for after in twins[1:]] for twins in group]
+    agreed = [[agreement_of(require_value(gain_of(twins[0], after))) for after in twins[1:]] for twins in group]
     shares, clusters = np.array(agreed).mean(axis=1).tolist(), [twins[0].cluster for twins in group]
     mean, parts = estimate(sum(shares) / len(shares), stats.mean_interval(shares, clusters)), _twin_parts(group, agreed)
     # Several seeds differ, too.

@@ -131,7 +131,7 @@ def win_rates(verdicts: Sequence[HumanVerdict]) -> WinRates:
     for verdict in verdicts:
         groups[verdict.category].append(verdict)
     rates = [_win_rate(name, groups[name], between[1]) for name in sorted(groups)]
-    adjusted = stats.holm([rate.p_adjusted for rate in rates])
+    adjusted = stats.holm_adjust([rate.p_adjusted for rate in rates])
     return WinRates(
         between=between, num_people=len({verdict.by for verdict in verdicts}),
         total=_judge_rate(_win_rate("", verdicts, between[1])),
@@ -158,7 +158,7 @@ def _win_rate(category: str, verdicts: Sequence[HumanVerdict], second: str) -> W
         category=category, n=len(points), num_clusters=len(sums), num_verdicts=len(won), num_first=won.count(0),
         num_second=won.count(1), num_ties=won.count(HALF) - num_bad, num_both_bad=num_bad,
         half=estimate(sum(points) / len(points), stats.mean_interval(points, clusters)),
-        p_adjusted=stats.sign_flip(sums, seed=stats.seed_of(category, "win rate")), verdict="none",
+        p_adjusted=stats.sign_flip_p(sums, seed=stats.seed_of(category, "win rate")), verdict="none",
     )  # fmt: skip
 
 
@@ -193,7 +193,7 @@ def people_table(rates: WinRates) -> ReportTable:
     )  # fmt: skip
 
 
-def calibrated(summary: JudgeSummary, pairs: Pairs, verdicts: Sequence[HumanVerdict]) -> JudgeSummary:
+def calibrate(summary: JudgeSummary, pairs: Pairs, verdicts: Sequence[HumanVerdict]) -> JudgeSummary:
     """Return ``summary`` with how far the judge agrees with people.
 
     ``pairs`` are base and tuned; only validation records count, and only verdicts on the texts that stand there now.
@@ -209,7 +209,7 @@ def calibrated(summary: JudgeSummary, pairs: Pairs, verdicts: Sequence[HumanVerd
     both = {record: (_word(points), _word(judged[record[0]])) for record, points in people.items()
             if record[0] in judged}  # fmt: skip
     words, clusters = [word for word, _ in both.values()], [validation[name][1].cluster for name, _ in both]
-    num, agreed = len(both), kappa(words, [word for _, word in both.values()], clusters)
+    num, agreed = len(both), cohens_kappa(words, [word for _, word in both.values()], clusters)
     is_enough = num >= summary.min_human
     is_calibrated = is_enough and agreed is not None and agreed.value >= summary.min_kappa
     why = f"people have judged {num} of the same pairs"
@@ -243,7 +243,7 @@ def _word(points: float) -> float:
     return HALF if points == HALF else float(points > HALF)
 
 
-def kappa(first: Sequence[float], second: Sequence[float], clusters: Sequence[str]) -> Estimate | None:
+def cohens_kappa(first: Sequence[float], second: Sequence[float], clusters: Sequence[str]) -> Estimate | None:
     """Return Cohen's kappa of two raters who sort the same records into three words; None where it is not defined.
 
     The interval is Student's t by the jackknife over clusters. Cohen 1960, Educational and Psychological Measurement
