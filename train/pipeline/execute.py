@@ -150,7 +150,7 @@ def start_run(
 
     As `run`, which has the same arguments; ``is_dry`` stops before anything is written. ``folder`` is what the paths of
     a `Recipe` are read from. Each rank calls this; the first writes. Raises TrainError as `prepare`, `fit`,
-    `write_results` and `Trackers` do, "E950 run-exists" of a folder in use, "E936 write-failed" of a name not printable.
+    `write_results` and `Trackers` do, "E950 run-exists" of a folder in use, "E936 write-failed" of an unprintable name.
     """
     where = dataset.path if isinstance(dataset, Dataset) else dataset
     # Rank 0 chooses for all: the free or newest folder may change between two ranks' looks at the disk.

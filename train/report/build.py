@@ -170,7 +170,7 @@ def write_results(
         *(f"The {split} split was not measured: eval.splits leaves it out." for split in SPLITS
           if split not in recipe.eval.splits),
         *(remark for split in SPLITS for remark in reasoning_remark(rows[split], split, recipe.reasoning)),
-        *[f"No scorer is set for {wording.names(sorted(unset))}; the default one was used."] * bool(unset),
+        *[f"No scorer is set for {wording.format_names(sorted(unset))}; the default one was used."] * bool(unset),
     ]  # fmt: skip
     report = build_report(
         before, after, run=run, curve=read_curve(metrics), rules=Rules(recipe.eval.margin, recipe.eval.resamples),
@@ -241,8 +241,8 @@ def _flip_table(pairs: Pairs, *, is_run: bool) -> ReportTable:
         )
         counts.append(len(flipped))
         rows += [
-            [flip, one_line(before.id), wording.category(before.category),
-             f"{wording.number(before.score)} to {wording.number(after.score)}",
+            [flip, one_line(before.id), wording.format_category(before.category),
+             f"{wording.format_number(before.score)} to {wording.format_number(after.score)}",
              before.reference, before.text or "", after.text or ""] for before, after in flipped[:_MOST_LISTED]
         ]  # fmt: skip
     sentence = (
@@ -257,7 +257,7 @@ def _gap_notes(main: SplitResult, pairs: Pairs, *, is_forgetting_measured: bool)
     """Yield what is not told, which would mislead a reader who sees the table alone."""
     names = {before.category for before, _ in pairs if before.split in SPLITS} - {row.category for row in main.rows()}
     if names:
-        yield f"Nothing could be compared on {main.split} in {wording.names(sorted(names))}."
+        yield f"Nothing could be compared on {main.split} in {wording.format_names(sorted(names))}."
     if not is_forgetting_measured:
         yield "Forgetting is not judged: no general text was compared."
 
@@ -272,8 +272,8 @@ def dynamics_tables(dynamics: Iterable[Dynamic], records: Collection[str]) -> It
     varied = sorted((each for each in learnt if each.variability), key=lambda each: -(each.variability or 0.0))
     for title, listed in (("Hardest to learn", hardest), ("Most variable", varied)):
         rows = [
-            [one_line(each.id), wording.category(each.category),
-             *(wording.number(getattr(each, head), is_share=False) for head in _DYNAMICS)]
+            [one_line(each.id), wording.format_category(each.category),
+             *(wording.format_number(getattr(each, head), is_share=False) for head in _DYNAMICS)]
             for each in listed[:_MOST_ON_MAP]
         ]  # fmt: skip
         if rows:

@@ -199,12 +199,12 @@ def _side_notes(sides: Sequence[Side], matched: Sequence[Sequence[Scored]]) -> I
         yield wording.ONE_SEED
     for side, records in zip(sides, matched, strict=True):
         if missing := sum(side.unanswered.values(), Counter[str]()):
-            each = ", ".join(f"{wording.category(name)} {num}" for name, num in sorted(missing.items()))
+            each = ", ".join(f"{wording.format_category(name)} {num}" for name, num in sorted(missing.items()))
             yield f"{side.name} gave no answer to {missing.total()} of the records that it was asked ({each})."
         # Of choices that are compared by likelihood none is written.
         written = {r.category for r in records if r.metric.startswith("choice_logprob")}
         if written and side.kind == "endpoint":
-            names = wording.names(sorted(written))
+            names = wording.format_names(sorted(written))
             yield f"{side.name} wrote its choices in {names}, as it tells no likelihoods; what it wrote is matched."
         # Of a model that is here the report's behaviour says how many ended by themselves.
         if side.kind not in ("base", "run", "adapter"):

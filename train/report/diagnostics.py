@@ -17,7 +17,7 @@ from train.report import stats
 from train.report.results import Pairs, estimate, is_counted, require_value
 from train.report.tables import Change, Estimate, ReportTable
 from train.report.two_way import fit_two_way, mean_parts, parts_of
-from train.report.wording import category, number, percent, spread
+from train.report.wording import format_category, format_interval, format_number, format_percent
 
 _MOST_DISTINCT = 8
 """Numbers of more kinds than this are told by their two halves."""
@@ -84,8 +84,8 @@ def _gaps(field: str, sides: Sequence[Sequence[Scored]]) -> Iterator[tuple[str, 
             gap = estimate(model.mean, model.interval())
             yield (
                 (
-                    f"{field} = {value} gained {number(gap.value, sign=True)} beside others of the same categories "
-                    f"(95 % {spread(gap, sign=True)}, n = {len(own)} and {len(others)})"
+                    f"{field} = {value} gained {format_number(gap.value, sign=True)} beside others of the same "
+                    f"categories (95 % {format_interval(gap, sign=True)}, n = {len(own)} and {len(others)})"
                 ),
                 model.p(),
             )
@@ -127,7 +127,7 @@ def overfitting(events: Sequence[Mapping[str, Any]]) -> str:
             best = int(held_out.mean(axis=1).argmin())
             rise = (held_out[-1] - held_out[best]).tolist()
             if len(set(clusters)) < _FEWEST:
-                few.append(category(name))
+                few.append(format_category(name))
                 continue
             fit = fit_two_way(stats.cluster_parts([rise], [1.0] * len(rise), clusters))
             # The best of many is lower by chance alone.
@@ -139,8 +139,8 @@ def overfitting(events: Sequence[Mapping[str, Any]]) -> str:
             if len(train) < 2 or train[1] > train[0]:
                 advice = "lower learning_rate, as the loss of training records did not fall"
             texts.append(
-                f"{category(name)}: from step {steps[best]} to {steps[-1]} validation rose by {fit.mean:.2f} nats "
-                f"a token (95 % {low:.2f} to {high:.2f}); next: {advice}"
+                f"{format_category(name)}: from step {steps[best]} to {steps[-1]} validation rose by {fit.mean:.2f} "
+                f"nats a token (95 % {low:.2f} to {high:.2f}); next: {advice}"
             )
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         message = f"an evaluation's fit: {type(error).__name__}: {first_line(error)}"
@@ -164,8 +164,10 @@ def memory_of(base: Sequence[Scored], tuned: Sequence[Scored]) -> str:
     if after is None or before is None:
         return ""
     is_more = control is not None and min(n, num_control) >= _FEWEST and after.low > max(before.high, control.high)
-    shares = [f"{percent(share.value)} (95 % {percent(share.low)} to {percent(share.high)})" if share else "none"
-              for share in (after, before, control)]  # fmt: skip
+    shares = [
+        f"{format_percent(share.value)} (95 % {format_percent(share.low)} to {format_percent(share.high)})"
+        if share else "none" for share in (after, before, control)
+    ]  # fmt: skip
     return (
         f"Training answers known by heart: {'some' if is_more else 'none beyond the control is shown'}. Of {n} the "
         f"tuned model continues {shares[0]} word for word, the base {shares[1]}; of {num_control} validation answers, "
@@ -198,16 +200,16 @@ def preferences(
     for before, tuned in pairs:
         afters = [seed[before.id] for seed in seeds] or [tuned]
         if None not in [gain_of(before, after) for after in afters]:
-            groups[category(before.category)].append([before, *afters])
+            groups[format_category(before.category)].append([before, *afters])
     if not groups:
         return [], None
     everything = [twins for name in sorted(groups) for twins in groups[name]]
     names = sorted(groups) if len(groups) > 1 else []
     agreed, num_clusters = _agreement(everything), len({twins[0].cluster for twins in everything})
     sentence = (
-        f"Training moved {percent(agreed.value)} of the {len(everything)} {split} records that compare answers towards "
-        f"the better one (95 % {percent(agreed.low)} to {percent(agreed.high)}); any change of weights moves about "
-        "half."
+        f"Training moved {format_percent(agreed.value)} of the {len(everything)} {split} records that compare answers "
+        f"towards the better one (95 % {format_percent(agreed.low)} to {format_percent(agreed.high)}); any change of "
+        "weights moves about half."
     )
     if num_clusters < stats.MIN_CLUSTERS:
         sentence += f" Too few records to judge ({num_clusters} of {stats.MIN_CLUSTERS})."
@@ -225,14 +227,14 @@ def _preference_cells(group: Sequence[Twins]) -> list[str]:
     # Rough, as gains are skewed: of lognormal ones it holds the mean in 84 % at 10 clusters and in 88 % at 30.
     if len(parts) >= _FEWEST:
         fit = fit_two_way(parts)
-        nats = [number(fit.mean, is_share=False, sign=True),
-                spread(estimate(fit.mean, fit.interval()), is_share=False, sign=True)]  # fmt: skip
+        nats = [format_number(fit.mean, is_share=False, sign=True),
+                format_interval(estimate(fit.mean, fit.interval()), is_share=False, sign=True)]  # fmt: skip
     likelier = _likelier(group)
     lengths = [[len(side.text or "") for side in twins] for twins in group if all(side.is_generated for side in twins)]
     base, *tuned = np.array(lengths).mean(axis=0) if lengths else [0.0]
     return [
-        str(len(group)), number(agreed.value), spread(agreed), *nats,
-        f"{number(likelier.base)} → {number(likelier.tuned)}" if likelier else "-",
+        str(len(group)), format_number(agreed.value), format_interval(agreed), *nats,
+        f"{format_number(likelier.base)} → {format_number(likelier.tuned)}" if likelier else "-",
         f"{base:,.0f} → {np.mean(tuned):,.0f}" if lengths else "-",
     ]  # fmt: skip
 

@@ -161,7 +161,7 @@ def with_verdict(row: CategoryResult, rules: Rules, rival: CategoryResult | None
 
 def with_sentence(row: CategoryResult) -> CategoryResult:
     """Return the result with the label and the sentence of its verdict."""
-    return row.model_copy(update={"label": wording.verdict(row), "sentence": wording.sentence(row)})
+    return row.model_copy(update={"label": wording.format_verdict(row), "sentence": wording.format_sentence(row)})
 
 
 class _Category(NamedTuple):
@@ -346,24 +346,24 @@ def reference_of(row: Row) -> str:
 
 
 def _no_figure(category: str, why: str) -> str:
-    return f"{wording.category(category)} has no figure, and so the mean has none: {why}."
+    return f"{wording.format_category(category)} has no figure, and so the mean has none: {why}."
 
 
 def describe_collapse(category: str, split: str, pairs: Pairs) -> str:
     """Return that the tuned model says one thing to most records, and far too often; "" where it does not."""
     each = [after for _, after in pairs if after.category == category]
     mine = [after for after in each if after.split == split and after.score is not None]
-    n, expected_counts = len(mine), Counter(_key(after.reference) for after in mine)
+    n, expected = len(mine), Counter(_key(after.reference) for after in mine)
     # A choice that is read in it may be spelled otherwise in the reference.
     right = Counter(_key(after.text or "") for after in mine if (after.score or 0.0) >= RIGHT_FROM)
-    expected_counts |= right
+    expected |= right
     (key, count), *_ = Counter(_key(after.text or "") for after in mine).most_common(1) or [("", 0)]
-    if count < max(_FEWEST_ALIKE, n / 2) or stats.wilson(count, n).low <= expected_counts[key] / n:
+    if count < max(_FEWEST_ALIKE, n / 2) or stats.wilson(count, n).low <= expected[key] / n:
         return ""
     # A label of the training or validation records may be shown, and nothing else.
     labels = [each[0].trivial_answer or "", *(after.reference for after in each if after.split == "validation")]
     shown = next((repr(label) for label in labels if _key(label) == key and len(label) <= LONGEST_LABEL), "the same")
-    return f"{wording.category(category)}: {count} of {n} answers are {shown}, and {expected_counts[key]} should be."
+    return f"{wording.format_category(category)}: {count} of {n} answers are {shown}, and {expected[key]} should be."
 
 
 def _behaviour(pairs: Pairs) -> dict[str, Change]:

@@ -23,7 +23,7 @@ from train.report.model import CategoryResult, Report, Run, SplitResult
 from train.report.results import Rows, Rules, with_sentence, with_verdict
 from train.report.tables import Estimate, ReportTable
 from train.report.two_way import Parts, TwoWay, align_records, fit_two_way, mean_if_known, mean_parts, measure
-from train.report.wording import number, percent, spread
+from train.report.wording import format_interval, format_number, format_percent
 
 Side = Sequence[Scored]
 
@@ -60,8 +60,9 @@ def seeds_report(
     table = ReportTable(
         part="seeds", title="Changes by training seed",
         heads=["category", *(f"seed {seed}" for seed in seeds), "of seeds"],
-        rows=[[wording.category(rows[key].category), *(number(change, sign=True) for change in model.by_seed),
-               percent(model.seed_share)] for key, model in changes],
+        rows=[[wording.format_category(rows[key].category),
+               *(format_number(change, sign=True) for change in model.by_seed), format_percent(model.seed_share)]
+              for key, model in changes],
         sentences=[f"Figures are means over {len(seeds)} training seeds; intervals count records and seeds. The last "
                    f"column is what seeds make up of their variance, as far as {len(seeds)} of them can tell."],
     )  # fmt: skip
@@ -140,7 +141,7 @@ class Exam:
         sides, self.num = [side for choice in choices for side in choice], len(choices)
         categories = measure(sides, "validation")
         scored = [each for each in categories if each.scores.names]
-        self.left_out = [wording.category(each.category) for each in categories if each.unscored]
+        self.left_out = [wording.format_category(each.category) for each in categories if each.unscored]
         self.is_score, self.trivial = bool(scored), mean_if_known([each.trivial for each in scored])
         means = [mean_parts(parts) if parts else np.zeros((1, len(sides))) for parts in (
             [each.scores for each in scored], [each.bits for each in categories if each.bits.names]
@@ -155,7 +156,7 @@ class Exam:
         """The first among equals."""
         is_beaten = self.trivial is not None and scores.max() <= self.trivial + 1e-9
         self.advice = bool(is_beaten) * (
-            f"No {what} beats the trivial answer on validation ({number(self.trivial)}): take none."
+            f"No {what} beats the trivial answer on validation ({format_number(self.trivial)}): take none."
         )
 
     def behind(self, other: int) -> Estimate | None:
@@ -206,9 +207,10 @@ def sweep_report(report: Report, choices: Sequence[TrialResult], seeds: Sequence
     for index, choice in enumerate(trained):
         lag = exam.behind(index)
         rows.append([
-            _settings_text(choice.changes), f"{choice.steps:,}", number(exam.values[index], is_share=exam.is_score),
-            "best" if index == exam.best else number(lag.value if lag else None, is_share=exam.is_score),
-            spread(lag, is_share=exam.is_score, sign=True) if lag else "", "",
+            _settings_text(choice.changes), f"{choice.steps:,}",
+            format_number(exam.values[index], is_share=exam.is_score),
+            "best" if index == exam.best else format_number(lag.value if lag else None, is_share=exam.is_score),
+            format_interval(lag, is_share=exam.is_score, sign=True) if lag else "", "",
         ])  # fmt: skip
     failed = [choice for choice in choices if not choice.sides]
     rows += [[_settings_text(choice.changes), *["-"] * 4, "ended with an error"] for choice in failed]
@@ -219,7 +221,7 @@ def sweep_report(report: Report, choices: Sequence[TrialResult], seeds: Sequence
         "One seed was trained of each, so none can be told from another." if len(seeds) < 2
         else f"The intervals count records and {len(seeds)} seeds a choice, and hold for all pairs together."
     )  # fmt: skip
-    trivial = "" if exam.trivial is None else f"The trivial answer has {number(exam.trivial)}."
+    trivial = "" if exam.trivial is None else f"The trivial answer has {format_number(exam.trivial)}."
     sentences = [
         f"Of {len(choices)} choices {_settings_text(trained[exam.best].changes)} was the best on validation{by}.",
         *filter(None, [trivial]), sureness,
@@ -280,15 +282,20 @@ def stages_table(facts: Sequence[StageFacts], num_records: Sequence[int], report
     mains, first = [report.main() for report in reports], reports[0].main()
     # Of the cells of a table one looks changed by chance alone, so all of its marks are adjusted together.
     adjusted = iter(stats.holm_adjust([row.p for main in mains for row in main.categories]))
-    rows = {row.category: [wording.category(row.category), number(row.base.value, is_share=row.higher_is_better)]
-            for row in first.categories}  # fmt: skip
+    rows = {
+        row.category: [
+            wording.format_category(row.category), format_number(row.base.value, is_share=row.higher_is_better)
+        ] for row in first.categories
+    }  # fmt: skip
     for report, main in zip(reports, mains, strict=True):
         rules = Rules(report.margin)
         judged = {row.category: with_verdict(row.model_copy(update={"p_adjusted": next(adjusted)}), rules)
                   for row in main.categories}  # fmt: skip
         for name, cells in rows.items():
             row = judged.get(name)
-            cells.append(number(row.tuned.value, is_share=row.higher_is_better) + _MARKS[row.verdict] if row else "-")
+            cells.append(
+                format_number(row.tuned.value, is_share=row.higher_is_better) + _MARKS[row.verdict] if row else "-"
+            )
     table = [*rows.values()]
     for name, is_share, changes in (
         ("MEAN", True, [(mean.base.value, mean.tuned.value) if (mean := main.macro) else None for main in mains]),
@@ -298,7 +305,7 @@ def stages_table(facts: Sequence[StageFacts], num_records: Sequence[int], report
     ):  # fmt: skip
         if measured := [change for change in changes if change]:
             values = [measured[0][0], *(change[1] if change else None for change in changes)]
-            table.append([name, *(number(value, is_share=is_share) for value in values)])
+            table.append([name, *(format_number(value, is_share=is_share) for value in values)])
     each = [
         f"{fact.name} ({'domain' if fact.is_text else report.run.objective}, {num:,} records; {fact.num_left_out} left "
         f"out as exam records; {fact.num_overlapping} exam records share 13 words in a row with it)"
