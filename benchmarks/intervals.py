@@ -244,7 +244,7 @@ def exact_powers(replicates: int) -> None:
             counts = np.random.default_rng(4).multinomial(num, chances, size=replicates)
             hits = np.zeros(2)
             for (up, down, rest), times in zip(*np.unique(counts, axis=0, return_counts=True), strict=True):
-                if stats.mcnemar(up, down) < stats.ALPHA / tests:
+                if stats.mcnemar_p(up, down) < stats.ALPHA / tests:
                     hits += times * np.array([1, interval(np.repeat([1.0, -1.0, 0.0], [up, down, rest])).low > 0])
             cells = "  ".join(rate(hit, replicates) for hit in hits)
             print(f"{num:6d}  {share:7.2f}  {tests:5d}  {effect:9.3f}  {cells}", flush=True)

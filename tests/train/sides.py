@@ -10,7 +10,7 @@ from typing import Any
 from train.base.run_folder import write_run
 from train.evaluate.predictions import Scored, write_predictions
 from train.report import Report, Run, build_report, write_report
-from train.report.build import kept_of
+from train.report.build import summary_for_run_record
 
 
 def sides_of(
@@ -76,5 +76,5 @@ def write_finished(
     write_report(report, folder)
     made: dict[str, Any] = {"id": "run-1", "status": "finished", "saved": "model", "examples": 1, "step": 1}
     facts = {"base": "", "tokenizer and template": ""}
-    write_run(folder, {**made, "facts": facts, **kept_of(report, tuned, folder)})
+    write_run(folder, {**made, "facts": facts, **summary_for_run_record(report, tuned, folder)})
     return report

@@ -19,7 +19,7 @@ from train.base.errors import TrainError
 from train.cli import cli
 from train.contestants import Request, open_contestant, parse_spec
 from train.contestants.contestant import Prompting
-from train.contestants.local import planned_memory
+from train.contestants.local import estimate_memory
 from train.evaluate.predictions import PREDICTIONS, read_predictions
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,7 +52,7 @@ def question(name: str, text: str = "who sat", **more: Any) -> dict[str, Any]:
 def test_a_base_answers_and_says_who_it_is(bases: Bases) -> None:
     who, *answers = ask(bases(), question("a"), question("b", "is it so", max_new_tokens=2))
     assert (who["kind"], who["model"]) == ("base", str(bases()))
-    assert who["memory"] == planned_memory(bases())
+    assert who["memory"] == estimate_memory(bases())
     by_id = {line["id"]: line for line in answers}
     assert by_id.keys() == {"a", "b"}
     assert by_id["b"]["new_tokens"] <= 2

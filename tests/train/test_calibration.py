@@ -12,7 +12,7 @@ from tests.train.sides import write_finished
 from train.base.errors import TrainError
 from train.evaluate.predictions import Scored
 from train.report import JudgeSummary, Report, Run, build_report, schema_of, table
-from train.report.people import HUMAN, HumanVerdict, WinRates, kappa, read_verdicts, win_rates
+from train.report.people import HUMAN, HumanVerdict, WinRates, cohens_kappa, read_verdicts, win_rates
 
 BETWEEN = ["r:base", "r"]
 
@@ -96,11 +96,11 @@ def test_kappa_is_cohens():
     first = [1.0] * 25 + [0.0] * 25
     second = [1.0] * 20 + [0.0] * 5 + [1.0] * 5 + [0.0] * 20
     clusters = [f"c{number}" for number in range(50)]
-    value = kappa(first, second, clusters)
+    value = cohens_kappa(first, second, clusters)
     assert value.value == pytest.approx(0.6)
     assert value.low < 0.6 < value.high
-    assert kappa([1.0] * 9, [1.0] * 9, clusters[:9]) is None
-    assert kappa([], [], []) is None
+    assert cohens_kappa([1.0] * 9, [1.0] * 9, clusters[:9]) is None
+    assert cohens_kappa([], [], []) is None
 
 
 # The report.

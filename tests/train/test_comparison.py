@@ -284,3 +284,26 @@ def test_evaluations_chose_no_checkpoint(tmp_path: Path) -> None:
     one, other = (put_evaluation(tmp_path / name, records) for name in ("one", "other"))
     assert "Verdicts are on the validation split (n = 120).\n" in compare(one, other)
     assert "The best checkpoint was chosen on validation" in compare(tmp_path / "run", other)
+
+
+def test_answers_that_another_template_spells_in_other_bytes_are_compared_by_their_scores(tmp_path: Path) -> None:
+    sides = put_run(tmp_path / "one", 0.6)
+    raw = [replace(r, id=f"raw{r.id}", text=None, stopped=None, metric="", scores=None) for r in sides[1][:5]]
+    for name, more in (("one", 0), ("two", 3)):
+        texts = [replace(r, num_bytes=r.num_bytes + more) for r in raw]
+        longer = [replace(r, num_bytes=r.num_bytes + more, scores={**(r.scores or {}), "exact": 1.0}) for r in sides[1]]
+        write_predictions(*joined(sides, (texts, texts)), tmp_path / name)
+        put_evaluation(tmp_path / f"eval-{name}", [])
+        lines = map(prediction_line, [*longer, *texts])
+        (tmp_path / f"eval-{name}" / PREDICTIONS).write_text("".join(lines))
+    for others in ([], [f"{tmp_path / 'one'}:base"]):
+        table = table_of(tmp_path / "one", tmp_path / "eval-two", *others)
+        assert {(row["n"], row["bits_per_byte"]) for row in table["pairs"][0]["splits"][-1]["categories"]} == {
+            (60, None)
+        }
+        note = "240 records have other bytes for some of the models"
+        assert any(each.startswith(note) for each in table["notes"])
+        assert "5 records changed between the models" in " ".join(table["notes"])
+    same = table_of(tmp_path / "one", tmp_path / "eval-one")
+    assert "bytes" not in " ".join(same["notes"])
+    assert same["splits"][-1]["categories"][0]["bits_per_byte"] is not None

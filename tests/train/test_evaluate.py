@@ -28,7 +28,7 @@ from train.model import add_lora, load_base
 from train.model.loss import Nll
 from train.recipe import Recipe
 from train.report import Run, build_report
-from train.report.build import publish
+from train.report.build import write_results
 
 RECIPE = Recipe.model_validate({"bf16": False, "eval": {"max_new_tokens": 12, "batch_tokens": 300}})
 
@@ -192,7 +192,7 @@ def test_a_run_is_published_and_can_be_computed_again(
     opened, specs = open_dataset(dataset), category_specs({"cats": {"scorer": "exact"}})
     base = evaluate_splits(model, renderer, opened, specs, RECIPE)
     tuned = evaluate_splits(louder(model), renderer, opened, specs, RECIPE)
-    report = publish(
+    report = write_results(
         base, tuned, dataset=opened, categories=specs, recipe=RECIPE, run=Run(id="r"), folder=tmp_path / "run"
     )
     assert [split.n for split in report.splits] == [6, 6]
@@ -256,7 +256,9 @@ def test_a_model_that_gives_no_number_is_never_called_a_success(
         model.model.norm.weight.fill_(math.nan)
     tuned = evaluate_splits(model, renderer, opened, {}, RECIPE)
     with pytest.raises(TrainError) as caught:
-        publish(base, tuned, dataset=opened, categories={}, recipe=RECIPE, run=Run(id="r"), folder=tmp_path / "run")
+        write_results(
+            base, tuned, dataset=opened, categories={}, recipe=RECIPE, run=Run(id="r"), folder=tmp_path / "run"
+        )
     assert caught.value.code == "E934 not-finite"
     assert not (tmp_path / "run").exists()
 

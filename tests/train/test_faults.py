@@ -256,7 +256,7 @@ def test_a_nan_adapter_is_never_marked_successful(
     monkeypatch.setattr(execute, "trainable_tensors", spoiled)
     if not is_noticed:
         monkeypatch.setattr("train.pipeline.measuring.evaluate_splits", lambda *_, **__: [])
-        monkeypatch.setattr(execute, "publish", lambda *_, **__: None)
+        monkeypatch.setattr(execute, "write_results", lambda *_, **__: None)
     shutil.rmtree(home / "run")
     done = _run(home)
     assert isinstance(done.exception, TrainError), done.exception

@@ -221,7 +221,7 @@ def test_eval_prints_the_table_and_closes_the_gate(tmp_path: Path, capsys: pytes
     assert caught.value.exit_code == Exit.USAGE
 
 
-@pytest.mark.parametrize("cut", ["train.report.write_report", "train.report.build.kept_of"])
+@pytest.mark.parametrize("cut", ["train.report.write_report", "train.report.build.summary_for_run_record"])
 def test_a_report_that_was_cut_off_is_taken_by_nobody_and_the_same_command_finishes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: str
 ) -> None:

@@ -15,7 +15,7 @@ from train.base.errors import TrainError
 from train.evaluate.predictions import Scored
 from train.report import Report, Run, build_report, table
 from train.report.learning_curve import ShareResult, learning_curve
-from train.report.series import Exam, StageFacts, stages_table, without_choosing
+from train.report.series import Exam, StageFacts, stages_table, without_selection_verdicts
 from train.report.stats import cluster_parts
 from train.report.tables import ReportTable
 from train.report.two_way import Parts, fit_two_way, mean_parts, measure
@@ -375,15 +375,15 @@ def test_the_records_that_chose_give_no_verdict() -> None:
     base, sides = seed_runs(np.random.default_rng(1), 150, 2, between=0.0, effect=0.3)
     both = [*base, *(replace(row, split="validation") for row in base)]
     tuned = [[*side, *(replace(row, split="validation") for row in side)] for side in sides]
-    judged = without_choosing(pooled(both, tuned))
+    judged = without_selection_verdicts(pooled(both, tuned))
     assert {part.split: part.categories[0].verdict for part in judged.splits} == {
         "test": "improved", "validation": "inconclusive",
     }  # fmt: skip
-    (alone_,) = without_choosing(pooled(both[150:], [side[150:] for side in tuned])).splits
+    (alone_,) = without_selection_verdicts(pooled(both[150:], [side[150:] for side in tuned])).splits
     assert alone_.macro is not None
     assert {row.reason for row in (*alone_.categories, alone_.macro)} == {"chose"}
     assert "these records chose the settings, so there is no verdict" in alone_.categories[0].note
-    report = without_choosing(pooled(both[150:], [side[150:] for side in tuned]))
+    report = without_selection_verdicts(pooled(both[150:], [side[150:] for side in tuned]))
     assert "? no verdict" in table(report)
     assert "improved" not in table(report)
     assert "the validation split (n = 150) chose the settings" in report.notes[0]

@@ -185,53 +185,53 @@ def test_the_interval_of_a_few_graded_scores_does_not_claim_too_much(num: int) -
     [(1, 7, 0.0703), (7, 1, 0.0703), (0, 0, 1.0), (5, 5, 1.0), (0, 5, 0.0625)],
 )
 def test_mcnemar_gives_the_published_p(better: int, worse: int, p: float) -> None:
-    assert stats.mcnemar(better, worse) == pytest.approx(p, abs=5e-5)
+    assert stats.mcnemar_p(better, worse) == pytest.approx(p, abs=5e-5)
 
 
 @given(st.integers(0, 60), st.integers(0, 60))
 def test_mcnemar_is_the_binomial_test(better: int, worse: int) -> None:
     num = better + worse
     tail = sum(math.comb(num, k) for k in range(min(better, worse) + 1)) / 2**num
-    assert stats.mcnemar(better, worse) == pytest.approx(min(1.0, 2 * tail))
+    assert stats.mcnemar_p(better, worse) == pytest.approx(min(1.0, 2 * tail))
 
 
 def test_sign_flips_of_darwins_maize_are_those_that_fisher_counted() -> None:
     # 863 of 32,768 sign patterns reach 314 on one side.
-    assert stats.sign_flip(MAIZE, seed=[1]) == 2 * 863 / 2**15
+    assert stats.sign_flip_p(MAIZE, seed=[1]) == 2 * 863 / 2**15
 
 
 @given(st.lists(st.integers(-5, 5), max_size=8))
 def test_sign_flips_are_those_of_brute_force(values: list[int]) -> None:
     patterns = list(itertools.product((1, -1), repeat=len(values)))
     hits = sum(abs(sum(s * v for s, v in zip(signs, values, strict=True))) >= abs(sum(values)) for signs in patterns)
-    assert stats.sign_flip([float(value) for value in values], seed=[1]) == pytest.approx(hits / len(patterns))
+    assert stats.sign_flip_p([float(value) for value in values], seed=[1]) == pytest.approx(hits / len(patterns))
 
 
 def test_many_sign_flips_are_drawn_and_never_give_zero() -> None:
-    assert stats.sign_flip([1.0] * 400, seed=[1]) == 1 / 10_000
-    drawn = stats.sign_flip([float(value) for value in [*MAIZE, 1, -1]], seed=[1])
+    assert stats.sign_flip_p([1.0] * 400, seed=[1]) == 1 / 10_000
+    drawn = stats.sign_flip_p([float(value) for value in [*MAIZE, 1, -1]], seed=[1])
     assert drawn == pytest.approx(0.0527, abs=0.01)
 
 
 def test_the_paired_test_fits_the_scores() -> None:
     names = _names(4)
-    assert stats.paired_test([0, 0, 1, 0], [1, 1, 1, 1], names, seed=[1]) == ("mcnemar", stats.mcnemar(3, 0))
+    assert stats.paired_test([0, 0, 1, 0], [1, 1, 1, 1], names, seed=[1]) == ("mcnemar", stats.mcnemar_p(3, 0))
     assert stats.paired_test([0, 0, 1, 0], [1, 1, 1, 1], ["a", "a", "b", "c"], seed=[1])[0] == "sign-flip"
     assert stats.paired_test([0, 0.5], [1, 1], names[:2], seed=[1]) == ("sign-flip", 0.5)
 
 
 def test_holm_gives_the_worked_example_in_any_order() -> None:
     # By hand: .01 x 4, .02 x 3, .03 x 2, then .04 x 1 raised to the one before.
-    assert stats.holm([0.01, 0.02, 0.03, 0.04]) == pytest.approx([0.04, 0.06, 0.06, 0.06])
-    assert stats.holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
-    assert stats.holm([0.9, 0.8]) == [1.0, 1.0]
-    assert stats.holm([]) == []
+    assert stats.holm_adjust([0.01, 0.02, 0.03, 0.04]) == pytest.approx([0.04, 0.06, 0.06, 0.06])
+    assert stats.holm_adjust([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert stats.holm_adjust([0.9, 0.8]) == [1.0, 1.0]
+    assert stats.holm_adjust([]) == []
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
 def test_holm_rejects_what_closed_testing_rejects(p_values: list[float]) -> None:
     everyone = range(len(p_values))
-    for one, adjusted in zip(everyone, stats.holm(p_values), strict=True):
+    for one, adjusted in zip(everyone, stats.holm_adjust(p_values), strict=True):
         groups = [g for size in everyone for g in itertools.combinations(everyone, size + 1) if one in g]
         assert adjusted == pytest.approx(max(min(1.0, len(g) * min(p_values[i] for i in g)) for g in groups))
 
@@ -243,7 +243,7 @@ def _power(num: int, share: float, effect: float, alpha: float) -> float:
         math.comb(num, b) * math.comb(num - b, w) * up**b * down**w * (1 - share) ** (num - b - w)
         for b in range(num + 1)
         for w in range(num + 1 - b)
-        if stats.mcnemar(b, w) < alpha
+        if stats.mcnemar_p(b, w) < alpha
     )
 
 
@@ -305,7 +305,7 @@ def test_verdicts(
     num: int, difference: float, interval: tuple[float, float], p: float, word: str, reason: str, said: str,
     is_no_worse: bool,
 ) -> None:  # fmt: skip
-    verdict = stats.decide(num, difference, stats.Interval(*interval), p, num_clusters=num)
+    verdict = stats.decide_verdict(num, difference, stats.Interval(*interval), p, num_clusters=num)
     assert (verdict.verdict, verdict.reason) == (word, reason)
     assert said in verdict.note
     assert verdict.is_no_worse == is_no_worse
@@ -323,14 +323,19 @@ def test_the_margin_is_tested_as_tango_does(num: int, up: int, down: int) -> Non
 
 
 def test_a_loss_is_ruled_out_only_where_interval_and_test_say_so() -> None:
-    sure = {"num_clusters": 40, "asks_not_worse": True}
-    assert stats.decide(40, 0.0, stats.Interval(-0.01, 0.01), 1.0, margin_p=0.02, **sure).reason == "not-worse"
-    assert stats.decide(40, 0.0, stats.Interval(-0.01, 0.01), 1.0, margin_p=0.03, **sure).reason == "cannot-tell"
-    assert stats.decide(40, 0.0, stats.Interval(-0.03, 0.01), 1.0, margin_p=0.02, **sure).reason == "cannot-tell"
+    def reason(low: float, margin_p: float) -> str:
+        interval = stats.Interval(low, 0.01)
+        return stats.decide_verdict(
+            40, 0.0, interval, 1.0, num_clusters=40, margin_p=margin_p, is_non_inferiority=True
+        ).reason
+
+    assert reason(-0.01, 0.02) == "not-worse"
+    assert reason(-0.01, 0.03) == "cannot-tell"
+    assert reason(-0.03, 0.02) == "cannot-tell"
 
 
 def test_records_that_repeat_one_another_are_counted_once_before_judging() -> None:
-    verdict = stats.decide(60, 0.5, stats.Interval(0.3, 0.7), 0.0001, num_clusters=12)
+    verdict = stats.decide_verdict(60, 0.5, stats.Interval(0.3, 0.7), 0.0001, num_clusters=12)
     assert (verdict.verdict, verdict.reason) == ("inconclusive", "too-few")
     assert verdict.note == "too few to judge (12 of 30): its 60 records are 12 clusters"
 

@@ -26,11 +26,11 @@ CALLS: dict[str, Callable[[Holder, Any], Any]] = {
     "mean_interval": lambda held, names: stats.mean_interval(held(BASE), names(PAIRED)),
     "difference_interval": lambda held, names: stats.difference_interval(held(BASE), held(TUNED), names(PAIRED)),
     "minimum_detectable_effect": lambda held, names: stats.minimum_detectable_effect(held(BASE), num_tests=2),
-    "discordant": lambda held, names: stats.discordant(held(BASE), held(TUNED)),
-    "sign_flip": lambda held, names: stats.sign_flip(held(TUNED * 2), seed=[1]),
+    "discordant": lambda held, names: stats.count_discordant(held(BASE), held(TUNED)),
+    "sign_flip": lambda held, names: stats.sign_flip_p(held(TUNED * 2), seed=[1]),
     "paired_test, mcnemar": lambda held, names: stats.paired_test(held(BASE), held(TUNED), names(ALONE), seed=[1]),
     "paired_test, sign-flip": lambda held, names: stats.paired_test(held(TUNED), held(BASE), names(PAIRED), seed=[1]),
-    "holm": lambda held, names: stats.holm(held([0, 1, 1, 0])),
+    "holm": lambda held, names: stats.holm_adjust(held([0, 1, 1, 0])),
 }
 
 
@@ -60,14 +60,14 @@ def test_graded_scores_of_any_width_give_what_lists_give(kind: str) -> None:
 def test_mcnemar_of_numpys_integers_is_that_of_pythons(better: int, worse: int, kind: str) -> None:
     number = np.dtype(kind).type
     with np.errstate(all="raise"):
-        found = stats.mcnemar(number(better), number(worse))
-    assert found == stats.mcnemar(better, worse)
+        found = stats.mcnemar_p(number(better), number(worse))
+    assert found == stats.mcnemar_p(better, worse)
     assert type(found) is float
 
 
 def test_mcnemar_counts_records_and_takes_no_fractions() -> None:
     with pytest.raises(TypeError):
-        stats.mcnemar(1.5, 2)  # type: ignore[arg-type]
+        stats.mcnemar_p(1.5, 2)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", NUMBER_TYPES)
@@ -75,8 +75,8 @@ def test_numpys_single_numbers_give_what_pythons_give(kind: str) -> None:
     number = np.dtype(kind).type
     assert stats.wilson(number(81), number(100)) == stats.wilson(81, 100)
     low, high, p = (np.float32(value) for value in (0.25, 0.75, 0.0))
-    found = stats.decide(number(40), np.float32(0.5), stats.Interval(low, high), p, num_clusters=number(35))
-    assert found == stats.decide(40, 0.5, stats.Interval(0.25, 0.75), 0.0, num_clusters=35)
+    found = stats.decide_verdict(number(40), np.float32(0.5), stats.Interval(low, high), p, num_clusters=number(35))
+    assert found == stats.decide_verdict(40, 0.5, stats.Interval(0.25, 0.75), 0.0, num_clusters=35)
     assert type(found.is_no_worse) is bool
 
 

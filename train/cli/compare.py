@@ -69,7 +69,7 @@ def compare(
 
     sides = [read_side(name) for name in names]
     if margin is not None:
-        sides = [replace(side, rules=replace(side.rules, margin=margin, asks_not_worse=True)) for side in sides]
+        sides = [replace(side, rules=replace(side.rules, margin=margin, is_non_inferiority=True)) for side in sides]
     report = compare_sides(sides)
     console.data(json.dumps(report.model_dump(mode="json")) if is_json else table(report, console.columns()))
     return report_exit(report, fail_on)

@@ -125,7 +125,7 @@ def _computed_again(
     from train.evaluate.scoring import rescored
     from train.pipeline.stages import open_run_dataset
     from train.report import Report, Rules, build_report, read_curve, read_human, table, write_report
-    from train.report.build import kept_of
+    from train.report.build import summary_for_run_record
     from train.report.model import REPORT, Measured
 
     record = read_finished_run(run)
@@ -159,6 +159,6 @@ def _computed_again(
         if is_rescored:
             write_predictions(sides[0], sides[1], run)
         write_report(report, run)
-        write_run(run, record | kept_of(report, sides[1], run))
+        write_run(run, record | summary_for_run_record(report, sides[1], run))
         console.info(f"written: {run / 'report.html'}")
     return report_exit(report, fail_on)

@@ -112,7 +112,7 @@ def open_local(spec: Spec, *, device: str = "auto", threads: int | None = None) 
     recipe, folder, tuned = _recipe_of(spec, device)
     base = find_base(recipe.base, folder)
     full_model = tuned if tuned is not None and (tuned / "config.json").is_file() else None
-    needed, hint = int(planned_memory(full_model or base) * _SPARE), "Close another model, or take a smaller one."
+    needed, hint = int(estimate_memory(full_model or base) * _SPARE), "Close another model, or take a smaller one."
     require_memory(spec.name, needed, hint, pick_device(recipe.device))
     if tuned is not None:
         check_folder(tuned, needs_weights=full_model is not None)
@@ -149,13 +149,13 @@ def _recipe_of(spec: Spec, device: str) -> tuple[Recipe, Path | None, Path | Non
     return recipe, recipe_folder(spec.path), spec.path / record["saved"]
 
 
-def planned_memory(path: Path) -> int:
+def estimate_memory(path: Path) -> int:
     """Return the bytes that the weights of a folder or .gguf file take once they are loaded; none is read."""
     if path.is_file():
         # Loaded as a base they are whole numbers again: of four bits eight times their size.
         return path.stat().st_size * 2 * _FLOAT
     if (path / "adapter_config.json").is_file():
         # That of a run, which lies on the run's base.
-        return planned_memory(base_of_run(path.parent))
+        return estimate_memory(base_of_run(path.parent))
     headers = map(check_safetensors, path.glob("*.safetensors"))
     return sum(prod(tensor["shape"]) * _FLOAT for header in headers for tensor in header.values())

@@ -27,7 +27,7 @@ from train.evaluate.scoring import category_specs, score, spec_of
 from train.recipe import load_recipe
 from train.report.results import reference_of, warn_of_unscored
 from train.report.stats import MIN_CLUSTERS, minimum_detectable_effect
-from train.report.wording import category, number
+from train.report.wording import format_category, format_number
 
 if TYPE_CHECKING:
     # Imports httpx2, which a .gguf file does without.
@@ -217,7 +217,7 @@ def _plan_lines(contestant: EndpointContestant, requests: Sequence[Request], row
         f"{len(rows) - len(planned):,} records take none: answered already (cache or this folder), or equal to another",
         f"about {prompt:,} tokens of prompts and {new:,} of answers, if answers are as long as the references",
         "no price: set price_in and price_out in a .toml file, per million tokens" if cost is None
-        else f"cost: about {number(cost)}",
+        else f"cost: about {format_number(cost)}",
         *([f"warning: not all of it will be asked: {overrun}"] if overrun else []),
     ]  # fmt: skip
 
@@ -238,12 +238,12 @@ def _power_lines(rows: RowsById) -> list[str]:
     for split, row in rows.values():
         # As in a comparison: raw text has no answer, and that a disliked one became less likely is no loss.
         if split == judged and row.messages and row.is_liked is not False:
-            clusters[category(row.category)].add(row.cluster)
+            clusters[format_category(row.category)].add(row.cluster)
     lines = [f"what {judged} can show of two models in 80 % of all tries, if one answer in ten is scored otherwise:"]
     for name, size in sorted((name, len(each)) for name, each in clusters.items()):
         changed = round(size * _CHANGED)
         effect = minimum_detectable_effect([1.0] * changed + [0.0] * (size - changed), len(clusters))
-        shown = f"too few, below {MIN_CLUSTERS}" if size < MIN_CLUSTERS else f"a change of {number(effect)}"
+        shown = f"too few, below {MIN_CLUSTERS}" if size < MIN_CLUSTERS else f"a change of {format_number(effect)}"
         lines.append(f"  {name}: {shown} ({size:,} clusters)")
     return lines if clusters else []
 
@@ -306,7 +306,7 @@ def _ask(contest: _Contest, done: Collection[str], keep: Callable[[Scored], None
             last_line_at = time.monotonic()
             (console.redraw if is_live else console.info)(
                 f"asked {num_done:,} of {len(requests):,}, {len(unanswered):,} without an answer"
-                + f", cost so far {number(cost)}" * (cost > 0)
+                + f", cost so far {format_number(cost)}" * (cost > 0)
             )
 
     # All splits together, so that what is asked twice is sent once.

@@ -45,7 +45,7 @@ from train.pipeline.trackers import Trackers
 from train.recipe import Recipe, load_recipe, recipe_toml
 from train.recipe.schedule import describe_protection, find_remedies
 from train.report import Report, Run, table
-from train.report.build import kept_of, publish
+from train.report.build import summary_for_run_record, write_results
 from train.report.judge import BAD_JUDGE, judge_answers
 from train.report.model import JudgeSummary
 
@@ -149,8 +149,8 @@ def start_run(
     """Run a recipe on a dataset and return the run's folder and exit code; results go to stdout unless ``is_quiet``.
 
     As `run`, which has the same arguments; ``is_dry`` stops before anything is written. ``folder`` is what the paths of
-    a `Recipe` are read from. Each rank calls this; the first writes. Raises TrainError as `prepare`, `fit`, `publish`
-    and `Trackers` do, "E950 run-exists" where the folder is in use, and "E936 write-failed" for a name not printable.
+    a `Recipe` are read from. Each rank calls this; the first writes. Raises TrainError as `prepare`, `fit`,
+    `write_results` and `Trackers` do, "E950 run-exists" of a folder in use, "E936 write-failed" of an unprintable name.
     """
     where = dataset.path if isinstance(dataset, Dataset) else dataset
     # Rank 0 chooses for all: the free or newest folder may change between two ranks' looks at the disk.
@@ -318,7 +318,7 @@ def _finish(
             "dataset": prepared.dataset, "categories": prepared.categories, "recipe": recipe, "folder": run,
         }  # fmt: skip
         base, tuned, judged = judge_answers(base, tuned, **inputs)
-        report = publish(
+        report = write_results(
             base,
             tuned,
             **inputs,
@@ -329,7 +329,7 @@ def _finish(
         )
         shutil.rmtree(run / IN_RUN, ignore_errors=True)
         saved = save_tuned(model, prepared, report, record, weights)
-        record.update(status="finished", ended=now(), saved=saved.name, **kept_of(report, tuned, run))
+        record.update(status="finished", ended=now(), saved=saved.name, **summary_for_run_record(report, tuned, run))
         if not is_quiet:
             console.data(table(report, columns=console.columns()))
             console.info(f"report: {run / 'report.html'}")

@@ -45,7 +45,7 @@ from train.recipe import Recipe, load_recipe, recipe_digest, recipe_toml
 from train.report import Report, table, write_report
 from train.report.learning_curve import ShareResult, learning_curve
 from train.report.model import REPORT
-from train.report.series import TrialResult, choose, pool, sweep_report
+from train.report.series import TrialResult, choose_best, pool, sweep_report
 from train.report.tables import ReportPart
 
 SeriesKind = Literal["seeds", "curve", "sweep", "stages"]
@@ -333,7 +333,7 @@ class Series:
         seeds = range(self.recipe.seed, self.recipe.seed + record.number)
         if record.kind == "sweep":
             choices, trials = self._try(members), members
-            chosen = choose(choices).changes
+            chosen = choose_best(choices).changes
             members = [Member(name=f"{_WINNER}{seed}", changes={**chosen, "seed": seed}) for seed in seeds]
             self._write(members=[*trials, *members])
         folders = [self._run(member, self.dataset) for member in members]

@@ -36,8 +36,17 @@ from train.report.model import (
     Run,
     SplitResult,
 )
-from train.report.people import HumanVerdict, calibrated
-from train.report.results import BITS_MARGIN, SPLITS, Pairs, Rules, compare_pairs, known, measure_rows, one_answer
+from train.report.people import HumanVerdict, calibrate
+from train.report.results import (
+    BITS_MARGIN,
+    SPLITS,
+    Pairs,
+    Rules,
+    compare_pairs,
+    describe_collapse,
+    measure_rows,
+    require_value,
+)
 from train.report.tables import Part, ReportTable
 from train.report.write import read_curve, write_report
 
@@ -65,7 +74,7 @@ def build_report(
     unpaired-results, E934 not-finite, E937.
     """
     pairs = pair(base, tuned)
-    judged = calibrated(judge_summary, pairs, human) if judge_summary else None
+    judged = calibrate(judge_summary, pairs, human) if judge_summary else None
     return make_report(
         [list(side) for side in zip(*pairs, strict=True)], models=_RUN, run=run, judged=judged, seeds=seeds,
         rules=replace(rules, is_judge_calibrated=judged is not None and judged.is_calibrated), curve=curve or Curve(),
@@ -91,12 +100,12 @@ def make_report(
     gaps, is_pair = unanswered or {}, len(models) == 2
     results = {split: compare_pairs(compared, split, rules, gaps.get(split)) for split in SPLITS}
     splits = [[part for part in each if part] for each in zip(*results.values(), strict=True)]
-    found = [split for split in SPLITS if any(results[split])]
-    if not found:
+    measured_splits = [split for split in SPLITS if any(results[split])]
+    if not measured_splits:
         message = "no record of validation or test can be compared"
         hint = "Export a dataset with a test split or more records, or evaluate the models on the same dataset."
         raise TrainError("E937 nothing-to-report", message, hint)
-    headline = found[-1]
+    headline = measured_splits[-1]
     mains = [part for part in results[headline] if part]
     # Of a category that is not whole nothing is said by field.
     silent = {*gaps.get(headline, {}), *(row.category for main in mains for row in main.unscored)}
@@ -106,13 +115,13 @@ def make_report(
     general = [forgetting(pairs, rules, run) for pairs in compared]
     names = [model.name for model in models[1:]] or [models[0].name]
     chosen = " The best checkpoint was chosen on validation, so validation scores flatter." * is_checkpoint_chosen
-    said = [f"Verdicts are on the {headline} split (n = {mains[0].n}).{chosen}"]
-    said += dict.fromkeys(row.sentence for main in mains for row in main.unscored)
+    sentences = [f"Verdicts are on the {headline} split (n = {mains[0].n}).{chosen}"]
+    sentences += dict.fromkeys(row.sentence for main in mains for row in main.unscored)
     for name, main, pairs, part in zip(names, results[headline], compared, slices, strict=True):
         whose = "" if is_pair else f"{name}: "
-        each = (one_answer(row.category, headline, pairs) for row in (main.categories if main else ()))
-        said += [whose + text for text in (*each, "" if is_pair else part) if text]
-    said += _gap_notes(mains[0], compared[0], is_forgetting_measured=general[0] is not None)
+        each = (describe_collapse(row.category, headline, pairs) for row in (main.categories if main else ()))
+        sentences += [whose + text for text in (*each, "" if is_pair else part) if text]
+    sentences += _gap_notes(mains[0], compared[0], is_forgetting_measured=general[0] is not None)
     if is_pair:
         mine = [p for p in compared[0] if p[0].split == headline]
         moved, parts["likelier"] = preferences(mine, headline, by_id)
@@ -122,13 +131,13 @@ def make_report(
     report = Report(
         run=run, models=list(models), headline=headline, splits=splits[0], forgetting=general[0],
         others=[PairedResults(name=name, splits=each, forgetting=text) for name, each, text in others],
-        margin=rules.margin, resamples=rules.resamples, notes=[*said, *notes],
+        margin=rules.margin, resamples=rules.resamples, notes=[*sentences, *notes],
         **parts,
     )  # fmt: skip
     return report.with_tables([*wording.tables_of(report), *tables])
 
 
-def publish(
+def write_results(
     base: Sequence[Scored],
     tuned: Sequence[Scored],
     *,
@@ -161,7 +170,7 @@ def publish(
         *(f"The {split} split was not measured: eval.splits leaves it out." for split in SPLITS
           if split not in recipe.eval.splits),
         *(remark for split in SPLITS for remark in reasoning_remark(rows[split], split, recipe.reasoning)),
-        *[f"No scorer is set for {wording.names(sorted(unset))}; the default one was used."] * bool(unset),
+        *[f"No scorer is set for {wording.format_names(sorted(unset))}; the default one was used."] * bool(unset),
     ]  # fmt: skip
     report = build_report(
         before, after, run=run, curve=read_curve(metrics), rules=Rules(recipe.eval.margin, recipe.eval.resamples),
@@ -175,7 +184,7 @@ def publish(
     return report
 
 
-def kept_of(report: Report, tuned: Sequence[Scored], folder: Path) -> dict[str, Any]:
+def summary_for_run_record(report: Report, tuned: Sequence[Scored], folder: Path) -> dict[str, Any]:
     """Return what run.json keeps of the report and the predictions in ``folder``: it is written after both of them."""
     return {
         "results": {row.category: row.verdict for row in report.main().categories},
@@ -227,11 +236,13 @@ def _flip_table(pairs: Pairs, *, is_run: bool) -> ReportTable:
     for flip in ("fixed", "broken"):
         flipped = [p for p in pairs if p[0].split == "validation" and outcome(p[0].score, p[1].score) == flip]
         # Ids break ties, so that the same run gives the same report.
-        flipped.sort(key=lambda p: (-abs(known(p[1].score) - known(p[0].score)), p[0].category, p[0].id))
+        flipped.sort(
+            key=lambda p: (-abs(require_value(p[1].score) - require_value(p[0].score)), p[0].category, p[0].id)
+        )
         counts.append(len(flipped))
         rows += [
-            [flip, one_line(before.id), wording.category(before.category),
-             f"{wording.number(before.score)} to {wording.number(after.score)}",
+            [flip, one_line(before.id), wording.format_category(before.category),
+             f"{wording.format_number(before.score)} to {wording.format_number(after.score)}",
              before.reference, before.text or "", after.text or ""] for before, after in flipped[:_MOST_LISTED]
         ]  # fmt: skip
     sentence = (
@@ -246,7 +257,7 @@ def _gap_notes(main: SplitResult, pairs: Pairs, *, is_forgetting_measured: bool)
     """Yield what is not told, which would mislead a reader who sees the table alone."""
     names = {before.category for before, _ in pairs if before.split in SPLITS} - {row.category for row in main.rows()}
     if names:
-        yield f"Nothing could be compared on {main.split} in {wording.names(sorted(names))}."
+        yield f"Nothing could be compared on {main.split} in {wording.format_names(sorted(names))}."
     if not is_forgetting_measured:
         yield "Forgetting is not judged: no general text was compared."
 
@@ -261,8 +272,8 @@ def dynamics_tables(dynamics: Iterable[Dynamic], records: Collection[str]) -> It
     varied = sorted((each for each in learnt if each.variability), key=lambda each: -(each.variability or 0.0))
     for title, listed in (("Hardest to learn", hardest), ("Most variable", varied)):
         rows = [
-            [one_line(each.id), wording.category(each.category),
-             *(wording.number(getattr(each, head), is_share=False) for head in _DYNAMICS)]
+            [one_line(each.id), wording.format_category(each.category),
+             *(wording.format_number(getattr(each, head), is_share=False) for head in _DYNAMICS)]
             for each in listed[:_MOST_ON_MAP]
         ]  # fmt: skip
         if rows:

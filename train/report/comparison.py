@@ -106,23 +106,32 @@ def _prompting(number: int, *, has_system: bool) -> str:
 def match_records(sides: Sequence[Sequence[Scored]]) -> tuple[list[list[Scored]], list[str]]:
     """Return the records that all ``sides`` scored in the same way, in the order of the first, and notes on the others.
 
-    Where one of them knows no likelihood of a record, none has one.
+    Where one of them knows no likelihood of a record, or that of other bytes, as its template spells the same answer
+    otherwise or it was cut, none has one.
     """
     first, *others = [{(record.split, record.id): record for record in side} for side in sides]
     shared = [key for key in first if all(key in other for other in others)]
-    num_lone, num_changed = len({*first}.union(*others)) - len(shared), 0
+    num_lone, num_changed, num_spelled = len({*first}.union(*others)) - len(shared), 0, 0
     matched: list[list[Scored]] = [[] for _ in sides]
     for key in shared:
         twins = [first[key], *(other[key] for other in others)]
         is_likely = all(twin.nll is not None for twin in twins)
+        # Raw text has nothing else by which it is known.
+        is_spelled = is_likely and bool(twins[0].metric) and len({twin.num_bytes for twin in twins}) > 1
+        is_likely &= not is_spelled
         if len({_key(twin, is_likely=is_likely) for twin in twins}) > 1:
             num_changed += 1
             continue
+        num_spelled += is_spelled
         for side, twin in zip(matched, twins, strict=True):
             side.append(twin if is_likely else replace(twin, nll=None, num_tokens=0, num_bytes=0))
     left_out = {"were evaluated by some of the models only": num_lone,
                 "changed between the models, or are scored otherwise": num_changed}  # fmt: skip
-    return matched, [f"{num} records {why}; they are left out." for why, num in left_out.items() if num]
+    notes = [f"{num} records {why}; they are left out." for why, num in left_out.items() if num]
+    if num_spelled:
+        notes.append(f"{num_spelled} records have other bytes for some of the models, as another template spells them "
+                     "or they were cut; their scores are compared, and no likelihoods.")  # fmt: skip
+    return matched, notes
 
 
 def _key(record: Scored, *, is_likely: bool) -> tuple[object, ...]:
@@ -199,12 +208,12 @@ def _side_notes(sides: Sequence[Side], matched: Sequence[Sequence[Scored]]) -> I
         yield wording.ONE_SEED
     for side, records in zip(sides, matched, strict=True):
         if missing := sum(side.unanswered.values(), Counter[str]()):
-            each = ", ".join(f"{wording.category(name)} {num}" for name, num in sorted(missing.items()))
+            each = ", ".join(f"{wording.format_category(name)} {num}" for name, num in sorted(missing.items()))
             yield f"{side.name} gave no answer to {missing.total()} of the records that it was asked ({each})."
         # Of choices that are compared by likelihood none is written.
         written = {r.category for r in records if r.metric.startswith("choice_logprob")}
         if written and side.kind == "endpoint":
-            names = wording.names(sorted(written))
+            names = wording.format_names(sorted(written))
             yield f"{side.name} wrote its choices in {names}, as it tells no likelihoods; what it wrote is matched."
         # Of a model that is here the report's behaviour says how many ended by themselves.
         if side.kind not in ("base", "run", "adapter"):

@@ -14,10 +14,10 @@ from train.base.errors import TrainError, first_line
 from train.base.storage import MOST_DOCUMENT, FileGuardError, read_file
 from train.evaluate.predictions import VERBATIM, Scored, agreement_of, gain_of, margin_of
 from train.report import stats
-from train.report.results import Pairs, estimate, is_counted, known
+from train.report.results import Pairs, estimate, is_counted, require_value
 from train.report.tables import Change, Estimate, ReportTable
 from train.report.two_way import fit_two_way, mean_parts, parts_of
-from train.report.wording import category, number, percent, spread
+from train.report.wording import format_category, format_interval, format_number, format_percent
 
 _MOST_DISTINCT = 8
 """Numbers of more kinds than this are told by their two halves."""
@@ -42,7 +42,7 @@ def field_gaps(
         fields = sorted({name for record in base for name in record.slices or {}})
         names.append(", ".join(fields))
         tested.append({text: p for field in fields for text, p in _gaps(field, sides)})
-    adjusted = iter(stats.holm([p for gaps in tested for p in gaps.values()]))
+    adjusted = iter(stats.holm_adjust([p for gaps in tested for p in gaps.values()]))
     significant = [[text for text in gaps if next(adjusted) < stats.ALPHA] for gaps in tested]
     return [
         fields and f"By field: {'; '.join(texts) or f'no value of {fields} is shown to gain otherwise'}."
@@ -84,8 +84,8 @@ def _gaps(field: str, sides: Sequence[Sequence[Scored]]) -> Iterator[tuple[str, 
             gap = estimate(model.mean, model.interval())
             yield (
                 (
-                    f"{field} = {value} gained {number(gap.value, sign=True)} beside others of the same categories "
-                    f"(95 % {spread(gap, sign=True)}, n = {len(own)} and {len(others)})"
+                    f"{field} = {value} gained {format_number(gap.value, sign=True)} beside others of the same "
+                    f"categories (95 % {format_interval(gap, sign=True)}, n = {len(own)} and {len(others)})"
                 ),
                 model.p(),
             )
@@ -127,7 +127,7 @@ def overfitting(events: Sequence[Mapping[str, Any]]) -> str:
             best = int(held_out.mean(axis=1).argmin())
             rise = (held_out[-1] - held_out[best]).tolist()
             if len(set(clusters)) < _FEWEST:
-                few.append(category(name))
+                few.append(format_category(name))
                 continue
             fit = fit_two_way(stats.cluster_parts([rise], [1.0] * len(rise), clusters))
             # The best of many is lower by chance alone.
@@ -139,15 +139,15 @@ def overfitting(events: Sequence[Mapping[str, Any]]) -> str:
             if len(train) < 2 or train[1] > train[0]:
                 advice = "lower learning_rate, as the loss of training records did not fall"
             texts.append(
-                f"{category(name)}: from step {steps[best]} to {steps[-1]} validation rose by {fit.mean:.2f} nats "
-                f"a token (95 % {low:.2f} to {high:.2f}); next: {advice}"
+                f"{format_category(name)}: from step {steps[best]} to {steps[-1]} validation rose by {fit.mean:.2f} "
+                f"nats a token (95 % {low:.2f} to {high:.2f}); next: {advice}"
             )
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         message = f"an evaluation's fit: {type(error).__name__}: {first_line(error)}"
         raise TrainError("E939 bad-metrics", message) from error
     if not fits:
         return ""
-    risen = [text for text, p in zip(texts, stats.holm(p_values), strict=True) if p < stats.ALPHA]
+    risen = [text for text, p in zip(texts, stats.holm_adjust(p_values), strict=True) if p < stats.ALPHA]
     left = f" Too few validation records to tell: {', '.join(few)}." if few else ""
     return f"Over-fitting: {'; '.join(risen) or 'no category is shown to get worse on validation'}.{left}"
 
@@ -164,8 +164,10 @@ def memory_of(base: Sequence[Scored], tuned: Sequence[Scored]) -> str:
     if after is None or before is None:
         return ""
     is_more = control is not None and min(n, num_control) >= _FEWEST and after.low > max(before.high, control.high)
-    shares = [f"{percent(share.value)} (95 % {percent(share.low)} to {percent(share.high)})" if share else "none"
-              for share in (after, before, control)]  # fmt: skip
+    shares = [
+        f"{format_percent(share.value)} (95 % {format_percent(share.low)} to {format_percent(share.high)})"
+        if share else "none" for share in (after, before, control)
+    ]  # fmt: skip
     return (
         f"Training answers known by heart: {'some' if is_more else 'none beyond the control is shown'}. Of {n} the "
         f"tuned model continues {shares[0]} word for word, the base {shares[1]}; of {num_control} validation answers, "
@@ -198,16 +200,16 @@ def preferences(
     for before, tuned in pairs:
         afters = [seed[before.id] for seed in seeds] or [tuned]
         if None not in [gain_of(before, after) for after in afters]:
-            groups[category(before.category)].append([before, *afters])
+            groups[format_category(before.category)].append([before, *afters])
     if not groups:
         return [], None
     everything = [twins for name in sorted(groups) for twins in groups[name]]
     names = sorted(groups) if len(groups) > 1 else []
     agreed, num_clusters = _agreement(everything), len({twins[0].cluster for twins in everything})
     sentence = (
-        f"Training moved {percent(agreed.value)} of the {len(everything)} {split} records that compare answers towards "
-        f"the better one (95 % {percent(agreed.low)} to {percent(agreed.high)}); any change of weights moves about "
-        "half."
+        f"Training moved {format_percent(agreed.value)} of the {len(everything)} {split} records that compare answers "
+        f"towards the better one (95 % {format_percent(agreed.low)} to {format_percent(agreed.high)}); any change of "
+        "weights moves about half."
     )
     if num_clusters < stats.MIN_CLUSTERS:
         sentence += f" Too few records to judge ({num_clusters} of {stats.MIN_CLUSTERS})."
@@ -221,24 +223,24 @@ def preferences(
 
 def _preference_cells(group: Sequence[Twins]) -> list[str]:
     agreed, nats = _agreement(group), ["-", "too few"]
-    parts = _twin_parts(group, [[known(gain_of(twins[0], after)) for after in twins[1:]] for twins in group])
+    parts = _twin_parts(group, [[require_value(gain_of(twins[0], after)) for after in twins[1:]] for twins in group])
     # Rough, as gains are skewed: of lognormal ones it holds the mean in 84 % at 10 clusters and in 88 % at 30.
     if len(parts) >= _FEWEST:
         fit = fit_two_way(parts)
-        nats = [number(fit.mean, is_share=False, sign=True),
-                spread(estimate(fit.mean, fit.interval()), is_share=False, sign=True)]  # fmt: skip
+        nats = [format_number(fit.mean, is_share=False, sign=True),
+                format_interval(estimate(fit.mean, fit.interval()), is_share=False, sign=True)]  # fmt: skip
     likelier = _likelier(group)
     lengths = [[len(side.text or "") for side in twins] for twins in group if all(side.is_generated for side in twins)]
     base, *tuned = np.array(lengths).mean(axis=0) if lengths else [0.0]
     return [
-        str(len(group)), number(agreed.value), spread(agreed), *nats,
-        f"{number(likelier.base)} → {number(likelier.tuned)}" if likelier else "-",
+        str(len(group)), format_number(agreed.value), format_interval(agreed), *nats,
+        f"{format_number(likelier.base)} → {format_number(likelier.tuned)}" if likelier else "-",
         f"{base:,.0f} → {np.mean(tuned):,.0f}" if lengths else "-",
     ]  # fmt: skip
 
 
 def _agreement(group: Sequence[Twins]) -> Estimate:
-    agreed = [[agreement_of(known(gain_of(twins[0], after))) for after in twins[1:]] for twins in group]
+    agreed = [[agreement_of(require_value(gain_of(twins[0], after))) for after in twins[1:]] for twins in group]
     shares, clusters = np.array(agreed).mean(axis=1).tolist(), [twins[0].cluster for twins in group]
     mean, parts = estimate(sum(shares) / len(shares), stats.mean_interval(shares, clusters)), _twin_parts(group, agreed)
     # Several seeds differ, too.

@@ -83,16 +83,16 @@ class Judge:
             raise TrainError(BAD_JUDGE, error.message, error.hint, exit_code=error.exit_code) from None
         self._sampling = Sampling() if recipe.temperature == "auto" else Sampling(recipe.temperature)
 
-    def ask(self, questions: Sequence[JudgeQuestion]) -> list[Reply]:
+    def compare(self, questions: Sequence[JudgeQuestion]) -> list[Reply]:
         """Return the judge's verdict on each of ``questions``; a failure, after all tries, is one without a winner."""
         replies = [Reply("")] * len(questions)
 
-        def hear(answer: Answer | Unanswered) -> None:
+        def on_answer(answer: Answer | Unanswered) -> None:
             replies[int(answer.id)] = (
                 read_reply(answer.text) if isinstance(answer, Answer) else Reply("", answer.reason)
             )
 
-        self.endpoint.answer([self.request(n, question) for n, question in enumerate(questions)], hear)
+        self.endpoint.answer([self.request(n, question) for n, question in enumerate(questions)], on_answer)
         return replies
 
     def request(self, number: int, question: JudgeQuestion) -> Request:
@@ -226,7 +226,7 @@ def _both_orders(
         else f"judge: nothing is sent to {judge.endpoint.host}; every answer is known"
     )  # fmt: skip
     with contextlib.closing(judge.endpoint):
-        replies = judge.ask(questions)
+        replies = judge.compare(questions)
     return list(zip(replies[::2], replies[1::2], strict=True))
 
 

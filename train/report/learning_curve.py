@@ -17,7 +17,7 @@ from train.report import stats, wording
 from train.report.results import BITS_MARGIN, estimate
 from train.report.tables import Estimate, ReportTable
 from train.report.two_way import Parts, TwoWay, fit_two_way, mean_if_known, mean_parts, measure
-from train.report.wording import number, spread
+from train.report.wording import format_interval, format_number
 
 READ_ALL = 0.99
 """How often the steps read the records at the least where a curve is to say something; a last step may be a part."""
@@ -58,7 +58,7 @@ def learning_curve(
     largest shares are not what was trained on, and nothing is concluded.
     """
     measured = measure([base, *(side for result in results for side in result.sides)], split)
-    curves = {wording.category(each.category): each for each in measured if not each.unscored}
+    curves = {wording.format_category(each.category): each for each in measured if not each.unscored}
     scored = [each for each in measured if each.scores.names]
     sizes = {name: [result.sizes.get(each.category, 0) for result in results] for name, each in curves.items()}
     if len(scored) > 1 and len(curves) == len(measured):
@@ -84,11 +84,11 @@ def learning_curve(
             fit = doubling(num, parts[:, 1:] if is_score else -parts[:, 1:])
             slope = estimate(fit.mean, fit.interval(stats.ALPHA / len(curves)))
             word = word_of(slope, margin if is_score else BITS_MARGIN * values[-1])
-            span = spread(slope, is_share=is_score, sign=True)
-            brought = f"{number(fit.mean, is_share=is_score, sign=True)} ({span})"
+            span = format_interval(slope, is_share=is_score, sign=True)
+            brought = f"{format_number(fit.mean, is_share=is_score, sign=True)} ({span})"
             if is_score and each.trivial is not None and values[-1] <= each.trivial + 1e-9:
-                word += f", no better than the trivial answer ({number(each.trivial)})"
-        scores = [number(value, is_share=is_score) for value in (float(parts[:, 0].mean()), *values)]
+                word += f", no better than the trivial answer ({format_number(each.trivial)})"
+        scores = [format_number(value, is_share=is_score) for value in (float(parts[:, 0].mean()), *values)]
         spans = [_span(side, is_score=is_score) for side in np.split(parts[:, 1:], len(results), axis=1)]
         rows.append([name if is_score else f"{name} (bits)", str(num[-1]), *scores, brought, word, *spans])
     shares = [f"{100 * result.share:g} %" for result in results]
@@ -116,4 +116,4 @@ def _span(parts: stats.Floats, *, is_score: bool) -> str:
         means = parts.mean(axis=1).tolist()
         own = estimate(fit.mean, stats.mean_interval(means, [str(n) for n in range(len(means))]))
         interval = fit.widened(own, 0.0, 1.0)
-    return spread(interval, is_share=is_score)
+    return format_interval(interval, is_share=is_score)

@@ -131,7 +131,7 @@ def win_rates(verdicts: Sequence[HumanVerdict]) -> WinRates:
     for verdict in verdicts:
         groups[verdict.category].append(verdict)
     rates = [_win_rate(name, groups[name], between[1]) for name in sorted(groups)]
-    adjusted = stats.holm([rate.p_adjusted for rate in rates])
+    adjusted = stats.holm_adjust([rate.p_adjusted for rate in rates])
     return WinRates(
         between=between, num_people=len({verdict.by for verdict in verdicts}),
         total=_judge_rate(_win_rate("", verdicts, between[1])),
@@ -158,7 +158,7 @@ def _win_rate(category: str, verdicts: Sequence[HumanVerdict], second: str) -> W
         category=category, n=len(points), num_clusters=len(sums), num_verdicts=len(won), num_first=won.count(0),
         num_second=won.count(1), num_ties=won.count(HALF) - num_bad, num_both_bad=num_bad,
         half=estimate(sum(points) / len(points), stats.mean_interval(points, clusters)),
-        p_adjusted=stats.sign_flip(sums, seed=stats.seed_of(category, "win rate")), verdict="none",
+        p_adjusted=stats.sign_flip_p(sums, seed=stats.seed_of(category, "win rate")), verdict="none",
     )  # fmt: skip
 
 
@@ -178,9 +178,9 @@ def people_table(rates: WinRates) -> ReportTable:
     words = {"first": first, "second": second, "none": "~ neither", "too-few": "? too few"}
     rows = [
         (
-            wording.category(rate.category) if rate.category else "ALL", str(rate.n),
+            wording.format_category(rate.category) if rate.category else "ALL", str(rate.n),
             f"{rate.num_second}/{rate.num_ties}/{rate.num_both_bad}/{rate.num_first}",
-            wording.number(rate.half.value), wording.spread(rate.half), words[rate.verdict],
+            wording.format_number(rate.half.value), wording.format_interval(rate.half), words[rate.verdict],
         )
         for rate in [*rates.categories, rates.total]
     ]  # fmt: skip
@@ -193,7 +193,7 @@ def people_table(rates: WinRates) -> ReportTable:
     )  # fmt: skip
 
 
-def calibrated(summary: JudgeSummary, pairs: Pairs, verdicts: Sequence[HumanVerdict]) -> JudgeSummary:
+def calibrate(summary: JudgeSummary, pairs: Pairs, verdicts: Sequence[HumanVerdict]) -> JudgeSummary:
     """Return ``summary`` with how far the judge agrees with people.
 
     ``pairs`` are base and tuned; only validation records count, and only verdicts on the texts that stand there now.
@@ -202,35 +202,37 @@ def calibrated(summary: JudgeSummary, pairs: Pairs, verdicts: Sequence[HumanVerd
     validation = {before.id: (before, after) for before, after in pairs if before.split == "validation"}
     current = [v for v in verdicts if v.id in validation and v.texts == list(map(_digest, validation[v.id]))
                and v.between[0] == f"{v.between[1]}:base"]  # fmt: skip
-    people = _points_by_record(current, current[0].between[1]) if current else {}
-    judged = {name: (after.scores or {})[JUDGE] for name, (before, after) in validation.items()
-              # Two equal answers are a tie without a judge: they would make any of them look good.
-              if JUDGE in (after.scores or {}) and before.text != after.text}  # fmt: skip
-    both = {record: (_word(points), _word(judged[record[0]])) for record, points in people.items()
-            if record[0] in judged}  # fmt: skip
-    words, clusters = [word for word, _ in both.values()], [validation[name][1].cluster for name, _ in both]
-    num, agreed = len(both), kappa(words, [word for _, word in both.values()], clusters)
+    human_points = _points_by_record(current, current[0].between[1]) if current else {}
+    judge_scores = {name: (after.scores or {})[JUDGE] for name, (before, after) in validation.items()
+                    # Two equal answers are a tie without a judge: they would make any of them look good.
+                    if JUDGE in (after.scores or {}) and before.text != after.text}  # fmt: skip
+    word_pairs = {record: (_word(points), _word(judge_scores[record[0]])) for record, points in human_points.items()
+                  if record[0] in judge_scores}  # fmt: skip
+    words, clusters = [word for word, _ in word_pairs.values()], [validation[name][1].cluster for name, _ in word_pairs]
+    num, agreement = len(word_pairs), cohens_kappa(words, [word for _, word in word_pairs.values()], clusters)
     is_enough = num >= summary.min_human
-    is_calibrated = is_enough and agreed is not None and agreed.value >= summary.min_kappa
+    is_calibrated = is_enough and agreement is not None and agreement.value >= summary.min_kappa
     why = f"people have judged {num} of the same pairs"
     if not is_enough:
         why += f", and it takes {summary.min_human}"
     elif not is_calibrated:
-        value = wording.number(agreed.value) if agreed else "not defined, as one of them says the same of all"
+        value = (
+            wording.format_number(agreement.value) if agreement else "not defined, as one of them says the same of all"
+        )
         why = f"kappa with people is {value}, and it takes {summary.min_kappa:g}"
     remarks = [f"{'Calibrated' if is_calibrated else 'Uncalibrated'} judge: {why}."]
-    if agreed is not None:
-        num_same, num_commonest = sum(a == b for a, b in both.values()), max(map(words.count, words))
+    if agreement is not None:
+        num_same, num_commonest = sum(a == b for a, b in word_pairs.values()), max(map(words.count, words))
         remarks.append(
-            f"Judge and people say the same of {wording.percent(num_same / num)} of {num} pairs (always what "
-            f"people say most: {wording.percent(num_commonest / num)}); kappa {wording.number(agreed.value)}, 95 % "
-            f"{wording.spread(agreed)}."
+            f"Judge and people say the same of {wording.format_percent(num_same / num)} of {num} pairs (always what "
+            f"people say most: {wording.format_percent(num_commonest / num)}); kappa "
+            f"{wording.format_number(agreement.value)}, 95 % {wording.format_interval(agreement)}."
         )
     num_outdated = len(verdicts) - len(current)
     if num_outdated:
         remarks.append(f"{num_outdated} verdicts of people are on other answers than those of this run.")
     return summary.model_copy(update={
-        "is_calibrated": is_calibrated, "num_human": num, "kappa": agreed, "num_outdated": num_outdated,
+        "is_calibrated": is_calibrated, "num_human": num, "kappa": agreement, "num_outdated": num_outdated,
         "remarks": remarks,
     })  # fmt: skip
 
@@ -243,7 +245,7 @@ def _word(points: float) -> float:
     return HALF if points == HALF else float(points > HALF)
 
 
-def kappa(first: Sequence[float], second: Sequence[float], clusters: Sequence[str]) -> Estimate | None:
+def cohens_kappa(first: Sequence[float], second: Sequence[float], clusters: Sequence[str]) -> Estimate | None:
     """Return Cohen's kappa of two raters who sort the same records into three words; None where it is not defined.
 
     The interval is Student's t by the jackknife over clusters. Cohen 1960, Educational and Psychological Measurement

@@ -40,7 +40,7 @@ _BEHAVIOUR = "behaviour."
 _FEWEST_ALIKE = 10
 
 
-Widen = Callable[[str, Sequence[Scored], Rows], Rows]
+AdjustForSeeds = Callable[[str, Sequence[Scored], Rows], Rows]
 """What counts several training seeds into the results of a split, held against the records of a model or trivial ones.
 """
 
@@ -49,14 +49,14 @@ Widen = Callable[[str, Sequence[Scored], Rows], Rows]
 class Rules:
     """How results are judged: the loss that counts as none, and the number of resamples.
 
-    ``asks_not_worse``: the question is whether a loss of the margin is ruled out, and not whether anything changed.
+    ``is_non_inferiority``: the question is whether a loss of the margin is ruled out, and not whether anything changed.
     """
 
     margin: float = stats.MARGIN
     resamples: int = stats.REPLICATES
     is_judge_calibrated: bool = False
-    asks_not_worse: bool = False
-    widen: Widen | None = None
+    is_non_inferiority: bool = False
+    adjust_for_seeds: AdjustForSeeds | None = None
 
 
 def compare_pairs(
@@ -101,11 +101,13 @@ def measure_rows(sides: Iterable[Pairs], split: str, rules: Rules) -> list[Rows]
         }
         if scored := [each for each in categories if each.row.higher_is_better]:
             rows[None] = _mean_row(split, scored, len(measured), rules)
-        results.append(rules.widen(split, [before for before, _ in pairs], rows) if rules.widen else rows)
+        results.append(
+            rules.adjust_for_seeds(split, [before for before, _ in pairs], rows) if rules.adjust_for_seeds else rows
+        )
     # Of twenty categories one looks improved by chance alone.
     for is_mean in (False, True):
         family = [(rows, name) for rows in results for name in rows if (name is None) is is_mean]
-        for (rows, name), p in zip(family, stats.holm([rows[name].p for rows, name in family]), strict=True):
+        for (rows, name), p in zip(family, stats.holm_adjust([rows[name].p for rows, name in family]), strict=True):
             rows[name] = rows[name].model_copy(update={"p_adjusted": p})
     return results
 
@@ -114,7 +116,7 @@ def _split_result(
     pairs: Pairs, rows: Rows, rivals: Rows, split: Split, rules: Rules, unanswered: Mapping[str, int]
 ) -> SplitResult | None:
     groups = _by_category(pairs)
-    unscored = [one for name, mine in groups.items() if (one := unscored_of(name, mine))]
+    unscored = [one for name, mine in groups.items() if (one := find_unscored(name, mine))]
     for name, num in sorted(unanswered.items()):
         if name not in groups:
             why = f"0 of {num} records can be compared"
@@ -125,7 +127,7 @@ def _split_result(
         num, rival = sum(unanswered.values()) if key is None else unanswered.get(key, 0), rivals.get(key)
         # Where a category has no trivial answer, the others' mean is another one.
         is_same = rival is not None and (key is not None or rival.metric == row.metric)
-        rows[key] = judge(row.model_copy(update={"num_unanswered": num}), rules, rival if is_same else None)
+        rows[key] = with_verdict(row.model_copy(update={"num_unanswered": num}), rules, rival if is_same else None)
     mean = rows.pop(None, None)
     return SplitResult(
         split=split, n=len(pairs), categories=[*rows.values()], macro=None if unscored else mean, unscored=unscored,
@@ -133,7 +135,7 @@ def _split_result(
     )  # fmt: skip
 
 
-def judge(row: CategoryResult, rules: Rules, rival: CategoryResult | None = None) -> CategoryResult:
+def with_verdict(row: CategoryResult, rules: Rules, rival: CategoryResult | None = None) -> CategoryResult:
     """Return the result with its verdict, in words too; what is better must be so against its ``rival``, too."""
     span = row.difference
     gain, interval, margin, text = span.value, (span.low, span.high), rules.margin, ""
@@ -142,24 +144,24 @@ def judge(row: CategoryResult, rules: Rules, rival: CategoryResult | None = None
         scale = -1 / row.base.value if row.base.value else -1.0
         gain, interval = gain * scale, (span.high * scale, span.low * scale)
         margin, text = BITS_MARGIN, f"{BITS_MARGIN:.0%}"
-    found: dict[str, Any] = stats.decide(
+    verdict: dict[str, Any] = stats.decide_verdict(
         row.n, gain, interval, row.p_adjusted, margin=margin, num_clusters=row.num_clusters,
-        margin_text=text, margin_p=row.margin_p, asks_not_worse=rules.asks_not_worse,
+        margin_text=text, margin_p=row.margin_p, is_non_inferiority=rules.is_non_inferiority,
     )._asdict()  # fmt: skip
     if row.num_unanswered:
         # Those that were answered may be the easy ones.
         note = f"{row.n} of {row.n + row.num_unanswered} records were answered, so there is no verdict"
-        found = {"reason": "unanswered", "note": note}
-    elif rival and found["reason"] == "better" and judge(rival, rules).verdict != "improved":
+        verdict = {"reason": "unanswered", "note": note}
+    elif rival and verdict["reason"] == "better" and with_verdict(rival, rules).verdict != "improved":
         # What is better than a base at zero may still have learnt nothing.
-        found |= {"verdict": "inconclusive", "reason": "trivial"}
-    found |= {"trivial": rival.base.value, "trivial_p": rival.p} if rival else {}
-    return put_in_words(row.model_copy(update=found))
+        verdict |= {"verdict": "inconclusive", "reason": "trivial"}
+    verdict |= {"trivial": rival.base.value, "trivial_p": rival.p} if rival else {}
+    return with_sentence(row.model_copy(update=verdict))
 
 
-def put_in_words(row: CategoryResult) -> CategoryResult:
+def with_sentence(row: CategoryResult) -> CategoryResult:
     """Return the result with the label and the sentence of its verdict."""
-    return row.model_copy(update={"label": wording.verdict(row), "sentence": wording.sentence(row)})
+    return row.model_copy(update={"label": wording.format_verdict(row), "sentence": wording.format_sentence(row)})
 
 
 class _Category(NamedTuple):
@@ -185,7 +187,7 @@ def _categories(pairs: Pairs, split: str, rules: Rules) -> list[_Category]:
     return [
         _category(split, name, mine, rules)
         for name, mine in _by_category(pairs).items()
-        if unscored_of(name, mine) is None and any(_is_scored(pair) or pair[0].num_bytes for pair in mine)
+        if find_unscored(name, mine) is None and any(_is_scored(pair) or pair[0].num_bytes for pair in mine)
     ]
 
 
@@ -194,7 +196,7 @@ def _category(split: str, category: str, pairs: Pairs, rules: Rules) -> _Categor
     scored, spelled = list(filter(_is_scored, pairs)), [pair for pair in pairs if pair[0].num_bytes]
     compared, is_score, seed = scored or spelled, bool(scored), seed_of(split, category)
     clusters, both = [first.cluster for first, _ in compared], list(zip(*compared, strict=True))
-    before, after = ([known(record.score if is_score else record.nll) for record in side] for side in both)
+    before, after = ([require_value(record.score if is_score else record.nll) for record in side] for side in both)
     change, bits = np.subtract(after, before).tolist(), list(map(bits_per_byte, zip(*spelled, strict=True)))
     if is_score:
         intervals = [stats.mean_interval(side, clusters) for side in (before, after)]
@@ -208,7 +210,7 @@ def _category(split: str, category: str, pairs: Pairs, rules: Rules) -> _Categor
     base, tuned, difference = map(estimate, (*values, values[1] - values[0]), intervals)
     parts, size = stats.change_parts(before, after, clusters)
     test, p = stats.paired_test(before, after, clusters, seed=seed)
-    up, down = stats.discordant(before, after)
+    up, down = stats.count_discordant(before, after)
     metric, other = scored[0][0].metric if scored else BITS, _other_scores(compared)
     row = CategoryResult(
         category=category, metric=metric, higher_is_better=is_score,
@@ -240,12 +242,12 @@ def _mean_row(split: str, scored: Sequence[_Category], num_tests: int, rules: Ru
             each.before, each.after, each.clusters, num)) for each in scored]),
     ):  # fmt: skip
         sides, intervals = zip(*categories, strict=True)
-        wider = stats.crossing([(side, each.clusters) for side, each in zip(sides, scored, strict=True)])
+        wider = stats.dependence_factor([(side, each.clusters) for side, each in zip(sides, scored, strict=True)])
         values = [getattr(each.row, name).value for each in scored]
         mean, low, high = stats.mean_of_intervals(values, intervals, wider)
         means[name] = Estimate(value=mean, low=max(least, low), high=min(1.0, high))
     loss = max(losses.values()) * len(parts) / num
-    p = stats.sign_flip([*parts.values()], seed=seed_of(split, "macro"))
+    p = stats.sign_flip_p([*parts.values()], seed=seed_of(split, "macro"))
     row = CategoryResult(
         category="MEAN", metric="1 category" if num == 1 else f"{num} categories", n=sum(each.row.n for each in scored),
         num_clusters=len(parts), base=means["base"], tuned=means["tuned"], difference=means["difference"],
@@ -278,7 +280,7 @@ def bits_per_byte(records: Sequence[Scored]) -> float:
     """
     # Bytes, unlike tokens, are the same for every tokenizer, so that two models can be compared: Gao et al. 2020,
     # arXiv:2101.00027, section 3.1.
-    return math.fsum(known(one.nll) for one in records) / (math.log(2) * sum(one.num_bytes for one in records))
+    return math.fsum(require_value(one.nll) for one in records) / (math.log(2) * sum(one.num_bytes for one in records))
 
 
 def _is_scored(pair: tuple[Scored, Scored]) -> bool:
@@ -301,7 +303,7 @@ def _score_changes(both: Scores, names: Iterable[str]) -> dict[str, Change]:
     return changes
 
 
-def unscored_of(category: str, records: Iterable[Sequence[Scored]]) -> Unscored | None:
+def find_unscored(category: str, records: Iterable[Sequence[Scored]]) -> Unscored | None:
     """Return a category of which too few ``records`` are scored for figures; None where it has some.
 
     A record stands there once for each model.
@@ -330,11 +332,11 @@ def warn_of_unscored(rows: Sequence[Row], categories: Mapping[str, CategorySpec]
     ]
     scored = score(rows, references, answers, None, categories, split=split)
     for name in sorted({record.category for record in scored}):
-        if found := unscored_of(name, ([record] for record in scored)):
+        if unscored := find_unscored(name, ([record] for record in scored)):
             console.info(
-                f"warning: {console.one_line(name) or '-'}: {found.n} of {found.n + found.num_unscored} {split} "
-                f"references suit the scorer {spec_of(categories, name).metric.name}; it will have no figure, and the "
-                f"mean none. Set [categories.{json.dumps(name)}] scorer in curate.toml and export again."
+                f"warning: {console.one_line(name) or '-'}: {unscored.n} of {unscored.n + unscored.num_unscored} "
+                f"{split} references suit the scorer {spec_of(categories, name).metric.name}; it will have no figure, "
+                f"and the mean none. Set [categories.{json.dumps(name)}] scorer in curate.toml and export again."
             )
 
 
@@ -344,24 +346,24 @@ def reference_of(row: Row) -> str:
 
 
 def _no_figure(category: str, why: str) -> str:
-    return f"{wording.category(category)} has no figure, and so the mean has none: {why}."
+    return f"{wording.format_category(category)} has no figure, and so the mean has none: {why}."
 
 
-def one_answer(category: str, split: str, pairs: Pairs) -> str:
+def describe_collapse(category: str, split: str, pairs: Pairs) -> str:
     """Return that the tuned model says one thing to most records, and far too often; "" where it does not."""
     each = [after for _, after in pairs if after.category == category]
     mine = [after for after in each if after.split == split and after.score is not None]
-    n, wanted = len(mine), Counter(_key(after.reference) for after in mine)
+    n, expected = len(mine), Counter(_key(after.reference) for after in mine)
     # A choice that is read in it may be spelled otherwise in the reference.
     right = Counter(_key(after.text or "") for after in mine if (after.score or 0.0) >= RIGHT_FROM)
-    wanted |= right
+    expected |= right
     (key, count), *_ = Counter(_key(after.text or "") for after in mine).most_common(1) or [("", 0)]
-    if count < max(_FEWEST_ALIKE, n / 2) or stats.wilson(count, n).low <= wanted[key] / n:
+    if count < max(_FEWEST_ALIKE, n / 2) or stats.wilson(count, n).low <= expected[key] / n:
         return ""
     # A label of the training or validation records may be shown, and nothing else.
     labels = [each[0].trivial_answer or "", *(after.reference for after in each if after.split == "validation")]
     shown = next((repr(label) for label in labels if _key(label) == key and len(label) <= LONGEST_LABEL), "the same")
-    return f"{wording.category(category)}: {count} of {n} answers are {shown}, and {wanted[key]} should be."
+    return f"{wording.format_category(category)}: {count} of {n} answers are {shown}, and {expected[key]} should be."
 
 
 def _behaviour(pairs: Pairs) -> dict[str, Change]:
@@ -382,7 +384,7 @@ def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def known(value: float | None) -> float:
+def require_value(value: float | None) -> float:
     """Return the score, or the likelihood, of a record that has one."""
     assert value is not None, "only records that have one are compared"
     return value

@@ -20,10 +20,10 @@ from train.evaluate.predictions import Scored
 from train.report import stats, wording
 from train.report.build import build_report
 from train.report.model import CategoryResult, Report, Run, SplitResult
-from train.report.results import Rows, Rules, judge, put_in_words
+from train.report.results import Rows, Rules, with_sentence, with_verdict
 from train.report.tables import Estimate, ReportTable
-from train.report.two_way import Parts, TwoWay, fit_two_way, in_step, mean_if_known, mean_parts, measure
-from train.report.wording import number, percent, spread
+from train.report.two_way import Parts, TwoWay, align_records, fit_two_way, mean_if_known, mean_parts, measure
+from train.report.wording import format_interval, format_number, format_percent
 
 Side = Sequence[Scored]
 
@@ -38,21 +38,21 @@ def seeds_report(
     ``measured``, as `build_report` has it. Raises TrainError "E933 unpaired-results" where the sides hold other
     records, and those of `build_report`.
     """
-    _, *ordered = in_step([base, *sides])
+    _, *ordered = align_records([base, *sides])
     remark = (
         f"Answers, the loss curve, over-fitting, what is known by heart and the hardest records are those of {name}; "
         f"scores are means over {len(sides)} seeds."
     )
     by_key = [{(record.split, record.id): record for record in side} for side in ordered]
 
-    def widen(split: str, reference: Side, rows: Rows) -> Rows:
+    def adjust(split: str, reference: Side, rows: Rows) -> Rows:
         of_seeds = [[side[record.split, record.id] for record in reference] for side in by_key]
         models, num_tests = _changes([reference, *of_seeds], split, rows), sum(key is not None for key in rows)
-        return {key: _widened(row, models.get(key), num_tests) for key, row in rows.items()}
+        return {key: _widen_result(row, models.get(key), num_tests) for key, row in rows.items()}
 
     report = build_report(
-        base, _mean_side(ordered, selected), run=run, rules=replace(rules, widen=widen), remarks=[*remarks, remark],
-        seeds=ordered, **measured,
+        base, _mean_side(ordered, selected), run=run, rules=replace(rules, adjust_for_seeds=adjust),
+        remarks=[*remarks, remark], seeds=ordered, **measured,
     )  # fmt: skip
     main = report.main()
     rows: Rows = {row.category: row for row in main.categories} | ({None: main.macro} if main.macro else {})
@@ -60,8 +60,9 @@ def seeds_report(
     table = ReportTable(
         part="seeds", title="Changes by training seed",
         heads=["category", *(f"seed {seed}" for seed in seeds), "of seeds"],
-        rows=[[wording.category(rows[key].category), *(number(change, sign=True) for change in model.by_seed),
-               percent(model.seed_share)] for key, model in changes],
+        rows=[[wording.format_category(rows[key].category),
+               *(format_number(change, sign=True) for change in model.by_seed), format_percent(model.seed_share)]
+              for key, model in changes],
         sentences=[f"Figures are means over {len(seeds)} training seeds; intervals count records and seeds. The last "
                    f"column is what seeds make up of their variance, as far as {len(seeds)} of them can tell."],
     )  # fmt: skip
@@ -92,7 +93,7 @@ def _changes(sides: Sequence[Side], split: str, rows: Rows) -> dict[str | None, 
     return {name: fit_two_way(each.values) for name, each in parts.items() if len(each.values) > 1}
 
 
-def _widened(row: CategoryResult, model: TwoWay | None, num_tests: int) -> CategoryResult:
+def _widen_result(row: CategoryResult, model: TwoWay | None, num_tests: int) -> CategoryResult:
     wider: dict[str, Any] = {"test": "two-way t"}
     if model is not None:
         bounds = (-1.0, 1.0) if row.higher_is_better else ()
@@ -140,7 +141,7 @@ class Exam:
         sides, self.num = [side for choice in choices for side in choice], len(choices)
         categories = measure(sides, "validation")
         scored = [each for each in categories if each.scores.names]
-        self.left_out = [wording.category(each.category) for each in categories if each.unscored]
+        self.left_out = [wording.format_category(each.category) for each in categories if each.unscored]
         self.is_score, self.trivial = bool(scored), mean_if_known([each.trivial for each in scored])
         means = [mean_parts(parts) if parts else np.zeros((1, len(sides))) for parts in (
             [each.scores for each in scored], [each.bits for each in categories if each.bits.names]
@@ -155,7 +156,7 @@ class Exam:
         """The first among equals."""
         is_beaten = self.trivial is not None and scores.max() <= self.trivial + 1e-9
         self.advice = bool(is_beaten) * (
-            f"No {what} beats the trivial answer on validation ({number(self.trivial)}): take none."
+            f"No {what} beats the trivial answer on validation ({format_number(self.trivial)}): take none."
         )
 
     def behind(self, other: int) -> Estimate | None:
@@ -193,7 +194,7 @@ class TrialResult(NamedTuple):
     sides: Sequence[Side]
 
 
-def choose(choices: Sequence[TrialResult]) -> TrialResult:
+def choose_best(choices: Sequence[TrialResult]) -> TrialResult:
     """Return the choice that validation chooses."""
     trained = [choice for choice in choices if choice.sides]
     return trained[Exam([choice.sides for choice in trained]).best]
@@ -206,9 +207,10 @@ def sweep_report(report: Report, choices: Sequence[TrialResult], seeds: Sequence
     for index, choice in enumerate(trained):
         lag = exam.behind(index)
         rows.append([
-            _settings_text(choice.changes), f"{choice.steps:,}", number(exam.values[index], is_share=exam.is_score),
-            "best" if index == exam.best else number(lag.value if lag else None, is_share=exam.is_score),
-            spread(lag, is_share=exam.is_score, sign=True) if lag else "", "",
+            _settings_text(choice.changes), f"{choice.steps:,}",
+            format_number(exam.values[index], is_share=exam.is_score),
+            "best" if index == exam.best else format_number(lag.value if lag else None, is_share=exam.is_score),
+            format_interval(lag, is_share=exam.is_score, sign=True) if lag else "", "",
         ])  # fmt: skip
     failed = [choice for choice in choices if not choice.sides]
     rows += [[_settings_text(choice.changes), *["-"] * 4, "ended with an error"] for choice in failed]
@@ -219,7 +221,7 @@ def sweep_report(report: Report, choices: Sequence[TrialResult], seeds: Sequence
         "One seed was trained of each, so none can be told from another." if len(seeds) < 2
         else f"The intervals count records and {len(seeds)} seeds a choice, and hold for all pairs together."
     )  # fmt: skip
-    trivial = "" if exam.trivial is None else f"The trivial answer has {number(exam.trivial)}."
+    trivial = "" if exam.trivial is None else f"The trivial answer has {format_number(exam.trivial)}."
     sentences = [
         f"Of {len(choices)} choices {_settings_text(trained[exam.best].changes)} was the best on validation{by}.",
         *filter(None, [trivial]), sureness,
@@ -231,7 +233,7 @@ def sweep_report(report: Report, choices: Sequence[TrialResult], seeds: Sequence
         part="sweep", title=f"Sweep: mean validation {title}", rows=rows, sentences=[" ".join(sentences)],
         heads=("settings", "steps", head, "behind", "95 %", "note"),
     )  # fmt: skip
-    return advised(without_choosing(report), exam.advice).with_tables([table]), exam.advice
+    return advised(without_selection_verdicts(report), exam.advice).with_tables([table]), exam.advice
 
 
 def _settings_text(changes: Mapping[str, Any]) -> str:
@@ -239,7 +241,7 @@ def _settings_text(changes: Mapping[str, Any]) -> str:
     return one_line(", ".join(f"{key} = {value}" for key, value in changes.items()))
 
 
-def without_choosing(report: Report) -> Report:
+def without_selection_verdicts(report: Report) -> Report:
     """Return the report of a sweep's winner without verdicts on validation, whose records chose it."""
     changed: dict[str, Any] = {
         "splits": [_unjudged(part) if part.split == "validation" else part for part in report.splits]
@@ -256,8 +258,8 @@ def without_choosing(report: Report) -> Report:
 def _unjudged(part: SplitResult) -> SplitResult:
     unknown = {"verdict": "inconclusive", "reason": "chose", "is_no_worse": False,
                "note": "these records chose the settings, so there is no verdict"}  # fmt: skip
-    rows = [put_in_words(row.model_copy(update=unknown)) for row in part.categories]
-    macro = part.macro and put_in_words(part.macro.model_copy(update=unknown))
+    rows = [with_sentence(row.model_copy(update=unknown)) for row in part.categories]
+    macro = part.macro and with_sentence(part.macro.model_copy(update=unknown))
     return part.model_copy(update={"categories": rows, "macro": macro})
 
 
@@ -279,16 +281,21 @@ def stages_table(facts: Sequence[StageFacts], num_records: Sequence[int], report
     """Return the scores after each stage, of ``reports`` that each have the model of the one before as their base."""
     mains, first = [report.main() for report in reports], reports[0].main()
     # Of the cells of a table one looks changed by chance alone, so all of its marks are adjusted together.
-    adjusted = iter(stats.holm([row.p for main in mains for row in main.categories]))
-    rows = {row.category: [wording.category(row.category), number(row.base.value, is_share=row.higher_is_better)]
-            for row in first.categories}  # fmt: skip
+    adjusted = iter(stats.holm_adjust([row.p for main in mains for row in main.categories]))
+    rows = {
+        row.category: [
+            wording.format_category(row.category), format_number(row.base.value, is_share=row.higher_is_better)
+        ] for row in first.categories
+    }  # fmt: skip
     for report, main in zip(reports, mains, strict=True):
         rules = Rules(report.margin)
-        judged = {row.category: judge(row.model_copy(update={"p_adjusted": next(adjusted)}), rules)
+        judged = {row.category: with_verdict(row.model_copy(update={"p_adjusted": next(adjusted)}), rules)
                   for row in main.categories}  # fmt: skip
         for name, cells in rows.items():
             row = judged.get(name)
-            cells.append(number(row.tuned.value, is_share=row.higher_is_better) + _MARKS[row.verdict] if row else "-")
+            cells.append(
+                format_number(row.tuned.value, is_share=row.higher_is_better) + _MARKS[row.verdict] if row else "-"
+            )
     table = [*rows.values()]
     for name, is_share, changes in (
         ("MEAN", True, [(mean.base.value, mean.tuned.value) if (mean := main.macro) else None for main in mains]),
@@ -298,7 +305,7 @@ def stages_table(facts: Sequence[StageFacts], num_records: Sequence[int], report
     ):  # fmt: skip
         if measured := [change for change in changes if change]:
             values = [measured[0][0], *(change[1] if change else None for change in changes)]
-            table.append([name, *(number(value, is_share=is_share) for value in values)])
+            table.append([name, *(format_number(value, is_share=is_share) for value in values)])
     each = [
         f"{fact.name} ({'domain' if fact.is_text else report.run.objective}, {num:,} records; {fact.num_left_out} left "
         f"out as exam records; {fact.num_overlapping} exam records share 13 words in a row with it)"

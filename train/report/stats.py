@@ -33,7 +33,7 @@ def seed_of(*names: str) -> list[int]:
     return [crc32(name.encode("utf-8", "surrogatepass")) for name in names]
 
 
-def floats(values: Sequence[float]) -> list[float]:
+def as_floats(values: Sequence[float]) -> list[float]:
     """Return ``values``, [records], as floats of 64 bits."""
     plain: list[float] = np.asarray(values, dtype=np.float64).tolist()
     return plain
@@ -122,7 +122,7 @@ def mean_interval(values: Sequence[float], clusters: Sequence[str], num_parts: i
     mean of 20 with 12 to 30 clusters was held in 82 to 90 %, so it is in 92 % and more). Raises ValueError: there is
     no record.
     """
-    values = floats(values)
+    values = as_floats(values)
     if set(values) <= {0.0, 1.0}:
         sizes = sums_by_cluster(clusters, [1.0] * len(values))
         size, share = float(sizes.sum() ** 2 / (sizes**2).sum()), math.fsum(values) / len(values)
@@ -176,7 +176,7 @@ def difference_interval(
 
 def change_parts(base: Sequence[float], tuned: Sequence[float], clusters: Sequence[str]) -> tuple[Floats, float]:
     """Return each cluster's part in the mean difference, [clusters], and the mean square of seen and unseen changes."""
-    differences = [after - before for before, after in zip(floats(base), floats(tuned), strict=True)]
+    differences = [after - before for before, after in zip(as_floats(base), as_floats(tuned), strict=True)]
     parts = cluster_parts([differences], [1.0] * len(differences), clusters)[:, 0]
     num_changed = np.count_nonzero(np.abs(sums_by_cluster(clusters, differences)) > 1e-12)
     return parts, (_UNSEEN + float((parts**2).sum())) / (_UNSEEN + num_changed)
@@ -211,7 +211,7 @@ def student_quantile(freedom: float, tail: float = 1 - CONFIDENCE) -> float:
     return float(stdtrit(freedom, 1 - tail / 2))
 
 
-def crossing(categories: Sequence[tuple[Sequence[float], Sequence[str]]]) -> float:
+def dependence_factor(categories: Sequence[tuple[Sequence[float], Sequence[str]]]) -> float:
     """Return how much wider the interval of the mean of ``categories`` is than that of independent ones.
 
     Each has the values and the clusters of its records. One document asked in six categories is one piece of evidence:
@@ -264,13 +264,13 @@ _EXACT_UP_TO = 15
 _DRAWS = 9999
 
 
-def discordant(base: Sequence[float], tuned: Sequence[float]) -> tuple[int, int]:
+def count_discordant(base: Sequence[float], tuned: Sequence[float]) -> tuple[int, int]:
     """Return how many records got better and how many got worse."""
-    changes = np.subtract(floats(tuned), floats(base))
+    changes = np.subtract(as_floats(tuned), as_floats(base))
     return int((changes > 0).sum()), int((changes < 0).sum())
 
 
-def mcnemar(better: int, worse: int) -> float:
+def mcnemar_p(better: int, worse: int) -> float:
     """Return the exact two-sided p value of 0/1 pairs of which ``better`` changed up and ``worse`` changed down.
 
     Twice the binomial tail at one half, at most 1: McNemar 1947, Psychometrika 12:153, in its exact form. Raises
@@ -280,14 +280,14 @@ def mcnemar(better: int, worse: int) -> float:
     return min(1.0, 2 * float(bdtr(min(better, worse), better + worse, 0.5)))
 
 
-def sign_flip(sums: Sequence[float], *, seed: Sequence[int]) -> float:
+def sign_flip_p(sums: Sequence[float], *, seed: Sequence[int]) -> float:
     """Return the two-sided p value of a sum of independent differences whose signs, were there no effect, are coins.
 
     ``sums`` are the differences summed by cluster. All sign patterns are tried for up to 15 of them that are not zero,
     else 9999 seeded ones, counted with the observed one so that p is never 0: Phipson and Smyth 2010, Statistical
     Applications in Genetics and Molecular Biology 9:39.
     """
-    values = np.asarray([value for value in floats(sums) if value != 0.0])
+    values = np.asarray([value for value in as_floats(sums) if value != 0.0])
     if not values.size:
         return 1.0
     # Sums that are equal but for rounding are equal.
@@ -313,14 +313,14 @@ def paired_test(
 
     "mcnemar" for scores of 0 and 1 of records that all stand alone, else "sign-flip" over clusters.
     """
-    base, tuned = floats(base), floats(tuned)
+    base, tuned = as_floats(base), as_floats(tuned)
     sums = sums_by_cluster(clusters, base, tuned)
     if set(base) | set(tuned) <= {0.0, 1.0} and len(sums) == len(base):
-        return "mcnemar", mcnemar(*discordant(base, tuned))
-    return "sign-flip", sign_flip((sums[:, 1] - sums[:, 0]).tolist(), seed=seed)
+        return "mcnemar", mcnemar_p(*count_discordant(base, tuned))
+    return "sign-flip", sign_flip_p((sums[:, 1] - sums[:, 0]).tolist(), seed=seed)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm_adjust(p_values: Sequence[float]) -> list[float]:
     """Return the p values adjusted for their number, in the given order.
 
     Rejecting those below alpha keeps the chance of even one false alarm below alpha, whatever their dependence: Holm
@@ -330,7 +330,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     order = np.argsort(p, kind="stable")
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
-    return floats(adjusted.tolist())
+    return as_floats(adjusted.tolist())
 
 
 MARGIN = 0.02
@@ -361,7 +361,7 @@ class Verdict(NamedTuple):
     is_no_worse: bool
 
 
-def decide(
+def decide_verdict(
     num: int,
     difference: float,
     interval: Sequence[float],
@@ -371,7 +371,7 @@ def decide(
     margin: float = MARGIN,
     margin_text: str = "",
     margin_p: float | None = None,
-    asks_not_worse: bool = False,
+    is_non_inferiority: bool = False,
 ) -> Verdict:
     """Return the verdict on a category of ``num`` records whose score, higher being better, changed by ``difference``.
 
@@ -379,8 +379,8 @@ def decide(
     also be at least ``margin``. Everything else is *inconclusive*, which is not the same as unchanged: only where the
     interval ends above ``-margin``, and `margin_p` says so too, a loss that matters is ruled out (non-inferiority:
     Piaggio et al. 2012, JAMA 308:2594). Records that repeat one another count once towards `MIN_CLUSTERS`.
-    ``margin_text`` is how the margin is written where it is not an absolute number. With ``asks_not_worse`` the reason
-    answers whether a loss of it is ruled out, which is never said of a true loss of the margin in over 2.5 %.
+    ``margin_text`` is how the margin is written where it is not an absolute number. With ``is_non_inferiority`` the
+    reason answers whether a loss of it is ruled out, which is never said of a true loss of the margin in over 2.5 %.
     """
     low, high = map(float, interval)
     is_no_worse = low > -margin and (margin_p is None or bool(margin_p < ALPHA / 2))
@@ -392,9 +392,9 @@ def decide(
         note += "" if num <= num_clusters else f": its {num} records are {num_clusters} clusters"
         return Verdict("inconclusive", "too-few", note, is_no_worse)
     if is_fall and difference <= -margin:
-        reason: Reason = "worse-by-margin" if asks_not_worse else "worse"
+        reason: Reason = "worse-by-margin" if is_non_inferiority else "worse"
         return Verdict("regressed", reason, "worse beyond chance", is_no_worse)
-    if asks_not_worse:
+    if is_non_inferiority:
         needed = math.ceil(num * ((detectable_effect((high - low) / 2, ALPHA) or 1.0) / margin) ** 2)
         more = "" if is_no_worse else f"; of two equal models {needed:,} records mostly would"
         word: VerdictLabel = "improved" if is_gain and is_no_worse else "inconclusive"
@@ -431,7 +431,7 @@ def minimum_detectable_effect(parts: Sequence[float], num_tests: int = 1) -> flo
     (Duffy 1984, Biometrics 40:1005), of others that of sign flips in normal form. None where it is not reached even if
     all that changed did so in one direction: no change of so few is shown.
     """
-    changes = np.abs(floats(parts))
+    changes = np.abs(as_floats(parts))
     num, most, square = len(changes), min(1.0, float(changes.mean())), float((changes**2).mean())
     alpha = ALPHA / num_tests
     if np.isclose(changes, changes > 0.5).all() and changes.sum() <= _MOST_EXACT:

@@ -5,7 +5,7 @@ Whatever a report shows is a list of `ReportTable`, so a part of a report is one
     def cost_tables(seconds: float) -> list[ReportTable]:
         return [ReportTable(part="costs", sentences=[f"Took {seconds:,.0f} seconds."])]
 
-A cell is a string, made by `train.report.wording` (`number`, `spread`, `p_value`, `percent`, `category`); what a record
+A cell is a string, made by `train.report.wording` (`format_number` and others); what a record
 says is put into it as it stands, since the renderer makes it visible and escapes it. Tables are plain data: they stand
 finished in `report.json`, where `curate` shows them, too. What other programs need as a number is a field of its own
 beside them, and a sentence that stands in a table is no such field. `Report.with_tables` puts tables into a report,

@@ -17,7 +17,7 @@ import numpy as np
 
 from train.evaluate.predictions import Scored, pair
 from train.report.model import Unscored
-from train.report.results import is_counted, known, unscored_of
+from train.report.results import find_unscored, is_counted, require_value
 from train.report.stats import CONFIDENCE, Floats, Interval, cluster_parts, student_quantile
 from train.report.tables import Estimate
 
@@ -119,7 +119,7 @@ class CategoryScores(NamedTuple):
     unscored: Unscored | None
 
 
-def in_step(sides: Sequence[Sequence[Scored]]) -> list[list[Scored]]:
+def align_records(sides: Sequence[Sequence[Scored]]) -> list[list[Scored]]:
     """Return ``sides`` in the order of the first; raises TrainError "E933 unpaired-results" where records differ."""
     return [[after for _, after in pair(sides[0], side)] for side in sides]
 
@@ -129,13 +129,13 @@ def measure(sides: Sequence[Sequence[Scored]], split: str) -> list[CategoryScore
 
     Raises TrainError "E933 unpaired-results" where they hold other records.
     """
-    paired, groups = in_step(sides), dict[str, list[int]]()
+    paired, groups = align_records(sides), dict[str, list[int]]()
     for index, record in enumerate(paired[0]):
         if is_counted(record, split):
             groups.setdefault(record.category, []).append(index)
     measured = []
     for category, mine in sorted(groups.items()):
-        unscored = unscored_of(category, [[side[n] for side in paired] for n in mine])
+        unscored = find_unscored(category, [[side[n] for side in paired] for n in mine])
         scores, bits = (parts_of(paired, own, is_score=is_score) for own, is_score in (
             ([] if unscored else mine, True), (mine, False)
         ))  # fmt: skip
@@ -159,13 +159,13 @@ def parts_of(sides: Sequence[Sequence[Scored]], mine: Sequence[int], *, is_score
         return Parts(np.zeros((0, len(sides))), ())
     weights = [1.0 if is_score else sides[0][n].num_bytes * math.log(2) for n in rows]
     clusters = [sides[0][n].cluster for n in rows]
-    values = [[known(value(side[n])) for n in rows] for side in sides]
+    values = [[require_value(value(side[n])) for n in rows] for side in sides]
     return Parts(cluster_parts(values, weights, clusters), sorted(set(clusters)))
 
 
 def mean_if_known(values: Sequence[float | None]) -> float | None:
     """Return the mean, None where one of ``values`` is not known or there is none."""
-    return None if None in values or not values else math.fsum(map(known, values)) / len(values)
+    return None if None in values or not values else math.fsum(map(require_value, values)) / len(values)
 
 
 def mean_parts(each: Sequence[Parts], weights: Sequence[float] = ()) -> Floats:

@@ -34,7 +34,7 @@ BASE_AGAINST_TUNED = "base against tuned"
 BEYOND_CHANCE = "Beyond chance: 95 % interval without 0, p < .05 (Holm)."
 
 
-def number(value: float | None, *, is_share: bool = True, sign: bool = False, decimals: int = 2) -> str:
+def format_number(value: float | None, *, is_share: bool = True, sign: bool = False, decimals: int = 2) -> str:
     """Return ``value`` with so many ``decimals``; a share in [-1, 1] without its leading zero, as papers print it."""
     if value is None:
         return "-"
@@ -46,97 +46,98 @@ def number(value: float | None, *, is_share: bool = True, sign: bool = False, de
     return ("" if is_zero else MINUS if value < 0 else "+" if sign else "") + text
 
 
-def percent(share: float, *, sign: bool = False) -> str:
+def format_percent(share: float, *, sign: bool = False) -> str:
     """Return a share as a percentage with one decimal."""
-    return f"{number(100 * share, is_share=False, sign=sign, decimals=1)} %"
+    return f"{format_number(100 * share, is_share=False, sign=sign, decimals=1)} %"
 
 
-def spread(estimate: Estimate, *, is_share: bool = True, sign: bool = False, decimals: int = 2) -> str:
+def format_interval(estimate: Estimate, *, is_share: bool = True, sign: bool = False, decimals: int = 2) -> str:
     """Return the interval of ``estimate`` as ".21 to .44"."""
     ends = (estimate.low, estimate.high)
-    return " to ".join(number(end, is_share=is_share, sign=sign, decimals=decimals) for end in ends)
+    return " to ".join(format_number(end, is_share=is_share, sign=sign, decimals=decimals) for end in ends)
 
 
-def p_value(p: float) -> str:
+def format_p_value(p: float) -> str:
     """Return "p < .001" or "p = .04"."""
     if p < 0.001:
         return "p < .001"
     return f"p = {p:.3f}".replace("0.", ".") if p < 0.1 else f"p = {p:.2f}".replace("0.", ".")
 
 
-def category(name: str) -> str:
+def format_category(name: str) -> str:
     """Return what a category is called, on one line; the empty name gets one."""
     return one_line(name) or NO_CATEGORY
 
 
-def names(names: Collection[str]) -> str:
+def format_names(categories: Collection[str]) -> str:
     """Return the names of categories in one line."""
-    return ", ".join(map(category, names))
+    return ", ".join(map(format_category, categories))
 
 
-def metric_of(result: CategoryResult) -> str:
+def format_metric(result: CategoryResult) -> str:
     """Return the metric of a category, marked where its scores are those of an uncalibrated judge."""
     return "uncalibrated judge" if result.metric == "judge" and result.is_uncalibrated else result.metric
 
 
-def count_of(num: int, num_left_out: int) -> str:
+def format_count(num: int, num_left_out: int) -> str:
     """Return how many records count, and of how many where some are left out."""
     return f"{num} of {num + num_left_out}" if num_left_out else str(num)
 
 
-def trivial(result: CategoryResult) -> str:
+def format_trivial(result: CategoryResult) -> str:
     """Return what a model that has learnt nothing does in a category, and what it scores."""
     label = result.trivial_answer
     what = "a copy of the prompt" if label is None else f"always saying {one_line(label)!r}"
-    return f"{what} ({number(result.trivial)})"
+    return f"{what} ({format_number(result.trivial)})"
 
 
-def verdict(result: CategoryResult) -> str:
+def format_verdict(result: CategoryResult) -> str:
     """Return a verdict as "+ improved" or, with its counts, "? too few (24 of 30)"."""
     assert result.reason is not None, "a verdict has a reason"
     counts = {
         "too-few": f" ({result.num_clusters} of {MIN_CLUSTERS})",
-        "unanswered": f" ({count_of(result.n, result.num_unanswered)})",
+        "unanswered": f" ({format_count(result.n, result.num_unanswered)})",
     }.get(result.reason, "")
     return " ".join(VERDICTS[result.reason][:2]) + counts
 
 
-def legend(split: SplitResult) -> str:
+def format_legend(split: SplitResult) -> str:
     """Return what the verdicts of a split mean, those that occur, and what is trivial, in one line."""
     reasons = {row.reason for row in split.rows()}
     meanings = [f"{mark} {word}, {meaning}" for key, (mark, word, meaning) in VERDICTS.items() if key in reasons]
     known = [row for row in split.categories if row.trivial is not None]
-    rivals = "; ".join(dict.fromkeys(f"in {category(row.category)} {trivial(row)}" for row in known))
+    rivals = "; ".join(dict.fromkeys(f"in {format_category(row.category)} {format_trivial(row)}" for row in known))
     return f"Verdicts: {'; '.join(meanings)}. {BEYOND_CHANCE}" + (f" Trivial: {rivals}." if rivals else "")
 
 
-def sentence(result: CategoryResult) -> str:
+def format_sentence(result: CategoryResult) -> str:
     """Return one category's result as a sentence that a reader without statistics can take as it stands."""
     is_share, change = result.higher_is_better, result.difference
-    before, after = (number(side.value, is_share=is_share) for side in (result.base, result.tuned))
+    before, after = (format_number(side.value, is_share=is_share) for side in (result.base, result.tuned))
     unit = "" if is_share else " bits per byte"
     judged = ", by an uncalibrated judge" if result.metric == "judge" and result.is_uncalibrated else ""
-    value, span = number(change.value, is_share=is_share, sign=True), spread(change, is_share=is_share, sign=True)
+    value = format_number(change.value, is_share=is_share, sign=True)
+    span = format_interval(change, is_share=is_share, sign=True)
     text = (
-        f"{category(result.category)} went from {before} to {after}{unit}{judged} (n = {result.n}, {value}, "
-        f"95 % {span}, {p_value(result.p_adjusted)})"
+        f"{format_category(result.category)} went from {before} to {after}{unit}{judged} (n = {result.n}, {value}, "
+        f"95 % {span}, {format_p_value(result.p_adjusted)})"
     )
     if result.reason in MARGIN_REASONS:
         return f"{text}: {result.note}."
     if result.verdict != "inconclusive":
         return f"{text}."
     if result.reason == "trivial":
-        return f"{text}: no better than {trivial(result)}."
+        return f"{text}: no better than {format_trivial(result)}."
     effect, power = result.minimum_detectable_effect, ""
     # Where nothing is shown the reader needs to know what the records could have shown.
     if result.reason == "within-noise" and is_share:
         few = "changed records and seeds" if result.test == "two-way t" else "changed records"
         shown = f"no change could have been shown with so few {few}"
-        power = f"; {shown}" if effect is None else f"; a change of {number(effect)} could have been shown"
+        power = f"; {shown}" if effect is None else f"; a change of {format_number(effect)} could have been shown"
     return f"{text}: {result.note}{power}."
 
 
-def summary(split: SplitResult) -> str:
+def format_summary(split: SplitResult) -> str:
     """Return the mean over categories, and how many of them have which verdict, in one line."""
     counts = Counter(VERDICTS[row.reason][1] for row in split.rows() if row.reason and row is not split.macro)
     mean = [split.macro.sentence] if split.macro else []
@@ -164,7 +165,7 @@ def tables_of(report: Report) -> Iterator[ReportTable]:
         yield _results_table(report, name, split)
     main = report.main()
     behaviour = [
-        [BEHAVIOUR[name], *(percent(end) if name in _SHARES else number(end, is_share=False)
+        [BEHAVIOUR[name], *(format_percent(end) if name in _SHARES else format_number(end, is_share=False)
                             for end in (change.base, change.tuned))]
         for name, change in main.behaviour.items()
     ]  # fmt: skip
@@ -203,12 +204,12 @@ def _results_table(report: Report, name: str, split: SplitResult) -> ReportTable
         )  # fmt: skip
     sides = BASE_AGAINST_TUNED if (reference, name) == ("base", "tuned") else f"base = {reference}, tuned = {name},"
     is_asked = any(row.reason in MARGIN_REASONS for row in split.categories)
-    question = f": is a loss of {number(report.margin)} ruled out?" if is_asked else ""
+    question = f": is a loss of {format_number(report.margin)} ruled out?" if is_asked else ""
     questions = [row.sentence for row in split.categories if row.reason == "cannot-tell"]
     return ReportTable(
         part="results", title=f"{sides} on the {split.split} split{question}", heads=[*rows[0]],
         rows=[[*row.values()] for row in rows],
-        files_only=_IN_FILES, sentences=[legend(split), *dict.fromkeys(questions)], has_total=bool(split.macro),
+        files_only=_IN_FILES, sentences=[format_legend(split), *dict.fromkeys(questions)], has_total=bool(split.macro),
         left=("metric", "95 %", "verdict", "base 95 %", "tuned 95 %", "test", "other scores", "bits", "note"),
         is_in_terminal=is_in_terminal,
     )  # fmt: skip
@@ -216,26 +217,28 @@ def _results_table(report: Report, name: str, split: SplitResult) -> ReportTable
 
 def _cells(row: CategoryResult | Unscored) -> dict[str, str]:
     """Return the cells of a result by the heads of their columns, the last of which are in files alone."""
-    name = category(row.category)
+    name = format_category(row.category)
     name = name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "\u2026"
     if isinstance(row, Unscored):
         dashes = dict.fromkeys(("trivial", "base", "tuned", "change", "95 %", "p"), "-")
-        return {"category": name, "n": count_of(row.n, row.num_unscored), "metric": row.metric, **dashes,
+        return {"category": name, "n": format_count(row.n, row.num_unscored), "metric": row.metric, **dashes,
                 "verdict": row.label, **dict.fromkeys(_IN_FILES, "")}  # fmt: skip
     is_share = row.higher_is_better
     # A margin of .02 lies too near to an end of -.019 for two decimals.
     decimals = 3 if row.reason in MARGIN_REASONS else 2
     return {
-        "category": name, "n": count_of(row.n, row.num_unscored + row.num_unanswered), "metric": metric_of(row),
-        "trivial": number(row.trivial), "base": number(row.base.value, is_share=is_share),
-        "tuned": number(row.tuned.value, is_share=is_share),
-        "change": number(row.difference.value, is_share=is_share, sign=True),
-        "95 %": spread(row.difference, is_share=is_share, sign=True, decimals=decimals),
-        "p": p_value(row.p_adjusted).removeprefix("p ").removeprefix("= "), "verdict": row.label,
-        "clusters": str(row.num_clusters), "base 95 %": spread(row.base, is_share=is_share),
-        "tuned 95 %": spread(row.tuned, is_share=is_share), "up, down": f"{row.better}, {row.worse}", "test": row.test,
-        "finds": number(row.minimum_detectable_effect),
-        "other scores": "; ".join(f"{name} {number(of.base)} → {number(of.tuned)}" for name, of in row.other.items()),
+        "category": name, "n": format_count(row.n, row.num_unscored + row.num_unanswered), "metric": format_metric(row),
+        "trivial": format_number(row.trivial), "base": format_number(row.base.value, is_share=is_share),
+        "tuned": format_number(row.tuned.value, is_share=is_share),
+        "change": format_number(row.difference.value, is_share=is_share, sign=True),
+        "95 %": format_interval(row.difference, is_share=is_share, sign=True, decimals=decimals),
+        "p": format_p_value(row.p_adjusted).removeprefix("p ").removeprefix("= "), "verdict": row.label,
+        "clusters": str(row.num_clusters), "base 95 %": format_interval(row.base, is_share=is_share),
+        "tuned 95 %": format_interval(row.tuned, is_share=is_share), "up, down": f"{row.better}, {row.worse}",
+        "test": row.test,
+        "finds": format_number(row.minimum_detectable_effect),
+        "other scores": "; ".join(f"{name} {format_number(score.base)} → {format_number(score.tuned)}"
+                                  for name, score in row.other.items()),
         "bits per byte": f"{row.bits_per_byte.base:.3f} → {row.bits_per_byte.tuned:.3f}" if row.bits_per_byte else "",
         "note": row.note,
     }  # fmt: skip
@@ -254,7 +257,7 @@ def forgetting_text(general: Forgetting) -> str:
             "inconclusive": "forgetting beyond 1 % is neither shown nor ruled out",
         }[general.word]
     )
-    change, low, high = (percent(end / base, sign=True) for end in (
+    change, low, high = (format_percent(end / base, sign=True) for end in (
         general.difference.value, general.difference.low, general.difference.high
     ))  # fmt: skip
     return (
@@ -276,7 +279,7 @@ def facts_table(report: Report) -> ReportTable:
 def _cost_table(report: Report) -> ReportTable:
     rows = [
         [one_line(model.name), model.prompting or "-", *(
-            number(value, is_share=False, decimals=decimals)
+            format_number(value, is_share=False, decimals=decimals)
             for value, decimals in ((model.seconds, 1), (model.new_tokens, 0), (model.cost, 4))
         )]
         for model in report.models

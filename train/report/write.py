@@ -67,7 +67,7 @@ def table(report: Report, columns: int | None = None) -> str:
 
 def markdown(report: Report) -> str:
     """Return the report as Markdown; texts of the data cannot become markup."""
-    head = [_lead(report), wording.summary(report.main())]
+    head = [_lead(report), wording.format_summary(report.main())]
     parts = [f"# {markdown_text(report.run.id)}", *map(markdown_text, filter(None, head))]
     return "\n\n".join([*parts, to_markdown([*report.tables, wording.facts_table(report), *_notes(report)])])
 
@@ -80,7 +80,7 @@ def html(report: Report) -> str:
     # The value at the right edge: 1 for scores, the largest bound for bits per byte.
     scale = max(1.0, *(end.high for row in rows if not row.higher_is_better for end in (row.base, row.tuned)), 0.0)
     return render(
-        "report.html.j2", report=report, lead=_lead(report), summary=wording.summary(report.main()),
+        "report.html.j2", report=report, lead=_lead(report), summary=wording.format_summary(report.main()),
         shown=[*shown, *_notes(report)], folded=[*folded, wording.facts_table(report)],
         intervals=[_interval_lines(row, _SPAN / scale) for row in rows], scale=scale,
         curve=_curve_picture(report.curve),
@@ -139,7 +139,7 @@ def model_card(
     title = title or manifest.get("name") or Path(record["dataset"]["path"]).name
     return f"---\n{head}---\n\n" + render(
         "card.md.j2", record=record, recipe=recipe, title=title, licenses=licenses,
-        summary=wording.summary(report.main()), results=to_markdown([*tables, *_notes(report)]),
+        summary=wording.format_summary(report.main()), results=to_markdown([*tables, *_notes(report)]),
     )  # fmt: skip
 
 
@@ -164,7 +164,7 @@ def _interval_lines(row: CategoryResult, factor: float) -> tuple[str, list[list[
         [kind, y, *(round(min(max(0.0, end * factor), _SPAN), 1) for end in (side.value, side.low, side.high))]
         for kind, y, side in (("base", 22, row.base), ("tuned", 36, row.tuned))
     ]
-    return wording.category(row.category), sides
+    return wording.format_category(row.category), sides
 
 
 def _curve_picture(curve: Curve) -> dict[str, str] | None:
