@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 
 from train.base.errors import TrainError
 from train.data.dataset import Row
-from train.evaluate.evaluation import evaluate_model, summary
+from train.evaluate.evaluation import evaluate_model, summarise_validation
 from train.evaluate.general import general_rows
 from train.loop import fit
 from train.pipeline.prepare import Prepared, add_adapters, prepare
@@ -102,7 +102,7 @@ def measure(model: Any, prepared: Prepared, texts: Texts, *, is_scored: bool) ->
             is_generating=is_scored and kind == "answers",
         )  # fmt: skip
         bits[kind] = sum(row.nll for row in scored) / sum(row.num_bytes for row in scored)
-        score = (summary(scored).score or math.nan) if is_scored and kind == "answers" else score
+        score = (summarise_validation(scored).score or math.nan) if is_scored and kind == "answers" else score
     return score, bits
 
 

@@ -91,7 +91,7 @@ def test_what_a_local_model_has_answered_survives_an_interrupt(bases: Bases, mon
     """Batch by batch, not when all of a block are done."""
     from train.evaluate import answers
 
-    real, batches = answers.begin_packed, list[int]()
+    real, batches = answers.prefill_packed, list[int]()
 
     def interrupted(model: Any, prompts: Any, *more: Any) -> Any:
         batches.append(len(prompts))
@@ -99,7 +99,7 @@ def test_what_a_local_model_has_answered_survives_an_interrupt(bases: Bases, mon
             raise KeyboardInterrupt
         return real(model, prompts, *more)
 
-    monkeypatch.setattr(answers, "begin_packed", interrupted)
+    monkeypatch.setattr(answers, "prefill_packed", interrupted)
     lines = "".join(json.dumps(question(f"{n}")) + "\n" for n in range(100))
     words = ["answer", "--with", str(bases()), "--max-new-tokens", "240"]
     done = CliRunner().invoke(cli, words, input=lines, standalone_mode=False)

@@ -78,7 +78,7 @@ def test_an_interrupt_is_raised_after_a_checkpoint_and_resume_goes_on(
     arguments: dict[str, Any] = {"base": str(bases()), "settings": {**FAST, "max_steps": 3, "eval_steps": 1}}
     whole = train.run(dataset, out=tmp_path / "whole", **arguments)
     scores: list[ValidationScore] = []
-    summary = sys.modules["train.pipeline.measuring"].summary
+    summary = sys.modules["train.pipeline.measuring"].summarise_validation
 
     def interrupted(*arguments: Any) -> ValidationScore:
         scores.append(summary(*arguments))
@@ -87,7 +87,7 @@ def test_an_interrupt_is_raised_after_a_checkpoint_and_resume_goes_on(
             os.kill(os.getpid(), signal.SIGINT)
         return scores[-1]
 
-    monkeypatch.setattr("train.pipeline.measuring.summary", interrupted)
+    monkeypatch.setattr("train.pipeline.measuring.summarise_validation", interrupted)
     run = tmp_path / "stopped"
     with pytest.raises(KeyboardInterrupt):
         train.run(dataset, out=run, **arguments)

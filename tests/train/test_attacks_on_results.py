@@ -11,8 +11,8 @@ import pytest
 
 from train.base.errors import TrainError
 from train.base.process import Worker
-from train.evaluate.metrics import discover
-from train.evaluate.predictions import Scored, pair, read_predictions, write_predictions
+from train.evaluate.metrics import discover_metrics
+from train.evaluate.predictions import Scored, pair_records, read_predictions, write_predictions
 from train.evaluate.scoring import category_specs
 from train.report import Report, read_curve
 
@@ -49,10 +49,10 @@ def test_a_schema_cannot_hang_the_evaluation() -> None:
     answer = json.dumps("a" * 60 + "!")
     began = time.monotonic()
     schema = {"type": "string", "pattern": "^(a+)+$"}
-    found = discover()["json_schema"].scores(answer, answer, {"schema": schema})
+    found = discover_metrics()["json_schema"].scores(answer, answer, {"schema": schema})
     assert time.monotonic() - began < 20
     assert found == {"json_schema.parse": 1.0, "json_schema.field_f1": 1.0}
-    assert discover()["json_schema"].scores('"a"', '"a"', {"schema": schema})["json_schema.valid"] == 1
+    assert discover_metrics()["json_schema"].scores('"a"', '"a"', {"schema": schema})["json_schema.valid"] == 1
 
 
 @pytest.mark.ci
@@ -111,7 +111,7 @@ def test_names_in_predictions_are_texts(change: Any, tmp_path: Path) -> None:
 
 def test_a_score_that_is_no_number_is_never_reported() -> None:
     with pytest.raises(TrainError) as caught:
-        pair([_scored()], [_scored(scores={"exact": float("nan")})])
+        pair_records([_scored()], [_scored(scores={"exact": float("nan")})])
     assert caught.value.code == "E934 not-finite"
 
 

@@ -21,7 +21,7 @@ from train.contestants.gguf import GgufContestant
 from train.data.dataset import Row
 from train.data.rendering import Renderer
 from train.evaluate.answers import generate
-from train.evaluate.evaluation import choose
+from train.evaluate.evaluation import choose_likeliest
 from train.model import load_base
 
 pytestmark = [
@@ -112,7 +112,7 @@ def test_choices_are_as_likely_as_in_transformers(
 ) -> None:
     model, renderer = base
     choices = ["billing", "It is on its way.", " delivery", "3 days", "\nno"]
-    expected = choose(model, renderer, [(each, choices) for each in rows], batch_tokens=9999)
+    expected = choose_likeliest(model, renderer, [(each, choices) for each in rows], batch_tokens=9999)
     answers = ask(tiny, [Request(each, choices=choices) for each in rows])
     for answer, own in zip(answers, expected, strict=True):
         assert isinstance(answer, Answer)

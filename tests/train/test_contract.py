@@ -10,8 +10,8 @@ import pytest
 
 from train.base.errors import TrainError
 from train.data.dataset import Row
-from train.evaluate.metrics import discover
-from train.evaluate.scoring import Answer, category_specs, score
+from train.evaluate.metrics import discover_metrics
+from train.evaluate.scoring import Answer, category_specs, score_answers
 from train.model.loss import Nll
 
 CASES = json.loads((Path(__file__).resolve().parent.parent / "contract_cases.json").read_text(encoding="utf-8"))
@@ -24,7 +24,7 @@ EACH = [
 
 @pytest.mark.parametrize(("options", "case"), EACH)
 def test_the_metric_gives_each_case_its_verdict(options: dict[str, Any], case: dict[str, Any]) -> None:
-    found = discover()["contract"].scores(case["completion"], "", {**options, "prompt": case["prompt"]})
+    found = discover_metrics()["contract"].scores(case["completion"], "", {**options, "prompt": case["prompt"]})
     expected = {f"contract.{part}": float(is_kept) for part, is_kept in case["keeps"].items()}
     assert found == expected | {"contract.kept": float(all(case["keeps"].values()))}
 
@@ -32,12 +32,12 @@ def test_the_metric_gives_each_case_its_verdict(options: dict[str, Any], case: d
 @pytest.mark.ci
 def test_a_rule_that_cannot_be_decided_leaves_the_verdict_open() -> None:
     text = "a" * 40 + "b"
-    found = discover()["contract"].scores(text, "", {"citations": "(a+)+$", "max_chars": 99})
+    found = discover_metrics()["contract"].scores(text, "", {"citations": "(a+)+$", "max_chars": 99})
     assert found == {"contract.length": 1.0}
 
 
 def test_what_a_pattern_may_mean_one_day_is_no_warning() -> None:
-    assert discover()["contract"].scores("[2]", "", {"citations": "[[0-9]+"})["contract.kept"] == 1
+    assert discover_metrics()["contract"].scores("[2]", "", {"citations": "[[0-9]+"})["contract.kept"] == 1
 
 
 @pytest.mark.parametrize("contract", [{"citations": "("}, {"schema": {"type": 7}}, {"min_chars": "4"}, {"scheme": {}}])
@@ -58,7 +58,7 @@ def test_evaluation_measures_the_contract_beside_the_scorer() -> None:
     said = {"given": "Rain [2].", "invented": "Rain [3].", "calls": "Rain [3]."}
     contract = {"citations": r"\[\d\]", "at_least": 1, "in_prompt": True}
     specs = category_specs({"orders": {"scorer": "exact", "options": {}, "contract": contract}})
-    scored = score(
+    scored = score_answers(
         rows,
         {one.id: "Rain [2]." for one in rows},
         [Answer(name, text, True) for name, text in said.items()],

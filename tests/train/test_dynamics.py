@@ -13,7 +13,7 @@ import torch
 from tests.train.tiny import make_model, make_tokenizer, some_rows, steps_of
 from train.base.errors import TrainError
 from train.data.rendering import Example, Renderer
-from train.evaluate.dynamics import Dynamics
+from train.evaluate.dynamics import DynamicsMeter
 from train.loop import FitResult, fit
 from train.loop.checkpoint import Checkpoint
 from train.model.loss import nll_per_example
@@ -46,7 +46,7 @@ def test_a_frozen_run_sees_what_a_forward_pass_of_each_record_sees(tmp_path: Pat
 def test_the_running_moments_are_numpys() -> None:
     rng = np.random.default_rng(3)
     sizes = [3, 1, 5]
-    dynamics = Dynamics(sizes, "cpu")
+    dynamics = DynamicsMeter(sizes, "cpu")
     seen: dict[int, list[np.ndarray]] = {0: [], 1: [], 2: []}
     for _ in range(6):
         dynamics.begin_step([2, 0, 1])
@@ -95,7 +95,7 @@ def test_a_checkpoint_of_other_records_is_taken_by_force_and_says_so(
 ) -> None:
     _fit(tmp_path / "whole", save_steps=2, save_total_limit=9)
     checkpoint = Checkpoint.read(tmp_path / "whole" / "checkpoint-4")
-    monkeypatch.setattr(Dynamics, "restore", lambda *_: False)
+    monkeypatch.setattr(DynamicsMeter, "restore", lambda *_: False)
     _, resumed = _fit(tmp_path / "again", save_steps=2, save_total_limit=9, resume=checkpoint)
     assert "no learning dynamics" in capsys.readouterr().err
     assert max(one.epochs for one in resumed.dynamics) == 2
@@ -111,6 +111,6 @@ def test_damaged_dynamics_damage_the_checkpoint(tmp_path: Path) -> None:
 
 
 def test_dynamics_of_other_records_are_not_taken() -> None:
-    one, other = Dynamics([3, 4], "cpu"), Dynamics([3, 5], "cpu")
+    one, other = DynamicsMeter([3, 4], "cpu"), DynamicsMeter([3, 5], "cpu")
     assert not other.restore(one.tensors())
-    assert Dynamics([3, 4], "cpu").restore(one.tensors())
+    assert DynamicsMeter([3, 4], "cpu").restore(one.tensors())

@@ -20,10 +20,10 @@ from train.base.errors import TrainError
 from train.data.dataset import Row, open_dataset
 from train.data.rendering import Renderer
 from train.evaluate.answers import generate
-from train.evaluate.evaluation import evaluate_model, evaluate_splits, predict, summary
+from train.evaluate.evaluation import evaluate_model, evaluate_splits, generate_answers, summarise_validation
 from train.evaluate.general import general_rows
 from train.evaluate.predictions import Scored, read_predictions
-from train.evaluate.scoring import Answer, category_specs, rescored, score
+from train.evaluate.scoring import Answer, category_specs, rescore, score_answers
 from train.model import add_lora, load_base
 from train.model.loss import Nll
 from train.recipe import Recipe
@@ -100,7 +100,7 @@ def test_answers_are_generated_scored_and_kept_in_order(bases: Callable[..., Pat
     model, tokenizer = load_base(str(bases()), device="cpu")
     renderer = Renderer(louder(model) and tokenizer, "sft", 256)
     rows = open_dataset(dataset).splits["test"]
-    said = predict(model, renderer, rows, max_new_tokens=12, batch_tokens=300)
+    said = generate_answers(model, renderer, rows, max_new_tokens=12, batch_tokens=300)
     specs = category_specs({"cats": {"scorer": "exact"}, "dogs": {}})
     scored = evaluate_model(model, renderer, rows, specs, RECIPE, split="test")
     assert [one.id for one in scored] == [one.id for one in said] == [row.id for row in rows]
@@ -140,22 +140,22 @@ def test_a_right_answer_scores_one_and_raw_text_has_no_answer() -> None:
     ]
     nlls = [Nll("c", 3.0, 2, 3), Nll("a", 1.0, 2, 3), Nll("b", 2.0, 4, 2)]
     said = [Answer("b", "yes", True), Answer("a", " yes\n", False)]
-    scored = score(
+    scored = score_answers(
         rows, {"a": "yes", "b": "no"}, said, nlls, category_specs({"cats": {"scorer": "exact"}}), split="test"
     )
     assert [(one.id, one.score, one.nll) for one in scored] == [("a", 1.0, 1.0), ("b", 0.0, 2.0), ("c", None, 3.0)]
     assert (scored[0].stopped, scored[2].text, scored[2].metric) == (False, None, "")
-    means = summary(scored)
+    means = summarise_validation(scored)
     assert (means.loss, means.score, means.by_category) == (6 / 8, 0.5, {"cats": 0.5})
-    assert summary([]).score is None
-    assert math.isnan(summary([]).loss)
+    assert summarise_validation([]).score is None
+    assert math.isnan(summarise_validation([]).loss)
 
 
 def test_categories_weigh_the_same_in_the_score_of_a_run() -> None:
     def one(record: str, category: str, value: float) -> Scored:
         return Scored(record, "validation", category, record, "", 1.0, 1, 1, "", True, "exact", {"exact": value})
 
-    means = summary([one("1", "a", 1), one("2", "a", 1), one("3", "a", 1), one("4", "b", 0)])
+    means = summarise_validation([one("1", "a", 1), one("2", "a", 1), one("3", "a", 1), one("4", "b", 0)])
     assert (means.score, means.by_category) == (0.5, {"a": 1.0, "b": 0.0})
 
 
@@ -283,7 +283,7 @@ def test_the_trivial_answer_is_the_commonest_label_or_a_copy_of_the_prompt(
 ) -> None:
     specs = category_specs({"cats": scorer}, [asked(n, answer) for n, answer in enumerate(answers)])
     given = Answer("77", "no idea", True, logprobs=[-1.0, -2.0] if "options" in scorer else ())
-    (scored,) = score([asked(77, "(B)")], {"77": "(B)"}, [given], None, specs, split="test")
+    (scored,) = score_answers([asked(77, "(B)")], {"77": "(B)"}, [given], None, specs, split="test")
     assert (scored.trivial_answer, scored.trivial_score) == (label, expected)
 
 
@@ -292,7 +292,7 @@ def test_the_trivial_answer_is_never_the_reference() -> None:
     for turns, expected in ([asked(1, "(B)").messages[0], answer, thanks], 0.0), ([answer], None):
         row = replace(asked(1, "(B)"), messages=turns)
         specs = category_specs({"cats": {"scorer": "exact"}})
-        (scored,) = score([row], {"1": "(B)"}, [Answer("1", "(B)", True)], None, specs, split="test")
+        (scored,) = score_answers([row], {"1": "(B)"}, [Answer("1", "(B)", True)], None, specs, split="test")
         assert (scored.trivial_answer, scored.trivial_score) == (None, expected)
         # What the user said last is no label either.
         assert category_specs({"cats": {}}, [row] * 3)["cats"].label == "(B)"
@@ -325,8 +325,8 @@ def test_reasoning_in_a_text_is_none_of_the_answer(text: str, answer: str, reaso
     given = Answer("1", text, True)
     assert (given.text, given.reasoning) == (answer, reasoning)
     # A reference is parted likewise, so that it is right as an answer to itself.
-    (scored,) = score([asked(1, text)], {"1": text}, [given], None, category_specs({"cats": {"scorer": "exact"}}),
-                      split="test")  # fmt: skip
+    specs = category_specs({"cats": {"scorer": "exact"}})
+    (scored,) = score_answers([asked(1, text)], {"1": text}, [given], None, specs, split="test")
     assert (scored.text, scored.reasoning, scored.reference) == (answer, reasoning, answer)
     assert scored.score == (1.0 if answer else None)
 
@@ -352,5 +352,5 @@ def test_a_reference_is_the_answer_of_the_dataset_without_its_reasoning(content:
     old = Scored("1", "test", "cats", "1", kept, None, 0, 0, text=kept, stopped=True, metric="exact")
     splits = {"train": [], "validation": [], "test": [row]}
     dataset = SimpleNamespace(manifest={"categories": {"cats": {"scorer": "exact"}}}, splits=splits)
-    [[new]] = rescored([[old]], cast("Any", dataset), {"test": 1})
+    [[new]] = rescore([[old]], cast("Any", dataset), {"test": 1})
     assert (new.reference, new.score) == (expected, float(kept == expected))

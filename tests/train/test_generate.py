@@ -20,7 +20,7 @@ from transformers import (
 
 from tests.train.tiny import SHAPE, louder, make_model, one_by_one
 from train.evaluate import answers
-from train.evaluate.answers import Draw, can_decode_packed, drawing, generate
+from train.evaluate.answers import Draw, can_decode_packed, generate, make_sampler
 from train.model import add_lora
 from train.model.capabilities import capabilities_of
 from train.recipe import Recipe
@@ -77,7 +77,7 @@ def test_a_model_that_cannot_be_packed_is_padded(kind: str, monkeypatch: pytest.
     else:
         model = GPT2LMHeadModel(GPT2Config(vocab_size=400, n_embd=32, n_layer=1, n_head=4, attention_dropout=0.1))
     model = louder(model)
-    monkeypatch.setattr(answers, "begin_packed", lambda *_: pytest.fail("it cannot"))
+    monkeypatch.setattr(answers, "prefill_packed", lambda *_: pytest.fail("it cannot"))
     got = generate(model, prompts(5), max_new_tokens=6, stop_ids=STOP, batch_tokens=300)
     assert [(one.ids, one.stopped) for one in got] == [one_by_one(model, prompt, 6, STOP) for prompt in prompts(5)]
 
@@ -136,7 +136,7 @@ def test_drawn_answers_are_the_same_alone_and_beside_others(kind: str) -> None:
 def test_draws_have_the_probabilities_of_the_model() -> None:
     logits = torch.log(torch.tensor([[0.6, 0.3, 0.1]]))
     counts = [0, 0, 0]
-    pick = drawing(Draw(1.0, 0), [[1]])
+    pick = make_sampler(Draw(1.0, 0), [[1]])
     for _ in range(3000):
         counts[int(pick(logits, [0]))] += 1
     # Five standard deviations of a share of 3,000.

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from tests.effort import draws
 from train.base.errors import TrainError
-from train.evaluate.metrics import discover, normalise, scorer, words
+from train.evaluate.metrics import discover_metrics, find_scorer, normalise, words
 
 FIND = '{"name": "find", "arguments": {"city": "Paris", "n": 2}}'
 ORDER = {"type": "object", "required": ["id"], "properties": {"id": {"type": "string"}}}
@@ -77,42 +77,46 @@ HOSTILE = [
 def test_a_metric_keeps_its_cases(
     name: str, completion: str, reference: str, options: dict[str, Any], expected: Any
 ) -> None:
-    metric = scorer(name, options) if discover()[name].primary and "logprobs" not in options else discover()[name]
+    metric = (
+        find_scorer(name, options)
+        if discover_metrics()[name].primary and "logprobs" not in options
+        else discover_metrics()[name]
+    )
     parts = expected if isinstance(expected, Mapping) else {"": expected}
     full = {f"{name}.{part}" if part else name: score for part, score in parts.items()}
     assert metric.scores(completion, reference, options) == pytest.approx(full, abs=1e-12)
 
 
-@pytest.mark.parametrize("name", sorted(discover()))
+@pytest.mark.parametrize("name", sorted(discover_metrics()))
 @given(completion=ANY_TEXT, reference=ANY_TEXT)
 @settings(max_examples=draws(60), deadline=None)
 def test_no_completion_makes_a_metric_fail(name: str, completion: str, reference: str) -> None:
-    metric = discover()[name]
+    metric = discover_metrics()[name]
     scores = metric.scores(completion, reference)
     assert all(math.isfinite(score) for score in scores.values())
     if metric.primary in scores:
         assert 0 <= scores[metric.primary] <= 1
 
 
-@pytest.mark.parametrize("name", sorted(discover()))
+@pytest.mark.parametrize("name", sorted(discover_metrics()))
 @pytest.mark.parametrize("number", range(len(HOSTILE)))
 def test_hostile_completions_are_scored(name: str, number: int) -> None:
     for reference in ("42", '{"id": 1}', HOSTILE[number]):
-        scores = discover()[name].scores(HOSTILE[number], reference)
+        scores = discover_metrics()[name].scores(HOSTILE[number], reference)
         assert all(math.isfinite(score) for score in scores.values())
 
 
-@pytest.mark.parametrize("name", sorted(m.name for m in discover().values() if m.primary))
+@pytest.mark.parametrize("name", sorted(m.name for m in discover_metrics().values() if m.primary))
 @given(text=st.text(max_size=40))
 @settings(max_examples=draws(40), deadline=None)
 def test_a_reference_is_its_own_best_answer(name: str, text: str) -> None:
-    scores = discover()[name].scores(text, text)
-    assert scores.get(discover()[name].primary, 1.0) == pytest.approx(1.0)
+    scores = discover_metrics()[name].scores(text, text)
+    assert scores.get(discover_metrics()[name].primary, 1.0) == pytest.approx(1.0)
 
 
 @given(ANY_TEXT, ANY_TEXT)
 def test_token_f1_does_not_care_which_text_is_the_reference(first: str, second: str) -> None:
-    f1 = discover()["token_f1"]
+    f1 = discover_metrics()["token_f1"]
     there, back = f1.scores(first, second), f1.scores(second, first)
     if there and back:
         assert there == back
@@ -121,19 +125,19 @@ def test_token_f1_does_not_care_which_text_is_the_reference(first: str, second: 
         assert (there or back or {"token_f1": 0.0}) == {"token_f1": 0.0}
 
 
-@pytest.mark.parametrize("name", sorted(metric.name for metric in discover().values() if metric.primary))
+@pytest.mark.parametrize("name", sorted(metric.name for metric in discover_metrics().values() if metric.primary))
 @pytest.mark.parametrize("reference", ["", " \n\t"])
 def test_an_empty_reference_is_never_scored(name: str, reference: str) -> None:
-    metric = discover()[name]
+    metric = discover_metrics()[name]
     for completion in ("", reference, "an answer", "42", "B", '{"id": 1}', '{"name": "find", "arguments": {}}'):
         assert metric.primary not in metric.scores(completion, reference)
 
 
 def test_a_schema_never_reaches_for_the_network_and_a_broken_one_is_refused() -> None:
     remote = {"properties": {"a": {"$ref": "https://example.invalid/schema.json"}}}
-    assert "json_schema.valid" not in discover()["json_schema"].scores('{"a": 1}', "{}", {"schema": remote})
+    assert "json_schema.valid" not in discover_metrics()["json_schema"].scores('{"a": 1}', "{}", {"schema": remote})
     with pytest.raises(TrainError, match="the schema cannot be used") as caught:
-        scorer("json_schema", {"schema": {"type": "strnig"}})
+        find_scorer("json_schema", {"schema": {"type": "strnig"}})
     assert caught.value.code == "E932 bad-metric-option"
 
 
@@ -153,13 +157,13 @@ def test_a_schema_never_reaches_for_the_network_and_a_broken_one_is_refused() ->
 )
 def test_a_bad_scorer_is_refused_before_it_is_needed(name: str, options: dict[str, Any], code: str, said: str) -> None:
     with pytest.raises(TrainError) as caught:
-        scorer(name, options)
+        find_scorer(name, options)
     assert caught.value.code == code
     assert said in caught.value.hint
 
 
 def test_without_a_name_the_default_scores() -> None:
-    assert scorer("").name == "token_f1"
+    assert find_scorer("").name == "token_f1"
 
 
 def test_texts_are_normalised_as_the_definitions_say() -> None:
@@ -171,12 +175,12 @@ def test_texts_are_normalised_as_the_definitions_say() -> None:
 @pytest.mark.parametrize("invisible", ["\u200b", "\u200f", "\ufeff", "\u00ad", "\u2066"])
 @pytest.mark.parametrize("name", ["exact", "token_f1"])
 def test_what_nobody_sees_makes_no_answer_wrong(name: str, invisible: str) -> None:
-    assert discover()[name].scores(f"{invisible}c{invisible}at", "cat") == {name: 1.0}
+    assert discover_metrics()[name].scores(f"{invisible}c{invisible}at", "cat") == {name: 1.0}
 
 
 @pytest.mark.parametrize("joiner", ["\u200c", "\u200d"])
 def test_a_joiner_makes_another_word(joiner: str) -> None:
-    assert discover()["exact"].scores(f"\u0645\u06cc{joiner}\u062e", "\u0645\u06cc\u062e") == {"exact": 0.0}
+    assert discover_metrics()["exact"].scores(f"\u0645\u06cc{joiner}\u062e", "\u0645\u06cc\u062e") == {"exact": 0.0}
 
 
 @pytest.mark.parametrize(
@@ -185,7 +189,7 @@ def test_a_joiner_makes_another_word(joiner: str) -> None:
      ("C#", "C")],
 )  # fmt: skip
 def test_marks_that_make_another_number_or_name_count(first: str, second: str) -> None:
-    f1 = discover()["token_f1"]
+    f1 = discover_metrics()["token_f1"]
     assert f1.scores(first, second) == f1.scores(second, first) == {"token_f1": 0.0}
     assert f1.scores(f"({first}).", f"{first}!") == {"token_f1": 1.0}
 
@@ -196,7 +200,7 @@ def test_marks_that_make_another_number_or_name_count(first: str, second: str) -
      ("it is 5.", "it is 5"), ("a+b", "ab"), ("...5", "5")],
 )  # fmt: skip
 def test_marks_that_make_none_do_not_count(first: str, second: str) -> None:
-    assert discover()["token_f1"].scores(first, second) == {"token_f1": 1.0}
+    assert discover_metrics()["token_f1"].scores(first, second) == {"token_f1": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -207,7 +211,7 @@ def test_marks_that_make_none_do_not_count(first: str, second: str) -> None:
      ("\uff11\uff0c\uff12", "\uff11\uff0c\uff13"), ("1\u066b5", "2\u066b5")],
 )  # fmt: skip
 def test_a_number_is_read_whole(first: str, second: str) -> None:
-    numeric = discover()["numeric"]
+    numeric = discover_metrics()["numeric"]
     assert numeric.scores(first, second) == numeric.scores(second, first) == {"numeric": 0.0}
     assert numeric.scores(first, first) == {"numeric": 1.0}
 
@@ -219,7 +223,7 @@ def test_a_number_is_read_whole(first: str, second: str) -> None:
      "1e999"],
 )  # fmt: skip
 def test_what_is_no_plain_number_is_no_reference_and_equals_none(text: str) -> None:
-    numeric = discover()["numeric"]
+    numeric = discover_metrics()["numeric"]
     assert numeric.scores(text, text) == numeric.scores("4", text) == {}
     for number in ("2", "3", "4", "5", "30", "102", "1000", "24", "0"):
         assert numeric.scores(f"It is {text}.", number) == {"numeric": 0.0}
@@ -232,7 +236,7 @@ def test_what_is_no_plain_number_is_no_reference_and_equals_none(text: str) -> N
      ("5 kg\n3", "3"), ("No.5", "5"), ("= 4 - 6 = -2", "-2"), ("it is...5", "5"), ("1, 2, 3", "3"), ("5,5 %", "5.5")],
 )  # fmt: skip
 def test_the_number_that_an_answer_ends_with_is_found(answer: str, reference: str) -> None:
-    assert discover()["numeric"].scores(answer, reference) == {"numeric": 1.0}
+    assert discover_metrics()["numeric"].scores(answer, reference) == {"numeric": 1.0}
 
 
 def _grouped(digits: str, mark: str, size: int = 3) -> str:
@@ -261,7 +265,7 @@ NUMBERS = st.builds(
 @given(NUMBERS, NUMBERS)
 @settings(max_examples=draws(200), deadline=None)
 def test_numbers_are_equal_in_every_notation_and_others_in_none(first: list[str], second: list[str]) -> None:
-    numeric = discover()["numeric"]
+    numeric = discover_metrics()["numeric"]
 
     def value(texts: list[str]) -> float:
         return float(texts[0].replace("\u2212", "-"))
@@ -297,13 +301,13 @@ def test_numbers_are_equal_in_every_notation_and_others_in_none(first: list[str]
 )
 def test_the_choice_is_the_one_that_is_meant(answer: str, choices: Sequence[str], read: str | None) -> None:
     names = list(choices or "ABCDEFGHIJ")
-    found = {name: discover()["choice"].scores(answer, name, {"choices": list(choices)}) for name in names}
+    found = {name: discover_metrics()["choice"].scores(answer, name, {"choices": list(choices)}) for name in names}
     assert [name for name, scores in found.items() if scores["choice.accuracy"]] == ([read] if read else [])
     assert {scores["choice.parsed"] for scores in found.values()} == {float(read is not None)}
 
 
 def _primary(name: str, completion: str, reference: str, **options: Any) -> float | None:
-    metric = discover()[name]
+    metric = discover_metrics()[name]
     return metric.scores(completion, reference, options).get(metric.primary)
 
 
@@ -485,7 +489,7 @@ def test_an_installed_package_adds_a_metric(tmp_path: Path, old: str, new: str, 
 @pytest.mark.parametrize("name", ["token_f1", "rouge_l", "chrf", "exact", "contains"])
 @pytest.mark.parametrize("reference", ["(A)", "a", "The", "?!", "—", "Москва", "東京", "가나", "ไทย", "١٢", "🙂"])
 def test_no_text_metric_reduces_a_reference_to_nothing(name: str, reference: str) -> None:
-    metric = discover()[name]
+    metric = discover_metrics()[name]
     assert metric.scores(reference, reference)[metric.primary] == 1
     assert metric.scores("x y z", reference)[metric.primary] == 0
 
@@ -494,10 +498,10 @@ def test_no_text_metric_reduces_a_reference_to_nothing(name: str, reference: str
 def test_words_of_other_scripts_are_several(text: str) -> None:
     assert len(words(text)) > 1
     for name in ("token_f1", "rouge_l", "chrf"):
-        metric = discover()[name]
+        metric = discover_metrics()[name]
         assert 0 < metric.scores(text[: len(text) // 2 + 1], text)[metric.primary] < 1
 
 
 def test_choices_in_a_script_without_spaces_are_found() -> None:
-    choose = discover()["choice"]
+    choose = discover_metrics()["choice"]
     assert choose.scores("这是退货问题", "退货", {"choices": ["账单", "退货"]})["choice.accuracy"] == 1

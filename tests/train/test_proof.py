@@ -250,7 +250,7 @@ def test_calls_are_trained_scored_and_never_an_empty_reference(holding: Path, ca
 
 
 def test_the_reference_of_a_call_is_what_must_be_written_and_scores_full_marks() -> None:
-    from train.evaluate.scoring import Answer, category_specs, score
+    from train.evaluate.scoring import Answer, category_specs, score_answers
     from train.model.loss import Nll
 
     specs = category_specs({"calls": {"scorer": "tool_calls"}})
@@ -261,12 +261,12 @@ def test_the_reference_of_a_call_is_what_must_be_written_and_scores_full_marks()
         assert prompt is not None
         nll = Nll(row.id, 1.0, 2, 3)
         for answer, expected in ((prompt.reference, 1.0), ("", 0.0), ("it is clear", 0.0)):
-            scored = score(
+            scored = score_answers(
                 [row], {row.id: prompt.reference}, [Answer(row.id, answer, True)], [nll], specs, split="test"
             )
             assert scored[0].score == expected, (name, answer)
     one = renderer(TEMPLATES["html"])
     prompt = one.render_prompt(row)
     assert prompt is not None
-    scored = score([row], {row.id: prompt.reference}, [Answer(row.id, "", True)], [nll], specs, split="test")
+    scored = score_answers([row], {row.id: prompt.reference}, [Answer(row.id, "", True)], [nll], specs, split="test")
     assert scored[0].score is None, "a form that is not read is nobody's fault"

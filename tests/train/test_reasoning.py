@@ -19,7 +19,7 @@ from train.base.errors import Exit, TrainError
 from train.cli import cli
 from train.data.dataset import Row, open_dataset
 from train.data.rendering import Renderer, render_cached
-from train.evaluate.scoring import Answer, category_specs, score
+from train.evaluate.scoring import Answer, category_specs, score_answers
 from train.model.loss import Nll
 
 MODES = ("train", "context", "drop-history")
@@ -224,7 +224,7 @@ def test_scorers_see_the_answer_alone_and_no_empty_one_is_right() -> None:
     specs = category_specs({"maths": {"scorer": "contract", "options": {"max_chars": 9}}})
     for text, reasoning, expected in (("5", "so", 1.0), ("", None, 1.0), ("", "so", 0.0), (" \n", "", 0.0)):
         told = Answer("r1", text, True, reasoning=reasoning)
-        (scored,) = score([row], {"r1": "5"}, [told], [nll], specs, split="test")
+        (scored,) = score_answers([row], {"r1": "5"}, [told], [nll], specs, split="test")
         assert (scored.score, scored.text, scored.reasoning) == (expected, text, reasoning)
 
 

@@ -19,7 +19,7 @@ from train.base.errors import TrainError
 from train.cli import cli
 from train.evaluate import evaluation
 from train.evaluate.answers import Generated
-from train.evaluate.evaluation import predict
+from train.evaluate.evaluation import generate_answers
 from train.evaluate.predictions import PREDICTIONS, read_predictions
 
 
@@ -53,7 +53,7 @@ def test_reasoning_that_does_not_end_is_ended_and_answered(template: str, monkey
     ]
     _scripted(monkeypatch, one, texts if template == ALWAYS else texts[:2])
     rows = [thinking_row(f"r{n}") for n in range(3 if template == ALWAYS else 2)]
-    answers = predict(make_model(), one, rows, max_new_tokens=200, batch_tokens=512, max_reasoning_tokens=40)
+    answers = generate_answers(make_model(), one, rows, max_new_tokens=200, batch_tokens=512, max_reasoning_tokens=40)
     assert [answer.id for answer in answers] == [row.id for row in rows]
     cut, whole = answers[:2]
     assert (cut.text, cut.is_cut, whole.text, whole.is_cut) == ("5", True, "5", False)
@@ -71,7 +71,7 @@ def test_without_marks_or_budget_nothing_is_ended(monkeypatch: pytest.MonkeyPatc
     for template, most in ((SWALLOWING, 8), (OPEN, None)):
         one = renderer(template)
         _scripted(monkeypatch, one, ["and on " * 60])
-        (answer,) = predict(
+        (answer,) = generate_answers(
             make_model(),
             one,
             [chat_row("r", "2 + 3", "5")],
@@ -109,8 +109,8 @@ def test_a_report_says_how_long_it_is(dataset: Path, tmp_path: Path) -> None:  #
 
 def test_a_real_model_goes_on_after_the_end() -> None:
     one, model = renderer(OPEN), make_model("llama")
-    (cut,) = predict(model, one, [thinking_row()], max_new_tokens=60, batch_tokens=512, max_reasoning_tokens=8)
-    (free,) = predict(model, one, [thinking_row()], max_new_tokens=60, batch_tokens=512)
+    (cut,) = generate_answers(model, one, [thinking_row()], max_new_tokens=60, batch_tokens=512, max_reasoning_tokens=8)
+    (free,) = generate_answers(model, one, [thinking_row()], max_new_tokens=60, batch_tokens=512)
     assert (free.text, free.reasoning_tokens, free.is_cut) == ("", 60, False)
     assert cut.text
     assert (cut.new_tokens, cut.is_cut) == (60, True)

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from tests.train.tiny import chat_row, write_dataset
 from train.cli import cli
-from train.evaluate.dynamics import Dynamic
+from train.evaluate.dynamics import TrainingDynamics
 from train.evaluate.predictions import Scored
 from train.report import JudgeSummary, Report, Run, build_report
 from train.report.build import dynamics_tables
@@ -33,7 +33,7 @@ def _labelled(split: str, answers: Sequence[tuple[str, str, str]], category: str
 
 
 def test_the_data_map_keeps_the_hardest_and_the_most_variable() -> None:
-    learnt = [Dynamic(f"t{n}", "a", 3, -n / 100, (n * 7919 % 1000) / 1000, 0.5) for n in range(1000)]
+    learnt = [TrainingDynamics(f"t{n}", "a", 3, -n / 100, (n * 7919 % 1000) / 1000, 0.5) for n in range(1000)]
     ids = [one.id for one in learnt]
     hardest, varied = dynamics_tables(learnt, ids)
     assert hardest.sentences[0].startswith("Of 1000 training records")
@@ -80,7 +80,7 @@ def test_hostile_texts_stay_texts_in_the_further_parts() -> None:
     hostile = ["<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "a|b\x1b[31m", "{{ 7*7 }}"]
     answers = [(label, label, "\u202eother") for label in hostile] * 5
     parts = _labelled("validation", answers, category="<b>x</b>")
-    learnt = [Dynamic(f"<i>{n}</i>{hostile[n]}", "<b>x</b>", 2, -1.0 - n, 0.5, 0.1) for n in range(4)]
+    learnt = [TrainingDynamics(f"<i>{n}</i>{hostile[n]}", "<b>x</b>", 2, -1.0 - n, 0.5, 0.1) for n in range(4)]
     judged = JudgeSummary(
         model=hostile[0], host="h", n=1, num_tuned=1, num_base=0, num_tied=0, num_swayed=0, num_unscored=0,
         reasons={}, sentence=f"The judge {hostile[0]} said so.",
@@ -104,7 +104,7 @@ def test_hostile_texts_stay_texts_in_the_further_parts() -> None:
 
 def test_a_run_of_one_epoch_has_no_spread() -> None:
     parts = _labelled("validation", [("yes", "no", "yes")] * 4)
-    learnt = [Dynamic(f"t{n}", "a", 1, -1.0, None, 0.1) for n in range(4)]
+    learnt = [TrainingDynamics(f"t{n}", "a", 1, -1.0, None, 0.1) for n in range(4)]
     page = html(build_report(*parts, run=Run(id="r"), tables=[*dynamics_tables(learnt, [one.id for one in learnt])]))
     assert "Hardest to learn" in page
     assert "Most variable" not in page

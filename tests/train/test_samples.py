@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from tests.train.tiny import chat_row, some_rows, text_row, write_dataset
 from train.evaluate.evaluation import sample_ids
-from train.evaluate.predictions import Scored, read_predictions, sample_of
+from train.evaluate.predictions import Scored, make_sample, read_predictions
 from train.pipeline import execute
 from train.pipeline.execute import start_run
 
@@ -97,7 +97,7 @@ def test_no_more_is_generated_for_them(
 
 def test_a_long_answer_is_cut_and_says_how_long_it_was() -> None:
     record = Scored("a", "validation", "cats", "a", "x" * 600, 1.0, 1, 1, text="y\ud800", stopped=True)
-    sample = sample_of(record)
+    sample = make_sample(record)
     assert (len(sample["expected"]), sample["expected_length"]) == (500, 600)
     assert (sample["got"], sample["got_length"], sample["score"]) == ("y\ufffd", 2, None)
 

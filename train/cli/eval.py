@@ -122,7 +122,7 @@ def _computed_again(
     from train.base.run_folder import RUN, read_finished_run, write_run
     from train.base.storage import sha256_of
     from train.evaluate.predictions import PREDICTIONS, read_predictions, write_predictions
-    from train.evaluate.scoring import rescored
+    from train.evaluate.scoring import rescore
     from train.pipeline.stages import open_run_dataset
     from train.report import Report, Rules, build_report, read_curve, read_human, table, write_report
     from train.report.build import summary_for_run_record
@@ -134,8 +134,8 @@ def _computed_again(
     except ValidationError as error:
         raise TrainError("E938 bad-report", f"{run / RUN}: {validation_fault(error)}", "Train it again.") from None
     if is_rescored:
-        changed = read_predictions(run / PREDICTIONS, is_changed=True)
-        sides = rescored(changed, open_run_dataset(run, record, moved), record["records"])
+        changed = read_predictions(run / PREDICTIONS, allow_changed=True)
+        sides = rescore(changed, open_run_dataset(run, record, moved), record["records"])
         measured = measured.model_copy(update={"remarks": list(dict.fromkeys([*measured.remarks, RESCORED]))})
     else:
         # One that is missing, or was cut off while it was written, is computed.

@@ -14,7 +14,7 @@ from train.contestants.contestant import Kind, OnAnswer, OnText, Request, Sampli
 from train.data.dataset import Row
 from train.data.rendering import Renderer, RowFault
 from train.evaluate.answers import Draw, Guide
-from train.evaluate.evaluation import choose, predict
+from train.evaluate.evaluation import choose_likeliest, generate_answers
 from train.model import (
     adapter_base,
     autocasting,
@@ -63,14 +63,16 @@ class LocalContestant:
                 try:
                     if request.choices:
                         choice_rows = [(request.row, request.choices)]
-                        on_answer(choose(self.model, self.renderer, choice_rows, batch_tokens=batch_tokens)[0])
+                        on_answer(
+                            choose_likeliest(self.model, self.renderer, choice_rows, batch_tokens=batch_tokens)[0]
+                        )
                         continue
                     self._check_prompt(request.row)
                     rows.setdefault(request.sampling, []).append(request.row)
                 except TrainError as fault:
                     on_answer(Unanswered(request.id, fault.code, fault.message))
             for sampling, group in rows.items():
-                predict(
+                generate_answers(
                     self.model, self.renderer, group, max_new_tokens=sampling.max_new_tokens, batch_tokens=batch_tokens,
                     draw=Draw(sampling.temperature, sampling.seed) if sampling.temperature else None,
                     guide=None if on_text is None else self._guide(group, on_text), on_answer=on_answer,

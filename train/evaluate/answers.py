@@ -74,21 +74,21 @@ def generate(
         on_batch({**completions})
     answerable = np.flatnonzero(limits > 0)
     with eval_mode(model):
-        begin = begin_packed if can_decode_packed(model) else begin_padded
+        prefill = prefill_packed if can_decode_packed(model) else prefill_padded
         # As many prompts as the tokens allow, the longest first: what a cache costs is tokens, not rows.
         for group in batch_by_length((sizes + limits)[answerable].tolist(), batch_tokens):
             batch = answerable[group].tolist()
             chosen, most = [prompts[index] for index in batch], limits[batch].tolist()
-            pick = None if draw is None else drawing(draw, chosen)
-            own = None if guide is None else lambda number, ids, batch=batch: guide(batch[number], ids)
-            done = dict(zip(batch, decode(begin(model, chosen, most), most, stop_ids, pick, own), strict=True))
+            pick = None if draw is None else make_sampler(draw, chosen)
+            row_guide = None if guide is None else lambda number, ids, batch=batch: guide(batch[number], ids)
+            done = dict(zip(batch, decode(prefill(model, chosen, most), most, stop_ids, pick, row_guide), strict=True))
             completions |= done
             if on_batch is not None:
                 on_batch(done)
     return [completions[index] for index in range(len(prompts))]
 
 
-def drawing(draw: Draw, prompts: Sequence[Sequence[int]]) -> Pick:
+def make_sampler(draw: Draw, prompts: Sequence[Sequence[int]]) -> Pick:
     """Return what draws the next token of each answer to ``prompts``, whichever of them are answered beside it.
 
     The likeliest of the logits after Gumbel noise is a draw by their probabilities: Gumbel 1954, Maddison et al. 2014
@@ -109,11 +109,11 @@ def drawing(draw: Draw, prompts: Sequence[Sequence[int]]) -> Pick:
 class Decoding:
     """Prompts that were read: ``logits`` [B, V] after each of them, and how their rows go on.
 
-    ``read`` appends a token to each row and returns the logits after it; ``select`` lets all other rows leave.
+    ``decode_step`` appends a token to each row and returns the logits after it; ``select`` lets all other rows leave.
     """
 
     logits: torch.Tensor
-    read: Callable[[torch.Tensor], torch.Tensor]
+    decode_step: Callable[[torch.Tensor], torch.Tensor]
     select: Callable[[Sequence[int]], None]
 
 
@@ -131,7 +131,7 @@ def decode(
     live = list(range(len(limits)))
     logits = decoding.logits
     while True:
-        last = likeliest(logits) if pick is None else pick(logits, live)
+        last = argmax_tokens(logits) if pick is None else pick(logits, live)
         for row, index in enumerate(live):
             if forced[index]:
                 last[row] = forced[index].pop(0)
@@ -151,16 +151,16 @@ def decode(
             # A step then costs only what goes on.
             decoding.select(rows)
             live, last = [live[row] for row in rows], last[torch.tensor(rows, device=last.device)]
-        logits = decoding.read(last)
+        logits = decoding.decode_step(last)
 
 
 def can_decode_packed(model: Any) -> bool:
-    """Return True where `begin_packed` gives what the model itself gives; tried once for each model."""
+    """Return True where `prefill_packed` gives what the model itself gives; tried once for each model."""
     capabilities = capabilities_of(model)
     return capabilities.has_packing and capabilities.has_linear_head
 
 
-def begin_packed(model: Any, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> Decoding:
+def prefill_packed(model: Any, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> Decoding:
     """Read prompts end to end, which come in falling order of the tokens that they and their answers may have."""
     decoder, head = decoder_of(model), model.get_output_embeddings()
     device = next(model.parameters()).device
@@ -178,12 +178,14 @@ def begin_packed(model: Any, prompts: Sequence[Sequence[int]], limits: Sequence[
     arguments = {"position_ids": packed.positions, "attention_mask": placeholder_mask(device), "use_cache": False}
     with attending(kv_cache.prefill(packed)):
         hidden = decoder(input_ids=ids[None], **arguments).last_hidden_state[0]
-    read = partial(kv_cache.decode_step, lambda **arguments: logits_of(decoder(**arguments).last_hidden_state[:, 0]))
+    decode_step = partial(
+        kv_cache.decode_step, lambda **arguments: logits_of(decoder(**arguments).last_hidden_state[:, 0])
+    )
     last = packed.starts[1:].long() - 1
-    return Decoding(logits_of(hidden[last]), read, kv_cache.select)
+    return Decoding(logits_of(hidden[last]), decode_step, kv_cache.select)
 
 
-def begin_padded(model: Any, prompts: Sequence[Sequence[int]], _limits: Sequence[int]) -> Decoding:
+def prefill_padded(model: Any, prompts: Sequence[Sequence[int]], _limits: Sequence[int]) -> Decoding:
     """Read prompts side by side, with the model's own cache."""
     # Loaded late: a report is rebuilt from predictions without transformers.
     from transformers import DynamicCache
@@ -191,21 +193,23 @@ def begin_padded(model: Any, prompts: Sequence[Sequence[int]], _limits: Sequence
     device, longest = next(model.parameters()).device, max(map(len, prompts))
     cache, names = DynamicCache(config=model.config), inspect.signature(unwrap_adapters(model).forward).parameters
     # The names of this version of transformers; the last position is all that is needed.
-    own = {"cache" if "cache" in names else "past_key_values": cache} | dict.fromkeys({"logits_to_keep"} & {*names}, 1)
+    arguments = {"cache" if "cache" in names else "past_key_values": cache} | dict.fromkeys(
+        {"logits_to_keep"} & {*names}, 1
+    )
     # Padding stands on the left, so that the last position of every row is its newest token; the mask hides it.
     ids = torch.tensor([[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts], device=device)
     mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
 
-    def read(ids: torch.Tensor) -> torch.Tensor:
+    def forward(ids: torch.Tensor) -> torch.Tensor:
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-        out = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, **own)
+        out = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, **arguments)
         logits: torch.Tensor = out.logits[:, -1]
         return logits
 
-    def read_tokens(tokens: torch.Tensor) -> torch.Tensor:
+    def decode_step(tokens: torch.Tensor) -> torch.Tensor:
         nonlocal mask
         mask = torch.cat([mask, mask.new_ones(len(tokens), 1)], dim=1)
-        return read(tokens[:, None])
+        return forward(tokens[:, None])
 
     def select(rows: Sequence[int]) -> None:
         nonlocal mask
@@ -213,10 +217,10 @@ def begin_padded(model: Any, prompts: Sequence[Sequence[int]], _limits: Sequence
         cache.batch_select_indices(chosen)
         mask = mask[chosen]
 
-    return Decoding(read(ids), read_tokens, select)
+    return Decoding(forward(ids), decode_step, select)
 
 
-def likeliest(logits: torch.Tensor) -> torch.Tensor:
+def argmax_tokens(logits: torch.Tensor) -> torch.Tensor:
     """Return the likeliest token [B] of ``logits`` [B, V]."""
     # On a CPU numpy's takes an eighth of the time.
     return torch.from_numpy(logits.float().numpy().argmax(-1)) if logits.device.type == "cpu" else logits.argmax(-1)
@@ -252,10 +256,12 @@ def choice_nlls(model: Any, questions: Sequence[Sequence[Example]], *, batch_tok
                     ids += choice[:-1]
                     targets += choice
             sizes = [size + 1 for index in group for size in branches[index]]
-            owners = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+            example_indices = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
             packed = pack([lengths[index] for index in group], device, [branches[index] for index in group])
-            row, places, labels = (to_device(torch.tensor(each), device) for each in ([ids], rows, targets))
-            _, nll = supervised_loss(model, Batch(row, places, labels, owners, packed))
-            sums = iter(torch.zeros(len(sizes), dtype=torch.float64).index_add_(0, owners, nll.cpu().double()).tolist())
+            row, logit_indices, labels = (to_device(torch.tensor(each), device) for each in ([ids], rows, targets))
+            _, nll = supervised_loss(model, Batch(row, logit_indices, labels, example_indices, packed))
+            sums = iter(
+                torch.zeros(len(sizes), dtype=torch.float64).index_add_(0, example_indices, nll.cpu().double()).tolist()
+            )
             nlls |= {index: [next(sums) for _ in questions[index]] for index in group}
     return [nlls[index] for index in range(len(questions))]

@@ -25,7 +25,7 @@ _LIKELY = math.log(2)
 # Where a report or a file is read, as strictly as the rest of a report (`train.report.model`).
 @with_config(ConfigDict(extra="forbid", allow_inf_nan=False))
 @dataclass(frozen=True, slots=True)
-class Dynamic:
+class TrainingDynamics:
     """How one training record was learnt.
 
     ``confidence`` is the mean over ``epochs`` of the completion's mean log-probability a token, in nats, each time
@@ -42,7 +42,7 @@ class Dynamic:
     correctness: float
 
 
-class Dynamics:
+class DynamicsMeter:
     """Running means by record, on the device that trains; nothing is read back before the run asks for it.
 
     A step is begun with `begin_step`, gets its micro-batches by `add`, and counts with `end_step`.
@@ -107,10 +107,10 @@ class Dynamics:
         self.moments = saved["moments"].to(self.sizes.device)
         return True
 
-    def by_record(self, names: Sequence[tuple[str, str]]) -> list[Dynamic]:
+    def by_record(self, names: Sequence[tuple[str, str]]) -> list[TrainingDynamics]:
         """Return what was gathered of each record that was trained on, in order; ``names`` are (id, category)."""
         return [
-            Dynamic(
+            TrainingDynamics(
                 name,
                 category,
                 int(epochs),

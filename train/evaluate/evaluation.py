@@ -19,8 +19,8 @@ from train.data.dataset import Dataset, Row, hash_of, sample_rows
 from train.data.rendering import Example, Renderer, RowFault
 from train.evaluate.answers import Draw, Generated, Guide, choice_nlls, generate
 from train.evaluate.general import SPLIT, readable_general
-from train.evaluate.predictions import VERBATIM, Scored, ValidationScore, agreement_of, gain_of, sample_of
-from train.evaluate.scoring import Answer, CategorySpec, rows_with_choices, score
+from train.evaluate.predictions import VERBATIM, Scored, ValidationScore, make_sample, preference_score, reward_change
+from train.evaluate.scoring import Answer, CategorySpec, rows_with_choices, score_answers
 from train.model import autocasting, pick_dtype
 from train.model.distributed import DistributedContext
 from train.model.loss import Nll, nll_per_example
@@ -34,7 +34,7 @@ _PREFIX, _FEWEST_AFTER, _MOST_AFTER = 8, 16, 32
 """Tokens of an answer that are given for it, and how many must follow at the least, and are compared at the most."""
 
 
-def predict(
+def generate_answers(
     model: Any, renderer: Renderer, rows: Sequence[Row], *, max_new_tokens: int, batch_tokens: int,
     max_reasoning_tokens: int | None = None, draw: Draw | None = None, guide: Guide | None = None,
     on_answer: Callable[[Answer], object] | None = None,
@@ -47,32 +47,32 @@ def predict(
     ``on_answer`` is called with each of them when its batch is done; the other arguments are those of `generate`.
     Raises TrainError: a row cannot be rendered.
     """
-    begun = time.perf_counter()
+    began = time.perf_counter()
     prompts = [prompt for row in rows if (prompt := renderer.render_prompt(row)) is not None]
     answers: dict[int, Answer] = {}
 
-    def is_spent(ids: list[int]) -> bool:
+    def has_spent_budget(ids: list[int]) -> bool:
         # Reasoning that has ended is shorter than all that was written, or ends with the very last token.
         num, end = renderer.count_reasoning(ids), renderer.reasoning_end
         return num is not None and num >= len(ids) and renderer.count_reasoning([*ids, *end]) != num
 
     def follow(number: int, ids: list[int]) -> Sequence[int] | None:
-        if len(ids) == max_reasoning_tokens and is_spent(ids):
+        if len(ids) == max_reasoning_tokens and has_spent_budget(ids):
             return renderer.reasoning_end
         return () if guide is None else guide(number, ids)
 
     def finish(batch: Mapping[int, Generated]) -> None:
-        nonlocal begun
+        nonlocal began
         # Of a batch there is one time, which is shared out by what was written.
-        per_token = (time.perf_counter() - begun) / sum(len(generated.ids) + 1 for generated in batch.values())
-        begun = time.perf_counter()
+        per_token = (time.perf_counter() - began) / sum(len(generated.ids) + 1 for generated in batch.values())
+        began = time.perf_counter()
         for index, (ids, stopped) in batch.items():
             text, reasoning = renderer.split_answer(ids)
             is_cut = max_reasoning_tokens is not None and len(ids) > max_reasoning_tokens
             answers[index] = Answer(
                 prompts[index].id, text, stopped, reasoning, prompt_tokens=len(prompts[index].ids),
                 new_tokens=len(ids), seconds=(len(ids) + 1) * per_token, reasoning_tokens=renderer.count_reasoning(ids),
-                is_cut=is_cut and is_spent(ids[:max_reasoning_tokens]),
+                is_cut=is_cut and has_spent_budget(ids[:max_reasoning_tokens]),
             )  # fmt: skip
             if on_answer is not None:
                 on_answer(answers[index])
@@ -107,21 +107,21 @@ def choice_examples(renderer: Renderer, choice_rows: ChoiceRows) -> list[list[Ex
     return examples
 
 
-def choose(model: Any, renderer: Renderer, choice_rows: ChoiceRows, *, batch_tokens: int) -> list[Answer]:
+def choose_likeliest(model: Any, renderer: Renderer, choice_rows: ChoiceRows, *, batch_tokens: int) -> list[Answer]:
     """Return for each row the likeliest of its choices, and the log-probabilities of all, summed over their tokens.
 
     Raises TrainError: a row cannot be rendered with one of its choices.
     """
-    begun = time.perf_counter()
+    began = time.perf_counter()
     examples = choice_examples(renderer, choice_rows)
     logprobs = [[-nll for nll in nlls] for nlls in choice_nlls(model, examples, batch_tokens=batch_tokens)]
-    seconds = (time.perf_counter() - begun) / max(1, len(choice_rows))
+    seconds = (time.perf_counter() - began) / max(1, len(choice_rows))
     return [
         Answer(
-            row.id, choices[own.index(max(own))], None, logprobs=own, prompt_tokens=each[0].mask.count(False),
+            row.id, choices[each.index(max(each))], None, logprobs=each, prompt_tokens=question[0].mask.count(False),
             new_tokens=0, seconds=seconds,
         )
-        for (row, choices), each, own in zip(choice_rows, examples, logprobs, strict=True)
+        for (row, choices), question, each in zip(choice_rows, examples, logprobs, strict=True)
     ]  # fmt: skip
 
 
@@ -155,19 +155,19 @@ def evaluate_model(
         nlls = nll_per_example(model, examples, batch_tokens=most, on_done=partial(on_progress, "likelihoods"))
         if is_generating:
             # Of preferences the worse answer too; what a verdict rejects is no reference.
-            rejected = nll_per_example(model, renderer.render(worse_sides(read)).examples, batch_tokens=most)
-            wanted = [renderer.render_prompt(row) for row in read if row.is_liked is not False]
-            references = {prompt.id: prompt.reference for prompt in wanted if prompt is not None}
+            rejected = nll_per_example(model, renderer.render(rejected_rows(read)).examples, batch_tokens=most)
+            rendered = [renderer.render_prompt(row) for row in read if row.is_liked is not False]
+            references = {prompt.id: prompt.reference for prompt in rendered if prompt is not None}
             choice_rows = rows_with_choices(read, categories)
-            answers = choose(model, renderer, choice_rows, batch_tokens=most)
+            answers = choose_likeliest(model, renderer, choice_rows, batch_tokens=most)
             on_progress("answers", len(answers))
             chosen = {row.id for row, _ in choice_rows}
-            answers += predict(
+            answers += generate_answers(
                 model, renderer, [row for row in read if row.id not in chosen], batch_tokens=most,
                 max_new_tokens=recipe.eval.max_new_tokens, max_reasoning_tokens=recipe.eval.max_reasoning_tokens,
                 on_answer=lambda _: on_progress("answers", 1),
             )  # fmt: skip
-    return score(rows, references, answers, nlls, categories, split=split, rejected=rejected)
+    return score_answers(rows, references, answers, nlls, categories, split=split, rejected=rejected)
 
 
 def _computing(model: Any, recipe: Recipe) -> AbstractContextManager[None]:
@@ -195,10 +195,10 @@ def evaluate_splits(
             on_progress=on_progress,
         )  # fmt: skip
         # As many of validation beside them, of which a model that has only learnt to answer writes the same share.
-        known = verbatim(model, renderer, dataset.splits[split], recipe) if split != "test" else {}
+        verbatim_by_id = measure_memorisation(model, renderer, dataset.splits[split], recipe) if split != "test" else {}
         results += [
-            replace(record, scores={**(record.scores or {}), VERBATIM: known[record.id]})
-            if record.id in known else record
+            replace(record, scores={**(record.scores or {}), VERBATIM: verbatim_by_id[record.id]})
+            if record.id in verbatim_by_id else record
             for record in scored
         ]  # fmt: skip
     if has_general:
@@ -207,7 +207,7 @@ def evaluate_splits(
     return results
 
 
-def verbatim(model: Any, renderer: Renderer, rows: Sequence[Row], recipe: Recipe) -> dict[str, float]:
+def measure_memorisation(model: Any, renderer: Renderer, rows: Sequence[Row], recipe: Recipe) -> dict[str, float]:
     """Return by id 1.0 where the model, given the first tokens of an answer, writes the rest word for word, else 0.0.
 
     Of eval.fit_records rows. Rows whose answer has fewer than 8 + 16 tokens, which anybody might guess,
@@ -233,7 +233,7 @@ def verbatim(model: Any, renderer: Renderer, rows: Sequence[Row], recipe: Recipe
     return {name: float(generated.ids[: len(target)] == target) for (name, (_, target)), generated in pairs}
 
 
-def worse_sides(rows: Sequence[Row]) -> list[Row]:
+def rejected_rows(rows: Sequence[Row]) -> list[Row]:
     """Return the worse side of each row that compares two answers which are not the same."""
     return [row.worse for row in rows if row.worse is not None and row.worse.messages != row.messages]
 
@@ -270,23 +270,27 @@ def sample_ids(rows: Iterable[Row], most: int) -> list[str]:
     return [name for names in zip_longest(*groups.values()) for name in names if name is not None][:most]
 
 
-def summary(
-    scored: Sequence[Scored], samples: Sequence[str] = (), trained: Sequence[Scored] = (),
-    base: Mapping[str, Scored] | None = None,
+def summarise_validation(
+    scored: Sequence[Scored], answer_ids: Sequence[str] = (), train_scores: Sequence[Scored] = (),
+    base_by_id: Mapping[str, Scored] | None = None,
 ) -> ValidationScore:  # fmt: skip
     """Return the means that a run watches while it trains; each category weighs the same in the score.
 
-    Of the records ``samples`` it has the answers too, of those that have one. ``trained`` are training records, which
-    stand in no mean, and beside which the others show over-fitting. With ``base``, its results by id, a record that
-    compares answers scores 1 where it moved towards what people prefer, and the loss is DPO's of those.
+    Of the records ``answer_ids`` it has the answers too, of those that have one. ``train_scores``, of training records,
+    stand in no mean; beside them the others show over-fitting. With ``base_by_id`` a record that compares answers
+    scores 1 where it moved towards what people prefer, and the loss is DPO's of those.
     """
     tokens, scores = sum(record.num_tokens for record in scored), [(record.category, record.score) for record in scored]
     loss = math.fsum(record.nll or 0.0 for record in scored) / tokens if tokens else math.nan
-    gains = [(record.category, gain_of(base[record.id], record)) for record in scored if base and record.id in base]
-    if known := [(category, gain) for category, gain in gains if gain is not None]:
-        scores = [(category, agreement_of(gain)) for category, gain in known]
+    changes = [
+        (record.category, reward_change(base_by_id[record.id], record))
+        for record in scored
+        if base_by_id and record.id in base_by_id
+    ]
+    if rewards := [(category, reward) for category, reward in changes if reward is not None]:
+        scores = [(category, preference_score(reward)) for category, reward in rewards]
         # log(1 + exp(-x)), whose exponential would overflow for a large -x.
-        loss = fmean(max(0.0, -_BETA * gain) + math.log1p(math.exp(-abs(_BETA * gain))) for _, gain in known)
+        loss = fmean(max(0.0, -_BETA * reward) + math.log1p(math.exp(-abs(_BETA * reward))) for _, reward in rewards)
     # Each category weighs the same, lest a large one hides that a small one was lost.
     groups = defaultdict[str, list[float]](list)
     for category, value in scores:
@@ -296,8 +300,8 @@ def summary(
     by_id = {record.id: record for record in scored}
     return ValidationScore(
         loss=loss, score=fmean(means.values()) if means else None, by_category=means,
-        samples=[sample_of(by_id[name]) for name in samples if name in by_id and by_id[name].text is not None],
-        fit={"train": _columns(trained), "validation": _columns(scored)} if trained else {},
+        samples=[make_sample(by_id[name]) for name in answer_ids if name in by_id and by_id[name].text is not None],
+        fit={"train": _columns(train_scores), "validation": _columns(scored)} if train_scores else {},
     )  # fmt: skip
 
 

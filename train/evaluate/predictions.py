@@ -21,7 +21,7 @@ from train.base.errors import Exit, TrainError, validation_fault
 from train.base.run_folder import check_digest
 from train.base.storage import open_file, write_whole
 from train.data.dataset import SliceValues
-from train.evaluate.dynamics import Dynamic
+from train.evaluate.dynamics import TrainingDynamics
 
 PREDICTIONS = "predictions.jsonl"
 FEEDBACK = "feedback.jsonl"
@@ -36,7 +36,7 @@ Rejected = Annotated[Mapping[Literal["nll", "num_tokens"], Nats], Field(min_leng
 _MOST_SAMPLE = 500
 _SURROGATE = re.compile("[\ud800-\udfff]")
 VERBATIM = "behaviour.verbatim"
-"""The score that says whether a model continues an answer word for word, see `train.evaluate.evaluation.verbatim`."""
+"""Whether a model continues an answer word for word, see `train.evaluate.evaluation.measure_memorisation`."""
 REASONING_TOKENS, REASONING_CUT = "behaviour.reasoning_tokens", "behaviour.reasoning_cut"
 """How many tokens of an answer are reasoning, and whether its budget was spent; scores of answers that have some."""
 RIGHT_FROM = 0.5
@@ -99,7 +99,7 @@ class Scored:
         return (self.scores or {}).get(self.metric)
 
 
-def sample_of(record: Scored) -> dict[str, Any]:
+def make_sample(record: Scored) -> dict[str, Any]:
     """Return a record that has an answer as people watch it: at most 500 characters of both texts, and their lengths.
 
     Surrogates, which no reader of JSON takes, become U+FFFD.
@@ -121,7 +121,7 @@ class ValidationScore:
     """Means over some records: of the categories' scores (None where nothing is scored), and nats a supervised token
     (NaN without one); and each category's score.
 
-    ``samples`` are a few of the answers, as `sample_of` has them. ``fit`` has, by split and category, the values of
+    ``samples`` are a few of the answers, as `make_sample` has them. ``fit`` has, by split and category, the values of
     each record by which over-fitting is told. ``general`` are the bits per byte of general text, where a guard asks.
     """
 
@@ -133,7 +133,7 @@ class ValidationScore:
     general: float | None = None
 
 
-def outcome(base: float | None, tuned: float | None) -> Outcome:
+def classify_change(base: float | None, tuned: float | None) -> Outcome:
     """Return what training did to one record, given its score before and after; right means 0.5 or more."""
     if base is None or tuned is None:
         return "unscored"
@@ -142,33 +142,33 @@ def outcome(base: float | None, tuned: float | None) -> Outcome:
     return "broken" if base >= RIGHT_FROM else "still-wrong"
 
 
-def margin_of(record: Scored) -> float | None:
+def reward_margin(record: Scored) -> float | None:
     """Return by how many nats a model finds the better answer likelier than the worse; None where there are no two."""
     if record.nll is None or record.rejected is None:
         return None
     return record.rejected["nll"] - record.nll
 
 
-def gain_of(before: Scored, after: Scored) -> float | None:
+def reward_change(before: Scored, after: Scored) -> float | None:
     """Return by how many nats training moved a record towards what people prefer; None where they said nothing.
 
     The change of log-probability that favours the better answer, or one that is liked: the implicit reward of Rafailov
     et al. 2023, arXiv:2305.18290, section 4, without its factor.
     """
-    own, other = margin_of(before), margin_of(after)
-    if own is not None and other is not None:
-        return other - own
+    margin_before, margin_after = reward_margin(before), reward_margin(after)
+    if margin_before is not None and margin_after is not None:
+        return margin_after - margin_before
     if after.is_liked is None or before.nll is None or after.nll is None:
         return None
     return (before.nll - after.nll) * (1 if after.is_liked else -1)
 
 
-def agreement_of(gain: float) -> float:
-    """Return 1 where a gain is what people prefer, 0 where it is not, and one half where nothing changed."""
-    return 0.5 if gain == 0 else float(gain > 0)
+def preference_score(reward: float) -> float:
+    """Return 1 where a `reward_change` is what people prefer, 0 where it is not, and one half where nothing changed."""
+    return 0.5 if reward == 0 else float(reward > 0)
 
 
-def not_finite(records: Sequence[Scored]) -> list[str]:
+def find_non_finite(records: Sequence[Scored]) -> list[str]:
     """Return the ids of records whose likelihood or one of whose scores is no number."""
     return [
         r.id
@@ -177,7 +177,7 @@ def not_finite(records: Sequence[Scored]) -> list[str]:
     ]
 
 
-def pair(base: Sequence[Scored], tuned: Sequence[Scored]) -> list[tuple[Scored, Scored]]:
+def pair_records(base: Sequence[Scored], tuned: Sequence[Scored]) -> list[tuple[Scored, Scored]]:
     """Return the records of both models side by side, in the order of ``base``.
 
     Raises:
@@ -185,22 +185,22 @@ def pair(base: Sequence[Scored], tuned: Sequence[Scored]) -> list[tuple[Scored, 
             is no number, which no report may hide.
     """
     # Every interval and test of the report is paired, so a record that one side lacks would shift all after it.
-    other = {(record.split, record.id): record for record in tuned}
-    names = {(record.split, record.id) for record in base}
-    if names != other.keys() or not len(names) == len(base) == len(tuned):
+    tuned_by_key = {(record.split, record.id): record for record in tuned}
+    keys = {(record.split, record.id) for record in base}
+    if keys != tuned_by_key.keys() or not len(keys) == len(base) == len(tuned):
         raise TrainError(
             "E933 unpaired-results",
             f"base has {len(base)} records and tuned {len(tuned)}, and they are not the same",
             "Evaluate both models on the same records.",
         )
-    if broken := not_finite([*base, *tuned]):
+    if broken_ids := find_non_finite([*base, *tuned]):
         raise TrainError(
             "E934 not-finite",
-            f"the likelihood or a score of {len(broken)} records is not a number, the first is {broken[0]!r}",
+            f"the likelihood or a score of {len(broken_ids)} records is not a number, the first is {broken_ids[0]!r}",
             "The model is broken; lower the learning rate and train again.",
             exit_code=Exit.FAILED,
         )
-    return [(record, other[record.split, record.id]) for record in base]
+    return [(record, tuned_by_key[record.split, record.id]) for record in base]
 
 
 def write_predictions(base: Sequence[Scored], tuned: Sequence[Scored], folder: Path) -> Path:
@@ -209,7 +209,7 @@ def write_predictions(base: Sequence[Scored], tuned: Sequence[Scored], folder: P
     Raises:
         TrainError: E933 unpaired-results, E934 not-finite.
     """
-    sides = ([replace(record, usage=None, asked=None) for record in both] for both in pair(base, tuned))
+    sides = ([replace(record, usage=None, asked=None) for record in both] for both in pair_records(base, tuned))
     return write_whole(folder / PREDICTIONS, (_line(base=before, tuned=after) for before, after in sides))
 
 
@@ -219,12 +219,12 @@ def prediction_line(record: Scored) -> str:
 
 
 def _line(**sides: Scored) -> str:
-    known = {
+    values_by_side = {
         side: {name: value for name, value in asdict(record).items() if value is not None or name in _NULLABLE}
         for side, record in sides.items()
     }
-    row = {name: value for name, value in known["tuned"].items() if name not in _OF_MODEL}
-    for side, values in known.items():
+    row = {name: value for name, value in values_by_side["tuned"].items() if name not in _OF_MODEL}
+    for side, values in values_by_side.items():
         row[side] = {name: value for name, value in values.items() if name in _OF_MODEL}
     return _json(row)
 
@@ -235,30 +235,30 @@ def _json(row: Mapping[str, Any]) -> str:
 
 
 def read_predictions(
-    path: Path, *, is_changed: bool = False, is_growing: bool = False
+    path: Path, *, allow_changed: bool = False, allow_torn_tail: bool = False
 ) -> tuple[list[Scored], list[Scored]]:
     """Return what a file of predictions holds: base and tuned. Of an evaluation, which has no base, the first is empty.
 
-    Of one that ``is_growing`` a last line may have been cut off by a kill, and is left out.
+    Of one that ``allow_torn_tail`` a last line may have been cut off by a kill, and is left out.
 
     Raises:
         TrainError: E935 bad-predictions with the line, when the file is missing or not what this tool writes; E952
-            run-changed, unless it may be one that ``is_changed``.
+            run-changed, unless it may be one that ``allow_changed``.
     """
-    if not is_changed:
+    if not allow_changed:
         check_digest(path)
     sides: dict[str, list[Scored]] = {"base": [], "tuned": []}
     number = 0
     try:
         with open_file(path) as lines:
             for line in lines:
-                if is_growing and not line.endswith(b"\n"):
+                if allow_torn_tail and not line.endswith(b"\n"):
                     break
                 number += 1
                 row = json.loads(line)
-                own = {name: row.pop(name) for name in sides if name in row or name == "tuned"}
-                for name, values in own.items():
-                    sides[name].append(_checked(Scored(**row, **values)))
+                values_by_side = {name: row.pop(name) for name in sides if name in row or name == "tuned"}
+                for name, values in values_by_side.items():
+                    sides[name].append(_check_record(Scored(**row, **values)))
                 if len(sides["base"]) not in (0, number):
                     raise ValueError("some lines have a base, and others have none")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -276,7 +276,7 @@ _SCORED = TypeAdapter(
 )
 
 
-def _checked(record: Scored) -> Scored:
+def _check_record(record: Scored) -> Scored:
     """Return ``record`` if its fields are sound; raises ValueError that says what is not."""
     try:
         _SCORED.validate_python(record)
@@ -290,7 +290,7 @@ def _checked(record: Scored) -> Scored:
 
 
 def write_feedback(
-    base: Sequence[Scored], tuned: Sequence[Scored], folder: Path, dynamics: Sequence[Dynamic] = ()
+    base: Sequence[Scored], tuned: Sequence[Scored], folder: Path, dynamics: Sequence[TrainingDynamics] = ()
 ) -> Path:
     """Write `feedback.jsonl` into ``folder`` in one step and return its path.
 
@@ -301,7 +301,7 @@ def write_feedback(
     """
     learnt = {dynamic.id: asdict(dynamic) for dynamic in dynamics}
     rows: list[dict[str, Any]] = []
-    for before, after in pair(base, tuned):
+    for before, after in pair_records(base, tuned):
         row = {
             "id": before.id,
             "split": before.split,
@@ -310,7 +310,7 @@ def write_feedback(
             "nll_tuned": after.nll,
             "score_base": before.score,
             "score_tuned": after.score,
-            "verdict": outcome(before.score, after.score),
+            "verdict": classify_change(before.score, after.score),
         } | ({"digest": after.digest} if after.digest else {})
         # What flows back to curation must not carry the test split along, or the next dataset is made for its own exam.
         if before.split == "validation":

@@ -42,8 +42,8 @@ class CategorySpec:
 
     def scores(self, answer: Answer, row: Row, reference: str) -> dict[str, float]:
         """Return the metric's scores of an answer to ``row``, without its reasoning."""
-        own = {"logprobs": answer.logprobs, "calls": _parts(row)[1].get("tool_calls")}
-        options = {name: value for name, value in own.items() if value and name in self.metric.options}
+        row_options = {"logprobs": answer.logprobs, "calls": _parts(row)[1].get("tool_calls")}
+        options = {name: value for name, value in row_options.items() if value and name in self.metric.options}
         scores = self.metric.scores(answer.text, reference, {**self.options, **options})
         # Reasoning that used up all tokens is no answer, also where a metric takes an empty one.
         if answer.reasoning is not None and not answer.text.strip() and self.metric.primary in scores:
@@ -61,7 +61,7 @@ line ends with its end.
 """
 
 
-def part_reasoning(text: str) -> tuple[str, str | None]:
+def split_reasoning(text: str) -> tuple[str, str | None]:
     """Return ``text`` without the reasoning that it begins with, and that reasoning, None where it has none."""
     thought = _THOUGHT.match(text)
     return (text[thought.end() :], thought[2].strip()) if thought else (text, None)
@@ -71,8 +71,8 @@ def part_reasoning(text: str) -> tuple[str, str | None]:
 class Answer:
     """What a model wrote, whether it ended by itself, and the ``reasoning`` before it, None where there was none.
 
-    Whoever knows no marks of the model gives its text as it came, and `part_reasoning` parts it; what is cut off while
-    it reasons has an empty text.
+    Whoever knows no marks of the model gives its text as it came, for `split_reasoning`; what is cut off while it
+    reasons has an empty text.
 
     Where choices were compared: the likeliest, ``logprobs`` of all in nats, and no ``stopped``, which is None too where
     an endpoint does not tell. Tokens are counted by
@@ -97,7 +97,7 @@ class Answer:
 
     def __post_init__(self) -> None:
         if self.reasoning is None:
-            text, reasoning = part_reasoning(self.text)
+            text, reasoning = split_reasoning(self.text)
             object.__setattr__(self, "text", text)
             object.__setattr__(self, "reasoning", reasoning)
 
@@ -109,8 +109,8 @@ class Answer:
         return {name: value for name, value in [*usage, ("cost", self.cost)] if value is not None}
 
 
-LONGEST_LABEL = 40
-EACH_LABEL = 3
+MAX_LABEL_CHARS = 40
+MIN_PER_LABEL = 3
 """Records that there are for a label on average, at least; else references are answers and not labels."""
 
 
@@ -119,8 +119,8 @@ def label_of(texts: Counter[str]) -> str | None:
 
     ``texts`` says how often there is each.
     """
-    is_short = all(0 < len(text) <= LONGEST_LABEL and "\n" not in text for text in texts)
-    return max(texts, key=texts.__getitem__) if is_short and 0 < EACH_LABEL * len(texts) <= texts.total() else None
+    is_short = all(0 < len(text) <= MAX_LABEL_CHARS and "\n" not in text for text in texts)
+    return max(texts, key=texts.__getitem__) if is_short and 0 < MIN_PER_LABEL * len(texts) <= texts.total() else None
 
 
 def category_specs(categories: Mapping[str, Any], trained: Iterable[Row] = ()) -> dict[str, CategorySpec]:
@@ -151,26 +151,26 @@ def _spec(entry: Any, label: str | None) -> CategorySpec:
     if not isinstance(chosen, str) or not all(isinstance(part, dict) for part in (entry, options, contract)):
         fault = "not a table with a scorer's name, its options and a contract"
         raise TrainError("E912 bad-dataset", f"the manifest's entry is {fault}", "Export the dataset again.")
-    metrics.discover()["contract"].check(contract)
-    spec = CategorySpec(metrics.scorer(chosen, options), options, not chosen, contract, label)
+    metrics.discover_metrics()["contract"].check(contract)
+    spec = CategorySpec(metrics.find_scorer(chosen, options), options, not chosen, contract, label)
     if "logprobs" in spec.metric.options and not spec.choices:
         message = f"the metric {chosen!r} needs choices"
         raise TrainError("E932 bad-metric-option", message, 'Set choices, such as ["yes", "no"].')
     return spec
 
 
-def spec_of(categories: Mapping[str, CategorySpec], name: str) -> CategorySpec:
+def find_spec(categories: Mapping[str, CategorySpec], name: str) -> CategorySpec:
     """Return how a category is scored: by the default metric where ``categories`` does not know it."""
-    return categories.get(name) or CategorySpec(metrics.scorer(""), {}, is_default=True)
+    return categories.get(name) or CategorySpec(metrics.find_scorer(""), {}, is_default=True)
 
 
 def rows_with_choices(rows: Sequence[Row], categories: Mapping[str, CategorySpec]) -> list[tuple[Row, Sequence[str]]]:
     """Return the rows of which choices are compared, with their choices."""
-    each = ((row, spec_of(categories, row.category).choices) for row in rows if row.messages)
+    each = ((row, find_spec(categories, row.category).choices) for row in rows if row.messages)
     return [(row, choices) for row, choices in each if choices]
 
 
-def score(
+def score_answers(
     rows: Sequence[Row], references: Mapping[str, str], answers: Sequence[Answer], nlls: Sequence[Nll] | None,
     categories: Mapping[str, CategorySpec], *, split: str, rejected: Sequence[Nll] = (),
 ) -> list[Scored]:  # fmt: skip
@@ -181,13 +181,13 @@ def score(
     the default metric.
     """
     by_id = {answer.id: answer for answer in answers}
-    likely, worse = ({nll.id: nll for nll in some} for some in (nlls or (), rejected))
+    nll_by_id, rejected_by_id = ({nll.id: nll for nll in each} for each in (nlls or (), rejected))
     scored = []
     for row in rows:
-        if row.id not in (by_id if nlls is None else likely):
+        if row.id not in (by_id if nlls is None else nll_by_id):
             continue
-        spec, (reference, _) = spec_of(categories, row.category), part_reasoning(references.get(row.id, ""))
-        answer, nll, other = by_id.get(row.id), likely.get(row.id), worse.get(row.id)
+        spec, (reference, _) = find_spec(categories, row.category), split_reasoning(references.get(row.id, ""))
+        answer, nll, other = by_id.get(row.id), nll_by_id.get(row.id), rejected_by_id.get(row.id)
         record = Scored(
             row.id, split, row.category, row.cluster, reference, None, 0, 0, scores={}, is_liked=row.is_liked,
             slices=row.slices, trivial_answer=spec.label, options=digest_of(spec.options) if spec.options else None,
@@ -207,7 +207,7 @@ def score(
 
 def _all_scores(spec: CategorySpec, row: Row, answer: Answer, reference: str) -> dict[str, float]:
     """Return the scores of the metric, and those of behaviour, reasoning and contract beside it."""
-    scores, shelf = spec.scores(answer, row, reference), metrics.discover()
+    scores, shelf = spec.scores(answer, row, reference), metrics.discover_metrics()
     # A choice that was taken by likelihood was not written, so it has no behaviour.
     if answer.stopped is not None or not spec.choices:
         scores |= shelf["behaviour"].scores(answer.text, reference)
@@ -250,7 +250,7 @@ def comparison_remark(objective: Objective, dataset: Dataset) -> list[str]:
     return ["No validation or test record compares answers, so nothing shows whether training moved them as wanted."]
 
 
-def rescored(
+def rescore(
     sides: Sequence[Sequence[Scored]], dataset: Dataset, records: Mapping[str, int]
 ) -> list[list[Scored]]:  # fmt: skip
     """Return the results of a run on ``dataset``, on so many ``records`` of each split, scored again.
@@ -266,10 +266,10 @@ def rescored(
             f"predictions.jsonl has {matched.total():,} of the {sum(records.values()):,} records that were measured"
         )
         raise TrainError("E952 run-changed", message, "Put it back, or train again.")
-    return [[_rescored(old, rows.get((old.split, old.id)), categories) for old in side] for side in sides]
+    return [[_rescore_record(old, rows.get((old.split, old.id)), categories) for old in side] for side in sides]
 
 
-def _rescored(old: Scored, row: Row | None, categories: Mapping[str, CategorySpec]) -> Scored:
+def _rescore_record(old: Scored, row: Row | None, categories: Mapping[str, CategorySpec]) -> Scored:
     if row is None:
         return old
     _, message = _parts(row)
@@ -279,7 +279,7 @@ def _rescored(old: Scored, row: Row | None, categories: Mapping[str, CategorySpe
     content = old.reference if message.get("tool_calls") else message["content"] or ""
     reference = "" if row.is_liked is False else content
     answer = Answer(old.id, old.text, old.stopped, old.reasoning)
-    [new] = score([row], {row.id: reference}, [answer], None, categories, split=old.split)
+    [new] = score_answers([row], {row.id: reference}, [answer], None, categories, split=old.split)
     kept = {name: v for name, v in (old.scores or {}).items() if name != new.metric or new.metric == "judge"}
     return replace(
         new, scores={**kept, **(new.scores or {})}, nll=old.nll, num_tokens=old.num_tokens,

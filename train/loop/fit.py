@@ -17,7 +17,7 @@ import torch
 
 from train.base import console
 from train.base.errors import Exit, TrainError
-from train.evaluate.dynamics import Dynamic
+from train.evaluate.dynamics import TrainingDynamics
 from train.evaluate.predictions import ValidationScore
 from train.loop.checkpoint import Checkpoint, TrainingState
 from train.loop.events import METRICS, AsyncScalars, OnEvent, RunEstimate, StepLog, drop_events_after, open_events
@@ -46,7 +46,7 @@ class FitResult(TrainingState):
     num_steps: int
     seconds: float
     stop_code: Exit | None
-    dynamics: Sequence[Dynamic]
+    dynamics: Sequence[TrainingDynamics]
     """How each training record was learnt, over the whole run."""
     step_seconds: float
 

@@ -16,7 +16,7 @@ import torch
 
 from train.base import console
 from train.data.rendering import Example
-from train.evaluate.dynamics import Dynamics
+from train.evaluate.dynamics import DynamicsMeter
 from train.loop.checkpoint import Checkpoint, TrainingState, trainable_tensors
 from train.model import autocasting
 from train.model.attention import to_device
@@ -84,7 +84,7 @@ class Trainer:
             Replicated(model, context) if placement.strategy == "ddp" else Sharded(model, context, placement.dtype)
         )
         self.optimizer = Optimizer(model, self.parallel, sampler.recipe)
-        self.dynamics = Dynamics(sampler.chosen.tolist(), placement.device)
+        self.dynamics = DynamicsMeter(sampler.chosen.tolist(), placement.device)
 
     def restore(self, checkpoint: Checkpoint) -> TrainingState:
         """Take over the tensors of a checkpoint and return its state; raises TrainError where they do not fit."""

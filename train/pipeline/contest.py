@@ -23,7 +23,7 @@ from train.contestants.chat_completions import digest_of_request
 from train.contestants.contestant import Prompting, Spec, route_of
 from train.data.dataset import Dataset, Row
 from train.evaluate.predictions import PREDICTIONS, Scored, prediction_line, read_predictions
-from train.evaluate.scoring import category_specs, score, spec_of
+from train.evaluate.scoring import category_specs, find_spec, score_answers
 from train.recipe import load_recipe
 from train.report.results import reference_of, warn_of_unscored
 from train.report.stats import MIN_CLUSTERS, minimum_detectable_effect
@@ -98,7 +98,7 @@ class _Contest:
         sampling, can_compare = Sampling(max_new_tokens=self.conditions.max_new_tokens), self.contestant.can_compare
         return [
             self.prompting.applied(
-                Request(row, sampling, spec_of(self.categories, row.category).choices if can_compare else ())
+                Request(row, sampling, find_spec(self.categories, row.category).choices if can_compare else ())
             )
             for name, (_, row) in self.rows.items() if name not in done and row.messages is not None
         ]  # fmt: skip
@@ -108,7 +108,7 @@ class _Contest:
         split, row = self.rows[answer.id]
         # A choice that was written stands for the record as the comparison of likelihoods does for other models;
         # whoever compares them says so.
-        [result] = score([row], {row.id: reference_of(row)}, [answer], None, self.categories, split=split)
+        [result] = score_answers([row], {row.id: reference_of(row)}, [answer], None, self.categories, split=split)
         return result
 
 
@@ -126,7 +126,7 @@ def evaluate_contestant(
     folder = evaluation_folder(parent, record["id"], record["key"])
     record["id"], path = folder.name, folder / PREDICTIONS
     # What a kill cut off is asked again.
-    results = read_predictions(path, is_growing=True)[1] if path.exists() else []
+    results = read_predictions(path, allow_torn_tail=True)[1] if path.exists() else []
     done = {result.id for result in results if result.split != _GENERAL}
     _announce(contest, done)
     if conditions.is_dry:

@@ -29,7 +29,7 @@ from train.base.storage import installed_version, sha256_of, whole_folder, writi
 from train.contestants.gguf import EXPORT, GgufContestant
 from train.data.dataset import Dataset, Row, RowFault, sample_rows
 from train.data.rendering import Renderer
-from train.evaluate.evaluation import predict
+from train.evaluate.evaluation import generate_answers
 from train.evaluate.predictions import PREDICTIONS, Scored, read_predictions
 from train.model import (
     adapter_base,
@@ -248,7 +248,7 @@ def _compare_answers(source: Source, model: Any, number: int) -> tuple[int, list
     rows, limits = sample_rows(rows, number), source.recipe.eval
     device = next(model.parameters()).device
     with autocasting(device, pick_dtype(source.recipe, device, 0)):
-        predictions = predict(
+        predictions = generate_answers(
             model, source.renderer, rows, max_new_tokens=limits.max_new_tokens, batch_tokens=limits.batch_tokens,
             max_reasoning_tokens=limits.max_reasoning_tokens,
         )  # fmt: skip

@@ -27,12 +27,12 @@ from train.evaluate.evaluation import (
     num_answers,
     sample_ids,
     shard_dataset,
-    summary,
+    summarise_validation,
 )
 from train.evaluate.general import SHIPPED, readable_general
 from train.evaluate.general import SPLIT as GENERAL
-from train.evaluate.metrics import discover
-from train.evaluate.predictions import Scored, ValidationScore, not_finite
+from train.evaluate.metrics import discover_metrics
+from train.evaluate.predictions import Scored, ValidationScore, find_non_finite
 from train.loop import METRICS, Validation, WriteEvent, clock, open_events
 from train.model import autocasting
 from train.model.loss import nll_per_example
@@ -66,7 +66,9 @@ def base_key(prepared: Prepared) -> dict[str, Any]:
         "recipe": prepared.measured.model_dump(mode="json"),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else machine,
         "code": sources_digest(_SOURCES),
-        "installed metrics": {m.name: _digest_of_code(m.function) for m in discover().values() if not m.is_ours},
+        "installed metrics": {
+            m.name: _digest_of_code(m.function) for m in discover_metrics().values() if not m.is_ours
+        },
         "validator": installed_version("jsonschema"),
     }
 
@@ -105,7 +107,7 @@ def measure_base(prepared: Prepared, run: Path, *, is_cached: bool) -> tuple[lis
             results[split] = [record for record in fresh if record.split == split]
             seconds += (of_split := spent * len(results[split]))
             # The run reports what is broken.
-            if context.is_first and not not_finite(results[split]):
+            if context.is_first and not find_non_finite(results[split]):
                 scored = [asdict(result) for result in results[split]]
                 cache.put(keys[split], (), {"scored": scored, "seconds": of_split})
     return [record for split in keys for record in results[split]], seconds
@@ -191,7 +193,7 @@ def _summary(
     # Where answers are compared, the best model is the one that moved towards what people prefer.
     before = {record.id: record for record in base if record.split == "validation"}
     samples = sample_ids(prepared.evaluated_rows, prepared.recipe.eval.samples)
-    return summary(scored, samples, trained, before if prepared.recipe.objective in PREFERENCES else None)
+    return summarise_validation(scored, samples, trained, before if prepared.recipe.objective in PREFERENCES else None)
 
 
 def validation_of(

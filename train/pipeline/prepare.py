@@ -25,7 +25,7 @@ from train.data.rendering import (
     preference_examples,
     render_cached,
 )
-from train.evaluate.evaluation import choice_examples, worse_sides
+from train.evaluate.evaluation import choice_examples, rejected_rows
 from train.evaluate.general import SPLIT as GENERAL
 from train.evaluate.general import general_rows, readable_general
 from train.evaluate.scoring import CategorySpec, category_specs, comparison_remark, rows_with_choices
@@ -332,7 +332,7 @@ def _check_evaluation(
         )
     choice_examples(renderer, rows_with_choices(rows, categories))
     # What `evaluate_model` reads of preferences.
-    renderer.render(worse_sides(rows))
+    renderer.render(rejected_rows(rows))
 
 
 def _replay(

@@ -16,9 +16,16 @@ from train.base.console import one_line
 from train.base.errors import TrainError
 from train.base.storage import sha256_of
 from train.data.dataset import Dataset, reasoning_remark
-from train.evaluate.dynamics import Dynamic
-from train.evaluate.predictions import PREDICTIONS, Scored, outcome, pair, write_feedback, write_predictions
-from train.evaluate.scoring import CategorySpec, spec_of
+from train.evaluate.dynamics import TrainingDynamics
+from train.evaluate.predictions import (
+    PREDICTIONS,
+    Scored,
+    classify_change,
+    pair_records,
+    write_feedback,
+    write_predictions,
+)
+from train.evaluate.scoring import CategorySpec, find_spec
 from train.recipe import Recipe
 from train.recipe.schedule import find_remedies
 from train.report import wording
@@ -73,7 +80,7 @@ def build_report(
     predictions cannot tell is ``measured``: fields of `Report`, such as remarks. Raises TrainError: E933
     unpaired-results, E934 not-finite, E937.
     """
-    pairs = pair(base, tuned)
+    pairs = pair_records(base, tuned)
     judged = calibrate(judge_summary, pairs, human) if judge_summary else None
     return make_report(
         [list(side) for side in zip(*pairs, strict=True)], models=_RUN, run=run, judged=judged, seeds=seeds,
@@ -146,7 +153,7 @@ def write_results(
     recipe: Recipe,
     run: Run,
     folder: Path,
-    dynamics: Sequence[Dynamic] = (),
+    dynamics: Sequence[TrainingDynamics] = (),
     judge_summary: JudgeSummary | None = None,
     remarks: Sequence[str] = (),
 ) -> Report:
@@ -164,7 +171,7 @@ def write_results(
         "known by heart": memory_of(*([r for r in side if r.split != "train" or r.id in learnt]
                                       for side in (base, tuned))),
     }  # fmt: skip
-    unset = {row.category for split in SPLITS for row in rows[split] if spec_of(categories, row.category).is_default}
+    unset = {row.category for split in SPLITS for row in rows[split] if find_spec(categories, row.category).is_default}
     remarks = [
         *dataset.remarks, *remarks,
         *(f"The {split} split was not measured: eval.splits leaves it out." for split in SPLITS
@@ -234,7 +241,7 @@ def _flip_table(pairs: Pairs, *, is_run: bool) -> ReportTable:
     heads, texts = ("flip", "record", "category", "score"), ("reference", "base", "tuned")
     rows, counts = list[list[str]](), list[int]()
     for flip in ("fixed", "broken"):
-        flipped = [p for p in pairs if p[0].split == "validation" and outcome(p[0].score, p[1].score) == flip]
+        flipped = [p for p in pairs if p[0].split == "validation" and classify_change(p[0].score, p[1].score) == flip]
         # Ids break ties, so that the same run gives the same report.
         flipped.sort(
             key=lambda p: (-abs(require_value(p[1].score) - require_value(p[0].score)), p[0].category, p[0].id)
@@ -265,7 +272,7 @@ def _gap_notes(main: SplitResult, pairs: Pairs, *, is_forgetting_measured: bool)
 _DYNAMICS = ("confidence", "variability", "correctness")
 
 
-def dynamics_tables(dynamics: Iterable[Dynamic], records: Collection[str]) -> Iterator[ReportTable]:
+def dynamics_tables(dynamics: Iterable[TrainingDynamics], records: Collection[str]) -> Iterator[ReportTable]:
     """Yield those of ``records`` that were learnt worst, of those that were trained on; of no replayed text."""
     learnt = sorted((dynamic for dynamic in dynamics if dynamic.id in records), key=lambda dynamic: dynamic.id)
     hardest = sorted(learnt, key=lambda dynamic: dynamic.confidence)

@@ -12,7 +12,7 @@ import numpy as np
 
 from train.base.errors import TrainError, first_line
 from train.base.storage import MOST_DOCUMENT, FileGuardError, read_file
-from train.evaluate.predictions import VERBATIM, Scored, agreement_of, gain_of, margin_of
+from train.evaluate.predictions import VERBATIM, Scored, preference_score, reward_change, reward_margin
 from train.report import stats
 from train.report.results import Pairs, estimate, is_counted, require_value
 from train.report.tables import Change, Estimate, ReportTable
@@ -199,7 +199,7 @@ def preferences(
     groups = defaultdict[str, list[Twins]](list)
     for before, tuned in pairs:
         afters = [seed[before.id] for seed in seeds] or [tuned]
-        if None not in [gain_of(before, after) for after in afters]:
+        if None not in [reward_change(before, after) for after in afters]:
             groups[format_category(before.category)].append([before, *afters])
     if not groups:
         return [], None
@@ -223,7 +223,9 @@ def preferences(
 
 def _preference_cells(group: Sequence[Twins]) -> list[str]:
     agreed, nats = _agreement(group), ["-", "too few"]
-    parts = _twin_parts(group, [[require_value(gain_of(twins[0], after)) for after in twins[1:]] for twins in group])
+    parts = _twin_parts(
+        group, [[require_value(reward_change(twins[0], after)) for after in twins[1:]] for twins in group]
+    )
     # Rough, as gains are skewed: of lognormal ones it holds the mean in 84 % at 10 clusters and in 88 % at 30.
     if len(parts) >= _FEWEST:
         fit = fit_two_way(parts)
@@ -240,7 +242,9 @@ def _preference_cells(group: Sequence[Twins]) -> list[str]:
 
 
 def _agreement(group: Sequence[Twins]) -> Estimate:
-    agreed = [[agreement_of(require_value(gain_of(twins[0], after))) for after in twins[1:]] for twins in group]
+    agreed = [
+        [preference_score(require_value(reward_change(twins[0], after))) for after in twins[1:]] for twins in group
+    ]
     shares, clusters = np.array(agreed).mean(axis=1).tolist(), [twins[0].cluster for twins in group]
     mean, parts = estimate(sum(shares) / len(shares), stats.mean_interval(shares, clusters)), _twin_parts(group, agreed)
     # Several seeds differ, too.
@@ -254,7 +258,7 @@ def _twin_parts(group: Sequence[Twins], values: Sequence[Sequence[float]]) -> st
 
 
 def _likelier(group: Sequence[Twins]) -> Change | None:
-    margins = [[margin_of(side) for side in twins] for twins in group]
+    margins = [[reward_margin(side) for side in twins] for twins in group]
     is_likelier = np.array([each for each in margins if None not in each], dtype=float) > 0
     if not is_likelier.size:
         return None

@@ -21,7 +21,7 @@ from train.base.strict_json import unique_members
 from train.contestants import Answer, EndpointSpec, Request, Sampling, Unanswered
 from train.contestants.contestant import BAD_CONTESTANT, route_of
 from train.data.dataset import Dataset, Row, last_answer
-from train.evaluate.predictions import Scored, pair
+from train.evaluate.predictions import Scored, pair_records
 from train.evaluate.scoring import CategorySpec
 from train.recipe import JudgeRecipe, Recipe
 from train.report import JudgeSummary
@@ -176,7 +176,7 @@ def judge_answers(
     # Raises for a broken model before anybody is paid to look at it. As with every scorer nothing says what is right
     # without a reference.
     pairs = [
-        (before, after) for before, after in pair(base, tuned)
+        (before, after) for before, after in pair_records(base, tuned)
         if before.split in ("validation", "test") and None not in (before.text, after.text) and before.reference.strip()
         and (options.also in ("all", before.split) or _is_scored_by_it(before.category, categories))
     ]  # fmt: skip

@@ -17,7 +17,7 @@ from train.contestants.chat_completions import text_of
 from train.data.dataset import Row, last_answer
 from train.evaluate.metrics import normalise
 from train.evaluate.predictions import RIGHT_FROM, Scored
-from train.evaluate.scoring import LONGEST_LABEL, Answer, CategorySpec, score, spec_of
+from train.evaluate.scoring import MAX_LABEL_CHARS, Answer, CategorySpec, find_spec, score_answers
 from train.report import stats, wording
 from train.report.model import CategoryResult, Change, Estimate, SplitResult, Unscored
 from train.report.stats import seed_of
@@ -327,16 +327,16 @@ def warn_of_unscored(rows: Sequence[Row], categories: Mapping[str, CategorySpec]
     ]
     references = {row.id: reference_of(row) for row in rows}
     answers = [
-        Answer(row.id, references[row.id], None, logprobs=[0.0] * len(spec_of(categories, row.category).choices))
+        Answer(row.id, references[row.id], None, logprobs=[0.0] * len(find_spec(categories, row.category).choices))
         for row in rows
     ]
-    scored = score(rows, references, answers, None, categories, split=split)
+    scored = score_answers(rows, references, answers, None, categories, split=split)
     for name in sorted({record.category for record in scored}):
         if unscored := find_unscored(name, ([record] for record in scored)):
             console.info(
                 f"warning: {console.one_line(name) or '-'}: {unscored.n} of {unscored.n + unscored.num_unscored} "
-                f"{split} references suit the scorer {spec_of(categories, name).metric.name}; it will have no figure, "
-                f"and the mean none. Set [categories.{json.dumps(name)}] scorer in curate.toml and export again."
+                f"{split} references suit the scorer {find_spec(categories, name).metric.name}; it will have no figure"
+                f", and the mean none. Set [categories.{json.dumps(name)}] scorer in curate.toml and export again."
             )
 
 
@@ -362,7 +362,7 @@ def describe_collapse(category: str, split: str, pairs: Pairs) -> str:
         return ""
     # A label of the training or validation records may be shown, and nothing else.
     labels = [each[0].trivial_answer or "", *(after.reference for after in each if after.split == "validation")]
-    shown = next((repr(label) for label in labels if _key(label) == key and len(label) <= LONGEST_LABEL), "the same")
+    shown = next((repr(label) for label in labels if _key(label) == key and len(label) <= MAX_LABEL_CHARS), "the same")
     return f"{wording.format_category(category)}: {count} of {n} answers are {shown}, and {expected[key]} should be."
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from train.evaluate.predictions import Scored, pair
+from train.evaluate.predictions import Scored, pair_records
 from train.report.model import Unscored
 from train.report.results import find_unscored, is_counted, require_value
 from train.report.stats import CONFIDENCE, Floats, Interval, cluster_parts, student_quantile
@@ -121,7 +121,7 @@ class CategoryScores(NamedTuple):
 
 def align_records(sides: Sequence[Sequence[Scored]]) -> list[list[Scored]]:
     """Return ``sides`` in the order of the first; raises TrainError "E933 unpaired-results" where records differ."""
-    return [[after for _, after in pair(sides[0], side)] for side in sides]
+    return [[after for _, after in pair_records(sides[0], side)] for side in sides]
 
 
 def measure(sides: Sequence[Sequence[Scored]], split: str) -> list[CategoryScores]:

@@ -149,7 +149,7 @@ def metric(name: str, *, cases: Sequence[Case] = (), primary: str | None = None)
 
 
 @cache
-def discover() -> dict[str, Metric]:
+def discover_metrics() -> dict[str, Metric]:
     """Return the metrics by name, in order: ours, and what installed packages add.
 
     Raises TrainError "E984 bad-plugin" for a package that cannot be loaded, or whose metric does not keep its cases.
@@ -170,12 +170,12 @@ def discover() -> dict[str, Metric]:
     return dict(sorted(_registry.items()))
 
 
-def scorer(name: str, options: Mapping[str, Any] | None = None) -> Metric:
+def find_scorer(name: str, options: Mapping[str, Any] | None = None) -> Metric:
     """Return the metric that scores a category (``name`` "" means the default), its options checked.
 
-    Raises TrainError: E931 unknown-metric, E932 bad-metric-option; E984 bad-plugin as `discover`.
+    Raises TrainError: E931 unknown-metric, E932 bad-metric-option; E984 bad-plugin as `discover_metrics`.
     """
-    scorers = {n: m for n, m in discover().items() if m.primary}
+    scorers = {n: m for n, m in discover_metrics().items() if m.primary}
     chosen = scorers.get(name or DEFAULT)
     if chosen is None:
         near = get_close_matches(name, scorers, n=1)
